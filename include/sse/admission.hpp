@@ -1,0 +1,171 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// admission: who may open a stream, what it joins, and how many there may be.
+//
+//   hub.on_admit([&](const sse::request& r) -> sse::verdict<> {
+//     if (!token_is_good(sse::bearer_token(r))) return sse::refuse(401, "who are you?\n");
+//     return sse::admit("user-7").join(*orders);
+//   });
+//
+// Plain data, no thread safety of its own.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <sse/channel.hpp>
+#include <sse/config.hpp>
+#include <sse/request.hpp>
+#include <sse/session.hpp>
+
+namespace sse::inline v0 {
+
+/// What a full cap does.
+enum class when_full : std::uint8_t {
+  refuse,        ///< answer `status` with Retry-After. Final for a browser's EventSource.
+  evict_oldest,  ///< close the oldest stream it counts, and admit
+  retry_stream,  ///< answer 200 with a stream that says `retry:` and ends: an EventSource comes back by itself
+};
+
+/// A cap on concurrent streams.
+struct cap {
+  std::uint32_t max = 0;  ///< 0: off
+  when_full then = when_full::refuse;
+  int status = 429;       ///< of a refusal
+  duration retry_after = duration::seconds(5);
+};
+
+struct limits {
+  cap total{.status = 503};
+  cap per_user{};              ///< per key that admit() named; an empty key is not counted
+  cap per_address{.max = 64};  ///< per request::address; an empty one is not counted
+};
+
+/// The User of a hub that needs none.
+struct no_user {};
+
+template <class User = no_user>
+class verdict;
+
+namespace detail {
+
+inline constexpr std::uint32_t max_joins = 16;
+
+/// What an admitted request asks of the engine.
+struct joining {
+  std::string key{};
+  channel* channels[max_joins] = {};
+  std::uint32_t count = 0;
+  bool start_given = false;
+  start_at start = start_at::live;
+  std::uint64_t backlog = 0;
+  time_point until = time_point::never();
+};
+
+}  // namespace detail
+
+/// What the admit hook says of a request: a refusal, or a user and the channels to join.
+template <class User>
+class verdict {
+ public:
+  /// Refuses with any status, headers and body.
+  verdict(response r) : refusal_{std::move(r)} {}  // NOLINT: implicit, so that a hook can return refuse(...)
+
+  /// Admits. `key` names the user for the cap per user, for revoke(), and as an audience; empty: anonymous.
+  verdict(User user, std::string key) : admitted_{true}, user_{std::move(user)} { joining_.key = std::move(key); }
+
+  /// Subscribes to one more channel, at most 16. Several must share one sequence.
+  verdict& join(channel& c) & {
+    if (joining_.count < detail::max_joins) joining_.channels[joining_.count] = &c;
+    ++joining_.count;
+    return *this;
+  }
+  verdict&& join(channel& c) && { return std::move(join(c)); }
+
+  /// Where to begin without a Last-Event-ID; default: as the channel says.
+  verdict&& start(start_at s) && {
+    joining_.start_given = true;
+    joining_.start = s;
+    return std::move(*this);
+  }
+  /// Begin with the newest `n` retained events of each channel, if there is no Last-Event-ID.
+  verdict&& backlog(std::uint64_t n) && {
+    joining_.backlog = n;
+    return std::move(*this);
+  }
+  /// End the stream at `t`, for example when the token expires.
+  verdict&& until(time_point t) && {
+    joining_.until = t;
+    return std::move(*this);
+  }
+
+  [[nodiscard]] bool admitted() const noexcept { return admitted_; }
+  [[nodiscard]] response& refusal() noexcept { return refusal_; }
+  [[nodiscard]] User& user() noexcept { return user_; }
+  [[nodiscard]] detail::joining& joining() noexcept { return joining_; }
+
+ private:
+  bool admitted_ = false;
+  response refusal_{};
+  User user_{};
+  detail::joining joining_{};
+};
+
+/// Refuses: 401, 403, 5xx, or 204 to make an EventSource give up (WHATWG HTML 9.2.3).
+[[nodiscard]] inline response refuse(int status, std::string body = {}) { return response::text(status, std::move(body)); }
+
+/// Admits a user without data of its own.
+[[nodiscard]] inline verdict<> admit(std::string key = {}) { return {no_user{}, std::move(key)}; }
+
+/// Admits a user; the hub keeps `user` while the session lives and shows it to its hooks.
+template <class User>
+  requires(!std::is_convertible_v<User, std::string>)
+[[nodiscard]] verdict<std::remove_cvref_t<User>> admit(User&& user, std::string key) {
+  return {std::forward<User>(user), std::move(key)};
+}
+
+/// What accept() did. An id: the session is open. None: write `refusal`; for HEAD (`head_only`) the preamble alone.
+struct accept_result {
+  session_id id{};
+  bool head_only = false;
+  response refusal{};
+
+  [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(id); }
+};
+
+/// What a gap frame said, for the host's log.
+struct gap_notice {
+  session_id session{};
+  const channel* where = nullptr;
+  event_id requested = no_id;  ///< the id asked for, or the last one the slow reader got
+  event_id first = no_id;      ///< the first id that can come
+  std::uint64_t lost = 0;
+  bool lost_known = false;
+};
+
+struct hub_options {
+  limits caps = {};
+  event_id first_id = no_id;   ///< where the shared sequence begins: the wall clock in microseconds keeps ids rising over restarts
+  std::uint64_t seed = 0x9e3779b97f4a7c15ULL;  ///< for jitter and hashing; give something random
+  duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
+  std::string_view opening = {};               ///< comment at the start of each stream: bytes that open a buffering proxy. Copied.
+  std::string_view resume_query = "last_id";   ///< query field beside the header Last-Event-ID; empty: none. Copied.
+  duration write_deadline = duration::seconds(10);  ///< no write progress: closed
+  duration idle = duration::off();             ///< no application event delivered: closed
+  duration max_age = duration::off();          ///< of a connection: closed, up to a tenth earlier (jitter)
+  duration retry_min = duration::seconds(1);   ///< a clean close sends a random `retry:` between retry_min
+  duration retry_max = duration::seconds(5);   ///< and retry_max, so that reconnects are spread
+  std::uint64_t max_backlog = std::uint64_t{256} << 20;  ///< bytes of all logs held only for slow readers; 0: off
+  std::uint32_t control_lane = 256 << 10;      ///< bytes of control and unicast frames waiting per session
+  std::uint32_t flush_share = 256 << 10;       ///< bytes written to one session before the next gets its turn
+};
+
+struct drain_options {
+  duration deadline = duration::seconds(5);  ///< then the rest is cut
+  event farewell{};                          ///< last event; empty data and type: none. Copied.
+};
+
+}  // namespace sse::inline v0

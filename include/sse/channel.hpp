@@ -1,0 +1,216 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// channel: a named stream of events: a log that subscribers read with a cursor each. A hub opens and owns it.
+//
+//   sse::channel* ticks = hub.open_channel("ticks", {.keep = 10'000});
+//   ticks->publish({.type = "tick", .data = json});
+//   hub.flush();
+//
+// Not thread-safe: it belongs to its hub's thread. Other threads publish through a mailbox (sse/mailbox.hpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <sse/config.hpp>
+#include <sse/detail/function.hpp>
+#include <sse/detail/memory.hpp>
+#include <sse/encode.hpp>
+#include <sse/event.hpp>
+#include <sse/fwd.hpp>
+#include <sse/log.hpp>
+#include <sse/session.hpp>
+#include <sse/stats.hpp>
+
+namespace sse::inline v0 {
+
+/// Where a channel's ids come from.
+enum class id_mode : std::uint8_t {
+  automatic,  ///< the next of the sequence
+  none,       ///< no ids: nothing can be resumed
+  given,      ///< publish_options::id; strictly rising within the sequence
+};
+
+/// What happens to a subscriber that is further behind than it may be.
+enum class lag_policy : std::uint8_t {
+  disconnect,  ///< close; its reconnect resumes from the log
+  oldest,      ///< once what it needs left the log: a gap frame, then the oldest retained event
+  tail,        ///< a gap frame, then live
+};
+
+/// Where a subscriber without a Last-Event-ID begins.
+enum class start_at : std::uint8_t {
+  live,  ///< with the next event
+  all,   ///< with everything retained
+};
+
+/// A sign of life, so that proxies keep the connection and dead peers are found. Carries no id, is never replayed.
+struct heartbeat_options {
+  enum class pace : std::uint8_t {
+    off,
+    idle,   ///< when nothing was sent to this subscriber for `every`
+    fixed,  ///< every `every`, to all subscribers at once
+  };
+  pace mode = pace::idle;
+  duration every = duration::seconds(15);  ///< REQUIRES: > 0 unless off
+  bool comment = true;                     ///< a comment line (WHATWG HTML 9.2.7); false: an event
+  std::string_view text = "keep-alive";    ///< the comment, or the event's data. Copied.
+  std::string_view type = {};              ///< the event's type; empty: unnamed. Copied.
+  function<void(std::string& data)> payload = {};  ///< writes the event's data each time, instead of `text`
+};
+
+enum class backfill_state : std::uint8_t {
+  more,  ///< some events were added; ask again when they are sent
+  done,  ///< all events below `before` were added: go on with the log
+  wait,  ///< not yet: the host will call hub.writable(session)
+  lost,  ///< they are gone: send a gap frame, then the oldest retained event
+};
+
+/// What a backfill hook is asked for: the events with after < id < before, oldest first, as many as fit.
+struct backfill_request {
+  session_id session{};
+  event_id after = no_id;
+  event_id before = no_id;
+  std::size_t room = 0;  ///< encoded bytes that should not be exceeded by much
+};
+
+/// Options are copied by open_channel; the views need not live on.
+struct channel_options {
+  std::uint64_t keep = 1000;               ///< newest events kept for resuming; exact
+  std::uint64_t keep_bytes = UINT64_MAX;   ///< encoded bytes kept for resuming
+  duration keep_age = duration::off();     ///< age kept for resuming; off: any
+  std::uint64_t max_lag = 1 << 20;         ///< bytes a subscriber may be behind live, beyond its own replay; 0: off
+  std::uint64_t soft_lag = 0;              ///< as max_lag, but only after soft_lag_for; 0: off
+  duration soft_lag_for = duration::off();
+  lag_policy on_lag = lag_policy::disconnect;
+  id_mode ids = id_mode::automatic;
+  bool own_sequence = false;  ///< ids of its own, consecutive; then a session can join no channel beside it
+  event_id first_id = no_id;  ///< own_sequence: the id the sequence stands at when it opens; no_id: as the hub's
+  start_at start = start_at::live;
+  heartbeat_options heartbeat = {};
+  std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
+  encode_limits limits = {};
+  /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this channel alone.
+  function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
+};
+
+struct publish_options {
+  event_id id = no_id;            ///< id_mode::given only
+  std::string_view audience = {}; ///< empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
+  bool transient = false;         ///< never replayed, no id
+};
+
+enum class publish_error : std::uint8_t {
+  none,
+  bad_type,     ///< CR, LF or NUL in the type, or too long
+  bad_id,       ///< event::id was set: ids come from the sequence or from publish_options::id
+  bad_retry,
+  too_large,    ///< encode_limits, or an audience over 65,535 bytes
+  id_order,     ///< given id missing, not above the last one, or past 2^53-1
+  no_memory,
+  no_session,   ///< send: the session is gone
+  lane_full,    ///< send: hub_options::control_lane bytes are waiting already
+  closed,       ///< the hub is draining
+};
+
+[[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
+  switch (e) {
+    case publish_error::none: return "none";
+    case publish_error::bad_type: return "bad_type";
+    case publish_error::bad_id: return "bad_id";
+    case publish_error::bad_retry: return "bad_retry";
+    case publish_error::too_large: return "too_large";
+    case publish_error::id_order: return "id_order";
+    case publish_error::no_memory: return "no_memory";
+    case publish_error::no_session: return "no_session";
+    case publish_error::lane_full: return "lane_full";
+    case publish_error::closed: return "closed";
+  }
+  return "unknown";
+}
+
+/// An accepted event's id (no_id where it has none), or why it was refused. Refused: nothing was published.
+struct publish_result {
+  event_id id = no_id;
+  publish_error error = publish_error::none;
+
+  [[nodiscard]] constexpr explicit operator bool() const noexcept { return error == publish_error::none; }
+};
+
+namespace detail {
+
+/// Ids in order: `last` was given out last; nothing at or below `start` is of this run.
+struct sequence {
+  event_id start = no_id;
+  event_id last = no_id;
+};
+
+/// A log and those who read it. A channel has one for its events and, once needed, one for transient ones.
+struct stream {
+  stream(segment_pool& pool, const retention& keep, channel& c) noexcept : log{pool, keep}, owner{&c} {}
+
+  event_log log;
+  vec<std::uint32_t> readers;      ///< subscriptions
+  channel* owner;
+  stream* next_touched = nullptr;
+  std::uint64_t lag_check_at = UINT64_MAX;  ///< end offset at which somebody may be over a lag limit
+  std::uint64_t backlog = 0;       ///< as last counted into the hub's sum
+  std::uint32_t index = none;      ///< in engine::streams_
+  bool touched = false;            ///< in the engine's list
+  bool dirty = false;              ///< got entries since the last flush
+  bool ephemeral = false;          ///< transient entries: no ids, nothing retained
+};
+
+}  // namespace detail
+
+class channel {
+ public:
+  channel(const channel&) = delete;
+  channel& operator=(const channel&) = delete;
+
+  [[nodiscard]] std::string_view name() const noexcept { return name_.view(); }
+  [[nodiscard]] const channel_options& options() const noexcept { return options_; }
+
+  /// Appends an event to the log: encoded once, O(1) in subscribers, touches none of them. hub.flush() sends it.
+  [[nodiscard]] publish_result publish(const event& e, const publish_options& o = {}) noexcept;
+
+  [[nodiscard]] std::size_t subscribers() const noexcept { return main_.readers.size(); }
+  /// The id given out last in this channel's sequence.
+  [[nodiscard]] event_id last_id() const noexcept { return sequence_->last; }
+  [[nodiscard]] channel_stats stats() const noexcept {
+    channel_stats s = counters_;
+    s.name = name();
+    s.subscribers = subscribers();
+    s.retained_events = main_.log.retained_events();
+    s.retained_bytes = main_.log.retained_bytes();
+    s.backlog_bytes = main_.log.backlog() + (ephemeral_ != nullptr ? ephemeral_->log.backlog() : 0);
+    s.last_id = main_.log.last_id();
+    return s;
+  }
+
+ private:
+  friend class detail::engine;
+  friend struct detail::timer_places;
+
+  channel(detail::engine& e, detail::segment_pool& pool, const detail::retention& keep) noexcept
+      : engine_{&e}, main_{pool, keep, *this} {}
+  ~channel() = default;
+
+  detail::engine* engine_;
+  detail::owned_text name_;
+  detail::owned_text heartbeat_text_;
+  detail::owned_text heartbeat_type_;
+  channel_options options_;
+  detail::sequence own_;
+  detail::sequence* sequence_ = &own_;
+  detail::stream main_;
+  detail::stream* ephemeral_ = nullptr;
+  channel_stats counters_;
+  std::uint32_t index_ = detail::none;      // in engine::channels_
+  std::uint32_t timer_ = detail::none;      // place in the timer queue
+  std::int64_t next_heartbeat_ = INT64_MAX; // ms, pace::fixed
+};
+
+}  // namespace sse::inline v0

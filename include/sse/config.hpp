@@ -1,0 +1,104 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// Vocabulary that every other header uses: time, and the limits that several headers share.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <limits>
+
+#include <sse/version.hpp>
+
+namespace sse::inline v0 {
+
+namespace detail {
+
+/// Matches std::chrono::duration without including <chrono>, which would double the cost of this library.
+template <class D>
+concept chrono_duration = requires(const D& d) {
+  d.count();
+  D::period::num;
+  D::period::den;
+};
+
+template <class T>
+concept chrono_time_point = requires(const T& t) {
+  { t.time_since_epoch() } -> chrono_duration;
+};
+
+}  // namespace detail
+
+/// A span of time in milliseconds. Converts from every std::chrono duration; the core includes no <chrono>.
+class duration {
+ public:
+  constexpr duration() noexcept = default;
+
+  template <detail::chrono_duration D>
+  constexpr duration(D d) noexcept  // NOLINT: implicit, so that `.every = 10s` reads well
+      : ms_{to_ms(d)} {}
+
+  [[nodiscard]] static constexpr duration milliseconds(std::int64_t n) noexcept {
+    duration d;
+    d.ms_ = n;
+    return d;
+  }
+  [[nodiscard]] static constexpr duration seconds(std::int64_t n) noexcept { return milliseconds(n * 1000); }
+  /// Never; also what 0 means in an option that can be off.
+  [[nodiscard]] static constexpr duration off() noexcept { return {}; }
+  [[nodiscard]] static constexpr duration forever() noexcept {
+    return milliseconds(std::numeric_limits<std::int64_t>::max());
+  }
+
+  [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
+  [[nodiscard]] constexpr bool is_off() const noexcept { return ms_ <= 0; }
+  friend constexpr bool operator==(duration, duration) noexcept = default;
+  friend constexpr auto operator<=>(duration, duration) noexcept = default;
+
+ private:
+  template <class D>
+  static constexpr std::int64_t to_ms(D d) noexcept {
+    using p = typename D::period;
+    if constexpr (std::floating_point<typename D::rep>) {
+      return static_cast<std::int64_t>(d.count() * static_cast<typename D::rep>(p::num) * 1000 /
+                                       static_cast<typename D::rep>(p::den));
+    } else if constexpr (p::den >= 1000) {
+      return static_cast<std::int64_t>(d.count()) * p::num / (p::den / 1000);
+    } else {
+      return static_cast<std::int64_t>(d.count()) * p::num * (1000 / p::den);
+    }
+  }
+
+  std::int64_t ms_ = 0;
+};
+
+/// A moment on the host's monotonic clock, in milliseconds since any origin. The core reads no clock: time comes in.
+class time_point {
+ public:
+  constexpr time_point() noexcept = default;
+
+  template <detail::chrono_time_point T>
+  constexpr time_point(T t) noexcept  // NOLINT: implicit, see duration
+      : ms_{duration{t.time_since_epoch()}.ms()} {}
+
+  [[nodiscard]] static constexpr time_point milliseconds(std::int64_t n) noexcept {
+    time_point t;
+    t.ms_ = n;
+    return t;
+  }
+  [[nodiscard]] static constexpr time_point never() noexcept {
+    return milliseconds(std::numeric_limits<std::int64_t>::max());
+  }
+
+  [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
+  friend constexpr bool operator==(time_point, time_point) noexcept = default;
+  friend constexpr auto operator<=>(time_point, time_point) noexcept = default;
+  friend constexpr time_point operator+(time_point t, duration d) noexcept { return milliseconds(t.ms_ + d.ms()); }
+  friend constexpr duration operator-(time_point a, time_point b) noexcept {
+    return duration::milliseconds(a.ms_ - b.ms_);
+  }
+
+ private:
+  std::int64_t ms_ = 0;
+};
+
+}  // namespace sse::inline v0

@@ -1,0 +1,755 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// The hub's engine: everything behind hub<Transport, User> that does not depend on either. Its parts:
+//
+//   engine.hpp         what it is made of: sessions, subscriptions, control lanes; slots in and out
+//   engine_publish.hpp publish, unicast, heartbeats: bytes in
+//   engine_admit.hpp   accept: caps, where to begin, gap frames
+//   engine_flush.hpp   gather, write, advance: bytes out
+//   engine_time.hpp    deadlines, lag, drain
+//
+// Invariants:
+//   1. A cursor pins its segment; so does each piece of a pending write, also after its session died.
+//   2. Ids rise strictly along a session, across its channels: entries leave in the order of their stamps.
+//   3. Control bytes enter between events only: `rest` of a half-sent event goes first, then the lane, then the logs.
+//   4. No engine call runs inside write or close of the host: dead sessions are reaped after the walk.
+//   5. Memory: sum over channels of max(keep, max_lag), plus a small constant for each session.
+//   6. An accepted event is delivered, or announced as lost by a gap frame, or the stream is closed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include <sse/admission.hpp>
+#include <sse/channel.hpp>
+#include <sse/detail/memory.hpp>
+#include <sse/detail/names.hpp>
+#include <sse/detail/timer_queue.hpp>
+#include <sse/encode.hpp>
+#include <sse/event.hpp>
+#include <sse/log.hpp>
+#include <sse/request.hpp>
+#include <sse/session.hpp>
+#include <sse/stats.hpp>
+#include <sse/transport.hpp>
+
+namespace sse::inline v0::detail {
+
+/// The typed half of the hub as the engine sees it.
+struct host_calls {
+  void* self = nullptr;
+  write_result (*write)(void*, std::uint32_t slot, std::span<const buffer>) noexcept = nullptr;
+  void (*close)(void*, std::uint32_t slot, close_reason) noexcept = nullptr;  ///< and destroys connection and user
+  bool (*sees)(void*, std::uint32_t slot, std::string_view key, std::string_view audience) noexcept = nullptr;
+  void (*flush_begins)(void*) noexcept = nullptr;
+  void (*flush_ends)(void*) noexcept = nullptr;
+  std::uint32_t max_buffers = 16;
+  bool completes = false;
+};
+
+/// Bytes that several lanes may share.
+struct blob {
+  std::uint32_t refs = 0;
+  std::uint32_t size = 0;
+  [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
+};
+
+/// One waiting control frame of a session.
+struct lane_item {
+  blob* bytes = nullptr;
+  std::uint32_t sent = 0;
+  std::uint32_t next = none;
+  bool raw = false;  ///< outside the body: the response head, never framed as a chunk
+};
+
+/// A subscription: a session's cursor in one stream.
+struct subscription {
+  segment* seg = nullptr;        ///< pinned; nullptr: filled by the backfill hook
+  std::uint64_t live_from = 0;   ///< end of its replay; with `backfilling`: the last id it got; with `skipping`: the skip
+  std::uint32_t off = 0;         ///< next byte in seg
+  std::uint32_t rest = 0;        ///< bytes left of the event that is half sent
+  std::uint32_t session = none;
+  std::uint32_t next = none;     ///< the session's next subscription
+  std::uint32_t place = 0;       ///< in stream::readers
+  std::uint32_t stream_index : 30 = 0;
+  std::uint32_t skipping : 1 = 0;     ///< too far behind: leaves for live_from's skip once `rest` is sent
+  std::uint32_t backfilling : 1 = 0;
+};
+
+/// What a reader that is skipped forward missed.
+struct skip {
+  event_id requested = no_id;
+  std::uint64_t ordinal = 0;  ///< of the first entry it did not get
+};
+
+enum class session_state : std::uint8_t {
+  free,
+  live,
+  finishing,  ///< sends what is pending, then closes
+  dead,       ///< counted out; closed and freed after the walk
+  zombie,     ///< closed; its slot waits for a pending write
+};
+
+struct session {
+  std::uint32_t generation = 0;
+  session_state state = session_state::free;
+  bool queued : 1 = false;      ///< in ready_ (of the slot: outlives the session)
+  bool blocked : 1 = false;     ///< the host will call writable() or written()
+  bool chunked : 1 = false;
+  bool chunk_begun : 1 = false; ///< a chunk was sent before: its line end is due
+  bool chunk_open : 1 = false;  ///< its size line is out, chunk_left bytes are owed
+  bool ended : 1 = false;       ///< the last chunk is due
+  bool said_farewell : 1 = false;
+  bool counted : 1 = false;     ///< in the caps
+  std::uint8_t chunk_head = 0;  ///< bytes of the chunk's size line that are out already
+  close_reason why = close_reason::peer;
+  std::uint32_t chunk_left = 0; ///< bytes owed to the chunk that was announced
+  std::uint32_t first = none;   ///< subscriptions
+  std::uint32_t lane = none;    ///< lane items
+  std::uint32_t pending = none; ///< batches_, a write in flight
+  std::uint32_t user = none;
+  std::uint32_t user_next = none;
+  std::uint32_t user_prev = none;
+  std::uint32_t address = none;
+  std::uint32_t timer = none;
+  // Times in ms, modulo 2^32.
+  std::uint32_t last_event = 0;     ///< application event delivered
+  std::uint32_t last_write = 0;     ///< anything delivered
+  std::uint32_t progress = 0;       ///< blocked since, or last bytes taken since
+  std::uint32_t over_since = 0;     ///< over soft_lag since (0: not)
+  std::int64_t ends_at = INT64_MAX; ///< max_age or the verdict's until
+};
+
+inline constexpr std::uint32_t max_pieces = 16;
+
+/// What is to be written to one session next, and where it came from.
+struct batch {
+  enum : std::uint32_t { from_lane = none, from_frame = none - 1 };
+  struct piece {
+    segment* seg;        ///< pinned while pending
+    std::uint32_t from;  ///< subscription, from_lane or from_frame
+    std::uint32_t off;
+    std::uint32_t size;
+  };
+  buffer bytes[max_pieces];
+  piece pieces[max_pieces];
+  std::uint32_t count = 0;
+  std::uint32_t room = 0;   ///< pieces that may be there
+  std::uint64_t limit = 0;  ///< begin no further piece at this total
+  std::uint64_t total = 0;  ///< bytes of all pieces
+  char frame[24];           ///< chunk size line, or the last chunk
+
+  [[nodiscard]] bool full() const noexcept { return count >= room || total >= limit; }
+  void add(segment* seg, std::uint32_t from, std::uint32_t off, const char* data, std::uint32_t size) noexcept {
+    bytes[count] = {data, size};
+    pieces[count] = {seg, from, off, size};
+    ++count;
+    total += size;
+  }
+};
+
+/// Where each id's place in the timer queue stands: sessions by slot, channels with the top bit set.
+struct timer_places {
+  static constexpr std::uint32_t channel_bit = 0x80000000U;
+  engine* e;
+  [[nodiscard]] std::uint32_t& place(std::uint32_t id) const noexcept;
+};
+
+class engine {
+ public:
+  engine(const host_calls& host, const hub_options& options) noexcept;
+  engine(const engine&) = delete;
+  engine& operator=(const engine&) = delete;
+  ~engine();
+
+  // Channels.
+  [[nodiscard]] channel* open_channel(std::string_view name, channel_options&& o) noexcept;
+  [[nodiscard]] channel* find_channel(std::string_view name) const noexcept;
+  void close_channel(channel& c) noexcept;
+  [[nodiscard]] const vec<channel*>& channels() const noexcept { return channels_; }
+
+  // Bytes in.
+  [[nodiscard]] publish_result publish(channel& c, const event& e, const publish_options& o) noexcept;
+  [[nodiscard]] publish_error send(session_id id, const event& e) noexcept;
+  std::size_t send_user(std::string_view key, const event& e) noexcept;
+
+  // Sessions.
+  /// The total cap and draining, before anybody is asked. False: `out` says why, or the session is a retry stream.
+  [[nodiscard]] bool precheck(accept_result& out) noexcept;
+  /// Takes a slot; the caller places connection and user in it and then calls open(). none: `out` says why not.
+  [[nodiscard]] std::uint32_t admit(const request& r, const joining& j, accept_result& out);
+  [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
+  void open(std::uint32_t slot) noexcept;
+  [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept { return {slot, sessions_[slot].generation}; }
+  [[nodiscard]] session* find(session_id id) noexcept;
+  [[nodiscard]] std::string_view key_of(std::uint32_t slot) noexcept {
+    const std::uint32_t user = sessions_[slot].user;
+    return user == none ? std::string_view{} : users_[user].key.view();
+  }
+  [[nodiscard]] std::uint32_t user_sessions(std::string_view key) noexcept {
+    const std::uint32_t i = users_.find(key);
+    return i == none ? 0 : users_[i].count;
+  }
+  [[nodiscard]] std::uint32_t session_count() const noexcept { return counted_; }
+  [[nodiscard]] std::uint32_t open_slots() const noexcept { return sessions_.in_use(); }
+
+  // What the host reports.
+  void writable(session_id id) noexcept;
+  void written(session_id id, std::size_t n) noexcept;
+  void closed(session_id id) noexcept { close(id, close_reason::peer); }
+  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept;
+
+  // Ends.
+  void close(session_id id, close_reason why) noexcept;
+  void finish(session_id id) noexcept;
+  std::size_t revoke(std::string_view key) noexcept;
+  void drain(const drain_options& o) noexcept;
+  [[nodiscard]] bool draining() const noexcept { return draining_; }
+
+  // Bytes out, and time.
+  bool flush() noexcept;
+  void tick(time_point host_now) noexcept;
+  [[nodiscard]] time_point next_deadline() const noexcept;
+  [[nodiscard]] std::uint64_t worst_lag(const channel& c) const noexcept;
+
+  [[nodiscard]] hub_stats stats() const noexcept;
+  void count_refusal() noexcept { ++stats_.refused; }
+  /// Undoes admit(): the typed half could not be made.
+  void abandon(std::uint32_t slot) noexcept;
+  void shut_down() noexcept;
+  [[nodiscard]] const hub_options& options() const noexcept { return options_; }
+
+  // Hooks of the non-typed kind.
+  function<void(const gap_notice&)> on_gap;
+  function<void(channel&, std::string_view key, bool present)> on_presence;
+
+ private:
+  friend struct timer_places;
+  friend class sse::backfill_writer;
+
+  // engine.hpp: lanes, slots
+  [[nodiscard]] blob* make_blob(std::uint32_t size) noexcept;
+  [[nodiscard]] bool push_lane(std::uint32_t slot, blob* b, bool raw = false) noexcept;
+  [[nodiscard]] bool push_lane_bytes(std::uint32_t slot, std::string_view bytes, bool raw = false) noexcept;
+  [[nodiscard]] bool push_lane_event(std::uint32_t slot, const event& e) noexcept;
+  void pop_lane(session& s) noexcept;
+  [[nodiscard]] std::uint64_t lane_bytes(const session& s) const noexcept;
+  void unref(blob* b) noexcept {
+    if (--b->refs == 0) deallocate(b);
+  }
+  void queue(std::uint32_t slot) noexcept {
+    session& s = sessions_[slot];
+    if (s.queued || s.blocked) return;
+    s.queued = true;
+    ready_.push_reserved(slot);
+  }
+  void touch(stream& st) noexcept {
+    if (st.touched) return;
+    st.touched = true;
+    st.next_touched = touched_;
+    touched_ = &st;
+  }
+  [[nodiscard]] bool serving(const session& s) const noexcept {
+    return s.state == session_state::live || s.state == session_state::finishing;
+  }
+  [[nodiscard]] stream& stream_of(const subscription& sub) noexcept { return *streams_[sub.stream_index]; }
+  [[nodiscard]] const stream& stream_of(const subscription& sub) const noexcept { return *streams_[sub.stream_index]; }
+  [[nodiscard]] static std::uint64_t position(const subscription& sub) noexcept { return sub.seg->base + sub.off; }
+  void move_cursor(subscription& sub, segment* seg, std::uint32_t off) noexcept;
+  void release_cursor(subscription& sub) noexcept;
+  void place_at(subscription& sub, std::uint64_t ordinal) noexcept;
+  [[nodiscard]] bool has_pending(const session& s) const noexcept;
+  [[nodiscard]] std::uint32_t take_slot(const request& r) noexcept;
+  void count_out(std::uint32_t slot) noexcept;
+  void mark_dead(std::uint32_t slot, close_reason why) noexcept;
+  void reap() noexcept;
+  void bury(std::uint32_t slot) noexcept;
+  void detach_subscriptions(std::uint32_t slot) noexcept;
+  [[nodiscard]] std::uint32_t joined(std::uint32_t user, const stream& st) noexcept;
+  [[nodiscard]] stream* make_stream(channel& c, const retention& keep) noexcept;
+  void free_channel(channel* c) noexcept;
+
+  // engine_publish.hpp
+  [[nodiscard]] publish_error append(stream& st, const event& e, entry meta, std::string_view audience,
+                                     const encode_limits& limits) noexcept;
+  [[nodiscard]] stream* ephemeral(channel& c) noexcept;
+  [[nodiscard]] bool add_reader(std::uint32_t slot, stream& st) noexcept;
+  [[nodiscard]] blob* make_heartbeat(channel& c) noexcept;
+  void publish_heartbeat(channel& c) noexcept;
+
+  // engine_admit.hpp
+  [[nodiscard]] bool evict(std::uint32_t user, std::uint32_t address, duration retry) noexcept;
+  [[nodiscard]] bool make_room(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address,
+                               accept_result& out) noexcept;
+  [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j, const resume_point& resume);
+  [[nodiscard]] bool push_gap(std::uint32_t slot, const channel* where, event_id requested, event_id first,
+                              std::uint64_t lost, bool lost_known, bool with_ids) noexcept;
+  [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
+
+  // engine_flush.hpp
+  void pump(std::uint32_t slot) noexcept;
+  void gather(std::uint32_t slot, session& s, batch& b) noexcept;
+  void gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off, batch& b) noexcept;
+  void gather_merged(std::uint32_t slot, const session& s, batch& b) noexcept;
+  void gather_entry(std::uint32_t index, const entry& e, batch& b) noexcept;
+  void frame_chunk(session& s, batch& b) noexcept;
+  void end_chunks(session& s, batch& b) noexcept;
+  void advance(std::uint32_t slot, session& s, const batch& b, std::uint64_t n) noexcept;
+  void advance_cursor(std::uint32_t slot, session& s, const batch::piece& p, std::uint32_t n) noexcept;
+  void leave_for_skip(std::uint32_t slot, subscription& sub) noexcept;
+  void ask_backfill(std::uint32_t slot, subscription& sub) noexcept;
+  void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
+  void block(std::uint32_t slot, session& s, bool progressed) noexcept;
+  [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
+  void pin_pending(const batch& b) noexcept;
+  void unpin_pending(const batch& b) noexcept;
+  [[nodiscard]] bool sees(std::uint32_t slot, const entry& e) noexcept {
+    return e.audience == 0 || host_.sees(host_.self, slot, key_of(slot), e.audience_view());
+  }
+
+  // engine_time.hpp
+  [[nodiscard]] std::int64_t next_beat(std::int64_t every) const noexcept;
+  void on_session_timer(std::uint32_t slot) noexcept;
+  void on_channel_timer(channel& c) noexcept;
+  void arm(std::uint32_t slot) noexcept;
+  void arm_channel(channel& c) noexcept;
+  [[nodiscard]] const channel* heart_of(const session& s) const noexcept;
+  void begin_finish(std::uint32_t slot, close_reason why) noexcept;
+  [[nodiscard]] std::uint64_t lag_of(const stream& st, const subscription& sub) const noexcept;
+  void watch_lag(stream& st, std::uint64_t from) noexcept;
+  void enforce_lag(stream& st) noexcept;
+  void over_lag(std::uint32_t index) noexcept;
+  void shed_backlog() noexcept;
+  void settle() noexcept;
+  [[nodiscard]] std::uint64_t random() noexcept;
+  [[nodiscard]] std::int64_t jittered_retry() noexcept;
+  [[nodiscard]] std::uint32_t now32() const noexcept { return static_cast<std::uint32_t>(now_); }
+  [[nodiscard]] static std::int64_t since(std::uint32_t then, std::uint32_t now) noexcept {
+    return static_cast<std::int64_t>(now - then);
+  }
+
+  host_calls host_;
+  hub_options options_;
+  owned_text opening_;
+  owned_text resume_query_;
+  owned_text farewell_;  // encoded
+
+  segment_pool pool_;
+  sequence sequence_;
+  std::uint64_t stamp_ = 0;
+  std::int64_t origin_ = INT64_MIN;  // the host's clock at the first tick
+  std::int64_t now_ = 0;             // ms since then
+  std::int64_t target_ = 0;          // where the tick under way will end
+  std::uint64_t random_ = 0;
+
+  vec<channel*> channels_;
+  vec<stream*> streams_;
+  stream* touched_ = nullptr;
+  std::uint64_t backlog_ = 0;  // sum of stream::backlog
+
+  slots<session> sessions_;
+  slots<subscription> subs_;
+  slots<lane_item> lane_items_;
+  slots<batch> batches_;
+  slots<skip> skips_;
+  names users_;
+  names addresses_;
+  vec<std::uint32_t> ready_;
+  vec<std::uint32_t> walk_;
+  vec<std::uint32_t> dead_;
+  timer_places places_{this};
+  timer_queue<timer_places> timers_{places_};
+
+  std::uint32_t counted_ = 0;
+  std::uint32_t generations_ = 0;
+  bool walking_ = false;
+  bool draining_ = false;
+  std::int64_t drain_deadline_ = INT64_MAX;
+  hub_stats stats_;
+};
+
+inline std::uint32_t& timer_places::place(std::uint32_t id) const noexcept {
+  if ((id & channel_bit) != 0) return e->channels_[id & ~channel_bit]->timer_;
+  return e->sessions_[id].timer;
+}
+
+inline engine::engine(const host_calls& host, const hub_options& options) noexcept
+    : host_{host}, options_{options}, random_{options.seed | 1} {
+  if (host_.max_buffers > max_pieces) host_.max_buffers = max_pieces;
+  if (host_.max_buffers < 1) host_.max_buffers = 1;
+  // Out of memory at construction only costs the texts: the stream opens without its comment.
+  if (!opening_.assign(options.opening) || !resume_query_.assign(options.resume_query)) stats_.refused = 0;
+  options_.opening = opening_.view();
+  options_.resume_query = resume_query_.view();
+  sequence_.start = sequence_.last = options.first_id;
+  users_.set_seed(options.seed);
+  addresses_.set_seed(options.seed);
+}
+
+inline engine::~engine() { shut_down(); }
+
+/// Closes everything. The hub calls it first, while its own half still stands.
+inline void engine::shut_down() noexcept {
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
+    session& s = sessions_[slot];
+    if (serving(s)) mark_dead(slot, close_reason::host);
+  }
+  on_gap = {};
+  on_presence = {};
+  reap();
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
+    if (sessions_[slot].state == session_state::zombie) bury(slot);  // nobody can report on it any more
+  }
+  while (!channels_.empty()) free_channel(channels_.back());
+}
+
+// --- channels --------------------------------------------------------------------------------------------------------
+
+inline stream* engine::make_stream(channel& c, const retention& keep) noexcept {
+  void* p = allocate(sizeof(stream));
+  if (p == nullptr) return nullptr;
+  return ::new (p) stream(pool_, keep, c);
+}
+
+inline channel* engine::open_channel(std::string_view name, channel_options&& o) noexcept {
+  if (find_channel(name) != nullptr || channels_.size() >= (1U << 29)) return nullptr;
+  const retention keep{o.keep, o.keep_bytes, o.keep_age};
+  if (!channels_.reserve(channels_.size() + 1) || !streams_.reserve(streams_.size() + 1) ||
+      !timers_.reserve(sessions_.extent() + channels_.size() + 1)) {
+    return nullptr;
+  }
+  void* p = allocate(sizeof(channel));
+  if (p == nullptr) return nullptr;
+  auto* c = ::new (p) channel(*this, pool_, keep);
+  if (!c->name_.assign(name) || !c->heartbeat_text_.assign(o.heartbeat.text) ||
+      !c->heartbeat_type_.assign(o.heartbeat.type)) {
+    c->~channel();
+    deallocate(p);
+    return nullptr;
+  }
+  c->options_ = std::move(o);
+  if (c->options_.max_lag == 0) c->options_.max_lag = UINT64_MAX;
+  c->options_.heartbeat.text = c->heartbeat_text_.view();
+  c->options_.heartbeat.type = c->heartbeat_type_.view();
+  if (c->options_.heartbeat.every.is_off()) c->options_.heartbeat.mode = heartbeat_options::pace::off;
+  if (c->options_.own_sequence) {
+    c->own_.start = c->own_.last = c->options_.first_id != no_id ? c->options_.first_id : options_.first_id;
+  } else {
+    c->sequence_ = &sequence_;
+  }
+  c->index_ = channels_.size();
+  c->main_.index = streams_.size();
+  channels_.push_reserved(c);
+  streams_.push_reserved(&c->main_);
+  if (c->options_.heartbeat.mode == heartbeat_options::pace::fixed) {
+    c->next_heartbeat_ = now_ + c->options_.heartbeat.every.ms();
+  }
+  arm_channel(*c);
+  return c;
+}
+
+inline channel* engine::find_channel(std::string_view name) const noexcept {
+  for (std::uint32_t i = 0; i < channels_.size(); ++i) {
+    if (channels_[i]->name() == name) return channels_[i];
+  }
+  return nullptr;
+}
+
+inline void engine::close_channel(channel& c) noexcept {
+  for (stream* st : {&c.main_, c.ephemeral_}) {
+    if (st == nullptr) continue;
+    for (std::uint32_t i : st->readers) mark_dead(subs_[i].session, close_reason::channel);
+  }
+  reap();
+  free_channel(&c);
+}
+
+/// REQUIRES: no readers left.
+inline void engine::free_channel(channel* c) noexcept {
+  timers_.disarm(timer_places::channel_bit | c->index_);
+  for (stream* st : {c->ephemeral_, &c->main_}) {
+    if (st == nullptr) continue;
+    for (stream** at = &touched_; *at != nullptr; at = &(*at)->next_touched) {
+      if (*at == st) {
+        *at = st->next_touched;
+        break;
+      }
+    }
+    backlog_ -= st->backlog;
+    streams_.back()->index = st->index;
+    streams_[st->index] = streams_.back();
+    for (std::uint32_t i : streams_.back()->readers) subs_[i].stream_index = st->index & 0x3fffffffU;
+    streams_.pop_back();
+  }
+  if (c->ephemeral_ != nullptr) {
+    c->ephemeral_->~stream();
+    deallocate(c->ephemeral_);
+  }
+  const std::uint32_t index = c->index_;
+  if (index + 1 != channels_.size()) {  // the last channel takes its number
+    channel* last = channels_.back();
+    const std::int64_t when = timers_.when(timer_places::channel_bit | last->index_, now_);
+    timers_.disarm(timer_places::channel_bit | last->index_);
+    channels_[index] = last;
+    last->index_ = index;
+    if (when != INT64_MAX) timers_.arm(timer_places::channel_bit | index, when, now_);
+  }
+  channels_.pop_back();
+  c->~channel();
+  deallocate(c);
+}
+
+// --- control lane ----------------------------------------------------------------------------------------------------
+
+inline blob* engine::make_blob(std::uint32_t size) noexcept {
+  void* p = allocate(sizeof(blob) + size);
+  if (p == nullptr) return nullptr;
+  return ::new (p) blob{1, size};
+}
+
+/// Takes a reference of its own.
+inline bool engine::push_lane(std::uint32_t slot, blob* b, bool raw) noexcept {
+  const std::uint32_t i = lane_items_.take();
+  if (i == none) return false;
+  ++b->refs;
+  lane_items_[i] = {b, 0, none, raw};
+  std::uint32_t* at = &sessions_[slot].lane;
+  while (*at != none) at = &lane_items_[*at].next;
+  *at = i;
+  return true;
+}
+
+inline bool engine::push_lane_bytes(std::uint32_t slot, std::string_view bytes, bool raw) noexcept {
+  if (bytes.empty()) return true;
+  blob* b = make_blob(static_cast<std::uint32_t>(bytes.size()));
+  if (b == nullptr) return false;
+  std::memcpy(b->bytes(), bytes.data(), bytes.size());
+  const bool ok = push_lane(slot, b, raw);
+  unref(b);
+  return ok;
+}
+
+/// REQUIRES: check(e) passed.
+inline bool engine::push_lane_event(std::uint32_t slot, const event& e) noexcept {
+  blob* b = make_blob(static_cast<std::uint32_t>(encoded_size(e)));
+  if (b == nullptr) return false;
+  encode_to(b->bytes(), e);
+  const bool ok = push_lane(slot, b);
+  unref(b);
+  return ok;
+}
+
+inline void engine::pop_lane(session& s) noexcept {
+  const std::uint32_t i = s.lane;
+  s.lane = lane_items_[i].next;
+  unref(lane_items_[i].bytes);
+  lane_items_.give_back(i);
+}
+
+inline std::uint64_t engine::lane_bytes(const session& s) const noexcept {
+  std::uint64_t n = 0;
+  for (std::uint32_t i = s.lane; i != none; i = lane_items_[i].next) n += lane_items_[i].bytes->size - lane_items_[i].sent;
+  return n;
+}
+
+// --- cursors ---------------------------------------------------------------------------------------------------------
+
+inline void engine::move_cursor(subscription& sub, segment* seg, std::uint32_t off) noexcept {
+  sub.off = off;
+  if (seg == sub.seg) return;
+  ++seg->pins;
+  release_cursor(sub);
+  sub.seg = seg;
+}
+
+inline void engine::release_cursor(subscription& sub) noexcept {
+  if (sub.seg == nullptr) return;
+  if (sub.seg->pins == 1 && sub.seg->attached) touch(stream_of(sub));  // it may go now
+  pool_.unpin(sub.seg);
+  sub.seg = nullptr;
+}
+
+/// Puts a cursor in front of an entry. REQUIRES: the log has a tail.
+inline void engine::place_at(subscription& sub, std::uint64_t ordinal) noexcept {
+  const event_log& log = stream_of(sub).log;
+  if (ordinal == log.end()) {
+    move_cursor(sub, log.tail(), log.tail()->used);
+  } else {
+    move_cursor(sub, log[ordinal].seg, log[ordinal].offset());
+  }
+  sub.rest = 0;
+}
+
+inline bool engine::has_pending(const session& s) const noexcept {
+  if (s.lane != none || s.pending != none) return true;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    if (sub.backfilling || sub.skipping || position(sub) < stream_of(sub).log.end_offset()) return true;
+  }
+  return false;
+}
+
+// --- slots -----------------------------------------------------------------------------------------------------------
+
+inline session* engine::find(session_id id) noexcept {
+  if (id.generation == 0 || id.slot >= sessions_.extent()) return nullptr;
+  session& s = sessions_[id.slot];
+  return s.generation == id.generation ? &s : nullptr;
+}
+
+/// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is out.
+inline std::uint32_t engine::take_slot(const request& r) noexcept {
+  if (!sessions_.reserve_one()) return none;
+  const std::uint32_t n = sessions_.extent();
+  if (!ready_.reserve(n) || !walk_.reserve(n) || !dead_.reserve(n) || !timers_.reserve(n + channels_.size() + 1)) {
+    return none;
+  }
+  if (host_.completes && !batches_.reserve_extent(n)) return none;
+  const std::uint32_t slot = sessions_.take();
+  session& s = sessions_[slot];
+  const bool queued = s.queued;
+  s = session{};
+  s.queued = queued;
+  s.state = session_state::live;
+  if (++generations_ == 0) ++generations_;
+  s.generation = generations_;
+  s.chunked = r.chunked && r.minor_version >= 1;
+  s.last_event = s.last_write = s.progress = now32();
+  return slot;
+}
+
+/// Gives the session's place in the caps back. Once; from then on its user's list does not name it.
+inline void engine::count_out(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  if (!s.counted) return;
+  s.counted = false;
+  --counted_;
+  if (s.address != none) {
+    --addresses_[s.address].count;
+    addresses_.release(s.address);
+    s.address = none;
+  }
+  if (s.user != none) {
+    name& u = users_[s.user];
+    --u.count;
+    (s.user_prev == none ? u.first : sessions_[s.user_prev].user_next) = s.user_next;
+    (s.user_next == none ? u.last : sessions_[s.user_next].user_prev) = s.user_prev;
+  }
+}
+
+inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
+  session& s = sessions_[slot];
+  if (!serving(s)) return;
+  s.state = session_state::dead;
+  s.why = why;
+  count_out(slot);
+  dead_.push_reserved(slot);
+}
+
+/// How many of a user's sessions read a stream.
+inline std::uint32_t engine::joined(std::uint32_t user, const stream& st) noexcept {
+  std::uint32_t n = 0;
+  for (std::uint32_t slot = users_[user].first; slot != none; slot = sessions_[slot].user_next) {
+    for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+      if (streams_[subs_[i].stream_index] == &st) ++n;
+    }
+  }
+  return n;
+}
+
+inline void engine::detach_subscriptions(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  while (s.first != none) {
+    const std::uint32_t i = s.first;
+    subscription& sub = subs_[i];
+    s.first = sub.next;
+    stream& st = stream_of(sub);
+    const std::uint32_t moved = st.readers.back();
+    st.readers[sub.place] = moved;
+    subs_[moved].place = sub.place;
+    st.readers.pop_back();
+    if (sub.skipping) skips_.give_back(static_cast<std::uint32_t>(sub.live_from));
+    release_cursor(sub);
+    channel& c = *st.owner;
+    sub = subscription{};
+    subs_.give_back(i);
+    if (on_presence && !st.ephemeral && s.user != none && joined(s.user, st) == 0) {
+      on_presence(c, users_[s.user].key.view(), false);
+    }
+  }
+}
+
+/// Closes what died, after the walk: the only place where Transport::close is called.
+inline void engine::reap() noexcept {
+  if (walking_) return;
+  while (!dead_.empty()) {
+    const std::uint32_t slot = dead_.back();
+    dead_.pop_back();
+    session& s = sessions_[slot];
+    ++stats_.closed[static_cast<std::size_t>(s.why)];
+    timers_.disarm(slot);
+    detach_subscriptions(slot);
+    host_.close(host_.self, slot, s.why);
+    if (s.user != none) {
+      users_.release(s.user);
+      s.user = none;
+    }
+    if (s.pending != none) {
+      s.state = session_state::zombie;
+    } else {
+      bury(slot);
+    }
+  }
+}
+
+/// Frees the slot. REQUIRES: closed.
+inline void engine::bury(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  if (s.pending != none) {
+    unpin_pending(batches_[s.pending]);
+    batches_.give_back(s.pending);
+    s.pending = none;
+  }
+  while (s.lane != none) pop_lane(s);
+  s.generation = 0;
+  s.state = session_state::free;
+  sessions_.give_back(slot);
+}
+
+inline void engine::close(session_id id, close_reason why) noexcept {
+  if (find(id) == nullptr) return;
+  mark_dead(id.slot, why);
+  reap();
+}
+
+inline void engine::finish(session_id id) noexcept {
+  if (session* s = find(id); s != nullptr && s->state == session_state::live) {
+    begin_finish(id.slot, close_reason::finished);
+  }
+}
+
+inline std::size_t engine::revoke(std::string_view key) noexcept {
+  const std::uint32_t user = users_.find(key);
+  if (user == none) return 0;
+  std::size_t n = 0;
+  while (users_[user].first != none) {  // mark_dead takes each off the list
+    mark_dead(users_[user].first, close_reason::revoked);
+    ++n;
+  }
+  reap();
+  return n;
+}
+
+inline hub_stats engine::stats() const noexcept {
+  hub_stats s = stats_;
+  s.sessions = counted_;
+  s.log_bytes = pool_.held();
+  return s;
+}
+
+}  // namespace sse::inline v0::detail

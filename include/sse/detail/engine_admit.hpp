@@ -1,0 +1,270 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// accept: how many there may be, where a subscriber begins, and the one gap frame if something it asked for is gone.
+#pragma once
+
+#include <charconv>
+#include <string>
+
+#include <sse/detail/engine.hpp>
+
+namespace sse::inline v0::detail {
+
+inline response refusal(int status, std::string_view error, duration retry_after) {
+  std::string body = "{\"error\":\"";
+  body.append(error).append("\"}");
+  response r = response::json(status, std::move(body));
+  if (!retry_after.is_off()) {
+    const std::int64_t seconds = (retry_after.ms() + 999) / 1000;
+    r.add("Retry-After", std::to_string(seconds));
+  }
+  return r;
+}
+
+/// Closes the oldest stream that `user` or `address` counts (both none: of all), with a last word about when to come back.
+inline bool engine::evict(std::uint32_t user, std::uint32_t address, duration retry) noexcept {
+  std::uint32_t oldest = none;
+  if (user != none) {
+    oldest = users_[user].first;
+  } else {
+    for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
+      const session& s = sessions_[slot];
+      if (!s.counted || (address != none && s.address != address)) continue;
+      if (oldest == none || static_cast<std::int32_t>(s.generation - sessions_[oldest].generation) < 0) oldest = slot;
+    }
+  }
+  if (oldest == none) return false;
+  char line[32];
+  if (!retry.is_off() && push_lane_bytes(oldest, {line, static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)})) {
+    pump(oldest);
+  }
+  mark_dead(oldest, close_reason::evicted);
+  reap();
+  return true;
+}
+
+/// Whether one more fits under a cap that counts `count` now; makes room or says in `out` why not.
+inline bool engine::make_room(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address,
+                              accept_result& out) noexcept {
+  if (c.max == 0 || count < c.max) return true;
+  if (c.then == when_full::evict_oldest && evict(user, address, c.retry_after)) return true;
+  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams", c.retry_after);
+  return false;
+}
+
+inline bool engine::precheck(accept_result& out) noexcept {
+  if (draining_) {
+    out.refusal = refusal(503, "draining", options_.retry_max);
+    return false;
+  }
+  return make_room(options_.caps.total, counted_, none, none, out);
+}
+
+inline std::uint32_t engine::admit(const request& r, const joining& j, accept_result& out) {
+  const auto fail = [&](int status, std::string_view error, duration retry_after = duration::off()) {
+    out.refusal = refusal(status, error, retry_after);
+    return none;
+  };
+  if (j.count == 0 || j.count > max_joins) return fail(500, "bad_join");
+  for (std::uint32_t i = 0; i < j.count; ++i) {
+    const channel& c = *j.channels[i];
+    if (c.engine_ != this) return fail(500, "channel_of_another_hub");
+    if (c.sequence_ != j.channels[0]->sequence_) return fail(500, "channels_of_two_sequences");
+    for (std::uint32_t k = 0; k < i; ++k) {
+      if (j.channels[k] == &c) return fail(500, "joined_twice");
+    }
+    if (c.options_.max_subscribers != 0 && c.subscribers() >= c.options_.max_subscribers) {
+      return fail(options_.caps.total.status, "channel_full", options_.caps.total.retry_after);
+    }
+  }
+  const resume_point resume = resume_from(r, options_.resume_query);
+  if (resume.state == resume_point::kind::malformed) return fail(400, "bad_params");
+
+  const std::uint32_t user = j.key.empty() ? none : users_.acquire(j.key);
+  const std::uint32_t address = r.address.empty() ? none : addresses_.acquire(r.address);
+  const auto release = [&] {
+    if (user != none) users_.release(user);
+    if (address != none) addresses_.release(address);
+    return none;
+  };
+  if ((user == none && !j.key.empty()) || (address == none && !r.address.empty())) {
+    release();
+    return fail(503, "no_memory", options_.retry_max);
+  }
+  if (user != none && !make_room(options_.caps.per_user, users_[user].count, user, none, out)) return release();
+  if (address != none && !make_room(options_.caps.per_address, addresses_[address].count, none, address, out)) {
+    return release();
+  }
+  const std::uint32_t slot = take_slot(r);
+  if (slot == none) {
+    release();
+    return fail(503, "no_memory", options_.retry_max);
+  }
+
+  session& s = sessions_[slot];
+  s.counted = true;
+  ++counted_;
+  s.user = user;
+  s.address = address;
+  if (address != none) ++addresses_[address].count;
+  if (user != none) {
+    name& u = users_[user];
+    ++u.count;
+    s.user_prev = u.last;
+    (u.last == none ? u.first : sessions_[u.last].user_next) = slot;
+    u.last = slot;
+  }
+  if (!options_.max_age.is_off()) {
+    const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
+    s.ends_at = now_ + options_.max_age.ms() - static_cast<std::int64_t>(spread == 0 ? 0 : random() % spread);
+  }
+  if (j.until != time_point::never() && origin_ != INT64_MIN && j.until.ms() - origin_ < s.ends_at) {
+    s.ends_at = j.until.ms() - origin_;
+  }
+
+  bool ok = push_lane_bytes(slot, r.preamble, true);
+  if (ok && !options_.retry.is_off()) {
+    char line[32];
+    ok = push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, options_.retry.ms()) - line)});
+  }
+  if (ok && !options_.opening.empty()) {
+    std::string text;
+    ok = encode_comment(text, options_.opening) == encode_error::none && push_lane_bytes(slot, text);
+  }
+  if (!ok || !subscribe(slot, j, resume)) {
+    abandon(slot);
+    return fail(503, "no_memory", options_.retry_max);
+  }
+  ++stats_.accepted;
+  out.id = id_of(slot);
+  return slot;
+}
+
+inline void engine::abandon(std::uint32_t slot) noexcept {
+  count_out(slot);
+  detach_subscriptions(slot);
+  if (sessions_[slot].user != none) users_.release(sessions_[slot].user);
+  bury(slot);
+}
+
+/// A stream that says when to come back, and ends. Not counted: the write deadline bounds it.
+inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry) noexcept {
+  const std::uint32_t slot = take_slot(r);
+  if (slot == none) return none;
+  char line[32];
+  const std::string_view text{line, static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)};
+  if (!push_lane_bytes(slot, r.preamble, true) || !push_lane_bytes(slot, text)) {
+    bury(slot);
+    return none;
+  }
+  sessions_[slot].state = session_state::finishing;
+  sessions_[slot].why = close_reason::finished;
+  return slot;
+}
+
+/// The first bytes go out at once. REQUIRES: connection and user are in place.
+inline void engine::open(std::uint32_t slot) noexcept {
+  arm(slot);
+  session& s = sessions_[slot];
+  if (on_presence && s.user != none) {
+    for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+      stream& st = stream_of(subs_[i]);
+      if (!st.ephemeral && joined(s.user, st) == 1) on_presence(*st.owner, users_[s.user].key.view(), true);
+    }
+  }
+  pump(slot);
+  reap();
+}
+
+/// The oldest id that can still come: the oldest retained, or the next to be published.
+inline event_id engine::first_possible(const stream& st) noexcept {
+  const event_log& log = st.log;
+  return log.retained() < log.end() ? log[log.retained()].id : st.owner->sequence_->last + 1;
+}
+
+inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume_point& resume) {
+  const bool resumes = resume.state == resume_point::kind::given && j.channels[0]->options_.ids != id_mode::none;
+  const event_id after = resume.after;
+  const sequence& seq = *j.channels[0]->sequence_;
+  const bool ahead = resumes && after > seq.last;
+  bool gap = ahead;
+  bool lost_known = false;
+  std::uint64_t lost = 0;
+  event_id first = seq.last + 1;
+
+  for (std::uint32_t i = 0; i < j.count; ++i) {
+    channel& c = *j.channels[i];
+    event_log& log = c.main_.log;
+    log.trim(now_);
+    if (!add_reader(slot, c.main_)) return false;
+    subscription& sub = subs_[c.main_.readers.back()];
+    std::uint64_t at = log.end();
+    if (!resumes) {
+      const start_at start = j.start_given ? j.start : c.options_.start;
+      if (j.backlog != 0) {
+        at = log.newest(j.backlog);
+      } else if (start == start_at::all) {
+        at = log.retained();
+      }
+    } else if (!ahead && c.options_.ids != id_mode::none) {
+      ++c.counters_.replays;
+      at = log.find(after);
+      // Gone from the log: what retention let go, and all that was before this run.
+      if (after != 0 && (after < log.forgotten_id() || after < seq.start)) {
+        if (c.options_.backfill && j.count == 1) {
+          release_cursor(sub);
+          sub.backfilling = 1;
+          sub.live_from = after;
+        } else {
+          gap = true;
+          if (first_possible(c.main_) < first) first = first_possible(c.main_);
+          if (c.options_.own_sequence && c.options_.ids == id_mode::automatic && after >= seq.start && !log.selective()) {
+            lost_known = true;
+            lost = first - after - 1;
+          }
+        }
+      }
+    }
+    if (!sub.backfilling) place_at(sub, at);
+    if (c.ephemeral_ != nullptr && !add_reader(slot, *c.ephemeral_)) return false;
+  }
+  if (!gap) return true;
+  return push_gap(slot, j.channels[0], after, first, lost, lost_known, true);
+}
+
+/// Tells a session of a loss: `id: first-1`, `event: gap`, `data: {"requested":R,"first":F,"lost":N}`. Without ids (lost
+/// transient events) R and F are null and the client's last id stays as it is.
+inline bool engine::push_gap(std::uint32_t slot, const channel* where, event_id requested, event_id first,
+                             std::uint64_t lost, bool lost_known, bool with_ids) noexcept {
+  char data[128];
+  char* p = data;
+  const auto put = [&](std::string_view s) {
+    std::memcpy(p, s.data(), s.size());
+    p += s.size();
+  };
+  const auto number = [&](bool known, std::uint64_t n) {
+    if (known) {
+      p = std::to_chars(p, p + 20, n).ptr;
+    } else {
+      put("null");
+    }
+  };
+  put("{\"requested\":");
+  number(with_ids, requested);
+  put(",\"first\":");
+  number(with_ids, first);
+  put(",\"lost\":");
+  number(lost_known, lost);
+  put("}");
+  char id[20];
+  const std::string_view id_view{id, static_cast<std::size_t>(std::to_chars(id, id + sizeof id, first - 1).ptr - id)};
+  const event e{.type = "gap",
+                .data = {data, static_cast<std::size_t>(p - data)},
+                .id = with_ids ? id_view : std::string_view{}};
+  if (!push_lane_event(slot, e)) return false;
+  ++channels_[where->index_]->counters_.gaps;
+  if (on_gap) on_gap({id_of(slot), where, requested, first, lost, lost_known});
+  return true;
+}
+
+}  // namespace sse::inline v0::detail

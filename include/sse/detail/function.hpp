@@ -1,0 +1,89 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// A move-only callable for hooks. The core does not include <functional>, and hooks own things that cannot be copied.
+#pragma once
+
+#include <cstddef>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace sse::inline v0 {
+
+template <class Signature>
+class function;
+
+/// Holds any callable of that signature; small ones without an allocation. Calling an empty one is a defect of the caller:
+/// test with operator bool.
+template <class R, class... Args>
+class function<R(Args...)> {
+ public:
+  function() noexcept = default;
+
+  template <class F>
+    requires(!std::is_same_v<std::remove_cvref_t<F>, function> && std::is_invocable_r_v<R, F&, Args...>)
+  function(F&& f) {  // NOLINT: implicit, so that a lambda can be given where a hook is asked for
+    using stored = std::remove_cvref_t<F>;
+    if constexpr (fits<stored>) {
+      ::new (static_cast<void*>(&storage_)) stored(std::forward<F>(f));
+      ops_ = &ops_inline<stored>;
+    } else {
+      ::new (static_cast<void*>(&storage_)) stored*(new stored(std::forward<F>(f)));
+      ops_ = &ops_heap<stored>;
+    }
+  }
+  function(function&& o) noexcept : ops_{std::exchange(o.ops_, nullptr)} {
+    if (ops_ != nullptr) ops_->relocate(&storage_, &o.storage_);
+  }
+  function& operator=(function&& o) noexcept {
+    if (this != &o) {
+      reset();
+      ops_ = std::exchange(o.ops_, nullptr);
+      if (ops_ != nullptr) ops_->relocate(&storage_, &o.storage_);
+    }
+    return *this;
+  }
+  function(const function&) = delete;
+  function& operator=(const function&) = delete;
+  ~function() { reset(); }
+
+  [[nodiscard]] explicit operator bool() const noexcept { return ops_ != nullptr; }
+  R operator()(Args... args) const {
+    return ops_->call(const_cast<void*>(static_cast<const void*>(&storage_)), std::forward<Args>(args)...);
+  }
+
+ private:
+  static constexpr std::size_t room = 3 * sizeof(void*);
+  template <class F>
+  static constexpr bool fits =
+      sizeof(F) <= room && alignof(F) <= alignof(void*) && std::is_nothrow_move_constructible_v<F>;
+
+  struct operations {
+    R (*call)(void*, Args&&...);
+    void (*relocate)(void* to, void* from) noexcept;
+    void (*destroy)(void*) noexcept;
+  };
+  template <class F>
+  static constexpr operations ops_inline{
+      [](void* p, Args&&... a) -> R { return (*static_cast<F*>(p))(std::forward<Args>(a)...); },
+      [](void* to, void* from) noexcept {
+        ::new (to) F(std::move(*static_cast<F*>(from)));
+        static_cast<F*>(from)->~F();
+      },
+      [](void* p) noexcept { static_cast<F*>(p)->~F(); }};
+  template <class F>
+  static constexpr operations ops_heap{
+      [](void* p, Args&&... a) -> R { return (**static_cast<F**>(p))(std::forward<Args>(a)...); },
+      [](void* to, void* from) noexcept { ::new (to) F*(*static_cast<F**>(from)); },
+      [](void* p) noexcept { delete *static_cast<F**>(p); }};
+
+  void reset() noexcept {
+    if (ops_ != nullptr) ops_->destroy(&storage_);
+    ops_ = nullptr;
+  }
+
+  alignas(void*) unsigned char storage_[room]{};
+  const operations* ops_ = nullptr;
+};
+
+}  // namespace sse::inline v0

@@ -1,0 +1,201 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// The core's containers. Growing may fail and says so: nothing here throws, so one failed allocation costs one call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace sse::inline v0::detail {
+
+inline constexpr std::uint32_t none = 0xffffffffU;
+
+[[nodiscard]] inline void* allocate(std::size_t bytes) noexcept { return ::operator new(bytes, std::nothrow); }
+inline void deallocate(void* p) noexcept { ::operator delete(p); }
+
+/// A growable array of plain data.
+template <class T>
+class vec {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  vec() noexcept = default;
+  vec(vec&& o) noexcept
+      : data_{std::exchange(o.data_, nullptr)}, size_{std::exchange(o.size_, 0)}, capacity_{std::exchange(o.capacity_, 0)} {}
+  vec& operator=(vec&& o) noexcept {
+    std::swap(data_, o.data_);
+    std::swap(size_, o.size_);
+    std::swap(capacity_, o.capacity_);
+    return *this;
+  }
+  vec(const vec&) = delete;
+  vec& operator=(const vec&) = delete;
+  ~vec() { deallocate(data_); }
+
+  [[nodiscard]] bool reserve(std::uint32_t n) noexcept {
+    if (n <= capacity_) return true;
+    std::uint32_t grown = capacity_ < 8 ? 8 : capacity_ + capacity_ / 2;
+    if (grown < n) grown = n;
+    auto* p = static_cast<T*>(allocate(std::size_t{grown} * sizeof(T)));
+    if (p == nullptr) return false;
+    if (size_ != 0) std::memcpy(static_cast<void*>(p), data_, std::size_t{size_} * sizeof(T));
+    deallocate(data_);
+    data_ = p;
+    capacity_ = grown;
+    return true;
+  }
+  [[nodiscard]] bool push_back(const T& v) noexcept {
+    if (!reserve(size_ + 1)) return false;
+    ::new (static_cast<void*>(data_ + size_)) T(v);
+    ++size_;
+    return true;
+  }
+  /// REQUIRES: reserve() made room.
+  void push_reserved(const T& v) noexcept { ::new (static_cast<void*>(data_ + size_++)) T(v); }
+  void pop_back() noexcept { --size_; }
+  void clear() noexcept { size_ = 0; }
+  [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
+  [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+  [[nodiscard]] T& operator[](std::uint32_t i) noexcept { return data_[i]; }
+  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept { return data_[i]; }
+  [[nodiscard]] T& back() noexcept { return data_[size_ - 1]; }
+  [[nodiscard]] T* begin() noexcept { return data_; }
+  [[nodiscard]] T* end() noexcept { return data_ + size_; }
+  void swap(vec& o) noexcept {
+    std::swap(data_, o.data_);
+    std::swap(size_, o.size_);
+    std::swap(capacity_, o.capacity_);
+  }
+
+ private:
+  T* data_ = nullptr;
+  std::uint32_t size_ = 0;
+  std::uint32_t capacity_ = 0;
+};
+
+/// A queue of plain data, addressed by ordinals that never repeat: [first(), end()).
+template <class T>
+class ring {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  ring() noexcept = default;
+  ring(const ring&) = delete;
+  ring& operator=(const ring&) = delete;
+  ~ring() { deallocate(data_); }
+
+  /// Makes room for one more, so that the next push_back cannot fail.
+  [[nodiscard]] bool reserve_one() noexcept {
+    if (end_ - first_ < capacity_) return true;
+    const std::uint64_t grown = capacity_ == 0 ? 16 : capacity_ * 2;
+    auto* p = static_cast<T*>(allocate(static_cast<std::size_t>(grown) * sizeof(T)));
+    if (p == nullptr) return false;
+    for (std::uint64_t i = first_; i != end_; ++i) ::new (static_cast<void*>(p + (i & (grown - 1)))) T((*this)[i]);
+    deallocate(data_);
+    data_ = p;
+    capacity_ = grown;
+    return true;
+  }
+  void push_reserved(const T& v) noexcept {
+    ::new (static_cast<void*>(data_ + (end_ & (capacity_ - 1)))) T(v);
+    ++end_;
+  }
+  void pop_front() noexcept { ++first_; }
+  [[nodiscard]] std::uint64_t first() const noexcept { return first_; }
+  [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
+  [[nodiscard]] bool empty() const noexcept { return first_ == end_; }
+  [[nodiscard]] T& operator[](std::uint64_t ordinal) noexcept { return data_[ordinal & (capacity_ - 1)]; }
+  [[nodiscard]] const T& operator[](std::uint64_t ordinal) const noexcept { return data_[ordinal & (capacity_ - 1)]; }
+  [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
+
+ private:
+  T* data_ = nullptr;
+  std::uint64_t capacity_ = 0;
+  std::uint64_t first_ = 0;
+  std::uint64_t end_ = 0;
+};
+
+/// Numbered slots at addresses that never change, with a free list. Slots are made in chunks and used again.
+template <class T>
+class slots {
+ public:
+  static constexpr std::uint32_t chunk_size = 64;
+
+  slots() noexcept = default;
+  slots(const slots&) = delete;
+  slots& operator=(const slots&) = delete;
+  ~slots() {
+    for (T* chunk : chunks_) {
+      for (std::uint32_t i = 0; i < chunk_size; ++i) chunk[i].~T();
+      deallocate(chunk);
+    }
+  }
+
+  /// Makes room for one more, so that the next take() cannot fail.
+  [[nodiscard]] bool reserve_one() noexcept { return !free_.empty() || add_chunk(); }
+  /// Makes `n` slots exist.
+  [[nodiscard]] bool reserve_extent(std::uint32_t n) noexcept {
+    while (extent() < n) {
+      if (!add_chunk()) return false;
+    }
+    return true;
+  }
+  [[nodiscard]] std::uint32_t take() noexcept {
+    if (!reserve_one()) return none;
+    const std::uint32_t i = free_.back();
+    free_.pop_back();
+    return i;
+  }
+  void give_back(std::uint32_t i) noexcept { free_.push_reserved(i); }
+  /// Slots that exist, in use or free.
+  [[nodiscard]] std::uint32_t extent() const noexcept { return chunks_.size() * chunk_size; }
+  [[nodiscard]] std::uint32_t in_use() const noexcept { return extent() - free_.size(); }
+  [[nodiscard]] T& operator[](std::uint32_t i) noexcept { return chunks_[i / chunk_size][i % chunk_size]; }
+  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept { return chunks_[i / chunk_size][i % chunk_size]; }
+
+ private:
+  [[nodiscard]] bool add_chunk() noexcept {
+    const std::uint32_t base = chunks_.size() * chunk_size;
+    if (!chunks_.reserve(chunks_.size() + 1) || !free_.reserve(base + chunk_size)) return false;
+    auto* chunk = static_cast<T*>(allocate(sizeof(T) * chunk_size));
+    if (chunk == nullptr) return false;
+    for (std::uint32_t i = 0; i < chunk_size; ++i) ::new (static_cast<void*>(chunk + i)) T();
+    chunks_.push_reserved(chunk);
+    for (std::uint32_t i = chunk_size; i-- > 0;) free_.push_reserved(base + i);
+    return true;
+  }
+
+  vec<T*> chunks_;
+  vec<std::uint32_t> free_;
+};
+
+/// A piece of text that owns its bytes; assigning may fail.
+class owned_text {
+ public:
+  owned_text() noexcept = default;
+  owned_text(owned_text&& o) noexcept : bytes_{std::move(o.bytes_)} {}
+  owned_text& operator=(owned_text&& o) noexcept {
+    bytes_.swap(o.bytes_);
+    return *this;
+  }
+  [[nodiscard]] bool assign(std::string_view s) noexcept {
+    bytes_.clear();
+    if (!bytes_.reserve(static_cast<std::uint32_t>(s.size()))) return false;
+    for (char c : s) bytes_.push_reserved(c);
+    return true;
+  }
+  [[nodiscard]] std::string_view view() const noexcept {
+    return bytes_.empty() ? std::string_view{} : std::string_view{&bytes_[0], bytes_.size()};
+  }
+
+ private:
+  vec<char> bytes_;
+};
+
+}  // namespace sse::inline v0::detail

@@ -1,0 +1,22 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// Forward declarations, for headers that only name these types.
+#pragma once
+
+#include <sse/version.hpp>
+
+namespace sse::inline v0 {
+
+struct event;
+struct request;
+struct response;
+struct session_id;
+class backfill_writer;
+class channel;
+
+namespace detail {
+class engine;
+struct timer_places;
+}
+
+}  // namespace sse::inline v0

@@ -1,0 +1,99 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// transport: all that a host must give the hub: one write that never blocks, and a close.
+//
+//   struct my_transport {
+//     struct connection { int fd; };
+//     sse::write_result write(connection& c, std::span<const sse::buffer> bytes) noexcept;
+//     void close(connection& c, sse::close_reason why) noexcept;
+//   };
+//
+// write  takes any prefix of `bytes`, never blocks, throws or calls the hub back.
+// close  is called exactly once for each session, also for one that the host itself reported as closed(id); after it the
+//        hub destroys the connection object. It never calls the hub back.
+//
+// Optional members, detected:
+//   void opened(connection&, session_id)   right after admission: the moment to remember the id
+//   void begin_flush() / end_flush()       around a flush: one io_uring submit, one cork
+//   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
+//   static constexpr bool completes = true     write may answer flow::pending, and peek/consume may be used
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include <sse/config.hpp>
+#include <sse/session.hpp>
+
+namespace sse::inline v0 {
+
+/// Bytes to be written, as they lie. Valid until write returns, or until written(id, n) after flow::pending.
+struct buffer {
+  const char* data = nullptr;
+  std::size_t size = 0;
+
+  [[nodiscard]] constexpr std::string_view view() const noexcept { return {data, size}; }
+};
+
+/// What the transport can do next.
+enum class flow : std::uint8_t {
+  ready,    ///< `bytes` were taken; ask again at once if more is there
+  blocked,  ///< `bytes` were taken, the rest was not; the host will call hub.writable(id)
+  pending,  ///< `bytes` were taken but are still being read; the host will call hub.written(id, n)
+  closed,   ///< the peer is gone
+};
+
+struct write_result {
+  std::size_t bytes = 0;
+  flow next = flow::ready;
+};
+
+/// Why a session ended.
+enum class close_reason : std::uint8_t {
+  peer,       ///< the other side is gone, or a write failed
+  lag,        ///< too slow: a reconnect resumes where it stopped (channel_options::max_lag)
+  hub_full,   ///< too slow while the hub was over its own memory cap (hub_options::max_backlog)
+  stalled,    ///< no write progress within hub_options::write_deadline
+  idle,       ///< no application event within hub_options::idle
+  age,        ///< the connection reached hub_options::max_age
+  evicted,    ///< made room for a newer connection (limits::when_full)
+  revoked,    ///< hub.revoke(user)
+  finished,   ///< hub.finish(id), or the end of a retry stream
+  drain,      ///< hub.drain()
+  channel,    ///< its channel was closed
+  host,       ///< hub.close(id), or the hub was destroyed
+  no_memory,  ///< an allocation failed while serving it
+};
+
+[[nodiscard]] constexpr std::string_view to_string(close_reason r) noexcept {
+  switch (r) {
+    case close_reason::peer: return "peer";
+    case close_reason::lag: return "lag";
+    case close_reason::hub_full: return "hub_full";
+    case close_reason::stalled: return "stalled";
+    case close_reason::idle: return "idle";
+    case close_reason::age: return "age";
+    case close_reason::evicted: return "evicted";
+    case close_reason::revoked: return "revoked";
+    case close_reason::finished: return "finished";
+    case close_reason::drain: return "drain";
+    case close_reason::channel: return "channel";
+    case close_reason::host: return "host";
+    case close_reason::no_memory: return "no_memory";
+  }
+  return "unknown";
+}
+inline constexpr std::size_t close_reason_count = 13;
+
+/// All that a host must give (see the top of this file).
+template <class T>
+concept transport = std::movable<typename T::connection> &&
+                    requires(T& t, typename T::connection& c, std::span<const buffer> bytes, close_reason why) {
+                      { t.write(c, bytes) } noexcept -> std::same_as<write_result>;
+                      { t.close(c, why) } noexcept;
+                    };
+
+}  // namespace sse::inline v0
