@@ -1,0 +1,78 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// bytes: a growing byte buffer that says when memory is out instead of throwing. Not public.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <new>
+#include <string_view>
+#include <utility>
+
+#include <sse/config.hpp>
+
+namespace sse::inline v0::detail {
+
+class bytes {
+ public:
+  bytes() noexcept = default;
+  bytes(bytes&& other) noexcept { swap(other); }
+  bytes& operator=(bytes&& other) noexcept {
+    bytes moved{std::move(other)};
+    swap(moved);
+    return *this;
+  }
+  ~bytes() { ::operator delete(data_); }
+
+  [[nodiscard]] std::string_view view() const noexcept { return {data_, size_}; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+
+  /// False if memory is out; nothing changed then. Amortised constant time per byte.
+  [[nodiscard]] bool append(std::string_view more) noexcept {
+    if (more.size() > capacity_ - size_ && !grow(more.size())) return false;
+    if (!more.empty()) std::memcpy(data_ + size_, more.data(), more.size());
+    size_ += more.size();
+    return true;
+  }
+  [[nodiscard]] bool assign(std::string_view text) noexcept {
+    size_ = 0;
+    return append(text);
+  }
+
+  /// Keeps a small block for the next use and gives a large one back.
+  void clear() noexcept {
+    size_ = 0;
+    if (capacity_ > 64 * 1024) release();
+  }
+  void release() noexcept {
+    ::operator delete(data_);
+    data_ = nullptr;
+    size_ = capacity_ = 0;
+  }
+  void swap(bytes& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    std::swap(capacity_, other.capacity_);
+  }
+
+ private:
+  [[nodiscard]] bool grow(std::size_t more) noexcept {
+    if (more > static_cast<std::size_t>(-1) / 2 - size_) return false;
+    std::size_t capacity = capacity_ < 64 ? 64 : capacity_ * 2;
+    if (capacity < size_ + more) capacity = size_ + more;
+    auto* const data = static_cast<char*>(::operator new(capacity, std::nothrow));
+    if (data == nullptr) return false;
+    if (size_ != 0) std::memcpy(data, data_, size_);
+    ::operator delete(data_);
+    data_ = data;
+    capacity_ = capacity;
+    return true;
+  }
+
+  char* data_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t capacity_ = 0;
+};
+
+}  // namespace sse::inline v0::detail
