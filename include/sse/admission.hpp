@@ -132,6 +132,7 @@ struct accept_result {
   session_id id{};
   bool head_only = false;
   response refusal{};
+  duration retry_after = duration::off();  ///< what a full cap or a drain said in Retry-After
 
   [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(id); }
 };

@@ -112,7 +112,6 @@ enum class publish_error : std::uint8_t {
   no_memory,
   no_session,   ///< send: the session is gone
   lane_full,    ///< send: hub_options::control_lane bytes are waiting already
-  closed,       ///< the hub is draining
 };
 
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
@@ -126,7 +125,6 @@ enum class publish_error : std::uint8_t {
     case publish_error::no_memory: return "no_memory";
     case publish_error::no_session: return "no_session";
     case publish_error::lane_full: return "lane_full";
-    case publish_error::closed: return "closed";
   }
   return "unknown";
 }

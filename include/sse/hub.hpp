@@ -214,12 +214,15 @@ class hub {
       out.head_only = true;
       return out;
     }
-    const std::uint32_t slot = engine_.admit(r, v.joining(), out);
+    resume_point resume;
+    const std::uint32_t slot = engine_.admit(r, v.joining(), resume, out);
     if (slot == detail::none) return retry_or_refuse(std::move(c), r, std::move(out));
     if (!settle_in(slot, std::move(c), std::move(v.user()))) {
       engine_.abandon(slot);
       return refused({.refusal = refuse(503, "out of memory\n")});
     }
+    engine_.join(slot, v.joining(), resume);
+    if (opened_) opened_(out.id, at(slot).user());
     engine_.open(slot);
     return out;
   }
@@ -227,7 +230,7 @@ class hub {
   /// A refusal, or the retry stream that a cap asked for (status 200).
   accept_result retry_or_refuse(connection&& c, const request& r, accept_result out) {
     if (out.refusal.status == 200 && r.method != "HEAD") {
-      const std::uint32_t slot = engine_.admit_retry_stream(r, engine_.options().caps.total.retry_after);
+      const std::uint32_t slot = engine_.admit_retry_stream(r, out.retry_after);
       if (slot != detail::none && settle_in(slot, std::move(c), User{})) {
         out.id = engine_.id_of(slot);
         out.refusal = {};
@@ -249,7 +252,6 @@ class hub {
     if constexpr (requires(Transport& t, connection& k, session_id id) { t.opened(k, id); }) {
       transport_->opened(x.conn(), engine_.id_of(slot));
     }
-    if (opened_) opened_(engine_.id_of(slot), x.user());
     return true;
   }
 
@@ -260,11 +262,11 @@ class hub {
       hub& me = *static_cast<hub*>(self);
       return me.transport_->write(me.at(slot).conn(), bytes);
     };
-    h.close = [](void* self, std::uint32_t slot, close_reason why) noexcept {
+    h.close = [](void* self, std::uint32_t slot, close_reason why, bool announce) noexcept {
       hub& me = *static_cast<hub*>(self);
       cell& x = me.at(slot);
       me.transport_->close(x.conn(), why);
-      if (me.closed_) me.closed_(me.engine_.id_of(slot), x.user(), why);
+      if (announce && me.closed_) me.closed_(me.engine_.id_of(slot), x.user(), why);
       x.conn().~connection();
       x.user().~User();
     };

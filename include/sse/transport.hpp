@@ -24,6 +24,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include <sse/config.hpp>
 #include <sse/session.hpp>
@@ -95,5 +96,39 @@ concept transport = std::movable<typename T::connection> &&
                       { t.write(c, bytes) } noexcept -> std::same_as<write_result>;
                       { t.close(c, why) } noexcept;
                     };
+
+/// One connection of a host that has several kinds of them (plain and TLS, say).
+class any_connection {
+ public:
+  virtual ~any_connection() = default;
+  virtual void opened(session_id) noexcept {}
+  [[nodiscard]] virtual write_result write(std::span<const buffer> bytes) noexcept = 0;
+  virtual void close(close_reason why) noexcept = 0;
+};
+
+/// A transport whose connections bring their own write and close. Costs a virtual call per write.
+struct any_transport {
+  static constexpr bool completes = true;
+
+  /// Owns one.
+  class connection {
+   public:
+    explicit connection(any_connection* owned) noexcept : owned_{owned} {}
+    connection(connection&& o) noexcept : owned_{std::exchange(o.owned_, nullptr)} {}
+    connection& operator=(connection&& o) noexcept {
+      std::swap(owned_, o.owned_);
+      return *this;
+    }
+    ~connection() { delete owned_; }
+    any_connection* operator->() const noexcept { return owned_; }
+
+   private:
+    any_connection* owned_;
+  };
+
+  void opened(connection& c, session_id id) noexcept { c->opened(id); }
+  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept { return c->write(bytes); }
+  void close(connection& c, close_reason why) noexcept { c->close(why); }
+};
 
 }  // namespace sse::inline v0

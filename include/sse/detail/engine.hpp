@@ -44,7 +44,7 @@ namespace sse::inline v0::detail {
 struct host_calls {
   void* self = nullptr;
   write_result (*write)(void*, std::uint32_t slot, std::span<const buffer>) noexcept = nullptr;
-  void (*close)(void*, std::uint32_t slot, close_reason) noexcept = nullptr;  ///< and destroys connection and user
+  void (*close)(void*, std::uint32_t slot, close_reason, bool announce) noexcept = nullptr;  ///< and destroys both
   bool (*sees)(void*, std::uint32_t slot, std::string_view key, std::string_view audience) noexcept = nullptr;
   void (*flush_begins)(void*) noexcept = nullptr;
   void (*flush_ends)(void*) noexcept = nullptr;
@@ -65,6 +65,7 @@ struct lane_item {
   std::uint32_t sent = 0;
   std::uint32_t next = none;
   bool raw = false;  ///< outside the body: the response head, never framed as a chunk
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
 
 /// A subscription: a session's cursor in one stream.
@@ -79,12 +80,23 @@ struct subscription {
   std::uint32_t stream_index : 30 = 0;
   std::uint32_t skipping : 1 = 0;     ///< too far behind: leaves for live_from's skip once `rest` is sent
   std::uint32_t backfilling : 1 = 0;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
 
 /// What a reader that is skipped forward missed.
 struct skip {
   event_id requested = no_id;
   std::uint64_t ordinal = 0;  ///< of the first entry it did not get
+  std::uint32_t next = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+};
+
+/// What a gap frame says.
+struct loss {
+  event_id requested = no_id;
+  event_id first = no_id;
+  std::uint64_t lost = 0;
+  bool known = false;
 };
 
 enum class session_state : std::uint8_t {
@@ -97,17 +109,18 @@ enum class session_state : std::uint8_t {
 
 struct session {
   std::uint32_t generation = 0;
-  session_state state = session_state::free;
-  bool queued : 1 = false;      ///< in ready_ (of the slot: outlives the session)
-  bool blocked : 1 = false;     ///< the host will call writable() or written()
+  session_state state : 3 = session_state::free;
+  close_reason why : 4 = close_reason::peer;
+  std::uint8_t chunk_head : 4 = 0;  ///< bytes of the chunk's size line that are out already
+  bool queued : 1 = false;        ///< in ready_ (of the slot: outlives the session)
+  bool blocked : 1 = false;       ///< the host will call writable() or written()
   bool chunked : 1 = false;
-  bool chunk_begun : 1 = false; ///< a chunk was sent before: its line end is due
-  bool chunk_open : 1 = false;  ///< its size line is out, chunk_left bytes are owed
-  bool ended : 1 = false;       ///< the last chunk is due
+  bool chunk_begun : 1 = false;   ///< a chunk was sent before: its line end is due
+  bool chunk_open : 1 = false;    ///< its size line is out, chunk_left bytes are owed
+  bool ended : 1 = false;         ///< the last chunk is due
   bool said_farewell : 1 = false;
-  bool counted : 1 = false;     ///< in the caps
-  std::uint8_t chunk_head = 0;  ///< bytes of the chunk's size line that are out already
-  close_reason why = close_reason::peer;
+  bool counted : 1 = false;       ///< in the caps
+  bool retry_only : 1 = false;    ///< a retry stream: the host's hooks do not see it
   std::uint32_t chunk_left = 0; ///< bytes owed to the chunk that was announced
   std::uint32_t first = none;   ///< subscriptions
   std::uint32_t lane = none;    ///< lane items
@@ -117,12 +130,16 @@ struct session {
   std::uint32_t user_prev = none;
   std::uint32_t address = none;
   std::uint32_t timer = none;
+  std::uint32_t queue_next = none;  ///< in ready_ (of the slot, as queued)
   // Times in ms, modulo 2^32.
   std::uint32_t last_event = 0;     ///< application event delivered
   std::uint32_t last_write = 0;     ///< anything delivered
   std::uint32_t progress = 0;       ///< blocked since, or last bytes taken since
   std::uint32_t over_since = 0;     ///< over soft_lag since (0: not)
   std::int64_t ends_at = INT64_MAX; ///< max_age or the verdict's until
+
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return lane; }
+  [[nodiscard]] std::uint32_t& dead_next() noexcept { return progress; }
 };
 
 inline constexpr std::uint32_t max_pieces = 16;
@@ -144,6 +161,7 @@ struct batch {
   std::uint64_t total = 0;  ///< bytes of all pieces
   char frame[24];           ///< chunk size line, or the last chunk
 
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return count; }
   [[nodiscard]] bool full() const noexcept { return count >= room || total >= limit; }
   void add(segment* seg, std::uint32_t from, std::uint32_t off, const char* data, std::uint32_t size) noexcept {
     bytes[count] = {data, size};
@@ -179,10 +197,11 @@ class engine {
   std::size_t send_user(std::string_view key, const event& e) noexcept;
 
   // Sessions.
-  /// The total cap and draining, before anybody is asked. False: `out` says why, or the session is a retry stream.
+  /// Draining, and a total cap that evicts nobody, before anybody is asked. False: `out` says why.
   [[nodiscard]] bool precheck(accept_result& out) noexcept;
-  /// Takes a slot; the caller places connection and user in it and then calls open(). none: `out` says why not.
-  [[nodiscard]] std::uint32_t admit(const request& r, const joining& j, accept_result& out);
+  /// Takes a slot; the caller places connection and user in it, then calls join() and open(). none: `out` says why not.
+  [[nodiscard]] std::uint32_t admit(const request& r, const joining& j, resume_point& resume, accept_result& out);
+  void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
   [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept { return {slot, sessions_[slot].generation}; }
@@ -246,7 +265,9 @@ class engine {
     session& s = sessions_[slot];
     if (s.queued || s.blocked) return;
     s.queued = true;
-    ready_.push_reserved(slot);
+    s.queue_next = none;
+    (ready_last_ == none ? ready_ : sessions_[ready_last_].queue_next) = slot;
+    ready_last_ = slot;
   }
   void touch(stream& st) noexcept {
     if (st.touched) return;
@@ -286,10 +307,11 @@ class engine {
   [[nodiscard]] bool evict(std::uint32_t user, std::uint32_t address, duration retry) noexcept;
   [[nodiscard]] bool make_room(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address,
                                accept_result& out) noexcept;
-  [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j, const resume_point& resume);
-  [[nodiscard]] bool push_gap(std::uint32_t slot, const channel* where, event_id requested, event_id first,
-                              std::uint64_t lost, bool lost_known, bool with_ids) noexcept;
+  [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
+  [[nodiscard]] bool push_gap(std::uint32_t slot, const channel& where, const loss& what, bool with_ids) noexcept;
   [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
+  [[nodiscard]] static std::uint64_t skip_target(const stream& st) noexcept;
+  [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
 
   // engine_flush.hpp
   void pump(std::uint32_t slot) noexcept;
@@ -299,8 +321,8 @@ class engine {
   void gather_entry(std::uint32_t index, const entry& e, batch& b) noexcept;
   void frame_chunk(session& s, batch& b) noexcept;
   void end_chunks(session& s, batch& b) noexcept;
-  void advance(std::uint32_t slot, session& s, const batch& b, std::uint64_t n) noexcept;
-  void advance_cursor(std::uint32_t slot, session& s, const batch::piece& p, std::uint32_t n) noexcept;
+  void advance(session& s, const batch& b, std::uint64_t n) noexcept;
+  void advance_cursor(session& s, const batch::piece& p, std::uint32_t n) noexcept;
   void leave_for_skip(std::uint32_t slot, subscription& sub) noexcept;
   void ask_backfill(std::uint32_t slot, subscription& sub) noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
@@ -359,9 +381,9 @@ class engine {
   slots<skip> skips_;
   names users_;
   names addresses_;
-  vec<std::uint32_t> ready_;
-  vec<std::uint32_t> walk_;
-  vec<std::uint32_t> dead_;
+  std::uint32_t ready_ = none;  // sessions that may have bytes and can take them, in turn
+  std::uint32_t ready_last_ = none;
+  std::uint32_t dead_ = none;   // sessions to be closed after the walk
   timer_places places_{this};
   timer_queue<timer_places> timers_{places_};
 
@@ -606,15 +628,14 @@ inline session* engine::find(session_id id) noexcept {
 inline std::uint32_t engine::take_slot(const request& r) noexcept {
   if (!sessions_.reserve_one()) return none;
   const std::uint32_t n = sessions_.extent();
-  if (!ready_.reserve(n) || !walk_.reserve(n) || !dead_.reserve(n) || !timers_.reserve(n + channels_.size() + 1)) {
-    return none;
-  }
+  if (!timers_.reserve(n + channels_.size() + 1)) return none;
   if (host_.completes && !batches_.reserve_extent(n)) return none;
   const std::uint32_t slot = sessions_.take();
   session& s = sessions_[slot];
-  const bool queued = s.queued;
+  const session old = s;
   s = session{};
-  s.queued = queued;
+  s.queued = old.queued;
+  s.queue_next = old.queue_next;
   s.state = session_state::live;
   if (++generations_ == 0) ++generations_;
   s.generation = generations_;
@@ -648,7 +669,8 @@ inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
   s.state = session_state::dead;
   s.why = why;
   count_out(slot);
-  dead_.push_reserved(slot);
+  s.dead_next() = dead_;
+  dead_ = slot;
 }
 
 /// How many of a user's sessions read a stream.
@@ -687,14 +709,14 @@ inline void engine::detach_subscriptions(std::uint32_t slot) noexcept {
 /// Closes what died, after the walk: the only place where Transport::close is called.
 inline void engine::reap() noexcept {
   if (walking_) return;
-  while (!dead_.empty()) {
-    const std::uint32_t slot = dead_.back();
-    dead_.pop_back();
+  while (dead_ != none) {
+    const std::uint32_t slot = dead_;
     session& s = sessions_[slot];
+    dead_ = s.dead_next();
     ++stats_.closed[static_cast<std::size_t>(s.why)];
     timers_.disarm(slot);
     detach_subscriptions(slot);
-    host_.close(host_.self, slot, s.why);
+    host_.close(host_.self, slot, s.why, !s.retry_only);
     if (s.user != none) {
       users_.release(s.user);
       s.user = none;

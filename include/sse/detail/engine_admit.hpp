@@ -49,18 +49,22 @@ inline bool engine::make_room(const cap& c, std::uint32_t count, std::uint32_t u
   if (c.max == 0 || count < c.max) return true;
   if (c.then == when_full::evict_oldest && evict(user, address, c.retry_after)) return true;
   out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams", c.retry_after);
+  out.retry_after = c.retry_after;
   return false;
 }
 
 inline bool engine::precheck(accept_result& out) noexcept {
   if (draining_) {
     out.refusal = refusal(503, "draining", options_.retry_max);
+    out.retry_after = options_.retry_max;
     return false;
   }
-  return make_room(options_.caps.total, counted_, none, none, out);
+  // Only who is admitted may evict.
+  const cap& total = options_.caps.total;
+  return total.then == when_full::evict_oldest || make_room(total, counted_, none, none, out);
 }
 
-inline std::uint32_t engine::admit(const request& r, const joining& j, accept_result& out) {
+inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume, accept_result& out) {
   const auto fail = [&](int status, std::string_view error, duration retry_after = duration::off()) {
     out.refusal = refusal(status, error, retry_after);
     return none;
@@ -77,7 +81,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, accept_re
       return fail(options_.caps.total.status, "channel_full", options_.caps.total.retry_after);
     }
   }
-  const resume_point resume = resume_from(r, options_.resume_query);
+  resume = resume_from(r, options_.resume_query);
   if (resume.state == resume_point::kind::malformed) return fail(400, "bad_params");
 
   const std::uint32_t user = j.key.empty() ? none : users_.acquire(j.key);
@@ -91,6 +95,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, accept_re
     release();
     return fail(503, "no_memory", options_.retry_max);
   }
+  if (!make_room(options_.caps.total, counted_, none, none, out)) return release();
   if (user != none && !make_room(options_.caps.per_user, users_[user].count, user, none, out)) return release();
   if (address != none && !make_room(options_.caps.per_address, addresses_[address].count, none, address, out)) {
     return release();
@@ -131,7 +136,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, accept_re
     std::string text;
     ok = encode_comment(text, options_.opening) == encode_error::none && push_lane_bytes(slot, text);
   }
-  if (!ok || !subscribe(slot, j, resume)) {
+  if (!ok) {
     abandon(slot);
     return fail(503, "no_memory", options_.retry_max);
   }
@@ -159,10 +164,16 @@ inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry
   }
   sessions_[slot].state = session_state::finishing;
   sessions_[slot].why = close_reason::finished;
+  sessions_[slot].retry_only = true;
   return slot;
 }
 
-/// The first bytes go out at once. REQUIRES: connection and user are in place.
+/// Subscribes. REQUIRES: connection and user are in place. Out of memory: the session is dead.
+inline void engine::join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept {
+  if (!subscribe(slot, j, resume)) mark_dead(slot, close_reason::no_memory);
+}
+
+/// The first bytes go out at once.
 inline void engine::open(std::uint32_t slot) noexcept {
   arm(slot);
   session& s = sessions_[slot];
@@ -182,16 +193,36 @@ inline event_id engine::first_possible(const stream& st) noexcept {
   return log.retained() < log.end() ? log[log.retained()].id : st.owner->sequence_->last + 1;
 }
 
-inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume_point& resume) {
-  const bool resumes = resume.state == resume_point::kind::given && j.channels[0]->options_.ids != id_mode::none;
+/// Where a reader that is too slow goes on.
+inline std::uint64_t engine::skip_target(const stream& st) noexcept {
+  return st.owner->options_.on_lag == lag_policy::oldest ? st.log.retained() : st.log.end();
+}
+
+/// The first id that a session can still get, over all its channels.
+inline event_id engine::next_id(std::uint32_t slot) noexcept {
+  event_id next = max_event_id;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const stream& st = stream_of(subs_[i]);
+    if (st.ephemeral || st.owner->options_.ids == id_mode::none) continue;
+    event_id id = st.owner->sequence_->last + 1;
+    std::uint64_t at = st.log.end();
+    if (subs_[i].skipping) {
+      at = skip_target(st);
+    } else if (!subs_[i].backfilling) {
+      at = st.log.locate(position(subs_[i]));
+    }
+    while (at < st.log.end() && !sees(slot, st.log[at])) ++at;
+    if (at < st.log.end()) id = st.log[at].id;
+    if (id < next) next = id;
+  }
+  return next;
+}
+
+inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept {
   const event_id after = resume.after;
   const sequence& seq = *j.channels[0]->sequence_;
-  const bool ahead = resumes && after > seq.last;
-  bool gap = ahead;
-  bool lost_known = false;
-  std::uint64_t lost = 0;
-  event_id first = seq.last + 1;
-
+  const bool ahead = after > seq.last;
+  std::uint32_t gaps = 0;  // bit i: channel i lost something
   for (std::uint32_t i = 0; i < j.count; ++i) {
     channel& c = *j.channels[i];
     event_log& log = c.main_.log;
@@ -199,14 +230,16 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume
     if (!add_reader(slot, c.main_)) return false;
     subscription& sub = subs_[c.main_.readers.back()];
     std::uint64_t at = log.end();
-    if (!resumes) {
+    if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
       const start_at start = j.start_given ? j.start : c.options_.start;
       if (j.backlog != 0) {
         at = log.newest(j.backlog);
       } else if (start == start_at::all) {
         at = log.retained();
       }
-    } else if (!ahead && c.options_.ids != id_mode::none) {
+    } else if (ahead) {
+      gaps |= i == 0 ? 1U : 0U;  // live, and told once
+    } else {
       ++c.counters_.replays;
       at = log.find(after);
       // Gone from the log: what retention let go, and all that was before this run.
@@ -216,26 +249,30 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume
           sub.backfilling = 1;
           sub.live_from = after;
         } else {
-          gap = true;
-          if (first_possible(c.main_) < first) first = first_possible(c.main_);
-          if (c.options_.own_sequence && c.options_.ids == id_mode::automatic && after >= seq.start && !log.selective()) {
-            lost_known = true;
-            lost = first - after - 1;
-          }
+          gaps |= 1U << i;
         }
       }
     }
     if (!sub.backfilling) place_at(sub, at);
     if (c.ephemeral_ != nullptr && !add_reader(slot, *c.ephemeral_)) return false;
   }
-  if (!gap) return true;
-  return push_gap(slot, j.channels[0], after, first, lost, lost_known, true);
+  for (std::uint32_t i = 0; i < j.count; ++i) {
+    if ((gaps & (1U << i)) == 0) continue;
+    const channel& c = *j.channels[i];
+    const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
+    // Consecutive ids of this run can be counted.
+    const bool known = !ahead && c.options_.own_sequence && c.options_.ids == id_mode::automatic &&
+                       after >= seq.start && !c.main_.log.selective();
+    if (!push_gap(slot, c, {after, first, known ? first - after - 1 : 0, known}, true)) return false;
+  }
+  return true;
 }
 
-/// Tells a session of a loss: `id: first-1`, `event: gap`, `data: {"requested":R,"first":F,"lost":N}`. Without ids (lost
-/// transient events) R and F are null and the client's last id stays as it is.
-inline bool engine::push_gap(std::uint32_t slot, const channel* where, event_id requested, event_id first,
-                             std::uint64_t lost, bool lost_known, bool with_ids) noexcept {
+/// Tells a session of a loss on one channel: `event: gap`, `data: {"requested":R,"first":F,"lost":N}`. F is the first id that
+/// can come from that channel; `id:` is one below the first that can come from any (the same, where there is one channel),
+/// so that ids never run back and a resume from it misses nothing. Without ids (lost transient events) R and F are null
+/// and the client's last id stays as it is.
+inline bool engine::push_gap(std::uint32_t slot, const channel& where, const loss& what, bool with_ids) noexcept {
   char data[128];
   char* p = data;
   const auto put = [&](std::string_view s) {
@@ -250,20 +287,23 @@ inline bool engine::push_gap(std::uint32_t slot, const channel* where, event_id 
     }
   };
   put("{\"requested\":");
-  number(with_ids, requested);
+  number(with_ids, what.requested);
   put(",\"first\":");
-  number(with_ids, first);
+  number(with_ids, what.first);
   put(",\"lost\":");
-  number(lost_known, lost);
+  number(what.known, what.lost);
   put("}");
+  const event_id before = with_ids ? next_id(slot) - 1 : no_id;
   char id[20];
-  const std::string_view id_view{id, static_cast<std::size_t>(std::to_chars(id, id + sizeof id, first - 1).ptr - id)};
+  const std::string_view id_view{id, static_cast<std::size_t>(std::to_chars(id, id + sizeof id, before).ptr - id)};
   const event e{.type = "gap",
                 .data = {data, static_cast<std::size_t>(p - data)},
                 .id = with_ids ? id_view : std::string_view{}};
   if (!push_lane_event(slot, e)) return false;
-  ++channels_[where->index_]->counters_.gaps;
-  if (on_gap) on_gap({id_of(slot), where, requested, first, lost, lost_known});
+  ++channels_[where.index_]->counters_.gaps;
+  if (on_gap) {
+    on_gap({id_of(slot), &where, with_ids ? what.requested : no_id, with_ids ? what.first : no_id, what.lost, what.known});
+  }
   return true;
 }
 

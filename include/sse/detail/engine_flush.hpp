@@ -45,15 +45,20 @@ inline bool engine::flush() noexcept {
     st->dirty = false;
     for (std::uint32_t i : st->readers) pump(subs_[i].session);
   }
-  walk_.swap(ready_);
-  for (std::uint32_t slot : walk_) sessions_[slot].queued = false;
-  for (std::uint32_t slot : walk_) pump(slot);
-  walk_.clear();
+  const std::uint32_t last = ready_last_;  // who is queued from here on waits for the next flush
+  for (std::uint32_t slot = last == none ? none : ready_; slot != none;) {
+    session& s = sessions_[slot];
+    ready_ = s.queue_next;
+    if (ready_ == none) ready_last_ = none;
+    s.queued = false;
+    pump(slot);
+    slot = slot == last ? none : ready_;
+  }
   settle();
   host_.flush_ends(host_.self);
   walking_ = false;
   reap();
-  return !ready_.empty();
+  return ready_ != none;
 }
 
 /// Writes to one session until it is blocked, has nothing left or had its share.
@@ -95,7 +100,7 @@ inline void engine::pump(std::uint32_t slot) noexcept {
       block(slot, s, true);
       return;
     }
-    advance(slot, s, *b, r.bytes);
+    advance(s, *b, r.bytes);
     if (r.next == flow::closed || r.next == flow::pending) {
       mark_dead(slot, close_reason::peer);
       break;
@@ -140,13 +145,16 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
 
   std::uint32_t half_sent = none;
   std::uint32_t half_end = 0;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+  for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    if (sub.rest == 0) continue;
+    b.add(sub.seg, i, sub.off, sub.seg->bytes() + sub.off, sub.rest);
+    half_sent = i;
+    half_end = sub.off + sub.rest;
+  }
+  for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
     subscription& sub = subs_[i];
-    if (sub.rest != 0) {
-      b.add(sub.seg, i, sub.off, sub.seg->bytes() + sub.off, sub.rest);
-      half_sent = i;
-      half_end = sub.off + sub.rest;
-    } else if (sub.skipping) {
+    if (sub.skipping) {
       leave_for_skip(slot, sub);
     } else if (sub.backfilling && s.lane == none && s.state == session_state::live) {
       ask_backfill(slot, sub);
@@ -163,7 +171,11 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   std::uint32_t behind = 0;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    if (sub.skipping || sub.backfilling) continue;
+    if (sub.skipping) {  // after a half-sent event its gap frame comes next, in front of what other streams have
+      behind = 0;
+      break;
+    }
+    if (sub.backfilling) continue;
     const std::uint64_t at = i == half_sent ? sub.seg->base + half_end : position(sub);
     if (at >= stream_of(sub).log.end_offset()) continue;
     only = i;
@@ -231,7 +243,7 @@ inline void engine::gather_merged(std::uint32_t slot, const session& s, batch& b
   head heads[2 * max_joins];
   std::uint32_t n = 0;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-    if (subs_[i].skipping || subs_[i].backfilling) continue;
+    if (subs_[i].backfilling) continue;
     heads[n++] = {i, stream_of(subs_[i]).log.locate(position(subs_[i]))};
   }
   while (!b.full()) {
@@ -303,7 +315,7 @@ inline void engine::end_chunks(session& s, batch& b) noexcept {
 }
 
 /// Takes `n` written bytes off the batch's pieces.
-inline void engine::advance(std::uint32_t slot, session& s, const batch& b, std::uint64_t n) noexcept {
+inline void engine::advance(session& s, const batch& b, std::uint64_t n) noexcept {
   if (n == 0) return;
   stats_.bytes += n;
   s.last_write = now32();
@@ -313,7 +325,7 @@ inline void engine::advance(std::uint32_t slot, session& s, const batch& b, std:
     const auto took = static_cast<std::uint32_t>(n < p.size ? n : p.size);
     n -= took;
     if (p.from == batch::from_frame) {
-      s.chunk_head = static_cast<std::uint8_t>(s.chunk_head + took);
+      s.chunk_head = (s.chunk_head + took) & 0xfU;
       if (took == p.size && !s.ended) {
         s.chunk_head = 0;
         s.chunk_open = s.chunk_begun = true;
@@ -329,12 +341,12 @@ inline void engine::advance(std::uint32_t slot, session& s, const batch& b, std:
       item.sent += took;
       if (item.sent == item.bytes->size) pop_lane(s);
     } else {
-      advance_cursor(slot, s, p, took);
+      advance_cursor(s, p, took);
     }
   }
 }
 
-inline void engine::advance_cursor(std::uint32_t slot, session& s, const batch::piece& p, std::uint32_t n) noexcept {
+inline void engine::advance_cursor(session& s, const batch::piece& p, std::uint32_t n) noexcept {
   subscription& sub = subs_[p.from];
   stream& st = stream_of(sub);
   channel& c = *st.owner;
@@ -366,7 +378,7 @@ inline void engine::advance_cursor(std::uint32_t slot, session& s, const batch::
   }
   c.counters_.delivered += whole;
   if (application && whole != 0) s.last_event = now32();
-  if (s.over_since != 0) arm(slot);
+  if (s.over_since != 0 && c.options_.soft_lag != 0 && lag_of(st, sub) <= c.options_.soft_lag) s.over_since = 0;
 }
 
 inline void engine::block(std::uint32_t slot, session& s, bool progressed) noexcept {
@@ -397,13 +409,15 @@ inline void engine::leave_for_skip(std::uint32_t slot, subscription& sub) noexce
   skips_.give_back(record);
   sub.skipping = 0;
   event_log& log = st.log;
-  const std::uint64_t to = st.owner->options_.on_lag == lag_policy::oldest ? log.retained() : log.end();
+  const std::uint64_t to = skip_target(st);
   go_live(sub, to);
   const std::uint64_t lost = to - missed.ordinal;
-  const event_id first = to < log.end() ? log[to].id : st.owner->sequence_->last + 1;
+  if (lost == 0) return;
+  const channel& c = *st.owner;
   st.owner->counters_.dropped += lost;
-  const bool with_ids = !st.ephemeral && st.owner->options_.ids != id_mode::none;
-  if (lost != 0 && !push_gap(slot, st.owner, missed.requested, first, lost, !log.selective(), with_ids)) {
+  const event_id first = to < log.end() ? log[to].id : c.sequence_->last + 1;
+  const bool with_ids = !st.ephemeral && c.options_.ids != id_mode::none;
+  if (!push_gap(slot, c, {missed.requested, first, lost, !log.selective()}, with_ids)) {
     mark_dead(slot, close_reason::no_memory);
   }
 }
@@ -439,7 +453,7 @@ inline void engine::ask_backfill(std::uint32_t slot, subscription& sub) noexcept
     sub.backfilling = 0;
     const std::uint64_t to = st.log.retained();
     go_live(sub, to);
-    if (!push_gap(slot, &c, writer.last_, first, 0, false, true)) mark_dead(slot, close_reason::no_memory);
+    if (!push_gap(slot, c, {writer.last_, first, 0, false}, true)) mark_dead(slot, close_reason::no_memory);
   } else if (state == backfill_state::more && writer.bytes_ == 0) {
     queue(slot);  // nothing now: ask again in the next flush
   }
@@ -478,7 +492,7 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
   batch& b = batches_[i];
   s->pending = none;
   if (serving(*s)) {
-    advance(id.slot, *s, b, n < b.total ? n : b.total);
+    advance(*s, b, n < b.total ? n : b.total);
     s->blocked = false;
     queue(id.slot);
   }

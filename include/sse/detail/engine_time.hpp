@@ -247,6 +247,11 @@ inline void engine::over_lag(std::uint32_t index) noexcept {
     mark_dead(sub.session, close_reason::lag);
     return;
   }
+  if (sessions_[sub.session].pending != none) {
+    // Its bytes are with the kernel: the skip waits for them, within reason.
+    if (lag_of(st, sub) / 2 > st.owner->options_.max_lag) mark_dead(sub.session, close_reason::lag);
+    return;
+  }
   const std::uint64_t at = st.log.locate(position(sub));
   // What is retained anyway costs nothing: only what left retention is lost.
   if (policy == lag_policy::oldest && at >= st.log.retained()) return;

@@ -121,7 +121,8 @@ class ring {
   std::uint64_t end_ = 0;
 };
 
-/// Numbered slots at addresses that never change, with a free list. Slots are made in chunks and used again.
+/// Numbered slots at addresses that never change. Slots are made in chunks and used again; T has `free_link()`, a number
+/// that it does not need while its slot is free.
 template <class T>
 class slots {
  public:
@@ -138,7 +139,7 @@ class slots {
   }
 
   /// Makes room for one more, so that the next take() cannot fail.
-  [[nodiscard]] bool reserve_one() noexcept { return !free_.empty() || add_chunk(); }
+  [[nodiscard]] bool reserve_one() noexcept { return free_ != none || add_chunk(); }
   /// Makes `n` slots exist.
   [[nodiscard]] bool reserve_extent(std::uint32_t n) noexcept {
     while (extent() < n) {
@@ -148,31 +149,40 @@ class slots {
   }
   [[nodiscard]] std::uint32_t take() noexcept {
     if (!reserve_one()) return none;
-    const std::uint32_t i = free_.back();
-    free_.pop_back();
+    const std::uint32_t i = free_;
+    free_ = (*this)[i].free_link();
+    ++in_use_;
     return i;
   }
-  void give_back(std::uint32_t i) noexcept { free_.push_reserved(i); }
+  void give_back(std::uint32_t i) noexcept {
+    (*this)[i].free_link() = free_;
+    free_ = i;
+    --in_use_;
+  }
   /// Slots that exist, in use or free.
   [[nodiscard]] std::uint32_t extent() const noexcept { return chunks_.size() * chunk_size; }
-  [[nodiscard]] std::uint32_t in_use() const noexcept { return extent() - free_.size(); }
+  [[nodiscard]] std::uint32_t in_use() const noexcept { return in_use_; }
   [[nodiscard]] T& operator[](std::uint32_t i) noexcept { return chunks_[i / chunk_size][i % chunk_size]; }
   [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept { return chunks_[i / chunk_size][i % chunk_size]; }
 
  private:
   [[nodiscard]] bool add_chunk() noexcept {
-    const std::uint32_t base = chunks_.size() * chunk_size;
-    if (!chunks_.reserve(chunks_.size() + 1) || !free_.reserve(base + chunk_size)) return false;
+    const std::uint32_t base = extent();
+    if (!chunks_.reserve(chunks_.size() + 1)) return false;
     auto* chunk = static_cast<T*>(allocate(sizeof(T) * chunk_size));
     if (chunk == nullptr) return false;
     for (std::uint32_t i = 0; i < chunk_size; ++i) ::new (static_cast<void*>(chunk + i)) T();
     chunks_.push_reserved(chunk);
-    for (std::uint32_t i = chunk_size; i-- > 0;) free_.push_reserved(base + i);
+    for (std::uint32_t i = chunk_size; i-- > 0;) {
+      chunk[i].free_link() = free_;
+      free_ = base + i;
+    }
     return true;
   }
 
   vec<T*> chunks_;
-  vec<std::uint32_t> free_;
+  std::uint32_t free_ = none;
+  std::uint32_t in_use_ = 0;
 };
 
 /// A piece of text that owns its bytes; assigning may fail.

@@ -19,6 +19,7 @@ struct name {
   std::uint32_t first = none;   ///< its sessions, oldest first (users only)
   std::uint32_t last = none;
   std::uint32_t chain = none;   ///< next in the hash bucket
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return chain; }
 };
 
 class names {
