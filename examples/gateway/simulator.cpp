@@ -1,0 +1,294 @@
+// ssehub example gateway. SPDX-License-Identifier: MIT
+#include "simulator.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+#include <variant>
+
+#include "payload.hpp"
+
+namespace gateway {
+namespace {
+
+constexpr std::string_view quote_asset = "USDT";
+
+/// Balances are kept to 1e-8, as on an exchange, so that sums show no rounding dust.
+double round8(double v) noexcept { return std::round(v * 1e8) / 1e8; }
+
+/// BTC of BTCUSDT; empty for a symbol that is not traded against USDT.
+std::string_view base_asset(std::string_view symbol) noexcept {
+  return symbol.size() > quote_asset.size() && symbol.ends_with(quote_asset)
+             ? symbol.substr(0, symbol.size() - quote_asset.size())
+             : std::string_view{};
+}
+
+/// Uniform in [-1, 1), the same on every machine (splitmix64).
+double random_step(std::uint64_t& state) noexcept {
+  std::uint64_t z = (state += 0x9E3779B97F4A7C15U);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
+  z ^= z >> 31;
+  return static_cast<double>(z >> 11) * 0x1p-52 - 1.0;
+}
+
+}  // namespace
+
+simulated_engine::simulated_engine(simulator_options options, std::int64_t now_ns)
+    : options_{std::move(options)},
+      last_now_ns_{now_ns},
+      next_tick_ns_{now_ns},
+      random_{options_.seed},
+      walk_price_{options_.price},
+      balances_{balance{std::string{quote_asset}, options_.cash, 0}, balance{"BTC", 0, 0}} {
+  emit(account_event{now_ns, &balances_});
+}
+
+template <class Event>
+void simulated_engine::emit(const Event& e) {
+  append_json(out_, e);
+  out_ += '\n';
+}
+
+std::string simulated_engine::take_output() { return std::exchange(out_, {}); }
+
+// --- time ----------------------------------------------------------------------------------------
+
+void simulated_engine::rebase(std::int64_t now_ns) {
+  if (now_ns < last_now_ns_) {
+    const std::int64_t back = last_now_ns_ - now_ns;
+    next_tick_ns_ -= back;
+    for (auto& [sequence, o] : live_) o.due_ns -= back;
+  }
+  last_now_ns_ = now_ns;
+  // After a long pause (a suspended machine) the missed ticks are not made up for.
+  if (now_ns - next_tick_ns_ > 50 * options_.market_every_ns) next_tick_ns_ = now_ns;
+}
+
+std::optional<std::int64_t> simulated_engine::next_deadline_ns() const {
+  std::optional<std::int64_t> next;
+  if (options_.walk) next = next_tick_ns_;
+  if (const auto it = live_.lower_bound(matured_); it != live_.end()) {
+    next = std::min(next.value_or(it->second.due_ns), it->second.due_ns);
+  }
+  return next;
+}
+
+void simulated_engine::advance(std::int64_t now_ns) {
+  rebase(now_ns);
+  while (true) {
+    const auto at = next_deadline_ns();
+    if (!at || *at > now_ns) return;
+    const auto it = live_.lower_bound(matured_);
+    if (it != live_.end() && it->second.due_ns == *at) {
+      matured_ = it->first + 1;
+      try_fill(it, *at);
+    } else {
+      tick(*at);
+      next_tick_ns_ = *at + options_.market_every_ns;
+    }
+  }
+}
+
+// --- prices and fills ----------------------------------------------------------------------------
+
+void simulated_engine::tick(std::int64_t now_ns) {
+  const double pull = (options_.price - walk_price_) * 0.02;
+  walk_price_ = std::max(
+      0.01,
+      std::round((walk_price_ + pull + options_.price * 4e-5 * random_step(random_)) * 100) / 100);
+  price(options_.symbol, walk_price_, now_ns, now_ns);
+}
+
+void simulated_engine::market(std::string_view symbol, double last, std::int64_t ts_ns,
+                              std::int64_t now_ns) {
+  advance(now_ns);
+  if (std::isfinite(last) && last > 0) price(symbol, last, ts_ns, now_ns);
+}
+
+void simulated_engine::price(std::string_view symbol, double last, std::int64_t ts_ns,
+                             std::int64_t now_ns) {
+  emit(market_event{symbol, ts_ns, last});
+  if (const auto found = last_price_.find(symbol); found != last_price_.end()) {
+    found->second = last;
+  } else {
+    last_price_.emplace(symbol, last);
+  }
+  for (auto it = live_.begin(); it != live_.end() && it->first < matured_;) {
+    it = it->second.order.symbol == symbol ? try_fill(it, now_ns) : std::next(it);
+  }
+}
+
+/// Fills the order if the last price allows it. Returns the next order.
+simulated_engine::live_orders::iterator simulated_engine::try_fill(live_orders::iterator it,
+                                                                   std::int64_t now_ns) {
+  const auto next = std::next(it);
+  const live_order& o = it->second;
+  const auto last = last_price_.find(o.order.symbol);
+  if (last == last_price_.end()) return next;
+  const bool buys = o.order.side == order_side::buy;
+  if (buys ? last->second > o.order.price : last->second < o.order.price) return next;
+
+  const double qty = round8(o.order.qty);
+  const double value = round8(o.order.qty * last->second);
+  balance& from = locked_funds(o.order);
+  from.locked = round8(from.locked - o.locked);
+  if (buys) {
+    from.free = round8(from.free + o.locked - value);
+    balance& base = funds(base_asset(o.order.symbol));
+    base.free = round8(base.free + qty);
+  } else {
+    balance& quote = funds(quote_asset);
+    quote.free = round8(quote.free + value);
+  }
+  emit(fill_event{now_ns, o.order.client_order_id, o.order.symbol, o.order.qty, last->second});
+  emit_update(o.order, o.venue_order_id, order_status::filled, "", now_ns);
+  emit_state(o.order, o.venue_order_id, order_status::filled, "", last->second, now_ns);
+  emit(account_event{now_ns, &balances_});
+  finish(it);
+  return next;
+}
+
+// --- commands ------------------------------------------------------------------------------------
+
+void simulated_engine::command(std::string_view line, std::int64_t now_ns) {
+  advance(now_ns);
+  if (line.find_first_not_of(" \t\r\n") == std::string_view::npos) return;
+  const auto parsed = parse_command(line);
+  if (!parsed) {
+    emit(error_event{now_ns, "bad_command"});
+  } else if (const auto* order = std::get_if<new_order>(&*parsed)) {
+    place(*order, now_ns);
+  } else {
+    cancel(std::get<cancel_order>(*parsed), now_ns);
+  }
+}
+
+/// Why the order cannot be taken; empty if it can, and then `locks` is what it locks.
+std::string_view simulated_engine::refusal(const new_order& order, double& locks) {
+  const std::string_view base = base_asset(order.symbol);
+  if (base.empty() || (options_.walk && order.symbol != options_.symbol)) return "unknown_symbol";
+  const bool buys = order.side == order_side::buy;
+  const auto from = std::find_if(balances_.begin(), balances_.end(), [&](const balance& b) {
+    return b.asset == (buys ? quote_asset : base);
+  });
+  locks = round8(buys ? order.qty * order.price : order.qty);
+  if (from == balances_.end() || !(locks <= from->free)) return "insufficient_funds";
+  if (!(round8(order.qty) > 0) || !(locks > 0)) return "below_minimum";
+  if (live_.size() >= options_.max_live) return "too_many_orders";
+  return {};
+}
+
+void simulated_engine::place(const new_order& order, std::int64_t now_ns) {
+  if (live_ids_.contains(order.client_order_id)) {
+    emit_update(order, {}, order_status::rejected, "duplicate_client_order_id", now_ns);
+    return;
+  }
+  double locks = 0;
+  if (const std::string_view reason = refusal(order, locks); !reason.empty()) {
+    emit_update(order, {}, order_status::rejected, reason, now_ns);
+    emit_state(order, {}, order_status::rejected, reason, 0, now_ns);
+    remember(order.client_order_id);
+    return;
+  }
+  const std::string venue_order_id = "sim-" + std::to_string(++venue_orders_);
+  balance& from = locked_funds(order);
+  from.free = round8(from.free - locks);
+  from.locked = round8(from.locked + locks);
+  live_ids_.emplace(order.client_order_id, next_sequence_);
+  live_.emplace(next_sequence_++,
+                live_order{order, venue_order_id, now_ns + options_.fill_after_ns, locks});
+  emit_update(order, venue_order_id, order_status::accepted, "", now_ns);
+  emit_state(order, venue_order_id, order_status::accepted, "", 0, now_ns);
+  emit(account_event{now_ns, &balances_});
+}
+
+void simulated_engine::cancel(const cancel_order& cancel, std::int64_t now_ns) {
+  const auto found = live_ids_.find(cancel.client_order_id);
+  if (found == live_ids_.end()) {
+    if (finished_ids_.contains(cancel.client_order_id)) return;
+    order_update_event e;
+    e.ts_ns = now_ns;
+    e.client_order_id = cancel.client_order_id;
+    e.status = to_string(order_status::rejected);
+    e.reason = "unknown_order";
+    emit(e);
+    return;
+  }
+  const auto it = live_.find(found->second);
+  const live_order& o = it->second;
+  balance& from = locked_funds(o.order);
+  from.locked = round8(from.locked - o.locked);
+  from.free = round8(from.free + o.locked);
+  emit_update(o.order, o.venue_order_id, order_status::cancelled, "", now_ns);
+  emit_state(o.order, o.venue_order_id, order_status::cancelled, "", 0, now_ns);
+  emit(account_event{now_ns, &balances_});
+  finish(it);
+}
+
+void simulated_engine::finish(live_orders::iterator it) {
+  const std::string id = it->second.order.client_order_id;
+  live_ids_.erase(id);
+  live_.erase(it);
+  remember(id);
+}
+
+void simulated_engine::remember(const std::string& id) {
+  if (!finished_ids_.insert(id).second) return;
+  finished_order_.push_back(id);
+  if (finished_order_.size() <= options_.max_finished) return;
+  finished_ids_.erase(finished_order_.front());
+  finished_order_.pop_front();
+}
+
+// --- balances and events -------------------------------------------------------------------------
+
+balance& simulated_engine::funds(std::string_view asset) {
+  const auto found = std::find_if(balances_.begin(), balances_.end(),
+                                  [&](const balance& b) { return b.asset == asset; });
+  return found != balances_.end() ? *found
+                                  : balances_.emplace_back(balance{std::string{asset}, 0, 0});
+}
+
+balance& simulated_engine::locked_funds(const new_order& order) {
+  return funds(order.side == order_side::buy ? quote_asset : base_asset(order.symbol));
+}
+
+void simulated_engine::emit_update(const new_order& order, std::string_view venue_order_id,
+                                   order_status status, std::string_view reason,
+                                   std::int64_t now_ns) {
+  order_update_event e;
+  e.ts_ns = now_ns;
+  e.client_order_id = order.client_order_id;
+  if (!venue_order_id.empty()) e.venue_order_id = venue_order_id;
+  e.status = to_string(status);
+  e.symbol = order.symbol;
+  e.side = to_string(order.side);
+  e.qty = order.qty;
+  e.price = order.price;
+  e.reason = reason;
+  emit(e);
+}
+
+void simulated_engine::emit_state(const new_order& order, std::string_view venue_order_id,
+                                  order_status status, std::string_view reason,
+                                  double executed_price, std::int64_t now_ns) {
+  order_state_event e;
+  e.client_order_id = order.client_order_id;
+  e.status = to_string(status);
+  e.symbol = order.symbol;
+  e.side = to_string(order.side);
+  e.order_qty = order.qty;
+  e.limit_price = order.price;
+  if (!venue_order_id.empty()) e.venue_order_id = venue_order_id;
+  if (status == order_status::filled) {
+    e.executed_qty = order.qty;
+    e.avg_price = executed_price;
+  }
+  e.reason = reason;
+  e.last_ts_ns = now_ns;
+  emit(e);
+}
+
+}  // namespace gateway
