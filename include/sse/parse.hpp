@@ -100,7 +100,7 @@ struct parse_result {
 template <class S>
 concept event_sink = requires(S& sink, const event& e) {
   requires std::same_as<decltype(sink.on_event(e)), void> ||
-               std::same_as<decltype(sink.on_event(e)), bool>;
+      std::same_as<decltype(sink.on_event(e)), bool>;
 };
 
 class parser {

@@ -238,7 +238,7 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume
         at = log.retained();
       }
     } else if (ahead) {
-      gaps |= i == 0 ? 1U : 0U;  // live, and told once
+      if (gaps == 0) gaps = 1U << i;  // live, and told once
     } else {
       ++c.counters_.replays;
       at = log.find(after);

@@ -1,0 +1,37 @@
+// Counts this thread's allocations, and makes one of them fail. The unit test program replaces
+// operator new for it (unit/allocations.cpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// The sanitizers of Clang bring an operator new that cannot be replaced: nothing is counted there,
+// and nothing fails.
+#define TEST_ALLOCATIONS 1
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
+#undef TEST_ALLOCATIONS
+#define TEST_ALLOCATIONS 0
+#endif
+#endif
+
+namespace test {
+
+/// Since the thread began.
+std::uint64_t allocations() noexcept;
+
+/// While it lives, the allocation number `n` (from 0) of this thread and all after it fail; nothrow
+/// ones give nullptr.
+class failing_allocations {
+ public:
+  explicit failing_allocations(std::uint64_t n) noexcept;
+  ~failing_allocations();
+  failing_allocations(const failing_allocations&) = delete;
+  failing_allocations& operator=(const failing_allocations&) = delete;
+
+  /// True if an allocation failed since this began.
+  [[nodiscard]] bool hit() const noexcept;
+};
+
+}  // namespace test

@@ -1,0 +1,152 @@
+// Every allocation of the parser and the mailbox fails once; the hot paths make none.
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <sse/encode.hpp>
+#include <sse/mailbox.hpp>
+#include <sse/parse.hpp>
+
+#include "allocations.hpp"
+#include "catch.hpp"
+
+#if TEST_ALLOCATIONS
+
+namespace {
+
+struct counter {
+  std::size_t events = 0, bytes = 0, comments = 0;
+  void on_event(const sse::event& e) {
+    ++events;
+    bytes += e.data.size() + e.type.size() + e.id.size();
+  }
+  void on_comment(std::string_view text) { comments += text.size(); }
+};
+
+TEST_CASE("the parser survives each allocation that fails", "[allocation][parse]") {
+  std::string in = "\xEF\xBB\xBFid: 1\nevent: first\n: c\xFF\ndata: " + std::string(200, 'x') +
+                   "\ndata: \xFFy\n\n";
+  in += "id: " + std::string(100, '2') + "\nevent: " + std::string(100, 't') +
+        "\ndata\n\nevent: \xFF\ndata: \xFF\n\n";
+  for (const std::size_t step : {in.size(), std::size_t{1}, std::size_t{7}}) {
+    bool hit = true;
+    std::uint64_t n = 0;
+    for (; hit; ++n) {
+      CAPTURE(step, n);
+      sse::parser p{{.utf8 = sse::invalid_utf8::replace}};
+      counter c;
+      sse::parse_result r;
+      {
+        const test::failing_allocations fail{n};
+        for (std::size_t i = 0; i < in.size() && r; i += step)
+          r = p.feed(std::string_view{in}.substr(i, step), c);
+        hit = fail.hit();
+      }
+      REQUIRE(r.error == (hit ? sse::parse_error::no_memory : sse::parse_error::none));
+      REQUIRE(p.error() == r.error);
+      REQUIRE(p.feed("data: x\n\n", c).error == r.error);
+      // Afterwards it works as if nothing had been.
+      p.reset();
+      counter again;
+      REQUIRE(p.feed(in, again));
+      REQUIRE(again.events == 3);
+    }
+    CHECK(n > 3);
+  }
+  sse::parser p;
+  bool set = true;
+  {
+    const test::failing_allocations fail{0};
+    set = p.set_last_event_id("7");
+  }
+  CHECK_FALSE(set);
+  CHECK(p.last_event_id().empty());
+}
+
+TEST_CASE("events that lie whole in the input cost no allocation once ids have room",
+          "[allocation][parse]") {
+  const std::string in =
+      "id: 123\nevent: t\ndata: " + std::string(1000, 'x') + "\n\n: c\n\nid: 124\ndata: y\n\n";
+  sse::parser p;
+  counter c;
+  for (int i = 0; i < 2; ++i) REQUIRE(p.feed(in, c));
+  const std::uint64_t before = test::allocations();
+  bool ok = true;
+  for (int i = 0; i < 100; ++i) ok = ok && p.feed(in, c);
+  CHECK(test::allocations() == before);
+  CHECK(ok);
+  CHECK(c.events == 204);
+}
+
+TEST_CASE("encoding into memory that is there costs no allocation", "[allocation][encode]") {
+  char out[256];
+  const sse::event e{.type = "t", .data = "a\nb", .id = "5", .retry = 9};
+  const std::uint64_t before = test::allocations();
+  const sse::encode_plan p = sse::plan(e);
+  char* const end = sse::encode_to(out, e, p);
+  char* const after = sse::encode_retry_to(sse::encode_comment_to(end, "c"), 7);
+  CHECK(test::allocations() == before);
+  CHECK(std::string_view{out, static_cast<std::size_t>(after - out)} ==
+        "id: 5\nevent: t\nretry: 9\ndata: a\ndata: b\n\n: c\n\nretry: 7\n\n");
+}
+
+TEST_CASE("the mailbox survives each allocation that fails", "[allocation][mailbox]") {
+  struct outcome {
+    bool hit = false, made = false, slept = false;
+    sse::publish_status sent{};
+    std::size_t got = 0;
+    std::uint64_t accepted = 0;
+  };
+  const auto attempt = [](std::uint64_t n) {
+    outcome o;
+    const test::failing_allocations fail{n};
+    sse::mailbox box;
+    o.made = static_cast<bool>(box);
+    sse::publisher p = box.make_publisher(1);
+    o.sent = p.try_publish("x");
+    o.got = box.drain([](const sse::mail&) {});
+    o.slept = box.prepare_sleep();
+    box.awake();
+    box.close();
+    o.accepted = box.counts().accepted;
+    o.hit = fail.hit();
+    return o;
+  };
+  std::uint64_t n = 0;
+  for (bool hit = true; hit; ++n) {
+    const outcome o = attempt(n);
+    hit = o.hit;
+    REQUIRE(o.made == (n != 0));
+    REQUIRE(o.sent == (hit ? sse::publish_status::closed : sse::publish_status::ok));
+    REQUIRE(o.got == (hit ? 0U : 1U));
+    REQUIRE(o.accepted == o.got);
+    REQUIRE(o.slept);
+  }
+  CHECK(n == 4);  // the shared state, the ring, the lane; then none fails
+}
+
+TEST_CASE("publishing and draining cost no allocation", "[allocation][mailbox]") {
+  sse::mailbox box;
+  sse::publisher p = box.make_publisher(1);
+  box.drain([](const sse::mail&) {});
+  const std::uint64_t before = test::allocations();
+  std::size_t got = 0;
+  bool ok = true;
+  for (int i = 0; i < 10000; ++i) {
+    const auto batch = p.batch();
+    ok = ok &&
+         p.try_publish({.type = "t", .data = "data", .audience = "a"}) == sse::publish_status::ok;
+    ok = ok && p.try_emplace(10, [](char*, std::size_t) noexcept { return 0; }) ==
+                   sse::publish_status::ok;
+    if (i % 100 == 0) got += box.drain([](const sse::mail&) {});
+  }
+  got += box.drain([](const sse::mail&) {});
+  CHECK(test::allocations() == before);
+  CHECK(ok);
+  CHECK(got == 20000);
+}
+
+}  // namespace
+
+#endif

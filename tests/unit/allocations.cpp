@@ -1,0 +1,66 @@
+// operator new that counts, and fails on demand: see allocations.hpp.
+#include "allocations.hpp"
+
+#if TEST_ALLOCATIONS
+
+#include <cstdlib>
+#include <limits>
+#include <new>
+
+namespace {
+
+constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
+thread_local std::uint64_t count = 0;
+thread_local std::uint64_t fail_from = never;
+thread_local bool failed = false;
+
+void* allocate(std::size_t size, std::size_t alignment) noexcept {
+  if (count++ >= fail_from) {
+    failed = true;
+    return nullptr;
+  }
+  if (size == 0) size = 1;
+  if (alignment <= alignof(std::max_align_t)) return std::malloc(size);
+  return std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+}
+
+void* allocate_or_throw(std::size_t size, std::size_t alignment) {
+  void* const p = allocate(size, alignment);
+  if (p == nullptr) throw std::bad_alloc{};
+  return p;
+}
+
+constexpr std::size_t plain = alignof(std::max_align_t);
+
+}  // namespace
+
+namespace test {
+
+std::uint64_t allocations() noexcept { return count; }
+failing_allocations::failing_allocations(std::uint64_t n) noexcept {
+  failed = false;
+  fail_from = count + n;
+}
+failing_allocations::~failing_allocations() { fail_from = never; }
+bool failing_allocations::hit() const noexcept { return failed; }
+
+}  // namespace test
+
+void* operator new(std::size_t n) { return allocate_or_throw(n, plain); }
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return allocate(n, plain); }
+void* operator new(std::size_t n, std::align_val_t a) {
+  return allocate_or_throw(n, static_cast<std::size_t>(a));
+}
+void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
+  return allocate(n, static_cast<std::size_t>(a));
+}
+void* operator new[](std::size_t n) { return allocate_or_throw(n, plain); }
+void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return allocate(n, plain); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+
+#endif

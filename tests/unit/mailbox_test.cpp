@@ -1,0 +1,642 @@
+// Publishers on other threads: order, counts, limits, lifetimes and wake-ups.
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <sse/mailbox.hpp>
+
+#include "catch.hpp"
+
+namespace {
+
+using sse::publish_status;
+using namespace std::string_literals;
+
+struct letter {
+  std::uint64_t target = 0;
+  std::string type{}, data{}, audience{};
+  sse::event_id id = 0;
+  bool transient = false;
+  bool operator==(const letter&) const = default;
+};
+
+std::vector<letter> drain(sse::mailbox& box, std::size_t most = sse::mailbox::unlimited) {
+  std::vector<letter> got;
+  const std::size_t n = box.drain(
+      [&](const sse::mail& m) {
+        got.push_back({m.target, std::string{m.type}, std::string{m.data}, std::string{m.audience},
+                       m.id, m.transient});
+      },
+      most);
+  REQUIRE(n == got.size());
+  return got;
+}
+
+std::vector<std::string> drain_data(sse::mailbox& box, std::size_t most = sse::mailbox::unlimited) {
+  std::vector<std::string> data;
+  for (letter& l : drain(box, most)) data.push_back(std::move(l.data));
+  return data;
+}
+
+// What a loop sleeps on: sticky, as mailbox_options::wake asks.
+struct bell {
+  std::mutex mutex{};
+  std::condition_variable rung{};
+  bool ringing = false;
+  std::atomic<int> count{0};
+
+  static void ring(void* self) noexcept {
+    auto& b = *static_cast<bell*>(self);
+    ++b.count;
+    const std::lock_guard lock{b.mutex};
+    b.ringing = true;
+    b.rung.notify_one();
+  }
+  // False if nobody rang in a time that is far longer than any scheduler needs.
+  bool sleep() {
+    std::unique_lock lock{mutex};
+    const bool woken = rung.wait_for(lock, std::chrono::seconds{30}, [this] { return ringing; });
+    ringing = false;
+    return woken;
+  }
+  sse::mailbox_options options() { return {.wake = &ring, .context = this}; }
+};
+
+TEST_CASE("a publisher's mail arrives complete and in order", "[mailbox]") {
+  sse::mailbox box;
+  REQUIRE(box);
+  sse::publisher p = box.make_publisher(42);
+  REQUIRE(p);
+  CHECK(drain(box).empty());
+  CHECK(p.try_publish("one") == publish_status::ok);
+  CHECK(p.try_publish("") == publish_status::ok);
+  CHECK(p.try_publish(
+            {.type = "t", .data = "two\n\0"s, .audience = "ada", .id = 7, .transient = true}) ==
+        publish_status::ok);
+  CHECK(p.try_publish({.type = "only type"}) == publish_status::ok);
+  CHECK((drain(box) == std::vector<letter>{{42, "", "one", ""},
+                                           {42, "", "", ""},
+                                           {42, "t", "two\n\0"s, "ada", 7, true},
+                                           {42, "only type", "", ""}}));
+  CHECK(drain(box).empty());
+  CHECK((p.counts() == sse::mail_counts{.accepted = 4}));
+  CHECK((box.counts() == p.counts()));
+  CHECK(box.drained() == 4);
+}
+
+TEST_CASE("a lane that is full refuses, and takes again once drained", "[mailbox]") {
+  sse::mailbox box;
+  sse::publisher p = box.make_publisher(1, 1024);
+  std::uint64_t n = 0;
+  while (p.try_publish(std::to_string(n)) == publish_status::ok) ++n;
+  CHECK(n == 1024 / 32);
+  CHECK(p.try_publish("x") == publish_status::full);
+  CHECK((p.counts() == sse::mail_counts{.accepted = n, .full = 2}));
+  CHECK(p.counts().refused() == 2);
+  CHECK((drain_data(box, 1) == std::vector<std::string>{"0"}));
+  CHECK(p.try_publish("y") == publish_status::ok);
+  CHECK(p.try_publish("z") == publish_status::full);
+  CHECK(drain(box).size() == n);
+}
+
+TEST_CASE("a record takes at most half of the lane", "[mailbox]") {
+  sse::mailbox box;
+  sse::publisher p = box.make_publisher(1, 1024);
+  CHECK(p.max_bytes() == 512 - 24);
+  for (const std::size_t size : {p.max_bytes() - 1, p.max_bytes(), p.max_bytes() + 1}) {
+    const auto expected = size > p.max_bytes() ? publish_status::too_large : publish_status::ok;
+    CAPTURE(size);
+    // From every place in the ring: what is not too large fits once it is drained.
+    for (int shift = 0; shift < 40; ++shift) {
+      REQUIRE(p.try_publish("shift") == publish_status::ok);
+      REQUIRE(drain(box).size() == 1);
+      const std::string data(size, static_cast<char>('a' + shift % 26));
+      REQUIRE(p.try_publish(data) == expected);
+      if (expected == publish_status::ok)
+        REQUIRE((drain_data(box) == std::vector<std::string>{data}));
+      REQUIRE(p.try_publish({.type = "t", .data = data.substr(3), .audience = "au"}) == expected);
+      if (expected == publish_status::ok) {
+        REQUIRE((drain(box) == std::vector<letter>{{1, "t", data.substr(3), "au"}}));
+      }
+    }
+  }
+  CHECK(p.counts().too_large == 80);
+}
+
+TEST_CASE("lane sizes are rounded up to a power of two", "[mailbox]") {
+  sse::mailbox box;
+  CHECK(box.make_publisher(1, 0).max_bytes() == 512 - 24);
+  CHECK(box.make_publisher(1, 1024).max_bytes() == 512 - 24);
+  CHECK(box.make_publisher(1, 1025).max_bytes() == 1024 - 24);
+  CHECK(box.make_publisher(1).max_bytes() == 128 * 1024 - 24);
+}
+
+TEST_CASE("what the hub would refuse, the publisher refuses", "[mailbox]") {
+  sse::mailbox box{{.limits = {.event = 200, .type = 5}}};
+  sse::publisher p = box.make_publisher(1, 4096);
+  CHECK(p.try_publish({.type = "12345", .data = "x"}) == publish_status::ok);
+  CHECK(p.try_publish({.type = "123456", .data = "x"}) == publish_status::too_large);
+  for (const std::string& bad : {"\n"s, "\r"s, "\0"s, "a\nb"s}) {
+    CHECK(p.try_publish({.type = bad, .data = "x"}) == publish_status::invalid);
+  }
+  CHECK(p.try_publish({.data = "x", .id = sse::max_event_id}) == publish_status::ok);
+  CHECK(p.try_publish({.data = "x", .id = sse::max_event_id + 1}) == publish_status::invalid);
+  CHECK(p.try_publish({.data = "x", .audience = std::string(65535, 'a')}) ==
+        publish_status::too_large);
+  CHECK(p.try_publish({.data = "x", .audience = std::string(65536, 'a')}) ==
+        publish_status::too_large);
+  CHECK(p.try_publish({.data = "x", .audience = std::string(2000, 'a')}) ==
+        publish_status::ok);  // not sent
+  drain(box);
+
+  // The encoded size counts, with the longest id there can be.
+  const auto encoded = [](std::string_view type, std::string_view data) {
+    return sse::encoded_size({.type = type, .data = data, .id = "9007199254740991"});
+  };
+  for (const char* type : {"", "t"}) {
+    for (std::size_t n = 0; n < 200; ++n) {
+      for (const char fill : {'x', '\n'}) {
+        const std::string data(n, fill);
+        CAPTURE(type, n, fill);
+        const auto expected =
+            encoded(type, data) <= 200 ? publish_status::ok : publish_status::too_large;
+        REQUIRE(p.try_publish({.type = type, .data = data}) == expected);
+        REQUIRE(p.try_emplace({.type = type}, 300, [&](char* out, std::size_t) noexcept {
+          if (n != 0) std::memcpy(out, data.data(), n);
+          return n;
+        }) == expected);
+        drain(box);
+      }
+    }
+  }
+  sse::mailbox none{{.limits = {.event = 10}}};
+  sse::publisher q = none.make_publisher(1);
+  CHECK(q.try_publish("") == publish_status::too_large);
+}
+
+TEST_CASE("an event is formatted in place", "[mailbox]") {
+  sse::mailbox box;
+  sse::publisher p = box.make_publisher(5, 1024);
+  const auto hello = [](char* out, std::size_t room) noexcept {
+    CHECK(room == 10);
+    std::memcpy(out, "hello", 5);
+    return std::size_t{5};
+  };
+  static_assert(noexcept(p.try_emplace(10, hello)));
+  CHECK(p.try_emplace(10, hello) == publish_status::ok);
+  CHECK(p.try_emplace({.type = "t", .data = "unused", .audience = "bob", .id = 3}, 10, hello) ==
+        publish_status::ok);
+  CHECK(p.try_emplace(10, [](char*, std::size_t) { return 11; }) == publish_status::too_large);
+  CHECK(p.try_emplace(10, [](char*, std::size_t) { return 0; }) == publish_status::ok);
+  CHECK(p.try_emplace(p.max_bytes() + 1, [](char*, std::size_t) { return 0; }) ==
+        publish_status::too_large);
+  CHECK(p.try_emplace({.type = "\n"}, 10, hello) == publish_status::invalid);
+  const auto thrower = [](char* out, std::size_t) -> std::size_t {
+    *out = 'x';
+    throw std::runtime_error{"no"};
+  };
+  static_assert(!noexcept(p.try_emplace(10, thrower)));
+  CHECK_THROWS_AS((void)p.try_emplace(10, thrower), std::runtime_error);
+  CHECK(p.try_publish("after") == publish_status::ok);
+  CHECK((drain(box) == std::vector<letter>{{5, "", "hello", ""},
+                                           {5, "t", "hello", "bob", 3},
+                                           {5, "", "", ""},
+                                           {5, "", "after", ""}}));
+  CHECK((p.counts() == sse::mail_counts{.accepted = 4, .too_large = 2, .invalid = 1}));
+  while (p.try_emplace(10, hello) == publish_status::ok) {
+  }
+  CHECK(p.counts().full == 1);
+}
+
+TEST_CASE("the ring wraps: random sizes, random drains, nothing lost or changed", "[mailbox]") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  std::mt19937_64 rng{seed};
+  sse::mailbox box;
+  sse::publisher p = box.make_publisher(1, 2048);
+  std::vector<letter> sent;
+  std::vector<letter> got;
+  sse::mail_counts expected;
+  for (int i = 0; i < 50000; ++i) {
+    letter l{1,
+             std::string(rng() % 9, 't'),
+             std::string(rng() % (rng() % 16 == 0 ? 1100 : 40), static_cast<char>(i)),
+             std::string(rng() % 5, 'a'),
+             static_cast<sse::event_id>(i),
+             rng() % 2 == 0};
+    switch (p.try_publish({l.type, l.data, l.audience, l.id, l.transient})) {
+      case publish_status::ok:
+        ++expected.accepted;
+        sent.push_back(std::move(l));
+        break;
+      case publish_status::full: ++expected.full; break;
+      case publish_status::too_large:
+        ++expected.too_large;
+        REQUIRE(l.type.size() + l.data.size() + l.audience.size() > p.max_bytes());
+        break;
+      default: FAIL("unexpected");
+    }
+    if (rng() % 8 == 0) {
+      for (letter& m : drain(box, rng() % 40)) got.push_back(std::move(m));
+    }
+  }
+  for (letter& m : drain(box)) got.push_back(std::move(m));
+  CHECK((got == sent));
+  CHECK((p.counts() == expected));
+  CHECK(expected.full > 0);
+  CHECK(expected.too_large > 0);
+}
+
+TEST_CASE("a batch is shown at once, when it ends", "[mailbox]") {
+  bell b;
+  sse::mailbox box{b.options()};
+  sse::publisher p = box.make_publisher(1, 1024);
+  REQUIRE(box.prepare_sleep());
+  {
+    auto batch = p.batch();
+    CHECK(p.try_publish("a") == publish_status::ok);
+    {
+      auto inner = p.batch();
+      CHECK(p.try_publish("b") == publish_status::ok);
+    }
+    auto moved = std::move(batch);
+    CHECK(b.count == 0);
+    CHECK(box.prepare_sleep());
+    CHECK(drain(box).empty());
+    REQUIRE(box.prepare_sleep());
+    CHECK(p.try_publish("c") == publish_status::ok);
+  }
+  CHECK(b.count == 1);
+  CHECK((drain_data(box) == std::vector<std::string>{"a", "b", "c"}));
+  {
+    auto batch = p.batch();
+    while (p.try_publish("x") == publish_status::ok) {
+    }
+    CHECK(drain(box).empty());
+    batch.commit();
+    CHECK(drain(box).size() == 32);
+    CHECK(p.try_publish("y") == publish_status::ok);
+  }
+  CHECK((drain_data(box) == std::vector<std::string>{"y"}));
+  { auto empty = p.batch(); }
+  CHECK(drain(box).empty());
+  CHECK(p.counts().accepted == 3 + 32 + 1);
+}
+
+TEST_CASE("publishers are served in turn, and a drain ends", "[mailbox]") {
+  sse::mailbox box;
+  sse::publisher many = box.make_publisher(1);
+  sse::publisher one = box.make_publisher(2);
+  sse::publisher idle = box.make_publisher(3);
+  for (int i = 0; i < 1000; ++i) REQUIRE(many.try_publish("m") == publish_status::ok);
+  REQUIRE(one.try_publish("o") == publish_status::ok);
+  const auto first = drain(box, 40);
+  REQUIRE(first.size() == 40);
+  int other = 0;
+  for (const letter& l : first) other += l.target == 2;
+  CHECK(other == 1);
+  CHECK(drain(box, 0).empty());
+  CHECK(drain(box).size() == 961);
+  // With a limit of one each, all get their turn.
+  for (int i = 0; i < 3; ++i) {
+    REQUIRE(many.try_publish("m") == publish_status::ok);
+    REQUIRE(one.try_publish("o") == publish_status::ok);
+    REQUIRE(idle.try_publish("i") == publish_status::ok);
+  }
+  std::vector<int> seen(4);
+  for (int i = 0; i < 3; ++i) ++seen[static_cast<std::size_t>(drain(box, 1).at(0).target)];
+  CHECK((seen == std::vector<int>{0, 1, 1, 1}));
+  drain(box);
+  // What is published while it drains waits for the next time.
+  REQUIRE(one.try_publish("again") == publish_status::ok);
+  std::size_t calls = 0;
+  CHECK(box.drain([&](const sse::mail& m) {
+    ++calls;
+    CHECK(one.try_publish(m.data) == publish_status::ok);
+  }) == 1);
+  CHECK(calls == 1);
+  CHECK(drain(box).size() == 1);
+}
+
+TEST_CASE("a publisher that is destroyed leaves its mail", "[mailbox]") {
+  sse::mailbox box;
+  {
+    sse::publisher p = box.make_publisher(1);
+    REQUIRE(p.try_publish("a") == publish_status::ok);
+    REQUIRE(p.try_publish("b") == publish_status::ok);
+    CHECK(p.try_publish("\n\n") == publish_status::ok);
+    CHECK(p.try_publish({.type = "\n"}) == publish_status::invalid);
+  }
+  CHECK((drain_data(box, 1) == std::vector<std::string>{"a"}));
+  CHECK((drain_data(box) == std::vector<std::string>{"b", "\n\n"}));
+  CHECK((box.counts() == sse::mail_counts{.accepted = 3, .invalid = 1}));
+  { sse::publisher unused = box.make_publisher(2); }
+  CHECK(drain(box).empty());
+  // Destroyed from inside the drain, with mail left and without.
+  std::optional<sse::publisher> p = box.make_publisher(3);
+  REQUIRE(p->try_publish("c") == publish_status::ok);
+  REQUIRE(p->try_publish("d") == publish_status::ok);
+  CHECK(box.drain([&](const sse::mail&) { p.reset(); }) == 2);
+  CHECK(box.prepare_sleep());
+  CHECK(drain(box).empty());
+  CHECK(box.counts().accepted == 5);
+}
+
+TEST_CASE("a batch that is open when its publisher is moved still ends well", "[mailbox]") {
+  sse::mailbox box;
+  sse::publisher p = box.make_publisher(1);
+  sse::publisher q;
+  CHECK_FALSE(q);
+  CHECK(q.try_publish("x") == publish_status::closed);
+  CHECK(q.try_emplace(1, [](char*, std::size_t) { return 0; }) == publish_status::closed);
+  CHECK((q.counts() == sse::mail_counts{}));
+  CHECK(q.max_bytes() == 0);
+  {
+    auto nothing = q.batch();
+    nothing.commit();
+  }
+  {
+    auto batch = p.batch();
+    REQUIRE(p.try_publish("a") == publish_status::ok);
+    q = std::move(p);
+    REQUIRE(q.try_publish("b") == publish_status::ok);
+  }
+  CHECK((drain_data(box) == std::vector<std::string>{"a", "b"}));
+  sse::publisher r{std::move(q)};
+  CHECK(r.try_publish("c") == publish_status::ok);
+  CHECK(drain(box).size() == 1);
+}
+
+TEST_CASE("the mailbox may go first: publishers are closed", "[mailbox]") {
+  bell b;
+  auto box = std::make_unique<sse::mailbox>(b.options());
+  sse::publisher p = box->make_publisher(1);
+  sse::publisher never_met = box->make_publisher(2);
+  REQUIRE(p.try_publish("a") == publish_status::ok);
+  CHECK(drain(*box).size() == 1);
+  REQUIRE(p.try_publish("lost with the mailbox") == publish_status::ok);
+  sse::publisher late = box->make_publisher(3);
+  REQUIRE(box->prepare_sleep() == false);
+  box.reset();
+  CHECK_FALSE(p);
+  CHECK(p.try_publish("x") == publish_status::closed);
+  CHECK(p.try_emplace(1, [](char*, std::size_t) { return 0; }) == publish_status::closed);
+  CHECK(never_met.try_publish("x") == publish_status::closed);
+  CHECK(late.try_publish("x") == publish_status::closed);
+  CHECK((p.counts() == sse::mail_counts{.accepted = 2, .closed = 2}));
+  CHECK(b.count == 0);
+}
+
+TEST_CASE("close refuses new mail and keeps the old", "[mailbox]") {
+  bell b;
+  sse::mailbox box{b.options()};
+  sse::publisher p = box.make_publisher(1);
+  REQUIRE(p.try_publish("a") == publish_status::ok);
+  auto batch = p.batch();
+  REQUIRE(p.try_publish("b") == publish_status::ok);
+  CHECK(drain(box).size() == 1);
+  REQUIRE(box.prepare_sleep());
+  box.close();
+  box.close();
+  batch.commit();
+  CHECK(b.count == 0);  // nobody is called any more
+  CHECK(p.try_publish("c") == publish_status::closed);
+  CHECK((drain_data(box) == std::vector<std::string>{"b"}));
+  sse::publisher q = box.make_publisher(2);
+  CHECK_FALSE(q);
+  CHECK(q.try_publish("d") == publish_status::closed);
+  CHECK((box.counts() == sse::mail_counts{.accepted = 2, .closed = 2}));
+}
+
+TEST_CASE("wake is called once for each sleep, and only for a sleep", "[mailbox]") {
+  bell b;
+  sse::mailbox box{b.options()};
+  sse::publisher p = box.make_publisher(1);
+  REQUIRE(p.try_publish("a") == publish_status::ok);
+  CHECK(b.count == 0);
+  CHECK_FALSE(box.prepare_sleep());
+  REQUIRE(p.try_publish("b") == publish_status::ok);
+  CHECK(b.count == 0);
+  CHECK(drain(box).size() == 2);
+  CHECK(box.prepare_sleep());
+  REQUIRE(p.try_publish("c") == publish_status::ok);
+  CHECK(b.count == 1);
+  REQUIRE(p.try_publish("d") == publish_status::ok);
+  CHECK(b.count == 1);
+  box.awake();
+  CHECK(drain(box).size() == 2);
+  CHECK(box.prepare_sleep());
+  box.awake();  // by a timer, say
+  REQUIRE(p.try_publish("e") == publish_status::ok);
+  CHECK(b.count == 1);
+  CHECK_FALSE(box.prepare_sleep());
+  drain(box);
+  REQUIRE(box.prepare_sleep());
+  CHECK(p.try_publish({.type = "\r"}) == publish_status::invalid);
+  CHECK(b.count == 1);
+  sse::publisher late = box.make_publisher(2);
+  CHECK(b.count == 1);
+  REQUIRE(late.try_publish("f") == publish_status::ok);
+  CHECK(b.count == 2);
+
+  bell silent;
+  sse::mailbox_options never = silent.options();
+  never.mode = sse::wake_mode::never;
+  sse::mailbox polled{never};
+  sse::publisher q = polled.make_publisher(1);
+  REQUIRE(polled.prepare_sleep());
+  REQUIRE(q.try_publish("g") == publish_status::ok);
+  CHECK(silent.count == 0);
+  CHECK_FALSE(polled.prepare_sleep());
+  CHECK(drain(polled).size() == 1);
+
+  sse::mailbox mute;
+  sse::publisher r = mute.make_publisher(1);
+  REQUIRE(mute.prepare_sleep());
+  CHECK(r.try_publish("h") == publish_status::ok);
+  CHECK(drain(mute).size() == 1);
+}
+
+TEST_CASE("no wake-up is lost between going to sleep and publishing", "[mailbox]") {
+  constexpr int tries = 100'000;
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  std::atomic<int> rung{0};  // a bell that is polled: sleeping in the system would hide the race
+  sse::mailbox box{
+      {.wake = [](void* r) noexcept { ++*static_cast<std::atomic<int>*>(r); }, .context = &rung}};
+  std::atomic<int> seen{0};
+  std::atomic<bool> stop{false};
+  // Waits for a condition; false if it does not come in a time that is far longer than any
+  // scheduler needs.
+  const auto wait_for = [](auto condition) {
+    for (int spins = 0; spins < 2000; ++spins) {
+      if (condition()) return true;
+    }
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > deadline) return false;
+      std::this_thread::yield();
+    }
+    return true;
+  };
+  // A different moment each time, so that the two sides meet at every point.
+  const auto dawdle = [](std::minstd_rand& rng) {
+    std::atomic<std::uint32_t> n{static_cast<std::uint32_t>(rng() % 64)};
+    while (n.load(std::memory_order_relaxed) != 0) n.store(n - 1, std::memory_order_relaxed);
+  };
+  std::thread engine{[&, p = box.make_publisher(1, 1024)]() mutable {
+    std::minstd_rand rng{static_cast<std::uint32_t>(seed)};
+    for (int i = 0; i < tries && !stop; ++i) {
+      dawdle(rng);
+      while (p.try_publish("x") != publish_status::ok && !stop) std::this_thread::yield();
+      wait_for([&] { return seen.load(std::memory_order_acquire) > i || stop; });
+    }
+  }};
+  std::minstd_rand rng{static_cast<std::uint32_t>(seed / 2)};
+  int got = 0;
+  int heard = 0;
+  int prepared = 0;
+  bool lost = false;
+  while (got < tries && !lost) {
+    const int more = static_cast<int>(box.drain([](const sse::mail&) {}));
+    got += more;
+    seen.store(got, std::memory_order_release);
+    if (more != 0) dawdle(rng);
+    if (got == tries) break;
+    ++prepared;
+    if (box.prepare_sleep()) {
+      lost = !wait_for([&] { return rung.load() != heard; });
+      heard = rung.load();
+    }
+  }
+  stop = true;
+  engine.join();
+  CHECK_FALSE(lost);
+  CHECK(got == tries);
+  CHECK(rung <= prepared);
+}
+
+TEST_CASE("many threads: every publisher's mail comes once and in its order", "[mailbox]") {
+  constexpr std::uint64_t threads = 4;
+  constexpr std::uint64_t each = 20'000;
+  bell b;
+  sse::mailbox box{b.options()};
+  std::atomic<std::uint64_t> running{threads};
+  std::atomic<std::uint64_t> accepted{0};
+  std::atomic<std::uint64_t> full{0};
+  std::vector<std::thread> engines;
+  for (std::uint64_t t = 0; t < threads; ++t) {
+    engines.emplace_back([&, t] {
+      sse::publisher p = box.make_publisher(t, 4096);  // here too: any thread may
+      for (std::uint64_t i = 0; i < each; ++i) {
+        const auto send = [&] {
+          if (i % 3 == 0) {
+            return p.try_emplace(8, [i](char* out, std::size_t) noexcept {
+              std::memcpy(out, &i, sizeof i);
+              return sizeof i;
+            });
+          }
+          return p.try_publish({reinterpret_cast<const char*>(&i), sizeof i});
+        };
+        while (send() == publish_status::full) std::this_thread::yield();
+      }
+      for (int i = 0; i < 10; ++i) {
+        auto batch = p.batch();
+        const std::uint64_t next = each + static_cast<std::uint64_t>(i);
+        while (p.try_publish({reinterpret_cast<const char*>(&next), sizeof next}) ==
+               publish_status::full) {
+          batch.commit();
+          std::this_thread::yield();
+        }
+      }
+      accepted += p.counts().accepted;
+      full += p.counts().full;
+      --running;
+      bell::ring(&b);
+    });
+  }
+  std::vector<std::uint64_t> next(threads);
+  std::uint64_t wrong = 0;
+  bool lost = false;
+  const auto take = [&](const sse::mail& m) {
+    std::uint64_t i = 0;
+    if (m.data.size() == sizeof i) std::memcpy(&i, m.data.data(), sizeof i);
+    if (m.target >= threads || i != next[m.target]++) ++wrong;
+  };
+  while (running != 0 && !lost) {
+    box.drain(take, 1000);
+    if (running != 0 && box.prepare_sleep()) {
+      lost = !b.sleep();
+      box.awake();
+    }
+  }
+  for (std::thread& t : engines) t.join();
+  box.drain(take);
+  CHECK_FALSE(lost);
+  CHECK(wrong == 0);
+  for (const std::uint64_t n : next) CHECK(n == each + 10);
+  CHECK(accepted == threads * (each + 10));
+  CHECK(box.drained() == accepted);
+  box.drain(take);
+  CHECK((box.counts() == sse::mail_counts{.accepted = accepted, .full = full}));
+}
+
+TEST_CASE("publishers and mailbox end in any order while others publish", "[mailbox]") {
+  for (int round = 0; round < 200; ++round) {
+    auto b = std::make_unique<bell>();
+    auto box = std::make_unique<sse::mailbox>(b->options());
+    std::atomic<int> ready{0};
+    std::vector<std::thread> engines;
+    for (int t = 0; t < 3; ++t) {
+      engines.emplace_back(
+          [&ready, t, p = box->make_publisher(static_cast<std::uint64_t>(t), 1024)]() mutable {
+            ++ready;
+            for (int i = 0;; ++i) {
+              const publish_status s = p.try_publish("data");
+              if (s == publish_status::closed) break;
+              if (t == 0 && i == 50) break;  // goes before the mailbox, usually
+              if (s == publish_status::full) std::this_thread::yield();
+            }
+          });
+    }
+    while (ready != 3) std::this_thread::yield();
+    std::uint64_t got = 0;
+    for (int i = 0; i < 20; ++i) {
+      got += box->drain([](const sse::mail&) {});
+      (void)box->prepare_sleep();
+    }
+    CHECK(box->drained() == got);
+    box.reset();
+    b.reset();  // ASan and TSan see a wake that comes now
+    for (std::thread& t : engines) t.join();
+  }
+}
+
+TEST_CASE("the mailbox's names", "[mailbox]") {
+  CHECK(sse::to_string(publish_status::ok) == "ok");
+  CHECK(sse::to_string(publish_status::full) == "full");
+  CHECK(sse::to_string(publish_status::too_large) == "too_large");
+  CHECK(sse::to_string(publish_status::invalid) == "invalid");
+  CHECK(sse::to_string(publish_status::closed) == "closed");
+  CHECK(sse::to_string(static_cast<publish_status>(99)) == "unknown");
+}
+
+static_assert(!std::is_copy_constructible_v<sse::publisher>);
+static_assert(std::is_nothrow_move_constructible_v<sse::publisher>);
+static_assert(std::is_nothrow_move_assignable_v<sse::publisher>);
+static_assert(noexcept(std::declval<sse::publisher&>().try_publish("")));
+static_assert(noexcept(std::declval<sse::publisher&>().try_publish(sse::message{})));
+
+}  // namespace
