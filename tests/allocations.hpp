@@ -21,11 +21,11 @@ namespace test {
 /// Since the thread began.
 std::uint64_t allocations() noexcept;
 
-/// While it lives, the allocation number `n` (from 0) of this thread and all after it fail; nothrow
-/// ones give nullptr.
+/// While it lives, the allocation number `n` (from 0) of this thread and those after it, `how_many`
+/// in all, fail; nothrow ones give nullptr.
 class failing_allocations {
  public:
-  explicit failing_allocations(std::uint64_t n) noexcept;
+  explicit failing_allocations(std::uint64_t n, std::uint64_t how_many = UINT64_MAX) noexcept;
   ~failing_allocations();
   failing_allocations(const failing_allocations&) = delete;
   failing_allocations& operator=(const failing_allocations&) = delete;

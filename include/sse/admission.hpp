@@ -166,7 +166,7 @@ struct hub_options {
 
 struct drain_options {
   duration deadline = duration::seconds(5);  ///< then the rest is cut
-  event farewell{};                          ///< last event; empty data and type: none. Copied.
+  event farewell{};                          ///< last event; empty data and type: none. Its id is not sent. Copied.
 };
 
 }  // namespace sse::inline v0

@@ -3,6 +3,7 @@
 // Vocabulary that every other header uses: time, and the limits that several headers share.
 #pragma once
 
+#include <compare>
 #include <concepts>
 #include <cstdint>
 #include <limits>

@@ -151,7 +151,7 @@ class hub {
 
   [[nodiscard]] std::size_t sessions() const noexcept { return engine_.session_count(); }
   [[nodiscard]] std::size_t user_sessions(std::string_view key) noexcept { return engine_.user_sessions(key); }
-  [[nodiscard]] bool alive(session_id id) noexcept { return engine_.find(id) != nullptr; }
+  [[nodiscard]] bool alive(session_id id) noexcept { return engine_.alive(id); }
   /// The session's user, or nullptr.
   [[nodiscard]] User* user(session_id id) noexcept { return engine_.find(id) != nullptr ? &at(id.slot).user() : nullptr; }
   [[nodiscard]] connection* find(session_id id) noexcept {
@@ -197,7 +197,7 @@ class hub {
     return out;
   }
 
-  bool before_asking(accept_result& out, const request& r) noexcept {
+  bool before_asking(accept_result& out, const request& r) {
     if (!accepts_event_stream(r)) {
       out.refusal = refuse(406, "this resource is a text/event-stream\n");
       return false;
@@ -229,7 +229,12 @@ class hub {
 
   /// A refusal, or the retry stream that a cap asked for (status 200).
   accept_result retry_or_refuse(connection&& c, const request& r, accept_result out) {
-    if (out.refusal.status == 200 && r.method != "HEAD") {
+    if (out.refusal.status == 200 && r.method == "HEAD") {
+      out.refusal = {};
+      out.head_only = true;
+      return refused(std::move(out));
+    }
+    if (out.refusal.status == 200) {
       const std::uint32_t slot = engine_.admit_retry_stream(r, out.retry_after);
       if (slot != detail::none && settle_in(slot, std::move(c), User{})) {
         out.id = engine_.id_of(slot);

@@ -12,10 +12,12 @@ namespace {
 constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
 thread_local std::uint64_t count = 0;
 thread_local std::uint64_t fail_from = never;
+thread_local std::uint64_t fail_until = never;
 thread_local bool failed = false;
 
 void* allocate(std::size_t size, std::size_t alignment) noexcept {
-  if (count++ >= fail_from) {
+  const std::uint64_t number = count++;
+  if (number >= fail_from && number < fail_until) {
     failed = true;
     return nullptr;
   }
@@ -37,9 +39,10 @@ constexpr std::size_t plain = alignof(std::max_align_t);
 namespace test {
 
 std::uint64_t allocations() noexcept { return count; }
-failing_allocations::failing_allocations(std::uint64_t n) noexcept {
+failing_allocations::failing_allocations(std::uint64_t n, std::uint64_t how_many) noexcept {
   failed = false;
   fail_from = count + n;
+  fail_until = how_many < never - fail_from ? fail_from + how_many : never;
 }
 failing_allocations::~failing_allocations() { fail_from = never; }
 bool failing_allocations::hit() const noexcept { return failed; }

@@ -587,7 +587,7 @@ TEST_CASE("X-22 headers that keep proxies from holding events back") {
   CHECK(stream({.cache_control = ""}).find("Cache-Control") == std::string::npos);
 }
 
-TEST_CASE("X-23 HTTP/1.0 gets no chunks and a connection that closes; HTTP/1.1 as asked") {
+TEST_CASE("X-23 HTTP/1.0 gets no chunks and a connection that closes, HTTP/1.1 as asked") {
   const text chunked = "\r\nTransfer-Encoding: chunked\r\n";
   CHECK(stream({}, 1, true).find(chunked) != std::string::npos);
   CHECK(stream({}, 1, true).find("\r\nConnection: keep-alive\r\n") != std::string::npos);

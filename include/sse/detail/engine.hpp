@@ -59,12 +59,18 @@ struct blob {
   [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
 };
 
+enum class lane_kind : std::uint8_t {
+  control,
+  head,   ///< the response head: outside the body, never framed as a chunk
+  event,  ///< an application event
+};
+
 /// One waiting control frame of a session.
 struct lane_item {
   blob* bytes = nullptr;
   std::uint32_t sent = 0;
   std::uint32_t next = none;
-  bool raw = false;  ///< outside the body: the response head, never framed as a chunk
+  lane_kind kind = lane_kind::control;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
 
@@ -121,6 +127,7 @@ struct session {
   bool said_farewell : 1 = false;
   bool counted : 1 = false;       ///< in the caps
   bool retry_only : 1 = false;    ///< a retry stream: the host's hooks do not see it
+  bool over : 1 = false;          ///< over soft_lag, since over_since
   std::uint32_t chunk_left = 0; ///< bytes owed to the chunk that was announced
   std::uint32_t first = none;   ///< subscriptions
   std::uint32_t lane = none;    ///< lane items
@@ -135,7 +142,7 @@ struct session {
   std::uint32_t last_event = 0;     ///< application event delivered
   std::uint32_t last_write = 0;     ///< anything delivered
   std::uint32_t progress = 0;       ///< blocked since, or last bytes taken since
-  std::uint32_t over_since = 0;     ///< over soft_lag since (0: not)
+  std::uint32_t over_since = 0;     ///< see over
   std::int64_t ends_at = INT64_MAX; ///< max_age or the verdict's until
 
   [[nodiscard]] std::uint32_t& free_link() noexcept { return lane; }
@@ -198,14 +205,19 @@ class engine {
 
   // Sessions.
   /// Draining, and a total cap that evicts nobody, before anybody is asked. False: `out` says why.
-  [[nodiscard]] bool precheck(accept_result& out) noexcept;
+  [[nodiscard]] bool precheck(accept_result& out);
   /// Takes a slot; the caller places connection and user in it, then calls join() and open(). none: `out` says why not.
   [[nodiscard]] std::uint32_t admit(const request& r, const joining& j, resume_point& resume, accept_result& out);
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
   [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept { return {slot, sessions_[slot].generation}; }
+  /// nullptr: no such session, or it is closed and only its slot waits for a pending write.
   [[nodiscard]] session* find(session_id id) noexcept;
+  [[nodiscard]] bool alive(session_id id) noexcept {
+    const session* s = find(id);
+    return s != nullptr && serving(*s);
+  }
   [[nodiscard]] std::string_view key_of(std::uint32_t slot) noexcept {
     const std::uint32_t user = sessions_[slot].user;
     return user == none ? std::string_view{} : users_[user].key.view();
@@ -253,9 +265,10 @@ class engine {
 
   // engine.hpp: lanes, slots
   [[nodiscard]] blob* make_blob(std::uint32_t size) noexcept;
-  [[nodiscard]] bool push_lane(std::uint32_t slot, blob* b, bool raw = false) noexcept;
-  [[nodiscard]] bool push_lane_bytes(std::uint32_t slot, std::string_view bytes, bool raw = false) noexcept;
-  [[nodiscard]] bool push_lane_event(std::uint32_t slot, const event& e) noexcept;
+  [[nodiscard]] bool push_lane(std::uint32_t slot, blob* b, lane_kind kind = lane_kind::control) noexcept;
+  [[nodiscard]] bool push_lane_bytes(std::uint32_t slot, std::string_view bytes,
+                                     lane_kind kind = lane_kind::control) noexcept;
+  [[nodiscard]] bool push_lane_event(std::uint32_t slot, const event& e, lane_kind kind = lane_kind::event) noexcept;
   void pop_lane(session& s) noexcept;
   [[nodiscard]] std::uint64_t lane_bytes(const session& s) const noexcept;
   void unref(blob* b) noexcept {
@@ -285,8 +298,10 @@ class engine {
   void release_cursor(subscription& sub) noexcept;
   void place_at(subscription& sub, std::uint64_t ordinal) noexcept;
   [[nodiscard]] bool has_pending(const session& s) const noexcept;
+  [[nodiscard]] session* holder(session_id id) noexcept;
   [[nodiscard]] std::uint32_t take_slot(const request& r) noexcept;
   void count_out(std::uint32_t slot) noexcept;
+  void leave_user(std::uint32_t slot) noexcept;
   void mark_dead(std::uint32_t slot, close_reason why) noexcept;
   void reap() noexcept;
   void bury(std::uint32_t slot) noexcept;
@@ -304,9 +319,15 @@ class engine {
   void publish_heartbeat(channel& c) noexcept;
 
   // engine_admit.hpp
-  [[nodiscard]] bool evict(std::uint32_t user, std::uint32_t address, duration retry) noexcept;
-  [[nodiscard]] bool make_room(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address,
-                               accept_result& out) noexcept;
+  struct victims {
+    std::uint32_t slots[3] = {};
+    duration retry[3] = {};
+    std::uint32_t count = 0;
+  };
+  [[nodiscard]] std::uint32_t oldest(std::uint32_t user, std::uint32_t address) noexcept;
+  void evict(std::uint32_t slot, duration retry) noexcept;
+  [[nodiscard]] bool fits(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address, victims& v,
+                          accept_result& out);
   [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] bool push_gap(std::uint32_t slot, const channel& where, const loss& what, bool with_ids) noexcept;
   [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
@@ -343,7 +364,8 @@ class engine {
   [[nodiscard]] const channel* heart_of(const session& s) const noexcept;
   void begin_finish(std::uint32_t slot, close_reason why) noexcept;
   [[nodiscard]] std::uint64_t lag_of(const stream& st, const subscription& sub) const noexcept;
-  void watch_lag(stream& st, std::uint64_t from) noexcept;
+  void watch_lag(stream& st, std::uint64_t from, bool over_soft = false) noexcept;
+  [[nodiscard]] bool still_over(const session& s) noexcept;
   void enforce_lag(stream& st) noexcept;
   void over_lag(std::uint32_t index) noexcept;
   void shed_backlog() noexcept;
@@ -352,14 +374,15 @@ class engine {
   [[nodiscard]] std::int64_t jittered_retry() noexcept;
   [[nodiscard]] std::uint32_t now32() const noexcept { return static_cast<std::uint32_t>(now_); }
   [[nodiscard]] static std::int64_t since(std::uint32_t then, std::uint32_t now) noexcept {
-    return static_cast<std::int64_t>(now - then);
+    return static_cast<std::int32_t>(now - then);  // below 0: `then` is to come
   }
 
   host_calls host_;
   hub_options options_;
   owned_text opening_;
   owned_text resume_query_;
-  owned_text farewell_;  // encoded
+  blob* opening_frame_ = nullptr;
+  blob* farewell_ = nullptr;
 
   segment_pool pool_;
   sequence sequence_;
@@ -407,6 +430,10 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
   // Out of memory at construction only costs the texts: the stream opens without its comment.
   if (!opening_.assign(options.opening) || !resume_query_.assign(options.resume_query)) stats_.refused = 0;
   options_.opening = opening_.view();
+  if (!options_.opening.empty() && check_comment(options_.opening) == encode_error::none) {
+    opening_frame_ = make_blob(static_cast<std::uint32_t>(encoded_comment_size(options_.opening)));
+    if (opening_frame_ != nullptr) encode_comment_to(opening_frame_->bytes(), options_.opening);
+  }
   options_.resume_query = resume_query_.view();
   sequence_.start = sequence_.last = options.first_id;
   users_.set_seed(options.seed);
@@ -428,6 +455,10 @@ inline void engine::shut_down() noexcept {
     if (sessions_[slot].state == session_state::zombie) bury(slot);  // nobody can report on it any more
   }
   while (!channels_.empty()) free_channel(channels_.back());
+  for (blob** b : {&opening_frame_, &farewell_}) {
+    if (*b != nullptr) unref(*b);
+    *b = nullptr;
+  }
 }
 
 // --- channels --------------------------------------------------------------------------------------------------------
@@ -456,6 +487,7 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
   }
   c->options_ = std::move(o);
   if (c->options_.max_lag == 0) c->options_.max_lag = UINT64_MAX;
+  if (c->options_.soft_lag_for.is_off()) c->options_.soft_lag = 0;
   c->options_.heartbeat.text = c->heartbeat_text_.view();
   c->options_.heartbeat.type = c->heartbeat_type_.view();
   if (c->options_.heartbeat.every.is_off()) c->options_.heartbeat.mode = heartbeat_options::pace::off;
@@ -535,33 +567,33 @@ inline blob* engine::make_blob(std::uint32_t size) noexcept {
 }
 
 /// Takes a reference of its own.
-inline bool engine::push_lane(std::uint32_t slot, blob* b, bool raw) noexcept {
+inline bool engine::push_lane(std::uint32_t slot, blob* b, lane_kind kind) noexcept {
   const std::uint32_t i = lane_items_.take();
   if (i == none) return false;
   ++b->refs;
-  lane_items_[i] = {b, 0, none, raw};
+  lane_items_[i] = {b, 0, none, kind};
   std::uint32_t* at = &sessions_[slot].lane;
   while (*at != none) at = &lane_items_[*at].next;
   *at = i;
   return true;
 }
 
-inline bool engine::push_lane_bytes(std::uint32_t slot, std::string_view bytes, bool raw) noexcept {
+inline bool engine::push_lane_bytes(std::uint32_t slot, std::string_view bytes, lane_kind kind) noexcept {
   if (bytes.empty()) return true;
   blob* b = make_blob(static_cast<std::uint32_t>(bytes.size()));
   if (b == nullptr) return false;
   std::memcpy(b->bytes(), bytes.data(), bytes.size());
-  const bool ok = push_lane(slot, b, raw);
+  const bool ok = push_lane(slot, b, kind);
   unref(b);
   return ok;
 }
 
 /// REQUIRES: check(e) passed.
-inline bool engine::push_lane_event(std::uint32_t slot, const event& e) noexcept {
+inline bool engine::push_lane_event(std::uint32_t slot, const event& e, lane_kind kind) noexcept {
   blob* b = make_blob(static_cast<std::uint32_t>(encoded_size(e)));
   if (b == nullptr) return false;
   encode_to(b->bytes(), e);
-  const bool ok = push_lane(slot, b);
+  const bool ok = push_lane(slot, b, kind);
   unref(b);
   return ok;
 }
@@ -618,10 +650,15 @@ inline bool engine::has_pending(const session& s) const noexcept {
 
 // --- slots -----------------------------------------------------------------------------------------------------------
 
-inline session* engine::find(session_id id) noexcept {
+inline session* engine::holder(session_id id) noexcept {
   if (id.generation == 0 || id.slot >= sessions_.extent()) return nullptr;
   session& s = sessions_[id.slot];
   return s.generation == id.generation ? &s : nullptr;
+}
+
+inline session* engine::find(session_id id) noexcept {
+  session* s = holder(id);
+  return s != nullptr && s->state != session_state::zombie ? s : nullptr;
 }
 
 /// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is out.
@@ -644,7 +681,7 @@ inline std::uint32_t engine::take_slot(const request& r) noexcept {
   return slot;
 }
 
-/// Gives the session's place in the caps back. Once; from then on its user's list does not name it.
+/// Gives the session's place in the caps back. Once.
 inline void engine::count_out(std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
   if (!s.counted) return;
@@ -655,12 +692,17 @@ inline void engine::count_out(std::uint32_t slot) noexcept {
     addresses_.release(s.address);
     s.address = none;
   }
-  if (s.user != none) {
-    name& u = users_[s.user];
-    --u.count;
-    (s.user_prev == none ? u.first : sessions_[s.user_prev].user_next) = s.user_next;
-    (s.user_next == none ? u.last : sessions_[s.user_next].user_prev) = s.user_prev;
-  }
+  if (s.user != none) --users_[s.user].count;
+}
+
+/// Takes the session off its user's list, where it stands until it is reaped: of several that die together, the last one
+/// to leave a channel ends the user's presence there.
+inline void engine::leave_user(std::uint32_t slot) noexcept {
+  const session& s = sessions_[slot];
+  if (s.user == none) return;
+  name& u = users_[s.user];
+  (s.user_prev == none ? u.first : sessions_[s.user_prev].user_next) = s.user_next;
+  (s.user_next == none ? u.last : sessions_[s.user_next].user_prev) = s.user_prev;
 }
 
 inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
@@ -713,8 +755,9 @@ inline void engine::reap() noexcept {
     const std::uint32_t slot = dead_;
     session& s = sessions_[slot];
     dead_ = s.dead_next();
-    ++stats_.closed[static_cast<std::size_t>(s.why)];
+    if (!s.retry_only) ++stats_.closed[static_cast<std::size_t>(s.why)];
     timers_.disarm(slot);
+    leave_user(slot);
     detach_subscriptions(slot);
     host_.close(host_.self, slot, s.why, !s.retry_only);
     if (s.user != none) {
@@ -759,8 +802,9 @@ inline std::size_t engine::revoke(std::string_view key) noexcept {
   const std::uint32_t user = users_.find(key);
   if (user == none) return 0;
   std::size_t n = 0;
-  while (users_[user].first != none) {  // mark_dead takes each off the list
-    mark_dead(users_[user].first, close_reason::revoked);
+  for (std::uint32_t slot = users_[user].first; slot != none; slot = sessions_[slot].user_next) {
+    if (!serving(sessions_[slot])) continue;
+    mark_dead(slot, close_reason::revoked);
     ++n;
   }
   reap();

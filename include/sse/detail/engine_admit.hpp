@@ -21,39 +21,54 @@ inline response refusal(int status, std::string_view error, duration retry_after
   return r;
 }
 
-/// Closes the oldest stream that `user` or `address` counts (both none: of all), with a last word about when to come back.
-inline bool engine::evict(std::uint32_t user, std::uint32_t address, duration retry) noexcept {
-  std::uint32_t oldest = none;
+/// The oldest stream that `user` or `address` counts (both none: of all).
+inline std::uint32_t engine::oldest(std::uint32_t user, std::uint32_t address) noexcept {
+  std::uint32_t found = none;
+  const auto look_at = [&](std::uint32_t slot) {
+    const session& s = sessions_[slot];
+    if (!s.counted || (address != none && s.address != address)) return;
+    if (found == none || static_cast<std::int32_t>(s.generation - sessions_[found].generation) < 0) found = slot;
+  };
   if (user != none) {
-    oldest = users_[user].first;
+    for (std::uint32_t slot = users_[user].first; slot != none && found == none; slot = sessions_[slot].user_next) look_at(slot);
   } else {
-    for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
-      const session& s = sessions_[slot];
-      if (!s.counted || (address != none && s.address != address)) continue;
-      if (oldest == none || static_cast<std::int32_t>(s.generation - sessions_[oldest].generation) < 0) oldest = slot;
-    }
+    for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) look_at(slot);
   }
-  if (oldest == none) return false;
-  char line[32];
-  if (!retry.is_off() && push_lane_bytes(oldest, {line, static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)})) {
-    pump(oldest);
-  }
-  mark_dead(oldest, close_reason::evicted);
-  reap();
-  return true;
+  return found;
 }
 
-/// Whether one more fits under a cap that counts `count` now; makes room or says in `out` why not.
-inline bool engine::make_room(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address,
-                              accept_result& out) noexcept {
+/// Closes a stream to make room, with a last word about when to come back.
+inline void engine::evict(std::uint32_t slot, duration retry) noexcept {
+  char line[32];
+  if (!retry.is_off() && push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)})) {
+    pump(slot);
+  }
+  mark_dead(slot, close_reason::evicted);
+  reap();
+}
+
+/// Whether one more fits under a cap that counts `count` now, once the victims are gone; one more of them may be needed for
+/// it. If not, `out` says why.
+inline bool engine::fits(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address, victims& v,
+                         accept_result& out) {
+  for (std::uint32_t i = 0; i < v.count; ++i) {
+    const session& s = sessions_[v.slots[i]];
+    if ((user == none || s.user == user) && (address == none || s.address == address)) --count;
+  }
   if (c.max == 0 || count < c.max) return true;
-  if (c.then == when_full::evict_oldest && evict(user, address, c.retry_after)) return true;
+  if (c.then == when_full::evict_oldest) {
+    if (const std::uint32_t slot = oldest(user, address); slot != none) {
+      v.slots[v.count] = slot;
+      v.retry[v.count++] = c.retry_after;
+      return true;
+    }
+  }
   out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams", c.retry_after);
   out.retry_after = c.retry_after;
   return false;
 }
 
-inline bool engine::precheck(accept_result& out) noexcept {
+inline bool engine::precheck(accept_result& out) {
   if (draining_) {
     out.refusal = refusal(503, "draining", options_.retry_max);
     out.retry_after = options_.retry_max;
@@ -61,7 +76,8 @@ inline bool engine::precheck(accept_result& out) noexcept {
   }
   // Only who is admitted may evict.
   const cap& total = options_.caps.total;
-  return total.then == when_full::evict_oldest || make_room(total, counted_, none, none, out);
+  victims nobody;
+  return total.then == when_full::evict_oldest || fits(total, counted_, none, none, nobody, out);
 }
 
 inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume, accept_result& out) {
@@ -84,29 +100,35 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   resume = resume_from(r, options_.resume_query);
   if (resume.state == resume_point::kind::malformed) return fail(400, "bad_params");
 
-  const std::uint32_t user = j.key.empty() ? none : users_.acquire(j.key);
-  const std::uint32_t address = r.address.empty() ? none : addresses_.acquire(r.address);
-  const auto release = [&] {
-    if (user != none) users_.release(user);
-    if (address != none) addresses_.release(address);
-    return none;
+  struct holder {  // of names, until a session has them
+    names& in;
+    std::uint32_t i = none;
+    ~holder() {
+      if (i != none) in.release(i);
+    }
   };
+  holder user_name{users_};
+  holder address_name{addresses_};
+  if (!j.key.empty()) user_name.i = users_.acquire(j.key);
+  if (!r.address.empty()) address_name.i = addresses_.acquire(r.address);
+  const std::uint32_t user = user_name.i;
+  const std::uint32_t address = address_name.i;
   if ((user == none && !j.key.empty()) || (address == none && !r.address.empty())) {
-    release();
     return fail(503, "no_memory", options_.retry_max);
   }
-  if (!make_room(options_.caps.total, counted_, none, none, out)) return release();
-  if (user != none && !make_room(options_.caps.per_user, users_[user].count, user, none, out)) return release();
-  if (address != none && !make_room(options_.caps.per_address, addresses_[address].count, none, address, out)) {
-    return release();
+  const limits& caps = options_.caps;
+  victims v;  // nobody goes unless all caps are met
+  if ((user != none && !fits(caps.per_user, users_[user].count, user, none, v, out)) ||
+      (address != none && !fits(caps.per_address, addresses_[address].count, none, address, v, out)) ||
+      !fits(caps.total, counted_, none, none, v, out)) {
+    return none;
   }
+  for (std::uint32_t i = 0; i < v.count; ++i) evict(v.slots[i], v.retry[i]);
   const std::uint32_t slot = take_slot(r);
-  if (slot == none) {
-    release();
-    return fail(503, "no_memory", options_.retry_max);
-  }
+  if (slot == none) return fail(503, "no_memory", options_.retry_max);
 
   session& s = sessions_[slot];
+  user_name.i = address_name.i = none;
   s.counted = true;
   ++counted_;
   s.user = user;
@@ -127,27 +149,23 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
     s.ends_at = j.until.ms() - origin_;
   }
 
-  bool ok = push_lane_bytes(slot, r.preamble, true);
+  bool ok = push_lane_bytes(slot, r.preamble, lane_kind::head);
   if (ok && !options_.retry.is_off()) {
     char line[32];
     ok = push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, options_.retry.ms()) - line)});
   }
-  if (ok && !options_.opening.empty()) {
-    std::string text;
-    ok = encode_comment(text, options_.opening) == encode_error::none && push_lane_bytes(slot, text);
-  }
+  if (ok && opening_frame_ != nullptr) ok = push_lane(slot, opening_frame_);
   if (!ok) {
     abandon(slot);
     return fail(503, "no_memory", options_.retry_max);
   }
-  ++stats_.accepted;
   out.id = id_of(slot);
   return slot;
 }
 
 inline void engine::abandon(std::uint32_t slot) noexcept {
   count_out(slot);
-  detach_subscriptions(slot);
+  leave_user(slot);
   if (sessions_[slot].user != none) users_.release(sessions_[slot].user);
   bury(slot);
 }
@@ -158,7 +176,7 @@ inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry
   if (slot == none) return none;
   char line[32];
   const std::string_view text{line, static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)};
-  if (!push_lane_bytes(slot, r.preamble, true) || !push_lane_bytes(slot, text)) {
+  if (!push_lane_bytes(slot, r.preamble, lane_kind::head) || !push_lane_bytes(slot, text)) {
     bury(slot);
     return none;
   }
@@ -170,6 +188,7 @@ inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry
 
 /// Subscribes. REQUIRES: connection and user are in place. Out of memory: the session is dead.
 inline void engine::join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept {
+  ++stats_.accepted;
   if (!subscribe(slot, j, resume)) mark_dead(slot, close_reason::no_memory);
 }
 
@@ -299,7 +318,7 @@ inline bool engine::push_gap(std::uint32_t slot, const channel& where, const los
   const event e{.type = "gap",
                 .data = {data, static_cast<std::size_t>(p - data)},
                 .id = with_ids ? id_view : std::string_view{}};
-  if (!push_lane_event(slot, e)) return false;
+  if (!push_lane_event(slot, e, lane_kind::control)) return false;
   ++channels_[where.index_]->counters_.gaps;
   if (on_gap) {
     on_gap({id_of(slot), &where, with_ids ? what.requested : no_id, with_ids ? what.first : no_id, what.lost, what.known});

@@ -133,7 +133,7 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
     return;
   }
   if (s.chunked) {
-    if (s.lane != none && lane_items_[s.lane].raw) {  // the response head goes alone, unframed
+    if (s.lane != none && lane_items_[s.lane].kind == lane_kind::head) {  // the response head goes alone, unframed
       const lane_item& item = lane_items_[s.lane];
       b.add(nullptr, batch::from_lane, item.sent, item.bytes->bytes() + item.sent, item.bytes->size - item.sent);
       return;
@@ -339,7 +339,10 @@ inline void engine::advance(session& s, const batch& b, std::uint64_t n) noexcep
     if (p.from == batch::from_lane) {
       lane_item& item = lane_items_[s.lane];
       item.sent += took;
-      if (item.sent == item.bytes->size) pop_lane(s);
+      if (item.sent == item.bytes->size) {
+        if (item.kind == lane_kind::event) s.last_event = now32();
+        pop_lane(s);
+      }
     } else {
       advance_cursor(s, p, took);
     }
@@ -378,7 +381,7 @@ inline void engine::advance_cursor(session& s, const batch::piece& p, std::uint3
   }
   c.counters_.delivered += whole;
   if (application && whole != 0) s.last_event = now32();
-  if (s.over_since != 0 && c.options_.soft_lag != 0 && lag_of(st, sub) <= c.options_.soft_lag) s.over_since = 0;
+  if (s.over) s.over = still_over(s);
 }
 
 inline void engine::block(std::uint32_t slot, session& s, bool progressed) noexcept {
@@ -395,8 +398,8 @@ inline bool engine::say_farewell(std::uint32_t slot, session& s) noexcept {
   char line[32];
   const std::int64_t retry = jittered_retry();
   const bool ok = push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, retry) - line)});
-  if (s.why != close_reason::drain || farewell_.view().empty()) return ok;
-  return push_lane_bytes(slot, farewell_.view()) || ok;
+  if (s.why != close_reason::drain || farewell_ == nullptr) return ok;
+  return push_lane(slot, farewell_) || ok;
 }
 
 // --- slow readers and backfill ---------------------------------------------------------------------------------------
@@ -482,7 +485,7 @@ inline void engine::writable(session_id id) noexcept {
 
 /// A pending write, or a peek, is over: `n` of its bytes left.
 inline void engine::written(session_id id, std::size_t n) noexcept {
-  session* s = find(id);
+  session* s = holder(id);
   if (s == nullptr || s->pending == none) return;
   if (s->state == session_state::zombie) {
     bury(id.slot);
@@ -517,8 +520,8 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
       return 0;
     }
     s->pending = i;
-    s->blocked = true;
     pin_pending(batches_[i]);
+    block(id.slot, *s, false);
   }
   const batch& b = batches_[s->pending];
   std::size_t n = 0;

@@ -124,6 +124,7 @@ inline bool engine::add_reader(std::uint32_t slot, stream& st) noexcept {
 inline publish_error engine::send(session_id id, const event& e) noexcept {
   session* s = find(id);
   if (s == nullptr || !serving(*s)) return publish_error::no_session;
+  if (!e.id.empty()) return publish_error::bad_id;  // it would move the client's resume point
   const encode_plan p = plan(e);
   if (p.error != encode_error::none) return to_publish_error(p.error);
   // One event always fits, so that a small lane does not make a large event unsendable.

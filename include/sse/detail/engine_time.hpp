@@ -70,20 +70,23 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
   if (!serving(s)) return;
   const auto elapsed = [&](std::uint32_t then) { return duration::milliseconds(since(then, now32())); };
 
-  if (s.blocked && !options_.write_deadline.is_off() && elapsed(s.progress) >= options_.write_deadline && has_pending(s)) {
+  if (s.blocked && !options_.write_deadline.is_off() && elapsed(s.progress) >= options_.write_deadline &&
+      (s.state == session_state::finishing || has_pending(s))) {
     mark_dead(slot, close_reason::stalled);
     return;
   }
   if (s.state == session_state::live) {
-    if (s.over_since != 0) {
+    if (s.over) {
+      s.over = false;
       for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
         const channel_options& o = stream_of(subs_[i]).owner->options_;
-        if (o.soft_lag != 0 && elapsed(s.over_since) >= o.soft_lag_for &&
-            lag_of(stream_of(subs_[i]), subs_[i]) > o.soft_lag) {
+        if (o.soft_lag == 0 || lag_of(stream_of(subs_[i]), subs_[i]) <= o.soft_lag) continue;
+        if (elapsed(s.over_since) >= o.soft_lag_for) {
           over_lag(i);
+        } else {
+          s.over = true;
         }
       }
-      s.over_since = 0;
       if (!serving(s)) return;
     }
     if (now_ >= s.ends_at) {
@@ -91,7 +94,10 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
     } else if (!options_.idle.is_off() && elapsed(s.last_event) >= options_.idle) {
       begin_finish(slot, close_reason::idle);
     } else if (const channel* heart = heart_of(s);
-               heart != nullptr && !s.blocked && elapsed(s.last_write) >= heart->options_.heartbeat.every) {
+               heart != nullptr && elapsed(s.last_write) >= heart->options_.heartbeat.every &&
+               (!s.blocked || !has_pending(s))) {
+      // On a blocked stream with nothing to say it is what the write deadline can be held against.
+      if (s.blocked) s.progress = now32();
       if (blob* b = make_heartbeat(*channels_[heart->index_]); b != nullptr) {
         if (lane_bytes(s) < options_.control_lane && push_lane(slot, b)) ++stats_.heartbeats;
         unref(b);
@@ -120,7 +126,7 @@ inline void engine::arm(std::uint32_t slot) noexcept {
     due(s.last_event, options_.idle);
     if (const channel* heart = heart_of(s)) due(s.last_write, heart->options_.heartbeat.every);
     if (s.ends_at < when) when = s.ends_at;
-    if (s.over_since != 0) {
+    if (s.over) {
       for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
         due(s.over_since, stream_of(subs_[i]).owner->options_.soft_lag_for);
       }
@@ -171,9 +177,11 @@ inline void engine::drain(const drain_options& o) noexcept {
   if (draining_) return;
   draining_ = true;
   drain_deadline_ = now_ + o.deadline.ms();
-  std::string encoded;
-  if ((!o.farewell.type.empty() || !o.farewell.data.empty()) && encode(encoded, o.farewell) == encode_error::none) {
-    if (!farewell_.assign(encoded)) farewell_ = owned_text{};
+  event last = o.farewell;
+  last.id = {};  // it would move the client's resume point
+  if ((!last.type.empty() || !last.data.empty()) && check(last) == encode_error::none) {
+    farewell_ = make_blob(static_cast<std::uint32_t>(encoded_size(last)));
+    if (farewell_ != nullptr) encode_to(farewell_->bytes(), last);
   }
   for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) begin_finish(slot, close_reason::drain);
 }
@@ -201,13 +209,29 @@ inline std::uint64_t engine::worst_lag(const channel& c) const noexcept {
   return worst;
 }
 
-/// Somebody stands at `from`: look when the log has grown by the smaller limit.
-inline void engine::watch_lag(stream& st, std::uint64_t from) noexcept {
+/// Somebody stands at `from`: look when the log has grown by the smaller limit, or by the one that is not passed yet.
+inline void engine::watch_lag(stream& st, std::uint64_t from, bool over_soft) noexcept {
   const channel_options& o = st.owner->options_;
   std::uint64_t limit = o.max_lag;
-  if (o.soft_lag != 0 && o.soft_lag < limit) limit = o.soft_lag;
+  if (!over_soft && o.soft_lag != 0 && o.soft_lag < limit) limit = o.soft_lag;
   const std::uint64_t at = limit > UINT64_MAX - from ? UINT64_MAX : from + limit;
   if (at < st.lag_check_at) st.lag_check_at = at;
+}
+
+/// Whether a session that was over a soft limit still is. Where it caught up, the limit is watched again.
+inline bool engine::still_over(const session& s) noexcept {
+  bool over = false;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    stream& st = stream_of(subs_[i]);
+    const std::uint64_t lag = lag_of(st, subs_[i]);
+    if (st.owner->options_.soft_lag == 0) continue;
+    if (lag > st.owner->options_.soft_lag) {
+      over = true;
+    } else {
+      watch_lag(st, st.log.end_offset() - lag);
+    }
+  }
+  return over;
 }
 
 /// Looks at a stream's readers once the log grew enough that one may be over a limit: O(1) per publish over time.
@@ -224,16 +248,18 @@ inline void engine::enforce_lag(stream& st) noexcept {
     const std::uint64_t lag = lag_of(st, sub);
     if (lag > o.max_lag) {
       over_lag(i);
-    } else if (o.soft_lag != 0 && lag > o.soft_lag && s.over_since == 0) {
-      s.over_since = now32() | 1;
-      arm(sub.session);
-    }
-    if (lag > o.max_lag || (o.soft_lag != 0 && lag > o.soft_lag)) {
       if (again < st.lag_check_at) st.lag_check_at = again;
     } else {
-      watch_lag(st, st.log.end_offset() - lag);
+      const bool over_soft = o.soft_lag != 0 && lag > o.soft_lag;
+      if (over_soft && !s.over) {
+        s.over = true;
+        s.over_since = now32();
+        arm(sub.session);
+      }
+      watch_lag(st, st.log.end_offset() - lag, over_soft);
     }
-    if (serving(s) && !sub.skipping && !sub.backfilling && position(sub) < needed) needed = position(sub);
+    // A cursor at the very end of its segment goes on from there: it needs the segment, not only what follows.
+    if (serving(s) && !sub.skipping && !sub.backfilling && sub.seg->base < needed) needed = sub.seg->base;
   }
   st.log.detach_before(needed);
 }

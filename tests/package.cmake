@@ -1,0 +1,25 @@
+# A project outside this one uses the library in every way that the README offers.
+set(stage "${CMAKE_CURRENT_BINARY_DIR}/stage")
+add_test(NAME "package/install" COMMAND ${CMAKE_COMMAND} --install "${PROJECT_BINARY_DIR}" --prefix "${stage}")
+set_tests_properties("package/install" PROPERTIES LABELS package FIXTURES_SETUP stage)
+
+function(ssehub_add_consumer how)
+  add_test(NAME "package/${how}"
+    COMMAND ${CMAKE_CTEST_COMMAND} --build-and-test
+      "${CMAKE_CURRENT_SOURCE_DIR}/consumer" "${CMAKE_CURRENT_BINARY_DIR}/consumer-${how}"
+      --build-generator "${CMAKE_GENERATOR}" --build-project consumer
+      --build-options "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" "-DHOW=${how}" "-DVERSION=${PROJECT_VERSION}"
+        "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DWITH_ASIO=${Asio_FOUND}" ${ARGN}
+      --test-command consumer)
+  set_tests_properties("package/${how}" PROPERTIES LABELS package FIXTURES_REQUIRED stage)
+endfunction()
+
+ssehub_add_consumer(find_package "-DCMAKE_PREFIX_PATH=${stage}")
+ssehub_add_consumer(add_subdirectory)
+ssehub_add_consumer(single_include)
+find_program(SSEHUB_PKG_CONFIG pkg-config)
+mark_as_advanced(SSEHUB_PKG_CONFIG)
+if(SSEHUB_PKG_CONFIG)
+  ssehub_add_consumer(pkg-config)
+  set_property(TEST "package/pkg-config" PROPERTY ENVIRONMENT "PKG_CONFIG_PATH=${stage}/share/pkgconfig")
+endif()

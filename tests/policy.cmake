@@ -1,0 +1,16 @@
+# What the library promises about its own sources.
+function(ssehub_add_policy_test name)
+  add_test(NAME "policy/${name}" COMMAND ${ARGN} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
+  set_tests_properties("policy/${name}" PROPERTIES LABELS policy)
+endfunction()
+
+ssehub_add_policy_test("single header is fresh" scripts/amalgamate --check)
+ssehub_add_policy_test("contracts" scripts/check-contracts)
+ssehub_add_policy_test("core has no OS headers" tests/check-core os)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  ssehub_add_policy_test("core is cheap to include" tests/check-core cost ${CMAKE_CXX_COMPILER})
+endif()
+
+# CTest's discovery cuts a name at a semicolon. The test passes if grep finds none.
+ssehub_add_policy_test("no semicolon in a test name" grep -rnP "TEST_CASE[(]\"[^\"]*\\x3b" tests --include=*.cpp)
+set_tests_properties("policy/no semicolon in a test name" PROPERTIES WILL_FAIL ON)

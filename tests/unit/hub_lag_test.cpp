@@ -1,0 +1,571 @@
+// Readers that are too slow: how far behind each may be, what happens then, and what they are told.
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <sse/sse.hpp>
+
+#include "catch.hpp"
+#include "stage.hpp"
+
+namespace {
+
+using sse::close_reason;
+using sse::lag_policy;
+using test::completion_stage;
+using test::frame;
+using test::frames;
+using test::gap_frame;
+using test::stage;
+
+sse::channel_options slow_readers(lag_policy policy, std::uint64_t max_lag, std::uint64_t keep = 1000) {
+  return {.keep = keep,
+          .max_lag = max_lag,
+          .on_lag = policy,
+          .own_sequence = true,
+          .heartbeat = {.mode = sse::heartbeat_options::pace::off}};
+}
+
+/// 100 bytes on the wire, without an id.
+const std::string hundred(92, 'x');
+
+/// Every id from `first` on came, but those that a gap frame announced. Returns how many it announced.
+std::uint64_t check_told(std::string_view stream, std::uint64_t first, std::uint64_t last) {
+  std::uint64_t lost = 0;
+  std::uint64_t next = first;
+  bool right = true;
+  for (std::size_t at = 0; at < stream.size();) {
+    const std::size_t end = stream.find("\n\n", at);
+    REQUIRE(end != stream.npos);  // whole events only
+    const std::string_view one = stream.substr(at, end - at);
+    at = end + 2;
+    REQUIRE(one.starts_with("id: "));
+    const std::uint64_t id = test::ids_in(std::string(one) + "\n").at(0);
+    const std::size_t gap = one.find("event: gap\ndata: ");
+    if (gap == one.npos) {
+      right = right && id == next;
+    } else {
+      const std::string expect = "{\"requested\":" + std::to_string(next - 1) + ",\"first\":" + std::to_string(id + 1) +
+                                 ",\"lost\":" + std::to_string(id + 1 - next) + "}";
+      right = right && one.substr(gap + 17) == expect;
+      lost += id + 1 - next;
+    }
+    next = id + 1;
+  }
+  CHECK(right);
+  CHECK(next == last + 1);
+  return lost;
+}
+
+}  // namespace
+
+TEST_CASE("X-01 a reader may be max_lag bytes behind: limit - 1, limit, limit + 1", "[lag]") {
+  for (const std::uint64_t limit : {999U, 1000U, 1001U}) {
+    CAPTURE(limit);
+    stage s;
+    sse::channel_options o = slow_readers(lag_policy::disconnect, limit);
+    o.ids = sse::id_mode::none;
+    sse::channel& c = s.open("c", std::move(o));
+    const auto k = s.join(c, {.window = 0});
+    for (int i = 0; i < 9; ++i) s.put(c, std::string_view(hundred).substr(10));  // 90: type "e" takes ten
+    s.flush();
+    CHECK(s.hub.worst_lag(c) == 9 * (frame(0, "e", "").size() + 82));
+    std::uint64_t lag = s.hub.worst_lag(c);
+    REQUIRE(lag < 999);
+    const std::size_t rest = limit - lag - frame(0, "", "").size();
+    REQUIRE(c.publish({.data = std::string(rest, 'y')}));
+    s.flush();
+    CHECK(s.hub.worst_lag(c) == limit);
+    CHECK_FALSE(s.closed(k));
+    REQUIRE(c.publish({.data = ""}));
+    s.flush();
+    CHECK(s.closed(k));
+    CHECK(s.peer(k).why == close_reason::lag);
+    CHECK(s.hub.stats().closed[static_cast<std::size_t>(close_reason::lag)] == 1);
+  }
+}
+
+TEST_CASE("max_lag 0 is off", "[lag]") {
+  stage s;
+  sse::channel& c = s.open("c", slow_readers(lag_policy::disconnect, 0, 10));
+  const auto k = s.join(c, {.window = 0});
+  for (int i = 0; i < 3000; ++i) s.put(c, std::string(1000, 'x'));
+  s.flush();
+  CHECK_FALSE(s.closed(k));
+  s.let(k);
+  CHECK(test::consecutive(test::ids_in(s.take(k)), 1, 3000));
+}
+
+TEST_CASE("X-01 a reader's own replay is not lag, what comes after it is", "[lag]") {
+  stage s;
+  sse::channel& c = s.open("c", slow_readers(lag_policy::disconnect, 1000, 100'000));
+  s.put_many(c, 2000);
+  const auto k = s.join(c, {.last_event_id = "0", .window = 100});
+  s.put_many(c, 20);
+  s.flush();
+  CHECK_FALSE(s.closed(k));
+  while (s.hub.worst_lag(c) <= 1000) {
+    CHECK_FALSE(s.closed(k));
+    s.put(c);
+    s.flush();
+    if (s.closed(k)) break;
+  }
+  CHECK(s.closed(k));
+  CHECK(s.peer(k).why == close_reason::lag);
+  const auto fast = s.join(c, {.last_event_id = "0"});
+  CHECK(test::consecutive(test::ids_in(s.take(fast)), 1, c.last_id()));
+}
+
+TEST_CASE("X-02 policy disconnect: a slow reader is closed, and its reconnect resumes without a loss", "[lag]") {
+  stage s;
+  sse::channel& c = s.open("c", slow_readers(lag_policy::disconnect, 1000));
+  const auto slow = s.join(c, {.window = 57});
+  const auto fast = s.join(c);
+  std::string got;
+  for (std::uint64_t i = 1; i <= 200; ++i) {
+    s.put(c);
+    s.flush();
+    CHECK(s.take(fast) == frames(i, i));  // others are not delayed
+  }
+  CHECK(s.closed(slow));
+  CHECK(s.peer(slow).why == close_reason::lag);
+  got = s.take(slow);
+  got.resize(got.rfind("\n\n") + 2);
+  const auto last = test::ids_in(got).back();
+  const auto again = s.join(c, {.last_event_id = std::to_string(last)});
+  CHECK(got + s.take(again) == frames(1, 200));
+  CHECK(c.stats().gaps == 0);
+  CHECK(c.stats().dropped == 0);
+  // Being told where it stood is enough: the first bytes of the half-sent event are not counted as got.
+  CHECK(last < 57 / frame(1, "e", "1").size() + 1);
+}
+
+TEST_CASE("X-02 policy oldest: what left the log is announced, then the oldest retained event", "[lag]") {
+  stage s;
+  sse::channel& c = s.open("c", slow_readers(lag_policy::oldest, 500, 10));
+  std::vector<sse::gap_notice> log;
+  s.hub.on_gap([&](const sse::gap_notice& g) { log.push_back(g); });
+  const auto slow = s.join(c, {.window = frames(1, 2).size()});
+  s.put_many(c, 2);
+  s.flush();
+  CHECK(s.take(slow) == frames(1, 2));
+  for (int i = 0; i < 100; ++i) {
+    s.put(c);
+    s.flush();
+  }
+  CHECK_FALSE(s.closed(slow));
+  s.let(slow);
+  CHECK(s.take(slow) == gap_frame(92, 2, 93, 90) + frames(93, 102));
+  REQUIRE(log.size() == 1);
+  CHECK(log[0].requested == 2);
+  CHECK(log[0].first == 93);
+  CHECK(log[0].lost == 90);
+  CHECK(log[0].lost_known);
+  CHECK(c.stats().dropped == 90);
+  CHECK(c.stats().gaps == 1);
+  s.put(c);
+  s.flush();
+  CHECK(s.take(slow) == frames(103, 103));
+}
+
+TEST_CASE("X-02 policy oldest: what is retained anyway is nobody's loss", "[lag]") {
+  stage s;
+  sse::channel& c = s.open("c", slow_readers(lag_policy::oldest, 500, 1000));
+  const auto slow = s.join(c, {.window = 0});
+  for (int i = 0; i < 900; ++i) {
+    s.put(c);
+    s.flush();
+  }
+  CHECK_FALSE(s.closed(slow));
+  s.let(slow);
+  CHECK(s.take(slow) == frames(1, 900));
+  CHECK(c.stats().gaps == 0);
+}
+
+TEST_CASE("X-02 policy tail: everything missed is announced, then live", "[lag]") {
+  stage s;
+  sse::channel& c = s.open("c", slow_readers(lag_policy::tail, 500));
+  const auto slow = s.join(c, {.window = frames(1, 2).size()});
+  for (int i = 0; i < 100; ++i) {
+    s.put(c);
+    s.flush();
+  }
+  CHECK_FALSE(s.closed(slow));
+  CHECK(s.take(slow) == frames(1, 2));
+  s.let(slow);
+  CHECK(s.take(slow) == gap_frame(100, 2, 101, 98));
+  s.put(c);
+  s.flush();
+  CHECK(s.take(slow) == frames(101, 101));
+  CHECK(c.stats().dropped == 98);
+  // A resume from the id of the gap frame misses nothing.
+  CHECK(s.take(s.join(c, {.last_event_id = "100"})) == frames(101, 101));
+}
+
+TEST_CASE("X-02 a skip waits for the half-sent event, at every byte of it, and comes before anything else", "[lag]") {
+  for (const lag_policy policy : {lag_policy::oldest, lag_policy::tail}) {
+    bool right = true;
+    std::string failed;
+    for (std::size_t cut = 0; cut <= frames(1, 3).size(); ++cut) {
+      stage s;
+      sse::channel& c = s.open("c", slow_readers(policy, 200, 5));
+      const auto k = s.join(c, {.window = cut});
+      for (int i = 0; i < 40; ++i) {
+        s.put(c);
+        s.flush();
+      }
+      for (int i = 0; i < 5; ++i) s.let(k, 3);
+      s.let(k);
+      s.put(c);
+      s.flush();
+      // The events begun are there whole; the rest is announced.
+      std::uint64_t begun = 0;
+      while (frames(1, begun).size() < cut) ++begun;
+      const std::uint64_t first = policy == lag_policy::oldest ? 36 : 41;
+      const std::string expect = frames(1, begun) + gap_frame(first - 1, begun, first, static_cast<std::int64_t>(first - begun - 1)) + frames(first, 41);
+      const std::string got = s.take(k);
+      if (got != expect && failed.empty()) failed = "cut " + std::to_string(cut) + ": " + got;
+      right = right && got == expect;
+    }
+    CHECK(failed == "");
+    CHECK(right);
+  }
+}
+
+TEST_CASE("X-01 100000 events past a stalled client: memory bounded, nothing lost in silence, others not delayed", "[lag]") {
+  struct setup {
+    lag_policy policy;
+    std::uint64_t max_lag;
+  };
+  for (const setup& how : {setup{lag_policy::disconnect, 100'000}, setup{lag_policy::oldest, 100'000}, setup{lag_policy::tail, 100'000}}) {
+    CAPTURE(static_cast<int>(how.policy));
+    stage s;
+    sse::channel& c = s.open("c", slow_readers(how.policy, how.max_lag, 500));
+    const auto stalled = s.join(c, {.window = 1000});
+    const auto fast = s.join(c);
+    std::uint64_t most = 0;
+    std::uint64_t next = 1;
+    bool right = true;
+    for (int i = 0; i < 10'000; ++i) {
+      s.put_many(c, 10);
+      s.flush();
+      const std::string got = s.take(fast);
+      right = right && got == frames(next, next + 9);
+      next += 10;
+      if (s.hub.stats().log_bytes > most) most = s.hub.stats().log_bytes;
+    }
+    CHECK(right);
+    CHECK(c.last_id() == 100'000);
+    // max(keep, lag), and whole segments: the one of the reader, the tail, and what the pool keeps for use again.
+    CHECK(most < how.max_lag + 500 * 40 + 3 * 65536);
+    std::string got = s.take(stalled);
+    if (how.policy == lag_policy::disconnect) {
+      CHECK(s.closed(stalled));
+      got.resize(got.rfind("\n\n") + 2);
+      CHECK(got == frames(1, test::ids_in(got).back()));
+      // Its reconnect is told what retention let go meanwhile.
+      const auto again = s.join(c, {.last_event_id = std::to_string(test::ids_in(got).back())});
+      CHECK(check_told(s.take(again), test::ids_in(got).back() + 1, 100'000) == 99'500 - test::ids_in(got).back());
+    } else {
+      CHECK_FALSE(s.closed(stalled));
+      s.let(stalled);
+      got += s.take(stalled);
+      CHECK(check_told(got, 1, 100'000) == c.stats().dropped);
+      CHECK(c.stats().gaps >= 1);
+    }
+  }
+}
+
+TEST_CASE("X-01 a reader that stops and goes over and over is told of each loss, exactly", "[lag]") {
+  for (const lag_policy policy : {lag_policy::oldest, lag_policy::tail}) {
+    stage s;
+    sse::channel& c = s.open("c", slow_readers(policy, 700, 15));
+    const auto k = s.join(c, {.window = 0});
+    for (std::uint64_t i = 0; i < 20'000; ++i) {
+      s.put(c);
+      if (i % 3 == 0) s.flush();
+      if (i % 50 == 0) s.let(k, i * 31 % 1500);
+    }
+    s.let(k);
+    CHECK(check_told(s.take(k), 1, c.last_id()) == c.stats().dropped);
+    CHECK(c.stats().gaps > 50);
+    CHECK(c.stats().dropped + c.stats().delivered == 20'000);
+  }
+}
+
+TEST_CASE("a skip on one of several channels: the id never runs back and resumes where it should", "[lag]") {
+  stage s;
+  sse::channel_options o = slow_readers(lag_policy::tail, 300, 1000);
+  o.own_sequence = false;
+  sse::channel& fast = s.open("fast", std::move(o));
+  sse::channel& rare = s.open("rare", {.heartbeat = {.mode = sse::heartbeat_options::pace::off}});
+  const auto k = s.join({.window = 0}, {&fast, &rare});
+  s.put(fast);  // 1
+  s.put(rare);  // 2
+  for (int i = 0; i < 60; ++i) {
+    s.put(fast);  // 3..62
+    s.flush();
+  }
+  s.put(rare);  // 63
+  s.let(k);
+  const std::string got = s.take(k);
+  // `fast` goes on live; `rare` lost nothing, and the id of the gap frame leaves it to come.
+  CHECK(got == "id: 1\nevent: gap\ndata: {\"requested\":0,\"first\":64,\"lost\":61}\n\n" + frame(2, "e", "2") + frame(63, "e", "63"));
+  s.put(fast);
+  s.flush();
+  CHECK(s.take(k) == frames(64, 64));
+}
+
+TEST_CASE("lost transient events are announced without an id", "[lag]") {
+  stage s;
+  sse::channel_options o = slow_readers(lag_policy::tail, 300);
+  sse::channel& c = s.open("c", std::move(o));
+  const auto k = s.join(c, {.window = 0});
+  s.put(c);
+  for (int i = 0; i < 50; ++i) {
+    REQUIRE(c.publish({.type = "t", .data = "x"}, {.transient = true}));
+    s.flush();
+  }
+  s.let(k);
+  CHECK(s.take(k) == "event: gap\ndata: {\"requested\":null,\"first\":null,\"lost\":50}\n\n" + frames(1, 1));
+  REQUIRE(c.publish({.type = "t", .data = "y"}, {.transient = true}));
+  s.flush();
+  CHECK(s.take(k) == frame(0, "t", "y"));
+}
+
+TEST_CASE("a loss among entries that not everybody sees says null", "[lag]") {
+  stage s;
+  sse::channel& c = s.open("c", slow_readers(lag_policy::tail, 300));
+  const auto k = s.join(c, {.key = "me", .window = 0});
+  for (int i = 0; i < 50; ++i) {
+    s.put(c, "x", i % 2 == 0 ? "me" : "you");
+    s.flush();
+  }
+  s.let(k);
+  CHECK(s.take(k) == gap_frame(50, 0, 51, -1));
+}
+
+TEST_CASE("X-01 a reader that stands at the end of a segment goes on when another one is cut off", "[lag]") {
+  for (const lag_policy policy : {lag_policy::disconnect, lag_policy::oldest, lag_policy::tail}) {
+    for (int late = 1; late < 20; ++late) {
+      CAPTURE(static_cast<int>(policy), late);
+      stage s;
+      sse::channel& c = s.open("c", slow_readers(policy, 20'000, 1));
+      const std::string data(1000, 'd');
+      const auto slow = s.join(c, {.window = 1});
+      const auto exact = s.join(c, {.window = 1});
+      // Fills the first segments; `exact` reads to the very end of event number `late` and stops.
+      std::size_t upto = 0;
+      for (int i = 0; i < late; ++i) upto += frame(s.put(c, data), "e", data).size();
+      s.flush();
+      s.let(exact, upto - 1);
+      CHECK(s.take(exact).size() == upto);
+      const std::uint64_t last = c.last_id();
+      for (int i = 0; i < 19; ++i) {
+        s.put(c, data);
+        s.flush();
+      }
+      CHECK_FALSE(s.closed(exact));
+      s.let(exact);
+      CHECK(test::consecutive(test::ids_in(s.take(exact)), last + 1, c.last_id()));
+      s.put(c, data);
+      s.flush();
+      CHECK(test::consecutive(test::ids_in(s.take(exact)), c.last_id(), c.last_id()));
+      if (policy == lag_policy::disconnect) CHECK((s.closed(slow) || late < 2));
+    }
+  }
+}
+
+// --- soft limit ------------------------------------------------------------------------------------------------------
+
+namespace {
+
+sse::channel_options soft(std::uint64_t bytes, std::int64_t ms) {
+  sse::channel_options o = slow_readers(lag_policy::disconnect, 1 << 20);
+  o.soft_lag = bytes;
+  o.soft_lag_for = sse::duration::milliseconds(ms);
+  return o;
+}
+
+}  // namespace
+
+TEST_CASE("X-01 soft lag: over it for its time, at limit - 1, limit, limit + 1 in time and in bytes", "[lag]") {
+  for (const std::int64_t start : {1000, 1001}) {  // even and odd
+    CAPTURE(start);
+    stage s{{.write_deadline = sse::duration::off()}};
+    sse::channel& c = s.open("c", soft(200, 5000));
+    s.at(start);
+    const auto k = s.join(c, {.window = 0});
+    const auto under = s.join(c, {.window = 0});
+    const std::string data(200 - frame(1, "", "").size(), 'x');
+    REQUIRE(c.publish({.data = data}));
+    s.flush();
+    CHECK(s.hub.worst_lag(c) == 200);
+    s.at(start + 1'000'000);
+    CHECK_FALSE(s.closed(k));  // not over
+    s.let(under, 10);
+    REQUIRE(c.publish({.data = ""}));
+    s.flush();
+    const std::int64_t over = start + 1'000'000;
+    s.at(over + 4999);
+    CHECK_FALSE(s.closed(k));
+    s.at(over + 5000);
+    CHECK(s.closed(k));
+    CHECK(s.peer(k).why == close_reason::lag);
+    CHECK(s.closed(under));
+  }
+}
+
+TEST_CASE("X-01 soft lag: other timers in between do not reset it, catching up does", "[lag]") {
+  stage s{{.write_deadline = sse::duration::off()}};
+  sse::channel_options o = soft(200, 5000);
+  o.heartbeat = {.mode = sse::heartbeat_options::pace::idle, .every = sse::duration::milliseconds(700)};
+  sse::channel& c = s.open("c", std::move(o));
+  const auto k = s.join(c, {.window = 0});
+  s.put_many(c, 20);
+  s.flush();
+  for (std::int64_t t = 100; t < 5000; t += 100) s.at(t);
+  CHECK_FALSE(s.closed(k));
+  s.at(5000);
+  CHECK(s.closed(k));
+
+  const auto back = s.join(c, {.window = 0});
+  s.at(6000);
+  s.put_many(c, 20);  // over from here
+  s.flush();
+  s.at(7000);
+  s.let(back);  // and not any more
+  CHECK(test::consecutive(test::ids_in(s.take(back)), 21, 40));
+  s.at(10'900);
+  s.let(back, 0);
+  s.put_many(c, 20);
+  s.flush();
+  s.at(11'000);  // five seconds after the first time
+  CHECK_FALSE(s.closed(back));
+  s.at(15'899);
+  CHECK_FALSE(s.closed(back));
+  s.at(15'900);
+  CHECK(s.closed(back));
+}
+
+// --- the cap of the whole hub ----------------------------------------------------------------------------------------
+
+TEST_CASE("X-01 the hub's own cap sheds the worst laggard first and leaves the others alone", "[lag]") {
+  constexpr std::uint64_t cap = 250'000;
+  stage s{{.max_backlog = cap}};
+  sse::channel& a = s.open("a", slow_readers(lag_policy::disconnect, 0, 10));
+  sse::channel& b = s.open("b", slow_readers(lag_policy::disconnect, 0, 10));
+  const std::string data(1000, 'x');
+  const auto worst = s.join(a, {.window = 0});
+  const auto fast = s.join(a);
+  const auto mild = s.join(b, {.window = 0});
+  std::uint64_t most = 0;
+  for (int i = 0; i < 200; ++i) s.put(a, data);
+  s.flush();
+  const auto later = s.join(a, {.window = 0});
+  for (int i = 0; i < 40; ++i) s.put(b, data);
+  s.flush();
+  CHECK(s.hub.sessions() == 4);
+  for (int i = 0; i < 80; ++i) {
+    s.put(a, data);
+    s.flush();
+    const std::uint64_t held = a.stats().backlog_bytes + b.stats().backlog_bytes;
+    if (held > most) most = held;
+  }
+  CHECK(most <= cap);
+  CHECK(s.closed(worst));
+  CHECK(s.peer(worst).why == close_reason::hub_full);
+  CHECK_FALSE(s.closed(later));
+  CHECK_FALSE(s.closed(mild));
+  CHECK(test::consecutive(test::ids_in(s.take(fast)), 1, 280));
+  s.let(later);
+  s.let(mild);
+  CHECK(test::consecutive(test::ids_in(s.take(later)), 201, 280));
+  CHECK(test::consecutive(test::ids_in(s.take(mild)), 1, 40));
+  s.flush();
+  CHECK(a.stats().backlog_bytes == 0);
+  CHECK(b.stats().backlog_bytes == 0);
+}
+
+TEST_CASE("X-01 the hub's cap holds with a thousand stalled readers on many channels", "[lag]") {
+  constexpr std::uint64_t cap = 1'000'000;
+  stage s{{.max_backlog = cap}};
+  std::vector<sse::channel*> channels;
+  for (int i = 0; i < 10; ++i) {
+    channels.push_back(&s.open("c" + std::to_string(i), slow_readers(lag_policy::disconnect, 0, 5)));
+  }
+  std::vector<test::client> clients;
+  const std::string data(900, 'x');
+  std::uint64_t most = 0;
+  for (std::size_t i = 0; i < 5000; ++i) {
+    sse::channel& c = *channels[(i * 7 + i / 5) % 10];
+    if (i % 5 == 0) clients.push_back(s.join(c, {.window = i * 13 % 3000}));
+    s.put(c, data);
+    s.flush();
+    std::uint64_t held = 0;
+    for (const sse::channel* x : channels) held += x->stats().backlog_bytes;
+    if (held > most) most = held;
+  }
+  CHECK(most <= cap);
+  CHECK(s.hub.stats().log_bytes < cap + 10 * 3 * 65536 + 16 * 65536);
+  CHECK(s.hub.stats().closed[static_cast<std::size_t>(close_reason::hub_full)] > 100);
+  CHECK(s.hub.sessions() > 10);
+  // Whoever is left lost nothing.
+  bool right = true;
+  for (const auto& k : clients) {
+    if (s.closed(k)) continue;
+    s.let(k);
+    const auto ids = test::ids_in(s.take(k));
+    right = right && !ids.empty() && test::consecutive(ids, ids.front(), ids.back());
+  }
+  CHECK(right);
+}
+
+// --- writes that are pending -----------------------------------------------------------------------------------------
+
+TEST_CASE("X-01 X-02 a reader whose bytes are with the kernel skips when they are back", "[lag][completion]") {
+  for (const lag_policy policy : {lag_policy::oldest, lag_policy::tail}) {
+    completion_stage s;
+    sse::channel& c = s.open("c", slow_readers(policy, 500, 5));
+    const auto k = s.join(c);
+    s.put_many(c, 3);
+    s.flush();  // in flight
+    for (int i = 0; i < 20; ++i) {
+      s.put(c);
+      s.flush();
+    }
+    CHECK_FALSE(s.closed(k));
+    s.hub.written(k.id, s.net.complete(k.peer, 30));
+    for (int i = 0; i < 30; ++i) {
+      s.flush();
+      s.hub.written(k.id, s.net.complete(k.peer));
+      s.put(c);
+    }
+    s.flush();
+    s.hub.written(k.id, s.net.complete(k.peer));
+    s.flush();
+    const std::string got = s.take(k);
+    check_told(got, 1, c.last_id());
+  }
+}
+
+TEST_CASE("X-01 a pending write that never ends costs no more than twice the limit", "[lag][completion]") {
+  for (const lag_policy policy : {lag_policy::disconnect, lag_policy::oldest, lag_policy::tail}) {
+    completion_stage s;
+    sse::channel& c = s.open("c", slow_readers(policy, 50'000, 5));
+    const auto k = s.join(c);
+    s.put(c);
+    s.flush();
+    for (int i = 0; i < 20'000; ++i) {
+      s.put(c);
+      if (i % 10 == 0) s.flush();
+    }
+    CHECK(s.closed(k));
+    CHECK(s.peer(k).why == close_reason::lag);
+    CHECK(s.hub.stats().log_bytes < 2 * 50'000 + 20 * 65536);
+    s.hub.written(k.id, s.net.complete(k.peer));
+    CHECK(s.take(k) == frames(1, 1));
+  }
+}

@@ -1,0 +1,721 @@
+// What time does: heartbeats, deadlines, the end of the hub. The clock is the test's.
+#include <cstdint>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <sse/sse.hpp>
+
+#include "allocations.hpp"
+#include "catch.hpp"
+#include "stage.hpp"
+
+namespace {
+
+using pace = sse::heartbeat_options::pace;
+using sse::close_reason;
+using sse::duration;
+using test::completion_stage;
+using test::frame;
+using test::frames;
+using test::stage;
+
+constexpr std::int64_t second = 1000;
+constexpr std::int64_t hour = 3600 * second;
+const std::string beat = ": keep-alive\n\n";
+
+sse::channel_options beating(pace mode, std::int64_t ms) {
+  return {.own_sequence = true, .heartbeat = {.mode = mode, .every = duration::milliseconds(ms)}};
+}
+sse::channel_options quiet() { return beating(pace::off, 0); }
+
+std::string times(std::size_t n, std::string_view what) {
+  std::string s;
+  while (n-- > 0) s += what;
+  return s;
+}
+
+/// Takes a `retry:` block off the front; -1 if there is none.
+std::int64_t take_retry(std::string& s) {
+  if (!s.starts_with("retry: ")) return -1;
+  const std::size_t end = s.find("\n\n");
+  const std::int64_t ms = std::stoll(s.substr(7, end - 7));
+  s.erase(0, end + 2);
+  return ms;
+}
+
+}  // namespace
+
+// --- heartbeats ------------------------------------------------------------------------------------------------------
+
+TEST_CASE("V-17 an idle client gets nothing for 9.999 s and exactly a keep-alive comment at 10 s", "[time][heartbeat]") {
+  stage s;
+  sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+  const auto k = s.join(c);
+  s.at(9'999);
+  CHECK(s.peer(k).writes == 0);
+  s.at(10'000);
+  CHECK(s.take(k) == ": keep-alive\n\n");
+  CHECK(s.peer(k).writes == 1);
+  CHECK(s.hub.stats().heartbeats == 1);
+}
+
+TEST_CASE("V-18 an idle client gets three keep-alives in 30 s, however the clock is told", "[time][heartbeat]") {
+  for (const std::int64_t step : {1, 1000, 2500, 10'000, 30'000}) {
+    CAPTURE(step);
+    stage s;
+    sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+    const auto k = s.join(c);
+    for (std::int64_t t = step; t <= 30'000; t += step) s.at(t);
+    s.at(30'000);
+    CHECK(s.take(k) == times(3, beat));
+  }
+}
+
+TEST_CASE("V-19 a keep-alive comes only after a silence: event at 9 s, next at 19 s", "[time][heartbeat]") {
+  stage s;
+  sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+  const auto k = s.join(c);
+  s.at(9'000);
+  s.put(c);
+  s.flush();
+  CHECK(s.take(k) == frames(1, 1));
+  s.at(10'000);
+  s.at(18'999);
+  CHECK(s.take(k).empty());
+  s.at(19'000);
+  CHECK(s.take(k) == beat);
+  s.at(29'000);
+  CHECK(s.take(k) == beat);
+}
+
+TEST_CASE("V-20 X-28 a heartbeat of any form has no id, uses none up and is never replayed", "[time][heartbeat]") {
+  for (const pace mode : {pace::idle, pace::fixed}) {
+    for (const int form : {0, 1, 2, 3}) {
+      CAPTURE(static_cast<int>(mode), form);
+      stage s;
+      sse::channel_options o = beating(mode, 1000);
+      o.heartbeat.comment = form == 0;
+      o.heartbeat.text = "alive";
+      if (form >= 2) o.heartbeat.type = "heartbeat";
+      if (form == 3) o.heartbeat.payload = [n = 0](std::string& data) mutable { data = "beat " + std::to_string(++n); };
+      sse::channel& c = s.open("c", std::move(o));
+      const auto k = s.join(c);
+      s.put(c);
+      s.flush();
+      s.take(k);
+      s.at(1000);
+      const std::string expect = form == 0   ? ": alive\n\n"
+                                 : form == 1 ? "data: alive\n\n"
+                                 : form == 2 ? "event: heartbeat\ndata: alive\n\n"
+                                             : "event: heartbeat\ndata: beat 1\n\n";
+      CHECK(s.take(k) == expect);
+      s.put(c);
+      s.flush();
+      CHECK(s.take(k) == frames(2, 2));
+      CHECK(c.last_id() == 2);
+      CHECK(c.stats().published == 2);
+      CHECK(s.take(s.join(c, {.last_event_id = "0"})) == frames(1, 2));
+    }
+  }
+}
+
+TEST_CASE("N-26 a fixed heartbeat event every 30 s, to all at once, whatever else is sent", "[time][heartbeat]") {
+  stage s;
+  sse::channel_options o = beating(pace::fixed, 30'000);
+  int made = 0;
+  o.heartbeat.comment = false;
+  o.heartbeat.type = "heartbeat";
+  o.heartbeat.payload = [&made](std::string& data) { data = std::to_string(++made); };
+  sse::channel& c = s.open("c", std::move(o));
+  std::vector<test::client> all;
+  for (int i = 0; i < 50; ++i) all.push_back(s.join(c));
+  std::string expect;
+  for (std::int64_t t = 1; t <= 90; ++t) {
+    s.at(t * second);
+    if (t % 30 == 0) expect += frame(0, "heartbeat", std::to_string(t / 30));
+    if (t % 7 == 0) {
+      const std::uint64_t id = s.put(c);
+      expect += frames(id, id);
+      s.flush();
+    }
+  }
+  CHECK(made == 3);  // once each, not once for each client
+  CHECK(test::count(expect, "event: heartbeat") == 3);
+  std::size_t same = 0;
+  for (const auto& k : all) same += s.take(k) == expect;
+  CHECK(same == all.size());
+  CHECK(s.hub.stats().heartbeats == 150);
+}
+
+TEST_CASE("heartbeats: text that no frame may hold sends nothing, line ends in it are split", "[time][heartbeat]") {
+  const auto first = [](sse::heartbeat_options h) {
+    stage s;
+    sse::channel_options o = quiet();
+    h.mode = pace::idle;
+    h.every = duration::seconds(1);
+    o.heartbeat = std::move(h);
+    const auto k = s.join(s.open("c", std::move(o)));
+    s.at(1000);
+    return s.take(k);
+  };
+  CHECK(first({.text = "a\nid: 5\revent: x"}) == ": a\n: id: 5\n: event: x\n\n");
+  CHECK(first({.text = std::string_view("a\0b", 3)}).empty());
+  CHECK(first({.text = ""}) == ": \n\n");
+  CHECK(first({.comment = false, .text = "a\nid: 5"}) == "data: a\ndata: id: 5\n\n");
+  CHECK(first({.comment = false, .text = "x", .type = "a\nid: 5"}).empty());
+}
+
+TEST_CASE("heartbeats: a session on several channels follows the first that has one", "[time][heartbeat]") {
+  stage s;
+  sse::channel& none = s.open("none", {.heartbeat = {.mode = pace::off}});
+  sse::channel& slow = s.open("slow", {.heartbeat = {.every = duration::seconds(20), .text = "slow"}});
+  sse::channel& fast = s.open("fast", {.heartbeat = {.every = duration::seconds(5), .text = "fast"}});
+  const auto k = s.join({}, {&none, &slow, &fast});
+  const auto silent = s.join(none);
+  s.at(19'999);
+  CHECK(s.take(k).empty());
+  s.at(20'000);
+  CHECK(s.take(k) == ": slow\n\n");
+  s.at(hour);
+  CHECK(s.peer(silent).writes == 0);
+}
+
+TEST_CASE("heartbeats: a blocked client gets none on top of what waits", "[time][heartbeat]") {
+  stage s{{.write_deadline = duration::off()}};
+  sse::channel& idle = s.open("idle", beating(pace::idle, 1000));
+  const auto k = s.join(idle, {.window = 5});
+  s.put(idle);
+  s.flush();
+  for (std::int64_t t = 1; t < 500; ++t) s.at(t * second);
+  s.let(k);
+  CHECK(s.take(k) == frames(1, 1));
+  s.at(500 * second);
+  CHECK(s.take(k) == beat);
+}
+
+TEST_CASE("heartbeats: after a long pause of the host those that were missed are not all made up for", "[time][heartbeat]") {
+  for (const pace mode : {pace::idle, pace::fixed}) {
+    CAPTURE(static_cast<int>(mode));
+    stage s;
+    sse::channel& c = s.open("c", beating(mode, 10'000));
+    const auto k = s.join(c);
+    s.at(10 * hour);  // a suspended machine
+    CHECK(s.take(k).size() <= 20 * beat.size());
+    s.at(10 * hour + 9'000);
+    s.take(k);
+    s.at(10 * hour + 20'000);
+    const std::string got = s.take(k);
+    CHECK((got == beat || got == beat + beat));
+    s.at(10 * hour + 60'000);
+    CHECK(s.take(k) == times(4, beat));
+  }
+}
+
+TEST_CASE("heartbeats go on past 49.7 days, where milliseconds leave 32 bits", "[time][heartbeat]") {
+  stage s{{.write_deadline = duration::off()}};
+  sse::channel& c = s.open("c", beating(pace::idle, hour));
+  sse::channel& f = s.open("f", beating(pace::fixed, hour));
+  s.at(5'000'000'000'000);  // the host's clock starts anywhere
+  const auto k = s.join(c);
+  const auto kf = s.join(f);
+  bool right = true;
+  for (std::int64_t i = 1; i <= 24 * 120; ++i) {
+    s.at(5'000'000'000'000 + i * hour - 1);
+    right = right && s.take(k).empty();
+    s.at(5'000'000'000'000 + i * hour);
+    right = right && s.take(k) == beat;
+  }
+  CHECK(right);
+  CHECK(s.take(kf).size() >= 24 * 119 * beat.size());
+}
+
+TEST_CASE("a clock that runs back does nothing", "[time]") {
+  stage s;
+  sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+  const auto k = s.join(c);
+  s.at(9'000);
+  s.at(1'000);
+  s.at(-50'000);
+  s.at(9'999);
+  CHECK(s.take(k).empty());
+  s.at(10'000);
+  CHECK(s.take(k) == beat);
+}
+
+// --- dead peers ------------------------------------------------------------------------------------------------------
+
+TEST_CASE("X-11 no write progress for 10 s closes: limit - 1, limit", "[time][deadline]") {
+  stage s;
+  sse::channel& c = s.open("c", quiet());
+  const auto k = s.join(c, {.window = 5});
+  s.at(3'000);
+  s.put(c);
+  s.flush();
+  CHECK(s.hub.next_deadline() == sse::time_point::milliseconds(13'000));
+  s.at(12'999);
+  CHECK_FALSE(s.closed(k));
+  s.at(13'000);
+  CHECK(s.closed(k));
+  CHECK(s.peer(k).why == close_reason::stalled);
+  CHECK(s.hub.sessions() == 0);
+  CHECK(s.hub.next_deadline() == sse::time_point::never());
+}
+
+TEST_CASE("X-11 any progress gives it another 10 s, and catching up ends the matter", "[time][deadline]") {
+  stage s;
+  sse::channel& c = s.open("c", quiet());
+  const auto k = s.join(c, {.window = 5});
+  s.put_many(c, 3);
+  s.flush();
+  s.at(9'000);
+  s.let(k, 1);
+  s.at(18'999);
+  CHECK_FALSE(s.closed(k));
+  s.let(k);
+  s.at(10 * hour);
+  CHECK_FALSE(s.closed(k));
+  CHECK(s.take(k) == frames(1, 3));
+  s.let(k, 1);
+  s.put(c);
+  s.flush();
+  s.at(10 * hour + 9'999);
+  CHECK_FALSE(s.closed(k));
+  s.at(10 * hour + 10'000);
+  CHECK(s.closed(k));
+}
+
+TEST_CASE("X-11 a peer that stops reading while nothing happens is found by the heartbeat", "[time][deadline]") {
+  // `window`: what its buffers still take: nothing, a part of the heartbeat, just all of it, more.
+  for (const std::size_t window : {std::size_t{0}, std::size_t{5}, beat.size(), beat.size() + 3}) {
+    CAPTURE(window);
+    stage s;
+    sse::channel& c = s.open("c", beating(pace::idle, 15'000));
+    const auto k = s.join(c);
+    s.peer(k).window = window;
+    std::int64_t t = 0;
+    while (!s.closed(k) && t < 10 * 60) s.at(++t * second);
+    CHECK(s.closed(k));
+    CHECK(s.peer(k).why == close_reason::stalled);
+    // Two heartbeats, each with what it filled, and the write deadline.
+    CHECK(t <= 2 * 15 + 10);
+    CHECK(s.hub.sessions() == 0);
+  }
+}
+
+TEST_CASE("X-11 a peer whose buffers are just full is found too", "[time][deadline]") {
+  stage s;
+  sse::channel& c = s.open("c", beating(pace::idle, 15'000));
+  const auto k = s.join(c, {.window = frames(1, 1).size()});
+  s.put(c);
+  s.flush();  // all taken, and blocked
+  std::int64_t t = 0;
+  while (!s.closed(k) && t < 10 * 60) s.at(++t * second);
+  CHECK(t <= 2 * 15 + 10);
+  CHECK(s.peer(k).why == close_reason::stalled);
+}
+
+TEST_CASE("X-11 a write that is never completed closes too", "[time][deadline][completion]") {
+  completion_stage s;
+  sse::channel& c = s.open("c", quiet());
+  const auto k = s.join(c);
+  s.put(c);
+  s.flush();
+  s.at(9'999);
+  CHECK_FALSE(s.closed(k));
+  s.at(10'000);
+  CHECK(s.closed(k));
+  CHECK(s.peer(k).why == close_reason::stalled);
+  s.hub.written(k.id, s.net.complete(k.peer, 0));
+}
+
+TEST_CASE("X-11 a host that pulls and does not go on", "[time][deadline][pull]") {
+  completion_stage s;
+  sse::channel& c = s.open("c", beating(pace::idle, hour));
+  const auto k = s.join(c, {.window = 0});
+  const auto busy = s.join(c, {.window = 0});
+  sse::buffer out[4];
+  CHECK(s.hub.peek(k.id, out) == 0);
+  s.at(1800 * second);
+  s.put(c);
+  CHECK(s.hub.peek(k.id, out) == 1);
+  CHECK(s.hub.peek(busy.id, out) == 1);
+  // Long silence before it is no stall.
+  s.at(1800 * second + 1);
+  s.at(1809 * second + 999);
+  CHECK_FALSE(s.closed(k));
+  s.hub.consume(busy.id, out[0].size);
+  s.at(1810 * second);
+  CHECK(s.closed(k));
+  CHECK(s.peer(k).why == close_reason::stalled);
+  s.hub.consume(k.id, 0);
+  s.at(hour);
+  CHECK_FALSE(s.closed(busy));
+}
+
+TEST_CASE("the write deadline can be off", "[time][deadline]") {
+  stage s{{.write_deadline = duration::off()}};
+  sse::channel& c = s.open("c", quiet());
+  const auto k = s.join(c, {.window = 5});
+  s.put(c);
+  s.flush();
+  s.at(1000 * hour);
+  CHECK_FALSE(s.closed(k));
+  s.let(k);
+  CHECK(s.take(k) == frames(1, 1));
+}
+
+// --- idle and age ----------------------------------------------------------------------------------------------------
+
+TEST_CASE("N-33 without an application event for 5 minutes it closes: open at 4:59.999, heartbeats do not count", "[time][idle]") {
+  for (const pace mode : {pace::off, pace::idle, pace::fixed}) {
+    CAPTURE(static_cast<int>(mode));
+    stage s{{.idle = duration::seconds(300)}};
+    sse::channel& c = s.open("c", beating(mode, 10'000));
+    const auto k = s.join(c, {.preamble = "HEAD"});
+    for (std::int64_t t = 1; t < 300; ++t) s.at(t * second);
+    s.at(299'999);
+    CHECK_FALSE(s.closed(k));
+    CHECK(s.hub.sessions() == 1);
+    s.take(k);
+    s.at(300'000);
+    CHECK(s.closed(k));
+    CHECK(s.peer(k).why == close_reason::idle);
+    CHECK(s.hub.sessions() == 0);
+    std::string last = s.take(k);
+    if (mode == pace::fixed && last.starts_with(beat)) last.erase(0, beat.size());
+    const std::int64_t retry = take_retry(last);  // a clean close: when to come back
+    CHECK(retry >= 1000);
+    CHECK(retry <= 5000);
+    CHECK((last.empty() || last == beat));
+  }
+}
+
+TEST_CASE("N-34 an event at 4:00 keeps it open until 9:00, of any kind", "[time][idle]") {
+  for (const int kind : {0, 1, 2}) {
+    CAPTURE(kind);
+    stage s{{.idle = duration::seconds(300)}};
+    sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+    const auto k = s.join(c, {.key = "me"});
+    const auto other = s.join(c, {.key = "other"});
+    s.at(240'000);
+    if (kind == 0) s.put(c, "x", "me");
+    if (kind == 1) REQUIRE(c.publish({.data = "x"}, {.audience = "me", .transient = true}));
+    if (kind == 2) REQUIRE(s.hub.send(k.id, {.data = "x"}) == sse::publish_error::none);
+    s.flush();
+    s.at(299'999);
+    CHECK_FALSE(s.closed(other));
+    s.at(300'000);
+    CHECK(s.closed(other));  // what it may not see is no activity of its own
+    s.at(539'999);
+    CHECK_FALSE(s.closed(k));
+    s.at(540'000);
+    CHECK(s.closed(k));
+    CHECK(s.peer(k).why == close_reason::idle);
+  }
+}
+
+TEST_CASE("idle is counted from delivery: what waits for a slow reader is no activity", "[time][idle]") {
+  stage s{{.write_deadline = duration::off(), .idle = duration::seconds(300)}};
+  sse::channel& c = s.open("c", quiet());
+  const auto k = s.join(c, {.window = 3});
+  s.at(100'000);
+  s.put(c);
+  s.flush();
+  s.at(300'000);
+  s.let(k);
+  std::string got = s.take(k);
+  CHECK(got.starts_with(frames(1, 1)));  // it ends after what is pending
+  CHECK(s.closed(k));
+}
+
+TEST_CASE("a connection has an age, ends cleanly and up to a tenth early, so that not all come back at once", "[time][age]") {
+  stage s{{.max_age = duration::seconds(1000), .retry_min = duration::milliseconds(200), .retry_max = duration::milliseconds(900)}};
+  sse::channel& c = s.open("c", quiet());
+  std::vector<test::client> all;
+  for (int i = 0; i < 200; ++i) all.push_back(s.join(c));
+  s.at(900 * second);
+  CHECK(s.hub.sessions() == 200);
+  std::set<std::int64_t> ends, retries;
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+  for (std::int64_t t = 900; t <= 1000; ++t) {
+    const std::size_t before = s.hub.sessions();
+    s.at(t * second);
+    if (s.hub.sessions() == before) continue;
+    ends.insert(t);
+    if (first == 0) first = t;
+    last = t;
+  }
+  CHECK(s.hub.sessions() == 0);
+  CHECK(first > 900);
+  CHECK(last <= 1000);
+  CHECK(ends.size() > 50);
+  for (const auto& k : all) {
+    std::string got = s.take(k);
+    const std::int64_t retry = take_retry(got);
+    CHECK(got.empty());
+    if (retry < 200 || retry > 900) FAIL("retry " << retry);
+    retries.insert(retry);
+    if (s.peer(k).why != close_reason::age) FAIL("reason");
+  }
+  CHECK(retries.size() > 100);
+}
+
+TEST_CASE("an age of a month is kept although the timer cannot see so far", "[time][age]") {
+  stage s{{.max_age = duration::seconds(40 * 24 * 3600)}};
+  sse::channel& c = s.open("c", quiet());
+  const auto k = s.join(c);
+  for (std::int64_t h = 1; h <= 36 * 24; ++h) s.at(h * hour);
+  CHECK_FALSE(s.closed(k));
+  for (std::int64_t h = 36 * 24; h <= 40 * 24; ++h) s.at(h * hour);
+  CHECK(s.closed(k));
+}
+
+TEST_CASE("a stream ends when its verdict says: limit - 1, limit", "[time][age]") {
+  stage s{{.max_age = duration::seconds(10'000)}};
+  s.at(5 * second);
+  sse::channel& c = s.open("c", quiet());
+  const auto k = s.accept({}, sse::admit().join(c).until(sse::time_point::milliseconds(60'000)));
+  const auto later = s.accept({}, sse::admit().join(c).until(sse::time_point::milliseconds(100'000 * second)));
+  const auto over = s.accept({}, sse::admit().join(c).until(sse::time_point::milliseconds(4'000)));
+  s.at(5 * second);
+  CHECK(s.closed(over));
+  s.at(59'999);
+  CHECK_FALSE(s.closed(k));
+  s.put(c);
+  s.at(60'000);
+  CHECK(s.closed(k));
+  CHECK(s.peer(k).why == close_reason::age);
+  std::string got = s.take(k);
+  CHECK(got.starts_with(frames(1, 1)));  // what was pending goes out before it ends
+  s.at(10'000 * second);
+  CHECK(s.closed(later));  // the hub's own age is shorter
+}
+
+// --- one timer structure -----------------------------------------------------------------------------------------------
+
+TEST_CASE("X-12 10000 idle sessions: one timer structure, no work and no allocation until something is due", "[time]") {
+  {
+    stage s;
+    sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+    std::vector<test::client> all;
+    for (std::int64_t i = 0; i < 10'000; ++i) {
+      if (i % 10 == 0) s.at(i / 10);
+      all.push_back(s.join(c));
+    }
+    CHECK(s.hub.next_deadline() == sse::time_point::milliseconds(10'000));
+    const std::uint64_t before = test::allocations();
+    for (std::int64_t t = 1000; t < 10'000; ++t) s.at(t);
+    CHECK(test::allocations() == before);
+    CHECK(s.hub.stats().writes == 0);
+    s.at(10'000);
+    CHECK(s.hub.stats().writes == 10);  // the ten that came first
+    s.at(10'499);
+    CHECK(s.hub.stats().writes == 5000);
+    s.at(11'000);
+    CHECK(s.hub.stats().writes == 10'000);
+    CHECK(s.hub.stats().heartbeats == 10'000);
+    CHECK(s.hub.next_deadline() == sse::time_point::milliseconds(20'000));
+    for (const auto& k : all) s.hub.closed(k.id);
+    CHECK(s.hub.next_deadline() == sse::time_point::never());
+  }
+}
+
+TEST_CASE("a host that wakes at next_deadline only misses nothing and never spins", "[time]") {
+  stage s{{.idle = duration::seconds(90), .max_age = duration::seconds(200)}};
+  sse::channel& idle = s.open("idle", beating(pace::idle, 7'000));
+  sse::channel& fixed = s.open("fixed", beating(pace::fixed, 11'000));
+  const auto k = s.join(idle);
+  const auto stalled = s.join(idle, {.window = 3});
+  const auto f = s.join(fixed);
+  s.put(idle);
+  s.flush();
+  int wakes = 0;
+  std::int64_t now = 0;
+  bool advances = true;
+  while (s.hub.next_deadline() != sse::time_point::never() && now < 500 * second && ++wakes < 1000) {
+    const std::int64_t next = s.hub.next_deadline().ms();
+    advances = advances && next > now;
+    now = next;
+    s.at(now);
+  }
+  CHECK(advances);
+  CHECK(s.closed(k));
+  CHECK(s.closed(stalled));
+  CHECK(s.closed(f));
+  CHECK(s.hub.sessions() == 0);
+  CHECK(wakes < 100);
+  std::string got = s.take(k);
+  CHECK(test::count(got, beat) == 12);  // 7, 14, ... 84; closed at 90
+  CHECK(s.hub.stats().closed[static_cast<std::size_t>(close_reason::stalled)] == 1);
+  CHECK(s.hub.stats().closed[static_cast<std::size_t>(close_reason::idle)] == 2);
+}
+
+// --- drain -----------------------------------------------------------------------------------------------------------
+
+TEST_CASE("X-26 drain: what is pending, retry with jitter, the farewell, then the end", "[time][drain]") {
+  stage s{{.retry_min = duration::milliseconds(100), .retry_max = duration::milliseconds(3000)}};
+  sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+  std::vector<test::client> all;
+  for (int i = 0; i < 100; ++i) all.push_back(s.join(c, {.key = "u"}));
+  const auto chunked = s.join(c, {.chunked = true});
+  s.put(c);
+  CHECK_FALSE(s.hub.draining());
+  s.hub.drain({.farewell = {.type = "bye", .data = "back soon", .id = "99"}});
+  CHECK(s.hub.draining());
+  CHECK_FALSE(s.hub.drained());
+  s.flush();
+  CHECK(s.hub.drained());
+  CHECK(s.hub.sessions() == 0);
+  std::set<std::int64_t> retries;
+  for (const auto& k : all) {
+    std::string got = s.take(k);
+    if (!got.starts_with(frames(1, 1))) FAIL(got);
+    got.erase(0, frames(1, 1).size());
+    retries.insert(take_retry(got));
+    if (got != frame(0, "bye", "back soon")) FAIL(got);  // no id: it must not move the resume point
+    if (!s.closed(k) || s.peer(k).why != close_reason::drain) FAIL("not closed");
+  }
+  CHECK(*retries.begin() >= 100);
+  CHECK(*retries.rbegin() <= 3000);
+  CHECK(retries.size() > 60);
+  CHECK(s.take(chunked).ends_with("\n\n\r\n0\r\n\r\n"));
+  CHECK(s.hub.stats().closed[static_cast<std::size_t>(close_reason::drain)] == 101);
+
+  const auto late = s.join(c);
+  CHECK_FALSE(late);
+  CHECK(late.refusal.status == 503);
+  CHECK(late.refusal.headers.find("Retry-After: 3\r\n") != std::string::npos);
+  s.hub.drain();  // again: nothing
+  s.at(100 * second);
+  CHECK(s.hub.drained());
+}
+
+TEST_CASE("X-26 drain without a farewell says only when to come back", "[time][drain]") {
+  stage s;
+  sse::channel& c = s.open("c", quiet());
+  const auto k = s.join(c);
+  s.hub.drain();
+  s.flush();
+  std::string got = s.take(k);
+  const std::int64_t retry = take_retry(got);
+  CHECK(retry >= 1000);
+  CHECK(retry <= 5000);
+  CHECK(got.empty());
+  CHECK(s.closed(k));
+}
+
+TEST_CASE("X-26 drain waits for slow readers until its deadline: limit - 1, limit", "[time][drain]") {
+  for (const bool reads : {true, false}) {
+    stage s{{.write_deadline = duration::seconds(100)}};
+    sse::channel& c = s.open("c", quiet());
+    const auto k = s.join(c, {.window = frames(1, 2).size() + 5});
+    s.put_many(c, 5);
+    s.flush();
+    s.at(1'000);
+    s.hub.drain({.deadline = duration::seconds(5), .farewell = {.data = "bye"}});
+    s.flush();
+    CHECK(s.hub.next_deadline() == sse::time_point::milliseconds(6'000));
+    s.at(5'999);
+    CHECK_FALSE(s.closed(k));
+    if (reads) s.let(k);
+    s.at(6'000);
+    CHECK(s.closed(k));
+    CHECK(s.hub.drained());
+    std::string got = s.take(k);
+    if (reads) {
+      CHECK(got.starts_with(frames(1, 5)));  // whole events, then the end
+      CHECK(got.ends_with("data: bye\n\n"));
+    } else {
+      CHECK(got == frames(1, 5).substr(0, frames(1, 2).size() + 5));
+    }
+  }
+}
+
+TEST_CASE("X-26 drain at every byte of a stream: never a frame that is half written, unless it was cut at the deadline", "[time][drain]") {
+  bool right = true;
+  for (std::size_t cut = 0; cut <= frames(1, 3).size() + 3; ++cut) {
+    for (const bool chunked : {false, true}) {
+      stage s;
+      sse::channel& c = s.open("c", quiet());
+      const auto k = s.join(c, {.chunked = chunked, .window = cut});
+      s.put_many(c, 3);
+      s.flush();
+      s.hub.drain({.farewell = {.data = "bye"}});
+      for (int i = 0; i < 300; ++i) s.let(k, 1);
+      const std::string got = s.take(k);
+      right = right && s.closed(k);
+      right = right && (chunked ? got.ends_with("data: bye\n\n\r\n0\r\n\r\n") : got.ends_with("data: bye\n\n") && got.starts_with(frames(1, 3)));
+    }
+  }
+  CHECK(right);
+}
+
+TEST_CASE("X-26 drain of a peer whose buffers are just full ends at the deadline", "[time][drain]") {
+  stage s;
+  sse::channel& c = s.open("c", quiet());
+  const auto k = s.join(c, {.window = frames(1, 1).size()});
+  s.put(c);
+  s.flush();
+  s.hub.drain();
+  s.at(5'000);
+  CHECK(s.closed(k));
+  CHECK(s.hub.drained());
+}
+
+TEST_CASE("X-26 drain with writes that are pending is over when they are", "[time][drain][completion]") {
+  completion_stage s;
+  sse::channel& c = s.open("c", quiet());
+  const auto k = s.join(c);
+  const auto never = s.join(c);
+  s.put(c);
+  s.flush();
+  s.hub.drain();
+  s.flush();
+  s.hub.written(k.id, s.net.complete(k.peer));
+  s.flush();
+  s.hub.written(k.id, s.net.complete(k.peer));
+  s.flush();
+  CHECK(s.closed(k));
+  CHECK(s.take(k).starts_with(frames(1, 1) + "retry: "));
+  s.at(5'000);
+  CHECK(s.closed(never));
+  CHECK(s.hub.sessions() == 0);
+  CHECK_FALSE(s.hub.drained());  // the kernel still reads from its slot
+  s.hub.written(never.id, s.net.complete(never.peer, 0));
+  CHECK(s.hub.drained());
+}
+
+TEST_CASE("X-27 finish ends a stream once all was sent, without a word about coming back", "[time]") {
+  stage s;
+  sse::channel& c = s.open("c", quiet());
+  const auto k = s.join(c, {.window = 5});
+  s.put_many(c, 2);
+  s.hub.finish(k.id);
+  s.hub.finish(k.id);
+  s.flush();
+  CHECK_FALSE(s.closed(k));
+  s.let(k);
+  CHECK(s.take(k) == frames(1, 2));
+  CHECK(s.closed(k));
+  CHECK(s.peer(k).why == close_reason::finished);
+}
+
+TEST_CASE("a stream that was told to end and whose peer is gone ends by the write deadline", "[time][deadline]") {
+  for (const std::size_t window : {std::size_t{5}, frames(1, 1).size()}) {
+    CAPTURE(window);
+    stage s;
+    sse::channel& c = s.open("c", quiet());
+    const auto k = s.join(c, {.window = window});
+    s.put(c);
+    s.flush();
+    s.at(5'000);
+    s.hub.finish(k.id);
+    s.at(15'000);
+    CHECK(s.closed(k));
+    CHECK(s.hub.sessions() == 0);
+  }
+}
