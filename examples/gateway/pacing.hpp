@@ -54,11 +54,12 @@ class error_limiter {
 
   /// True if an error may be told now.
   [[nodiscard]] bool allow(std::int64_t now_ns) noexcept {
-    if (last_ && now_ns - *last_ < every_ns_) {
+    if (told_ && now_ns - last_ns_ < every_ns_) {
       ++suppressed_;
       return false;
     }
-    last_ = now_ns;
+    told_ = true;
+    last_ns_ = now_ns;
     return true;
   }
 
@@ -67,7 +68,8 @@ class error_limiter {
 
  private:
   std::int64_t every_ns_;
-  std::optional<std::int64_t> last_;
+  std::int64_t last_ns_ = 0;
+  bool told_ = false;
   std::uint64_t suppressed_ = 0;
 };
 

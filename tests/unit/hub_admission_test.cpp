@@ -657,6 +657,64 @@ TEST_CASE("hooks: the hub's end tells of each session", "[admission]") {
   CHECK(ended == 10);
 }
 
+TEST_CASE("ten thousand users and addresses at once are told apart", "[admission][caps]") {
+  stage s{with_caps({.per_user = {.max = 1}, .per_address = {.max = 1}})};
+  sse::channel& c = s.open("c", quiet());
+  std::vector<test::client> all;
+  std::size_t wrong = 0;
+  for (int i = 0; i < 10'000; ++i) {
+    const std::string key = "user-" + std::to_string(i);
+    all.push_back(s.join(c, {.key = key, .address = "10." + std::to_string(i)}));
+    wrong += !all.back() || s.hub.user_sessions(key) != 1;
+  }
+  for (int i = 0; i < 10'000; i += 97) wrong += static_cast<bool>(s.join(c, {.key = "user-" + std::to_string(i)}));
+  for (int i = 0; i < 10'000; i += 89) wrong += static_cast<bool>(s.join(c, {.address = "10." + std::to_string(i)}));
+  for (std::size_t i = 0; i < all.size(); i += 2) s.hub.closed(all[i].id);
+  for (int i = 0; i < 10'000; ++i) wrong += s.hub.user_sessions("user-" + std::to_string(i)) != static_cast<std::size_t>(i % 2);
+  CHECK(s.hub.revoke("user-4711") == 1);
+  CHECK(wrong == 0);
+  CHECK(s.hub.sessions() == 4999);
+}
+
+TEST_CASE("hooks own what they capture, however large, and can be replaced", "[admission]") {
+  struct watched {
+    int* alive;
+    char weight[100] = {};
+    explicit watched(int* n) : alive{n} { ++*alive; }
+    watched(watched&& o) noexcept : alive{o.alive} { ++*alive; }
+    watched(const watched&) = delete;
+    ~watched() { --*alive; }
+  };
+  int alive = 0;
+  {
+    stage s;
+    sse::channel& c = s.open("c", quiet());
+    s.hub.on_admit([&c, w = watched{&alive}](const sse::request&) -> sse::verdict<> {
+      return *w.alive > 0 ? sse::admit().join(c) : sse::verdict<>{sse::refuse(500)};
+    });
+    CHECK(alive == 1);
+    CHECK(s.request({}));
+    s.hub.on_admit([&c, small = static_cast<char>(1)](const sse::request&) -> sse::verdict<> {
+      return small == 1 ? sse::admit().join(c) : sse::verdict<>{sse::refuse(500)};
+    });
+    CHECK(alive == 0);
+    CHECK(s.request({}));
+    s.hub.on_admit({});
+    CHECK(s.request({}).refusal.status == 403);
+    s.hub.on_gap([w = watched{&alive}](const sse::gap_notice&) {});
+  }
+  CHECK(alive == 0);
+  sse::function<int(int)> f;
+  CHECK_FALSE(f);
+  f = [](int x) { return x + 1; };
+  sse::function<int(int)> g{std::move(f)};
+  CHECK_FALSE(f);
+  CHECK(g(4) == 5);
+  auto& self = g;
+  g = std::move(self);
+  CHECK(g(5) == 6);
+}
+
 // --- slots never leak --------------------------------------------------------------------------------------------------
 
 namespace {

@@ -316,6 +316,26 @@ TEST_CASE("X-01 a session that is far behind has its share, then the next has it
   CHECK(total[0] > 1'000'000);
 }
 
+TEST_CASE("the smallest shares still get everything through", "[flow]") {
+  for (const std::uint32_t share : {0U, 1U, 10U}) {
+    CAPTURE(share);
+    stage s{{.control_lane = share, .flush_share = share}};
+    sse::channel_options o = quiet();
+    o.heartbeat = {.every = sse::duration::seconds(1)};
+    sse::channel& c = s.open("c", std::move(o));
+    const auto k = s.join(c, {.preamble = "HEAD"});
+    const auto chunked = s.join(c, {.preamble = "HEAD", .chunked = true});
+    s.put_many(c, 3);
+    CHECK(s.hub.send(k.id, {.data = "w"}) == publish_error::none);
+    s.flush();
+    CHECK(s.take(k) == "HEAD" + frame(0, "", "w") + frames(1, 3));
+    bool whole = false;
+    CHECK(dechunk(s.take(chunked).substr(4), whole) == frames(1, 3));
+    s.at(1000);
+    CHECK(s.take(k) == ": keep-alive\n\n");
+  }
+}
+
 // --- completion ------------------------------------------------------------------------------------------------------
 
 TEST_CASE("completion: bytes lie still until they are written, whatever happens to the log", "[flow][completion]") {
@@ -929,6 +949,46 @@ TEST_CASE("an event may be 1 MiB encoded and its type 128 bytes, and not one mor
   CHECK(small.publish({.data = "123456"}));  // "id: 5\ndata: 123456\n\n"
   CHECK(small.publish({.data = "1234567"}).error == publish_error::too_large);
   CHECK(small.publish({.data = "12345"}));
+}
+
+TEST_CASE("the memory transport passes the check that it comes with, and what is wrong does not", "[flow][testing]") {
+  sse::testing::memory_transport net;
+  sse::testing::memory_transport::connection c{net.connect()};
+  net.at(0).window = 1000;
+  const auto read = [&] {
+    net.at(0).window = 5000;
+    return std::exchange(net.at(0).received, {});
+  };
+  CHECK(sse::testing::check_transport(net, c, read, 100'000).problem == "");
+
+  struct broken : sse::testing::memory_transport {
+    int how = 0;
+    sse::write_result write(connection& x, std::span<const sse::buffer> bytes) noexcept {
+      auto r = sse::testing::memory_transport::write(x, bytes);
+      if (how == 0) r.bytes += 100'000;
+      if (how == 1) r.next = sse::flow::closed;
+      if (how == 2) r.next = sse::flow::pending;
+      if (how == 3) r = {0, sse::flow::ready};
+      if (how == 4) --r.bytes;  // says less than it took
+      return r;
+    }
+  };
+  for (const int how : {0, 1, 2, 3, 4}) {
+    CAPTURE(how);
+    broken b;
+    b.how = how;
+    broken::connection x{b.connect()};
+    b.at(0).window = 1000;
+    const auto drain = [&] {
+      b.at(0).window = 5000;
+      return std::exchange(b.at(0).received, {});
+    };
+    CHECK_FALSE(sse::testing::check_transport(b, x, drain, 100'000));
+  }
+  broken endless;  // never blocked
+  endless.how = 9;
+  broken::connection x{endless.connect()};
+  CHECK_FALSE(sse::testing::check_transport(endless, x, [&] { return std::exchange(endless.at(0).received, {}); }, 100'000));
 }
 
 TEST_CASE("a large event passes a small window whole, and others are not kept waiting", "[flow]") {

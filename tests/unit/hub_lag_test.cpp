@@ -87,6 +87,28 @@ TEST_CASE("X-01 a reader may be max_lag bytes behind: limit - 1, limit, limit + 
   }
 }
 
+TEST_CASE("the defaults: history 1000 events, lag 1 MiB, at limit - 1, limit, limit + 1", "[lag]") {
+  stage s;
+  sse::channel& c = s.open("c");
+  for (const int n : {999, 1, 1}) {
+    s.put_many(c, n);
+    CHECK(c.stats().retained_events == (c.last_id() < 1000 ? c.last_id() : 1000));
+  }
+  for (const std::size_t more : {0U, 1U, 2U}) {
+    CAPTURE(more);
+    stage t;
+    sse::channel& d = t.open("d", {.ids = sse::id_mode::none});
+    const auto k = t.join(d, {.window = 0});
+    t.put(d, "");
+    const std::string rest((1 << 19) - 1 - frame(0, "", "").size(), 'x');
+    REQUIRE(d.publish({.data = rest}));
+    REQUIRE(d.publish({.data = std::string((1 << 20) - t.hub.worst_lag(d) - ((1 << 19) - 1) - frame(0, "e", "").size() + (1 << 19) - 1 - frame(0, "", "").size() + frame(0, "e", "").size() + more - 1, 'y')}));
+    t.flush();
+    CHECK(t.hub.worst_lag(d) == (t.closed(k) ? 0 : (1 << 20) + more - 1));
+    CHECK(t.closed(k) == (more == 2));
+  }
+}
+
 TEST_CASE("max_lag 0 is off", "[lag]") {
   stage s;
   sse::channel& c = s.open("c", slow_readers(lag_policy::disconnect, 0, 10));

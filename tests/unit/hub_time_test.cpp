@@ -554,6 +554,101 @@ TEST_CASE("a host that wakes at next_deadline only misses nothing and never spin
   CHECK(s.hub.stats().closed[static_cast<std::size_t>(close_reason::idle)] == 2);
 }
 
+TEST_CASE("forever is never, in every option that has a time", "[time]") {
+  const duration forever = duration::forever();
+  stage s{{.write_deadline = forever, .idle = forever, .max_age = forever}};
+  sse::channel_options o = quiet();
+  o.keep_age = forever;
+  o.soft_lag = 10;
+  o.soft_lag_for = forever;
+  o.heartbeat = {.every = forever};
+  sse::channel& c = s.open("c", std::move(o));
+  o = quiet();
+  o.heartbeat = {.mode = pace::fixed, .every = forever};
+  sse::channel& f = s.open("f", std::move(o));
+  s.at(1'000'000);
+  const auto k = s.join(c);
+  const auto stuck = s.join(c, {.window = 3});
+  const auto kf = s.join(f);
+  const auto eternal = s.accept({}, sse::admit().join(f).until(sse::time_point::never()));
+  s.put(c);
+  s.flush();
+  for (std::int64_t day = 1; day < 100; ++day) s.at(1'000'000 + day * 24 * hour);
+  CHECK(s.hub.sessions() == 4);
+  CHECK(s.take(k) == frames(1, 1));
+  CHECK(s.take(kf).empty());
+  CHECK(c.stats().retained_events == 1);
+  CHECK(s.hub.next_deadline() == sse::time_point::never());
+  s.hub.drain({.deadline = forever});
+  s.at(1'000'000 + 200 * 24 * hour);
+  CHECK(s.closed(eternal));
+  CHECK_FALSE(s.closed(stuck));
+  s.let(stuck);
+  CHECK(s.hub.drained());
+}
+
+TEST_CASE("the defaults: heartbeat 15 s, write deadline 10 s", "[time]") {
+  stage s;
+  sse::channel& c = s.open("c");
+  const auto k = s.join(c);
+  s.at(14'999);
+  CHECK(s.take(k).empty());
+  s.peer(k).window = 1;
+  s.at(15'000);
+  CHECK(s.take(k) == ":");
+  s.at(24'999);
+  CHECK_FALSE(s.closed(k));
+  s.at(25'000);
+  CHECK(s.closed(k));
+}
+
+TEST_CASE("X-12 the timer queue against a plain list, over the edge of 32 bits", "[time]") {
+  struct places {
+    std::vector<std::uint32_t> at = std::vector<std::uint32_t>(100, sse::detail::none);
+    std::uint32_t& place(std::uint32_t id) { return at[id]; }
+  } where;
+  sse::detail::timer_queue<places> queue{where};
+  REQUIRE(queue.reserve(100));
+  std::vector<std::int64_t> plain(100, INT64_MAX);
+  std::uint64_t random = 7;
+  const auto below = [&](std::uint64_t n) {
+    random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (random >> 33) % n;
+  };
+  std::int64_t now = (std::int64_t{1} << 32) - 5'000'000;
+  bool right = true;
+  for (int i = 0; i < 100'000 && right; ++i) {
+    const auto id = static_cast<std::uint32_t>(below(100));
+    switch (below(4)) {
+      case 0:
+      case 1: {
+        const std::int64_t when = now + static_cast<std::int64_t>(below(below(10) == 0 ? 20'000'000 : 1000));
+        queue.arm(id, when, now);
+        plain[id] = when;
+        break;
+      }
+      case 2:
+        queue.disarm(id);
+        plain[id] = INT64_MAX;
+        break;
+      default: {
+        now += static_cast<std::int64_t>(below(200));
+        while (!queue.empty() && queue.top_when(now) <= now) {
+          const std::uint32_t top = queue.top_id();
+          right = right && plain[top] <= now;
+          for (const std::int64_t w : plain) right = right && w >= plain[top];
+          queue.disarm(top);
+          plain[top] = INT64_MAX;
+        }
+        for (const std::int64_t w : plain) right = right && w > now;
+      }
+    }
+    right = right && queue.when(id, now) == plain[id];
+  }
+  CHECK(right);
+  CHECK(now > std::int64_t{1} << 32);
+}
+
 // --- drain -----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("X-26 drain: what is pending, retry with jitter, the farewell, then the end", "[time][drain]") {

@@ -37,9 +37,9 @@ struct roomy_transport {
   };
   std::vector<peer> peers{};
 
-  explicit roomy_transport(std::size_t n) : peers(n) {
+  explicit roomy_transport(std::size_t n, std::size_t room = 1 << 16) : peers(n) {
     for (peer& p : peers) {
-      p.received.reserve(1 << 16);
+      p.received.reserve(room);
       p.in_flight.reserve(16);
     }
   }
@@ -50,7 +50,7 @@ struct roomy_transport {
     for (const sse::buffer& b : bytes) {
       const std::size_t n = b.size < p.window - took ? b.size : p.window - took;
       if (n == 0) break;
-      if (p.received.size() + p.in_flight_bytes + n > 1 << 16) std::abort();
+      if (p.received.size() + p.in_flight_bytes + n > p.received.capacity()) std::abort();
       if constexpr (Completes) {
         p.in_flight.push_back({b.data, n});
         p.in_flight_bytes += n;
@@ -408,7 +408,7 @@ TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its fi
   for (bool hit = true; hit; ++k) {
     REQUIRE(k < 5000);
     CAPTURE(k);
-    roomy_transport<false> net{many};
+    roomy_transport<false> net{many, 4000};
     sse::hub<roomy_transport<false>> hub{net};
     sse::channel* c = hub.open_channel("c", {.max_lag = 0});
     REQUIRE(c != nullptr);
@@ -426,7 +426,9 @@ TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its fi
       }
       for (int i = 0; i < 100; ++i) {
         if (hub.send(net.peers[0].session, {.data = "w"}) == sse::publish_error::none) ++whispers;
-        while (!c->publish({.data = "0123456789012345678901234567890123456789"})) {
+        if (i % 5 == 0) {
+          while (!c->publish({.data = "0123456789012345678901234567890123456789"})) {
+          }
         }
         hub.flush();
       }
@@ -437,7 +439,7 @@ TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its fi
     hub.flush();
     // One of them at most did not get in, or was closed.
     std::size_t whole = 0;
-    for (const auto& p : net.peers) whole += test::consecutive(test::ids_in(p.received), 1, 100) ? 1U : 0U;
+    for (const auto& p : net.peers) whole += test::consecutive(test::ids_in(p.received), 1, 20) ? 1U : 0U;
     CHECK(in >= many - 1);
     CHECK(whole >= many - 1);
     CHECK(whole == hub.sessions());

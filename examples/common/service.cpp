@@ -1,0 +1,169 @@
+// ssehub examples. SPDX-License-Identifier: MIT
+#include "common/service.hpp"
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+namespace examples {
+namespace {
+
+/// scheme://host[:port], as a browser's Origin says it.
+bool is_origin(std::string_view s) {
+  const std::size_t scheme = s.find("://");
+  if (scheme == 0 || scheme == std::string_view::npos) return false;
+  const std::string_view rest = s.substr(scheme + 3);
+  return !rest.empty() && s.find_first_not_of(
+                              "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                              "-._:[]/+") == std::string_view::npos &&
+         rest.find('/') == std::string_view::npos;
+}
+
+}  // namespace
+
+std::string_view to_string(sse::lag_policy p) noexcept {
+  switch (p) {
+    case sse::lag_policy::oldest: return "oldest";
+    case sse::lag_policy::tail: return "tail";
+    case sse::lag_policy::disconnect: break;
+  }
+  return "disconnect";
+}
+
+void add_common_flags(flag_set& flags, common_options& out) {
+  const auto or_off = [](std::uint64_t n) { return n == 0 ? "off" : std::to_string(n); };
+  flags.heading("Server");
+  flags.add("--host", "ADDRESS", "address to listen on (" + out.host + ")",
+            [&out](std::string_view value) {
+              out.host = value;
+              return value.empty() ? "an address" : "";
+            });
+  flags.number("--port", "N", fmt::format("port, 0 picks one ({})", out.port), out.port);
+  flags.add("--cors", "ORIGIN",
+            fmt::format("pages of this origin may read it; * any, none ({})",
+                        out.cors.empty() ? "none" : out.cors),
+            [&out](std::string_view value) {
+              if (value != "*" && value != "none" && !is_origin(value))
+                return "*, none, or an origin such as https://app.example";
+              out.cors = value == "none" ? "" : value;
+              return "";
+            });
+  flags.heading("Streams");
+  flags.seconds("--heartbeat",
+                fmt::format("a sign of life when idle, 0: off ({})",
+                            static_cast<double>(out.heartbeat.ms()) / 1000),
+                out.heartbeat);
+  flags.number("--keep", "N", fmt::format("events kept for resuming ({})", out.keep), out.keep);
+  flags.seconds("--keep-age", "and how old they may be, 0: any (0)", out.keep_age);
+  flags.number("--max-lag", "BYTES",
+               fmt::format("how far a reader may be behind, 0: any ({})", out.max_lag), out.max_lag);
+  flags.add("--lag-policy", "POLICY",
+            fmt::format("then: disconnect, or skip to the oldest or the tail ({})",
+                        to_string(out.lag_policy)),
+            [&out](std::string_view value) {
+              for (const auto p : {sse::lag_policy::disconnect, sse::lag_policy::oldest,
+                                   sse::lag_policy::tail}) {
+                if (value != to_string(p)) continue;
+                out.lag_policy = p;
+                return "";
+              }
+              return "disconnect, oldest or tail";
+            });
+  flags.number("--per-user", "N",
+               fmt::format("streams of one user, 0: any ({})", or_off(out.per_user)), out.per_user);
+  flags.number("--per-address", "N",
+               fmt::format("streams of one address, 0: any ({})", or_off(out.per_address)),
+               out.per_address);
+  flags.number("--total", "N", fmt::format("streams in all, 0: any ({})", or_off(out.total)),
+               out.total);
+}
+
+void add_token_flag(flag_set& flags, common_options& out) {
+  flags.add("--token", "TOKEN", "ask for it, as a bearer or ?token= (none)",
+            [&out](std::string_view value) {
+              for (const char c : value) {
+                if (c <= ' ' || c > '~') return "of visible ASCII characters";
+              }
+              out.token = value;
+              return value.empty() ? "not empty" : "";
+            });
+}
+
+server_setup::server_setup(const common_options& o) : origin{o.cors} {
+  options.hub.caps.total = {.max = o.total, .status = 429};
+  options.hub.caps.per_user.max = o.per_user;
+  options.hub.caps.per_address.max = o.per_address;
+  if (!origin.empty()) options.cors.origins = {&origin, 1};
+  options.cors.headers = "Content-Type, Authorization, Last-Event-ID, Cache-Control";
+}
+
+sse::channel_options channel_options_of(const common_options& o) {
+  sse::channel_options c;
+  c.keep = o.keep;
+  c.keep_age = o.keep_age;
+  c.max_lag = o.max_lag;
+  c.on_lag = o.lag_policy;
+  c.heartbeat.every = o.heartbeat;
+  if (o.heartbeat.is_off()) c.heartbeat.mode = sse::heartbeat_options::pace::off;
+  return c;
+}
+
+bool has_token(const sse::request& r, const common_options& o) {
+  if (o.token.empty()) return true;
+  std::string given;
+  const bool in_query = sse::query_value(r.query, "token", given) == sse::lookup::found &&
+                        sse::equal_secret(given, o.token);
+  return sse::equal_secret(sse::bearer_token(r), o.token) || in_query;
+}
+
+sse::response unauthorized() {
+  return sse::response::json(401, R"({"error":"unauthorized"})").add("WWW-Authenticate", "Bearer");
+}
+
+sse::response json_error(int status) {
+  std::string word;
+  for (const char c : sse::reason_phrase(status)) {
+    word += c == ' ' ? '_' : c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  }
+  return sse::response::json(status, R"({"error":")" + word + R"("})");
+}
+
+void log_line(std::string_view text) {
+  using namespace std::chrono;
+  const auto now = system_clock::now().time_since_epoch();
+  const auto seconds = static_cast<std::time_t>(duration_cast<std::chrono::seconds>(now).count());
+  const auto ms = duration_cast<milliseconds>(now).count() % 1000;
+  const std::string line = fmt::format("{:%FT%T}.{:03}Z {}\n", fmt::gmtime(seconds), ms, text);
+  std::fwrite(line.data(), 1, line.size(), stderr);
+}
+
+void log_access(const sse::access_record& r) {
+  const std::string size = r.stream ? "stream" : std::to_string(r.bytes) + "B";
+  log_line(fmt::format("{} {} {} {} {} {:.1f}ms", r.address.empty() ? "-" : r.address,
+                       r.method.empty() ? "-" : r.method, r.target.empty() ? "-" : r.target,
+                       r.status, size, static_cast<double>(r.microseconds) / 1000));
+}
+
+namespace detail {
+
+std::string url_of(std::string_view host, std::uint16_t port) {
+  const bool bare_v6 = host.find(':') != std::string_view::npos && !host.starts_with('[');
+  return fmt::format("http://{}{}{}:{}/", bare_v6 ? "[" : "", host, bare_v6 ? "]" : "", port);
+}
+
+void announce(std::string_view host, std::uint16_t port) {
+  std::signal(SIGPIPE, SIG_IGN);
+  const std::string line = "listening on " + url_of(host, port) + "\n";
+  std::fwrite(line.data(), 1, line.size(), stdout);
+  std::fflush(stdout);
+}
+
+sse::drain_options drain_options() { return {.deadline = sse::duration::seconds(2)}; }
+
+}  // namespace detail
+
+}  // namespace examples

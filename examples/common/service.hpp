@@ -1,0 +1,136 @@
+// ssehub examples. SPDX-License-Identifier: MIT
+//
+// What every example server does in the same way: its flags, the options that follow from them,
+// tokens, the log on stderr, /health and /metrics, and running until a signal.
+//
+//   examples::common_options common{.port = 8080, .cors = "*"};
+//   examples::add_common_flags(flags, common);
+//   asio::io_context io;
+//   sse::asio_server<> server{io, examples::server_setup{common}.options};
+//   examples::add_common_routes(server);
+//   return examples::run(io, server, flags, common, {});
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include <asio/io_context.hpp>
+#include <asio/post.hpp>
+#include <asio/signal_set.hpp>
+
+#include <sse/asio.hpp>
+
+#include "common/flags.hpp"
+
+namespace examples {
+
+struct common_options {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 0;
+  sse::duration heartbeat = sse::duration::seconds(15);
+  std::uint64_t keep = 1000;
+  sse::duration keep_age = sse::duration::off();
+  std::uint64_t max_lag = std::uint64_t{1} << 20;
+  sse::lag_policy lag_policy = sse::lag_policy::disconnect;
+  std::uint32_t per_user = 0;
+  std::uint32_t per_address = 0;
+  std::uint32_t total = 0;
+  std::string cors{};   ///< an origin, "*", or empty: none
+  std::string token{};  ///< empty: none is asked for
+};
+
+/// The flags that all servers have; defaults are what `out` holds.
+void add_common_flags(flag_set& flags, common_options& out);
+/// --token, for servers that have no users of their own.
+void add_token_flag(flag_set& flags, common_options& out);
+
+/// Options for a server's constructor; views point into this and into what it was made of.
+struct server_setup {
+  explicit server_setup(const common_options& o);
+  server_setup(const server_setup&) = delete;
+  server_setup& operator=(const server_setup&) = delete;
+
+  std::string_view origin;
+  sse::server_options options;
+};
+[[nodiscard]] sse::channel_options channel_options_of(const common_options& o);
+[[nodiscard]] std::string_view to_string(sse::lag_policy p) noexcept;
+
+/// Whether the request brings the token, as a bearer or as `?token=`, or none is asked for.
+[[nodiscard]] bool has_token(const sse::request& r, const common_options& o);
+/// 401 `{"error":"unauthorized"}`.
+[[nodiscard]] sse::response unauthorized();
+/// `{"error":"not_found"}` for 404, and so on: for sse::asio_server::error_page.
+[[nodiscard]] sse::response json_error(int status);
+
+/// One line on stderr, with the time.
+void log_line(std::string_view text);
+void log_access(const sse::access_record& r);
+
+/// The log, /health and /metrics. `more` appends to the metrics.
+template <class User, class Stream>
+void add_common_routes(sse::asio_server<User, Stream>& server,
+                       std::function<void(std::string&)> more = {}) {
+  server.on_access(&log_access);
+  server.on_error([](std::string_view what, const std::error_code& e) {
+    log_line("error: " + std::string{what} + (e ? ": " + e.message() : ""));
+  });
+  server.get("/health",
+             [](const sse::request&) { return sse::response::json(200, R"({"ok":true})"); });
+  server.get("/metrics", [&server, more = std::move(more)](const sse::request&) {
+    sse::response r{.headers = "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"};
+    server.hub().write_prometheus(r.body);
+    if (more) more(r.body);
+    return r;
+  });
+}
+
+/// What a program adds to run().
+struct run_hooks {
+  /// Once the port is taken: begins. Returns what is wrong, empty if nothing is.
+  std::function<std::string()> start = {};
+  /// A signal came: nothing may be published any more once `done` was called.
+  std::function<void(std::function<void()> done)> stop = [](const auto& done) { done(); };
+};
+
+namespace detail {
+/// `http://HOST:PORT/`
+[[nodiscard]] std::string url_of(std::string_view host, std::uint16_t port);
+/// "listening on ..." on stdout; ignores SIGPIPE.
+void announce(std::string_view host, std::uint16_t port);
+[[nodiscard]] sse::drain_options drain_options();
+}  // namespace detail
+
+/// Listens, says so, and serves until SIGINT or SIGTERM; then streams are told when to come back
+/// and ended. A second signal ends it at once. Returns the program's exit code.
+template <class User, class Stream>
+int run(asio::io_context& io, sse::asio_server<User, Stream>& server, const flag_set& flags,
+        const common_options& o, const run_hooks& hooks) {
+  if (const std::error_code e = server.listen(o.host, o.port)) {
+    const std::string url = detail::url_of(o.host, o.port);
+    return flags.failed("cannot listen on " + url + ": " + e.message()).print();
+  }
+  if (const std::string wrong = hooks.start ? hooks.start() : ""; !wrong.empty())
+    return flags.failed(wrong).print();
+
+  asio::signal_set signals{io, SIGINT, SIGTERM};
+  signals.async_wait([&](const std::error_code& e, int) {
+    if (e) return;
+    signals.async_wait([&io](const std::error_code& again, int) {
+      if (!again) io.stop();
+    });
+    log_line("draining");
+    hooks.stop([&] {
+      server.async_drain([&io](const std::error_code&) { io.stop(); }, detail::drain_options());
+    });
+  });
+  detail::announce(o.host, server.port());
+  io.run();
+  log_line("stopped");
+  return 0;
+}
+
+}  // namespace examples

@@ -1,0 +1,56 @@
+// ssehub example gateway. SPDX-License-Identifier: MIT
+//
+// A trading gateway: one stream of all events of an engine, and an HTTP interface to it.
+#include <asio/io_context.hpp>
+
+#include "common/flags.hpp"
+#include "common/service.hpp"
+#include "server.hpp"
+
+int main(int argc, char** argv) {
+  gateway::settings s;
+  examples::flag_set flags{
+      "gateway", "A trading gateway: market data and orders as one event stream, and a dashboard.",
+      SSEHUB_VERSION};
+  flags.heading("Where events come from (without these: a simulated exchange)");
+  flags.add("--engine", "COMMAND", "a program that speaks the engine protocol",
+            [&s](std::string_view value) {
+              if (const auto words = gateway::split_command(value)) s.engine = *words;
+              return s.engine.empty() ? "a command with its arguments" : "";
+            });
+  flags.add("--replay", "FILE|-", "recorded Binance lines, - is stdin", [&s](std::string_view v) {
+    s.replays = true;
+    s.replay.file = v;
+    return v.empty() ? "a file, or - for stdin" : "";
+  });
+  flags.add("--speed", "X|max", "times the recorded pace; max: as fast as readers read (1)",
+            [&s](std::string_view value) {
+              const auto speed = gateway::parse_speed(value);
+              if (speed) s.replay.speed = *speed;
+              return speed ? "" : "a number above 0, or max";
+            });
+  flags.toggle("--loop", "replay again and again", s.replay.loop);
+  flags.number("--wait-readers", "N", "begin the replay once there are N streams (0)",
+               s.wait_readers);
+  examples::add_common_flags(flags, s.common);
+  examples::add_token_flag(flags, s.common);
+  flags.footer(
+      "With --replay the default of --keep is 100000, so that a reader with ?last_id=0 gets all of "
+      "it.\nA user is whoever holds the token; without one nobody is known, and --per-user counts "
+      "nobody.\nFor example: zcat FILE.gz | gateway --replay - --speed max\n");
+
+  if (const auto end = flags.parse(argc, argv)) return end->print();
+  if (!s.engine.empty() && s.replays)
+    return flags.wrong("--engine and --replay exclude each other").print();
+  for (const char* name : {"--speed", "--loop", "--wait-readers"}) {
+    if (flags.given(name) && !s.replays)
+      return flags.wrong(std::string{name} + " needs --replay").print();
+  }
+  if (s.replays && !flags.given("--keep")) s.common.keep = gateway::replay_keep;
+
+  asio::io_context io{1};
+  gateway::server server{io, s};
+  return examples::run(io, server.http(), flags, s.common,
+                       {.start = [&] { return server.start(); },
+                        .stop = [&](std::function<void()> done) { server.stop(std::move(done)); }});
+}

@@ -1,0 +1,186 @@
+// ssehub example gateway. SPDX-License-Identifier: MIT
+#include "server.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <stdexcept>
+#include <utility>
+
+#include "gateway_page.hpp"
+#include "payload.hpp"
+
+namespace gateway {
+namespace {
+
+sse::response ok(std::string body) { return sse::response::json(200, std::move(body)); }
+
+sse::response error(int status, std::string_view word) {
+  return sse::response::json(status, R"({"error":")" + std::string{word} + R"("})");
+}
+
+sse::response accepted(std::string_view client_order_id) {
+  std::string body = R"({"ok":true,"client_order_id":)";
+  append_string(body, client_order_id);
+  return ok(body + "}");
+}
+
+sse::server_options http_options(const examples::server_setup& setup) {
+  sse::server_options o = setup.options;
+  o.cors.methods = "GET,POST,OPTIONS";
+  o.cors.on_every_answer = true;
+  o.head.content_type = "text/event-stream; charset=utf-8";
+  return o;
+}
+
+}  // namespace
+
+server::server(asio::io_context& io, settings s)
+    : settings_{std::move(s)},
+      http_{io, http_options(examples::server_setup{settings_.common})},
+      feed_{make_feed(io)} {
+  sse::channel_options o = examples::channel_options_of(settings_.common);
+  o.own_sequence = true;
+  events_ = http_.open_channel("events", std::move(o));
+  if (events_ == nullptr) throw std::bad_alloc{};
+  http_.error_page(&examples::json_error);
+  http_.hub().on_gap([](const sse::gap_notice& g) {
+    examples::log_line("gap: a reader asked for what follows " + std::to_string(g.requested) +
+                       ", the first that it can get is " + std::to_string(g.first) +
+                       (g.lost_known ? ", lost " + std::to_string(g.lost) : ""));
+  });
+  http_.hub().on_closed([](sse::session_id, const sse::no_user&, sse::close_reason why) {
+    if (why != sse::close_reason::peer && why != sse::close_reason::drain)
+      examples::log_line("a stream was closed: " + std::string{to_string(why)});
+  });
+  http_.hub().on_opened([this](sse::session_id, const sse::no_user&) {
+    if (waiting_ != nullptr && http_.hub().sessions() >= settings_.wait_readers)
+      std::exchange(waiting_, nullptr)->play();
+  });
+  add_routes();
+}
+
+std::unique_ptr<feed> server::make_feed(asio::io_context& io) {
+  feed_host host{
+      .on_line = [this](std::string_view line) { on_line(line); },
+      .log = [](std::string_view text) { examples::log_line(text); },
+      .readers_are_behind =
+          [this] {
+            const std::uint64_t lag = settings_.common.max_lag;
+            return http_.hub().worst_lag(*events_) > (lag == 0 ? std::uint64_t{1} << 20 : lag) / 2;
+          },
+  };
+  if (!settings_.engine.empty())
+    return std::make_unique<engine_feed>(io, std::move(host), settings_.engine);
+  if (!settings_.replays) return std::make_unique<simulator_feed>(io, std::move(host));
+  replay_options o = settings_.replay;
+  if (settings_.common.max_lag != 0)  // a batch must not be what makes a reader lag
+    o.batch = std::clamp<std::size_t>(settings_.common.max_lag / 1024, 1, o.batch);
+  auto replay = std::make_unique<replay_feed>(io, std::move(host), std::move(o));
+  waiting_ = replay.get();
+  return replay;
+}
+
+std::string server::start() {
+  const std::string wrong = feed_->start();
+  if (wrong.empty() && waiting_ != nullptr && settings_.wait_readers == 0)
+    std::exchange(waiting_, nullptr)->play();
+  return wrong;
+}
+
+void server::on_line(std::string_view line) {
+  const auto event = store_.consume(line);
+  if (!event) return;
+  const auto r = http_.publish(*events_, {.type = event->type, .data = event->data});
+  if (!r) examples::log_line("an event was not published: " + std::string{to_string(r.error)});
+}
+
+// --- the HTTP interface --------------------------------------------------------------------------
+
+void server::add_routes() {
+  examples::add_common_routes(http_, [this](std::string& out) {
+    out +=
+        "# HELP gateway_refused_lines_total Lines that were no event.\n"
+        "# TYPE gateway_refused_lines_total counter\n"
+        "gateway_refused_lines_total " +
+        std::to_string(store_.refused()) + "\n";
+  });
+  http_.page("/", page,
+             {.content_security_policy =
+                  "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+                  "connect-src 'self'; img-src data:"});
+  http_.stream("/api/stream", [this](const sse::request& r) -> sse::verdict<> {
+    if (!examples::has_token(r, settings_.common)) return examples::unauthorized();
+    return sse::admit(settings_.common.token.empty() ? "" : "token").join(*events_);
+  });
+
+  // What tells of orders and money asks for the token, as the stream does.
+  using request = const sse::request&;
+  using view = std::string_view;
+  const auto guarded = [this](auto answer) {
+    return [this, answer](request r, view body) {
+      return examples::has_token(r, settings_.common) ? answer(r, body) : examples::unauthorized();
+    };
+  };
+  http_.post("/api/order", guarded([this](request r, view body) { return place(r, body); }));
+  http_.post("/api/cancel", guarded([this](request r, view body) { return cancel(r, body); }));
+  http_.get("/api/orders", guarded([this](request, view) { return ok(store_.orders_json()); }));
+  http_.get("/api/orders_state",
+            guarded([this](request, view) { return ok(store_.orders_state_json()); }));
+  http_.get("/api/order_state", guarded([this](request r, view) { return order_state(r); }));
+  http_.get("/api/account", guarded([this](request, view) { return ok(store_.account_json()); }));
+  http_.get("/api/market", [this](request r) { return market(r); });
+  http_.get("/api/config", [this](request) { return ok(config()); });
+}
+
+sse::response server::place(const sse::request& r, std::string_view body) {
+  auto [wrong, order] = read_order(r.header_value("Content-Type"), body);
+  if (wrong != request_error::none)
+    return sse::response::json(400, std::string{error_body(wrong)});
+  if (!feed_->ready()) return error(500, "execution_unavailable");
+  if (order.client_order_id.empty()) order.client_order_id = ids_.next(wall_ns());
+  store_.placed(order);
+  feed_->send(to_line(order));
+  return accepted(order.client_order_id);
+}
+
+sse::response server::cancel(const sse::request& r, std::string_view body) {
+  const auto [wrong, order] = read_cancel(r.header_value("Content-Type"), body);
+  if (wrong != request_error::none)
+    return sse::response::json(400, std::string{error_body(wrong)});
+  if (!feed_->ready()) return error(500, "execution_unavailable");
+  feed_->send(to_line(order));
+  return accepted(order.client_order_id);
+}
+
+sse::response server::order_state(const sse::request& r) const {
+  std::string id;
+  if (sse::query_value(r.query, "client_order_id", id) != sse::lookup::found || id.empty())
+    return error(400, "bad_params");
+  auto state = store_.order_state_json(id);
+  return state ? ok(*std::move(state)) : error(404, "not_found");
+}
+
+sse::response server::market(const sse::request& r) const {
+  std::string symbol;
+  const auto found = sse::query_value(r.query, "symbol", symbol);
+  if (found == sse::lookup::malformed) return error(400, "bad_params");
+  if (found == sse::lookup::absent) return ok(store_.market_json());
+  auto answer = store_.market_json(symbol);
+  return answer ? ok(*std::move(answer)) : error(404, "not_found");
+}
+
+std::string server::config() const {
+  const examples::common_options& o = settings_.common;
+  const auto seconds = [](sse::duration d) { return static_cast<double>(d.ms()) / 1000; };
+  std::string out = R"({"version":")" SSEHUB_VERSION R"(","source":")";
+  out += !settings_.engine.empty() ? "engine" : settings_.replays ? "replay" : "simulator";
+  out += R"(","heartbeat":)";
+  append_number(out, seconds(o.heartbeat));
+  out += R"(,"keep":)" + std::to_string(o.keep) + R"(,"keep_age":)";
+  append_number(out, seconds(o.keep_age));
+  out += R"(,"max_lag":)" + std::to_string(o.max_lag) + R"(,"lag_policy":")";
+  out.append(examples::to_string(o.lag_policy)).append(R"(","token":)");
+  return out + (o.token.empty() ? "false}" : "true}");
+}
+
+}  // namespace gateway

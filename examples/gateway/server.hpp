@@ -1,0 +1,76 @@
+// ssehub example gateway. SPDX-License-Identifier: MIT
+//
+// server: the gateway as one object: a feed, the store of what its events said, one stream of all
+// events, and the HTTP interface.
+//
+//   asio::io_context io;
+//   gateway::server server{io, settings};
+//   server.http().listen("127.0.0.1", 8080);
+//   if (const std::string why = server.start(); !why.empty()) return fail(why);
+//   io.run();
+//
+// On the thread that runs `io`. Destroy it only when that thread runs no more.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <asio/io_context.hpp>
+
+#include <sse/asio.hpp>
+
+#include "common/service.hpp"
+#include "feed.hpp"
+#include "order_store.hpp"
+#include "protocol.hpp"
+
+namespace gateway {
+
+struct settings {
+  examples::common_options common{
+      .port = 8080, .heartbeat = sse::duration::seconds(10), .cors = "*"};
+  std::vector<std::string> engine{};  ///< command and arguments; empty: none
+  bool replays = false;
+  replay_options replay{};
+  std::uint32_t wait_readers = 0;     ///< the replay begins once there are so many streams
+};
+
+/// Events kept while a recording is replayed, if --keep does not say it: so that a reader who comes
+/// after the end still gets all of it.
+inline constexpr std::uint64_t replay_keep = 100'000;
+
+class server {
+ public:
+  server(asio::io_context& io, settings s);
+
+  [[nodiscard]] sse::asio_server<>& http() noexcept { return http_; }
+
+  /// Begins to publish. Returns what is wrong, empty if nothing is.
+  [[nodiscard]] std::string start();
+  /// Publishes nothing more; `done` comes once the engine, if there is one, has ended.
+  void stop(std::function<void()> done) { feed_->stop(std::move(done)); }
+
+ private:
+  [[nodiscard]] std::unique_ptr<feed> make_feed(asio::io_context& io);
+  void add_routes();
+  void on_line(std::string_view line);
+  [[nodiscard]] sse::response place(const sse::request& r, std::string_view body);
+  [[nodiscard]] sse::response cancel(const sse::request& r, std::string_view body);
+  [[nodiscard]] sse::response order_state(const sse::request& r) const;
+  [[nodiscard]] sse::response market(const sse::request& r) const;
+  [[nodiscard]] std::string config() const;
+
+  settings settings_;
+  sse::asio_server<> http_;
+  sse::channel* events_;
+  order_store store_;
+  id_source ids_;
+  replay_feed* waiting_ = nullptr;  ///< a replay that has not begun
+  std::unique_ptr<feed> feed_;
+};
+
+}  // namespace gateway

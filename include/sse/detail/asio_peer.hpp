@@ -1,0 +1,208 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// What the Asio host's parts share: one TCP connection with its reference count, and lists of such
+// objects. Not public.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include <asio/basic_socket.hpp>
+#include <asio/basic_stream_socket.hpp>
+#include <asio/error.hpp>
+#include <asio/ip/tcp.hpp>
+
+#if !defined(_WIN32)
+#include <fcntl.h>
+#endif
+
+#include <sse/session.hpp>
+
+namespace sse::inline v0 {
+
+template <class Stream>
+class asio_transport;
+
+namespace detail {
+
+namespace net = ::asio;
+
+/// Keeps a counted object alive. Not atomic: one executor owns both. Only moved, so that no thread
+/// of an executor with several ever touches a count outside the strand; share() makes another.
+template <class T>
+class ref {
+ public:
+  ref() noexcept = default;
+  explicit ref(T* p) noexcept : p_{p} {
+    if (p_ != nullptr) ++p_->refs;
+  }
+  ref(ref&& o) noexcept : p_{std::exchange(o.p_, nullptr)} {}
+  ref& operator=(ref&& o) noexcept {
+    ref moved{std::move(o)};
+    std::swap(p_, moved.p_);
+    return *this;
+  }
+  ~ref() {
+    if (p_ != nullptr && --p_->refs == 0) destroy(p_);
+  }
+
+  [[nodiscard]] ref share() const noexcept { return ref{p_}; }
+  [[nodiscard]] T* get() const noexcept { return p_; }
+  [[nodiscard]] T* operator->() const noexcept { return p_; }
+  [[nodiscard]] T& operator*() const noexcept { return *p_; }
+  [[nodiscard]] explicit operator bool() const noexcept { return p_ != nullptr; }
+
+ private:
+  /// Out of line: g++ 12 takes the next reference's count for a use after this one's delete.
+#if defined(__GNUC__)
+  [[gnu::noinline]]
+#endif
+  static void
+  destroy(T* p) noexcept {
+    delete p;
+  }
+
+  T* p_ = nullptr;
+};
+
+template <class T>
+struct chain;
+
+/// What lets an object stand in one chain.
+template <class T>
+struct link {
+  T* next = nullptr;
+  T* prev = nullptr;
+  chain<T>* in = nullptr;
+};
+
+/// A list through the `hook` of its elements, which it does not own.
+template <class T>
+struct chain {
+  T* first = nullptr;
+  T* last = nullptr;
+  std::size_t size = 0;
+
+  void push_back(T& t) noexcept {
+    unlink(t);
+    t.hook = {nullptr, last, this};
+    (last != nullptr ? last->hook.next : first) = &t;
+    last = &t;
+    ++size;
+  }
+  static void unlink(T& t) noexcept {
+    chain* const c = t.hook.in;
+    if (c == nullptr) return;
+    (t.hook.prev != nullptr ? t.hook.prev->hook.next : c->first) = t.hook.next;
+    (t.hook.next != nullptr ? t.hook.next->hook.prev : c->last) = t.hook.prev;
+    --c->size;
+    t.hook = {};
+  }
+};
+
+template <class S>
+struct is_plain_socket : std::false_type {};
+template <class Protocol, class Executor>
+struct is_plain_socket<net::basic_stream_socket<Protocol, Executor>> : std::true_type {};
+
+/// The kernel's socket itself: written to at once, waited for only when it is full. Others, such as
+/// asio::ssl::stream, are written to by one operation at a time.
+template <class S>
+inline constexpr bool plain_socket = is_plain_socket<S>::value;
+
+struct ignore_error {
+  void operator()(const std::error_code&) const noexcept {}
+};
+
+/// A stream that says goodbye by itself (TLS close_notify).
+template <class S>
+concept says_goodbye = !plain_socket<S> && requires(S & s) {
+  s.async_shutdown(ignore_error{});
+};
+
+/// A stream that must be set up first (TLS).
+template <class S>
+concept shakes_hands = requires(S& s) {
+  s.async_handshake(S::server, ignore_error{});
+};
+
+/// Programs that start others must not give them our connections: they would never close.
+template <class Socket>
+void close_on_exec(Socket& s) noexcept {
+#if defined(FD_CLOEXEC)
+  ::fcntl(s.native_handle(), F_SETFD, FD_CLOEXEC);  // NOLINT: the only interface there is
+#endif
+  (void)s;
+}
+
+/// In the standard's category: Asio's own does not compare equal to std::errc.
+[[nodiscard]] inline std::error_code portable(const std::error_code& e) noexcept {
+  if (e.category() != net::error::get_system_category()) return e;
+  return {e.value(), std::system_category()};
+}
+
+[[nodiscard]] inline bool would_block(const std::error_code& e) noexcept {
+  return e == net::error::would_block || e == net::error::try_again;
+}
+
+/// One connection, from accept to close: never moved, since operations that are under way point at
+/// it. Each of those holds a reference.
+template <class Stream>
+struct asio_peer {
+  static constexpr std::size_t sink_size = plain_socket<Stream> ? 1 : 128;
+
+  template <class Make>
+  explicit asio_peer(Make&& make) : stream(make()) {}
+  asio_peer(const asio_peer&) = delete;
+  asio_peer& operator=(const asio_peer&) = delete;
+  ~asio_peer() { chain<asio_peer>::unlink(*this); }
+
+  void close_now() noexcept {
+    std::error_code ignored;
+    stream.lowest_layer().close(ignored);
+  }
+  /// Closes without sending what the kernel still holds, for a peer that takes nothing any more.
+  void abort_now() noexcept {
+    std::error_code ignored;
+    stream.lowest_layer().set_option(net::socket_base::linger{true, 0}, ignored);
+    stream.lowest_layer().close(ignored);
+  }
+  /// Takes unread input away: the kernel would answer it with a reset, and the peer lose the last
+  /// bytes that we sent.
+  void discard_input() noexcept {
+    if constexpr (plain_socket<Stream>) {
+      std::array<char, 4096> bytes;
+      std::error_code error;
+      for (int i = 0; i < 16 && !error; ++i) stream.read_some(net::buffer(bytes), error);
+    }
+  }
+
+  Stream stream;
+  asio_transport<Stream>* owner = nullptr;  ///< nullptr: the transport needs nothing of it any more
+  link<asio_peer> hook;
+  std::int64_t linger_until = 0;
+  session_id session{};
+  std::uint32_t refs = 0;
+  std::uint32_t discarded = 0;
+  bool reading : 1 = false;    ///< an operation waits for input
+  bool writing : 1 = false;    ///< an operation writes, or waits until it can
+  bool lingering : 1 = false;  ///< our side is shut down, the other side's end is waited for
+  bool closed : 1 = false;
+  bool broken : 1 = false;           ///< memory was out when its first operation was to begin
+  std::array<char, sink_size> sink;  ///< for input that nobody wants
+};
+
+/// For the server's own connections, before they become streams.
+struct asio_access {
+  template <class Connection>
+  [[nodiscard]] static auto& peer_of(const Connection& c) noexcept {
+    return *c.peer_;
+  }
+};
+
+}  // namespace detail
+
+}  // namespace sse::inline v0

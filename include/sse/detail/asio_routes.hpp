@@ -1,0 +1,282 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// Which handler answers which path, and what the server's options look like once they own their
+// text. Include <sse/asio.hpp>.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <asio/ip/address.hpp>
+
+#include <sse/admission.hpp>
+#include <sse/channel.hpp>
+#include <sse/cors.hpp>
+#include <sse/detail/function.hpp>
+#include <sse/http1.hpp>
+#include <sse/request.hpp>
+
+namespace sse::inline v0 {
+
+/// Answers one request, now or later, once. Dropped without an answer, it answers 500. A client
+/// that is gone meanwhile makes no difference.
+///
+/// May be moved to any thread and used there; it must not outlive the execution context.
+class responder {
+ public:
+  responder() noexcept = default;
+  /// For the server: `send` gets the answer, or nullptr if there was none.
+  explicit responder(function<void(response*)> send) noexcept : send_{std::move(send)} {}
+  responder(responder&&) noexcept = default;
+  responder& operator=(responder&& o) noexcept {
+    if (this != &o) {
+      drop();
+      send_ = std::move(o.send_);
+    }
+    return *this;
+  }
+  ~responder() { drop(); }
+
+  void operator()(response r) {
+    if (!send_) return;
+    const function<void(response*)> send = std::move(send_);
+    send(&r);
+  }
+  /// It was not used yet.
+  [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(send_); }
+
+ private:
+  void drop() noexcept {
+    if (!send_) return;
+    const function<void(response*)> send = std::move(send_);
+    try {
+      send(nullptr);
+    } catch (...) {  // memory is out: the connection's own end will come
+    }
+  }
+
+  function<void(response*)> send_;
+};
+
+namespace detail {
+
+/// A channel that may be closed behind our back.
+struct channel_name {
+  channel* pointer = nullptr;
+  std::string name{};
+
+  channel_name() = default;
+  explicit channel_name(channel& c) : pointer{&c}, name{c.name()} {}
+
+  /// The channel, or nullptr. O(channels).
+  template <class Hub>
+  [[nodiscard]] channel* in(Hub& h) const {
+    bool open = false;
+    h.for_each_channel([&](channel& c) { open = open || &c == pointer; });
+    return open && pointer->name() == name ? pointer : nullptr;
+  }
+};
+
+struct owned_head {
+  explicit owned_head(const http1::stream_head& h)
+      : head{h}, type{h.content_type}, cache{h.cache_control}, extra{h.extra} {}
+
+  [[nodiscard]] http1::stream_head view(std::string_view lines) const noexcept {
+    http1::stream_head h = head;
+    h.content_type = type;
+    h.cache_control = cache;
+    h.extra = lines;
+    return h;
+  }
+
+  http1::stream_head head;
+  std::string type;
+  std::string cache;
+  std::string extra;
+};
+
+struct owned_texts {
+  owned_texts() = default;
+  template <class Range>
+  explicit owned_texts(const Range& r)
+      : texts(r.begin(), r.end()), views(texts.begin(), texts.end()) {}
+  owned_texts(const owned_texts&) = delete;
+  owned_texts& operator=(const owned_texts&) = delete;
+
+  std::vector<std::string> texts;
+  std::vector<std::string_view> views;
+};
+
+struct owned_cors {
+  explicit owned_cors(const cors_policy& p)
+      : origins{p.origins}, methods{p.methods}, headers{p.headers}, expose{p.expose}, policy{p} {
+    policy.origins = origins.views;
+    policy.methods = methods;
+    policy.headers = headers;
+    policy.expose = expose;
+  }
+  owned_cors(const owned_cors&) = delete;
+  owned_cors& operator=(const owned_cors&) = delete;
+
+  owned_texts origins;
+  std::string methods;
+  std::string headers;
+  std::string expose;
+  cors_policy policy;
+};
+
+/// What answers one method of one path: exactly one of the three functions is there.
+template <class User>
+struct asio_endpoint {
+  function<response(const request&, std::string_view body)> answer{};
+  function<void(const request&, std::string_view body, responder)> later{};
+  function<verdict<User>(const request&, std::string_view body)> stream{};
+  std::unique_ptr<owned_head> head{};  ///< of the stream; nullptr: the server's
+  channel_name bound{};                ///< what stream(path, channel) named
+  bool takes_body = false;
+};
+
+enum class asio_method : std::uint8_t { get, post, put, del, other };
+
+[[nodiscard]] constexpr asio_method method_of(std::string_view m) noexcept {
+  if (m == "GET" || m == "HEAD") return asio_method::get;
+  if (m == "POST") return asio_method::post;
+  if (m == "PUT") return asio_method::put;
+  return m == "DELETE" ? asio_method::del : asio_method::other;
+}
+
+template <class User>
+struct asio_route {
+  using endpoint = asio_endpoint<User>;
+  std::array<std::shared_ptr<endpoint>, 4> by_method{};
+
+  [[nodiscard]] std::shared_ptr<endpoint> find(std::string_view method) const noexcept {
+    const asio_method m = method_of(method);
+    return m == asio_method::other ? nullptr : by_method[static_cast<std::size_t>(m)];
+  }
+  [[nodiscard]] std::string allow() const {
+    static constexpr std::string_view names[] = {"GET, HEAD, ", "POST, ", "PUT, ", "DELETE, "};
+    std::string out;
+    for (std::size_t i = 0; i < by_method.size(); ++i) {
+      if (by_method[i] != nullptr) out.append(names[i]);
+    }
+    return out.append("OPTIONS");
+  }
+};
+
+/// The exact path decides, else the longest prefix.
+template <class User>
+class asio_routes {
+ public:
+  using route = asio_route<User>;
+  using endpoint = asio_endpoint<User>;
+
+  void add(asio_method m, bool prefix, std::string_view path, std::shared_ptr<endpoint> e) {
+    auto& routes = prefix ? prefixes_ : exact_;
+    const auto at = routes.try_emplace(std::string{path}).first;
+    at->second.by_method[static_cast<std::size_t>(m)] = std::move(e);
+  }
+  bool remove(bool prefix, std::string_view path) noexcept {
+    auto& routes = prefix ? prefixes_ : exact_;
+    const auto at = routes.find(path);
+    if (at == routes.end()) return false;
+    routes.erase(at);
+    return true;
+  }
+  /// Takes out what stream(path, channel) bound to this channel.
+  void remove(const channel& c) noexcept {
+    for (auto* routes : {&exact_, &prefixes_}) {
+      for (auto at = routes->begin(); at != routes->end();) {
+        bool left = false;
+        for (std::shared_ptr<endpoint>& e : at->second.by_method) {
+          if (e != nullptr && e->bound.pointer == &c) e = nullptr;
+          left = left || e != nullptr;
+        }
+        at = left ? std::next(at) : routes->erase(at);
+      }
+    }
+  }
+  [[nodiscard]] const route* find(std::string_view path) const noexcept {
+    if (const auto at = exact_.find(path); at != exact_.end()) return &at->second;
+    const route* longest = nullptr;
+    std::size_t size = 0;
+    for (const auto& [prefix, r] : prefixes_) {
+      if (path.starts_with(prefix) && (longest == nullptr || prefix.size() > size)) {
+        longest = &r;
+        size = prefix.size();
+      }
+    }
+    return longest;
+  }
+  void clear() noexcept {
+    exact_.clear();
+    prefixes_.clear();
+  }
+
+ private:
+  std::map<std::string, route, std::less<>> exact_;
+  std::map<std::string, route, std::less<>> prefixes_;
+};
+
+// --- addresses
+
+/// An IPv4 peer of a socket that serves both versions is an IPv4 peer.
+[[nodiscard]] inline ::asio::ip::address plain_address(const ::asio::ip::address& a) {
+  if (a.is_v6() && a.to_v6().is_v4_mapped()) {
+    return ::asio::ip::make_address_v4(::asio::ip::v4_mapped, a.to_v6());
+  }
+  return a;
+}
+
+/// One X-Forwarded-For element: an address, perhaps with a port, IPv6 perhaps in brackets.
+[[nodiscard]] inline bool read_address(std::string_view s, ::asio::ip::address& out) {
+  if (s.starts_with('[')) {
+    s = s.substr(1, s.find(']') - 1);
+  } else if (s.find(':') == s.rfind(':')) {
+    s = s.substr(0, s.find(':'));
+  }
+  std::error_code error;
+  out = plain_address(::asio::ip::make_address(std::string{s}, error));
+  return !error;
+}
+
+/// Who sent the request: the peer, or, if it is a proxy that we trust, the last one in
+/// X-Forwarded-For that is not. Empty: as the peer. What cannot be read ends the search, since
+/// anybody could have written what stands left of it.
+[[nodiscard]] inline std::string forwarded_for(const request& r, const ::asio::ip::address& peer,
+                                               std::span<const ::asio::ip::address> trusted) {
+  const auto is_trusted = [&](const ::asio::ip::address& a) {
+    for (const ::asio::ip::address& t : trusted) {
+      if (t == a) return true;
+    }
+    return false;
+  };
+  if (trusted.empty() || !is_trusted(peer)) return {};
+  ::asio::ip::address last = peer;
+  for (std::size_t i = r.headers.size(); i-- > 0;) {
+    if (!text::equal_fold(r.headers[i].name, "X-Forwarded-For")) continue;
+    std::string_view list = r.headers[i].value;
+    while (!list.empty()) {
+      const std::size_t comma = list.rfind(',');
+      const std::size_t begin = comma == std::string_view::npos ? 0 : comma + 1;
+      ::asio::ip::address hop;
+      if (!read_address(text::trim(list.substr(begin)), hop)) return last.to_string();
+      last = hop;
+      if (!is_trusted(hop)) return last.to_string();
+      list = list.substr(0, comma == std::string_view::npos ? 0 : comma);
+    }
+  }
+  return last.to_string();
+}
+
+}  // namespace detail
+
+}  // namespace sse::inline v0

@@ -1,0 +1,375 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// asio_transport: hub transport over any Asio stream. Include <sse/asio.hpp>.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include <asio/buffer.hpp>
+#include <asio/ip/tcp.hpp>
+
+#include <sse/detail/asio_peer.hpp>
+#include <sse/detail/function.hpp>
+#include <sse/transport.hpp>
+
+namespace sse::inline v0 {
+
+/// A transport for hub<> over any Asio stream, for programs that have an HTTP server of their own;
+/// asio_server brings one.
+///
+///   sse::asio_transport<> transport;
+///   sse::hub<sse::asio_transport<>> hub{transport};
+///   transport.attach(hub, [&] { post(ctx, [&] { hub.flush(); }); });  // one flush for many calls
+///   (void)hub.accept(transport.adopt(std::move(socket)), request);
+///
+/// Plain sockets: a write is tried at once, without blocking; only after a short one the transport
+/// waits until the socket can take more. Other streams (TLS): one async_write_some at a time, from
+/// the log's own bytes (transport::completes).
+///
+/// While a stream is open one read is outstanding, which finds its peer's end; what a peer sends is
+/// thrown away, and one that sends more than `max_input` bytes is closed.
+///
+/// Not thread-safe: hub, transport and all streams belong to one executor. Destroy the hub first.
+/// With streams that are no plain sockets, destroy neither before in_flight() is 0.
+template <class Stream = ::asio::ip::tcp::socket>
+class asio_transport {
+  using peer = detail::asio_peer<Stream>;
+  using peer_ref = detail::ref<peer>;
+
+ public:
+  using stream_type = Stream;
+  static constexpr bool plain = detail::plain_socket<Stream>;
+  static constexpr bool completes = !plain;
+  static constexpr std::size_t max_buffers = plain ? 16 : 1;
+  /// Bytes that a peer may send on an open stream.
+  static constexpr std::uint32_t max_input = 64U << 10U;
+  /// Bytes and time that a peer may still send while a connection is being closed: an end with
+  /// unread input would be a reset, which takes the last bytes from the peer.
+  static constexpr std::uint32_t max_linger_input = 8U << 20U;
+  static constexpr std::int64_t linger_ms = 2000;
+
+  /// What the hub keeps of a stream: a handle to state on the heap.
+  class connection {
+   public:
+    connection() noexcept = default;
+    /// The stream. REQUIRES: not moved from.
+    [[nodiscard]] Stream& stream() const noexcept { return peer_->stream; }
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(peer_); }
+
+   private:
+    friend class asio_transport;
+    friend struct detail::asio_access;
+    explicit connection(peer_ref p) noexcept : peer_{std::move(p)} {}
+    peer_ref peer_;
+  };
+
+  asio_transport() = default;
+  asio_transport(const asio_transport&) = delete;
+  asio_transport& operator=(const asio_transport&) = delete;
+  ~asio_transport() {
+    cut_all();
+    for (detail::chain<peer>* list : {&streams_, &zombies_}) {
+      while (list->first != nullptr) {
+        const peer_ref p{list->first};
+        p->close_now();
+        p->closed = true;
+        forget(*p);
+      }
+    }
+  }
+
+  /// Tells the transport whom to report to. `flush_soon` is called after each report: it must see
+  /// to it that hub.flush() runs, but not call it itself.
+  template <class Hub>
+  void attach(Hub& hub, function<void()> flush_soon) {
+    hub_ = &hub;
+    flush_soon_ = std::move(flush_soon);
+    writable_ = [](void* h, session_id id) noexcept { static_cast<Hub*>(h)->writable(id); };
+    written_ = [](void* h, session_id id, std::size_t n) noexcept {
+      static_cast<Hub*>(h)->written(id, n);
+    };
+    closed_ = [](void* h, session_id id) noexcept { static_cast<Hub*>(h)->closed(id); };
+  }
+
+  /// A connection to give to hub.accept. The stream is connected, and nothing else uses it.
+  [[nodiscard]] connection adopt(Stream s) {
+    return adopt_made([&]() -> Stream { return std::move(s); });
+  }
+  /// The same for a stream that cannot be moved: `make` returns it.
+  template <class Make>
+  [[nodiscard]] connection adopt_made(Make&& make) {
+    peer_ref p{new peer{std::forward<Make>(make)}};
+    if constexpr (plain) {
+      std::error_code ignored;
+      p->stream.non_blocking(true, ignored);
+    }
+    return connection{std::move(p)};
+  }
+
+  /// Writes under way that the hub waits for; always 0 with plain sockets.
+  [[nodiscard]] std::size_t in_flight() const noexcept { return in_flight_; }
+  /// Every such write holds what this points to, so that log and hub can be made to outlive it.
+  void keep_alive(std::weak_ptr<void> owner) noexcept { keep_ = std::move(owner); }
+
+  // --- the end of a connection
+
+  /// Whether a closed connection stays until its peer closed too, or for linger_ms: for hosts that
+  /// call expire(). Without it, or with an input that never ends, the end may be a reset.
+  void use_linger(bool on) noexcept { lingers_ = on; }
+  /// Connections that are being closed.
+  [[nodiscard]] std::size_t lingering() const noexcept { return lingering_.size; }
+  /// When expire() is next needed; time_point::never() if not.
+  [[nodiscard]] time_point next_deadline() const noexcept {
+    return lingering_.first == nullptr ? time_point::never()
+                                       : time_point::milliseconds(lingering_.first->linger_until);
+  }
+  void expire(time_point now) noexcept {
+    while (lingering_.first != nullptr && lingering_.first->linger_until <= now.ms()) {
+      cut(*lingering_.first);
+    }
+  }
+  /// Ends all lingering now.
+  void cut_all() noexcept {
+    while (lingering_.first != nullptr) cut(*lingering_.first);
+  }
+  /// Ends a connection that no hub took, after all that was written to it.
+  void disconnect(connection c) noexcept { close(c, close_reason::finished); }
+
+  /// Calls f(session_id) for the streams that are open now; f may close them.
+  template <class F>
+  void for_each_session(F f) noexcept {
+    for (std::size_t n = streams_.size; n > 0 && streams_.first != nullptr; --n) {
+      peer& p = *streams_.first;
+      streams_.push_back(p);  // behind those that are still to come, since it may stay
+      f(p.session);
+    }
+  }
+
+  // --- what the hub calls
+
+  void opened(connection& c, session_id id) noexcept {
+    peer& p = *c.peer_;
+    p.owner = this;
+    p.session = id;
+    streams_.push_back(p);
+    p.broken = !watch(p);
+  }
+
+  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
+    peer& p = *c.peer_;
+    if (p.broken) return {0, flow::closed};
+    if (p.writing) return {0, flow::blocked};
+    try {
+      if constexpr (plain) {
+        return write_now(p, bytes);
+      } else {
+        return begin_write(p, bytes);
+      }
+    } catch (...) {
+      return {0, flow::closed};
+    }
+  }
+
+  void close(connection& c, close_reason why) noexcept {
+    peer& p = *c.peer_;
+    if (why == close_reason::stalled) {
+      p.abort_now();
+    } else if (why != close_reason::peer && !(p.writing && !plain) && hang_up(p)) {
+      return;
+    } else {
+      p.close_now();
+    }
+    p.closed = true;
+    retire(p);
+  }
+
+ private:
+  [[nodiscard]] write_result write_now(peer& p, std::span<const buffer> bytes) {
+    std::array<::asio::const_buffer, max_buffers> pieces;
+    std::size_t n = 0;
+    std::size_t total = 0;
+    for (const buffer& b : bytes) {
+      if (n == pieces.size()) break;
+      pieces[n++] = {b.data, b.size};
+      total += b.size;
+    }
+    std::error_code error;
+    const std::size_t took = p.stream.write_some(std::span{pieces.data(), n}, error);
+    if (error && !detail::would_block(error)) {
+      return {0, error == ::asio::error::interrupted ? flow::ready : flow::closed};
+    }
+    if (!error && took == total) return {took, flow::ready};
+    p.writing = true;
+    try {
+      p.stream.async_wait(::asio::socket_base::wait_write,
+                          [r = peer_ref{&p}](const std::error_code& e) mutable {
+                            r->writing = false;
+                            if (r->owner != nullptr && !r->closed) r->owner->can_write(*r, e);
+                          });
+    } catch (...) {
+      p.writing = false;
+      return {took, flow::closed};
+    }
+    return {took, flow::blocked};
+  }
+
+  void can_write(peer& p, const std::error_code& e) noexcept {
+    if (p.lingering) return;
+    e ? closed_(hub_, p.session) : writable_(hub_, p.session);
+    flush();
+  }
+
+  [[nodiscard]] write_result begin_write(peer& p, std::span<const buffer> bytes) {
+    std::shared_ptr<void> keep = keep_.lock();
+    p.stream.async_write_some(
+        ::asio::const_buffer{bytes[0].data, bytes[0].size},
+        [r = peer_ref{&p}, keep = std::move(keep)](const std::error_code& e, std::size_t n) {
+          r->writing = false;
+          if (r->owner != nullptr) r->owner->wrote(*r, e, n);
+        });
+    p.writing = true;
+    ++in_flight_;
+    return {bytes[0].size, flow::pending};
+  }
+
+  void wrote(peer& p, const std::error_code& e, std::size_t n) noexcept {
+    --in_flight_;
+    const session_id id = p.session;
+    const bool failed = static_cast<bool>(e) && !p.closed;
+    if (p.closed) retire(p);
+    if (hub_ != nullptr) {
+      written_(hub_, id, n);
+      if (failed) closed_(hub_, id);
+    }
+    flush();
+  }
+
+  /// Waits for the next input, which is the peer's end or nothing that we want.
+  [[nodiscard]] bool watch(peer& p) noexcept {
+    if (p.reading) return true;
+    try {
+      if constexpr (plain) {
+        p.stream.async_wait(::asio::socket_base::wait_read,
+                            [r = peer_ref{&p}](const std::error_code& e) {
+                              r->reading = false;
+                              if (r->owner != nullptr && !r->closed) r->owner->can_read(*r, e);
+                            });
+      } else {
+        p.stream.async_read_some(::asio::buffer(p.sink),
+                                 [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
+                                   r->reading = false;
+                                   if (r->owner == nullptr || r->closed) return;
+                                   r->discarded += static_cast<std::uint32_t>(n);
+                                   r->owner->took_input(*r, e);
+                                 });
+      }
+      p.reading = true;
+      return true;
+    } catch (...) {
+      return false;
+    }
+  }
+
+  void can_read(peer& p, std::error_code e) noexcept {
+    if constexpr (plain) {
+      std::array<char, 4096> bytes;
+      for (int i = 0; i < 16 && !e; ++i) {
+        p.discarded += static_cast<std::uint32_t>(p.stream.read_some(::asio::buffer(bytes), e));
+      }
+      if (detail::would_block(e)) e = {};
+      took_input(p, e);
+    }
+  }
+
+  void took_input(peer& p, const std::error_code& e) noexcept {
+    const std::uint32_t most = p.lingering ? max_linger_input : max_input;
+    if (!e && p.discarded <= most && watch(p)) return;
+    if (p.lingering) {
+      cut(p);
+    } else if (hub_ != nullptr) {
+      closed_(hub_, p.session);
+      flush();
+    }
+  }
+
+  /// Says goodbye and leaves it to the peer to close. False: that cannot be done.
+  [[nodiscard]] bool hang_up(peer& p) noexcept {
+    std::error_code error;
+    if constexpr (!detail::says_goodbye<Stream>) {
+      p.stream.lowest_layer().shutdown(::asio::socket_base::shutdown_send, error);
+    }
+    if (error || !lingers_) {
+      p.discard_input();
+      return false;
+    }
+    p.owner = this;
+    p.lingering = true;
+    p.discarded = 0;
+    p.linger_until = time_point{std::chrono::steady_clock::now()}.ms() + linger_ms;
+    if (!say_goodbye(p)) return false;
+    ++p.refs;  // the list's, until cut()
+    lingering_.push_back(p);
+    if (lingering_.size == 1) flush();  // the host's timer has one more to look at
+    return true;
+  }
+
+  [[nodiscard]] bool say_goodbye(peer& p) noexcept {
+    if constexpr (detail::says_goodbye<Stream>) {
+      try {
+        p.stream.async_shutdown([r = peer_ref{&p}](const std::error_code&) {
+          if (r->owner != nullptr && !r->closed) r->owner->cut(*r);
+        });
+        return true;
+      } catch (...) {
+        return false;
+      }
+    } else {
+      return watch(p);
+    }
+  }
+
+  void cut(peer& p) noexcept {
+    const peer_ref held{&p};
+    --p.refs;  // the list's
+    p.discard_input();
+    p.close_now();
+    p.closed = true;
+    forget(p);
+    flush();
+  }
+
+  void retire(peer& p) noexcept {
+    if (p.writing && !plain) {
+      zombies_.push_back(p);  // the hub waits for its write
+    } else {
+      forget(p);
+    }
+  }
+  static void forget(peer& p) noexcept {
+    detail::chain<peer>::unlink(p);
+    p.owner = nullptr;
+  }
+  void flush() noexcept {
+    if (flush_soon_) flush_soon_();
+  }
+
+  void* hub_ = nullptr;
+  void (*writable_)(void*, session_id) noexcept = nullptr;
+  void (*written_)(void*, session_id, std::size_t) noexcept = nullptr;
+  void (*closed_)(void*, session_id) noexcept = nullptr;
+  function<void()> flush_soon_;
+  std::weak_ptr<void> keep_;
+  detail::chain<peer> streams_;
+  detail::chain<peer> lingering_;
+  detail::chain<peer> zombies_;
+  std::size_t in_flight_ = 0;
+  bool lingers_ = false;
+};
+
+}  // namespace sse::inline v0

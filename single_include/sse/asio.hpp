@@ -1,0 +1,2364 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+
+// ---- sse/asio.hpp
+//
+// asio_server: an HTTP/1.1 server for event streams on standalone Asio, with the plain requests and
+// pages that go with them. asio_transport: the hub's transport alone, over any Asio stream, for
+// programs that have an HTTP server.
+//
+//   asio::io_context ctx;
+//   sse::asio_server<> server{ctx};
+//   sse::channel& ticks = *server.open_channel("ticks");
+//   server.stream("/events", ticks);
+//   if (auto e = server.listen("127.0.0.1", 8080)) return fail(e.message());
+//   // then, wherever the program has news:  server.publish(ticks, {.type = "tick", .data = json});
+//   ctx.run();
+//
+// Not a general web server: no files, no request coding, no compression, no HTTP/2 of its own; put
+// nginx or haproxy in front where those are wanted. TLS: name the stream, asio_server<no_user,
+// asio::ssl::stream<tcp::socket>>, and give the constructor a function that makes one.
+//
+// Needs <asio/...>, 1.22 or newer, with ASIO_STANDALONE, exceptions and RTTI. In every source file
+// some standard header must come before the first of Asio's: 1.22 chooses its allocator by what it
+// sees of libstdc++, and files that differ in that must not be linked.
+//
+// Threads: a server, its hub and all handlers belong to one executor, an io_context that one thread
+// runs, or a strand. Other threads publish through make_publisher (made on the server's thread) and
+// answer through a responder. The server starts no thread and installs no signal handler.
+//
+// Work: while it listens, or something is open, ctx.run() does not return. stop() and the end of
+// async_drain let it go.
+//
+// Errors: the constructor throws std::invalid_argument for options that cannot work; everything
+// later is an error_code or goes to on_error. A handler that throws answers 500. Handlers and hooks
+// may call anything of the server, also stop(), but must not destroy it; otherwise it may be
+// destroyed at any time, also while operations are under way. Where memory is out Asio itself may
+// throw std::bad_alloc out of ctx.run(): catch it and run again, the server goes on.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/associated_executor.hpp>
+#include <asio/async_result.hpp>
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/post.hpp>
+
+#ifndef SSEHUB_SINGLE_DETAIL_ASIO_CORE_HPP
+#define SSEHUB_SINGLE_DETAIL_ASIO_CORE_HPP
+// ---- sse/detail/asio_core.hpp
+//
+// What stands behind asio_server: the hub, the listeners, the connections, and the loop that serves
+// them. Every operation under way holds the core, so that a server may be destroyed at any time.
+// Not public.
+//
+// One turn of the loop: mail in, time in, overdue connections out, hub.flush(). A turn is posted
+// when there is something to send, at most once; the one timer stands at the next deadline of all.
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/ip/v6_only.hpp>
+#include <asio/post.hpp>
+#include <asio/steady_timer.hpp>
+
+#include <sse/cors.hpp>
+#ifndef SSEHUB_SINGLE_DETAIL_ASIO_CONNECTION_HPP
+#define SSEHUB_SINGLE_DETAIL_ASIO_CONNECTION_HPP
+// ---- sse/detail/asio_connection.hpp
+//
+// One HTTP/1 connection of asio_server, from accept until it is a stream or closed: head, body,
+// handler, answer, the next request. Not public.
+//
+// Requests of one connection are served one after the other. Nothing is read while an answer is
+// being made or written, so a client that sends and never reads holds one request and one answer.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <asio/buffer.hpp>
+#include <asio/dispatch.hpp>
+
+#ifndef SSEHUB_SINGLE_DETAIL_ASIO_ROUTES_HPP
+#define SSEHUB_SINGLE_DETAIL_ASIO_ROUTES_HPP
+// ---- sse/detail/asio_routes.hpp
+//
+// Which handler answers which path, and what the server's options look like once they own their
+// text. Include <sse/asio.hpp>.
+
+#include <array>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <asio/ip/address.hpp>
+
+#include <sse/sse.hpp>
+#include <sse/http1.hpp>
+
+namespace sse::inline v0 {
+
+/// Answers one request, now or later, once. Dropped without an answer, it answers 500. A client
+/// that is gone meanwhile makes no difference.
+///
+/// May be moved to any thread and used there; it must not outlive the execution context.
+class responder {
+ public:
+  responder() noexcept = default;
+  /// For the server: `send` gets the answer, or nullptr if there was none.
+  explicit responder(function<void(response*)> send) noexcept : send_{std::move(send)} {}
+  responder(responder&&) noexcept = default;
+  responder& operator=(responder&& o) noexcept {
+    if (this != &o) {
+      drop();
+      send_ = std::move(o.send_);
+    }
+    return *this;
+  }
+  ~responder() { drop(); }
+
+  void operator()(response r) {
+    if (!send_) return;
+    const function<void(response*)> send = std::move(send_);
+    send(&r);
+  }
+  /// It was not used yet.
+  [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(send_); }
+
+ private:
+  void drop() noexcept {
+    if (!send_) return;
+    const function<void(response*)> send = std::move(send_);
+    try {
+      send(nullptr);
+    } catch (...) {  // memory is out: the connection's own end will come
+    }
+  }
+
+  function<void(response*)> send_;
+};
+
+namespace detail {
+
+/// A channel that may be closed behind our back.
+struct channel_name {
+  channel* pointer = nullptr;
+  std::string name{};
+
+  channel_name() = default;
+  explicit channel_name(channel& c) : pointer{&c}, name{c.name()} {}
+
+  /// The channel, or nullptr. O(channels).
+  template <class Hub>
+  [[nodiscard]] channel* in(Hub& h) const {
+    bool open = false;
+    h.for_each_channel([&](channel& c) { open = open || &c == pointer; });
+    return open && pointer->name() == name ? pointer : nullptr;
+  }
+};
+
+struct owned_head {
+  explicit owned_head(const http1::stream_head& h)
+      : head{h}, type{h.content_type}, cache{h.cache_control}, extra{h.extra} {}
+
+  [[nodiscard]] http1::stream_head view(std::string_view lines) const noexcept {
+    http1::stream_head h = head;
+    h.content_type = type;
+    h.cache_control = cache;
+    h.extra = lines;
+    return h;
+  }
+
+  http1::stream_head head;
+  std::string type;
+  std::string cache;
+  std::string extra;
+};
+
+struct owned_texts {
+  owned_texts() = default;
+  template <class Range>
+  explicit owned_texts(const Range& r)
+      : texts(r.begin(), r.end()), views(texts.begin(), texts.end()) {}
+  owned_texts(const owned_texts&) = delete;
+  owned_texts& operator=(const owned_texts&) = delete;
+
+  std::vector<std::string> texts;
+  std::vector<std::string_view> views;
+};
+
+struct owned_cors {
+  explicit owned_cors(const cors_policy& p)
+      : origins{p.origins}, methods{p.methods}, headers{p.headers}, expose{p.expose}, policy{p} {
+    policy.origins = origins.views;
+    policy.methods = methods;
+    policy.headers = headers;
+    policy.expose = expose;
+  }
+  owned_cors(const owned_cors&) = delete;
+  owned_cors& operator=(const owned_cors&) = delete;
+
+  owned_texts origins;
+  std::string methods;
+  std::string headers;
+  std::string expose;
+  cors_policy policy;
+};
+
+/// What answers one method of one path: exactly one of the three functions is there.
+template <class User>
+struct asio_endpoint {
+  function<response(const request&, std::string_view body)> answer{};
+  function<void(const request&, std::string_view body, responder)> later{};
+  function<verdict<User>(const request&, std::string_view body)> stream{};
+  std::unique_ptr<owned_head> head{};  ///< of the stream; nullptr: the server's
+  channel_name bound{};                ///< what stream(path, channel) named
+  bool takes_body = false;
+};
+
+enum class asio_method : std::uint8_t { get, post, put, del, other };
+
+[[nodiscard]] constexpr asio_method method_of(std::string_view m) noexcept {
+  if (m == "GET" || m == "HEAD") return asio_method::get;
+  if (m == "POST") return asio_method::post;
+  if (m == "PUT") return asio_method::put;
+  return m == "DELETE" ? asio_method::del : asio_method::other;
+}
+
+template <class User>
+struct asio_route {
+  using endpoint = asio_endpoint<User>;
+  std::array<std::shared_ptr<endpoint>, 4> by_method{};
+
+  [[nodiscard]] std::shared_ptr<endpoint> find(std::string_view method) const noexcept {
+    const asio_method m = method_of(method);
+    return m == asio_method::other ? nullptr : by_method[static_cast<std::size_t>(m)];
+  }
+  [[nodiscard]] std::string allow() const {
+    static constexpr std::string_view names[] = {"GET, HEAD, ", "POST, ", "PUT, ", "DELETE, "};
+    std::string out;
+    for (std::size_t i = 0; i < by_method.size(); ++i) {
+      if (by_method[i] != nullptr) out.append(names[i]);
+    }
+    return out.append("OPTIONS");
+  }
+};
+
+/// The exact path decides, else the longest prefix.
+template <class User>
+class asio_routes {
+ public:
+  using route = asio_route<User>;
+  using endpoint = asio_endpoint<User>;
+
+  void add(asio_method m, bool prefix, std::string_view path, std::shared_ptr<endpoint> e) {
+    auto& routes = prefix ? prefixes_ : exact_;
+    const auto at = routes.try_emplace(std::string{path}).first;
+    at->second.by_method[static_cast<std::size_t>(m)] = std::move(e);
+  }
+  bool remove(bool prefix, std::string_view path) noexcept {
+    auto& routes = prefix ? prefixes_ : exact_;
+    const auto at = routes.find(path);
+    if (at == routes.end()) return false;
+    routes.erase(at);
+    return true;
+  }
+  /// Takes out what stream(path, channel) bound to this channel.
+  void remove(const channel& c) noexcept {
+    for (auto* routes : {&exact_, &prefixes_}) {
+      for (auto at = routes->begin(); at != routes->end();) {
+        bool left = false;
+        for (std::shared_ptr<endpoint>& e : at->second.by_method) {
+          if (e != nullptr && e->bound.pointer == &c) e = nullptr;
+          left = left || e != nullptr;
+        }
+        at = left ? std::next(at) : routes->erase(at);
+      }
+    }
+  }
+  [[nodiscard]] const route* find(std::string_view path) const noexcept {
+    if (const auto at = exact_.find(path); at != exact_.end()) return &at->second;
+    const route* longest = nullptr;
+    std::size_t size = 0;
+    for (const auto& [prefix, r] : prefixes_) {
+      if (path.starts_with(prefix) && (longest == nullptr || prefix.size() > size)) {
+        longest = &r;
+        size = prefix.size();
+      }
+    }
+    return longest;
+  }
+  void clear() noexcept {
+    exact_.clear();
+    prefixes_.clear();
+  }
+
+ private:
+  std::map<std::string, route, std::less<>> exact_;
+  std::map<std::string, route, std::less<>> prefixes_;
+};
+
+// --- addresses
+
+/// An IPv4 peer of a socket that serves both versions is an IPv4 peer.
+[[nodiscard]] inline ::asio::ip::address plain_address(const ::asio::ip::address& a) {
+  if (a.is_v6() && a.to_v6().is_v4_mapped()) {
+    return ::asio::ip::make_address_v4(::asio::ip::v4_mapped, a.to_v6());
+  }
+  return a;
+}
+
+/// One X-Forwarded-For element: an address, perhaps with a port, IPv6 perhaps in brackets.
+[[nodiscard]] inline bool read_address(std::string_view s, ::asio::ip::address& out) {
+  if (s.starts_with('[')) {
+    s = s.substr(1, s.find(']') - 1);
+  } else if (s.find(':') == s.rfind(':')) {
+    s = s.substr(0, s.find(':'));
+  }
+  std::error_code error;
+  out = plain_address(::asio::ip::make_address(std::string{s}, error));
+  return !error;
+}
+
+/// Who sent the request: the peer, or, if it is a proxy that we trust, the last one in
+/// X-Forwarded-For that is not. Empty: as the peer. What cannot be read ends the search, since
+/// anybody could have written what stands left of it.
+[[nodiscard]] inline std::string forwarded_for(const request& r, const ::asio::ip::address& peer,
+                                               std::span<const ::asio::ip::address> trusted) {
+  const auto is_trusted = [&](const ::asio::ip::address& a) {
+    for (const ::asio::ip::address& t : trusted) {
+      if (t == a) return true;
+    }
+    return false;
+  };
+  if (trusted.empty() || !is_trusted(peer)) return {};
+  ::asio::ip::address last = peer;
+  for (std::size_t i = r.headers.size(); i-- > 0;) {
+    if (!text::equal_fold(r.headers[i].name, "X-Forwarded-For")) continue;
+    std::string_view list = r.headers[i].value;
+    while (!list.empty()) {
+      const std::size_t comma = list.rfind(',');
+      const std::size_t begin = comma == std::string_view::npos ? 0 : comma + 1;
+      ::asio::ip::address hop;
+      if (!read_address(text::trim(list.substr(begin)), hop)) return last.to_string();
+      last = hop;
+      if (!is_trusted(hop)) return last.to_string();
+      list = list.substr(0, comma == std::string_view::npos ? 0 : comma);
+    }
+  }
+  return last.to_string();
+}
+
+}  // namespace detail
+
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_ASIO_ROUTES_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_ASIO_TRANSPORT_HPP
+#define SSEHUB_SINGLE_DETAIL_ASIO_TRANSPORT_HPP
+// ---- sse/detail/asio_transport.hpp
+//
+// asio_transport: hub transport over any Asio stream. Include <sse/asio.hpp>.
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include <asio/buffer.hpp>
+#include <asio/ip/tcp.hpp>
+
+#ifndef SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
+#define SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
+// ---- sse/detail/asio_peer.hpp
+//
+// What the Asio host's parts share: one TCP connection with its reference count, and lists of such
+// objects. Not public.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include <asio/basic_socket.hpp>
+#include <asio/basic_stream_socket.hpp>
+#include <asio/error.hpp>
+#include <asio/ip/tcp.hpp>
+
+#if !defined(_WIN32)
+#include <fcntl.h>
+#endif
+
+namespace sse::inline v0 {
+
+template <class Stream>
+class asio_transport;
+
+namespace detail {
+
+namespace net = ::asio;
+
+/// Keeps a counted object alive. Not atomic: one executor owns both. Only moved, so that no thread
+/// of an executor with several ever touches a count outside the strand; share() makes another.
+template <class T>
+class ref {
+ public:
+  ref() noexcept = default;
+  explicit ref(T* p) noexcept : p_{p} {
+    if (p_ != nullptr) ++p_->refs;
+  }
+  ref(ref&& o) noexcept : p_{std::exchange(o.p_, nullptr)} {}
+  ref& operator=(ref&& o) noexcept {
+    ref moved{std::move(o)};
+    std::swap(p_, moved.p_);
+    return *this;
+  }
+  ~ref() {
+    if (p_ != nullptr && --p_->refs == 0) destroy(p_);
+  }
+
+  [[nodiscard]] ref share() const noexcept { return ref{p_}; }
+  [[nodiscard]] T* get() const noexcept { return p_; }
+  [[nodiscard]] T* operator->() const noexcept { return p_; }
+  [[nodiscard]] T& operator*() const noexcept { return *p_; }
+  [[nodiscard]] explicit operator bool() const noexcept { return p_ != nullptr; }
+
+ private:
+  /// Out of line: g++ 12 takes the next reference's count for a use after this one's delete.
+#if defined(__GNUC__)
+  [[gnu::noinline]]
+#endif
+  static void
+  destroy(T* p) noexcept {
+    delete p;
+  }
+
+  T* p_ = nullptr;
+};
+
+template <class T>
+struct chain;
+
+/// What lets an object stand in one chain.
+template <class T>
+struct link {
+  T* next = nullptr;
+  T* prev = nullptr;
+  chain<T>* in = nullptr;
+};
+
+/// A list through the `hook` of its elements, which it does not own.
+template <class T>
+struct chain {
+  T* first = nullptr;
+  T* last = nullptr;
+  std::size_t size = 0;
+
+  void push_back(T& t) noexcept {
+    unlink(t);
+    t.hook = {nullptr, last, this};
+    (last != nullptr ? last->hook.next : first) = &t;
+    last = &t;
+    ++size;
+  }
+  static void unlink(T& t) noexcept {
+    chain* const c = t.hook.in;
+    if (c == nullptr) return;
+    (t.hook.prev != nullptr ? t.hook.prev->hook.next : c->first) = t.hook.next;
+    (t.hook.next != nullptr ? t.hook.next->hook.prev : c->last) = t.hook.prev;
+    --c->size;
+    t.hook = {};
+  }
+};
+
+template <class S>
+struct is_plain_socket : std::false_type {};
+template <class Protocol, class Executor>
+struct is_plain_socket<net::basic_stream_socket<Protocol, Executor>> : std::true_type {};
+
+/// The kernel's socket itself: written to at once, waited for only when it is full. Others, such as
+/// asio::ssl::stream, are written to by one operation at a time.
+template <class S>
+inline constexpr bool plain_socket = is_plain_socket<S>::value;
+
+struct ignore_error {
+  void operator()(const std::error_code&) const noexcept {}
+};
+
+/// A stream that says goodbye by itself (TLS close_notify).
+template <class S>
+concept says_goodbye = !plain_socket<S> && requires(S & s) {
+  s.async_shutdown(ignore_error{});
+};
+
+/// A stream that must be set up first (TLS).
+template <class S>
+concept shakes_hands = requires(S& s) {
+  s.async_handshake(S::server, ignore_error{});
+};
+
+/// Programs that start others must not give them our connections: they would never close.
+template <class Socket>
+void close_on_exec(Socket& s) noexcept {
+#if defined(FD_CLOEXEC)
+  ::fcntl(s.native_handle(), F_SETFD, FD_CLOEXEC);  // NOLINT: the only interface there is
+#endif
+  (void)s;
+}
+
+/// In the standard's category: Asio's own does not compare equal to std::errc.
+[[nodiscard]] inline std::error_code portable(const std::error_code& e) noexcept {
+  if (e.category() != net::error::get_system_category()) return e;
+  return {e.value(), std::system_category()};
+}
+
+[[nodiscard]] inline bool would_block(const std::error_code& e) noexcept {
+  return e == net::error::would_block || e == net::error::try_again;
+}
+
+/// One connection, from accept to close: never moved, since operations that are under way point at
+/// it. Each of those holds a reference.
+template <class Stream>
+struct asio_peer {
+  static constexpr std::size_t sink_size = plain_socket<Stream> ? 1 : 128;
+
+  template <class Make>
+  explicit asio_peer(Make&& make) : stream(make()) {}
+  asio_peer(const asio_peer&) = delete;
+  asio_peer& operator=(const asio_peer&) = delete;
+  ~asio_peer() { chain<asio_peer>::unlink(*this); }
+
+  void close_now() noexcept {
+    std::error_code ignored;
+    stream.lowest_layer().close(ignored);
+  }
+  /// Closes without sending what the kernel still holds, for a peer that takes nothing any more.
+  void abort_now() noexcept {
+    std::error_code ignored;
+    stream.lowest_layer().set_option(net::socket_base::linger{true, 0}, ignored);
+    stream.lowest_layer().close(ignored);
+  }
+  /// Takes unread input away: the kernel would answer it with a reset, and the peer lose the last
+  /// bytes that we sent.
+  void discard_input() noexcept {
+    if constexpr (plain_socket<Stream>) {
+      std::array<char, 4096> bytes;
+      std::error_code error;
+      for (int i = 0; i < 16 && !error; ++i) stream.read_some(net::buffer(bytes), error);
+    }
+  }
+
+  Stream stream;
+  asio_transport<Stream>* owner = nullptr;  ///< nullptr: the transport needs nothing of it any more
+  link<asio_peer> hook;
+  std::int64_t linger_until = 0;
+  session_id session{};
+  std::uint32_t refs = 0;
+  std::uint32_t discarded = 0;
+  bool reading : 1 = false;    ///< an operation waits for input
+  bool writing : 1 = false;    ///< an operation writes, or waits until it can
+  bool lingering : 1 = false;  ///< our side is shut down, the other side's end is waited for
+  bool closed : 1 = false;
+  bool broken : 1 = false;           ///< memory was out when its first operation was to begin
+  std::array<char, sink_size> sink;  ///< for input that nobody wants
+};
+
+/// For the server's own connections, before they become streams.
+struct asio_access {
+  template <class Connection>
+  [[nodiscard]] static auto& peer_of(const Connection& c) noexcept {
+    return *c.peer_;
+  }
+};
+
+}  // namespace detail
+
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
+
+namespace sse::inline v0 {
+
+/// A transport for hub<> over any Asio stream, for programs that have an HTTP server of their own;
+/// asio_server brings one.
+///
+///   sse::asio_transport<> transport;
+///   sse::hub<sse::asio_transport<>> hub{transport};
+///   transport.attach(hub, [&] { post(ctx, [&] { hub.flush(); }); });  // one flush for many calls
+///   (void)hub.accept(transport.adopt(std::move(socket)), request);
+///
+/// Plain sockets: a write is tried at once, without blocking; only after a short one the transport
+/// waits until the socket can take more. Other streams (TLS): one async_write_some at a time, from
+/// the log's own bytes (transport::completes).
+///
+/// While a stream is open one read is outstanding, which finds its peer's end; what a peer sends is
+/// thrown away, and one that sends more than `max_input` bytes is closed.
+///
+/// Not thread-safe: hub, transport and all streams belong to one executor. Destroy the hub first.
+/// With streams that are no plain sockets, destroy neither before in_flight() is 0.
+template <class Stream = ::asio::ip::tcp::socket>
+class asio_transport {
+  using peer = detail::asio_peer<Stream>;
+  using peer_ref = detail::ref<peer>;
+
+ public:
+  using stream_type = Stream;
+  static constexpr bool plain = detail::plain_socket<Stream>;
+  static constexpr bool completes = !plain;
+  static constexpr std::size_t max_buffers = plain ? 16 : 1;
+  /// Bytes that a peer may send on an open stream.
+  static constexpr std::uint32_t max_input = 64U << 10U;
+  /// Bytes and time that a peer may still send while a connection is being closed: an end with
+  /// unread input would be a reset, which takes the last bytes from the peer.
+  static constexpr std::uint32_t max_linger_input = 8U << 20U;
+  static constexpr std::int64_t linger_ms = 2000;
+
+  /// What the hub keeps of a stream: a handle to state on the heap.
+  class connection {
+   public:
+    connection() noexcept = default;
+    /// The stream. REQUIRES: not moved from.
+    [[nodiscard]] Stream& stream() const noexcept { return peer_->stream; }
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(peer_); }
+
+   private:
+    friend class asio_transport;
+    friend struct detail::asio_access;
+    explicit connection(peer_ref p) noexcept : peer_{std::move(p)} {}
+    peer_ref peer_;
+  };
+
+  asio_transport() = default;
+  asio_transport(const asio_transport&) = delete;
+  asio_transport& operator=(const asio_transport&) = delete;
+  ~asio_transport() {
+    cut_all();
+    for (detail::chain<peer>* list : {&streams_, &zombies_}) {
+      while (list->first != nullptr) {
+        const peer_ref p{list->first};
+        p->close_now();
+        p->closed = true;
+        forget(*p);
+      }
+    }
+  }
+
+  /// Tells the transport whom to report to. `flush_soon` is called after each report: it must see
+  /// to it that hub.flush() runs, but not call it itself.
+  template <class Hub>
+  void attach(Hub& hub, function<void()> flush_soon) {
+    hub_ = &hub;
+    flush_soon_ = std::move(flush_soon);
+    writable_ = [](void* h, session_id id) noexcept { static_cast<Hub*>(h)->writable(id); };
+    written_ = [](void* h, session_id id, std::size_t n) noexcept {
+      static_cast<Hub*>(h)->written(id, n);
+    };
+    closed_ = [](void* h, session_id id) noexcept { static_cast<Hub*>(h)->closed(id); };
+  }
+
+  /// A connection to give to hub.accept. The stream is connected, and nothing else uses it.
+  [[nodiscard]] connection adopt(Stream s) {
+    return adopt_made([&]() -> Stream { return std::move(s); });
+  }
+  /// The same for a stream that cannot be moved: `make` returns it.
+  template <class Make>
+  [[nodiscard]] connection adopt_made(Make&& make) {
+    peer_ref p{new peer{std::forward<Make>(make)}};
+    if constexpr (plain) {
+      std::error_code ignored;
+      p->stream.non_blocking(true, ignored);
+    }
+    return connection{std::move(p)};
+  }
+
+  /// Writes under way that the hub waits for; always 0 with plain sockets.
+  [[nodiscard]] std::size_t in_flight() const noexcept { return in_flight_; }
+  /// Every such write holds what this points to, so that log and hub can be made to outlive it.
+  void keep_alive(std::weak_ptr<void> owner) noexcept { keep_ = std::move(owner); }
+
+  // --- the end of a connection
+
+  /// Whether a closed connection stays until its peer closed too, or for linger_ms: for hosts that
+  /// call expire(). Without it, or with an input that never ends, the end may be a reset.
+  void use_linger(bool on) noexcept { lingers_ = on; }
+  /// Connections that are being closed.
+  [[nodiscard]] std::size_t lingering() const noexcept { return lingering_.size; }
+  /// When expire() is next needed; time_point::never() if not.
+  [[nodiscard]] time_point next_deadline() const noexcept {
+    return lingering_.first == nullptr ? time_point::never()
+                                       : time_point::milliseconds(lingering_.first->linger_until);
+  }
+  void expire(time_point now) noexcept {
+    while (lingering_.first != nullptr && lingering_.first->linger_until <= now.ms()) {
+      cut(*lingering_.first);
+    }
+  }
+  /// Ends all lingering now.
+  void cut_all() noexcept {
+    while (lingering_.first != nullptr) cut(*lingering_.first);
+  }
+  /// Ends a connection that no hub took, after all that was written to it.
+  void disconnect(connection c) noexcept { close(c, close_reason::finished); }
+
+  /// Calls f(session_id) for the streams that are open now; f may close them.
+  template <class F>
+  void for_each_session(F f) noexcept {
+    for (std::size_t n = streams_.size; n > 0 && streams_.first != nullptr; --n) {
+      peer& p = *streams_.first;
+      streams_.push_back(p);  // behind those that are still to come, since it may stay
+      f(p.session);
+    }
+  }
+
+  // --- what the hub calls
+
+  void opened(connection& c, session_id id) noexcept {
+    peer& p = *c.peer_;
+    p.owner = this;
+    p.session = id;
+    streams_.push_back(p);
+    p.broken = !watch(p);
+  }
+
+  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
+    peer& p = *c.peer_;
+    if (p.broken) return {0, flow::closed};
+    if (p.writing) return {0, flow::blocked};
+    try {
+      if constexpr (plain) {
+        return write_now(p, bytes);
+      } else {
+        return begin_write(p, bytes);
+      }
+    } catch (...) {
+      return {0, flow::closed};
+    }
+  }
+
+  void close(connection& c, close_reason why) noexcept {
+    peer& p = *c.peer_;
+    if (why == close_reason::stalled) {
+      p.abort_now();
+    } else if (why != close_reason::peer && !(p.writing && !plain) && hang_up(p)) {
+      return;
+    } else {
+      p.close_now();
+    }
+    p.closed = true;
+    retire(p);
+  }
+
+ private:
+  [[nodiscard]] write_result write_now(peer& p, std::span<const buffer> bytes) {
+    std::array<::asio::const_buffer, max_buffers> pieces;
+    std::size_t n = 0;
+    std::size_t total = 0;
+    for (const buffer& b : bytes) {
+      if (n == pieces.size()) break;
+      pieces[n++] = {b.data, b.size};
+      total += b.size;
+    }
+    std::error_code error;
+    const std::size_t took = p.stream.write_some(std::span{pieces.data(), n}, error);
+    if (error && !detail::would_block(error)) {
+      return {0, error == ::asio::error::interrupted ? flow::ready : flow::closed};
+    }
+    if (!error && took == total) return {took, flow::ready};
+    p.writing = true;
+    try {
+      p.stream.async_wait(::asio::socket_base::wait_write,
+                          [r = peer_ref{&p}](const std::error_code& e) mutable {
+                            r->writing = false;
+                            if (r->owner != nullptr && !r->closed) r->owner->can_write(*r, e);
+                          });
+    } catch (...) {
+      p.writing = false;
+      return {took, flow::closed};
+    }
+    return {took, flow::blocked};
+  }
+
+  void can_write(peer& p, const std::error_code& e) noexcept {
+    if (p.lingering) return;
+    e ? closed_(hub_, p.session) : writable_(hub_, p.session);
+    flush();
+  }
+
+  [[nodiscard]] write_result begin_write(peer& p, std::span<const buffer> bytes) {
+    std::shared_ptr<void> keep = keep_.lock();
+    p.stream.async_write_some(
+        ::asio::const_buffer{bytes[0].data, bytes[0].size},
+        [r = peer_ref{&p}, keep = std::move(keep)](const std::error_code& e, std::size_t n) {
+          r->writing = false;
+          if (r->owner != nullptr) r->owner->wrote(*r, e, n);
+        });
+    p.writing = true;
+    ++in_flight_;
+    return {bytes[0].size, flow::pending};
+  }
+
+  void wrote(peer& p, const std::error_code& e, std::size_t n) noexcept {
+    --in_flight_;
+    const session_id id = p.session;
+    const bool failed = static_cast<bool>(e) && !p.closed;
+    if (p.closed) retire(p);
+    if (hub_ != nullptr) {
+      written_(hub_, id, n);
+      if (failed) closed_(hub_, id);
+    }
+    flush();
+  }
+
+  /// Waits for the next input, which is the peer's end or nothing that we want.
+  [[nodiscard]] bool watch(peer& p) noexcept {
+    if (p.reading) return true;
+    try {
+      if constexpr (plain) {
+        p.stream.async_wait(::asio::socket_base::wait_read,
+                            [r = peer_ref{&p}](const std::error_code& e) {
+                              r->reading = false;
+                              if (r->owner != nullptr && !r->closed) r->owner->can_read(*r, e);
+                            });
+      } else {
+        p.stream.async_read_some(::asio::buffer(p.sink),
+                                 [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
+                                   r->reading = false;
+                                   if (r->owner == nullptr || r->closed) return;
+                                   r->discarded += static_cast<std::uint32_t>(n);
+                                   r->owner->took_input(*r, e);
+                                 });
+      }
+      p.reading = true;
+      return true;
+    } catch (...) {
+      return false;
+    }
+  }
+
+  void can_read(peer& p, std::error_code e) noexcept {
+    if constexpr (plain) {
+      std::array<char, 4096> bytes;
+      for (int i = 0; i < 16 && !e; ++i) {
+        p.discarded += static_cast<std::uint32_t>(p.stream.read_some(::asio::buffer(bytes), e));
+      }
+      if (detail::would_block(e)) e = {};
+      took_input(p, e);
+    }
+  }
+
+  void took_input(peer& p, const std::error_code& e) noexcept {
+    const std::uint32_t most = p.lingering ? max_linger_input : max_input;
+    if (!e && p.discarded <= most && watch(p)) return;
+    if (p.lingering) {
+      cut(p);
+    } else if (hub_ != nullptr) {
+      closed_(hub_, p.session);
+      flush();
+    }
+  }
+
+  /// Says goodbye and leaves it to the peer to close. False: that cannot be done.
+  [[nodiscard]] bool hang_up(peer& p) noexcept {
+    std::error_code error;
+    if constexpr (!detail::says_goodbye<Stream>) {
+      p.stream.lowest_layer().shutdown(::asio::socket_base::shutdown_send, error);
+    }
+    if (error || !lingers_) {
+      p.discard_input();
+      return false;
+    }
+    p.owner = this;
+    p.lingering = true;
+    p.discarded = 0;
+    p.linger_until = time_point{std::chrono::steady_clock::now()}.ms() + linger_ms;
+    if (!say_goodbye(p)) return false;
+    ++p.refs;  // the list's, until cut()
+    lingering_.push_back(p);
+    if (lingering_.size == 1) flush();  // the host's timer has one more to look at
+    return true;
+  }
+
+  [[nodiscard]] bool say_goodbye(peer& p) noexcept {
+    if constexpr (detail::says_goodbye<Stream>) {
+      try {
+        p.stream.async_shutdown([r = peer_ref{&p}](const std::error_code&) {
+          if (r->owner != nullptr && !r->closed) r->owner->cut(*r);
+        });
+        return true;
+      } catch (...) {
+        return false;
+      }
+    } else {
+      return watch(p);
+    }
+  }
+
+  void cut(peer& p) noexcept {
+    const peer_ref held{&p};
+    --p.refs;  // the list's
+    p.discard_input();
+    p.close_now();
+    p.closed = true;
+    forget(p);
+    flush();
+  }
+
+  void retire(peer& p) noexcept {
+    if (p.writing && !plain) {
+      zombies_.push_back(p);  // the hub waits for its write
+    } else {
+      forget(p);
+    }
+  }
+  static void forget(peer& p) noexcept {
+    detail::chain<peer>::unlink(p);
+    p.owner = nullptr;
+  }
+  void flush() noexcept {
+    if (flush_soon_) flush_soon_();
+  }
+
+  void* hub_ = nullptr;
+  void (*writable_)(void*, session_id) noexcept = nullptr;
+  void (*written_)(void*, session_id, std::size_t) noexcept = nullptr;
+  void (*closed_)(void*, session_id) noexcept = nullptr;
+  function<void()> flush_soon_;
+  std::weak_ptr<void> keep_;
+  detail::chain<peer> streams_;
+  detail::chain<peer> lingering_;
+  detail::chain<peer> zombies_;
+  std::size_t in_flight_ = 0;
+  bool lingers_ = false;
+};
+
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_ASIO_TRANSPORT_HPP
+
+namespace sse::inline v0::detail {
+
+/// What ends when: each has one length for the whole server, so that deadlines stand in line by
+/// themselves.
+enum class asio_due : std::uint8_t { never, head, body, idle, write };
+
+/// `Core`: asio_core.
+template <class Core>
+class asio_connection {
+  using transport_type = typename Core::transport_type;
+  using stream_type = typename transport_type::stream_type;
+  using user_type = typename Core::user_type;
+  using endpoint = asio_endpoint<user_type>;
+  using self = ref<asio_connection>;
+  static constexpr bool plain = transport_type::plain;
+  static constexpr std::size_t enough_output = 64U << 10U;
+
+ public:
+  asio_connection(Core& core, typename transport_type::connection c, net::ip::address from)
+      : peer_{std::move(c)},
+        core_{&core},
+        reader_{core.limits()},
+        from_{std::move(from)},
+        address_{from_.to_string()} {}
+  asio_connection(const asio_connection&) = delete;
+  asio_connection& operator=(const asio_connection&) = delete;
+  ~asio_connection() = default;
+
+  void begin() {
+    set_due();
+    if constexpr (shakes_hands<stream_type>) {
+      phase_ = phase::handshake;
+      peer_.stream().async_handshake(stream_type::server,
+                                     [c = self{this}](const std::error_code& e) mutable {
+                                       c->guarded([&] {
+                                         if (e) return c->drop();
+                                         c->phase_ = phase::head;
+                                         c->read();
+                                       });
+                                     });
+    } else {
+      read();
+    }
+  }
+
+  /// Its time is up.
+  void expired(asio_due what) noexcept {
+    guarded([&] {
+      if (what == asio_due::write) asio_access::peer_of(peer_).abort_now();
+      if (what == asio_due::idle) {
+        hang_up();
+      } else if (what == asio_due::body || (what == asio_due::head && !idle_)) {
+        refuse(408);
+        go_on();
+      } else {
+        drop();
+      }
+    });
+  }
+  /// The server takes no more: ends what waits for a request.
+  void end_if_idle() noexcept {
+    if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) hang_up();
+  }
+  /// At once.
+  void drop() noexcept {
+    if (core_ == nullptr) return;
+    if (peer_) asio_access::peer_of(peer_).close_now();
+    leave();
+  }
+
+  link<asio_connection> hook;
+  std::int64_t due_at = 0;
+  std::uint32_t refs = 0;
+
+ private:
+  enum class phase : std::uint8_t {
+    handshake,
+    head,
+    body,
+    answering,  // somebody holds a responder
+    opening,    // a stream, once all answers before it are out
+    closing,    // once all that was answered is out
+  };
+
+  /// What is thrown in here ends this connection alone.
+  template <class F>
+  void guarded(F&& f) noexcept {
+    if (core_ == nullptr) return;
+    try {
+      f();
+    } catch (const std::exception& e) {
+      failed(e.what());
+    } catch (...) {
+      failed("exception");
+    }
+  }
+  void failed(const char* what) noexcept {
+    if (core_ == nullptr) return;
+    core_->error(what, {});
+    drop();
+  }
+
+  // --- bytes in
+
+  void read() {
+    if (reading_) return;
+    if constexpr (plain) {
+      peer_.stream().async_wait(net::socket_base::wait_read,
+                                [c = self{this}](const std::error_code& e) {
+                                  c->reading_ = false;
+                                  c->guarded([&] { c->can_read(e); });
+                                });
+    } else {
+      if (buffer_ == nullptr) buffer_ = std::make_unique<std::array<char, 4096>>();
+      peer_.stream().async_read_some(
+          net::buffer(*buffer_), [c = self{this}](const std::error_code& e, std::size_t n) {
+            c->reading_ = false;
+            if (c->core_ == nullptr) return;
+            asio_access::peer_of(c->peer_).reading = false;
+            c->guarded([&] { e ? c->drop() : c->serve({c->buffer_->data(), n}); });
+          });
+      asio_access::peer_of(peer_).reading = true;
+    }
+    reading_ = true;
+  }
+
+  void can_read(std::error_code e) {
+    if constexpr (plain) {
+      const std::size_t n = e ? 0 : peer_.stream().read_some(net::buffer(core_->scratch()), e);
+      if (would_block(e)) return read();
+      if (e) return drop();
+      serve({core_->scratch().data(), n});
+    } else {
+      (void)e;
+    }
+  }
+
+  /// Takes bytes as far as it may; the rest waits in in_.
+  void serve(std::string_view bytes) {
+    const self held{this};
+    serving_ = true;
+    while (core_ != nullptr && !bytes.empty() && out_.size() < enough_output) {
+      if (phase_ == phase::head) {
+        read_head(bytes);
+      } else if (phase_ == phase::body) {
+        read_body(bytes);
+      } else {
+        break;
+      }
+    }
+    serving_ = false;
+    if (core_ == nullptr) return;
+    in_.assign(phase_ == phase::closing ? std::string_view{} : bytes);
+    go_on();
+  }
+
+  void read_head(std::string_view& bytes) {
+    if (idle_) {
+      idle_ = false;
+      began_ = Core::now_us();
+      set_due();
+    }
+    const http1::feed_result r = reader_.feed(bytes);
+    bytes.remove_prefix(r.consumed);
+    if (r.state == http1::outcome::error) {
+      refuse(reader_.status());
+    } else if (r.state == http1::outcome::complete) {
+      route();
+    }
+  }
+
+  void read_body(std::string_view& bytes) {
+    const std::size_t missing = static_cast<std::size_t>(reader_.content_length()) - body_.size();
+    const std::size_t n = bytes.size() < missing ? bytes.size() : missing;
+    body_.append(bytes.substr(0, n));
+    bytes.remove_prefix(n);
+    if (n == missing) call();
+  }
+
+  // --- requests
+
+  [[nodiscard]] request make_request() {
+    request r = reader_.head();
+    r.address = address_;
+    return r;
+  }
+
+  void route() {
+    forwarded_ = forwarded_for(reader_.head(), from_, core_->trusted());
+    if (!forwarded_.empty()) address_.swap(forwarded_);
+    const request r = make_request();
+    if (!core_->hosts().empty() && !host_allowed(r, core_->hosts())) return refuse(403);
+    if (r.method == "OPTIONS") {
+      return answer(preflight(core_->cors(), r, core_->preflight_status()), false, false);
+    }
+    const auto* found = core_->find_route(r.path);
+    if (found == nullptr) return refuse(404);
+    std::shared_ptr<endpoint> e = found->find(r.method);
+    if (e == nullptr) return refuse(405, "Allow", found->allow());
+    const bool changes = r.method != "GET" && r.method != "HEAD";
+    if (changes && core_->checks_origin() && !origin_allowed(core_->cors(), r)) return refuse(403);
+
+    endpoint_ = std::move(e);
+    if (endpoint_->takes_body && reader_.content_length() != 0) {
+      phase_ = phase::body;
+      set_due();
+      const auto promised = static_cast<std::size_t>(reader_.content_length());
+      body_.reserve(promised < enough_output ? promised : enough_output);
+      if (reader_.expects_continue()) out_.append(http1::continue_head);
+      return;
+    }
+    call();
+  }
+
+  /// Runs the handler.
+  void call() {
+    const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
+    phase_ = phase::answering;
+    set_due();
+    if (e->stream && (writing_ || !out_.empty())) {
+      endpoint_ = e;
+      phase_ = phase::opening;
+      return;
+    }
+    const std::uint32_t serial = serial_;
+    try {
+      if (e->answer) {
+        response r = e->answer(make_request(), body_);
+        if (core_ != nullptr) answer(std::move(r), e->takes_body);
+      } else if (e->later) {
+        takes_body_ = e->takes_body;
+        e->later(make_request(), body_, make_responder());
+      } else {
+        open_stream(*e);
+      }
+    } catch (const std::exception& x) {
+      handler_failed(x.what(), serial, e->takes_body);
+    } catch (...) {
+      handler_failed("exception", serial, e->takes_body);
+    }
+  }
+
+  void handler_failed(const char* what, std::uint32_t serial, bool body_read) {
+    if (core_ == nullptr) return;
+    core_->error(what, {});
+    if (!peer_) return leave();  // the hub has it: one of its hooks threw
+    if (serial == serial_) answer(core_->refusal(500), body_read);
+  }
+
+  [[nodiscard]] responder make_responder() {
+    return responder{[c = self{this}, serial = serial_,
+                      ex = core_->executor()](response* r) mutable {
+      const bool given = r != nullptr;
+      net::dispatch(
+          ex, [c = std::move(c), serial, given, r = given ? std::move(*r) : response{}]() mutable {
+            c->guarded([&] { c->answered(serial, given, std::move(r)); });
+          });
+    }};
+  }
+  void answered(std::uint32_t serial, bool given, response r) {
+    if (serial != serial_ || phase_ != phase::answering) return;
+    answer(given ? std::move(r) : core_->refusal(500), takes_body_);
+    if (!serving_) go_on();
+  }
+
+  void open_stream(endpoint& e) {
+    request r = make_request();
+    if (!e.takes_body) {
+      return open_stream(e, r, [&](auto&& c) { return core_->accept(std::move(c), r, e); });
+    }
+    verdict<user_type> v = e.stream(r, body_);
+    if (core_ == nullptr) return;
+    if (!v.admitted()) return answer(std::move(v.refusal()), true);
+    open_stream(e, r, [&](auto&& c) { return core_->accept(std::move(c), r, std::move(v)); });
+  }
+
+  template <class Accept>
+  void open_stream(endpoint& e, request& r, Accept accept) {
+    std::string head;
+    r.chunked = core_->write_head(head, e, r);
+    r.preamble = head;
+    accept_result out;
+    {
+      // A handler may stop the server, which ends this connection: the hub gets its own handle.
+      handing_over given{*this, std::move(peer_)};
+      out = accept(std::move(given.connection));
+    }
+    if (core_ == nullptr) return;
+    if (!peer_) {  // it is the hub's now
+      core_->log(r, 200, 0, began_, true);
+      leave();
+    } else if (out.head_only) {
+      out_.append(head);
+      answered_with(200, head.size(), reader_.answer().keep_alive);
+    } else {
+      answer(std::move(out.refusal), e.takes_body);
+    }
+  }
+  struct handing_over {
+    ~handing_over() {
+      if (connection && me.core_ != nullptr) me.peer_ = std::move(connection);
+    }
+    asio_connection& me;
+    typename transport_type::connection connection;
+  };
+
+  // --- bytes out
+
+  void refuse(int status, std::string_view name = {}, std::string_view value = {}) {
+    response r = core_->refusal(status);
+    if (!name.empty()) r.add(name, value);
+    answer(std::move(r), false);
+  }
+
+  void answer(response r, bool body_read, bool with_cors = true) {
+    // A request that could not be read has a method at most.
+    const bool readable = reader_.state() == http1::outcome::complete;
+    const request q = readable ? make_request() : request{};
+    if (with_cors) add_cors(r.headers, core_->cors(), q);
+    http1::response_options o = reader_.answer(body_read);
+    o.keep_alive = o.keep_alive && readable && !core_->ending();
+    const std::size_t before = out_.size();
+    if (!http1::write_response(out_, r, o)) {
+      core_->error("an answer with a bad status or header became 500", {});
+      r.status = 500;
+    }
+    answered_with(r.status, out_.size() - before, o.keep_alive);
+  }
+
+  /// What was written answers the request; on to the next.
+  void answered_with(int status, std::size_t bytes, bool keep_alive) {
+    ++serial_;
+    const bool readable = reader_.state() == http1::outcome::complete;
+    request q = readable ? make_request() : request{.method = {}, .address = address_};
+    core_->log(q, status, bytes, began_, false);
+    if (core_ == nullptr) return;
+    if (!forwarded_.empty()) address_.swap(forwarded_);
+    forwarded_.clear();
+    endpoint_ = nullptr;
+    body_.clear();
+    if (body_.capacity() > enough_output) body_.shrink_to_fit();
+    if (!keep_alive || core_->ending()) {
+      phase_ = phase::closing;
+    } else {
+      reader_.reset();
+      phase_ = phase::head;
+      idle_ = true;
+    }
+    set_due();
+  }
+
+  /// Writes what there is, or reads, or ends: whatever the phase asks for.
+  void go_on() {
+    if (core_ == nullptr || writing_) return;
+    if (!out_.empty()) {
+      write();
+      if (phase_ == phase::body && in_.empty()) read();
+    } else if (phase_ == phase::closing) {
+      hang_up();
+    } else if (phase_ == phase::opening) {
+      call();
+      if (core_ != nullptr) go_on();
+    } else if (phase_ == phase::head || phase_ == phase::body) {
+      if (in_.empty() && idle_ && phase_ == phase::head && core_->ending()) return hang_up();
+      if (in_.empty()) return read();
+      std::string bytes;
+      bytes.swap(in_);
+      serve(bytes);
+    }
+  }
+
+  void write() {
+    sending_.clear();
+    sending_.swap(out_);
+    sent_ = 0;
+    write_some();
+  }
+
+  void write_some() {
+    peer_.stream().async_write_some(net::buffer(sending_) + sent_,
+                                    [c = self{this}](const std::error_code& e, std::size_t n) {
+                                      c->writing_ = false;
+                                      c->guarded([&] { c->wrote(e, n); });
+                                    });
+    writing_ = true;
+    if (phase_ != phase::body) core_->await(*this, due_ = asio_due::write);  // from now on
+  }
+
+  void wrote(const std::error_code& e, std::size_t n) {
+    if (e) return drop();
+    sent_ += n;
+    if (sent_ != sending_.size()) return write_some();
+    if (sending_.capacity() > enough_output) std::string{}.swap(sending_);
+    set_due();
+    go_on();
+  }
+
+  /// The deadline that the state asks for; one that runs already goes on.
+  void set_due() {
+    asio_due d = asio_due::never;
+    if (phase_ == phase::body) {
+      d = asio_due::body;
+    } else if (writing_) {
+      d = asio_due::write;
+    } else if (phase_ == phase::head || phase_ == phase::handshake) {
+      d = idle_ && serial_ != 0 ? asio_due::idle : asio_due::head;
+    }
+    if (d != due_) core_->await(*this, due_ = d);
+  }
+
+  // --- the end
+
+  /// After what was written, and without a reset that would take it from the peer.
+  void hang_up() noexcept {
+    if (core_ == nullptr) return;
+    core_->transport().disconnect(std::move(peer_));
+    leave();
+  }
+
+  /// The server does not know it any more; operations under way still hold it.
+  void leave() noexcept {
+    if (core_ == nullptr) return;
+    Core* const core = std::exchange(core_, nullptr);
+    peer_ = {};
+    core->forget(*this);
+  }
+
+  typename transport_type::connection peer_;
+  Core* core_;  // nullptr: over
+  http1::head_reader reader_;
+  std::unique_ptr<std::array<char, 4096>> buffer_;  // of streams that are no plain sockets
+  std::string in_;                                  // received, not yet looked at
+  std::string body_;
+  std::string out_;      // to be written next
+  std::string sending_;  // being written
+  net::ip::address from_;
+  std::string address_;    // of the client
+  std::string forwarded_;  // the peer's own, while address_ is the one that a proxy named
+  std::shared_ptr<endpoint> endpoint_;
+  std::int64_t began_ = 0;    // the request, in microseconds
+  std::uint32_t serial_ = 0;  // of the request
+  std::size_t sent_ = 0;
+  phase phase_ = phase::head;
+  asio_due due_ = asio_due::never;
+  bool idle_ : 1 = true;  // nothing of a request is there
+  bool reading_ : 1 = false;
+  bool writing_ : 1 = false;
+  bool serving_ : 1 = false;
+  bool takes_body_ : 1 = false;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_ASIO_CONNECTION_HPP
+#include <sse/mailbox.hpp>
+
+namespace sse::inline v0 {
+
+/// Each duration can be off(), each cap 0, unless it says otherwise. Views are copied.
+struct server_options {
+  /// Without a first_id: the wall clock in microseconds. Its write_deadline is that of answers too.
+  hub_options hub{};
+  /// Of requests: head, headers, target, body.
+  http1::limits limits{};
+  /// For a whole request head, from its first byte on; for a new connection from accept on.
+  duration head_deadline = duration::seconds(10);
+  duration body_deadline = duration::seconds(10);  ///< for a whole body
+  duration keep_alive = duration::seconds(15);     ///< between two requests of a connection
+  /// TCP connections, streams and all; above: 503 at once. Never below what the caps of the hub
+  /// allow, or those say nothing any more.
+  std::uint32_t max_connections = 0;
+  /// Host names that are served, see host_allowed(); others get 403. Empty: any.
+  std::vector<std::string> hosts{};
+  /// For streams, answers and errors alike; the default sends nothing. REQUIRES: validate() ok.
+  cors_policy cors{};
+  int preflight_status = 204;  ///< of the answer to OPTIONS
+  /// Refuse POST, PUT and DELETE of pages of other origins with 403, see origin_allowed(). Always
+  /// on with cors.credentials.
+  bool check_origin = false;
+  /// Addresses of proxies whose X-Forwarded-For is believed: request::address is then the last
+  /// element that is not one of these.
+  std::vector<std::string> trusted_proxies{};
+  http1::stream_head head{};  ///< of streams; its `extra` goes out as it is
+  bool chunked = false;       ///< frame streams as chunks for HTTP/1.1; false: close-delimited
+  bool nodelay = true;        ///< TCP_NODELAY
+  std::uint32_t send_buffer =
+      0;                   ///< SO_SNDBUF, bytes in the kernel per connection; 0: the system's
+  bool busy_poll = false;  ///< never sleep: a core for itself, for the last microseconds
+};
+
+/// One line of an access log. Views are valid during the call.
+struct access_record {
+  std::string_view method{};   ///< empty: the request could not be read
+  std::string_view target{};   ///< through redact_target()
+  std::string_view address{};  ///< of the client
+  int status = 0;
+  std::uint64_t bytes = 0;        ///< head and body; 0 for a stream, which has only begun
+  std::int64_t microseconds = 0;  ///< from the first byte of the request to its answer
+  bool stream = false;
+};
+
+namespace detail {
+
+template <class User, class Stream>
+class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
+ public:
+  using user_type = User;
+  using transport_type = asio_transport<Stream>;
+  using hub_type = sse::hub<transport_type, User>;
+  using connection = asio_connection<asio_core>;
+  using endpoint = asio_endpoint<User>;
+
+  asio_core(net::any_io_executor ex, const server_options& o,
+            function<Stream(net::ip::tcp::socket)> make)
+      : executor_{std::move(ex)},
+        options_{o},
+        cors_{o.cors},
+        hosts_{o.hosts},
+        head_{o.head},
+        make_{std::move(make)},
+        timer_{executor_} {
+    if (validate(o.cors) != cors_error::none) {
+      throw std::invalid_argument("server_options::cors is not a valid policy");
+    }
+    if (!make_) throw std::invalid_argument("nothing makes a stream of a socket");
+    options_.cors = {};
+    options_.head = {};
+    for (const std::string& p : o.trusted_proxies) {
+      net::ip::address a;
+      if (!read_address(p, a)) throw std::invalid_argument("not an address: " + p);
+      trusted_.push_back(a);
+    }
+    const auto clock = std::chrono::system_clock::now().time_since_epoch();
+    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(clock).count();
+    hub_options h = o.hub;
+    if (h.first_id == no_id) h.first_id = static_cast<event_id>(us);
+    if (h.seed == hub_options{}.seed) {
+      h.seed ^= static_cast<std::uint64_t>(us) ^ reinterpret_cast<std::uintptr_t>(this);
+      h.seed ^= static_cast<std::uint64_t>(now_us()) << 20U;
+    }
+    const std::array<duration, 5> lengths{duration::off(), o.head_deadline, o.body_deadline,
+                                          o.keep_alive, o.hub.write_deadline};
+    for (std::size_t i = 0; i < lengths.size(); ++i) waiting_[i].length = lengths[i];
+
+    transport_.use_linger(true);
+    hub_.emplace(transport_, h);
+    transport_.attach(*hub_, [this] { flush_soon(); });
+    hub_->on_admit([this](const request& r) { return asked_->stream(r, {}); });
+    hub_->tick(now());
+  }
+  asio_core(const asio_core&) = delete;
+  asio_core& operator=(const asio_core&) = delete;
+  ~asio_core() { abandon(); }
+
+  /// The part of construction that needs a shared_ptr.
+  void start() {
+    transport_.keep_alive(this->weak_from_this());
+    wake_.executor = executor_;
+    wake_.core = this->weak_from_this();
+    mail_.emplace(
+        mailbox_options{.wake = &wake_loop,
+                        .context = &wake_,
+                        .mode = options_.busy_poll ? wake_mode::never : wake_mode::when_idle});
+    if (!mail_->prepare_sleep() || options_.busy_poll) flush_soon();
+  }
+
+  // --- what the connections ask
+
+  [[nodiscard]] const http1::limits& limits() const noexcept { return options_.limits; }
+  [[nodiscard]] const net::any_io_executor& executor() const noexcept { return executor_; }
+  [[nodiscard]] std::array<char, 16384>& scratch() noexcept { return scratch_; }
+  [[nodiscard]] transport_type& transport() noexcept { return transport_; }
+  [[nodiscard]] const cors_policy& cors() const noexcept { return cors_.policy; }
+  [[nodiscard]] int preflight_status() const noexcept { return options_.preflight_status; }
+  [[nodiscard]] bool checks_origin() const noexcept {
+    return options_.check_origin || cors_.policy.credentials;
+  }
+  [[nodiscard]] std::span<const std::string_view> hosts() const noexcept { return hosts_.views; }
+  [[nodiscard]] std::span<const net::ip::address> trusted() const noexcept { return trusted_; }
+  [[nodiscard]] const asio_route<User>* find_route(std::string_view path) const noexcept {
+    return routes.find(path);
+  }
+  /// No further request of a connection is served.
+  [[nodiscard]] bool ending() const noexcept { return draining_ || stopped_; }
+
+  [[nodiscard]] static time_point now() noexcept { return std::chrono::steady_clock::now(); }
+  [[nodiscard]] static std::int64_t now_us() noexcept {
+    const auto t = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::microseconds>(t).count();
+  }
+
+  /// A refusal of the server itself, in the form that the host wants.
+  [[nodiscard]] response refusal(int status) {
+    if (error_page) {
+      try {
+        response r = error_page(status);
+        r.status = status;
+        return r;
+      } catch (const std::exception& e) {
+        error(e.what(), {});
+      }
+    }
+    std::string text{reason_phrase(status)};
+    return response::text(status, text.append("\n"));
+  }
+
+  void error(std::string_view what, const std::error_code& e) noexcept {
+    if (!on_error) return;
+    try {
+      on_error(what, portable(e));
+    } catch (...) {
+    }
+  }
+
+  void log(const request& r, int status, std::uint64_t bytes, std::int64_t began,
+           bool stream) noexcept {
+    if (!on_access) return;
+    try {
+      const std::string shown = redact_target(r.target);
+      on_access({r.method, shown, r.address, status, bytes, now_us() - began, stream});
+    } catch (...) {
+    }
+  }
+
+  /// Appends the head of a stream; whether it is framed as chunks.
+  [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r) {
+    const owned_head& head = e.head != nullptr ? *e.head : head_;
+    std::string lines = head.extra;
+    add_cors(lines, cors(), r);
+    const bool chunked = options_.chunked && r.minor_version > 0;
+    if (!http1::write_stream_head(out, head.view(lines), r.minor_version, chunked)) {
+      throw std::invalid_argument("stream_head is not valid");
+    }
+    return chunked;
+  }
+
+  /// Asks the handler through the hub, so that shape and the total cap come first.
+  [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
+                                     endpoint& e) {
+    hub_->tick(now());
+    asked_ = &e;
+    return accepted_stream(hub_->accept(std::move(c), r));
+  }
+  [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
+                                     verdict<User> v) {
+    hub_->tick(now());
+    return accepted_stream(hub_->accept(std::move(c), r, std::move(v)));
+  }
+
+  /// Gives a connection a deadline instead of the one it has.
+  void await(connection& c, asio_due what) {
+    waiting& w = waiting_[static_cast<std::size_t>(what)];
+    w.list.push_back(c);
+    if (w.length.is_off()) {
+      c.due_at = INT64_MAX;
+      return;
+    }
+    c.due_at = (now() + w.length).ms();
+    if (c.due_at < timer_at_) arm_timer();
+  }
+  void forget(connection& c) noexcept {
+    chain<connection>::unlink(c);
+    const ref<connection> last{&c};
+    --c.refs;  // the core's own
+    if (draining_) flush_soon();
+  }
+
+  // --- the loop
+
+  /// Sends what was published: once, however often it is asked.
+  void flush_soon() noexcept {
+    if (scheduled_ || stopped_) return;
+    try {
+      net::post(executor_, [core = this->shared_from_this()] {
+        core->scheduled_ = false;
+        core->turn();
+      });
+      scheduled_ = true;
+    } catch (...) {  // memory is out: the next deadline tries again
+    }
+  }
+
+  /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
+  void touch_clock() noexcept {
+    const time_point t = now();
+    const time_point due = hub_->next_deadline();
+    hub_->tick(due <= t ? time_point::milliseconds(due.ms() - 1) : t);
+  }
+
+  [[nodiscard]] hub_type& hub() noexcept { return *hub_; }
+  [[nodiscard]] mailbox& mail() noexcept { return *mail_; }
+  [[nodiscard]] std::size_t connections() const noexcept {
+    std::size_t n = transport_.lingering() + hub_->sessions();
+    for (const waiting& w : waiting_) n += w.list.size;
+    return n;
+  }
+
+  /// What publishers of this channel's events call it; never used again for another.
+  [[nodiscard]] std::uint64_t token_of(channel& c) {
+    for (const mail_target& t : targets_) {
+      if (t.name.pointer == &c && t.name.name == c.name()) return t.token;
+    }
+    targets_.push_back({++tokens_, channel_name{c}, 0, nullptr});
+    return tokens_;
+  }
+
+  void close_channel(channel& c) noexcept {
+    routes.remove(c);
+    std::erase_if(targets_, [&](const mail_target& t) { return t.name.pointer == &c; });
+    hub_->close_channel(c);
+    flush_soon();
+  }
+
+  // --- listening
+
+  [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
+    if (ending()) return std::make_error_code(std::errc::operation_canceled);
+    if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+    std::error_code e;
+    const net::ip::address address = net::ip::make_address(std::string{host}, e);
+    if (!e) return listen(net::ip::tcp::endpoint{address, port}, false);
+
+    net::ip::tcp::resolver resolver{executor_};
+    const auto found =
+        resolver.resolve(host, std::to_string(port), net::ip::tcp::resolver::passive, e);
+    if (e) return e;
+    bool listens = false;
+    for (const auto& entry : found) {  // such as both versions of localhost, on one port
+      net::ip::tcp::endpoint at = entry.endpoint();
+      if (port == 0 && listens) at.port(listeners_.back()->acceptor.local_endpoint().port());
+      const std::error_code failed = listen(at, true);
+      listens = listens || !failed;
+      const bool absent = failed == std::errc::address_not_available ||
+                          failed == std::errc::address_family_not_supported;
+      if (failed && !absent) return failed;
+      if (failed) e = failed;
+    }
+    return listens ? std::error_code{} : e;
+  }
+
+  [[nodiscard]] std::uint16_t port() const noexcept {
+    std::error_code ignored;
+    if (listeners_.empty()) return 0;
+    return listeners_.front()->acceptor.local_endpoint(ignored).port();
+  }
+
+  // --- the end
+
+  void begin_drain(const drain_options& o, function<void(std::error_code)> done) {
+    drained_.push_back(std::move(done));
+    if (stopped_) return finish_drain(net::error::operation_aborted);
+    if (!draining_) {
+      draining_ = true;
+      close_listeners();
+      const time_point t = now();
+      hub_->tick(t);
+      hub_->drain(o);
+      cut_at_ = (t + o.deadline).ms();
+      for (waiting& w : waiting_) {
+        for_each(w.list, [](connection& c) { c.end_if_idle(); });
+      }
+    }
+    flush_soon();
+  }
+
+  /// Ends everything now.
+  void stop() noexcept {
+    if (stopped_) return;
+    stopped_ = true;
+    close_listeners();
+    std::error_code ignored;
+    timer_.cancel(ignored);
+    if (mail_) mail_->close();
+    transport_.use_linger(false);
+    for (waiting& w : waiting_) {
+      for_each(w.list, [](connection& c) { c.drop(); });
+    }
+    transport_.for_each_session([this](session_id id) { hub_->close(id); });
+    transport_.cut_all();
+    finish_drain(net::error::operation_aborted);
+  }
+
+  /// The host's half is gone: nothing of it may be called any more. The hub goes now, or once the
+  /// last write that reads its bytes is over.
+  void abandon() noexcept {
+    if (!hub_) return;
+    stop();
+    hub_->on_admit({});
+    hub_->on_sees({});
+    hub_->on_opened({});
+    hub_->on_closed({});
+    hub_->on_presence({});
+    hub_->on_gap({});
+    on_access = {};
+    on_error = {};
+    error_page = {};
+    make_ = {};
+    routes.clear();
+    if (transport_.in_flight() == 0) hub_.reset();
+  }
+
+  // What the host sets.
+  asio_routes<User> routes;
+  function<void(const access_record&)> on_access;
+  function<void(std::string_view, const std::error_code&)> on_error;
+  function<response(int)> error_page;
+
+ private:
+  struct listener {
+    explicit listener(const net::any_io_executor& ex) : acceptor{ex} {}
+    net::ip::tcp::acceptor acceptor;
+    net::ip::tcp::endpoint from;
+    bool paused = false;
+  };
+  struct waiting {
+    chain<connection> list;
+    duration length;
+  };
+  struct mail_target {
+    std::uint64_t token = 0;
+    channel_name name{};
+    std::uint64_t checked = 0;  // the turn in which it was last looked for
+    channel* found = nullptr;
+  };
+  struct wake_context {
+    net::any_io_executor executor;
+    std::weak_ptr<asio_core> core;
+  };
+
+  /// On a publisher's thread.
+  static void wake_loop(void* context) noexcept {
+    auto& w = *static_cast<wake_context*>(context);
+    try {
+      net::post(w.executor, [weak = w.core] {
+        if (const auto core = weak.lock()) core->turn();
+      });
+    } catch (...) {  // memory is out: the mail lies until the next turn
+    }
+  }
+
+  void turn() {
+    if (stopped_) return;
+    ++turn_;
+    mail_->drain([this](const sse::mail& m) { deliver(m); });
+    const time_point t = now();
+    cut_ = cut_ || (t.ms() >= cut_at_ && hub_->sessions() != 0);
+    hub_->tick(t);
+    expire(t);
+    const bool more = hub_->flush();
+    if (draining_) check_drained(t);
+    if (stopped_) return;
+    arm_timer();
+    if (more || options_.busy_poll || !mail_->prepare_sleep()) flush_soon();
+  }
+
+  void deliver(const sse::mail& m) noexcept {
+    const auto t =
+        std::lower_bound(targets_.begin(), targets_.end(), m.target,
+                         [](const mail_target& a, std::uint64_t token) { return a.token < token; });
+    const bool known = t != targets_.end() && t->token == m.target;
+    if (known && t->checked != turn_) {
+      t->checked = turn_;
+      t->found = t->name.in(*hub_);
+      touch_clock();
+    }
+    if (!known || t->found == nullptr) return error("mail for a channel that is closed", {});
+    const publish_result r =
+        hub_->publish(*t->found, {.type = m.type, .data = m.data},
+                      {.id = m.id, .audience = m.audience, .transient = m.transient});
+    if (!r) error(to_string(r.error), {});
+  }
+
+  void expire(time_point t) noexcept {
+    for (std::size_t i = 0; i < waiting_.size(); ++i) {
+      chain<connection>& list = waiting_[i].list;
+      while (list.first != nullptr && list.first->due_at <= t.ms()) {
+        const ref<connection> c{list.first};
+        c->expired(static_cast<asio_due>(i));
+        if (list.first == c.get()) c->drop();
+      }
+    }
+    transport_.expire(t);
+    if (accept_again_ > t.ms()) return;
+    accept_again_ = INT64_MAX;
+    for (const auto& l : listeners_) {
+      if (std::exchange(l->paused, false)) accept(*l);
+    }
+  }
+
+  void arm_timer() noexcept {
+    std::int64_t next = hub_->next_deadline().ms();
+    const auto also = [&](std::int64_t t) { next = t < next ? t : next; };
+    for (const waiting& w : waiting_) {
+      if (w.list.first != nullptr) also(w.list.first->due_at);
+    }
+    also(transport_.next_deadline().ms());
+    also(accept_again_);
+    if (draining_) also(cut_at_);
+    if (next >= timer_at_ || next == INT64_MAX || stopped_) return;
+    try {
+      timer_.expires_at(std::chrono::steady_clock::time_point{std::chrono::milliseconds{next}});
+      timer_.async_wait([core = this->shared_from_this()](const std::error_code& e) {
+        if (e) return;
+        core->timer_at_ = INT64_MAX;
+        core->turn();
+      });
+      timer_at_ = next;
+    } catch (...) {
+      timer_at_ = INT64_MAX;  // memory is out: the next turn tries again
+    }
+  }
+
+  accept_result accepted_stream(accept_result r) noexcept {
+    if (stopped_ && r.id) hub_->close(r.id);  // its handler stopped the server
+    if (r.id) flush_soon();                   // a long replay goes on after its first share
+    arm_timer();
+    return r;
+  }
+
+  [[nodiscard]] std::error_code listen(const net::ip::tcp::endpoint& at, bool one_version) {
+    auto l = std::make_unique<listener>(executor_);
+    std::error_code e;
+    net::ip::tcp::acceptor& a = l->acceptor;
+    (void)a.open(at.protocol(), e);
+    if (!e) close_on_exec(a);
+#if !defined(_WIN32)  // there it would let two servers share a port
+    if (!e) (void)a.set_option(net::ip::tcp::acceptor::reuse_address{true}, e);
+#endif
+    if (!e && at.protocol() == net::ip::tcp::v6()) {
+      (void)a.set_option(net::ip::v6_only{one_version}, e);
+    }
+    if (!e) (void)a.bind(at, e);
+    if (!e) (void)a.listen(net::socket_base::max_listen_connections, e);
+    if (e) return portable(e);
+    listeners_.push_back(std::move(l));
+    accept(*listeners_.back());
+    return e;
+  }
+
+  /// Asio drops an accept operation without a word if memory is out just then: so its handler
+  /// notices its own end.
+  struct on_accepted {
+    on_accepted(std::shared_ptr<asio_core> c, listener& l) noexcept
+        : core{std::move(c)}, from{&l} {}
+    on_accepted(on_accepted&&) noexcept = default;
+    on_accepted& operator=(on_accepted&&) = delete;
+    ~on_accepted() {
+      if (core != nullptr && !core->ending()) core->accept_later(*from);
+    }
+    void operator()(const std::error_code& e, net::ip::tcp::socket s) {
+      const std::shared_ptr<asio_core> c = std::move(core);
+      c->accepted(*from, e, std::move(s));
+    }
+    std::shared_ptr<asio_core> core;
+    listener* from;
+  };
+
+  void accept(listener& l) noexcept {
+    if (ending()) return;
+    try {
+      l.acceptor.async_accept(l.from, on_accepted{this->shared_from_this(), l});
+    } catch (...) {
+      accept_later(l);
+    }
+  }
+
+  void accepted(listener& l, const std::error_code& e, net::ip::tcp::socket s) noexcept {
+    if (ending()) return;
+    if (e) {
+      error("accept", e);
+      // Descriptors or memory may be out: that does not pass by trying at once.
+      if (e != net::error::connection_aborted) return accept_later(l);
+    } else {
+      try {
+        welcome(std::move(s), l.from.address());
+      } catch (const std::exception& x) {
+        error(x.what(), {});
+      } catch (...) {
+        error("exception", {});
+      }
+    }
+    accept(l);
+  }
+
+  void accept_later(listener& l) noexcept {
+    l.paused = true;
+    accept_again_ = now().ms() + 100;
+    arm_timer();
+  }
+
+  void welcome(net::ip::tcp::socket s, const net::ip::address& from) {
+    close_on_exec(s);
+    std::error_code ignored;
+    if (options_.nodelay) (void)s.set_option(net::ip::tcp::no_delay{true}, ignored);
+    if (options_.send_buffer != 0) {
+      const net::socket_base::send_buffer_size size{static_cast<int>(options_.send_buffer)};
+      (void)s.set_option(size, ignored);
+    }
+    if (options_.max_connections != 0 && connections() >= options_.max_connections) {
+      return turn_away(std::move(s), from);
+    }
+    const ref<connection> c{new connection{
+        *this, transport_.adopt_made([&]() -> Stream { return make_(std::move(s)); }),
+        plain_address(from)}};
+    ++c->refs;  // the core's own, until forget()
+    waiting_[0].list.push_back(*c);
+    try {
+      c->begin();
+    } catch (...) {
+      c->drop();
+      throw;
+    }
+  }
+
+  /// Too many connections. Nothing waits for this one, so that they cost nothing.
+  void turn_away(net::ip::tcp::socket s, const net::ip::address& from) {
+    std::error_code ignored;
+    std::string out;
+    if constexpr (transport_type::plain) {
+      response r = refusal(503);
+      r.add("Retry-After", "5");
+      add_cors(r.headers, cors(), request{});
+      http1::write_response(out, r, {.keep_alive = false});
+      s.non_blocking(true, ignored);
+      (void)s.write_some(net::buffer(out), ignored);
+      (void)s.shutdown(net::socket_base::shutdown_send, ignored);
+      (void)s.read_some(net::buffer(scratch_), ignored);
+    }
+    const std::string address = plain_address(from).to_string();
+    log({.method = {}, .address = address}, 503, out.size(), now_us(), false);
+  }
+
+  /// The elements of a list when it was called that are still in one.
+  template <class F>
+  static void for_each(chain<connection>& list, F f) noexcept {
+    chain<connection> all;
+    while (list.first != nullptr) all.push_back(*list.first);
+    while (all.first != nullptr) {
+      const ref<connection> c{all.first};
+      list.push_back(*c);
+      f(*c);
+    }
+  }
+
+  void close_listeners() noexcept {
+    std::error_code ignored;
+    for (const auto& l : listeners_) (void)l->acceptor.close(ignored);
+  }
+
+  void check_drained(time_point t) noexcept {
+    std::size_t left = 0;
+    for (const waiting& w : waiting_) left += w.list.size;
+    // A stream that says goodbye by itself needs a moment for that.
+    if (!transport_type::plain) left += transport_.lingering();
+    const bool over = left == 0 && hub_->drained();
+    if (over && !cut_) return finish_drain({});
+    if (over || t.ms() >= cut_at_) finish_drain(net::error::timed_out);
+  }
+
+  void finish_drain(std::error_code e) noexcept {
+    std::vector<function<void(std::error_code)>> waiting_for;
+    waiting_for.swap(drained_);
+    stop();
+    for (const auto& done : waiting_for) {
+      try {
+        done(e);
+      } catch (...) {
+      }
+    }
+  }
+
+  net::any_io_executor executor_;
+  server_options options_;
+  owned_cors cors_;
+  owned_texts hosts_;
+  owned_head head_;
+  std::vector<net::ip::address> trusted_;
+  function<Stream(net::ip::tcp::socket)> make_;
+  transport_type transport_;
+  std::optional<hub_type> hub_;
+  std::optional<mailbox> mail_;
+  wake_context wake_;
+  net::steady_timer timer_;
+  std::int64_t timer_at_ = INT64_MAX;
+  std::vector<std::unique_ptr<listener>> listeners_;
+  std::int64_t accept_again_ = INT64_MAX;
+  std::array<waiting, 5> waiting_{};  // by asio_due
+  std::vector<mail_target> targets_;  // of publishers, tokens rising
+  std::uint64_t tokens_ = 0;
+  endpoint* asked_ = nullptr;  // whose handler the hub's admit hook is
+  std::vector<function<void(std::error_code)>> drained_;
+  std::int64_t cut_at_ = INT64_MAX;
+  std::uint64_t turn_ = 0;
+  bool scheduled_ = false;
+  bool draining_ = false;
+  bool cut_ = false;  // streams were open when the time for draining was over
+  bool stopped_ = false;
+  std::array<char, 16384> scratch_;
+};
+
+}  // namespace detail
+
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_ASIO_CORE_HPP
+
+namespace sse::inline v0 {
+
+/// Headers of a page.
+struct page_options {
+  std::string_view content_type = "text/html; charset=utf-8";
+  std::string_view cache_control = "no-cache";
+  std::string_view content_security_policy{};  ///< empty: none
+};
+
+/// An HTTP/1.1 server with a hub (see the top of this file). `User`: what the program wants to know
+/// of a stream, see hub. `Stream`: tcp::socket, or a layer on one.
+///
+/// Handlers of plain requests, in any of these forms; the request is valid until it was answered:
+///   response (const request&)                        response (const request&, std::string_view
+///   body) void (const request&, responder)                 void (const request&, std::string_view
+///   body, responder)
+/// Handlers of streams:  verdict<User> (const request&)
+///
+/// HEAD works wherever GET does, OPTIONS everywhere. Paths compare as they were decoded, case
+/// counts. A path or prefix that is named again for the same method gets the new handler.
+template <class User = no_user, class Stream = ::asio::ip::tcp::socket>
+class asio_server {
+  using core = detail::asio_core<User, Stream>;
+  using endpoint = detail::asio_endpoint<User>;
+  using method = detail::asio_method;
+
+ public:
+  using executor_type = ::asio::any_io_executor;
+  using transport_type = asio_transport<Stream>;
+  using hub_type = sse::hub<transport_type, User>;
+  /// Makes a stream of an accepted socket. Its handshake, if it has one, is the server's business.
+  using stream_maker = function<Stream(::asio::ip::tcp::socket)>;
+
+  explicit asio_server(executor_type ex, const server_options& o = {},
+                       stream_maker make = default_maker())
+      : core_{std::make_shared<core>(std::move(ex), o, std::move(make))} {
+    core_->start();
+  }
+  explicit asio_server(::asio::io_context& ctx, const server_options& o = {},
+                       stream_maker make = default_maker())
+      : asio_server{executor_type{ctx.get_executor()}, o, std::move(make)} {}
+  asio_server(const asio_server&) = delete;
+  asio_server& operator=(const asio_server&) = delete;
+  ~asio_server() { core_->abandon(); }
+
+  [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor(); }
+
+  // --- listening -----------------------------------------------------------------------------
+
+  /// Listens on an address ("127.0.0.1", "::1", "0.0.0.0", "::" for both versions) or the addresses
+  /// of a name. Port 0: any free one. May be called several times. Errors: as the system says, such
+  /// as std::errc::address_in_use.
+  [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
+    return core_->listen(host, port);
+  }
+  /// The first port that it listens on; 0: none.
+  [[nodiscard]] std::uint16_t port() const noexcept { return core_->port(); }
+
+  // --- routes --------------------------------------------------------------------------------
+
+  /// An event stream; `handler` says who may have it and what is on it.
+  template <class F>
+  void stream(std::string_view path, F&& handler) {
+    add_stream(false, path, std::forward<F>(handler), nullptr);
+  }
+  template <class F>
+  void stream(std::string_view path, F&& handler, const http1::stream_head& head) {
+    add_stream(false, path, std::forward<F>(handler), &head);
+  }
+  /// An event stream of one channel, for everybody. Goes with the channel, see close_channel.
+  void stream(std::string_view path, channel& c) { add_stream(false, path, c, nullptr); }
+  void stream(std::string_view path, channel& c, const http1::stream_head& head) {
+    add_stream(false, path, c, &head);
+  }
+  template <class F>
+  void stream_prefix(std::string_view prefix, F&& handler) {
+    add_stream(true, prefix, std::forward<F>(handler), nullptr);
+  }
+  template <class F>
+  void stream_prefix(std::string_view prefix, F&& handler, const http1::stream_head& head) {
+    add_stream(true, prefix, std::forward<F>(handler), &head);
+  }
+  /// A stream, or a plain answer, to a POST: `verdict<User> handler(const request&,
+  /// std::string_view body)`. What does not admit is the answer, whatever its status.
+  template <class F>
+  void stream_post(std::string_view path, F&& handler) {
+    add_stream_post(path, std::forward<F>(handler), nullptr);
+  }
+  template <class F>
+  void stream_post(std::string_view path, F&& handler, const http1::stream_head& head) {
+    add_stream_post(path, std::forward<F>(handler), &head);
+  }
+
+  template <class F>
+  void get(std::string_view path, F&& handler) {
+    add(method::get, false, path, std::forward<F>(handler));
+  }
+  template <class F>
+  void get_prefix(std::string_view prefix, F&& handler) {
+    add(method::get, true, prefix, std::forward<F>(handler));
+  }
+  template <class F>
+  void post(std::string_view path, F&& handler) {
+    add(method::post, false, path, std::forward<F>(handler));
+  }
+  template <class F>
+  void post_prefix(std::string_view prefix, F&& handler) {
+    add(method::post, true, prefix, std::forward<F>(handler));
+  }
+  template <class F>
+  void put(std::string_view path, F&& handler) {
+    add(method::put, false, path, std::forward<F>(handler));
+  }
+  template <class F>
+  void del(std::string_view path, F&& handler) {
+    add(method::del, false, path, std::forward<F>(handler));
+  }
+
+  /// A page from memory. `body` is copied.
+  void page(std::string_view path, std::string_view body, const page_options& o = {}) {
+    response r{.body = std::string{body}};
+    r.add("Content-Type", o.content_type).add("Cache-Control", o.cache_control);
+    if (!o.content_security_policy.empty()) {
+      r.add("Content-Security-Policy", o.content_security_policy);
+    }
+    get(path, [r = std::move(r)](const request&) { return r; });
+  }
+
+  /// Takes a path away, for all methods; open streams go on. False: there was none.
+  bool remove(std::string_view path) noexcept { return core_->routes.remove(false, path); }
+  bool remove_prefix(std::string_view prefix) noexcept {
+    return core_->routes.remove(true, prefix);
+  }
+
+  // --- channels and publishing ---------------------------------------------------------------
+
+  /// The hub. Its on_admit hook belongs to the server; after calls that publish or send, call
+  /// flush_soon().
+  [[nodiscard]] hub_type& hub() noexcept { return core_->hub(); }
+
+  /// nullptr: the name is taken, or memory is out.
+  [[nodiscard]] channel* open_channel(std::string_view name, channel_options o = {}) noexcept {
+    return core_->hub().open_channel(name, std::move(o));
+  }
+  /// Closes a channel with its streams and the paths that stream(path, channel) gave it; its
+  /// publishers' mail is dropped, see on_error. Not inside a hook of the hub.
+  void close_channel(channel& c) noexcept { core_->close_channel(c); }
+
+  /// Publishes, and sees to it that it is sent: all that is published in one turn of the loop goes
+  /// out together.
+  [[nodiscard]] publish_result publish(channel& c, const event& e,
+                                       const publish_options& o = {}) noexcept {
+    core_->touch_clock();
+    const publish_result r = core_->hub().publish(c, e, o);
+    core_->flush_soon();
+    return r;
+  }
+  void flush_soon() noexcept { core_->flush_soon(); }
+
+  /// One other thread's way to publish to a channel. Closed: memory is out.
+  [[nodiscard]] publisher make_publisher(channel& c,
+                                         std::size_t lane_bytes = mailbox::default_lane) noexcept {
+    try {
+      return core_->mail().make_publisher(core_->token_of(c), lane_bytes);
+    } catch (...) {
+      return {};
+    }
+  }
+  /// The mailbox behind make_publisher; the server drains it.
+  [[nodiscard]] mailbox& mail() noexcept { return core_->mail(); }
+
+  // --- hooks ---------------------------------------------------------------------------------
+
+  /// After each answer, and when a stream has begun.
+  void on_access(function<void(const access_record&)> f) { core_->on_access = std::move(f); }
+  /// What went wrong and was dealt with: a handler threw, accept failed (it goes on in 100 ms).
+  void on_error(function<void(std::string_view what, const std::error_code&)> f) {
+    core_->on_error = std::move(f);
+  }
+  /// The form of the server's own refusals (4xx, 500, 503); default: the reason as plain text.
+  void error_page(function<response(int status)> f) { core_->error_page = std::move(f); }
+
+  // --- ends ----------------------------------------------------------------------------------
+
+  /// Stops listening, ends idle connections, lets answers finish, tells every stream when to come
+  /// back, and ends each once it has everything. `token` gets void(std::error_code): none,
+  /// timed_out if the deadline cut some, operation_aborted if stop() did. Then all is closed as by
+  /// stop().
+  template <class Token>
+  auto async_drain(Token&& token, const drain_options& o = {}) {
+    return ::asio::async_initiate<Token, void(std::error_code)>(
+        [c = core_](auto handler, const drain_options& given) {
+          c->begin_drain(given, post_to(std::move(handler), c->executor()));
+        },
+        token, o);
+  }
+  /// Closes everything at once. The server cannot be used again; its hub and channels stay.
+  void stop() noexcept { core_->stop(); }
+
+  /// TCP connections now: plain ones, streams, and those being closed.
+  [[nodiscard]] std::size_t connections() const noexcept { return core_->connections(); }
+
+ private:
+  [[nodiscard]] static stream_maker default_maker() {
+    if constexpr (std::is_constructible_v<Stream, ::asio::ip::tcp::socket>) {
+      return [](::asio::ip::tcp::socket s) { return Stream(std::move(s)); };
+    } else {
+      return {};
+    }
+  }
+
+  /// Completes a handler as Asio wants it: later, on its own executor, which has work until then.
+  template <class Handler>
+  [[nodiscard]] static function<void(std::error_code)> post_to(Handler h, executor_type fallback) {
+    auto to = ::asio::get_associated_executor(h, fallback);
+    auto work = ::asio::make_work_guard(to);
+    return [h = std::move(h), to, work = std::move(work)](std::error_code e) mutable {
+      ::asio::post(to, [h = std::move(h), e]() mutable { std::move(h)(e); });
+      work.reset();
+    };
+  }
+
+  template <class F>
+  void add(method m, bool prefix, std::string_view path, F&& f) {
+    using view = std::string_view;
+    using given = std::remove_cvref_t<F>;
+    auto e = std::make_shared<endpoint>();
+    e->takes_body = m != method::get;
+    if constexpr (std::is_invocable_r_v<response, given&, const request&>) {
+      e->answer = [g = given(std::forward<F>(f))](const request& r, view) mutable -> response {
+        return g(r);
+      };
+    } else if constexpr (std::is_invocable_r_v<response, given&, const request&, view>) {
+      e->answer = std::forward<F>(f);
+    } else if constexpr (std::is_invocable_v<given&, const request&, responder>) {
+      e->later = [g = given(std::forward<F>(f))](const request& r, view, responder to) mutable {
+        g(r, std::move(to));
+      };
+    } else {
+      static_assert(std::is_invocable_v<given&, const request&, view, responder>,
+                    "a handler has one of the four forms above asio_server");
+      e->later = std::forward<F>(f);
+    }
+    core_->routes.add(m, prefix, path, std::move(e));
+  }
+
+  [[nodiscard]] static std::shared_ptr<endpoint> with_head(const http1::stream_head* head) {
+    auto e = std::make_shared<endpoint>();
+    if (head != nullptr) e->head = std::make_unique<detail::owned_head>(*head);
+    return e;
+  }
+
+  template <class F>
+  void add_stream(bool prefix, std::string_view path, F&& f, const http1::stream_head* head) {
+    using given = std::remove_cvref_t<F>;
+    std::shared_ptr<endpoint> e = with_head(head);
+    if constexpr (std::is_same_v<given, channel>) {
+      e->bound = detail::channel_name{f};
+      e->stream = [c = core_.get(), bound = e->bound](const request&,
+                                                      std::string_view) -> verdict<User> {
+        channel* const open = bound.in(c->hub());
+        if (open == nullptr) return c->refusal(404);
+        return verdict<User>{User{}, std::string{}}.join(*open);
+      };
+    } else {
+      static_assert(std::is_invocable_r_v<verdict<User>, given&, const request&>,
+                    "the handler of a stream is verdict<User>(const request&)");
+      e->stream = [g = given(std::forward<F>(f))](
+                      const request& r, std::string_view) mutable -> verdict<User> { return g(r); };
+    }
+    core_->routes.add(method::get, prefix, path, std::move(e));
+  }
+
+  template <class F>
+  void add_stream_post(std::string_view path, F&& f, const http1::stream_head* head) {
+    using given = std::remove_cvref_t<F>;
+    static_assert(std::is_invocable_r_v<verdict<User>, given&, const request&, std::string_view>,
+                  "the handler is verdict<User>(const request&, std::string_view body)");
+    std::shared_ptr<endpoint> e = with_head(head);
+    e->stream = std::forward<F>(f);
+    e->takes_body = true;
+    core_->routes.add(method::post, false, path, std::move(e));
+  }
+
+  std::shared_ptr<core> core_;
+};
+
+}  // namespace sse::inline v0

@@ -1,0 +1,437 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+
+// ---- sse/http1.hpp
+//
+// http1: a strict HTTP/1.1 request-head reader, and the writers of answers and stream heads, for
+// hosts that have no HTTP of their own.
+//
+//   sse::http1::head_reader reader;                    // one per connection
+//   auto [state, used] = reader.feed(bytes);           // what is left: body or the next request
+//   if (state == sse::http1::outcome::error) refuse(reader.status());
+//   if (state == sse::http1::outcome::complete) serve(reader.head());
+//   reader.reset();                                    // release() instead once a stream begins
+//
+// Not for hosts with an HTTP server (they fill sse::request themselves), and not a general server:
+// no request body coding, no trailers, no upgrades. The caller reads bodies (content_length()
+// bytes) and keeps the clock: give the whole head one deadline (10 s is a good one), from the first
+// byte on, or slow clients hold their connections for ever.
+//
+// Strict: what two servers could read in two ways is refused, since request smuggling lives on that
+// (RFC 9112 11.2). After an error the connection must be closed.
+//
+// A reader belongs to one thread at a time. It throws nothing and allocates on the first byte; the
+// writers append to a std::string, which may throw std::bad_alloc.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <sse/sse.hpp>
+#include <sse/cors.hpp>
+
+namespace sse::inline v0::http1 {
+
+/// Each is the largest value that still passes.
+struct limits {
+  std::size_t head = 16384;   ///< bytes with all line ends; above: 431, in its first line 414
+  std::size_t headers = 100;  ///< above: 431
+  std::size_t target = 8192;  ///< bytes as received; above: 414
+  std::uint64_t body = 1024 * 1024;  ///< bytes that Content-Length may promise; above: 413
+};
+inline constexpr std::size_t max_method = 32;  ///< bytes; above: 501
+
+enum class outcome : std::uint8_t { need_more, complete, error };
+
+struct feed_result {
+  outcome state = outcome::need_more;
+  std::size_t consumed = 0;  ///< bytes taken from the input
+};
+
+struct response_options {
+  bool head_only = false;  ///< the request was HEAD: same headers, no body
+  bool keep_alive = true;  ///< what Connection says; the host closes if false
+};
+
+namespace detail {
+
+/// Bytes that may fail to be allocated.
+class block {
+ public:
+  block() noexcept = default;
+  block(block&& o) noexcept
+      : data_{std::exchange(o.data_, nullptr)}, capacity_{std::exchange(o.capacity_, 0)} {}
+  block& operator=(block&& o) noexcept {
+    if (this != &o) {
+      release();
+      data_ = std::exchange(o.data_, nullptr);
+      capacity_ = std::exchange(o.capacity_, 0);
+    }
+    return *this;
+  }
+  ~block() { release(); }
+
+  /// Room for `n` bytes, of which the first `keep` stay; false: no memory, nothing changed.
+  [[nodiscard]] bool grow(std::size_t n, std::size_t keep) noexcept {
+    if (n <= capacity_) return true;
+    auto* p = static_cast<char*>(::operator new(n, std::nothrow));
+    if (p == nullptr) return false;
+    if (keep != 0) std::memcpy(p, data_, keep);
+    release();
+    data_ = p;
+    capacity_ = n;
+    return true;
+  }
+  void release() noexcept {
+    ::operator delete(data_);
+    data_ = nullptr;
+    capacity_ = 0;
+  }
+  [[nodiscard]] char* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+
+ private:
+  char* data_ = nullptr;
+  std::size_t capacity_ = 0;
+};
+
+}  // namespace detail
+
+/// Reads one request head at a time, incrementally, in linear time however the bytes are cut.
+///
+/// Refused with 400: bare LF or CR, a folded line, space before the colon, an empty or odd header
+/// name or method, a control character, anything but one space between the parts of the request
+/// line, no Host or two in HTTP/1.1, Content-Length twice (even if equal) or with
+/// Transfer-Encoding, a target that cannot be read. 404: a target that can name nothing (see
+/// target_error). 411: a chunked body; 501: other transfer codings, a method longer than
+/// max_method. 413, 414, 431: limits. 417: an expectation other than 100-continue. 503: no memory.
+/// 505: a version other than HTTP/1.x.
+///
+/// One empty line before the request line is skipped (RFC 9112 2.2). A Transfer-Encoding that does
+/// not end in chunked is 400 (RFC 9112 6.3); one that does is not supported here, hence 411 or 501,
+/// and the connection closes.
+class head_reader {
+ public:
+  explicit head_reader(const limits& l = {}) noexcept : limits_{l} {}
+  head_reader(head_reader&& o) noexcept { *this = std::move(o); }
+  /// Views into a moved reader stay valid; the one moved from is as new.
+  head_reader& operator=(head_reader&& o) noexcept {
+    limits_ = o.limits_;
+    bytes_ = std::move(o.bytes_);
+    parsed_ = std::move(o.parsed_);
+    now_ = std::exchange(o.now_, {});
+    return *this;
+  }
+
+  /// Takes bytes up to the end of the head. After complete or error it takes nothing.
+  feed_result feed(std::string_view in) noexcept {
+    std::size_t used = 0;
+    while (now_.state == outcome::need_more && used < in.size()) {
+      const char* from = in.data() + used;
+      const void* lf = std::memchr(from, '\n', in.size() - used);
+      const std::size_t n = lf != nullptr
+                                ? static_cast<std::size_t>(static_cast<const char*>(lf) - from) + 1
+                                : in.size() - used;
+      used += append({from, n});
+      if (lf != nullptr && now_.state == outcome::need_more) end_line();
+    }
+    return {now_.state, used};
+  }
+
+  [[nodiscard]] outcome state() const noexcept { return now_.state; }
+  /// What to answer after an error; 0 before one.
+  [[nodiscard]] int status() const noexcept { return now_.status; }
+  /// The request; its views are valid until reset() or release(). REQUIRES: complete.
+  [[nodiscard]] const request& head() const noexcept { return now_.head; }
+  /// Bytes of body that follow the head; at most limits::body.
+  [[nodiscard]] std::uint64_t content_length() const noexcept { return now_.content_length; }
+  /// The client waits for continue_head before it sends the body.
+  [[nodiscard]] bool expects_continue() const noexcept { return now_.expects_continue; }
+  /// The client wants the connection to go on (RFC 9112 9.3); never after an error.
+  [[nodiscard]] bool keep_alive() const noexcept { return now_.keep_alive; }
+  /// How to answer. An unread body would be taken for the next request, so without `body_read` it
+  /// ends the connection.
+  [[nodiscard]] response_options answer(bool body_read = false) const noexcept {
+    return {now_.head.method == "HEAD", now_.keep_alive && (body_read || now_.content_length == 0)};
+  }
+  /// Bytes of memory held.
+  [[nodiscard]] std::size_t memory() const noexcept {
+    return bytes_.capacity() + parsed_.capacity();
+  }
+
+  /// Ready for the next request of the connection, with the same memory. REQUIRES: no error, the
+  /// body read.
+  void reset() noexcept { now_ = {}; }
+  /// Ready as a new reader; gives the memory back. For the moment a stream begins, after head() was
+  /// used.
+  void release() noexcept {
+    reset();
+    bytes_.release();
+    parsed_.release();
+  }
+
+ private:
+  struct progress {
+    outcome state = outcome::need_more;
+    bool skipped = false;       // the empty line before the request line
+    bool request_line = false;  // was read
+    bool expects_continue = false;
+    bool keep_alive = false;
+    int status = 0;
+    std::size_t size = 0;  // bytes of the head so far
+    std::size_t line = 0;  // where its last line begins
+    std::size_t method = 0;
+    std::size_t target = 0;
+    std::size_t headers = 0;
+    std::uint64_t content_length = 0;
+    request head{};
+  };
+
+  void fail(int status) noexcept {
+    now_.state = outcome::error;
+    now_.status = status;
+    now_.keep_alive = false;
+  }
+
+  [[nodiscard]] std::string_view text(std::size_t from, std::size_t n) const noexcept {
+    return {bytes_.data() + from, n};
+  }
+
+  /// The most bytes that the head may have by the end of this line.
+  [[nodiscard]] std::size_t most() const noexcept {
+    constexpr std::size_t rest = max_method + 12;  // two spaces, "HTTP/1.1", CRLF
+    if (now_.request_line || limits_.target >= limits_.head ||
+        limits_.head - limits_.target <= rest) {
+      return limits_.head;
+    }
+    return limits_.target + rest;
+  }
+
+  [[nodiscard]] std::size_t append(std::string_view in) noexcept {
+    if (now_.size == 0 && !sse::detail::text::is_token_char(in[0]) && in[0] != '\r') {
+      fail(400);  // such as a TLS handshake: no need to wait for a line end
+      return 0;
+    }
+    const std::size_t room = most() - now_.size;
+    const std::size_t n = in.size() < room ? in.size() : room;
+    if (now_.size + n > bytes_.capacity()) {
+      std::size_t capacity = bytes_.capacity() < 512 ? 1024 : bytes_.capacity() * 2;
+      if (capacity > limits_.head) capacity = limits_.head;
+      if (capacity < now_.size + n) capacity = now_.size + n;
+      if (!bytes_.grow(capacity, now_.size)) {
+        fail(503);
+        return 0;
+      }
+    }
+    if (n != 0) std::memcpy(bytes_.data() + now_.size, in.data(), n);
+    now_.size += n;
+    if (n < in.size()) {
+      const bool too_long_a_method =
+          now_.size > max_method && text(0, max_method + 1).find(' ') == std::string_view::npos;
+      fail(now_.request_line ? 431 : too_long_a_method ? 501 : 414);
+    }
+    return n;
+  }
+
+  void end_line() noexcept {
+    namespace t = sse::detail::text;
+    std::string_view line = text(now_.line, now_.size - now_.line);
+    if (!line.ends_with("\r\n")) return fail(400);
+    line.remove_suffix(2);
+    if (!now_.request_line) {
+      if (!line.empty()) return end_request_line(line);
+      if (now_.skipped) return fail(400);
+      now_.skipped = true;
+      now_.size = 0;
+      return;
+    }
+    if (line.empty()) return finish();
+    if (++now_.headers > limits_.headers) return fail(431);
+    const std::size_t colon = line.find(':');
+    if (colon == std::string_view::npos || !t::is_token(line.substr(0, colon)) ||
+        !t::is_field_value(line.substr(colon + 1))) {
+      return fail(400);
+    }
+    now_.line = now_.size;
+  }
+
+  void end_request_line(std::string_view line) noexcept {
+    namespace t = sse::detail::text;
+    const std::string_view method = t::next_part(line, ' ');
+    const std::string_view target = t::next_part(line, ' ');
+    if (!t::is_token(method)) return fail(400);
+    if (method.size() > max_method) return fail(501);
+    if (target.size() > limits_.target) return fail(414);
+    if (target.empty() || line.size() != 8 || !line.starts_with("HTTP/") || !t::is_digit(line[5]) ||
+        line[6] != '.' || !t::is_digit(line[7])) {
+      return fail(400);
+    }
+    if (line[5] != '1') return fail(505);
+    now_.head.minor_version = line[7] == '0' ? 0 : 1;  // RFC 9110 2.5: 1.2 is served as 1.1
+    now_.method = method.size();
+    now_.target = target.size();
+    now_.request_line = true;
+    now_.line = now_.size;
+  }
+
+  /// The head is whole: views, path, and the rules that span several headers.
+  void finish() noexcept {
+    namespace t = sse::detail::text;
+    request& r = now_.head;
+    r.method = text(0, now_.method);
+    r.target = text(now_.method + 1, now_.target);
+    sse::detail::target_parts parts;
+    if (!sse::detail::split_target(r.method, r.target, parts)) return fail(400);
+
+    const std::size_t table = now_.headers * sizeof(header);
+    if (!parsed_.grow(table + parts.path.size(), 0)) return fail(503);
+    std::size_t n = 0;
+    const target_error e = sse::detail::decode_path(parts.path, parsed_.data() + table, n);
+    if (e != target_error::none) return fail(status_of(e));
+    r.path = {parsed_.data() + table, n};
+    r.query = parts.query;
+
+    std::string_view rest = text(0, now_.size - 2);
+    rest.remove_prefix(now_.method + now_.target + 12);  // see most()
+    auto* const first = reinterpret_cast<header*>(parsed_.data());
+    for (std::size_t i = 0; i < now_.headers; ++i) {
+      std::string_view line = t::next_part(rest, '\n');
+      line.remove_suffix(1);
+      const std::string_view name = t::next_part(line, ':');
+      ::new (static_cast<void*>(first + i)) header{name, t::trim(line)};
+    }
+    r.headers = {first, now_.headers};
+    if (const int status = check_headers(); status != 0) return fail(status);
+    now_.state = outcome::complete;
+  }
+
+  [[nodiscard]] int check_headers() noexcept {
+    namespace t = sse::detail::text;
+    int hosts = 0;
+    int lengths = 0;
+    std::string_view coding;
+    bool coded = false;
+    bool close = false;
+    bool keep = now_.head.minor_version > 0;
+    for (const header& h : now_.head.headers) {
+      if (t::equal_fold(h.name, "Host")) {
+        if (++hosts > 1 || !t::is_authority(h.value)) return 400;
+      } else if (t::equal_fold(h.name, "Content-Length")) {
+        if (++lengths > 1 || !read_length(h.value)) return 400;
+      } else if (t::equal_fold(h.name, "Transfer-Encoding")) {
+        if (std::exchange(coded, true)) return 400;
+        coding = h.value;
+      } else if (t::equal_fold(h.name, "Connection")) {
+        close = close || t::list_has(h.value, "close");
+        keep = keep || t::list_has(h.value, "keep-alive");
+      } else if (t::equal_fold(h.name, "Expect") && now_.head.minor_version > 0) {
+        if (!t::equal_fold(h.value, "100-continue")) return 417;
+        now_.expects_continue = true;
+      }
+    }
+    if (hosts == 0 && now_.head.minor_version > 0) return 400;
+    if (coded) {
+      const std::size_t comma = coding.rfind(',');
+      const std::size_t last = comma == std::string_view::npos ? 0 : comma + 1;
+      if (lengths != 0 || now_.head.minor_version == 0) return 400;  // RFC 9112 6.1: faulty framing
+      if (!t::equal_fold(t::trim(coding.substr(last)), "chunked")) return 400;
+      return last == 0 ? 411 : 501;
+    }
+    if (now_.content_length > limits_.body) return 413;
+    now_.expects_continue = now_.expects_continue && now_.content_length != 0;
+    now_.keep_alive = keep && !close;
+    return 0;
+  }
+
+  /// Digits only; a number too large for any limit stays the largest.
+  [[nodiscard]] bool read_length(std::string_view s) noexcept {
+    constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+    std::uint64_t n = 0;
+    for (const char c : s) {
+      if (!sse::detail::text::is_digit(c)) return false;
+      const auto digit = static_cast<std::uint64_t>(c - '0');
+      n = n > (most - digit) / 10 ? most : n * 10 + digit;
+    }
+    now_.content_length = n;
+    return !s.empty();
+  }
+
+  limits limits_{};
+  detail::block bytes_{};   // the head as received
+  detail::block parsed_{};  // the header table, then the decoded path
+  progress now_{};
+};
+
+// --- writing
+
+/// What a client that sent `Expect: 100-continue` waits for.
+inline constexpr std::string_view continue_head = "HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Appends a whole answer with Content-Length, Connection and X-Content-Type-Options: nosniff. 204
+/// and 304 have neither length nor body. The status line says HTTP/1.1 to every client (RFC
+/// 9110 2.5). False: the status is not 200 to 999 or the header lines are not valid; then an empty
+/// 500 is written instead.
+inline bool write_response(std::string& out, const response& r, response_options o = {}) {
+  const bool valid =
+      r.status >= 200 && r.status <= 999 && for_each_field(r.headers, [](auto, auto) {});
+  const int status = valid ? r.status : 500;
+  const bool empty = status == 204 || status == 304;
+  const std::string_view body = valid && !empty ? std::string_view{r.body} : std::string_view{};
+  out.append("HTTP/1.1 ")
+      .append(std::to_string(status))
+      .append(" ")
+      .append(reason_phrase(status))
+      .append("\r\n");
+  if (valid) out.append(r.headers);
+  if (!empty) out.append("Content-Length: ").append(std::to_string(body.size())).append("\r\n");
+  out.append(o.keep_alive ? "Connection: keep-alive\r\n" : "Connection: close\r\n");
+  out.append("X-Content-Type-Options: nosniff\r\n\r\n");
+  if (!o.head_only) out.append(body);
+  return valid;
+}
+
+/// The head of an event stream.
+struct stream_head {
+  std::string_view content_type =
+      "text/event-stream";  ///< a contract may want "text/event-stream; charset=utf-8"
+  std::string_view cache_control = "no-cache";  ///< or "no-store"
+  bool nosniff = true;                          ///< X-Content-Type-Options: nosniff
+  bool proxy_hints = true;  ///< X-Accel-Buffering: no, or nginx holds events back
+  bool no_transform =
+      false;  ///< adds no-transform to Cache-Control, or some proxies compress and hold events back
+  std::string_view extra{};  ///< more "Name: value\r\n" lines, such as those of add_cors()
+};
+
+/// Appends `200 OK` and the headers of a stream; use it as request::preamble, or alone to answer
+/// HEAD. Chunked only for HTTP/1.1; otherwise the end of the connection ends the stream (RFC
+/// 9112 6.3). Connection says keep-alive, also without chunks, since clients check for it, but
+/// close to HTTP/1.0, where keep-alive without a length would promise what does not hold. False: a
+/// field has a control character or `extra` is not valid; nothing is written.
+[[nodiscard]] inline bool write_stream_head(std::string& out, const stream_head& h,
+                                            int minor_version, bool chunked) {
+  if (!for_each_field(h.extra, [](auto, auto) {})) return false;
+  const std::size_t before = out.size();
+  out.append("HTTP/1.1 200 OK\r\n");
+  std::string cache{h.cache_control};
+  if (h.no_transform) cache.append(cache.empty() ? "no-transform" : ", no-transform");
+  if (!sse::detail::add_field(out, "Content-Type", h.content_type) ||
+      (!cache.empty() && !sse::detail::add_field(out, "Cache-Control", cache))) {
+    out.resize(before);
+    return false;
+  }
+  out.append(minor_version > 0 ? "Connection: keep-alive\r\n" : "Connection: close\r\n");
+  if (chunked && minor_version > 0) out.append("Transfer-Encoding: chunked\r\n");
+  if (h.proxy_hints) out.append("X-Accel-Buffering: no\r\n");
+  if (h.nosniff) out.append("X-Content-Type-Options: nosniff\r\n");
+  out.append(h.extra).append("\r\n");
+  return true;
+}
+
+}  // namespace sse::inline v0::http1

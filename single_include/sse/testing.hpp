@@ -1,0 +1,151 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+
+// ---- sse/testing.hpp
+//
+// testing: a transport in memory whose peers take what a test lets them take, and a check for transports of your own.
+//
+//   sse::testing::memory_transport net;
+//   sse::hub<sse::testing::memory_transport> hub{net};
+//   auto client = net.connect();
+//   net.at(client).window = 10;                // ten more bytes, then blocked
+//   (void)hub.accept({client}, request);
+//   CHECK(net.at(client).received == "...");
+//
+// For tests only. Not thread-safe.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <sse/sse.hpp>
+
+namespace sse::inline v0::testing {
+
+/// One peer, as the test sees and drives it.
+struct peer {
+  std::string received{};                   ///< all that it got
+  std::size_t window = SIZE_MAX;            ///< bytes it still takes; 0: writes answer flow::blocked
+  std::size_t max_write = SIZE_MAX;         ///< bytes it takes of one write, which then answers flow::ready
+  bool fails = false;                       ///< the next write answers flow::closed
+  bool is_closed = false;                   ///< Transport::close was called
+  close_reason why = close_reason::host;
+  session_id session{};
+  std::vector<buffer> in_flight{};          ///< completion style: taken, still being read
+  std::size_t in_flight_bytes = 0;
+  std::size_t writes = 0;
+};
+
+/// `Completes`: writes answer flow::pending and complete() finishes them.
+template <bool Completes>
+class basic_memory_transport {
+ public:
+  struct connection {
+    std::size_t index = 0;
+  };
+  static constexpr bool completes = Completes;
+
+  [[nodiscard]] std::size_t connect() {
+    peers_.emplace_back();
+    return peers_.size() - 1;
+  }
+  [[nodiscard]] peer& at(std::size_t i) noexcept { return peers_[i]; }
+  [[nodiscard]] std::size_t size() const noexcept { return peers_.size(); }
+
+  void opened(connection& c, session_id id) noexcept { peers_[c.index].session = id; }
+
+  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
+    peer& p = peers_[c.index];
+    ++p.writes;
+    if (p.fails) return {0, flow::closed};
+    std::size_t room = p.window < p.max_write ? p.window : p.max_write;
+    std::size_t took = 0;
+    for (const buffer& b : bytes) {
+      const std::size_t n = b.size < room ? b.size : room;
+      if (n == 0) continue;
+      if constexpr (Completes) {
+        p.in_flight.push_back({b.data, n});
+      } else {
+        p.received.append(b.data, n);
+      }
+      took += n;
+      room -= n;
+    }
+    if (p.window != SIZE_MAX) p.window -= took;
+    if constexpr (Completes) {
+      if (took == 0) return {0, flow::blocked};
+      p.in_flight_bytes = took;
+      return {took, flow::pending};
+    }
+    return {took, p.window == 0 ? flow::blocked : flow::ready};
+  }
+
+  /// Ends the write in flight after `n` of its bytes, reading them only now; returns how many left, for hub.written().
+  [[nodiscard]] std::size_t complete(std::size_t i, std::size_t n = SIZE_MAX) {
+    peer& p = peers_[i];
+    std::size_t left = n < p.in_flight_bytes ? n : p.in_flight_bytes;
+    const std::size_t all = left;
+    for (const buffer& b : p.in_flight) {
+      const std::size_t take = b.size < left ? b.size : left;
+      p.received.append(b.data, take);
+      left -= take;
+    }
+    p.in_flight.clear();
+    p.in_flight_bytes = 0;
+    return all;
+  }
+
+  void close(connection& c, close_reason why) noexcept {
+    peers_[c.index].is_closed = true;
+    peers_[c.index].why = why;
+  }
+
+ private:
+  std::vector<peer> peers_;
+};
+
+using memory_transport = basic_memory_transport<false>;
+using memory_completion_transport = basic_memory_transport<true>;
+
+/// What check_transport found; empty: nothing wrong.
+struct transport_report {
+  std::string problem{};
+  [[nodiscard]] explicit operator bool() const noexcept { return problem.empty(); }
+};
+
+/// Checks a transport against the contract of sse/transport.hpp on a connection whose other end `read` drains: it must
+/// keep the order, take prefixes only, answer blocked when the other end does not read, and go on afterwards.
+/// `read()` returns what arrived so far. Completion-style transports: `finish(n)` waits for a pending write.
+template <transport T, class Read>
+[[nodiscard]] transport_report check_transport(T& t, typename T::connection& c, Read read, std::size_t total = 1 << 22) {
+  std::string sent;
+  std::string got;
+  std::string block(10'000, ' ');
+  for (std::size_t i = 0; i < block.size(); ++i) block[i] = static_cast<char>('a' + i % 26);
+  bool was_blocked = false;
+  while (sent.size() < total) {
+    const buffer pieces[2] = {{block.data(), 7}, {block.data() + 7, block.size() - 7}};
+    const write_result r = t.write(c, pieces);
+    if (r.bytes > block.size()) return {"write took more bytes than it was given"};
+    if (r.next == flow::closed) return {"write answered closed while the peer was there"};
+    if (r.next == flow::pending) return {"write answered pending: check completion with hub tests of your own"};
+    sent.append(block.data(), r.bytes);
+    if (r.next == flow::blocked) {
+      was_blocked = true;
+      got += read();
+    } else if (r.bytes == 0) {
+      return {"write took nothing and answered ready: the hub would spin"};
+    }
+    std::string next = block.substr(r.bytes);  // go on where the stream stands
+    block = next + block.substr(0, r.bytes);
+  }
+  for (int i = 0; i < 1000 && got.size() < sent.size(); ++i) got += read();
+  if (got != sent) return {"the peer did not get the bytes in order: " + std::to_string(got.size()) + " of " + std::to_string(sent.size())};
+  if (!was_blocked) return {"write never answered blocked although the peer did not read"};
+  return {};
+}
+
+}  // namespace sse::inline v0::testing

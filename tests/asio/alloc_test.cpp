@@ -1,0 +1,108 @@
+// Memory runs out at each allocation in turn: that one request may fail, the server goes on.
+#include <cstdlib>
+#include <new>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "asio/client.hpp"
+#include "catch.hpp"
+
+namespace {
+
+/// Allocations of this thread until one fails; below 0: none does.
+thread_local long left = -1;
+
+void* take(std::size_t n) noexcept {
+  if (left >= 0 && left-- == 0) return nullptr;
+  return std::malloc(n == 0 ? 1 : n);
+}
+
+/// Which allocation fails, for as long as it lives.
+struct failing {
+  explicit failing(long n) { left = n; }
+  ~failing() { left = -1; }
+};
+
+}  // namespace
+
+void* operator new(std::size_t n) {
+  void* p = take(n);
+  if (p == nullptr) throw std::bad_alloc{};
+  return p;
+}
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return take(n); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+
+TEST_CASE("an allocation that fails costs one request at most, each in turn") {
+  using std::chrono::milliseconds;
+  using test::client;
+  bool done = false;
+  for (long n = 0; !done; ++n) {
+    INFO("allocation " << n);
+    asio::io_context ctx{1};
+    std::optional<sse::asio_server<>> server{std::in_place, ctx};
+    sse::channel& ticks = *server->open_channel("ticks");
+    server->stream("/events", ticks);
+    server->get("/later",
+                [](const sse::request&, sse::responder r) { r(sse::response::text(200, "ok")); });
+    server->post("/echo", [](const sse::request&, std::string_view body) {
+      return sse::response::text(200, std::string{body});
+    });
+    server->on_error([](std::string_view, const std::error_code&) {});
+    REQUIRE_FALSE(server->listen("127.0.0.1", 0));
+    const auto run = [&](auto until) {
+      const auto end = std::chrono::steady_clock::now() + test::patience;
+      while (!until() && std::chrono::steady_clock::now() < end) ctx.run_one_for(milliseconds{10});
+      return until();
+    };
+
+    client before{server->port()};
+    before.send(client::make("GET", "/events"));
+    REQUIRE(run([&] { return server->hub().sessions() == 1; }));
+    client plain{server->port()};
+    client stream{server->port()};
+    plain.send(
+        client::make("GET", "/later") + client::make("HEAD", "/events") +
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 300\r\nExpect: 100-continue\r\n\r\n" +
+        std::string(300, 'x') + client::make("GET", "/nothing"));
+    stream.send(client::make("GET", "/events"));
+    const std::string large(5000, 'x');
+    {
+      const failing one{n};
+      for (int i = 0; i < 60; ++i) {
+        try {
+          ctx.poll();
+        } catch (const std::bad_alloc&) {  // Asio's own
+        }
+        if (i == 20) (void)server->publish(ticks, {.data = large});
+        if (i == 40) (void)server->publish(ticks, {.data = "last"});
+      }
+      done = left >= 0;  // it did not come to that: all was seen
+    }
+    plain.reset();
+    stream.reset();
+
+    // The others, and those who come later, are served.
+    REQUIRE(run([&] { return server->connections() == 1; }));
+    client after{server->port()};
+    after.send(client::make("GET", "/later") + client::make("GET", "/events"));
+    REQUIRE(run([&] { return server->hub().sessions() == 2; }));
+    const std::uint64_t writes = server->hub().stats().writes;
+    (void)server->publish(ticks, {.data = "seen by all"});
+    REQUIRE(run([&] { return server->hub().stats().writes == writes + 2; }));
+    CHECK(after.whole_answer().body == "ok");
+    CHECK(after.head().status == 200);
+    CHECK(after.data() == "seen by all");
+    CHECK(before.head().status == 200);
+    std::string seen;
+    while (seen != "seen by all") seen = before.data();
+    bool drained = false;
+    server->async_drain([&](std::error_code e) { drained = !e; });
+    before.close();
+    after.close();
+    ctx.run();
+    CHECK(drained);
+  }
+}

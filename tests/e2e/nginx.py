@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+# needs: nginx
+"""The gateway's stream behind Debian's nginx arrives event by event: event i is read before event i+1 is published.
+
+Two proxies: one with the lines that the contract gives for a stream, one with a bare proxy_pass.
+usage: nginx.py [GATEWAY]   else $PROGRAMS/gateway
+"""
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+GATEWAY = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("PROGRAMS", str(ROOT / "build/dev/bin")) + "/gateway"
+PATIENCE = 20  # seconds for anything that must come
+
+STREAM_LINES = """
+        proxy_set_header Connection '';
+        proxy_http_version 1.1;
+        chunked_transfer_encoding off;
+        proxy_buffering off;
+        proxy_cache off;
+        proxy_read_timeout 86400;
+"""
+
+
+def free_ports(n):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def start_nginx(directory, gateway_port):
+    """Returns the process and its two ports: with the lines, and stock."""
+    for _ in range(5):  # somebody else may take a free port first
+        tuned, stock = free_ports(2)
+        target = f"http://127.0.0.1:{gateway_port}"
+        temp = "".join(f"  {kind}_temp_path {directory}/{kind};\n"
+                       for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        conf = Path(directory, "nginx.conf")
+        conf.write_text(f"""daemon off;
+{"user root;" if os.geteuid() == 0 else ""}
+worker_processes 1;
+pid {directory}/pid;
+error_log {directory}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  access_log off;
+{temp}
+  server {{
+    listen 127.0.0.1:{tuned};
+    location /api/stream {{
+        proxy_pass {target};{STREAM_LINES}    }}
+    location / {{ proxy_pass {target}; }}
+  }}
+  server {{
+    listen 127.0.0.1:{stock};
+    location / {{ proxy_pass {target}; }}
+  }}
+}}
+""")
+        nginx = subprocess.Popen(["nginx", "-p", directory, "-c", str(conf), "-e", f"{directory}/error.log"],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while nginx.poll() is None:
+            try:
+                for port in (tuned, stock):
+                    socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+                return nginx, tuned, stock
+            except ConnectionRefusedError:
+                pass
+        problem = nginx.stderr.read() + Path(directory, "error.log").read_text()
+        if "Address already in use" not in problem:
+            break
+    sys.exit(f"nginx does not start:\n{problem}")
+
+
+class Stream:
+    def __init__(self, port, target="/api/stream", headers=None):
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self.connection.request("GET", target, headers=headers or {})
+        self.answer = self.connection.getresponse()
+        assert self.answer.status == 200, self.answer.status
+        assert self.answer.getheader("Content-Type") == "text/event-stream; charset=utf-8", self.answer.getheaders()
+        assert self.answer.getheader("Cache-Control") == "no-cache", self.answer.getheaders()
+
+    def frame(self):
+        """The next frame as a dict, comments skipped; None: the end."""
+        fields = {}
+        for line in iter(self.answer.readline, b""):
+            line = line.decode().rstrip("\n")
+            if line and not line.startswith(":"):
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif not line and fields:
+                return fields
+        return None
+
+    def close(self):
+        self.answer.close()
+        self.connection.close()
+
+
+def get(port, path):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def sessions(port):
+    return next(int(line.split()[1]) for line in get(port, "/metrics")[1].splitlines() if line.startswith("sse_sessions "))
+
+
+def check_proxy(name, port, gateway_port, engine, others):
+    """Returns an open stream; `others` are open already."""
+    def say(i):
+        os.write(engine, b'{"type":"market","symbol":"%s","price":%d.0}\n' % (name.encode(), i))
+
+    stream = Stream(port)
+    first = None
+    for i in range(1, 31):
+        say(i)
+        frame = stream.frame()
+        assert frame and frame["event"] == "market" and f'"{name}","price":{i}.0' in frame["data"], (name, i, frame)
+        first = first or int(frame["id"])
+        assert int(frame["id"]) == first + i - 1, (name, i, frame)
+
+    # What a browser does after a cut: the header, and by hand: the query.
+    for resumed in (Stream(port, "/api/stream?last_id=1", {"Last-Event-ID": str(first + 9)}),
+                    Stream(port, f"/api/stream?last_id={first + 9}")):
+        assert int(resumed.frame()["id"]) == first + 10, name
+        resumed.close()
+    stream.close()
+    end = time.monotonic() + PATIENCE
+    while sessions(gateway_port) != others:  # nginx tells the gateway that its client is gone
+        assert time.monotonic() < end, f"{name}: a closed stream stays open"
+
+    assert get(port, "/health") == (200, '{"ok":true}'), name
+    status, body = get(port, "/api/stream?last_id=abc")
+    assert (status, body) == (400, '{"error":"bad_params"}'), (name, status, body)
+    print(f"{name}: 30 events one by one, resume, close, refusal")
+    return Stream(port)
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="ssehub_nginx_") as directory:
+        fifo = f"{directory}/engine"
+        os.mkfifo(fifo)
+        engine = os.open(fifo, os.O_RDWR)
+        gateway = subprocess.Popen([GATEWAY, "--port", "0", "--engine", f"cat {fifo}"], stdout=subprocess.PIPE,
+                                   stderr=open(f"{directory}/log", "w"), text=True)
+        nginx = None
+        try:
+            line = gateway.stdout.readline()
+            assert line.startswith("listening on http://127.0.0.1:"), line
+            port = int(line.rstrip("/\n").rpartition(":")[2])
+            nginx, tuned, stock = start_nginx(directory, port)
+            streams = [check_proxy("tuned", tuned, port, engine, 0), check_proxy("stock", stock, port, engine, 1)]
+            gateway.send_signal(signal.SIGTERM)
+            for stream in streams:  # a clean end also through the proxy
+                *_, last = iter(stream.frame, None)
+                assert list(last) == ["retry"] and last["retry"].isdigit(), last
+            assert gateway.wait(PATIENCE) == 0
+            print("drain: both streams got a retry and a clean end")
+        except BaseException:
+            sys.stderr.write(Path(directory, "log").read_text())
+            raise
+        finally:
+            os.close(engine)
+            for process in (nginx, gateway):
+                if process and process.poll() is None:
+                    process.terminate()
+                    process.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+// The numbers that the hub keeps, held against what really happened.
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <sse/sse.hpp>
+
+#include "catch.hpp"
+#include "stage.hpp"
+
+namespace {
+
+using sse::close_reason;
+using sse::duration;
+using test::frame;
+using test::frames;
+using test::stage;
+
+sse::channel_options quiet() { return {.heartbeat = {.mode = sse::heartbeat_options::pace::off}}; }
+
+std::uint64_t all_closed(const sse::hub_stats& s) {
+  std::uint64_t n = 0;
+  for (const std::uint64_t c : s.closed) n += c;
+  return n;
+}
+
+}  // namespace
+
+TEST_CASE("X-29 a channel's numbers: connections, published, delivered, dropped, gaps, replays", "[stats]") {
+  stage s;
+  sse::channel_options o = quiet();
+  o.keep = 10;
+  o.max_lag = 300;
+  o.on_lag = sse::lag_policy::tail;
+  o.own_sequence = true;
+  sse::channel& c = s.open("prices", std::move(o));
+  const auto zero = c.stats();
+  CHECK(zero.name == "prices");
+  CHECK(zero.subscribers + zero.published + zero.delivered + zero.dropped + zero.gaps + zero.replays == 0);
+
+  const auto fast = s.join(c);
+  const auto slow = s.join(c, {.window = frames(1, 3).size() + 7});
+  CHECK(c.stats().subscribers == 2);
+  for (int i = 0; i < 5; ++i) {
+    s.put(c);
+    s.flush();
+  }
+  CHECK(c.stats().published == 5);
+  CHECK(c.stats().delivered == 5 + 3);  // the half-sent one is not delivered yet
+  s.let(slow, frames(4, 4).size() - 7);
+  CHECK(c.stats().delivered == 5 + 4);
+  REQUIRE(c.publish({.data = "t"}, {.transient = true}));
+  CHECK_FALSE(c.publish({.type = "bad\n", .data = "t"}));
+  CHECK(s.hub.send(fast.id, {.data = "u"}) == sse::publish_error::none);
+  s.flush();
+  CHECK(c.stats().published == 6);
+  CHECK(c.stats().delivered == 5 + 4 + 1);  // unicast is nobody's publication
+  for (int i = 0; i < 45; ++i) {
+    s.put(c);
+    s.flush();
+  }
+  s.let(slow);
+  const std::string got = s.take(slow);
+  CHECK(got.find(test::gap_frame(50, 4, 51, 46)) != got.npos);
+  auto now = c.stats();
+  CHECK(now.dropped == 46);
+  CHECK(now.gaps == 1);
+  CHECK(now.published == 51);
+  CHECK(now.delivered == 51 + 5);
+  CHECK(now.replays == 0);
+  CHECK(now.retained_events == 10);
+  CHECK(now.retained_bytes == frames(41, 50).size());
+  CHECK(now.last_id == 50);
+
+  const auto back = s.join(c, {.last_event_id = "45"});   // a replay
+  const auto older = s.join(c, {.last_event_id = "20"});  // with a gap
+  const auto ahead = s.join(c, {.last_event_id = "99"});  // a gap, nothing to replay
+  CHECK(s.join(c, {.query = "last_id=x"}).refusal.status == 400);
+  now = c.stats();
+  CHECK(now.subscribers == 5);
+  CHECK(now.replays == 2);
+  CHECK(now.gaps == 3);
+  CHECK(now.delivered == 51 + 5 + 5 + 10);
+  CHECK(now.dropped == 46);  // what a resume asked for in vain was not dropped from a stream
+  for (const auto& k : {fast, slow, back, older, ahead}) s.hub.closed(k.id);
+  CHECK(c.stats().subscribers == 0);
+  CHECK(s.hub.stats().sessions == 0);
+}
+
+TEST_CASE("X-29 the hub's numbers: accepted, refused, closed by reason, writes, bytes, heartbeats", "[stats]") {
+  stage s{{.caps = {.per_user = {.max = 2}}, .write_deadline = duration::seconds(10)}};
+  sse::channel_options o = quiet();
+  o.heartbeat = {.every = duration::seconds(4)};
+  sse::channel& c = s.open("c", std::move(o));
+  const auto a = s.join(c, {.key = "ann", .preamble = "HEAD"});
+  const auto b = s.join(c, {.key = "ann"});
+  CHECK_FALSE(s.join(c, {.key = "ann"}));
+  CHECK_FALSE(s.request({}));
+  CHECK_FALSE(s.request({.method = "POST"}));
+  CHECK_FALSE(s.request({.accept = "text/html"}));
+  auto now = s.hub.stats();
+  CHECK(now.sessions == 2);
+  CHECK(now.accepted == 2);
+  CHECK(now.refused == 4);
+  CHECK(now.writes == 1);
+  CHECK(now.bytes == 4);
+  s.put(c);
+  s.flush();
+  now = s.hub.stats();
+  CHECK(now.writes == 3);
+  CHECK(now.bytes == 4 + 2 * frames(1, 1).size());
+  s.at(4000);
+  now = s.hub.stats();
+  CHECK(now.heartbeats == 2);
+  CHECK(now.writes == 5);
+  s.peer(b).window = 3;
+  s.put(c);
+  s.flush();
+  CHECK(s.hub.stats().bytes == 4 + 3 * frames(1, 1).size() + 2 * std::string(": keep-alive\n\n").size() + 3);
+  s.at(14'000);
+  s.hub.close(a.id);
+  now = s.hub.stats();
+  CHECK(now.closed[static_cast<std::size_t>(close_reason::stalled)] == 1);
+  CHECK(now.closed[static_cast<std::size_t>(close_reason::host)] == 1);
+  CHECK(all_closed(now) == 2);
+  CHECK(now.sessions == 0);
+  CHECK(now.log_bytes > 0);
+  s.hub.close_channel(c);
+  CHECK(s.hub.stats().log_bytes == 0);
+}
+
+TEST_CASE("X-29 after thousands of streams of every fate the numbers are what the clients saw", "[stats]") {
+  stage s{{.caps = {.total = {.max = 25}}}};
+  std::uint64_t announced = 0;
+  s.hub.on_gap([&](const sse::gap_notice&) { ++announced; });
+  sse::channel_options o = quiet();
+  o.keep = 30;
+  o.max_lag = 500;
+  o.on_lag = sse::lag_policy::tail;
+  o.own_sequence = true;
+  sse::channel& c = s.open("c", std::move(o));
+  std::vector<test::client> open;
+  std::uint64_t delivered = 0, gaps = 0, accepted = 0, refused = 0, replays = 0, published = 0, bytes = 0, closed = 0;
+  const auto read = [&](const test::client& k) {
+    const std::string got = s.take(k);
+    bytes += got.size();
+    delivered += test::count(got, "\ndata: ev\n\n");
+    gaps += test::count(got, "event: gap\n");
+  };
+  std::uint64_t random = 12345;
+  const auto below = [&](std::uint64_t n) {
+    random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (random >> 33) % n;
+  };
+  for (int step = 0; step < 30'000; ++step) {
+    const std::uint64_t what = below(10);
+    if (what < 5) {
+      // Whole events only, so that both sides count the same.
+      s.put(c, "ev");
+      ++published;
+      s.flush();
+    } else if (what < 7) {
+      const bool resumes = below(2) == 0;
+      const std::uint64_t after = c.last_id() - below(c.last_id() + 1);
+      const auto k = s.join(c, {.last_event_id = resumes ? std::to_string(after) : "", .window = below(3) == 0 ? 0 : SIZE_MAX});
+      if (!k) {
+        ++refused;
+        continue;
+      }
+      ++accepted;
+      if (resumes) ++replays;
+      open.push_back(k);
+    } else if (!open.empty()) {
+      const std::size_t i = below(open.size());
+      const auto k = open[i];
+      if (what == 7) {
+        s.let(k);
+      } else {
+        if (what == 8 && below(2) == 0) s.peer(k).fails = true;
+        if (!s.peer(k).fails) s.hub.closed(k.id);
+        s.peer(k).window = SIZE_MAX;
+        s.hub.writable(k.id);
+        s.put(c, "ev");
+        ++published;
+        s.flush();
+        if (!s.closed(k)) s.hub.closed(k.id);
+        ++closed;
+        read(k);
+        open[i] = open.back();
+        open.pop_back();
+      }
+    }
+  }
+  for (const auto& k : open) {
+    s.let(k);
+    read(k);
+    s.hub.closed(k.id);
+    ++closed;
+  }
+  const auto n = c.stats();
+  CHECK(n.published == published);
+  CHECK(n.delivered == delivered);
+  CHECK(n.gaps == announced);
+  CHECK(gaps <= announced);  // some streams ended before they read it
+  CHECK(n.replays == replays);
+  CHECK(n.subscribers == 0);
+  const auto h = s.hub.stats();
+  CHECK(h.accepted == accepted);
+  CHECK(h.refused == refused);
+  CHECK(h.bytes == bytes);
+  CHECK(h.closed[static_cast<std::size_t>(close_reason::peer)] == closed);
+  CHECK(all_closed(h) == accepted);
+  CHECK(h.sessions == 0);
+  CHECK(accepted > 3000);
+  CHECK(gaps > 100);
+  CHECK(refused > 100);
+  CHECK(n.dropped > 1000);
+}
+
+TEST_CASE("heartbeats in the log count as delivered, those for one session do not", "[stats]") {
+  stage s;
+  sse::channel_options o = quiet();
+  o.heartbeat = {.mode = sse::heartbeat_options::pace::fixed, .every = duration::seconds(1)};
+  sse::channel& fixed = s.open("fixed", std::move(o));
+  sse::channel& idle = s.open("idle", {.heartbeat = {.every = duration::seconds(1)}});
+  (void)s.join(fixed);
+  (void)s.join(idle);
+  s.at(3000);
+  CHECK(fixed.stats().delivered == 3);
+  CHECK(fixed.stats().published == 0);
+  CHECK(idle.stats().delivered == 0);
+  CHECK(s.hub.stats().heartbeats == 6);
+}
+
+TEST_CASE("every close reason has a name of its own and a place in the count", "[stats]") {
+  std::string all;
+  for (std::size_t i = 0; i < sse::close_reason_count; ++i) {
+    const std::string name = " " + std::string(to_string(static_cast<close_reason>(i))) + " ";
+    CHECK(name != " unknown ");
+    CHECK(all.find(name) == all.npos);
+    all += name;
+  }
+  CHECK(to_string(static_cast<close_reason>(sse::close_reason_count)) == "unknown");
+  CHECK(to_string(sse::publish_error::none) == "none");
+  for (int i = 0; i <= static_cast<int>(sse::publish_error::lane_full); ++i) {
+    CHECK(to_string(static_cast<sse::publish_error>(i)) != "unknown");
+  }
+  CHECK(to_string(static_cast<sse::publish_error>(200)) == "unknown");
+}
+
+TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels escaped", "[stats]") {
+  stage s;
+  sse::channel& a = s.open("plain", quiet());
+  sse::channel& b = s.open("odd \"name\" \\ with\nline", quiet());
+  const auto k = s.join(a);
+  s.put(a);
+  s.put(b);
+  s.flush();
+  std::string text = "before\n";
+  s.hub.write_prometheus(text);
+  CHECK(text.starts_with("before\n# HELP sse_sessions Open streams.\n# TYPE sse_sessions gauge\nsse_sessions 1\n"));
+  const std::string size = std::to_string(frames(1, 1).size());
+  for (const std::string& line : {
+           std::string("sse_accepted_total 1"), std::string("sse_refused_total 0"), std::string("sse_writes_total 1"),
+           "sse_bytes_total " + size, std::string("sse_closed_total{reason=\"peer\"} 0"),
+           std::string("sse_channel_subscribers{channel=\"plain\"} 1"),
+           std::string("sse_channel_published_total{channel=\"plain\"} 1"),
+           std::string("sse_channel_delivered_total{channel=\"plain\"} 1"),
+           std::string("sse_channel_delivered_total{channel=\"odd \\\"name\\\" \\\\ with\\nline\"} 0"),
+           "sse_channel_retained_bytes{channel=\"plain\"} " + size}) {
+    CAPTURE(line);
+    CHECK(test::count(text, "\n" + line + "\n") == 1);
+  }
+  // The exposition format, line by line: a comment, or a name, perhaps labels, and a number.
+  std::string last_family;
+  std::size_t samples = 0;
+  for (std::size_t at = 7; at < text.size();) {
+    const std::size_t end = text.find('\n', at);
+    REQUIRE(end != text.npos);
+    const std::string line = text.substr(at, end - at);
+    at = end + 1;
+    if (line.starts_with("# TYPE ")) {
+      last_family = line.substr(7, line.find(' ', 7) - 7);
+      CHECK(test::count(text, "# TYPE " + last_family + " ") == 1);
+      CHECK(test::count(text, "# HELP " + last_family + " ") == 1);
+      CHECK(line.ends_with(last_family.ends_with("_total") ? " counter" : " gauge"));
+    } else if (!line.starts_with("# HELP ")) {
+      ++samples;
+      CHECK(line.starts_with(last_family));
+      CHECK(line.find_last_not_of("0123456789") == line.rfind(' '));
+    }
+  }
+  CHECK(samples == 7 + sse::close_reason_count + 9 * 2);
+  s.hub.closed(k.id);
+  text.clear();
+  s.hub.write_prometheus(text);
+  CHECK(text.find("\nsse_closed_total{reason=\"peer\"} 1\n") != text.npos);
+}
+
+TEST_CASE("Prometheus text: the largest number, and no channel at all", "[stats]") {
+  std::string text;
+  sse::hub_stats h;
+  h.bytes = UINT64_MAX;
+  sse::append_prometheus(text, h, {});
+  CHECK(text.find("\nsse_bytes_total 18446744073709551615\n") != text.npos);
+  CHECK(text.find("{channel=") == text.npos);
+}
