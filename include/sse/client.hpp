@@ -8,8 +8,7 @@
 //   sse::event_source source{"http://localhost:8080/events", {.seed = random_number()}};
 //   for (;;) {
 //     const sse::client_action a = source.poll(now());
-//     if (a.what == sse::client_action::connect) {         // resolve and connect, with TLS if
-//     a.tls
+//     if (a.what == sse::client_action::connect) {        // resolve, connect, TLS if a.tls
 //       if (!dial(a.host, a.port, a.tls)) source.ended(now(), sse::client_error::connect);
 //       else send_all(source.connected(now()));
 //     } else if (a.what == sse::client_action::disconnect) {
@@ -19,9 +18,9 @@
 //     } else if (source.state() == sse::client_state::closed) {
 //       return;
 //     } else if (auto n = receive(buf, source.next_deadline()); n > 0) {
-//       (void)source.received(now(), {buf, n}, sink);      // sink.on_event(const sse::event&)
+//       (void)source.received(now(), {buf, n}, sink);     // sink.on_event(const sse::event&)
 //     } else if (n == 0) {
-//       source.ended(now());                               // by the peer; on a time-out just poll
+//       source.ended(now());                              // by the peer; on a time-out just poll
 //     }
 //   }
 //
@@ -51,6 +50,7 @@
 #include <sse/config.hpp>
 #include <sse/detail/backoff.hpp>
 #include <sse/detail/bytes.hpp>
+#include <sse/detail/client_error.hpp>
 #include <sse/detail/client_request.hpp>
 #include <sse/detail/gap.hpp>
 #include <sse/detail/http1_response.hpp>
@@ -67,146 +67,6 @@ enum class client_state : std::uint8_t {
   open,        ///< events come
   closed,      ///< never again
 };
-
-/// What went wrong.
-enum class client_error : std::uint8_t {
-  none,
-  // told by the host in ended(), or guessed from its silence
-  resolve,          ///< the host name has no address
-  connect,          ///< no connection
-  connect_timeout,  ///< client_options::connect_timeout
-  tls,              ///< no secure connection: handshake, certificate
-  read,             ///< the connection broke
-  end_of_stream,    ///< the response ended as it should
-  cut,              ///< the connection ended inside the response
-  restarted,        ///< restart() was called
-  // the response
-  head_timeout,  ///< client_options::head_timeout
-  stalled,       ///< no byte for client_options::stall_timeout
-  bad_head,      ///< not an HTTP/1 response head
-  head_too_large,
-  bad_framing,         ///< lengths that contradict each other, or a malformed chunk
-  bad_stream,          ///< over a limit of client_options::stream, see client_failure::parse
-  status,              ///< not 200; with a redirect's status: no usable Location
-  no_content,          ///< 204: the server wants no reconnection
-  content_type,        ///< not text/event-stream
-  content_encoding,    ///< compressed, though `identity` was asked for
-  bad_redirect,        ///< no Location, not http or https, or not a URL
-  insecure_redirect,   ///< from https to http
-  too_many_redirects,  ///< client_options::max_redirects
-  // ours
-  no_memory,
-  bad_url,      ///< see client_failure::url
-  bad_options,  ///< see client_failure::option
-};
-
-[[nodiscard]] constexpr std::string_view to_string(client_error e) noexcept {
-  switch (e) {
-    case client_error::none: return "none";
-    case client_error::resolve: return "resolve";
-    case client_error::connect: return "connect";
-    case client_error::connect_timeout: return "connect_timeout";
-    case client_error::tls: return "tls";
-    case client_error::read: return "read";
-    case client_error::end_of_stream: return "end_of_stream";
-    case client_error::cut: return "cut";
-    case client_error::restarted: return "restarted";
-    case client_error::head_timeout: return "head_timeout";
-    case client_error::stalled: return "stalled";
-    case client_error::bad_head: return "bad_head";
-    case client_error::head_too_large: return "head_too_large";
-    case client_error::bad_framing: return "bad_framing";
-    case client_error::bad_stream: return "bad_stream";
-    case client_error::status: return "status";
-    case client_error::no_content: return "no_content";
-    case client_error::content_type: return "content_type";
-    case client_error::content_encoding: return "content_encoding";
-    case client_error::bad_redirect: return "bad_redirect";
-    case client_error::insecure_redirect: return "insecure_redirect";
-    case client_error::too_many_redirects: return "too_many_redirects";
-    case client_error::no_memory: return "no_memory";
-    case client_error::bad_url: return "bad_url";
-    case client_error::bad_options: return "bad_options";
-  }
-  return "unknown";
-}
-
-/// A failed attempt, or the end of a connection that had been open.
-struct client_failure {
-  client_error error = client_error::none;
-  bool final = false;                     ///< the source is closed; otherwise it goes on by itself
-  bool was_open = false;                  ///< events could come before it
-  int status = 0;                         ///< of the response; 0: none came
-  parse_error parse = parse_error::none;  ///< with bad_stream
-  url_error url = url_error::none;        ///< with bad_url, bad_redirect
-  std::string_view option{};              ///< with bad_options: the name of the first bad one
-  std::uint32_t attempts = 0;             ///< failed in a row, with this one; 0: it had been stable
-  duration delay{};                       ///< until the next attempt, unless final
-};
-
-namespace detail {
-
-[[nodiscard]] constexpr std::string_view describe_url(url_error e) noexcept {
-  switch (e) {
-    case url_error::none: break;
-    case url_error::scheme: return "the URL does not begin with http:// or https://";
-    case url_error::user_info: return "the URL has user information; give an Authorization header";
-    case url_error::host: return "the URL has no valid host";
-    case url_error::port: return "the URL has no valid port";
-    case url_error::character: return "the URL has a control character";
-    case url_error::too_long: return "the URL is too long";
-    case url_error::no_memory: return "out of memory";
-  }
-  return "the URL is not valid";
-}
-
-[[nodiscard]] constexpr std::string_view describe_stream(parse_error e) noexcept {
-  switch (e) {
-    case parse_error::none: break;
-    case parse_error::line_too_long: return "the stream has a line that is too long";
-    case parse_error::event_too_large: return "the stream has an event that is too large";
-    case parse_error::too_many_lines: return "the stream has an event of too many lines";
-    case parse_error::id_too_long: return "the stream has an id that is too long";
-    case parse_error::type_too_long: return "the stream has an event type that is too long";
-    case parse_error::no_memory: return "out of memory";
-  }
-  return "the stream is not valid";
-}
-
-}  // namespace detail
-
-/// One sentence without a full stop, for people.
-[[nodiscard]] constexpr std::string_view describe(const client_failure& f) noexcept {
-  switch (f.error) {
-    case client_error::none: return "no failure";
-    case client_error::resolve: return "the host name could not be resolved";
-    case client_error::connect: return "the connection could not be made";
-    case client_error::connect_timeout: return "the connection was not made in time";
-    case client_error::tls: return "no secure connection could be made";
-    case client_error::read: return "the connection broke";
-    case client_error::end_of_stream: return "the server ended the stream";
-    case client_error::cut: return "the connection ended inside the response";
-    case client_error::restarted: return "a restart was asked for";
-    case client_error::head_timeout: return "the server did not answer in time";
-    case client_error::stalled: return "the server fell silent";
-    case client_error::bad_head: return "the server did not answer in HTTP/1";
-    case client_error::head_too_large: return "the response head is too large";
-    case client_error::bad_framing: return "the response has a malformed length or chunk";
-    case client_error::bad_stream: break;
-    case client_error::status: return "the server refused: its status is not 200";
-    case client_error::no_content: return "the server wants no reconnection: 204";
-    case client_error::content_type: return "the response is not text/event-stream";
-    case client_error::content_encoding:
-      return "the response is compressed, which was not asked for";
-    case client_error::bad_redirect: return "a redirect does not say where to, in http or https";
-    case client_error::insecure_redirect: return "a redirect leads from https to http";
-    case client_error::too_many_redirects: return "too many redirects";
-    case client_error::no_memory: return "out of memory";
-    case client_error::bad_url: return detail::describe_url(f.url);
-    case client_error::bad_options: return "an option is not valid";
-  }
-  return detail::describe_stream(f.parse);
-}
 
 /// What the host is to do; see event_source::poll().
 struct client_action {
@@ -260,62 +120,6 @@ struct client_options {
   std::uint64_t seed = 0x9e3779b97f4a7c15ULL;            ///< for jitter; give something random
 };
 
-namespace detail {
-
-/// A number of seconds, or off: absent, or in another form such as a date.
-[[nodiscard]] constexpr duration whole_seconds(std::string_view digits, duration most) noexcept {
-  std::int64_t n = 0;
-  for (const char c : digits) {
-    if (!text::is_digit(c)) return duration::off();
-    n = n * 10 + (c - '0');
-    if (n > most.ms() / 1000) n = most.ms() / 1000;
-  }
-  return duration::seconds(n);
-}
-
-/// A status that may be another one later.
-[[nodiscard]] constexpr bool is_temporary(int status) noexcept {
-  return status == 408 || status == 425 || status == 429 || status == 500 ||
-         (status >= 502 && status <= 504);
-}
-
-/// Every Content-Type says text/event-stream, with any parameters.
-[[nodiscard]] inline bool is_event_stream(const client_response& r) noexcept {
-  int types = 0;
-  int streams = 0;
-  r.for_each_header([&](std::string_view name, std::string_view value) {
-    if (!text::equal_fold(name, "Content-Type")) return true;
-    ++types;
-    streams += text::equal_fold(text::trim(text::next_part(value, ';')), "text/event-stream");
-    return true;
-  });
-  return types != 0 && streams == types;
-}
-
-[[nodiscard]] inline bool is_identity(const client_response& r) noexcept {
-  bool plain = true;
-  r.for_each_header([&](std::string_view name, std::string_view value) {
-    plain = !text::equal_fold(name, "Content-Encoding") || value.empty() ||
-            text::equal_fold(value, "identity");
-    return plain;
-  });
-  return plain;
-}
-
-/// Empty: none, or several that differ.
-[[nodiscard]] inline std::string_view only_location(const client_response& r) noexcept {
-  std::string_view location;
-  r.for_each_header([&](std::string_view name, std::string_view value) {
-    if (!text::equal_fold(name, "Location")) return true;
-    const bool same = location.empty() || location == value;
-    location = same ? value : std::string_view{};
-    return same;
-  });
-  return location;
-}
-
-}  // namespace detail
-
 /// What received() calls. Required: on_event, which returns void, or bool: false stops after this
 /// event. Optional, detected:
 ///   void on_open(const client_response&)     the stream opened
@@ -326,6 +130,13 @@ namespace detail {
 /// is const, nothing else.
 template <class S>
 concept client_sink = event_sink<S>;
+
+namespace detail {
+template <class S>
+concept comment_sink = requires(S& sink, std::string_view text) {
+  sink.on_comment(text);
+};
+}  // namespace detail
 
 class event_source {
  public:
@@ -348,9 +159,9 @@ class event_source {
   /// wants the connection, poll() says more.
   [[nodiscard]] std::string_view connected(time_point now) noexcept;
 
-  /// Bytes came; returns how many were taken: all, unless the sink stopped it or called close() or
-  /// restart(). Feed the rest later: in.substr(result). While stopped, no stall is looked for; an
-  /// empty `in` says that reading goes on.
+  /// Bytes came; returns how many were taken: all, unless the sink stopped it. Feed the rest later:
+  /// in.substr(result). While stopped, no stall is looked for; an empty `in` says that reading goes
+  /// on.
   template <client_sink Sink>
   [[nodiscard]] std::size_t received(time_point now, std::string_view in, Sink&& sink);
 
@@ -403,8 +214,9 @@ class event_source {
       }
       return go_on([&] { return sink.on_event(e); });
     }
-    void on_comment(std::string_view text) requires requires(Sink& s) { s.on_comment(text); }
-    { sink.on_comment(text); }
+    void on_comment(std::string_view text) requires detail::comment_sink<Sink> {
+      sink.on_comment(text);
+    }
     void on_retry(std::int64_t ms) {
       const std::int64_t most = source.options_.max_retry.ms();
       source.retry_ = duration::milliseconds(ms < most ? ms : most);
@@ -554,6 +366,7 @@ std::size_t event_source::received(time_point now, std::string_view in, Sink&& s
     used = head_.feed(in);
     if (!read_head(now)) return in.size();
     if constexpr (requires { sink.on_open(head_.head()); }) sink.on_open(head_.head());
+    head_.reset();
   }
   stopped_ = false;
   last_byte_ = now;
@@ -575,7 +388,8 @@ std::size_t event_source::received(time_point now, std::string_view in, Sink&& s
       body_.took(r.consumed);
       if (phase_ != phase::open) break;
       if (!r) {
-        fail(now, client_error::bad_stream);
+        fail(now, r.error == parse_error::no_memory ? client_error::no_memory
+                                                    : client_error::bad_stream);
       } else if (stopped_) {
         due_ = time_point::never();
         return used;

@@ -80,7 +80,8 @@ class backoff {
 
   /// From `now` to the first moment at which an attempt may begin.
   [[nodiscard]] constexpr duration soonest(time_point now) const noexcept {
-    return duration::milliseconds(any_ ? max(0, min_interval_.ms() - (now - began_).ms()) : 0);
+    const std::int64_t passed = any_ ? max(0, (now - began_).ms()) : min_interval_.ms();
+    return duration::milliseconds(max(0, min_interval_.ms() - passed));
   }
 
  private:

@@ -257,6 +257,62 @@ class response_reader {
   body_end end_ = body_end::close;
 };
 
+// --- what a client asks of a head
+
+/// A number of seconds, or off: absent, or in another form such as a date.
+[[nodiscard]] constexpr duration whole_seconds(std::string_view digits, duration most) noexcept {
+  std::int64_t n = 0;
+  for (const char c : digits) {
+    if (!text::is_digit(c)) return duration::off();
+    n = n * 10 + (c - '0');
+    if (n > most.ms() / 1000) n = most.ms() / 1000;
+  }
+  return duration::seconds(n);
+}
+
+/// A status that may be another one later.
+[[nodiscard]] constexpr bool is_temporary(int status) noexcept {
+  return status == 408 || status == 425 || status == 429 || status == 500 ||
+         (status >= 502 && status <= 504);
+}
+
+/// Every Content-Type says text/event-stream, with any parameters.
+[[nodiscard]] inline bool is_event_stream(const client_response& r) noexcept {
+  int types = 0;
+  int streams = 0;
+  r.for_each_header([&](std::string_view name, std::string_view value) {
+    if (!text::equal_fold(name, "Content-Type")) return true;
+    ++types;
+    streams += text::equal_fold(text::trim(text::next_part(value, ';')), "text/event-stream");
+    return true;
+  });
+  return types != 0 && streams == types;
+}
+
+[[nodiscard]] inline bool is_identity(const client_response& r) noexcept {
+  bool plain = true;
+  r.for_each_header([&](std::string_view name, std::string_view value) {
+    plain = !text::equal_fold(name, "Content-Encoding") || value.empty() ||
+            text::equal_fold(value, "identity");
+    return plain;
+  });
+  return plain;
+}
+
+/// Empty: none, or several that differ.
+[[nodiscard]] inline std::string_view only_location(const client_response& r) noexcept {
+  std::string_view location;
+  r.for_each_header([&](std::string_view name, std::string_view value) {
+    if (!text::equal_fold(name, "Location")) return true;
+    const bool same = location.empty() || location == value;
+    location = same ? value : std::string_view{};
+    return same;
+  });
+  return location;
+}
+
+// --- the body
+
 /// Finds the content between the framing.
 ///
 ///   while (in not used up and state() is more) {
