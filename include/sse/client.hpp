@@ -557,8 +557,9 @@ inline void event_source::redirect(time_point now) noexcept {
   if (current_.tls() && !next.tls() && !options_.allow_insecure_redirect) {
     return fail(now, client_error::insecure_redirect, true);
   }
-  const bool post = request_.method(changes_) == "POST";
-  changes_.get = changes_.get || status_ == 303 || (post && status_ < 303);
+  const std::string_view method = request_.method(changes_);
+  const bool to_get = status_ == 303 ? method != "GET" : status_ < 303 && method == "POST";
+  changes_.get = changes_.get || to_get;
   changes_.foreign = changes_.foreign || !same_origin(current_, next);
   current_ = std::move(next);
   drop();
