@@ -28,7 +28,8 @@
 //  - 200 with text/event-stream opens; 204, any other status and any other type close for good,
 //    unless client_options::retry_statuses is on. Whatever else goes wrong is tried again.
 //  - 301, 302, 303, 307 and 308 are followed; each reconnection begins at the first URL again. Once
-//    a redirect leaves the origin, no custom header goes along, also not back home.
+//    a redirect leaves the origin, no custom header goes along, also not back home; the last event
+//    ID does, and after 307 and 308 the body with the headers that describe it.
 //  - The delay before an attempt is the reconnection time (`retry:` or client_options::retry). From
 //    the second failed attempt in a row on, a random time is added whose bound doubles. A
 //    connection that delivered an event or lived for client_options::stable_after ends the row.
