@@ -60,7 +60,8 @@ std::vector<const char*> take_url(int argc, const char* const* argv, settings& o
       continue;
     }
     rest.push_back(argv[i]);
-    const bool toggle = std::find(std::begin(toggles), std::end(toggles), word) != std::end(toggles);
+    const bool toggle =
+        std::find(std::begin(toggles), std::end(toggles), word) != std::end(toggles);
     if (flag && !toggle && word.find('=') == std::string_view::npos && i + 1 < argc) {
       rest.push_back(argv[++i]);
     }
@@ -172,7 +173,8 @@ class printer {
   [[nodiscard]] bool print(const sse::received_event& e) {
     const std::string_view type = e.type.empty() ? std::string_view{"message"} : e.type;
     if (e.missed) tell_gap(*e.missed);
-    if (!s_.filter.empty() && std::find(s_.filter.begin(), s_.filter.end(), type) == s_.filter.end())
+    if (!s_.filter.empty() &&
+        std::find(s_.filter.begin(), s_.filter.end(), type) == s_.filter.end())
       return true;
     line_.clear();
     if (s_.json) {
@@ -212,7 +214,8 @@ class printer {
     if (!f.option.empty()) text += ": " + std::string{f.option};
     if (!f.final) {
       const std::int64_t tenths = (f.delay.ms() + 50) / 100;
-      text += "; again in " + std::to_string(tenths / 10) + '.' + std::to_string(tenths % 10) + " s";
+      text +=
+          "; again in " + std::to_string(tenths / 10) + '.' + std::to_string(tenths % 10) + " s";
     }
     tell(text + " (" + std::string{url} + ")", f.final);
   }
@@ -247,7 +250,10 @@ template <class Source>
 class follower {
  public:
   follower(asio::io_context& io, Source source, const settings& s)
-      : signals_{io, SIGINT, SIGTERM}, source_{std::move(source)}, printer_{s}, comments_{s.comments} {}
+      : signals_{io, SIGINT, SIGTERM},
+        source_{std::move(source)},
+        printer_{s},
+        comments_{s.comments} {}
 
   void start() {
     signals_.async_wait([this](const std::error_code& e, int) {

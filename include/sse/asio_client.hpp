@@ -38,8 +38,8 @@
 // source, also destroy it; it may be destroyed at any time, before its io_context. What a hook
 // throws closes the source and leaves io_context::run().
 //
-// Work: ctx.run() does not return while the source is connected, connects, or waits to; it may while
-// the queue is full.
+// Work: ctx.run() does not return while the source is connected, connects, or waits to; it may
+// while the queue is full.
 #pragma once
 
 #include <cstdint>
@@ -121,10 +121,11 @@ class asio_event_source {
 
   // --- event by event
 
-  /// The next event; `token` gets void(std::error_code, received_event). The error is a client_error
-  /// once the source closed by itself and every event was given, operation_aborted after close() or
-  /// the cancellation of this call, which takes no event away. Several calls get theirs in order.
-  /// Comments go to on_comment when they are read, which is before the events that wait.
+  /// The next event; `token` gets void(std::error_code, received_event). The error is a
+  /// client_error once the source closed by itself and every event was given, operation_aborted
+  /// after close() or the cancellation of this call, which takes no event away. Several calls get
+  /// theirs in order. Comments go to on_comment when they are read, which is before the events that
+  /// wait.
   template <class Token>
   auto async_next(Token&& token) {
     return ::asio::async_initiate<Token, void(std::error_code, received_event)>(
@@ -181,9 +182,8 @@ class asio_event_source {
       if (auto slot = ::asio::get_associated_cancellation_slot(h); slot.is_connected()) {
         slot.clear();
       }
-      ::asio::post(to, [h = std::move(h), e, r = std::move(r)]() mutable {
-        std::move(h)(e, std::move(r));
-      });
+      ::asio::post(
+          to, [h = std::move(h), e, r = std::move(r)]() mutable { std::move(h)(e, std::move(r)); });
       work.reset();
     };
   }

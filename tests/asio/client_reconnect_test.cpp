@@ -73,14 +73,14 @@ class cutter {
   void down(const std::shared_ptr<pair>& p) {
     const std::size_t n = std::min(p->left, p->answer.size());
     if (n == 0) return cut(*p);
-    p->server.async_read_some(asio::buffer(p->answer, n), [this, p](std::error_code e,
-                                                                    std::size_t got) {
-      std::error_code ignored;
-      if (e) return;
-      asio::write(p->client, asio::buffer(p->answer, got), ignored);
-      p->left -= got;
-      down(p);
-    });
+    p->server.async_read_some(asio::buffer(p->answer, n),
+                              [this, p](std::error_code e, std::size_t got) {
+                                std::error_code ignored;
+                                if (e) return;
+                                asio::write(p->client, asio::buffer(p->answer, got), ignored);
+                                p->left -= got;
+                                down(p);
+                              });
   }
   void cut(pair& p) {
     ++cuts_;

@@ -97,7 +97,8 @@ TEST_CASE("client: everything is told, in order") {
       return;
     }
     p.send(stream_head);
-    p.send(": hi\nid: 7\ndata: a\n\nevent: gap\ndata: {\"requested\":1,\"first\":3,\"lost\":2}\n\n");
+    p.send(
+        ": hi\nid: 7\ndata: a\n\nevent: gap\ndata: {\"requested\":1,\"first\":3,\"lost\":2}\n\n");
   }};
   loop l;
   source s{l.ctx, server.url("/events?x=1"), hasty()};
@@ -106,9 +107,9 @@ TEST_CASE("client: everything is told, in order") {
   s.start();
   l.until([&] { return told.final; });
   l.to_the_end();
-  const std::vector<std::string> expected{"state 1", "open 200", "comment hi",          "7 a",
-                                          "gap 2",   "error end_of_stream", "state 0", "end no_content",
-                                          "state 2"};
+  const std::vector<std::string> expected{"state 1", "open 200",       "comment hi",
+                                          "7 a",     "gap 2",          "error end_of_stream",
+                                          "state 0", "end no_content", "state 2"};
   CHECK(told.lines == expected);
   CHECK(s.last_event_id() == "7");
   CHECK(s.url() == server.url("/events?x=1"));
@@ -355,12 +356,12 @@ TEST_CASE("client: what it tries again") {
   o.client.max_attempts = 3;
   SECTION("nobody listens") {
     std::string gone;
-    { gone = raw_server{[](peer&) {}}.url(); }
+    {
+      gone = raw_server{[](peer&) {}}.url();
+    }
     CHECK(end_of(gone, o) == client_error::connect);
   }
-  SECTION("https without TLS") {
-    CHECK(end_of("https://127.0.0.1:1/", o) == client_error::tls);
-  }
+  SECTION("https without TLS") { CHECK(end_of("https://127.0.0.1:1/", o) == client_error::tls); }
   SECTION("accepts and says nothing") {
     raw_server server{[](peer& p) { p.wait_for_end(); }};
     o.client.head_timeout = sse::duration::milliseconds(20);
@@ -412,9 +413,8 @@ TEST_CASE("client: waits for retry between connections, however often it is woke
   loop l;
   source s{l.ctx, server.url()};
   std::vector<std::chrono::steady_clock::time_point> opened;
-  s.on_open([&](const sse::client_response&) {
-    opened.push_back(std::chrono::steady_clock::now());
-  });
+  s.on_open(
+      [&](const sse::client_response&) { opened.push_back(std::chrono::steady_clock::now()); });
   s.on_event([](const sse::event&) {});
   s.start();
   l.until([&] { return opened.size() == 3; });
@@ -640,8 +640,8 @@ class layer {
                       [this, h = std::move(h)](std::error_code e, std::size_t) mutable {
                         if (e) return h(e);
                         asio::async_read(socket_, asio::buffer(byte_.get(), 1),
-                                         [b = byte_.get(), h = std::move(h)](
-                                             std::error_code failed, std::size_t) mutable {
+                                         [b = byte_.get(), h = std::move(h)](std::error_code failed,
+                                                                             std::size_t) mutable {
                                            if (!failed && *b != '!') failed = asio::error::fault;
                                            h(failed);
                                          });
@@ -660,7 +660,6 @@ class layer {
   asio::ip::tcp::socket socket_;
   std::unique_ptr<char> byte_;
 };
-
 
 }  // namespace
 

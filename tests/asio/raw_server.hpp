@@ -119,8 +119,7 @@ class raw_server {
     sockaddr_in6 a6{};
     a6.sin6_family = AF_INET6;
     a6.sin6_addr = in6addr_loopback;
-    auto* const address =
-        v6 ? reinterpret_cast<sockaddr*>(&a6) : reinterpret_cast<sockaddr*>(&a4);
+    auto* const address = v6 ? reinterpret_cast<sockaddr*>(&a6) : reinterpret_cast<sockaddr*>(&a4);
     socklen_t size = v6 ? sizeof a6 : sizeof a4;
     if (::bind(listen_, address, size) != 0 || ::listen(listen_, 1024) != 0) {
       ::close(listen_);

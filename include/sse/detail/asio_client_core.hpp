@@ -36,7 +36,7 @@ namespace sse::inline v0 {
 
 /// An event that lives by itself.
 struct received_event {
-  std::string type{};           ///< empty: unnamed, "message" to a browser
+  std::string type{};  ///< empty: unnamed, "message" to a browser
   std::string data{};
   std::string last_event_id{};  ///< the stream's position with this event
   std::optional<gap> missed{};  ///< a gap frame, of type "gap": events were lost here
@@ -193,8 +193,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
     if (most < due) due = most;
     if (!(due < armed_)) return;
     armed_ = due;
-    timer_.expires_at(
-        std::chrono::steady_clock::time_point{std::chrono::milliseconds{due.ms()}});
+    timer_.expires_at(std::chrono::steady_clock::time_point{std::chrono::milliseconds{due.ms()}});
     timer_.async_wait([me = this->shared_from_this()](const std::error_code& e) {
       if (e == net::error::operation_aborted || me->closed_) return;
       me->armed_ = time_point::never();

@@ -117,10 +117,9 @@ class asio_link_of final : public asio_link,
 
   void send(std::string request) override {
     request_ = std::move(request);
-    net::async_write(*stream_, net::buffer(request_),
-                     [me = self()](const std::error_code&, std::size_t) {
-                       std::string{}.swap(me->request_);
-                     });
+    net::async_write(
+        *stream_, net::buffer(request_),
+        [me = self()](const std::error_code&, std::size_t) { std::string{}.swap(me->request_); });
   }
 
   void read() override {

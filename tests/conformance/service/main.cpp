@@ -1,9 +1,9 @@
 // Drives our client as LaunchDarkly's sse-contract-tests ask, over HTTP:
 //
 //   GET /        what it can do
-//   POST /       {streamUrl, callbackUrl, ...}: opens a stream, tells what comes to callbackUrl/1, /2, ...
-//   POST /streams/N    {"command":"restart"}
-//   DELETE /streams/N  ends the stream           DELETE /  ends the service
+//   POST /       {streamUrl, callbackUrl, ...}: opens a stream, tells what comes to callbackUrl/1,
+//   /2, ... POST /streams/N    {"command":"restart"} DELETE /streams/N  ends the stream DELETE /
+//   ends the service
 //
 // usage: conformance_service [--port N]    (8000; 0: any; the first line on stdout says which)
 // Then: sse-contract-tests --url http://localhost:8000
@@ -38,7 +38,7 @@ using simdjson::dom::element;
 
 constexpr std::string_view capabilities =
     R"({"name":"ssehub","capabilities":["comments","headers","last-event-id","post","report",)"
-    R"("read-timeout","restart","bom","204","retry","payload-size-stress-testable"]})";
+    R"("read-timeout","restart","bom","204","payload-size-stress-testable"]})";
 
 // --- what is told ------------------------------------------------------------------------------
 
