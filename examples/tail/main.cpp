@@ -1,0 +1,364 @@
+// tail: prints the events of a stream, one per line, and keeps at it: reconnects, resumes, tells
+// gaps. What `curl -N` shows as raw bytes. Try: tail http://127.0.0.1:8080/events
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <asio/signal_set.hpp>
+#include <sse/asio_client.hpp>
+
+#include "common/flags.hpp"
+#include "common/json_string.hpp"
+
+#ifdef TAIL_WITH_TLS  // set by CMake where OpenSSL is
+#include <asio/ssl.hpp>
+#endif
+
+namespace {
+
+struct settings {
+  std::string url{};
+  std::vector<std::pair<std::string, std::string>> headers{};
+  std::string last_id{};
+  std::string method{};
+  std::string body{};
+  std::string resume_query{};
+  std::vector<std::string> filter{};
+  std::string ca{};
+  std::uint64_t count = 0;  // 0: no end
+  std::uint64_t retry_ms = 3000;
+  sse::duration stall{};
+  bool json = false;
+  bool comments = false;
+  bool no_colour = false;
+  bool quiet = false;
+};
+
+/// Takes the one argument that is no flag out of the command line.
+std::vector<const char*> take_url(int argc, const char* const* argv, settings& out) {
+  constexpr std::string_view toggles[] = {"--json", "--comments", "--no-colour", "--quiet",
+                                          "--help", "--version",  "-h"};
+  std::vector<const char*> rest;
+  for (int i = 0; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    const bool flag = word.starts_with('-');
+    if (i != 0 && !flag && out.url.empty()) {
+      out.url = word;
+      continue;
+    }
+    rest.push_back(argv[i]);
+    const bool toggle =
+        std::find(std::begin(toggles), std::end(toggles), word) != std::end(toggles);
+    if (flag && !toggle && word.find('=') == std::string_view::npos && i + 1 < argc) {
+      rest.push_back(argv[++i]);
+    }
+  }
+  return rest;
+}
+
+std::string add_header(settings& s, std::string_view line) {
+  const std::size_t colon = line.find(':');
+  if (colon == 0 || colon == std::string_view::npos) return "\"Name: value\"";
+  std::string_view value = line.substr(colon + 1);
+  while (value.starts_with(' ')) value.remove_prefix(1);
+  s.headers.emplace_back(line.substr(0, colon), value);
+  return {};
+}
+
+std::optional<examples::early_end> read_settings(int argc, const char* const* argv, settings& s) {
+  examples::flag_set flags{
+      "tail", "Prints the events of a stream, one per line: tail URL [FLAG]...", SSEHUB_VERSION};
+  flags.heading("request");
+  flags.add("--header", "LINE", "a header, \"Name: value\"; may be repeated",
+            [&](std::string_view line) { return add_header(s, line); });
+  flags.add("--token", "TOKEN", "Authorization: Bearer TOKEN", [&](std::string_view token) {
+    s.headers.emplace_back("Authorization", "Bearer " + std::string{token});
+    return std::string{};
+  });
+  flags.text("--data", "BODY", "sends a POST with this body", s.body);
+  flags.text("--method", "NAME", "another method than GET, or POST with --data", s.method);
+#ifdef TAIL_WITH_TLS
+  flags.text("--ca", "FILE", "trusts these certificates, in PEM, not the system's", s.ca);
+#endif
+  flags.heading("resuming");
+  flags.text("--last-id", "ID", "begins after this event", s.last_id);
+  flags.text("--resume-query", "NAME", "sends the last id in this query field too", s.resume_query);
+  flags.number("--retry", "MS", "between connections, until the server says (3000)", s.retry_ms);
+  flags.seconds("--stall", "reconnects after so long without a byte (the server's heartbeat)",
+                s.stall);
+  flags.heading("output");
+  flags.toggle("--json", "one JSON object per event and line", s.json);
+  flags.add("--filter", "EVENT", "only events of this type; may be repeated; unnamed: message",
+            [&](std::string_view type) {
+              s.filter.emplace_back(type);
+              return std::string{};
+            });
+  flags.number("--count", "N", "ends after N events", s.count);
+  flags.toggle("--comments", "comments too, on stderr", s.comments);
+  flags.toggle("--quiet", "nothing on stderr but what ends the program", s.quiet);
+  flags.toggle("--no-colour", "also not on a terminal", s.no_colour);
+  flags.footer(
+      "Ends when the server wants no reconnection (204: code 0) or refuses (code 1).\n"
+      "Gaps and lost connections are told on stderr.\n");
+
+  const std::vector<const char*> rest = take_url(argc, argv, s);
+  if (auto end = flags.parse(static_cast<int>(rest.size()), rest.data())) return end;
+  if (s.url.empty()) return flags.wrong("which URL?");
+#ifndef TAIL_WITH_TLS
+  if (s.url.starts_with("https:")) return flags.wrong("built without TLS: only http://");
+#endif
+  if (s.method.empty()) s.method = s.body.empty() ? "GET" : "POST";
+  return std::nullopt;
+}
+
+// --- output -----------------------------------------------------------------------------------
+
+struct palette {
+  explicit palette(bool on)
+      : dim{on ? "\x1b[2m" : ""},
+        id{on ? "\x1b[33m" : ""},
+        type{on ? "\x1b[36m" : ""},
+        alarm{on ? "\x1b[31m" : ""},
+        off{on ? "\x1b[0m" : ""} {}
+  std::string_view dim, id, type, alarm, off;
+};
+
+bool wants_colour(const settings& s, int fd) {
+  const char* const term = std::getenv("TERM");
+  return !s.no_colour && std::getenv("NO_COLOR") == nullptr && ::isatty(fd) != 0 &&
+         (term == nullptr || std::string_view{term} != "dumb");
+}
+
+/// The text of a stranger, which must not steer a terminal: control characters become '?'. Lines
+/// after the first are indented.
+void append_readable(std::string& out, std::string_view text, std::size_t indent) {
+  for (const char c : text) {
+    const auto code = static_cast<unsigned char>(c);
+    if (c == '\n') {
+      out.append("\n").append(indent, ' ');
+    } else {
+      out += (code < 0x20 && c != '\t') || code == 0x7f ? '?' : c;
+    }
+  }
+}
+
+std::string time_of_day() {
+  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  std::tm local{};
+  ::localtime_r(&now, &local);
+  char text[16];
+  const std::size_t n = std::strftime(text, sizeof text, "%H:%M:%S", &local);
+  return {text, n};
+}
+
+class printer {
+ public:
+  explicit printer(const settings& s)
+      : s_{s}, out_{wants_colour(s, STDOUT_FILENO)}, err_{wants_colour(s, STDERR_FILENO)} {}
+
+  /// False: nobody reads any more.
+  [[nodiscard]] bool print(const sse::received_event& e) {
+    const std::string_view type = e.type.empty() ? std::string_view{"message"} : e.type;
+    if (e.missed) tell_gap(*e.missed);
+    if (!s_.filter.empty() &&
+        std::find(s_.filter.begin(), s_.filter.end(), type) == s_.filter.end())
+      return true;
+    line_.clear();
+    if (s_.json) {
+      line_ += R"({"type":)";
+      examples::append_json_string(line_, type);
+      line_ += R"(,"data":)";
+      examples::append_json_string(line_, e.data);
+      line_ += R"(,"lastEventId":)";
+      examples::append_json_string(line_, e.last_event_id);
+      line_ += '}';
+    } else {
+      const std::string time = time_of_day();
+      std::size_t indent = time.size() + 2 + type.size() + 2;
+      line_.append(out_.dim).append(time).append(out_.off).append("  ");
+      if (!e.last_event_id.empty()) {
+        line_.append(out_.id);
+        append_readable(line_, e.last_event_id, 0);
+        line_.append(out_.off).append("  ");
+        indent += e.last_event_id.size() + 2;
+      }
+      line_.append(out_.type);
+      append_readable(line_, type, 0);
+      line_.append(out_.off).append("  ");
+      append_readable(line_, e.data, indent);
+    }
+    line_ += '\n';
+    ++printed_;
+    return std::fwrite(line_.data(), 1, line_.size(), stdout) == line_.size() &&
+           std::fflush(stdout) == 0;
+  }
+  [[nodiscard]] bool enough() const { return s_.count != 0 && printed_ >= s_.count; }
+
+  void tell_failure(const sse::client_failure& f, std::string_view url) {
+    if (s_.quiet && !f.final) return;
+    std::string text{sse::describe(f)};
+    if (f.error == sse::client_error::status) text += " but " + std::to_string(f.status);
+    if (!f.option.empty()) text += ": " + std::string{f.option};
+    if (!f.final) {
+      const std::int64_t tenths = (f.delay.ms() + 50) / 100;
+      text +=
+          "; again in " + std::to_string(tenths / 10) + '.' + std::to_string(tenths % 10) + " s";
+    }
+    tell(text + " (" + std::string{url} + ")", f.final);
+  }
+  void tell_comment(std::string_view text) { tell(": " + std::string{text}, false); }
+  void tell(std::string_view text, bool alarm) {
+    std::string line{alarm ? err_.alarm : err_.dim};
+    line += "tail: ";
+    append_readable(line, text, 6);
+    line.append(err_.off).append("\n");
+    std::fwrite(line.data(), 1, line.size(), stderr);
+  }
+
+ private:
+  void tell_gap(const sse::gap& g) {
+    if (s_.quiet) return;
+    const std::string lost = g.lost_known ? std::to_string(g.lost) : "an unknown number of";
+    tell("gap: " + lost + " events lost between " + std::to_string(g.requested) + " and " +
+             std::to_string(g.first),
+         true);
+  }
+
+  const settings& s_;
+  palette out_;
+  palette err_;
+  std::string line_;
+  std::uint64_t printed_ = 0;
+};
+
+// --- running ----------------------------------------------------------------------------------
+
+template <class Source>
+class follower {
+ public:
+  follower(asio::io_context& io, Source source, const settings& s)
+      : signals_{io, SIGINT, SIGTERM},
+        source_{std::move(source)},
+        printer_{s},
+        comments_{s.comments} {}
+
+  void start() {
+    signals_.async_wait([this](const std::error_code& e, int) {
+      if (!e) finish(0);
+    });
+    source_.on_error([this](const sse::client_failure& f) {
+      printer_.tell_failure(f, source_.url());
+      if (f.error == sse::client_error::tls && !with_tls) finish(1);
+    });
+    if (comments_) {
+      source_.on_comment([this](std::string_view text) { printer_.tell_comment(text); });
+    }
+    next();
+  }
+  [[nodiscard]] int code() const { return code_; }
+
+ private:
+#ifdef TAIL_WITH_TLS
+  static constexpr bool with_tls = true;
+#else
+  static constexpr bool with_tls = false;
+#endif
+
+  void next() {
+    source_.async_next([this](const std::error_code& e, const sse::received_event& event) {
+      if (e) {
+        if (e.category() == sse::client_category()) finish(code_of(e));
+      } else if (!printer_.print(event)) {
+        finish(1);
+      } else if (printer_.enough()) {
+        finish(0);
+      } else {
+        next();
+      }
+    });
+  }
+
+  [[nodiscard]] static int code_of(const std::error_code& e) {
+    if (e == sse::client_error::no_content) return 0;
+    return e == sse::client_error::bad_url || e == sse::client_error::bad_options ? 2 : 1;
+  }
+
+  void finish(int code) {
+    code_ = code;
+    source_.close();
+    signals_.cancel();
+  }
+
+  asio::signal_set signals_;
+  Source source_;
+  printer printer_;
+  bool comments_;
+  int code_ = 0;
+};
+
+template <class Source>
+int follow(asio::io_context& io, Source source, const settings& s) {
+  follower<Source> f{io, std::move(source), s};
+  f.start();
+  io.run();
+  return f.code();
+}
+
+int run(const settings& s) {
+  std::vector<sse::header> headers;
+  for (const auto& [name, value] : s.headers) headers.push_back({name, value});
+  const auto ms = static_cast<std::int64_t>(std::min<std::uint64_t>(s.retry_ms, 86'400'000));
+  sse::asio_client_options o;
+  o.client.method = s.method;
+  o.client.body = s.body;
+  o.client.headers = headers;
+  o.client.last_event_id = s.last_id;
+  o.client.resume_query = s.resume_query;
+  o.client.retry = sse::duration::milliseconds(ms);
+  o.client.stall_timeout = s.stall;
+
+  asio::io_context io{1};
+#ifdef TAIL_WITH_TLS
+  using tls = asio::ssl::stream<asio::ip::tcp::socket>;
+  asio::ssl::context context{asio::ssl::context::tls_client};
+  context.set_verify_mode(asio::ssl::verify_peer);
+  s.ca.empty() ? context.set_default_verify_paths() : context.load_verify_file(s.ca);
+  const auto make = [&context](asio::ip::tcp::socket socket, const std::string& host) {
+    tls t{std::move(socket), context};
+    std::error_code not_an_address;
+    asio::ip::make_address(host, not_an_address);
+    if (not_an_address) SSL_set_tlsext_host_name(t.native_handle(), host.c_str());
+    t.set_verify_callback(asio::ssl::host_name_verification{host});
+    return t;
+  };
+  return follow(io, sse::asio_event_source<tls>{io, s.url, o, make}, s);
+#else
+  return follow(io, sse::asio_event_source<>{io, s.url, o}, s);
+#endif
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  settings s;
+  if (const auto end = read_settings(argc, argv, s)) return end->print();
+  try {
+    return run(s);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "tail: %s\n", e.what());
+    return 1;
+  }
+}

@@ -1,0 +1,103 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// backoff: how long a client waits before its next attempt. Not public.
+//
+// The first failure of a row waits for the reconnection time alone, as WHATWG HTML 9.2.3 asks; the
+// n-th waits for a random time more, of at most the reconnection time times 2^(n-2) (full jitter).
+// No two attempts begin within `min_interval`, so that `retry: 0` cannot make a hot loop.
+#pragma once
+
+#include <cstdint>
+
+#include <sse/config.hpp>
+
+namespace sse::inline v0::detail {
+
+/// `t` + `d` without overflow; `d` off: never.
+[[nodiscard]] constexpr time_point deadline(time_point t, duration d) noexcept {
+  const bool far = d.is_off() || (t.ms() > 0 && d.ms() > time_point::never().ms() - t.ms());
+  return far ? time_point::never() : t + d;
+}
+
+/// Off or below zero: 0; so long that sums could overflow: some 30 years.
+[[nodiscard]] constexpr duration sane(duration d) noexcept {
+  constexpr std::int64_t most = 1'000'000'000'000;
+  return duration::milliseconds(d.is_off() ? 0 : d.ms() < most ? d.ms() : most);
+}
+
+/// SplitMix64: every seed is a good one.
+class random {
+ public:
+  constexpr explicit random(std::uint64_t seed) noexcept : state_{seed} {}
+  /// Uniform in [0, most].
+  [[nodiscard]] constexpr std::int64_t up_to(std::int64_t most) noexcept {
+    state_ += 0x9e3779b97f4a7c15ULL;
+    std::uint64_t z = state_;
+    z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27U)) * 0x94d049bb133111ebULL;
+    z ^= z >> 31U;
+    return static_cast<std::int64_t>(z % (static_cast<std::uint64_t>(most) + 1));
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+class backoff {
+ public:
+  struct options {
+    duration cap;           // of the delay that failures make; the reconnection time may be longer
+    duration min_interval;  // between the begins of two attempts
+    std::uint64_t seed;
+  };
+  constexpr explicit backoff(const options& o) noexcept
+      : cap_{sane(o.cap)}, min_interval_{sane(o.min_interval)}, random_{o.seed} {}
+
+  constexpr void attempt(time_point now) noexcept {
+    began_ = now;
+    any_ = true;
+  }
+  constexpr void stable() noexcept { failures_ = 0; }
+  constexpr void failed() noexcept {
+    if (failures_ != UINT32_MAX) ++failures_;
+  }
+  /// In a row.
+  [[nodiscard]] constexpr std::uint32_t failures() const noexcept { return failures_; }
+
+  /// From `now` to the next attempt. `retry`: the reconnection time; `at_least`: a server's wish.
+  [[nodiscard]] constexpr duration delay(time_point now, duration retry,
+                                         duration at_least) noexcept {
+    std::int64_t ms = sane(retry).ms();
+    if (failures_ > 1) {
+      std::int64_t bound = max(max(ms, min_interval_.ms()), 1);
+      for (std::uint32_t n = 2; n < failures_ && bound < cap_.ms(); ++n) bound *= 2;
+      const std::int64_t more = random_.up_to(min(bound, cap_.ms()));
+      ms = max(ms, min(ms + more, cap_.ms()));
+    }
+    ms = max(ms, sane(at_least).ms());
+    return duration::milliseconds(max(ms, soonest(now).ms()));
+  }
+
+  /// From `now` to the first moment at which an attempt may begin.
+  [[nodiscard]] constexpr duration soonest(time_point now) const noexcept {
+    const std::int64_t passed = any_ ? max(0, (now - began_).ms()) : min_interval_.ms();
+    return duration::milliseconds(max(0, min_interval_.ms() - passed));
+  }
+
+ private:
+  [[nodiscard]] static constexpr std::int64_t max(std::int64_t a, std::int64_t b) noexcept {
+    return a < b ? b : a;
+  }
+  [[nodiscard]] static constexpr std::int64_t min(std::int64_t a, std::int64_t b) noexcept {
+    return a < b ? a : b;
+  }
+
+  duration cap_;
+  duration min_interval_;
+  random random_;
+  time_point began_{};
+  std::uint32_t failures_ = 0;
+  bool any_ = false;
+};
+
+}  // namespace sse::inline v0::detail

@@ -1,0 +1,464 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// The HTTP/1 response as a client reads it: response_reader for the head, body_reader for the
+// framing of the body. Incremental, in linear time and bounded memory however the bytes are cut;
+// nothing throws.
+//
+// Strict where two readers could see two messages, tolerant where RFC 9112 asks a client to be:
+//  - lines may end with LF alone (2.2), folded lines are joined with a space (5.2), the reason
+//    phrase and its space may be missing (4), a Content-Length may repeat itself (6.3);
+//  - refused: a CR without LF, control characters, names that are not tokens (such as with a space
+//    before the colon), Content-Length with Transfer-Encoding, codings other than chunked,
+//    Transfer-Encoding in HTTP/1.0, 101, versions other than HTTP/1.x;
+//  - chunk lines end with CRLF, have at most 16 digits and max_chunk_line bytes; trailers have at
+//    most max_trailer bytes; both are dropped.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string_view>
+
+#include <sse/config.hpp>
+#include <sse/detail/bytes.hpp>
+#include <sse/detail/text.hpp>
+
+namespace sse::inline v0 {
+
+namespace detail {
+class response_reader;
+}
+
+/// The head of a response.
+class client_response {
+ public:
+  [[nodiscard]] int status() const noexcept { return status_; }
+  /// HTTP/1.0 or HTTP/1.1.
+  [[nodiscard]] int minor_version() const noexcept { return minor_version_; }
+
+  /// Calls f(name, value) for each header line, in their order; false from `f` stops.
+  template <class F>
+  void for_each_header(F&& f) const {
+    std::string_view rest = lines_.view();
+    (void)detail::text::next_part(rest, '\n');  // the status line
+    while (!rest.empty()) {
+      std::string_view value = detail::text::next_part(rest, '\n');
+      const std::string_view name = detail::text::next_part(value, ':');
+      if (!f(name, detail::text::trim(value))) return;
+    }
+  }
+  /// The first value of that name; empty also when the header is absent.
+  [[nodiscard]] std::string_view header(std::string_view name) const noexcept {
+    std::string_view found;
+    for_each_header([&](std::string_view n, std::string_view value) {
+      if (!detail::text::equal_fold(n, name)) return true;
+      found = value;
+      return false;
+    });
+    return found;
+  }
+
+ private:
+  friend class detail::response_reader;
+  detail::bytes lines_{};  // each but the last with LF; unfolded
+  int status_ = 0;
+  int minor_version_ = 1;
+};
+
+namespace detail {
+
+/// What ends the body (RFC 9112 6.3).
+enum class body_end : std::uint8_t { close, length, chunked };
+
+/// Each is the most that passes.
+struct response_limits {
+  std::size_t head = std::size_t{64} << 10;  // bytes, with line ends and interim heads
+  std::size_t headers = 256;                 // lines
+};
+
+class response_reader {
+ public:
+  enum class outcome : std::uint8_t {
+    need_more,
+    complete,
+    malformed,
+    too_large,  // over a limit
+    framing,    // its length cannot be known for sure
+    no_memory,
+  };
+
+  explicit response_reader(const response_limits& l = {}) noexcept : limits_{l} {}
+
+  /// Takes bytes up to the end of the head; returns how many. After that or an error: none.
+  std::size_t feed(std::string_view in) noexcept {
+    std::size_t used = 0;
+    while (used < in.size() && state_ == outcome::need_more) take(in[used++]);
+    return used;
+  }
+
+  [[nodiscard]] outcome state() const noexcept { return state_; }
+  [[nodiscard]] std::size_t buffered() const noexcept { return head_.lines_.size(); }
+  /// REQUIRES: complete.
+  [[nodiscard]] const client_response& head() const noexcept { return head_; }
+  /// The status once its line is read; 0 before.
+  [[nodiscard]] int status() const noexcept { return head_.status_; }
+  [[nodiscard]] body_end end() const noexcept { return end_; }
+  [[nodiscard]] std::uint64_t length() const noexcept { return length_; }
+
+  /// Ready for the next response; gives the memory back.
+  void reset() noexcept { *this = response_reader{limits_}; }
+
+ private:
+  enum class step : std::uint8_t {
+    line,     // inside a line
+    cr,       // after a CR
+    between,  // after a line end: the next line begins, the last one goes on, or the head ends
+    last_cr,  // the CR of the empty line
+  };
+
+  void fail(outcome why) noexcept {
+    state_ = why;
+    head_.lines_.release();
+  }
+
+  void take(char c) noexcept {
+    if (++size_ > limits_.head) return fail(outcome::too_large);
+    switch (step_) {
+      case step::cr:
+        if (c != '\n') return fail(outcome::malformed);
+        step_ = step::between;
+        return;
+      case step::last_cr: return c == '\n' ? end_head() : fail(outcome::malformed);
+      case step::between:
+        if (c == '\r' || c == '\n') {
+          if (!end_line()) return;
+          if (c == '\n') return end_head();
+          step_ = step::last_cr;
+          return;
+        }
+        step_ = step::line;
+        if (c == ' ' || c == '\t') {  // obs-fold
+          if (line_ == 0) return fail(outcome::malformed);
+          return append(' ');
+        }
+        if (!end_line()) return;
+        append('\n');
+        if (state_ != outcome::need_more) return;
+        line_ = head_.lines_.size();
+        break;
+      case step::line: break;
+    }
+    if (c == '\r') {
+      step_ = step::cr;
+    } else if (c == '\n') {
+      step_ = step::between;
+    } else if (text::is_control(c) && c != '\t') {
+      fail(outcome::malformed);
+    } else {
+      append(c);
+    }
+  }
+
+  void append(char c) noexcept {
+    constexpr std::string_view start = "HTTP/1.";  // something else is found out at once
+    const std::size_t at = head_.lines_.size();
+    if (at < start.size() && c != start[at]) return fail(outcome::malformed);
+    if (!head_.lines_.append({&c, 1})) fail(outcome::no_memory);
+  }
+
+  /// The line from line_ on is whole.
+  [[nodiscard]] bool end_line() noexcept {
+    std::string_view line = head_.lines_.view().substr(line_);
+    if (line_ == 0) {
+      if (read_status(line)) return true;
+      fail(outcome::malformed);
+      return false;
+    }
+    const std::string_view name = line.substr(0, line.find(':'));
+    if (name.size() == line.size() || !text::is_token(name)) {
+      fail(outcome::malformed);
+      return false;
+    }
+    if (++headers_ > limits_.headers) {
+      fail(outcome::too_large);
+      return false;
+    }
+    return true;
+  }
+
+  /// "HTTP/1.1 200 OK".
+  [[nodiscard]] bool read_status(std::string_view line) noexcept {
+    if (line.size() < 12 || !text::is_digit(line[7]) || line[8] != ' ') return false;
+    if (line.size() > 12 && line[12] != ' ') return false;
+    int status = 0;
+    for (const char c : line.substr(9, 3)) {
+      if (!text::is_digit(c)) return false;
+      status = status * 10 + (c - '0');
+    }
+    head_.status_ = status;
+    head_.minor_version_ = line[7] == '0' ? 0 : 1;
+    return status >= 100 && status != 101;  // RFC 9110 15: above 599 as if it were 5xx
+  }
+
+  void end_head() noexcept {
+    if (head_.status_ >= 200) return finish();
+    head_.lines_.clear();  // an interim response (RFC 9110 15.2): another head follows
+    head_.status_ = 0;
+    line_ = 0;
+    step_ = step::line;
+  }
+
+  void finish() noexcept {
+    bool coded = false;
+    bool sized = false;
+    bool good = true;
+    head_.for_each_header([&](std::string_view name, std::string_view value) {
+      if (text::equal_fold(name, "Transfer-Encoding")) {
+        good = good && !coded && text::equal_fold(value, "chunked");
+        coded = true;
+      } else if (text::equal_fold(name, "Content-Length")) {
+        good = good && read_lengths(value, sized);
+        sized = true;
+      }
+      return true;
+    });
+    if (!good || (coded && (sized || head_.minor_version_ == 0))) return fail(outcome::framing);
+    end_ = coded ? body_end::chunked : sized ? body_end::length : body_end::close;
+    state_ = outcome::complete;
+  }
+
+  /// "5" or "5, 5" (RFC 9110 8.6).
+  [[nodiscard]] bool read_lengths(std::string_view list, bool sized) noexcept {
+    constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+    do {
+      const std::string_view digits = text::trim(text::next_part(list, ','));
+      std::uint64_t n = 0;
+      for (const char c : digits) {
+        if (!text::is_digit(c)) return false;
+        const auto digit = static_cast<std::uint64_t>(c - '0');
+        if (n > (most - digit) / 10) return false;
+        n = n * 10 + digit;
+      }
+      if (digits.empty() || (sized && n != length_)) return false;
+      length_ = n;
+      sized = true;
+    } while (!list.empty());
+    return true;
+  }
+
+  response_limits limits_{};
+  client_response head_{};
+  std::size_t size_ = 0;  // bytes so far
+  std::size_t line_ = 0;  // where the last line begins; 0: the status line
+  std::size_t headers_ = 0;
+  std::uint64_t length_ = 0;
+  outcome state_ = outcome::need_more;
+  step step_ = step::line;
+  body_end end_ = body_end::close;
+};
+
+// --- what a client asks of a head
+
+/// A number of seconds, or off: absent, or in another form such as a date.
+[[nodiscard]] constexpr duration whole_seconds(std::string_view digits, duration most) noexcept {
+  std::int64_t n = 0;
+  for (const char c : digits) {
+    if (!text::is_digit(c)) return duration::off();
+    n = n * 10 + (c - '0');
+    if (n > most.ms() / 1000) n = most.ms() / 1000;
+  }
+  return duration::seconds(n);
+}
+
+/// A status that may be another one later.
+[[nodiscard]] constexpr bool is_temporary(int status) noexcept {
+  return status == 408 || status == 425 || status == 429 || status == 500 ||
+         (status >= 502 && status <= 504);
+}
+
+/// Every Content-Type says text/event-stream, with any parameters.
+[[nodiscard]] inline bool is_event_stream(const client_response& r) noexcept {
+  int types = 0;
+  int streams = 0;
+  r.for_each_header([&](std::string_view name, std::string_view value) {
+    if (!text::equal_fold(name, "Content-Type")) return true;
+    ++types;
+    streams += text::equal_fold(text::trim(text::next_part(value, ';')), "text/event-stream");
+    return true;
+  });
+  return types != 0 && streams == types;
+}
+
+[[nodiscard]] inline bool is_identity(const client_response& r) noexcept {
+  bool plain = true;
+  r.for_each_header([&](std::string_view name, std::string_view value) {
+    plain = !text::equal_fold(name, "Content-Encoding") || value.empty() ||
+            text::equal_fold(value, "identity");
+    return plain;
+  });
+  return plain;
+}
+
+/// Empty: none, or several that differ.
+[[nodiscard]] inline std::string_view only_location(const client_response& r) noexcept {
+  std::string_view location;
+  r.for_each_header([&](std::string_view name, std::string_view value) {
+    if (!text::equal_fold(name, "Location")) return true;
+    const bool same = location.empty() || location == value;
+    location = same ? value : std::string_view{};
+    return same;
+  });
+  return location;
+}
+
+// --- the body
+
+/// Finds the content between the framing.
+///
+///   while (in not used up and state() is more) {
+///     const auto [skipped, data] = reader.next(in);       // drop `skipped` bytes, then use data
+///     reader.took(n);                                     // of data, which may be less than all
+///   }
+class body_reader {
+ public:
+  static constexpr std::size_t max_chunk_line = 4096;  // bytes of size and extensions
+  static constexpr std::size_t max_trailer = 8192;     // bytes
+
+  enum class outcome : std::uint8_t { more, complete, malformed };
+  struct piece {
+    std::size_t skipped = 0;  // framing at the start of the input
+    std::string_view data{};  // content behind it; empty: all of the input is used, or it is over
+  };
+
+  body_reader() noexcept = default;
+  body_reader(body_end end, std::uint64_t length) noexcept
+      : left_{end == body_end::length ? length : 0},
+        state_{end == body_end::length && length == 0 ? outcome::complete : outcome::more},
+        step_{end == body_end::close    ? step::to_close
+              : end == body_end::length ? step::counted
+                                        : step::size} {}
+
+  [[nodiscard]] piece next(std::string_view in) noexcept {
+    piece out;
+    while (out.skipped < in.size() && state_ == outcome::more) {
+      if (step_ == step::to_close || step_ == step::counted || step_ == step::data) {
+        out.data = in.substr(out.skipped);
+        if (step_ != step::to_close && out.data.size() > left_) {
+          out.data = out.data.substr(0, static_cast<std::size_t>(left_));
+        }
+        return out;
+      }
+      take(in[out.skipped++]);
+    }
+    return out;
+  }
+
+  /// `n` bytes of the data that next() gave are used.
+  void took(std::size_t n) noexcept {
+    if (step_ == step::to_close) return;
+    left_ -= n;
+    if (left_ != 0) return;
+    if (step_ == step::counted) {
+      state_ = outcome::complete;
+    } else if (step_ == step::data) {
+      step_ = step::data_cr;
+    }
+  }
+
+  [[nodiscard]] outcome state() const noexcept { return state_; }
+  /// Whether the body may end where the connection does.
+  [[nodiscard]] bool ends_with_connection() const noexcept {
+    return step_ == step::to_close || state_ == outcome::complete;
+  }
+
+ private:
+  enum class step : std::uint8_t {
+    to_close,
+    counted,
+    size,       // chunk-size
+    space,      // blanks after it
+    extension,  // to the end of the line
+    size_lf,
+    data,
+    data_cr,
+    data_lf,
+    trailer,     // at the start of a line
+    trailer_in,  // inside one
+    trailer_lf,
+    last_lf,
+  };
+
+  void fail() noexcept { state_ = outcome::malformed; }
+
+  void expect(char c, char wanted, step then) noexcept {
+    if (c != wanted) return fail();
+    step_ = then;
+  }
+
+  void take(char c) noexcept {
+    switch (step_) {
+      case step::size: return take_size(c);
+      case step::space:
+      case step::extension: return take_extension(c);
+      case step::size_lf:
+        expect(c, '\n', left_ != 0 ? step::data : step::trailer);
+        line_ = 0;
+        return;
+      case step::data_cr: return expect(c, '\r', step::data_lf);
+      case step::data_lf:
+        expect(c, '\n', step::size);
+        line_ = digits_ = 0;
+        return;
+      case step::trailer:
+      case step::trailer_in:
+        if (++line_ > max_trailer) return fail();
+        if (c == '\r') {
+          step_ = step_ == step::trailer ? step::last_lf : step::trailer_lf;
+        } else if (text::is_control(c) && c != '\t') {
+          fail();
+        } else {
+          step_ = step::trailer_in;
+        }
+        return;
+      case step::trailer_lf: return expect(c, '\n', step::trailer);
+      case step::last_lf:
+        if (c != '\n') return fail();
+        state_ = outcome::complete;
+        return;
+      case step::to_close:
+      case step::counted:
+      case step::data: return;
+    }
+  }
+
+  void take_size(char c) noexcept {
+    const int digit = text::hex_digit(c);
+    if (digit < 0) {
+      if (digits_ == 0) return fail();
+      step_ = step::space;
+      return take_extension(c);
+    }
+    if (++digits_ > 16) return fail();  // so that left_ holds it
+    left_ = left_ * 16 + static_cast<std::uint64_t>(digit);
+  }
+
+  void take_extension(char c) noexcept {
+    if (++line_ > max_chunk_line) return fail();
+    if (c == '\r') {
+      step_ = step::size_lf;
+    } else if (c == ';') {
+      step_ = step::extension;
+    } else if (step_ == step::space ? c != ' ' && c != '\t' : text::is_control(c) && c != '\t') {
+      fail();
+    }
+  }
+
+  std::uint64_t left_ = 0;  // bytes of this chunk or of the body
+  std::size_t line_ = 0;    // bytes of extensions, or of all trailers
+  std::uint8_t digits_ = 0;
+  outcome state_ = outcome::more;
+  step step_ = step::to_close;
+};
+
+}  // namespace detail
+}  // namespace sse::inline v0
