@@ -1,6 +1,14 @@
 // ssehub example gateway. SPDX-License-Identifier: MIT
 //
 // A trading gateway: one stream of all events of an engine, and an HTTP interface to it.
+//
+// A header of the standard library comes first: Asio 1.22 sees by it how memory is aligned, and has
+// to see the same in every file.
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+
 #include <asio/io_context.hpp>
 
 #include "common/flags.hpp"

@@ -96,7 +96,7 @@ class verdict {
     joining_.backlog = n;
     return std::move(*this);
   }
-  /// End the stream at `t`, for example when the token expires.
+  /// End the stream at `t`, for example when the token expires. REQUIRES: hub.tick() told the time before.
   verdict&& until(time_point t) && {
     joining_.until = t;
     return std::move(*this);

@@ -288,7 +288,8 @@ TEST_CASE("a handler may stop its server") {
 
 TEST_CASE("hooks may publish, and close what they like") {
   hand_driven h;
-  sse::asio_server<>& server = *h.server;  // hooks run in its destructor too, when the optional is empty
+  sse::asio_server<>& server =
+      *h.server;  // hooks run in its destructor too, when the optional is empty
   std::vector<sse::session_id> open;
   server.hub().on_opened([&](sse::session_id id, const sse::no_user&) {
     open.push_back(id);

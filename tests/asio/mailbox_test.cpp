@@ -19,7 +19,7 @@ TEST_CASE("four threads publish to fifty subscribers: each thread's events in or
     REQUIRE(all.back().open("/events").status == 200);
   }
   constexpr int threads = 4;
-  constexpr int each = 500;
+  constexpr int each = 300;
   std::vector<std::thread> publishers;
   std::atomic<int> failures = 0;
   for (int t = 0; t < threads; ++t) {
@@ -39,12 +39,13 @@ TEST_CASE("four threads publish to fifty subscribers: each thread's events in or
   }
   for (client& c : all) {
     int next[threads] = {};
-    for (int n = 0; n < threads * each; ++n) {
+    bool in_order = true;
+    for (int n = 0; n < threads * each && in_order; ++n) {
       const std::string data = c.data();
-      REQUIRE(data.size() >= 3);
-      const int t = data[0] - '0';
-      REQUIRE(data.substr(2) == std::to_string(next[t]++));
+      const int t = data.empty() ? -1 : data[0] - '0';
+      in_order = t >= 0 && t < threads && data.substr(1) == " " + std::to_string(next[t]++);
     }
+    CHECK(in_order);
   }
   for (std::thread& t : publishers) t.join();
   CHECK(failures == 0);

@@ -20,7 +20,7 @@ bool one_line(const std::string& s) {
 
 }  // namespace
 
-TEST_CASE("--help and --version") {
+TEST_CASE("what --help and --version say") {
   const auto help = program::run({"--help"});
   CHECK(help.code == 0);
   CHECK(help.err.empty());

@@ -68,8 +68,10 @@ enum class lane_kind : std::uint8_t {
 /// One waiting control frame of a session.
 struct lane_item {
   blob* bytes = nullptr;
+  std::uint64_t waiting = 0;  ///< of the first: bytes of all
   std::uint32_t sent = 0;
   std::uint32_t next = none;
+  std::uint32_t last = none;  ///< of the first: the last
   lane_kind kind = lane_kind::control;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
@@ -148,6 +150,13 @@ struct session {
   [[nodiscard]] std::uint32_t& free_link() noexcept { return lane; }
   [[nodiscard]] std::uint32_t& dead_next() noexcept { return progress; }
 };
+
+/// An option's time as the engine can count it. Forever is off. What is held against a session's 32-bit times ends at 24 days.
+[[nodiscard]] constexpr duration countable(duration d, duration most = duration::seconds(24 * 24 * 3600)) noexcept {
+  if (d == duration::forever()) return duration::off();
+  return d < most ? d : most;
+}
+inline constexpr duration longest_age = duration::milliseconds(std::int64_t{1} << 50);
 
 inline constexpr std::uint32_t max_pieces = 16;
 
@@ -435,6 +444,11 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
     if (opening_frame_ != nullptr) encode_comment_to(opening_frame_->bytes(), options_.opening);
   }
   options_.resume_query = resume_query_.view();
+  options_.write_deadline = countable(options.write_deadline);
+  options_.idle = countable(options.idle);
+  options_.max_age = countable(options.max_age, longest_age);
+  if (options_.flush_share == 0) options_.flush_share = 1;
+  if (options_.control_lane == 0) options_.control_lane = 1;
   sequence_.start = sequence_.last = options.first_id;
   users_.set_seed(options.seed);
   addresses_.set_seed(options.seed);
@@ -471,6 +485,10 @@ inline stream* engine::make_stream(channel& c, const retention& keep) noexcept {
 
 inline channel* engine::open_channel(std::string_view name, channel_options&& o) noexcept {
   if (find_channel(name) != nullptr || channels_.size() >= (1U << 29)) return nullptr;
+  o.keep_age = countable(o.keep_age, longest_age);
+  o.soft_lag_for = countable(o.soft_lag_for);
+  o.heartbeat.every = countable(o.heartbeat.every);
+  if (o.limits.event > 0xfff00000U) o.limits.event = 0xfff00000U;  // sizes in the log have 32 bits
   const retention keep{o.keep, o.keep_bytes, o.keep_age};
   if (!channels_.reserve(channels_.size() + 1) || !streams_.reserve(streams_.size() + 1) ||
       !timers_.reserve(sessions_.extent() + channels_.size() + 1)) {
@@ -571,10 +589,11 @@ inline bool engine::push_lane(std::uint32_t slot, blob* b, lane_kind kind) noexc
   const std::uint32_t i = lane_items_.take();
   if (i == none) return false;
   ++b->refs;
-  lane_items_[i] = {b, 0, none, kind};
-  std::uint32_t* at = &sessions_[slot].lane;
-  while (*at != none) at = &lane_items_[*at].next;
-  *at = i;
+  lane_items_[i] = {b, 0, 0, none, none, kind};
+  std::uint32_t& first = sessions_[slot].lane;
+  (first == none ? first : lane_items_[lane_items_[first].last].next) = i;
+  lane_items_[first].last = i;
+  lane_items_[first].waiting += b->size;
   return true;
 }
 
@@ -600,15 +619,18 @@ inline bool engine::push_lane_event(std::uint32_t slot, const event& e, lane_kin
 
 inline void engine::pop_lane(session& s) noexcept {
   const std::uint32_t i = s.lane;
-  s.lane = lane_items_[i].next;
-  unref(lane_items_[i].bytes);
+  const lane_item& item = lane_items_[i];
+  if (item.next != none) {
+    lane_items_[item.next].waiting = item.waiting - item.bytes->size;
+    lane_items_[item.next].last = item.last;
+  }
+  s.lane = item.next;
+  unref(item.bytes);
   lane_items_.give_back(i);
 }
 
 inline std::uint64_t engine::lane_bytes(const session& s) const noexcept {
-  std::uint64_t n = 0;
-  for (std::uint32_t i = s.lane; i != none; i = lane_items_[i].next) n += lane_items_[i].bytes->size - lane_items_[i].sent;
-  return n;
+  return s.lane == none ? 0 : lane_items_[s.lane].waiting - lane_items_[s.lane].sent;  // only the first is half sent
 }
 
 // --- cursors ---------------------------------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
     return none;
   };
   if (j.count == 0 || j.count > max_joins) return fail(500, "bad_join");
+  if (j.until != time_point::never() && origin_ == INT64_MIN) return fail(500, "until_without_tick");
   for (std::uint32_t i = 0; i < j.count; ++i) {
     const channel& c = *j.channels[i];
     if (c.engine_ != this) return fail(500, "channel_of_another_hub");
@@ -145,7 +146,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
     const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
     s.ends_at = now_ + options_.max_age.ms() - static_cast<std::int64_t>(spread == 0 ? 0 : random() % spread);
   }
-  if (j.until != time_point::never() && origin_ != INT64_MIN && j.until.ms() - origin_ < s.ends_at) {
+  if (j.until != time_point::never() && j.until.ms() - origin_ < s.ends_at) {
     s.ends_at = j.until.ms() - origin_;
   }
 

@@ -176,7 +176,7 @@ inline void engine::begin_finish(std::uint32_t slot, close_reason why) noexcept 
 inline void engine::drain(const drain_options& o) noexcept {
   if (draining_) return;
   draining_ = true;
-  drain_deadline_ = now_ + o.deadline.ms();
+  if (o.deadline != duration::forever()) drain_deadline_ = now_ + countable(o.deadline, longest_age).ms();
   event last = o.farewell;
   last.id = {};  // it would move the client's resume point
   if ((!last.type.empty() || !last.data.empty()) && check(last) == encode_error::none) {
