@@ -64,14 +64,6 @@
 
 namespace sse::inline v0 {
 
-/// The category of client_error as a std::error_code.
-[[nodiscard]] inline const std::error_category& client_category() noexcept {
-  return detail::asio_client_core<::asio::ip::tcp::socket>::category();
-}
-[[nodiscard]] inline std::error_code make_error_code(client_error e) noexcept {
-  return {static_cast<int>(e), client_category()};
-}
-
 /// A client (see the top of this file). `Stream`: tcp::socket, or a layer on one.
 template <class Stream = ::asio::ip::tcp::socket>
 class asio_event_source {
