@@ -172,7 +172,10 @@ class printer {
   /// False: nobody reads any more.
   [[nodiscard]] bool print(const sse::received_event& e) {
     const std::string_view type = e.type.empty() ? std::string_view{"message"} : e.type;
-    if (e.missed) tell_gap(*e.missed);
+    if (e.missed) {
+      tell_gap(*e.missed);
+      if (!s_.json) return true;
+    }
     if (!s_.filter.empty() &&
         std::find(s_.filter.begin(), s_.filter.end(), type) == s_.filter.end())
       return true;

@@ -23,7 +23,7 @@
 //   using tls = asio::ssl::stream<asio::ip::tcp::socket>;
 //   sse::asio_event_source<tls> secure{ctx, "https://example.org/events", {},
 //       [&](asio::ip::tcp::socket s, const std::string& host) {
-//         tls t{std::move(s), ssl_context};
+//         tls t{std::move(s), ssl_context};  // set to verify_peer
 //         SSL_set_tlsext_host_name(t.native_handle(), host.c_str());
 //         t.set_verify_callback(asio::ssl::host_name_verification{host});
 //         return t;
@@ -64,14 +64,6 @@
 
 namespace sse::inline v0 {
 
-/// The category of client_error as a std::error_code.
-[[nodiscard]] inline const std::error_category& client_category() noexcept {
-  return detail::asio_client_core<::asio::ip::tcp::socket>::category();
-}
-[[nodiscard]] inline std::error_code make_error_code(client_error e) noexcept {
-  return {static_cast<int>(e), client_category()};
-}
-
 /// A client (see the top of this file). `Stream`: tcp::socket, or a layer on one.
 template <class Stream = ::asio::ip::tcp::socket>
 class asio_event_source {
@@ -102,7 +94,8 @@ class asio_event_source {
 
   [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor(); }
 
-  // --- hooks: set them before start(). Views are valid until the hook returns.
+  // --- hooks: set them before start(). They are told at once, also while events wait for
+  // async_next. Views are valid until the hook returns.
 
   /// Each event, in place of async_next.
   void on_event(function<void(const event&)> f) { core_->hooks.event = std::move(f); }

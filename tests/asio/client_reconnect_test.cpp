@@ -23,8 +23,7 @@ using tcp = asio::ip::tcp;
 class cutter {
  public:
   cutter(asio::io_context& ctx, std::uint16_t to, std::size_t most, std::uint32_t seed)
-      : ctx_{ctx},
-        to_{asio::ip::address_v4::loopback(), to},
+      : to_{asio::ip::address_v4::loopback(), to},
         acceptor_{ctx, {asio::ip::address_v4::loopback(), 0}},
         random_{seed},
         most_{most} {
@@ -90,7 +89,6 @@ class cutter {
     p.server.close(ignored);
   }
 
-  asio::io_context& ctx_;
   tcp::endpoint to_;
   tcp::acceptor acceptor_;
   std::mt19937 random_;

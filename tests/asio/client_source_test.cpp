@@ -663,6 +663,16 @@ class layer {
 
 }  // namespace
 
+TEST_CASE("client: the reason of an end is the same for every stream") {
+  loop l;
+  sse::asio_event_source<layer> s{l.ctx, "http://", hasty()};
+  std::error_code end;
+  s.async_next([&](std::error_code e, const sse::received_event&) { end = e; });
+  l.to_the_end();
+  CHECK(end == client_error::bad_url);
+  CHECK(end.category() == sse::client_category());
+}
+
 TEST_CASE("client: a stream with a handshake serves https, plain sockets serve http") {
   raw_server server{[](peer& p) {
     if (p.number < 2 && !(p.skip(1) && p.send(p.number == 0 ? "X" : "!"))) return;

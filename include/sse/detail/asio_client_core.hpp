@@ -34,6 +34,27 @@
 
 namespace sse::inline v0 {
 
+namespace detail {
+class client_category_type final : public std::error_category {
+ public:
+  [[nodiscard]] const char* name() const noexcept override { return "sse.client"; }
+  [[nodiscard]] std::string message(int value) const override {
+    client_failure f;
+    f.error = static_cast<client_error>(value);
+    return std::string{describe(f)};
+  }
+};
+}  // namespace detail
+
+/// The category of client_error as a std::error_code.
+[[nodiscard]] inline const std::error_category& client_category() noexcept {
+  static const detail::client_category_type the_one;
+  return the_one;
+}
+[[nodiscard]] inline std::error_code make_error_code(client_error e) noexcept {
+  return {static_cast<int>(e), client_category()};
+}
+
 /// An event that lives by itself.
 struct received_event {
   std::string type{};  ///< empty: unnamed, "message" to a browser
@@ -53,16 +74,6 @@ struct asio_client_options {
 };
 
 namespace detail {
-
-class client_category final : public std::error_category {
- public:
-  [[nodiscard]] const char* name() const noexcept override { return "sse.client"; }
-  [[nodiscard]] std::string message(int value) const override {
-    client_failure f;
-    f.error = static_cast<client_error>(value);
-    return std::string{describe(f)};
-  }
-};
 
 struct asio_client_hooks {
   function<void(const client_response&)> open{};
@@ -327,7 +338,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
 
   void report() {
     const client_failure f = source_.failure();
-    if (f.final) end({static_cast<int>(f.error), category()});
+    if (f.final) end(make_error_code(f.error));
     if (hooks.error) hooks.error(f);
   }
 
@@ -350,13 +361,6 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
     }
   }
 
- public:
-  [[nodiscard]] static const std::error_category& category() noexcept {
-    static const client_category the_one;
-    return the_one;
-  }
-
- private:
   net::any_io_executor executor_;
   net::steady_timer timer_;
   event_source source_;

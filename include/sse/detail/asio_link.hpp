@@ -192,8 +192,7 @@ class asio_link_of final : public asio_link,
   void have_read(const std::error_code& e, std::size_t n) {
     to_ = n;
     if (!e) return owner_->received();
-    // TLS: an end without close_notify is a cut, which only the framing of the response can tell
-    // from its end.
+    // With TLS, an end without its goodbye is no eof: somebody else may have cut it.
     lost(e == net::error::eof ? client_error::none : client_error::read);
   }
 
