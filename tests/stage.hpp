@@ -1,4 +1,5 @@
-// A hub over the memory transport with a clock that stands still: who connects and what it gets, in a line each.
+// A hub over the memory transport with a clock that stands still: who connects and what it gets, in
+// a line each.
 #pragma once
 
 #include <cstddef>
@@ -30,9 +31,12 @@ inline std::string frames(std::uint64_t first, std::uint64_t last) {
 }
 
 /// A gap frame; `lost` below 0: null.
-inline std::string gap_frame(std::uint64_t id, std::uint64_t requested, std::uint64_t first, std::int64_t lost) {
-  return "id: " + std::to_string(id) + "\nevent: gap\ndata: {\"requested\":" + std::to_string(requested) +
-         ",\"first\":" + std::to_string(first) + ",\"lost\":" + (lost < 0 ? "null" : std::to_string(lost)) + "}\n\n";
+inline std::string gap_frame(std::uint64_t id, std::uint64_t requested, std::uint64_t first,
+                             std::int64_t lost) {
+  return "id: " + std::to_string(id) +
+         "\nevent: gap\ndata: {\"requested\":" + std::to_string(requested) +
+         ",\"first\":" + std::to_string(first) +
+         ",\"lost\":" + (lost < 0 ? "null" : std::to_string(lost)) + "}\n\n";
 }
 
 /// The numbers of all `id:` lines.
@@ -49,7 +53,8 @@ inline std::vector<std::uint64_t> ids_in(std::string_view stream) {
 }
 
 /// first, first + 1, ..., last and nothing else.
-inline bool consecutive(const std::vector<std::uint64_t>& ids, std::uint64_t first, std::uint64_t last) {
+inline bool consecutive(const std::vector<std::uint64_t>& ids, std::uint64_t first,
+                        std::uint64_t last) {
   if (ids.size() != last + 1 - first) return false;
   for (const std::uint64_t id : ids) {
     if (id != first++) return false;
@@ -59,7 +64,8 @@ inline bool consecutive(const std::vector<std::uint64_t>& ids, std::uint64_t fir
 
 inline std::size_t count(std::string_view text, std::string_view what) {
   std::size_t n = 0;
-  for (std::size_t at = text.find(what); at != text.npos; at = text.find(what, at + what.size())) ++n;
+  for (std::size_t at = text.find(what); at != text.npos; at = text.find(what, at + what.size()))
+    ++n;
   return n;
 }
 
@@ -135,7 +141,8 @@ struct basic_stage {
   sse::event_id put(sse::channel& c, std::string_view data = {}, std::string_view audience = {}) {
     const std::string own = std::to_string(c.last_id() + 1);
     const sse::publish_result r =
-        c.publish({.type = "e", .data = data.data() == nullptr ? std::string_view{own} : data}, {.audience = audience});
+        c.publish({.type = "e", .data = data.data() == nullptr ? std::string_view{own} : data},
+                  {.audience = audience});
     if (!r) throw "publish: " + std::string(to_string(r.error));
     return r.id;
   }
@@ -151,12 +158,15 @@ struct basic_stage {
   client join(sse::channel& c, const ask& a = {}) { return join(a, {&c}); }
   client accept(const ask& a, sse::verdict<> v) {
     const std::size_t peer = connect(a);
-    return to_client(peer, with_request(a, [&](const sse::request& r) { return hub.accept({peer}, r, std::move(v)); }));
+    return to_client(peer, with_request(a, [&](const sse::request& r) {
+                       return hub.accept({peer}, r, std::move(v));
+                     }));
   }
   /// Through the admit hook.
   client request(const ask& a) {
     const std::size_t peer = connect(a);
-    return to_client(peer, with_request(a, [&](const sse::request& r) { return hub.accept({peer}, r); }));
+    return to_client(peer,
+                     with_request(a, [&](const sse::request& r) { return hub.accept({peer}, r); }));
   }
 
   sse::testing::peer& peer(const client& k) { return net.at(k.peer); }

@@ -39,8 +39,8 @@ std::optional<std::uint64_t> parse_count(std::string_view text, std::uint64_t le
 
 std::optional<sse::duration> parse_seconds(std::string_view text) noexcept {
   double seconds = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds,
-                                            std::chars_format::fixed);
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
   if (error != std::errc{} || end != text.data() + text.size() || !(seconds >= 0) || seconds > 1e6)
     return std::nullopt;
   const auto ms = static_cast<std::int64_t>(std::llround(seconds * 1000));
@@ -90,7 +90,8 @@ std::optional<early_end> flag_set::parse(int argc, const char* const* argv) {
     if (word == "--version") return early_end{0, program_ + " " + version_ + "\n"};
     const std::size_t equals = word.find('=');
     const std::string_view name = word.substr(0, equals);
-    if (name == "--help" || name == "--version") return wrong(std::string{name} + " takes no value");
+    if (name == "--help" || name == "--version")
+      return wrong(std::string{name} + " takes no value");
     const auto found = std::find_if(flags_.begin(), flags_.end(), [&](const flag& f) {
       return !f.name.empty() && f.name == name;
     });

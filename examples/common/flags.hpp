@@ -46,7 +46,8 @@ class flag_set {
 
   flag_set(std::string_view program, std::string_view summary, std::string_view version);
 
-  /// A flag with a value. `takes` is its name in --help; an empty one makes it a flag without value.
+  /// A flag with a value. `takes` is its name in --help; an empty one makes it a flag without
+  /// value.
   void add(std::string_view name, std::string_view takes, std::string_view help, reader read);
   void heading(std::string_view text);
   /// More text at the end of --help.

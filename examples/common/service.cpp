@@ -17,9 +17,10 @@ bool is_origin(std::string_view s) {
   const std::size_t scheme = s.find("://");
   if (scheme == 0 || scheme == std::string_view::npos) return false;
   const std::string_view rest = s.substr(scheme + 3);
-  return !rest.empty() && s.find_first_not_of(
-                              "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                              "-._:[]/+") == std::string_view::npos &&
+  return !rest.empty() &&
+         s.find_first_not_of(
+             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+             "-._:[]/+") == std::string_view::npos &&
          rest.find('/') == std::string_view::npos;
 }
 
@@ -60,13 +61,14 @@ void add_common_flags(flag_set& flags, common_options& out) {
   flags.number("--keep", "N", fmt::format("events kept for resuming ({})", out.keep), out.keep);
   flags.seconds("--keep-age", "and how old they may be, 0: any (0)", out.keep_age);
   flags.number("--max-lag", "BYTES",
-               fmt::format("how far a reader may be behind, 0: any ({})", out.max_lag), out.max_lag);
+               fmt::format("how far a reader may be behind, 0: any ({})", out.max_lag),
+               out.max_lag);
   flags.add("--lag-policy", "POLICY",
             fmt::format("then: disconnect, or skip to the oldest or the tail ({})",
                         to_string(out.lag_policy)),
             [&out](std::string_view value) {
-              for (const auto p : {sse::lag_policy::disconnect, sse::lag_policy::oldest,
-                                   sse::lag_policy::tail}) {
+              for (const auto p :
+                   {sse::lag_policy::disconnect, sse::lag_policy::oldest, sse::lag_policy::tail}) {
                 if (value != to_string(p)) continue;
                 out.lag_policy = p;
                 return "";

@@ -282,8 +282,7 @@ std::string replay_feed::start() {
   std::array<char, 2> magic{};
   if (S_ISREG(about.st_mode) && ::pread(file_.get(), magic.data(), 2, 0) == 2 &&
       std::string_view{magic.data(), 2} == "\x1f\x8b") {
-    return "cannot read " + name + ": it is compressed, use zcat " + name +
-           " | gateway --replay -";
+    return "cannot read " + name + ": it is compressed, use zcat " + name + " | gateway --replay -";
   }
   std::error_code not_pollable;
   pipe_.assign(file_.get(), not_pollable);
@@ -358,7 +357,8 @@ void replay_feed::read_more() {
 }
 
 void replay_feed::take(std::string_view bytes) {
-  const std::size_t dropped = lines_.feed(bytes, [this](std::string_view line) { take_line(line); });
+  const std::size_t dropped =
+      lines_.feed(bytes, [this](std::string_view line) { take_line(line); });
   if (dropped != 0) unreadable("a line is too long");
 }
 

@@ -43,9 +43,9 @@ namespace gateway {
 
 /// What a feed needs of the program.
 struct feed_host {
-  std::function<void(std::string_view line)> on_line;        ///< one JSON line
-  std::function<void(std::string_view text)> log;            ///< for the server's log
-  std::function<bool()> readers_are_behind = {};             ///< replay flat out waits meanwhile
+  std::function<void(std::string_view line)> on_line;  ///< one JSON line
+  std::function<void(std::string_view text)> log;      ///< for the server's log
+  std::function<bool()> readers_are_behind = {};       ///< replay flat out waits meanwhile
 };
 
 class feed {
@@ -125,8 +125,8 @@ class engine_feed final : public feed {
   restart_backoff backoff_;
   line_splitter lines_;
   std::array<char, 65536> buffer_;
-  std::string queue_;    ///< to be written next
-  std::string writing_;  ///< being written
+  std::string queue_;      ///< to be written next
+  std::string writing_;    ///< being written
   std::uint32_t run_ = 0;  ///< operations of an earlier engine are over
   bool stopping_ = false;
   std::function<void()> stopped_;
@@ -183,12 +183,12 @@ class replay_feed final : public feed {
   replay_source source_;
   pacer pacer_;
   error_limiter errors_;
-  std::deque<trade> ahead_;               ///< read, not yet played
+  std::deque<trade> ahead_;  ///< read, not yet played
   std::vector<char> buffer_;
-  std::string recorded_;                 ///< the trades of a pipe, for --loop
+  std::string recorded_;  ///< the trades of a pipe, for --loop
   std::size_t recorded_at_ = 0;
   std::uint64_t played_ = 0;
-  std::uint64_t played_before_ = 0;      ///< at the last rewind
+  std::uint64_t played_before_ = 0;  ///< at the last rewind
   std::uint64_t bad_ = 0;
   bool from_memory_ = false;
   bool stopped_ = false;

@@ -134,8 +134,7 @@ void server::add_routes() {
 
 sse::response server::place(const sse::request& r, std::string_view body) {
   auto [wrong, order] = read_order(r.header_value("Content-Type"), body);
-  if (wrong != request_error::none)
-    return sse::response::json(400, std::string{error_body(wrong)});
+  if (wrong != request_error::none) return sse::response::json(400, std::string{error_body(wrong)});
   if (!feed_->ready()) return error(500, "execution_unavailable");
   if (order.client_order_id.empty()) order.client_order_id = ids_.next(wall_ns());
   store_.placed(order);
@@ -145,8 +144,7 @@ sse::response server::place(const sse::request& r, std::string_view body) {
 
 sse::response server::cancel(const sse::request& r, std::string_view body) {
   const auto [wrong, order] = read_cancel(r.header_value("Content-Type"), body);
-  if (wrong != request_error::none)
-    return sse::response::json(400, std::string{error_body(wrong)});
+  if (wrong != request_error::none) return sse::response::json(400, std::string{error_body(wrong)});
   if (!feed_->ready()) return error(500, "execution_unavailable");
   feed_->send(to_line(order));
   return accepted(order.client_order_id);

@@ -36,7 +36,7 @@ struct settings {
   std::vector<std::string> engine{};  ///< command and arguments; empty: none
   bool replays = false;
   replay_options replay{};
-  std::uint32_t wait_readers = 0;     ///< the replay begins once there are so many streams
+  std::uint32_t wait_readers = 0;  ///< the replay begins once there are so many streams
 };
 
 /// Events kept while a recording is replayed, if --keep does not say it: so that a reader who comes

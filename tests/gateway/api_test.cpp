@@ -98,9 +98,9 @@ TEST_CASE("V-37 X-19 bad orders are refused, and the engine hears nothing of the
     CHECK(a.status == 400);
     CHECK(a.body == R"({"error":"bad_params"})");
   }
-  const answer form =
-      s.gateway->post("/api/order", "side=BUY&symbol=BTCUSDT&qty=1&price=1&client_order_id=a%0AORDER",
-                      "Content-Type: application/x-www-form-urlencoded\r\n");
+  const answer form = s.gateway->post(
+      "/api/order", "side=BUY&symbol=BTCUSDT&qty=1&price=1&client_order_id=a%0AORDER",
+      "Content-Type: application/x-www-form-urlencoded\r\n");
   CHECK(form.status == 400);
   for (const char* body : {"{", "{\"side\":", "not json", ""}) {
     CAPTURE(body);
@@ -118,7 +118,8 @@ TEST_CASE("V-38 cancel") {
   CHECK(a.status == 200);
   CHECK(a.body == R"({"ok":true,"client_order_id":"web-1"})");
   CHECK(s.engine.heard() == "CANCEL web-1\n");
-  for (const char* body : {"{}", R"({"client_order_id":""})", R"({"client_order_id":"a\nORDER"})"}) {
+  for (const char* body :
+       {"{}", R"({"client_order_id":""})", R"({"client_order_id":"a\nORDER"})"}) {
     CAPTURE(body);
     const answer bad = s.gateway->post("/api/cancel", body);
     CHECK(bad.status == 400);
@@ -187,9 +188,11 @@ TEST_CASE("V-41 V-42 V-43 order states and the account follow from the engine's 
   REQUIRE(all.parse(s.gateway->get("/api/orders_state").body) == gateway::json_result::object);
   CHECK(all.array_size("items") == 2);
 
-  s.say({R"({"type":"account","ts_ns":1704067200000000000,"balances":[{"asset":"USDT","free":9500.0,"locked":500.0}]})"});
-  CHECK(s.gateway->get("/api/account").body ==
-        R"({"ts_ns":1704067200000000000,"balances":[{"asset":"USDT","free":9500.0,"locked":500.0}]})");
+  s.say(
+      {R"({"type":"account","ts_ns":1704067200000000000,"balances":[{"asset":"USDT","free":9500.0,"locked":500.0}]})"});
+  CHECK(
+      s.gateway->get("/api/account").body ==
+      R"({"ts_ns":1704067200000000000,"balances":[{"asset":"USDT","free":9500.0,"locked":500.0}]})");
 }
 
 TEST_CASE("V-44 every answer allows any origin, OPTIONS is 204") {
@@ -207,8 +210,7 @@ TEST_CASE("V-44 every answer allows any origin, OPTIONS is 204") {
     CAPTURE(path);
     check(s.gateway->get(path));
     client c{s.gateway->port()};
-    const answer options =
-        c.ask("OPTIONS " + std::string{path} + " HTTP/1.1\r\nHost: x\r\n\r\n");
+    const answer options = c.ask("OPTIONS " + std::string{path} + " HTTP/1.1\r\nHost: x\r\n\r\n");
     CHECK(options.status == 204);
     check(options);
   }

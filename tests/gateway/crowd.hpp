@@ -58,7 +58,8 @@ class crowd {
   [[nodiscard]] bool run(Done done) {
     std::array<epoll_event, 256> events;
     while (!done()) {
-      const int n = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), patience_ms);
+      const int n =
+          ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), patience_ms);
       if (n <= 0) return false;
       for (int i = 0; i < n; ++i) read(readers_[events[static_cast<std::size_t>(i)].data.u64]);
     }
@@ -76,8 +77,8 @@ class crowd {
   [[nodiscard]] std::size_t opened() const noexcept { return opened_; }
   /// Readers that have `size` bytes of body or more.
   [[nodiscard]] std::size_t having(std::size_t size) const noexcept {
-    return static_cast<std::size_t>(std::count_if(
-        readers_.begin(), readers_.end(), [&](const reader& r) { return r.at >= size; }));
+    return static_cast<std::size_t>(std::count_if(readers_.begin(), readers_.end(),
+                                                  [&](const reader& r) { return r.at >= size; }));
   }
 
  private:

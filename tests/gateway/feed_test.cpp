@@ -59,10 +59,12 @@ TEST_CASE("V-48 V-49 V-07 the simulated exchange: an order lives through, a dupl
   CHECK(field(e, "status") == "CANCELLED");
   CHECK(next_order_event(stream).type == "order_state");
 
-  REQUIRE(gateway
-              .post("/api/order",
-                    R"({"side":"BUY","symbol":"BTCUSDT","qty":0.001,"price":60000.0,"client_order_id":"web-1"})")
-              .status == 200);
+  REQUIRE(
+      gateway
+          .post(
+              "/api/order",
+              R"({"side":"BUY","symbol":"BTCUSDT","qty":0.001,"price":60000.0,"client_order_id":"web-1"})")
+          .status == 200);
   std::string life;
   for (int i = 0; i < 5; ++i) {
     e = next_order_event(stream);
@@ -72,10 +74,12 @@ TEST_CASE("V-48 V-49 V-07 the simulated exchange: an order lives through, a dupl
   CHECK(life ==
         "order_update ACCEPTED, order_state ACCEPTED, fill , order_update FILLED, order_state "
         "FILLED, ");
-  REQUIRE(gateway
-              .post("/api/order",
-                    R"({"side":"BUY","symbol":"BTCUSDT","qty":900,"price":60000.0,"client_order_id":"rich"})")
-              .status == 200);
+  REQUIRE(
+      gateway
+          .post(
+              "/api/order",
+              R"({"side":"BUY","symbol":"BTCUSDT","qty":900,"price":60000.0,"client_order_id":"rich"})")
+          .status == 200);
   e = next_order_event(stream);
   CHECK(field(e, "reason") == "insufficient_funds");
 }
@@ -118,7 +122,9 @@ TEST_CASE("V-50 the engine's end is an event, orders are refused, and it is star
   client stream = gateway.stream();
   engine.market(1);
   CHECK(next_event(stream).type == "market");
-  engine.write(R"({"type":"last"})" "\n" R"({"type":"unfinished)");
+  engine.write(R"({"type":"last"})"
+               "\n"
+               R"({"type":"unfinished)");
   engine.end();
 
   CHECK(next_event(stream).type == "last");  // what it said before its end comes first
@@ -145,7 +151,8 @@ TEST_CASE("V-50 an engine that is killed, one that closes its stdout, one that n
   directory dir;
   SECTION("killed") {
     const std::string pid = dir.file("pid");
-    program gateway{{"--engine", "sh -c 'echo $$ >" + pid + "; echo \"{\\\"type\\\":\\\"up\\\"}\"; exec sleep 1000'"}};
+    program gateway{{"--engine", "sh -c 'echo $$ >" + pid +
+                                     "; echo \"{\\\"type\\\":\\\"up\\\"}\"; exec sleep 1000'"}};
     client stream = gateway.stream("?last_id=0");
     CHECK(next_event(stream).type == "up");
     ::kill(static_cast<pid_t>(std::stol(content_of(pid))), SIGKILL);
@@ -154,7 +161,8 @@ TEST_CASE("V-50 an engine that is killed, one that closes its stdout, one that n
     CHECK(next_event(stream).type == "up");  // again, a second later
   }
   SECTION("closes its stdout") {
-    program gateway{{"--engine", "sh -c 'echo \"{\\\"type\\\":\\\"up\\\"}\"; exec >&-; exec sleep 1000'"}};
+    program gateway{
+        {"--engine", "sh -c 'echo \"{\\\"type\\\":\\\"up\\\"}\"; exec >&-; exec sleep 1000'"}};
     client stream = gateway.stream("?last_id=0");
     CHECK(next_event(stream).type == "up");
     CHECK(field(next_event(stream), "message") == "engine_exited");
@@ -219,10 +227,11 @@ TEST_CASE("V-48 after its end a recording's prices still fill orders") {
   client stream = gateway.stream("?last_id=0");
   while (next_event(stream).type != "market") {
   }
-  REQUIRE(gateway
-              .post("/api/order",
-                    R"({"side":"BUY","symbol":"BTCUSDT","qty":1,"price":100.5,"client_order_id":"a"})")
-              .status == 200);
+  REQUIRE(
+      gateway
+          .post("/api/order",
+                R"({"side":"BUY","symbol":"BTCUSDT","qty":1,"price":100.5,"client_order_id":"a"})")
+          .status == 200);
   CHECK(field(next_order_event(stream), "status") == "ACCEPTED");
   CHECK(next_order_event(stream).type == "order_state");
   const sse_event fill = next_order_event(stream);
@@ -248,8 +257,8 @@ TEST_CASE("a recording on stdin plays at its own pace, and --loop begins again")
 
 TEST_CASE("wait-readers holds the replay until they are there, and a file loops") {
   directory dir;
-  program gateway{{"--replay", dir.file("recording", trade(1, "1") + trade(2, "2")), "--speed", "max",
-                   "--loop", "--wait-readers", "2"}};
+  program gateway{{"--replay", dir.file("recording", trade(1, "1") + trade(2, "2")), "--speed",
+                   "max", "--loop", "--wait-readers", "2"}};
   client one = gateway.stream();
   CHECK(gateway.metric("sse_channel_published_total{channel=\"events\"}") == 1);  // the account
   client two = gateway.stream();

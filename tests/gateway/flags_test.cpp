@@ -34,7 +34,8 @@ struct sample {
 
 TEST_CASE("flags take their value from the next word or after =") {
   sample s;
-  REQUIRE_FALSE(s.parse({"--text", "-", "--number=12", "--on", "--time", "0.25", "--number", "13"}));
+  REQUIRE_FALSE(
+      s.parse({"--text", "-", "--number=12", "--on", "--time", "0.25", "--number", "13"}));
   CHECK(s.text == "-");
   CHECK(s.number == 13);
   CHECK(s.on);

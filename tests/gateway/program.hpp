@@ -126,8 +126,8 @@ class engine_pipes {
   /// For its next start.
   void open() {
     // Both ways, so that neither this open nor the engine's waits.
-    if (::access(out_path_.c_str(), F_OK) != 0 && (::mkfifo(out_path_.c_str(), 0600) != 0 ||
-                                                   ::mkfifo(in_path_.c_str(), 0600) != 0)) {
+    if (::access(out_path_.c_str(), F_OK) != 0 &&
+        (::mkfifo(out_path_.c_str(), 0600) != 0 || ::mkfifo(in_path_.c_str(), 0600) != 0)) {
       throw std::runtime_error("mkfifo");
     }
     out_ = ::open(out_path_.c_str(), O_RDWR | O_CLOEXEC);
@@ -266,7 +266,9 @@ class program {
 
  private:
   struct ends {};
-  program(const std::vector<std::string>& flags, ends) : log_{dir_.file("log")} { start(flags, {}); }
+  program(const std::vector<std::string>& flags, ends) : log_{dir_.file("log")} {
+    start(flags, {});
+  }
 
   void start(const std::vector<std::string>& flags, const std::string& source) {
     // The shell becomes the program, so that its process is the child; what feeds it goes with it.

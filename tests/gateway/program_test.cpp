@@ -37,14 +37,34 @@ TEST_CASE("what --help and --version say") {
 }
 
 TEST_CASE("unknown flags and bad values end with code 2 and one clear line") {
-  const std::vector<strings> bad = {
-      {"--bogus"}, {"extra"}, {"--port", "x"}, {"--port", "65536"}, {"--port", "-1"}, {"--port"},
-      {"--port", "--help"}, {"--keep", "1.5"}, {"--heartbeat", "-1"}, {"--heartbeat", "soon"},
-      {"--heartbeat", "nan"}, {"--keep-age", "1e3"}, {"--max-lag", "1k"}, {"--lag-policy", "best"},
-      {"--per-user", "x"}, {"--cors", "example"}, {"--token", ""}, {"--token", "a b"},
-      {"--speed", "2"}, {"--loop"}, {"--wait-readers", "3"}, {"--replay", "-", "--speed", "0"},
-      {"--replay", "-", "--speed", "fast"}, {"--engine", "a", "--replay", "b"}, {"--engine", ""},
-      {"--engine", "'a"}, {"--loop=1", "--replay", "-"}, {"--host", ""}};
+  const std::vector<strings> bad = {{"--bogus"},
+                                    {"extra"},
+                                    {"--port", "x"},
+                                    {"--port", "65536"},
+                                    {"--port", "-1"},
+                                    {"--port"},
+                                    {"--port", "--help"},
+                                    {"--keep", "1.5"},
+                                    {"--heartbeat", "-1"},
+                                    {"--heartbeat", "soon"},
+                                    {"--heartbeat", "nan"},
+                                    {"--keep-age", "1e3"},
+                                    {"--max-lag", "1k"},
+                                    {"--lag-policy", "best"},
+                                    {"--per-user", "x"},
+                                    {"--cors", "example"},
+                                    {"--token", ""},
+                                    {"--token", "a b"},
+                                    {"--speed", "2"},
+                                    {"--loop"},
+                                    {"--wait-readers", "3"},
+                                    {"--replay", "-", "--speed", "0"},
+                                    {"--replay", "-", "--speed", "fast"},
+                                    {"--engine", "a", "--replay", "b"},
+                                    {"--engine", ""},
+                                    {"--engine", "'a"},
+                                    {"--loop=1", "--replay", "-"},
+                                    {"--host", ""}};
   for (const strings& flags : bad) {
     std::string shown;
     for (const std::string& f : flags) shown += f + " ";
@@ -55,10 +75,12 @@ TEST_CASE("unknown flags and bad values end with code 2 and one clear line") {
     CHECK(one_line(r.err));
     CHECK(r.err.starts_with("gateway: "));
   }
-  CHECK(program::run({"--bogus\n\x1b[31m"}).err == "gateway: unknown flag '--bogus??[31m' (see gateway --help)\n");
+  CHECK(program::run({"--bogus\n\x1b[31m"}).err ==
+        "gateway: unknown flag '--bogus??[31m' (see gateway --help)\n");
 }
 
-TEST_CASE("a port in use, a file that is not there, an engine that is not: code 1 and one clear line") {
+TEST_CASE(
+    "a port in use, a file that is not there, an engine that is not: code 1 and one clear line") {
   program first{{}};
   const auto used = program::run({"--port", std::to_string(first.port())});
   CHECK(used.code == 1);
@@ -70,7 +92,8 @@ TEST_CASE("a port in use, a file that is not there, an engine that is not: code 
   CHECK(missing.out.empty());
   CHECK(missing.err == "gateway: cannot read /nope/recording: No such file or directory\n");
   directory dir;
-  const auto zipped = program::run({"--port", "0", "--replay", dir.file("a.gz", "\x1f\x8b\x08...")});
+  const auto zipped =
+      program::run({"--port", "0", "--replay", dir.file("a.gz", "\x1f\x8b\x08...")});
   CHECK(zipped.code == 1);
   CHECK(one_line(zipped.err));
   CHECK(zipped.err.find("zcat") != std::string::npos);
@@ -83,13 +106,14 @@ TEST_CASE("a port in use, a file that is not there, an engine that is not: code 
   CHECK(first.get("/health").status == 200);
 }
 
-TEST_CASE("X-26 a signal ends streams with a retry and no half frame, and the program with code 0") {
+TEST_CASE(
+    "X-26 a signal ends streams with a retry and no half frame, and the program with code 0") {
   const int signal = GENERATE(SIGTERM, SIGINT);
   CAPTURE(signal);
   program gateway{{}};
   std::vector<client> streams;
   for (int i = 0; i < 20; ++i) streams.push_back(gateway.stream("?last_id=0"));
-  client stalled = gateway.stream();   // reads nothing more
+  client stalled = gateway.stream();  // reads nothing more
   client half{gateway.port()};
   half.send("GET /health HT");
   (void)streams.front().until("\n\n");
@@ -116,8 +140,9 @@ TEST_CASE("X-26 a signal ends streams with a retry and no half frame, and the pr
 TEST_CASE("X-26 an engine that ignores the end is ended with the program") {
   directory dir;
   const std::string pid = dir.file("pid");
-  program gateway{{"--engine", "sh -c 'trap \"\" TERM; echo $$ >" + pid +
-                                   "; echo \"{\\\"type\\\":\\\"up\\\"}\"; while :; do sleep 1; done'"}};
+  program gateway{
+      {"--engine", "sh -c 'trap \"\" TERM; echo $$ >" + pid +
+                       "; echo \"{\\\"type\\\":\\\"up\\\"}\"; while :; do sleep 1; done'"}};
   client stream = gateway.stream("?last_id=0");
   CHECK(next_event(stream).type == "up");
   const auto start = std::chrono::steady_clock::now();
@@ -126,11 +151,13 @@ TEST_CASE("X-26 an engine that ignores the end is ended with the program") {
   CHECK(::kill(static_cast<pid_t>(std::stol(content_of(pid))), 0) == -1);
 }
 
-TEST_CASE("X-20 with a token, streams, posts and private answers ask for it, and it is never logged") {
+TEST_CASE(
+    "X-20 with a token, streams, posts and private answers ask for it, and it is never logged") {
   program gateway{{"--token", "s3cret-token"}};
   const std::string bearer = "Authorization: Bearer s3cret-token\r\n";
   const std::string order = R"({"side":"BUY","symbol":"BTCUSDT","qty":0.001,"price":50000.0})";
-  for (const char* wrong : {"", "?token=", "?token=s3cret", "?token=s3cret-tokem", "?token=x&last_id=0"}) {
+  for (const char* wrong :
+       {"", "?token=", "?token=s3cret", "?token=s3cret-tokem", "?token=x&last_id=0"}) {
     CAPTURE(wrong);
     const answer a = gateway.get(std::string{"/api/stream"} + wrong);
     CHECK(a.status == 401);
@@ -141,7 +168,8 @@ TEST_CASE("X-20 with a token, streams, posts and private answers ask for it, and
   CHECK(gateway.get("/api/stream", "Authorization: Basic czNjcmV0LXRva2Vu\r\n").status == 401);
   CHECK(gateway.post("/api/cancel", R"({"client_order_id":"a"})").status == 401);
   CHECK(gateway.post("/api/order", "{").status == 401);
-  for (const char* path : {"/api/orders", "/api/orders_state", "/api/order_state?client_order_id=a", "/api/account"}) {
+  for (const char* path :
+       {"/api/orders", "/api/orders_state", "/api/order_state?client_order_id=a", "/api/account"}) {
     CAPTURE(path);
     CHECK(gateway.get(path).status == 401);
     CHECK(gateway.get(path, bearer).status != 401);
@@ -167,8 +195,9 @@ TEST_CASE("one line in the log for each request") {
   (void)gateway.get("/nope?x=1");
   (void)gateway.post("/api/order", "{");
   client stream = gateway.stream();
-  for (const char* line : {" 127.0.0.1 GET /health 200 ", " 127.0.0.1 GET /nope?x=1 404 ",
-                           " 127.0.0.1 POST /api/order 400 ", " 127.0.0.1 GET /api/stream 200 stream "}) {
+  for (const char* line :
+       {" 127.0.0.1 GET /health 200 ", " 127.0.0.1 GET /nope?x=1 404 ",
+        " 127.0.0.1 POST /api/order 400 ", " 127.0.0.1 GET /api/stream 200 stream "}) {
     CAPTURE(line);
     CHECK(gateway.logs(line));
   }
@@ -194,7 +223,8 @@ TEST_CASE("a slow reader is closed, or skipped forward with a gap, as --lag-poli
   const std::string policy = GENERATE("disconnect", "oldest", "tail");
   CAPTURE(policy);
   engine_pipes engine;
-  program gateway{{"--engine", engine.command(), "--max-lag", "100000", "--lag-policy", policy, "--keep", "100"}};
+  program gateway{{"--engine", engine.command(), "--max-lag", "100000", "--lag-policy", policy,
+                   "--keep", "100"}};
   client slow{gateway.port(), 4096};
   REQUIRE(slow.open("/api/stream").status == 200);
   client quick = gateway.stream();
@@ -258,8 +288,10 @@ TEST_CASE("bad requests are told so, and disturb nobody") {
   CHECK(status("\x16\x03\x01\x02") == 400);
   CHECK(status("GET\r\n\r\n") == 400);
   CHECK(status("GET / HTTP/1.1\r\n\r\n") == 400);
-  CHECK(status("POST /api/order HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}") == 400);
-  CHECK(status("POST /api/order HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n") == 411);
+  CHECK(status("POST /api/order HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: "
+               "3\r\n\r\n{}") == 400);
+  CHECK(status("POST /api/order HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+               "chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n") == 411);
   CHECK(status("POST /api/order HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n") == 413);
   CHECK(status("GET /" + std::string(20'000, 'a') + " HTTP/1.1\r\nHost: x\r\n\r\n") == 414);
   CHECK(status("GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n") == 404);

@@ -134,8 +134,8 @@ TEST_CASE("a replay flat out waits for readers that are slower than it") {
   }
   directory dir;
   // Far more than a reader may be behind, and than is kept.
-  program gateway{{"--replay", dir.file("recording", lines), "--speed", "max", "--wait-readers", "50",
-                   "--max-lag", "20000", "--keep", "10", "--heartbeat", "0"}};
+  program gateway{{"--replay", dir.file("recording", lines), "--speed", "max", "--wait-readers",
+                   "50", "--max-lag", "20000", "--keep", "10", "--heartbeat", "0"}};
   crowd readers{gateway.port(), 50, "/api/stream"};
   read_all(readers, 50, wanted);
 }

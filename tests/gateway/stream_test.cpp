@@ -75,7 +75,8 @@ TEST_CASE("V-04 V-13 V-14 frames are id, event, data and nothing else, byte for 
 
 TEST_CASE("V-05 V-06 V-29 two readers get every type under the same consecutive ids") {
   with_events s{1};
-  const strings types = {"market", "order_update", "fill", "order_state", "account", "error", "new"};
+  const strings types = {"market",  "order_update", "fill", "order_state",
+                         "account", "error",        "new"};
   client one = s.gateway->stream();
   client two = s.gateway->stream();
   for (const std::string& t : types) s.engine.say(R"({"type":")" + t + R"("})");
@@ -157,7 +158,8 @@ TEST_CASE("V-21 without last_id live only, with 0 everything, malformed 400") {
   CHECK(next_event(all).id == s.first);
   s.engine.market(21);
   CHECK(next_event(live).id == s.id(21));
-  for (const char* bad : {"abc", "-1", "", "1;2", "18446744073709551616", "9007199254740992", "1.5"}) {
+  for (const char* bad :
+       {"abc", "-1", "", "1;2", "18446744073709551616", "9007199254740992", "1.5"}) {
     CAPTURE(bad);
     const answer a = s.gateway->get(std::string{"/api/stream?last_id="} + bad);
     CHECK(a.status == 400);
@@ -216,9 +218,9 @@ TEST_CASE("V-27 V-28 an id older than retention gives a gap event and a line in 
 
   client beyond = s.gateway->stream(s.after(s.id(9)));
   CHECK(beyond.until("\n\n") ==
-        "id: " + std::to_string(s.id(10)) + "\nevent: gap\ndata: {\"requested\":" +
-            std::to_string(s.id(9)) + ",\"first\":" + std::to_string(s.id(11)) +
-            ",\"lost\":1}\n\n");
+        "id: " + std::to_string(s.id(10)) +
+            "\nevent: gap\ndata: {\"requested\":" + std::to_string(s.id(9)) +
+            ",\"first\":" + std::to_string(s.id(11)) + ",\"lost\":1}\n\n");
   CHECK(next_event(beyond).id == s.id(11));
   CHECK(s.gateway->logs("gap: a reader asked for what follows " + std::to_string(s.id(9))));
 
@@ -265,8 +267,8 @@ TEST_CASE("V-31 curl's request works, with Accept and without") {
   for (const char* accept : {"Accept: */*\r\n", "", "Accept: text/event-stream\r\n"}) {
     CAPTURE(accept);
     client stream{s.gateway->port()};
-    const answer a = stream.open("/api/stream?last_id=0",
-                                 std::string{"User-Agent: curl/7.88.1\r\n"} + accept);
+    const answer a =
+        stream.open("/api/stream?last_id=0", std::string{"User-Agent: curl/7.88.1\r\n"} + accept);
     CHECK(a.status == 200);
     CHECK(next_event(stream).id == s.first);
   }
@@ -302,9 +304,10 @@ TEST_CASE("X-24 HEAD gives the stream's headers and opens nothing, OPTIONS answe
   CHECK(s.gateway->eventually("sse_sessions", 0));
 
   client o{s.gateway->port()};
-  const answer preflight =
-      o.ask("OPTIONS /api/stream HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n"
-            "Access-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: last-event-id\r\n\r\n");
+  const answer preflight = o.ask(
+      "OPTIONS /api/stream HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n"
+      "Access-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: "
+      "last-event-id\r\n\r\n");
   CHECK(preflight.status == 204);
   CHECK(preflight.header("Access-Control-Allow-Headers") ==
         "Content-Type, Authorization, Last-Event-ID, Cache-Control");

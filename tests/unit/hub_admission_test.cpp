@@ -1,4 +1,5 @@
-// Who gets in, how many, and how they leave: caps, refusals, eviction, retry streams, revocation, presence, slots.
+// Who gets in, how many, and how they leave: caps, refusals, eviction, retry streams, revocation,
+// presence, slots.
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -34,7 +35,7 @@ std::uint64_t closed_for(const stage& s, close_reason why) {
 
 }  // namespace
 
-// --- asking ----------------------------------------------------------------------------------------------------------
+// --- asking ---
 
 TEST_CASE("X-20 nobody is let in by default", "[admission]") {
   stage s;
@@ -47,7 +48,9 @@ TEST_CASE("X-20 nobody is let in by default", "[admission]") {
   CHECK(s.hub.stats().refused == 1);
 }
 
-TEST_CASE("X-20 N-35 N-36 the hook is asked before a byte is written, and a refusal goes out as it is", "[admission]") {
+TEST_CASE(
+    "X-20 N-35 N-36 the hook is asked before a byte is written, and a refusal goes out as it is",
+    "[admission]") {
   stage s;
   sse::channel& c = s.open("c", quiet());
   s.put(c);
@@ -64,7 +67,8 @@ TEST_CASE("X-20 N-35 N-36 the hook is asked before a byte is written, and a refu
   CHECK_FALSE(nobody);
   CHECK(nobody.refusal.status == 401);
   CHECK(nobody.refusal.body == "who are you?\n");
-  CHECK(nobody.refusal.headers == "Content-Type: text/plain; charset=utf-8\r\nWWW-Authenticate: Bearer\r\n");
+  CHECK(nobody.refusal.headers ==
+        "Content-Type: text/plain; charset=utf-8\r\nWWW-Authenticate: Bearer\r\n");
   CHECK(s.peer(nobody).writes == 0);
   CHECK_FALSE(s.closed(nobody));
   CHECK(s.request({.query = "token=weak"}).refusal.status == 403);
@@ -89,7 +93,8 @@ TEST_CASE("X-27 a refusal with 204 tells an EventSource to give up", "[admission
   CHECK(s.hub.sessions() == 0);
 }
 
-TEST_CASE("N-38 a hook that fails leaves nothing behind: a refusal with 500, or its exception", "[admission]") {
+TEST_CASE("N-38 a hook that fails leaves nothing behind: a refusal with 500, or its exception",
+          "[admission]") {
   stage s{with_caps({.total = {.max = 1}})};
   sse::channel& c = s.open("c", quiet());
   bool broken = true;
@@ -168,9 +173,12 @@ TEST_CASE("joins: 16 channels, not 17, none twice, of one hub and one sequence",
   CHECK(s.hub.user_sessions("ann") == 3);
 }
 
-// --- caps ------------------------------------------------------------------------------------------------------------
+// --- caps ---
 
-TEST_CASE("N-28 N-30 N-37 five streams of one user, the sixth is 429 with Retry-After, another user still connects", "[admission][caps]") {
+TEST_CASE(
+    "N-28 N-30 N-37 five streams of one user, the sixth is 429 with Retry-After, another user "
+    "still connects",
+    "[admission][caps]") {
   stage s{with_caps({.per_user = {.max = 5, .retry_after = duration::milliseconds(7001)}})};
   sse::channel& c = s.open("c", quiet());
   for (std::size_t i = 1; i <= 5; ++i) {
@@ -195,16 +203,19 @@ TEST_CASE("N-29 the cap of a user spans all streams", "[admission][caps]") {
   sse::channel& live = s.open("live", quiet());
   sse::channel& chat = s.open("chat", quiet());
   for (sse::channel* c : {&notes, &notes, &live, &live, &chat}) CHECK(s.join(*c, {.key = "ann"}));
-  for (sse::channel* c : {&notes, &live, &chat}) CHECK(s.join(*c, {.key = "ann"}).refusal.status == 429);
+  for (sse::channel* c : {&notes, &live, &chat})
+    CHECK(s.join(*c, {.key = "ann"}).refusal.status == 429);
   CHECK(s.join(chat, {.key = "bob"}));
 }
 
 TEST_CASE("N-31 X-10 a slot comes back on every path", "[admission][caps]") {
-  const char* const paths[] = {"peer", "write failed", "host", "finished", "revoked", "lag",     "stalled",
-                               "idle", "age",          "until", "channel", "evicted", "hub full"};
+  const char* const paths[] = {"peer",    "write failed", "host",    "finished", "revoked",
+                               "lag",     "stalled",      "idle",    "age",      "until",
+                               "channel", "evicted",      "hub full"};
   for (const std::string path : paths) {
     CAPTURE(path);
-    sse::hub_options o = with_caps({.total = {.max = 3}, .per_user = {.max = 1}, .per_address = {.max = 1}});
+    sse::hub_options o =
+        with_caps({.total = {.max = 3}, .per_user = {.max = 1}, .per_address = {.max = 1}});
     if (path == "idle") o.idle = duration::seconds(100);
     if (path == "age") o.max_age = duration::seconds(100);
     if (path == "evicted") o.caps.per_user.then = when_full::evict_oldest;
@@ -216,10 +227,14 @@ TEST_CASE("N-31 X-10 a slot comes back on every path", "[admission][caps]") {
     co.max_subscribers = 1;
     sse::channel* c = &s.open("c", std::move(co));
     sse::channel& other = s.open("other", quiet());
-    const auto attempt = [&] { return s.join(*c, {.key = "ann", .address = "10.0.0.1", .window = 5}); };
-    const auto k = path == "until" ? s.accept({.key = "ann", .address = "10.0.0.1", .window = 5},
-                                              sse::admit("ann").join(*c).until(sse::time_point::milliseconds(1000)))
-                                   : attempt();
+    const auto attempt = [&] {
+      return s.join(*c, {.key = "ann", .address = "10.0.0.1", .window = 5});
+    };
+    const auto k =
+        path == "until"
+            ? s.accept({.key = "ann", .address = "10.0.0.1", .window = 5},
+                       sse::admit("ann").join(*c).until(sse::time_point::milliseconds(1000)))
+            : attempt();
     REQUIRE(k);
     if (path != "evicted") CHECK_FALSE(attempt());
     if (path == "peer") s.hub.closed(k.id);
@@ -265,7 +280,8 @@ TEST_CASE("N-31 X-10 a slot comes back on every path", "[admission][caps]") {
   }
 }
 
-TEST_CASE("N-32 a thousand streams in total: 999, 1000, and 1001 is refused until one closes", "[admission][caps]") {
+TEST_CASE("N-32 a thousand streams in total: 999, 1000, and 1001 is refused until one closes",
+          "[admission][caps]") {
   stage s{with_caps({.total = {.max = 1000, .status = 429}})};
   sse::channel& c = s.open("c", quiet());
   int asked = 0;
@@ -330,11 +346,13 @@ TEST_CASE("a channel may have a cap of its own: limit - 1, limit, limit + 1", "[
   CHECK(s.join(c));
 }
 
-// --- evict -----------------------------------------------------------------------------------------------------------
+// --- evict ---
 
-TEST_CASE("evict: the oldest stream under the full cap makes room, and is told when to come back", "[admission][caps]") {
+TEST_CASE("evict: the oldest stream under the full cap makes room, and is told when to come back",
+          "[admission][caps]") {
   const auto evicting = [](std::uint32_t max) {
-    return sse::cap{.max = max, .then = when_full::evict_oldest, .retry_after = duration::milliseconds(4321)};
+    return sse::cap{
+        .max = max, .then = when_full::evict_oldest, .retry_after = duration::milliseconds(4321)};
   };
   SECTION("of a user") {
     stage s{with_caps({.per_user = evicting(2)})};
@@ -358,7 +376,8 @@ TEST_CASE("evict: the oldest stream under the full cap makes room, and is told w
     sse::channel& c = s.open("c", quiet());
     const auto far = s.join(c, {.address = "10.0.0.2"});
     std::vector<test::client> all;
-    for (int i = 0; i < 4; ++i) all.push_back(s.join(c, {.key = std::to_string(i), .address = "10.0.0.1"}));
+    for (int i = 0; i < 4; ++i)
+      all.push_back(s.join(c, {.key = std::to_string(i), .address = "10.0.0.1"}));
     for (std::size_t i = 0; i < 4; ++i) CHECK(s.closed(all[i]) == (i < 2));
     CHECK_FALSE(s.closed(far));
   }
@@ -409,23 +428,27 @@ TEST_CASE("evict: who is refused anyway evicts nobody", "[admission][caps]") {
   CHECK_FALSE(s.closed(k));
   CHECK(s.hub.sessions() == 1);
   // The user's cap could be met by eviction, the address's not.
-  stage t{with_caps({.per_user = {.max = 1, .then = when_full::evict_oldest}, .per_address = {.max = 1}})};
+  stage t{with_caps(
+      {.per_user = {.max = 1, .then = when_full::evict_oldest}, .per_address = {.max = 1}})};
   sse::channel& d = t.open("d", quiet());
   const auto ann = t.join(d, {.key = "ann", .address = "10.0.0.1"});
   const auto bob = t.join(d, {.key = "bob", .address = "10.0.0.2"});
   CHECK(t.join(d, {.key = "ann", .address = "10.0.0.2"}).refusal.status == 429);
   CHECK_FALSE(t.closed(ann));
   CHECK_FALSE(t.closed(bob));
-  // Its own place under both caps counts for it: the new connection of ann takes the place of the old.
+  // Its own place under both caps counts for it: the new connection of ann takes the place of the
+  // old.
   CHECK(t.join(d, {.key = "ann", .address = "10.0.0.1"}));
   CHECK(t.closed(ann));
   CHECK_FALSE(t.closed(bob));
   CHECK(closed_for(t, close_reason::evicted) == 1);
 }
 
-TEST_CASE("evict: one stream goes where one is enough, whatever caps are full", "[admission][caps]") {
+TEST_CASE("evict: one stream goes where one is enough, whatever caps are full",
+          "[admission][caps]") {
   const sse::cap one{.max = 1, .then = when_full::evict_oldest};
-  stage s{with_caps({.total = {.max = 3, .then = when_full::evict_oldest}, .per_user = one, .per_address = one})};
+  stage s{with_caps(
+      {.total = {.max = 3, .then = when_full::evict_oldest}, .per_user = one, .per_address = one})};
   sse::channel& c = s.open("c", quiet());
   const auto eve = s.join(c, {.key = "eve", .address = "10.0.0.3"});
   const auto ann = s.join(c, {.key = "ann", .address = "10.0.0.1"});
@@ -440,10 +463,13 @@ TEST_CASE("evict: one stream goes where one is enough, whatever caps are full", 
   CHECK(s.hub.sessions() == 2);
 }
 
-// --- retry stream ----------------------------------------------------------------------------------------------------
+// --- retry stream ---
 
-TEST_CASE("a retry stream is 200 with a long retry and ends: an EventSource comes back by itself", "[admission][caps]") {
-  stage s{with_caps({.total = {.max = 2, .then = when_full::retry_stream, .retry_after = duration::seconds(60)}})};
+TEST_CASE("a retry stream is 200 with a long retry and ends: an EventSource comes back by itself",
+          "[admission][caps]") {
+  stage s{with_caps(
+      {.total = {
+           .max = 2, .then = when_full::retry_stream, .retry_after = duration::seconds(60)}})};
   sse::channel& c = s.open("c", quiet());
   int opened = 0;
   int closed = 0;
@@ -478,9 +504,13 @@ TEST_CASE("a retry stream is 200 with a long retry and ends: an EventSource come
 }
 
 TEST_CASE("a retry stream says what its own cap says", "[admission][caps]") {
-  stage s{with_caps({.total = {.retry_after = duration::seconds(1)},
-                     .per_user = {.max = 1, .then = when_full::retry_stream, .retry_after = duration::seconds(33)},
-                     .per_address = {.max = 1, .then = when_full::retry_stream, .retry_after = duration::seconds(44)}})};
+  stage s{with_caps(
+      {.total = {.retry_after = duration::seconds(1)},
+       .per_user = {.max = 1,
+                    .then = when_full::retry_stream,
+                    .retry_after = duration::seconds(33)},
+       .per_address = {
+           .max = 1, .then = when_full::retry_stream, .retry_after = duration::seconds(44)}})};
   sse::channel& c = s.open("c", quiet());
   REQUIRE(s.join(c, {.key = "ann", .address = "10.0.0.1"}));
   CHECK(s.take(s.join(c, {.key = "ann"})) == "retry: 33000\n\n");
@@ -490,16 +520,18 @@ TEST_CASE("a retry stream says what its own cap says", "[admission][caps]") {
 
 TEST_CASE("a hook's own refusal with status 200 is an answer, not a stream", "[admission]") {
   stage s;
-  s.hub.on_admit([&](const sse::request&) -> sse::verdict<> { return sse::refuse(200, "hello\n"); });
+  s.hub.on_admit(
+      [&](const sse::request&) -> sse::verdict<> { return sse::refuse(200, "hello\n"); });
   const auto k = s.request({});
   CHECK_FALSE(k);
   CHECK(k.refusal.status == 200);
   CHECK(k.refusal.body == "hello\n");
 }
 
-// --- revoke ----------------------------------------------------------------------------------------------------------
+// --- revoke ---
 
-TEST_CASE("revoke takes effect before the next byte, for all streams of that user and nobody else", "[admission]") {
+TEST_CASE("revoke takes effect before the next byte, for all streams of that user and nobody else",
+          "[admission]") {
   stage s;
   sse::channel& c = s.open("c", quiet());
   const auto a1 = s.join(c, {.key = "ann"});
@@ -527,9 +559,10 @@ TEST_CASE("revoke takes effect before the next byte, for all streams of that use
   CHECK(s.join(c, {.key = "ann"}));  // whether ann may come back is the hook's affair
 }
 
-// --- presence and hooks ----------------------------------------------------------------------------------------------
+// --- presence and hooks ---
 
-TEST_CASE("presence: a user's first stream on a channel and the last one, whatever is between", "[admission][presence]") {
+TEST_CASE("presence: a user's first stream on a channel and the last one, whatever is between",
+          "[admission][presence]") {
   stage s;
   sse::channel& a = s.open("a", quiet());
   sse::channel& b = s.open("b", quiet());
@@ -546,7 +579,8 @@ TEST_CASE("presence: a user's first stream on a channel and the last one, whatev
   CHECK(told() == "bob+a ");
   const auto anonymous = s.join(a);
   CHECK(told().empty());
-  REQUIRE(a.publish({.data = "t"}, {.transient = true}));  // a second stream inside the channel: nobody's business
+  REQUIRE(a.publish({.data = "t"},
+                    {.transient = true}));  // a second stream inside the channel: nobody's business
   s.flush();
   CHECK(told().empty());
   s.hub.closed(k1.id);
@@ -566,7 +600,8 @@ TEST_CASE("presence: a user's first stream on a channel and the last one, whatev
   CHECK(s.closed(k3));
 }
 
-TEST_CASE("presence: two streams of one user that end in the same walk are one leaving", "[admission][presence]") {
+TEST_CASE("presence: two streams of one user that end in the same walk are one leaving",
+          "[admission][presence]") {
   stage s;
   sse::channel& c = s.open("c", quiet());
   int balance = 0;
@@ -591,7 +626,8 @@ TEST_CASE("N-19 presence hooks may publish: the others hear of it", "[admission]
   sse::channel& room = s.open("room", quiet());
   s.hub.on_presence([&](sse::channel& c, std::string_view key, bool present) {
     const std::string data(key);
-    (void)c.publish({.type = present ? "user-joined" : "user-left", .data = data}, {.transient = true});
+    (void)c.publish({.type = present ? "user-joined" : "user-left", .data = data},
+                    {.transient = true});
   });
   const auto ann = s.join(room, {.key = "ann"});
   s.flush();
@@ -649,7 +685,9 @@ TEST_CASE("hooks: the hub's end tells of each session", "[admission]") {
   int ended = 0;
   {
     sse::hub<sse::testing::memory_transport> hub{net};
-    hub.on_closed([&](sse::session_id, const sse::no_user&, close_reason why) { ended += why == close_reason::host; });
+    hub.on_closed([&](sse::session_id, const sse::no_user&, close_reason why) {
+      ended += why == close_reason::host;
+    });
     sse::channel* c = hub.open_channel("c", quiet());
     REQUIRE(c != nullptr);
     for (int i = 0; i < 10; ++i) REQUIRE(hub.accept({net.connect()}, {}, sse::admit("u").join(*c)));
@@ -667,10 +705,13 @@ TEST_CASE("ten thousand users and addresses at once are told apart", "[admission
     all.push_back(s.join(c, {.key = key, .address = "10." + std::to_string(i)}));
     wrong += !all.back() || s.hub.user_sessions(key) != 1;
   }
-  for (int i = 0; i < 10'000; i += 97) wrong += static_cast<bool>(s.join(c, {.key = "user-" + std::to_string(i)}));
-  for (int i = 0; i < 10'000; i += 89) wrong += static_cast<bool>(s.join(c, {.address = "10." + std::to_string(i)}));
+  for (int i = 0; i < 10'000; i += 97)
+    wrong += static_cast<bool>(s.join(c, {.key = "user-" + std::to_string(i)}));
+  for (int i = 0; i < 10'000; i += 89)
+    wrong += static_cast<bool>(s.join(c, {.address = "10." + std::to_string(i)}));
   for (std::size_t i = 0; i < all.size(); i += 2) s.hub.closed(all[i].id);
-  for (int i = 0; i < 10'000; ++i) wrong += s.hub.user_sessions("user-" + std::to_string(i)) != static_cast<std::size_t>(i % 2);
+  for (int i = 0; i < 10'000; ++i)
+    wrong += s.hub.user_sessions("user-" + std::to_string(i)) != static_cast<std::size_t>(i % 2);
   CHECK(s.hub.revoke("user-4711") == 1);
   CHECK(wrong == 0);
   CHECK(s.hub.sessions() == 4999);
@@ -715,7 +756,7 @@ TEST_CASE("hooks own what they capture, however large, and can be replaced", "[a
   CHECK(g(5) == 6);
 }
 
-// --- slots never leak --------------------------------------------------------------------------------------------------
+// --- slots never leak ---
 
 namespace {
 
@@ -733,7 +774,12 @@ void connect_and_abort(Before before, Abort abort) {
   sse::channel& d = s.open("d", quiet());
   s.put_many(c, 20);
   const auto open_one = [&](std::size_t window) {
-    return s.join({.key = "ann", .last_event_id = "10", .address = "10.0.0.1", .preamble = "HEAD\r\n\r\n", .window = window}, {&c, &d});
+    return s.join({.key = "ann",
+                   .last_event_id = "10",
+                   .address = "10.0.0.1",
+                   .preamble = "HEAD\r\n\r\n",
+                   .window = window},
+                  {&c, &d});
   };
   std::uint32_t highest = 0;
   std::size_t refused = 0;
@@ -770,11 +816,13 @@ void connect_and_abort(Before before, Abort abort) {
 }  // namespace
 
 TEST_CASE("X-10 10000 connects and aborts before the head is out", "[admission][slots]") {
-  connect_and_abort<stage>([](std::size_t i) { return i % 8; },
-                           [](stage& s, sse::channel&, const test::client& k, std::int64_t&) { s.hub.closed(k.id); });
+  connect_and_abort<stage>(
+      [](std::size_t i) { return i % 8; },
+      [](stage& s, sse::channel&, const test::client& k, std::int64_t&) { s.hub.closed(k.id); });
 }
 
-TEST_CASE("X-10 10000 connects and aborts during the replay, found by the host or by a write", "[admission][slots]") {
+TEST_CASE("X-10 10000 connects and aborts during the replay, found by the host or by a write",
+          "[admission][slots]") {
   connect_and_abort<stage>([](std::size_t i) { return 14 + i % 200; },
                            [](stage& s, sse::channel&, const test::client& k, std::int64_t&) {
                              if (k.id.slot % 2 == 0) return s.hub.closed(k.id);
@@ -814,16 +862,19 @@ TEST_CASE("X-10 10000 connects and aborts during a heartbeat", "[admission][slot
                            });
 }
 
-TEST_CASE("X-10 10000 connects and aborts while a write is pending", "[admission][slots][completion]") {
-  connect_and_abort<completion_stage>([](std::size_t) { return SIZE_MAX; },
-                                      [](completion_stage& s, sse::channel&, const test::client& k, std::int64_t&) {
-                                        s.hub.closed(k.id);
-                                        s.hub.written(k.id, s.net.complete(k.peer, k.id.slot % 30));
-                                      });
+TEST_CASE("X-10 10000 connects and aborts while a write is pending",
+          "[admission][slots][completion]") {
+  connect_and_abort<completion_stage>(
+      [](std::size_t) { return SIZE_MAX; },
+      [](completion_stage& s, sse::channel&, const test::client& k, std::int64_t&) {
+        s.hub.closed(k.id);
+        s.hub.written(k.id, s.net.complete(k.peer, k.id.slot % 30));
+      });
 }
 
 TEST_CASE("X-10 10000 retry streams and refusals leave nothing", "[admission][slots]") {
-  stage s{with_caps({.total = {.max = 1, .then = when_full::retry_stream}, .per_user = {.max = 1}})};
+  stage s{
+      with_caps({.total = {.max = 1, .then = when_full::retry_stream}, .per_user = {.max = 1}})};
   sse::channel& c = s.open("c", quiet());
   const auto k = s.join(c);
   for (int i = 0; i < 10'000; ++i) {

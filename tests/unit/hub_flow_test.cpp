@@ -1,4 +1,5 @@
-// How bytes go out: readiness, completion and pull; one gather per session; order over channels; what is for one alone.
+// How bytes go out: readiness, completion and pull; one gather per session; order over channels;
+// what is for one alone.
 #include <cstdint>
 #include <map>
 #include <span>
@@ -21,15 +22,19 @@ using test::frames;
 using test::stage;
 
 sse::heartbeat_options no_heartbeat() { return {.mode = sse::heartbeat_options::pace::off}; }
-sse::channel_options quiet(std::uint64_t keep = 1000) { return {.keep = keep, .heartbeat = no_heartbeat()}; }
+sse::channel_options quiet(std::uint64_t keep = 1000) {
+  return {.keep = keep, .heartbeat = no_heartbeat()};
+}
 
-/// Takes at most N buffers, as a TLS stream takes one, and remembers whether it was asked to take more.
+/// Takes at most N buffers, as a TLS stream takes one, and remembers whether it was asked to take
+/// more.
 template <std::size_t N>
 struct narrow_transport : sse::testing::memory_transport {
   static constexpr std::size_t max_buffers = N;
   bool too_many = false;
 
-  [[nodiscard]] sse::write_result write(connection& c, std::span<const sse::buffer> bytes) noexcept {
+  [[nodiscard]] sse::write_result write(connection& c,
+                                        std::span<const sse::buffer> bytes) noexcept {
     too_many = too_many || bytes.size() > N || bytes.empty();
     for (const sse::buffer& b : bytes) too_many = too_many || b.size == 0;
     return sse::testing::memory_transport::write(c, bytes);
@@ -70,7 +75,8 @@ struct recording_transport {
   }
 };
 
-/// Undoes the chunked transfer coding (RFC 9112 7.1) of a whole body; empty and `whole` false if it is not one.
+/// Undoes the chunked transfer coding (RFC 9112 7.1) of a whole body; empty and `whole` false if it
+/// is not one.
 std::string dechunk(std::string_view in, bool& whole) {
   std::string out;
   whole = false;
@@ -98,9 +104,10 @@ std::string dechunk(std::string_view in, bool& whole) {
 
 }  // namespace
 
-// --- readiness -------------------------------------------------------------------------------------------------------
+// --- readiness ---
 
-TEST_CASE("publishing touches no subscriber, and a flush sends all that is pending in one write", "[flow]") {
+TEST_CASE("publishing touches no subscriber, and a flush sends all that is pending in one write",
+          "[flow]") {
   stage s;
   sse::channel& c = s.open("c", quiet());
   const auto k = s.join(c);
@@ -126,7 +133,8 @@ TEST_CASE("what lies in several segments goes in one write too, in at most 16 bu
   CHECK((s.take(k) == expect));
 }
 
-TEST_CASE("a blocked session is left alone until it is writable, and then goes on at its byte", "[flow]") {
+TEST_CASE("a blocked session is left alone until it is writable, and then goes on at its byte",
+          "[flow]") {
   stage s;
   sse::channel& c = s.open("c", quiet());
   const auto k = s.join(c, {.window = 10});
@@ -202,7 +210,10 @@ TEST_CASE("a transport that takes nothing and says ready cannot hold the hub", "
   CHECK(c->stats().delivered == 1);
 }
 
-TEST_CASE("a transport that lies about what it took, or is pending without a promise to complete, does no harm", "[flow]") {
+TEST_CASE(
+    "a transport that lies about what it took, or is pending without a promise to complete, does "
+    "no harm",
+    "[flow]") {
   recording_transport t;
   t.lies = 1000;
   sse::hub<recording_transport> hub{t};
@@ -303,10 +314,12 @@ TEST_CASE("X-01 a session that is far behind has its share, then the next has it
   std::size_t longest = 0;
   std::map<int, std::size_t> total;
   for (std::size_t i = 0; i < t.calls.size(); ++i) {
-    run = i != 0 && t.calls[i].number == t.calls[i - 1].number ? run + t.calls[i].bytes : t.calls[i].bytes;
+    run = i != 0 && t.calls[i].number == t.calls[i - 1].number ? run + t.calls[i].bytes
+                                                               : t.calls[i].bytes;
     total[t.calls[i].number] += t.calls[i].bytes;
     bool others_wait = false;
-    for (int k = 0; k < 3; ++k) others_wait = others_wait || (k != t.calls[i].number && total[k] < 900'000);
+    for (int k = 0; k < 3; ++k)
+      others_wait = others_wait || (k != t.calls[i].number && total[k] < 900'000);
     if (others_wait && run > longest) longest = run;
   }
   CHECK(longest <= share + 65536);
@@ -338,9 +351,10 @@ TEST_CASE("the smallest shares still get everything through", "[flow]") {
   }
 }
 
-// --- completion ------------------------------------------------------------------------------------------------------
+// --- completion ---
 
-TEST_CASE("completion: bytes lie still until they are written, whatever happens to the log", "[flow][completion]") {
+TEST_CASE("completion: bytes lie still until they are written, whatever happens to the log",
+          "[flow][completion]") {
   completion_stage s;
   sse::channel& c = s.open("c", quiet(2));
   const auto k = s.join(c);
@@ -363,7 +377,8 @@ TEST_CASE("completion: bytes lie still until they are written, whatever happens 
   CHECK((s.take(k) == expect));
 }
 
-TEST_CASE("completion: a part of a write, at any byte, and the rest comes again", "[flow][completion]") {
+TEST_CASE("completion: a part of a write, at any byte, and the rest comes again",
+          "[flow][completion]") {
   bool right = true;
   const std::string whole = "HEAD" + frames(1, 4);
   for (std::size_t first = 0; first <= whole.size(); ++first) {
@@ -387,7 +402,8 @@ TEST_CASE("completion: a part of a write, at any byte, and the rest comes again"
   CHECK(right);
 }
 
-TEST_CASE("completion: a session that ends keeps its bytes and its slot until the write is over", "[flow][completion]") {
+TEST_CASE("completion: a session that ends keeps its bytes and its slot until the write is over",
+          "[flow][completion]") {
   completion_stage s;
   int ends = 0;
   s.hub.on_closed([&](sse::session_id, const sse::no_user&, sse::close_reason) { ++ends; });
@@ -432,14 +448,16 @@ TEST_CASE("completion: the hub can end while writes are pending", "[flow][comple
     sse::hub<sse::testing::memory_completion_transport> hub{net};
     sse::channel* c = hub.open_channel("c", quiet());
     REQUIRE(c != nullptr);
-    for (int i = 0; i < 3; ++i) REQUIRE(hub.accept({net.connect()}, {.preamble = "HEAD"}, sse::admit().join(*c)));
+    for (int i = 0; i < 3; ++i)
+      REQUIRE(hub.accept({net.connect()}, {.preamble = "HEAD"}, sse::admit().join(*c)));
     hub.close(net.at(0).session);
     hub.close_channel(*c);
   }
   CHECK(net.at(2).is_closed);
 }
 
-TEST_CASE("completion: a channel closed under a pending write leaves its bytes", "[flow][completion]") {
+TEST_CASE("completion: a channel closed under a pending write leaves its bytes",
+          "[flow][completion]") {
   completion_stage s;
   sse::channel& c = s.open("c", quiet());
   s.put_many(c, 3);
@@ -451,7 +469,7 @@ TEST_CASE("completion: a channel closed under a pending write leaves its bytes",
   CHECK(s.take(k) == frames(1, 3));
 }
 
-// --- pull ------------------------------------------------------------------------------------------------------------
+// --- pull ---
 
 TEST_CASE("pull: peek shows, consume takes, in pieces of any size", "[flow][pull]") {
   const std::string whole = "HEAD" + frames(1, 6);
@@ -538,9 +556,10 @@ TEST_CASE("pull: what was shown stays readable when the session ends", "[flow][p
   CHECK(s.hub.sessions() == 0);
 }
 
-// --- chunked ---------------------------------------------------------------------------------------------------------
+// --- chunked ---
 
-TEST_CASE("X-23 chunked framing is an option of the request, and an HTTP 1.0 client never gets it", "[flow][chunked]") {
+TEST_CASE("X-23 chunked framing is an option of the request, and an HTTP 1.0 client never gets it",
+          "[flow][chunked]") {
   stage s{{.opening = "hi"}};
   sse::channel& c = s.open("c", quiet());
   const auto chunked = s.join(c, {.preamble = "HEAD\r\n\r\n", .chunked = true});
@@ -565,7 +584,8 @@ TEST_CASE("X-23 chunked framing is an option of the request, and an HTTP 1.0 cli
   CHECK(s.closed(plain));
 }
 
-TEST_CASE("X-23 a chunked stream that ends before its first byte is an empty body", "[flow][chunked]") {
+TEST_CASE("X-23 a chunked stream that ends before its first byte is an empty body",
+          "[flow][chunked]") {
   stage s;
   sse::channel& c = s.open("c", quiet());
   const auto k = s.join(c, {.chunked = true});
@@ -586,7 +606,8 @@ void chunked_at_every_cut() {
     sse::channel& c = s.open("c", quiet());
     s.put_many(c, 3);
     expect = frames(1, 3);
-    const auto k = s.join(c, {.last_event_id = "0", .preamble = "HEAD", .chunked = true, .window = cut});
+    const auto k =
+        s.join(c, {.last_event_id = "0", .preamble = "HEAD", .chunked = true, .window = cut});
     expect += frame(s.put(c, large), "e", large);
     expect += frame(s.put(c, large), "e", large);
     right = right && s.hub.send(k.id, {.type = "w", .data = "psst"}) == publish_error::none;
@@ -614,7 +635,8 @@ void chunked_at_every_cut() {
   CHECK(right);
 }
 
-TEST_CASE("X-23 chunks cut at any byte, over transports that take 16, 2 or 1 buffers", "[flow][chunked]") {
+TEST_CASE("X-23 chunks cut at any byte, over transports that take 16, 2 or 1 buffers",
+          "[flow][chunked]") {
   SECTION("16") { chunked_at_every_cut<stage>(); }
   SECTION("2") { chunked_at_every_cut<test::basic_stage<narrow_transport<2>>>(); }
   SECTION("1") { chunked_at_every_cut<test::basic_stage<narrow_transport<1>>>(); }
@@ -632,7 +654,7 @@ TEST_CASE("a transport with one buffer gets the same bytes", "[flow]") {
   CHECK_FALSE(s.net.too_many);
 }
 
-// --- head ------------------------------------------------------------------------------------------------------------
+// --- head ---
 
 TEST_CASE("X-22 head, retry and an opening comment go out at once, before any event", "[flow]") {
   stage s{{.retry = sse::duration::milliseconds(2500), .opening = "welcome\nto the stream"}};
@@ -640,15 +662,20 @@ TEST_CASE("X-22 head, retry and an opening comment go out at once, before any ev
   s.put(c);
   const std::string start = "HEAD\r\n\r\nretry: 2500\n\n: welcome\n: to the stream\n\n";
   CHECK(s.take(s.join(c, {.preamble = "HEAD\r\n\r\n"})) == start);
-  CHECK(s.take(s.join(c, {.last_event_id = "0", .preamble = "HEAD\r\n\r\n"})) == start + frames(1, 1));
-  CHECK(s.take(s.join(c, {.last_event_id = "9", .preamble = "HEAD\r\n\r\n"})) == start + test::gap_frame(1, 9, 2, -1));
+  CHECK(s.take(s.join(c, {.last_event_id = "0", .preamble = "HEAD\r\n\r\n"})) ==
+        start + frames(1, 1));
+  CHECK(s.take(s.join(c, {.last_event_id = "9", .preamble = "HEAD\r\n\r\n"})) ==
+        start + test::gap_frame(1, 9, 2, -1));
   stage bare;
   CHECK(bare.take(bare.join(bare.open("c"))).empty());  // nothing that was not asked for
 }
 
-// --- several channels ------------------------------------------------------------------------------------------------
+// --- several channels ---
 
-TEST_CASE("events of several channels leave in the order of publication, with transient ones in their place", "[flow]") {
+TEST_CASE(
+    "events of several channels leave in the order of publication, with transient ones in their "
+    "place",
+    "[flow]") {
   stage s;
   sse::channel& a = s.open("a", quiet());
   sse::channel& b = s.open("b", quiet());
@@ -699,7 +726,9 @@ TEST_CASE("N-40 a channel's events stay on it", "[flow]") {
 TEST_CASE("channels: names, closing one, and those that stay", "[flow]") {
   stage s;
   sse::channel_options o = quiet();
-  o.heartbeat = {.mode = sse::heartbeat_options::pace::fixed, .every = sse::duration::seconds(10), .text = "beat"};
+  o.heartbeat = {.mode = sse::heartbeat_options::pace::fixed,
+                 .every = sse::duration::seconds(10),
+                 .text = "beat"};
   sse::channel& a = s.open("a", quiet());
   sse::channel& b = s.open("b", quiet());
   sse::channel& c = s.open("c", std::move(o));
@@ -737,9 +766,11 @@ TEST_CASE("channels: names, closing one, and those that stay", "[flow]") {
   CHECK(s.open("a").subscribers() == 0);
 }
 
-// --- for one alone ---------------------------------------------------------------------------------------------------
+// --- for one alone ---
 
-TEST_CASE("N-41 a user's event goes to all tabs of that user and writes nothing to anybody else: X-09", "[flow]") {
+TEST_CASE(
+    "N-41 a user's event goes to all tabs of that user and writes nothing to anybody else: X-09",
+    "[flow]") {
   stage s;
   sse::channel& c = s.open("c", quiet());
   const auto a1 = s.join(c, {.key = "a"});
@@ -768,13 +799,16 @@ TEST_CASE("N-41 a user's event goes to all tabs of that user and writes nothing 
   CHECK(s.take(nobody) == frame(2, "e", "all"));
 }
 
-TEST_CASE("X-09 a hook of the host decides who sees an audience, live and after a stall", "[flow]") {
+TEST_CASE("X-09 a hook of the host decides who sees an audience, live and after a stall",
+          "[flow]") {
   struct member {
     std::string rooms;
   };
   sse::testing::memory_transport net;
   sse::hub<sse::testing::memory_transport, member> hub{net};
-  hub.on_sees([](const member& m, std::string_view, std::string_view audience) { return m.rooms.find(audience) != m.rooms.npos; });
+  hub.on_sees([](const member& m, std::string_view, std::string_view audience) {
+    return m.rooms.find(audience) != m.rooms.npos;
+  });
   sse::channel* c = hub.open_channel("chat", quiet());
   REQUIRE(c != nullptr);
   const auto open = [&](std::string rooms, std::size_t window) {
@@ -790,7 +824,8 @@ TEST_CASE("X-09 a hook of the host decides who sees an audience, live and after 
   for (int i = 0; i < 200; ++i) {
     const std::string data = std::to_string(i);
     const bool secret = i % 3 == 0;
-    const auto r = c->publish({.type = "m", .data = data}, {.audience = secret ? "secret" : "general"});
+    const auto r =
+        c->publish({.type = "m", .data = data}, {.audience = secret ? "secret" : "general"});
     REQUIRE(r);
     all += frame(r.id, "m", data);
     if (!secret) some += frame(r.id, "m", data);
@@ -810,7 +845,8 @@ TEST_CASE("X-09 a hook of the host decides who sees an audience, live and after 
 }
 
 TEST_CASE("X-09 an audience holds over every cut of a write", "[flow]") {
-  const std::string all = frames(1, 1) + frame(3, "e", "mine") + frames(4, 5) + frame(8, "e", "mine");
+  const std::string all =
+      frames(1, 1) + frame(3, "e", "mine") + frames(4, 5) + frame(8, "e", "mine");
   bool right = true;
   for (std::size_t cut = 0; cut <= all.size(); ++cut) {
     stage s;
@@ -856,7 +892,8 @@ TEST_CASE("unicast: what is refused, and that it never carries an id", "[flow]")
   CHECK(s.hub.send(k.id, {.data = "x", .retry = -2}) == publish_error::bad_retry);
   const std::string data((1 << 20) - 8, 'x');  // "data: " and two line ends beside it
   CHECK(s.hub.send(k.id, {.data = data + "x"}) == publish_error::too_large);
-  CHECK(s.hub.send(k.id, {.data = data}) == publish_error::none);  // larger than the lane: one always fits
+  CHECK(s.hub.send(k.id, {.data = data}) ==
+        publish_error::none);  // larger than the lane: one always fits
   s.flush();
   CHECK((s.take(k) == frame(0, "", data)));
   CHECK(s.hub.send(k.id, {.type = "t", .data = "x", .retry = 5}) == publish_error::none);
@@ -864,7 +901,10 @@ TEST_CASE("unicast: what is refused, and that it never carries an id", "[flow]")
   CHECK(s.take(k) == "event: t\nretry: 5\ndata: x\n\n");
 }
 
-TEST_CASE("X-01 X-02 the control lane is bounded: limit - 1, limit, limit + 1, and says so when it is full", "[flow]") {
+TEST_CASE(
+    "X-01 X-02 the control lane is bounded: limit - 1, limit, limit + 1, and says so when it is "
+    "full",
+    "[flow]") {
   const std::string one = frame(0, "", "1234567890");
   for (const std::size_t limit : {5 * one.size() - 1, 5 * one.size(), 5 * one.size() + 1}) {
     CAPTURE(limit);
@@ -872,7 +912,8 @@ TEST_CASE("X-01 X-02 the control lane is bounded: limit - 1, limit, limit + 1, a
     sse::channel& c = s.open("c", quiet());
     const auto k = s.join(c, {.window = 0});
     const std::size_t fit = limit / one.size();
-    for (std::size_t i = 0; i < fit; ++i) REQUIRE(s.hub.send(k.id, {.data = "1234567890"}) == publish_error::none);
+    for (std::size_t i = 0; i < fit; ++i)
+      REQUIRE(s.hub.send(k.id, {.data = "1234567890"}) == publish_error::none);
     CHECK(s.hub.send(k.id, {.data = "1234567890"}) == publish_error::lane_full);
     CHECK(s.hub.send(k.id, {.data = std::string(10'000, 'x')}) == publish_error::lane_full);
     s.let(k, one.size());  // one leaves, one fits
@@ -891,7 +932,8 @@ TEST_CASE("X-01 a full control lane of the smallest events costs each of them th
   sse::channel& c = s.open("c", quiet());
   const auto k = s.join(c, {.window = 0});
   std::size_t sent = 0;
-  while (s.hub.send(k.id, {.data = ""}) == publish_error::none) ++sent;  // a walk over the lane would take half a minute here
+  while (s.hub.send(k.id, {.data = ""}) == publish_error::none)
+    ++sent;  // a walk over the lane would take half a minute here
   CHECK(sent == (256U << 10) / frame(0, "", "").size());
   s.put(c);
   s.let(k, 20 * frame(0, "", "").size() + 3);
@@ -903,7 +945,7 @@ TEST_CASE("X-01 a full control lane of the smallest events costs each of them th
   CHECK(got.ends_with(frames(1, 1)));
 }
 
-// --- encoding --------------------------------------------------------------------------------------------------------
+// --- encoding ---
 
 TEST_CASE("X-13 an event is encoded once: 1000 subscribers are given the same bytes", "[flow]") {
   completion_stage s;
@@ -925,18 +967,22 @@ TEST_CASE("X-13 an event is encoded once: 1000 subscribers are given the same by
   CHECK(s.hub.stats().log_bytes == held);
 }
 
-TEST_CASE("X-07 field text that could forge a field is refused, publishes nothing and uses no id", "[flow]") {
+TEST_CASE("X-07 field text that could forge a field is refused, publishes nothing and uses no id",
+          "[flow]") {
   stage s;
   sse::channel& c = s.open("c", quiet());
   const auto k = s.join(c);
-  for (const std::string_view bad : {std::string_view("a\nb"), std::string_view("a\rb"), std::string_view("a\0b", 3),
-                                     std::string_view("\n"), std::string_view("a\r\n\r\ndata: forged")}) {
+  for (const std::string_view bad :
+       {std::string_view("a\nb"), std::string_view("a\rb"), std::string_view("a\0b", 3),
+        std::string_view("\n"), std::string_view("a\r\n\r\ndata: forged")}) {
     CHECK(c.publish({.type = bad, .data = "x"}).error == publish_error::bad_type);
-    CHECK(c.publish({.type = bad, .data = "x"}, {.transient = true}).error == publish_error::bad_type);
+    CHECK(c.publish({.type = bad, .data = "x"}, {.transient = true}).error ==
+          publish_error::bad_type);
     CHECK(s.hub.send(k.id, {.type = bad, .data = "x"}) == publish_error::bad_type);
     CHECK(c.publish({.data = "x", .id = bad}).error == publish_error::bad_id);
   }
-  CHECK(c.publish({.data = "x", .id = "5"}).error == publish_error::bad_id);  // ids come from the sequence
+  CHECK(c.publish({.data = "x", .id = "5"}).error ==
+        publish_error::bad_id);  // ids come from the sequence
   CHECK(c.publish({.data = "x", .retry = -2}).error == publish_error::bad_retry);
   s.flush();
   CHECK(s.peer(k).writes == 0);
@@ -970,7 +1016,8 @@ TEST_CASE("an event may be 1 MiB encoded and its type 128 bytes, and not one mor
   CHECK(small.publish({.data = "12345"}));
 }
 
-TEST_CASE("the memory transport passes the check that it comes with, and what is wrong does not", "[flow][testing]") {
+TEST_CASE("the memory transport passes the check that it comes with, and what is wrong does not",
+          "[flow][testing]") {
   sse::testing::memory_transport net;
   sse::testing::memory_transport::connection c{net.connect()};
   net.at(0).window = 1000;
@@ -1007,7 +1054,8 @@ TEST_CASE("the memory transport passes the check that it comes with, and what is
   broken endless;  // never blocked
   endless.how = 9;
   broken::connection x{endless.connect()};
-  CHECK_FALSE(sse::testing::check_transport(endless, x, [&] { return std::exchange(endless.at(0).received, {}); }, 100'000));
+  CHECK_FALSE(sse::testing::check_transport(
+      endless, x, [&] { return std::exchange(endless.at(0).received, {}); }, 100'000));
 }
 
 TEST_CASE("a large event passes a small window whole, and others are not kept waiting", "[flow]") {

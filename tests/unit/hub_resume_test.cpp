@@ -1,4 +1,5 @@
-// Where a subscriber begins: Last-Event-ID in header and query, what is retained and what is not, backfill, restarts.
+// Where a subscriber begins: Last-Event-ID in header and query, what is retained and what is not,
+// backfill, restarts.
 #include <atomic>
 #include <cstdint>
 #include <string>
@@ -22,12 +23,15 @@ using test::stage;
 
 /// ids 1, 2, 3, ... of its own: what the gateway's contract asks for.
 sse::channel_options consecutive_ids(std::uint64_t keep = 1000) {
-  return {.keep = keep, .own_sequence = true, .heartbeat = {.mode = sse::heartbeat_options::pace::off}};
+  return {
+      .keep = keep, .own_sequence = true, .heartbeat = {.mode = sse::heartbeat_options::pace::off}};
 }
 
 }  // namespace
 
-TEST_CASE("V-05 ids are decimal, rise by one over all types, and are the same for all clients: V-06", "[resume]") {
+TEST_CASE(
+    "V-05 ids are decimal, rise by one over all types, and are the same for all clients: V-06",
+    "[resume]") {
   stage s;
   sse::channel& c = s.open("c", consecutive_ids());
   const auto a = s.join(c);
@@ -59,7 +63,8 @@ TEST_CASE("V-05 transient, refused and unicast events use up no id", "[resume]")
   CHECK(test::consecutive(test::ids_in(s.take(k)), 1, 2));
 }
 
-TEST_CASE("V-21 V-23 resume after an id gives what came after it, exclusive, then live", "[resume]") {
+TEST_CASE("V-21 V-23 resume after an id gives what came after it, exclusive, then live",
+          "[resume]") {
   stage s;
   sse::channel& c = s.open("c", consecutive_ids());
   s.put_many(c, 200);
@@ -132,7 +137,8 @@ TEST_CASE("resume: an empty channel, with every id", "[resume]") {
   }
 }
 
-TEST_CASE("V-27 V-28 an id older than retention gets one gap frame, then the oldest retained event", "[resume]") {
+TEST_CASE("V-27 V-28 an id older than retention gets one gap frame, then the oldest retained event",
+          "[resume]") {
   stage s;
   sse::channel& c = s.open("c", consecutive_ids(10));
   std::vector<sse::gap_notice> log;
@@ -231,7 +237,9 @@ TEST_CASE("X-04 an id ahead of the head gets a gap frame, then live", "[resume]"
   CHECK(s.take(s.join(c, {.query = "last_id=11"})).empty());
 }
 
-TEST_CASE("X-04 an id ahead of the head on several channels is told once, also if the first has no ids", "[resume]") {
+TEST_CASE(
+    "X-04 an id ahead of the head on several channels is told once, also if the first has no ids",
+    "[resume]") {
   stage s;
   sse::channel& plain = s.open("plain", {.ids = sse::id_mode::none});
   sse::channel& a = s.open("a");
@@ -243,7 +251,8 @@ TEST_CASE("X-04 an id ahead of the head on several channels is told once, also i
   CHECK(s.take(s.join({.query = "last_id=50"}, {&plain})).empty());
 }
 
-TEST_CASE("X-05 ids do not go back over a restart, and an id of the run before is a gap", "[resume]") {
+TEST_CASE("X-05 ids do not go back over a restart, and an id of the run before is a gap",
+          "[resume]") {
   std::uint64_t last = 0;
   {
     stage s{{.first_id = 1'700'000'000'000'000}};
@@ -268,15 +277,17 @@ TEST_CASE("X-05 ids do not go back over a restart, and an id of the run before i
   CHECK(s.put(given) == 7001);
   // The last id before this run is no gap: nothing came after it.
   CHECK(s.take(s.join(given, {.last_event_id = "7000"})) == frames(7001, 7001));
-  CHECK(s.take(s.join(given, {.last_event_id = "6999"})) == gap_frame(7000, 6999, 7001, -1) + frames(7001, 7001));
+  CHECK(s.take(s.join(given, {.last_event_id = "6999"})) ==
+        gap_frame(7000, 6999, 7001, -1) + frames(7001, 7001));
 }
 
-TEST_CASE("X-06 a malformed query is 400 and never a dump, a malformed header is ignored", "[resume]") {
+TEST_CASE("X-06 a malformed query is 400 and never a dump, a malformed header is ignored",
+          "[resume]") {
   stage s;
   sse::channel& c = s.open("c", consecutive_ids());
   s.put_many(c, 10);
-  for (const char* bad : {"abc", "-1", "", "18446744073709551616", "1;2", "9007199254740992", "+1", "%201", "1%00", "0x1",
-                          "1&last_id=2"}) {
+  for (const char* bad : {"abc", "-1", "", "18446744073709551616", "1;2", "9007199254740992", "+1",
+                          "%201", "1%00", "0x1", "1&last_id=2"}) {
     CAPTURE(bad);
     const auto k = s.join(c, {.query = std::string("last_id=") + bad});
     REQUIRE_FALSE(k);
@@ -294,8 +305,10 @@ TEST_CASE("X-06 a malformed query is 400 and never a dump, a malformed header is
   CHECK(c.stats().replays == 0);
   CHECK(s.hub.sessions() == 6);
   // The largest id that is one: ahead of the head.
-  CHECK(s.take(s.join(c, {.query = "last_id=9007199254740991"})) == gap_frame(10, 9007199254740991, 11, -1));
-  CHECK(s.take(s.join(c, {.query = "last_id=9007199254740990"})) == gap_frame(10, 9007199254740990, 11, -1));
+  CHECK(s.take(s.join(c, {.query = "last_id=9007199254740991"})) ==
+        gap_frame(10, 9007199254740991, 11, -1));
+  CHECK(s.take(s.join(c, {.query = "last_id=9007199254740990"})) ==
+        gap_frame(10, 9007199254740990, 11, -1));
 }
 
 TEST_CASE("resume: the name of the query field is an option", "[resume]") {
@@ -311,7 +324,9 @@ TEST_CASE("resume: the name of the query field is an option", "[resume]") {
   CHECK(none.take(none.join(d, {.last_event_id = "4"})) == frames(5, 5));
 }
 
-TEST_CASE("resume: where to begin without an id is the channel's choice, and the verdict's above it", "[resume]") {
+TEST_CASE(
+    "resume: where to begin without an id is the channel's choice, and the verdict's above it",
+    "[resume]") {
   stage s;
   sse::channel_options o = consecutive_ids(5);
   o.start = sse::start_at::all;
@@ -322,7 +337,8 @@ TEST_CASE("resume: where to begin without an id is the channel's choice, and the
   CHECK(s.take(s.accept({}, sse::admit().join(c).backlog(2))) == frames(7, 8));
   CHECK(s.take(s.accept({}, sse::admit().join(c).backlog(5))) == frames(4, 8));
   CHECK(s.take(s.accept({}, sse::admit().join(c).backlog(6))) == frames(4, 8));
-  CHECK(s.take(s.accept({.last_event_id = "7"}, sse::admit().join(c).backlog(2))) == frames(8, 8));  // an id wins
+  CHECK(s.take(s.accept({.last_event_id = "7"}, sse::admit().join(c).backlog(2))) ==
+        frames(8, 8));  // an id wins
   CHECK(c.stats().gaps == 0);
 }
 
@@ -335,7 +351,8 @@ TEST_CASE("resume: a channel without ids has nothing to resume", "[resume]") {
   s.put(c, "b");
   s.flush();
   CHECK(s.take(k) == frame(0, "e", "b"));
-  CHECK(s.take(s.accept({}, sse::admit().join(c).start(sse::start_at::all))) == frame(0, "e", "a") + frame(0, "e", "b"));
+  CHECK(s.take(s.accept({}, sse::admit().join(c).start(sse::start_at::all))) ==
+        frame(0, "e", "a") + frame(0, "e", "b"));
 }
 
 TEST_CASE("resume: ids given by the publisher rise, and their holes are no gaps", "[resume]") {
@@ -354,11 +371,13 @@ TEST_CASE("resume: ids given by the publisher rise, and their holes are no gaps"
   CHECK(put(sse::max_event_id).error == sse::publish_error::id_order);
   CHECK(c.last_id() == sse::max_event_id);
   CHECK(c.stats().published == 5);
-  const std::string tail = frame(sse::max_event_id - 1, "", "x") + frame(sse::max_event_id, "", "x");
+  const std::string tail =
+      frame(sse::max_event_id - 1, "", "x") + frame(sse::max_event_id, "", "x");
   CHECK(s.take(s.join(c, {.last_event_id = "500"})) == tail);
   CHECK(s.take(s.join(c, {.last_event_id = "499"})) == frame(500, "", "x") + tail);
   CHECK(s.take(s.join(c, {.last_event_id = "11"})) == frame(500, "", "x") + tail);
-  CHECK(s.take(s.join(c, {.last_event_id = "10"})) == gap_frame(499, 10, 500, -1) + frame(500, "", "x") + tail);
+  CHECK(s.take(s.join(c, {.last_event_id = "10"})) ==
+        gap_frame(499, 10, 500, -1) + frame(500, "", "x") + tail);
   CHECK(s.put(s.open("other")) == 1);
 }
 
@@ -382,8 +401,10 @@ TEST_CASE("resume: a replay shows nobody what is for others: V-29, N-41, X-09", 
   CHECK(s.take(s.join(c, {.last_event_id = "0"})) == frames(1, 1) + frames(3, 3));
   CHECK(s.take(s.join(c, {.key = "ann", .last_event_id = "0"})) ==
         frames(1, 1) + frame(2, "e", "for ann") + frames(3, 3) + frame(5, "e", "for ann again"));
-  CHECK(s.take(s.join(c, {.key = "bob", .last_event_id = "1"})) == frames(3, 3) + frame(4, "e", "for bob"));
-  CHECK(s.take(s.accept({.key = "bob"}, sse::admit("bob").join(c).backlog(2))) == frame(4, "e", "for bob"));
+  CHECK(s.take(s.join(c, {.key = "bob", .last_event_id = "1"})) ==
+        frames(3, 3) + frame(4, "e", "for bob"));
+  CHECK(s.take(s.accept({.key = "bob"}, sse::admit("bob").join(c).backlog(2))) ==
+        frame(4, "e", "for bob"));
 }
 
 TEST_CASE("V-24 a stream cut at any byte and resumed loses and repeats nothing", "[resume]") {
@@ -396,7 +417,9 @@ TEST_CASE("V-24 a stream cut at any byte and resumed loses and repeats nothing",
     const auto k = s.join(c, {.last_event_id = "0", .window = cut});
     s.hub.closed(k.id);
     std::string got = s.take(k);
-    got.resize(got.rfind("\n\n") == got.npos ? 0 : got.rfind("\n\n") + 2);  // a parser drops the half event
+    got.resize(got.rfind("\n\n") == got.npos
+                   ? 0
+                   : got.rfind("\n\n") + 2);  // a parser drops the half event
     const auto ids = test::ids_in(got);
     const auto again = s.join(c, {.last_event_id = std::to_string(ids.empty() ? 0 : ids.back())});
     right = right && got + s.take(again) == all;
@@ -406,7 +429,8 @@ TEST_CASE("V-24 a stream cut at any byte and resumed loses and repeats nothing",
   CHECK(s.hub.sessions() == 0);
 }
 
-TEST_CASE("X-03 replay and subscribe are one step, while events come between any two clients", "[resume]") {
+TEST_CASE("X-03 replay and subscribe are one step, while events come between any two clients",
+          "[resume]") {
   stage s;
   sse::channel& c = s.open("c", consecutive_ids(300));
   std::vector<test::client> clients;
@@ -416,7 +440,8 @@ TEST_CASE("X-03 replay and subscribe are one step, while events come between any
     if (i % 3 == 0) s.flush();
     const std::uint64_t back = i * 7 % 250;
     from.push_back(c.last_id() > back ? c.last_id() - back : 0);
-    clients.push_back(s.join(c, {.last_event_id = std::to_string(from.back()), .window = i * 37 % 2000}));
+    clients.push_back(
+        s.join(c, {.last_event_id = std::to_string(from.back()), .window = i * 37 % 2000}));
     s.put(c);
     if (i % 5 == 0) s.let(clients[i / 2]);
   }
@@ -429,7 +454,8 @@ TEST_CASE("X-03 replay and subscribe are one step, while events come between any
   CHECK(c.stats().gaps == 0);
 }
 
-TEST_CASE("X-03 1000 clients resume while another thread publishes: no loss, no repeat, rising ids", "[resume]") {
+TEST_CASE("X-03 1000 clients resume while another thread publishes: no loss, no repeat, rising ids",
+          "[resume]") {
   constexpr std::uint64_t total = 3000;
   stage s;
   sse::channel& c = s.open("c", consecutive_ids(total));
@@ -469,7 +495,9 @@ TEST_CASE("X-03 1000 clients resume while another thread publishes: no loss, no 
   CHECK(wrong == 0);
 }
 
-TEST_CASE("resume on several channels of one sequence: ids rise, and one number says where it stands", "[resume]") {
+TEST_CASE(
+    "resume on several channels of one sequence: ids rise, and one number says where it stands",
+    "[resume]") {
   stage s;
   sse::channel& a = s.open("a");
   sse::channel& b = s.open("b");
@@ -491,7 +519,9 @@ TEST_CASE("resume on several channels of one sequence: ids rise, and one number 
   CHECK(s.take(k) == frames(x, x) + frames(y, y));
 }
 
-TEST_CASE("resume on several channels: each that lost something says so, and the id never runs back", "[resume]") {
+TEST_CASE(
+    "resume on several channels: each that lost something says so, and the id never runs back",
+    "[resume]") {
   stage s;
   sse::channel& a = s.open("a", {.keep = 2});
   sse::channel& b = s.open("b", {.keep = 4});
@@ -503,14 +533,14 @@ TEST_CASE("resume on several channels: each that lost something says so, and the
   }
   // After 1: a lost 4 and 7, b lost 2; the first that can come is 3.
   CHECK(s.take(s.join({.last_event_id = "1"}, {&a, &b, &whole})) ==
-        gap_frame(2, 1, 10, -1) + gap_frame(2, 1, 5, -1) + frame(3, "e", "3") + frame(5, "e", "5") + frame(6, "e", "6") +
-            frames(8, 15));
+        gap_frame(2, 1, 10, -1) + gap_frame(2, 1, 5, -1) + frame(3, "e", "3") + frame(5, "e", "5") +
+            frame(6, "e", "6") + frames(8, 15));
   // After 4: only a lost something.
   CHECK(s.take(s.join({.last_event_id = "4"}, {&a, &b, &whole})) ==
         gap_frame(4, 4, 10, -1) + frame(5, "e", "5") + frame(6, "e", "6") + frames(8, 15));
 }
 
-// --- backfill --------------------------------------------------------------------------------------------------------
+// --- backfill ---
 
 namespace {
 
@@ -538,13 +568,16 @@ struct store {
 
 sse::channel_options with_store(store& from, std::uint64_t keep) {
   sse::channel_options o = consecutive_ids(keep);
-  o.backfill = [&from](const sse::backfill_request& r, sse::backfill_writer& out) { return from.give(r, out); };
+  o.backfill = [&from](const sse::backfill_request& r, sse::backfill_writer& out) {
+    return from.give(r, out);
+  };
   return o;
 }
 
 }  // namespace
 
-TEST_CASE("backfill: what retention let go comes from the hook, then the log, without a seam", "[resume][backfill]") {
+TEST_CASE("backfill: what retention let go comes from the hook, then the log, without a seam",
+          "[resume][backfill]") {
   store old;
   stage s;
   sse::channel& c = s.open("c", with_store(old, 10));
@@ -586,7 +619,8 @@ TEST_CASE("backfill: in pieces, with a slow reader, while the log goes on", "[re
   }
 }
 
-TEST_CASE("backfill: a hook that waits is asked again when the host says so", "[resume][backfill]") {
+TEST_CASE("backfill: a hook that waits is asked again when the host says so",
+          "[resume][backfill]") {
   store old{.waits = true};
   stage s;
   sse::channel& c = s.open("c", with_store(old, 10));
@@ -601,7 +635,8 @@ TEST_CASE("backfill: a hook that waits is asked again when the host says so", "[
   CHECK(old.asked.size() == 2);
 }
 
-TEST_CASE("backfill: what the store lost too is one gap, then the oldest retained event", "[resume][backfill]") {
+TEST_CASE("backfill: what the store lost too is one gap, then the oldest retained event",
+          "[resume][backfill]") {
   store old{.oldest = 15};
   stage s;
   sse::channel& c = s.open("c", with_store(old, 10));
@@ -612,7 +647,9 @@ TEST_CASE("backfill: what the store lost too is one gap, then the oldest retaine
   CHECK(s.take(s.join(c, {.last_event_id = "14"})) == frames(15, 50));
 }
 
-TEST_CASE("backfill: a hook that breaks its promise costs the session, and nothing is lost in silence", "[resume][backfill]") {
+TEST_CASE(
+    "backfill: a hook that breaks its promise costs the session, and nothing is lost in silence",
+    "[resume][backfill]") {
   const std::pair<sse::event_id, const char*> broken[] = {
       {20, "not above the last"}, {41, "not below the log"}, {0, "none"}, {21, "a\nb"}};
   for (const auto& [id, type] : broken) {

@@ -48,9 +48,10 @@ std::int64_t take_retry(std::string& s) {
 
 }  // namespace
 
-// --- heartbeats ------------------------------------------------------------------------------------------------------
+// --- heartbeats ---
 
-TEST_CASE("V-17 an idle client gets nothing for 9.999 s and exactly a keep-alive comment at 10 s", "[time][heartbeat]") {
+TEST_CASE("V-17 an idle client gets nothing for 9.999 s and exactly a keep-alive comment at 10 s",
+          "[time][heartbeat]") {
   stage s;
   sse::channel& c = s.open("c", beating(pace::idle, 10'000));
   const auto k = s.join(c);
@@ -62,7 +63,8 @@ TEST_CASE("V-17 an idle client gets nothing for 9.999 s and exactly a keep-alive
   CHECK(s.hub.stats().heartbeats == 1);
 }
 
-TEST_CASE("V-18 an idle client gets three keep-alives in 30 s, however the clock is told", "[time][heartbeat]") {
+TEST_CASE("V-18 an idle client gets three keep-alives in 30 s, however the clock is told",
+          "[time][heartbeat]") {
   for (const std::int64_t step : {1, 1000, 2500, 10'000, 30'000}) {
     CAPTURE(step);
     stage s;
@@ -74,7 +76,8 @@ TEST_CASE("V-18 an idle client gets three keep-alives in 30 s, however the clock
   }
 }
 
-TEST_CASE("V-19 a keep-alive comes only after a silence: event at 9 s, next at 19 s", "[time][heartbeat]") {
+TEST_CASE("V-19 a keep-alive comes only after a silence: event at 9 s, next at 19 s",
+          "[time][heartbeat]") {
   stage s;
   sse::channel& c = s.open("c", beating(pace::idle, 10'000));
   const auto k = s.join(c);
@@ -91,7 +94,8 @@ TEST_CASE("V-19 a keep-alive comes only after a silence: event at 9 s, next at 1
   CHECK(s.take(k) == beat);
 }
 
-TEST_CASE("V-20 X-28 a heartbeat of any form has no id, uses none up and is never replayed", "[time][heartbeat]") {
+TEST_CASE("V-20 X-28 a heartbeat of any form has no id, uses none up and is never replayed",
+          "[time][heartbeat]") {
   for (const pace mode : {pace::idle, pace::fixed}) {
     for (const int form : {0, 1, 2, 3}) {
       CAPTURE(static_cast<int>(mode), form);
@@ -100,7 +104,10 @@ TEST_CASE("V-20 X-28 a heartbeat of any form has no id, uses none up and is neve
       o.heartbeat.comment = form == 0;
       o.heartbeat.text = "alive";
       if (form >= 2) o.heartbeat.type = "heartbeat";
-      if (form == 3) o.heartbeat.payload = [n = 0](std::string& data) mutable { data = "beat " + std::to_string(++n); };
+      if (form == 3)
+        o.heartbeat.payload = [n = 0](std::string& data) mutable {
+          data = "beat " + std::to_string(++n);
+        };
       sse::channel& c = s.open("c", std::move(o));
       const auto k = s.join(c);
       s.put(c);
@@ -122,7 +129,8 @@ TEST_CASE("V-20 X-28 a heartbeat of any form has no id, uses none up and is neve
   }
 }
 
-TEST_CASE("N-26 a fixed heartbeat event every 30 s, to all at once, whatever else is sent", "[time][heartbeat]") {
+TEST_CASE("N-26 a fixed heartbeat event every 30 s, to all at once, whatever else is sent",
+          "[time][heartbeat]") {
   stage s;
   sse::channel_options o = beating(pace::fixed, 30'000);
   int made = 0;
@@ -150,7 +158,8 @@ TEST_CASE("N-26 a fixed heartbeat event every 30 s, to all at once, whatever els
   CHECK(s.hub.stats().heartbeats == 150);
 }
 
-TEST_CASE("heartbeats: text that no frame may hold sends nothing, line ends in it are split", "[time][heartbeat]") {
+TEST_CASE("heartbeats: text that no frame may hold sends nothing, line ends in it are split",
+          "[time][heartbeat]") {
   const auto first = [](sse::heartbeat_options h) {
     stage s;
     sse::channel_options o = quiet();
@@ -168,11 +177,14 @@ TEST_CASE("heartbeats: text that no frame may hold sends nothing, line ends in i
   CHECK(first({.comment = false, .text = "x", .type = "a\nid: 5"}).empty());
 }
 
-TEST_CASE("heartbeats: a session on several channels follows the first that has one", "[time][heartbeat]") {
+TEST_CASE("heartbeats: a session on several channels follows the first that has one",
+          "[time][heartbeat]") {
   stage s;
   sse::channel& none = s.open("none", {.heartbeat = {.mode = pace::off}});
-  sse::channel& slow = s.open("slow", {.heartbeat = {.every = duration::seconds(20), .text = "slow"}});
-  sse::channel& fast = s.open("fast", {.heartbeat = {.every = duration::seconds(5), .text = "fast"}});
+  sse::channel& slow =
+      s.open("slow", {.heartbeat = {.every = duration::seconds(20), .text = "slow"}});
+  sse::channel& fast =
+      s.open("fast", {.heartbeat = {.every = duration::seconds(5), .text = "fast"}});
   const auto k = s.join({}, {&none, &slow, &fast});
   const auto silent = s.join(none);
   s.at(19'999);
@@ -196,7 +208,9 @@ TEST_CASE("heartbeats: a blocked client gets none on top of what waits", "[time]
   CHECK(s.take(k) == beat);
 }
 
-TEST_CASE("heartbeats: after a long pause of the host those that were missed are not all made up for", "[time][heartbeat]") {
+TEST_CASE(
+    "heartbeats: after a long pause of the host those that were missed are not all made up for",
+    "[time][heartbeat]") {
   for (const pace mode : {pace::idle, pace::fixed}) {
     CAPTURE(static_cast<int>(mode));
     stage s;
@@ -214,7 +228,8 @@ TEST_CASE("heartbeats: after a long pause of the host those that were missed are
   }
 }
 
-TEST_CASE("heartbeats go on past 49.7 days, where milliseconds leave 32 bits", "[time][heartbeat]") {
+TEST_CASE("heartbeats go on past 49.7 days, where milliseconds leave 32 bits",
+          "[time][heartbeat]") {
   stage s{{.write_deadline = duration::off()}};
   sse::channel& c = s.open("c", beating(pace::idle, hour));
   sse::channel& f = s.open("f", beating(pace::fixed, hour));
@@ -245,7 +260,7 @@ TEST_CASE("a clock that runs back does nothing", "[time]") {
   CHECK(s.take(k) == beat);
 }
 
-// --- dead peers ------------------------------------------------------------------------------------------------------
+// --- dead peers ---
 
 TEST_CASE("X-11 no write progress for 10 s closes: limit - 1, limit", "[time][deadline]") {
   stage s;
@@ -264,7 +279,8 @@ TEST_CASE("X-11 no write progress for 10 s closes: limit - 1, limit", "[time][de
   CHECK(s.hub.next_deadline() == sse::time_point::never());
 }
 
-TEST_CASE("X-11 any progress gives it another 10 s, and catching up ends the matter", "[time][deadline]") {
+TEST_CASE("X-11 any progress gives it another 10 s, and catching up ends the matter",
+          "[time][deadline]") {
   stage s;
   sse::channel& c = s.open("c", quiet());
   const auto k = s.join(c, {.window = 5});
@@ -287,7 +303,8 @@ TEST_CASE("X-11 any progress gives it another 10 s, and catching up ends the mat
   CHECK(s.closed(k));
 }
 
-TEST_CASE("X-11 a peer that stops reading while nothing happens is found by the heartbeat", "[time][deadline]") {
+TEST_CASE("X-11 a peer that stops reading while nothing happens is found by the heartbeat",
+          "[time][deadline]") {
   // `window`: what its buffers still take: nothing, a part of the heartbeat, just all of it, more.
   for (const std::size_t window : {std::size_t{0}, std::size_t{5}, beat.size(), beat.size() + 3}) {
     CAPTURE(window);
@@ -367,9 +384,12 @@ TEST_CASE("the write deadline can be off", "[time][deadline]") {
   CHECK(s.take(k) == frames(1, 1));
 }
 
-// --- idle and age ----------------------------------------------------------------------------------------------------
+// --- idle and age ---
 
-TEST_CASE("N-33 without an application event for 5 minutes it closes: open at 4:59.999, heartbeats do not count", "[time][idle]") {
+TEST_CASE(
+    "N-33 without an application event for 5 minutes it closes: open at 4:59.999, heartbeats do "
+    "not count",
+    "[time][idle]") {
   for (const pace mode : {pace::off, pace::idle, pace::fixed}) {
     CAPTURE(static_cast<int>(mode));
     stage s{{.idle = duration::seconds(300)}};
@@ -417,7 +437,8 @@ TEST_CASE("N-34 an event at 4:00 keeps it open until 9:00, of any kind", "[time]
   }
 }
 
-TEST_CASE("idle is counted from delivery: what waits for a slow reader is no activity", "[time][idle]") {
+TEST_CASE("idle is counted from delivery: what waits for a slow reader is no activity",
+          "[time][idle]") {
   stage s{{.write_deadline = duration::off(), .idle = duration::seconds(300)}};
   sse::channel& c = s.open("c", quiet());
   const auto k = s.join(c, {.window = 3});
@@ -431,8 +452,13 @@ TEST_CASE("idle is counted from delivery: what waits for a slow reader is no act
   CHECK(s.closed(k));
 }
 
-TEST_CASE("a connection has an age, ends cleanly and up to a tenth early, so that not all come back at once", "[time][age]") {
-  stage s{{.max_age = duration::seconds(1000), .retry_min = duration::milliseconds(200), .retry_max = duration::milliseconds(900)}};
+TEST_CASE(
+    "a connection has an age, ends cleanly and up to a tenth early, so that not all come back at "
+    "once",
+    "[time][age]") {
+  stage s{{.max_age = duration::seconds(1000),
+           .retry_min = duration::milliseconds(200),
+           .retry_max = duration::milliseconds(900)}};
   sse::channel& c = s.open("c", quiet());
   std::vector<test::client> all;
   for (int i = 0; i < 200; ++i) all.push_back(s.join(c));
@@ -479,7 +505,8 @@ TEST_CASE("a stream ends when its verdict says: limit - 1, limit", "[time][age]"
   s.at(5 * second);
   sse::channel& c = s.open("c", quiet());
   const auto k = s.accept({}, sse::admit().join(c).until(sse::time_point::milliseconds(60'000)));
-  const auto later = s.accept({}, sse::admit().join(c).until(sse::time_point::milliseconds(100'000 * second)));
+  const auto later =
+      s.accept({}, sse::admit().join(c).until(sse::time_point::milliseconds(100'000 * second)));
   const auto over = s.accept({}, sse::admit().join(c).until(sse::time_point::milliseconds(4'000)));
   s.at(5 * second);
   CHECK(s.closed(over));
@@ -495,7 +522,8 @@ TEST_CASE("a stream ends when its verdict says: limit - 1, limit", "[time][age]"
   CHECK(s.closed(later));  // the hub's own age is shorter
 }
 
-TEST_CASE("a stream that would have to end before the hub knows the time is refused, not left open", "[time][age]") {
+TEST_CASE("a stream that would have to end before the hub knows the time is refused, not left open",
+          "[time][age]") {
   sse::testing::memory_transport net;
   sse::hub<sse::testing::memory_transport> hub{net};
   sse::channel* c = hub.open_channel("c", quiet());
@@ -510,33 +538,36 @@ TEST_CASE("a stream that would have to end before the hub knows the time is refu
   CHECK(hub.sessions() == 1);
 }
 
-// --- one timer structure -----------------------------------------------------------------------------------------------
+// --- one timer structure ---
 
-TEST_CASE("X-12 10000 idle sessions: one timer structure, no work and no allocation until something is due", "[time]") {
-  {
-    stage s;
-    sse::channel& c = s.open("c", beating(pace::idle, 10'000));
-    std::vector<test::client> all;
-    for (std::int64_t i = 0; i < 10'000; ++i) {
-      if (i % 10 == 0) s.at(i / 10);
-      all.push_back(s.join(c));
-    }
-    CHECK(s.hub.next_deadline() == sse::time_point::milliseconds(10'000));
-    const std::uint64_t before = test::allocations();
-    for (std::int64_t t = 1000; t < 10'000; ++t) s.at(t);
-    CHECK(test::allocations() == before);
-    CHECK(s.hub.stats().writes == 0);
-    s.at(10'000);
-    CHECK(s.hub.stats().writes == 10);  // the ten that came first
-    s.at(10'499);
-    CHECK(s.hub.stats().writes == 5000);
-    s.at(11'000);
-    CHECK(s.hub.stats().writes == 10'000);
-    CHECK(s.hub.stats().heartbeats == 10'000);
-    CHECK(s.hub.next_deadline() == sse::time_point::milliseconds(20'000));
-    for (const auto& k : all) s.hub.closed(k.id);
-    CHECK(s.hub.next_deadline() == sse::time_point::never());
+TEST_CASE(
+    "X-12 10000 idle sessions: one timer structure, no work and no allocation until something is "
+    "due",
+    "[time]") {
+  stage s;
+  sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+  std::vector<test::client> all;
+  for (std::int64_t i = 0; i < 10'000; ++i) {
+    if (i % 10 == 0) s.at(i / 10);
+    all.push_back(s.join(c));
   }
+  CHECK(s.hub.next_deadline() == sse::time_point::milliseconds(10'000));
+#if TEST_ALLOCATIONS
+  const std::uint64_t before = test::allocations();
+  for (std::int64_t t = 1000; t < 10'000; ++t) s.at(t);
+  CHECK(test::allocations() == before);
+#endif
+  CHECK(s.hub.stats().writes == 0);
+  s.at(10'000);
+  CHECK(s.hub.stats().writes == 10);  // the ten that came first
+  s.at(10'499);
+  CHECK(s.hub.stats().writes == 5000);
+  s.at(11'000);
+  CHECK(s.hub.stats().writes == 10'000);
+  CHECK(s.hub.stats().heartbeats == 10'000);
+  CHECK(s.hub.next_deadline() == sse::time_point::milliseconds(20'000));
+  for (const auto& k : all) s.hub.closed(k.id);
+  CHECK(s.hub.next_deadline() == sse::time_point::never());
 }
 
 TEST_CASE("a host that wakes at next_deadline only misses nothing and never spins", "[time]") {
@@ -551,7 +582,8 @@ TEST_CASE("a host that wakes at next_deadline only misses nothing and never spin
   int wakes = 0;
   std::int64_t now = 0;
   bool advances = true;
-  while (s.hub.next_deadline() != sse::time_point::never() && now < 500 * second && ++wakes < 1000) {
+  while (s.hub.next_deadline() != sse::time_point::never() && now < 500 * second &&
+         ++wakes < 1000) {
     const std::int64_t next = s.hub.next_deadline().ms();
     advances = advances && next > now;
     now = next;
@@ -637,7 +669,8 @@ TEST_CASE("X-12 the timer queue against a plain list, over the edge of 32 bits",
     switch (below(4)) {
       case 0:
       case 1: {
-        const std::int64_t when = now + static_cast<std::int64_t>(below(below(10) == 0 ? 20'000'000 : 1000));
+        const std::int64_t when =
+            now + static_cast<std::int64_t>(below(below(10) == 0 ? 20'000'000 : 1000));
         queue.arm(id, when, now);
         plain[id] = when;
         break;
@@ -664,9 +697,10 @@ TEST_CASE("X-12 the timer queue against a plain list, over the edge of 32 bits",
   CHECK(now > std::int64_t{1} << 32);
 }
 
-// --- drain -----------------------------------------------------------------------------------------------------------
+// --- drain ---
 
-TEST_CASE("X-26 drain: what is pending, retry with jitter, the farewell, then the end", "[time][drain]") {
+TEST_CASE("X-26 drain: what is pending, retry with jitter, the farewell, then the end",
+          "[time][drain]") {
   stage s{{.retry_min = duration::milliseconds(100), .retry_max = duration::milliseconds(3000)}};
   sse::channel& c = s.open("c", beating(pace::idle, 10'000));
   std::vector<test::client> all;
@@ -718,7 +752,8 @@ TEST_CASE("X-26 drain without a farewell says only when to come back", "[time][d
   CHECK(s.closed(k));
 }
 
-TEST_CASE("X-26 drain waits for slow readers until its deadline: limit - 1, limit", "[time][drain]") {
+TEST_CASE("X-26 drain waits for slow readers until its deadline: limit - 1, limit",
+          "[time][drain]") {
   for (const bool reads : {true, false}) {
     stage s{{.write_deadline = duration::seconds(100)}};
     sse::channel& c = s.open("c", quiet());
@@ -745,7 +780,10 @@ TEST_CASE("X-26 drain waits for slow readers until its deadline: limit - 1, limi
   }
 }
 
-TEST_CASE("X-26 drain at every byte of a stream: never a frame that is half written, unless it was cut at the deadline", "[time][drain]") {
+TEST_CASE(
+    "X-26 drain at every byte of a stream: never a frame that is half written, unless it was cut "
+    "at the deadline",
+    "[time][drain]") {
   bool right = true;
   for (std::size_t cut = 0; cut <= frames(1, 3).size() + 3; ++cut) {
     for (const bool chunked : {false, true}) {
@@ -758,13 +796,15 @@ TEST_CASE("X-26 drain at every byte of a stream: never a frame that is half writ
       for (int i = 0; i < 300; ++i) s.let(k, 1);
       const std::string got = s.take(k);
       right = right && s.closed(k);
-      right = right && (chunked ? got.ends_with("data: bye\n\n\r\n0\r\n\r\n") : got.ends_with("data: bye\n\n") && got.starts_with(frames(1, 3)));
+      right = right && (chunked ? got.ends_with("data: bye\n\n\r\n0\r\n\r\n")
+                                : got.ends_with("data: bye\n\n") && got.starts_with(frames(1, 3)));
     }
   }
   CHECK(right);
 }
 
-TEST_CASE("X-26 drain of a peer whose buffers are just full ends at the deadline", "[time][drain]") {
+TEST_CASE("X-26 drain of a peer whose buffers are just full ends at the deadline",
+          "[time][drain]") {
   stage s;
   sse::channel& c = s.open("c", quiet());
   const auto k = s.join(c, {.window = frames(1, 1).size()});
@@ -776,7 +816,8 @@ TEST_CASE("X-26 drain of a peer whose buffers are just full ends at the deadline
   CHECK(s.hub.drained());
 }
 
-TEST_CASE("X-26 drain with writes that are pending is over when they are", "[time][drain][completion]") {
+TEST_CASE("X-26 drain with writes that are pending is over when they are",
+          "[time][drain][completion]") {
   completion_stage s;
   sse::channel& c = s.open("c", quiet());
   const auto k = s.join(c);
@@ -799,7 +840,8 @@ TEST_CASE("X-26 drain with writes that are pending is over when they are", "[tim
   CHECK(s.hub.drained());
 }
 
-TEST_CASE("X-27 finish ends a stream once all was sent, without a word about coming back", "[time]") {
+TEST_CASE("X-27 finish ends a stream once all was sent, without a word about coming back",
+          "[time]") {
   stage s;
   sse::channel& c = s.open("c", quiet());
   const auto k = s.join(c, {.window = 5});
@@ -814,7 +856,8 @@ TEST_CASE("X-27 finish ends a stream once all was sent, without a word about com
   CHECK(s.peer(k).why == close_reason::finished);
 }
 
-TEST_CASE("a stream that was told to end and whose peer is gone ends by the write deadline", "[time][deadline]") {
+TEST_CASE("a stream that was told to end and whose peer is gone ends by the write deadline",
+          "[time][deadline]") {
   for (const std::size_t window : {std::size_t{5}, frames(1, 1).size()}) {
     CAPTURE(window);
     stage s;

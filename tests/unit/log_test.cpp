@@ -18,8 +18,10 @@ using sse::detail::segment;
 using sse::detail::segment_pool;
 
 /// Appends an entry without an encoder: the bytes are as given. False: no memory.
-bool append(event_log& log, std::string_view bytes, sse::event_id id = 0, std::int64_t at = 0, std::string_view audience = {}) {
-  char* p = log.prepare(static_cast<std::uint32_t>(bytes.size()), static_cast<std::uint32_t>(audience.size()));
+bool append(event_log& log, std::string_view bytes, sse::event_id id = 0, std::int64_t at = 0,
+            std::string_view audience = {}) {
+  char* p = log.prepare(static_cast<std::uint32_t>(bytes.size()),
+                        static_cast<std::uint32_t>(audience.size()));
   if (p == nullptr) return false;
   if (!audience.empty()) std::memcpy(p, audience.data(), audience.size());
   std::memcpy(p + audience.size(), bytes.data(), bytes.size());
@@ -177,7 +179,8 @@ TEST_CASE("log: locate names the entry at each byte, with audiences between them
   CHECK(log[0].bytes() == numbered(0, 20));
 }
 
-TEST_CASE("log: a position asked for twice is right after the entries in front of it left", "[log]") {
+TEST_CASE("log: a position asked for twice is right after the entries in front of it left",
+          "[log]") {
   segment_pool pool;
   event_log log{pool, {.events = 2}};
   for (std::uint64_t n = 0; n < 2000; ++n) {
@@ -209,7 +212,8 @@ TEST_CASE("log: a pinned segment outlives its log's interest and then goes", "[l
     CHECK(std::string_view(pinned->bytes(), first.size()) == first);
     CHECK(log.id_before(log.first()) == log[log.first()].id - 1);
   }
-  CHECK(std::string_view(pinned->bytes(), first.size()) == first);  // the log is gone, the bytes are there
+  CHECK(std::string_view(pinned->bytes(), first.size()) ==
+        first);  // the log is gone, the bytes are there
   const std::uint64_t before = pool.held();
   pool.unpin(pinned);
   CHECK(pool.held() < before);
@@ -231,7 +235,9 @@ TEST_CASE("log: entries behind the first unpinned segment stay while it is read"
   CHECK(log.retained_events() == 1);
 }
 
-TEST_CASE("log: a steady stream uses its segments again and allocates nothing", "[log][allocation]") {
+#if TEST_ALLOCATIONS
+TEST_CASE("log: a steady stream uses its segments again and allocates nothing",
+          "[log][allocation]") {
   segment_pool pool;
   event_log log{pool, {.events = 100}};
   const std::string bytes(180, 'x');
@@ -245,8 +251,11 @@ TEST_CASE("log: a steady stream uses its segments again and allocates nothing", 
   CHECK(pool.held() == held);
   CHECK(held <= 3 * 65536U);
 }
+#endif
 
-TEST_CASE("log: a channel that says little holds little, and a large event gets a segment of its size", "[log]") {
+TEST_CASE(
+    "log: a channel that says little holds little, and a large event gets a segment of its size",
+    "[log]") {
   segment_pool pool;
   event_log log{pool, everything};
   REQUIRE(append(log, "x", 1));
@@ -257,6 +266,7 @@ TEST_CASE("log: a channel that says little holds little, and a large event gets 
   CHECK(log[2].bytes() == "z");
 }
 
+#if TEST_ALLOCATIONS
 TEST_CASE("log: an append that finds no memory changes nothing", "[log][allocation]") {
   for (std::uint64_t k = 0;; ++k) {
     segment_pool pool;
@@ -268,7 +278,8 @@ TEST_CASE("log: an append that finds no memory changes nothing", "[log][allocati
       for (std::uint64_t n = 1; n <= 200; ++n) {
         const std::uint64_t end = log.end();
         const std::uint64_t offset = log.end_offset();
-        if (append(log, std::string_view("0123456789abcdefghijklmnopqrstuvwxyz").substr(n % 10), n)) {
+        if (append(log, std::string_view("0123456789abcdefghijklmnopqrstuvwxyz").substr(n % 10),
+                   n)) {
           ++accepted;
         } else if (log.end() != end || log.end_offset() != offset) {
           accepted = 10'000;
@@ -282,3 +293,4 @@ TEST_CASE("log: an append that finds no memory changes nothing", "[log][allocati
     if (!hit) break;
   }
 }
+#endif

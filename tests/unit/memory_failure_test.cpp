@@ -1,7 +1,8 @@
-// Every allocation of the hub fails once, and from each one on: no crash, no leak (the sanitizer's lane), nobody else loses
-// anything, and the hub goes on afterwards. In a steady state there is no allocation to fail.
-#include <cstdint>
+// Every allocation of the hub fails once, and from each one on: no crash, no leak (the sanitizer's
+// lane), nobody else loses anything, and the hub goes on afterwards. In a steady state there is no
+// allocation to fail.
 #include <charconv>
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -17,6 +18,8 @@
 #include "allocations.hpp"
 #include "catch.hpp"
 #include "stage.hpp"
+
+#if TEST_ALLOCATIONS
 
 namespace {
 
@@ -81,7 +84,8 @@ struct roomy_transport {
   }
 };
 
-/// Everything that a hub does, tolerant of every failure, with a record of what was promised to whom.
+/// Everything that a hub does, tolerant of every failure, with a record of what was promised to
+/// whom.
 template <bool Completes>
 class scenario {
  public:
@@ -114,13 +118,15 @@ class scenario {
     }
     settle();
     for (std::size_t i = 0; i < clients_; ++i) {
-      if (std::string wrong = check(i); !wrong.empty()) return "client " + std::to_string(i) + ": " + wrong;
+      if (std::string wrong = check(i); !wrong.empty())
+        return "client " + std::to_string(i) + ": " + wrong;
     }
     if (!hub_->draining()) {
       const auto again = join("eve", true, 0);
       if (!again) return "nobody can join afterwards";
       settle();
-      if (std::string wrong = check(*again); !wrong.empty()) return "who joined afterwards: " + wrong;
+      if (std::string wrong = check(*again); !wrong.empty())
+        return "who joined afterwards: " + wrong;
     }
     for (std::size_t i = 0; i < clients_; ++i) hub_->closed(net_.peers[i].session);
     settle();
@@ -132,8 +138,10 @@ class scenario {
     const sse::hub_stats s = hub_->stats();
     std::uint64_t closed = 0;
     for (const std::uint64_t n : s.closed) closed += n;
-    if (closed != s.accepted) return std::to_string(s.accepted) + " accepted, " + std::to_string(closed) + " closed";
-    if (opened_ != closed_) return "opened " + std::to_string(opened_) + ", closed " + std::to_string(closed_);
+    if (closed != s.accepted)
+      return std::to_string(s.accepted) + " accepted, " + std::to_string(closed) + " closed";
+    if (opened_ != closed_)
+      return "opened " + std::to_string(opened_) + ", closed " + std::to_string(closed_);
     if (present_ != 0) return "presence is out of balance: " + std::to_string(present_);
     hub_->drain();
     if (!hub_->drained()) return "slots are left";
@@ -157,7 +165,8 @@ class scenario {
   void hooks() {
     hub_->on_opened([this](sse::session_id, const sse::no_user&) { ++opened_; });
     hub_->on_closed([this](sse::session_id, const sse::no_user&, sse::close_reason) { ++closed_; });
-    hub_->on_presence([this](sse::channel&, std::string_view, bool here) { present_ += here ? 1 : -1; });
+    hub_->on_presence(
+        [this](sse::channel&, std::string_view, bool here) { present_ += here ? 1 : -1; });
   }
 
   bool open_channels() {
@@ -165,7 +174,8 @@ class scenario {
       if (sse::channel* there = hub_->find_channel(name)) return there;
       for (int i = 0; i < 2; ++i) {
         sse::channel_options o{.keep = 20, .max_lag = 400, .on_lag = policy};
-        o.heartbeat.mode = fixed ? sse::heartbeat_options::pace::fixed : sse::heartbeat_options::pace::idle;
+        o.heartbeat.mode =
+            fixed ? sse::heartbeat_options::pace::fixed : sse::heartbeat_options::pace::idle;
         o.heartbeat.every = sse::duration::seconds(1);
         o.heartbeat.text = "a heartbeat that is longer than what a short string holds";
         if (sse::channel* c = hub_->open_channel(name, std::move(o))) return c;
@@ -178,8 +188,8 @@ class scenario {
   }
 
   /// The client's number, if it got in.
-  std::optional<std::size_t> join(std::string_view key, bool both, std::size_t window, std::uint64_t after = UINT64_MAX,
-                                  bool chunked = false) {
+  std::optional<std::size_t> join(std::string_view key, bool both, std::size_t window,
+                                  std::uint64_t after = UINT64_MAX, bool chunked = false) {
     if (clients_ == max_clients) return {};
     const std::size_t i = clients_++;
     net_.peers[i].window = window == 0 ? SIZE_MAX : window;
@@ -187,7 +197,10 @@ class scenario {
     both_[i] = both;
     last_transient_[i] = transients_;
     char digits[24];
-    const sse::header h[] = {{"Last-Event-ID", {digits, static_cast<std::size_t>(std::to_chars(digits, digits + 24, after).ptr - digits)}}};
+    const sse::header h[] = {
+        {"Last-Event-ID",
+         {digits,
+          static_cast<std::size_t>(std::to_chars(digits, digits + 24, after).ptr - digits)}}};
     sse::request r{.address = "10.0.0.1", .preamble = "HEAD ", .chunked = chunked};
     chunked_[i] = chunked;
     if (after != UINT64_MAX) r.headers = h;
@@ -205,7 +218,8 @@ class scenario {
   };
 
   void put(sse::channel& c, bool for_bob = false) {
-    const auto r = c.publish({.type = "e", .data = "0123456789012345678901234567890123456789"}, {.audience = for_bob ? "bob" : ""});
+    const auto r = c.publish({.type = "e", .data = "0123456789012345678901234567890123456789"},
+                             {.audience = for_bob ? "bob" : ""});
     if (r) published_.push_back({r.id, &c == b_, for_bob});
   }
   void transient() {
@@ -235,7 +249,7 @@ class scenario {
 
   void steps() {
     hub_->tick(sse::time_point::milliseconds(1000));
-    (void)join("ann", true, 0);         // reads all
+    (void)join("ann", true, 0);                // reads all
     const auto slow = join("bob", false, 50);  // skips
     const auto gone = join("bob", true, 70);   // is closed for lag
     for (int i = 0; i < 12; ++i) {
@@ -246,12 +260,15 @@ class scenario {
       if (i % 4 == 0 && slow) read_a_little(*slow, 30);
     }
     for (std::size_t i = 0; i < clients_; ++i) {
-      if (hub_->send(net_.peers[i].session, {.type = "u", .data = "for you alone, and long enough to need memory"}) == sse::publish_error::none) ++unicasts_[i];
+      if (hub_->send(net_.peers[i].session,
+                     {.type = "u", .data = "for you alone, and long enough to need memory"}) ==
+          sse::publish_error::none)
+        ++unicasts_[i];
     }
     flush();
-    (void)join("", true, 0, a_->last_id() - 5);                // resumes
-    (void)join("", true, 0, 1);                                // with a gap
-    (void)join("", false, 90, a_->last_id() - 15, true);       // chunked, slow
+    (void)join("", true, 0, a_->last_id() - 5);           // resumes
+    (void)join("", true, 0, 1);                           // with a gap
+    (void)join("", false, 90, a_->last_id() - 15, true);  // chunked, slow
     (void)hub_->send_user("bob", {.type = "x", .data = "for bob"});
     for (std::int64_t t = 2; t < 8; ++t) {
       hub_->tick(sse::time_point::milliseconds(t * 1000));
@@ -275,17 +292,20 @@ class scenario {
     hub_->finish(net_.peers[3].session);
     flush();
     if (!drains_) return;
-    hub_->drain({.farewell = {.type = "bye", .data = "a farewell that is longer than what a short string holds"}});
+    hub_->drain({.farewell = {.type = "bye",
+                              .data = "a farewell that is longer than what a short string holds"}});
     flush();
   }
 
-  /// What one client got, against what was promised: ids rise, nothing is missing that no gap frame announced, unless the
-  /// stream was closed, and then nothing is missing in front of its end.
+  /// What one client got, against what was promised: ids rise, nothing is missing that no gap frame
+  /// announced, unless the stream was closed, and then nothing is missing in front of its end.
   std::string check(std::size_t i) {
     const auto& p = net_.peers[i];
     std::string_view in = p.received;
-    if (in.starts_with("HEAD ")) in.remove_prefix(5);
-    else if (!in.empty() && !p.is_closed) return "no head";
+    if (in.starts_with("HEAD "))
+      in.remove_prefix(5);
+    else if (!in.empty() && !p.is_closed)
+      return "no head";
     std::string body;
     if (chunked_[i]) {  // sizes are of no interest here
       for (std::size_t at = 0; at < in.size();) {
@@ -320,8 +340,10 @@ class scenario {
       if (!one.starts_with("id: ")) continue;
       const std::uint64_t id = std::stoull(std::string(one.substr(4)));
       if (has("event: gap")) {
-        // Of one channel or the other: the test allows it for both, since ids tell them apart below.
-        const std::uint64_t first = std::stoull(std::string(one.substr(one.find("\"first\":") + 8)));
+        // Of one channel or the other: the test allows it for both, since ids tell them apart
+        // below.
+        const std::uint64_t first =
+            std::stoull(std::string(one.substr(one.find("\"first\":") + 8)));
         told_a = told_b = first;
         if (id < last) return "the gap frame ran back";
         last = id;
@@ -332,12 +354,15 @@ class scenario {
       last = id;
     }
     if (p.is_closed || !hub_->alive(p.session)) return {};
-    if (std::string wrong = missing(i, last, UINT64_MAX, told_a, told_b); !wrong.empty()) return wrong;
-    if (!lost_transients && transients != transients_ - last_transient_[i]) return "transient events are missing";
+    if (std::string wrong = missing(i, last, UINT64_MAX, told_a, told_b); !wrong.empty())
+      return wrong;
+    if (!lost_transients && transients != transients_ - last_transient_[i])
+      return "transient events are missing";
     if (unicasts != unicasts_[i]) return "unicast events are missing";
     return {};
   }
-  std::string missing(std::size_t i, std::uint64_t after, std::uint64_t before, std::uint64_t told_a, std::uint64_t told_b) {
+  std::string missing(std::size_t i, std::uint64_t after, std::uint64_t before,
+                      std::uint64_t told_a, std::uint64_t told_b) {
     for (const sent& e : published_) {
       if (e.id <= after || e.id >= before || (e.on_b && !both_[i])) continue;
       if (e.for_bob && hub_->user_sessions("bob") == 0) continue;
@@ -377,7 +402,8 @@ void fail_each(std::uint64_t how_many) {
         hit = fail.hit();
       }
       const std::string wrong = s->verify();
-      if (!wrong.empty()) FAIL_CHECK((drains ? "with" : "without") << " drain, allocation " << k << ": " << wrong);
+      if (!wrong.empty())
+        FAIL_CHECK((drains ? "with" : "without") << " drain, allocation " << k << ": " << wrong);
       if (!hit && s->clients() < 12) FAIL("the run without a failure did not come through");
     }
     CHECK(k > 80);
@@ -390,7 +416,8 @@ TEST_CASE("X-01 X-10 each allocation of the hub fails once", "[allocation][hub]"
   fail_each<false>(1);
 }
 
-TEST_CASE("X-01 X-10 each allocation of the hub fails once, with writes that complete", "[allocation][hub]") {
+TEST_CASE("X-01 X-10 each allocation of the hub fails once, with writes that complete",
+          "[allocation][hub]") {
   fail_each<true>(1);
 }
 
@@ -398,11 +425,13 @@ TEST_CASE("X-01 X-10 memory is out from each allocation on", "[allocation][hub]"
   fail_each<false>(UINT64_MAX);
 }
 
-TEST_CASE("X-01 X-10 memory is out from each allocation on, with writes that complete", "[allocation][hub]") {
+TEST_CASE("X-01 X-10 memory is out from each allocation on, with writes that complete",
+          "[allocation][hub]") {
   fail_each<true>(UINT64_MAX);
 }
 
-TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its first size", "[allocation][hub]") {
+TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its first size",
+          "[allocation][hub]") {
   constexpr std::size_t many = 140;
   std::uint64_t k = 0;
   for (bool hit = true; hit; ++k) {
@@ -418,9 +447,11 @@ TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its fi
       const test::failing_allocations fail{k, 1};
       for (std::size_t i = 0; i < many; ++i) {
         net.peers[i].window = i == 0 ? 3 : SIZE_MAX;
-        char key[4] = {'k', static_cast<char>('0' + i / 100), static_cast<char>('0' + i / 10 % 10), static_cast<char>('0' + i % 10)};
+        char key[4] = {'k', static_cast<char>('0' + i / 100), static_cast<char>('0' + i / 10 % 10),
+                       static_cast<char>('0' + i % 10)};
         try {
-          if (hub.accept({i}, {.address = {key, 4}}, sse::admit(std::string(key, 4)).join(*c))) ++in;
+          if (hub.accept({i}, {.address = {key, 4}}, sse::admit(std::string(key, 4)).join(*c)))
+            ++in;
         } catch (const std::bad_alloc&) {
         }
       }
@@ -439,11 +470,13 @@ TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its fi
     hub.flush();
     // One of them at most did not get in, or was closed.
     std::size_t whole = 0;
-    for (const auto& p : net.peers) whole += test::consecutive(test::ids_in(p.received), 1, 20) ? 1U : 0U;
+    for (const auto& p : net.peers)
+      whole += test::consecutive(test::ids_in(p.received), 1, 20) ? 1U : 0U;
     CHECK(in >= many - 1);
     CHECK(whole >= many - 1);
     CHECK(whole == hub.sessions());
-    if (hub.alive(net.peers[0].session)) CHECK(test::count(net.peers[0].received, "data: w\n") == whispers);
+    if (hub.alive(net.peers[0].session))
+      CHECK(test::count(net.peers[0].received, "data: w\n") == whispers);
     for (const auto& p : net.peers) hub.closed(p.session);
     CHECK(hub.sessions() == 0);
     CHECK(c->subscribers() == 0);
@@ -456,7 +489,8 @@ TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its fi
 TEST_CASE("X-13 a steady state of publish and flush makes no allocation", "[allocation][hub]") {
   roomy_transport<false> net{30};
   sse::hub<roomy_transport<false>> hub{net};
-  sse::channel* c = hub.open_channel("c", {.keep = 100, .max_lag = 1 << 17, .on_lag = sse::lag_policy::tail});
+  sse::channel* c =
+      hub.open_channel("c", {.keep = 100, .max_lag = 1 << 17, .on_lag = sse::lag_policy::tail});
   REQUIRE(c != nullptr);
   for (std::size_t i = 0; i < 30; ++i) {
     // Whole readers, slow readers and chunked ones.
@@ -465,7 +499,8 @@ TEST_CASE("X-13 a steady state of publish and flush makes no allocation", "[allo
   const auto pass = [&](int n) {
     bool ok = true;
     for (int i = 0; i < n; ++i) {
-      ok = ok && c->publish({.type = "e", .data = "0123456789012345678901234567890123456789"}, {.audience = i % 7 == 0 ? "u" : ""});
+      ok = ok && c->publish({.type = "e", .data = "0123456789012345678901234567890123456789"},
+                            {.audience = i % 7 == 0 ? "u" : ""});
       ok = ok && c->publish({.type = "t", .data = "x"}, {.transient = true});
       hub.flush();
       for (std::size_t k = 0; k < 30; ++k) {
@@ -487,7 +522,8 @@ TEST_CASE("X-13 a steady state of publish and flush makes no allocation", "[allo
   CHECK(hub.sessions() == 30);
 }
 
-TEST_CASE("X-13 a steady state of publish, write and completion makes no allocation", "[allocation][hub]") {
+TEST_CASE("X-13 a steady state of publish, write and completion makes no allocation",
+          "[allocation][hub]") {
   roomy_transport<true> net{100};
   sse::hub<roomy_transport<true>> hub{net};
   sse::channel* c = hub.open_channel("c", {.keep = 100});
@@ -514,9 +550,12 @@ TEST_CASE("X-13 a steady state of publish, write and completion makes no allocat
   CHECK(ok);
 }
 
+#endif
+
 TEST_CASE("state of an idle session in the core: 128 bytes", "[hub][size]") {
   using namespace sse::detail;
-  // Its slot, its subscription to one channel, its place in the timer heap and in the stream's readers.
+  // Its slot, its subscription to one channel, its place in the timer heap and in the stream's
+  // readers.
   constexpr std::size_t timer_item = 8;
   constexpr std::size_t reader = sizeof(std::uint32_t);
   CHECK(sizeof(session) <= 72);

@@ -28,7 +28,8 @@ std::uint64_t all_closed(const sse::hub_stats& s) {
 
 }  // namespace
 
-TEST_CASE("X-29 a channel's numbers: connections, published, delivered, dropped, gaps, replays", "[stats]") {
+TEST_CASE("X-29 a channel's numbers: connections, published, delivered, dropped, gaps, replays",
+          "[stats]") {
   stage s;
   sse::channel_options o = quiet();
   o.keep = 10;
@@ -38,7 +39,9 @@ TEST_CASE("X-29 a channel's numbers: connections, published, delivered, dropped,
   sse::channel& c = s.open("prices", std::move(o));
   const auto zero = c.stats();
   CHECK(zero.name == "prices");
-  CHECK(zero.subscribers + zero.published + zero.delivered + zero.dropped + zero.gaps + zero.replays == 0);
+  CHECK(zero.subscribers + zero.published + zero.delivered + zero.dropped + zero.gaps +
+            zero.replays ==
+        0);
 
   const auto fast = s.join(c);
   const auto slow = s.join(c, {.window = frames(1, 3).size() + 7});
@@ -89,7 +92,8 @@ TEST_CASE("X-29 a channel's numbers: connections, published, delivered, dropped,
   CHECK(s.hub.stats().sessions == 0);
 }
 
-TEST_CASE("X-29 the hub's numbers: accepted, refused, closed by reason, writes, bytes, heartbeats", "[stats]") {
+TEST_CASE("X-29 the hub's numbers: accepted, refused, closed by reason, writes, bytes, heartbeats",
+          "[stats]") {
   stage s{{.caps = {.per_user = {.max = 2}}, .write_deadline = duration::seconds(10)}};
   sse::channel_options o = quiet();
   o.heartbeat = {.every = duration::seconds(4)};
@@ -118,7 +122,8 @@ TEST_CASE("X-29 the hub's numbers: accepted, refused, closed by reason, writes, 
   s.peer(b).window = 3;
   s.put(c);
   s.flush();
-  CHECK(s.hub.stats().bytes == 4 + 3 * frames(1, 1).size() + 2 * std::string(": keep-alive\n\n").size() + 3);
+  CHECK(s.hub.stats().bytes ==
+        4 + 3 * frames(1, 1).size() + 2 * std::string(": keep-alive\n\n").size() + 3);
   s.at(14'000);
   s.hub.close(a.id);
   now = s.hub.stats();
@@ -131,7 +136,8 @@ TEST_CASE("X-29 the hub's numbers: accepted, refused, closed by reason, writes, 
   CHECK(s.hub.stats().log_bytes == 0);
 }
 
-TEST_CASE("X-29 after thousands of streams of every fate the numbers are what the clients saw", "[stats]") {
+TEST_CASE("X-29 after thousands of streams of every fate the numbers are what the clients saw",
+          "[stats]") {
   stage s{{.caps = {.total = {.max = 25}}}};
   std::uint64_t announced = 0;
   s.hub.on_gap([&](const sse::gap_notice&) { ++announced; });
@@ -142,7 +148,8 @@ TEST_CASE("X-29 after thousands of streams of every fate the numbers are what th
   o.own_sequence = true;
   sse::channel& c = s.open("c", std::move(o));
   std::vector<test::client> open;
-  std::uint64_t delivered = 0, gaps = 0, accepted = 0, refused = 0, replays = 0, published = 0, bytes = 0, closed = 0;
+  std::uint64_t delivered = 0, gaps = 0, accepted = 0, refused = 0, replays = 0, published = 0,
+                bytes = 0, closed = 0;
   const auto read = [&](const test::client& k) {
     const std::string got = s.take(k);
     bytes += got.size();
@@ -164,7 +171,8 @@ TEST_CASE("X-29 after thousands of streams of every fate the numbers are what th
     } else if (what < 7) {
       const bool resumes = below(2) == 0;
       const std::uint64_t after = c.last_id() - below(c.last_id() + 1);
-      const auto k = s.join(c, {.last_event_id = resumes ? std::to_string(after) : "", .window = below(3) == 0 ? 0 : SIZE_MAX});
+      const auto k = s.join(c, {.last_event_id = resumes ? std::to_string(after) : "",
+                                .window = below(3) == 0 ? 0 : SIZE_MAX});
       if (!k) {
         ++refused;
         continue;
@@ -250,7 +258,8 @@ TEST_CASE("every close reason has a name of its own and a place in the count", "
   CHECK(to_string(static_cast<sse::publish_error>(200)) == "unknown");
 }
 
-TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels escaped", "[stats]") {
+TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels escaped",
+          "[stats]") {
   stage s;
   sse::channel& a = s.open("plain", quiet());
   sse::channel& b = s.open("odd \"name\" \\ with\nline", quiet());
@@ -260,16 +269,18 @@ TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels e
   s.flush();
   std::string text = "before\n";
   s.hub.write_prometheus(text);
-  CHECK(text.starts_with("before\n# HELP sse_sessions Open streams.\n# TYPE sse_sessions gauge\nsse_sessions 1\n"));
+  CHECK(text.starts_with(
+      "before\n# HELP sse_sessions Open streams.\n# TYPE sse_sessions gauge\nsse_sessions 1\n"));
   const std::string size = std::to_string(frames(1, 1).size());
-  for (const std::string& line : {
-           std::string("sse_accepted_total 1"), std::string("sse_refused_total 0"), std::string("sse_writes_total 1"),
-           "sse_bytes_total " + size, std::string("sse_closed_total{reason=\"peer\"} 0"),
-           std::string("sse_channel_subscribers{channel=\"plain\"} 1"),
-           std::string("sse_channel_published_total{channel=\"plain\"} 1"),
-           std::string("sse_channel_delivered_total{channel=\"plain\"} 1"),
-           std::string("sse_channel_delivered_total{channel=\"odd \\\"name\\\" \\\\ with\\nline\"} 0"),
-           "sse_channel_retained_bytes{channel=\"plain\"} " + size}) {
+  for (const std::string& line :
+       {std::string("sse_accepted_total 1"), std::string("sse_refused_total 0"),
+        std::string("sse_writes_total 1"), "sse_bytes_total " + size,
+        std::string("sse_closed_total{reason=\"peer\"} 0"),
+        std::string("sse_channel_subscribers{channel=\"plain\"} 1"),
+        std::string("sse_channel_published_total{channel=\"plain\"} 1"),
+        std::string("sse_channel_delivered_total{channel=\"plain\"} 1"),
+        std::string("sse_channel_delivered_total{channel=\"odd \\\"name\\\" \\\\ with\\nline\"} 0"),
+        "sse_channel_retained_bytes{channel=\"plain\"} " + size}) {
     CAPTURE(line);
     CHECK(test::count(text, "\n" + line + "\n") == 1);
   }

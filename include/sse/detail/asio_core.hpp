@@ -373,9 +373,10 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     hub_->on_closed({});
     hub_->on_presence({});
     hub_->on_gap({});
-    on_access = {};
-    on_error = {};
-    error_page = {};
+    // Not `= {}`: Clang 14 forgets the destructor of such a temporary in a template.
+    on_access = decltype(on_access){};
+    on_error = decltype(on_error){};
+    error_page = decltype(error_page){};
     make_ = {};
     routes.clear();
     if (transport_.in_flight() == 0) hub_.reset();
