@@ -1667,6 +1667,8 @@ class bytes {
     return append(text);
   }
 
+  /// Drops the end. REQUIRES: size <= size().
+  void truncate(std::size_t size) noexcept { size_ = size; }
   /// Keeps a small block for the next use and gives a large one back.
   void clear() noexcept {
     size_ = 0;

@@ -305,7 +305,7 @@ TEST_CASE("client: reading pauses while the queue is full, and nothing is lost")
   CHECK(got == events);
 }
 
-TEST_CASE("client: redirects lead on, also to another server; a loop of them ends") {
+TEST_CASE("client: redirects lead on, also to another server, a loop of them ends") {
   raw_server target{[](peer& p) {
     const std::string r = p.request();
     if (r.empty()) return;

@@ -1,0 +1,1575 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+
+// ---- sse/asio_client.hpp
+//
+// asio_event_source: a client of an event stream on standalone Asio. It resolves, connects, follows
+// redirects, reconnects and resumes by itself, as sse::event_source decides (sse/client.hpp); many
+// live on one io_context.
+//
+//   asio::io_context ctx;
+//   sse::asio_event_source<> prices{ctx, "http://localhost:8080/events"};
+//   prices.on_event([](const sse::event& e) { use(e.type, e.data, e.id); });
+//   prices.on_error([](const sse::client_failure& f) { log(sse::describe(f), f.delay); });
+//   prices.start();
+//   ctx.run();
+//
+// Or event by event, with any completion token; reading pauses while nobody asks and the queue is
+// full:
+//
+//   sse::received_event e = co_await prices.async_next(asio::use_awaitable);
+//
+// Not for other bodies than event streams, nor for browsers' cookies, proxies or HTTP/2. Needs
+// <asio/...> (1.22 or newer) with ASIO_STANDALONE, exceptions and RTTI. TLS: name the stream, and
+// give the constructor a function that makes one for a connected socket and checks the host:
+//
+//   using tls = asio::ssl::stream<asio::ip::tcp::socket>;
+//   sse::asio_event_source<tls> secure{ctx, "https://example.org/events", {},
+//       [&](asio::ip::tcp::socket s, const std::string& host) {
+//         tls t{std::move(s), ssl_context};  // set to verify_peer
+//         SSL_set_tlsext_host_name(t.native_handle(), host.c_str());
+//         t.set_verify_callback(asio::ssl::host_name_verification{host});
+//         return t;
+//       }};
+//
+// Such a source reads http URLs too; one on plain sockets fails at https with client_error::tls.
+//
+// Threads: a source and its hooks belong to one executor, an io_context that one thread runs, or a
+// strand. It starts no thread (Asio's resolver has one for names; addresses need none).
+//
+// Hooks are called by the executor, never inside a call of the user. They may do anything with the
+// source, also destroy it; it may be destroyed at any time, before its io_context. What a hook
+// throws closes the source and leaves io_context::run().
+//
+// Work: ctx.run() does not return while the source is connected, connects, or waits to; it may
+// while the queue is full.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/associated_cancellation_slot.hpp>
+#include <asio/associated_executor.hpp>
+#include <asio/async_result.hpp>
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/post.hpp>
+
+#include <sse/client.hpp>
+#ifndef SSEHUB_SINGLE_DETAIL_ASIO_CLIENT_CORE_HPP
+#define SSEHUB_SINGLE_DETAIL_ASIO_CLIENT_CORE_HPP
+// ---- sse/detail/asio_client_core.hpp
+//
+// asio_client_core: what an asio_event_source and its operations under way share. Not public.
+//
+// Invariants:
+//  1. Hooks run in handlers of the executor only, never inside a call of the user.
+//  2. Exactly one of these while there is a connection: it is being dialled, a read is under way,
+//     or the queue is full.
+//  3. There are waiters only while the queue is empty.
+//  4. After close(), no hook is called and nothing keeps the io_context at work.
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/error.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/post.hpp>
+#include <asio/steady_timer.hpp>
+
+#ifndef SSEHUB_SINGLE_DETAIL_ASIO_LINK_HPP
+#define SSEHUB_SINGLE_DETAIL_ASIO_LINK_HPP
+// ---- sse/detail/asio_link.hpp
+//
+// asio_link: one connection of an asio_event_source, from the name of the host to the last byte.
+// Not public.
+//
+// Each operation under way holds the link and its owner. close() ends them all, and nothing of the
+// owner is called after it.
+
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/buffer.hpp>
+#include <asio/error.hpp>
+#include <asio/ip/address.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/write.hpp>
+
+#include <sse/sse.hpp>
+#ifndef SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
+#define SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
+// ---- sse/detail/asio_peer.hpp
+//
+// What the Asio host's parts share: one TCP connection with its reference count, and lists of such
+// objects. Not public.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include <asio/basic_socket.hpp>
+#include <asio/basic_stream_socket.hpp>
+#include <asio/error.hpp>
+#include <asio/ip/tcp.hpp>
+
+#if !defined(_WIN32)
+#include <fcntl.h>
+#endif
+
+namespace sse::inline v0 {
+
+template <class Stream>
+class asio_transport;
+
+namespace detail {
+
+namespace net = ::asio;
+
+/// Keeps a counted object alive. Not atomic: one executor owns both. Only moved, so that no thread
+/// of an executor with several ever touches a count outside the strand; share() makes another.
+template <class T>
+class ref {
+ public:
+  ref() noexcept = default;
+  explicit ref(T* p) noexcept : p_{p} {
+    if (p_ != nullptr) ++p_->refs;
+  }
+  ref(ref&& o) noexcept : p_{std::exchange(o.p_, nullptr)} {}
+  ref& operator=(ref&& o) noexcept {
+    ref moved{std::move(o)};
+    std::swap(p_, moved.p_);
+    return *this;
+  }
+  ~ref() {
+    if (p_ != nullptr && --p_->refs == 0) destroy(p_);
+  }
+
+  [[nodiscard]] ref share() const noexcept { return ref{p_}; }
+  [[nodiscard]] T* get() const noexcept { return p_; }
+  [[nodiscard]] T* operator->() const noexcept { return p_; }
+  [[nodiscard]] T& operator*() const noexcept { return *p_; }
+  [[nodiscard]] explicit operator bool() const noexcept { return p_ != nullptr; }
+
+ private:
+  /// Out of line: g++ 12 takes the next reference's count for a use after this one's delete.
+#if defined(__GNUC__)
+  [[gnu::noinline]]
+#endif
+  static void
+  destroy(T* p) noexcept {
+    delete p;
+  }
+
+  T* p_ = nullptr;
+};
+
+template <class T>
+struct chain;
+
+/// What lets an object stand in one chain.
+template <class T>
+struct link {
+  T* next = nullptr;
+  T* prev = nullptr;
+  chain<T>* in = nullptr;
+};
+
+/// A list through the `hook` of its elements, which it does not own.
+template <class T>
+struct chain {
+  T* first = nullptr;
+  T* last = nullptr;
+  std::size_t size = 0;
+
+  void push_back(T& t) noexcept {
+    unlink(t);
+    t.hook = {nullptr, last, this};
+    (last != nullptr ? last->hook.next : first) = &t;
+    last = &t;
+    ++size;
+  }
+  static void unlink(T& t) noexcept {
+    chain* const c = t.hook.in;
+    if (c == nullptr) return;
+    (t.hook.prev != nullptr ? t.hook.prev->hook.next : c->first) = t.hook.next;
+    (t.hook.next != nullptr ? t.hook.next->hook.prev : c->last) = t.hook.prev;
+    --c->size;
+    t.hook = {};
+  }
+};
+
+template <class S>
+struct is_plain_socket : std::false_type {};
+template <class Protocol, class Executor>
+struct is_plain_socket<net::basic_stream_socket<Protocol, Executor>> : std::true_type {};
+
+/// The kernel's socket itself: written to at once, waited for only when it is full. Others, such as
+/// asio::ssl::stream, are written to by one operation at a time.
+template <class S>
+inline constexpr bool plain_socket = is_plain_socket<S>::value;
+
+struct ignore_error {
+  void operator()(const std::error_code&) const noexcept {}
+};
+
+/// A stream that says goodbye by itself (TLS close_notify).
+template <class S>
+concept says_goodbye = !plain_socket<S> && requires(S & s) {
+  s.async_shutdown(ignore_error{});
+};
+
+/// A stream that must be set up first (TLS).
+template <class S>
+concept shakes_hands = requires(S& s) {
+  s.async_handshake(S::server, ignore_error{});
+};
+
+/// Programs that start others must not give them our connections: they would never close.
+template <class Socket>
+void close_on_exec(Socket& s) noexcept {
+#if defined(FD_CLOEXEC)
+  ::fcntl(s.native_handle(), F_SETFD, FD_CLOEXEC);  // NOLINT: the only interface there is
+#endif
+  (void)s;
+}
+
+/// In the standard's category: Asio's own does not compare equal to std::errc.
+[[nodiscard]] inline std::error_code portable(const std::error_code& e) noexcept {
+  if (e.category() != net::error::get_system_category()) return e;
+  return {e.value(), std::system_category()};
+}
+
+[[nodiscard]] inline bool would_block(const std::error_code& e) noexcept {
+  return e == net::error::would_block || e == net::error::try_again;
+}
+
+/// One connection, from accept to close: never moved, since operations that are under way point at
+/// it. Each of those holds a reference.
+template <class Stream>
+struct asio_peer {
+  static constexpr std::size_t sink_size = plain_socket<Stream> ? 1 : 128;
+
+  template <class Make>
+  explicit asio_peer(Make&& make) : stream(make()) {}
+  asio_peer(const asio_peer&) = delete;
+  asio_peer& operator=(const asio_peer&) = delete;
+  ~asio_peer() { chain<asio_peer>::unlink(*this); }
+
+  void close_now() noexcept {
+    std::error_code ignored;
+    stream.lowest_layer().close(ignored);
+  }
+  /// Closes without sending what the kernel still holds, for a peer that takes nothing any more.
+  void abort_now() noexcept {
+    std::error_code ignored;
+    stream.lowest_layer().set_option(net::socket_base::linger{true, 0}, ignored);
+    stream.lowest_layer().close(ignored);
+  }
+  /// Takes unread input away: the kernel would answer it with a reset, and the peer lose the last
+  /// bytes that we sent.
+  void discard_input() noexcept {
+    if constexpr (plain_socket<Stream>) {
+      std::array<char, 4096> bytes;
+      std::error_code error;
+      for (int i = 0; i < 16 && !error; ++i) stream.read_some(net::buffer(bytes), error);
+    }
+  }
+
+  Stream stream;
+  asio_transport<Stream>* owner = nullptr;  ///< nullptr: the transport needs nothing of it any more
+  link<asio_peer> hook;
+  std::int64_t linger_until = 0;
+  session_id session{};
+  std::uint32_t refs = 0;
+  std::uint32_t discarded = 0;
+  bool reading : 1 = false;    ///< an operation waits for input
+  bool writing : 1 = false;    ///< an operation writes, or waits until it can
+  bool lingering : 1 = false;  ///< our side is shut down, the other side's end is waited for
+  bool closed : 1 = false;
+  bool broken : 1 = false;           ///< memory was out when its first operation was to begin
+  std::array<char, sink_size> sink;  ///< for input that nobody wants
+};
+
+/// For the server's own connections, before they become streams.
+struct asio_access {
+  template <class Connection>
+  [[nodiscard]] static auto& peer_of(const Connection& c) noexcept {
+    return *c.peer_;
+  }
+};
+
+}  // namespace detail
+
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_BACKOFF_HPP
+#define SSEHUB_SINGLE_DETAIL_BACKOFF_HPP
+// ---- sse/detail/backoff.hpp
+//
+// backoff: how long a client waits before its next attempt. Not public.
+//
+// The first failure of a row waits for the reconnection time alone, as WHATWG HTML 9.2.3 asks; the
+// n-th waits for a random time more, of at most the reconnection time times 2^(n-2) (full jitter).
+// No two attempts begin within `min_interval`, so that `retry: 0` cannot make a hot loop.
+
+#include <cstdint>
+
+namespace sse::inline v0::detail {
+
+/// `t` + `d` without overflow; `d` off: never.
+[[nodiscard]] constexpr time_point deadline(time_point t, duration d) noexcept {
+  const bool far = d.is_off() || (t.ms() > 0 && d.ms() > time_point::never().ms() - t.ms());
+  return far ? time_point::never() : t + d;
+}
+
+/// Off or below zero: 0; so long that sums could overflow: some 30 years.
+[[nodiscard]] constexpr duration sane(duration d) noexcept {
+  constexpr std::int64_t most = 1'000'000'000'000;
+  return duration::milliseconds(d.is_off() ? 0 : d.ms() < most ? d.ms() : most);
+}
+
+/// SplitMix64: every seed is a good one.
+class random {
+ public:
+  constexpr explicit random(std::uint64_t seed) noexcept : state_{seed} {}
+  /// Uniform in [0, most].
+  [[nodiscard]] constexpr std::int64_t up_to(std::int64_t most) noexcept {
+    state_ += 0x9e3779b97f4a7c15ULL;
+    std::uint64_t z = state_;
+    z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27U)) * 0x94d049bb133111ebULL;
+    z ^= z >> 31U;
+    return static_cast<std::int64_t>(z % (static_cast<std::uint64_t>(most) + 1));
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+class backoff {
+ public:
+  struct options {
+    duration cap;           // of the delay that failures make; the reconnection time may be longer
+    duration min_interval;  // between the begins of two attempts
+    std::uint64_t seed;
+  };
+  constexpr explicit backoff(const options& o) noexcept
+      : cap_{sane(o.cap)}, min_interval_{sane(o.min_interval)}, random_{o.seed} {}
+
+  constexpr void attempt(time_point now) noexcept {
+    began_ = now;
+    any_ = true;
+  }
+  constexpr void stable() noexcept { failures_ = 0; }
+  constexpr void failed() noexcept {
+    if (failures_ != UINT32_MAX) ++failures_;
+  }
+  /// In a row.
+  [[nodiscard]] constexpr std::uint32_t failures() const noexcept { return failures_; }
+
+  /// From `now` to the next attempt. `retry`: the reconnection time; `at_least`: a server's wish.
+  [[nodiscard]] constexpr duration delay(time_point now, duration retry,
+                                         duration at_least) noexcept {
+    std::int64_t ms = sane(retry).ms();
+    if (failures_ > 1) {
+      std::int64_t bound = max(max(ms, min_interval_.ms()), 1);
+      for (std::uint32_t n = 2; n < failures_ && bound < cap_.ms(); ++n) bound *= 2;
+      const std::int64_t more = random_.up_to(min(bound, cap_.ms()));
+      ms = max(ms, min(ms + more, cap_.ms()));
+    }
+    ms = max(ms, sane(at_least).ms());
+    return duration::milliseconds(max(ms, soonest(now).ms()));
+  }
+
+  /// From `now` to the first moment at which an attempt may begin.
+  [[nodiscard]] constexpr duration soonest(time_point now) const noexcept {
+    const std::int64_t passed = any_ ? max(0, (now - began_).ms()) : min_interval_.ms();
+    return duration::milliseconds(max(0, min_interval_.ms() - passed));
+  }
+
+ private:
+  [[nodiscard]] static constexpr std::int64_t max(std::int64_t a, std::int64_t b) noexcept {
+    return a < b ? b : a;
+  }
+  [[nodiscard]] static constexpr std::int64_t min(std::int64_t a, std::int64_t b) noexcept {
+    return a < b ? a : b;
+  }
+
+  duration cap_;
+  duration min_interval_;
+  random random_;
+  time_point began_{};
+  std::uint32_t failures_ = 0;
+  bool any_ = false;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_BACKOFF_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_ERROR_HPP
+#define SSEHUB_SINGLE_DETAIL_CLIENT_ERROR_HPP
+// ---- sse/detail/client_error.hpp
+//
+// client_error, client_failure: what can go wrong for an event_source, as code and as a sentence.
+// Part of sse/client.hpp.
+
+#include <cstdint>
+#include <string_view>
+
+#ifndef SSEHUB_SINGLE_DETAIL_URL_HPP
+#define SSEHUB_SINGLE_DETAIL_URL_HPP
+// ---- sse/detail/url.hpp
+//
+// url: the http and https URLs that a client asks for: reading, normalising, resolving a redirect's
+// Location (RFC 3986 5.2), comparing origins. Not a general URL parser.
+//
+//   sse::detail::url u;
+//   if (u.parse("http://[::1]:8080/a/../b?c#d") == sse::url_error::none)
+//     connect(u.host(), u.port());                         // ::1, 8080; u.target() is /b?c
+//
+// Strict in scheme and authority, where a second reading would connect to another host: user
+// information, percent escapes, backslashes and what is not ASCII are refused there. In path and
+// query the bytes that may not stand there raw (space, quotes, beyond ASCII) are escaped, control
+// characters are refused.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline v0 {
+
+/// What is wrong with a URL.
+enum class url_error : std::uint8_t {
+  none,
+  scheme,     ///< not http:// or https://
+  user_info,  ///< name or password before the host
+  host,       ///< none, not ASCII letters, digits, `-`, `.`, `_`, or not an IPv6 address
+  port,       ///< not 1 to 65535
+  character,  ///< a control character
+  too_long,   ///< 8192 bytes
+  no_memory,
+};
+
+[[nodiscard]] constexpr std::string_view to_string(url_error e) noexcept {
+  switch (e) {
+    case url_error::none: return "none";
+    case url_error::scheme: return "scheme";
+    case url_error::user_info: return "user_info";
+    case url_error::host: return "host";
+    case url_error::port: return "port";
+    case url_error::character: return "character";
+    case url_error::too_long: return "too_long";
+    case url_error::no_memory: return "no_memory";
+  }
+  return "unknown";
+}
+
+namespace detail {
+
+inline constexpr std::size_t max_url = 8192;
+inline constexpr std::size_t max_host = 253;  // RFC 1035 2.3.4, as text
+
+/// Appends a byte as its percent escape (RFC 3986 2.1).
+[[nodiscard]] inline bool append_escape(bytes& out, char c) noexcept {
+  constexpr std::string_view digits = "0123456789ABCDEF";
+  const auto byte = static_cast<unsigned char>(c);
+  const char escape[] = {'%', digits[byte >> 4U], digits[byte & 15U]};
+  return out.append({escape, 3});
+}
+
+/// Appends `text` with every byte escaped that is not unreserved (RFC 3986 2.3): for a query value.
+[[nodiscard]] inline bool append_component(bytes& out, std::string_view text) noexcept {
+  for (const char& c : text) {
+    const bool plain = text::is_alnum(c) || c == '-' || c == '.' || c == '_' || c == '~';
+    if (plain ? !out.append({&c, 1}) : !append_escape(out, c)) return false;
+  }
+  return true;
+}
+
+/// RFC 3986 3.2.2 IPv6address, without a zone.
+[[nodiscard]] constexpr bool is_ipv6(std::string_view s) noexcept {
+  int groups = 0;
+  bool gap = false;
+  if (s.starts_with("::")) {
+    gap = true;
+    s.remove_prefix(2);
+  }
+  while (!s.empty()) {
+    const std::size_t end = s.find(':');
+    std::string_view group = s.substr(0, end);
+    if (end == std::string_view::npos && group.find('.') != std::string_view::npos) {
+      for (int i = 0; i < 4; ++i) {  // an IPv4 address in place of the last two groups
+        const std::size_t dot = group.find('.');
+        const std::string_view part = group.substr(0, dot);
+        int n = part.empty() || part.size() > 3 ? 256 : 0;
+        for (const char c : part) n = text::is_digit(c) ? n * 10 + (c - '0') : 256;
+        if (n > 255 || (dot == std::string_view::npos) != (i == 3)) return false;
+        group.remove_prefix(i == 3 ? group.size() : dot + 1);
+      }
+      groups += 2;
+      break;
+    }
+    if (group.empty() || group.size() > 4) return false;
+    for (const char c : group) {
+      if (text::hex_digit(c) < 0) return false;
+    }
+    ++groups;
+    if (end == std::string_view::npos) break;
+    s.remove_prefix(end + 1);
+    if (s.empty()) return false;  // a single colon at the end
+    if (s.front() == ':') {
+      if (gap) return false;
+      gap = true;
+      s.remove_prefix(1);
+    }
+  }
+  return gap ? groups < 8 : groups == 8;
+}
+
+class url {
+ public:
+  /// Reads an absolute URL; a fragment is dropped. On an error nothing changes.
+  [[nodiscard]] url_error parse(std::string_view text) noexcept {
+    if (const url_error e = check(text); e != url_error::none) return e;
+    url u;
+    u.tls_ = text::starts_fold(text, "https://");
+    if (!u.tls_ && !text::starts_fold(text, "http://")) return url_error::scheme;
+    text.remove_prefix(u.tls_ ? 8 : 7);
+    const std::size_t end = find_or_size(text, "/?#");
+    if (const url_error e = u.set_authority(text.substr(0, end)); e != url_error::none) return e;
+    text.remove_prefix(end);
+    text = text.substr(0, text.find('#'));
+    const std::size_t path = find_or_size(text, "?");
+    return adopt(u, text.substr(0, path), text.substr(path));
+  }
+
+  /// Reads a reference as it stands in a document at `base`, which may be *this (RFC 3986 5.2.2).
+  [[nodiscard]] url_error resolve(const url& base, std::string_view reference) noexcept {
+    if (const url_error e = check(reference); e != url_error::none) return e;
+    if (has_scheme(reference)) return parse(reference);
+    if (reference.starts_with("//")) {
+      bytes absolute;
+      const bool ok = absolute.append(base.tls_ ? "https:" : "http:") && absolute.append(reference);
+      return ok ? parse(absolute.view()) : url_error::no_memory;
+    }
+    reference = reference.substr(0, reference.find('#'));
+    const std::string_view target = base.target();
+    const std::size_t base_path = find_or_size(target, "?");
+    url u;
+    u.copy_origin(base);
+    if (!u.text_.append(base.origin())) return url_error::no_memory;
+    if (reference.empty()) return adopt(u, target.substr(0, base_path), target.substr(base_path));
+    const std::size_t path = find_or_size(reference, "?");
+    const std::string_view query = reference.substr(path);
+    if (path == 0) return adopt(u, target.substr(0, base_path), query);
+    if (reference.front() == '/') return adopt(u, reference.substr(0, path), query);
+    bytes merged;
+    const bool ok = merged.append(target.substr(0, target.rfind('/', base_path) + 1)) &&
+                    merged.append(reference.substr(0, path));
+    return ok ? adopt(u, merged.view(), query) : url_error::no_memory;
+  }
+
+  /// False: no memory, nothing changes.
+  [[nodiscard]] bool assign(const url& other) noexcept {
+    url u;
+    if (!u.text_.append(other.href())) return false;
+    u.copy_origin(other);
+    *this = static_cast<url&&>(u);
+    return true;
+  }
+
+  [[nodiscard]] bool tls() const noexcept { return tls_; }
+  [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
+  /// Lower case; an IPv6 address without brackets.
+  [[nodiscard]] std::string_view host() const noexcept { return href().substr(host_, host_size_); }
+  /// The value of the Host header: IPv6 in brackets, the port unless it is the scheme's own.
+  [[nodiscard]] std::string_view authority() const noexcept {
+    const std::size_t scheme = tls_ ? 8 : 7;
+    return origin_ < scheme ? std::string_view{} : origin().substr(scheme);
+  }
+  /// Path and query, as a request sends them.
+  [[nodiscard]] std::string_view target() const noexcept { return href().substr(origin_); }
+  /// "https://host:port", the port unless it is the scheme's own (RFC 6454 6.2).
+  [[nodiscard]] std::string_view origin() const noexcept { return href().substr(0, origin_); }
+  [[nodiscard]] std::string_view href() const noexcept { return text_.view(); }
+
+ private:
+  [[nodiscard]] static url_error check(std::string_view text) noexcept {
+    if (text.size() > max_url) return url_error::too_long;
+    for (const char c : text) {
+      if (text::is_control(c)) return url_error::character;
+    }
+    return url_error::none;
+  }
+  [[nodiscard]] static std::size_t find_or_size(std::string_view s,
+                                                std::string_view any_of) noexcept {
+    const std::size_t at = s.find_first_of(any_of);
+    return at == std::string_view::npos ? s.size() : at;
+  }
+  /// RFC 3986 3.1.
+  [[nodiscard]] static bool has_scheme(std::string_view s) noexcept {
+    for (std::size_t i = 0; i < s.size(); ++i) {
+      if (s[i] == ':') return i != 0;
+      const bool inner = text::is_digit(s[i]) || s[i] == '+' || s[i] == '-' || s[i] == '.';
+      if (!text::is_alnum(s[i]) && !inner) return false;
+      if (i == 0 && inner) return false;
+    }
+    return false;
+  }
+
+  void copy_origin(const url& o) noexcept {
+    tls_ = o.tls_;
+    port_ = o.port_;
+    host_ = o.host_;
+    host_size_ = o.host_size_;
+    origin_ = o.origin_;
+  }
+
+  /// Writes "scheme://host:port".
+  [[nodiscard]] url_error set_authority(std::string_view authority) noexcept {
+    if (authority.find('@') != std::string_view::npos) return url_error::user_info;
+    const bool literal = authority.starts_with('[');
+    const std::size_t close = literal ? authority.find(']') : 0;
+    if (close == std::string_view::npos) return url_error::host;
+    const std::size_t colon = authority.find(':', close);
+    const std::string_view written = authority.substr(0, colon);  // with brackets
+    std::string_view host = written;
+    if (literal) {
+      if (!host.ends_with(']')) return url_error::host;
+      host = host.substr(1, host.size() - 2);
+      if (!is_ipv6(host)) return url_error::host;
+    } else if (host.empty() || host.size() > max_host) {
+      return url_error::host;
+    }
+    port_ = tls_ ? 443 : 80;
+    const std::uint16_t own = port_;
+    if (colon != std::string_view::npos && colon + 1 < authority.size()) {
+      if (!set_port(authority.substr(colon + 1))) return url_error::port;
+    }
+    if (!text_.append(tls_ ? "https://" : "http://")) return url_error::no_memory;
+    host_ = text_.size() + (literal ? 1 : 0);
+    host_size_ = host.size();
+    for (const char c : written) {
+      const char l = text::lower(c);
+      const bool name = text::is_alnum(c) || c == '-' || c == '.' || c == '_';
+      if (!literal && !name) return url_error::host;
+      if (!text_.append({&l, 1})) return url_error::no_memory;
+    }
+    if (port_ != own) {
+      char digits[8] = {':'};
+      const char* const end = put_decimal(digits + 1, port_);
+      if (!text_.append({digits, static_cast<std::size_t>(end - digits)})) {
+        return url_error::no_memory;
+      }
+    }
+    origin_ = text_.size();
+    return url_error::none;
+  }
+
+  [[nodiscard]] bool set_port(std::string_view digits) noexcept {
+    std::uint32_t n = 0;
+    for (const char c : digits) {
+      if (!text::is_digit(c)) return false;
+      n = n * 10 + static_cast<std::uint32_t>(c - '0');
+      if (n > 65535) return false;
+    }
+    port_ = static_cast<std::uint16_t>(n);
+    return n != 0;
+  }
+
+  /// Completes `u`, which has its origin, and becomes it.
+  [[nodiscard]] url_error adopt(url& u, std::string_view path, std::string_view query) noexcept {
+    if (!u.append_path(path) || !append_escaped(u.text_, query)) return url_error::no_memory;
+    if (u.href().size() > max_url) return url_error::too_long;
+    *this = static_cast<url&&>(u);
+    return url_error::none;
+  }
+
+  /// Without dot segments (RFC 3986 5.2.4).
+  [[nodiscard]] bool append_path(std::string_view path) noexcept {
+    if (path.starts_with('/')) path.remove_prefix(1);
+    for (;;) {
+      const std::size_t end = path.find('/');
+      const std::string_view segment = path.substr(0, end);
+      const bool last = end == std::string_view::npos;
+      const bool up = segment == "..";
+      if (up) {
+        const std::size_t slash = target().rfind('/');
+        text_.truncate(slash == std::string_view::npos ? origin_ : origin_ + slash);
+      }
+      const bool dots = up || segment == ".";
+      if (dots ? last && !text_.append("/")
+               : !text_.append("/") || !append_escaped(text_, segment)) {
+        return false;
+      }
+      if (last) return true;
+      path.remove_prefix(end + 1);
+    }
+  }
+
+  /// Escapes what may not stand in a path or query (RFC 3986 3.3, 3.4).
+  [[nodiscard]] static bool append_escaped(bytes& out, std::string_view s) noexcept {
+    for (const char& c : s) {
+      const bool plain =
+          c > ' ' && c <= '~' && std::string_view{"\"<>\\^`{|}"}.find(c) == std::string_view::npos;
+      if (plain ? !out.append({&c, 1}) : !append_escape(out, c)) return false;
+    }
+    return true;
+  }
+
+  bytes text_{};
+  std::size_t host_ = 0;
+  std::size_t host_size_ = 0;
+  std::size_t origin_ = 0;  // where it ends
+  std::uint16_t port_ = 0;
+  bool tls_ = false;
+};
+
+/// RFC 6454 5. Hosts compare as text: two spellings of an address are two origins, to be safe.
+[[nodiscard]] inline bool same_origin(const url& a, const url& b) noexcept {
+  return a.origin() == b.origin();
+}
+
+}  // namespace detail
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_URL_HPP
+
+namespace sse::inline v0 {
+
+/// What went wrong.
+enum class client_error : std::uint8_t {
+  none,
+  // told by the host in ended(), or guessed from its silence
+  resolve,          ///< the host name has no address
+  connect,          ///< no connection
+  connect_timeout,  ///< client_options::connect_timeout
+  tls,              ///< no secure connection: handshake, certificate
+  read,             ///< the connection broke
+  end_of_stream,    ///< the response ended as it should
+  cut,              ///< the connection ended inside the response
+  restarted,        ///< restart() was called
+  // the response
+  head_timeout,  ///< client_options::head_timeout
+  stalled,       ///< no byte for client_options::stall_timeout
+  bad_head,      ///< not an HTTP/1 response head
+  head_too_large,
+  bad_framing,         ///< lengths that contradict each other, or a malformed chunk
+  bad_stream,          ///< over a limit of client_options::stream, see client_failure::parse
+  status,              ///< not 200, and no redirect
+  no_content,          ///< 204: the server wants no reconnection
+  content_type,        ///< not text/event-stream
+  content_encoding,    ///< compressed, though `identity` was asked for
+  bad_redirect,        ///< no Location, or not an http or https URL
+  insecure_redirect,   ///< from https to http
+  too_many_redirects,  ///< client_options::max_redirects
+  // ours
+  no_memory,
+  bad_url,      ///< see client_failure::url
+  bad_options,  ///< see client_failure::option
+};
+
+[[nodiscard]] constexpr std::string_view to_string(client_error e) noexcept {
+  switch (e) {
+    case client_error::none: return "none";
+    case client_error::resolve: return "resolve";
+    case client_error::connect: return "connect";
+    case client_error::connect_timeout: return "connect_timeout";
+    case client_error::tls: return "tls";
+    case client_error::read: return "read";
+    case client_error::end_of_stream: return "end_of_stream";
+    case client_error::cut: return "cut";
+    case client_error::restarted: return "restarted";
+    case client_error::head_timeout: return "head_timeout";
+    case client_error::stalled: return "stalled";
+    case client_error::bad_head: return "bad_head";
+    case client_error::head_too_large: return "head_too_large";
+    case client_error::bad_framing: return "bad_framing";
+    case client_error::bad_stream: return "bad_stream";
+    case client_error::status: return "status";
+    case client_error::no_content: return "no_content";
+    case client_error::content_type: return "content_type";
+    case client_error::content_encoding: return "content_encoding";
+    case client_error::bad_redirect: return "bad_redirect";
+    case client_error::insecure_redirect: return "insecure_redirect";
+    case client_error::too_many_redirects: return "too_many_redirects";
+    case client_error::no_memory: return "no_memory";
+    case client_error::bad_url: return "bad_url";
+    case client_error::bad_options: return "bad_options";
+  }
+  return "unknown";
+}
+
+/// A failed attempt, or the end of a connection that had been open.
+struct client_failure {
+  client_error error = client_error::none;
+  bool final = false;                     ///< the source is closed; otherwise it goes on by itself
+  bool was_open = false;                  ///< events could come before it
+  int status = 0;                         ///< of the response; 0: none came
+  parse_error parse = parse_error::none;  ///< with bad_stream
+  url_error url = url_error::none;        ///< with bad_url, bad_redirect
+  std::string_view option{};              ///< with bad_options: the name of the first bad one
+  std::uint32_t attempts = 0;             ///< failed in a row, with this one; 0: it had been stable
+  duration delay{};                       ///< until the next attempt, unless final
+};
+
+namespace detail {
+
+[[nodiscard]] constexpr std::string_view describe_url(url_error e) noexcept {
+  switch (e) {
+    case url_error::none: break;
+    case url_error::scheme: return "the URL does not begin with http:// or https://";
+    case url_error::user_info: return "the URL has user information; give an Authorization header";
+    case url_error::host: return "the URL has no valid host";
+    case url_error::port: return "the URL has no valid port";
+    case url_error::character: return "the URL has a control character";
+    case url_error::too_long: return "the URL is too long";
+    case url_error::no_memory: return "out of memory";
+  }
+  return "the URL is not valid";
+}
+
+[[nodiscard]] constexpr std::string_view describe_stream(parse_error e) noexcept {
+  switch (e) {
+    case parse_error::none: break;
+    case parse_error::line_too_long: return "the stream has a line that is too long";
+    case parse_error::event_too_large: return "the stream has an event that is too large";
+    case parse_error::too_many_lines: return "the stream has an event of too many lines";
+    case parse_error::id_too_long: return "the stream has an id that is too long";
+    case parse_error::type_too_long: return "the stream has an event type that is too long";
+    case parse_error::no_memory: return "out of memory";
+  }
+  return "the stream is not valid";
+}
+
+}  // namespace detail
+
+/// One sentence without a full stop, for people.
+[[nodiscard]] constexpr std::string_view describe(const client_failure& f) noexcept {
+  switch (f.error) {
+    case client_error::none: return "no failure";
+    case client_error::resolve: return "the host name could not be resolved";
+    case client_error::connect: return "the connection could not be made";
+    case client_error::connect_timeout: return "the connection was not made in time";
+    case client_error::tls: return "no secure connection could be made";
+    case client_error::read: return "the connection broke";
+    case client_error::end_of_stream: return "the server ended the stream";
+    case client_error::cut: return "the connection ended inside the response";
+    case client_error::restarted: return "a restart was asked for";
+    case client_error::head_timeout: return "the server did not answer in time";
+    case client_error::stalled: return "the server fell silent";
+    case client_error::bad_head: return "the server did not answer in HTTP/1";
+    case client_error::head_too_large: return "the response head is too large";
+    case client_error::bad_framing: return "the response has a malformed length or chunk";
+    case client_error::bad_stream: break;
+    case client_error::status: return "the server refused: its status is not 200";
+    case client_error::no_content: return "the server wants no reconnection: 204";
+    case client_error::content_type: return "the response is not text/event-stream";
+    case client_error::content_encoding:
+      return "the response is compressed, which was not asked for";
+    case client_error::bad_redirect: return "a redirect does not say where to, in http or https";
+    case client_error::insecure_redirect: return "a redirect leads from https to http";
+    case client_error::too_many_redirects: return "too many redirects";
+    case client_error::no_memory: return "out of memory";
+    case client_error::bad_url: return detail::describe_url(f.url);
+    case client_error::bad_options: return "an option is not valid";
+  }
+  return detail::describe_stream(f.parse);
+}
+
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_ERROR_HPP
+
+namespace sse::inline v0::detail {
+
+[[nodiscard]] inline time_point steady_now() noexcept { return std::chrono::steady_clock::now(); }
+
+/// A link to its owner, whatever its stream.
+class asio_link {
+ public:
+  using socket = net::ip::tcp::socket;
+
+  asio_link() = default;
+  asio_link(const asio_link&) = delete;
+  asio_link& operator=(const asio_link&) = delete;
+  virtual ~asio_link() = default;
+
+  /// Resolves, connects, and makes the connection secure if the stream can; then the owner's
+  /// linked() or lost(why) is called. `each`: the longest that one of several addresses may take.
+  virtual void dial(std::string host, std::uint16_t port, duration each) = 0;
+  /// When look() is needed.
+  [[nodiscard]] virtual time_point due() const noexcept = 0;
+  virtual void look(time_point now) noexcept = 0;
+  /// Sends the request. What goes wrong with it, the reading side sees.
+  virtual void send(std::string request) = 0;
+  /// Reads more; then the owner's received() or lost() is called. REQUIRES: unread() is empty.
+  virtual void read() = 0;
+  virtual void close() noexcept = 0;
+
+  /// What was received and not taken yet.
+  [[nodiscard]] std::string_view unread() const noexcept {
+    return {buffer_.get() + from_, to_ - from_};
+  }
+  void took(std::size_t n) noexcept { from_ += n; }
+
+ protected:
+  std::unique_ptr<char[]> buffer_;
+  std::size_t from_ = 0;
+  std::size_t to_ = 0;
+};
+
+template <class Owner, class Stream>
+class asio_link_of final : public asio_link,
+                           public std::enable_shared_from_this<asio_link_of<Owner, Stream>> {
+  using tcp = net::ip::tcp;
+
+ public:
+  using maker = function<Stream(socket, const std::string& host)>;
+
+  /// `make` belongs to the owner.
+  asio_link_of(std::shared_ptr<Owner> owner, std::size_t buffer, const maker& make)
+      : owner_{std::move(owner)},
+        make_{make},
+        resolver_{owner_->executor()},
+        socket_{owner_->executor()},
+        size_{buffer} {
+    buffer_ = std::make_unique<char[]>(size_);
+  }
+
+  void dial(std::string host, std::uint16_t port, duration each) override {
+    host_ = std::move(host);
+    each_ = each;
+    std::error_code not_an_address;
+    const auto address = net::ip::make_address(host_, not_an_address);
+    if (!not_an_address) {
+      addresses_.push_back({address, port});
+      return connect_next();
+    }
+    std::array<char, 6> digits{};
+    std::to_chars(digits.data(), digits.data() + digits.size(), port);
+    resolver_.async_resolve(
+        host_, digits.data(), tcp::resolver::numeric_service,
+        [me = self()](const std::error_code& e, const tcp::resolver::results_type& found) {
+          me->guarded([&] { me->resolved(e, found); });
+        });
+  }
+
+  [[nodiscard]] time_point due() const noexcept override { return due_; }
+  void look(time_point now) noexcept override {
+    if (now < due_) return;
+    due_ = time_point::never();
+    std::error_code ignored;
+    socket_.close(ignored);  // on to the next address
+  }
+
+  void send(std::string request) override {
+    request_ = std::move(request);
+    net::async_write(
+        *stream_, net::buffer(request_),
+        [me = self()](const std::error_code&, std::size_t) { std::string{}.swap(me->request_); });
+  }
+
+  void read() override {
+    from_ = to_ = 0;
+    stream_->async_read_some(net::buffer(buffer_.get(), size_),
+                             [me = self()](const std::error_code& e, std::size_t n) {
+                               me->guarded([&] { me->have_read(e, n); });
+                             });
+  }
+
+  void close() noexcept override {
+    closed_ = true;
+    due_ = time_point::never();
+    std::error_code ignored;
+    resolver_.cancel();
+    socket_.close(ignored);
+    if (stream_) stream_->lowest_layer().close(ignored);
+  }
+
+ private:
+  [[nodiscard]] std::shared_ptr<asio_link_of> self() { return this->shared_from_this(); }
+
+  template <class F>
+  void guarded(F f) {
+    if (!closed_) owner_->guarded(std::move(f));
+  }
+
+  void lost(client_error why) {
+    close();
+    owner_->lost(why);
+  }
+
+  void resolved(const std::error_code& e, const tcp::resolver::results_type& found) {
+    for (const auto& entry : found) addresses_.push_back(entry.endpoint());
+    if (e || addresses_.empty()) return lost(client_error::resolve);
+    connect_next();
+  }
+
+  void connect_next() {
+    due_ = time_point::never();
+    if (next_ == addresses_.size()) return lost(client_error::connect);
+    const tcp::endpoint to = addresses_[next_++];
+    std::error_code e;
+    socket_ = socket{owner_->executor()};
+    socket_.open(to.protocol(), e);
+    if (e) return connect_next();
+    close_on_exec(socket_);
+    if (next_ != addresses_.size()) due_ = deadline(steady_now(), each_);
+    owner_->arm();
+    socket_.async_connect(to, [me = self()](const std::error_code& failed) {
+      me->guarded([&] { me->connected(failed); });
+    });
+  }
+
+  void connected(const std::error_code& e) {
+    if (e || !socket_.is_open()) return connect_next();
+    due_ = time_point::never();
+    std::error_code ignored;
+    socket_.set_option(tcp::no_delay{true}, ignored);
+    stream_.emplace(make_(std::move(socket_), host_));
+    if constexpr (shakes_hands<Stream>) {
+      stream_->async_handshake(Stream::client, [me = self()](const std::error_code& failed) {
+        me->guarded([&] { failed ? me->lost(client_error::tls) : me->owner_->linked(); });
+      });
+    } else {
+      owner_->linked();
+    }
+  }
+
+  void have_read(const std::error_code& e, std::size_t n) {
+    to_ = n;
+    if (!e) return owner_->received();
+    // With TLS, an end without its goodbye is no eof: somebody else may have cut it.
+    lost(e == net::error::eof ? client_error::none : client_error::read);
+  }
+
+  std::shared_ptr<Owner> owner_;
+  const maker& make_;
+  tcp::resolver resolver_;
+  socket socket_;  // until it is connected
+  std::optional<Stream> stream_;
+  std::vector<tcp::endpoint> addresses_;
+  std::size_t next_ = 0;
+  std::string host_;
+  std::string request_;
+  std::size_t size_;
+  duration each_{};
+  time_point due_ = time_point::never();
+  bool closed_ = false;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_ASIO_LINK_HPP
+
+namespace sse::inline v0 {
+
+namespace detail {
+class client_category_type final : public std::error_category {
+ public:
+  [[nodiscard]] const char* name() const noexcept override { return "sse.client"; }
+  [[nodiscard]] std::string message(int value) const override {
+    client_failure f;
+    f.error = static_cast<client_error>(value);
+    return std::string{describe(f)};
+  }
+};
+}  // namespace detail
+
+/// The category of client_error as a std::error_code.
+[[nodiscard]] inline const std::error_category& client_category() noexcept {
+  static const detail::client_category_type the_one;
+  return the_one;
+}
+[[nodiscard]] inline std::error_code make_error_code(client_error e) noexcept {
+  return {static_cast<int>(e), client_category()};
+}
+
+/// An event that lives by itself.
+struct received_event {
+  std::string type{};  ///< empty: unnamed, "message" to a browser
+  std::string data{};
+  std::string last_event_id{};  ///< the stream's position with this event
+  std::optional<gap> missed{};  ///< a gap frame, of type "gap": events were lost here
+};
+
+struct asio_client_options {
+  client_options client{};  ///< a seed that is the default is replaced by a random one
+  std::size_t queue = 64;   ///< events that wait for async_next; then reading pauses. REQUIRES: > 0
+  std::size_t queue_bytes = std::size_t{1} << 20;   ///< the same, by size; one event may exceed it
+  std::size_t read_buffer = std::size_t{16} << 10;  ///< bytes, while connected. REQUIRES: > 0
+  /// How long one of several addresses of a host may take, before the next one is tried. Off: until
+  /// client_options::connect_timeout.
+  duration address_timeout = duration::seconds(5);
+};
+
+namespace detail {
+
+struct asio_client_hooks {
+  function<void(const client_response&)> open{};
+  function<void(const event&)> event{};
+  function<void(const gap&)> gap{};
+  function<void(std::string_view)> comment{};
+  function<void(client_state)> state{};
+  function<void(const client_failure&)> error{};
+};
+
+template <class Stream>
+class asio_client_core final : public std::enable_shared_from_this<asio_client_core<Stream>> {
+  using socket = asio_link::socket;
+  using plain_link = asio_link_of<asio_client_core, socket>;
+  using stream_link = asio_link_of<asio_client_core, Stream>;
+
+ public:
+  using maker = typename stream_link::maker;
+  using waiter = function<void(std::error_code, received_event)>;
+
+  asio_client_core(net::any_io_executor ex, std::string_view url, const asio_client_options& o,
+                   maker make)
+      : executor_{std::move(ex)},
+        timer_{executor_},
+        source_{url, seeded(o.client)},
+        make_{std::move(make)},
+        queue_limit_{o.queue},
+        queue_bytes_limit_{o.queue_bytes},
+        read_buffer_{o.read_buffer},
+        address_timeout_{o.address_timeout} {}
+
+  asio_client_hooks hooks{};
+
+  [[nodiscard]] const net::any_io_executor& executor() const noexcept { return executor_; }
+  [[nodiscard]] const event_source& source() const noexcept { return source_; }
+
+  // --- the user
+
+  void start() {
+    started_ = true;
+    wake();
+  }
+
+  void next(std::uint64_t ticket, waiter w) {
+    if (!queue_.empty()) {
+      received_event e = std::move(queue_.front());
+      queue_.pop_front();
+      queue_bytes_ -= size_of(e);
+      w({}, std::move(e));
+    } else if (end_) {
+      w(end_, {});
+    } else {
+      waiters_.push_back({ticket, std::move(w)});
+    }
+    start();
+  }
+  [[nodiscard]] std::uint64_t ticket() noexcept { return ++tickets_; }
+
+  void cancel_next(std::uint64_t ticket) {
+    for (auto w = waiters_.begin(); w != waiters_.end(); ++w) {
+      if (w->ticket != ticket) continue;
+      const waiter cancelled = std::move(w->complete);
+      waiters_.erase(w);
+      return cancelled(aborted(), {});
+    }
+  }
+
+  void restart() {
+    source_.restart(steady_now());
+    if (started_) wake();
+  }
+
+  void close() noexcept {
+    source_.close();
+    closed_ = true;
+    unlink();
+    timer_.cancel();
+    queue_.clear();
+    queue_bytes_ = 0;
+    end(aborted());
+  }
+
+  // --- the link
+
+  /// What a hook throws leaves io_context::run(); the source is closed then.
+  template <class F>
+  void guarded(F f) {
+    try {
+      f();
+    } catch (...) {
+      close();
+      throw;
+    }
+  }
+
+  void linked() {
+    const std::string_view request = source_.connected(steady_now());
+    if (!request.empty()) {
+      link_->send(std::string{request});
+      link_->read();
+    }
+    pump();
+  }
+
+  void received() {
+    feed();
+    pump();
+  }
+
+  void lost(client_error why) {
+    link_ = nullptr;
+    source_.ended(steady_now(), why);
+    pump();
+  }
+
+  /// Sets the timer to what comes next.
+  void arm() {
+    if (closed_) return;
+    time_point due = source_.next_deadline();
+    if (link_ && link_->due() < due) due = link_->due();
+    if (due == time_point::never()) {
+      if (armed_ != time_point::never()) timer_.cancel();
+      armed_ = time_point::never();
+      return;
+    }
+    // A day at most, so that no sum overflows; earlier than needed is only a look more.
+    const time_point most = steady_now() + duration::seconds(24 * 3600);
+    if (most < due) due = most;
+    if (!(due < armed_)) return;
+    armed_ = due;
+    timer_.expires_at(std::chrono::steady_clock::time_point{std::chrono::milliseconds{due.ms()}});
+    timer_.async_wait([me = this->shared_from_this()](const std::error_code& e) {
+      if (e == net::error::operation_aborted || me->closed_) return;
+      me->armed_ = time_point::never();
+      me->guarded([&] { me->pump(); });
+    });
+  }
+
+ private:
+  struct waiting {
+    std::uint64_t ticket;
+    waiter complete;
+  };
+
+  /// What the state machine calls.
+  struct sink {
+    asio_client_core& core;
+
+    void on_open(const client_response& r) {
+      core.tell_state();
+      if (core.hooks.open && !core.closed_) core.hooks.open(r);
+    }
+    [[nodiscard]] bool on_event(const event& e) { return core.take(e); }
+    void on_comment(std::string_view text) {
+      if (core.hooks.comment && !core.closed_) core.hooks.comment(text);
+    }
+  };
+
+  [[nodiscard]] static client_options seeded(client_options o) {
+    if (o.seed != client_options{}.seed) return o;
+    std::random_device random;
+    o.seed = (std::uint64_t{random()} << 32U) ^ random();
+    return o;
+  }
+  [[nodiscard]] static std::error_code aborted() noexcept {
+    return net::error::make_error_code(net::error::operation_aborted);
+  }
+  [[nodiscard]] static std::size_t size_of(const received_event& e) noexcept {
+    return e.type.size() + e.data.size() + e.last_event_id.size();
+  }
+  [[nodiscard]] bool full() const noexcept {
+    return queue_.size() >= queue_limit_ || queue_bytes_ >= queue_bytes_limit_;
+  }
+
+  /// Goes on in a handler of its own.
+  void wake() {
+    if (awake_ || closed_) return;
+    net::post(executor_, [me = this->shared_from_this()] {
+      me->awake_ = false;
+      if (me->closed_) return;
+      me->guarded([&] {
+        if (me->paused_ && !me->full()) me->feed();
+        me->pump();
+      });
+    });
+    awake_ = true;
+  }
+
+  /// Hands in what was read, and reads on unless the queue is full.
+  void feed() {
+    const std::shared_ptr<asio_link> link = link_;
+    paused_ = false;
+    link->took(source_.received(steady_now(), link->unread(), sink{*this}));
+    if (link != link_) return;
+    paused_ = full() || !link->unread().empty();
+    if (!paused_ && source_.state() != client_state::closed) link->read();
+  }
+
+  [[nodiscard]] bool take(const event& e) {
+    gap g;
+    const bool is_gap = read_gap(e, g);
+    if (hooks.event) {
+      if (is_gap && hooks.gap) {
+        hooks.gap(g);
+      } else {
+        hooks.event(e);
+      }
+      return true;
+    }
+    received_event own{std::string{e.type}, std::string{e.data}, std::string{e.id}, {}};
+    if (is_gap) own.missed = g;
+    if (!waiters_.empty()) {
+      const waiter w = std::move(waiters_.front().complete);
+      waiters_.pop_front();
+      w({}, std::move(own));
+      return true;
+    }
+    queue_bytes_ += size_of(own);
+    queue_.push_back(std::move(own));
+    return !full();
+  }
+
+  /// Does what the state machine asks for.
+  void pump() {
+    while (started_ && !closed_) {
+      const time_point now = steady_now();
+      if (link_) link_->look(now);
+      const client_action a = source_.poll(now);
+      switch (a.what) {
+        case client_action::connect: dial(a); break;
+        case client_action::disconnect: unlink(); break;
+        case client_action::failed: report(); break;
+        case client_action::none: tell_state(); return arm();
+      }
+    }
+  }
+
+  void dial(const client_action& a) {
+    std::string host{a.host};
+    link_ = make_link(a.tls);
+    if (link_ == nullptr) return source_.ended(steady_now(), client_error::tls);
+    const std::shared_ptr<asio_link> link = link_;
+    link->dial(std::move(host), a.port, address_timeout_);
+  }
+
+  [[nodiscard]] std::shared_ptr<asio_link> make_link(bool tls) {
+    if constexpr (plain_socket<Stream>) {
+      if (tls) return nullptr;
+    } else if constexpr (shakes_hands<Stream>) {
+      if (!tls) {
+        return std::make_shared<plain_link>(this->shared_from_this(), read_buffer_, plain_make_);
+      }
+    }
+    return std::make_shared<stream_link>(this->shared_from_this(), read_buffer_, make_);
+  }
+
+  void unlink() noexcept {
+    if (link_) link_->close();
+    link_ = nullptr;
+    paused_ = false;
+  }
+
+  void report() {
+    const client_failure f = source_.failure();
+    if (f.final) end(make_error_code(f.error));
+    if (hooks.error) hooks.error(f);
+  }
+
+  void tell_state() {
+    if (closed_ || told_ == source_.state()) return;
+    told_ = source_.state();
+    if (hooks.state) hooks.state(told_);
+  }
+
+  /// No event will come any more.
+  void end(std::error_code why) noexcept {
+    if (!end_) end_ = why;
+    while (!waiters_.empty()) {
+      const waiter w = std::move(waiters_.front().complete);
+      waiters_.pop_front();
+      try {
+        w(end_, {});
+      } catch (...) {  // no memory to say so
+      }
+    }
+  }
+
+  net::any_io_executor executor_;
+  net::steady_timer timer_;
+  event_source source_;
+  maker make_;
+  typename plain_link::maker plain_make_{[](socket s, const std::string&) { return s; }};
+  std::shared_ptr<asio_link> link_;
+  std::deque<received_event> queue_;
+  std::deque<waiting> waiters_;
+  std::size_t queue_limit_;
+  std::size_t queue_bytes_limit_;
+  std::size_t queue_bytes_ = 0;
+  std::size_t read_buffer_;
+  duration address_timeout_;
+  std::error_code end_;
+  time_point armed_ = time_point::never();
+  std::uint64_t tickets_ = 0;
+  client_state told_ = client_state::connecting;
+  bool started_ = false;
+  bool closed_ = false;  // by the user, or by a hook that threw
+  bool awake_ = false;   // wake() is under way
+  bool paused_ = false;  // the queue is full, nothing is read
+};
+
+}  // namespace detail
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_ASIO_CLIENT_CORE_HPP
+
+namespace sse::inline v0 {
+
+/// A client (see the top of this file). `Stream`: tcp::socket, or a layer on one.
+template <class Stream = ::asio::ip::tcp::socket>
+class asio_event_source {
+  using core = detail::asio_client_core<Stream>;
+
+ public:
+  using executor_type = ::asio::any_io_executor;
+  /// Makes a stream of a connected socket. Its handshake, if it has one, is the source's business.
+  using stream_maker = function<Stream(::asio::ip::tcp::socket, const std::string& host)>;
+
+  /// A bad URL or option is a failure like others: on_error, or the result of async_next.
+  asio_event_source(executor_type ex, std::string_view url, const asio_client_options& o = {},
+                    stream_maker make = default_maker())
+      : core_{std::make_shared<core>(std::move(ex), url, o, std::move(make))} {}
+  asio_event_source(::asio::io_context& ctx, std::string_view url,
+                    const asio_client_options& o = {}, stream_maker make = default_maker())
+      : asio_event_source{executor_type{ctx.get_executor()}, url, o, std::move(make)} {}
+  /// Only destruction and assignment are left to a source that was moved from.
+  asio_event_source(asio_event_source&&) noexcept = default;
+  asio_event_source& operator=(asio_event_source&& o) noexcept {
+    asio_event_source moved{std::move(o)};
+    core_.swap(moved.core_);
+    return *this;
+  }
+  ~asio_event_source() {
+    if (core_) core_->close();
+  }
+
+  [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor(); }
+
+  // --- hooks: set them before start(). They are told at once, also while events wait for
+  // async_next. Views are valid until the hook returns.
+
+  /// Each event, in place of async_next.
+  void on_event(function<void(const event&)> f) { core_->hooks.event = std::move(f); }
+  /// Beside on_event: events were lost. Without this hook, on_event gets the frame.
+  void on_gap(function<void(const gap&)> f) { core_->hooks.gap = std::move(f); }
+  void on_comment(function<void(std::string_view)> f) { core_->hooks.comment = std::move(f); }
+  /// The stream opened, with this response.
+  void on_open(function<void(const client_response&)> f) { core_->hooks.open = std::move(f); }
+  /// The state changed; not by close().
+  void on_state(function<void(client_state)> f) { core_->hooks.state = std::move(f); }
+  /// An attempt failed, or a connection was lost; client_failure::final tells whether for good.
+  void on_error(function<void(const client_failure&)> f) { core_->hooks.error = std::move(f); }
+
+  /// Begins; async_next does so by itself.
+  void start() { core_->start(); }
+
+  // --- event by event
+
+  /// The next event; `token` gets void(std::error_code, received_event). The error is a
+  /// client_error once the source closed by itself and every event was given, operation_aborted
+  /// after close() or the cancellation of this call, which takes no event away. Several calls get
+  /// theirs in order. Comments go to on_comment when they are read, which is before the events that
+  /// wait.
+  template <class Token>
+  auto async_next(Token&& token) {
+    return ::asio::async_initiate<Token, void(std::error_code, received_event)>(
+        [c = core_](auto handler) {
+          const std::uint64_t ticket = c->ticket();
+          if (auto slot = ::asio::get_associated_cancellation_slot(handler); slot.is_connected()) {
+            slot.assign([weak = std::weak_ptr<core>{c}, ticket](::asio::cancellation_type) {
+              if (const auto owner = weak.lock()) owner->cancel_next(ticket);
+            });
+          }
+          c->next(ticket, post_to(std::move(handler), c->executor()));
+        },
+        token);
+  }
+
+  // --- ends
+
+  /// Closes for good: no hook is called any more, events that wait are dropped, and each async_next
+  /// gets operation_aborted.
+  void close() noexcept { core_->close(); }
+  /// Drops the connection and connects again, see event_source::restart.
+  void restart() { core_->restart(); }
+
+  // --- what is
+
+  [[nodiscard]] client_state state() const noexcept { return core_->source().state(); }
+  [[nodiscard]] const client_failure& failure() const noexcept { return core_->source().failure(); }
+  /// After redirects. Valid until the next hook.
+  [[nodiscard]] std::string_view url() const noexcept { return core_->source().url(); }
+  [[nodiscard]] std::string_view origin() const noexcept { return core_->source().origin(); }
+  /// Of what was received, which may be ahead of what async_next gave. Valid until the next hook.
+  [[nodiscard]] std::string_view last_event_id() const noexcept {
+    return core_->source().last_event_id();
+  }
+  /// The reconnection time now.
+  [[nodiscard]] duration retry() const noexcept { return core_->source().retry(); }
+
+ private:
+  [[nodiscard]] static stream_maker default_maker() {
+    if constexpr (std::is_constructible_v<Stream, ::asio::ip::tcp::socket>) {
+      return [](::asio::ip::tcp::socket s, const std::string&) { return Stream(std::move(s)); };
+    } else {
+      return {};
+    }
+  }
+
+  /// Completes a handler as Asio wants it: later, on its own executor, which has work until then.
+  template <class Handler>
+  [[nodiscard]] static typename core::waiter post_to(Handler h, executor_type fallback) {
+    auto to = ::asio::get_associated_executor(h, fallback);
+    auto work = ::asio::make_work_guard(to);
+    return [h = std::move(h), to, work = std::move(work)](std::error_code e,
+                                                          received_event r) mutable {
+      if (auto slot = ::asio::get_associated_cancellation_slot(h); slot.is_connected()) {
+        slot.clear();
+      }
+      ::asio::post(
+          to, [h = std::move(h), e, r = std::move(r)]() mutable { std::move(h)(e, std::move(r)); });
+      work.reset();
+    };
+  }
+
+  std::shared_ptr<core> core_;
+};
+
+}  // namespace sse::inline v0
+
+template <>
+struct std::is_error_code_enum<sse::client_error> : std::true_type {};

@@ -1,0 +1,1807 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+
+// ---- sse/client.hpp
+//
+// event_source: the client side of an event stream over HTTP/1 as a state machine: request,
+// response, redirects, reconnection with back-off, resumption, watchdogs, limits. It opens no
+// socket, reads no clock and starts no thread: the host does what poll() asks, and hands in bytes
+// and time. Not for programs that want it all done: sse/asio_client.hpp is such a host.
+//
+//   sse::event_source source{"http://localhost:8080/events", {.seed = random_number()}};
+//   for (;;) {
+//     const sse::client_action a = source.poll(now());
+//     if (a.what == sse::client_action::connect) {        // resolve, connect, TLS if a.tls
+//       if (!dial(a.host, a.port, a.tls)) source.ended(now(), sse::client_error::connect);
+//       else send_all(source.connected(now()));
+//     } else if (a.what == sse::client_action::disconnect) {
+//       hang_up();
+//     } else if (a.what == sse::client_action::failed) {
+//       log(sse::describe(source.failure()), source.failure().delay);
+//     } else if (source.state() == sse::client_state::closed) {
+//       return;
+//     } else if (auto n = receive(buf, source.next_deadline()); n > 0) {
+//       (void)source.received(now(), {buf, n}, sink);     // sink.on_event(const sse::event&)
+//     } else if (n == 0) {
+//       source.ended(now());                              // by the peer; on a time-out just poll
+//     }
+//   }
+//
+// What it does follows WHATWG HTML 9.2 and RFC 9112:
+//  - 200 with text/event-stream opens; 204, any other status and any other type close for good,
+//    unless client_options::retry_statuses is on. Whatever else goes wrong is tried again.
+//  - 301, 302, 303, 307 and 308 are followed; each reconnection begins at the first URL again. Once
+//    a redirect leaves the origin, no custom header goes along, also not back home; the last event
+//    ID does, and after 307 and 308 the body with the headers that describe it.
+//  - The delay before an attempt is the reconnection time (`retry:` or client_options::retry). From
+//    the second failed attempt in a row on, a random time is added whose bound doubles. A
+//    connection that delivered an event or lived for client_options::stable_after ends the row.
+//  - The last event ID goes along as Last-Event-ID, in its bytes as received.
+//
+// Threads: one at a time. Nothing throws but the sink; a failed allocation is the failure
+// client_error::no_memory. All that is received is bounded by client_options.
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <sse/sse.hpp>
+#ifndef SSEHUB_SINGLE_DETAIL_BACKOFF_HPP
+#define SSEHUB_SINGLE_DETAIL_BACKOFF_HPP
+// ---- sse/detail/backoff.hpp
+//
+// backoff: how long a client waits before its next attempt. Not public.
+//
+// The first failure of a row waits for the reconnection time alone, as WHATWG HTML 9.2.3 asks; the
+// n-th waits for a random time more, of at most the reconnection time times 2^(n-2) (full jitter).
+// No two attempts begin within `min_interval`, so that `retry: 0` cannot make a hot loop.
+
+#include <cstdint>
+
+namespace sse::inline v0::detail {
+
+/// `t` + `d` without overflow; `d` off: never.
+[[nodiscard]] constexpr time_point deadline(time_point t, duration d) noexcept {
+  const bool far = d.is_off() || (t.ms() > 0 && d.ms() > time_point::never().ms() - t.ms());
+  return far ? time_point::never() : t + d;
+}
+
+/// Off or below zero: 0; so long that sums could overflow: some 30 years.
+[[nodiscard]] constexpr duration sane(duration d) noexcept {
+  constexpr std::int64_t most = 1'000'000'000'000;
+  return duration::milliseconds(d.is_off() ? 0 : d.ms() < most ? d.ms() : most);
+}
+
+/// SplitMix64: every seed is a good one.
+class random {
+ public:
+  constexpr explicit random(std::uint64_t seed) noexcept : state_{seed} {}
+  /// Uniform in [0, most].
+  [[nodiscard]] constexpr std::int64_t up_to(std::int64_t most) noexcept {
+    state_ += 0x9e3779b97f4a7c15ULL;
+    std::uint64_t z = state_;
+    z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27U)) * 0x94d049bb133111ebULL;
+    z ^= z >> 31U;
+    return static_cast<std::int64_t>(z % (static_cast<std::uint64_t>(most) + 1));
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+class backoff {
+ public:
+  struct options {
+    duration cap;           // of the delay that failures make; the reconnection time may be longer
+    duration min_interval;  // between the begins of two attempts
+    std::uint64_t seed;
+  };
+  constexpr explicit backoff(const options& o) noexcept
+      : cap_{sane(o.cap)}, min_interval_{sane(o.min_interval)}, random_{o.seed} {}
+
+  constexpr void attempt(time_point now) noexcept {
+    began_ = now;
+    any_ = true;
+  }
+  constexpr void stable() noexcept { failures_ = 0; }
+  constexpr void failed() noexcept {
+    if (failures_ != UINT32_MAX) ++failures_;
+  }
+  /// In a row.
+  [[nodiscard]] constexpr std::uint32_t failures() const noexcept { return failures_; }
+
+  /// From `now` to the next attempt. `retry`: the reconnection time; `at_least`: a server's wish.
+  [[nodiscard]] constexpr duration delay(time_point now, duration retry,
+                                         duration at_least) noexcept {
+    std::int64_t ms = sane(retry).ms();
+    if (failures_ > 1) {
+      std::int64_t bound = max(max(ms, min_interval_.ms()), 1);
+      for (std::uint32_t n = 2; n < failures_ && bound < cap_.ms(); ++n) bound *= 2;
+      const std::int64_t more = random_.up_to(min(bound, cap_.ms()));
+      ms = max(ms, min(ms + more, cap_.ms()));
+    }
+    ms = max(ms, sane(at_least).ms());
+    return duration::milliseconds(max(ms, soonest(now).ms()));
+  }
+
+  /// From `now` to the first moment at which an attempt may begin.
+  [[nodiscard]] constexpr duration soonest(time_point now) const noexcept {
+    const std::int64_t passed = any_ ? max(0, (now - began_).ms()) : min_interval_.ms();
+    return duration::milliseconds(max(0, min_interval_.ms() - passed));
+  }
+
+ private:
+  [[nodiscard]] static constexpr std::int64_t max(std::int64_t a, std::int64_t b) noexcept {
+    return a < b ? b : a;
+  }
+  [[nodiscard]] static constexpr std::int64_t min(std::int64_t a, std::int64_t b) noexcept {
+    return a < b ? a : b;
+  }
+
+  duration cap_;
+  duration min_interval_;
+  random random_;
+  time_point began_{};
+  std::uint32_t failures_ = 0;
+  bool any_ = false;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_BACKOFF_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_ERROR_HPP
+#define SSEHUB_SINGLE_DETAIL_CLIENT_ERROR_HPP
+// ---- sse/detail/client_error.hpp
+//
+// client_error, client_failure: what can go wrong for an event_source, as code and as a sentence.
+// Part of sse/client.hpp.
+
+#include <cstdint>
+#include <string_view>
+
+#ifndef SSEHUB_SINGLE_DETAIL_URL_HPP
+#define SSEHUB_SINGLE_DETAIL_URL_HPP
+// ---- sse/detail/url.hpp
+//
+// url: the http and https URLs that a client asks for: reading, normalising, resolving a redirect's
+// Location (RFC 3986 5.2), comparing origins. Not a general URL parser.
+//
+//   sse::detail::url u;
+//   if (u.parse("http://[::1]:8080/a/../b?c#d") == sse::url_error::none)
+//     connect(u.host(), u.port());                         // ::1, 8080; u.target() is /b?c
+//
+// Strict in scheme and authority, where a second reading would connect to another host: user
+// information, percent escapes, backslashes and what is not ASCII are refused there. In path and
+// query the bytes that may not stand there raw (space, quotes, beyond ASCII) are escaped, control
+// characters are refused.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline v0 {
+
+/// What is wrong with a URL.
+enum class url_error : std::uint8_t {
+  none,
+  scheme,     ///< not http:// or https://
+  user_info,  ///< name or password before the host
+  host,       ///< none, not ASCII letters, digits, `-`, `.`, `_`, or not an IPv6 address
+  port,       ///< not 1 to 65535
+  character,  ///< a control character
+  too_long,   ///< 8192 bytes
+  no_memory,
+};
+
+[[nodiscard]] constexpr std::string_view to_string(url_error e) noexcept {
+  switch (e) {
+    case url_error::none: return "none";
+    case url_error::scheme: return "scheme";
+    case url_error::user_info: return "user_info";
+    case url_error::host: return "host";
+    case url_error::port: return "port";
+    case url_error::character: return "character";
+    case url_error::too_long: return "too_long";
+    case url_error::no_memory: return "no_memory";
+  }
+  return "unknown";
+}
+
+namespace detail {
+
+inline constexpr std::size_t max_url = 8192;
+inline constexpr std::size_t max_host = 253;  // RFC 1035 2.3.4, as text
+
+/// Appends a byte as its percent escape (RFC 3986 2.1).
+[[nodiscard]] inline bool append_escape(bytes& out, char c) noexcept {
+  constexpr std::string_view digits = "0123456789ABCDEF";
+  const auto byte = static_cast<unsigned char>(c);
+  const char escape[] = {'%', digits[byte >> 4U], digits[byte & 15U]};
+  return out.append({escape, 3});
+}
+
+/// Appends `text` with every byte escaped that is not unreserved (RFC 3986 2.3): for a query value.
+[[nodiscard]] inline bool append_component(bytes& out, std::string_view text) noexcept {
+  for (const char& c : text) {
+    const bool plain = text::is_alnum(c) || c == '-' || c == '.' || c == '_' || c == '~';
+    if (plain ? !out.append({&c, 1}) : !append_escape(out, c)) return false;
+  }
+  return true;
+}
+
+/// RFC 3986 3.2.2 IPv6address, without a zone.
+[[nodiscard]] constexpr bool is_ipv6(std::string_view s) noexcept {
+  int groups = 0;
+  bool gap = false;
+  if (s.starts_with("::")) {
+    gap = true;
+    s.remove_prefix(2);
+  }
+  while (!s.empty()) {
+    const std::size_t end = s.find(':');
+    std::string_view group = s.substr(0, end);
+    if (end == std::string_view::npos && group.find('.') != std::string_view::npos) {
+      for (int i = 0; i < 4; ++i) {  // an IPv4 address in place of the last two groups
+        const std::size_t dot = group.find('.');
+        const std::string_view part = group.substr(0, dot);
+        int n = part.empty() || part.size() > 3 ? 256 : 0;
+        for (const char c : part) n = text::is_digit(c) ? n * 10 + (c - '0') : 256;
+        if (n > 255 || (dot == std::string_view::npos) != (i == 3)) return false;
+        group.remove_prefix(i == 3 ? group.size() : dot + 1);
+      }
+      groups += 2;
+      break;
+    }
+    if (group.empty() || group.size() > 4) return false;
+    for (const char c : group) {
+      if (text::hex_digit(c) < 0) return false;
+    }
+    ++groups;
+    if (end == std::string_view::npos) break;
+    s.remove_prefix(end + 1);
+    if (s.empty()) return false;  // a single colon at the end
+    if (s.front() == ':') {
+      if (gap) return false;
+      gap = true;
+      s.remove_prefix(1);
+    }
+  }
+  return gap ? groups < 8 : groups == 8;
+}
+
+class url {
+ public:
+  /// Reads an absolute URL; a fragment is dropped. On an error nothing changes.
+  [[nodiscard]] url_error parse(std::string_view text) noexcept {
+    if (const url_error e = check(text); e != url_error::none) return e;
+    url u;
+    u.tls_ = text::starts_fold(text, "https://");
+    if (!u.tls_ && !text::starts_fold(text, "http://")) return url_error::scheme;
+    text.remove_prefix(u.tls_ ? 8 : 7);
+    const std::size_t end = find_or_size(text, "/?#");
+    if (const url_error e = u.set_authority(text.substr(0, end)); e != url_error::none) return e;
+    text.remove_prefix(end);
+    text = text.substr(0, text.find('#'));
+    const std::size_t path = find_or_size(text, "?");
+    return adopt(u, text.substr(0, path), text.substr(path));
+  }
+
+  /// Reads a reference as it stands in a document at `base`, which may be *this (RFC 3986 5.2.2).
+  [[nodiscard]] url_error resolve(const url& base, std::string_view reference) noexcept {
+    if (const url_error e = check(reference); e != url_error::none) return e;
+    if (has_scheme(reference)) return parse(reference);
+    if (reference.starts_with("//")) {
+      bytes absolute;
+      const bool ok = absolute.append(base.tls_ ? "https:" : "http:") && absolute.append(reference);
+      return ok ? parse(absolute.view()) : url_error::no_memory;
+    }
+    reference = reference.substr(0, reference.find('#'));
+    const std::string_view target = base.target();
+    const std::size_t base_path = find_or_size(target, "?");
+    url u;
+    u.copy_origin(base);
+    if (!u.text_.append(base.origin())) return url_error::no_memory;
+    if (reference.empty()) return adopt(u, target.substr(0, base_path), target.substr(base_path));
+    const std::size_t path = find_or_size(reference, "?");
+    const std::string_view query = reference.substr(path);
+    if (path == 0) return adopt(u, target.substr(0, base_path), query);
+    if (reference.front() == '/') return adopt(u, reference.substr(0, path), query);
+    bytes merged;
+    const bool ok = merged.append(target.substr(0, target.rfind('/', base_path) + 1)) &&
+                    merged.append(reference.substr(0, path));
+    return ok ? adopt(u, merged.view(), query) : url_error::no_memory;
+  }
+
+  /// False: no memory, nothing changes.
+  [[nodiscard]] bool assign(const url& other) noexcept {
+    url u;
+    if (!u.text_.append(other.href())) return false;
+    u.copy_origin(other);
+    *this = static_cast<url&&>(u);
+    return true;
+  }
+
+  [[nodiscard]] bool tls() const noexcept { return tls_; }
+  [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
+  /// Lower case; an IPv6 address without brackets.
+  [[nodiscard]] std::string_view host() const noexcept { return href().substr(host_, host_size_); }
+  /// The value of the Host header: IPv6 in brackets, the port unless it is the scheme's own.
+  [[nodiscard]] std::string_view authority() const noexcept {
+    const std::size_t scheme = tls_ ? 8 : 7;
+    return origin_ < scheme ? std::string_view{} : origin().substr(scheme);
+  }
+  /// Path and query, as a request sends them.
+  [[nodiscard]] std::string_view target() const noexcept { return href().substr(origin_); }
+  /// "https://host:port", the port unless it is the scheme's own (RFC 6454 6.2).
+  [[nodiscard]] std::string_view origin() const noexcept { return href().substr(0, origin_); }
+  [[nodiscard]] std::string_view href() const noexcept { return text_.view(); }
+
+ private:
+  [[nodiscard]] static url_error check(std::string_view text) noexcept {
+    if (text.size() > max_url) return url_error::too_long;
+    for (const char c : text) {
+      if (text::is_control(c)) return url_error::character;
+    }
+    return url_error::none;
+  }
+  [[nodiscard]] static std::size_t find_or_size(std::string_view s,
+                                                std::string_view any_of) noexcept {
+    const std::size_t at = s.find_first_of(any_of);
+    return at == std::string_view::npos ? s.size() : at;
+  }
+  /// RFC 3986 3.1.
+  [[nodiscard]] static bool has_scheme(std::string_view s) noexcept {
+    for (std::size_t i = 0; i < s.size(); ++i) {
+      if (s[i] == ':') return i != 0;
+      const bool inner = text::is_digit(s[i]) || s[i] == '+' || s[i] == '-' || s[i] == '.';
+      if (!text::is_alnum(s[i]) && !inner) return false;
+      if (i == 0 && inner) return false;
+    }
+    return false;
+  }
+
+  void copy_origin(const url& o) noexcept {
+    tls_ = o.tls_;
+    port_ = o.port_;
+    host_ = o.host_;
+    host_size_ = o.host_size_;
+    origin_ = o.origin_;
+  }
+
+  /// Writes "scheme://host:port".
+  [[nodiscard]] url_error set_authority(std::string_view authority) noexcept {
+    if (authority.find('@') != std::string_view::npos) return url_error::user_info;
+    const bool literal = authority.starts_with('[');
+    const std::size_t close = literal ? authority.find(']') : 0;
+    if (close == std::string_view::npos) return url_error::host;
+    const std::size_t colon = authority.find(':', close);
+    const std::string_view written = authority.substr(0, colon);  // with brackets
+    std::string_view host = written;
+    if (literal) {
+      if (!host.ends_with(']')) return url_error::host;
+      host = host.substr(1, host.size() - 2);
+      if (!is_ipv6(host)) return url_error::host;
+    } else if (host.empty() || host.size() > max_host) {
+      return url_error::host;
+    }
+    port_ = tls_ ? 443 : 80;
+    const std::uint16_t own = port_;
+    if (colon != std::string_view::npos && colon + 1 < authority.size()) {
+      if (!set_port(authority.substr(colon + 1))) return url_error::port;
+    }
+    if (!text_.append(tls_ ? "https://" : "http://")) return url_error::no_memory;
+    host_ = text_.size() + (literal ? 1 : 0);
+    host_size_ = host.size();
+    for (const char c : written) {
+      const char l = text::lower(c);
+      const bool name = text::is_alnum(c) || c == '-' || c == '.' || c == '_';
+      if (!literal && !name) return url_error::host;
+      if (!text_.append({&l, 1})) return url_error::no_memory;
+    }
+    if (port_ != own) {
+      char digits[8] = {':'};
+      const char* const end = put_decimal(digits + 1, port_);
+      if (!text_.append({digits, static_cast<std::size_t>(end - digits)})) {
+        return url_error::no_memory;
+      }
+    }
+    origin_ = text_.size();
+    return url_error::none;
+  }
+
+  [[nodiscard]] bool set_port(std::string_view digits) noexcept {
+    std::uint32_t n = 0;
+    for (const char c : digits) {
+      if (!text::is_digit(c)) return false;
+      n = n * 10 + static_cast<std::uint32_t>(c - '0');
+      if (n > 65535) return false;
+    }
+    port_ = static_cast<std::uint16_t>(n);
+    return n != 0;
+  }
+
+  /// Completes `u`, which has its origin, and becomes it.
+  [[nodiscard]] url_error adopt(url& u, std::string_view path, std::string_view query) noexcept {
+    if (!u.append_path(path) || !append_escaped(u.text_, query)) return url_error::no_memory;
+    if (u.href().size() > max_url) return url_error::too_long;
+    *this = static_cast<url&&>(u);
+    return url_error::none;
+  }
+
+  /// Without dot segments (RFC 3986 5.2.4).
+  [[nodiscard]] bool append_path(std::string_view path) noexcept {
+    if (path.starts_with('/')) path.remove_prefix(1);
+    for (;;) {
+      const std::size_t end = path.find('/');
+      const std::string_view segment = path.substr(0, end);
+      const bool last = end == std::string_view::npos;
+      const bool up = segment == "..";
+      if (up) {
+        const std::size_t slash = target().rfind('/');
+        text_.truncate(slash == std::string_view::npos ? origin_ : origin_ + slash);
+      }
+      const bool dots = up || segment == ".";
+      if (dots ? last && !text_.append("/")
+               : !text_.append("/") || !append_escaped(text_, segment)) {
+        return false;
+      }
+      if (last) return true;
+      path.remove_prefix(end + 1);
+    }
+  }
+
+  /// Escapes what may not stand in a path or query (RFC 3986 3.3, 3.4).
+  [[nodiscard]] static bool append_escaped(bytes& out, std::string_view s) noexcept {
+    for (const char& c : s) {
+      const bool plain =
+          c > ' ' && c <= '~' && std::string_view{"\"<>\\^`{|}"}.find(c) == std::string_view::npos;
+      if (plain ? !out.append({&c, 1}) : !append_escape(out, c)) return false;
+    }
+    return true;
+  }
+
+  bytes text_{};
+  std::size_t host_ = 0;
+  std::size_t host_size_ = 0;
+  std::size_t origin_ = 0;  // where it ends
+  std::uint16_t port_ = 0;
+  bool tls_ = false;
+};
+
+/// RFC 6454 5. Hosts compare as text: two spellings of an address are two origins, to be safe.
+[[nodiscard]] inline bool same_origin(const url& a, const url& b) noexcept {
+  return a.origin() == b.origin();
+}
+
+}  // namespace detail
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_URL_HPP
+
+namespace sse::inline v0 {
+
+/// What went wrong.
+enum class client_error : std::uint8_t {
+  none,
+  // told by the host in ended(), or guessed from its silence
+  resolve,          ///< the host name has no address
+  connect,          ///< no connection
+  connect_timeout,  ///< client_options::connect_timeout
+  tls,              ///< no secure connection: handshake, certificate
+  read,             ///< the connection broke
+  end_of_stream,    ///< the response ended as it should
+  cut,              ///< the connection ended inside the response
+  restarted,        ///< restart() was called
+  // the response
+  head_timeout,  ///< client_options::head_timeout
+  stalled,       ///< no byte for client_options::stall_timeout
+  bad_head,      ///< not an HTTP/1 response head
+  head_too_large,
+  bad_framing,         ///< lengths that contradict each other, or a malformed chunk
+  bad_stream,          ///< over a limit of client_options::stream, see client_failure::parse
+  status,              ///< not 200, and no redirect
+  no_content,          ///< 204: the server wants no reconnection
+  content_type,        ///< not text/event-stream
+  content_encoding,    ///< compressed, though `identity` was asked for
+  bad_redirect,        ///< no Location, or not an http or https URL
+  insecure_redirect,   ///< from https to http
+  too_many_redirects,  ///< client_options::max_redirects
+  // ours
+  no_memory,
+  bad_url,      ///< see client_failure::url
+  bad_options,  ///< see client_failure::option
+};
+
+[[nodiscard]] constexpr std::string_view to_string(client_error e) noexcept {
+  switch (e) {
+    case client_error::none: return "none";
+    case client_error::resolve: return "resolve";
+    case client_error::connect: return "connect";
+    case client_error::connect_timeout: return "connect_timeout";
+    case client_error::tls: return "tls";
+    case client_error::read: return "read";
+    case client_error::end_of_stream: return "end_of_stream";
+    case client_error::cut: return "cut";
+    case client_error::restarted: return "restarted";
+    case client_error::head_timeout: return "head_timeout";
+    case client_error::stalled: return "stalled";
+    case client_error::bad_head: return "bad_head";
+    case client_error::head_too_large: return "head_too_large";
+    case client_error::bad_framing: return "bad_framing";
+    case client_error::bad_stream: return "bad_stream";
+    case client_error::status: return "status";
+    case client_error::no_content: return "no_content";
+    case client_error::content_type: return "content_type";
+    case client_error::content_encoding: return "content_encoding";
+    case client_error::bad_redirect: return "bad_redirect";
+    case client_error::insecure_redirect: return "insecure_redirect";
+    case client_error::too_many_redirects: return "too_many_redirects";
+    case client_error::no_memory: return "no_memory";
+    case client_error::bad_url: return "bad_url";
+    case client_error::bad_options: return "bad_options";
+  }
+  return "unknown";
+}
+
+/// A failed attempt, or the end of a connection that had been open.
+struct client_failure {
+  client_error error = client_error::none;
+  bool final = false;                     ///< the source is closed; otherwise it goes on by itself
+  bool was_open = false;                  ///< events could come before it
+  int status = 0;                         ///< of the response; 0: none came
+  parse_error parse = parse_error::none;  ///< with bad_stream
+  url_error url = url_error::none;        ///< with bad_url, bad_redirect
+  std::string_view option{};              ///< with bad_options: the name of the first bad one
+  std::uint32_t attempts = 0;             ///< failed in a row, with this one; 0: it had been stable
+  duration delay{};                       ///< until the next attempt, unless final
+};
+
+namespace detail {
+
+[[nodiscard]] constexpr std::string_view describe_url(url_error e) noexcept {
+  switch (e) {
+    case url_error::none: break;
+    case url_error::scheme: return "the URL does not begin with http:// or https://";
+    case url_error::user_info: return "the URL has user information; give an Authorization header";
+    case url_error::host: return "the URL has no valid host";
+    case url_error::port: return "the URL has no valid port";
+    case url_error::character: return "the URL has a control character";
+    case url_error::too_long: return "the URL is too long";
+    case url_error::no_memory: return "out of memory";
+  }
+  return "the URL is not valid";
+}
+
+[[nodiscard]] constexpr std::string_view describe_stream(parse_error e) noexcept {
+  switch (e) {
+    case parse_error::none: break;
+    case parse_error::line_too_long: return "the stream has a line that is too long";
+    case parse_error::event_too_large: return "the stream has an event that is too large";
+    case parse_error::too_many_lines: return "the stream has an event of too many lines";
+    case parse_error::id_too_long: return "the stream has an id that is too long";
+    case parse_error::type_too_long: return "the stream has an event type that is too long";
+    case parse_error::no_memory: return "out of memory";
+  }
+  return "the stream is not valid";
+}
+
+}  // namespace detail
+
+/// One sentence without a full stop, for people.
+[[nodiscard]] constexpr std::string_view describe(const client_failure& f) noexcept {
+  switch (f.error) {
+    case client_error::none: return "no failure";
+    case client_error::resolve: return "the host name could not be resolved";
+    case client_error::connect: return "the connection could not be made";
+    case client_error::connect_timeout: return "the connection was not made in time";
+    case client_error::tls: return "no secure connection could be made";
+    case client_error::read: return "the connection broke";
+    case client_error::end_of_stream: return "the server ended the stream";
+    case client_error::cut: return "the connection ended inside the response";
+    case client_error::restarted: return "a restart was asked for";
+    case client_error::head_timeout: return "the server did not answer in time";
+    case client_error::stalled: return "the server fell silent";
+    case client_error::bad_head: return "the server did not answer in HTTP/1";
+    case client_error::head_too_large: return "the response head is too large";
+    case client_error::bad_framing: return "the response has a malformed length or chunk";
+    case client_error::bad_stream: break;
+    case client_error::status: return "the server refused: its status is not 200";
+    case client_error::no_content: return "the server wants no reconnection: 204";
+    case client_error::content_type: return "the response is not text/event-stream";
+    case client_error::content_encoding:
+      return "the response is compressed, which was not asked for";
+    case client_error::bad_redirect: return "a redirect does not say where to, in http or https";
+    case client_error::insecure_redirect: return "a redirect leads from https to http";
+    case client_error::too_many_redirects: return "too many redirects";
+    case client_error::no_memory: return "out of memory";
+    case client_error::bad_url: return detail::describe_url(f.url);
+    case client_error::bad_options: return "an option is not valid";
+  }
+  return detail::describe_stream(f.parse);
+}
+
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_ERROR_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_HPP
+#define SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_HPP
+// ---- sse/detail/client_request.hpp
+//
+// client_request: what an event_source sends, checked once and written for each connection. Not
+// public.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+class client_request {
+ public:
+  /// What redirects made of it.
+  struct changes {
+    bool get = false;      // the method became GET: no body, no header that describes one
+    bool foreign = false;  // it left its origin: no header of the user but those of the body
+  };
+
+  /// Takes the options that make a request. Returns the name of the first bad one; empty: all good.
+  /// `memory` becomes false if there is none.
+  [[nodiscard]] std::string_view set(std::string_view method, std::string_view body,
+                                     std::span<const header> headers, std::string_view resume_query,
+                                     bool& memory) noexcept {
+    using text::equal_fold;
+    if (!text::is_token(method) || equal_fold(method, "CONNECT") || equal_fold(method, "HEAD") ||
+        equal_fold(method, "TRACE")) {
+      return "method";
+    }
+    if (!body.empty() && method == "GET") return "body";
+    memory = method_.assign(method) && body_.assign(body) && resume_query_.assign(resume_query);
+    for (const header& h : headers) {
+      const std::string_view value = text::trim(h.value);
+      if (!text::is_token(h.name) || !text::is_field_value(value) || is_ours(h.name)) {
+        return "headers";
+      }
+      memory = memory && headers_.append(h.name) && headers_.append(": ") &&
+               headers_.append(value) && headers_.append("\r\n");
+    }
+    return {};
+  }
+
+  [[nodiscard]] std::string_view method(const changes& c) const noexcept {
+    return c.get ? std::string_view{"GET"} : method_.view();
+  }
+
+  /// Writes head and body. False: no memory.
+  [[nodiscard]] bool write(bytes& out, const url& to, const changes& c,
+                           std::string_view last_event_id) const noexcept {
+    out.clear();
+    const bool good = out.append(method(c)) && out.append(" ") &&
+                      append_target(out, to.target(), last_event_id) &&
+                      out.append(" HTTP/1.1\r\n") && add(out, "Host", to.authority()) &&
+                      add_default(out, c, "Accept", "text/event-stream") &&
+                      add_default(out, c, "Cache-Control", "no-cache") &&
+                      add_default(out, c, "User-Agent", "ssehub/" SSEHUB_VERSION) &&
+                      add(out, "Accept-Encoding", "identity") &&
+                      (last_event_id.empty() || add(out, "Last-Event-ID", last_event_id)) &&
+                      add(out, "Connection", "close");
+    return good && append_headers(out, c) && append_body(out, c);
+  }
+
+ private:
+  /// Headers that frame the message, name the connection, or are an option of their own.
+  [[nodiscard]] static bool is_ours(std::string_view name) noexcept {
+    constexpr std::string_view ours[] = {"Accept-Encoding", "Connection", "Content-Length",
+                                         "Expect",          "Host",       "Keep-Alive",
+                                         "Last-Event-ID",   "TE",         "Proxy-Connection",
+                                         "Trailer",         "Upgrade",    "Transfer-Encoding"};
+    for (const std::string_view o : ours) {
+      if (text::equal_fold(name, o)) return true;
+    }
+    return false;
+  }
+
+  [[nodiscard]] static bool is_sent(std::string_view name, const changes& c) noexcept {
+    const bool of_body = text::starts_fold(name, "Content-");
+    return of_body ? !c.get : !c.foreign;
+  }
+
+  [[nodiscard]] static bool add(bytes& out, std::string_view name,
+                                std::string_view value) noexcept {
+    return out.append(name) && out.append(": ") && out.append(value) && out.append("\r\n");
+  }
+
+  [[nodiscard]] bool add_default(bytes& out, const changes& c, std::string_view name,
+                                 std::string_view value) const noexcept {
+    bool given = false;
+    for_each_field(headers_.view(), [&](std::string_view n, std::string_view) {
+      given = given || (text::equal_fold(n, name) && is_sent(n, c));
+    });
+    return given || add(out, name, value);
+  }
+
+  [[nodiscard]] bool append_headers(bytes& out, const changes& c) const noexcept {
+    bool good = true;
+    for_each_field(headers_.view(), [&](std::string_view name, std::string_view value) {
+      if (is_sent(name, c)) good = good && add(out, name, value);
+    });
+    return good;
+  }
+
+  [[nodiscard]] bool append_body(bytes& out, const changes& c) const noexcept {
+    const std::string_view body = c.get ? std::string_view{} : body_.view();
+    // RFC 9110 8.6: a method that may have content says so when it has none.
+    if (body.empty() && (c.get || method_.view() == "GET")) return out.append("\r\n");
+    char digits[20];
+    const char* const end = put_decimal(digits, body.size());
+    return add(out, "Content-Length", {digits, static_cast<std::size_t>(end - digits)}) &&
+           out.append("\r\n") && out.append(body);
+  }
+
+  /// The query field of that name says where to resume, in place of what the URL says.
+  [[nodiscard]] bool append_target(bytes& out, std::string_view target,
+                                   std::string_view last_event_id) const noexcept {
+    const std::string_view name = resume_query_.view();
+    if (name.empty() || last_event_id.empty()) return out.append(target);
+    std::string_view query = target;
+    bool good = out.append(text::next_part(query, '?'));
+    char separator = '?';
+    while (!query.empty()) {
+      const std::string_view field = text::next_part(query, '&');
+      if (spells(field.substr(0, field.find('=')), name, false)) continue;
+      good = good && out.append({&separator, 1}) && out.append(field);
+      separator = '&';
+    }
+    return good && out.append({&separator, 1}) && append_component(out, name) && out.append("=") &&
+           append_component(out, last_event_id);
+  }
+
+  bytes method_{};
+  bytes body_{};
+  bytes headers_{};  // "Name: value\r\n" each
+  bytes resume_query_{};
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_GAP_HPP
+#define SSEHUB_SINGLE_DETAIL_GAP_HPP
+// ---- sse/detail/gap.hpp
+//
+// gap: what our hub's `event: gap` frame says, and its reader.
+//
+//   event: gap
+//   data: {"requested":17,"first":20,"lost":2}
+//
+// lost is null where it is unknown.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline v0 {
+
+/// A part of the stream that will not come.
+struct gap {
+  event_id requested = no_id;  ///< the id that was asked for, or the last one received
+  event_id first = no_id;      ///< the first id that can come
+  std::uint64_t lost = 0;      ///< how many events were lost
+  bool lost_known = false;     ///< false: nobody knows (another run of the server, a trimmed log)
+};
+
+namespace detail {
+
+/// Reads a gap frame in exactly the form above, spaces aside. False: `e` is an event like others.
+[[nodiscard]] constexpr bool read_gap(const event& e, gap& out) noexcept {
+  if (e.type != "gap") return false;
+  std::string_view s = e.data;
+  const auto skip = [&s](std::string_view what) {
+    while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
+    if (!s.starts_with(what)) return false;
+    s.remove_prefix(what.size());
+    return true;
+  };
+  const auto number = [&s, &skip](std::uint64_t& n) {
+    if (!skip({}) || s.empty() || !text::is_digit(s.front())) return false;
+    for (n = 0; !s.empty() && text::is_digit(s.front()); s.remove_prefix(1)) {
+      n = n * 10 + static_cast<std::uint64_t>(s.front() - '0');
+      if (n > max_event_id) return false;
+    }
+    return true;
+  };
+  gap g;
+  if (!skip("{") || !skip("\"requested\"") || !skip(":") || !number(g.requested) || !skip(",") ||
+      !skip("\"first\"") || !skip(":") || !number(g.first) || !skip(",") || !skip("\"lost\"") ||
+      !skip(":")) {
+    return false;
+  }
+  if (!skip("null")) {
+    if (!number(g.lost)) return false;
+    g.lost_known = true;
+  }
+  if (!skip("}") || !skip({}) || !s.empty()) return false;
+  out = g;
+  return true;
+}
+
+}  // namespace detail
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_GAP_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_HTTP1_RESPONSE_HPP
+#define SSEHUB_SINGLE_DETAIL_HTTP1_RESPONSE_HPP
+// ---- sse/detail/http1_response.hpp
+//
+// The HTTP/1 response as a client reads it: response_reader for the head, body_reader for the
+// framing of the body. Incremental, in linear time and bounded memory however the bytes are cut;
+// nothing throws.
+//
+// Strict where two readers could see two messages, tolerant where RFC 9112 asks a client to be:
+//  - lines may end with LF alone (2.2), folded lines are joined with a space (5.2), the reason
+//    phrase and its space may be missing (4), a Content-Length may repeat itself (6.3);
+//  - refused: a CR without LF, control characters, names that are not tokens (such as with a space
+//    before the colon), Content-Length with Transfer-Encoding, codings other than chunked,
+//    Transfer-Encoding in HTTP/1.0, 101, versions other than HTTP/1.x;
+//  - chunk lines end with CRLF, have at most 16 digits and max_chunk_line bytes; trailers have at
+//    most max_trailer bytes; both are dropped.
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string_view>
+
+namespace sse::inline v0 {
+
+namespace detail {
+class response_reader;
+}
+
+/// The head of a response.
+class client_response {
+ public:
+  [[nodiscard]] int status() const noexcept { return status_; }
+  /// HTTP/1.0 or HTTP/1.1.
+  [[nodiscard]] int minor_version() const noexcept { return minor_version_; }
+
+  /// Calls f(name, value) for each header line, in their order; false from `f` stops.
+  template <class F>
+  void for_each_header(F&& f) const {
+    std::string_view rest = lines_.view();
+    (void)detail::text::next_part(rest, '\n');  // the status line
+    while (!rest.empty()) {
+      std::string_view value = detail::text::next_part(rest, '\n');
+      const std::string_view name = detail::text::next_part(value, ':');
+      if (!f(name, detail::text::trim(value))) return;
+    }
+  }
+  /// The first value of that name; empty also when the header is absent.
+  [[nodiscard]] std::string_view header(std::string_view name) const noexcept {
+    std::string_view found;
+    for_each_header([&](std::string_view n, std::string_view value) {
+      if (!detail::text::equal_fold(n, name)) return true;
+      found = value;
+      return false;
+    });
+    return found;
+  }
+
+ private:
+  friend class detail::response_reader;
+  detail::bytes lines_{};  // each but the last with LF; unfolded
+  int status_ = 0;
+  int minor_version_ = 1;
+};
+
+namespace detail {
+
+/// What ends the body (RFC 9112 6.3).
+enum class body_end : std::uint8_t { close, length, chunked };
+
+/// Each is the most that passes.
+struct response_limits {
+  std::size_t head = std::size_t{64} << 10;  // bytes, with line ends and interim heads
+  std::size_t headers = 256;                 // lines
+};
+
+class response_reader {
+ public:
+  enum class outcome : std::uint8_t {
+    need_more,
+    complete,
+    malformed,
+    too_large,  // over a limit
+    framing,    // its length cannot be known for sure
+    no_memory,
+  };
+
+  explicit response_reader(const response_limits& l = {}) noexcept : limits_{l} {}
+
+  /// Takes bytes up to the end of the head; returns how many. After that or an error: none.
+  std::size_t feed(std::string_view in) noexcept {
+    std::size_t used = 0;
+    while (used < in.size() && state_ == outcome::need_more) take(in[used++]);
+    return used;
+  }
+
+  [[nodiscard]] outcome state() const noexcept { return state_; }
+  [[nodiscard]] std::size_t buffered() const noexcept { return head_.lines_.size(); }
+  /// REQUIRES: complete.
+  [[nodiscard]] const client_response& head() const noexcept { return head_; }
+  /// The status once its line is read; 0 before.
+  [[nodiscard]] int status() const noexcept { return head_.status_; }
+  [[nodiscard]] body_end end() const noexcept { return end_; }
+  [[nodiscard]] std::uint64_t length() const noexcept { return length_; }
+
+  /// Ready for the next response; gives the memory back.
+  void reset() noexcept { *this = response_reader{limits_}; }
+
+ private:
+  enum class step : std::uint8_t {
+    line,     // inside a line
+    cr,       // after a CR
+    between,  // after a line end: the next line begins, the last one goes on, or the head ends
+    last_cr,  // the CR of the empty line
+  };
+
+  void fail(outcome why) noexcept {
+    state_ = why;
+    head_.lines_.release();
+  }
+
+  void take(char c) noexcept {
+    if (++size_ > limits_.head) return fail(outcome::too_large);
+    switch (step_) {
+      case step::cr:
+        if (c != '\n') return fail(outcome::malformed);
+        step_ = step::between;
+        return;
+      case step::last_cr: return c == '\n' ? end_head() : fail(outcome::malformed);
+      case step::between:
+        if (c == '\r' || c == '\n') {
+          if (!end_line()) return;
+          if (c == '\n') return end_head();
+          step_ = step::last_cr;
+          return;
+        }
+        step_ = step::line;
+        if (c == ' ' || c == '\t') {  // obs-fold
+          if (line_ == 0) return fail(outcome::malformed);
+          return append(' ');
+        }
+        if (!end_line()) return;
+        append('\n');
+        if (state_ != outcome::need_more) return;
+        line_ = head_.lines_.size();
+        break;
+      case step::line: break;
+    }
+    if (c == '\r') {
+      step_ = step::cr;
+    } else if (c == '\n') {
+      step_ = step::between;
+    } else if (text::is_control(c) && c != '\t') {
+      fail(outcome::malformed);
+    } else {
+      append(c);
+    }
+  }
+
+  void append(char c) noexcept {
+    constexpr std::string_view start = "HTTP/1.";  // something else is found out at once
+    const std::size_t at = head_.lines_.size();
+    if (at < start.size() && c != start[at]) return fail(outcome::malformed);
+    if (!head_.lines_.append({&c, 1})) fail(outcome::no_memory);
+  }
+
+  /// The line from line_ on is whole.
+  [[nodiscard]] bool end_line() noexcept {
+    std::string_view line = head_.lines_.view().substr(line_);
+    if (line_ == 0) {
+      if (read_status(line)) return true;
+      fail(outcome::malformed);
+      return false;
+    }
+    const std::string_view name = line.substr(0, line.find(':'));
+    if (name.size() == line.size() || !text::is_token(name)) {
+      fail(outcome::malformed);
+      return false;
+    }
+    if (++headers_ > limits_.headers) {
+      fail(outcome::too_large);
+      return false;
+    }
+    return true;
+  }
+
+  /// "HTTP/1.1 200 OK".
+  [[nodiscard]] bool read_status(std::string_view line) noexcept {
+    if (line.size() < 12 || !text::is_digit(line[7]) || line[8] != ' ') return false;
+    if (line.size() > 12 && line[12] != ' ') return false;
+    int status = 0;
+    for (const char c : line.substr(9, 3)) {
+      if (!text::is_digit(c)) return false;
+      status = status * 10 + (c - '0');
+    }
+    head_.status_ = status;
+    head_.minor_version_ = line[7] == '0' ? 0 : 1;
+    return status >= 100 && status != 101;  // RFC 9110 15: above 599 as if it were 5xx
+  }
+
+  void end_head() noexcept {
+    if (head_.status_ >= 200) return finish();
+    head_.lines_.clear();  // an interim response (RFC 9110 15.2): another head follows
+    head_.status_ = 0;
+    line_ = 0;
+    step_ = step::line;
+  }
+
+  void finish() noexcept {
+    bool coded = false;
+    bool sized = false;
+    bool good = true;
+    head_.for_each_header([&](std::string_view name, std::string_view value) {
+      if (text::equal_fold(name, "Transfer-Encoding")) {
+        good = good && !coded && text::equal_fold(value, "chunked");
+        coded = true;
+      } else if (text::equal_fold(name, "Content-Length")) {
+        good = good && read_lengths(value, sized);
+        sized = true;
+      }
+      return true;
+    });
+    if (!good || (coded && (sized || head_.minor_version_ == 0))) return fail(outcome::framing);
+    end_ = coded ? body_end::chunked : sized ? body_end::length : body_end::close;
+    state_ = outcome::complete;
+  }
+
+  /// "5" or "5, 5" (RFC 9110 8.6).
+  [[nodiscard]] bool read_lengths(std::string_view list, bool sized) noexcept {
+    constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+    do {
+      const std::string_view digits = text::trim(text::next_part(list, ','));
+      std::uint64_t n = 0;
+      for (const char c : digits) {
+        if (!text::is_digit(c)) return false;
+        const auto digit = static_cast<std::uint64_t>(c - '0');
+        if (n > (most - digit) / 10) return false;
+        n = n * 10 + digit;
+      }
+      if (digits.empty() || (sized && n != length_)) return false;
+      length_ = n;
+      sized = true;
+    } while (!list.empty());
+    return true;
+  }
+
+  response_limits limits_{};
+  client_response head_{};
+  std::size_t size_ = 0;  // bytes so far
+  std::size_t line_ = 0;  // where the last line begins; 0: the status line
+  std::size_t headers_ = 0;
+  std::uint64_t length_ = 0;
+  outcome state_ = outcome::need_more;
+  step step_ = step::line;
+  body_end end_ = body_end::close;
+};
+
+// --- what a client asks of a head
+
+/// A number of seconds, or off: absent, or in another form such as a date.
+[[nodiscard]] constexpr duration whole_seconds(std::string_view digits, duration most) noexcept {
+  std::int64_t n = 0;
+  for (const char c : digits) {
+    if (!text::is_digit(c)) return duration::off();
+    n = n * 10 + (c - '0');
+    if (n > most.ms() / 1000) n = most.ms() / 1000;
+  }
+  return duration::seconds(n);
+}
+
+/// A status that may be another one later.
+[[nodiscard]] constexpr bool is_temporary(int status) noexcept {
+  return status == 408 || status == 425 || status == 429 || status == 500 ||
+         (status >= 502 && status <= 504);
+}
+
+/// Every Content-Type says text/event-stream, with any parameters.
+[[nodiscard]] inline bool is_event_stream(const client_response& r) noexcept {
+  int types = 0;
+  int streams = 0;
+  r.for_each_header([&](std::string_view name, std::string_view value) {
+    if (!text::equal_fold(name, "Content-Type")) return true;
+    ++types;
+    streams += text::equal_fold(text::trim(text::next_part(value, ';')), "text/event-stream");
+    return true;
+  });
+  return types != 0 && streams == types;
+}
+
+[[nodiscard]] inline bool is_identity(const client_response& r) noexcept {
+  bool plain = true;
+  r.for_each_header([&](std::string_view name, std::string_view value) {
+    plain = !text::equal_fold(name, "Content-Encoding") || value.empty() ||
+            text::equal_fold(value, "identity");
+    return plain;
+  });
+  return plain;
+}
+
+/// Empty: none, or several that differ.
+[[nodiscard]] inline std::string_view only_location(const client_response& r) noexcept {
+  std::string_view location;
+  r.for_each_header([&](std::string_view name, std::string_view value) {
+    if (!text::equal_fold(name, "Location")) return true;
+    const bool same = location.empty() || location == value;
+    location = same ? value : std::string_view{};
+    return same;
+  });
+  return location;
+}
+
+// --- the body
+
+/// Finds the content between the framing.
+///
+///   while (in not used up and state() is more) {
+///     const auto [skipped, data] = reader.next(in);       // drop `skipped` bytes, then use data
+///     reader.took(n);                                     // of data, which may be less than all
+///   }
+class body_reader {
+ public:
+  static constexpr std::size_t max_chunk_line = 4096;  // bytes of size and extensions
+  static constexpr std::size_t max_trailer = 8192;     // bytes
+
+  enum class outcome : std::uint8_t { more, complete, malformed };
+  struct piece {
+    std::size_t skipped = 0;  // framing at the start of the input
+    std::string_view data{};  // content behind it; empty: all of the input is used, or it is over
+  };
+
+  body_reader() noexcept = default;
+  body_reader(body_end end, std::uint64_t length) noexcept
+      : left_{end == body_end::length ? length : 0},
+        state_{end == body_end::length && length == 0 ? outcome::complete : outcome::more},
+        step_{end == body_end::close    ? step::to_close
+              : end == body_end::length ? step::counted
+                                        : step::size} {}
+
+  [[nodiscard]] piece next(std::string_view in) noexcept {
+    piece out;
+    while (out.skipped < in.size() && state_ == outcome::more) {
+      if (step_ == step::to_close || step_ == step::counted || step_ == step::data) {
+        out.data = in.substr(out.skipped);
+        if (step_ != step::to_close && out.data.size() > left_) {
+          out.data = out.data.substr(0, static_cast<std::size_t>(left_));
+        }
+        return out;
+      }
+      take(in[out.skipped++]);
+    }
+    return out;
+  }
+
+  /// `n` bytes of the data that next() gave are used.
+  void took(std::size_t n) noexcept {
+    if (step_ == step::to_close) return;
+    left_ -= n;
+    if (left_ != 0) return;
+    if (step_ == step::counted) {
+      state_ = outcome::complete;
+    } else if (step_ == step::data) {
+      step_ = step::data_cr;
+    }
+  }
+
+  [[nodiscard]] outcome state() const noexcept { return state_; }
+  /// Whether the body may end where the connection does.
+  [[nodiscard]] bool ends_with_connection() const noexcept {
+    return step_ == step::to_close || state_ == outcome::complete;
+  }
+
+ private:
+  enum class step : std::uint8_t {
+    to_close,
+    counted,
+    size,       // chunk-size
+    space,      // blanks after it
+    extension,  // to the end of the line
+    size_lf,
+    data,
+    data_cr,
+    data_lf,
+    trailer,     // at the start of a line
+    trailer_in,  // inside one
+    trailer_lf,
+    last_lf,
+  };
+
+  void fail() noexcept { state_ = outcome::malformed; }
+
+  void expect(char c, char wanted, step then) noexcept {
+    if (c != wanted) return fail();
+    step_ = then;
+  }
+
+  void take(char c) noexcept {
+    switch (step_) {
+      case step::size: return take_size(c);
+      case step::space:
+      case step::extension: return take_extension(c);
+      case step::size_lf:
+        expect(c, '\n', left_ != 0 ? step::data : step::trailer);
+        line_ = 0;
+        return;
+      case step::data_cr: return expect(c, '\r', step::data_lf);
+      case step::data_lf:
+        expect(c, '\n', step::size);
+        line_ = digits_ = 0;
+        return;
+      case step::trailer:
+      case step::trailer_in:
+        if (++line_ > max_trailer) return fail();
+        if (c == '\r') {
+          step_ = step_ == step::trailer ? step::last_lf : step::trailer_lf;
+        } else if (text::is_control(c) && c != '\t') {
+          fail();
+        } else {
+          step_ = step::trailer_in;
+        }
+        return;
+      case step::trailer_lf: return expect(c, '\n', step::trailer);
+      case step::last_lf:
+        if (c != '\n') return fail();
+        state_ = outcome::complete;
+        return;
+      case step::to_close:
+      case step::counted:
+      case step::data: return;
+    }
+  }
+
+  void take_size(char c) noexcept {
+    const int digit = text::hex_digit(c);
+    if (digit < 0) {
+      if (digits_ == 0) return fail();
+      step_ = step::space;
+      return take_extension(c);
+    }
+    if (++digits_ > 16) return fail();  // so that left_ holds it
+    left_ = left_ * 16 + static_cast<std::uint64_t>(digit);
+  }
+
+  void take_extension(char c) noexcept {
+    if (++line_ > max_chunk_line) return fail();
+    if (c == '\r') {
+      step_ = step::size_lf;
+    } else if (c == ';') {
+      step_ = step::extension;
+    } else if (step_ == step::space ? c != ' ' && c != '\t' : text::is_control(c) && c != '\t') {
+      fail();
+    }
+  }
+
+  std::uint64_t left_ = 0;  // bytes of this chunk or of the body
+  std::size_t line_ = 0;    // bytes of extensions, or of all trailers
+  std::uint8_t digits_ = 0;
+  outcome state_ = outcome::more;
+  step step_ = step::to_close;
+};
+
+}  // namespace detail
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_HTTP1_RESPONSE_HPP
+
+namespace sse::inline v0 {
+
+/// As EventSource.readyState.
+enum class client_state : std::uint8_t {
+  connecting,  ///< an attempt runs, or the next one waits
+  open,        ///< events come
+  closed,      ///< never again
+};
+
+/// What the host is to do; see event_source::poll().
+struct client_action {
+  enum kind : std::uint8_t {
+    none,        ///< nothing until an input comes or next_deadline() passes
+    connect,     ///< open a connection to host:port; then call connected() or ended()
+    disconnect,  ///< drop the connection, or the attempt to get one; call ended() no more for it
+    failed,      ///< something to report: event_source::failure()
+  };
+  kind what = none;
+  // Of connect. Views are valid until the next call that is not const.
+  std::string_view host{};  ///< a name or an address; IPv6 without brackets
+  std::uint16_t port = 0;
+  bool tls = false;
+};
+
+/// All views are copied by the constructor.
+struct client_options {
+  std::string_view method = "GET";  ///< REQUIRES: a token, not CONNECT, HEAD or TRACE.
+  std::string_view body{};          ///< sent with each attempt. REQUIRES: empty for GET.
+  /// Sent with each attempt, but not to another origin. Accept, Cache-Control and User-Agent
+  /// replace ours. REQUIRES: names are tokens, values without control characters; none of Host,
+  /// Last-Event-ID, Accept-Encoding and those that frame a message or name a connection.
+  std::span<const header> headers{};
+  std::string_view last_event_id{};  ///< where to begin. REQUIRES: no CR, LF, NUL; stream.limits.id
+  /// Also sends the last event ID in this query field, in place of one of that name in the URL; for
+  /// servers that do not read the header. Empty: no.
+  std::string_view resume_query{};
+
+  duration retry = duration::seconds(3);  ///< the reconnection time until a server says another
+  duration max_retry = duration::seconds(600);   ///< the most that `retry:` and Retry-After may say
+  duration max_backoff = duration::seconds(30);  ///< the most that failures make of the delay
+  duration min_interval = duration::milliseconds(100);  ///< between the begins of two attempts
+  duration stable_after = duration::seconds(10);  ///< a connection this long open was no failure
+  std::uint32_t max_attempts = 0;  ///< that many failed in a row: closed for good; 0: never
+  bool retry_statuses = false;     ///< 408, 425, 429, 500, 502, 503 and 504 are tried again, not
+                                ///< before Retry-After (in seconds). The standard closes for good.
+
+  std::uint32_t max_redirects = 20;      ///< in one attempt; more: closed for good
+  bool allow_insecure_redirect = false;  ///< from https to http
+
+  duration connect_timeout = duration::seconds(30);  ///< from connect to connected(); off: none
+  duration head_timeout = duration::seconds(30);     ///< from connected() to the end of the head
+  /// Reconnects after so long without a byte. Off: three times the seconds that the response header
+  /// X-Heartbeat-Interval says, if it is there; else never.
+  duration stall_timeout = duration::off();
+
+  std::size_t max_head = std::size_t{64} << 10;  ///< bytes of response head, with interim ones
+  std::size_t max_headers = 256;                 ///< lines of it
+  parser_options stream{.utf8 = invalid_utf8::replace};  ///< limits of line, event, id and so on
+  std::uint64_t seed = 0x9e3779b97f4a7c15ULL;            ///< for jitter; give something random
+};
+
+/// What received() calls. Required: on_event, which returns void, or bool: false stops after this
+/// event. Optional, detected:
+///   void on_open(const client_response&)     the stream opened
+///   void on_gap(const gap&)                  a gap frame, instead of on_event
+///   void on_comment(std::string_view text)   a comment line
+///   void on_retry(std::int64_t ms)           the server set the reconnection time, as it said it
+/// All views are valid until the callback returns. Callbacks may call close(), restart() and what
+/// is const, nothing else.
+template <class S>
+concept client_sink = event_sink<S>;
+
+namespace detail {
+template <class S>
+concept comment_sink = requires(S& sink, std::string_view text) {
+  sink.on_comment(text);
+};
+}  // namespace detail
+
+class event_source {
+ public:
+  /// Connects at the first poll(). A bad URL or option closes it, which poll() reports. The URL:
+  /// http or https, without user information (give an Authorization header).
+  explicit event_source(std::string_view url, const client_options& o = {}) noexcept;
+  event_source(event_source&&) noexcept = default;
+  event_source& operator=(event_source&&) noexcept = default;
+
+  // --- the host's loop
+
+  /// What to do now. Call it again until it says none; then after every input, and at
+  /// next_deadline(). Each action is given once.
+  [[nodiscard]] client_action poll(time_point now) noexcept;
+  /// When poll() is needed next, if no input comes before; never() if not.
+  [[nodiscard]] time_point next_deadline() const noexcept;
+
+  /// The connection that poll() asked for is there: send what this returns. It is valid until the
+  /// next call that is not const: copy it if sending may take longer. Empty: the source no longer
+  /// wants the connection, poll() says more.
+  [[nodiscard]] std::string_view connected(time_point now) noexcept;
+
+  /// Bytes came; returns how many were taken: all, unless the sink stopped it. Feed the rest later:
+  /// in.substr(result). While stopped, no stall is looked for; an empty `in` says that reading goes
+  /// on.
+  template <client_sink Sink>
+  [[nodiscard]] std::size_t received(time_point now, std::string_view in, Sink&& sink);
+
+  /// The connection, or the attempt to get one, is over: the peer closed it, or `why` (resolve,
+  /// connect, tls, read). Feed what was received before. Without effect after disconnect.
+  void ended(time_point now, client_error why = client_error::none) noexcept;
+
+  // --- the user
+
+  /// Closes for good. poll() then says disconnect, if there is a connection, and nothing more.
+  void close() noexcept;
+  /// Drops the connection and connects again after the reconnection time, or at once if it waits
+  /// for that already. Without effect once closed.
+  void restart(time_point now) noexcept;
+
+  [[nodiscard]] client_state state() const noexcept {
+    return phase_ == phase::open     ? client_state::open
+           : phase_ == phase::closed ? client_state::closed
+                                     : client_state::connecting;
+  }
+  /// The last failure; error none: there was none. Stays until the next one.
+  [[nodiscard]] const client_failure& failure() const noexcept { return failure_; }
+  /// Where it is connected or connects to, after redirects: "https://host/path?query".
+  [[nodiscard]] std::string_view url() const noexcept { return current_.href(); }
+  /// "https://host" of it, as MessageEvent.origin; the port only if it is not the scheme's own.
+  [[nodiscard]] std::string_view origin() const noexcept { return current_.origin(); }
+  /// For a later event_source to go on there. Valid until the next call that is not const.
+  [[nodiscard]] std::string_view last_event_id() const noexcept { return parser_.last_event_id(); }
+  /// The reconnection time now.
+  [[nodiscard]] duration retry() const noexcept { return retry_; }
+  /// Bytes held for the request, a head, and an unfinished event.
+  [[nodiscard]] std::size_t buffered() const noexcept {
+    return out_.size() + head_.buffered() + parser_.buffered();
+  }
+
+ private:
+  enum class phase : std::uint8_t { waiting, dialing, head, open, closed };
+
+  /// What the parser calls.
+  template <class Sink>
+  struct stream_sink {
+    event_source& source;
+    Sink& sink;
+
+    bool on_event(const event& e) {
+      source.delivered_ = true;
+      if constexpr (requires(const gap& g) { sink.on_gap(g); }) {
+        gap g;
+        if (detail::read_gap(e, g)) return go_on([&] { return sink.on_gap(g); });
+      }
+      return go_on([&] { return sink.on_event(e); });
+    }
+    void on_comment(std::string_view text) requires detail::comment_sink<Sink> {
+      sink.on_comment(text);
+    }
+    void on_retry(std::int64_t ms) {
+      const std::int64_t most = source.options_.max_retry.ms();
+      source.retry_ = duration::milliseconds(ms < most ? ms : most);
+      if constexpr (requires { sink.on_retry(ms); }) sink.on_retry(ms);
+    }
+
+   private:
+    template <class F>
+    [[nodiscard]] bool go_on(F&& callback) {
+      if constexpr (std::same_as<decltype(callback()), bool>) {
+        source.stopped_ = !callback();
+      } else {
+        callback();
+      }
+      return !source.stopped_ && source.phase_ == phase::open;
+    }
+  };
+
+  /// While callbacks run, what they look at stays.
+  struct callbacks {
+    event_source& source;
+    explicit callbacks(event_source& s) noexcept : source{s} { s.calling_ = true; }
+    callbacks(const callbacks&) = delete;
+    callbacks& operator=(const callbacks&) = delete;
+    ~callbacks() {
+      source.calling_ = false;
+      if (source.phase_ != phase::open) source.forget();
+    }
+  };
+
+  void begin(time_point now) noexcept;
+  void drop() noexcept;
+  void forget() noexcept;
+  void fail(time_point now, client_error why, bool final = false,
+            duration at_least = duration::off()) noexcept;
+  [[nodiscard]] bool read_head(time_point now) noexcept;
+  [[nodiscard]] bool open(time_point now) noexcept;
+  void redirect(time_point now) noexcept;
+
+  client_options options_{};  // without its views
+  detail::client_request request_{};
+  detail::client_request::changes changes_{};
+  detail::url first_{};
+  detail::url current_{};
+  detail::response_reader head_{};
+  detail::body_reader body_{};
+  parser parser_{};
+  detail::backoff backoff_;
+  detail::bytes out_{};  // the request
+  client_failure failure_{};
+  duration retry_{};
+  duration stall_{};  // of this connection
+  time_point due_{};  // of the wait, the connection, the head, or the next byte
+  time_point opened_{};
+  time_point last_byte_{};
+  std::uint32_t redirects_ = 0;
+  int status_ = 0;  // of the response that came last in this attempt
+  phase phase_ = phase::waiting;
+  bool link_ = false;        // the host has a connection, or tries to get one
+  bool to_connect_ = false;  // actions that poll() has not given yet
+  bool to_disconnect_ = false;
+  bool to_report_ = false;
+  bool stopped_ = false;    // by the sink
+  bool delivered_ = false;  // an event, on this connection
+  bool calling_ = false;    // callbacks run
+};
+
+inline event_source::event_source(std::string_view url, const client_options& o) noexcept
+    : options_{o},
+      head_{{o.max_head, o.max_headers}},
+      parser_{o.stream},
+      backoff_{{o.max_backoff, o.min_interval, o.seed}} {
+  options_.method = options_.body = options_.last_event_id = options_.resume_query = {};
+  options_.headers = {};
+  options_.max_retry = detail::sane(o.max_retry);
+  options_.retry = retry_ = detail::sane(o.retry);
+  due_ = time_point::milliseconds(std::numeric_limits<std::int64_t>::min());
+
+  bool memory = true;
+  failure_.option = request_.set(o.method, o.body, o.headers, o.resume_query, memory);
+  if (failure_.option.empty() && !parser_.set_last_event_id(o.last_event_id)) {
+    failure_.option = "last_event_id";
+  }
+  failure_.url = first_.parse(url);
+  memory = memory && failure_.url != url_error::no_memory && current_.assign(first_);
+  failure_.error = !memory                           ? client_error::no_memory
+                   : failure_.url != url_error::none ? client_error::bad_url
+                   : !failure_.option.empty()        ? client_error::bad_options
+                                                     : client_error::none;
+  if (failure_.error == client_error::none) return;
+  close();
+  failure_.final = true;
+  to_report_ = true;
+}
+
+inline client_action event_source::poll(time_point now) noexcept {
+  for (;;) {
+    if (to_disconnect_) {
+      to_disconnect_ = false;
+      return {client_action::disconnect};
+    }
+    if (to_report_) {
+      to_report_ = false;
+      return {client_action::failed};
+    }
+    if (to_connect_) {
+      to_connect_ = false;
+      link_ = true;
+      due_ = detail::deadline(now, options_.connect_timeout);
+      return {client_action::connect, current_.host(), current_.port(), current_.tls()};
+    }
+    if (phase_ == phase::closed || now < due_) return {};
+    switch (phase_) {
+      case phase::waiting: begin(now); break;
+      case phase::dialing: fail(now, client_error::connect_timeout); break;
+      case phase::head: fail(now, client_error::head_timeout); break;
+      case phase::open: fail(now, client_error::stalled); break;
+      case phase::closed: break;
+    }
+  }
+}
+
+inline time_point event_source::next_deadline() const noexcept {
+  if (to_connect_ || to_disconnect_ || to_report_) {
+    return time_point::milliseconds(std::numeric_limits<std::int64_t>::min());
+  }
+  return phase_ == phase::closed ? time_point::never() : due_;
+}
+
+inline std::string_view event_source::connected(time_point now) noexcept {
+  if (!link_ || phase_ != phase::dialing) return {};
+  if (!request_.write(out_, current_, changes_, parser_.last_event_id())) {
+    fail(now, client_error::no_memory);
+    return {};
+  }
+  phase_ = phase::head;
+  due_ = detail::deadline(now, options_.head_timeout);
+  return out_.view();
+}
+
+template <client_sink Sink>
+std::size_t event_source::received(time_point now, std::string_view in, Sink&& sink) {
+  if (!link_ || (phase_ != phase::head && phase_ != phase::open)) return in.size();
+  const callbacks guard{*this};
+  std::size_t used = 0;
+  if (phase_ == phase::head) {
+    used = head_.feed(in);
+    if (!read_head(now)) return in.size();
+    if constexpr (requires { sink.on_open(head_.head()); }) sink.on_open(head_.head());
+    head_.reset();
+  }
+  stopped_ = false;
+  last_byte_ = now;
+  due_ = phase_ == phase::open ? detail::deadline(now, stall_) : due_;
+  stream_sink<std::remove_reference_t<Sink>> events{*this, sink};
+  while (phase_ == phase::open) {
+    if (body_.state() == detail::body_reader::outcome::malformed) {
+      fail(now, client_error::bad_framing);
+    } else if (body_.state() == detail::body_reader::outcome::complete) {
+      fail(now, client_error::end_of_stream);
+    } else if (used == in.size()) {
+      return used;
+    } else {
+      const auto [skipped, data] = body_.next(in.substr(used));
+      used += skipped;
+      if (data.empty()) continue;
+      const parse_result r = parser_.feed(data, events);
+      used += r.consumed;
+      body_.took(r.consumed);
+      if (phase_ != phase::open) break;
+      if (!r) {
+        fail(now, r.error == parse_error::no_memory ? client_error::no_memory
+                                                    : client_error::bad_stream);
+      } else if (stopped_) {
+        due_ = time_point::never();
+        return used;
+      }
+    }
+  }
+  return in.size();
+}
+
+inline void event_source::ended(time_point now, client_error why) noexcept {
+  if (!link_) return;
+  link_ = false;
+  const bool whole = phase_ == phase::open && body_.ends_with_connection();
+  switch (why) {
+    case client_error::resolve:
+    case client_error::connect:
+    case client_error::tls:
+    case client_error::read: return fail(now, why);
+    default: break;
+  }
+  fail(now, phase_ == phase::dialing ? client_error::connect
+            : whole                  ? client_error::end_of_stream
+                                     : client_error::cut);
+}
+
+inline void event_source::close() noexcept {
+  drop();
+  to_connect_ = to_report_ = false;
+  phase_ = phase::closed;
+  if (!calling_) forget();
+}
+
+inline void event_source::restart(time_point now) noexcept {
+  if (phase_ == phase::closed) return;
+  if (phase_ == phase::waiting) {
+    const time_point soonest = now + backoff_.soonest(now);
+    if (soonest < due_) due_ = soonest;
+    return;
+  }
+  fail(now, client_error::restarted);
+}
+
+/// An attempt begins: back to the first URL.
+inline void event_source::begin(time_point now) noexcept {
+  backoff_.attempt(now);
+  phase_ = phase::dialing;
+  due_ = time_point::never();
+  redirects_ = 0;
+  status_ = 0;
+  changes_ = {};
+  if (!current_.assign(first_)) return fail(now, client_error::no_memory);
+  to_connect_ = true;
+}
+
+inline void event_source::drop() noexcept {
+  to_disconnect_ = to_disconnect_ || link_;
+  link_ = to_connect_ = false;
+}
+
+/// Nothing of the connection is left but the last event ID.
+inline void event_source::forget() noexcept {
+  if (phase_ == phase::head) return;
+  head_.reset();
+  parser_.reset();
+  out_.release();
+}
+
+inline void event_source::fail(time_point now, client_error why, bool final,
+                               duration at_least) noexcept {
+  const bool was_open = phase_ == phase::open;
+  const time_point end = why == client_error::stalled ? last_byte_ : now;
+  if (was_open && (delivered_ || !(end - opened_ < options_.stable_after))) {
+    backoff_.stable();
+  } else if (why != client_error::restarted) {
+    backoff_.failed();
+  }
+  const bool enough = options_.max_attempts != 0 && backoff_.failures() >= options_.max_attempts;
+  failure_ = {};
+  failure_.error = why;
+  failure_.final = final || enough;
+  failure_.was_open = was_open;
+  failure_.status = status_;
+  if (why == client_error::bad_stream) failure_.parse = parser_.error();
+  failure_.attempts = backoff_.failures();
+  drop();
+  to_report_ = true;
+  if (failure_.final) {
+    phase_ = phase::closed;
+  } else {
+    failure_.delay = backoff_.delay(now, retry_, at_least);
+    phase_ = phase::waiting;
+    due_ = now + failure_.delay;
+  }
+  if (!calling_) forget();
+}
+
+/// True: the stream is open.
+inline bool event_source::read_head(time_point now) noexcept {
+  using outcome = detail::response_reader::outcome;
+  status_ = head_.status();
+  switch (head_.state()) {
+    case outcome::need_more: return false;
+    case outcome::complete: return open(now);
+    case outcome::malformed: fail(now, client_error::bad_head); return false;
+    case outcome::too_large: fail(now, client_error::head_too_large); return false;
+    case outcome::framing: fail(now, client_error::bad_framing); return false;
+    case outcome::no_memory: fail(now, client_error::no_memory); return false;
+  }
+  return false;
+}
+
+/// WHATWG HTML 9.2.3: what a response means.
+inline bool event_source::open(time_point now) noexcept {
+  const client_response& r = head_.head();
+  switch (r.status()) {
+    case 200: break;
+    case 204: fail(now, client_error::no_content, true); return false;
+    case 301:
+    case 302:
+    case 303:
+    case 307:
+    case 308: redirect(now); return false;
+    default:
+      fail(now, client_error::status, !options_.retry_statuses || !detail::is_temporary(r.status()),
+           detail::whole_seconds(r.header("Retry-After"), options_.max_retry));
+      return false;
+  }
+  if (!detail::is_event_stream(r)) {
+    fail(now, client_error::content_type, true);
+    return false;
+  }
+  if (!detail::is_identity(r)) {
+    fail(now, client_error::content_encoding, true);
+    return false;
+  }
+  body_ = {head_.end(), head_.length()};
+  phase_ = phase::open;
+  opened_ = now;
+  delivered_ = false;
+  stall_ = options_.stall_timeout;
+  if (stall_.is_off()) {
+    const duration beat =
+        detail::whole_seconds(r.header("X-Heartbeat-Interval"), duration::seconds(24 * 3600));
+    stall_ = duration::milliseconds(3 * beat.ms());
+  }
+  return true;
+}
+
+/// Fetch 4.4, HTTP-redirect fetch.
+inline void event_source::redirect(time_point now) noexcept {
+  if (redirects_ == options_.max_redirects) {
+    return fail(now, client_error::too_many_redirects, true);
+  }
+  ++redirects_;
+  detail::url next;
+  url_error e = url_error::scheme;
+  const std::string_view location = detail::only_location(head_.head());
+  if (!location.empty()) e = next.resolve(current_, location);
+  if (e == url_error::no_memory) return fail(now, client_error::no_memory);
+  if (e != url_error::none) {
+    fail(now, client_error::bad_redirect, true);
+    failure_.url = e;
+    return;
+  }
+  if (current_.tls() && !next.tls() && !options_.allow_insecure_redirect) {
+    return fail(now, client_error::insecure_redirect, true);
+  }
+  const std::string_view method = request_.method(changes_);
+  const bool to_get = status_ == 303 ? method != "GET" : status_ < 303 && method == "POST";
+  changes_.get = changes_.get || to_get;
+  changes_.foreign = changes_.foreign || !same_origin(current_, next);
+  current_ = std::move(next);
+  drop();
+  head_.reset();
+  phase_ = phase::dialing;
+  due_ = time_point::never();
+  to_connect_ = true;
+}
+
+}  // namespace sse::inline v0
