@@ -155,7 +155,7 @@ struct hub_options {
   std::string_view opening = {};               ///< comment at the start of each stream: bytes that open a buffering proxy. Copied.
   std::string_view resume_query = "last_id";   ///< query field beside the header Last-Event-ID; empty: none. Copied.
   duration write_deadline = duration::seconds(10);  ///< no write progress: closed
-  duration idle = duration::off();             ///< no application event delivered: closed
+  duration idle = duration::off();             ///< no application event delivered: closed. At most 24 days.
   duration max_age = duration::off();          ///< of a connection: closed, up to a tenth earlier (jitter)
   duration retry_min = duration::seconds(1);   ///< a clean close sends a random `retry:` between retry_min
   duration retry_max = duration::seconds(5);   ///< and retry_max, so that reconnects are spread

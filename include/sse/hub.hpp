@@ -39,7 +39,7 @@ namespace sse::inline v0 {
 /// `Transport`: see sse/transport.hpp; the hub keeps a reference. `User`: what the host wants to know of a session.
 ///
 /// Hooks run on the hub's thread. Those that run inside flush (sees, on_gap, backfill, heartbeat payload) must not call the
-/// hub; on_opened, on_closed and on_presence may publish and send.
+/// hub; on_opened, on_closed and on_presence may publish and send. Only on_admit may throw: accept() then took nothing.
 template <transport Transport, std::movable User = no_user>
 class hub {
  public:

@@ -2531,7 +2531,7 @@ struct hub_options {
   std::string_view opening = {};               ///< comment at the start of each stream: bytes that open a buffering proxy. Copied.
   std::string_view resume_query = "last_id";   ///< query field beside the header Last-Event-ID; empty: none. Copied.
   duration write_deadline = duration::seconds(10);  ///< no write progress: closed
-  duration idle = duration::off();             ///< no application event delivered: closed
+  duration idle = duration::off();             ///< no application event delivered: closed. At most 24 days.
   duration max_age = duration::off();          ///< of a connection: closed, up to a tenth earlier (jitter)
   duration retry_min = duration::seconds(1);   ///< a clean close sends a random `retry:` between retry_min
   duration retry_max = duration::seconds(5);   ///< and retry_max, so that reconnects are spread
@@ -5017,7 +5017,7 @@ namespace sse::inline v0 {
 /// `Transport`: see sse/transport.hpp; the hub keeps a reference. `User`: what the host wants to know of a session.
 ///
 /// Hooks run on the hub's thread. Those that run inside flush (sees, on_gap, backfill, heartbeat payload) must not call the
-/// hub; on_opened, on_closed and on_presence may publish and send.
+/// hub; on_opened, on_closed and on_presence may publish and send. Only on_admit may throw: accept() then took nothing.
 template <transport Transport, std::movable User = no_user>
 class hub {
  public:
