@@ -9,6 +9,9 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include "live_js.hpp"
+#include "style_css.hpp"
+
 namespace examples {
 namespace {
 
@@ -133,6 +136,9 @@ sse::response json_error(int status) {
   }
   return sse::response::json(status, R"({"error":")" + word + R"("})");
 }
+
+std::string_view style_sheet() noexcept { return style_css; }
+std::string_view live_script() noexcept { return live_js; }
 
 void log_line(std::string_view text) {
   using namespace std::chrono;

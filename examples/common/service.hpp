@@ -88,6 +88,21 @@ void add_common_routes(sse::asio_server<User, Stream>& server,
   });
 }
 
+/// What every page may do: scripts and styles of its own and of this server, and talk to it alone.
+inline constexpr std::string_view page_policy =
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; "
+    "connect-src 'self'; img-src data:";
+[[nodiscard]] std::string_view style_sheet() noexcept;  ///< web/style.css
+[[nodiscard]] std::string_view live_script() noexcept;  ///< web/live.js
+
+/// The program's page, and the two files that all pages share.
+template <class User, class Stream>
+void add_page(sse::asio_server<User, Stream>& server, std::string_view html) {
+  server.page("/", html, {.content_security_policy = page_policy});
+  server.page("/style.css", style_sheet(), {.content_type = "text/css; charset=utf-8"});
+  server.page("/live.js", live_script(), {.content_type = "text/javascript; charset=utf-8"});
+}
+
 /// What a program adds to run().
 struct run_hooks {
   /// Once the port is taken: begins. Returns what is wrong, empty if nothing is.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "common/json.hpp"
 #include "payload.hpp"
 
 namespace gateway {
@@ -21,7 +22,7 @@ bool is_type(std::string_view type) noexcept {
          type.find_first_of(std::string_view{"\r\n\0", 3}) == std::string_view::npos;
 }
 
-order_update_event read_update(const json_document& doc) {
+order_update_event read_update(const examples::json_document& doc) {
   order_update_event e;
   e.ts_ns = doc.integer("ts_ns").value_or(0);
   e.client_order_id = doc.string("client_order_id").value_or("");
@@ -35,7 +36,7 @@ order_update_event read_update(const json_document& doc) {
   return e;
 }
 
-fill_event read_fill(const json_document& doc) {
+fill_event read_fill(const examples::json_document& doc) {
   fill_event e;
   e.ts_ns = doc.integer("ts_ns").value_or(0);
   e.client_order_id = doc.string("client_order_id").value_or("");
@@ -45,7 +46,7 @@ fill_event read_fill(const json_document& doc) {
   return e;
 }
 
-order_state_event read_state(const json_document& doc) {
+order_state_event read_state(const examples::json_document& doc) {
   order_state_event e;
   e.client_order_id = doc.string("client_order_id").value_or("");
   e.status = doc.string("status");
@@ -70,7 +71,7 @@ void append_integer(std::string& out, std::optional<std::int64_t> value) {
 std::optional<incoming> order_store::consume(std::string_view line) {
   line = without_line_end(line);
   if (line.find_first_not_of(" \t\r\n") == std::string_view::npos) return std::nullopt;
-  const auto type = doc_.parse(line) == json_result::object ? doc_.string("type") : std::nullopt;
+  const auto type = doc_.parse(line) == examples::json_result::object ? doc_.string("type") : std::nullopt;
   if (!type || !is_type(*type)) {
     ++refused_;
     return std::nullopt;
@@ -152,9 +153,9 @@ namespace {
 std::string market_answer(std::string_view symbol, double price,
                           std::optional<std::int64_t> ts_ns) {
   std::string out = R"({"symbol":)";
-  append_string(out, symbol);
+  examples::append_json_string(out, symbol);
   out += R"(,"price":)";
-  append_number(out, price);
+  examples::append_json_number(out, price);
   out += R"(,"ts_ns":)";
   append_integer(out, ts_ns);
   out += '}';

@@ -24,7 +24,7 @@
 #include <vector>
 
 #include "events.hpp"
-#include "json.hpp"
+#include "common/json.hpp"
 #include "order_state.hpp"
 #include "protocol.hpp"
 
@@ -86,7 +86,7 @@ class order_store {
   void log(std::string_view data);
 
   store_limits limits_;
-  json_document doc_;
+  examples::json_document doc_;
   std::string type_;
   std::string data_;
   std::uint64_t refused_ = 0;

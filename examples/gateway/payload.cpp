@@ -4,36 +4,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <iterator>
 #include <type_traits>
 
+#include "common/json.hpp"
+
 namespace gateway {
 namespace {
-
-/// Length of the well-formed UTF-8 sequence at the start of `text` (not empty), 0 if there is none
-/// (Unicode table 3-7).
-std::size_t utf8_length(std::string_view text) noexcept {
-  const auto at = [text](std::size_t i) {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
-  };
-  const auto between = [at](std::size_t i, unsigned low, unsigned high) {
-    return at(i) >= low && at(i) <= high;
-  };
-  const unsigned first = at(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xC2 && first <= 0xDF) return between(1, 0x80, 0xBF) ? 2 : 0;
-  if (first >= 0xE0 && first <= 0xEF) {
-    const bool second = between(1, first == 0xE0 ? 0xA0U : 0x80U, first == 0xED ? 0x9FU : 0xBFU);
-    return second && between(2, 0x80, 0xBF) ? 3 : 0;
-  }
-  if (first >= 0xF0 && first <= 0xF4) {
-    const bool second = between(1, first == 0xF0 ? 0x90U : 0x80U, first == 0xF4 ? 0x8FU : 0xBFU);
-    return second && between(2, 0x80, 0xBF) && between(3, 0x80, 0xBF) ? 4 : 0;
-  }
-  return 0;
-}
 
 struct text {
   std::string_view value;
@@ -52,54 +30,16 @@ field(std::string_view, const std::optional<T>&) -> field<T>;
 
 }  // namespace
 
-void append_string(std::string& out, std::string_view value) {
-  out += '"';
-  while (!value.empty()) {
-    const char c = value.front();
-    std::size_t used = 1;
-    switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      default:
-        if (static_cast<unsigned char>(c) < 0x20) {
-          fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned>(c));
-        } else if (const std::size_t n = utf8_length(value); n != 0) {
-          out += value.substr(0, n);
-          used = n;
-        } else {
-          out += "\xEF\xBF\xBD";
-        }
-    }
-    value.remove_prefix(used);
-  }
-  out += '"';
-}
-
-void append_number(std::string& out, double value) {
-  if (!std::isfinite(value)) {
-    out += "null";
-    return;
-  }
-  const std::size_t start = out.size();
-  fmt::format_to(std::back_inserter(out), "{}", value);
-  if (out.find_first_of(".e", start) == std::string::npos) out += ".0";
-}
-
 void append_balances(std::string& out, const std::vector<balance>& balances) {
   out += '[';
   for (const balance& b : balances) {
     if (out.back() != '[') out += ',';
     out += R"({"asset":)";
-    append_string(out, b.asset);
+    examples::append_json_string(out, b.asset);
     out += R"(,"free":)";
-    append_number(out, b.free);
+    examples::append_json_number(out, b.free);
     out += R"(,"locked":)";
-    append_number(out, b.locked);
+    examples::append_json_number(out, b.locked);
     out += '}';
   }
   out += ']';
@@ -121,7 +61,7 @@ template <>
 struct fmt::formatter<gateway::text> : plain_formatter {
   static auto format(const gateway::text& t, fmt::format_context& ctx) {
     std::string out;
-    gateway::append_string(out, t.value);
+    examples::append_json_string(out, t.value);
     return copy(out, ctx);
   }
 };
@@ -130,7 +70,7 @@ template <>
 struct fmt::formatter<gateway::number> : plain_formatter {
   static auto format(const gateway::number& n, fmt::format_context& ctx) {
     std::string out;
-    gateway::append_number(out, n.value);
+    examples::append_json_number(out, n.value);
     return copy(out, ctx);
   }
 };
@@ -141,12 +81,12 @@ struct fmt::formatter<gateway::field<T>> : plain_formatter {
     std::string out;
     if (f.value) {
       out += ',';
-      gateway::append_string(out, f.name);
+      examples::append_json_string(out, f.name);
       out += ':';
       if constexpr (std::is_same_v<T, double>) {
-        gateway::append_number(out, *f.value);
+        examples::append_json_number(out, *f.value);
       } else {
-        gateway::append_string(out, *f.value);
+        examples::append_json_string(out, *f.value);
       }
     }
     return copy(out, ctx);

@@ -31,13 +31,6 @@ template <class Event>
   return out;
 }
 
-/// Appends a JSON string, with its quotes.
-void append_string(std::string& out, std::string_view text);
-
-/// Appends a JSON number (or null, if not finite). The same text serves in a command line for the
-/// engine.
-void append_number(std::string& out, double value);
-
 /// Appends `[{"asset":...,"free":...,"locked":...},...]`.
 void append_balances(std::string& out, const std::vector<balance>& balances);
 

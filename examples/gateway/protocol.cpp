@@ -8,7 +8,7 @@
 #include <sse/request.hpp>
 #include <system_error>
 
-#include "json.hpp"
+#include "common/json.hpp"
 #include "payload.hpp"
 
 namespace gateway {
@@ -41,15 +41,15 @@ bool is_json(std::string_view content_type, std::string_view body) {
 }
 
 request_error read_json(std::string_view body, fields& out) {
-  json_document doc;
-  const json_result result = doc.parse(body);
-  if (result == json_result::malformed) return request_error::bad_json;
-  if (result == json_result::other) return request_error::bad_params;
+  examples::json_document doc;
+  const examples::json_result result = doc.parse(body);
+  if (result == examples::json_result::malformed) return request_error::bad_json;
+  if (result == examples::json_result::other) return request_error::bad_params;
   for (const slot& s : slots) {
     if (const auto text = doc.string(s.name)) {
       out.*s.value = *text;
     } else if (const auto number = doc.number(s.name); number && s.numeric) {
-      append_number(out.*s.value, *number);
+      examples::append_json_number(out.*s.value, *number);
     } else if (doc.has(s.name)) {
       return request_error::bad_params;
     }
@@ -101,9 +101,9 @@ std::string to_line(const new_order& o) {
   line += ' ';
   line += o.symbol;
   line += ' ';
-  append_number(line, o.qty);
+  examples::append_json_number(line, o.qty);
   line += ' ';
-  append_number(line, o.price);
+  examples::append_json_number(line, o.price);
   line += ' ';
   line += o.client_order_id;
   line += '\n';

@@ -5,6 +5,7 @@
 #include <limits>
 #include <system_error>
 
+#include "common/json.hpp"
 #include "protocol.hpp"
 
 namespace gateway {
@@ -13,7 +14,7 @@ namespace {
 constexpr std::int64_t ns_per_ms = 1'000'000;
 
 /// Prices come as text; a number is taken, too.
-std::optional<double> price_of(const json_document& doc) {
+std::optional<double> price_of(const examples::json_document& doc) {
   const auto text = doc.string("p");
   return text ? parse_number(*text) : doc.number("p");
 }
@@ -29,7 +30,7 @@ replay_message replay_source::parse_line(std::string_view line) {
   const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), m.local_ns);
   line.remove_prefix(static_cast<std::size_t>(end - line.data()));
   if (error != std::errc{} || m.local_ns < 0 || !line.starts_with(' ')) return m;
-  if (doc_.parse(line) != json_result::object) return m;
+  if (doc_.parse(line) != examples::json_result::object) return m;
   doc_.enter("data");
   if (doc_.string("e") != "trade") {
     m.what = replay_kind::other;

@@ -12,7 +12,7 @@
 #include <optional>
 #include <string_view>
 
-#include "json.hpp"
+#include "common/json.hpp"
 
 namespace gateway {
 
@@ -38,7 +38,7 @@ class replay_source {
   [[nodiscard]] replay_message parse_line(std::string_view line);
 
  private:
-  json_document doc_;
+  examples::json_document doc_;
 };
 
 /// The value of --speed: a number > 0, or `max`, which is infinite.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "gateway_page.hpp"
+#include "common/json.hpp"
 #include "payload.hpp"
 
 namespace gateway {
@@ -20,7 +21,7 @@ sse::response error(int status, std::string_view word) {
 
 sse::response accepted(std::string_view client_order_id) {
   std::string body = R"({"ok":true,"client_order_id":)";
-  append_string(body, client_order_id);
+  examples::append_json_string(body, client_order_id);
   return ok(body + "}");
 }
 
@@ -104,10 +105,7 @@ void server::add_routes() {
         "gateway_refused_lines_total " +
         std::to_string(store_.refused()) + "\n";
   });
-  http_.page("/", page,
-             {.content_security_policy =
-                  "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-                  "connect-src 'self'; img-src data:"});
+  examples::add_page(http_, page);
   http_.stream("/api/stream", [this](const sse::request& r) -> sse::verdict<> {
     if (!examples::has_token(r, settings_.common)) return examples::unauthorized();
     return sse::admit(settings_.common.token.empty() ? "" : "token").join(*events_);
@@ -173,9 +171,9 @@ std::string server::config() const {
   std::string out = R"({"version":")" SSEHUB_VERSION R"(","source":")";
   out += !settings_.engine.empty() ? "engine" : settings_.replays ? "replay" : "simulator";
   out += R"(","heartbeat":)";
-  append_number(out, seconds(o.heartbeat));
+  examples::append_json_number(out, seconds(o.heartbeat));
   out += R"(,"keep":)" + std::to_string(o.keep) + R"(,"keep_age":)";
-  append_number(out, seconds(o.keep_age));
+  examples::append_json_number(out, seconds(o.keep_age));
   out += R"(,"max_lag":)" + std::to_string(o.max_lag) + R"(,"lag_policy":")";
   out.append(examples::to_string(o.lag_policy)).append(R"(","token":)");
   return out + (o.token.empty() ? "false}" : "true}");

@@ -21,7 +21,7 @@
 #include <sse/asio_client.hpp>
 
 #include "common/flags.hpp"
-#include "common/json_string.hpp"
+#include "common/json.hpp"
 
 #ifdef TAIL_WITH_TLS  // set by CMake where OpenSSL is
 #include <asio/ssl.hpp>

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "gateway/json.hpp"
+#include "common/json.hpp"
 #include "program.hpp"
 
 using namespace test;
@@ -61,8 +61,8 @@ TEST_CASE("V-36 an order without an id gets one") {
   with_engine s;
   const std::string body =
       s.gateway->post("/api/order", R"({"side":"BUY","symbol":"BTCUSDT","qty":1,"price":2})").body;
-  gateway::json_document doc;
-  REQUIRE(doc.parse(body) == gateway::json_result::object);
+  examples::json_document doc;
+  REQUIRE(doc.parse(body) == examples::json_result::object);
   const std::string id{doc.string("client_order_id").value_or("")};
   CHECK(id.starts_with("web-"));
   CHECK(id.size() > 4);
@@ -166,8 +166,8 @@ TEST_CASE("V-41 V-42 V-43 order states and the account follow from the engine's 
   CHECK(s.gateway->get("/api/order_state").body == R"({"error":"bad_params"})");
 
   const auto status = [&] {
-    gateway::json_document doc;
-    REQUIRE(doc.parse(s.gateway->get(path).body) == gateway::json_result::object);
+    examples::json_document doc;
+    REQUIRE(doc.parse(s.gateway->get(path).body) == examples::json_result::object);
     return std::string{doc.string("status").value_or("")};
   };
   const std::string fill =
@@ -184,8 +184,8 @@ TEST_CASE("V-41 V-42 V-43 order states and the account follow from the engine's 
   CHECK(s.gateway->get("/api/order_state?client_order_id=w2").body.find("CANCELLED") !=
         std::string::npos);
 
-  gateway::json_document all;
-  REQUIRE(all.parse(s.gateway->get("/api/orders_state").body) == gateway::json_result::object);
+  examples::json_document all;
+  REQUIRE(all.parse(s.gateway->get("/api/orders_state").body) == examples::json_result::object);
   CHECK(all.array_size("items") == 2);
 
   s.say(
@@ -255,7 +255,7 @@ TEST_CASE("the page, the metrics and the configuration") {
   CHECK(page.status == 200);
   CHECK(page.header("Content-Type") == "text/html; charset=utf-8");
   CHECK(page.header("Content-Security-Policy") ==
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+        "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; "
         "connect-src 'self'; img-src data:");
   CHECK(page.body.find("EventSource") != std::string::npos);
   const answer metrics = s.gateway->get("/metrics");

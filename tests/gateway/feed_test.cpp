@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "gateway/json.hpp"
+#include "common/json.hpp"
 #include "program.hpp"
 
 using namespace test;
@@ -13,8 +13,8 @@ using namespace test;
 namespace {
 
 std::string field(const sse_event& e, std::string_view name) {
-  gateway::json_document doc;
-  REQUIRE(doc.parse(e.data) == gateway::json_result::object);
+  examples::json_document doc;
+  REQUIRE(doc.parse(e.data) == examples::json_result::object);
   return std::string{doc.string(name).value_or("")};
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "common/json.hpp"
 #include "gateway/line_splitter.hpp"
 
 using namespace gateway;
@@ -155,8 +156,8 @@ TEST_CASE("V-40 the order log holds the last 200 order events as they came") {
     feed(store, R"({"type":"order_update","ts_ns":1,"client_order_id":"o)" + std::to_string(i) +
                     R"(","status":"ACCEPTED"})");
   }
-  json_document doc;
-  REQUIRE(doc.parse(store.orders_json()) == json_result::object);
+  examples::json_document doc;
+  REQUIRE(doc.parse(store.orders_json()) == examples::json_result::object);
   CHECK(doc.array_size("items") == 200);
   REQUIRE(doc.enter_item("items", 0));
   CHECK(doc.string("client_order_id") == "o300");

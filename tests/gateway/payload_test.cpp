@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "common/json.hpp"
 #include "gateway/protocol.hpp"
 
 using namespace gateway;
@@ -15,12 +16,12 @@ constexpr std::int64_t ts = 1704067200000000000;
 
 std::string quoted(std::string_view text) {
   std::string out;
-  append_string(out, text);
+  examples::append_json_string(out, text);
   return out;
 }
 std::string number(double value) {
   std::string out;
-  append_number(out, value);
+  examples::append_json_number(out, value);
   return out;
 }
 }  // namespace
@@ -134,5 +135,5 @@ TEST_CASE("payload strings are escaped, and broken UTF-8 is replaced") {
   CHECK(quoted("\xC0\xAF") == "\"" + bad + bad + "\"");                      // overlong
   CHECK(quoted("\xED\xA0\x80") == "\"" + bad + bad + bad + "\"");            // surrogate
   CHECK(quoted("\xF4\x90\x80\x80") == "\"" + bad + bad + bad + bad + "\"");  // beyond U+10FFFF
-  CHECK(quoted("\xE2\x82\"") == "\"" + bad + bad + "\\\"\"");                // cut by a quote
+  CHECK(quoted("\xE2\x82\"") == "\"" + bad + "\\\"\"");                // cut by a quote: one part, one U+FFFD
 }

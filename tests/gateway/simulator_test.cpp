@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "gateway/json.hpp"
+#include "common/json.hpp"
 #include "gateway/line_splitter.hpp"
 #include "gateway/order_store.hpp"
 
@@ -47,9 +47,9 @@ struct exchange {
   std::vector<std::string> words() {
     std::vector<std::string> out;
     lines = said();
-    json_document doc;
+    examples::json_document doc;
     for (const std::string& line : lines) {
-      REQUIRE(doc.parse(line) == json_result::object);
+      REQUIRE(doc.parse(line) == examples::json_result::object);
       std::string word{*doc.string("type")};
       for (const char* key : {"status", "message"}) {
         if (const auto v = doc.string(key)) word.append(" ").append(*v);
@@ -63,8 +63,8 @@ struct exchange {
   void price(double p, std::string_view symbol = "BTCUSDT") { engine.market(symbol, p, now, now); }
   void wait(std::int64_t ns) { engine.advance(now += ns); }
   double funds(std::string_view asset, const char* which) {
-    json_document doc;
-    REQUIRE(doc.parse(store.account_json()) == json_result::object);
+    examples::json_document doc;
+    REQUIRE(doc.parse(store.account_json()) == examples::json_result::object);
     for (std::size_t i = 0; i < doc.array_size("balances"); doc.leave(), ++i) {
       REQUIRE(doc.enter_item("balances", i));
       if (doc.string("asset") == asset) return doc.number(which).value();
@@ -248,12 +248,12 @@ TEST_CASE("V-07 the walk moves in cents and stays near its start, the same for t
   CHECK(once == prices(1));
   CHECK(once != prices(2));
   line_splitter lines;
-  json_document doc;
+  examples::json_document doc;
   int events = 0;
   int at_most_50000 = 0;
   std::map<double, int> distinct;
   lines.feed(once, [&](std::string_view line) {
-    REQUIRE(doc.parse(line) == json_result::object);
+    REQUIRE(doc.parse(line) == examples::json_result::object);
     if (doc.string("type") != "market") return;
     const double price = doc.number("price").value();
     REQUIRE(price == Approx(49985).margin(60));

@@ -29,7 +29,7 @@
 #include <sse/asio_client.hpp>
 
 #include "common/flags.hpp"
-#include "common/json_string.hpp"
+#include "common/json.hpp"
 
 namespace {
 

@@ -1,6 +1,6 @@
-// ssehub example gateway. SPDX-License-Identifier: MIT
+// ssehub examples. SPDX-License-Identifier: MIT
 //
-// json_document: reads one JSON object with simdjson, which only json.cpp includes (it costs
+// Writing JSON strings and numbers, and json_document, which reads one JSON object with simdjson, which only json.cpp includes (it costs
 // 1.5 s per file).
 //
 //   json_document doc;
@@ -15,9 +15,15 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 
-namespace gateway {
+namespace examples {
+
+/// Appends a JSON string with its quotes, always on one line; what is not UTF-8 becomes U+FFFD.
+void append_json_string(std::string& out, std::string_view text);
+/// Appends a JSON number that reads back as the same double (`1.0`, not `1`); null if not finite.
+void append_json_number(std::string& out, double value);
 
 enum class json_result : unsigned char {
   object,     ///< the text is one JSON object: it can be read now
@@ -53,4 +59,4 @@ class json_document {
   std::unique_ptr<impl> impl_;
 };
 
-}  // namespace gateway
+}  // namespace examples

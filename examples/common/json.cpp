@@ -1,14 +1,19 @@
-// ssehub example gateway. SPDX-License-Identifier: MIT
-#include "json.hpp"
+// ssehub examples. SPDX-License-Identifier: MIT
+#include "common/json.hpp"
 
+#include <fmt/format.h>
 #include <simdjson.h>
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <iterator>
 #include <string>
 #include <system_error>
 
-namespace gateway {
+#include <sse/detail/utf8.hpp>
+
+namespace examples {
 namespace {
 
 /// The four hex digits at text[at], or -1.
@@ -102,6 +107,43 @@ std::string soften(std::string_view text) {
 
 }  // namespace
 
+void append_json_string(std::string& out, std::string_view text) {
+  out += '"';
+  while (!text.empty()) {
+    const sse::detail::utf8_step step = sse::detail::next_utf8(text);
+    const char c = text.front();
+    switch (c) {
+      case '"': out += "\\\""; break;
+      case '\\': out += "\\\\"; break;
+      case '\b': out += "\\b"; break;
+      case '\f': out += "\\f"; break;
+      case '\n': out += "\\n"; break;
+      case '\r': out += "\\r"; break;
+      case '\t': out += "\\t"; break;
+      default:
+        if (!step.valid) {
+          out += "\xEF\xBF\xBD";
+        } else if (static_cast<unsigned char>(c) < 0x20) {
+          fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned>(c));
+        } else {
+          out += text.substr(0, step.size);
+        }
+    }
+    text.remove_prefix(step.size);
+  }
+  out += '"';
+}
+
+void append_json_number(std::string& out, double value) {
+  if (!std::isfinite(value)) {
+    out += "null";
+    return;
+  }
+  const std::size_t start = out.size();
+  fmt::format_to(std::back_inserter(out), "{}", value);
+  if (out.find_first_of(".e", start) == std::string::npos) out += ".0";
+}
+
 struct json_document::impl {
   simdjson::dom::parser parser;
   simdjson::dom::object root;
@@ -194,4 +236,4 @@ bool json_document::enter_item(std::string_view key, std::size_t index) {
 
 void json_document::leave() { impl_->current = impl_->root; }
 
-}  // namespace gateway
+}  // namespace examples
