@@ -33,6 +33,7 @@ std::string_view to_string(sse::lag_policy p) noexcept {
   switch (p) {
     case sse::lag_policy::oldest: return "oldest";
     case sse::lag_policy::tail: return "tail";
+    case sse::lag_policy::coalesce: return "coalesce";
     case sse::lag_policy::disconnect: break;
   }
   return "disconnect";

@@ -16,6 +16,7 @@
 
 #include <sse/config.hpp>
 #include <sse/detail/function.hpp>
+#include <sse/detail/latest.hpp>
 #include <sse/detail/memory.hpp>
 #include <sse/encode.hpp>
 #include <sse/event.hpp>
@@ -38,12 +39,15 @@ enum class lag_policy : std::uint8_t {
   disconnect,  ///< close; its reconnect resumes from the log
   oldest,      ///< once what it needs left the log: a gap frame, then the oldest retained event
   tail,        ///< a gap frame, then live
+  coalesce,    ///< the newest event of each key, then live; a gap frame only for what had no key. As `tail` on a session
+               ///< that joined other channels too
 };
 
 /// Where a subscriber without a Last-Event-ID begins.
 enum class start_at : std::uint8_t {
   live,  ///< with the next event
   all,   ///< with everything retained
+  snapshot,  ///< with the newest event of each key; as `live` on a session that joined other channels too
 };
 
 /// A sign of life, so that proxies keep the connection and dead peers are found. Carries no id, is never replayed.
@@ -89,6 +93,9 @@ struct channel_options {
   bool own_sequence = false;  ///< ids of its own, consecutive; then a session can join no channel beside it
   event_id first_id = no_id;  ///< own_sequence: the id the sequence stands at when it opens; no_id: as the hub's
   start_at start = start_at::live;
+  /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and start_at::snapshot, which use 10,000 if
+  /// this is 0. Then the key that was silent longest is forgotten, and what a reader misses by that is announced as lost.
+  std::uint32_t max_keys = 0;
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
   encode_limits limits = {};
@@ -100,6 +107,7 @@ struct publish_options {
   event_id id = no_id;            ///< id_mode::given only
   std::string_view audience = {}; ///< empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
   bool transient = false;         ///< never replayed, no id
+  std::string_view key = {};      ///< what it is the state of, such as a symbol: makes older events of this key superfluous
 };
 
 enum class publish_error : std::uint8_t {
@@ -205,6 +213,7 @@ class channel {
   detail::sequence* sequence_ = &own_;
   detail::stream main_;
   detail::stream* ephemeral_ = nullptr;
+  detail::latest_values* latest_ = nullptr;  // only with max_keys
   channel_stats counters_;
   std::uint32_t index_ = detail::none;      // in engine::channels_
   std::uint32_t timer_ = detail::none;      // place in the timer queue

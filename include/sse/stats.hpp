@@ -24,6 +24,7 @@ struct channel_stats {
   std::uint64_t published = 0;          ///< events accepted, transient ones too, heartbeats not
   std::uint64_t delivered = 0;          ///< events handed whole to transports, heartbeats in the log too
   std::uint64_t dropped = 0;            ///< events that slow subscribers were skipped over, each announced by a gap
+  std::uint64_t coalesced = 0;          ///< events that slow subscribers left for the newest of each key
   std::uint64_t gaps = 0;               ///< gap frames
   std::uint64_t replays = 0;            ///< joins that resumed from a Last-Event-ID
   std::uint64_t retained_events = 0;    ///< now
@@ -101,6 +102,8 @@ inline void append_prometheus(std::string& out, const hub_stats& h, std::span<co
   family("sse_channel_published_total", "counter", "Events published.", &channel_stats::published);
   family("sse_channel_delivered_total", "counter", "Events delivered.", &channel_stats::delivered);
   family("sse_channel_dropped_total", "counter", "Events skipped for slow readers.", &channel_stats::dropped);
+  family("sse_channel_coalesced_total", "counter", "Events left for the newest of each key by slow readers.",
+         &channel_stats::coalesced);
   family("sse_channel_gaps_total", "counter", "Gap frames sent.", &channel_stats::gaps);
   family("sse_channel_replays_total", "counter", "Joins that resumed.", &channel_stats::replays);
   family("sse_channel_retained_events", "gauge", "Events kept for resuming.", &channel_stats::retained_events);

@@ -1838,7 +1838,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     if (!known || t->found == nullptr) return error("mail for a channel that is closed", {});
     const publish_result r =
         hub_->publish(*t->found, {.type = m.type, .data = m.data},
-                      {.id = m.id, .audience = m.audience, .transient = m.transient});
+                      {.id = m.id, .audience = m.audience, .transient = m.transient, .key = m.key});
     if (!r) error(to_string(r.error), {});
   }
 

@@ -74,6 +74,7 @@ struct message {
   std::string_view audience{};  ///< who may see it; at most 65,535 bytes; empty: everyone
   event_id id = no_id;          ///< for a channel whose ids are given by the publisher
   bool transient = false;       ///< never replayed, without an id
+  std::string_view key{};       ///< what it is the state of (publish_options::key); at most 65,535 bytes
 };
 
 /// What the hub's thread gets. Views are valid during the call.
@@ -84,6 +85,7 @@ struct mail {
   std::string_view audience{};
   event_id id = no_id;
   bool transient = false;
+  std::string_view key{};
 };
 
 /// When a publisher calls mailbox_options::wake.
@@ -166,7 +168,8 @@ struct mail_header {
   event_id id = no_id;
   std::uint16_t type = 0;
   std::uint16_t audience = 0;
-  std::uint32_t transient = 0;
+  std::uint16_t key = 0;
+  std::uint16_t transient = 0;
 };
 static_assert(sizeof(mail_header) == 24);
 
@@ -267,7 +270,8 @@ struct mail_lane {
       m.target = target;
       m.type = {p, h.type};
       m.audience = {p + h.type, h.audience};
-      m.data = {p + h.type + h.audience, h.data};
+      m.key = {p + h.type + h.audience, h.key};
+      m.data = {p + h.type + h.audience + h.key, h.data};
       m.id = h.id;
       m.transient = h.transient != 0;
       f(static_cast<const mail&>(m));
@@ -389,7 +393,7 @@ class publisher {
     return try_emplace(message{}, max, write);
   }
 
-  /// The same with type, audience, id and transient of `m`; its data is not used.
+  /// The same with all of `m` but its data.
   template <mail_writer W>
   [[nodiscard]] publish_status try_emplace(const message& m, std::size_t max,
                                            W&& write) noexcept(detail::nothrow_writer<W>) {
@@ -405,7 +409,7 @@ class publisher {
     return lane_ == nullptr ? mail_counts{} : lane_->counts();
   }
 
-  /// The largest type, audience and data together that the lane takes, in bytes.
+  /// The largest type, audience, key and data together that the lane takes, in bytes.
   [[nodiscard]] std::size_t max_bytes() const noexcept {
     return lane_ == nullptr ? 0 : lane_->capacity() / 2 - sizeof(detail::mail_header);
   }
@@ -422,7 +426,7 @@ class publisher {
     const detail::mail_hub& hub = *lane_->hub;
     if (hub.closed.load(std::memory_order_relaxed)) return publish_status::closed;
     if (m.type.size() > hub.options.limits.type || m.type.size() > 0xffff ||
-        m.audience.size() > 0xffff) {
+        m.audience.size() > 0xffff || m.key.size() > 0xffff) {
       return publish_status::too_large;
     }
     return detail::is_field_text(m.type) && m.id <= max_event_id ? publish_status::ok
@@ -441,25 +445,31 @@ class publisher {
     return n.lines * 7 + n.bytes <= limit - fields;
   }
 
-  /// Room for type, audience and `data` bytes; the first two are written.
+  [[nodiscard]] static constexpr std::size_t field_bytes(const message& m) noexcept {
+    return m.type.size() + m.audience.size() + m.key.size();
+  }
+
+  /// Room for all fields; those in front of the data are written.
   [[nodiscard]] publish_status reserve(const message& m, std::size_t data, char*& out) noexcept {
-    if (data > max_bytes() || m.type.size() + m.audience.size() > max_bytes() - data) {
+    if (data > max_bytes() || field_bytes(m) > max_bytes() - data) {
       return publish_status::too_large;
     }
-    out = lane_->reserve(record_size(m.type.size() + m.audience.size() + data));
+    out = lane_->reserve(record_size(field_bytes(m) + data));
     if (out == nullptr) return publish_status::full;
     out = detail::put(out + sizeof(detail::mail_header), m.type);
     out = detail::put(out, m.audience);
+    out = detail::put(out, m.key);
     return publish_status::ok;
   }
 
   void append(const message& m, std::size_t data) noexcept {
     detail::mail_header h;
-    h.size = static_cast<std::uint32_t>(record_size(m.type.size() + m.audience.size() + data));
+    h.size = static_cast<std::uint32_t>(record_size(field_bytes(m) + data));
     h.data = static_cast<std::uint32_t>(data);
     h.id = m.id;
     h.type = static_cast<std::uint16_t>(m.type.size());
     h.audience = static_cast<std::uint16_t>(m.audience.size());
+    h.key = static_cast<std::uint16_t>(m.key.size());
     h.transient = m.transient ? 1 : 0;
     lane_->append(h);
   }

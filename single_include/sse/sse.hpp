@@ -236,6 +236,16 @@ class function<R(Args...)> {
 };
 
 }  // namespace sse::inline v0
+// ---- sse/detail/latest.hpp
+//
+// latest_values: the newest entry of each key of a channel, oldest first: what a reader that coalesces, or begins with a
+// snapshot, still has to see. Memory: at most `most` keys with an event each; the key that was silent longest goes first.
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
 // ---- sse/detail/memory.hpp
 //
 // The core's containers. Growing may fail and says so: nothing here throws, so one failed allocation costs one call.
@@ -422,6 +432,22 @@ class slots {
   std::uint32_t in_use_ = 0;
 };
 
+/// Bytes that several may hold.
+struct blob {
+  std::uint32_t refs = 0;
+  std::uint32_t size = 0;
+  [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
+};
+/// With one reference, or nullptr when memory is out.
+[[nodiscard]] inline blob* make_blob(std::uint32_t size) noexcept {
+  void* p = allocate(sizeof(blob) + size);
+  if (p == nullptr) return nullptr;
+  return ::new (p) blob{1, size};
+}
+inline void unref(blob* b) noexcept {
+  if (--b->refs == 0) deallocate(b);
+}
+
 /// A piece of text that owns its bytes; assigning may fail.
 class owned_text {
  public:
@@ -443,6 +469,220 @@ class owned_text {
 
  private:
   vec<char> bytes_;
+};
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/names.hpp
+//
+// Users and addresses that have connections now, numbered, with a count each: what the caps per user and per address ask.
+
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+/// One user or address.
+struct name {
+  owned_text key;
+  std::uint64_t hash = 0;
+  std::uint32_t refs = 0;       ///< sessions that hold it
+  std::uint32_t count = 0;      ///< sessions that count against a cap
+  std::uint32_t first = none;   ///< its sessions, oldest first (users only)
+  std::uint32_t last = none;
+  std::uint32_t chain = none;   ///< next in the hash bucket
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return chain; }
+};
+
+class names {
+ public:
+  [[nodiscard]] name& operator[](std::uint32_t i) noexcept { return pool_[i]; }
+
+  [[nodiscard]] std::uint32_t find(std::string_view key) noexcept {
+    if (buckets_.empty()) return none;
+    const std::uint64_t h = hash(key);
+    for (std::uint32_t i = buckets_[bucket(h)]; i != none; i = pool_[i].chain) {
+      if (pool_[i].hash == h && pool_[i].key.view() == key) return i;
+    }
+    return none;
+  }
+
+  /// Finds or adds, and takes a reference; none when memory is out.
+  [[nodiscard]] std::uint32_t acquire(std::string_view key) noexcept {
+    std::uint32_t i = find(key);
+    if (i == none) {
+      if (!grow() || !pool_.reserve_one()) return none;
+      i = pool_.take();
+      name& n = pool_[i];
+      if (!n.key.assign(key)) {
+        pool_.give_back(i);
+        return none;
+      }
+      n.hash = hash(key);
+      n.refs = n.count = 0;
+      n.first = n.last = none;
+      std::uint32_t& b = buckets_[bucket(n.hash)];
+      n.chain = b;
+      b = i;
+      ++used_;
+    }
+    ++pool_[i].refs;
+    return i;
+  }
+
+  void release(std::uint32_t i) noexcept {
+    if (--pool_[i].refs != 0) return;
+    std::uint32_t* at = &buckets_[bucket(pool_[i].hash)];
+    while (*at != i) at = &pool_[*at].chain;
+    *at = pool_[i].chain;
+    pool_[i].key = owned_text{};
+    pool_.give_back(i);
+    --used_;
+  }
+
+  void set_seed(std::uint64_t seed) noexcept { seed_ = seed; }
+
+ private:
+  /// FNV-1a with a seed and a finish: keys come from outside, so the seed is the host's secret against crowding a bucket.
+  [[nodiscard]] std::uint64_t hash(std::string_view key) const noexcept {
+    std::uint64_t h = 0xcbf29ce484222325ULL ^ seed_;
+    for (char c : key) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+    h ^= h >> 32;
+    h *= 0x9e3779b97f4a7c15ULL;
+    return h ^ (h >> 29);
+  }
+  [[nodiscard]] std::uint32_t bucket(std::uint64_t h) const noexcept {
+    return static_cast<std::uint32_t>(h) & (buckets_.size() - 1);
+  }
+  [[nodiscard]] bool grow() noexcept {
+    if (!buckets_.empty() && used_ < buckets_.size()) return true;
+    const std::uint32_t n = buckets_.empty() ? 64 : buckets_.size() * 2;
+    vec<std::uint32_t> bigger;
+    if (!bigger.reserve(n)) return !buckets_.empty();  // a fuller table still works
+    for (std::uint32_t i = 0; i < n; ++i) bigger.push_reserved(none);
+    buckets_.swap(bigger);
+    for (std::uint32_t head : bigger) {
+      while (head != none) {
+        const std::uint32_t next = pool_[head].chain;
+        std::uint32_t& b = buckets_[bucket(pool_[head].hash)];
+        pool_[head].chain = b;
+        b = head;
+        head = next;
+      }
+    }
+    return true;
+  }
+
+  slots<name> pool_;
+  vec<std::uint32_t> buckets_;
+  std::uint32_t used_ = 0;
+  std::uint64_t seed_ = 0;
+};
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0::detail {
+
+struct latest_value {
+  blob* bytes = nullptr;        ///< the encoded event
+  owned_text audience;
+  std::uint64_t position = 0;   ///< its id, or its stamp where there are no ids
+  std::uint32_t newer = none;
+  std::uint32_t older = none;
+};
+
+class latest_values {
+ public:
+  latest_values(std::uint32_t most, std::uint64_t seed) noexcept : most_{most} { keys_.set_seed(seed); }
+  latest_values(const latest_values&) = delete;
+  latest_values& operator=(const latest_values&) = delete;
+  ~latest_values() {
+    while (oldest_ != none) drop(oldest_);
+  }
+
+  /// An entry was published. Without a key, or when memory is out, it is one that no later value makes up for.
+  void put(std::string_view key, std::uint64_t position, std::string_view bytes, std::string_view audience) noexcept {
+    if (key.empty() || !store(key, position, bytes, audience)) lost_ = position;
+  }
+
+  /// The oldest value behind `position`; none.
+  [[nodiscard]] std::uint32_t after(std::uint64_t position) const noexcept {
+    std::uint32_t found = none;
+    for (std::uint32_t i = newest_; i != none && values_[i].position > position; i = values_[i].older) found = i;
+    return found;
+  }
+  [[nodiscard]] const latest_value& operator[](std::uint32_t i) const noexcept { return values_[i]; }
+  /// The newest entry that is in no value and was replaced by none; 0: none.
+  [[nodiscard]] std::uint64_t lost() const noexcept { return lost_; }
+
+ private:
+  [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
+                           std::string_view audience) noexcept {
+    const std::uint32_t known = keys_.find(key);
+    if (known != none) {
+      unlink(known);
+    } else if (count_ == most_) {
+      if (values_[oldest_].position > lost_) lost_ = values_[oldest_].position;
+      drop(oldest_);
+    }
+    const std::uint32_t i = known != none ? known : keys_.acquire(key);
+    if (i == none) return false;
+    if (known == none) ++count_;
+    if (!values_.reserve_extent(i + 1)) {
+      if (known == none) {
+        keys_.release(i);
+        --count_;
+      }
+      return false;
+    }
+    latest_value& v = values_[i];
+    link(i);
+    v.position = position;
+    const auto size = static_cast<std::uint32_t>(bytes.size());
+    if (v.bytes == nullptr || v.bytes->refs != 1 || v.bytes->size != size) {  // else nobody is sending it
+      if (v.bytes != nullptr) unref(v.bytes);
+      v.bytes = make_blob(size);
+    }
+    if (v.bytes == nullptr || !v.audience.assign(audience)) {
+      drop(i);
+      return false;
+    }
+    std::memcpy(v.bytes->bytes(), bytes.data(), size);
+    return true;
+  }
+
+  void link(std::uint32_t i) noexcept {
+    values_[i].older = newest_;
+    values_[i].newer = none;
+    (newest_ == none ? oldest_ : values_[newest_].newer) = i;
+    newest_ = i;
+  }
+  void unlink(std::uint32_t i) noexcept {
+    const latest_value& v = values_[i];
+    (v.older == none ? oldest_ : values_[v.older].newer) = v.newer;
+    (v.newer == none ? newest_ : values_[v.newer].older) = v.older;
+  }
+  void drop(std::uint32_t i) noexcept {
+    unlink(i);
+    latest_value& v = values_[i];
+    if (v.bytes != nullptr) unref(v.bytes);
+    v.bytes = nullptr;
+    v.audience = owned_text{};
+    keys_.release(i);
+    --count_;
+  }
+
+  /// Values have the numbers of their keys.
+  struct slot : latest_value {
+    [[nodiscard]] std::uint32_t& free_link() noexcept { return newer; }
+  };
+
+  names keys_;
+  slots<slot> values_;
+  std::uint32_t most_;
+  std::uint32_t count_ = 0;
+  std::uint32_t newest_ = none;
+  std::uint32_t oldest_ = none;
+  std::uint64_t lost_ = 0;
 };
 
 }  // namespace sse::inline v0::detail
@@ -1311,6 +1551,7 @@ struct channel_stats {
   std::uint64_t published = 0;          ///< events accepted, transient ones too, heartbeats not
   std::uint64_t delivered = 0;          ///< events handed whole to transports, heartbeats in the log too
   std::uint64_t dropped = 0;            ///< events that slow subscribers were skipped over, each announced by a gap
+  std::uint64_t coalesced = 0;          ///< events that slow subscribers left for the newest of each key
   std::uint64_t gaps = 0;               ///< gap frames
   std::uint64_t replays = 0;            ///< joins that resumed from a Last-Event-ID
   std::uint64_t retained_events = 0;    ///< now
@@ -1388,6 +1629,8 @@ inline void append_prometheus(std::string& out, const hub_stats& h, std::span<co
   family("sse_channel_published_total", "counter", "Events published.", &channel_stats::published);
   family("sse_channel_delivered_total", "counter", "Events delivered.", &channel_stats::delivered);
   family("sse_channel_dropped_total", "counter", "Events skipped for slow readers.", &channel_stats::dropped);
+  family("sse_channel_coalesced_total", "counter", "Events left for the newest of each key by slow readers.",
+         &channel_stats::coalesced);
   family("sse_channel_gaps_total", "counter", "Gap frames sent.", &channel_stats::gaps);
   family("sse_channel_replays_total", "counter", "Joins that resumed.", &channel_stats::replays);
   family("sse_channel_retained_events", "gauge", "Events kept for resuming.", &channel_stats::retained_events);
@@ -1411,12 +1654,15 @@ enum class lag_policy : std::uint8_t {
   disconnect,  ///< close; its reconnect resumes from the log
   oldest,      ///< once what it needs left the log: a gap frame, then the oldest retained event
   tail,        ///< a gap frame, then live
+  coalesce,    ///< the newest event of each key, then live; a gap frame only for what had no key. As `tail` on a session
+               ///< that joined other channels too
 };
 
 /// Where a subscriber without a Last-Event-ID begins.
 enum class start_at : std::uint8_t {
   live,  ///< with the next event
   all,   ///< with everything retained
+  snapshot,  ///< with the newest event of each key; as `live` on a session that joined other channels too
 };
 
 /// A sign of life, so that proxies keep the connection and dead peers are found. Carries no id, is never replayed.
@@ -1462,6 +1708,9 @@ struct channel_options {
   bool own_sequence = false;  ///< ids of its own, consecutive; then a session can join no channel beside it
   event_id first_id = no_id;  ///< own_sequence: the id the sequence stands at when it opens; no_id: as the hub's
   start_at start = start_at::live;
+  /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and start_at::snapshot, which use 10,000 if
+  /// this is 0. Then the key that was silent longest is forgotten, and what a reader misses by that is announced as lost.
+  std::uint32_t max_keys = 0;
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
   encode_limits limits = {};
@@ -1473,6 +1722,7 @@ struct publish_options {
   event_id id = no_id;            ///< id_mode::given only
   std::string_view audience = {}; ///< empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
   bool transient = false;         ///< never replayed, no id
+  std::string_view key = {};      ///< what it is the state of, such as a symbol: makes older events of this key superfluous
 };
 
 enum class publish_error : std::uint8_t {
@@ -1578,6 +1828,7 @@ class channel {
   detail::sequence* sequence_ = &own_;
   detail::stream main_;
   detail::stream* ephemeral_ = nullptr;
+  detail::latest_values* latest_ = nullptr;  // only with max_keys
   channel_stats counters_;
   std::uint32_t index_ = detail::none;      // in engine::channels_
   std::uint32_t timer_ = detail::none;      // place in the timer queue
@@ -2594,113 +2845,6 @@ struct drain_options {
 #include <string>
 #include <string_view>
 
-// ---- sse/detail/names.hpp
-//
-// Users and addresses that have connections now, numbered, with a count each: what the caps per user and per address ask.
-
-#include <cstdint>
-#include <string_view>
-
-namespace sse::inline v0::detail {
-
-/// One user or address.
-struct name {
-  owned_text key;
-  std::uint64_t hash = 0;
-  std::uint32_t refs = 0;       ///< sessions that hold it
-  std::uint32_t count = 0;      ///< sessions that count against a cap
-  std::uint32_t first = none;   ///< its sessions, oldest first (users only)
-  std::uint32_t last = none;
-  std::uint32_t chain = none;   ///< next in the hash bucket
-  [[nodiscard]] std::uint32_t& free_link() noexcept { return chain; }
-};
-
-class names {
- public:
-  [[nodiscard]] name& operator[](std::uint32_t i) noexcept { return pool_[i]; }
-
-  [[nodiscard]] std::uint32_t find(std::string_view key) noexcept {
-    if (buckets_.empty()) return none;
-    const std::uint64_t h = hash(key);
-    for (std::uint32_t i = buckets_[bucket(h)]; i != none; i = pool_[i].chain) {
-      if (pool_[i].hash == h && pool_[i].key.view() == key) return i;
-    }
-    return none;
-  }
-
-  /// Finds or adds, and takes a reference; none when memory is out.
-  [[nodiscard]] std::uint32_t acquire(std::string_view key) noexcept {
-    std::uint32_t i = find(key);
-    if (i == none) {
-      if (!grow() || !pool_.reserve_one()) return none;
-      i = pool_.take();
-      name& n = pool_[i];
-      if (!n.key.assign(key)) {
-        pool_.give_back(i);
-        return none;
-      }
-      n.hash = hash(key);
-      n.refs = n.count = 0;
-      n.first = n.last = none;
-      std::uint32_t& b = buckets_[bucket(n.hash)];
-      n.chain = b;
-      b = i;
-      ++used_;
-    }
-    ++pool_[i].refs;
-    return i;
-  }
-
-  void release(std::uint32_t i) noexcept {
-    if (--pool_[i].refs != 0) return;
-    std::uint32_t* at = &buckets_[bucket(pool_[i].hash)];
-    while (*at != i) at = &pool_[*at].chain;
-    *at = pool_[i].chain;
-    pool_[i].key = owned_text{};
-    pool_.give_back(i);
-    --used_;
-  }
-
-  void set_seed(std::uint64_t seed) noexcept { seed_ = seed; }
-
- private:
-  /// FNV-1a with a seed and a finish: keys come from outside, so the seed is the host's secret against crowding a bucket.
-  [[nodiscard]] std::uint64_t hash(std::string_view key) const noexcept {
-    std::uint64_t h = 0xcbf29ce484222325ULL ^ seed_;
-    for (char c : key) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-    h ^= h >> 32;
-    h *= 0x9e3779b97f4a7c15ULL;
-    return h ^ (h >> 29);
-  }
-  [[nodiscard]] std::uint32_t bucket(std::uint64_t h) const noexcept {
-    return static_cast<std::uint32_t>(h) & (buckets_.size() - 1);
-  }
-  [[nodiscard]] bool grow() noexcept {
-    if (!buckets_.empty() && used_ < buckets_.size()) return true;
-    const std::uint32_t n = buckets_.empty() ? 64 : buckets_.size() * 2;
-    vec<std::uint32_t> bigger;
-    if (!bigger.reserve(n)) return !buckets_.empty();  // a fuller table still works
-    for (std::uint32_t i = 0; i < n; ++i) bigger.push_reserved(none);
-    buckets_.swap(bigger);
-    for (std::uint32_t head : bigger) {
-      while (head != none) {
-        const std::uint32_t next = pool_[head].chain;
-        std::uint32_t& b = buckets_[bucket(pool_[head].hash)];
-        pool_[head].chain = b;
-        b = head;
-        head = next;
-      }
-    }
-    return true;
-  }
-
-  slots<name> pool_;
-  vec<std::uint32_t> buckets_;
-  std::uint32_t used_ = 0;
-  std::uint64_t seed_ = 0;
-};
-
-}  // namespace sse::inline v0::detail
 // ---- sse/detail/timer_queue.hpp
 //
 // The hub's one timer structure: a heap of (deadline, id) in which every id stands once. Each owner keeps its own place,
@@ -2811,13 +2955,6 @@ struct host_calls {
   bool completes = false;
 };
 
-/// Bytes that several lanes may share.
-struct blob {
-  std::uint32_t refs = 0;
-  std::uint32_t size = 0;
-  [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
-};
-
 enum class lane_kind : std::uint8_t {
   control,
   head,   ///< the response head: outside the body, never framed as a chunk
@@ -2837,16 +2974,18 @@ struct lane_item {
 
 /// A subscription: a session's cursor in one stream.
 struct subscription {
-  segment* seg = nullptr;        ///< pinned; nullptr: filled by the backfill hook
-  std::uint64_t live_from = 0;   ///< end of its replay; with `backfilling`: the last id it got; with `skipping`: the skip
+  segment* seg = nullptr;        ///< pinned; nullptr: backfilling
+  std::uint64_t live_from = 0;   ///< end of its replay; with `backfilling`: where it is; with `skipping`: the skip
   std::uint32_t off = 0;         ///< next byte in seg
   std::uint32_t rest = 0;        ///< bytes left of the event that is half sent
   std::uint32_t session = none;
   std::uint32_t next = none;     ///< the session's next subscription
   std::uint32_t place = 0;       ///< in stream::readers
-  std::uint32_t stream_index : 30 = 0;
+  std::uint32_t stream_index : 28 = 0;
   std::uint32_t skipping : 1 = 0;     ///< too far behind: leaves for live_from's skip once `rest` is sent
-  std::uint32_t backfilling : 1 = 0;
+  std::uint32_t backfilling : 1 = 0;  ///< filled by the backfill hook, live_from: the last id it got; or with `coalescing`
+  std::uint32_t coalescing : 1 = 0;   ///< filled from the channel's newest values, live_from: the last one's position
+  std::uint32_t snapshot : 1 = 0;     ///< coalescing for the first time: what has no key is not missed
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
 
@@ -2854,6 +2993,7 @@ struct subscription {
 struct skip {
   event_id requested = no_id;
   std::uint64_t ordinal = 0;  ///< of the first entry it did not get
+  std::uint64_t stamp = 0;    ///< its stamp
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
@@ -3032,16 +3172,12 @@ class engine {
   friend class sse::backfill_writer;
 
   // engine.hpp: lanes, slots
-  [[nodiscard]] blob* make_blob(std::uint32_t size) noexcept;
   [[nodiscard]] bool push_lane(std::uint32_t slot, blob* b, lane_kind kind = lane_kind::control) noexcept;
   [[nodiscard]] bool push_lane_bytes(std::uint32_t slot, std::string_view bytes,
                                      lane_kind kind = lane_kind::control) noexcept;
   [[nodiscard]] bool push_lane_event(std::uint32_t slot, const event& e, lane_kind kind = lane_kind::event) noexcept;
   void pop_lane(session& s) noexcept;
   [[nodiscard]] std::uint64_t lane_bytes(const session& s) const noexcept;
-  void unref(blob* b) noexcept {
-    if (--b->refs == 0) deallocate(b);
-  }
   void queue(std::uint32_t slot) noexcept {
     session& s = sessions_[slot];
     if (s.queued || s.blocked) return;
@@ -3113,7 +3249,10 @@ class engine {
   void advance(session& s, const batch& b, std::uint64_t n) noexcept;
   void advance_cursor(session& s, const batch::piece& p, std::uint32_t n) noexcept;
   void leave_for_skip(std::uint32_t slot, subscription& sub) noexcept;
+  void fill(std::uint32_t slot, subscription& sub) noexcept;
   void ask_backfill(std::uint32_t slot, subscription& sub) noexcept;
+  void coalesce(std::uint32_t slot, subscription& sub) noexcept;
+  [[nodiscard]] bool alone(const session& s) const noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void block(std::uint32_t slot, session& s, bool progressed) noexcept;
   [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
@@ -3243,7 +3382,7 @@ inline stream* engine::make_stream(channel& c, const retention& keep) noexcept {
 }
 
 inline channel* engine::open_channel(std::string_view name, channel_options&& o) noexcept {
-  if (find_channel(name) != nullptr || channels_.size() >= (1U << 29)) return nullptr;
+  if (find_channel(name) != nullptr || channels_.size() >= (1U << 27)) return nullptr;
   o.keep_age = countable(o.keep_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
@@ -3272,6 +3411,18 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
     c->own_.start = c->own_.last = c->options_.first_id != no_id ? c->options_.first_id : options_.first_id;
   } else {
     c->sequence_ = &sequence_;
+  }
+  if (c->options_.max_keys == 0 && (c->options_.on_lag == lag_policy::coalesce || c->options_.start == start_at::snapshot)) {
+    c->options_.max_keys = 10'000;
+  }
+  if (c->options_.max_keys != 0) {
+    void* table = allocate(sizeof(latest_values));
+    if (table == nullptr) {
+      c->~channel();
+      deallocate(p);
+      return nullptr;
+    }
+    c->latest_ = ::new (table) latest_values(c->options_.max_keys, options_.seed);
   }
   c->index_ = channels_.size();
   c->main_.index = streams_.size();
@@ -3314,12 +3465,16 @@ inline void engine::free_channel(channel* c) noexcept {
     backlog_ -= st->backlog;
     streams_.back()->index = st->index;
     streams_[st->index] = streams_.back();
-    for (std::uint32_t i : streams_.back()->readers) subs_[i].stream_index = st->index & 0x3fffffffU;
+    for (std::uint32_t i : streams_.back()->readers) subs_[i].stream_index = st->index & 0xfffffffU;
     streams_.pop_back();
   }
   if (c->ephemeral_ != nullptr) {
     c->ephemeral_->~stream();
     deallocate(c->ephemeral_);
+  }
+  if (c->latest_ != nullptr) {
+    c->latest_->~latest_values();
+    deallocate(c->latest_);
   }
   const std::uint32_t index = c->index_;
   if (index + 1 != channels_.size()) {  // the last channel takes its number
@@ -3336,12 +3491,6 @@ inline void engine::free_channel(channel* c) noexcept {
 }
 
 // --- control lane ----------------------------------------------------------------------------------------------------
-
-inline blob* engine::make_blob(std::uint32_t size) noexcept {
-  void* p = allocate(sizeof(blob) + size);
-  if (p == nullptr) return nullptr;
-  return ::new (p) blob{1, size};
-}
 
 /// Takes a reference of its own.
 inline bool engine::push_lane(std::uint32_t slot, blob* b, lane_kind kind) noexcept {
@@ -3697,9 +3846,6 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
       return fail(options_.caps.total.status, "channel_full", options_.caps.total.retry_after);
     }
   }
-  resume = resume_from(r, options_.resume_query);
-  if (resume.state == resume_point::kind::malformed) return fail(400, "bad_params");
-
   struct holder {  // of names, until a session has them
     names& in;
     std::uint32_t i = none;
@@ -3723,6 +3869,8 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
       !fits(caps.total, counted_, none, none, v, out)) {
     return none;
   }
+  resume = resume_from(r, options_.resume_query);
+  if (resume.state == resume_point::kind::malformed) return fail(400, "bad_params");
   for (std::uint32_t i = 0; i < v.count; ++i) evict(v.slots[i], v.retry[i]);
   const std::uint32_t slot = take_slot(r);
   if (slot == none) return fail(503, "no_memory", options_.retry_max);
@@ -3825,7 +3973,10 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
     if (st.ephemeral || st.owner->options_.ids == id_mode::none) continue;
     event_id id = st.owner->sequence_->last + 1;
     std::uint64_t at = st.log.end();
-    if (subs_[i].skipping) {
+    if (subs_[i].coalescing) {
+      const std::uint32_t value = st.owner->latest_->after(subs_[i].live_from);
+      if (value != none) id = (*st.owner->latest_)[value].position;
+    } else if (subs_[i].skipping) {
       at = skip_target(st);
     } else if (!subs_[i].backfilling) {
       at = st.log.locate(position(subs_[i]));
@@ -3855,6 +4006,10 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume
         at = log.newest(j.backlog);
       } else if (start == start_at::all) {
         at = log.retained();
+      } else if (start == start_at::snapshot && c.latest_ != nullptr && j.count == 1) {
+        release_cursor(sub);
+        sub.backfilling = sub.coalescing = sub.snapshot = 1;
+        sub.live_from = 0;
       }
     } else if (ahead) {
       if (gaps == 0) gaps = 1U << i;  // live, and told once
@@ -4011,6 +4166,9 @@ inline publish_result engine::publish(channel& c, const event& e, const publish_
   }
   if (meta.id != no_id) seq.last = meta.id;
   ++c.counters_.published;
+  if (c.latest_ != nullptr && !o.transient) {
+    c.latest_->put(o.key, meta.id != no_id ? meta.id : stamp_, c.main_.log[c.main_.log.end() - 1].bytes(), o.audience);
+  }
   if (!c.options_.keep_age.is_off()) arm_channel(c);
   return {meta.id, publish_error::none};
 }
@@ -4043,7 +4201,7 @@ inline bool engine::add_reader(std::uint32_t slot, stream& st) noexcept {
   subscription& sub = subs_[i];
   sub = subscription{};
   sub.session = slot;
-  sub.stream_index = st.index & 0x3fffffffU;
+  sub.stream_index = st.index & 0xfffffffU;
   sub.place = st.readers.size();
   st.readers.push_reserved(i);
   std::uint32_t* at = &sessions_[slot].first;
@@ -4280,11 +4438,8 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   }
   for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
     subscription& sub = subs_[i];
-    if (sub.skipping) {
-      leave_for_skip(slot, sub);
-    } else if (sub.backfilling && s.lane == none && s.state == session_state::live) {
-      ask_backfill(slot, sub);
-    }
+    if (sub.skipping) leave_for_skip(slot, sub);
+    if (serving(s) && sub.backfilling && s.lane == none && s.state == session_state::live) fill(slot, sub);
     if (!serving(s)) return;
   }
   for (std::uint32_t i = s.lane; i != none && !b.full(); i = lane_items_[i].next) {
@@ -4538,12 +4693,19 @@ inline void engine::leave_for_skip(std::uint32_t slot, subscription& sub) noexce
   skips_.give_back(record);
   sub.skipping = 0;
   event_log& log = st.log;
+  channel& c = *st.owner;
   const std::uint64_t to = skip_target(st);
-  go_live(sub, to);
   const std::uint64_t lost = to - missed.ordinal;
+  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.ephemeral && alone(sessions_[slot])) {
+    c.counters_.coalesced += lost;
+    release_cursor(sub);
+    sub.backfilling = sub.coalescing = 1;
+    sub.live_from = c.options_.ids != id_mode::none ? missed.requested : missed.stamp - 1;
+    return;
+  }
+  go_live(sub, to);
   if (lost == 0) return;
-  const channel& c = *st.owner;
-  st.owner->counters_.dropped += lost;
+  c.counters_.dropped += lost;
   const event_id first = to < log.end() ? log[to].id : c.sequence_->last + 1;
   const bool with_ids = !st.ephemeral && c.options_.ids != id_mode::none;
   if (!push_gap(slot, c, {missed.requested, first, lost, !log.selective()}, with_ids)) {
@@ -4559,8 +4721,56 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   watch_lag(st, sub.live_from);
 }
 
-/// Asks the channel's hook for events that the log let go, until the log takes over. It holds no place in the log meanwhile,
-/// so a slow backfill costs no memory.
+/// Whether a session reads one channel only.
+inline bool engine::alone(const session& s) const noexcept {
+  std::uint32_t n = 0;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) n += stream_of(subs_[i]).ephemeral ? 0U : 1U;
+  return n == 1;
+}
+
+/// A reader that has no place in the log gets its next events from elsewhere. It holds nothing there meanwhile, so a slow
+/// one costs no memory.
+inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
+  if (sub.coalescing) {
+    coalesce(slot, sub);
+  } else {
+    ask_backfill(slot, sub);
+  }
+}
+
+/// The newest events of keys that changed since, oldest first, until there are no more: then live. What had no key, or whose
+/// key was forgotten, is announced as lost where it would have come.
+inline void engine::coalesce(std::uint32_t slot, subscription& sub) noexcept {
+  stream& st = stream_of(sub);
+  channel& c = *st.owner;
+  const latest_values& values = *c.latest_;
+  const bool with_ids = c.options_.ids != id_mode::none;
+  const auto tell_loss = [&](std::uint64_t first) {
+    return sub.snapshot != 0 || push_gap(slot, c, {sub.live_from, first, 0, false}, with_ids);
+  };
+  bool ok = true;
+  std::uint64_t lost = values.lost() > sub.live_from ? values.lost() : 0;
+  std::uint32_t i = values.after(sub.live_from);
+  for (std::uint64_t bytes = 0; ok && i != none && bytes < options_.flush_share; i = values[i].newer) {
+    const latest_value& v = values[i];
+    if (lost != 0 && lost < v.position) {
+      ok = tell_loss(v.position);
+      lost = 0;
+    }
+    sub.live_from = v.position;
+    if (!v.audience.view().empty() && !host_.sees(host_.self, slot, key_of(slot), v.audience.view())) continue;
+    ok = ok && push_lane(slot, v.bytes, lane_kind::event);
+    bytes += v.bytes->size;
+  }
+  if (ok && i == none) {
+    if (lost != 0) ok = tell_loss(c.sequence_->last + 1);
+    sub.backfilling = sub.coalescing = sub.snapshot = 0;
+    go_live(sub, st.log.end());
+  }
+  if (!ok) mark_dead(slot, close_reason::no_memory);
+}
+
+/// Asks the channel's hook for events that the log let go, until the log takes over.
 inline void engine::ask_backfill(std::uint32_t slot, subscription& sub) noexcept {
   stream& st = stream_of(sub);
   channel& c = *st.owner;
@@ -4964,7 +5174,8 @@ inline void engine::over_lag(std::uint32_t index) noexcept {
     return;
   }
   const std::uint64_t next = sub.rest != 0 ? at + 1 : at;
-  skips_[record] = {st.log.id_before(next), next};
+  const std::uint64_t stamp = next < st.log.end() ? st.log[next].stamp : stamp_ + 1;
+  skips_[record] = {st.log.id_before(next), next, stamp};
   sub.live_from = record;
   sub.skipping = 1;
   queue(sub.session);

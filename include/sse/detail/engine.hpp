@@ -52,13 +52,6 @@ struct host_calls {
   bool completes = false;
 };
 
-/// Bytes that several lanes may share.
-struct blob {
-  std::uint32_t refs = 0;
-  std::uint32_t size = 0;
-  [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
-};
-
 enum class lane_kind : std::uint8_t {
   control,
   head,   ///< the response head: outside the body, never framed as a chunk
@@ -78,16 +71,18 @@ struct lane_item {
 
 /// A subscription: a session's cursor in one stream.
 struct subscription {
-  segment* seg = nullptr;        ///< pinned; nullptr: filled by the backfill hook
-  std::uint64_t live_from = 0;   ///< end of its replay; with `backfilling`: the last id it got; with `skipping`: the skip
+  segment* seg = nullptr;        ///< pinned; nullptr: backfilling
+  std::uint64_t live_from = 0;   ///< end of its replay; with `backfilling`: where it is; with `skipping`: the skip
   std::uint32_t off = 0;         ///< next byte in seg
   std::uint32_t rest = 0;        ///< bytes left of the event that is half sent
   std::uint32_t session = none;
   std::uint32_t next = none;     ///< the session's next subscription
   std::uint32_t place = 0;       ///< in stream::readers
-  std::uint32_t stream_index : 30 = 0;
+  std::uint32_t stream_index : 28 = 0;
   std::uint32_t skipping : 1 = 0;     ///< too far behind: leaves for live_from's skip once `rest` is sent
-  std::uint32_t backfilling : 1 = 0;
+  std::uint32_t backfilling : 1 = 0;  ///< filled by the backfill hook, live_from: the last id it got; or with `coalescing`
+  std::uint32_t coalescing : 1 = 0;   ///< filled from the channel's newest values, live_from: the last one's position
+  std::uint32_t snapshot : 1 = 0;     ///< coalescing for the first time: what has no key is not missed
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
 
@@ -95,6 +90,7 @@ struct subscription {
 struct skip {
   event_id requested = no_id;
   std::uint64_t ordinal = 0;  ///< of the first entry it did not get
+  std::uint64_t stamp = 0;    ///< its stamp
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
@@ -273,16 +269,12 @@ class engine {
   friend class sse::backfill_writer;
 
   // engine.hpp: lanes, slots
-  [[nodiscard]] blob* make_blob(std::uint32_t size) noexcept;
   [[nodiscard]] bool push_lane(std::uint32_t slot, blob* b, lane_kind kind = lane_kind::control) noexcept;
   [[nodiscard]] bool push_lane_bytes(std::uint32_t slot, std::string_view bytes,
                                      lane_kind kind = lane_kind::control) noexcept;
   [[nodiscard]] bool push_lane_event(std::uint32_t slot, const event& e, lane_kind kind = lane_kind::event) noexcept;
   void pop_lane(session& s) noexcept;
   [[nodiscard]] std::uint64_t lane_bytes(const session& s) const noexcept;
-  void unref(blob* b) noexcept {
-    if (--b->refs == 0) deallocate(b);
-  }
   void queue(std::uint32_t slot) noexcept {
     session& s = sessions_[slot];
     if (s.queued || s.blocked) return;
@@ -354,7 +346,10 @@ class engine {
   void advance(session& s, const batch& b, std::uint64_t n) noexcept;
   void advance_cursor(session& s, const batch::piece& p, std::uint32_t n) noexcept;
   void leave_for_skip(std::uint32_t slot, subscription& sub) noexcept;
+  void fill(std::uint32_t slot, subscription& sub) noexcept;
   void ask_backfill(std::uint32_t slot, subscription& sub) noexcept;
+  void coalesce(std::uint32_t slot, subscription& sub) noexcept;
+  [[nodiscard]] bool alone(const session& s) const noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void block(std::uint32_t slot, session& s, bool progressed) noexcept;
   [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
@@ -484,7 +479,7 @@ inline stream* engine::make_stream(channel& c, const retention& keep) noexcept {
 }
 
 inline channel* engine::open_channel(std::string_view name, channel_options&& o) noexcept {
-  if (find_channel(name) != nullptr || channels_.size() >= (1U << 29)) return nullptr;
+  if (find_channel(name) != nullptr || channels_.size() >= (1U << 27)) return nullptr;
   o.keep_age = countable(o.keep_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
@@ -513,6 +508,18 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
     c->own_.start = c->own_.last = c->options_.first_id != no_id ? c->options_.first_id : options_.first_id;
   } else {
     c->sequence_ = &sequence_;
+  }
+  if (c->options_.max_keys == 0 && (c->options_.on_lag == lag_policy::coalesce || c->options_.start == start_at::snapshot)) {
+    c->options_.max_keys = 10'000;
+  }
+  if (c->options_.max_keys != 0) {
+    void* table = allocate(sizeof(latest_values));
+    if (table == nullptr) {
+      c->~channel();
+      deallocate(p);
+      return nullptr;
+    }
+    c->latest_ = ::new (table) latest_values(c->options_.max_keys, options_.seed);
   }
   c->index_ = channels_.size();
   c->main_.index = streams_.size();
@@ -555,12 +562,16 @@ inline void engine::free_channel(channel* c) noexcept {
     backlog_ -= st->backlog;
     streams_.back()->index = st->index;
     streams_[st->index] = streams_.back();
-    for (std::uint32_t i : streams_.back()->readers) subs_[i].stream_index = st->index & 0x3fffffffU;
+    for (std::uint32_t i : streams_.back()->readers) subs_[i].stream_index = st->index & 0xfffffffU;
     streams_.pop_back();
   }
   if (c->ephemeral_ != nullptr) {
     c->ephemeral_->~stream();
     deallocate(c->ephemeral_);
+  }
+  if (c->latest_ != nullptr) {
+    c->latest_->~latest_values();
+    deallocate(c->latest_);
   }
   const std::uint32_t index = c->index_;
   if (index + 1 != channels_.size()) {  // the last channel takes its number
@@ -577,12 +588,6 @@ inline void engine::free_channel(channel* c) noexcept {
 }
 
 // --- control lane ----------------------------------------------------------------------------------------------------
-
-inline blob* engine::make_blob(std::uint32_t size) noexcept {
-  void* p = allocate(sizeof(blob) + size);
-  if (p == nullptr) return nullptr;
-  return ::new (p) blob{1, size};
-}
 
 /// Takes a reference of its own.
 inline bool engine::push_lane(std::uint32_t slot, blob* b, lane_kind kind) noexcept {

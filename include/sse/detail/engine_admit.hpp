@@ -98,9 +98,6 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
       return fail(options_.caps.total.status, "channel_full", options_.caps.total.retry_after);
     }
   }
-  resume = resume_from(r, options_.resume_query);
-  if (resume.state == resume_point::kind::malformed) return fail(400, "bad_params");
-
   struct holder {  // of names, until a session has them
     names& in;
     std::uint32_t i = none;
@@ -124,6 +121,8 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
       !fits(caps.total, counted_, none, none, v, out)) {
     return none;
   }
+  resume = resume_from(r, options_.resume_query);
+  if (resume.state == resume_point::kind::malformed) return fail(400, "bad_params");
   for (std::uint32_t i = 0; i < v.count; ++i) evict(v.slots[i], v.retry[i]);
   const std::uint32_t slot = take_slot(r);
   if (slot == none) return fail(503, "no_memory", options_.retry_max);
@@ -226,7 +225,10 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
     if (st.ephemeral || st.owner->options_.ids == id_mode::none) continue;
     event_id id = st.owner->sequence_->last + 1;
     std::uint64_t at = st.log.end();
-    if (subs_[i].skipping) {
+    if (subs_[i].coalescing) {
+      const std::uint32_t value = st.owner->latest_->after(subs_[i].live_from);
+      if (value != none) id = (*st.owner->latest_)[value].position;
+    } else if (subs_[i].skipping) {
       at = skip_target(st);
     } else if (!subs_[i].backfilling) {
       at = st.log.locate(position(subs_[i]));
@@ -256,6 +258,10 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume
         at = log.newest(j.backlog);
       } else if (start == start_at::all) {
         at = log.retained();
+      } else if (start == start_at::snapshot && c.latest_ != nullptr && j.count == 1) {
+        release_cursor(sub);
+        sub.backfilling = sub.coalescing = sub.snapshot = 1;
+        sub.live_from = 0;
       }
     } else if (ahead) {
       if (gaps == 0) gaps = 1U << i;  // live, and told once

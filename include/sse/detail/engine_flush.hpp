@@ -154,11 +154,8 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   }
   for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
     subscription& sub = subs_[i];
-    if (sub.skipping) {
-      leave_for_skip(slot, sub);
-    } else if (sub.backfilling && s.lane == none && s.state == session_state::live) {
-      ask_backfill(slot, sub);
-    }
+    if (sub.skipping) leave_for_skip(slot, sub);
+    if (serving(s) && sub.backfilling && s.lane == none && s.state == session_state::live) fill(slot, sub);
     if (!serving(s)) return;
   }
   for (std::uint32_t i = s.lane; i != none && !b.full(); i = lane_items_[i].next) {
@@ -412,12 +409,19 @@ inline void engine::leave_for_skip(std::uint32_t slot, subscription& sub) noexce
   skips_.give_back(record);
   sub.skipping = 0;
   event_log& log = st.log;
+  channel& c = *st.owner;
   const std::uint64_t to = skip_target(st);
-  go_live(sub, to);
   const std::uint64_t lost = to - missed.ordinal;
+  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.ephemeral && alone(sessions_[slot])) {
+    c.counters_.coalesced += lost;
+    release_cursor(sub);
+    sub.backfilling = sub.coalescing = 1;
+    sub.live_from = c.options_.ids != id_mode::none ? missed.requested : missed.stamp - 1;
+    return;
+  }
+  go_live(sub, to);
   if (lost == 0) return;
-  const channel& c = *st.owner;
-  st.owner->counters_.dropped += lost;
+  c.counters_.dropped += lost;
   const event_id first = to < log.end() ? log[to].id : c.sequence_->last + 1;
   const bool with_ids = !st.ephemeral && c.options_.ids != id_mode::none;
   if (!push_gap(slot, c, {missed.requested, first, lost, !log.selective()}, with_ids)) {
@@ -433,8 +437,56 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   watch_lag(st, sub.live_from);
 }
 
-/// Asks the channel's hook for events that the log let go, until the log takes over. It holds no place in the log meanwhile,
-/// so a slow backfill costs no memory.
+/// Whether a session reads one channel only.
+inline bool engine::alone(const session& s) const noexcept {
+  std::uint32_t n = 0;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) n += stream_of(subs_[i]).ephemeral ? 0U : 1U;
+  return n == 1;
+}
+
+/// A reader that has no place in the log gets its next events from elsewhere. It holds nothing there meanwhile, so a slow
+/// one costs no memory.
+inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
+  if (sub.coalescing) {
+    coalesce(slot, sub);
+  } else {
+    ask_backfill(slot, sub);
+  }
+}
+
+/// The newest events of keys that changed since, oldest first, until there are no more: then live. What had no key, or whose
+/// key was forgotten, is announced as lost where it would have come.
+inline void engine::coalesce(std::uint32_t slot, subscription& sub) noexcept {
+  stream& st = stream_of(sub);
+  channel& c = *st.owner;
+  const latest_values& values = *c.latest_;
+  const bool with_ids = c.options_.ids != id_mode::none;
+  const auto tell_loss = [&](std::uint64_t first) {
+    return sub.snapshot != 0 || push_gap(slot, c, {sub.live_from, first, 0, false}, with_ids);
+  };
+  bool ok = true;
+  std::uint64_t lost = values.lost() > sub.live_from ? values.lost() : 0;
+  std::uint32_t i = values.after(sub.live_from);
+  for (std::uint64_t bytes = 0; ok && i != none && bytes < options_.flush_share; i = values[i].newer) {
+    const latest_value& v = values[i];
+    if (lost != 0 && lost < v.position) {
+      ok = tell_loss(v.position);
+      lost = 0;
+    }
+    sub.live_from = v.position;
+    if (!v.audience.view().empty() && !host_.sees(host_.self, slot, key_of(slot), v.audience.view())) continue;
+    ok = ok && push_lane(slot, v.bytes, lane_kind::event);
+    bytes += v.bytes->size;
+  }
+  if (ok && i == none) {
+    if (lost != 0) ok = tell_loss(c.sequence_->last + 1);
+    sub.backfilling = sub.coalescing = sub.snapshot = 0;
+    go_live(sub, st.log.end());
+  }
+  if (!ok) mark_dead(slot, close_reason::no_memory);
+}
+
+/// Asks the channel's hook for events that the log let go, until the log takes over.
 inline void engine::ask_backfill(std::uint32_t slot, subscription& sub) noexcept {
   stream& st = stream_of(sub);
   channel& c = *st.owner;

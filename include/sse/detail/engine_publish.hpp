@@ -77,6 +77,9 @@ inline publish_result engine::publish(channel& c, const event& e, const publish_
   }
   if (meta.id != no_id) seq.last = meta.id;
   ++c.counters_.published;
+  if (c.latest_ != nullptr && !o.transient) {
+    c.latest_->put(o.key, meta.id != no_id ? meta.id : stamp_, c.main_.log[c.main_.log.end() - 1].bytes(), o.audience);
+  }
   if (!c.options_.keep_age.is_off()) arm_channel(c);
   return {meta.id, publish_error::none};
 }
@@ -109,7 +112,7 @@ inline bool engine::add_reader(std::uint32_t slot, stream& st) noexcept {
   subscription& sub = subs_[i];
   sub = subscription{};
   sub.session = slot;
-  sub.stream_index = st.index & 0x3fffffffU;
+  sub.stream_index = st.index & 0xfffffffU;
   sub.place = st.readers.size();
   st.readers.push_reserved(i);
   std::uint32_t* at = &sessions_[slot].first;

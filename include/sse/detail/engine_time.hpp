@@ -287,7 +287,8 @@ inline void engine::over_lag(std::uint32_t index) noexcept {
     return;
   }
   const std::uint64_t next = sub.rest != 0 ? at + 1 : at;
-  skips_[record] = {st.log.id_before(next), next};
+  const std::uint64_t stamp = next < st.log.end() ? st.log[next].stamp : stamp_ + 1;
+  skips_[record] = {st.log.id_before(next), next, stamp};
   sub.live_from = record;
   sub.skipping = 1;
   queue(sub.session);

@@ -185,6 +185,22 @@ class slots {
   std::uint32_t in_use_ = 0;
 };
 
+/// Bytes that several may hold.
+struct blob {
+  std::uint32_t refs = 0;
+  std::uint32_t size = 0;
+  [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
+};
+/// With one reference, or nullptr when memory is out.
+[[nodiscard]] inline blob* make_blob(std::uint32_t size) noexcept {
+  void* p = allocate(sizeof(blob) + size);
+  if (p == nullptr) return nullptr;
+  return ::new (p) blob{1, size};
+}
+inline void unref(blob* b) noexcept {
+  if (--b->refs == 0) deallocate(b);
+}
+
 /// A piece of text that owns its bytes; assigning may fail.
 class owned_text {
  public:
