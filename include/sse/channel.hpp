@@ -113,7 +113,7 @@ struct publish_options {
 enum class publish_error : std::uint8_t {
   none,
   bad_type,     ///< CR, LF or NUL in the type, or too long
-  bad_id,       ///< event::id was set: ids come from the sequence or from publish_options::id
+  bad_id,       ///< event::id was set, or publish_options::id where ids are not given by the publisher
   bad_retry,
   too_large,    ///< encode_limits, or an audience over 65,535 bytes
   id_order,     ///< given id missing, not above the last one, or past 2^53-1

@@ -19,6 +19,7 @@
 #include <new>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <sse/admission.hpp>
@@ -44,6 +45,8 @@ template <transport Transport, std::movable User = no_user>
 class hub {
  public:
   using connection = typename Transport::connection;
+  static_assert(std::is_nothrow_move_constructible_v<connection> && std::is_nothrow_move_constructible_v<User>,
+                "a session takes connection and User over after its slot is counted: moving them must not throw");
 
   explicit hub(Transport& t, const hub_options& o = {}) : transport_{&t}, engine_{calls(), o} {}
   hub(const hub&) = delete;

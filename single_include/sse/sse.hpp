@@ -1728,7 +1728,7 @@ struct publish_options {
 enum class publish_error : std::uint8_t {
   none,
   bad_type,     ///< CR, LF or NUL in the type, or too long
-  bad_id,       ///< event::id was set: ids come from the sequence or from publish_options::id
+  bad_id,       ///< event::id was set, or publish_options::id where ids are not given by the publisher
   bad_retry,
   too_large,    ///< encode_limits, or an audience over 65,535 bytes
   id_order,     ///< given id missing, not above the last one, or past 2^53-1
@@ -2817,6 +2817,7 @@ struct drain_options {
 #include <new>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 // ---- sse/detail/engine.hpp
@@ -4147,14 +4148,15 @@ inline publish_error engine::append(stream& st, const event& e, entry meta, std:
 }
 
 inline publish_result engine::publish(channel& c, const event& e, const publish_options& o) noexcept {
-  if (!e.id.empty()) return {no_id, publish_error::bad_id};
+  const bool given = c.options_.ids == id_mode::given && !o.transient;
+  if (!e.id.empty() || (o.id != no_id && !given)) return {no_id, publish_error::bad_id};
   if (o.audience.size() > 0xffff) return {no_id, publish_error::too_large};
   sequence& seq = *c.sequence_;
   stream* st = &c.main_;
   entry meta;
   if (o.transient) {
     if ((st = ephemeral(c)) == nullptr) return {no_id, publish_error::no_memory};
-  } else if (c.options_.ids == id_mode::given) {
+  } else if (given) {
     meta.id = o.id;
     if (o.id <= seq.last || o.id > max_event_id) return {no_id, publish_error::id_order};
   } else if (c.options_.ids == id_mode::automatic) {
@@ -5233,6 +5235,8 @@ template <transport Transport, std::movable User = no_user>
 class hub {
  public:
   using connection = typename Transport::connection;
+  static_assert(std::is_nothrow_move_constructible_v<connection> && std::is_nothrow_move_constructible_v<User>,
+                "a session takes connection and User over after its slot is counted: moving them must not throw");
 
   explicit hub(Transport& t, const hub_options& o = {}) : transport_{&t}, engine_{calls(), o} {}
   hub(const hub&) = delete;

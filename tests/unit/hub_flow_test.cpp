@@ -983,6 +983,8 @@ TEST_CASE("X-07 field text that could forge a field is refused, publishes nothin
   }
   CHECK(c.publish({.data = "x", .id = "5"}).error ==
         publish_error::bad_id);  // ids come from the sequence
+  CHECK(c.publish({.data = "x"}, {.id = 5}).error == publish_error::bad_id);
+  CHECK(c.publish({.data = "x"}, {.id = 5, .transient = true}).error == publish_error::bad_id);
   CHECK(c.publish({.data = "x", .retry = -2}).error == publish_error::bad_retry);
   s.flush();
   CHECK(s.peer(k).writes == 0);

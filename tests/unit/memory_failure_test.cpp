@@ -486,6 +486,50 @@ TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its fi
   CHECK(k > 200);
 }
 
+TEST_CASE("X-02 coalescing: each allocation fails once, and what is lost by it is announced",
+          "[allocation][hub]") {
+  for (const std::uint64_t how_many : {std::uint64_t{1}, UINT64_MAX}) {
+    std::uint64_t k = 0;
+    for (bool hit = true; hit; ++k) {
+      REQUIRE(k < 500);
+      CAPTURE(k, how_many);
+      roomy_transport<false> net{1};
+      sse::hub<roomy_transport<false>> hub{net};
+      sse::channel* c = hub.open_channel(
+          "c", {.max_lag = 300, .on_lag = sse::lag_policy::coalesce, .own_sequence = true});
+      REQUIRE(c != nullptr);
+      net.peers[0].window = 0;
+      REQUIRE(hub.accept({0}, {}, sse::admit().join(*c)));
+      bool published[3] = {};
+      {
+        const test::failing_allocations fail{k, how_many};
+        for (int i = 0; i < 60; ++i) {
+          const char key[] = {static_cast<char>('a' + i % 3), '\0'};
+          char data[] = {key[0], static_cast<char>('0' + i / 3 % 10), static_cast<char>('A' + i / 30)};
+          published[i % 3] =
+              static_cast<bool>(c->publish({.data = {data, 3}}, {.audience = "", .key = {key, 1}}));
+          hub.flush();
+        }
+        net.peers[0].window = SIZE_MAX;
+        hub.writable(net.peers[0].session);
+        while (hub.flush()) {
+        }
+        hit = fail.hit();
+      }
+      const std::string& got = net.peers[0].received;
+      if (hub.alive(net.peers[0].session) && got.find("event: gap") == got.npos) {
+        for (int key = 0; key < 3; ++key) {
+          const std::string last = {static_cast<char>('a' + key), '9', 'B'};
+          CAPTURE(last, got);
+          CHECK((!published[key] || got.find("data: " + last + "\n") != got.npos));
+        }
+      }
+      CHECK((how_many != 1 || !hub.alive(net.peers[0].session) || published[0] || published[1]));
+    }
+    CHECK(k > 5);
+  }
+}
+
 TEST_CASE("X-13 a steady state of publish and flush makes no allocation", "[allocation][hub]") {
   roomy_transport<false> net{30};
   sse::hub<roomy_transport<false>> hub{net};

@@ -58,14 +58,15 @@ inline publish_error engine::append(stream& st, const event& e, entry meta, std:
 }
 
 inline publish_result engine::publish(channel& c, const event& e, const publish_options& o) noexcept {
-  if (!e.id.empty()) return {no_id, publish_error::bad_id};
+  const bool given = c.options_.ids == id_mode::given && !o.transient;
+  if (!e.id.empty() || (o.id != no_id && !given)) return {no_id, publish_error::bad_id};
   if (o.audience.size() > 0xffff) return {no_id, publish_error::too_large};
   sequence& seq = *c.sequence_;
   stream* st = &c.main_;
   entry meta;
   if (o.transient) {
     if ((st = ephemeral(c)) == nullptr) return {no_id, publish_error::no_memory};
-  } else if (c.options_.ids == id_mode::given) {
+  } else if (given) {
     meta.id = o.id;
     if (o.id <= seq.last || o.id > max_event_id) return {no_id, publish_error::id_order};
   } else if (c.options_.ids == id_mode::automatic) {
