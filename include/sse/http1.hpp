@@ -405,6 +405,9 @@ struct stream_head {
   bool proxy_hints = true;  ///< X-Accel-Buffering: no, or nginx holds events back
   bool no_transform =
       false;  ///< adds no-transform to Cache-Control, or some proxies compress and hold events back
+  /// X-Heartbeat-Interval, in seconds: a client that knows it takes a stream for dead that is silent
+  /// for three times as long (sse/client.hpp does). 0: not said.
+  std::uint32_t heartbeat_seconds = 0;
   std::string_view extra{};  ///< more "Name: value\r\n" lines, such as those of add_cors()
 };
 
@@ -429,6 +432,9 @@ struct stream_head {
   if (chunked && minor_version > 0) out.append("Transfer-Encoding: chunked\r\n");
   if (h.proxy_hints) out.append("X-Accel-Buffering: no\r\n");
   if (h.nosniff) out.append("X-Content-Type-Options: nosniff\r\n");
+  if (h.heartbeat_seconds != 0) {
+    out.append("X-Heartbeat-Interval: ").append(std::to_string(h.heartbeat_seconds)).append("\r\n");
+  }
   out.append(h.extra).append("\r\n");
   return true;
 }

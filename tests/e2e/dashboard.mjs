@@ -1,6 +1,6 @@
 // The gateway's page in a real, headless Chromium: live without reload, orders, cut connections, a killed server, hostile
 // texts, a phone's width.
-// needs: node chromium playwright-core
+// needs: node chromium npm:playwright-core
 // usage: dashboard.mjs [GATEWAY [PART OF A NAME]]   else GATEWAY_PROGRAM, else $PROGRAMS/gateway.
 // SSEHUB_SHOTS=DIR: screenshots go there.
 // Exit code: 0 ok, 1 failed, 77 skipped. Every wait is for a condition, with a deadline.

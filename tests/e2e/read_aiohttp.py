@@ -1,23 +1,15 @@
 #!/usr/bin/env python3
 """tail reads a stream of Python's aiohttp, in chunks, through cut connections and a restart, without loss.
 
-needs: python3
+needs: python:aiohttp
 """
 import asyncio
-import os
 import subprocess
 import sys
 
-import _client as client
+from aiohttp import web
 
-DEBIANS = "/usr/bin/python3"
-try:
-    from aiohttp import web
-except ImportError:
-    # Debian's package belongs to Debian's Python, which need not be the first in PATH.
-    if sys.executable != DEBIANS and os.path.exists(DEBIANS):
-        os.execv(DEBIANS, [DEBIANS, *sys.argv])
-    client.skip("aiohttp is missing: apt install python3-aiohttp")
+import _client as client
 
 COUNT = 2000
 

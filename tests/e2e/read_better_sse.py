@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """tail reads Node's better-sse through cut connections and a killed server, without loss.
 
-needs: python3 node
+needs: node npm:better-sse
 """
 import json
 import os
@@ -12,8 +12,6 @@ import _client as client
 
 COUNT = 2000
 here = os.path.dirname(os.path.abspath(__file__))
-if subprocess.run(["node", "-e", "require('better-sse')"], capture_output=True, check=False).returncode:
-    client.skip("better-sse is missing: npm install --prefix build/node better-sse")
 
 
 def serve(port=0):
