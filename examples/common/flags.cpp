@@ -60,6 +60,11 @@ void flag_set::heading(std::string_view text) {
   flags_.push_back({{}, {}, std::string{text}, {}, false});
 }
 
+void flag_set::operand(std::string_view name, std::string& out) {
+  operand_name_ = " " + std::string{name};
+  operand_ = &out;
+}
+
 void flag_set::toggle(std::string_view name, std::string_view help, bool& out) {
   add(name, {}, help, [&out](std::string_view) {
     out = true;
@@ -84,10 +89,16 @@ void flag_set::seconds(std::string_view name, std::string_view help, sse::durati
 }
 
 std::optional<early_end> flag_set::parse(int argc, const char* const* argv) {
+  bool had_operand = operand_ == nullptr;
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
     if (word == "--help" || word == "-h") return early_end{0, help()};
     if (word == "--version") return early_end{0, program_ + " " + version_ + "\n"};
+    if (!had_operand && !word.starts_with('-')) {
+      had_operand = true;
+      *operand_ = word;
+      continue;
+    }
     const std::size_t equals = word.find('=');
     const std::string_view name = word.substr(0, equals);
     if (name == "--help" || name == "--version")
@@ -130,7 +141,7 @@ early_end flag_set::failed(std::string_view what) const {
 
 std::string flag_set::help() const {
   constexpr std::size_t column = 26;
-  std::string out = summary_ + "\n\nusage: " + program_ + " [FLAG]...\n";
+  std::string out = summary_ + "\n\nusage: " + program_ + operand_name_ + " [FLAG]...\n";
   const auto line = [&](std::string left, std::string_view right) {
     left.resize(std::max(left.size() + 2, column), ' ');
     out.append("  ").append(left).append(right).append("\n");

@@ -50,6 +50,8 @@ class flag_set {
   /// value.
   void add(std::string_view name, std::string_view takes, std::string_view help, reader read);
   void heading(std::string_view text);
+  /// Takes one argument that is no flag, `name` in --help. Without it, `out` stays as it is.
+  void operand(std::string_view name, std::string& out);
   /// More text at the end of --help.
   void footer(std::string_view text) { footer_ = text; }
 
@@ -91,6 +93,8 @@ class flag_set {
   std::string summary_;
   std::string version_;
   std::string footer_;
+  std::string operand_name_;
+  std::string* operand_ = nullptr;
   std::vector<flag> flags_;
 };
 

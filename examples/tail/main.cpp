@@ -47,28 +47,6 @@ struct settings {
   bool quiet = false;
 };
 
-/// Takes the one argument that is no flag out of the command line.
-std::vector<const char*> take_url(int argc, const char* const* argv, settings& out) {
-  constexpr std::string_view toggles[] = {"--json", "--comments", "--no-colour", "--quiet",
-                                          "--help", "--version",  "-h"};
-  std::vector<const char*> rest;
-  for (int i = 0; i < argc; ++i) {
-    const std::string_view word = argv[i];
-    const bool flag = word.starts_with('-');
-    if (i != 0 && !flag && out.url.empty()) {
-      out.url = word;
-      continue;
-    }
-    rest.push_back(argv[i]);
-    const bool toggle =
-        std::find(std::begin(toggles), std::end(toggles), word) != std::end(toggles);
-    if (flag && !toggle && word.find('=') == std::string_view::npos && i + 1 < argc) {
-      rest.push_back(argv[++i]);
-    }
-  }
-  return rest;
-}
-
 std::string add_header(settings& s, std::string_view line) {
   const std::size_t colon = line.find(':');
   if (colon == 0 || colon == std::string_view::npos) return "\"Name: value\"";
@@ -80,7 +58,8 @@ std::string add_header(settings& s, std::string_view line) {
 
 std::optional<examples::early_end> read_settings(int argc, const char* const* argv, settings& s) {
   examples::flag_set flags{
-      "tail", "Prints the events of a stream, one per line: tail URL [FLAG]...", SSEHUB_VERSION};
+      "tail", "Prints the events of a stream, one per line.", SSEHUB_VERSION};
+  flags.operand("URL", s.url);
   flags.heading("request");
   flags.add("--header", "LINE", "a header, \"Name: value\"; may be repeated",
             [&](std::string_view line) { return add_header(s, line); });
@@ -114,8 +93,7 @@ std::optional<examples::early_end> read_settings(int argc, const char* const* ar
       "Ends when the server wants no reconnection (204: code 0) or refuses (code 1).\n"
       "Gaps and lost connections are told on stderr.\n");
 
-  const std::vector<const char*> rest = take_url(argc, argv, s);
-  if (auto end = flags.parse(static_cast<int>(rest.size()), rest.data())) return end;
+  if (auto end = flags.parse(argc, argv)) return end;
   if (s.url.empty()) return flags.wrong("which URL?");
 #ifndef TAIL_WITH_TLS
   if (s.url.starts_with("https:")) return flags.wrong("built without TLS: only http://");

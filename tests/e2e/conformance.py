@@ -55,8 +55,8 @@ class Stream:
     def _callback(self, connection, request, n):
         head, _, body = request.partition("\r\n\r\n")
         self.numbers.append(head.split(" ")[1])
-        connection.sendall(OK)
         self.callbacks.put(json.loads(body.encode("latin-1")))
+        connection.sendall(OK)   # last: the next one comes after it, on another thread
 
     def connection(self):
         return Connection(*self.connections.get(timeout=client.DEADLINE))
