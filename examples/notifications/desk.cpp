@@ -52,15 +52,18 @@ std::string_view to_string(stream_kind k) noexcept {
 
 bool add_private_room(std::string_view text, private_rooms& rooms) {
   const std::size_t colon = text.find(':');
-  if (colon == std::string_view::npos || !is_clean_name(text.substr(0, colon))) return false;
-  std::set<std::string, std::less<>>& users = rooms[std::string{text.substr(0, colon)}];
+  if (colon == std::string_view::npos) return false;
+  const std::string_view room = text.substr(0, colon);
+  std::set<std::string, std::less<>> users;
   for (text.remove_prefix(colon + 1); !text.empty();) {
     const std::string_view user = text.substr(0, text.find(','));
     if (!is_clean_name(user)) return false;
     users.emplace(user);
     text.remove_prefix(std::min(user.size() + 1, text.size()));
   }
-  return !users.empty();
+  if (!is_clean_name(room) || users.empty()) return false;
+  rooms[std::string{room}].merge(users);
+  return true;
 }
 
 void apply(const settings& s, sse::hub_options& hub) { hub.idle = s.idle; }
@@ -199,7 +202,9 @@ std::int64_t desk::tick() {
   while (!expiries_.empty() && expiries_.begin()->first <= wall) {
     const auto found = sessions_.find(expiries_.begin()->second);
     expiries_.erase(expiries_.begin());
-    if (found != sessions_.end()) host_.close(found->second);
+    if (found == sessions_.end()) continue;
+    examples::log_line("a stream was closed: its token has ended");
+    host_.close(found->second);
   }
   const std::int64_t now = clock_.steady_ms();
   if (now >= next_status_ms_) {

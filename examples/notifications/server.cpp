@@ -34,7 +34,8 @@ server::server(asio::io_context& io, const settings& s, desk_clock clock)
   hub.on_opened([this](sse::session_id id, const visitor& v) { desk_.opened(id, v); });
   hub.on_closed([this](sse::session_id id, const visitor& v, sse::close_reason why) {
     desk_.closed(id, v);
-    if (why != sse::close_reason::peer && why != sse::close_reason::drain)
+    using enum sse::close_reason;
+    if (why != peer && why != drain && why != host)  // the last is the desk's own, which it tells
       examples::log_line("a stream was closed: " + std::string{to_string(why)});
   });
   add_routes();

@@ -27,6 +27,11 @@ class server {
 
   server(asio::io_context& io, const settings& s, desk_clock clock = system_clock());
 
+  /// Ends the streams, of which the desk hears, before the desk goes.
+  ~server() { http_.stop(); }
+  server(const server&) = delete;
+  server& operator=(const server&) = delete;
+
   [[nodiscard]] http_type& http() noexcept { return http_; }
 
  private:
