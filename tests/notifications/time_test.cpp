@@ -381,7 +381,7 @@ TEST_CASE("N-31 N-19 a failed write and a server's close give the slot back and 
   CHECK(s.open(stream_kind::chat, ada).status == 200);
 }
 
-TEST_CASE("X-29 a stream that resumes gets what it may see of what it missed, once") {
+TEST_CASE("a stream that resumes gets what it may see of what it missed, once") {
   stage s;
   CHECK(s.notify(ada, "one") == 200);
   const std::uint64_t first = s.hub().find_channel("notifications")->last_id();
