@@ -105,6 +105,45 @@ std::string soften(std::string_view text) {
   return out;
 }
 
+/// Behind the value that begins at `at` in valid JSON.
+std::size_t end_of_value(std::string_view text, std::size_t at) noexcept {
+  bool in_string = false;
+  std::size_t depth = 0;
+  for (; at < text.size(); ++at) {
+    const char c = text[at];
+    if (in_string) {
+      if (c == '\\') ++at;
+      in_string = c != '"';
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      ++depth;
+    } else if (depth == 0 && (c == ',' || c == ':' || c == '}' || c == ']')) {
+      break;
+    } else if (c == '}' || c == ']') {
+      --depth;
+    }
+  }
+  return at;
+}
+
+/// Without the white space between tokens.
+std::string one_line(std::string_view json) {
+  std::string out;
+  bool in_string = false;
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (in_string && c == '\\') {
+      out += c;
+      if (++i < json.size()) out += json[i];
+      continue;
+    }
+    if (c == '"') in_string = !in_string;
+    if (in_string || (c != ' ' && c != '\t' && c != '\n' && c != '\r')) out += c;
+  }
+  return out;
+}
+
 }  // namespace
 
 void append_json_string(std::string& out, std::string_view text) {
@@ -148,6 +187,7 @@ struct json_document::impl {
   simdjson::dom::parser parser;
   simdjson::dom::object root;
   simdjson::dom::object current;
+  std::string_view text;
   bool readable = false;  ///< the last parse() found an object
 
   [[nodiscard]] static bool find(const simdjson::dom::object& in, std::string_view key,
@@ -179,6 +219,7 @@ json_document& json_document::operator=(json_document&&) noexcept = default;
 
 json_result json_document::parse(std::string_view text) {
   impl_->readable = false;
+  impl_->text = text;
   if (text.empty()) return json_result::malformed;
   simdjson::dom::element e;
   auto error = impl_->parser.parse(text.data(), text.size()).get(e);
@@ -216,6 +257,37 @@ std::size_t json_document::array_size(std::string_view key) const {
   std::size_t n = 0;  // size() saturates at 0xFFFFFF
   for ([[maybe_unused]] const auto item : *array) ++n;
   return n;
+}
+
+std::optional<std::vector<std::string_view>> json_document::strings(std::string_view key) const {
+  const auto array = impl_->get<simdjson::dom::array>(key);
+  if (!array) return std::nullopt;
+  std::vector<std::string_view> out;
+  for (const auto item : *array) {
+    std::string_view text;
+    if (item.get(text) != simdjson::SUCCESS) return std::nullopt;
+    out.push_back(text);
+  }
+  return out;
+}
+
+std::optional<std::string> json_document::raw(std::string_view key) const {
+  if (!impl_->readable) return std::nullopt;
+  std::size_t wanted = 0;  // the member's number, from 1: its name may be written with escapes
+  std::size_t n = 0;
+  for (const auto f : impl_->root) {
+    ++n;
+    if (f.key == key) wanted = n;
+  }
+  if (wanted == 0) return std::nullopt;
+  const std::string_view text = impl_->text;
+  std::size_t at = text.find('{') + 1;
+  for (;; ++at) {
+    at = end_of_value(text, at) + 1;  // the name and its colon
+    const std::size_t end = end_of_value(text, at);
+    if (--wanted == 0) return one_line(text.substr(at, end - at));
+    at = end;
+  }
 }
 
 bool json_document::enter(std::string_view key) {

@@ -1,0 +1,50 @@
+// ssehub example notifications. SPDX-License-Identifier: MIT
+#include "notifications/process_meter.hpp"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include <cmath>
+
+namespace notifications {
+namespace {
+
+std::int64_t us(const timeval& t) noexcept {
+  return std::int64_t{t.tv_sec} * 1'000'000 + t.tv_usec;
+}
+
+/// Pages in memory, the second number of /proc/self/statm; 0: there is no such file.
+std::uint64_t resident_pages() noexcept {
+  std::FILE* const file = std::fopen("/proc/self/statm", "re");
+  if (file == nullptr) return 0;
+  unsigned long long total = 0;
+  unsigned long long resident = 0;
+  const int read = std::fscanf(file, "%llu %llu", &total, &resident);
+  std::fclose(file);
+  return read == 2 ? resident : 0;
+}
+
+}  // namespace
+
+void process_meter::sample(std::int64_t now_ms) {
+  rusage use{};
+  ::getrusage(RUSAGE_SELF, &use);
+  memory_ = resident_pages() * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (memory_ == 0) memory_ = static_cast<std::uint64_t>(use.ru_maxrss) * 1024;
+  const std::int64_t used = us(use.ru_utime) + us(use.ru_stime);
+  if (at_ms_ != INT64_MIN && now_ms - at_ms_ < 500) return;
+  if (at_ms_ != INT64_MIN)
+    share_ = static_cast<double>(used - used_us_) / static_cast<double>((now_ms - at_ms_) * 1000);
+  at_ms_ = now_ms;
+  used_us_ = used;
+}
+
+std::string process_meter::memory() const {
+  return std::to_string((memory_ + (1 << 19)) >> 20U) + "MB";
+}
+
+std::string process_meter::cpu() const { return std::to_string(std::lround(share_ * 100)) + "%"; }
+
+}  // namespace notifications

@@ -1,0 +1,96 @@
+// ssehub example notifications. SPDX-License-Identifier: MIT
+#include "notifications/server.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "notifications_page.hpp"
+
+namespace notifications {
+namespace {
+
+sse::server_options http_options(const settings& s, const examples::server_setup& setup) {
+  sse::server_options o = setup.options;
+  o.limits.body = 64 << 10;
+  apply(s, o.hub);
+  return o;
+}
+
+}  // namespace
+
+server::server(asio::io_context& io, const settings& s, desk_clock clock)
+    : http_{io, http_options(s, examples::server_setup{s.common})},
+      timer_{io},
+      desk_{s, host(), std::move(clock)} {
+  http_.error_page(&examples::json_error);
+  auto& hub = http_.hub();
+  hub.on_sees([this](const visitor& v, std::string_view key, std::string_view audience) {
+    return desk_.sees(v, key, audience);
+  });
+  hub.on_opened([this](sse::session_id id, const visitor& v) { desk_.opened(id, v); });
+  hub.on_closed([this](sse::session_id id, const visitor& v, sse::close_reason why) {
+    desk_.closed(id, v);
+    using enum sse::close_reason;
+    if (why != peer && why != drain && why != host)  // the last is the desk's own, which it tells
+      examples::log_line("a stream was closed: " + std::string{to_string(why)});
+  });
+  add_routes();
+  wait();
+}
+
+desk_host server::host() {
+  return {
+      .open_channel =
+          [this](std::string_view name, sse::channel_options o) {
+            return http_.open_channel(name, std::move(o));
+          },
+      .send = [this](sse::session_id id, const sse::event& e) { (void)http_.hub().send(id, e); },
+      .close = [this](sse::session_id id) { http_.hub().close(id); },
+      .find = [this](sse::session_id id) -> const visitor* { return http_.hub().user(id); },
+      .flush = [this] { http_.flush_soon(); },
+      .wake = [this] { timer_.cancel(); },  // it then looks what comes first
+  };
+}
+
+/// One timer, for the first of what the desk waits for.
+void server::wait() {
+  const std::int64_t ms = std::clamp<std::int64_t>(desk_.tick(), 1, 60'000);
+  timer_.expires_after(std::chrono::milliseconds{ms});
+  timer_.async_wait([this](const std::error_code&) { wait(); });
+}
+
+void server::add_routes() {
+  examples::add_common_routes(http_);
+  examples::add_page(http_, page);
+
+  const auto stream = [this](std::string_view path, stream_kind kind) {
+    http_.stream(path, [this, kind](const sse::request& r) { return desk_.open(kind, r); });
+  };
+  stream("/notifications/stream", stream_kind::notifications);
+  stream("/realtime/stream", stream_kind::realtime);
+  stream("/chat/stream", stream_kind::chat);
+  stream("/system/status/stream", stream_kind::system);
+  stream("/stream", stream_kind::all);
+
+  using request = const sse::request&;
+  using answer = sse::response (desk::*)(request, std::string_view);
+  const auto post = [this](std::string_view path, answer f) {
+    http_.post(path, [this, f](request r, std::string_view body) { return (desk_.*f)(r, body); });
+  };
+  post("/notifications/send", &desk::send_notification);
+  post("/notifications/broadcast", &desk::broadcast);
+  post("/realtime/update", &desk::send_update);
+  post("/chat/send", &desk::send_message);
+  post("/chat/typing", &desk::typing);
+  post("/system/maintenance", &desk::maintenance);
+  http_.get("/system/status", [this](request) { return desk_.status(); });
+  http_.get("/system/connections", [this](request r) { return desk_.connections(r); });
+  http_.get("/session", [this](request r) { return desk_.session(r); });
+  http_.get("/chat/rooms", [this](request r) { return desk_.rooms(r); });
+}
+
+}  // namespace notifications

@@ -1,0 +1,47 @@
+// ssehub example notifications. SPDX-License-Identifier: MIT
+//
+// server: the desk's rules on an Asio server: paths, the page, and one timer.
+//
+//   asio::io_context io;
+//   notifications::server server{io, settings};
+//   server.http().listen("127.0.0.1", 3000);
+//   io.run();
+//
+// On the thread that runs `io`. Destroy it only when that thread runs no more.
+#pragma once
+
+#include <cstdint>
+
+#include <asio/io_context.hpp>
+#include <asio/steady_timer.hpp>
+
+#include <sse/asio.hpp>
+
+#include "notifications/desk.hpp"
+
+namespace notifications {
+
+class server {
+ public:
+  using http_type = sse::asio_server<visitor>;
+
+  server(asio::io_context& io, const settings& s, desk_clock clock = system_clock());
+
+  /// Ends the streams, of which the desk hears, before the desk goes.
+  ~server() { http_.stop(); }
+  server(const server&) = delete;
+  server& operator=(const server&) = delete;
+
+  [[nodiscard]] http_type& http() noexcept { return http_; }
+
+ private:
+  [[nodiscard]] desk_host host();
+  void add_routes();
+  void wait();
+
+  http_type http_;
+  asio::steady_timer timer_;
+  desk desk_;
+};
+
+}  // namespace notifications
