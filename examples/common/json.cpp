@@ -144,6 +144,77 @@ void append_json_number(std::string& out, double value) {
   if (out.find_first_of(".e", start) == std::string::npos) out += ".0";
 }
 
+namespace {
+
+/// Past the string that begins at text[i].
+std::size_t skip_string(std::string_view text, std::size_t i) noexcept {
+  for (++i; i < text.size() && text[i] != '"'; ++i) {
+    if (text[i] == '\\') ++i;
+  }
+  return std::min(i + 1, text.size());
+}
+
+bool is_json_space(char c) noexcept { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+/// Past the value that begins at text[i], up to the comma or bracket behind it.
+std::size_t skip_value(std::string_view text, std::size_t i) noexcept {
+  std::size_t depth = 0;
+  while (i < text.size()) {
+    const char c = text[i];
+    if (c == '"') {
+      i = skip_string(text, i);
+      continue;
+    }
+    if (depth == 0 && (c == ',' || c == '}' || c == ']')) break;
+    if (c == '{' || c == '[') ++depth;
+    if (c == '}' || c == ']') --depth;
+    ++i;
+  }
+  return i;
+}
+
+}  // namespace
+
+std::string_view json_member(std::string_view object, std::string_view name) noexcept {
+  std::string_view found;
+  std::size_t i = std::min(object.find('{'), object.size());
+  const auto next_token = [&] {
+    while (i < object.size() && is_json_space(object[i])) ++i;
+  };
+  while (i < object.size() && object[i] != '}') {
+    ++i;  // the bracket, or a comma
+    next_token();
+    if (i >= object.size() || object[i] != '"') break;
+    const std::size_t key = i;
+    i = skip_string(object, i);
+    const bool is_it = object.substr(key + 1, i - key - 2) == name;
+    next_token();
+    ++i;  // the colon
+    next_token();
+    const std::size_t value = std::min(i, object.size());
+    i = skip_value(object, value);
+    if (!is_it) continue;
+    found = object.substr(value, i - value);
+    while (!found.empty() && is_json_space(found.back())) found.remove_suffix(1);
+  }
+  return found;
+}
+
+void append_json_compact(std::string& out, std::string_view json) {
+  out.reserve(out.size() + json.size());
+  for (std::size_t i = 0; i < json.size();) {
+    std::size_t end = i + 1;
+    if (json[i] == '"') {
+      end = skip_string(json, i);
+    } else if (is_json_space(json[i])) {
+      ++i;
+      continue;
+    }
+    out += json.substr(i, end - i);
+    i = end;
+  }
+}
+
 struct json_document::impl {
   simdjson::dom::parser parser;
   simdjson::dom::object root;
@@ -216,6 +287,13 @@ std::size_t json_document::array_size(std::string_view key) const {
   std::size_t n = 0;  // size() saturates at 0xFFFFFF
   for ([[maybe_unused]] const auto item : *array) ++n;
   return n;
+}
+
+std::vector<std::string_view> json_document::keys() const {
+  std::vector<std::string_view> out;
+  if (!impl_->readable) return out;
+  for (const auto f : impl_->current) out.push_back(f.key);
+  return out;
 }
 
 bool json_document::enter(std::string_view key) {

@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace examples {
 
@@ -24,6 +25,13 @@ namespace examples {
 void append_json_string(std::string& out, std::string_view text);
 /// Appends a JSON number that reads back as the same double (`1.0`, not `1`); null if not finite.
 void append_json_number(std::string& out, double value);
+
+/// The text of a member of a JSON object, as it was written; empty if there is none. Of a name that
+/// occurs twice the last value counts. REQUIRES: json_document::parse() found `object` to be an object.
+[[nodiscard]] std::string_view json_member(std::string_view object, std::string_view name) noexcept;
+/// Appends JSON without the spaces between its tokens: one line, every token as it was written.
+/// REQUIRES: `json` is JSON.
+void append_json_compact(std::string& out, std::string_view json);
 
 enum class json_result : unsigned char {
   object,     ///< the text is one JSON object: it can be read now
@@ -46,6 +54,7 @@ class json_document {
   [[nodiscard]] std::optional<std::int64_t> integer(std::string_view key) const;
   [[nodiscard]] bool has(std::string_view key) const;                ///< present and not null
   [[nodiscard]] std::size_t array_size(std::string_view key) const;  ///< 0 if it is no array
+  [[nodiscard]] std::vector<std::string_view> keys() const;          ///< in their order
 
   /// Makes the object under `key` the current one. False, and nothing changes, if there is none.
   bool enter(std::string_view key);
