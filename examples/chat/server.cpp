@@ -50,6 +50,12 @@ bool read_filter(view json, std::string& audience) {
   return audience.size() <= max_filter;
 }
 
+/// A user in a room, who wants to know of the others; anything else is a plain reader of /chat.
+bool is_in_chat(const reader& r) {
+  return r.stream == chat_path && r.query.find("presence") && !r.query.get("room").empty() &&
+         !r.query.get("user").empty();
+}
+
 }  // namespace
 
 server::server(asio::io_context& io, const settings& s)
@@ -57,6 +63,7 @@ server::server(asio::io_context& io, const settings& s)
       http_{io, http_options(examples::server_setup{s.common})},
       streams_{http_, s},
       subscriptions_{http_, s} {
+  must_have(in_chat_, "presence");
   http_.error_page(&examples::json_error);
   examples::add_common_routes(http_);
   examples::add_page(http_, page);
@@ -105,7 +112,7 @@ void server::came(sse::session_id id, const reader& r) {
   if (!r.opening.empty()) (void)http_.hub().send(id, {.type = "next", .data = r.opening});
   const view room = r.query.get("room");
   const view user = r.query.get("user");
-  if (r.stream != chat_path || room.empty() || user.empty()) return;
+  if (!is_in_chat(r)) return;
   if (presence_.enter(room, user)) announce(room, user, true);
   (void)http_.hub().send(id, {.data = presence_.everybody()});
   http_.flush_soon();
@@ -120,16 +127,14 @@ void server::went(const reader& r) {
   }
   const view room = r.query.get("room");
   const view user = r.query.get("user");
-  if (r.stream == chat_path && !room.empty() && !user.empty() && presence_.leave(room, user))
+  if (is_in_chat(r) && presence_.leave(room, user))
     announce(room, user, false);
 }
 
-/// To everybody who has a name, in whatever room. Not kept: who comes later gets all of it anew.
+/// To everybody in the chat, in whatever room. Not kept: who comes later gets all of it anew.
 void server::announce(view room, view user, bool present) {
-  std::string audience;
-  must_have(audience, "user");
   streams_.send(chat_path, presence::change(room, user, present, examples::iso_time()),
-                {.audience = audience, .transient = true});
+                {.audience = in_chat_, .transient = true});
 }
 
 // --- streams -------------------------------------------------------------------------------------
@@ -192,12 +197,10 @@ sse::response server::pull(const char* done, Trigger trigger) {
   try {
     trigger_events out;
     if (refusal wrong = trigger(time, out)) return *std::move(wrong);
-    std::string named;
-    must_have(named, "user");
     for (const trigger_event& e : out) {
       streams_.send_to_all(e.json, e.audience);
       if (!e.hint.empty())
-        streams_.send(chat_path, e.hint, {.audience = named, .transient = true});
+        streams_.send(chat_path, e.hint, {.audience = in_chat_, .transient = true});
     }
     return sse::response::text(200, done);
   } catch (const std::exception& e) {

@@ -55,6 +55,7 @@ class server {
   streams streams_;
   subscriptions subscriptions_;
   presence presence_;
+  std::string in_chat_;  ///< the audience of what only the chat's own connections get
   std::uint64_t requests_ = 0;
   bool tidy_soon_ = false;
 };

@@ -106,7 +106,7 @@ refusal send_typing(const sse::request& r, std::string_view body, std::string_vi
   if (f.wrong() || !is_room(room)) return examples::bad_params();
   trigger_event e{object("typing", {{"user", user}, {"room", room}}, time), {}, {}};
   must_be(e.audience, "room", room);
-  must_have(e.audience, "user");
+  must_have(e.audience, "presence");
   out.push_back(std::move(e));
   return std::nullopt;
 }
