@@ -299,7 +299,7 @@ TEST_CASE("GraphQL documents: depth and breadth are bounded") {
     return s;
   };
   CHECK(error_of("{a" + nested(50, "{a", "}") + "}").empty());
-  for (const std::size_t n : {100, 1'000'000}) {
+  for (const std::size_t n : {std::size_t{100}, std::size_t{1'000'000}}) {
     CHECK(error_of("{a" + nested(n, "{a", "}") + "}").find("Syntax Error: nested") == 0);
     CHECK(error_of("{a(b:" + nested(n, "[", "]") + ")}").find("Syntax Error: nested") == 0);
     CHECK(error_of("query($a:" + nested(n, "[", "]")).find("Syntax Error: nested") == 0);
