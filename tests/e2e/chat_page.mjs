@@ -63,8 +63,11 @@ const tests = {
     for (const b of ['trigger', 'alert', 'metrics', 'action']) await ann.page.click(`.try button[data-t=${b}]`);
     await until('the other events', async () => (await ann.others()).length === 5);
     check((await ann.others()).join().includes('ann tries an alert'), `other events: ${await ann.others()}`);
+    await ann.enter('help'); await ann.enter('general'); await ann.state('live');
     await post(server.url, 'send', {data: {plain: 1}, path: '/chat', filter: {user: 'ann'}});
     await until('a filtered event', async () => (await ann.others()).some(t => t.includes('{"plain":1}')));
+    equal((await ann.others()).length, 6, 'other events after the room was entered again');
+    equal(await ann.text('#reconnects'), '0', 'reconnects');
     check(!(await bob.others()).some(t => t.includes('plain')), 'the filter let it through to bob');
     check(await ann.page.evaluate(() => window.sameDocument), 'the page was reloaded');
     for (const [who, what] of [['bob', 'The import took 40 s, half of what it was. Numbers are in the usual place, and I left the old run beside it so that we can compare.'],
