@@ -1,4 +1,6 @@
 // GraphQL: the reader of documents, subscriptions, and the graphql-sse protocol.
+#include <cstdint>
+#include <iterator>
 #include <string>
 
 #include "catch.hpp"
@@ -308,4 +310,24 @@ TEST_CASE("GraphQL documents: depth and breadth are bounded") {
   std::string wide = "{";
   for (int i = 0; i < 300; ++i) wide += " a" + std::to_string(i);
   CHECK(error_of(wide + "}") == "Too many fields");
+}
+
+TEST_CASE("GraphQL documents: any bytes are read or refused") {
+  const std::string_view pieces[] = {
+      "{",    "}",   "(",    ")",  "[",  "]",      "$",     ":",  "!",   "=",     "@",   "...", "|",
+      "&",    "a",   "on",   "\"", "\\", "\"\"\"", "query", "-1", "1.5", "1e",    "#x\n", ",",
+      "\xC3", "\xFF", "subscription", "fragment", "null", " ", "\n"};
+  std::uint32_t seed = 1;
+  std::size_t good = 0;
+  for (int i = 0; i < 50'000; ++i) {
+    std::string document = "{a";
+    for (int k = 0; k < i % 13; ++k) {
+      seed = seed * 1664525U + 1013904223U;
+      document += pieces[(seed >> 16U) % std::size(pieces)];
+    }
+    const auto r = graphql::read(document + "}", "");
+    good += r.error.empty();
+    if (r.error.empty() == r.op.fields.empty()) FAIL(document);
+  }
+  CHECK(good > 0);
 }
