@@ -30,7 +30,8 @@ class parameters {
   std::string text_;  ///< name NUL value NUL ...
 };
 
-// Each adds a condition; a connection must meet all of them. False, with nothing added: a NUL in it.
+// Each adds a condition; a connection must meet all of them. False, with nothing added: a NUL in
+// it.
 
 /// The connection has this parameter with this value, letter for letter.
 bool must_be(std::string& audience, std::string_view name, std::string_view value);

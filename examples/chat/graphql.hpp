@@ -7,8 +7,9 @@
 //   if (!r.error.empty()) return answer(chat::graphql::errors_json(r.error, r.at));
 //   use(r.op.fields[0].key, r.op.fields[0].name);  // "news", "liveEvents"
 //
-// The whole document must be well formed (GraphQL specification, October 2021, section 2); arguments
-// and variables are read and not used. Fragments, directives and type definitions are refused.
+// The whole document must be well formed (GraphQL specification, October 2021, section 2);
+// arguments and variables are read and not used. Fragments, directives and type definitions are
+// refused.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,7 @@
 // ssehub example chat. SPDX-License-Identifier: MIT
 //
-// Streams registered at run time, broadcast, triggers and GraphQL subscriptions; its page is a chat.
+// Streams registered at run time, broadcast, triggers and GraphQL subscriptions; its page is a
+// chat.
 //
 // A header of the standard library comes first: Asio 1.22 sees by it how memory is aligned, and has
 // to see the same in every file.

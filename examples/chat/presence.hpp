@@ -25,8 +25,8 @@ class presence {
   bool leave(std::string_view room, std::string_view user);
   [[nodiscard]] std::size_t users(std::string_view room) const noexcept;
 
-  /// `{"type":"presence","rooms":[{"room":...,"users":[...]}],"complete":true}`; not complete: there
-  /// were too many to name all.
+  /// `{"type":"presence","rooms":[{"room":...,"users":[...]}],"complete":true}`; not complete:
+  /// there were too many to name all.
   [[nodiscard]] std::string everybody() const;
   /// `{"type":"presence","room":...,"user":...,"present":...,"timestamp":...}`
   [[nodiscard]] static std::string change(std::string_view room, std::string_view user,

@@ -93,8 +93,7 @@ void server::add_hooks() {
     ++requests_;
     examples::log_access(r);
   });
-  http_.hub().on_sees(
-      [](const reader& r, view, view audience) { return sees(r.query, audience); });
+  http_.hub().on_sees([](const reader& r, view, view audience) { return sees(r.query, audience); });
   http_.hub().on_opened([this](sse::session_id id, const reader& r) { came(id, r); });
   http_.hub().on_closed([this](sse::session_id, const reader& r, sse::close_reason why) {
     if (why != sse::close_reason::peer && why != sse::close_reason::drain)
@@ -127,8 +126,7 @@ void server::went(const reader& r) {
   }
   const view room = r.query.get("room");
   const view user = r.query.get("user");
-  if (is_in_chat(r) && presence_.leave(room, user))
-    announce(room, user, false);
+  if (is_in_chat(r) && presence_.leave(room, user)) announce(room, user, false);
 }
 
 /// To everybody in the chat, in whatever room. Not kept: who comes later gets all of it anew.
@@ -214,12 +212,12 @@ void server::add_trigger_routes() {
   const auto post = [this](view path, const char* done, auto trigger) {
     streams_.reserve(path);
     http_.post(path, [this, done, trigger](request r, view body) {
-      return pull(done, [&](view time, trigger_events& out) { return trigger(r, body, time, out); });
+      return pull(done,
+                  [&](view time, trigger_events& out) { return trigger(r, body, time, out); });
     });
   };
-  post("/trigger", "Event sent", [](request r, view, view time, trigger_events& out) {
-    return plain_event(r, time, out);
-  });
+  post("/trigger", "Event sent",
+       [](request r, view, view time, trigger_events& out) { return plain_event(r, time, out); });
   post("/send-alert", "Alert sent", &send_alert);
   post("/webhook/github", "Webhook processed", &github_webhook);
   post("/user-action", "Action processed", &user_action);

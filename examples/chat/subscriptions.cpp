@@ -74,9 +74,9 @@ sse::response subscriptions::add(const sse::request& r, std::string_view body) {
     all_[name].texts = c;
   }
   if (!initial.empty()) all_[name].initial = std::move(initial);
-  return sse::response::json(there ? 200 : 201, R"({"ok":true,"name":")" + name +
-                                                    R"(","path":"/graphql/subscription/)" + name +
-                                                    R"("})");
+  return sse::response::json(
+      there ? 200 : 201,
+      R"({"ok":true,"name":")" + name + R"(","path":"/graphql/subscription/)" + name + R"("})");
 }
 
 bool subscriptions::remove(std::string_view name) {
@@ -219,8 +219,7 @@ sse::response subscriptions::query(const sse::request& r, const graphql::operati
   return one_result(r, out + "}}");
 }
 
-sse::verdict<reader> subscriptions::subscribe(const sse::request& r,
-                                              const graphql::operation& op) {
+sse::verdict<reader> subscriptions::subscribe(const sse::request& r, const graphql::operation& op) {
   const graphql::field& f = op.fields.front();
   subscription& s = all_.find(f.name)->second;
   auto at = s.results.find(f.key);

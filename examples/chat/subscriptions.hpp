@@ -57,8 +57,8 @@ class subscriptions {
   struct subscription {
     sse::channel* texts = nullptr;
     std::map<std::string, sse::channel*, std::less<>> results{};  ///< by the field's key
-    std::string initial{};  ///< JSON; empty: none
-    std::string latest{};   ///< JSON
+    std::string initial{};                                        ///< JSON; empty: none
+    std::string latest{};                                         ///< JSON
   };
   using named = std::map<std::string, subscription, std::less<>>;
 

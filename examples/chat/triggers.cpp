@@ -77,8 +77,10 @@ refusal send_alert(const sse::request& r, std::string_view body, std::string_vie
   std::string priority = f.optional("priority").value_or("");
   if (f.wrong()) return examples::bad_params();
   if (priority.empty()) priority = "normal";
-  out.push_back({object(
-      "alert", {{"alertType", type}, {"message", message}, {"priority", priority}}, time), {}, {}});
+  out.push_back(
+      {object("alert", {{"alertType", type}, {"message", message}, {"priority", priority}}, time),
+       {},
+       {}});
   return std::nullopt;
 }
 
@@ -143,7 +145,9 @@ refusal github_webhook(const sse::request& r, std::string_view body, std::string
   const auto name = doc.string("name");
   if (!name) return examples::bad_params();
   out.push_back({object("external_update",
-                        {{"source", "github"}, {"event", *action}, {"repository", *name}}, time), {}, {}});
+                        {{"source", "github"}, {"event", *action}, {"repository", *name}}, time),
+                 {},
+                 {}});
   return std::nullopt;
 }
 
@@ -161,7 +165,8 @@ refusal user_action(const sse::request& r, std::string_view body, std::string_vi
   }
   out.push_back({end(std::move(json), time), {}, {}});
   if (action == "critical_operation") {
-    out.push_back({object("system_status", {{"status", "busy"}, {"operation", action}}, time), {}, {}});
+    out.push_back(
+        {object("system_status", {{"status", "busy"}, {"operation", action}}, time), {}, {}});
   }
   return std::nullopt;
 }

@@ -1,7 +1,7 @@
 // ssehub examples. SPDX-License-Identifier: MIT
 //
-// Writing JSON strings and numbers, and json_document, which reads one JSON object with simdjson, which only json.cpp includes (it costs
-// 1.5 s per file).
+// Writing JSON strings and numbers, and json_document, which reads one JSON object with simdjson,
+// which only json.cpp includes (it costs 1.5 s per file).
 //
 //   json_document doc;
 //   if (doc.parse(line) == json_result::object) use(doc.string("type"), doc.number("price"));
@@ -27,7 +27,8 @@ void append_json_string(std::string& out, std::string_view text);
 void append_json_number(std::string& out, double value);
 
 /// The text of a member of a JSON object, as it was written; empty if there is none. Of a name that
-/// occurs twice the last value counts. REQUIRES: json_document::parse() found `object` to be an object.
+/// occurs twice the last value counts. REQUIRES: json_document::parse() found `object` to be an
+/// object.
 [[nodiscard]] std::string_view json_member(std::string_view object, std::string_view name) noexcept;
 /// Appends JSON without the spaces between its tokens: one line, every token as it was written.
 /// REQUIRES: `json` is JSON.

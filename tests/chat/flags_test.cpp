@@ -36,7 +36,8 @@ result run(const std::string& flags) {
 }  // namespace
 
 TEST_CASE("chat flags: unknown ones and bad values end with 2 and one line") {
-  for (const char* flags : {"--nope", "--token x", "--port x", "--port 65536", "--heartbeat -1", "word"}) {
+  for (const char* flags :
+       {"--nope", "--token x", "--port x", "--port 65536", "--heartbeat -1", "word"}) {
     CAPTURE(flags);
     const result r = run(flags);
     CHECK(r.code == 2);

@@ -24,10 +24,10 @@ struct with_subscription : stand {
   /// A stream that answers a POST.
   [[nodiscard]] client subscribe(const std::string& body) const {
     client c{port()};
-    c.send(client::make("POST", "/graphql/sse",
-                        json_and_stream + "Content-Length: " + std::to_string(body.size()) +
-                            "\r\n") +
-           body);
+    c.send(
+        client::make("POST", "/graphql/sse",
+                     json_and_stream + "Content-Length: " + std::to_string(body.size()) + "\r\n") +
+        body);
     const answer a = c.head();
     if (a.status != 200) throw std::runtime_error(a.head);
     if (a.header("Content-Type") != "text/event-stream") throw std::runtime_error(a.head);
@@ -97,9 +97,8 @@ TEST_CASE("A-32 GET, aliases, variables and operation names") {
       R"({"query":"subscription A { no: liveEvents } subscription B($n: Int! = 1) { news: liveEvents(n: $n) }",)"
       R"("operationName":"B","variables":{"n":2},"extensions":{}})");
   CHECK(frame_of(c) == next(R"({"data":{"news":"hello"}})"));
-  client get = s.stream(
-      "/graphql/sse?query=subscription+%7B+liveEvents+%7D&variables=%7B%7D",
-      "Accept: text/event-stream\r\n");
+  client get = s.stream("/graphql/sse?query=subscription+%7B+liveEvents+%7D&variables=%7B%7D",
+                        "Accept: text/event-stream\r\n");
   CHECK(frame_of(get) == next(R"({"data":{"liveEvents":"hello"}})"));
   s.say("1");
   CHECK(frame_of(c) == next(R"({"data":{"news":1}})"));
@@ -229,7 +228,8 @@ TEST_CASE("subscriptions: wrong names and bodies are refused") {
   CHECK(s.post("/graphql/subscriptions", "{}").status == 400);
   CHECK(s.post("/graphql/subscriptions", R"({"name":)").body == R"({"error":"bad_json"})");
   const std::string large(chat::subscriptions::max_initial, 'x');
-  CHECK(s.post("/graphql/subscriptions", R"({"name":"a","initial":")" + large + "\"}").status == 413);
+  CHECK(s.post("/graphql/subscriptions", R"({"name":"a","initial":")" + large + "\"}").status ==
+        413);
   const std::string path = "/graphql/subscriptions/liveEvents";
   CHECK(s.post(path, "", "").status == 400);
   CHECK(s.post(path, "\xFF", "").status == 400);
@@ -264,12 +264,35 @@ TEST_CASE("GraphQL documents: what is read") {
 }
 
 TEST_CASE("GraphQL documents: what is refused, and where it stands") {
-  for (const char* wrong :
-       {"", "{", "{}", "{a", "a", "{a}}", "{a(}", "{a()}", "{a(b:)}", "{a(b:01)}", "{a(b:1.)}",
-        "{a(b:1x)}", "{a(b:\"x)}", "{a(b:\"\\", "{a(b:\"\"\"x\")}", "{a:}", "{1}", "{a % b}",
-        "query (a: Int) {a}", "query ($a Int) {a}", "query ($a: [Int) {a}", "query ($a: Int = $b) {a}",
-        "query () {a}", "type A { a: Int }", "subscription", "query Q", "{a {}}",
-        "fragment on on T {a}", "\xC3\xA9"}) {
+  for (const char* wrong : {"",
+                            "{",
+                            "{}",
+                            "{a",
+                            "a",
+                            "{a}}",
+                            "{a(}",
+                            "{a()}",
+                            "{a(b:)}",
+                            "{a(b:01)}",
+                            "{a(b:1.)}",
+                            "{a(b:1x)}",
+                            "{a(b:\"x)}",
+                            "{a(b:\"\\",
+                            "{a(b:\"\"\"x\")}",
+                            "{a:}",
+                            "{1}",
+                            "{a % b}",
+                            "query (a: Int) {a}",
+                            "query ($a Int) {a}",
+                            "query ($a: [Int) {a}",
+                            "query ($a: Int = $b) {a}",
+                            "query () {a}",
+                            "type A { a: Int }",
+                            "subscription",
+                            "query Q",
+                            "{a {}}",
+                            "fragment on on T {a}",
+                            "\xC3\xA9"}) {
     CAPTURE(wrong);
     CHECK(error_of(wrong).find("Syntax Error") == 0);
   }
@@ -314,9 +337,11 @@ TEST_CASE("GraphQL documents: depth and breadth are bounded") {
 
 TEST_CASE("GraphQL documents: any bytes are read or refused") {
   const std::string_view pieces[] = {
-      "{",    "}",   "(",    ")",  "[",  "]",      "$",     ":",  "!",   "=",     "@",   "...", "|",
-      "&",    "a",   "on",   "\"", "\\", "\"\"\"", "query", "-1", "1.5", "1e",    "#x\n", ",",
-      "\xC3", "\xFF", "subscription", "fragment", "null", " ", "\n"};
+      "{",        "}",    "(",    ")",  "[",      "]",     "$",
+      ":",        "!",    "=",    "@",  "...",    "|",     "&",
+      "a",        "on",   "\"",   "\\", "\"\"\"", "query", "-1",
+      "1.5",      "1e",   "#x\n", ",",  "\xC3",   "\xFF",  "subscription",
+      "fragment", "null", " ",    "\n"};
   std::uint32_t seed = 1;
   std::size_t good = 0;
   for (int i = 0; i < 50'000; ++i) {

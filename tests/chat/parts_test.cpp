@@ -39,7 +39,8 @@ TEST_CASE("a member of a JSON object, as it was written") {
   CHECK(json_member("{}", "a").empty());
   CHECK(json_member(R"({"":1})", "") == "1");
   // What is no object is not read out of bounds.
-  for (const char* text : {"", "{", "{\"", "{\"a", "{\"a\"", "{\"a\":", "{\"a\":\"\\", "{,", "[1]"}) {
+  for (const char* text :
+       {"", "{", "{\"", "{\"a", "{\"a\"", "{\"a\":", "{\"a\":\"\\", "{,", "[1]"}) {
     CAPTURE(text);
     CHECK(json_member(text, "b").empty());
   }

@@ -33,9 +33,8 @@ TEST_CASE("users come and go by room, with their first connection and their last
   client bob_again = s.stream("/chat?room=other&user=bob&presence=1");
   CHECK(timeless(data_of(ann)) ==
         R"({"type":"presence","room":"other","user":"bob","present":true})");
-  CHECK(data_of(bob_again) ==
-        R"({"type":"presence","rooms":[{"room":"general","users":["ann"]},)"
-        R"({"room":"other","users":["bob"]}],"complete":true})");
+  CHECK(data_of(bob_again) == R"({"type":"presence","rooms":[{"room":"general","users":["ann"]},)"
+                              R"({"room":"other","users":["bob"]}],"complete":true})");
   bob.close();
   client stranger = s.stream("/chat?room=general&user=eve");  // a plain reader
   bob_again.close();

@@ -97,9 +97,10 @@ TEST_CASE("A-06 registering a path again disturbs nobody") {
 TEST_CASE("A-08 an object becomes one unnamed frame of compact JSON, each token as it was sent") {
   stand s;
   client stream = s.stream("/events");
-  s.post("/send", "{ \"data\" : {\n \"type\": \"a b\",\t\"message\" :\"\\u00e9 \\\" : , {\",\n"
-                  "\"timestamp\":\"2024-01-01T00:00:00.000Z\", \"n\": [1.50, 1e3, "
-                  "12345678901234567890 ], \"o\": { } } }");
+  s.post("/send",
+         "{ \"data\" : {\n \"type\": \"a b\",\t\"message\" :\"\\u00e9 \\\" : , {\",\n"
+         "\"timestamp\":\"2024-01-01T00:00:00.000Z\", \"n\": [1.50, 1e3, "
+         "12345678901234567890 ], \"o\": { } } }");
   const std::string frame = stream.until("\n\n");
   const std::size_t data = frame.find("data: ");
   REQUIRE(data != std::string::npos);
@@ -236,9 +237,9 @@ TEST_CASE("A-18 unregistering ends the connections, and the path is unknown") {
 
 TEST_CASE("A-18 the program's own paths can be neither registered nor unregistered") {
   stand s;
-  for (const char* path : {"/", "/streams", "/send", "/metrics", "/health", "/trigger", "/style.css",
-                           "/chat/send", "/chat/typing", "/broadcast-data", "/graphql/sse",
-                           "/graphql/subscription/x"}) {
+  for (const char* path :
+       {"/", "/streams", "/send", "/metrics", "/health", "/trigger", "/style.css", "/chat/send",
+        "/chat/typing", "/broadcast-data", "/graphql/sse", "/graphql/subscription/x"}) {
     CAPTURE(path);
     CHECK(s.post("/streams", registration(path)).status == 409);
     CHECK(s.del("/streams?path=" + std::string{path}).status == 404);
@@ -352,7 +353,8 @@ TEST_CASE("a body that is wrong or too large is refused, nothing is delivered, n
   CHECK(s.post("/send", R"({"data":{},"path":"/nope"})").status == 404);
   const std::string big = to_all("{\"x\":\"" + std::string(chat::max_body, 'x') + "\"}");
   client sender{s.port()};
-  sender.send(client::make("POST", "/send", "Content-Length: " + std::to_string(big.size()) + "\r\n"));
+  sender.send(
+      client::make("POST", "/send", "Content-Length: " + std::to_string(big.size()) + "\r\n"));
   CHECK(sender.head().status == 413);
   for (const char* body : {"{}", R"({"path":7})", "path="})
     CHECK(s.form("/streams", body).status == 400);

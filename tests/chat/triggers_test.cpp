@@ -59,7 +59,8 @@ TEST_CASE("A-22 POST /chat/send") {
   client events = s.stream("/events");
   CHECK(s.form("/chat/send", "user=ann&room=general&message=hi+there").body == "Message sent");
   CHECK(s.post("/chat/send", R"({"user":"bob","room":"other","message":"<b>"})").status == 200);
-  const std::string hi = R"({"type":"chat_message","user":"ann","room":"general","message":"hi there"})";
+  const std::string hi =
+      R"({"type":"chat_message","user":"ann","room":"general","message":"hi there"})";
   const std::string bob = R"({"type":"chat_message","user":"bob","room":"other","message":"<b>"})";
   for (client* c : {&all, &events}) {
     CHECK(timeless(data_of(*c)) == hi);
