@@ -127,23 +127,6 @@ std::size_t end_of_value(std::string_view text, std::size_t at) noexcept {
   return at;
 }
 
-/// Without the white space between tokens.
-std::string one_line(std::string_view json) {
-  std::string out;
-  bool in_string = false;
-  for (std::size_t i = 0; i < json.size(); ++i) {
-    const char c = json[i];
-    if (in_string && c == '\\') {
-      out += c;
-      if (++i < json.size()) out += json[i];
-      continue;
-    }
-    if (c == '"') in_string = !in_string;
-    if (in_string || (c != ' ' && c != '\t' && c != '\n' && c != '\r')) out += c;
-  }
-  return out;
-}
-
 }  // namespace
 
 void append_json_string(std::string& out, std::string_view text) {
@@ -181,6 +164,20 @@ void append_json_number(std::string& out, double value) {
   const std::size_t start = out.size();
   fmt::format_to(std::back_inserter(out), "{}", value);
   if (out.find_first_of(".e", start) == std::string::npos) out += ".0";
+}
+
+void append_json_compact(std::string& out, std::string_view json) {
+  bool in_string = false;
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (in_string && c == '\\') {
+      out += c;
+      if (++i < json.size()) out += json[i];
+      continue;
+    }
+    if (c == '"') in_string = !in_string;
+    if (in_string || (c != ' ' && c != '\t' && c != '\n' && c != '\r')) out += c;
+  }
 }
 
 struct json_document::impl {
@@ -285,9 +282,20 @@ std::optional<std::string> json_document::raw(std::string_view key) const {
   for (;; ++at) {
     at = end_of_value(text, at) + 1;  // the name and its colon
     const std::size_t end = end_of_value(text, at);
-    if (--wanted == 0) return one_line(text.substr(at, end - at));
+    if (--wanted == 0) {
+      std::string out;
+      append_json_compact(out, text.substr(at, end - at));
+      return out;
+    }
     at = end;
   }
+}
+
+std::vector<std::string_view> json_document::keys() const {
+  std::vector<std::string_view> out;
+  if (!impl_->readable) return out;
+  for (const auto f : impl_->current) out.push_back(f.key);
+  return out;
 }
 
 bool json_document::enter(std::string_view key) {

@@ -60,6 +60,10 @@ class json_object {
   std::string out_;
 };
 
+/// Appends JSON without the spaces between its tokens: one line, every token as it was written.
+/// REQUIRES: `json` is JSON.
+void append_json_compact(std::string& out, std::string_view json);
+
 enum class json_result : unsigned char {
   object,     ///< the text is one JSON object: it can be read now
   other,      ///< JSON, but not an object
@@ -86,6 +90,7 @@ class json_document {
   /// Any value of the outermost object as it was written, but for the white space between tokens:
   /// on one line, its numbers digit for digit. REQUIRES: the text that was parsed is still there.
   [[nodiscard]] std::optional<std::string> raw(std::string_view key) const;
+  [[nodiscard]] std::vector<std::string_view> keys() const;          ///< in their order
 
   /// Makes the object under `key` the current one. False, and nothing changes, if there is none.
   bool enter(std::string_view key);

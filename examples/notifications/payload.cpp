@@ -1,11 +1,9 @@
 // ssehub example notifications. SPDX-License-Identifier: MIT
 #include "notifications/payload.hpp"
 
-#include <ctime>
+#include <chrono>
 
-#include <fmt/chrono.h>
-#include <fmt/format.h>
-
+#include "common/clock.hpp"
 #include "common/json.hpp"
 
 namespace notifications {
@@ -24,8 +22,8 @@ std::string_view update_name(std::string_view action) noexcept {
 }
 
 std::string iso_time(std::int64_t wall_ms) {
-  return fmt::format("{:%FT%T}.{:03}Z", fmt::gmtime(static_cast<std::time_t>(wall_ms / 1000)),
-                     wall_ms % 1000);
+  using std::chrono::milliseconds;
+  return examples::iso_time(std::chrono::system_clock::time_point{milliseconds{wall_ms}});
 }
 
 std::string notification_json(const notification& n, std::int64_t wall_ms) {

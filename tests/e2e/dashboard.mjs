@@ -1,12 +1,18 @@
 // The gateway's page in a real, headless Chromium: live without reload, orders, cut connections, a killed server, hostile
 // texts, a phone's width.
 // needs: node chromium npm:playwright-core
-// usage: see _browser.mjs
+// usage: dashboard.mjs [GATEWAY [PART OF A NAME]]   else GATEWAY_PROGRAM, else $PROGRAMS/gateway.
+// SSEHUB_SHOTS=DIR: screenshots go there.
+// Exit code: 0 ok, 1 failed, 77 skipped. Every wait is for a condition, with a deadline.
 import fs from 'node:fs';
 import path from 'node:path';
-import {check, deadline, equal, markup, pageTest, proxy, until} from './_browser.mjs';
+import {check, deadline, equal, markup, open as openPage, programOf, proxy, run, scratch, start, until} from './_browser.mjs';
 
-const {serve: gateway, open: openPage, run, scratch} = await pageTest('dashboard.mjs', 'gateway', {stream: '/api/stream'});
+const program = programOf('gateway');
+
+// --- helpers --------------------------------------------------------------------------------------------------------
+
+const gateway = (...flags) => start(program, ...flags);
 
 // The ids that the stream has kept, read without a browser: from the one after `after` up to the head.
 async function kept(url, after) {
@@ -22,9 +28,9 @@ async function kept(url, after) {
   return [...all.matchAll(/^id: (\d+)\nevent: (?!gap)/gm)].map(m => Number(m[1]));
 }
 
-async function open(...how) {
-  const view = await openPage(...how), {page} = view;
-  view.flows = async (n = 5) => { const {events} = await view.health(); await until(`${n} more events`, async () => (await view.health()).events >= events + n); };
+async function open(url, options = {}) {
+  const view = await openPage(url, {stream: '/api/stream', ...options}), {page} = view;
+  view.row = (table, needle) => page.locator(`${table} tr`).filter({hasText: needle}).first();
   view.order = async fields => {
     for (const [name, value] of Object.entries(fields)) {
       if (name === 'side') await page.check(`input[name=side][value=${value}]`, {timeout: deadline});
@@ -321,4 +327,4 @@ setInterval(() => {
   },
 };
 
-await run(tests);
+await run(tests, process.argv[3]);

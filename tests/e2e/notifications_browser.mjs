@@ -1,10 +1,11 @@
 // The notifications program with the clients of its contract that run in a browser: four EventSources, a fetch with the token
 // in its header, and the reconnecting function with its back-off from 1 to 30 s. Rows: N-01 N-08 N-12 N-15 N-23 N-28 N-39
-// needs: node chromium playwright-core
+// needs: node chromium npm:playwright-core
 // usage: see _browser.mjs
-import {check, equal, pageTest, until} from './_browser.mjs';
+import {check, equal, open as openView, programOf, run, start, until} from './_browser.mjs';
 
-const {serve, open, run} = await pageTest('notifications_browser.mjs', 'notifications', {stream: ['/notifications/stream', '/system/status/stream']});
+const serve = (...flags) => start(programOf('notifications'), ...flags);
+const open = (url, options) => openView(url, {stream: ['/notifications/stream', '/system/status/stream'], ...options});
 const demo = 'dGVzdDEyMzp0ZXN0dXNlcjp0ZXN0QGV4YW1wbGUuY29tOnVzZXIsYWRtaW4=';
 
 await run({

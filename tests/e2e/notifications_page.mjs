@@ -1,11 +1,12 @@
 // The notifications page in a real, headless Chromium: signing in, chat between two users, notifications and toasts, the
 // system's state, a killed server, a token that ends, hostile texts, a phone's width.
-// needs: node chromium playwright-core
+// needs: node chromium npm:playwright-core
 // usage: see _browser.mjs
 import crypto from 'node:crypto';
-import {check, deadline, equal, markup, pageTest, proxy, until} from './_browser.mjs';
+import {check, deadline, equal, markup, open as openView, programOf, proxy, run, start, until} from './_browser.mjs';
 
-const {serve, open: openPage, run} = await pageTest('notifications_page.mjs', 'notifications', {stream: ['/stream', '/system/status/stream', '/session', '/chat/rooms', '/system/connections']});
+const serve = (...flags) => start(programOf('notifications'), ...flags);
+const openPage = (url, options) => openView(url, {stream: ['/stream', '/system/status/stream', '/session', '/chat/rooms', '/system/connections'], ...options});
 
 const demo = 'dGVzdDEyMzp0ZXN0dXNlcjp0ZXN0QGV4YW1wbGUuY29tOnVzZXIsYWRtaW4=';
 const tokenOf = (id, name, roles = 'user') => Buffer.from(`${id}:${name}:${id}@example.com:${roles}`).toString('base64');

@@ -1,0 +1,73 @@
+// ssehub example chat. SPDX-License-Identifier: MIT
+#include "audience.hpp"
+
+#include <utility>
+
+#include <sse/request.hpp>
+
+namespace chat {
+namespace {
+
+// A condition is one of these, then name NUL value NUL.
+constexpr char equal = '=';
+constexpr char equal_or_absent = '~';
+constexpr char present = '+';
+
+/// Takes the text before the next NUL, and the NUL.
+std::string_view take(std::string_view& from) noexcept {
+  const std::string_view text = from.substr(0, from.find('\0'));
+  from.remove_prefix(text.size() < from.size() ? text.size() + 1 : text.size());
+  return text;
+}
+
+bool add(std::string& audience, char kind, std::string_view name, std::string_view value) {
+  if (name.find('\0') != std::string_view::npos || value.find('\0') != std::string_view::npos)
+    return false;
+  audience.append(1, kind).append(name).append(1, '\0').append(value).append(1, '\0');
+  return true;
+}
+
+}  // namespace
+
+std::optional<parameters> parameters::read(std::string_view raw_query) {
+  parameters p;
+  const bool ok =
+      sse::for_each_pair(raw_query, [&p](std::string_view name, std::string_view value) {
+        p.text_.append(name).append(1, '\0').append(value).append(1, '\0');
+      });
+  return ok ? std::optional{std::move(p)} : std::nullopt;
+}
+
+std::optional<std::string_view> parameters::find(std::string_view name) const noexcept {
+  for (std::string_view rest = text_; !rest.empty();) {
+    const std::string_view key = take(rest);
+    const std::string_view value = take(rest);
+    if (key == name) return value;
+  }
+  return std::nullopt;
+}
+
+bool must_be(std::string& audience, std::string_view name, std::string_view value) {
+  return add(audience, equal, name, value);
+}
+bool unless_other(std::string& audience, std::string_view name, std::string_view value) {
+  return add(audience, equal_or_absent, name, value);
+}
+bool must_have(std::string& audience, std::string_view name) {
+  return add(audience, present, name, {});
+}
+
+bool sees(const parameters& p, std::string_view audience) noexcept {
+  while (!audience.empty()) {
+    const char kind = audience.front();
+    audience.remove_prefix(1);
+    const std::string_view name = take(audience);
+    const std::string_view value = take(audience);
+    const auto given = p.find(name);
+    if (!given && kind != equal_or_absent) return false;
+    if (given && kind != present && *given != value) return false;
+  }
+  return true;
+}
+
+}  // namespace chat

@@ -1,0 +1,45 @@
+// ssehub example chat. SPDX-License-Identifier: MIT
+//
+// Who may see an event: conditions on the query parameters of a connection. They are stored with
+// the event (sse::publish_options::audience) and asked on live delivery and on replay alike.
+//
+//   std::string audience;
+//   chat::must_be(audience, "room", "general");
+//   chat::sees(*chat::parameters::read("room=general&user=ann"), audience);  // true
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace chat {
+
+/// The query parameters of a connection, decoded. Of a name that occurs twice the first counts.
+class parameters {
+ public:
+  /// Absent: a malformed escape.
+  [[nodiscard]] static std::optional<parameters> read(std::string_view raw_query);
+
+  /// Absent: not there.
+  [[nodiscard]] std::optional<std::string_view> find(std::string_view name) const noexcept;
+  [[nodiscard]] std::string_view get(std::string_view name) const noexcept {
+    return find(name).value_or(std::string_view{});
+  }
+
+ private:
+  std::string text_;  ///< name NUL value NUL ...
+};
+
+// Each adds a condition; a connection must meet all of them. False, with nothing added: a NUL in
+// it.
+
+/// The connection has this parameter with this value, letter for letter.
+bool must_be(std::string& audience, std::string_view name, std::string_view value);
+/// The connection does not have it, or with this value.
+bool unless_other(std::string& audience, std::string_view name, std::string_view value);
+/// The connection has this parameter.
+bool must_have(std::string& audience, std::string_view name);
+
+[[nodiscard]] bool sees(const parameters& p, std::string_view audience) noexcept;
+
+}  // namespace chat

@@ -1,0 +1,30 @@
+// ssehub example chat. SPDX-License-Identifier: MIT
+//
+// Streams registered at run time, broadcast, triggers and GraphQL subscriptions; its page is a
+// chat.
+//
+// A header of the standard library comes first: Asio 1.22 sees by it how memory is aligned, and has
+// to see the same in every file.
+#include <string>
+
+#include <asio/io_context.hpp>
+
+#include "common/flags.hpp"
+#include "common/service.hpp"
+#include "server.hpp"
+
+int main(int argc, char** argv) {
+  chat::settings s;
+  examples::flag_set flags{
+      "chat", "A chat, and streams that are registered at run time: broadcast, filters, GraphQL.",
+      SSEHUB_VERSION};
+  examples::add_common_flags(flags, s.common);
+  flags.footer(
+      "A user is whoever says so with ?user=; --per-user counts by that name.\n"
+      "For example: curl -N \"http://127.0.0.1:3000/chat?room=general\"\n");
+  if (const auto end = flags.parse(argc, argv)) return end->print();
+
+  asio::io_context io{1};
+  chat::server server{io, s};
+  return examples::run(io, server.http(), flags, s.common, {});
+}

@@ -1,0 +1,63 @@
+// ssehub example chat. SPDX-License-Identifier: MIT
+//
+// server: streams that are registered at run time, triggers, GraphQL subscriptions, and a chat with
+// rooms and presence on the stream /chat, as one object.
+//
+//   asio::io_context io;
+//   chat::server server{io, settings};
+//   server.http().listen("127.0.0.1", 3000);
+//   io.run();
+//
+// On the thread that runs `io`. Destroy it only when that thread runs no more.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <asio/io_context.hpp>
+
+#include <sse/asio.hpp>
+
+#include "presence.hpp"
+#include "streams.hpp"
+#include "subscriptions.hpp"
+#include "triggers.hpp"
+
+namespace chat {
+
+class server {
+ public:
+  server(asio::io_context& io, const settings& s);
+  server(const server&) = delete;
+  server& operator=(const server&) = delete;
+  ~server();
+
+  [[nodiscard]] http_server& http() noexcept { return http_; }
+
+ private:
+  void add_hooks();
+  void add_stream_routes();
+  void add_trigger_routes();
+  void add_graphql_routes();
+  void came(sse::session_id id, const reader& r);
+  void went(const reader& r);
+  void announce(std::string_view room, std::string_view user, bool present);
+  [[nodiscard]] sse::response add_stream(const sse::request& r, std::string_view body);
+  [[nodiscard]] sse::response remove_stream(const sse::request& r);
+  [[nodiscard]] sse::response send(const sse::request& r, std::string_view body);
+  /// Runs a trigger and sends its events to all streams; if it throws, an error event.
+  template <class Trigger>
+  [[nodiscard]] sse::response pull(const char* done, Trigger trigger);
+
+  asio::io_context& io_;
+  http_server http_;
+  streams streams_;
+  subscriptions subscriptions_;
+  presence presence_;
+  std::string in_chat_;  ///< the audience of what only the chat's own connections get
+  std::uint64_t requests_ = 0;
+  bool tidy_soon_ = false;
+};
+
+}  // namespace chat

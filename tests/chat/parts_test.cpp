@@ -1,0 +1,110 @@
+// The parts that read what came: bodies, JSON members, filters, times.
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "chat/audience.hpp"
+#include "chat/streams.hpp"
+#include "common/body.hpp"
+#include "common/clock.hpp"
+#include "common/json.hpp"
+
+namespace {
+
+std::string compact(std::string_view json) {
+  std::string out;
+  examples::append_json_compact(out, json);
+  return out;
+}
+
+bool sees(std::string_view query, std::string_view audience) {
+  return chat::sees(chat::parameters::read(query).value(), audience);
+}
+
+}  // namespace
+
+TEST_CASE("JSON without the spaces between its tokens") {
+  CHECK(compact(" { \"a b\" : [ 1 , 2e5 ,\n\"x \\\" y\\\\\" ,\ttrue ] }\r\n") ==
+        R"({"a b":[1,2e5,"x \" y\\",true]})");
+  CHECK(compact("\"a") == "\"a");
+  CHECK(compact("").empty());
+}
+
+TEST_CASE("the keys of a JSON object") {
+  examples::json_document doc;
+  CHECK(doc.keys().empty());
+  REQUIRE(doc.parse(R"({"b":1,"a":{"c":2}})") == examples::json_result::object);
+  CHECK(doc.keys() == std::vector<std::string_view>{"b", "a"});
+  REQUIRE(doc.enter("a"));
+  CHECK(doc.keys() == std::vector<std::string_view>{"c"});
+}
+
+TEST_CASE("fields of a body, JSON or form") {
+  const sse::header json[] = {{"Content-Type", "Application/JSON; charset=utf-8"}};
+  const sse::header form[] = {{"Content-Type", "application/x-www-form-urlencoded"}};
+  examples::body_fields f;
+
+  CHECK_FALSE(f.read({.headers = form}, "a=1+2&b=%C3%A9&c="));
+  CHECK_FALSE(f.is_json());
+  CHECK(f.required("a") == "1 2");
+  CHECK(f.value("b") == "\"\xC3\xA9\"");
+  CHECK(f.optional("c") == "");
+  CHECK_FALSE(f.optional("d"));
+  CHECK_FALSE(f.wrong());
+  CHECK(f.required("c").empty());
+  CHECK(f.wrong());
+
+  CHECK_FALSE(f.read({.headers = form}, " {\"a\":\"x\", \"n\":null, \"o\": { \"p\" : 1 }}"));
+  CHECK(f.is_json());
+  CHECK(f.required("a") == "x");
+  CHECK_FALSE(f.optional("n"));
+  CHECK(f.value("o") == R"({"p":1})");
+  CHECK_FALSE(f.wrong());
+  CHECK_FALSE(f.optional("o"));
+  CHECK(f.wrong());
+
+  CHECK(f.read({.headers = json}, "a=1").value().body == R"({"error":"bad_json"})");
+  CHECK(f.read({.headers = json}, "[]").value().body == R"({"error":"bad_params"})");
+  CHECK(f.read({}, "{").value().status == 400);
+  CHECK_FALSE(f.read({}, "a=%G1"));
+  CHECK_FALSE(f.optional("a"));
+  CHECK(f.wrong());
+}
+
+TEST_CASE("A-37 conditions on the query of a connection") {
+  std::string both;
+  CHECK(chat::must_be(both, "a", "1"));
+  CHECK(chat::must_be(both, "b", ""));
+  CHECK(sees("b=&a=1&c=3", both));
+  CHECK_FALSE(sees("a=1", both));
+  CHECK_FALSE(sees("a=1&b=2", both));
+  CHECK_FALSE(sees("a=1%20&b=", both));
+  CHECK(sees("", ""));
+
+  std::string room;
+  CHECK(chat::unless_other(room, "room", "x"));
+  CHECK(sees("", room));
+  CHECK(sees("room=x", room));
+  CHECK_FALSE(sees("room=y", room));
+  CHECK_FALSE(sees("room=", room));
+
+  std::string named;
+  CHECK(chat::must_have(named, "user"));
+  CHECK(sees("user", named));
+  CHECK_FALSE(sees("users=1", named));
+
+  CHECK_FALSE(chat::must_be(both, "a", std::string_view{"x\0=b", 4}));
+  CHECK_FALSE(chat::must_be(both, std::string_view{"\0", 1}, ""));
+  CHECK_FALSE(chat::parameters::read("a=%00"));
+  CHECK_FALSE(chat::parameters::read("a=%"));
+  CHECK_FALSE(chat::parameters::read("a=%FF"));
+}
+
+TEST_CASE("times are written as JavaScript writes them") {
+  using namespace std::chrono;
+  CHECK(examples::iso_time(system_clock::time_point{milliseconds{1'706'702'400'005}}) ==
+        "2024-01-31T12:00:00.005Z");
+  CHECK(examples::iso_time(system_clock::time_point{milliseconds{-1}}) ==
+        "1969-12-31T23:59:59.999Z");
+}
