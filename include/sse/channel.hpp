@@ -87,7 +87,7 @@ struct channel_options {
   lag_policy on_lag = lag_policy::disconnect;
   id_mode ids = id_mode::automatic;
   bool own_sequence = false;  ///< ids of its own, consecutive; then a session can join no channel beside it
-  event_id first_id = no_id;  ///< own_sequence: the id the sequence stands at when it opens; no_id: as the hub's
+  event_id first_id = no_id;  ///< own_sequence: the id the sequence stands at when it opens; no_id: as the hub's, or 0 where ids are given
   start_at start = start_at::live;
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
