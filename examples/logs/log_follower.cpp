@@ -267,16 +267,18 @@ sse::event_id log_follower::begin() const noexcept {
   return g.tagged ? id_of({g.tag, 0}) : last_id_;
 }
 
-sse::event_id log_follower::back(std::uint64_t lines) const {
+sse::event_id log_follower::back(std::uint64_t lines, sse::event_id from) const {
+  const position p = position_of(from);
   for (std::size_t i = generations_.size(); i-- > 0 && lines != 0;) {
     const generation& g = generations_[i];
-    if (!g.tagged) continue;
+    if (!g.tagged || g.tag > p.tag) continue;
     const file f = open_file(g);
-    if (!f) return i + 1 < generations_.size() ? id_of({generations_[i + 1].tag, 0}) : last_id_;
-    const std::uint64_t at = lines_back(f, end_of(g), lines);
+    if (!f) return i + 1 < generations_.size() ? id_of({generations_[i + 1].tag, 0}) : from;
+    const std::uint64_t end = end_of(g);
+    const std::uint64_t at = lines_back(f, g.tag == p.tag ? std::min(end, p.offset) : end, lines);
     if (lines == 0 || i == 0) return id_of({g.tag, at});
   }
-  return last_id_;
+  return from;
 }
 
 sse::backfill_state log_follower::read_back(sse::event_id after, sse::event_id before,

@@ -91,9 +91,11 @@ class log_follower {
   /// An id that a reader brings, as this run counts: it may come from another one. Absent: its file
   /// is gone, or it never was an id of this log.
   [[nodiscard]] std::optional<sse::event_id> resolve(sse::event_id id) const;
-  /// Where the file that is followed now begins, and `lines` lines before last_id().
+  /// Where the file that is followed now begins.
   [[nodiscard]] sse::event_id begin() const noexcept;
-  [[nodiscard]] sse::event_id back(std::uint64_t lines) const;
+  /// `lines` lines before last_id(), or before an id that resolve() gave.
+  [[nodiscard]] sse::event_id back(std::uint64_t lines) const { return back(lines, last_id_); }
+  [[nodiscard]] sse::event_id back(std::uint64_t lines, sse::event_id from) const;
 
   using adder = std::function<bool(sse::event_id id, const sse::event& e)>;
   /// Reads lines with after < id < before back from the files, about `room` bytes.
