@@ -27,7 +27,10 @@ namespace logs {
 
 struct settings {
   examples::common_options common{
-      .port = 8420, .heartbeat = sse::duration::seconds(5), .cors = "*"};
+      .port = 8420,
+      .heartbeat = sse::duration::seconds(5),
+      .max_lag = std::uint64_t{4} << 20,  // a line may be 1 MiB
+      .cors = "*"};
   std::string data = "data";
   sse::duration poll{};  ///< look at the files so often; off: the system tells
 };

@@ -91,9 +91,13 @@ void tails::greet(sse::session_id session, const reader& who) {
 
 tails::tail* tails::open(const std::string& name) {
   if (const auto at = open_.find(name); at != open_.end()) return at->second.get();
-  auto t = std::make_unique<tail>(io_, options_.directory, name);
-  if (!t->log.open()) return nullptr;
   sse::channel_options o = options_.channel();
+  follower_options read;
+  if (o.max_lag != 0)  // what is read at once must not be what makes a reader lag
+    read.budget = static_cast<std::size_t>(
+        std::clamp<std::uint64_t>(o.max_lag / 4, std::uint64_t{4} << 10, read.budget));
+  auto t = std::make_unique<tail>(io_, options_.directory, name, read);
+  if (!t->log.open()) return nullptr;
   o.ids = sse::id_mode::given;
   o.own_sequence = true;
   // A line's CR costs a `data:` each; the longest piece has nothing else in the worst case.

@@ -65,8 +65,9 @@ class tails {
   using clock = std::chrono::steady_clock;
 
   struct tail {
-    tail(asio::io_context& io, const std::string& directory, const std::string& name)
-        : log{directory, name}, timer{io} {}
+    tail(asio::io_context& io, const std::string& directory, const std::string& name,
+         const follower_options& o)
+        : log{directory, name, o}, timer{io} {}
     log_follower log;
     asio::steady_timer timer;
     sse::channel* channel = nullptr;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "common/json.hpp"
 #include "running.hpp"
 
 using namespace test;
