@@ -95,12 +95,18 @@ inline constexpr std::string_view page_policy =
 [[nodiscard]] std::string_view style_sheet() noexcept;  ///< web/style.css
 [[nodiscard]] std::string_view live_script() noexcept;  ///< web/live.js
 
-/// The program's page, and the two files that all pages share.
+/// The two files that all pages share.
+template <class User, class Stream>
+void add_page_files(sse::asio_server<User, Stream>& server) {
+  server.page("/style.css", style_sheet(), {.content_type = "text/css; charset=utf-8"});
+  server.page("/live.js", live_script(), {.content_type = "text/javascript; charset=utf-8"});
+}
+
+/// The program's page, and these files.
 template <class User, class Stream>
 void add_page(sse::asio_server<User, Stream>& server, std::string_view html) {
   server.page("/", html, {.content_security_policy = page_policy});
-  server.page("/style.css", style_sheet(), {.content_type = "text/css; charset=utf-8"});
-  server.page("/live.js", live_script(), {.content_type = "text/javascript; charset=utf-8"});
+  add_page_files(server);
 }
 
 /// What a program adds to run().

@@ -62,6 +62,8 @@ struct joining {
   bool start_given = false;
   start_at start = start_at::live;
   std::uint64_t backlog = 0;
+  bool after_given = false;
+  event_id after = no_id;
   time_point until = time_point::never();
 };
 
@@ -94,6 +96,13 @@ class verdict {
   /// Begin with the newest `n` retained events of each channel, if there is no Last-Event-ID.
   verdict&& backlog(std::uint64_t n) && {
     joining_.backlog = n;
+    return std::move(*this);
+  }
+  /// Begin after `id`, whatever the request says: for programs whose clients bring ids that the program itself has to
+  /// translate. 0: with everything, also what a backfill hook has to bring.
+  verdict&& after(event_id id) && {
+    joining_.after_given = true;
+    joining_.after = id;
     return std::move(*this);
   }
   /// End the stream at `t`, for example when the token expires. REQUIRES: hub.tick() told the time before.

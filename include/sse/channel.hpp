@@ -91,7 +91,7 @@ struct channel_options {
   lag_policy on_lag = lag_policy::disconnect;
   id_mode ids = id_mode::automatic;
   bool own_sequence = false;  ///< ids of its own, consecutive; then a session can join no channel beside it
-  event_id first_id = no_id;  ///< own_sequence: the id the sequence stands at when it opens; no_id: as the hub's
+  event_id first_id = no_id;  ///< own_sequence: the id the sequence stands at when it opens; no_id: as the hub's, or 0 where ids are given
   start_at start = start_at::live;
   /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and start_at::snapshot, which use 10,000 if
   /// this is 0. Then the key that was silent longest is forgotten, and what a reader misses by that is announced as lost.

@@ -1706,7 +1706,7 @@ struct channel_options {
   lag_policy on_lag = lag_policy::disconnect;
   id_mode ids = id_mode::automatic;
   bool own_sequence = false;  ///< ids of its own, consecutive; then a session can join no channel beside it
-  event_id first_id = no_id;  ///< own_sequence: the id the sequence stands at when it opens; no_id: as the hub's
+  event_id first_id = no_id;  ///< own_sequence: the id the sequence stands at when it opens; no_id: as the hub's, or 0 where ids are given
   start_at start = start_at::live;
   /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and start_at::snapshot, which use 10,000 if
   /// this is 0. Then the key that was silent longest is forgotten, and what a reader misses by that is announced as lost.
@@ -2689,6 +2689,8 @@ struct joining {
   bool start_given = false;
   start_at start = start_at::live;
   std::uint64_t backlog = 0;
+  bool after_given = false;
+  event_id after = no_id;
   time_point until = time_point::never();
 };
 
@@ -2721,6 +2723,13 @@ class verdict {
   /// Begin with the newest `n` retained events of each channel, if there is no Last-Event-ID.
   verdict&& backlog(std::uint64_t n) && {
     joining_.backlog = n;
+    return std::move(*this);
+  }
+  /// Begin after `id`, whatever the request says: for programs whose clients bring ids that the program itself has to
+  /// translate. 0: with everything, also what a backfill hook has to bring.
+  verdict&& after(event_id id) && {
+    joining_.after_given = true;
+    joining_.after = id;
     return std::move(*this);
   }
   /// End the stream at `t`, for example when the token expires. REQUIRES: hub.tick() told the time before.
@@ -3409,7 +3418,8 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
   c->options_.heartbeat.type = c->heartbeat_type_.view();
   if (c->options_.heartbeat.every.is_off()) c->options_.heartbeat.mode = heartbeat_options::pace::off;
   if (c->options_.own_sequence) {
-    c->own_.start = c->own_.last = c->options_.first_id != no_id ? c->options_.first_id : options_.first_id;
+    const bool own = c->options_.first_id != no_id || c->options_.ids == id_mode::given;
+    c->own_.start = c->own_.last = own ? c->options_.first_id : options_.first_id;
   } else {
     c->sequence_ = &sequence_;
   }
@@ -3872,6 +3882,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   }
   resume = resume_from(r, options_.resume_query);
   if (resume.state == resume_point::kind::malformed) return fail(400, "bad_params");
+  if (j.after_given) resume = {resume_point::kind::given, j.after};
   for (std::uint32_t i = 0; i < v.count; ++i) evict(v.slots[i], v.retry[i]);
   const std::uint32_t slot = take_slot(r);
   if (slot == none) return fail(503, "no_memory", options_.retry_max);
@@ -4018,12 +4029,12 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume
       ++c.counters_.replays;
       at = log.find(after);
       // Gone from the log: what retention let go, and all that was before this run.
-      if (after != 0 && (after < log.forgotten_id() || after < seq.start)) {
+      if ((after != 0 || j.after_given) && (after < log.forgotten_id() || after < seq.start)) {
         if (c.options_.backfill && j.count == 1) {
           release_cursor(sub);
           sub.backfilling = 1;
           sub.live_from = after;
-        } else {
+        } else if (after != 0) {
           gaps |= 1U << i;
         }
       }
@@ -4308,9 +4319,11 @@ class backfill_writer {
 
  private:
   friend class detail::engine;
-  backfill_writer(detail::engine& e, const backfill_request& r) noexcept : engine_{&e}, request_{r}, last_{r.after} {}
+  backfill_writer(detail::engine& e, const backfill_request& r, const encode_limits& limits) noexcept
+      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
 
   detail::engine* engine_;
+  const encode_limits* limits_;  // of the channel
   backfill_request request_;
   event_id last_;
   std::size_t bytes_ = 0;
@@ -4782,7 +4795,7 @@ inline void engine::ask_backfill(std::uint32_t slot, subscription& sub) noexcept
   const event_id after = sub.live_from;
   const std::size_t room = options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
   const backfill_request request{id_of(slot), after, first, room};
-  backfill_writer writer{*this, request};
+  backfill_writer writer{*this, request, c.options_.limits};
   const backfill_state state = c.options_.backfill(request, writer);
   sub.live_from = writer.last_;
   if (writer.failed_) {
@@ -4875,7 +4888,7 @@ inline bool backfill_writer::add(event_id id, const event& e) noexcept {
   const detail::id_text text{id};
   event out = e;
   out.id = text.view();
-  const encode_plan p = plan(out);
+  const encode_plan p = plan(out, *limits_);
   if (id <= last_ || id >= request_.before || p.error != encode_error::none) {
     failed_ = true;
     return false;

@@ -682,3 +682,54 @@ TEST_CASE("backfill: on several channels the log alone answers", "[resume][backf
   CHECK(s.take(s.join({.last_event_id = "1"}, {&a, &b})) == gap_frame(3, 1, 4, -1) + frames(4, 5));
   CHECK(old.asked.empty());
 }
+
+TEST_CASE("the verdict says where to begin, whatever the request says", "[resume][backfill]") {
+  store old;
+  stage s;
+  sse::channel& c = s.open("c", with_store(old, 10));
+  s.put_many(c, 50);
+  CHECK(s.take(s.accept({.last_event_id = "3"}, sse::admit().join(c).after(45))) == frames(46, 50));
+  CHECK(s.take(s.accept({}, sse::admit().join(c).after(30))) == frames(31, 50));
+  CHECK(s.take(s.accept({.last_event_id = "50"}, sse::admit().join(c).after(0))) == frames(1, 50));
+  CHECK(c.stats().gaps == 0);
+  // A malformed query stays one.
+  CHECK(s.accept({.query = "last_id=x"}, sse::admit().join(c).after(45)).refusal.status == 400);
+  // Without a hook 0 is what it is in a request: everything retained, without a gap frame.
+  sse::channel& plain = s.open("plain", consecutive_ids(2));
+  s.put_many(plain, 5);
+  CHECK(s.take(s.accept({}, sse::admit().join(plain).after(0))) == frames(4, 5));
+}
+
+TEST_CASE("a channel with given ids of its own begins at 0, also in a hub that begins late",
+          "[resume]") {
+  stage s{{.first_id = 1'000'000}};
+  sse::channel& c = s.open("c", {.ids = sse::id_mode::given, .own_sequence = true});
+  CHECK(c.last_id() == 0);
+  CHECK(c.publish({.data = "x"}, {.id = 7}).id == 7);
+  sse::channel& late = s.open(
+      "late", {.ids = sse::id_mode::given, .own_sequence = true, .first_id = 50});
+  CHECK(late.publish({.data = "x"}, {.id = 50}).error == sse::publish_error::id_order);
+  CHECK(late.publish({.data = "x"}, {.id = 51}));
+}
+
+TEST_CASE("backfill: the channel's limits hold for the hook's events too", "[resume][backfill]") {
+  for (const std::size_t limit : {std::size_t{3} << 20, std::size_t{1} << 20}) {
+    CAPTURE(limit);
+    stage s;
+    sse::channel_options o = consecutive_ids(1);
+    o.limits.event = limit;
+    const std::string large(std::size_t{2} << 20, 'x');
+    o.backfill = [&](const sse::backfill_request&, sse::backfill_writer& out) {
+      (void)out.add(1, {.data = large});
+      return sse::backfill_state::done;
+    };
+    sse::channel& c = s.open("c", std::move(o));
+    s.put_many(c, 2);
+    const auto k = s.accept({}, sse::admit().join(c).after(0));
+    s.flush();
+    const bool fits = limit > large.size();
+    CHECK(s.closed(k) == !fits);
+    const bool as_expected = s.take(k) == (fits ? frame(1, "", large) + frames(2, 2) : "");
+    CHECK(as_expected);  // not the texts: megabytes in a report
+  }
+}

@@ -505,7 +505,8 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
   c->options_.heartbeat.type = c->heartbeat_type_.view();
   if (c->options_.heartbeat.every.is_off()) c->options_.heartbeat.mode = heartbeat_options::pace::off;
   if (c->options_.own_sequence) {
-    c->own_.start = c->own_.last = c->options_.first_id != no_id ? c->options_.first_id : options_.first_id;
+    const bool own = c->options_.first_id != no_id || c->options_.ids == id_mode::given;
+    c->own_.start = c->own_.last = own ? c->options_.first_id : options_.first_id;
   } else {
     c->sequence_ = &sequence_;
   }

@@ -123,6 +123,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   }
   resume = resume_from(r, options_.resume_query);
   if (resume.state == resume_point::kind::malformed) return fail(400, "bad_params");
+  if (j.after_given) resume = {resume_point::kind::given, j.after};
   for (std::uint32_t i = 0; i < v.count; ++i) evict(v.slots[i], v.retry[i]);
   const std::uint32_t slot = take_slot(r);
   if (slot == none) return fail(503, "no_memory", options_.retry_max);
@@ -269,12 +270,12 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume
       ++c.counters_.replays;
       at = log.find(after);
       // Gone from the log: what retention let go, and all that was before this run.
-      if (after != 0 && (after < log.forgotten_id() || after < seq.start)) {
+      if ((after != 0 || j.after_given) && (after < log.forgotten_id() || after < seq.start)) {
         if (c.options_.backfill && j.count == 1) {
           release_cursor(sub);
           sub.backfilling = 1;
           sub.live_from = after;
-        } else {
+        } else if (after != 0) {
           gaps |= 1U << i;
         }
       }

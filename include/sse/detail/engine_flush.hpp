@@ -22,9 +22,11 @@ class backfill_writer {
 
  private:
   friend class detail::engine;
-  backfill_writer(detail::engine& e, const backfill_request& r) noexcept : engine_{&e}, request_{r}, last_{r.after} {}
+  backfill_writer(detail::engine& e, const backfill_request& r, const encode_limits& limits) noexcept
+      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
 
   detail::engine* engine_;
+  const encode_limits* limits_;  // of the channel
   backfill_request request_;
   event_id last_;
   std::size_t bytes_ = 0;
@@ -496,7 +498,7 @@ inline void engine::ask_backfill(std::uint32_t slot, subscription& sub) noexcept
   const event_id after = sub.live_from;
   const std::size_t room = options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
   const backfill_request request{id_of(slot), after, first, room};
-  backfill_writer writer{*this, request};
+  backfill_writer writer{*this, request, c.options_.limits};
   const backfill_state state = c.options_.backfill(request, writer);
   sub.live_from = writer.last_;
   if (writer.failed_) {
@@ -589,7 +591,7 @@ inline bool backfill_writer::add(event_id id, const event& e) noexcept {
   const detail::id_text text{id};
   event out = e;
   out.id = text.view();
-  const encode_plan p = plan(out);
+  const encode_plan p = plan(out, *limits_);
   if (id <= last_ || id >= request_.before || p.error != encode_error::none) {
     failed_ = true;
     return false;

@@ -1,0 +1,71 @@
+// ssehub example logs. SPDX-License-Identifier: MIT
+//
+// server: a stream of JSON log entries, the log files of a directory as streams, and the pages.
+//
+//   asio::io_context io;
+//   logs::server server{io, settings};
+//   server.http().listen("127.0.0.1", 8420);
+//   io.run();
+//
+// On the thread that runs `io`. Destroy it only when that thread runs no more.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <asio/io_context.hpp>
+
+#include <sse/asio.hpp>
+
+#include "common/service.hpp"
+#include "deployments.hpp"
+#include "entry.hpp"
+#include "tails.hpp"
+
+namespace logs {
+
+struct settings {
+  examples::common_options common{
+      .port = 8420,
+      .heartbeat = sse::duration::seconds(5),
+      .max_lag = std::uint64_t{4} << 20,  // a line may be 1 MiB
+      .cors = "*"};
+  std::string data = "data";
+  sse::duration poll{};  ///< look at the files so often; off: the system tells
+};
+
+class server {
+ public:
+  server(asio::io_context& io, settings s);
+
+  [[nodiscard]] sse::asio_server<reader>& http() noexcept { return http_; }
+  /// Sees to the directory. Returns what is wrong, empty if nothing is.
+  [[nodiscard]] std::string start();
+
+ private:
+  void add_streams();
+  void add_answers();
+  void add_pages();
+  void say(std::string_view level, std::string_view component, std::string_view message);
+  void on_access(const sse::access_record& r);
+  [[nodiscard]] sse::response post_entry(std::string_view body);
+  [[nodiscard]] sse::response deploy();
+  [[nodiscard]] sse::verdict<reader> chat(const sse::request& r);
+  void reply(sse::session_id session, const reader& who);
+  [[nodiscard]] sse::response status();
+  [[nodiscard]] sse::response index(const sse::request& r) const;
+  [[nodiscard]] std::string list_json() const;
+
+  settings settings_;
+  sse::asio_server<reader> http_;
+  agents agents_;
+  deployments deployments_;
+  tails tails_;
+  sse::channel* entries_;
+  sse::channel* chats_;
+  std::uint64_t chat_number_ = 0;
+  sse::time_point began_;
+};
+
+}  // namespace logs

@@ -1,0 +1,385 @@
+// Lines, ids and files of a log: cutting, resuming, rotation, truncation. No socket.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "catch.hpp"
+#include "log_directory.hpp"
+#include "logs/line_cutter.hpp"
+#include "logs/log_follower.hpp"
+
+using namespace test;
+using logs::log_follower;
+using logs::position_of;
+using strings = std::vector<std::string>;
+
+namespace {
+
+using cut_line = std::pair<std::string, std::uint64_t>;
+
+std::vector<cut_line> cut(std::string_view bytes, std::size_t chunk, std::size_t longest,
+                          bool finish = false) {
+  std::vector<cut_line> out;
+  logs::line_cutter lines{0, longest};
+  const auto on_line = [&](std::string_view line, std::uint64_t end) {
+    out.emplace_back(line, end);
+    return true;
+  };
+  for (; !bytes.empty(); bytes.remove_prefix(std::min(chunk, bytes.size())))
+    lines.feed(bytes.substr(0, chunk), on_line);
+  if (finish) lines.finish(on_line);
+  return out;
+}
+
+/// A follower and what it told, rotations as "[how]".
+struct followed {
+  explicit followed(log_directory& d, logs::follower_options o = {}) : log{d.path(), "app.log", o} {}
+
+  log_follower::progress poll(std::int64_t ms = 0) {
+    auto p = log_follower::progress::more;
+    while (p == log_follower::progress::more) {
+      p = log.poll(sse::time_point::milliseconds(ms),
+                   {.on_line =
+                        [this](sse::event_id id, std::string_view text) {
+                          ids.push_back(id);
+                          told.emplace_back(text);
+                        },
+                    .on_rotated =
+                        [this](sse::event_id id, std::string_view how) {
+                          ids.push_back(id);
+                          told.push_back("[" + std::string{how} + "]");
+                        }});
+    }
+    return p;
+  }
+  /// What came since last asked.
+  strings take(std::int64_t ms = 0) {
+    poll(ms);
+    return std::exchange(told, {});
+  }
+  /// What a reader gets that resumes after `id`, from the files alone.
+  strings after(sse::event_id id, std::size_t room = SIZE_MAX) const {
+    strings out;
+    sse::event_id last = id;
+    for (;;) {
+      const auto s = log.read_back(last, log.last_id() + 1, room,
+                                   [&](sse::event_id at, const sse::event& e) {
+                                     CHECK(at > last);
+                                     last = at;
+                                     out.push_back(e.type.empty() ? std::string{e.data}
+                                                                  : "[" + std::string{e.type} + "]");
+                                     return true;
+                                   });
+      if (s != sse::backfill_state::more) {
+        CHECK(s == sse::backfill_state::done);
+        return out;
+      }
+    }
+  }
+  strings resumed(sse::event_id id) const {
+    const auto here = log.resolve(id);
+    return here ? after(*here) : strings{"lost"};
+  }
+
+  log_follower log;
+  strings told;
+  std::vector<sse::event_id> ids;
+};
+
+std::string numbered(int from, int to) {
+  std::string out;
+  for (int i = from; i <= to; ++i) out += "line " + std::to_string(i) + "\n";
+  return out;
+}
+strings lines(int from, int to) {
+  strings out;
+  for (int i = from; i <= to; ++i) out.push_back("line " + std::to_string(i));
+  return out;
+}
+strings operator+(strings a, const strings& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+}  // namespace
+
+TEST_CASE("X-14 X-15 lines are cut at LF and CRLF alone, however the bytes come in") {
+  const std::string text = "a\r\n\n  two\twords  \n50%\r100%\r\n\r\nlast";
+  const std::vector<cut_line> expected = {
+      {"a", 3}, {"", 4}, {"  two\twords  ", 18}, {"50%\r100%", 28}, {"", 30}};
+  for (const std::size_t chunk : {1U, 2U, 3U, 7U, 100U}) {
+    CAPTURE(chunk);
+    CHECK(cut(text, chunk, 1000) == expected);
+  }
+  CHECK(cut(text, 5, 1000, true).back() == cut_line{"last", 34});
+}
+
+TEST_CASE("X-15 a long line comes in pieces that do not depend on how its bytes came in") {
+  const std::string exact(10, 'x');
+  const std::string text = exact + "\n" + exact + "\r\n" + exact + "y\n" + std::string(9, 'a') +
+                           "\xc3\xa9" + "b\n" + exact + "\r\r\n";
+  const std::vector<cut_line> expected = {{exact, 11},
+                                          {exact, 23},
+                                          {exact, 33},
+                                          {"y", 35},
+                                          {std::string(9, 'a'), 44},
+                                          {"\xc3\xa9" "b", 48},
+                                          {exact, 58},
+                                          {"\r", 61}};
+  for (const std::size_t chunk : {1U, 2U, 3U, 5U, 11U, 12U, 100U}) {
+    CAPTURE(chunk);
+    CHECK(cut(text, chunk, 10) == expected);
+  }
+}
+
+TEST_CASE("X-14 half a line is no event until its end is there") {
+  log_directory d;
+  d.append("app.log", "begun ");
+  followed f{d};
+  REQUIRE(f.log.open());
+  CHECK(f.log.last_id() == 0);  // what was begun before is told whole
+  CHECK(f.take().empty());
+  d.append("app.log", "and more");
+  CHECK(f.take().empty());
+  d.append("app.log", ", ended\nnext");
+  CHECK(f.take() == strings{"begun and more, ended"});
+  CHECK(f.ids == std::vector<sse::event_id>{22});
+}
+
+TEST_CASE("F-03 F-12 ids are the offset behind the line, and resuming there gives what follows") {
+  log_directory d;
+  d.append("app.log", numbered(1, 3));
+  followed f{d};
+  REQUIRE(f.log.open());
+  CHECK(f.log.last_id() == 21);
+  d.append("app.log", numbered(4, 6));
+  CHECK(f.take() == lines(4, 6));
+  CHECK(f.ids == std::vector<sse::event_id>{28, 35, 42});
+  for (int n = 0; n <= 6; ++n) {
+    CHECK(f.resumed(static_cast<sse::event_id>(7 * n)) == lines(n + 1, 6));
+    CHECK(f.after(static_cast<sse::event_id>(7 * n), 1) == lines(n + 1, 6));  // line by line
+  }
+  CHECK_FALSE(f.log.resolve(8));   // inside a line
+  CHECK_FALSE(f.log.resolve(49));  // behind the end
+  // Another run, the same ids.
+  followed again{d};
+  REQUIRE(again.log.open());
+  CHECK(again.resumed(28) == lines(5, 6));
+}
+
+TEST_CASE("X-18 N lines back, also over a rotation") {
+  log_directory d;
+  d.append("app.log", numbered(1, 5));
+  followed f{d};
+  REQUIRE(f.log.open());
+  f.poll();
+  for (std::uint64_t n = 0; n <= 5; ++n) {
+    CAPTURE(n);
+    CHECK(f.after(f.log.back(n)) == lines(6 - static_cast<int>(n), 5));
+  }
+  CHECK(f.after(f.log.back(1000)) == lines(1, 5));
+  d.rename("app.log", "app.log.1");
+  d.append("app.log", numbered(6, 7));
+  f.poll();
+  CHECK(f.after(f.log.back(2)) == lines(6, 7));
+  CHECK(f.after(f.log.back(4)) == lines(4, 5) + strings{"[rotated]"} + lines(6, 7));
+}
+
+TEST_CASE("X-16 rename and a new file: the old one's last lines, the rotation, the new lines") {
+  log_directory d;
+  d.append("app.log", numbered(1, 2));
+  followed f{d};
+  REQUIRE(f.log.open());
+  d.append("app.log", numbered(3, 3) + "no end");
+  d.rename("app.log", "app.log.1");
+  CHECK(f.take() == lines(3, 3));
+  d.append("app.log.1", " yet\n");  // its writer has it open still
+  CHECK(f.take() == strings{"no end yet"});
+  d.append("app.log.1", "the last");
+  d.append("app.log", numbered(4, 5));
+  CHECK(f.take() == strings{"the last", "[renamed]"} + lines(4, 5));
+  CHECK(std::is_sorted(f.ids.begin(), f.ids.end()));
+  CHECK(std::adjacent_find(f.ids.begin(), f.ids.end()) == f.ids.end());
+  CHECK(position_of(f.ids.back()).offset == 14);  // the offset is that in its file still
+  d.append("app.log", numbered(6, 6));
+  CHECK(f.take() == lines(6, 6));
+  // Every id that was given out resumes right behind itself.
+  const strings all = lines(3, 3) + strings{"no end yet", "the last", "[rotated]"} + lines(4, 6);
+  REQUIRE(f.ids.size() == all.size());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    CAPTURE(i);
+    CHECK(f.resumed(f.ids[i]) == strings(all.begin() + static_cast<std::ptrdiff_t>(i) + 1, all.end()));
+  }
+}
+
+TEST_CASE("X-16 a new file that stays empty ends the old one after a moment") {
+  log_directory d;
+  d.append("app.log", numbered(1, 1));
+  followed f{d};
+  REQUIRE(f.log.open());
+  d.rename("app.log", "app.log.1");
+  CHECK(f.poll(0) == log_follower::progress::idle);  // nothing in its place: no haste
+  d.append("app.log", "");
+  CHECK(f.poll(10) == log_follower::progress::waiting);
+  d.append("app.log.1", numbered(2, 2));
+  CHECK(f.take(900) == lines(2, 2));
+  CHECK(f.poll(1800) == log_follower::progress::waiting);  // from the last line on
+  CHECK(f.poll(1900) == log_follower::progress::idle);
+  CHECK(std::exchange(f.told, {}) == strings{"[renamed]"});
+  d.append("app.log", numbered(3, 3));
+  CHECK(f.take() == lines(3, 3));
+}
+
+TEST_CASE("X-16 copy-truncate is followed, and a copy gives what was not read in time") {
+  log_directory d;
+  d.append("app.log", numbered(1, 2));
+  followed f{d};
+  REQUIRE(f.log.open());
+  d.append("app.log", numbered(3, 3));
+  CHECK(f.take() == lines(3, 3));
+  d.append("app.log", numbered(4, 4));
+  d.copy("app.log", "app.log.1");
+  d.truncate("app.log");
+  CHECK(f.take() == lines(4, 4) + strings{"[truncated]"});
+  d.append("app.log", numbered(5, 6));
+  CHECK(f.take() == lines(5, 6));
+  CHECK(std::is_sorted(f.ids.begin(), f.ids.end()));
+  CHECK(f.resumed(f.ids[0]) == lines(4, 4) + strings{"[rotated]"} + lines(5, 6));
+}
+
+TEST_CASE("X-16 a file that was written anew up to its old size and beyond is a new one") {
+  log_directory d;
+  d.append("app.log", numbered(1, 3));
+  followed f{d};
+  REQUIRE(f.log.open());
+  d.truncate("app.log");
+  d.append("app.log", numbered(4, 8));  // longer than before, between two looks
+  CHECK(f.take() == strings{"[truncated]"} + lines(4, 8));
+  // What was in front of it exists no more, and that is said.
+  CHECK(f.after(7) == strings{"[gap]"} + lines(4, 8));
+}
+
+TEST_CASE("X-16 F-12 an id finds its file after a restart, whatever was rotated meanwhile") {
+  log_directory d;
+  d.append("app.log", numbered(1, 3));
+  followed first{d};
+  REQUIRE(first.log.open());
+  d.append("app.log", numbered(4, 4));
+  first.poll();
+  const sse::event_id plain = 14;  // behind line 2, as a reader has it
+  d.rename("app.log", "app.log.1");
+  d.append("app.log", numbered(5, 7));
+  first.poll();
+  const sse::event_id tagged = first.ids[2];  // behind line 5
+  CHECK(position_of(tagged).tag != 0);
+
+  SECTION("nothing more") {
+    followed next{d};
+    REQUIRE(next.log.open());
+    CHECK(next.resumed(plain) == lines(3, 4) + strings{"[rotated]"} + lines(5, 7));
+    CHECK(next.resumed(tagged) == lines(6, 7));
+    CHECK(next.resumed(first.ids[1]) == lines(5, 7));  // that of the rotation
+  }
+  SECTION("once more, while nobody looked") {
+    d.rename("app.log.1", "app.log.2");
+    d.rename("app.log", "app.log.1");
+    d.append("app.log", numbered(8, 9));
+    followed next{d};
+    REQUIRE(next.log.open());
+    CHECK(next.resumed(plain) == lines(3, 4) + strings{"[rotated]"} + lines(5, 7) +
+                                     strings{"[rotated]"} + lines(8, 9));
+    CHECK(next.resumed(tagged) == lines(6, 7) + strings{"[rotated]"} + lines(8, 9));
+    CHECK(next.resumed(0) == next.resumed(plain - 14));
+    d.append("app.log", numbered(10, 10));
+    CHECK(next.take() == lines(10, 10));
+    CHECK(next.ids.back() > tagged);
+  }
+  SECTION("the older file is gone") {
+    d.remove("app.log.1");
+    followed next{d};
+    REQUIRE(next.log.open());
+    CHECK(next.resumed(tagged) == lines(6, 7));
+    CHECK(position_of(next.log.last_id()) == logs::position{0, 21});  // plain again
+  }
+  SECTION("both are gone") {
+    d.remove("app.log.1");
+    d.remove("app.log");
+    d.append("app.log", "other\n");
+    followed next{d};
+    REQUIRE(next.log.open());
+    CHECK_FALSE(next.log.resolve(tagged));
+    CHECK_FALSE(next.log.resolve(plain));
+  }
+}
+
+TEST_CASE("X-16 two rotations between two looks lose nothing") {
+  log_directory d;
+  d.append("app.log", numbered(1, 1));
+  followed f{d};
+  REQUIRE(f.log.open());
+  d.append("app.log", numbered(2, 2));
+  d.rename("app.log", "app.log.1");
+  d.append("app.log", numbered(3, 4));
+  d.rename("app.log.1", "app.log.2");
+  d.rename("app.log", "app.log.1");
+  d.append("app.log", numbered(5, 5));
+  CHECK(f.take() == lines(2, 2) + strings{"[renamed]"} + lines(3, 4) + strings{"[renamed]"} +
+                        lines(5, 5));
+}
+
+TEST_CASE("X-16 a log that was deleted goes on when it is made again") {
+  log_directory d;
+  d.append("app.log", numbered(1, 1));
+  followed f{d};
+  REQUIRE(f.log.open());
+  d.remove("app.log");
+  CHECK(f.take().empty());
+  d.append("app.log", numbered(2, 3));
+  CHECK(f.take() == strings{"[renamed]"} + lines(2, 3));
+}
+
+TEST_CASE("X-16 tags rise over many rotations, and say so when they are used up") {
+  log_directory d;
+  d.append("app.log", "first\n");
+  followed f{d};
+  REQUIRE(f.log.open());
+  int rotations = 0;
+  for (auto p = log_follower::progress::idle; p != log_follower::progress::over; ++rotations) {
+    REQUIRE(rotations < 100);
+    d.remove("app.log");
+    d.append("app.log", "begins with " + std::to_string(rotations) + "\n");
+    p = f.poll();
+  }
+  CHECK(rotations > 15);
+  CHECK(std::is_sorted(f.ids.begin(), f.ids.end()));
+  CHECK(std::adjacent_find(f.ids.begin(), f.ids.end()) == f.ids.end());
+  CHECK(f.ids.back() < (sse::event_id{1} << 53));
+}
+
+TEST_CASE("X-17 only a regular file of the directory is a log") {
+  for (const char* bad : {"", ".", "..", ".hidden", "a/b", "../x", "a\nb", "\xff"}) {
+    CAPTURE(bad);
+    CHECK_FALSE(logs::is_log_id(bad));
+  }
+  CHECK_FALSE(logs::is_log_id(std::string("a\0b", 3)));
+  CHECK_FALSE(logs::is_log_id(std::string(201, 'x')));
+  CHECK(logs::is_log_id("nova-api.log.1 \xc3\xa9"));
+  log_directory d;
+  REQUIRE(::mkdir(d.file("app.log").c_str(), 0700) == 0);
+  CHECK_FALSE(log_follower(d.path(), "app.log").open());
+  REQUIRE(::mkfifo(d.file("pipe.log").c_str(), 0600) == 0);
+  CHECK_FALSE(log_follower(d.path(), "pipe.log").open());  // and does not wait
+  CHECK(logs::list_logs(d.path()).empty());
+  d.append("b.log", "x\n");
+  d.append("b.txt", "x\n");
+  REQUIRE(logs::list_logs(d.path()).size() == 1);
+  CHECK(logs::list_logs(d.path())[0].id == "b");
+}
