@@ -1352,10 +1352,11 @@ namespace sse::inline v0::detail {
 ///
 ///   hold()            what keeps it alive while it lives
 ///   read()            more input is wanted: serve() takes it
-///   write()           begins to write out_; writing_ says that it goes on; wrote_all() when it is
-///   over drop(), abort()   it ends at once, or by a reset hang_up()         the connection ends
-///   after what was written leave()           it is over, or the hub has it make_responder()  for
-///   answers that come later
+///   write()           sends out_; writing_: it goes on, wrote_all() ends it; else wrote()
+///   drop(), abort()   it ends at once, or by a reset
+///   hang_up()         it ends after what was written
+///   leave()           it is over, or the hub has it
+///   make_responder()  for answers that come later, where the core has them
 template <class Self, class Core>
 class http_connection {
  protected:
@@ -1426,7 +1427,7 @@ class http_connection {
   // --- bytes in
 
   void serve(std::string_view bytes) {
-    const auto held = self().hold();
+    [[maybe_unused]] const auto held = self().hold();
     take(bytes);
     go_on();
   }
@@ -1512,11 +1513,11 @@ class http_connection {
       if (e->answer) {
         response r = e->answer(make_request(), body_);
         if (core_ != nullptr) answer(std::move(r), e->takes_body);
-      } else if (e->later) {
+      } else if (e->stream) {
+        open_stream(*e);
+      } else if constexpr (Core::answers_later) {
         takes_body_ = e->takes_body;
         e->later(make_request(), body_, self().make_responder());
-      } else {
-        open_stream(*e);
       }
     } catch (const std::exception& x) {
       handler_failed(x.what(), serial, e->takes_body);
@@ -1650,9 +1651,13 @@ class http_connection {
     if (phase_ != phase::body) core_->await(self(), due_ = due::write);
   }
   /// All of it left.
-  void wrote_all() {
+  void wrote() {
     if (sending_.capacity() > enough_output) std::string{}.swap(sending_);
     set_due();
+  }
+  /// The same, where write() is over since.
+  void wrote_all() {
+    wrote();
     go_on();
   }
 
