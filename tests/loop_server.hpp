@@ -101,7 +101,7 @@ class loop_server {
   std::thread thread_;
 };
 
-/// What `n` events of growing size look like, sent from a thread of the server's.
+/// Publishes `n` events of growing size; what a stream gets of them.
 template <class Server>
 std::string publish_sizes(loop_server<Server>& s, sse::channel& c, int n, int step) {
   std::string expected;
