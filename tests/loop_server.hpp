@@ -22,11 +22,12 @@
 #include <sse/server.hpp>
 
 #include "http_client.hpp"
+#include "server_calls.hpp"
 
 namespace test {
 
 template <class Server>
-class loop_server {
+class loop_server : public server_calls<loop_server<Server>> {
  public:
   explicit loop_server(sse::server_options o = {}) : server_{std::in_place, o} {
     if (const auto e = server_->listen("127.0.0.1", 0)) throw std::system_error{e};
@@ -51,32 +52,9 @@ class loop_server {
     server_->interrupt();
     return done.get();
   }
-  /// Waits until f(), in the server's thread, is true; false: it never was.
-  template <class F>
-  [[nodiscard]] bool eventually(F f) {
-    const auto end = std::chrono::steady_clock::now() + patience;
-    while (!on_loop(f)) {
-      if (std::chrono::steady_clock::now() > end) return false;
-      std::this_thread::yield();
-    }
-    return true;
-  }
-
   /// In the server's thread only.
   Server* operator->() noexcept { return &*server_; }
   [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
-
-  sse::channel& open(std::string_view name, sse::channel_options o = {}) {
-    return on_loop([&]() -> sse::channel& { return *server_->open_channel(name, std::move(o)); });
-  }
-  /// Publishes, and waits until it was.
-  sse::event_id publish(sse::channel& c, std::string_view data) {
-    return on_loop([&] {
-      const sse::publish_result r = server_->publish(c, {.data = data});
-      if (!r) throw std::runtime_error("refused");
-      return r.id;
-    });
-  }
 
  private:
   void serve() {

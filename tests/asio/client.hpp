@@ -22,12 +22,13 @@
 #include <sse/asio.hpp>
 
 #include "http_client.hpp"
+#include "server_calls.hpp"
 
 namespace test {
 
 /// An asio_server on 127.0.0.1, any port, in a thread of its own.
 template <class User = sse::no_user, class Stream = asio::ip::tcp::socket>
-class server {
+class server : public server_calls<server<User, Stream>> {
  public:
   using server_type = sse::asio_server<User, Stream>;
 
@@ -47,34 +48,10 @@ class server {
     asio::post(ctx_, [&task] { task(); });
     return done.get();
   }
-  /// Waits until f(), in the server's thread, is true; false: it never was.
-  template <class F>
-  [[nodiscard]] bool eventually(F f) {
-    const auto end = std::chrono::steady_clock::now() + patience;
-    while (!on_loop(f)) {
-      if (std::chrono::steady_clock::now() > end) return false;
-      std::this_thread::yield();
-    }
-    return true;
-  }
-
   /// In the server's thread only.
   server_type* operator->() noexcept { return &*server_; }
   asio::io_context& context() noexcept { return ctx_; }
   [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
-
-  sse::channel& open(std::string_view name, sse::channel_options o = {}) {
-    return on_loop([&]() -> sse::channel& { return *server_->open_channel(name, std::move(o)); });
-  }
-  /// Publishes, and waits until it was.
-  void publish(sse::channel& c, std::string_view data) {
-    on_loop([&] {
-      if (!server_->publish(c, {.data = data})) throw std::runtime_error("refused");
-    });
-  }
-  [[nodiscard]] std::size_t sessions() {
-    return on_loop([&] { return server_->hub().sessions(); });
-  }
 
  private:
   void start() {

@@ -54,11 +54,12 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   void on_event(std::uint32_t events) noexcept {
     guarded([&] {
       if (lingering_) return discard();
-      if (writing_ && (events & ~input) != 0) {
+      const bool sends = writing_;
+      if (sends && (events & ~input) != 0) {
         write_some();
         if (core_ != nullptr && !writing_) this->wrote_all();
       }
-      if (core_ != nullptr && (events & watched_ & input) != 0) receive();
+      if (core_ != nullptr && (!sends || (events & watched_ & input) != 0)) receive();
     });
   }
 
