@@ -46,10 +46,10 @@ class loop_server : public server_calls<loop_server<Server>> {
     std::packaged_task<result()> task{std::move(f)};
     std::future<result> done = task.get_future();
     {
-      const std::lock_guard lock{mutex_};
+      const std::lock_guard lock{mutex_};  // also round interrupt: the task may end the server
       tasks_.push_back([&task] { task(); });
+      server_->interrupt();
     }
-    server_->interrupt();
     return done.get();
   }
   /// In the server's thread only.

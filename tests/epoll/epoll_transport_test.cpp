@@ -114,7 +114,7 @@ TEST_CASE("a descriptor of the loop's own is told apart") {
   ::close(own.ends[0]);
 }
 
-TEST_CASE("the peer's end is noticed without a write; so is its chatter, within limits") {
+TEST_CASE("the peer's end is noticed without a write, and its chatter has limits") {
   loop l;
   wire half;
   wire whole;
