@@ -16,8 +16,9 @@ class SsehubConan(ConanFile):
     topics = ("sse", "server-sent-events", "eventsource", "header-only")
     package_type = "header-library"
     settings = "os", "arch", "compiler", "build_type"
-    options = {"with_asio": [True, False], "with_fmt": [True, False], "with_simdjson": [True, False]}
-    default_options = {"with_asio": False, "with_fmt": False, "with_simdjson": False}
+    options = {"with_asio": [True, False], "with_fmt": [True, False], "with_io_uring": [True, False],
+               "with_simdjson": [True, False]}
+    default_options = {"with_asio": False, "with_fmt": False, "with_io_uring": False, "with_simdjson": False}
     exports_sources = "LICENSE", "include/*"
     no_copy_source = True
     test_package_folder = "tests/packaging/conan"
@@ -34,6 +35,8 @@ class SsehubConan(ConanFile):
             self.requires("asio/[>=1.22 <2]")
         if self.options.with_fmt:
             self.requires("fmt/[>=9]")
+        if self.options.with_io_uring:
+            self.requires("liburing/[>=2.3]")
         if self.options.with_simdjson:
             self.requires("simdjson/[>=3]")
 
@@ -51,10 +54,14 @@ class SsehubConan(ConanFile):
     def package_info(self):
         self.cpp_info.set_property("cmake_file_name", "ssehub")
         self._component("core", [])
+        if self.settings.os == "Linux":
+            self._component("epoll", ["core"])
         if self.options.with_asio:
             self._component("asio", ["core", "asio::asio"])
         if self.options.with_fmt:
             self._component("fmt", ["core", "fmt::fmt"])
+        if self.options.with_io_uring:
+            self._component("io_uring", ["core", "liburing::liburing"])
         if self.options.with_simdjson:
             self._component("simdjson", ["core", "simdjson::simdjson"])
 

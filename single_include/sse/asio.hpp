@@ -5,8 +5,8 @@
 // ---- sse/asio.hpp
 //
 // asio_server: an HTTP/1.1 server for event streams on standalone Asio, with the plain requests and
-// pages that go with them. asio_transport: the hub's transport alone, over any Asio stream, for
-// programs that have an HTTP server.
+// pages that go with them; what it shares with other hosts is in sse/server.hpp. asio_transport:
+// the hub's transport alone, over any Asio stream, for programs that have an HTTP server.
 //
 //   asio::io_context ctx;
 //   sse::asio_server<> server{ctx};
@@ -37,11 +37,8 @@
 // destroyed at any time, also while operations are under way. Where memory is out Asio itself may
 // throw std::bad_alloc out of ctx.run(): catch it and run again, the server goes on.
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string>
-#include <string_view>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -65,14 +62,11 @@
 // One turn of the loop: mail in, time in, overdue connections out, hub.flush(). A turn is posted
 // when there is something to send, at most once; the one timer stands at the next deadline of all.
 
-#include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -85,16 +79,11 @@
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
-#include <sse/cors.hpp>
 #ifndef SSEHUB_SINGLE_DETAIL_ASIO_CONNECTION_HPP
 #define SSEHUB_SINGLE_DETAIL_ASIO_CONNECTION_HPP
 // ---- sse/detail/asio_connection.hpp
 //
-// One HTTP/1 connection of asio_server, from accept until it is a stream or closed: head, body,
-// handler, answer, the next request. Not public.
-//
-// Requests of one connection are served one after the other. Nothing is read while an answer is
-// being made or written, so a client that sends and never reads holds one request and one answer.
+// One HTTP/1 connection of asio_server. Not public.
 
 #include <array>
 #include <cstddef>
@@ -107,286 +96,6 @@
 #include <asio/buffer.hpp>
 #include <asio/dispatch.hpp>
 
-#ifndef SSEHUB_SINGLE_DETAIL_ASIO_ROUTES_HPP
-#define SSEHUB_SINGLE_DETAIL_ASIO_ROUTES_HPP
-// ---- sse/detail/asio_routes.hpp
-//
-// Which handler answers which path, and what the server's options look like once they own their
-// text. Include <sse/asio.hpp>.
-
-#include <array>
-#include <cstddef>
-#include <map>
-#include <memory>
-#include <span>
-#include <string>
-#include <string_view>
-#include <type_traits>
-#include <utility>
-#include <vector>
-
-#include <asio/ip/address.hpp>
-
-#include <sse/sse.hpp>
-#include <sse/http1.hpp>
-
-namespace sse::inline v0 {
-
-/// Answers one request, now or later, once. Dropped without an answer, it answers 500. A client
-/// that is gone meanwhile makes no difference.
-///
-/// May be moved to any thread and used there; it must not outlive the execution context.
-class responder {
- public:
-  responder() noexcept = default;
-  /// For the server: `send` gets the answer, or nullptr if there was none.
-  explicit responder(function<void(response*)> send) noexcept : send_{std::move(send)} {}
-  responder(responder&&) noexcept = default;
-  responder& operator=(responder&& o) noexcept {
-    if (this != &o) {
-      drop();
-      send_ = std::move(o.send_);
-    }
-    return *this;
-  }
-  ~responder() { drop(); }
-
-  void operator()(response r) {
-    if (!send_) return;
-    const function<void(response*)> send = std::move(send_);
-    send(&r);
-  }
-  /// It was not used yet.
-  [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(send_); }
-
- private:
-  void drop() noexcept {
-    if (!send_) return;
-    const function<void(response*)> send = std::move(send_);
-    try {
-      send(nullptr);
-    } catch (...) {  // memory is out: the connection's own end will come
-    }
-  }
-
-  function<void(response*)> send_;
-};
-
-namespace detail {
-
-/// A channel that may be closed behind our back.
-struct channel_name {
-  channel* pointer = nullptr;
-  std::string name{};
-
-  channel_name() = default;
-  explicit channel_name(channel& c) : pointer{&c}, name{c.name()} {}
-
-  /// The channel, or nullptr. O(channels).
-  template <class Hub>
-  [[nodiscard]] channel* in(Hub& h) const {
-    bool open = false;
-    h.for_each_channel([&](channel& c) { open = open || &c == pointer; });
-    return open && pointer->name() == name ? pointer : nullptr;
-  }
-};
-
-struct owned_head {
-  explicit owned_head(const http1::stream_head& h)
-      : head{h}, type{h.content_type}, cache{h.cache_control}, extra{h.extra} {}
-
-  [[nodiscard]] http1::stream_head view(std::string_view lines) const noexcept {
-    http1::stream_head h = head;
-    h.content_type = type;
-    h.cache_control = cache;
-    h.extra = lines;
-    return h;
-  }
-
-  http1::stream_head head;
-  std::string type;
-  std::string cache;
-  std::string extra;
-};
-
-struct owned_texts {
-  owned_texts() = default;
-  template <class Range>
-  explicit owned_texts(const Range& r)
-      : texts(r.begin(), r.end()), views(texts.begin(), texts.end()) {}
-  owned_texts(const owned_texts&) = delete;
-  owned_texts& operator=(const owned_texts&) = delete;
-
-  std::vector<std::string> texts;
-  std::vector<std::string_view> views;
-};
-
-struct owned_cors {
-  explicit owned_cors(const cors_policy& p)
-      : origins{p.origins}, methods{p.methods}, headers{p.headers}, expose{p.expose}, policy{p} {
-    policy.origins = origins.views;
-    policy.methods = methods;
-    policy.headers = headers;
-    policy.expose = expose;
-  }
-  owned_cors(const owned_cors&) = delete;
-  owned_cors& operator=(const owned_cors&) = delete;
-
-  owned_texts origins;
-  std::string methods;
-  std::string headers;
-  std::string expose;
-  cors_policy policy;
-};
-
-/// What answers one method of one path: exactly one of the three functions is there.
-template <class User>
-struct asio_endpoint {
-  function<response(const request&, std::string_view body)> answer{};
-  function<void(const request&, std::string_view body, responder)> later{};
-  function<verdict<User>(const request&, std::string_view body)> stream{};
-  std::unique_ptr<owned_head> head{};  ///< of the stream; nullptr: the server's
-  channel_name bound{};                ///< what stream(path, channel) named
-  bool takes_body = false;
-};
-
-enum class asio_method : std::uint8_t { get, post, put, del, other };
-
-[[nodiscard]] constexpr asio_method method_of(std::string_view m) noexcept {
-  if (m == "GET" || m == "HEAD") return asio_method::get;
-  if (m == "POST") return asio_method::post;
-  if (m == "PUT") return asio_method::put;
-  return m == "DELETE" ? asio_method::del : asio_method::other;
-}
-
-template <class User>
-struct asio_route {
-  using endpoint = asio_endpoint<User>;
-  std::array<std::shared_ptr<endpoint>, 4> by_method{};
-
-  [[nodiscard]] std::shared_ptr<endpoint> find(std::string_view method) const noexcept {
-    const asio_method m = method_of(method);
-    return m == asio_method::other ? nullptr : by_method[static_cast<std::size_t>(m)];
-  }
-  [[nodiscard]] std::string allow() const {
-    static constexpr std::string_view names[] = {"GET, HEAD, ", "POST, ", "PUT, ", "DELETE, "};
-    std::string out;
-    for (std::size_t i = 0; i < by_method.size(); ++i) {
-      if (by_method[i] != nullptr) out.append(names[i]);
-    }
-    return out.append("OPTIONS");
-  }
-};
-
-/// The exact path decides, else the longest prefix.
-template <class User>
-class asio_routes {
- public:
-  using route = asio_route<User>;
-  using endpoint = asio_endpoint<User>;
-
-  void add(asio_method m, bool prefix, std::string_view path, std::shared_ptr<endpoint> e) {
-    auto& routes = prefix ? prefixes_ : exact_;
-    const auto at = routes.try_emplace(std::string{path}).first;
-    at->second.by_method[static_cast<std::size_t>(m)] = std::move(e);
-  }
-  bool remove(bool prefix, std::string_view path) noexcept {
-    auto& routes = prefix ? prefixes_ : exact_;
-    const auto at = routes.find(path);
-    if (at == routes.end()) return false;
-    routes.erase(at);
-    return true;
-  }
-  /// Takes out what stream(path, channel) bound to this channel.
-  void remove(const channel& c) noexcept {
-    for (auto* routes : {&exact_, &prefixes_}) {
-      for (auto at = routes->begin(); at != routes->end();) {
-        bool left = false;
-        for (std::shared_ptr<endpoint>& e : at->second.by_method) {
-          if (e != nullptr && e->bound.pointer == &c) e = nullptr;
-          left = left || e != nullptr;
-        }
-        at = left ? std::next(at) : routes->erase(at);
-      }
-    }
-  }
-  [[nodiscard]] const route* find(std::string_view path) const noexcept {
-    if (const auto at = exact_.find(path); at != exact_.end()) return &at->second;
-    const route* longest = nullptr;
-    std::size_t size = 0;
-    for (const auto& [prefix, r] : prefixes_) {
-      if (path.starts_with(prefix) && (longest == nullptr || prefix.size() > size)) {
-        longest = &r;
-        size = prefix.size();
-      }
-    }
-    return longest;
-  }
-  void clear() noexcept {
-    exact_.clear();
-    prefixes_.clear();
-  }
-
- private:
-  std::map<std::string, route, std::less<>> exact_;
-  std::map<std::string, route, std::less<>> prefixes_;
-};
-
-// --- addresses
-
-/// An IPv4 peer of a socket that serves both versions is an IPv4 peer.
-[[nodiscard]] inline ::asio::ip::address plain_address(const ::asio::ip::address& a) {
-  if (a.is_v6() && a.to_v6().is_v4_mapped()) {
-    return ::asio::ip::make_address_v4(::asio::ip::v4_mapped, a.to_v6());
-  }
-  return a;
-}
-
-/// One X-Forwarded-For element: an address, perhaps with a port, IPv6 perhaps in brackets.
-[[nodiscard]] inline bool read_address(std::string_view s, ::asio::ip::address& out) {
-  if (s.starts_with('[')) {
-    s = s.substr(1, s.find(']') - 1);
-  } else if (s.find(':') == s.rfind(':')) {
-    s = s.substr(0, s.find(':'));
-  }
-  std::error_code error;
-  out = plain_address(::asio::ip::make_address(std::string{s}, error));
-  return !error;
-}
-
-/// Who sent the request: the peer, or, if it is a proxy that we trust, the last one in
-/// X-Forwarded-For that is not. Empty: as the peer. What cannot be read ends the search, since
-/// anybody could have written what stands left of it.
-[[nodiscard]] inline std::string forwarded_for(const request& r, const ::asio::ip::address& peer,
-                                               std::span<const ::asio::ip::address> trusted) {
-  const auto is_trusted = [&](const ::asio::ip::address& a) {
-    for (const ::asio::ip::address& t : trusted) {
-      if (t == a) return true;
-    }
-    return false;
-  };
-  if (trusted.empty() || !is_trusted(peer)) return {};
-  ::asio::ip::address last = peer;
-  for (std::size_t i = r.headers.size(); i-- > 0;) {
-    if (!text::equal_fold(r.headers[i].name, "X-Forwarded-For")) continue;
-    std::string_view list = r.headers[i].value;
-    while (!list.empty()) {
-      const std::size_t comma = list.rfind(',');
-      const std::size_t begin = comma == std::string_view::npos ? 0 : comma + 1;
-      ::asio::ip::address hop;
-      if (!read_address(text::trim(list.substr(begin)), hop)) return last.to_string();
-      last = hop;
-      if (!is_trusted(hop)) return last.to_string();
-      list = list.substr(0, comma == std::string_view::npos ? 0 : comma);
-    }
-  }
-  return last.to_string();
-}
-
-}  // namespace detail
-
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_ASIO_ROUTES_HPP
 #ifndef SSEHUB_SINGLE_DETAIL_ASIO_TRANSPORT_HPP
 #define SSEHUB_SINGLE_DETAIL_ASIO_TRANSPORT_HPP
 // ---- sse/detail/asio_transport.hpp
@@ -408,23 +117,141 @@ class asio_routes {
 #define SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
 // ---- sse/detail/asio_peer.hpp
 //
-// What the Asio host's parts share: one TCP connection with its reference count, and lists of such
-// objects. Not public.
+// What the Asio host's parts share: one TCP connection with its reference count. Not public.
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
 #include <asio/basic_socket.hpp>
 #include <asio/basic_stream_socket.hpp>
 #include <asio/error.hpp>
+#include <asio/ip/address.hpp>
 #include <asio/ip/tcp.hpp>
 
 #if !defined(_WIN32)
 #include <fcntl.h>
 #endif
+
+#ifndef SSEHUB_SINGLE_DETAIL_CHAIN_HPP
+#define SSEHUB_SINGLE_DETAIL_CHAIN_HPP
+// ---- sse/detail/chain.hpp
+//
+// Lists through their elements, and lists of elements that wait for a deadline. Not public.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include <sse/sse.hpp>
+
+namespace sse::inline v0::detail {
+
+template <class T>
+struct chain;
+
+/// What lets an object stand in one chain.
+template <class T>
+struct link {
+  T* next = nullptr;
+  T* prev = nullptr;
+  chain<T>* in = nullptr;
+};
+
+/// A list through the `hook` of its elements, which it does not own.
+template <class T>
+struct chain {
+  T* first = nullptr;
+  T* last = nullptr;
+  std::size_t size = 0;
+
+  void push_back(T& t) noexcept {
+    unlink(t);
+    t.hook = {nullptr, last, this};
+    (last != nullptr ? last->hook.next : first) = &t;
+    last = &t;
+    ++size;
+  }
+  static void unlink(T& t) noexcept {
+    chain* const c = t.hook.in;
+    if (c == nullptr) return;
+    (t.hook.prev != nullptr ? t.hook.prev->hook.next : c->first) = t.hook.next;
+    (t.hook.next != nullptr ? t.hook.next->hook.prev : c->last) = t.hook.prev;
+    --c->size;
+    t.hook = {};
+  }
+};
+
+/// What a connection is given time for.
+enum class due : std::uint8_t { never, head, body, idle, write, linger };
+
+/// Connections by what they are given time for. Each kind has one length for the whole server, so
+/// that deadlines stand in line by themselves. `T` has `hook` and `due_at`, in milliseconds.
+template <class T>
+class waiting_room {
+ public:
+  void allow(due what, duration length) noexcept { line_of(what).length = length; }
+
+  /// Gives `t` a deadline instead of the one it has.
+  void await(T& t, due what, time_point now) noexcept {
+    line& l = line_of(what);
+    l.list.push_back(t);
+    t.due_at = l.length.is_off() ? INT64_MAX : (now + l.length).ms();
+  }
+  [[nodiscard]] std::size_t size() const noexcept {
+    std::size_t n = 0;
+    for (const line& l : lines_) n += l.list.size;
+    return n;
+  }
+  /// In milliseconds; INT64_MAX: none.
+  [[nodiscard]] std::int64_t next() const noexcept {
+    std::int64_t first = INT64_MAX;
+    for (const line& l : lines_) {
+      if (l.list.first != nullptr && l.list.first->due_at < first) first = l.list.first->due_at;
+    }
+    return first;
+  }
+  /// Calls f(element, what for) for those whose time is up; f takes each out or gives it more time.
+  template <class F>
+  void expire(time_point now, F f) noexcept {
+    for (std::size_t i = 0; i < lines_.size(); ++i) {
+      const chain<T>& list = lines_[i].list;
+      while (list.first != nullptr && list.first->due_at <= now.ms()) {
+        f(*list.first, static_cast<due>(i));
+      }
+    }
+  }
+  /// Calls f(element) for those that are there now; f may take it out, and destroy it.
+  template <class F>
+  void for_each(F f) noexcept {
+    for (line& l : lines_) {
+      chain<T> all;
+      while (l.list.first != nullptr) all.push_back(*l.list.first);
+      while (all.first != nullptr) {
+        T& t = *all.first;
+        l.list.push_back(t);
+        f(t);
+      }
+    }
+  }
+
+ private:
+  struct line {
+    chain<T> list;
+    duration length;
+  };
+  [[nodiscard]] line& line_of(due what) noexcept { return lines_[static_cast<std::size_t>(what)]; }
+
+  std::array<line, 6> lines_{};
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_CHAIN_HPP
 
 namespace sse::inline v0 {
 
@@ -471,41 +298,6 @@ class ref {
   }
 
   T* p_ = nullptr;
-};
-
-template <class T>
-struct chain;
-
-/// What lets an object stand in one chain.
-template <class T>
-struct link {
-  T* next = nullptr;
-  T* prev = nullptr;
-  chain<T>* in = nullptr;
-};
-
-/// A list through the `hook` of its elements, which it does not own.
-template <class T>
-struct chain {
-  T* first = nullptr;
-  T* last = nullptr;
-  std::size_t size = 0;
-
-  void push_back(T& t) noexcept {
-    unlink(t);
-    t.hook = {nullptr, last, this};
-    (last != nullptr ? last->hook.next : first) = &t;
-    last = &t;
-    ++size;
-  }
-  static void unlink(T& t) noexcept {
-    chain* const c = t.hook.in;
-    if (c == nullptr) return;
-    (t.hook.prev != nullptr ? t.hook.prev->hook.next : c->first) = t.hook.next;
-    (t.hook.next != nullptr ? t.hook.next->hook.prev : c->last) = t.hook.prev;
-    --c->size;
-    t.hook = {};
-  }
 };
 
 template <class S>
@@ -599,6 +391,21 @@ struct asio_peer {
   bool broken : 1 = false;           ///< memory was out when its first operation was to begin
   std::array<char, sink_size> sink;  ///< for input that nobody wants
 };
+
+/// An IPv4 peer of a socket that serves both versions is an IPv4 peer.
+[[nodiscard]] inline net::ip::address plain_address(const net::ip::address& a) {
+  if (a.is_v6() && a.to_v6().is_v4_mapped()) {
+    return net::ip::make_address_v4(net::ip::v4_mapped, a.to_v6());
+  }
+  return a;
+}
+
+/// The one way to write an address; empty: it is none.
+[[nodiscard]] inline std::string address_text(std::string_view s) {
+  std::error_code error;
+  const net::ip::address a = net::ip::make_address(std::string{s}, error);
+  return error ? std::string{} : plain_address(a).to_string();
+}
 
 /// For the server's own connections, before they become streams.
 struct asio_access {
@@ -969,82 +776,403 @@ class asio_transport {
 
 }  // namespace sse::inline v0
 #endif  // SSEHUB_SINGLE_DETAIL_ASIO_TRANSPORT_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_HTTP_CONNECTION_HPP
+#define SSEHUB_SINGLE_DETAIL_HTTP_CONNECTION_HPP
+// ---- sse/detail/http_connection.hpp
+//
+// One HTTP/1 connection of a server, from accept until it is a stream or closed: head, body,
+// handler, answer, the next request. It moves no bytes: its host gives it what came and writes what
+// it has. Not public.
+//
+// Requests of one connection are served one after the other. Nothing is read while an answer is
+// being made or written, so a client that sends and never reads holds one request and one answer.
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#ifndef SSEHUB_SINGLE_DETAIL_SERVER_CORE_HPP
+#define SSEHUB_SINGLE_DETAIL_SERVER_CORE_HPP
+// ---- sse/detail/server_core.hpp
+//
+// What every HTTP/1 server of this library is made of, but for its sockets and its loop: options,
+// hub, mailbox, routes, refusals, the access log, the way of a request to its handler. Include the
+// header of a host.
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <sse/cors.hpp>
+#include <sse/server.hpp>
+#include <sse/http1.hpp>
+#include <sse/mailbox.hpp>
 
 namespace sse::inline v0::detail {
 
-/// What ends when: each has one length for the whole server, so that deadlines stand in line by
-/// themselves.
-enum class asio_due : std::uint8_t { never, head, body, idle, write };
+/// What a host knows of addresses: the one way to write this one; empty: not an address.
+using address_reader = std::string (*)(std::string_view);
 
-/// `Core`: asio_core.
-template <class Core>
-class asio_connection {
-  using transport_type = typename Core::transport_type;
-  using stream_type = typename transport_type::stream_type;
-  using user_type = typename Core::user_type;
-  using endpoint = asio_endpoint<user_type>;
-  using self = ref<asio_connection>;
-  static constexpr bool plain = transport_type::plain;
-  static constexpr std::size_t enough_output = 64U << 10U;
+/// Of an element of X-Forwarded-For, which may have a port, and brackets round IPv6.
+[[nodiscard]] constexpr std::string_view address_part(std::string_view s) noexcept {
+  if (s.starts_with('[')) return s.substr(1, s.find(']') - 1);
+  return s.find(':') == s.rfind(':') ? s.substr(0, s.find(':')) : s;
+}
 
+/// Who sent the request: the peer, or, if it is a proxy that we trust, the last one in
+/// X-Forwarded-For that is not. Empty: as the peer. What cannot be read ends the search, since
+/// anybody could have written what stands left of it.
+[[nodiscard]] inline std::string forwarded_for(const request& r, std::string_view peer,
+                                               std::span<const std::string> trusted,
+                                               address_reader read) {
+  const auto is_trusted = [&](std::string_view a) {
+    return std::find(trusted.begin(), trusted.end(), a) != trusted.end();
+  };
+  if (!is_trusted(peer)) return {};
+  std::string last{peer};
+  for (std::size_t i = r.headers.size(); i-- > 0;) {
+    if (!text::equal_fold(r.headers[i].name, "X-Forwarded-For")) continue;
+    std::string_view list = r.headers[i].value;
+    while (!list.empty()) {
+      const std::size_t comma = list.rfind(',');
+      const std::size_t begin = comma == std::string_view::npos ? 0 : comma + 1;
+      std::string hop = read(address_part(text::trim(list.substr(begin))));
+      if (hop.empty()) return last;
+      last = std::move(hop);
+      if (!is_trusted(last)) return last;
+      list = list.substr(0, comma == std::string_view::npos ? 0 : comma);
+    }
+  }
+  return last;
+}
+
+template <class T>
+void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
+  w.allow(due::head, o.head_deadline);
+  w.allow(due::body, o.body_deadline);
+  w.allow(due::idle, o.keep_alive);
+  w.allow(due::write, o.hub.write_deadline);
+}
+
+/// `Transport`: the host's. Its loop, which derives from this, drains the mail and calls the hub.
+template <class User, class Transport>
+class server_core {
  public:
-  asio_connection(Core& core, typename transport_type::connection c, net::ip::address from)
-      : peer_{std::move(c)},
-        core_{&core},
-        reader_{core.limits()},
-        from_{std::move(from)},
-        address_{from_.to_string()} {}
-  asio_connection(const asio_connection&) = delete;
-  asio_connection& operator=(const asio_connection&) = delete;
-  ~asio_connection() = default;
+  using user_type = User;
+  using transport_type = Transport;
+  using hub_type = sse::hub<Transport, User>;
+  using endpoint = http_endpoint<User>;
 
-  void begin() {
-    set_due();
-    if constexpr (shakes_hands<stream_type>) {
-      phase_ = phase::handshake;
-      peer_.stream().async_handshake(stream_type::server,
-                                     [c = self{this}](const std::error_code& e) mutable {
-                                       c->guarded([&] {
-                                         if (e) return c->drop();
-                                         c->phase_ = phase::head;
-                                         c->read();
-                                       });
-                                     });
-    } else {
-      read();
+  /// Throws std::invalid_argument for options that cannot work. `transport`: what it is made of.
+  template <class... Args>
+  server_core(const server_options& o, address_reader read, Args&&... transport)
+      : options_{o},
+        cors_{o.cors},
+        hosts_{o.hosts},
+        head_{o.head},
+        read_address_{read},
+        transport_{std::forward<Args>(transport)...} {
+    if (validate(o.cors) != cors_error::none) {
+      throw std::invalid_argument("server_options::cors is not a valid policy");
+    }
+    options_.cors = {};
+    options_.head = {};
+    for (const std::string& p : o.trusted_proxies) {
+      trusted_.push_back(read(address_part(p)));
+      if (trusted_.back().empty()) throw std::invalid_argument("not an address: " + p);
+    }
+    const auto clock = std::chrono::system_clock::now().time_since_epoch();
+    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(clock).count();
+    hub_options h = o.hub;
+    if (h.first_id == no_id) h.first_id = static_cast<event_id>(us);
+    if (h.seed == hub_options{}.seed) {
+      h.seed ^= static_cast<std::uint64_t>(us) ^ reinterpret_cast<std::uintptr_t>(this);
+      h.seed ^= static_cast<std::uint64_t>(now_us()) << 20U;
+    }
+    hub_.emplace(transport_, h);
+    hub_->on_admit([this](const request& r) { return asked_->stream(r, {}); });
+    hub_->tick(now());
+  }
+  server_core(const server_core&) = delete;
+  server_core& operator=(const server_core&) = delete;
+
+  // --- what the connections ask
+
+  [[nodiscard]] const http1::limits& limits() const noexcept { return options_.limits; }
+  [[nodiscard]] std::array<char, 16384>& scratch() noexcept { return scratch_; }
+  [[nodiscard]] transport_type& transport() noexcept { return transport_; }
+  [[nodiscard]] const cors_policy& cors() const noexcept { return cors_.policy; }
+  /// No further request of a connection is served.
+  [[nodiscard]] bool ending() const noexcept { return draining_ || stopped_; }
+
+  [[nodiscard]] static time_point now() noexcept { return std::chrono::steady_clock::now(); }
+  [[nodiscard]] static std::int64_t now_us() noexcept {
+    const auto t = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::microseconds>(t).count();
+  }
+
+  /// A refusal of the server itself, in the form that the host wants.
+  [[nodiscard]] response refusal(int status) {
+    if (error_page) {
+      try {
+        response r = error_page(status);
+        r.status = status;
+        return r;
+      } catch (const std::exception& e) {
+        error(e.what(), {});
+      }
+    }
+    std::string text{reason_phrase(status)};
+    return response::text(status, text.append("\n"));
+  }
+
+  void error(std::string_view what, const std::error_code& e) noexcept {
+    if (!on_error) return;
+    try {
+      on_error(what, e);
+    } catch (...) {
     }
   }
 
+  void log(const request& r, int status, std::uint64_t bytes, std::int64_t began,
+           bool stream) noexcept {
+    if (!on_access) return;
+    try {
+      const std::string shown = redact_target(r.target);
+      on_access({r.method, shown, r.address, status, bytes, now_us() - began, stream});
+    } catch (...) {
+    }
+  }
+
+  /// Who answers a request. to == nullptr: `answer` does.
+  struct routed {
+    std::shared_ptr<endpoint> to{};
+    response answer{};
+    bool with_cors = true;  // the answer is to have them still
+  };
+  [[nodiscard]] routed route(const request& r) {
+    if (!hosts_.views.empty() && !host_allowed(r, hosts_.views)) return {{}, refusal(403)};
+    if (r.method == "OPTIONS") return {{}, preflight(cors(), r, options_.preflight_status), false};
+    const auto* found = routes.find(r.path);
+    if (found == nullptr) return {{}, refusal(404)};
+    std::shared_ptr<endpoint> e = found->find(r.method);
+    if (e == nullptr) {
+      response no = refusal(405);
+      return {{}, std::move(no.add("Allow", found->allow()))};
+    }
+    const bool changes = r.method != "GET" && r.method != "HEAD";
+    const bool checks = options_.check_origin || cors().credentials;
+    if (changes && checks && !origin_allowed(cors(), r)) return {{}, refusal(403)};
+    return {std::move(e)};
+  }
+  /// The client's address where a trusted proxy names it; empty: the peer's.
+  [[nodiscard]] std::string client_of(const request& r, std::string_view peer) const {
+    return forwarded_for(r, peer, trusted_, read_address_);
+  }
+  /// Too many connections: what this one is told.
+  [[nodiscard]] std::string crowded() {
+    response r = refusal(503);
+    r.add("Retry-After", "5");
+    add_cors(r.headers, cors(), request{});
+    std::string out;
+    http1::write_response(out, r, {.keep_alive = false});
+    return out;
+  }
+
+  /// Appends the head of a stream; whether it is framed as chunks.
+  [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r) {
+    const owned_head& head = e.head != nullptr ? *e.head : head_;
+    std::string lines = head.extra;
+    add_cors(lines, cors(), r);
+    const bool chunked = options_.chunked && r.minor_version > 0;
+    if (!http1::write_stream_head(out, head.view(lines), r.minor_version, chunked)) {
+      throw std::invalid_argument("stream_head is not valid");
+    }
+    return chunked;
+  }
+
+  /// Asks the handler through the hub, so that shape and the total cap come first.
+  [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
+                                    endpoint& e) {
+    hub_->tick(now());
+    asked_ = &e;
+    return hub_->accept(std::move(c), r);
+  }
+  [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
+                                    verdict<User> v) {
+    hub_->tick(now());
+    return hub_->accept(std::move(c), r, std::move(v));
+  }
+
+  /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
+  void touch_clock() noexcept {
+    const time_point t = now();
+    const time_point due = hub_->next_deadline();
+    hub_->tick(due <= t ? time_point::milliseconds(due.ms() - 1) : t);
+  }
+
+  [[nodiscard]] hub_type& hub() noexcept { return *hub_; }
+  [[nodiscard]] mailbox& mail() noexcept { return *mail_; }
+
+  /// What publishers of this channel's events call it; never used again for another.
+  [[nodiscard]] std::uint64_t token_of(channel& c) {
+    for (const mail_target& t : targets_) {
+      if (t.name.pointer == &c && t.name.name == c.name()) return t.token;
+    }
+    targets_.push_back({++tokens_, channel_name{c}, 0, nullptr});
+    return tokens_;
+  }
+
+  // What the host sets.
+  http_routes<User> routes;
+  function<void(const access_record&)> on_access;
+  function<void(std::string_view, const std::error_code&)> on_error;
+  function<response(int)> error_page;
+
+ protected:
+  /// The host's half is gone: nothing of it may be called any more.
+  void forget_hooks() noexcept {
+    hub_->on_admit({});
+    hub_->on_sees({});
+    hub_->on_opened({});
+    hub_->on_closed({});
+    hub_->on_presence({});
+    hub_->on_gap({});
+    // Not `= {}`: Clang 14 forgets the destructor of such a temporary in a template.
+    on_access = decltype(on_access){};
+    on_error = decltype(on_error){};
+    error_page = decltype(error_page){};
+    routes.clear();
+  }
+  void forget_channel(channel& c) noexcept {
+    routes.remove(c);
+    std::erase_if(targets_, [&](const mail_target& t) { return t.name.pointer == &c; });
+    hub_->close_channel(c);
+  }
+
+  /// All mail into the logs.
+  void drain_mail() noexcept {
+    ++turn_;
+    mail_->drain([this](const sse::mail& m) { deliver(m); });
+  }
+
+  server_options options_;
+  bool draining_ = false;
+  bool stopped_ = false;
+
+ private:
+  struct mail_target {
+    std::uint64_t token = 0;
+    channel_name name{};
+    std::uint64_t checked = 0;  // the turn in which it was last looked for
+    channel* found = nullptr;
+  };
+
+  void deliver(const sse::mail& m) noexcept {
+    const auto t =
+        std::lower_bound(targets_.begin(), targets_.end(), m.target,
+                         [](const mail_target& a, std::uint64_t token) { return a.token < token; });
+    const bool known = t != targets_.end() && t->token == m.target;
+    if (known && t->checked != turn_) {
+      t->checked = turn_;
+      t->found = t->name.in(*hub_);
+      touch_clock();
+    }
+    if (!known || t->found == nullptr) return error("mail for a channel that is closed", {});
+    const publish_result r =
+        hub_->publish(*t->found, {.type = m.type, .data = m.data},
+                      {.id = m.id, .audience = m.audience, .transient = m.transient, .key = m.key});
+    if (!r) error(to_string(r.error), {});
+  }
+
+  owned_cors cors_;
+  owned_texts hosts_;
+  owned_head head_;
+  address_reader read_address_;
+  std::vector<std::string> trusted_;
+
+ protected:
+  Transport transport_;
+  std::optional<hub_type> hub_;
+  std::optional<mailbox> mail_;
+
+ private:
+  std::vector<mail_target> targets_;  // of publishers, tokens rising
+  std::uint64_t tokens_ = 0;
+  std::uint64_t turn_ = 0;
+  std::array<char, 16384> scratch_;
+  endpoint* asked_ = nullptr;  // whose handler the hub's admit hook is
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_SERVER_CORE_HPP
+
+namespace sse::inline v0::detail {
+
+/// `Core`: a server_core with await(Self&, due). `Self` is the host's connection, which derives
+/// from this and has
+///
+///   hold()            what keeps it alive while it lives
+///   read()            more input is wanted: serve() takes it
+///   write()           sends out_; writing_: it goes on, wrote_all() ends it; else wrote()
+///   drop(), abort()   it ends at once, or by a reset
+///   hang_up()         it ends after what was written
+///   leave()           it is over, or the hub has it
+///   make_responder()  for answers that come later, where the core has them
+template <class Self, class Core>
+class http_connection {
+ protected:
+  using connection_type = typename Core::transport_type::connection;
+  using user_type = typename Core::user_type;
+  using endpoint = typename Core::endpoint;
+  static constexpr std::size_t enough_output = 64U << 10U;
+
+ public:
+  http_connection(Core& core, connection_type c, std::string address)
+      : peer_{std::move(c)}, core_{&core}, reader_{core.limits()}, address_{std::move(address)} {}
+  http_connection(const http_connection&) = delete;
+  http_connection& operator=(const http_connection&) = delete;
+
   /// Its time is up.
-  void expired(asio_due what) noexcept {
+  void expired(due what) noexcept {
     guarded([&] {
-      if (what == asio_due::write) asio_access::peer_of(peer_).abort_now();
-      if (what == asio_due::idle) {
-        hang_up();
-      } else if (what == asio_due::body || (what == asio_due::head && !idle_)) {
+      if (what == due::write) {
+        self().abort();
+      } else if (what == due::idle) {
+        self().hang_up();
+      } else if (what == due::body || (what == due::head && !idle_)) {
         refuse(408);
         go_on();
       } else {
-        drop();
+        self().drop();
       }
     });
   }
   /// The server takes no more: ends what waits for a request.
   void end_if_idle() noexcept {
-    if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) hang_up();
-  }
-  /// At once.
-  void drop() noexcept {
-    if (core_ == nullptr) return;
-    if (peer_) asio_access::peer_of(peer_).close_now();
-    leave();
+    if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
   }
 
-  link<asio_connection> hook;
+  link<Self> hook;
   std::int64_t due_at = 0;
-  std::uint32_t refs = 0;
 
- private:
+ protected:
+  ~http_connection() = default;
+
   enum class phase : std::uint8_t {
     handshake,
     head,
@@ -1069,47 +1197,19 @@ class asio_connection {
   void failed(const char* what) noexcept {
     if (core_ == nullptr) return;
     core_->error(what, {});
-    drop();
+    self().drop();
   }
 
   // --- bytes in
 
-  void read() {
-    if (reading_) return;
-    if constexpr (plain) {
-      peer_.stream().async_wait(net::socket_base::wait_read,
-                                [c = self{this}](const std::error_code& e) {
-                                  c->reading_ = false;
-                                  c->guarded([&] { c->can_read(e); });
-                                });
-    } else {
-      if (buffer_ == nullptr) buffer_ = std::make_unique<std::array<char, 4096>>();
-      peer_.stream().async_read_some(
-          net::buffer(*buffer_), [c = self{this}](const std::error_code& e, std::size_t n) {
-            c->reading_ = false;
-            if (c->core_ == nullptr) return;
-            asio_access::peer_of(c->peer_).reading = false;
-            c->guarded([&] { e ? c->drop() : c->serve({c->buffer_->data(), n}); });
-          });
-      asio_access::peer_of(peer_).reading = true;
-    }
-    reading_ = true;
-  }
-
-  void can_read(std::error_code e) {
-    if constexpr (plain) {
-      const std::size_t n = e ? 0 : peer_.stream().read_some(net::buffer(core_->scratch()), e);
-      if (would_block(e)) return read();
-      if (e) return drop();
-      serve({core_->scratch().data(), n});
-    } else {
-      (void)e;
-    }
+  void serve(std::string_view bytes) {
+    [[maybe_unused]] const auto held = self().hold();
+    take(bytes);
+    go_on();
   }
 
   /// Takes bytes as far as it may; the rest waits in in_.
-  void serve(std::string_view bytes) {
-    const self held{this};
+  void take(std::string_view bytes) {
     serving_ = true;
     while (core_ != nullptr && !bytes.empty() && out_.size() < enough_output) {
       if (phase_ == phase::head) {
@@ -1123,7 +1223,6 @@ class asio_connection {
     serving_ = false;
     if (core_ == nullptr) return;
     in_.assign(phase_ == phase::closing ? std::string_view{} : bytes);
-    go_on();
   }
 
   void read_head(std::string_view& bytes) {
@@ -1158,21 +1257,12 @@ class asio_connection {
   }
 
   void route() {
-    forwarded_ = forwarded_for(reader_.head(), from_, core_->trusted());
+    forwarded_ = core_->client_of(reader_.head(), address_);
     if (!forwarded_.empty()) address_.swap(forwarded_);
-    const request r = make_request();
-    if (!core_->hosts().empty() && !host_allowed(r, core_->hosts())) return refuse(403);
-    if (r.method == "OPTIONS") {
-      return answer(preflight(core_->cors(), r, core_->preflight_status()), false, false);
-    }
-    const auto* found = core_->find_route(r.path);
-    if (found == nullptr) return refuse(404);
-    std::shared_ptr<endpoint> e = found->find(r.method);
-    if (e == nullptr) return refuse(405, "Allow", found->allow());
-    const bool changes = r.method != "GET" && r.method != "HEAD";
-    if (changes && core_->checks_origin() && !origin_allowed(core_->cors(), r)) return refuse(403);
+    typename Core::routed found = core_->route(make_request());
+    if (found.to == nullptr) return answer(std::move(found.answer), false, found.with_cors);
 
-    endpoint_ = std::move(e);
+    endpoint_ = std::move(found.to);
     if (endpoint_->takes_body && reader_.content_length() != 0) {
       phase_ = phase::body;
       set_due();
@@ -1199,11 +1289,11 @@ class asio_connection {
       if (e->answer) {
         response r = e->answer(make_request(), body_);
         if (core_ != nullptr) answer(std::move(r), e->takes_body);
-      } else if (e->later) {
-        takes_body_ = e->takes_body;
-        e->later(make_request(), body_, make_responder());
-      } else {
+      } else if (e->stream) {
         open_stream(*e);
+      } else if constexpr (Core::answers_later) {
+        takes_body_ = e->takes_body;
+        e->later(make_request(), body_, self().make_responder());
       }
     } catch (const std::exception& x) {
       handler_failed(x.what(), serial, e->takes_body);
@@ -1215,20 +1305,10 @@ class asio_connection {
   void handler_failed(const char* what, std::uint32_t serial, bool body_read) {
     if (core_ == nullptr) return;
     core_->error(what, {});
-    if (!peer_) return leave();  // the hub has it: one of its hooks threw
+    if (!peer_) return self().leave();  // the hub has it: one of its hooks threw
     if (serial == serial_) answer(core_->refusal(500), body_read);
   }
 
-  [[nodiscard]] responder make_responder() {
-    return responder{[c = self{this}, serial = serial_,
-                      ex = core_->executor()](response* r) mutable {
-      const bool given = r != nullptr;
-      net::dispatch(
-          ex, [c = std::move(c), serial, given, r = given ? std::move(*r) : response{}]() mutable {
-            c->guarded([&] { c->answered(serial, given, std::move(r)); });
-          });
-    }};
-  }
   void answered(std::uint32_t serial, bool given, response r) {
     if (serial != serial_ || phase_ != phase::answering) return;
     answer(given ? std::move(r) : core_->refusal(500), takes_body_);
@@ -1260,7 +1340,7 @@ class asio_connection {
     if (core_ == nullptr) return;
     if (!peer_) {  // it is the hub's now
       core_->log(r, 200, 0, began_, true);
-      leave();
+      self().leave();
     } else if (out.head_only) {
       out_.append(head);
       answered_with(200, head.size(), reader_.answer().keep_alive);
@@ -1272,17 +1352,13 @@ class asio_connection {
     ~handing_over() {
       if (connection && me.core_ != nullptr) me.peer_ = std::move(connection);
     }
-    asio_connection& me;
-    typename transport_type::connection connection;
+    http_connection& me;
+    connection_type connection;
   };
 
   // --- bytes out
 
-  void refuse(int status, std::string_view name = {}, std::string_view value = {}) {
-    response r = core_->refusal(status);
-    if (!name.empty()) r.add(name, value);
-    answer(std::move(r), false);
-  }
+  void refuse(int status) { answer(core_->refusal(status), false); }
 
   void answer(response r, bool body_read, bool with_cors = true) {
     // A request that could not be read has a method at most.
@@ -1323,21 +1399,162 @@ class asio_connection {
 
   /// Writes what there is, or reads, or ends: whatever the phase asks for.
   void go_on() {
-    if (core_ == nullptr || writing_) return;
-    if (!out_.empty()) {
-      write();
-      if (phase_ == phase::body && in_.empty()) read();
-    } else if (phase_ == phase::closing) {
-      hang_up();
-    } else if (phase_ == phase::opening) {
-      call();
-      if (core_ != nullptr) go_on();
-    } else if (phase_ == phase::head || phase_ == phase::body) {
-      if (in_.empty() && idle_ && phase_ == phase::head && core_->ending()) return hang_up();
-      if (in_.empty()) return read();
-      std::string bytes;
-      bytes.swap(in_);
-      serve(bytes);
+    while (core_ != nullptr && !writing_) {
+      if (!out_.empty()) {
+        self().write();
+        if (writing_ && phase_ == phase::body && in_.empty()) self().read();
+      } else if (phase_ == phase::closing) {
+        return self().hang_up();
+      } else if (phase_ == phase::opening) {
+        call();
+      } else if (phase_ == phase::head || phase_ == phase::body) {
+        if (!in_.empty()) {
+          std::string bytes;
+          bytes.swap(in_);
+          take(bytes);
+        } else if (phase_ == phase::head && idle_ && core_->ending()) {
+          return self().hang_up();
+        } else {
+          return self().read();
+        }
+      } else {
+        return;
+      }
+    }
+  }
+  /// Some of out_ left, or is about to: what it has time for the rest.
+  void await_write() {
+    if (phase_ != phase::body) core_->await(self(), due_ = due::write);
+  }
+  /// All of it left.
+  void wrote() {
+    if (sending_.capacity() > enough_output) std::string{}.swap(sending_);
+    set_due();
+  }
+  /// The same, where write() is over since.
+  void wrote_all() {
+    wrote();
+    go_on();
+  }
+
+  /// The deadline that the state asks for; one that runs already goes on.
+  void set_due() {
+    due d = due::never;
+    if (phase_ == phase::body) {
+      d = due::body;
+    } else if (writing_) {
+      d = due::write;
+    } else if (phase_ == phase::head || phase_ == phase::handshake) {
+      d = idle_ && serial_ != 0 ? due::idle : due::head;
+    }
+    if (d != due_) core_->await(self(), due_ = d);
+  }
+
+  [[nodiscard]] Self& self() noexcept { return static_cast<Self&>(*this); }
+
+  connection_type peer_;
+  Core* core_;  // nullptr: over
+  http1::head_reader reader_;
+  std::string in_;  // received, not yet looked at
+  std::string body_;
+  std::string out_;        // to be written next
+  std::string sending_;    // being written
+  std::string address_;    // of the client
+  std::string forwarded_;  // the peer's own, while address_ is the one that a proxy named
+  std::shared_ptr<endpoint> endpoint_;
+  std::int64_t began_ = 0;    // the request, in microseconds
+  std::uint32_t serial_ = 0;  // of the request
+  phase phase_ = phase::head;
+  due due_ = due::never;
+  bool idle_ : 1 = true;  // nothing of a request is there
+  bool writing_ : 1 = false;
+  bool serving_ : 1 = false;
+  bool takes_body_ : 1 = false;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_HTTP_CONNECTION_HPP
+
+namespace sse::inline v0::detail {
+
+/// `Core`: asio_core.
+template <class Core>
+class asio_connection : public http_connection<asio_connection<Core>, Core> {
+  using base = http_connection<asio_connection, Core>;
+  using typename base::phase;
+  using transport_type = typename Core::transport_type;
+  using stream_type = typename transport_type::stream_type;
+  using self = ref<asio_connection>;
+  static constexpr bool plain = transport_type::plain;
+
+ public:
+  using base::base;
+
+  void begin() {
+    set_due();
+    if constexpr (shakes_hands<stream_type>) {
+      phase_ = phase::handshake;
+      peer_.stream().async_handshake(stream_type::server,
+                                     [c = self{this}](const std::error_code& e) mutable {
+                                       c->guarded([&] {
+                                         if (e) return c->drop();
+                                         c->phase_ = phase::head;
+                                         c->read();
+                                       });
+                                     });
+    } else {
+      read();
+    }
+  }
+
+  /// At once.
+  void drop() noexcept {
+    if (core_ == nullptr) return;
+    if (peer_) asio_access::peer_of(peer_).close_now();
+    leave();
+  }
+
+  std::uint32_t refs = 0;
+
+ private:
+  friend base;
+  using base::core_, base::guarded, base::out_, base::peer_, base::phase_, base::sending_;
+  using base::serial_, base::serve, base::set_due, base::writing_;
+
+  [[nodiscard]] self hold() noexcept { return self{this}; }
+
+  // --- bytes in
+
+  void read() {
+    if (reading_) return;
+    if constexpr (plain) {
+      peer_.stream().async_wait(net::socket_base::wait_read,
+                                [c = self{this}](const std::error_code& e) {
+                                  c->reading_ = false;
+                                  c->guarded([&] { c->can_read(e); });
+                                });
+    } else {
+      if (buffer_ == nullptr) buffer_ = std::make_unique<std::array<char, 4096>>();
+      peer_.stream().async_read_some(
+          net::buffer(*buffer_), [c = self{this}](const std::error_code& e, std::size_t n) {
+            c->reading_ = false;
+            if (c->core_ == nullptr) return;
+            asio_access::peer_of(c->peer_).reading = false;
+            c->guarded([&] { e ? c->drop() : c->serve({c->buffer_->data(), n}); });
+          });
+      asio_access::peer_of(peer_).reading = true;
+    }
+    reading_ = true;
+  }
+
+  void can_read(std::error_code e) {
+    if constexpr (plain) {
+      const std::size_t n = e ? 0 : peer_.stream().read_some(net::buffer(core_->scratch()), e);
+      if (would_block(e)) return read();
+      if (e) return drop();
+      serve({core_->scratch().data(), n});
+    } else {
+      (void)e;
     }
   }
 
@@ -1355,33 +1572,32 @@ class asio_connection {
                                       c->guarded([&] { c->wrote(e, n); });
                                     });
     writing_ = true;
-    if (phase_ != phase::body) core_->await(*this, due_ = asio_due::write);  // from now on
+    this->await_write();
   }
 
   void wrote(const std::error_code& e, std::size_t n) {
     if (e) return drop();
     sent_ += n;
     if (sent_ != sending_.size()) return write_some();
-    if (sending_.capacity() > enough_output) std::string{}.swap(sending_);
-    set_due();
-    go_on();
+    this->wrote_all();
   }
 
-  /// The deadline that the state asks for; one that runs already goes on.
-  void set_due() {
-    asio_due d = asio_due::never;
-    if (phase_ == phase::body) {
-      d = asio_due::body;
-    } else if (writing_) {
-      d = asio_due::write;
-    } else if (phase_ == phase::head || phase_ == phase::handshake) {
-      d = idle_ && serial_ != 0 ? asio_due::idle : asio_due::head;
-    }
-    if (d != due_) core_->await(*this, due_ = d);
+  [[nodiscard]] responder make_responder() {
+    return responder{[c = self{this}, serial = serial_,
+                      ex = core_->executor()](response* r) mutable {
+      const bool given = r != nullptr;
+      net::dispatch(
+          ex, [c = std::move(c), serial, given, r = given ? std::move(*r) : response{}]() mutable {
+            c->guarded([&] { c->answered(serial, given, std::move(r)); });
+          });
+    }};
   }
-
   // --- the end
 
+  void abort() noexcept {
+    asio_access::peer_of(peer_).abort_now();
+    drop();
+  }
   /// After what was written, and without a reset that would take it from the peer.
   void hang_up() noexcept {
     if (core_ == nullptr) return;
@@ -1397,130 +1613,39 @@ class asio_connection {
     core->forget(*this);
   }
 
-  typename transport_type::connection peer_;
-  Core* core_;  // nullptr: over
-  http1::head_reader reader_;
   std::unique_ptr<std::array<char, 4096>> buffer_;  // of streams that are no plain sockets
-  std::string in_;                                  // received, not yet looked at
-  std::string body_;
-  std::string out_;      // to be written next
-  std::string sending_;  // being written
-  net::ip::address from_;
-  std::string address_;    // of the client
-  std::string forwarded_;  // the peer's own, while address_ is the one that a proxy named
-  std::shared_ptr<endpoint> endpoint_;
-  std::int64_t began_ = 0;    // the request, in microseconds
-  std::uint32_t serial_ = 0;  // of the request
   std::size_t sent_ = 0;
-  phase phase_ = phase::head;
-  asio_due due_ = asio_due::never;
-  bool idle_ : 1 = true;  // nothing of a request is there
-  bool reading_ : 1 = false;
-  bool writing_ : 1 = false;
-  bool serving_ : 1 = false;
-  bool takes_body_ : 1 = false;
+  bool reading_ = false;
 };
 
 }  // namespace sse::inline v0::detail
 #endif  // SSEHUB_SINGLE_DETAIL_ASIO_CONNECTION_HPP
-#include <sse/mailbox.hpp>
 
-namespace sse::inline v0 {
-
-/// Each duration can be off(), each cap 0, unless it says otherwise. Views are copied.
-struct server_options {
-  /// Without a first_id: the wall clock in microseconds. Its write_deadline is that of answers too.
-  hub_options hub{};
-  /// Of requests: head, headers, target, body.
-  http1::limits limits{};
-  /// For a whole request head, from its first byte on; for a new connection from accept on.
-  duration head_deadline = duration::seconds(10);
-  duration body_deadline = duration::seconds(10);  ///< for a whole body
-  duration keep_alive = duration::seconds(15);     ///< between two requests of a connection
-  /// TCP connections, streams and all; above: 503 at once. Never below what the caps of the hub
-  /// allow, or those say nothing any more.
-  std::uint32_t max_connections = 0;
-  /// Host names that are served, see host_allowed(); others get 403. Empty: any.
-  std::vector<std::string> hosts{};
-  /// For streams, answers and errors alike; the default sends nothing. REQUIRES: validate() ok.
-  cors_policy cors{};
-  int preflight_status = 204;  ///< of the answer to OPTIONS
-  /// Refuse POST, PUT and DELETE of pages of other origins with 403, see origin_allowed(). Always
-  /// on with cors.credentials.
-  bool check_origin = false;
-  /// Addresses of proxies whose X-Forwarded-For is believed: request::address is then the last
-  /// element that is not one of these.
-  std::vector<std::string> trusted_proxies{};
-  http1::stream_head head{};  ///< of streams; its `extra` goes out as it is
-  bool chunked = false;       ///< frame streams as chunks for HTTP/1.1; false: close-delimited
-  bool nodelay = true;        ///< TCP_NODELAY
-  std::uint32_t send_buffer =
-      0;                   ///< SO_SNDBUF, bytes in the kernel per connection; 0: the system's
-  bool busy_poll = false;  ///< never sleep: a core for itself, for the last microseconds
-};
-
-/// One line of an access log. Views are valid during the call.
-struct access_record {
-  std::string_view method{};   ///< empty: the request could not be read
-  std::string_view target{};   ///< through redact_target()
-  std::string_view address{};  ///< of the client
-  int status = 0;
-  std::uint64_t bytes = 0;        ///< head and body; 0 for a stream, which has only begun
-  std::int64_t microseconds = 0;  ///< from the first byte of the request to its answer
-  bool stream = false;
-};
-
-namespace detail {
+namespace sse::inline v0::detail {
 
 template <class User, class Stream>
-class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
+class asio_core : public server_core<User, asio_transport<Stream>>,
+                  public std::enable_shared_from_this<asio_core<User, Stream>> {
+  using base = server_core<User, asio_transport<Stream>>;
+
  public:
-  using user_type = User;
-  using transport_type = asio_transport<Stream>;
-  using hub_type = sse::hub<transport_type, User>;
+  static constexpr bool answers_later = true;
   using connection = asio_connection<asio_core>;
-  using endpoint = asio_endpoint<User>;
+  using base::error, base::now, base::routes, base::scratch;
+  using typename base::endpoint;
+  using typename base::transport_type;
 
   asio_core(net::any_io_executor ex, const server_options& o,
             function<Stream(net::ip::tcp::socket)> make)
-      : executor_{std::move(ex)},
-        options_{o},
-        cors_{o.cors},
-        hosts_{o.hosts},
-        head_{o.head},
+      : base{o, &address_text},
+        executor_{std::move(ex)},
         make_{std::move(make)},
         timer_{executor_} {
-    if (validate(o.cors) != cors_error::none) {
-      throw std::invalid_argument("server_options::cors is not a valid policy");
-    }
+    allow_times(waiting_, o);
     if (!make_) throw std::invalid_argument("nothing makes a stream of a socket");
-    options_.cors = {};
-    options_.head = {};
-    for (const std::string& p : o.trusted_proxies) {
-      net::ip::address a;
-      if (!read_address(p, a)) throw std::invalid_argument("not an address: " + p);
-      trusted_.push_back(a);
-    }
-    const auto clock = std::chrono::system_clock::now().time_since_epoch();
-    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(clock).count();
-    hub_options h = o.hub;
-    if (h.first_id == no_id) h.first_id = static_cast<event_id>(us);
-    if (h.seed == hub_options{}.seed) {
-      h.seed ^= static_cast<std::uint64_t>(us) ^ reinterpret_cast<std::uintptr_t>(this);
-      h.seed ^= static_cast<std::uint64_t>(now_us()) << 20U;
-    }
-    const std::array<duration, 5> lengths{duration::off(), o.head_deadline, o.body_deadline,
-                                          o.keep_alive, o.hub.write_deadline};
-    for (std::size_t i = 0; i < lengths.size(); ++i) waiting_[i].length = lengths[i];
-
     transport_.use_linger(true);
-    hub_.emplace(transport_, h);
     transport_.attach(*hub_, [this] { flush_soon(); });
-    hub_->on_admit([this](const request& r) { return asked_->stream(r, {}); });
-    hub_->tick(now());
   }
-  asio_core(const asio_core&) = delete;
-  asio_core& operator=(const asio_core&) = delete;
   ~asio_core() { abandon(); }
 
   /// The part of construction that needs a shared_ptr.
@@ -1535,98 +1660,19 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     if (!mail_->prepare_sleep() || options_.busy_poll) flush_soon();
   }
 
-  // --- what the connections ask
-
-  [[nodiscard]] const http1::limits& limits() const noexcept { return options_.limits; }
   [[nodiscard]] const net::any_io_executor& executor() const noexcept { return executor_; }
-  [[nodiscard]] std::array<char, 16384>& scratch() noexcept { return scratch_; }
-  [[nodiscard]] transport_type& transport() noexcept { return transport_; }
-  [[nodiscard]] const cors_policy& cors() const noexcept { return cors_.policy; }
-  [[nodiscard]] int preflight_status() const noexcept { return options_.preflight_status; }
-  [[nodiscard]] bool checks_origin() const noexcept {
-    return options_.check_origin || cors_.policy.credentials;
-  }
-  [[nodiscard]] std::span<const std::string_view> hosts() const noexcept { return hosts_.views; }
-  [[nodiscard]] std::span<const net::ip::address> trusted() const noexcept { return trusted_; }
-  [[nodiscard]] const asio_route<User>* find_route(std::string_view path) const noexcept {
-    return routes.find(path);
-  }
-  /// No further request of a connection is served.
-  [[nodiscard]] bool ending() const noexcept { return draining_ || stopped_; }
-
-  [[nodiscard]] static time_point now() noexcept { return std::chrono::steady_clock::now(); }
-  [[nodiscard]] static std::int64_t now_us() noexcept {
-    const auto t = std::chrono::steady_clock::now().time_since_epoch();
-    return std::chrono::duration_cast<std::chrono::microseconds>(t).count();
-  }
-
-  /// A refusal of the server itself, in the form that the host wants.
-  [[nodiscard]] response refusal(int status) {
-    if (error_page) {
-      try {
-        response r = error_page(status);
-        r.status = status;
-        return r;
-      } catch (const std::exception& e) {
-        error(e.what(), {});
-      }
-    }
-    std::string text{reason_phrase(status)};
-    return response::text(status, text.append("\n"));
-  }
-
-  void error(std::string_view what, const std::error_code& e) noexcept {
-    if (!on_error) return;
-    try {
-      on_error(what, portable(e));
-    } catch (...) {
-    }
-  }
-
-  void log(const request& r, int status, std::uint64_t bytes, std::int64_t began,
-           bool stream) noexcept {
-    if (!on_access) return;
-    try {
-      const std::string shown = redact_target(r.target);
-      on_access({r.method, shown, r.address, status, bytes, now_us() - began, stream});
-    } catch (...) {
-    }
-  }
-
-  /// Appends the head of a stream; whether it is framed as chunks.
-  [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r) {
-    const owned_head& head = e.head != nullptr ? *e.head : head_;
-    std::string lines = head.extra;
-    add_cors(lines, cors(), r);
-    const bool chunked = options_.chunked && r.minor_version > 0;
-    if (!http1::write_stream_head(out, head.view(lines), r.minor_version, chunked)) {
-      throw std::invalid_argument("stream_head is not valid");
-    }
-    return chunked;
-  }
-
-  /// Asks the handler through the hub, so that shape and the total cap come first.
   [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
-                                     endpoint& e) {
-    hub_->tick(now());
-    asked_ = &e;
-    return accepted_stream(hub_->accept(std::move(c), r));
-  }
-  [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
-                                     verdict<User> v) {
-    hub_->tick(now());
-    return accepted_stream(hub_->accept(std::move(c), r, std::move(v)));
+                                     auto&& who) {
+    accept_result out = this->admit(std::move(c), r, std::forward<decltype(who)>(who));
+    if (stopped_ && out.id) hub_->close(out.id);  // its handler stopped the server
+    if (out.id) flush_soon();                     // a long replay goes on after its first share
+    arm_timer();
+    return out;
   }
 
   /// Gives a connection a deadline instead of the one it has.
-  void await(connection& c, asio_due what) {
-    waiting& w = waiting_[static_cast<std::size_t>(what)];
-    w.list.push_back(c);
-    if (w.length.is_off()) {
-      c.due_at = INT64_MAX;
-      return;
-    }
-    c.due_at = (now() + w.length).ms();
+  void await(connection& c, due what) {
+    waiting_.await(c, what, now());
     if (c.due_at < timer_at_) arm_timer();
   }
   void forget(connection& c) noexcept {
@@ -1651,41 +1697,18 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     }
   }
 
-  /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
-  void touch_clock() noexcept {
-    const time_point t = now();
-    const time_point due = hub_->next_deadline();
-    hub_->tick(due <= t ? time_point::milliseconds(due.ms() - 1) : t);
-  }
-
-  [[nodiscard]] hub_type& hub() noexcept { return *hub_; }
-  [[nodiscard]] mailbox& mail() noexcept { return *mail_; }
-  [[nodiscard]] std::size_t connections() const noexcept {
-    std::size_t n = transport_.lingering() + hub_->sessions();
-    for (const waiting& w : waiting_) n += w.list.size;
-    return n;
-  }
-
-  /// What publishers of this channel's events call it; never used again for another.
-  [[nodiscard]] std::uint64_t token_of(channel& c) {
-    for (const mail_target& t : targets_) {
-      if (t.name.pointer == &c && t.name.name == c.name()) return t.token;
-    }
-    targets_.push_back({++tokens_, channel_name{c}, 0, nullptr});
-    return tokens_;
-  }
-
   void close_channel(channel& c) noexcept {
-    routes.remove(c);
-    std::erase_if(targets_, [&](const mail_target& t) { return t.name.pointer == &c; });
-    hub_->close_channel(c);
+    this->forget_channel(c);
     flush_soon();
+  }
+  [[nodiscard]] std::size_t connections() const noexcept {
+    return transport_.lingering() + hub_->sessions() + waiting_.size();
   }
 
   // --- listening
 
   [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
-    if (ending()) return std::make_error_code(std::errc::operation_canceled);
+    if (this->ending()) return std::make_error_code(std::errc::operation_canceled);
     if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
     std::error_code e;
     const net::ip::address address = net::ip::make_address(std::string{host}, e);
@@ -1727,9 +1750,10 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
       hub_->tick(t);
       hub_->drain(o);
       cut_at_ = (t + o.deadline).ms();
-      for (waiting& w : waiting_) {
-        for_each(w.list, [](connection& c) { c.end_if_idle(); });
-      }
+      waiting_.for_each([](connection& c) {
+        const ref<connection> held{&c};
+        c.end_if_idle();
+      });
     }
     flush_soon();
   }
@@ -1743,9 +1767,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     timer_.cancel(ignored);
     if (mail_) mail_->close();
     transport_.use_linger(false);
-    for (waiting& w : waiting_) {
-      for_each(w.list, [](connection& c) { c.drop(); });
-    }
+    waiting_.for_each([](connection& c) { c.drop(); });
     transport_.for_each_session([this](session_id id) { hub_->close(id); });
     transport_.cut_all();
     finish_drain(net::error::operation_aborted);
@@ -1756,43 +1778,19 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   void abandon() noexcept {
     if (!hub_) return;
     stop();
-    hub_->on_admit({});
-    hub_->on_sees({});
-    hub_->on_opened({});
-    hub_->on_closed({});
-    hub_->on_presence({});
-    hub_->on_gap({});
-    // Not `= {}`: Clang 14 forgets the destructor of such a temporary in a template.
-    on_access = decltype(on_access){};
-    on_error = decltype(on_error){};
-    error_page = decltype(error_page){};
+    this->forget_hooks();
     make_ = {};
-    routes.clear();
     if (transport_.in_flight() == 0) hub_.reset();
   }
 
-  // What the host sets.
-  asio_routes<User> routes;
-  function<void(const access_record&)> on_access;
-  function<void(std::string_view, const std::error_code&)> on_error;
-  function<response(int)> error_page;
-
  private:
+  using base::draining_, base::hub_, base::mail_, base::options_, base::stopped_, base::transport_;
+
   struct listener {
     explicit listener(const net::any_io_executor& ex) : acceptor{ex} {}
     net::ip::tcp::acceptor acceptor;
     net::ip::tcp::endpoint from;
     bool paused = false;
-  };
-  struct waiting {
-    chain<connection> list;
-    duration length;
-  };
-  struct mail_target {
-    std::uint64_t token = 0;
-    channel_name name{};
-    std::uint64_t checked = 0;  // the turn in which it was last looked for
-    channel* found = nullptr;
   };
   struct wake_context {
     net::any_io_executor executor;
@@ -1812,8 +1810,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
 
   void turn() {
     if (stopped_) return;
-    ++turn_;
-    mail_->drain([this](const sse::mail& m) { deliver(m); });
+    this->drain_mail();
     const time_point t = now();
     cut_ = cut_ || (t.ms() >= cut_at_ && hub_->sessions() != 0);
     hub_->tick(t);
@@ -1825,32 +1822,12 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     if (more || options_.busy_poll || !mail_->prepare_sleep()) flush_soon();
   }
 
-  void deliver(const sse::mail& m) noexcept {
-    const auto t =
-        std::lower_bound(targets_.begin(), targets_.end(), m.target,
-                         [](const mail_target& a, std::uint64_t token) { return a.token < token; });
-    const bool known = t != targets_.end() && t->token == m.target;
-    if (known && t->checked != turn_) {
-      t->checked = turn_;
-      t->found = t->name.in(*hub_);
-      touch_clock();
-    }
-    if (!known || t->found == nullptr) return error("mail for a channel that is closed", {});
-    const publish_result r =
-        hub_->publish(*t->found, {.type = m.type, .data = m.data},
-                      {.id = m.id, .audience = m.audience, .transient = m.transient, .key = m.key});
-    if (!r) error(to_string(r.error), {});
-  }
-
   void expire(time_point t) noexcept {
-    for (std::size_t i = 0; i < waiting_.size(); ++i) {
-      chain<connection>& list = waiting_[i].list;
-      while (list.first != nullptr && list.first->due_at <= t.ms()) {
-        const ref<connection> c{list.first};
-        c->expired(static_cast<asio_due>(i));
-        if (list.first == c.get()) c->drop();
-      }
-    }
+    waiting_.expire(t, [&](connection& late, due what) {
+      const ref<connection> c{&late};
+      c->expired(what);
+      if (c->hook.in != nullptr && c->due_at <= t.ms()) c->drop();
+    });
     transport_.expire(t);
     if (accept_again_ > t.ms()) return;
     accept_again_ = INT64_MAX;
@@ -1862,9 +1839,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   void arm_timer() noexcept {
     std::int64_t next = hub_->next_deadline().ms();
     const auto also = [&](std::int64_t t) { next = t < next ? t : next; };
-    for (const waiting& w : waiting_) {
-      if (w.list.first != nullptr) also(w.list.first->due_at);
-    }
+    also(waiting_.next());
     also(transport_.next_deadline().ms());
     also(accept_again_);
     if (draining_) also(cut_at_);
@@ -1882,13 +1857,6 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     }
   }
 
-  accept_result accepted_stream(accept_result r) noexcept {
-    if (stopped_ && r.id) hub_->close(r.id);  // its handler stopped the server
-    if (r.id) flush_soon();                   // a long replay goes on after its first share
-    arm_timer();
-    return r;
-  }
-
   [[nodiscard]] std::error_code listen(const net::ip::tcp::endpoint& at, bool one_version) {
     auto l = std::make_unique<listener>(executor_);
     std::error_code e;
@@ -1897,6 +1865,13 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     if (!e) close_on_exec(a);
 #if !defined(_WIN32)  // there it would let two servers share a port
     if (!e) (void)a.set_option(net::ip::tcp::acceptor::reuse_address{true}, e);
+#endif
+#if defined(SO_REUSEPORT)
+    const int on = 1;
+    if (!e && options_.reuse_port &&
+        ::setsockopt(a.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) {
+      e.assign(errno, std::system_category());
+    }
 #endif
     if (!e && at.protocol() == net::ip::tcp::v6()) {
       (void)a.set_option(net::ip::v6_only{one_version}, e);
@@ -1928,7 +1903,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   };
 
   void accept(listener& l) noexcept {
-    if (ending()) return;
+    if (this->ending()) return;
     try {
       l.acceptor.async_accept(l.from, on_accepted{this->shared_from_this(), l});
     } catch (...) {
@@ -1937,9 +1912,9 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   }
 
   void accepted(listener& l, const std::error_code& e, net::ip::tcp::socket s) noexcept {
-    if (ending()) return;
+    if (this->ending()) return;
     if (e) {
-      error("accept", e);
+      error("accept", portable(e));
       // Descriptors or memory may be out: that does not pass by trying at once.
       if (e != net::error::connection_aborted) return accept_later(l);
     } else {
@@ -1973,9 +1948,9 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     }
     const ref<connection> c{new connection{
         *this, transport_.adopt_made([&]() -> Stream { return make_(std::move(s)); }),
-        plain_address(from)}};
+        plain_address(from).to_string()}};
     ++c->refs;  // the core's own, until forget()
-    waiting_[0].list.push_back(*c);
+    waiting_.await(*c, due::never, {});
     try {
       c->begin();
     } catch (...) {
@@ -1989,29 +1964,14 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     std::error_code ignored;
     std::string out;
     if constexpr (transport_type::plain) {
-      response r = refusal(503);
-      r.add("Retry-After", "5");
-      add_cors(r.headers, cors(), request{});
-      http1::write_response(out, r, {.keep_alive = false});
+      out = this->crowded();
       s.non_blocking(true, ignored);
       (void)s.write_some(net::buffer(out), ignored);
       (void)s.shutdown(net::socket_base::shutdown_send, ignored);
-      (void)s.read_some(net::buffer(scratch_), ignored);
+      (void)s.read_some(net::buffer(scratch()), ignored);
     }
     const std::string address = plain_address(from).to_string();
-    log({.method = {}, .address = address}, 503, out.size(), now_us(), false);
-  }
-
-  /// The elements of a list when it was called that are still in one.
-  template <class F>
-  static void for_each(chain<connection>& list, F f) noexcept {
-    chain<connection> all;
-    while (list.first != nullptr) all.push_back(*list.first);
-    while (all.first != nullptr) {
-      const ref<connection> c{all.first};
-      list.push_back(*c);
-      f(*c);
-    }
+    this->log({.method = {}, .address = address}, 503, out.size(), base::now_us(), false);
   }
 
   void close_listeners() noexcept {
@@ -2020,8 +1980,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   }
 
   void check_drained(time_point t) noexcept {
-    std::size_t left = 0;
-    for (const waiting& w : waiting_) left += w.list.size;
+    std::size_t left = waiting_.size();
     // A stream that says goodbye by itself needs a moment for that.
     if (!transport_type::plain) left += transport_.lingering();
     const bool over = left == 0 && hub_->drained();
@@ -2042,220 +2001,46 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   }
 
   net::any_io_executor executor_;
-  server_options options_;
-  owned_cors cors_;
-  owned_texts hosts_;
-  owned_head head_;
-  std::vector<net::ip::address> trusted_;
   function<Stream(net::ip::tcp::socket)> make_;
-  transport_type transport_;
-  std::optional<hub_type> hub_;
-  std::optional<mailbox> mail_;
   wake_context wake_;
   net::steady_timer timer_;
   std::int64_t timer_at_ = INT64_MAX;
   std::vector<std::unique_ptr<listener>> listeners_;
   std::int64_t accept_again_ = INT64_MAX;
-  std::array<waiting, 5> waiting_{};  // by asio_due
-  std::vector<mail_target> targets_;  // of publishers, tokens rising
-  std::uint64_t tokens_ = 0;
-  endpoint* asked_ = nullptr;  // whose handler the hub's admit hook is
+  waiting_room<connection> waiting_;
   std::vector<function<void(std::error_code)>> drained_;
   std::int64_t cut_at_ = INT64_MAX;
-  std::uint64_t turn_ = 0;
   bool scheduled_ = false;
-  bool draining_ = false;
   bool cut_ = false;  // streams were open when the time for draining was over
-  bool stopped_ = false;
-  std::array<char, 16384> scratch_;
 };
 
-}  // namespace detail
-
-}  // namespace sse::inline v0
+}  // namespace sse::inline v0::detail
 #endif  // SSEHUB_SINGLE_DETAIL_ASIO_CORE_HPP
 
 namespace sse::inline v0 {
 
-/// Headers of a page.
-struct page_options {
-  std::string_view content_type = "text/html; charset=utf-8";
-  std::string_view cache_control = "no-cache";
-  std::string_view content_security_policy{};  ///< empty: none
-};
-
-/// An HTTP/1.1 server with a hub (see the top of this file). `User`: what the program wants to know
-/// of a stream, see hub. `Stream`: tcp::socket, or a layer on one.
-///
-/// Handlers of plain requests, in any of these forms; the request is valid until it was answered:
-///   response (const request&)                        response (const request&, std::string_view
-///   body) void (const request&, responder)                 void (const request&, std::string_view
-///   body, responder)
-/// Handlers of streams:  verdict<User> (const request&)
-///
-/// HEAD works wherever GET does, OPTIONS everywhere. Paths compare as they were decoded, case
-/// counts. A path or prefix that is named again for the same method gets the new handler.
+/// An HTTP/1.1 server with a hub (see the top of this file); routes, channels and hooks are
+/// basic_server's. `User`: what the program wants to know of a stream, see hub. `Stream`:
+/// tcp::socket, or a layer on one.
 template <class User = no_user, class Stream = ::asio::ip::tcp::socket>
-class asio_server {
+class asio_server : public basic_server<detail::asio_core<User, Stream>> {
   using core = detail::asio_core<User, Stream>;
-  using endpoint = detail::asio_endpoint<User>;
-  using method = detail::asio_method;
+  using base = basic_server<core>;
 
  public:
   using executor_type = ::asio::any_io_executor;
-  using transport_type = asio_transport<Stream>;
-  using hub_type = sse::hub<transport_type, User>;
   /// Makes a stream of an accepted socket. Its handshake, if it has one, is the server's business.
   using stream_maker = function<Stream(::asio::ip::tcp::socket)>;
 
   explicit asio_server(executor_type ex, const server_options& o = {},
                        stream_maker make = default_maker())
-      : core_{std::make_shared<core>(std::move(ex), o, std::move(make))} {
+      : base{std::make_shared<core>(std::move(ex), o, std::move(make))} {
     core_->start();
   }
   explicit asio_server(::asio::io_context& ctx, const server_options& o = {},
                        stream_maker make = default_maker())
       : asio_server{executor_type{ctx.get_executor()}, o, std::move(make)} {}
-  asio_server(const asio_server&) = delete;
-  asio_server& operator=(const asio_server&) = delete;
-  ~asio_server() { core_->abandon(); }
-
   [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor(); }
-
-  // --- listening -----------------------------------------------------------------------------
-
-  /// Listens on an address ("127.0.0.1", "::1", "0.0.0.0", "::" for both versions) or the addresses
-  /// of a name. Port 0: any free one. May be called several times. Errors: as the system says, such
-  /// as std::errc::address_in_use.
-  [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
-    return core_->listen(host, port);
-  }
-  /// The first port that it listens on; 0: none.
-  [[nodiscard]] std::uint16_t port() const noexcept { return core_->port(); }
-
-  // --- routes --------------------------------------------------------------------------------
-
-  /// An event stream; `handler` says who may have it and what is on it.
-  template <class F>
-  void stream(std::string_view path, F&& handler) {
-    add_stream(false, path, std::forward<F>(handler), nullptr);
-  }
-  template <class F>
-  void stream(std::string_view path, F&& handler, const http1::stream_head& head) {
-    add_stream(false, path, std::forward<F>(handler), &head);
-  }
-  /// An event stream of one channel, for everybody. Goes with the channel, see close_channel.
-  void stream(std::string_view path, channel& c) { add_stream(false, path, c, nullptr); }
-  void stream(std::string_view path, channel& c, const http1::stream_head& head) {
-    add_stream(false, path, c, &head);
-  }
-  template <class F>
-  void stream_prefix(std::string_view prefix, F&& handler) {
-    add_stream(true, prefix, std::forward<F>(handler), nullptr);
-  }
-  template <class F>
-  void stream_prefix(std::string_view prefix, F&& handler, const http1::stream_head& head) {
-    add_stream(true, prefix, std::forward<F>(handler), &head);
-  }
-  /// A stream, or a plain answer, to a POST: `verdict<User> handler(const request&,
-  /// std::string_view body)`. What does not admit is the answer, whatever its status.
-  template <class F>
-  void stream_post(std::string_view path, F&& handler) {
-    add_stream_post(path, std::forward<F>(handler), nullptr);
-  }
-  template <class F>
-  void stream_post(std::string_view path, F&& handler, const http1::stream_head& head) {
-    add_stream_post(path, std::forward<F>(handler), &head);
-  }
-
-  template <class F>
-  void get(std::string_view path, F&& handler) {
-    add(method::get, false, path, std::forward<F>(handler));
-  }
-  template <class F>
-  void get_prefix(std::string_view prefix, F&& handler) {
-    add(method::get, true, prefix, std::forward<F>(handler));
-  }
-  template <class F>
-  void post(std::string_view path, F&& handler) {
-    add(method::post, false, path, std::forward<F>(handler));
-  }
-  template <class F>
-  void post_prefix(std::string_view prefix, F&& handler) {
-    add(method::post, true, prefix, std::forward<F>(handler));
-  }
-  template <class F>
-  void put(std::string_view path, F&& handler) {
-    add(method::put, false, path, std::forward<F>(handler));
-  }
-  template <class F>
-  void del(std::string_view path, F&& handler) {
-    add(method::del, false, path, std::forward<F>(handler));
-  }
-
-  /// A page from memory. `body` is copied.
-  void page(std::string_view path, std::string_view body, const page_options& o = {}) {
-    response r{.body = std::string{body}};
-    r.add("Content-Type", o.content_type).add("Cache-Control", o.cache_control);
-    if (!o.content_security_policy.empty()) {
-      r.add("Content-Security-Policy", o.content_security_policy);
-    }
-    get(path, [r = std::move(r)](const request&) { return r; });
-  }
-
-  /// Takes a path away, for all methods; open streams go on. False: there was none.
-  bool remove(std::string_view path) noexcept { return core_->routes.remove(false, path); }
-  bool remove_prefix(std::string_view prefix) noexcept {
-    return core_->routes.remove(true, prefix);
-  }
-
-  // --- channels and publishing ---------------------------------------------------------------
-
-  /// The hub. Its on_admit hook belongs to the server; after calls that publish or send, call
-  /// flush_soon().
-  [[nodiscard]] hub_type& hub() noexcept { return core_->hub(); }
-
-  /// nullptr: the name is taken, or memory is out.
-  [[nodiscard]] channel* open_channel(std::string_view name, channel_options o = {}) noexcept {
-    return core_->hub().open_channel(name, std::move(o));
-  }
-  /// Closes a channel with its streams and the paths that stream(path, channel) gave it; its
-  /// publishers' mail is dropped, see on_error. Not inside a hook of the hub.
-  void close_channel(channel& c) noexcept { core_->close_channel(c); }
-
-  /// Publishes, and sees to it that it is sent: all that is published in one turn of the loop goes
-  /// out together.
-  [[nodiscard]] publish_result publish(channel& c, const event& e,
-                                       const publish_options& o = {}) noexcept {
-    core_->touch_clock();
-    const publish_result r = core_->hub().publish(c, e, o);
-    core_->flush_soon();
-    return r;
-  }
-  void flush_soon() noexcept { core_->flush_soon(); }
-
-  /// One other thread's way to publish to a channel. Closed: memory is out.
-  [[nodiscard]] publisher make_publisher(channel& c,
-                                         std::size_t lane_bytes = mailbox::default_lane) noexcept {
-    try {
-      return core_->mail().make_publisher(core_->token_of(c), lane_bytes);
-    } catch (...) {
-      return {};
-    }
-  }
-  /// The mailbox behind make_publisher; the server drains it.
-  [[nodiscard]] mailbox& mail() noexcept { return core_->mail(); }
-
-  // --- hooks ---------------------------------------------------------------------------------
-
-  /// After each answer, and when a stream has begun.
-  void on_access(function<void(const access_record&)> f) { core_->on_access = std::move(f); }
-  /// What went wrong and was dealt with: a handler threw, accept failed (it goes on in 100 ms).
-  void on_error(function<void(std::string_view what, const std::error_code&)> f) {
-    core_->on_error = std::move(f);
-  }
-  /// The form of the server's own refusals (4xx, 500, 503); default: the reason as plain text.
-  void error_page(function<response(int status)> f) { core_->error_page = std::move(f); }
 
   // --- ends ----------------------------------------------------------------------------------
 
@@ -2271,11 +2056,6 @@ class asio_server {
         },
         token, o);
   }
-  /// Closes everything at once. The server cannot be used again; its hub and channels stay.
-  void stop() noexcept { core_->stop(); }
-
-  /// TCP connections now: plain ones, streams, and those being closed.
-  [[nodiscard]] std::size_t connections() const noexcept { return core_->connections(); }
 
  private:
   [[nodiscard]] static stream_maker default_maker() {
@@ -2297,69 +2077,7 @@ class asio_server {
     };
   }
 
-  template <class F>
-  void add(method m, bool prefix, std::string_view path, F&& f) {
-    using view = std::string_view;
-    using given = std::remove_cvref_t<F>;
-    auto e = std::make_shared<endpoint>();
-    e->takes_body = m != method::get;
-    if constexpr (std::is_invocable_r_v<response, given&, const request&>) {
-      e->answer = [g = given(std::forward<F>(f))](const request& r, view) mutable -> response {
-        return g(r);
-      };
-    } else if constexpr (std::is_invocable_r_v<response, given&, const request&, view>) {
-      e->answer = std::forward<F>(f);
-    } else if constexpr (std::is_invocable_v<given&, const request&, responder>) {
-      e->later = [g = given(std::forward<F>(f))](const request& r, view, responder to) mutable {
-        g(r, std::move(to));
-      };
-    } else {
-      static_assert(std::is_invocable_v<given&, const request&, view, responder>,
-                    "a handler has one of the four forms above asio_server");
-      e->later = std::forward<F>(f);
-    }
-    core_->routes.add(m, prefix, path, std::move(e));
-  }
-
-  [[nodiscard]] static std::shared_ptr<endpoint> with_head(const http1::stream_head* head) {
-    auto e = std::make_shared<endpoint>();
-    if (head != nullptr) e->head = std::make_unique<detail::owned_head>(*head);
-    return e;
-  }
-
-  template <class F>
-  void add_stream(bool prefix, std::string_view path, F&& f, const http1::stream_head* head) {
-    using given = std::remove_cvref_t<F>;
-    std::shared_ptr<endpoint> e = with_head(head);
-    if constexpr (std::is_same_v<given, channel>) {
-      e->bound = detail::channel_name{f};
-      e->stream = [c = core_.get(), bound = e->bound](const request&,
-                                                      std::string_view) -> verdict<User> {
-        channel* const open = bound.in(c->hub());
-        if (open == nullptr) return c->refusal(404);
-        return verdict<User>{User{}, std::string{}}.join(*open);
-      };
-    } else {
-      static_assert(std::is_invocable_r_v<verdict<User>, given&, const request&>,
-                    "the handler of a stream is verdict<User>(const request&)");
-      e->stream = [g = given(std::forward<F>(f))](
-                      const request& r, std::string_view) mutable -> verdict<User> { return g(r); };
-    }
-    core_->routes.add(method::get, prefix, path, std::move(e));
-  }
-
-  template <class F>
-  void add_stream_post(std::string_view path, F&& f, const http1::stream_head* head) {
-    using given = std::remove_cvref_t<F>;
-    static_assert(std::is_invocable_r_v<verdict<User>, given&, const request&, std::string_view>,
-                  "the handler is verdict<User>(const request&, std::string_view body)");
-    std::shared_ptr<endpoint> e = with_head(head);
-    e->stream = std::forward<F>(f);
-    e->takes_body = true;
-    core_->routes.add(method::post, false, path, std::move(e));
-  }
-
-  std::shared_ptr<core> core_;
+  using base::core_;
 };
 
 }  // namespace sse::inline v0

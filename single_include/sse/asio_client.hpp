@@ -130,23 +130,139 @@
 #define SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
 // ---- sse/detail/asio_peer.hpp
 //
-// What the Asio host's parts share: one TCP connection with its reference count, and lists of such
-// objects. Not public.
+// What the Asio host's parts share: one TCP connection with its reference count. Not public.
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
 #include <asio/basic_socket.hpp>
 #include <asio/basic_stream_socket.hpp>
 #include <asio/error.hpp>
+#include <asio/ip/address.hpp>
 #include <asio/ip/tcp.hpp>
 
 #if !defined(_WIN32)
 #include <fcntl.h>
 #endif
+
+#ifndef SSEHUB_SINGLE_DETAIL_CHAIN_HPP
+#define SSEHUB_SINGLE_DETAIL_CHAIN_HPP
+// ---- sse/detail/chain.hpp
+//
+// Lists through their elements, and lists of elements that wait for a deadline. Not public.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace sse::inline v0::detail {
+
+template <class T>
+struct chain;
+
+/// What lets an object stand in one chain.
+template <class T>
+struct link {
+  T* next = nullptr;
+  T* prev = nullptr;
+  chain<T>* in = nullptr;
+};
+
+/// A list through the `hook` of its elements, which it does not own.
+template <class T>
+struct chain {
+  T* first = nullptr;
+  T* last = nullptr;
+  std::size_t size = 0;
+
+  void push_back(T& t) noexcept {
+    unlink(t);
+    t.hook = {nullptr, last, this};
+    (last != nullptr ? last->hook.next : first) = &t;
+    last = &t;
+    ++size;
+  }
+  static void unlink(T& t) noexcept {
+    chain* const c = t.hook.in;
+    if (c == nullptr) return;
+    (t.hook.prev != nullptr ? t.hook.prev->hook.next : c->first) = t.hook.next;
+    (t.hook.next != nullptr ? t.hook.next->hook.prev : c->last) = t.hook.prev;
+    --c->size;
+    t.hook = {};
+  }
+};
+
+/// What a connection is given time for.
+enum class due : std::uint8_t { never, head, body, idle, write, linger };
+
+/// Connections by what they are given time for. Each kind has one length for the whole server, so
+/// that deadlines stand in line by themselves. `T` has `hook` and `due_at`, in milliseconds.
+template <class T>
+class waiting_room {
+ public:
+  void allow(due what, duration length) noexcept { line_of(what).length = length; }
+
+  /// Gives `t` a deadline instead of the one it has.
+  void await(T& t, due what, time_point now) noexcept {
+    line& l = line_of(what);
+    l.list.push_back(t);
+    t.due_at = l.length.is_off() ? INT64_MAX : (now + l.length).ms();
+  }
+  [[nodiscard]] std::size_t size() const noexcept {
+    std::size_t n = 0;
+    for (const line& l : lines_) n += l.list.size;
+    return n;
+  }
+  /// In milliseconds; INT64_MAX: none.
+  [[nodiscard]] std::int64_t next() const noexcept {
+    std::int64_t first = INT64_MAX;
+    for (const line& l : lines_) {
+      if (l.list.first != nullptr && l.list.first->due_at < first) first = l.list.first->due_at;
+    }
+    return first;
+  }
+  /// Calls f(element, what for) for those whose time is up; f takes each out or gives it more time.
+  template <class F>
+  void expire(time_point now, F f) noexcept {
+    for (std::size_t i = 0; i < lines_.size(); ++i) {
+      const chain<T>& list = lines_[i].list;
+      while (list.first != nullptr && list.first->due_at <= now.ms()) {
+        f(*list.first, static_cast<due>(i));
+      }
+    }
+  }
+  /// Calls f(element) for those that are there now; f may take it out, and destroy it.
+  template <class F>
+  void for_each(F f) noexcept {
+    for (line& l : lines_) {
+      chain<T> all;
+      while (l.list.first != nullptr) all.push_back(*l.list.first);
+      while (all.first != nullptr) {
+        T& t = *all.first;
+        l.list.push_back(t);
+        f(t);
+      }
+    }
+  }
+
+ private:
+  struct line {
+    chain<T> list;
+    duration length;
+  };
+  [[nodiscard]] line& line_of(due what) noexcept { return lines_[static_cast<std::size_t>(what)]; }
+
+  std::array<line, 6> lines_{};
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_CHAIN_HPP
 
 namespace sse::inline v0 {
 
@@ -193,41 +309,6 @@ class ref {
   }
 
   T* p_ = nullptr;
-};
-
-template <class T>
-struct chain;
-
-/// What lets an object stand in one chain.
-template <class T>
-struct link {
-  T* next = nullptr;
-  T* prev = nullptr;
-  chain<T>* in = nullptr;
-};
-
-/// A list through the `hook` of its elements, which it does not own.
-template <class T>
-struct chain {
-  T* first = nullptr;
-  T* last = nullptr;
-  std::size_t size = 0;
-
-  void push_back(T& t) noexcept {
-    unlink(t);
-    t.hook = {nullptr, last, this};
-    (last != nullptr ? last->hook.next : first) = &t;
-    last = &t;
-    ++size;
-  }
-  static void unlink(T& t) noexcept {
-    chain* const c = t.hook.in;
-    if (c == nullptr) return;
-    (t.hook.prev != nullptr ? t.hook.prev->hook.next : c->first) = t.hook.next;
-    (t.hook.next != nullptr ? t.hook.next->hook.prev : c->last) = t.hook.prev;
-    --c->size;
-    t.hook = {};
-  }
 };
 
 template <class S>
@@ -321,6 +402,21 @@ struct asio_peer {
   bool broken : 1 = false;           ///< memory was out when its first operation was to begin
   std::array<char, sink_size> sink;  ///< for input that nobody wants
 };
+
+/// An IPv4 peer of a socket that serves both versions is an IPv4 peer.
+[[nodiscard]] inline net::ip::address plain_address(const net::ip::address& a) {
+  if (a.is_v6() && a.to_v6().is_v4_mapped()) {
+    return net::ip::make_address_v4(net::ip::v4_mapped, a.to_v6());
+  }
+  return a;
+}
+
+/// The one way to write an address; empty: it is none.
+[[nodiscard]] inline std::string address_text(std::string_view s) {
+  std::error_code error;
+  const net::ip::address a = net::ip::make_address(std::string{s}, error);
+  return error ? std::string{} : plain_address(a).to_string();
+}
 
 /// For the server's own connections, before they become streams.
 struct asio_access {

@@ -3155,6 +3155,7 @@ class engine {
 
   // Ends.
   void close(session_id id, close_reason why) noexcept;
+  void close_all() noexcept;
   void finish(session_id id) noexcept;
   std::size_t revoke(std::string_view key) noexcept;
   void drain(const drain_options& o) noexcept;
@@ -3364,15 +3365,18 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
 
 inline engine::~engine() { shut_down(); }
 
+inline void engine::close_all() noexcept {
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
+    if (serving(sessions_[slot])) mark_dead(slot, close_reason::host);
+  }
+  reap();
+}
+
 /// Closes everything. The hub calls it first, while its own half still stands.
 inline void engine::shut_down() noexcept {
-  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
-    session& s = sessions_[slot];
-    if (serving(s)) mark_dead(slot, close_reason::host);
-  }
   on_gap = {};
   on_presence = {};
-  reap();
+  close_all();
   for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
     if (sessions_[slot].state == session_state::zombie) bury(slot);  // nobody can report on it any more
   }
@@ -5344,6 +5348,8 @@ class hub {
 
   /// At once.
   void close(session_id id) noexcept { engine_.close(id, close_reason::host); }
+  /// All streams at once; channels stay, and new streams may come.
+  void close_all() noexcept { engine_.close_all(); }
   /// Once all that is pending was sent.
   void finish(session_id id) noexcept { engine_.finish(id); }
   /// Closes all streams of a user before another byte is sent to it; returns how many.

@@ -1,264 +1,34 @@
-// A raw, blocking HTTP client for tests, and a server on a thread of its own. POSIX.
+// An Asio server on a thread of its own, and the client for it.
 //
 //   test::server<> s;                              // options: test::server<> s{{.chunked = true}};
 //   sse::channel& c = s.open("ticks");
 //   s.on_loop([&] { s->stream("/events", c); });
 //   test::client get{s.port()};
-//   CHECK(get.ask("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").status == 200);
-//   test::client stream{s.port()};
-//   CHECK(stream.open("/events").status == 200);
-//   CHECK(stream.frame() == "data: 1");            // the next one, without its empty line
-//
-// Nothing waits longer than `patience`; then it throws, which fails the test.
 #pragma once
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <charconv>
 #include <chrono>
-#include <cstdint>
-#include <cstring>
 #include <functional>
 #include <future>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <utility>
 
 #include <sse/asio.hpp>
 
+#include "http_client.hpp"
+#include "server_calls.hpp"
+
 namespace test {
-
-inline constexpr std::chrono::seconds patience{20};
-
-struct answer {
-  int status = 0;
-  std::string head;  ///< with the empty line
-  std::string body;
-
-  /// Of the first header of that name, which is given as the server writes it.
-  [[nodiscard]] std::string header(std::string_view name) const {
-    const std::string key = "\r\n" + std::string{name} + ": ";
-    const std::size_t at = head.find(key);
-    if (at == std::string::npos) return {};
-    const std::size_t from = at + key.size();
-    return head.substr(from, head.find("\r\n", from) - from);
-  }
-};
-
-class client {
- public:
-  /// Connects. `receive_buffer`: bytes in the kernel; 0: the system's.
-  explicit client(std::uint16_t port, int receive_buffer = 0)
-      : client{receive_buffer, unconnected{}} {
-    connect(port);
-  }
-  struct unconnected {};
-  explicit client(int receive_buffer, unconnected) : fd_{::socket(AF_INET, SOCK_STREAM, 0)} {
-    if (fd_ < 0) throw std::runtime_error("socket: " + std::string{std::strerror(errno)});
-    timeval limit{};
-    limit.tv_sec = patience.count();
-    ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    const int on = 1;
-    ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (receive_buffer != 0) {
-      ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-    }
-  }
-  client(client&& o) noexcept : fd_{std::exchange(o.fd_, -1)}, in_{std::move(o.in_)} {}
-  client& operator=(client&& o) noexcept {
-    std::swap(fd_, o.fd_);
-    std::swap(in_, o.in_);
-    return *this;
-  }
-  ~client() { close(); }
-
-  void connect(std::uint16_t port) {
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(port);
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (::connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) {
-      throw std::runtime_error("connect: " + std::string{std::strerror(errno)});
-    }
-  }
-  void close() noexcept {
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  }
-  /// Ends the connection with a reset.
-  void reset() noexcept {
-    const linger hard{1, 0};
-    ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
-    close();
-  }
-  void end_sending() noexcept { ::shutdown(fd_, SHUT_WR); }
-
-  void send(std::string_view bytes) {
-    if (!try_send(bytes)) throw std::runtime_error("send: " + std::string{std::strerror(errno)});
-  }
-  /// False: the server has closed.
-  [[nodiscard]] bool try_send(std::string_view bytes) {
-    while (!bytes.empty()) {
-      const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (n <= 0) return false;
-      bytes.remove_prefix(static_cast<std::size_t>(n));
-    }
-    return true;
-  }
-
-  /// What comes next, at least one byte; empty: the end, also by a reset.
-  [[nodiscard]] std::string some(std::size_t most = 65536) {
-    std::string out;
-    if (!in_.empty()) {
-      out = in_.substr(0, most);
-      in_.erase(0, out.size());
-      return out;
-    }
-    out.resize(most);
-    const ssize_t n = ::recv(fd_, out.data(), out.size(), 0);
-    if (n < 0 && errno != ECONNRESET) throw std::runtime_error("nothing came in time");
-    was_reset = n < 0;
-    out.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
-    return out;
-  }
-  /// Up to and with `end`; what the peer sent if it closed before.
-  [[nodiscard]] std::string until(std::string_view end) {
-    std::string got;
-    got.swap(in_);
-    std::size_t at = 0;
-    for (std::size_t from = 0; (at = got.find(end, from)) == std::string::npos;) {
-      from = got.size() < end.size() ? 0 : got.size() - end.size();
-      const std::string more = some();
-      if (more.empty()) return got;
-      got += more;
-    }
-    in_ = got.substr(at + end.size());
-    got.resize(at + end.size());
-    return got;
-  }
-  [[nodiscard]] std::string exactly(std::size_t n) {
-    std::string got;
-    while (got.size() < n) {
-      const std::string more = some(n - got.size());
-      if (more.empty()) throw std::runtime_error("the end came too soon");
-      got += more;
-    }
-    return got;
-  }
-  /// All until the end.
-  [[nodiscard]] std::string rest() {
-    std::string got;
-    for (std::string more = some(); !more.empty(); more = some()) got += more;
-    return got;
-  }
-
-  /// The head of the next answer.
-  [[nodiscard]] answer head() {
-    answer a;
-    a.head = until("\r\n\r\n");
-    if (a.head.size() > 12) std::from_chars(a.head.data() + 9, a.head.data() + 12, a.status);
-    return a;
-  }
-  /// The next answer with its body. status 0: the connection ended instead.
-  [[nodiscard]] answer whole_answer() {
-    answer a = head();
-    std::size_t length = 0;
-    const std::string given = a.header("Content-Length");
-    std::from_chars(given.data(), given.data() + given.size(), length);
-    if (a.status != 0) a.body = exactly(length);
-    return a;
-  }
-  [[nodiscard]] answer ask(std::string_view request) {
-    send(request);
-    return whole_answer();
-  }
-  [[nodiscard]] answer get(std::string_view target, std::string_view headers = {}) {
-    return ask(make("GET", target, headers));
-  }
-  [[nodiscard]] answer post(std::string_view target, std::string_view body,
-                            std::string_view headers = {}) {
-    std::string more{headers};
-    more += "Content-Length: " + std::to_string(body.size()) + "\r\n";
-    return ask(make("POST", target, more).append(body));
-  }
-  /// A request whose answer goes on after its head.
-  [[nodiscard]] answer open(std::string_view target, std::string_view headers = {}) {
-    send(make("GET", target, headers));
-    return head();
-  }
-  /// The next frame of a stream without its empty line; empty: the end.
-  [[nodiscard]] std::string frame() {
-    std::string f = until("\n\n");
-    if (f.size() >= 2) f.resize(f.size() - 2);
-    return f;
-  }
-  /// The next frame's `data:`.
-  [[nodiscard]] std::string data() { return field(frame(), "data: "); }
-
-  [[nodiscard]] static std::string field(const std::string& frame, const std::string& name) {
-    const std::size_t at = frame.starts_with(name) ? 0 : frame.find("\n" + name);
-    if (at == std::string::npos) return {};
-    const std::size_t from = frame.find(": ", at) + 2;
-    return frame.substr(from, frame.find('\n', from) - from);
-  }
-  [[nodiscard]] static std::string make(std::string_view method, std::string_view target,
-                                        std::string_view headers = {}) {
-    std::string r{method};
-    r.append(" ").append(target).append(" HTTP/1.1\r\nHost: localhost\r\n").append(headers);
-    return r.append("\r\n");
-  }
-
-  bool was_reset = false;
-
- private:
-  int fd_;
-  std::string in_;
-};
-
-/// Undoes chunked coding; `whole` tells whether the last chunk was there.
-[[nodiscard]] inline std::string dechunk(std::string_view in, bool& whole) {
-  std::string out;
-  whole = false;
-  while (!in.empty()) {
-    std::size_t size = 0;
-    const auto r = std::from_chars(in.data(), in.data() + in.size(), size, 16);
-    const auto digits = static_cast<std::size_t>(r.ptr - in.data());
-    if (digits == 0 || in.substr(digits, 2) != "\r\n") throw std::runtime_error("not a chunk");
-    in.remove_prefix(digits + 2);
-    if (size == 0) {
-      whole = in == "\r\n";
-      return out;
-    }
-    if (in.size() < size + 2 || in.substr(size, 2) != "\r\n") return out.append(in.substr(0, size));
-    out.append(in.substr(0, size));
-    in.remove_prefix(size + 2);
-  }
-  return out;
-}
-
-/// Room for tests with many connections; false: the system gives less.
-[[nodiscard]] inline bool allow_descriptors(rlim_t n) {
-  rlimit now{};
-  ::getrlimit(RLIMIT_NOFILE, &now);
-  if (now.rlim_cur >= n) return true;
-  now.rlim_cur = n < now.rlim_max ? n : now.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &now);
-  return now.rlim_cur >= n;
-}
 
 /// An asio_server on 127.0.0.1, any port, in a thread of its own.
 template <class User = sse::no_user, class Stream = asio::ip::tcp::socket>
-class server {
+class server : public server_calls<server<User, Stream>> {
  public:
   using server_type = sse::asio_server<User, Stream>;
 
@@ -278,34 +48,10 @@ class server {
     asio::post(ctx_, [&task] { task(); });
     return done.get();
   }
-  /// Waits until f(), in the server's thread, is true; false: it never was.
-  template <class F>
-  [[nodiscard]] bool eventually(F f) {
-    const auto end = std::chrono::steady_clock::now() + patience;
-    while (!on_loop(f)) {
-      if (std::chrono::steady_clock::now() > end) return false;
-      std::this_thread::yield();
-    }
-    return true;
-  }
-
   /// In the server's thread only.
   server_type* operator->() noexcept { return &*server_; }
   asio::io_context& context() noexcept { return ctx_; }
   [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
-
-  sse::channel& open(std::string_view name, sse::channel_options o = {}) {
-    return on_loop([&]() -> sse::channel& { return *server_->open_channel(name, std::move(o)); });
-  }
-  /// Publishes, and waits until it was.
-  void publish(sse::channel& c, std::string_view data) {
-    on_loop([&] {
-      if (!server_->publish(c, {.data = data})) throw std::runtime_error("refused");
-    });
-  }
-  [[nodiscard]] std::size_t sessions() {
-    return on_loop([&] { return server_->hub().sessions(); });
-  }
 
  private:
   void start() {

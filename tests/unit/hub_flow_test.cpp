@@ -269,6 +269,28 @@ TEST_CASE("opened once, closed once, writes inside begin_flush and end_flush", "
   CHECK(t.why[5] == sse::close_reason::host);  // the hub's end
 }
 
+TEST_CASE("all streams closed at once: each is told of once, and new ones may come", "[flow]") {
+  stage s;
+  sse::channel& c = s.open("c");
+  const test::client slow = s.join(c, {.window = 0});
+  const test::client other = s.join(c);
+  const test::client retry = s.join(c, {.chunked = true});
+  int ended = 0;
+  s.hub.on_closed([&](sse::session_id, const sse::no_user&, sse::close_reason why) {
+    CHECK(why == sse::close_reason::host);
+    if (++ended == 1) s.hub.close_all();  // a hook may ask again
+  });
+  s.put(c);
+  s.hub.close_all();
+  CHECK(ended == 3);
+  for (const test::client& k : {slow, other, retry}) CHECK(s.closed(k));
+  CHECK(s.hub.sessions() == 0);
+  const test::client late = s.join(c);
+  s.put(c);
+  s.flush();
+  CHECK(test::ids_in(s.take(late)).size() == 1);
+}
+
 TEST_CASE("a handle kept too long names nobody", "[flow]") {
   stage s;
   sse::channel& c = s.open("c", quiet());

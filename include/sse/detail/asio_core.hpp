@@ -8,14 +8,11 @@
 // when there is something to send, at most once; the one timer stands at the next deadline of all.
 #pragma once
 
-#include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -28,110 +25,35 @@
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
-#include <sse/cors.hpp>
 #include <sse/detail/asio_connection.hpp>
-#include <sse/detail/asio_routes.hpp>
 #include <sse/detail/asio_transport.hpp>
-#include <sse/http1.hpp>
-#include <sse/hub.hpp>
-#include <sse/mailbox.hpp>
+#include <sse/detail/server_core.hpp>
 
-namespace sse::inline v0 {
-
-/// Each duration can be off(), each cap 0, unless it says otherwise. Views are copied.
-struct server_options {
-  /// Without a first_id: the wall clock in microseconds. Its write_deadline is that of answers too.
-  hub_options hub{};
-  /// Of requests: head, headers, target, body.
-  http1::limits limits{};
-  /// For a whole request head, from its first byte on; for a new connection from accept on.
-  duration head_deadline = duration::seconds(10);
-  duration body_deadline = duration::seconds(10);  ///< for a whole body
-  duration keep_alive = duration::seconds(15);     ///< between two requests of a connection
-  /// TCP connections, streams and all; above: 503 at once. Never below what the caps of the hub
-  /// allow, or those say nothing any more.
-  std::uint32_t max_connections = 0;
-  /// Host names that are served, see host_allowed(); others get 403. Empty: any.
-  std::vector<std::string> hosts{};
-  /// For streams, answers and errors alike; the default sends nothing. REQUIRES: validate() ok.
-  cors_policy cors{};
-  int preflight_status = 204;  ///< of the answer to OPTIONS
-  /// Refuse POST, PUT and DELETE of pages of other origins with 403, see origin_allowed(). Always
-  /// on with cors.credentials.
-  bool check_origin = false;
-  /// Addresses of proxies whose X-Forwarded-For is believed: request::address is then the last
-  /// element that is not one of these.
-  std::vector<std::string> trusted_proxies{};
-  http1::stream_head head{};  ///< of streams; its `extra` goes out as it is
-  bool chunked = false;       ///< frame streams as chunks for HTTP/1.1; false: close-delimited
-  bool nodelay = true;        ///< TCP_NODELAY
-  std::uint32_t send_buffer =
-      0;                   ///< SO_SNDBUF, bytes in the kernel per connection; 0: the system's
-  bool busy_poll = false;  ///< never sleep: a core for itself, for the last microseconds
-};
-
-/// One line of an access log. Views are valid during the call.
-struct access_record {
-  std::string_view method{};   ///< empty: the request could not be read
-  std::string_view target{};   ///< through redact_target()
-  std::string_view address{};  ///< of the client
-  int status = 0;
-  std::uint64_t bytes = 0;        ///< head and body; 0 for a stream, which has only begun
-  std::int64_t microseconds = 0;  ///< from the first byte of the request to its answer
-  bool stream = false;
-};
-
-namespace detail {
+namespace sse::inline v0::detail {
 
 template <class User, class Stream>
-class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
+class asio_core : public server_core<User, asio_transport<Stream>>,
+                  public std::enable_shared_from_this<asio_core<User, Stream>> {
+  using base = server_core<User, asio_transport<Stream>>;
+
  public:
-  using user_type = User;
-  using transport_type = asio_transport<Stream>;
-  using hub_type = sse::hub<transport_type, User>;
+  static constexpr bool answers_later = true;
   using connection = asio_connection<asio_core>;
-  using endpoint = asio_endpoint<User>;
+  using base::error, base::now, base::routes, base::scratch;
+  using typename base::endpoint;
+  using typename base::transport_type;
 
   asio_core(net::any_io_executor ex, const server_options& o,
             function<Stream(net::ip::tcp::socket)> make)
-      : executor_{std::move(ex)},
-        options_{o},
-        cors_{o.cors},
-        hosts_{o.hosts},
-        head_{o.head},
+      : base{o, &address_text},
+        executor_{std::move(ex)},
         make_{std::move(make)},
         timer_{executor_} {
-    if (validate(o.cors) != cors_error::none) {
-      throw std::invalid_argument("server_options::cors is not a valid policy");
-    }
+    allow_times(waiting_, o);
     if (!make_) throw std::invalid_argument("nothing makes a stream of a socket");
-    options_.cors = {};
-    options_.head = {};
-    for (const std::string& p : o.trusted_proxies) {
-      net::ip::address a;
-      if (!read_address(p, a)) throw std::invalid_argument("not an address: " + p);
-      trusted_.push_back(a);
-    }
-    const auto clock = std::chrono::system_clock::now().time_since_epoch();
-    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(clock).count();
-    hub_options h = o.hub;
-    if (h.first_id == no_id) h.first_id = static_cast<event_id>(us);
-    if (h.seed == hub_options{}.seed) {
-      h.seed ^= static_cast<std::uint64_t>(us) ^ reinterpret_cast<std::uintptr_t>(this);
-      h.seed ^= static_cast<std::uint64_t>(now_us()) << 20U;
-    }
-    const std::array<duration, 5> lengths{duration::off(), o.head_deadline, o.body_deadline,
-                                          o.keep_alive, o.hub.write_deadline};
-    for (std::size_t i = 0; i < lengths.size(); ++i) waiting_[i].length = lengths[i];
-
     transport_.use_linger(true);
-    hub_.emplace(transport_, h);
     transport_.attach(*hub_, [this] { flush_soon(); });
-    hub_->on_admit([this](const request& r) { return asked_->stream(r, {}); });
-    hub_->tick(now());
   }
-  asio_core(const asio_core&) = delete;
-  asio_core& operator=(const asio_core&) = delete;
   ~asio_core() { abandon(); }
 
   /// The part of construction that needs a shared_ptr.
@@ -146,98 +68,19 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     if (!mail_->prepare_sleep() || options_.busy_poll) flush_soon();
   }
 
-  // --- what the connections ask
-
-  [[nodiscard]] const http1::limits& limits() const noexcept { return options_.limits; }
   [[nodiscard]] const net::any_io_executor& executor() const noexcept { return executor_; }
-  [[nodiscard]] std::array<char, 16384>& scratch() noexcept { return scratch_; }
-  [[nodiscard]] transport_type& transport() noexcept { return transport_; }
-  [[nodiscard]] const cors_policy& cors() const noexcept { return cors_.policy; }
-  [[nodiscard]] int preflight_status() const noexcept { return options_.preflight_status; }
-  [[nodiscard]] bool checks_origin() const noexcept {
-    return options_.check_origin || cors_.policy.credentials;
-  }
-  [[nodiscard]] std::span<const std::string_view> hosts() const noexcept { return hosts_.views; }
-  [[nodiscard]] std::span<const net::ip::address> trusted() const noexcept { return trusted_; }
-  [[nodiscard]] const asio_route<User>* find_route(std::string_view path) const noexcept {
-    return routes.find(path);
-  }
-  /// No further request of a connection is served.
-  [[nodiscard]] bool ending() const noexcept { return draining_ || stopped_; }
-
-  [[nodiscard]] static time_point now() noexcept { return std::chrono::steady_clock::now(); }
-  [[nodiscard]] static std::int64_t now_us() noexcept {
-    const auto t = std::chrono::steady_clock::now().time_since_epoch();
-    return std::chrono::duration_cast<std::chrono::microseconds>(t).count();
-  }
-
-  /// A refusal of the server itself, in the form that the host wants.
-  [[nodiscard]] response refusal(int status) {
-    if (error_page) {
-      try {
-        response r = error_page(status);
-        r.status = status;
-        return r;
-      } catch (const std::exception& e) {
-        error(e.what(), {});
-      }
-    }
-    std::string text{reason_phrase(status)};
-    return response::text(status, text.append("\n"));
-  }
-
-  void error(std::string_view what, const std::error_code& e) noexcept {
-    if (!on_error) return;
-    try {
-      on_error(what, portable(e));
-    } catch (...) {
-    }
-  }
-
-  void log(const request& r, int status, std::uint64_t bytes, std::int64_t began,
-           bool stream) noexcept {
-    if (!on_access) return;
-    try {
-      const std::string shown = redact_target(r.target);
-      on_access({r.method, shown, r.address, status, bytes, now_us() - began, stream});
-    } catch (...) {
-    }
-  }
-
-  /// Appends the head of a stream; whether it is framed as chunks.
-  [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r) {
-    const owned_head& head = e.head != nullptr ? *e.head : head_;
-    std::string lines = head.extra;
-    add_cors(lines, cors(), r);
-    const bool chunked = options_.chunked && r.minor_version > 0;
-    if (!http1::write_stream_head(out, head.view(lines), r.minor_version, chunked)) {
-      throw std::invalid_argument("stream_head is not valid");
-    }
-    return chunked;
-  }
-
-  /// Asks the handler through the hub, so that shape and the total cap come first.
   [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
-                                     endpoint& e) {
-    hub_->tick(now());
-    asked_ = &e;
-    return accepted_stream(hub_->accept(std::move(c), r));
-  }
-  [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
-                                     verdict<User> v) {
-    hub_->tick(now());
-    return accepted_stream(hub_->accept(std::move(c), r, std::move(v)));
+                                     auto&& who) {
+    accept_result out = this->admit(std::move(c), r, std::forward<decltype(who)>(who));
+    if (stopped_ && out.id) hub_->close(out.id);  // its handler stopped the server
+    if (out.id) flush_soon();                     // a long replay goes on after its first share
+    arm_timer();
+    return out;
   }
 
   /// Gives a connection a deadline instead of the one it has.
-  void await(connection& c, asio_due what) {
-    waiting& w = waiting_[static_cast<std::size_t>(what)];
-    w.list.push_back(c);
-    if (w.length.is_off()) {
-      c.due_at = INT64_MAX;
-      return;
-    }
-    c.due_at = (now() + w.length).ms();
+  void await(connection& c, due what) {
+    waiting_.await(c, what, now());
     if (c.due_at < timer_at_) arm_timer();
   }
   void forget(connection& c) noexcept {
@@ -262,41 +105,18 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     }
   }
 
-  /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
-  void touch_clock() noexcept {
-    const time_point t = now();
-    const time_point due = hub_->next_deadline();
-    hub_->tick(due <= t ? time_point::milliseconds(due.ms() - 1) : t);
-  }
-
-  [[nodiscard]] hub_type& hub() noexcept { return *hub_; }
-  [[nodiscard]] mailbox& mail() noexcept { return *mail_; }
-  [[nodiscard]] std::size_t connections() const noexcept {
-    std::size_t n = transport_.lingering() + hub_->sessions();
-    for (const waiting& w : waiting_) n += w.list.size;
-    return n;
-  }
-
-  /// What publishers of this channel's events call it; never used again for another.
-  [[nodiscard]] std::uint64_t token_of(channel& c) {
-    for (const mail_target& t : targets_) {
-      if (t.name.pointer == &c && t.name.name == c.name()) return t.token;
-    }
-    targets_.push_back({++tokens_, channel_name{c}, 0, nullptr});
-    return tokens_;
-  }
-
   void close_channel(channel& c) noexcept {
-    routes.remove(c);
-    std::erase_if(targets_, [&](const mail_target& t) { return t.name.pointer == &c; });
-    hub_->close_channel(c);
+    this->forget_channel(c);
     flush_soon();
+  }
+  [[nodiscard]] std::size_t connections() const noexcept {
+    return transport_.lingering() + hub_->sessions() + waiting_.size();
   }
 
   // --- listening
 
   [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
-    if (ending()) return std::make_error_code(std::errc::operation_canceled);
+    if (this->ending()) return std::make_error_code(std::errc::operation_canceled);
     if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
     std::error_code e;
     const net::ip::address address = net::ip::make_address(std::string{host}, e);
@@ -338,9 +158,10 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
       hub_->tick(t);
       hub_->drain(o);
       cut_at_ = (t + o.deadline).ms();
-      for (waiting& w : waiting_) {
-        for_each(w.list, [](connection& c) { c.end_if_idle(); });
-      }
+      waiting_.for_each([](connection& c) {
+        const ref<connection> held{&c};
+        c.end_if_idle();
+      });
     }
     flush_soon();
   }
@@ -354,9 +175,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     timer_.cancel(ignored);
     if (mail_) mail_->close();
     transport_.use_linger(false);
-    for (waiting& w : waiting_) {
-      for_each(w.list, [](connection& c) { c.drop(); });
-    }
+    waiting_.for_each([](connection& c) { c.drop(); });
     transport_.for_each_session([this](session_id id) { hub_->close(id); });
     transport_.cut_all();
     finish_drain(net::error::operation_aborted);
@@ -367,43 +186,19 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   void abandon() noexcept {
     if (!hub_) return;
     stop();
-    hub_->on_admit({});
-    hub_->on_sees({});
-    hub_->on_opened({});
-    hub_->on_closed({});
-    hub_->on_presence({});
-    hub_->on_gap({});
-    // Not `= {}`: Clang 14 forgets the destructor of such a temporary in a template.
-    on_access = decltype(on_access){};
-    on_error = decltype(on_error){};
-    error_page = decltype(error_page){};
+    this->forget_hooks();
     make_ = {};
-    routes.clear();
     if (transport_.in_flight() == 0) hub_.reset();
   }
 
-  // What the host sets.
-  asio_routes<User> routes;
-  function<void(const access_record&)> on_access;
-  function<void(std::string_view, const std::error_code&)> on_error;
-  function<response(int)> error_page;
-
  private:
+  using base::draining_, base::hub_, base::mail_, base::options_, base::stopped_, base::transport_;
+
   struct listener {
     explicit listener(const net::any_io_executor& ex) : acceptor{ex} {}
     net::ip::tcp::acceptor acceptor;
     net::ip::tcp::endpoint from;
     bool paused = false;
-  };
-  struct waiting {
-    chain<connection> list;
-    duration length;
-  };
-  struct mail_target {
-    std::uint64_t token = 0;
-    channel_name name{};
-    std::uint64_t checked = 0;  // the turn in which it was last looked for
-    channel* found = nullptr;
   };
   struct wake_context {
     net::any_io_executor executor;
@@ -423,8 +218,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
 
   void turn() {
     if (stopped_) return;
-    ++turn_;
-    mail_->drain([this](const sse::mail& m) { deliver(m); });
+    this->drain_mail();
     const time_point t = now();
     cut_ = cut_ || (t.ms() >= cut_at_ && hub_->sessions() != 0);
     hub_->tick(t);
@@ -436,32 +230,12 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     if (more || options_.busy_poll || !mail_->prepare_sleep()) flush_soon();
   }
 
-  void deliver(const sse::mail& m) noexcept {
-    const auto t =
-        std::lower_bound(targets_.begin(), targets_.end(), m.target,
-                         [](const mail_target& a, std::uint64_t token) { return a.token < token; });
-    const bool known = t != targets_.end() && t->token == m.target;
-    if (known && t->checked != turn_) {
-      t->checked = turn_;
-      t->found = t->name.in(*hub_);
-      touch_clock();
-    }
-    if (!known || t->found == nullptr) return error("mail for a channel that is closed", {});
-    const publish_result r =
-        hub_->publish(*t->found, {.type = m.type, .data = m.data},
-                      {.id = m.id, .audience = m.audience, .transient = m.transient, .key = m.key});
-    if (!r) error(to_string(r.error), {});
-  }
-
   void expire(time_point t) noexcept {
-    for (std::size_t i = 0; i < waiting_.size(); ++i) {
-      chain<connection>& list = waiting_[i].list;
-      while (list.first != nullptr && list.first->due_at <= t.ms()) {
-        const ref<connection> c{list.first};
-        c->expired(static_cast<asio_due>(i));
-        if (list.first == c.get()) c->drop();
-      }
-    }
+    waiting_.expire(t, [&](connection& late, due what) {
+      const ref<connection> c{&late};
+      c->expired(what);
+      if (c->hook.in != nullptr && c->due_at <= t.ms()) c->drop();
+    });
     transport_.expire(t);
     if (accept_again_ > t.ms()) return;
     accept_again_ = INT64_MAX;
@@ -473,9 +247,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   void arm_timer() noexcept {
     std::int64_t next = hub_->next_deadline().ms();
     const auto also = [&](std::int64_t t) { next = t < next ? t : next; };
-    for (const waiting& w : waiting_) {
-      if (w.list.first != nullptr) also(w.list.first->due_at);
-    }
+    also(waiting_.next());
     also(transport_.next_deadline().ms());
     also(accept_again_);
     if (draining_) also(cut_at_);
@@ -493,13 +265,6 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     }
   }
 
-  accept_result accepted_stream(accept_result r) noexcept {
-    if (stopped_ && r.id) hub_->close(r.id);  // its handler stopped the server
-    if (r.id) flush_soon();                   // a long replay goes on after its first share
-    arm_timer();
-    return r;
-  }
-
   [[nodiscard]] std::error_code listen(const net::ip::tcp::endpoint& at, bool one_version) {
     auto l = std::make_unique<listener>(executor_);
     std::error_code e;
@@ -508,6 +273,13 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     if (!e) close_on_exec(a);
 #if !defined(_WIN32)  // there it would let two servers share a port
     if (!e) (void)a.set_option(net::ip::tcp::acceptor::reuse_address{true}, e);
+#endif
+#if defined(SO_REUSEPORT)
+    const int on = 1;
+    if (!e && options_.reuse_port &&
+        ::setsockopt(a.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) {
+      e.assign(errno, std::system_category());
+    }
 #endif
     if (!e && at.protocol() == net::ip::tcp::v6()) {
       (void)a.set_option(net::ip::v6_only{one_version}, e);
@@ -539,7 +311,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   };
 
   void accept(listener& l) noexcept {
-    if (ending()) return;
+    if (this->ending()) return;
     try {
       l.acceptor.async_accept(l.from, on_accepted{this->shared_from_this(), l});
     } catch (...) {
@@ -548,9 +320,9 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   }
 
   void accepted(listener& l, const std::error_code& e, net::ip::tcp::socket s) noexcept {
-    if (ending()) return;
+    if (this->ending()) return;
     if (e) {
-      error("accept", e);
+      error("accept", portable(e));
       // Descriptors or memory may be out: that does not pass by trying at once.
       if (e != net::error::connection_aborted) return accept_later(l);
     } else {
@@ -584,9 +356,9 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     }
     const ref<connection> c{new connection{
         *this, transport_.adopt_made([&]() -> Stream { return make_(std::move(s)); }),
-        plain_address(from)}};
+        plain_address(from).to_string()}};
     ++c->refs;  // the core's own, until forget()
-    waiting_[0].list.push_back(*c);
+    waiting_.await(*c, due::never, {});
     try {
       c->begin();
     } catch (...) {
@@ -600,29 +372,14 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     std::error_code ignored;
     std::string out;
     if constexpr (transport_type::plain) {
-      response r = refusal(503);
-      r.add("Retry-After", "5");
-      add_cors(r.headers, cors(), request{});
-      http1::write_response(out, r, {.keep_alive = false});
+      out = this->crowded();
       s.non_blocking(true, ignored);
       (void)s.write_some(net::buffer(out), ignored);
       (void)s.shutdown(net::socket_base::shutdown_send, ignored);
-      (void)s.read_some(net::buffer(scratch_), ignored);
+      (void)s.read_some(net::buffer(scratch()), ignored);
     }
     const std::string address = plain_address(from).to_string();
-    log({.method = {}, .address = address}, 503, out.size(), now_us(), false);
-  }
-
-  /// The elements of a list when it was called that are still in one.
-  template <class F>
-  static void for_each(chain<connection>& list, F f) noexcept {
-    chain<connection> all;
-    while (list.first != nullptr) all.push_back(*list.first);
-    while (all.first != nullptr) {
-      const ref<connection> c{all.first};
-      list.push_back(*c);
-      f(*c);
-    }
+    this->log({.method = {}, .address = address}, 503, out.size(), base::now_us(), false);
   }
 
   void close_listeners() noexcept {
@@ -631,8 +388,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   }
 
   void check_drained(time_point t) noexcept {
-    std::size_t left = 0;
-    for (const waiting& w : waiting_) left += w.list.size;
+    std::size_t left = waiting_.size();
     // A stream that says goodbye by itself needs a moment for that.
     if (!transport_type::plain) left += transport_.lingering();
     const bool over = left == 0 && hub_->drained();
@@ -653,34 +409,17 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   }
 
   net::any_io_executor executor_;
-  server_options options_;
-  owned_cors cors_;
-  owned_texts hosts_;
-  owned_head head_;
-  std::vector<net::ip::address> trusted_;
   function<Stream(net::ip::tcp::socket)> make_;
-  transport_type transport_;
-  std::optional<hub_type> hub_;
-  std::optional<mailbox> mail_;
   wake_context wake_;
   net::steady_timer timer_;
   std::int64_t timer_at_ = INT64_MAX;
   std::vector<std::unique_ptr<listener>> listeners_;
   std::int64_t accept_again_ = INT64_MAX;
-  std::array<waiting, 5> waiting_{};  // by asio_due
-  std::vector<mail_target> targets_;  // of publishers, tokens rising
-  std::uint64_t tokens_ = 0;
-  endpoint* asked_ = nullptr;  // whose handler the hub's admit hook is
+  waiting_room<connection> waiting_;
   std::vector<function<void(std::error_code)>> drained_;
   std::int64_t cut_at_ = INT64_MAX;
-  std::uint64_t turn_ = 0;
   bool scheduled_ = false;
-  bool draining_ = false;
   bool cut_ = false;  // streams were open when the time for draining was over
-  bool stopped_ = false;
-  std::array<char, 16384> scratch_;
 };
 
-}  // namespace detail
-
-}  // namespace sse::inline v0
+}  // namespace sse::inline v0::detail

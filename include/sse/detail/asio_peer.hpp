@@ -1,24 +1,28 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// What the Asio host's parts share: one TCP connection with its reference count, and lists of such
-// objects. Not public.
+// What the Asio host's parts share: one TCP connection with its reference count. Not public.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
 #include <asio/basic_socket.hpp>
 #include <asio/basic_stream_socket.hpp>
 #include <asio/error.hpp>
+#include <asio/ip/address.hpp>
 #include <asio/ip/tcp.hpp>
 
 #if !defined(_WIN32)
 #include <fcntl.h>
 #endif
 
+#include <sse/detail/chain.hpp>
 #include <sse/session.hpp>
 
 namespace sse::inline v0 {
@@ -66,41 +70,6 @@ class ref {
   }
 
   T* p_ = nullptr;
-};
-
-template <class T>
-struct chain;
-
-/// What lets an object stand in one chain.
-template <class T>
-struct link {
-  T* next = nullptr;
-  T* prev = nullptr;
-  chain<T>* in = nullptr;
-};
-
-/// A list through the `hook` of its elements, which it does not own.
-template <class T>
-struct chain {
-  T* first = nullptr;
-  T* last = nullptr;
-  std::size_t size = 0;
-
-  void push_back(T& t) noexcept {
-    unlink(t);
-    t.hook = {nullptr, last, this};
-    (last != nullptr ? last->hook.next : first) = &t;
-    last = &t;
-    ++size;
-  }
-  static void unlink(T& t) noexcept {
-    chain* const c = t.hook.in;
-    if (c == nullptr) return;
-    (t.hook.prev != nullptr ? t.hook.prev->hook.next : c->first) = t.hook.next;
-    (t.hook.next != nullptr ? t.hook.next->hook.prev : c->last) = t.hook.prev;
-    --c->size;
-    t.hook = {};
-  }
 };
 
 template <class S>
@@ -194,6 +163,21 @@ struct asio_peer {
   bool broken : 1 = false;           ///< memory was out when its first operation was to begin
   std::array<char, sink_size> sink;  ///< for input that nobody wants
 };
+
+/// An IPv4 peer of a socket that serves both versions is an IPv4 peer.
+[[nodiscard]] inline net::ip::address plain_address(const net::ip::address& a) {
+  if (a.is_v6() && a.to_v6().is_v4_mapped()) {
+    return net::ip::make_address_v4(net::ip::v4_mapped, a.to_v6());
+  }
+  return a;
+}
+
+/// The one way to write an address; empty: it is none.
+[[nodiscard]] inline std::string address_text(std::string_view s) {
+  std::error_code error;
+  const net::ip::address a = net::ip::make_address(std::string{s}, error);
+  return error ? std::string{} : plain_address(a).to_string();
+}
 
 /// For the server's own connections, before they become streams.
 struct asio_access {

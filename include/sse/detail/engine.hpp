@@ -242,6 +242,7 @@ class engine {
 
   // Ends.
   void close(session_id id, close_reason why) noexcept;
+  void close_all() noexcept;
   void finish(session_id id) noexcept;
   std::size_t revoke(std::string_view key) noexcept;
   void drain(const drain_options& o) noexcept;
@@ -451,15 +452,18 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
 
 inline engine::~engine() { shut_down(); }
 
+inline void engine::close_all() noexcept {
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
+    if (serving(sessions_[slot])) mark_dead(slot, close_reason::host);
+  }
+  reap();
+}
+
 /// Closes everything. The hub calls it first, while its own half still stands.
 inline void engine::shut_down() noexcept {
-  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
-    session& s = sessions_[slot];
-    if (serving(s)) mark_dead(slot, close_reason::host);
-  }
   on_gap = {};
   on_presence = {};
-  reap();
+  close_all();
   for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
     if (sessions_[slot].state == session_state::zombie) bury(slot);  // nobody can report on it any more
   }

@@ -1,21 +1,18 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// Which handler answers which path, and what the server's options look like once they own their
-// text. Include <sse/asio.hpp>.
+// Which handler answers which path, and what the options of a server look like once they own their
+// text. Include the header of a host.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <map>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
-
-#include <asio/ip/address.hpp>
 
 #include <sse/admission.hpp>
 #include <sse/channel.hpp>
@@ -135,7 +132,7 @@ struct owned_cors {
 
 /// What answers one method of one path: exactly one of the three functions is there.
 template <class User>
-struct asio_endpoint {
+struct http_endpoint {
   function<response(const request&, std::string_view body)> answer{};
   function<void(const request&, std::string_view body, responder)> later{};
   function<verdict<User>(const request&, std::string_view body)> stream{};
@@ -144,23 +141,23 @@ struct asio_endpoint {
   bool takes_body = false;
 };
 
-enum class asio_method : std::uint8_t { get, post, put, del, other };
+enum class http_method : std::uint8_t { get, post, put, del, other };
 
-[[nodiscard]] constexpr asio_method method_of(std::string_view m) noexcept {
-  if (m == "GET" || m == "HEAD") return asio_method::get;
-  if (m == "POST") return asio_method::post;
-  if (m == "PUT") return asio_method::put;
-  return m == "DELETE" ? asio_method::del : asio_method::other;
+[[nodiscard]] constexpr http_method method_of(std::string_view m) noexcept {
+  if (m == "GET" || m == "HEAD") return http_method::get;
+  if (m == "POST") return http_method::post;
+  if (m == "PUT") return http_method::put;
+  return m == "DELETE" ? http_method::del : http_method::other;
 }
 
 template <class User>
-struct asio_route {
-  using endpoint = asio_endpoint<User>;
+struct http_route {
+  using endpoint = http_endpoint<User>;
   std::array<std::shared_ptr<endpoint>, 4> by_method{};
 
   [[nodiscard]] std::shared_ptr<endpoint> find(std::string_view method) const noexcept {
-    const asio_method m = method_of(method);
-    return m == asio_method::other ? nullptr : by_method[static_cast<std::size_t>(m)];
+    const http_method m = method_of(method);
+    return m == http_method::other ? nullptr : by_method[static_cast<std::size_t>(m)];
   }
   [[nodiscard]] std::string allow() const {
     static constexpr std::string_view names[] = {"GET, HEAD, ", "POST, ", "PUT, ", "DELETE, "};
@@ -174,12 +171,12 @@ struct asio_route {
 
 /// The exact path decides, else the longest prefix.
 template <class User>
-class asio_routes {
+class http_routes {
  public:
-  using route = asio_route<User>;
-  using endpoint = asio_endpoint<User>;
+  using route = http_route<User>;
+  using endpoint = http_endpoint<User>;
 
-  void add(asio_method m, bool prefix, std::string_view path, std::shared_ptr<endpoint> e) {
+  void add(http_method m, bool prefix, std::string_view path, std::shared_ptr<endpoint> e) {
     auto& routes = prefix ? prefixes_ : exact_;
     const auto at = routes.try_emplace(std::string{path}).first;
     at->second.by_method[static_cast<std::size_t>(m)] = std::move(e);
@@ -225,57 +222,6 @@ class asio_routes {
   std::map<std::string, route, std::less<>> exact_;
   std::map<std::string, route, std::less<>> prefixes_;
 };
-
-// --- addresses
-
-/// An IPv4 peer of a socket that serves both versions is an IPv4 peer.
-[[nodiscard]] inline ::asio::ip::address plain_address(const ::asio::ip::address& a) {
-  if (a.is_v6() && a.to_v6().is_v4_mapped()) {
-    return ::asio::ip::make_address_v4(::asio::ip::v4_mapped, a.to_v6());
-  }
-  return a;
-}
-
-/// One X-Forwarded-For element: an address, perhaps with a port, IPv6 perhaps in brackets.
-[[nodiscard]] inline bool read_address(std::string_view s, ::asio::ip::address& out) {
-  if (s.starts_with('[')) {
-    s = s.substr(1, s.find(']') - 1);
-  } else if (s.find(':') == s.rfind(':')) {
-    s = s.substr(0, s.find(':'));
-  }
-  std::error_code error;
-  out = plain_address(::asio::ip::make_address(std::string{s}, error));
-  return !error;
-}
-
-/// Who sent the request: the peer, or, if it is a proxy that we trust, the last one in
-/// X-Forwarded-For that is not. Empty: as the peer. What cannot be read ends the search, since
-/// anybody could have written what stands left of it.
-[[nodiscard]] inline std::string forwarded_for(const request& r, const ::asio::ip::address& peer,
-                                               std::span<const ::asio::ip::address> trusted) {
-  const auto is_trusted = [&](const ::asio::ip::address& a) {
-    for (const ::asio::ip::address& t : trusted) {
-      if (t == a) return true;
-    }
-    return false;
-  };
-  if (trusted.empty() || !is_trusted(peer)) return {};
-  ::asio::ip::address last = peer;
-  for (std::size_t i = r.headers.size(); i-- > 0;) {
-    if (!text::equal_fold(r.headers[i].name, "X-Forwarded-For")) continue;
-    std::string_view list = r.headers[i].value;
-    while (!list.empty()) {
-      const std::size_t comma = list.rfind(',');
-      const std::size_t begin = comma == std::string_view::npos ? 0 : comma + 1;
-      ::asio::ip::address hop;
-      if (!read_address(text::trim(list.substr(begin)), hop)) return last.to_string();
-      last = hop;
-      if (!is_trusted(hop)) return last.to_string();
-      list = list.substr(0, comma == std::string_view::npos ? 0 : comma);
-    }
-  }
-  return last.to_string();
-}
 
 }  // namespace detail
 

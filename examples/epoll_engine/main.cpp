@@ -1,0 +1,159 @@
+// An engine that has an epoll loop already, here with a timer as its work, serves its events in the
+// same loop: sse::hub over sse::epoll_transport, and request heads by sse/http1.hpp. No thread, no
+// other library. A program without a loop takes sse::epoll_server, which also keeps deadlines for
+// requests.  Try: curl -N http://127.0.0.1:8080/events
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <utility>
+
+#include <sse/epoll.hpp>
+
+namespace {
+
+using connection = sse::epoll_transport::connection;
+
+sse::event_id microseconds_now() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<sse::event_id>(
+      std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+}
+
+class engine {
+ public:
+  explicit engine(std::uint16_t port) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_port = htons(port);
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const int on = 1;
+    ::setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (::bind(listener_, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0 ||
+        ::listen(listener_, SOMAXCONN) != 0) {
+      std::perror("listen");
+      std::exit(1);
+    }
+    const itimerspec every{{0, 500'000'000}, {0, 500'000'000}};
+    ::timerfd_settime(timer_, 0, &every, nullptr);
+    watch(listener_);
+    watch(timer_);
+    hub_.tick(std::chrono::steady_clock::now());
+    hub_.on_admit([this](const sse::request& r) -> sse::verdict<> {
+      if (r.path != "/events") return sse::refuse(404, "try /events\n");
+      return sse::admit().join(*quotes_);
+    });
+    socklen_t size = sizeof at;
+    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&at), &size);
+    std::printf("listening on http://127.0.0.1:%d/events\n", ntohs(at.sin_port));
+    std::fflush(stdout);
+  }
+
+  void run() {
+    for (std::array<epoll_event, 64> events;;) {
+      const sse::duration rest = hub_.next_deadline() - std::chrono::steady_clock::now();
+      const auto ms = std::clamp<std::int64_t>(rest.ms(), 0, 60'000);
+      const int n = ::epoll_wait(epoll_, events.data(), events.size(), static_cast<int>(ms));
+      for (int i = 0; i < n; ++i) {
+        const epoll_event& e = events[static_cast<std::size_t>(i)];
+        if (net_.on_event(hub_, e)) continue;  // a stream's
+        if (e.data.fd == timer_) {
+          work();
+        } else if (e.data.fd == listener_) {
+          accept();
+        } else {
+          read(e.data.fd);
+        }
+      }
+      hub_.tick(std::chrono::steady_clock::now());
+      while (hub_.flush()) {
+      }
+    }
+  }
+
+ private:
+  struct request_of {
+    connection socket;
+    sse::http1::head_reader head{};
+  };
+
+  void watch(int fd) {
+    epoll_event e{};
+    e.events = EPOLLIN;
+    e.data.fd = fd;
+    ::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &e);
+  }
+
+  /// What the engine is there for.
+  void work() {
+    std::uint64_t times = 0;
+    if (::read(timer_, &times, sizeof times) != sizeof times) return;
+    price_ += std::rand() % 7 - 3;
+    (void)quotes_->publish({.type = "quote", .data = std::to_string(price_)});
+  }
+
+  void accept() {
+    const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) return;
+    watch(fd);
+    requests_.emplace(fd, request_of{connection{fd}});
+  }
+
+  void read(int fd) {
+    const auto at = requests_.find(fd);
+    std::array<char, 4096> bytes;
+    const ssize_t n = ::recv(fd, bytes.data(), bytes.size(), 0);
+    if (n <= 0) {
+      requests_.erase(at);
+      return;
+    }
+    sse::http1::head_reader& head = at->second.head;
+    (void)head.feed({bytes.data(), static_cast<std::size_t>(n)});
+    if (head.state() == sse::http1::outcome::need_more) return;
+    std::string answer;
+    if (head.state() == sse::http1::outcome::complete) {
+      sse::request r = head.head();
+      (void)sse::http1::write_stream_head(answer, {}, r.minor_version, false);
+      r.preamble = answer;
+      sse::accept_result out = hub_.accept(std::move(at->second.socket), r);
+      if (!out && !out.head_only) {
+        answer.clear();
+        sse::http1::write_response(answer, out.refusal, {.keep_alive = false});
+      } else if (out) {
+        answer.clear();  // the hub has the connection, and sends its head
+      }
+    } else {
+      sse::http1::write_response(answer, sse::refuse(head.status()), {.keep_alive = false});
+    }
+    if (!answer.empty()) (void)!::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+    requests_.erase(at);  // closes it, unless the hub has it
+  }
+
+  int epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
+  int listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int timer_ = ::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  sse::epoll_transport net_{epoll_};
+  sse::hub<sse::epoll_transport> hub_{net_, {.first_id = microseconds_now()}};  // rising for ever
+  sse::channel* quotes_ = hub_.open_channel("quotes");
+  std::map<int, request_of> requests_;
+  int price_ = 60'000;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  engine e{static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 8080)};
+  e.run();
+}

@@ -1,0 +1,391 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// What stands behind epoll_server: the loop, its listeners, and connections until they are streams.
+// Not public.
+//
+// One turn of the loop: wait, serve what is ready, mail in, time in, overdue connections out,
+// hub.flush(). The data of an epoll event is a stream (epoll_transport), a connection's address, or
+// one of the small numbers below.
+#pragma once
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <sse/detail/chain.hpp>
+#include <sse/detail/epoll_socket.hpp>
+#include <sse/detail/http_connection.hpp>
+#include <sse/detail/server_core.hpp>
+
+namespace sse::inline v0::detail {
+
+/// A connection that is not, or not yet, a stream. It lives until the end of the turn in which it
+/// was over. Watched for levels, and only for what it waits for.
+template <class Core>
+class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
+  using base = http_connection<epoll_connection, Core>;
+  using typename base::phase;
+  static constexpr std::size_t max_linger_input = 8U << 20U;
+  static constexpr std::uint32_t input = EPOLLIN | EPOLLRDHUP;
+
+ public:
+  using base::base;
+
+  void begin() noexcept {
+    guarded([&] {
+      set_due();
+      read();
+    });
+  }
+
+  void on_event(std::uint32_t events) noexcept {
+    guarded([&] {
+      if (lingering_) return discard();
+      const bool sends = writing_;
+      if (sends && (events & ~input) != 0) {
+        write_some();
+        if (core_ != nullptr && !writing_) this->wrote_all();
+      }
+      if (core_ != nullptr && (!sends || (events & watched_ & input) != 0)) receive();
+    });
+  }
+
+  /// At once.
+  void drop() noexcept {
+    if (core_ == nullptr) return;
+    // A child process may hold the descriptor too, and then closing it ends no events.
+    ::epoll_ctl(core_->epoll(), EPOLL_CTL_DEL, peer_.fd(), nullptr);
+    peer_ = {};
+    leave();
+  }
+  [[nodiscard]] bool lingering() const noexcept { return lingering_; }
+
+ private:
+  friend base;
+  using base::core_, base::guarded, base::out_, base::peer_, base::phase_, base::sending_;
+  using base::serve, base::set_due, base::writing_;
+
+  [[nodiscard]] int hold() const noexcept { return 0; }
+
+  void read() noexcept { want(writing_ ? input | EPOLLOUT : input); }
+
+  void receive() {
+    auto& bytes = core_->scratch();
+    const ssize_t n = ::recv(peer_.fd(), bytes.data(), bytes.size(), 0);
+    if (n > 0) return serve({bytes.data(), static_cast<std::size_t>(n)});
+    if (n == 0 || errno != EAGAIN) drop();
+  }
+
+  void write() {
+    sending_.clear();
+    sending_.swap(out_);
+    sent_ = 0;
+    write_some();
+    if (core_ != nullptr && !writing_) this->wrote();
+  }
+
+  void write_some() {
+    const ssize_t n = ::send(peer_.fd(), sending_.data() + sent_, sending_.size() - sent_,
+                             MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && errno != EAGAIN) return drop();
+    sent_ += n > 0 ? static_cast<std::size_t>(n) : 0;
+    writing_ = sent_ != sending_.size();
+    if (!writing_) return;
+    want(phase_ == phase::body ? input | EPOLLOUT : EPOLLOUT);
+    if (n > 0 && core_ != nullptr) this->await_write();
+  }
+
+  void want(std::uint32_t events) noexcept {
+    if (events == std::exchange(watched_, events)) return;
+    if (watch(core_->epoll(), peer_.fd(), events, reinterpret_cast<std::uintptr_t>(this))) return;
+    core_->error("epoll_ctl", last_error());
+    drop();
+  }
+
+  /// After what was written, and without a reset that would take it from the peer: it closes first.
+  void hang_up() noexcept {
+    if (core_ == nullptr || lingering_) return;
+    lingering_ = true;
+    sent_ = 0;
+    ::shutdown(peer_.fd(), SHUT_WR);
+    core_->await(*this, due::linger);
+    want(input);
+  }
+  void discard() noexcept {
+    auto& sink = core_->scratch();
+    const ssize_t n = ::recv(peer_.fd(), sink.data(), sink.size(), 0);
+    if (n < 0 && errno == EAGAIN) return;
+    sent_ += n > 0 ? static_cast<std::size_t>(n) : 0;
+    if (n <= 0 || sent_ > max_linger_input) drop();
+  }
+  void abort() noexcept {
+    end_by_reset(peer_.fd());
+    drop();
+  }
+  void leave() noexcept {
+    if (core_ != nullptr) std::exchange(core_, nullptr)->forget(*this);
+  }
+
+  std::size_t sent_ = 0;
+  std::uint32_t watched_ = 0;
+  bool lingering_ = false;
+};
+
+/// So that the descriptor is there before the transport is made.
+struct epoll_loop {
+  unique_fd epoll_fd{::epoll_create1(EPOLL_CLOEXEC)};
+  unique_fd wake_fd{::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+};
+
+/// `Transport`: epoll_transport, or one that derives from it and has
+///   reap(hub)    after a flush: reports to the hub, true if there was anything
+///   settle(hub)  after all streams were closed: waits until the hub's bytes are not read any more
+template <class User, class Transport>
+class epoll_core : private epoll_loop, public server_core<User, Transport> {
+  using base = server_core<User, Transport>;
+  static constexpr std::uint64_t woken = 1;  // by a publisher, or interrupt()
+  static constexpr std::uint64_t listening = 2;
+  static constexpr std::uint64_t numbers = 2;  // where connections begin
+
+ public:
+  using connection = epoll_connection<epoll_core>;
+  static constexpr bool answers_later = false;
+  using base::error, base::now;
+
+  explicit epoll_core(const server_options& o)
+      : base{o, &read_address, epoll_loop::epoll_fd.get()} {
+    if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken)) {
+      throw std::system_error{last_error(), "epoll"};
+    }
+    allow_times(waiting_, o);
+    waiting_.allow(due::linger, duration::seconds(2));
+    mail_.emplace(mailbox_options{.wake = &wake_loop,
+                                  .context = &wake_fd,
+                                  .mode = o.busy_poll ? wake_mode::never : wake_mode::when_idle});
+  }
+  ~epoll_core() { abandon(); }
+
+  // --- what connections and the server ask
+
+  [[nodiscard]] int epoll() const noexcept { return epoll_fd.get(); }
+  [[nodiscard]] accept_result accept(typename Transport::connection&& c, const request& r,
+                                     auto&& who) {
+    accept_result out = this->admit(std::move(c), r, std::forward<decltype(who)>(who));
+    if (stopped_ && out.id) hub_->close(out.id);  // its handler stopped the server
+    return out;
+  }
+  void await(connection& c, due what) noexcept { waiting_.await(c, what, now()); }
+  void forget(connection& c) noexcept { over_.push_back(c); }
+  void flush_soon() noexcept { more_ = true; }
+  void close_channel(channel& c) noexcept {
+    this->forget_channel(c);
+    flush_soon();
+  }
+  [[nodiscard]] std::size_t connections() const noexcept {
+    return hub_->sessions() + waiting_.size();
+  }
+  [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
+    if (this->ending()) return std::make_error_code(std::errc::operation_canceled);
+    const std::size_t before = listeners_.size();
+    const listen_options o{.reuse_port = options_.reuse_port};
+    std::error_code e = listen_on(host, port, o, listeners_);
+    for (std::size_t i = before; !e && i < listeners_.size(); ++i) {
+      if (!watch(epoll(), listeners_[i].get(), EPOLLIN, listening)) e = last_error();
+    }
+    if (e) listeners_.resize(before);
+    return e;
+  }
+  [[nodiscard]] std::uint16_t port() const noexcept {
+    return listeners_.empty() ? std::uint16_t{0} : port_of(listeners_.front().get());
+  }
+
+  // --- the loop
+
+  [[nodiscard]] time_point next_deadline() const noexcept {
+    std::int64_t next = hub_->next_deadline().ms();
+    for (const std::int64_t t : {waiting_.next(), accept_again_}) next = t < next ? t : next;
+    return time_point::milliseconds(more_ ? INT64_MIN : next);
+  }
+  /// Until the server is stopped, or interrupted.
+  void run() {
+    while (!stopped_ && !interrupted_.exchange(false, std::memory_order_acquire)) {
+      turn(duration::forever());
+    }
+  }
+  /// From any thread, and from a signal handler.
+  void interrupt() noexcept {
+    interrupted_.store(true, std::memory_order_release);
+    wake_loop(&wake_fd);
+  }
+
+  /// One turn that waits at most so long for something to do.
+  void turn(duration most) {
+    if (stopped_) return;
+    std::array<epoll_event, 512> events;
+    const int n = ::epoll_wait(epoll(), events.data(), static_cast<int>(events.size()), wait(most));
+    for (int i = 0; i < n && !stopped_; ++i) {
+      const epoll_event& e = events[static_cast<std::size_t>(i)];
+      if (transport_.on_event(*hub_, e) || e.data.u64 == woken) continue;
+      if (e.data.u64 > numbers) {
+        reinterpret_cast<connection*>(e.data.u64)->on_event(e.events);
+      } else {
+        accept_all();
+      }
+    }
+    if (!stopped_) send_all();
+    bury();
+  }
+
+  /// True: everybody has what there was. False: the deadline cut some, or the server was stopped.
+  bool drain(const drain_options& o) {
+    if (this->ending()) return false;
+    draining_ = true;
+    listeners_.clear();
+    hub_->tick(now());
+    const std::int64_t cut_at = (now() + o.deadline).ms();
+    drain_options patient = o;
+    patient.deadline = duration::forever();  // what is left then is cut below
+    hub_->drain(patient);
+    waiting_.for_each([](connection& c) { c.end_if_idle(); });
+    const auto over = [&] {
+      std::size_t answers = 0;  // that are not written yet
+      waiting_.for_each([&](connection& c) { answers += c.lingering() ? 0U : 1U; });
+      return answers == 0 && hub_->drained();
+    };
+    flush_soon();
+    bool clean = over();
+    for (std::int64_t rest = 1; !clean && !stopped_ && rest > 0; rest = cut_at - now().ms()) {
+      turn(duration::milliseconds(rest));
+      clean = over();
+    }
+    clean = clean && !stopped_;
+    stop();
+    return clean;
+  }
+
+  void stop() noexcept {
+    if (stopped_) return;
+    stopped_ = true;
+    listeners_.clear();
+    mail_->close();
+    waiting_.for_each([](connection& c) { c.drop(); });
+    hub_->close_all();
+  }
+
+  void abandon() noexcept {
+    if (!hub_) return;
+    stop();
+    this->forget_hooks();
+    if constexpr (requires { transport_.settle(*hub_); }) transport_.settle(*hub_);
+    hub_.reset();
+    bury();
+  }
+
+ private:
+  using base::draining_, base::hub_, base::mail_, base::options_, base::stopped_, base::transport_;
+
+  static void wake_loop(void* fd) noexcept {
+    const std::uint64_t one = 1;
+    // Watched for edges and never read: it fails only where it would count beyond 2^64 - 2.
+    (void)!::write(static_cast<unique_fd*>(fd)->get(), &one, sizeof one);
+  }
+
+  /// For epoll_wait, in milliseconds.
+  [[nodiscard]] int wait(duration most) noexcept {
+    if (std::exchange(more_, false) || options_.busy_poll || !mail_->prepare_sleep()) return 0;
+    const std::int64_t next = next_deadline().ms();
+    if (next == INT64_MAX && most == duration::forever()) return -1;
+    const std::int64_t ms = next - now().ms() < most.ms() ? next - now().ms() : most.ms();
+    return ms <= 0 ? 0 : ms < INT32_MAX ? static_cast<int>(ms) : INT32_MAX;
+  }
+
+  void send_all() {
+    this->drain_mail();
+    const time_point t = now();
+    hub_->tick(t);
+    waiting_.expire(t, [&](connection& c, due what) {
+      c.expired(what);
+      if (c.hook.in != &over_ && c.due_at <= t.ms()) c.drop();
+    });
+    if (accept_again_ <= t.ms()) {
+      accept_again_ = INT64_MAX;
+      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), EPOLLIN, listening);
+    }
+    more_ = hub_->flush() || more_;
+    if constexpr (requires { transport_.reap(*hub_); }) more_ = transport_.reap(*hub_) || more_;
+  }
+
+  void accept_all() {
+    for (std::size_t i = 0; i < listeners_.size() && !this->ending(); ++i) {
+      for (int most = 64; most > 0 && !this->ending() && accept_one(listeners_[i].get());) --most;
+    }
+  }
+  bool accept_one(int listener) noexcept {
+    sockaddr_storage from{};
+    socklen_t size = sizeof from;
+    unique_fd fd{::accept4(listener, reinterpret_cast<sockaddr*>(&from), &size,
+                           SOCK_NONBLOCK | SOCK_CLOEXEC)};
+    if (!fd) {
+      if (errno == EAGAIN) return false;
+      error("accept", last_error());
+      if (errno == ECONNABORTED || errno == EINTR) return true;
+      // Descriptors or memory may be out: that does not pass by trying at once.
+      accept_again_ = now().ms() + 100;
+      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), 0, listening);
+      return false;
+    }
+    try {
+      welcome(std::move(fd), address_text(from));
+    } catch (const std::exception& x) {
+      error(x.what(), {});
+    }
+    return true;
+  }
+
+  void welcome(unique_fd fd, std::string from) {
+    if (options_.nodelay) set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+    if (options_.send_buffer != 0) {
+      set_option(fd.get(), SOL_SOCKET, SO_SNDBUF, static_cast<int>(options_.send_buffer));
+    }
+    if (options_.max_connections != 0 && connections() >= options_.max_connections) {
+      const std::string out = this->crowded();
+      (void)!::send(fd.get(), out.data(), out.size(), MSG_NOSIGNAL);
+      ::shutdown(fd.get(), SHUT_WR);
+      (void)!::recv(fd.get(), this->scratch().data(), this->scratch().size(), 0);
+      return this->log({.method = {}, .address = from}, 503, out.size(), base::now_us(), false);
+    }
+    auto* const c =
+        new connection{*this, typename Transport::connection{fd.release()}, std::move(from)};
+    waiting_.await(*c, due::never, {});
+    c->begin();
+  }
+
+  void bury() noexcept {
+    while (over_.first != nullptr) {
+      const std::unique_ptr<connection> c{over_.first};
+      chain<connection>::unlink(*c);
+    }
+  }
+
+  std::vector<unique_fd> listeners_;
+  waiting_room<connection> waiting_;
+  chain<connection> over_;
+  std::int64_t accept_again_ = INT64_MAX;
+  std::atomic<bool> interrupted_{false};
+  bool more_ = true;
+};
+
+}  // namespace sse::inline v0::detail

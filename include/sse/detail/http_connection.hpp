@@ -1,0 +1,374 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// One HTTP/1 connection of a server, from accept until it is a stream or closed: head, body,
+// handler, answer, the next request. It moves no bytes: its host gives it what came and writes what
+// it has. Not public.
+//
+// Requests of one connection are served one after the other. Nothing is read while an answer is
+// being made or written, so a client that sends and never reads holds one request and one answer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <sse/detail/chain.hpp>
+#include <sse/detail/server_core.hpp>
+#include <sse/http1.hpp>
+
+namespace sse::inline v0::detail {
+
+/// `Core`: a server_core with await(Self&, due). `Self` is the host's connection, which derives
+/// from this and has
+///
+///   hold()            what keeps it alive while it lives
+///   read()            more input is wanted: serve() takes it
+///   write()           sends out_; writing_: it goes on, wrote_all() ends it; else wrote()
+///   drop(), abort()   it ends at once, or by a reset
+///   hang_up()         it ends after what was written
+///   leave()           it is over, or the hub has it
+///   make_responder()  for answers that come later, where the core has them
+template <class Self, class Core>
+class http_connection {
+ protected:
+  using connection_type = typename Core::transport_type::connection;
+  using user_type = typename Core::user_type;
+  using endpoint = typename Core::endpoint;
+  static constexpr std::size_t enough_output = 64U << 10U;
+
+ public:
+  http_connection(Core& core, connection_type c, std::string address)
+      : peer_{std::move(c)}, core_{&core}, reader_{core.limits()}, address_{std::move(address)} {}
+  http_connection(const http_connection&) = delete;
+  http_connection& operator=(const http_connection&) = delete;
+
+  /// Its time is up.
+  void expired(due what) noexcept {
+    guarded([&] {
+      if (what == due::write) {
+        self().abort();
+      } else if (what == due::idle) {
+        self().hang_up();
+      } else if (what == due::body || (what == due::head && !idle_)) {
+        refuse(408);
+        go_on();
+      } else {
+        self().drop();
+      }
+    });
+  }
+  /// The server takes no more: ends what waits for a request.
+  void end_if_idle() noexcept {
+    if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
+  }
+
+  link<Self> hook;
+  std::int64_t due_at = 0;
+
+ protected:
+  ~http_connection() = default;
+
+  enum class phase : std::uint8_t {
+    handshake,
+    head,
+    body,
+    answering,  // somebody holds a responder
+    opening,    // a stream, once all answers before it are out
+    closing,    // once all that was answered is out
+  };
+
+  /// What is thrown in here ends this connection alone.
+  template <class F>
+  void guarded(F&& f) noexcept {
+    if (core_ == nullptr) return;
+    try {
+      f();
+    } catch (const std::exception& e) {
+      failed(e.what());
+    } catch (...) {
+      failed("exception");
+    }
+  }
+  void failed(const char* what) noexcept {
+    if (core_ == nullptr) return;
+    core_->error(what, {});
+    self().drop();
+  }
+
+  // --- bytes in
+
+  void serve(std::string_view bytes) {
+    [[maybe_unused]] const auto held = self().hold();
+    take(bytes);
+    go_on();
+  }
+
+  /// Takes bytes as far as it may; the rest waits in in_.
+  void take(std::string_view bytes) {
+    serving_ = true;
+    while (core_ != nullptr && !bytes.empty() && out_.size() < enough_output) {
+      if (phase_ == phase::head) {
+        read_head(bytes);
+      } else if (phase_ == phase::body) {
+        read_body(bytes);
+      } else {
+        break;
+      }
+    }
+    serving_ = false;
+    if (core_ == nullptr) return;
+    in_.assign(phase_ == phase::closing ? std::string_view{} : bytes);
+  }
+
+  void read_head(std::string_view& bytes) {
+    if (idle_) {
+      idle_ = false;
+      began_ = Core::now_us();
+      set_due();
+    }
+    const http1::feed_result r = reader_.feed(bytes);
+    bytes.remove_prefix(r.consumed);
+    if (r.state == http1::outcome::error) {
+      refuse(reader_.status());
+    } else if (r.state == http1::outcome::complete) {
+      route();
+    }
+  }
+
+  void read_body(std::string_view& bytes) {
+    const std::size_t missing = static_cast<std::size_t>(reader_.content_length()) - body_.size();
+    const std::size_t n = bytes.size() < missing ? bytes.size() : missing;
+    body_.append(bytes.substr(0, n));
+    bytes.remove_prefix(n);
+    if (n == missing) call();
+  }
+
+  // --- requests
+
+  [[nodiscard]] request make_request() {
+    request r = reader_.head();
+    r.address = address_;
+    return r;
+  }
+
+  void route() {
+    forwarded_ = core_->client_of(reader_.head(), address_);
+    if (!forwarded_.empty()) address_.swap(forwarded_);
+    typename Core::routed found = core_->route(make_request());
+    if (found.to == nullptr) return answer(std::move(found.answer), false, found.with_cors);
+
+    endpoint_ = std::move(found.to);
+    if (endpoint_->takes_body && reader_.content_length() != 0) {
+      phase_ = phase::body;
+      set_due();
+      const auto promised = static_cast<std::size_t>(reader_.content_length());
+      body_.reserve(promised < enough_output ? promised : enough_output);
+      if (reader_.expects_continue()) out_.append(http1::continue_head);
+      return;
+    }
+    call();
+  }
+
+  /// Runs the handler.
+  void call() {
+    const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
+    phase_ = phase::answering;
+    set_due();
+    if (e->stream && (writing_ || !out_.empty())) {
+      endpoint_ = e;
+      phase_ = phase::opening;
+      return;
+    }
+    const std::uint32_t serial = serial_;
+    try {
+      if (e->answer) {
+        response r = e->answer(make_request(), body_);
+        if (core_ != nullptr) answer(std::move(r), e->takes_body);
+      } else if (e->stream) {
+        open_stream(*e);
+      } else if constexpr (Core::answers_later) {
+        takes_body_ = e->takes_body;
+        e->later(make_request(), body_, self().make_responder());
+      }
+    } catch (const std::exception& x) {
+      handler_failed(x.what(), serial, e->takes_body);
+    } catch (...) {
+      handler_failed("exception", serial, e->takes_body);
+    }
+  }
+
+  void handler_failed(const char* what, std::uint32_t serial, bool body_read) {
+    if (core_ == nullptr) return;
+    core_->error(what, {});
+    if (!peer_) return self().leave();  // the hub has it: one of its hooks threw
+    if (serial == serial_) answer(core_->refusal(500), body_read);
+  }
+
+  void answered(std::uint32_t serial, bool given, response r) {
+    if (serial != serial_ || phase_ != phase::answering) return;
+    answer(given ? std::move(r) : core_->refusal(500), takes_body_);
+    if (!serving_) go_on();
+  }
+
+  void open_stream(endpoint& e) {
+    request r = make_request();
+    if (!e.takes_body) {
+      return open_stream(e, r, [&](auto&& c) { return core_->accept(std::move(c), r, e); });
+    }
+    verdict<user_type> v = e.stream(r, body_);
+    if (core_ == nullptr) return;
+    if (!v.admitted()) return answer(std::move(v.refusal()), true);
+    open_stream(e, r, [&](auto&& c) { return core_->accept(std::move(c), r, std::move(v)); });
+  }
+
+  template <class Accept>
+  void open_stream(endpoint& e, request& r, Accept accept) {
+    std::string head;
+    r.chunked = core_->write_head(head, e, r);
+    r.preamble = head;
+    accept_result out;
+    {
+      // A handler may stop the server, which ends this connection: the hub gets its own handle.
+      handing_over given{*this, std::move(peer_)};
+      out = accept(std::move(given.connection));
+    }
+    if (core_ == nullptr) return;
+    if (!peer_) {  // it is the hub's now
+      core_->log(r, 200, 0, began_, true);
+      self().leave();
+    } else if (out.head_only) {
+      out_.append(head);
+      answered_with(200, head.size(), reader_.answer().keep_alive);
+    } else {
+      answer(std::move(out.refusal), e.takes_body);
+    }
+  }
+  struct handing_over {
+    ~handing_over() {
+      if (connection && me.core_ != nullptr) me.peer_ = std::move(connection);
+    }
+    http_connection& me;
+    connection_type connection;
+  };
+
+  // --- bytes out
+
+  void refuse(int status) { answer(core_->refusal(status), false); }
+
+  void answer(response r, bool body_read, bool with_cors = true) {
+    // A request that could not be read has a method at most.
+    const bool readable = reader_.state() == http1::outcome::complete;
+    const request q = readable ? make_request() : request{};
+    if (with_cors) add_cors(r.headers, core_->cors(), q);
+    http1::response_options o = reader_.answer(body_read);
+    o.keep_alive = o.keep_alive && readable && !core_->ending();
+    const std::size_t before = out_.size();
+    if (!http1::write_response(out_, r, o)) {
+      core_->error("an answer with a bad status or header became 500", {});
+      r.status = 500;
+    }
+    answered_with(r.status, out_.size() - before, o.keep_alive);
+  }
+
+  /// What was written answers the request; on to the next.
+  void answered_with(int status, std::size_t bytes, bool keep_alive) {
+    ++serial_;
+    const bool readable = reader_.state() == http1::outcome::complete;
+    request q = readable ? make_request() : request{.method = {}, .address = address_};
+    core_->log(q, status, bytes, began_, false);
+    if (core_ == nullptr) return;
+    if (!forwarded_.empty()) address_.swap(forwarded_);
+    forwarded_.clear();
+    endpoint_ = nullptr;
+    body_.clear();
+    if (body_.capacity() > enough_output) body_.shrink_to_fit();
+    if (!keep_alive || core_->ending()) {
+      phase_ = phase::closing;
+    } else {
+      reader_.reset();
+      phase_ = phase::head;
+      idle_ = true;
+    }
+    set_due();
+  }
+
+  /// Writes what there is, or reads, or ends: whatever the phase asks for.
+  void go_on() {
+    while (core_ != nullptr && !writing_) {
+      if (!out_.empty()) {
+        self().write();
+        if (writing_ && phase_ == phase::body && in_.empty()) self().read();
+      } else if (phase_ == phase::closing) {
+        return self().hang_up();
+      } else if (phase_ == phase::opening) {
+        call();
+      } else if (phase_ == phase::head || phase_ == phase::body) {
+        if (!in_.empty()) {
+          std::string bytes;
+          bytes.swap(in_);
+          take(bytes);
+        } else if (phase_ == phase::head && idle_ && core_->ending()) {
+          return self().hang_up();
+        } else {
+          return self().read();
+        }
+      } else {
+        return;
+      }
+    }
+  }
+  /// Some of out_ left, or is about to: what it has time for the rest.
+  void await_write() {
+    if (phase_ != phase::body) core_->await(self(), due_ = due::write);
+  }
+  /// All of it left.
+  void wrote() {
+    if (sending_.capacity() > enough_output) std::string{}.swap(sending_);
+    set_due();
+  }
+  /// The same, where write() is over since.
+  void wrote_all() {
+    wrote();
+    go_on();
+  }
+
+  /// The deadline that the state asks for; one that runs already goes on.
+  void set_due() {
+    due d = due::never;
+    if (phase_ == phase::body) {
+      d = due::body;
+    } else if (writing_) {
+      d = due::write;
+    } else if (phase_ == phase::head || phase_ == phase::handshake) {
+      d = idle_ && serial_ != 0 ? due::idle : due::head;
+    }
+    if (d != due_) core_->await(self(), due_ = d);
+  }
+
+  [[nodiscard]] Self& self() noexcept { return static_cast<Self&>(*this); }
+
+  connection_type peer_;
+  Core* core_;  // nullptr: over
+  http1::head_reader reader_;
+  std::string in_;  // received, not yet looked at
+  std::string body_;
+  std::string out_;        // to be written next
+  std::string sending_;    // being written
+  std::string address_;    // of the client
+  std::string forwarded_;  // the peer's own, while address_ is the one that a proxy named
+  std::shared_ptr<endpoint> endpoint_;
+  std::int64_t began_ = 0;    // the request, in microseconds
+  std::uint32_t serial_ = 0;  // of the request
+  phase phase_ = phase::head;
+  due due_ = due::never;
+  bool idle_ : 1 = true;  // nothing of a request is there
+  bool writing_ : 1 = false;
+  bool serving_ : 1 = false;
+  bool takes_body_ : 1 = false;
+};
+
+}  // namespace sse::inline v0::detail

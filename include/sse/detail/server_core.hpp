@@ -1,0 +1,326 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// What every HTTP/1 server of this library is made of, but for its sockets and its loop: options,
+// hub, mailbox, routes, refusals, the access log, the way of a request to its handler. Include the
+// header of a host.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <sse/cors.hpp>
+#include <sse/detail/chain.hpp>
+#include <sse/detail/routes.hpp>
+#include <sse/http1.hpp>
+#include <sse/hub.hpp>
+#include <sse/mailbox.hpp>
+#include <sse/server.hpp>
+
+namespace sse::inline v0::detail {
+
+/// What a host knows of addresses: the one way to write this one; empty: not an address.
+using address_reader = std::string (*)(std::string_view);
+
+/// Of an element of X-Forwarded-For, which may have a port, and brackets round IPv6.
+[[nodiscard]] constexpr std::string_view address_part(std::string_view s) noexcept {
+  if (s.starts_with('[')) return s.substr(1, s.find(']') - 1);
+  return s.find(':') == s.rfind(':') ? s.substr(0, s.find(':')) : s;
+}
+
+/// Who sent the request: the peer, or, if it is a proxy that we trust, the last one in
+/// X-Forwarded-For that is not. Empty: as the peer. What cannot be read ends the search, since
+/// anybody could have written what stands left of it.
+[[nodiscard]] inline std::string forwarded_for(const request& r, std::string_view peer,
+                                               std::span<const std::string> trusted,
+                                               address_reader read) {
+  const auto is_trusted = [&](std::string_view a) {
+    return std::find(trusted.begin(), trusted.end(), a) != trusted.end();
+  };
+  if (!is_trusted(peer)) return {};
+  std::string last{peer};
+  for (std::size_t i = r.headers.size(); i-- > 0;) {
+    if (!text::equal_fold(r.headers[i].name, "X-Forwarded-For")) continue;
+    std::string_view list = r.headers[i].value;
+    while (!list.empty()) {
+      const std::size_t comma = list.rfind(',');
+      const std::size_t begin = comma == std::string_view::npos ? 0 : comma + 1;
+      std::string hop = read(address_part(text::trim(list.substr(begin))));
+      if (hop.empty()) return last;
+      last = std::move(hop);
+      if (!is_trusted(last)) return last;
+      list = list.substr(0, comma == std::string_view::npos ? 0 : comma);
+    }
+  }
+  return last;
+}
+
+template <class T>
+void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
+  w.allow(due::head, o.head_deadline);
+  w.allow(due::body, o.body_deadline);
+  w.allow(due::idle, o.keep_alive);
+  w.allow(due::write, o.hub.write_deadline);
+}
+
+/// `Transport`: the host's. Its loop, which derives from this, drains the mail and calls the hub.
+template <class User, class Transport>
+class server_core {
+ public:
+  using user_type = User;
+  using transport_type = Transport;
+  using hub_type = sse::hub<Transport, User>;
+  using endpoint = http_endpoint<User>;
+
+  /// Throws std::invalid_argument for options that cannot work. `transport`: what it is made of.
+  template <class... Args>
+  server_core(const server_options& o, address_reader read, Args&&... transport)
+      : options_{o},
+        cors_{o.cors},
+        hosts_{o.hosts},
+        head_{o.head},
+        read_address_{read},
+        transport_{std::forward<Args>(transport)...} {
+    if (validate(o.cors) != cors_error::none) {
+      throw std::invalid_argument("server_options::cors is not a valid policy");
+    }
+    options_.cors = {};
+    options_.head = {};
+    for (const std::string& p : o.trusted_proxies) {
+      trusted_.push_back(read(address_part(p)));
+      if (trusted_.back().empty()) throw std::invalid_argument("not an address: " + p);
+    }
+    const auto clock = std::chrono::system_clock::now().time_since_epoch();
+    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(clock).count();
+    hub_options h = o.hub;
+    if (h.first_id == no_id) h.first_id = static_cast<event_id>(us);
+    if (h.seed == hub_options{}.seed) {
+      h.seed ^= static_cast<std::uint64_t>(us) ^ reinterpret_cast<std::uintptr_t>(this);
+      h.seed ^= static_cast<std::uint64_t>(now_us()) << 20U;
+    }
+    hub_.emplace(transport_, h);
+    hub_->on_admit([this](const request& r) { return asked_->stream(r, {}); });
+    hub_->tick(now());
+  }
+  server_core(const server_core&) = delete;
+  server_core& operator=(const server_core&) = delete;
+
+  // --- what the connections ask
+
+  [[nodiscard]] const http1::limits& limits() const noexcept { return options_.limits; }
+  [[nodiscard]] std::array<char, 16384>& scratch() noexcept { return scratch_; }
+  [[nodiscard]] transport_type& transport() noexcept { return transport_; }
+  [[nodiscard]] const cors_policy& cors() const noexcept { return cors_.policy; }
+  /// No further request of a connection is served.
+  [[nodiscard]] bool ending() const noexcept { return draining_ || stopped_; }
+
+  [[nodiscard]] static time_point now() noexcept { return std::chrono::steady_clock::now(); }
+  [[nodiscard]] static std::int64_t now_us() noexcept {
+    const auto t = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::microseconds>(t).count();
+  }
+
+  /// A refusal of the server itself, in the form that the host wants.
+  [[nodiscard]] response refusal(int status) {
+    if (error_page) {
+      try {
+        response r = error_page(status);
+        r.status = status;
+        return r;
+      } catch (const std::exception& e) {
+        error(e.what(), {});
+      }
+    }
+    std::string text{reason_phrase(status)};
+    return response::text(status, text.append("\n"));
+  }
+
+  void error(std::string_view what, const std::error_code& e) noexcept {
+    if (!on_error) return;
+    try {
+      on_error(what, e);
+    } catch (...) {
+    }
+  }
+
+  void log(const request& r, int status, std::uint64_t bytes, std::int64_t began,
+           bool stream) noexcept {
+    if (!on_access) return;
+    try {
+      const std::string shown = redact_target(r.target);
+      on_access({r.method, shown, r.address, status, bytes, now_us() - began, stream});
+    } catch (...) {
+    }
+  }
+
+  /// Who answers a request. to == nullptr: `answer` does.
+  struct routed {
+    std::shared_ptr<endpoint> to{};
+    response answer{};
+    bool with_cors = true;  // the answer is to have them still
+  };
+  [[nodiscard]] routed route(const request& r) {
+    if (!hosts_.views.empty() && !host_allowed(r, hosts_.views)) return {{}, refusal(403)};
+    if (r.method == "OPTIONS") return {{}, preflight(cors(), r, options_.preflight_status), false};
+    const auto* found = routes.find(r.path);
+    if (found == nullptr) return {{}, refusal(404)};
+    std::shared_ptr<endpoint> e = found->find(r.method);
+    if (e == nullptr) {
+      response no = refusal(405);
+      return {{}, std::move(no.add("Allow", found->allow()))};
+    }
+    const bool changes = r.method != "GET" && r.method != "HEAD";
+    const bool checks = options_.check_origin || cors().credentials;
+    if (changes && checks && !origin_allowed(cors(), r)) return {{}, refusal(403)};
+    return {std::move(e)};
+  }
+  /// The client's address where a trusted proxy names it; empty: the peer's.
+  [[nodiscard]] std::string client_of(const request& r, std::string_view peer) const {
+    return forwarded_for(r, peer, trusted_, read_address_);
+  }
+  /// Too many connections: what this one is told.
+  [[nodiscard]] std::string crowded() {
+    response r = refusal(503);
+    r.add("Retry-After", "5");
+    add_cors(r.headers, cors(), request{});
+    std::string out;
+    http1::write_response(out, r, {.keep_alive = false});
+    return out;
+  }
+
+  /// Appends the head of a stream; whether it is framed as chunks.
+  [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r) {
+    const owned_head& head = e.head != nullptr ? *e.head : head_;
+    std::string lines = head.extra;
+    add_cors(lines, cors(), r);
+    const bool chunked = options_.chunked && r.minor_version > 0;
+    if (!http1::write_stream_head(out, head.view(lines), r.minor_version, chunked)) {
+      throw std::invalid_argument("stream_head is not valid");
+    }
+    return chunked;
+  }
+
+  /// Asks the handler through the hub, so that shape and the total cap come first.
+  [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
+                                    endpoint& e) {
+    hub_->tick(now());
+    asked_ = &e;
+    return hub_->accept(std::move(c), r);
+  }
+  [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
+                                    verdict<User> v) {
+    hub_->tick(now());
+    return hub_->accept(std::move(c), r, std::move(v));
+  }
+
+  /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
+  void touch_clock() noexcept {
+    const time_point t = now();
+    const time_point due = hub_->next_deadline();
+    hub_->tick(due <= t ? time_point::milliseconds(due.ms() - 1) : t);
+  }
+
+  [[nodiscard]] hub_type& hub() noexcept { return *hub_; }
+  [[nodiscard]] mailbox& mail() noexcept { return *mail_; }
+
+  /// What publishers of this channel's events call it; never used again for another.
+  [[nodiscard]] std::uint64_t token_of(channel& c) {
+    for (const mail_target& t : targets_) {
+      if (t.name.pointer == &c && t.name.name == c.name()) return t.token;
+    }
+    targets_.push_back({++tokens_, channel_name{c}, 0, nullptr});
+    return tokens_;
+  }
+
+  // What the host sets.
+  http_routes<User> routes;
+  function<void(const access_record&)> on_access;
+  function<void(std::string_view, const std::error_code&)> on_error;
+  function<response(int)> error_page;
+
+ protected:
+  /// The host's half is gone: nothing of it may be called any more.
+  void forget_hooks() noexcept {
+    hub_->on_admit({});
+    hub_->on_sees({});
+    hub_->on_opened({});
+    hub_->on_closed({});
+    hub_->on_presence({});
+    hub_->on_gap({});
+    // Not `= {}`: Clang 14 forgets the destructor of such a temporary in a template.
+    on_access = decltype(on_access){};
+    on_error = decltype(on_error){};
+    error_page = decltype(error_page){};
+    routes.clear();
+  }
+  void forget_channel(channel& c) noexcept {
+    routes.remove(c);
+    std::erase_if(targets_, [&](const mail_target& t) { return t.name.pointer == &c; });
+    hub_->close_channel(c);
+  }
+
+  /// All mail into the logs.
+  void drain_mail() noexcept {
+    ++turn_;
+    mail_->drain([this](const sse::mail& m) { deliver(m); });
+  }
+
+  server_options options_;
+  bool draining_ = false;
+  bool stopped_ = false;
+
+ private:
+  struct mail_target {
+    std::uint64_t token = 0;
+    channel_name name{};
+    std::uint64_t checked = 0;  // the turn in which it was last looked for
+    channel* found = nullptr;
+  };
+
+  void deliver(const sse::mail& m) noexcept {
+    const auto t =
+        std::lower_bound(targets_.begin(), targets_.end(), m.target,
+                         [](const mail_target& a, std::uint64_t token) { return a.token < token; });
+    const bool known = t != targets_.end() && t->token == m.target;
+    if (known && t->checked != turn_) {
+      t->checked = turn_;
+      t->found = t->name.in(*hub_);
+      touch_clock();
+    }
+    if (!known || t->found == nullptr) return error("mail for a channel that is closed", {});
+    const publish_result r =
+        hub_->publish(*t->found, {.type = m.type, .data = m.data},
+                      {.id = m.id, .audience = m.audience, .transient = m.transient, .key = m.key});
+    if (!r) error(to_string(r.error), {});
+  }
+
+  owned_cors cors_;
+  owned_texts hosts_;
+  owned_head head_;
+  address_reader read_address_;
+  std::vector<std::string> trusted_;
+
+ protected:
+  Transport transport_;
+  std::optional<hub_type> hub_;
+  std::optional<mailbox> mail_;
+
+ private:
+  std::vector<mail_target> targets_;  // of publishers, tokens rising
+  std::uint64_t tokens_ = 0;
+  std::uint64_t turn_ = 0;
+  std::array<char, 16384> scratch_;
+  endpoint* asked_ = nullptr;  // whose handler the hub's admit hook is
+};
+
+}  // namespace sse::inline v0::detail

@@ -1,0 +1,1589 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+
+// ---- sse/epoll.hpp
+//
+// epoll_server: an HTTP/1.1 server for event streams on Linux, without any dependency: one thread,
+// one epoll loop. epoll_transport: the hub's transport alone, for programs that have such a loop.
+//
+//   sse::epoll_server<> server;
+//   sse::channel& ticks = *server.open_channel("ticks");
+//   server.stream("/events", ticks);
+//   if (auto e = server.listen("127.0.0.1", 8080)) return fail(e.message());
+//   sse::publisher feed = server.make_publisher(ticks);   // for the thread that has the news
+//   server.run();                                         // until interrupt()
+//
+// What it offers besides is in sse/server.hpp, the same as asio_server. Not here: TLS, answers that
+// come later (responder). For other systems, and where the program is built on Asio: sse/asio.hpp.
+//
+// Several cores: one server in each thread, with server_options::reuse_port on the same port.
+// With server_options::busy_poll it never sleeps, for a core of its own.
+//
+// Threads: a server belongs to the thread that runs it; other threads publish by publishers. Only
+// interrupt() may be called from anywhere. It starts no thread and installs no signal handler.
+//
+// Errors: the constructor throws std::invalid_argument for options that cannot work and
+// std::system_error if the system gives no descriptor. See sse/server.hpp for the rest.
+
+#include <memory>
+
+#ifndef SSEHUB_SINGLE_DETAIL_EPOLL_CORE_HPP
+#define SSEHUB_SINGLE_DETAIL_EPOLL_CORE_HPP
+// ---- sse/detail/epoll_core.hpp
+//
+// What stands behind epoll_server: the loop, its listeners, and connections until they are streams.
+// Not public.
+//
+// One turn of the loop: wait, serve what is ready, mail in, time in, overdue connections out,
+// hub.flush(). The data of an epoll event is a stream (epoll_transport), a connection's address, or
+// one of the small numbers below.
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#ifndef SSEHUB_SINGLE_DETAIL_CHAIN_HPP
+#define SSEHUB_SINGLE_DETAIL_CHAIN_HPP
+// ---- sse/detail/chain.hpp
+//
+// Lists through their elements, and lists of elements that wait for a deadline. Not public.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include <sse/sse.hpp>
+
+namespace sse::inline v0::detail {
+
+template <class T>
+struct chain;
+
+/// What lets an object stand in one chain.
+template <class T>
+struct link {
+  T* next = nullptr;
+  T* prev = nullptr;
+  chain<T>* in = nullptr;
+};
+
+/// A list through the `hook` of its elements, which it does not own.
+template <class T>
+struct chain {
+  T* first = nullptr;
+  T* last = nullptr;
+  std::size_t size = 0;
+
+  void push_back(T& t) noexcept {
+    unlink(t);
+    t.hook = {nullptr, last, this};
+    (last != nullptr ? last->hook.next : first) = &t;
+    last = &t;
+    ++size;
+  }
+  static void unlink(T& t) noexcept {
+    chain* const c = t.hook.in;
+    if (c == nullptr) return;
+    (t.hook.prev != nullptr ? t.hook.prev->hook.next : c->first) = t.hook.next;
+    (t.hook.next != nullptr ? t.hook.next->hook.prev : c->last) = t.hook.prev;
+    --c->size;
+    t.hook = {};
+  }
+};
+
+/// What a connection is given time for.
+enum class due : std::uint8_t { never, head, body, idle, write, linger };
+
+/// Connections by what they are given time for. Each kind has one length for the whole server, so
+/// that deadlines stand in line by themselves. `T` has `hook` and `due_at`, in milliseconds.
+template <class T>
+class waiting_room {
+ public:
+  void allow(due what, duration length) noexcept { line_of(what).length = length; }
+
+  /// Gives `t` a deadline instead of the one it has.
+  void await(T& t, due what, time_point now) noexcept {
+    line& l = line_of(what);
+    l.list.push_back(t);
+    t.due_at = l.length.is_off() ? INT64_MAX : (now + l.length).ms();
+  }
+  [[nodiscard]] std::size_t size() const noexcept {
+    std::size_t n = 0;
+    for (const line& l : lines_) n += l.list.size;
+    return n;
+  }
+  /// In milliseconds; INT64_MAX: none.
+  [[nodiscard]] std::int64_t next() const noexcept {
+    std::int64_t first = INT64_MAX;
+    for (const line& l : lines_) {
+      if (l.list.first != nullptr && l.list.first->due_at < first) first = l.list.first->due_at;
+    }
+    return first;
+  }
+  /// Calls f(element, what for) for those whose time is up; f takes each out or gives it more time.
+  template <class F>
+  void expire(time_point now, F f) noexcept {
+    for (std::size_t i = 0; i < lines_.size(); ++i) {
+      const chain<T>& list = lines_[i].list;
+      while (list.first != nullptr && list.first->due_at <= now.ms()) {
+        f(*list.first, static_cast<due>(i));
+      }
+    }
+  }
+  /// Calls f(element) for those that are there now; f may take it out, and destroy it.
+  template <class F>
+  void for_each(F f) noexcept {
+    for (line& l : lines_) {
+      chain<T> all;
+      while (l.list.first != nullptr) all.push_back(*l.list.first);
+      while (all.first != nullptr) {
+        T& t = *all.first;
+        l.list.push_back(t);
+        f(t);
+      }
+    }
+  }
+
+ private:
+  struct line {
+    chain<T> list;
+    duration length;
+  };
+  [[nodiscard]] line& line_of(due what) noexcept { return lines_[static_cast<std::size_t>(what)]; }
+
+  std::array<line, 6> lines_{};
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_CHAIN_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_EPOLL_SOCKET_HPP
+#define SSEHUB_SINGLE_DETAIL_EPOLL_SOCKET_HPP
+// ---- sse/detail/epoll_socket.hpp
+//
+// Sockets of Linux as the epoll host needs them: owned descriptors, addresses, listening. Not
+// public.
+
+#if !defined(__linux__)
+#error "sse/epoll.hpp and sse/io_uring.hpp need Linux; sse/asio.hpp runs everywhere"
+#endif
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace sse::inline v0::detail {
+
+/// Owns a descriptor.
+class unique_fd {
+ public:
+  unique_fd() noexcept = default;
+  explicit unique_fd(int fd) noexcept : fd_{fd} {}
+  unique_fd(unique_fd&& o) noexcept : fd_{std::exchange(o.fd_, -1)} {}
+  unique_fd& operator=(unique_fd&& o) noexcept {
+    if (this != &o) reset(std::exchange(o.fd_, -1));
+    return *this;
+  }
+  ~unique_fd() { reset(); }
+
+  [[nodiscard]] int get() const noexcept { return fd_; }
+  [[nodiscard]] explicit operator bool() const noexcept { return fd_ >= 0; }
+  [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
+  void reset(int fd = -1) noexcept {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = fd;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+[[nodiscard]] inline std::error_code last_error() noexcept {
+  return {errno, std::system_category()};
+}
+
+/// Asks epoll for `events` of `fd` with `data`: also where it is not watched yet.
+[[nodiscard]] inline bool watch(int epoll, int fd, std::uint32_t events,
+                                std::uint64_t data) noexcept {
+  epoll_event e{};
+  e.events = events;
+  e.data.u64 = data;
+  if (::epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &e) == 0) return true;
+  return errno == ENOENT && ::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) == 0;
+}
+
+inline bool set_option(int fd, int level, int name, int value) noexcept {
+  return ::setsockopt(fd, level, name, &value, sizeof value) == 0;
+}
+
+/// Nothing of a connection that was closed after this goes out: its peer gets a reset.
+inline void end_by_reset(int fd) noexcept {
+  const linger now{1, 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
+/// The one way to write an address: an IPv4 peer of a socket for both versions is an IPv4 peer.
+[[nodiscard]] inline std::string address_text(const in6_addr& a) {
+  char text[INET6_ADDRSTRLEN] = {};
+  const bool v4 = IN6_IS_ADDR_V4MAPPED(&a);
+  ::inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? &a.s6_addr[12] : &a.s6_addr[0], text, sizeof text);
+  return text;
+}
+[[nodiscard]] inline std::string address_text(const sockaddr_storage& from) {
+  char text[INET_ADDRSTRLEN] = {};
+  if (from.ss_family == AF_INET6) {
+    return address_text(reinterpret_cast<const sockaddr_in6&>(from).sin6_addr);
+  }
+  ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in&>(from).sin_addr, text, sizeof text);
+  return text;
+}
+/// Empty: `s` is no address.
+[[nodiscard]] inline std::string read_address(std::string_view s) {
+  const std::string text{s};
+  in6_addr v6{};
+  in_addr v4{};
+  if (::inet_pton(AF_INET, text.c_str(), &v4) == 1) return text;
+  return ::inet_pton(AF_INET6, text.c_str(), &v6) == 1 ? address_text(v6) : std::string{};
+}
+
+[[nodiscard]] inline std::uint16_t port_of(int fd) noexcept {
+  sockaddr_storage at{};
+  socklen_t size = sizeof at;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size) != 0) return 0;
+  return ntohs(at.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(at).sin6_port
+                                        : reinterpret_cast<const sockaddr_in&>(at).sin_port);
+}
+
+struct listen_options {
+  bool reuse_port = false;
+  bool one_version = false;  ///< an IPv6 socket takes no IPv4
+};
+
+[[nodiscard]] inline std::error_code listen_on(const addrinfo& at, listen_options o,
+                                               unique_fd& out) noexcept {
+  out.reset(::socket(at.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const int fd = out.get();
+  const bool listens =
+      fd >= 0 && set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) &&
+      (!o.reuse_port || set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) &&
+      (at.ai_family != AF_INET6 || set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, o.one_version)) &&
+      ::bind(fd, at.ai_addr, at.ai_addrlen) == 0 && ::listen(fd, SOMAXCONN) == 0;
+  return listens ? std::error_code{} : last_error();
+}
+
+/// Sockets that listen on an address, or on all addresses of a name, on one port.
+[[nodiscard]] inline std::error_code listen_on(std::string_view host, std::uint16_t port,
+                                               listen_options o, std::vector<unique_fd>& out) {
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  addrinfo how{};
+  how.ai_socktype = SOCK_STREAM;
+  how.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(std::string{host}.c_str(), std::to_string(port).c_str(), &how, &found) != 0) {
+    return std::make_error_code(std::errc::address_not_available);
+  }
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned{found, &::freeaddrinfo};
+  o.one_version = found->ai_next != nullptr;
+  const std::size_t before = out.size();
+  std::error_code failed;
+  for (addrinfo* at = found; at != nullptr; at = at->ai_next) {
+    if (out.size() != before && port == 0) {  // the port that the first one got
+      const in_port_t same = htons(port_of(out[before].get()));
+      (at->ai_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(at->ai_addr)->sin6_port
+                                 : reinterpret_cast<sockaddr_in*>(at->ai_addr)->sin_port) = same;
+    }
+    unique_fd fd;
+    const std::error_code e = listen_on(*at, o, fd);
+    if (!e) {
+      out.push_back(std::move(fd));
+    } else if (e != std::errc::address_not_available &&
+               e != std::errc::address_family_not_supported) {
+      out.resize(before);
+      return e;
+    } else {
+      failed = e;
+    }
+  }
+  return out.size() == before ? failed : std::error_code{};
+}
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_EPOLL_SOCKET_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_HTTP_CONNECTION_HPP
+#define SSEHUB_SINGLE_DETAIL_HTTP_CONNECTION_HPP
+// ---- sse/detail/http_connection.hpp
+//
+// One HTTP/1 connection of a server, from accept until it is a stream or closed: head, body,
+// handler, answer, the next request. It moves no bytes: its host gives it what came and writes what
+// it has. Not public.
+//
+// Requests of one connection are served one after the other. Nothing is read while an answer is
+// being made or written, so a client that sends and never reads holds one request and one answer.
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#ifndef SSEHUB_SINGLE_DETAIL_SERVER_CORE_HPP
+#define SSEHUB_SINGLE_DETAIL_SERVER_CORE_HPP
+// ---- sse/detail/server_core.hpp
+//
+// What every HTTP/1 server of this library is made of, but for its sockets and its loop: options,
+// hub, mailbox, routes, refusals, the access log, the way of a request to its handler. Include the
+// header of a host.
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <sse/cors.hpp>
+#include <sse/server.hpp>
+#include <sse/http1.hpp>
+#include <sse/mailbox.hpp>
+
+namespace sse::inline v0::detail {
+
+/// What a host knows of addresses: the one way to write this one; empty: not an address.
+using address_reader = std::string (*)(std::string_view);
+
+/// Of an element of X-Forwarded-For, which may have a port, and brackets round IPv6.
+[[nodiscard]] constexpr std::string_view address_part(std::string_view s) noexcept {
+  if (s.starts_with('[')) return s.substr(1, s.find(']') - 1);
+  return s.find(':') == s.rfind(':') ? s.substr(0, s.find(':')) : s;
+}
+
+/// Who sent the request: the peer, or, if it is a proxy that we trust, the last one in
+/// X-Forwarded-For that is not. Empty: as the peer. What cannot be read ends the search, since
+/// anybody could have written what stands left of it.
+[[nodiscard]] inline std::string forwarded_for(const request& r, std::string_view peer,
+                                               std::span<const std::string> trusted,
+                                               address_reader read) {
+  const auto is_trusted = [&](std::string_view a) {
+    return std::find(trusted.begin(), trusted.end(), a) != trusted.end();
+  };
+  if (!is_trusted(peer)) return {};
+  std::string last{peer};
+  for (std::size_t i = r.headers.size(); i-- > 0;) {
+    if (!text::equal_fold(r.headers[i].name, "X-Forwarded-For")) continue;
+    std::string_view list = r.headers[i].value;
+    while (!list.empty()) {
+      const std::size_t comma = list.rfind(',');
+      const std::size_t begin = comma == std::string_view::npos ? 0 : comma + 1;
+      std::string hop = read(address_part(text::trim(list.substr(begin))));
+      if (hop.empty()) return last;
+      last = std::move(hop);
+      if (!is_trusted(last)) return last;
+      list = list.substr(0, comma == std::string_view::npos ? 0 : comma);
+    }
+  }
+  return last;
+}
+
+template <class T>
+void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
+  w.allow(due::head, o.head_deadline);
+  w.allow(due::body, o.body_deadline);
+  w.allow(due::idle, o.keep_alive);
+  w.allow(due::write, o.hub.write_deadline);
+}
+
+/// `Transport`: the host's. Its loop, which derives from this, drains the mail and calls the hub.
+template <class User, class Transport>
+class server_core {
+ public:
+  using user_type = User;
+  using transport_type = Transport;
+  using hub_type = sse::hub<Transport, User>;
+  using endpoint = http_endpoint<User>;
+
+  /// Throws std::invalid_argument for options that cannot work. `transport`: what it is made of.
+  template <class... Args>
+  server_core(const server_options& o, address_reader read, Args&&... transport)
+      : options_{o},
+        cors_{o.cors},
+        hosts_{o.hosts},
+        head_{o.head},
+        read_address_{read},
+        transport_{std::forward<Args>(transport)...} {
+    if (validate(o.cors) != cors_error::none) {
+      throw std::invalid_argument("server_options::cors is not a valid policy");
+    }
+    options_.cors = {};
+    options_.head = {};
+    for (const std::string& p : o.trusted_proxies) {
+      trusted_.push_back(read(address_part(p)));
+      if (trusted_.back().empty()) throw std::invalid_argument("not an address: " + p);
+    }
+    const auto clock = std::chrono::system_clock::now().time_since_epoch();
+    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(clock).count();
+    hub_options h = o.hub;
+    if (h.first_id == no_id) h.first_id = static_cast<event_id>(us);
+    if (h.seed == hub_options{}.seed) {
+      h.seed ^= static_cast<std::uint64_t>(us) ^ reinterpret_cast<std::uintptr_t>(this);
+      h.seed ^= static_cast<std::uint64_t>(now_us()) << 20U;
+    }
+    hub_.emplace(transport_, h);
+    hub_->on_admit([this](const request& r) { return asked_->stream(r, {}); });
+    hub_->tick(now());
+  }
+  server_core(const server_core&) = delete;
+  server_core& operator=(const server_core&) = delete;
+
+  // --- what the connections ask
+
+  [[nodiscard]] const http1::limits& limits() const noexcept { return options_.limits; }
+  [[nodiscard]] std::array<char, 16384>& scratch() noexcept { return scratch_; }
+  [[nodiscard]] transport_type& transport() noexcept { return transport_; }
+  [[nodiscard]] const cors_policy& cors() const noexcept { return cors_.policy; }
+  /// No further request of a connection is served.
+  [[nodiscard]] bool ending() const noexcept { return draining_ || stopped_; }
+
+  [[nodiscard]] static time_point now() noexcept { return std::chrono::steady_clock::now(); }
+  [[nodiscard]] static std::int64_t now_us() noexcept {
+    const auto t = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::microseconds>(t).count();
+  }
+
+  /// A refusal of the server itself, in the form that the host wants.
+  [[nodiscard]] response refusal(int status) {
+    if (error_page) {
+      try {
+        response r = error_page(status);
+        r.status = status;
+        return r;
+      } catch (const std::exception& e) {
+        error(e.what(), {});
+      }
+    }
+    std::string text{reason_phrase(status)};
+    return response::text(status, text.append("\n"));
+  }
+
+  void error(std::string_view what, const std::error_code& e) noexcept {
+    if (!on_error) return;
+    try {
+      on_error(what, e);
+    } catch (...) {
+    }
+  }
+
+  void log(const request& r, int status, std::uint64_t bytes, std::int64_t began,
+           bool stream) noexcept {
+    if (!on_access) return;
+    try {
+      const std::string shown = redact_target(r.target);
+      on_access({r.method, shown, r.address, status, bytes, now_us() - began, stream});
+    } catch (...) {
+    }
+  }
+
+  /// Who answers a request. to == nullptr: `answer` does.
+  struct routed {
+    std::shared_ptr<endpoint> to{};
+    response answer{};
+    bool with_cors = true;  // the answer is to have them still
+  };
+  [[nodiscard]] routed route(const request& r) {
+    if (!hosts_.views.empty() && !host_allowed(r, hosts_.views)) return {{}, refusal(403)};
+    if (r.method == "OPTIONS") return {{}, preflight(cors(), r, options_.preflight_status), false};
+    const auto* found = routes.find(r.path);
+    if (found == nullptr) return {{}, refusal(404)};
+    std::shared_ptr<endpoint> e = found->find(r.method);
+    if (e == nullptr) {
+      response no = refusal(405);
+      return {{}, std::move(no.add("Allow", found->allow()))};
+    }
+    const bool changes = r.method != "GET" && r.method != "HEAD";
+    const bool checks = options_.check_origin || cors().credentials;
+    if (changes && checks && !origin_allowed(cors(), r)) return {{}, refusal(403)};
+    return {std::move(e)};
+  }
+  /// The client's address where a trusted proxy names it; empty: the peer's.
+  [[nodiscard]] std::string client_of(const request& r, std::string_view peer) const {
+    return forwarded_for(r, peer, trusted_, read_address_);
+  }
+  /// Too many connections: what this one is told.
+  [[nodiscard]] std::string crowded() {
+    response r = refusal(503);
+    r.add("Retry-After", "5");
+    add_cors(r.headers, cors(), request{});
+    std::string out;
+    http1::write_response(out, r, {.keep_alive = false});
+    return out;
+  }
+
+  /// Appends the head of a stream; whether it is framed as chunks.
+  [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r) {
+    const owned_head& head = e.head != nullptr ? *e.head : head_;
+    std::string lines = head.extra;
+    add_cors(lines, cors(), r);
+    const bool chunked = options_.chunked && r.minor_version > 0;
+    if (!http1::write_stream_head(out, head.view(lines), r.minor_version, chunked)) {
+      throw std::invalid_argument("stream_head is not valid");
+    }
+    return chunked;
+  }
+
+  /// Asks the handler through the hub, so that shape and the total cap come first.
+  [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
+                                    endpoint& e) {
+    hub_->tick(now());
+    asked_ = &e;
+    return hub_->accept(std::move(c), r);
+  }
+  [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
+                                    verdict<User> v) {
+    hub_->tick(now());
+    return hub_->accept(std::move(c), r, std::move(v));
+  }
+
+  /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
+  void touch_clock() noexcept {
+    const time_point t = now();
+    const time_point due = hub_->next_deadline();
+    hub_->tick(due <= t ? time_point::milliseconds(due.ms() - 1) : t);
+  }
+
+  [[nodiscard]] hub_type& hub() noexcept { return *hub_; }
+  [[nodiscard]] mailbox& mail() noexcept { return *mail_; }
+
+  /// What publishers of this channel's events call it; never used again for another.
+  [[nodiscard]] std::uint64_t token_of(channel& c) {
+    for (const mail_target& t : targets_) {
+      if (t.name.pointer == &c && t.name.name == c.name()) return t.token;
+    }
+    targets_.push_back({++tokens_, channel_name{c}, 0, nullptr});
+    return tokens_;
+  }
+
+  // What the host sets.
+  http_routes<User> routes;
+  function<void(const access_record&)> on_access;
+  function<void(std::string_view, const std::error_code&)> on_error;
+  function<response(int)> error_page;
+
+ protected:
+  /// The host's half is gone: nothing of it may be called any more.
+  void forget_hooks() noexcept {
+    hub_->on_admit({});
+    hub_->on_sees({});
+    hub_->on_opened({});
+    hub_->on_closed({});
+    hub_->on_presence({});
+    hub_->on_gap({});
+    // Not `= {}`: Clang 14 forgets the destructor of such a temporary in a template.
+    on_access = decltype(on_access){};
+    on_error = decltype(on_error){};
+    error_page = decltype(error_page){};
+    routes.clear();
+  }
+  void forget_channel(channel& c) noexcept {
+    routes.remove(c);
+    std::erase_if(targets_, [&](const mail_target& t) { return t.name.pointer == &c; });
+    hub_->close_channel(c);
+  }
+
+  /// All mail into the logs.
+  void drain_mail() noexcept {
+    ++turn_;
+    mail_->drain([this](const sse::mail& m) { deliver(m); });
+  }
+
+  server_options options_;
+  bool draining_ = false;
+  bool stopped_ = false;
+
+ private:
+  struct mail_target {
+    std::uint64_t token = 0;
+    channel_name name{};
+    std::uint64_t checked = 0;  // the turn in which it was last looked for
+    channel* found = nullptr;
+  };
+
+  void deliver(const sse::mail& m) noexcept {
+    const auto t =
+        std::lower_bound(targets_.begin(), targets_.end(), m.target,
+                         [](const mail_target& a, std::uint64_t token) { return a.token < token; });
+    const bool known = t != targets_.end() && t->token == m.target;
+    if (known && t->checked != turn_) {
+      t->checked = turn_;
+      t->found = t->name.in(*hub_);
+      touch_clock();
+    }
+    if (!known || t->found == nullptr) return error("mail for a channel that is closed", {});
+    const publish_result r =
+        hub_->publish(*t->found, {.type = m.type, .data = m.data},
+                      {.id = m.id, .audience = m.audience, .transient = m.transient, .key = m.key});
+    if (!r) error(to_string(r.error), {});
+  }
+
+  owned_cors cors_;
+  owned_texts hosts_;
+  owned_head head_;
+  address_reader read_address_;
+  std::vector<std::string> trusted_;
+
+ protected:
+  Transport transport_;
+  std::optional<hub_type> hub_;
+  std::optional<mailbox> mail_;
+
+ private:
+  std::vector<mail_target> targets_;  // of publishers, tokens rising
+  std::uint64_t tokens_ = 0;
+  std::uint64_t turn_ = 0;
+  std::array<char, 16384> scratch_;
+  endpoint* asked_ = nullptr;  // whose handler the hub's admit hook is
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_SERVER_CORE_HPP
+
+namespace sse::inline v0::detail {
+
+/// `Core`: a server_core with await(Self&, due). `Self` is the host's connection, which derives
+/// from this and has
+///
+///   hold()            what keeps it alive while it lives
+///   read()            more input is wanted: serve() takes it
+///   write()           sends out_; writing_: it goes on, wrote_all() ends it; else wrote()
+///   drop(), abort()   it ends at once, or by a reset
+///   hang_up()         it ends after what was written
+///   leave()           it is over, or the hub has it
+///   make_responder()  for answers that come later, where the core has them
+template <class Self, class Core>
+class http_connection {
+ protected:
+  using connection_type = typename Core::transport_type::connection;
+  using user_type = typename Core::user_type;
+  using endpoint = typename Core::endpoint;
+  static constexpr std::size_t enough_output = 64U << 10U;
+
+ public:
+  http_connection(Core& core, connection_type c, std::string address)
+      : peer_{std::move(c)}, core_{&core}, reader_{core.limits()}, address_{std::move(address)} {}
+  http_connection(const http_connection&) = delete;
+  http_connection& operator=(const http_connection&) = delete;
+
+  /// Its time is up.
+  void expired(due what) noexcept {
+    guarded([&] {
+      if (what == due::write) {
+        self().abort();
+      } else if (what == due::idle) {
+        self().hang_up();
+      } else if (what == due::body || (what == due::head && !idle_)) {
+        refuse(408);
+        go_on();
+      } else {
+        self().drop();
+      }
+    });
+  }
+  /// The server takes no more: ends what waits for a request.
+  void end_if_idle() noexcept {
+    if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
+  }
+
+  link<Self> hook;
+  std::int64_t due_at = 0;
+
+ protected:
+  ~http_connection() = default;
+
+  enum class phase : std::uint8_t {
+    handshake,
+    head,
+    body,
+    answering,  // somebody holds a responder
+    opening,    // a stream, once all answers before it are out
+    closing,    // once all that was answered is out
+  };
+
+  /// What is thrown in here ends this connection alone.
+  template <class F>
+  void guarded(F&& f) noexcept {
+    if (core_ == nullptr) return;
+    try {
+      f();
+    } catch (const std::exception& e) {
+      failed(e.what());
+    } catch (...) {
+      failed("exception");
+    }
+  }
+  void failed(const char* what) noexcept {
+    if (core_ == nullptr) return;
+    core_->error(what, {});
+    self().drop();
+  }
+
+  // --- bytes in
+
+  void serve(std::string_view bytes) {
+    [[maybe_unused]] const auto held = self().hold();
+    take(bytes);
+    go_on();
+  }
+
+  /// Takes bytes as far as it may; the rest waits in in_.
+  void take(std::string_view bytes) {
+    serving_ = true;
+    while (core_ != nullptr && !bytes.empty() && out_.size() < enough_output) {
+      if (phase_ == phase::head) {
+        read_head(bytes);
+      } else if (phase_ == phase::body) {
+        read_body(bytes);
+      } else {
+        break;
+      }
+    }
+    serving_ = false;
+    if (core_ == nullptr) return;
+    in_.assign(phase_ == phase::closing ? std::string_view{} : bytes);
+  }
+
+  void read_head(std::string_view& bytes) {
+    if (idle_) {
+      idle_ = false;
+      began_ = Core::now_us();
+      set_due();
+    }
+    const http1::feed_result r = reader_.feed(bytes);
+    bytes.remove_prefix(r.consumed);
+    if (r.state == http1::outcome::error) {
+      refuse(reader_.status());
+    } else if (r.state == http1::outcome::complete) {
+      route();
+    }
+  }
+
+  void read_body(std::string_view& bytes) {
+    const std::size_t missing = static_cast<std::size_t>(reader_.content_length()) - body_.size();
+    const std::size_t n = bytes.size() < missing ? bytes.size() : missing;
+    body_.append(bytes.substr(0, n));
+    bytes.remove_prefix(n);
+    if (n == missing) call();
+  }
+
+  // --- requests
+
+  [[nodiscard]] request make_request() {
+    request r = reader_.head();
+    r.address = address_;
+    return r;
+  }
+
+  void route() {
+    forwarded_ = core_->client_of(reader_.head(), address_);
+    if (!forwarded_.empty()) address_.swap(forwarded_);
+    typename Core::routed found = core_->route(make_request());
+    if (found.to == nullptr) return answer(std::move(found.answer), false, found.with_cors);
+
+    endpoint_ = std::move(found.to);
+    if (endpoint_->takes_body && reader_.content_length() != 0) {
+      phase_ = phase::body;
+      set_due();
+      const auto promised = static_cast<std::size_t>(reader_.content_length());
+      body_.reserve(promised < enough_output ? promised : enough_output);
+      if (reader_.expects_continue()) out_.append(http1::continue_head);
+      return;
+    }
+    call();
+  }
+
+  /// Runs the handler.
+  void call() {
+    const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
+    phase_ = phase::answering;
+    set_due();
+    if (e->stream && (writing_ || !out_.empty())) {
+      endpoint_ = e;
+      phase_ = phase::opening;
+      return;
+    }
+    const std::uint32_t serial = serial_;
+    try {
+      if (e->answer) {
+        response r = e->answer(make_request(), body_);
+        if (core_ != nullptr) answer(std::move(r), e->takes_body);
+      } else if (e->stream) {
+        open_stream(*e);
+      } else if constexpr (Core::answers_later) {
+        takes_body_ = e->takes_body;
+        e->later(make_request(), body_, self().make_responder());
+      }
+    } catch (const std::exception& x) {
+      handler_failed(x.what(), serial, e->takes_body);
+    } catch (...) {
+      handler_failed("exception", serial, e->takes_body);
+    }
+  }
+
+  void handler_failed(const char* what, std::uint32_t serial, bool body_read) {
+    if (core_ == nullptr) return;
+    core_->error(what, {});
+    if (!peer_) return self().leave();  // the hub has it: one of its hooks threw
+    if (serial == serial_) answer(core_->refusal(500), body_read);
+  }
+
+  void answered(std::uint32_t serial, bool given, response r) {
+    if (serial != serial_ || phase_ != phase::answering) return;
+    answer(given ? std::move(r) : core_->refusal(500), takes_body_);
+    if (!serving_) go_on();
+  }
+
+  void open_stream(endpoint& e) {
+    request r = make_request();
+    if (!e.takes_body) {
+      return open_stream(e, r, [&](auto&& c) { return core_->accept(std::move(c), r, e); });
+    }
+    verdict<user_type> v = e.stream(r, body_);
+    if (core_ == nullptr) return;
+    if (!v.admitted()) return answer(std::move(v.refusal()), true);
+    open_stream(e, r, [&](auto&& c) { return core_->accept(std::move(c), r, std::move(v)); });
+  }
+
+  template <class Accept>
+  void open_stream(endpoint& e, request& r, Accept accept) {
+    std::string head;
+    r.chunked = core_->write_head(head, e, r);
+    r.preamble = head;
+    accept_result out;
+    {
+      // A handler may stop the server, which ends this connection: the hub gets its own handle.
+      handing_over given{*this, std::move(peer_)};
+      out = accept(std::move(given.connection));
+    }
+    if (core_ == nullptr) return;
+    if (!peer_) {  // it is the hub's now
+      core_->log(r, 200, 0, began_, true);
+      self().leave();
+    } else if (out.head_only) {
+      out_.append(head);
+      answered_with(200, head.size(), reader_.answer().keep_alive);
+    } else {
+      answer(std::move(out.refusal), e.takes_body);
+    }
+  }
+  struct handing_over {
+    ~handing_over() {
+      if (connection && me.core_ != nullptr) me.peer_ = std::move(connection);
+    }
+    http_connection& me;
+    connection_type connection;
+  };
+
+  // --- bytes out
+
+  void refuse(int status) { answer(core_->refusal(status), false); }
+
+  void answer(response r, bool body_read, bool with_cors = true) {
+    // A request that could not be read has a method at most.
+    const bool readable = reader_.state() == http1::outcome::complete;
+    const request q = readable ? make_request() : request{};
+    if (with_cors) add_cors(r.headers, core_->cors(), q);
+    http1::response_options o = reader_.answer(body_read);
+    o.keep_alive = o.keep_alive && readable && !core_->ending();
+    const std::size_t before = out_.size();
+    if (!http1::write_response(out_, r, o)) {
+      core_->error("an answer with a bad status or header became 500", {});
+      r.status = 500;
+    }
+    answered_with(r.status, out_.size() - before, o.keep_alive);
+  }
+
+  /// What was written answers the request; on to the next.
+  void answered_with(int status, std::size_t bytes, bool keep_alive) {
+    ++serial_;
+    const bool readable = reader_.state() == http1::outcome::complete;
+    request q = readable ? make_request() : request{.method = {}, .address = address_};
+    core_->log(q, status, bytes, began_, false);
+    if (core_ == nullptr) return;
+    if (!forwarded_.empty()) address_.swap(forwarded_);
+    forwarded_.clear();
+    endpoint_ = nullptr;
+    body_.clear();
+    if (body_.capacity() > enough_output) body_.shrink_to_fit();
+    if (!keep_alive || core_->ending()) {
+      phase_ = phase::closing;
+    } else {
+      reader_.reset();
+      phase_ = phase::head;
+      idle_ = true;
+    }
+    set_due();
+  }
+
+  /// Writes what there is, or reads, or ends: whatever the phase asks for.
+  void go_on() {
+    while (core_ != nullptr && !writing_) {
+      if (!out_.empty()) {
+        self().write();
+        if (writing_ && phase_ == phase::body && in_.empty()) self().read();
+      } else if (phase_ == phase::closing) {
+        return self().hang_up();
+      } else if (phase_ == phase::opening) {
+        call();
+      } else if (phase_ == phase::head || phase_ == phase::body) {
+        if (!in_.empty()) {
+          std::string bytes;
+          bytes.swap(in_);
+          take(bytes);
+        } else if (phase_ == phase::head && idle_ && core_->ending()) {
+          return self().hang_up();
+        } else {
+          return self().read();
+        }
+      } else {
+        return;
+      }
+    }
+  }
+  /// Some of out_ left, or is about to: what it has time for the rest.
+  void await_write() {
+    if (phase_ != phase::body) core_->await(self(), due_ = due::write);
+  }
+  /// All of it left.
+  void wrote() {
+    if (sending_.capacity() > enough_output) std::string{}.swap(sending_);
+    set_due();
+  }
+  /// The same, where write() is over since.
+  void wrote_all() {
+    wrote();
+    go_on();
+  }
+
+  /// The deadline that the state asks for; one that runs already goes on.
+  void set_due() {
+    due d = due::never;
+    if (phase_ == phase::body) {
+      d = due::body;
+    } else if (writing_) {
+      d = due::write;
+    } else if (phase_ == phase::head || phase_ == phase::handshake) {
+      d = idle_ && serial_ != 0 ? due::idle : due::head;
+    }
+    if (d != due_) core_->await(self(), due_ = d);
+  }
+
+  [[nodiscard]] Self& self() noexcept { return static_cast<Self&>(*this); }
+
+  connection_type peer_;
+  Core* core_;  // nullptr: over
+  http1::head_reader reader_;
+  std::string in_;  // received, not yet looked at
+  std::string body_;
+  std::string out_;        // to be written next
+  std::string sending_;    // being written
+  std::string address_;    // of the client
+  std::string forwarded_;  // the peer's own, while address_ is the one that a proxy named
+  std::shared_ptr<endpoint> endpoint_;
+  std::int64_t began_ = 0;    // the request, in microseconds
+  std::uint32_t serial_ = 0;  // of the request
+  phase phase_ = phase::head;
+  due due_ = due::never;
+  bool idle_ : 1 = true;  // nothing of a request is there
+  bool writing_ : 1 = false;
+  bool serving_ : 1 = false;
+  bool takes_body_ : 1 = false;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_HTTP_CONNECTION_HPP
+
+namespace sse::inline v0::detail {
+
+/// A connection that is not, or not yet, a stream. It lives until the end of the turn in which it
+/// was over. Watched for levels, and only for what it waits for.
+template <class Core>
+class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
+  using base = http_connection<epoll_connection, Core>;
+  using typename base::phase;
+  static constexpr std::size_t max_linger_input = 8U << 20U;
+  static constexpr std::uint32_t input = EPOLLIN | EPOLLRDHUP;
+
+ public:
+  using base::base;
+
+  void begin() noexcept {
+    guarded([&] {
+      set_due();
+      read();
+    });
+  }
+
+  void on_event(std::uint32_t events) noexcept {
+    guarded([&] {
+      if (lingering_) return discard();
+      const bool sends = writing_;
+      if (sends && (events & ~input) != 0) {
+        write_some();
+        if (core_ != nullptr && !writing_) this->wrote_all();
+      }
+      if (core_ != nullptr && (!sends || (events & watched_ & input) != 0)) receive();
+    });
+  }
+
+  /// At once.
+  void drop() noexcept {
+    if (core_ == nullptr) return;
+    // A child process may hold the descriptor too, and then closing it ends no events.
+    ::epoll_ctl(core_->epoll(), EPOLL_CTL_DEL, peer_.fd(), nullptr);
+    peer_ = {};
+    leave();
+  }
+  [[nodiscard]] bool lingering() const noexcept { return lingering_; }
+
+ private:
+  friend base;
+  using base::core_, base::guarded, base::out_, base::peer_, base::phase_, base::sending_;
+  using base::serve, base::set_due, base::writing_;
+
+  [[nodiscard]] int hold() const noexcept { return 0; }
+
+  void read() noexcept { want(writing_ ? input | EPOLLOUT : input); }
+
+  void receive() {
+    auto& bytes = core_->scratch();
+    const ssize_t n = ::recv(peer_.fd(), bytes.data(), bytes.size(), 0);
+    if (n > 0) return serve({bytes.data(), static_cast<std::size_t>(n)});
+    if (n == 0 || errno != EAGAIN) drop();
+  }
+
+  void write() {
+    sending_.clear();
+    sending_.swap(out_);
+    sent_ = 0;
+    write_some();
+    if (core_ != nullptr && !writing_) this->wrote();
+  }
+
+  void write_some() {
+    const ssize_t n = ::send(peer_.fd(), sending_.data() + sent_, sending_.size() - sent_,
+                             MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && errno != EAGAIN) return drop();
+    sent_ += n > 0 ? static_cast<std::size_t>(n) : 0;
+    writing_ = sent_ != sending_.size();
+    if (!writing_) return;
+    want(phase_ == phase::body ? input | EPOLLOUT : EPOLLOUT);
+    if (n > 0 && core_ != nullptr) this->await_write();
+  }
+
+  void want(std::uint32_t events) noexcept {
+    if (events == std::exchange(watched_, events)) return;
+    if (watch(core_->epoll(), peer_.fd(), events, reinterpret_cast<std::uintptr_t>(this))) return;
+    core_->error("epoll_ctl", last_error());
+    drop();
+  }
+
+  /// After what was written, and without a reset that would take it from the peer: it closes first.
+  void hang_up() noexcept {
+    if (core_ == nullptr || lingering_) return;
+    lingering_ = true;
+    sent_ = 0;
+    ::shutdown(peer_.fd(), SHUT_WR);
+    core_->await(*this, due::linger);
+    want(input);
+  }
+  void discard() noexcept {
+    auto& sink = core_->scratch();
+    const ssize_t n = ::recv(peer_.fd(), sink.data(), sink.size(), 0);
+    if (n < 0 && errno == EAGAIN) return;
+    sent_ += n > 0 ? static_cast<std::size_t>(n) : 0;
+    if (n <= 0 || sent_ > max_linger_input) drop();
+  }
+  void abort() noexcept {
+    end_by_reset(peer_.fd());
+    drop();
+  }
+  void leave() noexcept {
+    if (core_ != nullptr) std::exchange(core_, nullptr)->forget(*this);
+  }
+
+  std::size_t sent_ = 0;
+  std::uint32_t watched_ = 0;
+  bool lingering_ = false;
+};
+
+/// So that the descriptor is there before the transport is made.
+struct epoll_loop {
+  unique_fd epoll_fd{::epoll_create1(EPOLL_CLOEXEC)};
+  unique_fd wake_fd{::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+};
+
+/// `Transport`: epoll_transport, or one that derives from it and has
+///   reap(hub)    after a flush: reports to the hub, true if there was anything
+///   settle(hub)  after all streams were closed: waits until the hub's bytes are not read any more
+template <class User, class Transport>
+class epoll_core : private epoll_loop, public server_core<User, Transport> {
+  using base = server_core<User, Transport>;
+  static constexpr std::uint64_t woken = 1;  // by a publisher, or interrupt()
+  static constexpr std::uint64_t listening = 2;
+  static constexpr std::uint64_t numbers = 2;  // where connections begin
+
+ public:
+  using connection = epoll_connection<epoll_core>;
+  static constexpr bool answers_later = false;
+  using base::error, base::now;
+
+  explicit epoll_core(const server_options& o)
+      : base{o, &read_address, epoll_loop::epoll_fd.get()} {
+    if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken)) {
+      throw std::system_error{last_error(), "epoll"};
+    }
+    allow_times(waiting_, o);
+    waiting_.allow(due::linger, duration::seconds(2));
+    mail_.emplace(mailbox_options{.wake = &wake_loop,
+                                  .context = &wake_fd,
+                                  .mode = o.busy_poll ? wake_mode::never : wake_mode::when_idle});
+  }
+  ~epoll_core() { abandon(); }
+
+  // --- what connections and the server ask
+
+  [[nodiscard]] int epoll() const noexcept { return epoll_fd.get(); }
+  [[nodiscard]] accept_result accept(typename Transport::connection&& c, const request& r,
+                                     auto&& who) {
+    accept_result out = this->admit(std::move(c), r, std::forward<decltype(who)>(who));
+    if (stopped_ && out.id) hub_->close(out.id);  // its handler stopped the server
+    return out;
+  }
+  void await(connection& c, due what) noexcept { waiting_.await(c, what, now()); }
+  void forget(connection& c) noexcept { over_.push_back(c); }
+  void flush_soon() noexcept { more_ = true; }
+  void close_channel(channel& c) noexcept {
+    this->forget_channel(c);
+    flush_soon();
+  }
+  [[nodiscard]] std::size_t connections() const noexcept {
+    return hub_->sessions() + waiting_.size();
+  }
+  [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
+    if (this->ending()) return std::make_error_code(std::errc::operation_canceled);
+    const std::size_t before = listeners_.size();
+    const listen_options o{.reuse_port = options_.reuse_port};
+    std::error_code e = listen_on(host, port, o, listeners_);
+    for (std::size_t i = before; !e && i < listeners_.size(); ++i) {
+      if (!watch(epoll(), listeners_[i].get(), EPOLLIN, listening)) e = last_error();
+    }
+    if (e) listeners_.resize(before);
+    return e;
+  }
+  [[nodiscard]] std::uint16_t port() const noexcept {
+    return listeners_.empty() ? std::uint16_t{0} : port_of(listeners_.front().get());
+  }
+
+  // --- the loop
+
+  [[nodiscard]] time_point next_deadline() const noexcept {
+    std::int64_t next = hub_->next_deadline().ms();
+    for (const std::int64_t t : {waiting_.next(), accept_again_}) next = t < next ? t : next;
+    return time_point::milliseconds(more_ ? INT64_MIN : next);
+  }
+  /// Until the server is stopped, or interrupted.
+  void run() {
+    while (!stopped_ && !interrupted_.exchange(false, std::memory_order_acquire)) {
+      turn(duration::forever());
+    }
+  }
+  /// From any thread, and from a signal handler.
+  void interrupt() noexcept {
+    interrupted_.store(true, std::memory_order_release);
+    wake_loop(&wake_fd);
+  }
+
+  /// One turn that waits at most so long for something to do.
+  void turn(duration most) {
+    if (stopped_) return;
+    std::array<epoll_event, 512> events;
+    const int n = ::epoll_wait(epoll(), events.data(), static_cast<int>(events.size()), wait(most));
+    for (int i = 0; i < n && !stopped_; ++i) {
+      const epoll_event& e = events[static_cast<std::size_t>(i)];
+      if (transport_.on_event(*hub_, e) || e.data.u64 == woken) continue;
+      if (e.data.u64 > numbers) {
+        reinterpret_cast<connection*>(e.data.u64)->on_event(e.events);
+      } else {
+        accept_all();
+      }
+    }
+    if (!stopped_) send_all();
+    bury();
+  }
+
+  /// True: everybody has what there was. False: the deadline cut some, or the server was stopped.
+  bool drain(const drain_options& o) {
+    if (this->ending()) return false;
+    draining_ = true;
+    listeners_.clear();
+    hub_->tick(now());
+    const std::int64_t cut_at = (now() + o.deadline).ms();
+    drain_options patient = o;
+    patient.deadline = duration::forever();  // what is left then is cut below
+    hub_->drain(patient);
+    waiting_.for_each([](connection& c) { c.end_if_idle(); });
+    const auto over = [&] {
+      std::size_t answers = 0;  // that are not written yet
+      waiting_.for_each([&](connection& c) { answers += c.lingering() ? 0U : 1U; });
+      return answers == 0 && hub_->drained();
+    };
+    flush_soon();
+    bool clean = over();
+    for (std::int64_t rest = 1; !clean && !stopped_ && rest > 0; rest = cut_at - now().ms()) {
+      turn(duration::milliseconds(rest));
+      clean = over();
+    }
+    clean = clean && !stopped_;
+    stop();
+    return clean;
+  }
+
+  void stop() noexcept {
+    if (stopped_) return;
+    stopped_ = true;
+    listeners_.clear();
+    mail_->close();
+    waiting_.for_each([](connection& c) { c.drop(); });
+    hub_->close_all();
+  }
+
+  void abandon() noexcept {
+    if (!hub_) return;
+    stop();
+    this->forget_hooks();
+    if constexpr (requires { transport_.settle(*hub_); }) transport_.settle(*hub_);
+    hub_.reset();
+    bury();
+  }
+
+ private:
+  using base::draining_, base::hub_, base::mail_, base::options_, base::stopped_, base::transport_;
+
+  static void wake_loop(void* fd) noexcept {
+    const std::uint64_t one = 1;
+    // Watched for edges and never read: it fails only where it would count beyond 2^64 - 2.
+    (void)!::write(static_cast<unique_fd*>(fd)->get(), &one, sizeof one);
+  }
+
+  /// For epoll_wait, in milliseconds.
+  [[nodiscard]] int wait(duration most) noexcept {
+    if (std::exchange(more_, false) || options_.busy_poll || !mail_->prepare_sleep()) return 0;
+    const std::int64_t next = next_deadline().ms();
+    if (next == INT64_MAX && most == duration::forever()) return -1;
+    const std::int64_t ms = next - now().ms() < most.ms() ? next - now().ms() : most.ms();
+    return ms <= 0 ? 0 : ms < INT32_MAX ? static_cast<int>(ms) : INT32_MAX;
+  }
+
+  void send_all() {
+    this->drain_mail();
+    const time_point t = now();
+    hub_->tick(t);
+    waiting_.expire(t, [&](connection& c, due what) {
+      c.expired(what);
+      if (c.hook.in != &over_ && c.due_at <= t.ms()) c.drop();
+    });
+    if (accept_again_ <= t.ms()) {
+      accept_again_ = INT64_MAX;
+      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), EPOLLIN, listening);
+    }
+    more_ = hub_->flush() || more_;
+    if constexpr (requires { transport_.reap(*hub_); }) more_ = transport_.reap(*hub_) || more_;
+  }
+
+  void accept_all() {
+    for (std::size_t i = 0; i < listeners_.size() && !this->ending(); ++i) {
+      for (int most = 64; most > 0 && !this->ending() && accept_one(listeners_[i].get());) --most;
+    }
+  }
+  bool accept_one(int listener) noexcept {
+    sockaddr_storage from{};
+    socklen_t size = sizeof from;
+    unique_fd fd{::accept4(listener, reinterpret_cast<sockaddr*>(&from), &size,
+                           SOCK_NONBLOCK | SOCK_CLOEXEC)};
+    if (!fd) {
+      if (errno == EAGAIN) return false;
+      error("accept", last_error());
+      if (errno == ECONNABORTED || errno == EINTR) return true;
+      // Descriptors or memory may be out: that does not pass by trying at once.
+      accept_again_ = now().ms() + 100;
+      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), 0, listening);
+      return false;
+    }
+    try {
+      welcome(std::move(fd), address_text(from));
+    } catch (const std::exception& x) {
+      error(x.what(), {});
+    }
+    return true;
+  }
+
+  void welcome(unique_fd fd, std::string from) {
+    if (options_.nodelay) set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+    if (options_.send_buffer != 0) {
+      set_option(fd.get(), SOL_SOCKET, SO_SNDBUF, static_cast<int>(options_.send_buffer));
+    }
+    if (options_.max_connections != 0 && connections() >= options_.max_connections) {
+      const std::string out = this->crowded();
+      (void)!::send(fd.get(), out.data(), out.size(), MSG_NOSIGNAL);
+      ::shutdown(fd.get(), SHUT_WR);
+      (void)!::recv(fd.get(), this->scratch().data(), this->scratch().size(), 0);
+      return this->log({.method = {}, .address = from}, 503, out.size(), base::now_us(), false);
+    }
+    auto* const c =
+        new connection{*this, typename Transport::connection{fd.release()}, std::move(from)};
+    waiting_.await(*c, due::never, {});
+    c->begin();
+  }
+
+  void bury() noexcept {
+    while (over_.first != nullptr) {
+      const std::unique_ptr<connection> c{over_.first};
+      chain<connection>::unlink(*c);
+    }
+  }
+
+  std::vector<unique_fd> listeners_;
+  waiting_room<connection> waiting_;
+  chain<connection> over_;
+  std::int64_t accept_again_ = INT64_MAX;
+  std::atomic<bool> interrupted_{false};
+  bool more_ = true;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_EPOLL_CORE_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_EPOLL_TRANSPORT_HPP
+#define SSEHUB_SINGLE_DETAIL_EPOLL_TRANSPORT_HPP
+// ---- sse/detail/epoll_transport.hpp
+//
+// epoll_transport: hub transport over sockets in an epoll loop. Include <sse/epoll.hpp>.
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+namespace sse::inline v0 {
+
+/// A transport for hub<> over stream sockets, for programs with an epoll loop of their own;
+/// epoll_server brings one.
+///
+///   sse::epoll_transport net{epoll};
+///   sse::hub<sse::epoll_transport> hub{net};
+///   (void)hub.accept(sse::epoll_transport::connection{fd}, request);  // fd is the hub's now
+///   for (const epoll_event& e : events) {
+///     if (!net.on_event(hub, e)) mine(e);
+///   }
+///   hub.tick(now);
+///   hub.flush();  // once in each turn of the loop
+///
+/// A write is tried at once and never blocks. A stream is registered once, for edges: after a write
+/// that was short the kernel says when there is room, and no other call to epoll is needed. Its
+/// data is session_id, so that a stream costs nothing but its descriptor.
+///
+/// A peer that ends its side is gone. What a peer sends is thrown away, and one that sends more
+/// than `max_input` bytes is closed.
+///
+/// Not thread-safe: it belongs to the thread of its hub. Destroy the hub first.
+class epoll_transport {
+ public:
+  static constexpr std::size_t max_buffers = 16;
+  /// Bytes that a peer may send on an open stream.
+  static constexpr std::uint32_t max_input = 64U << 10U;
+
+  /// Owns a connected socket.
+  class connection {
+   public:
+    connection() noexcept = default;
+    explicit connection(int fd) noexcept : fd_{fd} {}
+    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
+
+   private:
+    friend class epoll_transport;
+    detail::unique_fd fd_;
+    std::uint32_t discarded_ = 0;
+  };
+
+  /// `epoll`: of the host's loop; stays the host's.
+  explicit epoll_transport(int epoll) noexcept : epoll_{epoll} {}
+  epoll_transport(const epoll_transport&) = delete;
+  epoll_transport& operator=(const epoll_transport&) = delete;
+
+  /// What the loop was woken for. False: not a stream. In the data of streams the top bit is set,
+  /// which is neither so in pointers nor in descriptors.
+  template <class Hub>
+  bool on_event(Hub& hub, const epoll_event& e) noexcept {
+    const session_id id = session_of(e.data.u64);
+    if (!id) return false;
+    connection* const c = hub.find(id);
+    if (c == nullptr) return true;  // it ended in this turn
+    if ((e.events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0 ||
+        ((e.events & EPOLLIN) != 0 && !discard(*c))) {
+      hub.closed(id);
+    } else if ((e.events & EPOLLOUT) != 0) {
+      hub.writable(id);
+    }
+    return true;
+  }
+
+  // --- what the hub calls
+
+  void opened(connection& c, session_id id) noexcept {
+    constexpr std::uint32_t edges = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    if (!detail::watch(epoll_, c.fd(), edges, data_of(id))) c.fd_.reset();  // write says so
+  }
+
+  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
+    constexpr int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    std::size_t total = bytes[0].size;
+    ssize_t n = 0;
+    if (bytes.size() == 1) {
+      n = ::send(c.fd(), bytes[0].data, total, flags);
+    } else {
+      std::array<iovec, max_buffers> pieces;
+      msghdr message{};
+      total = gather(bytes, pieces, message);
+      n = ::sendmsg(c.fd(), &message, flags);
+    }
+    if (n < 0)
+      return {0, errno == EAGAIN ? flow::blocked : errno == EINTR ? flow::ready : flow::closed};
+    const auto took = static_cast<std::size_t>(n);
+    return {took, took == total ? flow::ready : flow::blocked};
+  }
+
+  void close(connection& c, close_reason why) noexcept {
+    if (why == close_reason::stalled) {
+      detail::end_by_reset(c.fd());
+    } else if (why != close_reason::peer) {
+      (void)discard(c);  // unread input would make the end a reset, which takes our last bytes away
+    }
+    c.fd_.reset();
+  }
+
+ protected:
+  [[nodiscard]] static constexpr std::uint64_t data_of(session_id id) noexcept {
+    return std::uint64_t{1} << 63U | std::uint64_t{id.generation} << 31U | id.slot;
+  }
+  [[nodiscard]] static constexpr session_id session_of(std::uint64_t data) noexcept {
+    if (data >> 63U == 0) return {};
+    return {static_cast<std::uint32_t>(data & 0x7fffffffU),
+            static_cast<std::uint32_t>(data >> 31U)};
+  }
+
+  /// Prepares a message of up to max_buffers pieces; returns its bytes.
+  static std::size_t gather(std::span<const buffer> bytes, std::span<iovec> pieces,
+                            msghdr& message) noexcept {
+    std::size_t total = 0;
+    std::size_t n = 0;
+    for (; n < bytes.size() && n < pieces.size(); ++n) {
+      pieces[n] = {const_cast<char*>(bytes[n].data), bytes[n].size};
+      total += bytes[n].size;
+    }
+    message.msg_iov = pieces.data();
+    message.msg_iovlen = n;
+    return total;
+  }
+
+  /// Takes unread input away. False: the peer is gone, or sends more than it may.
+  [[nodiscard]] static bool discard(connection& c) noexcept {
+    char sink[4096];
+    while (c.discarded_ <= max_input) {
+      const ssize_t n = ::recv(c.fd(), sink, sizeof sink, MSG_DONTWAIT);
+      if (n <= 0) return n < 0 && (errno == EAGAIN || errno == EINTR);
+      c.discarded_ += static_cast<std::uint32_t>(n);
+    }
+    return false;
+  }
+
+ private:
+  int epoll_;
+};
+
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_EPOLL_TRANSPORT_HPP
+
+namespace sse::inline v0 {
+
+/// An HTTP/1.1 server with a hub (see the top of this file). `User`: what the program wants to know
+/// of a stream, see hub.
+template <class User = no_user, class Transport = epoll_transport>
+class epoll_server : public basic_server<detail::epoll_core<User, Transport>> {
+  using core = detail::epoll_core<User, Transport>;
+  using base = basic_server<core>;
+
+ public:
+  explicit epoll_server(const server_options& o = {}) : base{std::make_shared<core>(o)} {}
+
+  /// Serves until stop() or interrupt().
+  void run() { core_->run(); }
+  /// Serves what there is to do now, or waits for it, at most `most`.
+  void poll(duration most = duration::off()) { core_->turn(most); }
+  /// Becomes readable when poll() has something to do that is not a matter of time: for loops that
+  /// run others. Call poll() also at next_deadline().
+  [[nodiscard]] int native_handle() const noexcept { return core_->epoll(); }
+  [[nodiscard]] time_point next_deadline() const noexcept { return core_->next_deadline(); }
+
+  /// Ends run(), or the next one, which can be called again. From any thread, or a signal handler.
+  void interrupt() noexcept { core_->interrupt(); }
+
+  /// Stops listening, ends idle connections, lets answers finish, tells every stream when to come
+  /// back, and ends each once it has everything; serves meanwhile, and returns when that is over.
+  /// False: the deadline cut some, or stop() was called. Then all is closed as by stop(). Not in a
+  /// handler or hook.
+  bool drain(const drain_options& o = {}) { return core_->drain(o); }
+
+ private:
+  using base::core_;
+};
+
+}  // namespace sse::inline v0

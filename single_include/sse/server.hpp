@@ -1,0 +1,559 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+
+// ---- sse/server.hpp
+//
+// server: what all HTTP/1.1 servers of this library offer, whatever loop they run in: options,
+// routes, pages, channels, hooks. Not to be used by itself: asio_server (sse/asio.hpp),
+// epoll_server (sse/epoll.hpp) and uring_server (sse/io_uring.hpp) are such servers.
+//
+//   sse::channel& ticks = *server.open_channel("ticks");
+//   server.stream("/events", ticks);
+//   server.page("/", html);
+//   if (auto e = server.listen("127.0.0.1", 8080)) return fail(e.message());
+//   (void)server.publish(ticks, {.data = json});          // wherever the program has news
+//
+// Threads: everything belongs to the thread of the server's loop, but for publishers, which
+// make_publisher makes on it for any other one.
+//
+// Errors: a server's constructor throws std::invalid_argument for options that cannot work;
+// everything later is an error_code or goes to on_error. A handler that throws answers 500.
+// Handlers and hooks may call anything of the server, also stop(), but must not destroy it.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <sse/cors.hpp>
+#ifndef SSEHUB_SINGLE_DETAIL_ROUTES_HPP
+#define SSEHUB_SINGLE_DETAIL_ROUTES_HPP
+// ---- sse/detail/routes.hpp
+//
+// Which handler answers which path, and what the options of a server look like once they own their
+// text. Include the header of a host.
+
+#include <array>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <sse/sse.hpp>
+#include <sse/http1.hpp>
+
+namespace sse::inline v0 {
+
+/// Answers one request, now or later, once. Dropped without an answer, it answers 500. A client
+/// that is gone meanwhile makes no difference.
+///
+/// May be moved to any thread and used there; it must not outlive the execution context.
+class responder {
+ public:
+  responder() noexcept = default;
+  /// For the server: `send` gets the answer, or nullptr if there was none.
+  explicit responder(function<void(response*)> send) noexcept : send_{std::move(send)} {}
+  responder(responder&&) noexcept = default;
+  responder& operator=(responder&& o) noexcept {
+    if (this != &o) {
+      drop();
+      send_ = std::move(o.send_);
+    }
+    return *this;
+  }
+  ~responder() { drop(); }
+
+  void operator()(response r) {
+    if (!send_) return;
+    const function<void(response*)> send = std::move(send_);
+    send(&r);
+  }
+  /// It was not used yet.
+  [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(send_); }
+
+ private:
+  void drop() noexcept {
+    if (!send_) return;
+    const function<void(response*)> send = std::move(send_);
+    try {
+      send(nullptr);
+    } catch (...) {  // memory is out: the connection's own end will come
+    }
+  }
+
+  function<void(response*)> send_;
+};
+
+namespace detail {
+
+/// A channel that may be closed behind our back.
+struct channel_name {
+  channel* pointer = nullptr;
+  std::string name{};
+
+  channel_name() = default;
+  explicit channel_name(channel& c) : pointer{&c}, name{c.name()} {}
+
+  /// The channel, or nullptr. O(channels).
+  template <class Hub>
+  [[nodiscard]] channel* in(Hub& h) const {
+    bool open = false;
+    h.for_each_channel([&](channel& c) { open = open || &c == pointer; });
+    return open && pointer->name() == name ? pointer : nullptr;
+  }
+};
+
+struct owned_head {
+  explicit owned_head(const http1::stream_head& h)
+      : head{h}, type{h.content_type}, cache{h.cache_control}, extra{h.extra} {}
+
+  [[nodiscard]] http1::stream_head view(std::string_view lines) const noexcept {
+    http1::stream_head h = head;
+    h.content_type = type;
+    h.cache_control = cache;
+    h.extra = lines;
+    return h;
+  }
+
+  http1::stream_head head;
+  std::string type;
+  std::string cache;
+  std::string extra;
+};
+
+struct owned_texts {
+  owned_texts() = default;
+  template <class Range>
+  explicit owned_texts(const Range& r)
+      : texts(r.begin(), r.end()), views(texts.begin(), texts.end()) {}
+  owned_texts(const owned_texts&) = delete;
+  owned_texts& operator=(const owned_texts&) = delete;
+
+  std::vector<std::string> texts;
+  std::vector<std::string_view> views;
+};
+
+struct owned_cors {
+  explicit owned_cors(const cors_policy& p)
+      : origins{p.origins}, methods{p.methods}, headers{p.headers}, expose{p.expose}, policy{p} {
+    policy.origins = origins.views;
+    policy.methods = methods;
+    policy.headers = headers;
+    policy.expose = expose;
+  }
+  owned_cors(const owned_cors&) = delete;
+  owned_cors& operator=(const owned_cors&) = delete;
+
+  owned_texts origins;
+  std::string methods;
+  std::string headers;
+  std::string expose;
+  cors_policy policy;
+};
+
+/// What answers one method of one path: exactly one of the three functions is there.
+template <class User>
+struct http_endpoint {
+  function<response(const request&, std::string_view body)> answer{};
+  function<void(const request&, std::string_view body, responder)> later{};
+  function<verdict<User>(const request&, std::string_view body)> stream{};
+  std::unique_ptr<owned_head> head{};  ///< of the stream; nullptr: the server's
+  channel_name bound{};                ///< what stream(path, channel) named
+  bool takes_body = false;
+};
+
+enum class http_method : std::uint8_t { get, post, put, del, other };
+
+[[nodiscard]] constexpr http_method method_of(std::string_view m) noexcept {
+  if (m == "GET" || m == "HEAD") return http_method::get;
+  if (m == "POST") return http_method::post;
+  if (m == "PUT") return http_method::put;
+  return m == "DELETE" ? http_method::del : http_method::other;
+}
+
+template <class User>
+struct http_route {
+  using endpoint = http_endpoint<User>;
+  std::array<std::shared_ptr<endpoint>, 4> by_method{};
+
+  [[nodiscard]] std::shared_ptr<endpoint> find(std::string_view method) const noexcept {
+    const http_method m = method_of(method);
+    return m == http_method::other ? nullptr : by_method[static_cast<std::size_t>(m)];
+  }
+  [[nodiscard]] std::string allow() const {
+    static constexpr std::string_view names[] = {"GET, HEAD, ", "POST, ", "PUT, ", "DELETE, "};
+    std::string out;
+    for (std::size_t i = 0; i < by_method.size(); ++i) {
+      if (by_method[i] != nullptr) out.append(names[i]);
+    }
+    return out.append("OPTIONS");
+  }
+};
+
+/// The exact path decides, else the longest prefix.
+template <class User>
+class http_routes {
+ public:
+  using route = http_route<User>;
+  using endpoint = http_endpoint<User>;
+
+  void add(http_method m, bool prefix, std::string_view path, std::shared_ptr<endpoint> e) {
+    auto& routes = prefix ? prefixes_ : exact_;
+    const auto at = routes.try_emplace(std::string{path}).first;
+    at->second.by_method[static_cast<std::size_t>(m)] = std::move(e);
+  }
+  bool remove(bool prefix, std::string_view path) noexcept {
+    auto& routes = prefix ? prefixes_ : exact_;
+    const auto at = routes.find(path);
+    if (at == routes.end()) return false;
+    routes.erase(at);
+    return true;
+  }
+  /// Takes out what stream(path, channel) bound to this channel.
+  void remove(const channel& c) noexcept {
+    for (auto* routes : {&exact_, &prefixes_}) {
+      for (auto at = routes->begin(); at != routes->end();) {
+        bool left = false;
+        for (std::shared_ptr<endpoint>& e : at->second.by_method) {
+          if (e != nullptr && e->bound.pointer == &c) e = nullptr;
+          left = left || e != nullptr;
+        }
+        at = left ? std::next(at) : routes->erase(at);
+      }
+    }
+  }
+  [[nodiscard]] const route* find(std::string_view path) const noexcept {
+    if (const auto at = exact_.find(path); at != exact_.end()) return &at->second;
+    const route* longest = nullptr;
+    std::size_t size = 0;
+    for (const auto& [prefix, r] : prefixes_) {
+      if (path.starts_with(prefix) && (longest == nullptr || prefix.size() > size)) {
+        longest = &r;
+        size = prefix.size();
+      }
+    }
+    return longest;
+  }
+  void clear() noexcept {
+    exact_.clear();
+    prefixes_.clear();
+  }
+
+ private:
+  std::map<std::string, route, std::less<>> exact_;
+  std::map<std::string, route, std::less<>> prefixes_;
+};
+
+}  // namespace detail
+
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_ROUTES_HPP
+#include <sse/mailbox.hpp>
+
+namespace sse::inline v0 {
+
+/// Each duration can be off(), each cap 0, unless it says otherwise. Views are copied.
+struct server_options {
+  /// Without a first_id: the wall clock in microseconds. Its write_deadline is that of answers too.
+  hub_options hub{};
+  /// Of requests: head, headers, target, body.
+  http1::limits limits{};
+  /// For a whole request head, from its first byte on; for a new connection from accept on.
+  duration head_deadline = duration::seconds(10);
+  duration body_deadline = duration::seconds(10);  ///< for a whole body
+  duration keep_alive = duration::seconds(15);     ///< between two requests of a connection
+  /// TCP connections, streams and all; above: 503 at once. Never below what the caps of the hub
+  /// allow, or those say nothing any more.
+  std::uint32_t max_connections = 0;
+  /// Host names that are served, see host_allowed(); others get 403. Empty: any.
+  std::vector<std::string> hosts{};
+  /// For streams, answers and errors alike; the default sends nothing. REQUIRES: validate() ok.
+  cors_policy cors{};
+  int preflight_status = 204;  ///< of the answer to OPTIONS
+  /// Refuse POST, PUT and DELETE of pages of other origins with 403, see origin_allowed(). Always
+  /// on with cors.credentials.
+  bool check_origin = false;
+  /// Addresses of proxies whose X-Forwarded-For is believed: request::address is then the last
+  /// element that is not one of these.
+  std::vector<std::string> trusted_proxies{};
+  http1::stream_head head{};  ///< of streams; its `extra` goes out as it is
+  bool chunked = false;       ///< frame streams as chunks for HTTP/1.1; false: close-delimited
+  bool nodelay = true;        ///< TCP_NODELAY
+  /// SO_REUSEPORT: several servers listen on one port, the kernel spreads the connections over
+  /// them.
+  bool reuse_port = false;
+  /// SO_SNDBUF, bytes in the kernel per connection; 0: the system's.
+  std::uint32_t send_buffer = 0;
+  bool busy_poll = false;  ///< never sleep: a core for itself, for the last microseconds
+};
+
+/// One line of an access log. Views are valid during the call.
+struct access_record {
+  std::string_view method{};   ///< empty: the request could not be read
+  std::string_view target{};   ///< through redact_target()
+  std::string_view address{};  ///< of the client
+  int status = 0;
+  std::uint64_t bytes = 0;        ///< head and body; 0 for a stream, which has only begun
+  std::int64_t microseconds = 0;  ///< from the first byte of the request to its answer
+  bool stream = false;
+};
+
+/// Headers of a page.
+struct page_options {
+  std::string_view content_type = "text/html; charset=utf-8";
+  std::string_view cache_control = "no-cache";
+  std::string_view content_security_policy{};  ///< empty: none
+};
+
+/// A server's half that does not depend on its loop. `Core`: the host's.
+///
+/// Handlers of plain requests have one of these forms; the request is valid until it was answered:
+///   response (const request&)
+///   response (const request&, std::string_view body)
+///   void (const request&, responder)                          where the host has answers_later
+///   void (const request&, std::string_view body, responder)
+/// Handlers of streams:
+///   verdict<User> (const request&)
+///
+/// HEAD works wherever GET does, OPTIONS everywhere. Paths compare as they were decoded, case
+/// counts. A path or prefix that is named again for the same method gets the new handler.
+template <class Core>
+class basic_server {
+  using user_type = typename Core::user_type;
+  using endpoint = detail::http_endpoint<user_type>;
+  using method = detail::http_method;
+
+ public:
+  using transport_type = typename Core::transport_type;
+  using hub_type = sse::hub<transport_type, user_type>;
+
+  basic_server(const basic_server&) = delete;
+  basic_server& operator=(const basic_server&) = delete;
+
+  // --- listening -----------------------------------------------------------------------------
+
+  /// Listens on an address ("127.0.0.1", "::1", "0.0.0.0", "::" for both versions) or the addresses
+  /// of a name. Port 0: any free one. May be called several times. Errors: as the system says, such
+  /// as std::errc::address_in_use.
+  [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
+    return core_->listen(host, port);
+  }
+  /// The first port that it listens on; 0: none.
+  [[nodiscard]] std::uint16_t port() const noexcept { return core_->port(); }
+
+  // --- routes --------------------------------------------------------------------------------
+
+  /// An event stream; `handler` says who may have it and what is on it.
+  template <class F>
+  void stream(std::string_view path, F&& handler) {
+    add_stream(false, path, std::forward<F>(handler), nullptr);
+  }
+  template <class F>
+  void stream(std::string_view path, F&& handler, const http1::stream_head& head) {
+    add_stream(false, path, std::forward<F>(handler), &head);
+  }
+  /// An event stream of one channel, for everybody. Goes with the channel, see close_channel.
+  void stream(std::string_view path, channel& c) { add_stream(false, path, c, nullptr); }
+  void stream(std::string_view path, channel& c, const http1::stream_head& head) {
+    add_stream(false, path, c, &head);
+  }
+  template <class F>
+  void stream_prefix(std::string_view prefix, F&& handler) {
+    add_stream(true, prefix, std::forward<F>(handler), nullptr);
+  }
+  template <class F>
+  void stream_prefix(std::string_view prefix, F&& handler, const http1::stream_head& head) {
+    add_stream(true, prefix, std::forward<F>(handler), &head);
+  }
+  /// A stream, or a plain answer, to a POST: `verdict<User> handler(const request&,
+  /// std::string_view body)`. What does not admit is the answer, whatever its status.
+  template <class F>
+  void stream_post(std::string_view path, F&& handler) {
+    add_stream_post(path, std::forward<F>(handler), nullptr);
+  }
+  template <class F>
+  void stream_post(std::string_view path, F&& handler, const http1::stream_head& head) {
+    add_stream_post(path, std::forward<F>(handler), &head);
+  }
+
+  template <class F>
+  void get(std::string_view path, F&& handler) {
+    add(method::get, false, path, std::forward<F>(handler));
+  }
+  template <class F>
+  void get_prefix(std::string_view prefix, F&& handler) {
+    add(method::get, true, prefix, std::forward<F>(handler));
+  }
+  template <class F>
+  void post(std::string_view path, F&& handler) {
+    add(method::post, false, path, std::forward<F>(handler));
+  }
+  template <class F>
+  void post_prefix(std::string_view prefix, F&& handler) {
+    add(method::post, true, prefix, std::forward<F>(handler));
+  }
+  template <class F>
+  void put(std::string_view path, F&& handler) {
+    add(method::put, false, path, std::forward<F>(handler));
+  }
+  template <class F>
+  void del(std::string_view path, F&& handler) {
+    add(method::del, false, path, std::forward<F>(handler));
+  }
+
+  /// A page from memory. `body` is copied.
+  void page(std::string_view path, std::string_view body, const page_options& o = {}) {
+    response r{.body = std::string{body}};
+    r.add("Content-Type", o.content_type).add("Cache-Control", o.cache_control);
+    if (!o.content_security_policy.empty()) {
+      r.add("Content-Security-Policy", o.content_security_policy);
+    }
+    get(path, [r = std::move(r)](const request&) { return r; });
+  }
+
+  /// Takes a path away, for all methods; open streams go on. False: there was none.
+  bool remove(std::string_view path) noexcept { return core_->routes.remove(false, path); }
+  bool remove_prefix(std::string_view prefix) noexcept {
+    return core_->routes.remove(true, prefix);
+  }
+
+  // --- channels and publishing ---------------------------------------------------------------
+
+  /// The hub. Its on_admit hook belongs to the server; after calls that publish or send, call
+  /// flush_soon().
+  [[nodiscard]] hub_type& hub() noexcept { return core_->hub(); }
+
+  /// nullptr: the name is taken, or memory is out.
+  [[nodiscard]] channel* open_channel(std::string_view name, channel_options o = {}) noexcept {
+    return core_->hub().open_channel(name, std::move(o));
+  }
+  /// Closes a channel with its streams and the paths that stream(path, channel) gave it; its
+  /// publishers' mail is dropped, see on_error. Not inside a hook of the hub.
+  void close_channel(channel& c) noexcept { core_->close_channel(c); }
+
+  /// Publishes, and sees to it that it is sent: all that is published in one turn of the loop goes
+  /// out together.
+  [[nodiscard]] publish_result publish(channel& c, const event& e,
+                                       const publish_options& o = {}) noexcept {
+    core_->touch_clock();
+    const publish_result r = core_->hub().publish(c, e, o);
+    core_->flush_soon();
+    return r;
+  }
+  void flush_soon() noexcept { core_->flush_soon(); }
+
+  /// One other thread's way to publish to a channel. Closed: memory is out.
+  [[nodiscard]] publisher make_publisher(channel& c,
+                                         std::size_t lane_bytes = mailbox::default_lane) noexcept {
+    try {
+      return core_->mail().make_publisher(core_->token_of(c), lane_bytes);
+    } catch (...) {
+      return {};
+    }
+  }
+  /// The mailbox behind make_publisher; the server drains it.
+  [[nodiscard]] mailbox& mail() noexcept { return core_->mail(); }
+
+  // --- hooks ---------------------------------------------------------------------------------
+
+  /// After each answer, and when a stream has begun.
+  void on_access(function<void(const access_record&)> f) { core_->on_access = std::move(f); }
+  /// What went wrong and was dealt with: a handler threw, accept failed (it goes on in 100 ms).
+  void on_error(function<void(std::string_view what, const std::error_code&)> f) {
+    core_->on_error = std::move(f);
+  }
+  /// The form of the server's own refusals (4xx, 500, 503); default: the reason as plain text.
+  void error_page(function<response(int status)> f) { core_->error_page = std::move(f); }
+
+  /// Closes everything at once. The server cannot be used again; its hub and channels stay.
+  void stop() noexcept { core_->stop(); }
+
+  /// TCP connections now: plain ones, streams, and those being closed.
+  [[nodiscard]] std::size_t connections() const noexcept { return core_->connections(); }
+
+ protected:
+  explicit basic_server(std::shared_ptr<Core> core) noexcept : core_{std::move(core)} {}
+  ~basic_server() { core_->abandon(); }
+
+  std::shared_ptr<Core> core_;
+
+ private:
+  template <class F>
+  void add(method m, bool prefix, std::string_view path, F&& f) {
+    using view = std::string_view;
+    using given = std::remove_cvref_t<F>;
+    auto e = std::make_shared<endpoint>();
+    e->takes_body = m != method::get;
+    if constexpr (std::is_invocable_r_v<response, given&, const request&>) {
+      e->answer = [g = given(std::forward<F>(f))](const request& r, view) mutable -> response {
+        return g(r);
+      };
+    } else if constexpr (std::is_invocable_r_v<response, given&, const request&, view>) {
+      e->answer = std::forward<F>(f);
+    } else if constexpr (std::is_invocable_v<given&, const request&, responder>) {
+      static_assert(Core::answers_later, "this host has no answers that come later");
+      e->later = [g = given(std::forward<F>(f))](const request& r, view, responder to) mutable {
+        g(r, std::move(to));
+      };
+    } else {
+      static_assert(std::is_invocable_v<given&, const request&, view, responder>,
+                    "a handler has one of the four forms above basic_server");
+      static_assert(Core::answers_later, "this host has no answers that come later");
+      e->later = std::forward<F>(f);
+    }
+    core_->routes.add(m, prefix, path, std::move(e));
+  }
+
+  [[nodiscard]] static std::shared_ptr<endpoint> with_head(const http1::stream_head* head) {
+    auto e = std::make_shared<endpoint>();
+    if (head != nullptr) e->head = std::make_unique<detail::owned_head>(*head);
+    return e;
+  }
+
+  template <class F>
+  void add_stream(bool prefix, std::string_view path, F&& f, const http1::stream_head* head) {
+    using given = std::remove_cvref_t<F>;
+    std::shared_ptr<endpoint> e = with_head(head);
+    if constexpr (std::is_same_v<given, channel>) {
+      e->bound = detail::channel_name{f};
+      e->stream = [c = core_.get(), bound = e->bound](const request&,
+                                                      std::string_view) -> verdict<user_type> {
+        channel* const open = bound.in(c->hub());
+        if (open == nullptr) return c->refusal(404);
+        return verdict<user_type>{user_type{}, std::string{}}.join(*open);
+      };
+    } else {
+      static_assert(std::is_invocable_r_v<verdict<user_type>, given&, const request&>,
+                    "the handler of a stream is verdict<User>(const request&)");
+      e->stream = [g = given(std::forward<F>(f))](const request& r,
+                                                  std::string_view) mutable -> verdict<user_type> {
+        return g(r);
+      };
+    }
+    core_->routes.add(method::get, prefix, path, std::move(e));
+  }
+
+  template <class F>
+  void add_stream_post(std::string_view path, F&& f, const http1::stream_head* head) {
+    using given = std::remove_cvref_t<F>;
+    static_assert(
+        std::is_invocable_r_v<verdict<user_type>, given&, const request&, std::string_view>,
+        "the handler is verdict<User>(const request&, std::string_view body)");
+    std::shared_ptr<endpoint> e = with_head(head);
+    e->stream = std::forward<F>(f);
+    e->takes_body = true;
+    core_->routes.add(method::post, false, path, std::move(e));
+  }
+};
+
+}  // namespace sse::inline v0

@@ -1,0 +1,94 @@
+// An epoll_server, or one like it, on 127.0.0.1, any port, in a thread of its own.
+//
+//   test::loop_server<sse::epoll_server<>> s{{.chunked = true}};
+//   sse::channel& c = s.open("ticks");
+//   s.on_loop([&] { s->stream("/events", c); });
+//   test::client get{s.port()};
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <future>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <sse/server.hpp>
+
+#include "http_client.hpp"
+#include "server_calls.hpp"
+
+namespace test {
+
+template <class Server>
+class loop_server : public server_calls<loop_server<Server>> {
+ public:
+  explicit loop_server(sse::server_options o = {}) : server_{std::in_place, o} {
+    if (const auto e = server_->listen("127.0.0.1", 0)) throw std::system_error{e};
+    port_ = server_->port();
+    thread_ = std::thread{[this] { serve(); }};
+  }
+  ~loop_server() {
+    on_loop([&] { ending_ = true; });
+    thread_.join();
+  }
+
+  /// Runs f() in the server's thread, outside its handlers, and returns what it returns.
+  template <class F>
+  decltype(auto) on_loop(F f) {
+    using result = std::invoke_result_t<F&>;
+    std::packaged_task<result()> task{std::move(f)};
+    std::future<result> done = task.get_future();
+    {
+      const std::lock_guard lock{mutex_};  // also round interrupt: the task may end the server
+      tasks_.push_back([&task] { task(); });
+      server_->interrupt();
+    }
+    return done.get();
+  }
+  /// In the server's thread only.
+  Server* operator->() noexcept { return &*server_; }
+  [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
+
+ private:
+  void serve() {
+    while (!ending_) {
+      server_->run();
+      std::vector<sse::function<void()>> todo;
+      {
+        const std::lock_guard lock{mutex_};
+        todo.swap(tasks_);
+      }
+      for (auto& task : todo) task();
+      if (todo.empty()) std::this_thread::yield();  // a server that was stopped does not wait
+    }
+    server_.reset();
+  }
+
+  std::optional<Server> server_;
+  std::uint16_t port_ = 0;
+  bool ending_ = false;
+  std::mutex mutex_;
+  std::vector<sse::function<void()>> tasks_;
+  std::thread thread_;
+};
+
+/// Publishes `n` events of growing size; what a stream gets of them.
+template <class Server>
+std::string publish_sizes(loop_server<Server>& s, sse::channel& c, int n, int step) {
+  std::string expected;
+  for (int i = 0; i < n; ++i) {
+    const std::string data(static_cast<std::size_t>(i * step), static_cast<char>('a' + i % 26));
+    const sse::event_id id = s.publish(c, data);
+    expected += "id: " + std::to_string(id) + "\ndata: " + data + "\n\n";
+  }
+  return expected;
+}
+
+}  // namespace test
