@@ -312,7 +312,7 @@ class engine {
   void free_channel(channel* c) noexcept;
 
   // engine_publish.hpp
-  [[nodiscard]] publish_error append(stream& st, const event& e, entry meta, std::string_view audience,
+  [[nodiscard]] publish_error append(stream& st, const event& e, entry meta, const publish_options& o,
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] stream* ephemeral(channel& c) noexcept;
   [[nodiscard]] bool add_reader(std::uint32_t slot, stream& st) noexcept;
