@@ -327,6 +327,13 @@ class engine {
   };
   [[nodiscard]] std::uint32_t oldest(std::uint32_t user, std::uint32_t address) noexcept;
   void evict(std::uint32_t slot, duration retry) noexcept;
+  [[nodiscard]] std::uint32_t held(cap_counter::kind k, std::string_view key, const cap& c, std::uint32_t here) noexcept {
+    return options_.counter != nullptr && c.max != 0 ? options_.counter->count(k, key) : here;
+  }
+  [[nodiscard]] std::uint32_t leaving(const victims& v, std::uint32_t user, std::uint32_t address) const noexcept;
+  static void say_full(const cap& c, accept_result& out);
+  [[nodiscard]] bool take_places(std::uint32_t user, std::uint32_t address, const victims& v, accept_result& out);
+  void give_back(std::uint32_t user, std::uint32_t address, std::uint32_t kinds = 7) noexcept;
   [[nodiscard]] bool fits(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address, victims& v,
                           accept_result& out);
   [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
@@ -714,6 +721,7 @@ inline void engine::count_out(std::uint32_t slot) noexcept {
   if (!s.counted) return;
   s.counted = false;
   --counted_;
+  give_back(s.user, s.address);
   if (s.address != none) {
     --addresses_[s.address].count;
     addresses_.release(s.address);
