@@ -35,6 +35,7 @@
 #include <sse/http1.hpp>
 #include <sse/hub.hpp>
 #include <sse/mailbox.hpp>
+#include <sse/shards.hpp>
 
 namespace sse::inline v0 {
 
@@ -68,6 +69,12 @@ struct server_options {
   std::uint32_t send_buffer =
       0;                   ///< SO_SNDBUF, bytes in the kernel per connection; 0: the system's
   bool busy_poll = false;  ///< never sleep: a core for itself, for the last microseconds
+  /// SO_REUSEPORT: several servers listen on one port, and the system deals connections out.
+  bool reuse_port = false;
+  /// This server is a shard of it (sse/shards.hpp): opens its channels, which stay open as long as
+  /// the server and are published to through the sequencer alone, and drains with it. The
+  /// constructor throws std::invalid_argument if it is too late to join. Must outlive the server.
+  sequencer* shards = nullptr;
 };
 
 /// One line of an access log. Views are valid during the call.
@@ -124,6 +131,8 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
                                           o.keep_alive, o.hub.write_deadline};
     for (std::size_t i = 0; i < lengths.size(); ++i) waiting_[i].length = lengths[i];
 
+    if (o.shards != nullptr) shard_port::prepare(*o.shards, h);
+
     transport_.use_linger(true);
     hub_.emplace(transport_, h);
     transport_.attach(*hub_, [this] { flush_soon(); });
@@ -143,6 +152,9 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
         mailbox_options{.wake = &wake_loop,
                         .context = &wake_,
                         .mode = options_.busy_poll ? wake_mode::never : wake_mode::when_idle});
+    if (options_.shards != nullptr && !port_.attach(*options_.shards, *hub_, *mail_)) {
+      throw std::invalid_argument("too late to join the sequencer, or it has no place");
+    }
     if (!mail_->prepare_sleep() || options_.busy_poll) flush_soon();
   }
 
@@ -220,12 +232,14 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
                                      endpoint& e) {
     hub_->tick(now());
+    if (!caught_up(r)) return behind();
     asked_ = &e;
     return accepted_stream(hub_->accept(std::move(c), r));
   }
   [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
                                      verdict<User> v) {
     hub_->tick(now());
+    if (!caught_up(r)) return behind();
     return accepted_stream(hub_->accept(std::move(c), r, std::move(v)));
   }
 
@@ -359,6 +373,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     }
     transport_.for_each_session([this](session_id id) { hub_->close(id); });
     transport_.cut_all();
+    if (port_) port_.report_end(hub_->stats());
     finish_drain(net::error::operation_aborted);
   }
 
@@ -424,19 +439,25 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   void turn() {
     if (stopped_) return;
     ++turn_;
-    mail_->drain([this](const sse::mail& m) { deliver(m); });
+    if (port_) port_.turn_begins();
+    mail_->drain([this](const sse::mail& m) { return deliver(m); });
+    if (port_ && port_.ending() && !draining_)
+      begin_drain(port_.how_to_drain(), [](std::error_code) {});
     const time_point t = now();
     cut_ = cut_ || (t.ms() >= cut_at_ && hub_->sessions() != 0);
     hub_->tick(t);
     expire(t);
     const bool more = hub_->flush();
+    if (port_) port_.report(hub_->stats());
     if (draining_) check_drained(t);
     if (stopped_) return;
     arm_timer();
     if (more || options_.busy_poll || !mail_->prepare_sleep()) flush_soon();
   }
 
-  void deliver(const sse::mail& m) noexcept {
+  /// False: memory is out; it stays in its lane.
+  bool deliver(const sse::mail& m) noexcept {
+    if (m.target == shard_port::target && port_) return deliver_shared(m);
     const auto t =
         std::lower_bound(targets_.begin(), targets_.end(), m.target,
                          [](const mail_target& a, std::uint64_t token) { return a.token < token; });
@@ -446,11 +467,47 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
       t->found = t->name.in(*hub_);
       touch_clock();
     }
-    if (!known || t->found == nullptr) return error("mail for a channel that is closed", {});
-    const publish_result r =
-        hub_->publish(*t->found, {.type = m.type, .data = m.data},
-                      {.id = m.id, .audience = m.audience, .transient = m.transient, .key = m.key});
+    if (!known || t->found == nullptr) {
+      error("mail for a channel that is closed", {});
+      return true;
+    }
+    const publish_result r = hub_->publish(*t->found, {.type = m.type, .data = m.data},
+                                           {.id = m.id,
+                                            .audience = m.audience,
+                                            .transient = m.transient,
+                                            .key = m.key,
+                                            .encoded = m.encoded});
     if (!r) error(to_string(r.error), {});
+    return true;
+  }
+
+  /// The sequencer's: what cannot be published now waits.
+  bool deliver_shared(const sse::mail& m) noexcept {
+    if (shared_turn_ != turn_) {
+      shared_turn_ = turn_;
+      touch_clock();
+    }
+    const publish_error before = port_.error();
+    const bool taken = port_.take(m);
+    if (port_.error() != publish_error::none && port_.error() != before) {
+      error(to_string(port_.error()), {});
+    }
+    return taken;
+  }
+
+  /// Has what the client got elsewhere.
+  [[nodiscard]] bool caught_up(const request& r) {
+    if (!port_) return true;
+    return port_.catch_up(r, hub_->options().resume_query, [this] {
+      mail_->drain([this](const sse::mail& m) { return deliver(m); });
+      flush_soon();
+    });
+  }
+  [[nodiscard]] accept_result behind() {
+    accept_result r;
+    r.retry_after = hub_->options().retry_max;
+    r.refusal = detail::refusal(503, "behind", r.retry_after);
+    return r;
   }
 
   void expire(time_point t) noexcept {
@@ -509,6 +566,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
 #if !defined(_WIN32)  // there it would let two servers share a port
     if (!e) (void)a.set_option(net::ip::tcp::acceptor::reuse_address{true}, e);
 #endif
+    if (!e && options_.reuse_port) share_port(a, e);
     if (!e && at.protocol() == net::ip::tcp::v6()) {
       (void)a.set_option(net::ip::v6_only{one_version}, e);
     }
@@ -518,6 +576,21 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
     listeners_.push_back(std::move(l));
     accept(*listeners_.back());
     return e;
+  }
+
+  static void share_port([[maybe_unused]] net::ip::tcp::acceptor& a, std::error_code& e) noexcept {
+#if defined(SO_REUSEPORT)
+    struct {
+      int on = 1;
+      int level(const net::ip::tcp&) const noexcept { return SOL_SOCKET; }
+      int name(const net::ip::tcp&) const noexcept { return SO_REUSEPORT; }
+      const void* data(const net::ip::tcp&) const noexcept { return &on; }
+      std::size_t size(const net::ip::tcp&) const noexcept { return sizeof on; }
+    } const option;
+    (void)a.set_option(option, e);
+#else
+    e = std::make_error_code(std::errc::operation_not_supported);
+#endif
   }
 
   /// Asio drops an accept operation without a word if memory is out just then: so its handler
@@ -662,6 +735,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   transport_type transport_;
   std::optional<hub_type> hub_;
   std::optional<mailbox> mail_;
+  shard_port port_;
   wake_context wake_;
   net::steady_timer timer_;
   std::int64_t timer_at_ = INT64_MAX;
@@ -674,6 +748,7 @@ class asio_core : public std::enable_shared_from_this<asio_core<User, Stream>> {
   std::vector<function<void(std::error_code)>> drained_;
   std::int64_t cut_at_ = INT64_MAX;
   std::uint64_t turn_ = 0;
+  std::uint64_t shared_turn_ = 0;  // in which the clock was last looked at for the sequencer's mail
   bool scheduled_ = false;
   bool draining_ = false;
   bool cut_ = false;  // streams were open when the time for draining was over
