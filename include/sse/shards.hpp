@@ -135,7 +135,8 @@ struct sequencer_options {
   /// Room for events that wait for a shard, each; an event takes at most half of it. 1 KiB to 1
   /// GiB.
   std::size_t lane_bytes = std::size_t{1} << 20;
-  encode_limits limits{};                   ///< instead of those of the channels
+  /// Instead of those of the channels. With asio_server at most the defaults.
+  encode_limits limits{};
   std::uint64_t seed = hub_options{}.seed;  ///< see hub_options::seed
 };
 
@@ -205,14 +206,10 @@ class sequencer {
     const std::scoped_lock lock{mutex_};
     if (draining_.load(std::memory_order_relaxed)) return;
     drain_ = o;
-    try {
-      farewell_type_ = o.farewell.type;
-      farewell_data_ = o.farewell.data;
-    } catch (...) {  // memory is out: without a farewell
-      farewell_type_.clear();
-      farewell_data_.clear();
-    }
-    drain_.farewell = {.type = farewell_type_, .data = farewell_data_};
+    const bool copied =
+        farewell_type_.assign(o.farewell.type) && farewell_data_.assign(o.farewell.data);
+    drain_.farewell = {};  // memory is out: without one
+    if (copied) drain_.farewell = {.type = farewell_type_.view(), .data = farewell_data_.view()};
     draining_.store(true, std::memory_order_release);
     // Wakes who sleeps. Where there is no room for it nobody sleeps.
     for (publisher& lane : lanes_) {
@@ -347,8 +344,8 @@ class sequencer {
   bool begun_ = false;  // something was published
   mail_counts counts_{};
   drain_options drain_{};
-  std::string farewell_type_{};
-  std::string farewell_data_{};
+  detail::owned_text farewell_type_;
+  detail::owned_text farewell_data_;
 
   mutable std::mutex stats_mutex_;
   std::vector<report> reports_;  // by shard
@@ -493,7 +490,8 @@ class shard {
 
   /// False as a bool: see shard_port::attach.
   shard(sequencer& s, Transport& t, const shard_options& o = {})
-      : mail_{mailbox_options{.wake = o.wake, .context = o.context, .mode = o.mode}},
+      : mail_{mailbox_options{
+            .wake = o.wake, .context = o.context, .mode = o.mode, .limits = s.options().limits}},
         hub_{t, prepared(s, o.hub)} {
     attached_ = port_.attach(s, hub_, mail_);
   }
