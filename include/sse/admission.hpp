@@ -168,6 +168,7 @@ struct hub_options {
   /// where it has none to close, the cap refuses. Must outlive the hub.
   cap_counter* counter = nullptr;
   event_id first_id = no_id;   ///< where the shared sequence begins: the wall clock in microseconds keeps ids rising over restarts
+  bool given_ids = false;      ///< the shared sequence's ids are all given: id_mode::automatic on it is refused with id_order
   std::uint64_t seed = 0x9e3779b97f4a7c15ULL;  ///< for jitter and hashing; give something random
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
   std::string_view opening = {};               ///< comment at the start of each stream: bytes that open a buffering proxy. Copied.

@@ -119,7 +119,7 @@ enum class publish_error : std::uint8_t {
   bad_id,       ///< event::id was set: ids come from the sequence or from publish_options::id
   bad_retry,
   too_large,    ///< encode_limits, or an audience over 65,535 bytes
-  id_order,     ///< given id missing, not above the last one, or past 2^53-1
+  id_order,     ///< given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids
   no_memory,
   no_session,   ///< send: the session is gone
   lane_full,    ///< send: hub_options::control_lane bytes are waiting already

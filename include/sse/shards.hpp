@@ -362,9 +362,11 @@ class shard_port {
   shard_port(const shard_port&) = delete;
   shard_port& operator=(const shard_port&) = delete;
 
-  /// What a hub needs to be a shard: where its ids begin, and whose caps it shares.
+  /// What a hub needs to be a shard: where its ids begin, that they are given, and whose caps it
+  /// shares. Channels of its own need own_sequence, or no ids.
   static void prepare(sequencer& s, hub_options& o) noexcept {
     o.first_id = s.options_.first_id;
+    o.given_ids = true;
     o.counter = &s.caps_;
   }
 
@@ -437,7 +439,9 @@ class shard_port {
   }
 
   /// Before the mailbox is drained in a turn of the loop.
-  void turn_begins() noexcept { ending_ = ending_ || sequencer_->draining(); }
+  void turn_begins() noexcept {
+    ending_ = ending_ || (sequencer_ != nullptr && sequencer_->draining());
+  }
   /// After it: the hub is to drain, and has all that was accepted.
   [[nodiscard]] bool ending() const noexcept {
     return ending_ && error_ != publish_error::no_memory;
@@ -447,6 +451,7 @@ class shard_port {
 
   /// Hands the counters in. Once per turn.
   void report(const hub_stats& now) noexcept {
+    if (sequencer_ == nullptr) return;
     const std::scoped_lock lock{sequencer_->stats_mutex_};
     sequencer::report& r = sequencer_->reports_[index_];
     r.hub = now;
@@ -464,7 +469,7 @@ class shard_port {
 
  private:
   [[nodiscard]] bool reached(event_id id) const noexcept {
-    return channels_.empty() || id <= channels_.front()->last_id();
+    return sequencer_ == nullptr || channels_.empty() || id <= channels_.front()->last_id();
   }
 
   sequencer* sequencer_ = nullptr;

@@ -1734,7 +1734,7 @@ enum class publish_error : std::uint8_t {
   bad_id,       ///< event::id was set: ids come from the sequence or from publish_options::id
   bad_retry,
   too_large,    ///< encode_limits, or an audience over 65,535 bytes
-  id_order,     ///< given id missing, not above the last one, or past 2^53-1
+  id_order,     ///< given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids
   no_memory,
   no_session,   ///< send: the session is gone
   lane_full,    ///< send: hub_options::control_lane bytes are waiting already
@@ -2798,6 +2798,7 @@ struct hub_options {
   /// where it has none to close, the cap refuses. Must outlive the hub.
   cap_counter* counter = nullptr;
   event_id first_id = no_id;   ///< where the shared sequence begins: the wall clock in microseconds keeps ids rising over restarts
+  bool given_ids = false;      ///< the shared sequence's ids are all given: id_mode::automatic on it is refused with id_order
   std::uint64_t seed = 0x9e3779b97f4a7c15ULL;  ///< for jitter and hashing; give something random
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
   std::string_view opening = {};               ///< comment at the start of each stream: bytes that open a buffering proxy. Copied.
@@ -4257,7 +4258,8 @@ inline publish_result engine::publish(channel& c, const event& e, const publish_
     if (o.id <= seq.last || o.id > max_event_id) return {no_id, publish_error::id_order};
   } else if (c.options_.ids == id_mode::automatic) {
     meta.id = seq.last + 1;
-    if (meta.id > max_event_id) return {no_id, publish_error::id_order};
+    const bool taken = options_.given_ids && &seq == &sequence_;  // by whoever gives them
+    if (meta.id > max_event_id || taken) return {no_id, publish_error::id_order};
   }
   if (const publish_error bad = append(*st, e, meta, o, c.options_.limits); bad != publish_error::none) {
     return {no_id, bad};

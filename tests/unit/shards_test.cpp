@@ -194,6 +194,8 @@ TEST_CASE("a shard joins before the first event or not at all", "[shards]") {
   REQUIRE(put(s, 1));
   shard_host late{s};
   CHECK_FALSE(*late.shard);
+  late.turn();
+  CHECK(late.resume(1).refusal.status == 500);  // it has no channels
   const auto k = a.resume(0);
   a.turn();
   CHECK(a.take(k) == frames(1, 1));
@@ -230,6 +232,22 @@ TEST_CASE("channels share one sequence; options, audiences, keys and transient e
   // A replay keeps both promises, on the other shard.
   const auto again = b.join({.key = "ada", .last_event_id = "2"});
   CHECK(b.take(again) == frame(3, "", "for ada") + frames(4, 4));
+}
+
+TEST_CASE("a shard's own channels cannot take the sequencer's ids", "[shards]") {
+  sse::sequencer s{{.first_id = 10}};
+  shard_host a{s};
+  sse::channel* const shared = a.shard->hub().open_channel("shared");
+  sse::channel* const own = a.shard->hub().open_channel("own", {.own_sequence = true});
+  sse::channel* const none = a.shard->hub().open_channel("none", {.ids = sse::id_mode::none});
+  REQUIRE((shared != nullptr && own != nullptr && none != nullptr));
+  CHECK(shared->publish({.data = "x"}).error == sse::publish_error::id_order);
+  CHECK(own->publish({.data = "x"}).id == 11);
+  CHECK(none->publish({.data = "x"}));
+  CHECK(shared->publish({.data = "x"}, {.transient = true}));
+  REQUIRE(put(s, 11).id == 11);
+  a.turn();
+  CHECK(a.shard->at(0).last_id() == 11);
 }
 
 TEST_CASE("an event's key arrives: a snapshot is the same on every shard", "[shards]") {

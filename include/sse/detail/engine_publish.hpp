@@ -83,7 +83,8 @@ inline publish_result engine::publish(channel& c, const event& e, const publish_
     if (o.id <= seq.last || o.id > max_event_id) return {no_id, publish_error::id_order};
   } else if (c.options_.ids == id_mode::automatic) {
     meta.id = seq.last + 1;
-    if (meta.id > max_event_id) return {no_id, publish_error::id_order};
+    const bool taken = options_.given_ids && &seq == &sequence_;  // by whoever gives them
+    if (meta.id > max_event_id || taken) return {no_id, publish_error::id_order};
   }
   if (const publish_error bad = append(*st, e, meta, o, c.options_.limits); bad != publish_error::none) {
     return {no_id, bad};
