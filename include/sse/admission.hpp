@@ -44,6 +44,21 @@ struct limits {
   cap per_address{.max = 64};  ///< per request::address; an empty one is not counted
 };
 
+/// Counts the streams of several hubs together, so that the caps of each hold over all of them: hub_options::counter. Must be
+/// thread-safe where the hubs have threads of their own. sse/shards.hpp has one.
+class cap_counter {
+ public:
+  enum class kind : std::uint8_t { total, user, address };
+  /// One more of `key` (total: empty), unless there are `max` already; `max` 0: in any case. False too: memory is out.
+  [[nodiscard]] virtual bool take(kind k, std::string_view key, std::uint32_t max) noexcept = 0;
+  /// Once for each take that was true, when the stream is over.
+  virtual void give_back(kind k, std::string_view key) noexcept = 0;
+  [[nodiscard]] virtual std::uint32_t count(kind k, std::string_view key) noexcept = 0;
+
+ protected:
+  ~cap_counter() = default;
+};
+
 /// The User of a hub that needs none.
 struct no_user {};
 
@@ -158,7 +173,11 @@ struct gap_notice {
 
 struct hub_options {
   limits caps = {};
+  /// Counts for `caps` with other hubs, which must have the same caps; nullptr: alone. evict_oldest closes a stream of this hub;
+  /// where it has none to close, the cap refuses. Must outlive the hub.
+  cap_counter* counter = nullptr;
   event_id first_id = no_id;   ///< where the shared sequence begins: the wall clock in microseconds keeps ids rising over restarts
+  bool given_ids = false;      ///< the shared sequence's ids are all given: id_mode::automatic on it is refused with id_order
   std::uint64_t seed = 0x9e3779b97f4a7c15ULL;  ///< for jitter and hashing; give something random
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
   std::string_view opening = {};               ///< comment at the start of each stream: bytes that open a buffering proxy. Copied.

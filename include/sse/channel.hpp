@@ -108,15 +108,18 @@ struct publish_options {
   std::string_view audience = {}; ///< empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
   bool transient = false;         ///< never replayed, no id
   std::string_view key = {};      ///< what it is the state of, such as a symbol: makes older events of this key superfluous
+  /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and goes out as it is: for
+  /// events that are encoded once for several hubs. Checked for size and blank line only; type and retry must not be set.
+  bool encoded = false;
 };
 
 enum class publish_error : std::uint8_t {
   none,
-  bad_type,     ///< CR, LF or NUL in the type, or too long
+  bad_type,     ///< CR, LF or NUL in the type, or too long; publish_options::encoded: see there
   bad_id,       ///< event::id was set, or publish_options::id where ids are not given by the publisher
   bad_retry,
   too_large,    ///< encode_limits, or an audience over 65,535 bytes
-  id_order,     ///< given id missing, not above the last one, or past 2^53-1
+  id_order,     ///< given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids
   no_memory,
   no_session,   ///< send: the session is gone
   lane_full,    ///< send: hub_options::control_lane bytes are waiting already

@@ -73,8 +73,11 @@ struct message {
   std::string_view audience{};  ///< who may see it; at most 65,535 bytes; empty: everyone
   event_id id = no_id;          ///< for a channel whose ids are given by the publisher
   bool transient = false;       ///< never replayed, without an id
-  std::string_view key{};       ///< what it is the state of (publish_options::key); at most 65,535 bytes
+  std::string_view key{};  ///< what it is the state of (publish_options::key); at most 65,535 bytes
+  std::uint16_t channel = 0;  ///< for a lane that serves several; at most max_mail_channel
+  bool encoded = false;       ///< as publish_options::encoded
 };
+inline constexpr std::uint16_t max_mail_channel = 0x3fff;
 
 /// What the hub's thread gets. Views are valid during the call.
 struct mail {
@@ -85,12 +88,14 @@ struct mail {
   event_id id = no_id;
   bool transient = false;
   std::string_view key{};
+  std::uint16_t channel = 0;
+  bool encoded = false;
 };
 
 /// When a publisher calls mailbox_options::wake.
 enum class wake_mode : std::uint8_t {
   when_idle,  ///< when mail meets a prepare_sleep: at most once for each
-  never,      ///< the loop polls; publishing is cheaper by a memory barrier
+  never,      ///< the loop polls, busily or at a pace; publishing is cheaper by a memory barrier
 };
 
 struct mailbox_options {
@@ -168,7 +173,10 @@ struct mail_header {
   std::uint16_t type = 0;
   std::uint16_t audience = 0;
   std::uint16_t key = 0;
-  std::uint16_t transient = 0;
+  std::uint16_t flags = 0;  // transient, encoded, and the channel above them
+
+  static constexpr std::uint16_t transient_flag = 1;
+  static constexpr std::uint16_t encoded_flag = 2;
 };
 static_assert(sizeof(mail_header) == 24);
 
@@ -249,9 +257,10 @@ struct mail_lane {
             invalid.load(relaxed), closed.load(relaxed)};
   }
 
-  /// Gives up to `most` records below `limit` to f; returns how many.
+  /// Gives up to `most` records below `limit` to f; returns how many it took. One that it did not
+  /// take stays, and `stopped` is set.
   template <class F>
-  std::size_t take(F& f, std::size_t most) noexcept {
+  std::size_t take(F& f, std::size_t most, bool& stopped) noexcept {
     std::size_t taken = 0;
     std::size_t at = read;
     while (taken != most && at != limit) {
@@ -272,8 +281,15 @@ struct mail_lane {
       m.key = {p + h.type + h.audience, h.key};
       m.data = {p + h.type + h.audience + h.key, h.data};
       m.id = h.id;
-      m.transient = h.transient != 0;
-      f(static_cast<const mail&>(m));
+      m.transient = (h.flags & mail_header::transient_flag) != 0;
+      m.encoded = (h.flags & mail_header::encoded_flag) != 0;
+      m.channel = static_cast<std::uint16_t>(h.flags >> 2);
+      if constexpr (std::is_same_v<std::invoke_result_t<F&, const mail&>, bool>) {
+        stopped = !f(static_cast<const mail&>(m));
+        if (stopped) break;
+      } else {
+        f(static_cast<const mail&>(m));
+      }
       at += h.size;
       ++taken;
     }
@@ -382,6 +398,16 @@ class publisher {
     return lane_->done(put(m));
   }
 
+  /// What try_publish(m) would answer now; counts nothing. `ok` stays true, but for `closed`, until
+  /// something else is published here: what must go into several lanes or into none asks all first.
+  [[nodiscard]] publish_status room_for(const message& m) const noexcept {
+    if (lane_ == nullptr) return publish_status::closed;
+    if (const publish_status s = check(m); s != publish_status::ok) return s;
+    if (!encodable(m, m.data) || !in_lane(m, m.data.size())) return publish_status::too_large;
+    const bool room = lane_->reserve(record_size(field_bytes(m) + m.data.size())) != nullptr;
+    return room ? publish_status::ok : publish_status::full;
+  }
+
   /// Formats the data in place, if the lane has room for `max` bytes: `write(char* out, std::size_t
   /// max)` writes at most `max` bytes and returns how many, or more than `max` if that was not
   /// enough: the answer is then too_large. If it throws, that goes through. Nothing is published in
@@ -428,8 +454,9 @@ class publisher {
         m.audience.size() > 0xffff || m.key.size() > 0xffff) {
       return publish_status::too_large;
     }
-    return detail::is_field_text(m.type) && m.id <= max_event_id ? publish_status::ok
-                                                                 : publish_status::invalid;
+    const bool valid = detail::is_field_text(m.type) && m.id <= max_event_id &&
+                       m.channel <= max_mail_channel && !(m.encoded && !m.type.empty());
+    return valid ? publish_status::ok : publish_status::invalid;
   }
 
   /// The encoded event is within the limits, with the longest id. Data is read only if its line
@@ -437,6 +464,7 @@ class publisher {
   [[nodiscard]] bool encodable(const message& m, std::string_view data) const noexcept {
     constexpr std::size_t id_line = 4 + 16 + 1;
     const std::size_t limit = lane_->hub->options.limits.event;
+    if (m.encoded) return data.size() <= limit;
     const std::size_t fields = id_line + (m.type.empty() ? 0 : m.type.size() + 8) + 1;
     if (fields > limit || data.size() > limit - fields) return false;
     if ((data.size() + 1) * 7 <= limit - fields) return true;
@@ -448,11 +476,13 @@ class publisher {
     return m.type.size() + m.audience.size() + m.key.size();
   }
 
+  [[nodiscard]] bool in_lane(const message& m, std::size_t data) const noexcept {
+    return data <= max_bytes() && field_bytes(m) <= max_bytes() - data;
+  }
+
   /// Room for all fields; those in front of the data are written.
   [[nodiscard]] publish_status reserve(const message& m, std::size_t data, char*& out) noexcept {
-    if (data > max_bytes() || field_bytes(m) > max_bytes() - data) {
-      return publish_status::too_large;
-    }
+    if (!in_lane(m, data)) return publish_status::too_large;
     out = lane_->reserve(record_size(field_bytes(m) + data));
     if (out == nullptr) return publish_status::full;
     out = detail::put(out + sizeof(detail::mail_header), m.type);
@@ -469,7 +499,10 @@ class publisher {
     h.type = static_cast<std::uint16_t>(m.type.size());
     h.audience = static_cast<std::uint16_t>(m.audience.size());
     h.key = static_cast<std::uint16_t>(m.key.size());
-    h.transient = m.transient ? 1 : 0;
+    const unsigned flags = (m.transient ? detail::mail_header::transient_flag : 0U) |
+                           (m.encoded ? detail::mail_header::encoded_flag : 0U) |
+                           static_cast<unsigned>(m.channel) << 2U;
+    h.flags = static_cast<std::uint16_t>(flags);
     lane_->append(h);
   }
 
@@ -541,9 +574,10 @@ class mailbox {
   }
 
   /// Calls f(const mail&) for what lies in the lanes now, at most `max_records` times, and returns
-  /// how often. What comes while it runs waits for the next drain. Frees the lanes of publishers
-  /// that are gone. Means awake() too. f must not throw, and must not call this mailbox but for
-  /// make_publisher; it may publish and destroy publishers.
+  /// how many records it took: all, unless f answers bool; false leaves that record where it is and
+  /// ends the drain. What comes while it runs waits for the next drain. Frees the lanes of
+  /// publishers that are gone. Means awake() too. f must not throw, and must not call this mailbox
+  /// but for make_publisher; it may publish and destroy publishers.
   template <std::invocable<const mail&> F>
   std::size_t drain(F&& f, std::size_t max_records = unlimited) noexcept {
     constexpr std::size_t turn = 16;  // records of one lane in a row: fewer cache misses
@@ -557,10 +591,11 @@ class mailbox {
       cursor_ = &l;
     }
     std::size_t drained = 0;
-    for (std::size_t empty = 0; empty < lanes_ && drained != max_records;) {
+    bool stopped = false;
+    for (std::size_t empty = 0; empty < lanes_ && drained != max_records && !stopped;) {
       detail::mail_lane& l = *cursor_->next;
       const std::size_t left = max_records - drained;
-      drained += l.take(f, left < turn ? left : turn);
+      drained += l.take(f, left < turn ? left : turn, stopped);
       const bool done = l.read == l.limit;
       empty = done ? empty + 1 : 0;
       if (done && l.last) {

@@ -69,6 +69,10 @@ struct server_options {
   /// SO_SNDBUF, bytes in the kernel per connection; 0: the system's.
   std::uint32_t send_buffer = 0;
   bool busy_poll = false;  ///< never sleep: a core for itself, for the last microseconds
+  /// This server is a shard of it (sse/shards.hpp): opens its channels, which stay open as long as
+  /// the server and are published to through the sequencer alone, and drains with it. The
+  /// constructor throws std::invalid_argument if it is too late to join. Must outlive the server.
+  sequencer* shards = nullptr;
 };
 
 /// One line of an access log. Views are valid during the call.

@@ -821,6 +821,7 @@ class asio_transport {
 #include <sse/server.hpp>
 #include <sse/http1.hpp>
 #include <sse/mailbox.hpp>
+#include <sse/shards.hpp>
 
 namespace sse::inline v0::detail {
 
@@ -903,6 +904,7 @@ class server_core {
       h.seed ^= static_cast<std::uint64_t>(us) ^ reinterpret_cast<std::uintptr_t>(this);
       h.seed ^= static_cast<std::uint64_t>(now_us()) << 20U;
     }
+    if (o.shards != nullptr) shard_port::prepare(*o.shards, h);
     hub_.emplace(transport_, h);
     hub_->on_admit([this](const request& r) { return asked_->stream(r, {}); });
     hub_->tick(now());
@@ -1009,12 +1011,14 @@ class server_core {
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     endpoint& e) {
     hub_->tick(now());
+    if (!caught_up(r)) return behind();
     asked_ = &e;
     return hub_->accept(std::move(c), r);
   }
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     verdict<User> v) {
     hub_->tick(now());
+    if (!caught_up(r)) return behind();
     return hub_->accept(std::move(c), r, std::move(v));
   }
 
@@ -1064,10 +1068,22 @@ class server_core {
     hub_->close_channel(c);
   }
 
+  /// Once mail_ is there. Throws std::invalid_argument.
+  void join_shards() {
+    if (options_.shards != nullptr && !port_.attach(*options_.shards, *hub_, *mail_)) {
+      throw std::invalid_argument("too late to join the sequencer, or it has no place");
+    }
+  }
   /// All mail into the logs.
   void drain_mail() noexcept {
     ++turn_;
-    mail_->drain([this](const sse::mail& m) { deliver(m); });
+    if (port_) port_.turn_begins();
+    take_mail();
+  }
+  /// All shards are to drain, and this one has what came before.
+  [[nodiscard]] bool shards_end() const noexcept { return port_ && port_.ending() && !draining_; }
+  void report_to_shards() noexcept {
+    if (port_) port_.report(hub_->stats());
   }
 
   server_options options_;
@@ -1082,7 +1098,13 @@ class server_core {
     channel* found = nullptr;
   };
 
-  void deliver(const sse::mail& m) noexcept {
+  void take_mail() noexcept {
+    mail_->drain([this](const sse::mail& m) { return deliver(m); });
+  }
+
+  /// False: memory is out; it stays in its lane.
+  bool deliver(const sse::mail& m) noexcept {
+    if (m.target == shard_port::target && port_) return deliver_shared(m);
     const auto t =
         std::lower_bound(targets_.begin(), targets_.end(), m.target,
                          [](const mail_target& a, std::uint64_t token) { return a.token < token; });
@@ -1092,11 +1114,43 @@ class server_core {
       t->found = t->name.in(*hub_);
       touch_clock();
     }
-    if (!known || t->found == nullptr) return error("mail for a channel that is closed", {});
-    const publish_result r =
-        hub_->publish(*t->found, {.type = m.type, .data = m.data},
-                      {.id = m.id, .audience = m.audience, .transient = m.transient, .key = m.key});
+    if (!known || t->found == nullptr) {
+      error("mail for a channel that is closed", {});
+      return true;
+    }
+    const publish_result r = hub_->publish(*t->found, {.type = m.type, .data = m.data},
+                                           {.id = m.id,
+                                            .audience = m.audience,
+                                            .transient = m.transient,
+                                            .key = m.key,
+                                            .encoded = m.encoded});
     if (!r) error(to_string(r.error), {});
+    return true;
+  }
+
+  /// The sequencer's: what cannot be published now waits.
+  bool deliver_shared(const sse::mail& m) noexcept {
+    if (shared_turn_ != turn_) {
+      shared_turn_ = turn_;
+      touch_clock();
+    }
+    const publish_error before = port_.error();
+    const bool taken = port_.take(m);
+    if (port_.error() != publish_error::none && port_.error() != before) {
+      error(to_string(port_.error()), {});
+    }
+    return taken;
+  }
+
+  /// Has what the client got elsewhere.
+  [[nodiscard]] bool caught_up(const request& r) {
+    return !port_ || port_.catch_up(r, hub_->options().resume_query, [this] { take_mail(); });
+  }
+  [[nodiscard]] accept_result behind() {
+    accept_result r;
+    r.retry_after = hub_->options().retry_max;
+    r.refusal = detail::refusal(503, "behind", r.retry_after);
+    return r;
   }
 
   owned_cors cors_;
@@ -1109,11 +1163,13 @@ class server_core {
   Transport transport_;
   std::optional<hub_type> hub_;
   std::optional<mailbox> mail_;
+  shard_port port_;
 
  private:
   std::vector<mail_target> targets_;  // of publishers, tokens rising
   std::uint64_t tokens_ = 0;
   std::uint64_t turn_ = 0;
+  std::uint64_t shared_turn_ = 0;  // in which the clock was last looked at for the sequencer's mail
   std::array<char, 16384> scratch_;
   endpoint* asked_ = nullptr;  // whose handler the hub's admit hook is
 };
@@ -1657,6 +1713,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
         mailbox_options{.wake = &wake_loop,
                         .context = &wake_,
                         .mode = options_.busy_poll ? wake_mode::never : wake_mode::when_idle});
+    this->join_shards();
     if (!mail_->prepare_sleep() || options_.busy_poll) flush_soon();
   }
 
@@ -1665,7 +1722,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
                                      auto&& who) {
     accept_result out = this->admit(std::move(c), r, std::forward<decltype(who)>(who));
     if (stopped_ && out.id) hub_->close(out.id);  // its handler stopped the server
-    if (out.id) flush_soon();                     // a long replay goes on after its first share
+    // A long replay goes on after its first share; a shard may have caught up for this one.
+    if (out.id || port_) flush_soon();
     arm_timer();
     return out;
   }
@@ -1770,6 +1828,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     waiting_.for_each([](connection& c) { c.drop(); });
     transport_.for_each_session([this](session_id id) { hub_->close(id); });
     transport_.cut_all();
+    if (port_) port_.report_end(hub_->stats());
     finish_drain(net::error::operation_aborted);
   }
 
@@ -1784,7 +1843,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   }
 
  private:
-  using base::draining_, base::hub_, base::mail_, base::options_, base::stopped_, base::transport_;
+  using base::draining_, base::hub_, base::mail_, base::options_, base::port_, base::stopped_;
+  using base::transport_;
 
   struct listener {
     explicit listener(const net::any_io_executor& ex) : acceptor{ex} {}
@@ -1811,11 +1871,13 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   void turn() {
     if (stopped_) return;
     this->drain_mail();
+    if (this->shards_end()) begin_drain(port_.how_to_drain(), [](std::error_code) {});
     const time_point t = now();
     cut_ = cut_ || (t.ms() >= cut_at_ && hub_->sessions() != 0);
     hub_->tick(t);
     expire(t);
     const bool more = hub_->flush();
+    this->report_to_shards();
     if (draining_) check_drained(t);
     if (stopped_) return;
     arm_timer();

@@ -36,6 +36,7 @@ struct format_options {
   event_id id = no_id;          ///< as message::id
   bool transient = false;       ///< as message::transient
   std::size_t max = 1024;       ///< bytes; longer is too_large; the lane must have room for as many
+  std::string_view key{};       ///< as message::key
 };
 
 namespace detail {
@@ -77,7 +78,8 @@ concept compiled_format = std::is_class_v<S> && std::is_empty_v<S>;
 
 template <class Write>
 publish_status emplace_formatted(publisher& p, const format_options& o, Write write) {
-  const message m{.type = o.type, .audience = o.audience, .id = o.id, .transient = o.transient};
+  const message m{
+      .type = o.type, .audience = o.audience, .id = o.id, .transient = o.transient, .key = o.key};
   return p.try_emplace(m, o.max, [&](char* out, std::size_t room) {
     return write(bounded_output{out, room}).size(room);
   });

@@ -1723,15 +1723,18 @@ struct publish_options {
   std::string_view audience = {}; ///< empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
   bool transient = false;         ///< never replayed, no id
   std::string_view key = {};      ///< what it is the state of, such as a symbol: makes older events of this key superfluous
+  /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and goes out as it is: for
+  /// events that are encoded once for several hubs. Checked for size and blank line only; type and retry must not be set.
+  bool encoded = false;
 };
 
 enum class publish_error : std::uint8_t {
   none,
-  bad_type,     ///< CR, LF or NUL in the type, or too long
+  bad_type,     ///< CR, LF or NUL in the type, or too long; publish_options::encoded: see there
   bad_id,       ///< event::id was set, or publish_options::id where ids are not given by the publisher
   bad_retry,
   too_large,    ///< encode_limits, or an audience over 65,535 bytes
-  id_order,     ///< given id missing, not above the last one, or past 2^53-1
+  id_order,     ///< given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids
   no_memory,
   no_session,   ///< send: the session is gone
   lane_full,    ///< send: hub_options::control_lane bytes are waiting already
@@ -2671,6 +2674,21 @@ struct limits {
   cap per_address{.max = 64};  ///< per request::address; an empty one is not counted
 };
 
+/// Counts the streams of several hubs together, so that the caps of each hold over all of them: hub_options::counter. Must be
+/// thread-safe where the hubs have threads of their own. sse/shards.hpp has one.
+class cap_counter {
+ public:
+  enum class kind : std::uint8_t { total, user, address };
+  /// One more of `key` (total: empty), unless there are `max` already; `max` 0: in any case. False too: memory is out.
+  [[nodiscard]] virtual bool take(kind k, std::string_view key, std::uint32_t max) noexcept = 0;
+  /// Once for each take that was true, when the stream is over.
+  virtual void give_back(kind k, std::string_view key) noexcept = 0;
+  [[nodiscard]] virtual std::uint32_t count(kind k, std::string_view key) noexcept = 0;
+
+ protected:
+  ~cap_counter() = default;
+};
+
 /// The User of a hub that needs none.
 struct no_user {};
 
@@ -2785,7 +2803,11 @@ struct gap_notice {
 
 struct hub_options {
   limits caps = {};
+  /// Counts for `caps` with other hubs, which must have the same caps; nullptr: alone. evict_oldest closes a stream of this hub;
+  /// where it has none to close, the cap refuses. Must outlive the hub.
+  cap_counter* counter = nullptr;
   event_id first_id = no_id;   ///< where the shared sequence begins: the wall clock in microseconds keeps ids rising over restarts
+  bool given_ids = false;      ///< the shared sequence's ids are all given: id_mode::automatic on it is refused with id_order
   std::uint64_t seed = 0x9e3779b97f4a7c15ULL;  ///< for jitter and hashing; give something random
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
   std::string_view opening = {};               ///< comment at the start of each stream: bytes that open a buffering proxy. Copied.
@@ -3226,7 +3248,7 @@ class engine {
   void free_channel(channel* c) noexcept;
 
   // engine_publish.hpp
-  [[nodiscard]] publish_error append(stream& st, const event& e, entry meta, std::string_view audience,
+  [[nodiscard]] publish_error append(stream& st, const event& e, entry meta, const publish_options& o,
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] stream* ephemeral(channel& c) noexcept;
   [[nodiscard]] bool add_reader(std::uint32_t slot, stream& st) noexcept;
@@ -3241,6 +3263,13 @@ class engine {
   };
   [[nodiscard]] std::uint32_t oldest(std::uint32_t user, std::uint32_t address) noexcept;
   void evict(std::uint32_t slot, duration retry) noexcept;
+  [[nodiscard]] std::uint32_t held(cap_counter::kind k, std::string_view key, const cap& c, std::uint32_t here) noexcept {
+    return options_.counter != nullptr && c.max != 0 ? options_.counter->count(k, key) : here;
+  }
+  [[nodiscard]] std::uint32_t leaving(const victims& v, std::uint32_t user, std::uint32_t address) const noexcept;
+  static void say_full(const cap& c, accept_result& out);
+  [[nodiscard]] bool take_places(std::uint32_t user, std::uint32_t address, const victims& v, accept_result& out);
+  void give_back(std::uint32_t user, std::uint32_t address, std::uint32_t kinds = 7) noexcept;
   [[nodiscard]] bool fits(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address, victims& v,
                           accept_result& out);
   [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
@@ -3632,6 +3661,7 @@ inline void engine::count_out(std::uint32_t slot) noexcept {
   if (!s.counted) return;
   s.counted = false;
   --counted_;
+  give_back(s.user, s.address);
   if (s.address != none) {
     --addresses_[s.address].count;
     addresses_.release(s.address);
@@ -3810,15 +3840,26 @@ inline void engine::evict(std::uint32_t slot, duration retry) noexcept {
   reap();
 }
 
+/// How many of the victims a cap counts.
+inline std::uint32_t engine::leaving(const victims& v, std::uint32_t user, std::uint32_t address) const noexcept {
+  std::uint32_t n = 0;
+  for (std::uint32_t i = 0; i < v.count; ++i) {
+    const session& s = sessions_[v.slots[i]];
+    if ((user == none || s.user == user) && (address == none || s.address == address)) ++n;
+  }
+  return n;
+}
+
+inline void engine::say_full(const cap& c, accept_result& out) {
+  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams", c.retry_after);
+  out.retry_after = c.retry_after;
+}
+
 /// Whether one more fits under a cap that counts `count` now, once the victims are gone; one more of them may be needed for
 /// it. If not, `out` says why.
 inline bool engine::fits(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address, victims& v,
                          accept_result& out) {
-  for (std::uint32_t i = 0; i < v.count; ++i) {
-    const session& s = sessions_[v.slots[i]];
-    if ((user == none || s.user == user) && (address == none || s.address == address)) --count;
-  }
-  if (c.max == 0 || count < c.max) return true;
+  if (c.max == 0 || count - leaving(v, user, address) < c.max) return true;
   if (c.then == when_full::evict_oldest) {
     if (const std::uint32_t slot = oldest(user, address); slot != none) {
       v.slots[v.count] = slot;
@@ -3826,9 +3867,44 @@ inline bool engine::fits(const cap& c, std::uint32_t count, std::uint32_t user, 
       return true;
     }
   }
-  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams", c.retry_after);
-  out.retry_after = c.retry_after;
+  say_full(c, out);
   return false;
+}
+
+/// Places with the counter that several hubs share, all or none: between the look and this another hub may have been faster.
+/// Where a victim makes room its place is given back right after.
+inline bool engine::take_places(std::uint32_t user, std::uint32_t address, const victims& v, accept_result& out) {
+  cap_counter* const counter = options_.counter;
+  if (counter == nullptr) return true;
+  std::uint32_t taken = 0;
+  const auto take = [&](cap_counter::kind k, const cap& c, std::string_view key, std::uint32_t u, std::uint32_t a) {
+    if (c.max == 0) return true;
+    if (!counter->take(k, key, leaving(v, u, a) != 0 ? 0 : c.max)) {
+      give_back(user, address, taken);
+      say_full(c, out);
+      return false;
+    }
+    taken |= 1U << static_cast<unsigned>(k);
+    return true;
+  };
+  const limits& caps = options_.caps;
+  using kind = cap_counter::kind;
+  return (user == none || take(kind::user, caps.per_user, users_[user].key.view(), user, none)) &&
+         (address == none || take(kind::address, caps.per_address, addresses_[address].key.view(), none, address)) &&
+         take(kind::total, caps.total, {}, none, none);
+}
+
+inline void engine::give_back(std::uint32_t user, std::uint32_t address, std::uint32_t kinds) noexcept {
+  cap_counter* const counter = options_.counter;
+  if (counter == nullptr) return;
+  const limits& caps = options_.caps;
+  using kind = cap_counter::kind;
+  const auto has = [&](kind k, const cap& c) { return c.max != 0 && (kinds & (1U << static_cast<unsigned>(k))) != 0; };
+  if (user != none && has(kind::user, caps.per_user)) counter->give_back(kind::user, users_[user].key.view());
+  if (address != none && has(kind::address, caps.per_address)) {
+    counter->give_back(kind::address, addresses_[address].key.view());
+  }
+  if (has(kind::total, caps.total)) counter->give_back(kind::total, {});
 }
 
 inline bool engine::precheck(accept_result& out) {
@@ -3840,7 +3916,7 @@ inline bool engine::precheck(accept_result& out) {
   // Only who is admitted may evict.
   const cap& total = options_.caps.total;
   victims nobody;
-  return total.then == when_full::evict_oldest || fits(total, counted_, none, none, nobody, out);
+  return total.then == when_full::evict_oldest || fits(total, held(cap_counter::kind::total, {}, total, counted_), none, none, nobody, out);
 }
 
 inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume, accept_result& out) {
@@ -3879,17 +3955,27 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   }
   const limits& caps = options_.caps;
   victims v;  // nobody goes unless all caps are met
-  if ((user != none && !fits(caps.per_user, users_[user].count, user, none, v, out)) ||
-      (address != none && !fits(caps.per_address, addresses_[address].count, none, address, v, out)) ||
-      !fits(caps.total, counted_, none, none, v, out)) {
+  using kind = cap_counter::kind;
+  const auto count = [&](kind k, names& in, std::uint32_t i, const cap& c) {
+    return held(k, in[i].key.view(), c, in[i].count);
+  };
+  if ((user != none &&
+       !fits(caps.per_user, count(kind::user, users_, user, caps.per_user), user, none, v, out)) ||
+      (address != none &&
+       !fits(caps.per_address, count(kind::address, addresses_, address, caps.per_address), none, address, v, out)) ||
+      !fits(caps.total, held(kind::total, {}, caps.total, counted_), none, none, v, out)) {
     return none;
   }
   resume = resume_from(r, options_.resume_query);
   if (resume.state == resume_point::kind::malformed) return fail(400, "bad_params");
   if (j.after_given) resume = {resume_point::kind::given, j.after};
+  if (!take_places(user, address, v, out)) return none;
   for (std::uint32_t i = 0; i < v.count; ++i) evict(v.slots[i], v.retry[i]);
   const std::uint32_t slot = take_slot(r);
-  if (slot == none) return fail(503, "no_memory", options_.retry_max);
+  if (slot == none) {
+    give_back(user, address);
+    return fail(503, "no_memory", options_.retry_max);
+  }
 
   session& s = sessions_[slot];
   user_name.i = address_name.i = none;
@@ -4138,17 +4224,27 @@ class id_text {
   std::size_t size_ = 0;
 };
 
-inline publish_error engine::append(stream& st, const event& e, entry meta, std::string_view audience,
+inline publish_error engine::append(stream& st, const event& e, entry meta, const publish_options& o,
                                     const encode_limits& limits) noexcept {
+  const std::string_view audience = o.audience;
   const id_text id{meta.id};
   event out = e;
   out.id = id.view();
-  const encode_plan p = plan(out, limits);
+  encode_plan p{encode_error::none, e.data.size(), 0};
+  if (!o.encoded) {
+    p = plan(out, limits);
+  } else if (p.size > limits.event) {
+    p.error = encode_error::too_large;
+  }
   if (p.error != encode_error::none) return to_publish_error(p.error);
   char* at = st.log.prepare(static_cast<std::uint32_t>(p.size), static_cast<std::uint32_t>(audience.size()));
   if (at == nullptr) return publish_error::no_memory;
   if (!audience.empty()) std::memcpy(at, audience.data(), audience.size());
-  encode_to(at + audience.size(), out, p);
+  if (o.encoded) {
+    put(at + audience.size(), e.data);
+  } else {
+    encode_to(at + audience.size(), out, p);
+  }
   meta.stamp = ++stamp_;
   meta.at = now_;
   meta.size = static_cast<std::uint32_t>(p.size);
@@ -4165,6 +4261,9 @@ inline publish_error engine::append(stream& st, const event& e, entry meta, std:
 inline publish_result engine::publish(channel& c, const event& e, const publish_options& o) noexcept {
   const bool given = c.options_.ids == id_mode::given && !o.transient;
   if (!e.id.empty() || (o.id != no_id && !given)) return {no_id, publish_error::bad_id};
+  if (o.encoded && (!e.type.empty() || e.retry != no_retry || !e.data.ends_with("\n\n"))) {
+    return {no_id, publish_error::bad_type};
+  }
   if (o.audience.size() > 0xffff) return {no_id, publish_error::too_large};
   sequence& seq = *c.sequence_;
   stream* st = &c.main_;
@@ -4176,9 +4275,10 @@ inline publish_result engine::publish(channel& c, const event& e, const publish_
     if (o.id <= seq.last || o.id > max_event_id) return {no_id, publish_error::id_order};
   } else if (c.options_.ids == id_mode::automatic) {
     meta.id = seq.last + 1;
-    if (meta.id > max_event_id) return {no_id, publish_error::id_order};
+    const bool taken = options_.given_ids && &seq == &sequence_;  // by whoever gives them
+    if (meta.id > max_event_id || taken) return {no_id, publish_error::id_order};
   }
-  if (const publish_error bad = append(*st, e, meta, o.audience, c.options_.limits); bad != publish_error::none) {
+  if (const publish_error bad = append(*st, e, meta, o, c.options_.limits); bad != publish_error::none) {
     return {no_id, bad};
   }
   if (meta.id != no_id) seq.last = meta.id;

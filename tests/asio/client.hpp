@@ -26,13 +26,16 @@
 
 namespace test {
 
-/// An asio_server on 127.0.0.1, any port, in a thread of its own.
+/// An asio_server on 127.0.0.1, any port unless one is given, in a thread of its own.
 template <class User = sse::no_user, class Stream = asio::ip::tcp::socket>
 class server : public server_calls<server<User, Stream>> {
  public:
   using server_type = sse::asio_server<User, Stream>;
 
-  explicit server(sse::server_options o = {}) : server_{std::in_place, ctx_, o} { start(); }
+  explicit server(sse::server_options o = {}, std::uint16_t port = 0)
+      : server_{std::in_place, ctx_, o} {
+    start(port);
+  }
   ~server() {
     on_loop([&] { server_.reset(); });
     work_.reset();
@@ -54,8 +57,8 @@ class server : public server_calls<server<User, Stream>> {
   [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
 
  private:
-  void start() {
-    if (const auto e = server_->listen("127.0.0.1", 0)) throw std::system_error{e};
+  void start(std::uint16_t port) {
+    if (const auto e = server_->listen("127.0.0.1", port)) throw std::system_error{e};
     port_ = server_->port();
     thread_ = std::thread{[this] { ctx_.run(); }};
   }

@@ -62,6 +62,25 @@ TEST_CASE("values are formatted into the lane", "[fmt]") {
                                                 "c|(3;4)", "|    3", "|"}));
 }
 
+TEST_CASE("all that a message has can be said with a format string", "[fmt]") {
+  sse::mailbox box;
+  sse::publisher p = box.make_publisher(1, 1024);
+  CHECK(sse::try_format(
+            p, {.type = "t", .audience = "ada", .id = 7, .transient = true, .max = 8, .key = "BTC"},
+            FMT_COMPILE("{}"), 1) == publish_status::ok);
+  std::size_t n = 0;
+  box.drain([&](const sse::mail& m) {
+    ++n;
+    CHECK(m.type == "t");
+    CHECK(m.audience == "ada");
+    CHECK(m.id == 7);
+    CHECK(m.transient);
+    CHECK(m.key == "BTC");
+    CHECK(m.data == "1");
+  });
+  CHECK(n == 1);
+}
+
 TEST_CASE("what does not fit is refused whole", "[fmt]") {
   sse::mailbox box;
   sse::publisher p = box.make_publisher(1);

@@ -834,6 +834,38 @@ TEST_CASE("X-10 10000 connects and aborts during the replay, found by the host o
                            });
 }
 
+TEST_CASE("a hub that lost the race for the last place refuses", "[admission][caps]") {
+  using kind = sse::cap_counter::kind;
+  // As another hub would: between the look at the count and the taking.
+  struct racing final : sse::cap_counter {
+    kind loses = kind::total;
+    int held[3] = {};
+    bool take(kind k, std::string_view, std::uint32_t) noexcept override {
+      if (k == loses) return false;
+      ++held[static_cast<int>(k)];
+      return true;
+    }
+    void give_back(kind k, std::string_view) noexcept override { --held[static_cast<int>(k)]; }
+    std::uint32_t count(kind, std::string_view) noexcept override { return 0; }
+  } counter;
+  const auto then = GENERATE(when_full::refuse, when_full::retry_stream);
+  counter.loses = GENERATE(kind::total, kind::user, kind::address);
+  const sse::cap one{.max = 1, .then = then};
+  stage s{{.caps = {.total = one, .per_user = one, .per_address = one}, .counter = &counter}};
+  sse::channel& c = s.open("c");
+  const auto k = s.join(c, {.key = "ada", .address = "192.0.2.1"});
+  if (then == when_full::refuse) {
+    CHECK(k.refusal.status == 429);
+  } else {
+    REQUIRE(k);
+    s.flush();
+    CHECK(s.take(k).starts_with("retry: 5000\n"));
+    CHECK(s.closed(k));
+  }
+  CHECK(s.hub.sessions() == 0);
+  for (const int n : counter.held) CHECK(n == 0);
+}
+
 TEST_CASE("X-10 10000 connects and aborts in the middle of an event", "[admission][slots]") {
   connect_and_abort<stage>([](std::size_t) { return SIZE_MAX; },
                            [](stage& s, sse::channel& c, const test::client& k, std::int64_t&) {

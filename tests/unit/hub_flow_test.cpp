@@ -1082,6 +1082,31 @@ TEST_CASE("the memory transport passes the check that it comes with, and what is
       endless, x, [&] { return std::exchange(endless.at(0).received, {}); }, 100'000));
 }
 
+TEST_CASE("an event that is encoded already goes out as it is", "[publish]") {
+  test::stage s;
+  sse::channel& c = s.open("c", {.limits = {.event = 40}});
+  const auto k = s.join(c);
+  const auto publish = [&](const sse::event& e, sse::publish_options o) {
+    o.encoded = true;
+    return c.publish(e, o);
+  };
+  CHECK(publish({.data = "id: 1\nevent: t\ndata: x\n\n"}, {}).id == 1);
+  CHECK(publish({.data = "data: transient\n\n"}, {.transient = true}).id == sse::no_id);
+  CHECK(publish({.data = "data: hidden\n\n"}, {.audience = "ada"}).id == 2);
+  CHECK(publish({.data = std::string(38, 'x') + "\n\n"}, {}).id == 3);
+  s.flush();
+  CHECK(s.take(k) ==
+        "id: 1\nevent: t\ndata: x\n\ndata: transient\n\n" + std::string(38, 'x') + "\n\n");
+  CHECK(publish({.data = std::string(39, 'x') + "\n\n"}, {}).error ==
+        sse::publish_error::too_large);
+  for (const sse::event& bad : {sse::event{}, sse::event{.data = "data: x\n"},
+                                sse::event{.type = "t", .data = "data: x\n\n"},
+                                sse::event{.data = "data: x\n\n", .retry = 1}}) {
+    CHECK(publish(bad, {}).error == sse::publish_error::bad_type);
+  }
+  CHECK(c.last_id() == 3);
+}
+
 TEST_CASE("a large event passes a small window whole, and others are not kept waiting", "[flow]") {
   stage s;
   sse::channel& c = s.open("c", {.max_lag = 4 << 20, .heartbeat = no_heartbeat()});

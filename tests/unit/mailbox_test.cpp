@@ -259,6 +259,83 @@ TEST_CASE("the ring wraps: random sizes, random drains, nothing lost or changed"
   CHECK(expected.too_large > 0);
 }
 
+TEST_CASE("a record says which channel it is for and whether it is encoded", "[mailbox]") {
+  sse::mailbox box{{.limits = {.event = 100}}};
+  sse::publisher p = box.make_publisher(1);
+  REQUIRE(p.try_publish({.data = "a", .channel = sse::max_mail_channel}) == publish_status::ok);
+  REQUIRE(p.try_publish({.data = "b", .transient = true, .channel = 1}) == publish_status::ok);
+  REQUIRE(p.try_publish({.data = "c", .encoded = true}) == publish_status::ok);
+  REQUIRE(p.try_publish({.data = std::string(100, 'd'), .encoded = true}) == publish_status::ok);
+  CHECK(p.try_publish({.data = std::string(101, 'd'), .encoded = true}) ==
+        publish_status::too_large);
+  CHECK(p.try_publish({.data = "e", .channel = sse::max_mail_channel + 1}) ==
+        publish_status::invalid);
+  CHECK(p.try_publish({.type = "t", .data = "f", .encoded = true}) == publish_status::invalid);
+  std::string got;
+  box.drain([&](const sse::mail& m) {
+    got += std::to_string(m.channel) + (m.transient ? "t" : "") + (m.encoded ? "e" : "") + " ";
+  });
+  CHECK(got == "16383 1t 0e 0e ");
+}
+
+TEST_CASE("a drain that is told so leaves the rest where it is", "[mailbox]") {
+  sse::mailbox box;
+  sse::publisher a = box.make_publisher(1, 1024);
+  sse::publisher b = box.make_publisher(2, 1024);
+  for (int i = 0; i < 25; ++i)
+    REQUIRE(a.try_publish("a" + std::to_string(i)) == publish_status::ok);
+  REQUIRE(b.try_publish("b") == publish_status::ok);
+  std::vector<std::string> got;
+  const auto until = [&](std::string_view last) {
+    return box.drain([&](const sse::mail& m) {
+      if (m.data == last) return false;
+      got.emplace_back(m.data);
+      return true;
+    });
+  };
+  CHECK(until("a0") == 0);
+  CHECK(until("a20") == 21);  // b had its turn meanwhile
+  CHECK(until("a20") == 0);
+  CHECK_FALSE(box.prepare_sleep());
+  CHECK(until("") == 5);
+  CHECK(box.prepare_sleep());
+  REQUIRE(got.size() == 26);
+  std::erase(got, "b");
+  for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == "a" + std::to_string(i));
+  CHECK(box.drained() == 26);
+  // The ring wraps around a record that was left.
+  for (int i = 0; i < 200; ++i) {
+    REQUIRE(a.try_publish("x" + std::to_string(i)) == publish_status::ok);
+    REQUIRE(until("x" + std::to_string(i)) == (i == 0 ? 0U : 1U));
+  }
+}
+
+TEST_CASE("room can be asked for before it is taken", "[mailbox]") {
+  sse::mailbox box{{.limits = {.event = 4000}}};
+  sse::publisher p = box.make_publisher(1, 1024);
+  const sse::message m{.data = "0123456789"};
+  for (int round = 0; round < 100; ++round) {
+    publish_status s = publish_status::ok;
+    while (s == publish_status::ok) {
+      const publish_status said = p.room_for(m);
+      REQUIRE(p.room_for(m) == said);
+      s = p.try_publish(m);
+      REQUIRE(s == said);
+    }
+    CHECK(s == publish_status::full);
+    drain(box, static_cast<std::size_t>(round % 7 + 1));
+  }
+  const std::uint64_t accepted = p.counts().accepted;
+  const std::string half(600, 'x');
+  CHECK(p.room_for({.data = half}) == publish_status::too_large);
+  CHECK(p.room_for({.data = std::string(4001, 'x')}) == publish_status::too_large);
+  CHECK(p.room_for({.type = "\n"}) == publish_status::invalid);
+  box.close();
+  CHECK(p.room_for(m) == publish_status::closed);
+  CHECK(sse::publisher{}.room_for(m) == publish_status::closed);
+  CHECK((p.counts() == sse::mail_counts{.accepted = accepted, .full = 100}));
+}
+
 TEST_CASE("a batch is shown at once, when it ends", "[mailbox]") {
   bell b;
   sse::mailbox box{b.options()};

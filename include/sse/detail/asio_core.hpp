@@ -65,6 +65,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
         mailbox_options{.wake = &wake_loop,
                         .context = &wake_,
                         .mode = options_.busy_poll ? wake_mode::never : wake_mode::when_idle});
+    this->join_shards();
     if (!mail_->prepare_sleep() || options_.busy_poll) flush_soon();
   }
 
@@ -73,7 +74,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
                                      auto&& who) {
     accept_result out = this->admit(std::move(c), r, std::forward<decltype(who)>(who));
     if (stopped_ && out.id) hub_->close(out.id);  // its handler stopped the server
-    if (out.id) flush_soon();                     // a long replay goes on after its first share
+    // A long replay goes on after its first share; a shard may have caught up for this one.
+    if (out.id || port_) flush_soon();
     arm_timer();
     return out;
   }
@@ -178,6 +180,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     waiting_.for_each([](connection& c) { c.drop(); });
     transport_.for_each_session([this](session_id id) { hub_->close(id); });
     transport_.cut_all();
+    if (port_) port_.report_end(hub_->stats());
     finish_drain(net::error::operation_aborted);
   }
 
@@ -192,7 +195,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   }
 
  private:
-  using base::draining_, base::hub_, base::mail_, base::options_, base::stopped_, base::transport_;
+  using base::draining_, base::hub_, base::mail_, base::options_, base::port_, base::stopped_;
+  using base::transport_;
 
   struct listener {
     explicit listener(const net::any_io_executor& ex) : acceptor{ex} {}
@@ -219,11 +223,13 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   void turn() {
     if (stopped_) return;
     this->drain_mail();
+    if (this->shards_end()) begin_drain(port_.how_to_drain(), [](std::error_code) {});
     const time_point t = now();
     cut_ = cut_ || (t.ms() >= cut_at_ && hub_->sessions() != 0);
     hub_->tick(t);
     expire(t);
     const bool more = hub_->flush();
+    this->report_to_shards();
     if (draining_) check_drained(t);
     if (stopped_) return;
     arm_timer();

@@ -313,7 +313,7 @@ class engine {
   void free_channel(channel* c) noexcept;
 
   // engine_publish.hpp
-  [[nodiscard]] publish_error append(stream& st, const event& e, entry meta, std::string_view audience,
+  [[nodiscard]] publish_error append(stream& st, const event& e, entry meta, const publish_options& o,
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] stream* ephemeral(channel& c) noexcept;
   [[nodiscard]] bool add_reader(std::uint32_t slot, stream& st) noexcept;
@@ -328,6 +328,13 @@ class engine {
   };
   [[nodiscard]] std::uint32_t oldest(std::uint32_t user, std::uint32_t address) noexcept;
   void evict(std::uint32_t slot, duration retry) noexcept;
+  [[nodiscard]] std::uint32_t held(cap_counter::kind k, std::string_view key, const cap& c, std::uint32_t here) noexcept {
+    return options_.counter != nullptr && c.max != 0 ? options_.counter->count(k, key) : here;
+  }
+  [[nodiscard]] std::uint32_t leaving(const victims& v, std::uint32_t user, std::uint32_t address) const noexcept;
+  static void say_full(const cap& c, accept_result& out);
+  [[nodiscard]] bool take_places(std::uint32_t user, std::uint32_t address, const victims& v, accept_result& out);
+  void give_back(std::uint32_t user, std::uint32_t address, std::uint32_t kinds = 7) noexcept;
   [[nodiscard]] bool fits(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address, victims& v,
                           accept_result& out);
   [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
@@ -719,6 +726,7 @@ inline void engine::count_out(std::uint32_t slot) noexcept {
   if (!s.counted) return;
   s.counted = false;
   --counted_;
+  give_back(s.user, s.address);
   if (s.address != none) {
     --addresses_[s.address].count;
     addresses_.release(s.address);

@@ -47,15 +47,26 @@ inline void engine::evict(std::uint32_t slot, duration retry) noexcept {
   reap();
 }
 
+/// How many of the victims a cap counts.
+inline std::uint32_t engine::leaving(const victims& v, std::uint32_t user, std::uint32_t address) const noexcept {
+  std::uint32_t n = 0;
+  for (std::uint32_t i = 0; i < v.count; ++i) {
+    const session& s = sessions_[v.slots[i]];
+    if ((user == none || s.user == user) && (address == none || s.address == address)) ++n;
+  }
+  return n;
+}
+
+inline void engine::say_full(const cap& c, accept_result& out) {
+  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams", c.retry_after);
+  out.retry_after = c.retry_after;
+}
+
 /// Whether one more fits under a cap that counts `count` now, once the victims are gone; one more of them may be needed for
 /// it. If not, `out` says why.
 inline bool engine::fits(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address, victims& v,
                          accept_result& out) {
-  for (std::uint32_t i = 0; i < v.count; ++i) {
-    const session& s = sessions_[v.slots[i]];
-    if ((user == none || s.user == user) && (address == none || s.address == address)) --count;
-  }
-  if (c.max == 0 || count < c.max) return true;
+  if (c.max == 0 || count - leaving(v, user, address) < c.max) return true;
   if (c.then == when_full::evict_oldest) {
     if (const std::uint32_t slot = oldest(user, address); slot != none) {
       v.slots[v.count] = slot;
@@ -63,9 +74,44 @@ inline bool engine::fits(const cap& c, std::uint32_t count, std::uint32_t user, 
       return true;
     }
   }
-  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams", c.retry_after);
-  out.retry_after = c.retry_after;
+  say_full(c, out);
   return false;
+}
+
+/// Places with the counter that several hubs share, all or none: between the look and this another hub may have been faster.
+/// Where a victim makes room its place is given back right after.
+inline bool engine::take_places(std::uint32_t user, std::uint32_t address, const victims& v, accept_result& out) {
+  cap_counter* const counter = options_.counter;
+  if (counter == nullptr) return true;
+  std::uint32_t taken = 0;
+  const auto take = [&](cap_counter::kind k, const cap& c, std::string_view key, std::uint32_t u, std::uint32_t a) {
+    if (c.max == 0) return true;
+    if (!counter->take(k, key, leaving(v, u, a) != 0 ? 0 : c.max)) {
+      give_back(user, address, taken);
+      say_full(c, out);
+      return false;
+    }
+    taken |= 1U << static_cast<unsigned>(k);
+    return true;
+  };
+  const limits& caps = options_.caps;
+  using kind = cap_counter::kind;
+  return (user == none || take(kind::user, caps.per_user, users_[user].key.view(), user, none)) &&
+         (address == none || take(kind::address, caps.per_address, addresses_[address].key.view(), none, address)) &&
+         take(kind::total, caps.total, {}, none, none);
+}
+
+inline void engine::give_back(std::uint32_t user, std::uint32_t address, std::uint32_t kinds) noexcept {
+  cap_counter* const counter = options_.counter;
+  if (counter == nullptr) return;
+  const limits& caps = options_.caps;
+  using kind = cap_counter::kind;
+  const auto has = [&](kind k, const cap& c) { return c.max != 0 && (kinds & (1U << static_cast<unsigned>(k))) != 0; };
+  if (user != none && has(kind::user, caps.per_user)) counter->give_back(kind::user, users_[user].key.view());
+  if (address != none && has(kind::address, caps.per_address)) {
+    counter->give_back(kind::address, addresses_[address].key.view());
+  }
+  if (has(kind::total, caps.total)) counter->give_back(kind::total, {});
 }
 
 inline bool engine::precheck(accept_result& out) {
@@ -77,7 +123,7 @@ inline bool engine::precheck(accept_result& out) {
   // Only who is admitted may evict.
   const cap& total = options_.caps.total;
   victims nobody;
-  return total.then == when_full::evict_oldest || fits(total, counted_, none, none, nobody, out);
+  return total.then == when_full::evict_oldest || fits(total, held(cap_counter::kind::total, {}, total, counted_), none, none, nobody, out);
 }
 
 inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume, accept_result& out) {
@@ -116,17 +162,27 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   }
   const limits& caps = options_.caps;
   victims v;  // nobody goes unless all caps are met
-  if ((user != none && !fits(caps.per_user, users_[user].count, user, none, v, out)) ||
-      (address != none && !fits(caps.per_address, addresses_[address].count, none, address, v, out)) ||
-      !fits(caps.total, counted_, none, none, v, out)) {
+  using kind = cap_counter::kind;
+  const auto count = [&](kind k, names& in, std::uint32_t i, const cap& c) {
+    return held(k, in[i].key.view(), c, in[i].count);
+  };
+  if ((user != none &&
+       !fits(caps.per_user, count(kind::user, users_, user, caps.per_user), user, none, v, out)) ||
+      (address != none &&
+       !fits(caps.per_address, count(kind::address, addresses_, address, caps.per_address), none, address, v, out)) ||
+      !fits(caps.total, held(kind::total, {}, caps.total, counted_), none, none, v, out)) {
     return none;
   }
   resume = resume_from(r, options_.resume_query);
   if (resume.state == resume_point::kind::malformed) return fail(400, "bad_params");
   if (j.after_given) resume = {resume_point::kind::given, j.after};
+  if (!take_places(user, address, v, out)) return none;
   for (std::uint32_t i = 0; i < v.count; ++i) evict(v.slots[i], v.retry[i]);
   const std::uint32_t slot = take_slot(r);
-  if (slot == none) return fail(503, "no_memory", options_.retry_max);
+  if (slot == none) {
+    give_back(user, address);
+    return fail(503, "no_memory", options_.retry_max);
+  }
 
   session& s = sessions_[slot];
   user_name.i = address_name.i = none;

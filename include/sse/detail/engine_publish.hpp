@@ -33,17 +33,27 @@ class id_text {
   std::size_t size_ = 0;
 };
 
-inline publish_error engine::append(stream& st, const event& e, entry meta, std::string_view audience,
+inline publish_error engine::append(stream& st, const event& e, entry meta, const publish_options& o,
                                     const encode_limits& limits) noexcept {
+  const std::string_view audience = o.audience;
   const id_text id{meta.id};
   event out = e;
   out.id = id.view();
-  const encode_plan p = plan(out, limits);
+  encode_plan p{encode_error::none, e.data.size(), 0};
+  if (!o.encoded) {
+    p = plan(out, limits);
+  } else if (p.size > limits.event) {
+    p.error = encode_error::too_large;
+  }
   if (p.error != encode_error::none) return to_publish_error(p.error);
   char* at = st.log.prepare(static_cast<std::uint32_t>(p.size), static_cast<std::uint32_t>(audience.size()));
   if (at == nullptr) return publish_error::no_memory;
   if (!audience.empty()) std::memcpy(at, audience.data(), audience.size());
-  encode_to(at + audience.size(), out, p);
+  if (o.encoded) {
+    put(at + audience.size(), e.data);
+  } else {
+    encode_to(at + audience.size(), out, p);
+  }
   meta.stamp = ++stamp_;
   meta.at = now_;
   meta.size = static_cast<std::uint32_t>(p.size);
@@ -60,6 +70,9 @@ inline publish_error engine::append(stream& st, const event& e, entry meta, std:
 inline publish_result engine::publish(channel& c, const event& e, const publish_options& o) noexcept {
   const bool given = c.options_.ids == id_mode::given && !o.transient;
   if (!e.id.empty() || (o.id != no_id && !given)) return {no_id, publish_error::bad_id};
+  if (o.encoded && (!e.type.empty() || e.retry != no_retry || !e.data.ends_with("\n\n"))) {
+    return {no_id, publish_error::bad_type};
+  }
   if (o.audience.size() > 0xffff) return {no_id, publish_error::too_large};
   sequence& seq = *c.sequence_;
   stream* st = &c.main_;
@@ -71,9 +84,10 @@ inline publish_result engine::publish(channel& c, const event& e, const publish_
     if (o.id <= seq.last || o.id > max_event_id) return {no_id, publish_error::id_order};
   } else if (c.options_.ids == id_mode::automatic) {
     meta.id = seq.last + 1;
-    if (meta.id > max_event_id) return {no_id, publish_error::id_order};
+    const bool taken = options_.given_ids && &seq == &sequence_;  // by whoever gives them
+    if (meta.id > max_event_id || taken) return {no_id, publish_error::id_order};
   }
-  if (const publish_error bad = append(*st, e, meta, o.audience, c.options_.limits); bad != publish_error::none) {
+  if (const publish_error bad = append(*st, e, meta, o, c.options_.limits); bad != publish_error::none) {
     return {no_id, bad};
   }
   if (meta.id != no_id) seq.last = meta.id;

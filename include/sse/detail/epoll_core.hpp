@@ -175,6 +175,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     mail_.emplace(mailbox_options{.wake = &wake_loop,
                                   .context = &wake_fd,
                                   .mode = o.busy_poll ? wake_mode::never : wake_mode::when_idle});
+    this->join_shards();
   }
   ~epoll_core() { abandon(); }
 
@@ -219,10 +220,11 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     for (const std::int64_t t : {waiting_.next(), accept_again_}) next = t < next ? t : next;
     return time_point::milliseconds(more_ ? INT64_MIN : next);
   }
-  /// Until the server is stopped, or interrupted.
+  /// Until the server is stopped, or interrupted, or its sequencer drained all shards.
   void run() {
     while (!stopped_ && !interrupted_.exchange(false, std::memory_order_acquire)) {
       turn(duration::forever());
+      if (this->shards_end()) (void)drain(port_.how_to_drain());
     }
   }
   /// From any thread, and from a signal handler.
@@ -283,6 +285,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     mail_->close();
     waiting_.for_each([](connection& c) { c.drop(); });
     hub_->close_all();
+    if (port_) port_.report_end(hub_->stats());
   }
 
   void abandon() noexcept {
@@ -295,7 +298,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   }
 
  private:
-  using base::draining_, base::hub_, base::mail_, base::options_, base::stopped_, base::transport_;
+  using base::draining_, base::hub_, base::mail_, base::options_, base::port_, base::stopped_;
+  using base::transport_;
 
   static void wake_loop(void* fd) noexcept {
     const std::uint64_t one = 1;
@@ -325,6 +329,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
       for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), EPOLLIN, listening);
     }
     more_ = hub_->flush() || more_;
+    this->report_to_shards();
     if constexpr (requires { transport_.reap(*hub_); }) more_ = transport_.reap(*hub_) || more_;
   }
 

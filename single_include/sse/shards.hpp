@@ -1,0 +1,564 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+
+// ---- sse/shards.hpp
+//
+// shards: one stream on several cores. A sequencer gives each event its id and encodes it, once;
+// every shard, a hub in a thread of its own, appends those bytes to its own log. So all shards hold
+// the same events under the same ids, and a client resumes on whichever it lands. Not needed where
+// one core is enough: one hub feeds tens of thousands of readers.
+//
+//   sse::sequencer ticks{{.channels = {"ticks"}, .first_id = wall_clock_us}};
+//   sse::shard<my_transport> s{ticks, transport, {.wake = &wake_loop, .context = &loop}};  // each
+//   ticks.publish(0, {.data = json});                    // any thread
+//   for (;;) s.turn(now), s.prepare_sleep() ? wait() : poll();      // each shard's own thread
+//
+// The host's part is the loop and the sockets, usually one listener per thread with SO_REUSEPORT.
+// With Asio: server_options::shards.
+//
+// Threads: everything of a sequencer may be called from any thread; it takes a lock for about as
+// long as the bytes are copied to each shard. A hot thread that must not meet a lock publishes
+// through a mailbox of the program's, which some other thread hands on, see sequencer::forward. A
+// shard belongs to the thread that runs it. It may be made and destroyed in any thread, but never
+// while that one uses it. The sequencer must outlive its shards.
+//
+// Full: a shard that is behind by `lane_bytes` refuses for all: publish answers `full` and the
+// event goes nowhere. To wait instead would stop the engine for one slow core; to leave that shard
+// out would make its readers miss an event that others have. So a shard whose thread hangs stops
+// publishing, until it goes on or is destroyed: watch counts().full.
+//
+// Memory: the logs are not shared. What a channel retains is kept once per shard, and each shard's
+// lane takes lane_bytes.
+//
+// Invariants:
+// 1. An id is in all lanes or in none: room is looked for in all, under the lock, before the first
+//    byte goes into one. Each lane holds its ids in rising order.
+// 2. head() is at or above every id that any client ever saw. An id at or below it that a shard has
+//    not got yet is therefore in its lane, or on its way there under the lock: a request to resume
+//    from it waits for the lock, takes the lane's mail, and finds it. It is never answered as ahead
+//    of the stream.
+// 3. A shard that has no memory for an event leaves it in its lane and tries again: it falls behind
+//    and the lane fills, but nothing is left out.
+// 4. The caps of all shards count in one place; a place is given back where a hub gives its own
+// back.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <sse/sse.hpp>
+#include <sse/mailbox.hpp>
+
+namespace sse::inline v0 {
+
+/// Counts for the caps of all hubs that name it in hub_options::counter. Thread-safe; one lock per
+/// stripe of names.
+class shared_caps final : public cap_counter {
+ public:
+  /// `seed`: see hub_options::seed.
+  explicit shared_caps(std::uint64_t seed = hub_options{}.seed) noexcept {
+    for (stripe& s : stripes_) s.names.set_seed(seed);
+  }
+
+  [[nodiscard]] bool take(kind k, std::string_view key, std::uint32_t max) noexcept override {
+    if (k == kind::total) {
+      std::uint32_t n = total_.load(std::memory_order_relaxed);
+      do {
+        if (max != 0 && n >= max) return false;
+      } while (!total_.compare_exchange_weak(n, n + 1, std::memory_order_relaxed));
+      return true;
+    }
+    stripe& s = of(k, key);
+    const std::scoped_lock lock{s.mutex};
+    const std::uint32_t i = s.names.acquire(key);
+    if (i == detail::none) return false;
+    if (max != 0 && s.names[i].count >= max) {
+      s.names.release(i);
+      return false;
+    }
+    ++s.names[i].count;
+    return true;
+  }
+
+  void give_back(kind k, std::string_view key) noexcept override {
+    if (k == kind::total) {
+      total_.fetch_sub(1, std::memory_order_relaxed);
+      return;
+    }
+    stripe& s = of(k, key);
+    const std::scoped_lock lock{s.mutex};
+    const std::uint32_t i = s.names.find(key);
+    if (i == detail::none) return;
+    --s.names[i].count;
+    s.names.release(i);
+  }
+
+  [[nodiscard]] std::uint32_t count(kind k, std::string_view key) noexcept override {
+    if (k == kind::total) return total_.load(std::memory_order_relaxed);
+    stripe& s = of(k, key);
+    const std::scoped_lock lock{s.mutex};
+    const std::uint32_t i = s.names.find(key);
+    return i == detail::none ? 0 : s.names[i].count;
+  }
+
+ private:
+  struct alignas(detail::cache_line) stripe {
+    std::mutex mutex;
+    detail::names names;
+  };
+  static constexpr std::size_t stripes = 16;  // of each kind
+
+  [[nodiscard]] stripe& of(kind k, std::string_view key) noexcept {
+    std::uint32_t h = 0;
+    for (const char c : key) h = h * 31 + static_cast<unsigned char>(c);
+    return stripes_[(k == kind::user ? 0 : stripes) + (h ^ (h >> 16U)) % stripes];
+  }
+
+  std::atomic<std::uint32_t> total_{0};
+  stripe stripes_[2 * stripes];
+};
+
+/// Options of one of a sequencer's channels, for one shard; `ids` and `own_sequence` are not used.
+using shard_channel_options = function<channel_options(std::string_view name)>;
+
+struct sequencer_options {
+  /// Names of the channels, numbered from 0: all shards have these. At most 16,383.
+  std::vector<std::string> channels{"events"};
+  /// Asked while a shard attaches, once per channel and shard; none: the defaults. What it says
+  /// must not differ between shards where clients can notice (history, limits of lag).
+  shard_channel_options channel{};
+  event_id first_id = no_id;  ///< as hub_options::first_id
+  /// Room for events that wait for a shard, each; an event takes at most half of it. 1 KiB to 1
+  /// GiB.
+  std::size_t lane_bytes = std::size_t{1} << 20;
+  /// Instead of those of the channels. With asio_server at most the defaults.
+  encode_limits limits{};
+  std::uint64_t seed = hub_options{}.seed;  ///< see hub_options::seed
+};
+
+/// What became of an event. Not ok: no shard got it.
+struct sequence_result {
+  event_id id = no_id;  ///< no_id too for a transient one
+  publish_status status = publish_status::ok;
+
+  [[nodiscard]] constexpr explicit operator bool() const noexcept {
+    return status == publish_status::ok;
+  }
+};
+
+class shard_port;
+
+/// Gives ids and hands events to all shards.
+class sequencer {
+ public:
+  /// Throws std::bad_alloc only.
+  explicit sequencer(sequencer_options o = {})
+      : options_{std::move(o)}, caps_{options_.seed}, head_{options_.first_id} {
+    std::size_t lane = 1024;
+    while (lane < options_.lane_bytes && lane < (std::size_t{1} << 30)) lane *= 2;
+    options_.lane_bytes = lane;
+    scratch_size_ = lane / 2;
+    scratch_ = std::make_unique_for_overwrite<char[]>(scratch_size_);
+  }
+  sequencer(const sequencer&) = delete;
+  sequencer& operator=(const sequencer&) = delete;
+
+  /// An event for the channel of that number, on all shards. Never waits for a shard, allocates
+  /// nothing. Errors: `full` (a shard is behind), `too_large`, `invalid` (no such channel, field
+  /// text, an id of its own, `encoded`), `closed` (no shards, or draining).
+  [[nodiscard]] sequence_result publish(std::size_t channel, const event& e,
+                                        const publish_options& o = {}) noexcept {
+    const std::scoped_lock lock{mutex_};
+    sequence_result r = place(channel, e, o);
+    count(r.status);
+    return r;
+  }
+
+  /// Hands on what hot threads put into `inbox`, whose publishers were made with a channel's number
+  /// as the target. For the inbox's thread: one of the program's, or a shard's. False: a shard is
+  /// full; what is left stays in the inbox, so call again soon. What cannot be published is
+  /// counted.
+  bool forward(mailbox& inbox) noexcept {
+    bool all = true;
+    inbox.drain([&](const mail& m) {
+      const std::scoped_lock lock{mutex_};
+      const publish_options o{.id = m.id,
+                              .audience = m.audience,
+                              .transient = m.transient,
+                              .key = m.key,
+                              .encoded = m.encoded};
+      const publish_status s =
+          place(static_cast<std::size_t>(m.target), {.type = m.type, .data = m.data}, o).status;
+      all = s != publish_status::full;
+      if (all) count(s);
+      return all;
+    });
+    return all;
+  }
+
+  /// All shards publish what was accepted, then drain as hub::drain does; publish answers `closed`
+  /// from now on. Returns at once; each shard's host sees drained() of its hub.
+  void drain(const drain_options& o = {}) noexcept {
+    const std::scoped_lock lock{mutex_};
+    if (draining_.load(std::memory_order_relaxed)) return;
+    drain_ = o;
+    const bool copied =
+        farewell_type_.assign(o.farewell.type) && farewell_data_.assign(o.farewell.data);
+    drain_.farewell = {};  // memory is out: without one
+    if (copied) drain_.farewell = {.type = farewell_type_.view(), .data = farewell_data_.view()};
+    draining_.store(true, std::memory_order_release);
+    // Wakes who sleeps. Where there is no room for it nobody sleeps.
+    for (publisher& lane : lanes_) {
+      (void)lane.try_publish(message{.transient = true, .channel = no_channel, .encoded = true});
+    }
+  }
+  [[nodiscard]] bool draining() const noexcept { return draining_.load(std::memory_order_acquire); }
+
+  /// The newest id given out; nobody saw one above it.
+  [[nodiscard]] event_id head() const noexcept { return head_.load(std::memory_order_acquire); }
+  /// What became of the calls of publish, and of the mail that forward took.
+  [[nodiscard]] mail_counts counts() const noexcept {
+    const std::scoped_lock lock{mutex_};
+    return counts_;
+  }
+  [[nodiscard]] shared_caps& caps() noexcept { return caps_; }
+  [[nodiscard]] const sequencer_options& options() const noexcept { return options_; }
+
+  /// The sum over all shards, those that ended too, as each last reported it: once per turn of its
+  /// loop. log_bytes is the memory of all.
+  [[nodiscard]] hub_stats stats() const {
+    const std::scoped_lock lock{stats_mutex_};
+    hub_stats sum;
+    for (const report& r : reports_) add(sum, r.hub);
+    return sum;
+  }
+  /// The same by channel. `published`, `retained_events`, `retained_bytes` and `last_id` are those
+  /// of the shard that is ahead, since all have the same events.
+  [[nodiscard]] std::vector<channel_stats> all_channel_stats() const {
+    const std::scoped_lock lock{stats_mutex_};
+    std::vector<channel_stats> sums(options_.channels.size());
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      sums[i].name = options_.channels[i];
+      for (const report& r : reports_) add(sums[i], r.channels[i]);
+    }
+    return sums;
+  }
+
+ private:
+  friend class shard_port;
+  static constexpr std::uint16_t no_channel = max_mail_channel;
+
+  struct report {
+    hub_stats hub;
+    std::vector<channel_stats> channels;
+  };
+
+  void count(publish_status s) noexcept {
+    switch (s) {
+      case publish_status::ok: ++counts_.accepted; break;
+      case publish_status::full: ++counts_.full; break;
+      case publish_status::too_large: ++counts_.too_large; break;
+      case publish_status::invalid: ++counts_.invalid; break;
+      case publish_status::closed: ++counts_.closed; break;
+    }
+  }
+
+  /// REQUIRES: the lock.
+  sequence_result place(std::size_t channel, const event& e, const publish_options& o) noexcept {
+    const auto fail = [](publish_status s) { return sequence_result{no_id, s}; };
+    if (draining_.load(std::memory_order_relaxed)) return fail(publish_status::closed);
+    if (channel >= options_.channels.size() || !e.id.empty() || o.id != no_id || o.encoded) {
+      return fail(publish_status::invalid);
+    }
+    const event_id id = o.transient ? no_id : head_.load(std::memory_order_relaxed) + 1;
+    if (id > max_event_id) return fail(publish_status::invalid);
+    const detail::id_text text{id};
+    event out = e;
+    out.id = text.view();
+    const encode_plan p = plan(out, options_.limits);
+    if (p.error == encode_error::too_large || p.size > scratch_size_) {
+      return fail(publish_status::too_large);
+    }
+    if (p.error != encode_error::none) return fail(publish_status::invalid);
+    encode_to(scratch_.get(), out, p);
+    const message m{.data = {scratch_.get(), p.size},
+                    .audience = o.audience,
+                    .id = id,
+                    .transient = o.transient,
+                    .key = o.key,
+                    .channel = static_cast<std::uint16_t>(channel),
+                    .encoded = true};
+    bool anybody = false;
+    for (const publisher& lane : lanes_) {
+      const publish_status s = lane.room_for(m);
+      if (s == publish_status::closed) continue;  // that shard ended
+      if (s != publish_status::ok) return fail(s);
+      anybody = true;
+    }
+    if (!anybody) return fail(publish_status::closed);
+    // Before any lane: a client that is shown this id finds it at or below head() everywhere.
+    if (id != no_id) head_.store(id, std::memory_order_release);
+    for (publisher& lane : lanes_) (void)lane.try_publish(m);
+    begun_ = true;
+    return {id, publish_status::ok};
+  }
+
+  static void add(hub_stats& sum, const hub_stats& n) noexcept {
+    sum.sessions += n.sessions;
+    sum.accepted += n.accepted;
+    sum.refused += n.refused;
+    sum.writes += n.writes;
+    sum.bytes += n.bytes;
+    sum.heartbeats += n.heartbeats;
+    sum.log_bytes += n.log_bytes;
+    for (std::size_t i = 0; i < close_reason_count; ++i) sum.closed[i] += n.closed[i];
+  }
+  static void add(channel_stats& sum, const channel_stats& n) noexcept {
+    const auto most = [](std::uint64_t& a, std::uint64_t b) { a = a < b ? b : a; };
+    sum.subscribers += n.subscribers;
+    most(sum.published, n.published);
+    sum.delivered += n.delivered;
+    sum.dropped += n.dropped;
+    sum.coalesced += n.coalesced;
+    sum.gaps += n.gaps;
+    sum.replays += n.replays;
+    most(sum.retained_events, n.retained_events);
+    most(sum.retained_bytes, n.retained_bytes);
+    sum.backlog_bytes += n.backlog_bytes;
+    most(sum.last_id, n.last_id);
+  }
+
+  sequencer_options options_;
+  shared_caps caps_;
+  std::atomic<event_id> head_;
+  std::atomic<bool> draining_{false};
+
+  mutable std::mutex mutex_;  // of all below
+  std::vector<publisher> lanes_;
+  std::unique_ptr<char[]> scratch_;  // the event that is being encoded
+  std::size_t scratch_size_ = 0;
+  bool begun_ = false;  // something was published
+  mail_counts counts_{};
+  drain_options drain_{};
+  detail::owned_text farewell_type_;
+  detail::owned_text farewell_data_;
+
+  mutable std::mutex stats_mutex_;
+  std::vector<report> reports_;  // by shard
+};
+
+/// A hub's end of a sequencer, for hosts that have a hub and a mailbox already; others use shard.
+/// Belongs to the hub's thread.
+class shard_port {
+ public:
+  /// The target of its mail: hosts hand mail with it to take().
+  static constexpr std::uint64_t target = UINT64_MAX;
+
+  shard_port() noexcept = default;
+  shard_port(const shard_port&) = delete;
+  shard_port& operator=(const shard_port&) = delete;
+
+  /// What a hub needs to be a shard: where its ids begin, that they are given, and whose caps it
+  /// shares. Channels of its own need own_sequence, or no ids.
+  static void prepare(sequencer& s, hub_options& o) noexcept {
+    o.first_id = s.options_.first_id;
+    o.given_ids = true;
+    o.counter = &s.caps_;
+  }
+
+  /// Opens the channels in `h`, and a lane in `mail`. REQUIRES: `h` was made with prepare()d
+  /// options and outlives this; nothing else publishes to these channels, or closes them. False: it
+  /// is too late, something was published already; or a name is taken, there are too many
+  /// channels, or memory is out.
+  template <class Hub>
+  [[nodiscard]] bool attach(sequencer& s, Hub& h, mailbox& mail) {
+    const std::scoped_lock lock{s.mutex_};
+    const std::vector<std::string>& names = s.options_.channels;
+    if (s.begun_ || s.draining() || names.size() > max_mail_channel) return false;
+    for (const std::string& name : names) {
+      channel_options o = s.options_.channel ? s.options_.channel(name) : channel_options{};
+      o.ids = id_mode::given;
+      o.own_sequence = false;
+      o.limits.event = SIZE_MAX;  // the sequencer has checked
+      channel* const c = h.open_channel(name, std::move(o));
+      if (c == nullptr) return false;
+      channels_.push_back(c);
+    }
+    publisher lane = mail.make_publisher(target, s.options_.lane_bytes);
+    if (!lane) return false;
+    s.lanes_.push_back(std::move(lane));
+    const std::scoped_lock stats_lock{s.stats_mutex_};
+    index_ = s.reports_.size();
+    s.reports_.emplace_back().channels.resize(names.size());
+    sequencer_ = &s;
+    return true;
+  }
+  [[nodiscard]] explicit operator bool() const noexcept { return sequencer_ != nullptr; }
+
+  /// The channel of a number. REQUIRES: attach() was true.
+  [[nodiscard]] channel& at(std::size_t number) const noexcept { return *channels_[number]; }
+
+  /// For mailbox::drain: publishes one record. False: memory is out; it stays in the lane, and the
+  /// loop must try again.
+  [[nodiscard]] bool take(const mail& m) noexcept {
+    if (m.channel >= channels_.size()) {  // sequencer::drain; nothing comes after it
+      ending_ = true;
+      return true;
+    }
+    const publish_result r =
+        channels_[m.channel]->publish({.data = m.data}, {.id = m.id,
+                                                         .audience = m.audience,
+                                                         .transient = m.transient,
+                                                         .key = m.key,
+                                                         .encoded = true});
+    error_ = r.error;
+    return r.error != publish_error::no_memory;
+  }
+  /// What became of the last record. Other than none and no_memory: the program broke what attach()
+  /// requires, and this shard lacks the event.
+  [[nodiscard]] publish_error error() const noexcept { return error_; }
+
+  /// Before an accept: makes sure that a client that got an id from another shard is not taken for
+  /// one from the future here. `drain()` is the host's own drain of its mailbox. May wait for a
+  /// publish that is under way in another thread. False: memory is out here and there, refuse the
+  /// request with 503.
+  template <class Drain>
+  [[nodiscard]] bool catch_up(const request& r, std::string_view resume_query, Drain&& drain) {
+    const resume_point resume = resume_from(r, resume_query);
+    if (resume.state != resume_point::kind::given || reached(resume.after)) return true;
+    if (resume.after > sequencer_->head()) return true;  // nobody has it: told by a gap
+    drain();
+    if (reached(resume.after)) return true;
+    { const std::scoped_lock under_way{sequencer_->mutex_}; }
+    drain();
+    return reached(resume.after);
+  }
+
+  /// Before the mailbox is drained in a turn of the loop.
+  void turn_begins() noexcept {
+    ending_ = ending_ || (sequencer_ != nullptr && sequencer_->draining());
+  }
+  /// After it: the hub is to drain, and has all that was accepted.
+  [[nodiscard]] bool ending() const noexcept {
+    return ending_ && error_ != publish_error::no_memory;
+  }
+  /// How. REQUIRES: ending().
+  [[nodiscard]] const drain_options& how_to_drain() const noexcept { return sequencer_->drain_; }
+
+  /// Hands the counters in. Once per turn.
+  void report(const hub_stats& now) noexcept {
+    if (sequencer_ == nullptr) return;
+    const std::scoped_lock lock{sequencer_->stats_mutex_};
+    sequencer::report& r = sequencer_->reports_[index_];
+    r.hub = now;
+    for (std::size_t i = 0; i < channels_.size(); ++i) r.channels[i] = channels_[i]->stats();
+  }
+  /// The same, at the hub's end: what counts what is there now becomes 0.
+  void report_end(hub_stats last) noexcept {
+    last.sessions = last.log_bytes = 0;
+    report(last);
+    const std::scoped_lock lock{sequencer_->stats_mutex_};
+    for (channel_stats& c : sequencer_->reports_[index_].channels) {
+      c.subscribers = c.retained_events = c.retained_bytes = c.backlog_bytes = 0;
+    }
+  }
+
+ private:
+  [[nodiscard]] bool reached(event_id id) const noexcept {
+    return sequencer_ == nullptr || channels_.empty() || id <= channels_.front()->last_id();
+  }
+
+  sequencer* sequencer_ = nullptr;
+  std::vector<channel*> channels_;
+  std::size_t index_ = 0;
+  bool ending_ = false;
+  publish_error error_ = publish_error::none;
+};
+
+struct shard_options {
+  hub_options hub{};                               ///< first_id and counter are the sequencer's
+  void (*wake)(void* context) noexcept = nullptr;  ///< see mailbox_options
+  void* context = nullptr;
+  wake_mode mode = wake_mode::when_idle;
+};
+
+/// A hub with its mailbox and its port, for a loop of the host's own.
+template <transport Transport, std::movable User = no_user>
+class shard {
+ public:
+  using hub_type = sse::hub<Transport, User>;
+  using connection = typename hub_type::connection;
+
+  /// False as a bool: see shard_port::attach.
+  shard(sequencer& s, Transport& t, const shard_options& o = {})
+      : mail_{mailbox_options{
+            .wake = o.wake, .context = o.context, .mode = o.mode, .limits = s.options().limits}},
+        hub_{t, prepared(s, o.hub)} {
+    attached_ = port_.attach(s, hub_, mail_);
+  }
+  /// Its readers are closed. What it counted stays in the sequencer's sums.
+  ~shard() {
+    mail_.close();
+    if (attached_) port_.report_end(hub_.stats());
+  }
+  [[nodiscard]] explicit operator bool() const noexcept { return attached_; }
+
+  [[nodiscard]] hub_type& hub() noexcept { return hub_; }
+  [[nodiscard]] channel& at(std::size_t number) const noexcept { return port_.at(number); }
+
+  /// As hub::accept, on whichever shard the client got its last event. A turn is due after it.
+  [[nodiscard]] accept_result accept(connection&& c, const request& r) {
+    accept_result no;
+    return catch_up(r, no) ? hub_.accept(std::move(c), r) : std::move(no);
+  }
+  [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
+    accept_result no;
+    return catch_up(r, no) ? hub_.accept(std::move(c), r, std::move(v)) : std::move(no);
+  }
+
+  /// One turn of the loop: time in, mail in, bytes out. True: call it again soon.
+  bool turn(time_point now) noexcept {
+    port_.turn_begins();
+    hub_.tick(now);
+    drain();
+    if (port_.ending()) hub_.drain(port_.how_to_drain());
+    const bool more = hub_.flush();
+    port_.report(hub_.stats());
+    turn_due_ = more;
+    return more;
+  }
+  /// See mailbox. The loop may sleep until hub().next_deadline(). False: another turn is due.
+  [[nodiscard]] bool prepare_sleep() noexcept { return !turn_due_ && mail_.prepare_sleep(); }
+  void awake() noexcept { mail_.awake(); }
+
+ private:
+  static hub_options prepared(sequencer& s, hub_options o) noexcept {
+    shard_port::prepare(s, o);
+    return o;
+  }
+  void drain() noexcept {
+    mail_.drain([this](const sse::mail& m) { return port_.take(m); });
+  }
+  bool catch_up(const request& r, accept_result& no) {
+    turn_due_ = true;
+    if (port_.catch_up(r, hub_.options().resume_query, [this] { drain(); })) return true;
+    no.refusal = detail::refusal(503, "behind", hub_.options().retry_max);
+    no.retry_after = hub_.options().retry_max;
+    return false;
+  }
+
+  mailbox mail_;
+  hub_type hub_;
+  shard_port port_;
+  bool attached_ = false;
+  bool turn_due_ = false;  // something was published or a stream was opened since the last one
+};
+
+}  // namespace sse::inline v0

@@ -1,0 +1,450 @@
+// Shards behind a sequencer, step by step in one thread.
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include <sse/shards.hpp>
+
+#include "allocations.hpp"
+#include "catch.hpp"
+#include "shards_stage.hpp"
+
+namespace {
+
+using sse::publish_status;
+using test::frame;
+using test::frames;
+using test::put;
+using test::shard_host;
+
+TEST_CASE("all shards have the same bytes under the same ids", "[shards]") {
+  sse::sequencer s{{.first_id = 100}};
+  shard_host a{s};
+  shard_host b{s};
+  REQUIRE(*a.shard);
+  REQUIRE(*b.shard);
+  const auto on_a = a.join();
+  const auto on_b = b.join();
+  CHECK(s.head() == 100);
+  const std::string text = "two\nlines";
+  CHECK(s.publish(0, {.type = "t", .data = text, .retry = 5}).id == 101);
+  CHECK(put(s, 102).id == 102);
+  CHECK(s.head() == 102);
+  a.turn();
+  b.turn();
+  const std::string expected =
+      "id: 101\nevent: t\nretry: 5\ndata: two\ndata: lines\n\n" + frame(102, "e", "102");
+  CHECK(a.take(on_a) == expected);
+  CHECK(b.take(on_b) == expected);
+  CHECK((s.counts() == sse::mail_counts{.accepted = 2}));
+}
+
+TEST_CASE("a client resumes on another shard, also on one that is behind", "[shards]") {
+  sse::sequencer s;
+  shard_host a{s};
+  shard_host b{s};
+  auto k = a.join();
+  for (std::uint64_t i = 1; i <= 10; ++i) REQUIRE(put(s, i));
+  a.turn();
+  CHECK(a.take(k) == frames(1, 10));
+  // b has not run since: it has nothing yet.
+  CHECK(b.shard->at(0).last_id() == 0);
+  k = b.resume(10);
+  REQUIRE(k);
+  CHECK(b.take(k).empty());  // no gap
+  REQUIRE(put(s, 11));
+  b.turn();
+  CHECK(b.take(k) == frames(11, 11));
+  k = a.resume(4);
+  CHECK(a.take(k) == frames(5, 10));
+  a.turn();
+  CHECK(a.take(k) == frames(11, 11));
+  CHECK(s.all_channel_stats()[0].gaps == 0);
+}
+
+TEST_CASE("an id that nobody was given is answered with a gap", "[shards]") {
+  sse::sequencer s;
+  shard_host a{s};
+  for (std::uint64_t i = 1; i <= 3; ++i) REQUIRE(put(s, i));
+  const auto k = a.resume(4);
+  REQUIRE(k);
+  a.turn();
+  CHECK(a.take(k) == test::gap_frame(0, 4, 1, -1) + frames(1, 3));
+  const auto l = a.resume(4);
+  CHECK(a.take(l) == test::gap_frame(3, 4, 4, -1));
+}
+
+TEST_CASE("a publish that is under way in some lanes only is waited for", "[shards]") {
+  // The first lane's wake holds the publisher up between the two lanes.
+  struct gate {
+    std::atomic<bool> reached{false};
+    std::atomic<bool> open{false};
+    static void wait(void* self) noexcept {
+      auto& g = *static_cast<gate*>(self);
+      g.reached = true;
+      g.reached.notify_all();
+      g.open.wait(false);
+    }
+  } g;
+  sse::sequencer s;
+  shard_host a{s, {.wake = &gate::wait, .context = &g}};
+  sse::mailbox mail;
+  sse::hub_options o;
+  sse::shard_port::prepare(s, o);
+  sse::testing::memory_transport net;
+  sse::hub<sse::testing::memory_transport> hub{net, o};
+  sse::shard_port port;
+  REQUIRE(port.attach(s, hub, mail));
+  const auto k = a.join();
+  CHECK_FALSE(a.shard->prepare_sleep());  // a turn is due
+  a.turn();
+  REQUIRE(a.shard->prepare_sleep());
+  std::thread engine{[&] { CHECK(put(s, 1).id == 1); }};
+  g.reached.wait(false);
+  a.turn();
+  CHECK(a.take(k) == frames(1, 1));  // a client has it,
+  int drains = 0;
+  test::with_request({.last_event_id = "1"}, [&](const sse::request& r) {
+    CHECK(port.catch_up(r, "last_id", [&] {
+      const std::size_t n = mail.drain([&](const sse::mail& m) { return port.take(m); });
+      CHECK(n == (drains == 0 ? 0U : 1U));  // the other shard does not, and nothing in its lane
+      ++drains;
+      g.open = true;
+      g.open.notify_all();
+    }));
+    CHECK(drains == 2);
+    CHECK(port.at(0).last_id() == 1);
+    CHECK(port.catch_up(r, "last_id", [&] { ++drains; }));
+  });
+  // Neither those that ask for nothing nor those that ask for too much cost a drain.
+  for (const char* query : {"", "last_id=0", "last_id=x", "last_id=9"}) {
+    test::with_request({.query = query}, [&](const sse::request& r) {
+      CHECK(port.catch_up(r, "last_id", [&] { ++drains; }));
+    });
+  }
+  CHECK(drains == 2);
+  engine.join();
+}
+
+TEST_CASE("a shard that is full refuses for all", "[shards]") {
+  sse::sequencer s{{.lane_bytes = 1024}};
+  shard_host a{s};
+  shard_host b{s};
+  const auto on_a = a.join();
+  const auto on_b = b.join();
+  std::uint64_t n = 0;
+  while (put(s, n + 1)) {
+    ++n;
+    a.turn();
+  }
+  CHECK(n > 5);
+  CHECK(put(s, n + 1).status == publish_status::full);
+  CHECK(s.head() == n);
+  a.turn();
+  b.turn();
+  CHECK(a.take(on_a) == frames(1, n));
+  CHECK(b.take(on_b) == frames(1, n));
+  CHECK(put(s, n + 1).id == n + 1);
+  CHECK((s.counts() == sse::mail_counts{.accepted = n + 1, .full = 2}));
+  // A shard that ended is not waited for.
+  b.shard.reset();
+  for (std::uint64_t i = n + 2; i < 100; ++i) {
+    REQUIRE(put(s, i).id == i);
+    a.turn();
+  }
+  CHECK(a.take(on_a) == frames(n + 1, 99));
+  CHECK(b.closed(on_b));
+  a.shard.reset();
+  CHECK(put(s, 100).status == publish_status::closed);
+}
+
+TEST_CASE("what cannot be published is refused and uses no id", "[shards]") {
+  sse::sequencer s{{.lane_bytes = 4096, .limits = {.event = 3000}}};
+  CHECK(put(s, 1).status == publish_status::closed);  // no shard yet
+  shard_host a{s};
+  CHECK(s.publish(1, {.data = "x"}).status == publish_status::invalid);
+  CHECK(s.publish(0, {.type = "\n", .data = "x"}).status == publish_status::invalid);
+  CHECK(s.publish(0, {.data = "x", .id = "7"}).status == publish_status::invalid);
+  CHECK(s.publish(0, {.data = "x"}, {.id = 7}).status == publish_status::invalid);
+  CHECK(s.publish(0, {.data = "data: x\n\n"}, {.encoded = true}).status == publish_status::invalid);
+  const std::string fits(1500, 'x');
+  const std::string over(2100, 'x');  // half of the lane
+  const std::string huge(3000, 'x');
+  const std::string long_audience(70'000, 'x');
+  CHECK(s.publish(0, {.data = fits}).id == 1);
+  CHECK(s.publish(0, {.data = over}).status == publish_status::too_large);
+  CHECK(s.publish(0, {.data = huge}).status == publish_status::too_large);
+  CHECK(s.publish(0, {.data = "x"}, {.audience = long_audience}).status ==
+        publish_status::too_large);
+  CHECK(s.head() == 1);
+  CHECK((s.counts() == sse::mail_counts{.accepted = 1, .too_large = 3, .invalid = 5, .closed = 1}));
+  sse::sequencer last{{.first_id = sse::max_event_id}};
+  shard_host b{last};
+  CHECK(put(last, 1).status == publish_status::invalid);
+}
+
+TEST_CASE("a shard joins before the first event or not at all", "[shards]") {
+  sse::sequencer s{{.channels = {"a", "b"}}};
+  shard_host a{s};
+  REQUIRE(put(s, 1));
+  shard_host late{s};
+  CHECK_FALSE(*late.shard);
+  late.turn();
+  CHECK(late.resume(1).refusal.status == 500);  // it has no channels
+  const auto k = a.resume(0);
+  a.turn();
+  CHECK(a.take(k) == frames(1, 1));
+  sse::sequencer twice{{.channels = {"a", "a"}}};
+  CHECK_FALSE(*shard_host{twice}.shard);
+  CHECK(put(twice, 1).status == publish_status::closed);
+}
+
+TEST_CASE("channels share one sequence; options, audiences, keys and transient events hold",
+          "[shards]") {
+  std::vector<std::string> asked;
+  sse::sequencer s{{.channels = {"a", "b"}, .channel = [&](std::string_view name) {
+                      asked.emplace_back(name);
+                      return sse::channel_options{.keep = name == "a" ? 2U : 10U,
+                                                  .ids = sse::id_mode::none,
+                                                  .own_sequence = true};
+                    }}};
+  shard_host a{s};
+  shard_host b{s};
+  CHECK((asked == std::vector<std::string>{"a", "b", "a", "b"}));
+  CHECK(a.shard->at(0).options().keep == 2);
+  CHECK(b.shard->at(1).name() == "b");
+  const auto ada = a.join({.key = "ada"});
+  const auto bob = b.join({.key = "bob"});
+  REQUIRE(put(s, 1, 0).id == 1);
+  REQUIRE(put(s, 2, 1).id == 2);
+  REQUIRE(s.publish(0, {.data = "for ada"}, {.audience = "ada"}).id == 3);
+  REQUIRE(s.publish(1, {.data = "now"}, {.transient = true}).id == sse::no_id);
+  REQUIRE(put(s, 4, 0).id == 4);
+  a.turn();
+  b.turn();
+  CHECK(a.take(ada) == frames(1, 2) + frame(3, "", "for ada") + frame(0, "", "now") + frames(4, 4));
+  CHECK(b.take(bob) == frames(1, 2) + frame(0, "", "now") + frames(4, 4));
+  // A replay keeps both promises, on the other shard.
+  const auto again = b.join({.key = "ada", .last_event_id = "2"});
+  CHECK(b.take(again) == frame(3, "", "for ada") + frames(4, 4));
+}
+
+TEST_CASE("a shard's own channels cannot take the sequencer's ids", "[shards]") {
+  sse::sequencer s{{.first_id = 10}};
+  shard_host a{s};
+  sse::channel* const shared = a.shard->hub().open_channel("shared");
+  sse::channel* const own = a.shard->hub().open_channel("own", {.own_sequence = true});
+  sse::channel* const none = a.shard->hub().open_channel("none", {.ids = sse::id_mode::none});
+  REQUIRE((shared != nullptr && own != nullptr && none != nullptr));
+  CHECK(shared->publish({.data = "x"}).error == sse::publish_error::id_order);
+  CHECK(own->publish({.data = "x"}).id == 11);
+  CHECK(none->publish({.data = "x"}));
+  CHECK(shared->publish({.data = "x"}, {.transient = true}));
+  REQUIRE(put(s, 11).id == 11);
+  a.turn();
+  CHECK(a.shard->at(0).last_id() == 11);
+}
+
+TEST_CASE("an event's key arrives: a snapshot is the same on every shard", "[shards]") {
+  sse::sequencer s{{.channel = [](std::string_view) {
+    return sse::channel_options{.start = sse::start_at::snapshot};
+  }}};
+  shard_host a{s};
+  shard_host b{s};
+  REQUIRE(s.publish(0, {.data = "1"}, {.key = "btc"}));
+  REQUIRE(s.publish(0, {.data = "2"}, {.key = "eth"}));
+  REQUIRE(s.publish(0, {.data = "3"}, {.key = "btc"}));
+  a.turn();
+  b.turn();
+  const std::string expected = frame(2, "", "2") + frame(3, "", "3");
+  const auto on_a = a.join();
+  const auto on_b = b.join();
+  CHECK(a.take(on_a) == expected);
+  CHECK(b.take(on_b) == expected);
+}
+
+TEST_CASE("hot threads publish through a mailbox that is forwarded", "[shards]") {
+  sse::sequencer s{{.channels = {"a", "b"}, .lane_bytes = 1024}};
+  shard_host a{s};
+  const auto k = a.join();
+  sse::mailbox inbox;
+  sse::publisher p = inbox.make_publisher(1);
+  for (std::uint64_t i = 1; i <= 100; ++i) {
+    REQUIRE(p.try_publish({.type = "e", .data = std::to_string(i)}) == publish_status::ok);
+  }
+  std::string got;
+  int rounds = 0;
+  while (!s.forward(inbox)) {
+    ++rounds;
+    a.turn();
+    got += a.take(k);
+  }
+  CHECK(rounds > 1);
+  a.turn();
+  CHECK(got + a.take(k) == frames(1, 100));
+  CHECK(a.shard->at(1).stats().published == 100);
+  REQUIRE(p.try_publish({.data = "x", .id = 5}) == publish_status::ok);
+  sse::publisher stranger = inbox.make_publisher(2);
+  REQUIRE(stranger.try_publish("x") == publish_status::ok);
+  CHECK(s.forward(inbox));
+  CHECK((s.counts() == sse::mail_counts{.accepted = 100, .invalid = 2}));
+}
+
+TEST_CASE("one drain ends all shards, after all that was accepted", "[shards]") {
+  sse::sequencer s{{.lane_bytes = 1024}};
+  int woken = 0;
+  const auto wake = [](void* n) noexcept { ++*static_cast<int*>(n); };
+  shard_host a{s, {.wake = wake, .context = &woken}};
+  shard_host b{s, {.wake = wake, .context = &woken}};
+  const auto on_a = a.join();
+  const auto on_b = b.join({.window = 10});
+  a.turn();
+  b.turn();
+  std::uint64_t n = 0;
+  const bool fill = GENERATE(false, true);  // no room for a word about the drain
+  CAPTURE(fill);
+  while (fill && put(s, n + 1)) ++n;
+  const bool sleeps = a.shard->prepare_sleep() && b.shard->prepare_sleep();
+  CHECK(sleeps == !fill);
+  CHECK_FALSE(s.draining());
+  {
+    const std::string bye = "bye";
+    s.drain({.deadline = sse::duration::milliseconds(500), .farewell = {.type = bye, .data = bye}});
+  }
+  CHECK(s.draining());
+  CHECK(woken == (fill ? 0 : 2));
+  CHECK(put(s, n + 1).status == publish_status::closed);
+  s.drain();
+  a.turn();
+  b.turn();
+  const std::string got = a.take(on_a);
+  CHECK(got.starts_with(frames(1, n)));
+  CHECK(got.ends_with(frame(0, "bye", "bye")));
+  CHECK(test::count(got, "retry: ") == 1);
+  CHECK(a.shard->hub().drained());
+  CHECK_FALSE(b.shard->hub().drained());
+  CHECK_FALSE(b.join());
+  b.turn(500);
+  CHECK(b.closed(on_b));
+  CHECK(b.shard->hub().drained());
+}
+
+TEST_CASE("counters are summed over the shards", "[shards]") {
+  sse::sequencer s{{.channels = {"a", "b"}}};
+  shard_host a{s};
+  auto b = std::make_unique<shard_host>(s);
+  const auto k = a.join();
+  (void)b->join();
+  (void)b->join();
+  for (std::uint64_t i = 1; i <= 5; ++i) REQUIRE(put(s, i));
+  a.turn();
+  b->turn();
+  sse::hub_stats all = s.stats();
+  CHECK(all.sessions == 3);
+  CHECK(all.accepted == 3);
+  CHECK(all.log_bytes == a.shard->hub().stats().log_bytes + b->shard->hub().stats().log_bytes);
+  std::vector<sse::channel_stats> channels = s.all_channel_stats();
+  REQUIRE(channels.size() == 2);
+  CHECK(channels[0].name == "a");
+  CHECK(channels[1].name == "b");
+  CHECK(channels[0].subscribers == 3);
+  CHECK(channels[0].published == 5);
+  CHECK(channels[0].delivered == 15);
+  CHECK(channels[0].retained_events == 5);
+  CHECK(channels[0].last_id == 5);
+  CHECK(channels[1].published == 0);
+  b.reset();
+  a.net->at(k.peer).fails = true;
+  REQUIRE(put(s, 6));
+  a.turn();
+  all = s.stats();
+  CHECK(all.sessions == 0);
+  CHECK(all.accepted == 3);
+  CHECK(all.closed[static_cast<std::size_t>(sse::close_reason::peer)] == 1);
+  channels = s.all_channel_stats();
+  CHECK(channels[0].subscribers == 0);
+  CHECK(channels[0].published == 6);
+  std::string text;
+  sse::append_prometheus(text, s.stats(), channels);
+  CHECK(test::count(text, "sse_channel_published_total{channel=\"a\"} 6\n") == 1);
+}
+
+#if TEST_ALLOCATIONS
+TEST_CASE("a shard without memory falls behind, and loses nothing", "[shards]") {
+  sse::sequencer s{{.lane_bytes = std::size_t{1} << 18}};
+  shard_host a{s};
+  shard_host b{s};
+  const auto k = a.join();
+  const std::string data(9000, 'x');
+  for (int i = 0; i < 12; ++i) REQUIRE(s.publish(0, {.data = data}));
+  b.turn();
+  {
+    test::failing_allocations none{0};
+    a.shard->turn({});
+    CHECK(none.hit());
+  }
+  CHECK(a.shard->at(0).last_id() < 12);
+  CHECK_FALSE(a.shard->prepare_sleep());
+  std::string got = a.take(k);
+  a.turn();
+  got += a.take(k);
+  CHECK(test::consecutive(test::ids_in(got), 1, 12));
+}
+
+TEST_CASE("a client of a shard without memory is sent away, not told of a gap", "[shards]") {
+  const std::string data(9000, 'x');
+  int behind = 0;
+  int served = 0;
+  bool hit = true;
+  for (std::uint64_t n = 0; hit; ++n) {
+    CAPTURE(n);
+    sse::sequencer s{{.lane_bytes = std::size_t{1} << 18}};
+    shard_host a{s};
+    shard_host b{s};
+    const auto first = a.join();
+    for (int i = 0; i < 12; ++i) REQUIRE(s.publish(0, {.data = data}));
+    a.turn();
+    CHECK(test::consecutive(test::ids_in(a.take(first)), 1, 12));
+    test::client k;
+    {
+      test::failing_allocations some{n, 2};
+      try {
+        k = b.resume(12);
+      } catch (const std::bad_alloc&) {
+      }
+      hit = some.hit();
+    }
+    served += static_cast<bool>(k);
+    if (k.refusal.body.find("behind") != std::string::npos) {
+      ++behind;
+      CHECK(k.refusal.status == 503);
+      CHECK(k.refusal.headers.find("Retry-After: 5") != std::string::npos);
+    }
+    b.turn();
+    REQUIRE(put(s, 13));
+    b.turn();
+    if (k) CHECK((b.closed(k) || b.take(k) == frames(13, 13)));
+    CHECK(s.all_channel_stats()[0].gaps == 0);
+  }
+  CHECK(behind > 0);
+  CHECK(served > 0);
+}
+
+TEST_CASE("publishing through a sequencer allocates nothing", "[shards]") {
+  sse::sequencer s;
+  shard_host a{s};
+  shard_host b{s};
+  const std::uint64_t before = test::allocations();
+  for (std::uint64_t i = 0; i < 1000; ++i) {
+    REQUIRE(s.publish(0, {.type = "t", .data = "0123456789"}, {.audience = "ada", .key = "k"}));
+  }
+  CHECK(test::allocations() == before);
+}
+#endif
+
+}  // namespace
