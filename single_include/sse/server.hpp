@@ -262,6 +262,8 @@ class http_routes {
 
 namespace sse::inline v0 {
 
+class sequencer;
+
 /// Each duration can be off(), each cap 0, unless it says otherwise. Views are copied.
 struct server_options {
   /// Without a first_id: the wall clock in microseconds. Its write_deadline is that of answers too.
