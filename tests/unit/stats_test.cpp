@@ -303,7 +303,7 @@ TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels e
       CHECK(line.find_last_not_of("0123456789") == line.rfind(' '));
     }
   }
-  CHECK(samples == 7 + sse::close_reason_count + 9 * 2);
+  CHECK(samples == 7 + sse::close_reason_count + 10 * 2);
   s.hub.closed(k.id);
   text.clear();
   s.hub.write_prometheus(text);
