@@ -1,18 +1,19 @@
 // The other end of the servers under test: opens streams and reads them, cheaply but exactly. One thread, epoll.
 //
 //   bench_load PORT [--connections N] [--seconds S] [--grace S] [--warmup S] [--stalled N] [--reconnects R] [--core C]
-//              [--path /] [--busy-poll]
+//              [--path /] [--busy-poll] [--hold]
 //
 // A stream's events carry {"n":1.. consecutive,"t":ns of publication (CLOCK_MONOTONIC)}; a server that does not resume
 // may leave some out, which is what `gaps` counts. `id` fields that are numbers must rise.
 //   --stalled N      the first N connections read their head and nothing more
+//   --hold           waits until all streams are open, says "open", and keeps them until its stdin ends
 //   --reconnects R   per second: the next connection is closed and opened again with Last-Event-ID
 // It ends when every reader saw the event "end", or S + grace seconds after the first event. One JSON object on stdout:
 //   delivered        events read, without "end"; `rate` is per second over the time between the first and the last
 //   gaps, missing    jumps of n along a connection, and how many events were left out there
 //   duplicates       n that did not rise;  bad_ids: ids that did not
 //   lost             connections that the server ended
-//   p50_us ...       publication to here, of events published `warmup` seconds after the first or later
+//   p50_us ...       publication to here, of events published `warmup` seconds after the first or later; -1: none came
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
@@ -43,7 +44,7 @@ class histogram {
       if (counts_[i] > left) return value(i) / 1000;
       left -= counts_[i];
     }
-    return all == 0 ? 0 : value(highest()) / 1000;
+    return all == 0 ? -1 : value(highest()) / 1000;
   }
   [[nodiscard]] std::size_t highest() const noexcept {
     std::size_t i = counts_.size() - 1;
@@ -250,6 +251,7 @@ struct load_options {
   double reconnects = 0;
   int core = -1;
   bool busy_poll = false;
+  bool hold = false;
   std::string path = "/";
 };
 
@@ -261,6 +263,10 @@ load_options read_load_options(int argc, char** argv) {
     const std::string_view name = argv[i];
     if (name == "--busy-poll") {
       o.busy_poll = true;
+      continue;
+    }
+    if (name == "--hold") {
+      o.hold = true;
       continue;
     }
     if (i + 1 == argc) std::fprintf(stderr, "%s wants a value\n", argv[i]), std::exit(2);
@@ -299,6 +305,20 @@ class load {
       for (int i = 0; i < n; ++i) take(ready[static_cast<std::size_t>(i)].data.u32);
     }
     print();
+    return 0;
+  }
+
+  int hold() {
+    for (std::size_t i = 0; i < peers_.size(); ++i) open(i, true);
+    std::vector<epoll_event> ready(1024);
+    while (began_ < peers_.size()) {
+      const int n = epoll_wait(epoll_, ready.data(), static_cast<int>(ready.size()), 30'000);
+      if (n <= 0) return std::fprintf(stderr, "bench_load: %zu of %zu streams began\n", began_, peers_.size()), 1;
+      for (int i = 0; i < n; ++i) take(ready[static_cast<std::size_t>(i)].data.u32);
+    }
+    std::puts("open");
+    std::fflush(stdout);
+    while (std::getchar() != EOF) {}
     return 0;
   }
 
@@ -344,7 +364,9 @@ class load {
       return;
     }
     const std::int64_t now = bench::now_ns();
-    if (p.events.feed({bytes_.data(), static_cast<std::size_t>(n)}, now, totals_) == stream::what::ended && !p.ended) {
+    const stream::what said = p.events.feed({bytes_.data(), static_cast<std::size_t>(n)}, now, totals_);
+    if (said == stream::what::began) ++began_;
+    if (said == stream::what::ended && !p.ended) {
       p.ended = true;
       ++ended_;
     }
@@ -386,6 +408,7 @@ class load {
   std::vector<peer> peers_;
   std::vector<char> bytes_;
   totals totals_;
+  std::size_t began_ = 0;
   std::size_t ended_ = 0;
   std::size_t closed_ = 0;
   std::size_t next_ = 0;
@@ -397,5 +420,6 @@ int main(int argc, char** argv) {
   const load_options o = read_load_options(argc, argv);
   bench::pin(o.core);
   bench::allow_many_files();
-  return std::make_unique<load>(o)->run();
+  const auto l = std::make_unique<load>(o);
+  return o.hold ? l->hold() : l->run();
 }
