@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 import time
 
-from harness import (ASIO, BETTER_SSE, BIN, EPOLL, HTTPLIB, HUB, IO_URING, NCHAN, OURS, PLAIN_ASIO, RAW, RAW_COALESCED, ROOT,
-                     CORES, Contender, alternate, present, program, serve, start_server, stop)
+from harness import (ASIO, BETTER_SSE, BIN, CORES, EPOLL, HTTPLIB, HUB, IO_URING, NCHAN, OURS, PLAIN_ASIO, RAW, RAW_COALESCED,
+                     ROOT, alternate, present, program, serve, start_server, stop, window)
 
 ALL = {c.name: c for c in [RAW, RAW_COALESCED, *OURS, PLAIN_ASIO, HTTPLIB, NCHAN, BETTER_SSE]}
 LABELS = {name: c.label for name, c in ALL.items()}
@@ -79,7 +79,7 @@ def idle_memory(quick):
         try:
             def hold(count):
                 child = subprocess.Popen([str(BIN / "bench_load"), port, "--hold", "--connections", str(count), "--core",
-                                          str(CORES[1])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                                          str(CORES[1]), *window(contender)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
                 if child.stdout.readline().strip() != "open":
                     raise RuntimeError("streams did not open")
                 return child

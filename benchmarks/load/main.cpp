@@ -1,12 +1,13 @@
 // The other end of the servers under test: opens streams and reads them, cheaply but exactly. One thread, epoll.
 //
 //   bench_load PORT [--connections N] [--seconds S] [--grace S] [--warmup S] [--stalled N] [--reconnects R] [--core C]
-//              [--path /] [--busy-poll] [--hold]
+//              [--path /] [--busy-poll] [--hold] [--window 256]
 //
 // A stream's events carry {"n":1.. consecutive,"t":ns of publication (CLOCK_MONOTONIC)}; a server that does not resume
 // may leave some out, which is what `gaps` counts. `id` fields that are numbers must rise.
 //   --stalled N      the first N connections read their head and nothing more
 //   --hold           waits until all streams are open, says "open", and keeps them until its stdin ends
+//   --window N       streams that may be asked for and not begun yet: servers differ in how many they let wait
 //   --reconnects R   per second: the next connection is closed and opened again with Last-Event-ID
 // It ends when every reader saw the event "end", or S + grace seconds after the first event. One JSON object on stdout:
 //   delivered        events read, without "end"; `rate` is per second over the time between the first and the last
@@ -252,6 +253,7 @@ struct load_options {
   int core = -1;
   bool busy_poll = false;
   bool hold = false;
+  std::size_t window = 256;
   std::string path = "/";
 };
 
@@ -279,6 +281,7 @@ load_options read_load_options(int argc, char** argv) {
     else if (name == "--reconnects") o.reconnects = std::atof(value);
     else if (name == "--core") o.core = std::atoi(value);
     else if (name == "--path") o.path = value;
+    else if (name == "--window") o.window = std::strtoull(value, nullptr, 10);
     else std::fprintf(stderr, "unknown: %s\n", argv[i - 1]), std::exit(2);
   }
   return o;
@@ -291,31 +294,23 @@ class load {
   }
 
   int run() {
-    for (std::size_t i = 0; i < peers_.size(); ++i) open(i, true);
-    const std::int64_t patience = bench::now_ns() + 60'000'000'000;
-    std::vector<epoll_event> ready(1024);
+    if (!open_all()) return 1;
+    const std::int64_t patience = bench::now_ns() + 20'000'000'000;
     const auto readers = peers_.size() - options_.stalled;
     while (ended_ + closed_ < readers) {
       std::int64_t until = totals_.first == 0 ? patience
                                               : totals_.first + static_cast<std::int64_t>((options_.seconds + options_.grace) * 1e9);
       if (bench::now_ns() > until) break;
       reconnect();
-      const std::int64_t most = options_.reconnects > 0 ? 2 : 100;  // ms
-      const int n = epoll_wait(epoll_, ready.data(), static_cast<int>(ready.size()), options_.busy_poll ? 0 : static_cast<int>(most));
-      for (int i = 0; i < n; ++i) take(ready[static_cast<std::size_t>(i)].data.u32);
+      const int most = options_.reconnects > 0 ? 2 : 100;  // ms
+      read_some(options_.busy_poll ? 0 : most);
     }
     print();
     return 0;
   }
 
   int hold() {
-    for (std::size_t i = 0; i < peers_.size(); ++i) open(i, true);
-    std::vector<epoll_event> ready(1024);
-    while (began_ < peers_.size()) {
-      const int n = epoll_wait(epoll_, ready.data(), static_cast<int>(ready.size()), 30'000);
-      if (n <= 0) return std::fprintf(stderr, "bench_load: %zu of %zu streams began\n", began_, peers_.size()), 1;
-      for (int i = 0; i < n; ++i) take(ready[static_cast<std::size_t>(i)].data.u32);
-    }
+    if (!open_all()) return 1;
     std::puts("open");
     std::fflush(stdout);
     while (std::getchar() != EOF) {}
@@ -329,6 +324,27 @@ class load {
     bool ended = false;
     stream events;
   };
+
+  /// Returns once every stream began, but for the stalled ones.
+  bool open_all() {
+    for (std::size_t i = 0; i < peers_.size(); ++i) {
+      open(i, true);
+      const std::size_t asked = i < options_.stalled ? 0 : i + 1 - options_.stalled;
+      const std::size_t waiting = i + 1 == peers_.size() ? 0 : options_.window - 1;
+      while (asked > began_ + waiting) {
+        if (read_some(10'000)) continue;
+        std::fprintf(stderr, "bench_load: %zu of %zu streams began\n", began_, peers_.size());
+        return false;
+      }
+    }
+    return true;
+  }
+
+  bool read_some(int ms) {
+    const int n = epoll_wait(epoll_, ready_.data(), static_cast<int>(ready_.size()), ms);
+    for (int i = 0; i < n; ++i) take(ready_[static_cast<std::size_t>(i)].data.u32);
+    return n > 0;
+  }
 
   void open(std::size_t i, bool first) {
     peer& p = peers_[i];
@@ -407,6 +423,7 @@ class load {
   int epoll_;
   std::vector<peer> peers_;
   std::vector<char> bytes_;
+  std::vector<epoll_event> ready_ = std::vector<epoll_event>(1024);
   totals totals_;
   std::size_t began_ = 0;
   std::size_t ended_ = 0;
