@@ -52,7 +52,7 @@ def pinned(command):
 
 RAW = Contender("raw", "raw")
 RAW_COALESCED = Contender("raw_coalesced", "raw coalesced", command=[str(BIN / "bench_server_raw"), "--coalesce"])
-HUB = Contender("hub_epoll", "core, bare epoll loop", ours=True)
+HUB = Contender("hub_epoll", "core on bare epoll", ours=True)
 EPOLL = Contender("epoll", "epoll host", ours=True)
 IO_URING = Contender("io_uring", "io_uring host", ours=True)
 ASIO = Contender("asio", "Asio host", ours=True)

@@ -34,14 +34,14 @@ def overload(quick):
 
 
 def connections_10k(quick):
-    seconds = 0.7 if quick else 5
+    seconds = 0.7 if quick else 4
     contenders = [RAW_COALESCED, HUB, EPOLL, ASIO] if quick else [RAW_COALESCED, *OURS, PLAIN_ASIO]
     return alternate(1 if quick else 3, each(contenders, lambda c: serve(c, connections=10_000, seconds=seconds, rate=400, grace=3)))
 
 
 def latency(quick):
     """One publisher thread beside the loop. Busy-poll: neither the server's loop nor the reader sleeps."""
-    seconds = 0.5 if quick else 3
+    seconds = 0.5 if quick else 2.5
     able = [RAW, *OURS]
     cases = {f"{n} 1": run for n, run in each(able, lambda c: serve(
         c, connections=1, rate=500, seconds=seconds, publisher="thread")).items()}
@@ -115,7 +115,7 @@ def stalled_readers(quick):
 
 def reconnect_storm(quick):
     """1,000 connections, 500 events/s, 100 of them per second come back with their Last-Event-ID."""
-    seconds = 2 if quick else 5
+    seconds = 2 if quick else 4
     return alternate(1 if quick else 3, each([RAW, HUB, EPOLL, ASIO], lambda c: serve(
         c, rate=500, seconds=seconds, load=["--reconnects", 100])))
 
@@ -214,8 +214,8 @@ class Reader:
                 if self.cases.get(floor, {}).get(field)}
 
 
-def times(ratios, of):
-    return ", ".join(f"{name} {r:.2f}×" for name, r in ratios.items()) + f" {of}" if ratios else ""
+def times(ratios, of=""):
+    return (", ".join(f"{name} {r:.2f}×" for name, r in ratios.items()) + f" {of}").strip() if ratios else "–"
 
 
 def exact(m):
@@ -248,7 +248,7 @@ def rows(results):
         p99 = r.over("raw_coalesced", "p99_us")
         plain = r.over("plain_asio", "rate")
         row.ours, row.peers = r.each(value), f"raw coalesced {value(r.cases['raw_coalesced'])}, " + r.peers(value)
-        row.ratio = f"p99 {times(p99, 'raw coalesced')}; flat out {times(flat, '')}; {times(plain, 'plain Asio')}"
+        row.ratio = f"p99 {times(p99, 'raw coalesced')}; flat out {times(flat)}; {times(plain, 'plain Asio')}"
         complete = all(exact(r.cases[n]) and r.cases[n]["share"] > 0.9999 for n in r.ours())
         row.holds = (complete and min(p99.values()) <= 2 and max(flat.values(), default=0) >= 0.9 and
                      max(plain.values(), default=99) >= 30)
@@ -293,7 +293,7 @@ def rows(results):
         row.peers = ", ".join(f"raw {s} {value(r.cases[f'raw {s}'])}" for s in ("1", "100", "busy"))
         one, many = r.over("raw 1", "p50_us", " 1"), r.over("raw 100", "p50_us", " 100")
         busy = r.over("raw 1", "p50_us", " busy")
-        row.ratio = f"1: {times(one, '')}; 100: {times(many, '')}; busy {times(busy, 'raw 1')}"
+        row.ratio = f"1: {times(one)}; 100: {times(many)}; busy {times(busy, 'raw 1')}"
         row.holds = max(one.values()) <= 1.15 and max(many.values()) <= 1.15 and min(busy.values()) <= 0.5
     out.append(row)
 
