@@ -2,9 +2,11 @@
 //
 //   bench_publish_latency [--events N] [--core C] [--publisher-core C]
 //
-//   empty             the clock alone; taken off all others
-//   try_publish       120 bytes into a lane, the loop awake
-//   try_publish_never the same with wake_mode::never: the loop polls
+//   empty             the clock alone, beside a busy loop; taken off all others
+//   try_publish       120 bytes into a lane; the loop is busy: it drains every 2 us and computes in between
+//   try_publish_never the same with wake_mode::never
+//   try_publish_polled, try_publish_never_polled
+//                     the same while the loop does nothing but look into the lanes, so that each event meets its reader
 //   try_format        the 120 bytes made of seven values, straight into the lane (sse/fmt.hpp, FMT_COMPILE)
 //   format_to         {fmt} alone, into a buffer on the stack: the floor of try_format
 //   mutex_queue       what it replaces: lock, push_back of a std::string, notify_one
@@ -100,11 +102,12 @@ struct null_transport {
 /// A hub's loop with a mailbox: drains and flushes; sleeps on an eventfd when there is nothing, unless told to poll.
 class engine_loop {
  public:
-  engine_loop(int core, bool sleeps, sse::wake_mode mode)
+  enum class style { works, polls, sleeps };
+  engine_loop(int core, style s, sse::wake_mode mode)
       : event_{eventfd(0, 0)}, mail_{{.wake = &wake, .context = this, .mode = mode}}, hub_{net_} {
     channel_ = hub_.open_channel("c");
     for (int i = 0; i < 10; ++i) (void)hub_.accept({}, {}, sse::admit().join(*channel_));
-    thread_ = std::thread{[this, core, sleeps] { run(core, sleeps); }};
+    thread_ = std::thread{[this, core, s] { run(core, s); }};
   }
   engine_loop(const engine_loop&) = delete;
   engine_loop& operator=(const engine_loop&) = delete;
@@ -121,12 +124,13 @@ class engine_loop {
     const std::uint64_t one = 1;
     if (write(static_cast<engine_loop*>(self)->event_, &one, sizeof one) < 0) std::abort();
   }
-  void run(int core, bool sleeps) {
+  void run(int core, style s) {
     bench::pin(core);
     while (!stop_) {
       mail_.drain([&](const sse::mail& m) { (void)hub_.publish(*channel_, {.type = m.type, .data = m.data}); });
       hub_.flush();
-      if (!sleeps || !mail_.prepare_sleep()) continue;
+      if (s == style::works) pause_ns(2000);
+      if (s != style::sleeps || !mail_.prepare_sleep()) continue;
       std::uint64_t n = 0;
       if (read(event_, &n, sizeof n) < 0) std::abort();
       mail_.awake();
@@ -203,7 +207,9 @@ int main(int argc, char** argv) {
   const std::string text(120, 'x');
 
   std::printf("{");
+  using style = engine_loop::style;
   {
+    engine_loop loop{core, style::works, sse::wake_mode::never};
     auto s = sample(events, gap, [] {});
     std::sort(s.begin(), s.end());
     empty_ns = static_cast<double>(s[s.size() / 2]) * tick_ns;
@@ -211,16 +217,18 @@ int main(int argc, char** argv) {
   }
   double refused = 0;
   const auto check = [&](sse::publish_status s) { refused += s == sse::publish_status::ok ? 0 : 1; };
-  const auto lane_run = [&](const char* name, sse::wake_mode mode, auto&& call) {
-    engine_loop loop{core, false, mode};
+  const auto lane_run = [&](const char* name, style how, sse::wake_mode mode, auto&& call) {
+    engine_loop loop{core, how, mode};
     sse::publisher lane = loop.make_publisher();
     refused = 0;
     auto s = sample(events, gap, [&] { check(call(lane)); });
     print(name, s, refused);
   };
   const auto ready = [&](sse::publisher& p) { return p.try_publish({.type = "tick", .data = text}); };
-  lane_run("try_publish", sse::wake_mode::when_idle, ready);
-  lane_run("try_publish_never", sse::wake_mode::never, ready);
+  lane_run("try_publish", style::works, sse::wake_mode::when_idle, ready);
+  lane_run("try_publish_never", style::works, sse::wake_mode::never, ready);
+  lane_run("try_publish_polled", style::polls, sse::wake_mode::when_idle, ready);
+  lane_run("try_publish_never_polled", style::polls, sse::wake_mode::never, ready);
 
   std::uint64_t seq = 1'000'000;
   const auto format = [&](auto&& to) {
@@ -228,7 +236,7 @@ int main(int argc, char** argv) {
     return to(FMT_COMPILE(R"({{"symbol":"{}","price":{}.{:02},"qty":{},"side":"{}","seq":{},"ts_ns":{},"venue":"sim"}})"), "BTCUSDT",
               61'234 + seq % 100, seq % 100, seq % 1000, seq % 2 == 0 ? "BUY" : "SELL", seq, 1'795'257'600'123'456'789 + seq);
   };
-  lane_run("try_format", sse::wake_mode::when_idle, [&](sse::publisher& p) {
+  lane_run("try_format", style::works, sse::wake_mode::when_idle, [&](sse::publisher& p) {
     return format([&](const auto& f, const auto&... v) { return sse::try_format(p, {.type = "tick", .max = 256}, f, v...); });
   });
   {
@@ -245,7 +253,7 @@ int main(int argc, char** argv) {
     print("mutex_queue", s);
   }
   {
-    engine_loop loop{core, true, sse::wake_mode::when_idle};
+    engine_loop loop{core, style::sleeps, sse::wake_mode::when_idle};
     sse::publisher lane = loop.make_publisher();
     refused = 0;
     auto s = sample(edges, nap, [&] { check(ready(lane)); });
