@@ -74,12 +74,23 @@ void pause_ns(double ns) noexcept {
   while (ticks::now() < until) {}
 }
 
-/// Times `call` `n` times, with `gap` ns of other work between, in which the loop keeps up.
+/// Counted by a thread that is about to sleep; it sleeps once it was given the time to.
+std::atomic<std::uint64_t> naps{0};
+
+void until_asleep(std::uint64_t& seen) {
+  while (naps == seen) std::this_thread::yield();
+  pause_ns(100'000);
+  seen = naps;
+}
+
+/// Times `call` `n` times, with `gap` ns of other work between, in which the loop keeps up; gap 0: until it sleeps.
 template <class F>
 std::vector<std::uint64_t> sample(std::size_t n, double gap, F&& call) {
   std::vector<std::uint64_t> out;
   out.reserve(n);
+  std::uint64_t seen = 0;
   for (std::size_t i = 0; i < n + n / 10; ++i) {
+    if (gap == 0) until_asleep(seen);
     const std::uint64_t before = ticks::now();
     call();
     const std::uint64_t after = ticks::now();
@@ -132,6 +143,7 @@ class engine_loop {
       if (s == style::works) pause_ns(2000);
       if (s != style::sleeps || !mail_.prepare_sleep()) continue;
       std::uint64_t n = 0;
+      ++naps;
       if (read(event_, &n, sizeof n) < 0) std::abort();
       mail_.awake();
     }
@@ -170,6 +182,7 @@ class mutex_queue {
     while (!stop_) {
       {
         std::unique_lock hold{mutex_};
+        naps += queue_.empty() ? 1 : 0;
         if (sleeps) filled_.wait(hold, [this] { return !queue_.empty(); });
         mine.swap(queue_);
       }
@@ -201,8 +214,7 @@ int main(int argc, char** argv) {
   }
   bench::pin(publisher_core);
   tick_ns = ticks::ns();
-  constexpr double gap = 1000;      // ns between events: a million a second
-  constexpr double nap = 200'000;   // long enough for the loop to sleep
+  constexpr double gap = 1000;  // ns between events: a million a second
   const std::size_t edges = std::max<std::size_t>(events / 100, 100);
   const std::string text(120, 'x');
 
@@ -252,31 +264,37 @@ int main(int argc, char** argv) {
     auto s = sample(events, gap, [&] { q.push(text); });
     print("mutex_queue", s);
   }
+  naps = 0;
   {
     engine_loop loop{core, style::sleeps, sse::wake_mode::when_idle};
     sse::publisher lane = loop.make_publisher();
     refused = 0;
-    auto s = sample(edges, nap, [&] { check(ready(lane)); });
+    auto s = sample(edges, 0, [&] { check(ready(lane)); });
     print("edge_try_publish", s, refused);
   }
+  naps = 0;
   {
     mutex_queue q{core, true};
-    auto s = sample(edges, nap, [&] { q.push(text); });
+    auto s = sample(edges, 0, [&] { q.push(text); });
     print("edge_mutex_queue", s);
   }
+  naps = 0;
   {
     const int event = eventfd(0, 0);
     std::atomic<bool> stop{false};
     std::thread sleeper{[&] {
       bench::pin(core);
       std::uint64_t n = 0;
-      while (!stop && read(event, &n, sizeof n) > 0) {}
+      while (!stop) {
+        ++naps;
+        if (read(event, &n, sizeof n) < 0) std::abort();
+      }
     }};
     const auto poke = [&] {
       const std::uint64_t one = 1;
       if (write(event, &one, sizeof one) < 0) std::abort();
     };
-    auto s = sample(edges, nap, poke);
+    auto s = sample(edges, 0, poke);
     print("edge_eventfd", s);
     stop = true;
     poke();
