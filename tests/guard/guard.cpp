@@ -121,8 +121,7 @@ int main(int argc, char** argv) {
 
   sse::mailbox mail{{.mode = sse::wake_mode::never}};
   sse::publisher lane = mail.make_publisher(0);
-  const std::uint64_t per_flush = scenario == "coalesce" || scenario == "lane" ? 20 : 1;
-  const auto run = [&](std::uint64_t n) {
+  const auto run = [&](std::uint64_t n, std::uint64_t per_flush) {
     for (std::uint64_t i = 1; i <= n; ++i) {
       if (scenario == "lane") {
         if (lane.try_publish({.type = "market", .data = data}) != sse::publish_status::ok) fail("lane");
@@ -139,13 +138,13 @@ int main(int argc, char** argv) {
     }
   };
   // Until history, index and spare segments have the size that they keep.
-  if (scenario != "session") run(4000);
+  if (scenario != "session") run(4000, 20);
 
   const std::uint64_t delivered = c.stats().delivered;
   const std::uint64_t writes = net.writes;
   const std::uint64_t bytes = net.bytes;
   const std::uint64_t before = allocations;
-  if (scenario != "session") run(events);
+  if (scenario != "session") run(events, scenario == "coalesce" || scenario == "lane" ? 20 : 1);
   const std::uint64_t made = allocations - before;
   std::printf(
       "{\"delivered\":%llu,\"writes\":%llu,\"bytes\":%llu,\"allocations\":%llu,\"session_bytes\":%llu,"
