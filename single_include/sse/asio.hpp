@@ -593,16 +593,22 @@ class asio_transport {
 
  private:
   [[nodiscard]] write_result write_now(peer& p, std::span<const buffer> bytes) {
-    std::array<::asio::const_buffer, max_buffers> pieces;
-    std::size_t n = 0;
-    std::size_t total = 0;
-    for (const buffer& b : bytes) {
-      if (n == pieces.size()) break;
-      pieces[n++] = {b.data, b.size};
-      total += b.size;
-    }
     std::error_code error;
-    const std::size_t took = p.stream.write_some(std::span{pieces.data(), n}, error);
+    std::size_t took = 0;
+    std::size_t total = 0;
+    if (bytes.size() == 1) {  // nearly always; for one buffer Asio calls send, not sendmsg
+      total = bytes[0].size;
+      took = p.stream.write_some(::asio::const_buffer{bytes[0].data, total}, error);
+    } else {
+      std::array<::asio::const_buffer, max_buffers> pieces;
+      std::size_t n = 0;
+      for (const buffer& b : bytes) {
+        if (n == pieces.size()) break;
+        pieces[n++] = {b.data, b.size};
+        total += b.size;
+      }
+      took = p.stream.write_some(std::span{pieces.data(), n}, error);
+    }
     if (error && !detail::would_block(error)) {
       return {0, error == ::asio::error::interrupted ? flow::ready : flow::closed};
     }

@@ -171,6 +171,7 @@ struct batch {
   std::uint32_t room = 0;   ///< pieces that may be there
   std::uint64_t limit = 0;  ///< begin no further piece at this total
   std::uint64_t total = 0;  ///< bytes of all pieces
+  bool all = false;         ///< nothing is left for the session once these are out
   char frame[24];           ///< chunk size line, or the last chunk
 
   [[nodiscard]] std::uint32_t& free_link() noexcept { return count; }
@@ -346,7 +347,7 @@ class engine {
   // engine_flush.hpp
   void pump(std::uint32_t slot) noexcept;
   void gather(std::uint32_t slot, session& s, batch& b) noexcept;
-  void gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off, batch& b) noexcept;
+  [[nodiscard]] bool gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off, batch& b) noexcept;
   void gather_merged(std::uint32_t slot, const session& s, batch& b) noexcept;
   void gather_entry(std::uint32_t index, const entry& e, batch& b) noexcept;
   void frame_chunk(session& s, batch& b) noexcept;
@@ -412,7 +413,8 @@ class engine {
   slots<session> sessions_;
   slots<subscription> subs_;
   slots<lane_item> lane_items_;
-  slots<batch> batches_;
+  slots<batch> batches_;   // of writes that are pending, and of peeks
+  batch scratch_;          // of the pump under way
   slots<skip> skips_;
   names users_;
   names addresses_;

@@ -67,8 +67,7 @@ inline bool engine::flush() noexcept {
 inline void engine::pump(std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
   if (!serving(s) || s.blocked) return;
-  batch local;
-  batch* b = &local;
+  batch* b = &scratch_;
   if (host_.completes) {  // the bytes of a pending write must lie still
     const std::uint32_t i = batches_.take();
     if (i == none) {
@@ -103,6 +102,7 @@ inline void engine::pump(std::uint32_t slot) noexcept {
       return;
     }
     advance(s, *b, r.bytes);
+    if (b->all && r.bytes == b->total && r.next == flow::ready) break;
     if (r.next == flow::closed || r.next == flow::pending) {
       mark_dead(slot, close_reason::peer);
       break;
@@ -128,8 +128,16 @@ inline void engine::pump(std::uint32_t slot) noexcept {
 inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   b.count = 0;
   b.total = 0;
+  b.all = false;
   b.room = host_.max_buffers;
   b.limit = options_.flush_share;
+  if (s.first != none && s.lane == none && !s.chunked) {  // nearly always: one log, nothing else
+    const subscription& sub = subs_[s.first];
+    if (sub.next == none && sub.rest == 0 && !sub.skipping && !sub.backfilling) {
+      b.all = gather_one(slot, s.first, sub.off, b) && s.state == session_state::live;
+      return;
+    }
+  }
   if (s.ended) {
     end_chunks(s, b);
     return;
@@ -181,21 +189,22 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
     ++behind;
   }
   if (behind == 1) {
-    gather_one(slot, only, only == half_sent ? half_end : subs_[only].off, b);
+    (void)gather_one(slot, only, only == half_sent ? half_end : subs_[only].off, b);
   } else if (behind > 1 && half_sent == none) {
     gather_merged(slot, s, b);  // after a half-sent event the next gather merges
   }
   if (s.chunked && b.count != 0) frame_chunk(s, b);
 }
 
-/// All that one stream has, as few pieces as its segments allow.
-inline void engine::gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off, batch& b) noexcept {
+/// All that one stream has, as few pieces as its segments allow. True: once these are out, the cursor is at its end.
+inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off, batch& b) noexcept {
   subscription& sub = subs_[index];
   const event_log& log = stream_of(sub).log;
   segment* seg = sub.seg;
+  bool passed_over = false;
   while (!b.full()) {
     if (off == seg->used) {
-      if (seg->next == nullptr || !seg->attached) return;
+      if (seg->next == nullptr || !seg->attached) return seg->attached && !passed_over;
       seg = seg->next;
       off = 0;
       if (b.count == 0) move_cursor(sub, seg, 0);
@@ -214,9 +223,12 @@ inline void engine::gather_one(std::uint32_t slot, std::uint32_t index, std::uin
         gather_entry(index, e, b);
       } else if (b.count == 0) {
         move_cursor(sub, seg, off);  // past it, without a byte
+      } else {
+        passed_over = true;  // the next gather moves past it
       }
     }
   }
+  return false;
 }
 
 /// One entry, joined to the piece before it where the bytes touch.

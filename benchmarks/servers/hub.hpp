@@ -1,0 +1,30 @@
+// The core's part of a server under test, the same for every loop that drives it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <sse/sse.hpp>
+
+#include "common.hpp"
+
+namespace bench {
+
+inline sse::channel_options channel_of(const options& o) {
+  // History for the reconnects of a run; nobody is cut for lag that the run means to cause.
+  return {.keep = 100'000, .max_lag = o.max_lag};
+}
+
+inline sse::hub_options hub_of(const options& o) {
+  sse::hub_options h;
+  h.caps.per_address.max = 0;
+  h.first_id = first_id;
+  h.max_backlog = 0;
+  h.write_deadline = sse::duration::off();  // stalled readers stay
+  (void)o;
+  return h;
+}
+
+}  // namespace bench

@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""Counts, so that no slow machine and no busy one can change the verdict: instructions, allocations, writes, lines, bytes.
+
+needs: python3 valgrind
+
+Each figure has a bound in bounds.json. Instructions are those of g++ 12 -O2 with 10 % of slack; another version of the
+compiler may need other bounds: see `usage` below for how to store them.
+
+usage: counts.py [--store]      --store: write the bounds anew, from what is counted now
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BOUNDS = HERE / "bounds.json"
+INCLUDE = HERE.parent.parent / "include"
+PROGRAM = os.path.join(os.environ.get("PROGRAMS", "build/dev/bin"), "guard")
+SLACK = 1.10
+
+
+def plain(scenario, *numbers):
+    out = subprocess.run([PROGRAM, scenario, *map(str, numbers)], capture_output=True, text=True, check=True).stdout
+    return json.loads(out)
+
+
+def instructions(scenario, *numbers):
+    """How many a run executes, and the functions that execute most."""
+    with tempfile.TemporaryDirectory() as d:
+        file = f"{d}/out"
+        subprocess.run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={file}", PROGRAM, scenario,
+                        *map(str, numbers)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
+        total = int(re.search(r"^(?:summary|totals): (\d+)", Path(file).read_text(), re.MULTILINE)[1])
+        table = subprocess.run(["callgrind_annotate", file], capture_output=True, text=True).stdout
+    top = [line.strip()[:150] for line in table.splitlines() if re.match(r"\s*[\d,]+ +\(.*\?\?\?|.*\.[hc]pp:", line)]
+    return total, top[:6]
+
+
+def per(scenario, events, subscribers, of, quiet=0):
+    """Instructions of `events` more events, for each `of`: what comes before them is counted in both runs."""
+    short, _ = instructions(scenario, events, subscribers, quiet)
+    long, top = instructions(scenario, 2 * events, subscribers, quiet)
+    return (long - short) / of, top
+
+
+def preprocessed_lines():
+    compiler = os.environ.get("GUARD_CXX", "g++")
+    text = subprocess.run([compiler, "-std=c++20", "-E", "-x", "c++", "-", "-I", str(INCLUDE)],
+                          input="#include <sse/sse.hpp>\n", capture_output=True, text=True, check=True).stdout
+    return text.count("\n")
+
+
+def count():
+    """Name: (value, functions that matter, what it is and where to look)."""
+    found = {}
+    events, readers = 100, 1000
+
+    def add(name, value, where, top=()):
+        found[name] = (round(value, 3), where, top)
+        print(f"  {name}: {found[name][0]}", flush=True)
+
+    n, top = per("publish", 2000, 0, 2000)
+    add("instructions per publish", n, "channel::publish: detail/engine_publish.hpp, encode.hpp, log.hpp", top)
+    n, top = per("deliver", events, readers, events * readers)
+    add("instructions per delivered event, one write each", n, "hub::flush: pump, gather, advance in "
+        "detail/engine_flush.hpp; locate in log.hpp", top)
+    n, top = per("coalesce", 10 * events, readers, 10 * events * readers)
+    add("instructions per delivered event, 20 in a write", n, "as above; a write must take all that is pending", top)
+    n, top = per("lane", 2000, 0, 2000)
+    add("instructions per event through a lane", n, "publisher::try_publish, mailbox::drain: mailbox.hpp", top)
+
+    # What a flush to 100 readers costs beside few and beside many that have nothing to get.
+    few, _ = per("quiet", 50, 100, 50, quiet=100)
+    many, top = per("quiet", 50, 100, 50, quiet=20_000)
+    add("instructions of a flush, each per cent that 19,900 quiet subscribers add", abs(many - few) / few * 100,
+        "flush must walk only streams that got entries, and only who is behind: engine::flush, touch, settle", top)
+
+    hot = plain("deliver", 2000, 50)
+    add("allocations per 2,000 publishes and flushes", hot["allocations"], "nothing on this way may allocate: log.hpp "
+        "(segments come from the pool's spares), detail/memory.hpp")
+    add("allocations per 2,000 events through a lane", plain("lane", 2000, 10)["allocations"], "mailbox.hpp, log.hpp")
+    if hot["delivered"] != 2000 * 50:
+        sys.exit(f"FAILED: {hot['delivered']} events were delivered of {2000 * 50}")
+    batched = plain("coalesce", 10 * events, readers)
+    add("writes per delivered event, 20 published per flush", batched["writes"] / batched["delivered"],
+        "one gather must take all that is pending (a second one only where segments end): gather_one in "
+        "detail/engine_flush.hpp")
+
+    session = plain("session", 0, 10_000)
+    add("bytes of session and subscription, sizeof", session["session_sizeof"], "struct session, struct subscription: "
+        "detail/engine.hpp")
+    add("bytes per idle session, asked of operator new", session["session_bytes"], "slots, timer queue, readers: "
+        "detail/engine.hpp, detail/memory.hpp")
+    add("preprocessed lines of <sse/sse.hpp>", preprocessed_lines(), "some header was added: `tests/check-core cost` "
+        "names the dear ones")
+    return found
+
+
+def store(found):
+    bounds = {}
+    for name, (value, _, _) in found.items():
+        slack = SLACK if name.startswith("instructions per") else 1.02 if name.startswith("preprocessed") else 1
+        bounds[name] = 1 if "per cent" in name else round(value * slack, 3) if isinstance(value, float) else int(value * slack)
+    BOUNDS.write_text(json.dumps({"compiler": "g++ 12 -O2", "bounds": bounds}, indent=2) + "\n")
+    print(f"stored: {BOUNDS}")
+
+
+def main():
+    print("counting:")
+    found = count()
+    if "--store" in sys.argv[1:]:
+        return store(found)
+    bounds = json.loads(BOUNDS.read_text())["bounds"]
+    problems = []
+    for name in sorted(set(bounds) ^ set(found)):
+        problems.append(f"{name}: is counted and has no bound, or the other way round; counts.py --store writes {BOUNDS}")
+    for name, (value, where, top) in found.items():
+        if name in bounds and value > bounds[name]:
+            problems.append("\n    ".join([f"{name}: {value}, bound {bounds[name]}", f"where: {where}",
+                                           *(f"costs most: {line}" for line in top)]))
+    if problems:
+        print("FAILED", *problems, sep="\n  ")
+        print("What to do: find the change that costs it (callgrind_annotate on `guard`, before and after). If the cost is "
+              "meant, say why in the commit and store the new bounds with tests/guard/counts.py --store (g++ 12).")
+        sys.exit(1)
+    print("ok: all within their bounds")
+
+
+main()
