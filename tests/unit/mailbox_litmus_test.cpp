@@ -113,7 +113,7 @@ TEST_CASE("no wake-up is lost with four publishers at once", "[mailbox][litmus][
   std::atomic<bool> stop{false};
   std::vector<std::thread> engines;
   for (std::uint64_t t = 0; t < threads; ++t) {
-    engines.emplace_back([&, t, p = box.make_publisher(t, 1024)]() mutable {
+    engines.emplace_back([&, p = box.make_publisher(t, 1024)]() mutable {
       patience self;
       for (std::uint64_t i = 0; i < each && !stop;) {
         if (p.try_publish("x") == publish_status::ok) {

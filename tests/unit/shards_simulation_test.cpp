@@ -329,7 +329,7 @@ TEST_CASE("shards in every order of turns lose, double and invent nothing",
       FAIL("SSEHUB_SIM_SEED=" << seed << ": " << v.text);
     }
   }
-  if (only == 0) {
+  if (only == 0 && runs >= 60) {
     // What is to be checked did happen.
     CHECK(delivered > 1000);
     CHECK(refused > 100);

@@ -104,7 +104,8 @@ TEST_CASE("a publish that is under way in some lanes only is waited for", "[shar
   CHECK_FALSE(a.shard->prepare_sleep());  // a turn is due
   a.turn();
   REQUIRE(a.shard->prepare_sleep());
-  std::thread engine{[&] { CHECK(put(s, 1).id == 1); }};
+  sse::event_id given = 0;
+  std::thread engine{[&] { given = put(s, 1).id; }};
   g.reached.wait(false);
   a.turn();
   CHECK(a.take(k) == frames(1, 1));  // a client has it,
@@ -129,6 +130,7 @@ TEST_CASE("a publish that is under way in some lanes only is waited for", "[shar
   }
   CHECK(drains == 2);
   engine.join();
+  CHECK(given == 1);
 }
 
 TEST_CASE("a shard that is full refuses for all", "[shards]") {

@@ -198,7 +198,7 @@ TEST_CASE("clients that move between shards while engines publish get everything
         const std::string mine = "data: " + std::to_string(e) + " ";
         for (std::size_t at = who->received.find(mine); at != std::string::npos;
              at = who->received.find(mine, at + 1)) {
-          right = right && std::stoull(who->received.substr(at + mine.size())) == next++;
+          right = right && std::stoull(who->received.substr(at + mine.size(), 20)) == next++;
         }
         right = right && next == each;
       }
