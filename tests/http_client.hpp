@@ -78,7 +78,7 @@ class client {
     to.sin_family = AF_INET;
     to.sin_port = htons(port);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (::connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) {
+    if (retried([&] { return ::connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to); }) != 0) {
       throw std::runtime_error("connect: " + std::string{std::strerror(errno)});
     }
   }
@@ -99,7 +99,8 @@ class client {
   /// False: the server has closed.
   [[nodiscard]] bool try_send(std::string_view bytes) {
     while (!bytes.empty()) {
-      const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      const ssize_t n =
+          retried([&] { return ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); });
       if (n <= 0) return false;
       bytes.remove_prefix(static_cast<std::size_t>(n));
     }
@@ -115,7 +116,7 @@ class client {
       return out;
     }
     out.resize(most);
-    const ssize_t n = ::recv(fd_, out.data(), out.size(), 0);
+    const ssize_t n = retried([&] { return ::recv(fd_, out.data(), out.size(), 0); });
     if (n < 0 && errno != ECONNRESET) throw std::runtime_error("nothing came in time");
     was_reset = n < 0;
     out.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
@@ -211,6 +212,16 @@ class client {
   bool was_reset = false;
 
  private:
+  /// The end of an io_uring interrupts the calls of the thread that made it.
+  template <class Call>
+  static ssize_t retried(Call call) {
+    ssize_t n = 0;
+    do {
+      n = call();
+    } while (n < 0 && errno == EINTR);
+    return n;
+  }
+
   int fd_;
   std::string in_;
 };

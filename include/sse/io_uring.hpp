@@ -14,7 +14,8 @@
 // where io_uring is switched off (containers, kernel.io_uring_disabled): sse/epoll.hpp.
 //
 // Threads and errors: as sse/epoll.hpp; the constructor throws std::system_error where the kernel
-// refuses a ring.
+// refuses a ring. The kernel may interrupt (EINTR) calls of the thread that made a server while
+// that ends: best make it in the thread that runs it.
 #pragma once
 
 #include <sys/epoll.h>
