@@ -4,92 +4,15 @@
 // usage: dashboard.mjs [GATEWAY [PART OF A NAME]]   else GATEWAY_PROGRAM, else $PROGRAMS/gateway.
 // SSEHUB_SHOTS=DIR: screenshots go there.
 // Exit code: 0 ok, 1 failed, 77 skipped. Every wait is for a condition, with a deadline.
-import {spawn} from 'node:child_process';
 import fs from 'node:fs';
-import {createRequire} from 'node:module';
-import net from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
+import {check, deadline, equal, markup, open as openPage, proxy, run, scratch, start, until} from './_browser.mjs';
 
-const deadline = 30_000;
 const program = process.argv[2] || process.env.GATEWAY_PROGRAM || path.join(process.env.PROGRAMS || 'build/dev/bin', 'gateway');
-const shots = process.env.SSEHUB_SHOTS;
-const markup = '<img src=x onerror=alert(1)>';
-
-function skip(what) {
-  if (process.env.CI === 'true') { console.error(`FAILED dashboard.mjs: ${what}`); process.exit(1); }
-  console.error(`SKIPPED dashboard.mjs: ${what}`);
-  process.exit(77);
-}
-function load() {
-  const require = createRequire(import.meta.url);   // honours NODE_PATH
-  for (const name of [process.env.SSEHUB_NODE_MODULES && path.resolve(process.env.SSEHUB_NODE_MODULES, 'playwright-core'), 'playwright-core']) {
-    try { if (name) return require(name); } catch { }
-  }
-  return skip('playwright-core is missing: npm install --prefix build/node playwright-core');
-}
-const {chromium} = load();
-const chrome = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(f => fs.existsSync(f)) || skip('chromium is missing');
 
 // --- helpers --------------------------------------------------------------------------------------------------------
 
-const children = new Set();
-const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'dashboard-'));
-process.on('exit', () => {
-  for (const c of children) c.kill('SIGKILL');
-  fs.rmSync(scratch, {recursive: true, force: true});
-});
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
-
-function check(holds, what) { if (!holds) throw new Error(what); }
-function equal(a, b, what) { check(a === b, `${what}: ${JSON.stringify(a)}, expected ${JSON.stringify(b)}`); }
-
-async function until(what, condition, ms = deadline) {
-  for (const end = Date.now() + ms; ;) {
-    const value = await condition();
-    if (value) return value;
-    if (Date.now() > end) throw new Error(`waited ${ms / 1000} s in vain: ${what}`);
-    await new Promise(done => setTimeout(done, 40));
-  }
-}
-
-// A running gateway: {url, port, kill()}. The first line on its stdout says where it listens.
-async function gateway(...flags) {
-  const child = spawn(program, flags.includes('--port') ? flags : ['--port', '0', ...flags], {stdio: ['ignore', 'pipe', 'pipe']});
-  children.add(child);
-  let out = '', log = '', gone = null;
-  child.stdout.on('data', d => { out += d; });
-  child.stderr.on('data', d => { log = (log + d).slice(-4000); });
-  child.on('error', e => { gone = e.message; });
-  const ended = new Promise(done => child.on('exit', (code, signal) => { gone ??= `ended with ${signal || code}`; children.delete(child); done(); }));
-  await until(`${program} ${flags.join(' ')} says where it listens`, () => {
-    check(!gone, `${program} ${flags.join(' ')}: ${gone}\n${log}`);
-    return out.includes('\n');
-  });
-  const url = /^listening on (http:\/\/[^/]+\/)$/.exec(out.split('\n')[0]);
-  check(url, `the first line on stdout is ${JSON.stringify(out.split('\n')[0])}`);
-  return {url: url[1], port: Number(new URL(url[1]).port), log: () => log, kill: async (signal = 'SIGKILL') => { child.kill(signal); await ended; }};
-}
-
-// A TCP proxy whose connections can be reset, and which can refuse new ones.
-async function proxy(port) {
-  const sockets = new Set();
-  let blocked = false;
-  const server = net.createServer(client => {
-    if (blocked) return client.resetAndDestroy();
-    const upstream = net.connect(port, '127.0.0.1');
-    for (const [a, b] of [[client, upstream], [upstream, client]]) {
-      sockets.add(a);
-      a.on('error', () => { });
-      a.on('close', () => { sockets.delete(a); b.destroy(); });
-      a.pipe(b);
-    }
-  });
-  await new Promise(done => server.listen(0, '127.0.0.1', done));
-  const cut = () => { for (const s of sockets) s.resetAndDestroy(); };
-  return {url: `http://127.0.0.1:${server.address().port}/`, cut, block: () => { blocked = true; cut(); }, unblock: () => { blocked = false; },
-    close: () => { server.close(); cut(); }};
-}
+const gateway = (...flags) => start(program, ...flags);
 
 // The ids that the stream has kept, read without a browser: from the one after `after` up to the head.
 async function kept(url, after) {
@@ -105,30 +28,8 @@ async function kept(url, after) {
   return [...all.matchAll(/^id: (\d+)\nevent: (?!gap)/gm)].map(m => Number(m[1]));
 }
 
-const browser = await chromium.launch({executablePath: chrome, headless: true, args: ['--no-sandbox', '--disable-gpu', '--disable-quic',
-  '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage']});
-
-// A page that watches over itself: `outage` allows the browser's own lines about a stream that it could not reach.
-const views = [];
-async function open(url, {width = 1280, height = 800, colorScheme = 'dark', scale = 1} = {}) {
-  const context = await browser.newContext({viewport: {width, height}, colorScheme, deviceScaleFactor: scale});
-  const page = await context.newPage(), home = new URL(url).origin, faults = [];
-  const view = {page, faults, outage: false};
-  views.push(view);
-  page.on('console', m => {
-    if (m.type() !== 'error' && m.type() !== 'warning') return;
-    if (view.outage && m.text().startsWith('Failed to load resource: ') && m.location().url.startsWith(home + '/api/stream')) return;
-    faults.push(`console ${m.type()}: ${m.text()} (${m.location().url})`);
-  });
-  page.on('pageerror', e => faults.push(`uncaught: ${e.stack}`));
-  page.on('dialog', d => { faults.push(`dialog: ${d.message()}`); d.dismiss(); });
-  context.on('request', r => { const u = new URL(r.url()); if (u.origin !== home && u.protocol !== 'data:') faults.push(`request to ${r.url()}`); });
-  view.response = await page.goto(url, {timeout: deadline});
-  // What the page says of itself; numbers as numbers.
-  view.health = () => page.evaluate(() => Object.fromEntries(Object.entries(document.body.dataset).map(([k, v]) => [k, k === 'state' ? v : Number(v)])));
-  view.text = selector => page.locator(selector).first().textContent({timeout: deadline});
-  view.state = want => until(`the page says ${want}`, async () => (await view.health()).state === want);
-  view.flows = async (n = 5) => { const {events} = await view.health(); await until(`${n} more events`, async () => (await view.health()).events >= events + n); };
+async function open(url, options = {}) {
+  const view = await openPage(url, {stream: '/api/stream', ...options}), {page} = view;
   view.row = (table, needle) => page.locator(`${table} tr`).filter({hasText: needle}).first();
   view.order = async fields => {
     for (const [name, value] of Object.entries(fields)) {
@@ -139,9 +40,6 @@ async function open(url, {width = 1280, height = 800, colorScheme = 'dark', scal
   };
   view.gaps = () => page.evaluate(() => [...document.querySelectorAll('#gaps li')].map(li => ({...li.dataset, kind: li.className, text: li.textContent})));
   view.feed = () => page.evaluate(() => [...document.querySelectorAll('#feed li')].map(li => ({id: Number(li.querySelector('.i').textContent), type: li.querySelector('.k').textContent, data: li.querySelector('.d').textContent})));
-  view.fits = async () => { const wide = await page.evaluate(() => document.scrollingElement.scrollWidth); check(wide <= width, `the page is ${wide} pixels wide on a screen of ${width}`); };
-  view.shot = async name => { if (shots) { fs.mkdirSync(shots, {recursive: true}); await page.screenshot({path: path.join(shots, `${name}.png`), timeout: deadline}); } };
-  view.close = async () => { equal(faults.join('\n'), '', 'what the browser complained of'); await context.close(); };
   return view;
 }
 
@@ -429,25 +327,4 @@ setInterval(() => {
   },
 };
 
-let failed = 0;
-const chosen = Object.entries(tests).filter(([name]) => name.includes(process.argv[3] ?? ''));
-check(chosen.length > 0, `no test has ${process.argv[3]} in its name`);
-for (const [name, test] of chosen) {
-  const start = Date.now();
-  views.length = 0;
-  try {
-    await test();
-    console.log(`ok      ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
-  } catch (e) {
-    failed++;
-    console.error(`FAILED  ${name}: ${e.stack}`);
-    for (const v of views) for (const fault of v.faults) console.error(`        the browser: ${fault}`);
-    for (const context of browser.contexts()) {
-      for (const page of context.pages()) await page.screenshot({path: path.join(shots || os.tmpdir(), `failed-${failed}.png`)}).catch(() => { });
-      await context.close();
-    }
-    for (const child of children) child.kill('SIGKILL');
-  }
-}
-await browser.close();
-process.exit(failed ? 1 : 0);
+await run(tests, process.argv[3]);
