@@ -28,6 +28,9 @@ int main(int argc, char** argv) {
                 s.poll);
   examples::add_common_flags(flags, s.common);
   examples::add_token_flag(flags, s.common);
+  flags.seconds("--idle", "end a stream that got nothing for so long, 0: none (0)", s.idle);
+  flags.seconds("--write-timeout", "close a stream that takes nothing for so long, 0: none (10)",
+                s.write_timeout);
   flags.footer(
       "The heartbeat is an entry every SECONDS on the stream of entries, and a comment on the\n"
       "stream of a file when it is idle.\n"

@@ -28,8 +28,10 @@ sse::response ok(std::string body) { return sse::response::json(200, std::move(b
 
 sse::response bad_params() { return sse::response::json(400, R"({"error":"bad_params"})"); }
 
-sse::server_options http_options(const examples::server_setup& setup) {
+sse::server_options http_options(const examples::server_setup& setup, const settings& s) {
   sse::server_options o = setup.options;
+  o.hub.idle = s.idle;
+  o.hub.write_deadline = s.write_timeout;
   o.cors.methods = "GET, POST, PUT, DELETE, OPTIONS";
   o.cors.on_every_answer = true;
   o.preflight_status = 200;
@@ -62,7 +64,7 @@ sse::response html(std::string body) {
 
 server::server(asio::io_context& io, settings s)
     : settings_{std::move(s)},
-      http_{io, http_options(examples::server_setup{settings_.common})},
+      http_{io, http_options(examples::server_setup{settings_.common}, settings_)},
       deployments_{io, settings_.data},
       tails_{io, http_,
              {.directory = settings_.data,

@@ -355,7 +355,7 @@ TEST_CASE("X-18 backlog while the file grows all the time") {
   writer.join();
 }
 
-TEST_CASE("a log is followed while somebody reads it, and no longer") {
+TEST_CASE("X-12 a log is followed while somebody reads it, and no longer") {
   running s;
   for (int i = 0; i < 300; ++i) s.files.append(std::to_string(i) + ".log", "x\n");
   const auto descriptors = [] {
@@ -410,4 +410,40 @@ TEST_CASE("X-01 a reader that stops is let go, and misses nothing when it comes 
     const std::string data = next_event(again).data;
     if (data != std::to_string(++count) + padding) FAIL(data);
   }
+}
+
+TEST_CASE("F-18 the idle and the write timeout are settings") {
+  logs::settings settings;
+  settings.idle = sse::duration::milliseconds(150);
+  settings.write_timeout = sse::duration::milliseconds(150);
+  settings.common.max_lag = 0;  // no reader is too far behind
+  running s{settings};
+  s.files.append("app.log", "");
+  {
+    client quiet = s.stream("/logs/app");
+    CHECK(quiet.frame().starts_with("retry: "));  // a clean end
+    CHECK(quiet.frame().empty());
+  }
+  client stuck{s.port(), 4096};
+  CHECK(stuck.open("/logs/app").status == 200);
+  CHECK(s.status("streams") == 1);
+  const std::string block(std::size_t{4} << 20, 'x');
+  for (int i = 0; i < 4; ++i) s.files.append("app.log", block + "\n");
+  CHECK(s.eventually("streams", 0));
+}
+
+TEST_CASE("F-19 an idle reader costs little memory, and no descriptor but its own") {
+  running s;
+  s.files.append("app.log", "");
+  constexpr int n = 300;
+  std::vector<client> readers;
+  readers.push_back(s.stream("/logs/app"));
+  const int before = s.status("memory");
+  for (int i = 0; i < n; ++i) readers.push_back(s.stream("/logs/app"));
+  const int each = (s.status("memory") - before) / n;
+  CAPTURE(each);
+  CHECK(each < 16 << 10);
+  CHECK(s.status("logs_followed") == 1);
+  s.files.append("app.log", "x\n");
+  for (client& r : readers) CHECK(next_event(r).data == "x");
 }
