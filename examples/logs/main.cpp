@@ -34,10 +34,12 @@ int main(int argc, char** argv) {
   flags.footer(
       "The heartbeat is an entry every SECONDS on the stream of entries, and a comment on the\n"
       "stream of a file when it is idle.\n"
-      "For example: logs --data /var/log/app, then curl -N http://127.0.0.1:8420/logs/ID?backlog=10\n");
+      "For example: logs --data /var/log/app, then\n"
+      "curl -N http://127.0.0.1:8420/logs/ID?backlog=10\n");
 
   if (const auto end = flags.parse(argc, argv)) return end->print();
   asio::io_context io{1};
   logs::server server{io, s};
-  return examples::run(io, server.http(), flags, s.common, {.start = [&] { return server.start(); }});
+  return examples::run(io, server.http(), flags, s.common,
+                       {.start = [&] { return server.start(); }});
 }

@@ -179,9 +179,9 @@ void server::reply(sse::session_id session, const reader& who) {
     (void)http_.publish(*chats_, {.data = data + "}"}, {.audience = key});
   };
   tell("thinking", {});
-  tell("response", agent == nullptr
-                       ? "gone offline"
-                       : fmt::format("{} entries so far, the last: {}", agent->entries, agent->last));
+  tell("response", agent == nullptr ? "gone offline"
+                                    : fmt::format("{} entries so far, the last: {}",
+                                                  agent->entries, agent->last));
   tell("done", {});
   http_.hub().finish(session);
 }
@@ -260,8 +260,9 @@ sse::response server::index(const sse::request& r) const {
   if (examples::has_token(r, settings_.common)) {
     for (const log_name& log : list_logs(settings_.data)) {
       list += fmt::format(
-          R"(<li data-size="{}" data-modified="{}"><a href="/deployments/{}">{}</a></li>)", log.size,
-          log.modified_ns / 1'000'000, examples::path_escaped(log.id), examples::html_escaped(log.id));
+          R"(<li data-size="{}" data-modified="{}"><a href="/deployments/{}">{}</a></li>)",
+          log.size, log.modified_ns / 1'000'000, examples::path_escaped(log.id),
+          examples::html_escaped(log.id));
       list += '\n';
     }
   }
