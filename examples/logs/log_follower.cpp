@@ -49,7 +49,8 @@ bool log_follower::open() {
   for (const rotated_file& r : old) {
     const file f = file::open(r.path);
     if (!f || r.state.size == 0 || r.state.key == key) continue;
-    generation g{.tagged = true, .closed = true, .mark = mark_of(f), .end = f.size(), .key = f.key()};
+    generation g{
+        .tagged = true, .closed = true, .mark = mark_of(f), .end = f.size(), .key = f.key()};
     if (g.mark == 0) {  // one line without an end
       std::string all(static_cast<std::size_t>(g.end), '\0');
       all.resize(f.read_at(all, 0));

@@ -28,13 +28,18 @@ int main(int argc, char** argv) {
                 s.poll);
   examples::add_common_flags(flags, s.common);
   examples::add_token_flag(flags, s.common);
+  flags.seconds("--idle", "end a stream that got nothing for so long, 0: none (0)", s.idle);
+  flags.seconds("--write-timeout", "close a stream that takes nothing for so long, 0: none (10)",
+                s.write_timeout);
   flags.footer(
       "The heartbeat is an entry every SECONDS on the stream of entries, and a comment on the\n"
       "stream of a file when it is idle.\n"
-      "For example: logs --data /var/log/app, then curl -N http://127.0.0.1:8420/logs/ID?backlog=10\n");
+      "For example: logs --data /var/log/app, then\n"
+      "curl -N http://127.0.0.1:8420/logs/ID?backlog=10\n");
 
   if (const auto end = flags.parse(argc, argv)) return end->print();
   asio::io_context io{1};
   logs::server server{io, s};
-  return examples::run(io, server.http(), flags, s.common, {.start = [&] { return server.start(); }});
+  return examples::run(io, server.http(), flags, s.common,
+                       {.start = [&] { return server.start(); }});
 }

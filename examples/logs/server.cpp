@@ -28,8 +28,10 @@ sse::response ok(std::string body) { return sse::response::json(200, std::move(b
 
 sse::response bad_params() { return sse::response::json(400, R"({"error":"bad_params"})"); }
 
-sse::server_options http_options(const examples::server_setup& setup) {
+sse::server_options http_options(const examples::server_setup& setup, const settings& s) {
   sse::server_options o = setup.options;
+  o.hub.idle = s.idle;
+  o.hub.write_deadline = s.write_timeout;
   o.cors.methods = "GET, POST, PUT, DELETE, OPTIONS";
   o.cors.on_every_answer = true;
   o.preflight_status = 200;
@@ -62,7 +64,7 @@ sse::response html(std::string body) {
 
 server::server(asio::io_context& io, settings s)
     : settings_{std::move(s)},
-      http_{io, http_options(examples::server_setup{settings_.common})},
+      http_{io, http_options(examples::server_setup{settings_.common}, settings_)},
       deployments_{io, settings_.data},
       tails_{io, http_,
              {.directory = settings_.data,
@@ -177,9 +179,9 @@ void server::reply(sse::session_id session, const reader& who) {
     (void)http_.publish(*chats_, {.data = data + "}"}, {.audience = key});
   };
   tell("thinking", {});
-  tell("response", agent == nullptr
-                       ? "gone offline"
-                       : fmt::format("{} entries so far, the last: {}", agent->entries, agent->last));
+  tell("response", agent == nullptr ? "gone offline"
+                                    : fmt::format("{} entries so far, the last: {}",
+                                                  agent->entries, agent->last));
   tell("done", {});
   http_.hub().finish(session);
 }
@@ -258,8 +260,9 @@ sse::response server::index(const sse::request& r) const {
   if (examples::has_token(r, settings_.common)) {
     for (const log_name& log : list_logs(settings_.data)) {
       list += fmt::format(
-          R"(<li data-size="{}" data-modified="{}"><a href="/deployments/{}">{}</a></li>)", log.size,
-          log.modified_ns / 1'000'000, examples::path_escaped(log.id), examples::html_escaped(log.id));
+          R"(<li data-size="{}" data-modified="{}"><a href="/deployments/{}">{}</a></li>)",
+          log.size, log.modified_ns / 1'000'000, examples::path_escaped(log.id),
+          examples::html_escaped(log.id));
       list += '\n';
     }
   }

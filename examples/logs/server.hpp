@@ -33,6 +33,8 @@ struct settings {
       .cors = "*"};
   std::string data = "data";
   sse::duration poll{};  ///< look at the files so often; off: the system tells
+  sse::duration idle{};  ///< a stream that gets nothing for so long ends; off: none does
+  sse::duration write_timeout = sse::duration::seconds(10);  ///< and one that takes nothing
 };
 
 class server {

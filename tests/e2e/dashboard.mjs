@@ -327,4 +327,4 @@ setInterval(() => {
   },
 };
 
-await run(tests, process.argv[3]);
+await run(tests);

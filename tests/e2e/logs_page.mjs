@@ -244,4 +244,4 @@ const tests = {
   },
 };
 
-await run(tests, process.argv[3]);
+await run(tests);

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # needs: nginx
-"""The gateway's stream behind Debian's nginx arrives event by event: event i is read before event i+1 is published.
+"""Streams behind Debian's nginx arrive event by event: event i is read before event i+1 is published.
 
-Two proxies: one with the lines that the contract gives for a stream, one with a bare proxy_pass.
-usage: nginx.py [GATEWAY]   else $PROGRAMS/gateway
+The gateway's, and both of the log server (E-19). Two proxies each: one with the lines that the contracts give for a stream,
+one with a bare proxy_pass.
+usage: nginx.py [GATEWAY [LOGS]]   else $PROGRAMS/gateway and $PROGRAMS/logs
 """
 import http.client
+import json
 import os
 import signal
 import socket
@@ -17,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 GATEWAY = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("PROGRAMS", str(ROOT / "build/dev/bin")) + "/gateway"
+LOGS = sys.argv[2] if len(sys.argv) > 2 else os.environ.get("PROGRAMS", str(ROOT / "build/dev/bin")) + "/logs"
 PATIENCE = 20  # seconds for anything that must come
 
 STREAM_LINES = """
@@ -37,13 +40,14 @@ def free_ports(n):
     return ports
 
 
-def start_nginx(directory, gateway_port):
-    """Returns the process and its two ports: with the lines, and stock."""
+def start_nginx(directory, server_port, *streams):
+    """Returns the process and its two ports: with the lines for these paths, and stock."""
     for _ in range(5):  # somebody else may take a free port first
         tuned, stock = free_ports(2)
-        target = f"http://127.0.0.1:{gateway_port}"
+        target = f"http://127.0.0.1:{server_port}"
         temp = "".join(f"  {kind}_temp_path {directory}/{kind};\n"
                        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        tuned_paths = "\n".join(f"    location {path} {{\n        proxy_pass {target};{STREAM_LINES}    }}" for path in streams)
         conf = Path(directory, "nginx.conf")
         conf.write_text(f"""daemon off;
 {"user root;" if os.geteuid() == 0 else ""}
@@ -56,8 +60,7 @@ http {{
 {temp}
   server {{
     listen 127.0.0.1:{tuned};
-    location /api/stream {{
-        proxy_pass {target};{STREAM_LINES}    }}
+{tuned_paths}
     location / {{ proxy_pass {target}; }}
   }}
   server {{
@@ -82,12 +85,12 @@ http {{
 
 
 class Stream:
-    def __init__(self, port, target="/api/stream", headers=None):
+    def __init__(self, port, target="/api/stream", headers=None, media="text/event-stream; charset=utf-8"):
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         self.connection.request("GET", target, headers=headers or {})
         self.answer = self.connection.getresponse()
         assert self.answer.status == 200, self.answer.status
-        assert self.answer.getheader("Content-Type") == "text/event-stream; charset=utf-8", self.answer.getheaders()
+        assert self.answer.getheader("Content-Type") == media, self.answer.getheaders()
         assert self.answer.getheader("Cache-Control") == "no-cache", self.answer.getheaders()
 
     def frame(self):
@@ -149,6 +152,62 @@ def check_proxy(name, port, gateway_port, engine, others):
     return Stream(port)
 
 
+def check_logs(name, port, log):
+    """Entries and lines of a file, one by one; a cut and a resume."""
+    media = "text/event-stream"
+    entries = Stream(port, "/api/logs/stream", media=media)
+    tail = Stream(port, "/logs/app", {"Accept": media}, media=media)
+    ids = []
+    for i in range(1, 31):
+        body = json.dumps({"level": "info", "component": "mqtt", "message": f"{name} {i}"})
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        connection.request("POST", "/api/logs", body)
+        assert connection.getresponse().status == 202, name
+        connection.close()
+        while True:  # the heartbeat, and requests of others, are entries too
+            frame = entries.frame()
+            assert list(frame) == ["data"], frame
+            entry = json.loads(frame["data"])
+            if entry["component"] == "mqtt":
+                break
+        assert entry["message"] == f"{name} {i}", (name, i, entry)
+        with open(log, "a", encoding="utf-8") as out:
+            out.write(f"{name}: line {i}\n")
+        frame = tail.frame()
+        assert frame["data"] == f"{name}: line {i}", (name, i, frame)
+        ids.append(frame["id"])
+        assert int(frame["id"]) == os.path.getsize(log), frame
+    resumed = Stream(port, "/logs/app", {"Last-Event-ID": ids[9]}, media=media)
+    assert resumed.frame()["data"] == f"{name}: line 11", name
+    for stream in (entries, tail, resumed):
+        stream.close()
+    print(f"{name}: 30 entries and 30 lines one by one, resume")
+
+
+def run_logs():
+    """E-19: the log server works behind nginx."""
+    with tempfile.TemporaryDirectory(prefix="ssehub_nginx_") as directory:
+        os.mkdir(f"{directory}/data")
+        log = f"{directory}/data/app.log"
+        Path(log).touch()
+        server = subprocess.Popen([LOGS, "--port", "0", "--data", f"{directory}/data"], stdout=subprocess.PIPE,
+                                  stderr=open(f"{directory}/log", "w"), text=True)
+        nginx = None
+        try:
+            port = int(server.stdout.readline().rstrip("/\n").rpartition(":")[2])
+            nginx, tuned, stock = start_nginx(directory, port, "/api/logs/stream", "/logs/")
+            check_logs("logs, tuned", tuned, log)
+            check_logs("logs, stock", stock, log)
+        except BaseException:
+            sys.stderr.write(Path(directory, "log").read_text())
+            raise
+        finally:
+            for process in (nginx, server):
+                if process and process.poll() is None:
+                    process.terminate()
+                    process.wait()
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="ssehub_nginx_") as directory:
         fifo = f"{directory}/engine"
@@ -161,7 +220,7 @@ def main():
             line = gateway.stdout.readline()
             assert line.startswith("listening on http://127.0.0.1:"), line
             port = int(line.rstrip("/\n").rpartition(":")[2])
-            nginx, tuned, stock = start_nginx(directory, port)
+            nginx, tuned, stock = start_nginx(directory, port, "/api/stream")
             streams = [check_proxy("tuned", tuned, port, engine, 0), check_proxy("stock", stock, port, engine, 1)]
             gateway.send_signal(signal.SIGTERM)
             for stream in streams:  # a clean end also through the proxy
@@ -182,3 +241,4 @@ def main():
 
 if __name__ == "__main__":
     main()
+    run_logs()

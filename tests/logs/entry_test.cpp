@@ -73,19 +73,22 @@ TEST_CASE("E-10 E-11 the listed levels and components pass, others are refused")
                       R"(","message":"m"})");
   };
   for (const char* level : {"debug", "info", "warn", "error"}) CHECK(with(level, "api"));
-  for (const char* level : {"", "INFO", "fatal", "warning", "info "}) CHECK_FALSE(with(level, "api"));
+  for (const char* level : {"", "INFO", "fatal", "warning", "info "})
+    CHECK_FALSE(with(level, "api"));
   for (const char* component : {"api", "orchestrator", "model-router", "registry", "evolution",
                                 "mqtt", "telegram", "system"}) {
     CAPTURE(component);
     CHECK(with("info", component));
   }
-  for (const char* component : {"", "API", "kafka", "model_router"}) CHECK_FALSE(with("info", component));
+  for (const char* component : {"", "API", "kafka", "model_router"})
+    CHECK_FALSE(with("info", component));
   CHECK_FALSE(read_entry("{"));
   CHECK_FALSE(read_entry("[]"));
   CHECK_FALSE(read_entry(R"({"level":"info","component":"api"})"));
   CHECK_FALSE(read_entry(R"({"level":"info","component":"api","message":1})"));
   CHECK_FALSE(read_entry(R"({"level":"info","component":"api","message":"m","agent":7})"));
-  CHECK(read_entry(R"({"level":"info","component":"api","message":"m","agent":"a"})")->agent == "a");
+  const auto sent = read_entry(R"({"level":"info","component":"api","message":"m","agent":"a"})");
+  CHECK(sent->agent == "a");
 }
 
 TEST_CASE("E-12 E-13 a message of any text is one line, and reads back as it was") {

@@ -41,7 +41,7 @@ std::vector<cut_line> cut(std::string_view bytes, std::size_t chunk, std::size_t
 
 /// A follower and what it told, rotations as "[how]".
 struct followed {
-  explicit followed(log_directory& d, logs::follower_options o = {}) : log{d.path(), "app.log", o} {}
+  explicit followed(log_directory& d) : log{d.path(), "app.log"} {}
 
   log_follower::progress poll(std::int64_t ms = 0) {
     auto p = log_follower::progress::more;
@@ -74,8 +74,9 @@ struct followed {
                                    [&](sse::event_id at, const sse::event& e) {
                                      CHECK(at > last);
                                      last = at;
-                                     out.push_back(e.type.empty() ? std::string{e.data}
-                                                                  : "[" + std::string{e.type} + "]");
+                                     const std::string type{e.type};
+                                     out.push_back(type.empty() ? std::string{e.data}
+                                                                : "[" + type + "]");
                                      return true;
                                    });
       if (s != sse::backfill_state::more) {
@@ -216,7 +217,8 @@ TEST_CASE("X-16 rename and a new file: the old one's last lines, the rotation, t
   REQUIRE(f.ids.size() == all.size());
   for (std::size_t i = 0; i < all.size(); ++i) {
     CAPTURE(i);
-    CHECK(f.resumed(f.ids[i]) == strings(all.begin() + static_cast<std::ptrdiff_t>(i) + 1, all.end()));
+    const strings rest(all.begin() + static_cast<std::ptrdiff_t>(i) + 1, all.end());
+    CHECK(f.resumed(f.ids[i]) == rest);
   }
 }
 

@@ -170,7 +170,8 @@ TEST_CASE("E-25 a request is an api entry, but for those about entries") {
 TEST_CASE("E-26 X-20 with a token streams and posts ask for it, in a header or the query") {
   running s{with_token()};
   s.files.append("app.log", "x\n");
-  for (const char* path : {"/api/logs/stream", "/logs/app", "/api/chat/stream?agent_id=a&message=m"}) {
+  for (const char* path :
+       {"/api/logs/stream", "/logs/app", "/api/chat/stream?agent_id=a&message=m"}) {
     CAPTURE(path);
     CHECK(s.get(path).status == 401);
     CHECK(s.get(path, "Authorization: Bearer wrong\r\n").status == 401);
@@ -209,7 +210,8 @@ TEST_CASE("E-27 X-27 a chat reply: three unnamed events, the end, and no second 
   // A browser comes back by itself, with that id.
   CHECK(s.get("/api/chat/stream?agent_id=a&message=m", "Last-Event-ID: " + e.id + "\r\n").status ==
         204);
-  for (const char* bad : {"", "?agent_id=a", "?message=m", "?agent_id=&message=m", "?agent_id=a&message="}) {
+  for (const char* bad :
+       {"", "?agent_id=a", "?message=m", "?agent_id=&message=m", "?agent_id=a&message="}) {
     CAPTURE(bad);
     CHECK(s.get("/api/chat/stream" + std::string{bad}).status == 400);
   }
@@ -219,7 +221,8 @@ TEST_CASE("E-27 X-27 a chat reply: three unnamed events, the end, and no second 
 
 TEST_CASE("E-27 each chat gets its own reply alone") {
   running s;
-  for (const char* name : {"a", "b"}) REQUIRE(s.post("/api/logs", entry_of("x", name)).status == 202);
+  for (const char* name : {"a", "b"})
+    REQUIRE(s.post("/api/logs", entry_of("x", name)).status == 202);
   client one = s.stream("/api/chat/stream?agent_id=a&message=m");
   client two = s.stream("/api/chat/stream?agent_id=b&message=m");
   for (int i = 0; i < 3; ++i) {
@@ -232,7 +235,8 @@ TEST_CASE("E-27 each chat gets its own reply alone") {
 
 TEST_CASE("the stream of entries may begin with the last ones") {
   running s;
-  for (const char* m : {"one", "two", "three"}) REQUIRE(s.post("/api/logs", entry_of(m)).status == 202);
+  for (const char* m : {"one", "two", "three"})
+    REQUIRE(s.post("/api/logs", entry_of(m)).status == 202);
   client stream = s.stream("/api/logs/stream?backlog=2");
   CHECK(next_event(stream).data.find("\"two\"") != std::string::npos);
   CHECK(next_event(stream).data.find("\"three\"") != std::string::npos);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <iterator>
 #include <regex>
 #include <string>
 #include <string_view>
@@ -73,7 +74,7 @@ TEST_CASE("X-14 half a line is no event") {
   CHECK(next_event(other).data == "one line");
 }
 
-TEST_CASE("X-15 a line of megabytes comes in pieces, live and from the file, and so does one of CRs") {
+TEST_CASE("X-15 a line of megabytes comes in pieces, live and from the file, and CRs stay") {
   running s;
   s.files.append("app.log", "");
   client live = s.stream("/logs/app");
@@ -167,7 +168,8 @@ TEST_CASE("F-09 the index links every log, newest first, escaped") {
   const std::string hostile = "<img src=x onerror=alert(1)>&\"'";
   s.files.append(hostile + ".log", "x\n");
   std::filesystem::last_write_time(
-      s.files.file("old.log"), std::filesystem::file_time_type::clock::now() - std::chrono::hours{1});
+      s.files.file("old.log"),
+      std::filesystem::file_time_type::clock::now() - std::chrono::hours{1});
   const answer a = s.get("/");
   CHECK(a.status == 200);
   const std::size_t first = a.body.find(
@@ -349,21 +351,20 @@ TEST_CASE("X-18 backlog while the file grows all the time") {
     client stream = s.stream("/logs/app?backlog=300");
     int next = std::stoi(next_event(stream).data.substr(5));
     bool whole = true;
-    while (next < 6000 && whole) whole = next_event(stream).data == "line " + std::to_string(++next);
+    while (next < 6000 && whole)
+      whole = next_event(stream).data == "line " + std::to_string(++next);
     CHECK(whole);
   }
   writer.join();
 }
 
-TEST_CASE("a log is followed while somebody reads it, and no longer") {
+TEST_CASE("X-12 a log is followed while somebody reads it, and no longer") {
   running s;
   for (int i = 0; i < 300; ++i) s.files.append(std::to_string(i) + ".log", "x\n");
   const auto descriptors = [] {
-    std::size_t n = 0;
-    for (const auto& e : std::filesystem::directory_iterator{"/proc/self/fd"}) n += e.exists() ? 1 : 1;
-    return n;
+    return std::distance(std::filesystem::directory_iterator{"/proc/self/fd"}, {});
   };
-  const std::size_t before = descriptors();
+  const auto before = descriptors();
   {
     client one = s.stream("/logs/7?backlog=1");
     CHECK(next_event(one).data == "x");
@@ -410,4 +411,44 @@ TEST_CASE("X-01 a reader that stops is let go, and misses nothing when it comes 
     const std::string data = next_event(again).data;
     if (data != std::to_string(++count) + padding) FAIL(data);
   }
+}
+
+TEST_CASE("F-18 the idle and the write timeout are settings") {
+  logs::settings settings;
+  settings.idle = sse::duration::milliseconds(150);
+  settings.write_timeout = sse::duration::milliseconds(150);
+  settings.common.max_lag = 0;  // no reader is too far behind
+  running s{settings};
+  s.files.append("app.log", "");
+  {
+    client quiet = s.stream("/logs/app");
+    CHECK(quiet.frame().starts_with("retry: "));  // a clean end
+    CHECK(quiet.frame().empty());
+  }
+  client stuck{s.port(), 4096};
+  CHECK(stuck.open("/logs/app").status == 200);
+  CHECK(s.status("streams") == 1);
+  const std::string block(std::size_t{4} << 20, 'x');
+  for (int i = 0; i < 4; ++i) s.files.append("app.log", block + "\n");
+  CHECK(s.eventually("streams", 0));
+}
+
+TEST_CASE("F-19 an idle reader costs little memory, and no descriptor but its own") {
+  running s;
+  s.files.append("app.log", "");
+  constexpr int n = 300;
+  std::vector<client> readers;
+  readers.push_back(s.stream("/logs/app"));
+  const int before = s.status("memory");
+  for (int i = 0; i < n; ++i) readers.push_back(s.stream("/logs/app"));
+  const int each = (s.status("memory") - before) / n;
+  CAPTURE(each);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  CHECK(each < 128 << 10);  // they need room of their own
+#else
+  CHECK(each < 16 << 10);
+#endif
+  CHECK(s.status("logs_followed") == 1);
+  s.files.append("app.log", "x\n");
+  for (client& r : readers) CHECK(next_event(r).data == "x");
 }
