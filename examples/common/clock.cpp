@@ -9,9 +9,11 @@
 namespace examples {
 
 std::string iso_time(std::chrono::system_clock::time_point t) {
-  const auto ms =
-      std::chrono::floor<std::chrono::milliseconds>(t).time_since_epoch().count();
-  return fmt::format("{:%FT%T}.{:03}Z", fmt::gmtime(static_cast<std::time_t>(ms / 1000)), ms % 1000);
+  using std::chrono::floor;
+  const auto since = t.time_since_epoch();
+  const auto seconds = floor<std::chrono::seconds>(since);
+  return fmt::format("{:%FT%T}.{:03}Z", fmt::gmtime(static_cast<std::time_t>(seconds.count())),
+                     floor<std::chrono::milliseconds>(since - seconds).count());
 }
 
 }  // namespace examples

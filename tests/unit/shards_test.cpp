@@ -206,7 +206,7 @@ TEST_CASE("a shard joins before the first event or not at all", "[shards]") {
   CHECK(put(twice, 1).status == publish_status::closed);
 }
 
-TEST_CASE("channels share one sequence; options, audiences, keys and transient events hold",
+TEST_CASE("channels share one sequence, options, audiences, keys and transient events hold",
           "[shards]") {
   std::vector<std::string> asked;
   sse::sequencer s{{.channels = {"a", "b"}, .channel = [&](std::string_view name) {
