@@ -102,7 +102,7 @@ auto with_request(const ask& a, F&& f) {
 }
 
 /// One connection: its peer in the transport, and what accept said.
-struct client {
+struct caller {
   std::size_t peer = 0;
   sse::session_id id{};
   bool head_only = false;
@@ -110,7 +110,7 @@ struct client {
   [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(id); }
 };
 
-inline client to_client(std::size_t peer, sse::accept_result r) {
+inline caller to_caller(std::size_t peer, sse::accept_result r) {
   return {peer, r.id, r.head_only, std::move(r.refusal)};
 }
 
@@ -150,31 +150,31 @@ struct basic_stage {
     for (int i = 0; i < n; ++i) put(c);
   }
 
-  client join(const ask& a, std::initializer_list<sse::channel*> channels) {
+  caller join(const ask& a, std::initializer_list<sse::channel*> channels) {
     auto v = sse::admit(a.key);
     for (sse::channel* c : channels) v.join(*c);
     return accept(a, std::move(v));
   }
-  client join(sse::channel& c, const ask& a = {}) { return join(a, {&c}); }
-  client accept(const ask& a, sse::verdict<> v) {
+  caller join(sse::channel& c, const ask& a = {}) { return join(a, {&c}); }
+  caller accept(const ask& a, sse::verdict<> v) {
     const std::size_t peer = connect(a);
-    return to_client(peer, with_request(a, [&](const sse::request& r) {
+    return to_caller(peer, with_request(a, [&](const sse::request& r) {
                        return hub.accept({peer}, r, std::move(v));
                      }));
   }
   /// Through the admit hook.
-  client request(const ask& a) {
+  caller request(const ask& a) {
     const std::size_t peer = connect(a);
-    return to_client(peer,
+    return to_caller(peer,
                      with_request(a, [&](const sse::request& r) { return hub.accept({peer}, r); }));
   }
 
-  sse::testing::peer& peer(const client& k) { return net.at(k.peer); }
+  sse::testing::peer& peer(const caller& k) { return net.at(k.peer); }
   /// What it got since last asked.
-  std::string take(const client& k) { return std::exchange(peer(k).received, {}); }
-  bool closed(const client& k) { return peer(k).is_closed; }
+  std::string take(const caller& k) { return std::exchange(peer(k).received, {}); }
+  bool closed(const caller& k) { return peer(k).is_closed; }
   /// It reads `n` more bytes.
-  void let(const client& k, std::size_t n = SIZE_MAX) {
+  void let(const caller& k, std::size_t n = SIZE_MAX) {
     peer(k).window = n;
     hub.writable(k.id);
     flush();

@@ -289,7 +289,7 @@ TEST_CASE("N-32 a thousand streams in total: 999, 1000, and 1001 is refused unti
     ++asked;
     return sse::admit().join(c);
   });
-  std::vector<test::client> all;
+  std::vector<test::caller> all;
   for (int i = 0; i < 999; ++i) all.push_back(s.request({}));
   CHECK(s.hub.sessions() == 999);
   CHECK(s.request({}));
@@ -313,7 +313,7 @@ TEST_CASE("N-32 a thousand streams in total: 999, 1000, and 1001 is refused unti
 TEST_CASE("64 streams of one address: 63, 64, and 65 is refused", "[admission][caps]") {
   stage s;  // the default
   sse::channel& c = s.open("c", quiet());
-  std::vector<test::client> all;
+  std::vector<test::caller> all;
   for (int i = 0; i < 64; ++i) {
     all.push_back(s.join(c, {.address = "2001:db8::1"}));
     REQUIRE(all.back());
@@ -358,7 +358,7 @@ TEST_CASE("evict: the oldest stream under the full cap makes room, and is told w
     stage s{with_caps({.per_user = evicting(2)})};
     sse::channel& c = s.open("c", quiet());
     const auto bob = s.join(c, {.key = "bob"});
-    std::vector<test::client> ann;
+    std::vector<test::caller> ann;
     for (int i = 0; i < 5; ++i) {
       ann.push_back(s.join(c, {.key = "ann"}));
       REQUIRE(ann.back());
@@ -375,7 +375,7 @@ TEST_CASE("evict: the oldest stream under the full cap makes room, and is told w
     stage s{with_caps({.per_address = evicting(2)})};
     sse::channel& c = s.open("c", quiet());
     const auto far = s.join(c, {.address = "10.0.0.2"});
-    std::vector<test::client> all;
+    std::vector<test::caller> all;
     for (int i = 0; i < 4; ++i)
       all.push_back(s.join(c, {.key = std::to_string(i), .address = "10.0.0.1"}));
     for (std::size_t i = 0; i < 4; ++i) CHECK(s.closed(all[i]) == (i < 2));
@@ -384,7 +384,7 @@ TEST_CASE("evict: the oldest stream under the full cap makes room, and is told w
   SECTION("of all") {
     stage s{with_caps({.total = evicting(3)})};
     sse::channel& c = s.open("c", quiet());
-    std::vector<test::client> all;
+    std::vector<test::caller> all;
     for (int i = 0; i < 3; ++i) all.push_back(s.join(c));
     s.hub.closed(all[1].id);
     for (int i = 0; i < 3; ++i) all.push_back(s.join(c));  // the first takes the free slot
@@ -698,7 +698,7 @@ TEST_CASE("hooks: the hub's end tells of each session", "[admission]") {
 TEST_CASE("ten thousand users and addresses at once are told apart", "[admission][caps]") {
   stage s{with_caps({.per_user = {.max = 1}, .per_address = {.max = 1}})};
   sse::channel& c = s.open("c", quiet());
-  std::vector<test::client> all;
+  std::vector<test::caller> all;
   std::size_t wrong = 0;
   for (int i = 0; i < 10'000; ++i) {
     const std::string key = "user-" + std::to_string(i);
@@ -785,7 +785,7 @@ void connect_and_abort(Before before, Abort abort) {
   std::size_t refused = 0;
   std::int64_t now = 0;
   for (int round = 0; round < 2000; ++round) {
-    std::vector<test::client> some;
+    std::vector<test::caller> some;
     for (std::size_t i = 0; i < 5; ++i) {
       some.push_back(open_one(before(static_cast<std::size_t>(round))));
       if (!some.back()) ++refused;
@@ -818,13 +818,13 @@ void connect_and_abort(Before before, Abort abort) {
 TEST_CASE("X-10 10000 connects and aborts before the head is out", "[admission][slots]") {
   connect_and_abort<stage>(
       [](std::size_t i) { return i % 8; },
-      [](stage& s, sse::channel&, const test::client& k, std::int64_t&) { s.hub.closed(k.id); });
+      [](stage& s, sse::channel&, const test::caller& k, std::int64_t&) { s.hub.closed(k.id); });
 }
 
 TEST_CASE("X-10 10000 connects and aborts during the replay, found by the host or by a write",
           "[admission][slots]") {
   connect_and_abort<stage>([](std::size_t i) { return 14 + i % 200; },
-                           [](stage& s, sse::channel&, const test::client& k, std::int64_t&) {
+                           [](stage& s, sse::channel&, const test::caller& k, std::int64_t&) {
                              if (k.id.slot % 2 == 0) return s.hub.closed(k.id);
                              s.peer(k).fails = true;
                              s.peer(k).window = SIZE_MAX;
@@ -868,7 +868,7 @@ TEST_CASE("a hub that lost the race for the last place refuses", "[admission][ca
 
 TEST_CASE("X-10 10000 connects and aborts in the middle of an event", "[admission][slots]") {
   connect_and_abort<stage>([](std::size_t) { return SIZE_MAX; },
-                           [](stage& s, sse::channel& c, const test::client& k, std::int64_t&) {
+                           [](stage& s, sse::channel& c, const test::caller& k, std::int64_t&) {
                              s.peer(k).window = 9;
                              s.put(c);
                              s.flush();
@@ -880,7 +880,7 @@ TEST_CASE("X-10 10000 connects and aborts in the middle of an event", "[admissio
 
 TEST_CASE("X-10 10000 connects and aborts during a heartbeat", "[admission][slots]") {
   connect_and_abort<stage>([](std::size_t) { return SIZE_MAX; },
-                           [](stage& s, sse::channel&, const test::client& k, std::int64_t& now) {
+                           [](stage& s, sse::channel&, const test::caller& k, std::int64_t& now) {
                              s.peer(k).window = 5;
                              now += 1000;
                              s.at(now);
@@ -898,7 +898,7 @@ TEST_CASE("X-10 10000 connects and aborts while a write is pending",
           "[admission][slots][completion]") {
   connect_and_abort<completion_stage>(
       [](std::size_t) { return SIZE_MAX; },
-      [](completion_stage& s, sse::channel&, const test::client& k, std::int64_t&) {
+      [](completion_stage& s, sse::channel&, const test::caller& k, std::int64_t&) {
         s.hub.closed(k.id);
         s.hub.written(k.id, s.net.complete(k.peer, k.id.slot % 30));
       });

@@ -272,9 +272,9 @@ TEST_CASE("opened once, closed once, writes inside begin_flush and end_flush", "
 TEST_CASE("all streams closed at once: each is told of once, and new ones may come", "[flow]") {
   stage s;
   sse::channel& c = s.open("c");
-  const test::client slow = s.join(c, {.window = 0});
-  const test::client other = s.join(c);
-  const test::client retry = s.join(c, {.chunked = true});
+  const test::caller slow = s.join(c, {.window = 0});
+  const test::caller other = s.join(c);
+  const test::caller retry = s.join(c, {.chunked = true});
   int ended = 0;
   s.hub.on_closed([&](sse::session_id, const sse::no_user&, sse::close_reason why) {
     CHECK(why == sse::close_reason::host);
@@ -283,9 +283,9 @@ TEST_CASE("all streams closed at once: each is told of once, and new ones may co
   s.put(c);
   s.hub.close_all();
   CHECK(ended == 3);
-  for (const test::client& k : {slow, other, retry}) CHECK(s.closed(k));
+  for (const test::caller& k : {slow, other, retry}) CHECK(s.closed(k));
   CHECK(s.hub.sessions() == 0);
-  const test::client late = s.join(c);
+  const test::caller late = s.join(c);
   s.put(c);
   s.flush();
   CHECK(test::ids_in(s.take(late)).size() == 1);
@@ -972,7 +972,7 @@ TEST_CASE("X-01 a full control lane of the smallest events costs each of them th
 TEST_CASE("X-13 an event is encoded once: 1000 subscribers are given the same bytes", "[flow]") {
   completion_stage s;
   sse::channel& c = s.open("c", quiet());
-  std::vector<test::client> all;
+  std::vector<test::caller> all;
   for (int i = 0; i < 1000; ++i) all.push_back(s.join(c));
   const std::uint64_t held = s.hub.stats().log_bytes;
   s.put(c, "once");

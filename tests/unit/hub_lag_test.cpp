@@ -723,7 +723,7 @@ TEST_CASE("X-01 the hub's cap holds with a thousand stalled readers on many chan
     channels.push_back(
         &s.open("c" + std::to_string(i), slow_readers(lag_policy::disconnect, 0, 5)));
   }
-  std::vector<test::client> clients;
+  std::vector<test::caller> clients;
   const std::string data(900, 'x');
   std::uint64_t most = 0;
   for (std::size_t i = 0; i < 5000; ++i) {

@@ -433,7 +433,7 @@ TEST_CASE("X-03 replay and subscribe are one step, while events come between any
           "[resume]") {
   stage s;
   sse::channel& c = s.open("c", consecutive_ids(300));
-  std::vector<test::client> clients;
+  std::vector<test::caller> clients;
   std::vector<std::uint64_t> from;
   for (std::uint64_t i = 0; i < 1000; ++i) {
     s.put(c);
@@ -473,7 +473,7 @@ TEST_CASE("X-03 1000 clients resume while another thread publishes: no loss, no 
       if (r != sse::publish_status::ok) failed = true;
     }
   }};
-  std::vector<test::client> clients;
+  std::vector<test::caller> clients;
   std::vector<std::uint64_t> from;
   std::uint64_t turn = 0;
   while (c.last_id() < total || clients.size() < 1000) {

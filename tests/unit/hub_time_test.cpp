@@ -138,7 +138,7 @@ TEST_CASE("N-26 a fixed heartbeat event every 30 s, to all at once, whatever els
   o.heartbeat.type = "heartbeat";
   o.heartbeat.payload = [&made](std::string& data) { data = std::to_string(++made); };
   sse::channel& c = s.open("c", std::move(o));
-  std::vector<test::client> all;
+  std::vector<test::caller> all;
   for (int i = 0; i < 50; ++i) all.push_back(s.join(c));
   std::string expect;
   for (std::int64_t t = 1; t <= 90; ++t) {
@@ -460,7 +460,7 @@ TEST_CASE(
            .retry_min = duration::milliseconds(200),
            .retry_max = duration::milliseconds(900)}};
   sse::channel& c = s.open("c", quiet());
-  std::vector<test::client> all;
+  std::vector<test::caller> all;
   for (int i = 0; i < 200; ++i) all.push_back(s.join(c));
   s.at(900 * second);
   CHECK(s.hub.sessions() == 200);
@@ -546,7 +546,7 @@ TEST_CASE(
     "[time]") {
   stage s;
   sse::channel& c = s.open("c", beating(pace::idle, 10'000));
-  std::vector<test::client> all;
+  std::vector<test::caller> all;
   for (std::int64_t i = 0; i < 10'000; ++i) {
     if (i % 10 == 0) s.at(i / 10);
     all.push_back(s.join(c));
@@ -703,7 +703,7 @@ TEST_CASE("X-26 drain: what is pending, retry with jitter, the farewell, then th
           "[time][drain]") {
   stage s{{.retry_min = duration::milliseconds(100), .retry_max = duration::milliseconds(3000)}};
   sse::channel& c = s.open("c", beating(pace::idle, 10'000));
-  std::vector<test::client> all;
+  std::vector<test::caller> all;
   for (int i = 0; i < 100; ++i) all.push_back(s.join(c, {.key = "u"}));
   const auto chunked = s.join(c, {.chunked = true});
   s.put(c);

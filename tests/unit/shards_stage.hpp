@@ -43,7 +43,7 @@ struct shard_host {
     const std::size_t peer = net->connect();
     net->at(peer).window = a.window;
     net->at(peer).max_write = a.max_write;
-    return to_client(peer, with_request(a, [&](sse::request r) {
+    return to_caller(peer, with_request(a, [&](sse::request r) {
                        r.target = a.key;
                        return shard->accept({peer}, r);
                      }));

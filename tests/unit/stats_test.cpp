@@ -147,10 +147,10 @@ TEST_CASE("X-29 after thousands of streams of every fate the numbers are what th
   o.on_lag = sse::lag_policy::tail;
   o.own_sequence = true;
   sse::channel& c = s.open("c", std::move(o));
-  std::vector<test::client> open;
+  std::vector<test::caller> open;
   std::uint64_t delivered = 0, gaps = 0, accepted = 0, refused = 0, replays = 0, published = 0,
                 bytes = 0, closed = 0;
-  const auto read = [&](const test::client& k) {
+  const auto read = [&](const test::caller& k) {
     const std::string got = s.take(k);
     bytes += got.size();
     delivered += test::count(got, "\ndata: ev\n\n");
