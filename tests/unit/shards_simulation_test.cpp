@@ -50,7 +50,7 @@ struct published {
 struct reader {
   std::string user;
   std::optional<std::size_t> on{};  // a shard
-  test::client at{};
+  test::caller at{};
   std::size_t read = 0;  // bytes of the peer that were parsed
   bool has_last = false;
   std::uint64_t last = 0;

@@ -39,7 +39,7 @@ struct shard_host {
     }
   }
   /// Joins all channels, as user `a.key`.
-  client join(const ask& a = {}) {
+  caller join(const ask& a = {}) {
     const std::size_t peer = net->connect();
     net->at(peer).window = a.window;
     net->at(peer).max_write = a.max_write;
@@ -48,9 +48,9 @@ struct shard_host {
                        return shard->accept({peer}, r);
                      }));
   }
-  client resume(std::uint64_t after) { return join({.last_event_id = std::to_string(after)}); }
-  std::string take(const client& k) { return std::exchange(net->at(k.peer).received, {}); }
-  bool closed(const client& k) { return net->at(k.peer).is_closed; }
+  caller resume(std::uint64_t after) { return join({.last_event_id = std::to_string(after)}); }
+  std::string take(const caller& k) { return std::exchange(net->at(k.peer).received, {}); }
+  bool closed(const caller& k) { return net->at(k.peer).is_closed; }
 
   std::unique_ptr<transport> net;
   std::unique_ptr<sse::shard<transport>> shard;

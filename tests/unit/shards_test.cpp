@@ -412,7 +412,7 @@ TEST_CASE("a client of a shard without memory is sent away, not told of a gap", 
     for (int i = 0; i < 12; ++i) REQUIRE(s.publish(0, {.data = data}));
     a.turn();
     CHECK(test::consecutive(test::ids_in(a.take(first)), 1, 12));
-    test::client k;
+    test::caller k;
     {
       test::failing_allocations some{n, 2};
       try {

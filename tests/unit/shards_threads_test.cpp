@@ -69,7 +69,7 @@ class shard_thread {
            std::atomic<std::size_t>& arrived) {
     auto& shard = *host_->shard;
     struct guest {
-      test::client at;
+      test::caller at;
       std::unique_ptr<traveller> who;
     };
     std::vector<guest> guests;
@@ -83,7 +83,7 @@ class shard_thread {
         fresh.swap(arrivals_);
       }
       for (auto& t : fresh) {
-        test::client k = host_->resume(t->last);
+        test::caller k = host_->resume(t->last);
         if (!k) {
           problem = "refused: " + k.refusal.body;
           return;
