@@ -18,7 +18,7 @@ inline constexpr std::uint32_t none = 0xffffffffU;
 [[nodiscard]] inline void* allocate(std::size_t bytes) noexcept { return ::operator new(bytes, std::nothrow); }
 inline void deallocate(void* p) noexcept { ::operator delete(p); }
 
-/// A growable array of plain data.
+/// A growable array of plain data. It keeps little in reserve: some have a place for every session.
 template <class T>
 class vec {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -39,7 +39,7 @@ class vec {
 
   [[nodiscard]] bool reserve(std::uint32_t n) noexcept {
     if (n <= capacity_) return true;
-    std::uint32_t grown = capacity_ < 8 ? 8 : capacity_ + capacity_ / 2;
+    std::uint32_t grown = capacity_ + (capacity_ < 64 ? 8 : capacity_ / 8);
     if (grown < n) grown = n;
     auto* p = static_cast<T*>(allocate(std::size_t{grown} * sizeof(T)));
     if (p == nullptr) return false;
@@ -126,7 +126,7 @@ class ring {
 template <class T>
 class slots {
  public:
-  static constexpr std::uint32_t chunk_size = 64;
+  static constexpr std::uint32_t chunk_size = 128;  ///< few bytes of overhead each
 
   slots() noexcept = default;
   slots(const slots&) = delete;
