@@ -9,6 +9,7 @@
 #include <asio/post.hpp>
 
 #include "chat_page.hpp"
+#include "common/answers.hpp"
 #include "common/body.hpp"
 #include "common/clock.hpp"
 #include "common/json.hpp"
@@ -16,15 +17,14 @@
 namespace chat {
 namespace {
 
+using examples::error;
+using examples::ok;
+
 using request = const sse::request&;
 using view = std::string_view;
 
 constexpr view chat_path = "/chat";
 constexpr std::size_t max_filter = 16 << 10;  // no connection's query is longer
-
-sse::response error(int status, view word) {
-  return sse::response::json(status, R"({"error":")" + std::string{word} + R"("})");
-}
 
 sse::server_options http_options(const examples::server_setup& setup) {
   sse::server_options o = setup.options;
@@ -138,7 +138,7 @@ void server::announce(view room, view user, bool present) {
 // --- streams -------------------------------------------------------------------------------------
 
 void server::add_stream_routes() {
-  http_.get("/streams", [this](request) { return sse::response::json(200, streams_.json()); });
+  http_.get("/streams", [this](request) { return ok(streams_.json()); });
   http_.post("/streams", [this](request r, view body) { return add_stream(r, body); });
   http_.del("/streams", [this](request r) { return remove_stream(r); });
   http_.post("/send", [this](request r, view body) { return send(r, body); });
@@ -168,7 +168,7 @@ sse::response server::remove_stream(request r) {
   if (sse::query_value(r.query, "path", path) != sse::lookup::found || path.empty())
     return examples::bad_params();
   if (!streams_.remove(path)) return error(404, "not_found");
-  return sse::response::json(200, R"({"ok":true})");
+  return ok();
 }
 
 sse::response server::send(request r, view body) {
@@ -184,7 +184,7 @@ sse::response server::send(request r, view body) {
   if (path && streams_.find(*path) == nullptr) return error(404, "not_found");
   const std::size_t n = !path ? streams_.send_to_all(data, audience)
                               : streams_.send(*path, data, {.audience = audience});
-  return sse::response::json(200, R"({"ok":true,"streams":)" + std::to_string(n) + "}");
+  return ok(R"({"ok":true,"streams":)" + std::to_string(n) + "}");
 }
 
 // --- triggers ------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ void server::add_trigger_routes() {
 
 void server::add_graphql_routes() {
   http_.get("/graphql/subscriptions",
-            [this](request) { return sse::response::json(200, subscriptions_.json()); });
+            [this](request) { return ok(subscriptions_.json()); });
   http_.post("/graphql/subscriptions",
              [this](request r, view body) { return subscriptions_.add(r, body); });
   http_.stream_post("/graphql/sse",

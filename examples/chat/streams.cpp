@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/answers.hpp"
 #include "common/body.hpp"
 #include "common/json.hpp"
 

@@ -7,6 +7,7 @@
 #include <sse/detail/text.hpp>
 #include <sse/encode.hpp>
 
+#include "common/answers.hpp"
 #include "common/body.hpp"
 #include "common/json.hpp"
 
@@ -27,7 +28,7 @@ bool asks_for_stream(const sse::request& r) {
 /// One result, and the end. The protocol wants errors in a stream as well, where a stream was asked
 /// for: the body of a refusal does not reach the user of an EventSource.
 sse::response one_result(const sse::request& r, std::string_view json) {
-  if (!sse::accepts_event_stream(r)) return sse::response::json(200, std::string{json});
+  if (!sse::accepts_event_stream(r)) return examples::ok(std::string{json});
   sse::response out;
   out.add("Content-Type", "text/event-stream").add("Cache-Control", "no-cache");
   out.body.append("event: next\ndata: ").append(json).append("\n\nevent: complete\ndata: \n\n");
@@ -53,14 +54,14 @@ sse::response subscriptions::add(const sse::request& r, std::string_view body) {
   std::string initial = f.value("initial");
   if (f.wrong() || !graphql::is_name(name) || name.starts_with("__")) return examples::bad_params();
   if (initial.size() > max_initial)
-    return sse::response::json(413, R"({"error":"initial_too_large"})");
+    return examples::error(413, "initial_too_large");
   const bool there = all_.find(name) != all_.end();
   if (!there) {
     if (all_.size() == max_subscriptions)
-      return sse::response::json(409, R"({"error":"too_many_subscriptions"})");
+      return examples::error(409, "too_many_subscriptions");
     const std::string path = "/graphql/subscription/" + name;
     sse::channel* const c = http_->open_channel(path, channel_options_of(settings_));
-    if (c == nullptr) return sse::response::json(503, R"({"error":"no_memory"})");
+    if (c == nullptr) return examples::error(503, "no_memory");
     http_->stream(path, *c);
     const std::string publish_path = "/graphql/subscriptions/" + name;
     http_->post(publish_path, [this, name](const sse::request& q, std::string_view text) {
@@ -69,7 +70,7 @@ sse::response subscriptions::add(const sse::request& r, std::string_view body) {
     http_->del(publish_path, [this, name](const sse::request&) {
       const std::string which = name;  // this handler goes
       remove(which);
-      return sse::response::json(200, R"({"ok":true})");
+      return examples::ok();
     });
     all_[name].texts = c;
   }
@@ -97,7 +98,7 @@ bool subscriptions::remove(std::string_view name) {
 sse::response subscriptions::publish(std::string_view name, const sse::request& r,
                                      std::string_view body) {
   const auto at = all_.find(name);
-  if (at == all_.end()) return sse::response::json(404, R"({"error":"not_found"})");
+  if (at == all_.end()) return examples::error(404, "not_found");
   if (body.empty() || !sse::detail::text::is_utf8(body)) return examples::bad_params();
   examples::json_document doc;
   const bool is_json = doc.parse(body) != examples::json_result::malformed;
@@ -113,7 +114,7 @@ sse::response subscriptions::publish(std::string_view name, const sse::request& 
   const sse::encode_limits limits{.event = max_event - room};
   if (sse::check({.data = body}, limits) != sse::encode_error::none ||
       sse::check({.data = value}, limits) != sse::encode_error::none) {
-    return sse::response::json(413, R"({"error":"content_too_large"})");
+    return examples::error(413, "content_too_large");
   }
   subscription& s = at->second;
   (void)http_->publish(*s.texts, {.data = body});
@@ -121,7 +122,7 @@ sse::response subscriptions::publish(std::string_view name, const sse::request& 
     (void)http_->publish(*c, {.type = "next", .data = result_json(key, value)});
   }
   s.latest = std::move(value);
-  return sse::response::json(200, R"({"ok":true})");
+  return examples::ok();
 }
 
 std::string subscriptions::json() const {
@@ -227,7 +228,7 @@ sse::verdict<reader> subscriptions::subscribe(const sse::request& r, const graph
     tidy();
     const std::string name = "graphql " + f.name + " " + f.key;  // no path has this form
     sse::channel* const c = http_->open_channel(name, channel_options_of(settings_));
-    if (c == nullptr) return sse::response::json(503, R"({"error":"no_memory"})");
+    if (c == nullptr) return examples::error(503, "no_memory");
     at = s.results.emplace(f.key, c).first;
   }
   reader who{.stream = std::string{endpoint}};

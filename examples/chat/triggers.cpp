@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "audience.hpp"
+#include "common/answers.hpp"
 #include "common/body.hpp"
 #include "common/json.hpp"
 

@@ -1,6 +1,8 @@
 // ssehub examples. SPDX-License-Identifier: MIT
 #include "common/body.hpp"
 
+#include "common/answers.hpp"
+
 namespace examples {
 
 bool says_json(const sse::request& r) {
@@ -9,9 +11,6 @@ bool says_json(const sse::request& r) {
   for (char& c : type) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   return type.find("/json") != std::string::npos || type.find("+json") != std::string::npos;
 }
-
-sse::response bad_params() { return sse::response::json(400, R"({"error":"bad_params"})"); }
-sse::response bad_json() { return sse::response::json(400, R"({"error":"bad_json"})"); }
 
 std::optional<sse::response> body_fields::read(const sse::request& r, std::string_view body) {
   body_ = body;

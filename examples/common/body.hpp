@@ -6,7 +6,7 @@
 //   if (auto error = f.read(request, body)) return *std::move(error);  // 400 bad_json, bad_params
 //   const std::string user = f.required("user");
 //   const std::string note = f.optional("note").value_or("");
-//   if (f.wrong()) return examples::bad_params();
+//   if (f.wrong()) return examples::bad_params();  // common/answers.hpp
 #pragma once
 
 #include <optional>
@@ -18,11 +18,6 @@
 #include "common/json.hpp"
 
 namespace examples {
-
-/// 400 `{"error":"bad_params"}`.
-[[nodiscard]] sse::response bad_params();
-/// 400 `{"error":"bad_json"}`.
-[[nodiscard]] sse::response bad_json();
 
 /// Its Content-Type is application/json, or another type made of it.
 [[nodiscard]] bool says_json(const sse::request& r);

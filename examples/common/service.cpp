@@ -1,14 +1,12 @@
 // ssehub examples. SPDX-License-Identifier: MIT
 #include "common/service.hpp"
 
-#include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <ctime>
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include "common/clock.hpp"
 #include "live_js.hpp"
 #include "style_css.hpp"
 
@@ -127,27 +125,11 @@ bool has_token(const sse::request& r, const common_options& o) {
   return sse::equal_secret(sse::bearer_token(r), o.token) || in_query;
 }
 
-sse::response unauthorized() {
-  return sse::response::json(401, R"({"error":"unauthorized"})").add("WWW-Authenticate", "Bearer");
-}
-
-sse::response json_error(int status) {
-  std::string word;
-  for (const char c : sse::reason_phrase(status)) {
-    word += c == ' ' ? '_' : c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  }
-  return sse::response::json(status, R"({"error":")" + word + R"("})");
-}
-
 std::string_view style_sheet() noexcept { return style_css; }
 std::string_view live_script() noexcept { return live_js; }
 
 void log_line(std::string_view text) {
-  using namespace std::chrono;
-  const auto now = system_clock::now().time_since_epoch();
-  const auto seconds = static_cast<std::time_t>(duration_cast<std::chrono::seconds>(now).count());
-  const auto ms = duration_cast<milliseconds>(now).count() % 1000;
-  const std::string line = fmt::format("{:%FT%T}.{:03}Z {}\n", fmt::gmtime(seconds), ms, text);
+  const std::string line = fmt::format("{} {}\n", iso_time(), text);
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 

@@ -23,6 +23,7 @@
 
 #include <sse/asio.hpp>
 
+#include "common/answers.hpp"
 #include "common/flags.hpp"
 
 namespace examples {
@@ -61,10 +62,6 @@ struct server_setup {
 
 /// Whether the request brings the token, as a bearer or as `?token=`, or none is asked for.
 [[nodiscard]] bool has_token(const sse::request& r, const common_options& o);
-/// 401 `{"error":"unauthorized"}`.
-[[nodiscard]] sse::response unauthorized();
-/// `{"error":"not_found"}` for 404, and so on: for sse::asio_server::error_page.
-[[nodiscard]] sse::response json_error(int status);
 
 /// One line on stderr, with the time.
 void log_line(std::string_view text);
@@ -79,7 +76,7 @@ void add_common_routes(sse::asio_server<User, Stream>& server,
     log_line("error: " + std::string{what} + (e ? ": " + e.message() : ""));
   });
   server.get("/health",
-             [](const sse::request&) { return sse::response::json(200, R"({"ok":true})"); });
+             [](const sse::request&) { return ok(); });
   server.get("/metrics", [&server, more = std::move(more)](const sse::request&) {
     sse::response r{.headers = "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"};
     server.hub().write_prometheus(r.body);

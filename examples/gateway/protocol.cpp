@@ -136,8 +136,8 @@ std::optional<command> parse_command(std::string_view line) {
   return order;
 }
 
-std::string_view error_body(request_error error) noexcept {
-  return error == request_error::bad_json ? R"({"error":"bad_json"})" : R"({"error":"bad_params"})";
+std::string_view to_string(request_error error) noexcept {
+  return error == request_error::bad_json ? "bad_json" : "bad_params";
 }
 
 read_result<new_order> read_order(std::string_view content_type, std::string_view body) {

@@ -4,7 +4,7 @@
 // the line that says it, and how request bodies become commands.
 //
 //   auto order = read_order(content_type, body);
-//   if (order.error != request_error::none) return reply(400, error_body(order.error));
+//   if (order.error != request_error::none) return reply(400, to_string(order.error));
 //   if (order.value.client_order_id.empty()) order.value.client_order_id = ids.next(now_ns);
 //   engine.write(to_line(order.value));  // ORDER BUY BTCUSDT 0.001 50000.0 web-1\n
 #pragma once
@@ -64,8 +64,8 @@ inline constexpr std::size_t max_word = 64;
 
 enum class request_error : unsigned char { none, bad_params, bad_json };
 
-/// `{"error":"bad_params"}` or `{"error":"bad_json"}`.
-[[nodiscard]] std::string_view error_body(request_error error) noexcept;
+/// bad_params or bad_json.
+[[nodiscard]] std::string_view to_string(request_error error) noexcept;
 
 template <class T>
 struct read_result {

@@ -13,11 +13,9 @@
 namespace gateway {
 namespace {
 
-sse::response ok(std::string body) { return sse::response::json(200, std::move(body)); }
-
-sse::response error(int status, std::string_view word) {
-  return sse::response::json(status, R"({"error":")" + std::string{word} + R"("})");
-}
+using examples::bad_params;
+using examples::error;
+using examples::ok;
 
 sse::response accepted(std::string_view client_order_id) {
   std::string body = R"({"ok":true,"client_order_id":)";
@@ -132,7 +130,7 @@ void server::add_routes() {
 
 sse::response server::place(const sse::request& r, std::string_view body) {
   auto [wrong, order] = read_order(r.header_value("Content-Type"), body);
-  if (wrong != request_error::none) return sse::response::json(400, std::string{error_body(wrong)});
+  if (wrong != request_error::none) return error(400, to_string(wrong));
   if (!feed_->ready()) return error(500, "execution_unavailable");
   if (order.client_order_id.empty()) order.client_order_id = ids_.next(wall_ns());
   store_.placed(order);
@@ -142,7 +140,7 @@ sse::response server::place(const sse::request& r, std::string_view body) {
 
 sse::response server::cancel(const sse::request& r, std::string_view body) {
   const auto [wrong, order] = read_cancel(r.header_value("Content-Type"), body);
-  if (wrong != request_error::none) return sse::response::json(400, std::string{error_body(wrong)});
+  if (wrong != request_error::none) return error(400, to_string(wrong));
   if (!feed_->ready()) return error(500, "execution_unavailable");
   feed_->send(to_line(order));
   return accepted(order.client_order_id);
@@ -151,7 +149,7 @@ sse::response server::cancel(const sse::request& r, std::string_view body) {
 sse::response server::order_state(const sse::request& r) const {
   std::string id;
   if (sse::query_value(r.query, "client_order_id", id) != sse::lookup::found || id.empty())
-    return error(400, "bad_params");
+    return bad_params();
   auto state = store_.order_state_json(id);
   return state ? ok(*std::move(state)) : error(404, "not_found");
 }
@@ -159,7 +157,7 @@ sse::response server::order_state(const sse::request& r) const {
 sse::response server::market(const sse::request& r) const {
   std::string symbol;
   const auto found = sse::query_value(r.query, "symbol", symbol);
-  if (found == sse::lookup::malformed) return error(400, "bad_params");
+  if (found == sse::lookup::malformed) return bad_params();
   if (found == sse::lookup::absent) return ok(store_.market_json());
   auto answer = store_.market_json(symbol);
   return answer ? ok(*std::move(answer)) : error(404, "not_found");

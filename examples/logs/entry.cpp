@@ -29,13 +29,6 @@ bool is_component(std::string_view s) noexcept {
   return std::find(components.begin(), components.end(), s) != components.end();
 }
 
-std::string clock_text(std::time_t t) {
-  std::tm local{};
-  ::localtime_r(&t, &local);
-  char text[16];
-  return {text, std::strftime(text, sizeof text, "%H:%M:%S", &local)};
-}
-
 std::string to_json(std::string_view time, std::string_view level, std::string_view component,
                     std::string_view message) {
   std::string out = R"({"time":)";

@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <ctime>
 #include <functional>
 #include <map>
 #include <optional>
@@ -29,8 +28,6 @@ struct entry {
 [[nodiscard]] bool is_level(std::string_view s) noexcept;
 /// api, orchestrator, model-router, registry, evolution, mqtt, telegram, system.
 [[nodiscard]] bool is_component(std::string_view s) noexcept;
-/// HH:MM:SS, local.
-[[nodiscard]] std::string clock_text(std::time_t t);
 /// `{"time":"10:30:05","level":"info","component":"api","message":"..."}`, always one line.
 [[nodiscard]] std::string to_json(std::string_view time, std::string_view level,
                                   std::string_view component, std::string_view message);

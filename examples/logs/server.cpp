@@ -2,11 +2,9 @@
 #include "server.hpp"
 
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <new>
@@ -14,7 +12,9 @@
 
 #include <fmt/format.h>
 
+#include "common/clock.hpp"
 #include "common/json.hpp"
+#include "common/process_meter.hpp"
 #include "common/text.hpp"
 #include "logs_home.hpp"
 #include "logs_viewer.hpp"
@@ -22,11 +22,10 @@
 namespace logs {
 namespace {
 
+using examples::bad_params;
+using examples::ok;
+
 sse::time_point now() { return std::chrono::steady_clock::now(); }
-
-sse::response ok(std::string body) { return sse::response::json(200, std::move(body)); }
-
-sse::response bad_params() { return sse::response::json(400, R"({"error":"bad_params"})"); }
 
 sse::server_options http_options(const examples::server_setup& setup, const settings& s) {
   sse::server_options o = setup.options;
@@ -36,16 +35,6 @@ sse::server_options http_options(const examples::server_setup& setup, const sett
   o.cors.on_every_answer = true;
   o.preflight_status = 200;
   return o;
-}
-
-/// Resident memory of this program in bytes; 0: the system does not say.
-std::uint64_t resident_memory() {
-  unsigned long long pages = 0;
-  if (std::FILE* const f = std::fopen("/proc/self/statm", "r"); f != nullptr) {
-    if (std::fscanf(f, "%*u %llu", &pages) != 1) pages = 0;
-    std::fclose(f);
-  }
-  return std::uint64_t{pages} * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 /// What is under /logs/ and /deployments/.
@@ -73,7 +62,7 @@ server::server(asio::io_context& io, settings s)
       began_{now()} {
   entries_ = http_.open_channel(
       "entries", entry_channel(examples::channel_options_of(settings_.common), [this] {
-        return heartbeat_json(clock_text(std::time(nullptr)), agents_.online(now()));
+        return heartbeat_json(examples::clock_text(std::time(nullptr)), agents_.online(now()));
       }));
   chats_ = http_.open_channel("chat", {.keep = 0, .own_sequence = true});
   if (entries_ == nullptr || chats_ == nullptr) throw std::bad_alloc{};
@@ -108,7 +97,7 @@ std::string server::start() {
 }
 
 void server::say(std::string_view level, std::string_view component, std::string_view message) {
-  const std::string data = to_json(clock_text(std::time(nullptr)), level, component, message);
+  const std::string data = to_json(examples::clock_text(std::time(nullptr)), level, component, message);
   const auto r = http_.publish(*entries_, {.data = data});
   if (!r) examples::log_line("an entry was not published: " + std::string{to_string(r.error)});
 }
@@ -158,7 +147,7 @@ sse::verdict<reader> server::chat(const sse::request& r) {
       sse::query_value(r.query, "message", message) != sse::lookup::found || message.empty())
     return bad_params();
   if (agents_.find(now(), agent) == nullptr)
-    return sse::response::json(404, R"({"error":"unknown_agent"})");
+    return examples::error(404, "unknown_agent");
   // A key of its own, so that nobody else sees the answer.
   return sse::verdict<reader>{reader{.what = reader::kind::chat, .agent = std::move(agent)},
                               "chat-" + std::to_string(++chat_number_)}
@@ -224,7 +213,7 @@ sse::response server::status() {
   std::string out = R"({"version":")" SSEHUB_VERSION R"(","uptime":)";
   out += std::to_string((now() - began_).ms() / 1000);
   out += R"(,"agents":)" + std::to_string(agents_.online(now()));
-  out += R"(,"models":0,"memory":)" + std::to_string(resident_memory());
+  out += R"(,"models":0,"memory":)" + std::to_string(examples::resident_memory());
   out += R"(,"total_cost":0,"streams":)" + std::to_string(s.sessions);
   return ok(out + R"(,"logs_followed":)" + std::to_string(tails_.followed()) + "}");
 }

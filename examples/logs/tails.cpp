@@ -10,6 +10,8 @@
 namespace logs {
 namespace {
 
+using examples::bad_params;
+
 using std::chrono::milliseconds;
 
 constexpr milliseconds between_looks{5};       ///< at a file that changes all the time
@@ -19,8 +21,6 @@ constexpr milliseconds while_renamed{50};
 constexpr milliseconds longest_hold{500};      ///< that slow readers can make the others wait
 constexpr milliseconds linger{3000};           ///< a log without readers stays open
 constexpr std::uint64_t most_back = 1'000'000;  ///< of ?backlog=
-
-sse::response bad_params() { return sse::response::json(400, R"({"error":"bad_params"})"); }
 
 sse::time_point to_time(std::chrono::steady_clock::time_point t) { return t; }
 

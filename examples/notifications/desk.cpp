@@ -8,15 +8,15 @@
 namespace notifications {
 namespace {
 
+using examples::bad_json;
+using examples::bad_params;
+using examples::error;
+
 /// Encoded bytes of history per channel.
 constexpr std::uint64_t keep_bytes = std::uint64_t{8} << 20;
 /// Entries of /system/connections.
 constexpr std::size_t most_listed = 1000;
 
-sse::response error(int status, std::string_view word) {
-  return sse::response::json(status, examples::json_object{}.text("error", word).done());
-}
-sse::response bad_params() { return error(400, "bad_params"); }
 sse::response forbidden() { return error(403, "forbidden"); }
 
 /// A text that must be there.
@@ -237,7 +237,7 @@ sse::response desk::answer(sse::channel& to, const posted& what) {
   examples::json_object o;
   o.raw("success", "true");
   if (!what.transient) o.text("id", id);
-  return sse::response::json(200, o.done());
+  return examples::ok(o.done());
 }
 
 /// Asks who it is, reads the body, and hands both on.
@@ -247,7 +247,7 @@ sse::response desk::take(const sse::request& r, std::string_view body, Use use) 
   if (!token) return examples::unauthorized();
   examples::json_document doc;
   const examples::json_result result = doc.parse(body);
-  if (result == examples::json_result::malformed) return error(400, "bad_json");
+  if (result == examples::json_result::malformed) return bad_json();
   if (result == examples::json_result::other) return bad_params();
   return use(token.who, std::as_const(doc));
 }
@@ -341,7 +341,7 @@ std::string desk::status_data() {
                      clock_.wall_ms());
 }
 
-sse::response desk::status() { return sse::response::json(200, status_data()); }
+sse::response desk::status() { return examples::ok(status_data()); }
 
 sse::response desk::connections(const sse::request& r) {
   const token_result token = who(r);
@@ -359,7 +359,7 @@ sse::response desk::connections(const sse::request& r) {
     if (v->who.expires_ms != no_expiry) item.text("expires", iso_time(v->who.expires_ms));
     items.append(n++ == 0 ? "" : ",").append(item.done());
   }
-  return sse::response::json(200, examples::json_object{}
+  return examples::ok(examples::json_object{}
                                       .number("total", static_cast<std::int64_t>(sessions_.size()))
                                       .raw("items", items + "]")
                                       .done());
@@ -377,7 +377,7 @@ sse::response desk::session(const sse::request& r) {
   o.text("userId", token.who.id).text("username", token.who.name).text("email", token.who.email);
   o.raw("roles", roles + "]");
   if (token.who.expires_ms != no_expiry) o.text("expires", iso_time(token.who.expires_ms));
-  return sse::response::json(200, o.done());
+  return examples::ok(o.done());
 }
 
 sse::response desk::rooms(const sse::request& r) {
@@ -402,7 +402,7 @@ sse::response desk::rooms(const sse::request& r) {
         .raw("users", users + "]");
     items.append(items.size() > 1 ? "," : "").append(item.done());
   }
-  return sse::response::json(200, examples::json_object{}.raw("items", items + "]").done());
+  return examples::ok(examples::json_object{}.raw("items", items + "]").done());
 }
 
 }  // namespace notifications

@@ -32,9 +32,9 @@
 #include <sse/session.hpp>
 
 #include "common/json.hpp"
+#include "common/process_meter.hpp"
 #include "common/service.hpp"
 #include "notifications/payload.hpp"
-#include "notifications/process_meter.hpp"
 #include "notifications/token.hpp"
 
 namespace notifications {
@@ -146,7 +146,7 @@ class desk {
   desk_clock clock_;
   std::int64_t started_ms_;
   std::int64_t next_status_ms_;
-  process_meter meter_;
+  examples::process_meter meter_;
   sse::channel* notifications_;
   sse::channel* realtime_;
   sse::channel* chat_;

@@ -20,6 +20,7 @@
 #include <asio/signal_set.hpp>
 #include <sse/asio_client.hpp>
 
+#include "common/clock.hpp"
 #include "common/flags.hpp"
 #include "common/json.hpp"
 
@@ -133,15 +134,6 @@ void append_readable(std::string& out, std::string_view text, std::size_t indent
   }
 }
 
-std::string time_of_day() {
-  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  std::tm local{};
-  ::localtime_r(&now, &local);
-  char text[16];
-  const std::size_t n = std::strftime(text, sizeof text, "%H:%M:%S", &local);
-  return {text, n};
-}
-
 class printer {
  public:
   explicit printer(const settings& s)
@@ -167,7 +159,7 @@ class printer {
       examples::append_json_string(line_, e.last_event_id);
       line_ += '}';
     } else {
-      const std::string time = time_of_day();
+      const std::string time = examples::clock_text(std::time(nullptr));
       std::size_t indent = time.size() + 2 + type.size() + 2;
       line_.append(out_.dim).append(time).append(out_.off).append("  ");
       if (!e.last_event_id.empty()) {

@@ -1,6 +1,7 @@
 // Entries without a socket: their form, what may be published, agents, the heartbeat on a clock of
 // its own.
 #include <cstdint>
+#include <ctime>
 #include <regex>
 #include <string>
 #include <string_view>
@@ -8,10 +9,12 @@
 
 #include "../stage.hpp"
 #include "catch.hpp"
+#include "common/clock.hpp"
 #include "common/json.hpp"
 #include "logs/entry.hpp"
 
 using namespace logs;
+using examples::clock_text;
 using test::count;
 using test::stage;
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "common/process_meter.hpp"
 #include "stage.hpp"
 
 using namespace test;
@@ -350,7 +351,7 @@ TEST_CASE(
 }
 
 TEST_CASE("N-24 memory and processor time are measured") {
-  notifications::process_meter meter{0};
+  examples::process_meter meter{0};
   const std::uint64_t before = meter.memory_bytes();
   CHECK(before > 1 << 20);
   std::vector<char> taken(64 << 20, 1);

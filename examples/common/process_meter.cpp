@@ -1,14 +1,13 @@
-// ssehub example notifications. SPDX-License-Identifier: MIT
-#include "notifications/process_meter.hpp"
+// ssehub examples. SPDX-License-Identifier: MIT
+#include "common/process_meter.hpp"
 
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 
-#include <cmath>
-
-namespace notifications {
+namespace examples {
 namespace {
 
 std::int64_t us(const timeval& t) noexcept {
@@ -26,13 +25,23 @@ std::uint64_t resident_pages() noexcept {
   return read == 2 ? resident : 0;
 }
 
-}  // namespace
-
-void process_meter::sample(std::int64_t now_ms) {
+rusage usage() noexcept {
   rusage use{};
   ::getrusage(RUSAGE_SELF, &use);
-  memory_ = resident_pages() * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  if (memory_ == 0) memory_ = static_cast<std::uint64_t>(use.ru_maxrss) * 1024;
+  return use;
+}
+
+}  // namespace
+
+std::uint64_t resident_memory() noexcept {
+  if (const std::uint64_t pages = resident_pages(); pages != 0)
+    return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  return static_cast<std::uint64_t>(usage().ru_maxrss) * 1024;
+}
+
+void process_meter::sample(std::int64_t now_ms) {
+  memory_ = resident_memory();
+  const rusage use = usage();
   const std::int64_t used = us(use.ru_utime) + us(use.ru_stime);
   if (at_ms_ != INT64_MIN && now_ms - at_ms_ < 500) return;
   if (at_ms_ != INT64_MIN)
@@ -47,4 +56,4 @@ std::string process_meter::memory() const {
 
 std::string process_meter::cpu() const { return std::to_string(std::lround(share_ * 100)) + "%"; }
 
-}  // namespace notifications
+}  // namespace examples

@@ -1,7 +1,6 @@
-// ssehub example notifications. SPDX-License-Identifier: MIT
+// ssehub examples. SPDX-License-Identifier: MIT
 //
-// process_meter: how much memory and processor time this process takes, as the system counts it
-// (POSIX; memory now on Linux, the largest so far elsewhere).
+// How much memory and processor time this process takes, as the system counts it (POSIX).
 //
 //   process_meter meter{steady_ms()};
 //   meter.sample(steady_ms());   // from time to time
@@ -11,7 +10,10 @@
 #include <cstdint>
 #include <string>
 
-namespace notifications {
+namespace examples {
+
+/// In bytes: now on Linux, the largest so far elsewhere.
+[[nodiscard]] std::uint64_t resident_memory() noexcept;
 
 class process_meter {
  public:
@@ -34,4 +36,4 @@ class process_meter {
   std::int64_t used_us_ = 0;
 };
 
-}  // namespace notifications
+}  // namespace examples
