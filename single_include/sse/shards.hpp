@@ -427,18 +427,22 @@ class shard_port {
 
   /// Before an accept: makes sure that a client that got an id from another shard is not taken for
   /// one from the future here. `drain()` is the host's own drain of its mailbox. May wait for a
-  /// publish that is under way in another thread. False: memory is out here and there, refuse the
-  /// request with 503.
+  /// publish that is under way in another thread. False: memory is out here and there, and `no`
+  /// refuses the request with 503. `o`: of this shard's hub.
   template <class Drain>
-  [[nodiscard]] bool catch_up(const request& r, std::string_view resume_query, Drain&& drain) {
-    const resume_point resume = resume_from(r, resume_query);
+  [[nodiscard]] bool catch_up(const request& r, const hub_options& o, accept_result& no,
+                              Drain&& drain) {
+    const resume_point resume = resume_from(r, o.resume_query);
     if (resume.state != resume_point::kind::given || reached(resume.after)) return true;
     if (resume.after > sequencer_->head()) return true;  // nobody has it: told by a gap
     drain();
     if (reached(resume.after)) return true;
     { const std::scoped_lock under_way{sequencer_->mutex_}; }
     drain();
-    return reached(resume.after);
+    if (reached(resume.after)) return true;
+    no.refusal = detail::refusal(503, "behind", o.retry_max);
+    no.retry_after = o.retry_max;
+    return false;
   }
 
   /// Before the mailbox is drained in a turn of the loop.
@@ -548,10 +552,7 @@ class shard {
   }
   bool catch_up(const request& r, accept_result& no) {
     turn_due_ = true;
-    if (port_.catch_up(r, hub_.options().resume_query, [this] { drain(); })) return true;
-    no.refusal = detail::refusal(503, "behind", hub_.options().retry_max);
-    no.retry_after = hub_.options().retry_max;
-    return false;
+    return port_.catch_up(r, hub_.options(), no, [this] { drain(); });
   }
 
   mailbox mail_;

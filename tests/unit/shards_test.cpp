@@ -110,8 +110,9 @@ TEST_CASE("a publish that is under way in some lanes only is waited for", "[shar
   a.turn();
   CHECK(a.take(k) == frames(1, 1));  // a client has it,
   int drains = 0;
+  sse::accept_result no;
   test::with_request({.last_event_id = "1"}, [&](const sse::request& r) {
-    CHECK(port.catch_up(r, "last_id", [&] {
+    CHECK(port.catch_up(r, hub.options(), no, [&] {
       const std::size_t n = mail.drain([&](const sse::mail& m) { return port.take(m); });
       CHECK(n == (drains == 0 ? 0U : 1U));  // the other shard does not, and nothing in its lane
       ++drains;
@@ -120,12 +121,12 @@ TEST_CASE("a publish that is under way in some lanes only is waited for", "[shar
     }));
     CHECK(drains == 2);
     CHECK(port.at(0).last_id() == 1);
-    CHECK(port.catch_up(r, "last_id", [&] { ++drains; }));
+    CHECK(port.catch_up(r, hub.options(), no, [&] { ++drains; }));
   });
   // Neither those that ask for nothing nor those that ask for too much cost a drain.
   for (const char* query : {"", "last_id=0", "last_id=x", "last_id=9"}) {
     test::with_request({.query = query}, [&](const sse::request& r) {
-      CHECK(port.catch_up(r, "last_id", [&] { ++drains; }));
+      CHECK(port.catch_up(r, hub.options(), no, [&] { ++drains; }));
     });
   }
   CHECK(drains == 2);

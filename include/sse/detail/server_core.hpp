@@ -216,14 +216,16 @@ class server_core {
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     endpoint& e) {
     hub_->tick(now());
-    if (!caught_up(r)) return behind();
+    accept_result no;
+    if (!caught_up(r, no)) return no;
     asked_ = &e;
     return hub_->accept(std::move(c), r);
   }
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     verdict<User> v) {
     hub_->tick(now());
-    if (!caught_up(r)) return behind();
+    accept_result no;
+    if (!caught_up(r, no)) return no;
     return hub_->accept(std::move(c), r, std::move(v));
   }
 
@@ -348,14 +350,8 @@ class server_core {
   }
 
   /// Has what the client got elsewhere.
-  [[nodiscard]] bool caught_up(const request& r) {
-    return !port_ || port_.catch_up(r, hub_->options().resume_query, [this] { take_mail(); });
-  }
-  [[nodiscard]] accept_result behind() {
-    accept_result r;
-    r.retry_after = hub_->options().retry_max;
-    r.refusal = detail::refusal(503, "behind", r.retry_after);
-    return r;
+  [[nodiscard]] bool caught_up(const request& r, accept_result& no) {
+    return !port_ || port_.catch_up(r, hub_->options(), no, [this] { take_mail(); });
   }
 
   owned_cors cors_;
