@@ -42,8 +42,10 @@ void publish_and_flush(benchmark::State& state) {
     if (!hub.accept({}, {}, sse::admit().join(c))) return state.SkipWithError("refused");
   }
   for (auto _ : state) {
-    for (std::int64_t i = 0; i < state.range(1); ++i) benchmark::DoNotOptimize(c.publish({.type = "tick", .data = text}));
-    while (hub.flush()) {}
+    for (std::int64_t i = 0; i < state.range(1); ++i)
+      benchmark::DoNotOptimize(c.publish({.type = "tick", .data = text}));
+    while (hub.flush()) {
+    }
   }
   state.SetItemsProcessed(state.iterations() * state.range(0) * state.range(1));
 }
@@ -54,7 +56,8 @@ void lane(benchmark::State& state) {
   sse::publisher p = mail.make_publisher(0, 1 << 20);
   std::size_t bytes = 0;
   for (auto _ : state) {
-    for (int i = 0; i < 100; ++i) benchmark::DoNotOptimize(p.try_publish({.type = "tick", .data = text}));
+    for (int i = 0; i < 100; ++i)
+      benchmark::DoNotOptimize(p.try_publish({.type = "tick", .data = text}));
     mail.drain([&](const sse::mail& m) { bytes += m.data.size(); });
   }
   benchmark::DoNotOptimize(bytes);
@@ -64,7 +67,8 @@ BENCHMARK(lane);
 
 void parse(benchmark::State& state) {
   std::string in;
-  for (int i = 0; i < 100; ++i) in += "id: 179525760000" + std::to_string(1000 + i) + "\nevent: tick\ndata: " + text + "\n\n";
+  for (int i = 0; i < 100; ++i)
+    in += "id: 179525760000" + std::to_string(1000 + i) + "\nevent: tick\ndata: " + text + "\n\n";
   struct counter {
     std::size_t bytes = 0;
     void on_event(const sse::event& e) { bytes += e.data.size(); }

@@ -1,17 +1,18 @@
 // What an idle stream costs in user memory, and one publish to all of them:
 //   core: the hub alone, over a transport without sockets
-//   asio: 10,000 real connections on the Asio host; the clients are a second process, since a process may have 20,000 files
+//   asio: 10,000 real connections on the Asio host; the clients are a second process, since a
+//   process may have 20,000 files
 //
 //   bench_idle_memory [connections]
 //
 // User memory is what malloc handed out (mallinfo2), not what the kernel holds for sockets.
 
 #include <malloc.h>
+#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <netinet/in.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -71,7 +72,8 @@ void core(std::size_t n) {
               static_cast<double>(memory) / static_cast<double>(n), ms_since(start));
 }
 
-/// The other end: connects, reads until every connection has seen `marks` markers of the event, tells through the pipe.
+/// The other end: connects, reads until every connection has seen `marks` markers of the event,
+/// tells through the pipe.
 [[noreturn]] void clients(std::uint16_t port, std::size_t n, int to_parent) {
   const int ep = epoll_create1(0);
   std::vector<int> fds;
@@ -156,8 +158,10 @@ void host(std::size_t n) {
   const auto start = steady::now();
   (void)server.publish(*c, {.data = "one event to all of them"});
   until_told('e');
-  std::printf("asio  %8zu connections  %7.0f B each   publish to all read %8.2f ms   (connected in %.0f ms)\n", n,
-              static_cast<double>(memory) / static_cast<double>(n), ms_since(start), connected);
+  std::printf(
+      "asio  %8zu connections  %7.0f B each   publish to all read %8.2f ms   (connected in %.0f "
+      "ms)\n",
+      n, static_cast<double>(memory) / static_cast<double>(n), ms_since(start), connected);
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
 }

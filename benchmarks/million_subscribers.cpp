@@ -1,8 +1,10 @@
-// One process, a million subscribers, a transport in memory that takes all: their memory, and one publish + flush to all.
+// One process, a million subscribers, a transport in memory that takes all: their memory, and one
+// publish + flush to all.
 //
 //   bench_million_subscribers [--subscribers N] [--core C]     one JSON object on stdout
 //
-// `quiet_flush_us` is a publish and flush to ten readers of another channel while the million have nothing to get.
+// `quiet_flush_us` is a publish and flush to ten readers of another channel while the million have
+// nothing to get.
 #include <malloc.h>
 
 #include <algorithm>
@@ -44,9 +46,12 @@ int main(int argc, char** argv) {
   std::size_t n = 1'000'000;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string_view name = argv[i];
-    if (name == "--subscribers") n = std::strtoull(argv[i + 1], nullptr, 10);
-    else if (name == "--core") bench::pin(std::atoi(argv[i + 1]));
-    else return std::fprintf(stderr, "unknown: %s\n", argv[i]), 2;
+    if (name == "--subscribers")
+      n = std::strtoull(argv[i + 1], nullptr, 10);
+    else if (name == "--core")
+      bench::pin(std::atoi(argv[i + 1]));
+    else
+      return std::fprintf(stderr, "unknown: %s\n", argv[i]), 2;
   }
   const std::string data(120, 'x');
   null_transport net;
@@ -67,7 +72,8 @@ int main(int argc, char** argv) {
   const auto timed = [&](sse::channel& c) {
     const std::int64_t start = bench::now_ns();
     if (!c.publish({.type = "tick", .data = data})) std::exit(1);
-    while (hub.flush()) {}
+    while (hub.flush()) {
+    }
     return static_cast<double>(bench::now_ns() - start);
   };
   (void)timed(*all);
@@ -76,9 +82,11 @@ int main(int argc, char** argv) {
   (void)timed(*few);
   for (int i = 0; i < 1000; ++i) to_few.push_back(timed(*few));
   if (all->stats().delivered != 10 * n) return std::fprintf(stderr, "not all were delivered\n"), 1;
-  std::printf("{\"subscribers\":%zu,\"memory_mb\":%.1f,\"bytes_each\":%.1f,\"resident_mb\":%.1f,\"join_s\":%.3f,\"flush_ms\":%.2f,"
-              "\"ns_each\":%.1f,\"quiet_flush_us\":%.2f}\n",
-              n, static_cast<double>(memory) / 1e6, static_cast<double>(memory) / static_cast<double>(n),
-              static_cast<double>(bench::resident_kb("VmRSS:")) / 1e3, join_s, median(to_all) / 1e6,
-              median(to_all) / static_cast<double>(n), median(to_few) / 1e3);
+  std::printf(
+      "{\"subscribers\":%zu,\"memory_mb\":%.1f,\"bytes_each\":%.1f,\"resident_mb\":%.1f,\"join_s\":"
+      "%.3f,\"flush_ms\":%.2f,"
+      "\"ns_each\":%.1f,\"quiet_flush_us\":%.2f}\n",
+      n, static_cast<double>(memory) / 1e6, static_cast<double>(memory) / static_cast<double>(n),
+      static_cast<double>(bench::resident_kb("VmRSS:")) / 1e3, join_s, median(to_all) / 1e6,
+      median(to_all) / static_cast<double>(n), median(to_few) / 1e3);
 }

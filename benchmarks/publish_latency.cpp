@@ -3,18 +3,20 @@
 //   bench_publish_latency [--events N] [--core C] [--publisher-core C]
 //
 //   empty             the clock alone, beside a busy loop; taken off all others
-//   try_publish       120 bytes into a lane; the loop is busy: it drains every 2 us and computes in between
-//   try_publish_never the same with wake_mode::never
-//   try_publish_polled, try_publish_never_polled
-//                     the same while the loop does nothing but look into the lanes, so that each event meets its reader
-//   try_format        the 120 bytes made of seven values, straight into the lane (sse/fmt.hpp, FMT_COMPILE)
-//   format_to         {fmt} alone, into a buffer on the stack: the floor of try_format
+//   try_publish       120 bytes into a lane; the loop is busy: it drains every 2 us and computes in
+//   between try_publish_never the same with wake_mode::never try_publish_polled,
+//   try_publish_never_polled
+//                     the same while the loop does nothing but look into the lanes, so that each
+//                     event meets its reader
+//   try_format        the 120 bytes made of seven values, straight into the lane (sse/fmt.hpp,
+//   FMT_COMPILE) format_to         {fmt} alone, into a buffer on the stack: the floor of try_format
 //   mutex_queue       what it replaces: lock, push_back of a std::string, notify_one
-//   edge_try_publish  one event after the loop has gone to sleep: the call wakes it through an eventfd
-//   edge_mutex_queue  the same with the condition variable
-//   edge_eventfd      the write to an eventfd that a thread sleeps on: the floor of edge_try_publish
+//   edge_try_publish  one event after the loop has gone to sleep: the call wakes it through an
+//   eventfd edge_mutex_queue  the same with the condition variable edge_eventfd      the write to
+//   an eventfd that a thread sleeps on: the floor of edge_try_publish
 //
-// Where no second core is free the loop is not there while the publisher runs, and the edges cost a context switch.
+// Where no second core is free the loop is not there while the publisher runs, and the edges cost a
+// context switch.
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -49,7 +51,8 @@ struct ticks {
   static double ns() {
     const std::int64_t t0 = bench::now_ns();
     const std::uint64_t c0 = now();
-    while (bench::now_ns() < t0 + 50'000'000) {}
+    while (bench::now_ns() < t0 + 50'000'000) {
+    }
     return static_cast<double>(bench::now_ns() - t0) / static_cast<double>(now() - c0);
   }
 };
@@ -64,14 +67,17 @@ void print(const char* name, std::vector<std::uint64_t>& samples, double other =
     const auto i = static_cast<std::size_t>(q * static_cast<double>(samples.size() - 1));
     return std::max(0.0, static_cast<double>(samples[i]) * tick_ns - empty_ns);
   };
-  std::printf("%s\"%s\":{\"p50_ns\":%.1f,\"p90_ns\":%.1f,\"p99_ns\":%.1f,\"p999_ns\":%.1f,\"events\":%zu,\"refused\":%.0f}",
-              first_result ? "" : ",", name, at(0.5), at(0.9), at(0.99), at(0.999), samples.size(), other);
+  std::printf(
+      "%s\"%s\":{\"p50_ns\":%.1f,\"p90_ns\":%.1f,\"p99_ns\":%.1f,\"p999_ns\":%.1f,\"events\":%zu,"
+      "\"refused\":%.0f}",
+      first_result ? "" : ",", name, at(0.5), at(0.9), at(0.99), at(0.999), samples.size(), other);
   first_result = false;
 }
 
 void pause_ns(double ns) noexcept {
   const std::uint64_t until = ticks::now() + static_cast<std::uint64_t>(ns / tick_ns);
-  while (ticks::now() < until) {}
+  while (ticks::now() < until) {
+  }
 }
 
 /// Counted by a thread that is about to sleep; it sleeps once it was given the time to.
@@ -83,7 +89,8 @@ void until_asleep(std::uint64_t& seen) {
   seen = naps;
 }
 
-/// Times `call` `n` times, with `gap` ns of other work between, in which the loop keeps up; gap 0: until it sleeps.
+/// Times `call` `n` times, with `gap` ns of other work between, in which the loop keeps up; gap 0:
+/// until it sleeps.
 template <class F>
 std::vector<std::uint64_t> sample(std::size_t n, double gap, F&& call) {
   std::vector<std::uint64_t> out;
@@ -110,7 +117,8 @@ struct null_transport {
   void close(connection&, sse::close_reason) noexcept {}
 };
 
-/// A hub's loop with a mailbox: drains and flushes; sleeps on an eventfd when there is nothing, unless told to poll.
+/// A hub's loop with a mailbox: drains and flushes; sleeps on an eventfd when there is nothing,
+/// unless told to poll.
 class engine_loop {
  public:
   enum class style { works, polls, sleeps };
@@ -138,7 +146,9 @@ class engine_loop {
   void run(int core, style s) {
     bench::pin(core);
     while (!stop_) {
-      mail_.drain([&](const sse::mail& m) { (void)hub_.publish(*channel_, {.type = m.type, .data = m.data}); });
+      mail_.drain([&](const sse::mail& m) {
+        (void)hub_.publish(*channel_, {.type = m.type, .data = m.data});
+      });
       hub_.flush();
       if (s == style::works) pause_ns(2000);
       if (s != style::sleeps || !mail_.prepare_sleep()) continue;
@@ -207,10 +217,14 @@ int main(int argc, char** argv) {
   int publisher_core = 1;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string_view name = argv[i];
-    if (name == "--events") events = std::strtoull(argv[i + 1], nullptr, 10);
-    else if (name == "--core") core = std::atoi(argv[i + 1]);
-    else if (name == "--publisher-core") publisher_core = std::atoi(argv[i + 1]);
-    else return std::fprintf(stderr, "unknown: %s\n", argv[i]), 2;
+    if (name == "--events")
+      events = std::strtoull(argv[i + 1], nullptr, 10);
+    else if (name == "--core")
+      core = std::atoi(argv[i + 1]);
+    else if (name == "--publisher-core")
+      publisher_core = std::atoi(argv[i + 1]);
+    else
+      return std::fprintf(stderr, "unknown: %s\n", argv[i]), 2;
   }
   bench::pin(publisher_core);
   tick_ns = ticks::ns();
@@ -228,7 +242,9 @@ int main(int argc, char** argv) {
     print("empty", s);
   }
   double refused = 0;
-  const auto check = [&](sse::publish_status s) { refused += s == sse::publish_status::ok ? 0 : 1; };
+  const auto check = [&](sse::publish_status s) {
+    refused += s == sse::publish_status::ok ? 0 : 1;
+  };
   const auto lane_run = [&](const char* name, style how, sse::wake_mode mode, auto&& call) {
     engine_loop loop{core, how, mode};
     sse::publisher lane = loop.make_publisher();
@@ -236,7 +252,9 @@ int main(int argc, char** argv) {
     auto s = sample(events, gap, [&] { check(call(lane)); });
     print(name, s, refused);
   };
-  const auto ready = [&](sse::publisher& p) { return p.try_publish({.type = "tick", .data = text}); };
+  const auto ready = [&](sse::publisher& p) {
+    return p.try_publish({.type = "tick", .data = text});
+  };
   lane_run("try_publish", style::works, sse::wake_mode::when_idle, ready);
   lane_run("try_publish_never", style::works, sse::wake_mode::never, ready);
   lane_run("try_publish_polled", style::polls, sse::wake_mode::when_idle, ready);
@@ -245,17 +263,24 @@ int main(int argc, char** argv) {
   std::uint64_t seq = 1'000'000;
   const auto format = [&](auto&& to) {
     ++seq;
-    return to(FMT_COMPILE(R"({{"symbol":"{}","price":{}.{:02},"qty":{},"side":"{}","seq":{},"ts_ns":{},"venue":"sim"}})"), "BTCUSDT",
-              61'234 + seq % 100, seq % 100, seq % 1000, seq % 2 == 0 ? "BUY" : "SELL", seq, 1'795'257'600'123'456'789 + seq);
+    return to(
+        FMT_COMPILE(
+            R"({{"symbol":"{}","price":{}.{:02},"qty":{},"side":"{}","seq":{},"ts_ns":{},"venue":"sim"}})"),
+        "BTCUSDT", 61'234 + seq % 100, seq % 100, seq % 1000, seq % 2 == 0 ? "BUY" : "SELL", seq,
+        1'795'257'600'123'456'789 + seq);
   };
   lane_run("try_format", style::works, sse::wake_mode::when_idle, [&](sse::publisher& p) {
-    return format([&](const auto& f, const auto&... v) { return sse::try_format(p, {.type = "tick", .max = 256}, f, v...); });
+    return format([&](const auto& f, const auto&... v) {
+      return sse::try_format(p, {.type = "tick", .max = 256}, f, v...);
+    });
   });
   {
     char out[256];
     std::size_t bytes = 0;
     auto s = sample(events, gap, [&] {
-      bytes += static_cast<std::size_t>(format([&](const auto& f, const auto&... v) { return fmt::format_to(out, f, v...); }) - out);
+      bytes += static_cast<std::size_t>(
+          format([&](const auto& f, const auto&... v) { return fmt::format_to(out, f, v...); }) -
+          out);
     });
     print("format_to", s, bytes == 0 ? 1 : 0);
   }

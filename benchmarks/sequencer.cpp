@@ -1,9 +1,10 @@
-// What publishing costs the thread that does it: through a lane of its own, and through the sequencer of 1, 2 and 4 shards.
+// What publishing costs the thread that does it: through a lane of its own, and through the
+// sequencer of 1, 2 and 4 shards.
 //
 //   bench_sequencer [events]
 //
-// All in one thread, the shards are emptied outside the clock: the cost of the call alone, nobody asleep. Medians and p99 of
-// batches of 64 calls, per call.
+// All in one thread, the shards are emptied outside the clock: the cost of the call alone, nobody
+// asleep. Medians and p99 of batches of 64 calls, per call.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -32,7 +33,8 @@ void measure(const char* name, int events, Publish publish, Empty empty) {
     empty();
   }
   std::sort(ns.begin(), ns.end());
-  std::printf("%-28s p50 %6.1f ns  p99 %6.1f ns  refused %d\n", name, ns[ns.size() / 2], ns[ns.size() * 99 / 100], refused);
+  std::printf("%-28s p50 %6.1f ns  p99 %6.1f ns  refused %d\n", name, ns[ns.size() / 2],
+              ns[ns.size() * 99 / 100], refused);
 }
 
 }  // namespace
@@ -44,7 +46,8 @@ int main(int argc, char** argv) {
     sse::mailbox mail;
     sse::publisher p = mail.make_publisher(0);
     measure(
-        "publisher::try_publish", events, [&] { return p.try_publish(json) == sse::publish_status::ok; },
+        "publisher::try_publish", events,
+        [&] { return p.try_publish(json) == sse::publish_status::ok; },
         [&] { mail.drain([](const sse::mail&) {}); });
   }
   for (const std::size_t n : {1U, 2U, 4U}) {
@@ -52,7 +55,8 @@ int main(int argc, char** argv) {
     sse::sequencer ticks;
     transport net;
     std::vector<std::unique_ptr<sse::shard<transport>>> shards;
-    for (std::size_t i = 0; i < n; ++i) shards.push_back(std::make_unique<sse::shard<transport>>(ticks, net));
+    for (std::size_t i = 0; i < n; ++i)
+      shards.push_back(std::make_unique<sse::shard<transport>>(ticks, net));
     const std::string name = "sequencer, " + std::to_string(n) + " shards";
     double shard_ns = 0;
     std::size_t turns = 0;
@@ -64,6 +68,7 @@ int main(int argc, char** argv) {
           shard_ns += std::chrono::duration<double, std::nano>(steady::now() - begin).count();
           turns += shards.size();
         });
-    std::printf("%-28s mean %5.1f ns per event and shard\n", "  taken into a shard's log", shard_ns / static_cast<double>(turns) / batch);
+    std::printf("%-28s mean %5.1f ns per event and shard\n", "  taken into a shard's log",
+                shard_ns / static_cast<double>(turns) / batch);
   }
 }

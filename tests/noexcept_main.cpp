@@ -1,4 +1,5 @@
-// The core without exceptions and without run-time type information. A plain program: Catch2 needs exceptions.
+// The core without exceptions and without run-time type information. A plain program: Catch2 needs
+// exceptions.
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
@@ -56,7 +57,8 @@ int main() {
     check(ticks != nullptr, "a channel opens");
     hub.on_admit([&](const sse::request&) { return sse::admit().join(*ticks); });
     check(static_cast<bool>(hub.accept({}, {.path = "/ticks"})), "a session opens");
-    check(static_cast<bool>(hub.publish(*ticks, {.type = "tick", .data = "1\r\n2"})), "an event is published");
+    check(static_cast<bool>(hub.publish(*ticks, {.type = "tick", .data = "1\r\n2"})),
+          "an event is published");
     check(!hub.publish(*ticks, {.type = "to\nk"}), "a type with a line end is refused");
     hub.flush();
     sink events;

@@ -1,20 +1,26 @@
-// The other end of the servers under test: opens streams and reads them, cheaply but exactly. One thread, epoll.
+// The other end of the servers under test: opens streams and reads them, cheaply but exactly. One
+// thread, epoll.
 //
-//   bench_load PORT [--connections N] [--seconds S] [--grace S] [--warmup S] [--stalled N] [--reconnects R] [--core C]
+//   bench_load PORT [--connections N] [--seconds S] [--grace S] [--warmup S] [--stalled N]
+//   [--reconnects R] [--core C]
 //              [--path /] [--busy-poll] [--hold] [--window 256]
 //
-// A stream's events carry {"n":1.. consecutive,"t":ns of publication (CLOCK_MONOTONIC)}; a server that does not resume
-// may leave some out, which is what `gaps` counts. `id` fields that are numbers must rise.
+// A stream's events carry {"n":1.. consecutive,"t":ns of publication (CLOCK_MONOTONIC)}; a server
+// that does not resume may leave some out, which is what `gaps` counts. `id` fields that are
+// numbers must rise.
 //   --stalled N      the first N connections read their head and nothing more
-//   --hold           waits until all streams are open, says "open", and keeps them until its stdin ends
-//   --window N       streams that may be asked for and not begun yet: servers differ in how many they let wait
+//   --hold           waits until all streams are open, says "open", and keeps them until its stdin
+//   ends
+//   --window N       streams that may be asked for and not begun yet: servers differ in how many
+//   they let wait
 //   --reconnects R   per second: the next connection is closed and opened again with Last-Event-ID
-// It ends when every reader saw the event "end", or S + grace seconds after the first event. One JSON object on stdout:
-//   delivered        events read, without "end"; `rate` is per second over the time between the first and the last
-//   gaps, missing    jumps of n along a connection, and how many events were left out there
-//   duplicates       n that did not rise;  bad_ids: ids that did not
-//   lost             connections that the server ended
-//   p50_us ...       publication to here, of events published `warmup` seconds after the first or later; -1: none came
+// It ends when every reader saw the event "end", or S + grace seconds after the first event. One
+// JSON object on stdout:
+//   delivered        events read, without "end"; `rate` is per second over the time between the
+//   first and the last gaps, missing    jumps of n along a connection, and how many events were
+//   left out there duplicates       n that did not rise;  bad_ids: ids that did not lost
+//   connections that the server ended p50_us ...       publication to here, of events published
+//   `warmup` seconds after the first or later; -1: none came
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
@@ -67,7 +73,8 @@ class histogram {
 };
 
 struct totals {
-  std::uint64_t delivered = 0, gaps = 0, missing = 0, duplicates = 0, bad_ids = 0, gap_events = 0, lost = 0, reconnects = 0;
+  std::uint64_t delivered = 0, gaps = 0, missing = 0, duplicates = 0, bad_ids = 0, gap_events = 0,
+                lost = 0, reconnects = 0;
   std::int64_t first = 0, last = 0, first_stamp = 0;
   std::int64_t warmup = 0;
   histogram latency;
@@ -94,7 +101,8 @@ class stream {
       const std::size_t end = carry_.find("\r\n\r\n");
       if (end == std::string::npos) return what::nothing;
       if (!carry_.starts_with("HTTP/1.1 200") && !carry_.starts_with("HTTP/1.0 200")) {
-        std::fprintf(stderr, "bench_load: refused: %.*s\n", static_cast<int>(carry_.find('\r')), carry_.c_str());
+        std::fprintf(stderr, "bench_load: refused: %.*s\n", static_cast<int>(carry_.find('\r')),
+                     carry_.c_str());
         std::exit(1);
       }
       chunked_ = carry_.find("chunked") < end;
@@ -209,7 +217,8 @@ class stream {
       t.first_stamp = t_;
     }
     t.last = now;
-    if (t_ >= t.first_stamp + t.warmup) t.latency.add(static_cast<std::uint64_t>(std::max<std::int64_t>(now - t_, 0)));
+    if (t_ >= t.first_stamp + t.warmup)
+      t.latency.add(static_cast<std::uint64_t>(std::max<std::int64_t>(now - t_, 0)));
     return clear();
   }
   void miss(totals& t) const noexcept {
@@ -228,7 +237,8 @@ class stream {
     at += name.size();
     while (at < l.size() && l[at] == ' ') ++at;
     std::uint64_t v = 0;
-    for (; at < l.size() && l[at] >= '0' && l[at] <= '9'; ++at) v = v * 10 + static_cast<std::uint64_t>(l[at] - '0');
+    for (; at < l.size() && l[at] >= '0' && l[at] <= '9'; ++at)
+      v = v * 10 + static_cast<std::uint64_t>(l[at] - '0');
     return v;
   }
 
@@ -273,23 +283,34 @@ load_options read_load_options(int argc, char** argv) {
     }
     if (i + 1 == argc) std::fprintf(stderr, "%s wants a value\n", argv[i]), std::exit(2);
     const char* const value = argv[++i];
-    if (name == "--connections") o.connections = std::strtoull(value, nullptr, 10);
-    else if (name == "--seconds") o.seconds = std::atof(value);
-    else if (name == "--grace") o.grace = std::atof(value);
-    else if (name == "--warmup") o.warmup = std::atof(value);
-    else if (name == "--stalled") o.stalled = std::strtoull(value, nullptr, 10);
-    else if (name == "--reconnects") o.reconnects = std::atof(value);
-    else if (name == "--core") o.core = std::atoi(value);
-    else if (name == "--path") o.path = value;
-    else if (name == "--window") o.window = std::strtoull(value, nullptr, 10);
-    else std::fprintf(stderr, "unknown: %s\n", argv[i - 1]), std::exit(2);
+    if (name == "--connections")
+      o.connections = std::strtoull(value, nullptr, 10);
+    else if (name == "--seconds")
+      o.seconds = std::atof(value);
+    else if (name == "--grace")
+      o.grace = std::atof(value);
+    else if (name == "--warmup")
+      o.warmup = std::atof(value);
+    else if (name == "--stalled")
+      o.stalled = std::strtoull(value, nullptr, 10);
+    else if (name == "--reconnects")
+      o.reconnects = std::atof(value);
+    else if (name == "--core")
+      o.core = std::atoi(value);
+    else if (name == "--path")
+      o.path = value;
+    else if (name == "--window")
+      o.window = std::strtoull(value, nullptr, 10);
+    else
+      std::fprintf(stderr, "unknown: %s\n", argv[i - 1]), std::exit(2);
   }
   return o;
 }
 
 class load {
  public:
-  explicit load(const load_options& o) : options_{o}, epoll_{epoll_create1(0)}, peers_(o.connections), bytes_(256 << 10) {
+  explicit load(const load_options& o)
+      : options_{o}, epoll_{epoll_create1(0)}, peers_(o.connections), bytes_(256 << 10) {
     totals_.warmup = static_cast<std::int64_t>(o.warmup * 1e9);
   }
 
@@ -298,8 +319,10 @@ class load {
     const std::int64_t patience = bench::now_ns() + 20'000'000'000;
     const auto readers = peers_.size() - options_.stalled;
     while (ended_ + closed_ < readers) {
-      std::int64_t until = totals_.first == 0 ? patience
-                                              : totals_.first + static_cast<std::int64_t>((options_.seconds + options_.grace) * 1e9);
+      std::int64_t until = totals_.first == 0
+                               ? patience
+                               : totals_.first + static_cast<std::int64_t>(
+                                                     (options_.seconds + options_.grace) * 1e9);
       if (bench::now_ns() > until) break;
       reconnect();
       const int most = options_.reconnects > 0 ? 2 : 100;  // ms
@@ -313,7 +336,8 @@ class load {
     if (!open_all()) return 1;
     std::puts("open");
     std::fflush(stdout);
-    while (std::getchar() != EOF) {}
+    while (std::getchar() != EOF) {
+    }
     return 0;
   }
 
@@ -354,11 +378,16 @@ class load {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     // On loopback connect() is done at once, unless the server's queue is full.
     p.fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (p.fd < 0 || connect(p.fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) bench::fail("bench_load: connect");
-    std::string request = "GET " + options_.path + " HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n";
-    if (!p.events.id().empty()) request.append("Last-Event-ID: ").append(p.events.id()).append("\r\n");
+    if (p.fd < 0 || connect(p.fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+      bench::fail("bench_load: connect");
+    std::string request =
+        "GET " + options_.path + " HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n";
+    if (!p.events.id().empty())
+      request.append("Last-Event-ID: ").append(p.events.id()).append("\r\n");
     request += "\r\n";
-    if (send(p.fd, request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) bench::fail("bench_load: send");
+    if (send(p.fd, request.data(), request.size(), MSG_NOSIGNAL) !=
+        static_cast<ssize_t>(request.size()))
+      bench::fail("bench_load: send");
     p.stalled = first && i < options_.stalled;
     if (p.stalled) return;
     epoll_event e{};
@@ -380,7 +409,8 @@ class load {
       return;
     }
     const std::int64_t now = bench::now_ns();
-    const stream::what said = p.events.feed({bytes_.data(), static_cast<std::size_t>(n)}, now, totals_);
+    const stream::what said =
+        p.events.feed({bytes_.data(), static_cast<std::size_t>(n)}, now, totals_);
     if (said == stream::what::began) ++began_;
     if (said == stream::what::ended && !p.ended) {
       p.ended = true;
@@ -410,12 +440,15 @@ class load {
     const double seconds = static_cast<double>(t.last - t.first) / 1e9;
     const auto u = [](std::uint64_t n) { return static_cast<unsigned long long>(n); };
     std::printf(
-        "{\"connections\":%zu,\"readers\":%zu,\"ended\":%zu,\"delivered\":%llu,\"seconds\":%.4f,\"rate\":%.0f,\"gaps\":%llu,"
-        "\"missing\":%llu,\"duplicates\":%llu,\"bad_ids\":%llu,\"gap_events\":%llu,\"lost\":%llu,\"reconnects\":%llu,"
+        "{\"connections\":%zu,\"readers\":%zu,\"ended\":%zu,\"delivered\":%llu,\"seconds\":%.4f,"
+        "\"rate\":%.0f,\"gaps\":%llu,"
+        "\"missing\":%llu,\"duplicates\":%llu,\"bad_ids\":%llu,\"gap_events\":%llu,\"lost\":%llu,"
+        "\"reconnects\":%llu,"
         "\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f}\n",
         peers_.size(), peers_.size() - options_.stalled, ended_, u(t.delivered), seconds,
-        seconds > 0 ? static_cast<double>(t.delivered) / seconds : 0, u(t.gaps), u(t.missing), u(t.duplicates), u(t.bad_ids),
-        u(t.gap_events), u(t.lost), u(t.reconnects), t.latency.quantile(0.5), t.latency.quantile(0.9), t.latency.quantile(0.99),
+        seconds > 0 ? static_cast<double>(t.delivered) / seconds : 0, u(t.gaps), u(t.missing),
+        u(t.duplicates), u(t.bad_ids), u(t.gap_events), u(t.lost), u(t.reconnects),
+        t.latency.quantile(0.5), t.latency.quantile(0.9), t.latency.quantile(0.99),
         t.latency.quantile(1));
   }
 

@@ -13,7 +13,11 @@ namespace {
 class server {
  public:
   explicit server(const bench::options& o)
-      : options_{o}, pacer_{o.rate, o.seconds}, data_{o.size}, server_{io_, server_of(o)}, timer_{io_} {
+      : options_{o},
+        pacer_{o.rate, o.seconds},
+        data_{o.size},
+        server_{io_, server_of(o)},
+        timer_{io_} {
     channel_ = server_.open_channel("ticks", bench::channel_of(o));
     server_.stream("/", *channel_);
     if (const auto error = server_.listen("127.0.0.1", static_cast<std::uint16_t>(o.port))) {
@@ -48,7 +52,9 @@ class server {
 
   void begin() {
     if (options_.thread) {
-      publisher_ = std::thread{[this, lane = server_.make_publisher(*channel_, 1 << 20)]() mutable { publish_from(lane); }};
+      publisher_ = std::thread{[this, lane = server_.make_publisher(*channel_, 1 << 20)]() mutable {
+        publish_from(lane);
+      }};
     } else {
       turn();
     }
@@ -59,17 +65,20 @@ class server {
                options_.rate > 0 || server_.hub().worst_lag(*channel_) == 0);
     if (pacer_.over()) return publish("end", pacer_.published() + 1, bench::now_ns());
     if (options_.rate == 0) return asio::post(io_, [this] { turn(); });
-    timer_.expires_at(std::chrono::steady_clock::time_point{std::chrono::nanoseconds{pacer_.next()}});
+    timer_.expires_at(
+        std::chrono::steady_clock::time_point{std::chrono::nanoseconds{pacer_.next()}});
     timer_.async_wait([this](std::error_code) { turn(); });
   }
   void publish(std::string_view type, std::uint64_t n, std::int64_t t) {
-    if (!server_.publish(*channel_, {.type = type, .data = data_.make(n, t)})) bench::fail("publish");
+    if (!server_.publish(*channel_, {.type = type, .data = data_.make(n, t)}))
+      bench::fail("publish");
   }
   void publish_from(sse::publisher& lane) {
     bench::payload data{options_.size};
     std::uint64_t last = 0;
     bench::publish_paced(options_, [&](std::uint64_t n, std::int64_t t) {
-      if (lane.try_publish({.type = "tick", .data = data.make(n, t)}) != sse::publish_status::ok) bench::fail("lane full");
+      if (lane.try_publish({.type = "tick", .data = data.make(n, t)}) != sse::publish_status::ok)
+        bench::fail("lane full");
       last = n;
     });
     (void)lane.try_publish({.type = "end", .data = data.make(last + 1, bench::now_ns())});

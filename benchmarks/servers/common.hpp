@@ -1,16 +1,20 @@
-// What the servers under test share, so that they differ only in how an event reaches a socket: the command line, the
-// frame, when to publish, the report.
+// What the servers under test share, so that they differ only in how an event reaches a socket: the
+// command line, the frame, when to publish, the report.
 //
-//   bench_server_X [--port 0] [--connections N] [--rate R] [--size B] [--seconds S] [--publisher loop|thread]
+//   bench_server_X [--port 0] [--connections N] [--rate R] [--size B] [--seconds S] [--publisher
+//   loop|thread]
 //                  [--core C] [--publisher-core C] [--busy-poll] [--coalesce] [--max-lag BYTES]
 //
-// The first line on stdout is the port. A server waits until N streams are open, publishes R events per second for S
-// seconds (R = 0: each as soon as every reader's socket took the one before), then one event "end", and serves until its
-// readers are gone. The last line is a JSON object: what was published, socket writes, CPU seconds, memory.
+// The first line on stdout is the port. A server waits until N streams are open, publishes R events
+// per second for S seconds (R = 0: each as soon as every reader's socket took the one before), then
+// one event "end", and serves until its readers are gone. The last line is a JSON object: what was
+// published, socket writes, CPU seconds, memory.
 //
 // A frame is what the load generator reads:
-//   id: 1795257600000001\nevent: tick\ndata: {"n":<1, 2, ...>,"t":<ns, CLOCK_MONOTONIC>,"pad":"..."}\n\n
-// t is when the event was due, not when its server came round to it; flat out and from another thread: when it was made.
+//   id: 1795257600000001\nevent: tick\ndata: {"n":<1, 2, ...>,"t":<ns,
+//   CLOCK_MONOTONIC>,"pad":"..."}\n\n
+// t is when the event was due, not when its server came round to it; flat out and from another
+// thread: when it was made.
 #pragma once
 
 #include <pthread.h>
@@ -65,7 +69,8 @@ struct options {
   bool thread = false;     // a thread of its own publishes
   bool busy_poll = false;  // the loop never sleeps
   bool coalesce = false;   // raw only
-  std::uint64_t max_lag = std::uint64_t{64} << 20;  // bytes a reader may be behind, in those that have such a limit
+  // bytes a reader may be behind, in those that have such a limit
+  std::uint64_t max_lag = std::uint64_t{64} << 20;
   int core = -1;
   int publisher_core = -1;
 };
@@ -78,18 +83,30 @@ inline options read_options(int argc, char** argv) {
       if (i + 1 == argc) std::fprintf(stderr, "%s wants a value\n", argv[i]), std::exit(2);
       return argv[++i];
     };
-    if (name == "--port") o.port = std::atoi(value());
-    else if (name == "--connections") o.connections = std::strtoull(value(), nullptr, 10);
-    else if (name == "--rate") o.rate = std::atof(value());
-    else if (name == "--size") o.size = std::strtoull(value(), nullptr, 10);
-    else if (name == "--seconds") o.seconds = std::atof(value());
-    else if (name == "--publisher") o.thread = std::string_view{value()} == "thread";
-    else if (name == "--busy-poll") o.busy_poll = true;
-    else if (name == "--coalesce") o.coalesce = true;
-    else if (name == "--max-lag") o.max_lag = std::strtoull(value(), nullptr, 10);
-    else if (name == "--core") o.core = std::atoi(value());
-    else if (name == "--publisher-core") o.publisher_core = std::atoi(value());
-    else std::fprintf(stderr, "unknown: %s\n", argv[i]), std::exit(2);
+    if (name == "--port")
+      o.port = std::atoi(value());
+    else if (name == "--connections")
+      o.connections = std::strtoull(value(), nullptr, 10);
+    else if (name == "--rate")
+      o.rate = std::atof(value());
+    else if (name == "--size")
+      o.size = std::strtoull(value(), nullptr, 10);
+    else if (name == "--seconds")
+      o.seconds = std::atof(value());
+    else if (name == "--publisher")
+      o.thread = std::string_view{value()} == "thread";
+    else if (name == "--busy-poll")
+      o.busy_poll = true;
+    else if (name == "--coalesce")
+      o.coalesce = true;
+    else if (name == "--max-lag")
+      o.max_lag = std::strtoull(value(), nullptr, 10);
+    else if (name == "--core")
+      o.core = std::atoi(value());
+    else if (name == "--publisher-core")
+      o.publisher_core = std::atoi(value());
+    else
+      std::fprintf(stderr, "unknown: %s\n", argv[i]), std::exit(2);
   }
   pin(o.core);
   allow_many_files();
@@ -105,11 +122,13 @@ inline void say_port(unsigned port) {
 class payload {
  public:
   explicit payload(std::size_t size) {
-    constexpr std::size_t around = std::string_view{"id: 1795257600000001\nevent: tick\ndata: \n\n"}.size();
+    constexpr std::size_t around =
+        std::string_view{"id: 1795257600000001\nevent: tick\ndata: \n\n"}.size();
     text_ = R"({"n":0000000000,"t":0000000000000000000,"pad":")";
     n_ = text_.find("0000000000");
     t_ = text_.find("0000000000000000000", n_ + 10);
-    while (text_.size() + 2 + around < size) text_.push_back(static_cast<char>('a' + text_.size() % 26));
+    while (text_.size() + 2 + around < size)
+      text_.push_back(static_cast<char>('a' + text_.size() % 26));
     text_ += "\"}";
   }
   std::string_view make(std::uint64_t n, std::int64_t t) noexcept {
@@ -122,7 +141,8 @@ class payload {
   // A JSON number has no leading zeros: blanks instead, which may stand in front of it.
   void put(std::size_t last, int digits, std::uint64_t v) noexcept {
     for (int i = 0; i < digits; ++i, v /= 10) {
-      text_[last - static_cast<std::size_t>(i)] = v != 0 || i == 0 ? static_cast<char>('0' + v % 10) : ' ';
+      text_[last - static_cast<std::size_t>(i)] =
+          v != 0 || i == 0 ? static_cast<char>('0' + v % 10) : ' ';
     }
   }
   std::string text_;
@@ -154,7 +174,8 @@ class pacer {
     const std::int64_t now = now_ns();
     if (rate_ > 0) {
       const std::int64_t end = start_ + static_cast<std::int64_t>(seconds_ * 1e9);
-      for (std::int64_t t = time_of(n_ + 1); t <= now && t <= end; t = time_of(n_ + 1)) publish(++n_, t);
+      for (std::int64_t t = time_of(n_ + 1); t <= now && t <= end; t = time_of(n_ + 1))
+        publish(++n_, t);
       over_ = now > end;
     } else {
       if (idle) publish(++n_, now);
@@ -175,7 +196,8 @@ class pacer {
   bool over_ = false;
 };
 
-/// Publishes from a thread of its own: sleeps between events, stamps each right before `publish(n, t)`.
+/// Publishes from a thread of its own: sleeps between events, stamps each right before `publish(n,
+/// t)`.
 template <class F>
 void publish_paced(const options& o, F&& publish) {
   pin(o.publisher_core);
@@ -192,7 +214,8 @@ void publish_paced(const options& o, F&& publish) {
 inline std::uint64_t resident_kb(const char* field) {
   std::ifstream in{"/proc/self/status"};
   for (std::string line; std::getline(in, line);) {
-    if (line.starts_with(field)) return std::strtoull(line.c_str() + std::strlen(field), nullptr, 10);
+    if (line.starts_with(field))
+      return std::strtoull(line.c_str() + std::strlen(field), nullptr, 10);
   }
   return 0;
 }
@@ -200,10 +223,14 @@ inline std::uint64_t resident_kb(const char* field) {
 inline void report(std::uint64_t published, std::uint64_t writes) {
   rusage used{};
   getrusage(RUSAGE_SELF, &used);
-  const auto seconds = [](timeval t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
-  std::printf("{\"published\":%llu,\"writes\":%llu,\"user_s\":%.3f,\"system_s\":%.3f,\"peak_kb\":%llu}\n",
-              static_cast<unsigned long long>(published), static_cast<unsigned long long>(writes), seconds(used.ru_utime),
-              seconds(used.ru_stime), static_cast<unsigned long long>(resident_kb("VmHWM:")));
+  const auto seconds = [](timeval t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
+  std::printf(
+      "{\"published\":%llu,\"writes\":%llu,\"user_s\":%.3f,\"system_s\":%.3f,\"peak_kb\":%llu}\n",
+      static_cast<unsigned long long>(published), static_cast<unsigned long long>(writes),
+      seconds(used.ru_utime), seconds(used.ru_stime),
+      static_cast<unsigned long long>(resident_kb("VmHWM:")));
   std::fflush(stdout);
 }
 

@@ -3,4 +3,6 @@
 
 #include "polled.hpp"
 
-int main(int argc, char** argv) { bench::polled<sse::epoll_server<>>{bench::read_options(argc, argv)}.run(); }
+int main(int argc, char** argv) {
+  bench::polled<sse::epoll_server<>>{bench::read_options(argc, argv)}.run();
+}

@@ -1,4 +1,5 @@
-// cpp-httplib as its own event-stream example does it: a thread per connection, woken by a condition variable.
+// cpp-httplib as its own event-stream example does it: a thread per connection, woken by a
+// condition variable.
 #include <httplib.h>
 
 #include <atomic>
@@ -58,7 +59,8 @@ int main(int argc, char** argv) {
   });
   const int port = o.port != 0 ? o.port : server.bind_to_any_port("127.0.0.1");
   bench::say_port(static_cast<unsigned>(port));
-  std::thread listener{[&] { o.port != 0 ? server.listen("127.0.0.1", port) : server.listen_after_bind(); }};
+  std::thread listener{
+      [&] { o.port != 0 ? server.listen("127.0.0.1", port) : server.listen_after_bind(); }};
 
   while (open < o.connections) std::this_thread::sleep_for(std::chrono::milliseconds{10});
   std::this_thread::sleep_for(std::chrono::milliseconds{100});
@@ -66,8 +68,11 @@ int main(int argc, char** argv) {
   bench::payload data{o.size};
   pace.start();
   while (!pace.over()) {
-    pace.due([&](std::uint64_t n, std::int64_t t) { events.append(bench::make_frame(n, "tick", data.make(n, t)), false); },
-             writes >= pace.published() * o.connections);
+    pace.due(
+        [&](std::uint64_t n, std::int64_t t) {
+          events.append(bench::make_frame(n, "tick", data.make(n, t)), false);
+        },
+        writes >= pace.published() * o.connections);
     if (pace.over()) break;
     const std::int64_t next = pace.next();
     if (next == 0) {

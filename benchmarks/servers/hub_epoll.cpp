@@ -1,5 +1,5 @@
-// The core over bare sockets: the same loop as the raw floor, with sse::hub instead of the raw log. The transport is the
-// 20 lines that any engine with a loop of its own would write.
+// The core over bare sockets: the same loop as the raw floor, with sse::hub instead of the raw log.
+// The transport is the 20 lines that any engine with a loop of its own would write.
 #include <limits.h>
 #include <sys/uio.h>
 
@@ -30,8 +30,9 @@ struct socket_transport {
     msghdr m{};
     m.msg_iov = pieces.data();
     m.msg_iovlen = bytes.size();
-    const ssize_t n = bytes.size() == 1 ? ::send(c.fd, bytes[0].data, bytes[0].size, MSG_NOSIGNAL | MSG_DONTWAIT)
-                                        : ::sendmsg(c.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t n = bytes.size() == 1
+                          ? ::send(c.fd, bytes[0].data, bytes[0].size, MSG_NOSIGNAL | MSG_DONTWAIT)
+                          : ::sendmsg(c.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno != EAGAIN) return {0, sse::flow::closed};
     const std::size_t took = n < 0 ? 0 : static_cast<std::size_t>(n);
     if (took == total) return {took, sse::flow::ready};
@@ -39,7 +40,8 @@ struct socket_transport {
     return {took, sse::flow::blocked};
   }
   void opened(connection& c, sse::session_id id) {
-    if (ids.size() <= static_cast<std::size_t>(c.fd)) ids.resize(static_cast<std::size_t>(c.fd) + 1);
+    if (ids.size() <= static_cast<std::size_t>(c.fd))
+      ids.resize(static_cast<std::size_t>(c.fd) + 1);
     ids[static_cast<std::size_t>(c.fd)] = id;
   }
   void close(connection&, sse::close_reason) noexcept {}
@@ -51,7 +53,11 @@ struct socket_transport {
 class server {
  public:
   explicit server(const bench::options& o)
-      : options_{o}, pacer_{o.rate, o.seconds}, data_{o.size}, hub_{net_, bench::hub_of(o)}, loop_{*this, o.port},
+      : options_{o},
+        pacer_{o.rate, o.seconds},
+        data_{o.size},
+        hub_{net_, bench::hub_of(o)},
+        loop_{*this, o.port},
         mail_{{.wake = [](void* self) noexcept { static_cast<server*>(self)->loop_.wake(); },
                .context = this,
                .mode = o.busy_poll ? sse::wake_mode::never : sse::wake_mode::when_idle}} {
@@ -70,7 +76,8 @@ class server {
           ++published_;
         });
       } else {
-        pacer_.due([&](std::uint64_t n, std::int64_t t) { publish("tick", n, t); }, net_.blocked == 0);
+        pacer_.due([&](std::uint64_t n, std::int64_t t) { publish("tick", n, t); },
+                   net_.blocked == 0);
         if (!ended_ && pacer_.over()) {
           ended_ = true;
           published_ = pacer_.published();
@@ -123,7 +130,8 @@ class server {
     bench::payload data{options_.size};
     std::uint64_t last = 0;
     bench::publish_paced(options_, [&](std::uint64_t n, std::int64_t t) {
-      if (lane.try_publish({.type = "tick", .data = data.make(n, t)}) != sse::publish_status::ok) bench::fail("lane full");
+      if (lane.try_publish({.type = "tick", .data = data.make(n, t)}) != sse::publish_status::ok)
+        bench::fail("lane full");
       last = n;
     });
     (void)lane.try_publish({.type = "end", .data = data.make(last + 1, bench::now_ns())});

@@ -1,5 +1,5 @@
-// The bare epoll loop under the raw floor and under the core on bare sockets: accept, read a request head, tell who can
-// take bytes and who is gone. Edge-triggered. One thread.
+// The bare epoll loop under the raw floor and under the core on bare sockets: accept, read a
+// request head, tell who can take bytes and who is gone. Edge-triggered. One thread.
 #pragma once
 
 #include <netinet/in.h>
@@ -19,7 +19,8 @@
 namespace bench {
 
 inline constexpr std::string_view stream_head =
-    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nConnection: keep-alive\r\n\r\n";
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nConnection: "
+    "keep-alive\r\n\r\n";
 
 inline int listen_on(int port) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -29,7 +30,8 @@ inline int listen_on(int port) {
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<std::uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || listen(fd, 4096) != 0) fail("listen");
+  if (bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || listen(fd, 4096) != 0)
+    fail("listen");
   socklen_t size = sizeof address;
   getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
   say_port(ntohs(address.sin_port));
@@ -40,7 +42,11 @@ inline int listen_on(int port) {
 template <class Handler>
 class loop {
  public:
-  loop(Handler& h, int port) : handler_{&h}, listener_{listen_on(port)}, epoll_{epoll_create1(0)}, event_{eventfd(0, EFD_NONBLOCK)} {
+  loop(Handler& h, int port)
+      : handler_{&h},
+        listener_{listen_on(port)},
+        epoll_{epoll_create1(0)},
+        event_{eventfd(0, EFD_NONBLOCK)} {
     watch(listener_, EPOLLIN);
     watch(event_, EPOLLIN);
     ready_.resize(1024);
@@ -54,14 +60,16 @@ class loop {
     if (write(event_, &one, sizeof one) < 0) return;  // full: it is awake
   }
 
-  /// Waits until `until` (ns, CLOCK_MONOTONIC; 0: not at all, below 0: until something happens) and handles what is there.
+  /// Waits until `until` (ns, CLOCK_MONOTONIC; 0: not at all, below 0: until something happens) and
+  /// handles what is there.
   void turn(std::int64_t until) {
     timespec wait{};
     if (until > 0) {
       const std::int64_t left = until - now_ns();
       if (left > 0) wait = {left / 1'000'000'000, left % 1'000'000'000};
     }
-    const int n = epoll_pwait2(epoll_, ready_.data(), static_cast<int>(ready_.size()), until < 0 ? nullptr : &wait, nullptr);
+    const int n = epoll_pwait2(epoll_, ready_.data(), static_cast<int>(ready_.size()),
+                               until < 0 ? nullptr : &wait, nullptr);
     for (int i = 0; i < n; ++i) {
       const epoll_event& e = ready_[static_cast<std::size_t>(i)];
       const int fd = e.data.fd;
@@ -71,7 +79,8 @@ class loop {
         std::uint64_t count = 0;
         if (read(event_, &count, sizeof count) > 0) handler_->woken();
       } else {
-        if ((e.events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0 && !take_input(fd)) continue;
+        if ((e.events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0 && !take_input(fd))
+          continue;
         if ((e.events & EPOLLOUT) != 0 && streams(fd)) handler_->writable(fd);
       }
     }
@@ -142,7 +151,8 @@ class loop {
 inline std::uint64_t last_event_id(std::string_view head) {
   constexpr std::string_view name = "Last-Event-ID: ";
   const std::size_t at = head.find(name);
-  return at == std::string_view::npos ? 0 : std::strtoull(head.data() + at + name.size(), nullptr, 10);
+  return at == std::string_view::npos ? 0
+                                      : std::strtoull(head.data() + at + name.size(), nullptr, 10);
 }
 
 }  // namespace bench

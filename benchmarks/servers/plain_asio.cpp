@@ -1,4 +1,5 @@
-// Asio as it is commonly used: one async_write per subscriber and event, a queue of shared frames behind each socket.
+// Asio as it is commonly used: one async_write per subscriber and event, a queue of shared frames
+// behind each socket.
 #include <deque>
 #include <memory>
 #include <string>
@@ -41,8 +42,12 @@ class session : public std::enable_shared_from_this<session> {
 class server {
  public:
   explicit server(const bench::options& o)
-      : options_{o}, pacer_{o.rate, o.seconds}, data_{o.size},
-        acceptor_{io_, {asio::ip::address_v4::loopback(), static_cast<asio::ip::port_type>(o.port)}}, timer_{io_} {
+      : options_{o},
+        pacer_{o.rate, o.seconds},
+        data_{o.size},
+        acceptor_{io_,
+                  {asio::ip::address_v4::loopback(), static_cast<asio::ip::port_type>(o.port)}},
+        timer_{io_} {
     acceptor_.listen(4096);
     bench::say_port(acceptor_.local_endpoint().port());
   }
@@ -66,7 +71,8 @@ class server {
   void wrote(std::size_t done) {
     ++writes_;
     pending_ -= done;
-    if (pending_ == 0 && options_.rate == 0 && pacer_.started()) asio::post(io_, [this] { turn(); });
+    if (pending_ == 0 && options_.rate == 0 && pacer_.started())
+      asio::post(io_, [this] { turn(); });
   }
   void dropped(std::size_t n) { pending_ -= n; }
 
@@ -84,11 +90,13 @@ class server {
     pacer_.due([&](std::uint64_t n, std::int64_t t) { publish("tick", n, t); });
     if (pacer_.over()) return publish("end", pacer_.published() + 1, bench::now_ns());
     if (options_.rate == 0) return;  // the last write of this event asks for the next
-    timer_.expires_at(std::chrono::steady_clock::time_point{std::chrono::nanoseconds{pacer_.next()}});
+    timer_.expires_at(
+        std::chrono::steady_clock::time_point{std::chrono::nanoseconds{pacer_.next()}});
     timer_.async_wait([this](std::error_code) { turn(); });
   }
   void publish(std::string_view type, std::uint64_t n, std::int64_t t) {
-    const auto f = std::make_shared<const std::string>(bench::make_frame(n, type, data_.make(n, t)));
+    const auto f =
+        std::make_shared<const std::string>(bench::make_frame(n, type, data_.make(n, t)));
     for (const auto& s : sessions_) s->send(f);
   }
 
@@ -104,15 +112,17 @@ class server {
 };
 
 void session::start() {
-  asio::async_read_until(socket_, in_, "\r\n\r\n", [self = shared_from_this()](std::error_code e, std::size_t) {
-    if (e) return;
-    static const auto head = std::make_shared<const std::string>(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n\r\n");
-    self->open_ = true;
-    self->send(head);
-    self->watch();
-    self->owner_->joined(self);
-  });
+  asio::async_read_until(socket_, in_, "\r\n\r\n",
+                         [self = shared_from_this()](std::error_code e, std::size_t) {
+                           if (e) return;
+                           static const auto head = std::make_shared<const std::string>(
+                               "HTTP/1.1 200 OK\r\nContent-Type: "
+                               "text/event-stream\r\nCache-Control: no-cache\r\n\r\n");
+                           self->open_ = true;
+                           self->send(head);
+                           self->watch();
+                           self->owner_->joined(self);
+                         });
 }
 
 void session::send(const frame& f) {
@@ -123,17 +133,19 @@ void session::send(const frame& f) {
 }
 
 void session::write() {
-  asio::async_write(socket_, asio::buffer(*queue_.front()), [self = shared_from_this()](std::error_code e, std::size_t) {
-    if (!self->open_) return;
-    if (e) return self->leave();
-    self->queue_.pop_front();
-    if (!self->queue_.empty()) self->write();
-    self->owner_->wrote(1);
-  });
+  asio::async_write(socket_, asio::buffer(*queue_.front()),
+                    [self = shared_from_this()](std::error_code e, std::size_t) {
+                      if (!self->open_) return;
+                      if (e) return self->leave();
+                      self->queue_.pop_front();
+                      if (!self->queue_.empty()) self->write();
+                      self->owner_->wrote(1);
+                    });
 }
 
 void session::watch() {
-  socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](std::error_code) { self->leave(); });
+  socket_.async_wait(tcp::socket::wait_read,
+                     [self = shared_from_this()](std::error_code) { self->leave(); });
 }
 
 void session::leave() {

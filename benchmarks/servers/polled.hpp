@@ -13,7 +13,8 @@ namespace bench {
 template <class Server>
 class polled {
  public:
-  explicit polled(const options& o) : options_{o}, pacer_{o.rate, o.seconds}, data_{o.size}, server_{server_of(o)} {
+  explicit polled(const options& o)
+      : options_{o}, pacer_{o.rate, o.seconds}, data_{o.size}, server_{server_of(o)} {
     channel_ = server_.open_channel("ticks", channel_of(o));
     server_.stream("/", *channel_);
     if (const auto error = server_.listen("127.0.0.1", static_cast<std::uint16_t>(o.port))) {
@@ -27,14 +28,17 @@ class polled {
     while (server_.hub().sessions() < options_.connections) server_.poll(sse::duration::seconds(1));
     std::uint64_t published = 0;
     if (options_.thread) {
-      std::thread publisher{[this, lane = server_.make_publisher(*channel_, 1 << 20), &published]() mutable {
-        payload data{options_.size};
-        publish_paced(options_, [&](std::uint64_t n, std::int64_t t) {
-          if (lane.try_publish({.type = "tick", .data = data.make(n, t)}) != sse::publish_status::ok) fail("lane full");
-          published = n;
-        });
-        (void)lane.try_publish({.type = "end", .data = data.make(published + 1, now_ns())});
-      }};
+      std::thread publisher{
+          [this, lane = server_.make_publisher(*channel_, 1 << 20), &published]() mutable {
+            payload data{options_.size};
+            publish_paced(options_, [&](std::uint64_t n, std::int64_t t) {
+              if (lane.try_publish({.type = "tick", .data = data.make(n, t)}) !=
+                  sse::publish_status::ok)
+                fail("lane full");
+              published = n;
+            });
+            (void)lane.try_publish({.type = "end", .data = data.make(published + 1, now_ns())});
+          }};
       server_.hub().on_closed([this](sse::session_id, const sse::no_user&, sse::close_reason) {
         if (server_.hub().sessions() == 0) server_.interrupt();
       });

@@ -1,5 +1,7 @@
-// The floor: a bare epoll loop and ready-made frames, with no features at all. One send per subscriber and event, or
-// (--coalesce) one send of all that is pending for a subscriber. A reader that comes back begins with the next event.
+// The floor: a bare epoll loop and ready-made frames, with no features at all. One send per
+// subscriber and event, or
+// (--coalesce) one send of all that is pending for a subscriber. A reader that comes back begins
+// with the next event.
 #include <algorithm>
 #include <mutex>
 #include <thread>
@@ -11,12 +13,14 @@ namespace {
 
 class server {
  public:
-  explicit server(const bench::options& o) : options_{o}, pacer_{o.rate, o.seconds}, data_{o.size}, loop_{*this, o.port} {}
+  explicit server(const bench::options& o)
+      : options_{o}, pacer_{o.rate, o.seconds}, data_{o.size}, loop_{*this, o.port} {}
 
   void run() {
     std::thread publisher;
     while (!ended_ || !readers_.empty()) {
-      if (!options_.thread) pacer_.due([&](std::uint64_t n, std::int64_t t) { publish("tick", n, t); }, blocked_ == 0);
+      if (!options_.thread)
+        pacer_.due([&](std::uint64_t n, std::int64_t t) { publish("tick", n, t); }, blocked_ == 0);
       if (!ended_ && pacer_.over()) end();
       flush();
       if (!pacer_.started() && readers_.size() >= options_.connections) {
@@ -26,7 +30,9 @@ class server {
       }
       const bool flat_out = pacer_.started() && !ended_ && !options_.thread && options_.rate == 0;
       const bool timed = pacer_.started() && !ended_ && !options_.thread && !flat_out;
-      loop_.turn(options_.busy_poll || (flat_out && blocked_ == 0) ? 0 : timed ? pacer_.next() : -1);
+      loop_.turn(options_.busy_poll || (flat_out && blocked_ == 0) ? 0
+                 : timed                                           ? pacer_.next()
+                                                                   : -1);
       if (options_.busy_poll && options_.thread) woken();
     }
     if (publisher.joinable()) publisher.join();
@@ -35,7 +41,8 @@ class server {
 
   // What the loop calls.
   void opened(int fd, std::string_view) {
-    if (places_.size() <= static_cast<std::size_t>(fd)) places_.resize(static_cast<std::size_t>(fd) + 1);
+    if (places_.size() <= static_cast<std::size_t>(fd))
+      places_.resize(static_cast<std::size_t>(fd) + 1);
     places_[static_cast<std::size_t>(fd)] = readers_.size();
     // A fresh socket takes a head.
     if (send(fd, bench::stream_head.data(), bench::stream_head.size(), MSG_NOSIGNAL) < 0) return;
@@ -122,7 +129,8 @@ class server {
   }
   [[nodiscard]] std::size_t end_of_event(std::size_t at) {
     if (hint_ >= ends_.size() || ends_[hint_] <= at || (hint_ > 0 && ends_[hint_ - 1] > at)) {
-      hint_ = static_cast<std::size_t>(std::upper_bound(ends_.begin(), ends_.end(), at) - ends_.begin());
+      hint_ = static_cast<std::size_t>(std::upper_bound(ends_.begin(), ends_.end(), at) -
+                                       ends_.begin());
     }
     return ends_[hint_];
   }

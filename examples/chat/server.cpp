@@ -246,8 +246,7 @@ void server::add_trigger_routes() {
 // --- GraphQL -------------------------------------------------------------------------------------
 
 void server::add_graphql_routes() {
-  http_.get("/graphql/subscriptions",
-            [this](request) { return ok(subscriptions_.json()); });
+  http_.get("/graphql/subscriptions", [this](request) { return ok(subscriptions_.json()); });
   http_.post("/graphql/subscriptions",
              [this](request r, view body) { return subscriptions_.add(r, body); });
   http_.stream_post("/graphql/sse",

@@ -53,12 +53,10 @@ sse::response subscriptions::add(const sse::request& r, std::string_view body) {
   const std::string name = f.required("name");
   std::string initial = f.value("initial");
   if (f.wrong() || !graphql::is_name(name) || name.starts_with("__")) return examples::bad_params();
-  if (initial.size() > max_initial)
-    return examples::error(413, "initial_too_large");
+  if (initial.size() > max_initial) return examples::error(413, "initial_too_large");
   const bool there = all_.find(name) != all_.end();
   if (!there) {
-    if (all_.size() == max_subscriptions)
-      return examples::error(409, "too_many_subscriptions");
+    if (all_.size() == max_subscriptions) return examples::error(409, "too_many_subscriptions");
     const std::string path = "/graphql/subscription/" + name;
     sse::channel* const c = http_->open_channel(path, channel_options_of(settings_));
     if (c == nullptr) return examples::error(503, "no_memory");

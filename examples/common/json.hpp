@@ -90,7 +90,7 @@ class json_document {
   /// Any value of the outermost object as it was written, but for the white space between tokens:
   /// on one line, its numbers digit for digit. REQUIRES: the text that was parsed is still there.
   [[nodiscard]] std::optional<std::string> raw(std::string_view key) const;
-  [[nodiscard]] std::vector<std::string_view> keys() const;          ///< in their order
+  [[nodiscard]] std::vector<std::string_view> keys() const;  ///< in their order
 
   /// Makes the object under `key` the current one. False, and nothing changes, if there is none.
   bool enter(std::string_view key);

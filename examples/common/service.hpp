@@ -75,8 +75,7 @@ void add_common_routes(sse::asio_server<User, Stream>& server,
   server.on_error([](std::string_view what, const std::error_code& e) {
     log_line("error: " + std::string{what} + (e ? ": " + e.message() : ""));
   });
-  server.get("/health",
-             [](const sse::request&) { return ok(); });
+  server.get("/health", [](const sse::request&) { return ok(); });
   server.get("/metrics", [&server, more = std::move(more)](const sse::request&) {
     sse::response r{.headers = "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"};
     server.hub().write_prometheus(r.body);

@@ -71,7 +71,8 @@ void append_integer(std::string& out, std::optional<std::int64_t> value) {
 std::optional<incoming> order_store::consume(std::string_view line) {
   line = without_line_end(line);
   if (line.find_first_not_of(" \t\r\n") == std::string_view::npos) return std::nullopt;
-  const auto type = doc_.parse(line) == examples::json_result::object ? doc_.string("type") : std::nullopt;
+  const auto type =
+      doc_.parse(line) == examples::json_result::object ? doc_.string("type") : std::nullopt;
   if (!type || !is_type(*type)) {
     ++refused_;
     return std::nullopt;

@@ -23,8 +23,8 @@
 #include <string_view>
 #include <vector>
 
-#include "events.hpp"
 #include "common/json.hpp"
+#include "events.hpp"
 #include "order_state.hpp"
 #include "protocol.hpp"
 

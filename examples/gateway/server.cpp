@@ -6,8 +6,8 @@
 #include <stdexcept>
 #include <utility>
 
-#include "gateway_page.hpp"
 #include "common/json.hpp"
+#include "gateway_page.hpp"
 #include "payload.hpp"
 
 namespace gateway {

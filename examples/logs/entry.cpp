@@ -82,8 +82,7 @@ void agents::forget(sse::time_point now) {
 }
 
 std::string heartbeat_json(std::string_view time, std::size_t online) {
-  return to_json(time, "info", "system",
-                 "heartbeat: " + std::to_string(online) + " agents online");
+  return to_json(time, "info", "system", "heartbeat: " + std::to_string(online) + " agents online");
 }
 
 sse::channel_options entry_channel(sse::channel_options o, std::function<std::string()> heartbeat) {

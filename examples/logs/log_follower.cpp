@@ -176,11 +176,11 @@ void log_follower::finish_truncated(const follower_events& to) {
     for (;;) {
       const std::size_t n = copy.read_at(buffer_, cutter_.end());
       if (n == 0) break;
-      cutter_.feed(std::string_view{buffer_.data(), n}, [&](std::string_view text,
-                                                            std::uint64_t end) {
-        line(end, text, to);
-        return true;
-      });
+      cutter_.feed(std::string_view{buffer_.data(), n},
+                   [&](std::string_view text, std::uint64_t end) {
+                     line(end, text, to);
+                     return true;
+                   });
     }
     now_read().key = r.state.key;
     break;
@@ -333,8 +333,9 @@ sse::backfill_state log_follower::read_back(sse::event_id after, sse::event_id b
     if (!f && p.offset < end) {
       const sse::event_id gap = id_of({g.tag, largest_offset});
       if (gap >= before) return state::done;
-      if (!add(gap, {.type = "gap", .data = R"({"requested":)" + std::to_string(after) +
-                                            R"(,"first":null,"lost":null})"}))
+      if (!add(gap, {.type = "gap",
+                     .data = R"({"requested":)" + std::to_string(after) +
+                             R"(,"first":null,"lost":null})"}))
         return state::lost;
     } else if (p.offset <= end) {
       if (rotated >= before) return state::done;

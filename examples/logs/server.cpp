@@ -55,7 +55,8 @@ server::server(asio::io_context& io, settings s)
     : settings_{std::move(s)},
       http_{io, http_options(examples::server_setup{settings_.common}, settings_)},
       deployments_{io, settings_.data},
-      tails_{io, http_,
+      tails_{io,
+             http_,
              {.directory = settings_.data,
               .channel = [this] { return examples::channel_options_of(settings_.common); },
               .poll = settings_.poll}},
@@ -97,7 +98,8 @@ std::string server::start() {
 }
 
 void server::say(std::string_view level, std::string_view component, std::string_view message) {
-  const std::string data = to_json(examples::clock_text(std::time(nullptr)), level, component, message);
+  const std::string data =
+      to_json(examples::clock_text(std::time(nullptr)), level, component, message);
   const auto r = http_.publish(*entries_, {.data = data});
   if (!r) examples::log_line("an entry was not published: " + std::string{to_string(r.error)});
 }
@@ -107,7 +109,10 @@ void server::say(std::string_view level, std::string_view component, std::string
 void server::on_access(const sse::access_record& r) {
   examples::log_access(r);
   if (r.target.starts_with("/api/logs")) return;
-  say(r.status >= 500 ? "error" : r.status >= 400 ? "warn" : "info", "api",
+  say(r.status >= 500   ? "error"
+      : r.status >= 400 ? "warn"
+                        : "info",
+      "api",
       fmt::format("{} {} in {:.1f} ms",
                   r.method.empty() ? "unreadable request"
                                    : std::string{r.method} + " " + std::string{r.target},
@@ -124,17 +129,17 @@ void server::add_streams() {
     };
   };
   http_.stream("/api/logs/stream", guarded([this](const sse::request& r) -> sse::verdict<reader> {
-    std::string text;
-    const auto found = sse::query_value(r.query, "backlog", text);
-    const auto n = examples::parse_count(text, 0, UINT64_MAX);
-    if (found == sse::lookup::malformed || (found == sse::lookup::found && !n)) return bad_params();
-    return sse::verdict<reader>{reader{}, {}}.join(*entries_).backlog(n.value_or(0));
-  }));
+                 std::string text;
+                 const auto found = sse::query_value(r.query, "backlog", text);
+                 const auto n = examples::parse_count(text, 0, UINT64_MAX);
+                 if (found == sse::lookup::malformed || (found == sse::lookup::found && !n))
+                   return bad_params();
+                 return sse::verdict<reader>{reader{}, {}}.join(*entries_).backlog(n.value_or(0));
+               }));
   http_.stream_prefix("/logs/", guarded([this](const sse::request& r) {
-    return tails_.join(behind("/logs/", r), r);
-  }));
-  http_.stream("/api/chat/stream",
-               guarded([this](const sse::request& r) { return chat(r); }));
+                        return tails_.join(behind("/logs/", r), r);
+                      }));
+  http_.stream("/api/chat/stream", guarded([this](const sse::request& r) { return chat(r); }));
 }
 
 /// One question, one answer, the end. A browser that comes back for more is told to stop: it
@@ -146,8 +151,7 @@ sse::verdict<reader> server::chat(const sse::request& r) {
   if (sse::query_value(r.query, "agent_id", agent) != sse::lookup::found || agent.empty() ||
       sse::query_value(r.query, "message", message) != sse::lookup::found || message.empty())
     return bad_params();
-  if (agents_.find(now(), agent) == nullptr)
-    return examples::error(404, "unknown_agent");
+  if (agents_.find(now(), agent) == nullptr) return examples::error(404, "unknown_agent");
   // A key of its own, so that nobody else sees the answer.
   return sse::verdict<reader>{reader{.what = reader::kind::chat, .agent = std::move(agent)},
                               "chat-" + std::to_string(++chat_number_)}
@@ -169,8 +173,8 @@ void server::reply(sse::session_id session, const reader& who) {
   };
   tell("thinking", {});
   tell("response", agent == nullptr ? "gone offline"
-                                    : fmt::format("{} entries so far, the last: {}",
-                                                  agent->entries, agent->last));
+                                    : fmt::format("{} entries so far, the last: {}", agent->entries,
+                                                  agent->last));
   tell("done", {});
   http_.hub().finish(session);
 }

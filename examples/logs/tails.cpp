@@ -14,12 +14,12 @@ using examples::bad_params;
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds between_looks{5};       ///< at a file that changes all the time
-constexpr milliseconds in_any_case{1000};      ///< also where the system tells
-constexpr milliseconds without_a_watch{100};   ///< where it does not
+constexpr milliseconds between_looks{5};      ///< at a file that changes all the time
+constexpr milliseconds in_any_case{1000};     ///< also where the system tells
+constexpr milliseconds without_a_watch{100};  ///< where it does not
 constexpr milliseconds while_renamed{50};
-constexpr milliseconds longest_hold{500};      ///< that slow readers can make the others wait
-constexpr milliseconds linger{3000};           ///< a log without readers stays open
+constexpr milliseconds longest_hold{500};       ///< that slow readers can make the others wait
+constexpr milliseconds linger{3000};            ///< a log without readers stays open
 constexpr std::uint64_t most_back = 1'000'000;  ///< of ?backlog=
 
 sse::time_point to_time(std::chrono::steady_clock::time_point t) { return t; }
@@ -161,9 +161,9 @@ void tails::look(const std::string& name, tail& t, clock::time_point now) {
 
   if (options_.poll.is_off() && std::exchange(t.watched, t.log.changes()) != t.log.changes())
     t.told = watcher_.add(name, t.log.descriptor());
-  clock::duration next = t.told                    ? in_any_case
+  clock::duration next = t.told                   ? in_any_case
                          : options_.poll.is_off() ? without_a_watch
-                                                   : milliseconds{options_.poll.ms()};
+                                                  : milliseconds{options_.poll.ms()};
   if (progress == log_follower::progress::more || t.ended) next = clock::duration::zero();
   if (progress == log_follower::progress::waiting)
     next = std::min<clock::duration>(next, while_renamed);

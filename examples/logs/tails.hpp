@@ -31,9 +31,9 @@ namespace logs {
 struct reader {
   enum class kind : std::uint8_t { entries, tail, chat };
   kind what = kind::entries;
-  bool begins_anew = false;      ///< tail: what it resumes after is gone
-  sse::event_id requested = 0;   ///< of such a one
-  std::string agent{};           ///< chat
+  bool begins_anew = false;     ///< tail: what it resumes after is gone
+  sse::event_id requested = 0;  ///< of such a one
+  std::string agent{};          ///< chat
 };
 
 struct tails_options {
@@ -76,8 +76,8 @@ class tails {
     bool ended = false;         ///< it will be closed; its readers come back
     clock::time_point polled{};
     clock::time_point planned = clock::time_point::max();
-    clock::time_point used{};   ///< somebody read it last
-    clock::time_point held{};   ///< since when slow readers hold it back
+    clock::time_point used{};  ///< somebody read it last
+    clock::time_point held{};  ///< since when slow readers hold it back
   };
 
   [[nodiscard]] tail* open(const std::string& name);

@@ -32,12 +32,12 @@ struct watcher::impl : std::enable_shared_from_this<impl> {
   }
 
   void read() {
-    stream.async_read_some(
-        asio::buffer(bytes), [self = shared_from_this()](const std::error_code& e, std::size_t n) {
-          if (e || !self->tell) return;
-          self->hear(n);
-          self->read();
-        });
+    stream.async_read_some(asio::buffer(bytes),
+                           [self = shared_from_this()](const std::error_code& e, std::size_t n) {
+                             if (e || !self->tell) return;
+                             self->hear(n);
+                             self->read();
+                           });
   }
 
   void hear(std::size_t n) {
@@ -90,8 +90,8 @@ watcher::~watcher() {
 bool watcher::add(const std::string& name, int descriptor) {
   if (!impl_->stream.is_open()) return false;
   if (impl_->directory_watch < 0) {
-    impl_->directory_watch = ::inotify_add_watch(
-        impl_->stream.native_handle(), impl_->directory.c_str(), IN_CREATE | IN_MOVED_TO);
+    impl_->directory_watch = ::inotify_add_watch(impl_->stream.native_handle(),
+                                                 impl_->directory.c_str(), IN_CREATE | IN_MOVED_TO);
     if (impl_->directory_watch < 0) return false;
   }
   // By its descriptor: the name may belong to another file by now.

@@ -360,9 +360,9 @@ sse::response desk::connections(const sse::request& r) {
     items.append(n++ == 0 ? "" : ",").append(item.done());
   }
   return examples::ok(examples::json_object{}
-                                      .number("total", static_cast<std::int64_t>(sessions_.size()))
-                                      .raw("items", items + "]")
-                                      .done());
+                          .number("total", static_cast<std::int64_t>(sessions_.size()))
+                          .raw("items", items + "]")
+                          .done());
 }
 
 sse::response desk::session(const sse::request& r) {

@@ -58,8 +58,7 @@ std::string add_header(settings& s, std::string_view line) {
 }
 
 std::optional<examples::early_end> read_settings(int argc, const char* const* argv, settings& s) {
-  examples::flag_set flags{
-      "tail", "Prints the events of a stream, one per line.", SSEHUB_VERSION};
+  examples::flag_set flags{"tail", "Prints the events of a stream, one per line.", SSEHUB_VERSION};
   flags.operand("URL", s.url);
   flags.heading("request");
   flags.add("--header", "LINE", "a header, \"Name: value\"; may be repeated",

@@ -27,14 +27,15 @@ namespace sse::inline v0 {
 enum class when_full : std::uint8_t {
   refuse,        ///< answer `status` with Retry-After. Final for a browser's EventSource.
   evict_oldest,  ///< close the oldest stream it counts, and admit
-  retry_stream,  ///< answer 200 with a stream that says `retry:` and ends: an EventSource comes back by itself
+  /// Answer 200 with a stream that says `retry:` and ends: an EventSource comes back by itself.
+  retry_stream,
 };
 
 /// A cap on concurrent streams.
 struct cap {
   std::uint32_t max = 0;  ///< 0: off
   when_full then = when_full::refuse;
-  int status = 429;       ///< of a refusal
+  int status = 429;  ///< of a refusal
   duration retry_after = duration::seconds(5);
 };
 
@@ -44,12 +45,14 @@ struct limits {
   cap per_address{.max = 64};  ///< per request::address; an empty one is not counted
 };
 
-/// Counts the streams of several hubs together, so that the caps of each hold over all of them: hub_options::counter. Must be
-/// thread-safe where the hubs have threads of their own. sse/shards.hpp has one.
+/// Counts the streams of several hubs together, so that the caps of each hold over all of them:
+/// hub_options::counter. Must be thread-safe where the hubs have threads of their own.
+/// sse/shards.hpp has one.
 class cap_counter {
  public:
   enum class kind : std::uint8_t { total, user, address };
-  /// One more of `key` (total: empty), unless there are `max` already; `max` 0: in any case. False too: memory is out.
+  /// One more of `key` (total: empty), unless there are `max` already; `max` 0: in any case. False
+  /// too: memory is out.
   [[nodiscard]] virtual bool take(kind k, std::string_view key, std::uint32_t max) noexcept = 0;
   /// Once for each take that was true, when the stream is over.
   virtual void give_back(kind k, std::string_view key) noexcept = 0;
@@ -89,10 +92,14 @@ template <class User>
 class verdict {
  public:
   /// Refuses with any status, headers and body.
-  verdict(response r) : refusal_{std::move(r)} {}  // NOLINT: implicit, so that a hook can return refuse(...)
+  verdict(response r)
+      : refusal_{std::move(r)} {}  // NOLINT: implicit, so that a hook can return refuse(...)
 
-  /// Admits. `key` names the user for the cap per user, for revoke(), and as an audience; empty: anonymous.
-  verdict(User user, std::string key) : admitted_{true}, user_{std::move(user)} { joining_.key = std::move(key); }
+  /// Admits. `key` names the user for the cap per user, for revoke(), and as an audience; empty:
+  /// anonymous.
+  verdict(User user, std::string key) : admitted_{true}, user_{std::move(user)} {
+    joining_.key = std::move(key);
+  }
 
   /// Subscribes to one more channel, at most 16. Several must share one sequence.
   verdict& join(channel& c) & {
@@ -113,14 +120,15 @@ class verdict {
     joining_.backlog = n;
     return std::move(*this);
   }
-  /// Begin after `id`, whatever the request says: for programs whose clients bring ids that the program itself has to
-  /// translate. 0: with everything, also what a backfill hook has to bring.
+  /// Begin after `id`, whatever the request says: for programs whose clients bring ids that the
+  /// program itself has to translate. 0: with everything, also what a backfill hook has to bring.
   verdict&& after(event_id id) && {
     joining_.after_given = true;
     joining_.after = id;
     return std::move(*this);
   }
-  /// End the stream at `t`, for example when the token expires. REQUIRES: hub.tick() told the time before.
+  /// End the stream at `t`, for example when the token expires. REQUIRES: hub.tick() told the time
+  /// before.
   verdict&& until(time_point t) && {
     joining_.until = t;
     return std::move(*this);
@@ -139,19 +147,22 @@ class verdict {
 };
 
 /// Refuses: 401, 403, 5xx, or 204 to make an EventSource give up (WHATWG HTML 9.2.3).
-[[nodiscard]] inline response refuse(int status, std::string body = {}) { return response::text(status, std::move(body)); }
+[[nodiscard]] inline response refuse(int status, std::string body = {}) {
+  return response::text(status, std::move(body));
+}
 
 /// Admits a user without data of its own.
 [[nodiscard]] inline verdict<> admit(std::string key = {}) { return {no_user{}, std::move(key)}; }
 
 /// Admits a user; the hub keeps `user` while the session lives and shows it to its hooks.
 template <class User>
-  requires(!std::is_convertible_v<User, std::string>)
-[[nodiscard]] verdict<std::remove_cvref_t<User>> admit(User&& user, std::string key) {
+requires(!std::is_convertible_v<User, std::string>)
+    [[nodiscard]] verdict<std::remove_cvref_t<User>> admit(User&& user, std::string key) {
   return {std::forward<User>(user), std::move(key)};
 }
 
-/// What accept() did. An id: the session is open. None: write `refusal`; for HEAD (`head_only`) the preamble alone.
+/// What accept() did. An id: the session is open. None: write `refusal`; for HEAD (`head_only`) the
+/// preamble alone.
 struct accept_result {
   session_id id{};
   bool head_only = false;
@@ -173,28 +184,41 @@ struct gap_notice {
 
 struct hub_options {
   limits caps = {};
-  /// Counts for `caps` with other hubs, which must have the same caps; nullptr: alone. evict_oldest closes a stream of this hub;
-  /// where it has none to close, the cap refuses. Must outlive the hub.
+  /// Counts for `caps` with other hubs, which must have the same caps; nullptr: alone. evict_oldest
+  /// closes a stream of this hub; where it has none to close, the cap refuses. Must outlive the
+  /// hub.
   cap_counter* counter = nullptr;
-  event_id first_id = no_id;   ///< where the shared sequence begins: the wall clock in microseconds keeps ids rising over restarts
-  bool given_ids = false;      ///< the shared sequence's ids are all given: id_mode::automatic on it is refused with id_order
+  /// Where the shared sequence begins: the wall clock in microseconds keeps ids rising over
+  /// restarts.
+  event_id first_id = no_id;
+  /// The shared sequence's ids are all given: id_mode::automatic on it is refused with id_order.
+  bool given_ids = false;
   std::uint64_t seed = 0x9e3779b97f4a7c15ULL;  ///< for jitter and hashing; give something random
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
-  std::string_view opening = {};               ///< comment at the start of each stream: bytes that open a buffering proxy. Copied.
-  std::string_view resume_query = "last_id";   ///< query field beside the header Last-Event-ID; empty: none. Copied.
+  /// Comment at the start of each stream: bytes that open a buffering proxy. Copied.
+  std::string_view opening = {};
+  /// Query field beside the header Last-Event-ID; empty: none. Copied.
+  std::string_view resume_query = "last_id";
   duration write_deadline = duration::seconds(10);  ///< no write progress: closed
-  duration idle = duration::off();             ///< no application event delivered: closed. At most 24 days.
-  duration max_age = duration::off();          ///< of a connection: closed, up to a tenth earlier (jitter)
-  duration retry_min = duration::seconds(1);   ///< a clean close sends a random `retry:` between retry_min
-  duration retry_max = duration::seconds(5);   ///< and retry_max, so that reconnects are spread
-  std::uint64_t max_backlog = std::uint64_t{256} << 20;  ///< bytes of all logs held only for slow readers; 0: off
-  std::uint32_t control_lane = 256 << 10;      ///< bytes of control and unicast frames waiting per session
-  std::uint32_t flush_share = 256 << 10;       ///< bytes written to one session before the next gets its turn
+  /// No application event delivered: closed. At most 24 days.
+  duration idle = duration::off();
+  /// Of a connection: closed, up to a tenth earlier (jitter).
+  duration max_age = duration::off();
+  /// A clean close sends a random `retry:` between these two, so that reconnects are spread.
+  duration retry_min = duration::seconds(1);
+  duration retry_max = duration::seconds(5);
+  /// Bytes of all logs held only for slow readers; 0: off.
+  std::uint64_t max_backlog = std::uint64_t{256} << 20;
+  /// Bytes of control and unicast frames waiting per session.
+  std::uint32_t control_lane = 256 << 10;
+  /// Bytes written to one session before the next gets its turn.
+  std::uint32_t flush_share = 256 << 10;
 };
 
 struct drain_options {
   duration deadline = duration::seconds(5);  ///< then the rest is cut
-  event farewell{};                          ///< last event; empty data and type: none. Its id is not sent. Copied.
+  /// Last event; empty data and type: none. Its id is not sent. Copied.
+  event farewell{};
 };
 
 }  // namespace sse::inline v0

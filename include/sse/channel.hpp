@@ -1,12 +1,14 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// channel: a named stream of events: a log that subscribers read with a cursor each. A hub opens and owns it.
+// channel: a named stream of events: a log that subscribers read with a cursor each. A hub opens
+// and owns it.
 //
 //   sse::channel* ticks = hub.open_channel("ticks", {.keep = 10'000});
 //   ticks->publish({.type = "tick", .data = json});
 //   hub.flush();
 //
-// Not thread-safe: it belongs to its hub's thread. Other threads publish through a mailbox (sse/mailbox.hpp).
+// Not thread-safe: it belongs to its hub's thread. Other threads publish through a mailbox
+// (sse/mailbox.hpp).
 #pragma once
 
 #include <cstddef>
@@ -39,18 +41,21 @@ enum class lag_policy : std::uint8_t {
   disconnect,  ///< close; its reconnect resumes from the log
   oldest,      ///< once what it needs left the log: a gap frame, then the oldest retained event
   tail,        ///< a gap frame, then live
-  coalesce,    ///< the newest event of each key, then live; a gap frame only for what had no key. As `tail` on a session
-               ///< that joined other channels too
+  /// The newest event of each key, then live; a gap frame only for what had no key. As `tail` on a
+  /// session that joined other channels too.
+  coalesce,
 };
 
 /// Where a subscriber without a Last-Event-ID begins.
 enum class start_at : std::uint8_t {
   live,  ///< with the next event
   all,   ///< with everything retained
-  snapshot,  ///< with the newest event of each key; as `live` on a session that joined other channels too
+  /// With the newest event of each key; as `live` on a session that joined other channels too.
+  snapshot,
 };
 
-/// A sign of life, so that proxies keep the connection and dead peers are found. Carries no id, is never replayed.
+/// A sign of life, so that proxies keep the connection and dead peers are found. Carries no id, is
+/// never replayed.
 struct heartbeat_options {
   enum class pace : std::uint8_t {
     off,
@@ -62,7 +67,8 @@ struct heartbeat_options {
   bool comment = true;                     ///< a comment line (WHATWG HTML 9.2.7); false: an event
   std::string_view text = "keep-alive";    ///< the comment, or the event's data. Copied.
   std::string_view type = {};              ///< the event's type; empty: unnamed. Copied.
-  function<void(std::string& data)> payload = {};  ///< writes the event's data each time, instead of `text`
+  /// Writes the event's data each time, instead of `text`.
+  function<void(std::string& data)> payload = {};
 };
 
 enum class backfill_state : std::uint8_t {
@@ -72,7 +78,8 @@ enum class backfill_state : std::uint8_t {
   lost,  ///< they are gone: send a gap frame, then the oldest retained event
 };
 
-/// What a backfill hook is asked for: the events with after < id < before, oldest first, as many as fit.
+/// What a backfill hook is asked for: the events with after < id < before, oldest first, as many as
+/// fit.
 struct backfill_request {
   session_id session{};
   event_id after = no_id;
@@ -82,47 +89,58 @@ struct backfill_request {
 
 /// Options are copied by open_channel; the views need not live on.
 struct channel_options {
-  std::uint64_t keep = 1000;               ///< newest events kept for resuming; exact
-  std::uint64_t keep_bytes = UINT64_MAX;   ///< encoded bytes kept for resuming
-  duration keep_age = duration::off();     ///< age kept for resuming; off: any
-  std::uint64_t max_lag = 1 << 20;         ///< bytes a subscriber may be behind live, beyond its own replay; 0: off
-  std::uint64_t soft_lag = 0;              ///< as max_lag, but only after soft_lag_for; 0: off
+  std::uint64_t keep = 1000;              ///< newest events kept for resuming; exact
+  std::uint64_t keep_bytes = UINT64_MAX;  ///< encoded bytes kept for resuming
+  duration keep_age = duration::off();    ///< age kept for resuming; off: any
+  /// Bytes a subscriber may be behind live, beyond its own replay; 0: off.
+  std::uint64_t max_lag = 1 << 20;
+  std::uint64_t soft_lag = 0;  ///< as max_lag, but only after soft_lag_for; 0: off
   duration soft_lag_for = duration::off();
   lag_policy on_lag = lag_policy::disconnect;
   id_mode ids = id_mode::automatic;
-  bool own_sequence = false;  ///< ids of its own, consecutive; then a session can join no channel beside it
-  event_id first_id = no_id;  ///< own_sequence: the id the sequence stands at when it opens; no_id: as the hub's, or 0 where ids are given
+  /// Ids of its own, consecutive; then a session can join no channel beside it.
+  bool own_sequence = false;
+  /// With own_sequence: the id the sequence stands at when it opens; no_id: as the hub's, or 0
+  /// where ids are given.
+  event_id first_id = no_id;
   start_at start = start_at::live;
-  /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and start_at::snapshot, which use 10,000 if
-  /// this is 0. Then the key that was silent longest is forgotten, and what a reader misses by that is announced as lost.
+  /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and
+  /// start_at::snapshot, which use 10,000 if this is 0. Then the key that was silent longest is
+  /// forgotten, and what a reader misses by that is announced as lost.
   std::uint32_t max_keys = 0;
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
   encode_limits limits = {};
-  /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this channel alone.
+  /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this
+  /// channel alone.
   function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
 };
 
 struct publish_options {
-  event_id id = no_id;            ///< id_mode::given only
-  std::string_view audience = {}; ///< empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
-  bool transient = false;         ///< never replayed, no id
-  std::string_view key = {};      ///< what it is the state of, such as a symbol: makes older events of this key superfluous
-  /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and goes out as it is: for
-  /// events that are encoded once for several hubs. Checked for size and blank line only; type and retry must not be set.
+  event_id id = no_id;  ///< id_mode::given only
+  /// Empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
+  std::string_view audience = {};
+  bool transient = false;  ///< never replayed, no id
+  /// What it is the state of, such as a symbol: makes older events of this key superfluous.
+  std::string_view key = {};
+  /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and
+  /// goes out as it is: for events that are encoded once for several hubs. Checked for size and
+  /// blank line only; type and retry must not be set.
   bool encoded = false;
 };
 
 enum class publish_error : std::uint8_t {
   none,
-  bad_type,     ///< CR, LF or NUL in the type, or too long; publish_options::encoded: see there
-  bad_id,       ///< event::id was set, or publish_options::id where ids are not given by the publisher
+  bad_type,  ///< CR, LF or NUL in the type, or too long; publish_options::encoded: see there
+  /// The event brought an id, or publish_options::id where ids are not given by the publisher.
+  bad_id,
   bad_retry,
-  too_large,    ///< encode_limits, or an audience over 65,535 bytes
-  id_order,     ///< given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids
+  too_large,  ///< encode_limits, or an audience over 65,535 bytes
+  /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.
+  id_order,
   no_memory,
-  no_session,   ///< send: the session is gone
-  lane_full,    ///< send: hub_options::control_lane bytes are waiting already
+  no_session,  ///< send: the session is gone
+  lane_full,   ///< send: hub_options::control_lane bytes are waiting already
 };
 
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
@@ -140,12 +158,15 @@ enum class publish_error : std::uint8_t {
   return "unknown";
 }
 
-/// An accepted event's id (no_id where it has none), or why it was refused. Refused: nothing was published.
+/// An accepted event's id (no_id where it has none), or why it was refused. Refused: nothing was
+/// published.
 struct publish_result {
   event_id id = no_id;
   publish_error error = publish_error::none;
 
-  [[nodiscard]] constexpr explicit operator bool() const noexcept { return error == publish_error::none; }
+  [[nodiscard]] constexpr explicit operator bool() const noexcept {
+    return error == publish_error::none;
+  }
 };
 
 namespace detail {
@@ -156,20 +177,23 @@ struct sequence {
   event_id last = no_id;
 };
 
-/// A log and those who read it. A channel has one for its events and, once needed, one for transient ones.
+/// A log and those who read it. A channel has one for its events and, once needed, one for
+/// transient ones.
 struct stream {
-  stream(segment_pool& pool, const retention& keep, channel& c) noexcept : log{pool, keep}, owner{&c} {}
+  stream(segment_pool& pool, const retention& keep, channel& c) noexcept
+      : log{pool, keep}, owner{&c} {}
 
   event_log log;
-  vec<std::uint32_t> readers;      ///< subscriptions
+  vec<std::uint32_t> readers;  ///< subscriptions
   channel* owner;
   stream* next_touched = nullptr;
-  std::uint64_t lag_check_at = UINT64_MAX;  ///< end offset at which somebody may be over a lag limit
-  std::uint64_t backlog = 0;       ///< as last counted into the hub's sum
-  std::uint32_t index = none;      ///< in engine::streams_
-  bool touched = false;            ///< in the engine's list
-  bool dirty = false;              ///< got entries since the last flush
-  bool ephemeral = false;          ///< transient entries: no ids, nothing retained
+  /// End offset at which somebody may be over a lag limit.
+  std::uint64_t lag_check_at = UINT64_MAX;
+  std::uint64_t backlog = 0;   ///< as last counted into the hub's sum
+  std::uint32_t index = none;  ///< in engine::streams_
+  bool touched = false;        ///< in the engine's list
+  bool dirty = false;          ///< got entries since the last flush
+  bool ephemeral = false;      ///< transient entries: no ids, nothing retained
 };
 
 }  // namespace detail
@@ -182,7 +206,8 @@ class channel {
   [[nodiscard]] std::string_view name() const noexcept { return name_.view(); }
   [[nodiscard]] const channel_options& options() const noexcept { return options_; }
 
-  /// Appends an event to the log: encoded once, O(1) in subscribers, touches none of them. hub.flush() sends it.
+  /// Appends an event to the log: encoded once, O(1) in subscribers, touches none of them.
+  /// hub.flush() sends it.
   [[nodiscard]] publish_result publish(const event& e, const publish_options& o = {}) noexcept;
 
   [[nodiscard]] std::size_t subscribers() const noexcept { return main_.readers.size(); }
@@ -218,9 +243,9 @@ class channel {
   detail::stream* ephemeral_ = nullptr;
   detail::latest_values* latest_ = nullptr;  // only with max_keys
   channel_stats counters_;
-  std::uint32_t index_ = detail::none;      // in engine::channels_
-  std::uint32_t timer_ = detail::none;      // place in the timer queue
-  std::int64_t next_heartbeat_ = INT64_MAX; // ms, pace::fixed
+  std::uint32_t index_ = detail::none;       // in engine::channels_
+  std::uint32_t timer_ = detail::none;       // place in the timer queue
+  std::int64_t next_heartbeat_ = INT64_MAX;  // ms, pace::fixed
 };
 
 }  // namespace sse::inline v0

@@ -14,7 +14,8 @@ namespace sse::inline v0 {
 
 namespace detail {
 
-/// Matches std::chrono::duration without including <chrono>, which would double the cost of this library.
+/// Matches std::chrono::duration without including <chrono>, which would double the cost of this
+/// library.
 template <class D>
 concept chrono_duration = requires(const D& d) {
   d.count();
@@ -29,7 +30,8 @@ concept chrono_time_point = requires(const T& t) {
 
 }  // namespace detail
 
-/// A span of time in milliseconds. Converts from every std::chrono duration; the core includes no <chrono>.
+/// A span of time in milliseconds. Converts from every std::chrono duration; the core includes no
+/// <chrono>.
 class duration {
  public:
   constexpr duration() noexcept = default;
@@ -43,7 +45,9 @@ class duration {
     d.ms_ = n;
     return d;
   }
-  [[nodiscard]] static constexpr duration seconds(std::int64_t n) noexcept { return milliseconds(n * 1000); }
+  [[nodiscard]] static constexpr duration seconds(std::int64_t n) noexcept {
+    return milliseconds(n * 1000);
+  }
   /// Never; also what 0 means in an option that can be off.
   [[nodiscard]] static constexpr duration off() noexcept { return {}; }
   [[nodiscard]] static constexpr duration forever() noexcept {
@@ -72,7 +76,8 @@ class duration {
   std::int64_t ms_ = 0;
 };
 
-/// A moment on the host's monotonic clock, in milliseconds since any origin. The core reads no clock: time comes in.
+/// A moment on the host's monotonic clock, in milliseconds since any origin. The core reads no
+/// clock: time comes in.
 class time_point {
  public:
   constexpr time_point() noexcept = default;
@@ -93,7 +98,9 @@ class time_point {
   [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
   friend constexpr bool operator==(time_point, time_point) noexcept = default;
   friend constexpr auto operator<=>(time_point, time_point) noexcept = default;
-  friend constexpr time_point operator+(time_point t, duration d) noexcept { return milliseconds(t.ms_ + d.ms()); }
+  friend constexpr time_point operator+(time_point t, duration d) noexcept {
+    return milliseconds(t.ms_ + d.ms());
+  }
   friend constexpr duration operator-(time_point a, time_point b) noexcept {
     return duration::milliseconds(a.ms_ - b.ms_);
   }

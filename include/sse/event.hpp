@@ -4,8 +4,9 @@
 //
 //   channel.publish({.type = "fill", .data = json});
 //
-// All members are views: they must live until the call that takes the event returns; inside a parser's callback they
-// are valid until the callback returns. Plain data, no thread safety of its own.
+// All members are views: they must live until the call that takes the event returns; inside a
+// parser's callback they are valid until the callback returns. Plain data, no thread safety of its
+// own.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,8 @@
 
 namespace sse::inline v0 {
 
-/// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that JavaScript can hold it.
+/// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that
+/// JavaScript can hold it.
 using event_id = std::uint64_t;
 inline constexpr event_id no_id = 0;
 inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
@@ -25,10 +27,13 @@ inline constexpr std::int64_t no_retry = -1;
 
 /// One event (WHATWG HTML 9.2.5 and 9.2.6).
 struct event {
-  std::string_view type{};       ///< `event:`; empty: unnamed, a browser's `onmessage` gets it. REQUIRES: no CR, LF, NUL.
-  std::string_view data{};       ///< `data:`; any text; CR, LF and CRLF inside it are line ends and arrive as LF.
-  std::string_view id{};         ///< `id:`; empty: none. As received: the last event ID. REQUIRES: no CR, LF, NUL.
-  std::int64_t retry = no_retry; ///< `retry:` in milliseconds. REQUIRES: >= 0, or no_retry.
+  /// `event:`; empty: unnamed, a browser's `onmessage` gets it. REQUIRES: no CR, LF, NUL.
+  std::string_view type{};
+  /// `data:`; any text; CR, LF and CRLF inside it are line ends and arrive as LF.
+  std::string_view data{};
+  /// `id:`; empty: none. As received: the last event ID. REQUIRES: no CR, LF, NUL.
+  std::string_view id{};
+  std::int64_t retry = no_retry;  ///< `retry:` in milliseconds. REQUIRES: >= 0, or no_retry.
 };
 
 }  // namespace sse::inline v0

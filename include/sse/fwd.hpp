@@ -17,6 +17,6 @@ class channel;
 namespace detail {
 class engine;
 struct timer_places;
-}
+}  // namespace detail
 
 }  // namespace sse::inline v0

@@ -1,7 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// hub: channels, sessions, and who gets what when. It runs inside the host's own loop: bytes go out through Transport,
-// readiness and time come in as calls. It opens no socket, reads no clock, starts no thread, throws and logs nothing.
+// hub: channels, sessions, and who gets what when. It runs inside the host's own loop: bytes go out
+// through Transport, readiness and time come in as calls. It opens no socket, reads no clock,
+// starts no thread, throws and logs nothing.
 //
 //   sse::hub<my_transport> hub{transport, {.first_id = wall_clock_us}};
 //   sse::channel* ticks = hub.open_channel("ticks", {});
@@ -9,8 +10,8 @@
 //   if (auto r = hub.accept(std::move(connection), request); !r) answer(r.refusal);
 //   hub.tick(now); hub.flush();                       // once in each turn of the loop
 //
-// Not for hosts that want a server: sse/asio.hpp is one. Not thread-safe: one thread owns a hub, others publish through a
-// mailbox (sse/mailbox.hpp).
+// Not for hosts that want a server: sse/asio.hpp is one. Not thread-safe: one thread owns a hub,
+// others publish through a mailbox (sse/mailbox.hpp).
 #pragma once
 
 #include <concepts>
@@ -37,16 +38,20 @@
 
 namespace sse::inline v0 {
 
-/// `Transport`: see sse/transport.hpp; the hub keeps a reference. `User`: what the host wants to know of a session.
+/// `Transport`: see sse/transport.hpp; the hub keeps a reference. `User`: what the host wants to
+/// know of a session.
 ///
-/// Hooks run on the hub's thread. Those that run inside flush (sees, on_gap, backfill, heartbeat payload) must not call the
-/// hub; on_opened, on_closed and on_presence may publish and send. Only on_admit may throw: accept() then took nothing.
+/// Hooks run on the hub's thread. Those that run inside flush (sees, on_gap, backfill, heartbeat
+/// payload) must not call the hub; on_opened, on_closed and on_presence may publish and send. Only
+/// on_admit may throw: accept() then took nothing.
 template <transport Transport, std::movable User = no_user>
 class hub {
  public:
   using connection = typename Transport::connection;
-  static_assert(std::is_nothrow_move_constructible_v<connection> && std::is_nothrow_move_constructible_v<User>,
-                "a session takes connection and User over after its slot is counted: moving them must not throw");
+  static_assert(std::is_nothrow_move_constructible_v<connection> &&
+                    std::is_nothrow_move_constructible_v<User>,
+                "a session takes connection and User over after its slot is counted: moving them "
+                "must not throw");
 
   explicit hub(Transport& t, const hub_options& o = {}) : transport_{&t}, engine_{calls(), o} {}
   hub(const hub&) = delete;
@@ -56,13 +61,16 @@ class hub {
     for (cell* cells : cells_) detail::deallocate(cells);
   }
 
-  // --- channels ------------------------------------------------------------------------------------------------------
+  // --- channels ----------------------------------------------------------------------------------
 
-  /// Opens a channel; it lives until close_channel or the hub's end. nullptr: the name is taken, or memory is out.
+  /// Opens a channel; it lives until close_channel or the hub's end. nullptr: the name is taken, or
+  /// memory is out.
   [[nodiscard]] channel* open_channel(std::string_view name, channel_options o = {}) noexcept {
     return engine_.open_channel(name, std::move(o));
   }
-  [[nodiscard]] channel* find_channel(std::string_view name) const noexcept { return engine_.find_channel(name); }
+  [[nodiscard]] channel* find_channel(std::string_view name) const noexcept {
+    return engine_.find_channel(name);
+  }
   /// Closes every stream on it, then the channel. Not inside a hook.
   void close_channel(channel& c) noexcept { engine_.close_channel(c); }
   template <class F>
@@ -70,74 +78,97 @@ class hub {
     for (std::uint32_t i = 0; i < engine_.channels().size(); ++i) f(*engine_.channels()[i]);
   }
 
-  // --- publishing ----------------------------------------------------------------------------------------------------
+  // --- publishing --------------------------------------------------------------------------------
 
-  [[nodiscard]] publish_result publish(channel& c, const event& e, const publish_options& o = {}) noexcept {
+  [[nodiscard]] publish_result publish(channel& c, const event& e,
+                                       const publish_options& o = {}) noexcept {
     return engine_.publish(c, e, o);
   }
-  /// To every channel, also to those that only one user reads: mind what it says. Returns how many took it.
+  /// To every channel, also to those that only one user reads: mind what it says. Returns how many
+  /// took it.
   std::size_t publish_all(const event& e, const publish_options& o = {}) noexcept {
     std::size_t n = 0;
-    for (std::uint32_t i = 0; i < engine_.channels().size(); ++i) n += engine_.publish(*engine_.channels()[i], e, o) ? 1U : 0U;
+    for (std::uint32_t i = 0; i < engine_.channels().size(); ++i)
+      n += engine_.publish(*engine_.channels()[i], e, o) ? 1U : 0U;
     return n;
   }
   /// To one session, between its other events; no id, never replayed.
-  [[nodiscard]] publish_error send(session_id id, const event& e) noexcept { return engine_.send(id, e); }
-  /// To all sessions of a user now connected; returns how many took it. To be replayed as well: publish with an audience.
-  std::size_t send_user(std::string_view key, const event& e) noexcept { return engine_.send_user(key, e); }
+  [[nodiscard]] publish_error send(session_id id, const event& e) noexcept {
+    return engine_.send(id, e);
+  }
+  /// To all sessions of a user now connected; returns how many took it. To be replayed as well:
+  /// publish with an audience.
+  std::size_t send_user(std::string_view key, const event& e) noexcept {
+    return engine_.send_user(key, e);
+  }
 
-  // --- admission -----------------------------------------------------------------------------------------------------
+  // --- admission ---------------------------------------------------------------------------------
 
   /// Decides on each accept(connection, request). Without it every request is refused with 403.
   void on_admit(function<verdict<User>(const request&)> f) { admit_ = std::move(f); }
-  /// Whether a session may see entries of an audience. Without it: if the audience is the user's key.
-  void on_sees(function<bool(const User&, std::string_view key, std::string_view audience)> f) { sees_ = std::move(f); }
+  /// Whether a session may see entries of an audience. Without it: if the audience is the user's
+  /// key.
+  void on_sees(function<bool(const User&, std::string_view key, std::string_view audience)> f) {
+    sees_ = std::move(f);
+  }
   void on_opened(function<void(session_id, const User&)> f) { opened_ = std::move(f); }
   /// After a session's end; its slots in the caps are free already.
-  void on_closed(function<void(session_id, const User&, close_reason)> f) { closed_ = std::move(f); }
+  void on_closed(function<void(session_id, const User&, close_reason)> f) {
+    closed_ = std::move(f);
+  }
   /// A user's first session joined a channel (true), or its last one left.
-  void on_presence(function<void(channel&, std::string_view key, bool present)> f) { engine_.on_presence = std::move(f); }
+  void on_presence(function<void(channel&, std::string_view key, bool present)> f) {
+    engine_.on_presence = std::move(f);
+  }
   /// A gap frame was sent: a line for the host's log.
   void on_gap(function<void(const gap_notice&)> f) { engine_.on_gap = std::move(f); }
 
-  /// Opens a stream for a request, or says why not. Order: shape (405, 406), draining (503), total cap, the admit hook,
-  /// caps per user and address, resume point (400). The connection is taken only if a session opens.
+  /// Opens a stream for a request, or says why not. Order: shape (405, 406), draining (503), total
+  /// cap, the admit hook, caps per user and address, resume point (400). The connection is taken
+  /// only if a session opens.
   [[nodiscard]] accept_result accept(connection&& c, const request& r) {
-    if (r.method != "GET" && r.method != "HEAD") return refused({.refusal = method_not_allowed("GET, HEAD")});
+    if (r.method != "GET" && r.method != "HEAD")
+      return refused({.refusal = method_not_allowed("GET, HEAD")});
     accept_result out;
     if (!before_asking(out, r)) return retry_or_refuse(std::move(c), r, std::move(out));
     if (!admit_) return refused({.refusal = refuse(403, "no admit hook\n")});
     return take(std::move(c), r, admit_(r), std::move(out));
   }
 
-  /// The same for hosts that have checked the request themselves, perhaps asynchronously; any method.
+  /// The same for hosts that have checked the request themselves, perhaps asynchronously; any
+  /// method.
   [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
     accept_result out;
     if (!before_asking(out, r)) return retry_or_refuse(std::move(c), r, std::move(out));
     return take(std::move(c), r, std::move(v), std::move(out));
   }
 
-  // --- the loop ------------------------------------------------------------------------------------------------------
+  // --- the loop ----------------------------------------------------------------------------------
 
   /// Time comes in: heartbeats and deadlines. Call flush() after it.
   void tick(time_point now) noexcept { engine_.tick(now); }
   /// When tick() is next needed; time_point::never() if not.
   [[nodiscard]] time_point next_deadline() const noexcept { return engine_.next_deadline(); }
-  /// Sends to every session that is behind and ready. True: some had their share only, call it again soon.
+  /// Sends to every session that is behind and ready. True: some had their share only, call it
+  /// again soon.
   bool flush() noexcept { return engine_.flush(); }
   /// The transport can take bytes again (after flow::blocked). flush() sends them.
   void writable(session_id id) noexcept { engine_.writable(id); }
-  /// A write that was flow::pending is over; `n` of its bytes left. Must come also after the session ended.
+  /// A write that was flow::pending is over; `n` of its bytes left. Must come also after the
+  /// session ended.
   void written(session_id id, std::size_t n) noexcept { engine_.written(id, n); }
   /// The peer is gone. Transport::close is called.
   void closed(session_id id) noexcept { engine_.closed(id); }
 
-  /// Pull hosts (HTTP/2): what this session gets next; the views live until consume. 0 and nothing pending: the hub calls
-  /// Transport::write again when there is more, which may answer {0, flow::blocked}. REQUIRES: Transport::completes.
-  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept { return engine_.peek(id, out); }
+  /// Pull hosts (HTTP/2): what this session gets next; the views live until consume. 0 and nothing
+  /// pending: the hub calls Transport::write again when there is more, which may answer {0,
+  /// flow::blocked}. REQUIRES: Transport::completes.
+  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept {
+    return engine_.peek(id, out);
+  }
   void consume(session_id id, std::size_t n) noexcept { engine_.written(id, n); }
 
-  // --- ends ----------------------------------------------------------------------------------------------------------
+  // --- ends --------------------------------------------------------------------------------------
 
   /// At once.
   void close(session_id id) noexcept { engine_.close(id, close_reason::host); }
@@ -147,23 +178,32 @@ class hub {
   void finish(session_id id) noexcept { engine_.finish(id); }
   /// Closes all streams of a user before another byte is sent to it; returns how many.
   std::size_t revoke(std::string_view key) noexcept { return engine_.revoke(key); }
-  /// Takes no more, tells every stream when to come back, ends each once it has everything, cuts at the deadline.
+  /// Takes no more, tells every stream when to come back, ends each once it has everything, cuts at
+  /// the deadline.
   void drain(const drain_options& o = {}) noexcept { engine_.drain(o); }
   [[nodiscard]] bool draining() const noexcept { return engine_.draining(); }
-  [[nodiscard]] bool drained() const noexcept { return engine_.draining() && engine_.open_slots() == 0; }
+  [[nodiscard]] bool drained() const noexcept {
+    return engine_.draining() && engine_.open_slots() == 0;
+  }
 
-  // --- what is there -------------------------------------------------------------------------------------------------
+  // --- what is there -----------------------------------------------------------------------------
 
   [[nodiscard]] std::size_t sessions() const noexcept { return engine_.session_count(); }
-  [[nodiscard]] std::size_t user_sessions(std::string_view key) noexcept { return engine_.user_sessions(key); }
+  [[nodiscard]] std::size_t user_sessions(std::string_view key) noexcept {
+    return engine_.user_sessions(key);
+  }
   [[nodiscard]] bool alive(session_id id) noexcept { return engine_.alive(id); }
   /// The session's user, or nullptr.
-  [[nodiscard]] User* user(session_id id) noexcept { return engine_.find(id) != nullptr ? &at(id.slot).user() : nullptr; }
+  [[nodiscard]] User* user(session_id id) noexcept {
+    return engine_.find(id) != nullptr ? &at(id.slot).user() : nullptr;
+  }
   [[nodiscard]] connection* find(session_id id) noexcept {
     return engine_.find(id) != nullptr ? &at(id.slot).conn() : nullptr;
   }
   /// Bytes that the slowest subscriber is behind live. O(subscribers).
-  [[nodiscard]] std::uint64_t worst_lag(const channel& c) const noexcept { return engine_.worst_lag(c); }
+  [[nodiscard]] std::uint64_t worst_lag(const channel& c) const noexcept {
+    return engine_.worst_lag(c);
+  }
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
   [[nodiscard]] const hub_options& options() const noexcept { return engine_.options(); }
   /// Appends all counters as Prometheus text.
@@ -259,7 +299,7 @@ class hub {
     cell& x = at(slot);
     ::new (static_cast<void*>(x.conn_bytes)) connection(std::move(c));
     ::new (static_cast<void*>(x.user_bytes)) User(std::move(u));
-    if constexpr (requires(Transport& t, connection& k, session_id id) { t.opened(k, id); }) {
+    if constexpr (requires(Transport & t, connection & k, session_id id) { t.opened(k, id); }) {
       transport_->opened(x.conn(), engine_.id_of(slot));
     }
     return true;
@@ -280,20 +320,24 @@ class hub {
       x.conn().~connection();
       x.user().~User();
     };
-    h.sees = [](void* self, std::uint32_t slot, std::string_view key, std::string_view audience) noexcept {
+    h.sees = [](void* self, std::uint32_t slot, std::string_view key,
+                std::string_view audience) noexcept {
       hub& me = *static_cast<hub*>(self);
       if (me.sees_) return me.sees_(me.at(slot).user(), key, audience);
       return key == audience;
     };
     h.flush_begins = [](void* self) noexcept {
-      if constexpr (requires(Transport& t) { t.begin_flush(); }) static_cast<hub*>(self)->transport_->begin_flush();
+      if constexpr (requires(Transport & t) { t.begin_flush(); })
+        static_cast<hub*>(self)->transport_->begin_flush();
       (void)self;
     };
     h.flush_ends = [](void* self) noexcept {
-      if constexpr (requires(Transport& t) { t.end_flush(); }) static_cast<hub*>(self)->transport_->end_flush();
+      if constexpr (requires(Transport & t) { t.end_flush(); })
+        static_cast<hub*>(self)->transport_->end_flush();
       (void)self;
     };
-    if constexpr (requires { Transport::max_buffers; }) h.max_buffers = static_cast<std::uint32_t>(Transport::max_buffers);
+    if constexpr (requires { Transport::max_buffers; })
+      h.max_buffers = static_cast<std::uint32_t>(Transport::max_buffers);
     if constexpr (requires { Transport::completes; }) h.completes = Transport::completes;
     return h;
   }

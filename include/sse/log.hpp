@@ -1,13 +1,16 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// event_log: a channel's events as encoded bytes in segments, an index over them, and what is retained for resuming.
-// Used by the hub; a program that wants a stream uses a channel.
+// event_log: a channel's events as encoded bytes in segments, an index over them, and what is
+// retained for resuming. Used by the hub; a program that wants a stream uses a channel.
 //
 // Invariants:
-//   1. Bytes in a segment never change and never move after append: they are handed to the kernel as they lie.
-//   2. A cursor, or a write still pending, pins its segment: a pinned segment is freed by nobody, even after the log let
+//   1. Bytes in a segment never change and never move after append: they are handed to the kernel
+//   as they lie.
+//   2. A cursor, or a write still pending, pins its segment: a pinned segment is freed by nobody,
+//   even after the log let
 //      it go (detached).
-//   3. Retained entries are the newest ones within `retention`, exactly; the log holds more only while somebody reads it.
+//   3. Retained entries are the newest ones within `retention`, exactly; the log holds more only
+//   while somebody reads it.
 //
 // Not thread-safe: it belongs to the hub's thread.
 #pragma once
@@ -24,13 +27,13 @@ namespace sse::inline v0::detail {
 
 /// A block of log bytes. Stream offset of its byte i: base + i.
 struct segment {
-  segment* next = nullptr;     ///< the newer neighbour, while attached
+  segment* next = nullptr;  ///< the newer neighbour, while attached
   std::uint64_t base = 0;
   std::uint32_t used = 0;
   std::uint32_t capacity = 0;
-  std::uint32_t pins = 0;      ///< cursors in it and writes pending on it
-  bool attached = true;        ///< still in its log
-  bool mixed = false;          ///< holds entries that not every cursor may send: look at each one
+  std::uint32_t pins = 0;  ///< cursors in it and writes pending on it
+  bool attached = true;    ///< still in its log
+  bool mixed = false;      ///< holds entries that not every cursor may send: look at each one
 
   [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
   [[nodiscard]] std::uint64_t end() const noexcept { return base + used; }
@@ -101,19 +104,22 @@ class segment_pool {
   std::uint64_t held_ = 0;
 };
 
-/// One event in the log. Its audience, if it has one, lies in the `audience` bytes in front of `begin`.
+/// One event in the log. Its audience, if it has one, lies in the `audience` bytes in front of
+/// `begin`.
 struct entry {
-  event_id id = no_id;         ///< no_id: none
-  std::uint64_t begin = 0;     ///< stream offset of its first byte
-  std::uint64_t stamp = 0;     ///< order of publication over all channels of the hub
-  std::int64_t at = 0;         ///< ms, hub time of publication
+  event_id id = no_id;      ///< no_id: none
+  std::uint64_t begin = 0;  ///< stream offset of its first byte
+  std::uint64_t stamp = 0;  ///< order of publication over all channels of the hub
+  std::int64_t at = 0;      ///< ms, hub time of publication
   segment* seg = nullptr;
   std::uint32_t size = 0;
   std::uint16_t audience = 0;  ///< bytes of its audience
   bool heartbeat = false;      ///< not an application event
 
   [[nodiscard]] std::uint64_t end() const noexcept { return begin + size; }
-  [[nodiscard]] std::uint32_t offset() const noexcept { return static_cast<std::uint32_t>(begin - seg->base); }
+  [[nodiscard]] std::uint32_t offset() const noexcept {
+    return static_cast<std::uint32_t>(begin - seg->base);
+  }
   [[nodiscard]] std::string_view bytes() const noexcept { return {seg->bytes() + offset(), size}; }
   [[nodiscard]] std::string_view audience_view() const noexcept {
     return {seg->bytes() + offset() - audience, audience};
@@ -122,9 +128,9 @@ struct entry {
 
 /// What a log keeps for those who resume. An entry is kept while all three hold.
 struct retention {
-  std::uint64_t events = 1000;          ///< newest entries kept; exact
-  std::uint64_t bytes = UINT64_MAX;     ///< encoded bytes kept
-  duration age = duration::off();       ///< off: any age
+  std::uint64_t events = 1000;       ///< newest entries kept; exact
+  std::uint64_t bytes = UINT64_MAX;  ///< encoded bytes kept
+  duration age = duration::off();    ///< off: any age
 };
 
 class event_log {
@@ -136,14 +142,15 @@ class event_log {
     while (head_ != nullptr) drop_head();
   }
 
-  /// Room for one entry of `size` bytes behind `audience` bytes, or nullptr when memory is out; nothing changes until
-  /// commit().
+  /// Room for one entry of `size` bytes behind `audience` bytes, or nullptr when memory is out;
+  /// nothing changes until commit().
   [[nodiscard]] char* prepare(std::uint32_t size, std::uint32_t audience) noexcept {
     const std::uint64_t room = std::uint64_t{size} + audience;
     if (room > 0xffff0000U || !index_.reserve_one()) return nullptr;
     if (tail_ == nullptr || tail_->capacity - tail_->used < room) {
       std::uint32_t capacity = tail_ == nullptr ? segment_pool::smallest : segment_pool::largest;
-      if (tail_ != nullptr && tail_->capacity < segment_pool::largest / 4) capacity = tail_->capacity * 4;
+      if (tail_ != nullptr && tail_->capacity < segment_pool::largest / 4)
+        capacity = tail_->capacity * 4;
       if (capacity < room) capacity = static_cast<std::uint32_t>(room);
       segment* s = pool_->take(capacity);
       if (s == nullptr) return nullptr;
@@ -194,7 +201,8 @@ class event_log {
     while (head_ != tail_ && head_->pins == 0 && unretained(*head_)) drop_head();
   }
 
-  /// Lets every segment go that ends at or before `offset` and is not retained, also while somebody still pins it.
+  /// Lets every segment go that ends at or before `offset` and is not retained, also while somebody
+  /// still pins it.
   void detach_before(std::uint64_t offset) noexcept {
     while (head_ != tail_ && head_->end() <= offset && unretained(*head_)) drop_head();
   }
@@ -209,7 +217,9 @@ class event_log {
   [[nodiscard]] std::uint64_t first() const noexcept { return index_.first(); }
   [[nodiscard]] std::uint64_t end() const noexcept { return index_.end(); }
   [[nodiscard]] std::uint64_t retained() const noexcept { return retained_; }
-  [[nodiscard]] const entry& operator[](std::uint64_t ordinal) const noexcept { return index_[ordinal]; }
+  [[nodiscard]] const entry& operator[](std::uint64_t ordinal) const noexcept {
+    return index_[ordinal];
+  }
 
   /// The first retained entry with an id above `after`; end() if there is none. O(log n).
   /// REQUIRES: the entries have ids.
@@ -223,8 +233,9 @@ class event_log {
     return n < retained_events() ? index_.end() - n : retained_;
   }
 
-  /// The first entry that ends behind stream offset `pos`: the one a cursor at `pos` is in, or will send next. O(log n),
-  /// O(1) for the position asked for last, since most cursors stand at the same few places.
+  /// The first entry that ends behind stream offset `pos`: the one a cursor at `pos` is in, or will
+  /// send next. O(log n), O(1) for the position asked for last, since most cursors stand at the
+  /// same few places.
   [[nodiscard]] std::uint64_t locate(std::uint64_t pos) const noexcept {
     if (pos >= end_) return index_.end();
     if (memo_pos_ == pos && memo_ordinal_ >= index_.first()) return memo_ordinal_;
@@ -257,7 +268,8 @@ class event_log {
   }
 
  private:
-  /// The first entry from `lo` on for which `holds` is true, given that it stays true from there on.
+  /// The first entry from `lo` on for which `holds` is true, given that it stays true from there
+  /// on.
   template <class Predicate>
   [[nodiscard]] std::uint64_t first_that(Predicate holds, std::uint64_t lo) const noexcept {
     std::uint64_t hi = index_.end();

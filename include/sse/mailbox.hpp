@@ -227,7 +227,8 @@ struct mail_lane {
     own_next();
   }
 
-  /// Takes the cache lines of the next record back from the reader, while the publisher does other work.
+  /// Takes the cache lines of the next record back from the reader, while the publisher does other
+  /// work.
   void own_next() noexcept {
     constexpr std::size_t lines = 4;
     if (capacity() - (written - seen_head) < lines * cache_line) return;

@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// session_id: the handle of one subscriber's connection. Stale handles are harmless: every hub call checks them.
+// session_id: the handle of one subscriber's connection. Stale handles are harmless: every hub call
+// checks them.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,8 @@
 
 namespace sse::inline v0 {
 
-/// Slot and generation. A slot is used again, a generation is not, so an id kept too long names nobody.
+/// Slot and generation. A slot is used again, a generation is not, so an id kept too long names
+/// nobody.
 struct session_id {
   std::uint32_t slot = 0;
   std::uint32_t generation = 0;  ///< 0: no session

@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// stats: what happened so far, as plain numbers; append_prometheus writes them as text exposition format 0.0.4.
+// stats: what happened so far, as plain numbers; append_prometheus writes them as text exposition
+// format 0.0.4.
 //
 //   std::string page;
 //   sse::append_prometheus(page, hub.stats(), hub.channel_stats());
@@ -19,28 +20,31 @@
 namespace sse::inline v0 {
 
 struct channel_stats {
-  std::string_view name{};              ///< valid while the channel is open
-  std::uint64_t subscribers = 0;        ///< now
-  std::uint64_t published = 0;          ///< events accepted, transient ones too, heartbeats not
-  std::uint64_t delivered = 0;          ///< events handed whole to transports, heartbeats in the log too
-  std::uint64_t dropped = 0;            ///< events that slow subscribers were skipped over, each announced by a gap
-  std::uint64_t coalesced = 0;          ///< events that slow subscribers left for the newest of each key
-  std::uint64_t gaps = 0;               ///< gap frames
-  std::uint64_t replays = 0;            ///< joins that resumed from a Last-Event-ID
-  std::uint64_t retained_events = 0;    ///< now
-  std::uint64_t retained_bytes = 0;     ///< now
-  std::uint64_t backlog_bytes = 0;      ///< now, held only for readers that are behind
+  std::string_view name{};        ///< valid while the channel is open
+  std::uint64_t subscribers = 0;  ///< now
+  std::uint64_t published = 0;    ///< events accepted, transient ones too, heartbeats not
+  /// Events handed whole to transports, heartbeats in the log too.
+  std::uint64_t delivered = 0;
+  /// Events that slow subscribers were skipped over, each announced by a gap.
+  std::uint64_t dropped = 0;
+  /// Events that slow subscribers left for the newest of each key.
+  std::uint64_t coalesced = 0;
+  std::uint64_t gaps = 0;             ///< gap frames
+  std::uint64_t replays = 0;          ///< joins that resumed from a Last-Event-ID
+  std::uint64_t retained_events = 0;  ///< now
+  std::uint64_t retained_bytes = 0;   ///< now
+  std::uint64_t backlog_bytes = 0;    ///< now, held only for readers that are behind
   std::uint64_t last_id = 0;
 };
 
 struct hub_stats {
-  std::uint64_t sessions = 0;           ///< now
+  std::uint64_t sessions = 0;  ///< now
   std::uint64_t accepted = 0;
-  std::uint64_t refused = 0;            ///< by shape, caps, the admit hook, or while draining
-  std::uint64_t writes = 0;             ///< calls of Transport::write
-  std::uint64_t bytes = 0;              ///< bytes taken by transports
+  std::uint64_t refused = 0;  ///< by shape, caps, the admit hook, or while draining
+  std::uint64_t writes = 0;   ///< calls of Transport::write
+  std::uint64_t bytes = 0;    ///< bytes taken by transports
   std::uint64_t heartbeats = 0;
-  std::uint64_t log_bytes = 0;          ///< now, memory of all logs
+  std::uint64_t log_bytes = 0;                    ///< now, memory of all logs
   std::uint64_t closed[close_reason_count] = {};  ///< by close_reason
 };
 
@@ -50,8 +54,15 @@ inline void append_number(std::string& out, std::uint64_t n) {
   const auto r = std::to_chars(digits, digits + sizeof digits, n);
   out.append(digits, r.ptr);
 }
-inline void append_family(std::string& out, std::string_view name, std::string_view type, std::string_view help) {
-  out.append("# HELP ").append(name).append(" ").append(help).append("\n# TYPE ").append(name).append(" ");
+inline void append_family(std::string& out, std::string_view name, std::string_view type,
+                          std::string_view help) {
+  out.append("# HELP ")
+      .append(name)
+      .append(" ")
+      .append(help)
+      .append("\n# TYPE ")
+      .append(name)
+      .append(" ");
   out.append(type).append("\n");
 }
 inline void append_label(std::string& out, std::string_view value) {
@@ -67,8 +78,10 @@ inline void append_label(std::string& out, std::string_view value) {
 }  // namespace detail
 
 /// Appends every counter as Prometheus text. Throws only if std::string does.
-inline void append_prometheus(std::string& out, const hub_stats& h, std::span<const channel_stats> channels) {
-  const auto single = [&](std::string_view name, std::string_view type, std::string_view help, std::uint64_t v) {
+inline void append_prometheus(std::string& out, const hub_stats& h,
+                              std::span<const channel_stats> channels) {
+  const auto single = [&](std::string_view name, std::string_view type, std::string_view help,
+                          std::uint64_t v) {
     detail::append_family(out, name, type, help);
     out.append(name).append(" ");
     detail::append_number(out, v);
@@ -83,7 +96,9 @@ inline void append_prometheus(std::string& out, const hub_stats& h, std::span<co
   single("sse_log_bytes", "gauge", "Memory held by all logs.", h.log_bytes);
   detail::append_family(out, "sse_closed_total", "counter", "Streams closed, by reason.");
   for (std::size_t i = 0; i < close_reason_count; ++i) {
-    out.append("sse_closed_total{reason=\"").append(to_string(static_cast<close_reason>(i))).append("\"} ");
+    out.append("sse_closed_total{reason=\"")
+        .append(to_string(static_cast<close_reason>(i)))
+        .append("\"} ");
     detail::append_number(out, h.closed[i]);
     out.push_back('\n');
   }
@@ -101,14 +116,18 @@ inline void append_prometheus(std::string& out, const hub_stats& h, std::span<co
   family("sse_channel_subscribers", "gauge", "Subscribers.", &channel_stats::subscribers);
   family("sse_channel_published_total", "counter", "Events published.", &channel_stats::published);
   family("sse_channel_delivered_total", "counter", "Events delivered.", &channel_stats::delivered);
-  family("sse_channel_dropped_total", "counter", "Events skipped for slow readers.", &channel_stats::dropped);
-  family("sse_channel_coalesced_total", "counter", "Events left for the newest of each key by slow readers.",
-         &channel_stats::coalesced);
+  family("sse_channel_dropped_total", "counter", "Events skipped for slow readers.",
+         &channel_stats::dropped);
+  family("sse_channel_coalesced_total", "counter",
+         "Events left for the newest of each key by slow readers.", &channel_stats::coalesced);
   family("sse_channel_gaps_total", "counter", "Gap frames sent.", &channel_stats::gaps);
   family("sse_channel_replays_total", "counter", "Joins that resumed.", &channel_stats::replays);
-  family("sse_channel_retained_events", "gauge", "Events kept for resuming.", &channel_stats::retained_events);
-  family("sse_channel_retained_bytes", "gauge", "Bytes kept for resuming.", &channel_stats::retained_bytes);
-  family("sse_channel_backlog_bytes", "gauge", "Bytes held for slow readers.", &channel_stats::backlog_bytes);
+  family("sse_channel_retained_events", "gauge", "Events kept for resuming.",
+         &channel_stats::retained_events);
+  family("sse_channel_retained_bytes", "gauge", "Bytes kept for resuming.",
+         &channel_stats::retained_bytes);
+  family("sse_channel_backlog_bytes", "gauge", "Bytes held for slow readers.",
+         &channel_stats::backlog_bytes);
 }
 
 }  // namespace sse::inline v0

@@ -9,14 +9,16 @@
 //   };
 //
 // write  takes any prefix of `bytes`, never blocks, throws or calls the hub back.
-// close  is called exactly once for each session, also for one that the host itself reported as closed(id); after it the
+// close  is called exactly once for each session, also for one that the host itself reported as
+// closed(id); after it the
 //        hub destroys the connection object. It never calls the hub back.
 //
 // Optional members, detected:
 //   void opened(connection&, session_id)   right after admission: the moment to remember the id
 //   void begin_flush() / end_flush()       around a flush: one io_uring submit, one cork
 //   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
-//   static constexpr bool completes = true     write may answer flow::pending, and peek/consume may be used
+//   static constexpr bool completes = true     write may answer flow::pending, and peek/consume may
+//   be used
 #pragma once
 
 #include <concepts>
@@ -31,7 +33,8 @@
 
 namespace sse::inline v0 {
 
-/// Bytes to be written, as they lie. Valid until write returns, or until written(id, n) after flow::pending.
+/// Bytes to be written, as they lie. Valid until write returns, or until written(id, n) after
+/// flow::pending.
 struct buffer {
   const char* data = nullptr;
   std::size_t size = 0;
@@ -92,10 +95,12 @@ inline constexpr std::size_t close_reason_count = 13;
 /// All that a host must give (see the top of this file).
 template <class T>
 concept transport = std::movable<typename T::connection> &&
-                    requires(T& t, typename T::connection& c, std::span<const buffer> bytes, close_reason why) {
-                      { t.write(c, bytes) } noexcept -> std::same_as<write_result>;
-                      { t.close(c, why) } noexcept;
-                    };
+    requires(T& t, typename T::connection& c, std::span<const buffer> bytes, close_reason why) {
+  { t.write(c, bytes) }
+  noexcept->std::same_as<write_result>;
+  { t.close(c, why) }
+  noexcept;
+};
 
 /// One connection of a host that has several kinds of them (plain and TLS, say).
 class any_connection {
@@ -127,7 +132,9 @@ struct any_transport {
   };
 
   void opened(connection& c, session_id id) noexcept { c->opened(id); }
-  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept { return c->write(bytes); }
+  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
+    return c->write(bytes);
+  }
   void close(connection& c, close_reason why) noexcept { c->close(why); }
 };
 

@@ -406,8 +406,8 @@ struct stream_head {
   bool proxy_hints = true;  ///< X-Accel-Buffering: no, or nginx holds events back
   bool no_transform =
       false;  ///< adds no-transform to Cache-Control, or some proxies compress and hold events back
-  /// X-Heartbeat-Interval, in seconds: a client that knows it takes a stream for dead that is silent
-  /// for three times as long (sse/client.hpp does). 0: not said.
+  /// X-Heartbeat-Interval, in seconds: a client that knows it takes a stream for dead that is
+  /// silent for three times as long (sse/client.hpp does). 0: not said.
   std::uint32_t heartbeat_seconds = 0;
   std::string_view extra{};  ///< more "Name: value\r\n" lines, such as those of add_cors()
 };

@@ -25,13 +25,15 @@
 
 // ---- sse/channel.hpp
 //
-// channel: a named stream of events: a log that subscribers read with a cursor each. A hub opens and owns it.
+// channel: a named stream of events: a log that subscribers read with a cursor each. A hub opens
+// and owns it.
 //
 //   sse::channel* ticks = hub.open_channel("ticks", {.keep = 10'000});
 //   ticks->publish({.type = "tick", .data = json});
 //   hub.flush();
 //
-// Not thread-safe: it belongs to its hub's thread. Other threads publish through a mailbox (sse/mailbox.hpp).
+// Not thread-safe: it belongs to its hub's thread. Other threads publish through a mailbox
+// (sse/mailbox.hpp).
 
 #include <cstddef>
 #include <cstdint>
@@ -59,7 +61,8 @@ namespace sse::inline v0 {
 
 namespace detail {
 
-/// Matches std::chrono::duration without including <chrono>, which would double the cost of this library.
+/// Matches std::chrono::duration without including <chrono>, which would double the cost of this
+/// library.
 template <class D>
 concept chrono_duration = requires(const D& d) {
   d.count();
@@ -74,7 +77,8 @@ concept chrono_time_point = requires(const T& t) {
 
 }  // namespace detail
 
-/// A span of time in milliseconds. Converts from every std::chrono duration; the core includes no <chrono>.
+/// A span of time in milliseconds. Converts from every std::chrono duration; the core includes no
+/// <chrono>.
 class duration {
  public:
   constexpr duration() noexcept = default;
@@ -88,7 +92,9 @@ class duration {
     d.ms_ = n;
     return d;
   }
-  [[nodiscard]] static constexpr duration seconds(std::int64_t n) noexcept { return milliseconds(n * 1000); }
+  [[nodiscard]] static constexpr duration seconds(std::int64_t n) noexcept {
+    return milliseconds(n * 1000);
+  }
   /// Never; also what 0 means in an option that can be off.
   [[nodiscard]] static constexpr duration off() noexcept { return {}; }
   [[nodiscard]] static constexpr duration forever() noexcept {
@@ -117,7 +123,8 @@ class duration {
   std::int64_t ms_ = 0;
 };
 
-/// A moment on the host's monotonic clock, in milliseconds since any origin. The core reads no clock: time comes in.
+/// A moment on the host's monotonic clock, in milliseconds since any origin. The core reads no
+/// clock: time comes in.
 class time_point {
  public:
   constexpr time_point() noexcept = default;
@@ -138,7 +145,9 @@ class time_point {
   [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
   friend constexpr bool operator==(time_point, time_point) noexcept = default;
   friend constexpr auto operator<=>(time_point, time_point) noexcept = default;
-  friend constexpr time_point operator+(time_point t, duration d) noexcept { return milliseconds(t.ms_ + d.ms()); }
+  friend constexpr time_point operator+(time_point t, duration d) noexcept {
+    return milliseconds(t.ms_ + d.ms());
+  }
   friend constexpr duration operator-(time_point a, time_point b) noexcept {
     return duration::milliseconds(a.ms_ - b.ms_);
   }
@@ -150,7 +159,8 @@ class time_point {
 }  // namespace sse::inline v0
 // ---- sse/detail/function.hpp
 //
-// A move-only callable for hooks. The core does not include <functional>, and hooks own things that cannot be copied.
+// A move-only callable for hooks. The core does not include <functional>, and hooks own things that
+// cannot be copied.
 
 #include <cstddef>
 #include <new>
@@ -162,16 +172,18 @@ namespace sse::inline v0 {
 template <class Signature>
 class function;
 
-/// Holds any callable of that signature; small ones without an allocation. Calling an empty one is a defect of the caller:
-/// test with operator bool.
+/// Holds any callable of that signature; small ones without an allocation. Calling an empty one is
+/// a defect of the caller: test with operator bool.
 template <class R, class... Args>
 class function<R(Args...)> {
  public:
   function() noexcept = default;
 
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, function> && std::is_invocable_r_v<R, F&, Args...>)
-  function(F&& f) {  // NOLINT: implicit, so that a lambda can be given where a hook is asked for
+  requires(!std::is_same_v<std::remove_cvref_t<F>, function> &&
+           std::is_invocable_r_v<R, F&, Args...>)
+      function(
+          F&& f) {  // NOLINT: implicit, so that a lambda can be given where a hook is asked for
     using stored = std::remove_cvref_t<F>;
     if constexpr (fits<stored>) {
       ::new (static_cast<void*>(&storage_)) stored(std::forward<F>(f));
@@ -198,7 +210,8 @@ class function<R(Args...)> {
 
   [[nodiscard]] explicit operator bool() const noexcept { return ops_ != nullptr; }
   R operator()(Args... args) const {
-    return ops_->call(const_cast<void*>(static_cast<const void*>(&storage_)), std::forward<Args>(args)...);
+    return ops_->call(const_cast<void*>(static_cast<const void*>(&storage_)),
+                      std::forward<Args>(args)...);
   }
 
  private:
@@ -238,8 +251,9 @@ class function<R(Args...)> {
 }  // namespace sse::inline v0
 // ---- sse/detail/latest.hpp
 //
-// latest_values: the newest entry of each key of a channel, oldest first: what a reader that coalesces, or begins with a
-// snapshot, still has to see. Memory: at most `most` keys with an event each; the key that was silent longest goes first.
+// latest_values: the newest entry of each key of a channel, oldest first: what a reader that
+// coalesces, or begins with a snapshot, still has to see. Memory: at most `most` keys with an event
+// each; the key that was silent longest goes first.
 
 #include <cstdint>
 #include <cstring>
@@ -248,7 +262,8 @@ class function<R(Args...)> {
 
 // ---- sse/detail/memory.hpp
 //
-// The core's containers. Growing may fail and says so: nothing here throws, so one failed allocation costs one call.
+// The core's containers. Growing may fail and says so: nothing here throws, so one failed
+// allocation costs one call.
 
 #include <cstddef>
 #include <cstdint>
@@ -262,7 +277,9 @@ namespace sse::inline v0::detail {
 
 inline constexpr std::uint32_t none = 0xffffffffU;
 
-[[nodiscard]] inline void* allocate(std::size_t bytes) noexcept { return ::operator new(bytes, std::nothrow); }
+[[nodiscard]] inline void* allocate(std::size_t bytes) noexcept {
+  return ::operator new(bytes, std::nothrow);
+}
 inline void deallocate(void* p) noexcept { ::operator delete(p); }
 
 /// A growable array of plain data. It keeps little in reserve: some have a place for every session.
@@ -273,7 +290,9 @@ class vec {
  public:
   vec() noexcept = default;
   vec(vec&& o) noexcept
-      : data_{std::exchange(o.data_, nullptr)}, size_{std::exchange(o.size_, 0)}, capacity_{std::exchange(o.capacity_, 0)} {}
+      : data_{std::exchange(o.data_, nullptr)},
+        size_{std::exchange(o.size_, 0)},
+        capacity_{std::exchange(o.capacity_, 0)} {}
   vec& operator=(vec&& o) noexcept {
     std::swap(data_, o.data_);
     std::swap(size_, o.size_);
@@ -343,7 +362,8 @@ class ring {
     const std::uint64_t grown = capacity_ == 0 ? 16 : capacity_ * 2;
     auto* p = static_cast<T*>(allocate(static_cast<std::size_t>(grown) * sizeof(T)));
     if (p == nullptr) return false;
-    for (std::uint64_t i = first_; i != end_; ++i) ::new (static_cast<void*>(p + (i & (grown - 1)))) T((*this)[i]);
+    for (std::uint64_t i = first_; i != end_; ++i)
+      ::new (static_cast<void*>(p + (i & (grown - 1)))) T((*this)[i]);
     deallocate(data_);
     data_ = p;
     capacity_ = grown;
@@ -357,8 +377,12 @@ class ring {
   [[nodiscard]] std::uint64_t first() const noexcept { return first_; }
   [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
   [[nodiscard]] bool empty() const noexcept { return first_ == end_; }
-  [[nodiscard]] T& operator[](std::uint64_t ordinal) noexcept { return data_[ordinal & (capacity_ - 1)]; }
-  [[nodiscard]] const T& operator[](std::uint64_t ordinal) const noexcept { return data_[ordinal & (capacity_ - 1)]; }
+  [[nodiscard]] T& operator[](std::uint64_t ordinal) noexcept {
+    return data_[ordinal & (capacity_ - 1)];
+  }
+  [[nodiscard]] const T& operator[](std::uint64_t ordinal) const noexcept {
+    return data_[ordinal & (capacity_ - 1)];
+  }
   [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
 
  private:
@@ -368,8 +392,8 @@ class ring {
   std::uint64_t end_ = 0;
 };
 
-/// Numbered slots at addresses that never change. Slots are made in chunks and used again; T has `free_link()`, a number
-/// that it does not need while its slot is free.
+/// Numbered slots at addresses that never change. Slots are made in chunks and used again; T has
+/// `free_link()`, a number that it does not need while its slot is free.
 template <class T>
 class slots {
  public:
@@ -409,8 +433,12 @@ class slots {
   /// Slots that exist, in use or free.
   [[nodiscard]] std::uint32_t extent() const noexcept { return chunks_.size() * chunk_size; }
   [[nodiscard]] std::uint32_t in_use() const noexcept { return in_use_; }
-  [[nodiscard]] T& operator[](std::uint32_t i) noexcept { return chunks_[i / chunk_size][i % chunk_size]; }
-  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept { return chunks_[i / chunk_size][i % chunk_size]; }
+  [[nodiscard]] T& operator[](std::uint32_t i) noexcept {
+    return chunks_[i / chunk_size][i % chunk_size];
+  }
+  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept {
+    return chunks_[i / chunk_size][i % chunk_size];
+  }
 
  private:
   [[nodiscard]] bool add_chunk() noexcept {
@@ -474,7 +502,8 @@ class owned_text {
 }  // namespace sse::inline v0::detail
 // ---- sse/detail/names.hpp
 //
-// Users and addresses that have connections now, numbered, with a count each: what the caps per user and per address ask.
+// Users and addresses that have connections now, numbered, with a count each: what the caps per
+// user and per address ask.
 
 #include <cstdint>
 #include <string_view>
@@ -485,11 +514,11 @@ namespace sse::inline v0::detail {
 struct name {
   owned_text key;
   std::uint64_t hash = 0;
-  std::uint32_t refs = 0;       ///< sessions that hold it
-  std::uint32_t count = 0;      ///< sessions that count against a cap
-  std::uint32_t first = none;   ///< its sessions, oldest first (users only)
+  std::uint32_t refs = 0;      ///< sessions that hold it
+  std::uint32_t count = 0;     ///< sessions that count against a cap
+  std::uint32_t first = none;  ///< its sessions, oldest first (users only)
   std::uint32_t last = none;
-  std::uint32_t chain = none;   ///< next in the hash bucket
+  std::uint32_t chain = none;  ///< next in the hash bucket
   [[nodiscard]] std::uint32_t& free_link() noexcept { return chain; }
 };
 
@@ -542,7 +571,8 @@ class names {
   void set_seed(std::uint64_t seed) noexcept { seed_ = seed; }
 
  private:
-  /// FNV-1a with a seed and a finish: keys come from outside, so the seed is the host's secret against crowding a bucket.
+  /// FNV-1a with a seed and a finish: keys come from outside, so the seed is the host's secret
+  /// against crowding a bucket.
   [[nodiscard]] std::uint64_t hash(std::string_view key) const noexcept {
     std::uint64_t h = 0xcbf29ce484222325ULL ^ seed_;
     for (char c : key) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
@@ -583,34 +613,42 @@ class names {
 namespace sse::inline v0::detail {
 
 struct latest_value {
-  blob* bytes = nullptr;        ///< the encoded event
+  blob* bytes = nullptr;  ///< the encoded event
   owned_text audience;
-  std::uint64_t position = 0;   ///< its id, or its stamp where there are no ids
+  std::uint64_t position = 0;  ///< its id, or its stamp where there are no ids
   std::uint32_t newer = none;
   std::uint32_t older = none;
 };
 
 class latest_values {
  public:
-  latest_values(std::uint32_t most, std::uint64_t seed) noexcept : most_{most} { keys_.set_seed(seed); }
+  latest_values(std::uint32_t most, std::uint64_t seed) noexcept : most_{most} {
+    keys_.set_seed(seed);
+  }
   latest_values(const latest_values&) = delete;
   latest_values& operator=(const latest_values&) = delete;
   ~latest_values() {
     while (oldest_ != none) drop(oldest_);
   }
 
-  /// An entry was published. Without a key, or when memory is out, it is one that no later value makes up for.
-  void put(std::string_view key, std::uint64_t position, std::string_view bytes, std::string_view audience) noexcept {
+  /// An entry was published. Without a key, or when memory is out, it is one that no later value
+  /// makes up for.
+  void put(std::string_view key, std::uint64_t position, std::string_view bytes,
+           std::string_view audience) noexcept {
     if (key.empty() || !store(key, position, bytes, audience)) lost_ = position;
   }
 
   /// The oldest value behind `position`; none.
   [[nodiscard]] std::uint32_t after(std::uint64_t position) const noexcept {
     std::uint32_t found = none;
-    for (std::uint32_t i = newest_; i != none && values_[i].position > position; i = values_[i].older) found = i;
+    for (std::uint32_t i = newest_; i != none && values_[i].position > position;
+         i = values_[i].older)
+      found = i;
     return found;
   }
-  [[nodiscard]] const latest_value& operator[](std::uint32_t i) const noexcept { return values_[i]; }
+  [[nodiscard]] const latest_value& operator[](std::uint32_t i) const noexcept {
+    return values_[i];
+  }
   /// The newest entry that is in no value and was replaced by none; 0: none.
   [[nodiscard]] std::uint64_t lost() const noexcept { return lost_; }
 
@@ -638,7 +676,8 @@ class latest_values {
     link(i);
     v.position = position;
     const auto size = static_cast<std::uint32_t>(bytes.size());
-    if (v.bytes == nullptr || v.bytes->refs != 1 || v.bytes->size != size) {  // else nobody is sending it
+    // else nobody is sending it
+    if (v.bytes == nullptr || v.bytes->refs != 1 || v.bytes->size != size) {
       if (v.bytes != nullptr) unref(v.bytes);
       v.bytes = make_blob(size);
     }
@@ -826,15 +865,17 @@ inline char* put_decimal(char* out, std::uint64_t n) noexcept {
 //
 //   channel.publish({.type = "fill", .data = json});
 //
-// All members are views: they must live until the call that takes the event returns; inside a parser's callback they
-// are valid until the callback returns. Plain data, no thread safety of its own.
+// All members are views: they must live until the call that takes the event returns; inside a
+// parser's callback they are valid until the callback returns. Plain data, no thread safety of its
+// own.
 
 #include <cstdint>
 #include <string_view>
 
 namespace sse::inline v0 {
 
-/// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that JavaScript can hold it.
+/// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that
+/// JavaScript can hold it.
 using event_id = std::uint64_t;
 inline constexpr event_id no_id = 0;
 inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
@@ -844,10 +885,13 @@ inline constexpr std::int64_t no_retry = -1;
 
 /// One event (WHATWG HTML 9.2.5 and 9.2.6).
 struct event {
-  std::string_view type{};       ///< `event:`; empty: unnamed, a browser's `onmessage` gets it. REQUIRES: no CR, LF, NUL.
-  std::string_view data{};       ///< `data:`; any text; CR, LF and CRLF inside it are line ends and arrive as LF.
-  std::string_view id{};         ///< `id:`; empty: none. As received: the last event ID. REQUIRES: no CR, LF, NUL.
-  std::int64_t retry = no_retry; ///< `retry:` in milliseconds. REQUIRES: >= 0, or no_retry.
+  /// `event:`; empty: unnamed, a browser's `onmessage` gets it. REQUIRES: no CR, LF, NUL.
+  std::string_view type{};
+  /// `data:`; any text; CR, LF and CRLF inside it are line ends and arrive as LF.
+  std::string_view data{};
+  /// `id:`; empty: none. As received: the last event ID. REQUIRES: no CR, LF, NUL.
+  std::string_view id{};
+  std::int64_t retry = no_retry;  ///< `retry:` in milliseconds. REQUIRES: >= 0, or no_retry.
 };
 
 }  // namespace sse::inline v0
@@ -1076,19 +1120,22 @@ class channel;
 namespace detail {
 class engine;
 struct timer_places;
-}
+}  // namespace detail
 
 }  // namespace sse::inline v0
 // ---- sse/log.hpp
 //
-// event_log: a channel's events as encoded bytes in segments, an index over them, and what is retained for resuming.
-// Used by the hub; a program that wants a stream uses a channel.
+// event_log: a channel's events as encoded bytes in segments, an index over them, and what is
+// retained for resuming. Used by the hub; a program that wants a stream uses a channel.
 //
 // Invariants:
-//   1. Bytes in a segment never change and never move after append: they are handed to the kernel as they lie.
-//   2. A cursor, or a write still pending, pins its segment: a pinned segment is freed by nobody, even after the log let
+//   1. Bytes in a segment never change and never move after append: they are handed to the kernel
+//   as they lie.
+//   2. A cursor, or a write still pending, pins its segment: a pinned segment is freed by nobody,
+//   even after the log let
 //      it go (detached).
-//   3. Retained entries are the newest ones within `retention`, exactly; the log holds more only while somebody reads it.
+//   3. Retained entries are the newest ones within `retention`, exactly; the log holds more only
+//   while somebody reads it.
 //
 // Not thread-safe: it belongs to the hub's thread.
 
@@ -1100,13 +1147,13 @@ namespace sse::inline v0::detail {
 
 /// A block of log bytes. Stream offset of its byte i: base + i.
 struct segment {
-  segment* next = nullptr;     ///< the newer neighbour, while attached
+  segment* next = nullptr;  ///< the newer neighbour, while attached
   std::uint64_t base = 0;
   std::uint32_t used = 0;
   std::uint32_t capacity = 0;
-  std::uint32_t pins = 0;      ///< cursors in it and writes pending on it
-  bool attached = true;        ///< still in its log
-  bool mixed = false;          ///< holds entries that not every cursor may send: look at each one
+  std::uint32_t pins = 0;  ///< cursors in it and writes pending on it
+  bool attached = true;    ///< still in its log
+  bool mixed = false;      ///< holds entries that not every cursor may send: look at each one
 
   [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
   [[nodiscard]] std::uint64_t end() const noexcept { return base + used; }
@@ -1177,19 +1224,22 @@ class segment_pool {
   std::uint64_t held_ = 0;
 };
 
-/// One event in the log. Its audience, if it has one, lies in the `audience` bytes in front of `begin`.
+/// One event in the log. Its audience, if it has one, lies in the `audience` bytes in front of
+/// `begin`.
 struct entry {
-  event_id id = no_id;         ///< no_id: none
-  std::uint64_t begin = 0;     ///< stream offset of its first byte
-  std::uint64_t stamp = 0;     ///< order of publication over all channels of the hub
-  std::int64_t at = 0;         ///< ms, hub time of publication
+  event_id id = no_id;      ///< no_id: none
+  std::uint64_t begin = 0;  ///< stream offset of its first byte
+  std::uint64_t stamp = 0;  ///< order of publication over all channels of the hub
+  std::int64_t at = 0;      ///< ms, hub time of publication
   segment* seg = nullptr;
   std::uint32_t size = 0;
   std::uint16_t audience = 0;  ///< bytes of its audience
   bool heartbeat = false;      ///< not an application event
 
   [[nodiscard]] std::uint64_t end() const noexcept { return begin + size; }
-  [[nodiscard]] std::uint32_t offset() const noexcept { return static_cast<std::uint32_t>(begin - seg->base); }
+  [[nodiscard]] std::uint32_t offset() const noexcept {
+    return static_cast<std::uint32_t>(begin - seg->base);
+  }
   [[nodiscard]] std::string_view bytes() const noexcept { return {seg->bytes() + offset(), size}; }
   [[nodiscard]] std::string_view audience_view() const noexcept {
     return {seg->bytes() + offset() - audience, audience};
@@ -1198,9 +1248,9 @@ struct entry {
 
 /// What a log keeps for those who resume. An entry is kept while all three hold.
 struct retention {
-  std::uint64_t events = 1000;          ///< newest entries kept; exact
-  std::uint64_t bytes = UINT64_MAX;     ///< encoded bytes kept
-  duration age = duration::off();       ///< off: any age
+  std::uint64_t events = 1000;       ///< newest entries kept; exact
+  std::uint64_t bytes = UINT64_MAX;  ///< encoded bytes kept
+  duration age = duration::off();    ///< off: any age
 };
 
 class event_log {
@@ -1212,14 +1262,15 @@ class event_log {
     while (head_ != nullptr) drop_head();
   }
 
-  /// Room for one entry of `size` bytes behind `audience` bytes, or nullptr when memory is out; nothing changes until
-  /// commit().
+  /// Room for one entry of `size` bytes behind `audience` bytes, or nullptr when memory is out;
+  /// nothing changes until commit().
   [[nodiscard]] char* prepare(std::uint32_t size, std::uint32_t audience) noexcept {
     const std::uint64_t room = std::uint64_t{size} + audience;
     if (room > 0xffff0000U || !index_.reserve_one()) return nullptr;
     if (tail_ == nullptr || tail_->capacity - tail_->used < room) {
       std::uint32_t capacity = tail_ == nullptr ? segment_pool::smallest : segment_pool::largest;
-      if (tail_ != nullptr && tail_->capacity < segment_pool::largest / 4) capacity = tail_->capacity * 4;
+      if (tail_ != nullptr && tail_->capacity < segment_pool::largest / 4)
+        capacity = tail_->capacity * 4;
       if (capacity < room) capacity = static_cast<std::uint32_t>(room);
       segment* s = pool_->take(capacity);
       if (s == nullptr) return nullptr;
@@ -1270,7 +1321,8 @@ class event_log {
     while (head_ != tail_ && head_->pins == 0 && unretained(*head_)) drop_head();
   }
 
-  /// Lets every segment go that ends at or before `offset` and is not retained, also while somebody still pins it.
+  /// Lets every segment go that ends at or before `offset` and is not retained, also while somebody
+  /// still pins it.
   void detach_before(std::uint64_t offset) noexcept {
     while (head_ != tail_ && head_->end() <= offset && unretained(*head_)) drop_head();
   }
@@ -1285,7 +1337,9 @@ class event_log {
   [[nodiscard]] std::uint64_t first() const noexcept { return index_.first(); }
   [[nodiscard]] std::uint64_t end() const noexcept { return index_.end(); }
   [[nodiscard]] std::uint64_t retained() const noexcept { return retained_; }
-  [[nodiscard]] const entry& operator[](std::uint64_t ordinal) const noexcept { return index_[ordinal]; }
+  [[nodiscard]] const entry& operator[](std::uint64_t ordinal) const noexcept {
+    return index_[ordinal];
+  }
 
   /// The first retained entry with an id above `after`; end() if there is none. O(log n).
   /// REQUIRES: the entries have ids.
@@ -1299,8 +1353,9 @@ class event_log {
     return n < retained_events() ? index_.end() - n : retained_;
   }
 
-  /// The first entry that ends behind stream offset `pos`: the one a cursor at `pos` is in, or will send next. O(log n),
-  /// O(1) for the position asked for last, since most cursors stand at the same few places.
+  /// The first entry that ends behind stream offset `pos`: the one a cursor at `pos` is in, or will
+  /// send next. O(log n), O(1) for the position asked for last, since most cursors stand at the
+  /// same few places.
   [[nodiscard]] std::uint64_t locate(std::uint64_t pos) const noexcept {
     if (pos >= end_) return index_.end();
     if (memo_pos_ == pos && memo_ordinal_ >= index_.first()) return memo_ordinal_;
@@ -1333,7 +1388,8 @@ class event_log {
   }
 
  private:
-  /// The first entry from `lo` on for which `holds` is true, given that it stays true from there on.
+  /// The first entry from `lo` on for which `holds` is true, given that it stays true from there
+  /// on.
   template <class Predicate>
   [[nodiscard]] std::uint64_t first_that(Predicate holds, std::uint64_t lo) const noexcept {
     std::uint64_t hi = index_.end();
@@ -1381,13 +1437,15 @@ class event_log {
 }  // namespace sse::inline v0::detail
 // ---- sse/session.hpp
 //
-// session_id: the handle of one subscriber's connection. Stale handles are harmless: every hub call checks them.
+// session_id: the handle of one subscriber's connection. Stale handles are harmless: every hub call
+// checks them.
 
 #include <cstdint>
 
 namespace sse::inline v0 {
 
-/// Slot and generation. A slot is used again, a generation is not, so an id kept too long names nobody.
+/// Slot and generation. A slot is used again, a generation is not, so an id kept too long names
+/// nobody.
 struct session_id {
   std::uint32_t slot = 0;
   std::uint32_t generation = 0;  ///< 0: no session
@@ -1399,7 +1457,8 @@ struct session_id {
 }  // namespace sse::inline v0
 // ---- sse/stats.hpp
 //
-// stats: what happened so far, as plain numbers; append_prometheus writes them as text exposition format 0.0.4.
+// stats: what happened so far, as plain numbers; append_prometheus writes them as text exposition
+// format 0.0.4.
 //
 //   std::string page;
 //   sse::append_prometheus(page, hub.stats(), hub.channel_stats());
@@ -1423,14 +1482,16 @@ struct session_id {
 //   };
 //
 // write  takes any prefix of `bytes`, never blocks, throws or calls the hub back.
-// close  is called exactly once for each session, also for one that the host itself reported as closed(id); after it the
+// close  is called exactly once for each session, also for one that the host itself reported as
+// closed(id); after it the
 //        hub destroys the connection object. It never calls the hub back.
 //
 // Optional members, detected:
 //   void opened(connection&, session_id)   right after admission: the moment to remember the id
 //   void begin_flush() / end_flush()       around a flush: one io_uring submit, one cork
 //   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
-//   static constexpr bool completes = true     write may answer flow::pending, and peek/consume may be used
+//   static constexpr bool completes = true     write may answer flow::pending, and peek/consume may
+//   be used
 
 #include <concepts>
 #include <cstddef>
@@ -1441,7 +1502,8 @@ struct session_id {
 
 namespace sse::inline v0 {
 
-/// Bytes to be written, as they lie. Valid until write returns, or until written(id, n) after flow::pending.
+/// Bytes to be written, as they lie. Valid until write returns, or until written(id, n) after
+/// flow::pending.
 struct buffer {
   const char* data = nullptr;
   std::size_t size = 0;
@@ -1502,10 +1564,12 @@ inline constexpr std::size_t close_reason_count = 13;
 /// All that a host must give (see the top of this file).
 template <class T>
 concept transport = std::movable<typename T::connection> &&
-                    requires(T& t, typename T::connection& c, std::span<const buffer> bytes, close_reason why) {
-                      { t.write(c, bytes) } noexcept -> std::same_as<write_result>;
-                      { t.close(c, why) } noexcept;
-                    };
+    requires(T& t, typename T::connection& c, std::span<const buffer> bytes, close_reason why) {
+  { t.write(c, bytes) }
+  noexcept->std::same_as<write_result>;
+  { t.close(c, why) }
+  noexcept;
+};
 
 /// One connection of a host that has several kinds of them (plain and TLS, say).
 class any_connection {
@@ -1537,7 +1601,9 @@ struct any_transport {
   };
 
   void opened(connection& c, session_id id) noexcept { c->opened(id); }
-  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept { return c->write(bytes); }
+  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
+    return c->write(bytes);
+  }
   void close(connection& c, close_reason why) noexcept { c->close(why); }
 };
 
@@ -1546,28 +1612,31 @@ struct any_transport {
 namespace sse::inline v0 {
 
 struct channel_stats {
-  std::string_view name{};              ///< valid while the channel is open
-  std::uint64_t subscribers = 0;        ///< now
-  std::uint64_t published = 0;          ///< events accepted, transient ones too, heartbeats not
-  std::uint64_t delivered = 0;          ///< events handed whole to transports, heartbeats in the log too
-  std::uint64_t dropped = 0;            ///< events that slow subscribers were skipped over, each announced by a gap
-  std::uint64_t coalesced = 0;          ///< events that slow subscribers left for the newest of each key
-  std::uint64_t gaps = 0;               ///< gap frames
-  std::uint64_t replays = 0;            ///< joins that resumed from a Last-Event-ID
-  std::uint64_t retained_events = 0;    ///< now
-  std::uint64_t retained_bytes = 0;     ///< now
-  std::uint64_t backlog_bytes = 0;      ///< now, held only for readers that are behind
+  std::string_view name{};        ///< valid while the channel is open
+  std::uint64_t subscribers = 0;  ///< now
+  std::uint64_t published = 0;    ///< events accepted, transient ones too, heartbeats not
+  /// Events handed whole to transports, heartbeats in the log too.
+  std::uint64_t delivered = 0;
+  /// Events that slow subscribers were skipped over, each announced by a gap.
+  std::uint64_t dropped = 0;
+  /// Events that slow subscribers left for the newest of each key.
+  std::uint64_t coalesced = 0;
+  std::uint64_t gaps = 0;             ///< gap frames
+  std::uint64_t replays = 0;          ///< joins that resumed from a Last-Event-ID
+  std::uint64_t retained_events = 0;  ///< now
+  std::uint64_t retained_bytes = 0;   ///< now
+  std::uint64_t backlog_bytes = 0;    ///< now, held only for readers that are behind
   std::uint64_t last_id = 0;
 };
 
 struct hub_stats {
-  std::uint64_t sessions = 0;           ///< now
+  std::uint64_t sessions = 0;  ///< now
   std::uint64_t accepted = 0;
-  std::uint64_t refused = 0;            ///< by shape, caps, the admit hook, or while draining
-  std::uint64_t writes = 0;             ///< calls of Transport::write
-  std::uint64_t bytes = 0;              ///< bytes taken by transports
+  std::uint64_t refused = 0;  ///< by shape, caps, the admit hook, or while draining
+  std::uint64_t writes = 0;   ///< calls of Transport::write
+  std::uint64_t bytes = 0;    ///< bytes taken by transports
   std::uint64_t heartbeats = 0;
-  std::uint64_t log_bytes = 0;          ///< now, memory of all logs
+  std::uint64_t log_bytes = 0;                    ///< now, memory of all logs
   std::uint64_t closed[close_reason_count] = {};  ///< by close_reason
 };
 
@@ -1577,8 +1646,15 @@ inline void append_number(std::string& out, std::uint64_t n) {
   const auto r = std::to_chars(digits, digits + sizeof digits, n);
   out.append(digits, r.ptr);
 }
-inline void append_family(std::string& out, std::string_view name, std::string_view type, std::string_view help) {
-  out.append("# HELP ").append(name).append(" ").append(help).append("\n# TYPE ").append(name).append(" ");
+inline void append_family(std::string& out, std::string_view name, std::string_view type,
+                          std::string_view help) {
+  out.append("# HELP ")
+      .append(name)
+      .append(" ")
+      .append(help)
+      .append("\n# TYPE ")
+      .append(name)
+      .append(" ");
   out.append(type).append("\n");
 }
 inline void append_label(std::string& out, std::string_view value) {
@@ -1594,8 +1670,10 @@ inline void append_label(std::string& out, std::string_view value) {
 }  // namespace detail
 
 /// Appends every counter as Prometheus text. Throws only if std::string does.
-inline void append_prometheus(std::string& out, const hub_stats& h, std::span<const channel_stats> channels) {
-  const auto single = [&](std::string_view name, std::string_view type, std::string_view help, std::uint64_t v) {
+inline void append_prometheus(std::string& out, const hub_stats& h,
+                              std::span<const channel_stats> channels) {
+  const auto single = [&](std::string_view name, std::string_view type, std::string_view help,
+                          std::uint64_t v) {
     detail::append_family(out, name, type, help);
     out.append(name).append(" ");
     detail::append_number(out, v);
@@ -1610,7 +1688,9 @@ inline void append_prometheus(std::string& out, const hub_stats& h, std::span<co
   single("sse_log_bytes", "gauge", "Memory held by all logs.", h.log_bytes);
   detail::append_family(out, "sse_closed_total", "counter", "Streams closed, by reason.");
   for (std::size_t i = 0; i < close_reason_count; ++i) {
-    out.append("sse_closed_total{reason=\"").append(to_string(static_cast<close_reason>(i))).append("\"} ");
+    out.append("sse_closed_total{reason=\"")
+        .append(to_string(static_cast<close_reason>(i)))
+        .append("\"} ");
     detail::append_number(out, h.closed[i]);
     out.push_back('\n');
   }
@@ -1628,14 +1708,18 @@ inline void append_prometheus(std::string& out, const hub_stats& h, std::span<co
   family("sse_channel_subscribers", "gauge", "Subscribers.", &channel_stats::subscribers);
   family("sse_channel_published_total", "counter", "Events published.", &channel_stats::published);
   family("sse_channel_delivered_total", "counter", "Events delivered.", &channel_stats::delivered);
-  family("sse_channel_dropped_total", "counter", "Events skipped for slow readers.", &channel_stats::dropped);
-  family("sse_channel_coalesced_total", "counter", "Events left for the newest of each key by slow readers.",
-         &channel_stats::coalesced);
+  family("sse_channel_dropped_total", "counter", "Events skipped for slow readers.",
+         &channel_stats::dropped);
+  family("sse_channel_coalesced_total", "counter",
+         "Events left for the newest of each key by slow readers.", &channel_stats::coalesced);
   family("sse_channel_gaps_total", "counter", "Gap frames sent.", &channel_stats::gaps);
   family("sse_channel_replays_total", "counter", "Joins that resumed.", &channel_stats::replays);
-  family("sse_channel_retained_events", "gauge", "Events kept for resuming.", &channel_stats::retained_events);
-  family("sse_channel_retained_bytes", "gauge", "Bytes kept for resuming.", &channel_stats::retained_bytes);
-  family("sse_channel_backlog_bytes", "gauge", "Bytes held for slow readers.", &channel_stats::backlog_bytes);
+  family("sse_channel_retained_events", "gauge", "Events kept for resuming.",
+         &channel_stats::retained_events);
+  family("sse_channel_retained_bytes", "gauge", "Bytes kept for resuming.",
+         &channel_stats::retained_bytes);
+  family("sse_channel_backlog_bytes", "gauge", "Bytes held for slow readers.",
+         &channel_stats::backlog_bytes);
 }
 
 }  // namespace sse::inline v0
@@ -1654,18 +1738,21 @@ enum class lag_policy : std::uint8_t {
   disconnect,  ///< close; its reconnect resumes from the log
   oldest,      ///< once what it needs left the log: a gap frame, then the oldest retained event
   tail,        ///< a gap frame, then live
-  coalesce,    ///< the newest event of each key, then live; a gap frame only for what had no key. As `tail` on a session
-               ///< that joined other channels too
+  /// The newest event of each key, then live; a gap frame only for what had no key. As `tail` on a
+  /// session that joined other channels too.
+  coalesce,
 };
 
 /// Where a subscriber without a Last-Event-ID begins.
 enum class start_at : std::uint8_t {
   live,  ///< with the next event
   all,   ///< with everything retained
-  snapshot,  ///< with the newest event of each key; as `live` on a session that joined other channels too
+  /// With the newest event of each key; as `live` on a session that joined other channels too.
+  snapshot,
 };
 
-/// A sign of life, so that proxies keep the connection and dead peers are found. Carries no id, is never replayed.
+/// A sign of life, so that proxies keep the connection and dead peers are found. Carries no id, is
+/// never replayed.
 struct heartbeat_options {
   enum class pace : std::uint8_t {
     off,
@@ -1677,7 +1764,8 @@ struct heartbeat_options {
   bool comment = true;                     ///< a comment line (WHATWG HTML 9.2.7); false: an event
   std::string_view text = "keep-alive";    ///< the comment, or the event's data. Copied.
   std::string_view type = {};              ///< the event's type; empty: unnamed. Copied.
-  function<void(std::string& data)> payload = {};  ///< writes the event's data each time, instead of `text`
+  /// Writes the event's data each time, instead of `text`.
+  function<void(std::string& data)> payload = {};
 };
 
 enum class backfill_state : std::uint8_t {
@@ -1687,7 +1775,8 @@ enum class backfill_state : std::uint8_t {
   lost,  ///< they are gone: send a gap frame, then the oldest retained event
 };
 
-/// What a backfill hook is asked for: the events with after < id < before, oldest first, as many as fit.
+/// What a backfill hook is asked for: the events with after < id < before, oldest first, as many as
+/// fit.
 struct backfill_request {
   session_id session{};
   event_id after = no_id;
@@ -1697,47 +1786,58 @@ struct backfill_request {
 
 /// Options are copied by open_channel; the views need not live on.
 struct channel_options {
-  std::uint64_t keep = 1000;               ///< newest events kept for resuming; exact
-  std::uint64_t keep_bytes = UINT64_MAX;   ///< encoded bytes kept for resuming
-  duration keep_age = duration::off();     ///< age kept for resuming; off: any
-  std::uint64_t max_lag = 1 << 20;         ///< bytes a subscriber may be behind live, beyond its own replay; 0: off
-  std::uint64_t soft_lag = 0;              ///< as max_lag, but only after soft_lag_for; 0: off
+  std::uint64_t keep = 1000;              ///< newest events kept for resuming; exact
+  std::uint64_t keep_bytes = UINT64_MAX;  ///< encoded bytes kept for resuming
+  duration keep_age = duration::off();    ///< age kept for resuming; off: any
+  /// Bytes a subscriber may be behind live, beyond its own replay; 0: off.
+  std::uint64_t max_lag = 1 << 20;
+  std::uint64_t soft_lag = 0;  ///< as max_lag, but only after soft_lag_for; 0: off
   duration soft_lag_for = duration::off();
   lag_policy on_lag = lag_policy::disconnect;
   id_mode ids = id_mode::automatic;
-  bool own_sequence = false;  ///< ids of its own, consecutive; then a session can join no channel beside it
-  event_id first_id = no_id;  ///< own_sequence: the id the sequence stands at when it opens; no_id: as the hub's, or 0 where ids are given
+  /// Ids of its own, consecutive; then a session can join no channel beside it.
+  bool own_sequence = false;
+  /// With own_sequence: the id the sequence stands at when it opens; no_id: as the hub's, or 0
+  /// where ids are given.
+  event_id first_id = no_id;
   start_at start = start_at::live;
-  /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and start_at::snapshot, which use 10,000 if
-  /// this is 0. Then the key that was silent longest is forgotten, and what a reader misses by that is announced as lost.
+  /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and
+  /// start_at::snapshot, which use 10,000 if this is 0. Then the key that was silent longest is
+  /// forgotten, and what a reader misses by that is announced as lost.
   std::uint32_t max_keys = 0;
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
   encode_limits limits = {};
-  /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this channel alone.
+  /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this
+  /// channel alone.
   function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
 };
 
 struct publish_options {
-  event_id id = no_id;            ///< id_mode::given only
-  std::string_view audience = {}; ///< empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
-  bool transient = false;         ///< never replayed, no id
-  std::string_view key = {};      ///< what it is the state of, such as a symbol: makes older events of this key superfluous
-  /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and goes out as it is: for
-  /// events that are encoded once for several hubs. Checked for size and blank line only; type and retry must not be set.
+  event_id id = no_id;  ///< id_mode::given only
+  /// Empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
+  std::string_view audience = {};
+  bool transient = false;  ///< never replayed, no id
+  /// What it is the state of, such as a symbol: makes older events of this key superfluous.
+  std::string_view key = {};
+  /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and
+  /// goes out as it is: for events that are encoded once for several hubs. Checked for size and
+  /// blank line only; type and retry must not be set.
   bool encoded = false;
 };
 
 enum class publish_error : std::uint8_t {
   none,
-  bad_type,     ///< CR, LF or NUL in the type, or too long; publish_options::encoded: see there
-  bad_id,       ///< event::id was set, or publish_options::id where ids are not given by the publisher
+  bad_type,  ///< CR, LF or NUL in the type, or too long; publish_options::encoded: see there
+  /// The event brought an id, or publish_options::id where ids are not given by the publisher.
+  bad_id,
   bad_retry,
-  too_large,    ///< encode_limits, or an audience over 65,535 bytes
-  id_order,     ///< given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids
+  too_large,  ///< encode_limits, or an audience over 65,535 bytes
+  /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.
+  id_order,
   no_memory,
-  no_session,   ///< send: the session is gone
-  lane_full,    ///< send: hub_options::control_lane bytes are waiting already
+  no_session,  ///< send: the session is gone
+  lane_full,   ///< send: hub_options::control_lane bytes are waiting already
 };
 
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
@@ -1755,12 +1855,15 @@ enum class publish_error : std::uint8_t {
   return "unknown";
 }
 
-/// An accepted event's id (no_id where it has none), or why it was refused. Refused: nothing was published.
+/// An accepted event's id (no_id where it has none), or why it was refused. Refused: nothing was
+/// published.
 struct publish_result {
   event_id id = no_id;
   publish_error error = publish_error::none;
 
-  [[nodiscard]] constexpr explicit operator bool() const noexcept { return error == publish_error::none; }
+  [[nodiscard]] constexpr explicit operator bool() const noexcept {
+    return error == publish_error::none;
+  }
 };
 
 namespace detail {
@@ -1771,20 +1874,23 @@ struct sequence {
   event_id last = no_id;
 };
 
-/// A log and those who read it. A channel has one for its events and, once needed, one for transient ones.
+/// A log and those who read it. A channel has one for its events and, once needed, one for
+/// transient ones.
 struct stream {
-  stream(segment_pool& pool, const retention& keep, channel& c) noexcept : log{pool, keep}, owner{&c} {}
+  stream(segment_pool& pool, const retention& keep, channel& c) noexcept
+      : log{pool, keep}, owner{&c} {}
 
   event_log log;
-  vec<std::uint32_t> readers;      ///< subscriptions
+  vec<std::uint32_t> readers;  ///< subscriptions
   channel* owner;
   stream* next_touched = nullptr;
-  std::uint64_t lag_check_at = UINT64_MAX;  ///< end offset at which somebody may be over a lag limit
-  std::uint64_t backlog = 0;       ///< as last counted into the hub's sum
-  std::uint32_t index = none;      ///< in engine::streams_
-  bool touched = false;            ///< in the engine's list
-  bool dirty = false;              ///< got entries since the last flush
-  bool ephemeral = false;          ///< transient entries: no ids, nothing retained
+  /// End offset at which somebody may be over a lag limit.
+  std::uint64_t lag_check_at = UINT64_MAX;
+  std::uint64_t backlog = 0;   ///< as last counted into the hub's sum
+  std::uint32_t index = none;  ///< in engine::streams_
+  bool touched = false;        ///< in the engine's list
+  bool dirty = false;          ///< got entries since the last flush
+  bool ephemeral = false;      ///< transient entries: no ids, nothing retained
 };
 
 }  // namespace detail
@@ -1797,7 +1903,8 @@ class channel {
   [[nodiscard]] std::string_view name() const noexcept { return name_.view(); }
   [[nodiscard]] const channel_options& options() const noexcept { return options_; }
 
-  /// Appends an event to the log: encoded once, O(1) in subscribers, touches none of them. hub.flush() sends it.
+  /// Appends an event to the log: encoded once, O(1) in subscribers, touches none of them.
+  /// hub.flush() sends it.
   [[nodiscard]] publish_result publish(const event& e, const publish_options& o = {}) noexcept;
 
   [[nodiscard]] std::size_t subscribers() const noexcept { return main_.readers.size(); }
@@ -1833,9 +1940,9 @@ class channel {
   detail::stream* ephemeral_ = nullptr;
   detail::latest_values* latest_ = nullptr;  // only with max_keys
   channel_stats counters_;
-  std::uint32_t index_ = detail::none;      // in engine::channels_
-  std::uint32_t timer_ = detail::none;      // place in the timer queue
-  std::int64_t next_heartbeat_ = INT64_MAX; // ms, pace::fixed
+  std::uint32_t index_ = detail::none;       // in engine::channels_
+  std::uint32_t timer_ = detail::none;       // place in the timer queue
+  std::int64_t next_heartbeat_ = INT64_MAX;  // ms, pace::fixed
 };
 
 }  // namespace sse::inline v0
@@ -2657,14 +2764,15 @@ namespace sse::inline v0 {
 enum class when_full : std::uint8_t {
   refuse,        ///< answer `status` with Retry-After. Final for a browser's EventSource.
   evict_oldest,  ///< close the oldest stream it counts, and admit
-  retry_stream,  ///< answer 200 with a stream that says `retry:` and ends: an EventSource comes back by itself
+  /// Answer 200 with a stream that says `retry:` and ends: an EventSource comes back by itself.
+  retry_stream,
 };
 
 /// A cap on concurrent streams.
 struct cap {
   std::uint32_t max = 0;  ///< 0: off
   when_full then = when_full::refuse;
-  int status = 429;       ///< of a refusal
+  int status = 429;  ///< of a refusal
   duration retry_after = duration::seconds(5);
 };
 
@@ -2674,12 +2782,14 @@ struct limits {
   cap per_address{.max = 64};  ///< per request::address; an empty one is not counted
 };
 
-/// Counts the streams of several hubs together, so that the caps of each hold over all of them: hub_options::counter. Must be
-/// thread-safe where the hubs have threads of their own. sse/shards.hpp has one.
+/// Counts the streams of several hubs together, so that the caps of each hold over all of them:
+/// hub_options::counter. Must be thread-safe where the hubs have threads of their own.
+/// sse/shards.hpp has one.
 class cap_counter {
  public:
   enum class kind : std::uint8_t { total, user, address };
-  /// One more of `key` (total: empty), unless there are `max` already; `max` 0: in any case. False too: memory is out.
+  /// One more of `key` (total: empty), unless there are `max` already; `max` 0: in any case. False
+  /// too: memory is out.
   [[nodiscard]] virtual bool take(kind k, std::string_view key, std::uint32_t max) noexcept = 0;
   /// Once for each take that was true, when the stream is over.
   virtual void give_back(kind k, std::string_view key) noexcept = 0;
@@ -2719,10 +2829,14 @@ template <class User>
 class verdict {
  public:
   /// Refuses with any status, headers and body.
-  verdict(response r) : refusal_{std::move(r)} {}  // NOLINT: implicit, so that a hook can return refuse(...)
+  verdict(response r)
+      : refusal_{std::move(r)} {}  // NOLINT: implicit, so that a hook can return refuse(...)
 
-  /// Admits. `key` names the user for the cap per user, for revoke(), and as an audience; empty: anonymous.
-  verdict(User user, std::string key) : admitted_{true}, user_{std::move(user)} { joining_.key = std::move(key); }
+  /// Admits. `key` names the user for the cap per user, for revoke(), and as an audience; empty:
+  /// anonymous.
+  verdict(User user, std::string key) : admitted_{true}, user_{std::move(user)} {
+    joining_.key = std::move(key);
+  }
 
   /// Subscribes to one more channel, at most 16. Several must share one sequence.
   verdict& join(channel& c) & {
@@ -2743,14 +2857,15 @@ class verdict {
     joining_.backlog = n;
     return std::move(*this);
   }
-  /// Begin after `id`, whatever the request says: for programs whose clients bring ids that the program itself has to
-  /// translate. 0: with everything, also what a backfill hook has to bring.
+  /// Begin after `id`, whatever the request says: for programs whose clients bring ids that the
+  /// program itself has to translate. 0: with everything, also what a backfill hook has to bring.
   verdict&& after(event_id id) && {
     joining_.after_given = true;
     joining_.after = id;
     return std::move(*this);
   }
-  /// End the stream at `t`, for example when the token expires. REQUIRES: hub.tick() told the time before.
+  /// End the stream at `t`, for example when the token expires. REQUIRES: hub.tick() told the time
+  /// before.
   verdict&& until(time_point t) && {
     joining_.until = t;
     return std::move(*this);
@@ -2769,19 +2884,22 @@ class verdict {
 };
 
 /// Refuses: 401, 403, 5xx, or 204 to make an EventSource give up (WHATWG HTML 9.2.3).
-[[nodiscard]] inline response refuse(int status, std::string body = {}) { return response::text(status, std::move(body)); }
+[[nodiscard]] inline response refuse(int status, std::string body = {}) {
+  return response::text(status, std::move(body));
+}
 
 /// Admits a user without data of its own.
 [[nodiscard]] inline verdict<> admit(std::string key = {}) { return {no_user{}, std::move(key)}; }
 
 /// Admits a user; the hub keeps `user` while the session lives and shows it to its hooks.
 template <class User>
-  requires(!std::is_convertible_v<User, std::string>)
-[[nodiscard]] verdict<std::remove_cvref_t<User>> admit(User&& user, std::string key) {
+requires(!std::is_convertible_v<User, std::string>)
+    [[nodiscard]] verdict<std::remove_cvref_t<User>> admit(User&& user, std::string key) {
   return {std::forward<User>(user), std::move(key)};
 }
 
-/// What accept() did. An id: the session is open. None: write `refusal`; for HEAD (`head_only`) the preamble alone.
+/// What accept() did. An id: the session is open. None: write `refusal`; for HEAD (`head_only`) the
+/// preamble alone.
 struct accept_result {
   session_id id{};
   bool head_only = false;
@@ -2803,35 +2921,49 @@ struct gap_notice {
 
 struct hub_options {
   limits caps = {};
-  /// Counts for `caps` with other hubs, which must have the same caps; nullptr: alone. evict_oldest closes a stream of this hub;
-  /// where it has none to close, the cap refuses. Must outlive the hub.
+  /// Counts for `caps` with other hubs, which must have the same caps; nullptr: alone. evict_oldest
+  /// closes a stream of this hub; where it has none to close, the cap refuses. Must outlive the
+  /// hub.
   cap_counter* counter = nullptr;
-  event_id first_id = no_id;   ///< where the shared sequence begins: the wall clock in microseconds keeps ids rising over restarts
-  bool given_ids = false;      ///< the shared sequence's ids are all given: id_mode::automatic on it is refused with id_order
+  /// Where the shared sequence begins: the wall clock in microseconds keeps ids rising over
+  /// restarts.
+  event_id first_id = no_id;
+  /// The shared sequence's ids are all given: id_mode::automatic on it is refused with id_order.
+  bool given_ids = false;
   std::uint64_t seed = 0x9e3779b97f4a7c15ULL;  ///< for jitter and hashing; give something random
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
-  std::string_view opening = {};               ///< comment at the start of each stream: bytes that open a buffering proxy. Copied.
-  std::string_view resume_query = "last_id";   ///< query field beside the header Last-Event-ID; empty: none. Copied.
+  /// Comment at the start of each stream: bytes that open a buffering proxy. Copied.
+  std::string_view opening = {};
+  /// Query field beside the header Last-Event-ID; empty: none. Copied.
+  std::string_view resume_query = "last_id";
   duration write_deadline = duration::seconds(10);  ///< no write progress: closed
-  duration idle = duration::off();             ///< no application event delivered: closed. At most 24 days.
-  duration max_age = duration::off();          ///< of a connection: closed, up to a tenth earlier (jitter)
-  duration retry_min = duration::seconds(1);   ///< a clean close sends a random `retry:` between retry_min
-  duration retry_max = duration::seconds(5);   ///< and retry_max, so that reconnects are spread
-  std::uint64_t max_backlog = std::uint64_t{256} << 20;  ///< bytes of all logs held only for slow readers; 0: off
-  std::uint32_t control_lane = 256 << 10;      ///< bytes of control and unicast frames waiting per session
-  std::uint32_t flush_share = 256 << 10;       ///< bytes written to one session before the next gets its turn
+  /// No application event delivered: closed. At most 24 days.
+  duration idle = duration::off();
+  /// Of a connection: closed, up to a tenth earlier (jitter).
+  duration max_age = duration::off();
+  /// A clean close sends a random `retry:` between these two, so that reconnects are spread.
+  duration retry_min = duration::seconds(1);
+  duration retry_max = duration::seconds(5);
+  /// Bytes of all logs held only for slow readers; 0: off.
+  std::uint64_t max_backlog = std::uint64_t{256} << 20;
+  /// Bytes of control and unicast frames waiting per session.
+  std::uint32_t control_lane = 256 << 10;
+  /// Bytes written to one session before the next gets its turn.
+  std::uint32_t flush_share = 256 << 10;
 };
 
 struct drain_options {
   duration deadline = duration::seconds(5);  ///< then the rest is cut
-  event farewell{};                          ///< last event; empty data and type: none. Its id is not sent. Copied.
+  /// Last event; empty data and type: none. Its id is not sent. Copied.
+  event farewell{};
 };
 
 }  // namespace sse::inline v0
 // ---- sse/hub.hpp
 //
-// hub: channels, sessions, and who gets what when. It runs inside the host's own loop: bytes go out through Transport,
-// readiness and time come in as calls. It opens no socket, reads no clock, starts no thread, throws and logs nothing.
+// hub: channels, sessions, and who gets what when. It runs inside the host's own loop: bytes go out
+// through Transport, readiness and time come in as calls. It opens no socket, reads no clock,
+// starts no thread, throws and logs nothing.
 //
 //   sse::hub<my_transport> hub{transport, {.first_id = wall_clock_us}};
 //   sse::channel* ticks = hub.open_channel("ticks", {});
@@ -2839,8 +2971,8 @@ struct drain_options {
 //   if (auto r = hub.accept(std::move(connection), request); !r) answer(r.refusal);
 //   hub.tick(now); hub.flush();                       // once in each turn of the loop
 //
-// Not for hosts that want a server: sse/asio.hpp is one. Not thread-safe: one thread owns a hub, others publish through a
-// mailbox (sse/mailbox.hpp).
+// Not for hosts that want a server: sse/asio.hpp is one. Not thread-safe: one thread owns a hub,
+// others publish through a mailbox (sse/mailbox.hpp).
 
 #include <concepts>
 #include <cstddef>
@@ -2853,7 +2985,7 @@ struct drain_options {
 
 // ---- sse/detail/engine.hpp
 //
-// The hub's engine: everything behind hub<Transport, User> that does not depend on either. Its parts:
+// The hub's engine: what is behind hub<Transport, User> and depends on neither. Its parts:
 //
 //   engine.hpp         what it is made of: sessions, subscriptions, control lanes; slots in and out
 //   engine_publish.hpp publish, unicast, heartbeats: bytes in
@@ -2862,12 +2994,14 @@ struct drain_options {
 //   engine_time.hpp    deadlines, lag, drain
 //
 // Invariants:
-//   1. A cursor pins its segment; so does each piece of a pending write, also after its session died.
-//   2. Ids rise strictly along a session, across its channels: entries leave in the order of their stamps.
-//   3. Control bytes enter between events only: `rest` of a half-sent event goes first, then the lane, then the logs.
-//   4. No engine call runs inside write or close of the host: dead sessions are reaped after the walk.
+//   1. A cursor pins its segment; each piece of a pending write does too, also past its session.
+//   2. Ids rise strictly along a session, across its channels: entries leave in their stamps'
+//   order.
+//   3. Control bytes enter between events only: first `rest` of a half-sent event, then the lane,
+//      then the logs.
+//   4. No engine call runs inside write or close of the host: the dead are reaped after the walk.
 //   5. Memory: sum over channels of max(keep, max_lag), plus a small constant for each session.
-//   6. An accepted event is delivered, or announced as lost by a gap frame, or the stream is closed.
+//   6. An accepted event is delivered, or a gap frame says that it is lost, or the stream closes.
 
 #include <cstddef>
 #include <cstdint>
@@ -2879,15 +3013,15 @@ struct drain_options {
 
 // ---- sse/detail/timer_queue.hpp
 //
-// The hub's one timer structure: a heap of (deadline, id) in which every id stands once. Each owner keeps its own place,
-// so a deadline is moved in O(log n) and costs eight bytes.
+// The hub's one timer structure: a heap of (deadline, id) in which every id stands once. Each owner
+// keeps its own place, so a deadline is moved in O(log n) and costs eight bytes.
 
 #include <cstdint>
 
 namespace sse::inline v0::detail {
 
-/// `Places` has `std::uint32_t& place(std::uint32_t id)`. Deadlines are ms, kept modulo 2^32: a far one is cut to about
-/// twelve days ahead, and its owner simply arms it again then.
+/// `Places` has `std::uint32_t& place(std::uint32_t id)`. Deadlines are ms, kept modulo 2^32: a far
+/// one is cut to about twelve days ahead, and its owner simply arms it again then.
 template <class Places>
 class timer_queue {
  public:
@@ -2928,7 +3062,9 @@ class timer_queue {
   }
   [[nodiscard]] bool empty() const noexcept { return heap_.empty(); }
   [[nodiscard]] std::uint32_t top_id() const noexcept { return heap_[0].id; }
-  [[nodiscard]] std::int64_t top_when(std::int64_t now) const noexcept { return expand(heap_[0].when, now); }
+  [[nodiscard]] std::int64_t top_when(std::int64_t now) const noexcept {
+    return expand(heap_[0].when, now);
+  }
   [[nodiscard]] std::int64_t when(std::uint32_t id, std::int64_t now) const noexcept {
     const std::uint32_t at = places_->place(id);
     return at == none ? INT64_MAX : expand(heap_[at].when, now);
@@ -2939,7 +3075,9 @@ class timer_queue {
     std::uint32_t when;
     std::uint32_t id;
   };
-  static bool sooner(item a, item b) noexcept { return static_cast<std::int32_t>(a.when - b.when) < 0; }
+  static bool sooner(item a, item b) noexcept {
+    return static_cast<std::int32_t>(a.when - b.when) < 0;
+  }
   static std::int64_t expand(std::uint32_t when, std::int64_t now) noexcept {
     return now + static_cast<std::int32_t>(when - static_cast<std::uint32_t>(now));
   }
@@ -2979,8 +3117,10 @@ namespace sse::inline v0::detail {
 struct host_calls {
   void* self = nullptr;
   write_result (*write)(void*, std::uint32_t slot, std::span<const buffer>) noexcept = nullptr;
-  void (*close)(void*, std::uint32_t slot, close_reason, bool announce) noexcept = nullptr;  ///< and destroys both
-  bool (*sees)(void*, std::uint32_t slot, std::string_view key, std::string_view audience) noexcept = nullptr;
+  /// Destroys connection and user.
+  void (*close)(void*, std::uint32_t slot, close_reason, bool announce) noexcept = nullptr;
+  bool (*sees)(void*, std::uint32_t slot, std::string_view key,
+               std::string_view audience) noexcept = nullptr;
   void (*flush_begins)(void*) noexcept = nullptr;
   void (*flush_ends)(void*) noexcept = nullptr;
   std::uint32_t max_buffers = 16;
@@ -3006,18 +3146,23 @@ struct lane_item {
 
 /// A subscription: a session's cursor in one stream.
 struct subscription {
-  segment* seg = nullptr;        ///< pinned; nullptr: backfilling
-  std::uint64_t live_from = 0;   ///< end of its replay; with `backfilling`: where it is; with `skipping`: the skip
-  std::uint32_t off = 0;         ///< next byte in seg
-  std::uint32_t rest = 0;        ///< bytes left of the event that is half sent
+  segment* seg = nullptr;  ///< pinned; nullptr: backfilling
+  /// End of its replay; with `backfilling`: where it is; with `skipping`: the skip.
+  std::uint64_t live_from = 0;
+  std::uint32_t off = 0;   ///< next byte in seg
+  std::uint32_t rest = 0;  ///< bytes left of the event that is half sent
   std::uint32_t session = none;
-  std::uint32_t next = none;     ///< the session's next subscription
-  std::uint32_t place = 0;       ///< in stream::readers
+  std::uint32_t next = none;  ///< the session's next subscription
+  std::uint32_t place = 0;    ///< in stream::readers
   std::uint32_t stream_index : 28 = 0;
-  std::uint32_t skipping : 1 = 0;     ///< too far behind: leaves for live_from's skip once `rest` is sent
-  std::uint32_t backfilling : 1 = 0;  ///< filled by the backfill hook, live_from: the last id it got; or with `coalescing`
-  std::uint32_t coalescing : 1 = 0;   ///< filled from the channel's newest values, live_from: the last one's position
-  std::uint32_t snapshot : 1 = 0;     ///< coalescing for the first time: what has no key is not missed
+  /// Too far behind: leaves for live_from's skip once `rest` is sent.
+  std::uint32_t skipping : 1 = 0;
+  /// Filled by the backfill hook, live_from: the last id it got; or with `coalescing`.
+  std::uint32_t backfilling : 1 = 0;
+  /// Filled from the channel's newest values, live_from: the last one's position.
+  std::uint32_t coalescing : 1 = 0;
+  /// Coalescing for the first time: what has no key is not missed.
+  std::uint32_t snapshot : 1 = 0;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
 
@@ -3051,20 +3196,20 @@ struct session {
   session_state state : 3 = session_state::free;
   close_reason why : 4 = close_reason::peer;
   std::uint8_t chunk_head : 4 = 0;  ///< bytes of the chunk's size line that are out already
-  bool queued : 1 = false;        ///< in ready_ (of the slot: outlives the session)
-  bool blocked : 1 = false;       ///< the host will call writable() or written()
+  bool queued : 1 = false;          ///< in ready_ (of the slot: outlives the session)
+  bool blocked : 1 = false;         ///< the host will call writable() or written()
   bool chunked : 1 = false;
-  bool chunk_begun : 1 = false;   ///< a chunk was sent before: its line end is due
-  bool chunk_open : 1 = false;    ///< its size line is out, chunk_left bytes are owed
-  bool ended : 1 = false;         ///< the last chunk is due
+  bool chunk_begun : 1 = false;  ///< a chunk was sent before: its line end is due
+  bool chunk_open : 1 = false;   ///< its size line is out, chunk_left bytes are owed
+  bool ended : 1 = false;        ///< the last chunk is due
   bool said_farewell : 1 = false;
-  bool counted : 1 = false;       ///< in the caps
-  bool retry_only : 1 = false;    ///< a retry stream: the host's hooks do not see it
-  bool over : 1 = false;          ///< over soft_lag, since over_since
-  std::uint32_t chunk_left = 0; ///< bytes owed to the chunk that was announced
-  std::uint32_t first = none;   ///< subscriptions
-  std::uint32_t lane = none;    ///< lane items
-  std::uint32_t pending = none; ///< batches_, a write in flight
+  bool counted : 1 = false;      ///< in the caps
+  bool retry_only : 1 = false;   ///< a retry stream: the host's hooks do not see it
+  bool over : 1 = false;         ///< over soft_lag, since over_since
+  std::uint32_t chunk_left = 0;  ///< bytes owed to the chunk that was announced
+  std::uint32_t first = none;    ///< subscriptions
+  std::uint32_t lane = none;     ///< lane items
+  std::uint32_t pending = none;  ///< batches_, a write in flight
   std::uint32_t user = none;
   std::uint32_t user_next = none;
   std::uint32_t user_prev = none;
@@ -3072,18 +3217,21 @@ struct session {
   std::uint32_t timer = none;
   std::uint32_t queue_next = none;  ///< in ready_ (of the slot, as queued)
   // Times in ms, modulo 2^32.
-  std::uint32_t last_event = 0;     ///< application event delivered
-  std::uint32_t last_write = 0;     ///< anything delivered
-  std::uint32_t progress = 0;       ///< blocked since, or last bytes taken since
-  std::uint32_t over_since = 0;     ///< see over
-  std::int64_t ends_at = INT64_MAX; ///< max_age or the verdict's until
+  std::uint32_t last_event = 0;      ///< application event delivered
+  std::uint32_t last_write = 0;      ///< anything delivered
+  std::uint32_t progress = 0;        ///< blocked since, or last bytes taken since
+  std::uint32_t over_since = 0;      ///< see over
+  std::int64_t ends_at = INT64_MAX;  ///< max_age or the verdict's until
 
   [[nodiscard]] std::uint32_t& free_link() noexcept { return lane; }
   [[nodiscard]] std::uint32_t& dead_next() noexcept { return progress; }
 };
 
-/// An option's time as the engine can count it. Forever is off. What is held against a session's 32-bit times ends at 24 days.
-[[nodiscard]] constexpr duration countable(duration d, duration most = duration::seconds(24 * 24 * 3600)) noexcept {
+/// An option's time as the engine can count it. Forever is off. What is held against a session's
+/// 32-bit times ends at 24 days.
+[[nodiscard]] constexpr duration countable(duration d,
+                                           duration most = duration::seconds(24 * 24 *
+                                                                             3600)) noexcept {
   if (d == duration::forever()) return duration::off();
   return d < most ? d : most;
 }
@@ -3111,7 +3259,8 @@ struct batch {
 
   [[nodiscard]] std::uint32_t& free_link() noexcept { return count; }
   [[nodiscard]] bool full() const noexcept { return count >= room || total >= limit; }
-  void add(segment* seg, std::uint32_t from, std::uint32_t off, const char* data, std::uint32_t size) noexcept {
+  void add(segment* seg, std::uint32_t from, std::uint32_t off, const char* data,
+           std::uint32_t size) noexcept {
     bytes[count] = {data, size};
     pieces[count] = {seg, from, off, size};
     ++count;
@@ -3119,7 +3268,8 @@ struct batch {
   }
 };
 
-/// Where each id's place in the timer queue stands: sessions by slot, channels with the top bit set.
+/// Where each id's place in the timer queue stands: sessions by slot, channels with the top bit
+/// set.
 struct timer_places {
   static constexpr std::uint32_t channel_bit = 0x80000000U;
   engine* e;
@@ -3140,19 +3290,24 @@ class engine {
   [[nodiscard]] const vec<channel*>& channels() const noexcept { return channels_; }
 
   // Bytes in.
-  [[nodiscard]] publish_result publish(channel& c, const event& e, const publish_options& o) noexcept;
+  [[nodiscard]] publish_result publish(channel& c, const event& e,
+                                       const publish_options& o) noexcept;
   [[nodiscard]] publish_error send(session_id id, const event& e) noexcept;
   std::size_t send_user(std::string_view key, const event& e) noexcept;
 
   // Sessions.
   /// Draining, and a total cap that evicts nobody, before anybody is asked. False: `out` says why.
   [[nodiscard]] bool precheck(accept_result& out);
-  /// Takes a slot; the caller places connection and user in it, then calls join() and open(). none: `out` says why not.
-  [[nodiscard]] std::uint32_t admit(const request& r, const joining& j, resume_point& resume, accept_result& out);
+  /// Takes a slot; the caller places connection and user in it, then calls join() and open(). none:
+  /// `out` says why not.
+  [[nodiscard]] std::uint32_t admit(const request& r, const joining& j, resume_point& resume,
+                                    accept_result& out);
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
-  [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept { return {slot, sessions_[slot].generation}; }
+  [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept {
+    return {slot, sessions_[slot].generation};
+  }
   /// nullptr: no such session, or it is closed and only its slot waits for a pending write.
   [[nodiscard]] session* find(session_id id) noexcept;
   [[nodiscard]] bool alive(session_id id) noexcept {
@@ -3206,10 +3361,12 @@ class engine {
   friend class sse::backfill_writer;
 
   // engine.hpp: lanes, slots
-  [[nodiscard]] bool push_lane(std::uint32_t slot, blob* b, lane_kind kind = lane_kind::control) noexcept;
+  [[nodiscard]] bool push_lane(std::uint32_t slot, blob* b,
+                               lane_kind kind = lane_kind::control) noexcept;
   [[nodiscard]] bool push_lane_bytes(std::uint32_t slot, std::string_view bytes,
                                      lane_kind kind = lane_kind::control) noexcept;
-  [[nodiscard]] bool push_lane_event(std::uint32_t slot, const event& e, lane_kind kind = lane_kind::event) noexcept;
+  [[nodiscard]] bool push_lane_event(std::uint32_t slot, const event& e,
+                                     lane_kind kind = lane_kind::event) noexcept;
   void pop_lane(session& s) noexcept;
   [[nodiscard]] std::uint64_t lane_bytes(const session& s) const noexcept;
   void queue(std::uint32_t slot) noexcept {
@@ -3229,9 +3386,15 @@ class engine {
   [[nodiscard]] bool serving(const session& s) const noexcept {
     return s.state == session_state::live || s.state == session_state::finishing;
   }
-  [[nodiscard]] stream& stream_of(const subscription& sub) noexcept { return *streams_[sub.stream_index]; }
-  [[nodiscard]] const stream& stream_of(const subscription& sub) const noexcept { return *streams_[sub.stream_index]; }
-  [[nodiscard]] static std::uint64_t position(const subscription& sub) noexcept { return sub.seg->base + sub.off; }
+  [[nodiscard]] stream& stream_of(const subscription& sub) noexcept {
+    return *streams_[sub.stream_index];
+  }
+  [[nodiscard]] const stream& stream_of(const subscription& sub) const noexcept {
+    return *streams_[sub.stream_index];
+  }
+  [[nodiscard]] static std::uint64_t position(const subscription& sub) noexcept {
+    return sub.seg->base + sub.off;
+  }
   void move_cursor(subscription& sub, segment* seg, std::uint32_t off) noexcept;
   void release_cursor(subscription& sub) noexcept;
   void place_at(subscription& sub, std::uint64_t ordinal) noexcept;
@@ -3249,7 +3412,8 @@ class engine {
   void free_channel(channel* c) noexcept;
 
   // engine_publish.hpp
-  [[nodiscard]] publish_error append(stream& st, const event& e, entry meta, const publish_options& o,
+  [[nodiscard]] publish_error append(stream& st, const event& e, entry meta,
+                                     const publish_options& o,
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] stream* ephemeral(channel& c) noexcept;
   [[nodiscard]] bool add_reader(std::uint32_t slot, stream& st) noexcept;
@@ -3264,17 +3428,22 @@ class engine {
   };
   [[nodiscard]] std::uint32_t oldest(std::uint32_t user, std::uint32_t address) noexcept;
   void evict(std::uint32_t slot, duration retry) noexcept;
-  [[nodiscard]] std::uint32_t held(cap_counter::kind k, std::string_view key, const cap& c, std::uint32_t here) noexcept {
+  [[nodiscard]] std::uint32_t held(cap_counter::kind k, std::string_view key, const cap& c,
+                                   std::uint32_t here) noexcept {
     return options_.counter != nullptr && c.max != 0 ? options_.counter->count(k, key) : here;
   }
-  [[nodiscard]] std::uint32_t leaving(const victims& v, std::uint32_t user, std::uint32_t address) const noexcept;
+  [[nodiscard]] std::uint32_t leaving(const victims& v, std::uint32_t user,
+                                      std::uint32_t address) const noexcept;
   static void say_full(const cap& c, accept_result& out);
-  [[nodiscard]] bool take_places(std::uint32_t user, std::uint32_t address, const victims& v, accept_result& out);
+  [[nodiscard]] bool take_places(std::uint32_t user, std::uint32_t address, const victims& v,
+                                 accept_result& out);
   void give_back(std::uint32_t user, std::uint32_t address, std::uint32_t kinds = 7) noexcept;
-  [[nodiscard]] bool fits(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address, victims& v,
-                          accept_result& out);
-  [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
-  [[nodiscard]] bool push_gap(std::uint32_t slot, const channel& where, const loss& what, bool with_ids) noexcept;
+  [[nodiscard]] bool fits(const cap& c, std::uint32_t count, std::uint32_t user,
+                          std::uint32_t address, victims& v, accept_result& out);
+  [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j,
+                               const resume_point& resume) noexcept;
+  [[nodiscard]] bool push_gap(std::uint32_t slot, const channel& where, const loss& what,
+                              bool with_ids) noexcept;
   [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
   [[nodiscard]] static std::uint64_t skip_target(const stream& st) noexcept;
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
@@ -3282,7 +3451,8 @@ class engine {
   // engine_flush.hpp
   void pump(std::uint32_t slot) noexcept;
   void gather(std::uint32_t slot, session& s, batch& b) noexcept;
-  [[nodiscard]] bool gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off, batch& b) noexcept;
+  [[nodiscard]] bool gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off,
+                                batch& b) noexcept;
   void gather_merged(std::uint32_t slot, const session& s, batch& b) noexcept;
   void gather_entry(std::uint32_t index, const entry& e, batch& b) noexcept;
   void frame_chunk(session& s, batch& b) noexcept;
@@ -3348,14 +3518,14 @@ class engine {
   slots<session> sessions_;
   slots<subscription> subs_;
   slots<lane_item> lane_items_;
-  slots<batch> batches_;   // of writes that are pending, and of peeks
-  batch scratch_;          // of the pump under way
+  slots<batch> batches_;  // of writes that are pending, and of peeks
+  batch scratch_;         // of the pump under way
   slots<skip> skips_;
   names users_;
   names addresses_;
   std::uint32_t ready_ = none;  // sessions that may have bytes and can take them, in turn
   std::uint32_t ready_last_ = none;
-  std::uint32_t dead_ = none;   // sessions to be closed after the walk
+  std::uint32_t dead_ = none;  // sessions to be closed after the walk
   timer_places places_{this};
   timer_queue<timer_places> timers_{places_};
 
@@ -3377,7 +3547,8 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
   if (host_.max_buffers > max_pieces) host_.max_buffers = max_pieces;
   if (host_.max_buffers < 1) host_.max_buffers = 1;
   // Out of memory at construction only costs the texts: the stream opens without its comment.
-  if (!opening_.assign(options.opening) || !resume_query_.assign(options.resume_query)) stats_.refused = 0;
+  if (!opening_.assign(options.opening) || !resume_query_.assign(options.resume_query))
+    stats_.refused = 0;
   options_.opening = opening_.view();
   if (!options_.opening.empty() && check_comment(options_.opening) == encode_error::none) {
     opening_frame_ = make_blob(static_cast<std::uint32_t>(encoded_comment_size(options_.opening)));
@@ -3409,7 +3580,8 @@ inline void engine::shut_down() noexcept {
   on_presence = {};
   close_all();
   for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
-    if (sessions_[slot].state == session_state::zombie) bury(slot);  // nobody can report on it any more
+    // nobody can report on it any more
+    if (sessions_[slot].state == session_state::zombie) bury(slot);
   }
   while (!channels_.empty()) free_channel(channels_.back());
   for (blob** b : {&opening_frame_, &farewell_}) {
@@ -3418,7 +3590,7 @@ inline void engine::shut_down() noexcept {
   }
 }
 
-// --- channels --------------------------------------------------------------------------------------------------------
+// --- channels ------------------------------------------------------------------------------------
 
 inline stream* engine::make_stream(channel& c, const retention& keep) noexcept {
   void* p = allocate(sizeof(stream));
@@ -3451,14 +3623,16 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
   if (c->options_.soft_lag_for.is_off()) c->options_.soft_lag = 0;
   c->options_.heartbeat.text = c->heartbeat_text_.view();
   c->options_.heartbeat.type = c->heartbeat_type_.view();
-  if (c->options_.heartbeat.every.is_off()) c->options_.heartbeat.mode = heartbeat_options::pace::off;
+  if (c->options_.heartbeat.every.is_off())
+    c->options_.heartbeat.mode = heartbeat_options::pace::off;
   if (c->options_.own_sequence) {
     const bool own = c->options_.first_id != no_id || c->options_.ids == id_mode::given;
     c->own_.start = c->own_.last = own ? c->options_.first_id : options_.first_id;
   } else {
     c->sequence_ = &sequence_;
   }
-  if (c->options_.max_keys == 0 && (c->options_.on_lag == lag_policy::coalesce || c->options_.start == start_at::snapshot)) {
+  if (c->options_.max_keys == 0 &&
+      (c->options_.on_lag == lag_policy::coalesce || c->options_.start == start_at::snapshot)) {
     c->options_.max_keys = 10'000;
   }
   if (c->options_.max_keys != 0) {
@@ -3536,7 +3710,7 @@ inline void engine::free_channel(channel* c) noexcept {
   deallocate(c);
 }
 
-// --- control lane ----------------------------------------------------------------------------------------------------
+// --- control lane --------------------------------------------------------------------------------
 
 /// Takes a reference of its own.
 inline bool engine::push_lane(std::uint32_t slot, blob* b, lane_kind kind) noexcept {
@@ -3551,7 +3725,8 @@ inline bool engine::push_lane(std::uint32_t slot, blob* b, lane_kind kind) noexc
   return true;
 }
 
-inline bool engine::push_lane_bytes(std::uint32_t slot, std::string_view bytes, lane_kind kind) noexcept {
+inline bool engine::push_lane_bytes(std::uint32_t slot, std::string_view bytes,
+                                    lane_kind kind) noexcept {
   if (bytes.empty()) return true;
   blob* b = make_blob(static_cast<std::uint32_t>(bytes.size()));
   if (b == nullptr) return false;
@@ -3584,10 +3759,11 @@ inline void engine::pop_lane(session& s) noexcept {
 }
 
 inline std::uint64_t engine::lane_bytes(const session& s) const noexcept {
-  return s.lane == none ? 0 : lane_items_[s.lane].waiting - lane_items_[s.lane].sent;  // only the first is half sent
+  // only the first is half sent
+  return s.lane == none ? 0 : lane_items_[s.lane].waiting - lane_items_[s.lane].sent;
 }
 
-// --- cursors ---------------------------------------------------------------------------------------------------------
+// --- cursors -------------------------------------------------------------------------------------
 
 inline void engine::move_cursor(subscription& sub, segment* seg, std::uint32_t off) noexcept {
   sub.off = off;
@@ -3619,12 +3795,13 @@ inline bool engine::has_pending(const session& s) const noexcept {
   if (s.lane != none || s.pending != none) return true;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    if (sub.backfilling || sub.skipping || position(sub) < stream_of(sub).log.end_offset()) return true;
+    if (sub.backfilling || sub.skipping || position(sub) < stream_of(sub).log.end_offset())
+      return true;
   }
   return false;
 }
 
-// --- slots -----------------------------------------------------------------------------------------------------------
+// --- slots ---------------------------------------------------------------------------------------
 
 inline session* engine::holder(session_id id) noexcept {
   if (id.generation == 0 || id.slot >= sessions_.extent()) return nullptr;
@@ -3637,7 +3814,8 @@ inline session* engine::find(session_id id) noexcept {
   return s != nullptr && s->state != session_state::zombie ? s : nullptr;
 }
 
-/// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is out.
+/// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is
+/// out.
 inline std::uint32_t engine::take_slot(const request& r) noexcept {
   if (!sessions_.reserve_one()) return none;
   const std::uint32_t n = sessions_.extent();
@@ -3672,8 +3850,8 @@ inline void engine::count_out(std::uint32_t slot) noexcept {
   if (s.user != none) --users_[s.user].count;
 }
 
-/// Takes the session off its user's list, where it stands until it is reaped: of several that die together, the last one
-/// to leave a channel ends the user's presence there.
+/// Takes the session off its user's list, where it stands until it is reaped: of several that die
+/// together, the last one to leave a channel ends the user's presence there.
 inline void engine::leave_user(std::uint32_t slot) noexcept {
   const session& s = sessions_[slot];
   if (s.user == none) return;
@@ -3798,7 +3976,8 @@ inline hub_stats engine::stats() const noexcept {
 }  // namespace sse::inline v0::detail
 // ---- sse/detail/engine_admit.hpp
 //
-// accept: how many there may be, where a subscriber begins, and the one gap frame if something it asked for is gone.
+// accept: how many there may be, where a subscriber begins, and the one gap frame if something it
+// asked for is gone.
 
 #include <charconv>
 #include <string>
@@ -3822,10 +4001,13 @@ inline std::uint32_t engine::oldest(std::uint32_t user, std::uint32_t address) n
   const auto look_at = [&](std::uint32_t slot) {
     const session& s = sessions_[slot];
     if (!s.counted || (address != none && s.address != address)) return;
-    if (found == none || static_cast<std::int32_t>(s.generation - sessions_[found].generation) < 0) found = slot;
+    if (found == none || static_cast<std::int32_t>(s.generation - sessions_[found].generation) < 0)
+      found = slot;
   };
   if (user != none) {
-    for (std::uint32_t slot = users_[user].first; slot != none && found == none; slot = sessions_[slot].user_next) look_at(slot);
+    for (std::uint32_t slot = users_[user].first; slot != none && found == none;
+         slot = sessions_[slot].user_next)
+      look_at(slot);
   } else {
     for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) look_at(slot);
   }
@@ -3835,7 +4017,9 @@ inline std::uint32_t engine::oldest(std::uint32_t user, std::uint32_t address) n
 /// Closes a stream to make room, with a last word about when to come back.
 inline void engine::evict(std::uint32_t slot, duration retry) noexcept {
   char line[32];
-  if (!retry.is_off() && push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)})) {
+  if (!retry.is_off() &&
+      push_lane_bytes(slot,
+                      {line, static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)})) {
     pump(slot);
   }
   mark_dead(slot, close_reason::evicted);
@@ -3843,7 +4027,8 @@ inline void engine::evict(std::uint32_t slot, duration retry) noexcept {
 }
 
 /// How many of the victims a cap counts.
-inline std::uint32_t engine::leaving(const victims& v, std::uint32_t user, std::uint32_t address) const noexcept {
+inline std::uint32_t engine::leaving(const victims& v, std::uint32_t user,
+                                     std::uint32_t address) const noexcept {
   std::uint32_t n = 0;
   for (std::uint32_t i = 0; i < v.count; ++i) {
     const session& s = sessions_[v.slots[i]];
@@ -3853,14 +4038,15 @@ inline std::uint32_t engine::leaving(const victims& v, std::uint32_t user, std::
 }
 
 inline void engine::say_full(const cap& c, accept_result& out) {
-  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams", c.retry_after);
+  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams",
+                        c.retry_after);
   out.retry_after = c.retry_after;
 }
 
-/// Whether one more fits under a cap that counts `count` now, once the victims are gone; one more of them may be needed for
-/// it. If not, `out` says why.
-inline bool engine::fits(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address, victims& v,
-                         accept_result& out) {
+/// Whether one more fits under a cap that counts `count` now, once the victims are gone; one more
+/// of them may be needed for it. If not, `out` says why.
+inline bool engine::fits(const cap& c, std::uint32_t count, std::uint32_t user,
+                         std::uint32_t address, victims& v, accept_result& out) {
   if (c.max == 0 || count - leaving(v, user, address) < c.max) return true;
   if (c.then == when_full::evict_oldest) {
     if (const std::uint32_t slot = oldest(user, address); slot != none) {
@@ -3873,13 +4059,15 @@ inline bool engine::fits(const cap& c, std::uint32_t count, std::uint32_t user, 
   return false;
 }
 
-/// Places with the counter that several hubs share, all or none: between the look and this another hub may have been faster.
-/// Where a victim makes room its place is given back right after.
-inline bool engine::take_places(std::uint32_t user, std::uint32_t address, const victims& v, accept_result& out) {
+/// Places with the counter that several hubs share, all or none: between the look and this another
+/// hub may have been faster. Where a victim makes room its place is given back right after.
+inline bool engine::take_places(std::uint32_t user, std::uint32_t address, const victims& v,
+                                accept_result& out) {
   cap_counter* const counter = options_.counter;
   if (counter == nullptr) return true;
   std::uint32_t taken = 0;
-  const auto take = [&](cap_counter::kind k, const cap& c, std::string_view key, std::uint32_t u, std::uint32_t a) {
+  const auto take = [&](cap_counter::kind k, const cap& c, std::string_view key, std::uint32_t u,
+                        std::uint32_t a) {
     if (c.max == 0) return true;
     if (!counter->take(k, key, leaving(v, u, a) != 0 ? 0 : c.max)) {
       give_back(user, address, taken);
@@ -3892,17 +4080,22 @@ inline bool engine::take_places(std::uint32_t user, std::uint32_t address, const
   const limits& caps = options_.caps;
   using kind = cap_counter::kind;
   return (user == none || take(kind::user, caps.per_user, users_[user].key.view(), user, none)) &&
-         (address == none || take(kind::address, caps.per_address, addresses_[address].key.view(), none, address)) &&
+         (address == none ||
+          take(kind::address, caps.per_address, addresses_[address].key.view(), none, address)) &&
          take(kind::total, caps.total, {}, none, none);
 }
 
-inline void engine::give_back(std::uint32_t user, std::uint32_t address, std::uint32_t kinds) noexcept {
+inline void engine::give_back(std::uint32_t user, std::uint32_t address,
+                              std::uint32_t kinds) noexcept {
   cap_counter* const counter = options_.counter;
   if (counter == nullptr) return;
   const limits& caps = options_.caps;
   using kind = cap_counter::kind;
-  const auto has = [&](kind k, const cap& c) { return c.max != 0 && (kinds & (1U << static_cast<unsigned>(k))) != 0; };
-  if (user != none && has(kind::user, caps.per_user)) counter->give_back(kind::user, users_[user].key.view());
+  const auto has = [&](kind k, const cap& c) {
+    return c.max != 0 && (kinds & (1U << static_cast<unsigned>(k))) != 0;
+  };
+  if (user != none && has(kind::user, caps.per_user))
+    counter->give_back(kind::user, users_[user].key.view());
   if (address != none && has(kind::address, caps.per_address)) {
     counter->give_back(kind::address, addresses_[address].key.view());
   }
@@ -3918,16 +4111,20 @@ inline bool engine::precheck(accept_result& out) {
   // Only who is admitted may evict.
   const cap& total = options_.caps.total;
   victims nobody;
-  return total.then == when_full::evict_oldest || fits(total, held(cap_counter::kind::total, {}, total, counted_), none, none, nobody, out);
+  return total.then == when_full::evict_oldest ||
+         fits(total, held(cap_counter::kind::total, {}, total, counted_), none, none, nobody, out);
 }
 
-inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume, accept_result& out) {
-  const auto fail = [&](int status, std::string_view error, duration retry_after = duration::off()) {
+inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume,
+                                   accept_result& out) {
+  const auto fail = [&](int status, std::string_view error,
+                        duration retry_after = duration::off()) {
     out.refusal = refusal(status, error, retry_after);
     return none;
   };
   if (j.count == 0 || j.count > max_joins) return fail(500, "bad_join");
-  if (j.until != time_point::never() && origin_ == INT64_MIN) return fail(500, "until_without_tick");
+  if (j.until != time_point::never() && origin_ == INT64_MIN)
+    return fail(500, "until_without_tick");
   for (std::uint32_t i = 0; i < j.count; ++i) {
     const channel& c = *j.channels[i];
     if (c.engine_ != this) return fail(500, "channel_of_another_hub");
@@ -3964,7 +4161,8 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   if ((user != none &&
        !fits(caps.per_user, count(kind::user, users_, user, caps.per_user), user, none, v, out)) ||
       (address != none &&
-       !fits(caps.per_address, count(kind::address, addresses_, address, caps.per_address), none, address, v, out)) ||
+       !fits(caps.per_address, count(kind::address, addresses_, address, caps.per_address), none,
+             address, v, out)) ||
       !fits(caps.total, held(kind::total, {}, caps.total, counted_), none, none, v, out)) {
     return none;
   }
@@ -3995,7 +4193,8 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   }
   if (!options_.max_age.is_off()) {
     const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
-    s.ends_at = now_ + options_.max_age.ms() - static_cast<std::int64_t>(spread == 0 ? 0 : random() % spread);
+    s.ends_at = now_ + options_.max_age.ms() -
+                static_cast<std::int64_t>(spread == 0 ? 0 : random() % spread);
   }
   if (j.until != time_point::never() && j.until.ms() - origin_ < s.ends_at) {
     s.ends_at = j.until.ms() - origin_;
@@ -4004,7 +4203,8 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   bool ok = push_lane_bytes(slot, r.preamble, lane_kind::head);
   if (ok && !options_.retry.is_off()) {
     char line[32];
-    ok = push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, options_.retry.ms()) - line)});
+    ok = push_lane_bytes(
+        slot, {line, static_cast<std::size_t>(encode_retry_to(line, options_.retry.ms()) - line)});
   }
   if (ok && opening_frame_ != nullptr) ok = push_lane(slot, opening_frame_);
   if (!ok) {
@@ -4027,7 +4227,8 @@ inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry
   const std::uint32_t slot = take_slot(r);
   if (slot == none) return none;
   char line[32];
-  const std::string_view text{line, static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)};
+  const std::string_view text{line,
+                              static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)};
   if (!push_lane_bytes(slot, r.preamble, lane_kind::head) || !push_lane_bytes(slot, text)) {
     bury(slot);
     return none;
@@ -4039,7 +4240,8 @@ inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry
 }
 
 /// Subscribes. REQUIRES: connection and user are in place. Out of memory: the session is dead.
-inline void engine::join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept {
+inline void engine::join(std::uint32_t slot, const joining& j,
+                         const resume_point& resume) noexcept {
   ++stats_.accepted;
   if (!subscribe(slot, j, resume)) mark_dead(slot, close_reason::no_memory);
 }
@@ -4051,7 +4253,8 @@ inline void engine::open(std::uint32_t slot) noexcept {
   if (on_presence && s.user != none) {
     for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
       stream& st = stream_of(subs_[i]);
-      if (!st.ephemeral && joined(s.user, st) == 1) on_presence(*st.owner, users_[s.user].key.view(), true);
+      if (!st.ephemeral && joined(s.user, st) == 1)
+        on_presence(*st.owner, users_[s.user].key.view(), true);
     }
   }
   pump(slot);
@@ -4092,7 +4295,8 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
   return next;
 }
 
-inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept {
+inline bool engine::subscribe(std::uint32_t slot, const joining& j,
+                              const resume_point& resume) noexcept {
   const event_id after = resume.after;
   const sequence& seq = *j.channels[0]->sequence_;
   const bool ahead = after > seq.last;
@@ -4141,16 +4345,19 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume
     // Consecutive ids of this run can be counted.
     const bool known = !ahead && c.options_.own_sequence && c.options_.ids == id_mode::automatic &&
                        after >= seq.start && !c.main_.log.selective();
-    if (!push_gap(slot, c, {after, first, known ? first - after - 1 : 0, known}, true)) return false;
+    if (!push_gap(slot, c, {after, first, known ? first - after - 1 : 0, known}, true))
+      return false;
   }
   return true;
 }
 
-/// Tells a session of a loss on one channel: `event: gap`, `data: {"requested":R,"first":F,"lost":N}`. F is the first id that
-/// can come from that channel; `id:` is one below the first that can come from any (the same, where there is one channel),
-/// so that ids never run back and a resume from it misses nothing. Without ids (lost transient events) R and F are null
-/// and the client's last id stays as it is.
-inline bool engine::push_gap(std::uint32_t slot, const channel& where, const loss& what, bool with_ids) noexcept {
+/// Tells a session of a loss on one channel: `event: gap`, `data:
+/// {"requested":R,"first":F,"lost":N}`. F is the first id that can come from that channel; `id:` is
+/// one below the first that can come from any (the same, where there is one channel), so that ids
+/// never run back and a resume from it misses nothing. Without ids (lost transient events) R and F
+/// are null and the client's last id stays as it is.
+inline bool engine::push_gap(std::uint32_t slot, const channel& where, const loss& what,
+                             bool with_ids) noexcept {
   char data[128];
   char* p = data;
   const auto put = [&](std::string_view s) {
@@ -4173,14 +4380,16 @@ inline bool engine::push_gap(std::uint32_t slot, const channel& where, const los
   put("}");
   const event_id before = with_ids ? next_id(slot) - 1 : no_id;
   char id[20];
-  const std::string_view id_view{id, static_cast<std::size_t>(std::to_chars(id, id + sizeof id, before).ptr - id)};
+  const std::string_view id_view{
+      id, static_cast<std::size_t>(std::to_chars(id, id + sizeof id, before).ptr - id)};
   const event e{.type = "gap",
                 .data = {data, static_cast<std::size_t>(p - data)},
                 .id = with_ids ? id_view : std::string_view{}};
   if (!push_lane_event(slot, e, lane_kind::control)) return false;
   ++channels_[where.index_]->counters_.gaps;
   if (on_gap) {
-    on_gap({id_of(slot), &where, with_ids ? what.requested : no_id, with_ids ? what.first : no_id, what.lost, what.known});
+    on_gap({id_of(slot), &where, with_ids ? what.requested : no_id, with_ids ? what.first : no_id,
+            what.lost, what.known});
   }
   return true;
 }
@@ -4188,15 +4397,17 @@ inline bool engine::push_gap(std::uint32_t slot, const channel& where, const los
 }  // namespace sse::inline v0::detail
 // ---- sse/detail/engine_flush.hpp
 //
-// Bytes out: what a session gets next (gather), the one write, and where its cursors stand then (advance). Live delivery,
-// replay, and catching up after a stall are the same code: a cursor behind the end of a log.
+// Bytes out: what a session gets next (gather), the one write, and where its cursors stand then
+// (advance). Live delivery, replay, and catching up after a stall are the same code: a cursor
+// behind the end of a log.
 
 #include <charconv>
 #include <cstring>
 
 // ---- sse/detail/engine_publish.hpp
 //
-// Bytes in: an event becomes a log entry, once, whoever reads it; a unicast event becomes a lane item.
+// Bytes in: an event becomes a log entry, once, whoever reads it; a unicast event becomes a lane
+// item.
 
 #include <charconv>
 #include <string>
@@ -4217,7 +4428,9 @@ namespace sse::inline v0::detail {
 class id_text {
  public:
   explicit id_text(event_id id) noexcept {
-    if (id != no_id) size_ = static_cast<std::size_t>(std::to_chars(digits_, digits_ + sizeof digits_, id).ptr - digits_);
+    if (id != no_id)
+      size_ = static_cast<std::size_t>(std::to_chars(digits_, digits_ + sizeof digits_, id).ptr -
+                                       digits_);
   }
   [[nodiscard]] std::string_view view() const noexcept { return {digits_, size_}; }
 
@@ -4226,7 +4439,8 @@ class id_text {
   std::size_t size_ = 0;
 };
 
-inline publish_error engine::append(stream& st, const event& e, entry meta, const publish_options& o,
+inline publish_error engine::append(stream& st, const event& e, entry meta,
+                                    const publish_options& o,
                                     const encode_limits& limits) noexcept {
   const std::string_view audience = o.audience;
   const id_text id{meta.id};
@@ -4239,7 +4453,8 @@ inline publish_error engine::append(stream& st, const event& e, entry meta, cons
     p.error = encode_error::too_large;
   }
   if (p.error != encode_error::none) return to_publish_error(p.error);
-  char* at = st.log.prepare(static_cast<std::uint32_t>(p.size), static_cast<std::uint32_t>(audience.size()));
+  char* at = st.log.prepare(static_cast<std::uint32_t>(p.size),
+                            static_cast<std::uint32_t>(audience.size()));
   if (at == nullptr) return publish_error::no_memory;
   if (!audience.empty()) std::memcpy(at, audience.data(), audience.size());
   if (o.encoded) {
@@ -4260,7 +4475,8 @@ inline publish_error engine::append(stream& st, const event& e, entry meta, cons
   return publish_error::none;
 }
 
-inline publish_result engine::publish(channel& c, const event& e, const publish_options& o) noexcept {
+inline publish_result engine::publish(channel& c, const event& e,
+                                      const publish_options& o) noexcept {
   const bool given = c.options_.ids == id_mode::given && !o.transient;
   if (!e.id.empty() || (o.id != no_id && !given)) return {no_id, publish_error::bad_id};
   if (o.encoded && (!e.type.empty() || e.retry != no_retry || !e.data.ends_with("\n\n"))) {
@@ -4280,19 +4496,22 @@ inline publish_result engine::publish(channel& c, const event& e, const publish_
     const bool taken = options_.given_ids && &seq == &sequence_;  // by whoever gives them
     if (meta.id > max_event_id || taken) return {no_id, publish_error::id_order};
   }
-  if (const publish_error bad = append(*st, e, meta, o, c.options_.limits); bad != publish_error::none) {
+  if (const publish_error bad = append(*st, e, meta, o, c.options_.limits);
+      bad != publish_error::none) {
     return {no_id, bad};
   }
   if (meta.id != no_id) seq.last = meta.id;
   ++c.counters_.published;
   if (c.latest_ != nullptr && !o.transient) {
-    c.latest_->put(o.key, meta.id != no_id ? meta.id : stamp_, c.main_.log[c.main_.log.end() - 1].bytes(), o.audience);
+    c.latest_->put(o.key, meta.id != no_id ? meta.id : stamp_,
+                   c.main_.log[c.main_.log.end() - 1].bytes(), o.audience);
   }
   if (!c.options_.keep_age.is_off()) arm_channel(c);
   return {meta.id, publish_error::none};
 }
 
-/// The stream of a channel's transient entries, made when first needed; its readers are then those of the channel.
+/// The stream of a channel's transient entries, made when first needed; its readers are then those
+/// of the channel.
 inline stream* engine::ephemeral(channel& c) noexcept {
   if (c.ephemeral_ != nullptr) return c.ephemeral_;
   if (!streams_.reserve(streams_.size() + 1)) return nullptr;
@@ -4339,7 +4558,8 @@ inline publish_error engine::send(session_id id, const event& e) noexcept {
   const encode_plan p = plan(e);
   if (p.error != encode_error::none) return to_publish_error(p.error);
   // One event always fits, so that a small lane does not make a large event unsendable.
-  if (s->lane != none && lane_bytes(*s) + p.size > options_.control_lane) return publish_error::lane_full;
+  if (s->lane != none && lane_bytes(*s) + p.size > options_.control_lane)
+    return publish_error::lane_full;
   if (!push_lane_event(id.slot, e)) return publish_error::no_memory;
   queue(id.slot);
   return publish_error::none;
@@ -4355,7 +4575,7 @@ inline std::size_t engine::send_user(std::string_view key, const event& e) noexc
   return n;
 }
 
-// --- heartbeats ------------------------------------------------------------------------------------------------------
+// --- heartbeats ----------------------------------------------------------------------------------
 
 /// A heartbeat's bytes, or nullptr: out of memory, or text that no frame may hold.
 inline blob* engine::make_heartbeat(channel& c) noexcept {
@@ -4417,15 +4637,17 @@ namespace sse::inline v0 {
 /// What a backfill hook adds events to (channel_options::backfill).
 class backfill_writer {
  public:
-  /// Adds one event. False: refused (not above the last id, not below `before`, bad field, or no memory); the session
-  /// is then closed unless the hook's later events make up for it, since nothing may be lost in silence.
+  /// Adds one event. False: refused (not above the last id, not below `before`, bad field, or no
+  /// memory); the session is then closed unless the hook's later events make up for it, since
+  /// nothing may be lost in silence.
   bool add(event_id id, const event& e) noexcept;
   [[nodiscard]] event_id last() const noexcept { return last_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
  private:
   friend class detail::engine;
-  backfill_writer(detail::engine& e, const backfill_request& r, const encode_limits& limits) noexcept
+  backfill_writer(detail::engine& e, const backfill_request& r,
+                  const encode_limits& limits) noexcept
       : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
 
   detail::engine* engine_;
@@ -4440,7 +4662,8 @@ class backfill_writer {
 
 namespace sse::inline v0::detail {
 
-/// One pass: every session that is behind and can take bytes gets its share. True: more can be sent at once; call again.
+/// One pass: every session that is behind and can take bytes gets its share. True: more can be sent
+/// at once; call again.
 inline bool engine::flush() noexcept {
   if (walking_) return false;
   walking_ = true;
@@ -4546,12 +4769,15 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
     return;
   }
   if (s.chunked) {
-    if (s.lane != none && lane_items_[s.lane].kind == lane_kind::head) {  // the response head goes alone, unframed
+    // the response head goes alone, unframed
+    if (s.lane != none && lane_items_[s.lane].kind == lane_kind::head) {
       const lane_item& item = lane_items_[s.lane];
-      b.add(nullptr, batch::from_lane, item.sent, item.bytes->bytes() + item.sent, item.bytes->size - item.sent);
+      b.add(nullptr, batch::from_lane, item.sent, item.bytes->bytes() + item.sent,
+            item.bytes->size - item.sent);
       return;
     }
-    // One buffer is kept for the chunk's size line; a transport with a single buffer gets the line by itself.
+    // One buffer is kept for the chunk's size line; a transport with a single buffer gets the line
+    // by itself.
     if (b.room > 1) --b.room;
     if (s.chunk_open && s.chunk_left < b.limit) b.limit = s.chunk_left;
   }
@@ -4568,12 +4794,14 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
     subscription& sub = subs_[i];
     if (sub.skipping) leave_for_skip(slot, sub);
-    if (serving(s) && sub.backfilling && s.lane == none && s.state == session_state::live) fill(slot, sub);
+    if (serving(s) && sub.backfilling && s.lane == none && s.state == session_state::live)
+      fill(slot, sub);
     if (!serving(s)) return;
   }
   for (std::uint32_t i = s.lane; i != none && !b.full(); i = lane_items_[i].next) {
     const lane_item& item = lane_items_[i];
-    b.add(nullptr, batch::from_lane, item.sent, item.bytes->bytes() + item.sent, item.bytes->size - item.sent);
+    b.add(nullptr, batch::from_lane, item.sent, item.bytes->bytes() + item.sent,
+          item.bytes->size - item.sent);
   }
 
   // The logs. Usually one stream has something; several are merged in the order of publication.
@@ -4581,7 +4809,8 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   std::uint32_t behind = 0;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    if (sub.skipping) {  // after a half-sent event its gap frame comes next, in front of what other streams have
+    // after a half-sent event its gap frame comes next, in front of what other streams have
+    if (sub.skipping) {
       behind = 0;
       break;
     }
@@ -4599,8 +4828,10 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   if (s.chunked && b.count != 0) frame_chunk(s, b);
 }
 
-/// All that one stream has, as few pieces as its segments allow. True: once these are out, the cursor is at its end.
-inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off, batch& b) noexcept {
+/// All that one stream has, as few pieces as its segments allow. True: once these are out, the
+/// cursor is at its end.
+inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off,
+                               batch& b) noexcept {
   subscription& sub = subs_[index];
   const event_log& log = stream_of(sub).log;
   segment* seg = sub.seg;
@@ -4619,7 +4850,8 @@ inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, std::uin
       continue;
     }
     // Not everybody gets everything here: entry by entry.
-    for (std::uint64_t n = log.locate(seg->base + off); n != log.end() && log[n].seg == seg && !b.full(); ++n) {
+    for (std::uint64_t n = log.locate(seg->base + off);
+         n != log.end() && log[n].seg == seg && !b.full(); ++n) {
       const entry& e = log[n];
       off = e.offset() + e.size;
       if (sees(slot, e)) {
@@ -4677,13 +4909,15 @@ inline void engine::gather_merged(std::uint32_t slot, const session& s, batch& b
       gather_entry(first->index, e, b);
     } else {
       bool gathered = false;
-      for (std::uint32_t k = 0; k < b.count; ++k) gathered = gathered || b.pieces[k].from == first->index;
+      for (std::uint32_t k = 0; k < b.count; ++k)
+        gathered = gathered || b.pieces[k].from == first->index;
       if (!gathered) move_cursor(sub, e.seg, e.offset() + e.size);
     }
   }
 }
 
-/// Makes the gathered bytes a chunk (RFC 9112 7.1), or what is still owed to the chunk that was announced.
+/// Makes the gathered bytes a chunk (RFC 9112 7.1), or what is still owed to the chunk that was
+/// announced.
 inline void engine::frame_chunk(session& s, batch& b) noexcept {
   if (!s.chunk_open && s.chunk_head == 0) s.chunk_left = static_cast<std::uint32_t>(b.total);
   while (b.total > s.chunk_left) {  // never more than was announced
@@ -4769,7 +5003,8 @@ inline void engine::advance_cursor(session& s, const batch::piece& p, std::uint3
   channel& c = *st.owner;
   const event_log& log = st.log;
   const std::uint32_t to = p.off + n;
-  if (sub.skipping) {  // its segment may have left the log: only the rest of one event is sent from it
+  // its segment may have left the log: only the rest of one event is sent from it
+  if (sub.skipping) {
     sub.off = to;
     sub.rest -= n;
     if (sub.rest == 0) ++c.counters_.delivered;
@@ -4802,21 +5037,24 @@ inline void engine::block(std::uint32_t slot, session& s, bool progressed) noexc
   if (!s.blocked || progressed) s.progress = now32();
   s.blocked = true;
   const std::int64_t due = now_ + options_.write_deadline.ms();
-  if (!options_.write_deadline.is_off() && timers_.when(slot, now_) > due) timers_.arm(slot, due, now_);
+  if (!options_.write_deadline.is_off() && timers_.when(slot, now_) > due)
+    timers_.arm(slot, due, now_);
 }
 
-/// Before a clean end: when to come back, and the host's last event. False: said already, or nothing to say.
+/// Before a clean end: when to come back, and the host's last event. False: said already, or
+/// nothing to say.
 inline bool engine::say_farewell(std::uint32_t slot, session& s) noexcept {
   if (s.said_farewell || s.why == close_reason::finished) return false;
   s.said_farewell = true;
   char line[32];
   const std::int64_t retry = jittered_retry();
-  const bool ok = push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, retry) - line)});
+  const bool ok =
+      push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, retry) - line)});
   if (s.why != close_reason::drain || farewell_ == nullptr) return ok;
   return push_lane(slot, farewell_) || ok;
 }
 
-// --- slow readers and backfill ---------------------------------------------------------------------------------------
+// --- slow readers and backfill -------------------------------------------------------------------
 
 /// The half-sent event is out: now the reader jumps, and is told what it missed.
 inline void engine::leave_for_skip(std::uint32_t slot, subscription& sub) noexcept {
@@ -4829,7 +5067,8 @@ inline void engine::leave_for_skip(std::uint32_t slot, subscription& sub) noexce
   channel& c = *st.owner;
   const std::uint64_t to = skip_target(st);
   const std::uint64_t lost = to - missed.ordinal;
-  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.ephemeral && alone(sessions_[slot])) {
+  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.ephemeral &&
+      alone(sessions_[slot])) {
     c.counters_.coalesced += lost;
     release_cursor(sub);
     sub.backfilling = sub.coalescing = 1;
@@ -4857,12 +5096,13 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
 /// Whether a session reads one channel only.
 inline bool engine::alone(const session& s) const noexcept {
   std::uint32_t n = 0;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) n += stream_of(subs_[i]).ephemeral ? 0U : 1U;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next)
+    n += stream_of(subs_[i]).ephemeral ? 0U : 1U;
   return n == 1;
 }
 
-/// A reader that has no place in the log gets its next events from elsewhere. It holds nothing there meanwhile, so a slow
-/// one costs no memory.
+/// A reader that has no place in the log gets its next events from elsewhere. It holds nothing
+/// there meanwhile, so a slow one costs no memory.
 inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
   if (sub.coalescing) {
     coalesce(slot, sub);
@@ -4871,8 +5111,8 @@ inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
   }
 }
 
-/// The newest events of keys that changed since, oldest first, until there are no more: then live. What had no key, or whose
-/// key was forgotten, is announced as lost where it would have come.
+/// The newest events of keys that changed since, oldest first, until there are no more: then live.
+/// What had no key, or whose key was forgotten, is announced as lost where it would have come.
 inline void engine::coalesce(std::uint32_t slot, subscription& sub) noexcept {
   stream& st = stream_of(sub);
   channel& c = *st.owner;
@@ -4884,14 +5124,17 @@ inline void engine::coalesce(std::uint32_t slot, subscription& sub) noexcept {
   bool ok = true;
   std::uint64_t lost = values.lost() > sub.live_from ? values.lost() : 0;
   std::uint32_t i = values.after(sub.live_from);
-  for (std::uint64_t bytes = 0; ok && i != none && bytes < options_.flush_share; i = values[i].newer) {
+  for (std::uint64_t bytes = 0; ok && i != none && bytes < options_.flush_share;
+       i = values[i].newer) {
     const latest_value& v = values[i];
     if (lost != 0 && lost < v.position) {
       ok = tell_loss(v.position);
       lost = 0;
     }
     sub.live_from = v.position;
-    if (!v.audience.view().empty() && !host_.sees(host_.self, slot, key_of(slot), v.audience.view())) continue;
+    if (!v.audience.view().empty() &&
+        !host_.sees(host_.self, slot, key_of(slot), v.audience.view()))
+      continue;
     ok = ok && push_lane(slot, v.bytes, lane_kind::event);
     bytes += v.bytes->size;
   }
@@ -4908,30 +5151,34 @@ inline void engine::ask_backfill(std::uint32_t slot, subscription& sub) noexcept
   stream& st = stream_of(sub);
   channel& c = *st.owner;
   st.log.trim(now_);
-  const event_id floor = st.log.forgotten_id() > c.sequence_->start ? st.log.forgotten_id() : c.sequence_->start;
+  const event_id floor =
+      st.log.forgotten_id() > c.sequence_->start ? st.log.forgotten_id() : c.sequence_->start;
   const event_id first = first_possible(st);
   const event_id after = sub.live_from;
-  const std::size_t room = options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
+  const std::size_t room =
+      options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
   const backfill_request request{id_of(slot), after, first, room};
   backfill_writer writer{*this, request, c.options_.limits};
   const backfill_state state = c.options_.backfill(request, writer);
   sub.live_from = writer.last_;
   if (writer.failed_) {
     mark_dead(slot, close_reason::no_memory);
-  } else if (state == backfill_state::done || (state == backfill_state::more && writer.last_ >= floor)) {
+  } else if (state == backfill_state::done ||
+             (state == backfill_state::more && writer.last_ >= floor)) {
     sub.backfilling = 0;
     go_live(sub, st.log.find(writer.last_));
   } else if (state == backfill_state::lost) {
     sub.backfilling = 0;
     const std::uint64_t to = st.log.retained();
     go_live(sub, to);
-    if (!push_gap(slot, c, {writer.last_, first, 0, false}, true)) mark_dead(slot, close_reason::no_memory);
+    if (!push_gap(slot, c, {writer.last_, first, 0, false}, true))
+      mark_dead(slot, close_reason::no_memory);
   } else if (state == backfill_state::more && writer.bytes_ == 0) {
     queue(slot);  // nothing now: ask again in the next flush
   }
 }
 
-// --- completion and pull ---------------------------------------------------------------------------------------------
+// --- completion and pull -------------------------------------------------------------------------
 
 inline void engine::pin_pending(const batch& b) noexcept {
   for (std::uint32_t k = 0; k < b.count; ++k) {
@@ -4972,7 +5219,8 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
   batches_.give_back(i);
 }
 
-/// Shows what a session gets next without taking it; written(id, n) takes. Nothing: it will be written to again.
+/// Shows what a session gets next without taking it; written(id, n) takes. Nothing: it will be
+/// written to again.
 inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
   session* s = find(id);
   if (s == nullptr || !serving(*s)) return 0;
@@ -5023,7 +5271,8 @@ inline bool backfill_writer::add(event_id id, const event& e) noexcept {
 }  // namespace sse::inline v0
 // ---- sse/detail/engine_time.hpp
 //
-// Time and limits: heartbeats and deadlines from one timer queue, what happens to readers that are too slow, drain.
+// Time and limits: heartbeats and deadlines from one timer queue, what happens to readers that are
+// too slow, drain.
 
 namespace sse::inline v0::detail {
 
@@ -5039,7 +5288,9 @@ inline std::uint64_t engine::random() noexcept {
 inline std::int64_t engine::jittered_retry() noexcept {
   const std::int64_t low = options_.retry_min.ms();
   const std::int64_t high = options_.retry_max.ms();
-  return high <= low ? low : low + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(high - low + 1));
+  return high <= low ? low
+                     : low + static_cast<std::int64_t>(random() %
+                                                       static_cast<std::uint64_t>(high - low + 1));
 }
 
 /// Deadlines that are due act in their order. Call flush() afterwards.
@@ -5058,7 +5309,8 @@ inline void engine::tick(time_point host_now) noexcept {
   }
   if (target_ > now_) now_ = target_;
   if (draining_ && now_ >= drain_deadline_) {
-    for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) mark_dead(slot, close_reason::drain);
+    for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
+      mark_dead(slot, close_reason::drain);
     drain_deadline_ = INT64_MAX;
   }
   reap();
@@ -5067,19 +5319,22 @@ inline void engine::tick(time_point host_now) noexcept {
 inline time_point engine::next_deadline() const noexcept {
   std::int64_t when = drain_deadline_;
   if (!timers_.empty() && timers_.top_when(now_) < when) when = timers_.top_when(now_);
-  return when == INT64_MAX || origin_ == INT64_MIN ? time_point::never() : time_point::milliseconds(when + origin_);
+  return when == INT64_MAX || origin_ == INT64_MIN ? time_point::never()
+                                                   : time_point::milliseconds(when + origin_);
 }
 
 /// The channel whose idle heartbeat a session follows: the first it joined that has one.
 inline const channel* engine::heart_of(const session& s) const noexcept {
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const stream& st = stream_of(subs_[i]);
-    if (!st.ephemeral && st.owner->options_.heartbeat.mode == heartbeat_options::pace::idle) return st.owner;
+    if (!st.ephemeral && st.owner->options_.heartbeat.mode == heartbeat_options::pace::idle)
+      return st.owner;
   }
   return nullptr;
 }
 
-/// One period on; after a long pause of the host the beats that were missed are not all made up for.
+/// One period on; after a long pause of the host the beats that were missed are not all made up
+/// for.
 inline std::int64_t engine::next_beat(std::int64_t every) const noexcept {
   return (target_ - now_) / every > 16 ? target_ + every : now_ + every;
 }
@@ -5088,9 +5343,12 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
   timers_.disarm(slot);
   if (!serving(s)) return;
-  const auto elapsed = [&](std::uint32_t then) { return duration::milliseconds(since(then, now32())); };
+  const auto elapsed = [&](std::uint32_t then) {
+    return duration::milliseconds(since(then, now32()));
+  };
 
-  if (s.blocked && !options_.write_deadline.is_off() && elapsed(s.progress) >= options_.write_deadline &&
+  if (s.blocked && !options_.write_deadline.is_off() &&
+      elapsed(s.progress) >= options_.write_deadline &&
       (s.state == session_state::finishing || has_pending(s))) {
     mark_dead(slot, close_reason::stalled);
     return;
@@ -5122,7 +5380,8 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
         if (lane_bytes(s) < options_.control_lane && push_lane(slot, b)) ++stats_.heartbeats;
         unref(b);
       }
-      s.last_write = static_cast<std::uint32_t>(next_beat(heart->options_.heartbeat.every.ms()) - heart->options_.heartbeat.every.ms());
+      s.last_write = static_cast<std::uint32_t>(next_beat(heart->options_.heartbeat.every.ms()) -
+                                                heart->options_.heartbeat.every.ms());
       queue(slot);
     }
   }
@@ -5136,7 +5395,8 @@ inline void engine::arm(std::uint32_t slot) noexcept {
   std::int64_t when = INT64_MAX;
   const auto due = [&](std::uint32_t then, duration after) {
     if (after.is_off()) return;
-    // What is overdue but cannot act now (a heartbeat on a blocked stream) looks again one period later.
+    // What is overdue but cannot act now (a heartbeat on a blocked stream) looks again one period
+    // later.
     const std::int64_t left = after.ms() - since(then, now32());
     const std::int64_t at = now_ + (left > 0 ? left : after.ms());
     if (at < when) when = at;
@@ -5192,21 +5452,24 @@ inline void engine::begin_finish(std::uint32_t slot, close_reason why) noexcept 
   arm(slot);
 }
 
-/// Takes no more; tells every stream when to come back; ends each once it has all; cuts the rest at the deadline.
+/// Takes no more; tells every stream when to come back; ends each once it has all; cuts the rest at
+/// the deadline.
 inline void engine::drain(const drain_options& o) noexcept {
   if (draining_) return;
   draining_ = true;
-  if (o.deadline != duration::forever()) drain_deadline_ = now_ + countable(o.deadline, longest_age).ms();
+  if (o.deadline != duration::forever())
+    drain_deadline_ = now_ + countable(o.deadline, longest_age).ms();
   event last = o.farewell;
   last.id = {};  // it would move the client's resume point
   if ((!last.type.empty() || !last.data.empty()) && check(last) == encode_error::none) {
     farewell_ = make_blob(static_cast<std::uint32_t>(encoded_size(last)));
     if (farewell_ != nullptr) encode_to(farewell_->bytes(), last);
   }
-  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) begin_finish(slot, close_reason::drain);
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
+    begin_finish(slot, close_reason::drain);
 }
 
-// --- slow readers ----------------------------------------------------------------------------------------------------
+// --- slow readers --------------------------------------------------------------------------------
 
 /// Bytes behind live. A reader in its replay is not late for what was there before it came.
 inline std::uint64_t engine::lag_of(const stream& st, const subscription& sub) const noexcept {
@@ -5229,7 +5492,8 @@ inline std::uint64_t engine::worst_lag(const channel& c) const noexcept {
   return worst;
 }
 
-/// Somebody stands at `from`: look when the log has grown by the smaller limit, or by the one that is not passed yet.
+/// Somebody stands at `from`: look when the log has grown by the smaller limit, or by the one that
+/// is not passed yet.
 inline void engine::watch_lag(stream& st, std::uint64_t from, bool over_soft) noexcept {
   const channel_options& o = st.owner->options_;
   std::uint64_t limit = o.max_lag;
@@ -5238,7 +5502,8 @@ inline void engine::watch_lag(stream& st, std::uint64_t from, bool over_soft) no
   if (at < st.lag_check_at) st.lag_check_at = at;
 }
 
-/// Whether a session that was over a soft limit still is. Where it caught up, the limit is watched again.
+/// Whether a session that was over a soft limit still is. Where it caught up, the limit is watched
+/// again.
 inline bool engine::still_over(const session& s) noexcept {
   bool over = false;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
@@ -5254,13 +5519,16 @@ inline bool engine::still_over(const session& s) noexcept {
   return over;
 }
 
-/// Looks at a stream's readers once the log grew enough that one may be over a limit: O(1) per publish over time.
+/// Looks at a stream's readers once the log grew enough that one may be over a limit: O(1) per
+/// publish over time.
 inline void engine::enforce_lag(stream& st) noexcept {
   if (st.log.end_offset() <= st.lag_check_at) return;
   const channel_options& o = st.owner->options_;
   st.lag_check_at = UINT64_MAX;
-  const std::uint64_t again = st.log.end_offset() + o.max_lag / 8 + 1;  // for those that stay over a limit
-  std::uint64_t needed = st.log.end_offset();  // nobody but readers about to skip needs anything in front of it
+  const std::uint64_t again =
+      st.log.end_offset() + o.max_lag / 8 + 1;  // for those that stay over a limit
+  // nobody but readers about to skip needs anything in front of it
+  std::uint64_t needed = st.log.end_offset();
   for (std::uint32_t i : st.readers) {
     subscription& sub = subs_[i];
     session& s = sessions_[sub.session];
@@ -5278,8 +5546,10 @@ inline void engine::enforce_lag(stream& st) noexcept {
       }
       watch_lag(st, st.log.end_offset() - lag, over_soft);
     }
-    // A cursor at the very end of its segment goes on from there: it needs the segment, not only what follows.
-    if (serving(s) && !sub.skipping && !sub.backfilling && sub.seg->base < needed) needed = sub.seg->base;
+    // A cursor at the very end of its segment goes on from there: it needs the segment, not only
+    // what follows.
+    if (serving(s) && !sub.skipping && !sub.backfilling && sub.seg->base < needed)
+      needed = sub.seg->base;
   }
   st.log.detach_before(needed);
 }
@@ -5314,7 +5584,8 @@ inline void engine::over_lag(std::uint32_t index) noexcept {
   queue(sub.session);
 }
 
-/// Over the hub's memory cap: the worst laggards go first, those in the oldest segment of the stream that holds most.
+/// Over the hub's memory cap: the worst laggards go first, those in the oldest segment of the
+/// stream that holds most.
 inline void engine::shed_backlog() noexcept {
   while (options_.max_backlog != 0 && backlog_ > options_.max_backlog) {
     stream* worst = nullptr;
@@ -5358,16 +5629,20 @@ inline void engine::settle() noexcept {
 
 namespace sse::inline v0 {
 
-/// `Transport`: see sse/transport.hpp; the hub keeps a reference. `User`: what the host wants to know of a session.
+/// `Transport`: see sse/transport.hpp; the hub keeps a reference. `User`: what the host wants to
+/// know of a session.
 ///
-/// Hooks run on the hub's thread. Those that run inside flush (sees, on_gap, backfill, heartbeat payload) must not call the
-/// hub; on_opened, on_closed and on_presence may publish and send. Only on_admit may throw: accept() then took nothing.
+/// Hooks run on the hub's thread. Those that run inside flush (sees, on_gap, backfill, heartbeat
+/// payload) must not call the hub; on_opened, on_closed and on_presence may publish and send. Only
+/// on_admit may throw: accept() then took nothing.
 template <transport Transport, std::movable User = no_user>
 class hub {
  public:
   using connection = typename Transport::connection;
-  static_assert(std::is_nothrow_move_constructible_v<connection> && std::is_nothrow_move_constructible_v<User>,
-                "a session takes connection and User over after its slot is counted: moving them must not throw");
+  static_assert(std::is_nothrow_move_constructible_v<connection> &&
+                    std::is_nothrow_move_constructible_v<User>,
+                "a session takes connection and User over after its slot is counted: moving them "
+                "must not throw");
 
   explicit hub(Transport& t, const hub_options& o = {}) : transport_{&t}, engine_{calls(), o} {}
   hub(const hub&) = delete;
@@ -5377,13 +5652,16 @@ class hub {
     for (cell* cells : cells_) detail::deallocate(cells);
   }
 
-  // --- channels ------------------------------------------------------------------------------------------------------
+  // --- channels ----------------------------------------------------------------------------------
 
-  /// Opens a channel; it lives until close_channel or the hub's end. nullptr: the name is taken, or memory is out.
+  /// Opens a channel; it lives until close_channel or the hub's end. nullptr: the name is taken, or
+  /// memory is out.
   [[nodiscard]] channel* open_channel(std::string_view name, channel_options o = {}) noexcept {
     return engine_.open_channel(name, std::move(o));
   }
-  [[nodiscard]] channel* find_channel(std::string_view name) const noexcept { return engine_.find_channel(name); }
+  [[nodiscard]] channel* find_channel(std::string_view name) const noexcept {
+    return engine_.find_channel(name);
+  }
   /// Closes every stream on it, then the channel. Not inside a hook.
   void close_channel(channel& c) noexcept { engine_.close_channel(c); }
   template <class F>
@@ -5391,74 +5669,97 @@ class hub {
     for (std::uint32_t i = 0; i < engine_.channels().size(); ++i) f(*engine_.channels()[i]);
   }
 
-  // --- publishing ----------------------------------------------------------------------------------------------------
+  // --- publishing --------------------------------------------------------------------------------
 
-  [[nodiscard]] publish_result publish(channel& c, const event& e, const publish_options& o = {}) noexcept {
+  [[nodiscard]] publish_result publish(channel& c, const event& e,
+                                       const publish_options& o = {}) noexcept {
     return engine_.publish(c, e, o);
   }
-  /// To every channel, also to those that only one user reads: mind what it says. Returns how many took it.
+  /// To every channel, also to those that only one user reads: mind what it says. Returns how many
+  /// took it.
   std::size_t publish_all(const event& e, const publish_options& o = {}) noexcept {
     std::size_t n = 0;
-    for (std::uint32_t i = 0; i < engine_.channels().size(); ++i) n += engine_.publish(*engine_.channels()[i], e, o) ? 1U : 0U;
+    for (std::uint32_t i = 0; i < engine_.channels().size(); ++i)
+      n += engine_.publish(*engine_.channels()[i], e, o) ? 1U : 0U;
     return n;
   }
   /// To one session, between its other events; no id, never replayed.
-  [[nodiscard]] publish_error send(session_id id, const event& e) noexcept { return engine_.send(id, e); }
-  /// To all sessions of a user now connected; returns how many took it. To be replayed as well: publish with an audience.
-  std::size_t send_user(std::string_view key, const event& e) noexcept { return engine_.send_user(key, e); }
+  [[nodiscard]] publish_error send(session_id id, const event& e) noexcept {
+    return engine_.send(id, e);
+  }
+  /// To all sessions of a user now connected; returns how many took it. To be replayed as well:
+  /// publish with an audience.
+  std::size_t send_user(std::string_view key, const event& e) noexcept {
+    return engine_.send_user(key, e);
+  }
 
-  // --- admission -----------------------------------------------------------------------------------------------------
+  // --- admission ---------------------------------------------------------------------------------
 
   /// Decides on each accept(connection, request). Without it every request is refused with 403.
   void on_admit(function<verdict<User>(const request&)> f) { admit_ = std::move(f); }
-  /// Whether a session may see entries of an audience. Without it: if the audience is the user's key.
-  void on_sees(function<bool(const User&, std::string_view key, std::string_view audience)> f) { sees_ = std::move(f); }
+  /// Whether a session may see entries of an audience. Without it: if the audience is the user's
+  /// key.
+  void on_sees(function<bool(const User&, std::string_view key, std::string_view audience)> f) {
+    sees_ = std::move(f);
+  }
   void on_opened(function<void(session_id, const User&)> f) { opened_ = std::move(f); }
   /// After a session's end; its slots in the caps are free already.
-  void on_closed(function<void(session_id, const User&, close_reason)> f) { closed_ = std::move(f); }
+  void on_closed(function<void(session_id, const User&, close_reason)> f) {
+    closed_ = std::move(f);
+  }
   /// A user's first session joined a channel (true), or its last one left.
-  void on_presence(function<void(channel&, std::string_view key, bool present)> f) { engine_.on_presence = std::move(f); }
+  void on_presence(function<void(channel&, std::string_view key, bool present)> f) {
+    engine_.on_presence = std::move(f);
+  }
   /// A gap frame was sent: a line for the host's log.
   void on_gap(function<void(const gap_notice&)> f) { engine_.on_gap = std::move(f); }
 
-  /// Opens a stream for a request, or says why not. Order: shape (405, 406), draining (503), total cap, the admit hook,
-  /// caps per user and address, resume point (400). The connection is taken only if a session opens.
+  /// Opens a stream for a request, or says why not. Order: shape (405, 406), draining (503), total
+  /// cap, the admit hook, caps per user and address, resume point (400). The connection is taken
+  /// only if a session opens.
   [[nodiscard]] accept_result accept(connection&& c, const request& r) {
-    if (r.method != "GET" && r.method != "HEAD") return refused({.refusal = method_not_allowed("GET, HEAD")});
+    if (r.method != "GET" && r.method != "HEAD")
+      return refused({.refusal = method_not_allowed("GET, HEAD")});
     accept_result out;
     if (!before_asking(out, r)) return retry_or_refuse(std::move(c), r, std::move(out));
     if (!admit_) return refused({.refusal = refuse(403, "no admit hook\n")});
     return take(std::move(c), r, admit_(r), std::move(out));
   }
 
-  /// The same for hosts that have checked the request themselves, perhaps asynchronously; any method.
+  /// The same for hosts that have checked the request themselves, perhaps asynchronously; any
+  /// method.
   [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
     accept_result out;
     if (!before_asking(out, r)) return retry_or_refuse(std::move(c), r, std::move(out));
     return take(std::move(c), r, std::move(v), std::move(out));
   }
 
-  // --- the loop ------------------------------------------------------------------------------------------------------
+  // --- the loop ----------------------------------------------------------------------------------
 
   /// Time comes in: heartbeats and deadlines. Call flush() after it.
   void tick(time_point now) noexcept { engine_.tick(now); }
   /// When tick() is next needed; time_point::never() if not.
   [[nodiscard]] time_point next_deadline() const noexcept { return engine_.next_deadline(); }
-  /// Sends to every session that is behind and ready. True: some had their share only, call it again soon.
+  /// Sends to every session that is behind and ready. True: some had their share only, call it
+  /// again soon.
   bool flush() noexcept { return engine_.flush(); }
   /// The transport can take bytes again (after flow::blocked). flush() sends them.
   void writable(session_id id) noexcept { engine_.writable(id); }
-  /// A write that was flow::pending is over; `n` of its bytes left. Must come also after the session ended.
+  /// A write that was flow::pending is over; `n` of its bytes left. Must come also after the
+  /// session ended.
   void written(session_id id, std::size_t n) noexcept { engine_.written(id, n); }
   /// The peer is gone. Transport::close is called.
   void closed(session_id id) noexcept { engine_.closed(id); }
 
-  /// Pull hosts (HTTP/2): what this session gets next; the views live until consume. 0 and nothing pending: the hub calls
-  /// Transport::write again when there is more, which may answer {0, flow::blocked}. REQUIRES: Transport::completes.
-  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept { return engine_.peek(id, out); }
+  /// Pull hosts (HTTP/2): what this session gets next; the views live until consume. 0 and nothing
+  /// pending: the hub calls Transport::write again when there is more, which may answer {0,
+  /// flow::blocked}. REQUIRES: Transport::completes.
+  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept {
+    return engine_.peek(id, out);
+  }
   void consume(session_id id, std::size_t n) noexcept { engine_.written(id, n); }
 
-  // --- ends ----------------------------------------------------------------------------------------------------------
+  // --- ends --------------------------------------------------------------------------------------
 
   /// At once.
   void close(session_id id) noexcept { engine_.close(id, close_reason::host); }
@@ -5468,23 +5769,32 @@ class hub {
   void finish(session_id id) noexcept { engine_.finish(id); }
   /// Closes all streams of a user before another byte is sent to it; returns how many.
   std::size_t revoke(std::string_view key) noexcept { return engine_.revoke(key); }
-  /// Takes no more, tells every stream when to come back, ends each once it has everything, cuts at the deadline.
+  /// Takes no more, tells every stream when to come back, ends each once it has everything, cuts at
+  /// the deadline.
   void drain(const drain_options& o = {}) noexcept { engine_.drain(o); }
   [[nodiscard]] bool draining() const noexcept { return engine_.draining(); }
-  [[nodiscard]] bool drained() const noexcept { return engine_.draining() && engine_.open_slots() == 0; }
+  [[nodiscard]] bool drained() const noexcept {
+    return engine_.draining() && engine_.open_slots() == 0;
+  }
 
-  // --- what is there -------------------------------------------------------------------------------------------------
+  // --- what is there -----------------------------------------------------------------------------
 
   [[nodiscard]] std::size_t sessions() const noexcept { return engine_.session_count(); }
-  [[nodiscard]] std::size_t user_sessions(std::string_view key) noexcept { return engine_.user_sessions(key); }
+  [[nodiscard]] std::size_t user_sessions(std::string_view key) noexcept {
+    return engine_.user_sessions(key);
+  }
   [[nodiscard]] bool alive(session_id id) noexcept { return engine_.alive(id); }
   /// The session's user, or nullptr.
-  [[nodiscard]] User* user(session_id id) noexcept { return engine_.find(id) != nullptr ? &at(id.slot).user() : nullptr; }
+  [[nodiscard]] User* user(session_id id) noexcept {
+    return engine_.find(id) != nullptr ? &at(id.slot).user() : nullptr;
+  }
   [[nodiscard]] connection* find(session_id id) noexcept {
     return engine_.find(id) != nullptr ? &at(id.slot).conn() : nullptr;
   }
   /// Bytes that the slowest subscriber is behind live. O(subscribers).
-  [[nodiscard]] std::uint64_t worst_lag(const channel& c) const noexcept { return engine_.worst_lag(c); }
+  [[nodiscard]] std::uint64_t worst_lag(const channel& c) const noexcept {
+    return engine_.worst_lag(c);
+  }
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
   [[nodiscard]] const hub_options& options() const noexcept { return engine_.options(); }
   /// Appends all counters as Prometheus text.
@@ -5580,7 +5890,7 @@ class hub {
     cell& x = at(slot);
     ::new (static_cast<void*>(x.conn_bytes)) connection(std::move(c));
     ::new (static_cast<void*>(x.user_bytes)) User(std::move(u));
-    if constexpr (requires(Transport& t, connection& k, session_id id) { t.opened(k, id); }) {
+    if constexpr (requires(Transport & t, connection & k, session_id id) { t.opened(k, id); }) {
       transport_->opened(x.conn(), engine_.id_of(slot));
     }
     return true;
@@ -5601,20 +5911,24 @@ class hub {
       x.conn().~connection();
       x.user().~User();
     };
-    h.sees = [](void* self, std::uint32_t slot, std::string_view key, std::string_view audience) noexcept {
+    h.sees = [](void* self, std::uint32_t slot, std::string_view key,
+                std::string_view audience) noexcept {
       hub& me = *static_cast<hub*>(self);
       if (me.sees_) return me.sees_(me.at(slot).user(), key, audience);
       return key == audience;
     };
     h.flush_begins = [](void* self) noexcept {
-      if constexpr (requires(Transport& t) { t.begin_flush(); }) static_cast<hub*>(self)->transport_->begin_flush();
+      if constexpr (requires(Transport & t) { t.begin_flush(); })
+        static_cast<hub*>(self)->transport_->begin_flush();
       (void)self;
     };
     h.flush_ends = [](void* self) noexcept {
-      if constexpr (requires(Transport& t) { t.end_flush(); }) static_cast<hub*>(self)->transport_->end_flush();
+      if constexpr (requires(Transport & t) { t.end_flush(); })
+        static_cast<hub*>(self)->transport_->end_flush();
       (void)self;
     };
-    if constexpr (requires { Transport::max_buffers; }) h.max_buffers = static_cast<std::uint32_t>(Transport::max_buffers);
+    if constexpr (requires { Transport::max_buffers; })
+      h.max_buffers = static_cast<std::uint32_t>(Transport::max_buffers);
     if constexpr (requires { Transport::completes; }) h.completes = Transport::completes;
     return h;
   }

@@ -4,7 +4,8 @@
 
 // ---- sse/testing.hpp
 //
-// testing: a transport in memory whose peers take what a test lets them take, and a check for transports of your own.
+// testing: a transport in memory whose peers take what a test lets them take, and a check for
+// transports of your own.
 //
 //   sse::testing::memory_transport net;
 //   sse::hub<sse::testing::memory_transport> hub{net};
@@ -27,14 +28,16 @@ namespace sse::inline v0::testing {
 
 /// One peer, as the test sees and drives it.
 struct peer {
-  std::string received{};                   ///< all that it got
-  std::size_t window = SIZE_MAX;            ///< bytes it still takes; 0: writes answer flow::blocked
-  std::size_t max_write = SIZE_MAX;         ///< bytes it takes of one write, which then answers flow::ready
-  bool fails = false;                       ///< the next write answers flow::closed
-  bool is_closed = false;                   ///< Transport::close was called
+  std::string received{};  ///< all that it got
+  /// Bytes it still takes; 0: writes answer flow::blocked.
+  std::size_t window = SIZE_MAX;
+  /// Bytes it takes of one write, which then answers flow::ready.
+  std::size_t max_write = SIZE_MAX;
+  bool fails = false;      ///< the next write answers flow::closed
+  bool is_closed = false;  ///< Transport::close was called
   close_reason why = close_reason::host;
   session_id session{};
-  std::vector<buffer> in_flight{};          ///< completion style: taken, still being read
+  std::vector<buffer> in_flight{};  ///< completion style: taken, still being read
   std::size_t in_flight_bytes = 0;
   std::size_t writes = 0;
 };
@@ -83,7 +86,8 @@ class basic_memory_transport {
     return {took, p.window == 0 ? flow::blocked : flow::ready};
   }
 
-  /// Ends the write in flight after `n` of its bytes, reading them only now; returns how many left, for hub.written().
+  /// Ends the write in flight after `n` of its bytes, reading them only now; returns how many left,
+  /// for hub.written().
   [[nodiscard]] std::size_t complete(std::size_t i, std::size_t n = SIZE_MAX) {
     peer& p = peers_[i];
     std::size_t left = n < p.in_flight_bytes ? n : p.in_flight_bytes;
@@ -116,11 +120,13 @@ struct transport_report {
   [[nodiscard]] explicit operator bool() const noexcept { return problem.empty(); }
 };
 
-/// Checks a transport against the contract of sse/transport.hpp on a connection whose other end `read` drains: it must
-/// keep the order, take prefixes only, answer blocked when the other end does not read, and go on afterwards.
-/// `read()` returns what arrived so far. Completion-style transports: `finish(n)` waits for a pending write.
+/// Checks a transport against the contract of sse/transport.hpp on a connection whose other end
+/// `read` drains: it must keep the order, take prefixes only, answer blocked when the other end
+/// does not read, and go on afterwards. `read()` returns what arrived so far. Completion-style
+/// transports: `finish(n)` waits for a pending write.
 template <transport T, class Read>
-[[nodiscard]] transport_report check_transport(T& t, typename T::connection& c, Read read, std::size_t total = 1 << 22) {
+[[nodiscard]] transport_report check_transport(T& t, typename T::connection& c, Read read,
+                                               std::size_t total = 1 << 22) {
   std::string sent;
   std::string got;
   std::string block(10'000, ' ');
@@ -131,7 +137,8 @@ template <transport T, class Read>
     const write_result r = t.write(c, pieces);
     if (r.bytes > block.size()) return {"write took more bytes than it was given"};
     if (r.next == flow::closed) return {"write answered closed while the peer was there"};
-    if (r.next == flow::pending) return {"write answered pending: check completion with hub tests of your own"};
+    if (r.next == flow::pending)
+      return {"write answered pending: check completion with hub tests of your own"};
     sent.append(block.data(), r.bytes);
     if (r.next == flow::blocked) {
       was_blocked = true;
@@ -143,7 +150,9 @@ template <transport T, class Read>
     block = next + block.substr(0, r.bytes);
   }
   for (int i = 0; i < 1000 && got.size() < sent.size(); ++i) got += read();
-  if (got != sent) return {"the peer did not get the bytes in order: " + std::to_string(got.size()) + " of " + std::to_string(sent.size())};
+  if (got != sent)
+    return {"the peer did not get the bytes in order: " + std::to_string(got.size()) + " of " +
+            std::to_string(sent.size())};
   if (!was_blocked) return {"write never answered blocked although the peer did not read"};
   return {};
 }

@@ -8,7 +8,7 @@
 
 int main() {
   constexpr sse::event e{.type = "hello", .data = SSEHUB_VERSION};
-  std::printf("%.*s %.*s\n", static_cast<int>(e.type.size()), e.type.data(), static_cast<int>(e.data.size()),
-              e.data.data());
+  std::printf("%.*s %.*s\n", static_cast<int>(e.type.size()), e.type.data(),
+              static_cast<int>(e.data.size()), e.data.data());
   return 0;
 }

@@ -1,6 +1,6 @@
-// The request-head reader: every chunking reads the same, what it accepts obeys the rules, and what it accepted can be
-// written down and read again. Then the writer: no header text changes the frame of an answer.
-// Input: one byte that chooses chunks and limits, then the head.
+// The request-head reader: every chunking reads the same, what it accepts obeys the rules, and what
+// it accepted can be written down and read again. Then the writer: no header text changes the frame
+// of an answer. Input: one byte that chooses chunks and limits, then the head.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -33,25 +33,30 @@ std::size_t feed(http1::head_reader& reader, text input, std::size_t step) {
 
 /// Everything that was read, in one string.
 std::string describe(const http1::head_reader& reader) {
-  std::string out = std::to_string(static_cast<int>(reader.state())) + " " + std::to_string(reader.status());
+  std::string out =
+      std::to_string(static_cast<int>(reader.state())) + " " + std::to_string(reader.status());
   if (reader.state() != http1::outcome::complete) return out;
   const sse::request& r = reader.head();
   out.append(" ").append(r.method).append(" ").append(r.target).append(" ").append(r.path);
   out.append(" ").append(r.query).append(" ").append(std::to_string(r.minor_version));
   out.append(" ").append(std::to_string(reader.content_length()));
-  out.append(reader.expects_continue() ? " expects" : " -").append(reader.keep_alive() ? " keeps\n" : " -\n");
-  for (const sse::header& h : r.headers) out.append(h.name).append(":").append(h.value).append("\n");
+  out.append(reader.expects_continue() ? " expects" : " -")
+      .append(reader.keep_alive() ? " keeps\n" : " -\n");
+  for (const sse::header& h : r.headers)
+    out.append(h.name).append(":").append(h.value).append("\n");
   return out;
 }
 
-void check_rules(text input, std::size_t used, const http1::head_reader& reader, const http1::limits& limits) {
+void check_rules(text input, std::size_t used, const http1::head_reader& reader,
+                 const http1::limits& limits) {
   const sse::request& r = reader.head();
   require(used <= input.size() && input.substr(0, used).ends_with("\r\n\r\n"));
-  require(!r.method.empty() && r.method.size() <= http1::max_method && r.method.find(' ') == text::npos);
+  require(!r.method.empty() && r.method.size() <= http1::max_method &&
+          r.method.find(' ') == text::npos);
   require(!r.target.empty() && r.target.size() <= limits.target);
   require(r.path == "*" || r.path.starts_with('/'));
-  require(r.path.find('\0') == text::npos && r.path.find('\n') == text::npos && r.path.find("/../") == text::npos &&
-          !r.path.ends_with("/.."));
+  require(r.path.find('\0') == text::npos && r.path.find('\n') == text::npos &&
+          r.path.find("/../") == text::npos && !r.path.ends_with("/.."));
   require(r.headers.size() <= limits.headers);
   int hosts = 0;
   int lengths = 0;
@@ -72,9 +77,11 @@ void check_again(const http1::head_reader& reader) {
   std::string head;
   head.append(r.method).append(" ").append(r.target);
   head.append(r.minor_version == 0 ? " HTTP/1.0\r\n" : " HTTP/1.1\r\n");
-  for (const sse::header& h : r.headers) head.append(h.name).append(":").append(h.value).append("\r\n");
+  for (const sse::header& h : r.headers)
+    head.append(h.name).append(":").append(h.value).append("\r\n");
   head.append("\r\n");
-  http1::head_reader again{{.head = std::size_t{1} << 20, .headers = 1000, .target = std::size_t{1} << 20}};
+  http1::head_reader again{
+      {.head = std::size_t{1} << 20, .headers = 1000, .target = std::size_t{1} << 20}};
   require(again.feed(head).consumed == head.size());
   require(describe(again) == describe(reader));
 }
@@ -87,13 +94,16 @@ void check_writer(text input) {
   std::string out;
   require(http1::write_response(out, added));
   require(out.ends_with("\r\n\r\nbody") && out.find("\r\n\r\n") == out.size() - 8);
-  require(out.find('\0') == std::string::npos && out.find("Content-Length: 4\r\n") != std::string::npos);
+  require(out.find('\0') == std::string::npos &&
+          out.find("Content-Length: 4\r\n") != std::string::npos);
   out.clear();
-  const bool valid = http1::write_response(out, {.status = 200, .headers = std::string{input}, .body = "body"});
+  const bool valid =
+      http1::write_response(out, {.status = 200, .headers = std::string{input}, .body = "body"});
   require(valid == (out.find(" 200 OK\r\n") == 8));
   require(out.find("\r\n\r\n") == out.size() - (valid ? 8 : 4));
   out.clear();
-  const bool started = http1::write_stream_head(out, {.content_type = name, .extra = value}, 1, true);
+  const bool started =
+      http1::write_stream_head(out, {.content_type = name, .extra = value}, 1, true);
   require(started ? out.find("\r\n\r\n") == out.size() - 4 : out.empty());
 }
 

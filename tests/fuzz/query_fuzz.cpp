@@ -1,5 +1,5 @@
-// Query, form, resume point, Accept, tokens, redaction and host rules over hostile text, against plain second opinions.
-// Input: the text itself, used as target, query and header value in turn.
+// Query, form, resume point, Accept, tokens, redaction and host rules over hostile text, against
+// plain second opinions. Input: the text itself, used as target, query and header value in turn.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -95,8 +95,11 @@ void check_query(text input) {
 }
 
 void check_headers(text input) {
-  const sse::header fields[] = {{"Last-Event-ID", input}, {"Accept", input}, {"Authorization", input},
-                                {"Origin", input},        {"Host", input}};
+  const sse::header fields[] = {{"Last-Event-ID", input},
+                                {"Accept", input},
+                                {"Authorization", input},
+                                {"Origin", input},
+                                {"Host", input}};
   sse::request r;
   r.headers = fields;
   r.query = "last_id=7";
@@ -104,9 +107,10 @@ void check_headers(text input) {
   require(p.state == kind::given && p.after == number(input).value_or(7));
   require(sse::accepts_event_stream(r) == sse::accepts_event_stream(input, true));
   const text token = sse::bearer_token(r);
-  require(token.find(' ') == text::npos && (token.empty() || input.ends_with(token) || input.back() == ' ' ||
-                                            input.back() == '\t'));
-  require(!sse::host_allowed(r) || input.starts_with('1') || input.starts_with('[') || (input[0] | 32) == 'l');
+  require(token.find(' ') == text::npos &&
+          (token.empty() || input.ends_with(token) || input.back() == ' ' || input.back() == '\t'));
+  require(!sse::host_allowed(r) || input.starts_with('1') || input.starts_with('[') ||
+          (input[0] | 32) == 'l');
   const text listed[] = {"https://app.example"};
   const sse::cors_policy policy{.origins = listed, .credentials = true};
   std::string lines;
@@ -120,8 +124,8 @@ void check_target(text input) {
   sse::request r;
   std::string path;
   if (sse::set_target(r, input, path) == sse::target_error::none) {
-    require(r.path.starts_with('/') && r.path.find('\0') == text::npos && r.path.find("/../") == text::npos &&
-            !r.path.ends_with("/.."));
+    require(r.path.starts_with('/') && r.path.find('\0') == text::npos &&
+            r.path.find("/../") == text::npos && !r.path.ends_with("/.."));
   } else {
     require(r.path.empty() && r.query.empty());
   }
@@ -129,7 +133,8 @@ void check_target(text input) {
   for (const char c : logged) require(c > ' ' && c <= '~');
   require(sse::redact_target(logged) == logged);
   const std::string secret = "/?" + std::string{input} + "&%74oken=S3CR3T";
-  if (input.find("S3CR3T") == text::npos) require(sse::redact_target(secret).find("S3CR3T") == std::string::npos);
+  if (input.find("S3CR3T") == text::npos)
+    require(sse::redact_target(secret).find("S3CR3T") == std::string::npos);
 }
 
 }  // namespace

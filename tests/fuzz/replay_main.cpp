@@ -1,4 +1,5 @@
-// Runs a fuzz target over stored inputs, where there is no libFuzzer. usage: <name> CORPUS_DIRECTORY_OR_FILE...
+// Runs a fuzz target over stored inputs, where there is no libFuzzer. usage: <name>
+// CORPUS_DIRECTORY_OR_FILE...
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>

@@ -1,6 +1,7 @@
-// Tokens of examples/notifications over hostile text: what is taken must be clean, and a signed token must be one that a
-// second look at it takes too. Input: a byte that says what the rest is: a token, or the claims (or the header) of a token that
-// is then signed, so that the reader of claims is reached.
+// Tokens of examples/notifications over hostile text: what is taken must be clean, and a signed
+// token must be one that a second look at it takes too. Input: a byte that says what the rest is: a
+// token, or the claims (or the header) of a token that is then signed, so that the reader of claims
+// is reached.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -31,7 +32,9 @@ std::string encoded(text in, bool url) {
                           : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
   for (std::size_t i = 0; i < in.size(); i += 3) {
-    const auto byte = [&](std::size_t k) { return i + k < in.size() ? static_cast<unsigned char>(in[i + k]) : 0U; };
+    const auto byte = [&](std::size_t k) {
+      return i + k < in.size() ? static_cast<unsigned char>(in[i + k]) : 0U;
+    };
     const unsigned bits = byte(0) << 16U | byte(1) << 8U | byte(2);
     for (unsigned k = 0; k < 4; ++k) {
       if (i + k <= in.size()) {
@@ -47,7 +50,8 @@ std::string encoded(text in, bool url) {
 void check_base64(text input) {
   for (const bool url : {false, true}) {
     // One text for each run of bytes, and the reverse.
-    if (const auto bytes = url ? decode_base64url(input) : decode_base64(input)) require(encoded(*bytes, url) == input);
+    if (const auto bytes = url ? decode_base64url(input) : decode_base64(input))
+      require(encoded(*bytes, url) == input);
     const std::string there = encoded(input, url);
     const auto back = url ? decode_base64url(there) : decode_base64(there);
     require(back && *back == input);
@@ -72,8 +76,8 @@ void check_demo(text input) {
 std::string sign(text head) {
   unsigned char out[EVP_MAX_MD_SIZE];
   unsigned size = 0;
-  HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()), reinterpret_cast<const unsigned char*>(head.data()),
-       head.size(), out, &size);
+  HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()),
+       reinterpret_cast<const unsigned char*>(head.data()), head.size(), out, &size);
   return std::string{head} + "." + encoded({reinterpret_cast<const char*>(out), size}, true);
 }
 

@@ -135,5 +135,5 @@ TEST_CASE("payload strings are escaped, and broken UTF-8 is replaced") {
   CHECK(quoted("\xC0\xAF") == "\"" + bad + bad + "\"");                      // overlong
   CHECK(quoted("\xED\xA0\x80") == "\"" + bad + bad + bad + "\"");            // surrogate
   CHECK(quoted("\xF4\x90\x80\x80") == "\"" + bad + bad + bad + bad + "\"");  // beyond U+10FFFF
-  CHECK(quoted("\xE2\x82\"") == "\"" + bad + "\\\"\"");                // cut by a quote: one part, one U+FFFD
+  CHECK(quoted("\xE2\x82\"") == "\"" + bad + "\\\"\"");  // cut by a quote: one part, one U+FFFD
 }

@@ -1,14 +1,15 @@
-// What counts.py counts: one fixed scenario of the core per run, over a transport in memory that takes all and keeps nothing.
-// Sizes, seeds and texts are fixed, so that two runs of one build execute the same instructions.
+// What counts.py counts: one fixed scenario of the core per run, over a transport in memory that
+// takes all and keeps nothing. Sizes, seeds and texts are fixed, so that two runs of one build
+// execute the same instructions.
 //
 //   guard SCENARIO EVENTS SUBSCRIBERS [QUIET]     one JSON object on stdout
 //
 //   publish    EVENTS into a channel that nobody reads
 //   deliver    each event flushed alone to SUBSCRIBERS
 //   coalesce   a flush for every 20 events
-//   quiet      as deliver, beside QUIET subscribers: half on a channel of their own, half on one that spoke once
-//   lane       EVENTS through a publisher's lane, drained after every 20
-//   session    SUBSCRIBERS join; no event
+//   quiet      as deliver, beside QUIET subscribers: half on a channel of their own, half on one
+//   that spoke once lane       EVENTS through a publisher's lane, drained after every 20 session
+//   SUBSCRIBERS join; no event
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -124,7 +125,8 @@ int main(int argc, char** argv) {
   const auto run = [&](std::uint64_t n, std::uint64_t per_flush) {
     for (std::uint64_t i = 1; i <= n; ++i) {
       if (scenario == "lane") {
-        if (lane.try_publish({.type = "market", .data = data}) != sse::publish_status::ok) fail("lane");
+        if (lane.try_publish({.type = "market", .data = data}) != sse::publish_status::ok)
+          fail("lane");
       } else {
         publish(c);
       }
@@ -134,7 +136,8 @@ int main(int argc, char** argv) {
           if (!c.publish({.type = m.type, .data = m.data})) fail("publish");
         });
       }
-      while (h.flush()) {}
+      while (h.flush()) {
+      }
     }
   };
   // Until history, index and spare segments have the size that they keep.
@@ -147,9 +150,12 @@ int main(int argc, char** argv) {
   if (scenario != "session") run(events, scenario == "coalesce" || scenario == "lane" ? 20 : 1);
   const std::uint64_t made = allocations - before;
   std::printf(
-      "{\"delivered\":%llu,\"writes\":%llu,\"bytes\":%llu,\"allocations\":%llu,\"session_bytes\":%llu,"
+      "{\"delivered\":%llu,\"writes\":%llu,\"bytes\":%llu,\"allocations\":%llu,\"session_bytes\":%"
+      "llu,"
       "\"session_sizeof\":%zu}\n",
-      static_cast<unsigned long long>(c.stats().delivered - delivered), static_cast<unsigned long long>(net.writes - writes),
+      static_cast<unsigned long long>(c.stats().delivered - delivered),
+      static_cast<unsigned long long>(net.writes - writes),
       static_cast<unsigned long long>(net.bytes - bytes), static_cast<unsigned long long>(made),
-      static_cast<unsigned long long>(session_bytes), sizeof(sse::detail::session) + sizeof(sse::detail::subscription));
+      static_cast<unsigned long long>(session_bytes),
+      sizeof(sse::detail::session) + sizeof(sse::detail::subscription));
 }

@@ -29,8 +29,9 @@ struct entries {
     sse::channel_options o;
     o.heartbeat.every = every;
     channel = &s.open("entries", entry_channel(std::move(o), [this] {
-      return heartbeat_json(clock_text(static_cast<std::time_t>(now)), who.online(at(now)));
-    }));
+                        return heartbeat_json(clock_text(static_cast<std::time_t>(now)),
+                                              who.online(at(now)));
+                      }));
   }
   void go_to(std::int64_t seconds) {
     now = seconds;

@@ -70,15 +70,14 @@ struct followed {
     strings out;
     sse::event_id last = id;
     for (;;) {
-      const auto s = log.read_back(last, log.last_id() + 1, room,
-                                   [&](sse::event_id at, const sse::event& e) {
-                                     CHECK(at > last);
-                                     last = at;
-                                     const std::string type{e.type};
-                                     out.push_back(type.empty() ? std::string{e.data}
-                                                                : "[" + type + "]");
-                                     return true;
-                                   });
+      const auto s =
+          log.read_back(last, log.last_id() + 1, room, [&](sse::event_id at, const sse::event& e) {
+            CHECK(at > last);
+            last = at;
+            const std::string type{e.type};
+            out.push_back(type.empty() ? std::string{e.data} : "[" + type + "]");
+            return true;
+          });
       if (s != sse::backfill_state::more) {
         CHECK(s == sse::backfill_state::done);
         return out;
@@ -132,7 +131,9 @@ TEST_CASE("X-15 a long line comes in pieces that do not depend on how its bytes 
                                           {exact, 33},
                                           {"y", 35},
                                           {std::string(9, 'a'), 44},
-                                          {"\xc3\xa9" "b", 48},
+                                          {"\xc3\xa9"
+                                           "b",
+                                           48},
                                           {exact, 58},
                                           {"\r", 61}};
   for (const std::size_t chunk : {1U, 2U, 3U, 5U, 11U, 12U, 100U}) {
@@ -296,8 +297,8 @@ TEST_CASE("X-16 F-12 an id finds its file after a restart, whatever was rotated 
     d.append("app.log", numbered(8, 9));
     followed next{d};
     REQUIRE(next.log.open());
-    CHECK(next.resumed(plain) == lines(3, 4) + strings{"[rotated]"} + lines(5, 7) +
-                                     strings{"[rotated]"} + lines(8, 9));
+    CHECK(next.resumed(plain) ==
+          lines(3, 4) + strings{"[rotated]"} + lines(5, 7) + strings{"[rotated]"} + lines(8, 9));
     CHECK(next.resumed(tagged) == lines(6, 7) + strings{"[rotated]"} + lines(8, 9));
     CHECK(next.resumed(0) == next.resumed(plain - 14));
     d.append("app.log", numbered(10, 10));
@@ -333,8 +334,8 @@ TEST_CASE("X-16 two rotations between two looks lose nothing") {
   d.rename("app.log.1", "app.log.2");
   d.rename("app.log", "app.log.1");
   d.append("app.log", numbered(5, 5));
-  CHECK(f.take() == lines(2, 2) + strings{"[renamed]"} + lines(3, 4) + strings{"[renamed]"} +
-                        lines(5, 5));
+  CHECK(f.take() ==
+        lines(2, 2) + strings{"[renamed]"} + lines(3, 4) + strings{"[renamed]"} + lines(5, 5));
 }
 
 TEST_CASE("X-16 a log that was deleted goes on when it is made again") {

@@ -217,8 +217,10 @@ TEST_CASE("F-13 a stream that was cut resumes with a plain EventSource request")
   s.files.append("app.log", numbered(3, 4));
   client stream{s.port()};
   // The old URL, and what a browser adds.
-  const answer a = stream.open("/logs/app?backlog=1", "Accept: text/event-stream\r\n"
-                                                      "Cache-Control: no-cache\r\n" + last_id(id));
+  const answer a = stream.open("/logs/app?backlog=1",
+                               "Accept: text/event-stream\r\n"
+                               "Cache-Control: no-cache\r\n" +
+                                   last_id(id));
   CHECK(a.status == 200);
   CHECK(a.header("Content-Type") == "text/event-stream");
   CHECK(next_data(stream, 2) == lines(3, 4));

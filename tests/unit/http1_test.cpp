@@ -54,8 +54,8 @@ result look(const http1::head_reader& reader, std::size_t consumed) {
   return r;
 }
 
-/// Feeds `input` in pieces of `step` bytes, the first of `first` bytes; each piece lies in memory of its own size, so that
-/// the address sanitizer sees a read behind it.
+/// Feeds `input` in pieces of `step` bytes, the first of `first` bytes; each piece lies in memory
+/// of its own size, so that the address sanitizer sees a read behind it.
 result feed(text input, std::size_t first, std::size_t step, const http1::limits& limits = {}) {
   http1::head_reader reader{limits};
   std::size_t consumed = 0;
@@ -99,7 +99,9 @@ int status_of(text input, const http1::limits& limits = {}) {
 }
 
 /// A request line and a Host, then `lines`, then the end.
-int with(text lines) { return status_of("GET / HTTP/1.1\r\nHost: h\r\n" + std::string{lines} + "\r\n"); }
+int with(text lines) {
+  return status_of("GET / HTTP/1.1\r\nHost: h\r\n" + std::string{lines} + "\r\n");
+}
 int line(text request_line) { return status_of(std::string{request_line} + "\r\nHost: h\r\n\r\n"); }
 
 std::string write(const sse::response& r, http1::response_options o = {}) {
@@ -118,7 +120,8 @@ std::string stream(const http1::stream_head& h, int minor = 1, bool chunked = fa
 
 TEST_CASE("http1 reads a plain head, in every chunking") {
   const text head =
-      "GET /api/stream?last_id=5&t=a%20b HTTP/1.1\r\nHost: localhost:8080\r\nAccept: text/event-stream\r\n"
+      "GET /api/stream?last_id=5&t=a%20b HTTP/1.1\r\nHost: localhost:8080\r\nAccept: "
+      "text/event-stream\r\n"
       "Empty:\r\nX-Space: \t a \t b\t \r\nX-Utf8: \xC3\xA9\r\n\r\n";
   const result r = read(head);
   CHECK(r.state == outcome::complete);
@@ -141,7 +144,8 @@ TEST_CASE("http1 reads a plain head, in every chunking") {
 }
 
 TEST_CASE("http1 reads a POST head and leaves the body") {
-  const text head = "POST /api/order HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n";
+  const text head =
+      "POST /api/order HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n";
   const result r = read(std::string{head} + "a\r\n\r\nGET / HTTP/1.1\r\n");
   CHECK(r.state == outcome::complete);
   CHECK(r.consumed == head.size());
@@ -198,18 +202,47 @@ TEST_CASE("http1 target forms") {
 }
 
 TEST_CASE("http1 the request line is exact") {
-  for (const text bad :
-       {"GET  / HTTP/1.1", "GET /  HTTP/1.1", "GET / HTTP/1.1 ", " GET / HTTP/1.1", "GET\t/ HTTP/1.1", "GET /\tHTTP/1.1",
-        "GET /", "GET / ", "GET", "GET HTTP/1.1", "/ HTTP/1.1", "GET / HTTP", "GET / HTTP/1", "GET / HTTP/1.", "GET / HTTP/11",
-        "GET / HTTP/1.11", "GET / HTTP/1,1", "GET / http/1.1", "GET / HTTPS/1.1", "GET / HTTP/x.1", "GET / HTTP/1.x",
-        "GET / X HTTP/1.1", "G:T / HTTP/1.1", "G(T / HTTP/1.1", "\"GET / HTTP/1.1", "G\x01T / HTTP/1.1", "G\xC3\xA9T / HTTP/1.1",
-        "GET /\r HTTP/1.1", "GET / HTTP/1.1\r", "\rGET / HTTP/1.1", "\x16\x03\x01", "{", "(", "\xFF"}) {
+  for (const text bad : {"GET  / HTTP/1.1",
+                         "GET /  HTTP/1.1",
+                         "GET / HTTP/1.1 ",
+                         " GET / HTTP/1.1",
+                         "GET\t/ HTTP/1.1",
+                         "GET /\tHTTP/1.1",
+                         "GET /",
+                         "GET / ",
+                         "GET",
+                         "GET HTTP/1.1",
+                         "/ HTTP/1.1",
+                         "GET / HTTP",
+                         "GET / HTTP/1",
+                         "GET / HTTP/1.",
+                         "GET / HTTP/11",
+                         "GET / HTTP/1.11",
+                         "GET / HTTP/1,1",
+                         "GET / http/1.1",
+                         "GET / HTTPS/1.1",
+                         "GET / HTTP/x.1",
+                         "GET / HTTP/1.x",
+                         "GET / X HTTP/1.1",
+                         "G:T / HTTP/1.1",
+                         "G(T / HTTP/1.1",
+                         "\"GET / HTTP/1.1",
+                         "G\x01T / HTTP/1.1",
+                         "G\xC3\xA9T / HTTP/1.1",
+                         "GET /\r HTTP/1.1",
+                         "GET / HTTP/1.1\r",
+                         "\rGET / HTTP/1.1",
+                         "\x16\x03\x01",
+                         "{",
+                         "(",
+                         "\xFF"}) {
     INFO(bad);
     CHECK(line(bad) == 400);
   }
   CHECK(line("GET\0 / HTTP/1.1"sv) == 400);
   CHECK(line("\0GET / HTTP/1.1"sv) == 400);
-  for (const text version : {"GET / HTTP/2.0", "GET / HTTP/0.9", "GET / HTTP/3.1", "PRI * HTTP/2.0"}) {
+  for (const text version :
+       {"GET / HTTP/2.0", "GET / HTTP/0.9", "GET / HTTP/3.1", "PRI * HTTP/2.0"}) {
     INFO(version);
     CHECK(line(version) == 505);
   }
@@ -222,7 +255,8 @@ TEST_CASE("http1 the request line is exact") {
 }
 
 TEST_CASE("http1 what cannot begin a request is refused at its first byte") {
-  for (const text first : {"\x16"sv, "\0"sv, " "sv, "\n"sv, "\x80"sv, "{"sv}) CHECK(status_of(first) == 400);
+  for (const text first : {"\x16"sv, "\0"sv, " "sv, "\n"sv, "\x80"sv, "{"sv})
+    CHECK(status_of(first) == 400);
   CHECK(status_of("\r") == 0);
 }
 
@@ -249,9 +283,26 @@ TEST_CASE("http1 line ends are CRLF") {
 }
 
 TEST_CASE("http1 header lines are exact") {
-  for (const text bad :
-       {"A : b", "A\t: b", " A: b", "\tA: b", ": b", ":", "A", "A b", "A(: b", "A\x01: b", "\xC3\xA9: b", "A: \x01", "A: \x7f",
-        "A: b\x1b[m", "A: \b", "A: \v", "A: \f", "A: 1\r\n folded", "A: 1\r\n\tfolded", "A: 1\r\n "}) {
+  for (const text bad : {"A : b",
+                         "A\t: b",
+                         " A: b",
+                         "\tA: b",
+                         ": b",
+                         ":",
+                         "A",
+                         "A b",
+                         "A(: b",
+                         "A\x01: b",
+                         "\xC3\xA9: b",
+                         "A: \x01",
+                         "A: \x7f",
+                         "A: b\x1b[m",
+                         "A: \b",
+                         "A: \v",
+                         "A: \f",
+                         "A: 1\r\n folded",
+                         "A: 1\r\n\tfolded",
+                         "A: 1\r\n "}) {
     INFO(bad);
     CHECK(with(std::string{bad} + "\r\n") == 400);
   }
@@ -274,7 +325,8 @@ TEST_CASE("http1 Host") {
   for (const text version : {"1.0", "1.1"}) {
     CHECK(hosts("Host: h\r\nHost: h\r\n", version) == 400);
     CHECK(hosts("Host: h\r\nA: b\r\nhost:\r\n", version) == 400);
-    for (const text bad : {"a b", "a/b", "a?b", "a#b", "u@h", "a\\b", "\"h\"", "<h>", "h\xC3\xA9", "a\tb"}) {
+    for (const text bad :
+         {"a b", "a/b", "a?b", "a#b", "u@h", "a\\b", "\"h\"", "<h>", "h\xC3\xA9", "a\tb"}) {
       INFO(bad);
       CHECK(hosts("Host: " + std::string{bad} + "\r\n", version) == 400);
     }
@@ -282,15 +334,19 @@ TEST_CASE("http1 Host") {
 }
 
 TEST_CASE("http1 Content-Length") {
-  const auto length = [](text lines) { return read("POST / HTTP/1.1\r\nHost: h\r\n" + std::string{lines} + "\r\n"); };
+  const auto length = [](text lines) {
+    return read("POST / HTTP/1.1\r\nHost: h\r\n" + std::string{lines} + "\r\n");
+  };
   CHECK(length("Content-Length: 0\r\n").length == 0);
   CHECK(length("content-length:1048576\r\n").length == 1048576);
   CHECK(length("Content-Length: 000007\r\n").length == 7);
-  for (const text bad : {"", "-1", "+1", "1 2", "1,1", "1, 1", "0x1", "1a", "1.0", "\"1\"", "\xC2\xB9"}) {
+  for (const text bad :
+       {"", "-1", "+1", "1 2", "1,1", "1, 1", "0x1", "1a", "1.0", "\"1\"", "\xC2\xB9"}) {
     INFO(bad);
     CHECK(with("Content-Length: " + std::string{bad} + "\r\n") == 400);
   }
-  for (const text big : {"1048577", "18446744073709551615", "18446744073709551616", "99999999999999999999999999999"}) {
+  for (const text big : {"1048577", "18446744073709551615", "18446744073709551616",
+                         "99999999999999999999999999999"}) {
     INFO(big);
     CHECK(with("Content-Length: " + std::string{big} + "\r\n") == 413);
   }
@@ -322,7 +378,8 @@ TEST_CASE("http1 Transfer-Encoding is never a way to smuggle") {
 
 TEST_CASE("http1 Expect") {
   const auto expects = [](text version, text lines) {
-    return read("POST / HTTP/" + std::string{version} + "\r\nHost: h\r\n" + std::string{lines} + "\r\n");
+    return read("POST / HTTP/" + std::string{version} + "\r\nHost: h\r\n" + std::string{lines} +
+                "\r\n");
   };
   CHECK(expects("1.1", "Expect: 100-continue\r\nContent-Length: 1\r\n").expects_continue);
   CHECK_FALSE(expects("1.1", "Expect: 100-continue\r\nContent-Length: 0\r\n").expects_continue);
@@ -335,7 +392,8 @@ TEST_CASE("http1 Expect") {
 
 TEST_CASE("http1 keep-alive") {
   const auto keeps = [](text version, text lines) {
-    const result r = read("GET / HTTP/" + std::string{version} + "\r\nHost: h\r\n" + std::string{lines} + "\r\n");
+    const result r = read("GET / HTTP/" + std::string{version} + "\r\nHost: h\r\n" +
+                          std::string{lines} + "\r\n");
     CHECK(r.state == outcome::complete);
     return r.keep_alive;
   };
@@ -354,7 +412,9 @@ TEST_CASE("http1 keep-alive") {
 
 TEST_CASE("http1 the head limit, at limit-1, limit and limit+1") {
   const std::string start = "GET / HTTP/1.1\r\nHost: h\r\nA: ";
-  const auto head = [&](std::size_t size) { return start + std::string(size - start.size() - 4, 'a') + "\r\n\r\n"; };
+  const auto head = [&](std::size_t size) {
+    return start + std::string(size - start.size() - 4, 'a') + "\r\n\r\n";
+  };
   CHECK(status_of(head(16383)) == 200);
   CHECK(status_of(head(16384)) == 200);
   CHECK(status_of(head(16385)) == 431);
@@ -426,7 +486,8 @@ TEST_CASE("http1 the method limit, at limit-1, limit and limit+1") {
 
 TEST_CASE("http1 the body limit, at limit-1, limit and limit+1") {
   const auto length = [](std::uint64_t n) {
-    return status_of("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: " + std::to_string(n) + "\r\n\r\n");
+    return status_of("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: " + std::to_string(n) +
+                     "\r\n\r\n");
   };
   CHECK(length(1048575) == 200);
   CHECK(length(1048576) == 200);
@@ -509,21 +570,27 @@ TEST_CASE("http1 memory grows with the head, not with the limits") {
 TEST_CASE("http1 writes an answer") {
   CHECK(write(sse::response::json(400, R"({"error":"bad_params"})")) ==
         "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 22\r\n"
-        "Connection: keep-alive\r\nX-Content-Type-Options: nosniff\r\n\r\n{\"error\":\"bad_params\"}");
+        "Connection: keep-alive\r\nX-Content-Type-Options: "
+        "nosniff\r\n\r\n{\"error\":\"bad_params\"}");
   // N-35, N-37: refusals have a body, and nothing of a stream.
-  CHECK(write(sse::response::text(429, "slow down\n").add("Retry-After", "5"), {.keep_alive = false}) ==
-        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 5\r\n"
-        "Content-Length: 10\r\nConnection: close\r\nX-Content-Type-Options: nosniff\r\n\r\nslow down\n");
+  CHECK(write(sse::response::text(429, "slow down\n").add("Retry-After", "5"),
+              {.keep_alive = false}) ==
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: "
+        "5\r\n"
+        "Content-Length: 10\r\nConnection: close\r\nX-Content-Type-Options: nosniff\r\n\r\nslow "
+        "down\n");
   CHECK(write({.status = 299}) ==
-        "HTTP/1.1 299 \r\nContent-Length: 0\r\nConnection: keep-alive\r\nX-Content-Type-Options: nosniff\r\n\r\n");
+        "HTTP/1.1 299 \r\nContent-Length: 0\r\nConnection: keep-alive\r\nX-Content-Type-Options: "
+        "nosniff\r\n\r\n");
   CHECK(http1::continue_head == "HTTP/1.1 100 Continue\r\n\r\n");
 }
 
 TEST_CASE("http1 204 and 304 have neither length nor body") {
   for (const int status : {204, 304}) {
     const std::string out = write({.status = status, .headers = "A: b\r\n", .body = "lost"});
-    CHECK(out == "HTTP/1.1 " + std::to_string(status) + " " + std::string{sse::reason_phrase(status)} +
-                     "\r\nA: b\r\nConnection: keep-alive\r\nX-Content-Type-Options: nosniff\r\n\r\n");
+    CHECK(out ==
+          "HTTP/1.1 " + std::to_string(status) + " " + std::string{sse::reason_phrase(status)} +
+              "\r\nA: b\r\nConnection: keep-alive\r\nX-Content-Type-Options: nosniff\r\n\r\n");
   }
 }
 
@@ -537,11 +604,13 @@ TEST_CASE("X-24 HEAD has the same headers and no body") {
 }
 
 TEST_CASE("http1 never writes a header that is not one") {
-  for (const text bad : {"A: b", "A: b\n", "A: b\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "A: b\rc\r\n", "Content-Length: 9\r\n",
-                         "transfer-encoding: chunked\r\n", "Connection: x\r\n", "A : b\r\n"}) {
+  for (const text bad : {"A: b", "A: b\n", "A: b\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "A: b\rc\r\n",
+                         "Content-Length: 9\r\n", "transfer-encoding: chunked\r\n",
+                         "Connection: x\r\n", "A : b\r\n"}) {
     INFO(bad);
     std::string out;
-    CHECK_FALSE(http1::write_response(out, {.status = 200, .headers = std::string{bad}, .body = "secret"}));
+    CHECK_FALSE(
+        http1::write_response(out, {.status = 200, .headers = std::string{bad}, .body = "secret"}));
     CHECK(out ==
           "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: keep-alive\r\n"
           "X-Content-Type-Options: nosniff\r\n\r\n");
@@ -566,11 +635,13 @@ TEST_CASE("http1 the head of a stream") {
   std::string lines;
   sse::add_cors(lines, {.origins = any}, {});
   CHECK(stream({.nosniff = false, .proxy_hints = false, .extra = lines}) ==
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nConnection: keep-alive\r\n"
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: "
+        "no-cache\r\nConnection: keep-alive\r\n"
         "Access-Control-Allow-Origin: *\r\n\r\n");
   // V-02, V-03
   CHECK(stream({.content_type = "text/event-stream; charset=utf-8"}, 1, true) ==
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: "
+        "no-cache\r\n"
         "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\nX-Accel-Buffering: no\r\n"
         "X-Content-Type-Options: nosniff\r\n\r\n");
 }
@@ -582,8 +653,8 @@ TEST_CASE("X-22 headers that keep proxies from holding events back") {
   const std::string hints = stream({.no_transform = true});
   CHECK(hints.find("\r\nX-Accel-Buffering: no\r\n") != std::string::npos);
   CHECK(hints.find("\r\nCache-Control: no-cache, no-transform\r\n") != std::string::npos);
-  CHECK(stream({.cache_control = "", .no_transform = true}).find("\r\nCache-Control: no-transform\r\n") !=
-        std::string::npos);
+  CHECK(stream({.cache_control = "", .no_transform = true})
+            .find("\r\nCache-Control: no-transform\r\n") != std::string::npos);
   CHECK(stream({.cache_control = ""}).find("Cache-Control") == std::string::npos);
 }
 

@@ -230,7 +230,8 @@ namespace {
 
 /// Publishes a value of a key; the event's data is `key=value`.
 void put_value(sse::channel& c, const std::string& key, int value, std::string_view audience = {}) {
-  REQUIRE(c.publish({.data = key + "=" + std::to_string(value)}, {.audience = audience, .key = key}));
+  REQUIRE(
+      c.publish({.data = key + "=" + std::to_string(value)}, {.audience = audience, .key = key}));
 }
 
 /// Ids and data of a stream, `1:a=1 2:b=1`; a gap frame as `gap(requested,first)`.
@@ -244,7 +245,9 @@ std::string told(std::string_view stream) {
     if (!out.empty()) out += ' ';
     const auto field = [&](const std::string& name) {
       const std::size_t from = one.find(name);
-      return from == one.npos ? std::string{} : one.substr(from + name.size(), one.find('\n', from) - from - name.size());
+      return from == one.npos
+                 ? std::string{}
+                 : one.substr(from + name.size(), one.find('\n', from) - from - name.size());
     };
     out += field("id: ") + ":" + field("event: ") + field("data: ");
   }
@@ -253,7 +256,8 @@ std::string told(std::string_view stream) {
 
 }  // namespace
 
-TEST_CASE("X-02 policy coalesce: a slow reader gets the newest event of each key, then live", "[lag]") {
+TEST_CASE("X-02 policy coalesce: a slow reader gets the newest event of each key, then live",
+          "[lag]") {
   stage s;
   sse::channel& c = s.open("c", slow_readers(lag_policy::coalesce, 500));
   const auto slow = s.join(c, {.window = frame(1, "", "a=0").size()});
@@ -277,7 +281,8 @@ TEST_CASE("X-02 policy coalesce: a slow reader gets the newest event of each key
   CHECK_FALSE(s.closed(slow));
 }
 
-TEST_CASE("X-02 policy coalesce: what had no key, or whose key was forgotten, is announced", "[lag]") {
+TEST_CASE("X-02 policy coalesce: what had no key, or whose key was forgotten, is announced",
+          "[lag]") {
   stage s;
   sse::channel_options o = slow_readers(lag_policy::coalesce, 100);
   o.max_keys = 2;
@@ -315,7 +320,8 @@ TEST_CASE("X-02 policy coalesce: what had no key, or whose key was forgotten, is
   CHECK(told(s.take(slow)) == std::to_string(c.last_id()) + ":b=9");
 }
 
-TEST_CASE("X-02 policy coalesce: by its share, with what changed meanwhile, never an id twice", "[lag]") {
+TEST_CASE("X-02 policy coalesce: by its share, with what changed meanwhile, never an id twice",
+          "[lag]") {
   stage s{{.flush_share = 100}};
   sse::channel& c = s.open("c", slow_readers(lag_policy::coalesce, 2000, 100'000));
   const auto slow = s.join(c, {.window = 0});

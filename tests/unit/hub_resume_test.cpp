@@ -706,8 +706,8 @@ TEST_CASE("a channel with given ids of its own begins at 0, also in a hub that b
   sse::channel& c = s.open("c", {.ids = sse::id_mode::given, .own_sequence = true});
   CHECK(c.last_id() == 0);
   CHECK(c.publish({.data = "x"}, {.id = 7}).id == 7);
-  sse::channel& late = s.open(
-      "late", {.ids = sse::id_mode::given, .own_sequence = true, .first_id = 50});
+  sse::channel& late =
+      s.open("late", {.ids = sse::id_mode::given, .own_sequence = true, .first_id = 50});
   CHECK(late.publish({.data = "x"}, {.id = 50}).error == sse::publish_error::id_order);
   CHECK(late.publish({.data = "x"}, {.id = 51}));
 }

@@ -96,7 +96,9 @@ TEST_CASE("a publisher's mail arrives complete and in order", "[mailbox]") {
   CHECK(box.drained() == 4);
 }
 
-TEST_CASE("X-02 policy drop-newest: a lane that is full refuses, counts, and takes again once drained", "[mailbox]") {
+TEST_CASE(
+    "X-02 policy drop-newest: a lane that is full refuses, counts, and takes again once drained",
+    "[mailbox]") {
   sse::mailbox box;
   sse::publisher p = box.make_publisher(1, 1024);
   std::uint64_t n = 0;

@@ -505,7 +505,8 @@ TEST_CASE("X-02 coalescing: each allocation fails once, and what is lost by it i
         const test::failing_allocations fail{k, how_many};
         for (int i = 0; i < 60; ++i) {
           const char key[] = {static_cast<char>('a' + i % 3), '\0'};
-          char data[] = {key[0], static_cast<char>('0' + i / 3 % 10), static_cast<char>('A' + i / 30)};
+          char data[] = {key[0], static_cast<char>('0' + i / 3 % 10),
+                         static_cast<char>('A' + i / 30)};
           published[i % 3] =
               static_cast<bool>(c->publish({.data = {data, 3}}, {.audience = "", .key = {key, 1}}));
           hub.flush();

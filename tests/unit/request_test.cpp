@@ -1,4 +1,5 @@
-// request.hpp and cors.hpp: query, form, resume point, Accept, tokens, redaction, answers, cross-origin rules.
+// request.hpp and cors.hpp: query, form, resume point, Accept, tokens, redaction, answers,
+// cross-origin rules.
 #include <sse/cors.hpp>
 #include <sse/request.hpp>
 
@@ -39,7 +40,9 @@ std::int64_t resume(text raw_query, std::vector<header> headers = {}, text name 
   r.headers = headers;
   const sse::resume_point p = sse::resume_from(r, name);
   if (p.state != kind::given) CHECK(p.after == 0);
-  return p.state == kind::given ? static_cast<std::int64_t>(p.after) : p.state == kind::absent ? -1 : -2;
+  return p.state == kind::given    ? static_cast<std::int64_t>(p.after)
+         : p.state == kind::absent ? -1
+                                   : -2;
 }
 
 }  // namespace
@@ -73,18 +76,21 @@ TEST_CASE("percent_decode undoes escapes once") {
 }
 
 TEST_CASE("percent_decode refuses what is malformed, NUL, or not UTF-8") {
-  for (const text in : {"%"sv, "%4"sv, "a%"sv, "a%4"sv, "%4g"sv, "%g4"sv, "%%41"sv, "% 1"sv, "%+1"sv, "%-1"sv, "%00"sv,
-                        "a%00b"sv, "a\0b"sv, "\0"sv,
-                        "%C0%AF"sv, "%C1%BF"sv, "%E0%80%AF"sv, "%E0%9F%BF"sv, "%F0%80%80%AF"sv, "%F0%8F%BF%BF"sv,
-                        "%ED%A0%80"sv, "%ED%BF%BF"sv, "%F4%90%80%80"sv, "%F5%80%80%80"sv, "%FF"sv, "%80"sv, "%BF"sv,
-                        "%C3"sv, "%E2%82"sv, "%F0%9F%98"sv, "%C3%28"sv, "%E2%28%A1"sv, "%E2%82%28"sv, "\xC3"sv}) {
+  for (const text in :
+       {"%"sv,         "%4"sv,        "a%"sv,           "a%4"sv,          "%4g"sv,
+        "%g4"sv,       "%%41"sv,      "% 1"sv,          "%+1"sv,          "%-1"sv,
+        "%00"sv,       "a%00b"sv,     "a\0b"sv,         "\0"sv,           "%C0%AF"sv,
+        "%C1%BF"sv,    "%E0%80%AF"sv, "%E0%9F%BF"sv,    "%F0%80%80%AF"sv, "%F0%8F%BF%BF"sv,
+        "%ED%A0%80"sv, "%ED%BF%BF"sv, "%F4%90%80%80"sv, "%F5%80%80%80"sv, "%FF"sv,
+        "%80"sv,       "%BF"sv,       "%C3"sv,          "%E2%82"sv,       "%F0%9F%98"sv,
+        "%C3%28"sv,    "%E2%28%A1"sv, "%E2%82%28"sv,    "\xC3"sv}) {
     INFO(in);
     CHECK(decoded(in) == "(refused)");
     CHECK(decoded(in, true) == "(refused)");
   }
   // The last and the first of each length pass.
-  for (const text in : {"%C2%80"sv, "%DF%BF"sv, "%E0%A0%80"sv, "%ED%9F%BF"sv, "%EE%80%80"sv, "%EF%BF%BF"sv,
-                        "%F0%90%80%80"sv, "%F4%8F%BF%BF"sv, "%7F"sv, "%01"sv}) {
+  for (const text in : {"%C2%80"sv, "%DF%BF"sv, "%E0%A0%80"sv, "%ED%9F%BF"sv, "%EE%80%80"sv,
+                        "%EF%BF%BF"sv, "%F0%90%80%80"sv, "%F4%8F%BF%BF"sv, "%7F"sv, "%01"sv}) {
     INFO(in);
     CHECK(decoded(in) != "(refused)");
   }
@@ -182,7 +188,9 @@ TEST_CASE("query_value reads the first field of a name") {
 
 TEST_CASE("for_each_pair reads a form") {
   std::string seen;
-  const auto note = [&](text name, text value) { seen.append(name).append("=").append(value).append(";"); };
+  const auto note = [&](text name, text value) {
+    seen.append(name).append("=").append(value).append(";");
+  };
   CHECK(sse::for_each_pair("side=BUY&symbol=BTC%2FUSDT&note=a+b&empty=&bare&&=v", note));
   CHECK(seen == "side=BUY;symbol=BTC/USDT;note=a b;empty=;bare=;=v;");
   seen.clear();
@@ -203,9 +211,26 @@ TEST_CASE("for_each_pair reads a form") {
 }
 
 TEST_CASE("X-06 a malformed resume value in the query is malformed, never everything") {
-  for (const text value :
-       {"abc", "-1", "", "18446744073709551616", "18446744073709551615", "1;2", "9007199254740992", "1 ", "+1", "%201",
-        "1%20", "1.0", "1e3", "0x10", "1%00", "%zz", "%", "1,2", "99999999999999999999999999999999999999", "１"}) {
+  for (const text value : {"abc",
+                           "-1",
+                           "",
+                           "18446744073709551616",
+                           "18446744073709551615",
+                           "1;2",
+                           "9007199254740992",
+                           "1 ",
+                           "+1",
+                           "%201",
+                           "1%20",
+                           "1.0",
+                           "1e3",
+                           "0x10",
+                           "1%00",
+                           "%zz",
+                           "%",
+                           "1,2",
+                           "99999999999999999999999999999999999999",
+                           "１"}) {
     INFO(value);
     CHECK(resume("last_id=" + std::string{value}) == -2);
   }
@@ -214,7 +239,8 @@ TEST_CASE("X-06 a malformed resume value in the query is malformed, never everyt
 }
 
 TEST_CASE("X-06 a malformed resume header is ignored") {
-  for (const text value : {"abc", "-1", "", "18446744073709551616", "1;2", "9007199254740992", "1 2", "+1", "%31", "0x1"}) {
+  for (const text value : {"abc", "-1", "", "18446744073709551616", "1;2", "9007199254740992",
+                           "1 2", "+1", "%31", "0x1"}) {
     INFO(value);
     CHECK(resume("", {{"Last-Event-ID", value}}) == -1);
     CHECK(resume("last_id=7", {{"Last-Event-ID", value}}) == 7);
@@ -252,20 +278,36 @@ TEST_CASE("Accept admits event streams as RFC 9110 12.5.1 says") {
   // V-31: curl without an Accept header.
   CHECK(sse::accepts_event_stream("", false));
   CHECK(sse::accepts_event_stream("nonsense", false));
-  for (const text yes : {"", " , ", "*/*", "text/*", "text/event-stream", "TEXT/Event-Stream", "text/html, */*;q=0.8",
-                         "text/event-stream;q=0.001", "text/event-stream; charset=utf-8", "text/event-stream;q=1",
-                         "text/event-stream ; Q=0.5", "application/json,text/event-stream", "text/*;q=0, text/event-stream",
-                         "text/event-stream;q=0, text/event-stream", "text/html;x=\"a,b\", */*", "*/*;q=", "*/*;q=.5",
-                         "text/html;x=\"\\\",\", */*", "*/*;quality=0", "text/event-stream, text/event-stream;q=0",
+  for (const text yes : {"",
+                         " , ",
+                         "*/*",
+                         "text/*",
+                         "text/event-stream",
+                         "TEXT/Event-Stream",
+                         "text/html, */*;q=0.8",
+                         "text/event-stream;q=0.001",
+                         "text/event-stream; charset=utf-8",
+                         "text/event-stream;q=1",
+                         "text/event-stream ; Q=0.5",
+                         "application/json,text/event-stream",
+                         "text/*;q=0, text/event-stream",
+                         "text/event-stream;q=0, text/event-stream",
+                         "text/html;x=\"a,b\", */*",
+                         "*/*;q=",
+                         "*/*;q=.5",
+                         "text/html;x=\"\\\",\", */*",
+                         "*/*;quality=0",
+                         "text/event-stream, text/event-stream;q=0",
                          "text/event-stream;q=0, text/event-stream;q=0.1"}) {
     INFO(yes);
     CHECK(sse::accepts_event_stream(yes, true));
   }
-  for (const text no : {"application/json", "text/html, text/plain", "text/event-stream;q=0", "*/*;q=0", "*/*; q=0.000",
-                        "text/event-stream;q=0, */*", "text/event-stream; q=0.0 , text/*", "text/*;q=0, */*", "text",
-                        "event-stream", "*", "text/event-streams", "text/html;x=\",*/*,\"", "text/html;x=\",*/*",
-                        "text/html;x=\"\\\",*/*\"", "text/html;x=\"\\",
-                        "text/event-stream;q=0,text/event-stream;q=0.0"}) {
+  for (const text no :
+       {"application/json", "text/html, text/plain", "text/event-stream;q=0", "*/*;q=0",
+        "*/*; q=0.000", "text/event-stream;q=0, */*", "text/event-stream; q=0.0 , text/*",
+        "text/*;q=0, */*", "text", "event-stream", "*", "text/event-streams",
+        "text/html;x=\",*/*,\"", "text/html;x=\",*/*", "text/html;x=\"\\\",*/*\"",
+        "text/html;x=\"\\", "text/event-stream;q=0,text/event-stream;q=0.0"}) {
     INFO(no);
     CHECK_FALSE(sse::accepts_event_stream(no, true));
   }
@@ -337,10 +379,22 @@ TEST_CASE("response::add refuses what would split or reframe the answer") {
   r = {};
   CHECK_FALSE(r.add("X-Empty", "").add("X-Text", "a\tb \xC3\xA9").refused);
   const std::string before = r.headers;
-  const std::pair<text, text> bad[] = {
-      {"X", "a\rb"}, {"X", "a\nb"},    {"X", "a\r\nY: b"}, {"X", "a\0b"sv}, {"X", "\x7f"},      {"X", "\x1b"},
-      {"", "a"},     {"X Y", "a"},     {"X:", "a"},        {"X\r\nY", "a"}, {"X\r\nY: b\r\nZ", "a"}, {"X\0"sv, "a"},
-      {"\xC3", "a"}, {"Connection", "a"}, {"content-length", "0"}, {"Transfer-Encoding", "chunked"}};
+  const std::pair<text, text> bad[] = {{"X", "a\rb"},
+                                       {"X", "a\nb"},
+                                       {"X", "a\r\nY: b"},
+                                       {"X", "a\0b"sv},
+                                       {"X", "\x7f"},
+                                       {"X", "\x1b"},
+                                       {"", "a"},
+                                       {"X Y", "a"},
+                                       {"X:", "a"},
+                                       {"X\r\nY", "a"},
+                                       {"X\r\nY: b\r\nZ", "a"},
+                                       {"X\0"sv, "a"},
+                                       {"\xC3", "a"},
+                                       {"Connection", "a"},
+                                       {"content-length", "0"},
+                                       {"Transfer-Encoding", "chunked"}};
   for (const auto& [name, value] : bad) {
     INFO(name << ": " << value);
     r.refused = false;
@@ -355,11 +409,14 @@ TEST_CASE("response::add refuses what would split or reframe the answer") {
 
 TEST_CASE("for_each_field reads the lines that add() wrote") {
   std::string seen;
-  const auto note = [&](text name, text value) { seen.append(name).append("|").append(value).append(";"); };
+  const auto note = [&](text name, text value) {
+    seen.append(name).append("|").append(value).append(";");
+  };
   CHECK(sse::for_each_field("A: 1\r\nB:2\r\nC:  \r\n", note));
   CHECK(seen == "A|1;B|2;C|;");
-  for (const text bad : {"A: 1", "A: 1\n", "A\r\n", "\r\n", ": 1\r\n", "A : 1\r\n", "A: 1\nB: 2\r\n", "A: 1\rB: 2\r\n",
-                         "A: 1\r\n B: 2\r\n", "A: 1\r\n\r\n", "Connection: close\r\n", "A: \x01\r\n"}) {
+  for (const text bad : {"A: 1", "A: 1\n", "A\r\n", "\r\n", ": 1\r\n", "A : 1\r\n",
+                         "A: 1\nB: 2\r\n", "A: 1\rB: 2\r\n", "A: 1\r\n B: 2\r\n", "A: 1\r\n\r\n",
+                         "Connection: close\r\n", "A: \x01\r\n"}) {
     INFO(bad);
     CHECK_FALSE(sse::for_each_field(bad, [](text, text) {}));
   }
@@ -369,8 +426,9 @@ TEST_CASE("reason phrases") {
   CHECK(sse::reason_phrase(200) == "OK");
   CHECK(sse::reason_phrase(431) == "Request Header Fields Too Large");
   CHECK(sse::reason_phrase(299).empty());
-  for (const int s : {200, 201, 202, 204, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 409, 410,
-                      411, 413, 414, 415, 417, 421, 422, 429, 431, 500, 501, 502, 503, 504, 505}) {
+  for (const int s :
+       {200, 201, 202, 204, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408,
+        409, 410, 411, 413, 414, 415, 417, 421, 422, 429, 431, 500, 501, 502, 503, 504, 505}) {
     INFO(s);
     CHECK_FALSE(sse::reason_phrase(s).empty());
   }
@@ -413,13 +471,14 @@ TEST_CASE("X-25 with credentials the origin is a listed one, never *") {
   CHECK(cors(p, {{"Origin", "https://b.example:8443"}}) ==
         "Vary: Origin\r\nAccess-Control-Allow-Origin: https://b.example:8443\r\n"
         "Access-Control-Allow-Credentials: true\r\n");
-  for (const text other : {"https://evil.example", "https://app.example.evil", "http://app.example", "null", "",
-                           "https://app.example/", "*", "https://b.example"}) {
+  for (const text other : {"https://evil.example", "https://app.example.evil", "http://app.example",
+                           "null", "", "https://app.example/", "*", "https://b.example"}) {
     INFO(other);
     CHECK(cors(p, {{"Origin", other}}) == "Vary: Origin\r\n");
   }
   CHECK(cors(p, {}) == "Vary: Origin\r\n");
-  CHECK(cors(p, {{"Origin", "https://app.example"}, {"Origin", "https://app.example"}}) == "Vary: Origin\r\n");
+  CHECK(cors(p, {{"Origin", "https://app.example"}, {"Origin", "https://app.example"}}) ==
+        "Vary: Origin\r\n");
 }
 
 TEST_CASE("X-25 a policy that is not safe sends nothing") {
@@ -454,16 +513,21 @@ TEST_CASE("X-25 a policy that is not safe sends nothing") {
 }
 
 TEST_CASE("X-24 OPTIONS answers a preflight as configured") {
-  const header fields[] = {{"Origin", "https://app.example"}, {"Access-Control-Request-Method", "GET"}};
+  const header fields[] = {{"Origin", "https://app.example"},
+                           {"Access-Control-Request-Method", "GET"}};
   request r{.method = "OPTIONS"};
   r.headers = fields;
-  sse::response out = sse::preflight(
-      {.origins = listed, .credentials = true, .headers = "Authorization, Last-Event-ID, Cache-Control"}, r);
+  sse::response out = sse::preflight({.origins = listed,
+                                      .credentials = true,
+                                      .headers = "Authorization, Last-Event-ID, Cache-Control"},
+                                     r);
   CHECK(out.status == 204);
   CHECK(out.body.empty());
   CHECK(out.headers ==
-        "Allow: GET, POST, OPTIONS\r\nVary: Origin\r\nAccess-Control-Allow-Origin: https://app.example\r\n"
-        "Access-Control-Allow-Credentials: true\r\nAccess-Control-Allow-Methods: GET, POST, OPTIONS\r\n"
+        "Allow: GET, POST, OPTIONS\r\nVary: Origin\r\nAccess-Control-Allow-Origin: "
+        "https://app.example\r\n"
+        "Access-Control-Allow-Credentials: true\r\nAccess-Control-Allow-Methods: GET, POST, "
+        "OPTIONS\r\n"
         "Access-Control-Allow-Headers: Authorization, Last-Event-ID, Cache-Control\r\n"
         "Access-Control-Max-Age: 600\r\n");
   // E-22: 200 with any origin, on any path, also without an Origin header.
@@ -473,10 +537,11 @@ TEST_CASE("X-24 OPTIONS answers a preflight as configured") {
                         .max_age = 0},
                        request{.method = "OPTIONS"}, 200);
   CHECK(out.status == 200);
-  CHECK(out.headers ==
-        "Allow: GET, POST, PUT, DELETE, OPTIONS\r\nAccess-Control-Allow-Origin: *\r\n"
-        "Access-Control-Allow-Methods: GET, POST, PUT, DELETE, OPTIONS\r\n"
-        "Access-Control-Allow-Headers: Content-Type, Authorization\r\nAccess-Control-Max-Age: 0\r\n");
+  CHECK(
+      out.headers ==
+      "Allow: GET, POST, PUT, DELETE, OPTIONS\r\nAccess-Control-Allow-Origin: *\r\n"
+      "Access-Control-Allow-Methods: GET, POST, PUT, DELETE, OPTIONS\r\n"
+      "Access-Control-Allow-Headers: Content-Type, Authorization\r\nAccess-Control-Max-Age: 0\r\n");
   // Not allowed: nothing that a browser could take for a yes.
   out = sse::preflight({}, r);
   CHECK(out.headers == "Allow: GET, POST, OPTIONS\r\n");
@@ -510,12 +575,14 @@ TEST_CASE("host_allowed stops DNS rebinding") {
     r.headers = fields;
     return sse::host_allowed(r);
   };
-  for (const text yes : {"localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8080", "localhost:"}) {
+  for (const text yes : {"localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:80", "[::1]",
+                         "[::1]:8080", "localhost:"}) {
     INFO(yes);
     CHECK(allowed(yes));
   }
-  for (const text no : {"", "evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.nip.io", "localhost.",
-                        "localhost:80x", "localhost:80:80", "[::1", "::1", "[::2]", ":80", "localhost:evil", "127.0.0.2"}) {
+  for (const text no : {"", "evil.example", "evil.example:8080", "localhost.evil.example",
+                        "127.0.0.1.nip.io", "localhost.", "localhost:80x", "localhost:80:80",
+                        "[::1", "::1", "[::2]", ":80", "localhost:evil", "127.0.0.2"}) {
     INFO(no);
     CHECK_FALSE(allowed(no));
   }

@@ -1,7 +1,7 @@
-// A seeded, deterministic run of everything that can happen to a hub, over the memory transport, with clients that check
-// what they may see: frames whole, ids rising, nothing missing that no gap frame announced, nothing for other eyes, memory
-// bounded, slots back. A failing seed is printed; SSEHUB_SIM_SEED=n replays it; SSEHUB_SIM_RUNS and
-// SSEHUB_SIM_STEPS make it longer.
+// A seeded, deterministic run of everything that can happen to a hub, over the memory transport,
+// with clients that check what they may see: frames whole, ids rising, nothing missing that no gap
+// frame announced, nothing for other eyes, memory bounded, slots back. A failing seed is printed;
+// SSEHUB_SIM_SEED=n replays it; SSEHUB_SIM_RUNS and SSEHUB_SIM_STEPS make it longer.
 #include <sse/parse.hpp>
 #include <sse/sse.hpp>
 #include <sse/testing.hpp>
@@ -57,7 +57,9 @@ class chunk_decoder {
           if (c == '\r') {
             state_ = state::size_end;
           } else {
-            const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+            const int digit = c >= '0' && c <= '9'   ? c - '0'
+                              : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                                     : -1;
             if (digit < 0) return false;
             left_ = left_ * 16 + static_cast<std::size_t>(digit);
             ++digits_;
@@ -117,7 +119,8 @@ class simulation {
  public:
   simulation(std::uint64_t seed, std::size_t steps) : random_{seed}, steps_{steps} {
     clients_.resize(24);
-    for (std::size_t i = 0; i < clients_.size(); ++i) clients_[i].user = "user-" + std::to_string(i % 7);
+    for (std::size_t i = 0; i < clients_.size(); ++i)
+      clients_[i].user = "user-" + std::to_string(i % 7);
     start_hub();
   }
 
@@ -138,14 +141,15 @@ class simulation {
   void start_hub() {
     first_id_ += 1'000'000;
     net_ = std::make_unique<Transport>();
-    hub_ = std::make_unique<hub_type>(*net_, sse::hub_options{.caps = {.total = {.max = 20}, .per_user = {.max = 4}},
-                                                              .first_id = first_id_,
-                                                              .seed = random_.next(),
-                                                              .write_deadline = sse::duration::seconds(20),
-                                                              .idle = sse::duration::seconds(300),
-                                                              .max_age = sse::duration::seconds(600),
-                                                              .max_backlog = 1 << 20,
-                                                              .flush_share = 3000});
+    hub_ = std::make_unique<hub_type>(
+        *net_, sse::hub_options{.caps = {.total = {.max = 20}, .per_user = {.max = 4}},
+                                .first_id = first_id_,
+                                .seed = random_.next(),
+                                .write_deadline = sse::duration::seconds(20),
+                                .idle = sse::duration::seconds(300),
+                                .max_age = sse::duration::seconds(600),
+                                .max_backlog = 1 << 20,
+                                .flush_share = 3000});
     for (int c = 0; c < channel_count; ++c) open_channel(c);
     hub_->on_gap([this](const sse::gap_notice& g) {
       ++gaps;
@@ -158,7 +162,8 @@ class simulation {
   void open_channel(int c) {
     sse::channel_options o;
     o.keep = 5 + random_.below(60);
-    if (random_.one_in(3)) o.keep_age = sse::duration::seconds(static_cast<std::int64_t>(5 + random_.below(60)));
+    if (random_.one_in(3))
+      o.keep_age = sse::duration::seconds(static_cast<std::int64_t>(5 + random_.below(60)));
     o.max_lag = 2000 + random_.below(20'000);
     if (c == 1) {
       o.soft_lag = 1500;
@@ -167,13 +172,15 @@ class simulation {
     o.own_sequence = c == 2;
     if (c == 3) o.on_lag = sse::lag_policy::oldest;
     if (c == 4) o.on_lag = sse::lag_policy::tail;
-    o.heartbeat.mode = c == 0 ? sse::heartbeat_options::pace::fixed : sse::heartbeat_options::pace::idle;
+    o.heartbeat.mode =
+        c == 0 ? sse::heartbeat_options::pace::fixed : sse::heartbeat_options::pace::idle;
     o.heartbeat.every = sse::duration::seconds(7);
     channels_[c] = hub_->open_channel(channel_names[c], std::move(o));
     if (channels_[c] == nullptr) fail("open_channel");
   }
 
-  /// The model's events of a channel's sequence. The own sequence starts over with each hub, above the old ids.
+  /// The model's events of a channel's sequence. The own sequence starts over with each hub, above
+  /// the old ids.
   std::map<std::uint64_t, known_event>& events_of(int c) { return c == 2 ? own_events_ : events_; }
 
   void tick(std::int64_t ms) {
@@ -189,13 +196,15 @@ class simulation {
     e.data.append(size, 'x');
     if (random_.one_in(6)) e.audience = "user-" + std::to_string(random_.below(7));
     if (random_.one_in(10)) {
-      const auto r = channels_[c]->publish({.type = "transient", .data = e.data}, {.audience = e.audience, .transient = true});
+      const auto r = channels_[c]->publish({.type = "transient", .data = e.data},
+                                           {.audience = e.audience, .transient = true});
       if (!r || r.id != 0) fail("transient publish");
       return;
     }
     const auto r = channels_[c]->publish({.type = "e", .data = e.data}, {.audience = e.audience});
     if (!r) fail("publish: " + std::string(to_string(r.error)));
-    if (!events_of(c).emplace(r.id, e).second || events_of(c).rbegin()->first != r.id) fail("id not rising");
+    if (!events_of(c).emplace(r.id, e).second || events_of(c).rbegin()->first != r.id)
+      fail("id not rising");
   }
 
   void connect(client& k) {
@@ -233,7 +242,8 @@ class simulation {
     if (!k.has_last) k.last = channels_[k.channels[0]]->last_id();
     const auto result = hub_->accept({k.peer}, r, std::move(v));
     if (!result) {
-      if (result.refusal.status != 503 && result.refusal.status != 429) fail("refused: " + std::to_string(result.refusal.status));
+      if (result.refusal.status != 503 && result.refusal.status != 429)
+        fail("refused: " + std::to_string(result.refusal.status));
       return;
     }
     if (k.has_last) ++reconnects;
@@ -279,10 +289,13 @@ class simulation {
     for (char c : e.id) id = id * 10 + static_cast<std::uint64_t>(c - '0');
     if (e.type == "gap") {
       if (e.data.find("\"first\":null") != std::string_view::npos) return;
-      if (id < k.last) fail("gap frame set the id back: " + std::to_string(k.last) + " -> " + std::string(e.id));
+      if (id < k.last)
+        fail("gap frame set the id back: " + std::to_string(k.last) + " -> " + std::string(e.id));
       k.last = id;
       for (auto i = notices_.begin(); i != notices_.end(); ++i) {  // which channel it spoke of
-        if (!(i->session == k.session) || e.data.find("\"first\":" + std::to_string(i->first) + ",") == std::string_view::npos) continue;
+        if (!(i->session == k.session) ||
+            e.data.find("\"first\":" + std::to_string(i->first) + ",") == std::string_view::npos)
+          continue;
         for (int c = 0; c < channel_count; ++c) {
           if (i->where == channels_[c]) k.told[c] = i->first;
         }
@@ -294,13 +307,17 @@ class simulation {
     if (e.type != "e") fail("unknown event type: " + std::string(e.type));
     auto& events = events_of(k.channels[0]);
     const auto it = events.find(id);
-    if (it == events.end()) fail("event that was never published: id " + std::string(e.id) + " last " + std::to_string(k.last));
+    if (it == events.end())
+      fail("event that was never published: id " + std::string(e.id) + " last " +
+           std::to_string(k.last));
     if (it->second.data != e.data) fail("wrong bytes for id " + std::string(e.id));
     if (!visible(k, it->second)) fail("event for other eyes: id " + std::string(e.id));
-    if (id <= k.last) fail("id not rising: " + std::string(e.id) + " after " + std::to_string(k.last));
+    if (id <= k.last)
+      fail("id not rising: " + std::string(e.id) + " after " + std::to_string(k.last));
     for (auto i = events.upper_bound(k.last); i != it; ++i) {
       if (visible(k, i->second) && i->first >= k.told[i->second.channel]) {
-        fail("lost in silence: id " + std::to_string(i->first) + " between " + std::to_string(k.last) + " and " + std::string(e.id) + " user " + k.user +
+        fail("lost in silence: id " + std::to_string(i->first) + " between " +
+             std::to_string(k.last) + " and " + std::string(e.id) + " user " + k.user +
              " of channel " + channel_names[i->second.channel]);
       }
     }
@@ -346,9 +363,23 @@ class simulation {
   void step() {
     client& k = clients_[random_.below(clients_.size())];
     switch (random_.below(40)) {
-      case 0: case 1: case 2: case 3: case 4: case 5: connect(k); break;
-      case 6: case 7: case 8: case 9: case 10: case 11: case 12: deliver(k); break;
-      case 13: case 14: case 15: case 16: flush(); break;
+      case 0:
+      case 1:
+      case 2:
+      case 3:
+      case 4:
+      case 5: connect(k); break;
+      case 6:
+      case 7:
+      case 8:
+      case 9:
+      case 10:
+      case 11:
+      case 12: deliver(k); break;
+      case 13:
+      case 14:
+      case 15:
+      case 16: flush(); break;
       case 17: tick(static_cast<std::int64_t>(random_.below(3000))); break;
       case 18:
         if (random_.one_in(20)) tick(static_cast<std::int64_t>(random_.below(60'000)));
@@ -418,7 +449,9 @@ class simulation {
     for (client& k : clients_) {
       if (k.connected) read(k);
     }
-    const std::uint64_t head = channels_[0]->last_id() > channels_[2]->last_id() ? channels_[0]->last_id() : channels_[2]->last_id();
+    const std::uint64_t head = channels_[0]->last_id() > channels_[2]->last_id()
+                                   ? channels_[0]->last_id()
+                                   : channels_[2]->last_id();
     if (head > first_id_) first_id_ = head;
     hub_.reset();
     notices_.clear();
@@ -432,7 +465,8 @@ class simulation {
     if (s.log_bytes > 12U << 20) fail("memory: " + std::to_string(s.log_bytes));
   }
 
-  /// All go; nothing may stay behind. Then every client comes back once and must be able to get all that is retained.
+  /// All go; nothing may stay behind. Then every client comes back once and must be able to get all
+  /// that is retained.
   void end() {
     for (client& k : clients_) connect(k);
     for (int round = 0; round < 2000; ++round) {
@@ -449,7 +483,8 @@ class simulation {
       auto& events = events_of(k.channels[0]);
       for (auto i = events.upper_bound(k.last); i != events.end(); ++i) {
         if (visible(k, i->second) && i->first >= k.told[i->second.channel]) {
-          fail("never delivered: id " + std::to_string(i->first) + " client at " + std::to_string(k.last));
+          fail("never delivered: id " + std::to_string(i->first) + " client at " +
+               std::to_string(k.last));
         }
       }
     }
@@ -462,7 +497,8 @@ class simulation {
     std::uint64_t closed = 0;
     for (auto n : s.closed) closed += n;
     if (s.sessions != 0 || closed != s.accepted) {
-      fail("slots leaked: " + std::to_string(s.sessions) + " open, " + std::to_string(s.accepted) + " accepted, " + std::to_string(closed) + " closed");
+      fail("slots leaked: " + std::to_string(s.sessions) + " open, " + std::to_string(s.accepted) +
+           " accepted, " + std::to_string(closed) + " closed");
     }
   }
 
@@ -487,7 +523,8 @@ std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
 template <class Transport>
 void simulate(const char* style) {
   const std::uint64_t first = from_environment("SSEHUB_SIM_SEED", 1);
-  const std::uint64_t runs = from_environment("SSEHUB_SIM_RUNS", std::getenv("SSEHUB_SIM_SEED") != nullptr ? 1 : 25);
+  const std::uint64_t runs =
+      from_environment("SSEHUB_SIM_RUNS", std::getenv("SSEHUB_SIM_SEED") != nullptr ? 1 : 25);
   const std::uint64_t steps = from_environment("SSEHUB_SIM_STEPS", 20'000);
   std::size_t delivered = 0;
   std::size_t gaps = 0;
@@ -497,7 +534,8 @@ void simulate(const char* style) {
     try {
       sim.run();
     } catch (const violation& v) {
-      FAIL(style << " seed " << seed << ": " << v.text << " (replay: SSEHUB_SIM_SEED=" << seed << " SSEHUB_SIM_STEPS=" << steps << ")");
+      FAIL(style << " seed " << seed << ": " << v.text << " (replay: SSEHUB_SIM_SEED=" << seed
+                 << " SSEHUB_SIM_STEPS=" << steps << ")");
     }
     delivered += sim.delivered;
     gaps += sim.gaps;
@@ -512,7 +550,8 @@ void simulate(const char* style) {
 
 }  // namespace
 
-TEST_CASE("X-01 X-02 X-03 X-09 X-10 simulation over a transport that reports readiness", "[simulation]") {
+TEST_CASE("X-01 X-02 X-03 X-09 X-10 simulation over a transport that reports readiness",
+          "[simulation]") {
   simulate<sse::testing::memory_transport>("ready");
 }
 

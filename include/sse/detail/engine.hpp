@@ -1,6 +1,6 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// The hub's engine: everything behind hub<Transport, User> that does not depend on either. Its parts:
+// The hub's engine: what is behind hub<Transport, User> and depends on neither. Its parts:
 //
 //   engine.hpp         what it is made of: sessions, subscriptions, control lanes; slots in and out
 //   engine_publish.hpp publish, unicast, heartbeats: bytes in
@@ -9,12 +9,14 @@
 //   engine_time.hpp    deadlines, lag, drain
 //
 // Invariants:
-//   1. A cursor pins its segment; so does each piece of a pending write, also after its session died.
-//   2. Ids rise strictly along a session, across its channels: entries leave in the order of their stamps.
-//   3. Control bytes enter between events only: `rest` of a half-sent event goes first, then the lane, then the logs.
-//   4. No engine call runs inside write or close of the host: dead sessions are reaped after the walk.
+//   1. A cursor pins its segment; each piece of a pending write does too, also past its session.
+//   2. Ids rise strictly along a session, across its channels: entries leave in their stamps'
+//   order.
+//   3. Control bytes enter between events only: first `rest` of a half-sent event, then the lane,
+//      then the logs.
+//   4. No engine call runs inside write or close of the host: the dead are reaped after the walk.
 //   5. Memory: sum over channels of max(keep, max_lag), plus a small constant for each session.
-//   6. An accepted event is delivered, or announced as lost by a gap frame, or the stream is closed.
+//   6. An accepted event is delivered, or a gap frame says that it is lost, or the stream closes.
 #pragma once
 
 #include <cstddef>
@@ -44,8 +46,10 @@ namespace sse::inline v0::detail {
 struct host_calls {
   void* self = nullptr;
   write_result (*write)(void*, std::uint32_t slot, std::span<const buffer>) noexcept = nullptr;
-  void (*close)(void*, std::uint32_t slot, close_reason, bool announce) noexcept = nullptr;  ///< and destroys both
-  bool (*sees)(void*, std::uint32_t slot, std::string_view key, std::string_view audience) noexcept = nullptr;
+  /// Destroys connection and user.
+  void (*close)(void*, std::uint32_t slot, close_reason, bool announce) noexcept = nullptr;
+  bool (*sees)(void*, std::uint32_t slot, std::string_view key,
+               std::string_view audience) noexcept = nullptr;
   void (*flush_begins)(void*) noexcept = nullptr;
   void (*flush_ends)(void*) noexcept = nullptr;
   std::uint32_t max_buffers = 16;
@@ -71,18 +75,23 @@ struct lane_item {
 
 /// A subscription: a session's cursor in one stream.
 struct subscription {
-  segment* seg = nullptr;        ///< pinned; nullptr: backfilling
-  std::uint64_t live_from = 0;   ///< end of its replay; with `backfilling`: where it is; with `skipping`: the skip
-  std::uint32_t off = 0;         ///< next byte in seg
-  std::uint32_t rest = 0;        ///< bytes left of the event that is half sent
+  segment* seg = nullptr;  ///< pinned; nullptr: backfilling
+  /// End of its replay; with `backfilling`: where it is; with `skipping`: the skip.
+  std::uint64_t live_from = 0;
+  std::uint32_t off = 0;   ///< next byte in seg
+  std::uint32_t rest = 0;  ///< bytes left of the event that is half sent
   std::uint32_t session = none;
-  std::uint32_t next = none;     ///< the session's next subscription
-  std::uint32_t place = 0;       ///< in stream::readers
+  std::uint32_t next = none;  ///< the session's next subscription
+  std::uint32_t place = 0;    ///< in stream::readers
   std::uint32_t stream_index : 28 = 0;
-  std::uint32_t skipping : 1 = 0;     ///< too far behind: leaves for live_from's skip once `rest` is sent
-  std::uint32_t backfilling : 1 = 0;  ///< filled by the backfill hook, live_from: the last id it got; or with `coalescing`
-  std::uint32_t coalescing : 1 = 0;   ///< filled from the channel's newest values, live_from: the last one's position
-  std::uint32_t snapshot : 1 = 0;     ///< coalescing for the first time: what has no key is not missed
+  /// Too far behind: leaves for live_from's skip once `rest` is sent.
+  std::uint32_t skipping : 1 = 0;
+  /// Filled by the backfill hook, live_from: the last id it got; or with `coalescing`.
+  std::uint32_t backfilling : 1 = 0;
+  /// Filled from the channel's newest values, live_from: the last one's position.
+  std::uint32_t coalescing : 1 = 0;
+  /// Coalescing for the first time: what has no key is not missed.
+  std::uint32_t snapshot : 1 = 0;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
 
@@ -116,20 +125,20 @@ struct session {
   session_state state : 3 = session_state::free;
   close_reason why : 4 = close_reason::peer;
   std::uint8_t chunk_head : 4 = 0;  ///< bytes of the chunk's size line that are out already
-  bool queued : 1 = false;        ///< in ready_ (of the slot: outlives the session)
-  bool blocked : 1 = false;       ///< the host will call writable() or written()
+  bool queued : 1 = false;          ///< in ready_ (of the slot: outlives the session)
+  bool blocked : 1 = false;         ///< the host will call writable() or written()
   bool chunked : 1 = false;
-  bool chunk_begun : 1 = false;   ///< a chunk was sent before: its line end is due
-  bool chunk_open : 1 = false;    ///< its size line is out, chunk_left bytes are owed
-  bool ended : 1 = false;         ///< the last chunk is due
+  bool chunk_begun : 1 = false;  ///< a chunk was sent before: its line end is due
+  bool chunk_open : 1 = false;   ///< its size line is out, chunk_left bytes are owed
+  bool ended : 1 = false;        ///< the last chunk is due
   bool said_farewell : 1 = false;
-  bool counted : 1 = false;       ///< in the caps
-  bool retry_only : 1 = false;    ///< a retry stream: the host's hooks do not see it
-  bool over : 1 = false;          ///< over soft_lag, since over_since
-  std::uint32_t chunk_left = 0; ///< bytes owed to the chunk that was announced
-  std::uint32_t first = none;   ///< subscriptions
-  std::uint32_t lane = none;    ///< lane items
-  std::uint32_t pending = none; ///< batches_, a write in flight
+  bool counted : 1 = false;      ///< in the caps
+  bool retry_only : 1 = false;   ///< a retry stream: the host's hooks do not see it
+  bool over : 1 = false;         ///< over soft_lag, since over_since
+  std::uint32_t chunk_left = 0;  ///< bytes owed to the chunk that was announced
+  std::uint32_t first = none;    ///< subscriptions
+  std::uint32_t lane = none;     ///< lane items
+  std::uint32_t pending = none;  ///< batches_, a write in flight
   std::uint32_t user = none;
   std::uint32_t user_next = none;
   std::uint32_t user_prev = none;
@@ -137,18 +146,21 @@ struct session {
   std::uint32_t timer = none;
   std::uint32_t queue_next = none;  ///< in ready_ (of the slot, as queued)
   // Times in ms, modulo 2^32.
-  std::uint32_t last_event = 0;     ///< application event delivered
-  std::uint32_t last_write = 0;     ///< anything delivered
-  std::uint32_t progress = 0;       ///< blocked since, or last bytes taken since
-  std::uint32_t over_since = 0;     ///< see over
-  std::int64_t ends_at = INT64_MAX; ///< max_age or the verdict's until
+  std::uint32_t last_event = 0;      ///< application event delivered
+  std::uint32_t last_write = 0;      ///< anything delivered
+  std::uint32_t progress = 0;        ///< blocked since, or last bytes taken since
+  std::uint32_t over_since = 0;      ///< see over
+  std::int64_t ends_at = INT64_MAX;  ///< max_age or the verdict's until
 
   [[nodiscard]] std::uint32_t& free_link() noexcept { return lane; }
   [[nodiscard]] std::uint32_t& dead_next() noexcept { return progress; }
 };
 
-/// An option's time as the engine can count it. Forever is off. What is held against a session's 32-bit times ends at 24 days.
-[[nodiscard]] constexpr duration countable(duration d, duration most = duration::seconds(24 * 24 * 3600)) noexcept {
+/// An option's time as the engine can count it. Forever is off. What is held against a session's
+/// 32-bit times ends at 24 days.
+[[nodiscard]] constexpr duration countable(duration d,
+                                           duration most = duration::seconds(24 * 24 *
+                                                                             3600)) noexcept {
   if (d == duration::forever()) return duration::off();
   return d < most ? d : most;
 }
@@ -176,7 +188,8 @@ struct batch {
 
   [[nodiscard]] std::uint32_t& free_link() noexcept { return count; }
   [[nodiscard]] bool full() const noexcept { return count >= room || total >= limit; }
-  void add(segment* seg, std::uint32_t from, std::uint32_t off, const char* data, std::uint32_t size) noexcept {
+  void add(segment* seg, std::uint32_t from, std::uint32_t off, const char* data,
+           std::uint32_t size) noexcept {
     bytes[count] = {data, size};
     pieces[count] = {seg, from, off, size};
     ++count;
@@ -184,7 +197,8 @@ struct batch {
   }
 };
 
-/// Where each id's place in the timer queue stands: sessions by slot, channels with the top bit set.
+/// Where each id's place in the timer queue stands: sessions by slot, channels with the top bit
+/// set.
 struct timer_places {
   static constexpr std::uint32_t channel_bit = 0x80000000U;
   engine* e;
@@ -205,19 +219,24 @@ class engine {
   [[nodiscard]] const vec<channel*>& channels() const noexcept { return channels_; }
 
   // Bytes in.
-  [[nodiscard]] publish_result publish(channel& c, const event& e, const publish_options& o) noexcept;
+  [[nodiscard]] publish_result publish(channel& c, const event& e,
+                                       const publish_options& o) noexcept;
   [[nodiscard]] publish_error send(session_id id, const event& e) noexcept;
   std::size_t send_user(std::string_view key, const event& e) noexcept;
 
   // Sessions.
   /// Draining, and a total cap that evicts nobody, before anybody is asked. False: `out` says why.
   [[nodiscard]] bool precheck(accept_result& out);
-  /// Takes a slot; the caller places connection and user in it, then calls join() and open(). none: `out` says why not.
-  [[nodiscard]] std::uint32_t admit(const request& r, const joining& j, resume_point& resume, accept_result& out);
+  /// Takes a slot; the caller places connection and user in it, then calls join() and open(). none:
+  /// `out` says why not.
+  [[nodiscard]] std::uint32_t admit(const request& r, const joining& j, resume_point& resume,
+                                    accept_result& out);
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
-  [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept { return {slot, sessions_[slot].generation}; }
+  [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept {
+    return {slot, sessions_[slot].generation};
+  }
   /// nullptr: no such session, or it is closed and only its slot waits for a pending write.
   [[nodiscard]] session* find(session_id id) noexcept;
   [[nodiscard]] bool alive(session_id id) noexcept {
@@ -271,10 +290,12 @@ class engine {
   friend class sse::backfill_writer;
 
   // engine.hpp: lanes, slots
-  [[nodiscard]] bool push_lane(std::uint32_t slot, blob* b, lane_kind kind = lane_kind::control) noexcept;
+  [[nodiscard]] bool push_lane(std::uint32_t slot, blob* b,
+                               lane_kind kind = lane_kind::control) noexcept;
   [[nodiscard]] bool push_lane_bytes(std::uint32_t slot, std::string_view bytes,
                                      lane_kind kind = lane_kind::control) noexcept;
-  [[nodiscard]] bool push_lane_event(std::uint32_t slot, const event& e, lane_kind kind = lane_kind::event) noexcept;
+  [[nodiscard]] bool push_lane_event(std::uint32_t slot, const event& e,
+                                     lane_kind kind = lane_kind::event) noexcept;
   void pop_lane(session& s) noexcept;
   [[nodiscard]] std::uint64_t lane_bytes(const session& s) const noexcept;
   void queue(std::uint32_t slot) noexcept {
@@ -294,9 +315,15 @@ class engine {
   [[nodiscard]] bool serving(const session& s) const noexcept {
     return s.state == session_state::live || s.state == session_state::finishing;
   }
-  [[nodiscard]] stream& stream_of(const subscription& sub) noexcept { return *streams_[sub.stream_index]; }
-  [[nodiscard]] const stream& stream_of(const subscription& sub) const noexcept { return *streams_[sub.stream_index]; }
-  [[nodiscard]] static std::uint64_t position(const subscription& sub) noexcept { return sub.seg->base + sub.off; }
+  [[nodiscard]] stream& stream_of(const subscription& sub) noexcept {
+    return *streams_[sub.stream_index];
+  }
+  [[nodiscard]] const stream& stream_of(const subscription& sub) const noexcept {
+    return *streams_[sub.stream_index];
+  }
+  [[nodiscard]] static std::uint64_t position(const subscription& sub) noexcept {
+    return sub.seg->base + sub.off;
+  }
   void move_cursor(subscription& sub, segment* seg, std::uint32_t off) noexcept;
   void release_cursor(subscription& sub) noexcept;
   void place_at(subscription& sub, std::uint64_t ordinal) noexcept;
@@ -314,7 +341,8 @@ class engine {
   void free_channel(channel* c) noexcept;
 
   // engine_publish.hpp
-  [[nodiscard]] publish_error append(stream& st, const event& e, entry meta, const publish_options& o,
+  [[nodiscard]] publish_error append(stream& st, const event& e, entry meta,
+                                     const publish_options& o,
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] stream* ephemeral(channel& c) noexcept;
   [[nodiscard]] bool add_reader(std::uint32_t slot, stream& st) noexcept;
@@ -329,17 +357,22 @@ class engine {
   };
   [[nodiscard]] std::uint32_t oldest(std::uint32_t user, std::uint32_t address) noexcept;
   void evict(std::uint32_t slot, duration retry) noexcept;
-  [[nodiscard]] std::uint32_t held(cap_counter::kind k, std::string_view key, const cap& c, std::uint32_t here) noexcept {
+  [[nodiscard]] std::uint32_t held(cap_counter::kind k, std::string_view key, const cap& c,
+                                   std::uint32_t here) noexcept {
     return options_.counter != nullptr && c.max != 0 ? options_.counter->count(k, key) : here;
   }
-  [[nodiscard]] std::uint32_t leaving(const victims& v, std::uint32_t user, std::uint32_t address) const noexcept;
+  [[nodiscard]] std::uint32_t leaving(const victims& v, std::uint32_t user,
+                                      std::uint32_t address) const noexcept;
   static void say_full(const cap& c, accept_result& out);
-  [[nodiscard]] bool take_places(std::uint32_t user, std::uint32_t address, const victims& v, accept_result& out);
+  [[nodiscard]] bool take_places(std::uint32_t user, std::uint32_t address, const victims& v,
+                                 accept_result& out);
   void give_back(std::uint32_t user, std::uint32_t address, std::uint32_t kinds = 7) noexcept;
-  [[nodiscard]] bool fits(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address, victims& v,
-                          accept_result& out);
-  [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
-  [[nodiscard]] bool push_gap(std::uint32_t slot, const channel& where, const loss& what, bool with_ids) noexcept;
+  [[nodiscard]] bool fits(const cap& c, std::uint32_t count, std::uint32_t user,
+                          std::uint32_t address, victims& v, accept_result& out);
+  [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j,
+                               const resume_point& resume) noexcept;
+  [[nodiscard]] bool push_gap(std::uint32_t slot, const channel& where, const loss& what,
+                              bool with_ids) noexcept;
   [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
   [[nodiscard]] static std::uint64_t skip_target(const stream& st) noexcept;
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
@@ -347,7 +380,8 @@ class engine {
   // engine_flush.hpp
   void pump(std::uint32_t slot) noexcept;
   void gather(std::uint32_t slot, session& s, batch& b) noexcept;
-  [[nodiscard]] bool gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off, batch& b) noexcept;
+  [[nodiscard]] bool gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off,
+                                batch& b) noexcept;
   void gather_merged(std::uint32_t slot, const session& s, batch& b) noexcept;
   void gather_entry(std::uint32_t index, const entry& e, batch& b) noexcept;
   void frame_chunk(session& s, batch& b) noexcept;
@@ -413,14 +447,14 @@ class engine {
   slots<session> sessions_;
   slots<subscription> subs_;
   slots<lane_item> lane_items_;
-  slots<batch> batches_;   // of writes that are pending, and of peeks
-  batch scratch_;          // of the pump under way
+  slots<batch> batches_;  // of writes that are pending, and of peeks
+  batch scratch_;         // of the pump under way
   slots<skip> skips_;
   names users_;
   names addresses_;
   std::uint32_t ready_ = none;  // sessions that may have bytes and can take them, in turn
   std::uint32_t ready_last_ = none;
-  std::uint32_t dead_ = none;   // sessions to be closed after the walk
+  std::uint32_t dead_ = none;  // sessions to be closed after the walk
   timer_places places_{this};
   timer_queue<timer_places> timers_{places_};
 
@@ -442,7 +476,8 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
   if (host_.max_buffers > max_pieces) host_.max_buffers = max_pieces;
   if (host_.max_buffers < 1) host_.max_buffers = 1;
   // Out of memory at construction only costs the texts: the stream opens without its comment.
-  if (!opening_.assign(options.opening) || !resume_query_.assign(options.resume_query)) stats_.refused = 0;
+  if (!opening_.assign(options.opening) || !resume_query_.assign(options.resume_query))
+    stats_.refused = 0;
   options_.opening = opening_.view();
   if (!options_.opening.empty() && check_comment(options_.opening) == encode_error::none) {
     opening_frame_ = make_blob(static_cast<std::uint32_t>(encoded_comment_size(options_.opening)));
@@ -474,7 +509,8 @@ inline void engine::shut_down() noexcept {
   on_presence = {};
   close_all();
   for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
-    if (sessions_[slot].state == session_state::zombie) bury(slot);  // nobody can report on it any more
+    // nobody can report on it any more
+    if (sessions_[slot].state == session_state::zombie) bury(slot);
   }
   while (!channels_.empty()) free_channel(channels_.back());
   for (blob** b : {&opening_frame_, &farewell_}) {
@@ -483,7 +519,7 @@ inline void engine::shut_down() noexcept {
   }
 }
 
-// --- channels --------------------------------------------------------------------------------------------------------
+// --- channels ------------------------------------------------------------------------------------
 
 inline stream* engine::make_stream(channel& c, const retention& keep) noexcept {
   void* p = allocate(sizeof(stream));
@@ -516,14 +552,16 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
   if (c->options_.soft_lag_for.is_off()) c->options_.soft_lag = 0;
   c->options_.heartbeat.text = c->heartbeat_text_.view();
   c->options_.heartbeat.type = c->heartbeat_type_.view();
-  if (c->options_.heartbeat.every.is_off()) c->options_.heartbeat.mode = heartbeat_options::pace::off;
+  if (c->options_.heartbeat.every.is_off())
+    c->options_.heartbeat.mode = heartbeat_options::pace::off;
   if (c->options_.own_sequence) {
     const bool own = c->options_.first_id != no_id || c->options_.ids == id_mode::given;
     c->own_.start = c->own_.last = own ? c->options_.first_id : options_.first_id;
   } else {
     c->sequence_ = &sequence_;
   }
-  if (c->options_.max_keys == 0 && (c->options_.on_lag == lag_policy::coalesce || c->options_.start == start_at::snapshot)) {
+  if (c->options_.max_keys == 0 &&
+      (c->options_.on_lag == lag_policy::coalesce || c->options_.start == start_at::snapshot)) {
     c->options_.max_keys = 10'000;
   }
   if (c->options_.max_keys != 0) {
@@ -601,7 +639,7 @@ inline void engine::free_channel(channel* c) noexcept {
   deallocate(c);
 }
 
-// --- control lane ----------------------------------------------------------------------------------------------------
+// --- control lane --------------------------------------------------------------------------------
 
 /// Takes a reference of its own.
 inline bool engine::push_lane(std::uint32_t slot, blob* b, lane_kind kind) noexcept {
@@ -616,7 +654,8 @@ inline bool engine::push_lane(std::uint32_t slot, blob* b, lane_kind kind) noexc
   return true;
 }
 
-inline bool engine::push_lane_bytes(std::uint32_t slot, std::string_view bytes, lane_kind kind) noexcept {
+inline bool engine::push_lane_bytes(std::uint32_t slot, std::string_view bytes,
+                                    lane_kind kind) noexcept {
   if (bytes.empty()) return true;
   blob* b = make_blob(static_cast<std::uint32_t>(bytes.size()));
   if (b == nullptr) return false;
@@ -649,10 +688,11 @@ inline void engine::pop_lane(session& s) noexcept {
 }
 
 inline std::uint64_t engine::lane_bytes(const session& s) const noexcept {
-  return s.lane == none ? 0 : lane_items_[s.lane].waiting - lane_items_[s.lane].sent;  // only the first is half sent
+  // only the first is half sent
+  return s.lane == none ? 0 : lane_items_[s.lane].waiting - lane_items_[s.lane].sent;
 }
 
-// --- cursors ---------------------------------------------------------------------------------------------------------
+// --- cursors -------------------------------------------------------------------------------------
 
 inline void engine::move_cursor(subscription& sub, segment* seg, std::uint32_t off) noexcept {
   sub.off = off;
@@ -684,12 +724,13 @@ inline bool engine::has_pending(const session& s) const noexcept {
   if (s.lane != none || s.pending != none) return true;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    if (sub.backfilling || sub.skipping || position(sub) < stream_of(sub).log.end_offset()) return true;
+    if (sub.backfilling || sub.skipping || position(sub) < stream_of(sub).log.end_offset())
+      return true;
   }
   return false;
 }
 
-// --- slots -----------------------------------------------------------------------------------------------------------
+// --- slots ---------------------------------------------------------------------------------------
 
 inline session* engine::holder(session_id id) noexcept {
   if (id.generation == 0 || id.slot >= sessions_.extent()) return nullptr;
@@ -702,7 +743,8 @@ inline session* engine::find(session_id id) noexcept {
   return s != nullptr && s->state != session_state::zombie ? s : nullptr;
 }
 
-/// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is out.
+/// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is
+/// out.
 inline std::uint32_t engine::take_slot(const request& r) noexcept {
   if (!sessions_.reserve_one()) return none;
   const std::uint32_t n = sessions_.extent();
@@ -737,8 +779,8 @@ inline void engine::count_out(std::uint32_t slot) noexcept {
   if (s.user != none) --users_[s.user].count;
 }
 
-/// Takes the session off its user's list, where it stands until it is reaped: of several that die together, the last one
-/// to leave a channel ends the user's presence there.
+/// Takes the session off its user's list, where it stands until it is reaped: of several that die
+/// together, the last one to leave a channel ends the user's presence there.
 inline void engine::leave_user(std::uint32_t slot) noexcept {
   const session& s = sessions_[slot];
   if (s.user == none) return;

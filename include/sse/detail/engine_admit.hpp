@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// accept: how many there may be, where a subscriber begins, and the one gap frame if something it asked for is gone.
+// accept: how many there may be, where a subscriber begins, and the one gap frame if something it
+// asked for is gone.
 #pragma once
 
 #include <charconv>
@@ -27,10 +28,13 @@ inline std::uint32_t engine::oldest(std::uint32_t user, std::uint32_t address) n
   const auto look_at = [&](std::uint32_t slot) {
     const session& s = sessions_[slot];
     if (!s.counted || (address != none && s.address != address)) return;
-    if (found == none || static_cast<std::int32_t>(s.generation - sessions_[found].generation) < 0) found = slot;
+    if (found == none || static_cast<std::int32_t>(s.generation - sessions_[found].generation) < 0)
+      found = slot;
   };
   if (user != none) {
-    for (std::uint32_t slot = users_[user].first; slot != none && found == none; slot = sessions_[slot].user_next) look_at(slot);
+    for (std::uint32_t slot = users_[user].first; slot != none && found == none;
+         slot = sessions_[slot].user_next)
+      look_at(slot);
   } else {
     for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) look_at(slot);
   }
@@ -40,7 +44,9 @@ inline std::uint32_t engine::oldest(std::uint32_t user, std::uint32_t address) n
 /// Closes a stream to make room, with a last word about when to come back.
 inline void engine::evict(std::uint32_t slot, duration retry) noexcept {
   char line[32];
-  if (!retry.is_off() && push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)})) {
+  if (!retry.is_off() &&
+      push_lane_bytes(slot,
+                      {line, static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)})) {
     pump(slot);
   }
   mark_dead(slot, close_reason::evicted);
@@ -48,7 +54,8 @@ inline void engine::evict(std::uint32_t slot, duration retry) noexcept {
 }
 
 /// How many of the victims a cap counts.
-inline std::uint32_t engine::leaving(const victims& v, std::uint32_t user, std::uint32_t address) const noexcept {
+inline std::uint32_t engine::leaving(const victims& v, std::uint32_t user,
+                                     std::uint32_t address) const noexcept {
   std::uint32_t n = 0;
   for (std::uint32_t i = 0; i < v.count; ++i) {
     const session& s = sessions_[v.slots[i]];
@@ -58,14 +65,15 @@ inline std::uint32_t engine::leaving(const victims& v, std::uint32_t user, std::
 }
 
 inline void engine::say_full(const cap& c, accept_result& out) {
-  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams", c.retry_after);
+  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams",
+                        c.retry_after);
   out.retry_after = c.retry_after;
 }
 
-/// Whether one more fits under a cap that counts `count` now, once the victims are gone; one more of them may be needed for
-/// it. If not, `out` says why.
-inline bool engine::fits(const cap& c, std::uint32_t count, std::uint32_t user, std::uint32_t address, victims& v,
-                         accept_result& out) {
+/// Whether one more fits under a cap that counts `count` now, once the victims are gone; one more
+/// of them may be needed for it. If not, `out` says why.
+inline bool engine::fits(const cap& c, std::uint32_t count, std::uint32_t user,
+                         std::uint32_t address, victims& v, accept_result& out) {
   if (c.max == 0 || count - leaving(v, user, address) < c.max) return true;
   if (c.then == when_full::evict_oldest) {
     if (const std::uint32_t slot = oldest(user, address); slot != none) {
@@ -78,13 +86,15 @@ inline bool engine::fits(const cap& c, std::uint32_t count, std::uint32_t user, 
   return false;
 }
 
-/// Places with the counter that several hubs share, all or none: between the look and this another hub may have been faster.
-/// Where a victim makes room its place is given back right after.
-inline bool engine::take_places(std::uint32_t user, std::uint32_t address, const victims& v, accept_result& out) {
+/// Places with the counter that several hubs share, all or none: between the look and this another
+/// hub may have been faster. Where a victim makes room its place is given back right after.
+inline bool engine::take_places(std::uint32_t user, std::uint32_t address, const victims& v,
+                                accept_result& out) {
   cap_counter* const counter = options_.counter;
   if (counter == nullptr) return true;
   std::uint32_t taken = 0;
-  const auto take = [&](cap_counter::kind k, const cap& c, std::string_view key, std::uint32_t u, std::uint32_t a) {
+  const auto take = [&](cap_counter::kind k, const cap& c, std::string_view key, std::uint32_t u,
+                        std::uint32_t a) {
     if (c.max == 0) return true;
     if (!counter->take(k, key, leaving(v, u, a) != 0 ? 0 : c.max)) {
       give_back(user, address, taken);
@@ -97,17 +107,22 @@ inline bool engine::take_places(std::uint32_t user, std::uint32_t address, const
   const limits& caps = options_.caps;
   using kind = cap_counter::kind;
   return (user == none || take(kind::user, caps.per_user, users_[user].key.view(), user, none)) &&
-         (address == none || take(kind::address, caps.per_address, addresses_[address].key.view(), none, address)) &&
+         (address == none ||
+          take(kind::address, caps.per_address, addresses_[address].key.view(), none, address)) &&
          take(kind::total, caps.total, {}, none, none);
 }
 
-inline void engine::give_back(std::uint32_t user, std::uint32_t address, std::uint32_t kinds) noexcept {
+inline void engine::give_back(std::uint32_t user, std::uint32_t address,
+                              std::uint32_t kinds) noexcept {
   cap_counter* const counter = options_.counter;
   if (counter == nullptr) return;
   const limits& caps = options_.caps;
   using kind = cap_counter::kind;
-  const auto has = [&](kind k, const cap& c) { return c.max != 0 && (kinds & (1U << static_cast<unsigned>(k))) != 0; };
-  if (user != none && has(kind::user, caps.per_user)) counter->give_back(kind::user, users_[user].key.view());
+  const auto has = [&](kind k, const cap& c) {
+    return c.max != 0 && (kinds & (1U << static_cast<unsigned>(k))) != 0;
+  };
+  if (user != none && has(kind::user, caps.per_user))
+    counter->give_back(kind::user, users_[user].key.view());
   if (address != none && has(kind::address, caps.per_address)) {
     counter->give_back(kind::address, addresses_[address].key.view());
   }
@@ -123,16 +138,20 @@ inline bool engine::precheck(accept_result& out) {
   // Only who is admitted may evict.
   const cap& total = options_.caps.total;
   victims nobody;
-  return total.then == when_full::evict_oldest || fits(total, held(cap_counter::kind::total, {}, total, counted_), none, none, nobody, out);
+  return total.then == when_full::evict_oldest ||
+         fits(total, held(cap_counter::kind::total, {}, total, counted_), none, none, nobody, out);
 }
 
-inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume, accept_result& out) {
-  const auto fail = [&](int status, std::string_view error, duration retry_after = duration::off()) {
+inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume,
+                                   accept_result& out) {
+  const auto fail = [&](int status, std::string_view error,
+                        duration retry_after = duration::off()) {
     out.refusal = refusal(status, error, retry_after);
     return none;
   };
   if (j.count == 0 || j.count > max_joins) return fail(500, "bad_join");
-  if (j.until != time_point::never() && origin_ == INT64_MIN) return fail(500, "until_without_tick");
+  if (j.until != time_point::never() && origin_ == INT64_MIN)
+    return fail(500, "until_without_tick");
   for (std::uint32_t i = 0; i < j.count; ++i) {
     const channel& c = *j.channels[i];
     if (c.engine_ != this) return fail(500, "channel_of_another_hub");
@@ -169,7 +188,8 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   if ((user != none &&
        !fits(caps.per_user, count(kind::user, users_, user, caps.per_user), user, none, v, out)) ||
       (address != none &&
-       !fits(caps.per_address, count(kind::address, addresses_, address, caps.per_address), none, address, v, out)) ||
+       !fits(caps.per_address, count(kind::address, addresses_, address, caps.per_address), none,
+             address, v, out)) ||
       !fits(caps.total, held(kind::total, {}, caps.total, counted_), none, none, v, out)) {
     return none;
   }
@@ -200,7 +220,8 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   }
   if (!options_.max_age.is_off()) {
     const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
-    s.ends_at = now_ + options_.max_age.ms() - static_cast<std::int64_t>(spread == 0 ? 0 : random() % spread);
+    s.ends_at = now_ + options_.max_age.ms() -
+                static_cast<std::int64_t>(spread == 0 ? 0 : random() % spread);
   }
   if (j.until != time_point::never() && j.until.ms() - origin_ < s.ends_at) {
     s.ends_at = j.until.ms() - origin_;
@@ -209,7 +230,8 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   bool ok = push_lane_bytes(slot, r.preamble, lane_kind::head);
   if (ok && !options_.retry.is_off()) {
     char line[32];
-    ok = push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, options_.retry.ms()) - line)});
+    ok = push_lane_bytes(
+        slot, {line, static_cast<std::size_t>(encode_retry_to(line, options_.retry.ms()) - line)});
   }
   if (ok && opening_frame_ != nullptr) ok = push_lane(slot, opening_frame_);
   if (!ok) {
@@ -232,7 +254,8 @@ inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry
   const std::uint32_t slot = take_slot(r);
   if (slot == none) return none;
   char line[32];
-  const std::string_view text{line, static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)};
+  const std::string_view text{line,
+                              static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)};
   if (!push_lane_bytes(slot, r.preamble, lane_kind::head) || !push_lane_bytes(slot, text)) {
     bury(slot);
     return none;
@@ -244,7 +267,8 @@ inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry
 }
 
 /// Subscribes. REQUIRES: connection and user are in place. Out of memory: the session is dead.
-inline void engine::join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept {
+inline void engine::join(std::uint32_t slot, const joining& j,
+                         const resume_point& resume) noexcept {
   ++stats_.accepted;
   if (!subscribe(slot, j, resume)) mark_dead(slot, close_reason::no_memory);
 }
@@ -256,7 +280,8 @@ inline void engine::open(std::uint32_t slot) noexcept {
   if (on_presence && s.user != none) {
     for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
       stream& st = stream_of(subs_[i]);
-      if (!st.ephemeral && joined(s.user, st) == 1) on_presence(*st.owner, users_[s.user].key.view(), true);
+      if (!st.ephemeral && joined(s.user, st) == 1)
+        on_presence(*st.owner, users_[s.user].key.view(), true);
     }
   }
   pump(slot);
@@ -297,7 +322,8 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
   return next;
 }
 
-inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept {
+inline bool engine::subscribe(std::uint32_t slot, const joining& j,
+                              const resume_point& resume) noexcept {
   const event_id after = resume.after;
   const sequence& seq = *j.channels[0]->sequence_;
   const bool ahead = after > seq.last;
@@ -346,16 +372,19 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j, const resume
     // Consecutive ids of this run can be counted.
     const bool known = !ahead && c.options_.own_sequence && c.options_.ids == id_mode::automatic &&
                        after >= seq.start && !c.main_.log.selective();
-    if (!push_gap(slot, c, {after, first, known ? first - after - 1 : 0, known}, true)) return false;
+    if (!push_gap(slot, c, {after, first, known ? first - after - 1 : 0, known}, true))
+      return false;
   }
   return true;
 }
 
-/// Tells a session of a loss on one channel: `event: gap`, `data: {"requested":R,"first":F,"lost":N}`. F is the first id that
-/// can come from that channel; `id:` is one below the first that can come from any (the same, where there is one channel),
-/// so that ids never run back and a resume from it misses nothing. Without ids (lost transient events) R and F are null
-/// and the client's last id stays as it is.
-inline bool engine::push_gap(std::uint32_t slot, const channel& where, const loss& what, bool with_ids) noexcept {
+/// Tells a session of a loss on one channel: `event: gap`, `data:
+/// {"requested":R,"first":F,"lost":N}`. F is the first id that can come from that channel; `id:` is
+/// one below the first that can come from any (the same, where there is one channel), so that ids
+/// never run back and a resume from it misses nothing. Without ids (lost transient events) R and F
+/// are null and the client's last id stays as it is.
+inline bool engine::push_gap(std::uint32_t slot, const channel& where, const loss& what,
+                             bool with_ids) noexcept {
   char data[128];
   char* p = data;
   const auto put = [&](std::string_view s) {
@@ -378,14 +407,16 @@ inline bool engine::push_gap(std::uint32_t slot, const channel& where, const los
   put("}");
   const event_id before = with_ids ? next_id(slot) - 1 : no_id;
   char id[20];
-  const std::string_view id_view{id, static_cast<std::size_t>(std::to_chars(id, id + sizeof id, before).ptr - id)};
+  const std::string_view id_view{
+      id, static_cast<std::size_t>(std::to_chars(id, id + sizeof id, before).ptr - id)};
   const event e{.type = "gap",
                 .data = {data, static_cast<std::size_t>(p - data)},
                 .id = with_ids ? id_view : std::string_view{}};
   if (!push_lane_event(slot, e, lane_kind::control)) return false;
   ++channels_[where.index_]->counters_.gaps;
   if (on_gap) {
-    on_gap({id_of(slot), &where, with_ids ? what.requested : no_id, with_ids ? what.first : no_id, what.lost, what.known});
+    on_gap({id_of(slot), &where, with_ids ? what.requested : no_id, with_ids ? what.first : no_id,
+            what.lost, what.known});
   }
   return true;
 }

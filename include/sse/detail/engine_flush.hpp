@@ -1,7 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// Bytes out: what a session gets next (gather), the one write, and where its cursors stand then (advance). Live delivery,
-// replay, and catching up after a stall are the same code: a cursor behind the end of a log.
+// Bytes out: what a session gets next (gather), the one write, and where its cursors stand then
+// (advance). Live delivery, replay, and catching up after a stall are the same code: a cursor
+// behind the end of a log.
 #pragma once
 
 #include <charconv>
@@ -14,15 +15,17 @@ namespace sse::inline v0 {
 /// What a backfill hook adds events to (channel_options::backfill).
 class backfill_writer {
  public:
-  /// Adds one event. False: refused (not above the last id, not below `before`, bad field, or no memory); the session
-  /// is then closed unless the hook's later events make up for it, since nothing may be lost in silence.
+  /// Adds one event. False: refused (not above the last id, not below `before`, bad field, or no
+  /// memory); the session is then closed unless the hook's later events make up for it, since
+  /// nothing may be lost in silence.
   bool add(event_id id, const event& e) noexcept;
   [[nodiscard]] event_id last() const noexcept { return last_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
  private:
   friend class detail::engine;
-  backfill_writer(detail::engine& e, const backfill_request& r, const encode_limits& limits) noexcept
+  backfill_writer(detail::engine& e, const backfill_request& r,
+                  const encode_limits& limits) noexcept
       : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
 
   detail::engine* engine_;
@@ -37,7 +40,8 @@ class backfill_writer {
 
 namespace sse::inline v0::detail {
 
-/// One pass: every session that is behind and can take bytes gets its share. True: more can be sent at once; call again.
+/// One pass: every session that is behind and can take bytes gets its share. True: more can be sent
+/// at once; call again.
 inline bool engine::flush() noexcept {
   if (walking_) return false;
   walking_ = true;
@@ -143,12 +147,15 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
     return;
   }
   if (s.chunked) {
-    if (s.lane != none && lane_items_[s.lane].kind == lane_kind::head) {  // the response head goes alone, unframed
+    // the response head goes alone, unframed
+    if (s.lane != none && lane_items_[s.lane].kind == lane_kind::head) {
       const lane_item& item = lane_items_[s.lane];
-      b.add(nullptr, batch::from_lane, item.sent, item.bytes->bytes() + item.sent, item.bytes->size - item.sent);
+      b.add(nullptr, batch::from_lane, item.sent, item.bytes->bytes() + item.sent,
+            item.bytes->size - item.sent);
       return;
     }
-    // One buffer is kept for the chunk's size line; a transport with a single buffer gets the line by itself.
+    // One buffer is kept for the chunk's size line; a transport with a single buffer gets the line
+    // by itself.
     if (b.room > 1) --b.room;
     if (s.chunk_open && s.chunk_left < b.limit) b.limit = s.chunk_left;
   }
@@ -165,12 +172,14 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
     subscription& sub = subs_[i];
     if (sub.skipping) leave_for_skip(slot, sub);
-    if (serving(s) && sub.backfilling && s.lane == none && s.state == session_state::live) fill(slot, sub);
+    if (serving(s) && sub.backfilling && s.lane == none && s.state == session_state::live)
+      fill(slot, sub);
     if (!serving(s)) return;
   }
   for (std::uint32_t i = s.lane; i != none && !b.full(); i = lane_items_[i].next) {
     const lane_item& item = lane_items_[i];
-    b.add(nullptr, batch::from_lane, item.sent, item.bytes->bytes() + item.sent, item.bytes->size - item.sent);
+    b.add(nullptr, batch::from_lane, item.sent, item.bytes->bytes() + item.sent,
+          item.bytes->size - item.sent);
   }
 
   // The logs. Usually one stream has something; several are merged in the order of publication.
@@ -178,7 +187,8 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   std::uint32_t behind = 0;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    if (sub.skipping) {  // after a half-sent event its gap frame comes next, in front of what other streams have
+    // after a half-sent event its gap frame comes next, in front of what other streams have
+    if (sub.skipping) {
       behind = 0;
       break;
     }
@@ -196,8 +206,10 @@ inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   if (s.chunked && b.count != 0) frame_chunk(s, b);
 }
 
-/// All that one stream has, as few pieces as its segments allow. True: once these are out, the cursor is at its end.
-inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off, batch& b) noexcept {
+/// All that one stream has, as few pieces as its segments allow. True: once these are out, the
+/// cursor is at its end.
+inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off,
+                               batch& b) noexcept {
   subscription& sub = subs_[index];
   const event_log& log = stream_of(sub).log;
   segment* seg = sub.seg;
@@ -216,7 +228,8 @@ inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, std::uin
       continue;
     }
     // Not everybody gets everything here: entry by entry.
-    for (std::uint64_t n = log.locate(seg->base + off); n != log.end() && log[n].seg == seg && !b.full(); ++n) {
+    for (std::uint64_t n = log.locate(seg->base + off);
+         n != log.end() && log[n].seg == seg && !b.full(); ++n) {
       const entry& e = log[n];
       off = e.offset() + e.size;
       if (sees(slot, e)) {
@@ -274,13 +287,15 @@ inline void engine::gather_merged(std::uint32_t slot, const session& s, batch& b
       gather_entry(first->index, e, b);
     } else {
       bool gathered = false;
-      for (std::uint32_t k = 0; k < b.count; ++k) gathered = gathered || b.pieces[k].from == first->index;
+      for (std::uint32_t k = 0; k < b.count; ++k)
+        gathered = gathered || b.pieces[k].from == first->index;
       if (!gathered) move_cursor(sub, e.seg, e.offset() + e.size);
     }
   }
 }
 
-/// Makes the gathered bytes a chunk (RFC 9112 7.1), or what is still owed to the chunk that was announced.
+/// Makes the gathered bytes a chunk (RFC 9112 7.1), or what is still owed to the chunk that was
+/// announced.
 inline void engine::frame_chunk(session& s, batch& b) noexcept {
   if (!s.chunk_open && s.chunk_head == 0) s.chunk_left = static_cast<std::uint32_t>(b.total);
   while (b.total > s.chunk_left) {  // never more than was announced
@@ -366,7 +381,8 @@ inline void engine::advance_cursor(session& s, const batch::piece& p, std::uint3
   channel& c = *st.owner;
   const event_log& log = st.log;
   const std::uint32_t to = p.off + n;
-  if (sub.skipping) {  // its segment may have left the log: only the rest of one event is sent from it
+  // its segment may have left the log: only the rest of one event is sent from it
+  if (sub.skipping) {
     sub.off = to;
     sub.rest -= n;
     if (sub.rest == 0) ++c.counters_.delivered;
@@ -399,21 +415,24 @@ inline void engine::block(std::uint32_t slot, session& s, bool progressed) noexc
   if (!s.blocked || progressed) s.progress = now32();
   s.blocked = true;
   const std::int64_t due = now_ + options_.write_deadline.ms();
-  if (!options_.write_deadline.is_off() && timers_.when(slot, now_) > due) timers_.arm(slot, due, now_);
+  if (!options_.write_deadline.is_off() && timers_.when(slot, now_) > due)
+    timers_.arm(slot, due, now_);
 }
 
-/// Before a clean end: when to come back, and the host's last event. False: said already, or nothing to say.
+/// Before a clean end: when to come back, and the host's last event. False: said already, or
+/// nothing to say.
 inline bool engine::say_farewell(std::uint32_t slot, session& s) noexcept {
   if (s.said_farewell || s.why == close_reason::finished) return false;
   s.said_farewell = true;
   char line[32];
   const std::int64_t retry = jittered_retry();
-  const bool ok = push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, retry) - line)});
+  const bool ok =
+      push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, retry) - line)});
   if (s.why != close_reason::drain || farewell_ == nullptr) return ok;
   return push_lane(slot, farewell_) || ok;
 }
 
-// --- slow readers and backfill ---------------------------------------------------------------------------------------
+// --- slow readers and backfill -------------------------------------------------------------------
 
 /// The half-sent event is out: now the reader jumps, and is told what it missed.
 inline void engine::leave_for_skip(std::uint32_t slot, subscription& sub) noexcept {
@@ -426,7 +445,8 @@ inline void engine::leave_for_skip(std::uint32_t slot, subscription& sub) noexce
   channel& c = *st.owner;
   const std::uint64_t to = skip_target(st);
   const std::uint64_t lost = to - missed.ordinal;
-  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.ephemeral && alone(sessions_[slot])) {
+  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.ephemeral &&
+      alone(sessions_[slot])) {
     c.counters_.coalesced += lost;
     release_cursor(sub);
     sub.backfilling = sub.coalescing = 1;
@@ -454,12 +474,13 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
 /// Whether a session reads one channel only.
 inline bool engine::alone(const session& s) const noexcept {
   std::uint32_t n = 0;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) n += stream_of(subs_[i]).ephemeral ? 0U : 1U;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next)
+    n += stream_of(subs_[i]).ephemeral ? 0U : 1U;
   return n == 1;
 }
 
-/// A reader that has no place in the log gets its next events from elsewhere. It holds nothing there meanwhile, so a slow
-/// one costs no memory.
+/// A reader that has no place in the log gets its next events from elsewhere. It holds nothing
+/// there meanwhile, so a slow one costs no memory.
 inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
   if (sub.coalescing) {
     coalesce(slot, sub);
@@ -468,8 +489,8 @@ inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
   }
 }
 
-/// The newest events of keys that changed since, oldest first, until there are no more: then live. What had no key, or whose
-/// key was forgotten, is announced as lost where it would have come.
+/// The newest events of keys that changed since, oldest first, until there are no more: then live.
+/// What had no key, or whose key was forgotten, is announced as lost where it would have come.
 inline void engine::coalesce(std::uint32_t slot, subscription& sub) noexcept {
   stream& st = stream_of(sub);
   channel& c = *st.owner;
@@ -481,14 +502,17 @@ inline void engine::coalesce(std::uint32_t slot, subscription& sub) noexcept {
   bool ok = true;
   std::uint64_t lost = values.lost() > sub.live_from ? values.lost() : 0;
   std::uint32_t i = values.after(sub.live_from);
-  for (std::uint64_t bytes = 0; ok && i != none && bytes < options_.flush_share; i = values[i].newer) {
+  for (std::uint64_t bytes = 0; ok && i != none && bytes < options_.flush_share;
+       i = values[i].newer) {
     const latest_value& v = values[i];
     if (lost != 0 && lost < v.position) {
       ok = tell_loss(v.position);
       lost = 0;
     }
     sub.live_from = v.position;
-    if (!v.audience.view().empty() && !host_.sees(host_.self, slot, key_of(slot), v.audience.view())) continue;
+    if (!v.audience.view().empty() &&
+        !host_.sees(host_.self, slot, key_of(slot), v.audience.view()))
+      continue;
     ok = ok && push_lane(slot, v.bytes, lane_kind::event);
     bytes += v.bytes->size;
   }
@@ -505,30 +529,34 @@ inline void engine::ask_backfill(std::uint32_t slot, subscription& sub) noexcept
   stream& st = stream_of(sub);
   channel& c = *st.owner;
   st.log.trim(now_);
-  const event_id floor = st.log.forgotten_id() > c.sequence_->start ? st.log.forgotten_id() : c.sequence_->start;
+  const event_id floor =
+      st.log.forgotten_id() > c.sequence_->start ? st.log.forgotten_id() : c.sequence_->start;
   const event_id first = first_possible(st);
   const event_id after = sub.live_from;
-  const std::size_t room = options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
+  const std::size_t room =
+      options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
   const backfill_request request{id_of(slot), after, first, room};
   backfill_writer writer{*this, request, c.options_.limits};
   const backfill_state state = c.options_.backfill(request, writer);
   sub.live_from = writer.last_;
   if (writer.failed_) {
     mark_dead(slot, close_reason::no_memory);
-  } else if (state == backfill_state::done || (state == backfill_state::more && writer.last_ >= floor)) {
+  } else if (state == backfill_state::done ||
+             (state == backfill_state::more && writer.last_ >= floor)) {
     sub.backfilling = 0;
     go_live(sub, st.log.find(writer.last_));
   } else if (state == backfill_state::lost) {
     sub.backfilling = 0;
     const std::uint64_t to = st.log.retained();
     go_live(sub, to);
-    if (!push_gap(slot, c, {writer.last_, first, 0, false}, true)) mark_dead(slot, close_reason::no_memory);
+    if (!push_gap(slot, c, {writer.last_, first, 0, false}, true))
+      mark_dead(slot, close_reason::no_memory);
   } else if (state == backfill_state::more && writer.bytes_ == 0) {
     queue(slot);  // nothing now: ask again in the next flush
   }
 }
 
-// --- completion and pull ---------------------------------------------------------------------------------------------
+// --- completion and pull -------------------------------------------------------------------------
 
 inline void engine::pin_pending(const batch& b) noexcept {
   for (std::uint32_t k = 0; k < b.count; ++k) {
@@ -569,7 +597,8 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
   batches_.give_back(i);
 }
 
-/// Shows what a session gets next without taking it; written(id, n) takes. Nothing: it will be written to again.
+/// Shows what a session gets next without taking it; written(id, n) takes. Nothing: it will be
+/// written to again.
 inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
   session* s = find(id);
   if (s == nullptr || !serving(*s)) return 0;

@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// Bytes in: an event becomes a log entry, once, whoever reads it; a unicast event becomes a lane item.
+// Bytes in: an event becomes a log entry, once, whoever reads it; a unicast event becomes a lane
+// item.
 #pragma once
 
 #include <charconv>
@@ -24,7 +25,9 @@ namespace sse::inline v0::detail {
 class id_text {
  public:
   explicit id_text(event_id id) noexcept {
-    if (id != no_id) size_ = static_cast<std::size_t>(std::to_chars(digits_, digits_ + sizeof digits_, id).ptr - digits_);
+    if (id != no_id)
+      size_ = static_cast<std::size_t>(std::to_chars(digits_, digits_ + sizeof digits_, id).ptr -
+                                       digits_);
   }
   [[nodiscard]] std::string_view view() const noexcept { return {digits_, size_}; }
 
@@ -33,7 +36,8 @@ class id_text {
   std::size_t size_ = 0;
 };
 
-inline publish_error engine::append(stream& st, const event& e, entry meta, const publish_options& o,
+inline publish_error engine::append(stream& st, const event& e, entry meta,
+                                    const publish_options& o,
                                     const encode_limits& limits) noexcept {
   const std::string_view audience = o.audience;
   const id_text id{meta.id};
@@ -46,7 +50,8 @@ inline publish_error engine::append(stream& st, const event& e, entry meta, cons
     p.error = encode_error::too_large;
   }
   if (p.error != encode_error::none) return to_publish_error(p.error);
-  char* at = st.log.prepare(static_cast<std::uint32_t>(p.size), static_cast<std::uint32_t>(audience.size()));
+  char* at = st.log.prepare(static_cast<std::uint32_t>(p.size),
+                            static_cast<std::uint32_t>(audience.size()));
   if (at == nullptr) return publish_error::no_memory;
   if (!audience.empty()) std::memcpy(at, audience.data(), audience.size());
   if (o.encoded) {
@@ -67,7 +72,8 @@ inline publish_error engine::append(stream& st, const event& e, entry meta, cons
   return publish_error::none;
 }
 
-inline publish_result engine::publish(channel& c, const event& e, const publish_options& o) noexcept {
+inline publish_result engine::publish(channel& c, const event& e,
+                                      const publish_options& o) noexcept {
   const bool given = c.options_.ids == id_mode::given && !o.transient;
   if (!e.id.empty() || (o.id != no_id && !given)) return {no_id, publish_error::bad_id};
   if (o.encoded && (!e.type.empty() || e.retry != no_retry || !e.data.ends_with("\n\n"))) {
@@ -87,19 +93,22 @@ inline publish_result engine::publish(channel& c, const event& e, const publish_
     const bool taken = options_.given_ids && &seq == &sequence_;  // by whoever gives them
     if (meta.id > max_event_id || taken) return {no_id, publish_error::id_order};
   }
-  if (const publish_error bad = append(*st, e, meta, o, c.options_.limits); bad != publish_error::none) {
+  if (const publish_error bad = append(*st, e, meta, o, c.options_.limits);
+      bad != publish_error::none) {
     return {no_id, bad};
   }
   if (meta.id != no_id) seq.last = meta.id;
   ++c.counters_.published;
   if (c.latest_ != nullptr && !o.transient) {
-    c.latest_->put(o.key, meta.id != no_id ? meta.id : stamp_, c.main_.log[c.main_.log.end() - 1].bytes(), o.audience);
+    c.latest_->put(o.key, meta.id != no_id ? meta.id : stamp_,
+                   c.main_.log[c.main_.log.end() - 1].bytes(), o.audience);
   }
   if (!c.options_.keep_age.is_off()) arm_channel(c);
   return {meta.id, publish_error::none};
 }
 
-/// The stream of a channel's transient entries, made when first needed; its readers are then those of the channel.
+/// The stream of a channel's transient entries, made when first needed; its readers are then those
+/// of the channel.
 inline stream* engine::ephemeral(channel& c) noexcept {
   if (c.ephemeral_ != nullptr) return c.ephemeral_;
   if (!streams_.reserve(streams_.size() + 1)) return nullptr;
@@ -146,7 +155,8 @@ inline publish_error engine::send(session_id id, const event& e) noexcept {
   const encode_plan p = plan(e);
   if (p.error != encode_error::none) return to_publish_error(p.error);
   // One event always fits, so that a small lane does not make a large event unsendable.
-  if (s->lane != none && lane_bytes(*s) + p.size > options_.control_lane) return publish_error::lane_full;
+  if (s->lane != none && lane_bytes(*s) + p.size > options_.control_lane)
+    return publish_error::lane_full;
   if (!push_lane_event(id.slot, e)) return publish_error::no_memory;
   queue(id.slot);
   return publish_error::none;
@@ -162,7 +172,7 @@ inline std::size_t engine::send_user(std::string_view key, const event& e) noexc
   return n;
 }
 
-// --- heartbeats ------------------------------------------------------------------------------------------------------
+// --- heartbeats ----------------------------------------------------------------------------------
 
 /// A heartbeat's bytes, or nullptr: out of memory, or text that no frame may hold.
 inline blob* engine::make_heartbeat(channel& c) noexcept {

@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// Time and limits: heartbeats and deadlines from one timer queue, what happens to readers that are too slow, drain.
+// Time and limits: heartbeats and deadlines from one timer queue, what happens to readers that are
+// too slow, drain.
 #pragma once
 
 #include <sse/detail/engine.hpp>
@@ -19,7 +20,9 @@ inline std::uint64_t engine::random() noexcept {
 inline std::int64_t engine::jittered_retry() noexcept {
   const std::int64_t low = options_.retry_min.ms();
   const std::int64_t high = options_.retry_max.ms();
-  return high <= low ? low : low + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(high - low + 1));
+  return high <= low ? low
+                     : low + static_cast<std::int64_t>(random() %
+                                                       static_cast<std::uint64_t>(high - low + 1));
 }
 
 /// Deadlines that are due act in their order. Call flush() afterwards.
@@ -38,7 +41,8 @@ inline void engine::tick(time_point host_now) noexcept {
   }
   if (target_ > now_) now_ = target_;
   if (draining_ && now_ >= drain_deadline_) {
-    for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) mark_dead(slot, close_reason::drain);
+    for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
+      mark_dead(slot, close_reason::drain);
     drain_deadline_ = INT64_MAX;
   }
   reap();
@@ -47,19 +51,22 @@ inline void engine::tick(time_point host_now) noexcept {
 inline time_point engine::next_deadline() const noexcept {
   std::int64_t when = drain_deadline_;
   if (!timers_.empty() && timers_.top_when(now_) < when) when = timers_.top_when(now_);
-  return when == INT64_MAX || origin_ == INT64_MIN ? time_point::never() : time_point::milliseconds(when + origin_);
+  return when == INT64_MAX || origin_ == INT64_MIN ? time_point::never()
+                                                   : time_point::milliseconds(when + origin_);
 }
 
 /// The channel whose idle heartbeat a session follows: the first it joined that has one.
 inline const channel* engine::heart_of(const session& s) const noexcept {
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const stream& st = stream_of(subs_[i]);
-    if (!st.ephemeral && st.owner->options_.heartbeat.mode == heartbeat_options::pace::idle) return st.owner;
+    if (!st.ephemeral && st.owner->options_.heartbeat.mode == heartbeat_options::pace::idle)
+      return st.owner;
   }
   return nullptr;
 }
 
-/// One period on; after a long pause of the host the beats that were missed are not all made up for.
+/// One period on; after a long pause of the host the beats that were missed are not all made up
+/// for.
 inline std::int64_t engine::next_beat(std::int64_t every) const noexcept {
   return (target_ - now_) / every > 16 ? target_ + every : now_ + every;
 }
@@ -68,9 +75,12 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
   timers_.disarm(slot);
   if (!serving(s)) return;
-  const auto elapsed = [&](std::uint32_t then) { return duration::milliseconds(since(then, now32())); };
+  const auto elapsed = [&](std::uint32_t then) {
+    return duration::milliseconds(since(then, now32()));
+  };
 
-  if (s.blocked && !options_.write_deadline.is_off() && elapsed(s.progress) >= options_.write_deadline &&
+  if (s.blocked && !options_.write_deadline.is_off() &&
+      elapsed(s.progress) >= options_.write_deadline &&
       (s.state == session_state::finishing || has_pending(s))) {
     mark_dead(slot, close_reason::stalled);
     return;
@@ -102,7 +112,8 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
         if (lane_bytes(s) < options_.control_lane && push_lane(slot, b)) ++stats_.heartbeats;
         unref(b);
       }
-      s.last_write = static_cast<std::uint32_t>(next_beat(heart->options_.heartbeat.every.ms()) - heart->options_.heartbeat.every.ms());
+      s.last_write = static_cast<std::uint32_t>(next_beat(heart->options_.heartbeat.every.ms()) -
+                                                heart->options_.heartbeat.every.ms());
       queue(slot);
     }
   }
@@ -116,7 +127,8 @@ inline void engine::arm(std::uint32_t slot) noexcept {
   std::int64_t when = INT64_MAX;
   const auto due = [&](std::uint32_t then, duration after) {
     if (after.is_off()) return;
-    // What is overdue but cannot act now (a heartbeat on a blocked stream) looks again one period later.
+    // What is overdue but cannot act now (a heartbeat on a blocked stream) looks again one period
+    // later.
     const std::int64_t left = after.ms() - since(then, now32());
     const std::int64_t at = now_ + (left > 0 ? left : after.ms());
     if (at < when) when = at;
@@ -172,21 +184,24 @@ inline void engine::begin_finish(std::uint32_t slot, close_reason why) noexcept 
   arm(slot);
 }
 
-/// Takes no more; tells every stream when to come back; ends each once it has all; cuts the rest at the deadline.
+/// Takes no more; tells every stream when to come back; ends each once it has all; cuts the rest at
+/// the deadline.
 inline void engine::drain(const drain_options& o) noexcept {
   if (draining_) return;
   draining_ = true;
-  if (o.deadline != duration::forever()) drain_deadline_ = now_ + countable(o.deadline, longest_age).ms();
+  if (o.deadline != duration::forever())
+    drain_deadline_ = now_ + countable(o.deadline, longest_age).ms();
   event last = o.farewell;
   last.id = {};  // it would move the client's resume point
   if ((!last.type.empty() || !last.data.empty()) && check(last) == encode_error::none) {
     farewell_ = make_blob(static_cast<std::uint32_t>(encoded_size(last)));
     if (farewell_ != nullptr) encode_to(farewell_->bytes(), last);
   }
-  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) begin_finish(slot, close_reason::drain);
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
+    begin_finish(slot, close_reason::drain);
 }
 
-// --- slow readers ----------------------------------------------------------------------------------------------------
+// --- slow readers --------------------------------------------------------------------------------
 
 /// Bytes behind live. A reader in its replay is not late for what was there before it came.
 inline std::uint64_t engine::lag_of(const stream& st, const subscription& sub) const noexcept {
@@ -209,7 +224,8 @@ inline std::uint64_t engine::worst_lag(const channel& c) const noexcept {
   return worst;
 }
 
-/// Somebody stands at `from`: look when the log has grown by the smaller limit, or by the one that is not passed yet.
+/// Somebody stands at `from`: look when the log has grown by the smaller limit, or by the one that
+/// is not passed yet.
 inline void engine::watch_lag(stream& st, std::uint64_t from, bool over_soft) noexcept {
   const channel_options& o = st.owner->options_;
   std::uint64_t limit = o.max_lag;
@@ -218,7 +234,8 @@ inline void engine::watch_lag(stream& st, std::uint64_t from, bool over_soft) no
   if (at < st.lag_check_at) st.lag_check_at = at;
 }
 
-/// Whether a session that was over a soft limit still is. Where it caught up, the limit is watched again.
+/// Whether a session that was over a soft limit still is. Where it caught up, the limit is watched
+/// again.
 inline bool engine::still_over(const session& s) noexcept {
   bool over = false;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
@@ -234,13 +251,16 @@ inline bool engine::still_over(const session& s) noexcept {
   return over;
 }
 
-/// Looks at a stream's readers once the log grew enough that one may be over a limit: O(1) per publish over time.
+/// Looks at a stream's readers once the log grew enough that one may be over a limit: O(1) per
+/// publish over time.
 inline void engine::enforce_lag(stream& st) noexcept {
   if (st.log.end_offset() <= st.lag_check_at) return;
   const channel_options& o = st.owner->options_;
   st.lag_check_at = UINT64_MAX;
-  const std::uint64_t again = st.log.end_offset() + o.max_lag / 8 + 1;  // for those that stay over a limit
-  std::uint64_t needed = st.log.end_offset();  // nobody but readers about to skip needs anything in front of it
+  const std::uint64_t again =
+      st.log.end_offset() + o.max_lag / 8 + 1;  // for those that stay over a limit
+  // nobody but readers about to skip needs anything in front of it
+  std::uint64_t needed = st.log.end_offset();
   for (std::uint32_t i : st.readers) {
     subscription& sub = subs_[i];
     session& s = sessions_[sub.session];
@@ -258,8 +278,10 @@ inline void engine::enforce_lag(stream& st) noexcept {
       }
       watch_lag(st, st.log.end_offset() - lag, over_soft);
     }
-    // A cursor at the very end of its segment goes on from there: it needs the segment, not only what follows.
-    if (serving(s) && !sub.skipping && !sub.backfilling && sub.seg->base < needed) needed = sub.seg->base;
+    // A cursor at the very end of its segment goes on from there: it needs the segment, not only
+    // what follows.
+    if (serving(s) && !sub.skipping && !sub.backfilling && sub.seg->base < needed)
+      needed = sub.seg->base;
   }
   st.log.detach_before(needed);
 }
@@ -294,7 +316,8 @@ inline void engine::over_lag(std::uint32_t index) noexcept {
   queue(sub.session);
 }
 
-/// Over the hub's memory cap: the worst laggards go first, those in the oldest segment of the stream that holds most.
+/// Over the hub's memory cap: the worst laggards go first, those in the oldest segment of the
+/// stream that holds most.
 inline void engine::shed_backlog() noexcept {
   while (options_.max_backlog != 0 && backlog_ > options_.max_backlog) {
     stream* worst = nullptr;

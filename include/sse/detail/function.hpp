@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// A move-only callable for hooks. The core does not include <functional>, and hooks own things that cannot be copied.
+// A move-only callable for hooks. The core does not include <functional>, and hooks own things that
+// cannot be copied.
 #pragma once
 
 #include <cstddef>
@@ -13,16 +14,18 @@ namespace sse::inline v0 {
 template <class Signature>
 class function;
 
-/// Holds any callable of that signature; small ones without an allocation. Calling an empty one is a defect of the caller:
-/// test with operator bool.
+/// Holds any callable of that signature; small ones without an allocation. Calling an empty one is
+/// a defect of the caller: test with operator bool.
 template <class R, class... Args>
 class function<R(Args...)> {
  public:
   function() noexcept = default;
 
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, function> && std::is_invocable_r_v<R, F&, Args...>)
-  function(F&& f) {  // NOLINT: implicit, so that a lambda can be given where a hook is asked for
+  requires(!std::is_same_v<std::remove_cvref_t<F>, function> &&
+           std::is_invocable_r_v<R, F&, Args...>)
+      function(
+          F&& f) {  // NOLINT: implicit, so that a lambda can be given where a hook is asked for
     using stored = std::remove_cvref_t<F>;
     if constexpr (fits<stored>) {
       ::new (static_cast<void*>(&storage_)) stored(std::forward<F>(f));
@@ -49,7 +52,8 @@ class function<R(Args...)> {
 
   [[nodiscard]] explicit operator bool() const noexcept { return ops_ != nullptr; }
   R operator()(Args... args) const {
-    return ops_->call(const_cast<void*>(static_cast<const void*>(&storage_)), std::forward<Args>(args)...);
+    return ops_->call(const_cast<void*>(static_cast<const void*>(&storage_)),
+                      std::forward<Args>(args)...);
   }
 
  private:

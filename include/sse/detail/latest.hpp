@@ -1,7 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// latest_values: the newest entry of each key of a channel, oldest first: what a reader that coalesces, or begins with a
-// snapshot, still has to see. Memory: at most `most` keys with an event each; the key that was silent longest goes first.
+// latest_values: the newest entry of each key of a channel, oldest first: what a reader that
+// coalesces, or begins with a snapshot, still has to see. Memory: at most `most` keys with an event
+// each; the key that was silent longest goes first.
 #pragma once
 
 #include <cstdint>
@@ -15,34 +16,42 @@
 namespace sse::inline v0::detail {
 
 struct latest_value {
-  blob* bytes = nullptr;        ///< the encoded event
+  blob* bytes = nullptr;  ///< the encoded event
   owned_text audience;
-  std::uint64_t position = 0;   ///< its id, or its stamp where there are no ids
+  std::uint64_t position = 0;  ///< its id, or its stamp where there are no ids
   std::uint32_t newer = none;
   std::uint32_t older = none;
 };
 
 class latest_values {
  public:
-  latest_values(std::uint32_t most, std::uint64_t seed) noexcept : most_{most} { keys_.set_seed(seed); }
+  latest_values(std::uint32_t most, std::uint64_t seed) noexcept : most_{most} {
+    keys_.set_seed(seed);
+  }
   latest_values(const latest_values&) = delete;
   latest_values& operator=(const latest_values&) = delete;
   ~latest_values() {
     while (oldest_ != none) drop(oldest_);
   }
 
-  /// An entry was published. Without a key, or when memory is out, it is one that no later value makes up for.
-  void put(std::string_view key, std::uint64_t position, std::string_view bytes, std::string_view audience) noexcept {
+  /// An entry was published. Without a key, or when memory is out, it is one that no later value
+  /// makes up for.
+  void put(std::string_view key, std::uint64_t position, std::string_view bytes,
+           std::string_view audience) noexcept {
     if (key.empty() || !store(key, position, bytes, audience)) lost_ = position;
   }
 
   /// The oldest value behind `position`; none.
   [[nodiscard]] std::uint32_t after(std::uint64_t position) const noexcept {
     std::uint32_t found = none;
-    for (std::uint32_t i = newest_; i != none && values_[i].position > position; i = values_[i].older) found = i;
+    for (std::uint32_t i = newest_; i != none && values_[i].position > position;
+         i = values_[i].older)
+      found = i;
     return found;
   }
-  [[nodiscard]] const latest_value& operator[](std::uint32_t i) const noexcept { return values_[i]; }
+  [[nodiscard]] const latest_value& operator[](std::uint32_t i) const noexcept {
+    return values_[i];
+  }
   /// The newest entry that is in no value and was replaced by none; 0: none.
   [[nodiscard]] std::uint64_t lost() const noexcept { return lost_; }
 
@@ -70,7 +79,8 @@ class latest_values {
     link(i);
     v.position = position;
     const auto size = static_cast<std::uint32_t>(bytes.size());
-    if (v.bytes == nullptr || v.bytes->refs != 1 || v.bytes->size != size) {  // else nobody is sending it
+    // else nobody is sending it
+    if (v.bytes == nullptr || v.bytes->refs != 1 || v.bytes->size != size) {
       if (v.bytes != nullptr) unref(v.bytes);
       v.bytes = make_blob(size);
     }

@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// The core's containers. Growing may fail and says so: nothing here throws, so one failed allocation costs one call.
+// The core's containers. Growing may fail and says so: nothing here throws, so one failed
+// allocation costs one call.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +16,9 @@ namespace sse::inline v0::detail {
 
 inline constexpr std::uint32_t none = 0xffffffffU;
 
-[[nodiscard]] inline void* allocate(std::size_t bytes) noexcept { return ::operator new(bytes, std::nothrow); }
+[[nodiscard]] inline void* allocate(std::size_t bytes) noexcept {
+  return ::operator new(bytes, std::nothrow);
+}
 inline void deallocate(void* p) noexcept { ::operator delete(p); }
 
 /// A growable array of plain data. It keeps little in reserve: some have a place for every session.
@@ -26,7 +29,9 @@ class vec {
  public:
   vec() noexcept = default;
   vec(vec&& o) noexcept
-      : data_{std::exchange(o.data_, nullptr)}, size_{std::exchange(o.size_, 0)}, capacity_{std::exchange(o.capacity_, 0)} {}
+      : data_{std::exchange(o.data_, nullptr)},
+        size_{std::exchange(o.size_, 0)},
+        capacity_{std::exchange(o.capacity_, 0)} {}
   vec& operator=(vec&& o) noexcept {
     std::swap(data_, o.data_);
     std::swap(size_, o.size_);
@@ -96,7 +101,8 @@ class ring {
     const std::uint64_t grown = capacity_ == 0 ? 16 : capacity_ * 2;
     auto* p = static_cast<T*>(allocate(static_cast<std::size_t>(grown) * sizeof(T)));
     if (p == nullptr) return false;
-    for (std::uint64_t i = first_; i != end_; ++i) ::new (static_cast<void*>(p + (i & (grown - 1)))) T((*this)[i]);
+    for (std::uint64_t i = first_; i != end_; ++i)
+      ::new (static_cast<void*>(p + (i & (grown - 1)))) T((*this)[i]);
     deallocate(data_);
     data_ = p;
     capacity_ = grown;
@@ -110,8 +116,12 @@ class ring {
   [[nodiscard]] std::uint64_t first() const noexcept { return first_; }
   [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
   [[nodiscard]] bool empty() const noexcept { return first_ == end_; }
-  [[nodiscard]] T& operator[](std::uint64_t ordinal) noexcept { return data_[ordinal & (capacity_ - 1)]; }
-  [[nodiscard]] const T& operator[](std::uint64_t ordinal) const noexcept { return data_[ordinal & (capacity_ - 1)]; }
+  [[nodiscard]] T& operator[](std::uint64_t ordinal) noexcept {
+    return data_[ordinal & (capacity_ - 1)];
+  }
+  [[nodiscard]] const T& operator[](std::uint64_t ordinal) const noexcept {
+    return data_[ordinal & (capacity_ - 1)];
+  }
   [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
 
  private:
@@ -121,8 +131,8 @@ class ring {
   std::uint64_t end_ = 0;
 };
 
-/// Numbered slots at addresses that never change. Slots are made in chunks and used again; T has `free_link()`, a number
-/// that it does not need while its slot is free.
+/// Numbered slots at addresses that never change. Slots are made in chunks and used again; T has
+/// `free_link()`, a number that it does not need while its slot is free.
 template <class T>
 class slots {
  public:
@@ -162,8 +172,12 @@ class slots {
   /// Slots that exist, in use or free.
   [[nodiscard]] std::uint32_t extent() const noexcept { return chunks_.size() * chunk_size; }
   [[nodiscard]] std::uint32_t in_use() const noexcept { return in_use_; }
-  [[nodiscard]] T& operator[](std::uint32_t i) noexcept { return chunks_[i / chunk_size][i % chunk_size]; }
-  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept { return chunks_[i / chunk_size][i % chunk_size]; }
+  [[nodiscard]] T& operator[](std::uint32_t i) noexcept {
+    return chunks_[i / chunk_size][i % chunk_size];
+  }
+  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept {
+    return chunks_[i / chunk_size][i % chunk_size];
+  }
 
  private:
   [[nodiscard]] bool add_chunk() noexcept {

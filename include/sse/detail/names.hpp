@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// Users and addresses that have connections now, numbered, with a count each: what the caps per user and per address ask.
+// Users and addresses that have connections now, numbered, with a count each: what the caps per
+// user and per address ask.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +15,11 @@ namespace sse::inline v0::detail {
 struct name {
   owned_text key;
   std::uint64_t hash = 0;
-  std::uint32_t refs = 0;       ///< sessions that hold it
-  std::uint32_t count = 0;      ///< sessions that count against a cap
-  std::uint32_t first = none;   ///< its sessions, oldest first (users only)
+  std::uint32_t refs = 0;      ///< sessions that hold it
+  std::uint32_t count = 0;     ///< sessions that count against a cap
+  std::uint32_t first = none;  ///< its sessions, oldest first (users only)
   std::uint32_t last = none;
-  std::uint32_t chain = none;   ///< next in the hash bucket
+  std::uint32_t chain = none;  ///< next in the hash bucket
   [[nodiscard]] std::uint32_t& free_link() noexcept { return chain; }
 };
 
@@ -71,7 +72,8 @@ class names {
   void set_seed(std::uint64_t seed) noexcept { seed_ = seed; }
 
  private:
-  /// FNV-1a with a seed and a finish: keys come from outside, so the seed is the host's secret against crowding a bucket.
+  /// FNV-1a with a seed and a finish: keys come from outside, so the seed is the host's secret
+  /// against crowding a bucket.
   [[nodiscard]] std::uint64_t hash(std::string_view key) const noexcept {
     std::uint64_t h = 0xcbf29ce484222325ULL ^ seed_;
     for (char c : key) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;

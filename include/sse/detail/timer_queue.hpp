@@ -1,7 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// The hub's one timer structure: a heap of (deadline, id) in which every id stands once. Each owner keeps its own place,
-// so a deadline is moved in O(log n) and costs eight bytes.
+// The hub's one timer structure: a heap of (deadline, id) in which every id stands once. Each owner
+// keeps its own place, so a deadline is moved in O(log n) and costs eight bytes.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace sse::inline v0::detail {
 
-/// `Places` has `std::uint32_t& place(std::uint32_t id)`. Deadlines are ms, kept modulo 2^32: a far one is cut to about
-/// twelve days ahead, and its owner simply arms it again then.
+/// `Places` has `std::uint32_t& place(std::uint32_t id)`. Deadlines are ms, kept modulo 2^32: a far
+/// one is cut to about twelve days ahead, and its owner simply arms it again then.
 template <class Places>
 class timer_queue {
  public:
@@ -52,7 +52,9 @@ class timer_queue {
   }
   [[nodiscard]] bool empty() const noexcept { return heap_.empty(); }
   [[nodiscard]] std::uint32_t top_id() const noexcept { return heap_[0].id; }
-  [[nodiscard]] std::int64_t top_when(std::int64_t now) const noexcept { return expand(heap_[0].when, now); }
+  [[nodiscard]] std::int64_t top_when(std::int64_t now) const noexcept {
+    return expand(heap_[0].when, now);
+  }
   [[nodiscard]] std::int64_t when(std::uint32_t id, std::int64_t now) const noexcept {
     const std::uint32_t at = places_->place(id);
     return at == none ? INT64_MAX : expand(heap_[at].when, now);
@@ -63,7 +65,9 @@ class timer_queue {
     std::uint32_t when;
     std::uint32_t id;
   };
-  static bool sooner(item a, item b) noexcept { return static_cast<std::int32_t>(a.when - b.when) < 0; }
+  static bool sooner(item a, item b) noexcept {
+    return static_cast<std::int32_t>(a.when - b.when) < 0;
+  }
   static std::int64_t expand(std::uint32_t when, std::int64_t now) noexcept {
     return now + static_cast<std::int32_t>(when - static_cast<std::uint32_t>(now));
   }
