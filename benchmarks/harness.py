@@ -186,6 +186,16 @@ def brief(one):
     return ", ".join(f"{k} {v:.4g}" for k, v in list(one.items())[:6] if isinstance(v, (int, float)))
 
 
+def busy_cores():
+    """How many cores others keep busy now: of one second, while this process sleeps."""
+    def busy():
+        return sum(int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:4])  # user, nice, system
+
+    before = busy()
+    time.sleep(1)
+    return (busy() - before) / os.sysconf("SC_CLK_TCK")
+
+
 def machine():
     model = "unknown"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -195,4 +205,4 @@ def machine():
     compiler = subprocess.run(["c++", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
     kernel = os.uname()
     return {"cpu": model, "cores": os.cpu_count(), "kernel": f"{kernel.sysname} {kernel.release.split('-')[0]}",
-            "compiler": compiler, "load_before": os.getloadavg()[0]}
+            "compiler": compiler, "busy_before": busy_cores()}
