@@ -3,30 +3,24 @@
 //   bench_hot_path [--benchmark_filter=...] [--benchmark_format=json]
 #include <benchmark/benchmark.h>
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include <sse/mailbox.hpp>
 #include <sse/parse.hpp>
+#include <sse/shards.hpp>
 #include <sse/sse.hpp>
 
-namespace {
+#include "null_transport.hpp"
 
-struct null_transport {
-  struct connection {};
-  sse::write_result write(connection&, std::span<const sse::buffer> bytes) noexcept {
-    std::size_t n = 0;
-    for (const sse::buffer& b : bytes) n += b.size;
-    benchmark::DoNotOptimize(n);
-    return {n, sse::flow::ready};
-  }
-  void close(connection&, sse::close_reason) noexcept {}
-};
+namespace {
 
 const std::string text(120, 'x');
 
 void publish(benchmark::State& state) {
-  null_transport net;
-  sse::hub<null_transport> hub{net};
+  bench::null_transport net;
+  sse::hub<bench::null_transport> hub{net};
   sse::channel& c = *hub.open_channel("c");
   for (auto _ : state) benchmark::DoNotOptimize(c.publish({.type = "tick", .data = text}));
   state.SetItemsProcessed(state.iterations());
@@ -35,8 +29,8 @@ BENCHMARK(publish);
 
 /// Items are deliveries: `range(0)` subscribers, `range(1)` events per flush.
 void publish_and_flush(benchmark::State& state) {
-  null_transport net;
-  sse::hub<null_transport> hub{net};
+  bench::null_transport net;
+  sse::hub<bench::null_transport> hub{net};
   sse::channel& c = *hub.open_channel("c");
   for (std::int64_t i = 0; i < state.range(0); ++i) {
     if (!hub.accept({}, {}, sse::admit().join(c))) return state.SkipWithError("refused");
@@ -64,6 +58,23 @@ void lane(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * 100);
 }
 BENCHMARK(lane);
+
+/// To the logs of `range(0)` shards, which all have one thread here.
+void sequencer(benchmark::State& state) {
+  sse::sequencer ticks;
+  bench::null_transport net;
+  std::vector<std::unique_ptr<sse::shard<bench::null_transport>>> shards;
+  for (std::int64_t i = 0; i < state.range(0); ++i)
+    shards.push_back(std::make_unique<sse::shard<bench::null_transport>>(ticks, net));
+  for (auto _ : state) {
+    for (int i = 0; i < 100; ++i)
+      benchmark::DoNotOptimize(ticks.publish(0, {.type = "tick", .data = text}));
+    for (auto& s : shards) s->turn(sse::time_point::milliseconds(0));
+  }
+  if (ticks.counts().refused() != 0) state.SkipWithError("refused");
+  state.SetItemsProcessed(state.iterations() * 100);
+}
+BENCHMARK(sequencer)->Arg(1)->Arg(2)->Arg(4);
 
 void parse(benchmark::State& state) {
   std::string in;

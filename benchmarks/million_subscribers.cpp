@@ -12,23 +12,10 @@
 
 #include <sse/sse.hpp>
 
+#include "null_transport.hpp"
 #include "servers/common.hpp"
 
 namespace {
-
-struct null_transport {
-  struct connection {};
-  sse::write_result write(connection&, std::span<const sse::buffer> bytes) noexcept {
-    std::size_t n = 0;
-    for (const sse::buffer& b : bytes) n += b.size;
-    taken += n;
-    ++writes;
-    return {n, sse::flow::ready};
-  }
-  void close(connection&, sse::close_reason) noexcept {}
-  std::uint64_t taken = 0;
-  std::uint64_t writes = 0;
-};
 
 std::size_t user_memory() {
   const struct mallinfo2 m = mallinfo2();
@@ -54,8 +41,8 @@ int main(int argc, char** argv) {
       return std::fprintf(stderr, "unknown: %s\n", argv[i]), 2;
   }
   const std::string data(120, 'x');
-  null_transport net;
-  sse::hub<null_transport> hub{net};
+  bench::null_transport net;
+  sse::hub<bench::null_transport> hub{net};
   hub.tick(sse::time_point::milliseconds(1));
   sse::channel* const all = hub.open_channel("all");
   sse::channel* const few = hub.open_channel("few");

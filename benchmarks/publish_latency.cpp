@@ -34,6 +34,7 @@
 #include <sse/fmt.hpp>
 #include <sse/sse.hpp>
 
+#include "null_transport.hpp"
 #include "servers/common.hpp"
 
 namespace {
@@ -107,16 +108,6 @@ std::vector<std::uint64_t> sample(std::size_t n, double gap, F&& call) {
   return out;
 }
 
-struct null_transport {
-  struct connection {};
-  sse::write_result write(connection&, std::span<const sse::buffer> bytes) noexcept {
-    std::size_t n = 0;
-    for (const sse::buffer& b : bytes) n += b.size;
-    return {n, sse::flow::ready};
-  }
-  void close(connection&, sse::close_reason) noexcept {}
-};
-
 /// A hub's loop with a mailbox: drains and flushes; sleeps on an eventfd when there is nothing,
 /// unless told to poll.
 class engine_loop {
@@ -159,9 +150,9 @@ class engine_loop {
     }
   }
   int event_;
-  null_transport net_;
+  bench::null_transport net_;
   sse::mailbox mail_;
-  sse::hub<null_transport> hub_;
+  sse::hub<bench::null_transport> hub_;
   sse::channel* channel_ = nullptr;
   std::atomic<bool> stop_{false};
   std::thread thread_;

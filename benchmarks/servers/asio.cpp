@@ -74,14 +74,7 @@ class server {
       bench::fail("publish");
   }
   void publish_from(sse::publisher& lane) {
-    bench::payload data{options_.size};
-    std::uint64_t last = 0;
-    bench::publish_paced(options_, [&](std::uint64_t n, std::int64_t t) {
-      if (lane.try_publish({.type = "tick", .data = data.make(n, t)}) != sse::publish_status::ok)
-        bench::fail("lane full");
-      last = n;
-    });
-    (void)lane.try_publish({.type = "end", .data = data.make(last + 1, bench::now_ns())});
+    const std::uint64_t last = bench::publish_from_lane(options_, lane);
     asio::post(io_, [this, last] {
       published_ = last;
       server_.hub().on_closed([this](sse::session_id, const sse::no_user&, sse::close_reason) {

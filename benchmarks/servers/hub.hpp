@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include <sse/mailbox.hpp>
 #include <sse/sse.hpp>
 
 #include "common.hpp"
@@ -25,6 +26,19 @@ inline sse::hub_options hub_of(const options& o) {
   h.write_deadline = sse::duration::off();  // stalled readers stay
   (void)o;
   return h;
+}
+
+/// Publishes from a thread of its own as publish_paced says, then "end"; returns how many.
+inline std::uint64_t publish_from_lane(const options& o, sse::publisher& lane) {
+  payload data{o.size};
+  std::uint64_t last = 0;
+  publish_paced(o, [&](std::uint64_t n, std::int64_t t) {
+    if (lane.try_publish({.type = "tick", .data = data.make(n, t)}) != sse::publish_status::ok)
+      fail("lane full");
+    last = n;
+  });
+  (void)lane.try_publish({.type = "end", .data = data.make(last + 1, now_ns())});
+  return last;
 }
 
 }  // namespace bench

@@ -127,14 +127,7 @@ class server {
   }
   void publish_from_thread() {
     sse::publisher lane = mail_.make_publisher(0, 1 << 20);
-    bench::payload data{options_.size};
-    std::uint64_t last = 0;
-    bench::publish_paced(options_, [&](std::uint64_t n, std::int64_t t) {
-      if (lane.try_publish({.type = "tick", .data = data.make(n, t)}) != sse::publish_status::ok)
-        bench::fail("lane full");
-      last = n;
-    });
-    (void)lane.try_publish({.type = "end", .data = data.make(last + 1, bench::now_ns())});
+    (void)bench::publish_from_lane(options_, lane);
   }
 
   bench::options options_;

@@ -30,14 +30,7 @@ class polled {
     if (options_.thread) {
       std::thread publisher{
           [this, lane = server_.make_publisher(*channel_, 1 << 20), &published]() mutable {
-            payload data{options_.size};
-            publish_paced(options_, [&](std::uint64_t n, std::int64_t t) {
-              if (lane.try_publish({.type = "tick", .data = data.make(n, t)}) !=
-                  sse::publish_status::ok)
-                fail("lane full");
-              published = n;
-            });
-            (void)lane.try_publish({.type = "end", .data = data.make(published + 1, now_ns())});
+            published = publish_from_lane(options_, lane);
           }};
       server_.hub().on_closed([this](sse::session_id, const sse::no_user&, sse::close_reason) {
         if (server_.hub().sessions() == 0) server_.interrupt();

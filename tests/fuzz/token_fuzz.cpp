@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "../notifications/base64.hpp"
 #include "notifications/token.hpp"
 
 #ifdef NOTIFICATIONS_OPENSSL
@@ -18,6 +19,7 @@
 namespace {
 
 using namespace notifications;
+using test::base64;
 using text = std::string_view;
 
 constexpr std::int64_t now = 1'700'000'000'000;
@@ -27,32 +29,12 @@ void require(bool ok) {
   if (!ok) std::abort();
 }
 
-std::string encoded(text in, bool url) {
-  const text digits = url ? "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-                          : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (std::size_t i = 0; i < in.size(); i += 3) {
-    const auto byte = [&](std::size_t k) {
-      return i + k < in.size() ? static_cast<unsigned char>(in[i + k]) : 0U;
-    };
-    const unsigned bits = byte(0) << 16U | byte(1) << 8U | byte(2);
-    for (unsigned k = 0; k < 4; ++k) {
-      if (i + k <= in.size()) {
-        out += digits[bits >> (18 - 6 * k) & 63U];
-      } else if (!url) {
-        out += '=';
-      }
-    }
-  }
-  return out;
-}
-
 void check_base64(text input) {
   for (const bool url : {false, true}) {
     // One text for each run of bytes, and the reverse.
     if (const auto bytes = url ? decode_base64url(input) : decode_base64(input))
-      require(encoded(*bytes, url) == input);
-    const std::string there = encoded(input, url);
+      require(base64(*bytes, url) == input);
+    const std::string there = base64(input, url);
     const auto back = url ? decode_base64url(there) : decode_base64(there);
     require(back && *back == input);
   }
@@ -67,7 +49,7 @@ void check_user(const token_result& t) {
 
 void check_demo(text input) {
   check_user(read_demo_token(input));
-  const token_result t = read_demo_token(encoded(input, false));
+  const token_result t = read_demo_token(base64(input, false));
   check_user(t);
   if (t) require(input.starts_with(t.who.id + ":") && t.who.expires_ms == no_expiry);
 }
@@ -78,11 +60,11 @@ std::string sign(text head) {
   unsigned size = 0;
   HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()),
        reinterpret_cast<const unsigned char*>(head.data()), head.size(), out, &size);
-  return std::string{head} + "." + encoded({reinterpret_cast<const char*>(out), size}, true);
+  return std::string{head} + "." + base64({reinterpret_cast<const char*>(out), size}, true);
 }
 
 void check_signed(text header, text claims) {
-  const std::string token = sign(encoded(header, true) + "." + encoded(claims, true));
+  const std::string token = sign(base64(header, true) + "." + base64(claims, true));
   const token_result t = read_jwt(token, secret, now);
   check_user(t);
   if (!t) return;

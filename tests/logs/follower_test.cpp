@@ -94,16 +94,6 @@ struct followed {
   std::vector<sse::event_id> ids;
 };
 
-std::string numbered(int from, int to) {
-  std::string out;
-  for (int i = from; i <= to; ++i) out += "line " + std::to_string(i) + "\n";
-  return out;
-}
-strings lines(int from, int to) {
-  strings out;
-  for (int i = from; i <= to; ++i) out.push_back("line " + std::to_string(i));
-  return out;
-}
 strings operator+(strings a, const strings& b) {
   a.insert(a.end(), b.begin(), b.end());
   return a;

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace test {
 
@@ -42,5 +43,17 @@ class log_directory {
  private:
   std::string path_ = "/tmp/ssehub_logs_XXXXXX";
 };
+
+/// "line 1\nline 2\n...", and the same line by line.
+inline std::string numbered(int from, int to) {
+  std::string out;
+  for (int i = from; i <= to; ++i) out += "line " + std::to_string(i) + "\n";
+  return out;
+}
+inline std::vector<std::string> lines(int from, int to) {
+  std::vector<std::string> out;
+  for (int i = from; i <= to; ++i) out.push_back("line " + std::to_string(i));
+  return out;
+}
 
 }  // namespace test

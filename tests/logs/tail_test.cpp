@@ -19,17 +19,6 @@ namespace {
 
 std::string last_id(const std::string& id) { return "Last-Event-ID: " + id + "\r\n"; }
 
-std::string numbered(int from, int to) {
-  std::string out;
-  for (int i = from; i <= to; ++i) out += "line " + std::to_string(i) + "\n";
-  return out;
-}
-strings lines(int from, int to) {
-  strings out;
-  for (int i = from; i <= to; ++i) out.push_back("line " + std::to_string(i));
-  return out;
-}
-
 }  // namespace
 
 TEST_CASE("F-01 F-02 F-15 F-17 a quiet file's stream opens at once, with these headers") {

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base64.hpp"
 #include "catch.hpp"
 
 using namespace notifications;
@@ -14,27 +15,7 @@ namespace {
 constexpr std::int64_t now = 1'700'000'000'000;
 const std::string secret = "a secret of at least thirty-two bytes";
 
-/// Independent of the reader's own: for making tokens.
-std::string base64(std::string_view in, bool url) {
-  const std::string_view digits =
-      url ? "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-          : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (std::size_t i = 0; i < in.size(); i += 3) {
-    const auto byte = [&](std::size_t k) {
-      return i + k < in.size() ? static_cast<unsigned char>(in[i + k]) : 0U;
-    };
-    const unsigned bits = byte(0) << 16U | byte(1) << 8U | byte(2);
-    for (unsigned k = 0; k < 4; ++k) {
-      if (i + k <= in.size()) {
-        out += digits[bits >> (18 - 6 * k) & 63U];
-      } else if (!url) {
-        out += '=';
-      }
-    }
-  }
-  return out;
-}
+using test::base64;
 std::string demo_of(std::string_view plain) { return base64(plain, false); }
 
 /// Tokens signed by another implementation (Python's hmac and base64), with `secret`.
