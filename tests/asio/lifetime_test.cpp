@@ -2,6 +2,7 @@
 #include <dirent.h>
 
 #include <atomic>
+#include <cerrno>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,7 @@
 
 #include "asio/client.hpp"
 #include "catch.hpp"
+#include "failing_socket_calls.hpp"
 
 using std::chrono::milliseconds;
 using test::client;
@@ -374,4 +376,18 @@ TEST_CASE("several threads may run the context if the server is on a strand") {
   for (std::thread& t : runners) t.join();
   for (std::thread& t : readers) t.join();
   CHECK(good == 8);
+}
+
+TEST_CASE("each socket call of the server fails once, and nobody misses an event") {
+  for (const int error : {ENOMEM, EINTR, ECONNRESET})
+    test::every_socket_call_fails_once<test::server<>>(error);
+}
+
+TEST_CASE("each socket call of a start fails once: it says so and keeps nothing") {
+  const auto make = [] {
+    asio::io_context io;
+    sse::asio_server<> s{io};
+    return static_cast<bool>(s.listen("127.0.0.1", 0));
+  };
+  test::every_socket_call_of_a_start_fails_once(make, ENOMEM);
 }

@@ -3,6 +3,7 @@
 #include <malloc.h>
 #include <sys/resource.h>
 
+#include <cerrno>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -11,6 +12,7 @@
 #include <sse/epoll.hpp>
 
 #include "catch.hpp"
+#include "failing_socket_calls.hpp"
 #include "loop_server.hpp"
 
 using std::chrono::milliseconds;
@@ -414,3 +416,16 @@ TEST_CASE("an idle stream costs 300 bytes of user memory at most") {
 }
 #endif
 #endif
+
+TEST_CASE("each socket call of the server fails once, and nobody misses an event") {
+  for (const int error : {ENOMEM, EINTR, ECONNRESET})
+    test::every_socket_call_fails_once<server>(error);
+}
+
+TEST_CASE("each socket call of a start fails once: it says so and keeps nothing") {
+  const auto make = [] {
+    sse::epoll_server<> s;
+    return static_cast<bool>(s.listen("127.0.0.1", 0));
+  };
+  test::every_socket_call_of_a_start_fails_once(make, ENOMEM);
+}

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cerrno>
 #include <deque>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include <sse/io_uring.hpp>
 
 #include "catch.hpp"
+#include "failing_socket_calls.hpp"
 #include "loop_server.hpp"
 
 using std::chrono::milliseconds;
@@ -221,4 +223,10 @@ TEST_CASE("a server over io_uring: clients that leave, and an end with all under
   }
   CHECK(ended == 100);
   for (client& c : all) (void)c.rest();
+}
+
+TEST_CASE("a server over io_uring: each socket call fails once, and nobody misses an event") {
+  if (refused()) return;
+  for (const int error : {ENOMEM, EINTR, ECONNRESET})
+    test::every_socket_call_fails_once<server>(error);
 }

@@ -1,0 +1,128 @@
+#undef _FORTIFY_SOURCE  // its inline functions have these names too
+#include "socket_calls.hpp"
+
+#if defined(__linux__)
+#define TEST_SOCKET_CALLS 1
+#endif
+#if defined(__SANITIZE_THREAD__)
+#undef TEST_SOCKET_CALLS
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#undef TEST_SOCKET_CALLS
+#endif
+#endif
+
+#ifdef TEST_SOCKET_CALLS
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdarg>
+#endif
+
+namespace {
+
+thread_local int calls_left = -1;  // until the one that fails; below 0: none does
+thread_local int error_given = 0;
+thread_local bool failed = false;
+
+}  // namespace
+
+namespace test {
+
+void fail_socket_call(int n, int error) noexcept {
+  calls_left = n;
+  error_given = error;
+  failed = false;
+}
+bool end_failing() noexcept {
+  calls_left = -1;
+  return failed;
+}
+bool socket_calls_can_fail() noexcept {
+#ifdef TEST_SOCKET_CALLS
+  return true;
+#else
+  return false;
+#endif
+}
+
+}  // namespace test
+
+#ifdef TEST_SOCKET_CALLS
+namespace {
+
+template <class... T>
+long call(long number, T... arguments) noexcept {
+  if (calls_left >= 0 && calls_left-- == 0) {
+    failed = true;
+    errno = error_given;
+    return -1;
+  }
+  return ::syscall(number, arguments...);
+}
+template <class... T>
+int small(long number, T... arguments) noexcept {
+  return static_cast<int>(call(number, arguments...));
+}
+
+}  // namespace
+
+extern "C" {
+
+int socket(int domain, int type, int protocol) noexcept {
+  return small(SYS_socket, domain, type, protocol);
+}
+int bind(int fd, const sockaddr* to, socklen_t size) noexcept {
+  return small(SYS_bind, fd, to, size);
+}
+int listen(int fd, int n) noexcept { return small(SYS_listen, fd, n); }
+int accept(int fd, sockaddr* from, socklen_t* size) {
+  return small(SYS_accept4, fd, from, size, 0);
+}
+int accept4(int fd, sockaddr* from, socklen_t* size, int flags) {
+  return small(SYS_accept4, fd, from, size, flags);
+}
+ssize_t send(int fd, const void* bytes, size_t n, int flags) {
+  return call(SYS_sendto, fd, bytes, n, flags, nullptr, 0);
+}
+ssize_t recv(int fd, void* bytes, size_t n, int flags) {
+  return call(SYS_recvfrom, fd, bytes, n, flags, nullptr, nullptr);
+}
+ssize_t sendmsg(int fd, const msghdr* m, int flags) { return call(SYS_sendmsg, fd, m, flags); }
+ssize_t recvmsg(int fd, msghdr* m, int flags) { return call(SYS_recvmsg, fd, m, flags); }
+int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
+  return small(SYS_getsockopt, fd, level, name, value, size);
+}
+int setsockopt(int fd, int level, int name, const void* value, socklen_t size) noexcept {
+  return small(SYS_setsockopt, fd, level, name, value, size);
+}
+int getsockname(int fd, sockaddr* at, socklen_t* size) noexcept {
+  return small(SYS_getsockname, fd, at, size);
+}
+int getpeername(int fd, sockaddr* at, socklen_t* size) noexcept {
+  return small(SYS_getpeername, fd, at, size);
+}
+int shutdown(int fd, int how) noexcept { return small(SYS_shutdown, fd, how); }
+int ioctl(int fd, unsigned long request, ...) noexcept {
+  va_list more;
+  va_start(more, request);
+  void* const argument = va_arg(more, void*);
+  va_end(more);
+  return small(SYS_ioctl, fd, request, argument);
+}
+int epoll_create1(int flags) noexcept { return small(SYS_epoll_create1, flags); }
+int epoll_ctl(int epoll, int what, int fd, epoll_event* e) noexcept {
+  return small(SYS_epoll_ctl, epoll, what, fd, e);
+}
+int epoll_wait(int epoll, epoll_event* events, int most, int ms) {
+  return small(SYS_epoll_pwait, epoll, events, most, ms, nullptr, 8);
+}
+int eventfd(unsigned first, int flags) noexcept { return small(SYS_eventfd2, first, flags); }
+
+}  // extern "C"
+#endif

@@ -1,0 +1,20 @@
+// Makes one of a thread's socket calls fail. The test program compiles socket_calls.cpp, whose
+// functions stand in front of the C library's.
+//
+//   s.on_loop([] { test::fail_socket_call(3, ENOBUFS); });   // the fourth from now
+//   ...
+//   const bool was_hit = s.on_loop([] { return test::end_failing(); });
+#pragma once
+
+namespace test {
+
+/// Of this thread's calls of socket, bind, listen, accept, send, recv, sendmsg, recvmsg, get- and
+/// setsockopt, getsockname, getpeername, shutdown, ioctl, epoll_create1, epoll_ctl, epoll_wait and
+/// eventfd number `n` (from 0) fails with `error`, without having done anything.
+void fail_socket_call(int n, int error) noexcept;
+/// No call fails any more. True: one did.
+bool end_failing() noexcept;
+/// Whether this build can do it: the thread sanitizer has functions of its own in their place.
+[[nodiscard]] bool socket_calls_can_fail() noexcept;
+
+}  // namespace test
