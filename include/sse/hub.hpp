@@ -27,8 +27,10 @@
 #include <sse/channel.hpp>
 #include <sse/detail/engine.hpp>
 #include <sse/detail/engine_admit.hpp>
+#include <sse/detail/engine_channels.hpp>
 #include <sse/detail/engine_flush.hpp>
 #include <sse/detail/engine_publish.hpp>
+#include <sse/detail/engine_sessions.hpp>
 #include <sse/detail/engine_time.hpp>
 #include <sse/detail/function.hpp>
 #include <sse/request.hpp>

@@ -2987,11 +2987,13 @@ struct drain_options {
 //
 // The hub's engine: what is behind hub<Transport, User> and depends on neither. Its parts:
 //
-//   engine.hpp         what it is made of: sessions, subscriptions, control lanes; slots in and out
-//   engine_publish.hpp publish, unicast, heartbeats: bytes in
-//   engine_admit.hpp   accept: caps, where to begin, gap frames
-//   engine_flush.hpp   gather, write, advance: bytes out
-//   engine_time.hpp    deadlines, lag, drain
+//   engine.hpp           what it is made of: sessions, subscriptions, control lanes
+//   engine_channels.hpp  channels: opened, found, closed
+//   engine_sessions.hpp  sessions: control lanes, cursors, slots in and out
+//   engine_publish.hpp   publish, unicast, heartbeats: bytes in
+//   engine_admit.hpp     accept: caps, where to begin, gap frames
+//   engine_flush.hpp     gather, write, advance: bytes out
+//   engine_time.hpp      deadlines, lag, drain
 //
 // Invariants:
 //   1. A cursor pins its segment; each piece of a pending write does too, also past its session.
@@ -3360,7 +3362,11 @@ class engine {
   friend struct timer_places;
   friend class sse::backfill_writer;
 
-  // engine.hpp: lanes, slots
+  // engine_channels.hpp
+  [[nodiscard]] stream* make_stream(channel& c, const retention& keep) noexcept;
+  void free_channel(channel* c) noexcept;
+
+  // engine_sessions.hpp
   [[nodiscard]] bool push_lane(std::uint32_t slot, blob* b,
                                lane_kind kind = lane_kind::control) noexcept;
   [[nodiscard]] bool push_lane_bytes(std::uint32_t slot, std::string_view bytes,
@@ -3408,8 +3414,6 @@ class engine {
   void bury(std::uint32_t slot) noexcept;
   void detach_subscriptions(std::uint32_t slot) noexcept;
   [[nodiscard]] std::uint32_t joined(std::uint32_t user, const stream& st) noexcept;
-  [[nodiscard]] stream* make_stream(channel& c, const retention& keep) noexcept;
-  void free_channel(channel* c) noexcept;
 
   // engine_publish.hpp
   [[nodiscard]] publish_error append(stream& st, const event& e, entry meta,
@@ -3546,9 +3550,9 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
     : host_{host}, options_{options}, random_{options.seed | 1} {
   if (host_.max_buffers > max_pieces) host_.max_buffers = max_pieces;
   if (host_.max_buffers < 1) host_.max_buffers = 1;
-  // Out of memory at construction only costs the texts: the stream opens without its comment.
-  if (!opening_.assign(options.opening) || !resume_query_.assign(options.resume_query))
-    stats_.refused = 0;
+  // Out of memory at construction only costs the texts: streams open without their comment.
+  (void)opening_.assign(options.opening);
+  (void)resume_query_.assign(options.resume_query);
   options_.opening = opening_.view();
   if (!options_.opening.empty() && check_comment(options_.opening) == encode_error::none) {
     opening_frame_ = make_blob(static_cast<std::uint32_t>(encoded_comment_size(options_.opening)));
@@ -3588,389 +3592,6 @@ inline void engine::shut_down() noexcept {
     if (*b != nullptr) unref(*b);
     *b = nullptr;
   }
-}
-
-// --- channels ------------------------------------------------------------------------------------
-
-inline stream* engine::make_stream(channel& c, const retention& keep) noexcept {
-  void* p = allocate(sizeof(stream));
-  if (p == nullptr) return nullptr;
-  return ::new (p) stream(pool_, keep, c);
-}
-
-inline channel* engine::open_channel(std::string_view name, channel_options&& o) noexcept {
-  if (find_channel(name) != nullptr || channels_.size() >= (1U << 27)) return nullptr;
-  o.keep_age = countable(o.keep_age, longest_age);
-  o.soft_lag_for = countable(o.soft_lag_for);
-  o.heartbeat.every = countable(o.heartbeat.every);
-  if (o.limits.event > 0xfff00000U) o.limits.event = 0xfff00000U;  // sizes in the log have 32 bits
-  const retention keep{o.keep, o.keep_bytes, o.keep_age};
-  if (!channels_.reserve(channels_.size() + 1) || !streams_.reserve(streams_.size() + 1) ||
-      !timers_.reserve(sessions_.extent() + channels_.size() + 1)) {
-    return nullptr;
-  }
-  void* p = allocate(sizeof(channel));
-  if (p == nullptr) return nullptr;
-  auto* c = ::new (p) channel(*this, pool_, keep);
-  if (!c->name_.assign(name) || !c->heartbeat_text_.assign(o.heartbeat.text) ||
-      !c->heartbeat_type_.assign(o.heartbeat.type)) {
-    c->~channel();
-    deallocate(p);
-    return nullptr;
-  }
-  c->options_ = std::move(o);
-  if (c->options_.max_lag == 0) c->options_.max_lag = UINT64_MAX;
-  if (c->options_.soft_lag_for.is_off()) c->options_.soft_lag = 0;
-  c->options_.heartbeat.text = c->heartbeat_text_.view();
-  c->options_.heartbeat.type = c->heartbeat_type_.view();
-  if (c->options_.heartbeat.every.is_off())
-    c->options_.heartbeat.mode = heartbeat_options::pace::off;
-  if (c->options_.own_sequence) {
-    const bool own = c->options_.first_id != no_id || c->options_.ids == id_mode::given;
-    c->own_.start = c->own_.last = own ? c->options_.first_id : options_.first_id;
-  } else {
-    c->sequence_ = &sequence_;
-  }
-  if (c->options_.max_keys == 0 &&
-      (c->options_.on_lag == lag_policy::coalesce || c->options_.start == start_at::snapshot)) {
-    c->options_.max_keys = 10'000;
-  }
-  if (c->options_.max_keys != 0) {
-    void* table = allocate(sizeof(latest_values));
-    if (table == nullptr) {
-      c->~channel();
-      deallocate(p);
-      return nullptr;
-    }
-    c->latest_ = ::new (table) latest_values(c->options_.max_keys, options_.seed);
-  }
-  c->index_ = channels_.size();
-  c->main_.index = streams_.size();
-  channels_.push_reserved(c);
-  streams_.push_reserved(&c->main_);
-  if (c->options_.heartbeat.mode == heartbeat_options::pace::fixed) {
-    c->next_heartbeat_ = now_ + c->options_.heartbeat.every.ms();
-  }
-  arm_channel(*c);
-  return c;
-}
-
-inline channel* engine::find_channel(std::string_view name) const noexcept {
-  for (std::uint32_t i = 0; i < channels_.size(); ++i) {
-    if (channels_[i]->name() == name) return channels_[i];
-  }
-  return nullptr;
-}
-
-inline void engine::close_channel(channel& c) noexcept {
-  for (stream* st : {&c.main_, c.ephemeral_}) {
-    if (st == nullptr) continue;
-    for (std::uint32_t i : st->readers) mark_dead(subs_[i].session, close_reason::channel);
-  }
-  reap();
-  free_channel(&c);
-}
-
-/// REQUIRES: no readers left.
-inline void engine::free_channel(channel* c) noexcept {
-  timers_.disarm(timer_places::channel_bit | c->index_);
-  for (stream* st : {c->ephemeral_, &c->main_}) {
-    if (st == nullptr) continue;
-    for (stream** at = &touched_; *at != nullptr; at = &(*at)->next_touched) {
-      if (*at == st) {
-        *at = st->next_touched;
-        break;
-      }
-    }
-    backlog_ -= st->backlog;
-    streams_.back()->index = st->index;
-    streams_[st->index] = streams_.back();
-    for (std::uint32_t i : streams_.back()->readers) subs_[i].stream_index = st->index & 0xfffffffU;
-    streams_.pop_back();
-  }
-  if (c->ephemeral_ != nullptr) {
-    c->ephemeral_->~stream();
-    deallocate(c->ephemeral_);
-  }
-  if (c->latest_ != nullptr) {
-    c->latest_->~latest_values();
-    deallocate(c->latest_);
-  }
-  const std::uint32_t index = c->index_;
-  if (index + 1 != channels_.size()) {  // the last channel takes its number
-    channel* last = channels_.back();
-    const std::int64_t when = timers_.when(timer_places::channel_bit | last->index_, now_);
-    timers_.disarm(timer_places::channel_bit | last->index_);
-    channels_[index] = last;
-    last->index_ = index;
-    if (when != INT64_MAX) timers_.arm(timer_places::channel_bit | index, when, now_);
-  }
-  channels_.pop_back();
-  c->~channel();
-  deallocate(c);
-}
-
-// --- control lane --------------------------------------------------------------------------------
-
-/// Takes a reference of its own.
-inline bool engine::push_lane(std::uint32_t slot, blob* b, lane_kind kind) noexcept {
-  const std::uint32_t i = lane_items_.take();
-  if (i == none) return false;
-  ++b->refs;
-  lane_items_[i] = {b, 0, 0, none, none, kind};
-  std::uint32_t& first = sessions_[slot].lane;
-  (first == none ? first : lane_items_[lane_items_[first].last].next) = i;
-  lane_items_[first].last = i;
-  lane_items_[first].waiting += b->size;
-  return true;
-}
-
-inline bool engine::push_lane_bytes(std::uint32_t slot, std::string_view bytes,
-                                    lane_kind kind) noexcept {
-  if (bytes.empty()) return true;
-  blob* b = make_blob(static_cast<std::uint32_t>(bytes.size()));
-  if (b == nullptr) return false;
-  std::memcpy(b->bytes(), bytes.data(), bytes.size());
-  const bool ok = push_lane(slot, b, kind);
-  unref(b);
-  return ok;
-}
-
-/// REQUIRES: check(e) passed.
-inline bool engine::push_lane_event(std::uint32_t slot, const event& e, lane_kind kind) noexcept {
-  blob* b = make_blob(static_cast<std::uint32_t>(encoded_size(e)));
-  if (b == nullptr) return false;
-  encode_to(b->bytes(), e);
-  const bool ok = push_lane(slot, b, kind);
-  unref(b);
-  return ok;
-}
-
-inline void engine::pop_lane(session& s) noexcept {
-  const std::uint32_t i = s.lane;
-  const lane_item& item = lane_items_[i];
-  if (item.next != none) {
-    lane_items_[item.next].waiting = item.waiting - item.bytes->size;
-    lane_items_[item.next].last = item.last;
-  }
-  s.lane = item.next;
-  unref(item.bytes);
-  lane_items_.give_back(i);
-}
-
-inline std::uint64_t engine::lane_bytes(const session& s) const noexcept {
-  // only the first is half sent
-  return s.lane == none ? 0 : lane_items_[s.lane].waiting - lane_items_[s.lane].sent;
-}
-
-// --- cursors -------------------------------------------------------------------------------------
-
-inline void engine::move_cursor(subscription& sub, segment* seg, std::uint32_t off) noexcept {
-  sub.off = off;
-  if (seg == sub.seg) return;
-  ++seg->pins;
-  release_cursor(sub);
-  sub.seg = seg;
-}
-
-inline void engine::release_cursor(subscription& sub) noexcept {
-  if (sub.seg == nullptr) return;
-  if (sub.seg->pins == 1 && sub.seg->attached) touch(stream_of(sub));  // it may go now
-  pool_.unpin(sub.seg);
-  sub.seg = nullptr;
-}
-
-/// Puts a cursor in front of an entry. REQUIRES: the log has a tail.
-inline void engine::place_at(subscription& sub, std::uint64_t ordinal) noexcept {
-  const event_log& log = stream_of(sub).log;
-  if (ordinal == log.end()) {
-    move_cursor(sub, log.tail(), log.tail()->used);
-  } else {
-    move_cursor(sub, log[ordinal].seg, log[ordinal].offset());
-  }
-  sub.rest = 0;
-}
-
-inline bool engine::has_pending(const session& s) const noexcept {
-  if (s.lane != none || s.pending != none) return true;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-    const subscription& sub = subs_[i];
-    if (sub.backfilling || sub.skipping || position(sub) < stream_of(sub).log.end_offset())
-      return true;
-  }
-  return false;
-}
-
-// --- slots ---------------------------------------------------------------------------------------
-
-inline session* engine::holder(session_id id) noexcept {
-  if (id.generation == 0 || id.slot >= sessions_.extent()) return nullptr;
-  session& s = sessions_[id.slot];
-  return s.generation == id.generation ? &s : nullptr;
-}
-
-inline session* engine::find(session_id id) noexcept {
-  session* s = holder(id);
-  return s != nullptr && s->state != session_state::zombie ? s : nullptr;
-}
-
-/// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is
-/// out.
-inline std::uint32_t engine::take_slot(const request& r) noexcept {
-  if (!sessions_.reserve_one()) return none;
-  const std::uint32_t n = sessions_.extent();
-  if (!timers_.reserve(n + channels_.size() + 1)) return none;
-  if (host_.completes && !batches_.reserve_extent(n)) return none;
-  const std::uint32_t slot = sessions_.take();
-  session& s = sessions_[slot];
-  const session old = s;
-  s = session{};
-  s.queued = old.queued;
-  s.queue_next = old.queue_next;
-  s.state = session_state::live;
-  if (++generations_ == 0) ++generations_;
-  s.generation = generations_;
-  s.chunked = r.chunked && r.minor_version >= 1;
-  s.last_event = s.last_write = s.progress = now32();
-  return slot;
-}
-
-/// Gives the session's place in the caps back. Once.
-inline void engine::count_out(std::uint32_t slot) noexcept {
-  session& s = sessions_[slot];
-  if (!s.counted) return;
-  s.counted = false;
-  --counted_;
-  give_back(s.user, s.address);
-  if (s.address != none) {
-    --addresses_[s.address].count;
-    addresses_.release(s.address);
-    s.address = none;
-  }
-  if (s.user != none) --users_[s.user].count;
-}
-
-/// Takes the session off its user's list, where it stands until it is reaped: of several that die
-/// together, the last one to leave a channel ends the user's presence there.
-inline void engine::leave_user(std::uint32_t slot) noexcept {
-  const session& s = sessions_[slot];
-  if (s.user == none) return;
-  name& u = users_[s.user];
-  (s.user_prev == none ? u.first : sessions_[s.user_prev].user_next) = s.user_next;
-  (s.user_next == none ? u.last : sessions_[s.user_next].user_prev) = s.user_prev;
-}
-
-inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
-  session& s = sessions_[slot];
-  if (!serving(s)) return;
-  s.state = session_state::dead;
-  s.why = why;
-  count_out(slot);
-  s.dead_next() = dead_;
-  dead_ = slot;
-}
-
-/// How many of a user's sessions read a stream.
-inline std::uint32_t engine::joined(std::uint32_t user, const stream& st) noexcept {
-  std::uint32_t n = 0;
-  for (std::uint32_t slot = users_[user].first; slot != none; slot = sessions_[slot].user_next) {
-    for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
-      if (streams_[subs_[i].stream_index] == &st) ++n;
-    }
-  }
-  return n;
-}
-
-inline void engine::detach_subscriptions(std::uint32_t slot) noexcept {
-  session& s = sessions_[slot];
-  while (s.first != none) {
-    const std::uint32_t i = s.first;
-    subscription& sub = subs_[i];
-    s.first = sub.next;
-    stream& st = stream_of(sub);
-    const std::uint32_t moved = st.readers.back();
-    st.readers[sub.place] = moved;
-    subs_[moved].place = sub.place;
-    st.readers.pop_back();
-    if (sub.skipping) skips_.give_back(static_cast<std::uint32_t>(sub.live_from));
-    release_cursor(sub);
-    channel& c = *st.owner;
-    sub = subscription{};
-    subs_.give_back(i);
-    if (on_presence && !st.ephemeral && s.user != none && joined(s.user, st) == 0) {
-      on_presence(c, users_[s.user].key.view(), false);
-    }
-  }
-}
-
-/// Closes what died, after the walk: the only place where Transport::close is called.
-inline void engine::reap() noexcept {
-  if (walking_) return;
-  while (dead_ != none) {
-    const std::uint32_t slot = dead_;
-    session& s = sessions_[slot];
-    dead_ = s.dead_next();
-    if (!s.retry_only) ++stats_.closed[static_cast<std::size_t>(s.why)];
-    timers_.disarm(slot);
-    leave_user(slot);
-    detach_subscriptions(slot);
-    host_.close(host_.self, slot, s.why, !s.retry_only);
-    if (s.user != none) {
-      users_.release(s.user);
-      s.user = none;
-    }
-    if (s.pending != none) {
-      s.state = session_state::zombie;
-    } else {
-      bury(slot);
-    }
-  }
-}
-
-/// Frees the slot. REQUIRES: closed.
-inline void engine::bury(std::uint32_t slot) noexcept {
-  session& s = sessions_[slot];
-  if (s.pending != none) {
-    unpin_pending(batches_[s.pending]);
-    batches_.give_back(s.pending);
-    s.pending = none;
-  }
-  while (s.lane != none) pop_lane(s);
-  s.generation = 0;
-  s.state = session_state::free;
-  sessions_.give_back(slot);
-}
-
-inline void engine::close(session_id id, close_reason why) noexcept {
-  if (find(id) == nullptr) return;
-  mark_dead(id.slot, why);
-  reap();
-}
-
-inline void engine::finish(session_id id) noexcept {
-  if (session* s = find(id); s != nullptr && s->state == session_state::live) {
-    begin_finish(id.slot, close_reason::finished);
-  }
-}
-
-inline std::size_t engine::revoke(std::string_view key) noexcept {
-  const std::uint32_t user = users_.find(key);
-  if (user == none) return 0;
-  std::size_t n = 0;
-  for (std::uint32_t slot = users_[user].first; slot != none; slot = sessions_[slot].user_next) {
-    if (!serving(sessions_[slot])) continue;
-    mark_dead(slot, close_reason::revoked);
-    ++n;
-  }
-  reap();
-  return n;
-}
-
-inline hub_stats engine::stats() const noexcept {
-  hub_stats s = stats_;
-  s.sessions = counted_;
-  s.log_bytes = pool_.held();
-  return s;
 }
 
 }  // namespace sse::inline v0::detail
@@ -4392,6 +4013,136 @@ inline bool engine::push_gap(std::uint32_t slot, const channel& where, const los
             what.lost, what.known});
   }
   return true;
+}
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/engine_channels.hpp
+//
+// Channels: opened, found, closed.
+
+#include <cstdint>
+#include <new>
+#include <string_view>
+#include <utility>
+
+namespace sse::inline v0::detail {
+
+inline stream* engine::make_stream(channel& c, const retention& keep) noexcept {
+  void* p = allocate(sizeof(stream));
+  if (p == nullptr) return nullptr;
+  return ::new (p) stream(pool_, keep, c);
+}
+
+inline channel* engine::open_channel(std::string_view name, channel_options&& o) noexcept {
+  if (find_channel(name) != nullptr || channels_.size() >= (1U << 27)) return nullptr;
+  o.keep_age = countable(o.keep_age, longest_age);
+  o.soft_lag_for = countable(o.soft_lag_for);
+  o.heartbeat.every = countable(o.heartbeat.every);
+  if (o.limits.event > 0xfff00000U) o.limits.event = 0xfff00000U;  // sizes in the log have 32 bits
+  const retention keep{o.keep, o.keep_bytes, o.keep_age};
+  if (!channels_.reserve(channels_.size() + 1) || !streams_.reserve(streams_.size() + 1) ||
+      !timers_.reserve(sessions_.extent() + channels_.size() + 1)) {
+    return nullptr;
+  }
+  void* p = allocate(sizeof(channel));
+  if (p == nullptr) return nullptr;
+  auto* c = ::new (p) channel(*this, pool_, keep);
+  if (!c->name_.assign(name) || !c->heartbeat_text_.assign(o.heartbeat.text) ||
+      !c->heartbeat_type_.assign(o.heartbeat.type)) {
+    c->~channel();
+    deallocate(p);
+    return nullptr;
+  }
+  c->options_ = std::move(o);
+  if (c->options_.max_lag == 0) c->options_.max_lag = UINT64_MAX;
+  if (c->options_.soft_lag_for.is_off()) c->options_.soft_lag = 0;
+  c->options_.heartbeat.text = c->heartbeat_text_.view();
+  c->options_.heartbeat.type = c->heartbeat_type_.view();
+  if (c->options_.heartbeat.every.is_off())
+    c->options_.heartbeat.mode = heartbeat_options::pace::off;
+  if (c->options_.own_sequence) {
+    const bool own = c->options_.first_id != no_id || c->options_.ids == id_mode::given;
+    c->own_.start = c->own_.last = own ? c->options_.first_id : options_.first_id;
+  } else {
+    c->sequence_ = &sequence_;
+  }
+  if (c->options_.max_keys == 0 &&
+      (c->options_.on_lag == lag_policy::coalesce || c->options_.start == start_at::snapshot)) {
+    c->options_.max_keys = 10'000;
+  }
+  if (c->options_.max_keys != 0) {
+    void* table = allocate(sizeof(latest_values));
+    if (table == nullptr) {
+      c->~channel();
+      deallocate(p);
+      return nullptr;
+    }
+    c->latest_ = ::new (table) latest_values(c->options_.max_keys, options_.seed);
+  }
+  c->index_ = channels_.size();
+  c->main_.index = streams_.size();
+  channels_.push_reserved(c);
+  streams_.push_reserved(&c->main_);
+  if (c->options_.heartbeat.mode == heartbeat_options::pace::fixed) {
+    c->next_heartbeat_ = now_ + c->options_.heartbeat.every.ms();
+  }
+  arm_channel(*c);
+  return c;
+}
+
+inline channel* engine::find_channel(std::string_view name) const noexcept {
+  for (std::uint32_t i = 0; i < channels_.size(); ++i) {
+    if (channels_[i]->name() == name) return channels_[i];
+  }
+  return nullptr;
+}
+
+inline void engine::close_channel(channel& c) noexcept {
+  for (stream* st : {&c.main_, c.ephemeral_}) {
+    if (st == nullptr) continue;
+    for (std::uint32_t i : st->readers) mark_dead(subs_[i].session, close_reason::channel);
+  }
+  reap();
+  free_channel(&c);
+}
+
+/// REQUIRES: no readers left.
+inline void engine::free_channel(channel* c) noexcept {
+  timers_.disarm(timer_places::channel_bit | c->index_);
+  for (stream* st : {c->ephemeral_, &c->main_}) {
+    if (st == nullptr) continue;
+    for (stream** at = &touched_; *at != nullptr; at = &(*at)->next_touched) {
+      if (*at == st) {
+        *at = st->next_touched;
+        break;
+      }
+    }
+    backlog_ -= st->backlog;
+    streams_.back()->index = st->index;
+    streams_[st->index] = streams_.back();
+    for (std::uint32_t i : streams_.back()->readers) subs_[i].stream_index = st->index & 0xfffffffU;
+    streams_.pop_back();
+  }
+  if (c->ephemeral_ != nullptr) {
+    c->ephemeral_->~stream();
+    deallocate(c->ephemeral_);
+  }
+  if (c->latest_ != nullptr) {
+    c->latest_->~latest_values();
+    deallocate(c->latest_);
+  }
+  const std::uint32_t index = c->index_;
+  if (index + 1 != channels_.size()) {  // the last channel takes its number
+    channel* last = channels_.back();
+    const std::int64_t when = timers_.when(timer_places::channel_bit | last->index_, now_);
+    timers_.disarm(timer_places::channel_bit | last->index_);
+    channels_[index] = last;
+    last->index_ = index;
+    if (when != INT64_MAX) timers_.arm(timer_places::channel_bit | index, when, now_);
+  }
+  channels_.pop_back();
+  c->~channel();
+  deallocate(c);
 }
 
 }  // namespace sse::inline v0::detail
@@ -5269,6 +5020,280 @@ inline bool backfill_writer::add(event_id id, const event& e) noexcept {
 }
 
 }  // namespace sse::inline v0
+// ---- sse/detail/engine_sessions.hpp
+//
+// Sessions: their control lanes, cursors and slots, and how they end.
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+// --- control lane --------------------------------------------------------------------------------
+
+/// Takes a reference of its own.
+inline bool engine::push_lane(std::uint32_t slot, blob* b, lane_kind kind) noexcept {
+  const std::uint32_t i = lane_items_.take();
+  if (i == none) return false;
+  ++b->refs;
+  lane_items_[i] = {b, 0, 0, none, none, kind};
+  std::uint32_t& first = sessions_[slot].lane;
+  (first == none ? first : lane_items_[lane_items_[first].last].next) = i;
+  lane_items_[first].last = i;
+  lane_items_[first].waiting += b->size;
+  return true;
+}
+
+inline bool engine::push_lane_bytes(std::uint32_t slot, std::string_view bytes,
+                                    lane_kind kind) noexcept {
+  if (bytes.empty()) return true;
+  blob* b = make_blob(static_cast<std::uint32_t>(bytes.size()));
+  if (b == nullptr) return false;
+  std::memcpy(b->bytes(), bytes.data(), bytes.size());
+  const bool ok = push_lane(slot, b, kind);
+  unref(b);
+  return ok;
+}
+
+/// REQUIRES: check(e) passed.
+inline bool engine::push_lane_event(std::uint32_t slot, const event& e, lane_kind kind) noexcept {
+  blob* b = make_blob(static_cast<std::uint32_t>(encoded_size(e)));
+  if (b == nullptr) return false;
+  encode_to(b->bytes(), e);
+  const bool ok = push_lane(slot, b, kind);
+  unref(b);
+  return ok;
+}
+
+inline void engine::pop_lane(session& s) noexcept {
+  const std::uint32_t i = s.lane;
+  const lane_item& item = lane_items_[i];
+  if (item.next != none) {
+    lane_items_[item.next].waiting = item.waiting - item.bytes->size;
+    lane_items_[item.next].last = item.last;
+  }
+  s.lane = item.next;
+  unref(item.bytes);
+  lane_items_.give_back(i);
+}
+
+inline std::uint64_t engine::lane_bytes(const session& s) const noexcept {
+  // only the first is half sent
+  return s.lane == none ? 0 : lane_items_[s.lane].waiting - lane_items_[s.lane].sent;
+}
+
+// --- cursors -------------------------------------------------------------------------------------
+
+inline void engine::move_cursor(subscription& sub, segment* seg, std::uint32_t off) noexcept {
+  sub.off = off;
+  if (seg == sub.seg) return;
+  ++seg->pins;
+  release_cursor(sub);
+  sub.seg = seg;
+}
+
+inline void engine::release_cursor(subscription& sub) noexcept {
+  if (sub.seg == nullptr) return;
+  if (sub.seg->pins == 1 && sub.seg->attached) touch(stream_of(sub));  // it may go now
+  pool_.unpin(sub.seg);
+  sub.seg = nullptr;
+}
+
+/// Puts a cursor in front of an entry. REQUIRES: the log has a tail.
+inline void engine::place_at(subscription& sub, std::uint64_t ordinal) noexcept {
+  const event_log& log = stream_of(sub).log;
+  if (ordinal == log.end()) {
+    move_cursor(sub, log.tail(), log.tail()->used);
+  } else {
+    move_cursor(sub, log[ordinal].seg, log[ordinal].offset());
+  }
+  sub.rest = 0;
+}
+
+inline bool engine::has_pending(const session& s) const noexcept {
+  if (s.lane != none || s.pending != none) return true;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    if (sub.backfilling || sub.skipping || position(sub) < stream_of(sub).log.end_offset())
+      return true;
+  }
+  return false;
+}
+
+// --- slots ---------------------------------------------------------------------------------------
+
+inline session* engine::holder(session_id id) noexcept {
+  if (id.generation == 0 || id.slot >= sessions_.extent()) return nullptr;
+  session& s = sessions_[id.slot];
+  return s.generation == id.generation ? &s : nullptr;
+}
+
+inline session* engine::find(session_id id) noexcept {
+  session* s = holder(id);
+  return s != nullptr && s->state != session_state::zombie ? s : nullptr;
+}
+
+/// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is
+/// out.
+inline std::uint32_t engine::take_slot(const request& r) noexcept {
+  if (!sessions_.reserve_one()) return none;
+  const std::uint32_t n = sessions_.extent();
+  if (!timers_.reserve(n + channels_.size() + 1)) return none;
+  if (host_.completes && !batches_.reserve_extent(n)) return none;
+  const std::uint32_t slot = sessions_.take();
+  session& s = sessions_[slot];
+  const session old = s;
+  s = session{};
+  s.queued = old.queued;
+  s.queue_next = old.queue_next;
+  s.state = session_state::live;
+  if (++generations_ == 0) ++generations_;
+  s.generation = generations_;
+  s.chunked = r.chunked && r.minor_version >= 1;
+  s.last_event = s.last_write = s.progress = now32();
+  return slot;
+}
+
+/// Gives the session's place in the caps back. Once.
+inline void engine::count_out(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  if (!s.counted) return;
+  s.counted = false;
+  --counted_;
+  give_back(s.user, s.address);
+  if (s.address != none) {
+    --addresses_[s.address].count;
+    addresses_.release(s.address);
+    s.address = none;
+  }
+  if (s.user != none) --users_[s.user].count;
+}
+
+/// Takes the session off its user's list, where it stands until it is reaped: of several that die
+/// together, the last one to leave a channel ends the user's presence there.
+inline void engine::leave_user(std::uint32_t slot) noexcept {
+  const session& s = sessions_[slot];
+  if (s.user == none) return;
+  name& u = users_[s.user];
+  (s.user_prev == none ? u.first : sessions_[s.user_prev].user_next) = s.user_next;
+  (s.user_next == none ? u.last : sessions_[s.user_next].user_prev) = s.user_prev;
+}
+
+inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
+  session& s = sessions_[slot];
+  if (!serving(s)) return;
+  s.state = session_state::dead;
+  s.why = why;
+  count_out(slot);
+  s.dead_next() = dead_;
+  dead_ = slot;
+}
+
+/// How many of a user's sessions read a stream.
+inline std::uint32_t engine::joined(std::uint32_t user, const stream& st) noexcept {
+  std::uint32_t n = 0;
+  for (std::uint32_t slot = users_[user].first; slot != none; slot = sessions_[slot].user_next) {
+    for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+      if (streams_[subs_[i].stream_index] == &st) ++n;
+    }
+  }
+  return n;
+}
+
+inline void engine::detach_subscriptions(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  while (s.first != none) {
+    const std::uint32_t i = s.first;
+    subscription& sub = subs_[i];
+    s.first = sub.next;
+    stream& st = stream_of(sub);
+    const std::uint32_t moved = st.readers.back();
+    st.readers[sub.place] = moved;
+    subs_[moved].place = sub.place;
+    st.readers.pop_back();
+    if (sub.skipping) skips_.give_back(static_cast<std::uint32_t>(sub.live_from));
+    release_cursor(sub);
+    channel& c = *st.owner;
+    sub = subscription{};
+    subs_.give_back(i);
+    if (on_presence && !st.ephemeral && s.user != none && joined(s.user, st) == 0) {
+      on_presence(c, users_[s.user].key.view(), false);
+    }
+  }
+}
+
+/// Closes what died, after the walk: the only place where Transport::close is called.
+inline void engine::reap() noexcept {
+  if (walking_) return;
+  while (dead_ != none) {
+    const std::uint32_t slot = dead_;
+    session& s = sessions_[slot];
+    dead_ = s.dead_next();
+    if (!s.retry_only) ++stats_.closed[static_cast<std::size_t>(s.why)];
+    timers_.disarm(slot);
+    leave_user(slot);
+    detach_subscriptions(slot);
+    host_.close(host_.self, slot, s.why, !s.retry_only);
+    if (s.user != none) {
+      users_.release(s.user);
+      s.user = none;
+    }
+    if (s.pending != none) {
+      s.state = session_state::zombie;
+    } else {
+      bury(slot);
+    }
+  }
+}
+
+/// Frees the slot. REQUIRES: closed.
+inline void engine::bury(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  if (s.pending != none) {
+    unpin_pending(batches_[s.pending]);
+    batches_.give_back(s.pending);
+    s.pending = none;
+  }
+  while (s.lane != none) pop_lane(s);
+  s.generation = 0;
+  s.state = session_state::free;
+  sessions_.give_back(slot);
+}
+
+inline void engine::close(session_id id, close_reason why) noexcept {
+  if (find(id) == nullptr) return;
+  mark_dead(id.slot, why);
+  reap();
+}
+
+inline void engine::finish(session_id id) noexcept {
+  if (session* s = find(id); s != nullptr && s->state == session_state::live) {
+    begin_finish(id.slot, close_reason::finished);
+  }
+}
+
+inline std::size_t engine::revoke(std::string_view key) noexcept {
+  const std::uint32_t user = users_.find(key);
+  if (user == none) return 0;
+  std::size_t n = 0;
+  for (std::uint32_t slot = users_[user].first; slot != none; slot = sessions_[slot].user_next) {
+    if (!serving(sessions_[slot])) continue;
+    mark_dead(slot, close_reason::revoked);
+    ++n;
+  }
+  reap();
+  return n;
+}
+
+inline hub_stats engine::stats() const noexcept {
+  hub_stats s = stats_;
+  s.sessions = counted_;
+  s.log_bytes = pool_.held();
+  return s;
+}
+
+}  // namespace sse::inline v0::detail
 // ---- sse/detail/engine_time.hpp
 //
 // Time and limits: heartbeats and deadlines from one timer queue, what happens to readers that are
