@@ -4,16 +4,21 @@
 //
 //   empty             the clock alone, beside a busy loop; taken off all others
 //   try_publish       120 bytes into a lane; the loop is busy: it drains every 2 us and computes in
-//   between try_publish_never the same with wake_mode::never try_publish_polled,
-//   try_publish_never_polled
+//                     between
+//   try_publish_never the same with wake_mode::never
+//   try_publish_polled, try_publish_never_polled
 //                     the same while the loop does nothing but look into the lanes, so that each
 //                     event meets its reader
 //   try_format        the 120 bytes made of seven values, straight into the lane (sse/fmt.hpp,
-//   FMT_COMPILE) format_to         {fmt} alone, into a buffer on the stack: the floor of try_format
+//                     FMT_COMPILE)
+//   format_to         {fmt} alone, into a buffer on the stack: the floor of try_format
+//   bare_store        a sequentially consistent store into a line that the other core looks at
+//                     every 2 us: what it costs at least to let the loop see that there is mail
 //   mutex_queue       what it replaces: lock, push_back of a std::string, notify_one
 //   edge_try_publish  one event after the loop has gone to sleep: the call wakes it through an
-//   eventfd edge_mutex_queue  the same with the condition variable edge_eventfd      the write to
-//   an eventfd that a thread sleeps on: the floor of edge_try_publish
+//                     eventfd
+//   edge_mutex_queue  the same with the condition variable
+//   edge_eventfd      the write to an eventfd that a thread sleeps on: the floor of the edges
 //
 // Where no second core is free the loop is not there while the publisher runs, and the edges cost a
 // context switch.
@@ -158,6 +163,26 @@ class engine_loop {
   std::thread thread_;
 };
 
+/// A thread that looks at one line every 2 us.
+class onlooker {
+ public:
+  explicit onlooker(int core)
+      : thread_{[this, core] {
+          bench::pin(core);
+          while (line_.load(std::memory_order_acquire) != over) pause_ns(2000);
+        }} {}
+  ~onlooker() {
+    store(over);
+    thread_.join();
+  }
+  void store(std::uint64_t n) noexcept { line_.store(n, std::memory_order_seq_cst); }
+
+ private:
+  static constexpr std::uint64_t over = UINT64_MAX;
+  alignas(64) std::atomic<std::uint64_t> line_{0};
+  alignas(64) std::thread thread_;
+};
+
 /// What it replaces.
 class mutex_queue {
  public:
@@ -274,6 +299,12 @@ int main(int argc, char** argv) {
           out);
     });
     print("format_to", s, bytes == 0 ? 1 : 0);
+  }
+  {
+    onlooker other{core};
+    std::uint64_t n = 0;
+    auto s = sample(events, gap, [&] { other.store(++n); });
+    print("bare_store", s);
   }
   {
     mutex_queue q{core, true};

@@ -2,7 +2,7 @@
 // thread, epoll.
 //
 //   bench_load PORT [--connections N] [--seconds S] [--grace S] [--warmup S] [--stalled N]
-//   [--reconnects R] [--core C]
+//              [--reconnects R] [--core C]
 //              [--path /] [--busy-poll] [--hold] [--window 256]
 //
 // A stream's events carry {"n":1.. consecutive,"t":ns of publication (CLOCK_MONOTONIC)}; a server
@@ -10,17 +10,19 @@
 // numbers must rise.
 //   --stalled N      the first N connections read their head and nothing more
 //   --hold           waits until all streams are open, says "open", and keeps them until its stdin
-//   ends
+//                    ends
 //   --window N       streams that may be asked for and not begun yet: servers differ in how many
-//   they let wait
+//                    they let wait
 //   --reconnects R   per second: the next connection is closed and opened again with Last-Event-ID
 // It ends when every reader saw the event "end", or S + grace seconds after the first event. One
 // JSON object on stdout:
 //   delivered        events read, without "end"; `rate` is per second over the time between the
-//   first and the last gaps, missing    jumps of n along a connection, and how many events were
-//   left out there duplicates       n that did not rise;  bad_ids: ids that did not lost
-//   connections that the server ended p50_us ...       publication to here, of events published
-//   `warmup` seconds after the first or later; -1: none came
+//                    first and the last
+//   gaps, missing    jumps of n along a connection, and how many events were left out there
+//   duplicates       n that did not rise;  bad_ids: ids that did not
+//   lost             connections that the server ended
+//   p50_us ...       publication to here, of events published `warmup` seconds after the first or
+//                    later; -1: none came
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>

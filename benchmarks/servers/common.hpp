@@ -1,9 +1,9 @@
 // What the servers under test share, so that they differ only in how an event reaches a socket: the
 // command line, the frame, when to publish, the report.
 //
-//   bench_server_X [--port 0] [--connections N] [--rate R] [--size B] [--seconds S] [--publisher
-//   loop|thread]
-//                  [--core C] [--publisher-core C] [--busy-poll] [--coalesce] [--max-lag BYTES]
+//   bench_server_X [--port 0] [--connections N] [--rate R] [--size B] [--seconds S]
+//                  [--publisher loop|thread] [--core C] [--publisher-core C] [--busy-poll]
+//                  [--coalesce] [--max-lag BYTES]
 //
 // The first line on stdout is the port. A server waits until N streams are open, publishes R events
 // per second for S seconds (R = 0: each as soon as every reader's socket took the one before), then
@@ -11,8 +11,8 @@
 // published, socket writes, CPU seconds, memory.
 //
 // A frame is what the load generator reads:
-//   id: 1795257600000001\nevent: tick\ndata: {"n":<1, 2, ...>,"t":<ns,
-//   CLOCK_MONOTONIC>,"pad":"..."}\n\n
+//   id: 1795257600000001\nevent: tick\n
+//   data: {"n":<1, 2, ...>,"t":<ns, CLOCK_MONOTONIC>,"pad":"..."}\n\n
 // t is when the event was due, not when its server came round to it; flat out and from another
 // thread: when it was made.
 #pragma once

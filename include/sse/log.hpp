@@ -4,13 +4,11 @@
 // retained for resuming. Used by the hub; a program that wants a stream uses a channel.
 //
 // Invariants:
-//   1. Bytes in a segment never change and never move after append: they are handed to the kernel
-//   as they lie.
-//   2. A cursor, or a write still pending, pins its segment: a pinned segment is freed by nobody,
-//   even after the log let
-//      it go (detached).
+//   1. Bytes in a segment never change or move after append: the kernel gets them as they lie.
+//   2. A cursor, or a write still pending, pins its segment: nobody frees a pinned segment, even
+//      after the log let it go (detached).
 //   3. Retained entries are the newest ones within `retention`, exactly; the log holds more only
-//   while somebody reads it.
+//      while somebody reads it.
 //
 // Not thread-safe: it belongs to the hub's thread.
 #pragma once

@@ -10,15 +10,13 @@
 //
 // write  takes any prefix of `bytes`, never blocks, throws or calls the hub back.
 // close  is called exactly once for each session, also for one that the host itself reported as
-// closed(id); after it the
-//        hub destroys the connection object. It never calls the hub back.
+//        closed(id); after it the hub destroys the connection object. It never calls the hub back.
 //
 // Optional members, detected:
 //   void opened(connection&, session_id)   right after admission: the moment to remember the id
 //   void begin_flush() / end_flush()       around a flush: one io_uring submit, one cork
 //   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
-//   static constexpr bool completes = true     write may answer flow::pending, and peek/consume may
-//   be used
+//   static constexpr bool completes = true     write may answer flow::pending; peek, consume
 #pragma once
 
 #include <concepts>

@@ -1129,13 +1129,11 @@ struct timer_places;
 // retained for resuming. Used by the hub; a program that wants a stream uses a channel.
 //
 // Invariants:
-//   1. Bytes in a segment never change and never move after append: they are handed to the kernel
-//   as they lie.
-//   2. A cursor, or a write still pending, pins its segment: a pinned segment is freed by nobody,
-//   even after the log let
-//      it go (detached).
+//   1. Bytes in a segment never change or move after append: the kernel gets them as they lie.
+//   2. A cursor, or a write still pending, pins its segment: nobody frees a pinned segment, even
+//      after the log let it go (detached).
 //   3. Retained entries are the newest ones within `retention`, exactly; the log holds more only
-//   while somebody reads it.
+//      while somebody reads it.
 //
 // Not thread-safe: it belongs to the hub's thread.
 
@@ -1483,15 +1481,13 @@ struct session_id {
 //
 // write  takes any prefix of `bytes`, never blocks, throws or calls the hub back.
 // close  is called exactly once for each session, also for one that the host itself reported as
-// closed(id); after it the
-//        hub destroys the connection object. It never calls the hub back.
+//        closed(id); after it the hub destroys the connection object. It never calls the hub back.
 //
 // Optional members, detected:
 //   void opened(connection&, session_id)   right after admission: the moment to remember the id
 //   void begin_flush() / end_flush()       around a flush: one io_uring submit, one cork
 //   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
-//   static constexpr bool completes = true     write may answer flow::pending, and peek/consume may
-//   be used
+//   static constexpr bool completes = true     write may answer flow::pending; peek, consume
 
 #include <concepts>
 #include <cstddef>
@@ -2997,8 +2993,7 @@ struct drain_options {
 //
 // Invariants:
 //   1. A cursor pins its segment; each piece of a pending write does too, also past its session.
-//   2. Ids rise strictly along a session, across its channels: entries leave in their stamps'
-//   order.
+//   2. Ids rise strictly along a session, across its channels: entries leave in order of stamps.
 //   3. Control bytes enter between events only: first `rest` of a half-sent event, then the lane,
 //      then the logs.
 //   4. No engine call runs inside write or close of the host: the dead are reaped after the walk.

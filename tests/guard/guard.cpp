@@ -8,8 +8,9 @@
 //   deliver    each event flushed alone to SUBSCRIBERS
 //   coalesce   a flush for every 20 events
 //   quiet      as deliver, beside QUIET subscribers: half on a channel of their own, half on one
-//   that spoke once lane       EVENTS through a publisher's lane, drained after every 20 session
-//   SUBSCRIBERS join; no event
+//              that spoke once
+//   lane       EVENTS through a publisher's lane, drained after every 20
+//   session    SUBSCRIBERS join; no event
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

@@ -12,8 +12,7 @@
 //
 // Invariants:
 //   1. A cursor pins its segment; each piece of a pending write does too, also past its session.
-//   2. Ids rise strictly along a session, across its channels: entries leave in their stamps'
-//   order.
+//   2. Ids rise strictly along a session, across its channels: entries leave in order of stamps.
 //   3. Control bytes enter between events only: first `rest` of a half-sent event, then the lane,
 //      then the logs.
 //   4. No engine call runs inside write or close of the host: the dead are reaped after the walk.
