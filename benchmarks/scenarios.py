@@ -281,7 +281,8 @@ def rows(results):
         row.ours = (f"{pair('try_publish')}; never waking {pair('try_publish_never')}; a loop that only polls "
                     f"{pair('try_publish_polled')}; idle-to-busy edge "
                     f"p50 {m['edge_try_publish']['p50_ns'] / 1e3:.1f} µs")
-        row.peers = (f"a bare store that the other core sees {pair('bare_store')}; mutex + queue {pair('mutex_queue')}, edge p50 {m['edge_mutex_queue']['p50_ns'] / 1e3:.1f} µs; "
+        row.peers = (f"a bare store that the other core sees {pair('bare_store')}; mutex + queue {pair('mutex_queue')}, "
+                     f"edge p50 {m['edge_mutex_queue']['p50_ns'] / 1e3:.1f} µs; "
                      f"eventfd alone {m['edge_eventfd']['p50_ns'] / 1e3:.1f} µs")
         row.ratio = (f"p99 {lane['p99_ns'] / max(m['bare_store']['p99_ns'], 1):.2f}× the bare store, "
                      f"{m['mutex_queue']['p99_ns'] / max(lane['p99_ns'], 1):.0f}× shorter than mutex + queue")

@@ -16,6 +16,13 @@
 
 namespace test {
 
+/// Says so where no call can be made to fail.
+[[nodiscard]] inline bool cannot_fail_socket_calls() {
+  if (socket_calls_can_fail()) return false;
+  WARN("SKIPPED: the thread sanitizer, or another system than Linux: no socket call can fail here");
+  return true;
+}
+
 [[nodiscard]] inline std::size_t open_descriptors() {
   std::size_t n = 0;
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator{"/proc/self/fd"})
@@ -69,10 +76,11 @@ class stubborn_reader {
 /// leaks, and who comes later is served as ever.
 template <class Server>
 void every_socket_call_fails_once(int error) {
-  if (!socket_calls_can_fail()) return;
+  if (cannot_fail_socket_calls()) return;
   const std::vector<std::string> all{"one", "two", "three"};
   bool hit = true;
-  for (int n = 0; hit; ++n) {
+  int n = 0;
+  for (; hit; ++n) {
     CAPTURE(n, error);
     REQUIRE(n < 500);
     const std::size_t before = open_descriptors();
@@ -96,12 +104,13 @@ void every_socket_call_fails_once(int error) {
     }
     CHECK(open_descriptors() == before);
   }
+  CHECK(n > 5);  // an accept, a read of a head, and more did fail
 }
 
 /// A server that cannot be made or cannot listen says so, and keeps nothing.
 template <class Make>
 void every_socket_call_of_a_start_fails_once(Make make, int error) {
-  if (!socket_calls_can_fail()) return;
+  if (cannot_fail_socket_calls()) return;
   bool hit = true;
   int said = 0;
   for (int n = 0; hit; ++n) {

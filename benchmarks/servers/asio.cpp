@@ -45,7 +45,7 @@ class server {
  private:
   static sse::server_options server_of(const bench::options& o) {
     sse::server_options s;
-    s.hub = bench::hub_of(o);
+    s.hub = bench::hub_options();
     s.busy_poll = o.busy_poll;
     return s;
   }

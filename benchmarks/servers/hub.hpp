@@ -18,13 +18,12 @@ inline sse::channel_options channel_of(const options& o) {
   return {.keep = 100'000, .max_lag = o.max_lag};
 }
 
-inline sse::hub_options hub_of(const options& o) {
+inline sse::hub_options hub_options() {
   sse::hub_options h;
   h.caps.per_address.max = 0;
   h.first_id = first_id;
   h.max_backlog = 0;
   h.write_deadline = sse::duration::off();  // stalled readers stay
-  (void)o;
   return h;
 }
 

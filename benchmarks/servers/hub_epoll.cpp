@@ -56,7 +56,7 @@ class server {
       : options_{o},
         pacer_{o.rate, o.seconds},
         data_{o.size},
-        hub_{net_, bench::hub_of(o)},
+        hub_{net_, bench::hub_options()},
         loop_{*this, o.port},
         mail_{{.wake = [](void* self) noexcept { static_cast<server*>(self)->loop_.wake(); },
                .context = this,

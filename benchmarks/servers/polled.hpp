@@ -55,7 +55,7 @@ class polled {
  private:
   static sse::server_options server_of(const options& o) {
     sse::server_options s;
-    s.hub = hub_of(o);
+    s.hub = hub_options();
     s.busy_poll = o.busy_poll;
     return s;
   }

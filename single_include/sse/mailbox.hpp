@@ -26,6 +26,7 @@
 //
 // Invariants:
 // 1. A lane has one writer and one reader; only the writer writes `tail`, only the reader `head`.
+//    The ring's free part, from `tail` to `head`, is the writer's to scribble on.
 // 2. A record never wraps: what is left at the end of the ring is skipped by a mark. A record takes
 //    at most half the ring, so that one that is not too large fits once the ring is drained.
 // 3. Publishing stores `tail`, then reads `sleeping`; going to sleep stores `sleeping`, then reads
