@@ -213,6 +213,10 @@ struct hub_options {
   std::uint32_t control_lane = 256 << 10;
   /// Bytes written to one session before the next gets its turn.
   std::uint32_t flush_share = 256 << 10;
+  /// Bytes written in one flush() to sessions that catch up, and to streams that open between two:
+  /// then the loop gets its turn, and flush() says that there is more. What is published leaves in
+  /// the next flush for those who are up to date, whatever the others still need. 0: no limit.
+  std::uint64_t flush_budget = std::uint64_t{4} << 20;
 };
 
 struct drain_options {

@@ -17,13 +17,13 @@
 #include <string_view>
 
 #include <sse/config.hpp>
+#include <sse/detail/base/blob.hpp>
+#include <sse/detail/engine/stream.hpp>
 #include <sse/detail/function.hpp>
-#include <sse/detail/latest.hpp>
-#include <sse/detail/memory.hpp>
+#include <sse/detail/log/newest_by_key.hpp>
 #include <sse/encode.hpp>
 #include <sse/event.hpp>
 #include <sse/fwd.hpp>
-#include <sse/log.hpp>
 #include <sse/session.hpp>
 #include <sse/stats.hpp>
 
@@ -141,6 +141,8 @@ enum class publish_error : std::uint8_t {
   no_memory,
   no_session,  ///< send: the session is gone
   lane_full,   ///< send: hub_options::control_lane bytes are waiting already
+  in_hook,     ///< called inside a hook that may not call the hub (see hub)
+  closed,      ///< the channel is being closed
 };
 
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
@@ -154,6 +156,8 @@ enum class publish_error : std::uint8_t {
     case publish_error::no_memory: return "no_memory";
     case publish_error::no_session: return "no_session";
     case publish_error::lane_full: return "lane_full";
+    case publish_error::in_hook: return "in_hook";
+    case publish_error::closed: return "closed";
   }
   return "unknown";
 }
@@ -168,35 +172,6 @@ struct publish_result {
     return error == publish_error::none;
   }
 };
-
-namespace detail {
-
-/// Ids in order: `last` was given out last; nothing at or below `start` is of this run.
-struct sequence {
-  event_id start = no_id;
-  event_id last = no_id;
-};
-
-/// A log and those who read it. A channel has one for its events and, once needed, one for
-/// transient ones.
-struct stream {
-  stream(segment_pool& pool, const retention& keep, channel& c) noexcept
-      : log{pool, keep}, owner{&c} {}
-
-  event_log log;
-  vec<std::uint32_t> readers;  ///< subscriptions
-  channel* owner;
-  stream* next_touched = nullptr;
-  /// End offset at which somebody may be over a lag limit.
-  std::uint64_t lag_check_at = UINT64_MAX;
-  std::uint64_t backlog = 0;   ///< as last counted into the hub's sum
-  std::uint32_t index = none;  ///< in engine::streams_
-  bool touched = false;        ///< in the engine's list
-  bool dirty = false;          ///< got entries since the last flush
-  bool ephemeral = false;      ///< transient entries: no ids, nothing retained
-};
-
-}  // namespace detail
 
 class channel {
  public:
@@ -219,7 +194,8 @@ class channel {
     s.subscribers = subscribers();
     s.retained_events = main_.log.retained_events();
     s.retained_bytes = main_.log.retained_bytes();
-    s.backlog_bytes = main_.log.backlog() + (ephemeral_ != nullptr ? ephemeral_->log.backlog() : 0);
+    s.backlog_bytes =
+        main_.log.backlog() + (transients_ != nullptr ? transients_->log.backlog() : 0);
     s.last_id = main_.log.last_id();
     return s;
   }
@@ -240,12 +216,13 @@ class channel {
   detail::sequence own_;
   detail::sequence* sequence_ = &own_;
   detail::stream main_;
-  detail::stream* ephemeral_ = nullptr;
-  detail::latest_values* latest_ = nullptr;  // only with max_keys
+  detail::stream* transients_ = nullptr;     // made when first needed
+  detail::newest_by_key* newest_ = nullptr;  // only with max_keys
   channel_stats counters_;
   std::uint32_t index_ = detail::none;       // in engine::channels_
   std::uint32_t timer_ = detail::none;       // place in the timer queue
   std::int64_t next_heartbeat_ = INT64_MAX;  // ms, pace::fixed
+  bool closing_ = false;                     // freed when the outermost call ends
 };
 
 }  // namespace sse::inline v0

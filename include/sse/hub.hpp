@@ -25,13 +25,7 @@
 
 #include <sse/admission.hpp>
 #include <sse/channel.hpp>
-#include <sse/detail/engine.hpp>
-#include <sse/detail/engine_admit.hpp>
-#include <sse/detail/engine_channels.hpp>
-#include <sse/detail/engine_flush.hpp>
-#include <sse/detail/engine_publish.hpp>
-#include <sse/detail/engine_sessions.hpp>
-#include <sse/detail/engine_time.hpp>
+#include <sse/detail/engine/admit.hpp>
 #include <sse/detail/function.hpp>
 #include <sse/request.hpp>
 #include <sse/session.hpp>
@@ -43,9 +37,14 @@ namespace sse::inline v0 {
 /// `Transport`: see sse/transport.hpp; the hub keeps a reference. `User`: what the host wants to
 /// know of a session.
 ///
-/// Hooks run on the hub's thread. Those that run inside flush (sees, on_gap, backfill, heartbeat
-/// payload) must not call the hub; on_opened, on_closed and on_presence may publish and send. Only
-/// on_admit may throw: accept() then took nothing.
+/// Hooks run on the hub's thread. What each may call:
+///
+///   on_admit, on_opened, on_closed, on_presence   everything but the hub's destructor: streams that
+///                   they close end when the call that ran them returns, channels are freed then
+///   on_sees, on_gap, channel_options::backfill, heartbeat_options::payload   only what reads:
+///                   anything else is refused (publish_error::in_hook, nullptr, 0) or does nothing
+///
+/// Only on_admit may throw: accept() then took nothing.
 template <transport Transport, std::movable User = no_user>
 class hub {
  public:
@@ -73,7 +72,8 @@ class hub {
   [[nodiscard]] channel* find_channel(std::string_view name) const noexcept {
     return engine_.find_channel(name);
   }
-  /// Closes every stream on it, then the channel. Not inside a hook.
+  /// Closes every stream on it, then the channel. Inside a hook: once that has returned. One that is
+  /// opened under its name goes on with the ids where it ended, and says that what it had is gone.
   void close_channel(channel& c) noexcept { engine_.close_channel(c); }
   template <class F>
   void for_each_channel(F&& f) {
@@ -112,6 +112,7 @@ class hub {
   /// key.
   void on_sees(function<bool(const User&, std::string_view key, std::string_view audience)> f) {
     sees_ = std::move(f);
+    engine_.ask_who_sees(static_cast<bool>(sees_));
   }
   void on_opened(function<void(session_id, const User&)> f) { opened_ = std::move(f); }
   /// After a session's end; its slots in the caps are free already.
@@ -261,6 +262,7 @@ class hub {
       out.head_only = true;
       return out;
     }
+    const detail::engine::work w{engine_};
     resume_point resume;
     const std::uint32_t slot = engine_.admit(r, v.joining(), resume, out);
     if (slot == detail::none) return retry_or_refuse(std::move(c), r, std::move(out));
@@ -282,6 +284,7 @@ class hub {
       return refused(std::move(out));
     }
     if (out.refusal.status == 200) {
+      const detail::engine::work w{engine_};
       const std::uint32_t slot = engine_.admit_retry_stream(r, out.retry_after);
       if (slot != detail::none && settle_in(slot, std::move(c), User{})) {
         out.id = engine_.id_of(slot);

@@ -76,12 +76,9 @@ class shared_caps final : public cap_counter {
     const std::scoped_lock lock{s.mutex};
     const std::uint32_t i = s.names.acquire(key);
     if (i == detail::none) return false;
-    if (max != 0 && s.names[i].count >= max) {
-      s.names.release(i);
-      return false;
-    }
-    ++s.names[i].count;
-    return true;
+    if (max == 0 || s.names.refs(i) <= max) return true;
+    s.names.release(i);
+    return false;
   }
 
   void give_back(kind k, std::string_view key) noexcept override {
@@ -92,9 +89,7 @@ class shared_caps final : public cap_counter {
     stripe& s = of(k, key);
     const std::scoped_lock lock{s.mutex};
     const std::uint32_t i = s.names.find(key);
-    if (i == detail::none) return;
-    --s.names[i].count;
-    s.names.release(i);
+    if (i != detail::none) s.names.release(i);
   }
 
   [[nodiscard]] std::uint32_t count(kind k, std::string_view key) noexcept override {
@@ -102,13 +97,13 @@ class shared_caps final : public cap_counter {
     stripe& s = of(k, key);
     const std::scoped_lock lock{s.mutex};
     const std::uint32_t i = s.names.find(key);
-    return i == detail::none ? 0 : s.names[i].count;
+    return i == detail::none ? 0 : s.names.refs(i);
   }
 
  private:
   struct alignas(detail::cache_line) stripe {
     std::mutex mutex;
-    detail::names names;
+    detail::name_table<no_user> names;  ///< a reference for each stream
   };
   static constexpr std::size_t stripes = 16;  // of each kind
 

@@ -654,7 +654,7 @@ TEST_CASE("X-12 the timer queue against a plain list, over the edge of 32 bits",
     std::vector<std::uint32_t> at = std::vector<std::uint32_t>(100, sse::detail::none);
     std::uint32_t& place(std::uint32_t id) { return at[id]; }
   } where;
-  sse::detail::timer_queue<places> queue{where};
+  sse::detail::timer_heap<places> queue{where};
   REQUIRE(queue.reserve(100));
   std::vector<std::int64_t> plain(100, INT64_MAX);
   std::uint64_t random = 7;

@@ -196,9 +196,9 @@ class simulation {
   }
 
   void receive(reader& k, const sse::event& e) {
-    if (e.type == "now" || e.id.empty()) return;
-    const std::uint64_t id = std::stoull(std::string{e.id});
-    if (e.type == "gap") {
+    if (e.type == "now" || (e.id.empty() && e.type != "gap")) return;
+    const std::uint64_t id = e.id.empty() ? k.last : std::stoull(std::string{e.id});
+    if (e.type == "gap") {  // of several only the last has an id
       ++gaps;
       if (keep_ > 20 && !k.asked_for_too_much)
         fail("a gap where nothing is gone: " + std::string{e.data});

@@ -275,6 +275,7 @@ class simulation {
     for (char c : e.id) id = id * 10 + static_cast<std::uint64_t>(c - '0');
     if (e.type == "gap") {
       if (e.data.find("\"first\":null") != std::string_view::npos) return;
+      if (e.id.empty()) id = k.last;  // of several frames only the last has one
       if (id < k.last)
         fail("gap frame set the id back: " + std::to_string(k.last) + " -> " + std::string(e.id));
       k.last = id;

@@ -1,6 +1,6 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// The core's containers. Growing may fail and says so: nothing here throws, so one failed
+// containers: vec, ring, chunked_array, slots. Growing may fail and says so: nothing here throws, so one failed
 // allocation costs one call.
 #pragma once
 
@@ -8,9 +8,10 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
-#include <string_view>
 #include <type_traits>
 #include <utility>
+
+#include <sse/detail/base/assert.hpp>
 
 namespace sse::inline v0::detail {
 
@@ -61,17 +62,43 @@ class vec {
     return true;
   }
   /// REQUIRES: reserve() made room.
-  void push_reserved(const T& v) noexcept { ::new (static_cast<void*>(data_ + size_++)) T(v); }
-  void pop_back() noexcept { --size_; }
+  void push_reserved(const T& v) noexcept {
+    SSEHUB_ASSERT(size_ < capacity_);
+    ::new (static_cast<void*>(data_ + size_++)) T(v);
+  }
+  /// REQUIRES: reserve() made room for `n` more.
+  void append_reserved(const T* from, std::size_t n) noexcept {
+    SSEHUB_ASSERT(n <= capacity_ - size_);
+    if (n != 0) std::memcpy(static_cast<void*>(data_ + size_), from, n * sizeof(T));
+    size_ += static_cast<std::uint32_t>(n);
+  }
+  void pop_back() noexcept {
+    SSEHUB_ASSERT(size_ != 0);
+    --size_;
+  }
   void clear() noexcept { size_ = 0; }
+  /// Gives the memory back too.
+  void release() noexcept {
+    deallocate(data_);
+    data_ = nullptr;
+    size_ = capacity_ = 0;
+  }
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
   [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
-  [[nodiscard]] T& operator[](std::uint32_t i) noexcept { return data_[i]; }
-  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept { return data_[i]; }
+  [[nodiscard]] T& operator[](std::uint32_t i) noexcept {
+    SSEHUB_ASSERT(i < size_);
+    return data_[i];
+  }
+  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept {
+    SSEHUB_ASSERT(i < size_);
+    return data_[i];
+  }
   [[nodiscard]] T& back() noexcept { return data_[size_ - 1]; }
   [[nodiscard]] T* begin() noexcept { return data_; }
   [[nodiscard]] T* end() noexcept { return data_ + size_; }
+  [[nodiscard]] const T* begin() const noexcept { return data_; }
+  [[nodiscard]] const T* end() const noexcept { return data_ + size_; }
   void swap(vec& o) noexcept {
     std::swap(data_, o.data_);
     std::swap(size_, o.size_);
@@ -95,10 +122,17 @@ class ring {
   ring& operator=(const ring&) = delete;
   ~ring() { deallocate(data_); }
 
+  /// Empty, with no memory; ordinals begin at 0 again.
+  void release() noexcept {
+    deallocate(data_);
+    data_ = nullptr;
+    capacity_ = first_ = end_ = 0;
+  }
+
   /// Makes room for one more, so that the next push_back cannot fail.
   [[nodiscard]] bool reserve_one() noexcept {
     if (end_ - first_ < capacity_) return true;
-    const std::uint64_t grown = capacity_ == 0 ? 16 : capacity_ * 2;
+    const std::uint64_t grown = capacity_ == 0 ? 2 : capacity_ * 2;
     auto* p = static_cast<T*>(allocate(static_cast<std::size_t>(grown) * sizeof(T)));
     if (p == nullptr) return false;
     for (std::uint64_t i = first_; i != end_; ++i)
@@ -109,10 +143,14 @@ class ring {
     return true;
   }
   void push_reserved(const T& v) noexcept {
+    SSEHUB_ASSERT(end_ - first_ < capacity_);
     ::new (static_cast<void*>(data_ + (end_ & (capacity_ - 1)))) T(v);
     ++end_;
   }
-  void pop_front() noexcept { ++first_; }
+  void pop_front() noexcept {
+    SSEHUB_ASSERT(first_ != end_);
+    ++first_;
+  }
   [[nodiscard]] std::uint64_t first() const noexcept { return first_; }
   [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
   [[nodiscard]] bool empty() const noexcept { return first_ == end_; }
@@ -131,47 +169,39 @@ class ring {
   std::uint64_t end_ = 0;
 };
 
-/// Numbered slots at addresses that never change. Slots are made in chunks and used again; T has
-/// `free_link()`, a number that it does not need while its slot is free.
-template <class T>
-class slots {
+/// Values at addresses that never change, by number; made in chunks, so that growing copies nothing.
+template <class T, std::uint32_t Chunk = 128>
+class chunked_array {
  public:
-  static constexpr std::uint32_t chunk_size = 128;  ///< few bytes of overhead each
+  static constexpr std::uint32_t chunk_size = Chunk;
 
-  slots() noexcept = default;
-  slots(const slots&) = delete;
-  slots& operator=(const slots&) = delete;
-  ~slots() {
+  chunked_array() noexcept = default;
+  chunked_array(const chunked_array&) = delete;
+  chunked_array& operator=(const chunked_array&) = delete;
+  ~chunked_array() {
     for (T* chunk : chunks_) {
       for (std::uint32_t i = 0; i < chunk_size; ++i) chunk[i].~T();
       deallocate(chunk);
     }
   }
 
-  /// Makes room for one more, so that the next take() cannot fail.
-  [[nodiscard]] bool reserve_one() noexcept { return free_ != none || add_chunk(); }
-  /// Makes `n` slots exist.
-  [[nodiscard]] bool reserve_extent(std::uint32_t n) noexcept {
+  [[nodiscard]] bool add_chunk() noexcept {
+    if (!chunks_.reserve(chunks_.size() + 1)) return false;
+    auto* chunk = static_cast<T*>(allocate(sizeof(T) * chunk_size));
+    if (chunk == nullptr) return false;
+    for (std::uint32_t i = 0; i < chunk_size; ++i) ::new (static_cast<void*>(chunk + i)) T();
+    chunks_.push_reserved(chunk);
+    return true;
+  }
+  /// Makes `n` values exist.
+  [[nodiscard]] bool reserve(std::uint32_t n) noexcept {
     while (extent() < n) {
       if (!add_chunk()) return false;
     }
     return true;
   }
-  [[nodiscard]] std::uint32_t take() noexcept {
-    if (!reserve_one()) return none;
-    const std::uint32_t i = free_;
-    free_ = (*this)[i].free_link();
-    ++in_use_;
-    return i;
-  }
-  void give_back(std::uint32_t i) noexcept {
-    (*this)[i].free_link() = free_;
-    free_ = i;
-    --in_use_;
-  }
-  /// Slots that exist, in use or free.
+  /// Values that exist.
   [[nodiscard]] std::uint32_t extent() const noexcept { return chunks_.size() * chunk_size; }
-  [[nodiscard]] std::uint32_t in_use() const noexcept { return in_use_; }
   [[nodiscard]] T& operator[](std::uint32_t i) noexcept {
     return chunks_[i / chunk_size][i % chunk_size];
   }
@@ -180,62 +210,49 @@ class slots {
   }
 
  private:
+  vec<T*> chunks_;
+};
+
+/// Numbered slots, used again. T has `free_link()`, a number that it does not need while its slot
+/// is free.
+template <class T, std::uint32_t Chunk = 128>
+class slots {
+ public:
+  /// Makes room for one more, so that the next take() cannot fail.
+  [[nodiscard]] bool reserve_one() noexcept { return free_ != none || add_chunk(); }
+  [[nodiscard]] std::uint32_t take() noexcept {
+    if (!reserve_one()) return none;
+    const std::uint32_t i = free_;
+    free_ = values_[i].free_link();
+    ++in_use_;
+    return i;
+  }
+  void give_back(std::uint32_t i) noexcept {
+    SSEHUB_ASSERT(i < extent() && in_use_ != 0);
+    values_[i].free_link() = free_;
+    free_ = i;
+    --in_use_;
+  }
+  /// Slots that exist, in use or free.
+  [[nodiscard]] std::uint32_t extent() const noexcept { return values_.extent(); }
+  [[nodiscard]] std::uint32_t in_use() const noexcept { return in_use_; }
+  [[nodiscard]] T& operator[](std::uint32_t i) noexcept { return values_[i]; }
+  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept { return values_[i]; }
+
+ private:
   [[nodiscard]] bool add_chunk() noexcept {
     const std::uint32_t base = extent();
-    if (!chunks_.reserve(chunks_.size() + 1)) return false;
-    auto* chunk = static_cast<T*>(allocate(sizeof(T) * chunk_size));
-    if (chunk == nullptr) return false;
-    for (std::uint32_t i = 0; i < chunk_size; ++i) ::new (static_cast<void*>(chunk + i)) T();
-    chunks_.push_reserved(chunk);
-    for (std::uint32_t i = chunk_size; i-- > 0;) {
-      chunk[i].free_link() = free_;
-      free_ = base + i;
+    if (!values_.add_chunk()) return false;
+    for (std::uint32_t i = base + Chunk; i-- > base;) {
+      values_[i].free_link() = free_;
+      free_ = i;
     }
     return true;
   }
 
-  vec<T*> chunks_;
+  chunked_array<T, Chunk> values_;
   std::uint32_t free_ = none;
   std::uint32_t in_use_ = 0;
-};
-
-/// Bytes that several may hold.
-struct blob {
-  std::uint32_t refs = 0;
-  std::uint32_t size = 0;
-  [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
-};
-/// With one reference, or nullptr when memory is out.
-[[nodiscard]] inline blob* make_blob(std::uint32_t size) noexcept {
-  void* p = allocate(sizeof(blob) + size);
-  if (p == nullptr) return nullptr;
-  return ::new (p) blob{1, size};
-}
-inline void unref(blob* b) noexcept {
-  if (--b->refs == 0) deallocate(b);
-}
-
-/// A piece of text that owns its bytes; assigning may fail.
-class owned_text {
- public:
-  owned_text() noexcept = default;
-  owned_text(owned_text&& o) noexcept : bytes_{std::move(o.bytes_)} {}
-  owned_text& operator=(owned_text&& o) noexcept {
-    bytes_.swap(o.bytes_);
-    return *this;
-  }
-  [[nodiscard]] bool assign(std::string_view s) noexcept {
-    bytes_.clear();
-    if (!bytes_.reserve(static_cast<std::uint32_t>(s.size()))) return false;
-    for (char c : s) bytes_.push_reserved(c);
-    return true;
-  }
-  [[nodiscard]] std::string_view view() const noexcept {
-    return bytes_.empty() ? std::string_view{} : std::string_view{&bytes_[0], bytes_.size()};
-  }
-
- private:
-  vec<char> bytes_;
 };
 
 }  // namespace sse::inline v0::detail

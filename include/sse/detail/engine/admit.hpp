@@ -1,0 +1,190 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// accept: who may, who goes for it, and the first bytes.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include <sse/detail/engine/deadlines.hpp>
+
+namespace sse::inline v0::detail {
+
+inline response refusal(int status, std::string_view error, duration retry_after) {
+  std::string body = "{\"error\":\"";
+  body.append(error).append("\"}");
+  response r = response::json(status, std::move(body));
+  if (!retry_after.is_off()) {
+    const std::int64_t seconds = (retry_after.ms() + 999) / 1000;
+    r.add("Retry-After", std::to_string(seconds));
+  }
+  return r;
+}
+
+inline void say_full(const cap& c, accept_result& out) {
+  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams",
+                        c.retry_after);
+  out.retry_after = c.retry_after;
+}
+
+inline bool engine::precheck(accept_result& out) {
+  if (quiet_) {
+    out.refusal = refusal(500, "in_hook", duration::off());
+    return false;
+  }
+  if (draining_) {
+    out.refusal = refusal(503, "draining", options_.retry_max);
+    out.retry_after = options_.retry_max;
+    return false;
+  }
+  if (const cap* const full = caps_.full()) {
+    say_full(*full, out);
+    return false;
+  }
+  return true;
+}
+
+/// Closes streams to make room, with a last word about when to come back.
+inline void engine::evict(const victims& v) noexcept {
+  for (std::uint32_t i = 0; i < v.count; ++i) {
+    const std::uint32_t slot = v.list[i].slot;
+    if (!v.list[i].retry.is_off() &&
+        lanes_.push_retry(sessions_[slot].lane, v.list[i].retry.ms())) {
+      (void)pump(slot);
+    }
+    mark_dead(slot, close_reason::evicted);
+  }
+}
+
+/// What is wrong with what the admit hook said; empty: nothing.
+inline std::string_view engine::bad_join(const joining& j, int& status) const noexcept {
+  status = 500;
+  if (j.count == 0 || j.count > max_joins) return "bad_join";
+  if (j.until != time_point::never() && origin_ == INT64_MIN) return "until_without_tick";
+  for (std::uint32_t i = 0; i < j.count; ++i) {
+    const channel& c = *j.channels[i];
+    if (c.engine_ != this) return "channel_of_another_hub";
+    if (c.closing_) return "channel_closed";
+    if (c.sequence_ != j.channels[0]->sequence_) return "channels_of_two_sequences";
+    for (std::uint32_t k = 0; k < i; ++k) {
+      if (j.channels[k] == &c) return "joined_twice";
+    }
+    if (c.options_.max_subscribers != 0 && c.subscribers() >= c.options_.max_subscribers) {
+      status = caps_.options().total.status;
+      return "channel_full";
+    }
+  }
+  return {};
+}
+
+/// When the stream ends by itself: its age, less some so that not all end together, or the verdict's
+/// time.
+inline void engine::set_end(session& s, const joining& j) noexcept {
+  if (!options_.max_age.is_off()) {
+    const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
+    s.ends_at = now_ + options_.max_age.ms() - static_cast<std::int64_t>(random_.below(spread));
+  }
+  if (j.until != time_point::never() && j.until.ms() - origin_ < s.ends_at) {
+    s.ends_at = j.until.ms() - origin_;
+  }
+}
+
+/// The response head, `retry:`, the opening comment. False: memory is out.
+inline bool engine::push_opening(std::uint32_t slot, const request& r) noexcept {
+  std::uint32_t& lane = sessions_[slot].lane;
+  return lanes_.push(lane, r.preamble, lane_kind::head) &&
+         (options_.retry.is_off() || lanes_.push_retry(lane, options_.retry.ms())) &&
+         (opening_frame_ == nullptr || lanes_.push(lane, opening_frame_, lane_kind::control));
+}
+
+inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume,
+                                   accept_result& out) {
+  const auto fail = [&](int status, std::string_view error, duration retry_after) {
+    out.refusal = refusal(status, error, retry_after);
+    return none;
+  };
+  int status = 0;
+  if (const std::string_view bad = bad_join(j, status); !bad.empty()) {
+    return fail(status, bad,
+                bad == "channel_full" ? caps_.options().total.retry_after : duration::off());
+  }
+  struct held_names {  // until a session has them
+    caps& in;
+    counted_names names{};
+    ~held_names() { in.drop(names); }
+  } held{caps_};
+  if (!caps_.name(j.key, r.address, held.names))
+    return fail(503, "no_memory", options_.retry_max);
+  victims v;  // nobody goes unless all caps are met
+  if (const cap* const full = caps_.check(held.names, v)) {
+    say_full(*full, out);
+    return none;
+  }
+  resume = resume_from(r, options_.resume_query);
+  if (resume.state == resume_point::kind::malformed)
+    return fail(400, "bad_params", duration::off());
+  if (j.after_given) resume = {resume_point::kind::given, j.after};
+  if (const cap* const full = caps_.take_places(held.names, v)) {
+    say_full(*full, out);
+    return none;
+  }
+  evict(v);
+  const std::uint32_t slot = take_slot(r);
+  if (slot == none) {
+    caps_.give_back_places(held.names);
+    return fail(503, "no_memory", options_.retry_max);
+  }
+  caps_.enter(slot, held.names);
+  held.names = {};
+  set_end(sessions_[slot], j);
+  if (!push_opening(slot, r)) {
+    abandon(slot);
+    return fail(503, "no_memory", options_.retry_max);
+  }
+  out.id = id_of(slot);
+  return slot;
+}
+
+inline void engine::abandon(std::uint32_t slot) noexcept {
+  caps_.count_out(slot);
+  caps_.leave(slot);
+  caps_.forget(slot);
+  bury(slot);
+}
+
+/// A stream that says when to come back, and ends. Not counted: the write deadline bounds it.
+inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry) noexcept {
+  const std::uint32_t slot = take_slot(r);
+  if (slot == none) return none;
+  session& s = sessions_[slot];
+  if (!lanes_.push(s.lane, r.preamble, lane_kind::head) || !lanes_.push_retry(s.lane, retry.ms())) {
+    bury(slot);
+    return none;
+  }
+  s.state = session_state::finishing;
+  s.why = close_reason::finished;
+  s.retry_only = true;
+  return slot;
+}
+
+/// Subscribes. REQUIRES: connection and user are in place. Out of memory: the session is dead.
+inline void engine::join(std::uint32_t slot, const joining& j,
+                         const resume_point& resume) noexcept {
+  ++stats_.accepted;
+  if (!subscribe(slot, j, resume)) mark_dead(slot, close_reason::no_memory);
+}
+
+/// The first bytes go out at once, while this turn has some left for that.
+inline void engine::open(std::uint32_t slot) noexcept {
+  if (!serving(sessions_[slot])) return;
+  arm(slot);
+  tell_presence(slot);
+  if (accept_budget_ == 0) {
+    enqueue(ready_, slot);
+    return;
+  }
+  const std::uint64_t sent = pump(slot);
+  accept_budget_ -= sent < accept_budget_ ? sent : accept_budget_;
+}
+
+}  // namespace sse::inline v0::detail

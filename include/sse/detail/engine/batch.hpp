@@ -1,0 +1,201 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// batch: what is to be written to one session next, as runs of bytes that lie somewhere, and how
+// they are shown to the transport: as they lie, or copied into one buffer where they are many.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <utility>
+
+#include <sse/detail/base/containers.hpp>
+#include <sse/detail/log/segment.hpp>
+#include <sse/transport.hpp>
+
+namespace sse::inline v0::detail {
+
+/// Bytes that lie together.
+struct run {
+  enum : std::uint32_t { from_lane = none, from_chunk = none - 1 };
+  const char* data;
+  segment* seg;         ///< nullptr: not from a log
+  std::uint32_t from;   ///< a subscription, from_lane or from_chunk
+  std::uint32_t first;  ///< its first entry in seg; its bytes may begin inside of it
+  std::uint32_t count;  ///< entries; the last one is whole to its end
+  std::uint32_t size;
+};
+
+class batch {
+ public:
+  static constexpr std::uint32_t most_buffers = 16;
+  /// A write of a transport that takes one buffer: a TLS record (RFC 8446 5.1).
+  static constexpr std::uint32_t record = 16'384;
+
+  batch() noexcept = default;
+  batch(const batch&) = delete;
+  batch& operator=(const batch&) = delete;
+  ~batch() { deallocate(copy_); }
+
+  bool all = false;     ///< nothing is left for the session once these are out
+  bool paused = false;  ///< it had its share of work: there may be more
+
+  /// `limit`: begin no further run at this total.
+  void begin(std::uint64_t limit) noexcept {
+    runs_.clear();
+    total_ = 0;
+    limit_ = limit;
+    all = paused = cut_ = false;
+  }
+  [[nodiscard]] bool full() const noexcept { return total_ >= limit_; }
+  [[nodiscard]] std::uint64_t total() const noexcept { return total_; }
+  [[nodiscard]] bool empty() const noexcept { return runs_.empty(); }
+  /// Some of what was gathered is not in it any more.
+  [[nodiscard]] bool was_cut() const noexcept { return cut_; }
+  [[nodiscard]] std::uint32_t size() const noexcept { return runs_.size(); }
+  [[nodiscard]] const run& operator[](std::uint32_t i) const noexcept { return runs_[i]; }
+
+  /// Adds a run, to the one before it where the bytes touch. False: memory is out.
+  [[nodiscard]] bool add(const run& r) noexcept {
+    if (!runs_.empty()) {
+      run& last = runs_.back();
+      if (last.seg == r.seg && last.from == r.from && r.seg != nullptr &&
+          last.data + last.size == r.data) {
+        SSEHUB_ASSERT(r.first == last.first + last.count);
+        last.size += r.size;
+        last.count += r.count;
+        total_ += r.size;
+        return true;
+      }
+    }
+    if (!make_room()) return false;
+    runs_.push_reserved(r);
+    total_ += r.size;
+    return true;
+  }
+  /// Puts a run in front of run `at`. False: memory is out.
+  [[nodiscard]] bool insert(std::uint32_t at, const run& r) noexcept {
+    if (!make_room()) return false;
+    runs_.push_reserved(r);
+    for (std::uint32_t k = runs_.size() - 1; k > at; --k) runs_[k] = runs_[k - 1];
+    runs_[at] = r;
+    total_ += r.size;
+    return true;
+  }
+  /// Takes bytes off the end, so that `total` are left.
+  void cut(std::uint64_t total) noexcept {
+    if (total_ <= total) return;
+    cut_ = true;
+    all = false;
+    while (total_ > total) {
+      run& last = runs_.back();
+      const std::uint64_t excess = total_ - total;
+      if (excess < last.size) {
+        last.size -= static_cast<std::uint32_t>(excess);
+        total_ = total;
+      } else {
+        total_ -= last.size;
+        runs_.pop_back();
+      }
+    }
+  }
+
+  /// Few runs are shown as they lie; many, or many for a transport with one buffer, are copied into
+  /// one. Nothing: memory is out.
+  [[nodiscard]] std::span<const buffer> lay_out(std::uint32_t room) noexcept {
+    if (room == 1 && runs_.size() > 1) {
+      if (runs_[0].size >= record && runs_[0].seg != nullptr) {
+        cut(runs_[0].size);
+      } else {
+        cut(record);
+      }
+    }
+    const std::uint32_t n = runs_.size();
+    copied_ = false;
+    if (n <= room && (n <= 4 || total_ >= std::uint64_t{n} * 512)) {
+      for (std::uint32_t i = 0; i < n; ++i) buffers_[i] = {runs_[i].data, runs_[i].size};
+      return {buffers_, n};
+    }
+    if (total_ > copy_capacity_) {
+      deallocate(copy_);
+      copy_capacity_ = total_ < 4096 ? 4096 : static_cast<std::size_t>(total_);
+      copy_ = static_cast<char*>(allocate(copy_capacity_));
+      if (copy_ == nullptr) {
+        copy_capacity_ = 0;
+        return {};
+      }
+    }
+    copied_ = true;
+    char* out = copy_;
+    for (const run& r : runs_) {
+      std::memcpy(out, r.data, r.size);
+      out += r.size;
+    }
+    buffers_[0] = {copy_, static_cast<std::size_t>(total_)};
+    return {buffers_, 1};
+  }
+
+ private:
+  friend struct flight;
+
+  [[nodiscard]] bool make_room() noexcept {
+    const std::uint32_t n = runs_.capacity();
+    return runs_.size() < n || runs_.reserve(n < 8 ? 8 : n * 2);
+  }
+
+  vec<run> runs_;
+  std::uint64_t total_ = 0;
+  std::uint64_t limit_ = 0;
+  char* copy_ = nullptr;
+  std::size_t copy_capacity_ = 0;
+  bool cut_ = false;
+  bool copied_ = false;  ///< what is shown is the copy
+  buffer buffers_[most_buffers];
+};
+
+/// A write that is pending, or a peek: its runs, and the copy if there is one, until it is over.
+struct flight {
+  vec<run> runs;
+  std::uint64_t total = 0;
+  char* copy = nullptr;
+  std::uint32_t link = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
+
+  flight() noexcept = default;
+  flight(const flight&) = delete;
+  flight& operator=(const flight&) = delete;
+  ~flight() { deallocate(copy); }
+
+  /// Takes what `b` shows; `taken` of its bytes are under way.
+  void begin(batch& b, std::uint64_t taken) noexcept {
+    b.cut(taken);
+    runs.swap(b.runs_);
+    b.runs_.clear();
+    total = taken;
+    if (b.copied_) {
+      copy = std::exchange(b.copy_, nullptr);
+      b.copy_capacity_ = 0;
+    }
+  }
+  /// Shows it again, as many pieces as there is room for; returns how many.
+  std::size_t show(std::span<buffer> out) const noexcept {
+    if (out.empty()) return 0;
+    if (copy != nullptr) {
+      out[0] = {copy, static_cast<std::size_t>(total)};
+      return 1;
+    }
+    std::size_t n = 0;
+    for (; n < runs.size() && n < out.size(); ++n) {
+      const run& r = runs[static_cast<std::uint32_t>(n)];
+      out[n] = {r.data, r.size};
+    }
+    return n;
+  }
+  void end() noexcept {
+    deallocate(std::exchange(copy, nullptr));
+    if (runs.capacity() > 8) runs.release();
+    runs.clear();
+  }
+};
+
+}  // namespace sse::inline v0::detail

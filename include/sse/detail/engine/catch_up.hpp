@@ -1,0 +1,396 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// Catching up: where a reader begins, what it is told of a loss, and the three ways to live: its
+// cursor in the log (nothing to do here), the backfill hook, the newest value of each key.
+#pragma once
+
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+#include <sse/detail/engine/lag.hpp>
+
+namespace sse::inline v0 {
+
+/// What a backfill hook adds events to (channel_options::backfill).
+class backfill_writer {
+ public:
+  /// Adds one event. False: refused (not above the last id, not below `before`, bad field, or no
+  /// memory); the session is then closed, since nothing may be lost in silence.
+  bool add(event_id id, const event& e) noexcept;
+  [[nodiscard]] event_id last() const noexcept { return last_; }
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  friend class detail::engine;
+  backfill_writer(detail::engine& e, const backfill_request& r,
+                  const encode_limits& limits) noexcept
+      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
+
+  detail::engine* engine_;
+  const encode_limits* limits_;  // of the channel
+  backfill_request request_;
+  event_id last_;
+  std::size_t bytes_ = 0;
+  bool failed_ = false;
+};
+
+}  // namespace sse::inline v0
+
+namespace sse::inline v0::detail {
+
+/// An event id as decimal text.
+class id_text {
+ public:
+  explicit id_text(event_id id) noexcept {
+    if (id != no_id)
+      size_ = static_cast<std::size_t>(std::to_chars(digits_, digits_ + sizeof digits_, id).ptr -
+                                       digits_);
+  }
+  [[nodiscard]] std::string_view view() const noexcept { return {digits_, size_}; }
+
+ private:
+  char digits_[20];
+  std::size_t size_ = 0;
+};
+
+// --- where it begins -----------------------------------------------------------------------------
+
+/// The oldest id that can still come: the oldest retained, or the next to be published.
+inline event_id engine::first_possible(const stream& st) noexcept {
+  return st.log.retained() < st.log.end() ? st.log.id_at(st.log.retained())
+                                          : st.owner->sequence_->last + 1;
+}
+
+/// Whether a session reads one channel only.
+inline bool engine::alone(const session& s) const noexcept {
+  std::uint32_t n = 0;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next)
+    n += stream_of(subs_[i]).transients ? 0U : 1U;
+  return n == 1;
+}
+
+/// From here on the log serves this subscription.
+inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
+  stream& st = stream_of(sub);
+  sub.read_from(source::log);
+  place_at(sub, ordinal);
+  sub.live_from = st.log.end_offset();
+  watch_lag(st, sub.live_from);
+}
+
+/// The newest values behind `position` come next. False: memory is out.
+inline bool engine::start_walk(subscription& sub, std::uint64_t position,
+                               std::uint64_t unsaid_to) noexcept {
+  const std::uint32_t record = walks_.take();
+  if (record == none) return false;
+  walks_[record] = {position, unsaid_to};
+  release_cursor(sub);
+  sub.read_from(source::newest);
+  sub.record = record;
+  return true;
+}
+
+/// Where one subscription begins. `lost`: what it asked for is gone. False: memory is out.
+inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
+                             bool& lost) noexcept {
+  subscription& sub = subs_[index];
+  stream& st = stream_of(sub);
+  channel& c = *st.owner;
+  const event_log& log = st.log;
+  const sequence& seq = *c.sequence_;
+  const event_id after = resume.after;
+  if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
+    const start_at start = j.start_given ? j.start : c.options_.start;
+    if (j.backlog != 0) {
+      go_live(sub, log.newest(j.backlog));
+    } else if (start == start_at::snapshot && c.newest_ != nullptr && j.count == 1) {
+      // Only what was there before it came may go unsaid.
+      return start_walk(sub, 0, c.options_.ids != id_mode::none ? seq.last : stamp_);
+    } else {
+      go_live(sub, start == start_at::all ? log.retained() : log.end());
+    }
+    return true;
+  }
+  if (after > seq.last) {  // ahead: live, and told
+    lost = true;
+    go_live(sub, log.end());
+    return true;
+  }
+  ++c.counters_.replays;
+  // Gone from the log: what retention let go, and all that was before this run.
+  if ((after != 0 || j.after_given) && (after < log.forgotten_id() || after < seq.start)) {
+    if (c.options_.backfill && j.count == 1) {
+      release_cursor(sub);
+      sub.read_from(source::backfill);
+      sub.filled_to = after;
+      return true;
+    }
+    lost = after != 0;
+  }
+  go_live(sub, log.find(after));
+  return true;
+}
+
+/// False: memory is out, and the session cannot stay.
+inline bool engine::subscribe(std::uint32_t slot, const joining& j,
+                              const resume_point& resume) noexcept {
+  const event_id after = resume.after;
+  channel* losers[max_joins];  // that lost something, in the order of joining
+  std::uint32_t gaps = 0;
+  for (std::uint32_t n = 0; n < j.count; ++n) {
+    channel& c = *j.channels[n];
+    c.main_.trim(now_);
+    const std::uint32_t i = add_reader(slot, c.main_);
+    if (i == none) return false;
+    bool lost = false;
+    if (!begin_at(i, j, resume, lost)) return false;
+    const bool told = gaps != 0 && after > c.sequence_->last;  // ahead is told once
+    if (lost && !told) losers[gaps++] = &c;
+    // What is on its way to the others was published before this one came.
+    if (stream* const st = c.transients_;
+        st != nullptr && st->handed_out.ordinal() != st->log.end()) {
+      if (add_reader(slot, *st) == none) return false;
+      subs_[i].with_transients = 1;
+    }
+  }
+  for (std::uint32_t n = 0; n < gaps; ++n) {
+    channel& c = *losers[n];
+    const sequence& seq = *c.sequence_;
+    const bool ahead = after > seq.last;
+    const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
+    // Consecutive ids of this run can be counted.
+    const bool known = !ahead && c.options_.own_sequence && c.options_.ids == id_mode::automatic &&
+                       after >= seq.start && !c.main_.log.selective();
+    if (!push_gap(slot, c, {after, first, known ? first - after - 1 : 0, known}, n + 1 == gaps))
+      return false;
+  }
+  return true;
+}
+
+// --- gap frames ----------------------------------------------------------------------------------
+
+/// Where a reader that is too slow goes on.
+inline std::uint64_t engine::skip_target(const stream& st) noexcept {
+  return st.owner->options_.on_lag == lag_policy::oldest ? st.log.retained() : st.log.end();
+}
+
+/// The first id that a session can still get, or be told of, over all its channels.
+inline event_id engine::next_id(std::uint32_t slot) noexcept {
+  event_id next = max_event_id;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    const stream& st = stream_of(sub);
+    if (st.transients || st.owner->options_.ids == id_mode::none) continue;
+    event_id id = st.owner->sequence_->last + 1;
+    switch (sub.from()) {
+      case source::newest: {
+        const std::uint32_t value = st.owner->newest_->after(walks_[sub.record].position);
+        if (value != none) id = (*st.owner->newest_)[value].position;
+        break;
+      }
+      case source::skip: id = skips_[sub.record].first; break;
+      case source::backfill: break;
+      case source::log: {
+        log_place p = sub.at();
+        asks_left_ = UINT32_MAX;
+        if (next_visible(slot, st, p) == found::entry) id = p.seg->id(p.get());
+        break;
+      }
+    }
+    if (id < next) next = id;
+  }
+  return next;
+}
+
+/// Tells a session of a loss on one channel: `event: gap`, `data:
+/// {"requested":R,"first":F,"lost":N}`. F is the first id that can come from that channel; `id:` is
+/// one below the first that can come from any (the same, where there is one channel), so that ids
+/// never run back and a resume from it misses nothing. Only the last of several frames has it
+/// (moves_id): who is cut between two of them comes back with the id from before. Without ids
+/// (lost transient events) R and F are null and the client's last id stays as it is.
+inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& what,
+                             bool moves_id) noexcept {
+  char data[128];
+  char* p = data;
+  const auto put = [&](std::string_view s) {
+    std::memcpy(p, s.data(), s.size());
+    p += s.size();
+  };
+  const auto number = [&](bool known, std::uint64_t n) {
+    if (known) {
+      p = std::to_chars(p, p + 20, n).ptr;
+    } else {
+      put("null");
+    }
+  };
+  put("{\"requested\":");
+  number(what.with_ids, what.requested);
+  put(",\"first\":");
+  number(what.with_ids, what.first);
+  put(",\"lost\":");
+  number(what.known, what.lost);
+  put("}");
+  event e{.type = "gap", .data = {data, static_cast<std::size_t>(p - data)}};
+  char id[20];
+  if (what.with_ids && moves_id) {
+    char* const end = std::to_chars(id, id + sizeof id, next_id(slot) - 1).ptr;
+    e.id = {id, static_cast<std::size_t>(end - id)};
+  }
+  if (!lanes_.push(sessions_[slot].lane, e, lane_kind::control)) return false;
+  ++where.counters_.gaps;
+  if (on_gap) {
+    const quiet q{*this};
+    on_gap({id_of(slot), &where, what.with_ids ? what.requested : no_id,
+            what.with_ids ? what.first : no_id, what.lost, what.known});
+  }
+  return true;
+}
+
+// --- slow readers --------------------------------------------------------------------------------
+
+/// The half-sent event is out: the readers that are too slow jump, and are told what they missed.
+inline void engine::leave_skips(std::uint32_t slot) noexcept {
+  channel* before = nullptr;  // a gap that is not told yet: the next one decides if it moves the id
+  loss untold;
+  bool ok = true;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    subscription& sub = subs_[i];
+    if (sub.from() != source::skip) continue;
+    channel& c = *stream_of(sub).owner;
+    const loss l = leave_skip(slot, sub);
+    if (l.lost == 0) continue;
+    if (!l.with_ids) {
+      ok = ok && push_gap(slot, c, l, false);
+      continue;
+    }
+    if (before != nullptr) ok = ok && push_gap(slot, *before, untold, false);
+    before = &c;
+    untold = l;
+  }
+  if (before != nullptr) ok = ok && push_gap(slot, *before, untold, true);
+  if (!ok) mark_dead(slot, close_reason::no_memory);
+}
+
+/// What it missed; nothing: it lost nothing, or gets the newest values instead.
+inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
+  stream& st = stream_of(sub);
+  channel& c = *st.owner;
+  const skip missed = skips_[sub.record];
+  skips_.give_back(sub.record);
+  const std::uint64_t to = skip_target(st);
+  const std::uint64_t lost = to > missed.ordinal ? to - missed.ordinal : 0;
+  const bool with_ids = !st.transients && c.options_.ids != id_mode::none;
+  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.transients &&
+      alone(sessions_[slot])) {
+    c.counters_.coalesced += lost;
+    if (!start_walk(sub, with_ids ? missed.requested : missed.stamp - 1, 0)) {
+      go_live(sub, to);
+      mark_dead(slot, close_reason::no_memory);
+    }
+    return {};
+  }
+  go_live(sub, lost == 0 ? missed.ordinal : to);
+  c.counters_.dropped += lost;
+  return {missed.requested, to < st.log.end() ? st.log.id_at(to) : c.sequence_->last + 1, lost,
+          !st.log.selective(), with_ids};
+}
+
+// --- what the log does not have ------------------------------------------------------------------
+
+/// A reader that has no place in the log gets its next events from elsewhere. It holds nothing
+/// there meanwhile, so a slow one costs no memory.
+inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
+  if (sub.from() == source::newest) {
+    fill_from_newest(slot, sub);
+  } else {
+    fill_from_hook(slot, sub);
+  }
+}
+
+/// The newest events of keys that changed since, oldest first, until there are no more: then live.
+/// What had no key, or whose key was forgotten, is announced as lost where it would have come.
+inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noexcept {
+  stream& st = stream_of(sub);
+  channel& c = *st.owner;
+  const newest_by_key& values = *c.newest_;
+  walk& w = walks_[sub.record];
+  const auto visible = [&](std::string_view audience) {
+    return audience.empty() || sees(slot, audience);
+  };
+  bool ok = true;
+  std::uint64_t bytes = 0;
+  for (std::uint32_t i = values.after(w.position); ok && bytes < options_.flush_share;
+       i = values[i].newer) {
+    const std::uint64_t told = w.position > w.unsaid_to ? w.position : w.unsaid_to;
+    if (values.lost_before(i, told, visible)) {
+      const event_id first = i == none ? c.sequence_->last + 1 : values[i].position;
+      ok = push_gap(slot, c, {w.position, first, 0, false, c.options_.ids != id_mode::none}, true);
+    }
+    if (i == none) {
+      walks_.give_back(sub.record);
+      go_live(sub, st.log.end());
+      break;
+    }
+    w.position = values[i].position;
+    if (!visible(values[i].audience.view())) continue;
+    ok = ok && lanes_.push(sessions_[slot].lane, values[i].bytes, lane_kind::event);
+    bytes += values[i].bytes->size;
+  }
+  if (!ok) mark_dead(slot, close_reason::no_memory);
+}
+
+/// Asks the channel's hook for events that the log let go, until the log takes over.
+inline void engine::fill_from_hook(std::uint32_t slot, subscription& sub) noexcept {
+  stream& st = stream_of(sub);
+  channel& c = *st.owner;
+  st.trim(now_);
+  const event_id floor =
+      st.log.forgotten_id() > c.sequence_->start ? st.log.forgotten_id() : c.sequence_->start;
+  const event_id first = first_possible(st);
+  const std::size_t room =
+      options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
+  const backfill_request request{id_of(slot), sub.filled_to, first, room};
+  backfill_writer writer{*this, request, c.options_.limits};
+  backfill_state state;
+  {
+    const quiet q{*this};
+    state = c.options_.backfill(request, writer);
+  }
+  sub.filled_to = writer.last_;
+  if (writer.failed_) {
+    mark_dead(slot, close_reason::no_memory);
+  } else if (state == backfill_state::done ||
+             (state == backfill_state::more && writer.last_ >= floor)) {
+    go_live(sub, st.log.find(writer.last_));
+  } else if (state == backfill_state::lost) {
+    go_live(sub, st.log.retained());
+    if (!push_gap(slot, c, {writer.last_, first, 0, false}, true))
+      mark_dead(slot, close_reason::no_memory);
+  } else if (state == backfill_state::more && writer.bytes_ == 0) {
+    enqueue(ready_, slot);  // nothing now: ask again in the next flush
+  }
+}
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0 {
+
+inline bool backfill_writer::add(event_id id, const event& e) noexcept {
+  const detail::id_text text{id};
+  event out = e;
+  out.id = text.view();
+  const encode_plan p = plan(out, *limits_);
+  if (id <= last_ || id >= request_.before || p.error != encode_error::none ||
+      !engine_->lanes_.push(engine_->sessions_[request_.session.slot].lane, out,
+                            detail::lane_kind::event)) {
+    failed_ = true;
+    return false;
+  }
+  last_ = id;
+  bytes_ += p.size;
+  return true;
+}
+
+}  // namespace sse::inline v0

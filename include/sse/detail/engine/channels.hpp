@@ -1,0 +1,214 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// Channels: opened, found, closed, and what is remembered of a closed one.
+#pragma once
+
+#include <cstdint>
+#include <new>
+#include <string_view>
+#include <utility>
+
+#include <sse/detail/engine/sessions.hpp>
+
+namespace sse::inline v0::detail {
+
+/// Gives a stream its number; none: memory is out.
+inline std::uint32_t engine::list_stream(stream& st) noexcept {
+  if (!backlogs_.reserve(streams_.in_use() + 1)) return none;
+  const std::uint32_t i = streams_.take();
+  if (i == none || i >= (1U << 28)) return none;
+  streams_[i].here = &st;
+  st.index = i;
+  return i;
+}
+
+inline void engine::unlist_stream(stream& st) noexcept {
+  if (st.index == none) return;
+  untouch(st);
+  backlogs_.remove(st.index);
+  backlog_ -= st.backlog;
+  if (st.handed_out.seg != nullptr) pool_.unpin(st.handed_out.seg);
+  streams_[st.index].here = nullptr;
+  streams_.give_back(st.index);
+}
+
+/// The stream of a channel's transient entries, made when first needed; nullptr: memory is out.
+inline stream* engine::transients_of(channel& c) noexcept {
+  if (c.transients_ != nullptr) return c.transients_;
+  void* const p = allocate(sizeof(stream));
+  if (p == nullptr) return nullptr;
+  auto* const st = ::new (p) stream(pool_, {.events = 0}, c);
+  if (list_stream(*st) == none || !st->log.ensure_tail()) {
+    unlist_stream(*st);
+    st->~stream();
+    deallocate(p);
+    return nullptr;
+  }
+  st->transients = true;
+  hand_out(*st);
+  c.transients_ = st;
+  return st;
+}
+
+/// What its options say, copied and made countable. False: memory is out.
+inline bool engine::make_channel(channel& c, std::string_view name, channel_options&& o) noexcept {
+  if (!c.name_.assign(name) || !c.heartbeat_text_.assign(o.heartbeat.text) ||
+      !c.heartbeat_type_.assign(o.heartbeat.type)) {
+    return false;
+  }
+  c.options_ = std::move(o);
+  channel_options& opts = c.options_;
+  if (opts.max_lag == 0) opts.max_lag = UINT64_MAX;
+  if (opts.soft_lag_for.is_off()) opts.soft_lag = 0;
+  opts.heartbeat.text = c.heartbeat_text_.view();
+  opts.heartbeat.type = c.heartbeat_type_.view();
+  if (opts.heartbeat.every.is_off()) opts.heartbeat.mode = heartbeat_options::pace::off;
+  if (opts.max_keys == 0 &&
+      (opts.on_lag == lag_policy::coalesce || opts.start == start_at::snapshot)) {
+    opts.max_keys = 10'000;
+  }
+  if (opts.max_keys != 0) {
+    void* const table = allocate(sizeof(newest_by_key));
+    if (table == nullptr) return false;
+    c.newest_ = ::new (table) newest_by_key(opts.max_keys, options_.seed);
+  }
+  return list_stream(c.main_) != none && names_.acquire(name) != none;
+}
+
+/// Where its ids begin. A channel that was closed goes on where it ended, and knows that what it had
+/// is forgotten: ids are not given twice, and a resume is told.
+inline void engine::begin_sequence(channel& c) noexcept {
+  const channel_options& o = c.options_;
+  const std::uint32_t known = closed_.find(c.name());
+  event_id before = known != none ? closed_[known].last : no_id;
+  if (!o.own_sequence) {
+    c.sequence_ = &sequence_;
+    if (known == none) before = closed_floor_;
+  } else {
+    const bool chosen = o.first_id != no_id || o.ids == id_mode::given;
+    c.own_.start = chosen ? o.first_id : options_.first_id;
+    if (known != none) {
+      c.own_.start = closed_[known].start;
+    } else if (!chosen && own_closed_floor_ > c.own_.start) {
+      c.own_.start = before = own_closed_floor_;
+    }
+    c.own_.last = before > c.own_.start ? before : c.own_.start;
+  }
+  if (before != no_id) c.main_.log.forget_up_to(before);
+  if (known != none) forget(known);
+}
+
+inline channel* engine::open_channel(std::string_view name, channel_options&& o) noexcept {
+  if (quiet_ || find_channel(name) != nullptr || channels_.size() >= (1U << 27)) return nullptr;
+  o.keep_age = countable(o.keep_age, longest_age);
+  o.soft_lag_for = countable(o.soft_lag_for);
+  o.heartbeat.every = countable(o.heartbeat.every);
+  if (o.limits.event > 0xfff00000U) o.limits.event = 0xfff00000U;  // sizes in the log have 32 bits
+  const retention keep{o.keep, o.keep_bytes, o.keep_age};
+  if (!channels_.reserve(channels_.size() + 1) || !closing_.reserve(channels_.size() + 1) ||
+      !timers_.reserve(sessions_.extent() + channels_.size() + 1)) {
+    return nullptr;
+  }
+  void* const p = allocate(sizeof(channel));
+  if (p == nullptr) return nullptr;
+  auto* const c = ::new (p) channel(*this, pool_, keep);
+  if (!make_channel(*c, name, std::move(o))) {
+    delete_channel(c);
+    return nullptr;
+  }
+  names_[names_.find(name)] = c;
+  begin_sequence(*c);
+  c->index_ = channels_.size();
+  channels_.push_reserved(c);
+  if (c->options_.heartbeat.mode == heartbeat_options::pace::fixed) {
+    c->next_heartbeat_ = now_ + c->options_.heartbeat.every.ms();
+  }
+  arm_channel(*c);
+  return c;
+}
+
+inline channel* engine::find_channel(std::string_view name) const noexcept {
+  const std::uint32_t i = names_.find(name);
+  return i == none ? nullptr : names_[i];
+}
+
+/// Its streams end now; it is freed once nobody walks. Its name is free at once.
+inline void engine::close_channel(channel& c) noexcept {
+  if (quiet_ || c.closing_) return;
+  const work w{*this};
+  c.closing_ = true;
+  for (const std::uint32_t i : c.main_.readers) mark_dead(subs_[i].session, close_reason::channel);
+  remember(c);
+  names_.release(names_.find(c.name()));
+  closing_.push_reserved(&c);
+}
+
+/// Destroys one that no list has.
+inline void engine::delete_channel(channel* c) noexcept {
+  if (c->transients_ != nullptr) {
+    unlist_stream(*c->transients_);
+    c->transients_->~stream();
+    deallocate(c->transients_);
+  }
+  unlist_stream(c->main_);
+  if (c->newest_ != nullptr) {
+    c->newest_->~newest_by_key();
+    deallocate(c->newest_);
+  }
+  c->~channel();
+  deallocate(c);
+}
+
+/// REQUIRES: no readers left.
+inline void engine::free_channel(channel* c) noexcept {
+  SSEHUB_ASSERT(c->main_.readers.empty());
+  if (!c->closing_) names_.release(names_.find(c->name()));
+  timers_.disarm(timer_places::channel_bit | c->index_);
+  const std::uint32_t index = c->index_;
+  if (index + 1 != channels_.size()) {  // the last channel takes its number
+    channel* const last = channels_.back();
+    const std::int64_t when = timers_.when(timer_places::channel_bit | last->index_, now_);
+    timers_.disarm(timer_places::channel_bit | last->index_);
+    channels_[index] = last;
+    last->index_ = index;
+    if (when != INT64_MAX) timers_.arm(timer_places::channel_bit | index, when, now_);
+  }
+  channels_.pop_back();
+  delete_channel(c);
+}
+
+// --- closed channels -----------------------------------------------------------------------------
+// The last thousand are remembered by name. Of older ones only the highest id is: one that is opened
+// after so many may announce a gap that is none, never the other way round.
+
+inline void engine::remember(const channel& c) noexcept {
+  constexpr std::uint32_t most = 1024;
+  const bool own = c.options_.own_sequence;
+  const event_id last = own ? c.own_.last : c.main_.log.last_id();
+  if (last == no_id || c.options_.ids == id_mode::none || (own && last == c.own_.start)) return;
+  const std::uint32_t i = closed_.acquire(c.name());
+  if (i == none) {  // memory is out
+    raise_floor({.last = last, .own = own});
+    return;
+  }
+  closed_[i] = {c.own_.start, last, own, closed_newest_, none};
+  (closed_newest_ == none ? closed_oldest_ : closed_[closed_newest_].newer) = i;
+  closed_newest_ = i;
+  if (closed_.size() <= most) return;
+  raise_floor(closed_[closed_oldest_]);
+  forget(closed_oldest_);
+}
+
+inline void engine::raise_floor(const closed_channel& c) noexcept {
+  event_id& floor = c.own ? own_closed_floor_ : closed_floor_;
+  if (c.last > floor) floor = c.last;
+}
+
+inline void engine::forget(std::uint32_t i) noexcept {
+  const closed_channel& c = closed_[i];
+  (c.older == none ? closed_oldest_ : closed_[c.older].newer) = c.newer;
+  (c.newer == none ? closed_newest_ : closed_[c.newer].older) = c.older;
+  closed_.release(i);
+}
+
+}  // namespace sse::inline v0::detail

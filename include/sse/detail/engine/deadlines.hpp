@@ -1,0 +1,274 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// Time: heartbeats and deadlines from one timer heap, clean ends, drain.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include <sse/detail/engine/flush.hpp>
+
+namespace sse::inline v0::detail {
+
+// --- heartbeats ----------------------------------------------------------------------------------
+
+/// A heartbeat's bytes, or nullptr: out of memory, or text that no frame may hold.
+inline blob* engine::make_heartbeat(channel& c) noexcept {
+  const heartbeat_options& h = c.options_.heartbeat;
+  std::string made;
+  std::string_view text = h.text;
+  if (h.payload) {
+    const quiet q{*this};
+    h.payload(made);
+    text = made;
+  }
+  if (h.comment) {
+    if (check_comment(text) != encode_error::none) return nullptr;
+    blob* const b = make_blob(static_cast<std::uint32_t>(encoded_comment_size(text)));
+    if (b != nullptr) encode_comment_to(b->bytes(), text);
+    return b;
+  }
+  const event e{.type = h.type, .data = text};
+  if (check(e) != encode_error::none) return nullptr;
+  blob* const b = make_blob(static_cast<std::uint32_t>(encoded_size(e)));
+  if (b != nullptr) encode_to(b->bytes(), e);
+  return b;
+}
+
+/// A fixed-pace heartbeat goes to all readers as one transient entry.
+inline void engine::publish_heartbeat(channel& c) noexcept {
+  if (c.main_.readers.empty()) return;
+  stream* const st = transients_of(c);
+  blob* const b = st == nullptr ? nullptr : make_heartbeat(c);
+  if (b == nullptr) return;
+  const new_entry meta{
+      .size = b->size, .stamp = stamp_ + 1, .at = now_, .audience = {}, .heartbeat = true};
+  if (char* const at = st->log.prepare(meta); at != nullptr) {
+    std::memcpy(at, b->bytes(), b->size);
+    ++stamp_;
+    st->log.commit(meta);
+    st->trim(now_);
+    announce(*st, {});
+    stats_.heartbeats += c.main_.readers.size();
+  }
+  unref(b);
+}
+
+// --- the clock -----------------------------------------------------------------------------------
+
+/// Deadlines that are due act in their order. Call flush() afterwards.
+inline void engine::tick(time_point host_now) noexcept {
+  if (quiet_) return;
+  const work w{*this};
+  if (origin_ == INT64_MIN) origin_ = host_now.ms();
+  target_ = host_now.ms() - origin_;
+  if (target_ - now_ > timers_.farthest) jump_to_target();
+  while (!timers_.empty() && timers_.top_when(now_) <= target_) {
+    const std::uint32_t id = timers_.top_id();
+    const std::int64_t due = timers_.top_when(now_);
+    if (due > now_) now_ = due;
+    if ((id & timer_places::channel_bit) != 0) {
+      on_channel_timer(*channels_[id & ~timer_places::channel_bit]);
+    } else {
+      on_session_timer(id);
+    }
+  }
+  if (target_ > now_) now_ = target_;
+  if (draining_ && now_ >= drain_deadline_) {
+    for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
+      mark_dead(slot, close_reason::drain);
+    drain_deadline_ = INT64_MAX;
+  }
+}
+
+/// More time passed than 32 bits tell apart (a clock that was set, a machine that slept for weeks):
+/// what is overdue stays so, and is due once.
+inline void engine::jump_to_target() noexcept {
+  const std::int64_t passed = target_ - now_;
+  const auto to = static_cast<std::uint32_t>(target_);
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
+    session& s = sessions_[slot];
+    if (!serving(s)) continue;
+    for (std::uint32_t* then : {&s.last_event, &s.last_write, &s.progress, &s.over_since}) {
+      const std::int64_t elapsed = since(*then, now32()) + passed;
+      *then = to - static_cast<std::uint32_t>(elapsed < INT32_MAX ? elapsed : INT32_MAX);
+    }
+  }
+  timers_.jump(now_, target_);
+  now_ = target_;
+}
+
+inline time_point engine::next_deadline() const noexcept {
+  std::int64_t when = drain_deadline_;
+  if (!timers_.empty() && timers_.top_when(now_) < when) when = timers_.top_when(now_);
+  return when == INT64_MAX || origin_ == INT64_MIN ? time_point::never()
+                                                   : time_point::milliseconds(when + origin_);
+}
+
+/// The channel whose idle heartbeat a session follows: the first it joined that has one.
+inline channel* engine::heart_of(const session& s) const noexcept {
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    const stream& st = stream_of(subs_[i]);
+    if (!st.transients && st.owner->options_.heartbeat.mode == heartbeat_options::pace::idle)
+      return st.owner;
+  }
+  return nullptr;
+}
+
+/// One period on; after a long pause of the host the beats that were missed are not all made up
+/// for.
+inline std::int64_t engine::next_beat(std::int64_t every) const noexcept {
+  return (target_ - now_) / every > 16 ? target_ + every : now_ + every;
+}
+
+inline void engine::on_session_timer(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  timers_.disarm(slot);
+  if (!serving(s)) return;
+  const auto elapsed = [&](std::uint32_t then) {
+    return duration::milliseconds(since(then, now32()));
+  };
+  if (s.blocked && !options_.write_deadline.is_off() &&
+      elapsed(s.progress) >= options_.write_deadline &&
+      (s.state == session_state::finishing || has_pending(slot))) {
+    mark_dead(slot, close_reason::stalled);
+    return;
+  }
+  if (s.state == session_state::live) {
+    if (s.over) look_at_soft_lag(slot);
+    if (!serving(s)) return;
+    channel* const heart = heart_of(s);
+    if (now_ >= s.ends_at) {
+      begin_finish(slot, close_reason::age);
+    } else if (!options_.idle.is_off() && elapsed(s.last_event) >= options_.idle) {
+      begin_finish(slot, close_reason::idle);
+    } else if (heart != nullptr && elapsed(s.last_write) >= heart->options_.heartbeat.every &&
+               (!s.blocked || !has_pending(slot))) {
+      beat(slot, *heart);
+    }
+  }
+  arm(slot);
+}
+
+/// Readers that are over a soft limit for too long.
+inline void engine::look_at_soft_lag(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  s.over = false;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    const channel_options& o = stream_of(subs_[i]).owner->options_;
+    if (o.soft_lag == 0 || lag_of(stream_of(subs_[i]), subs_[i]) <= o.soft_lag) continue;
+    if (duration::milliseconds(since(s.over_since, now32())) >= o.soft_lag_for) {
+      over_lag(i);
+    } else {
+      s.over = true;
+    }
+  }
+}
+
+/// A heartbeat for one session.
+inline void engine::beat(std::uint32_t slot, channel& heart) noexcept {
+  session& s = sessions_[slot];
+  // On a blocked stream with nothing to say it is what the write deadline can be held against.
+  if (s.blocked) s.progress = now32();
+  if (blob* const b = make_heartbeat(heart); b != nullptr) {
+    if (lanes_.waiting(s.lane) < options_.control_lane &&
+        lanes_.push(s.lane, b, lane_kind::control))
+      ++stats_.heartbeats;
+    unref(b);
+  }
+  const std::int64_t every = heart.options_.heartbeat.every.ms();
+  s.last_write = static_cast<std::uint32_t>(next_beat(every) - every);
+  enqueue(live_, slot);
+}
+
+/// Sets a session's next deadline.
+inline void engine::arm(std::uint32_t slot) noexcept {
+  const session& s = sessions_[slot];
+  if (!serving(s)) return;
+  std::int64_t when = INT64_MAX;
+  const auto due = [&](std::uint32_t then, duration after) {
+    if (after.is_off()) return;
+    // What is overdue but cannot act now (a heartbeat on a blocked stream) looks again one period
+    // later.
+    const std::int64_t left = after.ms() - since(then, now32());
+    const std::int64_t at = now_ + (left > 0 ? left : after.ms());
+    if (at < when) when = at;
+  };
+  if (s.blocked || s.state == session_state::finishing) due(s.progress, options_.write_deadline);
+  if (s.state == session_state::live) {
+    due(s.last_event, options_.idle);
+    if (const channel* const heart = heart_of(s)) due(s.last_write, heart->options_.heartbeat.every);
+    if (s.ends_at < when) when = s.ends_at;
+    if (s.over) {
+      for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+        due(s.over_since, stream_of(subs_[i]).owner->options_.soft_lag_for);
+      }
+    }
+  }
+  if (when != INT64_MAX) {
+    timers_.arm(slot, when, now_);
+  } else {
+    timers_.disarm(slot);
+  }
+}
+
+inline void engine::arm_channel(channel& c) noexcept {
+  const std::int64_t expiry = c.main_.log.next_expiry();
+  const std::int64_t when = c.next_heartbeat_ < expiry ? c.next_heartbeat_ : expiry;
+  const std::uint32_t id = timer_places::channel_bit | c.index_;
+  if (when == INT64_MAX) {
+    timers_.disarm(id);
+  } else if (when != timers_.when(id, now_)) {
+    timers_.arm(id, when, now_);
+  }
+}
+
+inline void engine::on_channel_timer(channel& c) noexcept {
+  timers_.disarm(timer_places::channel_bit | c.index_);
+  if (now_ >= c.next_heartbeat_) {
+    c.next_heartbeat_ = next_beat(c.options_.heartbeat.every.ms());
+    publish_heartbeat(c);
+  }
+  c.main_.trim(now_);
+  touch(c.main_);
+  arm_channel(c);
+}
+
+/// Ends a session cleanly: what is pending, a farewell, then close.
+inline void engine::begin_finish(std::uint32_t slot, close_reason why) noexcept {
+  session& s = sessions_[slot];
+  if (s.state != session_state::live) return;
+  s.state = session_state::finishing;
+  s.why = why;
+  s.progress = now32();
+  enqueue(ready_, slot);
+  arm(slot);
+}
+
+inline void engine::finish(session_id id) noexcept {
+  if (session* s = quiet_ ? nullptr : find(id); s != nullptr && s->state == session_state::live) {
+    begin_finish(id.slot, close_reason::finished);
+  }
+}
+
+/// Takes no more; tells every stream when to come back; ends each once it has all; cuts the rest at
+/// the deadline.
+inline void engine::drain(const drain_options& o) noexcept {
+  if (quiet_ || draining_) return;
+  const work w{*this};
+  draining_ = true;
+  if (o.deadline != duration::forever())
+    drain_deadline_ = now_ + countable(o.deadline, longest_age).ms();
+  event last = o.farewell;
+  last.id = {};  // it would move the client's resume point
+  if ((!last.type.empty() || !last.data.empty()) && check(last) == encode_error::none) {
+    farewell_ = make_blob(static_cast<std::uint32_t>(encoded_size(last)));
+    if (farewell_ != nullptr) encode_to(farewell_->bytes(), last);
+  }
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
+    begin_finish(slot, close_reason::drain);
+}
+
+}  // namespace sse::inline v0::detail

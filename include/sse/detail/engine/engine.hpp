@@ -1,0 +1,502 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// The hub's engine: what is behind hub<Transport, User> and depends on neither. One class, told in
+// rooms; each includes, and calls, only what stands above it:
+//
+//   parts.hpp stream.hpp batch.hpp   what it is made of
+//   caps.hpp lanes.hpp chunks.hpp    parts that know nothing of an engine
+//   engine.hpp                       this file: all that it has, and all that it can do
+//   sessions.hpp                     slots, cursors, who is served next, ends
+//   channels.hpp                     channels: opened, found, closed
+//   visibility.hpp                   which entry a session may see next
+//   lag.hpp                          readers that are too slow, what is held for them
+//   catch_up.hpp                     where a reader begins, and its way to live; gap frames
+//   publish.hpp                      bytes in
+//   flush.hpp                        bytes out: gather, write, advance
+//   deadlines.hpp                    time: heartbeats, deadlines, drain
+//   admit.hpp                        who may, and the first bytes
+//
+// Invariants:
+//   1. A cursor pins its segment; each run of a pending write does too, also past its session.
+//   2. Ids rise strictly along a session, across its channels: entries leave in order of stamps.
+//   3. Control bytes enter between events only: first the rest of a half-sent event, then the lane,
+//      then the logs.
+//   4. No engine call runs inside write or close of the host, and nothing is freed while anybody
+//      walks: what dies is reaped when the outermost call ends.
+//   5. Memory: sum over channels of 1.5 * max(keep, max_lag), plus a small constant for each
+//      session and channel.
+//   6. An accepted event is delivered, or a gap frame says that it is lost, or the stream closes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <span>
+#include <string_view>
+
+#include <sse/admission.hpp>
+#include <sse/channel.hpp>
+#include <sse/detail/base/name_table.hpp>
+#include <sse/detail/base/random.hpp>
+#include <sse/detail/base/timer_heap.hpp>
+#include <sse/detail/engine/batch.hpp>
+#include <sse/detail/engine/caps.hpp>
+#include <sse/detail/engine/chunks.hpp>
+#include <sse/detail/engine/lanes.hpp>
+#include <sse/detail/engine/parts.hpp>
+#include <sse/encode.hpp>
+#include <sse/event.hpp>
+#include <sse/request.hpp>
+#include <sse/session.hpp>
+#include <sse/stats.hpp>
+#include <sse/transport.hpp>
+
+namespace sse::inline v0::detail {
+
+/// The typed half of the hub as the engine sees it.
+struct host_calls {
+  void* self = nullptr;
+  write_result (*write)(void*, std::uint32_t slot, std::span<const buffer>) noexcept = nullptr;
+  /// Destroys connection and user.
+  void (*close)(void*, std::uint32_t slot, close_reason, bool announce) noexcept = nullptr;
+  bool (*sees)(void*, std::uint32_t slot, std::string_view key,
+               std::string_view audience) noexcept = nullptr;
+  void (*flush_begins)(void*) noexcept = nullptr;
+  void (*flush_ends)(void*) noexcept = nullptr;
+  std::uint32_t max_buffers = 16;
+  bool completes = false;
+};
+
+/// An option's time as the engine can count it. Forever is off. What is held against a session's
+/// 32-bit times ends at 24 days.
+[[nodiscard]] constexpr duration countable(duration d,
+                                           duration most = duration::seconds(24 * 24 *
+                                                                             3600)) noexcept {
+  if (d == duration::forever()) return duration::off();
+  return d < most ? d : most;
+}
+inline constexpr duration longest_age = duration::milliseconds(std::int64_t{1} << 50);
+
+class engine;
+
+/// Where each id's place in the timer heap stands: sessions by slot, channels with the top bit set.
+struct timer_places {
+  static constexpr std::uint32_t channel_bit = 0x80000000U;
+  engine* e;
+  [[nodiscard]] std::uint32_t& place(std::uint32_t id) const noexcept;
+};
+
+/// Streams that hold bytes for slow readers only, the one that holds most on top.
+struct backlog_order {
+  engine* e;
+  [[nodiscard]] std::uint32_t& place(std::uint32_t id) const noexcept;
+  [[nodiscard]] static bool before(std::uint64_t a, std::uint64_t b) noexcept { return a > b; }
+};
+
+/// What is remembered of a channel that was closed, so that one of its name goes on where it ended.
+struct closed_channel {
+  event_id start = no_id;  ///< of its own sequence
+  event_id last = no_id;
+  bool own = false;  ///< it had a sequence of its own
+  std::uint32_t older = none;
+  std::uint32_t newer = none;
+};
+
+class engine {
+ public:
+  engine(const host_calls& host, const hub_options& options) noexcept;
+  engine(const engine&) = delete;
+  engine& operator=(const engine&) = delete;
+  ~engine() { shut_down(); }
+
+  /// Held while hooks may be called or lists are walked: nothing is freed before the outermost one
+  /// ends.
+  class work {
+   public:
+    explicit work(engine& e) noexcept : e_{e} { ++e_.depth_; }
+    work(const work&) = delete;
+    work& operator=(const work&) = delete;
+    ~work() {
+      if (--e_.depth_ == 0) e_.reap();
+    }
+
+   private:
+    engine& e_;
+  };
+  /// Whether a hook that may not call the hub is running: the call is refused.
+  [[nodiscard]] bool in_hook() const noexcept { return quiet_; }
+
+  // Channels.
+  [[nodiscard]] channel* open_channel(std::string_view name, channel_options&& o) noexcept;
+  [[nodiscard]] channel* find_channel(std::string_view name) const noexcept;
+  void close_channel(channel& c) noexcept;
+  [[nodiscard]] const vec<channel*>& channels() const noexcept { return channels_; }
+
+  // Bytes in.
+  [[nodiscard]] publish_result publish(channel& c, const event& e,
+                                       const publish_options& o) noexcept;
+  [[nodiscard]] publish_error send(session_id id, const event& e) noexcept;
+  std::size_t send_user(std::string_view key, const event& e) noexcept;
+
+  // Sessions.
+  /// Draining, and a total cap that evicts nobody, before anybody is asked. False: `out` says why.
+  [[nodiscard]] bool precheck(accept_result& out);
+  /// Takes a slot; the caller places connection and user in it, then calls join() and open(). none:
+  /// `out` says why not. REQUIRES: the caller holds `work` until open() returned.
+  [[nodiscard]] std::uint32_t admit(const request& r, const joining& j, resume_point& resume,
+                                    accept_result& out);
+  void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
+  [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
+  void open(std::uint32_t slot) noexcept;
+  /// Undoes admit(): the typed half could not be made.
+  void abandon(std::uint32_t slot) noexcept;
+  [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept {
+    return {slot, sessions_[slot].generation};
+  }
+  /// nullptr: no such session, or it is closed and only its slot waits for a pending write.
+  [[nodiscard]] session* find(session_id id) noexcept;
+  [[nodiscard]] bool alive(session_id id) noexcept {
+    const session* s = find(id);
+    return s != nullptr && serving(*s);
+  }
+  [[nodiscard]] std::uint32_t user_sessions(std::string_view key) const noexcept {
+    return caps_.count_of_user(key);
+  }
+  [[nodiscard]] std::uint32_t session_count() const noexcept { return caps_.total(); }
+  [[nodiscard]] std::uint32_t open_slots() const noexcept { return sessions_.in_use(); }
+
+  // What the host reports.
+  void writable(session_id id) noexcept;
+  void written(session_id id, std::size_t n) noexcept;
+  void closed(session_id id) noexcept { close(id, close_reason::peer); }
+  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept;
+
+  // Ends.
+  void close(session_id id, close_reason why) noexcept;
+  void close_all() noexcept;
+  void finish(session_id id) noexcept;
+  std::size_t revoke(std::string_view key) noexcept;
+  void drain(const drain_options& o) noexcept;
+  [[nodiscard]] bool draining() const noexcept { return draining_; }
+
+  // Bytes out, and time.
+  bool flush() noexcept;
+  void tick(time_point host_now) noexcept;
+  [[nodiscard]] time_point next_deadline() const noexcept;
+  [[nodiscard]] std::uint64_t worst_lag(const channel& c) const noexcept;
+
+  [[nodiscard]] hub_stats stats() const noexcept;
+  void count_refusal() noexcept { ++stats_.refused; }
+  void shut_down() noexcept;
+  [[nodiscard]] const hub_options& options() const noexcept { return options_; }
+
+  // Hooks of the non-typed kind.
+  function<void(const gap_notice&)> on_gap;
+  function<void(channel&, std::string_view key, bool present)> on_presence;
+  /// The host has a rule of its own for who sees an audience (host_calls::sees); else it is the user
+  /// whose key it is.
+  void ask_who_sees(bool on) noexcept { ask_who_sees_ = on; }
+
+ private:
+  friend struct timer_places;
+  friend struct backlog_order;
+  friend class sse::backfill_writer;
+
+  /// A hook runs that may call nothing here.
+  class quiet {
+   public:
+    explicit quiet(engine& e) noexcept : e_{e} { e_.quiet_ = true; }
+    quiet(const quiet&) = delete;
+    quiet& operator=(const quiet&) = delete;
+    ~quiet() { e_.quiet_ = false; }
+
+   private:
+    engine& e_;
+  };
+
+  /// Sessions in line, through session::queue_next.
+  struct queue {
+    std::uint32_t first = none;
+    std::uint32_t last = none;
+  };
+
+  // sessions.hpp
+  [[nodiscard]] bool serving(const session& s) const noexcept {
+    return s.state == session_state::live || s.state == session_state::finishing;
+  }
+  [[nodiscard]] stream& stream_of(const subscription& sub) const noexcept {
+    return *streams_[sub.stream_index].here;
+  }
+  [[nodiscard]] session* holder(session_id id) noexcept;
+  void enqueue(queue& q, std::uint32_t slot) noexcept;
+  [[nodiscard]] std::uint32_t dequeue(queue& q) noexcept;
+  void touch(stream& st) noexcept;
+  void untouch(stream& st) noexcept;
+  void move_cursor(subscription& sub, const log_place& to) noexcept;
+  void release_cursor(subscription& sub) noexcept;
+  void place_at(subscription& sub, std::uint64_t ordinal) noexcept;
+  [[nodiscard]] std::uint32_t add_reader(std::uint32_t slot, stream& st) noexcept;
+  void detach(std::uint32_t index) noexcept;
+  void detach_all(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool add_transients(std::uint32_t index) noexcept;
+  void drop_transients(std::uint32_t slot) noexcept;
+  void hand_out(stream& st) noexcept;
+  [[nodiscard]] std::uint32_t take_slot(const request& r) noexcept;
+  void mark_dead(std::uint32_t slot, close_reason why) noexcept;
+  void reap() noexcept;
+  void bury(std::uint32_t slot) noexcept;
+  void end_flight(session& s) noexcept;
+  void tell_presence(std::uint32_t slot) noexcept;
+  void end_presence(std::uint32_t slot, const stream& st) noexcept;
+
+  // channels.hpp
+  [[nodiscard]] bool make_channel(channel& c, std::string_view name, channel_options&& o) noexcept;
+  void begin_sequence(channel& c) noexcept;
+  [[nodiscard]] std::uint32_t list_stream(stream& st) noexcept;
+  void unlist_stream(stream& st) noexcept;
+  [[nodiscard]] stream* transients_of(channel& c) noexcept;
+  void delete_channel(channel* c) noexcept;
+  void free_channel(channel* c) noexcept;
+  void remember(const channel& c) noexcept;
+  void raise_floor(const closed_channel& c) noexcept;
+  void forget(std::uint32_t i) noexcept;
+
+  // visibility.hpp
+  enum class found : std::uint8_t { entry, nothing, paused };
+  [[nodiscard]] bool sees(std::uint32_t slot, std::string_view audience) noexcept;
+  [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p) noexcept;
+  [[nodiscard]] bool behind(std::uint32_t slot, const subscription& sub) noexcept;
+  [[nodiscard]] bool has_pending(std::uint32_t slot) noexcept;
+  void pass_hidden(subscription& sub) noexcept;
+
+  // lag.hpp
+  [[nodiscard]] std::uint64_t lag_of(const stream& st, const subscription& sub) const noexcept;
+  void watch_lag(stream& st, std::uint64_t from, bool over_soft = false) noexcept;
+  [[nodiscard]] bool still_over(const session& s) noexcept;
+  void enforce_lag(stream& st) noexcept;
+  void over_lag(std::uint32_t index) noexcept;
+  void sweep(stream& st) noexcept;
+  void count_backlog(stream& st) noexcept;
+  void shed_backlog() noexcept;
+  void settle() noexcept;
+
+  // catch_up.hpp
+  [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j,
+                               const resume_point& resume) noexcept;
+  [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
+                              bool& lost) noexcept;
+  [[nodiscard]] bool start_walk(subscription& sub, std::uint64_t position,
+                                std::uint64_t unsaid_to) noexcept;
+  void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
+  void leave_skips(std::uint32_t slot) noexcept;
+  [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
+  void fill(std::uint32_t slot, subscription& sub) noexcept;
+  void fill_from_hook(std::uint32_t slot, subscription& sub) noexcept;
+  void fill_from_newest(std::uint32_t slot, subscription& sub) noexcept;
+  [[nodiscard]] bool alone(const session& s) const noexcept;
+  [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
+  [[nodiscard]] static std::uint64_t skip_target(const stream& st) noexcept;
+  [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool push_gap(std::uint32_t slot, channel& where, const loss& what,
+                              bool moves_id) noexcept;
+
+  // publish.hpp
+  [[nodiscard]] publish_error append(stream& st, const event& e, new_entry meta,
+                                     const publish_options& o,
+                                     const encode_limits& limits) noexcept;
+  [[nodiscard]] bool index_audience(stream& st, std::string_view audience) noexcept;
+  void announce(stream& st, std::string_view audience) noexcept;
+  void serve_user(stream& st, std::string_view key) noexcept;
+
+  // flush.hpp
+  [[nodiscard]] std::uint64_t pump(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool nothing_left(std::uint32_t slot, session& s) noexcept;
+  void serve_dirty() noexcept;
+  void serve_transients(stream& st) noexcept;
+  [[nodiscard]] bool gather(std::uint32_t slot, session& s, batch& b) noexcept;
+  [[nodiscard]] bool gather_session(std::uint32_t slot, session& s, batch& b) noexcept;
+  [[nodiscard]] bool gather_lane(const session& s, batch& b, std::uint32_t& heads) noexcept;
+  [[nodiscard]] bool gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
+                                 batch& b) noexcept;
+  [[nodiscard]] bool gather_one(std::uint32_t slot, std::uint32_t index, batch& b) noexcept;
+  [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
+  void add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
+  [[nodiscard]] bool begin_merge(std::uint32_t slot, batch& b) noexcept;
+  void sift(std::uint32_t n) noexcept;
+  void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
+               bool with_heads) noexcept;
+  void advance_heads(session& s) noexcept;
+  void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
+  void delivered(session& s, subscription& sub, const log_place& from, std::uint32_t count,
+                 bool application) noexcept;
+  void block(std::uint32_t slot, session& s, bool progressed) noexcept;
+  [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
+
+  // deadlines.hpp
+  [[nodiscard]] blob* make_heartbeat(channel& c) noexcept;
+  void publish_heartbeat(channel& c) noexcept;
+  void jump_to_target() noexcept;
+  [[nodiscard]] std::int64_t next_beat(std::int64_t every) const noexcept;
+  void on_session_timer(std::uint32_t slot) noexcept;
+  void look_at_soft_lag(std::uint32_t slot) noexcept;
+  void beat(std::uint32_t slot, channel& heart) noexcept;
+  void on_channel_timer(channel& c) noexcept;
+  void arm(std::uint32_t slot) noexcept;
+  void arm_channel(channel& c) noexcept;
+  [[nodiscard]] channel* heart_of(const session& s) const noexcept;
+  void begin_finish(std::uint32_t slot, close_reason why) noexcept;
+  [[nodiscard]] std::uint32_t now32() const noexcept { return static_cast<std::uint32_t>(now_); }
+  [[nodiscard]] static std::int64_t since(std::uint32_t then, std::uint32_t now) noexcept {
+    return static_cast<std::int32_t>(now - then);  // below 0: `then` is to come
+  }
+
+  // admit.hpp
+  [[nodiscard]] std::string_view bad_join(const joining& j, int& status) const noexcept;
+  void evict(const victims& v) noexcept;
+  void set_end(session& s, const joining& j) noexcept;
+  [[nodiscard]] bool push_opening(std::uint32_t slot, const request& r) noexcept;
+
+  /// A stream's place in streams_.
+  struct listed_stream {
+    stream* here = nullptr;
+    std::uint32_t link = none;
+    [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
+  };
+  /// One subscription's share of what is gathered.
+  struct head {
+    log_place at;            ///< where its cursor stands once all of it is out
+    log_place from;          ///< its first entry
+    std::uint32_t index;     ///< subscription
+    std::uint32_t count = 0;  ///< entries
+  };
+  struct head_order {
+    std::uint64_t stamp;
+    std::uint32_t head;
+  };
+
+  host_calls host_;
+  hub_options options_;
+  owned_text opening_;
+  owned_text resume_query_;
+  blob* opening_frame_ = nullptr;
+  blob* farewell_ = nullptr;
+
+  // Who is there.
+  slots<session> sessions_;
+  slots<subscription> subs_;
+  caps caps_;
+  lanes lanes_;
+  chunks chunks_;
+  slots<skip, 16> skips_;
+  slots<walk, 16> walks_;
+  name_table<no_user> presence_;  ///< by user and channel: how many sessions
+  std::uint32_t generations_ = 0;
+  queue live_;   ///< sessions to be served in the next flush
+  queue ready_;  ///< those that catch up, in turn, within the flush's budget
+  std::uint32_t dead_ = none;  ///< sessions to be closed when the outermost call ends
+
+  // What is told.
+  segment_pool pool_;
+  vec<channel*> channels_;
+  name_table<channel*> names_;
+  slots<listed_stream> streams_;
+  stream* touched_ = nullptr;
+  vec<channel*> closing_;  ///< to be freed when the outermost call ends
+  name_table<closed_channel, 16> closed_;
+  std::uint32_t closed_oldest_ = none;
+  std::uint32_t closed_newest_ = none;
+  event_id closed_floor_ = no_id;  ///< of those that are not remembered any more
+  event_id own_closed_floor_ = no_id;
+  sequence sequence_;
+  std::uint64_t stamp_ = 0;
+  std::uint64_t backlog_ = 0;  ///< sum of stream::backlog
+  indexed_heap<std::uint64_t, backlog_order> backlogs_{backlog_order{this}};
+
+  // What is on its way.
+  batch batch_;  ///< of the pump under way
+  vec<head> heads_;
+  vec<head_order> order_;
+  slots<flight, 16> flights_;
+  std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn
+  std::uint32_t asks_left_ = 0;      ///< hidden entries that may still be looked at in this gather
+
+  // Time.
+  std::int64_t origin_ = INT64_MIN;  ///< the host's clock at the first tick
+  std::int64_t now_ = 0;             ///< ms since then
+  std::int64_t target_ = 0;          ///< where the tick under way will end
+  std::int64_t drain_deadline_ = INT64_MAX;
+  timer_places places_{this};
+  timer_heap<timer_places> timers_{places_};
+  random_numbers random_;
+
+  std::uint32_t depth_ = 0;  ///< of `work`
+  bool reaping_ = false;
+  bool flushing_ = false;
+  bool quiet_ = false;
+  bool draining_ = false;
+  bool ask_who_sees_ = false;
+  hub_stats stats_;
+};
+
+inline std::uint32_t& timer_places::place(std::uint32_t id) const noexcept {
+  if ((id & channel_bit) != 0) return e->channels_[id & ~channel_bit]->timer_;
+  return e->sessions_[id].timer;
+}
+
+inline std::uint32_t& backlog_order::place(std::uint32_t id) const noexcept {
+  return e->streams_[id].here->by_backlog;
+}
+
+inline engine::engine(const host_calls& host, const hub_options& options) noexcept
+    : host_{host},
+      options_{options},
+      caps_{options.caps, options.counter, options.seed},
+      presence_{options.seed},
+      names_{options.seed},
+      closed_{options.seed},
+      random_{options.seed} {
+  if (host_.max_buffers > batch::most_buffers) host_.max_buffers = batch::most_buffers;
+  if (host_.max_buffers < 1) host_.max_buffers = 1;
+  // Out of memory at construction only costs the texts: streams open without their comment.
+  (void)opening_.assign(options.opening);
+  (void)resume_query_.assign(options.resume_query);
+  options_.opening = opening_.view();
+  if (!options_.opening.empty() && check_comment(options_.opening) == encode_error::none) {
+    opening_frame_ = make_blob(static_cast<std::uint32_t>(encoded_comment_size(options_.opening)));
+    if (opening_frame_ != nullptr) encode_comment_to(opening_frame_->bytes(), options_.opening);
+  }
+  options_.resume_query = resume_query_.view();
+  options_.write_deadline = countable(options.write_deadline);
+  options_.idle = countable(options.idle);
+  options_.max_age = countable(options.max_age, longest_age);
+  if (options_.flush_share == 0) options_.flush_share = 1;
+  if (options_.flush_budget == 0) options_.flush_budget = UINT64_MAX;
+  if (options_.control_lane == 0) options_.control_lane = 1;
+  accept_budget_ = options_.flush_budget;
+  sequence_.start = sequence_.last = options.first_id;
+}
+
+/// Closes everything. The hub calls it first, while its own half still stands.
+inline void engine::shut_down() noexcept {
+  on_gap = {};
+  on_presence = {};
+  close_all();
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
+    // nobody can report on it any more
+    if (sessions_[slot].state == session_state::zombie) bury(slot);
+  }
+  while (!channels_.empty()) free_channel(channels_.back());
+  for (blob** b : {&opening_frame_, &farewell_}) {
+    if (*b != nullptr) unref(*b);
+    *b = nullptr;
+  }
+}
+
+inline hub_stats engine::stats() const noexcept {
+  hub_stats s = stats_;
+  s.sessions = caps_.total();
+  s.log_bytes = pool_.held();
+  return s;
+}
+
+}  // namespace sse::inline v0::detail

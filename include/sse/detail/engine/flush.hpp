@@ -1,0 +1,507 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// Bytes out: what a session gets next (gather), the one write, and where its cursors stand then
+// (advance). Live delivery, replay, and catching up after a stall are the same code: a cursor
+// behind the end of a log.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include <sse/detail/engine/publish.hpp>
+
+namespace sse::inline v0::detail {
+
+// --- who is served -------------------------------------------------------------------------------
+
+/// One pass. First those who are up to date get what was published since, then those who catch up
+/// get their share, in turn, within the budget. True: more can be sent at once; call again.
+inline bool engine::flush() noexcept {
+  if (flushing_ || quiet_) return false;
+  const work w{*this};
+  flushing_ = true;
+  host_.flush_begins(host_.self);
+  serve_dirty();
+  for (const std::uint32_t end = live_.last; end != none && live_.first != none;) {
+    const std::uint32_t slot = dequeue(live_);
+    (void)pump(slot);
+    if (slot == end) break;
+  }
+  const std::uint32_t last = ready_.last;  // who is queued from here on waits for the next flush
+  std::uint64_t sent = 0;
+  while (last != none && ready_.first != none && sent < options_.flush_budget) {
+    const std::uint32_t slot = dequeue(ready_);
+    sent += pump(slot);
+    if (slot == last) break;
+  }
+  accept_budget_ = options_.flush_budget;
+  settle();
+  host_.flush_ends(host_.self);
+  flushing_ = false;
+  return ready_.first != none || live_.first != none;
+}
+
+/// The readers of streams that got entries for all of them. Who catches up already is served in its
+/// turn; who reads several streams waits until all of them were looked at, and is served once.
+inline void engine::serve_dirty() noexcept {
+  for (stream* st = touched_; st != nullptr; st = st->touched_next) {
+    if (st->transients) serve_transients(*st);
+  }
+  for (stream* st = touched_; st != nullptr; st = st->touched_next) {
+    if (!st->dirty) continue;
+    st->dirty = false;
+    for (const std::uint32_t i : st->readers) {
+      const std::uint32_t slot = subs_[i].session;
+      const session& s = sessions_[slot];
+      if (s.queued || s.blocked || !serving(s)) continue;
+      if (subs_[s.first].next != none) {
+        enqueue(live_, slot);
+      } else {
+        (void)pump(slot);
+      }
+    }
+  }
+}
+
+/// Transient entries are handed out: each reader of the channel has a subscription to them until it
+/// has got them.
+inline void engine::serve_transients(stream& st) noexcept {
+  if (st.dirty) {
+    for (const std::uint32_t i : st.owner->main_.readers) {
+      const std::uint32_t slot = subs_[i].session;
+      if (!serving(sessions_[slot])) continue;
+      if (!add_transients(i)) {  // it would miss entries, so it is closed and comes back
+        mark_dead(slot, close_reason::no_memory);
+      } else {
+        enqueue(live_, slot);
+      }
+    }
+  }
+  st.dirty = false;
+  watch_lag(st, st.handed_out.offset());
+  hand_out(st);
+}
+
+/// Writes to one session until it is blocked, has nothing left or had its share. Returns the bytes.
+inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  if (!serving(s) || s.blocked) return 0;
+  if (host_.completes && !flights_.reserve_one()) {
+    mark_dead(slot, close_reason::no_memory);
+    return 0;
+  }
+  batch& b = batch_;
+  std::uint64_t sent = 0;
+  for (;;) {
+    if (!gather(slot, s, b)) mark_dead(slot, close_reason::no_memory);
+    if (!serving(s)) break;
+    if (b.empty()) {
+      if (b.paused) {
+        enqueue(ready_, slot);
+      } else if (s.state == session_state::finishing && nothing_left(slot, s)) {
+        continue;
+      }
+      break;
+    }
+    const std::span<const buffer> out = b.lay_out(host_.max_buffers);
+    if (out.empty()) {
+      mark_dead(slot, close_reason::no_memory);
+      break;
+    }
+    write_result r = host_.write(host_.self, slot, out);
+    ++stats_.writes;
+    if (r.bytes > b.total()) r.bytes = b.total();
+    if (r.next == flow::pending && host_.completes) {
+      s.flight = flights_.take();
+      flight& f = flights_[s.flight];
+      f.begin(b, r.bytes);
+      for (const run& x : f.runs) {
+        if (x.seg != nullptr) ++x.seg->pins;
+      }
+      block(slot, s, true);
+      return sent + r.bytes;
+    }
+    const bool whole = r.bytes == b.total();
+    const bool all = b.all;
+    advance(slot, &b[0], b.size(), r.bytes, whole && !b.was_cut() && !heads_.empty());
+    sent += r.bytes;
+    if (all && whole && r.next == flow::ready) break;
+    if (r.next == flow::closed || r.next == flow::pending) {
+      mark_dead(slot, close_reason::peer);
+      break;
+    }
+    if (r.next == flow::blocked) {
+      block(slot, s, r.bytes != 0);
+      break;
+    }
+    // A transport that takes nothing and says ready would hold us here: its turn is over.
+    if (r.bytes == 0 || sent >= options_.flush_share) {
+      enqueue(ready_, slot);
+      break;
+    }
+  }
+  if (s.first != none && subs_[s.first].next != none) drop_transients(slot);
+  return sent;
+}
+
+/// A session that ends has got everything: a farewell, the last chunk. False: it is closed.
+inline bool engine::nothing_left(std::uint32_t slot, session& s) noexcept {
+  if (say_farewell(slot, s)) return true;
+  if (s.chunked != none && !chunks_.owes(s.chunked) && chunks_.end(s.chunked)) return true;
+  mark_dead(slot, s.why);
+  return false;
+}
+
+/// Before a clean end: when to come back, and the host's last event. False: said already, or
+/// nothing to say.
+inline bool engine::say_farewell(std::uint32_t slot, session& s) noexcept {
+  if (s.said_farewell || s.why == close_reason::finished) return false;
+  s.said_farewell = true;
+  const std::int64_t low = options_.retry_min.ms();
+  const std::int64_t high = options_.retry_max.ms();
+  const std::int64_t retry =
+      high <= low
+          ? low
+          : low + static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(high - low + 1)));
+  const bool ok = lanes_.push_retry(sessions_[slot].lane, retry);
+  if (s.why != close_reason::drain || farewell_ == nullptr) return ok;
+  return lanes_.push(s.lane, farewell_, lane_kind::control) || ok;
+}
+
+inline void engine::block(std::uint32_t slot, session& s, bool progressed) noexcept {
+  if (!s.blocked || progressed) s.progress = now32();
+  s.blocked = true;
+  const std::int64_t due = now_ + options_.write_deadline.ms();
+  if (!options_.write_deadline.is_off() && timers_.when(slot, now_) > due)
+    timers_.arm(slot, due, now_);
+}
+
+// --- gather --------------------------------------------------------------------------------------
+
+/// The next bytes of a session: the rest of a half-sent event, the control lane, the logs. False:
+/// memory is out.
+inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
+  heads_.clear();
+  asks_left_ = 1024;
+  b.begin(options_.flush_share);
+  if (s.first != none && s.lane == none && s.chunked == none) {  // nearly always: one log, that is all
+    const subscription& sub = subs_[s.first];
+    if (sub.next == none && sub.rest == 0 && sub.from() == source::log) {
+      add_head(s.first, none);
+      const bool ok = gather_one(slot, s.first, b);
+      b.all = b.all && s.state == session_state::live;
+      return ok;
+    }
+  }
+  if (s.chunked == none) return gather_session(slot, s, b);
+  if (chunks_.ended(s.chunked)) return chunks_.gather_end(s.chunked, b);
+  b.begin(chunks_.limit(s.chunked, options_.flush_share));
+  if (!gather_session(slot, s, b)) return false;
+  // The response head goes in front, unframed.
+  std::uint32_t heads = 0;
+  for (std::uint32_t i = s.lane; heads < b.size() && b[heads].from == run::from_lane &&
+                                 lanes_[i].kind == lane_kind::head;
+       i = lanes_[i].next)
+    ++heads;
+  return chunks_.frame(s.chunked, b, heads);
+}
+
+inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noexcept {
+  std::uint32_t half_sent = none;
+  for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    if (sub.rest == 0) continue;
+    const entry& e = (*sub.seg)[sub.k];
+    if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.seg, i, sub.k, 1, sub.rest}))
+      return false;
+    half_sent = i;
+  }
+  bool skips = false;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next)
+    skips = skips || subs_[i].from() == source::skip;
+  // After a half-sent event its gap frame comes next, in front of what other streams have.
+  if (half_sent == none && skips) leave_skips(slot);
+  for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
+    subscription& sub = subs_[i];
+    if (!serving(s)) return true;
+    if (sub.from() != source::log && s.lane == none && s.state == session_state::live)
+      fill(slot, sub);
+  }
+  for (std::uint32_t i = s.lane; i != none && !b.full(); i = lanes_[i].next) {
+    const lane_item& item = lanes_[i];
+    if (!b.add({item.data(), nullptr, run::from_lane, 0, 0, item.left()})) return false;
+  }
+  if (half_sent != none && skips) return true;
+  return gather_logs(slot, s, half_sent, b);
+}
+
+/// Usually one stream has something; several are merged in the order of publication.
+inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
+                                batch& b) noexcept {
+  bool elsewhere = false;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    if (subs_[i].from() == source::log) {
+      add_head(i, half_sent);
+    } else {
+      elsewhere = true;
+    }
+  }
+  if (b.full()) {
+    if (half_sent != none) heads_.clear();  // of this one only a part may be there
+    return true;
+  }
+  bool ok = true;
+  if (heads_.size() == 1) {
+    ok = gather_one(slot, heads_[0].index, b);
+  } else if (heads_.size() > 1) {
+    ok = gather_merged(slot, b);
+  }
+  b.all = b.all && !elsewhere && s.state == session_state::live;
+  return ok;
+}
+
+/// Where a subscription goes on from: behind its half-sent event, which is gathered already.
+inline void engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexcept {
+  const subscription& sub = subs_[index];
+  head h{sub.at(), sub.at(), index};
+  if (index == half_sent) {
+    ++h.at.k;
+    ++h.count;
+  }
+  heads_.push_reserved(h);
+}
+
+/// All that one stream has, as few runs as its segments allow. `all`: once these are out, there is
+/// nothing left.
+inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b) noexcept {
+  head& h = heads_[0];
+  const stream& st = stream_of(subs_[index]);
+  while (!b.full()) {
+    if (!h.at.seg->mixed && h.at.k < h.at.seg->count) {
+      const segment& s = *h.at.seg;
+      const std::uint32_t begin = s[h.at.k].begin;
+      const std::uint32_t n = s.count - h.at.k;
+      if (!b.add({s.bytes() + begin, h.at.seg, index, h.at.k, n, s.used - begin})) return false;
+      h.count += n;
+      h.at.k = s.count;
+      continue;
+    }
+    const found f = next_visible(slot, st, h.at);
+    if (f != found::entry) {
+      b.all = f == found::nothing;
+      b.paused = f == found::paused;
+      if (b.empty()) move_cursor(subs_[index], h.at);  // past what is not for it, without a byte
+      return true;
+    }
+    if (!h.at.seg->mixed) continue;
+    const entry& e = h.at.get();
+    if (!b.add({h.at.seg->data(e), h.at.seg, index, h.at.k, 1, e.size})) return false;
+    ++h.count;
+    ++h.at.k;
+  }
+  // Nothing behind it: the usual end of a full share.
+  b.all = h.at.seg->attached && h.at.k == h.at.seg->count && h.at.seg->next == nullptr;
+  return true;
+}
+
+/// Puts the first of order_ where it belongs among the `n` that are there.
+inline void engine::sift(std::uint32_t n) noexcept {
+  const head_order it = order_[0];
+  std::uint32_t at = 0;
+  for (;;) {
+    std::uint32_t child = 2 * at + 1;
+    if (child >= n) break;
+    if (child + 1 < n && order_[child + 1].stamp < order_[child].stamp) ++child;
+    if (it.stamp < order_[child].stamp) break;
+    order_[at] = order_[child];
+    at = child;
+  }
+  order_[at] = it;
+}
+
+/// Orders the heads that have something by the stamps of what comes next. False: one of them has to
+/// be asked for in another turn.
+inline bool engine::begin_merge(std::uint32_t slot, batch& b) noexcept {
+  order_.clear();
+  for (std::uint32_t k = 0; k < heads_.size(); ++k) {
+    head& h = heads_[k];
+    const found f = next_visible(slot, stream_of(subs_[h.index]), h.at);
+    if (f == found::paused) {
+      b.paused = true;
+      return false;
+    }
+    if (b.empty()) move_cursor(subs_[h.index], h.at);
+    if (f == found::nothing) continue;
+    const std::uint64_t stamp = h.at.seg->stamp(h.at.get());
+    order_.push_reserved({stamp, k});
+    std::uint32_t at = order_.size() - 1;
+    for (; at > 0 && stamp < order_[(at - 1) / 2].stamp; at = (at - 1) / 2)
+      order_[at] = order_[(at - 1) / 2];
+    order_[at] = {stamp, k};
+  }
+  return true;
+}
+
+/// Several streams, in the order in which their entries were published: ids rise along the session.
+inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
+  if (!begin_merge(slot, b)) return true;
+  while (!b.full()) {
+    if (order_.empty()) {
+      b.all = true;
+      return true;
+    }
+    head& h = heads_[order_[0].head];
+    const entry& e = h.at.get();
+    if (!b.add({h.at.seg->data(e), h.at.seg, h.index, h.at.k, 1, e.size})) return false;
+    ++h.count;
+    ++h.at.k;
+    if (h.at.k == h.at.seg->count || h.at.seg->mixed) {
+      const found f = next_visible(slot, stream_of(subs_[h.index]), h.at);
+      if (f == found::paused) {
+        b.paused = true;
+        return true;
+      }
+      if (f == found::nothing) {
+        order_[0] = order_.back();
+        order_.pop_back();
+        if (order_.size() > 1) sift(order_.size());
+        continue;
+      }
+    }
+    order_[0].stamp = h.at.seg->stamp(h.at.get());
+    if (order_.size() > 1) sift(order_.size());
+  }
+  b.all = order_.empty();
+  return true;
+}
+
+// --- advance -------------------------------------------------------------------------------------
+
+/// Takes `n` written bytes off the runs. `with_heads`: these are all, and heads_ says where each
+/// cursor stands then.
+inline void engine::advance(std::uint32_t slot, const run* runs, std::uint32_t count,
+                            std::uint64_t n, bool with_heads) noexcept {
+  if (n == 0) return;
+  session& s = sessions_[slot];
+  stats_.bytes += n;
+  s.last_write = now32();
+  s.progress = s.last_write;
+  for (std::uint32_t k = 0; k < count && n != 0; ++k) {
+    const run& r = runs[k];
+    const auto took = static_cast<std::uint32_t>(n < r.size ? n : r.size);
+    n -= took;
+    if (r.from == run::from_chunk) {
+      chunks_.line_sent(s.chunked, took);
+      continue;
+    }
+    const bool in_front = r.from == run::from_lane && lanes_[s.lane].kind == lane_kind::head;
+    if (s.chunked != none && !in_front) chunks_.data_sent(s.chunked, took);
+    if (r.from != run::from_lane) {
+      if (!with_heads) advance_cursor(s, r, took);
+      continue;
+    }
+    lane_item& item = lanes_[s.lane];
+    item.sent += took;
+    if (item.left() == 0) {
+      if (item.kind == lane_kind::event) s.last_event = now32();
+      lanes_.pop(s.lane);
+    }
+  }
+  if (with_heads) advance_heads(s);
+  if (s.over) s.over = still_over(s);
+}
+
+/// All of it is out.
+inline void engine::advance_heads(session& s) noexcept {
+  for (const head& h : heads_) {
+    subscription& sub = subs_[h.index];
+    if (h.count != 0) delivered(s, sub, h.from, h.count, !stream_of(sub).transients);
+    move_cursor(sub, h.at);
+  }
+}
+
+inline void engine::advance_cursor(session& s, const run& r, std::uint32_t n) noexcept {
+  subscription& sub = subs_[r.from];
+  const auto to = static_cast<std::uint32_t>(r.data - r.seg->bytes()) + n;
+  const std::uint32_t last = r.first + r.count - 1;
+  const std::uint32_t next =
+      to == (*r.seg)[last].end() ? last + 1 : r.seg->locate(to, r.first);
+  const bool inside = next <= last && (*r.seg)[next].begin < to;
+  const std::uint32_t rest = inside ? (*r.seg)[next].end() - to : 0;
+  if (next != r.first)
+    delivered(s, sub, {r.seg, r.first}, next - r.first, !stream_of(sub).transients);
+  if (sub.from() == source::skip) {
+    // it leaves the log: only the rest of one event is sent from it, and its place is not moved
+    sub.rest = rest;
+    return;
+  }
+  move_cursor(sub, {r.seg, next});
+  sub.rest = rest;
+}
+
+/// Counts whole entries. `application`: none of them is a heartbeat.
+inline void engine::delivered(session& s, subscription& sub, const log_place& from,
+                              std::uint32_t count, bool application) noexcept {
+  stream_of(sub).owner->counters_.delivered += count;
+  log_place p = from;
+  for (std::uint32_t n = 0; n < count && !application; ++n, ++p.k) {
+    if (!p.find_entry()) break;
+    application = p.get().heartbeat == 0;
+  }
+  if (application) s.last_event = now32();
+}
+
+// --- completion and pull -------------------------------------------------------------------------
+
+inline void engine::writable(session_id id) noexcept {
+  session* s = find(id);
+  if (s == nullptr || !serving(*s) || s->flight != none) return;
+  s->blocked = false;
+  enqueue(ready_, id.slot);
+}
+
+/// A pending write, or a peek, is over: `n` of its bytes left.
+inline void engine::written(session_id id, std::size_t n) noexcept {
+  session* s = holder(id);
+  if (s == nullptr || s->flight == none) return;
+  if (s->state == session_state::zombie) {
+    bury(id.slot);
+    return;
+  }
+  if (serving(*s)) {
+    const flight& f = flights_[s->flight];
+    if (n > f.total) n = static_cast<std::size_t>(f.total);
+    if (n != 0) advance(id.slot, f.runs.begin(), f.runs.size(), n, false);
+    s->blocked = false;
+    enqueue(ready_, id.slot);
+  }
+  end_flight(*s);
+}
+
+/// Shows what a session gets next without taking it; written(id, n) takes. Nothing: it will be
+/// written to again.
+inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
+  session* s = find(id);
+  if (quiet_ || s == nullptr || !serving(*s) || !host_.completes || out.empty()) return 0;
+  if (s->flight == none) {
+    const work w{*this};
+    if (!flights_.reserve_one() || !gather(id.slot, *s, batch_)) return 0;
+    const auto room = static_cast<std::uint32_t>(
+        out.size() < batch::most_buffers ? out.size() : batch::most_buffers);
+    if (!serving(*s) || batch_.empty() || batch_.lay_out(room).empty()) {
+      s->blocked = false;
+      if (s->state == session_state::finishing || batch_.paused) enqueue(ready_, id.slot);
+      return 0;
+    }
+    s->flight = flights_.take();
+    flight& f = flights_[s->flight];
+    f.begin(batch_, batch_.total());
+    for (const run& x : f.runs) {
+      if (x.seg != nullptr) ++x.seg->pins;
+    }
+    block(id.slot, *s, false);
+  }
+  return flights_[s->flight].show(out);
+}
+
+}  // namespace sse::inline v0::detail

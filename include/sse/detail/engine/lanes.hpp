@@ -1,0 +1,98 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// lanes: the control lane of each session: frames for it alone that wait between the events of its
+// channels. A lane is the number of its first item; none: empty.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+#include <sse/detail/base/blob.hpp>
+#include <sse/detail/base/containers.hpp>
+#include <sse/encode.hpp>
+#include <sse/event.hpp>
+
+namespace sse::inline v0::detail {
+
+enum class lane_kind : std::uint8_t {
+  control,
+  head,   ///< the response head: outside the body, never framed as a chunk
+  event,  ///< an application event
+};
+
+/// One waiting frame.
+struct lane_item {
+  blob* bytes = nullptr;
+  std::uint64_t waiting = 0;  ///< of the first: bytes of all
+  std::uint32_t sent = 0;
+  std::uint32_t next = none;
+  std::uint32_t last = none;  ///< of the first: the last
+  lane_kind kind = lane_kind::control;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+
+  [[nodiscard]] const char* data() const noexcept { return bytes->bytes() + sent; }
+  [[nodiscard]] std::uint32_t left() const noexcept { return bytes->size - sent; }
+};
+
+class lanes {
+ public:
+  /// Takes a reference of its own. False: memory is out.
+  [[nodiscard]] bool push(std::uint32_t& lane, blob* b, lane_kind kind) noexcept {
+    const std::uint32_t i = items_.take();
+    if (i == none) return false;
+    ++b->refs;
+    items_[i] = {b, 0, 0, none, none, kind};
+    (lane == none ? lane : items_[items_[lane].last].next) = i;
+    items_[lane].last = i;
+    items_[lane].waiting += b->size;
+    return true;
+  }
+  [[nodiscard]] bool push(std::uint32_t& lane, std::string_view bytes, lane_kind kind) noexcept {
+    if (bytes.empty()) return true;
+    return push_made(lane, static_cast<std::uint32_t>(bytes.size()), kind,
+                     [&](char* out) { std::memcpy(out, bytes.data(), bytes.size()); });
+  }
+  /// REQUIRES: check(e) passed.
+  [[nodiscard]] bool push(std::uint32_t& lane, const event& e, lane_kind kind) noexcept {
+    return push_made(lane, static_cast<std::uint32_t>(encoded_size(e)), kind,
+                     [&](char* out) { encode_to(out, e); });
+  }
+  /// `retry:` in milliseconds.
+  [[nodiscard]] bool push_retry(std::uint32_t& lane, std::int64_t ms) noexcept {
+    return push_made(lane, static_cast<std::uint32_t>(encoded_retry_size(ms)), lane_kind::control,
+                     [&](char* out) { encode_retry_to(out, ms); });
+  }
+  void pop(std::uint32_t& lane) noexcept {
+    const std::uint32_t i = lane;
+    const lane_item& item = items_[i];
+    if (item.next != none) {
+      items_[item.next].waiting = item.waiting - item.bytes->size;
+      items_[item.next].last = item.last;
+    }
+    lane = item.next;
+    unref(item.bytes);
+    items_.give_back(i);
+  }
+  /// Bytes that wait.
+  [[nodiscard]] std::uint64_t waiting(std::uint32_t lane) const noexcept {
+    return lane == none ? 0 : items_[lane].waiting - items_[lane].sent;
+  }
+  [[nodiscard]] lane_item& operator[](std::uint32_t i) noexcept { return items_[i]; }
+
+ private:
+  template <class Write>
+  [[nodiscard]] bool push_made(std::uint32_t& lane, std::uint32_t size, lane_kind kind,
+                               Write write) noexcept {
+    blob* const b = make_blob(size);
+    if (b == nullptr) return false;
+    write(b->bytes());
+    const bool ok = push(lane, b, kind);
+    unref(b);
+    return ok;
+  }
+
+  slots<lane_item> items_;
+};
+
+}  // namespace sse::inline v0::detail

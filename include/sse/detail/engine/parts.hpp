@@ -1,0 +1,119 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// What the engine is made of: a session, its subscriptions, and what a reader that fell behind or
+// came late is told.
+#pragma once
+
+#include <cstdint>
+
+#include <sse/detail/base/containers.hpp>
+#include <sse/detail/log/event_log.hpp>
+#include <sse/event.hpp>
+#include <sse/transport.hpp>
+
+namespace sse::inline v0::detail {
+
+/// Where a subscription's next bytes come from.
+enum class source : std::uint8_t {
+  log,       ///< its cursor in the log
+  skip,      ///< too far behind: leaves the log once its half-sent event is out (lag.hpp)
+  backfill,  ///< the channel's backfill hook (catch_up.hpp)
+  newest,    ///< the newest value of each key (catch_up.hpp)
+};
+
+/// A session's reading of one stream. Its cursor is a place in the log, in front of the entry that
+/// comes next; of that one `rest` bytes are left, if it is half sent.
+struct subscription {
+  segment* seg = nullptr;  ///< pinned; nullptr: it has no place in the log
+  union {
+    std::uint64_t live_from = 0;  ///< source::log: end of its replay, as an offset of the log
+    event_id filled_to;           ///< source::backfill: the last id that it got
+    std::uint32_t record;         ///< source::skip: in engine::skips_; newest: in engine::walks_
+  };
+  std::uint32_t k = 0;  ///< index in seg
+  std::uint32_t rest = 0;
+  std::uint32_t session = none;
+  std::uint32_t next = none;  ///< the session's next subscription
+  std::uint32_t place = 0;    ///< in stream::readers
+  std::uint32_t stream_index : 28 = 0;
+  std::uint32_t source_bits : 3 = 0;
+  /// Its session has a subscription to the channel's transient entries too.
+  std::uint32_t with_transients : 1 = 0;
+
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+  [[nodiscard]] source from() const noexcept { return static_cast<source>(source_bits); }
+  void read_from(source s) noexcept { source_bits = static_cast<std::uint32_t>(s) & 7U; }
+  [[nodiscard]] log_place at() const noexcept { return {seg, k}; }
+  /// Offset in the log of the next byte. REQUIRES: it has a place there.
+  [[nodiscard]] std::uint64_t offset() const noexcept {
+    if (rest != 0) return seg->base + (*seg)[k].end() - rest;
+    return at().offset();
+  }
+};
+static_assert(sizeof(subscription) == 40, "one for each session and channel");
+
+/// What a reader that is skipped forward missed.
+struct skip {
+  event_id requested = no_id;
+  std::uint64_t ordinal = 0;  ///< of the first entry it did not get
+  event_id first = no_id;     ///< its id
+  std::uint64_t stamp = 0;    ///< its stamp
+  std::uint32_t next = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+};
+
+/// A reader on its way through the newest values.
+struct walk {
+  std::uint64_t position = 0;  ///< of the value that it got last
+  std::uint64_t unsaid_to = 0;  ///< a snapshot: losses up to here were before it came
+  std::uint32_t next = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+};
+
+/// What a gap frame says.
+struct loss {
+  event_id requested = no_id;
+  event_id first = no_id;
+  std::uint64_t lost = 0;
+  bool known = false;  ///< how many were lost
+  bool with_ids = true;
+};
+
+enum class session_state : std::uint8_t {
+  free,
+  live,
+  finishing,  ///< sends what is pending, then closes
+  dead,       ///< counted out; closed and freed after the walk
+  zombie,     ///< closed; its slot waits for a pending write
+};
+
+struct session {
+  std::uint32_t generation = 0;
+  session_state state : 3 = session_state::free;
+  close_reason why : 4 = close_reason::peer;
+  bool queued : 1 = false;   ///< in a list of those to be served (of the slot: outlives the session)
+  bool blocked : 1 = false;  ///< the host will call writable() or written()
+  bool said_farewell : 1 = false;
+  bool retry_only : 1 = false;  ///< a retry stream: the host's hooks do not see it
+  bool present : 1 = false;     ///< its user's presence was told
+  bool over : 1 = false;        ///< over soft_lag, since over_since
+  std::uint32_t first = none;   ///< subscriptions
+  std::uint32_t lane = none;
+  std::uint32_t chunked = none;  ///< in engine::chunks_; none: not chunked
+  std::uint32_t flight = none;   ///< in engine::flights_, a write that is pending
+  std::uint32_t timer = none;
+  std::uint32_t queue_next = none;  ///< (of the slot, as queued)
+  // Times in ms, modulo 2^32.
+  std::uint32_t last_event = 0;      ///< application event delivered
+  std::uint32_t last_write = 0;      ///< anything delivered
+  std::uint32_t progress = 0;        ///< blocked since, or last bytes taken since
+  std::uint32_t over_since = 0;      ///< see over
+  std::int64_t ends_at = INT64_MAX;  ///< max_age or the verdict's until
+
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return lane; }
+  [[nodiscard]] std::uint32_t& dead_next() noexcept { return progress; }
+};
+static_assert(sizeof(session) == 56, "one for each stream");
+static_assert(close_reason_count <= 16, "session::why has four bits");
+
+}  // namespace sse::inline v0::detail

@@ -1,0 +1,332 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// Sessions: their slots, cursors and subscriptions, who is served next, and how they end.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+#include <sse/detail/engine/engine.hpp>
+
+namespace sse::inline v0::detail {
+
+// --- who is served, what is looked at ------------------------------------------------------------
+
+inline void engine::enqueue(queue& q, std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  if (s.queued || s.blocked) return;
+  s.queued = true;
+  s.queue_next = none;
+  (q.last == none ? q.first : sessions_[q.last].queue_next) = slot;
+  q.last = slot;
+}
+
+/// REQUIRES: it is not empty.
+inline std::uint32_t engine::dequeue(queue& q) noexcept {
+  const std::uint32_t slot = q.first;
+  session& s = sessions_[slot];
+  SSEHUB_ASSERT(s.queued);
+  q.first = s.queue_next;
+  if (q.first == none) q.last = none;
+  s.queued = false;
+  return slot;
+}
+
+/// Settles a stream after the walk: limits, then what nobody needs goes.
+inline void engine::touch(stream& st) noexcept {
+  if (st.touched) return;
+  st.touched = true;
+  st.touched_prev = nullptr;
+  st.touched_next = touched_;
+  if (touched_ != nullptr) touched_->touched_prev = &st;
+  touched_ = &st;
+}
+
+inline void engine::untouch(stream& st) noexcept {
+  if (!st.touched) return;
+  st.touched = false;
+  (st.touched_prev == nullptr ? touched_ : st.touched_prev->touched_next) = st.touched_next;
+  if (st.touched_next != nullptr) st.touched_next->touched_prev = st.touched_prev;
+}
+
+// --- cursors -------------------------------------------------------------------------------------
+
+/// In front of another entry, with nothing half sent.
+inline void engine::move_cursor(subscription& sub, const log_place& to) noexcept {
+  sub.k = to.k;
+  sub.rest = 0;
+  if (to.seg == sub.seg) return;
+  ++to.seg->pins;
+  release_cursor(sub);
+  sub.seg = to.seg;
+}
+
+inline void engine::release_cursor(subscription& sub) noexcept {
+  if (sub.seg == nullptr) return;
+  if (sub.seg->pins == 1 && sub.seg->attached) touch(stream_of(sub));  // it may go now
+  pool_.unpin(sub.seg);
+  sub.seg = nullptr;
+}
+
+/// REQUIRES: the log has a segment.
+inline void engine::place_at(subscription& sub, std::uint64_t ordinal) noexcept {
+  move_cursor(sub, stream_of(sub).log.at(ordinal));
+}
+
+/// Subscribes a session to a stream, at its end; none: memory is out.
+inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st) noexcept {
+  if (!st.log.ensure_tail() || !st.readers.reserve(st.readers.size() + 1)) return none;
+  std::uint32_t n = 1;
+  std::uint32_t* at = &sessions_[slot].first;
+  for (; *at != none; at = &subs_[*at].next) ++n;
+  if (!heads_.reserve(n) || !order_.reserve(n)) return none;
+  const std::uint32_t i = subs_.take();
+  if (i == none) return none;
+  subscription& sub = subs_[i];
+  sub = subscription{};
+  sub.session = slot;
+  sub.stream_index = st.index & 0xfffffffU;
+  sub.place = st.readers.size();
+  st.readers.push_reserved(i);
+  *at = i;
+  move_cursor(sub, st.log.end_place());
+  sub.live_from = st.log.end_offset();
+  return i;
+}
+
+/// Ends a subscription.
+inline void engine::detach(std::uint32_t index) noexcept {
+  subscription& sub = subs_[index];
+  stream& st = stream_of(sub);
+  std::uint32_t* at = &sessions_[sub.session].first;
+  while (*at != index) at = &subs_[*at].next;
+  *at = sub.next;
+  const std::uint32_t moved = st.readers.back();
+  st.readers[sub.place] = moved;
+  subs_[moved].place = sub.place;
+  st.readers.pop_back();
+  if (sub.from() == source::skip) skips_.give_back(sub.record);
+  if (sub.from() == source::newest) walks_.give_back(sub.record);
+  release_cursor(sub);
+  subs_.give_back(index);
+}
+
+inline void engine::detach_all(std::uint32_t slot) noexcept {
+  while (sessions_[slot].first != none) {
+    stream& st = stream_of(subs_[sessions_[slot].first]);
+    detach(sessions_[slot].first);
+    if (!st.transients) end_presence(slot, st);
+  }
+}
+
+// --- transient entries ---------------------------------------------------------------------------
+// A session has a subscription to them only while it has some to get.
+
+/// From what nobody has yet. False: memory is out.
+inline bool engine::add_transients(std::uint32_t index) noexcept {
+  stream& st = *stream_of(subs_[index]).owner->transients_;
+  if (subs_[index].with_transients) return true;
+  const std::uint32_t i = add_reader(subs_[index].session, st);
+  if (i == none) return false;
+  subs_[index].with_transients = 1;
+  move_cursor(subs_[i], st.handed_out);
+  subs_[i].live_from = subs_[i].offset();
+  return true;
+}
+
+/// Ends those that have all; it was served.
+inline void engine::drop_transients(std::uint32_t slot) noexcept {
+  for (std::uint32_t i = sessions_[slot].first; i != none;) {
+    const std::uint32_t next = subs_[i].next;
+    const subscription& sub = subs_[i];
+    stream& st = stream_of(sub);
+    if (st.transients && sub.from() == source::log && sub.rest == 0 &&
+        sub.at().ordinal() == st.log.end() && st.handed_out.ordinal() == st.log.end()) {
+      for (std::uint32_t k = sessions_[slot].first; k != none; k = subs_[k].next) {
+        if (&stream_of(subs_[k]) == &st.owner->main_) subs_[k].with_transients = 0;
+      }
+      detach(i);
+    }
+    i = next;
+  }
+}
+
+/// Everybody who is to have what is there has a subscription to it now.
+inline void engine::hand_out(stream& st) noexcept {
+  const log_place end = st.log.end_place();
+  if (st.handed_out.seg != end.seg) {
+    ++end.seg->pins;
+    if (st.handed_out.seg != nullptr) pool_.unpin(st.handed_out.seg);
+  }
+  st.handed_out = end;
+}
+
+// --- slots ---------------------------------------------------------------------------------------
+
+inline session* engine::holder(session_id id) noexcept {
+  if (id.generation == 0 || id.slot >= sessions_.extent()) return nullptr;
+  session& s = sessions_[id.slot];
+  return s.generation == id.generation ? &s : nullptr;
+}
+
+inline session* engine::find(session_id id) noexcept {
+  session* s = holder(id);
+  return s != nullptr && s->state != session_state::zombie ? s : nullptr;
+}
+
+/// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is
+/// out.
+inline std::uint32_t engine::take_slot(const request& r) noexcept {
+  if (!sessions_.reserve_one()) return none;
+  const std::uint32_t n = sessions_.extent();
+  if (!timers_.reserve(n + channels_.size() + 1) || !caps_.reserve(n)) return none;
+  std::uint32_t chunked = none;
+  if (r.chunked && r.minor_version >= 1 && (chunked = chunks_.take()) == none) return none;
+  const std::uint32_t slot = sessions_.take();
+  session& s = sessions_[slot];
+  const bool queued = s.queued;
+  const std::uint32_t queue_next = s.queue_next;
+  s = session{};
+  s.queued = queued;
+  s.queue_next = queue_next;
+  s.state = session_state::live;
+  if (++generations_ == 0) ++generations_;
+  s.generation = generations_;
+  s.chunked = chunked;
+  s.last_event = s.last_write = s.progress = now32();
+  caps_.enter_uncounted(slot);
+  return slot;
+}
+
+inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
+  session& s = sessions_[slot];
+  if (!serving(s)) return;
+  s.state = session_state::dead;
+  s.why = why;
+  caps_.count_out(slot);
+  s.dead_next() = dead_;
+  dead_ = slot;
+}
+
+/// Closes what died, and frees the channels that were closed: the only place where the host's close
+/// is called, and the only one that frees.
+inline void engine::reap() noexcept {
+  if (depth_ != 0 || reaping_) return;
+  reaping_ = true;
+  while (dead_ != none || !closing_.empty()) {
+    if (dead_ == none) {
+      channel* const c = closing_.back();
+      closing_.pop_back();
+      free_channel(c);
+      continue;
+    }
+    const std::uint32_t slot = dead_;
+    session& s = sessions_[slot];
+    dead_ = s.dead_next();
+    if (!s.retry_only) ++stats_.closed[static_cast<std::size_t>(s.why)];
+    timers_.disarm(slot);
+    // It stands on its user's list until now: of several that die together, the last one to leave a
+    // channel ends the user's presence there.
+    caps_.leave(slot);
+    detach_all(slot);
+    host_.close(host_.self, slot, s.why, !s.retry_only);
+    caps_.forget(slot);
+    if (s.flight != none) {
+      s.state = session_state::zombie;
+    } else {
+      bury(slot);
+    }
+  }
+  reaping_ = false;
+}
+
+/// A pending write is over, or will never be.
+inline void engine::end_flight(session& s) noexcept {
+  flight& f = flights_[s.flight];
+  for (const run& r : f.runs) {
+    if (r.seg != nullptr) pool_.unpin(r.seg);
+  }
+  f.end();
+  flights_.give_back(s.flight);
+  s.flight = none;
+}
+
+/// Frees the slot. REQUIRES: closed.
+inline void engine::bury(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  if (s.flight != none) end_flight(s);
+  while (s.lane != none) lanes_.pop(s.lane);
+  if (s.chunked != none) chunks_.give_back(s.chunked);
+  s.chunked = none;
+  s.generation = 0;
+  s.state = session_state::free;
+  sessions_.give_back(slot);
+}
+
+// --- presence ------------------------------------------------------------------------------------
+
+/// The name of a user in a stream.
+class presence_name {
+ public:
+  presence_name(std::uint32_t user, std::uint32_t stream) noexcept {
+    std::memcpy(bytes_, &user, sizeof user);
+    std::memcpy(bytes_ + sizeof user, &stream, sizeof stream);
+  }
+  [[nodiscard]] std::string_view view() const noexcept { return {bytes_, sizeof bytes_}; }
+
+ private:
+  char bytes_[8];
+};
+
+/// Of a session that opens: each channel hears of a user once.
+inline void engine::tell_presence(std::uint32_t slot) noexcept {
+  const std::uint32_t user = caps_.user_of(slot);
+  if (!on_presence || user == none) return;
+  sessions_[slot].present = true;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    stream& st = stream_of(subs_[i]);
+    if (st.transients) continue;
+    const std::uint32_t n = presence_.acquire(presence_name{user, st.index}.view());
+    if (n != none && presence_.refs(n) == 1 && on_presence)
+      on_presence(*st.owner, caps_.key_of(slot), true);
+  }
+}
+
+inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept {
+  if (!sessions_[slot].present) return;
+  const std::uint32_t user = caps_.user_of(slot);
+  const std::uint32_t n = presence_.find(presence_name{user, st.index}.view());
+  if (n != none && presence_.release(n) && on_presence)
+    on_presence(*st.owner, caps_.key_of(slot), false);
+}
+
+// --- ends ----------------------------------------------------------------------------------------
+
+inline void engine::close(session_id id, close_reason why) noexcept {
+  if (quiet_ || find(id) == nullptr) return;
+  const work w{*this};
+  mark_dead(id.slot, why);
+}
+
+inline void engine::close_all() noexcept {
+  if (quiet_) return;
+  const work w{*this};
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
+    mark_dead(slot, close_reason::host);
+}
+
+inline std::size_t engine::revoke(std::string_view key) noexcept {
+  const std::uint32_t user = quiet_ ? none : caps_.find_user(key);
+  if (user == none) return 0;
+  const work w{*this};
+  std::size_t n = 0;
+  for (std::uint32_t slot = caps_.first_of(user); slot != none; slot = caps_.next_of_user(slot)) {
+    if (!serving(sessions_[slot])) continue;
+    mark_dead(slot, close_reason::revoked);
+    ++n;
+  }
+  return n;
+}
+
+}  // namespace sse::inline v0::detail
