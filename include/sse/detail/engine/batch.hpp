@@ -39,13 +39,14 @@ class batch {
 
   bool all = false;     ///< nothing is left for the session once these are out
   bool paused = false;  ///< it had its share of work: there may be more
+  bool logs_only = false;  ///< no lane, no chunks, nothing half sent
 
   /// `limit`: begin no further run at this total.
   void begin(std::uint64_t limit) noexcept {
     runs_.clear();
     total_ = 0;
     limit_ = limit;
-    all = paused = cut_ = false;
+    all = paused = logs_only = cut_ = false;
   }
   [[nodiscard]] bool full() const noexcept { return total_ >= limit_; }
   [[nodiscard]] std::uint64_t total() const noexcept { return total_; }
@@ -112,6 +113,10 @@ class batch {
     }
     const std::uint32_t n = runs_.size();
     copied_ = false;
+    if (n == 1) {
+      buffers_[0] = {runs_[0].data, runs_[0].size};
+      return {buffers_, 1};
+    }
     if (n <= room && (n <= 4 || total_ >= std::uint64_t{n} * 512)) {
       for (std::uint32_t i = 0; i < n; ++i) buffers_[i] = {runs_[i].data, runs_[i].size};
       return {buffers_, n};

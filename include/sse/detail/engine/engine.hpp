@@ -117,7 +117,7 @@ class engine {
     work(const work&) = delete;
     work& operator=(const work&) = delete;
     ~work() {
-      if (--e_.depth_ == 0) e_.reap();
+      if (--e_.depth_ == 0 && (e_.dead_ != none || !e_.closing_.empty())) e_.reap();
     }
 
    private:
@@ -325,6 +325,7 @@ class engine {
   void sift(std::uint32_t n) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
+  void note_write(session& s, std::uint64_t n) noexcept;
   void advance_heads(session& s) noexcept;
   void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
   void delivered(session& s, subscription& sub, const log_place& from, std::uint32_t count,

@@ -123,7 +123,12 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     }
     const bool whole = r.bytes == b.total();
     const bool all = b.all;
-    advance(slot, &b[0], b.size(), r.bytes, whole && !b.was_cut() && !heads_.empty());
+    if (whole && b.logs_only && !b.was_cut()) {
+      note_write(s, r.bytes);
+      advance_heads(s);
+    } else {
+      advance(slot, &b[0], b.size(), r.bytes, whole && !b.was_cut() && !heads_.empty());
+    }
     sent += r.bytes;
     if (all && whole && r.next == flow::ready) break;
     if (r.next == flow::closed || r.next == flow::pending) {
@@ -187,8 +192,10 @@ inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   if (s.first != none && s.lane == none && s.chunked == none) {  // nearly always: one log, that is all
     const subscription& sub = subs_[s.first];
     if (sub.next == none && sub.rest == 0 && sub.from() == source::log) {
+      if (sub.k == sub.seg->count && sub.seg->next == nullptr) return true;  // nothing new
       add_head(s.first, none);
       const bool ok = gather_one(slot, s.first, b);
+      b.logs_only = true;
       b.all = b.all && s.state == session_state::live;
       return ok;
     }
@@ -275,32 +282,41 @@ inline void engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexc
 /// nothing left.
 inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b) noexcept {
   head& h = heads_[0];
-  const stream& st = stream_of(subs_[index]);
-  while (!b.full()) {
-    if (!h.at.seg->mixed && h.at.k < h.at.seg->count) {
-      const segment& s = *h.at.seg;
-      const std::uint32_t begin = s[h.at.k].begin;
-      const std::uint32_t n = s.count - h.at.k;
-      if (!b.add({s.bytes() + begin, h.at.seg, index, h.at.k, n, s.used - begin})) return false;
-      h.count += n;
-      h.at.k = s.count;
+  log_place at = h.at;
+  std::uint32_t count = h.count;
+  for (;;) {
+    segment* const s = at.seg;
+    if (at.k == s->count) {
+      if (s->next == nullptr) {  // the end of the log, unless the segment left it
+        b.all = s->attached;
+        break;
+      }
+      at = {s->next, 0};
       continue;
     }
-    const found f = next_visible(slot, st, h.at);
-    if (f != found::entry) {
-      b.all = f == found::nothing;
-      b.paused = f == found::paused;
-      if (b.empty()) move_cursor(subs_[index], h.at);  // past what is not for it, without a byte
-      return true;
+    if (b.full()) break;
+    if (!s->mixed) {
+      const std::uint32_t begin = (*s)[at.k].begin;
+      const std::uint32_t n = s->count - at.k;
+      if (!b.add({s->bytes() + begin, s, index, at.k, n, s->used - begin})) return false;
+      count += n;
+      at.k = s->count;
+      continue;
     }
-    if (!h.at.seg->mixed) continue;
-    const entry& e = h.at.get();
-    if (!b.add({h.at.seg->data(e), h.at.seg, index, h.at.k, 1, e.size})) return false;
-    ++h.count;
-    ++h.at.k;
+    const found f = next_visible(slot, stream_of(subs_[index]), at);
+    if (f == found::paused) {
+      b.paused = true;
+      break;
+    }
+    if (f == found::nothing || !at.seg->mixed) continue;
+    const entry& e = at.get();
+    if (!b.add({at.seg->data(e), at.seg, index, at.k, 1, e.size})) return false;
+    ++count;
+    ++at.k;
   }
-  // Nothing behind it: the usual end of a full share.
-  b.all = h.at.seg->attached && h.at.k == h.at.seg->count && h.at.seg->next == nullptr;
+  h.at = at;
+  h.count = count;
+  if (b.empty()) move_cursor(subs_[index], at);  // past what is not for it, without a byte
   return true;
 }
 
@@ -383,9 +399,7 @@ inline void engine::advance(std::uint32_t slot, const run* runs, std::uint32_t c
                             std::uint64_t n, bool with_heads) noexcept {
   if (n == 0) return;
   session& s = sessions_[slot];
-  stats_.bytes += n;
-  s.last_write = now32();
-  s.progress = s.last_write;
+  note_write(s, n);
   for (std::uint32_t k = 0; k < count && n != 0; ++k) {
     const run& r = runs[k];
     const auto took = static_cast<std::uint32_t>(n < r.size ? n : r.size);
@@ -407,8 +421,17 @@ inline void engine::advance(std::uint32_t slot, const run* runs, std::uint32_t c
       lanes_.pop(s.lane);
     }
   }
-  if (with_heads) advance_heads(s);
-  if (s.over) s.over = still_over(s);
+  if (with_heads) {
+    advance_heads(s);
+  } else if (s.over) {
+    s.over = still_over(s);
+  }
+}
+
+inline void engine::note_write(session& s, std::uint64_t n) noexcept {
+  stats_.bytes += n;
+  s.last_write = now32();
+  s.progress = s.last_write;
 }
 
 /// All of it is out.
@@ -418,6 +441,7 @@ inline void engine::advance_heads(session& s) noexcept {
     if (h.count != 0) delivered(s, sub, h.from, h.count, !stream_of(sub).transients);
     move_cursor(sub, h.at);
   }
+  if (s.over) s.over = still_over(s);
 }
 
 inline void engine::advance_cursor(session& s, const run& r, std::uint32_t n) noexcept {
