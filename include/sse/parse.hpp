@@ -29,6 +29,7 @@
 #include <string_view>
 
 #include <sse/detail/bytes.hpp>
+#include <sse/detail/decimal.hpp>
 #include <sse/detail/lines.hpp>
 #include <sse/detail/utf8.hpp>
 #include <sse/event.hpp>
@@ -401,15 +402,10 @@ inline parser::step parser::take_id(std::string_view value) noexcept {
 }
 
 inline parser::step parser::take_retry(std::string_view value) noexcept {
-  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
-  if (value.empty()) return step::next;
-  std::int64_t ms = 0;
-  for (const char c : value) {
-    if (c < '0' || c > '9') return step::next;
-    const std::int64_t digit = c - '0';
-    ms = ms > (most - digit) / 10 ? most : ms * 10 + digit;
-  }
-  retry_ = ms;
+  constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  std::uint64_t ms = 0;
+  if (detail::read_decimal(value, most, ms) == detail::decimal::malformed) return step::next;
+  retry_ = static_cast<std::int64_t>(ms);
   return step::retry;
 }
 

@@ -1,6 +1,6 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// Line ends and decimal numbers, as the encoder and the parser see them. Not public.
+// Line ends, as the encoder and the parser see them. Not public.
 #pragma once
 
 #include <cstddef>
@@ -86,26 +86,10 @@ struct line_count {
   return true;
 }
 
-[[nodiscard]] constexpr std::size_t decimal_size(std::uint64_t n) noexcept {
-  std::size_t size = 1;
-  for (; n >= 10; n /= 10) ++size;
-  return size;
-}
-
 /// memcpy that takes an empty view; returns the byte after it.
 inline char* put(char* out, std::string_view s) noexcept {
   if (!s.empty()) std::memcpy(out, s.data(), s.size());
   return out + s.size();
-}
-
-inline char* put_decimal(char* out, std::uint64_t n) noexcept {
-  char* const end = out + decimal_size(n);
-  char* p = end;
-  do {
-    *--p = static_cast<char>('0' + n % 10);
-    n /= 10;
-  } while (n != 0);
-  return end;
 }
 
 }  // namespace sse::inline v0::detail
