@@ -13,7 +13,6 @@
 #include <string_view>
 
 #include <sse/detail/decimal.hpp>
-#include <sse/detail/text.hpp>
 #include <sse/event.hpp>
 
 namespace sse::inline v0 {
