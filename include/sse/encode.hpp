@@ -25,6 +25,7 @@
 #include <string>
 #include <string_view>
 
+#include <sse/detail/decimal.hpp>
 #include <sse/detail/lines.hpp>
 #include <sse/event.hpp>
 

@@ -5,7 +5,10 @@
 // or know HTTP; that is what sse/client.hpp is for.
 //
 // Threads: one at a time. Movable, not copyable. Memory is bounded by parse_limits: at most one
-// line, one event and one id are held, and only if a piece of input ends inside an event.
+// line, one event and one id are held, and only if a piece of input ends inside an event. A block
+// of more than 64 KiB that an event needed stays for the next one, until an event comes that does
+// not need it. Linear in the input, whatever the pieces: no byte is searched twice; a byte of data
+// is copied once if its line came in pieces, and once if its event has several lines.
 //
 //   struct my_sink { void on_event(const sse::event& e) { use(e.type, e.data, e.id); } } sink;
 //   sse::parser parser;
@@ -25,10 +28,12 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <string_view>
 
 #include <sse/detail/bytes.hpp>
+#include <sse/detail/decimal.hpp>
 #include <sse/detail/lines.hpp>
 #include <sse/detail/utf8.hpp>
 #include <sse/event.hpp>
@@ -135,7 +140,7 @@ class parser {
 
   /// Bytes held for an unfinished event.
   [[nodiscard]] std::size_t buffered() const noexcept {
-    return line_.size() + data_.size() + type_.size() + next_id_.size();
+    return line_.size() + own_data().size() + type_.size() + next_id_.size();
   }
 
  private:
@@ -143,12 +148,23 @@ class parser {
 
   step fail(parse_error e) noexcept;
   void drop_event() noexcept;
+  void drop_data() noexcept;
   void drop_stream() noexcept;
   [[nodiscard]] const char* skip_bom(const char* p, const char* end) noexcept;
   [[nodiscard]] bool hold(std::string_view part) noexcept;
   [[nodiscard]] bool keep() noexcept;
-  [[nodiscard]] step take_line(std::string_view line) noexcept;
+  [[nodiscard]] bool let_go() noexcept;
+  void empty(detail::bytes& block) noexcept;
+  [[nodiscard]] std::string_view own_data() const noexcept {
+    return {data_.view().data() + data_from_, data_.size() - data_from_};
+  }
+  [[nodiscard]] static std::string_view value_after(std::string_view line,
+                                                    std::size_t name) noexcept;
+  template <std::size_t Size>
+  [[nodiscard]] static bool has_name(std::string_view line, const char (&name)[Size]) noexcept;
+  [[nodiscard]] step take_field(std::string_view line) noexcept;
   [[nodiscard]] step take_data(std::string_view value) noexcept;
+  [[nodiscard]] step join_data(std::string_view value) noexcept;
   [[nodiscard]] step take_type(std::string_view value) noexcept;
   [[nodiscard]] step take_id(std::string_view value) noexcept;
   [[nodiscard]] step take_retry(std::string_view value) noexcept;
@@ -160,20 +176,22 @@ class parser {
 
   parser_options options_{};
   detail::bytes line_{};     // the start of a line whose end has not come
-  detail::bytes data_{};     // joined data lines, unless the one line there is lies in the input
+  detail::bytes data_{};     // joined data lines, unless the one line there is lies in the input;
+                             // they begin at data_from_
   detail::bytes type_{};     // the type, unless it lies in the input
   detail::bytes next_id_{};  // the id that this event will set
   detail::bytes last_id_{};
   detail::bytes comment_{};       // a repaired comment
   std::string_view data_view_{};  // the only data line, in the input; used if !own_data_
   std::string_view type_view_{};  // the type, in the input; used if !own_type_
-  std::string_view comment_view_{};
+  std::size_t data_from_ = 0;     // not 0: the first data line was held, its name stands before it
   std::size_t data_lines_ = 0;
   std::int64_t retry_ = no_retry;
   parse_error error_ = parse_error::none;
   std::uint8_t bom_ = 0;  // bytes of the BOM seen at the start; 3: past it
   bool own_data_ = false;
   bool own_type_ = false;
+  bool large_block_ = false;  // line_ or data_ may have kept one, though empty
   bool has_next_id_ = false;
   bool after_cr_ = false;  // an LF that comes next belongs to the CR before it
 };
@@ -186,36 +204,48 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
   const auto result = [&](const char* at) {
     return parse_result{error_, static_cast<std::size_t>(at - begin)};
   };
-  const char* p = skip_bom(begin, end);
-  while (p != end && error_ == parse_error::none) {
-    if (after_cr_) {
-      after_cr_ = false;
-      if (*p == '\n') {
-        ++p;
-        continue;
+  const char* p = begin;
+  if (bom_ != 3) {
+    p = skip_bom(p, end);
+    if (error_ != parse_error::none) return result(p);
+  }
+  if (after_cr_ && p != end) {
+    after_cr_ = false;
+    if (*p == '\n') ++p;
+  }
+  bool held = !line_.empty();
+  bool go_on = true;
+  while (p != end && go_on) {
+    std::string_view line;
+    step taken = step::comment;
+    if (!held && detail::is_line_end(*p)) {
+      p = detail::skip_line_end(p, end);
+      taken = end_event();
+    } else {
+      const char* const stop = detail::find_line_end(p, end);
+      line = {p, static_cast<std::size_t>(stop - p)};
+      if (held || stop == end) [[unlikely]] {
+        if (!hold(line)) return result(p);
+        p = stop;
+        if (stop == end) break;
+        line = line_.view();
+      } else if (line.size() > options_.limits.line) {
+        fail(parse_error::line_too_long);
+        return result(p);
+      }
+      p = detail::skip_line_end(stop, end);
+      if (has_name(line, "data")) {
+        taken = take_data(value_after(line, 4));
+      } else if (line[0] != ':') {
+        taken = take_field(line);
       }
     }
-    const char* const stop = detail::find_line_end(p, end);
-    std::string_view line{p, static_cast<std::size_t>(stop - p)};
-    const bool held = stop == end || !line_.empty();
-    if (held) {
-      if (!hold(line)) return result(p);
-      if (stop == end) break;
-      line = line_.view();
-    } else if (line.size() > options_.limits.line) {
-      fail(parse_error::line_too_long);
-      return result(p);
-    }
-    p = detail::skip_line_end(stop, end);
-    after_cr_ = p == end && p[-1] == '\r';
-
-    bool go_on = true;
-    switch (take_line(line)) {
+    switch (taken) {
       case step::next: break;
       case step::event: {
         event e;
         e.type = own_type_ ? type_.view() : type_view_;
-        e.data = own_data_ ? data_.view() : data_view_;
+        e.data = own_data_ ? own_data() : data_view_;
         e.id = last_id_.view();
         e.retry = retry_;
         if constexpr (std::same_as<decltype(sink.on_event(e)), bool>) {
@@ -227,15 +257,16 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
         break;
       }
       case step::comment:
-        if constexpr (requires { sink.on_comment(comment_view_); }) {
-          if (needs_repair(comment_view_)) {
-            if (!detail::append_repaired(comment_, comment_view_)) {
+        if constexpr (requires { sink.on_comment(line); }) {
+          std::string_view text = value_after(line, 0);
+          if (needs_repair(text)) {
+            if (!detail::append_repaired(comment_, text)) {
               fail(parse_error::no_memory);
               return result(p);
             }
-            comment_view_ = comment_.view();
+            text = comment_.view();
           }
-          sink.on_comment(comment_view_);
+          sink.on_comment(text);
           comment_.clear();
         }
         break;
@@ -244,13 +275,14 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
         break;
       case step::failed: return result(p);
     }
-    if (held) {
-      if (!keep()) return result(p);
-      line_.clear();
+    if (held) [[unlikely]] {
+      held = false;
+      if (!let_go()) return result(p);
     }
-    if (!go_on) return result(p);
   }
-  return keep() ? result(end) : result(p);
+  if (begin != end) after_cr_ = p == end && p[-1] == '\r';
+  (void)keep();
+  return result(p);
 }
 
 inline bool parser::finish() noexcept {
@@ -281,17 +313,39 @@ inline parser::step parser::fail(parse_error e) noexcept {
 }
 
 inline void parser::drop_event() noexcept {
-  data_.clear();
-  type_.clear();
-  data_view_ = type_view_ = {};
+  if (own_data_ || large_block_) drop_data();
+  if (own_type_) type_.clear();
+  type_view_ = {};
   data_lines_ = 0;
   retry_ = no_retry;
   own_data_ = own_type_ = false;
 }
 
+inline void parser::drop_data() noexcept {
+  large_block_ = false;
+  empty(data_);
+  if (data_from_ != 0) {
+    line_.swap(data_);
+    data_from_ = 0;
+  } else {
+    line_.clear();
+  }
+}
+
+// A large block stays for the next event, until there is one that has no need of it.
+inline void parser::empty(detail::bytes& block) noexcept {
+  if (block.size() > 64 * 1024) {
+    block.truncate(0);
+    large_block_ = true;
+  } else {
+    block.clear();
+  }
+}
+
 inline void parser::drop_stream() noexcept {
-  drop_event();
   line_.clear();
+  data_.clear();
+  drop_event();
   next_id_.clear();
   comment_.clear();
   has_next_id_ = after_cr_ = false;
@@ -321,6 +375,20 @@ inline bool parser::hold(std::string_view part) noexcept {
   return false;
 }
 
+// The line that was held is done with. It was the first of this input, so that no view points
+// elsewhere. As data it is not copied again, however long: the two blocks change places.
+inline bool parser::let_go() noexcept {
+  if (!data_view_.empty() && data_lines_ != 0 && !own_data_) {
+    data_from_ = static_cast<std::size_t>(data_view_.data() - line_.view().data());
+    data_.swap(line_);
+    own_data_ = true;
+    return true;
+  }
+  const bool kept = keep();
+  empty(line_);
+  return kept;
+}
+
 // Copies what still lies in the input, which is about to go away.
 inline bool parser::keep() noexcept {
   if (error_ != parse_error::none) return false;
@@ -335,48 +403,53 @@ inline bool parser::keep() noexcept {
   return true;
 }
 
-inline parser::step parser::take_line(std::string_view line) noexcept {
-  if (line.empty()) return end_event();
-  const auto value_after = [line](std::size_t name) {
-    if (line.size() == name) return std::string_view{};
-    return line.substr(line.size() > name + 1 && line[name + 1] == ' ' ? name + 2 : name + 1);
-  };
-  const auto is = [line](std::string_view name) {
-    return line.starts_with(name) && (line.size() == name.size() || line[name.size()] == ':');
-  };
-  switch (line[0]) {
-    case ':': comment_view_ = value_after(0); return step::comment;
-    case 'd': return is("data") ? take_data(value_after(4)) : step::next;
-    case 'e': return is("event") ? take_type(value_after(5)) : step::next;
-    case 'i': return is("id") ? take_id(value_after(2)) : step::next;
-    case 'r': return is("retry") ? take_retry(value_after(5)) : step::next;
-    default: return step::next;
-  }
+inline parser::step parser::take_field(std::string_view line) noexcept {
+  if (has_name(line, "event")) return take_type(value_after(line, 5));
+  if (has_name(line, "id")) return take_id(value_after(line, 2));
+  if (has_name(line, "retry")) return take_retry(value_after(line, 5));
+  return step::next;
+}
+
+template <std::size_t Size>
+bool parser::has_name(std::string_view line, const char (&name)[Size]) noexcept {
+  constexpr std::size_t size = Size - 1;
+  return line.size() >= size && std::memcmp(line.data(), name, size) == 0 &&
+         (line.size() == size || line[size] == ':');
+}
+
+// What follows a name of this size, its colon and one space.
+inline std::string_view parser::value_after(std::string_view line, std::size_t name) noexcept {
+  if (line.size() == name) return {};
+  line.remove_prefix(name + 1);
+  if (!line.empty() && line.front() == ' ') line.remove_prefix(1);
+  return line;
 }
 
 inline parser::step parser::take_data(std::string_view value) noexcept {
+  if (data_lines_ != 0 || needs_repair(value)) return join_data(value);
+  if (options_.limits.data_lines == 0) return fail(parse_error::too_many_lines);
+  if (value.size() > options_.limits.event) return fail(parse_error::event_too_large);
+  data_lines_ = 1;
+  data_view_ = value;
+  return step::next;
+}
+
+// A data line that is not the first, or cannot stay as it lies in the input.
+inline parser::step parser::join_data(std::string_view value) noexcept {
   if (data_lines_ == options_.limits.data_lines) return fail(parse_error::too_many_lines);
   const std::size_t limit = options_.limits.event;
-  if (data_lines_ == 0) {
-    ++data_lines_;
-    if (value.size() > limit) return fail(parse_error::event_too_large);
-    if (!needs_repair(value)) {
-      data_view_ = value;
-      return step::next;
-    }
-    own_data_ = true;
-  } else {
-    ++data_lines_;
-    if (!keep()) return step::failed;
-    if (data_.size() >= limit || value.size() > limit - data_.size() - 1) {
-      return fail(parse_error::event_too_large);
-    }
+  if (data_lines_ != 0) {
+    if (!own_data_ && !keep()) return step::failed;
+    if (own_data().size() >= limit) return fail(parse_error::event_too_large);
     if (!data_.append("\n")) return fail(parse_error::no_memory);
   }
+  ++data_lines_;
+  own_data_ = true;
+  if (value.size() > limit - own_data().size()) return fail(parse_error::event_too_large);
   const bool done =
       needs_repair(value) ? detail::append_repaired(data_, value) : data_.append(value);
   if (!done) return fail(parse_error::no_memory);
-  return data_.size() > limit ? fail(parse_error::event_too_large) : step::next;
+  return own_data().size() > limit ? fail(parse_error::event_too_large) : step::next;
 }
 
 inline parser::step parser::take_type(std::string_view value) noexcept {
@@ -401,15 +474,10 @@ inline parser::step parser::take_id(std::string_view value) noexcept {
 }
 
 inline parser::step parser::take_retry(std::string_view value) noexcept {
-  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
-  if (value.empty()) return step::next;
-  std::int64_t ms = 0;
-  for (const char c : value) {
-    if (c < '0' || c > '9') return step::next;
-    const std::int64_t digit = c - '0';
-    ms = ms > (most - digit) / 10 ? most : ms * 10 + digit;
-  }
-  retry_ = ms;
+  constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  std::uint64_t ms = 0;
+  if (detail::read_decimal(value, most, ms) == detail::decimal::malformed) return step::next;
+  retry_ = static_cast<std::int64_t>(ms);
   return step::retry;
 }
 

@@ -26,6 +26,7 @@
 #include <utility>
 
 #include <sse/config.hpp>
+#include <sse/detail/decimal.hpp>
 #include <sse/detail/text.hpp>
 #include <sse/event.hpp>
 
@@ -177,9 +178,7 @@ struct target_parts {
   event_id n = 0;
   for (std::size_t i = 0; i < s.size();) {
     const int c = encoded ? text::next_byte(s, i, true) : static_cast<unsigned char>(s[i++]);
-    if (c < '0' || c > '9') return false;
-    n = n * 10 + static_cast<event_id>(c - '0');
-    if (n > max_event_id) return false;
+    if (c < 0 || !add_digit(n, static_cast<char>(c), max_event_id)) return false;
   }
   out = n;
   return !s.empty();

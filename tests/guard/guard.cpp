@@ -11,12 +11,19 @@
 //              that spoke once
 //   lane       EVENTS through a publisher's lane, drained after every 20
 //   session    SUBSCRIBERS join; no event
+//
+// Two of them read a stream: EVENTS times over, all its lines of SUBSCRIBERS bytes, in pieces of
+// QUIET bytes. Each line is an event; there are at least 1 MB of them.
+//
+//   parse      with sse::parser
+//   memchr     with a loop over memchr that counts the lines
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include <sse/mailbox.hpp>
@@ -98,6 +105,53 @@ void publish(sse::channel& c) {
   if (!c.publish({.type = "market", .data = data})) fail("publish");
 }
 
+struct event_counter {
+  std::uint64_t events = 0;
+  std::uint64_t bytes = 0;
+  void on_event(const sse::event& e) {
+    ++events;
+    bytes += e.data.size();
+  }
+};
+
+std::uint64_t count_line_feeds(std::string_view in) {
+  std::uint64_t lines = 0;
+  while (!in.empty()) {
+    const void* const at = std::memchr(in.data(), '\n', in.size());
+    if (at == nullptr) break;
+    ++lines;
+    in.remove_prefix(static_cast<std::size_t>(static_cast<const char*>(at) - in.data()) + 1);
+  }
+  return lines;
+}
+
+void read_stream(bool parse, std::uint64_t times, std::size_t line, std::size_t piece) {
+  constexpr std::string_view name = "data: ";
+  std::string stream;
+  std::uint64_t events = 0;
+  while (stream.size() < 1'000'000) {
+    stream.append(name).append(line - name.size(), 'x').append("\n\n");
+    ++events;
+  }
+  sse::parser parser;
+  event_counter counter;
+  std::uint64_t lines = 0;
+  for (std::uint64_t i = 0; i < times; ++i) {
+    for (std::string_view rest = stream; !rest.empty();) {
+      const std::string_view in = rest.substr(0, piece);
+      rest.remove_prefix(in.size());
+      if (!parse) {
+        lines += count_line_feeds(in);
+      } else if (!parser.feed(in, counter)) {
+        fail("feed");
+      }
+    }
+  }
+  if (parse ? counter.bytes != times * events * (line - name.size()) : lines != times * events * 2)
+    fail("not all was read");
+  std::printf("{\"bytes\":%llu}\n", static_cast<unsigned long long>(times * stream.size()));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -106,6 +160,12 @@ int main(int argc, char** argv) {
   const std::uint64_t events = std::strtoull(argv[2], nullptr, 10);
   const std::uint64_t subscribers = std::strtoull(argv[3], nullptr, 10);
   const std::uint64_t quiet = argc > 4 ? std::strtoull(argv[4], nullptr, 10) : 0;
+
+  if (scenario == "parse" || scenario == "memchr") {
+    if (subscribers < 6 || quiet == 0) fail("a line or a piece is too short");
+    read_stream(scenario == "parse", events, subscribers, quiet);
+    return 0;
+  }
 
   counting_transport net;
   hub h{net, {.first_id = 1'000'000'000'000'000}};

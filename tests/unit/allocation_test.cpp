@@ -1,4 +1,5 @@
 // Every allocation of the parser and the mailbox fails once; the hot paths make none.
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -77,6 +78,34 @@ TEST_CASE("events that lie whole in the input cost no allocation once ids have r
   CHECK(test::allocations() == before);
   CHECK(ok);
   CHECK(c.events == 204);
+}
+
+TEST_CASE("large events in pieces cost no allocation from the second on; a small one frees theirs",
+          "[allocation][parse]") {
+  const std::string large = "data: " + std::string(1'000'000, 'x') + "\n\n";
+  const std::string lines =
+      "data: " + std::string(300'000, 'x') + "\ndata: " + std::string(200'000, 'y') + "\n\n";
+  sse::parser p;
+  counter c;
+  const auto feed = [&](std::string_view in) {
+    const std::uint64_t before = test::allocations();
+    bool ok = true;
+    for (; !in.empty(); in.remove_prefix(std::min<std::size_t>(in.size(), 16'384)))
+      ok = ok && p.feed(in.substr(0, 16'384), c);
+    CHECK(ok);
+    return test::allocations() - before;
+  };
+  for (const std::string& event : {large, lines}) {
+    for (const char* const small : {"data: x\n\n", ": keep-alive\n\n", "id: 3\n\n"}) {
+      const std::uint64_t first = feed(event);
+      (void)feed(event);
+      for (int i = 0; i < 10; ++i) CHECK(feed(event) == 0);
+      (void)feed(small);
+      CHECK(first > 2);
+      CHECK(feed(event) > 2);  // what the large ones needed was given back
+      (void)feed(small);
+    }
+  }
 }
 
 TEST_CASE("encoding into memory that is there costs no allocation", "[allocation][encode]") {

@@ -258,6 +258,33 @@ TEST_CASE("random streams: every chunking agrees with the algorithm word for wor
   }
 }
 
+TEST_CASE("random streams of long lines: every chunking agrees, in steps of any size", "[parse]") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  std::mt19937_64 rng{seed};
+  const std::vector<std::string> names = {
+      "data: ", "data:", "data", ": ", "id: ", "event: ", "", "", "retry: 5"};
+  const std::vector<std::string> ends = {"\n", "\n", "\r", "\r\n"};
+  for (int i = 0; i < 3000; ++i) {
+    std::string in = rng() % 4 == 0 ? bom : "";
+    for (std::size_t lines = rng() % 12; lines != 0; --lines) {
+      in += names[rng() % names.size()];
+      const std::size_t from = in.size();
+      in.append(rng() % 3 == 0 ? 0 : rng() % (rng() % 8 == 0 ? 2000 : 200), 'z');
+      for (std::size_t tabs = rng() % 4; tabs != 0 && from < in.size(); --tabs) {
+        in[from + rng() % (in.size() - from)] = rng() % 2 == 0 ? '\t' : '\x8A';
+      }
+      in += ends[rng() % ends.size()];
+      if (rng() % 2 == 0) in += ends[rng() % ends.size()];
+    }
+    const trace expected = test::reference_parse(in);
+    REQUIRE((test::parse(in, 0) == expected));
+    REQUIRE((test::parse(in, 1) == expected));
+    REQUIRE((test::parse(in, 1 + rng() % 300) == expected));
+    REQUIRE((test::parse_cut(in, rng() % (in.size() + 1)) == expected));
+  }
+}
+
 TEST_CASE("parse of encode is the identity for random messages", "[parse][encode]") {
   const std::uint64_t seed = std::random_device{}();
   CAPTURE(seed);
@@ -397,6 +424,37 @@ TEST_CASE("the default limits are those of the documentation", "[parse]") {
     const bool over = l.event / 2 + 1 + rest > l.event;
     CHECK(t.error == (over ? sse::parse_error::event_too_large : sse::parse_error::none));
     CHECK(t.events.size() == (over ? 0U : 1U));
+  }
+}
+
+TEST_CASE("only values are counted as held, not the names before them", "[parse]") {
+  sse::parser p;
+  trace t;
+  REQUIRE(p.feed("da", t));
+  CHECK(p.buffered() == 2);
+  REQUIRE(p.feed("ta: abc\n", t));
+  CHECK(p.buffered() == 3);
+  REQUIRE(p.feed("data: de\nevent: x\nid: 12", t));
+  CHECK(p.buffered() == 6 + 1 + 6);
+  REQUIRE(p.feed("\n", t));
+  CHECK(p.buffered() == 6 + 1 + 2);
+  REQUIRE(p.feed("\n", t));
+  CHECK(p.buffered() == 0);
+  CHECK((t.events == std::vector<got_event>{{"x", "abc\nde", "12"}}));
+}
+
+TEST_CASE("a limit of the event counts a line that came in pieces without its name", "[parse]") {
+  for (const std::size_t size : {19U, 20U, 21U}) {
+    sse::parser p{{.limits = {.event = 20}}};
+    trace t;
+    const std::string in =
+        "data: " + std::string(10, 'x') + "\ndata: " + std::string(size - 11, 'y') + "\n\n";
+    sse::parse_error error = sse::parse_error::none;
+    for (const std::string& part : {in.substr(0, 8), in.substr(8)}) {
+      if (error == sse::parse_error::none) error = p.feed(part, t).error;
+    }
+    CHECK(error == (size > 20 ? sse::parse_error::event_too_large : sse::parse_error::none));
+    CHECK(t.events.size() == (size > 20 ? 0U : 1U));
   }
 }
 

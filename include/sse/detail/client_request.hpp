@@ -11,6 +11,7 @@
 
 #include <sse/config.hpp>
 #include <sse/detail/bytes.hpp>
+#include <sse/detail/decimal.hpp>
 #include <sse/detail/lines.hpp>
 #include <sse/detail/text.hpp>
 #include <sse/detail/url.hpp>

@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include <sse/detail/text.hpp>
+#include <sse/detail/decimal.hpp>
 #include <sse/event.hpp>
 
 namespace sse::inline v0 {
@@ -38,12 +38,10 @@ namespace detail {
     return true;
   };
   const auto number = [&s, &skip](std::uint64_t& n) {
-    if (!skip({}) || s.empty() || !text::is_digit(s.front())) return false;
-    for (n = 0; !s.empty() && text::is_digit(s.front()); s.remove_prefix(1)) {
-      n = n * 10 + static_cast<std::uint64_t>(s.front() - '0');
-      if (n > max_event_id) return false;
-    }
-    return true;
+    if (!skip({})) return false;
+    const std::string_view digits = s.substr(0, s.find_first_not_of("0123456789"));
+    s.remove_prefix(digits.size());
+    return read_decimal(digits, max_event_id, n) == decimal::number;
   };
   gap g;
   if (!skip("{") || !skip("\"requested\"") || !skip(":") || !number(g.requested) || !skip(",") ||

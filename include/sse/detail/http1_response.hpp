@@ -21,6 +21,7 @@
 
 #include <sse/config.hpp>
 #include <sse/detail/bytes.hpp>
+#include <sse/detail/decimal.hpp>
 #include <sse/detail/text.hpp>
 
 namespace sse::inline v0 {
@@ -190,12 +191,9 @@ class response_reader {
   [[nodiscard]] bool read_status(std::string_view line) noexcept {
     if (line.size() < 12 || !text::is_digit(line[7]) || line[8] != ' ') return false;
     if (line.size() > 12 && line[12] != ' ') return false;
-    int status = 0;
-    for (const char c : line.substr(9, 3)) {
-      if (!text::is_digit(c)) return false;
-      status = status * 10 + (c - '0');
-    }
-    head_.status_ = status;
+    std::uint64_t status = 0;
+    if (read_decimal(line.substr(9, 3), 999, status) != decimal::number) return false;
+    head_.status_ = static_cast<int>(status);
     head_.minor_version_ = line[7] == '0' ? 0 : 1;
     return status >= 100 && status != 101;  // RFC 9110 15: above 599 as if it were 5xx
   }
@@ -233,13 +231,7 @@ class response_reader {
     do {
       const std::string_view digits = text::trim(text::next_part(list, ','));
       std::uint64_t n = 0;
-      for (const char c : digits) {
-        if (!text::is_digit(c)) return false;
-        const auto digit = static_cast<std::uint64_t>(c - '0');
-        if (n > (most - digit) / 10) return false;
-        n = n * 10 + digit;
-      }
-      if (digits.empty() || (sized && n != length_)) return false;
+      if (read_decimal(digits, most, n) != decimal::number || (sized && n != length_)) return false;
       length_ = n;
       sized = true;
     } while (!list.empty());
@@ -261,13 +253,10 @@ class response_reader {
 
 /// A number of seconds, or off: absent, or in another form such as a date.
 [[nodiscard]] constexpr duration whole_seconds(std::string_view digits, duration most) noexcept {
-  std::int64_t n = 0;
-  for (const char c : digits) {
-    if (!text::is_digit(c)) return duration::off();
-    n = n * 10 + (c - '0');
-    if (n > most.ms() / 1000) n = most.ms() / 1000;
-  }
-  return duration::seconds(n);
+  std::uint64_t n = 0;
+  const auto limit = static_cast<std::uint64_t>(most.ms() / 1000);
+  if (read_decimal(digits, limit, n) == decimal::malformed) return duration::off();
+  return duration::seconds(static_cast<std::int64_t>(n));
 }
 
 /// A status that may be another one later.

@@ -19,6 +19,7 @@
 
 #include <sse/config.hpp>
 #include <sse/detail/bytes.hpp>
+#include <sse/detail/decimal.hpp>
 #include <sse/detail/lines.hpp>
 #include <sse/detail/text.hpp>
 
@@ -253,12 +254,8 @@ class url {
   }
 
   [[nodiscard]] bool set_port(std::string_view digits) noexcept {
-    std::uint32_t n = 0;
-    for (const char c : digits) {
-      if (!text::is_digit(c)) return false;
-      n = n * 10 + static_cast<std::uint32_t>(c - '0');
-      if (n > 65535) return false;
-    }
+    std::uint64_t n = 0;
+    if (read_decimal(digits, 65535, n) != decimal::number) return false;
     port_ = static_cast<std::uint16_t>(n);
     return n != 0;
   }
