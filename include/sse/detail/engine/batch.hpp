@@ -58,7 +58,9 @@ class batch {
 
   /// Adds a run, to the one before it where the bytes touch. False: memory is out.
   [[nodiscard]] bool add(const run& r) noexcept {
-    if (!runs_.empty()) {
+    if (runs_.empty()) {
+      if (runs_.capacity() == 0 && !make_room()) return false;
+    } else {
       run& last = runs_.back();
       if (last.seg == r.seg && last.from == r.from && r.seg != nullptr &&
           last.data + last.size == r.data) {
@@ -68,8 +70,8 @@ class batch {
         total_ += r.size;
         return true;
       }
+      if (!make_room()) return false;
     }
-    if (!make_room()) return false;
     runs_.push_reserved(r);
     total_ += r.size;
     return true;
@@ -104,6 +106,20 @@ class batch {
   /// Few runs are shown as they lie; many, or many for a transport with one buffer, are copied into
   /// one. Nothing: memory is out.
   [[nodiscard]] std::span<const buffer> lay_out(std::uint32_t room) noexcept {
+    if (runs_.size() != 1) return lay_out_many(room);
+    copied_ = false;
+    buffers_[0] = {runs_[0].data, runs_[0].size};
+    return {buffers_, 1};
+  }
+
+ private:
+  friend struct flight;
+
+  [[nodiscard]] bool make_room() noexcept {
+    const std::uint32_t n = runs_.capacity();
+    return runs_.size() < n || runs_.reserve(n < 8 ? 8 : n * 2);
+  }
+  [[nodiscard]] std::span<const buffer> lay_out_many(std::uint32_t room) noexcept {
     if (room == 1 && runs_.size() > 1) {
       if (runs_[0].size >= record && runs_[0].seg != nullptr) {
         cut(runs_[0].size);
@@ -113,10 +129,6 @@ class batch {
     }
     const std::uint32_t n = runs_.size();
     copied_ = false;
-    if (n == 1) {
-      buffers_[0] = {runs_[0].data, runs_[0].size};
-      return {buffers_, 1};
-    }
     if (n <= room && (n <= 4 || total_ >= std::uint64_t{n} * 512)) {
       for (std::uint32_t i = 0; i < n; ++i) buffers_[i] = {runs_[i].data, runs_[i].size};
       return {buffers_, n};
@@ -138,14 +150,6 @@ class batch {
     }
     buffers_[0] = {copy_, static_cast<std::size_t>(total_)};
     return {buffers_, 1};
-  }
-
- private:
-  friend struct flight;
-
-  [[nodiscard]] bool make_room() noexcept {
-    const std::uint32_t n = runs_.capacity();
-    return runs_.size() < n || runs_.reserve(n < 8 ? 8 : n * 2);
   }
 
   vec<run> runs_;

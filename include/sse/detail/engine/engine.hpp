@@ -365,9 +365,8 @@ class engine {
   };
   /// One subscription's share of what is gathered.
   struct head {
-    log_place at;            ///< where its cursor stands once all of it is out
-    log_place from;          ///< its first entry
-    std::uint32_t index;     ///< subscription
+    log_place at;             ///< where its cursor stands once all of it is out
+    std::uint32_t index;      ///< subscription
     std::uint32_t count = 0;  ///< entries
   };
   struct head_order {

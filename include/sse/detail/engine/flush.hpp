@@ -121,13 +121,13 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       block(slot, s, true);
       return sent + r.bytes;
     }
-    const bool whole = r.bytes == b.total();
+    const bool whole = r.bytes == b.total() && !b.was_cut();
     const bool all = b.all;
-    if (whole && b.logs_only && !b.was_cut()) {
+    if (whole && b.logs_only) {
       note_write(s, r.bytes);
       advance_heads(s);
     } else {
-      advance(slot, &b[0], b.size(), r.bytes, whole && !b.was_cut() && !heads_.empty());
+      advance(slot, &b[0], b.size(), r.bytes, whole && !heads_.empty());
     }
     sent += r.bytes;
     if (all && whole && r.next == flow::ready) break;
@@ -145,7 +145,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       break;
     }
   }
-  if (s.first != none && subs_[s.first].next != none) drop_transients(slot);
+  if (!b.logs_only && s.first != none && subs_[s.first].next != none) drop_transients(slot);
   return sent;
 }
 
@@ -270,7 +270,7 @@ inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t ha
 /// Where a subscription goes on from: behind its half-sent event, which is gathered already.
 inline void engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexcept {
   const subscription& sub = subs_[index];
-  head h{sub.at(), sub.at(), index};
+  head h{sub.at(), index};
   if (index == half_sent) {
     ++h.at.k;
     ++h.count;
@@ -281,9 +281,8 @@ inline void engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexc
 /// All that one stream has, as few runs as its segments allow. `all`: once these are out, there is
 /// nothing left.
 inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b) noexcept {
-  head& h = heads_[0];
-  log_place at = h.at;
-  std::uint32_t count = h.count;
+  log_place at = heads_[0].at;
+  std::uint32_t count = heads_[0].count;
   for (;;) {
     segment* const s = at.seg;
     if (at.k == s->count) {
@@ -314,8 +313,8 @@ inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b
     ++count;
     ++at.k;
   }
-  h.at = at;
-  h.count = count;
+  heads_[0].at = at;
+  heads_[0].count = count;
   if (b.empty()) move_cursor(subs_[index], at);  // past what is not for it, without a byte
   return true;
 }
@@ -438,7 +437,7 @@ inline void engine::note_write(session& s, std::uint64_t n) noexcept {
 inline void engine::advance_heads(session& s) noexcept {
   for (const head& h : heads_) {
     subscription& sub = subs_[h.index];
-    if (h.count != 0) delivered(s, sub, h.from, h.count, !stream_of(sub).transients);
+    if (h.count != 0) delivered(s, sub, sub.at(), h.count, !stream_of(sub).transients);
     move_cursor(sub, h.at);
   }
   if (s.over) s.over = still_over(s);

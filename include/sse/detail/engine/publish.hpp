@@ -86,6 +86,7 @@ inline void engine::announce(stream& st, std::string_view audience) noexcept {
 inline void engine::serve_user(stream& st, std::string_view key) noexcept {
   const std::uint32_t user = caps_.find_user(key);
   if (user == none) return;
+  const work w{*this};
   const std::uint32_t index = st.owner->main_.index;
   for (std::uint32_t slot = caps_.first_of(user); slot != none; slot = caps_.next_of_user(slot)) {
     if (!serving(sessions_[slot])) continue;
@@ -121,7 +122,6 @@ inline publish_result engine::publish(channel& c, const event& e,
     const bool taken = options_.given_ids && &seq == &sequence_;  // by whoever gives them
     if (meta.id > max_event_id || taken) return {no_id, publish_error::id_order};
   }
-  const work w{*this};
   if (const publish_error bad = append(*st, e, meta, o, c.options_.limits);
       bad != publish_error::none) {
     return {no_id, bad};
