@@ -18,7 +18,7 @@ struct features {
   bool each_loss_told = true;
   /// 5: of several gap frames in a row only the last moves the id.
   bool last_gap_moves_id = true;
-  /// 7: on_opened, on_closed and on_presence may end streams and drain.
+  /// 7: on_opened, on_closed and on_presence may publish, end streams and drain.
   bool hooks_end_streams = true;
   /// 8: on_closed of one that is evicted may end others.
   bool evicted_ends_others = true;
@@ -28,6 +28,10 @@ struct features {
   bool keep_bytes_counts_audiences = true;
   /// 20: what a hook inside a flush asks of the hub is refused.
   bool flush_hooks_refused = true;
+
+  /// 21: a chunked stream that was skipped forward inside a chunk that was announced has a clean
+  /// end all the same.
+  bool skipped_ends_cleanly = true;
 
   [[nodiscard]] static features from_environment() {
     features f;
@@ -54,6 +58,7 @@ struct features {
       case 18: long_jumps = false; break;
       case 19: keep_bytes_counts_audiences = false; break;
       case 20: flush_hooks_refused = false; break;
+      case 21: skipped_ends_cleanly = false; break;
       default: break;
     }
   }
