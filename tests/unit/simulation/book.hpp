@@ -29,20 +29,13 @@ struct channel_shape {
 };
 using sse::id_mode;
 constexpr channel_shape shapes[channel_count] = {
-    {"plain", false, id_mode::automatic, false},
-    {"quotes", false, id_mode::automatic, false},
-    {"fills", false, id_mode::automatic, false},
-    {"news", false, id_mode::automatic, false},
-    {"chat", false, id_mode::automatic, false},
-    {"given", false, id_mode::given, false},
-    {"archive", false, id_mode::automatic, true},
-    {"bare", false, id_mode::none, false},
-    {"bare-state", false, id_mode::none, false},
-    {"own", true, id_mode::automatic, false},
-    {"own-state", true, id_mode::automatic, false},
-    {"own-given", true, id_mode::given, false},
-    {"own-archive", true, id_mode::automatic, true},
-    {"own-bare", true, id_mode::none, false},
+    {"plain", false, id_mode::automatic, false},     {"quotes", false, id_mode::automatic, false},
+    {"fills", false, id_mode::automatic, false},     {"news", false, id_mode::automatic, false},
+    {"chat", false, id_mode::automatic, false},      {"given", false, id_mode::given, false},
+    {"archive", false, id_mode::automatic, true},    {"bare", false, id_mode::none, false},
+    {"bare-state", false, id_mode::none, false},     {"own", true, id_mode::automatic, false},
+    {"own-state", true, id_mode::automatic, false},  {"own-given", true, id_mode::given, false},
+    {"own-archive", true, id_mode::automatic, true}, {"own-bare", true, id_mode::none, false},
 };
 
 using serial = std::uint32_t;  ///< of an event, in the order of publication; 0: none
@@ -83,11 +76,11 @@ struct channel_book {
   std::vector<serial> rows;        ///< with or without ids
   std::vector<serial> transients;  ///< rows of their own
   std::array<std::array<serial, audience_count + 1>, key_count + 1> newest{};
-  std::uint32_t values = 0;     ///< keys and audiences in `newest`, of this opening
-  std::uint32_t begins = 0;     ///< first row of this opening
-  std::uint32_t retained = 0;   ///< first row that must be retained
-  std::uint64_t kept_bytes = 0; ///< of the retained ones, audiences counted
-  std::uint64_t bytes = 0;      ///< upper bound of what all its events take
+  std::uint32_t values = 0;      ///< keys and audiences in `newest`, of this opening
+  std::uint32_t begins = 0;      ///< first row of this opening
+  std::uint32_t retained = 0;    ///< first row that must be retained
+  std::uint64_t kept_bytes = 0;  ///< of the retained ones, audiences counted
+  std::uint64_t bytes = 0;       ///< upper bound of what all its events take
   std::uint64_t transient_bytes = 0;
   std::uint64_t reopened_at = 0;  ///< head of its sequence when it was opened
   bool has_audiences = false;     ///< this opening
@@ -105,9 +98,7 @@ class book {
     return shapes[c].own ? own_[static_cast<std::size_t>(c)] : shared_;
   }
   /// A row's event.
-  [[nodiscard]] const published& row(int c, std::uint32_t i) {
-    return events_[at(c).rows[i]];
-  }
+  [[nodiscard]] const published& row(int c, std::uint32_t i) { return events_[at(c).rows[i]]; }
 
   /// The data of the next event.
   [[nodiscard]] std::string data_of_next(std::uint32_t pad) const {
@@ -130,8 +121,8 @@ class book {
     channel_book& b = at(e.channel);
     const auto s = static_cast<serial>(events_.size());
     const std::size_t number = std::to_string(s).size();
-    e.wire = static_cast<std::uint32_t>((e.id == 0 ? 0 : 5 + std::to_string(e.id).size()) + 9 +
-                                        8 + number + 1 + e.pad);
+    e.wire = static_cast<std::uint32_t>((e.id == 0 ? 0 : 5 + std::to_string(e.id).size()) + 9 + 8 +
+                                        number + 1 + e.pad);
     const std::uint64_t room = e.wire + audience_name(e.audience).size();
     if (e.transient) {
       e.row = static_cast<std::uint32_t>(b.transients.size());
@@ -146,8 +137,8 @@ class book {
       b.kept_bytes += room;
       b.has_audiences = b.has_audiences || e.audience != 0;
       if (e.key != 0) {
-        serial& newest = b.newest[static_cast<std::size_t>(e.key)]
-                                 [static_cast<std::size_t>(e.audience)];
+        serial& newest =
+            b.newest[static_cast<std::size_t>(e.key)][static_cast<std::size_t>(e.audience)];
         if (newest != 0) {
           events_[newest].superseded = s;
         } else {
@@ -157,8 +148,8 @@ class book {
       }
     }
     if (e.id != 0) {
-      std::vector<serial>& q = shapes[e.channel].own ? own_[static_cast<std::size_t>(e.channel)]
-                                                     : shared_;
+      std::vector<serial>& q =
+          shapes[e.channel].own ? own_[static_cast<std::size_t>(e.channel)] : shared_;
       if (!q.empty() && events_[q.back()].id >= e.id) fail("an id that does not rise");
       q.push_back(s);
     }
@@ -192,9 +183,7 @@ class book {
   }
 
   /// An event whose retention is certain.
-  [[nodiscard]] bool retained(const published& e) {
-    return e.row >= at(e.channel).retained;
-  }
+  [[nodiscard]] bool retained(const published& e) { return e.row >= at(e.channel).retained; }
 
   /// First event of a sequence published as number `s` or later, as an index into sequence(c).
   [[nodiscard]] std::size_t from(int c, serial s) const {

@@ -42,7 +42,7 @@ struct joined {
   std::uint64_t first_possible = 0;  ///< a gap frame said so
   std::uint64_t read_bytes = 0;      ///< of the channel, up to where the client stands
   std::uint64_t read_transient_bytes = 0;
-  row_reader rows;        ///< of a channel without ids
+  row_reader rows;  ///< of a channel without ids
   row_reader transients;
 };
 
@@ -60,9 +60,9 @@ struct connection {
   sse::session_id session{};
   bool chunked = false;
   bool retry_only = false;
-  bool ahead = false;      ///< it asked for an id that nobody has got yet
-  bool ordered = true;     ///< all of its events come in the order of publication
-  bool row_open = false;   ///< gap frames came, none with an id yet
+  bool ahead = false;        ///< it asked for an id that nobody has got yet
+  bool ordered = true;       ///< all of its events come in the order of publication
+  bool row_open = false;     ///< gap frames came, none with an id yet
   bool moves_later = false;  ///< features::last_gap_moves_id is off
   std::uint64_t moves_to = 0;
   bool waits = false;  ///< its backfill hook said so
@@ -137,7 +137,8 @@ struct tally {
 
 class judge {
  public:
-  judge(const features& f, book& b, const hub_facts& facts) : features_{&f}, book_{&b}, hub_{&facts} {}
+  judge(const features& f, book& b, const hub_facts& facts)
+      : features_{&f}, book_{&b}, hub_{&facts} {}
 
   tally seen;
 
@@ -227,7 +228,8 @@ class judge {
         return nullptr;
     }
     if (!j->over && !j->filling) return "a gap without a reason";
-    if ((o.on_lag == sse::lag_policy::coalesce || j->filling) && alone(k) && b.values <= values_kept(o)) {
+    if ((o.on_lag == sse::lag_policy::coalesce || j->filling) && alone(k) &&
+        b.values <= values_kept(o)) {
       for (std::uint32_t i = book_->row_above(channel, n.requested); i < b.rows.size(); ++i) {
         const published& e = book_->row(channel, i);
         if (e.id >= n.first) break;
@@ -358,8 +360,10 @@ class judge {
       auto& told = k.told[static_cast<std::size_t>(e.channel)];
       while (!told.empty() && told.front().second <= e.id) told.erase(told.begin());
       bool covered = false;
-      for (const auto& range : told) covered = covered || (range.first < e.id && e.id < range.second);
-      if (!covered && !excused(k, *j, e, s)) fail("lost in silence, before index " + std::to_string(end) + ": " + describe(k, e));
+      for (const auto& range : told)
+        covered = covered || (range.first < e.id && e.id < range.second);
+      if (!covered && !excused(k, *j, e, s))
+        fail("lost in silence, before index " + std::to_string(end) + ": " + describe(k, e));
     }
   }
 
@@ -397,12 +401,14 @@ class judge {
     k.note(e.transient ? 't' : 'e', e.id, s, static_cast<std::uint64_t>(e.channel));
     if (j == nullptr) fail("an event of a channel that was not joined: " + describe(k, e));
     if (!visible(k, e)) fail("an event for other eyes: " + describe(k, e));
-    if (f.has_id != (e.id != 0) || (f.has_id && f.id != e.id)) fail("a wrong id: " + describe(k, e));
+    if (f.has_id != (e.id != 0) || (f.has_id && f.id != e.id))
+      fail("a wrong id: " + describe(k, e));
     if (e.transient != (f.type == "t")) fail("a wrong type: " + describe(k, e));
     if (n.ordered && s <= n.last_event) fail("not in the order of publication: " + describe(k, e));
     n.last_event = s;
     if (e.transient) {
-      if (e.row < j->transients.next) fail("a transient event twice or too late: " + describe(k, e));
+      if (e.row < j->transients.next)
+        fail("a transient event twice or too late: " + describe(k, e));
       pass_rows(k, *j, j->transients, book_->at(e.channel).transients, e.row, false);
       j->transients = {e.row + 1, false};
       j->read_transient_bytes = max(j->read_transient_bytes, e.bytes_before + e.wire);

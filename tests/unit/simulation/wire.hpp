@@ -64,7 +64,9 @@ class chunk_decoder {
           if (digits_ == 0) fail("a chunk without a size");
           state_ = state::size_lf;
         } else {
-          const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+          const int digit = c >= '0' && c <= '9'   ? c - '0'
+                            : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                                   : -1;
           if (digit < 0 || ++digits_ > 8) fail("broken chunk size");
           left_ = left_ * 16 + static_cast<std::size_t>(digit);
         }

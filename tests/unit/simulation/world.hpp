@@ -135,7 +135,8 @@ class world final : public observer {
     sse::hub_options o{};
     o.caps.total = {.max = 20, .then = any_full(), .status = 503};
     o.caps.per_user = {.max = 4, .then = any_full()};
-    o.caps.per_address = {.max = 3 + static_cast<std::uint32_t>(random_.below(6)), .then = any_full()};
+    o.caps.per_address = {.max = 3 + static_cast<std::uint32_t>(random_.below(6)),
+                          .then = any_full()};
     o.first_id = first_id_;
     o.given_ids = all_given_;
     o.seed = random_.next();
@@ -188,7 +189,7 @@ class world final : public observer {
 
   [[nodiscard]] sse::id_mode ids_of(int c) const {
     return all_given_ && !shapes[c].own && shapes[c].ids == id_mode::automatic ? id_mode::given
-                                                                              : shapes[c].ids;
+                                                                               : shapes[c].ids;
   }
 
   void open_channel(int c, bool first_time = false) {
@@ -197,8 +198,9 @@ class world final : public observer {
     o.keep = chance(10) ? 0 : 3 + random_.below(60);
     if (chance(4)) o.keep_bytes = 500 + random_.below(8000);
     if (chance(3)) {
-      o.keep_age = chance(4) ? sse::duration::milliseconds(30 * day)
-                             : sse::duration::seconds(static_cast<std::int64_t>(5 + random_.below(60)));
+      o.keep_age = chance(4)
+                       ? sse::duration::milliseconds(30 * day)
+                       : sse::duration::seconds(static_cast<std::int64_t>(5 + random_.below(60)));
     }
     o.max_lag = chance(10) ? 0 : state ? 300 + random_.below(3000) : 1000 + random_.below(12'000);
     if (chance(4)) {
@@ -468,7 +470,7 @@ class world final : public observer {
     if (!k.has_position && numbered && chance(6)) adopt_position(k, head);
     how_.resume = k.has_position;
     how_.after = k.last;
-    how_.ahead = k.has_position && k.last > head;
+    how_.numbered = numbered;
     how_.start = first.options().start;
     if (!k.has_position || !numbered) {
       if (chance(6)) {
@@ -478,15 +480,6 @@ class world final : public observer {
         how_.start = static_cast<sse::start_at>(random_.below(2));
       }
     }
-    if (how_.ahead) {
-      for (const int c : k.channels) k.floor[at(c)] = book_.last();
-      for (const int c : k.channels) k.values_owed[at(c)] = false;
-      k.scan = book_.sequence(k.channels[0]).size();
-    } else if (k.has_position) {
-      const std::size_t past = book_.above(k.channels[0], k.last);
-      if (past > k.scan) k.scan = past;
-    }
-
     const std::size_t peer_index = net_->connect();
     sse::testing::peer& p = net_->at(peer_index);
     if (chance(3)) p.window = random_.below(4000);
@@ -518,9 +511,8 @@ class world final : public observer {
     evicted_now_.clear();
     quiet_ = chance(2);
     accepting_ = &k;
-    const sse::accept_result result = chance(2)
-                                          ? hub_->accept({peer_index}, r)
-                                          : hub_->accept({peer_index}, r, take_verdict());
+    const sse::accept_result result =
+        chance(2) ? hub_->accept({peer_index}, r) : hub_->accept({peer_index}, r, take_verdict());
     accepting_ = nullptr;
     k.conn.accepting = false;
     const bool watched = quiet_;
@@ -572,13 +564,22 @@ class world final : public observer {
     by_slot_[id.slot] = &k;
     sessions_.push_back({&k, k.user, k.address, !n.retry_only});
     if (n.retry_only) return;
-    n.ahead = how_.ahead;
+    n.ahead = how_.resume && how_.numbered && k.last > channels_[at(k.channels[0])]->last_id();
+    if (n.ahead) {
+      for (const int c : k.channels) k.floor[at(c)] = book_.last();
+      for (const int c : k.channels) k.values_owed[at(c)] = false;
+      k.scan = book_.sequence(k.channels[0]).size();
+    } else if (how_.resume) {
+      const std::size_t past = book_.above(k.channels[0], k.last);
+      if (past > k.scan) k.scan = past;
+    }
     n.beats_allowed = 20 * (k.channels.size() + 1);
     for (const int c : k.channels) {
       joined j;
       j.channel = c;
       const sse::channel_options& o = channels_[at(c)]->options();
-      const bool values = o.on_lag == sse::lag_policy::coalesce || o.start == sse::start_at::snapshot;
+      const bool values =
+          o.on_lag == sse::lag_policy::coalesce || o.start == sse::start_at::snapshot;
       j.asks_archive = shapes[c].archive && k.channels.size() == 1;
       j.over_transient = o.heartbeat.mode == sse::heartbeat_options::pace::fixed;
       if (values || j.asks_archive) n.ordered = false;
@@ -701,7 +702,10 @@ class world final : public observer {
         return;
       }
     }
-    p.window = chance(4) ? SIZE_MAX : (p.window > SIZE_MAX - 5000 ? p.window : p.window + random_.below(chance(2) ? 5000 : 60));
+    p.window = chance(4)
+                   ? SIZE_MAX
+                   : (p.window > SIZE_MAX - 5000 ? p.window
+                                                 : p.window + random_.below(chance(2) ? 5000 : 60));
     if (p.window != 0) {
       k.conn.waits = false;
       hub_->writable(id);
@@ -929,9 +933,12 @@ class world final : public observer {
       case 31:
         if (chance(10)) publish_badly();
         break;
-      case 32: {  // a burst
-        const int c = pick(channel_count);
-        for (std::uint64_t n = random_.below(30); n > 0; --n) publish_to(c);
+      case 32: {  // a burst, at best where somebody who is open does not read
+        const bool somewhere = k.channels.empty() || chance(3);
+        const int c = somewhere ? pick(channel_count) : k.channels[0];
+        if (k.conn.open && chance(2)) peer(k).window = 0;
+        for (std::uint64_t n = random_.below(40); n > 0; --n) publish_to(c);
+        flush();
         break;
       }
       default: publish(); break;
@@ -946,6 +953,9 @@ class world final : public observer {
     hub_->flush();
     sync();
     for (client& k : clients_) {
+      if constexpr (completes) {
+        if (k.conn.open && k.conn.peeked.empty() && chance(2)) deliver(k);
+      }
       if (k.conn.open && !peer(k).received.empty() && chance(2)) read(k, random_.below(4000));
     }
   }
@@ -1135,14 +1145,15 @@ class world final : public observer {
     const std::uint64_t before = live_heap();
     hub_.reset();
     const std::uint64_t held = before - live_heap();
-    if (before != 0 && held > most_held) fail("an empty hub holds " + std::to_string(held) + " bytes");
+    if (before != 0 && held > most_held)
+      fail("an empty hub holds " + std::to_string(held) + " bytes");
   }
   /// Spare segments, and tables for the sessions and channels of before.
   static constexpr std::uint64_t most_held = 1'500'000;
 
   struct how_to_join {
     bool resume = false;
-    bool ahead = false;
+    bool numbered = false;  ///< some channel has ids
     bool by_verdict = false;
     bool start_given = false;
     bool retry_only = false;
