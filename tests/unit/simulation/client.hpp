@@ -217,7 +217,8 @@ class judge {
   [[nodiscard]] const char* judge_notice(client& k, int channel, const sse::gap_notice& n) {
     joined* j = k.find(channel);
     if (j == nullptr) return "a gap on a channel that was not joined";
-    if (n.first == 0) return j->over || j->over_transient ? nullptr : "a gap without a reason";
+    if (n.first == 0)
+      return j->over || j->over_transient || j->filling ? nullptr : "a gap without a reason";
     if (j->asks_archive) return nullptr;
     channel_book& b = book_->at(channel);
     const sse::channel_options& o = *options(channel);

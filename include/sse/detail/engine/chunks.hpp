@@ -38,7 +38,9 @@ class chunks {
   void give_back(std::uint32_t i) noexcept { states_.give_back(i); }
 
   /// A chunk was announced, at least in part, and is not out: its size cannot change any more.
-  [[nodiscard]] bool owes(std::uint32_t i) const noexcept { return announced(states_[i]); }
+  [[nodiscard]] std::uint32_t owed(std::uint32_t i) const noexcept {
+    return announced(states_[i]) ? states_[i].left : 0;
+  }
   /// The most that may be gathered: what is owed, if anything is.
   [[nodiscard]] std::uint64_t limit(std::uint32_t i, std::uint64_t most) const noexcept {
     const chunk_state& c = states_[i];

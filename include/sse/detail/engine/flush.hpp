@@ -152,7 +152,14 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
 /// A session that ends has got everything: a farewell, the last chunk. False: it is closed.
 inline bool engine::nothing_left(std::uint32_t slot, session& s) noexcept {
   if (say_farewell(slot, s)) return true;
-  if (s.chunked != none && !chunks_.owes(s.chunked) && chunks_.end(s.chunked)) return true;
+  if (s.chunked != none) {
+    // It was skipped forward inside a chunk that was announced: a comment makes up for the rest.
+    if (const std::uint32_t owed = chunks_.owed(s.chunked); owed != 0) {
+      if (lanes_.push_padding(s.lane, owed)) return true;
+    } else if (chunks_.end(s.chunked)) {
+      return true;
+    }
+  }
   mark_dead(slot, s.why);
   return false;
 }

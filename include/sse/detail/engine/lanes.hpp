@@ -63,6 +63,16 @@ class lanes {
     return push_made(lane, static_cast<std::uint32_t>(encoded_retry_size(ms)), lane_kind::control,
                      [&](char* out) { encode_retry_to(out, ms); });
   }
+  /// `size` bytes that say nothing: a comment, or one or two blank lines (WHATWG HTML 9.2.5).
+  /// REQUIRES: size > 0.
+  [[nodiscard]] bool push_padding(std::uint32_t& lane, std::uint32_t size) noexcept {
+    return push_made(lane, size, lane_kind::control, [&](char* out) {
+      std::memset(out, ' ', size);
+      out[0] = ':';
+      out[size - 1] = '\n';
+      out[size > 1 ? size - 2 : 0] = '\n';
+    });
+  }
   void pop(std::uint32_t& lane) noexcept {
     const std::uint32_t i = lane;
     const lane_item& item = items_[i];

@@ -39,7 +39,7 @@ struct log_place {
 
   [[nodiscard]] std::uint64_t ordinal() const noexcept { return seg->first + k; }
   [[nodiscard]] std::uint64_t offset() const noexcept {
-    return seg->base + (k < seg->count ? (*seg)[k].begin - segment::prefix((*seg)[k].audience)
+    return seg->base + (k < seg->count ? (*seg)[k].begin - (*seg)[k].audience
                                        : seg->used);
   }
   /// In front of an entry of its segment; at the end of one that has a newer neighbour it moves

@@ -30,7 +30,7 @@ struct new_entry {
 };
 
 /// One event, told from where its segment begins. A private one has its audience in front of its
-/// bytes, and in front of that four bytes about the run of private entries it stands in.
+/// bytes.
 struct entry {
   std::uint32_t begin = 0;     ///< of its first byte, in the segment
   std::uint32_t size = 0;
@@ -38,7 +38,10 @@ struct entry {
   std::uint32_t stamp = 0;     ///< above segment::stamp_base
   std::uint32_t at = 0;        ///< above segment::at_base
   std::uint16_t audience = 0;  ///< bytes of its audience; 0: everybody
-  std::uint16_t heartbeat = 0;
+  std::uint16_t heartbeat : 1 = 0;
+  /// The first of a run of private entries says how long it is, the others where it begins.
+  std::uint16_t run_start : 1 = 0;
+  std::uint16_t run : 14 = 0;
 
   [[nodiscard]] std::uint32_t end() const noexcept { return begin + size; }
 };
@@ -78,10 +81,6 @@ struct segment {
     return {data(e) - e.audience, e.audience};
   }
 
-  /// Bytes in front of a private entry's own.
-  [[nodiscard]] static constexpr std::uint32_t prefix(std::size_t audience) noexcept {
-    return audience == 0 ? 0 : static_cast<std::uint32_t>(audience + sizeof(std::uint32_t));
-  }
   /// Whether the entry fits: room, and distances that have 32 bits.
   [[nodiscard]] bool fits(const new_entry& e) const noexcept {
     const std::uint64_t room =
@@ -92,11 +91,11 @@ struct segment {
                           static_cast<std::uint64_t>(e.at - at_base) <= UINT32_MAX);
   }
   [[nodiscard]] static constexpr std::uint64_t need(const new_entry& e) noexcept {
-    return std::uint64_t{e.size} + prefix(e.audience.size()) + sizeof(entry);
+    return std::uint64_t{e.size} + e.audience.size() + sizeof(entry);
   }
   /// Where the bytes of the next entry go. REQUIRES: fits(e).
   [[nodiscard]] char* place(const new_entry& e) noexcept {
-    return bytes() + used + prefix(e.audience.size());
+    return bytes() + used + e.audience.size();
   }
   /// Makes them an entry. REQUIRES: fits(e).
   void commit(const new_entry& e) noexcept {
@@ -107,36 +106,35 @@ struct segment {
     }
     const std::uint32_t k = count;
     entry made;
-    made.begin = used + prefix(e.audience.size());
+    made.begin = used + static_cast<std::uint32_t>(e.audience.size());
     made.size = e.size;
     made.id = e.id == no_id ? 0 : static_cast<std::uint32_t>(e.id - id_base);
     made.stamp = static_cast<std::uint32_t>(e.stamp - stamp_base);
     made.at = static_cast<std::uint32_t>(e.at - at_base);
     made.audience = static_cast<std::uint16_t>(e.audience.size());
     made.heartbeat = e.heartbeat ? 1 : 0;
+    if (e.heartbeat) mixed = true;
+    if (!e.audience.empty()) {
+      mixed = true;
+      std::memcpy(bytes() + used, e.audience.data(), e.audience.size());
+      const bool first_of_run = k == 0 || (*this)[k - 1].audience == 0;
+      const std::uint32_t start = first_of_run ? k : run_begin(k - 1);
+      made.run_start = first_of_run ? 1 : 0;
+      made.run = first_of_run ? 1U : start & run_mask;
+      if (!first_of_run) {
+        entry& head = back()[-1 - static_cast<std::ptrdiff_t>(start)];
+        head.run = (head.run + 1U) & run_mask;
+      }
+    }
     ::new (static_cast<void*>(back() - 1 - k)) entry(made);
     used = made.end();
     ++count;
-    if (e.heartbeat) mixed = true;
-    if (e.audience.empty()) return;
-    mixed = true;
-    std::memcpy(bytes() + made.begin - made.audience, e.audience.data(), e.audience.size());
-    // The first of a run of private entries says how long it is, the others where it begins.
-    if (k == 0 || (*this)[k - 1].audience == 0) {
-      set_run(k, run_start | 1U);
-    } else {
-      const std::uint32_t before = run(k - 1);
-      const std::uint32_t start = (before & run_start) != 0 ? k - 1 : before;
-      set_run(k, start);
-      set_run(start, run(start) + 1);
-    }
   }
   /// The first entry from `k` on that everybody may see; `count`: there is none.
   [[nodiscard]] std::uint32_t next_public(std::uint32_t k) const noexcept {
     if (k >= count || (*this)[k].audience == 0) return k;
-    const std::uint32_t r = run(k);
-    const std::uint32_t start = (r & run_start) != 0 ? k : r;
-    return start + (run(start) & ~run_start);
+    const std::uint32_t start = run_begin(k);
+    return start + (*this)[start].run;
   }
   /// The first entry from `lo` on that ends behind offset `pos` of the segment; `count`: none.
   [[nodiscard]] std::uint32_t locate(std::uint64_t pos, std::uint32_t lo = 0) const noexcept {
@@ -158,21 +156,14 @@ struct segment {
   }
 
  private:
-  static constexpr std::uint32_t run_start = 0x80000000U;
+  static constexpr std::uint32_t run_mask = 0x3fffU;
 
   [[nodiscard]] entry* back() noexcept { return reinterpret_cast<entry*>(bytes() + capacity); }
   [[nodiscard]] const entry* back() const noexcept {
     return reinterpret_cast<const entry*>(bytes() + capacity);
   }
-  [[nodiscard]] std::uint32_t run(std::uint32_t k) const noexcept {
-    const entry& e = (*this)[k];
-    std::uint32_t r;
-    std::memcpy(&r, data(e) - e.audience - sizeof r, sizeof r);
-    return r;
-  }
-  void set_run(std::uint32_t k, std::uint32_t r) noexcept {
-    const entry& e = (*this)[k];
-    std::memcpy(bytes() + e.begin - e.audience - sizeof r, &r, sizeof r);
+  [[nodiscard]] std::uint32_t run_begin(std::uint32_t k) const noexcept {
+    return (*this)[k].run_start != 0 ? k : (*this)[k].run;
   }
 };
 static_assert(sizeof(segment) % alignof(entry) == 0, "entries stand at the end of its bytes");
@@ -244,6 +235,7 @@ class segment_pool {
  private:
   static constexpr std::uint64_t max_spare_bytes = 16 * largest;
   static constexpr std::uint32_t kinds = 8;
+  static_assert(largest / sizeof(entry) < 0x4000, "entry::run has 14 bits");
   static_assert(smallest << (kinds - 1) == largest);
 
   void free_segment(segment* s) noexcept {
