@@ -46,6 +46,7 @@ inline bool engine::precheck(accept_result& out) {
 
 /// Closes streams to make room, with a last word about when to come back.
 inline void engine::evict(const victims& v) noexcept {
+  if (v.count != 0) serve_transients();
   for (std::uint32_t i = 0; i < v.count; ++i) {
     const std::uint32_t slot = v.list[i].slot;
     if (!v.list[i].retry.is_off() &&

@@ -83,18 +83,22 @@ inline void engine::tick(time_point host_now) noexcept {
   }
 }
 
-/// More time passed than 32 bits tell apart (a clock that was set, a machine that slept for weeks):
-/// what is overdue stays so, and is due once.
+/// A session's times are told apart for 24 days; what is older stays as old as that. A session that
+/// has a deadline comes here every twelve days at least.
+inline void engine::keep_countable(session& s, std::int64_t passed) noexcept {
+  constexpr std::int64_t most = countable(duration::seconds(INT32_MAX)).ms();
+  const auto to = static_cast<std::uint32_t>(now_ + passed);
+  for (std::uint32_t* then : {&s.last_event, &s.last_write, &s.progress, &s.over_since}) {
+    const std::int64_t elapsed = since(*then, now32()) + passed;
+    if (elapsed > most) *then = to - static_cast<std::uint32_t>(most);
+  }
+}
+
+/// More time passed than the timers tell apart (a clock that was set, a machine that slept for
+/// weeks): what is overdue stays so, and is due once.
 inline void engine::jump_to_target() noexcept {
-  const std::int64_t passed = target_ - now_;
-  const auto to = static_cast<std::uint32_t>(target_);
   for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
-    session& s = sessions_[slot];
-    if (!serving(s)) continue;
-    for (std::uint32_t* then : {&s.last_event, &s.last_write, &s.progress, &s.over_since}) {
-      const std::int64_t elapsed = since(*then, now32()) + passed;
-      *then = to - static_cast<std::uint32_t>(elapsed < INT32_MAX ? elapsed : INT32_MAX);
-    }
+    if (serving(sessions_[slot])) keep_countable(sessions_[slot], target_ - now_);
   }
   timers_.jump(now_, target_);
   now_ = target_;
@@ -127,6 +131,7 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
   timers_.disarm(slot);
   if (!serving(s)) return;
+  keep_countable(s, 0);
   const auto elapsed = [&](std::uint32_t then) {
     return duration::milliseconds(since(then, now32()));
   };

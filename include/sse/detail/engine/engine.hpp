@@ -312,7 +312,8 @@ class engine {
   [[nodiscard]] std::uint64_t pump(std::uint32_t slot) noexcept;
   [[nodiscard]] bool nothing_left(std::uint32_t slot, session& s) noexcept;
   void serve_dirty() noexcept;
-  void serve_transients(stream& st) noexcept;
+  void serve_transients() noexcept;
+  void hand_out_to_readers(stream& st) noexcept;
   [[nodiscard]] bool gather(std::uint32_t slot, session& s, batch& b) noexcept;
   [[nodiscard]] bool gather_session(std::uint32_t slot, session& s, batch& b) noexcept;
   [[nodiscard]] bool gather_lane(const session& s, batch& b, std::uint32_t& heads) noexcept;
@@ -336,6 +337,7 @@ class engine {
   // deadlines.hpp
   [[nodiscard]] blob* make_heartbeat(channel& c) noexcept;
   void publish_heartbeat(channel& c) noexcept;
+  void keep_countable(session& s, std::int64_t passed) noexcept;
   void jump_to_target() noexcept;
   [[nodiscard]] std::int64_t next_beat(std::int64_t every) const noexcept;
   void on_session_timer(std::uint32_t slot) noexcept;

@@ -44,9 +44,7 @@ inline bool engine::flush() noexcept {
 /// The readers of streams that got entries for all of them. Who catches up already is served in its
 /// turn; who reads several streams waits until all of them were looked at, and is served once.
 inline void engine::serve_dirty() noexcept {
-  for (stream* st = touched_; st != nullptr; st = st->touched_next) {
-    if (st->transients) serve_transients(*st);
-  }
+  serve_transients();
   for (stream* st = touched_; st != nullptr; st = st->touched_next) {
     if (!st->dirty) continue;
     st->dirty = false;
@@ -63,9 +61,15 @@ inline void engine::serve_dirty() noexcept {
   }
 }
 
-/// Transient entries are handed out: each reader of the channel has a subscription to them until it
-/// has got them.
-inline void engine::serve_transients(stream& st) noexcept {
+/// Before anything is sent: transient entries are handed out, so that they leave in their order.
+inline void engine::serve_transients() noexcept {
+  for (stream* st = touched_; st != nullptr; st = st->touched_next) {
+    if (st->transients) hand_out_to_readers(*st);
+  }
+}
+
+/// Each reader of the channel has a subscription to them until it has got them.
+inline void engine::hand_out_to_readers(stream& st) noexcept {
   if (st.dirty) {
     for (const std::uint32_t i : st.owner->main_.readers) {
       const std::uint32_t slot = subs_[i].session;
@@ -515,6 +519,7 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
   if (quiet_ || s == nullptr || !serving(*s) || !host_.completes || out.empty()) return 0;
   if (s->flight == none) {
     const work w{*this};
+    serve_transients();
     if (!flights_.reserve_one() || !gather(id.slot, *s, batch_)) return 0;
     const auto room = static_cast<std::uint32_t>(
         out.size() < batch::most_buffers ? out.size() : batch::most_buffers);
