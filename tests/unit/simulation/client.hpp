@@ -350,6 +350,13 @@ class judge {
     return !features_->each_loss_told && coalesces && unkept;
   }
 
+  [[nodiscard]] static bool announced(const client& k, const published& e) {
+    for (const auto& range : k.told[static_cast<std::size_t>(e.channel)]) {
+      if (range.first < e.id && e.id < range.second) return true;
+    }
+    return false;
+  }
+
   /// All in front of index `end` of its sequence must be settled, but `here`, which comes now.
   void settle_to(client& k, std::size_t end, serial here) {
     const std::vector<serial>& q = book_->sequence(k.channels[0]);
@@ -360,10 +367,7 @@ class judge {
       if (s == here || j == nullptr || !visible(k, e)) continue;
       auto& told = k.told[static_cast<std::size_t>(e.channel)];
       while (!told.empty() && told.front().second <= e.id) told.erase(told.begin());
-      bool covered = false;
-      for (const auto& range : told)
-        covered = covered || (range.first < e.id && e.id < range.second);
-      if (!covered && !excused(k, *j, e, s))
+      if (!announced(k, e) && !excused(k, *j, e, s))
         fail("lost in silence, before index " + std::to_string(end) + ": " + describe(k, e));
     }
   }
@@ -469,20 +473,23 @@ class judge {
     }
   }
 
-  /// `lost` counts what the client may see, or everything.
+  /// `lost` counts at least what is owed to the client, at most everything.
   void count_lost(client& k, int channel, const gap_data& g) {
     std::uint64_t all = 0;
-    std::uint64_t seen_by_it = 0;
+    std::uint64_t owed = 0;
+    const auto c = static_cast<std::size_t>(channel);
     const channel_book& b = book_->at(channel);
     for (std::uint32_t i = book_->row_above(channel, g.requested); i < b.rows.size(); ++i) {
       const published& e = book_->row(channel, i);
       if (e.id >= g.first) break;
       ++all;
-      if (visible(k, e)) ++seen_by_it;
+      const bool before = b.rows[i] <= k.floor[c] || (k.has_position && e.id <= k.last);
+      if (visible(k, e) && !before && !announced(k, e)) ++owed;
     }
-    if (g.lost < seen_by_it || g.lost > all)
+    if (g.lost < owed || g.lost > all)
       fail("a gap frame that counts " + std::to_string(g.lost) + " lost events, but it is " +
-           std::to_string(seen_by_it) + " to " + std::to_string(all));
+           std::to_string(owed) + " to " + std::to_string(all) + " of " + shapes[channel].name +
+           " for client " + std::to_string(k.number) + arrivals(k) + state(k, channel));
   }
 
   static std::uint64_t max(std::uint64_t a, std::uint64_t b) { return a > b ? a : b; }

@@ -134,9 +134,13 @@ class world final : public observer {
     all_given_ = chance(6);
     sse::hub_options o{};
     o.caps.total = {.max = 20, .then = any_full(), .status = 503};
-    o.caps.per_user = {.max = 4, .then = any_full()};
-    o.caps.per_address = {.max = 3 + static_cast<std::uint32_t>(random_.below(6)),
+    o.caps.per_user = {.max = 1 + static_cast<std::uint32_t>(random_.below(3)), .then = any_full()};
+    o.caps.per_address = {.max = 2 + static_cast<std::uint32_t>(random_.below(6)),
                           .then = any_full()};
+    if (chance(4)) {  // tight: one newcomer may cost two
+      o.caps.per_user = {.max = 1, .then = sse::when_full::evict_oldest};
+      o.caps.per_address = {.max = 2, .then = sse::when_full::evict_oldest};
+    }
     o.first_id = first_id_;
     o.given_ids = all_given_;
     o.seed = random_.next();
@@ -146,7 +150,8 @@ class world final : public observer {
     if (chance(2)) o.idle = sse::duration::seconds(300);
     if (chance(2)) o.max_age = sse::duration::seconds(600);
     o.max_backlog = chance(2) ? 1 << 20 : 200'000;
-    o.flush_share = chance(3) ? 256 << 10 : 3000;
+    constexpr std::uint32_t shares[] = {1, 200, 3000, 256 << 10};
+    o.flush_share = shares[random_.below(4)];
     o.control_lane = chance(3) ? 2000 : 256 << 10;
     options_ = o;
     hub_ = std::make_unique<hub_type>(*net_, o);
@@ -155,11 +160,13 @@ class world final : public observer {
     hub_->on_closed([this](sse::session_id id, const user_data& u, sse::close_reason) {
       if (u.number < -1) wrong("a hook got another session's user");
       if (hub_ != nullptr && hub_->alive(id)) wrong("on_closed of a session that is alive");
-      if (accepting_ == nullptr || features_.evicted_ends_others) {
-        act(true);
-      } else {
-        act(false);
+      if (accepting_ == nullptr) return act(true);
+      if (!features_.evicted_ends_others) return act(false);
+      if (!quiet_ && !victims_.empty() && chance(2)) {  // the next one that has to go
+        const connection& next = victims_.back()->conn;
+        if (next.open) hub_->close(next.session);
       }
+      act(true);
     });
     hub_->on_presence([this](sse::channel& c, std::string_view key, bool present) {
       on_presence(c, key, present);
@@ -505,8 +512,9 @@ class world final : public observer {
     k.conn.accepting = true;
     log_.add("connect", k.number, static_cast<std::int64_t>(k.last));
 
-    std::vector<client*> victims;
-    const admission expected = expect(k, victims);
+    victims_.clear();
+    const admission expected = expect(k, victims_);
+    if (expected != admission::open) victims_.clear();  // nobody goes unless all caps are met
     how_.retry_only = expected == admission::retry;
     evicted_now_.clear();
     quiet_ = chance(2);
@@ -522,9 +530,9 @@ class world final : public observer {
            std::to_string(result.refusal.status));
     if (result && !(result.id == k.conn.session)) fail("accept: a wrong id");
     if (watched && !result && !evicted_now_.empty()) fail("somebody was evicted for nobody");
-    if (watched && result && evicted_now_ != victims)
+    if (watched && result && evicted_now_ != victims_)
       fail("not the oldest were evicted, " + std::to_string(evicted_now_.size()) + " instead of " +
-           std::to_string(victims.size()));
+           std::to_string(victims_.size()));
     evicted += evicted_now_.size();
     if (result && how_.resume) ++reconnects;
     if (!result) k.conn.open = false;
@@ -917,10 +925,10 @@ class world final : public observer {
         }
         break;
       case 25:
-        if (chance(400)) drain();
+        if (chance(200)) drain();
         break;
       case 26:
-        if (chance(400)) restart();
+        if (chance(150)) restart();
         break;
       case 27: complete_zombies(); break;
       case 28:
@@ -1173,6 +1181,7 @@ class world final : public observer {
   std::array<client, client_count> clients_;
   std::vector<live_session> sessions_;  // in the order of their beginning
   std::vector<client*> by_slot_;
+  std::vector<client*> victims_;  ///< who has to go for the one that is accepted
   std::vector<client*> evicted_now_;
   std::vector<zombie> zombies_;
   std::vector<sse::session_id> old_;
