@@ -20,6 +20,8 @@ namespace test {
 
 /// Since the thread began.
 std::uint64_t allocations() noexcept;
+/// Bytes that this thread allocated and did not free.
+std::int64_t live_bytes() noexcept;
 
 /// While it lives, the allocation number `n` (from 0) of this thread and those after it, `how_many`
 /// in all, fail; nothrow ones give nullptr.
