@@ -71,10 +71,10 @@ struct ip_address {
 /// RFC 4291 2.2: eight groups, the last two perhaps as an IPv4 address; "::" stands once for at
 /// least one of them. Returns no address if it is none.
 [[nodiscard]] constexpr ip_address read_ipv6(std::string_view s) noexcept {
-  constexpr std::size_t none = 17;
+  constexpr std::size_t no_gap = 17;
   ip_address out;
-  std::size_t n = 0;       // bytes read
-  std::size_t gap = none;  // how many stand before the "::"
+  std::size_t n = 0;         // bytes read
+  std::size_t gap = no_gap;  // how many stand before the "::"
   if (s.starts_with("::")) {
     gap = 0;
     s.remove_prefix(2);
@@ -94,12 +94,12 @@ struct ip_address {
     s.remove_prefix(end + 1);
     if (s.empty()) return {};  // a single colon at the end
     if (s.front() != ':') continue;
-    if (gap != none) return {};
+    if (gap != no_gap) return {};
     gap = n;
     s.remove_prefix(1);
   }
-  if ((gap == none) != (n == 16)) return {};
-  for (std::size_t from = n, to = 16; gap != none && from > gap;) {
+  if ((gap == no_gap) != (n == 16)) return {};
+  for (std::size_t from = n, to = 16; gap != no_gap && from > gap;) {
     out.bytes[--to] = out.bytes[--from];
     out.bytes[from] = 0;
   }
