@@ -101,6 +101,8 @@ TEST_CASE("client: what the user gave stays at home from the first foreign hop o
       {"http://h/s", {"/a", "/b", "http://evil/c", "/d", "http://h/s"}, 3},
       {"http://h/s", {"https://h/s", "https://h/t", "/u"}, 1},  // another scheme
       {"https://h/s", {"http://h/s", "http://h/t", "https://h/s"}, 1},
+      {"https://h/s", {"http://h:443/s", "/t"}, 1},
+      {"http://h:443/s", {"https://h/s", "/t"}, 1},
       {"http://h/s", {"http://h:443/s", "/t"}, 1},  // another port
       {"http://h/s", {"http://h:8/s", "http://h:8/t", "http://h:80/s"}, 1},
       {"http://h:8/s", {"/a", "http://h:8/b", "http://h:80/c"}, 3},
@@ -212,6 +214,22 @@ TEST_CASE("client: an event of one connection does not make a redirected one a g
   r.answer("HTTP/1.1 nonsense\r\n\r\n");
   CHECK(r.source.failure().attempts == 5);
   CHECK_FALSE(r.source.failure().was_open);
+}
+
+TEST_CASE("client: a good connection does not make those good that never opened") {
+  const bool event = GENERATE(false, true);
+  rig r;
+  r.answer(stream_head);
+  if (event) r.receive("data: x\n\n");
+  r.ms += event ? 0 : 60'000;
+  r.hang_up();
+  CHECK(r.source.failure().attempts == 0);
+  r.wait();
+  for (std::uint32_t n = 1; n <= 5; ++n) {
+    r.hang_up(client_error::connect);
+    CHECK(r.source.failure().attempts == n);
+    r.wait();
+  }
 }
 
 TEST_CASE("client: a life that is long enough is each connection's own") {
