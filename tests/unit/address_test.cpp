@@ -104,6 +104,54 @@ TEST_CASE("address: IPv4") {
   CHECK(parse_ip("1.2.3.4").bytes[3] == 4);
 }
 
+TEST_CASE("address: with a port, as proxies write it") {
+  using sse::detail::parse_ip_port;
+  for (const text good : {"1.2.3.4", "1.2.3.4:0", "1.2.3.4:65535", "1.2.3.4:00080"}) {
+    INFO(good);
+    CHECK(parse_ip_port(good).size == 4);
+    CHECK(parse_ip_port(good).bytes[3] == 4);
+  }
+  for (const text good :
+       {"::1", "[::1]", "[::1]:0", "[::1]:65535", "1:2:3:4:5:6:7:8", "::1.2.3.1"}) {
+    INFO(good);
+    CHECK(parse_ip_port(good).size == 16);
+  }
+  CHECK(parse_ip_port("::1:80").bytes[15] == 0x80);  // without brackets it is a group
+  for (const text bad : {"",
+                         ":",
+                         ":80",
+                         "1.2.3.4:",
+                         "1.2.3.4:65536",
+                         "1.2.3.4:99999999999",
+                         "1.2.3.4:x",
+                         "1.2.3.4:8x",
+                         "1.2.3.4:-1",
+                         "1.2.3.4: 80",
+                         "1.2.3.4:80:80",
+                         "1.2.3:80",
+                         "[",
+                         "[]",
+                         "]",
+                         "[::1",
+                         "::1]",
+                         "[::1]x",
+                         "[::1]x:80",
+                         "[::1]:",
+                         "[::1]:x",
+                         "[::1]:65536",
+                         "[::1]:80:80",
+                         "[::1]80",
+                         "[[::1]]",
+                         "[1.2.3.4]",
+                         "[1.2.3.4]:80",
+                         "[::1%eth0]",
+                         "x[::1]",
+                         "host:80"}) {
+    INFO(bad);
+    CHECK_FALSE(parse_ip_port(bad));
+  }
+}
+
 TEST_CASE("address: each has one text") {
   using sse::detail::same_ip_text;
   CHECK(same_ip_text("2001:DB8:0:0:0:0:0:1") == "2001:db8::1");

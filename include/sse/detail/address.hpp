@@ -115,6 +115,27 @@ struct ip_address {
   return out;
 }
 
+/// An address as proxies name it, with or without a port: "1.2.3.4:80", "::1", "[::1]", "[::1]:80".
+[[nodiscard]] constexpr ip_address parse_ip_port(std::string_view s) noexcept {
+  const bool literal = s.starts_with('[');
+  const std::size_t close = literal ? s.find(']') : 0;
+  if (close == std::string_view::npos) return {};
+  std::size_t colon = s.find(':', close);
+  if (!literal && colon != s.rfind(':')) colon = std::string_view::npos;  // IPv6, and no port
+  const std::string_view host = s.substr(0, colon);
+  if (colon != std::string_view::npos) {
+    const std::string_view port = s.substr(colon + 1);
+    std::uint32_t n = 0;
+    for (const char c : port) {
+      n = text::is_digit(c) ? n * 10 + static_cast<std::uint32_t>(c - '0') : 65536;
+      if (n > 65535) return {};
+    }
+    if (port.empty()) return {};
+  }
+  if (!literal) return parse_ip(host);
+  return host.ends_with(']') ? read_ipv6(host.substr(1, host.size() - 2)) : ip_address{};
+}
+
 /// An IPv4 address that is written as an IPv6 one ("::ffff:1.2.3.4", RFC 4291 2.5.5.2) is the IPv4
 /// address: peers of a socket for both versions look like that.
 [[nodiscard]] constexpr ip_address plain_ip(const ip_address& a) noexcept {
