@@ -144,13 +144,10 @@ void linger_deadline() {
   CHECK(s.empties());
 }
 
+/// REQUIRES: `c` is the only connection, and is being closed.
 template <class Loop>
-void linger_input() {
+void takes_8_mib_more(held_server<Loop>& s, client& c) {
   constexpr std::size_t most = std::size_t{8} << 20;
-  held_server<Loop> s;
-  client c{s.port()};
-  CHECK(s.ask(c, client::make("GET", "/health", "Connection: close\r\n")).status == 200);
-  CHECK(s.ends(c));
   const std::string piece(16384, 'x');
   for (std::size_t sent = 0; sent + piece.size() < most; sent += piece.size()) s.send(c, piece);
   s.send(c, piece.substr(1));  // one byte below
@@ -161,6 +158,15 @@ void linger_input() {
   CHECK(s->connections() == 1);
   s.send(c, "x");
   CHECK(s.empties());
+}
+
+template <class Loop>
+void linger_input() {
+  held_server<Loop> s;
+  client c{s.port()};
+  CHECK(s.ask(c, client::make("GET", "/health", "Connection: close\r\n")).status == 200);
+  CHECK(s.ends(c));
+  takes_8_mib_more(s, c);
 }
 
 /// What a peer sends on its stream: 64 KiB are thrown away, one byte more ends it.
