@@ -107,6 +107,24 @@ class client {
     return true;
   }
 
+  /// Something came, or the end, that nobody has read yet. Does not wait.
+  [[nodiscard]] bool has_input() {
+    char c = 0;
+    const ssize_t n = retried([&] { return ::recv(fd_, &c, 1, MSG_PEEK | MSG_DONTWAIT); });
+    was_reset = was_reset || (n < 0 && errno == ECONNRESET);  // it is told once
+    return !in_.empty() || n >= 0 || errno != EAGAIN;
+  }
+  /// Takes what has come, without waiting.
+  [[nodiscard]] std::string taken() {
+    std::string got;
+    while (has_input()) {
+      const std::string more = some();
+      if (more.empty()) break;
+      got += more;
+    }
+    return got;
+  }
+
   /// What comes next, at least one byte; empty: the end, also by a reset.
   [[nodiscard]] std::string some(std::size_t most = 65536) {
     std::string out;
@@ -118,7 +136,7 @@ class client {
     out.resize(most);
     const ssize_t n = retried([&] { return ::recv(fd_, out.data(), out.size(), 0); });
     if (n < 0 && errno != ECONNRESET) throw std::runtime_error("nothing came in time");
-    was_reset = n < 0;
+    was_reset = was_reset || n < 0;
     out.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
     return out;
   }

@@ -30,6 +30,12 @@ thread_local int calls_left = -1;  // until the one that fails; below 0: none do
 thread_local int error_given = 0;
 thread_local bool failed = false;
 
+thread_local bool watched = false;
+thread_local test::socket_call kind_to_fail{};
+thread_local int kind_left = 0;
+thread_local int kind_error = 0;
+thread_local long made[3] = {};
+
 }  // namespace
 
 namespace test {
@@ -43,6 +49,14 @@ bool end_failing() noexcept {
   calls_left = -1;
   return failed;
 }
+watched_calls::watched_calls() noexcept { watched = true; }
+watched_calls::~watched_calls() { watched = false; }
+void fail_socket_calls(socket_call kind, int times, int error) noexcept {
+  kind_to_fail = kind;
+  kind_left = times;
+  kind_error = error;
+}
+long socket_calls_made(socket_call kind) noexcept { return made[static_cast<int>(kind)]; }
 bool socket_calls_can_fail() noexcept {
 #ifdef TEST_SOCKET_CALLS
   return true;
@@ -65,6 +79,17 @@ long call(long number, T... arguments) noexcept {
   }
   return ::syscall(number, arguments...);
 }
+/// The same for one of a kind.
+template <class... T>
+long call(test::socket_call kind, long number, T... arguments) noexcept {
+  if (watched) ++made[static_cast<int>(kind)];
+  if (watched && kind_left > 0 && kind == kind_to_fail) {
+    --kind_left;
+    errno = kind_error;
+    return -1;
+  }
+  return call(number, arguments...);
+}
 template <class... T>
 int small(long number, T... arguments) noexcept {
   return static_cast<int>(call(number, arguments...));
@@ -82,19 +107,23 @@ int bind(int fd, const sockaddr* to, socklen_t size) noexcept {
 }
 int listen(int fd, int n) noexcept { return small(SYS_listen, fd, n); }
 int accept(int fd, sockaddr* from, socklen_t* size) {
-  return small(SYS_accept4, fd, from, size, 0);
+  return static_cast<int>(call(test::socket_call::accept, SYS_accept4, fd, from, size, 0));
 }
 int accept4(int fd, sockaddr* from, socklen_t* size, int flags) {
-  return small(SYS_accept4, fd, from, size, flags);
+  return static_cast<int>(call(test::socket_call::accept, SYS_accept4, fd, from, size, flags));
 }
 ssize_t send(int fd, const void* bytes, size_t n, int flags) {
-  return call(SYS_sendto, fd, bytes, n, flags, nullptr, 0);
+  return call(test::socket_call::send, SYS_sendto, fd, bytes, n, flags, nullptr, 0);
 }
 ssize_t recv(int fd, void* bytes, size_t n, int flags) {
-  return call(SYS_recvfrom, fd, bytes, n, flags, nullptr, nullptr);
+  return call(test::socket_call::recv, SYS_recvfrom, fd, bytes, n, flags, nullptr, nullptr);
 }
-ssize_t sendmsg(int fd, const msghdr* m, int flags) { return call(SYS_sendmsg, fd, m, flags); }
-ssize_t recvmsg(int fd, msghdr* m, int flags) { return call(SYS_recvmsg, fd, m, flags); }
+ssize_t sendmsg(int fd, const msghdr* m, int flags) {
+  return call(test::socket_call::send, SYS_sendmsg, fd, m, flags);
+}
+ssize_t recvmsg(int fd, msghdr* m, int flags) {
+  return call(test::socket_call::recv, SYS_recvmsg, fd, m, flags);
+}
 int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
   return small(SYS_getsockopt, fd, level, name, value, size);
 }

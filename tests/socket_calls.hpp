@@ -4,6 +4,13 @@
 //   s.on_loop([] { test::fail_socket_call(3, ENOBUFS); });   // the fourth from now
 //   ...
 //   const bool was_hit = s.on_loop([] { return test::end_failing(); });
+//
+// Or, where server and client share a thread, makes all of the server's of one kind fail, and
+// counts them:
+//
+//   test::fail_socket_calls(test::socket_call::accept, INT_MAX, EMFILE);
+//   { const test::watched_calls now; server.poll(); }
+//   CHECK(test::socket_calls_made(test::socket_call::accept) < 3);
 #pragma once
 
 namespace test {
@@ -14,6 +21,21 @@ namespace test {
 void fail_socket_call(int n, int error) noexcept;
 /// No call fails any more. True: one did.
 bool end_failing() noexcept;
+enum class socket_call { accept, send, recv };  // with accept4, sendmsg, recvmsg
+
+/// While one lives, this thread's calls are those of the server.
+struct watched_calls {
+  watched_calls() noexcept;
+  watched_calls(const watched_calls&) = delete;
+  watched_calls& operator=(const watched_calls&) = delete;
+  ~watched_calls();
+};
+/// The next `times` watched calls of that kind fail with `error`, without having done anything; one
+/// kind at a time. 0: none does any more.
+void fail_socket_calls(socket_call kind, int times, int error) noexcept;
+/// Watched calls of that kind so far, also those that failed.
+[[nodiscard]] long socket_calls_made(socket_call kind) noexcept;
+
 /// Whether this build can do it: the thread sanitizer has functions of its own in their place.
 [[nodiscard]] bool socket_calls_can_fail() noexcept;
 

@@ -8,7 +8,8 @@
 //     connect(u.host(), u.port());                         // ::1, 8080; u.target() is /b?c
 //
 // Strict in scheme and authority, where a second reading would connect to another host: user
-// information, percent escapes, backslashes and what is not ASCII are refused there. In path and
+// information, percent escapes, backslashes, what is not ASCII, and addresses in any but their
+// plain form are refused there. In path and
 // query the bytes that may not stand there raw (space, quotes, beyond ASCII) are escaped, control
 // characters are refused.
 #pragma once
@@ -18,6 +19,7 @@
 #include <string_view>
 
 #include <sse/config.hpp>
+#include <sse/detail/address.hpp>
 #include <sse/detail/bytes.hpp>
 #include <sse/detail/decimal.hpp>
 #include <sse/detail/lines.hpp>
@@ -30,7 +32,7 @@ enum class url_error : std::uint8_t {
   none,
   scheme,     ///< not http:// or https://
   user_info,  ///< name or password before the host
-  host,       ///< none, not ASCII letters, digits, `-`, `.`, `_`, or not an IPv6 address
+  host,       ///< none, not ASCII letters, digits, `-`, `.`, `_`, or a number that is no IP address
   port,       ///< not 1 to 65535
   character,  ///< a control character
   too_long,   ///< 8192 bytes
@@ -73,44 +75,17 @@ inline constexpr std::size_t max_host = 253;  // RFC 1035 2.3.4, as text
   return true;
 }
 
-/// RFC 3986 3.2.2 IPv6address, without a zone.
-[[nodiscard]] constexpr bool is_ipv6(std::string_view s) noexcept {
-  int groups = 0;
-  bool gap = false;
-  if (s.starts_with("::")) {
-    gap = true;
-    s.remove_prefix(2);
+/// Whether a name ends in a number, as only an IPv4 address may (WHATWG URL 3.5): resolvers read
+/// "127.1", "0x7f.1" and "2130706433" as addresses too, each in its own way.
+[[nodiscard]] constexpr bool ends_in_number(std::string_view host) noexcept {
+  if (host.ends_with('.')) host.remove_suffix(1);
+  std::string_view last = host.substr(host.rfind('.') + 1);
+  const bool hex = text::starts_fold(last, "0x") && last.size() >= 2;
+  if (hex) last.remove_prefix(2);
+  for (const char c : last) {
+    if (hex ? text::hex_digit(c) < 0 : !text::is_digit(c)) return false;
   }
-  while (!s.empty()) {
-    const std::size_t end = s.find(':');
-    std::string_view group = s.substr(0, end);
-    if (end == std::string_view::npos && group.find('.') != std::string_view::npos) {
-      for (int i = 0; i < 4; ++i) {  // an IPv4 address in place of the last two groups
-        const std::size_t dot = group.find('.');
-        const std::string_view part = group.substr(0, dot);
-        int n = part.empty() || part.size() > 3 ? 256 : 0;
-        for (const char c : part) n = text::is_digit(c) ? n * 10 + (c - '0') : 256;
-        if (n > 255 || (dot == std::string_view::npos) != (i == 3)) return false;
-        group.remove_prefix(i == 3 ? group.size() : dot + 1);
-      }
-      groups += 2;
-      break;
-    }
-    if (group.empty() || group.size() > 4) return false;
-    for (const char c : group) {
-      if (text::hex_digit(c) < 0) return false;
-    }
-    ++groups;
-    if (end == std::string_view::npos) break;
-    s.remove_prefix(end + 1);
-    if (s.empty()) return false;  // a single colon at the end
-    if (s.front() == ':') {
-      if (gap) return false;
-      gap = true;
-      s.remove_prefix(1);
-    }
-  }
-  return gap ? groups < 8 : groups == 8;
+  return hex || !last.empty();
 }
 
 class url {
@@ -224,8 +199,9 @@ class url {
     if (literal) {
       if (!host.ends_with(']')) return url_error::host;
       host = host.substr(1, host.size() - 2);
-      if (!is_ipv6(host)) return url_error::host;
-    } else if (host.empty() || host.size() > max_host) {
+      if (parse_ip(host).size != 16) return url_error::host;
+    } else if (host.empty() || host.size() > max_host ||
+               (ends_in_number(host) && !parse_ip(host))) {
       return url_error::host;
     }
     port_ = tls_ ? 443 : 80;

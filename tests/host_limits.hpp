@@ -1,0 +1,503 @@
+// Limits and deadlines of a host at the limit, one below and one above, and timings of the kernel
+// that are rare: what must hold for any host.
+#pragma once
+
+#include <cerrno>
+#include <climits>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <sse/sse.hpp>
+
+#include "catch.hpp"
+#include "held_server.hpp"
+#include "http_client.hpp"
+#include "socket_calls.hpp"
+
+namespace test {
+
+using std::chrono::milliseconds;
+
+template <class Loop>
+void head_deadline() {
+  held_server<Loop> s{{.head_deadline = milliseconds{1000}, .keep_alive = milliseconds{3000}}};
+  {
+    client silent{s.port()};
+    client half{s.port()};
+    REQUIRE(s.until([&] { return s->connections() == 2; }));
+    s.pass(500);
+    s.send(half, "GET /health HT");  // from accept on: this gives it no more time
+    s.pass(499);
+    CHECK(s->connections() == 2);
+    CHECK_FALSE(silent.has_input());
+    CHECK_FALSE(half.has_input());
+    s.pass(1);
+    CHECK(s.ends(silent));
+    CHECK(s.answer_to(half).status == 408);
+    CHECK(s.ends(half));
+  }
+  CHECK(s.empties());
+  client just{s.port()};
+  REQUIRE(s.until([&] { return s->connections() == 1; }));
+  s.pass(999);
+  CHECK(s.ask(just, client::make("GET", "/health")).status == 200);
+  // The second head: from its first byte on.
+  s.pass(2999);
+  CHECK_FALSE(just.has_input());
+  s.send(just, "G");
+  s.pass(999);
+  CHECK_FALSE(just.has_input());
+  s.send(just, "ET /health HTTP/1.1\r\nHost: x\r\n");
+  s.pass(1);
+  CHECK(s.answer_to(just).status == 408);
+}
+
+template <class Loop>
+void keep_alive_deadline() {
+  held_server<Loop> s{{.keep_alive = milliseconds{3000}}};
+  client c{s.port()};
+  for (int i = 0; i < 2; ++i) {
+    CHECK(s.ask(c, client::make("GET", "/health")).status == 200);
+    s.pass(2999);
+    CHECK_FALSE(c.has_input());
+  }
+  s.pass(1);
+  CHECK(s.ends(c));
+  CHECK_FALSE(c.was_reset);
+}
+
+template <class Loop>
+void body_deadline() {
+  held_server<Loop> s{{.head_deadline = milliseconds{5000}, .body_deadline = milliseconds{1000}}};
+  const std::string head = client::make("POST", "/echo", "Content-Length: 3\r\n");
+  client late{s.port()};
+  client just{s.port()};
+  s.send(late, head);
+  s.send(just, head);
+  s.pass(600);
+  s.send(late, "a");  // one deadline for the whole of it
+  s.pass(399);
+  CHECK_FALSE(late.has_input());
+  CHECK(s.ask(just, "abc").body == "abc");
+  s.pass(1);
+  CHECK(s.answer_to(late).status == 408);
+  CHECK(s.ends(late));
+}
+
+/// A peer that takes nothing more of an answer, or of a stream, is cut by a reset.
+template <class Loop>
+void stalled_deadline(bool stream) {
+  held_server<Loop> s{{.hub = {.write_deadline = milliseconds{1000}}, .send_buffer = 8192}};
+  client deaf{s.port(), 4096};
+  if (stream) {
+    s.open(deaf);
+    for (int i = 0; i < 10; ++i) {
+      REQUIRE(s->publish(*s.ticks, {.data = std::string(100'000, 'x')}));
+      s.turn();
+    }
+  } else {
+    s.send(deaf, client::make("GET", "/large"));
+  }
+  s.pass(0);
+  REQUIRE(s->connections() == 1);
+  s.pass(999);
+  CHECK(s->connections() == 1);
+  // What it takes gives it a new deadline.
+  std::size_t got = 0;
+  long sent = socket_calls_made(socket_call::send);
+  const auto progress = [&] {
+    if (!stream) return socket_calls_made(socket_call::send) != sent;
+    return s->hub().worst_lag(*s.ticks) + 100'000 < 1'000'000;
+  };
+  REQUIRE(s.until([&] {
+    got += deaf.has_input() ? deaf.some().size() : 0;
+    return progress() && got > 100'000;
+  }));
+  s.pass(0);
+  s.pass(999);
+  CHECK(s->connections() == 1);
+  s.pass(1);
+  CHECK(s->connections() == 0);
+  (void)deaf.rest();
+  CHECK(deaf.was_reset);
+  if (stream) {
+    CHECK(s->hub().stats().closed[static_cast<std::size_t>(sse::close_reason::stalled)] == 1);
+  }
+}
+
+/// After its last answer a connection waits two seconds, and for 8 MiB, for its peer to close.
+template <class Loop>
+void linger_deadline() {
+  held_server<Loop> s;
+  client c{s.port()};
+  CHECK(s.ask(c, client::make("GET", "/health", "Connection: close\r\n")).status == 200);
+  CHECK(s.ends(c));
+  CHECK(s->connections() == 1);
+  s.pass(1000);
+  s.send(c, "more");  // gives no more time
+  s.pass(999);
+  CHECK(s->connections() == 1);
+  s.pass(1);
+  CHECK(s.empties());
+}
+
+/// REQUIRES: `c` is the only connection, and is being closed.
+template <class Loop>
+void takes_8_mib_more(held_server<Loop>& s, client& c) {
+  constexpr std::size_t most = std::size_t{8} << 20;
+  const std::string piece(16384, 'x');
+  for (std::size_t sent = 0; sent + piece.size() < most; sent += piece.size()) s.send(c, piece);
+  s.send(c, piece.substr(1));  // one byte below
+  s.pass(0);
+  CHECK(s->connections() == 1);
+  s.send(c, "x");
+  s.pass(0);
+  CHECK(s->connections() == 1);
+  s.send(c, "x");
+  CHECK(s.empties());
+}
+
+template <class Loop>
+void linger_input() {
+  held_server<Loop> s;
+  client c{s.port()};
+  CHECK(s.ask(c, client::make("GET", "/health", "Connection: close\r\n")).status == 200);
+  CHECK(s.ends(c));
+  takes_8_mib_more(s, c);
+}
+
+/// What a peer sends on its stream: 64 KiB are thrown away, one byte more ends it.
+template <class Loop>
+void stream_input() {
+  constexpr std::size_t most = std::size_t{64} << 10;
+  held_server<Loop> s;
+  client c{s.port()};
+  s.open(c);
+  const std::string piece(4096, 'x');
+  for (std::size_t sent = 0; sent + piece.size() < most; sent += piece.size()) s.send(c, piece);
+  for (const std::size_t n : {piece.size() - 1, std::size_t{1}}) {  // one below, and at the limit
+    s.send(c, piece.substr(0, n));
+    s.pass(0);
+    REQUIRE(s->hub().sessions() == 1);
+    REQUIRE(s->publish(*s.ticks, {.data = "x"}));
+    REQUIRE(s.until([&] { return c.has_input(); }));
+    CHECK(c.data() == "x");
+  }
+  c.send("x");
+  CHECK(s.until([&] { return s->hub().sessions() == 0; }));
+}
+
+/// Requests that came at once are served until 64 KiB of answers wait to be written.
+template <class Loop>
+void output_waiting() {
+  constexpr std::size_t most = std::size_t{64} << 10;
+  constexpr std::size_t first = 40;  // answers of one size; one more fills up to the limit
+  constexpr std::size_t body = 1400;
+  held_server<Loop> s;
+  std::vector<std::size_t> sizes;
+  std::size_t served = 0;
+  std::size_t before_writing = 0;
+  long sends = 0;
+  s->get("/sized", [&](const sse::request&) {
+    if (socket_calls_made(socket_call::send) == sends) ++before_writing;
+    const std::size_t n = served < sizes.size() ? sizes[served] : 1000;
+    ++served;
+    return sse::response::text(200, std::string(n, 'x'));
+  });
+  std::size_t head = 0;
+  {
+    client probe{s.port()};
+    sizes = {1000};
+    head = s.ask(probe, client::make("GET", "/sized")).head.size();
+  }
+  for (const std::size_t total : {most - 1, most, most + 1}) {
+    CAPTURE(total);
+    client c{s.port()};
+    REQUIRE(s.until([&] { return s->connections() == 1; }));
+    s.pass(0);
+    served = before_writing = 0;
+    sizes.assign(first, body);
+    sizes.push_back(total - first * (body + head) - head);
+    REQUIRE(sizes.back() >= 1000);  // four digits, as those before
+    REQUIRE(sizes.back() <= 9999);
+    std::string requests;
+    for (int i = 0; i < 60; ++i) requests += client::make("GET", "/sized");
+    sends = socket_calls_made(socket_call::send);
+    c.send(requests);
+    REQUIRE(s.until([&] { return served == 60; }));  // none is forgotten
+    CHECK(before_writing == first + 1 + (total < most ? 1 : 0));
+    (void)s.read(c, total + (60 - first - 1) * (1000 + head));
+    c.close();
+    REQUIRE(s.empties());
+  }
+}
+
+/// Nothing more of a connection is read while its answers are not taken.
+template <class Loop>
+void input_while_answers_wait() {
+  held_server<Loop> s{{.hub = {.write_deadline = sse::duration::off()}, .send_buffer = 8192}};
+  int served = 0;
+  s->get("/count", [&](const sse::request&) {
+    ++served;
+    return sse::response::text(200, std::string(50'000, 'x'));
+  });
+  client deaf{s.port(), 65536};  // a small window would be TCP's own wait
+  const std::string one = client::make("GET", "/count");
+  std::string many;
+  for (int i = 0; i < 100; ++i) many += one;
+  s.send(deaf, many);
+  s.pass(0);
+  const int before = served;
+  s.pass(1000);
+  CHECK(served == before);
+  CHECK(served < 40);  // what the kernel took, and 64 KiB
+  std::size_t ends = 0;
+  std::string got;
+  REQUIRE(s.until([&] {
+    got += deaf.taken();
+    for (std::size_t at = 0; (at = got.find("HTTP/1.1 200", at)) != std::string::npos; at += 8) {
+      ++ends;
+    }
+    got = got.substr(got.size() < 11 ? 0 : got.size() - 11);
+    return ends == 100;
+  }));
+  CHECK(served == 100);
+}
+
+template <class Loop>
+void connections_cap() {
+  held_server<Loop> s{{.max_connections = 3}};
+  std::vector<client> all;
+  for (int i = 0; i < 2; ++i) {
+    all.emplace_back(s.port());
+    CHECK(s.ask(all.back(), client::make("GET", "/health")).status == 200);
+  }
+  client stream{s.port()};
+  s.open(stream);  // streams count too
+  CHECK(s->connections() == 3);
+  client fourth{s.port()};
+  fourth.send(client::make("GET", "/health"));  // unread, it must not make the end a reset
+  CHECK(s.answer_to(fourth).status == 503);
+  CHECK(s.ends(fourth));
+  CHECK_FALSE(fourth.was_reset);
+  CHECK(s->connections() == 3);
+  // One that is being closed still counts, until it is gone.
+  CHECK(s.ask(all[0], client::make("GET", "/health", "Connection: close\r\n")).status == 200);
+  client fifth{s.port()};
+  CHECK(s.answer_to(fifth).status == 503);
+  all[0].close();
+  REQUIRE(s.until([&] { return s->connections() == 2; }));
+  client sixth{s.port()};
+  CHECK(s.ask(sixth, client::make("GET", "/health")).status == 200);
+  client seventh{s.port()};
+  CHECK(s.answer_to(seventh).status == 503);
+  stream.close();
+  REQUIRE(s.until([&] { return s->connections() == 2; }));
+  client eighth{s.port()};
+  s.open(eighth);
+}
+
+/// The cap per address counts who a trusted proxy names, however it spells the address.
+template <class Loop>
+void address_cap() {
+  held_server<Loop> s{
+      {.hub = {.caps = {.per_address = {.max = 2}}}, .trusted_proxies = {"127.0.0.1"}}};
+  std::vector<client> all;
+  const auto status = [&](std::string_view from) {
+    all.emplace_back(s.port());
+    s.send(all.back(),
+           client::make("GET", "/events", "X-Forwarded-For: " + std::string{from} + "\r\n"));
+    REQUIRE(s.until([&] { return all.back().has_input(); }));
+    return all.back().head().status;
+  };
+  CHECK(status("2001:db8::7") == 200);
+  CHECK(status("6.6.6.6, 2001:DB8:0:0::0:7") == 200);
+  CHECK(status("2001:0db8::0007") == 429);
+  CHECK(status("[2001:db8::7]:99") == 429);
+  CHECK(status("2001:db8::8") == 200);
+  CHECK(status("2001:db8::77") == 200);
+  CHECK(status("1.2.3.4") == 200);
+  CHECK(status("::ffff:1.2.3.4") == 200);
+  CHECK(status("1.2.3.4:1") == 429);
+  all[1].close();  // its place is free again, for the same address alone
+  REQUIRE(s.until([&] { return s->hub().sessions() == 5; }));
+  CHECK(status("1.2.3.4") == 429);
+  CHECK(status("2001:db8::7") == 200);
+  CHECK(status("2001:db8::7") == 429);
+  // Without the header it is the proxy's own.
+  client c{s.port()};
+  s.open(c);
+}
+
+/// Descriptors are out: accept is tried once in 100 ms, is reported, and goes on afterwards.
+template <class Loop>
+void accept_without_descriptors(int error) {
+  held_server<Loop> s;
+  int reported = 0;
+  s->on_error([&](std::string_view what, const std::error_code& e) {
+    reported += what == "accept" && e.value() == error ? 1 : 0;
+  });
+  client before{s.port()};
+  CHECK(s.ask(before, client::make("GET", "/health")).status == 200);
+  fail_socket_calls(socket_call::accept, INT_MAX, error);
+  const long calls = socket_calls_made(socket_call::accept);
+  std::vector<client> waiting;
+  for (int i = 0; i < 5; ++i) waiting.emplace_back(s.port());
+  for (int round = 1; round <= 3; ++round) {
+    CAPTURE(round);
+    REQUIRE(s.until([&] { return reported == round; }));
+    for (int i = 0; i < 200; ++i) s.turn();
+    CHECK(socket_calls_made(socket_call::accept) == calls + round);
+    CHECK(s.ask(before, client::make("GET", "/health")).status == 200);  // others are served
+    if (round == 3) break;
+    s.pass(99);
+    CHECK(socket_calls_made(socket_call::accept) == calls + round);
+    s.pass(1);
+  }
+  fail_socket_calls(socket_call::accept, 0, 0);
+  s.pass(100);
+  for (client& c : waiting) CHECK(s.ask(c, client::make("GET", "/health")).status == 200);
+  client later{s.port()};
+  CHECK(s.ask(later, client::make("GET", "/health")).status == 200);
+  CHECK(reported == 3);
+}
+
+/// A connection that was gone before it was accepted holds up no other.
+template <class Loop>
+void accept_of_one_that_left() {
+  held_server<Loop> s;
+  const long calls = socket_calls_made(socket_call::accept);
+  fail_socket_calls(socket_call::accept, 1, ECONNABORTED);
+  client first{s.port()};
+  REQUIRE(s.until([&] { return socket_calls_made(socket_call::accept) != calls; }));
+  client second{s.port()};
+  CHECK(s.ask(first, client::make("GET", "/health")).status == 200);  // no time has passed
+  CHECK(s.ask(second, client::make("GET", "/health")).status == 200);
+}
+
+/// The first write of an answer, of a stream's head, finds no room: it waits, nothing is dropped.
+/// Once on each connection, since the kernel would tell of room again only after a real one.
+template <class Loop>
+void first_write_without_room() {
+  held_server<Loop> s;
+  const auto with = [&](std::string_view requests) {
+    client c{s.port()};
+    fail_socket_calls(socket_call::send, 1, EAGAIN);
+    s.send(c, requests);
+    return c;
+  };
+  const std::string health = client::make("GET", "/health");
+  client one = with(health);
+  CHECK(s.answer_to(one).body == "ok");
+  CHECK(s.ask(one, health).body == "ok");
+  client large = with(client::make("GET", "/large") + health);
+  CHECK(s.read(large, 4'000'200).find("\r\n\r\nok") != std::string::npos);
+  client last = with(client::make("GET", "/health", "Connection: close\r\n"));
+  CHECK(s.answer_to(last).body == "ok");
+  CHECK(s.ends(last));
+  for (const bool after_an_answer : {false, true}) {
+    client stream = with((after_an_answer ? health : "") + client::make("GET", "/events"));
+    if (after_an_answer) CHECK(s.answer_to(stream).body == "ok");
+    REQUIRE(s.until([&] { return stream.has_input(); }));
+    CHECK(stream.head().status == 200);
+    REQUIRE(s->publish(*s.ticks, {.data = "x"}));
+    REQUIRE(s.until([&] { return stream.has_input(); }));
+    CHECK(stream.data() == "x");
+  }
+}
+
+/// An answer whose first write finds no room, and none afterwards, has the write deadline too.
+template <class Loop>
+void first_write_never_has_room(std::string_view headers) {
+  held_server<Loop> s{
+      {.hub = {.write_deadline = milliseconds{1000}}, .keep_alive = milliseconds{60'000}}};
+  client c{s.port()};
+  fail_socket_calls(socket_call::send, INT_MAX, EAGAIN);
+  s.send(c, client::make("GET", "/health", headers));
+  s.pass(999);
+  CHECK(s->connections() == 1);
+  s.pass(1);
+  CHECK(s->connections() == 0);
+}
+
+/// A peer sends a byte and takes all that was waiting for it before the loop looks again: one edge
+/// tells of both, and the rest must come.
+template <class Loop>
+void input_and_room_at_once() {
+  held_server<Loop> s{{.hub = {.write_deadline = sse::duration::off()}, .send_buffer = 16384}};
+  client c{s.port(), 65536};
+  s.open(c);
+  std::string expected;
+  for (int i = 0; i < 50; ++i) {
+    const std::string data(10'000, static_cast<char>('a' + i % 26));
+    const sse::publish_result r = s->publish(*s.ticks, {.data = data});
+    REQUIRE(r);
+    expected += "id: " + std::to_string(r.id) + "\ndata: " + data + "\n\n";
+    s.turn();
+  }
+  s.pass(0);
+  REQUIRE(s->hub().worst_lag(*s.ticks) > 0);
+  std::string got;
+  while (got.size() < expected.size()) {
+    const std::size_t before = got.size();
+    c.send("x");
+    got += c.taken();  // the loop sees nothing of it meanwhile
+    c.send("y");
+    REQUIRE(s.until([&] { return c.has_input() || got.size() == expected.size(); }));
+    got += c.taken();
+    REQUIRE(got.size() > before);
+  }
+  CHECK((got == expected));
+  CHECK(s->hub().sessions() == 1);
+}
+
+/// The same before a stream: an answer is still being written while the next request's body comes.
+template <class Loop>
+void body_and_room_at_once() {
+  held_server<Loop> s{{.hub = {.write_deadline = sse::duration::off()}, .send_buffer = 16384}};
+  client c{s.port(), 65536};
+  const std::string body(5000, 'b');
+  s.send(c, client::make("GET", "/large") +
+                client::make("POST", "/echo", "Content-Length: 5000\r\n") + body.substr(0, 2000));
+  s.pass(0);
+  (void)c.taken();
+  c.send(body.substr(2000, 1000));
+  std::string end;
+  REQUIRE(s.until([&] {
+    end += c.taken();
+    if (end.size() > 100'000) end.erase(0, end.size() - 50'000);
+    return end.ends_with('p');
+  }));
+  c.send(body.substr(3000));
+  REQUIRE(s.until([&] {
+    end += c.taken();
+    if (end.size() > 100'000) end.erase(0, end.size() - 50'000);
+    return end.ends_with(body);
+  }));
+  CHECK(s.ask(c, client::make("GET", "/health")).status == 200);
+}
+
+/// A stream ends with input that nobody read: its peer gets all that was written, and no reset.
+template <class Loop>
+void end_with_unread_input(bool by_stop) {
+  held_server<Loop> s;
+  client c{s.port()};
+  s.open(c);
+  REQUIRE(s->publish(*s.ticks, {.data = "last"}));
+  REQUIRE(s.until([&] { return s->hub().worst_lag(*s.ticks) == 0 && c.has_input(); }));
+  c.send(std::string(50'000, 'x'));
+  if (by_stop) {
+    s->stop();
+  } else {
+    s->hub().close_all();
+  }
+  for (int i = 0; i < 10; ++i) s.turn();
+  const std::string got = c.rest();
+  CHECK(got.find("data: last\n\n") != std::string::npos);
+  CHECK_FALSE(c.was_reset);
+}
+
+}  // namespace test
