@@ -16,7 +16,8 @@
 //    - Whoever turns `listed` from false to true, by an exchange, is alone with that: the writer
 //      pushes the lane onto `ready`, the reader keeps it in its circle. So a lane is never in both.
 //    - The same for `gone`, after which nothing is committed.
-// 4. Listing pushes onto `ready`, then reads `sleeping`; going to sleep stores `sleeping`, lets all
+// 4. Listing for mail pushes onto `ready`, then reads `sleeping`; going to sleep stores `sleeping`,
+// lets all
 //    lanes of the circle go to rest, then reads `ready`. Sequentially consistent again: a lane that
 //    the reader did not see calls wake. A writer that finds its lane listed need not look at
 //    `sleeping`: it pushed the lane itself earlier, and looked then, or the reader kept it because
@@ -189,14 +190,16 @@ struct mail_lane {
       held = false;
       claim.store(++claims, std::memory_order_release);
     }
-    if (!listed.load(never ? std::memory_order_relaxed : std::memory_order_seq_cst)) list();
+    if (listed.load(never ? std::memory_order_relaxed : std::memory_order_seq_cst)) return;
+    if (!list() || never) return;
+    if (hub->sleeping.load(std::memory_order_seq_cst) != 0) hub->wake();
   }
 
   /// Nothing comes any more; the reader is to free its side.
   void leave() noexcept {
     commit();
     gone.store(true, std::memory_order_seq_cst);
-    list();
+    (void)list();  // that can wait until the reader wakes up for mail
   }
 
   // One writer: no read-modify-write needed.
@@ -298,13 +301,13 @@ struct mail_lane {
     ::operator delete (memory, std::align_val_t{cache_line});
   }
 
-  void list() noexcept {
-    if (listed.exchange(true, std::memory_order_seq_cst)) return;
+  /// False: it was listed.
+  bool list() noexcept {
+    if (listed.exchange(true, std::memory_order_seq_cst)) return false;
     ready_next = hub->ready.load(std::memory_order_relaxed);
     while (!hub->ready.compare_exchange_weak(ready_next, this, std::memory_order_seq_cst)) {
     }
-    if (hub->options.mode == wake_mode::never) return;
-    if (hub->sleeping.load(std::memory_order_seq_cst) != 0) hub->wake();
+    return true;
   }
 
   [[nodiscard]] char* find_room(std::size_t bytes) noexcept {
@@ -382,7 +385,7 @@ struct mail_lane {
   // The writer's, and `listed`, which is written by both when a lane wakes up or goes to rest.
   alignas(cache_line) std::atomic<std::size_t> tail{0};
   std::atomic<bool> listed{false};
-  bool held = false;          // the high ring
+  bool held = false;  // the high ring
   std::uint32_t batches = 0;
   std::size_t written = 0;    // ahead of tail inside a batch
   std::size_t seen_head = 0;  // head, when it was last looked at
