@@ -330,20 +330,18 @@ class mailbox {
   [[nodiscard]] bool prepare_sleep() noexcept {
     if (hub_ == nullptr) return true;
     hub_->sleeping.store(1, std::memory_order_seq_cst);
-    do {
-      take_up_listed();
-      while (cursor_ != nullptr) {
-        detail::mail_lane& l = *cursor_->next;
-        if (l.rest()) {
-          unlink_next();
-        } else if (l.has_mail()) {
-          awake();
-          return false;
-        } else {
-          drop_next();
-        }
+    take_up_listed();
+    while (cursor_ != nullptr) {
+      detail::mail_lane& l = *cursor_->next;
+      if (l.rest()) {
+        unlink_next();
+      } else if (l.has_mail()) {
+        awake();
+        return false;
+      } else {
+        drop_next();
       }
-    } while (hub_->ready.load(std::memory_order_seq_cst) != nullptr);
+    }
     return true;
   }
 

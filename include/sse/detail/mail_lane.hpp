@@ -17,11 +17,11 @@
 //      pushes the lane onto `ready`, the reader keeps it in its circle. So a lane is never in both.
 //    - The same for `gone`, after which nothing is committed.
 // 4. Listing for mail pushes onto `ready`, then reads `sleeping`; going to sleep stores `sleeping`,
-// lets all
-//    lanes of the circle go to rest, then reads `ready`. Sequentially consistent again: a lane that
-//    the reader did not see calls wake. A writer that finds its lane listed need not look at
-//    `sleeping`: it pushed the lane itself earlier, and looked then, or the reader kept it because
-//    of mail, and does not sleep.
+//    then reads `ready`, and lets all lanes of the circle go to rest. Sequentially consistent
+//    again: a lane that the reader did not see there, or found at rest by its writer after that,
+//    calls wake. A writer that finds its lane listed need not look at `sleeping`: it pushed the
+//    lane itself earlier, and looked then, or the reader kept it because of mail, and does not
+//    sleep.
 // 5. With wake_mode::never the writer has no barrier between `tail` and `listed`: its store may
 //    become visible after the reader has looked and let the lane go to rest. The reader therefore
 //    looks at one lane of all in each drain, listed or not: what was missed is found at the latest
@@ -179,27 +179,28 @@ struct mail_lane {
 
   /// Shows the reader what was appended; lists the lane, and wakes the reader if it sleeps.
   void commit() noexcept {
-    if (tail.load(std::memory_order_relaxed) == written) return;
     const bool never = hub->options.mode == wake_mode::never;
-    if (never) {
-      tail.store(written, std::memory_order_release);
-    } else {
-      tail.store(written, std::memory_order_seq_cst);
-    }
+    const bool fresh = tail.load(std::memory_order_relaxed) != written;
+    if (fresh && never) tail.store(written, std::memory_order_release);
+    if (fresh && !never) tail.store(written, std::memory_order_seq_cst);
     if (held) {
       held = false;
       claim.store(++claims, std::memory_order_release);
     }
-    if (listed.load(never ? std::memory_order_relaxed : std::memory_order_seq_cst)) return;
-    if (!list() || never) return;
-    if (hub->sleeping.load(std::memory_order_seq_cst) != 0) hub->wake();
+    if (!fresh) return;
+    if (never) {
+      if (!listed.load(std::memory_order_relaxed)) list();
+    } else if (!listed.load(std::memory_order_seq_cst) && list() &&
+               hub->sleeping.load(std::memory_order_seq_cst) != 0) {
+      hub->wake();
+    }
   }
 
   /// Nothing comes any more; the reader is to free its side.
   void leave() noexcept {
     commit();
     gone.store(true, std::memory_order_seq_cst);
-    (void)list();  // that can wait until the reader wakes up for mail
+    list();  // that can wait until the reader wakes up for mail
   }
 
   // One writer: no read-modify-write needed.
@@ -207,6 +208,7 @@ struct mail_lane {
     n.store(n.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
   publish_status done(publish_status s) noexcept {
+    if (held && batches == 0) commit();  // it was refused: nothing keeps the high ring
     switch (s) {
       case publish_status::ok: count(accepted); break;
       case publish_status::full: count(full); break;
