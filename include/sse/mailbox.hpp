@@ -1,8 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
 // mailbox: the only door for other threads. A publisher copies an event into its own lane: no lock,
-// no allocation; the hub's thread drains the lanes and publishes. Not needed, and slower, where the
-// hub's own thread publishes.
+// no allocation (mailbox_options::room_at_once); the hub's thread drains the lanes and publishes.
+// Not needed, and slower, where the hub's own thread publishes.
 //
 //   sse::mailbox mail{{.wake = &wake_loop, .context = &loop}};
 //   sse::publisher quotes = mail.make_publisher(token_of_channel);  // any thread; then its own
@@ -20,321 +20,26 @@
 // in silence, the call answers `full`, and every publisher counts exactly what was accepted and
 // what was refused.
 //
-// Invariants:
-// 1. A lane has one writer and one reader; only the writer writes `tail`, only the reader `head`.
-//    The ring's free part, from `tail` to `head`, is the writer's to scribble on.
-// 2. A record never wraps: what is left at the end of the ring is skipped by a mark. A record takes
-//    at most half the ring, so that one that is not too large fits once the ring is drained.
-// 3. Publishing stores `tail`, then reads `sleeping`; going to sleep stores `sleeping`, then reads
-//    every `tail`. All four are sequentially consistent: one of the two sides sees the other, and
-//    no wake-up is lost.
-// 4. A lane is freed by the last of its two sides. `wake` is never called after close() returned.
+// Cost: a drain and a prepare_sleep look only at lanes that had mail lately, however many there
+// are. How the two sides find each other, and why no wake-up is lost: detail/mail_lane.hpp.
+//
+// Invariant: `wake` is never called after close() returned.
 #pragma once
 
 #include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <new>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 
 #include <sse/detail/lines.hpp>
-#include <sse/encode.hpp>
-#include <sse/event.hpp>
+#include <sse/detail/mail_lane.hpp>
+#include <sse/mail.hpp>
 
 namespace sse::inline v0 {
-
-/// What became of a call to a publisher.
-enum class publish_status : std::uint8_t {
-  ok,         ///< in the lane; it will be drained
-  full,       ///< no room now: the hub's thread is behind
-  too_large,  ///< never fits: over half the lane, mailbox_options::limits or the writer's max
-  invalid,    ///< CR, LF or NUL in the type, or an id above max_event_id
-  closed,     ///< the mailbox is closed or gone, or memory was out when this publisher was made
-};
-
-[[nodiscard]] constexpr std::string_view to_string(publish_status s) noexcept {
-  switch (s) {
-    case publish_status::ok: return "ok";
-    case publish_status::full: return "full";
-    case publish_status::too_large: return "too_large";
-    case publish_status::invalid: return "invalid";
-    case publish_status::closed: return "closed";
-  }
-  return "unknown";
-}
-
-/// What a publisher sends. Views are copied before the call returns.
-struct message {
-  std::string_view type{};      ///< as event::type. REQUIRES: no CR, LF, NUL
-  std::string_view data{};      ///< as event::data
-  std::string_view audience{};  ///< who may see it; at most 65,535 bytes; empty: everyone
-  event_id id = no_id;          ///< for a channel whose ids are given by the publisher
-  bool transient = false;       ///< never replayed, without an id
-  std::string_view key{};  ///< what it is the state of (publish_options::key); at most 65,535 bytes
-  std::uint16_t channel = 0;  ///< for a lane that serves several; at most max_mail_channel
-  bool encoded = false;       ///< as publish_options::encoded
-};
-inline constexpr std::uint16_t max_mail_channel = 0x3fff;
-
-/// What the hub's thread gets. Views are valid during the call.
-struct mail {
-  std::uint64_t target = 0;  ///< as given to make_publisher
-  std::string_view type{};
-  std::string_view data{};
-  std::string_view audience{};
-  event_id id = no_id;
-  bool transient = false;
-  std::string_view key{};
-  std::uint16_t channel = 0;
-  bool encoded = false;
-};
-
-/// When a publisher calls mailbox_options::wake.
-enum class wake_mode : std::uint8_t {
-  when_idle,  ///< when mail meets a prepare_sleep: at most once for each
-  never,      ///< the loop polls, busily or at a pace; publishing is cheaper by a memory barrier
-};
-
-struct mailbox_options {
-  /// Ends the hub thread's sleep: called on a publisher's thread. It must be sticky: if it comes
-  /// just before the loop really waits, that wait ends at once (eventfd, asio::post). It must not
-  /// destroy the mailbox. Default: none.
-  void (*wake)(void* context) noexcept = nullptr;
-  void* context = nullptr;  ///< for wake; must live until close() has returned
-  wake_mode mode = wake_mode::when_idle;
-  encode_limits limits{};  ///< what the hub would refuse is refused here; `id` is not used
-};
-
-/// Exact counts of one publisher, or the sum over all publishers of a mailbox. One count per call.
-struct mail_counts {
-  std::uint64_t accepted = 0;
-  std::uint64_t full = 0;
-  std::uint64_t too_large = 0;
-  std::uint64_t invalid = 0;
-  std::uint64_t closed = 0;  ///< without those of a publisher that never had a lane
-
-  [[nodiscard]] constexpr std::uint64_t refused() const noexcept {
-    return full + too_large + invalid + closed;
-  }
-  friend constexpr bool operator==(const mail_counts&, const mail_counts&) noexcept = default;
-};
-
-class mailbox;
-class publisher;
-
-namespace detail {
-
-inline constexpr std::size_t cache_line = 64;
-struct mail_lane;
-
-/// What publishers and the hub's thread share; freed by the last of them.
-struct mail_hub {
-  explicit mail_hub(const mailbox_options& o) noexcept : options{o} {}
-
-  const mailbox_options options;
-  std::atomic<std::uint32_t> refs{1};
-  std::atomic<bool> closed{false};
-  alignas(cache_line) std::atomic<mail_lane*> arrivals{nullptr};  // not yet seen by the reader
-  alignas(cache_line) std::atomic<std::uint32_t> sleeping{0};
-  std::atomic<std::uint32_t> wakers{0};  // publishers that may be inside options.wake
-
-  static void release(mail_hub* h) noexcept {
-    if (h->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete h;
-  }
-
-  /// Called after a commit that saw the loop asleep. Of all who did, one wakes it.
-  void wake() noexcept {
-    wakers.fetch_add(1, std::memory_order_seq_cst);
-    if (!closed.load(std::memory_order_seq_cst) &&
-        sleeping.exchange(0, std::memory_order_seq_cst) != 0 && options.wake != nullptr) {
-      options.wake(options.context);
-    }
-    wakers.fetch_sub(1, std::memory_order_seq_cst);
-    if (closed.load(std::memory_order_seq_cst)) wakers.notify_all();
-  }
-
-  /// No wake() calls the host any more once this returns.
-  void close() noexcept {
-    closed.store(true, std::memory_order_seq_cst);
-    for (std::uint32_t n; (n = wakers.load(std::memory_order_seq_cst)) != 0;) {
-      wakers.wait(n, std::memory_order_seq_cst);
-    }
-  }
-};
-
-/// In front of every record; all records are a multiple of 8 bytes long.
-struct mail_header {
-  std::uint32_t size = 0;  // of the whole record; an odd one marks the rest of the ring as skipped
-  std::uint32_t data = 0;
-  event_id id = no_id;
-  std::uint16_t type = 0;
-  std::uint16_t audience = 0;
-  std::uint16_t key = 0;
-  std::uint16_t flags = 0;  // transient, encoded, and the channel above them
-
-  static constexpr std::uint16_t transient_flag = 1;
-  static constexpr std::uint16_t encoded_flag = 2;
-};
-static_assert(sizeof(mail_header) == 24);
-
-/// A ring of records with one writer, the publisher, and one reader, the mailbox.
-struct mail_lane {
-  mail_lane(mail_hub* h, char* memory, std::size_t bytes, std::uint64_t to) noexcept
-      : hub{h}, ring{memory}, mask{bytes - 1}, target{to} {}
-  mail_lane(const mail_lane&) = delete;
-  mail_lane& operator=(const mail_lane&) = delete;
-  ~mail_lane() { ::operator delete (ring, std::align_val_t{cache_line}); }
-
-  static mail_lane* make(mail_hub* hub, std::size_t bytes, std::uint64_t target) noexcept {
-    auto* const ring =
-        static_cast<char*>(::operator new (bytes, std::align_val_t{cache_line}, std::nothrow));
-    if (ring == nullptr) return nullptr;
-    auto* const lane = new (std::nothrow) mail_lane{hub, ring, bytes, target};
-    if (lane == nullptr) ::operator delete (ring, std::align_val_t{cache_line});
-    return lane;
-  }
-  static void release(mail_lane* l) noexcept {
-    if (l->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete l;
-  }
-
-  [[nodiscard]] std::size_t capacity() const noexcept { return mask + 1; }
-
-  /// Memory for a record of `bytes`, a multiple of 8 of at most half the ring; nullptr if it is
-  /// full.
-  [[nodiscard]] char* reserve(std::size_t bytes) noexcept {
-    const std::size_t to_end = capacity() - (written & mask);
-    skipped = to_end < bytes ? to_end : 0;
-    const std::size_t need = skipped + bytes;
-    if (capacity() - (written - seen_head) < need) {
-      seen_head = head.load(std::memory_order_acquire);
-      if (capacity() - (written - seen_head) < need) return nullptr;
-    }
-    return ring + ((written + skipped) & mask);
-  }
-
-  /// The record at what reserve gave is complete.
-  void append(const mail_header& h) noexcept {
-    if (skipped != 0) {
-      const auto mark = static_cast<std::uint32_t>(skipped | 1);
-      std::memcpy(ring + (written & mask), &mark, sizeof mark);
-    }
-    std::memcpy(ring + ((written + skipped) & mask), &h, sizeof h);
-    written += skipped + h.size;
-    if (batches == 0) commit();
-    own_next();
-  }
-
-  /// Takes the cache lines of the next record back from the reader, while the publisher does other
-  /// work.
-  void own_next() noexcept {
-    constexpr std::size_t lines = 4;
-    if (capacity() - (written - seen_head) < lines * cache_line) return;
-    for (std::size_t i = 0; i != lines; ++i) ring[(written + i * cache_line) & mask] = 0;
-  }
-
-  /// Shows the reader what was appended, and wakes it if it sleeps.
-  void commit() noexcept {
-    if (tail.load(std::memory_order_relaxed) == written) return;
-    if (hub->options.mode == wake_mode::never) {
-      tail.store(written, std::memory_order_release);
-      return;
-    }
-    tail.store(written, std::memory_order_seq_cst);
-    if (hub->sleeping.load(std::memory_order_seq_cst) != 0) hub->wake();
-  }
-
-  // One writer: no read-modify-write needed.
-  static void count(std::atomic<std::uint64_t>& n) noexcept {
-    n.store(n.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  }
-  publish_status done(publish_status s) noexcept {
-    switch (s) {
-      case publish_status::ok: count(accepted); break;
-      case publish_status::full: count(full); break;
-      case publish_status::too_large: count(too_large); break;
-      case publish_status::invalid: count(invalid); break;
-      case publish_status::closed: count(closed); break;
-    }
-    return s;
-  }
-  [[nodiscard]] mail_counts counts() const noexcept {
-    constexpr auto relaxed = std::memory_order_relaxed;
-    return {accepted.load(relaxed), full.load(relaxed), too_large.load(relaxed),
-            invalid.load(relaxed), closed.load(relaxed)};
-  }
-
-  /// Gives up to `most` records below `limit` to f; returns how many it took. One that it did not
-  /// take stays, and `stopped` is set.
-  template <class F>
-  std::size_t take(F& f, std::size_t most, bool& stopped) noexcept {
-    std::size_t taken = 0;
-    std::size_t at = read;
-    while (taken != most && at != limit) {
-      const char* p = ring + (at & mask);
-      std::uint32_t size;
-      std::memcpy(&size, p, sizeof size);
-      if ((size & 1) != 0) {
-        at += size - 1;
-        continue;
-      }
-      mail_header h;
-      std::memcpy(&h, p, sizeof h);
-      p += sizeof h;
-      mail m;
-      m.target = target;
-      m.type = {p, h.type};
-      m.audience = {p + h.type, h.audience};
-      m.key = {p + h.type + h.audience, h.key};
-      m.data = {p + h.type + h.audience + h.key, h.data};
-      m.id = h.id;
-      m.transient = (h.flags & mail_header::transient_flag) != 0;
-      m.encoded = (h.flags & mail_header::encoded_flag) != 0;
-      m.channel = static_cast<std::uint16_t>(h.flags >> 2);
-      if constexpr (std::is_same_v<std::invoke_result_t<F&, const mail&>, bool>) {
-        stopped = !f(static_cast<const mail&>(m));
-        if (stopped) break;
-      } else {
-        f(static_cast<const mail&>(m));
-      }
-      at += h.size;
-      ++taken;
-    }
-    if (at != read) {
-      read = at;
-      head.store(at, std::memory_order_release);
-    }
-    return taken;
-  }
-
-  // Constant, or rarely written.
-  mail_hub* const hub;
-  char* const ring;
-  const std::size_t mask;
-  const std::uint64_t target;
-  std::atomic<std::uint32_t> refs{2};
-  std::atomic<bool> gone{false};  // the publisher was destroyed; nothing more will come
-
-  // The writer's.
-  alignas(cache_line) std::atomic<std::size_t> tail{0};
-  std::size_t written = 0;    // ahead of tail inside a batch
-  std::size_t seen_head = 0;  // head, when it was last looked at
-  std::size_t skipped = 0;    // by the last reserve
-  std::uint32_t batches = 0;
-  std::atomic<std::uint64_t> accepted{0}, full{0}, too_large{0}, invalid{0}, closed{0};
-
-  // The reader's.
-  alignas(cache_line) std::atomic<std::size_t> head{0};
-  std::size_t read = 0;       // head
-  std::size_t limit = 0;      // tail, when this drain began
-  bool last = false;          // nothing comes after limit
-  mail_lane* next = nullptr;  // a circle of the lanes; before that, the list of arrivals
-};
-
-}  // namespace detail
 
 namespace detail {
 template <class W>
@@ -386,8 +91,7 @@ class publisher {
   ~publisher() {
     if (lane_ == nullptr) return;
     detail::mail_hub* const hub = lane_->hub;
-    lane_->commit();
-    lane_->gone.store(true, std::memory_order_release);
+    lane_->leave();
     detail::mail_lane::release(lane_);
     detail::mail_hub::release(hub);
   }
@@ -397,7 +101,8 @@ class publisher {
     return lane_ != nullptr && !lane_->hub->closed.load(std::memory_order_relaxed);
   }
 
-  /// An unnamed event for everyone. Never blocks, allocates or locks. Errors: publish_status.
+  /// An unnamed event for everyone. Never blocks or locks; allocates only as
+  /// mailbox_options::room_at_once says. Errors: publish_status.
   [[nodiscard]] publish_status try_publish(std::string_view data) noexcept {
     return try_publish(message{.data = data});
   }
@@ -446,7 +151,7 @@ class publisher {
 
   /// The largest type, audience, key and data together that the lane takes, in bytes.
   [[nodiscard]] std::size_t max_bytes() const noexcept {
-    return lane_ == nullptr ? 0 : lane_->capacity() / 2 - sizeof(detail::mail_header);
+    return lane_ == nullptr ? 0 : lane_->capacity / 2 - sizeof(detail::mail_header);
   }
 
  private:
@@ -559,7 +264,7 @@ class mailbox {
     if (hub_ == nullptr) return;
     hub_->close();
     meet();
-    while (cursor_ != nullptr) drop_next();
+    while (all_ != nullptr) forget(all_);
     detail::mail_hub::release(hub_);
   }
 
@@ -574,11 +279,15 @@ class mailbox {
     if (hub_ == nullptr) return {};
     std::size_t bytes = 1024;
     while (bytes < lane_bytes && bytes < (std::size_t{1} << 30)) bytes *= 2;
-    detail::mail_lane* const lane = detail::mail_lane::make(hub_, bytes, target);
-    if (lane == nullptr) return {};
+    const std::size_t home = room_from_start(bytes);
+    detail::mail_lane* const lane = detail::mail_lane::make(hub_, home, bytes, target);
+    if (lane == nullptr) {
+      give_room_back(home);
+      return {};
+    }
     hub_->refs.fetch_add(1, std::memory_order_relaxed);
-    lane->next = hub_->arrivals.load(std::memory_order_relaxed);
-    while (!hub_->arrivals.compare_exchange_weak(lane->next, lane, std::memory_order_seq_cst)) {
+    lane->newer = hub_->arrivals.load(std::memory_order_relaxed);
+    while (!hub_->arrivals.compare_exchange_weak(lane->newer, lane, std::memory_order_seq_cst)) {
     }
     return publisher{lane};
   }
@@ -593,16 +302,12 @@ class mailbox {
     constexpr std::size_t turn = 16;  // records of one lane in a row: fewer cache misses
     if (hub_ == nullptr) return 0;
     awake();
-    meet();
-    for (std::size_t i = 0; i != lanes_; ++i) {
-      detail::mail_lane& l = *cursor_->next;
-      l.last = l.gone.load(std::memory_order_acquire);  // before tail: after it nothing comes
-      l.limit = l.tail.load(std::memory_order_acquire);
-      cursor_ = &l;
-    }
+    take_up_listed();
+    if (hub_->options.mode == wake_mode::never) look_at_one();
+    mark_limits();
     std::size_t drained = 0;
     bool stopped = false;
-    for (std::size_t empty = 0; empty < lanes_ && drained != max_records && !stopped;) {
+    for (std::size_t empty = 0; empty < busy_ && drained != max_records && !stopped;) {
       detail::mail_lane& l = *cursor_->next;
       const std::size_t left = max_records - drained;
       drained += l.take(f, left < turn ? left : turn, stopped);
@@ -620,18 +325,22 @@ class mailbox {
   }
 
   /// The loop is about to sleep. True: nothing lies in the lanes, and from now on the first mail
-  /// calls wake. False: there is mail, drain again.
+  /// calls wake; with wake_mode::never, which has to poll, mail of this moment may be overlooked.
+  /// False: there is mail, drain again.
   [[nodiscard]] bool prepare_sleep() noexcept {
     if (hub_ == nullptr) return true;
     hub_->sleeping.store(1, std::memory_order_seq_cst);
-    meet();
-    for (std::size_t i = 0; i != lanes_; ++i) {
+    take_up_listed();
+    while (cursor_ != nullptr) {
       detail::mail_lane& l = *cursor_->next;
-      if (l.tail.load(std::memory_order_seq_cst) != l.read) {
+      if (l.rest()) {
+        unlink_next();
+      } else if (l.has_mail()) {
         awake();
         return false;
+      } else {
+        drop_next();
       }
-      cursor_ = &l;
     }
     return true;
   }
@@ -651,12 +360,18 @@ class mailbox {
   }
 
   /// The sum over all publishers there have been; a moment old for those that are publishing.
+  /// O(publishers).
   [[nodiscard]] mail_counts counts() noexcept {
     mail_counts sum = retired_;
     if (hub_ == nullptr) return sum;
     meet();
-    detail::mail_lane* l = cursor_;
-    for (std::size_t i = 0; i != lanes_; ++i, l = l->next) add(sum, l->counts());
+    detail::mail_lane* l = all_;
+    if (l != nullptr) {
+      do {
+        add(sum, l->counts());
+        l = l->newer;
+      } while (l != all_);
+    }
     return sum;
   }
 
@@ -664,6 +379,10 @@ class mailbox {
   [[nodiscard]] std::uint64_t drained() const noexcept { return drained_; }
 
  private:
+  /// Drains in a row that find a lane empty until it goes to rest: a lane that is in use all the
+  /// time is not listed anew for each event.
+  static constexpr std::uint32_t patience = 64;
+
   static void add(mail_counts& sum, const mail_counts& n) noexcept {
     sum.accepted += n.accepted;
     sum.full += n.full;
@@ -672,47 +391,110 @@ class mailbox {
     sum.closed += n.closed;
   }
 
-  /// Takes lanes that are new into the circle, behind all others.
+  /// The size of a lane's first ring.
+  [[nodiscard]] std::size_t room_from_start(std::size_t bytes) noexcept {
+    if (bytes <= detail::mail_lane::home_size) return bytes;
+    std::size_t n = hub_->room_at_once.load(std::memory_order_relaxed);
+    do {
+      if (n + bytes > hub_->options.room_at_once) return detail::mail_lane::home_size;
+    } while (!hub_->room_at_once.compare_exchange_weak(n, n + bytes, std::memory_order_relaxed));
+    return bytes;
+  }
+  void give_room_back(std::size_t home) noexcept {
+    if (home <= detail::mail_lane::home_size) return;
+    hub_->room_at_once.fetch_sub(home, std::memory_order_relaxed);
+  }
+
+  /// Takes lanes that are new into the circle of all.
   void meet() noexcept {
     if (hub_->arrivals.load(std::memory_order_seq_cst) == nullptr) return;
     detail::mail_lane* l = hub_->arrivals.exchange(nullptr, std::memory_order_seq_cst);
-    detail::mail_lane* oldest = nullptr;  // arrivals are newest first: turn them round
     while (l != nullptr) {
-      detail::mail_lane* const older = l->next;
-      l->next = oldest;
-      oldest = l;
-      l = older;
-    }
-    while (oldest != nullptr) {
-      detail::mail_lane* const newer = oldest->next;
-      if (cursor_ == nullptr) {
-        oldest->next = oldest;
+      detail::mail_lane* const next = l->newer;
+      if (all_ == nullptr) {
+        all_ = l->newer = l->older = l;
       } else {
-        oldest->next = cursor_->next;
-        cursor_->next = oldest;
+        l->newer = all_;
+        l->older = all_->older;
+        l->older->newer = all_->older = l;
       }
-      cursor_ = oldest;
-      ++lanes_;
-      oldest = newer;
+      l = next;
     }
   }
 
-  /// The lane after the cursor leaves the circle.
-  void drop_next() noexcept {
-    detail::mail_lane* const l = cursor_->next;
-    if (l == cursor_) {
-      cursor_ = nullptr;
-    } else {
-      cursor_->next = l->next;
+  /// Takes lanes that were listed into the circle of those that are looked into, behind all others.
+  void take_up_listed() noexcept {
+    detail::mail_lane* l = nullptr;
+    if (hub_->ready.load(std::memory_order_seq_cst) != nullptr) {
+      l = hub_->ready.exchange(nullptr, std::memory_order_seq_cst);
     }
-    --lanes_;
+    meet();                               // after it: what is listed was made before
+    detail::mail_lane* oldest = nullptr;  // newest first: turn them round
+    while (l != nullptr) {
+      l->next = oldest;
+      oldest = std::exchange(l, l->ready_next);
+    }
+    while (oldest != nullptr) link(*std::exchange(oldest, oldest->next));
+  }
+
+  void link(detail::mail_lane& l) noexcept {
+    l.idle = 0;
+    if (cursor_ == nullptr) {
+      l.next = &l;
+    } else {
+      l.next = std::exchange(cursor_->next, &l);
+    }
+    cursor_ = &l;
+    ++busy_;
+  }
+  /// The lane after the cursor leaves the circle of those that are looked into.
+  detail::mail_lane& unlink_next() noexcept {
+    detail::mail_lane& l = *cursor_->next;
+    cursor_->next = l.next;
+    if (&l == cursor_) cursor_ = nullptr;
+    --busy_;
+    return l;
+  }
+  /// The same, and there is no more of it.
+  void drop_next() noexcept { forget(&unlink_next()); }
+  void forget(detail::mail_lane* l) noexcept {
+    if (all_ == l) all_ = l->newer == l ? nullptr : l->newer;
+    l->older->newer = l->newer;
+    l->newer->older = l->older;
     add(retired_, l->counts());
+    give_room_back(l->home_ring.size());
     detail::mail_lane::release(l);
   }
 
+  /// What a drain is to take. Lanes that were empty for long go to rest.
+  void mark_limits() noexcept {
+    for (std::size_t i = busy_; i != 0; --i) {
+      detail::mail_lane& l = *cursor_->next;
+      l.last = l.gone.load(std::memory_order_acquire);  // before tail: after it nothing comes
+      l.limit = l.tail.load(std::memory_order_acquire);
+      const bool empty = l.limit == l.read && !l.last;
+      l.idle = empty ? l.idle + 1 : 0;
+      if (l.idle > patience && l.rest()) {
+        unlink_next();
+      } else {
+        cursor_ = &l;
+      }
+    }
+  }
+
+  /// One lane of all in each drain: invariant 5 of detail/mail_lane.hpp.
+  void look_at_one() noexcept {
+    if (all_ == nullptr) return;
+    all_ = all_->newer;
+    if (!all_->listed.load(std::memory_order_relaxed) && all_->has_mail() && all_->take_up()) {
+      link(*all_);
+    }
+  }
+
   detail::mail_hub* hub_;
-  detail::mail_lane* cursor_ = nullptr;  // the lane that was served last; the one after it is next
-  std::size_t lanes_ = 0;
+  detail::mail_lane* all_ = nullptr;     // any lane of the circle of all
+  detail::mail_lane* cursor_ = nullptr;  // the busy lane that was served last; its next is next
+  std::size_t busy_ = 0;                 // lanes that are looked into
   mail_counts retired_{};
   std::uint64_t drained_ = 0;
 };

@@ -377,6 +377,41 @@ TEST_CASE("counters are summed over the shards", "[shards]") {
   CHECK(test::count(text, "sse_channel_published_total{channel=\"a\"} 6\n") == 1);
 }
 
+TEST_CASE("with many channels a turn reports those that got events, and all once it was asked",
+          "[shards]") {
+  constexpr std::size_t n = 200;
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < n; ++i) names.push_back("c" + std::to_string(i));
+  sse::sequencer s{{.channels = names}};
+  shard_host a{s};
+  a.turn();
+  REQUIRE(put(s, 1, 150));
+  REQUIRE(put(s, 2, 199));
+  a.turn();
+  std::vector<sse::channel_stats> c = s.all_channel_stats();
+  CHECK(c[150].published == 1);
+  CHECK(c[199].published == 1);
+  CHECK(c[199].last_id == 2);
+  // A stream joins some of them, without an event; this turn knows that it was asked above.
+  a.joins.clear();
+  for (std::size_t i = 0; i < n; i += 40) a.joins.push_back(&a.shard->at(i));
+  const auto k = a.join();
+  REQUIRE(k);
+  a.turn();
+  c = s.all_channel_stats();
+  for (std::size_t i = 0; i < n; ++i) CHECK(c[i].subscribers == (i % 40 == 0 ? 1U : 0U));
+  // Not asked again, all have had their turn after some in which something happened.
+  a.turn();
+  a.shard->hub().closed(k.id);
+  for (std::size_t i = 0; i <= n / 64; ++i) {
+    REQUIRE(put(s, i, 7));
+    a.turn();
+  }
+  c = s.all_channel_stats();
+  for (std::size_t i = 0; i < n; ++i) CHECK(c[i].subscribers == 0);
+  CHECK(c[7].published == n / 64 + 1);
+}
+
 #if TEST_ALLOCATIONS
 TEST_CASE("a shard without memory falls behind, and loses nothing", "[shards]") {
   sse::sequencer s{{.lane_bytes = std::size_t{1} << 18}};

@@ -6,11 +6,13 @@
 
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -73,12 +75,11 @@ struct channel_name {
   channel_name() = default;
   explicit channel_name(channel& c) : pointer{&c}, name{c.name()} {}
 
-  /// The channel, or nullptr. O(channels).
+  /// The channel, or nullptr.
   template <class Hub>
-  [[nodiscard]] channel* in(Hub& h) const {
-    bool open = false;
-    h.for_each_channel([&](channel& c) { open = open || &c == pointer; });
-    return open && pointer->name() == name ? pointer : nullptr;
+  [[nodiscard]] channel* in(const Hub& h) const noexcept {
+    channel* const c = h.find_channel(name);
+    return c == pointer ? c : nullptr;
   }
 };
 
@@ -177,50 +178,94 @@ class http_routes {
   using endpoint = http_endpoint<User>;
 
   void add(http_method m, bool prefix, std::string_view path, std::shared_ptr<endpoint> e) {
-    auto& routes = prefix ? prefixes_ : exact_;
-    const auto at = routes.try_emplace(std::string{path}).first;
-    at->second.by_method[static_cast<std::size_t>(m)] = std::move(e);
+    const channel* const bound = e->bound.pointer;
+    if (bound != nullptr) bound_.emplace(bound, place{prefix, std::string{path}});
+    route& r = prefix ? prefixes_[std::string{path}] : exact_[std::string{path}];
+    std::swap(r.by_method[static_cast<std::size_t>(m)], e);
+    if (e != nullptr) unbind(*e, prefix, path);
   }
   bool remove(bool prefix, std::string_view path) noexcept {
-    auto& routes = prefix ? prefixes_ : exact_;
-    const auto at = routes.find(path);
-    if (at == routes.end()) return false;
-    routes.erase(at);
-    return true;
+    return prefix ? remove_from(prefixes_, true, path) : remove_from(exact_, false, path);
   }
   /// Takes out what stream(path, channel) bound to this channel.
   void remove(const channel& c) noexcept {
-    for (auto* routes : {&exact_, &prefixes_}) {
-      for (auto at = routes->begin(); at != routes->end();) {
-        bool left = false;
-        for (std::shared_ptr<endpoint>& e : at->second.by_method) {
-          if (e != nullptr && e->bound.pointer == &c) e = nullptr;
-          left = left || e != nullptr;
-        }
-        at = left ? std::next(at) : routes->erase(at);
+    for (auto at = bound_.find(&c); at != bound_.end(); at = bound_.find(&c)) {
+      const place p = std::move(at->second);
+      bound_.erase(at);
+      if (p.prefix) {
+        unbind_from(prefixes_, c, p.path);
+      } else {
+        unbind_from(exact_, c, p.path);
       }
     }
   }
   [[nodiscard]] const route* find(std::string_view path) const noexcept {
     if (const auto at = exact_.find(path); at != exact_.end()) return &at->second;
-    const route* longest = nullptr;
-    std::size_t size = 0;
-    for (const auto& [prefix, r] : prefixes_) {
-      if (path.starts_with(prefix) && (longest == nullptr || prefix.size() > size)) {
-        longest = &r;
-        size = prefix.size();
-      }
+    for (;;) {
+      auto at = prefixes_.upper_bound(path);
+      if (at == prefixes_.begin()) return nullptr;
+      const std::string_view below = (--at)->first;
+      if (path.starts_with(below)) return &at->second;
+      // Every prefix of the path lies below that one, so it is one of what the two have in common.
+      std::size_t common = 0;
+      while (path[common] == below[common]) ++common;
+      path = path.substr(0, common);
     }
-    return longest;
   }
   void clear() noexcept {
     exact_.clear();
     prefixes_.clear();
+    bound_.clear();
   }
 
  private:
-  std::map<std::string, route, std::less<>> exact_;
+  struct place {
+    bool prefix = false;
+    std::string path{};
+  };
+  struct text_hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view s) const noexcept {
+      return std::hash<std::string_view>{}(s);
+    }
+  };
+
+  template <class Routes>
+  bool remove_from(Routes& routes, bool prefix, std::string_view path) noexcept {
+    const auto at = routes.find(path);
+    if (at == routes.end()) return false;
+    for (const std::shared_ptr<endpoint>& e : at->second.by_method) {
+      if (e != nullptr) unbind(*e, prefix, path);
+    }
+    routes.erase(at);
+    return true;
+  }
+  /// The endpoint leaves this path.
+  void unbind(const endpoint& e, bool prefix, std::string_view path) noexcept {
+    const auto [first, last] = bound_.equal_range(e.bound.pointer);
+    for (auto at = first; at != last; ++at) {
+      if (at->second.prefix == prefix && at->second.path == path) {
+        bound_.erase(at);
+        return;
+      }
+    }
+  }
+  /// The channel leaves this path.
+  template <class Routes>
+  static void unbind_from(Routes& routes, const channel& c, std::string_view path) noexcept {
+    const auto at = routes.find(path);
+    if (at == routes.end()) return;
+    bool left = false;
+    for (std::shared_ptr<endpoint>& e : at->second.by_method) {
+      if (e != nullptr && e->bound.pointer == &c) e = nullptr;
+      left = left || e != nullptr;
+    }
+    if (!left) routes.erase(at);
+  }
+
+  std::unordered_map<std::string, route, text_hash, std::equal_to<>> exact_;
   std::map<std::string, route, std::less<>> prefixes_;
+  std::unordered_multimap<const channel*, place> bound_;  // what stream(path, channel) named
 };
 
 }  // namespace detail

@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -241,11 +242,22 @@ class server_core {
 
   /// What publishers of this channel's events call it; never used again for another.
   [[nodiscard]] std::uint64_t token_of(channel& c) {
-    for (const mail_target& t : targets_) {
-      if (t.name.pointer == &c && t.name.name == c.name()) return t.token;
+    if (const auto at = target_of_.find(&c); at != target_of_.end()) {
+      const mail_target& t = targets_[at->second];
+      if (t.name.name == c.name()) return t.token;
+      forget_target(at->second);  // that channel was closed behind our back
     }
-    targets_.push_back({++tokens_, channel_name{c}, 0, nullptr});
-    return tokens_;
+    channel_name name{c};
+    if (free_target_ == no_target) {
+      targets_.emplace_back();
+      free_target_ = static_cast<std::uint32_t>(targets_.size() - 1);
+    }
+    const std::uint32_t slot = free_target_;
+    target_of_.emplace(&c, slot);
+    mail_target& t = targets_[slot];
+    free_target_ = t.next_free;
+    t = {.token = ++tokens_ << 32U | slot, .name = std::move(name)};
+    return t.token;
   }
 
   // What the host sets.
@@ -271,7 +283,7 @@ class server_core {
   }
   void forget_channel(channel& c) noexcept {
     routes.remove(c);
-    std::erase_if(targets_, [&](const mail_target& t) { return t.name.pointer == &c; });
+    if (const auto at = target_of_.find(&c); at != target_of_.end()) forget_target(at->second);
     hub_->close_channel(c);
   }
 
@@ -298,12 +310,20 @@ class server_core {
   bool stopped_ = false;
 
  private:
+  static constexpr std::uint32_t no_target = UINT32_MAX;
   struct mail_target {
-    std::uint64_t token = 0;
+    std::uint64_t token = 0;  // its slot, and above it a number that no other had; 0: it is free
     channel_name name{};
     std::uint64_t checked = 0;  // the turn in which it was last looked for
     channel* found = nullptr;
+    std::uint32_t next_free = no_target;
   };
+
+  /// Mail for it is mail for a channel that is closed, from now on.
+  void forget_target(std::uint32_t slot) noexcept {
+    target_of_.erase(targets_[slot].name.pointer);
+    targets_[slot] = {.next_free = std::exchange(free_target_, slot)};
+  }
 
   void take_mail() noexcept {
     mail_->drain([this](const sse::mail& m) { return deliver(m); });
@@ -312,20 +332,12 @@ class server_core {
   /// False: memory is out; it stays in its lane.
   bool deliver(const sse::mail& m) noexcept {
     if (m.target == shard_port::target && port_) return deliver_shared(m);
-    const auto t =
-        std::lower_bound(targets_.begin(), targets_.end(), m.target,
-                         [](const mail_target& a, std::uint64_t token) { return a.token < token; });
-    const bool known = t != targets_.end() && t->token == m.target;
-    if (known && t->checked != turn_) {
-      t->checked = turn_;
-      t->found = t->name.in(*hub_);
-      touch_clock();
-    }
-    if (!known || t->found == nullptr) {
+    channel* const to = target(m.target);
+    if (to == nullptr) {
       error("mail for a channel that is closed", {});
       return true;
     }
-    const publish_result r = hub_->publish(*t->found, {.type = m.type, .data = m.data},
+    const publish_result r = hub_->publish(*to, {.type = m.type, .data = m.data},
                                            {.id = m.id,
                                             .audience = m.audience,
                                             .transient = m.transient,
@@ -333,6 +345,21 @@ class server_core {
                                             .encoded = m.encoded});
     if (!r) error(to_string(r.error), {});
     return true;
+  }
+
+  /// The channel of a token; nullptr: it is closed, or nobody's.
+  [[nodiscard]] channel* target(std::uint64_t token) noexcept {
+    const auto slot = static_cast<std::uint32_t>(token);
+    if (token == 0 || slot >= targets_.size() || targets_[slot].token != token) return nullptr;
+    mail_target& t = targets_[slot];
+    if (t.checked != turn_) {
+      t.checked = turn_;
+      t.found = t.name.in(*hub_);
+      touch_clock();
+    }
+    if (t.found != nullptr) return t.found;
+    forget_target(slot);
+    return nullptr;
   }
 
   /// The sequencer's: what cannot be published now waits.
@@ -367,7 +394,9 @@ class server_core {
   shard_port port_;
 
  private:
-  std::vector<mail_target> targets_;  // of publishers, tokens rising
+  std::vector<mail_target> targets_;  // of publishers, by the lower half of their tokens
+  std::unordered_map<const channel*, std::uint32_t> target_of_;
+  std::uint32_t free_target_ = no_target;
   std::uint64_t tokens_ = 0;
   std::uint64_t turn_ = 0;
   std::uint64_t shared_turn_ = 0;  // in which the clock was last looked at for the sequencer's mail
