@@ -20,7 +20,9 @@
 #include <string>
 #include <utility>
 
-#include <sse/epoll.hpp>
+#include <sse/epoll_transport.hpp>
+#include <sse/http1.hpp>
+#include <sse/hub.hpp>
 
 namespace {
 

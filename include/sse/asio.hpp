@@ -2,7 +2,7 @@
 //
 // asio_server: an HTTP/1.1 server for event streams on standalone Asio, with the plain requests and
 // pages that go with them; what it shares with other hosts is in sse/server.hpp. asio_transport:
-// the hub's transport alone, over any Asio stream, for programs that have an HTTP server.
+// the hub's transport alone, for programs that have an HTTP server: sse/asio_transport.hpp.
 //
 //   asio::io_context ctx;
 //   sse::asio_server<> server{ctx};
@@ -48,8 +48,8 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
 
+#include <sse/asio_transport.hpp>
 #include <sse/detail/asio_core.hpp>
-#include <sse/detail/asio_transport.hpp>
 #include <sse/server.hpp>
 
 namespace sse::inline v0 {

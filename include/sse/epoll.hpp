@@ -1,7 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
 // epoll_server: an HTTP/1.1 server for event streams on Linux, without any dependency: one thread,
-// one epoll loop. epoll_transport: the hub's transport alone, for programs that have such a loop.
+// one epoll loop. For programs that have such a loop: sse/epoll_transport.hpp.
 //
 //   sse::epoll_server<> server;
 //   sse::channel& ticks = *server.open_channel("ticks");
@@ -26,7 +26,7 @@
 #include <memory>
 
 #include <sse/detail/epoll_core.hpp>
-#include <sse/detail/epoll_transport.hpp>
+#include <sse/epoll_transport.hpp>
 #include <sse/server.hpp>
 
 namespace sse::inline v0 {

@@ -14,7 +14,7 @@
 #include <asio/buffer.hpp>
 #include <asio/dispatch.hpp>
 
-#include <sse/detail/asio_transport.hpp>
+#include <sse/asio_transport.hpp>
 #include <sse/detail/http_connection.hpp>
 #include <sse/request.hpp>
 

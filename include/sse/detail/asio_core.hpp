@@ -25,8 +25,8 @@
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
+#include <sse/asio_transport.hpp>
 #include <sse/detail/asio_connection.hpp>
-#include <sse/detail/asio_transport.hpp>
 #include <sse/detail/server_core.hpp>
 
 namespace sse::inline v0::detail {

@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// epoll_transport: hub transport over sockets in an epoll loop. Include <sse/epoll.hpp>.
+// epoll_transport: the transport of a hub over sockets in an epoll loop. For programs that have such
+// a loop; a server with one of its own is sse/epoll.hpp.
 #pragma once
 
 #include <sys/epoll.h>

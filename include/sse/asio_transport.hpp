@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// asio_transport: hub transport over any Asio stream. Include <sse/asio.hpp>.
+// asio_transport: the transport of a hub over any Asio stream. For programs that have an HTTP
+// server on Asio; one that brings its own is sse/asio.hpp, which also says what of Asio is needed.
 #pragma once
 
 #include <array>
