@@ -13,6 +13,7 @@
 #endif
 
 #ifdef TEST_SOCKET_CALLS
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -29,6 +30,8 @@ namespace {
 thread_local int calls_left = -1;  // until the one that fails; below 0: none does
 thread_local int error_given = 0;
 thread_local bool failed = false;
+thread_local long calls_made = 0;
+thread_local long waits_made = 0;
 
 }  // namespace
 
@@ -43,6 +46,8 @@ bool end_failing() noexcept {
   calls_left = -1;
   return failed;
 }
+long socket_calls() noexcept { return calls_made; }
+long wait_calls() noexcept { return waits_made; }
 bool socket_calls_can_fail() noexcept {
 #ifdef TEST_SOCKET_CALLS
   return true;
@@ -58,6 +63,7 @@ namespace {
 
 template <class... T>
 long call(long number, T... arguments) noexcept {
+  ++calls_made;
   if (calls_left >= 0 && calls_left-- == 0) {
     failed = true;
     errno = error_given;
@@ -119,7 +125,20 @@ int epoll_create1(int flags) noexcept { return small(SYS_epoll_create1, flags); 
 int epoll_ctl(int epoll, int what, int fd, epoll_event* e) noexcept {
   return small(SYS_epoll_ctl, epoll, what, fd, e);
 }
+int close(int fd) {
+  ++calls_made;
+  return static_cast<int>(::syscall(SYS_close, fd));
+}
+int fcntl(int fd, int what, ...) {
+  va_list more;
+  va_start(more, what);
+  void* const argument = va_arg(more, void*);
+  va_end(more);
+  ++calls_made;
+  return static_cast<int>(::syscall(SYS_fcntl, fd, what, argument));
+}
 int epoll_wait(int epoll, epoll_event* events, int most, int ms) {
+  ++waits_made;
   return small(SYS_epoll_pwait, epoll, events, most, ms, nullptr, 8);
 }
 int eventfd(unsigned first, int flags) noexcept { return small(SYS_eventfd2, first, flags); }

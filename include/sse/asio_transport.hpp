@@ -261,21 +261,13 @@ class asio_transport {
   [[nodiscard]] bool watch(peer& p) noexcept {
     if (p.reading) return true;
     try {
-      if constexpr (plain) {
-        p.stream.async_wait(::asio::socket_base::wait_read,
-                            [r = peer_ref{&p}](const std::error_code& e) {
-                              r->reading = false;
-                              if (r->owner != nullptr && !r->closed) r->owner->can_read(*r, e);
-                            });
-      } else {
-        p.stream.async_read_some(::asio::buffer(p.sink),
-                                 [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
-                                   r->reading = false;
-                                   if (r->owner == nullptr || r->closed) return;
-                                   r->discarded += static_cast<std::uint32_t>(n);
-                                   r->owner->took_input(*r, e);
-                                 });
-      }
+      p.stream.async_read_some(::asio::buffer(p.sink),
+                               [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
+                                 r->reading = false;
+                                 if (r->owner == nullptr || r->closed) return;
+                                 r->discarded += static_cast<std::uint32_t>(n);
+                                 r->owner->took_some(*r, e);
+                               });
       p.reading = true;
       return true;
     } catch (...) {
@@ -283,15 +275,15 @@ class asio_transport {
     }
   }
 
-  void can_read(peer& p, std::error_code e) noexcept {
+  void took_some(peer& p, std::error_code e) noexcept {
     if constexpr (plain) {
       std::array<char, 4096> bytes;
       for (int i = 0; i < 16 && !e; ++i) {
         p.discarded += static_cast<std::uint32_t>(p.stream.read_some(::asio::buffer(bytes), e));
       }
       if (detail::would_block(e)) e = {};
-      took_input(p, e);
     }
+    took_input(p, e);
   }
 
   void took_input(peer& p, const std::error_code& e) noexcept {

@@ -1,7 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// epoll_transport: the transport of a hub over sockets in an epoll loop. For programs that have such
-// a loop; a server with one of its own is sse/epoll.hpp.
+// epoll_transport: the transport of a hub over sockets in an epoll loop. For programs that have
+// such a loop; a server with one of its own is sse/epoll.hpp.
 #pragma once
 
 #include <sys/epoll.h>
@@ -55,10 +55,26 @@ class epoll_transport {
     [[nodiscard]] int fd() const noexcept { return fd_.get(); }
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
 
+    /// Asks a loop for `events` of it with `data`, instead of what it was asked for before.
+    [[nodiscard]] bool watch(int epoll, std::uint32_t events, std::uint64_t data) noexcept {
+      const bool ok = detail::watch(epoll, fd(), events, data, watched_);
+      watched_ = watched_ || ok;
+      return ok;
+    }
+    /// Ends that. To close it does so too, unless a child process has the descriptor as well.
+    void unwatch(int epoll) noexcept {
+      if (watched_) ::epoll_ctl(epoll, EPOLL_CTL_DEL, fd(), nullptr);
+      watched_ = false;
+    }
+
    private:
     friend class epoll_transport;
     detail::unique_fd fd_;
-    std::uint32_t discarded_ = 0;
+    std::uint32_t discarded_ : 30 = 0;
+    std::uint32_t watched_ : 1 = false;
+
+   protected:
+    std::uint32_t writing_ : 1 = false;  // for transports that derive from this one
   };
 
   /// `epoll`: of the host's loop; stays the host's.
@@ -87,7 +103,7 @@ class epoll_transport {
 
   void opened(connection& c, session_id id) noexcept {
     constexpr std::uint32_t edges = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-    if (!detail::watch(epoll_, c.fd(), edges, data_of(id))) c.fd_.reset();  // write says so
+    if (!c.watch(epoll_, edges, data_of(id))) c.fd_.reset();  // write says so
   }
 
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
@@ -147,7 +163,7 @@ class epoll_transport {
     while (c.discarded_ <= max_input) {
       const ssize_t n = ::recv(c.fd(), sink, sizeof sink, MSG_DONTWAIT);
       if (n <= 0) return n < 0 && (errno == EAGAIN || errno == EINTR);
-      c.discarded_ += static_cast<std::uint32_t>(n);
+      c.discarded_ = (c.discarded_ + static_cast<std::uint32_t>(n)) & 0x3fffffffU;
     }
     return false;
   }

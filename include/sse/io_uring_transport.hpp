@@ -44,7 +44,6 @@ class uring_transport : public epoll_transport {
    private:
     friend class uring_transport;
     session_id session_{};
-    bool writing_ = false;
   };
 
   /// `epoll`: of the host's loop; stays the host's.
@@ -55,8 +54,8 @@ class uring_transport : public epoll_transport {
     if (const int e = ::io_uring_queue_init_params(writes_per_call, &ring_, &p); e < 0) {
       throw std::system_error{-e, std::system_category(), "io_uring"};
     }
-    if (!detail::watch(epoll, ring_.ring_fd, EPOLLIN, data_of({}))) {
-      const std::error_code e = detail::last_error();
+    if (!detail::watch(epoll, ring_.ring_fd, EPOLLIN, data_of({}), false)) {
+      const std::error_code e{errno, std::system_category()};
       ::io_uring_queue_exit(&ring_);
       throw std::system_error{e, "epoll_ctl"};
     }

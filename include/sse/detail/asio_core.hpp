@@ -201,7 +201,6 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   struct listener {
     explicit listener(const net::any_io_executor& ex) : acceptor{ex} {}
     net::ip::tcp::acceptor acceptor;
-    net::ip::tcp::endpoint from;
     bool paused = false;
   };
   struct wake_context {
@@ -290,50 +289,75 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (!e && at.protocol() == net::ip::tcp::v6()) {
       (void)a.set_option(net::ip::v6_only{one_version}, e);
     }
+    if (!e && inherits_options) e = set_options(a);
     if (!e) (void)a.bind(at, e);
     if (!e) (void)a.listen(net::socket_base::max_listen_connections, e);
+    if (!e) (void)a.non_blocking(true, e);
     if (e) return portable(e);
     listeners_.push_back(std::move(l));
     accept(*listeners_.back());
     return e;
   }
 
-  /// Asio drops an accept operation without a word if memory is out just then: so its handler
-  /// notices its own end.
-  struct on_accepted {
-    on_accepted(std::shared_ptr<asio_core> c, listener& l) noexcept
-        : core{std::move(c)}, from{&l} {}
-    on_accepted(on_accepted&&) noexcept = default;
-    on_accepted& operator=(on_accepted&&) = delete;
-    ~on_accepted() {
-      if (core != nullptr && !core->ending()) core->accept_later(*from);
+  /// Those that accepted sockets have, set before any is there.
+#if defined(__linux__)
+  static constexpr bool inherits_options = true;
+#else
+  static constexpr bool inherits_options = false;
+#endif
+  template <class Socket>
+  [[nodiscard]] std::error_code set_options(Socket& s) const noexcept {
+    std::error_code e;
+    if (options_.nodelay) (void)s.set_option(net::ip::tcp::no_delay{true}, e);
+    if (!e && options_.send_buffer != 0) {
+      const net::socket_base::send_buffer_size size{static_cast<int>(options_.send_buffer)};
+      (void)s.set_option(size, e);
     }
-    void operator()(const std::error_code& e, net::ip::tcp::socket s) {
+    return e;
+  }
+
+  /// Asio drops an operation without a word if memory is out just then: so its handler notices its
+  /// own end.
+  struct on_waiting {
+    on_waiting(std::shared_ptr<asio_core> c, listener& l) noexcept : core{std::move(c)}, at{&l} {}
+    on_waiting(on_waiting&&) noexcept = default;
+    on_waiting& operator=(on_waiting&&) = delete;
+    ~on_waiting() {
+      if (core != nullptr && !core->ending()) core->accept_later(*at);
+    }
+    void operator()(const std::error_code&) {
       const std::shared_ptr<asio_core> c = std::move(core);
-      c->accepted(*from, e, std::move(s));
+      c->accept_all(*at);
     }
     std::shared_ptr<asio_core> core;
-    listener* from;
+    listener* at;
   };
 
   void accept(listener& l) noexcept {
     if (this->ending()) return;
     try {
-      l.acceptor.async_accept(l.from, on_accepted{this->shared_from_this(), l});
+      l.acceptor.async_wait(net::socket_base::wait_read, on_waiting{this->shared_from_this(), l});
     } catch (...) {
       accept_later(l);
     }
   }
 
-  void accepted(listener& l, const std::error_code& e, net::ip::tcp::socket s) noexcept {
-    if (this->ending()) return;
-    if (e) {
-      error("accept", portable(e));
-      // Descriptors or memory may be out: that does not pass by trying at once.
-      if (e != net::error::connection_aborted) return accept_later(l);
-    } else {
+  void accept_all(listener& l) noexcept {
+    for (int most = 64; most > 0 && !this->ending(); --most) {
       try {
-        welcome(std::move(s), l.from.address());
+        std::error_code e;
+        net::ip::tcp::endpoint from;
+        net::ip::tcp::socket s = accept_one(l.acceptor, from, e);
+        if (would_block(e)) break;
+        if (!e) {
+          welcome(std::move(s), from.address());
+          continue;
+        }
+        error("accept", portable(e));
+        // Descriptors or memory may be out: that does not pass by trying at once.
+        if (e != net::error::connection_aborted && e != net::error::interrupted) {
+          return accept_later(l);
+        }
       } catch (const std::exception& x) {
         error(x.what(), {});
       } catch (...) {
@@ -350,13 +374,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   }
 
   void welcome(net::ip::tcp::socket s, const net::ip::address& from) {
-    close_on_exec(s);
-    std::error_code ignored;
-    if (options_.nodelay) (void)s.set_option(net::ip::tcp::no_delay{true}, ignored);
-    if (options_.send_buffer != 0) {
-      const net::socket_base::send_buffer_size size{static_cast<int>(options_.send_buffer)};
-      (void)s.set_option(size, ignored);
-    }
+    if (!inherits_options) (void)set_options(s);
     if (options_.max_connections != 0 && connections() >= options_.max_connections) {
       return turn_away(std::move(s), from);
     }

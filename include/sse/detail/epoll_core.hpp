@@ -26,6 +26,7 @@
 #include <vector>
 
 #include <sse/detail/chain.hpp>
+#include <sse/detail/epoll_listen.hpp>
 #include <sse/detail/epoll_socket.hpp>
 #include <sse/detail/http_connection.hpp>
 #include <sse/detail/server_core.hpp>
@@ -47,7 +48,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   void begin() noexcept {
     guarded([&] {
       set_due();
-      read();
+      receive();  // a request may have come with it: then nothing waits for it
     });
   }
 
@@ -66,8 +67,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   /// At once.
   void drop() noexcept {
     if (core_ == nullptr) return;
-    // A child process may hold the descriptor too, and then closing it ends no events.
-    ::epoll_ctl(core_->epoll(), EPOLL_CTL_DEL, peer_.fd(), nullptr);
+    peer_.unwatch(core_->epoll());
     peer_ = {};
     leave();
   }
@@ -86,7 +86,8 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     auto& bytes = core_->scratch();
     const ssize_t n = ::recv(peer_.fd(), bytes.data(), bytes.size(), 0);
     if (n > 0) return serve({bytes.data(), static_cast<std::size_t>(n)});
-    if (n == 0 || errno != EAGAIN) drop();
+    if (n < 0 && errno == EAGAIN) return read();
+    drop();
   }
 
   void write() {
@@ -110,7 +111,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
 
   void want(std::uint32_t events) noexcept {
     if (events == std::exchange(watched_, events)) return;
-    if (watch(core_->epoll(), peer_.fd(), events, reinterpret_cast<std::uintptr_t>(this))) return;
+    if (peer_.watch(core_->epoll(), events, reinterpret_cast<std::uintptr_t>(this))) return;
     core_->error("epoll_ctl", last_error());
     drop();
   }
@@ -167,7 +168,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   explicit epoll_core(const server_options& o)
       : base{o, &read_address, epoll_loop::epoll_fd.get()} {
-    if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken)) {
+    if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken, false)) {
       throw std::system_error{last_error(), "epoll"};
     }
     allow_times(waiting_, o);
@@ -201,10 +202,12 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
     if (this->ending()) return std::make_error_code(std::errc::operation_canceled);
     const std::size_t before = listeners_.size();
-    const listen_options o{.reuse_port = options_.reuse_port};
+    const listen_options o{.reuse_port = options_.reuse_port,
+                           .nodelay = options_.nodelay,
+                           .send_buffer = options_.send_buffer};
     std::error_code e = listen_on(host, port, o, listeners_);
     for (std::size_t i = before; !e && i < listeners_.size(); ++i) {
-      if (!watch(epoll(), listeners_[i].get(), EPOLLIN, listening)) e = last_error();
+      if (!watch(epoll(), listeners_[i].get(), EPOLLIN, listening, false)) e = last_error();
     }
     if (e) listeners_.resize(before);
     return e;
@@ -326,7 +329,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     });
     if (accept_again_ <= t.ms()) {
       accept_again_ = INT64_MAX;
-      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), EPOLLIN, listening);
+      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), EPOLLIN, listening, true);
     }
     more_ = hub_->flush() || more_;
     this->report_to_shards();
@@ -349,7 +352,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
       if (errno == ECONNABORTED || errno == EINTR) return true;
       // Descriptors or memory may be out: that does not pass by trying at once.
       accept_again_ = now().ms() + 100;
-      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), 0, listening);
+      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), 0, listening, true);
       return false;
     }
     try {
@@ -361,10 +364,6 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   }
 
   void welcome(unique_fd fd, std::string from) {
-    if (options_.nodelay) set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-    if (options_.send_buffer != 0) {
-      set_option(fd.get(), SOL_SOCKET, SO_SNDBUF, static_cast<int>(options_.send_buffer));
-    }
     if (options_.max_connections != 0 && connections() >= options_.max_connections) {
       const std::string out = this->crowded();
       (void)!::send(fd.get(), out.data(), out.size(), MSG_NOSIGNAL);
