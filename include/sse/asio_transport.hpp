@@ -78,7 +78,7 @@ class asio_transport {
     for (detail::chain<peer>* list : {&streams_, &zombies_}) {
       while (list->first != nullptr) {
         const peer_ref p{list->first};
-        p->close_now();
+        p->end_now();
         p->closed = true;
         forget(*p);
       }
@@ -122,7 +122,11 @@ class asio_transport {
 
   /// Whether a closed connection stays until its peer closed too, or for linger_ms: for hosts that
   /// call expire(). Without it, or with an input that never ends, the end may be a reset.
-  void use_linger(bool on) noexcept { lingers_ = on; }
+  /// `clock`: the host's, which is told to expire(); nullptr: std::chrono::steady_clock.
+  void use_linger(bool on, time_point (*clock)() noexcept = nullptr) noexcept {
+    lingers_ = on;
+    clock_ = clock;
+  }
   /// Connections that are being closed.
   [[nodiscard]] std::size_t lingering() const noexcept { return lingering_.size; }
   /// When expire() is next needed; time_point::never() if not.
@@ -181,10 +185,12 @@ class asio_transport {
     peer& p = *c.peer_;
     if (why == close_reason::stalled) {
       p.abort_now();
-    } else if (why != close_reason::peer && !(p.writing && !plain) && hang_up(p)) {
+    } else if (why == close_reason::peer) {
+      p.close_now();
+    } else if (!(p.writing && !plain) && hang_up(p)) {
       return;
     } else {
-      p.close_now();
+      p.end_now();
     }
     p.closed = true;
     retire(p);
@@ -310,7 +316,9 @@ class asio_transport {
     p.owner = this;
     p.lingering = true;
     p.discarded = 0;
-    p.linger_until = time_point{std::chrono::steady_clock::now()}.ms() + linger_ms;
+    const time_point now =
+        clock_ != nullptr ? clock_() : time_point{std::chrono::steady_clock::now()};
+    p.linger_until = now.ms() + linger_ms;
     if (!say_goodbye(p)) return false;
     ++p.refs;  // the list's, until cut()
     lingering_.push_back(p);
@@ -337,7 +345,7 @@ class asio_transport {
     const peer_ref held{&p};
     --p.refs;  // the list's
     p.discard_input();
-    p.close_now();
+    detail::says_goodbye<Stream> ? p.end_now() : p.close_now();
     p.closed = true;
     forget(p);
     flush();
@@ -368,6 +376,7 @@ class asio_transport {
   detail::chain<peer> lingering_;
   detail::chain<peer> zombies_;
   std::size_t in_flight_ = 0;
+  time_point (*clock_)() noexcept = nullptr;
   bool lingers_ = false;
 };
 

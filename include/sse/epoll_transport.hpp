@@ -27,11 +27,12 @@ namespace sse::inline v0 {
 ///   sse::epoll_transport net{epoll};
 ///   sse::hub<sse::epoll_transport> hub{net};
 ///   (void)hub.accept(sse::epoll_transport::connection{fd}, request);  // fd is the hub's now
-///   for (const epoll_event& e : events) {
-///     if (!net.on_event(hub, e)) mine(e);
-///   }
-///   hub.tick(now);
-///   hub.flush();  // once in each turn of the loop
+///   look(wait);                                       // epoll_wait, then for each event:
+///                                                     //   if (!net.on_event(hub, e)) mine(e);
+///   const sse::time_point now = ...;
+///   if (hub.next_deadline() <= now) look(0);          // nothing is overdue before it was looked
+///   at hub.tick(now); hub.flush();                                      // once in each turn of
+///   the loop
 ///
 /// A write is tried at once and never blocks. A stream is registered once, for edges: after a write
 /// that was short the kernel says when there is room, and no other call to epoll is needed. Its
@@ -130,6 +131,8 @@ class epoll_transport {
     } else if (why != close_reason::peer) {
       (void)discard(c);  // unread input would make the end a reset, which takes our last bytes away
     }
+    // A child process may have the descriptor too: then closing it ends nothing.
+    if (why != close_reason::peer) ::shutdown(c.fd(), SHUT_RDWR);
     c.fd_.reset();
   }
 

@@ -129,8 +129,8 @@ class uring_transport : public epoll_transport {
 
   void close(connection& c, close_reason why) noexcept {
     submit();  // before its descriptor is another's
-    if (why == close_reason::stalled) detail::end_by_reset(c.fd());
-    if (c.writing_) ::shutdown(c.fd(), SHUT_RDWR);  // ends it, which closing alone would not do
+    // Ends the write, which closing alone would not do.
+    if (c.writing_ && why == close_reason::peer) ::shutdown(c.fd(), SHUT_RDWR);
     epoll_transport::close(c, why);
   }
 

@@ -75,6 +75,9 @@ struct server_options {
   /// the server and are published to through the sequencer alone, and drains with it. The
   /// constructor throws std::invalid_argument if it is too late to join. Must outlive the server.
   sequencer* shards = nullptr;
+  /// Where all its deadlines look at the time, in place of the system's steady clock. It never goes
+  /// back. For tests; while it stands still, nothing becomes due.
+  time_point (*clock)() noexcept = nullptr;
 };
 
 /// One line of an access log. Views are valid during the call.

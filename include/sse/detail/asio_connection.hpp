@@ -54,7 +54,7 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   /// At once.
   void drop() noexcept {
     if (core_ == nullptr) return;
-    if (peer_) asio_access::peer_of(peer_).close_now();
+    if (peer_) asio_access::peer_of(peer_).end_now();
     leave();
   }
 

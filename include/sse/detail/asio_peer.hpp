@@ -154,15 +154,22 @@ struct asio_peer {
   asio_peer& operator=(const asio_peer&) = delete;
   ~asio_peer() { chain<asio_peer>::unlink(*this); }
 
+  /// For one that ended already.
   void close_now() noexcept {
     std::error_code ignored;
     stream.lowest_layer().close(ignored);
+  }
+  /// Ends it: a child process may have the socket too, and then closing it ends nothing.
+  void end_now() noexcept {
+    std::error_code ignored;
+    stream.lowest_layer().shutdown(net::socket_base::shutdown_both, ignored);
+    close_now();
   }
   /// Closes without sending what the kernel still holds, for a peer that takes nothing any more.
   void abort_now() noexcept {
     std::error_code ignored;
     stream.lowest_layer().set_option(net::socket_base::linger{true, 0}, ignored);
-    stream.lowest_layer().close(ignored);
+    end_now();
   }
   /// Takes unread input away: the kernel would answer it with a reset, and the peer lose the last
   /// bytes that we sent.
