@@ -267,4 +267,24 @@ void a_pause_refuses_no_request_that_is_there() {
   CHECK(silent.rest().empty());
 }
 
+// --- ends -------------------------------------------------------------------------------------
+
+/// The clock stands still, so that nothing but the peer's own end can be what is noticed.
+template <class Stand>
+void an_idle_connection_that_was_ended_is_over_when_its_peer_closes() {
+  paused_stand<Stand> p;
+  client idle{p.stand->port()};
+  idle.send(client::make("GET", "/health"));
+  p.steps_until([&] { return p.stand->connections() == 2; });
+  p.steps();
+  CHECK(idle.whole_answer().body == "ok");
+  p.read_all();
+  paused_clock_ms += 15'000;
+  p.steps();
+  CHECK(idle.rest().empty());
+  CHECK(p.stand->connections() == 2);
+  idle.close();
+  p.steps_until([&] { return p.stand->connections() == 1; });
+}
+
 }  // namespace test

@@ -45,6 +45,7 @@ class uring_transport : public epoll_transport {
     friend class uring_transport;
     session_id session_{};
   };
+  static_assert(sizeof(connection) == 16, "of each stream, also of those that nothing is sent to");
 
   /// `epoll`: of the host's loop; stays the host's.
   explicit uring_transport(int epoll) : epoll_transport{epoll}, messages_{writes_per_call} {

@@ -47,3 +47,7 @@ TEST_CASE("a child process that has the descriptors keeps no connection open") {
 }
 
 TEST_CASE("every hook may stop the server") { test::every_hook_may_stop_the_server<server>(); }
+
+TEST_CASE("an idle connection that was ended is over when its peer closes") {
+  test::an_idle_connection_that_was_ended_is_over_when_its_peer_closes<stand>();
+}

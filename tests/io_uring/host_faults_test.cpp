@@ -62,3 +62,8 @@ TEST_CASE("every hook may stop the server") {
   if (refused()) return;
   test::every_hook_may_stop_the_server<server>();
 }
+
+TEST_CASE("an idle connection that was ended is over when its peer closes") {
+  if (refused()) return;
+  test::an_idle_connection_that_was_ended_is_over_when_its_peer_closes<stand>();
+}

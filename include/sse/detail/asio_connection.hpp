@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include <asio/buffer.hpp>
@@ -139,6 +140,10 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   /// After what was written, and without a reset that would take it from the peer.
   void hang_up() noexcept {
     if (core_ == nullptr) return;
+    if constexpr (plain) {  // what comes now is the transport's to read
+      std::error_code ignored;
+      if (reading_) peer_.stream().cancel(ignored);
+    }
     core_->transport().disconnect(std::move(peer_));
     leave();
   }
