@@ -13,6 +13,7 @@
 #endif
 
 #ifdef TEST_SOCKET_CALLS
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -29,6 +30,8 @@ namespace {
 thread_local int calls_left = -1;  // until the one that fails; below 0: none does
 thread_local int error_given = 0;
 thread_local bool failed = false;
+thread_local long calls_made = 0;
+thread_local long waits_made = 0;
 
 thread_local bool watched = false;
 thread_local test::socket_call kind_to_fail{};
@@ -57,6 +60,8 @@ void fail_socket_calls(socket_call kind, int times, int error) noexcept {
   kind_error = error;
 }
 long socket_calls_made(socket_call kind) noexcept { return made[static_cast<int>(kind)]; }
+long socket_calls() noexcept { return calls_made; }
+long wait_calls() noexcept { return waits_made; }
 bool socket_calls_can_fail() noexcept {
 #ifdef TEST_SOCKET_CALLS
   return true;
@@ -72,6 +77,7 @@ namespace {
 
 template <class... T>
 long call(long number, T... arguments) noexcept {
+  ++calls_made;
   if (calls_left >= 0 && calls_left-- == 0) {
     failed = true;
     errno = error_given;
@@ -148,7 +154,20 @@ int epoll_create1(int flags) noexcept { return small(SYS_epoll_create1, flags); 
 int epoll_ctl(int epoll, int what, int fd, epoll_event* e) noexcept {
   return small(SYS_epoll_ctl, epoll, what, fd, e);
 }
+int close(int fd) {
+  ++calls_made;
+  return static_cast<int>(::syscall(SYS_close, fd));
+}
+int fcntl(int fd, int what, ...) {
+  va_list more;
+  va_start(more, what);
+  void* const argument = va_arg(more, void*);
+  va_end(more);
+  ++calls_made;
+  return static_cast<int>(::syscall(SYS_fcntl, fd, what, argument));
+}
 int epoll_wait(int epoll, epoll_event* events, int most, int ms) {
+  ++waits_made;
   return small(SYS_epoll_pwait, epoll, events, most, ms, nullptr, 8);
 }
 int eventfd(unsigned first, int flags) noexcept { return small(SYS_eventfd2, first, flags); }

@@ -1,5 +1,5 @@
-// Makes one of a thread's socket calls fail. The test program compiles socket_calls.cpp, whose
-// functions stand in front of the C library's.
+// Counts a thread's socket calls, and makes one of them fail. The test program compiles
+// socket_calls.cpp, whose functions stand in front of the C library's.
 //
 //   s.on_loop([] { test::fail_socket_call(3, ENOBUFS); });   // the fourth from now
 //   ...
@@ -36,6 +36,10 @@ void fail_socket_calls(socket_call kind, int times, int error) noexcept;
 /// Watched calls of that kind so far, also those that failed.
 [[nodiscard]] long socket_calls_made(socket_call kind) noexcept;
 
+/// This thread's calls of those functions so far, and of close and fcntl, which never fail.
+[[nodiscard]] long socket_calls() noexcept;
+/// Of those, calls of epoll_wait: one serves many connections.
+[[nodiscard]] long wait_calls() noexcept;
 /// Whether this build can do it: the thread sanitizer has functions of its own in their place.
 [[nodiscard]] bool socket_calls_can_fail() noexcept;
 

@@ -20,7 +20,9 @@
 #include <string>
 #include <utility>
 
-#include <sse/epoll.hpp>
+#include <sse/epoll_transport.hpp>
+#include <sse/http1.hpp>
+#include <sse/hub.hpp>
 
 namespace {
 
@@ -62,28 +64,40 @@ class engine {
   }
 
   void run() {
-    for (std::array<epoll_event, 64> events;;) {
+    for (;;) {
       const sse::duration rest = hub_.next_deadline() - std::chrono::steady_clock::now();
-      const auto ms = std::clamp<std::int64_t>(rest.ms(), 0, 60'000);
-      const int n = ::epoll_wait(epoll_, events.data(), events.size(), static_cast<int>(ms));
-      for (int i = 0; i < n; ++i) {
-        const epoll_event& e = events[static_cast<std::size_t>(i)];
-        if (net_.on_event(hub_, e)) continue;  // a stream's
-        if (e.data.fd == timer_) {
-          work();
-        } else if (e.data.fd == listener_) {
-          accept();
-        } else {
-          read(e.data.fd);
-        }
+      serve(static_cast<int>(std::clamp<std::int64_t>(rest.ms(), 0, 60'000)));
+      // Nobody is cut as stalled before it was seen what is ready by then: this process may have
+      // been stopped for a while.
+      const sse::time_point now = std::chrono::steady_clock::now();
+      while (hub_.next_deadline() <= now && serve(0)) {
       }
-      hub_.tick(std::chrono::steady_clock::now());
+      hub_.tick(now);
       while (hub_.flush()) {
       }
     }
   }
 
  private:
+  /// Waits so many milliseconds for something to do, and does it. False: that was all.
+  bool serve(int ms) {
+    std::array<epoll_event, 64> events;
+    const int n = ::epoll_wait(epoll_, events.data(), events.size(), ms);
+    for (int i = 0; i < n; ++i) {
+      const epoll_event& e = events[static_cast<std::size_t>(i)];
+      if (net_.on_event(hub_, e)) continue;  // a stream's
+      const int fd = static_cast<int>(e.data.u64);
+      if (fd == timer_) {
+        work();
+      } else if (fd == listener_) {
+        accept();
+      } else {
+        read(fd);
+      }
+    }
+    return n == static_cast<int>(events.size());
+  }
+
   struct request_of {
     connection socket;
     sse::http1::head_reader head{};
@@ -92,7 +106,7 @@ class engine {
   void watch(int fd) {
     epoll_event e{};
     e.events = EPOLLIN;
-    e.data.fd = fd;
+    e.data.u64 = static_cast<std::uint64_t>(fd);
     ::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &e);
   }
 
@@ -107,8 +121,10 @@ class engine {
   void accept() {
     const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) return;
-    watch(fd);
-    requests_.emplace(fd, request_of{connection{fd}});
+    connection c{fd};
+    if (c.watch(epoll_, EPOLLIN, static_cast<std::uint64_t>(fd))) {
+      requests_.emplace(fd, request_of{std::move(c)});
+    }
   }
 
   void read(int fd) {

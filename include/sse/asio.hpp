@@ -2,7 +2,7 @@
 //
 // asio_server: an HTTP/1.1 server for event streams on standalone Asio, with the plain requests and
 // pages that go with them; what it shares with other hosts is in sse/server.hpp. asio_transport:
-// the hub's transport alone, over any Asio stream, for programs that have an HTTP server.
+// the hub's transport alone, for programs that have an HTTP server: sse/asio_transport.hpp.
 //
 //   asio::io_context ctx;
 //   sse::asio_server<> server{ctx};
@@ -28,10 +28,15 @@
 // async_drain let it go.
 //
 // Errors: the constructor throws std::invalid_argument for options that cannot work; everything
-// later is an error_code or goes to on_error. A handler that throws answers 500. Handlers and hooks
-// may call anything of the server, also stop(), but must not destroy it; otherwise it may be
-// destroyed at any time, also while operations are under way. Where memory is out Asio itself may
-// throw std::bad_alloc out of ctx.run(): catch it and run again, the server goes on.
+// later is an error_code or goes to on_error. A handler that throws answers 500. Where memory is out
+// Asio itself may throw std::bad_alloc out of ctx.run(): catch it and run again, the server goes on.
+//
+// Hooks: those outside a flush (handlers, on_admit, on_opened, on_closed, on_presence, on_access,
+// on_error) may call anything of the server and its hub, also stop(), close() and revoke(): what
+// they end is closed once the call that runs them is over. Those inside a flush (on_sees, on_gap,
+// backfill, a heartbeat's payload) may call nothing of the hub: it is refused. None may destroy the
+// server or the hub.
+// Outside of them it may be destroyed at any time, also while operations are under way.
 #pragma once
 
 #include <cstdint>
@@ -48,8 +53,8 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
 
+#include <sse/asio_transport.hpp>
 #include <sse/detail/asio_core.hpp>
-#include <sse/detail/asio_transport.hpp>
 #include <sse/server.hpp>
 
 namespace sse::inline v0 {

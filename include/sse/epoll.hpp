@@ -1,7 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
 // epoll_server: an HTTP/1.1 server for event streams on Linux, without any dependency: one thread,
-// one epoll loop. epoll_transport: the hub's transport alone, for programs that have such a loop.
+// one epoll loop. For programs that have such a loop: sse/epoll_transport.hpp.
 //
 //   sse::epoll_server<> server;
 //   sse::channel& ticks = *server.open_channel("ticks");
@@ -21,12 +21,18 @@
 //
 // Errors: the constructor throws std::invalid_argument for options that cannot work and
 // std::system_error if the system gives no descriptor. See sse/server.hpp for the rest.
+//
+// Hooks: those outside a flush (handlers, on_admit, on_opened, on_closed, on_presence, on_access,
+// on_error) may call anything of the server and its hub, also stop(), close() and revoke(): what
+// they end is closed once the call that runs them is over. Those inside a flush (on_sees, on_gap,
+// backfill, a heartbeat's payload) may call nothing of the hub: it is refused. None may destroy the
+// server or the hub.
 #pragma once
 
 #include <memory>
 
 #include <sse/detail/epoll_core.hpp>
-#include <sse/detail/epoll_transport.hpp>
+#include <sse/epoll_transport.hpp>
 #include <sse/server.hpp>
 
 namespace sse::inline v0 {

@@ -15,7 +15,12 @@
 //
 // Errors: a server's constructor throws std::invalid_argument for options that cannot work;
 // everything later is an error_code or goes to on_error. A handler that throws answers 500.
-// Handlers and hooks may call anything of the server, also stop(), but must not destroy it.
+//
+// Hooks: those outside a flush (handlers, on_admit, on_opened, on_closed, on_presence, on_access,
+// on_error) may call anything of the server and its hub, also stop(), close() and revoke(): what
+// they end is closed once the call that runs them is over. Those inside a flush (on_sees, on_gap,
+// backfill, a heartbeat's payload) may call nothing of the hub: it is refused. None may destroy the
+// server or the hub.
 #pragma once
 
 #include <cstddef>
@@ -75,6 +80,9 @@ struct server_options {
   /// the server and are published to through the sequencer alone, and drains with it. The
   /// constructor throws std::invalid_argument if it is too late to join. Must outlive the server.
   sequencer* shards = nullptr;
+  /// Where all its deadlines look at the time, in place of the system's steady clock. It never goes
+  /// back. For tests; while it stands still, nothing becomes due.
+  time_point (*clock)() noexcept = nullptr;
 };
 
 /// One line of an access log. Views are valid during the call.
@@ -218,7 +226,7 @@ class basic_server {
     return core_->hub().open_channel(name, std::move(o));
   }
   /// Closes a channel with its streams and the paths that stream(path, channel) gave it; its
-  /// publishers' mail is dropped, see on_error. Not inside a hook of the hub.
+  /// publishers' mail is dropped, see on_error.
   void close_channel(channel& c) noexcept { core_->close_channel(c); }
 
   /// Publishes, and sees to it that it is sent: all that is published in one turn of the loop goes

@@ -9,7 +9,8 @@
 #include <string>
 #include <utility>
 
-#include <sse/epoll.hpp>
+#include <sse/epoll_transport.hpp>
+#include <sse/hub.hpp>
 #include <sse/testing.hpp>
 
 #include "catch.hpp"

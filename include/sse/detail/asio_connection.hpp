@@ -3,18 +3,20 @@
 // One HTTP/1 connection of asio_server. Not public.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include <asio/buffer.hpp>
 #include <asio/dispatch.hpp>
 
-#include <sse/detail/asio_transport.hpp>
+#include <sse/asio_transport.hpp>
 #include <sse/detail/http_connection.hpp>
 #include <sse/request.hpp>
 
@@ -53,7 +55,7 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   /// At once.
   void drop() noexcept {
     if (core_ == nullptr) return;
-    if (peer_) asio_access::peer_of(peer_).close_now();
+    if (peer_) asio_access::peer_of(peer_).end_now();
     leave();
   }
 
@@ -70,35 +72,29 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
 
   void read() {
     if (reading_) return;
-    if constexpr (plain) {
-      peer_.stream().async_wait(net::socket_base::wait_read,
-                                [c = self{this}](const std::error_code& e) {
-                                  c->reading_ = false;
-                                  c->guarded([&] { c->can_read(e); });
-                                });
-    } else {
-      if (buffer_ == nullptr) buffer_ = std::make_unique<std::array<char, 4096>>();
-      peer_.stream().async_read_some(
-          net::buffer(*buffer_), [c = self{this}](const std::error_code& e, std::size_t n) {
-            c->reading_ = false;
-            if (c->core_ == nullptr) return;
-            asio_access::peer_of(c->peer_).reading = false;
-            c->guarded([&] { e ? c->drop() : c->serve({c->buffer_->data(), n}); });
-          });
-      asio_access::peer_of(peer_).reading = true;
-    }
+    // Not async_wait: this one looks before it waits, and waits without a call to the kernel.
+    peer_.stream().async_read_some(net::buffer(input_),
+                                   [c = self{this}](const std::error_code& e, std::size_t n) {
+                                     c->reading_ = false;
+                                     if (c->core_ == nullptr) return;
+                                     if (!plain) asio_access::peer_of(c->peer_).reading = false;
+                                     c->guarded([&] { e ? c->drop() : c->have_read(n); });
+                                   });
     reading_ = true;
+    if (!plain) asio_access::peer_of(peer_).reading = true;
   }
 
-  void can_read(std::error_code e) {
+  void have_read(std::size_t n) {
     if constexpr (plain) {
-      const std::size_t n = e ? 0 : peer_.stream().read_some(net::buffer(core_->scratch()), e);
-      if (would_block(e)) return read();
-      if (e) return drop();
-      serve({core_->scratch().data(), n});
-    } else {
-      (void)e;
+      if (n == input_.size()) {  // there may be much more, such as a body
+        auto& all = core_->scratch();
+        std::copy(input_.begin(), input_.end(), all.begin());
+        std::error_code ends_later;
+        n += peer_.stream().read_some(net::buffer(all) + n, ends_later);
+        return serve({all.data(), n});
+      }
     }
+    serve({input_.data(), n});
   }
 
   void write() {
@@ -144,6 +140,10 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   /// After what was written, and without a reset that would take it from the peer.
   void hang_up() noexcept {
     if (core_ == nullptr) return;
+    if constexpr (plain) {  // what comes now is the transport's to read
+      std::error_code ignored;
+      if (reading_) peer_.stream().cancel(ignored);
+    }
     core_->transport().disconnect(std::move(peer_));
     leave();
   }
@@ -156,8 +156,8 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
     core->forget(*this);
   }
 
-  std::unique_ptr<std::array<char, 4096>> buffer_;  // of streams that are no plain sockets
   std::size_t sent_ = 0;
+  std::array<char, plain ? 1024 : 4096> input_;
   bool reading_ = false;
 };
 

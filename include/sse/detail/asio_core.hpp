@@ -6,6 +6,8 @@
 //
 // One turn of the loop: mail in, time in, overdue connections out, hub.flush(). A turn is posted
 // when there is something to send, at most once; the one timer stands at the next deadline of all.
+// Where the turn comes after a pause and something is overdue, what is ready goes first: a process
+// that was stopped, or slept with its machine, ends nobody for that.
 #pragma once
 
 #include <chrono>
@@ -25,8 +27,8 @@
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
+#include <sse/asio_transport.hpp>
 #include <sse/detail/asio_connection.hpp>
-#include <sse/detail/asio_transport.hpp>
 #include <sse/detail/server_core.hpp>
 
 namespace sse::inline v0::detail {
@@ -38,6 +40,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
  public:
   static constexpr bool answers_later = true;
+  /// Far below every deadline that makes sense.
+  static constexpr duration long_pause = duration::milliseconds(100);
   using connection = asio_connection<asio_core>;
   using base::error, base::now, base::routes, base::scratch;
   using typename base::endpoint;
@@ -51,7 +55,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
         timer_{executor_} {
     allow_times(waiting_, o);
     if (!make_) throw std::invalid_argument("nothing makes a stream of a socket");
-    transport_.use_linger(true);
+    transport_.use_linger(true, o.clock);
     transport_.attach(*hub_, [this] { flush_soon(); });
   }
   ~asio_core() { abandon(); }
@@ -72,8 +76,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   [[nodiscard]] const net::any_io_executor& executor() const noexcept { return executor_; }
   [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
                                      auto&& who) {
+    const calling_hub in{*this};
     accept_result out = this->admit(std::move(c), r, std::forward<decltype(who)>(who));
-    if (stopped_ && out.id) hub_->close(out.id);  // its handler stopped the server
     // A long replay goes on after its first share; a shard may have caught up for this one.
     if (out.id || port_) flush_soon();
     arm_timer();
@@ -156,10 +160,9 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (!draining_) {
       draining_ = true;
       close_listeners();
-      const time_point t = now();
-      hub_->tick(t);
+      this->touch_clock();
       hub_->drain(o);
-      cut_at_ = (t + o.deadline).ms();
+      cut_at_ = (now() + o.deadline).ms();
       waiting_.for_each([](connection& c) {
         const ref<connection> held{&c};
         c.end_if_idle();
@@ -178,9 +181,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (mail_) mail_->close();
     transport_.use_linger(false);
     waiting_.for_each([](connection& c) { c.drop(); });
-    transport_.for_each_session([this](session_id id) { hub_->close(id); });
-    transport_.cut_all();
-    if (port_) port_.report_end(hub_->stats());
+    if (calls_ == 0) end_streams();
     finish_drain(net::error::operation_aborted);
   }
 
@@ -198,10 +199,25 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   using base::draining_, base::hub_, base::mail_, base::options_, base::port_, base::stopped_;
   using base::transport_;
 
+  /// A hook that stops the server meanwhile ends the streams when this is over.
+  struct calling_hub {
+    explicit calling_hub(asio_core& c) noexcept : core{c} { ++core.calls_; }
+    calling_hub(const calling_hub&) = delete;
+    calling_hub& operator=(const calling_hub&) = delete;
+    ~calling_hub() {
+      if (--core.calls_ == 0 && core.stopped_) core.end_streams();
+    }
+    asio_core& core;
+  };
+  void end_streams() noexcept {
+    transport_.for_each_session([this](session_id id) { hub_->close(id); });
+    transport_.cut_all();
+    if (port_) port_.report_end(hub_->stats());
+  }
+
   struct listener {
     explicit listener(const net::any_io_executor& ex) : acceptor{ex} {}
     net::ip::tcp::acceptor acceptor;
-    net::ip::tcp::endpoint from;
     bool paused = false;
   };
   struct wake_context {
@@ -222,12 +238,44 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   void turn() {
     if (stopped_) return;
+    const calling_hub in{*this};
     this->drain_mail();
     if (this->shards_end()) begin_drain(port_.how_to_drain(), [](std::error_code) {});
+    if (looks_ != 0) return;
     const time_point t = now();
+    if (t - told_ > long_pause && next_deadline() <= t.ms() && look_first(t)) return;
+    go_on(t);
+  }
+
+  /// Calls go_on(t) once all that is ready at `t` was served. One pass of the executor through what
+  /// it has to do brings what some more connections are ready for; Asio's own takes 128 at a time.
+  /// False: memory is out.
+  [[nodiscard]] bool look_first(time_point t) noexcept {
+    looks_ = 3 + connections() / 100;
+    return look(t);
+  }
+  [[nodiscard]] bool look(time_point t) noexcept {
+    try {
+      net::post(executor_, [core = this->shared_from_this(), t] {
+        if (--core->looks_ != 0 && core->look(t)) return;
+        core->looks_ = 0;
+        if (!core->stopped_) core->go_on(t);
+      });
+      return true;
+    } catch (...) {
+      looks_ = 0;
+      return false;
+    }
+  }
+
+  void go_on(time_point t) {
+    const calling_hub in{*this};
+    told_ = t;
     cut_ = cut_ || (t.ms() >= cut_at_ && hub_->sessions() != 0);
     hub_->tick(t);
     expire(t);
+    if (stopped_) return;
+    this->touch_clock();
     const bool more = hub_->flush();
     this->report_to_shards();
     if (draining_) check_drained(t);
@@ -250,16 +298,23 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     }
   }
 
-  void arm_timer() noexcept {
+  /// Of everything, in milliseconds; INT64_MAX: none.
+  [[nodiscard]] std::int64_t next_deadline() const noexcept {
     std::int64_t next = hub_->next_deadline().ms();
     const auto also = [&](std::int64_t t) { next = t < next ? t : next; };
     also(waiting_.next());
     also(transport_.next_deadline().ms());
     also(accept_again_);
     if (draining_) also(cut_at_);
+    return next;
+  }
+
+  void arm_timer() noexcept {
+    const std::int64_t next = next_deadline();
     if (next >= timer_at_ || next == INT64_MAX || stopped_) return;
     try {
-      timer_.expires_at(std::chrono::steady_clock::time_point{std::chrono::milliseconds{next}});
+      const std::int64_t left = next - now().ms();
+      timer_.expires_after(std::chrono::milliseconds{left > 0 ? left : 0});
       timer_.async_wait([core = this->shared_from_this()](const std::error_code& e) {
         if (e) return;
         core->timer_at_ = INT64_MAX;
@@ -290,50 +345,75 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (!e && at.protocol() == net::ip::tcp::v6()) {
       (void)a.set_option(net::ip::v6_only{one_version}, e);
     }
+    if (!e && inherits_options) e = set_options(a);
     if (!e) (void)a.bind(at, e);
     if (!e) (void)a.listen(net::socket_base::max_listen_connections, e);
+    if (!e) (void)a.non_blocking(true, e);
     if (e) return portable(e);
     listeners_.push_back(std::move(l));
     accept(*listeners_.back());
     return e;
   }
 
-  /// Asio drops an accept operation without a word if memory is out just then: so its handler
-  /// notices its own end.
-  struct on_accepted {
-    on_accepted(std::shared_ptr<asio_core> c, listener& l) noexcept
-        : core{std::move(c)}, from{&l} {}
-    on_accepted(on_accepted&&) noexcept = default;
-    on_accepted& operator=(on_accepted&&) = delete;
-    ~on_accepted() {
-      if (core != nullptr && !core->ending()) core->accept_later(*from);
+  /// Those that accepted sockets have, set before any is there.
+#if defined(__linux__)
+  static constexpr bool inherits_options = true;
+#else
+  static constexpr bool inherits_options = false;
+#endif
+  template <class Socket>
+  [[nodiscard]] std::error_code set_options(Socket& s) const noexcept {
+    std::error_code e;
+    if (options_.nodelay) (void)s.set_option(net::ip::tcp::no_delay{true}, e);
+    if (!e && options_.send_buffer != 0) {
+      const net::socket_base::send_buffer_size size{static_cast<int>(options_.send_buffer)};
+      (void)s.set_option(size, e);
     }
-    void operator()(const std::error_code& e, net::ip::tcp::socket s) {
+    return e;
+  }
+
+  /// Asio drops an operation without a word if memory is out just then: so its handler notices its
+  /// own end.
+  struct on_waiting {
+    on_waiting(std::shared_ptr<asio_core> c, listener& l) noexcept : core{std::move(c)}, at{&l} {}
+    on_waiting(on_waiting&&) noexcept = default;
+    on_waiting& operator=(on_waiting&&) = delete;
+    ~on_waiting() {
+      if (core != nullptr && !core->ending()) core->accept_later(*at);
+    }
+    void operator()(const std::error_code&) {
       const std::shared_ptr<asio_core> c = std::move(core);
-      c->accepted(*from, e, std::move(s));
+      c->accept_all(*at);
     }
     std::shared_ptr<asio_core> core;
-    listener* from;
+    listener* at;
   };
 
   void accept(listener& l) noexcept {
     if (this->ending()) return;
     try {
-      l.acceptor.async_accept(l.from, on_accepted{this->shared_from_this(), l});
+      l.acceptor.async_wait(net::socket_base::wait_read, on_waiting{this->shared_from_this(), l});
     } catch (...) {
       accept_later(l);
     }
   }
 
-  void accepted(listener& l, const std::error_code& e, net::ip::tcp::socket s) noexcept {
-    if (this->ending()) return;
-    if (e) {
-      error("accept", portable(e));
-      // Descriptors or memory may be out: that does not pass by trying at once.
-      if (e != net::error::connection_aborted) return accept_later(l);
-    } else {
+  void accept_all(listener& l) noexcept {
+    for (int most = 64; most > 0 && !this->ending(); --most) {
       try {
-        welcome(std::move(s), l.from.address());
+        std::error_code e;
+        net::ip::tcp::endpoint from;
+        net::ip::tcp::socket s = accept_one(l.acceptor, from, e);
+        if (would_block(e)) break;
+        if (!e) {
+          welcome(std::move(s), from.address());
+          continue;
+        }
+        error("accept", portable(e));
+        // Descriptors or memory may be out: that does not pass by trying at once.
+        if (e != net::error::connection_aborted && e != net::error::interrupted) {
+          return accept_later(l);
+        }
       } catch (const std::exception& x) {
         error(x.what(), {});
       } catch (...) {
@@ -350,13 +430,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   }
 
   void welcome(net::ip::tcp::socket s, const net::ip::address& from) {
-    close_on_exec(s);
-    std::error_code ignored;
-    if (options_.nodelay) (void)s.set_option(net::ip::tcp::no_delay{true}, ignored);
-    if (options_.send_buffer != 0) {
-      const net::socket_base::send_buffer_size size{static_cast<int>(options_.send_buffer)};
-      (void)s.set_option(size, ignored);
-    }
+    if (!inherits_options) (void)set_options(s);
     if (options_.max_connections != 0 && connections() >= options_.max_connections) {
       return turn_away(std::move(s), from);
     }
@@ -390,7 +464,12 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   void close_listeners() noexcept {
     std::error_code ignored;
-    for (const auto& l : listeners_) (void)l->acceptor.close(ignored);
+    for (const auto& l : listeners_) {
+#if defined(__linux__)  // a child process may listen too, and then closing ends nothing
+      ::shutdown(l->acceptor.native_handle(), SHUT_RDWR);
+#endif
+      (void)l->acceptor.close(ignored);
+    }
   }
 
   void check_drained(time_point t) noexcept {
@@ -424,6 +503,9 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   waiting_room<connection> waiting_;
   std::vector<function<void(std::error_code)>> drained_;
   std::int64_t cut_at_ = INT64_MAX;
+  time_point told_ = this->now();
+  std::uint32_t calls_ = 0;  // of the hub, under way
+  std::size_t looks_ = 0;    // that are still to be taken before time is told
   bool scheduled_ = false;
   bool cut_ = false;  // streams were open when the time for draining was over
 };

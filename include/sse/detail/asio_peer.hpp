@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -20,6 +21,8 @@
 
 #if !defined(_WIN32)
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #endif
 
 #include <sse/detail/chain.hpp>
@@ -107,6 +110,28 @@ void close_on_exec(Socket& s) noexcept {
   (void)s;
 }
 
+/// The next connection, and whose it is. Errors: would_block if there is none.
+[[nodiscard]] inline net::ip::tcp::socket accept_one(net::ip::tcp::acceptor& from,
+                                                     net::ip::tcp::endpoint& peer,
+                                                     std::error_code& e) {
+  net::ip::tcp::socket s{from.get_executor()};
+#if defined(__linux__)  // one call instead of two
+  auto size = static_cast<socklen_t>(peer.capacity());
+  const int fd = ::accept4(from.native_handle(), peer.data(), &size, SOCK_CLOEXEC);
+  if (fd < 0) {
+    e.assign(errno, net::error::get_system_category());
+    return s;
+  }
+  peer.resize(size);
+  (void)s.assign(peer.protocol(), fd, e);
+  if (e) ::close(fd);
+#else
+  (void)from.accept(s, peer, e);
+  if (!e) close_on_exec(s);
+#endif
+  return s;
+}
+
 /// In the standard's category: Asio's own does not compare equal to std::errc.
 [[nodiscard]] inline std::error_code portable(const std::error_code& e) noexcept {
   if (e.category() != net::error::get_system_category()) return e;
@@ -121,7 +146,7 @@ void close_on_exec(Socket& s) noexcept {
 /// it. Each of those holds a reference.
 template <class Stream>
 struct asio_peer {
-  static constexpr std::size_t sink_size = plain_socket<Stream> ? 1 : 128;
+  static constexpr std::size_t sink_size = plain_socket<Stream> ? 8 : 128;
 
   template <class Make>
   explicit asio_peer(Make&& make) : stream(make()) {}
@@ -129,15 +154,22 @@ struct asio_peer {
   asio_peer& operator=(const asio_peer&) = delete;
   ~asio_peer() { chain<asio_peer>::unlink(*this); }
 
+  /// For one that ended already.
   void close_now() noexcept {
     std::error_code ignored;
     stream.lowest_layer().close(ignored);
+  }
+  /// Ends it: a child process may have the socket too, and then closing it ends nothing.
+  void end_now() noexcept {
+    std::error_code ignored;
+    stream.lowest_layer().shutdown(net::socket_base::shutdown_both, ignored);
+    close_now();
   }
   /// Closes without sending what the kernel still holds, for a peer that takes nothing any more.
   void abort_now() noexcept {
     std::error_code ignored;
     stream.lowest_layer().set_option(net::socket_base::linger{true, 0}, ignored);
-    stream.lowest_layer().close(ignored);
+    end_now();
   }
   /// Takes unread input away: the kernel would answer it with a reset, and the peer lose the last
   /// bytes that we sent.

@@ -4,8 +4,10 @@
 // Not public.
 //
 // One turn of the loop: wait, serve what is ready, mail in, time in, overdue connections out,
-// hub.flush(). The data of an epoll event is a stream (epoll_transport), a connection's address, or
-// one of the small numbers below.
+// hub.flush(). Nothing becomes overdue by a moment before all that was ready by then was looked at,
+// so that a process that was stopped, or slept with its machine, ends nobody for that. The data of
+// an epoll event is a stream (epoll_transport), a connection's address, or one of the small numbers
+// below.
 #pragma once
 
 #include <sys/epoll.h>
@@ -26,6 +28,7 @@
 #include <vector>
 
 #include <sse/detail/chain.hpp>
+#include <sse/detail/epoll_listen.hpp>
 #include <sse/detail/epoll_socket.hpp>
 #include <sse/detail/http_connection.hpp>
 #include <sse/detail/server_core.hpp>
@@ -47,7 +50,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   void begin() noexcept {
     guarded([&] {
       set_due();
-      read();
+      receive();  // a request may have come with it: then nothing waits for it
     });
   }
 
@@ -63,11 +66,14 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     });
   }
 
+  /// What it waits for may be there already.
+  void look() noexcept { on_event(EPOLLIN | EPOLLOUT); }
+
   /// At once.
   void drop() noexcept {
     if (core_ == nullptr) return;
-    // A child process may hold the descriptor too, and then closing it ends no events.
-    ::epoll_ctl(core_->epoll(), EPOLL_CTL_DEL, peer_.fd(), nullptr);
+    if (!lingering_) ::shutdown(peer_.fd(), SHUT_RDWR);
+    peer_.unwatch(core_->epoll());
     peer_ = {};
     leave();
   }
@@ -86,7 +92,8 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     auto& bytes = core_->scratch();
     const ssize_t n = ::recv(peer_.fd(), bytes.data(), bytes.size(), 0);
     if (n > 0) return serve({bytes.data(), static_cast<std::size_t>(n)});
-    if (n == 0 || errno != EAGAIN) drop();
+    if (n < 0 && errno == EAGAIN) return read();
+    drop();
   }
 
   void write() {
@@ -110,7 +117,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
 
   void want(std::uint32_t events) noexcept {
     if (events == std::exchange(watched_, events)) return;
-    if (watch(core_->epoll(), peer_.fd(), events, reinterpret_cast<std::uintptr_t>(this))) return;
+    if (peer_.watch(core_->epoll(), events, reinterpret_cast<std::uintptr_t>(this))) return;
     core_->error("epoll_ctl", last_error());
     drop();
   }
@@ -167,7 +174,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   explicit epoll_core(const server_options& o)
       : base{o, &read_address, epoll_loop::epoll_fd.get()} {
-    if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken)) {
+    if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken, false)) {
       throw std::system_error{last_error(), "epoll"};
     }
     allow_times(waiting_, o);
@@ -184,9 +191,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   [[nodiscard]] int epoll() const noexcept { return epoll_fd.get(); }
   [[nodiscard]] accept_result accept(typename Transport::connection&& c, const request& r,
                                      auto&& who) {
-    accept_result out = this->admit(std::move(c), r, std::forward<decltype(who)>(who));
-    if (stopped_ && out.id) hub_->close(out.id);  // its handler stopped the server
-    return out;
+    return this->admit(std::move(c), r, std::forward<decltype(who)>(who));
   }
   void await(connection& c, due what) noexcept { waiting_.await(c, what, now()); }
   void forget(connection& c) noexcept { over_.push_back(c); }
@@ -201,10 +206,12 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
     if (this->ending()) return std::make_error_code(std::errc::operation_canceled);
     const std::size_t before = listeners_.size();
-    const listen_options o{.reuse_port = options_.reuse_port};
+    const listen_options o{.reuse_port = options_.reuse_port,
+                           .nodelay = options_.nodelay,
+                           .send_buffer = options_.send_buffer};
     std::error_code e = listen_on(host, port, o, listeners_);
     for (std::size_t i = before; !e && i < listeners_.size(); ++i) {
-      if (!watch(epoll(), listeners_[i].get(), EPOLLIN, listening)) e = last_error();
+      if (!watch(epoll(), listeners_[i].get(), EPOLLIN, listening, false)) e = last_error();
     }
     if (e) listeners_.resize(before);
     return e;
@@ -236,11 +243,17 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   /// One turn that waits at most so long for something to do.
   void turn(duration most) {
     if (stopped_) return;
-    std::array<epoll_event, 512> events;
-    const int n = ::epoll_wait(epoll(), events.data(), static_cast<int>(events.size()), wait(most));
-    for (int i = 0; i < n && !stopped_; ++i) {
-      const epoll_event& e = events[static_cast<std::size_t>(i)];
-      if (transport_.on_event(*hub_, e) || e.data.u64 == woken) continue;
+    in_turn_ = true;
+    event_list events;
+    const std::size_t n = wait_for(events, wait(most));
+    std::size_t others = 0;
+    for (std::size_t i = 0; i < n && !stopped_; ++i) {
+      const epoll_event& e = events[i];
+      if (!transport_.on_event(*hub_, e) && e.data.u64 != woken) events[others++] = e;
+    }
+    if (!stopped_) tell_time();
+    for (std::size_t i = 0; i < others && !stopped_; ++i) {
+      const epoll_event& e = events[i];
       if (e.data.u64 > numbers) {
         reinterpret_cast<connection*>(e.data.u64)->on_event(e.events);
       } else {
@@ -248,6 +261,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
       }
     }
     if (!stopped_) send_all();
+    in_turn_ = false;
+    if (stopped_) end_streams();
     bury();
   }
 
@@ -255,8 +270,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   bool drain(const drain_options& o) {
     if (this->ending()) return false;
     draining_ = true;
-    listeners_.clear();
-    hub_->tick(now());
+    close_listeners();
+    tell_time();
     const std::int64_t cut_at = (now() + o.deadline).ms();
     drain_options patient = o;
     patient.deadline = duration::forever();  // what is left then is cut below
@@ -281,11 +296,10 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   void stop() noexcept {
     if (stopped_) return;
     stopped_ = true;
-    listeners_.clear();
+    close_listeners();
     mail_->close();
     waiting_.for_each([](connection& c) { c.drop(); });
-    hub_->close_all();
-    if (port_) port_.report_end(hub_->stats());
+    if (!in_turn_) end_streams();  // else at its end: this may be one of the hub's hooks
   }
 
   void abandon() noexcept {
@@ -298,6 +312,16 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   }
 
  private:
+  void close_listeners() noexcept {
+    // A child process may listen too, and then closing ends nothing.
+    for (const unique_fd& l : listeners_) ::shutdown(l.get(), SHUT_RDWR);
+    listeners_.clear();
+  }
+  void end_streams() noexcept {
+    hub_->close_all();
+    if (port_) port_.report_end(hub_->stats());
+  }
+
   using base::draining_, base::hub_, base::mail_, base::options_, base::port_, base::stopped_;
   using base::transport_;
 
@@ -316,21 +340,57 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     return ms <= 0 ? 0 : ms < INT32_MAX ? static_cast<int>(ms) : INT32_MAX;
   }
 
+  using event_list = std::array<epoll_event, 512>;
+
+  /// How many came. `ms`: as epoll_wait.
+  [[nodiscard]] std::size_t wait_for(event_list& events, int ms) noexcept {
+    int n = 0;
+    do {
+      n = ::epoll_wait(epoll(), events.data(), static_cast<int>(events.size()), ms);
+    } while (n < 0 && errno == EINTR && ms == 0);
+    return n > 0 ? static_cast<std::size_t>(n) : 0;
+  }
+
+  /// Tells the hub the time, and before that, where something is due, what streams are ready for.
+  void tell_time() noexcept {
+    const time_point t = now();
+    if (hub_->next_deadline() <= t) look();
+    if (!stopped_) hub_->tick(t);
+  }
+  /// Connections and listeners are watched for levels: what is ready of them comes again.
+  void look() noexcept {
+    event_list events;
+    std::size_t n = events.size();
+    for (std::size_t left = connections() / n + 1; n == events.size() && left > 0; --left) {
+      n = wait_for(events, 0);
+      for (std::size_t i = 0; i < n && !stopped_; ++i) {
+        if (!transport_.on_event(*hub_, events[i])) more_ = true;
+      }
+    }
+    reap();
+  }
+  void reap() noexcept {
+    if constexpr (requires { transport_.reap(*hub_); }) more_ = transport_.reap(*hub_) || more_;
+  }
+
   void send_all() {
     this->drain_mail();
+    tell_time();
     const time_point t = now();
-    hub_->tick(t);
     waiting_.expire(t, [&](connection& c, due what) {
+      c.look();
+      if (c.hook.in == &over_ || c.due_at > t.ms()) return;
       c.expired(what);
       if (c.hook.in != &over_ && c.due_at <= t.ms()) c.drop();
     });
+    if (stopped_) return;
     if (accept_again_ <= t.ms()) {
       accept_again_ = INT64_MAX;
-      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), EPOLLIN, listening);
+      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), EPOLLIN, listening, true);
     }
     more_ = hub_->flush() || more_;
     this->report_to_shards();
-    if constexpr (requires { transport_.reap(*hub_); }) more_ = transport_.reap(*hub_) || more_;
+    reap();
   }
 
   void accept_all() {
@@ -349,7 +409,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
       if (errno == ECONNABORTED || errno == EINTR) return true;
       // Descriptors or memory may be out: that does not pass by trying at once.
       accept_again_ = now().ms() + 100;
-      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), 0, listening);
+      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), 0, listening, true);
       return false;
     }
     try {
@@ -361,10 +421,6 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   }
 
   void welcome(unique_fd fd, std::string from) {
-    if (options_.nodelay) set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-    if (options_.send_buffer != 0) {
-      set_option(fd.get(), SOL_SOCKET, SO_SNDBUF, static_cast<int>(options_.send_buffer));
-    }
     if (options_.max_connections != 0 && connections() >= options_.max_connections) {
       const std::string out = this->crowded();
       (void)!::send(fd.get(), out.data(), out.size(), MSG_NOSIGNAL);
@@ -391,6 +447,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   std::int64_t accept_again_ = INT64_MAX;
   std::atomic<bool> interrupted_{false};
   bool more_ = true;
+  bool in_turn_ = false;
 };
 
 }  // namespace sse::inline v0::detail

@@ -127,7 +127,10 @@ class server_core {
   /// No further request of a connection is served.
   [[nodiscard]] bool ending() const noexcept { return draining_ || stopped_; }
 
-  [[nodiscard]] static time_point now() noexcept { return std::chrono::steady_clock::now(); }
+  [[nodiscard]] time_point now() const noexcept {
+    return options_.clock != nullptr ? options_.clock()
+                                     : time_point{std::chrono::steady_clock::now()};
+  }
   [[nodiscard]] static std::int64_t now_us() noexcept {
     const auto t = std::chrono::steady_clock::now().time_since_epoch();
     return std::chrono::duration_cast<std::chrono::microseconds>(t).count();
@@ -216,7 +219,7 @@ class server_core {
   /// Asks the handler through the hub, so that shape and the total cap come first.
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     endpoint& e) {
-    hub_->tick(now());
+    touch_clock();
     accept_result no;
     if (!caught_up(r, no)) return no;
     asked_ = &e;
@@ -224,7 +227,7 @@ class server_core {
   }
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     verdict<User> v) {
-    hub_->tick(now());
+    touch_clock();
     accept_result no;
     if (!caught_up(r, no)) return no;
     return hub_->accept(std::move(c), r, std::move(v));

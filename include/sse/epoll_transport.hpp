@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// epoll_transport: hub transport over sockets in an epoll loop. Include <sse/epoll.hpp>.
+// epoll_transport: the transport of a hub over sockets in an epoll loop. For programs that have
+// such a loop; a server with one of its own is sse/epoll.hpp.
 #pragma once
 
 #include <sys/epoll.h>
@@ -26,11 +27,12 @@ namespace sse::inline v0 {
 ///   sse::epoll_transport net{epoll};
 ///   sse::hub<sse::epoll_transport> hub{net};
 ///   (void)hub.accept(sse::epoll_transport::connection{fd}, request);  // fd is the hub's now
-///   for (const epoll_event& e : events) {
-///     if (!net.on_event(hub, e)) mine(e);
-///   }
-///   hub.tick(now);
-///   hub.flush();  // once in each turn of the loop
+///   look(wait);                                       // epoll_wait, then for each event:
+///                                                     //   if (!net.on_event(hub, e)) mine(e);
+///   const sse::time_point now = ...;
+///   if (hub.next_deadline() <= now) look(0);          // nothing is overdue before it was looked
+///   at hub.tick(now); hub.flush();                                      // once in each turn of
+///   the loop
 ///
 /// A write is tried at once and never blocks. A stream is registered once, for edges: after a write
 /// that was short the kernel says when there is room, and no other call to epoll is needed. Its
@@ -54,11 +56,29 @@ class epoll_transport {
     [[nodiscard]] int fd() const noexcept { return fd_.get(); }
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
 
+    /// Asks a loop for `events` of it with `data`, instead of what it was asked for before.
+    [[nodiscard]] bool watch(int epoll, std::uint32_t events, std::uint64_t data) noexcept {
+      const bool ok = detail::watch(epoll, fd(), events, data, watched_);
+      watched_ = watched_ || ok;
+      return ok;
+    }
+    /// Ends that. To close it does so too, unless a child process has the descriptor as well.
+    void unwatch(int epoll) noexcept {
+      if (watched_) ::epoll_ctl(epoll, EPOLL_CTL_DEL, fd(), nullptr);
+      watched_ = false;
+    }
+
    private:
     friend class epoll_transport;
     detail::unique_fd fd_;
-    std::uint32_t discarded_ = 0;
+    std::uint32_t discarded_ : 30 = 0;
+    std::uint32_t watched_ : 1 = false;
+
+   protected:
+    std::uint32_t writing_ : 1 = false;  // for transports that derive from this one
   };
+  static_assert(sizeof(connection) == 8, "of each stream, also of those that nothing is sent to");
+  static_assert(2 * max_input < 1U << 30U, "connection::discarded_ counts to beyond max_input");
 
   /// `epoll`: of the host's loop; stays the host's.
   explicit epoll_transport(int epoll) noexcept : epoll_{epoll} {}
@@ -86,7 +106,7 @@ class epoll_transport {
 
   void opened(connection& c, session_id id) noexcept {
     constexpr std::uint32_t edges = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-    if (!detail::watch(epoll_, c.fd(), edges, data_of(id))) c.fd_.reset();  // write says so
+    if (!c.watch(epoll_, edges, data_of(id))) c.fd_.reset();  // write says so
   }
 
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
@@ -113,6 +133,8 @@ class epoll_transport {
     } else if (why != close_reason::peer) {
       (void)discard(c);  // unread input would make the end a reset, which takes our last bytes away
     }
+    // A child process may have the descriptor too: then closing it ends nothing.
+    if (why != close_reason::peer) ::shutdown(c.fd(), SHUT_RDWR);
     c.fd_.reset();
   }
 
@@ -146,7 +168,7 @@ class epoll_transport {
     while (c.discarded_ <= max_input) {
       const ssize_t n = ::recv(c.fd(), sink, sizeof sink, MSG_DONTWAIT);
       if (n <= 0) return n < 0 && (errno == EAGAIN || errno == EINTR);
-      c.discarded_ += static_cast<std::uint32_t>(n);
+      c.discarded_ = (c.discarded_ + static_cast<std::uint32_t>(n)) & 0x3fffffffU;
     }
     return false;
   }

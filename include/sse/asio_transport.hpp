@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// asio_transport: hub transport over any Asio stream. Include <sse/asio.hpp>.
+// asio_transport: the transport of a hub over any Asio stream. For programs that have an HTTP
+// server on Asio; one that brings its own is sse/asio.hpp, which also says what of Asio is needed.
 #pragma once
 
 #include <array>
@@ -77,7 +78,7 @@ class asio_transport {
     for (detail::chain<peer>* list : {&streams_, &zombies_}) {
       while (list->first != nullptr) {
         const peer_ref p{list->first};
-        p->close_now();
+        p->end_now();
         p->closed = true;
         forget(*p);
       }
@@ -121,7 +122,11 @@ class asio_transport {
 
   /// Whether a closed connection stays until its peer closed too, or for linger_ms: for hosts that
   /// call expire(). Without it, or with an input that never ends, the end may be a reset.
-  void use_linger(bool on) noexcept { lingers_ = on; }
+  /// `clock`: the host's, which is told to expire(); nullptr: std::chrono::steady_clock.
+  void use_linger(bool on, time_point (*clock)() noexcept = nullptr) noexcept {
+    lingers_ = on;
+    clock_ = clock;
+  }
   /// Connections that are being closed.
   [[nodiscard]] std::size_t lingering() const noexcept { return lingering_.size; }
   /// When expire() is next needed; time_point::never() if not.
@@ -180,10 +185,12 @@ class asio_transport {
     peer& p = *c.peer_;
     if (why == close_reason::stalled) {
       p.abort_now();
-    } else if (why != close_reason::peer && !(p.writing && !plain) && hang_up(p)) {
+    } else if (why == close_reason::peer) {
+      p.close_now();
+    } else if (!(p.writing && !plain) && hang_up(p)) {
       return;
     } else {
-      p.close_now();
+      p.end_now();
     }
     p.closed = true;
     retire(p);
@@ -260,21 +267,13 @@ class asio_transport {
   [[nodiscard]] bool watch(peer& p) noexcept {
     if (p.reading) return true;
     try {
-      if constexpr (plain) {
-        p.stream.async_wait(::asio::socket_base::wait_read,
-                            [r = peer_ref{&p}](const std::error_code& e) {
-                              r->reading = false;
-                              if (r->owner != nullptr && !r->closed) r->owner->can_read(*r, e);
-                            });
-      } else {
-        p.stream.async_read_some(::asio::buffer(p.sink),
-                                 [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
-                                   r->reading = false;
-                                   if (r->owner == nullptr || r->closed) return;
-                                   r->discarded += static_cast<std::uint32_t>(n);
-                                   r->owner->took_input(*r, e);
-                                 });
-      }
+      p.stream.async_read_some(::asio::buffer(p.sink),
+                               [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
+                                 r->reading = false;
+                                 if (r->owner == nullptr || r->closed) return;
+                                 r->discarded += static_cast<std::uint32_t>(n);
+                                 r->owner->took_some(*r, e);
+                               });
       p.reading = true;
       return true;
     } catch (...) {
@@ -282,15 +281,15 @@ class asio_transport {
     }
   }
 
-  void can_read(peer& p, std::error_code e) noexcept {
+  void took_some(peer& p, std::error_code e) noexcept {
     if constexpr (plain) {
       std::array<char, 4096> bytes;
       for (int i = 0; i < 16 && !e; ++i) {
         p.discarded += static_cast<std::uint32_t>(p.stream.read_some(::asio::buffer(bytes), e));
       }
       if (detail::would_block(e)) e = {};
-      took_input(p, e);
     }
+    took_input(p, e);
   }
 
   void took_input(peer& p, const std::error_code& e) noexcept {
@@ -317,7 +316,9 @@ class asio_transport {
     p.owner = this;
     p.lingering = true;
     p.discarded = 0;
-    p.linger_until = time_point{std::chrono::steady_clock::now()}.ms() + linger_ms;
+    const time_point now =
+        clock_ != nullptr ? clock_() : time_point{std::chrono::steady_clock::now()};
+    p.linger_until = now.ms() + linger_ms;
     if (!say_goodbye(p)) return false;
     ++p.refs;  // the list's, until cut()
     lingering_.push_back(p);
@@ -344,7 +345,7 @@ class asio_transport {
     const peer_ref held{&p};
     --p.refs;  // the list's
     p.discard_input();
-    p.close_now();
+    detail::says_goodbye<Stream> ? p.end_now() : p.close_now();
     p.closed = true;
     forget(p);
     flush();
@@ -375,6 +376,7 @@ class asio_transport {
   detail::chain<peer> lingering_;
   detail::chain<peer> zombies_;
   std::size_t in_flight_ = 0;
+  time_point (*clock_)() noexcept = nullptr;
   bool lingers_ = false;
 };
 
