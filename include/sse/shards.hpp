@@ -277,9 +277,9 @@ class sequencer {
     }
     const event_id id = o.transient ? no_id : head_.load(std::memory_order_relaxed) + 1;
     if (id > max_event_id) return fail(publish_status::invalid);
-    const detail::id_text text{id};
+    detail::id_text text;
     event out = e;
-    out.id = text.view();
+    out.id = text.view(id);
     const encode_plan p = plan(out, options_.limits);
     if (p.error == encode_error::too_large || p.size > scratch_size_) {
       return fail(publish_status::too_large);

@@ -110,7 +110,7 @@ def count():
                                   *((s, FEW, MANY, f"{s} a channel") for s in ("open", "find", "close")),
                                   ("route", FEW, MANY, "route a request to a channel"),
                                   ("accept", FEW, MANY, "accept a stream")]:
-        n, top = ratio(step, 1000, few, most)
+        n, top = ratio(step, 1000 if step in ("targets", "idle-shard") else 500, few, most)
         add(f"times the instructions with {most:,} channels instead of {few:,}: {name}", n, where, top)
 
     # What a flush to 100 readers costs beside few and beside many that have nothing to get.

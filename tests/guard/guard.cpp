@@ -313,7 +313,8 @@ void idle_shard(std::uint64_t turns, std::uint64_t channels) {
       const auto to = s.core().route(r);
       if (!to.to || !to.to->stream(r, {}).admitted()) fail("route");
     } else {
-      if (!s.hub().accept({}, {}, sse::admit().join(*all[at]))) fail("accept");
+      // to the same number of channels however many there are: the first stream of one costs more
+      if (!s.hub().accept({}, {}, sse::admit().join(*all[i % 250 * (n / 250)]))) fail("accept");
     }
   }
   std::_Exit(0);

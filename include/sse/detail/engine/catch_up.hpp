@@ -4,7 +4,6 @@
 // cursor in the log (nothing to do here), the backfill hook, the newest value of each key.
 #pragma once
 
-#include <charconv>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
@@ -39,21 +38,6 @@ class backfill_writer {
 }  // namespace sse::inline v0
 
 namespace sse::inline v0::detail {
-
-/// An event id as decimal text.
-class id_text {
- public:
-  explicit id_text(event_id id) noexcept {
-    if (id != no_id)
-      size_ = static_cast<std::size_t>(std::to_chars(digits_, digits_ + sizeof digits_, id).ptr -
-                                       digits_);
-  }
-  [[nodiscard]] std::string_view view() const noexcept { return {digits_, size_}; }
-
- private:
-  char digits_[20];
-  std::size_t size_ = 0;
-};
 
 // --- where it begins -----------------------------------------------------------------------------
 
@@ -220,7 +204,7 @@ inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& wha
   };
   const auto number = [&](bool known, std::uint64_t n) {
     if (known) {
-      p = std::to_chars(p, p + 20, n).ptr;
+      p = put_decimal(p, n);
     } else {
       put("null");
     }
@@ -235,8 +219,7 @@ inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& wha
   event e{.type = "gap", .data = {data, static_cast<std::size_t>(p - data)}};
   char id[20];
   if (what.with_ids && moves_id) {
-    char* const end = std::to_chars(id, id + sizeof id, next_id(slot) - 1).ptr;
-    e.id = {id, static_cast<std::size_t>(end - id)};
+    e.id = {id, static_cast<std::size_t>(put_decimal(id, next_id(slot) - 1) - id)};
   }
   if (!lanes_.push(sessions_[slot].lane, e, lane_kind::control)) return false;
   ++where.counters_.gaps;
@@ -378,9 +361,9 @@ inline void engine::fill_from_hook(std::uint32_t slot, subscription& sub) noexce
 namespace sse::inline v0 {
 
 inline bool backfill_writer::add(event_id id, const event& e) noexcept {
-  const detail::id_text text{id};
+  detail::id_text text;
   event out = e;
-  out.id = text.view();
+  out.id = text.view(id);
   const encode_plan p = plan(out, *limits_);
   if (id <= last_ || id >= request_.before || p.error != encode_error::none ||
       !engine_->lanes_.push(engine_->sessions_[request_.session.slot].lane, out,

@@ -39,6 +39,7 @@
 #include <sse/detail/base/name_table.hpp>
 #include <sse/detail/base/random.hpp>
 #include <sse/detail/base/timer_heap.hpp>
+#include <sse/detail/decimal.hpp>
 #include <sse/detail/engine/batch.hpp>
 #include <sse/detail/engine/caps.hpp>
 #include <sse/detail/engine/chunks.hpp>
@@ -100,6 +101,39 @@ struct closed_channel {
   bool own = false;  ///< it had a sequence of its own
   std::uint32_t older = none;
   std::uint32_t newer = none;
+};
+
+/// An event id as decimal text. Ids mostly follow each other, and counting text is cheap.
+class id_text {
+ public:
+  id_text() noexcept = default;
+
+  /// Empty for no_id. Valid until the next call.
+  [[nodiscard]] std::string_view view(event_id id) noexcept {
+    if (id == no_id) return {};
+    if (id != id_) {
+      if (id != id_ + 1 || !count_up()) {
+        begin_ = static_cast<std::uint8_t>(sizeof digits_ - decimal_size(id));
+        put_decimal(digits_ + begin_, id);
+      }
+      id_ = id;
+    }
+    return {digits_ + begin_, sizeof digits_ - begin_};
+  }
+
+ private:
+  /// False: it has as many digits as there are, or none yet.
+  [[nodiscard]] bool count_up() noexcept {
+    char* p = digits_ + sizeof digits_ - 1;
+    for (; p >= digits_ + begin_ && *p == '9'; --p) *p = '0';
+    if (p < digits_ + begin_) return false;
+    ++*p;
+    return true;
+  }
+
+  char digits_[20];
+  std::uint8_t begin_ = sizeof digits_;
+  event_id id_ = no_id;
 };
 
 class engine {
@@ -411,6 +445,7 @@ class engine {
   event_id own_closed_floor_ = no_id;
   sequence sequence_;
   std::uint64_t stamp_ = 0;
+  id_text last_id_;  ///< of the event that was published last, whatever its sequence
   std::uint64_t backlog_ = 0;  ///< sum of stream::backlog
   indexed_heap<std::uint64_t, backlog_order> backlogs_{backlog_order{this}};
 

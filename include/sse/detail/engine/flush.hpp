@@ -480,7 +480,7 @@ inline void engine::delivered(session& s, subscription& sub, const log_place& fr
   log_place p = from;
   for (std::uint32_t n = 0; n < count && !application; ++n, ++p.k) {
     if (!p.find_entry()) break;
-    application = p.get().heartbeat == 0;
+    application = !p.get().heartbeat();
   }
   if (application) s.last_event = now32();
 }

@@ -41,9 +41,8 @@ inline bool engine::index_audience(stream& st, std::string_view audience) noexce
 inline publish_error engine::append(stream& st, const event& e, new_entry meta,
                                     const publish_options& o,
                                     const encode_limits& limits) noexcept {
-  const id_text id{meta.id};
   event out = e;
-  out.id = id.view();
+  out.id = last_id_.view(meta.id);
   encode_plan p{encode_error::none, e.data.size(), 0};
   if (!o.encoded) {
     p = plan(out, limits);

@@ -38,11 +38,14 @@ struct entry {
   std::uint32_t stamp = 0;     ///< above segment::stamp_base
   std::uint32_t at = 0;        ///< above segment::at_base
   std::uint16_t audience = 0;  ///< bytes of its audience; 0: everybody
-  std::uint16_t heartbeat : 1 = 0;
-  /// The first of a run of private entries says how long it is, the others where it begins.
-  std::uint16_t run_start : 1 = 0;
-  std::uint16_t run : 14 = 0;
+  std::uint16_t flags = 0;     ///< a bit each, and about the run of private entries it stands in
 
+  static constexpr std::uint16_t is_heartbeat = 0x8000;
+  static constexpr std::uint16_t run_start = 0x4000;
+  /// The first of a run says how long it is, the others where it begins.
+  static constexpr std::uint16_t run_mask = 0x3fff;
+
+  [[nodiscard]] bool heartbeat() const noexcept { return (flags & is_heartbeat) != 0; }
   [[nodiscard]] std::uint32_t end() const noexcept { return begin + size; }
 };
 static_assert(sizeof(entry) == 24, "one for each event that is retained");
@@ -112,20 +115,11 @@ struct segment {
     made.stamp = static_cast<std::uint32_t>(e.stamp - stamp_base);
     made.at = static_cast<std::uint32_t>(e.at - at_base);
     made.audience = static_cast<std::uint16_t>(e.audience.size());
-    made.heartbeat = e.heartbeat ? 1 : 0;
-    if (e.heartbeat) mixed = true;
-    if (!e.audience.empty()) {
+    if (e.heartbeat) {
+      made.flags = entry::is_heartbeat;
       mixed = true;
-      std::memcpy(bytes() + used, e.audience.data(), e.audience.size());
-      const bool first_of_run = k == 0 || (*this)[k - 1].audience == 0;
-      const std::uint32_t start = first_of_run ? k : run_begin(k - 1);
-      made.run_start = first_of_run ? 1 : 0;
-      made.run = first_of_run ? 1U : start & run_mask;
-      if (!first_of_run) {
-        entry& head = back()[-1 - static_cast<std::ptrdiff_t>(start)];
-        head.run = (head.run + 1U) & run_mask;
-      }
     }
+    if (!e.audience.empty()) add_private(made, e.audience);
     ::new (static_cast<void*>(back() - 1 - k)) entry(made);
     used = made.end();
     ++count;
@@ -134,7 +128,7 @@ struct segment {
   [[nodiscard]] std::uint32_t next_public(std::uint32_t k) const noexcept {
     if (k >= count || (*this)[k].audience == 0) return k;
     const std::uint32_t start = run_begin(k);
-    return start + (*this)[start].run;
+    return start + (*this)[start].flags % (entry::run_mask + 1U);
   }
   /// The first entry from `lo` on that ends behind offset `pos` of the segment; `count`: none.
   [[nodiscard]] std::uint32_t locate(std::uint64_t pos, std::uint32_t lo = 0) const noexcept {
@@ -156,14 +150,25 @@ struct segment {
   }
 
  private:
-  static constexpr std::uint32_t run_mask = 0x3fffU;
-
   [[nodiscard]] entry* back() noexcept { return reinterpret_cast<entry*>(bytes() + capacity); }
   [[nodiscard]] const entry* back() const noexcept {
     return reinterpret_cast<const entry*>(bytes() + capacity);
   }
+  /// The next entry is a private one.
+  void add_private(entry& made, std::string_view name) noexcept {
+    mixed = true;
+    std::memcpy(bytes() + used, name.data(), name.size());
+    if (count == 0 || (*this)[count - 1].audience == 0) {
+      made.flags |= entry::run_start | 1U;
+      return;
+    }
+    const std::uint32_t start = run_begin(count - 1);
+    made.flags = static_cast<std::uint16_t>(made.flags | start);
+    ++back()[-1 - static_cast<std::ptrdiff_t>(start)].flags;
+  }
   [[nodiscard]] std::uint32_t run_begin(std::uint32_t k) const noexcept {
-    return (*this)[k].run_start != 0 ? k : (*this)[k].run;
+    const std::uint32_t flags = (*this)[k].flags;
+    return (flags & entry::run_start) != 0 ? k : flags & entry::run_mask;
   }
 };
 static_assert(sizeof(segment) % alignof(entry) == 0, "entries stand at the end of its bytes");
@@ -235,7 +240,7 @@ class segment_pool {
  private:
   static constexpr std::uint64_t max_spare_bytes = 16 * largest;
   static constexpr std::uint32_t kinds = 8;
-  static_assert(largest / sizeof(entry) < 0x4000, "entry::run has 14 bits");
+  static_assert(largest / sizeof(entry) < entry::run_mask, "a run has 14 bits");
   static_assert(smallest << (kinds - 1) == largest);
 
   void free_segment(segment* s) noexcept {
