@@ -134,10 +134,10 @@ class world final : public observer {
     all_given_ = chance(6);
     sse::hub_options o{};
     o.caps.total = {.max = 20, .then = any_full(), .status = 503};
-    o.caps.per_user = {.max = 1 + static_cast<std::uint32_t>(random_.below(3)), .then = any_full()};
-    o.caps.per_address = {.max = 2 + static_cast<std::uint32_t>(random_.below(6)),
+    o.caps.per_user = {.max = 2 + static_cast<std::uint32_t>(random_.below(3)), .then = any_full()};
+    o.caps.per_address = {.max = 3 + static_cast<std::uint32_t>(random_.below(6)),
                           .then = any_full()};
-    if (chance(4)) {  // tight: one newcomer may cost two
+    if (chance(8)) {  // tight: one newcomer may cost two
       o.caps.per_user = {.max = 1, .then = sse::when_full::evict_oldest};
       o.caps.per_address = {.max = 2, .then = sse::when_full::evict_oldest};
     }
@@ -149,7 +149,8 @@ class world final : public observer {
     o.write_deadline = chance(4) ? sse::duration::off() : sse::duration::seconds(20);
     if (chance(2)) o.idle = sse::duration::seconds(300);
     if (chance(2)) o.max_age = sse::duration::seconds(600);
-    o.max_backlog = chance(2) ? 1 << 20 : 200'000;
+    constexpr std::uint64_t backlogs[] = {50'000, 200'000, 1 << 20};
+    o.max_backlog = backlogs[random_.below(3)];
     constexpr std::uint32_t shares[] = {1, 200, 3000, 256 << 10};
     o.flush_share = shares[random_.below(4)];
     o.control_lane = chance(3) ? 2000 : 256 << 10;
@@ -209,7 +210,7 @@ class world final : public observer {
                        ? sse::duration::milliseconds(30 * day)
                        : sse::duration::seconds(static_cast<std::int64_t>(5 + random_.below(60)));
     }
-    o.max_lag = chance(10) ? 0 : state ? 300 + random_.below(3000) : 1000 + random_.below(12'000);
+    o.max_lag = chance(4) ? 0 : state ? 300 + random_.below(3000) : 1000 + random_.below(12'000);
     if (chance(4)) {
       o.soft_lag = 800;
       o.soft_lag_for = sse::duration::seconds(static_cast<std::int64_t>(random_.below(9)));
@@ -287,7 +288,7 @@ class world final : public observer {
     for (int c = 0; c < channel_count; ++c) {
       if (channels_[at(c)] != nullptr) book_.trim(c, channels_[at(c)]->options(), now_);
     }
-    hub_->flush();
+    flush_hub();
     if (chance(4)) check_retention();
   }
 
@@ -323,7 +324,8 @@ class world final : public observer {
     published e;
     e.channel = static_cast<std::int8_t>(c);
     e.at = now_;
-    e.pad = static_cast<std::uint32_t>(chance(50) ? random_.below(9000) : random_.below(120));
+    const std::uint64_t most = chance(50) ? 9000 : 120;
+    e.pad = chance(2) ? 60 : static_cast<std::uint32_t>(random_.below(most));  // often of one size
     if (chance(3)) e.audience = static_cast<std::int8_t>(1 + pick(audience_count));
     if (chance(2)) e.key = static_cast<std::int8_t>(1 + pick(key_count));
     if (!features_.state_by_audience && e.key != 0)  // a key has one audience
@@ -609,6 +611,8 @@ class world final : public observer {
       // the peer of one that is to be evicted may turn out to be gone
       if (accepting_ != nullptr && &k != accepting_) evicted_now_.push_back(&k);
       if (why == sse::close_reason::no_memory) wrong("memory is out");
+      if (why == sse::close_reason::hub_full && held_before_ <= options_.max_backlog)
+        wrong("closed for memory that is not held");
       if (why == sse::close_reason::lag) {
         bool late = false;
         for (const joined& j : k.conn.channels) late = late || j.over || j.over_transient;
@@ -945,7 +949,7 @@ class world final : public observer {
         const bool somewhere = k.channels.empty() || chance(3);
         const int c = somewhere ? pick(channel_count) : k.channels[0];
         if (k.conn.open && chance(2)) peer(k).window = 0;
-        for (std::uint64_t n = random_.below(40); n > 0; --n) publish_to(c);
+        for (std::uint64_t n = random_.below(chance(10) ? 400 : 40); n > 0; --n) publish_to(c);
         flush();
         break;
       }
@@ -956,9 +960,14 @@ class world final : public observer {
     if (hub_->draining()) drain();  // a hook began it
   }
 
+  bool flush_hub() {
+    held_before_ = hub_->stats().log_bytes;
+    return hub_->flush();
+  }
+
   void flush() {
     log_.add("flush");
-    hub_->flush();
+    flush_hub();
     sync();
     for (client& k : clients_) {
       if constexpr (completes) {
@@ -978,7 +987,7 @@ class world final : public observer {
       before = book_.last();
       calls = hook_calls;
       if (++turns == 100'000) fail("flush has always more to do");
-    } while (hub_->flush() || book_.last() != before || hook_calls != calls);
+    } while (flush_hub() || book_.last() != before || hook_calls != calls);
     sync();
     for (client& k : clients_) {
       if (!k.conn.open) continue;
@@ -1062,7 +1071,7 @@ class world final : public observer {
       flush();
     }
     tick(3001);
-    hub_->flush();
+    flush_hub();
     sync();
     complete_zombies();
     for (client& k : clients_) {
@@ -1143,7 +1152,7 @@ class world final : public observer {
     sync();
     complete_zombies();
     for (int c = 0; c < channel_count; ++c) close_channel(c);
-    hub_->flush();
+    flush_hub();
     const sse::hub_stats s = hub_->stats();
     std::uint64_t closed = 0;
     for (const std::uint64_t n : s.closed) closed += n;
@@ -1195,6 +1204,7 @@ class world final : public observer {
   std::uint64_t first_id_ = 1'000'000;
   std::uint64_t whispers_ = 0;
   std::uint64_t checks_ = 0;
+  std::uint64_t held_before_ = 0;  ///< bytes of all logs when a flush began
   std::int64_t now_ = 1'000;
   int hook_depth_ = 0;
   bool quiet_ = false;      // hooks do nothing
