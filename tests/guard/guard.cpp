@@ -227,7 +227,6 @@ void idle_lanes(std::uint64_t turns, std::uint64_t lanes, bool burst) {
 /// The common half of all servers, without sockets.
 struct host : sse::detail::server_core<sse::no_user, counting_transport> {
   using base = sse::detail::server_core<sse::no_user, counting_transport>;
-  static constexpr bool answers_later = false;
 
   explicit host(const sse::server_options& o)
       : base{o, [](std::string_view s) { return std::string{s}; }} {

@@ -426,7 +426,7 @@ TEST_CASE("random sizes, drains and rests in lanes with little room: nothing los
 TEST_CASE("bursts in lanes with little room, from other threads", "[mailbox][lanes][threads]") {
   const auto mode = GENERATE(wake_mode::when_idle, wake_mode::never);
   constexpr std::uint64_t threads = 2;
-  constexpr std::uint64_t each = 60'000;
+  constexpr std::uint64_t each = 30'000;
   sse::mailbox box{{.mode = mode, .room_at_once = 0}};
   std::atomic<std::uint64_t> running{threads};
   std::vector<std::thread> engines;
@@ -448,7 +448,9 @@ TEST_CASE("bursts in lanes with little room, from other threads", "[mailbox][lan
             pause(spins);
           }
         }
-        for (std::uint64_t n = random.below(500); n != 0; --n) pause(spins);
+        for (std::uint64_t n = random.below(2000); n != 0; --n) {
+          std::atomic_signal_fence(std::memory_order_seq_cst);
+        }
       }
       --running;
     });
