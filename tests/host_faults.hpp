@@ -106,7 +106,8 @@ void every_hook_may_stop_the_server() {
   sse::channel& ticks = s.open("ticks");
   const std::string_view hook =
       GENERATE("admit", "opened", "closed", "present", "absent", "sees", "gap", "access");
-  CAPTURE(hook);
+  const bool by_the_program = GENERATE(false, true);  // outside the server's own turns
+  CAPTURE(hook, by_the_program);
   s.on_loop([&] {
     const auto stop_in = [&](std::string_view where) {
       if (where == hook) s->stop();
@@ -141,9 +142,18 @@ void every_hook_may_stop_the_server() {
   REQUIRE(second.open("/events?b").status == 200);
   client last{s.port()};
   (void)last.try_send(client::make("GET", "/events?last", "Last-Event-ID: 1\r\n"));
-  if (hook == "closed" || hook == "absent") first.reset();
+  if (hook == "closed" || hook == "absent") {
+    if (by_the_program) {
+      s.on_loop([&] { s->hub().revoke("a"); });
+    } else {
+      first.reset();
+    }
+  }
   if (hook == "sees") {
-    s.on_loop([&] { (void)s->publish(ticks, {.data = "x"}, {.audience = "somebody"}); });
+    s.on_loop([&] {
+      (void)s->publish(ticks, {.data = "x"}, {.audience = "somebody"});
+      if (by_the_program) (void)s->hub().flush();
+    });
   }
   (void)second.rest();
   (void)last.rest();

@@ -28,8 +28,9 @@
 // async_drain let it go.
 //
 // Errors: the constructor throws std::invalid_argument for options that cannot work; everything
-// later is an error_code or goes to on_error. A handler that throws answers 500. Where memory is out
-// Asio itself may throw std::bad_alloc out of ctx.run(): catch it and run again, the server goes on.
+// later is an error_code or goes to on_error. A handler that throws answers 500. Where memory is
+// out Asio itself may throw std::bad_alloc out of ctx.run(): catch it and run again, the server
+// goes on.
 //
 // Hooks: those outside a flush (handlers, on_admit, on_opened, on_closed, on_presence, on_access,
 // on_error) may call anything of the server and its hub, also stop(), close() and revoke(): what
