@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include <sse/detail/text.hpp>
+#include <sse/detail/http/characters.hpp>
 #include <sse/encode.hpp>
 
 #include "common/answers.hpp"

@@ -11,7 +11,7 @@
 #include <string>
 #include <system_error>
 
-#include <sse/detail/utf8.hpp>
+#include <sse/detail/base/utf8.hpp>
 
 namespace examples {
 namespace {

@@ -5,7 +5,7 @@
 #include <array>
 #include <utility>
 
-#include <sse/detail/utf8.hpp>
+#include <sse/detail/base/utf8.hpp>
 
 #ifdef NOTIFICATIONS_OPENSSL
 #include <openssl/evp.h>

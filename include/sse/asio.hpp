@@ -55,7 +55,7 @@
 #include <asio/post.hpp>
 
 #include <sse/asio_transport.hpp>
-#include <sse/detail/asio_core.hpp>
+#include <sse/detail/server/asio_core.hpp>
 #include <sse/server.hpp>
 
 namespace sse::inline v0 {

@@ -60,7 +60,7 @@
 #include <asio/post.hpp>
 
 #include <sse/client.hpp>
-#include <sse/detail/asio_client_core.hpp>
+#include <sse/detail/client/asio_core.hpp>
 
 namespace sse::inline v0 {
 

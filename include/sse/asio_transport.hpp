@@ -15,8 +15,8 @@
 #include <asio/buffer.hpp>
 #include <asio/ip/tcp.hpp>
 
-#include <sse/detail/asio_peer.hpp>
-#include <sse/detail/function.hpp>
+#include <sse/detail/net/asio_stream.hpp>
+#include <sse/function.hpp>
 #include <sse/transport.hpp>
 
 namespace sse::inline v0 {

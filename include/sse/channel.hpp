@@ -19,10 +19,10 @@
 #include <sse/config.hpp>
 #include <sse/detail/base/blob.hpp>
 #include <sse/detail/engine/stream.hpp>
-#include <sse/detail/function.hpp>
 #include <sse/detail/log/newest_by_key.hpp>
 #include <sse/encode.hpp>
 #include <sse/event.hpp>
+#include <sse/function.hpp>
 #include <sse/fwd.hpp>
 #include <sse/session.hpp>
 #include <sse/stats.hpp>

@@ -48,15 +48,15 @@
 #include <type_traits>
 #include <utility>
 
+#include <sse/client_error.hpp>
 #include <sse/config.hpp>
-#include <sse/detail/backoff.hpp>
-#include <sse/detail/bytes.hpp>
-#include <sse/detail/client_error.hpp>
-#include <sse/detail/client_request.hpp>
-#include <sse/detail/gap.hpp>
-#include <sse/detail/http1_response.hpp>
-#include <sse/detail/url.hpp>
+#include <sse/detail/base/byte_buffer.hpp>
+#include <sse/detail/client/backoff.hpp>
+#include <sse/detail/client/request_writer.hpp>
+#include <sse/detail/http/response_reader.hpp>
+#include <sse/detail/http/url.hpp>
 #include <sse/event.hpp>
+#include <sse/gap.hpp>
 #include <sse/parse.hpp>
 #include <sse/request.hpp>
 

@@ -24,7 +24,7 @@
 #include <string_view>
 
 #include <sse/config.hpp>
-#include <sse/detail/text.hpp>
+#include <sse/detail/http/characters.hpp>
 #include <sse/request.hpp>
 
 namespace sse::inline v0 {

@@ -25,8 +25,8 @@
 #include <string>
 #include <string_view>
 
-#include <sse/detail/decimal.hpp>
-#include <sse/detail/lines.hpp>
+#include <sse/detail/base/decimal.hpp>
+#include <sse/detail/base/lines.hpp>
 #include <sse/event.hpp>
 
 namespace sse::inline v0 {

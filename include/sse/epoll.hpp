@@ -31,7 +31,7 @@
 
 #include <memory>
 
-#include <sse/detail/epoll_core.hpp>
+#include <sse/detail/server/epoll_core.hpp>
 #include <sse/epoll_transport.hpp>
 #include <sse/server.hpp>
 

@@ -15,7 +15,7 @@
 #include <span>
 #include <utility>
 
-#include <sse/detail/epoll_socket.hpp>
+#include <sse/detail/net/epoll_socket.hpp>
 #include <sse/session.hpp>
 #include <sse/transport.hpp>
 

@@ -33,8 +33,8 @@
 
 #include <sse/config.hpp>
 #include <sse/cors.hpp>
-#include <sse/detail/decimal.hpp>
-#include <sse/detail/text.hpp>
+#include <sse/detail/base/decimal.hpp>
+#include <sse/detail/http/characters.hpp>
 #include <sse/request.hpp>
 
 namespace sse::inline v0::http1 {

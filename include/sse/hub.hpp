@@ -26,7 +26,7 @@
 #include <sse/admission.hpp>
 #include <sse/channel.hpp>
 #include <sse/detail/engine/admit.hpp>
-#include <sse/detail/function.hpp>
+#include <sse/function.hpp>
 #include <sse/request.hpp>
 #include <sse/session.hpp>
 #include <sse/stats.hpp>
@@ -39,7 +39,8 @@ namespace sse::inline v0 {
 ///
 /// Hooks run on the hub's thread. What each may call:
 ///
-///   on_admit, on_opened, on_closed, on_presence   everything but the hub's destructor: streams that
+///   on_admit, on_opened, on_closed, on_presence   everything but the hub's destructor: streams
+///   that
 ///                   they close end when the call that ran them returns, channels are freed then
 ///   on_sees, on_gap, channel_options::backfill, heartbeat_options::payload   only what reads:
 ///                   anything else is refused (publish_error::in_hook, nullptr, 0) or does nothing
@@ -72,8 +73,9 @@ class hub {
   [[nodiscard]] channel* find_channel(std::string_view name) const noexcept {
     return engine_.find_channel(name);
   }
-  /// Closes every stream on it, then the channel. Inside a hook: once that has returned. One that is
-  /// opened under its name goes on with the ids where it ended, and says that what it had is gone.
+  /// Closes every stream on it, then the channel. Inside a hook: once that has returned. One that
+  /// is opened under its name goes on with the ids where it ended, and says that what it had is
+  /// gone.
   void close_channel(channel& c) noexcept { engine_.close_channel(c); }
   template <class F>
   void for_each_channel(F&& f) {

@@ -21,7 +21,7 @@
 // what was refused.
 //
 // Cost: a drain and a prepare_sleep look only at lanes that had mail lately, however many there
-// are. How the two sides find each other, and why no wake-up is lost: detail/mail_lane.hpp.
+// are. How the two sides find each other, and why no wake-up is lost: detail/mail/lane.hpp.
 //
 // Invariant: `wake` is never called after close() returned.
 #pragma once
@@ -35,8 +35,8 @@
 #include <type_traits>
 #include <utility>
 
-#include <sse/detail/lines.hpp>
-#include <sse/detail/mail_lane.hpp>
+#include <sse/detail/base/lines.hpp>
+#include <sse/detail/mail/lane.hpp>
 #include <sse/mail.hpp>
 
 namespace sse::inline v0 {
@@ -482,7 +482,7 @@ class mailbox {
     }
   }
 
-  /// One lane of all in each drain: invariant 5 of detail/mail_lane.hpp.
+  /// One lane of all in each drain: invariant 5 of detail/mail/lane.hpp.
   void look_at_one() noexcept {
     if (all_ == nullptr) return;
     all_ = all_->newer;

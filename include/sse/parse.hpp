@@ -32,10 +32,10 @@
 #include <limits>
 #include <string_view>
 
-#include <sse/detail/bytes.hpp>
-#include <sse/detail/decimal.hpp>
-#include <sse/detail/lines.hpp>
-#include <sse/detail/utf8.hpp>
+#include <sse/detail/base/byte_buffer.hpp>
+#include <sse/detail/base/decimal.hpp>
+#include <sse/detail/base/lines.hpp>
+#include <sse/detail/base/utf8.hpp>
 #include <sse/event.hpp>
 
 namespace sse::inline v0 {

@@ -26,8 +26,8 @@
 #include <utility>
 
 #include <sse/config.hpp>
-#include <sse/detail/decimal.hpp>
-#include <sse/detail/text.hpp>
+#include <sse/detail/base/decimal.hpp>
+#include <sse/detail/http/characters.hpp>
 #include <sse/event.hpp>
 
 namespace sse::inline v0 {

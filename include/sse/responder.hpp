@@ -6,7 +6,7 @@
 
 #include <utility>
 
-#include <sse/detail/function.hpp>
+#include <sse/function.hpp>
 #include <sse/request.hpp>
 
 namespace sse::inline v0 {

@@ -6,7 +6,7 @@
 //
 // asio_server: an HTTP/1.1 server for event streams on standalone Asio, with the plain requests and
 // pages that go with them; what it shares with other hosts is in sse/server.hpp. asio_transport:
-// the hub's transport alone, over any Asio stream, for programs that have an HTTP server.
+// the hub's transport alone, for programs that have an HTTP server: sse/asio_transport.hpp.
 //
 //   asio::io_context ctx;
 //   sse::asio_server<> server{ctx};
@@ -32,10 +32,16 @@
 // async_drain let it go.
 //
 // Errors: the constructor throws std::invalid_argument for options that cannot work; everything
-// later is an error_code or goes to on_error. A handler that throws answers 500. Handlers and hooks
-// may call anything of the server, also stop(), but must not destroy it; otherwise it may be
-// destroyed at any time, also while operations are under way. Where memory is out Asio itself may
-// throw std::bad_alloc out of ctx.run(): catch it and run again, the server goes on.
+// later is an error_code or goes to on_error. A handler that throws answers 500. Where memory is
+// out Asio itself may throw std::bad_alloc out of ctx.run(): catch it and run again, the server
+// goes on.
+//
+// Hooks: those outside a flush (handlers, on_admit, on_opened, on_closed, on_presence, on_access,
+// on_error) may call anything of the server and its hub, also stop(), close() and revoke(): what
+// they end is closed once the call that runs them is over. Those inside a flush (on_sees, on_gap,
+// backfill, a heartbeat's payload) may call nothing of the hub: it is refused. None may destroy the
+// server or the hub.
+// Outside of them it may be destroyed at any time, also while operations are under way.
 
 #include <cstdint>
 #include <memory>
@@ -51,9 +57,10 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
 
-#ifndef SSEHUB_SINGLE_DETAIL_ASIO_CORE_HPP
-#define SSEHUB_SINGLE_DETAIL_ASIO_CORE_HPP
-// ---- sse/detail/asio_core.hpp
+#include <sse/asio_transport.hpp>
+#ifndef SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CORE_HPP
+#define SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CORE_HPP
+// ---- sse/detail/server/asio_core.hpp
 //
 // What stands behind asio_server: the hub, the listeners, the connections, and the loop that serves
 // them. Every operation under way holds the core, so that a server may be destroyed at any time.
@@ -61,6 +68,8 @@
 //
 // One turn of the loop: mail in, time in, overdue connections out, hub.flush(). A turn is posted
 // when there is something to send, at most once; the one timer stands at the next deadline of all.
+// Where the turn comes after a pause and something is overdue, what is ready goes first: a process
+// that was stopped, or slept with its machine, ends nobody for that.
 
 #include <chrono>
 #include <cstddef>
@@ -79,712 +88,28 @@
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
-#ifndef SSEHUB_SINGLE_DETAIL_ASIO_CONNECTION_HPP
-#define SSEHUB_SINGLE_DETAIL_ASIO_CONNECTION_HPP
-// ---- sse/detail/asio_connection.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CONNECTION_HPP
+#define SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CONNECTION_HPP
+// ---- sse/detail/server/asio_connection.hpp
 //
 // One HTTP/1 connection of asio_server. Not public.
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include <asio/buffer.hpp>
 #include <asio/dispatch.hpp>
 
-#ifndef SSEHUB_SINGLE_DETAIL_ASIO_TRANSPORT_HPP
-#define SSEHUB_SINGLE_DETAIL_ASIO_TRANSPORT_HPP
-// ---- sse/detail/asio_transport.hpp
-//
-// asio_transport: hub transport over any Asio stream. Include <sse/asio.hpp>.
-
-#include <array>
-#include <chrono>
-#include <cstddef>
-#include <cstdint>
-#include <memory>
-#include <span>
-#include <utility>
-
-#include <asio/buffer.hpp>
-#include <asio/ip/tcp.hpp>
-
-#ifndef SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
-#define SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
-// ---- sse/detail/asio_peer.hpp
-//
-// What the Asio host's parts share: one TCP connection with its reference count. Not public.
-
-#include <array>
-#include <cstddef>
-#include <cstdint>
-#include <string>
-#include <string_view>
-#include <system_error>
-#include <type_traits>
-#include <utility>
-
-#include <asio/basic_socket.hpp>
-#include <asio/basic_stream_socket.hpp>
-#include <asio/error.hpp>
-#include <asio/ip/address.hpp>
-#include <asio/ip/tcp.hpp>
-
-#if !defined(_WIN32)
-#include <fcntl.h>
-#endif
-
-#ifndef SSEHUB_SINGLE_DETAIL_CHAIN_HPP
-#define SSEHUB_SINGLE_DETAIL_CHAIN_HPP
-// ---- sse/detail/chain.hpp
-//
-// Lists through their elements, and lists of elements that wait for a deadline. Not public.
-
-#include <array>
-#include <cstddef>
-#include <cstdint>
-
-#include <sse/sse.hpp>
-
-namespace sse::inline v0::detail {
-
-template <class T>
-struct chain;
-
-/// What lets an object stand in one chain.
-template <class T>
-struct link {
-  T* next = nullptr;
-  T* prev = nullptr;
-  chain<T>* in = nullptr;
-};
-
-/// A list through the `hook` of its elements, which it does not own.
-template <class T>
-struct chain {
-  T* first = nullptr;
-  T* last = nullptr;
-  std::size_t size = 0;
-
-  void push_back(T& t) noexcept {
-    unlink(t);
-    t.hook = {nullptr, last, this};
-    (last != nullptr ? last->hook.next : first) = &t;
-    last = &t;
-    ++size;
-  }
-  static void unlink(T& t) noexcept {
-    chain* const c = t.hook.in;
-    if (c == nullptr) return;
-    (t.hook.prev != nullptr ? t.hook.prev->hook.next : c->first) = t.hook.next;
-    (t.hook.next != nullptr ? t.hook.next->hook.prev : c->last) = t.hook.prev;
-    --c->size;
-    t.hook = {};
-  }
-};
-
-/// What a connection is given time for.
-enum class due : std::uint8_t { never, head, body, idle, write, linger };
-
-/// Connections by what they are given time for. Each kind has one length for the whole server, so
-/// that deadlines stand in line by themselves. `T` has `hook` and `due_at`, in milliseconds.
-template <class T>
-class waiting_room {
- public:
-  void allow(due what, duration length) noexcept { line_of(what).length = length; }
-
-  /// Gives `t` a deadline instead of the one it has.
-  void await(T& t, due what, time_point now) noexcept {
-    line& l = line_of(what);
-    l.list.push_back(t);
-    t.due_at = l.length.is_off() ? INT64_MAX : (now + l.length).ms();
-  }
-  [[nodiscard]] std::size_t size() const noexcept {
-    std::size_t n = 0;
-    for (const line& l : lines_) n += l.list.size;
-    return n;
-  }
-  /// In milliseconds; INT64_MAX: none.
-  [[nodiscard]] std::int64_t next() const noexcept {
-    std::int64_t first = INT64_MAX;
-    for (const line& l : lines_) {
-      if (l.list.first != nullptr && l.list.first->due_at < first) first = l.list.first->due_at;
-    }
-    return first;
-  }
-  /// Calls f(element, what for) for those whose time is up; f takes each out or gives it more time.
-  template <class F>
-  void expire(time_point now, F f) noexcept {
-    for (std::size_t i = 0; i < lines_.size(); ++i) {
-      const chain<T>& list = lines_[i].list;
-      while (list.first != nullptr && list.first->due_at <= now.ms()) {
-        f(*list.first, static_cast<due>(i));
-      }
-    }
-  }
-  /// Calls f(element) for those that are there now; f may take it out, and destroy it.
-  template <class F>
-  void for_each(F f) noexcept {
-    for (line& l : lines_) {
-      chain<T> all;
-      while (l.list.first != nullptr) all.push_back(*l.list.first);
-      while (all.first != nullptr) {
-        T& t = *all.first;
-        l.list.push_back(t);
-        f(t);
-      }
-    }
-  }
-
- private:
-  struct line {
-    chain<T> list;
-    duration length;
-  };
-  [[nodiscard]] line& line_of(due what) noexcept { return lines_[static_cast<std::size_t>(what)]; }
-
-  std::array<line, 6> lines_{};
-};
-
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_CHAIN_HPP
-
-namespace sse::inline v0 {
-
-template <class Stream>
-class asio_transport;
-
-namespace detail {
-
-namespace net = ::asio;
-
-/// Keeps a counted object alive. Not atomic: one executor owns both. Only moved, so that no thread
-/// of an executor with several ever touches a count outside the strand; share() makes another.
-template <class T>
-class ref {
- public:
-  ref() noexcept = default;
-  explicit ref(T* p) noexcept : p_{p} {
-    if (p_ != nullptr) ++p_->refs;
-  }
-  ref(ref&& o) noexcept : p_{std::exchange(o.p_, nullptr)} {}
-  ref& operator=(ref&& o) noexcept {
-    ref moved{std::move(o)};
-    std::swap(p_, moved.p_);
-    return *this;
-  }
-  ~ref() {
-    if (p_ != nullptr && --p_->refs == 0) destroy(p_);
-  }
-
-  [[nodiscard]] ref share() const noexcept { return ref{p_}; }
-  [[nodiscard]] T* get() const noexcept { return p_; }
-  [[nodiscard]] T* operator->() const noexcept { return p_; }
-  [[nodiscard]] T& operator*() const noexcept { return *p_; }
-  [[nodiscard]] explicit operator bool() const noexcept { return p_ != nullptr; }
-
- private:
-  /// Out of line: g++ 12 takes the next reference's count for a use after this one's delete.
-#if defined(__GNUC__)
-  [[gnu::noinline]]
-#endif
-  static void
-  destroy(T* p) noexcept {
-    delete p;
-  }
-
-  T* p_ = nullptr;
-};
-
-template <class S>
-struct is_plain_socket : std::false_type {};
-template <class Protocol, class Executor>
-struct is_plain_socket<net::basic_stream_socket<Protocol, Executor>> : std::true_type {};
-
-/// The kernel's socket itself: written to at once, waited for only when it is full. Others, such as
-/// asio::ssl::stream, are written to by one operation at a time.
-template <class S>
-inline constexpr bool plain_socket = is_plain_socket<S>::value;
-
-struct ignore_error {
-  void operator()(const std::error_code&) const noexcept {}
-};
-
-/// A stream that says goodbye by itself (TLS close_notify).
-template <class S>
-concept says_goodbye = !plain_socket<S> && requires(S & s) {
-  s.async_shutdown(ignore_error{});
-};
-
-/// A stream that must be set up first (TLS).
-template <class S>
-concept shakes_hands = requires(S& s) {
-  s.async_handshake(S::server, ignore_error{});
-};
-
-/// Programs that start others must not give them our connections: they would never close.
-template <class Socket>
-void close_on_exec(Socket& s) noexcept {
-#if defined(FD_CLOEXEC)
-  ::fcntl(s.native_handle(), F_SETFD, FD_CLOEXEC);  // NOLINT: the only interface there is
-#endif
-  (void)s;
-}
-
-/// In the standard's category: Asio's own does not compare equal to std::errc.
-[[nodiscard]] inline std::error_code portable(const std::error_code& e) noexcept {
-  if (e.category() != net::error::get_system_category()) return e;
-  return {e.value(), std::system_category()};
-}
-
-[[nodiscard]] inline bool would_block(const std::error_code& e) noexcept {
-  return e == net::error::would_block || e == net::error::try_again;
-}
-
-/// One connection, from accept to close: never moved, since operations that are under way point at
-/// it. Each of those holds a reference.
-template <class Stream>
-struct asio_peer {
-  static constexpr std::size_t sink_size = plain_socket<Stream> ? 1 : 128;
-
-  template <class Make>
-  explicit asio_peer(Make&& make) : stream(make()) {}
-  asio_peer(const asio_peer&) = delete;
-  asio_peer& operator=(const asio_peer&) = delete;
-  ~asio_peer() { chain<asio_peer>::unlink(*this); }
-
-  void close_now() noexcept {
-    std::error_code ignored;
-    stream.lowest_layer().close(ignored);
-  }
-  /// Closes without sending what the kernel still holds, for a peer that takes nothing any more.
-  void abort_now() noexcept {
-    std::error_code ignored;
-    stream.lowest_layer().set_option(net::socket_base::linger{true, 0}, ignored);
-    stream.lowest_layer().close(ignored);
-  }
-  /// Takes unread input away: the kernel would answer it with a reset, and the peer lose the last
-  /// bytes that we sent.
-  void discard_input() noexcept {
-    if constexpr (plain_socket<Stream>) {
-      std::array<char, 4096> bytes;
-      std::error_code error;
-      for (int i = 0; i < 16 && !error; ++i) stream.read_some(net::buffer(bytes), error);
-    }
-  }
-
-  Stream stream;
-  asio_transport<Stream>* owner = nullptr;  ///< nullptr: the transport needs nothing of it any more
-  link<asio_peer> hook;
-  std::int64_t linger_until = 0;
-  session_id session{};
-  std::uint32_t refs = 0;
-  std::uint32_t discarded = 0;
-  bool reading : 1 = false;    ///< an operation waits for input
-  bool writing : 1 = false;    ///< an operation writes, or waits until it can
-  bool lingering : 1 = false;  ///< our side is shut down, the other side's end is waited for
-  bool closed : 1 = false;
-  bool broken : 1 = false;           ///< memory was out when its first operation was to begin
-  std::array<char, sink_size> sink;  ///< for input that nobody wants
-};
-
-/// An IPv4 peer of a socket that serves both versions is an IPv4 peer.
-[[nodiscard]] inline net::ip::address plain_address(const net::ip::address& a) {
-  if (a.is_v6() && a.to_v6().is_v4_mapped()) {
-    return net::ip::make_address_v4(net::ip::v4_mapped, a.to_v6());
-  }
-  return a;
-}
-
-/// The one way to write an address; empty: it is none.
-[[nodiscard]] inline std::string address_text(std::string_view s) {
-  std::error_code error;
-  const net::ip::address a = net::ip::make_address(std::string{s}, error);
-  return error ? std::string{} : plain_address(a).to_string();
-}
-
-/// For the server's own connections, before they become streams.
-struct asio_access {
-  template <class Connection>
-  [[nodiscard]] static auto& peer_of(const Connection& c) noexcept {
-    return *c.peer_;
-  }
-};
-
-}  // namespace detail
-
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
-
-namespace sse::inline v0 {
-
-/// A transport for hub<> over any Asio stream, for programs that have an HTTP server of their own;
-/// asio_server brings one.
-///
-///   sse::asio_transport<> transport;
-///   sse::hub<sse::asio_transport<>> hub{transport};
-///   transport.attach(hub, [&] { post(ctx, [&] { hub.flush(); }); });  // one flush for many calls
-///   (void)hub.accept(transport.adopt(std::move(socket)), request);
-///
-/// Plain sockets: a write is tried at once, without blocking; only after a short one the transport
-/// waits until the socket can take more. Other streams (TLS): one async_write_some at a time, from
-/// the log's own bytes (transport::completes).
-///
-/// While a stream is open one read is outstanding, which finds its peer's end; what a peer sends is
-/// thrown away, and one that sends more than `max_input` bytes is closed.
-///
-/// Not thread-safe: hub, transport and all streams belong to one executor. Destroy the hub first.
-/// With streams that are no plain sockets, destroy neither before in_flight() is 0.
-template <class Stream = ::asio::ip::tcp::socket>
-class asio_transport {
-  using peer = detail::asio_peer<Stream>;
-  using peer_ref = detail::ref<peer>;
-
- public:
-  using stream_type = Stream;
-  static constexpr bool plain = detail::plain_socket<Stream>;
-  static constexpr bool completes = !plain;
-  static constexpr std::size_t max_buffers = plain ? 16 : 1;
-  /// Bytes that a peer may send on an open stream.
-  static constexpr std::uint32_t max_input = 64U << 10U;
-  /// Bytes and time that a peer may still send while a connection is being closed: an end with
-  /// unread input would be a reset, which takes the last bytes from the peer.
-  static constexpr std::uint32_t max_linger_input = 8U << 20U;
-  static constexpr std::int64_t linger_ms = 2000;
-
-  /// What the hub keeps of a stream: a handle to state on the heap.
-  class connection {
-   public:
-    connection() noexcept = default;
-    /// The stream. REQUIRES: not moved from.
-    [[nodiscard]] Stream& stream() const noexcept { return peer_->stream; }
-    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(peer_); }
-
-   private:
-    friend class asio_transport;
-    friend struct detail::asio_access;
-    explicit connection(peer_ref p) noexcept : peer_{std::move(p)} {}
-    peer_ref peer_;
-  };
-
-  asio_transport() = default;
-  asio_transport(const asio_transport&) = delete;
-  asio_transport& operator=(const asio_transport&) = delete;
-  ~asio_transport() {
-    cut_all();
-    for (detail::chain<peer>* list : {&streams_, &zombies_}) {
-      while (list->first != nullptr) {
-        const peer_ref p{list->first};
-        p->close_now();
-        p->closed = true;
-        forget(*p);
-      }
-    }
-  }
-
-  /// Tells the transport whom to report to. `flush_soon` is called after each report: it must see
-  /// to it that hub.flush() runs, but not call it itself.
-  template <class Hub>
-  void attach(Hub& hub, function<void()> flush_soon) {
-    hub_ = &hub;
-    flush_soon_ = std::move(flush_soon);
-    writable_ = [](void* h, session_id id) noexcept { static_cast<Hub*>(h)->writable(id); };
-    written_ = [](void* h, session_id id, std::size_t n) noexcept {
-      static_cast<Hub*>(h)->written(id, n);
-    };
-    closed_ = [](void* h, session_id id) noexcept { static_cast<Hub*>(h)->closed(id); };
-  }
-
-  /// A connection to give to hub.accept. The stream is connected, and nothing else uses it.
-  [[nodiscard]] connection adopt(Stream s) {
-    return adopt_made([&]() -> Stream { return std::move(s); });
-  }
-  /// The same for a stream that cannot be moved: `make` returns it.
-  template <class Make>
-  [[nodiscard]] connection adopt_made(Make&& make) {
-    peer_ref p{new peer{std::forward<Make>(make)}};
-    if constexpr (plain) {
-      std::error_code ignored;
-      p->stream.non_blocking(true, ignored);
-    }
-    return connection{std::move(p)};
-  }
-
-  /// Writes under way that the hub waits for; always 0 with plain sockets.
-  [[nodiscard]] std::size_t in_flight() const noexcept { return in_flight_; }
-  /// Every such write holds what this points to, so that log and hub can be made to outlive it.
-  void keep_alive(std::weak_ptr<void> owner) noexcept { keep_ = std::move(owner); }
-
-  // --- the end of a connection
-
-  /// Whether a closed connection stays until its peer closed too, or for linger_ms: for hosts that
-  /// call expire(). Without it, or with an input that never ends, the end may be a reset.
-  void use_linger(bool on) noexcept { lingers_ = on; }
-  /// Connections that are being closed.
-  [[nodiscard]] std::size_t lingering() const noexcept { return lingering_.size; }
-  /// When expire() is next needed; time_point::never() if not.
-  [[nodiscard]] time_point next_deadline() const noexcept {
-    return lingering_.first == nullptr ? time_point::never()
-                                       : time_point::milliseconds(lingering_.first->linger_until);
-  }
-  void expire(time_point now) noexcept {
-    while (lingering_.first != nullptr && lingering_.first->linger_until <= now.ms()) {
-      cut(*lingering_.first);
-    }
-  }
-  /// Ends all lingering now.
-  void cut_all() noexcept {
-    while (lingering_.first != nullptr) cut(*lingering_.first);
-  }
-  /// Ends a connection that no hub took, after all that was written to it.
-  void disconnect(connection c) noexcept { close(c, close_reason::finished); }
-
-  /// Calls f(session_id) for the streams that are open now; f may close them.
-  template <class F>
-  void for_each_session(F f) noexcept {
-    for (std::size_t n = streams_.size; n > 0 && streams_.first != nullptr; --n) {
-      peer& p = *streams_.first;
-      streams_.push_back(p);  // behind those that are still to come, since it may stay
-      f(p.session);
-    }
-  }
-
-  // --- what the hub calls
-
-  void opened(connection& c, session_id id) noexcept {
-    peer& p = *c.peer_;
-    p.owner = this;
-    p.session = id;
-    streams_.push_back(p);
-    p.broken = !watch(p);
-  }
-
-  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
-    peer& p = *c.peer_;
-    if (p.broken) return {0, flow::closed};
-    if (p.writing) return {0, flow::blocked};
-    try {
-      if constexpr (plain) {
-        return write_now(p, bytes);
-      } else {
-        return begin_write(p, bytes);
-      }
-    } catch (...) {
-      return {0, flow::closed};
-    }
-  }
-
-  void close(connection& c, close_reason why) noexcept {
-    peer& p = *c.peer_;
-    if (why == close_reason::stalled) {
-      p.abort_now();
-    } else if (why != close_reason::peer && !(p.writing && !plain) && hang_up(p)) {
-      return;
-    } else {
-      p.close_now();
-    }
-    p.closed = true;
-    retire(p);
-  }
-
- private:
-  [[nodiscard]] write_result write_now(peer& p, std::span<const buffer> bytes) {
-    std::error_code error;
-    std::size_t took = 0;
-    std::size_t total = 0;
-    if (bytes.size() == 1) {  // nearly always; for one buffer Asio calls send, not sendmsg
-      total = bytes[0].size;
-      took = p.stream.write_some(::asio::const_buffer{bytes[0].data, total}, error);
-    } else {
-      std::array<::asio::const_buffer, max_buffers> pieces;
-      std::size_t n = 0;
-      for (const buffer& b : bytes) {
-        if (n == pieces.size()) break;
-        pieces[n++] = {b.data, b.size};
-        total += b.size;
-      }
-      took = p.stream.write_some(std::span{pieces.data(), n}, error);
-    }
-    if (error && !detail::would_block(error)) {
-      return {0, error == ::asio::error::interrupted ? flow::ready : flow::closed};
-    }
-    if (!error && took == total) return {took, flow::ready};
-    p.writing = true;
-    try {
-      p.stream.async_wait(::asio::socket_base::wait_write,
-                          [r = peer_ref{&p}](const std::error_code& e) mutable {
-                            r->writing = false;
-                            if (r->owner != nullptr && !r->closed) r->owner->can_write(*r, e);
-                          });
-    } catch (...) {
-      p.writing = false;
-      return {took, flow::closed};
-    }
-    return {took, flow::blocked};
-  }
-
-  void can_write(peer& p, const std::error_code& e) noexcept {
-    if (p.lingering) return;
-    e ? closed_(hub_, p.session) : writable_(hub_, p.session);
-    flush();
-  }
-
-  [[nodiscard]] write_result begin_write(peer& p, std::span<const buffer> bytes) {
-    std::shared_ptr<void> keep = keep_.lock();
-    p.stream.async_write_some(
-        ::asio::const_buffer{bytes[0].data, bytes[0].size},
-        [r = peer_ref{&p}, keep = std::move(keep)](const std::error_code& e, std::size_t n) {
-          r->writing = false;
-          if (r->owner != nullptr) r->owner->wrote(*r, e, n);
-        });
-    p.writing = true;
-    ++in_flight_;
-    return {bytes[0].size, flow::pending};
-  }
-
-  void wrote(peer& p, const std::error_code& e, std::size_t n) noexcept {
-    --in_flight_;
-    const session_id id = p.session;
-    const bool failed = static_cast<bool>(e) && !p.closed;
-    if (p.closed) retire(p);
-    if (hub_ != nullptr) {
-      written_(hub_, id, n);
-      if (failed) closed_(hub_, id);
-    }
-    flush();
-  }
-
-  /// Waits for the next input, which is the peer's end or nothing that we want.
-  [[nodiscard]] bool watch(peer& p) noexcept {
-    if (p.reading) return true;
-    try {
-      if constexpr (plain) {
-        p.stream.async_wait(::asio::socket_base::wait_read,
-                            [r = peer_ref{&p}](const std::error_code& e) {
-                              r->reading = false;
-                              if (r->owner != nullptr && !r->closed) r->owner->can_read(*r, e);
-                            });
-      } else {
-        p.stream.async_read_some(::asio::buffer(p.sink),
-                                 [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
-                                   r->reading = false;
-                                   if (r->owner == nullptr || r->closed) return;
-                                   r->discarded += static_cast<std::uint32_t>(n);
-                                   r->owner->took_input(*r, e);
-                                 });
-      }
-      p.reading = true;
-      return true;
-    } catch (...) {
-      return false;
-    }
-  }
-
-  void can_read(peer& p, std::error_code e) noexcept {
-    if constexpr (plain) {
-      std::array<char, 4096> bytes;
-      for (int i = 0; i < 16 && !e; ++i) {
-        p.discarded += static_cast<std::uint32_t>(p.stream.read_some(::asio::buffer(bytes), e));
-      }
-      if (detail::would_block(e)) e = {};
-      took_input(p, e);
-    }
-  }
-
-  void took_input(peer& p, const std::error_code& e) noexcept {
-    const std::uint32_t most = p.lingering ? max_linger_input : max_input;
-    if (!e && p.discarded <= most && watch(p)) return;
-    if (p.lingering) {
-      cut(p);
-    } else if (hub_ != nullptr) {
-      closed_(hub_, p.session);
-      flush();
-    }
-  }
-
-  /// Says goodbye and leaves it to the peer to close. False: that cannot be done.
-  [[nodiscard]] bool hang_up(peer& p) noexcept {
-    std::error_code error;
-    if constexpr (!detail::says_goodbye<Stream>) {
-      p.stream.lowest_layer().shutdown(::asio::socket_base::shutdown_send, error);
-    }
-    if (error || !lingers_) {
-      p.discard_input();
-      return false;
-    }
-    p.owner = this;
-    p.lingering = true;
-    p.discarded = 0;
-    p.linger_until = time_point{std::chrono::steady_clock::now()}.ms() + linger_ms;
-    if (!say_goodbye(p)) return false;
-    ++p.refs;  // the list's, until cut()
-    lingering_.push_back(p);
-    if (lingering_.size == 1) flush();  // the host's timer has one more to look at
-    return true;
-  }
-
-  [[nodiscard]] bool say_goodbye(peer& p) noexcept {
-    if constexpr (detail::says_goodbye<Stream>) {
-      try {
-        p.stream.async_shutdown([r = peer_ref{&p}](const std::error_code&) {
-          if (r->owner != nullptr && !r->closed) r->owner->cut(*r);
-        });
-        return true;
-      } catch (...) {
-        return false;
-      }
-    } else {
-      return watch(p);
-    }
-  }
-
-  void cut(peer& p) noexcept {
-    const peer_ref held{&p};
-    --p.refs;  // the list's
-    p.discard_input();
-    p.close_now();
-    p.closed = true;
-    forget(p);
-    flush();
-  }
-
-  void retire(peer& p) noexcept {
-    if (p.writing && !plain) {
-      zombies_.push_back(p);  // the hub waits for its write
-    } else {
-      forget(p);
-    }
-  }
-  static void forget(peer& p) noexcept {
-    detail::chain<peer>::unlink(p);
-    p.owner = nullptr;
-  }
-  void flush() noexcept {
-    if (flush_soon_) flush_soon_();
-  }
-
-  void* hub_ = nullptr;
-  void (*writable_)(void*, session_id) noexcept = nullptr;
-  void (*written_)(void*, session_id, std::size_t) noexcept = nullptr;
-  void (*closed_)(void*, session_id) noexcept = nullptr;
-  function<void()> flush_soon_;
-  std::weak_ptr<void> keep_;
-  detail::chain<peer> streams_;
-  detail::chain<peer> lingering_;
-  detail::chain<peer> zombies_;
-  std::size_t in_flight_ = 0;
-  bool lingers_ = false;
-};
-
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_ASIO_TRANSPORT_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_HTTP_CONNECTION_HPP
-#define SSEHUB_SINGLE_DETAIL_HTTP_CONNECTION_HPP
-// ---- sse/detail/http_connection.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
+#define SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
+// ---- sse/detail/server/http_connection.hpp
 //
 // One HTTP/1 connection of a server, from accept until it is a stream or closed: head, body,
 // handler, answer, the next request. It moves no bytes: its host gives it what came and writes what
@@ -801,9 +126,9 @@ class asio_transport {
 #include <string_view>
 #include <utility>
 
-#ifndef SSEHUB_SINGLE_DETAIL_SERVER_CORE_HPP
-#define SSEHUB_SINGLE_DETAIL_SERVER_CORE_HPP
-// ---- sse/detail/server_core.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
+#define SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
+// ---- sse/detail/server/server_core.hpp
 //
 // What every HTTP/1 server of this library is made of, but for its sockets and its loop: options,
 // hub, mailbox, routes, refusals, the access log, the way of a request to its handler. Include the
@@ -820,12 +145,14 @@ class asio_transport {
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <sse/cors.hpp>
 #include <sse/server.hpp>
 #include <sse/http1.hpp>
+#include <sse/sse.hpp>
 #include <sse/mailbox.hpp>
 #include <sse/shards.hpp>
 
@@ -927,7 +254,10 @@ class server_core {
   /// No further request of a connection is served.
   [[nodiscard]] bool ending() const noexcept { return draining_ || stopped_; }
 
-  [[nodiscard]] static time_point now() noexcept { return std::chrono::steady_clock::now(); }
+  [[nodiscard]] time_point now() const noexcept {
+    return options_.clock != nullptr ? options_.clock()
+                                     : time_point{std::chrono::steady_clock::now()};
+  }
   [[nodiscard]] static std::int64_t now_us() noexcept {
     const auto t = std::chrono::steady_clock::now().time_since_epoch();
     return std::chrono::duration_cast<std::chrono::microseconds>(t).count();
@@ -1016,7 +346,7 @@ class server_core {
   /// Asks the handler through the hub, so that shape and the total cap come first.
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     endpoint& e) {
-    hub_->tick(now());
+    touch_clock();
     accept_result no;
     if (!caught_up(r, no)) return no;
     asked_ = &e;
@@ -1024,7 +354,7 @@ class server_core {
   }
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     verdict<User> v) {
-    hub_->tick(now());
+    touch_clock();
     accept_result no;
     if (!caught_up(r, no)) return no;
     return hub_->accept(std::move(c), r, std::move(v));
@@ -1042,11 +372,22 @@ class server_core {
 
   /// What publishers of this channel's events call it; never used again for another.
   [[nodiscard]] std::uint64_t token_of(channel& c) {
-    for (const mail_target& t : targets_) {
-      if (t.name.pointer == &c && t.name.name == c.name()) return t.token;
+    if (const auto at = target_of_.find(&c); at != target_of_.end()) {
+      const mail_target& t = targets_[at->second];
+      if (t.name.name == c.name()) return t.token;
+      forget_target(at->second);  // that channel was closed behind our back
     }
-    targets_.push_back({++tokens_, channel_name{c}, 0, nullptr});
-    return tokens_;
+    channel_name name{c};
+    if (free_target_ == no_target) {
+      targets_.emplace_back();
+      free_target_ = static_cast<std::uint32_t>(targets_.size() - 1);
+    }
+    const std::uint32_t slot = free_target_;
+    target_of_.emplace(&c, slot);
+    mail_target& t = targets_[slot];
+    free_target_ = t.next_free;
+    t = {.token = ++tokens_ << 32U | slot, .name = std::move(name)};
+    return t.token;
   }
 
   // What the host sets.
@@ -1072,7 +413,7 @@ class server_core {
   }
   void forget_channel(channel& c) noexcept {
     routes.remove(c);
-    std::erase_if(targets_, [&](const mail_target& t) { return t.name.pointer == &c; });
+    if (const auto at = target_of_.find(&c); at != target_of_.end()) forget_target(at->second);
     hub_->close_channel(c);
   }
 
@@ -1099,12 +440,20 @@ class server_core {
   bool stopped_ = false;
 
  private:
+  static constexpr std::uint32_t no_target = UINT32_MAX;
   struct mail_target {
-    std::uint64_t token = 0;
+    std::uint64_t token = 0;  // its slot, and above it a number that no other had; 0: it is free
     channel_name name{};
     std::uint64_t checked = 0;  // the turn in which it was last looked for
     channel* found = nullptr;
+    std::uint32_t next_free = no_target;
   };
+
+  /// Mail for it is mail for a channel that is closed, from now on.
+  void forget_target(std::uint32_t slot) noexcept {
+    target_of_.erase(targets_[slot].name.pointer);
+    targets_[slot] = {.next_free = std::exchange(free_target_, slot)};
+  }
 
   void take_mail() noexcept {
     mail_->drain([this](const sse::mail& m) { return deliver(m); });
@@ -1113,20 +462,12 @@ class server_core {
   /// False: memory is out; it stays in its lane.
   bool deliver(const sse::mail& m) noexcept {
     if (m.target == shard_port::target && port_) return deliver_shared(m);
-    const auto t =
-        std::lower_bound(targets_.begin(), targets_.end(), m.target,
-                         [](const mail_target& a, std::uint64_t token) { return a.token < token; });
-    const bool known = t != targets_.end() && t->token == m.target;
-    if (known && t->checked != turn_) {
-      t->checked = turn_;
-      t->found = t->name.in(*hub_);
-      touch_clock();
-    }
-    if (!known || t->found == nullptr) {
+    channel* const to = target(m.target);
+    if (to == nullptr) {
       error("mail for a channel that is closed", {});
       return true;
     }
-    const publish_result r = hub_->publish(*t->found, {.type = m.type, .data = m.data},
+    const publish_result r = hub_->publish(*to, {.type = m.type, .data = m.data},
                                            {.id = m.id,
                                             .audience = m.audience,
                                             .transient = m.transient,
@@ -1134,6 +475,21 @@ class server_core {
                                             .encoded = m.encoded});
     if (!r) error(to_string(r.error), {});
     return true;
+  }
+
+  /// The channel of a token; nullptr: it is closed, or nobody's.
+  [[nodiscard]] channel* target(std::uint64_t token) noexcept {
+    const auto slot = static_cast<std::uint32_t>(token);
+    if (token == 0 || slot >= targets_.size() || targets_[slot].token != token) return nullptr;
+    mail_target& t = targets_[slot];
+    if (t.checked != turn_) {
+      t.checked = turn_;
+      t.found = t.name.in(*hub_);
+      touch_clock();
+    }
+    if (t.found != nullptr) return t.found;
+    forget_target(slot);
+    return nullptr;
   }
 
   /// The sequencer's: what cannot be published now waits.
@@ -1168,7 +524,9 @@ class server_core {
   shard_port port_;
 
  private:
-  std::vector<mail_target> targets_;  // of publishers, tokens rising
+  std::vector<mail_target> targets_;  // of publishers, by the lower half of their tokens
+  std::unordered_map<const channel*, std::uint32_t> target_of_;
+  std::uint32_t free_target_ = no_target;
   std::uint64_t tokens_ = 0;
   std::uint64_t turn_ = 0;
   std::uint64_t shared_turn_ = 0;  // in which the clock was last looked at for the sequencer's mail
@@ -1177,7 +535,7 @@ class server_core {
 };
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_SERVER_CORE_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
 
 namespace sse::inline v0::detail {
 
@@ -1531,7 +889,7 @@ class http_connection {
 };
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_HTTP_CONNECTION_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
 
 namespace sse::inline v0::detail {
 
@@ -1568,7 +926,7 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   /// At once.
   void drop() noexcept {
     if (core_ == nullptr) return;
-    if (peer_) asio_access::peer_of(peer_).close_now();
+    if (peer_) asio_access::peer_of(peer_).end_now();
     leave();
   }
 
@@ -1585,35 +943,29 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
 
   void read() {
     if (reading_) return;
-    if constexpr (plain) {
-      peer_.stream().async_wait(net::socket_base::wait_read,
-                                [c = self{this}](const std::error_code& e) {
-                                  c->reading_ = false;
-                                  c->guarded([&] { c->can_read(e); });
-                                });
-    } else {
-      if (buffer_ == nullptr) buffer_ = std::make_unique<std::array<char, 4096>>();
-      peer_.stream().async_read_some(
-          net::buffer(*buffer_), [c = self{this}](const std::error_code& e, std::size_t n) {
-            c->reading_ = false;
-            if (c->core_ == nullptr) return;
-            asio_access::peer_of(c->peer_).reading = false;
-            c->guarded([&] { e ? c->drop() : c->serve({c->buffer_->data(), n}); });
-          });
-      asio_access::peer_of(peer_).reading = true;
-    }
+    // Not async_wait: this one looks before it waits, and waits without a call to the kernel.
+    peer_.stream().async_read_some(net::buffer(input_),
+                                   [c = self{this}](const std::error_code& e, std::size_t n) {
+                                     c->reading_ = false;
+                                     if (c->core_ == nullptr) return;
+                                     if (!plain) asio_access::peer_of(c->peer_).reading = false;
+                                     c->guarded([&] { e ? c->drop() : c->have_read(n); });
+                                   });
     reading_ = true;
+    if (!plain) asio_access::peer_of(peer_).reading = true;
   }
 
-  void can_read(std::error_code e) {
+  void have_read(std::size_t n) {
     if constexpr (plain) {
-      const std::size_t n = e ? 0 : peer_.stream().read_some(net::buffer(core_->scratch()), e);
-      if (would_block(e)) return read();
-      if (e) return drop();
-      serve({core_->scratch().data(), n});
-    } else {
-      (void)e;
+      if (n == input_.size()) {  // there may be much more, such as a body
+        auto& all = core_->scratch();
+        std::copy(input_.begin(), input_.end(), all.begin());
+        std::error_code ends_later;
+        n += peer_.stream().read_some(net::buffer(all) + n, ends_later);
+        return serve({all.data(), n});
+      }
     }
+    serve({input_.data(), n});
   }
 
   void write() {
@@ -1659,6 +1011,10 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   /// After what was written, and without a reset that would take it from the peer.
   void hang_up() noexcept {
     if (core_ == nullptr) return;
+    if constexpr (plain) {  // what comes now is the transport's to read
+      std::error_code ignored;
+      if (reading_) peer_.stream().cancel(ignored);
+    }
     core_->transport().disconnect(std::move(peer_));
     leave();
   }
@@ -1671,13 +1027,13 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
     core->forget(*this);
   }
 
-  std::unique_ptr<std::array<char, 4096>> buffer_;  // of streams that are no plain sockets
   std::size_t sent_ = 0;
+  std::array<char, plain ? 1024 : 4096> input_;
   bool reading_ = false;
 };
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_ASIO_CONNECTION_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CONNECTION_HPP
 
 namespace sse::inline v0::detail {
 
@@ -1688,6 +1044,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
  public:
   static constexpr bool answers_later = true;
+  /// Far below every deadline that makes sense.
+  static constexpr duration long_pause = duration::milliseconds(100);
   using connection = asio_connection<asio_core>;
   using base::error, base::now, base::routes, base::scratch;
   using typename base::endpoint;
@@ -1701,7 +1059,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
         timer_{executor_} {
     allow_times(waiting_, o);
     if (!make_) throw std::invalid_argument("nothing makes a stream of a socket");
-    transport_.use_linger(true);
+    transport_.use_linger(true, o.clock);
     transport_.attach(*hub_, [this] { flush_soon(); });
   }
   ~asio_core() { abandon(); }
@@ -1722,8 +1080,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   [[nodiscard]] const net::any_io_executor& executor() const noexcept { return executor_; }
   [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
                                      auto&& who) {
+    const calling_hub in{*this};
     accept_result out = this->admit(std::move(c), r, std::forward<decltype(who)>(who));
-    if (stopped_ && out.id) hub_->close(out.id);  // its handler stopped the server
     // A long replay goes on after its first share; a shard may have caught up for this one.
     if (out.id || port_) flush_soon();
     arm_timer();
@@ -1806,10 +1164,9 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (!draining_) {
       draining_ = true;
       close_listeners();
-      const time_point t = now();
-      hub_->tick(t);
+      this->touch_clock();
       hub_->drain(o);
-      cut_at_ = (t + o.deadline).ms();
+      cut_at_ = (now() + o.deadline).ms();
       waiting_.for_each([](connection& c) {
         const ref<connection> held{&c};
         c.end_if_idle();
@@ -1828,9 +1185,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (mail_) mail_->close();
     transport_.use_linger(false);
     waiting_.for_each([](connection& c) { c.drop(); });
-    transport_.for_each_session([this](session_id id) { hub_->close(id); });
-    transport_.cut_all();
-    if (port_) port_.report_end(hub_->stats());
+    if (calls_ == 0) end_streams();
     finish_drain(net::error::operation_aborted);
   }
 
@@ -1848,10 +1203,25 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   using base::draining_, base::hub_, base::mail_, base::options_, base::port_, base::stopped_;
   using base::transport_;
 
+  /// A hook that stops the server meanwhile ends the streams when this is over.
+  struct calling_hub {
+    explicit calling_hub(asio_core& c) noexcept : core{c} { ++core.calls_; }
+    calling_hub(const calling_hub&) = delete;
+    calling_hub& operator=(const calling_hub&) = delete;
+    ~calling_hub() {
+      if (--core.calls_ == 0 && core.stopped_) core.end_streams();
+    }
+    asio_core& core;
+  };
+  void end_streams() noexcept {
+    transport_.for_each_session([this](session_id id) { hub_->close(id); });
+    transport_.cut_all();
+    if (port_) port_.report_end(hub_->stats());
+  }
+
   struct listener {
     explicit listener(const net::any_io_executor& ex) : acceptor{ex} {}
     net::ip::tcp::acceptor acceptor;
-    net::ip::tcp::endpoint from;
     bool paused = false;
   };
   struct wake_context {
@@ -1872,12 +1242,44 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   void turn() {
     if (stopped_) return;
+    const calling_hub in{*this};
     this->drain_mail();
     if (this->shards_end()) begin_drain(port_.how_to_drain(), [](std::error_code) {});
+    if (looks_ != 0) return;
     const time_point t = now();
+    if (t - told_ > long_pause && next_deadline() <= t.ms() && look_first(t)) return;
+    go_on(t);
+  }
+
+  /// Calls go_on(t) once all that is ready at `t` was served. One pass of the executor through what
+  /// it has to do brings what some more connections are ready for; Asio's own takes 128 at a time.
+  /// False: memory is out.
+  [[nodiscard]] bool look_first(time_point t) noexcept {
+    looks_ = 3 + connections() / 100;
+    return look(t);
+  }
+  [[nodiscard]] bool look(time_point t) noexcept {
+    try {
+      net::post(executor_, [core = this->shared_from_this(), t] {
+        if (--core->looks_ != 0 && core->look(t)) return;
+        core->looks_ = 0;
+        if (!core->stopped_) core->go_on(t);
+      });
+      return true;
+    } catch (...) {
+      looks_ = 0;
+      return false;
+    }
+  }
+
+  void go_on(time_point t) {
+    const calling_hub in{*this};
+    told_ = t;
     cut_ = cut_ || (t.ms() >= cut_at_ && hub_->sessions() != 0);
     hub_->tick(t);
     expire(t);
+    if (stopped_) return;
+    this->touch_clock();
     const bool more = hub_->flush();
     this->report_to_shards();
     if (draining_) check_drained(t);
@@ -1900,16 +1302,23 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     }
   }
 
-  void arm_timer() noexcept {
+  /// Of everything, in milliseconds; INT64_MAX: none.
+  [[nodiscard]] std::int64_t next_deadline() const noexcept {
     std::int64_t next = hub_->next_deadline().ms();
     const auto also = [&](std::int64_t t) { next = t < next ? t : next; };
     also(waiting_.next());
     also(transport_.next_deadline().ms());
     also(accept_again_);
     if (draining_) also(cut_at_);
+    return next;
+  }
+
+  void arm_timer() noexcept {
+    const std::int64_t next = next_deadline();
     if (next >= timer_at_ || next == INT64_MAX || stopped_) return;
     try {
-      timer_.expires_at(std::chrono::steady_clock::time_point{std::chrono::milliseconds{next}});
+      const std::int64_t left = next - now().ms();
+      timer_.expires_after(std::chrono::milliseconds{left > 0 ? left : 0});
       timer_.async_wait([core = this->shared_from_this()](const std::error_code& e) {
         if (e) return;
         core->timer_at_ = INT64_MAX;
@@ -1940,50 +1349,75 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (!e && at.protocol() == net::ip::tcp::v6()) {
       (void)a.set_option(net::ip::v6_only{one_version}, e);
     }
+    if (!e && inherits_options) e = set_options(a);
     if (!e) (void)a.bind(at, e);
     if (!e) (void)a.listen(net::socket_base::max_listen_connections, e);
+    if (!e) (void)a.non_blocking(true, e);
     if (e) return portable(e);
     listeners_.push_back(std::move(l));
     accept(*listeners_.back());
     return e;
   }
 
-  /// Asio drops an accept operation without a word if memory is out just then: so its handler
-  /// notices its own end.
-  struct on_accepted {
-    on_accepted(std::shared_ptr<asio_core> c, listener& l) noexcept
-        : core{std::move(c)}, from{&l} {}
-    on_accepted(on_accepted&&) noexcept = default;
-    on_accepted& operator=(on_accepted&&) = delete;
-    ~on_accepted() {
-      if (core != nullptr && !core->ending()) core->accept_later(*from);
+  /// Those that accepted sockets have, set before any is there.
+#if defined(__linux__)
+  static constexpr bool inherits_options = true;
+#else
+  static constexpr bool inherits_options = false;
+#endif
+  template <class Socket>
+  [[nodiscard]] std::error_code set_options(Socket& s) const noexcept {
+    std::error_code e;
+    if (options_.nodelay) (void)s.set_option(net::ip::tcp::no_delay{true}, e);
+    if (!e && options_.send_buffer != 0) {
+      const net::socket_base::send_buffer_size size{static_cast<int>(options_.send_buffer)};
+      (void)s.set_option(size, e);
     }
-    void operator()(const std::error_code& e, net::ip::tcp::socket s) {
+    return e;
+  }
+
+  /// Asio drops an operation without a word if memory is out just then: so its handler notices its
+  /// own end.
+  struct on_waiting {
+    on_waiting(std::shared_ptr<asio_core> c, listener& l) noexcept : core{std::move(c)}, at{&l} {}
+    on_waiting(on_waiting&&) noexcept = default;
+    on_waiting& operator=(on_waiting&&) = delete;
+    ~on_waiting() {
+      if (core != nullptr && !core->ending()) core->accept_later(*at);
+    }
+    void operator()(const std::error_code&) {
       const std::shared_ptr<asio_core> c = std::move(core);
-      c->accepted(*from, e, std::move(s));
+      c->accept_all(*at);
     }
     std::shared_ptr<asio_core> core;
-    listener* from;
+    listener* at;
   };
 
   void accept(listener& l) noexcept {
     if (this->ending()) return;
     try {
-      l.acceptor.async_accept(l.from, on_accepted{this->shared_from_this(), l});
+      l.acceptor.async_wait(net::socket_base::wait_read, on_waiting{this->shared_from_this(), l});
     } catch (...) {
       accept_later(l);
     }
   }
 
-  void accepted(listener& l, const std::error_code& e, net::ip::tcp::socket s) noexcept {
-    if (this->ending()) return;
-    if (e) {
-      error("accept", portable(e));
-      // Descriptors or memory may be out: that does not pass by trying at once.
-      if (e != net::error::connection_aborted) return accept_later(l);
-    } else {
+  void accept_all(listener& l) noexcept {
+    for (int most = 64; most > 0 && !this->ending(); --most) {
       try {
-        welcome(std::move(s), l.from.address());
+        std::error_code e;
+        net::ip::tcp::endpoint from;
+        net::ip::tcp::socket s = accept_one(l.acceptor, from, e);
+        if (would_block(e)) break;
+        if (!e) {
+          welcome(std::move(s), from.address());
+          continue;
+        }
+        error("accept", portable(e));
+        // Descriptors or memory may be out: that does not pass by trying at once.
+        if (e != net::error::connection_aborted && e != net::error::interrupted) {
+          return accept_later(l);
+        }
       } catch (const std::exception& x) {
         error(x.what(), {});
       } catch (...) {
@@ -2000,13 +1434,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   }
 
   void welcome(net::ip::tcp::socket s, const net::ip::address& from) {
-    close_on_exec(s);
-    std::error_code ignored;
-    if (options_.nodelay) (void)s.set_option(net::ip::tcp::no_delay{true}, ignored);
-    if (options_.send_buffer != 0) {
-      const net::socket_base::send_buffer_size size{static_cast<int>(options_.send_buffer)};
-      (void)s.set_option(size, ignored);
-    }
+    if (!inherits_options) (void)set_options(s);
     if (options_.max_connections != 0 && connections() >= options_.max_connections) {
       return turn_away(std::move(s), from);
     }
@@ -2040,7 +1468,12 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   void close_listeners() noexcept {
     std::error_code ignored;
-    for (const auto& l : listeners_) (void)l->acceptor.close(ignored);
+    for (const auto& l : listeners_) {
+#if defined(__linux__)  // a child process may listen too, and then closing ends nothing
+      ::shutdown(l->acceptor.native_handle(), SHUT_RDWR);
+#endif
+      (void)l->acceptor.close(ignored);
+    }
   }
 
   void check_drained(time_point t) noexcept {
@@ -2074,12 +1507,15 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   waiting_room<connection> waiting_;
   std::vector<function<void(std::error_code)>> drained_;
   std::int64_t cut_at_ = INT64_MAX;
+  time_point told_ = this->now();
+  std::uint32_t calls_ = 0;  // of the hub, under way
+  std::size_t looks_ = 0;    // that are still to be taken before time is told
   bool scheduled_ = false;
   bool cut_ = false;  // streams were open when the time for draining was over
 };
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_ASIO_CORE_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CORE_HPP
 
 namespace sse::inline v0 {
 

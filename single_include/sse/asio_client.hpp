@@ -63,9 +63,9 @@
 #include <asio/post.hpp>
 
 #include <sse/client.hpp>
-#ifndef SSEHUB_SINGLE_DETAIL_ASIO_CLIENT_CORE_HPP
-#define SSEHUB_SINGLE_DETAIL_ASIO_CLIENT_CORE_HPP
-// ---- sse/detail/asio_client_core.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CORE_HPP
+#define SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CORE_HPP
+// ---- sse/detail/client/asio_core.hpp
 //
 // asio_client_core: what an asio_event_source and its operations under way share. Not public.
 //
@@ -95,9 +95,9 @@
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
-#ifndef SSEHUB_SINGLE_DETAIL_ASIO_LINK_HPP
-#define SSEHUB_SINGLE_DETAIL_ASIO_LINK_HPP
-// ---- sse/detail/asio_link.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CONNECTION_HPP
+#define SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CONNECTION_HPP
+// ---- sse/detail/client/asio_connection.hpp
 //
 // asio_link: one connection of an asio_event_source, from the name of the host to the last byte.
 // Not public.
@@ -125,14 +125,16 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/write.hpp>
 
+#include <sse/client_error.hpp>
 #include <sse/sse.hpp>
-#ifndef SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
-#define SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
-// ---- sse/detail/asio_peer.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
+#define SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
+// ---- sse/detail/net/asio_stream.hpp
 //
 // What the Asio host's parts share: one TCP connection with its reference count. Not public.
 
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -149,11 +151,13 @@
 
 #if !defined(_WIN32)
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #endif
 
-#ifndef SSEHUB_SINGLE_DETAIL_CHAIN_HPP
-#define SSEHUB_SINGLE_DETAIL_CHAIN_HPP
-// ---- sse/detail/chain.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
+#define SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
+// ---- sse/detail/base/intrusive_list.hpp
 //
 // Lists through their elements, and lists of elements that wait for a deadline. Not public.
 
@@ -262,7 +266,7 @@ class waiting_room {
 };
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_CHAIN_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
 
 namespace sse::inline v0 {
 
@@ -346,6 +350,28 @@ void close_on_exec(Socket& s) noexcept {
   (void)s;
 }
 
+/// The next connection, and whose it is. Errors: would_block if there is none.
+[[nodiscard]] inline net::ip::tcp::socket accept_one(net::ip::tcp::acceptor& from,
+                                                     net::ip::tcp::endpoint& peer,
+                                                     std::error_code& e) {
+  net::ip::tcp::socket s{from.get_executor()};
+#if defined(__linux__)  // one call instead of two
+  auto size = static_cast<socklen_t>(peer.capacity());
+  const int fd = ::accept4(from.native_handle(), peer.data(), &size, SOCK_CLOEXEC);
+  if (fd < 0) {
+    e.assign(errno, net::error::get_system_category());
+    return s;
+  }
+  peer.resize(size);
+  (void)s.assign(peer.protocol(), fd, e);
+  if (e) ::close(fd);
+#else
+  (void)from.accept(s, peer, e);
+  if (!e) close_on_exec(s);
+#endif
+  return s;
+}
+
 /// In the standard's category: Asio's own does not compare equal to std::errc.
 [[nodiscard]] inline std::error_code portable(const std::error_code& e) noexcept {
   if (e.category() != net::error::get_system_category()) return e;
@@ -360,7 +386,7 @@ void close_on_exec(Socket& s) noexcept {
 /// it. Each of those holds a reference.
 template <class Stream>
 struct asio_peer {
-  static constexpr std::size_t sink_size = plain_socket<Stream> ? 1 : 128;
+  static constexpr std::size_t sink_size = plain_socket<Stream> ? 8 : 128;
 
   template <class Make>
   explicit asio_peer(Make&& make) : stream(make()) {}
@@ -368,15 +394,22 @@ struct asio_peer {
   asio_peer& operator=(const asio_peer&) = delete;
   ~asio_peer() { chain<asio_peer>::unlink(*this); }
 
+  /// For one that ended already.
   void close_now() noexcept {
     std::error_code ignored;
     stream.lowest_layer().close(ignored);
+  }
+  /// Ends it: a child process may have the socket too, and then closing it ends nothing.
+  void end_now() noexcept {
+    std::error_code ignored;
+    stream.lowest_layer().shutdown(net::socket_base::shutdown_both, ignored);
+    close_now();
   }
   /// Closes without sending what the kernel still holds, for a peer that takes nothing any more.
   void abort_now() noexcept {
     std::error_code ignored;
     stream.lowest_layer().set_option(net::socket_base::linger{true, 0}, ignored);
-    stream.lowest_layer().close(ignored);
+    end_now();
   }
   /// Takes unread input away: the kernel would answer it with a reset, and the peer lose the last
   /// bytes that we sent.
@@ -429,7 +462,7 @@ struct asio_access {
 }  // namespace detail
 
 }  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_ASIO_PEER_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
 
 namespace sse::inline v0::detail {
 
@@ -610,7 +643,7 @@ class asio_link_of final : public asio_link,
 };
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_ASIO_LINK_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CONNECTION_HPP
 
 namespace sse::inline v0 {
 
@@ -966,7 +999,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
 
 }  // namespace detail
 }  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_ASIO_CLIENT_CORE_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CORE_HPP
 
 namespace sse::inline v0 {
 

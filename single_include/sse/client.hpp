@@ -51,10 +51,11 @@
 #include <type_traits>
 #include <utility>
 
+#include <sse/client_error.hpp>
 #include <sse/sse.hpp>
-#ifndef SSEHUB_SINGLE_DETAIL_BACKOFF_HPP
-#define SSEHUB_SINGLE_DETAIL_BACKOFF_HPP
-// ---- sse/detail/backoff.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_BACKOFF_HPP
+#define SSEHUB_SINGLE_DETAIL_CLIENT_BACKOFF_HPP
+// ---- sse/detail/client/backoff.hpp
 //
 // backoff: how long a client waits before its next attempt. Not public.
 //
@@ -154,482 +155,10 @@ class backoff {
 };
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_BACKOFF_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_ERROR_HPP
-#define SSEHUB_SINGLE_DETAIL_CLIENT_ERROR_HPP
-// ---- sse/detail/client_error.hpp
-//
-// client_error, client_failure: what can go wrong for an event_source, as code and as a sentence.
-// Part of sse/client.hpp.
-
-#include <cstdint>
-#include <string_view>
-
-#ifndef SSEHUB_SINGLE_DETAIL_URL_HPP
-#define SSEHUB_SINGLE_DETAIL_URL_HPP
-// ---- sse/detail/url.hpp
-//
-// url: the http and https URLs that a client asks for: reading, normalising, resolving a redirect's
-// Location (RFC 3986 5.2), comparing origins. Not a general URL parser.
-//
-//   sse::detail::url u;
-//   if (u.parse("http://[::1]:8080/a/../b?c#d") == sse::url_error::none)
-//     connect(u.host(), u.port());                         // ::1, 8080; u.target() is /b?c
-//
-// Strict in scheme and authority, where a second reading would connect to another host: user
-// information, percent escapes, backslashes and what is not ASCII are refused there. In path and
-// query the bytes that may not stand there raw (space, quotes, beyond ASCII) are escaped, control
-// characters are refused.
-
-#include <cstddef>
-#include <cstdint>
-#include <string_view>
-
-namespace sse::inline v0 {
-
-/// What is wrong with a URL.
-enum class url_error : std::uint8_t {
-  none,
-  scheme,     ///< not http:// or https://
-  user_info,  ///< name or password before the host
-  host,       ///< none, not ASCII letters, digits, `-`, `.`, `_`, or not an IPv6 address
-  port,       ///< not 1 to 65535
-  character,  ///< a control character
-  too_long,   ///< 8192 bytes
-  no_memory,
-};
-
-[[nodiscard]] constexpr std::string_view to_string(url_error e) noexcept {
-  switch (e) {
-    case url_error::none: return "none";
-    case url_error::scheme: return "scheme";
-    case url_error::user_info: return "user_info";
-    case url_error::host: return "host";
-    case url_error::port: return "port";
-    case url_error::character: return "character";
-    case url_error::too_long: return "too_long";
-    case url_error::no_memory: return "no_memory";
-  }
-  return "unknown";
-}
-
-namespace detail {
-
-inline constexpr std::size_t max_url = 8192;
-inline constexpr std::size_t max_host = 253;  // RFC 1035 2.3.4, as text
-
-/// Appends a byte as its percent escape (RFC 3986 2.1).
-[[nodiscard]] inline bool append_escape(bytes& out, char c) noexcept {
-  constexpr std::string_view digits = "0123456789ABCDEF";
-  const auto byte = static_cast<unsigned char>(c);
-  const char escape[] = {'%', digits[byte >> 4U], digits[byte & 15U]};
-  return out.append({escape, 3});
-}
-
-/// Appends `text` with every byte escaped that is not unreserved (RFC 3986 2.3): for a query value.
-[[nodiscard]] inline bool append_component(bytes& out, std::string_view text) noexcept {
-  for (const char& c : text) {
-    const bool plain = text::is_alnum(c) || c == '-' || c == '.' || c == '_' || c == '~';
-    if (plain ? !out.append({&c, 1}) : !append_escape(out, c)) return false;
-  }
-  return true;
-}
-
-/// RFC 3986 3.2.2 IPv6address, without a zone.
-[[nodiscard]] constexpr bool is_ipv6(std::string_view s) noexcept {
-  int groups = 0;
-  bool gap = false;
-  if (s.starts_with("::")) {
-    gap = true;
-    s.remove_prefix(2);
-  }
-  while (!s.empty()) {
-    const std::size_t end = s.find(':');
-    std::string_view group = s.substr(0, end);
-    if (end == std::string_view::npos && group.find('.') != std::string_view::npos) {
-      for (int i = 0; i < 4; ++i) {  // an IPv4 address in place of the last two groups
-        const std::size_t dot = group.find('.');
-        const std::string_view part = group.substr(0, dot);
-        int n = part.empty() || part.size() > 3 ? 256 : 0;
-        for (const char c : part) n = text::is_digit(c) ? n * 10 + (c - '0') : 256;
-        if (n > 255 || (dot == std::string_view::npos) != (i == 3)) return false;
-        group.remove_prefix(i == 3 ? group.size() : dot + 1);
-      }
-      groups += 2;
-      break;
-    }
-    if (group.empty() || group.size() > 4) return false;
-    for (const char c : group) {
-      if (text::hex_digit(c) < 0) return false;
-    }
-    ++groups;
-    if (end == std::string_view::npos) break;
-    s.remove_prefix(end + 1);
-    if (s.empty()) return false;  // a single colon at the end
-    if (s.front() == ':') {
-      if (gap) return false;
-      gap = true;
-      s.remove_prefix(1);
-    }
-  }
-  return gap ? groups < 8 : groups == 8;
-}
-
-class url {
- public:
-  /// Reads an absolute URL; a fragment is dropped. On an error nothing changes.
-  [[nodiscard]] url_error parse(std::string_view text) noexcept {
-    if (const url_error e = check(text); e != url_error::none) return e;
-    url u;
-    u.tls_ = text::starts_fold(text, "https://");
-    if (!u.tls_ && !text::starts_fold(text, "http://")) return url_error::scheme;
-    text.remove_prefix(u.tls_ ? 8 : 7);
-    const std::size_t end = find_or_size(text, "/?#");
-    if (const url_error e = u.set_authority(text.substr(0, end)); e != url_error::none) return e;
-    text.remove_prefix(end);
-    text = text.substr(0, text.find('#'));
-    const std::size_t path = find_or_size(text, "?");
-    return adopt(u, text.substr(0, path), text.substr(path));
-  }
-
-  /// Reads a reference as it stands in a document at `base`, which may be *this (RFC 3986 5.2.2).
-  [[nodiscard]] url_error resolve(const url& base, std::string_view reference) noexcept {
-    if (const url_error e = check(reference); e != url_error::none) return e;
-    if (has_scheme(reference)) return parse(reference);
-    if (reference.starts_with("//")) {
-      bytes absolute;
-      const bool ok = absolute.append(base.tls_ ? "https:" : "http:") && absolute.append(reference);
-      return ok ? parse(absolute.view()) : url_error::no_memory;
-    }
-    reference = reference.substr(0, reference.find('#'));
-    const std::string_view target = base.target();
-    const std::size_t base_path = find_or_size(target, "?");
-    url u;
-    u.copy_origin(base);
-    if (!u.text_.append(base.origin())) return url_error::no_memory;
-    if (reference.empty()) return adopt(u, target.substr(0, base_path), target.substr(base_path));
-    const std::size_t path = find_or_size(reference, "?");
-    const std::string_view query = reference.substr(path);
-    if (path == 0) return adopt(u, target.substr(0, base_path), query);
-    if (reference.front() == '/') return adopt(u, reference.substr(0, path), query);
-    bytes merged;
-    const bool ok = merged.append(target.substr(0, target.rfind('/', base_path) + 1)) &&
-                    merged.append(reference.substr(0, path));
-    return ok ? adopt(u, merged.view(), query) : url_error::no_memory;
-  }
-
-  /// False: no memory, nothing changes.
-  [[nodiscard]] bool assign(const url& other) noexcept {
-    url u;
-    if (!u.text_.append(other.href())) return false;
-    u.copy_origin(other);
-    *this = static_cast<url&&>(u);
-    return true;
-  }
-
-  [[nodiscard]] bool tls() const noexcept { return tls_; }
-  [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
-  /// Lower case; an IPv6 address without brackets.
-  [[nodiscard]] std::string_view host() const noexcept { return href().substr(host_, host_size_); }
-  /// The value of the Host header: IPv6 in brackets, the port unless it is the scheme's own.
-  [[nodiscard]] std::string_view authority() const noexcept {
-    const std::size_t scheme = tls_ ? 8 : 7;
-    return origin_ < scheme ? std::string_view{} : origin().substr(scheme);
-  }
-  /// Path and query, as a request sends them.
-  [[nodiscard]] std::string_view target() const noexcept { return href().substr(origin_); }
-  /// "https://host:port", the port unless it is the scheme's own (RFC 6454 6.2).
-  [[nodiscard]] std::string_view origin() const noexcept { return href().substr(0, origin_); }
-  [[nodiscard]] std::string_view href() const noexcept { return text_.view(); }
-
- private:
-  [[nodiscard]] static url_error check(std::string_view text) noexcept {
-    if (text.size() > max_url) return url_error::too_long;
-    for (const char c : text) {
-      if (text::is_control(c)) return url_error::character;
-    }
-    return url_error::none;
-  }
-  [[nodiscard]] static std::size_t find_or_size(std::string_view s,
-                                                std::string_view any_of) noexcept {
-    const std::size_t at = s.find_first_of(any_of);
-    return at == std::string_view::npos ? s.size() : at;
-  }
-  /// RFC 3986 3.1.
-  [[nodiscard]] static bool has_scheme(std::string_view s) noexcept {
-    for (std::size_t i = 0; i < s.size(); ++i) {
-      if (s[i] == ':') return i != 0;
-      const bool inner = text::is_digit(s[i]) || s[i] == '+' || s[i] == '-' || s[i] == '.';
-      if (!text::is_alnum(s[i]) && !inner) return false;
-      if (i == 0 && inner) return false;
-    }
-    return false;
-  }
-
-  void copy_origin(const url& o) noexcept {
-    tls_ = o.tls_;
-    port_ = o.port_;
-    host_ = o.host_;
-    host_size_ = o.host_size_;
-    origin_ = o.origin_;
-  }
-
-  /// Writes "scheme://host:port".
-  [[nodiscard]] url_error set_authority(std::string_view authority) noexcept {
-    if (authority.find('@') != std::string_view::npos) return url_error::user_info;
-    const bool literal = authority.starts_with('[');
-    const std::size_t close = literal ? authority.find(']') : 0;
-    if (close == std::string_view::npos) return url_error::host;
-    const std::size_t colon = authority.find(':', close);
-    const std::string_view written = authority.substr(0, colon);  // with brackets
-    std::string_view host = written;
-    if (literal) {
-      if (!host.ends_with(']')) return url_error::host;
-      host = host.substr(1, host.size() - 2);
-      if (!is_ipv6(host)) return url_error::host;
-    } else if (host.empty() || host.size() > max_host) {
-      return url_error::host;
-    }
-    port_ = tls_ ? 443 : 80;
-    const std::uint16_t own = port_;
-    if (colon != std::string_view::npos && colon + 1 < authority.size()) {
-      if (!set_port(authority.substr(colon + 1))) return url_error::port;
-    }
-    if (!text_.append(tls_ ? "https://" : "http://")) return url_error::no_memory;
-    host_ = text_.size() + (literal ? 1 : 0);
-    host_size_ = host.size();
-    for (const char c : written) {
-      const char l = text::lower(c);
-      const bool name = text::is_alnum(c) || c == '-' || c == '.' || c == '_';
-      if (!literal && !name) return url_error::host;
-      if (!text_.append({&l, 1})) return url_error::no_memory;
-    }
-    if (port_ != own) {
-      char digits[8] = {':'};
-      const char* const end = put_decimal(digits + 1, port_);
-      if (!text_.append({digits, static_cast<std::size_t>(end - digits)})) {
-        return url_error::no_memory;
-      }
-    }
-    origin_ = text_.size();
-    return url_error::none;
-  }
-
-  [[nodiscard]] bool set_port(std::string_view digits) noexcept {
-    std::uint32_t n = 0;
-    for (const char c : digits) {
-      if (!text::is_digit(c)) return false;
-      n = n * 10 + static_cast<std::uint32_t>(c - '0');
-      if (n > 65535) return false;
-    }
-    port_ = static_cast<std::uint16_t>(n);
-    return n != 0;
-  }
-
-  /// Completes `u`, which has its origin, and becomes it.
-  [[nodiscard]] url_error adopt(url& u, std::string_view path, std::string_view query) noexcept {
-    if (!u.append_path(path) || !append_escaped(u.text_, query)) return url_error::no_memory;
-    if (u.href().size() > max_url) return url_error::too_long;
-    *this = static_cast<url&&>(u);
-    return url_error::none;
-  }
-
-  /// Without dot segments (RFC 3986 5.2.4).
-  [[nodiscard]] bool append_path(std::string_view path) noexcept {
-    if (path.starts_with('/')) path.remove_prefix(1);
-    for (;;) {
-      const std::size_t end = path.find('/');
-      const std::string_view segment = path.substr(0, end);
-      const bool last = end == std::string_view::npos;
-      const bool up = segment == "..";
-      if (up) {
-        const std::size_t slash = target().rfind('/');
-        text_.truncate(slash == std::string_view::npos ? origin_ : origin_ + slash);
-      }
-      const bool dots = up || segment == ".";
-      if (dots ? last && !text_.append("/")
-               : !text_.append("/") || !append_escaped(text_, segment)) {
-        return false;
-      }
-      if (last) return true;
-      path.remove_prefix(end + 1);
-    }
-  }
-
-  /// Escapes what may not stand in a path or query (RFC 3986 3.3, 3.4).
-  [[nodiscard]] static bool append_escaped(bytes& out, std::string_view s) noexcept {
-    for (const char& c : s) {
-      const bool plain =
-          c > ' ' && c <= '~' && std::string_view{"\"<>\\^`{|}"}.find(c) == std::string_view::npos;
-      if (plain ? !out.append({&c, 1}) : !append_escape(out, c)) return false;
-    }
-    return true;
-  }
-
-  bytes text_{};
-  std::size_t host_ = 0;
-  std::size_t host_size_ = 0;
-  std::size_t origin_ = 0;  // where it ends
-  std::uint16_t port_ = 0;
-  bool tls_ = false;
-};
-
-/// RFC 6454 5. Hosts compare as text: two spellings of an address are two origins, to be safe.
-[[nodiscard]] inline bool same_origin(const url& a, const url& b) noexcept {
-  return a.origin() == b.origin();
-}
-
-}  // namespace detail
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_URL_HPP
-
-namespace sse::inline v0 {
-
-/// What went wrong.
-enum class client_error : std::uint8_t {
-  none,
-  // told by the host in ended(), or guessed from its silence
-  resolve,          ///< the host name has no address
-  connect,          ///< no connection
-  connect_timeout,  ///< client_options::connect_timeout
-  tls,              ///< no secure connection: handshake, certificate
-  read,             ///< the connection broke
-  end_of_stream,    ///< the response ended as it should
-  cut,              ///< the connection ended inside the response
-  restarted,        ///< restart() was called
-  // the response
-  head_timeout,  ///< client_options::head_timeout
-  stalled,       ///< no byte for client_options::stall_timeout
-  bad_head,      ///< not an HTTP/1 response head
-  head_too_large,
-  bad_framing,         ///< lengths that contradict each other, or a malformed chunk
-  bad_stream,          ///< over a limit of client_options::stream, see client_failure::parse
-  status,              ///< not 200, and no redirect
-  no_content,          ///< 204: the server wants no reconnection
-  content_type,        ///< not text/event-stream
-  content_encoding,    ///< compressed, though `identity` was asked for
-  bad_redirect,        ///< no Location, or not an http or https URL
-  insecure_redirect,   ///< from https to http
-  too_many_redirects,  ///< client_options::max_redirects
-  // ours
-  no_memory,
-  bad_url,      ///< see client_failure::url
-  bad_options,  ///< see client_failure::option
-};
-
-[[nodiscard]] constexpr std::string_view to_string(client_error e) noexcept {
-  switch (e) {
-    case client_error::none: return "none";
-    case client_error::resolve: return "resolve";
-    case client_error::connect: return "connect";
-    case client_error::connect_timeout: return "connect_timeout";
-    case client_error::tls: return "tls";
-    case client_error::read: return "read";
-    case client_error::end_of_stream: return "end_of_stream";
-    case client_error::cut: return "cut";
-    case client_error::restarted: return "restarted";
-    case client_error::head_timeout: return "head_timeout";
-    case client_error::stalled: return "stalled";
-    case client_error::bad_head: return "bad_head";
-    case client_error::head_too_large: return "head_too_large";
-    case client_error::bad_framing: return "bad_framing";
-    case client_error::bad_stream: return "bad_stream";
-    case client_error::status: return "status";
-    case client_error::no_content: return "no_content";
-    case client_error::content_type: return "content_type";
-    case client_error::content_encoding: return "content_encoding";
-    case client_error::bad_redirect: return "bad_redirect";
-    case client_error::insecure_redirect: return "insecure_redirect";
-    case client_error::too_many_redirects: return "too_many_redirects";
-    case client_error::no_memory: return "no_memory";
-    case client_error::bad_url: return "bad_url";
-    case client_error::bad_options: return "bad_options";
-  }
-  return "unknown";
-}
-
-/// A failed attempt, or the end of a connection that had been open.
-struct client_failure {
-  client_error error = client_error::none;
-  bool final = false;                     ///< the source is closed; otherwise it goes on by itself
-  bool was_open = false;                  ///< events could come before it
-  int status = 0;                         ///< of the response; 0: none came
-  parse_error parse = parse_error::none;  ///< with bad_stream
-  url_error url = url_error::none;        ///< with bad_url, bad_redirect
-  std::string_view option{};              ///< with bad_options: the name of the first bad one
-  std::uint32_t attempts = 0;             ///< failed in a row, with this one; 0: it had been stable
-  duration delay{};                       ///< until the next attempt, unless final
-};
-
-namespace detail {
-
-[[nodiscard]] constexpr std::string_view describe_url(url_error e) noexcept {
-  switch (e) {
-    case url_error::none: break;
-    case url_error::scheme: return "the URL does not begin with http:// or https://";
-    case url_error::user_info: return "the URL has user information; give an Authorization header";
-    case url_error::host: return "the URL has no valid host";
-    case url_error::port: return "the URL has no valid port";
-    case url_error::character: return "the URL has a control character";
-    case url_error::too_long: return "the URL is too long";
-    case url_error::no_memory: return "out of memory";
-  }
-  return "the URL is not valid";
-}
-
-[[nodiscard]] constexpr std::string_view describe_stream(parse_error e) noexcept {
-  switch (e) {
-    case parse_error::none: break;
-    case parse_error::line_too_long: return "the stream has a line that is too long";
-    case parse_error::event_too_large: return "the stream has an event that is too large";
-    case parse_error::too_many_lines: return "the stream has an event of too many lines";
-    case parse_error::id_too_long: return "the stream has an id that is too long";
-    case parse_error::type_too_long: return "the stream has an event type that is too long";
-    case parse_error::no_memory: return "out of memory";
-  }
-  return "the stream is not valid";
-}
-
-}  // namespace detail
-
-/// One sentence without a full stop, for people.
-[[nodiscard]] constexpr std::string_view describe(const client_failure& f) noexcept {
-  switch (f.error) {
-    case client_error::none: return "no failure";
-    case client_error::resolve: return "the host name could not be resolved";
-    case client_error::connect: return "the connection could not be made";
-    case client_error::connect_timeout: return "the connection was not made in time";
-    case client_error::tls: return "no secure connection could be made";
-    case client_error::read: return "the connection broke";
-    case client_error::end_of_stream: return "the server ended the stream";
-    case client_error::cut: return "the connection ended inside the response";
-    case client_error::restarted: return "a restart was asked for";
-    case client_error::head_timeout: return "the server did not answer in time";
-    case client_error::stalled: return "the server fell silent";
-    case client_error::bad_head: return "the server did not answer in HTTP/1";
-    case client_error::head_too_large: return "the response head is too large";
-    case client_error::bad_framing: return "the response has a malformed length or chunk";
-    case client_error::bad_stream: break;
-    case client_error::status: return "the server refused: its status is not 200";
-    case client_error::no_content: return "the server wants no reconnection: 204";
-    case client_error::content_type: return "the response is not text/event-stream";
-    case client_error::content_encoding:
-      return "the response is compressed, which was not asked for";
-    case client_error::bad_redirect: return "a redirect does not say where to, in http or https";
-    case client_error::insecure_redirect: return "a redirect leads from https to http";
-    case client_error::too_many_redirects: return "too many redirects";
-    case client_error::no_memory: return "out of memory";
-    case client_error::bad_url: return detail::describe_url(f.url);
-    case client_error::bad_options: return "an option is not valid";
-  }
-  return detail::describe_stream(f.parse);
-}
-
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_ERROR_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_HPP
-#define SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_HPP
-// ---- sse/detail/client_request.hpp
+#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_BACKOFF_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_WRITER_HPP
+#define SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_WRITER_HPP
+// ---- sse/detail/client/request_writer.hpp
 //
 // client_request: what an event_source sends, checked once and written for each connection. Not
 // public.
@@ -767,73 +296,10 @@ class client_request {
 };
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_GAP_HPP
-#define SSEHUB_SINGLE_DETAIL_GAP_HPP
-// ---- sse/detail/gap.hpp
-//
-// gap: what our hub's `event: gap` frame says, and its reader.
-//
-//   event: gap
-//   data: {"requested":17,"first":20,"lost":2}
-//
-// lost is null where it is unknown.
-
-#include <cstddef>
-#include <cstdint>
-#include <string_view>
-
-namespace sse::inline v0 {
-
-/// A part of the stream that will not come.
-struct gap {
-  event_id requested = no_id;  ///< the id that was asked for, or the last one received
-  event_id first = no_id;      ///< the first id that can come
-  std::uint64_t lost = 0;      ///< how many events were lost
-  bool lost_known = false;     ///< false: nobody knows (another run of the server, a trimmed log)
-};
-
-namespace detail {
-
-/// Reads a gap frame in exactly the form above, spaces aside. False: `e` is an event like others.
-[[nodiscard]] constexpr bool read_gap(const event& e, gap& out) noexcept {
-  if (e.type != "gap") return false;
-  std::string_view s = e.data;
-  const auto skip = [&s](std::string_view what) {
-    while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
-    if (!s.starts_with(what)) return false;
-    s.remove_prefix(what.size());
-    return true;
-  };
-  const auto number = [&s, &skip](std::uint64_t& n) {
-    if (!skip({}) || s.empty() || !text::is_digit(s.front())) return false;
-    for (n = 0; !s.empty() && text::is_digit(s.front()); s.remove_prefix(1)) {
-      n = n * 10 + static_cast<std::uint64_t>(s.front() - '0');
-      if (n > max_event_id) return false;
-    }
-    return true;
-  };
-  gap g;
-  if (!skip("{") || !skip("\"requested\"") || !skip(":") || !number(g.requested) || !skip(",") ||
-      !skip("\"first\"") || !skip(":") || !number(g.first) || !skip(",") || !skip("\"lost\"") ||
-      !skip(":")) {
-    return false;
-  }
-  if (!skip("null")) {
-    if (!number(g.lost)) return false;
-    g.lost_known = true;
-  }
-  if (!skip("}") || !skip({}) || !s.empty()) return false;
-  out = g;
-  return true;
-}
-
-}  // namespace detail
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_GAP_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_HTTP1_RESPONSE_HPP
-#define SSEHUB_SINGLE_DETAIL_HTTP1_RESPONSE_HPP
-// ---- sse/detail/http1_response.hpp
+#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_WRITER_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_HTTP_RESPONSE_READER_HPP
+#define SSEHUB_SINGLE_DETAIL_HTTP_RESPONSE_READER_HPP
+// ---- sse/detail/http/response_reader.hpp
 //
 // The HTTP/1 response as a client reads it: response_reader for the head, body_reader for the
 // framing of the body. Incremental, in linear time and bounded memory however the bytes are cut;
@@ -1020,12 +486,9 @@ class response_reader {
   [[nodiscard]] bool read_status(std::string_view line) noexcept {
     if (line.size() < 12 || !text::is_digit(line[7]) || line[8] != ' ') return false;
     if (line.size() > 12 && line[12] != ' ') return false;
-    int status = 0;
-    for (const char c : line.substr(9, 3)) {
-      if (!text::is_digit(c)) return false;
-      status = status * 10 + (c - '0');
-    }
-    head_.status_ = status;
+    std::uint64_t status = 0;
+    if (read_decimal(line.substr(9, 3), 999, status) != decimal::number) return false;
+    head_.status_ = static_cast<int>(status);
     head_.minor_version_ = line[7] == '0' ? 0 : 1;
     return status >= 100 && status != 101;  // RFC 9110 15: above 599 as if it were 5xx
   }
@@ -1063,13 +526,7 @@ class response_reader {
     do {
       const std::string_view digits = text::trim(text::next_part(list, ','));
       std::uint64_t n = 0;
-      for (const char c : digits) {
-        if (!text::is_digit(c)) return false;
-        const auto digit = static_cast<std::uint64_t>(c - '0');
-        if (n > (most - digit) / 10) return false;
-        n = n * 10 + digit;
-      }
-      if (digits.empty() || (sized && n != length_)) return false;
+      if (read_decimal(digits, most, n) != decimal::number || (sized && n != length_)) return false;
       length_ = n;
       sized = true;
     } while (!list.empty());
@@ -1091,13 +548,10 @@ class response_reader {
 
 /// A number of seconds, or off: absent, or in another form such as a date.
 [[nodiscard]] constexpr duration whole_seconds(std::string_view digits, duration most) noexcept {
-  std::int64_t n = 0;
-  for (const char c : digits) {
-    if (!text::is_digit(c)) return duration::off();
-    n = n * 10 + (c - '0');
-    if (n > most.ms() / 1000) n = most.ms() / 1000;
-  }
-  return duration::seconds(n);
+  std::uint64_t n = 0;
+  const auto limit = static_cast<std::uint64_t>(most.ms() / 1000);
+  if (read_decimal(digits, limit, n) == decimal::malformed) return duration::off();
+  return duration::seconds(static_cast<std::int64_t>(n));
 }
 
 /// A status that may be another one later.
@@ -1292,7 +746,8 @@ class body_reader {
 
 }  // namespace detail
 }  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_HTTP1_RESPONSE_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_HTTP_RESPONSE_READER_HPP
+#include <sse/gap.hpp>
 
 namespace sse::inline v0 {
 

@@ -120,13 +120,12 @@ inline void add_cors(std::string& header_lines, const cors_policy& p, const requ
 // --- who was asked
 
 /// Host and port that the request was sent to: the absolute target's, else ":authority" (HTTP/2),
-/// else Host (RFC 9112 3.2.2). Empty: unknown, or Host came twice.
+/// else Host (RFC 9112 3.2.2). Empty: unknown, or the header came twice.
 [[nodiscard]] constexpr std::string_view host_of(const request& r) noexcept {
   detail::target_parts parts;
   if (detail::split_target(r.method, r.target, parts) && !parts.authority.empty())
     return parts.authority;
-  if (const header* h = r.find(":authority"); h != nullptr) return h->value;
-  return r.only_value("Host");
+  return r.only_value(r.find(":authority") != nullptr ? ":authority" : "Host");
 }
 
 /// The host names of a server that only its own machine should reach.
@@ -153,16 +152,17 @@ inline constexpr std::string_view loopback_hosts[] = {"localhost", "127.0.0.1", 
 }
 
 /// Whether a request that changes something, or comes with cookies, may be served: no Origin (not a
-/// page of another origin), an Origin whose host and port are the request's own, or one that the
-/// policy allows; if not: 403.
+/// page of another origin), an http or https Origin whose host and port are the request's own, or
+/// one that the policy allows; if not: 403.
 [[nodiscard]] constexpr bool origin_allowed(const cors_policy& p, const request& r) noexcept {
   if (r.find("Origin") == nullptr) return true;
   const std::string_view origin = r.only_value("Origin");
   if (validate(p) == cors_error::none && !detail::allowed_origin(p, r).empty()) return true;
-  const std::size_t scheme = origin.find("://");
-  if (scheme == std::string_view::npos) return false;
+  const std::size_t scheme = detail::text::starts_fold(origin, "http://")    ? 7
+                             : detail::text::starts_fold(origin, "https://") ? 8
+                                                                             : 0;
   const std::string_view host = host_of(r);
-  return !host.empty() && detail::text::equal_fold(origin.substr(scheme + 3), host);
+  return scheme != 0 && !host.empty() && detail::text::equal_fold(origin.substr(scheme), host);
 }
 
 }  // namespace sse::inline v0

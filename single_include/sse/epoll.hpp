@@ -5,7 +5,7 @@
 // ---- sse/epoll.hpp
 //
 // epoll_server: an HTTP/1.1 server for event streams on Linux, without any dependency: one thread,
-// one epoll loop. epoll_transport: the hub's transport alone, for programs that have such a loop.
+// one epoll loop. For programs that have such a loop: sse/epoll_transport.hpp.
 //
 //   sse::epoll_server<> server;
 //   sse::channel& ticks = *server.open_channel("ticks");
@@ -25,19 +25,27 @@
 //
 // Errors: the constructor throws std::invalid_argument for options that cannot work and
 // std::system_error if the system gives no descriptor. See sse/server.hpp for the rest.
+//
+// Hooks: those outside a flush (handlers, on_admit, on_opened, on_closed, on_presence, on_access,
+// on_error) may call anything of the server and its hub, also stop(), close() and revoke(): what
+// they end is closed once the call that runs them is over. Those inside a flush (on_sees, on_gap,
+// backfill, a heartbeat's payload) may call nothing of the hub: it is refused. None may destroy the
+// server or the hub.
 
 #include <memory>
 
-#ifndef SSEHUB_SINGLE_DETAIL_EPOLL_CORE_HPP
-#define SSEHUB_SINGLE_DETAIL_EPOLL_CORE_HPP
-// ---- sse/detail/epoll_core.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_SERVER_EPOLL_CORE_HPP
+#define SSEHUB_SINGLE_DETAIL_SERVER_EPOLL_CORE_HPP
+// ---- sse/detail/server/epoll_core.hpp
 //
 // What stands behind epoll_server: the loop, its listeners, and connections until they are streams.
 // Not public.
 //
 // One turn of the loop: wait, serve what is ready, mail in, time in, overdue connections out,
-// hub.flush(). The data of an epoll event is a stream (epoll_transport), a connection's address, or
-// one of the small numbers below.
+// hub.flush(). Nothing becomes overdue by a moment before all that was ready by then was looked at,
+// so that a process that was stopped, or slept with its machine, ends nobody for that. The data of
+// an epoll event is a stream (epoll_transport), a connection's address, or one of the small numbers
+// below.
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -56,9 +64,9 @@
 #include <utility>
 #include <vector>
 
-#ifndef SSEHUB_SINGLE_DETAIL_CHAIN_HPP
-#define SSEHUB_SINGLE_DETAIL_CHAIN_HPP
-// ---- sse/detail/chain.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
+#define SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
+// ---- sse/detail/base/intrusive_list.hpp
 //
 // Lists through their elements, and lists of elements that wait for a deadline. Not public.
 
@@ -169,25 +177,18 @@ class waiting_room {
 };
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_CHAIN_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_EPOLL_SOCKET_HPP
-#define SSEHUB_SINGLE_DETAIL_EPOLL_SOCKET_HPP
-// ---- sse/detail/epoll_socket.hpp
+#endif  // SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_NET_EPOLL_LISTEN_HPP
+#define SSEHUB_SINGLE_DETAIL_NET_EPOLL_LISTEN_HPP
+// ---- sse/detail/net/epoll_listen.hpp
 //
-// Sockets of Linux as the epoll host needs them: owned descriptors, addresses, listening. Not
-// public.
-
-#if !defined(__linux__)
-#error "sse/epoll.hpp and sse/io_uring.hpp need Linux; sse/asio.hpp runs everywhere"
-#endif
+// Addresses and listening sockets of the epoll host. Not public.
 
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -199,54 +200,16 @@ class waiting_room {
 #include <utility>
 #include <vector>
 
+#include <sse/epoll_transport.hpp>
+
 namespace sse::inline v0::detail {
-
-/// Owns a descriptor.
-class unique_fd {
- public:
-  unique_fd() noexcept = default;
-  explicit unique_fd(int fd) noexcept : fd_{fd} {}
-  unique_fd(unique_fd&& o) noexcept : fd_{std::exchange(o.fd_, -1)} {}
-  unique_fd& operator=(unique_fd&& o) noexcept {
-    if (this != &o) reset(std::exchange(o.fd_, -1));
-    return *this;
-  }
-  ~unique_fd() { reset(); }
-
-  [[nodiscard]] int get() const noexcept { return fd_; }
-  [[nodiscard]] explicit operator bool() const noexcept { return fd_ >= 0; }
-  [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
-  void reset(int fd = -1) noexcept {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = fd;
-  }
-
- private:
-  int fd_ = -1;
-};
 
 [[nodiscard]] inline std::error_code last_error() noexcept {
   return {errno, std::system_category()};
 }
 
-/// Asks epoll for `events` of `fd` with `data`: also where it is not watched yet.
-[[nodiscard]] inline bool watch(int epoll, int fd, std::uint32_t events,
-                                std::uint64_t data) noexcept {
-  epoll_event e{};
-  e.events = events;
-  e.data.u64 = data;
-  if (::epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &e) == 0) return true;
-  return errno == ENOENT && ::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) == 0;
-}
-
 inline bool set_option(int fd, int level, int name, int value) noexcept {
   return ::setsockopt(fd, level, name, &value, sizeof value) == 0;
-}
-
-/// Nothing of a connection that was closed after this goes out: its peer gets a reset.
-inline void end_by_reset(int fd) noexcept {
-  const linger now{1, 0};
-  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
 }
 
 /// The one way to write an address: an IPv4 peer of a socket for both versions is an IPv4 peer.
@@ -283,7 +246,9 @@ inline void end_by_reset(int fd) noexcept {
 
 struct listen_options {
   bool reuse_port = false;
-  bool one_version = false;  ///< an IPv6 socket takes no IPv4
+  bool nodelay = false;           ///< what is accepted inherits it, and the next
+  std::uint32_t send_buffer = 0;  ///< bytes; 0: the system's
+  bool one_version = false;       ///< an IPv6 socket takes no IPv4
 };
 
 [[nodiscard]] inline std::error_code listen_on(const addrinfo& at, listen_options o,
@@ -294,6 +259,9 @@ struct listen_options {
       fd >= 0 && set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) &&
       (!o.reuse_port || set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) &&
       (at.ai_family != AF_INET6 || set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, o.one_version)) &&
+      (!o.nodelay || set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)) &&
+      (o.send_buffer == 0 ||
+       set_option(fd, SOL_SOCKET, SO_SNDBUF, static_cast<int>(o.send_buffer))) &&
       ::bind(fd, at.ai_addr, at.ai_addrlen) == 0 && ::listen(fd, SOMAXCONN) == 0;
   return listens ? std::error_code{} : last_error();
 }
@@ -335,10 +303,10 @@ struct listen_options {
 }
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_EPOLL_SOCKET_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_HTTP_CONNECTION_HPP
-#define SSEHUB_SINGLE_DETAIL_HTTP_CONNECTION_HPP
-// ---- sse/detail/http_connection.hpp
+#endif  // SSEHUB_SINGLE_DETAIL_NET_EPOLL_LISTEN_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
+#define SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
+// ---- sse/detail/server/http_connection.hpp
 //
 // One HTTP/1 connection of a server, from accept until it is a stream or closed: head, body,
 // handler, answer, the next request. It moves no bytes: its host gives it what came and writes what
@@ -355,9 +323,9 @@ struct listen_options {
 #include <string_view>
 #include <utility>
 
-#ifndef SSEHUB_SINGLE_DETAIL_SERVER_CORE_HPP
-#define SSEHUB_SINGLE_DETAIL_SERVER_CORE_HPP
-// ---- sse/detail/server_core.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
+#define SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
+// ---- sse/detail/server/server_core.hpp
 //
 // What every HTTP/1 server of this library is made of, but for its sockets and its loop: options,
 // hub, mailbox, routes, refusals, the access log, the way of a request to its handler. Include the
@@ -374,6 +342,7 @@ struct listen_options {
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -481,7 +450,10 @@ class server_core {
   /// No further request of a connection is served.
   [[nodiscard]] bool ending() const noexcept { return draining_ || stopped_; }
 
-  [[nodiscard]] static time_point now() noexcept { return std::chrono::steady_clock::now(); }
+  [[nodiscard]] time_point now() const noexcept {
+    return options_.clock != nullptr ? options_.clock()
+                                     : time_point{std::chrono::steady_clock::now()};
+  }
   [[nodiscard]] static std::int64_t now_us() noexcept {
     const auto t = std::chrono::steady_clock::now().time_since_epoch();
     return std::chrono::duration_cast<std::chrono::microseconds>(t).count();
@@ -570,7 +542,7 @@ class server_core {
   /// Asks the handler through the hub, so that shape and the total cap come first.
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     endpoint& e) {
-    hub_->tick(now());
+    touch_clock();
     accept_result no;
     if (!caught_up(r, no)) return no;
     asked_ = &e;
@@ -578,7 +550,7 @@ class server_core {
   }
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     verdict<User> v) {
-    hub_->tick(now());
+    touch_clock();
     accept_result no;
     if (!caught_up(r, no)) return no;
     return hub_->accept(std::move(c), r, std::move(v));
@@ -596,11 +568,22 @@ class server_core {
 
   /// What publishers of this channel's events call it; never used again for another.
   [[nodiscard]] std::uint64_t token_of(channel& c) {
-    for (const mail_target& t : targets_) {
-      if (t.name.pointer == &c && t.name.name == c.name()) return t.token;
+    if (const auto at = target_of_.find(&c); at != target_of_.end()) {
+      const mail_target& t = targets_[at->second];
+      if (t.name.name == c.name()) return t.token;
+      forget_target(at->second);  // that channel was closed behind our back
     }
-    targets_.push_back({++tokens_, channel_name{c}, 0, nullptr});
-    return tokens_;
+    channel_name name{c};
+    if (free_target_ == no_target) {
+      targets_.emplace_back();
+      free_target_ = static_cast<std::uint32_t>(targets_.size() - 1);
+    }
+    const std::uint32_t slot = free_target_;
+    target_of_.emplace(&c, slot);
+    mail_target& t = targets_[slot];
+    free_target_ = t.next_free;
+    t = {.token = ++tokens_ << 32U | slot, .name = std::move(name)};
+    return t.token;
   }
 
   // What the host sets.
@@ -626,7 +609,7 @@ class server_core {
   }
   void forget_channel(channel& c) noexcept {
     routes.remove(c);
-    std::erase_if(targets_, [&](const mail_target& t) { return t.name.pointer == &c; });
+    if (const auto at = target_of_.find(&c); at != target_of_.end()) forget_target(at->second);
     hub_->close_channel(c);
   }
 
@@ -653,12 +636,20 @@ class server_core {
   bool stopped_ = false;
 
  private:
+  static constexpr std::uint32_t no_target = UINT32_MAX;
   struct mail_target {
-    std::uint64_t token = 0;
+    std::uint64_t token = 0;  // its slot, and above it a number that no other had; 0: it is free
     channel_name name{};
     std::uint64_t checked = 0;  // the turn in which it was last looked for
     channel* found = nullptr;
+    std::uint32_t next_free = no_target;
   };
+
+  /// Mail for it is mail for a channel that is closed, from now on.
+  void forget_target(std::uint32_t slot) noexcept {
+    target_of_.erase(targets_[slot].name.pointer);
+    targets_[slot] = {.next_free = std::exchange(free_target_, slot)};
+  }
 
   void take_mail() noexcept {
     mail_->drain([this](const sse::mail& m) { return deliver(m); });
@@ -667,20 +658,12 @@ class server_core {
   /// False: memory is out; it stays in its lane.
   bool deliver(const sse::mail& m) noexcept {
     if (m.target == shard_port::target && port_) return deliver_shared(m);
-    const auto t =
-        std::lower_bound(targets_.begin(), targets_.end(), m.target,
-                         [](const mail_target& a, std::uint64_t token) { return a.token < token; });
-    const bool known = t != targets_.end() && t->token == m.target;
-    if (known && t->checked != turn_) {
-      t->checked = turn_;
-      t->found = t->name.in(*hub_);
-      touch_clock();
-    }
-    if (!known || t->found == nullptr) {
+    channel* const to = target(m.target);
+    if (to == nullptr) {
       error("mail for a channel that is closed", {});
       return true;
     }
-    const publish_result r = hub_->publish(*t->found, {.type = m.type, .data = m.data},
+    const publish_result r = hub_->publish(*to, {.type = m.type, .data = m.data},
                                            {.id = m.id,
                                             .audience = m.audience,
                                             .transient = m.transient,
@@ -688,6 +671,21 @@ class server_core {
                                             .encoded = m.encoded});
     if (!r) error(to_string(r.error), {});
     return true;
+  }
+
+  /// The channel of a token; nullptr: it is closed, or nobody's.
+  [[nodiscard]] channel* target(std::uint64_t token) noexcept {
+    const auto slot = static_cast<std::uint32_t>(token);
+    if (token == 0 || slot >= targets_.size() || targets_[slot].token != token) return nullptr;
+    mail_target& t = targets_[slot];
+    if (t.checked != turn_) {
+      t.checked = turn_;
+      t.found = t.name.in(*hub_);
+      touch_clock();
+    }
+    if (t.found != nullptr) return t.found;
+    forget_target(slot);
+    return nullptr;
   }
 
   /// The sequencer's: what cannot be published now waits.
@@ -722,7 +720,9 @@ class server_core {
   shard_port port_;
 
  private:
-  std::vector<mail_target> targets_;  // of publishers, tokens rising
+  std::vector<mail_target> targets_;  // of publishers, by the lower half of their tokens
+  std::unordered_map<const channel*, std::uint32_t> target_of_;
+  std::uint32_t free_target_ = no_target;
   std::uint64_t tokens_ = 0;
   std::uint64_t turn_ = 0;
   std::uint64_t shared_turn_ = 0;  // in which the clock was last looked at for the sequencer's mail
@@ -731,7 +731,7 @@ class server_core {
 };
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_SERVER_CORE_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
 
 namespace sse::inline v0::detail {
 
@@ -1085,7 +1085,7 @@ class http_connection {
 };
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_HTTP_CONNECTION_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
 
 namespace sse::inline v0::detail {
 
@@ -1104,7 +1104,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   void begin() noexcept {
     guarded([&] {
       set_due();
-      read();
+      receive();  // a request may have come with it: then nothing waits for it
     });
   }
 
@@ -1120,11 +1120,14 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     });
   }
 
+  /// What it waits for may be there already.
+  void look() noexcept { on_event(EPOLLIN | EPOLLOUT); }
+
   /// At once.
   void drop() noexcept {
     if (core_ == nullptr) return;
-    // A child process may hold the descriptor too, and then closing it ends no events.
-    ::epoll_ctl(core_->epoll(), EPOLL_CTL_DEL, peer_.fd(), nullptr);
+    if (!lingering_) ::shutdown(peer_.fd(), SHUT_RDWR);
+    peer_.unwatch(core_->epoll());
     peer_ = {};
     leave();
   }
@@ -1143,7 +1146,8 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     auto& bytes = core_->scratch();
     const ssize_t n = ::recv(peer_.fd(), bytes.data(), bytes.size(), 0);
     if (n > 0) return serve({bytes.data(), static_cast<std::size_t>(n)});
-    if (n == 0 || errno != EAGAIN) drop();
+    if (n < 0 && errno == EAGAIN) return read();
+    drop();
   }
 
   void write() {
@@ -1167,7 +1171,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
 
   void want(std::uint32_t events) noexcept {
     if (events == std::exchange(watched_, events)) return;
-    if (watch(core_->epoll(), peer_.fd(), events, reinterpret_cast<std::uintptr_t>(this))) return;
+    if (peer_.watch(core_->epoll(), events, reinterpret_cast<std::uintptr_t>(this))) return;
     core_->error("epoll_ctl", last_error());
     drop();
   }
@@ -1224,7 +1228,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   explicit epoll_core(const server_options& o)
       : base{o, &read_address, epoll_loop::epoll_fd.get()} {
-    if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken)) {
+    if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken, false)) {
       throw std::system_error{last_error(), "epoll"};
     }
     allow_times(waiting_, o);
@@ -1241,9 +1245,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   [[nodiscard]] int epoll() const noexcept { return epoll_fd.get(); }
   [[nodiscard]] accept_result accept(typename Transport::connection&& c, const request& r,
                                      auto&& who) {
-    accept_result out = this->admit(std::move(c), r, std::forward<decltype(who)>(who));
-    if (stopped_ && out.id) hub_->close(out.id);  // its handler stopped the server
-    return out;
+    return this->admit(std::move(c), r, std::forward<decltype(who)>(who));
   }
   void await(connection& c, due what) noexcept { waiting_.await(c, what, now()); }
   void forget(connection& c) noexcept { over_.push_back(c); }
@@ -1258,10 +1260,12 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
     if (this->ending()) return std::make_error_code(std::errc::operation_canceled);
     const std::size_t before = listeners_.size();
-    const listen_options o{.reuse_port = options_.reuse_port};
+    const listen_options o{.reuse_port = options_.reuse_port,
+                           .nodelay = options_.nodelay,
+                           .send_buffer = options_.send_buffer};
     std::error_code e = listen_on(host, port, o, listeners_);
     for (std::size_t i = before; !e && i < listeners_.size(); ++i) {
-      if (!watch(epoll(), listeners_[i].get(), EPOLLIN, listening)) e = last_error();
+      if (!watch(epoll(), listeners_[i].get(), EPOLLIN, listening, false)) e = last_error();
     }
     if (e) listeners_.resize(before);
     return e;
@@ -1293,11 +1297,17 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   /// One turn that waits at most so long for something to do.
   void turn(duration most) {
     if (stopped_) return;
-    std::array<epoll_event, 512> events;
-    const int n = ::epoll_wait(epoll(), events.data(), static_cast<int>(events.size()), wait(most));
-    for (int i = 0; i < n && !stopped_; ++i) {
-      const epoll_event& e = events[static_cast<std::size_t>(i)];
-      if (transport_.on_event(*hub_, e) || e.data.u64 == woken) continue;
+    in_turn_ = true;
+    event_list events;
+    const std::size_t n = wait_for(events, wait(most));
+    std::size_t others = 0;
+    for (std::size_t i = 0; i < n && !stopped_; ++i) {
+      const epoll_event& e = events[i];
+      if (!transport_.on_event(*hub_, e) && e.data.u64 != woken) events[others++] = e;
+    }
+    if (!stopped_) tell_time();
+    for (std::size_t i = 0; i < others && !stopped_; ++i) {
+      const epoll_event& e = events[i];
       if (e.data.u64 > numbers) {
         reinterpret_cast<connection*>(e.data.u64)->on_event(e.events);
       } else {
@@ -1305,6 +1315,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
       }
     }
     if (!stopped_) send_all();
+    in_turn_ = false;
+    if (stopped_) end_streams();
     bury();
   }
 
@@ -1312,8 +1324,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   bool drain(const drain_options& o) {
     if (this->ending()) return false;
     draining_ = true;
-    listeners_.clear();
-    hub_->tick(now());
+    close_listeners();
+    tell_time();
     const std::int64_t cut_at = (now() + o.deadline).ms();
     drain_options patient = o;
     patient.deadline = duration::forever();  // what is left then is cut below
@@ -1338,11 +1350,10 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   void stop() noexcept {
     if (stopped_) return;
     stopped_ = true;
-    listeners_.clear();
+    close_listeners();
     mail_->close();
     waiting_.for_each([](connection& c) { c.drop(); });
-    hub_->close_all();
-    if (port_) port_.report_end(hub_->stats());
+    if (!in_turn_) end_streams();  // else at its end: this may be one of the hub's hooks
   }
 
   void abandon() noexcept {
@@ -1355,6 +1366,16 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   }
 
  private:
+  void close_listeners() noexcept {
+    // A child process may listen too, and then closing ends nothing.
+    for (const unique_fd& l : listeners_) ::shutdown(l.get(), SHUT_RDWR);
+    listeners_.clear();
+  }
+  void end_streams() noexcept {
+    hub_->close_all();
+    if (port_) port_.report_end(hub_->stats());
+  }
+
   using base::draining_, base::hub_, base::mail_, base::options_, base::port_, base::stopped_;
   using base::transport_;
 
@@ -1373,21 +1394,57 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     return ms <= 0 ? 0 : ms < INT32_MAX ? static_cast<int>(ms) : INT32_MAX;
   }
 
+  using event_list = std::array<epoll_event, 512>;
+
+  /// How many came. `ms`: as epoll_wait.
+  [[nodiscard]] std::size_t wait_for(event_list& events, int ms) noexcept {
+    int n = 0;
+    do {
+      n = ::epoll_wait(epoll(), events.data(), static_cast<int>(events.size()), ms);
+    } while (n < 0 && errno == EINTR && ms == 0);
+    return n > 0 ? static_cast<std::size_t>(n) : 0;
+  }
+
+  /// Tells the hub the time, and before that, where something is due, what streams are ready for.
+  void tell_time() noexcept {
+    const time_point t = now();
+    if (hub_->next_deadline() <= t) look();
+    if (!stopped_) hub_->tick(t);
+  }
+  /// Connections and listeners are watched for levels: what is ready of them comes again.
+  void look() noexcept {
+    event_list events;
+    std::size_t n = events.size();
+    for (std::size_t left = connections() / n + 1; n == events.size() && left > 0; --left) {
+      n = wait_for(events, 0);
+      for (std::size_t i = 0; i < n && !stopped_; ++i) {
+        if (!transport_.on_event(*hub_, events[i])) more_ = true;
+      }
+    }
+    reap();
+  }
+  void reap() noexcept {
+    if constexpr (requires { transport_.reap(*hub_); }) more_ = transport_.reap(*hub_) || more_;
+  }
+
   void send_all() {
     this->drain_mail();
+    tell_time();
     const time_point t = now();
-    hub_->tick(t);
     waiting_.expire(t, [&](connection& c, due what) {
+      c.look();
+      if (c.hook.in == &over_ || c.due_at > t.ms()) return;
       c.expired(what);
       if (c.hook.in != &over_ && c.due_at <= t.ms()) c.drop();
     });
+    if (stopped_) return;
     if (accept_again_ <= t.ms()) {
       accept_again_ = INT64_MAX;
-      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), EPOLLIN, listening);
+      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), EPOLLIN, listening, true);
     }
     more_ = hub_->flush() || more_;
     this->report_to_shards();
-    if constexpr (requires { transport_.reap(*hub_); }) more_ = transport_.reap(*hub_) || more_;
+    reap();
   }
 
   void accept_all() {
@@ -1406,7 +1463,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
       if (errno == ECONNABORTED || errno == EINTR) return true;
       // Descriptors or memory may be out: that does not pass by trying at once.
       accept_again_ = now().ms() + 100;
-      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), 0, listening);
+      for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), 0, listening, true);
       return false;
     }
     try {
@@ -1418,10 +1475,6 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   }
 
   void welcome(unique_fd fd, std::string from) {
-    if (options_.nodelay) set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-    if (options_.send_buffer != 0) {
-      set_option(fd.get(), SOL_SOCKET, SO_SNDBUF, static_cast<int>(options_.send_buffer));
-    }
     if (options_.max_connections != 0 && connections() >= options_.max_connections) {
       const std::string out = this->crowded();
       (void)!::send(fd.get(), out.data(), out.size(), MSG_NOSIGNAL);
@@ -1448,166 +1501,11 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   std::int64_t accept_again_ = INT64_MAX;
   std::atomic<bool> interrupted_{false};
   bool more_ = true;
+  bool in_turn_ = false;
 };
 
 }  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_EPOLL_CORE_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_EPOLL_TRANSPORT_HPP
-#define SSEHUB_SINGLE_DETAIL_EPOLL_TRANSPORT_HPP
-// ---- sse/detail/epoll_transport.hpp
-//
-// epoll_transport: hub transport over sockets in an epoll loop. Include <sse/epoll.hpp>.
-
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
-
-#include <array>
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <span>
-#include <utility>
-
-namespace sse::inline v0 {
-
-/// A transport for hub<> over stream sockets, for programs with an epoll loop of their own;
-/// epoll_server brings one.
-///
-///   sse::epoll_transport net{epoll};
-///   sse::hub<sse::epoll_transport> hub{net};
-///   (void)hub.accept(sse::epoll_transport::connection{fd}, request);  // fd is the hub's now
-///   for (const epoll_event& e : events) {
-///     if (!net.on_event(hub, e)) mine(e);
-///   }
-///   hub.tick(now);
-///   hub.flush();  // once in each turn of the loop
-///
-/// A write is tried at once and never blocks. A stream is registered once, for edges: after a write
-/// that was short the kernel says when there is room, and no other call to epoll is needed. Its
-/// data is session_id, so that a stream costs nothing but its descriptor.
-///
-/// A peer that ends its side is gone. What a peer sends is thrown away, and one that sends more
-/// than `max_input` bytes is closed.
-///
-/// Not thread-safe: it belongs to the thread of its hub. Destroy the hub first.
-class epoll_transport {
- public:
-  static constexpr std::size_t max_buffers = 16;
-  /// Bytes that a peer may send on an open stream.
-  static constexpr std::uint32_t max_input = 64U << 10U;
-
-  /// Owns a connected socket.
-  class connection {
-   public:
-    connection() noexcept = default;
-    explicit connection(int fd) noexcept : fd_{fd} {}
-    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
-    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
-
-   private:
-    friend class epoll_transport;
-    detail::unique_fd fd_;
-    std::uint32_t discarded_ = 0;
-  };
-
-  /// `epoll`: of the host's loop; stays the host's.
-  explicit epoll_transport(int epoll) noexcept : epoll_{epoll} {}
-  epoll_transport(const epoll_transport&) = delete;
-  epoll_transport& operator=(const epoll_transport&) = delete;
-
-  /// What the loop was woken for. False: not a stream. In the data of streams the top bit is set,
-  /// which is neither so in pointers nor in descriptors.
-  template <class Hub>
-  bool on_event(Hub& hub, const epoll_event& e) noexcept {
-    const session_id id = session_of(e.data.u64);
-    if (!id) return false;
-    connection* const c = hub.find(id);
-    if (c == nullptr) return true;  // it ended in this turn
-    if ((e.events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0 ||
-        ((e.events & EPOLLIN) != 0 && !discard(*c))) {
-      hub.closed(id);
-    } else if ((e.events & EPOLLOUT) != 0) {
-      hub.writable(id);
-    }
-    return true;
-  }
-
-  // --- what the hub calls
-
-  void opened(connection& c, session_id id) noexcept {
-    constexpr std::uint32_t edges = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-    if (!detail::watch(epoll_, c.fd(), edges, data_of(id))) c.fd_.reset();  // write says so
-  }
-
-  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
-    constexpr int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
-    std::size_t total = bytes[0].size;
-    ssize_t n = 0;
-    if (bytes.size() == 1) {
-      n = ::send(c.fd(), bytes[0].data, total, flags);
-    } else {
-      std::array<iovec, max_buffers> pieces;
-      msghdr message{};
-      total = gather(bytes, pieces, message);
-      n = ::sendmsg(c.fd(), &message, flags);
-    }
-    if (n < 0)
-      return {0, errno == EAGAIN ? flow::blocked : errno == EINTR ? flow::ready : flow::closed};
-    const auto took = static_cast<std::size_t>(n);
-    return {took, took == total ? flow::ready : flow::blocked};
-  }
-
-  void close(connection& c, close_reason why) noexcept {
-    if (why == close_reason::stalled) {
-      detail::end_by_reset(c.fd());
-    } else if (why != close_reason::peer) {
-      (void)discard(c);  // unread input would make the end a reset, which takes our last bytes away
-    }
-    c.fd_.reset();
-  }
-
- protected:
-  [[nodiscard]] static constexpr std::uint64_t data_of(session_id id) noexcept {
-    return std::uint64_t{1} << 63U | std::uint64_t{id.generation} << 31U | id.slot;
-  }
-  [[nodiscard]] static constexpr session_id session_of(std::uint64_t data) noexcept {
-    if (data >> 63U == 0) return {};
-    return {static_cast<std::uint32_t>(data & 0x7fffffffU),
-            static_cast<std::uint32_t>(data >> 31U)};
-  }
-
-  /// Prepares a message of up to max_buffers pieces; returns its bytes.
-  static std::size_t gather(std::span<const buffer> bytes, std::span<iovec> pieces,
-                            msghdr& message) noexcept {
-    std::size_t total = 0;
-    std::size_t n = 0;
-    for (; n < bytes.size() && n < pieces.size(); ++n) {
-      pieces[n] = {const_cast<char*>(bytes[n].data), bytes[n].size};
-      total += bytes[n].size;
-    }
-    message.msg_iov = pieces.data();
-    message.msg_iovlen = n;
-    return total;
-  }
-
-  /// Takes unread input away. False: the peer is gone, or sends more than it may.
-  [[nodiscard]] static bool discard(connection& c) noexcept {
-    char sink[4096];
-    while (c.discarded_ <= max_input) {
-      const ssize_t n = ::recv(c.fd(), sink, sizeof sink, MSG_DONTWAIT);
-      if (n <= 0) return n < 0 && (errno == EAGAIN || errno == EINTR);
-      c.discarded_ += static_cast<std::uint32_t>(n);
-    }
-    return false;
-  }
-
- private:
-  int epoll_;
-};
-
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_EPOLL_TRANSPORT_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_SERVER_EPOLL_CORE_HPP
 
 namespace sse::inline v0 {
 

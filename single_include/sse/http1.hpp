@@ -353,14 +353,8 @@ class head_reader {
   /// Digits only; a number too large for any limit stays the largest.
   [[nodiscard]] bool read_length(std::string_view s) noexcept {
     constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
-    std::uint64_t n = 0;
-    for (const char c : s) {
-      if (!sse::detail::text::is_digit(c)) return false;
-      const auto digit = static_cast<std::uint64_t>(c - '0');
-      n = n > (most - digit) / 10 ? most : n * 10 + digit;
-    }
-    now_.content_length = n;
-    return !s.empty();
+    return sse::detail::read_decimal(s, most, now_.content_length) !=
+           sse::detail::decimal::malformed;
   }
 
   limits limits_{};

@@ -5,8 +5,8 @@
 // ---- sse/mailbox.hpp
 //
 // mailbox: the only door for other threads. A publisher copies an event into its own lane: no lock,
-// no allocation; the hub's thread drains the lanes and publishes. Not needed, and slower, where the
-// hub's own thread publishes.
+// no allocation (mailbox_options::room_at_once); the hub's thread drains the lanes and publishes.
+// Not needed, and slower, where the hub's own thread publishes.
 //
 //   sse::mailbox mail{{.wake = &wake_loop, .context = &loop}};
 //   sse::publisher quotes = mail.make_publisher(token_of_channel);  // any thread; then its own
@@ -24,110 +24,69 @@
 // in silence, the call answers `full`, and every publisher counts exactly what was accepted and
 // what was refused.
 //
-// Invariants:
-// 1. A lane has one writer and one reader; only the writer writes `tail`, only the reader `head`.
-//    The ring's free part, from `tail` to `head`, is the writer's to scribble on.
-// 2. A record never wraps: what is left at the end of the ring is skipped by a mark. A record takes
-//    at most half the ring, so that one that is not too large fits once the ring is drained.
-// 3. Publishing stores `tail`, then reads `sleeping`; going to sleep stores `sleeping`, then reads
-//    every `tail`. All four are sequentially consistent: one of the two sides sees the other, and
-//    no wake-up is lost.
-// 4. A lane is freed by the last of its two sides. `wake` is never called after close() returned.
+// Cost: a drain and a prepare_sleep look only at lanes that had mail lately, however many there
+// are. How the two sides find each other, and why no wake-up is lost: detail/mail/lane.hpp.
+//
+// Invariant: `wake` is never called after close() returned.
 
 #include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <new>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 
 #include <sse/sse.hpp>
+#ifndef SSEHUB_SINGLE_DETAIL_MAIL_LANE_HPP
+#define SSEHUB_SINGLE_DETAIL_MAIL_LANE_HPP
+// ---- sse/detail/mail/lane.hpp
+//
+// A lane of a mailbox: a queue of records with one writer, the publisher, and one reader, the
+// mailbox, and what makes the reader look into it. Include sse/mailbox.hpp.
+//
+// Invariants:
+// 1. Only the writer writes `tail`, only the reader `head`. A ring's free part, from `tail` to
+//    `head`, is the writer's to scribble on.
+// 2. A record never wraps: what is left at the end of the ring is skipped by a mark. A record takes
+//    at most half of the lane, so that one that is not too large fits once the lane is drained.
+// 3. A lane is listed or at rest. Listed: it is in mail_hub::ready or in the reader's circle, or
+//    its writer is just putting it there; the reader looks into it. At rest: nobody does.
+//    - Committing stores `tail`, then reads `listed`; going to rest stores `listed`, then reads
+//      `tail`. All four are sequentially consistent, so one of the two sides sees the other: either
+//      the writer lists the lane, or the reader finds the mail and keeps the lane.
+//    - Whoever turns `listed` from false to true, by an exchange, is alone with that: the writer
+//      pushes the lane onto `ready`, the reader keeps it in its circle. So a lane is never in both.
+//    - The same for `gone`, after which nothing is committed.
+// 4. Listing for mail pushes onto `ready`, then reads `sleeping`; going to sleep stores `sleeping`,
+//    then reads `ready`, and lets all lanes of the circle go to rest. Sequentially consistent
+//    again: a lane that the reader did not see there, or found at rest by its writer after that,
+//    calls wake. A writer that finds its lane listed need not look at `sleeping`: it pushed the
+//    lane itself earlier, and looked then, or the reader kept it because of mail, and does not
+//    sleep.
+// 5. With wake_mode::never the writer has no barrier between `tail` and `listed`: its store may
+//    become visible after the reader has looked and let the lane go to rest. The reader therefore
+//    looks at one lane of all in each drain, listed or not: what was missed is found at the latest
+//    after as many drains as there are lanes.
+// 6. A lane that may climb has a small ring, home, and takes a large one, high, when more waits
+//    than home holds; a mark in home says where. `claim` says whose high is: odd while the writer
+//    has records in it that are not committed, even while it has not, 0 once the reader took it.
+//    The reader takes it by an exchange that fails if the writer claimed it since the reader found
+//    the lane empty, so both begin at home again, at the same position, and high is the reader's
+//    to free.
+// 7. A lane is freed by the last of its two sides.
 
-namespace sse::inline v0 {
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <type_traits>
 
-/// What became of a call to a publisher.
-enum class publish_status : std::uint8_t {
-  ok,         ///< in the lane; it will be drained
-  full,       ///< no room now: the hub's thread is behind
-  too_large,  ///< never fits: over half the lane, mailbox_options::limits or the writer's max
-  invalid,    ///< CR, LF or NUL in the type, or an id above max_event_id
-  closed,     ///< the mailbox is closed or gone, or memory was out when this publisher was made
-};
+#include <sse/mail.hpp>
 
-[[nodiscard]] constexpr std::string_view to_string(publish_status s) noexcept {
-  switch (s) {
-    case publish_status::ok: return "ok";
-    case publish_status::full: return "full";
-    case publish_status::too_large: return "too_large";
-    case publish_status::invalid: return "invalid";
-    case publish_status::closed: return "closed";
-  }
-  return "unknown";
-}
-
-/// What a publisher sends. Views are copied before the call returns.
-struct message {
-  std::string_view type{};      ///< as event::type. REQUIRES: no CR, LF, NUL
-  std::string_view data{};      ///< as event::data
-  std::string_view audience{};  ///< who may see it; at most 65,535 bytes; empty: everyone
-  event_id id = no_id;          ///< for a channel whose ids are given by the publisher
-  bool transient = false;       ///< never replayed, without an id
-  std::string_view key{};  ///< what it is the state of (publish_options::key); at most 65,535 bytes
-  std::uint16_t channel = 0;  ///< for a lane that serves several; at most max_mail_channel
-  bool encoded = false;       ///< as publish_options::encoded
-};
-inline constexpr std::uint16_t max_mail_channel = 0x3fff;
-
-/// What the hub's thread gets. Views are valid during the call.
-struct mail {
-  std::uint64_t target = 0;  ///< as given to make_publisher
-  std::string_view type{};
-  std::string_view data{};
-  std::string_view audience{};
-  event_id id = no_id;
-  bool transient = false;
-  std::string_view key{};
-  std::uint16_t channel = 0;
-  bool encoded = false;
-};
-
-/// When a publisher calls mailbox_options::wake.
-enum class wake_mode : std::uint8_t {
-  when_idle,  ///< when mail meets a prepare_sleep: at most once for each
-  never,      ///< the loop polls, busily or at a pace; publishing is cheaper by a memory barrier
-};
-
-struct mailbox_options {
-  /// Ends the hub thread's sleep: called on a publisher's thread. It must be sticky: if it comes
-  /// just before the loop really waits, that wait ends at once (eventfd, asio::post). It must not
-  /// destroy the mailbox. Default: none.
-  void (*wake)(void* context) noexcept = nullptr;
-  void* context = nullptr;  ///< for wake; must live until close() has returned
-  wake_mode mode = wake_mode::when_idle;
-  encode_limits limits{};  ///< what the hub would refuse is refused here; `id` is not used
-};
-
-/// Exact counts of one publisher, or the sum over all publishers of a mailbox. One count per call.
-struct mail_counts {
-  std::uint64_t accepted = 0;
-  std::uint64_t full = 0;
-  std::uint64_t too_large = 0;
-  std::uint64_t invalid = 0;
-  std::uint64_t closed = 0;  ///< without those of a publisher that never had a lane
-
-  [[nodiscard]] constexpr std::uint64_t refused() const noexcept {
-    return full + too_large + invalid + closed;
-  }
-  friend constexpr bool operator==(const mail_counts&, const mail_counts&) noexcept = default;
-};
-
-class mailbox;
-class publisher;
-
-namespace detail {
+namespace sse::inline v0::detail {
 
 inline constexpr std::size_t cache_line = 64;
 struct mail_lane;
@@ -139,7 +98,9 @@ struct mail_hub {
   const mailbox_options options;
   std::atomic<std::uint32_t> refs{1};
   std::atomic<bool> closed{false};
-  alignas(cache_line) std::atomic<mail_lane*> arrivals{nullptr};  // not yet seen by the reader
+  std::atomic<std::size_t> room_at_once{0};  // of the lanes that have theirs from the start
+  alignas(cache_line) std::atomic<mail_lane*> arrivals{nullptr};  // made, not yet met by the reader
+  std::atomic<mail_lane*> ready{nullptr};  // listed, not yet in the reader's circle; newest first
   alignas(cache_line) std::atomic<std::uint32_t> sleeping{0};
   std::atomic<std::uint32_t> wakers{0};  // publishers that may be inside options.wake
 
@@ -147,7 +108,7 @@ struct mail_hub {
     if (h->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete h;
   }
 
-  /// Called after a commit that saw the loop asleep. Of all who did, one wakes it.
+  /// Called after a lane was listed while the loop slept. Of all who did, one wakes it.
   void wake() noexcept {
     wakers.fetch_add(1, std::memory_order_seq_cst);
     if (!closed.load(std::memory_order_seq_cst) &&
@@ -169,7 +130,9 @@ struct mail_hub {
 
 /// In front of every record; all records are a multiple of 8 bytes long.
 struct mail_header {
-  std::uint32_t size = 0;  // of the whole record; an odd one marks the rest of the ring as skipped
+  /// Of the whole record. An odd one is a mark: that many bytes less one are skipped; 1: the lane
+  /// goes on in its high ring.
+  std::uint32_t size = 0;
   std::uint32_t data = 0;
   event_id id = no_id;
   std::uint16_t type = 0;
@@ -179,73 +142,107 @@ struct mail_header {
 
   static constexpr std::uint16_t transient_flag = 1;
   static constexpr std::uint16_t encoded_flag = 2;
+  static constexpr std::uint32_t climb_mark = 1;
 };
 static_assert(sizeof(mail_header) == 24);
 
-/// A ring of records with one writer, the publisher, and one reader, the mailbox.
+/// One side's view of the ring that it is in. Positions only rise.
+struct mail_ring {
+  char* memory = nullptr;
+  std::size_t mask = 0;
+  std::size_t base = 0;  // the position of the first byte
+
+  [[nodiscard]] char* at(std::size_t position) const noexcept {
+    return memory + ((position - base) & mask);
+  }
+  [[nodiscard]] std::size_t size() const noexcept { return mask + 1; }
+  [[nodiscard]] std::size_t to_end(std::size_t position) const noexcept {
+    return size() - ((position - base) & mask);
+  }
+};
+
 struct mail_lane {
-  mail_lane(mail_hub* h, char* memory, std::size_t bytes, std::uint64_t to) noexcept
-      : hub{h}, ring{memory}, mask{bytes - 1}, target{to} {}
+  /// What a lane has that does not have all its room from the start.
+  static constexpr std::size_t home_size = 4096;
+
+  mail_lane(mail_hub* h, char* memory, std::size_t home, std::size_t bytes,
+            std::uint64_t to) noexcept
+      : hub{h},
+        home_ring{memory, home - 1, 0},
+        capacity{bytes},
+        target{to},
+        out{home_ring},
+        in{home_ring} {}
   mail_lane(const mail_lane&) = delete;
   mail_lane& operator=(const mail_lane&) = delete;
-  ~mail_lane() { ::operator delete (ring, std::align_val_t{cache_line}); }
+  ~mail_lane() {
+    if (claim.load(std::memory_order_relaxed) != 0) free_ring(out.memory);
+    free_ring(home_ring.memory);
+  }
 
-  static mail_lane* make(mail_hub* hub, std::size_t bytes, std::uint64_t target) noexcept {
-    auto* const ring =
-        static_cast<char*>(::operator new (bytes, std::align_val_t{cache_line}, std::nothrow));
-    if (ring == nullptr) return nullptr;
-    auto* const lane = new (std::nothrow) mail_lane{hub, ring, bytes, target};
-    if (lane == nullptr) ::operator delete (ring, std::align_val_t{cache_line});
+  /// `home`: the size of its first ring; both sizes powers of two, home at most half of `bytes` or
+  /// all of them.
+  static mail_lane* make(mail_hub* hub, std::size_t home, std::size_t bytes,
+                         std::uint64_t target) noexcept {
+    char* const memory = make_ring(home);
+    if (memory == nullptr) return nullptr;
+    auto* const lane = new (std::nothrow) mail_lane{hub, memory, home, bytes, target};
+    if (lane == nullptr) free_ring(memory);
     return lane;
   }
   static void release(mail_lane* l) noexcept {
     if (l->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete l;
   }
 
-  [[nodiscard]] std::size_t capacity() const noexcept { return mask + 1; }
+  [[nodiscard]] bool may_climb() const noexcept { return home_ring.size() != capacity; }
 
-  /// Memory for a record of `bytes`, a multiple of 8 of at most half the ring; nullptr if it is
+  // --- the writer's side
+
+  /// Memory for a record of `bytes`, a multiple of 8 of at most half the lane; nullptr if it is
   /// full.
   [[nodiscard]] char* reserve(std::size_t bytes) noexcept {
-    const std::size_t to_end = capacity() - (written & mask);
-    skipped = to_end < bytes ? to_end : 0;
-    const std::size_t need = skipped + bytes;
-    if (capacity() - (written - seen_head) < need) {
-      seen_head = head.load(std::memory_order_acquire);
-      if (capacity() - (written - seen_head) < need) return nullptr;
-    }
-    return ring + ((written + skipped) & mask);
+    if (out.memory != home_ring.memory) hold();
+    char* const place = find_room(bytes);
+    if (place != nullptr || out.memory != home_ring.memory || !may_climb()) return place;
+    return climb() ? find_room(bytes) : nullptr;
   }
 
   /// The record at what reserve gave is complete.
   void append(const mail_header& h) noexcept {
     if (skipped != 0) {
       const auto mark = static_cast<std::uint32_t>(skipped | 1);
-      std::memcpy(ring + (written & mask), &mark, sizeof mark);
+      std::memcpy(out.at(written), &mark, sizeof mark);
     }
-    std::memcpy(ring + ((written + skipped) & mask), &h, sizeof h);
+    std::memcpy(out.at(written + skipped), &h, sizeof h);
     written += skipped + h.size;
     if (batches == 0) commit();
     own_next();
   }
 
-  /// Takes the cache lines of the next record back from the reader, while the publisher does other
-  /// work.
-  void own_next() noexcept {
-    constexpr std::size_t lines = 4;
-    if (capacity() - (written - seen_head) < lines * cache_line) return;
-    for (std::size_t i = 0; i != lines; ++i) ring[(written + i * cache_line) & mask] = 0;
+  /// Shows the reader what was appended; lists the lane, and wakes the reader if it sleeps.
+  void commit() noexcept {
+    const bool never = hub->options.mode == wake_mode::never;
+    const bool fresh = tail.load(std::memory_order_relaxed) != written;
+    if (fresh && never) tail.store(written, std::memory_order_release);
+    if (fresh && !never) tail.store(written, std::memory_order_seq_cst);
+    if (held) {
+      held = false;
+      claim.store(++claims, std::memory_order_release);
+    }
+    if (!fresh) return;
+    if (never) {
+      if (!listed.load(std::memory_order_relaxed)) list();
+    } else if (!listed.load(std::memory_order_seq_cst) && list() &&
+               hub->sleeping.load(std::memory_order_seq_cst) != 0) {
+      hub->wake();
+    }
   }
 
-  /// Shows the reader what was appended, and wakes it if it sleeps.
-  void commit() noexcept {
-    if (tail.load(std::memory_order_relaxed) == written) return;
-    if (hub->options.mode == wake_mode::never) {
-      tail.store(written, std::memory_order_release);
-      return;
-    }
-    tail.store(written, std::memory_order_seq_cst);
-    if (hub->sleeping.load(std::memory_order_seq_cst) != 0) hub->wake();
+  /// Nothing comes any more; the reader is to free its side.
+  void leave() noexcept {
+    commit();
+    gone.store(true, std::memory_order_seq_cst);
+    list();  // that can wait until the reader wakes up for mail
   }
 
   // One writer: no read-modify-write needed.
@@ -253,6 +250,7 @@ struct mail_lane {
     n.store(n.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
   publish_status done(publish_status s) noexcept {
+    if (held && batches == 0) commit();  // it was refused: nothing keeps the high ring
     switch (s) {
       case publish_status::ok: count(accepted); break;
       case publish_status::full: count(full); break;
@@ -268,6 +266,8 @@ struct mail_lane {
             invalid.load(relaxed), closed.load(relaxed)};
   }
 
+  // --- the reader's side
+
   /// Gives up to `most` records below `limit` to f; returns how many it took. One that it did not
   /// take stays, and `stopped` is set.
   template <class F>
@@ -275,9 +275,14 @@ struct mail_lane {
     std::size_t taken = 0;
     std::size_t at = read;
     while (taken != most && at != limit) {
-      const char* p = ring + (at & mask);
+      const char* p = in.at(at);
       std::uint32_t size;
       std::memcpy(&size, p, sizeof size);
+      if (size == mail_header::climb_mark) {
+        at += climb_step;
+        in = {high, capacity - 1, at};
+        continue;
+      }
       if ((size & 1) != 0) {
         at += size - 1;
         continue;
@@ -311,31 +316,146 @@ struct mail_lane {
     return taken;
   }
 
+  [[nodiscard]] bool has_mail() const noexcept {
+    return tail.load(std::memory_order_seq_cst) != read;
+  }
+
+  /// True: it is not the reader's to look into any more, until it is in mail_hub::ready. False: it
+  /// has mail, or its publisher is gone. REQUIRES: it is in the circle.
+  [[nodiscard]] bool rest() noexcept {
+    if (has_mail()) return false;
+    give_back();
+    listed.store(false, std::memory_order_seq_cst);
+    if (!has_mail() && !gone.load(std::memory_order_seq_cst)) return true;
+    return !take_up();
+  }
+
+  /// It is at rest and was not listed meanwhile: it belongs into the circle now.
+  [[nodiscard]] bool take_up() noexcept {
+    return !listed.exchange(true, std::memory_order_seq_cst);
+  }
+
+ private:
+  static constexpr std::size_t climb_step = 8;
+
+  static char* make_ring(std::size_t bytes) noexcept {
+    return static_cast<char*>(::operator new (bytes, std::align_val_t{cache_line}, std::nothrow));
+  }
+  static void free_ring(char* memory) noexcept {
+    ::operator delete (memory, std::align_val_t{cache_line});
+  }
+
+  /// False: it was listed.
+  bool list() noexcept {
+    if (listed.exchange(true, std::memory_order_seq_cst)) return false;
+    ready_next = hub->ready.load(std::memory_order_relaxed);
+    while (!hub->ready.compare_exchange_weak(ready_next, this, std::memory_order_seq_cst)) {
+    }
+    return true;
+  }
+
+  [[nodiscard]] char* find_room(std::size_t bytes) noexcept {
+    const std::size_t to_end = out.to_end(written);
+    skipped = to_end < bytes ? to_end : 0;
+    std::size_t need = skipped + bytes;
+    if (may_climb() && out.memory == home_ring.memory) need += climb_step;
+    if (out.size() - (written - seen_head) < need) {
+      seen_head = head.load(std::memory_order_acquire);
+      if (out.size() - (written - seen_head) < need) return nullptr;
+    }
+    return out.at(written + skipped);
+  }
+
+  /// Goes on in a high ring. False: memory is out.
+  [[nodiscard]] bool climb() noexcept {
+    char* const memory = make_ring(capacity);
+    if (memory == nullptr) return false;
+    high = memory;
+    constexpr std::uint32_t mark = mail_header::climb_mark;
+    std::memcpy(out.at(written), &mark, sizeof mark);
+    written += climb_step;
+    out = {memory, capacity - 1, written};
+    claims = 1;
+    claim.store(claims, std::memory_order_relaxed);
+    held = true;
+    return true;
+  }
+
+  /// Keeps the high ring until the next commit; if the reader took it, back to home.
+  void hold() noexcept {
+    if (held) return;
+    std::uint64_t seen = claims;
+    held = claim.compare_exchange_strong(seen, claims + 1, std::memory_order_acq_rel);
+    if (held) {
+      ++claims;
+    } else {
+      out = home_ring;
+      out.base = seen_head = written;
+    }
+  }
+
+  /// Takes the cache lines of the next record back from the reader, while the publisher does other
+  /// work.
+  void own_next() noexcept {
+    constexpr std::size_t lines = 4;
+    if (out.memory != home_ring.memory) return;  // not held any more
+    if (out.size() - (written - seen_head) < lines * cache_line) return;
+    for (std::size_t i = 0; i != lines; ++i) *out.at(written + i * cache_line) = 0;
+  }
+
+  /// The reader's: frees the high ring if nothing lies in it.
+  void give_back() noexcept {
+    if (in.memory == home_ring.memory) return;
+    std::uint64_t seen = claim.load(std::memory_order_acquire);
+    if ((seen & 1) != 0 || tail.load(std::memory_order_acquire) != read ||
+        !claim.compare_exchange_strong(seen, 0, std::memory_order_acq_rel)) {
+      return;
+    }
+    free_ring(in.memory);
+    in = home_ring;
+    in.base = read;
+  }
+
+ public:
   // Constant, or rarely written.
   mail_hub* const hub;
-  char* const ring;
-  const std::size_t mask;
+  const mail_ring home_ring;
+  const std::size_t capacity;
   const std::uint64_t target;
+  char* high = nullptr;  // the writer's, and after a climb_mark the reader's to read
   std::atomic<std::uint32_t> refs{2};
   std::atomic<bool> gone{false};  // the publisher was destroyed; nothing more will come
 
-  // The writer's.
+  // The writer's, and `listed`, which is written by both when a lane wakes up or goes to rest.
   alignas(cache_line) std::atomic<std::size_t> tail{0};
+  std::atomic<bool> listed{false};
+  bool held = false;  // the high ring
+  std::uint32_t batches = 0;
   std::size_t written = 0;    // ahead of tail inside a batch
   std::size_t seen_head = 0;  // head, when it was last looked at
-  std::size_t skipped = 0;    // by the last reserve
-  std::uint32_t batches = 0;
+  mail_ring out;
+  std::size_t skipped = 0;  // by the last reserve
   std::atomic<std::uint64_t> accepted{0}, full{0}, too_large{0}, invalid{0}, closed{0};
+  std::atomic<std::uint64_t> claim{0};
+  std::uint64_t claims = 0;         // what the writer last stored there
+  mail_lane* ready_next = nullptr;  // in mail_hub::ready
 
   // The reader's.
   alignas(cache_line) std::atomic<std::size_t> head{0};
-  std::size_t read = 0;       // head
-  std::size_t limit = 0;      // tail, when this drain began
-  bool last = false;          // nothing comes after limit
-  mail_lane* next = nullptr;  // a circle of the lanes; before that, the list of arrivals
+  std::size_t read = 0;   // head
+  std::size_t limit = 0;  // tail, when this drain began
+  mail_ring in;
+  bool last = false;           // nothing comes after limit
+  std::uint32_t idle = 0;      // drains in a row that found nothing
+  mail_lane* next = nullptr;   // in the circle of those that are looked into
+  mail_lane* newer = nullptr;  // in the circle of all; before that, in mail_hub::arrivals
+  mail_lane* older = nullptr;
 };
 
-}  // namespace detail
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_MAIL_LANE_HPP
+
+namespace sse::inline v0 {
 
 namespace detail {
 template <class W>
@@ -387,8 +507,7 @@ class publisher {
   ~publisher() {
     if (lane_ == nullptr) return;
     detail::mail_hub* const hub = lane_->hub;
-    lane_->commit();
-    lane_->gone.store(true, std::memory_order_release);
+    lane_->leave();
     detail::mail_lane::release(lane_);
     detail::mail_hub::release(hub);
   }
@@ -398,7 +517,8 @@ class publisher {
     return lane_ != nullptr && !lane_->hub->closed.load(std::memory_order_relaxed);
   }
 
-  /// An unnamed event for everyone. Never blocks, allocates or locks. Errors: publish_status.
+  /// An unnamed event for everyone. Never blocks or locks; allocates only as
+  /// mailbox_options::room_at_once says. Errors: publish_status.
   [[nodiscard]] publish_status try_publish(std::string_view data) noexcept {
     return try_publish(message{.data = data});
   }
@@ -447,7 +567,7 @@ class publisher {
 
   /// The largest type, audience, key and data together that the lane takes, in bytes.
   [[nodiscard]] std::size_t max_bytes() const noexcept {
-    return lane_ == nullptr ? 0 : lane_->capacity() / 2 - sizeof(detail::mail_header);
+    return lane_ == nullptr ? 0 : lane_->capacity / 2 - sizeof(detail::mail_header);
   }
 
  private:
@@ -560,7 +680,7 @@ class mailbox {
     if (hub_ == nullptr) return;
     hub_->close();
     meet();
-    while (cursor_ != nullptr) drop_next();
+    while (all_ != nullptr) forget(all_);
     detail::mail_hub::release(hub_);
   }
 
@@ -575,11 +695,15 @@ class mailbox {
     if (hub_ == nullptr) return {};
     std::size_t bytes = 1024;
     while (bytes < lane_bytes && bytes < (std::size_t{1} << 30)) bytes *= 2;
-    detail::mail_lane* const lane = detail::mail_lane::make(hub_, bytes, target);
-    if (lane == nullptr) return {};
+    const std::size_t home = room_from_start(bytes);
+    detail::mail_lane* const lane = detail::mail_lane::make(hub_, home, bytes, target);
+    if (lane == nullptr) {
+      give_room_back(home);
+      return {};
+    }
     hub_->refs.fetch_add(1, std::memory_order_relaxed);
-    lane->next = hub_->arrivals.load(std::memory_order_relaxed);
-    while (!hub_->arrivals.compare_exchange_weak(lane->next, lane, std::memory_order_seq_cst)) {
+    lane->newer = hub_->arrivals.load(std::memory_order_relaxed);
+    while (!hub_->arrivals.compare_exchange_weak(lane->newer, lane, std::memory_order_seq_cst)) {
     }
     return publisher{lane};
   }
@@ -594,16 +718,12 @@ class mailbox {
     constexpr std::size_t turn = 16;  // records of one lane in a row: fewer cache misses
     if (hub_ == nullptr) return 0;
     awake();
-    meet();
-    for (std::size_t i = 0; i != lanes_; ++i) {
-      detail::mail_lane& l = *cursor_->next;
-      l.last = l.gone.load(std::memory_order_acquire);  // before tail: after it nothing comes
-      l.limit = l.tail.load(std::memory_order_acquire);
-      cursor_ = &l;
-    }
+    take_up_listed();
+    if (hub_->options.mode == wake_mode::never) look_at_one();
+    mark_limits();
     std::size_t drained = 0;
     bool stopped = false;
-    for (std::size_t empty = 0; empty < lanes_ && drained != max_records && !stopped;) {
+    for (std::size_t empty = 0; empty < busy_ && drained != max_records && !stopped;) {
       detail::mail_lane& l = *cursor_->next;
       const std::size_t left = max_records - drained;
       drained += l.take(f, left < turn ? left : turn, stopped);
@@ -621,18 +741,22 @@ class mailbox {
   }
 
   /// The loop is about to sleep. True: nothing lies in the lanes, and from now on the first mail
-  /// calls wake. False: there is mail, drain again.
+  /// calls wake; with wake_mode::never, which has to poll, mail of this moment may be overlooked.
+  /// False: there is mail, drain again.
   [[nodiscard]] bool prepare_sleep() noexcept {
     if (hub_ == nullptr) return true;
     hub_->sleeping.store(1, std::memory_order_seq_cst);
-    meet();
-    for (std::size_t i = 0; i != lanes_; ++i) {
+    take_up_listed();
+    while (cursor_ != nullptr) {
       detail::mail_lane& l = *cursor_->next;
-      if (l.tail.load(std::memory_order_seq_cst) != l.read) {
+      if (l.rest()) {
+        unlink_next();
+      } else if (l.has_mail()) {
         awake();
         return false;
+      } else {
+        drop_next();
       }
-      cursor_ = &l;
     }
     return true;
   }
@@ -652,12 +776,18 @@ class mailbox {
   }
 
   /// The sum over all publishers there have been; a moment old for those that are publishing.
+  /// O(publishers).
   [[nodiscard]] mail_counts counts() noexcept {
     mail_counts sum = retired_;
     if (hub_ == nullptr) return sum;
     meet();
-    detail::mail_lane* l = cursor_;
-    for (std::size_t i = 0; i != lanes_; ++i, l = l->next) add(sum, l->counts());
+    detail::mail_lane* l = all_;
+    if (l != nullptr) {
+      do {
+        add(sum, l->counts());
+        l = l->newer;
+      } while (l != all_);
+    }
     return sum;
   }
 
@@ -665,6 +795,10 @@ class mailbox {
   [[nodiscard]] std::uint64_t drained() const noexcept { return drained_; }
 
  private:
+  /// Drains in a row that find a lane empty until it goes to rest: a lane that is in use all the
+  /// time is not listed anew for each event.
+  static constexpr std::uint32_t patience = 64;
+
   static void add(mail_counts& sum, const mail_counts& n) noexcept {
     sum.accepted += n.accepted;
     sum.full += n.full;
@@ -673,47 +807,110 @@ class mailbox {
     sum.closed += n.closed;
   }
 
-  /// Takes lanes that are new into the circle, behind all others.
+  /// The size of a lane's first ring.
+  [[nodiscard]] std::size_t room_from_start(std::size_t bytes) noexcept {
+    if (bytes <= detail::mail_lane::home_size) return bytes;
+    std::size_t n = hub_->room_at_once.load(std::memory_order_relaxed);
+    do {
+      if (n + bytes > hub_->options.room_at_once) return detail::mail_lane::home_size;
+    } while (!hub_->room_at_once.compare_exchange_weak(n, n + bytes, std::memory_order_relaxed));
+    return bytes;
+  }
+  void give_room_back(std::size_t home) noexcept {
+    if (home <= detail::mail_lane::home_size) return;
+    hub_->room_at_once.fetch_sub(home, std::memory_order_relaxed);
+  }
+
+  /// Takes lanes that are new into the circle of all.
   void meet() noexcept {
     if (hub_->arrivals.load(std::memory_order_seq_cst) == nullptr) return;
     detail::mail_lane* l = hub_->arrivals.exchange(nullptr, std::memory_order_seq_cst);
-    detail::mail_lane* oldest = nullptr;  // arrivals are newest first: turn them round
     while (l != nullptr) {
-      detail::mail_lane* const older = l->next;
-      l->next = oldest;
-      oldest = l;
-      l = older;
-    }
-    while (oldest != nullptr) {
-      detail::mail_lane* const newer = oldest->next;
-      if (cursor_ == nullptr) {
-        oldest->next = oldest;
+      detail::mail_lane* const next = l->newer;
+      if (all_ == nullptr) {
+        all_ = l->newer = l->older = l;
       } else {
-        oldest->next = cursor_->next;
-        cursor_->next = oldest;
+        l->newer = all_;
+        l->older = all_->older;
+        l->older->newer = all_->older = l;
       }
-      cursor_ = oldest;
-      ++lanes_;
-      oldest = newer;
+      l = next;
     }
   }
 
-  /// The lane after the cursor leaves the circle.
-  void drop_next() noexcept {
-    detail::mail_lane* const l = cursor_->next;
-    if (l == cursor_) {
-      cursor_ = nullptr;
-    } else {
-      cursor_->next = l->next;
+  /// Takes lanes that were listed into the circle of those that are looked into, behind all others.
+  void take_up_listed() noexcept {
+    detail::mail_lane* l = nullptr;
+    if (hub_->ready.load(std::memory_order_seq_cst) != nullptr) {
+      l = hub_->ready.exchange(nullptr, std::memory_order_seq_cst);
     }
-    --lanes_;
+    meet();                               // after it: what is listed was made before
+    detail::mail_lane* oldest = nullptr;  // newest first: turn them round
+    while (l != nullptr) {
+      l->next = oldest;
+      oldest = std::exchange(l, l->ready_next);
+    }
+    while (oldest != nullptr) link(*std::exchange(oldest, oldest->next));
+  }
+
+  void link(detail::mail_lane& l) noexcept {
+    l.idle = 0;
+    if (cursor_ == nullptr) {
+      l.next = &l;
+    } else {
+      l.next = std::exchange(cursor_->next, &l);
+    }
+    cursor_ = &l;
+    ++busy_;
+  }
+  /// The lane after the cursor leaves the circle of those that are looked into.
+  detail::mail_lane& unlink_next() noexcept {
+    detail::mail_lane& l = *cursor_->next;
+    cursor_->next = l.next;
+    if (&l == cursor_) cursor_ = nullptr;
+    --busy_;
+    return l;
+  }
+  /// The same, and there is no more of it.
+  void drop_next() noexcept { forget(&unlink_next()); }
+  void forget(detail::mail_lane* l) noexcept {
+    if (all_ == l) all_ = l->newer == l ? nullptr : l->newer;
+    l->older->newer = l->newer;
+    l->newer->older = l->older;
     add(retired_, l->counts());
+    give_room_back(l->home_ring.size());
     detail::mail_lane::release(l);
   }
 
+  /// What a drain is to take. Lanes that were empty for long go to rest.
+  void mark_limits() noexcept {
+    for (std::size_t i = busy_; i != 0; --i) {
+      detail::mail_lane& l = *cursor_->next;
+      l.last = l.gone.load(std::memory_order_acquire);  // before tail: after it nothing comes
+      l.limit = l.tail.load(std::memory_order_acquire);
+      const bool empty = l.limit == l.read && !l.last;
+      l.idle = empty ? l.idle + 1 : 0;
+      if (l.idle > patience && l.rest()) {
+        unlink_next();
+      } else {
+        cursor_ = &l;
+      }
+    }
+  }
+
+  /// One lane of all in each drain: invariant 5 of detail/mail/lane.hpp.
+  void look_at_one() noexcept {
+    if (all_ == nullptr) return;
+    all_ = all_->newer;
+    if (!all_->listed.load(std::memory_order_relaxed) && all_->has_mail() && all_->take_up()) {
+      link(*all_);
+    }
+  }
+
   detail::mail_hub* hub_;
-  detail::mail_lane* cursor_ = nullptr;  // the lane that was served last; the one after it is next
-  std::size_t lanes_ = 0;
+  detail::mail_lane* all_ = nullptr;     // any lane of the circle of all
+  detail::mail_lane* cursor_ = nullptr;  // the busy lane that was served last; its next is next
+  std::size_t busy_ = 0;                 // lanes that are looked into
   mail_counts retired_{};
   std::uint64_t drained_ = 0;
 };

@@ -19,7 +19,12 @@
 //
 // Errors: a server's constructor throws std::invalid_argument for options that cannot work;
 // everything later is an error_code or goes to on_error. A handler that throws answers 500.
-// Handlers and hooks may call anything of the server, also stop(), but must not destroy it.
+//
+// Hooks: those outside a flush (handlers, on_admit, on_opened, on_closed, on_presence, on_access,
+// on_error) may call anything of the server and its hub, also stop(), close() and revoke(): what
+// they end is closed once the call that runs them is over. Those inside a flush (on_sees, on_gap,
+// backfill, a heartbeat's payload) may call nothing of the hub: it is refused. None may destroy the
+// server or the hub.
 
 #include <cstddef>
 #include <cstdint>
@@ -32,67 +37,30 @@
 #include <vector>
 
 #include <sse/cors.hpp>
-#ifndef SSEHUB_SINGLE_DETAIL_ROUTES_HPP
-#define SSEHUB_SINGLE_DETAIL_ROUTES_HPP
-// ---- sse/detail/routes.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_SERVER_ROUTES_HPP
+#define SSEHUB_SINGLE_DETAIL_SERVER_ROUTES_HPP
+// ---- sse/detail/server/routes.hpp
 //
 // Which handler answers which path, and what the options of a server look like once they own their
 // text. Include the header of a host.
 
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <sse/sse.hpp>
 #include <sse/http1.hpp>
+#include <sse/responder.hpp>
 
 namespace sse::inline v0 {
-
-/// Answers one request, now or later, once. Dropped without an answer, it answers 500. A client
-/// that is gone meanwhile makes no difference.
-///
-/// May be moved to any thread and used there; it must not outlive the execution context.
-class responder {
- public:
-  responder() noexcept = default;
-  /// For the server: `send` gets the answer, or nullptr if there was none.
-  explicit responder(function<void(response*)> send) noexcept : send_{std::move(send)} {}
-  responder(responder&&) noexcept = default;
-  responder& operator=(responder&& o) noexcept {
-    if (this != &o) {
-      drop();
-      send_ = std::move(o.send_);
-    }
-    return *this;
-  }
-  ~responder() { drop(); }
-
-  void operator()(response r) {
-    if (!send_) return;
-    const function<void(response*)> send = std::move(send_);
-    send(&r);
-  }
-  /// It was not used yet.
-  [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(send_); }
-
- private:
-  void drop() noexcept {
-    if (!send_) return;
-    const function<void(response*)> send = std::move(send_);
-    try {
-      send(nullptr);
-    } catch (...) {  // memory is out: the connection's own end will come
-    }
-  }
-
-  function<void(response*)> send_;
-};
 
 namespace detail {
 
@@ -104,12 +72,11 @@ struct channel_name {
   channel_name() = default;
   explicit channel_name(channel& c) : pointer{&c}, name{c.name()} {}
 
-  /// The channel, or nullptr. O(channels).
+  /// The channel, or nullptr.
   template <class Hub>
-  [[nodiscard]] channel* in(Hub& h) const {
-    bool open = false;
-    h.for_each_channel([&](channel& c) { open = open || &c == pointer; });
-    return open && pointer->name() == name ? pointer : nullptr;
+  [[nodiscard]] channel* in(const Hub& h) const noexcept {
+    channel* const c = h.find_channel(name);
+    return c == pointer ? c : nullptr;
   }
 };
 
@@ -208,56 +175,100 @@ class http_routes {
   using endpoint = http_endpoint<User>;
 
   void add(http_method m, bool prefix, std::string_view path, std::shared_ptr<endpoint> e) {
-    auto& routes = prefix ? prefixes_ : exact_;
-    const auto at = routes.try_emplace(std::string{path}).first;
-    at->second.by_method[static_cast<std::size_t>(m)] = std::move(e);
+    const channel* const bound = e->bound.pointer;
+    if (bound != nullptr) bound_.emplace(bound, place{prefix, std::string{path}});
+    route& r = prefix ? prefixes_[std::string{path}] : exact_[std::string{path}];
+    std::swap(r.by_method[static_cast<std::size_t>(m)], e);
+    if (e != nullptr) unbind(*e, prefix, path);
   }
   bool remove(bool prefix, std::string_view path) noexcept {
-    auto& routes = prefix ? prefixes_ : exact_;
-    const auto at = routes.find(path);
-    if (at == routes.end()) return false;
-    routes.erase(at);
-    return true;
+    return prefix ? remove_from(prefixes_, true, path) : remove_from(exact_, false, path);
   }
   /// Takes out what stream(path, channel) bound to this channel.
   void remove(const channel& c) noexcept {
-    for (auto* routes : {&exact_, &prefixes_}) {
-      for (auto at = routes->begin(); at != routes->end();) {
-        bool left = false;
-        for (std::shared_ptr<endpoint>& e : at->second.by_method) {
-          if (e != nullptr && e->bound.pointer == &c) e = nullptr;
-          left = left || e != nullptr;
-        }
-        at = left ? std::next(at) : routes->erase(at);
+    for (auto at = bound_.find(&c); at != bound_.end(); at = bound_.find(&c)) {
+      const place p = std::move(at->second);
+      bound_.erase(at);
+      if (p.prefix) {
+        unbind_from(prefixes_, c, p.path);
+      } else {
+        unbind_from(exact_, c, p.path);
       }
     }
   }
   [[nodiscard]] const route* find(std::string_view path) const noexcept {
     if (const auto at = exact_.find(path); at != exact_.end()) return &at->second;
-    const route* longest = nullptr;
-    std::size_t size = 0;
-    for (const auto& [prefix, r] : prefixes_) {
-      if (path.starts_with(prefix) && (longest == nullptr || prefix.size() > size)) {
-        longest = &r;
-        size = prefix.size();
-      }
+    for (;;) {
+      auto at = prefixes_.upper_bound(path);
+      if (at == prefixes_.begin()) return nullptr;
+      const std::string_view below = (--at)->first;
+      if (path.starts_with(below)) return &at->second;
+      // Every prefix of the path lies below that one, so it is one of what the two have in common.
+      std::size_t common = 0;
+      while (path[common] == below[common]) ++common;
+      path = path.substr(0, common);
     }
-    return longest;
   }
   void clear() noexcept {
     exact_.clear();
     prefixes_.clear();
+    bound_.clear();
   }
 
  private:
-  std::map<std::string, route, std::less<>> exact_;
+  struct place {
+    bool prefix = false;
+    std::string path{};
+  };
+  struct text_hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view s) const noexcept {
+      return std::hash<std::string_view>{}(s);
+    }
+  };
+
+  template <class Routes>
+  bool remove_from(Routes& routes, bool prefix, std::string_view path) noexcept {
+    const auto at = routes.find(path);
+    if (at == routes.end()) return false;
+    for (const std::shared_ptr<endpoint>& e : at->second.by_method) {
+      if (e != nullptr) unbind(*e, prefix, path);
+    }
+    routes.erase(at);
+    return true;
+  }
+  /// The endpoint leaves this path.
+  void unbind(const endpoint& e, bool prefix, std::string_view path) noexcept {
+    const auto [first, last] = bound_.equal_range(e.bound.pointer);
+    for (auto at = first; at != last; ++at) {
+      if (at->second.prefix == prefix && at->second.path == path) {
+        bound_.erase(at);
+        return;
+      }
+    }
+  }
+  /// The channel leaves this path.
+  template <class Routes>
+  static void unbind_from(Routes& routes, const channel& c, std::string_view path) noexcept {
+    const auto at = routes.find(path);
+    if (at == routes.end()) return;
+    bool left = false;
+    for (std::shared_ptr<endpoint>& e : at->second.by_method) {
+      if (e != nullptr && e->bound.pointer == &c) e = nullptr;
+      left = left || e != nullptr;
+    }
+    if (!left) routes.erase(at);
+  }
+
+  std::unordered_map<std::string, route, text_hash, std::equal_to<>> exact_;
   std::map<std::string, route, std::less<>> prefixes_;
+  std::unordered_multimap<const channel*, place> bound_;  // what stream(path, channel) named
 };
 
 }  // namespace detail
 
 }  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_ROUTES_HPP
+#endif  // SSEHUB_SINGLE_DETAIL_SERVER_ROUTES_HPP
 #include <sse/mailbox.hpp>
 
 namespace sse::inline v0 {
@@ -301,6 +312,9 @@ struct server_options {
   /// the server and are published to through the sequencer alone, and drains with it. The
   /// constructor throws std::invalid_argument if it is too late to join. Must outlive the server.
   sequencer* shards = nullptr;
+  /// Where all its deadlines look at the time, in place of the system's steady clock. It never goes
+  /// back. For tests; while it stands still, nothing becomes due.
+  time_point (*clock)() noexcept = nullptr;
 };
 
 /// One line of an access log. Views are valid during the call.
@@ -444,7 +458,7 @@ class basic_server {
     return core_->hub().open_channel(name, std::move(o));
   }
   /// Closes a channel with its streams and the paths that stream(path, channel) gave it; its
-  /// publishers' mail is dropped, see on_error. Not inside a hook of the hub.
+  /// publishers' mail is dropped, see on_error.
   void close_channel(channel& c) noexcept { core_->close_channel(c); }
 
   /// Publishes, and sees to it that it is sent: all that is published in one turn of the loop goes

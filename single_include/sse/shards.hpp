@@ -43,13 +43,16 @@
 // 4. The caps of all shards count in one place; a place is given back where a hub gives its own
 // back.
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -79,12 +82,9 @@ class shared_caps final : public cap_counter {
     const std::scoped_lock lock{s.mutex};
     const std::uint32_t i = s.names.acquire(key);
     if (i == detail::none) return false;
-    if (max != 0 && s.names[i].count >= max) {
-      s.names.release(i);
-      return false;
-    }
-    ++s.names[i].count;
-    return true;
+    if (max == 0 || s.names.refs(i) <= max) return true;
+    s.names.release(i);
+    return false;
   }
 
   void give_back(kind k, std::string_view key) noexcept override {
@@ -95,9 +95,7 @@ class shared_caps final : public cap_counter {
     stripe& s = of(k, key);
     const std::scoped_lock lock{s.mutex};
     const std::uint32_t i = s.names.find(key);
-    if (i == detail::none) return;
-    --s.names[i].count;
-    s.names.release(i);
+    if (i != detail::none) s.names.release(i);
   }
 
   [[nodiscard]] std::uint32_t count(kind k, std::string_view key) noexcept override {
@@ -105,13 +103,13 @@ class shared_caps final : public cap_counter {
     stripe& s = of(k, key);
     const std::scoped_lock lock{s.mutex};
     const std::uint32_t i = s.names.find(key);
-    return i == detail::none ? 0 : s.names[i].count;
+    return i == detail::none ? 0 : s.names.refs(i);
   }
 
  private:
   struct alignas(detail::cache_line) stripe {
     std::mutex mutex;
-    detail::names names;
+    detail::name_table<no_user> names;  ///< a reference for each stream
   };
   static constexpr std::size_t stripes = 16;  // of each kind
 
@@ -231,8 +229,8 @@ class sequencer {
   [[nodiscard]] shared_caps& caps() noexcept { return caps_; }
   [[nodiscard]] const sequencer_options& options() const noexcept { return options_; }
 
-  /// The sum over all shards, those that ended too, as each last reported it: once per turn of its
-  /// loop. log_bytes is the memory of all.
+  /// The sum over all shards, those that ended too, as each last reported it: in each turn of its
+  /// loop in which something happened. log_bytes is the memory of all.
   [[nodiscard]] hub_stats stats() const {
     const std::scoped_lock lock{stats_mutex_};
     hub_stats sum;
@@ -240,8 +238,11 @@ class sequencer {
     return sum;
   }
   /// The same by channel. `published`, `retained_events`, `retained_bytes` and `last_id` are those
-  /// of the shard that is ahead, since all have the same events.
+  /// of the shard that is ahead, since all have the same events. Where there are more than 64
+  /// channels a turn reports those that got events and 64 others, and the turn after a call of
+  /// this one all of them.
   [[nodiscard]] std::vector<channel_stats> all_channel_stats() const {
+    asked_.fetch_add(1, std::memory_order_relaxed);
     const std::scoped_lock lock{stats_mutex_};
     std::vector<channel_stats> sums(options_.channels.size());
     for (std::size_t i = 0; i < sums.size(); ++i) {
@@ -279,9 +280,9 @@ class sequencer {
     }
     const event_id id = o.transient ? no_id : head_.load(std::memory_order_relaxed) + 1;
     if (id > max_event_id) return fail(publish_status::invalid);
-    const detail::id_text text{id};
+    detail::id_text text;
     event out = e;
-    out.id = text.view();
+    out.id = text.view(id);
     const encode_plan p = plan(out, options_.limits);
     if (p.error == encode_error::too_large || p.size > scratch_size_) {
       return fail(publish_status::too_large);
@@ -350,6 +351,7 @@ class sequencer {
   detail::owned_text farewell_type_;
   detail::owned_text farewell_data_;
 
+  mutable std::atomic<std::uint64_t> asked_{0};  // calls of all_channel_stats
   mutable std::mutex stats_mutex_;
   std::vector<report> reports_;  // by shard
 };
@@ -397,6 +399,8 @@ class shard_port {
     const std::scoped_lock stats_lock{s.stats_mutex_};
     index_ = s.reports_.size();
     s.reports_.emplace_back().channels.resize(names.size());
+    changed_.reserve(names.size());
+    is_changed_.resize(names.size());
     sequencer_ = &s;
     return true;
   }
@@ -419,6 +423,8 @@ class shard_port {
                                                          .key = m.key,
                                                          .encoded = true});
     error_ = r.error;
+    if (!is_changed_[m.channel]) changed_.push_back(m.channel);
+    is_changed_[m.channel] = true;
     return r.error != publish_error::no_memory;
   }
   /// What became of the last record. Other than none and no_memory: the program broke what attach()
@@ -456,18 +462,21 @@ class shard_port {
   /// How. REQUIRES: ending().
   [[nodiscard]] const drain_options& how_to_drain() const noexcept { return sequencer_->drain_; }
 
-  /// Hands the counters in. Once per turn.
+  /// Hands the counters in, if anything happened since the last time. Once per turn.
   void report(const hub_stats& now) noexcept {
     if (sequencer_ == nullptr) return;
-    const std::scoped_lock lock{sequencer_->stats_mutex_};
-    sequencer::report& r = sequencer_->reports_[index_];
-    r.hub = now;
-    for (std::size_t i = 0; i < channels_.size(); ++i) r.channels[i] = channels_[i]->stats();
+    const std::uint64_t asked = sequencer_->asked_.load(std::memory_order_relaxed);
+    if (changed_.empty() && asked == answered_ && same(now, reported_)) return;
+    const bool all = asked != answered_;
+    answered_ = asked;
+    reported_ = now;
+    report(now, all ? channels_.size() : some);
   }
   /// The same, at the hub's end: what counts what is there now becomes 0.
   void report_end(hub_stats last) noexcept {
+    if (sequencer_ == nullptr) return;
     last.sessions = last.log_bytes = 0;
-    report(last);
+    report(last, channels_.size());
     const std::scoped_lock lock{sequencer_->stats_mutex_};
     for (channel_stats& c : sequencer_->reports_[index_].channels) {
       c.subscribers = c.retained_events = c.retained_bytes = c.backlog_bytes = 0;
@@ -475,6 +484,28 @@ class shard_port {
   }
 
  private:
+  static constexpr std::size_t some = 64;
+
+  [[nodiscard]] static bool same(const hub_stats& a, const hub_stats& b) noexcept {
+    static_assert(std::has_unique_object_representations_v<hub_stats>);
+    return std::memcmp(&a, &b, sizeof a) == 0;
+  }
+  /// The channels that changed, and `most` others in turn.
+  void report(const hub_stats& now, std::size_t most) noexcept {
+    const std::scoped_lock lock{sequencer_->stats_mutex_};
+    sequencer::report& r = sequencer_->reports_[index_];
+    r.hub = now;
+    for (const std::uint16_t i : changed_) {
+      r.channels[i] = channels_[i]->stats();
+      is_changed_[i] = false;
+    }
+    changed_.clear();
+    for (std::size_t i = std::min(most, channels_.size()); i != 0; --i) {
+      if (next_ == channels_.size()) next_ = 0;
+      r.channels[next_] = channels_[next_]->stats();
+      ++next_;
+    }
+  }
   [[nodiscard]] bool reached(event_id id) const noexcept {
     return sequencer_ == nullptr || channels_.empty() || id <= channels_.front()->last_id();
   }
@@ -482,6 +513,12 @@ class shard_port {
   sequencer* sequencer_ = nullptr;
   std::vector<channel*> channels_;
   std::size_t index_ = 0;
+  // What was reported and what is to be.
+  hub_stats reported_{};
+  std::uint64_t answered_ = 0;          // sequencer::asked_
+  std::vector<std::uint16_t> changed_;  // numbers of channels that got mail
+  std::vector<bool> is_changed_;
+  std::size_t next_ = 0;  // of the others
   bool ending_ = false;
   publish_error error_ = publish_error::none;
 };

@@ -157,121 +157,46 @@ class time_point {
 };
 
 }  // namespace sse::inline v0
-// ---- sse/detail/function.hpp
+// ---- sse/detail/base/blob.hpp
 //
-// A move-only callable for hooks. The core does not include <functional>, and hooks own things that
-// cannot be copied.
-
-#include <cstddef>
-#include <new>
-#include <type_traits>
-#include <utility>
-
-namespace sse::inline v0 {
-
-template <class Signature>
-class function;
-
-/// Holds any callable of that signature; small ones without an allocation. Calling an empty one is
-/// a defect of the caller: test with operator bool.
-template <class R, class... Args>
-class function<R(Args...)> {
- public:
-  function() noexcept = default;
-
-  template <class F>
-  requires(!std::is_same_v<std::remove_cvref_t<F>, function> &&
-           std::is_invocable_r_v<R, F&, Args...>)
-      function(
-          F&& f) {  // NOLINT: implicit, so that a lambda can be given where a hook is asked for
-    using stored = std::remove_cvref_t<F>;
-    if constexpr (fits<stored>) {
-      ::new (static_cast<void*>(&storage_)) stored(std::forward<F>(f));
-      ops_ = &ops_inline<stored>;
-    } else {
-      ::new (static_cast<void*>(&storage_)) stored*(new stored(std::forward<F>(f)));
-      ops_ = &ops_heap<stored>;
-    }
-  }
-  function(function&& o) noexcept : ops_{std::exchange(o.ops_, nullptr)} {
-    if (ops_ != nullptr) ops_->relocate(&storage_, &o.storage_);
-  }
-  function& operator=(function&& o) noexcept {
-    if (this != &o) {
-      reset();
-      ops_ = std::exchange(o.ops_, nullptr);
-      if (ops_ != nullptr) ops_->relocate(&storage_, &o.storage_);
-    }
-    return *this;
-  }
-  function(const function&) = delete;
-  function& operator=(const function&) = delete;
-  ~function() { reset(); }
-
-  [[nodiscard]] explicit operator bool() const noexcept { return ops_ != nullptr; }
-  R operator()(Args... args) const {
-    return ops_->call(const_cast<void*>(static_cast<const void*>(&storage_)),
-                      std::forward<Args>(args)...);
-  }
-
- private:
-  static constexpr std::size_t room = 3 * sizeof(void*);
-  template <class F>
-  static constexpr bool fits =
-      sizeof(F) <= room && alignof(F) <= alignof(void*) && std::is_nothrow_move_constructible_v<F>;
-
-  struct operations {
-    R (*call)(void*, Args&&...);
-    void (*relocate)(void* to, void* from) noexcept;
-    void (*destroy)(void*) noexcept;
-  };
-  template <class F>
-  static constexpr operations ops_inline{
-      [](void* p, Args&&... a) -> R { return (*static_cast<F*>(p))(std::forward<Args>(a)...); },
-      [](void* to, void* from) noexcept {
-        ::new (to) F(std::move(*static_cast<F*>(from)));
-        static_cast<F*>(from)->~F();
-      },
-      [](void* p) noexcept { static_cast<F*>(p)->~F(); }};
-  template <class F>
-  static constexpr operations ops_heap{
-      [](void* p, Args&&... a) -> R { return (**static_cast<F**>(p))(std::forward<Args>(a)...); },
-      [](void* to, void* from) noexcept { ::new (to) F*(*static_cast<F**>(from)); },
-      [](void* p) noexcept { delete *static_cast<F**>(p); }};
-
-  void reset() noexcept {
-    if (ops_ != nullptr) ops_->destroy(&storage_);
-    ops_ = nullptr;
-  }
-
-  alignas(void*) unsigned char storage_[room]{};
-  const operations* ops_ = nullptr;
-};
-
-}  // namespace sse::inline v0
-// ---- sse/detail/latest.hpp
-//
-// latest_values: the newest entry of each key of a channel, oldest first: what a reader that
-// coalesces, or begins with a snapshot, still has to see. Memory: at most `most` keys with an event
-// each; the key that was silent longest goes first.
+// blob: bytes that several may hold; owned_text: a piece of text. Making one may fail and says so.
 
 #include <cstdint>
-#include <cstring>
+#include <new>
 #include <string_view>
 #include <utility>
 
-// ---- sse/detail/memory.hpp
+// ---- sse/detail/base/containers.hpp
 //
-// The core's containers. Growing may fail and says so: nothing here throws, so one failed
-// allocation costs one call.
+// containers: vec, ring, chunked_array, slots. Growing may fail and says so: nothing here throws,
+// so one failed allocation costs one call.
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <new>
-#include <string_view>
 #include <type_traits>
 #include <utility>
+
+// ---- sse/detail/base/assert.hpp
+//
+// SSEHUB_ASSERT(condition): what a REQUIRES of the library asks for, checked. Off unless the
+// program says SSEHUB_CHECKED=1 (the tests do) or defines SSEHUB_ASSERT itself before the first
+// header, for example as its own assertion. A failed check tells where on stderr and aborts.
+
+#ifndef SSEHUB_ASSERT
+#if defined(SSEHUB_CHECKED) && SSEHUB_CHECKED
+#include <cstdio>
+#include <cstdlib>
+#define SSEHUB_ASSERT(...)                                                                  \
+  ((__VA_ARGS__) ? static_cast<void>(0)                                                     \
+                 : (static_cast<void>(std::fprintf(stderr, "%s:%d: ssehub: required: %s\n", \
+                                                   __FILE__, __LINE__, #__VA_ARGS__)),      \
+                    std::abort()))
+#else
+#define SSEHUB_ASSERT(...) static_cast<void>(0)
+#endif
+#endif
 
 namespace sse::inline v0::detail {
 
@@ -322,17 +247,43 @@ class vec {
     return true;
   }
   /// REQUIRES: reserve() made room.
-  void push_reserved(const T& v) noexcept { ::new (static_cast<void*>(data_ + size_++)) T(v); }
-  void pop_back() noexcept { --size_; }
+  void push_reserved(const T& v) noexcept {
+    SSEHUB_ASSERT(size_ < capacity_);
+    ::new (static_cast<void*>(data_ + size_++)) T(v);
+  }
+  /// REQUIRES: reserve() made room for `n` more.
+  void append_reserved(const T* from, std::size_t n) noexcept {
+    SSEHUB_ASSERT(n <= capacity_ - size_);
+    if (n != 0) std::memcpy(static_cast<void*>(data_ + size_), from, n * sizeof(T));
+    size_ += static_cast<std::uint32_t>(n);
+  }
+  void pop_back() noexcept {
+    SSEHUB_ASSERT(size_ != 0);
+    --size_;
+  }
   void clear() noexcept { size_ = 0; }
+  /// Gives the memory back too.
+  void release() noexcept {
+    deallocate(data_);
+    data_ = nullptr;
+    size_ = capacity_ = 0;
+  }
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
   [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
-  [[nodiscard]] T& operator[](std::uint32_t i) noexcept { return data_[i]; }
-  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept { return data_[i]; }
+  [[nodiscard]] T& operator[](std::uint32_t i) noexcept {
+    SSEHUB_ASSERT(i < size_);
+    return data_[i];
+  }
+  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept {
+    SSEHUB_ASSERT(i < size_);
+    return data_[i];
+  }
   [[nodiscard]] T& back() noexcept { return data_[size_ - 1]; }
   [[nodiscard]] T* begin() noexcept { return data_; }
   [[nodiscard]] T* end() noexcept { return data_ + size_; }
+  [[nodiscard]] const T* begin() const noexcept { return data_; }
+  [[nodiscard]] const T* end() const noexcept { return data_ + size_; }
   void swap(vec& o) noexcept {
     std::swap(data_, o.data_);
     std::swap(size_, o.size_);
@@ -356,10 +307,17 @@ class ring {
   ring& operator=(const ring&) = delete;
   ~ring() { deallocate(data_); }
 
+  /// Empty, with no memory; ordinals begin at 0 again.
+  void release() noexcept {
+    deallocate(data_);
+    data_ = nullptr;
+    capacity_ = first_ = end_ = 0;
+  }
+
   /// Makes room for one more, so that the next push_back cannot fail.
   [[nodiscard]] bool reserve_one() noexcept {
     if (end_ - first_ < capacity_) return true;
-    const std::uint64_t grown = capacity_ == 0 ? 16 : capacity_ * 2;
+    const std::uint64_t grown = capacity_ == 0 ? 2 : capacity_ * 2;
     auto* p = static_cast<T*>(allocate(static_cast<std::size_t>(grown) * sizeof(T)));
     if (p == nullptr) return false;
     for (std::uint64_t i = first_; i != end_; ++i)
@@ -370,10 +328,14 @@ class ring {
     return true;
   }
   void push_reserved(const T& v) noexcept {
+    SSEHUB_ASSERT(end_ - first_ < capacity_);
     ::new (static_cast<void*>(data_ + (end_ & (capacity_ - 1)))) T(v);
     ++end_;
   }
-  void pop_front() noexcept { ++first_; }
+  void pop_front() noexcept {
+    SSEHUB_ASSERT(first_ != end_);
+    ++first_;
+  }
   [[nodiscard]] std::uint64_t first() const noexcept { return first_; }
   [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
   [[nodiscard]] bool empty() const noexcept { return first_ == end_; }
@@ -392,47 +354,40 @@ class ring {
   std::uint64_t end_ = 0;
 };
 
-/// Numbered slots at addresses that never change. Slots are made in chunks and used again; T has
-/// `free_link()`, a number that it does not need while its slot is free.
-template <class T>
-class slots {
+/// Values at addresses that never change, by number; made in chunks, so that growing copies
+/// nothing.
+template <class T, std::uint32_t Chunk = 128>
+class chunked_array {
  public:
-  static constexpr std::uint32_t chunk_size = 128;  ///< few bytes of overhead each
+  static constexpr std::uint32_t chunk_size = Chunk;
 
-  slots() noexcept = default;
-  slots(const slots&) = delete;
-  slots& operator=(const slots&) = delete;
-  ~slots() {
+  chunked_array() noexcept = default;
+  chunked_array(const chunked_array&) = delete;
+  chunked_array& operator=(const chunked_array&) = delete;
+  ~chunked_array() {
     for (T* chunk : chunks_) {
       for (std::uint32_t i = 0; i < chunk_size; ++i) chunk[i].~T();
       deallocate(chunk);
     }
   }
 
-  /// Makes room for one more, so that the next take() cannot fail.
-  [[nodiscard]] bool reserve_one() noexcept { return free_ != none || add_chunk(); }
-  /// Makes `n` slots exist.
-  [[nodiscard]] bool reserve_extent(std::uint32_t n) noexcept {
+  [[nodiscard]] bool add_chunk() noexcept {
+    if (!chunks_.reserve(chunks_.size() + 1)) return false;
+    auto* chunk = static_cast<T*>(allocate(sizeof(T) * chunk_size));
+    if (chunk == nullptr) return false;
+    for (std::uint32_t i = 0; i < chunk_size; ++i) ::new (static_cast<void*>(chunk + i)) T();
+    chunks_.push_reserved(chunk);
+    return true;
+  }
+  /// Makes `n` values exist.
+  [[nodiscard]] bool reserve(std::uint32_t n) noexcept {
     while (extent() < n) {
       if (!add_chunk()) return false;
     }
     return true;
   }
-  [[nodiscard]] std::uint32_t take() noexcept {
-    if (!reserve_one()) return none;
-    const std::uint32_t i = free_;
-    free_ = (*this)[i].free_link();
-    ++in_use_;
-    return i;
-  }
-  void give_back(std::uint32_t i) noexcept {
-    (*this)[i].free_link() = free_;
-    free_ = i;
-    --in_use_;
-  }
-  /// Slots that exist, in use or free.
+  /// Values that exist.
   [[nodiscard]] std::uint32_t extent() const noexcept { return chunks_.size() * chunk_size; }
-  [[nodiscard]] std::uint32_t in_use() const noexcept { return in_use_; }
   [[nodiscard]] T& operator[](std::uint32_t i) noexcept {
     return chunks_[i / chunk_size][i % chunk_size];
   }
@@ -441,24 +396,54 @@ class slots {
   }
 
  private:
+  vec<T*> chunks_;
+};
+
+/// Numbered slots, used again. T has `free_link()`, a number that it does not need while its slot
+/// is free.
+template <class T, std::uint32_t Chunk = 128>
+class slots {
+ public:
+  /// Makes room for one more, so that the next take() cannot fail.
+  [[nodiscard]] bool reserve_one() noexcept { return free_ != none || add_chunk(); }
+  [[nodiscard]] std::uint32_t take() noexcept {
+    if (!reserve_one()) return none;
+    const std::uint32_t i = free_;
+    free_ = values_[i].free_link();
+    ++in_use_;
+    return i;
+  }
+  void give_back(std::uint32_t i) noexcept {
+    SSEHUB_ASSERT(i < extent() && in_use_ != 0);
+    values_[i].free_link() = free_;
+    free_ = i;
+    --in_use_;
+  }
+  /// Slots that exist, in use or free.
+  [[nodiscard]] std::uint32_t extent() const noexcept { return values_.extent(); }
+  [[nodiscard]] std::uint32_t in_use() const noexcept { return in_use_; }
+  [[nodiscard]] T& operator[](std::uint32_t i) noexcept { return values_[i]; }
+  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept { return values_[i]; }
+
+ private:
   [[nodiscard]] bool add_chunk() noexcept {
     const std::uint32_t base = extent();
-    if (!chunks_.reserve(chunks_.size() + 1)) return false;
-    auto* chunk = static_cast<T*>(allocate(sizeof(T) * chunk_size));
-    if (chunk == nullptr) return false;
-    for (std::uint32_t i = 0; i < chunk_size; ++i) ::new (static_cast<void*>(chunk + i)) T();
-    chunks_.push_reserved(chunk);
-    for (std::uint32_t i = chunk_size; i-- > 0;) {
-      chunk[i].free_link() = free_;
-      free_ = base + i;
+    if (!values_.add_chunk()) return false;
+    for (std::uint32_t i = base + Chunk; i-- > base;) {
+      values_[i].free_link() = free_;
+      free_ = i;
     }
     return true;
   }
 
-  vec<T*> chunks_;
+  chunked_array<T, Chunk> values_;
   std::uint32_t free_ = none;
   std::uint32_t in_use_ = 0;
 };
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0::detail {
 
 /// Bytes that several may hold.
 struct blob {
@@ -485,12 +470,14 @@ class owned_text {
     bytes_.swap(o.bytes_);
     return *this;
   }
-  [[nodiscard]] bool assign(std::string_view s) noexcept {
+  [[nodiscard]] bool assign(std::string_view a, std::string_view b = {},
+                            std::string_view c = {}) noexcept {
     bytes_.clear();
-    if (!bytes_.reserve(static_cast<std::uint32_t>(s.size()))) return false;
-    for (char c : s) bytes_.push_reserved(c);
+    if (!bytes_.reserve(static_cast<std::uint32_t>(a.size() + b.size() + c.size()))) return false;
+    for (const std::string_view part : {a, b, c}) bytes_.append_reserved(part.data(), part.size());
     return true;
   }
+  void clear() noexcept { bytes_.release(); }
   [[nodiscard]] std::string_view view() const noexcept {
     return bytes_.empty() ? std::string_view{} : std::string_view{&bytes_[0], bytes_.size()};
   }
@@ -500,56 +487,91 @@ class owned_text {
 };
 
 }  // namespace sse::inline v0::detail
-// ---- sse/detail/names.hpp
+// ---- sse/detail/engine/stream.hpp
 //
-// Users and addresses that have connections now, numbered, with a count each: what the caps per
-// user and per address ask.
+// stream: a log and those who read it. A channel has one for its events and, once needed, one for
+// transient ones.
+
+#include <cstdint>
+
+// ---- sse/detail/log/audience_index.hpp
+//
+// audience_index: which entries of a log are for which audience, so that a reader finds its next
+// one without looking at those of others.
 
 #include <cstdint>
 #include <string_view>
 
+// ---- sse/detail/base/name_table.hpp
+//
+// name_table: names of things that are there now, numbered, with a value each: found, added and
+// taken out in constant time, however many there are. Users, addresses, channels, audiences, keys.
+
+#include <cstdint>
+#include <new>
+#include <string_view>
+
 namespace sse::inline v0::detail {
 
-/// One user or address.
-struct name {
-  owned_text key;
-  std::uint64_t hash = 0;
-  std::uint32_t refs = 0;      ///< sessions that hold it
-  std::uint32_t count = 0;     ///< sessions that count against a cap
-  std::uint32_t first = none;  ///< its sessions, oldest first (users only)
-  std::uint32_t last = none;
-  std::uint32_t chain = none;  ///< next in the hash bucket
-  [[nodiscard]] std::uint32_t& free_link() noexcept { return chain; }
-};
+/// FNV-1a with a seed and a finish: names come from outside, so the seed is the host's secret
+/// against crowding a bucket.
+[[nodiscard]] constexpr std::uint64_t hash_name(std::string_view name,
+                                                std::uint64_t seed) noexcept {
+  std::uint64_t h = 0xcbf29ce484222325ULL ^ seed;
+  for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  h ^= h >> 32;
+  h *= 0x9e3779b97f4a7c15ULL;
+  return h ^ (h >> 29);
+}
 
-class names {
+/// `Value` is made anew for each name that is added. `Chunk`: names for which memory is taken at a
+/// time.
+template <class Value, std::uint32_t Chunk = 64>
+class name_table {
  public:
-  [[nodiscard]] name& operator[](std::uint32_t i) noexcept { return pool_[i]; }
+  explicit name_table(std::uint64_t seed = 0) noexcept : seed_{seed} {}
+  /// Only while it is empty.
+  void set_seed(std::uint64_t seed) noexcept { seed_ = seed; }
 
-  [[nodiscard]] std::uint32_t find(std::string_view key) noexcept {
-    if (buckets_.empty()) return none;
-    const std::uint64_t h = hash(key);
+  [[nodiscard]] Value& operator[](std::uint32_t i) noexcept { return pool_[i].value; }
+  [[nodiscard]] const Value& operator[](std::uint32_t i) const noexcept { return pool_[i].value; }
+  [[nodiscard]] std::string_view name_of(std::uint32_t i) const noexcept {
+    return pool_[i].name.view();
+  }
+  [[nodiscard]] std::uint64_t hash_of(std::uint32_t i) const noexcept { return pool_[i].hash; }
+  [[nodiscard]] std::uint64_t hash(std::string_view name) const noexcept {
+    return hash_name(name, seed_);
+  }
+  [[nodiscard]] std::uint32_t size() const noexcept { return used_; }
+
+  [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
+    return used_ == 0 ? none : find(name, hash(name));
+  }
+  /// The same for one whose hash is known: that of a table with the same seed.
+  [[nodiscard]] std::uint32_t find(std::string_view name, std::uint64_t h) const noexcept {
+    if (used_ == 0) return none;
     for (std::uint32_t i = buckets_[bucket(h)]; i != none; i = pool_[i].chain) {
-      if (pool_[i].hash == h && pool_[i].key.view() == key) return i;
+      if (pool_[i].hash == h && pool_[i].name.view() == name) return i;
     }
     return none;
   }
 
   /// Finds or adds, and takes a reference; none when memory is out.
-  [[nodiscard]] std::uint32_t acquire(std::string_view key) noexcept {
-    std::uint32_t i = find(key);
+  [[nodiscard]] std::uint32_t acquire(std::string_view name) noexcept {
+    const std::uint64_t h = hash(name);
+    std::uint32_t i = find(name, h);
     if (i == none) {
       if (!grow() || !pool_.reserve_one()) return none;
       i = pool_.take();
-      name& n = pool_[i];
-      if (!n.key.assign(key)) {
+      item& n = pool_[i];
+      if (!n.name.assign(name)) {
+        n.name.clear();
         pool_.give_back(i);
         return none;
       }
-      n.hash = hash(key);
-      n.refs = n.count = 0;
-      n.first = n.last = none;
-      std::uint32_t& b = buckets_[bucket(n.hash)];
+      n.hash = h;
+      n.refs = 0;
+      std::uint32_t& b = buckets_[bucket(h)];
       n.chain = b;
       b = i;
       ++used_;
@@ -557,35 +579,40 @@ class names {
     ++pool_[i].refs;
     return i;
   }
+  [[nodiscard]] std::uint32_t refs(std::uint32_t i) const noexcept { return pool_[i].refs; }
 
-  void release(std::uint32_t i) noexcept {
-    if (--pool_[i].refs != 0) return;
-    std::uint32_t* at = &buckets_[bucket(pool_[i].hash)];
+  /// True: that was the last reference; the name is gone.
+  bool release(std::uint32_t i) noexcept {
+    item& n = pool_[i];
+    SSEHUB_ASSERT(n.refs != 0);
+    if (--n.refs != 0) return false;
+    std::uint32_t* at = &buckets_[bucket(n.hash)];
     while (*at != i) at = &pool_[*at].chain;
-    *at = pool_[i].chain;
-    pool_[i].key = owned_text{};
+    *at = n.chain;
+    n.name.clear();
+    n.value.~Value();
+    ::new (static_cast<void*>(&n.value)) Value();
     pool_.give_back(i);
     --used_;
+    return true;
   }
-
-  void set_seed(std::uint64_t seed) noexcept { seed_ = seed; }
 
  private:
-  /// FNV-1a with a seed and a finish: keys come from outside, so the seed is the host's secret
-  /// against crowding a bucket.
-  [[nodiscard]] std::uint64_t hash(std::string_view key) const noexcept {
-    std::uint64_t h = 0xcbf29ce484222325ULL ^ seed_;
-    for (char c : key) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-    h ^= h >> 32;
-    h *= 0x9e3779b97f4a7c15ULL;
-    return h ^ (h >> 29);
-  }
+  struct item {
+    owned_text name;
+    std::uint64_t hash = 0;
+    std::uint32_t refs = 0;
+    std::uint32_t chain = none;  ///< next in the hash bucket
+    Value value{};
+    [[nodiscard]] std::uint32_t& free_link() noexcept { return chain; }
+  };
+
   [[nodiscard]] std::uint32_t bucket(std::uint64_t h) const noexcept {
     return static_cast<std::uint32_t>(h) & (buckets_.size() - 1);
   }
   [[nodiscard]] bool grow() noexcept {
     if (!buckets_.empty() && used_ < buckets_.size()) return true;
-    const std::uint32_t n = buckets_.empty() ? 64 : buckets_.size() * 2;
+    const std::uint32_t n = buckets_.empty() ? 8 : buckets_.size() * 2;
     vec<std::uint32_t> bigger;
     if (!bigger.reserve(n)) return !buckets_.empty();  // a fuller table still works
     for (std::uint32_t i = 0; i < n; ++i) bigger.push_reserved(none);
@@ -602,32 +629,731 @@ class names {
     return true;
   }
 
-  slots<name> pool_;
+  slots<item, Chunk> pool_;
   vec<std::uint32_t> buckets_;
   std::uint32_t used_ = 0;
-  std::uint64_t seed_ = 0;
+  std::uint64_t seed_;
+};
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/log/event_log.hpp
+//
+// event_log: a channel's events as encoded bytes in segments, each with the index of its own
+// entries, and what is retained for resuming. Used by the hub; a program that wants a stream uses a
+// channel.
+//
+// Invariants:
+//   1. Bytes never change or move after append (segment.hpp).
+//   2. A pinned segment stays, even after the log let it go (detached).
+//   3. Retained entries are the newest ones within `retention`, exactly; the log holds more only
+//      while somebody reads it.
+//   4. It holds at most about 1.4 times the bytes that it retains, and a segment more: a new
+//      segment has an eighth of what is held, between 512 bytes and 64 KiB.
+//
+// Not thread-safe: it belongs to the hub's thread.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+// ---- sse/detail/log/segment.hpp
+//
+// segment: a block of a log: the bytes of its entries from the front, the entries themselves from
+// the back. segment_pool makes them and keeps a few for use again.
+//
+// Invariants:
+//   1. Bytes never change or move once their entry is committed: the kernel gets them as they lie.
+//   2. Nobody frees a segment that is pinned: by a cursor in it, or by a write that is pending.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <string_view>
+
+// ---- sse/event.hpp
+//
+// event: one event, as it is sent and as it is received. event_id: the number that orders a stream.
+//
+//   channel.publish({.type = "fill", .data = json});
+//
+// All members are views: they must live until the call that takes the event returns; inside a
+// parser's callback they are valid until the callback returns. Plain data, no thread safety of its
+// own.
+
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline v0 {
+
+/// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that
+/// JavaScript can hold it.
+using event_id = std::uint64_t;
+inline constexpr event_id no_id = 0;
+inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
+
+/// `event::retry` when the event carries no `retry:` field.
+inline constexpr std::int64_t no_retry = -1;
+
+/// One event (WHATWG HTML 9.2.5 and 9.2.6).
+struct event {
+  /// `event:`; empty: unnamed, a browser's `onmessage` gets it. REQUIRES: no CR, LF, NUL.
+  std::string_view type{};
+  /// `data:`; any text; CR, LF and CRLF inside it are line ends and arrive as LF.
+  std::string_view data{};
+  /// `id:`; empty: none. As received: the last event ID. REQUIRES: no CR, LF, NUL.
+  std::string_view id{};
+  std::int64_t retry = no_retry;  ///< `retry:` in milliseconds. REQUIRES: >= 0, or no_retry.
+};
+
+}  // namespace sse::inline v0
+
+namespace sse::inline v0::detail {
+
+/// What a log has to know of an entry that is to be appended.
+struct new_entry {
+  std::uint32_t size = 0;     ///< bytes of the event
+  event_id id = no_id;        ///< no_id: none
+  std::uint64_t stamp = 0;    ///< order of publication over all channels of the hub; rises
+  std::int64_t at = 0;        ///< ms, hub time of publication; never falls
+  std::string_view audience;  ///< empty: everybody
+  bool heartbeat = false;     ///< not an application event
+};
+
+/// One event, told from where its segment begins. A private one has its audience in front of its
+/// bytes.
+struct entry {
+  std::uint32_t begin = 0;  ///< of its first byte, in the segment
+  std::uint32_t size = 0;
+  std::uint32_t id = 0;        ///< above segment::id_base; 0: none
+  std::uint32_t stamp = 0;     ///< above segment::stamp_base
+  std::uint32_t at = 0;        ///< above segment::at_base
+  std::uint16_t audience = 0;  ///< bytes of its audience; 0: everybody
+  std::uint16_t flags = 0;     ///< a bit each, and about the run of private entries it stands in
+
+  static constexpr std::uint16_t is_heartbeat = 0x8000;
+  static constexpr std::uint16_t run_start = 0x4000;
+  /// The first of a run says how long it is, the others where it begins.
+  static constexpr std::uint16_t run_mask = 0x3fff;
+
+  [[nodiscard]] bool heartbeat() const noexcept { return (flags & is_heartbeat) != 0; }
+  [[nodiscard]] std::uint32_t end() const noexcept { return begin + size; }
+};
+static_assert(sizeof(entry) == 24, "one for each event that is retained");
+
+struct segment {
+  segment* next = nullptr;  ///< the newer neighbour, while attached
+  std::uint64_t base = 0;   ///< log offset of its first byte
+  std::uint64_t first = 0;  ///< ordinal of its first entry
+  event_id id_base = 0;
+  std::uint64_t stamp_base = 0;
+  std::int64_t at_base = 0;
+  std::uint32_t capacity = 0;  ///< bytes for entries and what they tell of
+  std::uint32_t used = 0;      ///< bytes of events
+  std::uint32_t count = 0;     ///< entries
+  std::uint32_t pins = 0;      ///< cursors in it and writes pending on it
+  bool attached = true;        ///< still in its log
+  bool mixed = false;          ///< holds entries that not everybody may see, or heartbeats
+
+  [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
+  [[nodiscard]] const char* bytes() const noexcept {
+    return reinterpret_cast<const char*>(this + 1);
+  }
+  [[nodiscard]] std::uint64_t end() const noexcept { return base + used; }
+  [[nodiscard]] const entry& operator[](std::uint32_t k) const noexcept {
+    SSEHUB_ASSERT(k < count);
+    return back()[-1 - static_cast<std::ptrdiff_t>(k)];
+  }
+  [[nodiscard]] const char* data(const entry& e) const noexcept { return bytes() + e.begin; }
+  [[nodiscard]] std::string_view text(const entry& e) const noexcept { return {data(e), e.size}; }
+  [[nodiscard]] event_id id(const entry& e) const noexcept {
+    return e.id == 0 ? no_id : id_base + e.id;
+  }
+  [[nodiscard]] std::uint64_t stamp(const entry& e) const noexcept { return stamp_base + e.stamp; }
+  [[nodiscard]] std::int64_t at(const entry& e) const noexcept { return at_base + e.at; }
+  [[nodiscard]] std::string_view audience(const entry& e) const noexcept {
+    return {data(e) - e.audience, e.audience};
+  }
+
+  /// Whether the entry fits: room, and distances that have 32 bits.
+  [[nodiscard]] bool fits(const new_entry& e) const noexcept {
+    const std::uint64_t room =
+        std::uint64_t{capacity} - used - std::uint64_t{count} * sizeof(entry);
+    if (room < need(e)) return false;
+    return count == 0 || ((e.id == no_id || (e.id > id_base && e.id - id_base <= UINT32_MAX)) &&
+                          e.stamp - stamp_base <= UINT32_MAX &&
+                          static_cast<std::uint64_t>(e.at - at_base) <= UINT32_MAX);
+  }
+  [[nodiscard]] static constexpr std::uint64_t need(const new_entry& e) noexcept {
+    return std::uint64_t{e.size} + e.audience.size() + sizeof(entry);
+  }
+  /// Where the bytes of the next entry go. REQUIRES: fits(e).
+  [[nodiscard]] char* place(const new_entry& e) noexcept {
+    return bytes() + used + e.audience.size();
+  }
+  /// Makes them an entry. REQUIRES: fits(e).
+  void commit(const new_entry& e) noexcept {
+    if (count == 0) {
+      id_base = e.id == no_id ? 0 : e.id - 1;
+      stamp_base = e.stamp;
+      at_base = e.at;
+    }
+    const std::uint32_t k = count;
+    entry made;
+    made.begin = used + static_cast<std::uint32_t>(e.audience.size());
+    made.size = e.size;
+    made.id = e.id == no_id ? 0 : static_cast<std::uint32_t>(e.id - id_base);
+    made.stamp = static_cast<std::uint32_t>(e.stamp - stamp_base);
+    made.at = static_cast<std::uint32_t>(e.at - at_base);
+    made.audience = static_cast<std::uint16_t>(e.audience.size());
+    if (e.heartbeat) {
+      made.flags = entry::is_heartbeat;
+      mixed = true;
+    }
+    if (!e.audience.empty()) add_private(made, e.audience);
+    ::new (static_cast<void*>(back() - 1 - k)) entry(made);
+    used = made.end();
+    ++count;
+  }
+  /// The first entry from `k` on that everybody may see; `count`: there is none.
+  [[nodiscard]] std::uint32_t next_public(std::uint32_t k) const noexcept {
+    if (k >= count || (*this)[k].audience == 0) return k;
+    const std::uint32_t start = run_begin(k);
+    return start + (*this)[start].flags % (entry::run_mask + 1U);
+  }
+  /// The first entry from `lo` on that ends behind offset `pos` of the segment; `count`: none.
+  [[nodiscard]] std::uint32_t locate(std::uint64_t pos, std::uint32_t lo = 0) const noexcept {
+    return first_that([&](const entry& e) { return e.end() > pos; }, lo);
+  }
+  /// The first entry from `lo` on for which `holds`, given that it holds for all behind it.
+  template <class Predicate>
+  [[nodiscard]] std::uint32_t first_that(Predicate holds, std::uint32_t lo) const noexcept {
+    std::uint32_t hi = count;
+    while (lo < hi) {
+      const std::uint32_t mid = lo + (hi - lo) / 2;
+      if (holds((*this)[mid])) {
+        hi = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo;
+  }
+
+ private:
+  [[nodiscard]] entry* back() noexcept { return reinterpret_cast<entry*>(bytes() + capacity); }
+  [[nodiscard]] const entry* back() const noexcept {
+    return reinterpret_cast<const entry*>(bytes() + capacity);
+  }
+  /// The next entry is a private one.
+  void add_private(entry& made, std::string_view name) noexcept {
+    mixed = true;
+    std::memcpy(bytes() + used, name.data(), name.size());
+    if (count == 0 || (*this)[count - 1].audience == 0) {
+      made.flags |= entry::run_start | 1U;
+      return;
+    }
+    const std::uint32_t start = run_begin(count - 1);
+    made.flags = static_cast<std::uint16_t>(made.flags | start);
+    ++back()[-1 - static_cast<std::ptrdiff_t>(start)].flags;
+  }
+  [[nodiscard]] std::uint32_t run_begin(std::uint32_t k) const noexcept {
+    const std::uint32_t flags = (*this)[k].flags;
+    return (flags & entry::run_start) != 0 ? k : flags & entry::run_mask;
+  }
+};
+static_assert(sizeof(segment) % alignof(entry) == 0, "entries stand at the end of its bytes");
+
+/// Segments come in sizes that double, so that those that were used can be used again.
+class segment_pool {
+ public:
+  static constexpr std::uint32_t smallest = 512;    ///< bytes, with the segment's own
+  static constexpr std::uint32_t largest = 65'536;  ///< of those that are kept for use again
+
+  segment_pool() noexcept = default;
+  segment_pool(const segment_pool&) = delete;
+  segment_pool& operator=(const segment_pool&) = delete;
+  ~segment_pool() {
+    for (segment*& list : spare_) {
+      while (segment* s = list) {
+        list = s->next;
+        free_segment(s);
+      }
+    }
+  }
+
+  /// A segment of about `size` bytes in all, with room for `need` in any case; nullptr: memory is
+  /// out, or `need` has more than 32 bits.
+  [[nodiscard]] segment* take(std::uint64_t size, std::uint64_t need) noexcept {
+    std::uint64_t all = smallest;
+    std::uint32_t kind = 0;
+    for (; (all < size || all - sizeof(segment) < need) && all < largest; all *= 2) ++kind;
+    if (all - sizeof(segment) < need) {
+      all = (need + sizeof(segment) + 15) / 16 * 16;
+      if (all > 0xfffffff0U) return nullptr;
+    } else if (segment* const s = spare_[kind]) {
+      spare_[kind] = s->next;
+      spare_bytes_ -= all;
+      const std::uint32_t capacity = s->capacity;
+      *s = segment{};
+      s->capacity = capacity;
+      return s;
+    }
+    void* const p = allocate(static_cast<std::size_t>(all));
+    if (p == nullptr) return nullptr;
+    auto* const s = ::new (p) segment{};
+    s->capacity = static_cast<std::uint32_t>(all - sizeof(segment));
+    held_ += all;
+    return s;
+  }
+  void give_back(segment* s) noexcept {
+    SSEHUB_ASSERT(s->pins == 0);
+    const std::uint64_t all = s->capacity + sizeof(segment);
+    std::uint32_t kind = 0;
+    for (std::uint64_t n = smallest; n < all; n *= 2) ++kind;
+    if (all > largest || all != std::uint64_t{smallest} << kind ||
+        spare_bytes_ + all > max_spare_bytes) {
+      free_segment(s);
+      return;
+    }
+    spare_bytes_ += all;
+    s->next = spare_[kind];
+    spare_[kind] = s;
+  }
+  /// A cursor or a pending write lets go.
+  void unpin(segment* s) noexcept {
+    SSEHUB_ASSERT(s->pins != 0);
+    if (--s->pins == 0 && !s->attached) give_back(s);
+  }
+  /// Bytes of all segments that exist, spare ones too.
+  [[nodiscard]] std::uint64_t held() const noexcept { return held_; }
+
+ private:
+  static constexpr std::uint64_t max_spare_bytes = 16 * largest;
+  static constexpr std::uint32_t kinds = 8;
+  static_assert(largest / sizeof(entry) < entry::run_mask, "a run has 14 bits");
+  static_assert(smallest << (kinds - 1) == largest);
+
+  void free_segment(segment* s) noexcept {
+    held_ -= s->capacity + sizeof(segment);
+    s->~segment();
+    deallocate(s);
+  }
+
+  segment* spare_[kinds] = {};
+  std::uint64_t spare_bytes_ = 0;
+  std::uint64_t held_ = 0;
 };
 
 }  // namespace sse::inline v0::detail
 
 namespace sse::inline v0::detail {
 
-struct latest_value {
+/// What a log keeps for those who resume. An entry is kept while all three hold.
+struct retention {
+  std::uint64_t events = 1000;       ///< newest entries kept; exact
+  std::uint64_t bytes = UINT64_MAX;  ///< kept, audiences counted
+  duration age = duration::off();    ///< off: any age
+};
+
+/// A place in a log: in front of an entry, or behind the last one of its segment.
+struct log_place {
+  segment* seg = nullptr;
+  std::uint32_t k = 0;
+
+  [[nodiscard]] std::uint64_t ordinal() const noexcept { return seg->first + k; }
+  [[nodiscard]] std::uint64_t offset() const noexcept {
+    return seg->base + (k < seg->count ? (*seg)[k].begin - (*seg)[k].audience : seg->used);
+  }
+  /// In front of an entry of its segment; at the end of one that has a newer neighbour it moves
+  /// there. False: at the end of the log, or of a segment that left it.
+  [[nodiscard]] bool find_entry() noexcept {
+    while (k == seg->count) {
+      if (!seg->attached || seg->next == nullptr) return false;
+      seg = seg->next;
+      k = 0;
+    }
+    return true;
+  }
+  [[nodiscard]] const entry& get() const noexcept { return (*seg)[k]; }
+};
+
+class event_log {
+ public:
+  event_log(segment_pool& pool, const retention& keep) noexcept : pool_{&pool}, keep_{keep} {}
+  event_log(const event_log&) = delete;
+  event_log& operator=(const event_log&) = delete;
+  ~event_log() {
+    while (!segments_.empty()) drop_head();
+  }
+
+  /// Room for the bytes of an entry, or nullptr when memory is out; nothing changes until commit()
+  /// with the same.
+  [[nodiscard]] char* prepare(const new_entry& e) noexcept {
+    if (segments_.empty() || !tail()->fits(e)) {
+      if (!add_segment(held_bytes() / 8, segment::need(e))) return nullptr;
+    }
+    return tail()->place(e);
+  }
+  /// Makes the prepared bytes an entry.
+  void commit(const new_entry& e) noexcept {
+    segment& s = *tail();
+    SSEHUB_ASSERT(s.fits(e));
+    s.commit(e);
+    retained_bytes_ += e.size + e.audience.size();
+    if (!e.audience.empty()) selective_ = true;
+    if (e.id != no_id) last_id_ = e.id;
+  }
+  /// Makes sure that a cursor has a segment to stand in.
+  [[nodiscard]] bool ensure_tail() noexcept {
+    return !segments_.empty() || add_segment(segment_pool::smallest, 0);
+  }
+
+  /// Lets entries go that retention no longer covers, and segments that nobody needs. `dropped` is
+  /// called with each segment before it goes.
+  template <class Dropped>
+  void trim(std::int64_t now, Dropped dropped) noexcept {
+    if (segments_.empty()) return;
+    while (kept_.find_entry()) {
+      const entry& e = kept_.get();
+      const bool fits = retained_events() <= keep_.events && retained_bytes_ <= keep_.bytes &&
+                        (keep_.age.is_off() || now - kept_.seg->at(e) < keep_.age.ms());
+      if (fits) break;
+      retained_bytes_ -= e.size + e.audience;
+      if (e.id != 0) forgotten_id_ = kept_.seg->id(e);
+      ++kept_.k;
+    }
+    while (head() != tail() && head()->pins == 0 && head() != kept_.seg) drop_head(dropped);
+  }
+  void trim(std::int64_t now) noexcept {
+    trim(now, [](segment&) {});
+  }
+  /// Lets every segment go that ends at or before `offset` and is not retained, also while somebody
+  /// still pins it.
+  template <class Dropped>
+  void detach_before(std::uint64_t offset, Dropped dropped) noexcept {
+    while (!segments_.empty() && head() != tail() && head()->end() <= offset &&
+           head() != kept_.seg) {
+      drop_head(dropped);
+    }
+  }
+  void detach_before(std::uint64_t offset) noexcept {
+    detach_before(offset, [](segment&) {});
+  }
+
+  /// When retention by age next lets an entry go; max: never.
+  [[nodiscard]] std::int64_t next_expiry() const noexcept {
+    if (keep_.age.is_off() || retained_events() == 0) return INT64_MAX;
+    log_place p = kept_;
+    (void)p.find_entry();
+    return p.seg->at(p.get()) + keep_.age.ms();
+  }
+
+  // Entries, by ordinal. [first, end) is stored, [retained, end) may be replayed.
+  [[nodiscard]] std::uint64_t first() const noexcept {
+    return segments_.empty() ? 0 : head()->first;
+  }
+  [[nodiscard]] std::uint64_t end() const noexcept {
+    return segments_.empty() ? 0 : tail()->first + tail()->count;
+  }
+  [[nodiscard]] std::uint64_t retained() const noexcept {
+    return segments_.empty() ? 0 : kept_.ordinal();
+  }
+  /// The place in front of an entry, or at the end. O(log segments). REQUIRES: there is a segment;
+  /// first() <= ordinal <= end().
+  [[nodiscard]] log_place at(std::uint64_t ordinal) const noexcept {
+    SSEHUB_ASSERT(!segments_.empty() && ordinal >= first() && ordinal <= end());
+    segment* const s =
+        segments_[segment_that([&](const segment& x) { return x.first + x.count > ordinal; })];
+    return {s, static_cast<std::uint32_t>(ordinal - s->first)};
+  }
+  [[nodiscard]] log_place end_place() const noexcept { return {tail(), tail()->count}; }
+
+  /// The first retained entry with an id above `after`; end() if there is none. O(log n).
+  /// REQUIRES: the entries have ids.
+  [[nodiscard]] std::uint64_t find(event_id after) const noexcept {
+    if (segments_.empty() || after >= last_id_) return end();
+    const segment& s = *segments_[segment_that(
+        [&](const segment& x) { return x.count != 0 && x.id(x[x.count - 1]) > after; })];
+    const std::uint64_t found =
+        s.first + s.first_that([&](const entry& e) { return s.id(e) > after; }, 0);
+    return found < retained() ? retained() : found;
+  }
+  /// The n-th newest entry, or the oldest retained one.
+  [[nodiscard]] std::uint64_t newest(std::uint64_t n) const noexcept {
+    return n < retained_events() ? end() - n : retained();
+  }
+  /// The id of the entry at `ordinal`. REQUIRES: first() <= ordinal < end().
+  [[nodiscard]] event_id id_at(std::uint64_t ordinal) const noexcept {
+    const log_place p = at(ordinal);
+    return p.seg->id(p.get());
+  }
+  /// The id in front of `p`; no_id if there never was one.
+  [[nodiscard]] event_id id_before(const log_place& p) const noexcept {
+    if (p.k > 0) return p.seg->id((*p.seg)[p.k - 1]);
+    return p.ordinal() > first() ? id_at(p.ordinal() - 1) : dropped_id_;
+  }
+
+  [[nodiscard]] segment* tail() const noexcept { return segments_[segments_.end() - 1]; }
+  [[nodiscard]] segment* head() const noexcept { return segments_[segments_.first()]; }
+  [[nodiscard]] bool has_segment() const noexcept { return !segments_.empty(); }
+  [[nodiscard]] std::uint64_t end_offset() const noexcept {
+    return segments_.empty() ? 0 : tail()->end();
+  }
+  [[nodiscard]] event_id last_id() const noexcept { return last_id_; }
+  /// The newest id that retention let go, or that a channel of this name had before; no_id: none.
+  [[nodiscard]] event_id forgotten_id() const noexcept { return forgotten_id_; }
+  /// Ids up to `id` were given out before this log began.
+  void forget_up_to(event_id id) noexcept { last_id_ = forgotten_id_ = dropped_id_ = id; }
+  [[nodiscard]] std::uint64_t retained_events() const noexcept { return end() - retained(); }
+  [[nodiscard]] std::uint64_t retained_bytes() const noexcept { return retained_bytes_; }
+  /// Some entry had an audience: not everybody gets all.
+  [[nodiscard]] bool selective() const noexcept { return selective_; }
+  [[nodiscard]] const retention& keep() const noexcept { return keep_; }
+  /// Bytes held for readers that are behind, not for retention.
+  [[nodiscard]] std::uint64_t backlog() const noexcept {
+    return segments_.empty() ? 0 : kept_.seg->base - head()->base;
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t held_bytes() const noexcept {
+    return segments_.empty() ? 0 : tail()->end() - head()->base;
+  }
+  [[nodiscard]] bool add_segment(std::uint64_t size, std::uint64_t need) noexcept {
+    if (!segments_.reserve_one()) return false;
+    segment* const s = pool_->take(size, need);
+    if (s == nullptr) return false;
+    s->base = end_offset();
+    s->first = end();
+    const bool none_before = segments_.empty();
+    if (!none_before) tail()->next = s;
+    segments_.push_reserved(s);
+    if (none_before) {
+      kept_ = {s, 0};
+    } else {
+      (void)kept_.find_entry();  // nothing retained: it stands at the very end, in the new one
+    }
+    return true;
+  }
+  /// The first segment for which `holds`, given that it holds for all behind it; the last one if
+  /// for none.
+  template <class Predicate>
+  [[nodiscard]] std::uint64_t segment_that(Predicate holds) const noexcept {
+    std::uint64_t lo = segments_.first();
+    std::uint64_t hi = segments_.end() - 1;
+    while (lo < hi) {
+      const std::uint64_t mid = lo + (hi - lo) / 2;
+      if (holds(*segments_[mid])) {
+        hi = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo;
+  }
+  template <class Dropped>
+  void drop_head(Dropped dropped) noexcept {
+    segment* const s = head();
+    if (s->count != 0 && (*s)[s->count - 1].id != 0) dropped_id_ = s->id((*s)[s->count - 1]);
+    dropped(*s);
+    segments_.pop_front();
+    s->attached = false;
+    s->next = nullptr;
+    if (s->pins == 0) pool_->give_back(s);
+  }
+  void drop_head() noexcept {
+    drop_head([](segment&) {});
+  }
+
+  segment_pool* pool_;
+  retention keep_;
+  ring<segment*> segments_;
+  log_place kept_;  ///< in front of the oldest retained entry; in the tail's end if there is none
+  std::uint64_t retained_bytes_ = 0;
+  bool selective_ = false;
+  event_id last_id_ = no_id;
+  event_id forgotten_id_ = no_id;
+  event_id dropped_id_ = no_id;
+};
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0::detail {
+
+class audience_index {
+ public:
+  explicit audience_index(std::uint64_t seed) noexcept : names_{seed} {}
+
+  /// The entry `ordinal`, which is about to be appended, is for `audience`. False: memory is out.
+  [[nodiscard]] bool add(std::string_view audience, std::uint64_t ordinal) noexcept {
+    std::uint32_t i = names_.find(audience);
+    if (i == none && (i = names_.acquire(audience)) == none) return false;
+    posting& p = names_[i];
+    if (!p.entries.reserve_one()) {
+      if (p.entries.empty()) names_.release(i);
+      return false;
+    }
+    p.entries.push_reserved(ordinal);
+    return true;
+  }
+  /// A segment leaves the log: the oldest.
+  void drop(const segment& s) noexcept {
+    if (!s.mixed) return;
+    for (std::uint32_t k = 0; k < s.count; ++k) {
+      if (s[k].audience == 0) continue;
+      const std::uint32_t i = names_.find(s.audience(s[k]));
+      if (i == none) continue;
+      posting& p = names_[i];
+      SSEHUB_ASSERT(p.entries[p.entries.first()] == s.first + k);
+      p.entries.pop_front();
+      if (p.entries.empty()) names_.release(i);
+    }
+  }
+  /// The first entry from `ordinal` on that is for `audience`, whose hash by this table's seed is
+  /// `hash`; UINT64_MAX: none. O(log of its entries), O(1) where all of them are behind.
+  [[nodiscard]] std::uint64_t next(std::string_view audience, std::uint64_t hash,
+                                   std::uint64_t ordinal) const noexcept {
+    const std::uint32_t i = names_.find(audience, hash);
+    if (i == none) return UINT64_MAX;
+    const ring<std::uint64_t>& entries = names_[i].entries;
+    std::uint64_t hi = entries.end();
+    if (entries[hi - 1] < ordinal) return UINT64_MAX;
+    std::uint64_t lo = entries.first();
+    while (lo < hi) {
+      const std::uint64_t mid = lo + (hi - lo) / 2;
+      if (entries[mid] >= ordinal) {
+        hi = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return entries[lo];
+  }
+  [[nodiscard]] std::uint32_t audiences() const noexcept { return names_.size(); }
+
+ private:
+  struct posting {
+    ring<std::uint64_t> entries;  ///< ordinals, rising
+  };
+  name_table<posting, 8> names_;
+};
+
+}  // namespace sse::inline v0::detail
+// ---- sse/fwd.hpp
+//
+// Forward declarations, for headers that only name these types.
+
+namespace sse::inline v0 {
+
+struct event;
+struct request;
+struct response;
+struct session_id;
+class backfill_writer;
+class channel;
+
+namespace detail {
+class engine;
+struct timer_places;
+}  // namespace detail
+
+}  // namespace sse::inline v0
+
+namespace sse::inline v0::detail {
+
+/// Ids in order: `last` was given out last; nothing at or below `start` is of this run.
+struct sequence {
+  event_id start = no_id;
+  event_id last = no_id;
+};
+
+struct stream {
+  stream(segment_pool& pool, const retention& keep, channel& c) noexcept
+      : log{pool, keep}, owner{&c} {}
+  stream(const stream&) = delete;
+  stream& operator=(const stream&) = delete;
+  ~stream() {
+    if (audiences == nullptr) return;
+    audiences->~audience_index();
+    deallocate(audiences);
+  }
+
+  event_log log;
+  vec<std::uint32_t> readers;  ///< subscriptions
+  channel* owner;
+  /// Made with the first entry that has an audience; nullptr also once an entry is not in it.
+  audience_index* audiences = nullptr;
+  stream* touched_next = nullptr;  ///< in the engine's list of streams to look at after the walk
+  stream* touched_prev = nullptr;
+  /// End offset at which somebody may be over a lag limit.
+  std::uint64_t lag_check_at = UINT64_MAX;
+  std::uint64_t backlog = 0;   ///< as last counted into the hub's sum
+  std::uint64_t sweep_at = 0;  ///< backlog at which readers that see nothing there are moved on
+  log_place handed_out{};      ///< transients: what is behind it nobody has yet; pinned
+  std::uint32_t index = none;  ///< in engine::streams_
+  std::uint32_t by_backlog = none;  ///< place in engine::backlogs_
+  bool touched = false;             ///< in that list
+  bool dirty = false;               ///< got entries since the last flush that all readers may see
+  bool transients = false;          ///< transient entries: no ids, nothing retained
+  bool ask = false;                 ///< has entries that are not in `audiences`: the hook is asked
+
+  /// Lets go what retention does not cover and nobody reads.
+  void trim(std::int64_t now) noexcept {
+    log.trim(now, [this](segment& s) { dropped(s); });
+  }
+  void detach_before(std::uint64_t offset) noexcept {
+    log.detach_before(offset, [this](segment& s) { dropped(s); });
+  }
+
+ private:
+  void dropped(segment& s) noexcept {
+    if (audiences != nullptr) audiences->drop(s);
+  }
+};
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/log/newest_by_key.hpp
+//
+// newest_by_key: the newest entry of each (audience, key) of a channel, oldest first: what a reader
+// that coalesces, or begins with a snapshot, still has to see. Between the values stands what was
+// lost there: entries without a key, and values that had to be forgotten.
+//
+// Memory: at most `most` values with an event each, and for each at most `max_losses` audiences
+// that lost something in front of it; the key that was silent longest goes first.
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+namespace sse::inline v0::detail {
+
+/// Something was lost at `position` and maybe before: whose it was.
+struct lost_entry {
+  std::uint64_t position = 0;
+  owned_text audience;  ///< empty: everybody's
+  std::uint32_t next = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+};
+
+struct newest_value {
   blob* bytes = nullptr;  ///< the encoded event
   owned_text audience;
-  std::uint64_t position = 0;  ///< its id, or its stamp where there are no ids
+  std::uint64_t position = 0;   ///< its id, or its stamp where there are no ids
+  std::uint32_t losses = none;  ///< what was lost between the older value and this one
   std::uint32_t newer = none;
   std::uint32_t older = none;
 };
 
-class latest_values {
+class newest_by_key {
  public:
-  latest_values(std::uint32_t most, std::uint64_t seed) noexcept : most_{most} {
-    keys_.set_seed(seed);
-  }
-  latest_values(const latest_values&) = delete;
-  latest_values& operator=(const latest_values&) = delete;
-  ~latest_values() {
+  /// Audiences told apart between two values; more of them are told as everybody's.
+  static constexpr std::uint32_t max_losses = 8;
+
+  newest_by_key(std::uint32_t most, std::uint64_t seed) noexcept : most_{most}, keys_{seed} {}
+  newest_by_key(const newest_by_key&) = delete;
+  newest_by_key& operator=(const newest_by_key&) = delete;
+  ~newest_by_key() {
     while (oldest_ != none) drop(oldest_);
   }
 
@@ -635,45 +1361,49 @@ class latest_values {
   /// makes up for.
   void put(std::string_view key, std::uint64_t position, std::string_view bytes,
            std::string_view audience) noexcept {
-    if (key.empty() || !store(key, position, bytes, audience)) lost_ = position;
+    if (key.empty() || !store(key, position, bytes, audience)) lose(tail_, position, audience);
   }
 
-  /// The oldest value behind `position`; none.
+  /// The oldest value behind `position`; none. O(values behind it).
   [[nodiscard]] std::uint32_t after(std::uint64_t position) const noexcept {
     std::uint32_t found = none;
-    for (std::uint32_t i = newest_; i != none && values_[i].position > position;
-         i = values_[i].older)
+    for (std::uint32_t i = newest_; i != none && keys_[i].position > position; i = keys_[i].older)
       found = i;
     return found;
   }
-  [[nodiscard]] const latest_value& operator[](std::uint32_t i) const noexcept {
-    return values_[i];
+  [[nodiscard]] const newest_value& operator[](std::uint32_t i) const noexcept { return keys_[i]; }
+  /// Whether somebody for whom `sees(audience)` lost something behind `position`, in front of value
+  /// `i`, or of the end (none).
+  template <class Sees>
+  [[nodiscard]] bool lost_before(std::uint32_t i, std::uint64_t position,
+                                 Sees sees) const noexcept {
+    if (unsaid_to_ > position && (i == none || unsaid_from_ < keys_[i].position)) return true;
+    for (std::uint32_t n = i == none ? tail_ : keys_[i].losses; n != none; n = losses_[n].next) {
+      const lost_entry& l = losses_[n];
+      if (l.position > position && (l.audience.view().empty() || sees(l.audience.view())))
+        return true;
+    }
+    return false;
   }
-  /// The newest entry that is in no value and was replaced by none; 0: none.
-  [[nodiscard]] std::uint64_t lost() const noexcept { return lost_; }
 
  private:
   [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
                            std::string_view audience) noexcept {
-    const std::uint32_t known = keys_.find(key);
-    if (known != none) {
-      unlink(known);
-    } else if (count_ == most_) {
-      if (values_[oldest_].position > lost_) lost_ = values_[oldest_].position;
-      drop(oldest_);
+    // A state belongs to a key and an audience: the name tells both apart, whatever bytes they
+    // have.
+    owned_text name;
+    if (!name_state(name, key, audience)) return false;
+    std::uint32_t i = keys_.find(name.view());
+    const bool known = i != none;
+    if (known) {
+      unlink(i);
+    } else {
+      if (keys_.size() == most_) forget_oldest();
+      if ((i = keys_.acquire(name.view())) == none) return false;
     }
-    const std::uint32_t i = known != none ? known : keys_.acquire(key);
-    if (i == none) return false;
-    if (known == none) ++count_;
-    if (!values_.reserve_extent(i + 1)) {
-      if (known == none) {
-        keys_.release(i);
-        --count_;
-      }
-      return false;
-    }
-    latest_value& v = values_[i];
+    newest_value& v = keys_[i];
     link(i);
+    v.losses = std::exchange(tail_, none);
     v.position = position;
     const auto size = static_cast<std::uint32_t>(bytes.size());
     // else nobody is sending it
@@ -681,47 +1411,120 @@ class latest_values {
       if (v.bytes != nullptr) unref(v.bytes);
       v.bytes = make_blob(size);
     }
-    if (v.bytes == nullptr || !v.audience.assign(audience)) {
+    if (v.bytes == nullptr || (!known && !v.audience.assign(audience))) {
       drop(i);
       return false;
     }
     std::memcpy(v.bytes->bytes(), bytes.data(), size);
     return true;
   }
+  [[nodiscard]] static bool name_state(owned_text& name, std::string_view key,
+                                       std::string_view audience) noexcept {
+    const auto size = static_cast<std::uint16_t>(audience.size());
+    char length[sizeof size];
+    std::memcpy(length, &size, sizeof size);
+    return name.assign({length, sizeof length}, audience, key);
+  }
+
+  void forget_oldest() noexcept {
+    const newest_value& v = keys_[oldest_];
+    // what was lost before it is now lost before the next one, and so is it itself
+    const std::uint64_t position = v.position;
+    owned_text audience = std::move(keys_[oldest_].audience);
+    const std::uint32_t next = v.newer;
+    drop(oldest_);
+    lose(next == none ? tail_ : keys_[next].losses, position, audience.view());
+  }
 
   void link(std::uint32_t i) noexcept {
-    values_[i].older = newest_;
-    values_[i].newer = none;
-    (newest_ == none ? oldest_ : values_[newest_].newer) = i;
+    keys_[i].older = newest_;
+    keys_[i].newer = none;
+    (newest_ == none ? oldest_ : keys_[newest_].newer) = i;
     newest_ = i;
   }
+  /// Takes it out of its place; what was lost in front of it stands in front of the next then.
   void unlink(std::uint32_t i) noexcept {
-    const latest_value& v = values_[i];
-    (v.older == none ? oldest_ : values_[v.older].newer) = v.newer;
-    (v.newer == none ? newest_ : values_[v.newer].older) = v.older;
+    newest_value& v = keys_[i];
+    (v.older == none ? oldest_ : keys_[v.older].newer) = v.newer;
+    (v.newer == none ? newest_ : keys_[v.newer].older) = v.older;
+    std::uint32_t& into = v.newer == none ? tail_ : keys_[v.newer].losses;
+    for (std::uint32_t n = std::exchange(v.losses, none); n != none;) {
+      const std::uint32_t next = losses_[n].next;
+      add(into, n);
+      n = next;
+    }
   }
   void drop(std::uint32_t i) noexcept {
     unlink(i);
-    latest_value& v = values_[i];
+    newest_value& v = keys_[i];
     if (v.bytes != nullptr) unref(v.bytes);
     v.bytes = nullptr;
-    v.audience = owned_text{};
     keys_.release(i);
-    --count_;
   }
 
-  /// Values have the numbers of their keys.
-  struct slot : latest_value {
-    [[nodiscard]] std::uint32_t& free_link() noexcept { return newer; }
-  };
+  void lose(std::uint32_t& list, std::uint64_t position, std::string_view audience) noexcept {
+    std::uint32_t n = none;
+    if (!audience.empty()) {
+      for (n = list; n != none; n = losses_[n].next) {
+        if (losses_[n].audience.view() != audience) continue;
+        if (losses_[n].position < position) losses_[n].position = position;
+        return;
+      }
+    }
+    n = losses_.take();
+    if (n != none && !losses_[n].audience.assign(audience)) losses_[n].audience.clear();
+    if (n == none) {  // memory is out: what stands there already covers it, if anything does
+      n = list;
+      if (n == none) {
+        if (unsaid_to_ == 0) unsaid_from_ = position;
+        unsaid_to_ = position;
+        return;
+      }
+      losses_[n].audience.clear();
+      if (losses_[n].position < position) losses_[n].position = position;
+      return;
+    }
+    losses_[n].position = position;
+    add(list, n);
+  }
+  /// Puts a loss into a list, joined to the one of the same audience if there is one.
+  void add(std::uint32_t& list, std::uint32_t n) noexcept {
+    lost_entry& l = losses_[n];
+    std::uint32_t size = 0;
+    for (std::uint32_t i = list; i != none; i = losses_[i].next, ++size) {
+      lost_entry& other = losses_[i];
+      if (other.audience.view() != l.audience.view()) continue;
+      if (other.position < l.position) other.position = l.position;
+      give_back(n);
+      return;
+    }
+    if (size >= max_losses) {  // too many to tell apart: one of all of them
+      std::uint64_t newest = l.position;
+      while (list != none) {
+        const std::uint32_t next = losses_[list].next;
+        if (losses_[list].position > newest) newest = losses_[list].position;
+        give_back(list);
+        list = next;
+      }
+      l.audience.clear();
+      l.position = newest;
+    }
+    l.next = list;
+    list = n;
+  }
+  void give_back(std::uint32_t n) noexcept {
+    losses_[n].audience.clear();
+    losses_.give_back(n);
+  }
 
-  names keys_;
-  slots<slot> values_;
   std::uint32_t most_;
-  std::uint32_t count_ = 0;
+  name_table<newest_value, 16> keys_;
+  slots<lost_entry, 16> losses_;
   std::uint32_t newest_ = none;
   std::uint32_t oldest_ = none;
-  std::uint64_t lost_ = 0;
+  std::uint32_t tail_ = none;      ///< what was lost behind the newest value
+  std::uint64_t unsaid_from_ = 0;  ///< losses for which there was no memory: everybody's
+  std::uint64_t unsaid_to_ = 0;
 };
 
 }  // namespace sse::inline v0::detail
@@ -751,9 +1554,67 @@ class latest_values {
 #include <string>
 #include <string_view>
 
-// ---- sse/detail/lines.hpp
+// ---- sse/detail/base/decimal.hpp
 //
-// Line ends and decimal numbers, as the encoder and the parser see them. Not public.
+// Decimal numbers, read and written: ids, retry, lengths, ports. Digits only: no sign, no space,
+// any number of leading zeros. Not public.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+/// n = 10 n + the digit. False, and n stays: `c` is no digit, or the number would be above `most`.
+[[nodiscard]] constexpr bool add_digit(std::uint64_t& n, char c, std::uint64_t most) noexcept {
+  if (c < '0' || c > '9') return false;
+  const auto digit = static_cast<std::uint64_t>(c - '0');
+  if (digit > most || n > (most - digit) / 10) return false;
+  n = n * 10 + digit;
+  return true;
+}
+
+enum class decimal : std::uint8_t {
+  number,
+  too_large,  ///< digits, but above what was allowed
+  malformed,  ///< empty, or something else than digits
+};
+
+/// Reads all of `s`. `n` is the number; `most` if it is too large; unchanged if there is none.
+[[nodiscard]] constexpr decimal read_decimal(std::string_view s, std::uint64_t most,
+                                             std::uint64_t& n) noexcept {
+  std::uint64_t read = 0;
+  bool fits = true;
+  for (const char c : s) {
+    if (c < '0' || c > '9') return decimal::malformed;
+    fits = fits && add_digit(read, c, most);
+  }
+  if (s.empty()) return decimal::malformed;
+  n = fits ? read : most;
+  return fits ? decimal::number : decimal::too_large;
+}
+
+[[nodiscard]] constexpr std::size_t decimal_size(std::uint64_t n) noexcept {
+  std::size_t size = 1;
+  for (; n >= 10; n /= 10) ++size;
+  return size;
+}
+
+/// Writes decimal_size(n) bytes; returns the byte after them.
+constexpr char* put_decimal(char* out, std::uint64_t n) noexcept {
+  char* const end = out + decimal_size(n);
+  char* p = end;
+  do {
+    *--p = static_cast<char>('0' + n % 10);
+    n /= 10;
+  } while (n != 0);
+  return end;
+}
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/base/lines.hpp
+//
+// Line ends, as the encoder and the parser see them. Not public.
 
 #include <cstddef>
 #include <cstdint>
@@ -775,26 +1636,110 @@ namespace sse::inline v0::detail {
   return word;
 }
 
-/// The first CR or LF in [p, end), or end. Each byte is looked at once.
-[[nodiscard]] constexpr const char* find_line_end(const char* p, const char* end) noexcept {
-  if (!std::is_constant_evaluated()) {
-    while (end - p >= 32) {
-      const bool low = has_low_byte(load_word(p)) || has_low_byte(load_word(p + 8)) ||
-                       has_low_byte(load_word(p + 16)) || has_low_byte(load_word(p + 24));
-      if (!low) {
-        p += 32;
-        continue;
+[[nodiscard]] constexpr bool is_line_end(char c) noexcept { return c == '\n' || c == '\r'; }
+
+/// The first CR or LF in [p, end), or end, one byte after the other.
+[[nodiscard]] constexpr const char* find_line_end_by_bytes(const char* p,
+                                                           const char* end) noexcept {
+  while (p != end && !is_line_end(*p)) ++p;
+  return p;
+}
+
+/// The same, eight bytes at a time: for processors without the vectors below.
+[[nodiscard]] inline const char* find_line_end_by_words(const char* p, const char* end) noexcept {
+  for (; end - p >= 8; p += 8) {
+    while (end - p >= 32 && !has_low_byte(load_word(p)) && !has_low_byte(load_word(p + 8)) &&
+           !has_low_byte(load_word(p + 16)) && !has_low_byte(load_word(p + 24))) {
+      p += 32;
+    }
+    if (end - p < 8) break;
+    if (!has_low_byte(load_word(p))) continue;
+    const char* const found = find_line_end_by_bytes(p, p + 8);
+    if (found != p + 8) return found;
+  }
+  return find_line_end_by_bytes(p, end);
+}
+
+#if defined(__SSE2__) && defined(__GNUC__)
+// 16 bytes at a time, in the compiler's own terms: <emmintrin.h> is 4,000 lines.
+using byte_vector = unsigned char __attribute__((vector_size(16)));
+
+[[nodiscard]] inline byte_vector load_vector(const char* p) noexcept {
+  byte_vector v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+[[nodiscard]] inline byte_vector lesser(byte_vector a, byte_vector b) noexcept {
+  return a < b ? a : b;
+}
+
+/// The least of each column of Vectors times 16 bytes.
+template <int Vectors>
+[[nodiscard]] inline byte_vector least(const char* p) noexcept {
+  if constexpr (Vectors == 1) {
+    return load_vector(p);
+  } else {
+    return lesser(least<Vectors / 2>(p), least<Vectors / 2>(p + Vectors * 8));
+  }
+}
+
+/// A bit for each byte of a comparison, the first byte's lowest.
+template <class Comparison>
+[[nodiscard]] inline unsigned bits_of(Comparison c) noexcept {
+  using signed_chars = char __attribute__((vector_size(16)));
+  return static_cast<unsigned>(__builtin_ia32_pmovmskb128(reinterpret_cast<signed_chars>(c)));
+}
+
+/// True if one of Vectors times 16 bytes is below 14.
+template <int Vectors>
+[[nodiscard]] inline bool has_low_byte(const char* p) noexcept {
+  const byte_vector v = least<Vectors>(p);
+  return bits_of(lesser(v, byte_vector{} + 13) == v) != 0;
+}
+
+/// Which of Vectors times 16 bytes are CR or LF.
+template <int Vectors>
+[[nodiscard]] inline unsigned line_end_bits(const char* p) noexcept {
+  static_assert(Vectors == 1 || Vectors == 2);
+  if constexpr (Vectors == 2) return line_end_bits<1>(p) | line_end_bits<1>(p + 16) << 16;
+  const byte_vector v = load_vector(p);
+  return bits_of((v == '\n') | (v == '\r'));
+}
+
+/// The same: 32 bytes, since many lines are short; then 64 at a time, and 256 in a long line.
+[[nodiscard]] inline const char* find_line_end_by_vectors(const char* const p,
+                                                          const char* const end) noexcept {
+  const auto size = static_cast<std::size_t>(end - p);
+  std::size_t i = 0;
+  if (size >= 32) {
+    if (const auto bits = line_end_bits<2>(p); bits != 0) return p + __builtin_ctz(bits);
+    for (i = 32; i + 64 <= size; i += 64) {
+      if (i % 256 == 160) {
+        while (i + 256 + 64 <= size && !has_low_byte<16>(p + i)) i += 256;
       }
-      for (const char* const stop = p + 32; p != stop; ++p) {
-        if (*p == '\n' || *p == '\r') return p;
+      if (!has_low_byte<4>(p + i)) continue;
+      if (const auto bits = line_end_bits<2>(p + i); bits != 0) return p + i + __builtin_ctz(bits);
+      if (const auto bits = line_end_bits<2>(p + i + 32); bits != 0) {
+        return p + i + 32 + __builtin_ctz(bits);
       }
     }
-    while (end - p >= 8 && !has_low_byte(load_word(p))) p += 8;
   }
-  for (; p != end; ++p) {
-    if (*p == '\n' || *p == '\r') return p;
+  for (; i + 16 <= size; i += 16) {
+    if (const auto bits = line_end_bits<1>(p + i); bits != 0) return p + i + __builtin_ctz(bits);
   }
-  return end;
+  return find_line_end_by_bytes(p + i, end);
+}
+#endif
+
+/// The first CR or LF in [p, end), or end. Linear; the encoder and the parser both split by it.
+[[nodiscard]] constexpr const char* find_line_end(const char* p, const char* end) noexcept {
+  if (std::is_constant_evaluated()) return find_line_end_by_bytes(p, end);
+#if defined(__SSE2__) && defined(__GNUC__)
+  return find_line_end_by_vectors(p, end);
+#else
+  return find_line_end_by_words(p, end);
+#endif
 }
 
 /// The byte after the line end at `p`; CRLF is one line end. REQUIRES: p != end, *p is CR or LF.
@@ -836,65 +1781,13 @@ struct line_count {
   return true;
 }
 
-[[nodiscard]] constexpr std::size_t decimal_size(std::uint64_t n) noexcept {
-  std::size_t size = 1;
-  for (; n >= 10; n /= 10) ++size;
-  return size;
-}
-
 /// memcpy that takes an empty view; returns the byte after it.
 inline char* put(char* out, std::string_view s) noexcept {
   if (!s.empty()) std::memcpy(out, s.data(), s.size());
   return out + s.size();
 }
 
-inline char* put_decimal(char* out, std::uint64_t n) noexcept {
-  char* const end = out + decimal_size(n);
-  char* p = end;
-  do {
-    *--p = static_cast<char>('0' + n % 10);
-    n /= 10;
-  } while (n != 0);
-  return end;
-}
-
 }  // namespace sse::inline v0::detail
-// ---- sse/event.hpp
-//
-// event: one event, as it is sent and as it is received. event_id: the number that orders a stream.
-//
-//   channel.publish({.type = "fill", .data = json});
-//
-// All members are views: they must live until the call that takes the event returns; inside a
-// parser's callback they are valid until the callback returns. Plain data, no thread safety of its
-// own.
-
-#include <cstdint>
-#include <string_view>
-
-namespace sse::inline v0 {
-
-/// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that
-/// JavaScript can hold it.
-using event_id = std::uint64_t;
-inline constexpr event_id no_id = 0;
-inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
-
-/// `event::retry` when the event carries no `retry:` field.
-inline constexpr std::int64_t no_retry = -1;
-
-/// One event (WHATWG HTML 9.2.5 and 9.2.6).
-struct event {
-  /// `event:`; empty: unnamed, a browser's `onmessage` gets it. REQUIRES: no CR, LF, NUL.
-  std::string_view type{};
-  /// `data:`; any text; CR, LF and CRLF inside it are line ends and arrive as LF.
-  std::string_view data{};
-  /// `id:`; empty: none. As received: the last event ID. REQUIRES: no CR, LF, NUL.
-  std::string_view id{};
-  std::int64_t retry = no_retry;  ///< `retry:` in milliseconds. REQUIRES: >= 0, or no_retry.
-};
-
-}  // namespace sse::inline v0
 
 namespace sse::inline v0 {
 
@@ -1104,335 +1997,98 @@ inline char* encode_retry_to(char* out, std::int64_t ms) noexcept {
 }
 
 }  // namespace sse::inline v0
-// ---- sse/fwd.hpp
+// ---- sse/function.hpp
 //
-// Forward declarations, for headers that only name these types.
+// A move-only callable for hooks. The core does not include <functional>, and hooks own things that
+// cannot be copied.
+
+#include <cstddef>
+#include <new>
+#include <type_traits>
+#include <utility>
 
 namespace sse::inline v0 {
 
-struct event;
-struct request;
-struct response;
-struct session_id;
-class backfill_writer;
-class channel;
+template <class Signature>
+class function;
 
-namespace detail {
-class engine;
-struct timer_places;
-}  // namespace detail
+/// Holds any callable of that signature; small ones without an allocation. Calling an empty one is
+/// a defect of the caller: test with operator bool.
+template <class R, class... Args>
+class function<R(Args...)> {
+ public:
+  function() noexcept = default;
+
+  template <class F>
+  requires(!std::is_same_v<std::remove_cvref_t<F>, function> &&
+           std::is_invocable_r_v<R, F&, Args...>)
+      function(
+          F&& f) {  // NOLINT: implicit, so that a lambda can be given where a hook is asked for
+    using stored = std::remove_cvref_t<F>;
+    if constexpr (fits<stored>) {
+      ::new (static_cast<void*>(&storage_)) stored(std::forward<F>(f));
+      ops_ = &ops_inline<stored>;
+    } else {
+      ::new (static_cast<void*>(&storage_)) stored*(new stored(std::forward<F>(f)));
+      ops_ = &ops_heap<stored>;
+    }
+  }
+  function(function&& o) noexcept : ops_{std::exchange(o.ops_, nullptr)} {
+    if (ops_ != nullptr) ops_->relocate(&storage_, &o.storage_);
+  }
+  function& operator=(function&& o) noexcept {
+    if (this != &o) {
+      reset();
+      ops_ = std::exchange(o.ops_, nullptr);
+      if (ops_ != nullptr) ops_->relocate(&storage_, &o.storage_);
+    }
+    return *this;
+  }
+  function(const function&) = delete;
+  function& operator=(const function&) = delete;
+  ~function() { reset(); }
+
+  [[nodiscard]] explicit operator bool() const noexcept { return ops_ != nullptr; }
+  R operator()(Args... args) const {
+    return ops_->call(const_cast<void*>(static_cast<const void*>(&storage_)),
+                      std::forward<Args>(args)...);
+  }
+
+ private:
+  static constexpr std::size_t room = 3 * sizeof(void*);
+  template <class F>
+  static constexpr bool fits =
+      sizeof(F) <= room && alignof(F) <= alignof(void*) && std::is_nothrow_move_constructible_v<F>;
+
+  struct operations {
+    R (*call)(void*, Args&&...);
+    void (*relocate)(void* to, void* from) noexcept;
+    void (*destroy)(void*) noexcept;
+  };
+  template <class F>
+  static constexpr operations ops_inline{
+      [](void* p, Args&&... a) -> R { return (*static_cast<F*>(p))(std::forward<Args>(a)...); },
+      [](void* to, void* from) noexcept {
+        ::new (to) F(std::move(*static_cast<F*>(from)));
+        static_cast<F*>(from)->~F();
+      },
+      [](void* p) noexcept { static_cast<F*>(p)->~F(); }};
+  template <class F>
+  static constexpr operations ops_heap{
+      [](void* p, Args&&... a) -> R { return (**static_cast<F**>(p))(std::forward<Args>(a)...); },
+      [](void* to, void* from) noexcept { ::new (to) F*(*static_cast<F**>(from)); },
+      [](void* p) noexcept { delete *static_cast<F**>(p); }};
+
+  void reset() noexcept {
+    if (ops_ != nullptr) ops_->destroy(&storage_);
+    ops_ = nullptr;
+  }
+
+  alignas(void*) unsigned char storage_[room]{};
+  const operations* ops_ = nullptr;
+};
 
 }  // namespace sse::inline v0
-// ---- sse/log.hpp
-//
-// event_log: a channel's events as encoded bytes in segments, an index over them, and what is
-// retained for resuming. Used by the hub; a program that wants a stream uses a channel.
-//
-// Invariants:
-//   1. Bytes in a segment never change or move after append: the kernel gets them as they lie.
-//   2. A cursor, or a write still pending, pins its segment: nobody frees a pinned segment, even
-//      after the log let it go (detached).
-//   3. Retained entries are the newest ones within `retention`, exactly; the log holds more only
-//      while somebody reads it.
-//
-// Not thread-safe: it belongs to the hub's thread.
-
-#include <cstddef>
-#include <cstdint>
-#include <string_view>
-
-namespace sse::inline v0::detail {
-
-/// A block of log bytes. Stream offset of its byte i: base + i.
-struct segment {
-  segment* next = nullptr;  ///< the newer neighbour, while attached
-  std::uint64_t base = 0;
-  std::uint32_t used = 0;
-  std::uint32_t capacity = 0;
-  std::uint32_t pins = 0;  ///< cursors in it and writes pending on it
-  bool attached = true;    ///< still in its log
-  bool mixed = false;      ///< holds entries that not every cursor may send: look at each one
-
-  [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
-  [[nodiscard]] std::uint64_t end() const noexcept { return base + used; }
-};
-
-/// Makes segments and keeps a few for use again, so that a steady stream allocates nothing.
-class segment_pool {
- public:
-  static constexpr std::uint32_t smallest = 4096 - sizeof(segment);
-  static constexpr std::uint32_t largest = 65536 - sizeof(segment);
-
-  segment_pool() noexcept = default;
-  segment_pool(const segment_pool&) = delete;
-  segment_pool& operator=(const segment_pool&) = delete;
-  ~segment_pool() {
-    while (segment* s = spare_) {
-      spare_ = s->next;
-      free_segment(s);
-    }
-  }
-
-  /// A segment with at least `room` bytes, or nullptr when memory is out.
-  [[nodiscard]] segment* take(std::uint32_t room) noexcept {
-    segment* s = nullptr;
-    if (room <= largest && room > largest / 2 && spare_ != nullptr) {
-      s = spare_;
-      spare_ = s->next;
-      --spares_;
-      const std::uint32_t capacity = s->capacity;
-      *s = segment{};
-      s->capacity = capacity;
-    } else {
-      void* p = allocate(sizeof(segment) + room);
-      if (p == nullptr) return nullptr;
-      s = ::new (p) segment{};
-      s->capacity = room;
-      held_ += room;
-    }
-    return s;
-  }
-  void give_back(segment* s) noexcept {
-    if (s->capacity == largest && spares_ < max_spares) {
-      s->next = spare_;
-      spare_ = s;
-      ++spares_;
-    } else {
-      free_segment(s);
-    }
-  }
-  /// A cursor or a pending write lets go.
-  void unpin(segment* s) noexcept {
-    if (--s->pins == 0 && !s->attached) give_back(s);
-  }
-  /// Bytes of all segments that exist, spare ones too.
-  [[nodiscard]] std::uint64_t held() const noexcept { return held_; }
-
- private:
-  static constexpr std::uint32_t max_spares = 16;
-
-  void free_segment(segment* s) noexcept {
-    held_ -= s->capacity;
-    s->~segment();
-    deallocate(s);
-  }
-
-  segment* spare_ = nullptr;
-  std::uint32_t spares_ = 0;
-  std::uint64_t held_ = 0;
-};
-
-/// One event in the log. Its audience, if it has one, lies in the `audience` bytes in front of
-/// `begin`.
-struct entry {
-  event_id id = no_id;      ///< no_id: none
-  std::uint64_t begin = 0;  ///< stream offset of its first byte
-  std::uint64_t stamp = 0;  ///< order of publication over all channels of the hub
-  std::int64_t at = 0;      ///< ms, hub time of publication
-  segment* seg = nullptr;
-  std::uint32_t size = 0;
-  std::uint16_t audience = 0;  ///< bytes of its audience
-  bool heartbeat = false;      ///< not an application event
-
-  [[nodiscard]] std::uint64_t end() const noexcept { return begin + size; }
-  [[nodiscard]] std::uint32_t offset() const noexcept {
-    return static_cast<std::uint32_t>(begin - seg->base);
-  }
-  [[nodiscard]] std::string_view bytes() const noexcept { return {seg->bytes() + offset(), size}; }
-  [[nodiscard]] std::string_view audience_view() const noexcept {
-    return {seg->bytes() + offset() - audience, audience};
-  }
-};
-
-/// What a log keeps for those who resume. An entry is kept while all three hold.
-struct retention {
-  std::uint64_t events = 1000;       ///< newest entries kept; exact
-  std::uint64_t bytes = UINT64_MAX;  ///< encoded bytes kept
-  duration age = duration::off();    ///< off: any age
-};
-
-class event_log {
- public:
-  event_log(segment_pool& pool, const retention& keep) noexcept : pool_{&pool}, keep_{keep} {}
-  event_log(const event_log&) = delete;
-  event_log& operator=(const event_log&) = delete;
-  ~event_log() {
-    while (head_ != nullptr) drop_head();
-  }
-
-  /// Room for one entry of `size` bytes behind `audience` bytes, or nullptr when memory is out;
-  /// nothing changes until commit().
-  [[nodiscard]] char* prepare(std::uint32_t size, std::uint32_t audience) noexcept {
-    const std::uint64_t room = std::uint64_t{size} + audience;
-    if (room > 0xffff0000U || !index_.reserve_one()) return nullptr;
-    if (tail_ == nullptr || tail_->capacity - tail_->used < room) {
-      std::uint32_t capacity = tail_ == nullptr ? segment_pool::smallest : segment_pool::largest;
-      if (tail_ != nullptr && tail_->capacity < segment_pool::largest / 4)
-        capacity = tail_->capacity * 4;
-      if (capacity < room) capacity = static_cast<std::uint32_t>(room);
-      segment* s = pool_->take(capacity);
-      if (s == nullptr) return nullptr;
-      s->base = end_;
-      if (tail_ == nullptr) {
-        head_ = s;
-      } else {
-        tail_->next = s;
-      }
-      tail_ = s;
-    }
-    return tail_->bytes() + tail_->used;
-  }
-
-  /// Makes sure that a cursor has a segment to stand in.
-  [[nodiscard]] bool ensure_tail() noexcept {
-    if (tail_ != nullptr) return true;
-    segment* s = pool_->take(segment_pool::smallest);
-    if (s == nullptr) return false;
-    s->base = end_;
-    head_ = tail_ = s;
-    return true;
-  }
-
-  /// Makes the prepared bytes an entry. `e` brings all but its place.
-  void commit(entry e) noexcept {
-    e.seg = tail_;
-    e.begin = tail_->base + tail_->used + e.audience;
-    tail_->used += e.audience + e.size;
-    if (e.audience != 0) tail_->mixed = selective_ = true;
-    end_ = tail_->end();
-    index_.push_reserved(e);
-    retained_bytes_ += e.size;
-    if (e.id != no_id) last_id_ = e.id;
-  }
-
-  /// Lets entries go that retention no longer covers, and segments that nobody needs.
-  void trim(std::int64_t now) noexcept {
-    while (retained_ != index_.end()) {
-      const entry& e = index_[retained_];
-      const bool fits = retained_events() <= keep_.events && retained_bytes_ <= keep_.bytes &&
-                        (keep_.age.is_off() || now - e.at < keep_.age.ms());
-      if (fits) break;
-      retained_bytes_ -= e.size;
-      if (e.id != no_id) forgotten_id_ = e.id;
-      ++retained_;
-    }
-    while (head_ != tail_ && head_->pins == 0 && unretained(*head_)) drop_head();
-  }
-
-  /// Lets every segment go that ends at or before `offset` and is not retained, also while somebody
-  /// still pins it.
-  void detach_before(std::uint64_t offset) noexcept {
-    while (head_ != tail_ && head_->end() <= offset && unretained(*head_)) drop_head();
-  }
-
-  /// When retention by age next lets an entry go; max: never.
-  [[nodiscard]] std::int64_t next_expiry() const noexcept {
-    if (keep_.age.is_off() || retained_ >= index_.end()) return INT64_MAX;
-    return index_[retained_].at + keep_.age.ms();
-  }
-
-  // Entries, by ordinal. [first, end) is stored, [retained, end) may be replayed.
-  [[nodiscard]] std::uint64_t first() const noexcept { return index_.first(); }
-  [[nodiscard]] std::uint64_t end() const noexcept { return index_.end(); }
-  [[nodiscard]] std::uint64_t retained() const noexcept { return retained_; }
-  [[nodiscard]] const entry& operator[](std::uint64_t ordinal) const noexcept {
-    return index_[ordinal];
-  }
-
-  /// The first retained entry with an id above `after`; end() if there is none. O(log n).
-  /// REQUIRES: the entries have ids.
-  [[nodiscard]] std::uint64_t find(event_id after) const noexcept {
-    if (after >= last_id_) return index_.end();
-    return first_that([&](const entry& e) { return e.id > after; }, retained_);
-  }
-
-  /// The n-th newest entry, or the oldest retained one.
-  [[nodiscard]] std::uint64_t newest(std::uint64_t n) const noexcept {
-    return n < retained_events() ? index_.end() - n : retained_;
-  }
-
-  /// The first entry that ends behind stream offset `pos`: the one a cursor at `pos` is in, or will
-  /// send next. O(log n), O(1) for the position asked for last, since most cursors stand at the
-  /// same few places.
-  [[nodiscard]] std::uint64_t locate(std::uint64_t pos) const noexcept {
-    if (pos >= end_) return index_.end();
-    if (memo_pos_ == pos && memo_ordinal_ >= index_.first()) return memo_ordinal_;
-    memo_ordinal_ = first_that([&](const entry& e) { return e.end() > pos; }, index_.first());
-    memo_pos_ = pos;
-    return memo_ordinal_;
-  }
-
-  /// The id in front of `ordinal`; no_id if there never was one.
-  [[nodiscard]] event_id id_before(std::uint64_t ordinal) const noexcept {
-    return ordinal > index_.first() ? index_[ordinal - 1].id : dropped_id_;
-  }
-
-  [[nodiscard]] segment* tail() const noexcept { return tail_; }
-  [[nodiscard]] segment* head() const noexcept { return head_; }
-  [[nodiscard]] std::uint64_t end_offset() const noexcept { return end_; }
-  [[nodiscard]] event_id last_id() const noexcept { return last_id_; }
-  /// The newest id that retention let go; no_id: none.
-  [[nodiscard]] event_id forgotten_id() const noexcept { return forgotten_id_; }
-  [[nodiscard]] std::uint64_t retained_events() const noexcept { return index_.end() - retained_; }
-  [[nodiscard]] std::uint64_t retained_bytes() const noexcept { return retained_bytes_; }
-  /// Some entry had an audience: not everybody gets all.
-  [[nodiscard]] bool selective() const noexcept { return selective_; }
-  [[nodiscard]] const retention& keep() const noexcept { return keep_; }
-  /// Bytes held for readers that are behind, not for retention.
-  [[nodiscard]] std::uint64_t backlog() const noexcept {
-    if (head_ == nullptr) return 0;
-    const std::uint64_t from = retained_ < index_.end() ? index_[retained_].seg->base : tail_->base;
-    return from > head_->base ? from - head_->base : 0;
-  }
-
- private:
-  /// The first entry from `lo` on for which `holds` is true, given that it stays true from there
-  /// on.
-  template <class Predicate>
-  [[nodiscard]] std::uint64_t first_that(Predicate holds, std::uint64_t lo) const noexcept {
-    std::uint64_t hi = index_.end();
-    while (lo < hi) {
-      const std::uint64_t mid = lo + (hi - lo) / 2;
-      if (holds(index_[mid])) {
-        hi = mid;
-      } else {
-        lo = mid + 1;
-      }
-    }
-    return lo;
-  }
-  [[nodiscard]] bool unretained(const segment& s) const noexcept {
-    return retained_ == index_.end() || index_[retained_].begin >= s.end();
-  }
-  void drop_head() noexcept {
-    segment* s = head_;
-    while (!index_.empty() && index_[index_.first()].seg == s) {
-      dropped_id_ = index_[index_.first()].id;
-      index_.pop_front();
-    }
-    head_ = s->next;
-    if (head_ == nullptr) tail_ = nullptr;
-    s->attached = false;
-    if (s->pins == 0) pool_->give_back(s);
-  }
-
-  segment_pool* pool_;
-  retention keep_;
-  segment* head_ = nullptr;
-  segment* tail_ = nullptr;
-  ring<entry> index_;
-  std::uint64_t end_ = 0;
-  std::uint64_t retained_ = 0;
-  std::uint64_t retained_bytes_ = 0;
-  bool selective_ = false;
-  event_id last_id_ = no_id;
-  event_id forgotten_id_ = no_id;
-  event_id dropped_id_ = no_id;
-  mutable std::uint64_t memo_pos_ = UINT64_MAX;
-  mutable std::uint64_t memo_ordinal_ = 0;
-};
-
-}  // namespace sse::inline v0::detail
 // ---- sse/session.hpp
 //
 // session_id: the handle of one subscriber's connection. Stale handles are harmless: every hub call
@@ -1834,6 +2490,8 @@ enum class publish_error : std::uint8_t {
   no_memory,
   no_session,  ///< send: the session is gone
   lane_full,   ///< send: hub_options::control_lane bytes are waiting already
+  in_hook,     ///< called inside a hook that may not call the hub (see hub)
+  closed,      ///< the channel is being closed
 };
 
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
@@ -1847,6 +2505,8 @@ enum class publish_error : std::uint8_t {
     case publish_error::no_memory: return "no_memory";
     case publish_error::no_session: return "no_session";
     case publish_error::lane_full: return "lane_full";
+    case publish_error::in_hook: return "in_hook";
+    case publish_error::closed: return "closed";
   }
   return "unknown";
 }
@@ -1861,35 +2521,6 @@ struct publish_result {
     return error == publish_error::none;
   }
 };
-
-namespace detail {
-
-/// Ids in order: `last` was given out last; nothing at or below `start` is of this run.
-struct sequence {
-  event_id start = no_id;
-  event_id last = no_id;
-};
-
-/// A log and those who read it. A channel has one for its events and, once needed, one for
-/// transient ones.
-struct stream {
-  stream(segment_pool& pool, const retention& keep, channel& c) noexcept
-      : log{pool, keep}, owner{&c} {}
-
-  event_log log;
-  vec<std::uint32_t> readers;  ///< subscriptions
-  channel* owner;
-  stream* next_touched = nullptr;
-  /// End offset at which somebody may be over a lag limit.
-  std::uint64_t lag_check_at = UINT64_MAX;
-  std::uint64_t backlog = 0;   ///< as last counted into the hub's sum
-  std::uint32_t index = none;  ///< in engine::streams_
-  bool touched = false;        ///< in the engine's list
-  bool dirty = false;          ///< got entries since the last flush
-  bool ephemeral = false;      ///< transient entries: no ids, nothing retained
-};
-
-}  // namespace detail
 
 class channel {
  public:
@@ -1912,7 +2543,8 @@ class channel {
     s.subscribers = subscribers();
     s.retained_events = main_.log.retained_events();
     s.retained_bytes = main_.log.retained_bytes();
-    s.backlog_bytes = main_.log.backlog() + (ephemeral_ != nullptr ? ephemeral_->log.backlog() : 0);
+    s.backlog_bytes =
+        main_.log.backlog() + (transients_ != nullptr ? transients_->log.backlog() : 0);
     s.last_id = main_.log.last_id();
     return s;
   }
@@ -1933,12 +2565,13 @@ class channel {
   detail::sequence own_;
   detail::sequence* sequence_ = &own_;
   detail::stream main_;
-  detail::stream* ephemeral_ = nullptr;
-  detail::latest_values* latest_ = nullptr;  // only with max_keys
+  detail::stream* transients_ = nullptr;     // made when first needed
+  detail::newest_by_key* newest_ = nullptr;  // only with max_keys
   channel_stats counters_;
   std::uint32_t index_ = detail::none;       // in engine::channels_
   std::uint32_t timer_ = detail::none;       // place in the timer queue
   std::int64_t next_heartbeat_ = INT64_MAX;  // ms, pace::fixed
+  bool closing_ = false;                     // freed when the outermost call ends
 };
 
 }  // namespace sse::inline v0
@@ -1968,7 +2601,7 @@ class channel {
 #include <type_traits>
 #include <utility>
 
-// ---- sse/detail/text.hpp
+// ---- sse/detail/http/characters.hpp
 //
 // The character rules of HTTP and URLs that request.hpp, cors.hpp and http1.hpp share. Each rule
 // stands here once.
@@ -1976,7 +2609,7 @@ class channel {
 #include <cstddef>
 #include <string_view>
 
-// ---- sse/detail/utf8.hpp
+// ---- sse/detail/base/utf8.hpp
 //
 // UTF-8: find and replace what is not well-formed, as the WHATWG Encoding Standard decodes (4.1
 // and 8.1.1). Not public.
@@ -1985,7 +2618,7 @@ class channel {
 #include <cstdint>
 #include <string_view>
 
-// ---- sse/detail/bytes.hpp
+// ---- sse/detail/base/byte_buffer.hpp
 //
 // bytes: a growing byte buffer that says when memory is out instead of throwing. Not public.
 
@@ -2414,9 +3047,7 @@ struct target_parts {
   event_id n = 0;
   for (std::size_t i = 0; i < s.size();) {
     const int c = encoded ? text::next_byte(s, i, true) : static_cast<unsigned char>(s[i++]);
-    if (c < '0' || c > '9') return false;
-    n = n * 10 + static_cast<event_id>(c - '0');
-    if (n > max_event_id) return false;
+    if (c < 0 || !add_digit(n, static_cast<char>(c), max_event_id)) return false;
   }
   out = n;
   return !s.empty();
@@ -2946,6 +3577,10 @@ struct hub_options {
   std::uint32_t control_lane = 256 << 10;
   /// Bytes written to one session before the next gets its turn.
   std::uint32_t flush_share = 256 << 10;
+  /// Bytes written in one flush() to sessions that catch up, and to streams that open between two:
+  /// then the loop gets its turn, and flush() says that there is more. What is published leaves in
+  /// the next flush for those who are up to date, whatever the others still need. 0: no limit.
+  std::uint64_t flush_budget = std::uint64_t{4} << 20;
 };
 
 struct drain_options {
@@ -2979,79 +3614,201 @@ struct drain_options {
 #include <type_traits>
 #include <utility>
 
-// ---- sse/detail/engine.hpp
+// ---- sse/detail/engine/admit.hpp
 //
-// The hub's engine: what is behind hub<Transport, User> and depends on neither. Its parts:
+// accept: who may, who goes for it, and the first bytes.
+
+#include <string>
+#include <string_view>
+
+// ---- sse/detail/engine/deadlines.hpp
 //
-//   engine.hpp           what it is made of: sessions, subscriptions, control lanes
-//   engine_channels.hpp  channels: opened, found, closed
-//   engine_sessions.hpp  sessions: control lanes, cursors, slots in and out
-//   engine_publish.hpp   publish, unicast, heartbeats: bytes in
-//   engine_admit.hpp     accept: caps, where to begin, gap frames
-//   engine_flush.hpp     gather, write, advance: bytes out
-//   engine_time.hpp      deadlines, lag, drain
+// Time: heartbeats and deadlines from one timer heap, clean ends, drain.
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+// ---- sse/detail/engine/flush.hpp
+//
+// Bytes out: what a session gets next (gather), the one write, and where its cursors stand then
+// (advance). Live delivery, replay, and catching up after a stall are the same code: a cursor
+// behind the end of a log.
+
+#include <cstdint>
+#include <cstring>
+
+// ---- sse/detail/engine/publish.hpp
+//
+// Bytes in: an event becomes a log entry, once, whoever reads it; a unicast event becomes a lane
+// item.
+
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <string_view>
+
+// ---- sse/detail/engine/catch_up.hpp
+//
+// Catching up: where a reader begins, what it is told of a loss, and the three ways to live: its
+// cursor in the log (nothing to do here), the backfill hook, the newest value of each key.
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+// ---- sse/detail/engine/lag.hpp
+//
+// Readers that are too slow: how far behind they are, what the channel's policy does with them, and
+// what is held for them.
+
+#include <cstdint>
+
+// ---- sse/detail/engine/visibility.hpp
+//
+// Which entry a session may see next. Where the audience is the key of a user, which is the rule
+// unless the host has one of its own, the stream's index tells; else the host is asked for each
+// entry, for so many in a turn.
+
+#include <cstdint>
+#include <string_view>
+
+// ---- sse/detail/engine/channels.hpp
+//
+// Channels: opened, found, closed, and what is remembered of a closed one.
+
+#include <cstdint>
+#include <new>
+#include <string_view>
+#include <utility>
+
+// ---- sse/detail/engine/sessions.hpp
+//
+// Sessions: their slots, cursors and subscriptions, who is served next, and how they end.
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+// ---- sse/detail/engine/engine.hpp
+//
+// The hub's engine: what is behind hub<Transport, User> and depends on neither. One class, told in
+// rooms; each includes, and calls, only what stands above it:
+//
+//   parts.hpp stream.hpp batch.hpp   what it is made of
+//   caps.hpp lanes.hpp chunks.hpp    parts that know nothing of an engine
+//   engine.hpp                       this file: all that it has, and all that it can do
+//   sessions.hpp                     slots, cursors, who is served next, ends
+//   channels.hpp                     channels: opened, found, closed
+//   visibility.hpp                   which entry a session may see next
+//   lag.hpp                          readers that are too slow, what is held for them
+//   catch_up.hpp                     where a reader begins, and its way to live; gap frames
+//   publish.hpp                      bytes in
+//   flush.hpp                        bytes out: gather, write, advance
+//   deadlines.hpp                    time: heartbeats, deadlines, drain
+//   admit.hpp                        who may, and the first bytes
 //
 // Invariants:
-//   1. A cursor pins its segment; each piece of a pending write does too, also past its session.
+//   1. A cursor pins its segment; each run of a pending write does too, also past its session.
 //   2. Ids rise strictly along a session, across its channels: entries leave in order of stamps.
-//   3. Control bytes enter between events only: first `rest` of a half-sent event, then the lane,
+//   3. Control bytes enter between events only: first the rest of a half-sent event, then the lane,
 //      then the logs.
-//   4. No engine call runs inside write or close of the host: the dead are reaped after the walk.
-//   5. Memory: sum over channels of max(keep, max_lag), plus a small constant for each session.
+//   4. No engine call runs inside write or close of the host, and nothing is freed while anybody
+//      walks: what dies is reaped when the outermost call ends.
+//   5. Memory: sum over channels of 1.5 * max(keep, max_lag), plus a small constant for each
+//      session and channel.
 //   6. An accepted event is delivered, or a gap frame says that it is lost, or the stream closes.
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <new>
 #include <span>
-#include <string>
 #include <string_view>
 
-// ---- sse/detail/timer_queue.hpp
+// ---- sse/detail/base/random.hpp
 //
-// The hub's one timer structure: a heap of (deadline, id) in which every id stands once. Each owner
-// keeps its own place, so a deadline is moved in O(log n) and costs eight bytes.
+// The one random generator: for jitter and hashing, not for secrets. Not public.
 
 #include <cstdint>
 
 namespace sse::inline v0::detail {
 
-/// `Places` has `std::uint32_t& place(std::uint32_t id)`. Deadlines are ms, kept modulo 2^32: a far
-/// one is cut to about twelve days ahead, and its owner simply arms it again then.
-template <class Places>
-class timer_queue {
+/// splitmix64. Any seed is good.
+class random_numbers {
  public:
-  explicit timer_queue(Places& places) noexcept : places_{&places} {}
+  explicit constexpr random_numbers(std::uint64_t seed) noexcept : state_{seed} {}
 
-  /// Makes room for `n` ids, so that arm() cannot fail for them.
+  [[nodiscard]] constexpr std::uint64_t next() noexcept {
+    state_ += 0x9e3779b97f4a7c15ULL;
+    std::uint64_t z = state_;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+    return z ^ (z >> 31);
+  }
+  /// At least 0, below `n`; 0 if n is 0.
+  [[nodiscard]] constexpr std::uint64_t below(std::uint64_t n) noexcept {
+    return n == 0 ? 0 : next() % n;
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/base/timer_heap.hpp
+//
+// timer_heap: the hub's one timer structure: deadlines of sessions and channels, each at most once,
+// eight bytes each.
+
+#include <cstdint>
+
+// ---- sse/detail/base/indexed_heap.hpp
+//
+// indexed_heap: things by a key, the first on top, each thing in it at most once. Each owner keeps
+// its own place, so a key is changed in O(log n).
+
+#include <cstdint>
+
+namespace sse::inline v0::detail {
+
+/// `Order` has `std::uint32_t& place(std::uint32_t id)`, which is `none` at first, and
+/// `static bool before(Key, Key)`.
+template <class Key, class Order>
+class indexed_heap {
+ public:
+  explicit indexed_heap(Order order) noexcept : order_{order} {}
+
+  /// Makes room for `n` things, so that set() cannot fail for them.
   [[nodiscard]] bool reserve(std::uint32_t n) noexcept { return heap_.reserve(n); }
 
-  /// Sets or moves a deadline.
-  void arm(std::uint32_t id, std::int64_t when, std::int64_t now) noexcept {
-    constexpr std::int64_t farthest = std::int64_t{1} << 30;
-    if (when > now + farthest) when = now + farthest;
-    if (when < now) when = now;
-    const item it{static_cast<std::uint32_t>(when), id};
-    std::uint32_t at = places_->place(id);
+  /// Puts it in, or changes its key.
+  void set(std::uint32_t id, Key key) noexcept {
+    const item it{key, id};
+    std::uint32_t at = order_.place(id);
     if (at == none) {
       at = heap_.size();
       heap_.push_reserved(it);
       up(at, it);
-    } else if (sooner(it, heap_[at])) {
+    } else if (Order::before(it.key, heap_[at].key)) {
       up(at, it);
     } else {
       down(at, it);
     }
   }
-  void disarm(std::uint32_t id) noexcept {
-    const std::uint32_t at = places_->place(id);
+  /// Changes all keys in a way that keeps their order.
+  template <class Map>
+  void map_keys(Map map) noexcept {
+    for (item& it : heap_) it.key = map(it.key);
+  }
+  void remove(std::uint32_t id) noexcept {
+    const std::uint32_t at = order_.place(id);
     if (at == none) return;
-    places_->place(id) = none;
+    order_.place(id) = none;
     const item last = heap_.back();
     heap_.pop_back();
     if (last.id == id) return;
-    if (at > 0 && sooner(last, heap_[(at - 1) / 4])) {
+    if (at > 0 && Order::before(last.key, heap_[(at - 1) / 4].key)) {
       up(at, last);
     } else {
       down(at, last);
@@ -3059,52 +3816,937 @@ class timer_queue {
   }
   [[nodiscard]] bool empty() const noexcept { return heap_.empty(); }
   [[nodiscard]] std::uint32_t top_id() const noexcept { return heap_[0].id; }
-  [[nodiscard]] std::int64_t top_when(std::int64_t now) const noexcept {
-    return expand(heap_[0].when, now);
-  }
-  [[nodiscard]] std::int64_t when(std::uint32_t id, std::int64_t now) const noexcept {
-    const std::uint32_t at = places_->place(id);
-    return at == none ? INT64_MAX : expand(heap_[at].when, now);
-  }
+  [[nodiscard]] Key top_key() const noexcept { return heap_[0].key; }
+  /// REQUIRES: it is in the heap.
+  [[nodiscard]] Key key_at(std::uint32_t place) const noexcept { return heap_[place].key; }
+  [[nodiscard]] const Order& order() const noexcept { return order_; }
 
  private:
   struct item {
-    std::uint32_t when;
+    Key key;
     std::uint32_t id;
   };
-  static bool sooner(item a, item b) noexcept {
-    return static_cast<std::int32_t>(a.when - b.when) < 0;
-  }
-  static std::int64_t expand(std::uint32_t when, std::int64_t now) noexcept {
-    return now + static_cast<std::int32_t>(when - static_cast<std::uint32_t>(now));
-  }
   void put(std::uint32_t at, item it) noexcept {
     heap_[at] = it;
-    places_->place(it.id) = at;
+    order_.place(it.id) = at;
   }
   void up(std::uint32_t at, item it) noexcept {
-    while (at > 0 && sooner(it, heap_[(at - 1) / 4])) {
+    while (at > 0 && Order::before(it.key, heap_[(at - 1) / 4].key)) {
       put(at, heap_[(at - 1) / 4]);
       at = (at - 1) / 4;
     }
     put(at, it);
   }
   void down(std::uint32_t at, item it) noexcept {
+    const std::uint32_t size = heap_.size();
     for (;;) {
       std::uint32_t best = none;
-      for (std::uint32_t c = at * 4 + 1; c < heap_.size() && c <= at * 4 + 4; ++c) {
-        if (best == none || sooner(heap_[c], heap_[best])) best = c;
+      for (std::uint32_t c = at * 4 + 1; c < size && c <= at * 4 + 4; ++c) {
+        if (best == none || Order::before(heap_[c].key, heap_[best].key)) best = c;
       }
-      if (best == none || !sooner(heap_[best], it)) break;
+      if (best == none || !Order::before(heap_[best].key, it.key)) break;
       put(at, heap_[best]);
       at = best;
     }
     put(at, it);
   }
 
-  Places* places_;
+  Order order_;
   vec<item> heap_;
 };
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0::detail {
+
+/// `Places` has `std::uint32_t& place(std::uint32_t id)`. Deadlines are ms, kept modulo 2^32: a far
+/// one is cut to about twelve days ahead, and its owner simply arms it again then.
+template <class Places>
+class timer_heap {
+ public:
+  static constexpr std::int64_t farthest = std::int64_t{1} << 30;
+
+  explicit timer_heap(Places& places) noexcept : heap_{order{&places}} {}
+
+  /// Makes room for `n` ids, so that arm() cannot fail for them.
+  [[nodiscard]] bool reserve(std::uint32_t n) noexcept { return heap_.reserve(n); }
+
+  /// Sets or moves a deadline.
+  void arm(std::uint32_t id, std::int64_t when, std::int64_t now) noexcept {
+    if (when > now + farthest) when = now + farthest;
+    if (when < now) when = now;
+    heap_.set(id, static_cast<std::uint32_t>(when));
+  }
+  /// The time goes on at `to`: what was due before is due then.
+  void jump(std::int64_t from, std::int64_t to) noexcept {
+    heap_.map_keys([&](std::uint32_t when) {
+      const std::int64_t due = expand(when, from);
+      return static_cast<std::uint32_t>(due < to ? to : due);
+    });
+  }
+  void disarm(std::uint32_t id) noexcept { heap_.remove(id); }
+  [[nodiscard]] bool empty() const noexcept { return heap_.empty(); }
+  [[nodiscard]] std::uint32_t top_id() const noexcept { return heap_.top_id(); }
+  [[nodiscard]] std::int64_t top_when(std::int64_t now) const noexcept {
+    return expand(heap_.top_key(), now);
+  }
+  /// INT64_MAX: it has none.
+  [[nodiscard]] std::int64_t when(std::uint32_t id, std::int64_t now) const noexcept {
+    const std::uint32_t at = heap_.order().place(id);
+    return at == none ? INT64_MAX : expand(heap_.key_at(at), now);
+  }
+
+ private:
+  struct order {
+    Places* places;
+    [[nodiscard]] std::uint32_t& place(std::uint32_t id) const noexcept {
+      return places->place(id);
+    }
+    [[nodiscard]] static bool before(std::uint32_t a, std::uint32_t b) noexcept {
+      return static_cast<std::int32_t>(a - b) < 0;
+    }
+  };
+  static std::int64_t expand(std::uint32_t when, std::int64_t now) noexcept {
+    return now + static_cast<std::int32_t>(when - static_cast<std::uint32_t>(now));
+  }
+
+  indexed_heap<std::uint32_t, order> heap_;
+};
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/engine/batch.hpp
+//
+// batch: what is to be written to one session next, as runs of bytes that lie somewhere, and how
+// they are shown to the transport: as they lie, or copied into one buffer where they are many.
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <utility>
+
+namespace sse::inline v0::detail {
+
+/// Bytes that lie together.
+struct run {
+  enum : std::uint32_t { from_lane = none, from_chunk = none - 1 };
+  const char* data;
+  segment* seg;         ///< nullptr: not from a log
+  std::uint32_t from;   ///< a subscription, from_lane or from_chunk
+  std::uint32_t first;  ///< its first entry in seg; its bytes may begin inside of it
+  std::uint32_t count;  ///< entries; the last one is whole to its end
+  std::uint32_t size;
+};
+
+class batch {
+ public:
+  static constexpr std::uint32_t most_buffers = 16;
+  /// A write of a transport that takes one buffer: a TLS record (RFC 8446 5.1).
+  static constexpr std::uint32_t record = 16'384;
+
+  batch() noexcept = default;
+  batch(const batch&) = delete;
+  batch& operator=(const batch&) = delete;
+  ~batch() { deallocate(copy_); }
+
+  bool all = false;        ///< nothing is left for the session once these are out
+  bool paused = false;     ///< it had its share of work: there may be more
+  bool logs_only = false;  ///< no lane, no chunks, nothing half sent
+
+  /// `limit`: begin no further run at this total.
+  void begin(std::uint64_t limit) noexcept {
+    runs_.clear();
+    total_ = 0;
+    limit_ = limit;
+    all = paused = logs_only = cut_ = false;
+  }
+  [[nodiscard]] bool full() const noexcept { return total_ >= limit_; }
+  [[nodiscard]] std::uint64_t total() const noexcept { return total_; }
+  [[nodiscard]] bool empty() const noexcept { return runs_.empty(); }
+  /// Some of what was gathered is not in it any more.
+  [[nodiscard]] bool was_cut() const noexcept { return cut_; }
+  [[nodiscard]] std::uint32_t size() const noexcept { return runs_.size(); }
+  [[nodiscard]] const run& operator[](std::uint32_t i) const noexcept { return runs_[i]; }
+
+  /// Adds a run, to the one before it where the bytes touch. False: memory is out.
+  [[nodiscard]] bool add(const run& r) noexcept {
+    if (runs_.empty()) {
+      if (runs_.capacity() == 0 && !make_room()) return false;
+    } else {
+      run& last = runs_.back();
+      if (last.seg == r.seg && last.from == r.from && r.seg != nullptr &&
+          last.data + last.size == r.data) {
+        SSEHUB_ASSERT(r.first == last.first + last.count);
+        last.size += r.size;
+        last.count += r.count;
+        total_ += r.size;
+        return true;
+      }
+      if (!make_room()) return false;
+    }
+    runs_.push_reserved(r);
+    total_ += r.size;
+    return true;
+  }
+  /// Puts a run in front of run `at`. False: memory is out.
+  [[nodiscard]] bool insert(std::uint32_t at, const run& r) noexcept {
+    if (!make_room()) return false;
+    runs_.push_reserved(r);
+    for (std::uint32_t k = runs_.size() - 1; k > at; --k) runs_[k] = runs_[k - 1];
+    runs_[at] = r;
+    total_ += r.size;
+    return true;
+  }
+  /// Takes bytes off the end, so that `total` are left.
+  void cut(std::uint64_t total) noexcept {
+    if (total_ <= total) return;
+    cut_ = true;
+    all = false;
+    while (total_ > total) {
+      run& last = runs_.back();
+      const std::uint64_t excess = total_ - total;
+      if (excess < last.size) {
+        last.size -= static_cast<std::uint32_t>(excess);
+        total_ = total;
+      } else {
+        total_ -= last.size;
+        runs_.pop_back();
+      }
+    }
+  }
+
+  /// Few runs are shown as they lie; many, or many for a transport with one buffer, are copied into
+  /// one. Nothing: memory is out.
+  [[nodiscard]] std::span<const buffer> lay_out(std::uint32_t room) noexcept {
+    if (runs_.size() != 1) return lay_out_many(room);
+    copied_ = false;
+    buffers_[0] = {runs_[0].data, runs_[0].size};
+    return {buffers_, 1};
+  }
+
+ private:
+  friend struct flight;
+
+  [[nodiscard]] bool make_room() noexcept {
+    const std::uint32_t n = runs_.capacity();
+    return runs_.size() < n || runs_.reserve(n < 8 ? 8 : n * 2);
+  }
+  [[nodiscard]] std::span<const buffer> lay_out_many(std::uint32_t room) noexcept {
+    if (room == 1 && runs_.size() > 1) {
+      if (runs_[0].size >= record && runs_[0].seg != nullptr) {
+        cut(runs_[0].size);
+      } else {
+        cut(record);
+      }
+    }
+    const std::uint32_t n = runs_.size();
+    copied_ = false;
+    if (n <= room && (n <= 4 || total_ >= std::uint64_t{n} * 512)) {
+      for (std::uint32_t i = 0; i < n; ++i) buffers_[i] = {runs_[i].data, runs_[i].size};
+      return {buffers_, n};
+    }
+    if (total_ > copy_capacity_) {
+      deallocate(copy_);
+      copy_capacity_ = total_ < 4096 ? 4096 : static_cast<std::size_t>(total_);
+      copy_ = static_cast<char*>(allocate(copy_capacity_));
+      if (copy_ == nullptr) {
+        copy_capacity_ = 0;
+        return {};
+      }
+    }
+    copied_ = true;
+    char* out = copy_;
+    for (const run& r : runs_) {
+      std::memcpy(out, r.data, r.size);
+      out += r.size;
+    }
+    buffers_[0] = {copy_, static_cast<std::size_t>(total_)};
+    return {buffers_, 1};
+  }
+
+  vec<run> runs_;
+  std::uint64_t total_ = 0;
+  std::uint64_t limit_ = 0;
+  char* copy_ = nullptr;
+  std::size_t copy_capacity_ = 0;
+  bool cut_ = false;
+  bool copied_ = false;  ///< what is shown is the copy
+  buffer buffers_[most_buffers];
+};
+
+/// A write that is pending, or a peek: its runs, and the copy if there is one, until it is over.
+struct flight {
+  vec<run> runs;
+  std::uint64_t total = 0;
+  char* copy = nullptr;
+  std::uint32_t link = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
+
+  flight() noexcept = default;
+  flight(const flight&) = delete;
+  flight& operator=(const flight&) = delete;
+  ~flight() { deallocate(copy); }
+
+  /// Takes what `b` shows; `taken` of its bytes are under way.
+  void begin(batch& b, std::uint64_t taken) noexcept {
+    b.cut(taken);
+    runs.swap(b.runs_);
+    b.runs_.clear();
+    total = taken;
+    if (b.copied_) {
+      copy = std::exchange(b.copy_, nullptr);
+      b.copy_capacity_ = 0;
+    }
+  }
+  /// Shows it again, as many pieces as there is room for; returns how many.
+  std::size_t show(std::span<buffer> out) const noexcept {
+    if (out.empty()) return 0;
+    if (copy != nullptr) {
+      out[0] = {copy, static_cast<std::size_t>(total)};
+      return 1;
+    }
+    std::size_t n = 0;
+    for (; n < runs.size() && n < out.size(); ++n) {
+      const run& r = runs[static_cast<std::uint32_t>(n)];
+      out[n] = {r.data, r.size};
+    }
+    return n;
+  }
+  void end() noexcept {
+    deallocate(std::exchange(copy, nullptr));
+    if (runs.capacity() > 8) runs.release();
+    runs.clear();
+  }
+};
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/engine/caps.hpp
+//
+// caps: how many streams there are in all, of each user and from each address, which of them is the
+// oldest, and whether one more fits. It knows sessions by their slots only.
+
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+/// The names under which a stream counts, held from name() on. none: it has no such name.
+struct counted_names {
+  std::uint32_t user = none;
+  std::uint32_t address = none;
+};
+
+/// Streams that have to go so that one more fits.
+struct victims {
+  struct one {
+    std::uint32_t slot;
+    duration retry;
+  };
+  one list[3] = {};
+  std::uint32_t count = 0;
+};
+
+class caps {
+ public:
+  caps(const limits& l, cap_counter* counter, std::uint64_t seed) noexcept
+      : limits_{l}, counter_{counter}, users_{seed}, addresses_{seed} {}
+
+  [[nodiscard]] const limits& options() const noexcept { return limits_; }
+
+  /// Takes the names. False: memory is out, none is taken.
+  [[nodiscard]] bool name(std::string_view key, std::string_view from,
+                          counted_names& out) noexcept {
+    out = {};
+    if (!key.empty() && (out.user = users_.acquire(key)) == none) return false;
+    if (!from.empty() && (out.address = addresses_.acquire(from)) == none) {
+      drop(out);
+      return false;
+    }
+    return true;
+  }
+  void drop(counted_names& n) noexcept {
+    if (n.user != none) users_.release(n.user);
+    if (n.address != none) addresses_.release(n.address);
+    n = {};
+  }
+
+  /// The cap in all that refuses one more, before anybody is asked; nullptr: none. Only who is
+  /// admitted may evict.
+  [[nodiscard]] const cap* full() const noexcept {
+    const cap& c = limits_.total;
+    return c.max != 0 && c.then != when_full::evict_oldest && held_total() >= c.max ? &c : nullptr;
+  }
+  /// The first cap that refuses one more under these names; nullptr: it fits once the victims are
+  /// gone.
+  [[nodiscard]] const cap* check(const counted_names& n, victims& v) noexcept {
+    using kind = cap_counter::kind;
+    if (n.user != none) {
+      const cap& c = limits_.per_user;
+      const std::uint32_t here = held(kind::user, c, users_.name_of(n.user), users_[n.user].count);
+      if (!fits(c, here, leaving(v, n.user, none), oldest_of(users_[n.user]), v)) return &c;
+    }
+    if (n.address != none) {
+      const cap& c = limits_.per_address;
+      const std::uint32_t here =
+          held(kind::address, c, addresses_.name_of(n.address), addresses_[n.address].count);
+      if (!fits(c, here, leaving(v, none, n.address), addresses_[n.address].ages.first, v))
+        return &c;
+    }
+    const cap& c = limits_.total;
+    return fits(c, held_total(), leaving(v, none, none), all_.first, v) ? nullptr : &c;
+  }
+  /// Takes places with the counter that several hubs share, all or none: between the look and this
+  /// another hub may have been faster. Where a victim makes room its place is given back right
+  /// after. nullptr: taken, else the cap that refuses.
+  [[nodiscard]] const cap* take_places(const counted_names& n, const victims& v) noexcept {
+    if (counter_ == nullptr) return nullptr;
+    using kind = cap_counter::kind;
+    std::uint32_t taken = 0;
+    const auto take = [&](kind k, const cap& c, std::string_view name, std::uint32_t go) {
+      if (c.max == 0) return true;
+      if (!counter_->take(k, name, go != 0 ? 0 : c.max)) return false;
+      taken |= 1U << static_cast<unsigned>(k);
+      return true;
+    };
+    const cap* full = nullptr;
+    if (n.user != none &&
+        !take(kind::user, limits_.per_user, users_.name_of(n.user), leaving(v, n.user, none))) {
+      full = &limits_.per_user;
+    } else if (n.address != none &&
+               !take(kind::address, limits_.per_address, addresses_.name_of(n.address),
+                     leaving(v, none, n.address))) {
+      full = &limits_.per_address;
+    } else if (!take(kind::total, limits_.total, {}, leaving(v, none, none))) {
+      full = &limits_.total;
+    }
+    if (full != nullptr) give_back_places(n, taken);
+    return full;
+  }
+  void give_back_places(const counted_names& n, std::uint32_t kinds = 7) noexcept {
+    if (counter_ == nullptr) return;
+    using kind = cap_counter::kind;
+    const auto give = [&](kind k, const cap& c, std::string_view name) {
+      if (c.max != 0 && (kinds & (1U << static_cast<unsigned>(k))) != 0)
+        counter_->give_back(k, name);
+    };
+    if (n.user != none) give(kind::user, limits_.per_user, users_.name_of(n.user));
+    if (n.address != none) give(kind::address, limits_.per_address, addresses_.name_of(n.address));
+    give(kind::total, limits_.total, {});
+  }
+
+  /// Makes room for slots below `n`, so that enter() cannot fail.
+  [[nodiscard]] bool reserve(std::uint32_t n) noexcept {
+    return seats_.reserve(n) && (!total_evicts() || by_age_.reserve(n)) &&
+           (!addresses_evict() || by_address_.reserve(n));
+  }
+  /// Counts a stream, as the newest. Takes the names over.
+  void enter(std::uint32_t slot, const counted_names& n) noexcept {
+    seat& s = seats_[slot];
+    s = seat{};
+    s.user_plus_one = (n.user + 1U) & 0x7fffffffU;
+    s.address = n.address;
+    s.counted = 1;
+    ++total_;
+    if (total_evicts()) append(all_, by_age_, slot);
+    if (n.address != none) {
+      ++addresses_[n.address].count;
+      if (addresses_evict()) append(addresses_[n.address].ages, by_address_, slot);
+    }
+    if (n.user == none) return;
+    user& u = users_[n.user];
+    ++u.count;
+    s.prev = u.last;
+    (u.last == none ? u.first : seats_[u.last].next) = slot;
+    u.last = slot;
+  }
+  /// A slot that is not counted.
+  void enter_uncounted(std::uint32_t slot) noexcept { seats_[slot] = seat{}; }
+  /// Gives its place back; it stays on its user's list until leave(). Once.
+  void count_out(std::uint32_t slot) noexcept {
+    seat& s = seats_[slot];
+    if (s.counted == 0) return;
+    s.counted = 0;
+    --total_;
+    const counted_names n = s.names();
+    give_back_places(n);
+    if (total_evicts()) unlink(all_, by_age_, slot);
+    if (n.address != none) {
+      --addresses_[n.address].count;
+      if (addresses_evict()) unlink(addresses_[n.address].ages, by_address_, slot);
+      addresses_.release(n.address);
+      s.address = none;
+    }
+    if (n.user != none) --users_[n.user].count;
+  }
+  /// Takes it off its user's list; the name stays until forget().
+  void leave(std::uint32_t slot) noexcept {
+    const seat& s = seats_[slot];
+    const std::uint32_t who = s.names().user;
+    if (who == none) return;
+    user& u = users_[who];
+    (s.prev == none ? u.first : seats_[s.prev].next) = s.next;
+    (s.next == none ? u.last : seats_[s.next].prev) = s.prev;
+  }
+  void forget(std::uint32_t slot) noexcept {
+    seat& s = seats_[slot];
+    if (const std::uint32_t u = s.names().user; u != none) users_.release(u);
+    s = seat{};
+  }
+
+  [[nodiscard]] std::uint32_t total() const noexcept { return total_; }
+  [[nodiscard]] std::uint32_t find_user(std::string_view key) const noexcept {
+    return users_.find(key);
+  }
+  [[nodiscard]] std::uint32_t count_of_user(std::string_view key) const noexcept {
+    const std::uint32_t i = users_.find(key);
+    return i == none ? 0 : users_[i].count;
+  }
+  /// The user of a slot; none.
+  [[nodiscard]] std::uint32_t user_of(std::uint32_t slot) const noexcept {
+    return seats_[slot].names().user;
+  }
+  [[nodiscard]] std::string_view key_of(std::uint32_t slot) const noexcept {
+    const std::uint32_t u = user_of(slot);
+    return u == none ? std::string_view{} : users_.name_of(u);
+  }
+  [[nodiscard]] std::uint64_t hash_of_user(std::uint32_t u) const noexcept {
+    return users_.hash_of(u);
+  }
+  /// A user's streams, oldest first, also those that are not counted any more.
+  [[nodiscard]] std::uint32_t first_of(std::uint32_t u) const noexcept { return users_[u].first; }
+  [[nodiscard]] std::uint32_t next_of_user(std::uint32_t slot) const noexcept {
+    return seats_[slot].next;
+  }
+
+ private:
+  struct ends {
+    std::uint32_t first = none;
+    std::uint32_t last = none;
+  };
+  struct user {
+    std::uint32_t count = 0;  ///< streams that count
+    std::uint32_t first = none;
+    std::uint32_t last = none;
+  };
+  struct address {
+    std::uint32_t count = 0;
+    ends ages;  ///< only where that cap evicts
+  };
+  /// One for each session: kept small.
+  struct seat {
+    std::uint32_t user_plus_one : 31 = 0;  ///< 0: none
+    std::uint32_t counted : 1 = 0;
+    std::uint32_t address = none;
+    std::uint32_t next = none;  ///< of the same user
+    std::uint32_t prev = none;
+
+    [[nodiscard]] counted_names names() const noexcept {
+      return {user_plus_one == 0 ? none : user_plus_one - 1U, address};
+    }
+  };
+  static_assert(sizeof(seat) == 16, "one for each session");
+  struct neighbours {
+    std::uint32_t next = none;
+    std::uint32_t prev = none;
+  };
+  using ages = chunked_array<neighbours>;
+
+  [[nodiscard]] bool total_evicts() const noexcept {
+    return limits_.total.max != 0 && limits_.total.then == when_full::evict_oldest;
+  }
+  [[nodiscard]] bool addresses_evict() const noexcept {
+    return limits_.per_address.max != 0 && limits_.per_address.then == when_full::evict_oldest;
+  }
+  static void append(ends& list, ages& links, std::uint32_t slot) noexcept {
+    links[slot] = {none, list.last};
+    (list.last == none ? list.first : links[list.last].next) = slot;
+    list.last = slot;
+  }
+  static void unlink(ends& list, ages& links, std::uint32_t slot) noexcept {
+    const neighbours& n = links[slot];
+    (n.prev == none ? list.first : links[n.prev].next) = n.next;
+    (n.next == none ? list.last : links[n.next].prev) = n.prev;
+  }
+  /// The oldest stream of a user that counts.
+  [[nodiscard]] std::uint32_t oldest_of(const user& u) const noexcept {
+    std::uint32_t slot = u.first;
+    while (slot != none && seats_[slot].counted == 0) slot = seats_[slot].next;
+    return slot;
+  }
+  [[nodiscard]] std::uint32_t held(cap_counter::kind k, const cap& c, std::string_view name,
+                                   std::uint32_t here) const noexcept {
+    return counter_ != nullptr && c.max != 0 ? counter_->count(k, name) : here;
+  }
+  [[nodiscard]] std::uint32_t held_total() const noexcept {
+    return held(cap_counter::kind::total, limits_.total, {}, total_);
+  }
+  /// How many of the victims a cap counts.
+  [[nodiscard]] std::uint32_t leaving(const victims& v, std::uint32_t u,
+                                      std::uint32_t a) const noexcept {
+    std::uint32_t n = 0;
+    for (std::uint32_t i = 0; i < v.count; ++i) {
+      const counted_names x = seats_[v.list[i].slot].names();
+      if ((u == none || x.user == u) && (a == none || x.address == a)) ++n;
+    }
+    return n;
+  }
+  /// Whether one more fits under a cap once `leaving` are gone; the oldest may be needed for it.
+  [[nodiscard]] static bool fits(const cap& c, std::uint32_t count, std::uint32_t leaving,
+                                 std::uint32_t oldest, victims& v) noexcept {
+    if (c.max == 0 || count - leaving < c.max) return true;
+    if (c.then != when_full::evict_oldest || oldest == none) return false;
+    for (std::uint32_t i = 0; i < v.count; ++i) {
+      if (v.list[i].slot == oldest) return false;  // it goes already, and that is not enough
+    }
+    v.list[v.count++] = {oldest, c.retry_after};
+    return true;
+  }
+
+  limits limits_;
+  cap_counter* counter_;
+  name_table<user> users_;
+  name_table<address> addresses_;
+  chunked_array<seat> seats_;
+  ages by_age_;      ///< only where the cap in all evicts
+  ages by_address_;  ///< only where the cap per address evicts
+  ends all_;
+  std::uint32_t total_ = 0;
+};
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/engine/chunks.hpp
+//
+// chunks: the chunked transfer coding (RFC 9112 7.1) of the sessions that asked for it: a size line
+// in front of what is gathered, what a short write still owes to the chunk that was announced, and
+// the last chunk. It moves no bytes and knows no session: the number of a state is the session's.
+
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+
+namespace sse::inline v0::detail {
+
+/// Where the chunks of one session stand.
+struct chunk_state {
+  std::uint32_t left = 0;  ///< bytes owed to the chunk that was announced
+  std::uint8_t size = 0;   ///< of `line`
+  std::uint8_t sent = 0;   ///< bytes of it that are out already
+  bool begun = false;      ///< a chunk was sent before: its line end is due
+  bool open = false;       ///< the size line is out, `left` bytes are owed
+  bool ended = false;      ///< the last chunk is due, or out
+  char line[15];           ///< size line, or the last chunk
+  std::uint32_t link = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
+};
+
+class chunks {
+ public:
+  /// none: memory is out.
+  [[nodiscard]] std::uint32_t take() noexcept {
+    const std::uint32_t i = states_.take();
+    if (i != none) states_[i] = chunk_state{};
+    return i;
+  }
+  void give_back(std::uint32_t i) noexcept { states_.give_back(i); }
+
+  /// A chunk was announced, at least in part, and is not out: its size cannot change any more.
+  [[nodiscard]] std::uint32_t owed(std::uint32_t i) const noexcept {
+    return announced(states_[i]) ? states_[i].left : 0;
+  }
+  /// The most that may be gathered: what is owed, if anything is.
+  [[nodiscard]] std::uint64_t limit(std::uint32_t i, std::uint64_t most) const noexcept {
+    const chunk_state& c = states_[i];
+    return announced(c) && c.left < most ? c.left : most;
+  }
+  /// Makes the runs from `from` on a chunk, or what is still owed to the one that was announced.
+  /// False: memory is out.
+  [[nodiscard]] bool frame(std::uint32_t i, batch& b, std::uint32_t from) noexcept {
+    chunk_state& c = states_[i];
+    if (from == b.size()) return true;
+    std::uint64_t before = 0;
+    for (std::uint32_t k = 0; k < from; ++k) before += b[k].size;
+    if (announced(c)) {
+      b.cut(before + c.left);  // never more than was announced
+      if (c.open) return true;
+    } else {
+      c.left = static_cast<std::uint32_t>(b.total() - before);
+      char* p = c.line;
+      if (c.begun) p = line_end(p);
+      p = line_end(std::to_chars(p, p + 8, c.left, 16).ptr);
+      c.size = static_cast<std::uint8_t>(p - c.line);
+    }
+    return b.insert(from, rest_of_line(c));
+  }
+  /// The last chunk is due once nothing else is. False: it was said before.
+  [[nodiscard]] bool end(std::uint32_t i) noexcept {
+    chunk_state& c = states_[i];
+    if (c.ended) return false;
+    SSEHUB_ASSERT(!announced(c));
+    c.ended = true;
+    char* p = c.line;
+    if (c.begun) p = line_end(p);
+    *p++ = '0';
+    c.size = static_cast<std::uint8_t>(line_end(line_end(p)) - c.line);
+    return true;
+  }
+  [[nodiscard]] bool ended(std::uint32_t i) const noexcept { return states_[i].ended; }
+  /// What is left of the last chunk. False: memory is out.
+  [[nodiscard]] bool gather_end(std::uint32_t i, batch& b) noexcept {
+    const chunk_state& c = states_[i];
+    return c.sent == c.size || b.add(rest_of_line(c));
+  }
+  /// `n` bytes of a size line, or of the last chunk, left.
+  void line_sent(std::uint32_t i, std::uint32_t n) noexcept {
+    chunk_state& c = states_[i];
+    c.sent = static_cast<std::uint8_t>(c.sent + n);
+    if (c.sent == c.size && !c.ended) {
+      c.sent = c.size = 0;
+      c.open = c.begun = true;
+    }
+  }
+  /// `n` bytes of a chunk left.
+  void data_sent(std::uint32_t i, std::uint32_t n) noexcept {
+    chunk_state& c = states_[i];
+    SSEHUB_ASSERT(c.open && n <= c.left);
+    c.left -= n;
+    c.open = c.left != 0;
+  }
+
+ private:
+  /// (A size line that was shown and not taken at all is made anew.)
+  [[nodiscard]] static bool announced(const chunk_state& c) noexcept {
+    return c.open || (c.sent != 0 && !c.ended);
+  }
+  [[nodiscard]] static run rest_of_line(const chunk_state& c) noexcept {
+    return {c.line + c.sent,
+            nullptr,
+            run::from_chunk,
+            0,
+            0,
+            static_cast<std::uint32_t>(c.size - c.sent)};
+  }
+  static char* line_end(char* p) noexcept {
+    p[0] = '\r';
+    p[1] = '\n';
+    return p + 2;
+  }
+
+  slots<chunk_state> states_;
+};
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/engine/lanes.hpp
+//
+// lanes: the control lane of each session: frames for it alone that wait between the events of its
+// channels. A lane is the number of its first item; none: empty.
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+enum class lane_kind : std::uint8_t {
+  control,
+  head,   ///< the response head: outside the body, never framed as a chunk
+  event,  ///< an application event
+};
+
+/// One waiting frame.
+struct lane_item {
+  blob* bytes = nullptr;
+  std::uint64_t waiting = 0;  ///< of the first: bytes of all
+  std::uint32_t sent = 0;
+  std::uint32_t next = none;
+  std::uint32_t last = none;  ///< of the first: the last
+  lane_kind kind = lane_kind::control;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+
+  [[nodiscard]] const char* data() const noexcept { return bytes->bytes() + sent; }
+  [[nodiscard]] std::uint32_t left() const noexcept { return bytes->size - sent; }
+};
+
+class lanes {
+ public:
+  /// Takes a reference of its own. False: memory is out.
+  [[nodiscard]] bool push(std::uint32_t& lane, blob* b, lane_kind kind) noexcept {
+    const std::uint32_t i = items_.take();
+    if (i == none) return false;
+    ++b->refs;
+    items_[i] = {b, 0, 0, none, none, kind};
+    (lane == none ? lane : items_[items_[lane].last].next) = i;
+    items_[lane].last = i;
+    items_[lane].waiting += b->size;
+    return true;
+  }
+  [[nodiscard]] bool push(std::uint32_t& lane, std::string_view bytes, lane_kind kind) noexcept {
+    if (bytes.empty()) return true;
+    return push_made(lane, static_cast<std::uint32_t>(bytes.size()), kind,
+                     [&](char* out) { std::memcpy(out, bytes.data(), bytes.size()); });
+  }
+  /// REQUIRES: check(e) passed.
+  [[nodiscard]] bool push(std::uint32_t& lane, const event& e, lane_kind kind) noexcept {
+    return push_made(lane, static_cast<std::uint32_t>(encoded_size(e)), kind,
+                     [&](char* out) { encode_to(out, e); });
+  }
+  /// `retry:` in milliseconds.
+  [[nodiscard]] bool push_retry(std::uint32_t& lane, std::int64_t ms) noexcept {
+    return push_made(lane, static_cast<std::uint32_t>(encoded_retry_size(ms)), lane_kind::control,
+                     [&](char* out) { encode_retry_to(out, ms); });
+  }
+  /// `size` bytes that say nothing: a comment, or one or two blank lines (WHATWG HTML 9.2.5).
+  /// REQUIRES: size > 0.
+  [[nodiscard]] bool push_padding(std::uint32_t& lane, std::uint32_t size) noexcept {
+    return push_made(lane, size, lane_kind::control, [&](char* out) {
+      std::memset(out, ' ', size);
+      out[0] = ':';
+      out[size - 1] = '\n';
+      out[size > 1 ? size - 2 : 0] = '\n';
+    });
+  }
+  void pop(std::uint32_t& lane) noexcept {
+    const std::uint32_t i = lane;
+    const lane_item& item = items_[i];
+    if (item.next != none) {
+      items_[item.next].waiting = item.waiting - item.bytes->size;
+      items_[item.next].last = item.last;
+    }
+    lane = item.next;
+    unref(item.bytes);
+    items_.give_back(i);
+  }
+  /// Bytes that wait.
+  [[nodiscard]] std::uint64_t waiting(std::uint32_t lane) const noexcept {
+    return lane == none ? 0 : items_[lane].waiting - items_[lane].sent;
+  }
+  [[nodiscard]] lane_item& operator[](std::uint32_t i) noexcept { return items_[i]; }
+
+ private:
+  template <class Write>
+  [[nodiscard]] bool push_made(std::uint32_t& lane, std::uint32_t size, lane_kind kind,
+                               Write write) noexcept {
+    blob* const b = make_blob(size);
+    if (b == nullptr) return false;
+    write(b->bytes());
+    const bool ok = push(lane, b, kind);
+    unref(b);
+    return ok;
+  }
+
+  slots<lane_item> items_;
+};
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/engine/parts.hpp
+//
+// What the engine is made of: a session, its subscriptions, and what a reader that fell behind or
+// came late is told.
+
+#include <cstdint>
+
+namespace sse::inline v0::detail {
+
+/// Where a subscription's next bytes come from.
+enum class source : std::uint8_t {
+  log,       ///< its cursor in the log
+  skip,      ///< too far behind: leaves the log once its half-sent event is out (lag.hpp)
+  backfill,  ///< the channel's backfill hook (catch_up.hpp)
+  newest,    ///< the newest value of each key (catch_up.hpp)
+};
+
+/// A session's reading of one stream. Its cursor is a place in the log, in front of the entry that
+/// comes next; of that one `rest` bytes are left, if it is half sent.
+struct subscription {
+  segment* seg = nullptr;  ///< pinned; nullptr: it has no place in the log
+  union {
+    std::uint64_t live_from = 0;  ///< source::log: end of its replay, as an offset of the log
+    event_id filled_to;           ///< source::backfill: the last id that it got
+    std::uint32_t record;         ///< source::skip: in engine::skips_; newest: in engine::walks_
+  };
+  std::uint32_t k = 0;  ///< index in seg
+  std::uint32_t rest = 0;
+  std::uint32_t session = none;
+  std::uint32_t next = none;  ///< the session's next subscription
+  std::uint32_t place = 0;    ///< in stream::readers
+  std::uint32_t stream_index : 28 = 0;
+  std::uint32_t source_bits : 3 = 0;
+  /// Its session has a subscription to the channel's transient entries too.
+  std::uint32_t with_transients : 1 = 0;
+
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+  [[nodiscard]] source from() const noexcept { return static_cast<source>(source_bits); }
+  void read_from(source s) noexcept { source_bits = static_cast<std::uint32_t>(s) & 7U; }
+  [[nodiscard]] log_place at() const noexcept { return {seg, k}; }
+  /// Offset in the log of the next byte. REQUIRES: it has a place there.
+  [[nodiscard]] std::uint64_t offset() const noexcept {
+    if (rest != 0) return seg->base + (*seg)[k].end() - rest;
+    return at().offset();
+  }
+};
+static_assert(sizeof(subscription) == 40, "one for each session and channel");
+
+/// What a reader that is skipped forward missed.
+struct skip {
+  event_id requested = no_id;
+  std::uint64_t ordinal = 0;  ///< of the first entry it did not get
+  event_id first = no_id;     ///< its id
+  std::uint64_t stamp = 0;    ///< its stamp
+  std::uint32_t next = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+};
+
+/// A reader on its way through the newest values.
+struct walk {
+  std::uint64_t position = 0;   ///< of the value that it got last
+  std::uint64_t unsaid_to = 0;  ///< a snapshot: losses up to here were before it came
+  std::uint32_t next = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+};
+
+/// What a gap frame says.
+struct loss {
+  event_id requested = no_id;
+  event_id first = no_id;
+  std::uint64_t lost = 0;
+  bool known = false;  ///< how many were lost
+  bool with_ids = true;
+};
+
+enum class session_state : std::uint8_t {
+  free,
+  live,
+  finishing,  ///< sends what is pending, then closes
+  dead,       ///< counted out; closed and freed after the walk
+  zombie,     ///< closed; its slot waits for a pending write
+};
+
+struct session {
+  std::uint32_t generation = 0;
+  session_state state : 3 = session_state::free;
+  close_reason why : 4 = close_reason::peer;
+  bool queued : 1 = false;  ///< in a list of those to be served (of the slot: outlives the session)
+  bool blocked : 1 = false;  ///< the host will call writable() or written()
+  bool said_farewell : 1 = false;
+  bool retry_only : 1 = false;  ///< a retry stream: the host's hooks do not see it
+  bool present : 1 = false;     ///< its user's presence was told
+  bool over : 1 = false;        ///< over soft_lag, since over_since
+  std::uint32_t first = none;   ///< subscriptions
+  std::uint32_t lane = none;
+  std::uint32_t chunked = none;  ///< in engine::chunks_; none: not chunked
+  std::uint32_t flight = none;   ///< in engine::flights_, a write that is pending
+  std::uint32_t timer = none;
+  std::uint32_t queue_next = none;  ///< (of the slot, as queued)
+  // Times in ms, modulo 2^32.
+  std::uint32_t last_event = 0;      ///< application event delivered
+  std::uint32_t last_write = 0;      ///< anything delivered
+  std::uint32_t progress = 0;        ///< blocked since, or last bytes taken since
+  std::uint32_t over_since = 0;      ///< see over
+  std::int64_t ends_at = INT64_MAX;  ///< max_age or the verdict's until
+
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return lane; }
+  [[nodiscard]] std::uint32_t& dead_next() noexcept { return progress; }
+};
+static_assert(sizeof(session) == 56, "one for each stream");
+static_assert(close_reason_count <= 16, "session::why has four bits");
 
 }  // namespace sse::inline v0::detail
 
@@ -3124,106 +4766,6 @@ struct host_calls {
   bool completes = false;
 };
 
-enum class lane_kind : std::uint8_t {
-  control,
-  head,   ///< the response head: outside the body, never framed as a chunk
-  event,  ///< an application event
-};
-
-/// One waiting control frame of a session.
-struct lane_item {
-  blob* bytes = nullptr;
-  std::uint64_t waiting = 0;  ///< of the first: bytes of all
-  std::uint32_t sent = 0;
-  std::uint32_t next = none;
-  std::uint32_t last = none;  ///< of the first: the last
-  lane_kind kind = lane_kind::control;
-  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
-};
-
-/// A subscription: a session's cursor in one stream.
-struct subscription {
-  segment* seg = nullptr;  ///< pinned; nullptr: backfilling
-  /// End of its replay; with `backfilling`: where it is; with `skipping`: the skip.
-  std::uint64_t live_from = 0;
-  std::uint32_t off = 0;   ///< next byte in seg
-  std::uint32_t rest = 0;  ///< bytes left of the event that is half sent
-  std::uint32_t session = none;
-  std::uint32_t next = none;  ///< the session's next subscription
-  std::uint32_t place = 0;    ///< in stream::readers
-  std::uint32_t stream_index : 28 = 0;
-  /// Too far behind: leaves for live_from's skip once `rest` is sent.
-  std::uint32_t skipping : 1 = 0;
-  /// Filled by the backfill hook, live_from: the last id it got; or with `coalescing`.
-  std::uint32_t backfilling : 1 = 0;
-  /// Filled from the channel's newest values, live_from: the last one's position.
-  std::uint32_t coalescing : 1 = 0;
-  /// Coalescing for the first time: what has no key is not missed.
-  std::uint32_t snapshot : 1 = 0;
-  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
-};
-
-/// What a reader that is skipped forward missed.
-struct skip {
-  event_id requested = no_id;
-  std::uint64_t ordinal = 0;  ///< of the first entry it did not get
-  std::uint64_t stamp = 0;    ///< its stamp
-  std::uint32_t next = none;
-  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
-};
-
-/// What a gap frame says.
-struct loss {
-  event_id requested = no_id;
-  event_id first = no_id;
-  std::uint64_t lost = 0;
-  bool known = false;
-};
-
-enum class session_state : std::uint8_t {
-  free,
-  live,
-  finishing,  ///< sends what is pending, then closes
-  dead,       ///< counted out; closed and freed after the walk
-  zombie,     ///< closed; its slot waits for a pending write
-};
-
-struct session {
-  std::uint32_t generation = 0;
-  session_state state : 3 = session_state::free;
-  close_reason why : 4 = close_reason::peer;
-  std::uint8_t chunk_head : 4 = 0;  ///< bytes of the chunk's size line that are out already
-  bool queued : 1 = false;          ///< in ready_ (of the slot: outlives the session)
-  bool blocked : 1 = false;         ///< the host will call writable() or written()
-  bool chunked : 1 = false;
-  bool chunk_begun : 1 = false;  ///< a chunk was sent before: its line end is due
-  bool chunk_open : 1 = false;   ///< its size line is out, chunk_left bytes are owed
-  bool ended : 1 = false;        ///< the last chunk is due
-  bool said_farewell : 1 = false;
-  bool counted : 1 = false;      ///< in the caps
-  bool retry_only : 1 = false;   ///< a retry stream: the host's hooks do not see it
-  bool over : 1 = false;         ///< over soft_lag, since over_since
-  std::uint32_t chunk_left = 0;  ///< bytes owed to the chunk that was announced
-  std::uint32_t first = none;    ///< subscriptions
-  std::uint32_t lane = none;     ///< lane items
-  std::uint32_t pending = none;  ///< batches_, a write in flight
-  std::uint32_t user = none;
-  std::uint32_t user_next = none;
-  std::uint32_t user_prev = none;
-  std::uint32_t address = none;
-  std::uint32_t timer = none;
-  std::uint32_t queue_next = none;  ///< in ready_ (of the slot, as queued)
-  // Times in ms, modulo 2^32.
-  std::uint32_t last_event = 0;      ///< application event delivered
-  std::uint32_t last_write = 0;      ///< anything delivered
-  std::uint32_t progress = 0;        ///< blocked since, or last bytes taken since
-  std::uint32_t over_since = 0;      ///< see over
-  std::int64_t ends_at = INT64_MAX;  ///< max_age or the verdict's until
-
-  [[nodiscard]] std::uint32_t& free_link() noexcept { return lane; }
-  [[nodiscard]] std::uint32_t& dead_next() noexcept { return progress; }
-};
-
 /// An option's time as the engine can count it. Forever is off. What is held against a session's
 /// 32-bit times ends at 24 days.
 [[nodiscard]] constexpr duration countable(duration d,
@@ -3234,43 +4776,62 @@ struct session {
 }
 inline constexpr duration longest_age = duration::milliseconds(std::int64_t{1} << 50);
 
-inline constexpr std::uint32_t max_pieces = 16;
+class engine;
 
-/// What is to be written to one session next, and where it came from.
-struct batch {
-  enum : std::uint32_t { from_lane = none, from_frame = none - 1 };
-  struct piece {
-    segment* seg;        ///< pinned while pending
-    std::uint32_t from;  ///< subscription, from_lane or from_frame
-    std::uint32_t off;
-    std::uint32_t size;
-  };
-  buffer bytes[max_pieces];
-  piece pieces[max_pieces];
-  std::uint32_t count = 0;
-  std::uint32_t room = 0;   ///< pieces that may be there
-  std::uint64_t limit = 0;  ///< begin no further piece at this total
-  std::uint64_t total = 0;  ///< bytes of all pieces
-  bool all = false;         ///< nothing is left for the session once these are out
-  char frame[24];           ///< chunk size line, or the last chunk
-
-  [[nodiscard]] std::uint32_t& free_link() noexcept { return count; }
-  [[nodiscard]] bool full() const noexcept { return count >= room || total >= limit; }
-  void add(segment* seg, std::uint32_t from, std::uint32_t off, const char* data,
-           std::uint32_t size) noexcept {
-    bytes[count] = {data, size};
-    pieces[count] = {seg, from, off, size};
-    ++count;
-    total += size;
-  }
-};
-
-/// Where each id's place in the timer queue stands: sessions by slot, channels with the top bit
-/// set.
+/// Where each id's place in the timer heap stands: sessions by slot, channels with the top bit set.
 struct timer_places {
   static constexpr std::uint32_t channel_bit = 0x80000000U;
   engine* e;
   [[nodiscard]] std::uint32_t& place(std::uint32_t id) const noexcept;
+};
+
+/// Streams that hold bytes for slow readers only, the one that holds most on top.
+struct backlog_order {
+  engine* e;
+  [[nodiscard]] std::uint32_t& place(std::uint32_t id) const noexcept;
+  [[nodiscard]] static bool before(std::uint64_t a, std::uint64_t b) noexcept { return a > b; }
+};
+
+/// What is remembered of a channel that was closed, so that one of its name goes on where it ended.
+struct closed_channel {
+  event_id start = no_id;  ///< of its own sequence
+  event_id last = no_id;
+  bool own = false;  ///< it had a sequence of its own
+  std::uint32_t older = none;
+  std::uint32_t newer = none;
+};
+
+/// An event id as decimal text. Ids mostly follow each other, and counting text is cheap.
+class id_text {
+ public:
+  id_text() noexcept = default;
+
+  /// Empty for no_id. Valid until the next call.
+  [[nodiscard]] std::string_view view(event_id id) noexcept {
+    if (id == no_id) return {};
+    if (id != id_) {
+      if (id != id_ + 1 || !count_up()) {
+        begin_ = static_cast<std::uint8_t>(sizeof digits_ - decimal_size(id));
+        put_decimal(digits_ + begin_, id);
+      }
+      id_ = id;
+    }
+    return {digits_ + begin_, sizeof digits_ - begin_};
+  }
+
+ private:
+  /// False: it has as many digits as there are, or none yet.
+  [[nodiscard]] bool count_up() noexcept {
+    char* p = digits_ + sizeof digits_ - 1;
+    for (; p >= digits_ + begin_ && *p == '9'; --p) *p = '0';
+    if (p < digits_ + begin_) return false;
+    ++*p;
+    return true;
+  }
+
+  char digits_[20];
+  std::uint8_t begin_ = sizeof digits_;
+  event_id id_ = no_id;
 };
 
 class engine {
@@ -3278,7 +4839,24 @@ class engine {
   engine(const host_calls& host, const hub_options& options) noexcept;
   engine(const engine&) = delete;
   engine& operator=(const engine&) = delete;
-  ~engine();
+  ~engine() { shut_down(); }
+
+  /// Held while hooks may be called or lists are walked: nothing is freed before the outermost one
+  /// ends.
+  class work {
+   public:
+    explicit work(engine& e) noexcept : e_{e} { ++e_.depth_; }
+    work(const work&) = delete;
+    work& operator=(const work&) = delete;
+    ~work() {
+      if (--e_.depth_ == 0 && (e_.dead_ != none || !e_.closing_.empty())) e_.reap();
+    }
+
+   private:
+    engine& e_;
+  };
+  /// Whether a hook that may not call the hub is running: the call is refused.
+  [[nodiscard]] bool in_hook() const noexcept { return quiet_; }
 
   // Channels.
   [[nodiscard]] channel* open_channel(std::string_view name, channel_options&& o) noexcept;
@@ -3296,12 +4874,14 @@ class engine {
   /// Draining, and a total cap that evicts nobody, before anybody is asked. False: `out` says why.
   [[nodiscard]] bool precheck(accept_result& out);
   /// Takes a slot; the caller places connection and user in it, then calls join() and open(). none:
-  /// `out` says why not.
+  /// `out` says why not. REQUIRES: the caller holds `work` until open() returned.
   [[nodiscard]] std::uint32_t admit(const request& r, const joining& j, resume_point& resume,
                                     accept_result& out);
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
+  /// Undoes admit(): the typed half could not be made.
+  void abandon(std::uint32_t slot) noexcept;
   [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept {
     return {slot, sessions_[slot].generation};
   }
@@ -3311,15 +4891,10 @@ class engine {
     const session* s = find(id);
     return s != nullptr && serving(*s);
   }
-  [[nodiscard]] std::string_view key_of(std::uint32_t slot) noexcept {
-    const std::uint32_t user = sessions_[slot].user;
-    return user == none ? std::string_view{} : users_[user].key.view();
+  [[nodiscard]] std::uint32_t user_sessions(std::string_view key) const noexcept {
+    return caps_.count_of_user(key);
   }
-  [[nodiscard]] std::uint32_t user_sessions(std::string_view key) noexcept {
-    const std::uint32_t i = users_.find(key);
-    return i == none ? 0 : users_[i].count;
-  }
-  [[nodiscard]] std::uint32_t session_count() const noexcept { return counted_; }
+  [[nodiscard]] std::uint32_t session_count() const noexcept { return caps_.total(); }
   [[nodiscard]] std::uint32_t open_slots() const noexcept { return sessions_.in_use(); }
 
   // What the host reports.
@@ -3344,155 +4919,194 @@ class engine {
 
   [[nodiscard]] hub_stats stats() const noexcept;
   void count_refusal() noexcept { ++stats_.refused; }
-  /// Undoes admit(): the typed half could not be made.
-  void abandon(std::uint32_t slot) noexcept;
   void shut_down() noexcept;
   [[nodiscard]] const hub_options& options() const noexcept { return options_; }
 
   // Hooks of the non-typed kind.
   function<void(const gap_notice&)> on_gap;
   function<void(channel&, std::string_view key, bool present)> on_presence;
+  /// The host has a rule of its own for who sees an audience (host_calls::sees); else it is the
+  /// user whose key it is.
+  void ask_who_sees(bool on) noexcept { ask_who_sees_ = on; }
 
  private:
   friend struct timer_places;
+  friend struct backlog_order;
   friend class sse::backfill_writer;
 
-  // engine_channels.hpp
-  [[nodiscard]] stream* make_stream(channel& c, const retention& keep) noexcept;
-  void free_channel(channel* c) noexcept;
+  /// A hook runs that may call nothing here.
+  class quiet {
+   public:
+    explicit quiet(engine& e) noexcept : e_{e} { e_.quiet_ = true; }
+    quiet(const quiet&) = delete;
+    quiet& operator=(const quiet&) = delete;
+    ~quiet() { e_.quiet_ = false; }
 
-  // engine_sessions.hpp
-  [[nodiscard]] bool push_lane(std::uint32_t slot, blob* b,
-                               lane_kind kind = lane_kind::control) noexcept;
-  [[nodiscard]] bool push_lane_bytes(std::uint32_t slot, std::string_view bytes,
-                                     lane_kind kind = lane_kind::control) noexcept;
-  [[nodiscard]] bool push_lane_event(std::uint32_t slot, const event& e,
-                                     lane_kind kind = lane_kind::event) noexcept;
-  void pop_lane(session& s) noexcept;
-  [[nodiscard]] std::uint64_t lane_bytes(const session& s) const noexcept;
-  void queue(std::uint32_t slot) noexcept {
-    session& s = sessions_[slot];
-    if (s.queued || s.blocked) return;
-    s.queued = true;
-    s.queue_next = none;
-    (ready_last_ == none ? ready_ : sessions_[ready_last_].queue_next) = slot;
-    ready_last_ = slot;
-  }
-  void touch(stream& st) noexcept {
-    if (st.touched) return;
-    st.touched = true;
-    st.next_touched = touched_;
-    touched_ = &st;
-  }
+   private:
+    engine& e_;
+  };
+
+  /// Sessions in line, through session::queue_next.
+  struct queue {
+    std::uint32_t first = none;
+    std::uint32_t last = none;
+  };
+
+  // sessions.hpp
   [[nodiscard]] bool serving(const session& s) const noexcept {
     return s.state == session_state::live || s.state == session_state::finishing;
   }
-  [[nodiscard]] stream& stream_of(const subscription& sub) noexcept {
-    return *streams_[sub.stream_index];
+  [[nodiscard]] stream& stream_of(const subscription& sub) const noexcept {
+    return *streams_[sub.stream_index].here;
   }
-  [[nodiscard]] const stream& stream_of(const subscription& sub) const noexcept {
-    return *streams_[sub.stream_index];
-  }
-  [[nodiscard]] static std::uint64_t position(const subscription& sub) noexcept {
-    return sub.seg->base + sub.off;
-  }
-  void move_cursor(subscription& sub, segment* seg, std::uint32_t off) noexcept;
+  [[nodiscard]] session* holder(session_id id) noexcept;
+  void enqueue(queue& q, std::uint32_t slot) noexcept;
+  [[nodiscard]] std::uint32_t dequeue(queue& q) noexcept;
+  void touch(stream& st) noexcept;
+  void untouch(stream& st) noexcept;
+  void move_cursor(subscription& sub, const log_place& to) noexcept;
   void release_cursor(subscription& sub) noexcept;
   void place_at(subscription& sub, std::uint64_t ordinal) noexcept;
-  [[nodiscard]] bool has_pending(const session& s) const noexcept;
-  [[nodiscard]] session* holder(session_id id) noexcept;
+  [[nodiscard]] std::uint32_t add_reader(std::uint32_t slot, stream& st) noexcept;
+  void detach(std::uint32_t index) noexcept;
+  void detach_all(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool add_transients(std::uint32_t index) noexcept;
+  void drop_transients(std::uint32_t slot) noexcept;
+  void hand_out(stream& st) noexcept;
   [[nodiscard]] std::uint32_t take_slot(const request& r) noexcept;
-  void count_out(std::uint32_t slot) noexcept;
-  void leave_user(std::uint32_t slot) noexcept;
   void mark_dead(std::uint32_t slot, close_reason why) noexcept;
   void reap() noexcept;
   void bury(std::uint32_t slot) noexcept;
-  void detach_subscriptions(std::uint32_t slot) noexcept;
-  [[nodiscard]] std::uint32_t joined(std::uint32_t user, const stream& st) noexcept;
+  void end_flight(session& s) noexcept;
+  void tell_presence(std::uint32_t slot) noexcept;
+  void end_presence(std::uint32_t slot, const stream& st) noexcept;
 
-  // engine_publish.hpp
-  [[nodiscard]] publish_error append(stream& st, const event& e, entry meta,
-                                     const publish_options& o,
-                                     const encode_limits& limits) noexcept;
-  [[nodiscard]] stream* ephemeral(channel& c) noexcept;
-  [[nodiscard]] bool add_reader(std::uint32_t slot, stream& st) noexcept;
-  [[nodiscard]] blob* make_heartbeat(channel& c) noexcept;
-  void publish_heartbeat(channel& c) noexcept;
+  // channels.hpp
+  [[nodiscard]] bool make_channel(channel& c, std::string_view name, channel_options&& o) noexcept;
+  void begin_sequence(channel& c) noexcept;
+  [[nodiscard]] std::uint32_t list_stream(stream& st) noexcept;
+  void unlist_stream(stream& st) noexcept;
+  [[nodiscard]] stream* transients_of(channel& c) noexcept;
+  void delete_channel(channel* c) noexcept;
+  void free_channel(channel* c) noexcept;
+  void remember(const channel& c) noexcept;
+  void raise_floor(const closed_channel& c) noexcept;
+  void forget(std::uint32_t i) noexcept;
 
-  // engine_admit.hpp
-  struct victims {
-    std::uint32_t slots[3] = {};
-    duration retry[3] = {};
-    std::uint32_t count = 0;
-  };
-  [[nodiscard]] std::uint32_t oldest(std::uint32_t user, std::uint32_t address) noexcept;
-  void evict(std::uint32_t slot, duration retry) noexcept;
-  [[nodiscard]] std::uint32_t held(cap_counter::kind k, std::string_view key, const cap& c,
-                                   std::uint32_t here) noexcept {
-    return options_.counter != nullptr && c.max != 0 ? options_.counter->count(k, key) : here;
-  }
-  [[nodiscard]] std::uint32_t leaving(const victims& v, std::uint32_t user,
-                                      std::uint32_t address) const noexcept;
-  static void say_full(const cap& c, accept_result& out);
-  [[nodiscard]] bool take_places(std::uint32_t user, std::uint32_t address, const victims& v,
-                                 accept_result& out);
-  void give_back(std::uint32_t user, std::uint32_t address, std::uint32_t kinds = 7) noexcept;
-  [[nodiscard]] bool fits(const cap& c, std::uint32_t count, std::uint32_t user,
-                          std::uint32_t address, victims& v, accept_result& out);
-  [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j,
-                               const resume_point& resume) noexcept;
-  [[nodiscard]] bool push_gap(std::uint32_t slot, const channel& where, const loss& what,
-                              bool with_ids) noexcept;
-  [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
-  [[nodiscard]] static std::uint64_t skip_target(const stream& st) noexcept;
-  [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
+  // visibility.hpp
+  enum class found : std::uint8_t { entry, nothing, paused };
+  [[nodiscard]] bool sees(std::uint32_t slot, std::string_view audience) noexcept;
+  [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p) noexcept;
+  [[nodiscard]] bool behind(std::uint32_t slot, const subscription& sub) noexcept;
+  [[nodiscard]] bool has_pending(std::uint32_t slot) noexcept;
+  void pass_hidden(subscription& sub) noexcept;
 
-  // engine_flush.hpp
-  void pump(std::uint32_t slot) noexcept;
-  void gather(std::uint32_t slot, session& s, batch& b) noexcept;
-  [[nodiscard]] bool gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off,
-                                batch& b) noexcept;
-  void gather_merged(std::uint32_t slot, const session& s, batch& b) noexcept;
-  void gather_entry(std::uint32_t index, const entry& e, batch& b) noexcept;
-  void frame_chunk(session& s, batch& b) noexcept;
-  void end_chunks(session& s, batch& b) noexcept;
-  void advance(session& s, const batch& b, std::uint64_t n) noexcept;
-  void advance_cursor(session& s, const batch::piece& p, std::uint32_t n) noexcept;
-  void leave_for_skip(std::uint32_t slot, subscription& sub) noexcept;
-  void fill(std::uint32_t slot, subscription& sub) noexcept;
-  void ask_backfill(std::uint32_t slot, subscription& sub) noexcept;
-  void coalesce(std::uint32_t slot, subscription& sub) noexcept;
-  [[nodiscard]] bool alone(const session& s) const noexcept;
-  void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
-  void block(std::uint32_t slot, session& s, bool progressed) noexcept;
-  [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
-  void pin_pending(const batch& b) noexcept;
-  void unpin_pending(const batch& b) noexcept;
-  [[nodiscard]] bool sees(std::uint32_t slot, const entry& e) noexcept {
-    return e.audience == 0 || host_.sees(host_.self, slot, key_of(slot), e.audience_view());
-  }
-
-  // engine_time.hpp
-  [[nodiscard]] std::int64_t next_beat(std::int64_t every) const noexcept;
-  void on_session_timer(std::uint32_t slot) noexcept;
-  void on_channel_timer(channel& c) noexcept;
-  void arm(std::uint32_t slot) noexcept;
-  void arm_channel(channel& c) noexcept;
-  [[nodiscard]] const channel* heart_of(const session& s) const noexcept;
-  void begin_finish(std::uint32_t slot, close_reason why) noexcept;
+  // lag.hpp
   [[nodiscard]] std::uint64_t lag_of(const stream& st, const subscription& sub) const noexcept;
   void watch_lag(stream& st, std::uint64_t from, bool over_soft = false) noexcept;
   [[nodiscard]] bool still_over(const session& s) noexcept;
   void enforce_lag(stream& st) noexcept;
   void over_lag(std::uint32_t index) noexcept;
+  void sweep(stream& st) noexcept;
+  void count_backlog(stream& st) noexcept;
   void shed_backlog() noexcept;
   void settle() noexcept;
-  [[nodiscard]] std::uint64_t random() noexcept;
-  [[nodiscard]] std::int64_t jittered_retry() noexcept;
+
+  // catch_up.hpp
+  [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j,
+                               const resume_point& resume) noexcept;
+  [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
+                              bool& lost) noexcept;
+  [[nodiscard]] bool start_walk(subscription& sub, std::uint64_t position,
+                                std::uint64_t unsaid_to) noexcept;
+  void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
+  void leave_skips(std::uint32_t slot) noexcept;
+  [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
+  void fill(std::uint32_t slot, subscription& sub) noexcept;
+  void fill_from_hook(std::uint32_t slot, subscription& sub) noexcept;
+  void fill_from_newest(std::uint32_t slot, subscription& sub) noexcept;
+  [[nodiscard]] bool alone(const session& s) const noexcept;
+  [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
+  [[nodiscard]] static std::uint64_t skip_target(const stream& st) noexcept;
+  [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool push_gap(std::uint32_t slot, channel& where, const loss& what,
+                              bool moves_id) noexcept;
+
+  // publish.hpp
+  [[nodiscard]] publish_error append(stream& st, const event& e, new_entry meta,
+                                     const publish_options& o,
+                                     const encode_limits& limits) noexcept;
+  [[nodiscard]] bool index_audience(stream& st, std::string_view audience) noexcept;
+  void announce(stream& st, std::string_view audience) noexcept;
+  void serve_user(stream& st, std::string_view key) noexcept;
+
+  // flush.hpp
+  [[nodiscard]] std::uint64_t pump(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool nothing_left(std::uint32_t slot, session& s) noexcept;
+  void serve_dirty() noexcept;
+  void serve_transients() noexcept;
+  void hand_out_to_readers(stream& st) noexcept;
+  [[nodiscard]] bool gather(std::uint32_t slot, session& s, batch& b) noexcept;
+  [[nodiscard]] bool gather_session(std::uint32_t slot, session& s, batch& b) noexcept;
+  [[nodiscard]] bool gather_lane(const session& s, batch& b, std::uint32_t& heads) noexcept;
+  [[nodiscard]] bool gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
+                                 batch& b) noexcept;
+  [[nodiscard]] bool gather_one(std::uint32_t slot, std::uint32_t index, batch& b) noexcept;
+  [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
+  void add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
+  [[nodiscard]] bool begin_merge(std::uint32_t slot, batch& b) noexcept;
+  void sift(std::uint32_t n) noexcept;
+  void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
+               bool with_heads) noexcept;
+  void note_write(session& s, std::uint64_t n) noexcept;
+  void advance_heads(session& s) noexcept;
+  void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
+  void delivered(session& s, subscription& sub, const log_place& from, std::uint32_t count,
+                 bool application) noexcept;
+  void block(std::uint32_t slot, session& s, bool progressed) noexcept;
+  [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
+
+  // deadlines.hpp
+  [[nodiscard]] blob* make_heartbeat(channel& c) noexcept;
+  void publish_heartbeat(channel& c) noexcept;
+  void keep_countable(session& s, std::int64_t passed) noexcept;
+  void jump_to_target() noexcept;
+  [[nodiscard]] std::int64_t next_beat(std::int64_t every) const noexcept;
+  void on_session_timer(std::uint32_t slot) noexcept;
+  void look_at_soft_lag(std::uint32_t slot) noexcept;
+  void beat(std::uint32_t slot, channel& heart) noexcept;
+  void on_channel_timer(channel& c) noexcept;
+  void arm(std::uint32_t slot) noexcept;
+  void arm_channel(channel& c) noexcept;
+  [[nodiscard]] channel* heart_of(const session& s) const noexcept;
+  void begin_finish(std::uint32_t slot, close_reason why) noexcept;
   [[nodiscard]] std::uint32_t now32() const noexcept { return static_cast<std::uint32_t>(now_); }
   [[nodiscard]] static std::int64_t since(std::uint32_t then, std::uint32_t now) noexcept {
     return static_cast<std::int32_t>(now - then);  // below 0: `then` is to come
   }
+
+  // admit.hpp
+  [[nodiscard]] std::string_view bad_join(const joining& j, int& status) const noexcept;
+  void evict(const victims& v) noexcept;
+  void set_end(session& s, const joining& j) noexcept;
+  [[nodiscard]] bool push_opening(std::uint32_t slot, const request& r) noexcept;
+
+  /// A stream's place in streams_.
+  struct listed_stream {
+    stream* here = nullptr;
+    std::uint32_t link = none;
+    [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
+  };
+  /// One subscription's share of what is gathered.
+  struct head {
+    log_place at;             ///< where its cursor stands once all of it is out
+    std::uint32_t index;      ///< subscription
+    std::uint32_t count = 0;  ///< entries
+  };
+  struct head_order {
+    std::uint64_t stamp;
+    std::uint32_t head;
+  };
 
   host_calls host_;
   hub_options options_;
@@ -3501,38 +5115,61 @@ class engine {
   blob* opening_frame_ = nullptr;
   blob* farewell_ = nullptr;
 
-  segment_pool pool_;
-  sequence sequence_;
-  std::uint64_t stamp_ = 0;
-  std::int64_t origin_ = INT64_MIN;  // the host's clock at the first tick
-  std::int64_t now_ = 0;             // ms since then
-  std::int64_t target_ = 0;          // where the tick under way will end
-  std::uint64_t random_ = 0;
-
-  vec<channel*> channels_;
-  vec<stream*> streams_;
-  stream* touched_ = nullptr;
-  std::uint64_t backlog_ = 0;  // sum of stream::backlog
-
+  // Who is there.
   slots<session> sessions_;
   slots<subscription> subs_;
-  slots<lane_item> lane_items_;
-  slots<batch> batches_;  // of writes that are pending, and of peeks
-  batch scratch_;         // of the pump under way
-  slots<skip> skips_;
-  names users_;
-  names addresses_;
-  std::uint32_t ready_ = none;  // sessions that may have bytes and can take them, in turn
-  std::uint32_t ready_last_ = none;
-  std::uint32_t dead_ = none;  // sessions to be closed after the walk
-  timer_places places_{this};
-  timer_queue<timer_places> timers_{places_};
-
-  std::uint32_t counted_ = 0;
+  caps caps_;
+  lanes lanes_;
+  chunks chunks_;
+  slots<skip, 16> skips_;
+  slots<walk, 16> walks_;
+  name_table<no_user> presence_;  ///< by user and channel: how many sessions
   std::uint32_t generations_ = 0;
-  bool walking_ = false;
-  bool draining_ = false;
+  queue live_;                 ///< sessions to be served in the next flush
+  queue ready_;                ///< those that catch up, in turn, within the flush's budget
+  std::uint32_t dead_ = none;  ///< sessions to be closed when the outermost call ends
+
+  // What is told.
+  segment_pool pool_;
+  vec<channel*> channels_;
+  name_table<channel*> names_;
+  slots<listed_stream> streams_;
+  stream* touched_ = nullptr;
+  vec<channel*> closing_;  ///< to be freed when the outermost call ends
+  name_table<closed_channel, 16> closed_;
+  std::uint32_t closed_oldest_ = none;
+  std::uint32_t closed_newest_ = none;
+  event_id closed_floor_ = no_id;  ///< of those that are not remembered any more
+  event_id own_closed_floor_ = no_id;
+  sequence sequence_;
+  std::uint64_t stamp_ = 0;
+  id_text last_id_;            ///< of the event that was published last, whatever its sequence
+  std::uint64_t backlog_ = 0;  ///< sum of stream::backlog
+  indexed_heap<std::uint64_t, backlog_order> backlogs_{backlog_order{this}};
+
+  // What is on its way.
+  batch batch_;  ///< of the pump under way
+  vec<head> heads_;
+  vec<head_order> order_;
+  slots<flight, 16> flights_;
+  std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn
+  std::uint32_t asks_left_ = 0;      ///< hidden entries that may still be looked at in this gather
+
+  // Time.
+  std::int64_t origin_ = INT64_MIN;  ///< the host's clock at the first tick
+  std::int64_t now_ = 0;             ///< ms since then
+  std::int64_t target_ = 0;          ///< where the tick under way will end
   std::int64_t drain_deadline_ = INT64_MAX;
+  timer_places places_{this};
+  timer_heap<timer_places> timers_{places_};
+  random_numbers random_;
+
+  std::uint32_t depth_ = 0;  ///< of `work`
+  bool reaping_ = false;
+  bool flushing_ = false;
+  bool quiet_ = false;
+  bool draining_ = false;
+  bool ask_who_sees_ = false;
   hub_stats stats_;
 };
 
@@ -3541,9 +5178,19 @@ inline std::uint32_t& timer_places::place(std::uint32_t id) const noexcept {
   return e->sessions_[id].timer;
 }
 
+inline std::uint32_t& backlog_order::place(std::uint32_t id) const noexcept {
+  return e->streams_[id].here->by_backlog;
+}
+
 inline engine::engine(const host_calls& host, const hub_options& options) noexcept
-    : host_{host}, options_{options}, random_{options.seed | 1} {
-  if (host_.max_buffers > max_pieces) host_.max_buffers = max_pieces;
+    : host_{host},
+      options_{options},
+      caps_{options.caps, options.counter, options.seed},
+      presence_{options.seed},
+      names_{options.seed},
+      closed_{options.seed},
+      random_{options.seed} {
+  if (host_.max_buffers > batch::most_buffers) host_.max_buffers = batch::most_buffers;
   if (host_.max_buffers < 1) host_.max_buffers = 1;
   // Out of memory at construction only costs the texts: streams open without their comment.
   (void)opening_.assign(options.opening);
@@ -3558,19 +5205,10 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
   options_.idle = countable(options.idle);
   options_.max_age = countable(options.max_age, longest_age);
   if (options_.flush_share == 0) options_.flush_share = 1;
+  if (options_.flush_budget == 0) options_.flush_budget = UINT64_MAX;
   if (options_.control_lane == 0) options_.control_lane = 1;
+  accept_budget_ = options_.flush_budget;
   sequence_.start = sequence_.last = options.first_id;
-  users_.set_seed(options.seed);
-  addresses_.set_seed(options.seed);
-}
-
-inline engine::~engine() { shut_down(); }
-
-inline void engine::close_all() noexcept {
-  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
-    if (serving(sessions_[slot])) mark_dead(slot, close_reason::host);
-  }
-  reap();
 }
 
 /// Closes everything. The hub calls it first, while its own half still stands.
@@ -3589,495 +5227,447 @@ inline void engine::shut_down() noexcept {
   }
 }
 
-}  // namespace sse::inline v0::detail
-// ---- sse/detail/engine_admit.hpp
-//
-// accept: how many there may be, where a subscriber begins, and the one gap frame if something it
-// asked for is gone.
+inline hub_stats engine::stats() const noexcept {
+  hub_stats s = stats_;
+  s.sessions = caps_.total();
+  s.log_bytes = pool_.held();
+  return s;
+}
 
-#include <charconv>
-#include <string>
+}  // namespace sse::inline v0::detail
 
 namespace sse::inline v0::detail {
 
-inline response refusal(int status, std::string_view error, duration retry_after) {
-  std::string body = "{\"error\":\"";
-  body.append(error).append("\"}");
-  response r = response::json(status, std::move(body));
-  if (!retry_after.is_off()) {
-    const std::int64_t seconds = (retry_after.ms() + 999) / 1000;
-    r.add("Retry-After", std::to_string(seconds));
-  }
-  return r;
+// --- who is served, what is looked at ------------------------------------------------------------
+
+inline void engine::enqueue(queue& q, std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  if (s.queued || s.blocked) return;
+  s.queued = true;
+  s.queue_next = none;
+  (q.last == none ? q.first : sessions_[q.last].queue_next) = slot;
+  q.last = slot;
 }
 
-/// The oldest stream that `user` or `address` counts (both none: of all).
-inline std::uint32_t engine::oldest(std::uint32_t user, std::uint32_t address) noexcept {
-  std::uint32_t found = none;
-  const auto look_at = [&](std::uint32_t slot) {
-    const session& s = sessions_[slot];
-    if (!s.counted || (address != none && s.address != address)) return;
-    if (found == none || static_cast<std::int32_t>(s.generation - sessions_[found].generation) < 0)
-      found = slot;
-  };
-  if (user != none) {
-    for (std::uint32_t slot = users_[user].first; slot != none && found == none;
-         slot = sessions_[slot].user_next)
-      look_at(slot);
-  } else {
-    for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) look_at(slot);
-  }
-  return found;
+/// REQUIRES: it is not empty.
+inline std::uint32_t engine::dequeue(queue& q) noexcept {
+  const std::uint32_t slot = q.first;
+  session& s = sessions_[slot];
+  SSEHUB_ASSERT(s.queued);
+  q.first = s.queue_next;
+  if (q.first == none) q.last = none;
+  s.queued = false;
+  return slot;
 }
 
-/// Closes a stream to make room, with a last word about when to come back.
-inline void engine::evict(std::uint32_t slot, duration retry) noexcept {
-  char line[32];
-  if (!retry.is_off() &&
-      push_lane_bytes(slot,
-                      {line, static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)})) {
-    pump(slot);
-  }
-  mark_dead(slot, close_reason::evicted);
-  reap();
+/// Settles a stream after the walk: limits, then what nobody needs goes.
+inline void engine::touch(stream& st) noexcept {
+  if (st.touched) return;
+  st.touched = true;
+  st.touched_prev = nullptr;
+  st.touched_next = touched_;
+  if (touched_ != nullptr) touched_->touched_prev = &st;
+  touched_ = &st;
 }
 
-/// How many of the victims a cap counts.
-inline std::uint32_t engine::leaving(const victims& v, std::uint32_t user,
-                                     std::uint32_t address) const noexcept {
-  std::uint32_t n = 0;
-  for (std::uint32_t i = 0; i < v.count; ++i) {
-    const session& s = sessions_[v.slots[i]];
-    if ((user == none || s.user == user) && (address == none || s.address == address)) ++n;
+inline void engine::untouch(stream& st) noexcept {
+  if (!st.touched) return;
+  st.touched = false;
+  (st.touched_prev == nullptr ? touched_ : st.touched_prev->touched_next) = st.touched_next;
+  if (st.touched_next != nullptr) st.touched_next->touched_prev = st.touched_prev;
+}
+
+// --- cursors -------------------------------------------------------------------------------------
+
+/// In front of another entry, with nothing half sent.
+inline void engine::move_cursor(subscription& sub, const log_place& to) noexcept {
+  sub.k = to.k;
+  sub.rest = 0;
+  if (to.seg == sub.seg) return;
+  ++to.seg->pins;
+  release_cursor(sub);
+  sub.seg = to.seg;
+}
+
+inline void engine::release_cursor(subscription& sub) noexcept {
+  if (sub.seg == nullptr) return;
+  if (sub.seg->pins == 1 && sub.seg->attached) touch(stream_of(sub));  // it may go now
+  pool_.unpin(sub.seg);
+  sub.seg = nullptr;
+}
+
+/// REQUIRES: the log has a segment.
+inline void engine::place_at(subscription& sub, std::uint64_t ordinal) noexcept {
+  move_cursor(sub, stream_of(sub).log.at(ordinal));
+}
+
+/// Subscribes a session to a stream, at its end; none: memory is out.
+inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st) noexcept {
+  if (!st.log.ensure_tail() || !st.readers.reserve(st.readers.size() + 1)) return none;
+  std::uint32_t n = 1;
+  std::uint32_t* at = &sessions_[slot].first;
+  for (; *at != none; at = &subs_[*at].next) ++n;
+  if (!heads_.reserve(n) || !order_.reserve(n)) return none;
+  const std::uint32_t i = subs_.take();
+  if (i == none) return none;
+  subscription& sub = subs_[i];
+  sub = subscription{};
+  sub.session = slot;
+  sub.stream_index = st.index & 0xfffffffU;
+  sub.place = st.readers.size();
+  st.readers.push_reserved(i);
+  *at = i;
+  move_cursor(sub, st.log.end_place());
+  sub.live_from = st.log.end_offset();
+  return i;
+}
+
+/// Ends a subscription.
+inline void engine::detach(std::uint32_t index) noexcept {
+  subscription& sub = subs_[index];
+  stream& st = stream_of(sub);
+  std::uint32_t* at = &sessions_[sub.session].first;
+  while (*at != index) at = &subs_[*at].next;
+  *at = sub.next;
+  const std::uint32_t moved = st.readers.back();
+  st.readers[sub.place] = moved;
+  subs_[moved].place = sub.place;
+  st.readers.pop_back();
+  if (sub.from() == source::skip) skips_.give_back(sub.record);
+  if (sub.from() == source::newest) walks_.give_back(sub.record);
+  release_cursor(sub);
+  subs_.give_back(index);
+}
+
+inline void engine::detach_all(std::uint32_t slot) noexcept {
+  while (sessions_[slot].first != none) {
+    stream& st = stream_of(subs_[sessions_[slot].first]);
+    detach(sessions_[slot].first);
+    if (!st.transients) end_presence(slot, st);
+  }
+}
+
+// --- transient entries ---------------------------------------------------------------------------
+// A session has a subscription to them only while it has some to get.
+
+/// From what nobody has yet. False: memory is out.
+inline bool engine::add_transients(std::uint32_t index) noexcept {
+  stream& st = *stream_of(subs_[index]).owner->transients_;
+  if (subs_[index].with_transients) return true;
+  const std::uint32_t i = add_reader(subs_[index].session, st);
+  if (i == none) return false;
+  subs_[index].with_transients = 1;
+  move_cursor(subs_[i], st.handed_out);
+  subs_[i].live_from = subs_[i].offset();
+  return true;
+}
+
+/// Ends those that have all; it was served.
+inline void engine::drop_transients(std::uint32_t slot) noexcept {
+  for (std::uint32_t i = sessions_[slot].first; i != none;) {
+    const std::uint32_t next = subs_[i].next;
+    const subscription& sub = subs_[i];
+    stream& st = stream_of(sub);
+    if (st.transients && sub.from() == source::log && sub.rest == 0 &&
+        sub.at().ordinal() == st.log.end() && st.handed_out.ordinal() == st.log.end()) {
+      for (std::uint32_t k = sessions_[slot].first; k != none; k = subs_[k].next) {
+        if (&stream_of(subs_[k]) == &st.owner->main_) subs_[k].with_transients = 0;
+      }
+      detach(i);
+    }
+    i = next;
+  }
+}
+
+/// Everybody who is to have what is there has a subscription to it now.
+inline void engine::hand_out(stream& st) noexcept {
+  const log_place end = st.log.end_place();
+  if (st.handed_out.seg != end.seg) {
+    ++end.seg->pins;
+    if (st.handed_out.seg != nullptr) pool_.unpin(st.handed_out.seg);
+  }
+  st.handed_out = end;
+}
+
+// --- slots ---------------------------------------------------------------------------------------
+
+inline session* engine::holder(session_id id) noexcept {
+  if (id.generation == 0 || id.slot >= sessions_.extent()) return nullptr;
+  session& s = sessions_[id.slot];
+  return s.generation == id.generation ? &s : nullptr;
+}
+
+inline session* engine::find(session_id id) noexcept {
+  session* s = holder(id);
+  return s != nullptr && s->state != session_state::zombie ? s : nullptr;
+}
+
+/// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is
+/// out.
+inline std::uint32_t engine::take_slot(const request& r) noexcept {
+  if (!sessions_.reserve_one()) return none;
+  const std::uint32_t n = sessions_.extent();
+  if (!timers_.reserve(n + channels_.size() + 1) || !caps_.reserve(n)) return none;
+  std::uint32_t chunked = none;
+  if (r.chunked && r.minor_version >= 1 && (chunked = chunks_.take()) == none) return none;
+  const std::uint32_t slot = sessions_.take();
+  session& s = sessions_[slot];
+  const bool queued = s.queued;
+  const std::uint32_t queue_next = s.queue_next;
+  s = session{};
+  s.queued = queued;
+  s.queue_next = queue_next;
+  s.state = session_state::live;
+  if (++generations_ == 0) ++generations_;
+  s.generation = generations_;
+  s.chunked = chunked;
+  s.last_event = s.last_write = s.progress = now32();
+  caps_.enter_uncounted(slot);
+  return slot;
+}
+
+inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
+  session& s = sessions_[slot];
+  if (!serving(s)) return;
+  s.state = session_state::dead;
+  s.why = why;
+  caps_.count_out(slot);
+  s.dead_next() = dead_;
+  dead_ = slot;
+}
+
+/// Closes what died, and frees the channels that were closed: the only place where the host's close
+/// is called, and the only one that frees.
+inline void engine::reap() noexcept {
+  if (depth_ != 0 || reaping_) return;
+  reaping_ = true;
+  while (dead_ != none || !closing_.empty()) {
+    if (dead_ == none) {
+      channel* const c = closing_.back();
+      closing_.pop_back();
+      free_channel(c);
+      continue;
+    }
+    const std::uint32_t slot = dead_;
+    session& s = sessions_[slot];
+    dead_ = s.dead_next();
+    if (!s.retry_only) ++stats_.closed[static_cast<std::size_t>(s.why)];
+    timers_.disarm(slot);
+    // It stands on its user's list until now: of several that die together, the last one to leave a
+    // channel ends the user's presence there.
+    caps_.leave(slot);
+    detach_all(slot);
+    host_.close(host_.self, slot, s.why, !s.retry_only);
+    caps_.forget(slot);
+    if (s.flight != none) {
+      s.state = session_state::zombie;
+    } else {
+      bury(slot);
+    }
+  }
+  reaping_ = false;
+}
+
+/// A pending write is over, or will never be.
+inline void engine::end_flight(session& s) noexcept {
+  flight& f = flights_[s.flight];
+  for (const run& r : f.runs) {
+    if (r.seg != nullptr) pool_.unpin(r.seg);
+  }
+  f.end();
+  flights_.give_back(s.flight);
+  s.flight = none;
+}
+
+/// Frees the slot. REQUIRES: closed.
+inline void engine::bury(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  if (s.flight != none) end_flight(s);
+  while (s.lane != none) lanes_.pop(s.lane);
+  if (s.chunked != none) chunks_.give_back(s.chunked);
+  s.chunked = none;
+  s.generation = 0;
+  s.state = session_state::free;
+  sessions_.give_back(slot);
+}
+
+// --- presence ------------------------------------------------------------------------------------
+
+/// The name of a user in a stream.
+class presence_name {
+ public:
+  presence_name(std::uint32_t user, std::uint32_t stream) noexcept {
+    std::memcpy(bytes_, &user, sizeof user);
+    std::memcpy(bytes_ + sizeof user, &stream, sizeof stream);
+  }
+  [[nodiscard]] std::string_view view() const noexcept { return {bytes_, sizeof bytes_}; }
+
+ private:
+  char bytes_[8];
+};
+
+/// Of a session that opens: each channel hears of a user once.
+inline void engine::tell_presence(std::uint32_t slot) noexcept {
+  const std::uint32_t user = caps_.user_of(slot);
+  if (!on_presence || user == none) return;
+  sessions_[slot].present = true;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    stream& st = stream_of(subs_[i]);
+    if (st.transients) continue;
+    const std::uint32_t n = presence_.acquire(presence_name{user, st.index}.view());
+    if (n != none && presence_.refs(n) == 1 && on_presence)
+      on_presence(*st.owner, caps_.key_of(slot), true);
+  }
+}
+
+inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept {
+  if (!sessions_[slot].present) return;
+  const std::uint32_t user = caps_.user_of(slot);
+  const std::uint32_t n = presence_.find(presence_name{user, st.index}.view());
+  if (n != none && presence_.release(n) && on_presence)
+    on_presence(*st.owner, caps_.key_of(slot), false);
+}
+
+// --- ends ----------------------------------------------------------------------------------------
+
+inline void engine::close(session_id id, close_reason why) noexcept {
+  if (quiet_ || find(id) == nullptr) return;
+  const work w{*this};
+  mark_dead(id.slot, why);
+}
+
+inline void engine::close_all() noexcept {
+  if (quiet_) return;
+  const work w{*this};
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
+    mark_dead(slot, close_reason::host);
+}
+
+inline std::size_t engine::revoke(std::string_view key) noexcept {
+  const std::uint32_t user = quiet_ ? none : caps_.find_user(key);
+  if (user == none) return 0;
+  const work w{*this};
+  std::size_t n = 0;
+  for (std::uint32_t slot = caps_.first_of(user); slot != none; slot = caps_.next_of_user(slot)) {
+    if (!serving(sessions_[slot])) continue;
+    mark_dead(slot, close_reason::revoked);
+    ++n;
   }
   return n;
 }
 
-inline void engine::say_full(const cap& c, accept_result& out) {
-  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams",
-                        c.retry_after);
-  out.retry_after = c.retry_after;
-}
-
-/// Whether one more fits under a cap that counts `count` now, once the victims are gone; one more
-/// of them may be needed for it. If not, `out` says why.
-inline bool engine::fits(const cap& c, std::uint32_t count, std::uint32_t user,
-                         std::uint32_t address, victims& v, accept_result& out) {
-  if (c.max == 0 || count - leaving(v, user, address) < c.max) return true;
-  if (c.then == when_full::evict_oldest) {
-    if (const std::uint32_t slot = oldest(user, address); slot != none) {
-      v.slots[v.count] = slot;
-      v.retry[v.count++] = c.retry_after;
-      return true;
-    }
-  }
-  say_full(c, out);
-  return false;
-}
-
-/// Places with the counter that several hubs share, all or none: between the look and this another
-/// hub may have been faster. Where a victim makes room its place is given back right after.
-inline bool engine::take_places(std::uint32_t user, std::uint32_t address, const victims& v,
-                                accept_result& out) {
-  cap_counter* const counter = options_.counter;
-  if (counter == nullptr) return true;
-  std::uint32_t taken = 0;
-  const auto take = [&](cap_counter::kind k, const cap& c, std::string_view key, std::uint32_t u,
-                        std::uint32_t a) {
-    if (c.max == 0) return true;
-    if (!counter->take(k, key, leaving(v, u, a) != 0 ? 0 : c.max)) {
-      give_back(user, address, taken);
-      say_full(c, out);
-      return false;
-    }
-    taken |= 1U << static_cast<unsigned>(k);
-    return true;
-  };
-  const limits& caps = options_.caps;
-  using kind = cap_counter::kind;
-  return (user == none || take(kind::user, caps.per_user, users_[user].key.view(), user, none)) &&
-         (address == none ||
-          take(kind::address, caps.per_address, addresses_[address].key.view(), none, address)) &&
-         take(kind::total, caps.total, {}, none, none);
-}
-
-inline void engine::give_back(std::uint32_t user, std::uint32_t address,
-                              std::uint32_t kinds) noexcept {
-  cap_counter* const counter = options_.counter;
-  if (counter == nullptr) return;
-  const limits& caps = options_.caps;
-  using kind = cap_counter::kind;
-  const auto has = [&](kind k, const cap& c) {
-    return c.max != 0 && (kinds & (1U << static_cast<unsigned>(k))) != 0;
-  };
-  if (user != none && has(kind::user, caps.per_user))
-    counter->give_back(kind::user, users_[user].key.view());
-  if (address != none && has(kind::address, caps.per_address)) {
-    counter->give_back(kind::address, addresses_[address].key.view());
-  }
-  if (has(kind::total, caps.total)) counter->give_back(kind::total, {});
-}
-
-inline bool engine::precheck(accept_result& out) {
-  if (draining_) {
-    out.refusal = refusal(503, "draining", options_.retry_max);
-    out.retry_after = options_.retry_max;
-    return false;
-  }
-  // Only who is admitted may evict.
-  const cap& total = options_.caps.total;
-  victims nobody;
-  return total.then == when_full::evict_oldest ||
-         fits(total, held(cap_counter::kind::total, {}, total, counted_), none, none, nobody, out);
-}
-
-inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume,
-                                   accept_result& out) {
-  const auto fail = [&](int status, std::string_view error,
-                        duration retry_after = duration::off()) {
-    out.refusal = refusal(status, error, retry_after);
-    return none;
-  };
-  if (j.count == 0 || j.count > max_joins) return fail(500, "bad_join");
-  if (j.until != time_point::never() && origin_ == INT64_MIN)
-    return fail(500, "until_without_tick");
-  for (std::uint32_t i = 0; i < j.count; ++i) {
-    const channel& c = *j.channels[i];
-    if (c.engine_ != this) return fail(500, "channel_of_another_hub");
-    if (c.sequence_ != j.channels[0]->sequence_) return fail(500, "channels_of_two_sequences");
-    for (std::uint32_t k = 0; k < i; ++k) {
-      if (j.channels[k] == &c) return fail(500, "joined_twice");
-    }
-    if (c.options_.max_subscribers != 0 && c.subscribers() >= c.options_.max_subscribers) {
-      return fail(options_.caps.total.status, "channel_full", options_.caps.total.retry_after);
-    }
-  }
-  struct holder {  // of names, until a session has them
-    names& in;
-    std::uint32_t i = none;
-    ~holder() {
-      if (i != none) in.release(i);
-    }
-  };
-  holder user_name{users_};
-  holder address_name{addresses_};
-  if (!j.key.empty()) user_name.i = users_.acquire(j.key);
-  if (!r.address.empty()) address_name.i = addresses_.acquire(r.address);
-  const std::uint32_t user = user_name.i;
-  const std::uint32_t address = address_name.i;
-  if ((user == none && !j.key.empty()) || (address == none && !r.address.empty())) {
-    return fail(503, "no_memory", options_.retry_max);
-  }
-  const limits& caps = options_.caps;
-  victims v;  // nobody goes unless all caps are met
-  using kind = cap_counter::kind;
-  const auto count = [&](kind k, names& in, std::uint32_t i, const cap& c) {
-    return held(k, in[i].key.view(), c, in[i].count);
-  };
-  if ((user != none &&
-       !fits(caps.per_user, count(kind::user, users_, user, caps.per_user), user, none, v, out)) ||
-      (address != none &&
-       !fits(caps.per_address, count(kind::address, addresses_, address, caps.per_address), none,
-             address, v, out)) ||
-      !fits(caps.total, held(kind::total, {}, caps.total, counted_), none, none, v, out)) {
-    return none;
-  }
-  resume = resume_from(r, options_.resume_query);
-  if (resume.state == resume_point::kind::malformed) return fail(400, "bad_params");
-  if (j.after_given) resume = {resume_point::kind::given, j.after};
-  if (!take_places(user, address, v, out)) return none;
-  for (std::uint32_t i = 0; i < v.count; ++i) evict(v.slots[i], v.retry[i]);
-  const std::uint32_t slot = take_slot(r);
-  if (slot == none) {
-    give_back(user, address);
-    return fail(503, "no_memory", options_.retry_max);
-  }
-
-  session& s = sessions_[slot];
-  user_name.i = address_name.i = none;
-  s.counted = true;
-  ++counted_;
-  s.user = user;
-  s.address = address;
-  if (address != none) ++addresses_[address].count;
-  if (user != none) {
-    name& u = users_[user];
-    ++u.count;
-    s.user_prev = u.last;
-    (u.last == none ? u.first : sessions_[u.last].user_next) = slot;
-    u.last = slot;
-  }
-  if (!options_.max_age.is_off()) {
-    const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
-    s.ends_at = now_ + options_.max_age.ms() -
-                static_cast<std::int64_t>(spread == 0 ? 0 : random() % spread);
-  }
-  if (j.until != time_point::never() && j.until.ms() - origin_ < s.ends_at) {
-    s.ends_at = j.until.ms() - origin_;
-  }
-
-  bool ok = push_lane_bytes(slot, r.preamble, lane_kind::head);
-  if (ok && !options_.retry.is_off()) {
-    char line[32];
-    ok = push_lane_bytes(
-        slot, {line, static_cast<std::size_t>(encode_retry_to(line, options_.retry.ms()) - line)});
-  }
-  if (ok && opening_frame_ != nullptr) ok = push_lane(slot, opening_frame_);
-  if (!ok) {
-    abandon(slot);
-    return fail(503, "no_memory", options_.retry_max);
-  }
-  out.id = id_of(slot);
-  return slot;
-}
-
-inline void engine::abandon(std::uint32_t slot) noexcept {
-  count_out(slot);
-  leave_user(slot);
-  if (sessions_[slot].user != none) users_.release(sessions_[slot].user);
-  bury(slot);
-}
-
-/// A stream that says when to come back, and ends. Not counted: the write deadline bounds it.
-inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry) noexcept {
-  const std::uint32_t slot = take_slot(r);
-  if (slot == none) return none;
-  char line[32];
-  const std::string_view text{line,
-                              static_cast<std::size_t>(encode_retry_to(line, retry.ms()) - line)};
-  if (!push_lane_bytes(slot, r.preamble, lane_kind::head) || !push_lane_bytes(slot, text)) {
-    bury(slot);
-    return none;
-  }
-  sessions_[slot].state = session_state::finishing;
-  sessions_[slot].why = close_reason::finished;
-  sessions_[slot].retry_only = true;
-  return slot;
-}
-
-/// Subscribes. REQUIRES: connection and user are in place. Out of memory: the session is dead.
-inline void engine::join(std::uint32_t slot, const joining& j,
-                         const resume_point& resume) noexcept {
-  ++stats_.accepted;
-  if (!subscribe(slot, j, resume)) mark_dead(slot, close_reason::no_memory);
-}
-
-/// The first bytes go out at once.
-inline void engine::open(std::uint32_t slot) noexcept {
-  arm(slot);
-  session& s = sessions_[slot];
-  if (on_presence && s.user != none) {
-    for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-      stream& st = stream_of(subs_[i]);
-      if (!st.ephemeral && joined(s.user, st) == 1)
-        on_presence(*st.owner, users_[s.user].key.view(), true);
-    }
-  }
-  pump(slot);
-  reap();
-}
-
-/// The oldest id that can still come: the oldest retained, or the next to be published.
-inline event_id engine::first_possible(const stream& st) noexcept {
-  const event_log& log = st.log;
-  return log.retained() < log.end() ? log[log.retained()].id : st.owner->sequence_->last + 1;
-}
-
-/// Where a reader that is too slow goes on.
-inline std::uint64_t engine::skip_target(const stream& st) noexcept {
-  return st.owner->options_.on_lag == lag_policy::oldest ? st.log.retained() : st.log.end();
-}
-
-/// The first id that a session can still get, over all its channels.
-inline event_id engine::next_id(std::uint32_t slot) noexcept {
-  event_id next = max_event_id;
-  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
-    const stream& st = stream_of(subs_[i]);
-    if (st.ephemeral || st.owner->options_.ids == id_mode::none) continue;
-    event_id id = st.owner->sequence_->last + 1;
-    std::uint64_t at = st.log.end();
-    if (subs_[i].coalescing) {
-      const std::uint32_t value = st.owner->latest_->after(subs_[i].live_from);
-      if (value != none) id = (*st.owner->latest_)[value].position;
-    } else if (subs_[i].skipping) {
-      at = skip_target(st);
-    } else if (!subs_[i].backfilling) {
-      at = st.log.locate(position(subs_[i]));
-    }
-    while (at < st.log.end() && !sees(slot, st.log[at])) ++at;
-    if (at < st.log.end()) id = st.log[at].id;
-    if (id < next) next = id;
-  }
-  return next;
-}
-
-inline bool engine::subscribe(std::uint32_t slot, const joining& j,
-                              const resume_point& resume) noexcept {
-  const event_id after = resume.after;
-  const sequence& seq = *j.channels[0]->sequence_;
-  const bool ahead = after > seq.last;
-  std::uint32_t gaps = 0;  // bit i: channel i lost something
-  for (std::uint32_t i = 0; i < j.count; ++i) {
-    channel& c = *j.channels[i];
-    event_log& log = c.main_.log;
-    log.trim(now_);
-    if (!add_reader(slot, c.main_)) return false;
-    subscription& sub = subs_[c.main_.readers.back()];
-    std::uint64_t at = log.end();
-    if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
-      const start_at start = j.start_given ? j.start : c.options_.start;
-      if (j.backlog != 0) {
-        at = log.newest(j.backlog);
-      } else if (start == start_at::all) {
-        at = log.retained();
-      } else if (start == start_at::snapshot && c.latest_ != nullptr && j.count == 1) {
-        release_cursor(sub);
-        sub.backfilling = sub.coalescing = sub.snapshot = 1;
-        sub.live_from = 0;
-      }
-    } else if (ahead) {
-      if (gaps == 0) gaps = 1U << i;  // live, and told once
-    } else {
-      ++c.counters_.replays;
-      at = log.find(after);
-      // Gone from the log: what retention let go, and all that was before this run.
-      if ((after != 0 || j.after_given) && (after < log.forgotten_id() || after < seq.start)) {
-        if (c.options_.backfill && j.count == 1) {
-          release_cursor(sub);
-          sub.backfilling = 1;
-          sub.live_from = after;
-        } else if (after != 0) {
-          gaps |= 1U << i;
-        }
-      }
-    }
-    if (!sub.backfilling) place_at(sub, at);
-    if (c.ephemeral_ != nullptr && !add_reader(slot, *c.ephemeral_)) return false;
-  }
-  for (std::uint32_t i = 0; i < j.count; ++i) {
-    if ((gaps & (1U << i)) == 0) continue;
-    const channel& c = *j.channels[i];
-    const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
-    // Consecutive ids of this run can be counted.
-    const bool known = !ahead && c.options_.own_sequence && c.options_.ids == id_mode::automatic &&
-                       after >= seq.start && !c.main_.log.selective();
-    if (!push_gap(slot, c, {after, first, known ? first - after - 1 : 0, known}, true))
-      return false;
-  }
-  return true;
-}
-
-/// Tells a session of a loss on one channel: `event: gap`, `data:
-/// {"requested":R,"first":F,"lost":N}`. F is the first id that can come from that channel; `id:` is
-/// one below the first that can come from any (the same, where there is one channel), so that ids
-/// never run back and a resume from it misses nothing. Without ids (lost transient events) R and F
-/// are null and the client's last id stays as it is.
-inline bool engine::push_gap(std::uint32_t slot, const channel& where, const loss& what,
-                             bool with_ids) noexcept {
-  char data[128];
-  char* p = data;
-  const auto put = [&](std::string_view s) {
-    std::memcpy(p, s.data(), s.size());
-    p += s.size();
-  };
-  const auto number = [&](bool known, std::uint64_t n) {
-    if (known) {
-      p = std::to_chars(p, p + 20, n).ptr;
-    } else {
-      put("null");
-    }
-  };
-  put("{\"requested\":");
-  number(with_ids, what.requested);
-  put(",\"first\":");
-  number(with_ids, what.first);
-  put(",\"lost\":");
-  number(what.known, what.lost);
-  put("}");
-  const event_id before = with_ids ? next_id(slot) - 1 : no_id;
-  char id[20];
-  const std::string_view id_view{
-      id, static_cast<std::size_t>(std::to_chars(id, id + sizeof id, before).ptr - id)};
-  const event e{.type = "gap",
-                .data = {data, static_cast<std::size_t>(p - data)},
-                .id = with_ids ? id_view : std::string_view{}};
-  if (!push_lane_event(slot, e, lane_kind::control)) return false;
-  ++channels_[where.index_]->counters_.gaps;
-  if (on_gap) {
-    on_gap({id_of(slot), &where, with_ids ? what.requested : no_id, with_ids ? what.first : no_id,
-            what.lost, what.known});
-  }
-  return true;
-}
-
 }  // namespace sse::inline v0::detail
-// ---- sse/detail/engine_channels.hpp
-//
-// Channels: opened, found, closed.
-
-#include <cstdint>
-#include <new>
-#include <string_view>
-#include <utility>
 
 namespace sse::inline v0::detail {
 
-inline stream* engine::make_stream(channel& c, const retention& keep) noexcept {
-  void* p = allocate(sizeof(stream));
+/// Gives a stream its number; none: memory is out.
+inline std::uint32_t engine::list_stream(stream& st) noexcept {
+  if (!backlogs_.reserve(streams_.in_use() + 1)) return none;
+  const std::uint32_t i = streams_.take();
+  if (i == none || i >= (1U << 28)) return none;
+  streams_[i].here = &st;
+  st.index = i;
+  return i;
+}
+
+inline void engine::unlist_stream(stream& st) noexcept {
+  if (st.index == none) return;
+  untouch(st);
+  backlogs_.remove(st.index);
+  backlog_ -= st.backlog;
+  if (st.handed_out.seg != nullptr) pool_.unpin(st.handed_out.seg);
+  streams_[st.index].here = nullptr;
+  streams_.give_back(st.index);
+}
+
+/// The stream of a channel's transient entries, made when first needed; nullptr: memory is out.
+inline stream* engine::transients_of(channel& c) noexcept {
+  if (c.transients_ != nullptr) return c.transients_;
+  void* const p = allocate(sizeof(stream));
   if (p == nullptr) return nullptr;
-  return ::new (p) stream(pool_, keep, c);
+  auto* const st = ::new (p) stream(pool_, {.events = 0}, c);
+  if (list_stream(*st) == none || !st->log.ensure_tail()) {
+    unlist_stream(*st);
+    st->~stream();
+    deallocate(p);
+    return nullptr;
+  }
+  st->transients = true;
+  hand_out(*st);
+  c.transients_ = st;
+  return st;
+}
+
+/// What its options say, copied and made countable. False: memory is out.
+inline bool engine::make_channel(channel& c, std::string_view name, channel_options&& o) noexcept {
+  if (!c.name_.assign(name) || !c.heartbeat_text_.assign(o.heartbeat.text) ||
+      !c.heartbeat_type_.assign(o.heartbeat.type)) {
+    return false;
+  }
+  c.options_ = std::move(o);
+  channel_options& opts = c.options_;
+  if (opts.max_lag == 0) opts.max_lag = UINT64_MAX;
+  if (opts.soft_lag_for.is_off()) opts.soft_lag = 0;
+  opts.heartbeat.text = c.heartbeat_text_.view();
+  opts.heartbeat.type = c.heartbeat_type_.view();
+  if (opts.heartbeat.every.is_off()) opts.heartbeat.mode = heartbeat_options::pace::off;
+  if (opts.max_keys == 0 &&
+      (opts.on_lag == lag_policy::coalesce || opts.start == start_at::snapshot)) {
+    opts.max_keys = 10'000;
+  }
+  if (opts.max_keys != 0) {
+    void* const table = allocate(sizeof(newest_by_key));
+    if (table == nullptr) return false;
+    c.newest_ = ::new (table) newest_by_key(opts.max_keys, options_.seed);
+  }
+  return list_stream(c.main_) != none && names_.acquire(name) != none;
+}
+
+/// Where its ids begin. A channel that was closed goes on where it ended, and knows that what it
+/// had is forgotten: ids are not given twice, and a resume is told.
+inline void engine::begin_sequence(channel& c) noexcept {
+  const channel_options& o = c.options_;
+  const std::uint32_t known = closed_.find(c.name());
+  event_id before = known != none ? closed_[known].last : no_id;
+  if (!o.own_sequence) {
+    c.sequence_ = &sequence_;
+    if (known == none) before = closed_floor_;
+  } else {
+    const bool chosen = o.first_id != no_id || o.ids == id_mode::given;
+    c.own_.start = chosen ? o.first_id : options_.first_id;
+    if (known != none) {
+      c.own_.start = closed_[known].start;
+    } else if (!chosen && own_closed_floor_ > c.own_.start) {
+      c.own_.start = before = own_closed_floor_;
+    }
+    c.own_.last = before > c.own_.start ? before : c.own_.start;
+  }
+  if (before != no_id) c.main_.log.forget_up_to(before);
+  if (known != none) forget(known);
 }
 
 inline channel* engine::open_channel(std::string_view name, channel_options&& o) noexcept {
-  if (find_channel(name) != nullptr || channels_.size() >= (1U << 27)) return nullptr;
+  if (quiet_ || find_channel(name) != nullptr || channels_.size() >= (1U << 27)) return nullptr;
   o.keep_age = countable(o.keep_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
   if (o.limits.event > 0xfff00000U) o.limits.event = 0xfff00000U;  // sizes in the log have 32 bits
   const retention keep{o.keep, o.keep_bytes, o.keep_age};
-  if (!channels_.reserve(channels_.size() + 1) || !streams_.reserve(streams_.size() + 1) ||
+  if (!channels_.reserve(channels_.size() + 1) || !closing_.reserve(channels_.size() + 1) ||
       !timers_.reserve(sessions_.extent() + channels_.size() + 1)) {
     return nullptr;
   }
-  void* p = allocate(sizeof(channel));
+  void* const p = allocate(sizeof(channel));
   if (p == nullptr) return nullptr;
-  auto* c = ::new (p) channel(*this, pool_, keep);
-  if (!c->name_.assign(name) || !c->heartbeat_text_.assign(o.heartbeat.text) ||
-      !c->heartbeat_type_.assign(o.heartbeat.type)) {
-    c->~channel();
-    deallocate(p);
+  auto* const c = ::new (p) channel(*this, pool_, keep);
+  if (!make_channel(*c, name, std::move(o))) {
+    delete_channel(c);
     return nullptr;
   }
-  c->options_ = std::move(o);
-  if (c->options_.max_lag == 0) c->options_.max_lag = UINT64_MAX;
-  if (c->options_.soft_lag_for.is_off()) c->options_.soft_lag = 0;
-  c->options_.heartbeat.text = c->heartbeat_text_.view();
-  c->options_.heartbeat.type = c->heartbeat_type_.view();
-  if (c->options_.heartbeat.every.is_off())
-    c->options_.heartbeat.mode = heartbeat_options::pace::off;
-  if (c->options_.own_sequence) {
-    const bool own = c->options_.first_id != no_id || c->options_.ids == id_mode::given;
-    c->own_.start = c->own_.last = own ? c->options_.first_id : options_.first_id;
-  } else {
-    c->sequence_ = &sequence_;
-  }
-  if (c->options_.max_keys == 0 &&
-      (c->options_.on_lag == lag_policy::coalesce || c->options_.start == start_at::snapshot)) {
-    c->options_.max_keys = 10'000;
-  }
-  if (c->options_.max_keys != 0) {
-    void* table = allocate(sizeof(latest_values));
-    if (table == nullptr) {
-      c->~channel();
-      deallocate(p);
-      return nullptr;
-    }
-    c->latest_ = ::new (table) latest_values(c->options_.max_keys, options_.seed);
-  }
+  names_[names_.find(name)] = c;
+  begin_sequence(*c);
   c->index_ = channels_.size();
-  c->main_.index = streams_.size();
   channels_.push_reserved(c);
-  streams_.push_reserved(&c->main_);
   if (c->options_.heartbeat.mode == heartbeat_options::pace::fixed) {
     c->next_heartbeat_ = now_ + c->options_.heartbeat.every.ms();
   }
@@ -4086,49 +5676,45 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
 }
 
 inline channel* engine::find_channel(std::string_view name) const noexcept {
-  for (std::uint32_t i = 0; i < channels_.size(); ++i) {
-    if (channels_[i]->name() == name) return channels_[i];
-  }
-  return nullptr;
+  const std::uint32_t i = names_.find(name);
+  return i == none ? nullptr : names_[i];
 }
 
+/// Its streams end now; it is freed once nobody walks. Its name is free at once.
 inline void engine::close_channel(channel& c) noexcept {
-  for (stream* st : {&c.main_, c.ephemeral_}) {
-    if (st == nullptr) continue;
-    for (std::uint32_t i : st->readers) mark_dead(subs_[i].session, close_reason::channel);
+  if (quiet_ || c.closing_) return;
+  const work w{*this};
+  c.closing_ = true;
+  for (const std::uint32_t i : c.main_.readers) mark_dead(subs_[i].session, close_reason::channel);
+  remember(c);
+  names_.release(names_.find(c.name()));
+  closing_.push_reserved(&c);
+}
+
+/// Destroys one that no list has.
+inline void engine::delete_channel(channel* c) noexcept {
+  if (c->transients_ != nullptr) {
+    unlist_stream(*c->transients_);
+    c->transients_->~stream();
+    deallocate(c->transients_);
   }
-  reap();
-  free_channel(&c);
+  unlist_stream(c->main_);
+  if (c->newest_ != nullptr) {
+    c->newest_->~newest_by_key();
+    deallocate(c->newest_);
+  }
+  c->~channel();
+  deallocate(c);
 }
 
 /// REQUIRES: no readers left.
 inline void engine::free_channel(channel* c) noexcept {
+  SSEHUB_ASSERT(c->main_.readers.empty());
+  if (!c->closing_) names_.release(names_.find(c->name()));
   timers_.disarm(timer_places::channel_bit | c->index_);
-  for (stream* st : {c->ephemeral_, &c->main_}) {
-    if (st == nullptr) continue;
-    for (stream** at = &touched_; *at != nullptr; at = &(*at)->next_touched) {
-      if (*at == st) {
-        *at = st->next_touched;
-        break;
-      }
-    }
-    backlog_ -= st->backlog;
-    streams_.back()->index = st->index;
-    streams_[st->index] = streams_.back();
-    for (std::uint32_t i : streams_.back()->readers) subs_[i].stream_index = st->index & 0xfffffffU;
-    streams_.pop_back();
-  }
-  if (c->ephemeral_ != nullptr) {
-    c->ephemeral_->~stream();
-    deallocate(c->ephemeral_);
-  }
-  if (c->latest_ != nullptr) {
-    c->latest_->~latest_values();
-    deallocate(c->latest_);
-  }
   const std::uint32_t index = c->index_;
   if (index + 1 != channels_.size()) {  // the last channel takes its number
-    channel* last = channels_.back();
+    channel* const last = channels_.back();
     const std::int64_t when = timers_.when(timer_places::channel_bit | last->index_, now_);
     timers_.disarm(timer_places::channel_bit | last->index_);
     channels_[index] = last;
@@ -4136,247 +5722,294 @@ inline void engine::free_channel(channel* c) noexcept {
     if (when != INT64_MAX) timers_.arm(timer_places::channel_bit | index, when, now_);
   }
   channels_.pop_back();
-  c->~channel();
-  deallocate(c);
+  delete_channel(c);
+}
+
+// --- closed channels -----------------------------------------------------------------------------
+// The last thousand are remembered by name. Of older ones only the highest id is: one that is
+// opened after so many may announce a gap that is none, never the other way round.
+
+inline void engine::remember(const channel& c) noexcept {
+  constexpr std::uint32_t most = 1024;
+  const bool own = c.options_.own_sequence;
+  const event_id last = own ? c.own_.last : c.main_.log.last_id();
+  if (last == no_id || c.options_.ids == id_mode::none || (own && last == c.own_.start)) return;
+  const std::uint32_t i = closed_.acquire(c.name());
+  if (i == none) {  // memory is out
+    raise_floor({.last = last, .own = own});
+    return;
+  }
+  closed_[i] = {c.own_.start, last, own, closed_newest_, none};
+  (closed_newest_ == none ? closed_oldest_ : closed_[closed_newest_].newer) = i;
+  closed_newest_ = i;
+  if (closed_.size() <= most) return;
+  raise_floor(closed_[closed_oldest_]);
+  forget(closed_oldest_);
+}
+
+inline void engine::raise_floor(const closed_channel& c) noexcept {
+  event_id& floor = c.own ? own_closed_floor_ : closed_floor_;
+  if (c.last > floor) floor = c.last;
+}
+
+inline void engine::forget(std::uint32_t i) noexcept {
+  const closed_channel& c = closed_[i];
+  (c.older == none ? closed_oldest_ : closed_[c.older].newer) = c.newer;
+  (c.newer == none ? closed_newest_ : closed_[c.newer].older) = c.older;
+  closed_.release(i);
 }
 
 }  // namespace sse::inline v0::detail
-// ---- sse/detail/engine_flush.hpp
-//
-// Bytes out: what a session gets next (gather), the one write, and where its cursors stand then
-// (advance). Live delivery, replay, and catching up after a stall are the same code: a cursor
-// behind the end of a log.
-
-#include <charconv>
-#include <cstring>
-
-// ---- sse/detail/engine_publish.hpp
-//
-// Bytes in: an event becomes a log entry, once, whoever reads it; a unicast event becomes a lane
-// item.
-
-#include <charconv>
-#include <string>
 
 namespace sse::inline v0::detail {
 
-[[nodiscard]] constexpr publish_error to_publish_error(encode_error e) noexcept {
-  switch (e) {
-    case encode_error::none: return publish_error::none;
-    case encode_error::bad_type: return publish_error::bad_type;
-    case encode_error::bad_id: return publish_error::bad_id;
-    case encode_error::bad_retry: return publish_error::bad_retry;
-    default: return publish_error::too_large;
-  }
+inline bool engine::sees(std::uint32_t slot, std::string_view audience) noexcept {
+  const std::string_view key = caps_.key_of(slot);
+  if (!ask_who_sees_) return key == audience;
+  const quiet q{*this};
+  return host_.sees(host_.self, slot, key, audience);
 }
 
-/// An event id as decimal text.
-class id_text {
- public:
-  explicit id_text(event_id id) noexcept {
-    if (id != no_id)
-      size_ = static_cast<std::size_t>(std::to_chars(digits_, digits_ + sizeof digits_, id).ptr -
-                                       digits_);
-  }
-  [[nodiscard]] std::string_view view() const noexcept { return {digits_, size_}; }
-
- private:
-  char digits_[20];
-  std::size_t size_ = 0;
-};
-
-inline publish_error engine::append(stream& st, const event& e, entry meta,
-                                    const publish_options& o,
-                                    const encode_limits& limits) noexcept {
-  const std::string_view audience = o.audience;
-  const id_text id{meta.id};
-  event out = e;
-  out.id = id.view();
-  encode_plan p{encode_error::none, e.data.size(), 0};
-  if (!o.encoded) {
-    p = plan(out, limits);
-  } else if (p.size > limits.event) {
-    p.error = encode_error::too_large;
-  }
-  if (p.error != encode_error::none) return to_publish_error(p.error);
-  char* at = st.log.prepare(static_cast<std::uint32_t>(p.size),
-                            static_cast<std::uint32_t>(audience.size()));
-  if (at == nullptr) return publish_error::no_memory;
-  if (!audience.empty()) std::memcpy(at, audience.data(), audience.size());
-  if (o.encoded) {
-    put(at + audience.size(), e.data);
-  } else {
-    encode_to(at + audience.size(), out, p);
-  }
-  meta.stamp = ++stamp_;
-  meta.at = now_;
-  meta.size = static_cast<std::uint32_t>(p.size);
-  meta.audience = static_cast<std::uint16_t>(audience.size());
-  st.log.commit(meta);
-  st.log.trim(now_);
-  if (!st.readers.empty()) {
-    st.dirty = true;
-    touch(st);
-  }
-  return publish_error::none;
-}
-
-inline publish_result engine::publish(channel& c, const event& e,
-                                      const publish_options& o) noexcept {
-  const bool given = c.options_.ids == id_mode::given && !o.transient;
-  if (!e.id.empty() || (o.id != no_id && !given)) return {no_id, publish_error::bad_id};
-  if (o.encoded && (!e.type.empty() || e.retry != no_retry || !e.data.ends_with("\n\n"))) {
-    return {no_id, publish_error::bad_type};
-  }
-  if (o.audience.size() > 0xffff) return {no_id, publish_error::too_large};
-  sequence& seq = *c.sequence_;
-  stream* st = &c.main_;
-  entry meta;
-  if (o.transient) {
-    if ((st = ephemeral(c)) == nullptr) return {no_id, publish_error::no_memory};
-  } else if (given) {
-    meta.id = o.id;
-    if (o.id <= seq.last || o.id > max_event_id) return {no_id, publish_error::id_order};
-  } else if (c.options_.ids == id_mode::automatic) {
-    meta.id = seq.last + 1;
-    const bool taken = options_.given_ids && &seq == &sequence_;  // by whoever gives them
-    if (meta.id > max_event_id || taken) return {no_id, publish_error::id_order};
-  }
-  if (const publish_error bad = append(*st, e, meta, o, c.options_.limits);
-      bad != publish_error::none) {
-    return {no_id, bad};
-  }
-  if (meta.id != no_id) seq.last = meta.id;
-  ++c.counters_.published;
-  if (c.latest_ != nullptr && !o.transient) {
-    c.latest_->put(o.key, meta.id != no_id ? meta.id : stamp_,
-                   c.main_.log[c.main_.log.end() - 1].bytes(), o.audience);
-  }
-  if (!c.options_.keep_age.is_off()) arm_channel(c);
-  return {meta.id, publish_error::none};
-}
-
-/// The stream of a channel's transient entries, made when first needed; its readers are then those
-/// of the channel.
-inline stream* engine::ephemeral(channel& c) noexcept {
-  if (c.ephemeral_ != nullptr) return c.ephemeral_;
-  if (!streams_.reserve(streams_.size() + 1)) return nullptr;
-  stream* st = make_stream(c, {.events = 0});
-  if (st == nullptr) return nullptr;
-  st->ephemeral = true;
-  st->index = streams_.size();
-  streams_.push_reserved(st);
-  for (std::uint32_t i : c.main_.readers) {
-    if (!add_reader(subs_[i].session, *st)) {
-      // Out of memory: this session would miss entries, so it is closed and comes back.
-      mark_dead(subs_[i].session, close_reason::no_memory);
+/// Moves `p` to the first entry from there on that the session may see: `entry`; else to the end of
+/// the log: `nothing`. `paused`: it was asked often enough for now, go on from `p` in another turn.
+inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
+                                          log_place& p) noexcept {
+  std::uint64_t own = 0;  // ordinal of its next private entry, once known
+  while (p.find_entry()) {
+    if (p.get().audience == 0) return found::entry;
+    if (ask_who_sees_ || st.ask || st.audiences == nullptr) {
+      if (asks_left_ == 0) return found::paused;
+      --asks_left_;
+      if (sees(slot, p.seg->audience(p.get()))) return found::entry;
+      ++p.k;
+      continue;
     }
-  }
-  c.ephemeral_ = st;
-  reap();
-  return st;
-}
-
-/// Subscribes a session to a stream, at its end.
-inline bool engine::add_reader(std::uint32_t slot, stream& st) noexcept {
-  if (!st.log.ensure_tail() || !st.readers.reserve(st.readers.size() + 1)) return false;
-  const std::uint32_t i = subs_.take();
-  if (i == none) return false;
-  subscription& sub = subs_[i];
-  sub = subscription{};
-  sub.session = slot;
-  sub.stream_index = st.index & 0xfffffffU;
-  sub.place = st.readers.size();
-  st.readers.push_reserved(i);
-  std::uint32_t* at = &sessions_[slot].first;
-  while (*at != none) at = &subs_[*at].next;
-  *at = i;
-  place_at(sub, st.log.end());
-  sub.live_from = st.log.end_offset();
-  watch_lag(st, sub.live_from);
-  return true;
-}
-
-inline publish_error engine::send(session_id id, const event& e) noexcept {
-  session* s = find(id);
-  if (s == nullptr || !serving(*s)) return publish_error::no_session;
-  if (!e.id.empty()) return publish_error::bad_id;  // it would move the client's resume point
-  const encode_plan p = plan(e);
-  if (p.error != encode_error::none) return to_publish_error(p.error);
-  // One event always fits, so that a small lane does not make a large event unsendable.
-  if (s->lane != none && lane_bytes(*s) + p.size > options_.control_lane)
-    return publish_error::lane_full;
-  if (!push_lane_event(id.slot, e)) return publish_error::no_memory;
-  queue(id.slot);
-  return publish_error::none;
-}
-
-inline std::size_t engine::send_user(std::string_view key, const event& e) noexcept {
-  const std::uint32_t user = users_.find(key);
-  if (user == none) return 0;
-  std::size_t n = 0;
-  for (std::uint32_t slot = users_[user].first; slot != none; slot = sessions_[slot].user_next) {
-    if (send(id_of(slot), e) == publish_error::none) ++n;
-  }
-  return n;
-}
-
-// --- heartbeats ----------------------------------------------------------------------------------
-
-/// A heartbeat's bytes, or nullptr: out of memory, or text that no frame may hold.
-inline blob* engine::make_heartbeat(channel& c) noexcept {
-  const heartbeat_options& h = c.options_.heartbeat;
-  std::string made;
-  std::string_view text = h.text;
-  if (h.payload) {
-    h.payload(made);
-    text = made;
-  }
-  if (h.comment) {
-    if (check_comment(text) != encode_error::none) return nullptr;
-    blob* b = make_blob(static_cast<std::uint32_t>(encoded_comment_size(text)));
-    if (b != nullptr) encode_comment_to(b->bytes(), text);
-    return b;
-  }
-  const event e{.type = h.type, .data = text};
-  if (check(e) != encode_error::none) return nullptr;
-  blob* b = make_blob(static_cast<std::uint32_t>(encoded_size(e)));
-  if (b != nullptr) encode_to(b->bytes(), e);
-  return b;
-}
-
-/// A fixed-pace heartbeat goes to all readers as one transient entry.
-inline void engine::publish_heartbeat(channel& c) noexcept {
-  if (c.main_.readers.empty()) return;
-  stream* st = ephemeral(c);
-  blob* b = make_heartbeat(c);
-  if (st != nullptr && b != nullptr) {
-    if (char* at = st->log.prepare(b->size, 0); at != nullptr) {
-      std::memcpy(at, b->bytes(), b->size);
-      entry meta;
-      meta.stamp = ++stamp_;
-      meta.at = now_;
-      meta.size = b->size;
-      meta.heartbeat = true;
-      st->log.commit(meta);
-      st->log.trim(now_);
-      st->dirty = true;
-      touch(*st);
-      stats_.heartbeats += c.main_.readers.size();
+    if (own == 0) {
+      const std::uint32_t user = caps_.user_of(slot);
+      own = user == none
+                ? UINT64_MAX
+                : st.audiences->next(caps_.key_of(slot), caps_.hash_of_user(user), p.ordinal());
     }
+    const std::uint32_t next = p.seg->next_public(p.k);
+    if (own < p.seg->first + next) {
+      p.k = static_cast<std::uint32_t>(own - p.seg->first);
+      return found::entry;
+    }
+    p.k = next;
   }
-  if (b != nullptr) unref(b);
+  return found::nothing;
+}
+
+/// Whether a subscription has something to send, now or once it was asked.
+inline bool engine::behind(std::uint32_t slot, const subscription& sub) noexcept {
+  if (sub.from() != source::log || sub.rest != 0) return true;
+  log_place p = sub.at();
+  return next_visible(slot, stream_of(sub), p) != found::nothing;
+}
+
+inline bool engine::has_pending(std::uint32_t slot) noexcept {
+  const session& s = sessions_[slot];
+  if (s.lane != none || s.flight != none) return true;
+  asks_left_ = UINT32_MAX;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    if (behind(slot, subs_[i])) return true;
+  }
+  return false;
+}
+
+/// Moves a cursor past what its session may not see, so that it holds nothing for that.
+inline void engine::pass_hidden(subscription& sub) noexcept {
+  const session& s = sessions_[sub.session];
+  if (sub.from() != source::log || sub.rest != 0 || s.flight != none || !serving(s)) return;
+  asks_left_ = UINT32_MAX;
+  log_place p = sub.at();
+  (void)next_visible(sub.session, stream_of(sub), p);
+  move_cursor(sub, p);
 }
 
 }  // namespace sse::inline v0::detail
 
-namespace sse::inline v0 {
+namespace sse::inline v0::detail {
 
-inline publish_result channel::publish(const event& e, const publish_options& o) noexcept {
-  return engine_->publish(*this, e, o);
+/// Bytes behind live. A reader in its replay is not late for what was there before it came.
+inline std::uint64_t engine::lag_of(const stream& st, const subscription& sub) const noexcept {
+  if (sub.from() != source::log) return 0;
+  const std::uint64_t at = sub.offset();
+  return st.log.end_offset() - (at > sub.live_from ? at : sub.live_from);
 }
 
-}  // namespace sse::inline v0
+inline std::uint64_t engine::worst_lag(const channel& c) const noexcept {
+  std::uint64_t worst = 0;
+  for (const stream* st : {&c.main_, static_cast<const stream*>(c.transients_)}) {
+    if (st == nullptr) continue;
+    for (const std::uint32_t i : st->readers) {
+      if (!serving(sessions_[subs_[i].session])) continue;
+      const std::uint64_t lag = lag_of(*st, subs_[i]);
+      if (lag > worst) worst = lag;
+    }
+  }
+  return worst;
+}
+
+/// Somebody stands at `from`: look when the log has grown by the smaller limit, or by the one that
+/// is not passed yet.
+inline void engine::watch_lag(stream& st, std::uint64_t from, bool over_soft) noexcept {
+  const channel_options& o = st.owner->options_;
+  std::uint64_t limit = o.max_lag;
+  if (!over_soft && o.soft_lag != 0 && o.soft_lag < limit) limit = o.soft_lag;
+  const std::uint64_t at = limit > UINT64_MAX - from ? UINT64_MAX : from + limit;
+  if (at < st.lag_check_at) st.lag_check_at = at;
+}
+
+/// Whether a session that was over a soft limit still is. Where it caught up, the limit is watched
+/// again.
+inline bool engine::still_over(const session& s) noexcept {
+  bool over = false;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    stream& st = stream_of(subs_[i]);
+    if (st.owner->options_.soft_lag == 0) continue;
+    const std::uint64_t lag = lag_of(st, subs_[i]);
+    if (lag > st.owner->options_.soft_lag) {
+      over = true;
+    } else {
+      watch_lag(st, st.log.end_offset() - lag);
+    }
+  }
+  return over;
+}
+
+/// Looks at a stream's readers once the log grew enough that one may be over a limit: O(1) per
+/// publish over time.
+inline void engine::enforce_lag(stream& st) noexcept {
+  if (st.log.end_offset() <= st.lag_check_at) return;
+  const channel_options& o = st.owner->options_;
+  st.lag_check_at = UINT64_MAX;
+  const std::uint64_t again =
+      st.log.end_offset() + o.max_lag / 8 + 1;  // for those that stay over a limit
+  // nobody but readers about to skip needs anything in front of it
+  std::uint64_t needed = st.log.end_offset();
+  for (const std::uint32_t i : st.readers) {
+    subscription& sub = subs_[i];
+    session& s = sessions_[sub.session];
+    if (!serving(s)) continue;
+    if (st.log.selective()) pass_hidden(sub);
+    const std::uint64_t lag = lag_of(st, sub);
+    if (lag > o.max_lag) {
+      over_lag(i);
+      if (again < st.lag_check_at) st.lag_check_at = again;
+    } else {
+      const bool over_soft = o.soft_lag != 0 && lag > o.soft_lag;
+      if (over_soft && !s.over) {
+        s.over = true;
+        s.over_since = now32();
+        arm(sub.session);
+      }
+      watch_lag(st, st.log.end_offset() - lag, over_soft);
+    }
+    // A cursor at the very end of its segment goes on from there: it needs the segment, not only
+    // what follows.
+    if (serving(s) && sub.from() == source::log && sub.seg->base < needed) needed = sub.seg->base;
+  }
+  if (st.handed_out.seg != nullptr && st.handed_out.seg->base < needed)
+    needed = st.handed_out.seg->base;
+  st.detach_before(needed);
+}
+
+/// A reader is too far behind: what the channel's policy says.
+inline void engine::over_lag(std::uint32_t index) noexcept {
+  subscription& sub = subs_[index];
+  stream& st = stream_of(sub);
+  const lag_policy policy = st.owner->options_.on_lag;
+  if (policy == lag_policy::disconnect) {
+    mark_dead(sub.session, close_reason::lag);
+    return;
+  }
+  if (sessions_[sub.session].flight != none) {
+    // Its bytes are with the kernel: the skip waits for them, within reason.
+    if (lag_of(st, sub) / 2 > st.owner->options_.max_lag) mark_dead(sub.session, close_reason::lag);
+    return;
+  }
+  log_place next = sub.at();
+  // What is retained anyway costs nothing: only what left retention is lost.
+  if (policy == lag_policy::oldest && next.ordinal() >= st.log.retained()) return;
+  const std::uint32_t record = skips_.take();
+  if (record == none) {
+    mark_dead(sub.session, close_reason::no_memory);
+    return;
+  }
+  if (sub.rest != 0) ++next.k;
+  skip& missed = skips_[record];
+  missed = {st.log.id_before(next), next.ordinal(), st.owner->sequence_->last + 1, stamp_ + 1};
+  if (next.find_entry()) {
+    missed.first = next.seg->id(next.get());
+    missed.stamp = next.seg->stamp(next.get());
+  }
+  sub.record = record;
+  sub.read_from(source::skip);
+  enqueue(ready_, sub.session);
+}
+
+/// Readers that see nothing in what is held for them are moved on, so that it can go.
+inline void engine::sweep(stream& st) noexcept {
+  if (!st.log.selective() || st.log.backlog() <= st.sweep_at) return;
+  for (const std::uint32_t i : st.readers) pass_hidden(subs_[i]);
+  st.trim(now_);
+  const std::uint64_t share = std::uint64_t{st.readers.size()} * 64;
+  st.sweep_at = st.log.backlog() + (share > 2048 ? share : 2048);
+}
+
+inline void engine::count_backlog(stream& st) noexcept {
+  const std::uint64_t held = st.log.backlog();
+  if (held == st.backlog) return;
+  backlog_ = backlog_ - st.backlog + held;
+  st.backlog = held;
+  if (held == 0) {
+    st.sweep_at = 0;
+    backlogs_.remove(st.index);
+  } else {
+    backlogs_.set(st.index, held);
+  }
+}
+
+/// Over the hub's memory cap: the worst laggards go first, those in the oldest segment of the
+/// stream that holds most.
+inline void engine::shed_backlog() noexcept {
+  while (options_.max_backlog != 0 && backlog_ > options_.max_backlog && !backlogs_.empty()) {
+    stream& worst = *streams_[backlogs_.top_id()].here;
+    const std::uint64_t before = worst.backlog;
+    if (worst.log.selective()) {  // who only passes what is not for it goes on
+      for (const std::uint32_t i : worst.readers) pass_hidden(subs_[i]);
+      worst.trim(now_);
+      count_backlog(worst);
+      if (worst.backlog != before) continue;
+    }
+    const segment* const oldest = worst.log.head();
+    const std::uint64_t end = oldest->end();
+    for (const std::uint32_t i : worst.readers) {
+      const subscription& sub = subs_[i];
+      if (sub.seg != nullptr && sub.from() != source::skip && sub.offset() <= end)
+        mark_dead(sub.session, close_reason::hub_full);
+    }
+    worst.detach_before(end);
+    count_backlog(worst);
+    if (worst.log.head() == oldest) return;
+  }
+}
+
+/// After the walk: limits, then what nobody needs goes.
+inline void engine::settle() noexcept {
+  while (touched_ != nullptr) {
+    stream& st = *touched_;
+    untouch(st);
+    enforce_lag(st);
+    st.trim(now_);
+    sweep(st);
+    count_backlog(st);
+  }
+  shed_backlog();
+}
+
+}  // namespace sse::inline v0::detail
 
 namespace sse::inline v0 {
 
@@ -4384,8 +6017,7 @@ namespace sse::inline v0 {
 class backfill_writer {
  public:
   /// Adds one event. False: refused (not above the last id, not below `before`, bad field, or no
-  /// memory); the session is then closed unless the hook's later events make up for it, since
-  /// nothing may be lost in silence.
+  /// memory); the session is then closed, since nothing may be lost in silence.
   bool add(event_id id, const event& e) noexcept;
   [[nodiscard]] event_id last() const noexcept { return last_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
@@ -4408,73 +6040,630 @@ class backfill_writer {
 
 namespace sse::inline v0::detail {
 
-/// One pass: every session that is behind and can take bytes gets its share. True: more can be sent
-/// at once; call again.
-inline bool engine::flush() noexcept {
-  if (walking_) return false;
-  walking_ = true;
-  host_.flush_begins(host_.self);
-  for (stream* st = touched_; st != nullptr; st = st->next_touched) {
-    if (!st->dirty) continue;
-    st->dirty = false;
-    for (std::uint32_t i : st->readers) pump(subs_[i].session);
-  }
-  const std::uint32_t last = ready_last_;  // who is queued from here on waits for the next flush
-  for (std::uint32_t slot = last == none ? none : ready_; slot != none;) {
-    session& s = sessions_[slot];
-    ready_ = s.queue_next;
-    if (ready_ == none) ready_last_ = none;
-    s.queued = false;
-    pump(slot);
-    slot = slot == last ? none : ready_;
-  }
-  settle();
-  host_.flush_ends(host_.self);
-  walking_ = false;
-  reap();
-  return ready_ != none;
+// --- where it begins -----------------------------------------------------------------------------
+
+/// The oldest id that can still come: the oldest retained, or the next to be published.
+inline event_id engine::first_possible(const stream& st) noexcept {
+  return st.log.retained() < st.log.end() ? st.log.id_at(st.log.retained())
+                                          : st.owner->sequence_->last + 1;
 }
 
-/// Writes to one session until it is blocked, has nothing left or had its share.
-inline void engine::pump(std::uint32_t slot) noexcept {
-  session& s = sessions_[slot];
-  if (!serving(s) || s.blocked) return;
-  batch* b = &scratch_;
-  if (host_.completes) {  // the bytes of a pending write must lie still
-    const std::uint32_t i = batches_.take();
-    if (i == none) {
-      mark_dead(slot, close_reason::no_memory);
-      return;
+/// Whether a session reads one channel only.
+inline bool engine::alone(const session& s) const noexcept {
+  std::uint32_t n = 0;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next)
+    n += stream_of(subs_[i]).transients ? 0U : 1U;
+  return n == 1;
+}
+
+/// From here on the log serves this subscription.
+inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
+  stream& st = stream_of(sub);
+  sub.read_from(source::log);
+  place_at(sub, ordinal);
+  sub.live_from = st.log.end_offset();
+  watch_lag(st, sub.live_from);
+}
+
+/// The newest values behind `position` come next. False: memory is out.
+inline bool engine::start_walk(subscription& sub, std::uint64_t position,
+                               std::uint64_t unsaid_to) noexcept {
+  const std::uint32_t record = walks_.take();
+  if (record == none) return false;
+  walks_[record] = {position, unsaid_to};
+  release_cursor(sub);
+  sub.read_from(source::newest);
+  sub.record = record;
+  return true;
+}
+
+/// Where one subscription begins. `lost`: what it asked for is gone. False: memory is out.
+inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
+                             bool& lost) noexcept {
+  subscription& sub = subs_[index];
+  stream& st = stream_of(sub);
+  channel& c = *st.owner;
+  const event_log& log = st.log;
+  const sequence& seq = *c.sequence_;
+  const event_id after = resume.after;
+  if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
+    const start_at start = j.start_given ? j.start : c.options_.start;
+    if (j.backlog != 0) {
+      go_live(sub, log.newest(j.backlog));
+    } else if (start == start_at::snapshot && c.newest_ != nullptr && j.count == 1) {
+      // Only what was there before it came may go unsaid.
+      return start_walk(sub, 0, c.options_.ids != id_mode::none ? seq.last : stamp_);
+    } else {
+      go_live(sub, start == start_at::all ? log.retained() : log.end());
     }
-    s.pending = i;
-    b = &batches_[i];
+    return true;
   }
-  std::uint64_t share = options_.flush_share;
+  if (after > seq.last) {  // ahead: live, and told
+    lost = true;
+    go_live(sub, log.end());
+    return true;
+  }
+  ++c.counters_.replays;
+  // Gone from the log: what retention let go, and all that was before this run.
+  if ((after != 0 || j.after_given) && (after < log.forgotten_id() || after < seq.start)) {
+    if (c.options_.backfill && j.count == 1) {
+      release_cursor(sub);
+      sub.read_from(source::backfill);
+      sub.filled_to = after;
+      return true;
+    }
+    lost = after != 0;
+  }
+  go_live(sub, log.find(after));
+  return true;
+}
+
+/// False: memory is out, and the session cannot stay.
+inline bool engine::subscribe(std::uint32_t slot, const joining& j,
+                              const resume_point& resume) noexcept {
+  const event_id after = resume.after;
+  channel* losers[max_joins];  // that lost something, in the order of joining
+  std::uint32_t gaps = 0;
+  for (std::uint32_t n = 0; n < j.count; ++n) {
+    channel& c = *j.channels[n];
+    c.main_.trim(now_);
+    const std::uint32_t i = add_reader(slot, c.main_);
+    if (i == none) return false;
+    bool lost = false;
+    if (!begin_at(i, j, resume, lost)) return false;
+    const bool told = gaps != 0 && after > c.sequence_->last;  // ahead is told once
+    if (lost && !told) losers[gaps++] = &c;
+    // What is on its way to the others was published before this one came.
+    if (stream* const st = c.transients_;
+        st != nullptr && st->handed_out.ordinal() != st->log.end()) {
+      if (add_reader(slot, *st) == none) return false;
+      subs_[i].with_transients = 1;
+    }
+  }
+  for (std::uint32_t n = 0; n < gaps; ++n) {
+    channel& c = *losers[n];
+    const sequence& seq = *c.sequence_;
+    const bool ahead = after > seq.last;
+    const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
+    // Consecutive ids of this run can be counted.
+    const bool known = !ahead && c.options_.own_sequence && c.options_.ids == id_mode::automatic &&
+                       after >= seq.start && !c.main_.log.selective();
+    if (!push_gap(slot, c, {after, first, known ? first - after - 1 : 0, known}, n + 1 == gaps))
+      return false;
+  }
+  return true;
+}
+
+// --- gap frames ----------------------------------------------------------------------------------
+
+/// Where a reader that is too slow goes on.
+inline std::uint64_t engine::skip_target(const stream& st) noexcept {
+  return st.owner->options_.on_lag == lag_policy::oldest ? st.log.retained() : st.log.end();
+}
+
+/// The first id that a session can still get, or be told of, over all its channels.
+inline event_id engine::next_id(std::uint32_t slot) noexcept {
+  event_id next = max_event_id;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    const stream& st = stream_of(sub);
+    if (st.transients || st.owner->options_.ids == id_mode::none) continue;
+    event_id id = st.owner->sequence_->last + 1;
+    switch (sub.from()) {
+      case source::newest: {
+        const std::uint32_t value = st.owner->newest_->after(walks_[sub.record].position);
+        if (value != none) id = (*st.owner->newest_)[value].position;
+        break;
+      }
+      case source::skip: id = skips_[sub.record].first; break;
+      case source::backfill: break;
+      case source::log: {
+        log_place p = sub.at();
+        asks_left_ = UINT32_MAX;
+        if (next_visible(slot, st, p) == found::entry) id = p.seg->id(p.get());
+        break;
+      }
+    }
+    if (id < next) next = id;
+  }
+  return next;
+}
+
+/// Tells a session of a loss on one channel: `event: gap`, `data:
+/// {"requested":R,"first":F,"lost":N}`. F is the first id that can come from that channel; `id:` is
+/// one below the first that can come from any (the same, where there is one channel), so that ids
+/// never run back and a resume from it misses nothing. Only the last of several frames has it
+/// (moves_id): who is cut between two of them comes back with the id from before. Without ids
+/// (lost transient events) R and F are null and the client's last id stays as it is.
+inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& what,
+                             bool moves_id) noexcept {
+  char data[128];
+  char* p = data;
+  const auto put = [&](std::string_view s) {
+    std::memcpy(p, s.data(), s.size());
+    p += s.size();
+  };
+  const auto number = [&](bool known, std::uint64_t n) {
+    if (known) {
+      p = put_decimal(p, n);
+    } else {
+      put("null");
+    }
+  };
+  put("{\"requested\":");
+  number(what.with_ids, what.requested);
+  put(",\"first\":");
+  number(what.with_ids, what.first);
+  put(",\"lost\":");
+  number(what.known, what.lost);
+  put("}");
+  event e{.type = "gap", .data = {data, static_cast<std::size_t>(p - data)}};
+  char id[20];
+  if (what.with_ids && moves_id) {
+    e.id = {id, static_cast<std::size_t>(put_decimal(id, next_id(slot) - 1) - id)};
+  }
+  if (!lanes_.push(sessions_[slot].lane, e, lane_kind::control)) return false;
+  ++where.counters_.gaps;
+  if (on_gap) {
+    const quiet q{*this};
+    on_gap({id_of(slot), &where, what.with_ids ? what.requested : no_id,
+            what.with_ids ? what.first : no_id, what.lost, what.known});
+  }
+  return true;
+}
+
+// --- slow readers --------------------------------------------------------------------------------
+
+/// The half-sent event is out: the readers that are too slow jump, and are told what they missed.
+inline void engine::leave_skips(std::uint32_t slot) noexcept {
+  channel* before = nullptr;  // a gap that is not told yet: the next one decides if it moves the id
+  loss untold;
+  bool ok = true;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    subscription& sub = subs_[i];
+    if (sub.from() != source::skip) continue;
+    channel& c = *stream_of(sub).owner;
+    const loss l = leave_skip(slot, sub);
+    if (l.lost == 0) continue;
+    if (!l.with_ids) {
+      ok = ok && push_gap(slot, c, l, false);
+      continue;
+    }
+    if (before != nullptr) ok = ok && push_gap(slot, *before, untold, false);
+    before = &c;
+    untold = l;
+  }
+  if (before != nullptr) ok = ok && push_gap(slot, *before, untold, true);
+  if (!ok) mark_dead(slot, close_reason::no_memory);
+}
+
+/// What it missed; nothing: it lost nothing, or gets the newest values instead.
+inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
+  stream& st = stream_of(sub);
+  channel& c = *st.owner;
+  const skip missed = skips_[sub.record];
+  skips_.give_back(sub.record);
+  const std::uint64_t to = skip_target(st);
+  const std::uint64_t lost = to > missed.ordinal ? to - missed.ordinal : 0;
+  const bool with_ids = !st.transients && c.options_.ids != id_mode::none;
+  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.transients &&
+      alone(sessions_[slot])) {
+    c.counters_.coalesced += lost;
+    if (!start_walk(sub, with_ids ? missed.requested : missed.stamp - 1, 0)) {
+      go_live(sub, to);
+      mark_dead(slot, close_reason::no_memory);
+    }
+    return {};
+  }
+  go_live(sub, lost == 0 ? missed.ordinal : to);
+  c.counters_.dropped += lost;
+  return {missed.requested, to < st.log.end() ? st.log.id_at(to) : c.sequence_->last + 1, lost,
+          !st.log.selective(), with_ids};
+}
+
+// --- what the log does not have ------------------------------------------------------------------
+
+/// A reader that has no place in the log gets its next events from elsewhere. It holds nothing
+/// there meanwhile, so a slow one costs no memory.
+inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
+  if (sub.from() == source::newest) {
+    fill_from_newest(slot, sub);
+  } else {
+    fill_from_hook(slot, sub);
+  }
+}
+
+/// The newest events of keys that changed since, oldest first, until there are no more: then live.
+/// What had no key, or whose key was forgotten, is announced as lost where it would have come.
+inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noexcept {
+  stream& st = stream_of(sub);
+  channel& c = *st.owner;
+  const newest_by_key& values = *c.newest_;
+  walk& w = walks_[sub.record];
+  const auto visible = [&](std::string_view audience) {
+    return audience.empty() || sees(slot, audience);
+  };
+  bool ok = true;
+  std::uint64_t bytes = 0;
+  for (std::uint32_t i = values.after(w.position); ok && bytes < options_.flush_share;
+       i = values[i].newer) {
+    const std::uint64_t told = w.position > w.unsaid_to ? w.position : w.unsaid_to;
+    if (values.lost_before(i, told, visible)) {
+      const event_id first = i == none ? c.sequence_->last + 1 : values[i].position;
+      ok = push_gap(slot, c, {w.position, first, 0, false, c.options_.ids != id_mode::none}, true);
+    }
+    if (i == none) {
+      walks_.give_back(sub.record);
+      go_live(sub, st.log.end());
+      break;
+    }
+    w.position = values[i].position;
+    if (!visible(values[i].audience.view())) continue;
+    ok = ok && lanes_.push(sessions_[slot].lane, values[i].bytes, lane_kind::event);
+    bytes += values[i].bytes->size;
+  }
+  if (!ok) mark_dead(slot, close_reason::no_memory);
+}
+
+/// Asks the channel's hook for events that the log let go, until the log takes over.
+inline void engine::fill_from_hook(std::uint32_t slot, subscription& sub) noexcept {
+  stream& st = stream_of(sub);
+  channel& c = *st.owner;
+  st.trim(now_);
+  const event_id floor =
+      st.log.forgotten_id() > c.sequence_->start ? st.log.forgotten_id() : c.sequence_->start;
+  const event_id first = first_possible(st);
+  const std::size_t room =
+      options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
+  const backfill_request request{id_of(slot), sub.filled_to, first, room};
+  backfill_writer writer{*this, request, c.options_.limits};
+  backfill_state state;
+  {
+    const quiet q{*this};
+    state = c.options_.backfill(request, writer);
+  }
+  sub.filled_to = writer.last_;
+  if (writer.failed_) {
+    mark_dead(slot, close_reason::no_memory);
+  } else if (state == backfill_state::done ||
+             (state == backfill_state::more && writer.last_ >= floor)) {
+    go_live(sub, st.log.find(writer.last_));
+  } else if (state == backfill_state::lost) {
+    go_live(sub, st.log.retained());
+    if (!push_gap(slot, c, {writer.last_, first, 0, false}, true))
+      mark_dead(slot, close_reason::no_memory);
+  } else if (state == backfill_state::more && writer.bytes_ == 0) {
+    enqueue(ready_, slot);  // nothing now: ask again in the next flush
+  }
+}
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0 {
+
+inline bool backfill_writer::add(event_id id, const event& e) noexcept {
+  detail::id_text text;
+  event out = e;
+  out.id = text.view(id);
+  const encode_plan p = plan(out, *limits_);
+  if (id <= last_ || id >= request_.before || p.error != encode_error::none ||
+      !engine_->lanes_.push(engine_->sessions_[request_.session.slot].lane, out,
+                            detail::lane_kind::event)) {
+    failed_ = true;
+    return false;
+  }
+  last_ = id;
+  bytes_ += p.size;
+  return true;
+}
+
+}  // namespace sse::inline v0
+
+namespace sse::inline v0::detail {
+
+[[nodiscard]] constexpr publish_error to_publish_error(encode_error e) noexcept {
+  switch (e) {
+    case encode_error::none: return publish_error::none;
+    case encode_error::bad_type: return publish_error::bad_type;
+    case encode_error::bad_id: return publish_error::bad_id;
+    case encode_error::bad_retry: return publish_error::bad_retry;
+    default: return publish_error::too_large;
+  }
+}
+
+/// Makes an entry known to the stream's index before it is appended. False: memory is out.
+inline bool engine::index_audience(stream& st, std::string_view audience) noexcept {
+  if (st.ask) return true;
+  if (ask_who_sees_) {  // the host's rule: from now on it is asked for all of them
+    st.ask = true;
+    return true;
+  }
+  if (st.audiences == nullptr) {
+    void* const p = allocate(sizeof(audience_index));
+    if (p == nullptr) return false;
+    st.audiences = ::new (p) audience_index(options_.seed);
+  }
+  return st.audiences->add(audience, st.log.end());
+}
+
+inline publish_error engine::append(stream& st, const event& e, new_entry meta,
+                                    const publish_options& o,
+                                    const encode_limits& limits) noexcept {
+  event out = e;
+  out.id = last_id_.view(meta.id);
+  encode_plan p{encode_error::none, e.data.size(), 0};
+  if (!o.encoded) {
+    p = plan(out, limits);
+  } else if (p.size > limits.event) {
+    p.error = encode_error::too_large;
+  }
+  if (p.error != encode_error::none) return to_publish_error(p.error);
+  meta.size = static_cast<std::uint32_t>(p.size);
+  meta.audience = o.audience;
+  meta.stamp = stamp_ + 1;
+  meta.at = now_;
+  char* const at = st.log.prepare(meta);
+  if (at == nullptr || (!o.audience.empty() && !index_audience(st, o.audience)))
+    return publish_error::no_memory;
+  if (o.encoded) {
+    put(at, e.data);
+  } else {
+    encode_to(at, out, p);
+  }
+  ++stamp_;
+  st.log.commit(meta);
+  st.trim(now_);
+  announce(st, o.audience);
+  return publish_error::none;
+}
+
+/// Sees to it that the next flush serves those who may see what was appended last.
+inline void engine::announce(stream& st, std::string_view audience) noexcept {
+  if (st.owner->main_.readers.empty()) return;
+  touch(st);
+  if (audience.empty() || st.ask) {
+    st.dirty = true;
+  } else {
+    serve_user(st, audience);
+  }
+}
+
+/// An entry for one user: its sessions that read the stream are served in the next flush, the
+/// others are not looked at.
+inline void engine::serve_user(stream& st, std::string_view key) noexcept {
+  const std::uint32_t user = caps_.find_user(key);
+  if (user == none) return;
+  const work w{*this};
+  const std::uint32_t index = st.owner->main_.index;
+  for (std::uint32_t slot = caps_.first_of(user); slot != none; slot = caps_.next_of_user(slot)) {
+    if (!serving(sessions_[slot])) continue;
+    for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+      if (subs_[i].stream_index != index) continue;
+      if (st.transients && !add_transients(i)) mark_dead(slot, close_reason::no_memory);
+      enqueue(live_, slot);
+      break;
+    }
+  }
+}
+
+inline publish_result engine::publish(channel& c, const event& e,
+                                      const publish_options& o) noexcept {
+  if (quiet_) return {no_id, publish_error::in_hook};
+  if (c.closing_) return {no_id, publish_error::closed};
+  const bool given = c.options_.ids == id_mode::given && !o.transient;
+  if (!e.id.empty() || (o.id != no_id && !given)) return {no_id, publish_error::bad_id};
+  if (o.encoded && (!e.type.empty() || e.retry != no_retry || !e.data.ends_with("\n\n"))) {
+    return {no_id, publish_error::bad_type};
+  }
+  if (o.audience.size() > 0xffff) return {no_id, publish_error::too_large};
+  sequence& seq = *c.sequence_;
+  stream* st = &c.main_;
+  new_entry meta;
+  if (o.transient) {
+    if ((st = transients_of(c)) == nullptr) return {no_id, publish_error::no_memory};
+  } else if (given) {
+    meta.id = o.id;
+    if (o.id <= seq.last || o.id > max_event_id) return {no_id, publish_error::id_order};
+  } else if (c.options_.ids == id_mode::automatic) {
+    meta.id = seq.last + 1;
+    const bool taken = options_.given_ids && &seq == &sequence_;  // by whoever gives them
+    if (meta.id > max_event_id || taken) return {no_id, publish_error::id_order};
+  }
+  if (const publish_error bad = append(*st, e, meta, o, c.options_.limits);
+      bad != publish_error::none) {
+    return {no_id, bad};
+  }
+  if (meta.id != no_id) seq.last = meta.id;
+  ++c.counters_.published;
+  if (c.newest_ != nullptr && !o.transient) {
+    const segment& s = *c.main_.log.tail();
+    c.newest_->put(o.key, meta.id != no_id ? meta.id : stamp_, s.text(s[s.count - 1]), o.audience);
+  }
+  if (o.transient && c.main_.readers.empty()) hand_out(*st);  // nobody is to have it
+  if (!c.options_.keep_age.is_off()) arm_channel(c);
+  return {meta.id, publish_error::none};
+}
+
+inline publish_error engine::send(session_id id, const event& e) noexcept {
+  if (quiet_) return publish_error::in_hook;
+  session* s = find(id);
+  if (s == nullptr || !serving(*s)) return publish_error::no_session;
+  if (!e.id.empty()) return publish_error::bad_id;  // it would move the client's resume point
+  const encode_plan p = plan(e);
+  if (p.error != encode_error::none) return to_publish_error(p.error);
+  // One event always fits, so that a small lane does not make a large event unsendable.
+  if (s->lane != none && lanes_.waiting(s->lane) + p.size > options_.control_lane)
+    return publish_error::lane_full;
+  if (!lanes_.push(s->lane, e, lane_kind::event)) return publish_error::no_memory;
+  enqueue(live_, id.slot);
+  return publish_error::none;
+}
+
+inline std::size_t engine::send_user(std::string_view key, const event& e) noexcept {
+  const std::uint32_t user = caps_.find_user(key);
+  if (user == none) return 0;
+  std::size_t n = 0;
+  for (std::uint32_t slot = caps_.first_of(user); slot != none; slot = caps_.next_of_user(slot)) {
+    if (send(id_of(slot), e) == publish_error::none) ++n;
+  }
+  return n;
+}
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0 {
+
+inline publish_result channel::publish(const event& e, const publish_options& o) noexcept {
+  return engine_->publish(*this, e, o);
+}
+
+}  // namespace sse::inline v0
+
+namespace sse::inline v0::detail {
+
+// --- who is served -------------------------------------------------------------------------------
+
+/// One pass. First those who are up to date get what was published since, then those who catch up
+/// get their share, in turn, within the budget. True: more can be sent at once; call again.
+inline bool engine::flush() noexcept {
+  if (flushing_ || quiet_) return false;
+  const work w{*this};
+  flushing_ = true;
+  host_.flush_begins(host_.self);
+  serve_dirty();
+  for (const std::uint32_t end = live_.last; end != none && live_.first != none;) {
+    const std::uint32_t slot = dequeue(live_);
+    (void)pump(slot);
+    if (slot == end) break;
+  }
+  const std::uint32_t last = ready_.last;  // who is queued from here on waits for the next flush
+  std::uint64_t sent = 0;
+  while (last != none && ready_.first != none && sent < options_.flush_budget) {
+    const std::uint32_t slot = dequeue(ready_);
+    sent += pump(slot);
+    if (slot == last) break;
+  }
+  accept_budget_ = options_.flush_budget;
+  settle();
+  host_.flush_ends(host_.self);
+  flushing_ = false;
+  return ready_.first != none || live_.first != none;
+}
+
+/// The readers of streams that got entries for all of them. Who catches up already is served in its
+/// turn; who reads several streams waits until all of them were looked at, and is served once.
+inline void engine::serve_dirty() noexcept {
+  serve_transients();
+  for (stream* st = touched_; st != nullptr; st = st->touched_next) {
+    if (!st->dirty) continue;
+    st->dirty = false;
+    for (const std::uint32_t i : st->readers) {
+      const std::uint32_t slot = subs_[i].session;
+      const session& s = sessions_[slot];
+      if (s.queued || s.blocked || !serving(s)) continue;
+      if (subs_[s.first].next != none) {
+        enqueue(live_, slot);
+      } else {
+        (void)pump(slot);
+      }
+    }
+  }
+}
+
+/// Before anything is sent: transient entries are handed out, so that they leave in their order.
+inline void engine::serve_transients() noexcept {
+  for (stream* st = touched_; st != nullptr; st = st->touched_next) {
+    if (st->transients) hand_out_to_readers(*st);
+  }
+}
+
+/// Each reader of the channel has a subscription to them until it has got them.
+inline void engine::hand_out_to_readers(stream& st) noexcept {
+  if (st.dirty) {
+    for (const std::uint32_t i : st.owner->main_.readers) {
+      const std::uint32_t slot = subs_[i].session;
+      if (!serving(sessions_[slot])) continue;
+      if (!add_transients(i)) {  // it would miss entries, so it is closed and comes back
+        mark_dead(slot, close_reason::no_memory);
+      } else {
+        enqueue(live_, slot);
+      }
+    }
+  }
+  st.dirty = false;
+  watch_lag(st, st.handed_out.offset());
+  hand_out(st);
+}
+
+/// Writes to one session until it is blocked, has nothing left or had its share. Returns the bytes.
+inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  if (!serving(s) || s.blocked) return 0;
+  if (host_.completes && !flights_.reserve_one()) {
+    mark_dead(slot, close_reason::no_memory);
+    return 0;
+  }
+  batch& b = batch_;
+  std::uint64_t sent = 0;
   for (;;) {
-    gather(slot, s, *b);
+    if (!gather(slot, s, b)) mark_dead(slot, close_reason::no_memory);
     if (!serving(s)) break;
-    if (b->count == 0) {
-      if (s.state == session_state::finishing) {
-        if (say_farewell(slot, s)) continue;
-        if (s.chunked && !s.ended && !s.chunk_open && s.chunk_head == 0) {
-          s.ended = true;  // now the last chunk
-          continue;
-        }
-        mark_dead(slot, s.why);
+    if (b.empty()) {
+      if (b.paused) {
+        enqueue(ready_, slot);
+      } else if (s.state == session_state::finishing && nothing_left(slot, s)) {
+        continue;
       }
       break;
     }
-    write_result r = host_.write(host_.self, slot, {b->bytes, b->count});
-    ++stats_.writes;
-    if (r.bytes > b->total) r.bytes = b->total;
-    if (r.next == flow::pending && host_.completes) {
-      b->total = r.bytes;
-      pin_pending(*b);
-      block(slot, s, true);
-      return;
+    const std::span<const buffer> out = b.lay_out(host_.max_buffers);
+    if (out.empty()) {
+      mark_dead(slot, close_reason::no_memory);
+      break;
     }
-    advance(s, *b, r.bytes);
-    if (b->all && r.bytes == b->total && r.next == flow::ready) break;
+    write_result r = host_.write(host_.self, slot, out);
+    ++stats_.writes;
+    if (r.bytes > b.total()) r.bytes = b.total();
+    if (r.next == flow::pending && host_.completes) {
+      s.flight = flights_.take();
+      flight& f = flights_[s.flight];
+      f.begin(b, r.bytes);
+      for (const run& x : f.runs) {
+        if (x.seg != nullptr) ++x.seg->pins;
+      }
+      block(slot, s, true);
+      return sent + r.bytes;
+    }
+    const bool whole = r.bytes == b.total() && !b.was_cut();
+    const bool all = b.all;
+    if (whole && b.logs_only) {
+      note_write(s, r.bytes);
+      advance_heads(s);
+    } else {
+      advance(slot, &b[0], b.size(), r.bytes, whole && !heads_.empty());
+    }
+    sent += r.bytes;
+    if (all && whole && r.next == flow::ready) break;
     if (r.next == flow::closed || r.next == flow::pending) {
       mark_dead(slot, close_reason::peer);
       break;
@@ -4484,299 +6673,43 @@ inline void engine::pump(std::uint32_t slot) noexcept {
       break;
     }
     // A transport that takes nothing and says ready would hold us here: its turn is over.
-    if (r.bytes == 0 || r.bytes >= share) {
-      queue(slot);
+    if (r.bytes == 0 || sent >= options_.flush_share) {
+      enqueue(ready_, slot);
       break;
     }
-    share -= r.bytes;
   }
-  if (host_.completes) {
-    batches_.give_back(s.pending);
-    s.pending = none;
-  }
+  if (!b.logs_only && s.first != none && subs_[s.first].next != none) drop_transients(slot);
+  return sent;
 }
 
-/// The next bytes of a session: the rest of a half-sent event, the control lane, the logs.
-inline void engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
-  b.count = 0;
-  b.total = 0;
-  b.all = false;
-  b.room = host_.max_buffers;
-  b.limit = options_.flush_share;
-  if (s.first != none && s.lane == none && !s.chunked) {  // nearly always: one log, nothing else
-    const subscription& sub = subs_[s.first];
-    if (sub.next == none && sub.rest == 0 && !sub.skipping && !sub.backfilling) {
-      b.all = gather_one(slot, s.first, sub.off, b) && s.state == session_state::live;
-      return;
+/// A session that ends has got everything: a farewell, the last chunk. False: it is closed.
+inline bool engine::nothing_left(std::uint32_t slot, session& s) noexcept {
+  if (say_farewell(slot, s)) return true;
+  if (s.chunked != none) {
+    // It was skipped forward inside a chunk that was announced: a comment makes up for the rest.
+    if (const std::uint32_t owed = chunks_.owed(s.chunked); owed != 0) {
+      if (lanes_.push_padding(s.lane, owed)) return true;
+    } else if (chunks_.end(s.chunked)) {
+      return true;
     }
   }
-  if (s.ended) {
-    end_chunks(s, b);
-    return;
-  }
-  if (s.chunked) {
-    // the response head goes alone, unframed
-    if (s.lane != none && lane_items_[s.lane].kind == lane_kind::head) {
-      const lane_item& item = lane_items_[s.lane];
-      b.add(nullptr, batch::from_lane, item.sent, item.bytes->bytes() + item.sent,
-            item.bytes->size - item.sent);
-      return;
-    }
-    // One buffer is kept for the chunk's size line; a transport with a single buffer gets the line
-    // by itself.
-    if (b.room > 1) --b.room;
-    if (s.chunk_open && s.chunk_left < b.limit) b.limit = s.chunk_left;
-  }
-
-  std::uint32_t half_sent = none;
-  std::uint32_t half_end = 0;
-  for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
-    const subscription& sub = subs_[i];
-    if (sub.rest == 0) continue;
-    b.add(sub.seg, i, sub.off, sub.seg->bytes() + sub.off, sub.rest);
-    half_sent = i;
-    half_end = sub.off + sub.rest;
-  }
-  for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
-    subscription& sub = subs_[i];
-    if (sub.skipping) leave_for_skip(slot, sub);
-    if (serving(s) && sub.backfilling && s.lane == none && s.state == session_state::live)
-      fill(slot, sub);
-    if (!serving(s)) return;
-  }
-  for (std::uint32_t i = s.lane; i != none && !b.full(); i = lane_items_[i].next) {
-    const lane_item& item = lane_items_[i];
-    b.add(nullptr, batch::from_lane, item.sent, item.bytes->bytes() + item.sent,
-          item.bytes->size - item.sent);
-  }
-
-  // The logs. Usually one stream has something; several are merged in the order of publication.
-  std::uint32_t only = none;
-  std::uint32_t behind = 0;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-    const subscription& sub = subs_[i];
-    // after a half-sent event its gap frame comes next, in front of what other streams have
-    if (sub.skipping) {
-      behind = 0;
-      break;
-    }
-    if (sub.backfilling) continue;
-    const std::uint64_t at = i == half_sent ? sub.seg->base + half_end : position(sub);
-    if (at >= stream_of(sub).log.end_offset()) continue;
-    only = i;
-    ++behind;
-  }
-  if (behind == 1) {
-    (void)gather_one(slot, only, only == half_sent ? half_end : subs_[only].off, b);
-  } else if (behind > 1 && half_sent == none) {
-    gather_merged(slot, s, b);  // after a half-sent event the next gather merges
-  }
-  if (s.chunked && b.count != 0) frame_chunk(s, b);
-}
-
-/// All that one stream has, as few pieces as its segments allow. True: once these are out, the
-/// cursor is at its end.
-inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, std::uint32_t off,
-                               batch& b) noexcept {
-  subscription& sub = subs_[index];
-  const event_log& log = stream_of(sub).log;
-  segment* seg = sub.seg;
-  bool passed_over = false;
-  while (!b.full()) {
-    if (off == seg->used) {
-      if (seg->next == nullptr || !seg->attached) return seg->attached && !passed_over;
-      seg = seg->next;
-      off = 0;
-      if (b.count == 0) move_cursor(sub, seg, 0);
-      continue;
-    }
-    if (!seg->mixed) {
-      b.add(seg, index, off, seg->bytes() + off, seg->used - off);
-      off = seg->used;
-      continue;
-    }
-    // Not everybody gets everything here: entry by entry.
-    for (std::uint64_t n = log.locate(seg->base + off);
-         n != log.end() && log[n].seg == seg && !b.full(); ++n) {
-      const entry& e = log[n];
-      off = e.offset() + e.size;
-      if (sees(slot, e)) {
-        gather_entry(index, e, b);
-      } else if (b.count == 0) {
-        move_cursor(sub, seg, off);  // past it, without a byte
-      } else {
-        passed_over = true;  // the next gather moves past it
-      }
-    }
-  }
+  mark_dead(slot, s.why);
   return false;
 }
 
-/// One entry, joined to the piece before it where the bytes touch.
-inline void engine::gather_entry(std::uint32_t index, const entry& e, batch& b) noexcept {
-  if (b.count != 0) {
-    batch::piece& p = b.pieces[b.count - 1];
-    if (p.seg == e.seg && p.from == index && p.off + p.size == e.offset()) {
-      p.size += e.size;
-      b.bytes[b.count - 1].size += e.size;
-      b.total += e.size;
-      return;
-    }
-  }
-  b.add(e.seg, index, e.offset(), e.bytes().data(), e.size);
-}
-
-/// Several streams, in the order in which their entries were published: ids rise along the session.
-inline void engine::gather_merged(std::uint32_t slot, const session& s, batch& b) noexcept {
-  struct head {
-    std::uint32_t index;
-    std::uint64_t ordinal;
-  };
-  head heads[2 * max_joins];
-  std::uint32_t n = 0;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-    if (subs_[i].backfilling) continue;
-    heads[n++] = {i, stream_of(subs_[i]).log.locate(position(subs_[i]))};
-  }
-  while (!b.full()) {
-    head* first = nullptr;
-    std::uint64_t stamp = UINT64_MAX;
-    for (std::uint32_t k = 0; k < n; ++k) {
-      const event_log& log = stream_of(subs_[heads[k].index]).log;
-      if (heads[k].ordinal < log.end() && log[heads[k].ordinal].stamp < stamp) {
-        stamp = log[heads[k].ordinal].stamp;
-        first = &heads[k];
-      }
-    }
-    if (first == nullptr) return;
-    subscription& sub = subs_[first->index];
-    const entry& e = stream_of(sub).log[first->ordinal++];
-    if (sees(slot, e)) {
-      gather_entry(first->index, e, b);
-    } else {
-      bool gathered = false;
-      for (std::uint32_t k = 0; k < b.count; ++k)
-        gathered = gathered || b.pieces[k].from == first->index;
-      if (!gathered) move_cursor(sub, e.seg, e.offset() + e.size);
-    }
-  }
-}
-
-/// Makes the gathered bytes a chunk (RFC 9112 7.1), or what is still owed to the chunk that was
-/// announced.
-inline void engine::frame_chunk(session& s, batch& b) noexcept {
-  if (!s.chunk_open && s.chunk_head == 0) s.chunk_left = static_cast<std::uint32_t>(b.total);
-  while (b.total > s.chunk_left) {  // never more than was announced
-    const std::uint64_t excess = b.total - s.chunk_left;
-    batch::piece& last = b.pieces[b.count - 1];
-    const auto cut = static_cast<std::uint32_t>(excess < last.size ? excess : last.size);
-    last.size -= cut;
-    b.bytes[b.count - 1].size -= cut;
-    b.total -= cut;
-    if (last.size == 0) --b.count;
-  }
-  if (s.chunk_open) return;
-  char* p = b.frame;
-  if (s.chunk_begun) {
-    *p++ = '\r';
-    *p++ = '\n';
-  }
-  p = std::to_chars(p, p + 8, s.chunk_left, 16).ptr;
-  *p++ = '\r';
-  *p++ = '\n';
-  if (b.count == host_.max_buffers) {  // a transport with one buffer gets the size line by itself
-    --b.count;
-    b.total -= b.pieces[b.count].size;
-  }
-  for (std::uint32_t k = b.count; k > 0; --k) {
-    b.bytes[k] = b.bytes[k - 1];
-    b.pieces[k] = b.pieces[k - 1];
-  }
-  const auto left = static_cast<std::uint32_t>(p - b.frame) - s.chunk_head;
-  b.bytes[0] = {b.frame + s.chunk_head, left};
-  b.pieces[0] = {nullptr, batch::from_frame, s.chunk_head, left};
-  ++b.count;
-  b.total += left;
-}
-
-/// The last chunk of a clean end.
-inline void engine::end_chunks(session& s, batch& b) noexcept {
-  const std::string_view text = s.chunk_begun ? "\r\n0\r\n\r\n" : "0\r\n\r\n";
-  if (s.chunk_head == text.size()) return;
-  std::memcpy(b.frame, text.data(), text.size());
-  b.add(nullptr, batch::from_frame, s.chunk_head, b.frame + s.chunk_head,
-        static_cast<std::uint32_t>(text.size()) - s.chunk_head);
-}
-
-/// Takes `n` written bytes off the batch's pieces.
-inline void engine::advance(session& s, const batch& b, std::uint64_t n) noexcept {
-  if (n == 0) return;
-  stats_.bytes += n;
-  s.last_write = now32();
-  s.progress = s.last_write;
-  for (std::uint32_t k = 0; k < b.count && n != 0; ++k) {
-    const batch::piece& p = b.pieces[k];
-    const auto took = static_cast<std::uint32_t>(n < p.size ? n : p.size);
-    n -= took;
-    if (p.from == batch::from_frame) {
-      s.chunk_head = (s.chunk_head + took) & 0xfU;
-      if (took == p.size && !s.ended) {
-        s.chunk_head = 0;
-        s.chunk_open = s.chunk_begun = true;
-      }
-      continue;
-    }
-    if (s.chunk_open) {
-      s.chunk_left -= took;
-      s.chunk_open = s.chunk_left != 0;
-    }
-    if (p.from == batch::from_lane) {
-      lane_item& item = lane_items_[s.lane];
-      item.sent += took;
-      if (item.sent == item.bytes->size) {
-        if (item.kind == lane_kind::event) s.last_event = now32();
-        pop_lane(s);
-      }
-    } else {
-      advance_cursor(s, p, took);
-    }
-  }
-}
-
-inline void engine::advance_cursor(session& s, const batch::piece& p, std::uint32_t n) noexcept {
-  subscription& sub = subs_[p.from];
-  stream& st = stream_of(sub);
-  channel& c = *st.owner;
-  const event_log& log = st.log;
-  const std::uint32_t to = p.off + n;
-  // its segment may have left the log: only the rest of one event is sent from it
-  if (sub.skipping) {
-    sub.off = to;
-    sub.rest -= n;
-    if (sub.rest == 0) ++c.counters_.delivered;
-    return;
-  }
-  const std::uint64_t before = log.locate(p.seg->base + p.off);
-  const std::uint64_t end = p.seg->base + to;
-  const std::uint64_t after = log.locate(end);
-  move_cursor(sub, p.seg, to);
-  // Inside an entry (and behind its first byte): the rest of it goes before anything else.
-  const bool inside = after != log.end() && log[after].begin < end;
-  sub.rest = inside ? static_cast<std::uint32_t>(log[after].end() - end) : 0;
-  std::uint64_t whole = 0;
-  bool application = !st.ephemeral;
-  if (!p.seg->mixed && !st.ephemeral) {
-    whole = after - before;
-  } else {
-    for (std::uint64_t i = before; i < after; ++i) {
-      if (log[i].begin >= p.seg->base + p.off + p.size) break;
-      ++whole;
-      application = application || !log[i].heartbeat;
-    }
-  }
-  c.counters_.delivered += whole;
-  if (application && whole != 0) s.last_event = now32();
-  if (s.over) s.over = still_over(s);
+/// Before a clean end: when to come back, and the host's last event. False: said already, or
+/// nothing to say.
+inline bool engine::say_farewell(std::uint32_t slot, session& s) noexcept {
+  if (s.said_farewell || s.why == close_reason::finished) return false;
+  s.said_farewell = true;
+  const std::int64_t low = options_.retry_min.ms();
+  const std::int64_t high = options_.retry_max.ms();
+  const std::int64_t retry = high <= low ? low
+                                         : low + static_cast<std::int64_t>(random_.below(
+                                                     static_cast<std::uint64_t>(high - low + 1)));
+  const bool ok = lanes_.push_retry(sessions_[slot].lane, retry);
+  if (s.why != close_reason::drain || farewell_ == nullptr) return ok;
+  return lanes_.push(s.lane, farewell_, lane_kind::control) || ok;
 }
 
 inline void engine::block(std::uint32_t slot, session& s, bool progressed) noexcept {
@@ -4787,536 +6720,410 @@ inline void engine::block(std::uint32_t slot, session& s, bool progressed) noexc
     timers_.arm(slot, due, now_);
 }
 
-/// Before a clean end: when to come back, and the host's last event. False: said already, or
-/// nothing to say.
-inline bool engine::say_farewell(std::uint32_t slot, session& s) noexcept {
-  if (s.said_farewell || s.why == close_reason::finished) return false;
-  s.said_farewell = true;
-  char line[32];
-  const std::int64_t retry = jittered_retry();
-  const bool ok =
-      push_lane_bytes(slot, {line, static_cast<std::size_t>(encode_retry_to(line, retry) - line)});
-  if (s.why != close_reason::drain || farewell_ == nullptr) return ok;
-  return push_lane(slot, farewell_) || ok;
+// --- gather --------------------------------------------------------------------------------------
+
+/// The next bytes of a session: the rest of a half-sent event, the control lane, the logs. False:
+/// memory is out.
+inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
+  heads_.clear();
+  asks_left_ = 1024;
+  b.begin(options_.flush_share);
+  if (s.first != none && s.lane == none &&
+      s.chunked == none) {  // nearly always: one log, that is all
+    const subscription& sub = subs_[s.first];
+    if (sub.next == none && sub.rest == 0 && sub.from() == source::log) {
+      if (sub.k == sub.seg->count && sub.seg->next == nullptr) return true;  // nothing new
+      add_head(s.first, none);
+      const bool ok = gather_one(slot, s.first, b);
+      b.logs_only = true;
+      b.all = b.all && s.state == session_state::live;
+      return ok;
+    }
+  }
+  if (s.chunked == none) return gather_session(slot, s, b);
+  if (chunks_.ended(s.chunked)) return chunks_.gather_end(s.chunked, b);
+  b.begin(chunks_.limit(s.chunked, options_.flush_share));
+  if (!gather_session(slot, s, b)) return false;
+  // The response head goes in front, unframed.
+  std::uint32_t heads = 0;
+  for (std::uint32_t i = s.lane;
+       heads < b.size() && b[heads].from == run::from_lane && lanes_[i].kind == lane_kind::head;
+       i = lanes_[i].next)
+    ++heads;
+  return chunks_.frame(s.chunked, b, heads);
 }
 
-// --- slow readers and backfill -------------------------------------------------------------------
+inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noexcept {
+  std::uint32_t half_sent = none;
+  for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    if (sub.rest == 0) continue;
+    const entry& e = (*sub.seg)[sub.k];
+    if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.seg, i, sub.k, 1, sub.rest}))
+      return false;
+    half_sent = i;
+  }
+  bool skips = false;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next)
+    skips = skips || subs_[i].from() == source::skip;
+  // After a half-sent event its gap frame comes next, in front of what other streams have.
+  if (half_sent == none && skips) leave_skips(slot);
+  for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
+    subscription& sub = subs_[i];
+    if (!serving(s)) return true;
+    if (sub.from() != source::log && s.lane == none && s.state == session_state::live)
+      fill(slot, sub);
+  }
+  for (std::uint32_t i = s.lane; i != none && !b.full(); i = lanes_[i].next) {
+    const lane_item& item = lanes_[i];
+    if (!b.add({item.data(), nullptr, run::from_lane, 0, 0, item.left()})) return false;
+  }
+  if (half_sent != none && skips) return true;
+  return gather_logs(slot, s, half_sent, b);
+}
 
-/// The half-sent event is out: now the reader jumps, and is told what it missed.
-inline void engine::leave_for_skip(std::uint32_t slot, subscription& sub) noexcept {
-  stream& st = stream_of(sub);
-  const auto record = static_cast<std::uint32_t>(sub.live_from);
-  const skip missed = skips_[record];
-  skips_.give_back(record);
-  sub.skipping = 0;
-  event_log& log = st.log;
-  channel& c = *st.owner;
-  const std::uint64_t to = skip_target(st);
-  const std::uint64_t lost = to - missed.ordinal;
-  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.ephemeral &&
-      alone(sessions_[slot])) {
-    c.counters_.coalesced += lost;
-    release_cursor(sub);
-    sub.backfilling = sub.coalescing = 1;
-    sub.live_from = c.options_.ids != id_mode::none ? missed.requested : missed.stamp - 1;
+/// Usually one stream has something; several are merged in the order of publication.
+inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
+                                batch& b) noexcept {
+  bool elsewhere = false;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    if (subs_[i].from() == source::log) {
+      add_head(i, half_sent);
+    } else {
+      elsewhere = true;
+    }
+  }
+  if (b.full()) {
+    if (half_sent != none) heads_.clear();  // of this one only a part may be there
+    return true;
+  }
+  bool ok = true;
+  if (heads_.size() == 1) {
+    ok = gather_one(slot, heads_[0].index, b);
+  } else if (heads_.size() > 1) {
+    ok = gather_merged(slot, b);
+  }
+  b.all = b.all && !elsewhere && s.state == session_state::live;
+  return ok;
+}
+
+/// Where a subscription goes on from: behind its half-sent event, which is gathered already.
+inline void engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexcept {
+  const subscription& sub = subs_[index];
+  head h{sub.at(), index};
+  if (index == half_sent) {
+    ++h.at.k;
+    ++h.count;
+  }
+  heads_.push_reserved(h);
+}
+
+/// All that one stream has, as few runs as its segments allow. `all`: once these are out, there is
+/// nothing left.
+inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b) noexcept {
+  log_place at = heads_[0].at;
+  std::uint32_t count = heads_[0].count;
+  for (;;) {
+    segment* const s = at.seg;
+    if (at.k == s->count) {
+      if (s->next == nullptr) {  // the end of the log, unless the segment left it
+        b.all = s->attached;
+        break;
+      }
+      at = {s->next, 0};
+      continue;
+    }
+    if (b.full()) break;
+    if (!s->mixed) {
+      const std::uint32_t begin = (*s)[at.k].begin;
+      const std::uint32_t n = s->count - at.k;
+      if (!b.add({s->bytes() + begin, s, index, at.k, n, s->used - begin})) return false;
+      count += n;
+      at.k = s->count;
+      continue;
+    }
+    const found f = next_visible(slot, stream_of(subs_[index]), at);
+    if (f == found::paused) {
+      b.paused = true;
+      break;
+    }
+    if (f == found::nothing || !at.seg->mixed) continue;
+    const entry& e = at.get();
+    if (!b.add({at.seg->data(e), at.seg, index, at.k, 1, e.size})) return false;
+    ++count;
+    ++at.k;
+  }
+  heads_[0].at = at;
+  heads_[0].count = count;
+  if (b.empty()) move_cursor(subs_[index], at);  // past what is not for it, without a byte
+  return true;
+}
+
+/// Puts the first of order_ where it belongs among the `n` that are there.
+inline void engine::sift(std::uint32_t n) noexcept {
+  const head_order it = order_[0];
+  std::uint32_t at = 0;
+  for (;;) {
+    std::uint32_t child = 2 * at + 1;
+    if (child >= n) break;
+    if (child + 1 < n && order_[child + 1].stamp < order_[child].stamp) ++child;
+    if (it.stamp < order_[child].stamp) break;
+    order_[at] = order_[child];
+    at = child;
+  }
+  order_[at] = it;
+}
+
+/// Orders the heads that have something by the stamps of what comes next. False: one of them has to
+/// be asked for in another turn.
+inline bool engine::begin_merge(std::uint32_t slot, batch& b) noexcept {
+  order_.clear();
+  for (std::uint32_t k = 0; k < heads_.size(); ++k) {
+    head& h = heads_[k];
+    const found f = next_visible(slot, stream_of(subs_[h.index]), h.at);
+    if (f == found::paused) {
+      b.paused = true;
+      return false;
+    }
+    if (b.empty()) move_cursor(subs_[h.index], h.at);
+    if (f == found::nothing) continue;
+    const std::uint64_t stamp = h.at.seg->stamp(h.at.get());
+    order_.push_reserved({stamp, k});
+    std::uint32_t at = order_.size() - 1;
+    for (; at > 0 && stamp < order_[(at - 1) / 2].stamp; at = (at - 1) / 2)
+      order_[at] = order_[(at - 1) / 2];
+    order_[at] = {stamp, k};
+  }
+  return true;
+}
+
+/// Several streams, in the order in which their entries were published: ids rise along the session.
+inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
+  if (!begin_merge(slot, b)) return true;
+  while (!b.full()) {
+    if (order_.empty()) {
+      b.all = true;
+      return true;
+    }
+    head& h = heads_[order_[0].head];
+    const entry& e = h.at.get();
+    if (!b.add({h.at.seg->data(e), h.at.seg, h.index, h.at.k, 1, e.size})) return false;
+    ++h.count;
+    ++h.at.k;
+    if (h.at.k == h.at.seg->count || h.at.seg->mixed) {
+      const found f = next_visible(slot, stream_of(subs_[h.index]), h.at);
+      if (f == found::paused) {
+        b.paused = true;
+        return true;
+      }
+      if (f == found::nothing) {
+        order_[0] = order_.back();
+        order_.pop_back();
+        if (order_.size() > 1) sift(order_.size());
+        continue;
+      }
+    }
+    order_[0].stamp = h.at.seg->stamp(h.at.get());
+    if (order_.size() > 1) sift(order_.size());
+  }
+  b.all = order_.empty();
+  return true;
+}
+
+// --- advance -------------------------------------------------------------------------------------
+
+/// Takes `n` written bytes off the runs. `with_heads`: these are all, and heads_ says where each
+/// cursor stands then.
+inline void engine::advance(std::uint32_t slot, const run* runs, std::uint32_t count,
+                            std::uint64_t n, bool with_heads) noexcept {
+  if (n == 0) return;
+  session& s = sessions_[slot];
+  note_write(s, n);
+  for (std::uint32_t k = 0; k < count && n != 0; ++k) {
+    const run& r = runs[k];
+    const auto took = static_cast<std::uint32_t>(n < r.size ? n : r.size);
+    n -= took;
+    if (r.from == run::from_chunk) {
+      chunks_.line_sent(s.chunked, took);
+      continue;
+    }
+    const bool in_front = r.from == run::from_lane && lanes_[s.lane].kind == lane_kind::head;
+    if (s.chunked != none && !in_front) chunks_.data_sent(s.chunked, took);
+    if (r.from != run::from_lane) {
+      if (!with_heads) advance_cursor(s, r, took);
+      continue;
+    }
+    lane_item& item = lanes_[s.lane];
+    item.sent += took;
+    if (item.left() == 0) {
+      if (item.kind == lane_kind::event) s.last_event = now32();
+      lanes_.pop(s.lane);
+    }
+  }
+  if (with_heads) {
+    advance_heads(s);
+  } else if (s.over) {
+    s.over = still_over(s);
+  }
+}
+
+inline void engine::note_write(session& s, std::uint64_t n) noexcept {
+  stats_.bytes += n;
+  s.last_write = now32();
+  s.progress = s.last_write;
+}
+
+/// All of it is out.
+inline void engine::advance_heads(session& s) noexcept {
+  for (const head& h : heads_) {
+    subscription& sub = subs_[h.index];
+    if (h.count != 0) delivered(s, sub, sub.at(), h.count, !stream_of(sub).transients);
+    move_cursor(sub, h.at);
+  }
+  if (s.over) s.over = still_over(s);
+}
+
+inline void engine::advance_cursor(session& s, const run& r, std::uint32_t n) noexcept {
+  subscription& sub = subs_[r.from];
+  const auto to = static_cast<std::uint32_t>(r.data - r.seg->bytes()) + n;
+  const std::uint32_t last = r.first + r.count - 1;
+  const std::uint32_t next = to == (*r.seg)[last].end() ? last + 1 : r.seg->locate(to, r.first);
+  const bool inside = next <= last && (*r.seg)[next].begin < to;
+  const std::uint32_t rest = inside ? (*r.seg)[next].end() - to : 0;
+  if (next != r.first)
+    delivered(s, sub, {r.seg, r.first}, next - r.first, !stream_of(sub).transients);
+  if (sub.from() == source::skip) {
+    // it leaves the log: only the rest of one event is sent from it, and its place is not moved
+    sub.rest = rest;
     return;
   }
-  go_live(sub, to);
-  if (lost == 0) return;
-  c.counters_.dropped += lost;
-  const event_id first = to < log.end() ? log[to].id : c.sequence_->last + 1;
-  const bool with_ids = !st.ephemeral && c.options_.ids != id_mode::none;
-  if (!push_gap(slot, c, {missed.requested, first, lost, !log.selective()}, with_ids)) {
-    mark_dead(slot, close_reason::no_memory);
-  }
+  move_cursor(sub, {r.seg, next});
+  sub.rest = rest;
 }
 
-/// From here on the log serves this subscription.
-inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
-  stream& st = stream_of(sub);
-  place_at(sub, ordinal);
-  sub.live_from = st.log.end_offset();
-  watch_lag(st, sub.live_from);
-}
-
-/// Whether a session reads one channel only.
-inline bool engine::alone(const session& s) const noexcept {
-  std::uint32_t n = 0;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next)
-    n += stream_of(subs_[i]).ephemeral ? 0U : 1U;
-  return n == 1;
-}
-
-/// A reader that has no place in the log gets its next events from elsewhere. It holds nothing
-/// there meanwhile, so a slow one costs no memory.
-inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
-  if (sub.coalescing) {
-    coalesce(slot, sub);
-  } else {
-    ask_backfill(slot, sub);
+/// Counts whole entries. `application`: none of them is a heartbeat.
+inline void engine::delivered(session& s, subscription& sub, const log_place& from,
+                              std::uint32_t count, bool application) noexcept {
+  stream_of(sub).owner->counters_.delivered += count;
+  log_place p = from;
+  for (std::uint32_t n = 0; n < count && !application; ++n, ++p.k) {
+    if (!p.find_entry()) break;
+    application = !p.get().heartbeat();
   }
-}
-
-/// The newest events of keys that changed since, oldest first, until there are no more: then live.
-/// What had no key, or whose key was forgotten, is announced as lost where it would have come.
-inline void engine::coalesce(std::uint32_t slot, subscription& sub) noexcept {
-  stream& st = stream_of(sub);
-  channel& c = *st.owner;
-  const latest_values& values = *c.latest_;
-  const bool with_ids = c.options_.ids != id_mode::none;
-  const auto tell_loss = [&](std::uint64_t first) {
-    return sub.snapshot != 0 || push_gap(slot, c, {sub.live_from, first, 0, false}, with_ids);
-  };
-  bool ok = true;
-  std::uint64_t lost = values.lost() > sub.live_from ? values.lost() : 0;
-  std::uint32_t i = values.after(sub.live_from);
-  for (std::uint64_t bytes = 0; ok && i != none && bytes < options_.flush_share;
-       i = values[i].newer) {
-    const latest_value& v = values[i];
-    if (lost != 0 && lost < v.position) {
-      ok = tell_loss(v.position);
-      lost = 0;
-    }
-    sub.live_from = v.position;
-    if (!v.audience.view().empty() &&
-        !host_.sees(host_.self, slot, key_of(slot), v.audience.view()))
-      continue;
-    ok = ok && push_lane(slot, v.bytes, lane_kind::event);
-    bytes += v.bytes->size;
-  }
-  if (ok && i == none) {
-    if (lost != 0) ok = tell_loss(c.sequence_->last + 1);
-    sub.backfilling = sub.coalescing = sub.snapshot = 0;
-    go_live(sub, st.log.end());
-  }
-  if (!ok) mark_dead(slot, close_reason::no_memory);
-}
-
-/// Asks the channel's hook for events that the log let go, until the log takes over.
-inline void engine::ask_backfill(std::uint32_t slot, subscription& sub) noexcept {
-  stream& st = stream_of(sub);
-  channel& c = *st.owner;
-  st.log.trim(now_);
-  const event_id floor =
-      st.log.forgotten_id() > c.sequence_->start ? st.log.forgotten_id() : c.sequence_->start;
-  const event_id first = first_possible(st);
-  const event_id after = sub.live_from;
-  const std::size_t room =
-      options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
-  const backfill_request request{id_of(slot), after, first, room};
-  backfill_writer writer{*this, request, c.options_.limits};
-  const backfill_state state = c.options_.backfill(request, writer);
-  sub.live_from = writer.last_;
-  if (writer.failed_) {
-    mark_dead(slot, close_reason::no_memory);
-  } else if (state == backfill_state::done ||
-             (state == backfill_state::more && writer.last_ >= floor)) {
-    sub.backfilling = 0;
-    go_live(sub, st.log.find(writer.last_));
-  } else if (state == backfill_state::lost) {
-    sub.backfilling = 0;
-    const std::uint64_t to = st.log.retained();
-    go_live(sub, to);
-    if (!push_gap(slot, c, {writer.last_, first, 0, false}, true))
-      mark_dead(slot, close_reason::no_memory);
-  } else if (state == backfill_state::more && writer.bytes_ == 0) {
-    queue(slot);  // nothing now: ask again in the next flush
-  }
+  if (application) s.last_event = now32();
 }
 
 // --- completion and pull -------------------------------------------------------------------------
 
-inline void engine::pin_pending(const batch& b) noexcept {
-  for (std::uint32_t k = 0; k < b.count; ++k) {
-    if (b.pieces[k].seg != nullptr) ++b.pieces[k].seg->pins;
-  }
-}
-
-inline void engine::unpin_pending(const batch& b) noexcept {
-  for (std::uint32_t k = 0; k < b.count; ++k) {
-    if (b.pieces[k].seg != nullptr) pool_.unpin(b.pieces[k].seg);
-  }
-}
-
 inline void engine::writable(session_id id) noexcept {
   session* s = find(id);
-  if (s == nullptr || !serving(*s) || s->pending != none) return;
+  if (s == nullptr || !serving(*s) || s->flight != none) return;
   s->blocked = false;
-  queue(id.slot);
+  enqueue(ready_, id.slot);
 }
 
 /// A pending write, or a peek, is over: `n` of its bytes left.
 inline void engine::written(session_id id, std::size_t n) noexcept {
   session* s = holder(id);
-  if (s == nullptr || s->pending == none) return;
+  if (s == nullptr || s->flight == none) return;
   if (s->state == session_state::zombie) {
     bury(id.slot);
     return;
   }
-  const std::uint32_t i = s->pending;
-  batch& b = batches_[i];
-  s->pending = none;
   if (serving(*s)) {
-    advance(*s, b, n < b.total ? n : b.total);
+    const flight& f = flights_[s->flight];
+    if (n > f.total) n = static_cast<std::size_t>(f.total);
+    if (n != 0) advance(id.slot, f.runs.begin(), f.runs.size(), n, false);
     s->blocked = false;
-    queue(id.slot);
+    enqueue(ready_, id.slot);
   }
-  unpin_pending(b);
-  batches_.give_back(i);
+  end_flight(*s);
 }
 
 /// Shows what a session gets next without taking it; written(id, n) takes. Nothing: it will be
 /// written to again.
 inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
   session* s = find(id);
-  if (s == nullptr || !serving(*s)) return 0;
-  if (s->pending == none) {
-    if (!host_.completes) return 0;
-    const std::uint32_t i = batches_.take();
-    if (i == none) return 0;
-    gather(id.slot, *s, batches_[i]);
-    if (batches_[i].count == 0 || !serving(*s)) {
-      batches_.give_back(i);
+  if (quiet_ || s == nullptr || !serving(*s) || !host_.completes || out.empty()) return 0;
+  if (s->flight == none) {
+    const work w{*this};
+    serve_transients();
+    if (!flights_.reserve_one() || !gather(id.slot, *s, batch_)) return 0;
+    const auto room = static_cast<std::uint32_t>(
+        out.size() < batch::most_buffers ? out.size() : batch::most_buffers);
+    if (!serving(*s) || batch_.empty() || batch_.lay_out(room).empty()) {
       s->blocked = false;
-      if (s->state == session_state::finishing) queue(id.slot);
-      reap();
+      if (s->state == session_state::finishing || batch_.paused) enqueue(ready_, id.slot);
       return 0;
     }
-    s->pending = i;
-    pin_pending(batches_[i]);
+    s->flight = flights_.take();
+    flight& f = flights_[s->flight];
+    f.begin(batch_, batch_.total());
+    for (const run& x : f.runs) {
+      if (x.seg != nullptr) ++x.seg->pins;
+    }
     block(id.slot, *s, false);
   }
-  const batch& b = batches_[s->pending];
-  std::size_t n = 0;
-  for (; n < b.count && n < out.size(); ++n) out[n] = b.bytes[n];
-  return n;
+  return flights_[s->flight].show(out);
 }
 
 }  // namespace sse::inline v0::detail
 
-namespace sse::inline v0 {
-
-inline bool backfill_writer::add(event_id id, const event& e) noexcept {
-  const detail::id_text text{id};
-  event out = e;
-  out.id = text.view();
-  const encode_plan p = plan(out, *limits_);
-  if (id <= last_ || id >= request_.before || p.error != encode_error::none) {
-    failed_ = true;
-    return false;
-  }
-  if (!engine_->push_lane_event(request_.session.slot, out)) {
-    failed_ = true;
-    return false;
-  }
-  last_ = id;
-  bytes_ += p.size;
-  return true;
-}
-
-}  // namespace sse::inline v0
-// ---- sse/detail/engine_sessions.hpp
-//
-// Sessions: their control lanes, cursors and slots, and how they end.
-
-#include <cstdint>
-#include <cstring>
-#include <string_view>
-
 namespace sse::inline v0::detail {
 
-// --- control lane --------------------------------------------------------------------------------
+// --- heartbeats ----------------------------------------------------------------------------------
 
-/// Takes a reference of its own.
-inline bool engine::push_lane(std::uint32_t slot, blob* b, lane_kind kind) noexcept {
-  const std::uint32_t i = lane_items_.take();
-  if (i == none) return false;
-  ++b->refs;
-  lane_items_[i] = {b, 0, 0, none, none, kind};
-  std::uint32_t& first = sessions_[slot].lane;
-  (first == none ? first : lane_items_[lane_items_[first].last].next) = i;
-  lane_items_[first].last = i;
-  lane_items_[first].waiting += b->size;
-  return true;
+/// A heartbeat's bytes, or nullptr: out of memory, or text that no frame may hold.
+inline blob* engine::make_heartbeat(channel& c) noexcept {
+  const heartbeat_options& h = c.options_.heartbeat;
+  std::string made;
+  std::string_view text = h.text;
+  if (h.payload) {
+    const quiet q{*this};
+    h.payload(made);
+    text = made;
+  }
+  if (h.comment) {
+    if (check_comment(text) != encode_error::none) return nullptr;
+    blob* const b = make_blob(static_cast<std::uint32_t>(encoded_comment_size(text)));
+    if (b != nullptr) encode_comment_to(b->bytes(), text);
+    return b;
+  }
+  const event e{.type = h.type, .data = text};
+  if (check(e) != encode_error::none) return nullptr;
+  blob* const b = make_blob(static_cast<std::uint32_t>(encoded_size(e)));
+  if (b != nullptr) encode_to(b->bytes(), e);
+  return b;
 }
 
-inline bool engine::push_lane_bytes(std::uint32_t slot, std::string_view bytes,
-                                    lane_kind kind) noexcept {
-  if (bytes.empty()) return true;
-  blob* b = make_blob(static_cast<std::uint32_t>(bytes.size()));
-  if (b == nullptr) return false;
-  std::memcpy(b->bytes(), bytes.data(), bytes.size());
-  const bool ok = push_lane(slot, b, kind);
+/// A fixed-pace heartbeat goes to all readers as one transient entry.
+inline void engine::publish_heartbeat(channel& c) noexcept {
+  if (c.main_.readers.empty()) return;
+  stream* const st = transients_of(c);
+  blob* const b = st == nullptr ? nullptr : make_heartbeat(c);
+  if (b == nullptr) return;
+  const new_entry meta{
+      .size = b->size, .stamp = stamp_ + 1, .at = now_, .audience = {}, .heartbeat = true};
+  if (char* const at = st->log.prepare(meta); at != nullptr) {
+    std::memcpy(at, b->bytes(), b->size);
+    ++stamp_;
+    st->log.commit(meta);
+    st->trim(now_);
+    announce(*st, {});
+    stats_.heartbeats += c.main_.readers.size();
+  }
   unref(b);
-  return ok;
 }
 
-/// REQUIRES: check(e) passed.
-inline bool engine::push_lane_event(std::uint32_t slot, const event& e, lane_kind kind) noexcept {
-  blob* b = make_blob(static_cast<std::uint32_t>(encoded_size(e)));
-  if (b == nullptr) return false;
-  encode_to(b->bytes(), e);
-  const bool ok = push_lane(slot, b, kind);
-  unref(b);
-  return ok;
-}
-
-inline void engine::pop_lane(session& s) noexcept {
-  const std::uint32_t i = s.lane;
-  const lane_item& item = lane_items_[i];
-  if (item.next != none) {
-    lane_items_[item.next].waiting = item.waiting - item.bytes->size;
-    lane_items_[item.next].last = item.last;
-  }
-  s.lane = item.next;
-  unref(item.bytes);
-  lane_items_.give_back(i);
-}
-
-inline std::uint64_t engine::lane_bytes(const session& s) const noexcept {
-  // only the first is half sent
-  return s.lane == none ? 0 : lane_items_[s.lane].waiting - lane_items_[s.lane].sent;
-}
-
-// --- cursors -------------------------------------------------------------------------------------
-
-inline void engine::move_cursor(subscription& sub, segment* seg, std::uint32_t off) noexcept {
-  sub.off = off;
-  if (seg == sub.seg) return;
-  ++seg->pins;
-  release_cursor(sub);
-  sub.seg = seg;
-}
-
-inline void engine::release_cursor(subscription& sub) noexcept {
-  if (sub.seg == nullptr) return;
-  if (sub.seg->pins == 1 && sub.seg->attached) touch(stream_of(sub));  // it may go now
-  pool_.unpin(sub.seg);
-  sub.seg = nullptr;
-}
-
-/// Puts a cursor in front of an entry. REQUIRES: the log has a tail.
-inline void engine::place_at(subscription& sub, std::uint64_t ordinal) noexcept {
-  const event_log& log = stream_of(sub).log;
-  if (ordinal == log.end()) {
-    move_cursor(sub, log.tail(), log.tail()->used);
-  } else {
-    move_cursor(sub, log[ordinal].seg, log[ordinal].offset());
-  }
-  sub.rest = 0;
-}
-
-inline bool engine::has_pending(const session& s) const noexcept {
-  if (s.lane != none || s.pending != none) return true;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-    const subscription& sub = subs_[i];
-    if (sub.backfilling || sub.skipping || position(sub) < stream_of(sub).log.end_offset())
-      return true;
-  }
-  return false;
-}
-
-// --- slots ---------------------------------------------------------------------------------------
-
-inline session* engine::holder(session_id id) noexcept {
-  if (id.generation == 0 || id.slot >= sessions_.extent()) return nullptr;
-  session& s = sessions_[id.slot];
-  return s.generation == id.generation ? &s : nullptr;
-}
-
-inline session* engine::find(session_id id) noexcept {
-  session* s = holder(id);
-  return s != nullptr && s->state != session_state::zombie ? s : nullptr;
-}
-
-/// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is
-/// out.
-inline std::uint32_t engine::take_slot(const request& r) noexcept {
-  if (!sessions_.reserve_one()) return none;
-  const std::uint32_t n = sessions_.extent();
-  if (!timers_.reserve(n + channels_.size() + 1)) return none;
-  if (host_.completes && !batches_.reserve_extent(n)) return none;
-  const std::uint32_t slot = sessions_.take();
-  session& s = sessions_[slot];
-  const session old = s;
-  s = session{};
-  s.queued = old.queued;
-  s.queue_next = old.queue_next;
-  s.state = session_state::live;
-  if (++generations_ == 0) ++generations_;
-  s.generation = generations_;
-  s.chunked = r.chunked && r.minor_version >= 1;
-  s.last_event = s.last_write = s.progress = now32();
-  return slot;
-}
-
-/// Gives the session's place in the caps back. Once.
-inline void engine::count_out(std::uint32_t slot) noexcept {
-  session& s = sessions_[slot];
-  if (!s.counted) return;
-  s.counted = false;
-  --counted_;
-  give_back(s.user, s.address);
-  if (s.address != none) {
-    --addresses_[s.address].count;
-    addresses_.release(s.address);
-    s.address = none;
-  }
-  if (s.user != none) --users_[s.user].count;
-}
-
-/// Takes the session off its user's list, where it stands until it is reaped: of several that die
-/// together, the last one to leave a channel ends the user's presence there.
-inline void engine::leave_user(std::uint32_t slot) noexcept {
-  const session& s = sessions_[slot];
-  if (s.user == none) return;
-  name& u = users_[s.user];
-  (s.user_prev == none ? u.first : sessions_[s.user_prev].user_next) = s.user_next;
-  (s.user_next == none ? u.last : sessions_[s.user_next].user_prev) = s.user_prev;
-}
-
-inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
-  session& s = sessions_[slot];
-  if (!serving(s)) return;
-  s.state = session_state::dead;
-  s.why = why;
-  count_out(slot);
-  s.dead_next() = dead_;
-  dead_ = slot;
-}
-
-/// How many of a user's sessions read a stream.
-inline std::uint32_t engine::joined(std::uint32_t user, const stream& st) noexcept {
-  std::uint32_t n = 0;
-  for (std::uint32_t slot = users_[user].first; slot != none; slot = sessions_[slot].user_next) {
-    for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
-      if (streams_[subs_[i].stream_index] == &st) ++n;
-    }
-  }
-  return n;
-}
-
-inline void engine::detach_subscriptions(std::uint32_t slot) noexcept {
-  session& s = sessions_[slot];
-  while (s.first != none) {
-    const std::uint32_t i = s.first;
-    subscription& sub = subs_[i];
-    s.first = sub.next;
-    stream& st = stream_of(sub);
-    const std::uint32_t moved = st.readers.back();
-    st.readers[sub.place] = moved;
-    subs_[moved].place = sub.place;
-    st.readers.pop_back();
-    if (sub.skipping) skips_.give_back(static_cast<std::uint32_t>(sub.live_from));
-    release_cursor(sub);
-    channel& c = *st.owner;
-    sub = subscription{};
-    subs_.give_back(i);
-    if (on_presence && !st.ephemeral && s.user != none && joined(s.user, st) == 0) {
-      on_presence(c, users_[s.user].key.view(), false);
-    }
-  }
-}
-
-/// Closes what died, after the walk: the only place where Transport::close is called.
-inline void engine::reap() noexcept {
-  if (walking_) return;
-  while (dead_ != none) {
-    const std::uint32_t slot = dead_;
-    session& s = sessions_[slot];
-    dead_ = s.dead_next();
-    if (!s.retry_only) ++stats_.closed[static_cast<std::size_t>(s.why)];
-    timers_.disarm(slot);
-    leave_user(slot);
-    detach_subscriptions(slot);
-    host_.close(host_.self, slot, s.why, !s.retry_only);
-    if (s.user != none) {
-      users_.release(s.user);
-      s.user = none;
-    }
-    if (s.pending != none) {
-      s.state = session_state::zombie;
-    } else {
-      bury(slot);
-    }
-  }
-}
-
-/// Frees the slot. REQUIRES: closed.
-inline void engine::bury(std::uint32_t slot) noexcept {
-  session& s = sessions_[slot];
-  if (s.pending != none) {
-    unpin_pending(batches_[s.pending]);
-    batches_.give_back(s.pending);
-    s.pending = none;
-  }
-  while (s.lane != none) pop_lane(s);
-  s.generation = 0;
-  s.state = session_state::free;
-  sessions_.give_back(slot);
-}
-
-inline void engine::close(session_id id, close_reason why) noexcept {
-  if (find(id) == nullptr) return;
-  mark_dead(id.slot, why);
-  reap();
-}
-
-inline void engine::finish(session_id id) noexcept {
-  if (session* s = find(id); s != nullptr && s->state == session_state::live) {
-    begin_finish(id.slot, close_reason::finished);
-  }
-}
-
-inline std::size_t engine::revoke(std::string_view key) noexcept {
-  const std::uint32_t user = users_.find(key);
-  if (user == none) return 0;
-  std::size_t n = 0;
-  for (std::uint32_t slot = users_[user].first; slot != none; slot = sessions_[slot].user_next) {
-    if (!serving(sessions_[slot])) continue;
-    mark_dead(slot, close_reason::revoked);
-    ++n;
-  }
-  reap();
-  return n;
-}
-
-inline hub_stats engine::stats() const noexcept {
-  hub_stats s = stats_;
-  s.sessions = counted_;
-  s.log_bytes = pool_.held();
-  return s;
-}
-
-}  // namespace sse::inline v0::detail
-// ---- sse/detail/engine_time.hpp
-//
-// Time and limits: heartbeats and deadlines from one timer queue, what happens to readers that are
-// too slow, drain.
-
-namespace sse::inline v0::detail {
-
-/// splitmix64.
-inline std::uint64_t engine::random() noexcept {
-  random_ += 0x9e3779b97f4a7c15ULL;
-  std::uint64_t z = random_;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-  return z ^ (z >> 31);
-}
-
-inline std::int64_t engine::jittered_retry() noexcept {
-  const std::int64_t low = options_.retry_min.ms();
-  const std::int64_t high = options_.retry_max.ms();
-  return high <= low ? low
-                     : low + static_cast<std::int64_t>(random() %
-                                                       static_cast<std::uint64_t>(high - low + 1));
-}
+// --- the clock -----------------------------------------------------------------------------------
 
 /// Deadlines that are due act in their order. Call flush() afterwards.
 inline void engine::tick(time_point host_now) noexcept {
+  if (quiet_) return;
+  const work w{*this};
   if (origin_ == INT64_MIN) origin_ = host_now.ms();
   target_ = host_now.ms() - origin_;
+  if (target_ - now_ > timers_.farthest) jump_to_target();
   while (!timers_.empty() && timers_.top_when(now_) <= target_) {
     const std::uint32_t id = timers_.top_id();
     const std::int64_t due = timers_.top_when(now_);
@@ -5333,7 +7140,27 @@ inline void engine::tick(time_point host_now) noexcept {
       mark_dead(slot, close_reason::drain);
     drain_deadline_ = INT64_MAX;
   }
-  reap();
+}
+
+/// A session's times are told apart for 24 days; what is older stays as old as that. A session that
+/// has a deadline comes here every twelve days at least.
+inline void engine::keep_countable(session& s, std::int64_t passed) noexcept {
+  constexpr std::int64_t most = countable(duration::seconds(INT32_MAX)).ms();
+  const auto to = static_cast<std::uint32_t>(now_ + passed);
+  for (std::uint32_t* then : {&s.last_event, &s.last_write, &s.progress, &s.over_since}) {
+    const std::int64_t elapsed = since(*then, now32()) + passed;
+    if (elapsed > most) *then = to - static_cast<std::uint32_t>(most);
+  }
+}
+
+/// More time passed than the timers tell apart (a clock that was set, a machine that slept for
+/// weeks): what is overdue stays so, and is due once.
+inline void engine::jump_to_target() noexcept {
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
+    if (serving(sessions_[slot])) keep_countable(sessions_[slot], target_ - now_);
+  }
+  timers_.jump(now_, target_);
+  now_ = target_;
 }
 
 inline time_point engine::next_deadline() const noexcept {
@@ -5344,10 +7171,10 @@ inline time_point engine::next_deadline() const noexcept {
 }
 
 /// The channel whose idle heartbeat a session follows: the first it joined that has one.
-inline const channel* engine::heart_of(const session& s) const noexcept {
+inline channel* engine::heart_of(const session& s) const noexcept {
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const stream& st = stream_of(subs_[i]);
-    if (!st.ephemeral && st.owner->options_.heartbeat.mode == heartbeat_options::pace::idle)
+    if (!st.transients && st.owner->options_.heartbeat.mode == heartbeat_options::pace::idle)
       return st.owner;
   }
   return nullptr;
@@ -5363,49 +7190,61 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
   timers_.disarm(slot);
   if (!serving(s)) return;
+  keep_countable(s, 0);
   const auto elapsed = [&](std::uint32_t then) {
     return duration::milliseconds(since(then, now32()));
   };
-
   if (s.blocked && !options_.write_deadline.is_off() &&
       elapsed(s.progress) >= options_.write_deadline &&
-      (s.state == session_state::finishing || has_pending(s))) {
+      (s.state == session_state::finishing || has_pending(slot))) {
     mark_dead(slot, close_reason::stalled);
     return;
   }
   if (s.state == session_state::live) {
-    if (s.over) {
-      s.over = false;
-      for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-        const channel_options& o = stream_of(subs_[i]).owner->options_;
-        if (o.soft_lag == 0 || lag_of(stream_of(subs_[i]), subs_[i]) <= o.soft_lag) continue;
-        if (elapsed(s.over_since) >= o.soft_lag_for) {
-          over_lag(i);
-        } else {
-          s.over = true;
-        }
-      }
-      if (!serving(s)) return;
-    }
+    if (s.over) look_at_soft_lag(slot);
+    if (!serving(s)) return;
+    channel* const heart = heart_of(s);
     if (now_ >= s.ends_at) {
       begin_finish(slot, close_reason::age);
     } else if (!options_.idle.is_off() && elapsed(s.last_event) >= options_.idle) {
       begin_finish(slot, close_reason::idle);
-    } else if (const channel* heart = heart_of(s);
-               heart != nullptr && elapsed(s.last_write) >= heart->options_.heartbeat.every &&
-               (!s.blocked || !has_pending(s))) {
-      // On a blocked stream with nothing to say it is what the write deadline can be held against.
-      if (s.blocked) s.progress = now32();
-      if (blob* b = make_heartbeat(*channels_[heart->index_]); b != nullptr) {
-        if (lane_bytes(s) < options_.control_lane && push_lane(slot, b)) ++stats_.heartbeats;
-        unref(b);
-      }
-      s.last_write = static_cast<std::uint32_t>(next_beat(heart->options_.heartbeat.every.ms()) -
-                                                heart->options_.heartbeat.every.ms());
-      queue(slot);
+    } else if (heart != nullptr && elapsed(s.last_write) >= heart->options_.heartbeat.every &&
+               (!s.blocked || !has_pending(slot))) {
+      beat(slot, *heart);
     }
   }
   arm(slot);
+}
+
+/// Readers that are over a soft limit for too long.
+inline void engine::look_at_soft_lag(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  s.over = false;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    const channel_options& o = stream_of(subs_[i]).owner->options_;
+    if (o.soft_lag == 0 || lag_of(stream_of(subs_[i]), subs_[i]) <= o.soft_lag) continue;
+    if (duration::milliseconds(since(s.over_since, now32())) >= o.soft_lag_for) {
+      over_lag(i);
+    } else {
+      s.over = true;
+    }
+  }
+}
+
+/// A heartbeat for one session.
+inline void engine::beat(std::uint32_t slot, channel& heart) noexcept {
+  session& s = sessions_[slot];
+  // On a blocked stream with nothing to say it is what the write deadline can be held against.
+  if (s.blocked) s.progress = now32();
+  if (blob* const b = make_heartbeat(heart); b != nullptr) {
+    if (lanes_.waiting(s.lane) < options_.control_lane &&
+        lanes_.push(s.lane, b, lane_kind::control))
+      ++stats_.heartbeats;
+    unref(b);
+  }
+  const std::int64_t every = heart.options_.heartbeat.every.ms();
+  s.last_write = static_cast<std::uint32_t>(next_beat(every) - every);
+  enqueue(live_, slot);
 }
 
 /// Sets a session's next deadline.
@@ -5424,7 +7263,8 @@ inline void engine::arm(std::uint32_t slot) noexcept {
   if (s.blocked || s.state == session_state::finishing) due(s.progress, options_.write_deadline);
   if (s.state == session_state::live) {
     due(s.last_event, options_.idle);
-    if (const channel* heart = heart_of(s)) due(s.last_write, heart->options_.heartbeat.every);
+    if (const channel* const heart = heart_of(s))
+      due(s.last_write, heart->options_.heartbeat.every);
     if (s.ends_at < when) when = s.ends_at;
     if (s.over) {
       for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
@@ -5456,7 +7296,7 @@ inline void engine::on_channel_timer(channel& c) noexcept {
     c.next_heartbeat_ = next_beat(c.options_.heartbeat.every.ms());
     publish_heartbeat(c);
   }
-  c.main_.log.trim(now_);
+  c.main_.trim(now_);
   touch(c.main_);
   arm_channel(c);
 }
@@ -5468,14 +7308,21 @@ inline void engine::begin_finish(std::uint32_t slot, close_reason why) noexcept 
   s.state = session_state::finishing;
   s.why = why;
   s.progress = now32();
-  queue(slot);
+  enqueue(ready_, slot);
   arm(slot);
+}
+
+inline void engine::finish(session_id id) noexcept {
+  if (session* s = quiet_ ? nullptr : find(id); s != nullptr && s->state == session_state::live) {
+    begin_finish(id.slot, close_reason::finished);
+  }
 }
 
 /// Takes no more; tells every stream when to come back; ends each once it has all; cuts the rest at
 /// the deadline.
 inline void engine::drain(const drain_options& o) noexcept {
-  if (draining_) return;
+  if (quiet_ || draining_) return;
+  const work w{*this};
   draining_ = true;
   if (o.deadline != duration::forever())
     drain_deadline_ = now_ + countable(o.deadline, longest_age).ms();
@@ -5489,160 +7336,185 @@ inline void engine::drain(const drain_options& o) noexcept {
     begin_finish(slot, close_reason::drain);
 }
 
-// --- slow readers --------------------------------------------------------------------------------
+}  // namespace sse::inline v0::detail
 
-/// Bytes behind live. A reader in its replay is not late for what was there before it came.
-inline std::uint64_t engine::lag_of(const stream& st, const subscription& sub) const noexcept {
-  if (sub.skipping || sub.backfilling) return 0;
-  const std::uint64_t at = position(sub) > sub.live_from ? position(sub) : sub.live_from;
-  return st.log.end_offset() - at;
+namespace sse::inline v0::detail {
+
+inline response refusal(int status, std::string_view error, duration retry_after) {
+  std::string body = "{\"error\":\"";
+  body.append(error).append("\"}");
+  response r = response::json(status, std::move(body));
+  if (!retry_after.is_off()) {
+    const std::int64_t seconds = (retry_after.ms() + 999) / 1000;
+    r.add("Retry-After", std::to_string(seconds));
+  }
+  return r;
 }
 
-inline std::uint64_t engine::worst_lag(const channel& c) const noexcept {
-  std::uint64_t worst = 0;
-  for (const stream* st : {&c.main_, static_cast<const stream*>(c.ephemeral_)}) {
-    if (st == nullptr) continue;
-    for (std::uint32_t k = 0; k < st->readers.size(); ++k) {
-      const subscription& sub = subs_[st->readers[k]];
-      if (!serving(sessions_[sub.session])) continue;
-      const std::uint64_t lag = lag_of(*st, sub);
-      if (lag > worst) worst = lag;
+inline void say_full(const cap& c, accept_result& out) {
+  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams",
+                        c.retry_after);
+  out.retry_after = c.retry_after;
+}
+
+inline bool engine::precheck(accept_result& out) {
+  if (quiet_) {
+    out.refusal = refusal(500, "in_hook", duration::off());
+    return false;
+  }
+  if (draining_) {
+    out.refusal = refusal(503, "draining", options_.retry_max);
+    out.retry_after = options_.retry_max;
+    return false;
+  }
+  if (const cap* const full = caps_.full()) {
+    say_full(*full, out);
+    return false;
+  }
+  return true;
+}
+
+/// Closes streams to make room, with a last word about when to come back.
+inline void engine::evict(const victims& v) noexcept {
+  if (v.count != 0) serve_transients();
+  for (std::uint32_t i = 0; i < v.count; ++i) {
+    const std::uint32_t slot = v.list[i].slot;
+    if (!v.list[i].retry.is_off() &&
+        lanes_.push_retry(sessions_[slot].lane, v.list[i].retry.ms())) {
+      (void)pump(slot);
+    }
+    mark_dead(slot, close_reason::evicted);
+  }
+}
+
+/// What is wrong with what the admit hook said; empty: nothing.
+inline std::string_view engine::bad_join(const joining& j, int& status) const noexcept {
+  status = 500;
+  if (j.count == 0 || j.count > max_joins) return "bad_join";
+  if (j.until != time_point::never() && origin_ == INT64_MIN) return "until_without_tick";
+  for (std::uint32_t i = 0; i < j.count; ++i) {
+    const channel& c = *j.channels[i];
+    if (c.engine_ != this) return "channel_of_another_hub";
+    if (c.closing_) return "channel_closed";
+    if (c.sequence_ != j.channels[0]->sequence_) return "channels_of_two_sequences";
+    for (std::uint32_t k = 0; k < i; ++k) {
+      if (j.channels[k] == &c) return "joined_twice";
+    }
+    if (c.options_.max_subscribers != 0 && c.subscribers() >= c.options_.max_subscribers) {
+      status = caps_.options().total.status;
+      return "channel_full";
     }
   }
-  return worst;
+  return {};
 }
 
-/// Somebody stands at `from`: look when the log has grown by the smaller limit, or by the one that
-/// is not passed yet.
-inline void engine::watch_lag(stream& st, std::uint64_t from, bool over_soft) noexcept {
-  const channel_options& o = st.owner->options_;
-  std::uint64_t limit = o.max_lag;
-  if (!over_soft && o.soft_lag != 0 && o.soft_lag < limit) limit = o.soft_lag;
-  const std::uint64_t at = limit > UINT64_MAX - from ? UINT64_MAX : from + limit;
-  if (at < st.lag_check_at) st.lag_check_at = at;
-}
-
-/// Whether a session that was over a soft limit still is. Where it caught up, the limit is watched
-/// again.
-inline bool engine::still_over(const session& s) noexcept {
-  bool over = false;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-    stream& st = stream_of(subs_[i]);
-    const std::uint64_t lag = lag_of(st, subs_[i]);
-    if (st.owner->options_.soft_lag == 0) continue;
-    if (lag > st.owner->options_.soft_lag) {
-      over = true;
-    } else {
-      watch_lag(st, st.log.end_offset() - lag);
-    }
+/// When the stream ends by itself: its age, less some so that not all end together, or the
+/// verdict's time.
+inline void engine::set_end(session& s, const joining& j) noexcept {
+  if (!options_.max_age.is_off()) {
+    const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
+    s.ends_at = now_ + options_.max_age.ms() - static_cast<std::int64_t>(random_.below(spread));
   }
-  return over;
-}
-
-/// Looks at a stream's readers once the log grew enough that one may be over a limit: O(1) per
-/// publish over time.
-inline void engine::enforce_lag(stream& st) noexcept {
-  if (st.log.end_offset() <= st.lag_check_at) return;
-  const channel_options& o = st.owner->options_;
-  st.lag_check_at = UINT64_MAX;
-  const std::uint64_t again =
-      st.log.end_offset() + o.max_lag / 8 + 1;  // for those that stay over a limit
-  // nobody but readers about to skip needs anything in front of it
-  std::uint64_t needed = st.log.end_offset();
-  for (std::uint32_t i : st.readers) {
-    subscription& sub = subs_[i];
-    session& s = sessions_[sub.session];
-    if (!serving(s)) continue;
-    const std::uint64_t lag = lag_of(st, sub);
-    if (lag > o.max_lag) {
-      over_lag(i);
-      if (again < st.lag_check_at) st.lag_check_at = again;
-    } else {
-      const bool over_soft = o.soft_lag != 0 && lag > o.soft_lag;
-      if (over_soft && !s.over) {
-        s.over = true;
-        s.over_since = now32();
-        arm(sub.session);
-      }
-      watch_lag(st, st.log.end_offset() - lag, over_soft);
-    }
-    // A cursor at the very end of its segment goes on from there: it needs the segment, not only
-    // what follows.
-    if (serving(s) && !sub.skipping && !sub.backfilling && sub.seg->base < needed)
-      needed = sub.seg->base;
+  if (j.until != time_point::never() && j.until.ms() - origin_ < s.ends_at) {
+    s.ends_at = j.until.ms() - origin_;
   }
-  st.log.detach_before(needed);
 }
 
-/// A reader is too far behind: what the channel's policy says.
-inline void engine::over_lag(std::uint32_t index) noexcept {
-  subscription& sub = subs_[index];
-  stream& st = stream_of(sub);
-  const lag_policy policy = st.owner->options_.on_lag;
-  if (policy == lag_policy::disconnect) {
-    mark_dead(sub.session, close_reason::lag);
+/// The response head, `retry:`, the opening comment. False: memory is out.
+inline bool engine::push_opening(std::uint32_t slot, const request& r) noexcept {
+  std::uint32_t& lane = sessions_[slot].lane;
+  return lanes_.push(lane, r.preamble, lane_kind::head) &&
+         (options_.retry.is_off() || lanes_.push_retry(lane, options_.retry.ms())) &&
+         (opening_frame_ == nullptr || lanes_.push(lane, opening_frame_, lane_kind::control));
+}
+
+inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume,
+                                   accept_result& out) {
+  const auto fail = [&](int status, std::string_view error, duration retry_after) {
+    out.refusal = refusal(status, error, retry_after);
+    return none;
+  };
+  int status = 0;
+  if (const std::string_view bad = bad_join(j, status); !bad.empty()) {
+    return fail(status, bad,
+                bad == "channel_full" ? caps_.options().total.retry_after : duration::off());
+  }
+  struct held_names {  // until a session has them
+    caps& in;
+    counted_names names{};
+    ~held_names() { in.drop(names); }
+  } held{caps_};
+  if (!caps_.name(j.key, r.address, held.names)) return fail(503, "no_memory", options_.retry_max);
+  victims v;  // nobody goes unless all caps are met
+  if (const cap* const full = caps_.check(held.names, v)) {
+    say_full(*full, out);
+    return none;
+  }
+  resume = resume_from(r, options_.resume_query);
+  if (resume.state == resume_point::kind::malformed)
+    return fail(400, "bad_params", duration::off());
+  if (j.after_given) resume = {resume_point::kind::given, j.after};
+  if (const cap* const full = caps_.take_places(held.names, v)) {
+    say_full(*full, out);
+    return none;
+  }
+  evict(v);
+  const std::uint32_t slot = take_slot(r);
+  if (slot == none) {
+    caps_.give_back_places(held.names);
+    return fail(503, "no_memory", options_.retry_max);
+  }
+  caps_.enter(slot, held.names);
+  held.names = {};
+  set_end(sessions_[slot], j);
+  if (!push_opening(slot, r)) {
+    abandon(slot);
+    return fail(503, "no_memory", options_.retry_max);
+  }
+  out.id = id_of(slot);
+  return slot;
+}
+
+inline void engine::abandon(std::uint32_t slot) noexcept {
+  caps_.count_out(slot);
+  caps_.leave(slot);
+  caps_.forget(slot);
+  bury(slot);
+}
+
+/// A stream that says when to come back, and ends. Not counted: the write deadline bounds it.
+inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry) noexcept {
+  const std::uint32_t slot = take_slot(r);
+  if (slot == none) return none;
+  session& s = sessions_[slot];
+  if (!lanes_.push(s.lane, r.preamble, lane_kind::head) || !lanes_.push_retry(s.lane, retry.ms())) {
+    bury(slot);
+    return none;
+  }
+  s.state = session_state::finishing;
+  s.why = close_reason::finished;
+  s.retry_only = true;
+  return slot;
+}
+
+/// Subscribes. REQUIRES: connection and user are in place. Out of memory: the session is dead.
+inline void engine::join(std::uint32_t slot, const joining& j,
+                         const resume_point& resume) noexcept {
+  ++stats_.accepted;
+  if (!subscribe(slot, j, resume)) mark_dead(slot, close_reason::no_memory);
+}
+
+/// The first bytes go out at once, while this turn has some left for that.
+inline void engine::open(std::uint32_t slot) noexcept {
+  if (!serving(sessions_[slot])) return;
+  arm(slot);
+  tell_presence(slot);
+  if (accept_budget_ == 0) {
+    enqueue(ready_, slot);
     return;
   }
-  if (sessions_[sub.session].pending != none) {
-    // Its bytes are with the kernel: the skip waits for them, within reason.
-    if (lag_of(st, sub) / 2 > st.owner->options_.max_lag) mark_dead(sub.session, close_reason::lag);
-    return;
-  }
-  const std::uint64_t at = st.log.locate(position(sub));
-  // What is retained anyway costs nothing: only what left retention is lost.
-  if (policy == lag_policy::oldest && at >= st.log.retained()) return;
-  const std::uint32_t record = skips_.take();
-  if (record == none) {
-    mark_dead(sub.session, close_reason::no_memory);
-    return;
-  }
-  const std::uint64_t next = sub.rest != 0 ? at + 1 : at;
-  const std::uint64_t stamp = next < st.log.end() ? st.log[next].stamp : stamp_ + 1;
-  skips_[record] = {st.log.id_before(next), next, stamp};
-  sub.live_from = record;
-  sub.skipping = 1;
-  queue(sub.session);
-}
-
-/// Over the hub's memory cap: the worst laggards go first, those in the oldest segment of the
-/// stream that holds most.
-inline void engine::shed_backlog() noexcept {
-  while (options_.max_backlog != 0 && backlog_ > options_.max_backlog) {
-    stream* worst = nullptr;
-    for (stream* st : streams_) {
-      if (worst == nullptr || st->backlog > worst->backlog) worst = st;
-    }
-    if (worst == nullptr || worst->backlog == 0) return;
-    const std::uint64_t end = worst->log.head()->end();
-    for (std::uint32_t i : worst->readers) {
-      if (subs_[i].seg != nullptr && !subs_[i].skipping && position(subs_[i]) <= end) {
-        mark_dead(subs_[i].session, close_reason::hub_full);
-      }
-    }
-    worst->log.detach_before(end);
-    const std::uint64_t now = worst->log.backlog();
-    backlog_ = backlog_ - worst->backlog + now;
-    if (now == worst->backlog) return;
-    worst->backlog = now;
-  }
-}
-
-/// After the walk: limits, then what nobody needs goes.
-inline void engine::settle() noexcept {
-  stream* list = touched_;
-  touched_ = nullptr;
-  while (list != nullptr) {
-    stream& st = *list;
-    list = st.next_touched;
-    st.touched = false;
-    if (st.dirty) touch(st);
-    enforce_lag(st);
-    st.log.trim(now_);
-    const std::uint64_t held = st.log.backlog();
-    backlog_ = backlog_ - st.backlog + held;
-    st.backlog = held;
-  }
-  shed_backlog();
+  const std::uint64_t sent = pump(slot);
+  accept_budget_ -= sent < accept_budget_ ? sent : accept_budget_;
 }
 
 }  // namespace sse::inline v0::detail
@@ -5652,9 +7524,15 @@ namespace sse::inline v0 {
 /// `Transport`: see sse/transport.hpp; the hub keeps a reference. `User`: what the host wants to
 /// know of a session.
 ///
-/// Hooks run on the hub's thread. Those that run inside flush (sees, on_gap, backfill, heartbeat
-/// payload) must not call the hub; on_opened, on_closed and on_presence may publish and send. Only
-/// on_admit may throw: accept() then took nothing.
+/// Hooks run on the hub's thread. What each may call:
+///
+///   on_admit, on_opened, on_closed, on_presence   everything but the hub's destructor: streams
+///   that
+///                   they close end when the call that ran them returns, channels are freed then
+///   on_sees, on_gap, channel_options::backfill, heartbeat_options::payload   only what reads:
+///                   anything else is refused (publish_error::in_hook, nullptr, 0) or does nothing
+///
+/// Only on_admit may throw: accept() then took nothing.
 template <transport Transport, std::movable User = no_user>
 class hub {
  public:
@@ -5682,7 +7560,9 @@ class hub {
   [[nodiscard]] channel* find_channel(std::string_view name) const noexcept {
     return engine_.find_channel(name);
   }
-  /// Closes every stream on it, then the channel. Not inside a hook.
+  /// Closes every stream on it, then the channel. Inside a hook: once that has returned. One that
+  /// is opened under its name goes on with the ids where it ended, and says that what it had is
+  /// gone.
   void close_channel(channel& c) noexcept { engine_.close_channel(c); }
   template <class F>
   void for_each_channel(F&& f) {
@@ -5721,6 +7601,7 @@ class hub {
   /// key.
   void on_sees(function<bool(const User&, std::string_view key, std::string_view audience)> f) {
     sees_ = std::move(f);
+    engine_.ask_who_sees(static_cast<bool>(sees_));
   }
   void on_opened(function<void(session_id, const User&)> f) { opened_ = std::move(f); }
   /// After a session's end; its slots in the caps are free already.
@@ -5870,6 +7751,7 @@ class hub {
       out.head_only = true;
       return out;
     }
+    const detail::engine::work w{engine_};
     resume_point resume;
     const std::uint32_t slot = engine_.admit(r, v.joining(), resume, out);
     if (slot == detail::none) return retry_or_refuse(std::move(c), r, std::move(out));
@@ -5891,6 +7773,7 @@ class hub {
       return refused(std::move(out));
     }
     if (out.refusal.status == 200) {
+      const detail::engine::work w{engine_};
       const std::uint32_t slot = engine_.admit_retry_stream(r, out.retry_after);
       if (slot != detail::none && settle_in(slot, std::move(c), User{})) {
         out.id = engine_.id_of(slot);
@@ -5970,7 +7853,10 @@ class hub {
 // or know HTTP; that is what sse/client.hpp is for.
 //
 // Threads: one at a time. Movable, not copyable. Memory is bounded by parse_limits: at most one
-// line, one event and one id are held, and only if a piece of input ends inside an event.
+// line, one event and one id are held, and only if a piece of input ends inside an event. A block
+// of more than 64 KiB that an event needed stays for the next one, until an event comes that does
+// not need it. Linear in the input, whatever the pieces: no byte is searched twice; a byte of data
+// is copied once if its line came in pieces, and once if its event has several lines.
 //
 //   struct my_sink { void on_event(const sse::event& e) { use(e.type, e.data, e.id); } } sink;
 //   sse::parser parser;
@@ -5989,6 +7875,7 @@ class hub {
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <string_view>
 
@@ -6094,7 +7981,7 @@ class parser {
 
   /// Bytes held for an unfinished event.
   [[nodiscard]] std::size_t buffered() const noexcept {
-    return line_.size() + data_.size() + type_.size() + next_id_.size();
+    return line_.size() + own_data().size() + type_.size() + next_id_.size();
   }
 
  private:
@@ -6102,12 +7989,23 @@ class parser {
 
   step fail(parse_error e) noexcept;
   void drop_event() noexcept;
+  void drop_data() noexcept;
   void drop_stream() noexcept;
   [[nodiscard]] const char* skip_bom(const char* p, const char* end) noexcept;
   [[nodiscard]] bool hold(std::string_view part) noexcept;
   [[nodiscard]] bool keep() noexcept;
-  [[nodiscard]] step take_line(std::string_view line) noexcept;
+  [[nodiscard]] bool let_go() noexcept;
+  void empty(detail::bytes& block) noexcept;
+  [[nodiscard]] std::string_view own_data() const noexcept {
+    return {data_.view().data() + data_from_, data_.size() - data_from_};
+  }
+  [[nodiscard]] static std::string_view value_after(std::string_view line,
+                                                    std::size_t name) noexcept;
+  template <std::size_t Size>
+  [[nodiscard]] static bool has_name(std::string_view line, const char (&name)[Size]) noexcept;
+  [[nodiscard]] step take_field(std::string_view line) noexcept;
   [[nodiscard]] step take_data(std::string_view value) noexcept;
+  [[nodiscard]] step join_data(std::string_view value) noexcept;
   [[nodiscard]] step take_type(std::string_view value) noexcept;
   [[nodiscard]] step take_id(std::string_view value) noexcept;
   [[nodiscard]] step take_retry(std::string_view value) noexcept;
@@ -6119,20 +8017,22 @@ class parser {
 
   parser_options options_{};
   detail::bytes line_{};     // the start of a line whose end has not come
-  detail::bytes data_{};     // joined data lines, unless the one line there is lies in the input
+  detail::bytes data_{};     // joined data lines, unless the one line there is lies in the input;
+                             // they begin at data_from_
   detail::bytes type_{};     // the type, unless it lies in the input
   detail::bytes next_id_{};  // the id that this event will set
   detail::bytes last_id_{};
   detail::bytes comment_{};       // a repaired comment
   std::string_view data_view_{};  // the only data line, in the input; used if !own_data_
   std::string_view type_view_{};  // the type, in the input; used if !own_type_
-  std::string_view comment_view_{};
+  std::size_t data_from_ = 0;     // not 0: the first data line was held, its name stands before it
   std::size_t data_lines_ = 0;
   std::int64_t retry_ = no_retry;
   parse_error error_ = parse_error::none;
   std::uint8_t bom_ = 0;  // bytes of the BOM seen at the start; 3: past it
   bool own_data_ = false;
   bool own_type_ = false;
+  bool large_block_ = false;  // line_ or data_ may have kept one, though empty
   bool has_next_id_ = false;
   bool after_cr_ = false;  // an LF that comes next belongs to the CR before it
 };
@@ -6145,36 +8045,48 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
   const auto result = [&](const char* at) {
     return parse_result{error_, static_cast<std::size_t>(at - begin)};
   };
-  const char* p = skip_bom(begin, end);
-  while (p != end && error_ == parse_error::none) {
-    if (after_cr_) {
-      after_cr_ = false;
-      if (*p == '\n') {
-        ++p;
-        continue;
+  const char* p = begin;
+  if (bom_ != 3) {
+    p = skip_bom(p, end);
+    if (error_ != parse_error::none) return result(p);
+  }
+  if (after_cr_ && p != end) {
+    after_cr_ = false;
+    if (*p == '\n') ++p;
+  }
+  bool held = !line_.empty();
+  bool go_on = true;
+  while (p != end && go_on) {
+    std::string_view line;
+    step taken = step::comment;
+    if (!held && detail::is_line_end(*p)) {
+      p = detail::skip_line_end(p, end);
+      taken = end_event();
+    } else {
+      const char* const stop = detail::find_line_end(p, end);
+      line = {p, static_cast<std::size_t>(stop - p)};
+      if (held || stop == end) [[unlikely]] {
+        if (!hold(line)) return result(p);
+        p = stop;
+        if (stop == end) break;
+        line = line_.view();
+      } else if (line.size() > options_.limits.line) {
+        fail(parse_error::line_too_long);
+        return result(p);
+      }
+      p = detail::skip_line_end(stop, end);
+      if (has_name(line, "data")) {
+        taken = take_data(value_after(line, 4));
+      } else if (line[0] != ':') {
+        taken = take_field(line);
       }
     }
-    const char* const stop = detail::find_line_end(p, end);
-    std::string_view line{p, static_cast<std::size_t>(stop - p)};
-    const bool held = stop == end || !line_.empty();
-    if (held) {
-      if (!hold(line)) return result(p);
-      if (stop == end) break;
-      line = line_.view();
-    } else if (line.size() > options_.limits.line) {
-      fail(parse_error::line_too_long);
-      return result(p);
-    }
-    p = detail::skip_line_end(stop, end);
-    after_cr_ = p == end && p[-1] == '\r';
-
-    bool go_on = true;
-    switch (take_line(line)) {
+    switch (taken) {
       case step::next: break;
       case step::event: {
         event e;
         e.type = own_type_ ? type_.view() : type_view_;
-        e.data = own_data_ ? data_.view() : data_view_;
+        e.data = own_data_ ? own_data() : data_view_;
         e.id = last_id_.view();
         e.retry = retry_;
         if constexpr (std::same_as<decltype(sink.on_event(e)), bool>) {
@@ -6186,15 +8098,16 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
         break;
       }
       case step::comment:
-        if constexpr (requires { sink.on_comment(comment_view_); }) {
-          if (needs_repair(comment_view_)) {
-            if (!detail::append_repaired(comment_, comment_view_)) {
+        if constexpr (requires { sink.on_comment(line); }) {
+          std::string_view text = value_after(line, 0);
+          if (needs_repair(text)) {
+            if (!detail::append_repaired(comment_, text)) {
               fail(parse_error::no_memory);
               return result(p);
             }
-            comment_view_ = comment_.view();
+            text = comment_.view();
           }
-          sink.on_comment(comment_view_);
+          sink.on_comment(text);
           comment_.clear();
         }
         break;
@@ -6203,13 +8116,14 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
         break;
       case step::failed: return result(p);
     }
-    if (held) {
-      if (!keep()) return result(p);
-      line_.clear();
+    if (held) [[unlikely]] {
+      held = false;
+      if (!let_go()) return result(p);
     }
-    if (!go_on) return result(p);
   }
-  return keep() ? result(end) : result(p);
+  if (begin != end) after_cr_ = p == end && p[-1] == '\r';
+  (void)keep();
+  return result(p);
 }
 
 inline bool parser::finish() noexcept {
@@ -6240,17 +8154,39 @@ inline parser::step parser::fail(parse_error e) noexcept {
 }
 
 inline void parser::drop_event() noexcept {
-  data_.clear();
-  type_.clear();
-  data_view_ = type_view_ = {};
+  if (own_data_ || large_block_) drop_data();
+  if (own_type_) type_.clear();
+  type_view_ = {};
   data_lines_ = 0;
   retry_ = no_retry;
   own_data_ = own_type_ = false;
 }
 
+inline void parser::drop_data() noexcept {
+  large_block_ = false;
+  empty(data_);
+  if (data_from_ != 0) {
+    line_.swap(data_);
+    data_from_ = 0;
+  } else {
+    line_.clear();
+  }
+}
+
+// A large block stays for the next event, until there is one that has no need of it.
+inline void parser::empty(detail::bytes& block) noexcept {
+  if (block.size() > 64 * 1024) {
+    block.truncate(0);
+    large_block_ = true;
+  } else {
+    block.clear();
+  }
+}
+
 inline void parser::drop_stream() noexcept {
-  drop_event();
   line_.clear();
+  data_.clear();
+  drop_event();
   next_id_.clear();
   comment_.clear();
   has_next_id_ = after_cr_ = false;
@@ -6280,6 +8216,20 @@ inline bool parser::hold(std::string_view part) noexcept {
   return false;
 }
 
+// The line that was held is done with. It was the first of this input, so that no view points
+// elsewhere. As data it is not copied again, however long: the two blocks change places.
+inline bool parser::let_go() noexcept {
+  if (!data_view_.empty() && data_lines_ != 0 && !own_data_) {
+    data_from_ = static_cast<std::size_t>(data_view_.data() - line_.view().data());
+    data_.swap(line_);
+    own_data_ = true;
+    return true;
+  }
+  const bool kept = keep();
+  empty(line_);
+  return kept;
+}
+
 // Copies what still lies in the input, which is about to go away.
 inline bool parser::keep() noexcept {
   if (error_ != parse_error::none) return false;
@@ -6294,48 +8244,53 @@ inline bool parser::keep() noexcept {
   return true;
 }
 
-inline parser::step parser::take_line(std::string_view line) noexcept {
-  if (line.empty()) return end_event();
-  const auto value_after = [line](std::size_t name) {
-    if (line.size() == name) return std::string_view{};
-    return line.substr(line.size() > name + 1 && line[name + 1] == ' ' ? name + 2 : name + 1);
-  };
-  const auto is = [line](std::string_view name) {
-    return line.starts_with(name) && (line.size() == name.size() || line[name.size()] == ':');
-  };
-  switch (line[0]) {
-    case ':': comment_view_ = value_after(0); return step::comment;
-    case 'd': return is("data") ? take_data(value_after(4)) : step::next;
-    case 'e': return is("event") ? take_type(value_after(5)) : step::next;
-    case 'i': return is("id") ? take_id(value_after(2)) : step::next;
-    case 'r': return is("retry") ? take_retry(value_after(5)) : step::next;
-    default: return step::next;
-  }
+inline parser::step parser::take_field(std::string_view line) noexcept {
+  if (has_name(line, "event")) return take_type(value_after(line, 5));
+  if (has_name(line, "id")) return take_id(value_after(line, 2));
+  if (has_name(line, "retry")) return take_retry(value_after(line, 5));
+  return step::next;
+}
+
+template <std::size_t Size>
+bool parser::has_name(std::string_view line, const char (&name)[Size]) noexcept {
+  constexpr std::size_t size = Size - 1;
+  return line.size() >= size && std::memcmp(line.data(), name, size) == 0 &&
+         (line.size() == size || line[size] == ':');
+}
+
+// What follows a name of this size, its colon and one space.
+inline std::string_view parser::value_after(std::string_view line, std::size_t name) noexcept {
+  if (line.size() == name) return {};
+  line.remove_prefix(name + 1);
+  if (!line.empty() && line.front() == ' ') line.remove_prefix(1);
+  return line;
 }
 
 inline parser::step parser::take_data(std::string_view value) noexcept {
+  if (data_lines_ != 0 || needs_repair(value)) return join_data(value);
+  if (options_.limits.data_lines == 0) return fail(parse_error::too_many_lines);
+  if (value.size() > options_.limits.event) return fail(parse_error::event_too_large);
+  data_lines_ = 1;
+  data_view_ = value;
+  return step::next;
+}
+
+// A data line that is not the first, or cannot stay as it lies in the input.
+inline parser::step parser::join_data(std::string_view value) noexcept {
   if (data_lines_ == options_.limits.data_lines) return fail(parse_error::too_many_lines);
   const std::size_t limit = options_.limits.event;
-  if (data_lines_ == 0) {
-    ++data_lines_;
-    if (value.size() > limit) return fail(parse_error::event_too_large);
-    if (!needs_repair(value)) {
-      data_view_ = value;
-      return step::next;
-    }
-    own_data_ = true;
-  } else {
-    ++data_lines_;
-    if (!keep()) return step::failed;
-    if (data_.size() >= limit || value.size() > limit - data_.size() - 1) {
-      return fail(parse_error::event_too_large);
-    }
+  if (data_lines_ != 0) {
+    if (!own_data_ && !keep()) return step::failed;
+    if (own_data().size() >= limit) return fail(parse_error::event_too_large);
     if (!data_.append("\n")) return fail(parse_error::no_memory);
   }
+  ++data_lines_;
+  own_data_ = true;
+  if (value.size() > limit - own_data().size()) return fail(parse_error::event_too_large);
   const bool done =
       needs_repair(value) ? detail::append_repaired(data_, value) : data_.append(value);
   if (!done) return fail(parse_error::no_memory);
-  return data_.size() > limit ? fail(parse_error::event_too_large) : step::next;
+  return own_data().size() > limit ? fail(parse_error::event_too_large) : step::next;
 }
 
 inline parser::step parser::take_type(std::string_view value) noexcept {
@@ -6360,15 +8315,10 @@ inline parser::step parser::take_id(std::string_view value) noexcept {
 }
 
 inline parser::step parser::take_retry(std::string_view value) noexcept {
-  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
-  if (value.empty()) return step::next;
-  std::int64_t ms = 0;
-  for (const char c : value) {
-    if (c < '0' || c > '9') return step::next;
-    const std::int64_t digit = c - '0';
-    ms = ms > (most - digit) / 10 ? most : ms * 10 + digit;
-  }
-  retry_ = ms;
+  constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  std::uint64_t ms = 0;
+  if (detail::read_decimal(value, most, ms) == detail::decimal::malformed) return step::next;
+  retry_ = static_cast<std::int64_t>(ms);
   return step::retry;
 }
 

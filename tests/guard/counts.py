@@ -83,10 +83,10 @@ def count():
         print(f"  {name}: {found[name][0]}", flush=True)
 
     n, top = per("publish", 2000, 0, 2000)
-    add("instructions per publish", n, "channel::publish: detail/engine_publish.hpp, encode.hpp, log.hpp", top)
+    add("instructions per publish", n, "channel::publish: detail/engine/publish.hpp, encode.hpp, detail/log/", top)
     n, top = per("deliver", events, readers, events * readers)
     add("instructions per delivered event, one write each", n, "hub::flush: pump, gather, advance in "
-        "detail/engine_flush.hpp; locate in log.hpp", top)
+        "detail/engine/flush.hpp", top)
     n, top = per("coalesce", 10 * events, readers, 10 * events * readers)
     add("instructions per delivered event, 20 in a write", n, "as above; a write must take all that is pending", top)
     n, top = per("lane", 2000, 0, 2000)
@@ -96,7 +96,7 @@ def count():
              "a line of 10 MB in reads of 16 KiB": (10_000_000, 16_384)}
     for what, (line, piece) in reads.items():
         n, top = against_memchr(line, piece)
-        add(f"instructions per one of memchr, parser, {what}", n, "parser::feed: parse.hpp; find_line_end: detail/lines.hpp", top)
+        add(f"instructions per one of memchr, parser, {what}", n, "parser::feed: parse.hpp; find_line_end: detail/base/lines.hpp", top)
     # How much of the world a step sees that has nothing to do with it.
     one, _ = per("idle-lanes", 1000, 1, 1000)
     many, top = per("idle-lanes", 1000, 1000, 1000)
@@ -104,7 +104,7 @@ def count():
         "lanes that had no mail lately are not looked at: mailbox::mark_limits, prepare_sleep, mail_lane::rest", top)
     add("bytes of a lane that was full once, of 1,000 of 256 KiB", plain("burst", 100, 1000)["bytes"],
         "mail_lane::give_back, mailbox_options::room_at_once")
-    where = "nothing on this way may walk all channels: detail/server_core.hpp, detail/routes.hpp, engine_channels.hpp"
+    where = "nothing on this way may walk all channels: detail/server/server_core.hpp, detail/server/routes.hpp, detail/engine/channels.hpp"
     for step, few, most, name in [("targets", FEW, MANY, "mail for channels that have publishers"),
                                   ("idle-shard", 10, 8000, "an idle turn of a shard"),
                                   *((s, FEW, MANY, f"{s} a channel") for s in ("open", "find", "close")),
@@ -121,20 +121,20 @@ def count():
 
     hot = plain("deliver", 2000, 50)
     add("allocations per 2,000 publishes and flushes", hot["allocations"], "nothing on this way may allocate: log.hpp "
-        "(segments come from the pool's spares), detail/memory.hpp")
+        "(segments come from the pool), detail/base/")
     add("allocations per 2,000 events through a lane", plain("lane", 2000, 10)["allocations"], "mailbox.hpp, log.hpp")
     if hot["delivered"] != 2000 * 50:
         sys.exit(f"FAILED: {hot['delivered']} events were delivered of {2000 * 50}")
     batched = plain("coalesce", 10 * events, readers)
     add("writes per delivered event, 20 published per flush", batched["writes"] / batched["delivered"],
         "one gather must take all that is pending (a second one only where segments end): gather_one in "
-        "detail/engine_flush.hpp")
+        "detail/engine/flush.hpp")
 
     session = plain("session", 0, 10_000)
     add("bytes of session and subscription, sizeof", session["session_sizeof"], "struct session, struct subscription: "
-        "detail/engine.hpp")
+        "detail/engine/parts.hpp")
     add("bytes per idle session, asked of operator new", session["session_bytes"], "slots, timer queue, readers: "
-        "detail/engine.hpp, detail/memory.hpp")
+        "detail/engine/parts.hpp, caps.hpp, detail/base/")
     add("preprocessed lines of <sse/sse.hpp>", preprocessed_lines(), "some header was added: `tests/check-core cost` "
         "names the dear ones")
     return found

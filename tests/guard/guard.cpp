@@ -36,7 +36,7 @@
 #include <utility>
 #include <vector>
 
-#include <sse/detail/server_core.hpp>
+#include <sse/detail/server/server_core.hpp>
 #include <sse/mailbox.hpp>
 #include <sse/server.hpp>
 #include <sse/shards.hpp>

@@ -1,5 +1,5 @@
-// detail/address.hpp: which texts are IP addresses, and the one text of each.
-#include <sse/detail/address.hpp>
+// detail/http/ip_address.hpp: which texts are IP addresses, and the one text of each.
+#include <sse/detail/http/ip_address.hpp>
 
 #if __has_include(<arpa/inet.h>)
 #include <arpa/inet.h>

@@ -1,5 +1,5 @@
-// detail/http1_response.hpp: heads and bodies of responses, in every chunking.
-#include <sse/detail/http1_response.hpp>
+// detail/http/response_reader.hpp: heads and bodies of responses, in every chunking.
+#include <sse/detail/http/response_reader.hpp>
 
 #include <cstdint>
 #include <cstring>

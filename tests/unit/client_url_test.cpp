@@ -1,5 +1,5 @@
-// detail/url.hpp: what a URL reads as, what is refused, where a redirect leads.
-#include <sse/detail/url.hpp>
+// detail/http/url.hpp: what a URL reads as, what is refused, where a redirect leads.
+#include <sse/detail/http/url.hpp>
 
 #include <string>
 #include <string_view>

@@ -5,10 +5,10 @@
 #include <string>
 #include <string_view>
 
-#include <sse/detail/decimal.hpp>
-#include <sse/detail/gap.hpp>
-#include <sse/detail/http1_response.hpp>
-#include <sse/detail/url.hpp>
+#include <sse/detail/base/decimal.hpp>
+#include <sse/detail/http/response_reader.hpp>
+#include <sse/detail/http/url.hpp>
+#include <sse/gap.hpp>
 #include <sse/request.hpp>
 
 #include "catch.hpp"

@@ -535,8 +535,8 @@ TEST_CASE(
   // id: who is cut between the two comes back with 1, and is told both again.
   CHECK(s.take(s.join({.last_event_id = "1"}, {&a, &b, &whole})) ==
         "event: gap\ndata: {\"requested\":1,\"first\":10,\"lost\":null}\n\n" +
-            gap_frame(2, 1, 5, -1) + frame(3, "e", "3") + frame(5, "e", "5") +
-            frame(6, "e", "6") + frames(8, 15));
+            gap_frame(2, 1, 5, -1) + frame(3, "e", "3") + frame(5, "e", "5") + frame(6, "e", "6") +
+            frames(8, 15));
   // After 4: only a lost something.
   CHECK(s.take(s.join({.last_event_id = "4"}, {&a, &b, &whole})) ==
         gap_frame(4, 4, 10, -1) + frame(5, "e", "5") + frame(6, "e", "6") + frames(8, 15));

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include <sse/detail/lines.hpp>
+#include <sse/detail/base/lines.hpp>
 
 #include "catch.hpp"
 

@@ -252,7 +252,7 @@ TEST_CASE("log: a pinned segment outlives its log's interest and then goes", "[l
     ++pinned->pins;
     first = std::string(at(log, 0).bytes);
     for (std::uint64_t n = 2; n < 100; ++n) REQUIRE(append(log, numbered(n, 3000), n));
-    CHECK(log.head() == pinned);  // held, and all behind it with it
+    CHECK(log.head() == pinned);         // held, and all behind it with it
     CHECK(log.backlog() >= 85 * 3000U);  // whole segments
     log.detach_before(log.end_offset());
     CHECK(log.head() != pinned);

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include <sse/detail/routes.hpp>
+#include <sse/detail/server/routes.hpp>
 #include <sse/hub.hpp>
 #include <sse/testing.hpp>
 

@@ -1,7 +1,7 @@
 // The way of a request to its handler, without a host: every kind of route against every method,
 // whose origin is asked, which names are served, whom X-Forwarded-For names.
-#include <sse/detail/address.hpp>
-#include <sse/detail/server_core.hpp>
+#include <sse/detail/http/ip_address.hpp>
+#include <sse/detail/server/server_core.hpp>
 #include <sse/server.hpp>
 #include <sse/testing.hpp>
 

@@ -9,10 +9,10 @@
 #if defined(SSEHUB_CHECKED) && SSEHUB_CHECKED
 #include <cstdio>
 #include <cstdlib>
-#define SSEHUB_ASSERT(...)                                                                       \
-  ((__VA_ARGS__) ? static_cast<void>(0)                                                          \
-                 : (static_cast<void>(std::fprintf(stderr, "%s:%d: ssehub: required: %s\n",      \
-                                                   __FILE__, __LINE__, #__VA_ARGS__)),           \
+#define SSEHUB_ASSERT(...)                                                                  \
+  ((__VA_ARGS__) ? static_cast<void>(0)                                                     \
+                 : (static_cast<void>(std::fprintf(stderr, "%s:%d: ssehub: required: %s\n", \
+                                                   __FILE__, __LINE__, #__VA_ARGS__)),      \
                     std::abort()))
 #else
 #define SSEHUB_ASSERT(...) static_cast<void>(0)

@@ -1,7 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// containers: vec, ring, chunked_array, slots. Growing may fail and says so: nothing here throws, so one failed
-// allocation costs one call.
+// containers: vec, ring, chunked_array, slots. Growing may fail and says so: nothing here throws,
+// so one failed allocation costs one call.
 #pragma once
 
 #include <cstddef>
@@ -169,7 +169,8 @@ class ring {
   std::uint64_t end_ = 0;
 };
 
-/// Values at addresses that never change, by number; made in chunks, so that growing copies nothing.
+/// Values at addresses that never change, by number; made in chunks, so that growing copies
+/// nothing.
 template <class T, std::uint32_t Chunk = 128>
 class chunked_array {
  public:

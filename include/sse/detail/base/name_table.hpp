@@ -15,7 +15,8 @@ namespace sse::inline v0::detail {
 
 /// FNV-1a with a seed and a finish: names come from outside, so the seed is the host's secret
 /// against crowding a bucket.
-[[nodiscard]] constexpr std::uint64_t hash_name(std::string_view name, std::uint64_t seed) noexcept {
+[[nodiscard]] constexpr std::uint64_t hash_name(std::string_view name,
+                                                std::uint64_t seed) noexcept {
   std::uint64_t h = 0xcbf29ce484222325ULL ^ seed;
   for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
   h ^= h >> 32;

@@ -78,8 +78,8 @@ inline std::string_view engine::bad_join(const joining& j, int& status) const no
   return {};
 }
 
-/// When the stream ends by itself: its age, less some so that not all end together, or the verdict's
-/// time.
+/// When the stream ends by itself: its age, less some so that not all end together, or the
+/// verdict's time.
 inline void engine::set_end(session& s, const joining& j) noexcept {
   if (!options_.max_age.is_off()) {
     const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
@@ -114,8 +114,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
     counted_names names{};
     ~held_names() { in.drop(names); }
   } held{caps_};
-  if (!caps_.name(j.key, r.address, held.names))
-    return fail(503, "no_memory", options_.retry_max);
+  if (!caps_.name(j.key, r.address, held.names)) return fail(503, "no_memory", options_.retry_max);
   victims v;  // nobody goes unless all caps are met
   if (const cap* const full = caps_.check(held.names, v)) {
     say_full(*full, out);

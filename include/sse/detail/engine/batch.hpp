@@ -37,8 +37,8 @@ class batch {
   batch& operator=(const batch&) = delete;
   ~batch() { deallocate(copy_); }
 
-  bool all = false;     ///< nothing is left for the session once these are out
-  bool paused = false;  ///< it had its share of work: there may be more
+  bool all = false;        ///< nothing is left for the session once these are out
+  bool paused = false;     ///< it had its share of work: there may be more
   bool logs_only = false;  ///< no lane, no chunks, nothing half sent
 
   /// `limit`: begin no further run at this total.

@@ -69,8 +69,8 @@ class caps {
     }
     if (n.address != none) {
       const cap& c = limits_.per_address;
-      const std::uint32_t here = held(kind::address, c, addresses_.name_of(n.address),
-                                      addresses_[n.address].count);
+      const std::uint32_t here =
+          held(kind::address, c, addresses_.name_of(n.address), addresses_[n.address].count);
       if (!fits(c, here, leaving(v, none, n.address), addresses_[n.address].ages.first, v))
         return &c;
     }
@@ -91,8 +91,8 @@ class caps {
       return true;
     };
     const cap* full = nullptr;
-    if (n.user != none && !take(kind::user, limits_.per_user, users_.name_of(n.user),
-                                leaving(v, n.user, none))) {
+    if (n.user != none &&
+        !take(kind::user, limits_.per_user, users_.name_of(n.user), leaving(v, n.user, none))) {
       full = &limits_.per_user;
     } else if (n.address != none &&
                !take(kind::address, limits_.per_address, addresses_.name_of(n.address),

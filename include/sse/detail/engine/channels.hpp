@@ -75,8 +75,8 @@ inline bool engine::make_channel(channel& c, std::string_view name, channel_opti
   return list_stream(c.main_) != none && names_.acquire(name) != none;
 }
 
-/// Where its ids begin. A channel that was closed goes on where it ended, and knows that what it had
-/// is forgotten: ids are not given twice, and a resume is told.
+/// Where its ids begin. A channel that was closed goes on where it ended, and knows that what it
+/// had is forgotten: ids are not given twice, and a resume is told.
 inline void engine::begin_sequence(channel& c) noexcept {
   const channel_options& o = c.options_;
   const std::uint32_t known = closed_.find(c.name());
@@ -178,8 +178,8 @@ inline void engine::free_channel(channel* c) noexcept {
 }
 
 // --- closed channels -----------------------------------------------------------------------------
-// The last thousand are remembered by name. Of older ones only the highest id is: one that is opened
-// after so many may announce a gap that is none, never the other way round.
+// The last thousand are remembered by name. Of older ones only the highest id is: one that is
+// opened after so many may announce a gap that is none, never the other way round.
 
 inline void engine::remember(const channel& c) noexcept {
   constexpr std::uint32_t most = 1024;

@@ -106,7 +106,11 @@ class chunks {
     return c.open || (c.sent != 0 && !c.ended);
   }
   [[nodiscard]] static run rest_of_line(const chunk_state& c) noexcept {
-    return {c.line + c.sent, nullptr, run::from_chunk, 0, 0,
+    return {c.line + c.sent,
+            nullptr,
+            run::from_chunk,
+            0,
+            0,
             static_cast<std::uint32_t>(c.size - c.sent)};
   }
   static char* line_end(char* p) noexcept {

@@ -204,7 +204,8 @@ inline void engine::arm(std::uint32_t slot) noexcept {
   if (s.blocked || s.state == session_state::finishing) due(s.progress, options_.write_deadline);
   if (s.state == session_state::live) {
     due(s.last_event, options_.idle);
-    if (const channel* const heart = heart_of(s)) due(s.last_write, heart->options_.heartbeat.every);
+    if (const channel* const heart = heart_of(s))
+      due(s.last_write, heart->options_.heartbeat.every);
     if (s.ends_at < when) when = s.ends_at;
     if (s.over) {
       for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {

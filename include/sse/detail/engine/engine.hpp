@@ -36,10 +36,10 @@
 
 #include <sse/admission.hpp>
 #include <sse/channel.hpp>
+#include <sse/detail/base/decimal.hpp>
 #include <sse/detail/base/name_table.hpp>
 #include <sse/detail/base/random.hpp>
 #include <sse/detail/base/timer_heap.hpp>
-#include <sse/detail/decimal.hpp>
 #include <sse/detail/engine/batch.hpp>
 #include <sse/detail/engine/caps.hpp>
 #include <sse/detail/engine/chunks.hpp>
@@ -227,8 +227,8 @@ class engine {
   // Hooks of the non-typed kind.
   function<void(const gap_notice&)> on_gap;
   function<void(channel&, std::string_view key, bool present)> on_presence;
-  /// The host has a rule of its own for who sees an audience (host_calls::sees); else it is the user
-  /// whose key it is.
+  /// The host has a rule of its own for who sees an audience (host_calls::sees); else it is the
+  /// user whose key it is.
   void ask_who_sees(bool on) noexcept { ask_who_sees_ = on; }
 
  private:
@@ -427,8 +427,8 @@ class engine {
   slots<walk, 16> walks_;
   name_table<no_user> presence_;  ///< by user and channel: how many sessions
   std::uint32_t generations_ = 0;
-  queue live_;   ///< sessions to be served in the next flush
-  queue ready_;  ///< those that catch up, in turn, within the flush's budget
+  queue live_;                 ///< sessions to be served in the next flush
+  queue ready_;                ///< those that catch up, in turn, within the flush's budget
   std::uint32_t dead_ = none;  ///< sessions to be closed when the outermost call ends
 
   // What is told.
@@ -445,7 +445,7 @@ class engine {
   event_id own_closed_floor_ = no_id;
   sequence sequence_;
   std::uint64_t stamp_ = 0;
-  id_text last_id_;  ///< of the event that was published last, whatever its sequence
+  id_text last_id_;            ///< of the event that was published last, whatever its sequence
   std::uint64_t backlog_ = 0;  ///< sum of stream::backlog
   indexed_heap<std::uint64_t, backlog_order> backlogs_{backlog_order{this}};
 

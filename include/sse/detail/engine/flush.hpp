@@ -175,10 +175,9 @@ inline bool engine::say_farewell(std::uint32_t slot, session& s) noexcept {
   s.said_farewell = true;
   const std::int64_t low = options_.retry_min.ms();
   const std::int64_t high = options_.retry_max.ms();
-  const std::int64_t retry =
-      high <= low
-          ? low
-          : low + static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(high - low + 1)));
+  const std::int64_t retry = high <= low ? low
+                                         : low + static_cast<std::int64_t>(random_.below(
+                                                     static_cast<std::uint64_t>(high - low + 1)));
   const bool ok = lanes_.push_retry(sessions_[slot].lane, retry);
   if (s.why != close_reason::drain || farewell_ == nullptr) return ok;
   return lanes_.push(s.lane, farewell_, lane_kind::control) || ok;
@@ -200,7 +199,8 @@ inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   heads_.clear();
   asks_left_ = 1024;
   b.begin(options_.flush_share);
-  if (s.first != none && s.lane == none && s.chunked == none) {  // nearly always: one log, that is all
+  if (s.first != none && s.lane == none &&
+      s.chunked == none) {  // nearly always: one log, that is all
     const subscription& sub = subs_[s.first];
     if (sub.next == none && sub.rest == 0 && sub.from() == source::log) {
       if (sub.k == sub.seg->count && sub.seg->next == nullptr) return true;  // nothing new
@@ -217,8 +217,8 @@ inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   if (!gather_session(slot, s, b)) return false;
   // The response head goes in front, unframed.
   std::uint32_t heads = 0;
-  for (std::uint32_t i = s.lane; heads < b.size() && b[heads].from == run::from_lane &&
-                                 lanes_[i].kind == lane_kind::head;
+  for (std::uint32_t i = s.lane;
+       heads < b.size() && b[heads].from == run::from_lane && lanes_[i].kind == lane_kind::head;
        i = lanes_[i].next)
     ++heads;
   return chunks_.frame(s.chunked, b, heads);
@@ -458,8 +458,7 @@ inline void engine::advance_cursor(session& s, const run& r, std::uint32_t n) no
   subscription& sub = subs_[r.from];
   const auto to = static_cast<std::uint32_t>(r.data - r.seg->bytes()) + n;
   const std::uint32_t last = r.first + r.count - 1;
-  const std::uint32_t next =
-      to == (*r.seg)[last].end() ? last + 1 : r.seg->locate(to, r.first);
+  const std::uint32_t next = to == (*r.seg)[last].end() ? last + 1 : r.seg->locate(to, r.first);
   const bool inside = next <= last && (*r.seg)[next].begin < to;
   const std::uint32_t rest = inside ? (*r.seg)[next].end() - to : 0;
   if (next != r.first)

@@ -64,7 +64,7 @@ struct skip {
 
 /// A reader on its way through the newest values.
 struct walk {
-  std::uint64_t position = 0;  ///< of the value that it got last
+  std::uint64_t position = 0;   ///< of the value that it got last
   std::uint64_t unsaid_to = 0;  ///< a snapshot: losses up to here were before it came
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
@@ -91,7 +91,7 @@ struct session {
   std::uint32_t generation = 0;
   session_state state : 3 = session_state::free;
   close_reason why : 4 = close_reason::peer;
-  bool queued : 1 = false;   ///< in a list of those to be served (of the slot: outlives the session)
+  bool queued : 1 = false;  ///< in a list of those to be served (of the slot: outlives the session)
   bool blocked : 1 = false;  ///< the host will call writable() or written()
   bool said_farewell : 1 = false;
   bool retry_only : 1 = false;  ///< a retry stream: the host's hooks do not see it

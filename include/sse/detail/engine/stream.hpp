@@ -39,15 +39,15 @@ struct stream {
   stream* touched_prev = nullptr;
   /// End offset at which somebody may be over a lag limit.
   std::uint64_t lag_check_at = UINT64_MAX;
-  std::uint64_t backlog = 0;       ///< as last counted into the hub's sum
-  std::uint64_t sweep_at = 0;      ///< backlog at which readers that see nothing there are moved on
-  log_place handed_out{};          ///< transients: what is behind it nobody has yet; pinned
-  std::uint32_t index = none;      ///< in engine::streams_
-  std::uint32_t by_backlog = none; ///< place in engine::backlogs_
-  bool touched = false;            ///< in that list
-  bool dirty = false;              ///< got entries since the last flush that all readers may see
-  bool transients = false;         ///< transient entries: no ids, nothing retained
-  bool ask = false;                ///< has entries that are not in `audiences`: the hook is asked
+  std::uint64_t backlog = 0;   ///< as last counted into the hub's sum
+  std::uint64_t sweep_at = 0;  ///< backlog at which readers that see nothing there are moved on
+  log_place handed_out{};      ///< transients: what is behind it nobody has yet; pinned
+  std::uint32_t index = none;  ///< in engine::streams_
+  std::uint32_t by_backlog = none;  ///< place in engine::backlogs_
+  bool touched = false;             ///< in that list
+  bool dirty = false;               ///< got entries since the last flush that all readers may see
+  bool transients = false;          ///< transient entries: no ids, nothing retained
+  bool ask = false;                 ///< has entries that are not in `audiences`: the hook is asked
 
   /// Lets go what retention does not cover and nobody reads.
   void trim(std::int64_t now) noexcept {

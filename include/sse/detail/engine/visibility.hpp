@@ -35,9 +35,9 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
     }
     if (own == 0) {
       const std::uint32_t user = caps_.user_of(slot);
-      own = user == none ? UINT64_MAX
-                         : st.audiences->next(caps_.key_of(slot), caps_.hash_of_user(user),
-                                              p.ordinal());
+      own = user == none
+                ? UINT64_MAX
+                : st.audiences->next(caps_.key_of(slot), caps_.hash_of_user(user), p.ordinal());
     }
     const std::uint32_t next = p.seg->next_public(p.k);
     if (own < p.seg->first + next) {

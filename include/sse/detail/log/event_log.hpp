@@ -39,8 +39,7 @@ struct log_place {
 
   [[nodiscard]] std::uint64_t ordinal() const noexcept { return seg->first + k; }
   [[nodiscard]] std::uint64_t offset() const noexcept {
-    return seg->base + (k < seg->count ? (*seg)[k].begin - (*seg)[k].audience
-                                       : seg->used);
+    return seg->base + (k < seg->count ? (*seg)[k].begin - (*seg)[k].audience : seg->used);
   }
   /// In front of an entry of its segment; at the end of one that has a newer neighbour it moves
   /// there. False: at the end of the log, or of a segment that left it.
@@ -140,9 +139,8 @@ class event_log {
   /// first() <= ordinal <= end().
   [[nodiscard]] log_place at(std::uint64_t ordinal) const noexcept {
     SSEHUB_ASSERT(!segments_.empty() && ordinal >= first() && ordinal <= end());
-    segment* const s = segments_[segment_that([&](const segment& x) {
-      return x.first + x.count > ordinal;
-    })];
+    segment* const s =
+        segments_[segment_that([&](const segment& x) { return x.first + x.count > ordinal; })];
     return {s, static_cast<std::uint32_t>(ordinal - s->first)};
   }
   [[nodiscard]] log_place end_place() const noexcept { return {tail(), tail()->count}; }
@@ -151,9 +149,8 @@ class event_log {
   /// REQUIRES: the entries have ids.
   [[nodiscard]] std::uint64_t find(event_id after) const noexcept {
     if (segments_.empty() || after >= last_id_) return end();
-    const segment& s = *segments_[segment_that([&](const segment& x) {
-      return x.count != 0 && x.id(x[x.count - 1]) > after;
-    })];
+    const segment& s = *segments_[segment_that(
+        [&](const segment& x) { return x.count != 0 && x.id(x[x.count - 1]) > after; })];
     const std::uint64_t found =
         s.first + s.first_that([&](const entry& e) { return s.id(e) > after; }, 0);
     return found < retained() ? retained() : found;

@@ -21,7 +21,7 @@ namespace sse::inline v0::detail {
 /// Something was lost at `position` and maybe before: whose it was.
 struct lost_entry {
   std::uint64_t position = 0;
-  owned_text audience;     ///< empty: everybody's
+  owned_text audience;  ///< empty: everybody's
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
@@ -57,8 +57,7 @@ class newest_by_key {
   /// The oldest value behind `position`; none. O(values behind it).
   [[nodiscard]] std::uint32_t after(std::uint64_t position) const noexcept {
     std::uint32_t found = none;
-    for (std::uint32_t i = newest_; i != none && keys_[i].position > position;
-         i = keys_[i].older)
+    for (std::uint32_t i = newest_; i != none && keys_[i].position > position; i = keys_[i].older)
       found = i;
     return found;
   }
@@ -66,7 +65,8 @@ class newest_by_key {
   /// Whether somebody for whom `sees(audience)` lost something behind `position`, in front of value
   /// `i`, or of the end (none).
   template <class Sees>
-  [[nodiscard]] bool lost_before(std::uint32_t i, std::uint64_t position, Sees sees) const noexcept {
+  [[nodiscard]] bool lost_before(std::uint32_t i, std::uint64_t position,
+                                 Sees sees) const noexcept {
     if (unsaid_to_ > position && (i == none || unsaid_from_ < keys_[i].position)) return true;
     for (std::uint32_t n = i == none ? tail_ : keys_[i].losses; n != none; n = losses_[n].next) {
       const lost_entry& l = losses_[n];
@@ -79,7 +79,8 @@ class newest_by_key {
  private:
   [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
                            std::string_view audience) noexcept {
-    // A state belongs to a key and an audience: the name tells both apart, whatever bytes they have.
+    // A state belongs to a key and an audience: the name tells both apart, whatever bytes they
+    // have.
     owned_text name;
     if (!name_state(name, key, audience)) return false;
     std::uint32_t i = keys_.find(name.view());
@@ -211,7 +212,7 @@ class newest_by_key {
   slots<lost_entry, 16> losses_;
   std::uint32_t newest_ = none;
   std::uint32_t oldest_ = none;
-  std::uint32_t tail_ = none;  ///< what was lost behind the newest value
+  std::uint32_t tail_ = none;      ///< what was lost behind the newest value
   std::uint64_t unsaid_from_ = 0;  ///< losses for which there was no memory: everybody's
   std::uint64_t unsaid_to_ = 0;
 };

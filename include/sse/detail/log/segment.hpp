@@ -32,7 +32,7 @@ struct new_entry {
 /// One event, told from where its segment begins. A private one has its audience in front of its
 /// bytes.
 struct entry {
-  std::uint32_t begin = 0;     ///< of its first byte, in the segment
+  std::uint32_t begin = 0;  ///< of its first byte, in the segment
   std::uint32_t size = 0;
   std::uint32_t id = 0;        ///< above segment::id_base; 0: none
   std::uint32_t stamp = 0;     ///< above segment::stamp_base

@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include <sse/detail/bytes.hpp>
-#include <sse/detail/lines.hpp>
+#include <sse/detail/base/byte_buffer.hpp>
+#include <sse/detail/base/lines.hpp>
 
 namespace sse::inline v0::detail {
 

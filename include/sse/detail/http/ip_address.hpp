@@ -18,7 +18,7 @@
 #include <string_view>
 
 #include <sse/config.hpp>
-#include <sse/detail/text.hpp>
+#include <sse/detail/http/characters.hpp>
 
 namespace sse::inline v0::detail {
 

@@ -27,11 +27,11 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/write.hpp>
 
+#include <sse/client_error.hpp>
 #include <sse/config.hpp>
-#include <sse/detail/asio_peer.hpp>
-#include <sse/detail/backoff.hpp>
-#include <sse/detail/client_error.hpp>
-#include <sse/detail/function.hpp>
+#include <sse/detail/client/backoff.hpp>
+#include <sse/detail/net/asio_stream.hpp>
+#include <sse/function.hpp>
 
 namespace sse::inline v0::detail {
 

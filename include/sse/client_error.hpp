@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include <sse/config.hpp>
-#include <sse/detail/url.hpp>
+#include <sse/detail/http/url.hpp>
 #include <sse/parse.hpp>
 
 namespace sse::inline v0 {

@@ -25,7 +25,7 @@
 #include <unistd.h>
 #endif
 
-#include <sse/detail/chain.hpp>
+#include <sse/detail/base/intrusive_list.hpp>
 #include <sse/session.hpp>
 
 namespace sse::inline v0 {

@@ -16,8 +16,8 @@
 #include <string_view>
 #include <utility>
 
-#include <sse/detail/chain.hpp>
-#include <sse/detail/server_core.hpp>
+#include <sse/detail/base/intrusive_list.hpp>
+#include <sse/detail/server/server_core.hpp>
 #include <sse/http1.hpp>
 
 namespace sse::inline v0::detail {

@@ -1,4 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+
+// ---- sse/gap.hpp
 //
 // gap: what our hub's `event: gap` frame says, and its reader.
 //
@@ -6,14 +10,12 @@
 //   data: {"requested":17,"first":20,"lost":2}
 //
 // lost is null where it is unknown.
-#pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
-#include <sse/detail/decimal.hpp>
-#include <sse/event.hpp>
+#include <sse/sse.hpp>
 
 namespace sse::inline v0 {
 

@@ -30,7 +30,7 @@
 #include <asio/steady_timer.hpp>
 
 #include <sse/client.hpp>
-#include <sse/detail/asio_link.hpp>
+#include <sse/detail/client/asio_connection.hpp>
 
 namespace sse::inline v0 {
 

@@ -21,8 +21,8 @@
 #include <vector>
 
 #include <sse/cors.hpp>
-#include <sse/detail/chain.hpp>
-#include <sse/detail/routes.hpp>
+#include <sse/detail/base/intrusive_list.hpp>
+#include <sse/detail/server/routes.hpp>
 #include <sse/http1.hpp>
 #include <sse/hub.hpp>
 #include <sse/mailbox.hpp>

@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include <sse/detail/epoll_socket.hpp>
+#include <sse/detail/net/epoll_socket.hpp>
 
 namespace sse::inline v0::detail {
 

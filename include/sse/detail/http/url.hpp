@@ -19,11 +19,11 @@
 #include <string_view>
 
 #include <sse/config.hpp>
-#include <sse/detail/address.hpp>
-#include <sse/detail/bytes.hpp>
-#include <sse/detail/decimal.hpp>
-#include <sse/detail/lines.hpp>
-#include <sse/detail/text.hpp>
+#include <sse/detail/base/byte_buffer.hpp>
+#include <sse/detail/base/decimal.hpp>
+#include <sse/detail/base/lines.hpp>
+#include <sse/detail/http/characters.hpp>
+#include <sse/detail/http/ip_address.hpp>
 
 namespace sse::inline v0 {
 

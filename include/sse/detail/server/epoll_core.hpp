@@ -27,11 +27,11 @@
 #include <utility>
 #include <vector>
 
-#include <sse/detail/chain.hpp>
-#include <sse/detail/epoll_listen.hpp>
-#include <sse/detail/epoll_socket.hpp>
-#include <sse/detail/http_connection.hpp>
-#include <sse/detail/server_core.hpp>
+#include <sse/detail/base/intrusive_list.hpp>
+#include <sse/detail/net/epoll_listen.hpp>
+#include <sse/detail/net/epoll_socket.hpp>
+#include <sse/detail/server/http_connection.hpp>
+#include <sse/detail/server/server_core.hpp>
 
 namespace sse::inline v0::detail {
 

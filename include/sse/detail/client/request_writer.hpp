@@ -10,11 +10,11 @@
 #include <string_view>
 
 #include <sse/config.hpp>
-#include <sse/detail/bytes.hpp>
-#include <sse/detail/decimal.hpp>
-#include <sse/detail/lines.hpp>
-#include <sse/detail/text.hpp>
-#include <sse/detail/url.hpp>
+#include <sse/detail/base/byte_buffer.hpp>
+#include <sse/detail/base/decimal.hpp>
+#include <sse/detail/base/lines.hpp>
+#include <sse/detail/http/characters.hpp>
+#include <sse/detail/http/url.hpp>
 #include <sse/request.hpp>
 #include <sse/version.hpp>
 

@@ -28,8 +28,8 @@
 #include <asio/steady_timer.hpp>
 
 #include <sse/asio_transport.hpp>
-#include <sse/detail/asio_connection.hpp>
-#include <sse/detail/server_core.hpp>
+#include <sse/detail/server/asio_connection.hpp>
+#include <sse/detail/server/server_core.hpp>
 
 namespace sse::inline v0::detail {
 

@@ -20,9 +20,9 @@
 #include <string_view>
 
 #include <sse/config.hpp>
-#include <sse/detail/bytes.hpp>
-#include <sse/detail/decimal.hpp>
-#include <sse/detail/text.hpp>
+#include <sse/detail/base/byte_buffer.hpp>
+#include <sse/detail/base/decimal.hpp>
+#include <sse/detail/http/characters.hpp>
 
 namespace sse::inline v0 {
 

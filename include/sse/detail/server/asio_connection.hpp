@@ -17,7 +17,7 @@
 #include <asio/dispatch.hpp>
 
 #include <sse/asio_transport.hpp>
-#include <sse/detail/http_connection.hpp>
+#include <sse/detail/server/http_connection.hpp>
 #include <sse/request.hpp>
 
 namespace sse::inline v0::detail {

@@ -19,7 +19,7 @@
 #include <sse/admission.hpp>
 #include <sse/channel.hpp>
 #include <sse/cors.hpp>
-#include <sse/detail/function.hpp>
+#include <sse/function.hpp>
 #include <sse/http1.hpp>
 #include <sse/request.hpp>
 #include <sse/responder.hpp>

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include <sse/config.hpp>
-#include <sse/detail/utf8.hpp>
+#include <sse/detail/base/utf8.hpp>
 
 namespace sse::inline v0::detail::text {
 

@@ -1,0 +1,721 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+
+// ---- sse/asio_transport.hpp
+//
+// asio_transport: the transport of a hub over any Asio stream. For programs that have an HTTP
+// server on Asio; one that brings its own is sse/asio.hpp, which also says what of Asio is needed.
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include <asio/buffer.hpp>
+#include <asio/ip/tcp.hpp>
+
+#ifndef SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
+#define SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
+// ---- sse/detail/net/asio_stream.hpp
+//
+// What the Asio host's parts share: one TCP connection with its reference count. Not public.
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+#include <asio/basic_socket.hpp>
+#include <asio/basic_stream_socket.hpp>
+#include <asio/error.hpp>
+#include <asio/ip/address.hpp>
+#include <asio/ip/tcp.hpp>
+
+#if !defined(_WIN32)
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#endif
+
+#ifndef SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
+#define SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
+// ---- sse/detail/base/intrusive_list.hpp
+//
+// Lists through their elements, and lists of elements that wait for a deadline. Not public.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include <sse/sse.hpp>
+
+namespace sse::inline v0::detail {
+
+template <class T>
+struct chain;
+
+/// What lets an object stand in one chain.
+template <class T>
+struct link {
+  T* next = nullptr;
+  T* prev = nullptr;
+  chain<T>* in = nullptr;
+};
+
+/// A list through the `hook` of its elements, which it does not own.
+template <class T>
+struct chain {
+  T* first = nullptr;
+  T* last = nullptr;
+  std::size_t size = 0;
+
+  void push_back(T& t) noexcept {
+    unlink(t);
+    t.hook = {nullptr, last, this};
+    (last != nullptr ? last->hook.next : first) = &t;
+    last = &t;
+    ++size;
+  }
+  static void unlink(T& t) noexcept {
+    chain* const c = t.hook.in;
+    if (c == nullptr) return;
+    (t.hook.prev != nullptr ? t.hook.prev->hook.next : c->first) = t.hook.next;
+    (t.hook.next != nullptr ? t.hook.next->hook.prev : c->last) = t.hook.prev;
+    --c->size;
+    t.hook = {};
+  }
+};
+
+/// What a connection is given time for.
+enum class due : std::uint8_t { never, head, body, idle, write, linger };
+
+/// Connections by what they are given time for. Each kind has one length for the whole server, so
+/// that deadlines stand in line by themselves. `T` has `hook` and `due_at`, in milliseconds.
+template <class T>
+class waiting_room {
+ public:
+  void allow(due what, duration length) noexcept { line_of(what).length = length; }
+
+  /// Gives `t` a deadline instead of the one it has.
+  void await(T& t, due what, time_point now) noexcept {
+    line& l = line_of(what);
+    l.list.push_back(t);
+    t.due_at = l.length.is_off() ? INT64_MAX : (now + l.length).ms();
+  }
+  [[nodiscard]] std::size_t size() const noexcept {
+    std::size_t n = 0;
+    for (const line& l : lines_) n += l.list.size;
+    return n;
+  }
+  /// In milliseconds; INT64_MAX: none.
+  [[nodiscard]] std::int64_t next() const noexcept {
+    std::int64_t first = INT64_MAX;
+    for (const line& l : lines_) {
+      if (l.list.first != nullptr && l.list.first->due_at < first) first = l.list.first->due_at;
+    }
+    return first;
+  }
+  /// Calls f(element, what for) for those whose time is up; f takes each out or gives it more time.
+  template <class F>
+  void expire(time_point now, F f) noexcept {
+    for (std::size_t i = 0; i < lines_.size(); ++i) {
+      const chain<T>& list = lines_[i].list;
+      while (list.first != nullptr && list.first->due_at <= now.ms()) {
+        f(*list.first, static_cast<due>(i));
+      }
+    }
+  }
+  /// Calls f(element) for those that are there now; f may take it out, and destroy it.
+  template <class F>
+  void for_each(F f) noexcept {
+    for (line& l : lines_) {
+      chain<T> all;
+      while (l.list.first != nullptr) all.push_back(*l.list.first);
+      while (all.first != nullptr) {
+        T& t = *all.first;
+        l.list.push_back(t);
+        f(t);
+      }
+    }
+  }
+
+ private:
+  struct line {
+    chain<T> list;
+    duration length;
+  };
+  [[nodiscard]] line& line_of(due what) noexcept { return lines_[static_cast<std::size_t>(what)]; }
+
+  std::array<line, 6> lines_{};
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
+
+namespace sse::inline v0 {
+
+template <class Stream>
+class asio_transport;
+
+namespace detail {
+
+namespace net = ::asio;
+
+/// Keeps a counted object alive. Not atomic: one executor owns both. Only moved, so that no thread
+/// of an executor with several ever touches a count outside the strand; share() makes another.
+template <class T>
+class ref {
+ public:
+  ref() noexcept = default;
+  explicit ref(T* p) noexcept : p_{p} {
+    if (p_ != nullptr) ++p_->refs;
+  }
+  ref(ref&& o) noexcept : p_{std::exchange(o.p_, nullptr)} {}
+  ref& operator=(ref&& o) noexcept {
+    ref moved{std::move(o)};
+    std::swap(p_, moved.p_);
+    return *this;
+  }
+  ~ref() {
+    if (p_ != nullptr && --p_->refs == 0) destroy(p_);
+  }
+
+  [[nodiscard]] ref share() const noexcept { return ref{p_}; }
+  [[nodiscard]] T* get() const noexcept { return p_; }
+  [[nodiscard]] T* operator->() const noexcept { return p_; }
+  [[nodiscard]] T& operator*() const noexcept { return *p_; }
+  [[nodiscard]] explicit operator bool() const noexcept { return p_ != nullptr; }
+
+ private:
+  /// Out of line: g++ 12 takes the next reference's count for a use after this one's delete.
+#if defined(__GNUC__)
+  [[gnu::noinline]]
+#endif
+  static void
+  destroy(T* p) noexcept {
+    delete p;
+  }
+
+  T* p_ = nullptr;
+};
+
+template <class S>
+struct is_plain_socket : std::false_type {};
+template <class Protocol, class Executor>
+struct is_plain_socket<net::basic_stream_socket<Protocol, Executor>> : std::true_type {};
+
+/// The kernel's socket itself: written to at once, waited for only when it is full. Others, such as
+/// asio::ssl::stream, are written to by one operation at a time.
+template <class S>
+inline constexpr bool plain_socket = is_plain_socket<S>::value;
+
+struct ignore_error {
+  void operator()(const std::error_code&) const noexcept {}
+};
+
+/// A stream that says goodbye by itself (TLS close_notify).
+template <class S>
+concept says_goodbye = !plain_socket<S> && requires(S & s) {
+  s.async_shutdown(ignore_error{});
+};
+
+/// A stream that must be set up first (TLS).
+template <class S>
+concept shakes_hands = requires(S& s) {
+  s.async_handshake(S::server, ignore_error{});
+};
+
+/// Programs that start others must not give them our connections: they would never close.
+template <class Socket>
+void close_on_exec(Socket& s) noexcept {
+#if defined(FD_CLOEXEC)
+  ::fcntl(s.native_handle(), F_SETFD, FD_CLOEXEC);  // NOLINT: the only interface there is
+#endif
+  (void)s;
+}
+
+/// The next connection, and whose it is. Errors: would_block if there is none.
+[[nodiscard]] inline net::ip::tcp::socket accept_one(net::ip::tcp::acceptor& from,
+                                                     net::ip::tcp::endpoint& peer,
+                                                     std::error_code& e) {
+  net::ip::tcp::socket s{from.get_executor()};
+#if defined(__linux__)  // one call instead of two
+  auto size = static_cast<socklen_t>(peer.capacity());
+  const int fd = ::accept4(from.native_handle(), peer.data(), &size, SOCK_CLOEXEC);
+  if (fd < 0) {
+    e.assign(errno, net::error::get_system_category());
+    return s;
+  }
+  peer.resize(size);
+  (void)s.assign(peer.protocol(), fd, e);
+  if (e) ::close(fd);
+#else
+  (void)from.accept(s, peer, e);
+  if (!e) close_on_exec(s);
+#endif
+  return s;
+}
+
+/// In the standard's category: Asio's own does not compare equal to std::errc.
+[[nodiscard]] inline std::error_code portable(const std::error_code& e) noexcept {
+  if (e.category() != net::error::get_system_category()) return e;
+  return {e.value(), std::system_category()};
+}
+
+[[nodiscard]] inline bool would_block(const std::error_code& e) noexcept {
+  return e == net::error::would_block || e == net::error::try_again;
+}
+
+/// One connection, from accept to close: never moved, since operations that are under way point at
+/// it. Each of those holds a reference.
+template <class Stream>
+struct asio_peer {
+  static constexpr std::size_t sink_size = plain_socket<Stream> ? 8 : 128;
+
+  template <class Make>
+  explicit asio_peer(Make&& make) : stream(make()) {}
+  asio_peer(const asio_peer&) = delete;
+  asio_peer& operator=(const asio_peer&) = delete;
+  ~asio_peer() { chain<asio_peer>::unlink(*this); }
+
+  /// For one that ended already.
+  void close_now() noexcept {
+    std::error_code ignored;
+    stream.lowest_layer().close(ignored);
+  }
+  /// Ends it: a child process may have the socket too, and then closing it ends nothing.
+  void end_now() noexcept {
+    std::error_code ignored;
+    stream.lowest_layer().shutdown(net::socket_base::shutdown_both, ignored);
+    close_now();
+  }
+  /// Closes without sending what the kernel still holds, for a peer that takes nothing any more.
+  void abort_now() noexcept {
+    std::error_code ignored;
+    stream.lowest_layer().set_option(net::socket_base::linger{true, 0}, ignored);
+    end_now();
+  }
+  /// Takes unread input away: the kernel would answer it with a reset, and the peer lose the last
+  /// bytes that we sent.
+  void discard_input() noexcept {
+    if constexpr (plain_socket<Stream>) {
+      std::array<char, 4096> bytes;
+      std::error_code error;
+      for (int i = 0; i < 16 && !error; ++i) stream.read_some(net::buffer(bytes), error);
+    }
+  }
+
+  Stream stream;
+  asio_transport<Stream>* owner = nullptr;  ///< nullptr: the transport needs nothing of it any more
+  link<asio_peer> hook;
+  std::int64_t linger_until = 0;
+  session_id session{};
+  std::uint32_t refs = 0;
+  std::uint32_t discarded = 0;
+  bool reading : 1 = false;    ///< an operation waits for input
+  bool writing : 1 = false;    ///< an operation writes, or waits until it can
+  bool lingering : 1 = false;  ///< our side is shut down, the other side's end is waited for
+  bool closed : 1 = false;
+  bool broken : 1 = false;           ///< memory was out when its first operation was to begin
+  std::array<char, sink_size> sink;  ///< for input that nobody wants
+};
+
+/// An IPv4 peer of a socket that serves both versions is an IPv4 peer.
+[[nodiscard]] inline net::ip::address plain_address(const net::ip::address& a) {
+  if (a.is_v6() && a.to_v6().is_v4_mapped()) {
+    return net::ip::make_address_v4(net::ip::v4_mapped, a.to_v6());
+  }
+  return a;
+}
+
+/// The one way to write an address; empty: it is none.
+[[nodiscard]] inline std::string address_text(std::string_view s) {
+  std::error_code error;
+  const net::ip::address a = net::ip::make_address(std::string{s}, error);
+  return error ? std::string{} : plain_address(a).to_string();
+}
+
+/// For the server's own connections, before they become streams.
+struct asio_access {
+  template <class Connection>
+  [[nodiscard]] static auto& peer_of(const Connection& c) noexcept {
+    return *c.peer_;
+  }
+};
+
+}  // namespace detail
+
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
+
+namespace sse::inline v0 {
+
+/// A transport for hub<> over any Asio stream, for programs that have an HTTP server of their own;
+/// asio_server brings one.
+///
+///   sse::asio_transport<> transport;
+///   sse::hub<sse::asio_transport<>> hub{transport};
+///   transport.attach(hub, [&] { post(ctx, [&] { hub.flush(); }); });  // one flush for many calls
+///   (void)hub.accept(transport.adopt(std::move(socket)), request);
+///
+/// Plain sockets: a write is tried at once, without blocking; only after a short one the transport
+/// waits until the socket can take more. Other streams (TLS): one async_write_some at a time, from
+/// the log's own bytes (transport::completes).
+///
+/// While a stream is open one read is outstanding, which finds its peer's end; what a peer sends is
+/// thrown away, and one that sends more than `max_input` bytes is closed.
+///
+/// Not thread-safe: hub, transport and all streams belong to one executor. Destroy the hub first.
+/// With streams that are no plain sockets, destroy neither before in_flight() is 0.
+template <class Stream = ::asio::ip::tcp::socket>
+class asio_transport {
+  using peer = detail::asio_peer<Stream>;
+  using peer_ref = detail::ref<peer>;
+
+ public:
+  using stream_type = Stream;
+  static constexpr bool plain = detail::plain_socket<Stream>;
+  static constexpr bool completes = !plain;
+  static constexpr std::size_t max_buffers = plain ? 16 : 1;
+  /// Bytes that a peer may send on an open stream.
+  static constexpr std::uint32_t max_input = 64U << 10U;
+  /// Bytes and time that a peer may still send while a connection is being closed: an end with
+  /// unread input would be a reset, which takes the last bytes from the peer.
+  static constexpr std::uint32_t max_linger_input = 8U << 20U;
+  static constexpr std::int64_t linger_ms = 2000;
+
+  /// What the hub keeps of a stream: a handle to state on the heap.
+  class connection {
+   public:
+    connection() noexcept = default;
+    /// The stream. REQUIRES: not moved from.
+    [[nodiscard]] Stream& stream() const noexcept { return peer_->stream; }
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(peer_); }
+
+   private:
+    friend class asio_transport;
+    friend struct detail::asio_access;
+    explicit connection(peer_ref p) noexcept : peer_{std::move(p)} {}
+    peer_ref peer_;
+  };
+
+  asio_transport() = default;
+  asio_transport(const asio_transport&) = delete;
+  asio_transport& operator=(const asio_transport&) = delete;
+  ~asio_transport() {
+    cut_all();
+    for (detail::chain<peer>* list : {&streams_, &zombies_}) {
+      while (list->first != nullptr) {
+        const peer_ref p{list->first};
+        p->end_now();
+        p->closed = true;
+        forget(*p);
+      }
+    }
+  }
+
+  /// Tells the transport whom to report to. `flush_soon` is called after each report: it must see
+  /// to it that hub.flush() runs, but not call it itself.
+  template <class Hub>
+  void attach(Hub& hub, function<void()> flush_soon) {
+    hub_ = &hub;
+    flush_soon_ = std::move(flush_soon);
+    writable_ = [](void* h, session_id id) noexcept { static_cast<Hub*>(h)->writable(id); };
+    written_ = [](void* h, session_id id, std::size_t n) noexcept {
+      static_cast<Hub*>(h)->written(id, n);
+    };
+    closed_ = [](void* h, session_id id) noexcept { static_cast<Hub*>(h)->closed(id); };
+  }
+
+  /// A connection to give to hub.accept. The stream is connected, and nothing else uses it.
+  [[nodiscard]] connection adopt(Stream s) {
+    return adopt_made([&]() -> Stream { return std::move(s); });
+  }
+  /// The same for a stream that cannot be moved: `make` returns it.
+  template <class Make>
+  [[nodiscard]] connection adopt_made(Make&& make) {
+    peer_ref p{new peer{std::forward<Make>(make)}};
+    if constexpr (plain) {
+      std::error_code ignored;
+      p->stream.non_blocking(true, ignored);
+    }
+    return connection{std::move(p)};
+  }
+
+  /// Writes under way that the hub waits for; always 0 with plain sockets.
+  [[nodiscard]] std::size_t in_flight() const noexcept { return in_flight_; }
+  /// Every such write holds what this points to, so that log and hub can be made to outlive it.
+  void keep_alive(std::weak_ptr<void> owner) noexcept { keep_ = std::move(owner); }
+
+  // --- the end of a connection
+
+  /// Whether a closed connection stays until its peer closed too, or for linger_ms: for hosts that
+  /// call expire(). Without it, or with an input that never ends, the end may be a reset.
+  /// `clock`: the host's, which is told to expire(); nullptr: std::chrono::steady_clock.
+  void use_linger(bool on, time_point (*clock)() noexcept = nullptr) noexcept {
+    lingers_ = on;
+    clock_ = clock;
+  }
+  /// Connections that are being closed.
+  [[nodiscard]] std::size_t lingering() const noexcept { return lingering_.size; }
+  /// When expire() is next needed; time_point::never() if not.
+  [[nodiscard]] time_point next_deadline() const noexcept {
+    return lingering_.first == nullptr ? time_point::never()
+                                       : time_point::milliseconds(lingering_.first->linger_until);
+  }
+  void expire(time_point now) noexcept {
+    while (lingering_.first != nullptr && lingering_.first->linger_until <= now.ms()) {
+      cut(*lingering_.first);
+    }
+  }
+  /// Ends all lingering now.
+  void cut_all() noexcept {
+    while (lingering_.first != nullptr) cut(*lingering_.first);
+  }
+  /// Ends a connection that no hub took, after all that was written to it.
+  void disconnect(connection c) noexcept { close(c, close_reason::finished); }
+
+  /// Calls f(session_id) for the streams that are open now; f may close them.
+  template <class F>
+  void for_each_session(F f) noexcept {
+    for (std::size_t n = streams_.size; n > 0 && streams_.first != nullptr; --n) {
+      peer& p = *streams_.first;
+      streams_.push_back(p);  // behind those that are still to come, since it may stay
+      f(p.session);
+    }
+  }
+
+  // --- what the hub calls
+
+  void opened(connection& c, session_id id) noexcept {
+    peer& p = *c.peer_;
+    p.owner = this;
+    p.session = id;
+    streams_.push_back(p);
+    p.broken = !watch(p);
+  }
+
+  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
+    peer& p = *c.peer_;
+    if (p.broken) return {0, flow::closed};
+    if (p.writing) return {0, flow::blocked};
+    try {
+      if constexpr (plain) {
+        return write_now(p, bytes);
+      } else {
+        return begin_write(p, bytes);
+      }
+    } catch (...) {
+      return {0, flow::closed};
+    }
+  }
+
+  void close(connection& c, close_reason why) noexcept {
+    peer& p = *c.peer_;
+    if (why == close_reason::stalled) {
+      p.abort_now();
+    } else if (why == close_reason::peer) {
+      p.close_now();
+    } else if (!(p.writing && !plain) && hang_up(p)) {
+      return;
+    } else {
+      p.end_now();
+    }
+    p.closed = true;
+    retire(p);
+  }
+
+ private:
+  [[nodiscard]] write_result write_now(peer& p, std::span<const buffer> bytes) {
+    std::error_code error;
+    std::size_t took = 0;
+    std::size_t total = 0;
+    if (bytes.size() == 1) {  // nearly always; for one buffer Asio calls send, not sendmsg
+      total = bytes[0].size;
+      took = p.stream.write_some(::asio::const_buffer{bytes[0].data, total}, error);
+    } else {
+      std::array<::asio::const_buffer, max_buffers> pieces;
+      std::size_t n = 0;
+      for (const buffer& b : bytes) {
+        if (n == pieces.size()) break;
+        pieces[n++] = {b.data, b.size};
+        total += b.size;
+      }
+      took = p.stream.write_some(std::span{pieces.data(), n}, error);
+    }
+    if (error && !detail::would_block(error)) {
+      return {0, error == ::asio::error::interrupted ? flow::ready : flow::closed};
+    }
+    if (!error && took == total) return {took, flow::ready};
+    p.writing = true;
+    try {
+      p.stream.async_wait(::asio::socket_base::wait_write,
+                          [r = peer_ref{&p}](const std::error_code& e) mutable {
+                            r->writing = false;
+                            if (r->owner != nullptr && !r->closed) r->owner->can_write(*r, e);
+                          });
+    } catch (...) {
+      p.writing = false;
+      return {took, flow::closed};
+    }
+    return {took, flow::blocked};
+  }
+
+  void can_write(peer& p, const std::error_code& e) noexcept {
+    if (p.lingering) return;
+    e ? closed_(hub_, p.session) : writable_(hub_, p.session);
+    flush();
+  }
+
+  [[nodiscard]] write_result begin_write(peer& p, std::span<const buffer> bytes) {
+    std::shared_ptr<void> keep = keep_.lock();
+    p.stream.async_write_some(
+        ::asio::const_buffer{bytes[0].data, bytes[0].size},
+        [r = peer_ref{&p}, keep = std::move(keep)](const std::error_code& e, std::size_t n) {
+          r->writing = false;
+          if (r->owner != nullptr) r->owner->wrote(*r, e, n);
+        });
+    p.writing = true;
+    ++in_flight_;
+    return {bytes[0].size, flow::pending};
+  }
+
+  void wrote(peer& p, const std::error_code& e, std::size_t n) noexcept {
+    --in_flight_;
+    const session_id id = p.session;
+    const bool failed = static_cast<bool>(e) && !p.closed;
+    if (p.closed) retire(p);
+    if (hub_ != nullptr) {
+      written_(hub_, id, n);
+      if (failed) closed_(hub_, id);
+    }
+    flush();
+  }
+
+  /// Waits for the next input, which is the peer's end or nothing that we want.
+  [[nodiscard]] bool watch(peer& p) noexcept {
+    if (p.reading) return true;
+    try {
+      p.stream.async_read_some(::asio::buffer(p.sink),
+                               [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
+                                 r->reading = false;
+                                 if (r->owner == nullptr || r->closed) return;
+                                 r->discarded += static_cast<std::uint32_t>(n);
+                                 r->owner->took_some(*r, e);
+                               });
+      p.reading = true;
+      return true;
+    } catch (...) {
+      return false;
+    }
+  }
+
+  void took_some(peer& p, std::error_code e) noexcept {
+    if constexpr (plain) {
+      std::array<char, 4096> bytes;
+      for (int i = 0; i < 16 && !e; ++i) {
+        p.discarded += static_cast<std::uint32_t>(p.stream.read_some(::asio::buffer(bytes), e));
+      }
+      if (detail::would_block(e)) e = {};
+    }
+    took_input(p, e);
+  }
+
+  void took_input(peer& p, const std::error_code& e) noexcept {
+    const std::uint32_t most = p.lingering ? max_linger_input : max_input;
+    if (!e && p.discarded <= most && watch(p)) return;
+    if (p.lingering) {
+      cut(p);
+    } else if (hub_ != nullptr) {
+      closed_(hub_, p.session);
+      flush();
+    }
+  }
+
+  /// Says goodbye and leaves it to the peer to close. False: that cannot be done.
+  [[nodiscard]] bool hang_up(peer& p) noexcept {
+    std::error_code error;
+    if constexpr (!detail::says_goodbye<Stream>) {
+      p.stream.lowest_layer().shutdown(::asio::socket_base::shutdown_send, error);
+    }
+    if (error || !lingers_) {
+      p.discard_input();
+      return false;
+    }
+    p.owner = this;
+    p.lingering = true;
+    p.discarded = 0;
+    const time_point now =
+        clock_ != nullptr ? clock_() : time_point{std::chrono::steady_clock::now()};
+    p.linger_until = now.ms() + linger_ms;
+    if (!say_goodbye(p)) return false;
+    ++p.refs;  // the list's, until cut()
+    lingering_.push_back(p);
+    if (lingering_.size == 1) flush();  // the host's timer has one more to look at
+    return true;
+  }
+
+  [[nodiscard]] bool say_goodbye(peer& p) noexcept {
+    if constexpr (detail::says_goodbye<Stream>) {
+      try {
+        p.stream.async_shutdown([r = peer_ref{&p}](const std::error_code&) {
+          if (r->owner != nullptr && !r->closed) r->owner->cut(*r);
+        });
+        return true;
+      } catch (...) {
+        return false;
+      }
+    } else {
+      return watch(p);
+    }
+  }
+
+  void cut(peer& p) noexcept {
+    const peer_ref held{&p};
+    --p.refs;  // the list's
+    p.discard_input();
+    detail::says_goodbye<Stream> ? p.end_now() : p.close_now();
+    p.closed = true;
+    forget(p);
+    flush();
+  }
+
+  void retire(peer& p) noexcept {
+    if (p.writing && !plain) {
+      zombies_.push_back(p);  // the hub waits for its write
+    } else {
+      forget(p);
+    }
+  }
+  static void forget(peer& p) noexcept {
+    detail::chain<peer>::unlink(p);
+    p.owner = nullptr;
+  }
+  void flush() noexcept {
+    if (flush_soon_) flush_soon_();
+  }
+
+  void* hub_ = nullptr;
+  void (*writable_)(void*, session_id) noexcept = nullptr;
+  void (*written_)(void*, session_id, std::size_t) noexcept = nullptr;
+  void (*closed_)(void*, session_id) noexcept = nullptr;
+  function<void()> flush_soon_;
+  std::weak_ptr<void> keep_;
+  detail::chain<peer> streams_;
+  detail::chain<peer> lingering_;
+  detail::chain<peer> zombies_;
+  std::size_t in_flight_ = 0;
+  time_point (*clock_)() noexcept = nullptr;
+  bool lingers_ = false;
+};
+
+}  // namespace sse::inline v0

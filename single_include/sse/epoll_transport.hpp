@@ -1,0 +1,246 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+
+// ---- sse/epoll_transport.hpp
+//
+// epoll_transport: the transport of a hub over sockets in an epoll loop. For programs that have
+// such a loop; a server with one of its own is sse/epoll.hpp.
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#ifndef SSEHUB_SINGLE_DETAIL_NET_EPOLL_SOCKET_HPP
+#define SSEHUB_SINGLE_DETAIL_NET_EPOLL_SOCKET_HPP
+// ---- sse/detail/net/epoll_socket.hpp
+//
+// Sockets of Linux as transports in an epoll loop need them. Not public.
+
+#if !defined(__linux__)
+#error "sse/epoll.hpp and sse/io_uring.hpp need Linux; sse/asio.hpp runs everywhere"
+#endif
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <utility>
+
+namespace sse::inline v0::detail {
+
+/// Owns a descriptor.
+class unique_fd {
+ public:
+  unique_fd() noexcept = default;
+  explicit unique_fd(int fd) noexcept : fd_{fd} {}
+  unique_fd(unique_fd&& o) noexcept : fd_{std::exchange(o.fd_, -1)} {}
+  unique_fd& operator=(unique_fd&& o) noexcept {
+    if (this != &o) reset(std::exchange(o.fd_, -1));
+    return *this;
+  }
+  ~unique_fd() { reset(); }
+
+  [[nodiscard]] int get() const noexcept { return fd_; }
+  [[nodiscard]] explicit operator bool() const noexcept { return fd_ >= 0; }
+  [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
+  void reset(int fd = -1) noexcept {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = fd;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+/// Asks epoll for `events` of `fd` with `data`. `watched`: whether it is watched already; where
+/// that is wrong it costs one call more.
+[[nodiscard]] inline bool watch(int epoll, int fd, std::uint32_t events, std::uint64_t data,
+                                bool watched) noexcept {
+  epoll_event e{};
+  e.events = events;
+  e.data.u64 = data;
+  const int first = watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+  if (::epoll_ctl(epoll, first, fd, &e) == 0) return true;
+  if (errno != (watched ? ENOENT : EEXIST)) return false;
+  return ::epoll_ctl(epoll, watched ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &e) == 0;
+}
+
+/// Nothing of a connection that was closed after this goes out: its peer gets a reset.
+inline void end_by_reset(int fd) noexcept {
+  const linger now{1, 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_NET_EPOLL_SOCKET_HPP
+#include <sse/sse.hpp>
+
+namespace sse::inline v0 {
+
+/// A transport for hub<> over stream sockets, for programs with an epoll loop of their own;
+/// epoll_server brings one.
+///
+///   sse::epoll_transport net{epoll};
+///   sse::hub<sse::epoll_transport> hub{net};
+///   (void)hub.accept(sse::epoll_transport::connection{fd}, request);  // fd is the hub's now
+///   look(wait);                                       // epoll_wait, then for each event:
+///                                                     //   if (!net.on_event(hub, e)) mine(e);
+///   const sse::time_point now = ...;
+///   if (hub.next_deadline() <= now) look(0);          // nothing is overdue before it was looked
+///   at hub.tick(now); hub.flush();                                      // once in each turn of
+///   the loop
+///
+/// A write is tried at once and never blocks. A stream is registered once, for edges: after a write
+/// that was short the kernel says when there is room, and no other call to epoll is needed. Its
+/// data is session_id, so that a stream costs nothing but its descriptor.
+///
+/// A peer that ends its side is gone. What a peer sends is thrown away, and one that sends more
+/// than `max_input` bytes is closed.
+///
+/// Not thread-safe: it belongs to the thread of its hub. Destroy the hub first.
+class epoll_transport {
+ public:
+  static constexpr std::size_t max_buffers = 16;
+  /// Bytes that a peer may send on an open stream.
+  static constexpr std::uint32_t max_input = 64U << 10U;
+
+  /// Owns a connected socket.
+  class connection {
+   public:
+    connection() noexcept = default;
+    explicit connection(int fd) noexcept : fd_{fd} {}
+    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
+
+    /// Asks a loop for `events` of it with `data`, instead of what it was asked for before.
+    [[nodiscard]] bool watch(int epoll, std::uint32_t events, std::uint64_t data) noexcept {
+      const bool ok = detail::watch(epoll, fd(), events, data, watched_);
+      watched_ = watched_ || ok;
+      return ok;
+    }
+    /// Ends that. To close it does so too, unless a child process has the descriptor as well.
+    void unwatch(int epoll) noexcept {
+      if (watched_) ::epoll_ctl(epoll, EPOLL_CTL_DEL, fd(), nullptr);
+      watched_ = false;
+    }
+
+   private:
+    friend class epoll_transport;
+    detail::unique_fd fd_;
+    std::uint32_t discarded_ : 30 = 0;
+    std::uint32_t watched_ : 1 = false;
+
+   protected:
+    std::uint32_t writing_ : 1 = false;  // for transports that derive from this one
+  };
+  static_assert(sizeof(connection) == 8, "of each stream, also of those that nothing is sent to");
+  static_assert(2 * max_input < 1U << 30U, "connection::discarded_ counts to beyond max_input");
+
+  /// `epoll`: of the host's loop; stays the host's.
+  explicit epoll_transport(int epoll) noexcept : epoll_{epoll} {}
+  epoll_transport(const epoll_transport&) = delete;
+  epoll_transport& operator=(const epoll_transport&) = delete;
+
+  /// What the loop was woken for. False: not a stream. In the data of streams the top bit is set,
+  /// which is neither so in pointers nor in descriptors.
+  template <class Hub>
+  bool on_event(Hub& hub, const epoll_event& e) noexcept {
+    const session_id id = session_of(e.data.u64);
+    if (!id) return false;
+    connection* const c = hub.find(id);
+    if (c == nullptr) return true;  // it ended in this turn
+    if ((e.events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0 ||
+        ((e.events & EPOLLIN) != 0 && !discard(*c))) {
+      hub.closed(id);
+    } else if ((e.events & EPOLLOUT) != 0) {
+      hub.writable(id);
+    }
+    return true;
+  }
+
+  // --- what the hub calls
+
+  void opened(connection& c, session_id id) noexcept {
+    constexpr std::uint32_t edges = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    if (!c.watch(epoll_, edges, data_of(id))) c.fd_.reset();  // write says so
+  }
+
+  [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
+    constexpr int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    std::size_t total = bytes[0].size;
+    ssize_t n = 0;
+    if (bytes.size() == 1) {
+      n = ::send(c.fd(), bytes[0].data, total, flags);
+    } else {
+      std::array<iovec, max_buffers> pieces;
+      msghdr message{};
+      total = gather(bytes, pieces, message);
+      n = ::sendmsg(c.fd(), &message, flags);
+    }
+    if (n < 0)
+      return {0, errno == EAGAIN ? flow::blocked : errno == EINTR ? flow::ready : flow::closed};
+    const auto took = static_cast<std::size_t>(n);
+    return {took, took == total ? flow::ready : flow::blocked};
+  }
+
+  void close(connection& c, close_reason why) noexcept {
+    if (why == close_reason::stalled) {
+      detail::end_by_reset(c.fd());
+    } else if (why != close_reason::peer) {
+      (void)discard(c);  // unread input would make the end a reset, which takes our last bytes away
+    }
+    // A child process may have the descriptor too: then closing it ends nothing.
+    if (why != close_reason::peer) ::shutdown(c.fd(), SHUT_RDWR);
+    c.fd_.reset();
+  }
+
+ protected:
+  [[nodiscard]] static constexpr std::uint64_t data_of(session_id id) noexcept {
+    return std::uint64_t{1} << 63U | std::uint64_t{id.generation} << 31U | id.slot;
+  }
+  [[nodiscard]] static constexpr session_id session_of(std::uint64_t data) noexcept {
+    if (data >> 63U == 0) return {};
+    return {static_cast<std::uint32_t>(data & 0x7fffffffU),
+            static_cast<std::uint32_t>(data >> 31U)};
+  }
+
+  /// Prepares a message of up to max_buffers pieces; returns its bytes.
+  static std::size_t gather(std::span<const buffer> bytes, std::span<iovec> pieces,
+                            msghdr& message) noexcept {
+    std::size_t total = 0;
+    std::size_t n = 0;
+    for (; n < bytes.size() && n < pieces.size(); ++n) {
+      pieces[n] = {const_cast<char*>(bytes[n].data), bytes[n].size};
+      total += bytes[n].size;
+    }
+    message.msg_iov = pieces.data();
+    message.msg_iovlen = n;
+    return total;
+  }
+
+  /// Takes unread input away. False: the peer is gone, or sends more than it may.
+  [[nodiscard]] static bool discard(connection& c) noexcept {
+    char sink[4096];
+    while (c.discarded_ <= max_input) {
+      const ssize_t n = ::recv(c.fd(), sink, sizeof sink, MSG_DONTWAIT);
+      if (n <= 0) return n < 0 && (errno == EAGAIN || errno == EINTR);
+      c.discarded_ = (c.discarded_ + static_cast<std::uint32_t>(n)) & 0x3fffffffU;
+    }
+    return false;
+  }
+
+ private:
+  int epoll_;
+};
+
+}  // namespace sse::inline v0
