@@ -300,6 +300,26 @@ TEST_CASE("fault: the first of two gap frames moves the id past what the second 
   }
 }
 
+TEST_CASE("fault: a reader that waits in an empty segment loses what a larger event begins",
+          "[faults]") {
+  stage s;
+  sse::channel& c = s.open("c", {.keep = 1,
+                                 .soft_lag = 1000,
+                                 .soft_lag_for = sse::duration::seconds(3600),
+                                 .own_sequence = true,
+                                 .heartbeat = no_beats()});
+  const auto k = s.join(c, {.window = 0});  // the log's first segment is made for it, and is small
+  CHECK(s.hub.send(k.id, {.data = "it is blocked"}) == sse::publish_error::none);
+  s.flush();
+  for (int i = 0; i < 40; ++i) {
+    s.put(c, std::string(8000, 'x'));
+    s.flush();
+  }
+  s.let(k);
+  CHECK_FALSE(s.closed(k));
+  CHECK(test::consecutive(test::ids_in(s.take(k)), 1, 40));
+}
+
 // --- hooks ---------------------------------------------------------------------------------------
 
 namespace {

@@ -1166,7 +1166,7 @@ class world final : public observer {
       fail("an empty hub holds " + std::to_string(held) + " bytes");
   }
   /// Spare segments, and tables for the sessions and channels of before.
-  static constexpr std::uint64_t most_held = 1'500'000;
+  static constexpr std::uint64_t most_held = 2'500'000;
 
   struct how_to_join {
     bool resume = false;
