@@ -122,6 +122,23 @@ TEST_CASE("X-02 coalescing with keys and without, cut anywhere, never shows the 
   }
 }
 
+TEST_CASE("X-02 a channel with transient events coalesces as one without", "[keys]") {
+  stage s;
+  sse::channel_options o = quiet();
+  o.on_lag = lag_policy::coalesce;
+  o.max_lag = 400;
+  sse::channel& c = s.open("c", std::move(o));
+  put(c, "typing", {.transient = true});
+  const auto slow = s.join(c, {.window = 0});
+  for (int i = 0; i < 40; ++i) {
+    put(c, "v" + std::to_string(i), {.key = i % 2 == 0 ? "even" : "odd"});
+    s.flush();
+  }
+  s.let(slow);
+  CHECK(s.take(slow) == frame(39, "e", "v38") + frame(40, "e", "v39"));
+  CHECK(c.stats().gaps == 0);
+}
+
 TEST_CASE("X-02 the key that was silent longest is forgotten, whatever was replaced before",
           "[keys]") {
   stage s;
