@@ -51,6 +51,8 @@ void a_hook_ends_streams(hook h, ending e) {
   const auto arm = [&] { s.on_loop([&] { armed = true; }); };
   const bool as_she_comes = h == hook::opened || h == hook::present;
 
+  client plain{s.port()};  // waits for its next request
+  CHECK(plain.get("/none").status == 404);
   client bob{s.port()};
   REQUIRE(bob.open("/events?bob").status == 200);
   client alice{s.port()};
@@ -86,6 +88,9 @@ void a_hook_ends_streams(hook h, ending e) {
   }
   if (as_she_comes && !she_stays) (void)alice.rest();  // she is not left hanging
   if (!he_stays) CHECK(bob.rest().find("data") == std::string::npos);
+  if (e == ending::stop) CHECK(plain.rest().empty());
+  if (e != ending::stop) CHECK(plain.get("/none").status == 404);
+  plain.close();
   alice.close();
   bob.close();
   CHECK(s.eventually([&] { return s->connections() == 0; }));
