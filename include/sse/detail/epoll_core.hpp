@@ -166,8 +166,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   static constexpr bool answers_later = false;
   using base::error, base::now;
 
-  explicit epoll_core(const server_options& o)
-      : base{o, &read_address, epoll_loop::epoll_fd.get()} {
+  explicit epoll_core(const server_options& o) : base{o, epoll_loop::epoll_fd.get()} {
     if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken)) {
       throw std::system_error{last_error(), "epoll"};
     }
