@@ -70,7 +70,7 @@ TEST_CASE("address: IPv4") {
   for (const text good : {"0.0.0.0", "1.2.3.4", "255.255.255.255", "10.0.0.9"}) {
     INFO(good);
     CHECK(parse_ip(good).size == 4);
-    CHECK(sse::detail::same_ip_text(good) == good);
+    CHECK(sse::detail::client_ip_text(good) == good);
   }
   for (const text bad : {"",
                          ".",
@@ -98,7 +98,7 @@ TEST_CASE("address: IPv4") {
                          "1.2.3.4/8"}) {
     INFO(bad);
     CHECK_FALSE(parse_ip(bad));
-    CHECK(sse::detail::same_ip_text(bad).empty());
+    CHECK(sse::detail::client_ip_text(bad).empty());
   }
   CHECK(parse_ip("1.2.3.4").bytes[0] == 1);
   CHECK(parse_ip("1.2.3.4").bytes[3] == 4);
@@ -153,26 +153,26 @@ TEST_CASE("address: with a port, as proxies write it") {
 }
 
 TEST_CASE("address: each has one text") {
-  using sse::detail::same_ip_text;
-  CHECK(same_ip_text("2001:DB8:0:0:0:0:0:1") == "2001:db8::1");
-  CHECK(same_ip_text("2001:0db8::0001") == "2001:db8::1");
-  CHECK(same_ip_text("0:0:0:0:0:0:0:0") == "::");
-  CHECK(same_ip_text("1:0:0:2:0:0:0:3") == "1:0:0:2::3");       // the longest run
-  CHECK(same_ip_text("1:0:0:2:0:0:3:4") == "1::2:0:0:3:4");     // the first of two
-  CHECK(same_ip_text("1:0:2:3:4:5:6:7") == "1:0:2:3:4:5:6:7");  // one group is no run
-  CHECK(same_ip_text("1:2:3:4:5:6:0:0") == "1:2:3:4:5:6::");
-  CHECK(same_ip_text("0:0:3:4:5:6:7:8") == "::3:4:5:6:7:8");
+  using sse::detail::client_ip_text;
+  CHECK(client_ip_text("2001:DB8:0:0:0:0:0:1") == "2001:db8::1");
+  CHECK(client_ip_text("2001:0db8::0001") == "2001:db8::1");
+  CHECK(client_ip_text("0:0:0:0:0:0:0:0") == "::");
+  CHECK(client_ip_text("1:0:0:2:0:0:0:3") == "1:0:0:2::3");       // the longest run
+  CHECK(client_ip_text("1:0:0:2:0:0:3:4") == "1::2:0:0:3:4");     // the first of two
+  CHECK(client_ip_text("1:0:2:3:4:5:6:7") == "1:0:2:3:4:5:6:7");  // one group is no run
+  CHECK(client_ip_text("1:2:3:4:5:6:0:0") == "1:2:3:4:5:6::");
+  CHECK(client_ip_text("0:0:3:4:5:6:7:8") == "::3:4:5:6:7:8");
   // A mapped address is the IPv4 address, and nothing else is.
-  CHECK(same_ip_text("::ffff:1.2.3.4") == "1.2.3.4");
-  CHECK(same_ip_text("::FFFF:102:304") == "1.2.3.4");
-  CHECK(same_ip_text("0:0:0:0:0:ffff:0102:0304") == "1.2.3.4");
-  CHECK(same_ip_text("::1.2.3.4") == "::1.2.3.4");
-  CHECK(same_ip_text("::fffe:1.2.3.4") == "::fffe:102:304");
-  CHECK(same_ip_text("::ff:1.2.3.4") == "::ff:102:304");
-  CHECK(same_ip_text("::ff00:1.2.3.4") == "::ff00:102:304");
-  CHECK(same_ip_text("1::ffff:1.2.3.4") == "1::ffff:102:304");
-  CHECK(same_ip_text("::1:ffff:1.2.3.4") == "::1:ffff:102:304");
-  CHECK(same_ip_text("64:ff9b::1.2.3.4") == "64:ff9b::102:304");
+  CHECK(client_ip_text("::ffff:1.2.3.4") == "1.2.3.4");
+  CHECK(client_ip_text("::FFFF:102:304") == "1.2.3.4");
+  CHECK(client_ip_text("0:0:0:0:0:ffff:0102:0304") == "1.2.3.4");
+  CHECK(client_ip_text("::1.2.3.4") == "::1.2.3.4");
+  CHECK(client_ip_text("::fffe:1.2.3.4") == "::fffe:102:304");
+  CHECK(client_ip_text("::ff:1.2.3.4") == "::ff:102:304");
+  CHECK(client_ip_text("::ff00:1.2.3.4") == "::ff00:102:304");
+  CHECK(client_ip_text("1::ffff:1.2.3.4") == "1::ffff:102:304");
+  CHECK(client_ip_text("::1:ffff:1.2.3.4") == "::1:ffff:102:304");
+  CHECK(client_ip_text("64:ff9b::1.2.3.4") == "64:ff9b::102:304");
 }
 
 #ifdef HAVE_INET

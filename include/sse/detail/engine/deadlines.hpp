@@ -135,9 +135,8 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
   const auto elapsed = [&](std::uint32_t then) {
     return duration::milliseconds(since(then, now32()));
   };
-  if (s.blocked && !options_.write_deadline.is_off() &&
-      elapsed(s.progress) >= options_.write_deadline &&
-      (s.state == session_state::finishing || has_pending(slot))) {
+  if (s.blocked && s.waiting && !options_.write_deadline.is_off() &&
+      elapsed(s.progress) >= options_.write_deadline) {
     mark_dead(slot, close_reason::stalled);
     return;
   }
@@ -150,7 +149,7 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
     } else if (!options_.idle.is_off() && elapsed(s.last_event) >= options_.idle) {
       begin_finish(slot, close_reason::idle);
     } else if (heart != nullptr && elapsed(s.last_write) >= heart->options_.heartbeat.every &&
-               (!s.blocked || !has_pending(slot))) {
+               (!s.blocked || !s.waiting)) {
       beat(slot, *heart);
     }
   }
@@ -176,7 +175,6 @@ inline void engine::look_at_soft_lag(std::uint32_t slot) noexcept {
 inline void engine::beat(std::uint32_t slot, channel& heart) noexcept {
   session& s = sessions_[slot];
   // On a blocked stream with nothing to say it is what the write deadline can be held against.
-  if (s.blocked) s.progress = now32();
   if (blob* const b = make_heartbeat(heart); b != nullptr) {
     if (lanes_.waiting(s.lane) < options_.control_lane &&
         lanes_.push(s.lane, b, lane_kind::control))

@@ -263,6 +263,7 @@ class engine {
   }
   [[nodiscard]] session* holder(session_id id) noexcept;
   void enqueue(queue& q, std::uint32_t slot) noexcept;
+  void begin_waiting(session& s) noexcept;
   [[nodiscard]] std::uint32_t dequeue(queue& q) noexcept;
   void touch(stream& st) noexcept;
   void untouch(stream& st) noexcept;
@@ -299,8 +300,6 @@ class engine {
   enum class found : std::uint8_t { entry, nothing, paused };
   [[nodiscard]] bool sees(std::uint32_t slot, std::string_view audience) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p) noexcept;
-  [[nodiscard]] bool behind(std::uint32_t slot, const subscription& sub) noexcept;
-  [[nodiscard]] bool has_pending(std::uint32_t slot) noexcept;
   void pass_hidden(subscription& sub) noexcept;
 
   // lag.hpp
@@ -343,6 +342,7 @@ class engine {
   void serve_user(stream& st, std::string_view key) noexcept;
 
   // flush.hpp
+  void flush_once() noexcept;
   [[nodiscard]] std::uint64_t pump(std::uint32_t slot) noexcept;
   [[nodiscard]] bool nothing_left(std::uint32_t slot, session& s) noexcept;
   void serve_dirty() noexcept;
@@ -365,7 +365,7 @@ class engine {
   void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
   void delivered(session& s, subscription& sub, const log_place& from, std::uint32_t count,
                  bool application) noexcept;
-  void block(std::uint32_t slot, session& s, bool progressed) noexcept;
+  void block(std::uint32_t slot, session& s, bool progressed, bool waiting) noexcept;
   [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
 
   // deadlines.hpp

@@ -18,7 +18,17 @@ namespace sse::inline v0::detail {
 /// get their share, in turn, within the budget. True: more can be sent at once; call again.
 inline bool engine::flush() noexcept {
   if (flushing_ || quiet_) return false;
-  const work w{*this};
+  {
+    const work w{*this};
+    flush_once();
+  }
+  // What hooks published when the dead were closed counts too.
+  bool more = ready_.first != none || live_.first != none;
+  for (const stream* st = touched_; st != nullptr && !more; st = st->touched_next) more = st->dirty;
+  return more;
+}
+
+inline void engine::flush_once() noexcept {
   flushing_ = true;
   host_.flush_begins(host_.self);
   serve_dirty();
@@ -38,7 +48,6 @@ inline bool engine::flush() noexcept {
   settle();
   host_.flush_ends(host_.self);
   flushing_ = false;
-  return ready_.first != none || live_.first != none;
 }
 
 /// The readers of streams that got entries for all of them. Who catches up already is served in its
@@ -50,7 +59,8 @@ inline void engine::serve_dirty() noexcept {
     st->dirty = false;
     for (const std::uint32_t i : st->readers) {
       const std::uint32_t slot = subs_[i].session;
-      const session& s = sessions_[slot];
+      session& s = sessions_[slot];
+      if (s.blocked && serving(s)) begin_waiting(s);
       if (s.queued || s.blocked || !serving(s)) continue;
       if (subs_[s.first].next != none) {
         enqueue(live_, slot);
@@ -122,7 +132,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       for (const run& x : f.runs) {
         if (x.seg != nullptr) ++x.seg->pins;
       }
-      block(slot, s, true);
+      block(slot, s, true, true);
       return sent + r.bytes;
     }
     const bool whole = r.bytes == b.total() && !b.was_cut();
@@ -140,7 +150,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       break;
     }
     if (r.next == flow::blocked) {
-      block(slot, s, r.bytes != 0);
+      block(slot, s, r.bytes != 0, !(whole && all));
       break;
     }
     // A transport that takes nothing and says ready would hold us here: its turn is over.
@@ -183,9 +193,11 @@ inline bool engine::say_farewell(std::uint32_t slot, session& s) noexcept {
   return lanes_.push(s.lane, farewell_, lane_kind::control) || ok;
 }
 
-inline void engine::block(std::uint32_t slot, session& s, bool progressed) noexcept {
+/// `waiting`: something is left for it.
+inline void engine::block(std::uint32_t slot, session& s, bool progressed, bool waiting) noexcept {
   if (!s.blocked || progressed) s.progress = now32();
   s.blocked = true;
+  s.waiting = waiting;
   const std::int64_t due = now_ + options_.write_deadline.ms();
   if (!options_.write_deadline.is_off() && timers_.when(slot, now_) > due)
     timers_.arm(slot, due, now_);
@@ -533,7 +545,7 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
     for (const run& x : f.runs) {
       if (x.seg != nullptr) ++x.seg->pins;
     }
-    block(id.slot, *s, false);
+    block(id.slot, *s, false, true);
   }
   return flights_[s->flight].show(out);
 }

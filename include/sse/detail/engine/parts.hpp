@@ -93,6 +93,7 @@ struct session {
   close_reason why : 4 = close_reason::peer;
   bool queued : 1 = false;  ///< in a list of those to be served (of the slot: outlives the session)
   bool blocked : 1 = false;  ///< the host will call writable() or written()
+  bool waiting : 1 = false;  ///< with blocked: something waits, since progress
   bool said_farewell : 1 = false;
   bool retry_only : 1 = false;  ///< a retry stream: the host's hooks do not see it
   bool present : 1 = false;     ///< its user's presence was told
@@ -106,7 +107,7 @@ struct session {
   // Times in ms, modulo 2^32.
   std::uint32_t last_event = 0;      ///< application event delivered
   std::uint32_t last_write = 0;      ///< anything delivered
-  std::uint32_t progress = 0;        ///< blocked since, or last bytes taken since
+  std::uint32_t progress = 0;        ///< something waits since, or last bytes taken since
   std::uint32_t over_since = 0;      ///< see over
   std::int64_t ends_at = INT64_MAX;  ///< max_age or the verdict's until
 

@@ -15,11 +15,19 @@ namespace sse::inline v0::detail {
 
 inline void engine::enqueue(queue& q, std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
+  if (s.blocked) begin_waiting(s);
   if (s.queued || s.blocked) return;
   s.queued = true;
   s.queue_next = none;
   (q.last == none ? q.first : sessions_[q.last].queue_next) = slot;
   q.last = slot;
+}
+
+/// A blocked stream has something to say: from now on the write deadline counts, if it did not.
+inline void engine::begin_waiting(session& s) noexcept {
+  if (s.waiting) return;
+  s.waiting = true;
+  s.progress = now32();
 }
 
 /// REQUIRES: it is not empty.

@@ -49,23 +49,6 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
   return found::nothing;
 }
 
-/// Whether a subscription has something to send, now or once it was asked.
-inline bool engine::behind(std::uint32_t slot, const subscription& sub) noexcept {
-  if (sub.from() != source::log || sub.rest != 0) return true;
-  log_place p = sub.at();
-  return next_visible(slot, stream_of(sub), p) != found::nothing;
-}
-
-inline bool engine::has_pending(std::uint32_t slot) noexcept {
-  const session& s = sessions_[slot];
-  if (s.lane != none || s.flight != none) return true;
-  asks_left_ = UINT32_MAX;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-    if (behind(slot, subs_[i])) return true;
-  }
-  return false;
-}
-
 /// Moves a cursor past what its session may not see, so that it holds nothing for that.
 inline void engine::pass_hidden(subscription& sub) noexcept {
   const session& s = sessions_[sub.session];

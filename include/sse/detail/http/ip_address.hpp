@@ -196,9 +196,10 @@ inline void append_ipv4(std::string& out, const std::uint8_t* bytes) {
   return out;
 }
 
-/// The one way to write the address `s`, whatever its spelling; empty: `s` is no address.
-[[nodiscard]] inline std::string same_ip_text(std::string_view s) {
-  return ip_text(plain_ip(parse_ip(s)));
+/// The one way to write an address as a proxy names it, whatever its spelling and without its port;
+/// empty: `s` is none. A connection's own address, as inet_ntop writes it, is written so already.
+[[nodiscard]] inline std::string client_ip_text(std::string_view s) {
+  return ip_text(plain_ip(parse_ip_port(s)));
 }
 
 }  // namespace sse::inline v0::detail

@@ -204,13 +204,6 @@ struct asio_peer {
   return a;
 }
 
-/// The one way to write an address; empty: it is none.
-[[nodiscard]] inline std::string address_text(std::string_view s) {
-  std::error_code error;
-  const net::ip::address a = net::ip::make_address(std::string{s}, error);
-  return error ? std::string{} : plain_address(a).to_string();
-}
-
 /// For the server's own connections, before they become streams.
 struct asio_access {
   template <class Connection>

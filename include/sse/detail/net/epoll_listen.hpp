@@ -46,14 +46,6 @@ inline bool set_option(int fd, int level, int name, int value) noexcept {
   ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in&>(from).sin_addr, text, sizeof text);
   return text;
 }
-/// Empty: `s` is no address.
-[[nodiscard]] inline std::string read_address(std::string_view s) {
-  const std::string text{s};
-  in6_addr v6{};
-  in_addr v4{};
-  if (::inet_pton(AF_INET, text.c_str(), &v4) == 1) return text;
-  return ::inet_pton(AF_INET6, text.c_str(), &v6) == 1 ? address_text(v6) : std::string{};
-}
 
 [[nodiscard]] inline std::uint16_t port_of(int fd) noexcept {
   sockaddr_storage at{};

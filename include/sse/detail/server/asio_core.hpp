@@ -49,10 +49,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   asio_core(net::any_io_executor ex, const server_options& o,
             function<Stream(net::ip::tcp::socket)> make)
-      : base{o, &address_text},
-        executor_{std::move(ex)},
-        make_{std::move(make)},
-        timer_{executor_} {
+      : base{o}, executor_{std::move(ex)}, make_{std::move(make)}, timer_{executor_} {
     allow_times(waiting_, o);
     if (!make_) throw std::invalid_argument("nothing makes a stream of a socket");
     transport_.use_linger(true, o.clock);

@@ -81,7 +81,8 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
 
  private:
   friend base;
-  using base::core_, base::guarded, base::out_, base::peer_, base::phase_, base::sending_;
+  using base::core_, base::due_, base::guarded, base::out_, base::peer_, base::phase_,
+      base::sending_;
   using base::serve, base::set_due, base::writing_;
 
   [[nodiscard]] int hold() const noexcept { return 0; }
@@ -112,7 +113,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     writing_ = sent_ != sending_.size();
     if (!writing_) return;
     want(phase_ == phase::body ? input | EPOLLOUT : EPOLLOUT);
-    if (n > 0 && core_ != nullptr) this->await_write();
+    if (core_ != nullptr && (n > 0 || due_ != due::write)) this->await_write();
   }
 
   void want(std::uint32_t events) noexcept {
@@ -172,8 +173,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   static constexpr bool answers_later = false;
   using base::error, base::now;
 
-  explicit epoll_core(const server_options& o)
-      : base{o, &read_address, epoll_loop::epoll_fd.get()} {
+  explicit epoll_core(const server_options& o) : base{o, epoll_loop::epoll_fd.get()} {
     if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken, false)) {
       throw std::system_error{last_error(), "epoll"};
     }

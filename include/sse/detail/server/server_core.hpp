@@ -22,6 +22,7 @@
 
 #include <sse/cors.hpp>
 #include <sse/detail/base/intrusive_list.hpp>
+#include <sse/detail/http/ip_address.hpp>
 #include <sse/detail/server/routes.hpp>
 #include <sse/http1.hpp>
 #include <sse/hub.hpp>
@@ -31,21 +32,11 @@
 
 namespace sse::inline v0::detail {
 
-/// What a host knows of addresses: the one way to write this one; empty: not an address.
-using address_reader = std::string (*)(std::string_view);
-
-/// Of an element of X-Forwarded-For, which may have a port, and brackets round IPv6.
-[[nodiscard]] constexpr std::string_view address_part(std::string_view s) noexcept {
-  if (s.starts_with('[')) return s.substr(1, s.find(']') - 1);
-  return s.find(':') == s.rfind(':') ? s.substr(0, s.find(':')) : s;
-}
-
 /// Who sent the request: the peer, or, if it is a proxy that we trust, the last one in
 /// X-Forwarded-For that is not. Empty: as the peer. What cannot be read ends the search, since
 /// anybody could have written what stands left of it.
 [[nodiscard]] inline std::string forwarded_for(const request& r, std::string_view peer,
-                                               std::span<const std::string> trusted,
-                                               address_reader read) {
+                                               std::span<const std::string> trusted) {
   const auto is_trusted = [&](std::string_view a) {
     return std::find(trusted.begin(), trusted.end(), a) != trusted.end();
   };
@@ -57,7 +48,7 @@ using address_reader = std::string (*)(std::string_view);
     while (!list.empty()) {
       const std::size_t comma = list.rfind(',');
       const std::size_t begin = comma == std::string_view::npos ? 0 : comma + 1;
-      std::string hop = read(address_part(text::trim(list.substr(begin))));
+      std::string hop = client_ip_text(text::trim(list.substr(begin)));
       if (hop.empty()) return last;
       last = std::move(hop);
       if (!is_trusted(last)) return last;
@@ -86,12 +77,11 @@ class server_core {
 
   /// Throws std::invalid_argument for options that cannot work. `transport`: what it is made of.
   template <class... Args>
-  server_core(const server_options& o, address_reader read, Args&&... transport)
+  server_core(const server_options& o, Args&&... transport)
       : options_{o},
         cors_{o.cors},
         hosts_{o.hosts},
         head_{o.head},
-        read_address_{read},
         transport_{std::forward<Args>(transport)...} {
     if (validate(o.cors) != cors_error::none) {
       throw std::invalid_argument("server_options::cors is not a valid policy");
@@ -99,7 +89,7 @@ class server_core {
     options_.cors = {};
     options_.head = {};
     for (const std::string& p : o.trusted_proxies) {
-      trusted_.push_back(read(address_part(p)));
+      trusted_.push_back(client_ip_text(p));
       if (trusted_.back().empty()) throw std::invalid_argument("not an address: " + p);
     }
     const auto clock = std::chrono::system_clock::now().time_since_epoch();
@@ -192,7 +182,7 @@ class server_core {
   }
   /// The client's address where a trusted proxy names it; empty: the peer's.
   [[nodiscard]] std::string client_of(const request& r, std::string_view peer) const {
-    return forwarded_for(r, peer, trusted_, read_address_);
+    return forwarded_for(r, peer, trusted_);
   }
   /// Too many connections: what this one is told.
   [[nodiscard]] std::string crowded() {
@@ -387,7 +377,6 @@ class server_core {
   owned_cors cors_;
   owned_texts hosts_;
   owned_head head_;
-  address_reader read_address_;
   std::vector<std::string> trusted_;
 
  protected:
