@@ -139,7 +139,7 @@ enum class publish_error : std::uint8_t {
   /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.
   id_order,
   no_memory,
-  no_session,  ///< send: the session is gone, or about to end
+  no_session,  ///< send: the session is gone, or its last byte was sent
   lane_full,   ///< send: hub_options::control_lane bytes are waiting already
   in_hook,     ///< called inside a hook that may not call the hub (see hub)
   closed,      ///< the channel is being closed

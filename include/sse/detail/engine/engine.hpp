@@ -429,7 +429,8 @@ class engine {
   std::uint32_t generations_ = 0;
   queue live_;                 ///< sessions to be served in the next flush
   queue ready_;                ///< those that catch up, in turn, within the flush's budget
-  std::uint32_t dead_ = none;  ///< sessions to be closed when the outermost call ends
+  std::uint32_t dead_ = none;  ///< sessions to be closed when the outermost call ends, in order
+  std::uint32_t dead_last_ = none;
 
   // What is told.
   segment_pool pool_;

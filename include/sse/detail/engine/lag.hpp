@@ -163,7 +163,9 @@ inline void engine::shed_backlog() noexcept {
       if (worst.backlog != before) continue;
     }
     const segment* const oldest = worst.log.head();
-    const std::uint64_t end = oldest->end();
+    const segment* filled = oldest;
+    while (filled->used == 0 && filled->next != nullptr) filled = filled->next;
+    const std::uint64_t end = filled->end();
     for (const std::uint32_t i : worst.readers) {
       const subscription& sub = subs_[i];
       if (sub.seg != nullptr && sub.from() != source::skip && sub.offset() <= end)

@@ -213,8 +213,9 @@ inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
   s.state = session_state::dead;
   s.why = why;
   caps_.count_out(slot);
-  s.dead_next() = dead_;
-  dead_ = slot;
+  s.dead_next() = none;
+  (dead_ == none ? dead_ : sessions_[dead_last_].dead_next()) = slot;
+  dead_last_ = slot;
 }
 
 /// Closes what died, and frees the channels that were closed: the only place where the host's close

@@ -108,8 +108,10 @@ class event_log {
   /// still pins it.
   template <class Dropped>
   void detach_before(std::uint64_t offset, Dropped dropped) noexcept {
-    while (!segments_.empty() && head() != tail() && head()->end() <= offset &&
-           head() != kept_.seg) {
+    // A cursor in an empty segment at `offset` goes on from there.
+    while (!segments_.empty() && head() != tail() && head() != kept_.seg &&
+           (head()->end() < offset ||
+            (head()->end() == offset && (head()->used != 0 || head()->pins == 0)))) {
       drop_head(dropped);
     }
   }
