@@ -64,7 +64,7 @@ void simulate() {
   CHECK(seen.transients > runs * 50);
   CHECK(seen.whispers > runs * 20);
   CHECK(seen.gaps > runs * 20);
-  CHECK(seen.superseded > runs * 10);
+  CHECK(seen.superseded > runs);  // pulled streams are seldom that far behind
   CHECK(seen.caught_up > runs * 500);
   CHECK(reconnects > runs * 50);
   CHECK(backfills > runs * 10);

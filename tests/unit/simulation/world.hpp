@@ -388,8 +388,9 @@ class world final : public observer {
     if (e == sse::publish_error::none) {
       k.conn.whispers.push_back(number);
     } else if (e == sse::publish_error::no_session) {
-      // in a hook: one that ended together with the one that the hook is about
-      if (!peer(k).is_closed && hook_depth_ == 0) wrong("send: no session");
+      // in a hook: one that ended together with the one that the hook is about; a chunked stream
+      // whose last chunk is under way takes nothing more
+      if (!peer(k).is_closed && hook_depth_ == 0 && !k.conn.chunked) wrong("send: no session");
     } else if (e != sse::publish_error::lane_full) {
       wrong("send was refused");
     }

@@ -88,7 +88,7 @@ inline void engine::begin_sequence(channel& c) noexcept {
     const bool chosen = o.first_id != no_id || o.ids == id_mode::given;
     c.own_.start = chosen ? o.first_id : options_.first_id;
     if (known != none) {
-      c.own_.start = closed_[known].start;
+      if (before > c.own_.start) c.own_.start = closed_[known].start;
     } else if (!chosen && own_closed_floor_ > c.own_.start) {
       c.own_.start = before = own_closed_floor_;
     }
@@ -185,7 +185,7 @@ inline void engine::remember(const channel& c) noexcept {
   constexpr std::uint32_t most = 1024;
   const bool own = c.options_.own_sequence;
   const event_id last = own ? c.own_.last : c.main_.log.last_id();
-  if (last == no_id || c.options_.ids == id_mode::none || (own && last == c.own_.start)) return;
+  if (last == no_id || c.options_.ids == id_mode::none) return;
   const std::uint32_t i = closed_.acquire(c.name());
   if (i == none) {  // memory is out
     raise_floor({.last = last, .own = own});
