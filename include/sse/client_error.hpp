@@ -1,7 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// client_error, client_failure, url_error: what can go wrong for an event_source, as code and as a sentence.
-// Part of sse/client.hpp.
+// client_error, client_failure, url_error: what can go wrong for an event_source, as code and as a
+// sentence. Part of sse/client.hpp.
 #pragma once
 
 #include <cstdint>

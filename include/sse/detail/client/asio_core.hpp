@@ -30,6 +30,7 @@
 
 #include <sse/asio_client_options.hpp>
 #include <sse/client.hpp>
+#include <sse/detail/base/assert.hpp>
 #include <sse/detail/client/asio_connection.hpp>
 
 namespace sse::inline v0::detail {
@@ -62,7 +63,9 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
         queue_limit_{o.queue},
         queue_bytes_limit_{o.queue_bytes},
         read_buffer_{o.read_buffer},
-        address_timeout_{o.address_timeout} {}
+        address_timeout_{o.address_timeout} {
+    SSEHUB_ASSERT(o.queue != 0 && o.read_buffer != 0);
+  }
 
   asio_client_hooks hooks{};
 

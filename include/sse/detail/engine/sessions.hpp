@@ -24,9 +24,9 @@ inline void engine::enqueue(queue& q, std::uint32_t slot) noexcept {
 
 /// REQUIRES: it is not empty.
 inline std::uint32_t engine::dequeue(queue& q) noexcept {
+  SSEHUB_ASSERT(q.first != none && sessions_[q.first].queued);
   const std::uint32_t slot = q.first;
   session& s = sessions_[slot];
-  SSEHUB_ASSERT(s.queued);
   q.first = s.queue_next;
   if (q.first == none) q.last = none;
   s.queued = false;
@@ -225,9 +225,10 @@ inline void engine::end_flight(session& s) noexcept {
   s.flight = none;
 }
 
-/// Frees the slot. REQUIRES: closed.
+/// Frees the slot. REQUIRES: closed, or never opened; it reads nothing and counts nowhere.
 inline void engine::bury(std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
+  SSEHUB_ASSERT(s.first == none && caps_.user_of(slot) == none);
   if (s.flight != none) end_flight(s);
   while (s.lane != none) lanes_.pop(s.lane);
   if (s.chunked != none) chunks_.give_back(s.chunked);

@@ -21,6 +21,7 @@
 
 #include <sse/client_response.hpp>
 #include <sse/config.hpp>
+#include <sse/detail/base/assert.hpp>
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/base/decimal.hpp>
 #include <sse/detail/http/characters.hpp>
@@ -59,7 +60,10 @@ class response_reader {
   [[nodiscard]] outcome state() const noexcept { return state_; }
   [[nodiscard]] std::size_t buffered() const noexcept { return head_.lines_.size(); }
   /// REQUIRES: complete.
-  [[nodiscard]] const client_response& head() const noexcept { return head_; }
+  [[nodiscard]] const client_response& head() const noexcept {
+    SSEHUB_ASSERT(state_ == outcome::complete);
+    return head_;
+  }
   /// The status once its line is read; 0 before.
   [[nodiscard]] int status() const noexcept { return head_.status_; }
   [[nodiscard]] body_end end() const noexcept { return end_; }
