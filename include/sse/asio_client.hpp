@@ -59,6 +59,7 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
 
+#include <sse/asio_client_options.hpp>
 #include <sse/client.hpp>
 #include <sse/detail/client/asio_core.hpp>
 
@@ -185,6 +186,3 @@ class asio_event_source {
 };
 
 }  // namespace sse::inline v0
-
-template <>
-struct std::is_error_code_enum<sse::client_error> : std::true_type {};

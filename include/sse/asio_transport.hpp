@@ -15,6 +15,7 @@
 #include <asio/buffer.hpp>
 #include <asio/ip/tcp.hpp>
 
+#include <sse/detail/base/assert.hpp>
 #include <sse/detail/net/asio_stream.hpp>
 #include <sse/function.hpp>
 #include <sse/transport.hpp>
@@ -60,7 +61,10 @@ class asio_transport {
    public:
     connection() noexcept = default;
     /// The stream. REQUIRES: not moved from.
-    [[nodiscard]] Stream& stream() const noexcept { return peer_->stream; }
+    [[nodiscard]] Stream& stream() const noexcept {
+      SSEHUB_ASSERT(peer_);
+      return peer_->stream;
+    }
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(peer_); }
 
    private:

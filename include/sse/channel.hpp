@@ -87,6 +87,29 @@ struct backfill_request {
   std::size_t room = 0;  ///< encoded bytes that should not be exceeded by much
 };
 
+/// What a backfill hook adds events to (channel_options::backfill).
+class backfill_writer {
+ public:
+  /// Adds one event. False: refused (not above the last id, not below `before`, bad field, or no
+  /// memory); the session is then closed, since nothing may be lost in silence.
+  bool add(event_id id, const event& e) noexcept;
+  [[nodiscard]] event_id last() const noexcept { return last_; }
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  friend class detail::engine;
+  backfill_writer(detail::engine& e, const backfill_request& r,
+                  const encode_limits& limits) noexcept
+      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
+
+  detail::engine* engine_;
+  const encode_limits* limits_;  // of the channel
+  backfill_request request_;
+  event_id last_;
+  std::size_t bytes_ = 0;
+  bool failed_ = false;
+};
+
 /// Options are copied by open_channel; the views need not live on.
 struct channel_options {
   std::uint64_t keep = 1000;              ///< newest events kept for resuming; exact

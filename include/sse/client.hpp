@@ -49,6 +49,7 @@
 #include <utility>
 
 #include <sse/client_error.hpp>
+#include <sse/client_response.hpp>
 #include <sse/config.hpp>
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/client/backoff.hpp>

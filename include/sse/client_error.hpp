@@ -1,17 +1,42 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// client_error, client_failure: what can go wrong for an event_source, as code and as a sentence.
-// Part of sse/client.hpp.
+// client_error, client_failure, url_error: what can go wrong for an event_source, as code and as a
+// sentence. Part of sse/client.hpp.
 #pragma once
 
 #include <cstdint>
 #include <string_view>
 
 #include <sse/config.hpp>
-#include <sse/detail/http/url.hpp>
 #include <sse/parse.hpp>
 
 namespace sse::inline v0 {
+
+/// What is wrong with a URL.
+enum class url_error : std::uint8_t {
+  none,
+  scheme,     ///< not http:// or https://
+  user_info,  ///< name or password before the host
+  host,       ///< none, not ASCII letters, digits, `-`, `.`, `_`, or a number that is no IP address
+  port,       ///< not 1 to 65535
+  character,  ///< a control character
+  too_long,   ///< 8192 bytes
+  no_memory,
+};
+
+[[nodiscard]] constexpr std::string_view to_string(url_error e) noexcept {
+  switch (e) {
+    case url_error::none: return "none";
+    case url_error::scheme: return "scheme";
+    case url_error::user_info: return "user_info";
+    case url_error::host: return "host";
+    case url_error::port: return "port";
+    case url_error::character: return "character";
+    case url_error::too_long: return "too_long";
+    case url_error::no_memory: return "no_memory";
+  }
+  return "unknown";
+}
 
 /// What went wrong.
 enum class client_error : std::uint8_t {

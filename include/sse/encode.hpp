@@ -25,6 +25,7 @@
 #include <string>
 #include <string_view>
 
+#include <sse/detail/base/assert.hpp>
 #include <sse/detail/base/decimal.hpp>
 #include <sse/detail/base/lines.hpp>
 #include <sse/event.hpp>
@@ -152,6 +153,7 @@ inline char* put_fields(char* out, const event& e) noexcept {
 /// Writes the event and returns the byte after it. REQUIRES: check(e) passed; encoded_size(e) bytes
 /// at `out`.
 inline char* encode_to(char* out, const event& e) noexcept {
+  SSEHUB_ASSERT(check(e, {SIZE_MAX, SIZE_MAX, SIZE_MAX}) == encode_error::none);
   out = detail::put_fields(out, e);
   out = detail::put_lines(out, e.data, "data: ");
   *out++ = '\n';
@@ -161,6 +163,7 @@ inline char* encode_to(char* out, const event& e) noexcept {
 /// The same with one pass less over the data. REQUIRES: `p` is plan(e) without error; p.size bytes
 /// at `out`.
 inline char* encode_to(char* out, const event& e, const encode_plan& p) noexcept {
+  SSEHUB_ASSERT(p.error == encode_error::none && p.size != 0);
   if (p.lines != 1) return encode_to(out, e);
   out = detail::put_fields(out, e);
   out = detail::put(out, "data: ");
@@ -198,6 +201,7 @@ inline char* encode_to(char* out, const event& e, const encode_plan& p) noexcept
 /// after it. Clients ignore comments. REQUIRES: check_comment(text) passed;
 /// encoded_comment_size(text) bytes at `out`.
 inline char* encode_comment_to(char* out, std::string_view text) noexcept {
+  SSEHUB_ASSERT(text.find('\0') == text.npos);
   out = detail::put_lines(out, text, ": ");
   *out++ = '\n';
   return out;
@@ -216,12 +220,14 @@ inline char* encode_comment_to(char* out, std::string_view text) noexcept {
 
 /// Exactly the bytes that encode_retry_to writes. REQUIRES: ms >= 0.
 [[nodiscard]] constexpr std::size_t encoded_retry_size(std::int64_t ms) noexcept {
+  SSEHUB_ASSERT(ms >= 0);
   return 9 + detail::decimal_size(static_cast<std::uint64_t>(ms));
 }
 
 /// Writes `retry: N\n\n`: the client will wait `ms` milliseconds before it reconnects; no event is
 /// fired. Returns the byte after it. REQUIRES: ms >= 0; encoded_retry_size(ms) bytes at `out`.
 inline char* encode_retry_to(char* out, std::int64_t ms) noexcept {
+  SSEHUB_ASSERT(ms >= 0);
   out = detail::put(out, "retry: ");
   out = detail::put_decimal(out, static_cast<std::uint64_t>(ms));
   return detail::put(out, "\n\n");

@@ -167,11 +167,14 @@ class hub {
 
   /// Pull hosts (HTTP/2): what this session gets next; the views live until consume. 0 and nothing
   /// pending: the hub calls Transport::write again when there is more, which may answer {0,
-  /// flow::blocked}. REQUIRES: Transport::completes.
-  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept {
+  /// flow::blocked}.
+  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept requires
+      completing_transport<Transport> {
     return engine_.peek(id, out);
   }
-  void consume(session_id id, std::size_t n) noexcept { engine_.written(id, n); }
+  void consume(session_id id, std::size_t n) noexcept requires completing_transport<Transport> {
+    engine_.written(id, n);
+  }
 
   // --- ends --------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <sse/config.hpp>
+#include <sse/detail/base/assert.hpp>
 
 namespace sse::inline v0::detail {
 
@@ -41,7 +42,10 @@ class bytes {
   }
 
   /// Drops the end. REQUIRES: size <= size().
-  void truncate(std::size_t size) noexcept { size_ = size; }
+  void truncate(std::size_t size) noexcept {
+    SSEHUB_ASSERT(size <= size_);
+    size_ = size;
+  }
   /// Keeps a small block for the next use and gives a large one back.
   void clear() noexcept {
     size_ = 0;

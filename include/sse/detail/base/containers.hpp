@@ -94,7 +94,10 @@ class vec {
     SSEHUB_ASSERT(i < size_);
     return data_[i];
   }
-  [[nodiscard]] T& back() noexcept { return data_[size_ - 1]; }
+  [[nodiscard]] T& back() noexcept {
+    SSEHUB_ASSERT(size_ != 0);
+    return data_[size_ - 1];
+  }
   [[nodiscard]] T* begin() noexcept { return data_; }
   [[nodiscard]] T* end() noexcept { return data_ + size_; }
   [[nodiscard]] const T* begin() const noexcept { return data_; }
@@ -155,9 +158,11 @@ class ring {
   [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
   [[nodiscard]] bool empty() const noexcept { return first_ == end_; }
   [[nodiscard]] T& operator[](std::uint64_t ordinal) noexcept {
+    SSEHUB_ASSERT(ordinal - first_ < end_ - first_);
     return data_[ordinal & (capacity_ - 1)];
   }
   [[nodiscard]] const T& operator[](std::uint64_t ordinal) const noexcept {
+    SSEHUB_ASSERT(ordinal - first_ < end_ - first_);
     return data_[ordinal & (capacity_ - 1)];
   }
   [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }

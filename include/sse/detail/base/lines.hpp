@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include <sse/config.hpp>
+#include <sse/detail/base/assert.hpp>
 
 namespace sse::inline v0::detail {
 
@@ -133,6 +134,7 @@ template <int Vectors>
 
 /// The byte after the line end at `p`; CRLF is one line end. REQUIRES: p != end, *p is CR or LF.
 [[nodiscard]] constexpr const char* skip_line_end(const char* p, const char* end) noexcept {
+  SSEHUB_ASSERT(p != end && (*p == '\r' || *p == '\n'));
   const bool cr = *p == '\r';
   ++p;
   return cr && p != end && *p == '\n' ? p + 1 : p;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include <sse/detail/base/assert.hpp>
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/base/lines.hpp>
 
@@ -21,6 +22,7 @@ struct utf8_step {
 
 /// Looks at the code point at the start of `text`. REQUIRES: not empty.
 [[nodiscard]] constexpr utf8_step next_utf8(std::string_view text) noexcept {
+  SSEHUB_ASSERT(!text.empty());
   const auto byte = [text](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
   const std::uint8_t lead = byte(0);
   if (lead < 0x80) return {1, true};

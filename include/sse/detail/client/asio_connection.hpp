@@ -29,6 +29,7 @@
 
 #include <sse/client_error.hpp>
 #include <sse/config.hpp>
+#include <sse/detail/base/assert.hpp>
 #include <sse/detail/client/backoff.hpp>
 #include <sse/detail/net/asio_stream.hpp>
 #include <sse/function.hpp>
@@ -123,6 +124,7 @@ class asio_link_of final : public asio_link,
   }
 
   void read() override {
+    SSEHUB_ASSERT(unread().empty());
     from_ = to_ = 0;
     stream_->async_read_some(net::buffer(buffer_.get(), size_),
                              [me = self()](const std::error_code& e, std::size_t n) {

@@ -16,7 +16,6 @@
 #include <deque>
 #include <exception>
 #include <memory>
-#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -29,51 +28,12 @@
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
+#include <sse/asio_client_options.hpp>
 #include <sse/client.hpp>
+#include <sse/detail/base/assert.hpp>
 #include <sse/detail/client/asio_connection.hpp>
 
-namespace sse::inline v0 {
-
-namespace detail {
-class client_category_type final : public std::error_category {
- public:
-  [[nodiscard]] const char* name() const noexcept override { return "sse.client"; }
-  [[nodiscard]] std::string message(int value) const override {
-    client_failure f;
-    f.error = static_cast<client_error>(value);
-    return std::string{describe(f)};
-  }
-};
-}  // namespace detail
-
-/// The category of client_error as a std::error_code.
-[[nodiscard]] inline const std::error_category& client_category() noexcept {
-  static const detail::client_category_type the_one;
-  return the_one;
-}
-[[nodiscard]] inline std::error_code make_error_code(client_error e) noexcept {
-  return {static_cast<int>(e), client_category()};
-}
-
-/// An event that lives by itself.
-struct received_event {
-  std::string type{};  ///< empty: unnamed, "message" to a browser
-  std::string data{};
-  std::string last_event_id{};  ///< the stream's position with this event
-  std::optional<gap> missed{};  ///< a gap frame, of type "gap": events were lost here
-};
-
-struct asio_client_options {
-  client_options client{};  ///< a seed that is the default is replaced by a random one
-  std::size_t queue = 64;   ///< events that wait for async_next; then reading pauses. REQUIRES: > 0
-  std::size_t queue_bytes = std::size_t{1} << 20;   ///< the same, by size; one event may exceed it
-  std::size_t read_buffer = std::size_t{16} << 10;  ///< bytes, while connected. REQUIRES: > 0
-  /// How long one of several addresses of a host may take, before the next one is tried. Off: until
-  /// client_options::connect_timeout.
-  duration address_timeout = duration::seconds(5);
-};
-
-namespace detail {
+namespace sse::inline v0::detail {
 
 struct asio_client_hooks {
   function<void(const client_response&)> open{};
@@ -103,7 +63,9 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
         queue_limit_{o.queue},
         queue_bytes_limit_{o.queue_bytes},
         read_buffer_{o.read_buffer},
-        address_timeout_{o.address_timeout} {}
+        address_timeout_{o.address_timeout} {
+    SSEHUB_ASSERT(o.queue != 0 && o.read_buffer != 0);
+  }
 
   asio_client_hooks hooks{};
 
@@ -384,5 +346,4 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   bool paused_ = false;  // the queue is full, nothing is read
 };
 
-}  // namespace detail
-}  // namespace sse::inline v0
+}  // namespace sse::inline v0::detail

@@ -85,6 +85,7 @@ inline void engine::set_end(session& s, const joining& j) noexcept {
     const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
     s.ends_at = now_ + options_.max_age.ms() - static_cast<std::int64_t>(random_.below(spread));
   }
+  SSEHUB_ASSERT(j.until == time_point::never() || origin_ != INT64_MIN);
   if (j.until != time_point::never() && j.until.ms() - origin_ < s.ends_at) {
     s.ends_at = j.until.ms() - origin_;
   }
@@ -104,6 +105,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
     out.refusal = refusal(status, error, retry_after);
     return none;
   };
+  SSEHUB_ASSERT(depth_ != 0);
   int status = 0;
   if (const std::string_view bad = bad_join(j, status); !bad.empty()) {
     return fail(status, bad,
@@ -154,6 +156,7 @@ inline void engine::abandon(std::uint32_t slot) noexcept {
 
 /// A stream that says when to come back, and ends. Not counted: the write deadline bounds it.
 inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry) noexcept {
+  SSEHUB_ASSERT(depth_ != 0);
   const std::uint32_t slot = take_slot(r);
   if (slot == none) return none;
   session& s = sessions_[slot];
@@ -170,12 +173,14 @@ inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry
 /// Subscribes. REQUIRES: connection and user are in place. Out of memory: the session is dead.
 inline void engine::join(std::uint32_t slot, const joining& j,
                          const resume_point& resume) noexcept {
+  SSEHUB_ASSERT(depth_ != 0 && sessions_[slot].first == none);
   ++stats_.accepted;
   if (!subscribe(slot, j, resume)) mark_dead(slot, close_reason::no_memory);
 }
 
 /// The first bytes go out at once, while this turn has some left for that.
 inline void engine::open(std::uint32_t slot) noexcept {
+  SSEHUB_ASSERT(depth_ != 0);
   if (!serving(sessions_[slot])) return;
   arm(slot);
   tell_presence(slot);

@@ -10,33 +10,6 @@
 
 #include <sse/detail/engine/lag.hpp>
 
-namespace sse::inline v0 {
-
-/// What a backfill hook adds events to (channel_options::backfill).
-class backfill_writer {
- public:
-  /// Adds one event. False: refused (not above the last id, not below `before`, bad field, or no
-  /// memory); the session is then closed, since nothing may be lost in silence.
-  bool add(event_id id, const event& e) noexcept;
-  [[nodiscard]] event_id last() const noexcept { return last_; }
-  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
-
- private:
-  friend class detail::engine;
-  backfill_writer(detail::engine& e, const backfill_request& r,
-                  const encode_limits& limits) noexcept
-      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
-
-  detail::engine* engine_;
-  const encode_limits* limits_;  // of the channel
-  backfill_request request_;
-  event_id last_;
-  std::size_t bytes_ = 0;
-  bool failed_ = false;
-};
-
-}  // namespace sse::inline v0
-
 namespace sse::inline v0::detail {
 
 // --- where it begins -----------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// Channels: opened, found, closed, and what is remembered of a closed one.
+// Channels: opened, found, freed, and what is remembered of a closed one.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 #include <string_view>
 #include <utility>
 
-#include <sse/detail/engine/sessions.hpp>
+#include <sse/detail/engine/timers.hpp>
 
 namespace sse::inline v0::detail {
 
@@ -130,17 +130,6 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
 inline channel* engine::find_channel(std::string_view name) const noexcept {
   const std::uint32_t i = names_.find(name);
   return i == none ? nullptr : names_[i];
-}
-
-/// Its streams end now; it is freed once nobody walks. Its name is free at once.
-inline void engine::close_channel(channel& c) noexcept {
-  if (quiet_ || c.closing_) return;
-  const work w{*this};
-  c.closing_ = true;
-  for (const std::uint32_t i : c.main_.readers) mark_dead(subs_[i].session, close_reason::channel);
-  remember(c);
-  names_.release(names_.find(c.name()));
-  closing_.push_reserved(&c);
 }
 
 /// Destroys one that no list has.

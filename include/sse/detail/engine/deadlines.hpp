@@ -111,16 +111,6 @@ inline time_point engine::next_deadline() const noexcept {
                                                    : time_point::milliseconds(when + origin_);
 }
 
-/// The channel whose idle heartbeat a session follows: the first it joined that has one.
-inline channel* engine::heart_of(const session& s) const noexcept {
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-    const stream& st = stream_of(subs_[i]);
-    if (!st.transients && st.owner->options_.heartbeat.mode == heartbeat_options::pace::idle)
-      return st.owner;
-  }
-  return nullptr;
-}
-
 /// One period on; after a long pause of the host the beats that were missed are not all made up
 /// for.
 inline std::int64_t engine::next_beat(std::int64_t every) const noexcept {
@@ -184,49 +174,6 @@ inline void engine::beat(std::uint32_t slot, channel& heart) noexcept {
   const std::int64_t every = heart.options_.heartbeat.every.ms();
   s.last_write = static_cast<std::uint32_t>(next_beat(every) - every);
   enqueue(live_, slot);
-}
-
-/// Sets a session's next deadline.
-inline void engine::arm(std::uint32_t slot) noexcept {
-  const session& s = sessions_[slot];
-  if (!serving(s)) return;
-  std::int64_t when = INT64_MAX;
-  const auto due = [&](std::uint32_t then, duration after) {
-    if (after.is_off()) return;
-    // What is overdue but cannot act now (a heartbeat on a blocked stream) looks again one period
-    // later.
-    const std::int64_t left = after.ms() - since(then, now32());
-    const std::int64_t at = now_ + (left > 0 ? left : after.ms());
-    if (at < when) when = at;
-  };
-  if (s.blocked || s.state == session_state::finishing) due(s.progress, options_.write_deadline);
-  if (s.state == session_state::live) {
-    due(s.last_event, options_.idle);
-    if (const channel* const heart = heart_of(s))
-      due(s.last_write, heart->options_.heartbeat.every);
-    if (s.ends_at < when) when = s.ends_at;
-    if (s.over) {
-      for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-        due(s.over_since, stream_of(subs_[i]).owner->options_.soft_lag_for);
-      }
-    }
-  }
-  if (when != INT64_MAX) {
-    timers_.arm(slot, when, now_);
-  } else {
-    timers_.disarm(slot);
-  }
-}
-
-inline void engine::arm_channel(channel& c) noexcept {
-  const std::int64_t expiry = c.main_.log.next_expiry();
-  const std::int64_t when = c.next_heartbeat_ < expiry ? c.next_heartbeat_ : expiry;
-  const std::uint32_t id = timer_places::channel_bit | c.index_;
-  if (when == INT64_MAX) {
-    timers_.disarm(id);
-  } else if (when != timers_.when(id, now_)) {
-    timers_.arm(id, when, now_);
-  }
 }
 
 inline void engine::on_channel_timer(channel& c) noexcept {

@@ -6,8 +6,10 @@
 //   parts.hpp stream.hpp batch.hpp   what it is made of
 //   caps.hpp lanes.hpp chunks.hpp    parts that know nothing of an engine
 //   engine.hpp                       this file: all that it has, and all that it can do
-//   sessions.hpp                     slots, cursors, who is served next, ends
-//   channels.hpp                     channels: opened, found, closed
+//   sessions.hpp                     slots, cursors, who is served next
+//   timers.hpp                       when a session or a channel is looked at next
+//   channels.hpp                     channels: opened, found, freed
+//   ends.hpp                         closed, and reaped once nobody walks
 //   visibility.hpp                   which entry a session may see next
 //   lag.hpp                          readers that are too slow, what is held for them
 //   catch_up.hpp                     where a reader begins, and its way to live; gap frames
@@ -141,7 +143,7 @@ class engine {
   engine(const host_calls& host, const hub_options& options) noexcept;
   engine(const engine&) = delete;
   engine& operator=(const engine&) = delete;
-  ~engine() { shut_down(); }
+  ~engine();
 
   /// Held while hooks may be called or lists are walked: nothing is freed before the outermost one
   /// ends.
@@ -150,9 +152,7 @@ class engine {
     explicit work(engine& e) noexcept : e_{e} { ++e_.depth_; }
     work(const work&) = delete;
     work& operator=(const work&) = delete;
-    ~work() {
-      if (--e_.depth_ == 0 && (e_.dead_ != none || !e_.closing_.empty())) e_.reap();
-    }
+    ~work();
 
    private:
     engine& e_;
@@ -189,10 +189,7 @@ class engine {
   }
   /// nullptr: no such session, or it is closed and only its slot waits for a pending write.
   [[nodiscard]] session* find(session_id id) noexcept;
-  [[nodiscard]] bool alive(session_id id) noexcept {
-    const session* s = find(id);
-    return s != nullptr && serving(*s);
-  }
+  [[nodiscard]] bool alive(session_id id) noexcept;
   [[nodiscard]] std::uint32_t user_sessions(std::string_view key) const noexcept {
     return caps_.count_of_user(key);
   }
@@ -202,7 +199,7 @@ class engine {
   // What the host reports.
   void writable(session_id id) noexcept;
   void written(session_id id, std::size_t n) noexcept;
-  void closed(session_id id) noexcept { close(id, close_reason::peer); }
+  void closed(session_id id) noexcept;
   [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept;
 
   // Ends.
@@ -278,11 +275,15 @@ class engine {
   void hand_out(stream& st) noexcept;
   [[nodiscard]] std::uint32_t take_slot(const request& r) noexcept;
   void mark_dead(std::uint32_t slot, close_reason why) noexcept;
-  void reap() noexcept;
   void bury(std::uint32_t slot) noexcept;
   void end_flight(session& s) noexcept;
   void tell_presence(std::uint32_t slot) noexcept;
   void end_presence(std::uint32_t slot, const stream& st) noexcept;
+
+  // timers.hpp
+  [[nodiscard]] channel* heart_of(const session& s) const noexcept;
+  void arm(std::uint32_t slot) noexcept;
+  void arm_channel(channel& c) noexcept;
 
   // channels.hpp
   [[nodiscard]] bool make_channel(channel& c, std::string_view name, channel_options&& o) noexcept;
@@ -295,6 +296,9 @@ class engine {
   void remember(const channel& c) noexcept;
   void raise_floor(const closed_channel& c) noexcept;
   void forget(std::uint32_t i) noexcept;
+
+  // ends.hpp
+  void reap() noexcept;
 
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
@@ -378,9 +382,6 @@ class engine {
   void look_at_soft_lag(std::uint32_t slot) noexcept;
   void beat(std::uint32_t slot, channel& heart) noexcept;
   void on_channel_timer(channel& c) noexcept;
-  void arm(std::uint32_t slot) noexcept;
-  void arm_channel(channel& c) noexcept;
-  [[nodiscard]] channel* heart_of(const session& s) const noexcept;
   void begin_finish(std::uint32_t slot, close_reason why) noexcept;
   [[nodiscard]] std::uint32_t now32() const noexcept { return static_cast<std::uint32_t>(now_); }
   [[nodiscard]] static std::int64_t since(std::uint32_t then, std::uint32_t now) noexcept {
@@ -512,22 +513,6 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
   if (options_.control_lane == 0) options_.control_lane = 1;
   accept_budget_ = options_.flush_budget;
   sequence_.start = sequence_.last = options.first_id;
-}
-
-/// Closes everything. The hub calls it first, while its own half still stands.
-inline void engine::shut_down() noexcept {
-  on_gap = {};
-  on_presence = {};
-  close_all();
-  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
-    // nobody can report on it any more
-    if (sessions_[slot].state == session_state::zombie) bury(slot);
-  }
-  while (!channels_.empty()) free_channel(channels_.back());
-  for (blob** b : {&opening_frame_, &farewell_}) {
-    if (*b != nullptr) unref(*b);
-    *b = nullptr;
-  }
 }
 
 inline hub_stats engine::stats() const noexcept {

@@ -66,6 +66,7 @@ class lanes {
   /// `size` bytes that say nothing: a comment, or one or two blank lines (WHATWG HTML 9.2.5).
   /// REQUIRES: size > 0.
   [[nodiscard]] bool push_padding(std::uint32_t& lane, std::uint32_t size) noexcept {
+    SSEHUB_ASSERT(size != 0);
     return push_made(lane, size, lane_kind::control, [&](char* out) {
       std::memset(out, ' ', size);
       out[0] = ':';

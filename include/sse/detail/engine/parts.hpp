@@ -46,6 +46,7 @@ struct subscription {
   [[nodiscard]] log_place at() const noexcept { return {seg, k}; }
   /// Offset in the log of the next byte. REQUIRES: it has a place there.
   [[nodiscard]] std::uint64_t offset() const noexcept {
+    SSEHUB_ASSERT(seg != nullptr);
     if (rest != 0) return seg->base + (*seg)[k].end() - rest;
     return at().offset();
   }

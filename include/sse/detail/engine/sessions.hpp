@@ -1,6 +1,6 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// Sessions: their slots, cursors and subscriptions, who is served next, and how they end.
+// Sessions: their slots, cursors and subscriptions, who is served next, who is there.
 #pragma once
 
 #include <cstdint>
@@ -32,9 +32,9 @@ inline void engine::begin_waiting(session& s) noexcept {
 
 /// REQUIRES: it is not empty.
 inline std::uint32_t engine::dequeue(queue& q) noexcept {
+  SSEHUB_ASSERT(q.first != none && sessions_[q.first].queued);
   const std::uint32_t slot = q.first;
   session& s = sessions_[slot];
-  SSEHUB_ASSERT(s.queued);
   q.first = s.queue_next;
   if (q.first == none) q.last = none;
   s.queued = false;
@@ -183,6 +183,11 @@ inline session* engine::find(session_id id) noexcept {
   return s != nullptr && s->state != session_state::zombie ? s : nullptr;
 }
 
+inline bool engine::alive(session_id id) noexcept {
+  const session* s = find(id);
+  return s != nullptr && serving(*s);
+}
+
 /// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is
 /// out.
 inline std::uint32_t engine::take_slot(const request& r) noexcept {
@@ -218,38 +223,6 @@ inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
   dead_last_ = slot;
 }
 
-/// Closes what died, and frees the channels that were closed: the only place where the host's close
-/// is called, and the only one that frees.
-inline void engine::reap() noexcept {
-  if (depth_ != 0 || reaping_) return;
-  reaping_ = true;
-  while (dead_ != none || !closing_.empty()) {
-    if (dead_ == none) {
-      channel* const c = closing_.back();
-      closing_.pop_back();
-      free_channel(c);
-      continue;
-    }
-    const std::uint32_t slot = dead_;
-    session& s = sessions_[slot];
-    dead_ = s.dead_next();
-    if (!s.retry_only) ++stats_.closed[static_cast<std::size_t>(s.why)];
-    timers_.disarm(slot);
-    // It stands on its user's list until now: of several that die together, the last one to leave a
-    // channel ends the user's presence there.
-    caps_.leave(slot);
-    detach_all(slot);
-    host_.close(host_.self, slot, s.why, !s.retry_only);
-    caps_.forget(slot);
-    if (s.flight != none) {
-      s.state = session_state::zombie;
-    } else {
-      bury(slot);
-    }
-  }
-  reaping_ = false;
-}
-
 /// A pending write is over, or will never be.
 inline void engine::end_flight(session& s) noexcept {
   flight& f = flights_[s.flight];
@@ -261,9 +234,10 @@ inline void engine::end_flight(session& s) noexcept {
   s.flight = none;
 }
 
-/// Frees the slot. REQUIRES: closed.
+/// Frees the slot. REQUIRES: closed, or never opened; it reads nothing and counts nowhere.
 inline void engine::bury(std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
+  SSEHUB_ASSERT(s.first == none && caps_.user_of(slot) == none);
   if (s.flight != none) end_flight(s);
   while (s.lane != none) lanes_.pop(s.lane);
   if (s.chunked != none) chunks_.give_back(s.chunked);
@@ -308,34 +282,6 @@ inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept 
   const std::uint32_t n = presence_.find(presence_name{user, st.index}.view());
   if (n != none && presence_.release(n) && on_presence)
     on_presence(*st.owner, caps_.key_of(slot), false);
-}
-
-// --- ends ----------------------------------------------------------------------------------------
-
-inline void engine::close(session_id id, close_reason why) noexcept {
-  if (quiet_ || find(id) == nullptr) return;
-  const work w{*this};
-  mark_dead(id.slot, why);
-}
-
-inline void engine::close_all() noexcept {
-  if (quiet_) return;
-  const work w{*this};
-  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
-    mark_dead(slot, close_reason::host);
-}
-
-inline std::size_t engine::revoke(std::string_view key) noexcept {
-  const std::uint32_t user = quiet_ ? none : caps_.find_user(key);
-  if (user == none) return 0;
-  const work w{*this};
-  std::size_t n = 0;
-  for (std::uint32_t slot = caps_.first_of(user); slot != none; slot = caps_.next_of_user(slot)) {
-    if (!serving(sessions_[slot])) continue;
-    mark_dead(slot, close_reason::revoked);
-    ++n;
-  }
-  return n;
 }
 
 }  // namespace sse::inline v0::detail

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include <sse/detail/engine/channels.hpp>
+#include <sse/detail/engine/ends.hpp>
 
 namespace sse::inline v0::detail {
 

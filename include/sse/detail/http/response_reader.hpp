@@ -19,54 +19,14 @@
 #include <limits>
 #include <string_view>
 
+#include <sse/client_response.hpp>
 #include <sse/config.hpp>
+#include <sse/detail/base/assert.hpp>
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/base/decimal.hpp>
 #include <sse/detail/http/characters.hpp>
 
-namespace sse::inline v0 {
-
-namespace detail {
-class response_reader;
-}
-
-/// The head of a response.
-class client_response {
- public:
-  [[nodiscard]] int status() const noexcept { return status_; }
-  /// HTTP/1.0 or HTTP/1.1.
-  [[nodiscard]] int minor_version() const noexcept { return minor_version_; }
-
-  /// Calls f(name, value) for each header line, in their order; false from `f` stops.
-  template <class F>
-  void for_each_header(F&& f) const {
-    std::string_view rest = lines_.view();
-    (void)detail::text::next_part(rest, '\n');  // the status line
-    while (!rest.empty()) {
-      std::string_view value = detail::text::next_part(rest, '\n');
-      const std::string_view name = detail::text::next_part(value, ':');
-      if (!f(name, detail::text::trim(value))) return;
-    }
-  }
-  /// The first value of that name; empty also when the header is absent.
-  [[nodiscard]] std::string_view header(std::string_view name) const noexcept {
-    std::string_view found;
-    for_each_header([&](std::string_view n, std::string_view value) {
-      if (!detail::text::equal_fold(n, name)) return true;
-      found = value;
-      return false;
-    });
-    return found;
-  }
-
- private:
-  friend class detail::response_reader;
-  detail::bytes lines_{};  // each but the last with LF; unfolded
-  int status_ = 0;
-  int minor_version_ = 1;
-};
-
-namespace detail {
+namespace sse::inline v0::detail {
 
 /// What ends the body (RFC 9112 6.3).
 enum class body_end : std::uint8_t { close, length, chunked };
@@ -100,7 +60,10 @@ class response_reader {
   [[nodiscard]] outcome state() const noexcept { return state_; }
   [[nodiscard]] std::size_t buffered() const noexcept { return head_.lines_.size(); }
   /// REQUIRES: complete.
-  [[nodiscard]] const client_response& head() const noexcept { return head_; }
+  [[nodiscard]] const client_response& head() const noexcept {
+    SSEHUB_ASSERT(state_ == outcome::complete);
+    return head_;
+  }
   /// The status once its line is read; 0 before.
   [[nodiscard]] int status() const noexcept { return head_.status_; }
   [[nodiscard]] body_end end() const noexcept { return end_; }
@@ -449,5 +412,4 @@ class body_reader {
   step step_ = step::to_close;
 };
 
-}  // namespace detail
-}  // namespace sse::inline v0
+}  // namespace sse::inline v0::detail

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include <sse/client_error.hpp>
 #include <sse/config.hpp>
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/base/decimal.hpp>
@@ -25,35 +26,7 @@
 #include <sse/detail/http/characters.hpp>
 #include <sse/detail/http/ip_address.hpp>
 
-namespace sse::inline v0 {
-
-/// What is wrong with a URL.
-enum class url_error : std::uint8_t {
-  none,
-  scheme,     ///< not http:// or https://
-  user_info,  ///< name or password before the host
-  host,       ///< none, not ASCII letters, digits, `-`, `.`, `_`, or a number that is no IP address
-  port,       ///< not 1 to 65535
-  character,  ///< a control character
-  too_long,   ///< 8192 bytes
-  no_memory,
-};
-
-[[nodiscard]] constexpr std::string_view to_string(url_error e) noexcept {
-  switch (e) {
-    case url_error::none: return "none";
-    case url_error::scheme: return "scheme";
-    case url_error::user_info: return "user_info";
-    case url_error::host: return "host";
-    case url_error::port: return "port";
-    case url_error::character: return "character";
-    case url_error::too_long: return "too_long";
-    case url_error::no_memory: return "no_memory";
-  }
-  return "unknown";
-}
-
-namespace detail {
+namespace sse::inline v0::detail {
 
 inline constexpr std::size_t max_url = 8192;
 inline constexpr std::size_t max_host = 253;  // RFC 1035 2.3.4, as text
@@ -289,5 +262,4 @@ class url {
   return a.origin() == b.origin();
 }
 
-}  // namespace detail
-}  // namespace sse::inline v0
+}  // namespace sse::inline v0::detail

@@ -73,9 +73,7 @@ class event_log {
   }
   /// Makes the prepared bytes an entry.
   void commit(const new_entry& e) noexcept {
-    segment& s = *tail();
-    SSEHUB_ASSERT(s.fits(e));
-    s.commit(e);
+    tail()->commit(e);
     retained_bytes_ += e.size + e.audience.size();
     if (!e.audience.empty()) selective_ = true;
     if (e.id != no_id) last_id_ = e.id;

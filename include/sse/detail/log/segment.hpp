@@ -98,10 +98,12 @@ struct segment {
   }
   /// Where the bytes of the next entry go. REQUIRES: fits(e).
   [[nodiscard]] char* place(const new_entry& e) noexcept {
+    SSEHUB_ASSERT(fits(e));
     return bytes() + used + e.audience.size();
   }
   /// Makes them an entry. REQUIRES: fits(e).
   void commit(const new_entry& e) noexcept {
+    SSEHUB_ASSERT(fits(e));
     if (count == 0) {
       id_base = e.id == no_id ? 0 : e.id - 1;
       stamp_base = e.stamp;

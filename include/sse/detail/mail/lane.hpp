@@ -42,6 +42,7 @@
 #include <new>
 #include <type_traits>
 
+#include <sse/detail/base/assert.hpp>
 #include <sse/mail.hpp>
 
 namespace sse::inline v0::detail {
@@ -280,6 +281,7 @@ struct mail_lane {
   /// True: it is not the reader's to look into any more, until it is in mail_hub::ready. False: it
   /// has mail, or its publisher is gone. REQUIRES: it is in the circle.
   [[nodiscard]] bool rest() noexcept {
+    SSEHUB_ASSERT(listed.load(std::memory_order_relaxed));
     if (has_mail()) return false;
     give_back();
     listed.store(false, std::memory_order_seq_cst);

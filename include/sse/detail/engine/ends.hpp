@@ -1,0 +1,110 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// Ends: who is closed, and when. A session that is to go is dead at once (sessions.hpp), a channel
+// takes its readers along; both are reaped when the outermost call ends.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include <sse/detail/engine/channels.hpp>
+
+namespace sse::inline v0::detail {
+
+/// Closes what died, and frees the channels that were closed: the only place where the host's close
+/// is called, and the only one that frees.
+inline void engine::reap() noexcept {
+  if (depth_ != 0 || reaping_) return;
+  reaping_ = true;
+  while (dead_ != none || !closing_.empty()) {
+    if (dead_ == none) {
+      channel* const c = closing_.back();
+      closing_.pop_back();
+      free_channel(c);
+      continue;
+    }
+    const std::uint32_t slot = dead_;
+    session& s = sessions_[slot];
+    dead_ = s.dead_next();
+    if (!s.retry_only) ++stats_.closed[static_cast<std::size_t>(s.why)];
+    timers_.disarm(slot);
+    // It stands on its user's list until now: of several that die together, the last one to leave a
+    // channel ends the user's presence there.
+    caps_.leave(slot);
+    detach_all(slot);
+    host_.close(host_.self, slot, s.why, !s.retry_only);
+    caps_.forget(slot);
+    if (s.flight != none) {
+      s.state = session_state::zombie;
+    } else {
+      bury(slot);
+    }
+  }
+  reaping_ = false;
+}
+
+// `work` is held while anybody walks: what it closes is reaped at its end.
+
+inline engine::work::~work() {
+  if (--e_.depth_ == 0 && (e_.dead_ != none || !e_.closing_.empty())) e_.reap();
+}
+
+inline void engine::close(session_id id, close_reason why) noexcept {
+  if (quiet_ || find(id) == nullptr) return;
+  const work w{*this};
+  mark_dead(id.slot, why);
+}
+
+inline void engine::closed(session_id id) noexcept { close(id, close_reason::peer); }
+
+inline void engine::close_all() noexcept {
+  if (quiet_) return;
+  const work w{*this};
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
+    mark_dead(slot, close_reason::host);
+}
+
+inline std::size_t engine::revoke(std::string_view key) noexcept {
+  const std::uint32_t user = quiet_ ? none : caps_.find_user(key);
+  if (user == none) return 0;
+  const work w{*this};
+  std::size_t n = 0;
+  for (std::uint32_t slot = caps_.first_of(user); slot != none; slot = caps_.next_of_user(slot)) {
+    if (!serving(sessions_[slot])) continue;
+    mark_dead(slot, close_reason::revoked);
+    ++n;
+  }
+  return n;
+}
+
+/// Its streams end now; it is freed once nobody walks. Its name is free at once.
+inline void engine::close_channel(channel& c) noexcept {
+  if (quiet_ || c.closing_) return;
+  const work w{*this};
+  c.closing_ = true;
+  for (const std::uint32_t i : c.main_.readers) mark_dead(subs_[i].session, close_reason::channel);
+  remember(c);
+  names_.release(names_.find(c.name()));
+  closing_.push_reserved(&c);
+}
+
+/// Closes everything. The hub calls it first, while its own half still stands.
+inline void engine::shut_down() noexcept {
+  on_gap = {};
+  on_presence = {};
+  close_all();
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
+    // nobody can report on it any more
+    if (sessions_[slot].state == session_state::zombie) bury(slot);
+  }
+  while (!channels_.empty()) free_channel(channels_.back());
+  for (blob** b : {&opening_frame_, &farewell_}) {
+    if (*b != nullptr) unref(*b);
+    *b = nullptr;
+  }
+}
+
+inline engine::~engine() { shut_down(); }
+
+}  // namespace sse::inline v0::detail
