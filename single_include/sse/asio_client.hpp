@@ -62,6 +62,7 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
 
+#include <sse/asio_client_options.hpp>
 #include <sse/client.hpp>
 #ifndef SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CORE_HPP
 #define SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CORE_HPP
@@ -82,7 +83,6 @@
 #include <deque>
 #include <exception>
 #include <memory>
-#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -95,6 +95,7 @@
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
+#include <sse/sse.hpp>
 #ifndef SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CONNECTION_HPP
 #define SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CONNECTION_HPP
 // ---- sse/detail/client/asio_connection.hpp
@@ -126,7 +127,6 @@
 #include <asio/write.hpp>
 
 #include <sse/client_error.hpp>
-#include <sse/sse.hpp>
 #ifndef SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
 #define SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
 // ---- sse/detail/net/asio_stream.hpp
@@ -444,13 +444,6 @@ struct asio_peer {
   return a;
 }
 
-/// The one way to write an address; empty: it is none.
-[[nodiscard]] inline std::string address_text(std::string_view s) {
-  std::error_code error;
-  const net::ip::address a = net::ip::make_address(std::string{s}, error);
-  return error ? std::string{} : plain_address(a).to_string();
-}
-
 /// For the server's own connections, before they become streams.
 struct asio_access {
   template <class Connection>
@@ -554,6 +547,7 @@ class asio_link_of final : public asio_link,
   }
 
   void read() override {
+    SSEHUB_ASSERT(unread().empty());
     from_ = to_ = 0;
     stream_->async_read_some(net::buffer(buffer_.get(), size_),
                              [me = self()](const std::error_code& e, std::size_t n) {
@@ -645,48 +639,7 @@ class asio_link_of final : public asio_link,
 }  // namespace sse::inline v0::detail
 #endif  // SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CONNECTION_HPP
 
-namespace sse::inline v0 {
-
-namespace detail {
-class client_category_type final : public std::error_category {
- public:
-  [[nodiscard]] const char* name() const noexcept override { return "sse.client"; }
-  [[nodiscard]] std::string message(int value) const override {
-    client_failure f;
-    f.error = static_cast<client_error>(value);
-    return std::string{describe(f)};
-  }
-};
-}  // namespace detail
-
-/// The category of client_error as a std::error_code.
-[[nodiscard]] inline const std::error_category& client_category() noexcept {
-  static const detail::client_category_type the_one;
-  return the_one;
-}
-[[nodiscard]] inline std::error_code make_error_code(client_error e) noexcept {
-  return {static_cast<int>(e), client_category()};
-}
-
-/// An event that lives by itself.
-struct received_event {
-  std::string type{};  ///< empty: unnamed, "message" to a browser
-  std::string data{};
-  std::string last_event_id{};  ///< the stream's position with this event
-  std::optional<gap> missed{};  ///< a gap frame, of type "gap": events were lost here
-};
-
-struct asio_client_options {
-  client_options client{};  ///< a seed that is the default is replaced by a random one
-  std::size_t queue = 64;   ///< events that wait for async_next; then reading pauses. REQUIRES: > 0
-  std::size_t queue_bytes = std::size_t{1} << 20;   ///< the same, by size; one event may exceed it
-  std::size_t read_buffer = std::size_t{16} << 10;  ///< bytes, while connected. REQUIRES: > 0
-  /// How long one of several addresses of a host may take, before the next one is tried. Off: until
-  /// client_options::connect_timeout.
-  duration address_timeout = duration::seconds(5);
-};
-
-namespace detail {
+namespace sse::inline v0::detail {
 
 struct asio_client_hooks {
   function<void(const client_response&)> open{};
@@ -716,7 +669,9 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
         queue_limit_{o.queue},
         queue_bytes_limit_{o.queue_bytes},
         read_buffer_{o.read_buffer},
-        address_timeout_{o.address_timeout} {}
+        address_timeout_{o.address_timeout} {
+    SSEHUB_ASSERT(o.queue != 0 && o.read_buffer != 0);
+  }
 
   asio_client_hooks hooks{};
 
@@ -997,8 +952,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   bool paused_ = false;  // the queue is full, nothing is read
 };
 
-}  // namespace detail
-}  // namespace sse::inline v0
+}  // namespace sse::inline v0::detail
 #endif  // SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CORE_HPP
 
 namespace sse::inline v0 {
@@ -1124,6 +1078,3 @@ class asio_event_source {
 };
 
 }  // namespace sse::inline v0
-
-template <>
-struct std::is_error_code_enum<sse::client_error> : std::true_type {};

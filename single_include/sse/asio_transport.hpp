@@ -18,6 +18,7 @@
 #include <asio/buffer.hpp>
 #include <asio/ip/tcp.hpp>
 
+#include <sse/sse.hpp>
 #ifndef SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
 #define SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
 // ---- sse/detail/net/asio_stream.hpp
@@ -55,8 +56,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-
-#include <sse/sse.hpp>
 
 namespace sse::inline v0::detail {
 
@@ -337,13 +336,6 @@ struct asio_peer {
   return a;
 }
 
-/// The one way to write an address; empty: it is none.
-[[nodiscard]] inline std::string address_text(std::string_view s) {
-  std::error_code error;
-  const net::ip::address a = net::ip::make_address(std::string{s}, error);
-  return error ? std::string{} : plain_address(a).to_string();
-}
-
 /// For the server's own connections, before they become streams.
 struct asio_access {
   template <class Connection>
@@ -398,7 +390,10 @@ class asio_transport {
    public:
     connection() noexcept = default;
     /// The stream. REQUIRES: not moved from.
-    [[nodiscard]] Stream& stream() const noexcept { return peer_->stream; }
+    [[nodiscard]] Stream& stream() const noexcept {
+      SSEHUB_ASSERT(peer_);
+      return peer_->stream;
+    }
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(peer_); }
 
    private:

@@ -52,6 +52,7 @@
 #include <utility>
 
 #include <sse/client_error.hpp>
+#include <sse/client_response.hpp>
 #include <sse/sse.hpp>
 #ifndef SSEHUB_SINGLE_DETAIL_CLIENT_BACKOFF_HPP
 #define SSEHUB_SINGLE_DETAIL_CLIENT_BACKOFF_HPP
@@ -167,6 +168,471 @@ class backoff {
 #include <cstdint>
 #include <span>
 #include <string_view>
+
+#ifndef SSEHUB_SINGLE_DETAIL_HTTP_URL_HPP
+#define SSEHUB_SINGLE_DETAIL_HTTP_URL_HPP
+// ---- sse/detail/http/url.hpp
+//
+// url: the http and https URLs that a client asks for: reading, normalising, resolving a redirect's
+// Location (RFC 3986 5.2), comparing origins. Not a general URL parser.
+//
+//   sse::detail::url u;
+//   if (u.parse("http://[::1]:8080/a/../b?c#d") == sse::url_error::none)
+//     connect(u.host(), u.port());                         // ::1, 8080; u.target() is /b?c
+//
+// Strict in scheme and authority, where a second reading would connect to another host: user
+// information, percent escapes, backslashes, what is not ASCII, and addresses in any but their
+// plain form are refused there. In path and
+// query the bytes that may not stand there raw (space, quotes, beyond ASCII) are escaped, control
+// characters are refused.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#ifndef SSEHUB_SINGLE_DETAIL_HTTP_IP_ADDRESS_HPP
+#define SSEHUB_SINGLE_DETAIL_HTTP_IP_ADDRESS_HPP
+// ---- sse/detail/http/ip_address.hpp
+//
+// address: IP addresses in text, read as strictly as inet_pton does and written in the one way that
+// inet_ntop writes them, so that two spellings of an address compare, and count, as one. Not
+// public.
+//
+//   const ip_address a = parse_ip("2001:DB8:0::1");     // a.size == 16
+//   ip_text(a)                                          // "2001:db8::1"
+//
+// Refused: parts that are left out ("127.1"), hexadecimal, octal and leading zeros in IPv4, zones
+// ("%eth0"), brackets, ports, spaces. What a system's resolver would make of those is its own.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+/// In network order.
+struct ip_address {
+  std::array<std::uint8_t, 16> bytes{};
+  std::size_t size = 0;  ///< 4: IPv4, 16: IPv6, 0: none
+
+  [[nodiscard]] constexpr explicit operator bool() const noexcept { return size != 0; }
+};
+
+/// Takes a number of 0 to 255 off `s`, in decimal and without leading zeros; -1: there is none.
+[[nodiscard]] constexpr int take_octet(std::string_view& s) noexcept {
+  int n = -1;
+  while (!s.empty() && text::is_digit(s.front())) {
+    if (n == 0) return -1;
+    n = (n < 0 ? 0 : n * 10) + (s.front() - '0');
+    if (n > 255) return -1;
+    s.remove_prefix(1);
+  }
+  return n;
+}
+
+/// The four numbers of an IPv4 address to `out`, which has room for them.
+[[nodiscard]] constexpr bool read_ipv4(std::string_view s, std::uint8_t* out) noexcept {
+  for (int i = 0; i < 4; ++i) {
+    if (i != 0) {
+      if (!s.starts_with('.')) return false;
+      s.remove_prefix(1);
+    }
+    const int n = take_octet(s);
+    if (n < 0) return false;
+    out[i] = static_cast<std::uint8_t>(n);
+  }
+  return s.empty();
+}
+
+/// One to four hexadecimal digits; -1: something else.
+[[nodiscard]] constexpr int read_group(std::string_view s) noexcept {
+  if (s.empty() || s.size() > 4) return -1;
+  int n = 0;
+  for (const char c : s) {
+    const int digit = text::hex_digit(c);
+    if (digit < 0) return -1;
+    n = n * 16 + digit;
+  }
+  return n;
+}
+
+/// RFC 4291 2.2: eight groups, the last two perhaps as an IPv4 address; "::" stands once for at
+/// least one of them. Returns no address if it is none.
+[[nodiscard]] constexpr ip_address read_ipv6(std::string_view s) noexcept {
+  constexpr std::size_t no_gap = 17;
+  ip_address out;
+  std::size_t n = 0;         // bytes read
+  std::size_t gap = no_gap;  // how many stand before the "::"
+  if (s.starts_with("::")) {
+    gap = 0;
+    s.remove_prefix(2);
+  }
+  while (!s.empty()) {
+    const std::size_t end = s.find(':');
+    const std::string_view group = s.substr(0, end);
+    if (end == std::string_view::npos && n <= 12 && read_ipv4(group, &out.bytes[n])) {
+      n += 4;
+      break;
+    }
+    const int value = read_group(group);
+    if (value < 0 || n == 16) return {};
+    out.bytes[n++] = static_cast<std::uint8_t>(value >> 8);
+    out.bytes[n++] = static_cast<std::uint8_t>(value & 0xff);
+    if (end == std::string_view::npos) break;
+    s.remove_prefix(end + 1);
+    if (s.empty()) return {};  // a single colon at the end
+    if (s.front() != ':') continue;
+    if (gap != no_gap) return {};
+    gap = n;
+    s.remove_prefix(1);
+  }
+  if ((gap == no_gap) != (n == 16)) return {};
+  for (std::size_t from = n, to = 16; gap != no_gap && from > gap;) {
+    out.bytes[--to] = out.bytes[--from];
+    out.bytes[from] = 0;
+  }
+  out.size = 16;
+  return out;
+}
+
+/// An address of either version; none: `s` is not exactly one.
+[[nodiscard]] constexpr ip_address parse_ip(std::string_view s) noexcept {
+  if (s.find(':') != std::string_view::npos) return read_ipv6(s);
+  ip_address out;
+  if (read_ipv4(s, out.bytes.data())) out.size = 4;
+  return out;
+}
+
+/// An address as proxies name it, with or without a port: "1.2.3.4:80", "::1", "[::1]", "[::1]:80".
+[[nodiscard]] constexpr ip_address parse_ip_port(std::string_view s) noexcept {
+  const bool literal = s.starts_with('[');
+  const std::size_t close = literal ? s.find(']') : 0;
+  if (close == std::string_view::npos) return {};
+  std::size_t colon = s.find(':', close);
+  if (!literal && colon != s.rfind(':')) colon = std::string_view::npos;  // IPv6, and no port
+  const std::string_view host = s.substr(0, colon);
+  if (colon != std::string_view::npos) {
+    const std::string_view port = s.substr(colon + 1);
+    std::uint32_t n = 0;
+    for (const char c : port) {
+      n = text::is_digit(c) ? n * 10 + static_cast<std::uint32_t>(c - '0') : 65536;
+      if (n > 65535) return {};
+    }
+    if (port.empty()) return {};
+  }
+  if (!literal) return parse_ip(host);
+  return host.ends_with(']') ? read_ipv6(host.substr(1, host.size() - 2)) : ip_address{};
+}
+
+/// An IPv4 address that is written as an IPv6 one ("::ffff:1.2.3.4", RFC 4291 2.5.5.2) is the IPv4
+/// address: peers of a socket for both versions look like that.
+[[nodiscard]] constexpr ip_address plain_ip(const ip_address& a) noexcept {
+  if (a.size != 16 || a.bytes[10] != 0xff || a.bytes[11] != 0xff) return a;
+  ip_address out;
+  for (std::size_t i = 0; i < 10; ++i) {
+    if (a.bytes[i] != 0) return a;
+  }
+  for (std::size_t i = 0; i < 4; ++i) out.bytes[i] = a.bytes[12 + i];
+  out.size = 4;
+  return out;
+}
+
+inline void append_ipv4(std::string& out, const std::uint8_t* bytes) {
+  for (int i = 0; i < 4; ++i) {
+    if (i != 0) out += '.';
+    out += std::to_string(bytes[i]);
+  }
+}
+
+/// RFC 5952 4: lower case, no leading zeros, "::" for the first of the longest runs of at least two
+/// zero groups. Empty: no address.
+[[nodiscard]] inline std::string ip_text(const ip_address& a) {
+  std::string out;
+  if (a.size == 4) append_ipv4(out, a.bytes.data());
+  if (a.size != 16) return out;
+  const auto group = [&](std::size_t i) { return a.bytes[2 * i] << 8 | a.bytes[2 * i + 1]; };
+  std::size_t gap = 8;
+  std::size_t longest = 1;
+  for (std::size_t i = 0; i < 8; ++i) {
+    std::size_t n = 0;
+    while (i + n < 8 && group(i + n) == 0) ++n;
+    if (n > longest) {
+      gap = i;
+      longest = n;
+    }
+  }
+  // As inet_ntop: the forms that hold an IPv4 address show it.
+  const bool v4 = gap == 0 && (longest == 6 || (longest == 5 && group(5) == 0xffff));
+  for (std::size_t i = 0; i < 8;) {
+    if (i == gap) {
+      out += "::";
+      i += longest;
+    } else if (v4 && i == 6) {
+      append_ipv4(out, &a.bytes[12]);
+      break;
+    } else {
+      constexpr std::string_view digits = "0123456789abcdef";
+      bool begun = false;
+      for (int shift = 12; shift >= 0; shift -= 4) {
+        const auto digit = static_cast<std::size_t>(group(i) >> shift & 0xf);
+        begun = begun || digit != 0 || shift == 0;
+        if (begun) out += digits[digit];
+      }
+      if (++i != 8 && i != gap) out += ':';
+    }
+  }
+  return out;
+}
+
+/// The one way to write an address as a proxy names it, whatever its spelling and without its port;
+/// empty: `s` is none. A connection's own address, as inet_ntop writes it, is written so already.
+[[nodiscard]] inline std::string client_ip_text(std::string_view s) {
+  return ip_text(plain_ip(parse_ip_port(s)));
+}
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_HTTP_IP_ADDRESS_HPP
+
+namespace sse::inline v0::detail {
+
+inline constexpr std::size_t max_url = 8192;
+inline constexpr std::size_t max_host = 253;  // RFC 1035 2.3.4, as text
+
+/// Appends a byte as its percent escape (RFC 3986 2.1).
+[[nodiscard]] inline bool append_escape(bytes& out, char c) noexcept {
+  constexpr std::string_view digits = "0123456789ABCDEF";
+  const auto byte = static_cast<unsigned char>(c);
+  const char escape[] = {'%', digits[byte >> 4U], digits[byte & 15U]};
+  return out.append({escape, 3});
+}
+
+/// Appends `text` with every byte escaped that is not unreserved (RFC 3986 2.3): for a query value.
+[[nodiscard]] inline bool append_component(bytes& out, std::string_view text) noexcept {
+  for (const char& c : text) {
+    const bool plain = text::is_alnum(c) || c == '-' || c == '.' || c == '_' || c == '~';
+    if (plain ? !out.append({&c, 1}) : !append_escape(out, c)) return false;
+  }
+  return true;
+}
+
+/// Whether a name ends in a number, as only an IPv4 address may (WHATWG URL 3.5): resolvers read
+/// "127.1", "0x7f.1" and "2130706433" as addresses too, each in its own way.
+[[nodiscard]] constexpr bool ends_in_number(std::string_view host) noexcept {
+  if (host.ends_with('.')) host.remove_suffix(1);
+  std::string_view last = host.substr(host.rfind('.') + 1);
+  const bool hex = text::starts_fold(last, "0x") && last.size() >= 2;
+  if (hex) last.remove_prefix(2);
+  for (const char c : last) {
+    if (hex ? text::hex_digit(c) < 0 : !text::is_digit(c)) return false;
+  }
+  return hex || !last.empty();
+}
+
+class url {
+ public:
+  /// Reads an absolute URL; a fragment is dropped. On an error nothing changes.
+  [[nodiscard]] url_error parse(std::string_view text) noexcept {
+    if (const url_error e = check(text); e != url_error::none) return e;
+    url u;
+    u.tls_ = text::starts_fold(text, "https://");
+    if (!u.tls_ && !text::starts_fold(text, "http://")) return url_error::scheme;
+    text.remove_prefix(u.tls_ ? 8 : 7);
+    const std::size_t end = find_or_size(text, "/?#");
+    if (const url_error e = u.set_authority(text.substr(0, end)); e != url_error::none) return e;
+    text.remove_prefix(end);
+    text = text.substr(0, text.find('#'));
+    const std::size_t path = find_or_size(text, "?");
+    return adopt(u, text.substr(0, path), text.substr(path));
+  }
+
+  /// Reads a reference as it stands in a document at `base`, which may be *this (RFC 3986 5.2.2).
+  [[nodiscard]] url_error resolve(const url& base, std::string_view reference) noexcept {
+    if (const url_error e = check(reference); e != url_error::none) return e;
+    if (has_scheme(reference)) return parse(reference);
+    if (reference.starts_with("//")) {
+      bytes absolute;
+      const bool ok = absolute.append(base.tls_ ? "https:" : "http:") && absolute.append(reference);
+      return ok ? parse(absolute.view()) : url_error::no_memory;
+    }
+    reference = reference.substr(0, reference.find('#'));
+    const std::string_view target = base.target();
+    const std::size_t base_path = find_or_size(target, "?");
+    url u;
+    u.copy_origin(base);
+    if (!u.text_.append(base.origin())) return url_error::no_memory;
+    if (reference.empty()) return adopt(u, target.substr(0, base_path), target.substr(base_path));
+    const std::size_t path = find_or_size(reference, "?");
+    const std::string_view query = reference.substr(path);
+    if (path == 0) return adopt(u, target.substr(0, base_path), query);
+    if (reference.front() == '/') return adopt(u, reference.substr(0, path), query);
+    bytes merged;
+    const bool ok = merged.append(target.substr(0, target.rfind('/', base_path) + 1)) &&
+                    merged.append(reference.substr(0, path));
+    return ok ? adopt(u, merged.view(), query) : url_error::no_memory;
+  }
+
+  /// False: no memory, nothing changes.
+  [[nodiscard]] bool assign(const url& other) noexcept {
+    url u;
+    if (!u.text_.append(other.href())) return false;
+    u.copy_origin(other);
+    *this = static_cast<url&&>(u);
+    return true;
+  }
+
+  [[nodiscard]] bool tls() const noexcept { return tls_; }
+  [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
+  /// Lower case; an IPv6 address without brackets.
+  [[nodiscard]] std::string_view host() const noexcept { return href().substr(host_, host_size_); }
+  /// The value of the Host header: IPv6 in brackets, the port unless it is the scheme's own.
+  [[nodiscard]] std::string_view authority() const noexcept {
+    const std::size_t scheme = tls_ ? 8 : 7;
+    return origin_ < scheme ? std::string_view{} : origin().substr(scheme);
+  }
+  /// Path and query, as a request sends them.
+  [[nodiscard]] std::string_view target() const noexcept { return href().substr(origin_); }
+  /// "https://host:port", the port unless it is the scheme's own (RFC 6454 6.2).
+  [[nodiscard]] std::string_view origin() const noexcept { return href().substr(0, origin_); }
+  [[nodiscard]] std::string_view href() const noexcept { return text_.view(); }
+
+ private:
+  [[nodiscard]] static url_error check(std::string_view text) noexcept {
+    if (text.size() > max_url) return url_error::too_long;
+    for (const char c : text) {
+      if (text::is_control(c)) return url_error::character;
+    }
+    return url_error::none;
+  }
+  [[nodiscard]] static std::size_t find_or_size(std::string_view s,
+                                                std::string_view any_of) noexcept {
+    const std::size_t at = s.find_first_of(any_of);
+    return at == std::string_view::npos ? s.size() : at;
+  }
+  /// RFC 3986 3.1.
+  [[nodiscard]] static bool has_scheme(std::string_view s) noexcept {
+    for (std::size_t i = 0; i < s.size(); ++i) {
+      if (s[i] == ':') return i != 0;
+      const bool inner = text::is_digit(s[i]) || s[i] == '+' || s[i] == '-' || s[i] == '.';
+      if (!text::is_alnum(s[i]) && !inner) return false;
+      if (i == 0 && inner) return false;
+    }
+    return false;
+  }
+
+  void copy_origin(const url& o) noexcept {
+    tls_ = o.tls_;
+    port_ = o.port_;
+    host_ = o.host_;
+    host_size_ = o.host_size_;
+    origin_ = o.origin_;
+  }
+
+  /// Writes "scheme://host:port".
+  [[nodiscard]] url_error set_authority(std::string_view authority) noexcept {
+    if (authority.find('@') != std::string_view::npos) return url_error::user_info;
+    const bool literal = authority.starts_with('[');
+    const std::size_t close = literal ? authority.find(']') : 0;
+    if (close == std::string_view::npos) return url_error::host;
+    const std::size_t colon = authority.find(':', close);
+    const std::string_view written = authority.substr(0, colon);  // with brackets
+    std::string_view host = written;
+    if (literal) {
+      if (!host.ends_with(']')) return url_error::host;
+      host = host.substr(1, host.size() - 2);
+      if (parse_ip(host).size != 16) return url_error::host;
+    } else if (host.empty() || host.size() > max_host ||
+               (ends_in_number(host) && !parse_ip(host))) {
+      return url_error::host;
+    }
+    port_ = tls_ ? 443 : 80;
+    const std::uint16_t own = port_;
+    if (colon != std::string_view::npos && colon + 1 < authority.size()) {
+      if (!set_port(authority.substr(colon + 1))) return url_error::port;
+    }
+    if (!text_.append(tls_ ? "https://" : "http://")) return url_error::no_memory;
+    host_ = text_.size() + (literal ? 1 : 0);
+    host_size_ = host.size();
+    for (const char c : written) {
+      const char l = text::lower(c);
+      const bool name = text::is_alnum(c) || c == '-' || c == '.' || c == '_';
+      if (!literal && !name) return url_error::host;
+      if (!text_.append({&l, 1})) return url_error::no_memory;
+    }
+    if (port_ != own) {
+      char digits[8] = {':'};
+      const char* const end = put_decimal(digits + 1, port_);
+      if (!text_.append({digits, static_cast<std::size_t>(end - digits)})) {
+        return url_error::no_memory;
+      }
+    }
+    origin_ = text_.size();
+    return url_error::none;
+  }
+
+  [[nodiscard]] bool set_port(std::string_view digits) noexcept {
+    std::uint64_t n = 0;
+    if (read_decimal(digits, 65535, n) != decimal::number) return false;
+    port_ = static_cast<std::uint16_t>(n);
+    return n != 0;
+  }
+
+  /// Completes `u`, which has its origin, and becomes it.
+  [[nodiscard]] url_error adopt(url& u, std::string_view path, std::string_view query) noexcept {
+    if (!u.append_path(path) || !append_escaped(u.text_, query)) return url_error::no_memory;
+    if (u.href().size() > max_url) return url_error::too_long;
+    *this = static_cast<url&&>(u);
+    return url_error::none;
+  }
+
+  /// Without dot segments (RFC 3986 5.2.4).
+  [[nodiscard]] bool append_path(std::string_view path) noexcept {
+    if (path.starts_with('/')) path.remove_prefix(1);
+    for (;;) {
+      const std::size_t end = path.find('/');
+      const std::string_view segment = path.substr(0, end);
+      const bool last = end == std::string_view::npos;
+      const bool up = segment == "..";
+      if (up) {
+        const std::size_t slash = target().rfind('/');
+        text_.truncate(slash == std::string_view::npos ? origin_ : origin_ + slash);
+      }
+      const bool dots = up || segment == ".";
+      if (dots ? last && !text_.append("/")
+               : !text_.append("/") || !append_escaped(text_, segment)) {
+        return false;
+      }
+      if (last) return true;
+      path.remove_prefix(end + 1);
+    }
+  }
+
+  /// Escapes what may not stand in a path or query (RFC 3986 3.3, 3.4).
+  [[nodiscard]] static bool append_escaped(bytes& out, std::string_view s) noexcept {
+    for (const char& c : s) {
+      const bool plain =
+          c > ' ' && c <= '~' && std::string_view{"\"<>\\^`{|}"}.find(c) == std::string_view::npos;
+      if (plain ? !out.append({&c, 1}) : !append_escape(out, c)) return false;
+    }
+    return true;
+  }
+
+  bytes text_{};
+  std::size_t host_ = 0;
+  std::size_t host_size_ = 0;
+  std::size_t origin_ = 0;  // where it ends
+  std::uint16_t port_ = 0;
+  bool tls_ = false;
+};
+
+/// RFC 6454 5. Hosts compare as text: two spellings of an address are two origins, to be safe.
+[[nodiscard]] inline bool same_origin(const url& a, const url& b) noexcept {
+  return a.origin() == b.origin();
+}
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_HTTP_URL_HPP
 
 namespace sse::inline v0::detail {
 
@@ -319,49 +785,7 @@ class client_request {
 #include <limits>
 #include <string_view>
 
-namespace sse::inline v0 {
-
-namespace detail {
-class response_reader;
-}
-
-/// The head of a response.
-class client_response {
- public:
-  [[nodiscard]] int status() const noexcept { return status_; }
-  /// HTTP/1.0 or HTTP/1.1.
-  [[nodiscard]] int minor_version() const noexcept { return minor_version_; }
-
-  /// Calls f(name, value) for each header line, in their order; false from `f` stops.
-  template <class F>
-  void for_each_header(F&& f) const {
-    std::string_view rest = lines_.view();
-    (void)detail::text::next_part(rest, '\n');  // the status line
-    while (!rest.empty()) {
-      std::string_view value = detail::text::next_part(rest, '\n');
-      const std::string_view name = detail::text::next_part(value, ':');
-      if (!f(name, detail::text::trim(value))) return;
-    }
-  }
-  /// The first value of that name; empty also when the header is absent.
-  [[nodiscard]] std::string_view header(std::string_view name) const noexcept {
-    std::string_view found;
-    for_each_header([&](std::string_view n, std::string_view value) {
-      if (!detail::text::equal_fold(n, name)) return true;
-      found = value;
-      return false;
-    });
-    return found;
-  }
-
- private:
-  friend class detail::response_reader;
-  detail::bytes lines_{};  // each but the last with LF; unfolded
-  int status_ = 0;
-  int minor_version_ = 1;
-};
-
-namespace detail {
+namespace sse::inline v0::detail {
 
 /// What ends the body (RFC 9112 6.3).
 enum class body_end : std::uint8_t { close, length, chunked };
@@ -395,7 +819,10 @@ class response_reader {
   [[nodiscard]] outcome state() const noexcept { return state_; }
   [[nodiscard]] std::size_t buffered() const noexcept { return head_.lines_.size(); }
   /// REQUIRES: complete.
-  [[nodiscard]] const client_response& head() const noexcept { return head_; }
+  [[nodiscard]] const client_response& head() const noexcept {
+    SSEHUB_ASSERT(state_ == outcome::complete);
+    return head_;
+  }
   /// The status once its line is read; 0 before.
   [[nodiscard]] int status() const noexcept { return head_.status_; }
   [[nodiscard]] body_end end() const noexcept { return end_; }
@@ -744,8 +1171,7 @@ class body_reader {
   step step_ = step::to_close;
 };
 
-}  // namespace detail
-}  // namespace sse::inline v0
+}  // namespace sse::inline v0::detail
 #endif  // SSEHUB_SINGLE_DETAIL_HTTP_RESPONSE_READER_HPP
 #include <sse/gap.hpp>
 

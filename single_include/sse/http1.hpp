@@ -149,7 +149,10 @@ class head_reader {
   /// What to answer after an error; 0 before one.
   [[nodiscard]] int status() const noexcept { return now_.status; }
   /// The request; its views are valid until reset() or release(). REQUIRES: complete.
-  [[nodiscard]] const request& head() const noexcept { return now_.head; }
+  [[nodiscard]] const request& head() const noexcept {
+    SSEHUB_ASSERT(now_.state == outcome::complete);
+    return now_.head;
+  }
   /// Bytes of body that follow the head; at most limits::body.
   [[nodiscard]] std::uint64_t content_length() const noexcept { return now_.content_length; }
   /// The client waits for continue_head before it sends the body.
@@ -168,11 +171,14 @@ class head_reader {
 
   /// Ready for the next request of the connection, with the same memory. REQUIRES: no error, the
   /// body read.
-  void reset() noexcept { now_ = {}; }
+  void reset() noexcept {
+    SSEHUB_ASSERT(now_.state != outcome::error);
+    now_ = {};
+  }
   /// Ready as a new reader; gives the memory back. For the moment a stream begins, after head() was
   /// used.
   void release() noexcept {
-    reset();
+    now_ = {};
     bytes_.release();
     parsed_.release();
   }

@@ -22,6 +22,7 @@
 
 #include <liburing.h>
 
+#include <sse/sse.hpp>
 #include <sse/epoll_transport.hpp>
 
 namespace sse::inline v0 {
@@ -94,6 +95,7 @@ class uring_transport : public epoll_transport {
   /// Waits until no write is under way. REQUIRES: all streams are closed.
   template <class Hub>
   void settle(Hub& hub) noexcept {
+    SSEHUB_ASSERT(hub.sessions() == 0);
     while (reap(hub), in_flight_ != 0) ::io_uring_submit_and_wait(&ring_, 1);
   }
   /// Writes that the hub waits for.

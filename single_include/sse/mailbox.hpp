@@ -150,7 +150,8 @@ static_assert(sizeof(mail_header) == 24);
 struct mail_ring {
   char* memory = nullptr;
   std::size_t mask = 0;
-  std::size_t base = 0;  // the position of the first byte
+  std::size_t base = 0;   // the position of the first byte
+  std::size_t spare = 0;  // bytes that records leave free, for the mark where the lane climbs
 
   [[nodiscard]] char* at(std::size_t position) const noexcept {
     return memory + ((position - base) & mask);
@@ -168,7 +169,7 @@ struct mail_lane {
   mail_lane(mail_hub* h, char* memory, std::size_t home, std::size_t bytes,
             std::uint64_t to) noexcept
       : hub{h},
-        home_ring{memory, home - 1, 0},
+        home_ring{memory, home - 1, 0, home == bytes ? 0 : climb_step},
         capacity{bytes},
         target{to},
         out{home_ring},
@@ -194,17 +195,15 @@ struct mail_lane {
     if (l->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete l;
   }
 
-  [[nodiscard]] bool may_climb() const noexcept { return home_ring.size() != capacity; }
-
   // --- the writer's side
 
   /// Memory for a record of `bytes`, a multiple of 8 of at most half the lane; nullptr if it is
   /// full.
   [[nodiscard]] char* reserve(std::size_t bytes) noexcept {
     if (out.memory != home_ring.memory) hold();
-    char* const place = find_room(bytes);
-    if (place != nullptr || out.memory != home_ring.memory || !may_climb()) return place;
-    return climb() ? find_room(bytes) : nullptr;
+    char* place = find_room(bytes);
+    while (place == nullptr && out.spare != 0 && climb()) place = find_room(bytes);
+    return place;
   }
 
   /// The record at what reserve gave is complete.
@@ -280,7 +279,7 @@ struct mail_lane {
       std::memcpy(&size, p, sizeof size);
       if (size == mail_header::climb_mark) {
         at += climb_step;
-        in = {high, capacity - 1, at};
+        in = {high, capacity - 1, at, 0};
         continue;
       }
       if ((size & 1) != 0) {
@@ -323,6 +322,7 @@ struct mail_lane {
   /// True: it is not the reader's to look into any more, until it is in mail_hub::ready. False: it
   /// has mail, or its publisher is gone. REQUIRES: it is in the circle.
   [[nodiscard]] bool rest() noexcept {
+    SSEHUB_ASSERT(listed.load(std::memory_order_relaxed));
     if (has_mail()) return false;
     give_back();
     listed.store(false, std::memory_order_seq_cst);
@@ -357,8 +357,7 @@ struct mail_lane {
   [[nodiscard]] char* find_room(std::size_t bytes) noexcept {
     const std::size_t to_end = out.to_end(written);
     skipped = to_end < bytes ? to_end : 0;
-    std::size_t need = skipped + bytes;
-    if (may_climb() && out.memory == home_ring.memory) need += climb_step;
+    const std::size_t need = skipped + bytes + out.spare;
     if (out.size() - (written - seen_head) < need) {
       seen_head = head.load(std::memory_order_acquire);
       if (out.size() - (written - seen_head) < need) return nullptr;
@@ -374,7 +373,7 @@ struct mail_lane {
     constexpr std::uint32_t mark = mail_header::climb_mark;
     std::memcpy(out.at(written), &mark, sizeof mark);
     written += climb_step;
-    out = {memory, capacity - 1, written};
+    out = {memory, capacity - 1, written, 0};
     claims = 1;
     claim.store(claims, std::memory_order_relaxed);
     held = true;

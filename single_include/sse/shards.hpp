@@ -407,7 +407,10 @@ class shard_port {
   [[nodiscard]] explicit operator bool() const noexcept { return sequencer_ != nullptr; }
 
   /// The channel of a number. REQUIRES: attach() was true.
-  [[nodiscard]] channel& at(std::size_t number) const noexcept { return *channels_[number]; }
+  [[nodiscard]] channel& at(std::size_t number) const noexcept {
+    SSEHUB_ASSERT(sequencer_ != nullptr && number < channels_.size());
+    return *channels_[number];
+  }
 
   /// For mailbox::drain: publishes one record. False: memory is out; it stays in the lane, and the
   /// loop must try again.
@@ -460,7 +463,10 @@ class shard_port {
     return ending_ && error_ != publish_error::no_memory;
   }
   /// How. REQUIRES: ending().
-  [[nodiscard]] const drain_options& how_to_drain() const noexcept { return sequencer_->drain_; }
+  [[nodiscard]] const drain_options& how_to_drain() const noexcept {
+    SSEHUB_ASSERT(ending());
+    return sequencer_->drain_;
+  }
 
   /// Hands the counters in, if anything happened since the last time. Once per turn.
   void report(const hub_stats& now) noexcept {

@@ -279,7 +279,10 @@ class vec {
     SSEHUB_ASSERT(i < size_);
     return data_[i];
   }
-  [[nodiscard]] T& back() noexcept { return data_[size_ - 1]; }
+  [[nodiscard]] T& back() noexcept {
+    SSEHUB_ASSERT(size_ != 0);
+    return data_[size_ - 1];
+  }
   [[nodiscard]] T* begin() noexcept { return data_; }
   [[nodiscard]] T* end() noexcept { return data_ + size_; }
   [[nodiscard]] const T* begin() const noexcept { return data_; }
@@ -340,9 +343,11 @@ class ring {
   [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
   [[nodiscard]] bool empty() const noexcept { return first_ == end_; }
   [[nodiscard]] T& operator[](std::uint64_t ordinal) noexcept {
+    SSEHUB_ASSERT(ordinal - first_ < end_ - first_);
     return data_[ordinal & (capacity_ - 1)];
   }
   [[nodiscard]] const T& operator[](std::uint64_t ordinal) const noexcept {
+    SSEHUB_ASSERT(ordinal - first_ < end_ - first_);
     return data_[ordinal & (capacity_ - 1)];
   }
   [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
@@ -789,10 +794,12 @@ struct segment {
   }
   /// Where the bytes of the next entry go. REQUIRES: fits(e).
   [[nodiscard]] char* place(const new_entry& e) noexcept {
+    SSEHUB_ASSERT(fits(e));
     return bytes() + used + e.audience.size();
   }
   /// Makes them an entry. REQUIRES: fits(e).
   void commit(const new_entry& e) noexcept {
+    SSEHUB_ASSERT(fits(e));
     if (count == 0) {
       id_base = e.id == no_id ? 0 : e.id - 1;
       stamp_base = e.stamp;
@@ -997,9 +1004,7 @@ class event_log {
   }
   /// Makes the prepared bytes an entry.
   void commit(const new_entry& e) noexcept {
-    segment& s = *tail();
-    SSEHUB_ASSERT(s.fits(e));
-    s.commit(e);
+    tail()->commit(e);
     retained_bytes_ += e.size + e.audience.size();
     if (!e.audience.empty()) selective_ = true;
     if (e.id != no_id) last_id_ = e.id;
@@ -1032,8 +1037,10 @@ class event_log {
   /// still pins it.
   template <class Dropped>
   void detach_before(std::uint64_t offset, Dropped dropped) noexcept {
-    while (!segments_.empty() && head() != tail() && head()->end() <= offset &&
-           head() != kept_.seg) {
+    // A cursor in an empty segment at `offset` goes on from there.
+    while (!segments_.empty() && head() != tail() && head() != kept_.seg &&
+           (head()->end() < offset ||
+            (head()->end() == offset && (head()->used != 0 || head()->pins == 0)))) {
       drop_head(dropped);
     }
   }
@@ -1744,6 +1751,7 @@ template <int Vectors>
 
 /// The byte after the line end at `p`; CRLF is one line end. REQUIRES: p != end, *p is CR or LF.
 [[nodiscard]] constexpr const char* skip_line_end(const char* p, const char* end) noexcept {
+  SSEHUB_ASSERT(p != end && (*p == '\r' || *p == '\n'));
   const bool cr = *p == '\r';
   ++p;
   return cr && p != end && *p == '\n' ? p + 1 : p;
@@ -1912,6 +1920,7 @@ inline char* put_fields(char* out, const event& e) noexcept {
 /// Writes the event and returns the byte after it. REQUIRES: check(e) passed; encoded_size(e) bytes
 /// at `out`.
 inline char* encode_to(char* out, const event& e) noexcept {
+  SSEHUB_ASSERT(check(e, {SIZE_MAX, SIZE_MAX, SIZE_MAX}) == encode_error::none);
   out = detail::put_fields(out, e);
   out = detail::put_lines(out, e.data, "data: ");
   *out++ = '\n';
@@ -1921,6 +1930,7 @@ inline char* encode_to(char* out, const event& e) noexcept {
 /// The same with one pass less over the data. REQUIRES: `p` is plan(e) without error; p.size bytes
 /// at `out`.
 inline char* encode_to(char* out, const event& e, const encode_plan& p) noexcept {
+  SSEHUB_ASSERT(p.error == encode_error::none && p.size != 0);
   if (p.lines != 1) return encode_to(out, e);
   out = detail::put_fields(out, e);
   out = detail::put(out, "data: ");
@@ -1958,6 +1968,7 @@ inline char* encode_to(char* out, const event& e, const encode_plan& p) noexcept
 /// after it. Clients ignore comments. REQUIRES: check_comment(text) passed;
 /// encoded_comment_size(text) bytes at `out`.
 inline char* encode_comment_to(char* out, std::string_view text) noexcept {
+  SSEHUB_ASSERT(text.find('\0') == text.npos);
   out = detail::put_lines(out, text, ": ");
   *out++ = '\n';
   return out;
@@ -1976,12 +1987,14 @@ inline char* encode_comment_to(char* out, std::string_view text) noexcept {
 
 /// Exactly the bytes that encode_retry_to writes. REQUIRES: ms >= 0.
 [[nodiscard]] constexpr std::size_t encoded_retry_size(std::int64_t ms) noexcept {
+  SSEHUB_ASSERT(ms >= 0);
   return 9 + detail::decimal_size(static_cast<std::uint64_t>(ms));
 }
 
 /// Writes `retry: N\n\n`: the client will wait `ms` milliseconds before it reconnects; no event is
 /// fired. Returns the byte after it. REQUIRES: ms >= 0; encoded_retry_size(ms) bytes at `out`.
 inline char* encode_retry_to(char* out, std::int64_t ms) noexcept {
+  SSEHUB_ASSERT(ms >= 0);
   out = detail::put(out, "retry: ");
   out = detail::put_decimal(out, static_cast<std::uint64_t>(ms));
   return detail::put(out, "\n\n");
@@ -2223,6 +2236,10 @@ concept transport = std::movable<typename T::connection> &&
   noexcept;
 };
 
+/// One that keeps what it was given (flow::pending): the hub can be peeked into.
+template <class T>
+concept completing_transport = transport<T> && static_cast<bool>(T::completes);
+
 /// One connection of a host that has several kinds of them (plain and TLS, say).
 class any_connection {
  public:
@@ -2436,6 +2453,29 @@ struct backfill_request {
   std::size_t room = 0;  ///< encoded bytes that should not be exceeded by much
 };
 
+/// What a backfill hook adds events to (channel_options::backfill).
+class backfill_writer {
+ public:
+  /// Adds one event. False: refused (not above the last id, not below `before`, bad field, or no
+  /// memory); the session is then closed, since nothing may be lost in silence.
+  bool add(event_id id, const event& e) noexcept;
+  [[nodiscard]] event_id last() const noexcept { return last_; }
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  friend class detail::engine;
+  backfill_writer(detail::engine& e, const backfill_request& r,
+                  const encode_limits& limits) noexcept
+      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
+
+  detail::engine* engine_;
+  const encode_limits* limits_;  // of the channel
+  backfill_request request_;
+  event_id last_;
+  std::size_t bytes_ = 0;
+  bool failed_ = false;
+};
+
 /// Options are copied by open_channel; the views need not live on.
 struct channel_options {
   std::uint64_t keep = 1000;              ///< newest events kept for resuming; exact
@@ -2488,7 +2528,7 @@ enum class publish_error : std::uint8_t {
   /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.
   id_order,
   no_memory,
-  no_session,  ///< send: the session is gone
+  no_session,  ///< send: the session is gone, or its last byte was sent
   lane_full,   ///< send: hub_options::control_lane bytes are waiting already
   in_hook,     ///< called inside a hook that may not call the hub (see hub)
   closed,      ///< the channel is being closed
@@ -2658,7 +2698,10 @@ class bytes {
   }
 
   /// Drops the end. REQUIRES: size <= size().
-  void truncate(std::size_t size) noexcept { size_ = size; }
+  void truncate(std::size_t size) noexcept {
+    SSEHUB_ASSERT(size <= size_);
+    size_ = size;
+  }
   /// Keeps a small block for the next use and gives a large one back.
   void clear() noexcept {
     size_ = 0;
@@ -2706,6 +2749,7 @@ struct utf8_step {
 
 /// Looks at the code point at the start of `text`. REQUIRES: not empty.
 [[nodiscard]] constexpr utf8_step next_utf8(std::string_view text) noexcept {
+  SSEHUB_ASSERT(!text.empty());
   const auto byte = [text](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
   const std::uint8_t lead = byte(0);
   if (lead < 0x80) return {1, true};
@@ -3674,18 +3718,33 @@ struct drain_options {
 #include <cstdint>
 #include <string_view>
 
+// ---- sse/detail/engine/ends.hpp
+//
+// Ends: who is closed, and when. A session that is to go is dead at once (sessions.hpp), a channel
+// takes its readers along; both are reaped when the outermost call ends.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
 // ---- sse/detail/engine/channels.hpp
 //
-// Channels: opened, found, closed, and what is remembered of a closed one.
+// Channels: opened, found, freed, and what is remembered of a closed one.
 
 #include <cstdint>
 #include <new>
 #include <string_view>
 #include <utility>
 
+// ---- sse/detail/engine/timers.hpp
+//
+// When a session, and a channel, has to be looked at next. What is done then: deadlines.hpp.
+
+#include <cstdint>
+
 // ---- sse/detail/engine/sessions.hpp
 //
-// Sessions: their slots, cursors and subscriptions, who is served next, and how they end.
+// Sessions: their slots, cursors and subscriptions, who is served next, who is there.
 
 #include <cstdint>
 #include <cstring>
@@ -3699,8 +3758,10 @@ struct drain_options {
 //   parts.hpp stream.hpp batch.hpp   what it is made of
 //   caps.hpp lanes.hpp chunks.hpp    parts that know nothing of an engine
 //   engine.hpp                       this file: all that it has, and all that it can do
-//   sessions.hpp                     slots, cursors, who is served next, ends
-//   channels.hpp                     channels: opened, found, closed
+//   sessions.hpp                     slots, cursors, who is served next
+//   timers.hpp                       when a session or a channel is looked at next
+//   channels.hpp                     channels: opened, found, freed
+//   ends.hpp                         closed, and reaped once nobody walks
 //   visibility.hpp                   which entry a session may see next
 //   lag.hpp                          readers that are too slow, what is held for them
 //   catch_up.hpp                     where a reader begins, and its way to live; gap frames
@@ -4596,6 +4657,7 @@ class lanes {
   /// `size` bytes that say nothing: a comment, or one or two blank lines (WHATWG HTML 9.2.5).
   /// REQUIRES: size > 0.
   [[nodiscard]] bool push_padding(std::uint32_t& lane, std::uint32_t size) noexcept {
+    SSEHUB_ASSERT(size != 0);
     return push_made(lane, size, lane_kind::control, [&](char* out) {
       std::memset(out, ' ', size);
       out[0] = ':';
@@ -4678,6 +4740,7 @@ struct subscription {
   [[nodiscard]] log_place at() const noexcept { return {seg, k}; }
   /// Offset in the log of the next byte. REQUIRES: it has a place there.
   [[nodiscard]] std::uint64_t offset() const noexcept {
+    SSEHUB_ASSERT(seg != nullptr);
     if (rest != 0) return seg->base + (*seg)[k].end() - rest;
     return at().offset();
   }
@@ -4725,6 +4788,7 @@ struct session {
   close_reason why : 4 = close_reason::peer;
   bool queued : 1 = false;  ///< in a list of those to be served (of the slot: outlives the session)
   bool blocked : 1 = false;  ///< the host will call writable() or written()
+  bool waiting : 1 = false;  ///< with blocked: something waits, since progress
   bool said_farewell : 1 = false;
   bool retry_only : 1 = false;  ///< a retry stream: the host's hooks do not see it
   bool present : 1 = false;     ///< its user's presence was told
@@ -4738,7 +4802,7 @@ struct session {
   // Times in ms, modulo 2^32.
   std::uint32_t last_event = 0;      ///< application event delivered
   std::uint32_t last_write = 0;      ///< anything delivered
-  std::uint32_t progress = 0;        ///< blocked since, or last bytes taken since
+  std::uint32_t progress = 0;        ///< something waits since, or last bytes taken since
   std::uint32_t over_since = 0;      ///< see over
   std::int64_t ends_at = INT64_MAX;  ///< max_age or the verdict's until
 
@@ -4839,7 +4903,7 @@ class engine {
   engine(const host_calls& host, const hub_options& options) noexcept;
   engine(const engine&) = delete;
   engine& operator=(const engine&) = delete;
-  ~engine() { shut_down(); }
+  ~engine();
 
   /// Held while hooks may be called or lists are walked: nothing is freed before the outermost one
   /// ends.
@@ -4848,9 +4912,7 @@ class engine {
     explicit work(engine& e) noexcept : e_{e} { ++e_.depth_; }
     work(const work&) = delete;
     work& operator=(const work&) = delete;
-    ~work() {
-      if (--e_.depth_ == 0 && (e_.dead_ != none || !e_.closing_.empty())) e_.reap();
-    }
+    ~work();
 
    private:
     engine& e_;
@@ -4887,10 +4949,7 @@ class engine {
   }
   /// nullptr: no such session, or it is closed and only its slot waits for a pending write.
   [[nodiscard]] session* find(session_id id) noexcept;
-  [[nodiscard]] bool alive(session_id id) noexcept {
-    const session* s = find(id);
-    return s != nullptr && serving(*s);
-  }
+  [[nodiscard]] bool alive(session_id id) noexcept;
   [[nodiscard]] std::uint32_t user_sessions(std::string_view key) const noexcept {
     return caps_.count_of_user(key);
   }
@@ -4900,7 +4959,7 @@ class engine {
   // What the host reports.
   void writable(session_id id) noexcept;
   void written(session_id id, std::size_t n) noexcept;
-  void closed(session_id id) noexcept { close(id, close_reason::peer); }
+  void closed(session_id id) noexcept;
   [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept;
 
   // Ends.
@@ -4961,6 +5020,7 @@ class engine {
   }
   [[nodiscard]] session* holder(session_id id) noexcept;
   void enqueue(queue& q, std::uint32_t slot) noexcept;
+  void begin_waiting(session& s) noexcept;
   [[nodiscard]] std::uint32_t dequeue(queue& q) noexcept;
   void touch(stream& st) noexcept;
   void untouch(stream& st) noexcept;
@@ -4975,11 +5035,15 @@ class engine {
   void hand_out(stream& st) noexcept;
   [[nodiscard]] std::uint32_t take_slot(const request& r) noexcept;
   void mark_dead(std::uint32_t slot, close_reason why) noexcept;
-  void reap() noexcept;
   void bury(std::uint32_t slot) noexcept;
   void end_flight(session& s) noexcept;
   void tell_presence(std::uint32_t slot) noexcept;
   void end_presence(std::uint32_t slot, const stream& st) noexcept;
+
+  // timers.hpp
+  [[nodiscard]] channel* heart_of(const session& s) const noexcept;
+  void arm(std::uint32_t slot) noexcept;
+  void arm_channel(channel& c) noexcept;
 
   // channels.hpp
   [[nodiscard]] bool make_channel(channel& c, std::string_view name, channel_options&& o) noexcept;
@@ -4993,12 +5057,13 @@ class engine {
   void raise_floor(const closed_channel& c) noexcept;
   void forget(std::uint32_t i) noexcept;
 
+  // ends.hpp
+  void reap() noexcept;
+
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
   [[nodiscard]] bool sees(std::uint32_t slot, std::string_view audience) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p) noexcept;
-  [[nodiscard]] bool behind(std::uint32_t slot, const subscription& sub) noexcept;
-  [[nodiscard]] bool has_pending(std::uint32_t slot) noexcept;
   void pass_hidden(subscription& sub) noexcept;
 
   // lag.hpp
@@ -5041,6 +5106,7 @@ class engine {
   void serve_user(stream& st, std::string_view key) noexcept;
 
   // flush.hpp
+  void flush_once() noexcept;
   [[nodiscard]] std::uint64_t pump(std::uint32_t slot) noexcept;
   [[nodiscard]] bool nothing_left(std::uint32_t slot, session& s) noexcept;
   void serve_dirty() noexcept;
@@ -5063,7 +5129,7 @@ class engine {
   void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
   void delivered(session& s, subscription& sub, const log_place& from, std::uint32_t count,
                  bool application) noexcept;
-  void block(std::uint32_t slot, session& s, bool progressed) noexcept;
+  void block(std::uint32_t slot, session& s, bool progressed, bool waiting) noexcept;
   [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
 
   // deadlines.hpp
@@ -5076,9 +5142,6 @@ class engine {
   void look_at_soft_lag(std::uint32_t slot) noexcept;
   void beat(std::uint32_t slot, channel& heart) noexcept;
   void on_channel_timer(channel& c) noexcept;
-  void arm(std::uint32_t slot) noexcept;
-  void arm_channel(channel& c) noexcept;
-  [[nodiscard]] channel* heart_of(const session& s) const noexcept;
   void begin_finish(std::uint32_t slot, close_reason why) noexcept;
   [[nodiscard]] std::uint32_t now32() const noexcept { return static_cast<std::uint32_t>(now_); }
   [[nodiscard]] static std::int64_t since(std::uint32_t then, std::uint32_t now) noexcept {
@@ -5127,7 +5190,8 @@ class engine {
   std::uint32_t generations_ = 0;
   queue live_;                 ///< sessions to be served in the next flush
   queue ready_;                ///< those that catch up, in turn, within the flush's budget
-  std::uint32_t dead_ = none;  ///< sessions to be closed when the outermost call ends
+  std::uint32_t dead_ = none;  ///< sessions to be closed when the outermost call ends, in order
+  std::uint32_t dead_last_ = none;
 
   // What is told.
   segment_pool pool_;
@@ -5211,22 +5275,6 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
   sequence_.start = sequence_.last = options.first_id;
 }
 
-/// Closes everything. The hub calls it first, while its own half still stands.
-inline void engine::shut_down() noexcept {
-  on_gap = {};
-  on_presence = {};
-  close_all();
-  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
-    // nobody can report on it any more
-    if (sessions_[slot].state == session_state::zombie) bury(slot);
-  }
-  while (!channels_.empty()) free_channel(channels_.back());
-  for (blob** b : {&opening_frame_, &farewell_}) {
-    if (*b != nullptr) unref(*b);
-    *b = nullptr;
-  }
-}
-
 inline hub_stats engine::stats() const noexcept {
   hub_stats s = stats_;
   s.sessions = caps_.total();
@@ -5242,6 +5290,7 @@ namespace sse::inline v0::detail {
 
 inline void engine::enqueue(queue& q, std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
+  if (s.blocked) begin_waiting(s);
   if (s.queued || s.blocked) return;
   s.queued = true;
   s.queue_next = none;
@@ -5249,11 +5298,18 @@ inline void engine::enqueue(queue& q, std::uint32_t slot) noexcept {
   q.last = slot;
 }
 
+/// A blocked stream has something to say: from now on the write deadline counts, if it did not.
+inline void engine::begin_waiting(session& s) noexcept {
+  if (s.waiting) return;
+  s.waiting = true;
+  s.progress = now32();
+}
+
 /// REQUIRES: it is not empty.
 inline std::uint32_t engine::dequeue(queue& q) noexcept {
+  SSEHUB_ASSERT(q.first != none && sessions_[q.first].queued);
   const std::uint32_t slot = q.first;
   session& s = sessions_[slot];
-  SSEHUB_ASSERT(s.queued);
   q.first = s.queue_next;
   if (q.first == none) q.last = none;
   s.queued = false;
@@ -5402,6 +5458,11 @@ inline session* engine::find(session_id id) noexcept {
   return s != nullptr && s->state != session_state::zombie ? s : nullptr;
 }
 
+inline bool engine::alive(session_id id) noexcept {
+  const session* s = find(id);
+  return s != nullptr && serving(*s);
+}
+
 /// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is
 /// out.
 inline std::uint32_t engine::take_slot(const request& r) noexcept {
@@ -5432,40 +5493,9 @@ inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
   s.state = session_state::dead;
   s.why = why;
   caps_.count_out(slot);
-  s.dead_next() = dead_;
-  dead_ = slot;
-}
-
-/// Closes what died, and frees the channels that were closed: the only place where the host's close
-/// is called, and the only one that frees.
-inline void engine::reap() noexcept {
-  if (depth_ != 0 || reaping_) return;
-  reaping_ = true;
-  while (dead_ != none || !closing_.empty()) {
-    if (dead_ == none) {
-      channel* const c = closing_.back();
-      closing_.pop_back();
-      free_channel(c);
-      continue;
-    }
-    const std::uint32_t slot = dead_;
-    session& s = sessions_[slot];
-    dead_ = s.dead_next();
-    if (!s.retry_only) ++stats_.closed[static_cast<std::size_t>(s.why)];
-    timers_.disarm(slot);
-    // It stands on its user's list until now: of several that die together, the last one to leave a
-    // channel ends the user's presence there.
-    caps_.leave(slot);
-    detach_all(slot);
-    host_.close(host_.self, slot, s.why, !s.retry_only);
-    caps_.forget(slot);
-    if (s.flight != none) {
-      s.state = session_state::zombie;
-    } else {
-      bury(slot);
-    }
-  }
-  reaping_ = false;
+  s.dead_next() = none;
+  (dead_ == none ? dead_ : sessions_[dead_last_].dead_next()) = slot;
+  dead_last_ = slot;
 }
 
 /// A pending write is over, or will never be.
@@ -5479,9 +5509,10 @@ inline void engine::end_flight(session& s) noexcept {
   s.flight = none;
 }
 
-/// Frees the slot. REQUIRES: closed.
+/// Frees the slot. REQUIRES: closed, or never opened; it reads nothing and counts nowhere.
 inline void engine::bury(std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
+  SSEHUB_ASSERT(s.first == none && caps_.user_of(slot) == none);
   if (s.flight != none) end_flight(s);
   while (s.lane != none) lanes_.pop(s.lane);
   if (s.chunked != none) chunks_.give_back(s.chunked);
@@ -5528,32 +5559,61 @@ inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept 
     on_presence(*st.owner, caps_.key_of(slot), false);
 }
 
-// --- ends ----------------------------------------------------------------------------------------
+}  // namespace sse::inline v0::detail
 
-inline void engine::close(session_id id, close_reason why) noexcept {
-  if (quiet_ || find(id) == nullptr) return;
-  const work w{*this};
-  mark_dead(id.slot, why);
-}
+namespace sse::inline v0::detail {
 
-inline void engine::close_all() noexcept {
-  if (quiet_) return;
-  const work w{*this};
-  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
-    mark_dead(slot, close_reason::host);
-}
-
-inline std::size_t engine::revoke(std::string_view key) noexcept {
-  const std::uint32_t user = quiet_ ? none : caps_.find_user(key);
-  if (user == none) return 0;
-  const work w{*this};
-  std::size_t n = 0;
-  for (std::uint32_t slot = caps_.first_of(user); slot != none; slot = caps_.next_of_user(slot)) {
-    if (!serving(sessions_[slot])) continue;
-    mark_dead(slot, close_reason::revoked);
-    ++n;
+/// The channel whose idle heartbeat a session follows: the first it joined that has one.
+inline channel* engine::heart_of(const session& s) const noexcept {
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    const stream& st = stream_of(subs_[i]);
+    if (!st.transients && st.owner->options_.heartbeat.mode == heartbeat_options::pace::idle)
+      return st.owner;
   }
-  return n;
+  return nullptr;
+}
+
+/// Sets a session's next deadline.
+inline void engine::arm(std::uint32_t slot) noexcept {
+  const session& s = sessions_[slot];
+  if (!serving(s)) return;
+  std::int64_t when = INT64_MAX;
+  const auto due = [&](std::uint32_t then, duration after) {
+    if (after.is_off()) return;
+    // What is overdue but cannot act now (a heartbeat on a blocked stream) looks again one period
+    // later.
+    const std::int64_t left = after.ms() - since(then, now32());
+    const std::int64_t at = now_ + (left > 0 ? left : after.ms());
+    if (at < when) when = at;
+  };
+  if (s.blocked || s.state == session_state::finishing) due(s.progress, options_.write_deadline);
+  if (s.state == session_state::live) {
+    due(s.last_event, options_.idle);
+    if (const channel* const heart = heart_of(s))
+      due(s.last_write, heart->options_.heartbeat.every);
+    if (s.ends_at < when) when = s.ends_at;
+    if (s.over) {
+      for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+        due(s.over_since, stream_of(subs_[i]).owner->options_.soft_lag_for);
+      }
+    }
+  }
+  if (when != INT64_MAX) {
+    timers_.arm(slot, when, now_);
+  } else {
+    timers_.disarm(slot);
+  }
+}
+
+inline void engine::arm_channel(channel& c) noexcept {
+  const std::int64_t expiry = c.main_.log.next_expiry();
+  const std::int64_t when = c.next_heartbeat_ < expiry ? c.next_heartbeat_ : expiry;
+  const std::uint32_t id = timer_places::channel_bit | c.index_;
+  if (when == INT64_MAX) {
+    timers_.disarm(id);
+  } else if (when != timers_.when(id, now_)) {
+    timers_.arm(id, when, now_);
+  }
 }
 
 }  // namespace sse::inline v0::detail
@@ -5636,7 +5696,7 @@ inline void engine::begin_sequence(channel& c) noexcept {
     const bool chosen = o.first_id != no_id || o.ids == id_mode::given;
     c.own_.start = chosen ? o.first_id : options_.first_id;
     if (known != none) {
-      c.own_.start = closed_[known].start;
+      if (before > c.own_.start) c.own_.start = closed_[known].start;
     } else if (!chosen && own_closed_floor_ > c.own_.start) {
       c.own_.start = before = own_closed_floor_;
     }
@@ -5678,17 +5738,6 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
 inline channel* engine::find_channel(std::string_view name) const noexcept {
   const std::uint32_t i = names_.find(name);
   return i == none ? nullptr : names_[i];
-}
-
-/// Its streams end now; it is freed once nobody walks. Its name is free at once.
-inline void engine::close_channel(channel& c) noexcept {
-  if (quiet_ || c.closing_) return;
-  const work w{*this};
-  c.closing_ = true;
-  for (const std::uint32_t i : c.main_.readers) mark_dead(subs_[i].session, close_reason::channel);
-  remember(c);
-  names_.release(names_.find(c.name()));
-  closing_.push_reserved(&c);
 }
 
 /// Destroys one that no list has.
@@ -5733,7 +5782,7 @@ inline void engine::remember(const channel& c) noexcept {
   constexpr std::uint32_t most = 1024;
   const bool own = c.options_.own_sequence;
   const event_id last = own ? c.own_.last : c.main_.log.last_id();
-  if (last == no_id || c.options_.ids == id_mode::none || (own && last == c.own_.start)) return;
+  if (last == no_id || c.options_.ids == id_mode::none) return;
   const std::uint32_t i = closed_.acquire(c.name());
   if (i == none) {  // memory is out
     raise_floor({.last = last, .own = own});
@@ -5758,6 +5807,105 @@ inline void engine::forget(std::uint32_t i) noexcept {
   (c.newer == none ? closed_newest_ : closed_[c.newer].older) = c.older;
   closed_.release(i);
 }
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0::detail {
+
+/// Closes what died, and frees the channels that were closed: the only place where the host's close
+/// is called, and the only one that frees.
+inline void engine::reap() noexcept {
+  if (depth_ != 0 || reaping_) return;
+  reaping_ = true;
+  while (dead_ != none || !closing_.empty()) {
+    if (dead_ == none) {
+      channel* const c = closing_.back();
+      closing_.pop_back();
+      free_channel(c);
+      continue;
+    }
+    const std::uint32_t slot = dead_;
+    session& s = sessions_[slot];
+    dead_ = s.dead_next();
+    if (!s.retry_only) ++stats_.closed[static_cast<std::size_t>(s.why)];
+    timers_.disarm(slot);
+    // It stands on its user's list until now: of several that die together, the last one to leave a
+    // channel ends the user's presence there.
+    caps_.leave(slot);
+    detach_all(slot);
+    host_.close(host_.self, slot, s.why, !s.retry_only);
+    caps_.forget(slot);
+    if (s.flight != none) {
+      s.state = session_state::zombie;
+    } else {
+      bury(slot);
+    }
+  }
+  reaping_ = false;
+}
+
+// `work` is held while anybody walks: what it closes is reaped at its end.
+
+inline engine::work::~work() {
+  if (--e_.depth_ == 0 && (e_.dead_ != none || !e_.closing_.empty())) e_.reap();
+}
+
+inline void engine::close(session_id id, close_reason why) noexcept {
+  if (quiet_ || find(id) == nullptr) return;
+  const work w{*this};
+  mark_dead(id.slot, why);
+}
+
+inline void engine::closed(session_id id) noexcept { close(id, close_reason::peer); }
+
+inline void engine::close_all() noexcept {
+  if (quiet_) return;
+  const work w{*this};
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
+    mark_dead(slot, close_reason::host);
+}
+
+inline std::size_t engine::revoke(std::string_view key) noexcept {
+  const std::uint32_t user = quiet_ ? none : caps_.find_user(key);
+  if (user == none) return 0;
+  const work w{*this};
+  std::size_t n = 0;
+  for (std::uint32_t slot = caps_.first_of(user); slot != none; slot = caps_.next_of_user(slot)) {
+    if (!serving(sessions_[slot])) continue;
+    mark_dead(slot, close_reason::revoked);
+    ++n;
+  }
+  return n;
+}
+
+/// Its streams end now; it is freed once nobody walks. Its name is free at once.
+inline void engine::close_channel(channel& c) noexcept {
+  if (quiet_ || c.closing_) return;
+  const work w{*this};
+  c.closing_ = true;
+  for (const std::uint32_t i : c.main_.readers) mark_dead(subs_[i].session, close_reason::channel);
+  remember(c);
+  names_.release(names_.find(c.name()));
+  closing_.push_reserved(&c);
+}
+
+/// Closes everything. The hub calls it first, while its own half still stands.
+inline void engine::shut_down() noexcept {
+  on_gap = {};
+  on_presence = {};
+  close_all();
+  for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
+    // nobody can report on it any more
+    if (sessions_[slot].state == session_state::zombie) bury(slot);
+  }
+  while (!channels_.empty()) free_channel(channels_.back());
+  for (blob** b : {&opening_frame_, &farewell_}) {
+    if (*b != nullptr) unref(*b);
+    *b = nullptr;
+  }
+}
+
+inline engine::~engine() { shut_down(); }
 
 }  // namespace sse::inline v0::detail
 
@@ -5798,23 +5946,6 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
     p.k = next;
   }
   return found::nothing;
-}
-
-/// Whether a subscription has something to send, now or once it was asked.
-inline bool engine::behind(std::uint32_t slot, const subscription& sub) noexcept {
-  if (sub.from() != source::log || sub.rest != 0) return true;
-  log_place p = sub.at();
-  return next_visible(slot, stream_of(sub), p) != found::nothing;
-}
-
-inline bool engine::has_pending(std::uint32_t slot) noexcept {
-  const session& s = sessions_[slot];
-  if (s.lane != none || s.flight != none) return true;
-  asks_left_ = UINT32_MAX;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-    if (behind(slot, subs_[i])) return true;
-  }
-  return false;
 }
 
 /// Moves a cursor past what its session may not see, so that it holds nothing for that.
@@ -5984,7 +6115,9 @@ inline void engine::shed_backlog() noexcept {
       if (worst.backlog != before) continue;
     }
     const segment* const oldest = worst.log.head();
-    const std::uint64_t end = oldest->end();
+    const segment* filled = oldest;
+    while (filled->used == 0 && filled->next != nullptr) filled = filled->next;
+    const std::uint64_t end = filled->end();
     for (const std::uint32_t i : worst.readers) {
       const subscription& sub = subs_[i];
       if (sub.seg != nullptr && sub.from() != source::skip && sub.offset() <= end)
@@ -6010,33 +6143,6 @@ inline void engine::settle() noexcept {
 }
 
 }  // namespace sse::inline v0::detail
-
-namespace sse::inline v0 {
-
-/// What a backfill hook adds events to (channel_options::backfill).
-class backfill_writer {
- public:
-  /// Adds one event. False: refused (not above the last id, not below `before`, bad field, or no
-  /// memory); the session is then closed, since nothing may be lost in silence.
-  bool add(event_id id, const event& e) noexcept;
-  [[nodiscard]] event_id last() const noexcept { return last_; }
-  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
-
- private:
-  friend class detail::engine;
-  backfill_writer(detail::engine& e, const backfill_request& r,
-                  const encode_limits& limits) noexcept
-      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
-
-  detail::engine* engine_;
-  const encode_limits* limits_;  // of the channel
-  backfill_request request_;
-  event_id last_;
-  std::size_t bytes_ = 0;
-  bool failed_ = false;
-};
-
-}  // namespace sse::inline v0
 
 namespace sse::inline v0::detail {
 
@@ -6508,6 +6614,7 @@ inline publish_error engine::send(session_id id, const event& e) noexcept {
   if (quiet_) return publish_error::in_hook;
   session* s = find(id);
   if (s == nullptr || !serving(*s)) return publish_error::no_session;
+  if (s->chunked != none && chunks_.ended(s->chunked)) return publish_error::no_session;  // too late
   if (!e.id.empty()) return publish_error::bad_id;  // it would move the client's resume point
   const encode_plan p = plan(e);
   if (p.error != encode_error::none) return to_publish_error(p.error);
@@ -6547,7 +6654,17 @@ namespace sse::inline v0::detail {
 /// get their share, in turn, within the budget. True: more can be sent at once; call again.
 inline bool engine::flush() noexcept {
   if (flushing_ || quiet_) return false;
-  const work w{*this};
+  {
+    const work w{*this};
+    flush_once();
+  }
+  // What hooks published when the dead were closed counts too.
+  bool more = ready_.first != none || live_.first != none;
+  for (const stream* st = touched_; st != nullptr && !more; st = st->touched_next) more = st->dirty;
+  return more;
+}
+
+inline void engine::flush_once() noexcept {
   flushing_ = true;
   host_.flush_begins(host_.self);
   serve_dirty();
@@ -6567,7 +6684,6 @@ inline bool engine::flush() noexcept {
   settle();
   host_.flush_ends(host_.self);
   flushing_ = false;
-  return ready_.first != none || live_.first != none;
 }
 
 /// The readers of streams that got entries for all of them. Who catches up already is served in its
@@ -6579,7 +6695,8 @@ inline void engine::serve_dirty() noexcept {
     st->dirty = false;
     for (const std::uint32_t i : st->readers) {
       const std::uint32_t slot = subs_[i].session;
-      const session& s = sessions_[slot];
+      session& s = sessions_[slot];
+      if (s.blocked && serving(s)) begin_waiting(s);
       if (s.queued || s.blocked || !serving(s)) continue;
       if (subs_[s.first].next != none) {
         enqueue(live_, slot);
@@ -6651,7 +6768,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       for (const run& x : f.runs) {
         if (x.seg != nullptr) ++x.seg->pins;
       }
-      block(slot, s, true);
+      block(slot, s, true, true);
       return sent + r.bytes;
     }
     const bool whole = r.bytes == b.total() && !b.was_cut();
@@ -6669,7 +6786,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       break;
     }
     if (r.next == flow::blocked) {
-      block(slot, s, r.bytes != 0);
+      block(slot, s, r.bytes != 0, !(whole && all));
       break;
     }
     // A transport that takes nothing and says ready would hold us here: its turn is over.
@@ -6712,9 +6829,11 @@ inline bool engine::say_farewell(std::uint32_t slot, session& s) noexcept {
   return lanes_.push(s.lane, farewell_, lane_kind::control) || ok;
 }
 
-inline void engine::block(std::uint32_t slot, session& s, bool progressed) noexcept {
+/// `waiting`: something is left for it.
+inline void engine::block(std::uint32_t slot, session& s, bool progressed, bool waiting) noexcept {
   if (!s.blocked || progressed) s.progress = now32();
   s.blocked = true;
+  s.waiting = waiting;
   const std::int64_t due = now_ + options_.write_deadline.ms();
   if (!options_.write_deadline.is_off() && timers_.when(slot, now_) > due)
     timers_.arm(slot, due, now_);
@@ -7062,7 +7181,7 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
     for (const run& x : f.runs) {
       if (x.seg != nullptr) ++x.seg->pins;
     }
-    block(id.slot, *s, false);
+    block(id.slot, *s, false, true);
   }
   return flights_[s->flight].show(out);
 }
@@ -7170,16 +7289,6 @@ inline time_point engine::next_deadline() const noexcept {
                                                    : time_point::milliseconds(when + origin_);
 }
 
-/// The channel whose idle heartbeat a session follows: the first it joined that has one.
-inline channel* engine::heart_of(const session& s) const noexcept {
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-    const stream& st = stream_of(subs_[i]);
-    if (!st.transients && st.owner->options_.heartbeat.mode == heartbeat_options::pace::idle)
-      return st.owner;
-  }
-  return nullptr;
-}
-
 /// One period on; after a long pause of the host the beats that were missed are not all made up
 /// for.
 inline std::int64_t engine::next_beat(std::int64_t every) const noexcept {
@@ -7194,9 +7303,8 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
   const auto elapsed = [&](std::uint32_t then) {
     return duration::milliseconds(since(then, now32()));
   };
-  if (s.blocked && !options_.write_deadline.is_off() &&
-      elapsed(s.progress) >= options_.write_deadline &&
-      (s.state == session_state::finishing || has_pending(slot))) {
+  if (s.blocked && s.waiting && !options_.write_deadline.is_off() &&
+      elapsed(s.progress) >= options_.write_deadline) {
     mark_dead(slot, close_reason::stalled);
     return;
   }
@@ -7209,7 +7317,7 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
     } else if (!options_.idle.is_off() && elapsed(s.last_event) >= options_.idle) {
       begin_finish(slot, close_reason::idle);
     } else if (heart != nullptr && elapsed(s.last_write) >= heart->options_.heartbeat.every &&
-               (!s.blocked || !has_pending(slot))) {
+               (!s.blocked || !s.waiting)) {
       beat(slot, *heart);
     }
   }
@@ -7235,7 +7343,6 @@ inline void engine::look_at_soft_lag(std::uint32_t slot) noexcept {
 inline void engine::beat(std::uint32_t slot, channel& heart) noexcept {
   session& s = sessions_[slot];
   // On a blocked stream with nothing to say it is what the write deadline can be held against.
-  if (s.blocked) s.progress = now32();
   if (blob* const b = make_heartbeat(heart); b != nullptr) {
     if (lanes_.waiting(s.lane) < options_.control_lane &&
         lanes_.push(s.lane, b, lane_kind::control))
@@ -7245,49 +7352,6 @@ inline void engine::beat(std::uint32_t slot, channel& heart) noexcept {
   const std::int64_t every = heart.options_.heartbeat.every.ms();
   s.last_write = static_cast<std::uint32_t>(next_beat(every) - every);
   enqueue(live_, slot);
-}
-
-/// Sets a session's next deadline.
-inline void engine::arm(std::uint32_t slot) noexcept {
-  const session& s = sessions_[slot];
-  if (!serving(s)) return;
-  std::int64_t when = INT64_MAX;
-  const auto due = [&](std::uint32_t then, duration after) {
-    if (after.is_off()) return;
-    // What is overdue but cannot act now (a heartbeat on a blocked stream) looks again one period
-    // later.
-    const std::int64_t left = after.ms() - since(then, now32());
-    const std::int64_t at = now_ + (left > 0 ? left : after.ms());
-    if (at < when) when = at;
-  };
-  if (s.blocked || s.state == session_state::finishing) due(s.progress, options_.write_deadline);
-  if (s.state == session_state::live) {
-    due(s.last_event, options_.idle);
-    if (const channel* const heart = heart_of(s))
-      due(s.last_write, heart->options_.heartbeat.every);
-    if (s.ends_at < when) when = s.ends_at;
-    if (s.over) {
-      for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-        due(s.over_since, stream_of(subs_[i]).owner->options_.soft_lag_for);
-      }
-    }
-  }
-  if (when != INT64_MAX) {
-    timers_.arm(slot, when, now_);
-  } else {
-    timers_.disarm(slot);
-  }
-}
-
-inline void engine::arm_channel(channel& c) noexcept {
-  const std::int64_t expiry = c.main_.log.next_expiry();
-  const std::int64_t when = c.next_heartbeat_ < expiry ? c.next_heartbeat_ : expiry;
-  const std::uint32_t id = timer_places::channel_bit | c.index_;
-  if (when == INT64_MAX) {
-    timers_.disarm(id);
-  } else if (when != timers_.when(id, now_)) {
-    timers_.arm(id, when, now_);
-  }
 }
 
 inline void engine::on_channel_timer(channel& c) noexcept {
@@ -7415,6 +7479,7 @@ inline void engine::set_end(session& s, const joining& j) noexcept {
     const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
     s.ends_at = now_ + options_.max_age.ms() - static_cast<std::int64_t>(random_.below(spread));
   }
+  SSEHUB_ASSERT(j.until == time_point::never() || origin_ != INT64_MIN);
   if (j.until != time_point::never() && j.until.ms() - origin_ < s.ends_at) {
     s.ends_at = j.until.ms() - origin_;
   }
@@ -7434,6 +7499,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
     out.refusal = refusal(status, error, retry_after);
     return none;
   };
+  SSEHUB_ASSERT(depth_ != 0);
   int status = 0;
   if (const std::string_view bad = bad_join(j, status); !bad.empty()) {
     return fail(status, bad,
@@ -7484,6 +7550,7 @@ inline void engine::abandon(std::uint32_t slot) noexcept {
 
 /// A stream that says when to come back, and ends. Not counted: the write deadline bounds it.
 inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry) noexcept {
+  SSEHUB_ASSERT(depth_ != 0);
   const std::uint32_t slot = take_slot(r);
   if (slot == none) return none;
   session& s = sessions_[slot];
@@ -7500,12 +7567,14 @@ inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry
 /// Subscribes. REQUIRES: connection and user are in place. Out of memory: the session is dead.
 inline void engine::join(std::uint32_t slot, const joining& j,
                          const resume_point& resume) noexcept {
+  SSEHUB_ASSERT(depth_ != 0 && sessions_[slot].first == none);
   ++stats_.accepted;
   if (!subscribe(slot, j, resume)) mark_dead(slot, close_reason::no_memory);
 }
 
 /// The first bytes go out at once, while this turn has some left for that.
 inline void engine::open(std::uint32_t slot) noexcept {
+  SSEHUB_ASSERT(depth_ != 0);
   if (!serving(sessions_[slot])) return;
   arm(slot);
   tell_presence(slot);
@@ -7654,11 +7723,14 @@ class hub {
 
   /// Pull hosts (HTTP/2): what this session gets next; the views live until consume. 0 and nothing
   /// pending: the hub calls Transport::write again when there is more, which may answer {0,
-  /// flow::blocked}. REQUIRES: Transport::completes.
-  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept {
+  /// flow::blocked}.
+  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept requires
+      completing_transport<Transport> {
     return engine_.peek(id, out);
   }
-  void consume(session_id id, std::size_t n) noexcept { engine_.written(id, n); }
+  void consume(session_id id, std::size_t n) noexcept requires completing_transport<Transport> {
+    engine_.written(id, n);
+  }
 
   // --- ends --------------------------------------------------------------------------------------
 

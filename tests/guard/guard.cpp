@@ -228,8 +228,7 @@ void idle_lanes(std::uint64_t turns, std::uint64_t lanes, bool burst) {
 struct host : sse::detail::server_core<sse::no_user, counting_transport> {
   using base = sse::detail::server_core<sse::no_user, counting_transport>;
 
-  explicit host(const sse::server_options& o)
-      : base{o, [](std::string_view s) { return std::string{s}; }} {
+  explicit host(const sse::server_options& o) : base{o} {
     this->mail_.emplace(sse::mailbox_options{});
   }
   void turn() {

@@ -146,31 +146,33 @@ TEST_CASE("heap: ever new channels, closed with and without readers, transients,
           "[heap]") {
   house h;
   sse::channel& stays = h.open("stays");
-  const std::int64_t more = growth([&](int n) {
-    sse::channel_options o = quiet();
-    o.start = sse::start_at::snapshot;
-    o.heartbeat.mode = sse::heartbeat_options::pace::fixed;
-    o.heartbeat.every = sse::duration::seconds(30);
-    const std::string text = name("a heartbeat's text that is long enough for the heap ", n);
-    o.heartbeat.text = text;
-    sse::channel& a = h.open(name("a channel with a name that is long ", n), std::move(o));
-    sse::channel& b = h.open(name("b", n));
-    for (int i = 0; i < 20; ++i) {
-      h.put(a, "value", {.audience = name("aud", n + i), .key = name("key", n + i)});
-      h.put(b, "typing", {.transient = true});
-    }
-    h.join(a, 0, SIZE_MAX);
-    h.join(b, 1, 100);
-    h.join(stays, 2, SIZE_MAX);
-    h.put(stays, std::string(1000, 'x'));
-    h.put(b, std::string(200, 'b'), {.transient = true});
-    h.flush();
-    h.hub.close_channel(n % 2 == 0 ? a : b);
-    h.flush();
-    h.hub.close_channel(n % 2 == 0 ? b : a);
-    h.hub.close_all();
-    h.flush();
-  }, 1100);  // the hub remembers the last thousand names that it had
+  const std::int64_t more = growth(
+      [&](int n) {
+        sse::channel_options o = quiet();
+        o.start = sse::start_at::snapshot;
+        o.heartbeat.mode = sse::heartbeat_options::pace::fixed;
+        o.heartbeat.every = sse::duration::seconds(30);
+        const std::string text = name("a heartbeat's text that is long enough for the heap ", n);
+        o.heartbeat.text = text;
+        sse::channel& a = h.open(name("a channel with a name that is long ", n), std::move(o));
+        sse::channel& b = h.open(name("b", n));
+        for (int i = 0; i < 20; ++i) {
+          h.put(a, "value", {.audience = name("aud", n + i), .key = name("key", n + i)});
+          h.put(b, "typing", {.transient = true});
+        }
+        h.join(a, 0, SIZE_MAX);
+        h.join(b, 1, 100);
+        h.join(stays, 2, SIZE_MAX);
+        h.put(stays, std::string(1000, 'x'));
+        h.put(b, std::string(200, 'b'), {.transient = true});
+        h.flush();
+        h.hub.close_channel(n % 2 == 0 ? a : b);
+        h.flush();
+        h.hub.close_channel(n % 2 == 0 ? b : a);
+        h.hub.close_all();
+        h.flush();
+      },
+      1100);  // the hub remembers the last thousand names that it had
   CHECK(more < leak);
 }
 

@@ -140,7 +140,8 @@ inline publish_error engine::send(session_id id, const event& e) noexcept {
   if (quiet_) return publish_error::in_hook;
   session* s = find(id);
   if (s == nullptr || !serving(*s)) return publish_error::no_session;
-  if (s->chunked != none && chunks_.ended(s->chunked)) return publish_error::no_session;  // too late
+  if (s->chunked != none && chunks_.ended(s->chunked))
+    return publish_error::no_session;               // too late
   if (!e.id.empty()) return publish_error::bad_id;  // it would move the client's resume point
   const encode_plan p = plan(e);
   if (p.error != encode_error::none) return to_publish_error(p.error);
