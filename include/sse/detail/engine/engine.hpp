@@ -42,6 +42,7 @@
 #include <sse/detail/base/name_table.hpp>
 #include <sse/detail/base/random.hpp>
 #include <sse/detail/base/timer_heap.hpp>
+#include <sse/detail/base/tournament.hpp>
 #include <sse/detail/engine/batch.hpp>
 #include <sse/detail/engine/caps.hpp>
 #include <sse/detail/engine/chunks.hpp>
@@ -233,6 +234,11 @@ class engine {
   friend struct backlog_order;
   friend class sse::backfill_writer;
 
+  /// Hidden entries that one session is looked through in a turn where the host is asked for each.
+  static constexpr std::uint32_t asks_per_turn = 1024;
+  /// Of the flush's budget, for one of them.
+  static constexpr std::uint32_t bytes_per_ask = 64;
+
   /// A hook runs that may call nothing here.
   class quiet {
    public:
@@ -244,6 +250,10 @@ class engine {
    private:
     engine& e_;
   };
+
+  /// The stamps of what each head has next.
+  using merge = tournament<5>;
+  static_assert(2 * max_joins <= merge::most, "a stream and its transients for each channel");
 
   /// Sessions in line, through session::queue_next.
   struct queue {
@@ -276,6 +286,7 @@ class engine {
   [[nodiscard]] std::uint32_t take_slot(const request& r) noexcept;
   void mark_dead(std::uint32_t slot, close_reason why) noexcept;
   void bury(std::uint32_t slot) noexcept;
+  void begin_flight(session& s, batch& b, std::uint64_t taken) noexcept;
   void end_flight(session& s) noexcept;
   void tell_presence(std::uint32_t slot) noexcept;
   void end_presence(std::uint32_t slot, const stream& st) noexcept;
@@ -303,6 +314,8 @@ class engine {
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
   [[nodiscard]] bool sees(std::uint32_t slot, std::string_view audience) noexcept;
+  [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p,
+                                   std::uint64_t& own) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p) noexcept;
   void pass_hidden(subscription& sub) noexcept;
 
@@ -361,7 +374,6 @@ class engine {
   [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
   void add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
   [[nodiscard]] bool begin_merge(std::uint32_t slot, batch& b) noexcept;
-  void sift(std::uint32_t n) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
@@ -405,10 +417,7 @@ class engine {
     log_place at;             ///< where its cursor stands once all of it is out
     std::uint32_t index;      ///< subscription
     std::uint32_t count = 0;  ///< entries
-  };
-  struct head_order {
-    std::uint64_t stamp;
-    std::uint32_t head;
+    std::uint64_t own = 0;    ///< see next_visible
   };
 
   host_calls host_;
@@ -454,8 +463,9 @@ class engine {
   // What is on its way.
   batch batch_;  ///< of the pump under way
   vec<head> heads_;
-  vec<head_order> order_;
+  merge order_;
   slots<flight, 16> flights_;
+  std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
   std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn
   std::uint32_t asks_left_ = 0;      ///< hidden entries that may still be looked at in this gather
 

@@ -96,7 +96,8 @@ inline void engine::hand_out_to_readers(stream& st) noexcept {
   hand_out(st);
 }
 
-/// Writes to one session until it is blocked, has nothing left or had its share. Returns the bytes.
+/// Writes to one session until it is blocked, has nothing left or had its share. Returns the bytes,
+/// and what was looked at for it as bytes.
 inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
   if (!serving(s) || s.blocked) return 0;
@@ -106,8 +107,10 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
   }
   batch& b = batch_;
   std::uint64_t sent = 0;
+  std::uint64_t spent = 0;
   for (;;) {
     if (!gather(slot, s, b)) mark_dead(slot, close_reason::no_memory);
+    spent += std::uint64_t{asks_per_turn - asks_left_} * bytes_per_ask;
     if (!serving(s)) break;
     if (b.empty()) {
       if (b.paused) {
@@ -126,14 +129,9 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     ++stats_.writes;
     if (r.bytes > b.total()) r.bytes = b.total();
     if (r.next == flow::pending && host_.completes) {
-      s.flight = flights_.take();
-      flight& f = flights_[s.flight];
-      f.begin(b, r.bytes);
-      for (const run& x : f.runs) {
-        if (x.seg != nullptr) ++x.seg->pins;
-      }
+      begin_flight(s, b, r.bytes);
       block(slot, s, true, true);
-      return sent + r.bytes;
+      return spent + sent + r.bytes;
     }
     const bool whole = r.bytes == b.total() && !b.was_cut();
     const bool all = b.all;
@@ -160,7 +158,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     }
   }
   if (!b.logs_only && s.first != none && subs_[s.first].next != none) drop_transients(slot);
-  return sent;
+  return spent + sent;
 }
 
 /// A session that ends has got everything: a farewell, the last chunk. False: it is closed.
@@ -209,7 +207,7 @@ inline void engine::block(std::uint32_t slot, session& s, bool progressed, bool 
 /// memory is out.
 inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   heads_.clear();
-  asks_left_ = 1024;
+  asks_left_ = asks_per_turn;
   b.begin(options_.flush_share);
   if (s.first != none && s.lane == none &&
       s.chunked == none) {  // nearly always: one log, that is all
@@ -325,7 +323,7 @@ inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b
       at.k = s->count;
       continue;
     }
-    const found f = next_visible(slot, stream_of(subs_[index]), at);
+    const found f = next_visible(slot, stream_of(subs_[index]), at, heads_[0].own);
     if (f == found::paused) {
       b.paused = true;
       break;
@@ -342,74 +340,50 @@ inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b
   return true;
 }
 
-/// Puts the first of order_ where it belongs among the `n` that are there.
-inline void engine::sift(std::uint32_t n) noexcept {
-  const head_order it = order_[0];
-  std::uint32_t at = 0;
-  for (;;) {
-    std::uint32_t child = 2 * at + 1;
-    if (child >= n) break;
-    if (child + 1 < n && order_[child + 1].stamp < order_[child].stamp) ++child;
-    if (it.stamp < order_[child].stamp) break;
-    order_[at] = order_[child];
-    at = child;
-  }
-  order_[at] = it;
-}
-
-/// Orders the heads that have something by the stamps of what comes next. False: one of them has to
-/// be asked for in another turn.
+/// Orders the heads by the stamps of what comes next. False: one of them has to be asked for in
+/// another turn.
 inline bool engine::begin_merge(std::uint32_t slot, batch& b) noexcept {
-  order_.clear();
+  std::uint64_t first[merge::most];
   for (std::uint32_t k = 0; k < heads_.size(); ++k) {
     head& h = heads_[k];
-    const found f = next_visible(slot, stream_of(subs_[h.index]), h.at);
+    const found f = next_visible(slot, stream_of(subs_[h.index]), h.at, h.own);
     if (f == found::paused) {
       b.paused = true;
       return false;
     }
     if (b.empty()) move_cursor(subs_[h.index], h.at);
-    if (f == found::nothing) continue;
-    const std::uint64_t stamp = h.at.seg->stamp(h.at.get());
-    order_.push_reserved({stamp, k});
-    std::uint32_t at = order_.size() - 1;
-    for (; at > 0 && stamp < order_[(at - 1) / 2].stamp; at = (at - 1) / 2)
-      order_[at] = order_[(at - 1) / 2];
-    order_[at] = {stamp, k};
+    first[k] = f == found::nothing ? merge::over : merge::key(h.at.seg->stamp(h.at.get()), k);
   }
+  order_.begin(first, heads_.size());
   return true;
 }
 
 /// Several streams, in the order in which their entries were published: ids rise along the session.
 inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
   if (!begin_merge(slot, b)) return true;
-  while (!b.full()) {
-    if (order_.empty()) {
-      b.all = true;
-      return true;
-    }
-    head& h = heads_[order_[0].head];
-    const entry& e = h.at.get();
-    if (!b.add({h.at.seg->data(e), h.at.seg, h.index, h.at.k, 1, e.size})) return false;
+  head* const heads = heads_.begin();
+  while (!order_.done() && !b.full()) {
+    const std::uint32_t k = order_.next();
+    head& h = heads[k];
+    segment& s = *h.at.seg;
+    const entry& e = s[h.at.k];
+    if (!b.add_entry({s.data(e), &s, h.index, h.at.k, 1, e.size})) return false;
     ++h.count;
     ++h.at.k;
-    if (h.at.k == h.at.seg->count || h.at.seg->mixed) {
-      const found f = next_visible(slot, stream_of(subs_[h.index]), h.at);
+    if (h.at.k == s.count || (s.mixed && s[h.at.k].audience != 0)) {
+      const found f = next_visible(slot, stream_of(subs_[h.index]), h.at, h.own);
       if (f == found::paused) {
         b.paused = true;
         return true;
       }
       if (f == found::nothing) {
-        order_[0] = order_.back();
-        order_.pop_back();
-        if (order_.size() > 1) sift(order_.size());
+        order_.replace(merge::over);
         continue;
       }
     }
-    order_[0].stamp = h.at.seg->stamp(h.at.get());
-    if (order_.size() > 1) sift(order_.size());
+    order_.replace(merge::key(h.at.seg->stamp(h.at.get()), k));
   }
-  b.all = order_.empty();
+  b.all = order_.done();
   return true;
 }
 
@@ -422,6 +396,14 @@ inline void engine::advance(std::uint32_t slot, const run* runs, std::uint32_t c
   if (n == 0) return;
   session& s = sessions_[slot];
   note_write(s, n);
+  if (with_heads && s.lane == none) {  // all of it is from logs
+    if (s.chunked != none) {
+      const std::uint32_t line = runs[0].from == run::from_chunk ? runs[0].size : 0;
+      if (line != 0) chunks_.line_sent(s.chunked, line);
+      chunks_.data_sent(s.chunked, static_cast<std::uint32_t>(n - line));
+    }
+    count = 0;
+  }
   for (std::uint32_t k = 0; k < count && n != 0; ++k) {
     const run& r = runs[k];
     const auto took = static_cast<std::uint32_t>(n < r.size ? n : r.size);
@@ -515,7 +497,7 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
   }
   if (serving(*s)) {
     const flight& f = flights_[s->flight];
-    if (n > f.total) n = static_cast<std::size_t>(f.total);
+    if (n > f.total()) n = static_cast<std::size_t>(f.total());
     if (n != 0) advance(id.slot, f.runs.begin(), f.runs.size(), n, false);
     s->blocked = false;
     enqueue(ready_, id.slot);
@@ -539,12 +521,7 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
       if (s->state == session_state::finishing || batch_.paused) enqueue(ready_, id.slot);
       return 0;
     }
-    s->flight = flights_.take();
-    flight& f = flights_[s->flight];
-    f.begin(batch_, batch_.total());
-    for (const run& x : f.runs) {
-      if (x.seg != nullptr) ++x.seg->pins;
-    }
+    begin_flight(*s, batch_, batch_.total());
     block(id.slot, *s, false, true);
   }
   return flights_[s->flight].show(out);

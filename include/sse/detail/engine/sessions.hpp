@@ -88,7 +88,7 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st) noexcept
   std::uint32_t n = 1;
   std::uint32_t* at = &sessions_[slot].first;
   for (; *at != none; at = &subs_[*at].next) ++n;
-  if (!heads_.reserve(n) || !order_.reserve(n)) return none;
+  if (!heads_.reserve(n)) return none;
   const std::uint32_t i = subs_.take();
   if (i == none) return none;
   subscription& sub = subs_[i];
@@ -223,13 +223,25 @@ inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
   dead_last_ = slot;
 }
 
+/// `taken` bytes of what is gathered are under way. REQUIRES: there is room for one more.
+inline void engine::begin_flight(session& s, batch& b, std::uint64_t taken) noexcept {
+  s.flight = flights_.take();
+  flight& f = flights_[s.flight];
+  if (f.runs.capacity() != 0) --roomy_flights_;
+  f.begin(b, taken);
+  for (const run& x : f.runs) {
+    if (x.seg != nullptr) ++x.seg->pins;
+  }
+}
+
 /// A pending write is over, or will never be.
 inline void engine::end_flight(session& s) noexcept {
   flight& f = flights_[s.flight];
   for (const run& r : f.runs) {
     if (r.seg != nullptr) pool_.unpin(r.seg);
   }
-  f.end();
+  f.end(roomy_flights_ < 64);
+  if (f.runs.capacity() != 0) ++roomy_flights_;
   flights_.give_back(s.flight);
   s.flight = none;
 }
