@@ -100,10 +100,6 @@ concept transport = std::movable<typename T::connection> &&
   noexcept;
 };
 
-/// One that keeps what it was given (flow::pending): the hub can be peeked into.
-template <class T>
-concept completing_transport = transport<T> && static_cast<bool>(T::completes);
-
 /// One connection of a host that has several kinds of them (plain and TLS, say).
 class any_connection {
  public:
