@@ -2,8 +2,7 @@
 #include <sse/sse.hpp>
 
 struct host {
-  struct connection {
-  };
+  struct connection {};
 #ifdef FIXED
   sse::write_result write(connection&, std::span<const sse::buffer>) noexcept { return {}; }
   void close(connection&, sse::close_reason) noexcept {}

@@ -1,4 +1,5 @@
-// error: (cannot bind|no matching|no viable|invalid initialization|cannot convert|could not convert)
+// error: (cannot bind|no matching|no viable|invalid initialization|cannot convert|could not
+// convert)
 #include <sse/sse.hpp>
 
 #ifdef FIXED

@@ -14,10 +14,10 @@
 
 #if defined(__unix__) || defined(__APPLE__)
 
-#include <csignal>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <csignal>
 
 namespace {
 
