@@ -127,8 +127,8 @@ class verdict {
     joining_.after = id;
     return std::move(*this);
   }
-  /// End the stream at `t`, for example when the token expires. REQUIRES: hub.tick() told the time
-  /// before.
+  /// End the stream at `t`, for example when the token expires. Before hub.tick() told the time it
+  /// is a refusal with 500.
   verdict&& until(time_point t) && {
     joining_.until = t;
     return std::move(*this);

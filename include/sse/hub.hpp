@@ -167,14 +167,11 @@ class hub {
 
   /// Pull hosts (HTTP/2): what this session gets next; the views live until consume. 0 and nothing
   /// pending: the hub calls Transport::write again when there is more, which may answer {0,
-  /// flow::blocked}.
-  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept requires
-      completing_transport<Transport> {
+  /// flow::blocked}. Always 0 where Transport::completes is not.
+  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept {
     return engine_.peek(id, out);
   }
-  void consume(session_id id, std::size_t n) noexcept requires completing_transport<Transport> {
-    engine_.written(id, n);
-  }
+  void consume(session_id id, std::size_t n) noexcept { engine_.written(id, n); }
 
   // --- ends --------------------------------------------------------------------------------------
 

@@ -9,12 +9,12 @@
 // Copies; take them on the hub's thread, use them anywhere.
 #pragma once
 
-#include <charconv>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include <sse/detail/base/decimal.hpp>
 #include <sse/transport.hpp>
 
 namespace sse::inline v0 {
@@ -50,9 +50,8 @@ struct hub_stats {
 
 namespace detail {
 inline void append_number(std::string& out, std::uint64_t n) {
-  char digits[20];
-  const auto r = std::to_chars(digits, digits + sizeof digits, n);
-  out.append(digits, r.ptr);
+  char digits[max_digits];
+  out.append(digits, put_decimal(digits, n));
 }
 inline void append_family(std::string& out, std::string_view name, std::string_view type,
                           std::string_view help) {

@@ -88,7 +88,10 @@ enum class close_reason : std::uint8_t {
   }
   return "unknown";
 }
-inline constexpr std::size_t close_reason_count = 13;
+inline constexpr std::size_t close_reason_count =
+    static_cast<std::size_t>(close_reason::no_memory) + 1;
+static_assert(to_string(static_cast<close_reason>(close_reason_count - 1)) != "unknown" &&
+              to_string(static_cast<close_reason>(close_reason_count)) == "unknown");
 
 /// All that a host must give (see the top of this file).
 template <class T>
@@ -99,10 +102,6 @@ concept transport = std::movable<typename T::connection> &&
   { t.close(c, why) }
   noexcept;
 };
-
-/// One that keeps what it was given (flow::pending): the hub can be peeked into.
-template <class T>
-concept completing_transport = transport<T> && static_cast<bool>(T::completes);
 
 /// One connection of a host that has several kinds of them (plain and TLS, say).
 class any_connection {

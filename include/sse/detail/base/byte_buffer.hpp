@@ -29,6 +29,24 @@ class bytes {
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
 
+  /// What it has room for without an allocation; bytes behind size() may be written to, and stay
+  /// until the next call that is not const.
+  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] char* data() noexcept { return data_; }
+  [[nodiscard]] const char* data() const noexcept { return data_; }
+
+  /// Room for exactly `n` bytes in all, if there is less. False if memory is out; nothing changed
+  /// then.
+  [[nodiscard]] bool reserve(std::size_t n) noexcept {
+    if (n <= capacity_) return true;
+    auto* const data = static_cast<char*>(::operator new(n, std::nothrow));
+    if (data == nullptr) return false;
+    if (size_ != 0) std::memcpy(data, data_, size_);
+    ::operator delete(data_);
+    data_ = data;
+    capacity_ = n;
+    return true;
+  }
   /// False if memory is out; nothing changed then. Amortised constant time per byte.
   [[nodiscard]] bool append(std::string_view more) noexcept {
     if (more.size() > capacity_ - size_ && !grow(more.size())) return false;
@@ -67,13 +85,7 @@ class bytes {
     if (more > static_cast<std::size_t>(-1) / 2 - size_) return false;
     std::size_t capacity = capacity_ < 64 ? 64 : capacity_ * 2;
     if (capacity < size_ + more) capacity = size_ + more;
-    auto* const data = static_cast<char*>(::operator new(capacity, std::nothrow));
-    if (data == nullptr) return false;
-    if (size_ != 0) std::memcpy(data, data_, size_);
-    ::operator delete(data_);
-    data_ = data;
-    capacity_ = capacity;
-    return true;
+    return reserve(capacity);
   }
 
   char* data_ = nullptr;

@@ -47,6 +47,10 @@ enum class decimal : std::uint8_t {
   return size;
 }
 
+/// The most that a number has.
+inline constexpr std::size_t max_digits = 20;
+static_assert(decimal_size(UINT64_MAX) == max_digits);
+
 /// Writes decimal_size(n) bytes; returns the byte after them.
 constexpr char* put_decimal(char* out, std::uint64_t n) noexcept {
   char* const end = out + decimal_size(n);

@@ -7,8 +7,6 @@
 // owner is called after it.
 #pragma once
 
-#include <array>
-#include <charconv>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -30,6 +28,7 @@
 #include <sse/client_error.hpp>
 #include <sse/config.hpp>
 #include <sse/detail/base/assert.hpp>
+#include <sse/detail/base/decimal.hpp>
 #include <sse/detail/client/backoff.hpp>
 #include <sse/detail/net/asio_stream.hpp>
 #include <sse/function.hpp>
@@ -99,10 +98,10 @@ class asio_link_of final : public asio_link,
       addresses_.push_back({address, port});
       return connect_next();
     }
-    std::array<char, 6> digits{};
-    std::to_chars(digits.data(), digits.data() + digits.size(), port);
+    char digits[max_digits + 1];
+    *put_decimal(digits, port) = '\0';
     resolver_.async_resolve(
-        host_, digits.data(), tcp::resolver::numeric_service,
+        host_, digits, tcp::resolver::numeric_service,
         [me = self()](const std::error_code& e, const tcp::resolver::results_type& found) {
           me->guarded([&] { me->resolved(e, found); });
         });

@@ -115,7 +115,7 @@ class client_request {
     const std::string_view body = c.get ? std::string_view{} : body_.view();
     // RFC 9110 8.6: a method that may have content says so when it has none.
     if (body.empty() && (c.get || method_.view() == "GET")) return out.append("\r\n");
-    char digits[20];
+    char digits[max_digits];
     const char* const end = put_decimal(digits, body.size());
     return add(out, "Content-Length", {digits, static_cast<std::size_t>(end - digits)}) &&
            out.append("\r\n") && out.append(body);

@@ -85,7 +85,6 @@ inline void engine::set_end(session& s, const joining& j) noexcept {
     const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
     s.ends_at = now_ + options_.max_age.ms() - static_cast<std::int64_t>(random_.below(spread));
   }
-  SSEHUB_ASSERT(j.until == time_point::never() || origin_ != INT64_MIN);
   if (j.until != time_point::never() && j.until.ms() - origin_ < s.ends_at) {
     s.ends_at = j.until.ms() - origin_;
   }

@@ -18,13 +18,15 @@ struct counted_names {
   std::uint32_t address = none;
 };
 
-/// Streams that have to go so that one more fits.
+inline constexpr unsigned cap_kinds = static_cast<unsigned>(cap_counter::kind::address) + 1;
+
+/// Streams that have to go so that one more fits: one for each cap at the most.
 struct victims {
   struct one {
     std::uint32_t slot;
     duration retry;
   };
-  one list[3] = {};
+  one list[cap_kinds] = {};
   std::uint32_t count = 0;
 };
 
@@ -104,7 +106,8 @@ class caps {
     if (full != nullptr) give_back_places(n, taken);
     return full;
   }
-  void give_back_places(const counted_names& n, std::uint32_t kinds = 7) noexcept {
+  void give_back_places(const counted_names& n,
+                        std::uint32_t kinds = (1U << cap_kinds) - 1) noexcept {
     if (counter_ == nullptr) return;
     using kind = cap_counter::kind;
     const auto give = [&](kind k, const cap& c, std::string_view name) {
@@ -125,6 +128,7 @@ class caps {
   void enter(std::uint32_t slot, const counted_names& n) noexcept {
     seat& s = seats_[slot];
     s = seat{};
+    SSEHUB_ASSERT(n.user + 1U <= 0x7fffffffU);
     s.user_plus_one = (n.user + 1U) & 0x7fffffffU;
     s.address = n.address;
     s.counted = 1;

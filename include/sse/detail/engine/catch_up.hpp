@@ -172,6 +172,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
 inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& what,
                              bool moves_id) noexcept {
   char data[128];
+  static_assert(sizeof data >= sizeof R"({"requested":,"first":,"lost":})" + 3 * max_digits);
   char* p = data;
   const auto put = [&](std::string_view s) {
     std::memcpy(p, s.data(), s.size());
@@ -192,7 +193,7 @@ inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& wha
   number(what.known, what.lost);
   put("}");
   event e{.type = "gap", .data = {data, static_cast<std::size_t>(p - data)}};
-  char id[20];
+  char id[max_digits];
   if (what.with_ids && moves_id) {
     e.id = {id, static_cast<std::size_t>(put_decimal(id, next_id(slot) - 1) - id)};
   }

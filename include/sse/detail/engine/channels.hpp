@@ -16,7 +16,7 @@ namespace sse::inline v0::detail {
 inline std::uint32_t engine::list_stream(stream& st) noexcept {
   if (!backlogs_.reserve(streams_.in_use() + 1)) return none;
   const std::uint32_t i = streams_.take();
-  if (i == none || i >= (1U << 28)) return none;
+  if (i == none || i >= subscription::max_streams) return none;
   streams_[i].here = &st;
   st.index = i;
   return i;
@@ -99,7 +99,7 @@ inline void engine::begin_sequence(channel& c) noexcept {
 }
 
 inline channel* engine::open_channel(std::string_view name, channel_options&& o) noexcept {
-  if (quiet_ || find_channel(name) != nullptr || channels_.size() >= (1U << 27)) return nullptr;
+  if (quiet_ || find_channel(name) != nullptr || channels_.size() >= max_channels) return nullptr;
   o.keep_age = countable(o.keep_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);

@@ -23,6 +23,7 @@ struct chunk_state {
   bool open = false;       ///< the size line is out, `left` bytes are owed
   bool ended = false;      ///< the last chunk is due, or out
   char line[15];           ///< size line, or the last chunk
+  static_assert(sizeof line >= 2 + 8 + 2 && sizeof line >= 2 + 1 + 4);
   std::uint32_t link = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
 };

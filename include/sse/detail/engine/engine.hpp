@@ -81,11 +81,15 @@ struct host_calls {
 }
 inline constexpr duration longest_age = duration::milliseconds(std::int64_t{1} << 50);
 
+inline constexpr std::uint32_t max_channels = 1U << 27;
+static_assert(2 * max_channels <= subscription::max_streams, "a channel has up to two streams");
+
 class engine;
 
 /// Where each id's place in the timer heap stands: sessions by slot, channels with the top bit set.
 struct timer_places {
   static constexpr std::uint32_t channel_bit = 0x80000000U;
+  static_assert(max_channels <= channel_bit);
   engine* e;
   [[nodiscard]] std::uint32_t& place(std::uint32_t id) const noexcept;
 };
@@ -134,7 +138,7 @@ class id_text {
     return true;
   }
 
-  char digits_[20];
+  char digits_[max_digits];
   std::uint8_t begin_ = sizeof digits_;
   event_id id_ = no_id;
 };

@@ -35,6 +35,7 @@ struct subscription {
   std::uint32_t session = none;
   std::uint32_t next = none;  ///< the session's next subscription
   std::uint32_t place = 0;    ///< in stream::readers
+  static constexpr std::uint32_t max_streams = 1U << 28;
   std::uint32_t stream_index : 28 = 0;
   std::uint32_t source_bits : 3 = 0;
   /// Its session has a subscription to the channel's transient entries too.
@@ -43,6 +44,10 @@ struct subscription {
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
   [[nodiscard]] source from() const noexcept { return static_cast<source>(source_bits); }
   void read_from(source s) noexcept { source_bits = static_cast<std::uint32_t>(s) & 7U; }
+  void read_stream(std::uint32_t i) noexcept {
+    SSEHUB_ASSERT(i < max_streams);
+    stream_index = i & (max_streams - 1);
+  }
   [[nodiscard]] log_place at() const noexcept { return {seg, k}; }
   /// Offset in the log of the next byte. REQUIRES: it has a place there.
   [[nodiscard]] std::uint64_t offset() const noexcept {
@@ -52,6 +57,7 @@ struct subscription {
   }
 };
 static_assert(sizeof(subscription) == 40, "one for each session and channel");
+static_assert(static_cast<unsigned>(source::newest) < 8, "source_bits has three");
 
 /// What a reader that is skipped forward missed.
 struct skip {
@@ -116,6 +122,7 @@ struct session {
   [[nodiscard]] std::uint32_t& dead_next() noexcept { return progress; }
 };
 static_assert(sizeof(session) == 56, "one for each stream");
+static_assert(static_cast<unsigned>(session_state::zombie) < 8, "session::state has three bits");
 static_assert(close_reason_count <= 16, "session::why has four bits");
 
 }  // namespace sse::inline v0::detail

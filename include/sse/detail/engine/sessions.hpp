@@ -94,7 +94,7 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st) noexcept
   subscription& sub = subs_[i];
   sub = subscription{};
   sub.session = slot;
-  sub.stream_index = st.index & 0xfffffffU;
+  sub.read_stream(st.index);
   sub.place = st.readers.size();
   st.readers.push_reserved(i);
   *at = i;
@@ -271,7 +271,7 @@ class presence_name {
   [[nodiscard]] std::string_view view() const noexcept { return {bytes_, sizeof bytes_}; }
 
  private:
-  char bytes_[8];
+  char bytes_[2 * sizeof(std::uint32_t)];
 };
 
 /// Of a session that opens: each channel hears of a user once.

@@ -48,6 +48,8 @@ struct entry {
   [[nodiscard]] bool heartbeat() const noexcept { return (flags & is_heartbeat) != 0; }
   [[nodiscard]] std::uint32_t end() const noexcept { return begin + size; }
 };
+static_assert((entry::is_heartbeat | entry::run_start | entry::run_mask) == 0xffff &&
+              (entry::is_heartbeat & entry::run_start) == 0);
 static_assert(sizeof(entry) == 24, "one for each event that is retained");
 
 struct segment {
