@@ -106,8 +106,6 @@
 // Each operation under way holds the link and its owner. close() ends them all, and nothing of the
 // owner is called after it.
 
-#include <array>
-#include <charconv>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -204,6 +202,7 @@ struct chain {
 
 /// What a connection is given time for.
 enum class due : std::uint8_t { never, head, body, idle, write, linger };
+inline constexpr std::size_t due_count = static_cast<std::size_t>(due::linger) + 1;
 
 /// Connections by what they are given time for. Each kind has one length for the whole server, so
 /// that deadlines stand in line by themselves. `T` has `hook` and `due_at`, in milliseconds.
@@ -262,7 +261,7 @@ class waiting_room {
   };
   [[nodiscard]] line& line_of(due what) noexcept { return lines_[static_cast<std::size_t>(what)]; }
 
-  std::array<line, 6> lines_{};
+  std::array<line, due_count> lines_{};
 };
 
 }  // namespace sse::inline v0::detail
@@ -522,10 +521,10 @@ class asio_link_of final : public asio_link,
       addresses_.push_back({address, port});
       return connect_next();
     }
-    std::array<char, 6> digits{};
-    std::to_chars(digits.data(), digits.data() + digits.size(), port);
+    char digits[max_digits + 1];
+    *put_decimal(digits, port) = '\0';
     resolver_.async_resolve(
-        host_, digits.data(), tcp::resolver::numeric_service,
+        host_, digits, tcp::resolver::numeric_service,
         [me = self()](const std::error_code& e, const tcp::resolver::results_type& found) {
           me->guarded([&] { me->resolved(e, found); });
         });

@@ -80,24 +80,6 @@ namespace sse::inline v0::detail {
   return duration::milliseconds(d.is_off() ? 0 : d.ms() < most ? d.ms() : most);
 }
 
-/// SplitMix64: every seed is a good one.
-class random {
- public:
-  constexpr explicit random(std::uint64_t seed) noexcept : state_{seed} {}
-  /// Uniform in [0, most].
-  [[nodiscard]] constexpr std::int64_t up_to(std::int64_t most) noexcept {
-    state_ += 0x9e3779b97f4a7c15ULL;
-    std::uint64_t z = state_;
-    z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9ULL;
-    z = (z ^ (z >> 27U)) * 0x94d049bb133111ebULL;
-    z ^= z >> 31U;
-    return static_cast<std::int64_t>(z % (static_cast<std::uint64_t>(most) + 1));
-  }
-
- private:
-  std::uint64_t state_;
-};
-
 class backoff {
  public:
   struct options {
@@ -126,7 +108,8 @@ class backoff {
     if (failures_ > 1) {
       std::int64_t bound = max(max(ms, min_interval_.ms()), 1);
       for (std::uint32_t n = 2; n < failures_ && bound < cap_.ms(); ++n) bound *= 2;
-      const std::int64_t more = random_.up_to(min(bound, cap_.ms()));
+      const auto most = static_cast<std::uint64_t>(min(bound, cap_.ms()));
+      const auto more = static_cast<std::int64_t>(random_.below(most + 1));
       ms = max(ms, min(ms + more, cap_.ms()));
     }
     ms = max(ms, sane(at_least).ms());
@@ -149,7 +132,7 @@ class backoff {
 
   duration cap_;
   duration min_interval_;
-  random random_;
+  random_numbers random_;
   time_point began_{};
   std::uint32_t failures_ = 0;
   bool any_ = false;
@@ -731,7 +714,7 @@ class client_request {
     const std::string_view body = c.get ? std::string_view{} : body_.view();
     // RFC 9110 8.6: a method that may have content says so when it has none.
     if (body.empty() && (c.get || method_.view() == "GET")) return out.append("\r\n");
-    char digits[20];
+    char digits[max_digits];
     const char* const end = put_decimal(digits, body.size());
     return add(out, "Content-Length", {digits, static_cast<std::size_t>(end - digits)}) &&
            out.append("\r\n") && out.append(body);

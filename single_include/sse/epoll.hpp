@@ -115,6 +115,7 @@ struct chain {
 
 /// What a connection is given time for.
 enum class due : std::uint8_t { never, head, body, idle, write, linger };
+inline constexpr std::size_t due_count = static_cast<std::size_t>(due::linger) + 1;
 
 /// Connections by what they are given time for. Each kind has one length for the whole server, so
 /// that deadlines stand in line by themselves. `T` has `hook` and `due_at`, in milliseconds.
@@ -173,7 +174,7 @@ class waiting_room {
   };
   [[nodiscard]] line& line_of(due what) noexcept { return lines_[static_cast<std::size_t>(what)]; }
 
-  std::array<line, 6> lines_{};
+  std::array<line, due_count> lines_{};
 };
 
 }  // namespace sse::inline v0::detail

@@ -60,50 +60,6 @@ struct response_options {
   bool keep_alive = true;  ///< what Connection says; the host closes if false
 };
 
-namespace detail {
-
-/// Bytes that may fail to be allocated.
-class block {
- public:
-  block() noexcept = default;
-  block(block&& o) noexcept
-      : data_{std::exchange(o.data_, nullptr)}, capacity_{std::exchange(o.capacity_, 0)} {}
-  block& operator=(block&& o) noexcept {
-    if (this != &o) {
-      release();
-      data_ = std::exchange(o.data_, nullptr);
-      capacity_ = std::exchange(o.capacity_, 0);
-    }
-    return *this;
-  }
-  ~block() { release(); }
-
-  /// Room for `n` bytes, of which the first `keep` stay; false: no memory, nothing changed.
-  [[nodiscard]] bool grow(std::size_t n, std::size_t keep) noexcept {
-    if (n <= capacity_) return true;
-    auto* p = static_cast<char*>(::operator new(n, std::nothrow));
-    if (p == nullptr) return false;
-    if (keep != 0) std::memcpy(p, data_, keep);
-    release();
-    data_ = p;
-    capacity_ = n;
-    return true;
-  }
-  void release() noexcept {
-    ::operator delete(data_);
-    data_ = nullptr;
-    capacity_ = 0;
-  }
-  [[nodiscard]] char* data() const noexcept { return data_; }
-  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
-
- private:
-  char* data_ = nullptr;
-  std::size_t capacity_ = 0;
-};
-
-}  // namespace detail
-
 /// Reads one request head at a time, incrementally, in linear time however the bytes are cut.
 ///
 /// Refused with 400: bare LF or CR, a folded line, space before the colon, an empty or odd header
@@ -174,6 +130,7 @@ class head_reader {
   void reset() noexcept {
     SSEHUB_ASSERT(now_.state != outcome::error);
     now_ = {};
+    bytes_.truncate(0);
   }
   /// Ready as a new reader; gives the memory back. For the moment a stream begins, after head() was
   /// used.
@@ -191,7 +148,6 @@ class head_reader {
     bool expects_continue = false;
     bool keep_alive = false;
     int status = 0;
-    std::size_t size = 0;  // bytes of the head so far
     std::size_t line = 0;  // where its last line begins
     std::size_t method = 0;
     std::size_t target = 0;
@@ -221,26 +177,25 @@ class head_reader {
   }
 
   [[nodiscard]] std::size_t append(std::string_view in) noexcept {
-    if (now_.size == 0 && !sse::detail::text::is_token_char(in[0]) && in[0] != '\r') {
+    if (bytes_.size() == 0 && !sse::detail::text::is_token_char(in[0]) && in[0] != '\r') {
       fail(400);  // such as a TLS handshake: no need to wait for a line end
       return 0;
     }
-    const std::size_t room = most() - now_.size;
+    const std::size_t room = most() - bytes_.size();
     const std::size_t n = in.size() < room ? in.size() : room;
-    if (now_.size + n > bytes_.capacity()) {
+    if (bytes_.size() + n > bytes_.capacity()) {
       std::size_t capacity = bytes_.capacity() < 512 ? 1024 : bytes_.capacity() * 2;
       if (capacity > limits_.head) capacity = limits_.head;
-      if (capacity < now_.size + n) capacity = now_.size + n;
-      if (!bytes_.grow(capacity, now_.size)) {
+      if (capacity < bytes_.size() + n) capacity = bytes_.size() + n;
+      if (!bytes_.reserve(capacity)) {
         fail(503);
         return 0;
       }
     }
-    if (n != 0) std::memcpy(bytes_.data() + now_.size, in.data(), n);
-    now_.size += n;
+    (void)bytes_.append(in.substr(0, n));  // there is room
     if (n < in.size()) {
       const bool too_long_a_method =
-          now_.size > max_method && text(0, max_method + 1).find(' ') == std::string_view::npos;
+          bytes_.size() > max_method && text(0, max_method + 1).find(' ') == std::string_view::npos;
       fail(now_.request_line ? 431 : too_long_a_method ? 501 : 414);
     }
     return n;
@@ -248,14 +203,14 @@ class head_reader {
 
   void end_line() noexcept {
     namespace t = sse::detail::text;
-    std::string_view line = text(now_.line, now_.size - now_.line);
+    std::string_view line = text(now_.line, bytes_.size() - now_.line);
     if (!line.ends_with("\r\n")) return fail(400);
     line.remove_suffix(2);
     if (!now_.request_line) {
       if (!line.empty()) return end_request_line(line);
       if (now_.skipped) return fail(400);
       now_.skipped = true;
-      now_.size = 0;
+      bytes_.truncate(0);
       return;
     }
     if (line.empty()) return finish();
@@ -265,7 +220,7 @@ class head_reader {
         !t::is_field_value(line.substr(colon + 1))) {
       return fail(400);
     }
-    now_.line = now_.size;
+    now_.line = bytes_.size();
   }
 
   void end_request_line(std::string_view line) noexcept {
@@ -284,7 +239,7 @@ class head_reader {
     now_.method = method.size();
     now_.target = target.size();
     now_.request_line = true;
-    now_.line = now_.size;
+    now_.line = bytes_.size();
   }
 
   /// The head is whole: views, path, and the rules that span several headers.
@@ -297,14 +252,14 @@ class head_reader {
     if (!sse::detail::split_target(r.method, r.target, parts)) return fail(400);
 
     const std::size_t table = now_.headers * sizeof(header);
-    if (!parsed_.grow(table + parts.path.size(), 0)) return fail(503);
+    if (!parsed_.reserve(table + parts.path.size())) return fail(503);
     std::size_t n = 0;
     const target_error e = sse::detail::decode_path(parts.path, parsed_.data() + table, n);
     if (e != target_error::none) return fail(status_of(e));
     r.path = {parsed_.data() + table, n};
     r.query = parts.query;
 
-    std::string_view rest = text(0, now_.size - 2);
+    std::string_view rest = text(0, bytes_.size() - 2);
     rest.remove_prefix(now_.method + now_.target + 12);  // see most()
     auto* const first = reinterpret_cast<header*>(parsed_.data());
     for (std::size_t i = 0; i < now_.headers; ++i) {
@@ -364,8 +319,8 @@ class head_reader {
   }
 
   limits limits_{};
-  detail::block bytes_{};   // the head as received
-  detail::block parsed_{};  // the header table, then the decoded path
+  sse::detail::bytes bytes_{};   // the head as received
+  sse::detail::bytes parsed_{};  // the header table, then the decoded path
   progress now_{};
 };
 

@@ -323,8 +323,15 @@ class ring {
     const std::uint64_t grown = capacity_ == 0 ? 2 : capacity_ * 2;
     auto* p = static_cast<T*>(allocate(static_cast<std::size_t>(grown) * sizeof(T)));
     if (p == nullptr) return false;
-    for (std::uint64_t i = first_; i != end_; ++i)
-      ::new (static_cast<void*>(p + (i & (grown - 1)))) T((*this)[i]);
+    if (capacity_ != 0) {  // full: up to where the old one wrapped around, and what comes behind
+      const std::uint64_t wrapped = first_ & (capacity_ - 1);
+      const std::uint64_t turn = first_ - wrapped + capacity_;
+      std::memcpy(static_cast<void*>(p + (first_ & (grown - 1))), data_ + wrapped,
+                  static_cast<std::size_t>(capacity_ - wrapped) * sizeof(T));
+      if (wrapped != 0)
+        std::memcpy(static_cast<void*>(p + (turn & (grown - 1))), data_,
+                    static_cast<std::size_t>(wrapped) * sizeof(T));
+    }
     deallocate(data_);
     data_ = p;
     capacity_ = grown;
@@ -744,6 +751,8 @@ struct entry {
   [[nodiscard]] bool heartbeat() const noexcept { return (flags & is_heartbeat) != 0; }
   [[nodiscard]] std::uint32_t end() const noexcept { return begin + size; }
 };
+static_assert((entry::is_heartbeat | entry::run_start | entry::run_mask) == 0xffff &&
+              (entry::is_heartbeat & entry::run_start) == 0);
 static_assert(sizeof(entry) == 24, "one for each event that is retained");
 
 struct segment {
@@ -1607,6 +1616,10 @@ enum class decimal : std::uint8_t {
   return size;
 }
 
+/// The most that a number has.
+inline constexpr std::size_t max_digits = 20;
+static_assert(decimal_size(UINT64_MAX) == max_digits);
+
 /// Writes decimal_size(n) bytes; returns the byte after them.
 constexpr char* put_decimal(char* out, std::uint64_t n) noexcept {
   char* const end = out + decimal_size(n);
@@ -2132,7 +2145,6 @@ struct session_id {
 //
 // Copies; take them on the hub's thread, use them anywhere.
 
-#include <charconv>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -2224,7 +2236,10 @@ enum class close_reason : std::uint8_t {
   }
   return "unknown";
 }
-inline constexpr std::size_t close_reason_count = 13;
+inline constexpr std::size_t close_reason_count =
+    static_cast<std::size_t>(close_reason::no_memory) + 1;
+static_assert(to_string(static_cast<close_reason>(close_reason_count - 1)) != "unknown" &&
+              to_string(static_cast<close_reason>(close_reason_count)) == "unknown");
 
 /// All that a host must give (see the top of this file).
 template <class T>
@@ -2235,10 +2250,6 @@ concept transport = std::movable<typename T::connection> &&
   { t.close(c, why) }
   noexcept;
 };
-
-/// One that keeps what it was given (flow::pending): the hub can be peeked into.
-template <class T>
-concept completing_transport = transport<T> && static_cast<bool>(T::completes);
 
 /// One connection of a host that has several kinds of them (plain and TLS, say).
 class any_connection {
@@ -2311,9 +2322,8 @@ struct hub_stats {
 
 namespace detail {
 inline void append_number(std::string& out, std::uint64_t n) {
-  char digits[20];
-  const auto r = std::to_chars(digits, digits + sizeof digits, n);
-  out.append(digits, r.ptr);
+  char digits[max_digits];
+  out.append(digits, put_decimal(digits, n));
 }
 inline void append_family(std::string& out, std::string_view name, std::string_view type,
                           std::string_view help) {
@@ -2685,6 +2695,24 @@ class bytes {
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
 
+  /// What it has room for without an allocation; bytes behind size() may be written to, and stay
+  /// until the next call that is not const.
+  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] char* data() noexcept { return data_; }
+  [[nodiscard]] const char* data() const noexcept { return data_; }
+
+  /// Room for exactly `n` bytes in all, if there is less. False if memory is out; nothing changed
+  /// then.
+  [[nodiscard]] bool reserve(std::size_t n) noexcept {
+    if (n <= capacity_) return true;
+    auto* const data = static_cast<char*>(::operator new(n, std::nothrow));
+    if (data == nullptr) return false;
+    if (size_ != 0) std::memcpy(data, data_, size_);
+    ::operator delete(data_);
+    data_ = data;
+    capacity_ = n;
+    return true;
+  }
   /// False if memory is out; nothing changed then. Amortised constant time per byte.
   [[nodiscard]] bool append(std::string_view more) noexcept {
     if (more.size() > capacity_ - size_ && !grow(more.size())) return false;
@@ -2723,13 +2751,7 @@ class bytes {
     if (more > static_cast<std::size_t>(-1) / 2 - size_) return false;
     std::size_t capacity = capacity_ < 64 ? 64 : capacity_ * 2;
     if (capacity < size_ + more) capacity = size_ + more;
-    auto* const data = static_cast<char*>(::operator new(capacity, std::nothrow));
-    if (data == nullptr) return false;
-    if (size_ != 0) std::memcpy(data, data_, size_);
-    ::operator delete(data_);
-    data_ = data;
-    capacity_ = capacity;
-    return true;
+    return reserve(capacity);
   }
 
   char* data_ = nullptr;
@@ -3535,8 +3557,8 @@ class verdict {
     joining_.after = id;
     return std::move(*this);
   }
-  /// End the stream at `t`, for example when the token expires. REQUIRES: hub.tick() told the time
-  /// before.
+  /// End the stream at `t`, for example when the token expires. Before hub.tick() told the time it
+  /// is a refusal with 500.
   verdict&& until(time_point t) && {
     joining_.until = t;
     return std::move(*this);
@@ -3975,6 +3997,62 @@ class timer_heap {
 };
 
 }  // namespace sse::inline v0::detail
+// ---- sse/detail/base/tournament.hpp
+//
+// tournament: which of several rising sequences comes next, again and again. Each match keeps its
+// loser, so that only the winner's way up is played anew: log2 comparisons and no branch to guess.
+
+#include <cstdint>
+
+namespace sse::inline v0::detail {
+
+/// Of up to 2^Bits sequences. A key has the sequence's number in its lowest bits.
+template <unsigned Bits>
+class tournament {
+ public:
+  static constexpr std::uint32_t most = 1U << Bits;
+  static constexpr std::uint64_t over = UINT64_MAX;  ///< the key of a sequence that has ended
+
+  [[nodiscard]] static constexpr std::uint64_t key(std::uint64_t value, std::uint32_t n) noexcept {
+    return value << Bits | n;
+  }
+  /// The first key of each sequence, in the order of their numbers. REQUIRES: 0 < n <= most.
+  void begin(const std::uint64_t* first, std::uint32_t n) noexcept {
+    SSEHUB_ASSERT(n != 0 && n <= most);
+    for (size_ = 1; size_ < n; size_ *= 2) {
+    }
+    std::uint64_t winners[2 * most];
+    for (std::uint32_t i = 0; i < size_; ++i) winners[size_ + i] = i < n ? first[i] : over;
+    for (std::uint32_t i = size_ - 1; i != 0; --i) {
+      const std::uint64_t a = winners[2 * i];
+      const std::uint64_t b = winners[2 * i + 1];
+      winners[i] = a < b ? a : b;
+      losers_[i] = a < b ? b : a;
+    }
+    winner_ = winners[1];
+  }
+  [[nodiscard]] bool done() const noexcept { return winner_ == over; }
+  /// The number of the sequence whose key is the smallest. REQUIRES: !done().
+  [[nodiscard]] std::uint32_t next() const noexcept {
+    return static_cast<std::uint32_t>(winner_ & (most - 1));
+  }
+  /// What next() has now. REQUIRES: not below what it had.
+  void replace(std::uint64_t it) noexcept {
+    for (std::uint64_t i = (size_ + next()) / 2; i != 0; i /= 2) {
+      const std::uint64_t other = losers_[i];
+      losers_[i] = it < other ? other : it;
+      it = it < other ? it : other;
+    }
+    winner_ = it;
+  }
+
+ private:
+  std::uint64_t winner_ = over;
+  std::uint32_t size_ = 1;
+  std::uint64_t losers_[most];
+};
+
+}  // namespace sse::inline v0::detail
 // ---- sse/detail/engine/batch.hpp
 //
 // batch: what is to be written to one session next, as runs of bytes that lie somewhere, and how
@@ -4044,6 +4122,17 @@ class batch {
       }
       if (!make_room()) return false;
     }
+    runs_.push_reserved(r);
+    total_ += r.size;
+    return true;
+  }
+  /// The same for one entry of many that mostly do not touch.
+  [[nodiscard]] bool add_entry(const run& r) noexcept {
+    if (!runs_.empty() && runs_.back().from == r.from) {
+      const run touching = r;  // so that `r` itself may stay in registers
+      return add(touching);
+    }
+    if (runs_.size() == runs_.capacity() && !make_room()) return false;
     runs_.push_reserved(r);
     total_ += r.size;
     return true;
@@ -4137,23 +4226,31 @@ class batch {
 /// A write that is pending, or a peek: its runs, and the copy if there is one, until it is over.
 struct flight {
   vec<run> runs;
-  std::uint64_t total = 0;
-  char* copy = nullptr;
-  std::uint32_t link = none;
+  union {
+    char* copy = nullptr;  ///< while there are runs
+    std::uint32_t link;    ///< of a free one
+  };
   [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
 
   flight() noexcept = default;
   flight(const flight&) = delete;
   flight& operator=(const flight&) = delete;
-  ~flight() { deallocate(copy); }
+  ~flight() {
+    if (!runs.empty()) deallocate(copy);
+  }
 
+  [[nodiscard]] std::uint64_t total() const noexcept {
+    std::uint64_t n = 0;
+    for (const run& r : runs) n += r.size;
+    return n;
+  }
   /// Takes what `b` shows; `taken` of its bytes are under way.
   void begin(batch& b, std::uint64_t taken) noexcept {
     b.cut(taken);
     runs.swap(b.runs_);
     b.runs_.clear();
-    total = taken;
-    if (b.copied_) {
+    copy = nullptr;
+    if (b.copied_ && !runs.empty()) {
       copy = std::exchange(b.copy_, nullptr);
       b.copy_capacity_ = 0;
     }
@@ -4162,7 +4259,7 @@ struct flight {
   std::size_t show(std::span<buffer> out) const noexcept {
     if (out.empty()) return 0;
     if (copy != nullptr) {
-      out[0] = {copy, static_cast<std::size_t>(total)};
+      out[0] = {copy, static_cast<std::size_t>(total())};
       return 1;
     }
     std::size_t n = 0;
@@ -4172,12 +4269,14 @@ struct flight {
     }
     return n;
   }
-  void end() noexcept {
+  /// `keep`: the room for a few runs stays for the next one.
+  void end(bool keep) noexcept {
     deallocate(std::exchange(copy, nullptr));
-    if (runs.capacity() > 8) runs.release();
+    if (!keep || runs.capacity() > 8) runs.release();
     runs.clear();
   }
 };
+static_assert(sizeof(flight) == 24, "as many as sessions have ever been written to at once");
 
 }  // namespace sse::inline v0::detail
 // ---- sse/detail/engine/caps.hpp
@@ -4196,13 +4295,15 @@ struct counted_names {
   std::uint32_t address = none;
 };
 
-/// Streams that have to go so that one more fits.
+inline constexpr unsigned cap_kinds = static_cast<unsigned>(cap_counter::kind::address) + 1;
+
+/// Streams that have to go so that one more fits: one for each cap at the most.
 struct victims {
   struct one {
     std::uint32_t slot;
     duration retry;
   };
-  one list[3] = {};
+  one list[cap_kinds] = {};
   std::uint32_t count = 0;
 };
 
@@ -4282,7 +4383,8 @@ class caps {
     if (full != nullptr) give_back_places(n, taken);
     return full;
   }
-  void give_back_places(const counted_names& n, std::uint32_t kinds = 7) noexcept {
+  void give_back_places(const counted_names& n,
+                        std::uint32_t kinds = (1U << cap_kinds) - 1) noexcept {
     if (counter_ == nullptr) return;
     using kind = cap_counter::kind;
     const auto give = [&](kind k, const cap& c, std::string_view name) {
@@ -4303,6 +4405,7 @@ class caps {
   void enter(std::uint32_t slot, const counted_names& n) noexcept {
     seat& s = seats_[slot];
     s = seat{};
+    SSEHUB_ASSERT(n.user + 1U <= 0x7fffffffU);
     s.user_plus_one = (n.user + 1U) & 0x7fffffffU;
     s.address = n.address;
     s.counted = 1;
@@ -4495,6 +4598,7 @@ struct chunk_state {
   bool open = false;       ///< the size line is out, `left` bytes are owed
   bool ended = false;      ///< the last chunk is due, or out
   char line[15];           ///< size line, or the last chunk
+  static_assert(sizeof line >= 2 + 8 + 2 && sizeof line >= 2 + 1 + 4);
   std::uint32_t link = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
 };
@@ -4729,6 +4833,7 @@ struct subscription {
   std::uint32_t session = none;
   std::uint32_t next = none;  ///< the session's next subscription
   std::uint32_t place = 0;    ///< in stream::readers
+  static constexpr std::uint32_t max_streams = 1U << 28;
   std::uint32_t stream_index : 28 = 0;
   std::uint32_t source_bits : 3 = 0;
   /// Its session has a subscription to the channel's transient entries too.
@@ -4737,6 +4842,10 @@ struct subscription {
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
   [[nodiscard]] source from() const noexcept { return static_cast<source>(source_bits); }
   void read_from(source s) noexcept { source_bits = static_cast<std::uint32_t>(s) & 7U; }
+  void read_stream(std::uint32_t i) noexcept {
+    SSEHUB_ASSERT(i < max_streams);
+    stream_index = i & (max_streams - 1);
+  }
   [[nodiscard]] log_place at() const noexcept { return {seg, k}; }
   /// Offset in the log of the next byte. REQUIRES: it has a place there.
   [[nodiscard]] std::uint64_t offset() const noexcept {
@@ -4746,6 +4855,7 @@ struct subscription {
   }
 };
 static_assert(sizeof(subscription) == 40, "one for each session and channel");
+static_assert(static_cast<unsigned>(source::newest) < 8, "source_bits has three");
 
 /// What a reader that is skipped forward missed.
 struct skip {
@@ -4810,6 +4920,7 @@ struct session {
   [[nodiscard]] std::uint32_t& dead_next() noexcept { return progress; }
 };
 static_assert(sizeof(session) == 56, "one for each stream");
+static_assert(static_cast<unsigned>(session_state::zombie) < 8, "session::state has three bits");
 static_assert(close_reason_count <= 16, "session::why has four bits");
 
 }  // namespace sse::inline v0::detail
@@ -4840,11 +4951,15 @@ struct host_calls {
 }
 inline constexpr duration longest_age = duration::milliseconds(std::int64_t{1} << 50);
 
+inline constexpr std::uint32_t max_channels = 1U << 27;
+static_assert(2 * max_channels <= subscription::max_streams, "a channel has up to two streams");
+
 class engine;
 
 /// Where each id's place in the timer heap stands: sessions by slot, channels with the top bit set.
 struct timer_places {
   static constexpr std::uint32_t channel_bit = 0x80000000U;
+  static_assert(max_channels <= channel_bit);
   engine* e;
   [[nodiscard]] std::uint32_t& place(std::uint32_t id) const noexcept;
 };
@@ -4893,7 +5008,7 @@ class id_text {
     return true;
   }
 
-  char digits_[20];
+  char digits_[max_digits];
   std::uint8_t begin_ = sizeof digits_;
   event_id id_ = no_id;
 };
@@ -4993,6 +5108,11 @@ class engine {
   friend struct backlog_order;
   friend class sse::backfill_writer;
 
+  /// Hidden entries that one session is looked through in a turn where the host is asked for each.
+  static constexpr std::uint32_t asks_per_turn = 1024;
+  /// Of the flush's budget, for one of them.
+  static constexpr std::uint32_t bytes_per_ask = 64;
+
   /// A hook runs that may call nothing here.
   class quiet {
    public:
@@ -5004,6 +5124,10 @@ class engine {
    private:
     engine& e_;
   };
+
+  /// The stamps of what each head has next.
+  using merge = tournament<5>;
+  static_assert(2 * max_joins <= merge::most, "a stream and its transients for each channel");
 
   /// Sessions in line, through session::queue_next.
   struct queue {
@@ -5036,6 +5160,7 @@ class engine {
   [[nodiscard]] std::uint32_t take_slot(const request& r) noexcept;
   void mark_dead(std::uint32_t slot, close_reason why) noexcept;
   void bury(std::uint32_t slot) noexcept;
+  void begin_flight(session& s, batch& b, std::uint64_t taken) noexcept;
   void end_flight(session& s) noexcept;
   void tell_presence(std::uint32_t slot) noexcept;
   void end_presence(std::uint32_t slot, const stream& st) noexcept;
@@ -5063,6 +5188,8 @@ class engine {
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
   [[nodiscard]] bool sees(std::uint32_t slot, std::string_view audience) noexcept;
+  [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p,
+                                   std::uint64_t& own) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p) noexcept;
   void pass_hidden(subscription& sub) noexcept;
 
@@ -5121,7 +5248,6 @@ class engine {
   [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
   void add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
   [[nodiscard]] bool begin_merge(std::uint32_t slot, batch& b) noexcept;
-  void sift(std::uint32_t n) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
@@ -5165,10 +5291,7 @@ class engine {
     log_place at;             ///< where its cursor stands once all of it is out
     std::uint32_t index;      ///< subscription
     std::uint32_t count = 0;  ///< entries
-  };
-  struct head_order {
-    std::uint64_t stamp;
-    std::uint32_t head;
+    std::uint64_t own = 0;    ///< see next_visible
   };
 
   host_calls host_;
@@ -5214,8 +5337,9 @@ class engine {
   // What is on its way.
   batch batch_;  ///< of the pump under way
   vec<head> heads_;
-  vec<head_order> order_;
+  merge order_;
   slots<flight, 16> flights_;
+  std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
   std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn
   std::uint32_t asks_left_ = 0;      ///< hidden entries that may still be looked at in this gather
 
@@ -5363,13 +5487,13 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st) noexcept
   std::uint32_t n = 1;
   std::uint32_t* at = &sessions_[slot].first;
   for (; *at != none; at = &subs_[*at].next) ++n;
-  if (!heads_.reserve(n) || !order_.reserve(n)) return none;
+  if (!heads_.reserve(n)) return none;
   const std::uint32_t i = subs_.take();
   if (i == none) return none;
   subscription& sub = subs_[i];
   sub = subscription{};
   sub.session = slot;
-  sub.stream_index = st.index & 0xfffffffU;
+  sub.read_stream(st.index);
   sub.place = st.readers.size();
   st.readers.push_reserved(i);
   *at = i;
@@ -5498,13 +5622,25 @@ inline void engine::mark_dead(std::uint32_t slot, close_reason why) noexcept {
   dead_last_ = slot;
 }
 
+/// `taken` bytes of what is gathered are under way. REQUIRES: there is room for one more.
+inline void engine::begin_flight(session& s, batch& b, std::uint64_t taken) noexcept {
+  s.flight = flights_.take();
+  flight& f = flights_[s.flight];
+  if (f.runs.capacity() != 0) --roomy_flights_;
+  f.begin(b, taken);
+  for (const run& x : f.runs) {
+    if (x.seg != nullptr) ++x.seg->pins;
+  }
+}
+
 /// A pending write is over, or will never be.
 inline void engine::end_flight(session& s) noexcept {
   flight& f = flights_[s.flight];
   for (const run& r : f.runs) {
     if (r.seg != nullptr) pool_.unpin(r.seg);
   }
-  f.end();
+  f.end(roomy_flights_ < 64);
+  if (f.runs.capacity() != 0) ++roomy_flights_;
   flights_.give_back(s.flight);
   s.flight = none;
 }
@@ -5534,7 +5670,7 @@ class presence_name {
   [[nodiscard]] std::string_view view() const noexcept { return {bytes_, sizeof bytes_}; }
 
  private:
-  char bytes_[8];
+  char bytes_[2 * sizeof(std::uint32_t)];
 };
 
 /// Of a session that opens: each channel hears of a user once.
@@ -5624,7 +5760,7 @@ namespace sse::inline v0::detail {
 inline std::uint32_t engine::list_stream(stream& st) noexcept {
   if (!backlogs_.reserve(streams_.in_use() + 1)) return none;
   const std::uint32_t i = streams_.take();
-  if (i == none || i >= (1U << 28)) return none;
+  if (i == none || i >= subscription::max_streams) return none;
   streams_[i].here = &st;
   st.index = i;
   return i;
@@ -5707,7 +5843,7 @@ inline void engine::begin_sequence(channel& c) noexcept {
 }
 
 inline channel* engine::open_channel(std::string_view name, channel_options&& o) noexcept {
-  if (quiet_ || find_channel(name) != nullptr || channels_.size() >= (1U << 27)) return nullptr;
+  if (quiet_ || find_channel(name) != nullptr || channels_.size() >= max_channels) return nullptr;
   o.keep_age = countable(o.keep_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
@@ -5920,9 +6056,9 @@ inline bool engine::sees(std::uint32_t slot, std::string_view audience) noexcept
 
 /// Moves `p` to the first entry from there on that the session may see: `entry`; else to the end of
 /// the log: `nothing`. `paused`: it was asked often enough for now, go on from `p` in another turn.
-inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
-                                          log_place& p) noexcept {
-  std::uint64_t own = 0;  // ordinal of its next private entry, once known
+/// `own`: ordinal of its next private entry, 0 while that is not known; from one call to the next.
+inline engine::found engine::next_visible(std::uint32_t slot, const stream& st, log_place& p,
+                                          std::uint64_t& own) noexcept {
   while (p.find_entry()) {
     if (p.get().audience == 0) return found::entry;
     if (ask_who_sees_ || st.ask || st.audiences == nullptr) {
@@ -5932,7 +6068,7 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
       ++p.k;
       continue;
     }
-    if (own == 0) {
+    if (own < p.ordinal() || own == 0) {
       const std::uint32_t user = caps_.user_of(slot);
       own = user == none
                 ? UINT64_MAX
@@ -5946,6 +6082,12 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
     p.k = next;
   }
   return found::nothing;
+}
+
+inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
+                                          log_place& p) noexcept {
+  std::uint64_t own = 0;
+  return next_visible(slot, st, p, own);
 }
 
 /// Moves a cursor past what its session may not see, so that it holds nothing for that.
@@ -6270,6 +6412,7 @@ inline std::uint64_t engine::skip_target(const stream& st) noexcept {
 /// The first id that a session can still get, or be told of, over all its channels.
 inline event_id engine::next_id(std::uint32_t slot) noexcept {
   event_id next = max_event_id;
+  const std::uint32_t asks_before = asks_left_;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     const stream& st = stream_of(sub);
@@ -6285,13 +6428,14 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
       case source::backfill: break;
       case source::log: {
         log_place p = sub.at();
-        asks_left_ = UINT32_MAX;
-        if (next_visible(slot, st, p) == found::entry) id = p.seg->id(p.get());
+        asks_left_ = asks_per_turn;  // then the id is one that it passed
+        if (next_visible(slot, st, p) != found::nothing) id = p.seg->id(p.get());
         break;
       }
     }
     if (id < next) next = id;
   }
+  asks_left_ = asks_before;
   return next;
 }
 
@@ -6304,6 +6448,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
 inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& what,
                              bool moves_id) noexcept {
   char data[128];
+  static_assert(sizeof data >= sizeof R"({"requested":,"first":,"lost":})" + 3 * max_digits);
   char* p = data;
   const auto put = [&](std::string_view s) {
     std::memcpy(p, s.data(), s.size());
@@ -6324,7 +6469,7 @@ inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& wha
   number(what.known, what.lost);
   put("}");
   event e{.type = "gap", .data = {data, static_cast<std::size_t>(p - data)}};
-  char id[20];
+  char id[max_digits];
   if (what.with_ids && moves_id) {
     e.id = {id, static_cast<std::size_t>(put_decimal(id, next_id(slot) - 1) - id)};
   }
@@ -6614,7 +6759,8 @@ inline publish_error engine::send(session_id id, const event& e) noexcept {
   if (quiet_) return publish_error::in_hook;
   session* s = find(id);
   if (s == nullptr || !serving(*s)) return publish_error::no_session;
-  if (s->chunked != none && chunks_.ended(s->chunked)) return publish_error::no_session;  // too late
+  if (s->chunked != none && chunks_.ended(s->chunked))
+    return publish_error::no_session;               // too late
   if (!e.id.empty()) return publish_error::bad_id;  // it would move the client's resume point
   const encode_plan p = plan(e);
   if (p.error != encode_error::none) return to_publish_error(p.error);
@@ -6732,7 +6878,8 @@ inline void engine::hand_out_to_readers(stream& st) noexcept {
   hand_out(st);
 }
 
-/// Writes to one session until it is blocked, has nothing left or had its share. Returns the bytes.
+/// Writes to one session until it is blocked, has nothing left or had its share. Returns the bytes,
+/// and what was looked at for it as bytes.
 inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
   if (!serving(s) || s.blocked) return 0;
@@ -6742,8 +6889,10 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
   }
   batch& b = batch_;
   std::uint64_t sent = 0;
+  std::uint64_t spent = 0;
   for (;;) {
     if (!gather(slot, s, b)) mark_dead(slot, close_reason::no_memory);
+    spent += std::uint64_t{asks_per_turn - asks_left_} * bytes_per_ask;
     if (!serving(s)) break;
     if (b.empty()) {
       if (b.paused) {
@@ -6762,14 +6911,9 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     ++stats_.writes;
     if (r.bytes > b.total()) r.bytes = b.total();
     if (r.next == flow::pending && host_.completes) {
-      s.flight = flights_.take();
-      flight& f = flights_[s.flight];
-      f.begin(b, r.bytes);
-      for (const run& x : f.runs) {
-        if (x.seg != nullptr) ++x.seg->pins;
-      }
+      begin_flight(s, b, r.bytes);
       block(slot, s, true, true);
-      return sent + r.bytes;
+      return spent + sent + r.bytes;
     }
     const bool whole = r.bytes == b.total() && !b.was_cut();
     const bool all = b.all;
@@ -6796,7 +6940,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     }
   }
   if (!b.logs_only && s.first != none && subs_[s.first].next != none) drop_transients(slot);
-  return sent;
+  return spent + sent;
 }
 
 /// A session that ends has got everything: a farewell, the last chunk. False: it is closed.
@@ -6845,7 +6989,7 @@ inline void engine::block(std::uint32_t slot, session& s, bool progressed, bool 
 /// memory is out.
 inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   heads_.clear();
-  asks_left_ = 1024;
+  asks_left_ = asks_per_turn;
   b.begin(options_.flush_share);
   if (s.first != none && s.lane == none &&
       s.chunked == none) {  // nearly always: one log, that is all
@@ -6961,7 +7105,7 @@ inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b
       at.k = s->count;
       continue;
     }
-    const found f = next_visible(slot, stream_of(subs_[index]), at);
+    const found f = next_visible(slot, stream_of(subs_[index]), at, heads_[0].own);
     if (f == found::paused) {
       b.paused = true;
       break;
@@ -6978,74 +7122,50 @@ inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b
   return true;
 }
 
-/// Puts the first of order_ where it belongs among the `n` that are there.
-inline void engine::sift(std::uint32_t n) noexcept {
-  const head_order it = order_[0];
-  std::uint32_t at = 0;
-  for (;;) {
-    std::uint32_t child = 2 * at + 1;
-    if (child >= n) break;
-    if (child + 1 < n && order_[child + 1].stamp < order_[child].stamp) ++child;
-    if (it.stamp < order_[child].stamp) break;
-    order_[at] = order_[child];
-    at = child;
-  }
-  order_[at] = it;
-}
-
-/// Orders the heads that have something by the stamps of what comes next. False: one of them has to
-/// be asked for in another turn.
+/// Orders the heads by the stamps of what comes next. False: one of them has to be asked for in
+/// another turn.
 inline bool engine::begin_merge(std::uint32_t slot, batch& b) noexcept {
-  order_.clear();
+  std::uint64_t first[merge::most];
   for (std::uint32_t k = 0; k < heads_.size(); ++k) {
     head& h = heads_[k];
-    const found f = next_visible(slot, stream_of(subs_[h.index]), h.at);
+    const found f = next_visible(slot, stream_of(subs_[h.index]), h.at, h.own);
     if (f == found::paused) {
       b.paused = true;
       return false;
     }
     if (b.empty()) move_cursor(subs_[h.index], h.at);
-    if (f == found::nothing) continue;
-    const std::uint64_t stamp = h.at.seg->stamp(h.at.get());
-    order_.push_reserved({stamp, k});
-    std::uint32_t at = order_.size() - 1;
-    for (; at > 0 && stamp < order_[(at - 1) / 2].stamp; at = (at - 1) / 2)
-      order_[at] = order_[(at - 1) / 2];
-    order_[at] = {stamp, k};
+    first[k] = f == found::nothing ? merge::over : merge::key(h.at.seg->stamp(h.at.get()), k);
   }
+  order_.begin(first, heads_.size());
   return true;
 }
 
 /// Several streams, in the order in which their entries were published: ids rise along the session.
 inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
   if (!begin_merge(slot, b)) return true;
-  while (!b.full()) {
-    if (order_.empty()) {
-      b.all = true;
-      return true;
-    }
-    head& h = heads_[order_[0].head];
-    const entry& e = h.at.get();
-    if (!b.add({h.at.seg->data(e), h.at.seg, h.index, h.at.k, 1, e.size})) return false;
+  head* const heads = heads_.begin();
+  while (!order_.done() && !b.full()) {
+    const std::uint32_t k = order_.next();
+    head& h = heads[k];
+    segment& s = *h.at.seg;
+    const entry& e = s[h.at.k];
+    if (!b.add_entry({s.data(e), &s, h.index, h.at.k, 1, e.size})) return false;
     ++h.count;
     ++h.at.k;
-    if (h.at.k == h.at.seg->count || h.at.seg->mixed) {
-      const found f = next_visible(slot, stream_of(subs_[h.index]), h.at);
+    if (h.at.k == s.count || (s.mixed && s[h.at.k].audience != 0)) {
+      const found f = next_visible(slot, stream_of(subs_[h.index]), h.at, h.own);
       if (f == found::paused) {
         b.paused = true;
         return true;
       }
       if (f == found::nothing) {
-        order_[0] = order_.back();
-        order_.pop_back();
-        if (order_.size() > 1) sift(order_.size());
+        order_.replace(merge::over);
         continue;
       }
     }
-    order_[0].stamp = h.at.seg->stamp(h.at.get());
-    if (order_.size() > 1) sift(order_.size());
+    order_.replace(merge::key(h.at.seg->stamp(h.at.get()), k));
   }
-  b.all = order_.empty();
+  b.all = order_.done();
   return true;
 }
 
@@ -7058,6 +7178,14 @@ inline void engine::advance(std::uint32_t slot, const run* runs, std::uint32_t c
   if (n == 0) return;
   session& s = sessions_[slot];
   note_write(s, n);
+  if (with_heads && s.lane == none) {  // all of it is from logs
+    if (s.chunked != none) {
+      const std::uint32_t line = runs[0].from == run::from_chunk ? runs[0].size : 0;
+      if (line != 0) chunks_.line_sent(s.chunked, line);
+      chunks_.data_sent(s.chunked, static_cast<std::uint32_t>(n - line));
+    }
+    count = 0;
+  }
   for (std::uint32_t k = 0; k < count && n != 0; ++k) {
     const run& r = runs[k];
     const auto took = static_cast<std::uint32_t>(n < r.size ? n : r.size);
@@ -7151,7 +7279,7 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
   }
   if (serving(*s)) {
     const flight& f = flights_[s->flight];
-    if (n > f.total) n = static_cast<std::size_t>(f.total);
+    if (n > f.total()) n = static_cast<std::size_t>(f.total());
     if (n != 0) advance(id.slot, f.runs.begin(), f.runs.size(), n, false);
     s->blocked = false;
     enqueue(ready_, id.slot);
@@ -7175,12 +7303,7 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
       if (s->state == session_state::finishing || batch_.paused) enqueue(ready_, id.slot);
       return 0;
     }
-    s->flight = flights_.take();
-    flight& f = flights_[s->flight];
-    f.begin(batch_, batch_.total());
-    for (const run& x : f.runs) {
-      if (x.seg != nullptr) ++x.seg->pins;
-    }
+    begin_flight(*s, batch_, batch_.total());
     block(id.slot, *s, false, true);
   }
   return flights_[s->flight].show(out);
@@ -7479,7 +7602,6 @@ inline void engine::set_end(session& s, const joining& j) noexcept {
     const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
     s.ends_at = now_ + options_.max_age.ms() - static_cast<std::int64_t>(random_.below(spread));
   }
-  SSEHUB_ASSERT(j.until == time_point::never() || origin_ != INT64_MIN);
   if (j.until != time_point::never() && j.until.ms() - origin_ < s.ends_at) {
     s.ends_at = j.until.ms() - origin_;
   }
@@ -7723,14 +7845,11 @@ class hub {
 
   /// Pull hosts (HTTP/2): what this session gets next; the views live until consume. 0 and nothing
   /// pending: the hub calls Transport::write again when there is more, which may answer {0,
-  /// flow::blocked}.
-  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept requires
-      completing_transport<Transport> {
+  /// flow::blocked}. Always 0 where Transport::completes is not.
+  [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept {
     return engine_.peek(id, out);
   }
-  void consume(session_id id, std::size_t n) noexcept requires completing_transport<Transport> {
-    engine_.written(id, n);
-  }
+  void consume(session_id id, std::size_t n) noexcept { engine_.written(id, n); }
 
   // --- ends --------------------------------------------------------------------------------------
 

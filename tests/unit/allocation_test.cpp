@@ -80,8 +80,9 @@ TEST_CASE("events that lie whole in the input cost no allocation once ids have r
   CHECK(c.events == 204);
 }
 
-TEST_CASE("large events in pieces cost no allocation from the second on, and a small one frees theirs",
-          "[allocation][parse]") {
+TEST_CASE(
+    "large events in pieces cost no allocation from the second on, and a small one frees theirs",
+    "[allocation][parse]") {
   const std::string large = "data: " + std::string(1'000'000, 'x') + "\n\n";
   const std::string lines =
       "data: " + std::string(300'000, 'x') + "\ndata: " + std::string(200'000, 'y') + "\n\n";
