@@ -1,5 +1,4 @@
-// error: (cannot bind|no matching|no viable|invalid initialization|cannot convert|could not
-// convert)
+// error: (cannot bind|no matching|no viable|invalid init|cannot convert|could not)
 #include <sse/sse.hpp>
 
 #ifdef FIXED
