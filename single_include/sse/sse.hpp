@@ -43,6 +43,11 @@
 // ---- sse/config.hpp
 //
 // Vocabulary that every other header uses: time, and the limits that several headers share.
+//
+// What the comments call REQUIRES is the caller's duty, and not checked: define SSEHUB_CHECKED=1 in
+// the whole program, and a broken one says where on stderr and aborts (what costs more than O(1) to
+// see, or a lock, stays unchecked). A program with an assertion of its own defines
+// SSEHUB_ASSERT(...) before the first header instead.
 
 #include <compare>
 #include <concepts>
