@@ -211,13 +211,20 @@ class hub {
   }
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
   [[nodiscard]] const hub_options& options() const noexcept { return engine_.options(); }
-  /// Appends all counters as Prometheus text.
+  /// Appends all counters as Prometheus text. Of more than hub_options::metric_channels channels
+  /// the first are told apart, the others together, as the channel "(others)". O(channels).
   void write_prometheus(std::string& out) const {
-    detail::vec<channel_stats> all;
-    for (std::uint32_t i = 0; i < engine_.channels().size(); ++i) {
-      if (!all.push_back(engine_.channels()[i]->stats())) break;
+    detail::vec<channel_stats> told;
+    channel_stats others{.name = "(others)"};
+    bool more = false;
+    for (const channel* c : engine_.channels()) {
+      const channel_stats s = c->stats();
+      if (told.size() < options().metric_channels && told.push_back(s)) continue;
+      others.add(s);
+      more = true;
     }
-    append_prometheus(out, engine_.stats(), {all.begin(), all.end()});
+    if (more) (void)told.push_back(others);
+    append_prometheus(out, engine_.stats(), {told.begin(), told.end()});
   }
 
  private:

@@ -35,6 +35,21 @@ struct channel_stats {
   std::uint64_t retained_bytes = 0;   ///< now
   std::uint64_t backlog_bytes = 0;    ///< now, held only for readers that are behind
   std::uint64_t last_id = 0;
+
+  /// The counters of both together; `last_id` is the higher one.
+  constexpr void add(const channel_stats& o) noexcept {
+    subscribers += o.subscribers;
+    published += o.published;
+    delivered += o.delivered;
+    dropped += o.dropped;
+    coalesced += o.coalesced;
+    gaps += o.gaps;
+    replays += o.replays;
+    retained_events += o.retained_events;
+    retained_bytes += o.retained_bytes;
+    backlog_bytes += o.backlog_bytes;
+    if (o.last_id > last_id) last_id = o.last_id;
+  }
 };
 
 struct hub_stats {

@@ -318,3 +318,30 @@ TEST_CASE("Prometheus text: the largest number, and no channel at all", "[stats]
   CHECK(text.find("\nsse_bytes_total 18446744073709551615\n") != text.npos);
   CHECK(text.find("{channel=") == text.npos);
 }
+
+TEST_CASE("the metrics of very many channels: the first by name, the others together", "[stats]") {
+  stage s{{.metric_channels = 2}};
+  for (int i = 0; i < 5; ++i) {
+    sse::channel& c = s.open("room" + std::to_string(i));
+    for (int n = 0; n <= i; ++n) s.put(c);
+  }
+  std::string page;
+  s.hub.write_prometheus(page);
+  const auto value = [&](const std::string& of) {
+    const std::string line = "sse_channel_published_total{channel=\"" + of + "\"} ";
+    const std::size_t at = page.find(line);
+    return at == page.npos ? std::string{}
+                           : page.substr(at + line.size(), page.find('\n', at) - at - line.size());
+  };
+  CHECK(value("room0") == "1");
+  CHECK(value("room1") == "2");
+  CHECK(value("room2").empty());
+  CHECK(value("(others)") == "12");
+  sse::channel& big =
+      s.open("a name that is long, as names of users are, to see that the page stays short");
+  for (int i = 0; i < 100; ++i) (void)s.open(std::string(big.name()) + std::to_string(i));
+  const std::size_t before = page.size();
+  page.clear();
+  s.hub.write_prometheus(page);
+  CHECK(page.size() < before + 100);
+}
