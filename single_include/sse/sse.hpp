@@ -2312,6 +2312,21 @@ struct channel_stats {
   std::uint64_t retained_bytes = 0;   ///< now
   std::uint64_t backlog_bytes = 0;    ///< now, held only for readers that are behind
   std::uint64_t last_id = 0;
+
+  /// The counters of both together; `last_id` is the higher one.
+  constexpr void add(const channel_stats& o) noexcept {
+    subscribers += o.subscribers;
+    published += o.published;
+    delivered += o.delivered;
+    dropped += o.dropped;
+    coalesced += o.coalesced;
+    gaps += o.gaps;
+    replays += o.replays;
+    retained_events += o.retained_events;
+    retained_bytes += o.retained_bytes;
+    backlog_bytes += o.backlog_bytes;
+    if (o.last_id > last_id) last_id = o.last_id;
+  }
 };
 
 struct hub_stats {
@@ -3644,6 +3659,9 @@ struct hub_options {
   duration retry_max = duration::seconds(5);
   /// Bytes of all logs held only for slow readers; 0: off.
   std::uint64_t max_backlog = std::uint64_t{256} << 20;
+  /// Channels that write_prometheus tells apart, so that a page of metrics stays readable, and
+  /// short.
+  std::uint32_t metric_channels = 1000;
   /// Bytes of control and unicast frames waiting per session.
   std::uint32_t control_lane = 256 << 10;
   /// Bytes written to one session before the next gets its turn.
@@ -7894,13 +7912,20 @@ class hub {
   }
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
   [[nodiscard]] const hub_options& options() const noexcept { return engine_.options(); }
-  /// Appends all counters as Prometheus text.
+  /// Appends all counters as Prometheus text. Of more than hub_options::metric_channels channels
+  /// the first are told apart, the others together, as the channel "(others)". O(channels).
   void write_prometheus(std::string& out) const {
-    detail::vec<channel_stats> all;
-    for (std::uint32_t i = 0; i < engine_.channels().size(); ++i) {
-      if (!all.push_back(engine_.channels()[i]->stats())) break;
+    detail::vec<channel_stats> told;
+    channel_stats others{.name = "(others)"};
+    bool more = false;
+    for (const channel* c : engine_.channels()) {
+      const channel_stats s = c->stats();
+      if (told.size() < options().metric_channels && told.push_back(s)) continue;
+      others.add(s);
+      more = true;
     }
-    append_prometheus(out, engine_.stats(), {all.begin(), all.end()});
+    if (more) (void)told.push_back(others);
+    append_prometheus(out, engine_.stats(), {told.begin(), told.end()});
   }
 
  private:

@@ -305,7 +305,7 @@ TEST_CASE("batch: a flight shows what was taken again, as it was shown", "[batch
         CHECK(f.show({shown, 1}) == 1);
         CHECK(shown[0].size == 10);
       }
-      f.end();
+      f.end(true);
       CHECK(f.runs.empty());
     }
   }
@@ -357,7 +357,7 @@ TEST_CASE("batch: a copy that goes with a flight is freed with it", "[batch][fli
       for (int i = 0; i < 6; ++i) ok = b.add(lane_run({bytes.data(), 10})) && ok;
       ok = !b.lay_out(16).empty() && ok;
       f.begin(b, 60);
-      if (round != 3) f.end();  // the last one is freed by the destructor
+      if (round != 3) f.end(true);  // the last one is freed by the destructor
     }
   }
   const std::int64_t after = test::live_bytes();
