@@ -24,12 +24,12 @@
 //   idle-shard EVENTS turns of a shard with that many channels, in which nothing happens
 //   open, find, close, route, accept
 //              EVENTS of these in a hub with that many channels
+// The shapes of work that a session may have are in shapes.cpp.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,59 +42,14 @@
 #include <sse/shards.hpp>
 #include <sse/sse.hpp>
 
-namespace {
-
-std::uint64_t allocations = 0;
-std::uint64_t allocated = 0;  // bytes asked for and not given back
-
-constexpr std::size_t plain = 16;  // alignment, and where the size of a block stands before it
-
-[[gnu::noinline]] void* take(std::size_t size, std::size_t alignment = plain) noexcept {
-  auto* const block = static_cast<char*>(
-      alignment == plain
-          ? std::malloc(size + plain)
-          : std::aligned_alloc(alignment, (size + 2 * alignment - 1) / alignment * alignment));
-  if (block == nullptr) return nullptr;
-  std::memcpy(block, &size, sizeof size);
-  ++allocations;
-  allocated += size;
-  return block + alignment;
-}
-
-[[gnu::noinline]] void give_back(void* p, std::size_t alignment = plain) noexcept {
-  if (p == nullptr) return;
-  char* const block = static_cast<char*>(p) - alignment;
-  std::size_t size = 0;
-  std::memcpy(&size, block, sizeof size);
-  allocated -= size;
-  std::free(block);
-}
-
-}  // namespace
-
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return take(size); }
-void* operator new(std::size_t size) {
-  if (void* const p = take(size)) return p;
-  throw std::bad_alloc{};
-}
-void* operator new(std::size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
-  return take(size, static_cast<std::size_t>(a));
-}
-void* operator new(std::size_t size, std::align_val_t a) {
-  if (void* const p = take(size, static_cast<std::size_t>(a))) return p;
-  throw std::bad_alloc{};
-}
-void operator delete(void* p, std::align_val_t a) noexcept {
-  give_back(p, static_cast<std::size_t>(a));
-}
-void operator delete(void* p, std::size_t, std::align_val_t a) noexcept {
-  give_back(p, static_cast<std::size_t>(a));
-}
-void operator delete(void* p) noexcept { give_back(p); }
-void operator delete(void* p, std::size_t) noexcept { give_back(p); }
-void operator delete(void* p, const std::nothrow_t&) noexcept { give_back(p); }
+#include "counting.hpp"
 
 namespace {
+
+using counting::allocated;
+using counting::allocations;
+using counting::data;
+using counting::fail;
 
 struct counting_transport {
   struct connection {};
@@ -112,15 +67,6 @@ struct counting_transport {
 };
 
 using hub = sse::hub<counting_transport>;
-
-// With the id and the other fields a frame of 180 bytes.
-constexpr std::string_view data =
-    R"({"symbol":"BTCUSDT","price":61234.56,"qty":0.0125,"side":"BUY","venue":"sim","seq":1234567,"ts_ns":1795257600123456789,"x":"abcdefgh"})";
-
-void fail(const char* what) {
-  std::fprintf(stderr, "guard: %s\n", what);
-  std::exit(1);
-}
 
 sse::channel& open(hub& h, std::string_view name) {
   sse::channel* const c = h.open_channel(name);
@@ -339,6 +285,7 @@ bool size_of_the_world(std::string_view scenario, std::uint64_t events, std::uin
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (counting::shape_of_work(argc, argv)) return 0;
   if (argc < 4) fail("guard SCENARIO EVENTS SUBSCRIBERS [QUIET]");
   const std::string_view scenario = argv[1];
   const std::uint64_t events = std::strtoull(argv[2], nullptr, 10);

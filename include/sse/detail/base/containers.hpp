@@ -135,8 +135,15 @@ class ring {
     const std::uint64_t grown = capacity_ == 0 ? 2 : capacity_ * 2;
     auto* p = static_cast<T*>(allocate(static_cast<std::size_t>(grown) * sizeof(T)));
     if (p == nullptr) return false;
-    for (std::uint64_t i = first_; i != end_; ++i)
-      ::new (static_cast<void*>(p + (i & (grown - 1)))) T((*this)[i]);
+    if (capacity_ != 0) {  // full: up to where the old one wrapped around, and what comes behind
+      const std::uint64_t wrapped = first_ & (capacity_ - 1);
+      const std::uint64_t turn = first_ - wrapped + capacity_;
+      std::memcpy(static_cast<void*>(p + (first_ & (grown - 1))), data_ + wrapped,
+                  static_cast<std::size_t>(capacity_ - wrapped) * sizeof(T));
+      if (wrapped != 0)
+        std::memcpy(static_cast<void*>(p + (turn & (grown - 1))), data_,
+                    static_cast<std::size_t>(wrapped) * sizeof(T));
+    }
     deallocate(data_);
     data_ = p;
     capacity_ = grown;

@@ -165,23 +165,31 @@ class batch {
 /// A write that is pending, or a peek: its runs, and the copy if there is one, until it is over.
 struct flight {
   vec<run> runs;
-  std::uint64_t total = 0;
-  char* copy = nullptr;
-  std::uint32_t link = none;
+  union {
+    char* copy = nullptr;  ///< while there are runs
+    std::uint32_t link;    ///< of a free one
+  };
   [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
 
   flight() noexcept = default;
   flight(const flight&) = delete;
   flight& operator=(const flight&) = delete;
-  ~flight() { deallocate(copy); }
+  ~flight() {
+    if (!runs.empty()) deallocate(copy);
+  }
 
+  [[nodiscard]] std::uint64_t total() const noexcept {
+    std::uint64_t n = 0;
+    for (const run& r : runs) n += r.size;
+    return n;
+  }
   /// Takes what `b` shows; `taken` of its bytes are under way.
   void begin(batch& b, std::uint64_t taken) noexcept {
     b.cut(taken);
     runs.swap(b.runs_);
     b.runs_.clear();
-    total = taken;
-    if (b.copied_) {
+    copy = nullptr;
+    if (b.copied_ && !runs.empty()) {
       copy = std::exchange(b.copy_, nullptr);
       b.copy_capacity_ = 0;
     }
@@ -190,7 +198,7 @@ struct flight {
   std::size_t show(std::span<buffer> out) const noexcept {
     if (out.empty()) return 0;
     if (copy != nullptr) {
-      out[0] = {copy, static_cast<std::size_t>(total)};
+      out[0] = {copy, static_cast<std::size_t>(total())};
       return 1;
     }
     std::size_t n = 0;
@@ -200,11 +208,13 @@ struct flight {
     }
     return n;
   }
-  void end() noexcept {
+  /// `keep`: the room for a few runs stays for the next one.
+  void end(bool keep) noexcept {
     deallocate(std::exchange(copy, nullptr));
-    if (runs.capacity() > 8) runs.release();
+    if (!keep || runs.capacity() > 8) runs.release();
     runs.clear();
   }
 };
+static_assert(sizeof(flight) == 24, "as many as sessions have ever been written to at once");
 
 }  // namespace sse::inline v0::detail

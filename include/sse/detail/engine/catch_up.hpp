@@ -163,6 +163,7 @@ inline std::uint64_t engine::skip_target(const stream& st) noexcept {
 /// The first id that a session can still get, or be told of, over all its channels.
 inline event_id engine::next_id(std::uint32_t slot) noexcept {
   event_id next = max_event_id;
+  const std::uint32_t asks_before = asks_left_;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     const stream& st = stream_of(sub);
@@ -178,13 +179,14 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
       case source::backfill: break;
       case source::log: {
         log_place p = sub.at();
-        asks_left_ = UINT32_MAX;
-        if (next_visible(slot, st, p) == found::entry) id = p.seg->id(p.get());
+        asks_left_ = asks_per_turn;  // then the id is one that it passed
+        if (next_visible(slot, st, p) != found::nothing) id = p.seg->id(p.get());
         break;
       }
     }
     if (id < next) next = id;
   }
+  asks_left_ = asks_before;
   return next;
 }
 

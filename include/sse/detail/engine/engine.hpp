@@ -236,6 +236,11 @@ class engine {
   friend struct backlog_order;
   friend class sse::backfill_writer;
 
+  /// Hidden entries that one session is looked through in a turn where the host is asked for each.
+  static constexpr std::uint32_t asks_per_turn = 1024;
+  /// Of the flush's budget, for one of them.
+  static constexpr std::uint32_t bytes_per_ask = 64;
+
   /// A hook runs that may call nothing here.
   class quiet {
    public:
@@ -279,6 +284,7 @@ class engine {
   void mark_dead(std::uint32_t slot, close_reason why) noexcept;
   void reap() noexcept;
   void bury(std::uint32_t slot) noexcept;
+  void begin_flight(session& s, batch& b, std::uint64_t taken) noexcept;
   void end_flight(session& s) noexcept;
   void tell_presence(std::uint32_t slot) noexcept;
   void end_presence(std::uint32_t slot, const stream& st) noexcept;
@@ -454,6 +460,7 @@ class engine {
   vec<head> heads_;
   vec<head_order> order_;
   slots<flight, 16> flights_;
+  std::uint32_t roomy_flights_ = 0;   ///< free ones that kept room for their runs
   std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn
   std::uint32_t asks_left_ = 0;      ///< hidden entries that may still be looked at in this gather
 

@@ -86,7 +86,8 @@ inline void engine::hand_out_to_readers(stream& st) noexcept {
   hand_out(st);
 }
 
-/// Writes to one session until it is blocked, has nothing left or had its share. Returns the bytes.
+/// Writes to one session until it is blocked, has nothing left or had its share. Returns the bytes,
+/// and what was looked at for it as bytes.
 inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
   session& s = sessions_[slot];
   if (!serving(s) || s.blocked) return 0;
@@ -96,8 +97,10 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
   }
   batch& b = batch_;
   std::uint64_t sent = 0;
+  std::uint64_t spent = 0;
   for (;;) {
     if (!gather(slot, s, b)) mark_dead(slot, close_reason::no_memory);
+    spent += std::uint64_t{asks_per_turn - asks_left_} * bytes_per_ask;
     if (!serving(s)) break;
     if (b.empty()) {
       if (b.paused) {
@@ -116,14 +119,9 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     ++stats_.writes;
     if (r.bytes > b.total()) r.bytes = b.total();
     if (r.next == flow::pending && host_.completes) {
-      s.flight = flights_.take();
-      flight& f = flights_[s.flight];
-      f.begin(b, r.bytes);
-      for (const run& x : f.runs) {
-        if (x.seg != nullptr) ++x.seg->pins;
-      }
+      begin_flight(s, b, r.bytes);
       block(slot, s, true);
-      return sent + r.bytes;
+      return spent + sent + r.bytes;
     }
     const bool whole = r.bytes == b.total() && !b.was_cut();
     const bool all = b.all;
@@ -150,7 +148,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     }
   }
   if (!b.logs_only && s.first != none && subs_[s.first].next != none) drop_transients(slot);
-  return sent;
+  return spent + sent;
 }
 
 /// A session that ends has got everything: a farewell, the last chunk. False: it is closed.
@@ -197,7 +195,7 @@ inline void engine::block(std::uint32_t slot, session& s, bool progressed) noexc
 /// memory is out.
 inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
   heads_.clear();
-  asks_left_ = 1024;
+  asks_left_ = asks_per_turn;
   b.begin(options_.flush_share);
   if (s.first != none && s.lane == none &&
       s.chunked == none) {  // nearly always: one log, that is all
@@ -503,7 +501,7 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
   }
   if (serving(*s)) {
     const flight& f = flights_[s->flight];
-    if (n > f.total) n = static_cast<std::size_t>(f.total);
+    if (n > f.total()) n = static_cast<std::size_t>(f.total());
     if (n != 0) advance(id.slot, f.runs.begin(), f.runs.size(), n, false);
     s->blocked = false;
     enqueue(ready_, id.slot);
@@ -527,12 +525,7 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
       if (s->state == session_state::finishing || batch_.paused) enqueue(ready_, id.slot);
       return 0;
     }
-    s->flight = flights_.take();
-    flight& f = flights_[s->flight];
-    f.begin(batch_, batch_.total());
-    for (const run& x : f.runs) {
-      if (x.seg != nullptr) ++x.seg->pins;
-    }
+    begin_flight(*s, batch_, batch_.total());
     block(id.slot, *s, false);
   }
   return flights_[s->flight].show(out);

@@ -241,13 +241,25 @@ inline void engine::reap() noexcept {
   reaping_ = false;
 }
 
+/// `taken` bytes of what is gathered are under way. REQUIRES: there is room for one more.
+inline void engine::begin_flight(session& s, batch& b, std::uint64_t taken) noexcept {
+  s.flight = flights_.take();
+  flight& f = flights_[s.flight];
+  if (f.runs.capacity() != 0) --roomy_flights_;
+  f.begin(b, taken);
+  for (const run& x : f.runs) {
+    if (x.seg != nullptr) ++x.seg->pins;
+  }
+}
+
 /// A pending write is over, or will never be.
 inline void engine::end_flight(session& s) noexcept {
   flight& f = flights_[s.flight];
   for (const run& r : f.runs) {
     if (r.seg != nullptr) pool_.unpin(r.seg);
   }
-  f.end();
+  f.end(roomy_flights_ < 64);
+  if (f.runs.capacity() != 0) ++roomy_flights_;
   flights_.give_back(s.flight);
   s.flight = none;
 }
