@@ -9,6 +9,7 @@ compiler may need other bounds: see `usage` below for how to store them.
 usage: counts.py [--store]      --store: write the bounds anew, from what is counted now
 """
 import json
+import math
 import os
 import re
 import subprocess
@@ -30,16 +31,24 @@ def plain(scenario, *numbers):
     return json.loads(out)
 
 
-def instructions(scenario, *numbers):
+def instructions(scenario, *numbers, options=()):
     """How many a run executes, and the functions that execute most."""
     with tempfile.TemporaryDirectory() as d:
         file = f"{d}/out"
-        subprocess.run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={file}", PROGRAM, scenario,
+        subprocess.run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={file}", *options, PROGRAM, scenario,
                         *map(str, numbers)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
-        total = int(re.search(r"^(?:summary|totals): (\d+)", Path(file).read_text(), re.MULTILINE)[1])
+        total = int(re.findall(r"^totals: (\d+)", Path(file).read_text(), re.MULTILINE)[-1])
         table = subprocess.run(["callgrind_annotate", file], capture_output=True, text=True).stdout
     top = [line.strip()[:150] for line in table.splitlines() if re.match(r"\s*[\d,]+ +\(.*\?\?\?|.*\.[hc]pp:", line)]
     return total, top[:6]
+
+
+def counted(scenario, *numbers):
+    """The same of what shapes.cpp marks, once its set-up is done."""
+    total, top = instructions(scenario, *numbers, options=["--instr-atstart=no"])
+    if total == 0:
+        sys.exit("FAILED: nothing was counted: the guard was built without valgrind/callgrind.h (package valgrind)")
+    return total, top
 
 
 def per(scenario, events, subscribers, of, quiet=0):
@@ -60,6 +69,8 @@ def against_memchr(line, piece):
     finally:
         del os.environ["GLIBC_TUNABLES"]
     return parser / loop, top
+
+
 def ratio(scenario, events, few, many, quiet=0):
     """How many times as dear `events` more of a step are where the world is larger."""
     (small, _), (large, top) = (per(scenario, events, n, events, quiet) for n in (few, many))
@@ -71,6 +82,85 @@ def preprocessed_lines():
     text = subprocess.run([compiler, "-std=c++20", "-E", "-x", "c++", "-", "-I", str(INCLUDE)],
                           input="#include <sse/sse.hpp>\n", capture_output=True, text=True, check=True).stdout
     return text.count("\n")
+
+
+def backlogs(add):
+    """What waits for one session leaves in as few writes as its bytes ask for, and at little more than their copying."""
+    kinds = {"several channels": "channels", "every 2nd event transient": "transient", "every 2nd for somebody else": "other",
+             "every 2nd for this user": "mine", "unicast": "unicast", "a snapshot": "snapshot", "chunked": "chunked"}
+    where = "gather_merged, batch::lay_out, chunks::frame: detail/engine/flush.hpp, batch.hpp, chunks.hpp"
+    for name, kind in kinds.items():
+        events = 10_000 if kind == "snapshot" else 14_000
+        many = plain("backlog", kind, events, 16, 1)
+        add(f"writes per 256 KiB of a backlog: {name}", many["writes"] / math.ceil(many["bytes"] / (256 << 10)), where)
+        one = plain("backlog", kind, events, 1, 1)
+        add(f"writes per 16 KiB of a backlog, one buffer each (TLS): {name}", (one["writes"] - 1) / (one["bytes"] / (16 << 10)), where)
+    for name, kind in kinds.items():
+        whole, top = counted("backlog", kind, 320, 16, 5)
+        copying, _ = counted("copy-backlog", kind, 320, 16, 5)  # the same bytes, as many pieces
+        add(f"instructions per event of a backlog of 320 on 16 channels, without the copying: {name}", (whole - copying) / 320 / 5,
+            where, top)
+
+
+def memory(add):
+    for keep in (0, 10, 1000):
+        cases = [plain("channel", keep, events, mix) for events in (1000, 20_000) for mix in ("plain", "mixed")]
+        add(f"bytes of a channel beyond 1.5 times what it retains, keep = {keep}",
+            max(0, *(c["bytes"] - 1.5 * c["retained"] for c in cases)), "segment sizes, the tail's use: detail/log/")
+    add("bytes of an empty channel", plain("channels", 10_000, 0)["empty"], "struct channel, stream, event_log, name_table")
+    add("bytes of a channel with a reader and an event, of 100,000", plain("channels", MANY, 1)["bytes"], "as above; first segment")
+    add("bytes that a session holds of 20,000 events for somebody else, of 10,000", plain("unseen", 20_000, 10_000)["each"],
+        "engine::sweep, pass_hidden: detail/engine/lag.hpp")
+    done = plain("completes", 10_000)
+    add("bytes per idle session of a transport that completes", done["idle"], "detail/engine/parts.hpp")
+    add("bytes per such session after a burst in which all had a write in flight", done["after"],
+        "struct flight, engine::end_flight: detail/engine/batch.hpp, sessions.hpp")
+
+
+def audiences(add):
+    where = "announce, serve_user, audience_index, next_visible: detail/engine/publish.hpp, visibility.hpp, detail/log/"
+    many, top = counted("user", "many", 100, 10_000)
+    own, _ = counted("user", "own", 100, 10_000)
+    add("times the instructions of an event for one user: among 10,000 sessions instead of on a channel of its own", many / own,
+        where, top)
+    after, top = counted("hidden", 1000, 1000)
+    without, _ = counted("hidden", 0, 1000)
+    add("times the instructions of an event for all: after 1,000 for somebody else", after / without, where, top)
+    total, top = counted("resume", "rule", 100_000, 1)
+    add("instructions per hidden entry of a resume through 100,000", total / 100_000, where, top)
+    add("calls of on_sees in one flush: 1,000 resumes through 100,000 hidden entries", plain("resume", "hook", 100_000, 1000)["asked"],
+        "engine::asks_per_turn, bytes_per_ask: detail/engine/flush.hpp")
+
+
+def turns(add):
+    storm = plain("storm", 10_000, 100)
+    add("live readers that had to wait for a second flush, beside 10,000 resumes of 655 kB", storm["late"],
+        "engine::flush serves the live ones first: detail/engine/flush.hpp")
+    add("bytes to those who catch up in one flush, of its budget and one share", storm["most"] / ((4 << 20) + (256 << 10)),
+        "hub_options::flush_budget: engine::flush")
+    add("writes per flush to one session on 16 channels, events and transient ones", plain("sixteen")["writes"] / 10,
+        "engine::serve_dirty, hand_out_to_readers")
+    for what, name in (("leave", "leave of one of n sessions of a user"), ("evict-total", "accept at the cap in all"),
+                       ("evict-address", "accept at the cap of an address")):
+        (few, _), (many, top) = (counted(what, n) for n in (1000, 8000))
+        add(f"times the instructions with 8,000 sessions instead of 1,000: {name}", many / few, "caps, presence: detail/engine/", top)
+    (few, _), (many, top) = (counted("shed", n) for n in (10, 8000))
+    add("times the instructions with 8,000 channels instead of 10: an event over max_backlog", many / few, "engine::shed_backlog", top)
+    before, _ = counted("once", "nothing")
+    for what, name in (("transient", "a transient event"), ("beat", "a fixed heartbeat")):
+        after, top = counted("once", what)
+        add(f"times the instructions of a delivery long after {name}", after / before, "engine::drop_transients", top)
+    entries = 10_000_000
+    worst, top = counted("grow", entries, plain("grow", entries)["at"])
+    usual, _ = counted("grow", 100_000, 77_777)
+    add("times the instructions of a usual publish: the one of 10,000,000 that asks for most memory", worst / usual,
+        "a log grows in segments; ring::reserve_one: detail/base/containers.hpp", top)
+
+
+def count_shapes(add):
+    """Shapes of work beside the plain one: what they promise is in each name."""
+    for part in (backlogs, memory, audiences, turns):
+        part(add)
 
 
 def count():
@@ -129,6 +219,8 @@ def count():
     add("writes per delivered event, 20 published per flush", batched["writes"] / batched["delivered"],
         "one gather must take all that is pending (a second one only where segments end): gather_one in "
         "detail/engine/flush.hpp")
+
+    count_shapes(add)
 
     session = plain("session", 0, 10_000)
     add("bytes of session and subscription, sizeof", session["session_sizeof"], "struct session, struct subscription: "

@@ -76,6 +76,14 @@ class batch {
     total_ += r.size;
     return true;
   }
+  /// The same for one entry of many that mostly do not touch.
+  [[nodiscard]] bool add_entry(const run& r) noexcept {
+    if (!runs_.empty() && runs_.back().from == r.from) return add(r);
+    if (runs_.size() == runs_.capacity() && !make_room()) return false;
+    runs_.push_reserved(r);
+    total_ += r.size;
+    return true;
+  }
   /// Puts a run in front of run `at`. False: memory is out.
   [[nodiscard]] bool insert(std::uint32_t at, const run& r) noexcept {
     if (!make_room()) return false;

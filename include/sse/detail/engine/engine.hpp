@@ -40,6 +40,7 @@
 #include <sse/detail/base/name_table.hpp>
 #include <sse/detail/base/random.hpp>
 #include <sse/detail/base/timer_heap.hpp>
+#include <sse/detail/base/tournament.hpp>
 #include <sse/detail/engine/batch.hpp>
 #include <sse/detail/engine/caps.hpp>
 #include <sse/detail/engine/chunks.hpp>
@@ -253,6 +254,10 @@ class engine {
     engine& e_;
   };
 
+  /// The stamps of what each head has next.
+  using merge = tournament<5>;
+  static_assert(2 * max_joins <= merge::most, "a stream and its transients for each channel");
+
   /// Sessions in line, through session::queue_next.
   struct queue {
     std::uint32_t first = none;
@@ -304,6 +309,8 @@ class engine {
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
   [[nodiscard]] bool sees(std::uint32_t slot, std::string_view audience) noexcept;
+  [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p,
+                                   std::uint64_t& own) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p) noexcept;
   [[nodiscard]] bool behind(std::uint32_t slot, const subscription& sub) noexcept;
   [[nodiscard]] bool has_pending(std::uint32_t slot) noexcept;
@@ -363,7 +370,6 @@ class engine {
   [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
   void add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
   [[nodiscard]] bool begin_merge(std::uint32_t slot, batch& b) noexcept;
-  void sift(std::uint32_t n) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
@@ -410,10 +416,7 @@ class engine {
     log_place at;             ///< where its cursor stands once all of it is out
     std::uint32_t index;      ///< subscription
     std::uint32_t count = 0;  ///< entries
-  };
-  struct head_order {
-    std::uint64_t stamp;
-    std::uint32_t head;
+    std::uint64_t own = 0;    ///< see next_visible
   };
 
   host_calls host_;
@@ -458,9 +461,9 @@ class engine {
   // What is on its way.
   batch batch_;  ///< of the pump under way
   vec<head> heads_;
-  vec<head_order> order_;
+  merge order_;
   slots<flight, 16> flights_;
-  std::uint32_t roomy_flights_ = 0;   ///< free ones that kept room for their runs
+  std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
   std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn
   std::uint32_t asks_left_ = 0;      ///< hidden entries that may still be looked at in this gather
 

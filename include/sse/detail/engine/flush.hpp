@@ -311,7 +311,7 @@ inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b
       at.k = s->count;
       continue;
     }
-    const found f = next_visible(slot, stream_of(subs_[index]), at);
+    const found f = next_visible(slot, stream_of(subs_[index]), at, heads_[0].own);
     if (f == found::paused) {
       b.paused = true;
       break;
@@ -328,74 +328,50 @@ inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b
   return true;
 }
 
-/// Puts the first of order_ where it belongs among the `n` that are there.
-inline void engine::sift(std::uint32_t n) noexcept {
-  const head_order it = order_[0];
-  std::uint32_t at = 0;
-  for (;;) {
-    std::uint32_t child = 2 * at + 1;
-    if (child >= n) break;
-    if (child + 1 < n && order_[child + 1].stamp < order_[child].stamp) ++child;
-    if (it.stamp < order_[child].stamp) break;
-    order_[at] = order_[child];
-    at = child;
-  }
-  order_[at] = it;
-}
-
-/// Orders the heads that have something by the stamps of what comes next. False: one of them has to
-/// be asked for in another turn.
+/// Orders the heads by the stamps of what comes next. False: one of them has to be asked for in
+/// another turn.
 inline bool engine::begin_merge(std::uint32_t slot, batch& b) noexcept {
-  order_.clear();
+  std::uint64_t first[merge::most];
   for (std::uint32_t k = 0; k < heads_.size(); ++k) {
     head& h = heads_[k];
-    const found f = next_visible(slot, stream_of(subs_[h.index]), h.at);
+    const found f = next_visible(slot, stream_of(subs_[h.index]), h.at, h.own);
     if (f == found::paused) {
       b.paused = true;
       return false;
     }
     if (b.empty()) move_cursor(subs_[h.index], h.at);
-    if (f == found::nothing) continue;
-    const std::uint64_t stamp = h.at.seg->stamp(h.at.get());
-    order_.push_reserved({stamp, k});
-    std::uint32_t at = order_.size() - 1;
-    for (; at > 0 && stamp < order_[(at - 1) / 2].stamp; at = (at - 1) / 2)
-      order_[at] = order_[(at - 1) / 2];
-    order_[at] = {stamp, k};
+    first[k] = f == found::nothing ? merge::over : merge::key(h.at.seg->stamp(h.at.get()), k);
   }
+  order_.begin(first, heads_.size());
   return true;
 }
 
 /// Several streams, in the order in which their entries were published: ids rise along the session.
 inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
   if (!begin_merge(slot, b)) return true;
-  while (!b.full()) {
-    if (order_.empty()) {
-      b.all = true;
-      return true;
-    }
-    head& h = heads_[order_[0].head];
-    const entry& e = h.at.get();
-    if (!b.add({h.at.seg->data(e), h.at.seg, h.index, h.at.k, 1, e.size})) return false;
+  head* const heads = heads_.begin();
+  while (!order_.done() && !b.full()) {
+    const std::uint32_t k = order_.next();
+    head& h = heads[k];
+    segment& s = *h.at.seg;
+    const entry& e = s[h.at.k];
+    if (!b.add_entry({s.data(e), &s, h.index, h.at.k, 1, e.size})) return false;
     ++h.count;
     ++h.at.k;
-    if (h.at.k == h.at.seg->count || h.at.seg->mixed) {
-      const found f = next_visible(slot, stream_of(subs_[h.index]), h.at);
+    if (h.at.k == s.count || (s.mixed && s[h.at.k].audience != 0)) {
+      const found f = next_visible(slot, stream_of(subs_[h.index]), h.at, h.own);
       if (f == found::paused) {
         b.paused = true;
         return true;
       }
       if (f == found::nothing) {
-        order_[0] = order_.back();
-        order_.pop_back();
-        if (order_.size() > 1) sift(order_.size());
+        order_.replace(merge::over);
         continue;
       }
     }
-    order_[0].stamp = h.at.seg->stamp(h.at.get());
-    if (order_.size() > 1) sift(order_.size());
+    order_.replace(merge::key(h.at.seg->stamp(h.at.get()), k));
   }
-  b.all = order_.empty();
+  b.all = order_.done();
   return true;
 }
 
@@ -408,6 +384,7 @@ inline void engine::advance(std::uint32_t slot, const run* runs, std::uint32_t c
   if (n == 0) return;
   session& s = sessions_[slot];
   note_write(s, n);
+  if (with_heads && s.lane == none && s.chunked == none) count = 0;  // all from logs
   for (std::uint32_t k = 0; k < count && n != 0; ++k) {
     const run& r = runs[k];
     const auto took = static_cast<std::uint32_t>(n < r.size ? n : r.size);

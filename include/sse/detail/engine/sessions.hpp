@@ -80,7 +80,7 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st) noexcept
   std::uint32_t n = 1;
   std::uint32_t* at = &sessions_[slot].first;
   for (; *at != none; at = &subs_[*at].next) ++n;
-  if (!heads_.reserve(n) || !order_.reserve(n)) return none;
+  if (!heads_.reserve(n)) return none;
   const std::uint32_t i = subs_.take();
   if (i == none) return none;
   subscription& sub = subs_[i];

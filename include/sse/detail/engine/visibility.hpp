@@ -21,9 +21,9 @@ inline bool engine::sees(std::uint32_t slot, std::string_view audience) noexcept
 
 /// Moves `p` to the first entry from there on that the session may see: `entry`; else to the end of
 /// the log: `nothing`. `paused`: it was asked often enough for now, go on from `p` in another turn.
-inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
-                                          log_place& p) noexcept {
-  std::uint64_t own = 0;  // ordinal of its next private entry, once known
+/// `own`: ordinal of its next private entry, 0 while that is not known; from one call to the next.
+inline engine::found engine::next_visible(std::uint32_t slot, const stream& st, log_place& p,
+                                          std::uint64_t& own) noexcept {
   while (p.find_entry()) {
     if (p.get().audience == 0) return found::entry;
     if (ask_who_sees_ || st.ask || st.audiences == nullptr) {
@@ -33,7 +33,7 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
       ++p.k;
       continue;
     }
-    if (own == 0) {
+    if (own < p.ordinal() || own == 0) {
       const std::uint32_t user = caps_.user_of(slot);
       own = user == none
                 ? UINT64_MAX
@@ -47,6 +47,12 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
     p.k = next;
   }
   return found::nothing;
+}
+
+inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
+                                          log_place& p) noexcept {
+  std::uint64_t own = 0;
+  return next_visible(slot, st, p, own);
 }
 
 /// Whether a subscription has something to send, now or once it was asked.
