@@ -44,8 +44,12 @@ def instructions(scenario, *numbers, options=()):
 
 
 def counted(scenario, *numbers):
-    """The same of what shapes.cpp marks, once its set-up is done."""
-    total, top = instructions(scenario, *numbers, options=["--instr-atstart=no"])
+    """The same of what shapes.cpp marks, once its set-up is done; with the memcpy of any x86-64."""
+    os.environ["GLIBC_TUNABLES"] = BASELINE
+    try:
+        total, top = instructions(scenario, *numbers, options=["--instr-atstart=no"])
+    finally:
+        del os.environ["GLIBC_TUNABLES"]
     if total == 0:
         sys.exit("FAILED: nothing was counted: the guard was built without valgrind/callgrind.h (package valgrind)")
     return total, top
@@ -96,6 +100,8 @@ def backlogs(add):
         one = plain("backlog", kind, events, 1, 1)
         add(f"writes per 16 KiB of a backlog, one buffer each (TLS): {name}", (one["writes"] - 1) / (one["bytes"] / (16 << 10)), where)
     for name, kind in kinds.items():
+        if kind in ("unicast", "snapshot"):  # those are on no 16 channels
+            continue
         whole, top = counted("backlog", kind, 320, 16, 5)
         copying, _ = counted("copy-backlog", kind, 320, 16, 5)  # the same bytes, as many pieces
         add(f"instructions per event of a backlog of 320 on 16 channels, without the copying: {name}", (whole - copying) / 320 / 5,
@@ -125,7 +131,8 @@ def audiences(add):
         where, top)
     after, top = counted("hidden", 1000, 1000)
     without, _ = counted("hidden", 0, 1000)
-    add("times the instructions of an event for all: after 1,000 for somebody else", after / without, where, top)
+    add("instructions per session and hidden event, of the next one for all: after 1,000 for somebody else",
+        (after - without) / 1000 / 1000, where, top)
     total, top = counted("resume", "rule", 100_000, 1)
     add("instructions per hidden entry of a resume through 100,000", total / 100_000, where, top)
     add("calls of on_sees in one flush: 1,000 resumes through 100,000 hidden entries", plain("resume", "hook", 100_000, 1000)["asked"],
@@ -237,8 +244,9 @@ def store(found):
     for name, (value, _, _) in found.items():
         slack = SLACK if name.startswith("instructions per") else 1.02 if name.startswith("preprocessed") else 1
         bounds[name] = round(value * slack, 3) if isinstance(value, float) else int(value * slack)
-        for kind, bound in [("per cent", 1), ("lanes more", 0.05), ("times the instructions", 1.1)]:  # what is promised
-            bounds[name] = bound if kind in name else bounds[name]
+        promised = json.loads(BOUNDS.read_text())["bounds"]
+        if name in promised and not re.match("instructions per (publish|delivered|event through)|bytes of session|preprocessed", name):
+            bounds[name] = promised[name]
     BOUNDS.write_text(json.dumps({"compiler": "g++ 12 -O2", "bounds": bounds}, indent=2) + "\n")
     print(f"stored: {BOUNDS}")
 

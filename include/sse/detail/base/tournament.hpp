@@ -42,7 +42,7 @@ class tournament {
   }
   /// What next() has now. REQUIRES: not below what it had.
   void replace(std::uint64_t it) noexcept {
-    for (std::uint32_t i = (size_ + next()) / 2; i != 0; i /= 2) {
+    for (std::uint64_t i = (size_ + next()) / 2; i != 0; i /= 2) {
       const std::uint64_t other = losers_[i];
       losers_[i] = it < other ? other : it;
       it = it < other ? it : other;

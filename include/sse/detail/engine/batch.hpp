@@ -78,7 +78,10 @@ class batch {
   }
   /// The same for one entry of many that mostly do not touch.
   [[nodiscard]] bool add_entry(const run& r) noexcept {
-    if (!runs_.empty() && runs_.back().from == r.from) return add(r);
+    if (!runs_.empty() && runs_.back().from == r.from) {
+      const run touching = r;  // so that `r` itself may stay in registers
+      return add(touching);
+    }
     if (runs_.size() == runs_.capacity() && !make_room()) return false;
     runs_.push_reserved(r);
     total_ += r.size;

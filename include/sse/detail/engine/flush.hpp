@@ -384,7 +384,14 @@ inline void engine::advance(std::uint32_t slot, const run* runs, std::uint32_t c
   if (n == 0) return;
   session& s = sessions_[slot];
   note_write(s, n);
-  if (with_heads && s.lane == none && s.chunked == none) count = 0;  // all from logs
+  if (with_heads && s.lane == none) {  // all of it is from logs
+    if (s.chunked != none) {
+      const std::uint32_t line = runs[0].from == run::from_chunk ? runs[0].size : 0;
+      if (line != 0) chunks_.line_sent(s.chunked, line);
+      chunks_.data_sent(s.chunked, static_cast<std::uint32_t>(n - line));
+    }
+    count = 0;
+  }
   for (std::uint32_t k = 0; k < count && n != 0; ++k) {
     const run& r = runs[k];
     const auto took = static_cast<std::uint32_t>(n < r.size ? n : r.size);
