@@ -138,6 +138,13 @@ def million_subscribers(quick):
     return alternate(3, {"million": lambda: program("million_subscribers", "--core", CORES[0])})
 
 
+def scale(quick):
+    """How far one process goes, at an eighth, a quarter, half and all of its size: benchmarks/scale.cpp."""
+    sizes = {"subscribers": 10_000_000, "channels": 100_000, "herd": 10_000}
+    return alternate(1 if quick else 3, {what: (lambda what=what: program(
+        "scale", what, "--size", sizes[what] // (10 if quick else 1), "--core", CORES[0])) for what in sizes})
+
+
 def hot_path(quick):
     def one():
         found = program("hot_path", "--benchmark_format=json", f"--benchmark_min_time={0.05 if quick else 0.3}")
@@ -168,7 +175,8 @@ def compile_time(quick):
 
 
 SCENARIOS = {f.__name__: f for f in (publish_latency, fanout, overload, connections_10k, latency, idle_memory, stalled_readers,
-                                     reconnect_storm, all_at_once, million_subscribers, hot_path, compile_time)}
+                                     reconnect_storm, all_at_once, million_subscribers, scale, hot_path,
+                                     compile_time)}
 
 
 # --- the performance table -------------------------------------------------------------------------------------------
@@ -351,6 +359,22 @@ def rows(results):
                     f"({million['ns_each']:.0f} ns each); to ten readers beside them {million['quiet_flush_us']:.1f} µs")
         row.holds = million["memory_mb"] <= 300
     out.append(row)
+
+    r = Reader(results, "scale")
+    for what, name, goal, memory in (
+            ("subscribers", "10,000,000 subscribers of a channel", "1.4 GB; flat per doubling", 1400),
+            ("channels", "100,000 channels × 10 readers", "flat per doubling", None),
+            ("herd", "10,000 come back to 1,000 events each", "flat per doubling, no long turn", None)):
+        row = Row(f"scale: {name}", goal)
+        m = r.cases.get(what)
+        if m:
+            done = {"subscribers": "publish + flush to all", "channels": "an event on all, flushed", "herd": "all have all"}[what]
+            row.ours = (f"{m['memory_mb']:.0f} MB, open in {m['join_s']:.2f} s, {done} in {m['work_ms']:.0f} ms" +
+                        (f", longest call {m['turn_ms']:.1f} ms" if what == "herd" else ""))
+            row.ratio = (f"per doubling: memory {m['memory_growth']:.2f}×, opening {m['join_growth']:.2f}×, "
+                         f"{done.split(',')[0]} {m['work_growth']:.2f}×")
+            row.holds = m["work_growth"] <= 2.5 and (memory is None or m["memory_mb"] <= memory)
+        out.append(row)
 
     r = Reader(results, "compile_time")
     row = Row("compile time", "`<sse/sse.hpp>` 0.6 s, 45k preprocessed lines")

@@ -68,7 +68,6 @@ class server {
   void run() {
     std::thread publisher;
     while (!ended_ || hub_.sessions() != 0) {
-      hub_.tick(std::chrono::steady_clock::now());
       if (options_.thread) {
         mail_.drain([&](const sse::mail& m) {
           (void)hub_.publish(*channel_, {.type = m.type, .data = m.data});
@@ -91,6 +90,7 @@ class server {
         continue;
       }
       loop_.turn(sleep_until(more));
+      hub_.tick(std::chrono::steady_clock::now());  // after what was ready: nobody is cut for it
       mail_.awake();
     }
     if (publisher.joinable()) publisher.join();

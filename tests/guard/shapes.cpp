@@ -14,7 +14,7 @@
 //   resume RULE ENTRIES READERS          through entries that they may not see
 //   storm READERS LIVE                   resuming readers of 655 kB each beside live ones
 //   leave|evict-total|evict-address N    500 of them, of N
-//   shed N                               200 events over hub_options::max_backlog, of N channels
+//   shed N                               400 events over hub_options::max_backlog, of N channels
 //   sixteen                              writes of flushes to one session on 16 channels
 //   once WHAT                            100 events to 1,000 readers after one of WHAT
 //   completes N                          bytes of a session, idle and after a burst
@@ -475,7 +475,7 @@ void leave(std::string_view how, u64 n) {
 
 /// A stalled reader on each channel; each further event is one too many.
 void shed(u64 n) {
-  constexpr u64 times = 200;
+  constexpr u64 times = 50;
   const auto fill = [&](auto& h, tally<>& net, std::vector<sse::channel*>& all) {
     for (u64 i = 0; i < n; ++i) all.push_back(&open(h, name_of("channel", i), plain_channel(0)));
     for (sse::channel* c : all) (void)join(h, *c);
