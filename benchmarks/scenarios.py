@@ -101,7 +101,7 @@ def idle_memory(quick):
                 stop(load)
             stop(server)
 
-    contenders = [RAW, HUB, EPOLL, ASIO, PLAIN_ASIO, HTTPLIB, NCHAN, BETTER_SSE]
+    contenders = [RAW, *OURS, PLAIN_ASIO, HTTPLIB, NCHAN, BETTER_SSE]
     return alternate(1, each(contenders, one))
 
 
