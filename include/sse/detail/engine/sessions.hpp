@@ -234,17 +234,6 @@ inline void engine::begin_flight(session& s, batch& b, std::uint64_t taken) noex
   }
 }
 
-/// `taken` bytes of what is gathered are under way. REQUIRES: there is room for one more.
-inline void engine::begin_flight(session& s, batch& b, std::uint64_t taken) noexcept {
-  s.flight = flights_.take();
-  flight& f = flights_[s.flight];
-  if (f.runs.capacity() != 0) --roomy_flights_;
-  f.begin(b, taken);
-  for (const run& x : f.runs) {
-    if (x.seg != nullptr) ++x.seg->pins;
-  }
-}
-
 /// A pending write is over, or will never be.
 inline void engine::end_flight(session& s) noexcept {
   flight& f = flights_[s.flight];
