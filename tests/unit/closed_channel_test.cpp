@@ -11,7 +11,8 @@ using test::frame;
 using test::gap_frame;
 using test::stage;
 
-TEST_CASE("channel: closed twice before its streams have ended, it is closed once", "[channel]") {
+TEST_CASE("channel: closed twice before its streams have ended, it is closed once and nobody joins",
+          "[channel]") {
   stage s;
   sse::channel& a = s.open("a");
   sse::channel& b = s.open("b");
@@ -25,9 +26,10 @@ TEST_CASE("channel: closed twice before its streams have ended, it is closed onc
     s.hub.close_channel(b);
     s.hub.close_channel(b);
     log += "closing ";
+    log += s.join(b).refusal.body + " ";
   });
   s.hub.close(of_a.id);
-  CHECK(log == "host closing channel ");
+  CHECK(log == R"(host closing {"error":"channel_closed"} channel )");
   CHECK(s.peer(of_b).why == sse::close_reason::channel);
   CHECK(s.hub.find_channel("a") == &a);
   CHECK(s.hub.find_channel("b") == nullptr);
