@@ -179,6 +179,8 @@ class hub {
   void close(session_id id) noexcept { engine_.close(id, close_reason::host); }
   /// All streams at once; channels stay, and new streams may come.
   void close_all() noexcept { engine_.close_all(); }
+  /// The same, in any hook too: once the call that ran it returns. For hosts that are stopped.
+  void close_all_soon() noexcept { engine_.close_all_soon(); }
   /// Once all that is pending was sent.
   void finish(session_id id) noexcept { engine_.finish(id); }
   /// Closes all streams of a user before another byte is sent to it; returns how many.

@@ -17,7 +17,12 @@ namespace sse::inline v0::detail {
 inline void engine::reap() noexcept {
   if (depth_ != 0 || reaping_) return;
   reaping_ = true;
-  while (dead_ != none || !closing_.empty()) {
+  while (close_all_due_ || dead_ != none || !closing_.empty()) {
+    if (close_all_due_) {
+      close_all_due_ = false;
+      mark_all_dead();
+      continue;
+    }
     if (dead_ == none) {
       channel* const c = closing_.back();
       closing_.pop_back();
@@ -47,7 +52,8 @@ inline void engine::reap() noexcept {
 // `work` is held while anybody walks: what it closes is reaped at its end.
 
 inline engine::work::~work() {
-  if (--e_.depth_ == 0 && (e_.dead_ != none || !e_.closing_.empty())) e_.reap();
+  if (--e_.depth_ == 0 && (e_.dead_ != none || !e_.closing_.empty() || e_.close_all_due_))
+    e_.reap();
 }
 
 inline void engine::close(session_id id, close_reason why) noexcept {
@@ -61,8 +67,17 @@ inline void engine::closed(session_id id) noexcept { close(id, close_reason::pee
 inline void engine::close_all() noexcept {
   if (quiet_) return;
   const work w{*this};
+  mark_all_dead();
+}
+
+inline void engine::mark_all_dead() noexcept {
   for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
     mark_dead(slot, close_reason::host);
+}
+
+inline void engine::close_all_soon() noexcept {
+  const work w{*this};
+  close_all_due_ = true;
 }
 
 inline std::size_t engine::revoke(std::string_view key) noexcept {

@@ -210,6 +210,7 @@ class engine {
   // Ends.
   void close(session_id id, close_reason why) noexcept;
   void close_all() noexcept;
+  void close_all_soon() noexcept;
   void finish(session_id id) noexcept;
   std::size_t revoke(std::string_view key) noexcept;
   void drain(const drain_options& o) noexcept;
@@ -314,6 +315,7 @@ class engine {
 
   // ends.hpp
   void reap() noexcept;
+  void mark_all_dead() noexcept;
 
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
@@ -486,6 +488,7 @@ class engine {
   bool reaping_ = false;
   bool flushing_ = false;
   bool quiet_ = false;
+  bool close_all_due_ = false;  ///< when the outermost call ends
   bool draining_ = false;
   bool ask_who_sees_ = false;
   hub_stats stats_;

@@ -318,7 +318,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     listeners_.clear();
   }
   void end_streams() noexcept {
-    hub_->close_all();
+    hub_->close_all_soon();
     if (port_) port_.report_end(hub_->stats());
   }
 
