@@ -10,6 +10,7 @@
 // below.
 #pragma once
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -66,8 +67,14 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     });
   }
 
-  /// What it waits for may be there already.
-  void look() noexcept { on_event(EPOLLIN | EPOLLOUT); }
+  /// What it waits for may be there already. Asked as epoll asks: room for a few bytes that nobody
+  /// took since is no progress of the peer's.
+  void look() noexcept {
+    pollfd ready{peer_.fd(), POLLIN | POLLOUT, 0};
+    if (::poll(&ready, 1, 0) <= 0) return;
+    on_event(((ready.revents & POLLOUT) != 0 ? EPOLLOUT : 0U) |
+             ((ready.revents & ~POLLOUT) != 0 ? EPOLLIN : 0U));
+  }
 
   /// At once.
   void drop() noexcept {
