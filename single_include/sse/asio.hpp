@@ -1404,7 +1404,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     asio_core& core;
   };
   void end_streams() noexcept {
-    transport_.for_each_session([this](session_id id) { hub_->close(id); });
+    hub_->close_all_soon();
     transport_.cut_all();
     if (port_) port_.report_end(hub_->stats());
   }

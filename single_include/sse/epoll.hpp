@@ -47,6 +47,7 @@
 // an epoll event is a stream (epoll_transport), a connection's address, or one of the small numbers
 // below.
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -1305,8 +1306,14 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     });
   }
 
-  /// What it waits for may be there already.
-  void look() noexcept { on_event(EPOLLIN | EPOLLOUT); }
+  /// What it waits for may be there already. Asked as epoll asks: room for a few bytes that nobody
+  /// took since is no progress of the peer's.
+  void look() noexcept {
+    pollfd ready{peer_.fd(), POLLIN | POLLOUT, 0};
+    if (::poll(&ready, 1, 0) <= 0) return;
+    on_event(((ready.revents & POLLOUT) != 0 ? EPOLLOUT : 0U) |
+             ((ready.revents & ~POLLOUT) != 0 ? EPOLLIN : 0U));
+  }
 
   /// At once.
   void drop() noexcept {
@@ -1557,7 +1564,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     listeners_.clear();
   }
   void end_streams() noexcept {
-    hub_->close_all();
+    hub_->close_all_soon();
     if (port_) port_.report_end(hub_->stats());
   }
 

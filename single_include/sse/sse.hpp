@@ -5103,6 +5103,7 @@ class engine {
   // Ends.
   void close(session_id id, close_reason why) noexcept;
   void close_all() noexcept;
+  void close_all_soon() noexcept;
   void finish(session_id id) noexcept;
   std::size_t revoke(std::string_view key) noexcept;
   void drain(const drain_options& o) noexcept;
@@ -5207,6 +5208,7 @@ class engine {
 
   // ends.hpp
   void reap() noexcept;
+  void mark_all_dead() noexcept;
 
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
@@ -5379,6 +5381,7 @@ class engine {
   bool reaping_ = false;
   bool flushing_ = false;
   bool quiet_ = false;
+  bool close_all_due_ = false;  ///< when the outermost call ends
   bool draining_ = false;
   bool ask_who_sees_ = false;
   hub_stats stats_;
@@ -5976,7 +5979,12 @@ namespace sse::inline v0::detail {
 inline void engine::reap() noexcept {
   if (depth_ != 0 || reaping_) return;
   reaping_ = true;
-  while (dead_ != none || !closing_.empty()) {
+  while (close_all_due_ || dead_ != none || !closing_.empty()) {
+    if (close_all_due_) {
+      close_all_due_ = false;
+      mark_all_dead();
+      continue;
+    }
     if (dead_ == none) {
       channel* const c = closing_.back();
       closing_.pop_back();
@@ -6006,7 +6014,8 @@ inline void engine::reap() noexcept {
 // `work` is held while anybody walks: what it closes is reaped at its end.
 
 inline engine::work::~work() {
-  if (--e_.depth_ == 0 && (e_.dead_ != none || !e_.closing_.empty())) e_.reap();
+  if (--e_.depth_ == 0 && (e_.dead_ != none || !e_.closing_.empty() || e_.close_all_due_))
+    e_.reap();
 }
 
 inline void engine::close(session_id id, close_reason why) noexcept {
@@ -6020,8 +6029,17 @@ inline void engine::closed(session_id id) noexcept { close(id, close_reason::pee
 inline void engine::close_all() noexcept {
   if (quiet_) return;
   const work w{*this};
+  mark_all_dead();
+}
+
+inline void engine::mark_all_dead() noexcept {
   for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot)
     mark_dead(slot, close_reason::host);
+}
+
+inline void engine::close_all_soon() noexcept {
+  const work w{*this};
+  close_all_due_ = true;
 }
 
 inline std::size_t engine::revoke(std::string_view key) noexcept {
@@ -7880,6 +7898,8 @@ class hub {
   void close(session_id id) noexcept { engine_.close(id, close_reason::host); }
   /// All streams at once; channels stay, and new streams may come.
   void close_all() noexcept { engine_.close_all(); }
+  /// The same, in any hook too: once the call that ran it returns. For hosts that are stopped.
+  void close_all_soon() noexcept { engine_.close_all_soon(); }
   /// Once all that is pending was sent.
   void finish(session_id id) noexcept { engine_.finish(id); }
   /// Closes all streams of a user before another byte is sent to it; returns how many.

@@ -243,10 +243,28 @@ class world final : public observer {
     if (hub_->find_channel(shapes[c].name) != p) fail("find_channel");
     if (hub_->open_channel(shapes[c].name) != nullptr) fail("a name was taken twice");
     channels_[at(c)] = p;
-    facts_.options[at(c)] = &p->options();
+    plain_options_[at(c)] = plain_copy(p->options());
+    facts_.options[at(c)] = &plain_options_[at(c)];
     if (features_.reopened_goes_on && p->last_id() < before)
       fail(std::string("its ids begin again: ") + shapes[c].name);
     book_.begin(c, p->last_id());
+  }
+
+  /// All but the hooks: what a judge may ask for after the channel is gone.
+  [[nodiscard]] static sse::channel_options plain_copy(const sse::channel_options& o) {
+    sse::channel_options p;
+    p.keep = o.keep;
+    p.keep_bytes = o.keep_bytes;
+    p.keep_age = o.keep_age;
+    p.max_lag = o.max_lag;
+    p.soft_lag = o.soft_lag;
+    p.soft_lag_for = o.soft_lag_for;
+    p.on_lag = o.on_lag;
+    p.ids = o.ids;
+    p.own_sequence = o.own_sequence;
+    p.start = o.start;
+    p.max_keys = o.max_keys;
+    return p;
   }
 
   void close_channel(int c) {
@@ -261,7 +279,7 @@ class world final : public observer {
       if (k.conn.open && k.find(c) != nullptr && !peer(k).is_closed)
         fail("a stream on a closed channel");
     }
-    sync();  // readers still ask for its options
+    sync();  // readers still ask for what its options were
     facts_.options[at(c)] = nullptr;
     if (features_.reopened_goes_on) return;
     for (client& k : clients_) {
@@ -1184,6 +1202,7 @@ class world final : public observer {
   test::random_source random_;
   std::size_t steps_;
   book book_;
+  std::array<sse::channel_options, channel_count> plain_options_{};
   hub_facts facts_;
   judge judge_;
   step_log log_;
