@@ -5055,9 +5055,6 @@ class engine {
    private:
     engine& e_;
   };
-  /// Whether a hook that may not call the hub is running: the call is refused.
-  [[nodiscard]] bool in_hook() const noexcept { return quiet_; }
-
   // Channels.
   [[nodiscard]] channel* open_channel(std::string_view name, channel_options&& o) noexcept;
   [[nodiscard]] channel* find_channel(std::string_view name) const noexcept;
@@ -5266,7 +5263,6 @@ class engine {
   void hand_out_to_readers(stream& st) noexcept;
   [[nodiscard]] bool gather(std::uint32_t slot, session& s, batch& b) noexcept;
   [[nodiscard]] bool gather_session(std::uint32_t slot, session& s, batch& b) noexcept;
-  [[nodiscard]] bool gather_lane(const session& s, batch& b, std::uint32_t& heads) noexcept;
   [[nodiscard]] bool gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
                                  batch& b) noexcept;
   [[nodiscard]] bool gather_one(std::uint32_t slot, std::uint32_t index, batch& b) noexcept;
