@@ -262,6 +262,19 @@ class vec {
     if (n != 0) std::memcpy(static_cast<void*>(data_ + size_), from, n * sizeof(T));
     size_ += static_cast<std::uint32_t>(n);
   }
+  /// In front of element `at`. REQUIRES: reserve() made room; at <= size().
+  void insert_reserved(std::uint32_t at, const T& v) noexcept {
+    SSEHUB_ASSERT(size_ < capacity_ && at <= size_);
+    T* const here = data_ + at;
+    std::memmove(static_cast<void*>(here + 1), here, std::size_t{size_ - at} * sizeof(T));
+    ::new (static_cast<void*>(here)) T(v);
+    ++size_;
+  }
+  /// Elements were made at end() on, up to `end`. REQUIRES: reserve() made room for them.
+  void extend_to(const T* end) noexcept {
+    SSEHUB_ASSERT(end >= data_ + size_ && end <= data_ + capacity_);
+    size_ = static_cast<std::uint32_t>(end - data_);
+  }
   void pop_back() noexcept {
     SSEHUB_ASSERT(size_ != 0);
     --size_;
@@ -1033,6 +1046,11 @@ class event_log {
   template <class Dropped>
   void trim(std::int64_t now, Dropped dropped) noexcept {
     if (segments_.empty()) return;
+    if (keep_.events == 0) {  // that is known without a look at them
+      kept_ = end_place();
+      retained_bytes_ = 0;
+      forgotten_id_ = last_id_;
+    }
     while (kept_.find_entry()) {
       const entry& e = kept_.get();
       const bool fits = retained_events() <= keep_.events && retained_bytes_ <= keep_.bytes &&
@@ -1201,6 +1219,51 @@ class event_log {
 
 namespace sse::inline v0::detail {
 
+/// The entries of a log that are for one audience, one after the other. Stands until something is
+/// published.
+class own_entries {
+ public:
+  own_entries() noexcept = default;  ///< not known()
+  explicit own_entries(const ring<std::uint64_t>& ordinals) noexcept
+      : ordinals_{&ordinals}, at_{ordinals.first()}, next_{ordinals[at_]} {}
+  /// Of one who has none.
+  [[nodiscard]] static own_entries nobody() noexcept {
+    own_entries e;
+    e.next_ = UINT64_MAX;
+    return e;
+  }
+  [[nodiscard]] bool known() const noexcept { return ordinals_ != nullptr || next_ != 0; }
+  /// The first from `ordinal` on; UINT64_MAX: none. O(1) where at most one was passed since, else
+  /// O(log of its entries). REQUIRES: known(); `ordinal` is not below what was asked before.
+  [[nodiscard]] std::uint64_t from(std::uint64_t ordinal) noexcept {
+    if (next_ < ordinal) pass(ordinal);
+    return next_;
+  }
+
+ private:
+  void pass(std::uint64_t ordinal) noexcept {
+    const ring<std::uint64_t>& all = *ordinals_;
+    const std::uint64_t end = all.end();
+    ++at_;
+    if (at_ != end && all[at_] < ordinal) {  // more than one was passed
+      std::uint64_t hi = end;
+      while (at_ < hi) {
+        const std::uint64_t mid = at_ + (hi - at_) / 2;
+        if (all[mid] >= ordinal) {
+          hi = mid;
+        } else {
+          at_ = mid + 1;
+        }
+      }
+    }
+    next_ = at_ != end ? all[at_] : UINT64_MAX;
+  }
+
+  const ring<std::uint64_t>* ordinals_ = nullptr;
+  std::uint64_t at_ = 0;
+  std::uint64_t next_ = 0;  ///< the one at `at_`
+};
+
 class audience_index {
  public:
   explicit audience_index(std::uint64_t seed) noexcept : names_{seed} {}
@@ -1230,25 +1293,10 @@ class audience_index {
       if (p.entries.empty()) names_.release(i);
     }
   }
-  /// The first entry from `ordinal` on that is for `audience`, whose hash by this table's seed is
-  /// `hash`; UINT64_MAX: none. O(log of its entries), O(1) where all of them are behind.
-  [[nodiscard]] std::uint64_t next(std::string_view audience, std::uint64_t hash,
-                                   std::uint64_t ordinal) const noexcept {
+  /// The entries for `audience`, whose hash by this table's seed is `hash`.
+  [[nodiscard]] own_entries of(std::string_view audience, std::uint64_t hash) const noexcept {
     const std::uint32_t i = names_.find(audience, hash);
-    if (i == none) return UINT64_MAX;
-    const ring<std::uint64_t>& entries = names_[i].entries;
-    std::uint64_t hi = entries.end();
-    if (entries[hi - 1] < ordinal) return UINT64_MAX;
-    std::uint64_t lo = entries.first();
-    while (lo < hi) {
-      const std::uint64_t mid = lo + (hi - lo) / 2;
-      if (entries[mid] >= ordinal) {
-        hi = mid;
-      } else {
-        lo = mid + 1;
-      }
-    }
-    return entries[lo];
+    return i == none ? own_entries::nobody() : own_entries{names_[i].entries};
   }
   [[nodiscard]] std::uint32_t audiences() const noexcept { return names_.size(); }
 
@@ -4020,62 +4068,6 @@ class timer_heap {
 };
 
 }  // namespace sse::inline v0::detail
-// ---- sse/detail/base/tournament.hpp
-//
-// tournament: which of several rising sequences comes next, again and again. Each match keeps its
-// loser, so that only the winner's way up is played anew: log2 comparisons and no branch to guess.
-
-#include <cstdint>
-
-namespace sse::inline v0::detail {
-
-/// Of up to 2^Bits sequences. A key has the sequence's number in its lowest bits.
-template <unsigned Bits>
-class tournament {
- public:
-  static constexpr std::uint32_t most = 1U << Bits;
-  static constexpr std::uint64_t over = UINT64_MAX;  ///< the key of a sequence that has ended
-
-  [[nodiscard]] static constexpr std::uint64_t key(std::uint64_t value, std::uint32_t n) noexcept {
-    return value << Bits | n;
-  }
-  /// The first key of each sequence, in the order of their numbers. REQUIRES: 0 < n <= most.
-  void begin(const std::uint64_t* first, std::uint32_t n) noexcept {
-    SSEHUB_ASSERT(n != 0 && n <= most);
-    for (size_ = 1; size_ < n; size_ *= 2) {
-    }
-    std::uint64_t winners[2 * most];
-    for (std::uint32_t i = 0; i < size_; ++i) winners[size_ + i] = i < n ? first[i] : over;
-    for (std::uint32_t i = size_ - 1; i != 0; --i) {
-      const std::uint64_t a = winners[2 * i];
-      const std::uint64_t b = winners[2 * i + 1];
-      winners[i] = a < b ? a : b;
-      losers_[i] = a < b ? b : a;
-    }
-    winner_ = winners[1];
-  }
-  [[nodiscard]] bool done() const noexcept { return winner_ == over; }
-  /// The number of the sequence whose key is the smallest. REQUIRES: !done().
-  [[nodiscard]] std::uint32_t next() const noexcept {
-    return static_cast<std::uint32_t>(winner_ & (most - 1));
-  }
-  /// What next() has now. REQUIRES: not below what it had.
-  void replace(std::uint64_t it) noexcept {
-    for (std::uint64_t i = (size_ + next()) / 2; i != 0; i /= 2) {
-      const std::uint64_t other = losers_[i];
-      losers_[i] = it < other ? other : it;
-      it = it < other ? it : other;
-    }
-    winner_ = it;
-  }
-
- private:
-  std::uint64_t winner_ = over;
-  std::uint32_t size_ = 1;
-  std::uint64_t losers_[most];
-};
-
-}  // namespace sse::inline v0::detail
 // ---- sse/detail/engine/batch.hpp
 //
 // batch: what is to be written to one session next, as runs of bytes that lie somewhere, and how
@@ -4149,23 +4141,47 @@ class batch {
     total_ += r.size;
     return true;
   }
-  /// The same for one entry of many that mostly do not touch.
-  [[nodiscard]] bool add_entry(const run& r) noexcept {
-    if (!runs_.empty() && runs_.back().from == r.from) {
-      const run touching = r;  // so that `r` itself may stay in registers
-      return add(touching);
+  /// Room for `n` more. False: memory is out.
+  [[nodiscard]] bool reserve(std::uint32_t n) noexcept { return runs_.reserve(runs_.size() + n); }
+  /// add() of many entries that mostly do not touch, with what it looks at in registers.
+  class many {
+   public:
+    explicit many(batch& b) noexcept
+        : b_{b}, out_{b.runs_.end()}, total_{b.total_}, from_{b.empty() ? none : out_[-1].from} {}
+    many(const many&) = delete;
+    many& operator=(const many&) = delete;
+    ~many() { leave(); }
+    [[nodiscard]] bool full() const noexcept { return total_ >= b_.limit_; }
+    /// REQUIRES: reserve() made room.
+    void operator()(const run& r) noexcept {
+      if (r.from == from_) return add_behind(r);
+      from_ = r.from;
+      ::new (static_cast<void*>(out_++)) run(r);
+      total_ += r.size;
     }
-    if (runs_.size() == runs_.capacity() && !make_room()) return false;
-    runs_.push_reserved(r);
-    total_ += r.size;
-    return true;
-  }
+
+   private:
+    /// What touches the run before it becomes part of that.
+    void add_behind(const run& r) noexcept {
+      leave();
+      (void)b_.add(r);
+      out_ = b_.runs_.end();
+      total_ = b_.total_;
+    }
+    void leave() noexcept {
+      b_.runs_.extend_to(out_);
+      b_.total_ = total_;
+    }
+
+    batch& b_;
+    run* out_;
+    std::uint64_t total_;
+    std::uint32_t from_;
+  };
   /// Puts a run in front of run `at`. False: memory is out.
   [[nodiscard]] bool insert(std::uint32_t at, const run& r) noexcept {
     if (!make_room()) return false;
-    runs_.push_reserved(r);
-    for (std::uint32_t k = runs_.size() - 1; k > at; --k) runs_[k] = runs_[k - 1];
-    runs_[at] = r;
+    runs_.insert_reserved(at, r);
     total_ += r.size;
     return true;
   }
@@ -4825,6 +4841,108 @@ class lanes {
 };
 
 }  // namespace sse::inline v0::detail
+// ---- sse/detail/engine/merge.hpp
+//
+// merge_window: entries of several logs in the order in which they were published. Stamps rise
+// over the whole hub and no two are the same, so in a window of so many of them each entry has a
+// place of its own: it is put there, and then they are taken in the order of the places.
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <new>
+
+namespace sse::inline v0::detail {
+
+class merge_window {
+ public:
+  static constexpr std::uint32_t width = 384;           ///< stamps
+  static constexpr std::uint64_t nothing = UINT64_MAX;  ///< no entry has this stamp
+
+  merge_window() noexcept = default;
+  merge_window(const merge_window&) = delete;
+  merge_window& operator=(const merge_window&) = delete;
+  ~merge_window() { deallocate(runs_); }
+
+  /// Its memory comes with the first use. False: memory is out.
+  [[nodiscard]] bool reserve() noexcept {
+    if (runs_ == nullptr) runs_ = static_cast<run*>(allocate(width * sizeof(run)));
+    return runs_ != nullptr;
+  }
+  /// The window from stamp `first` on. REQUIRES: all that was put was moved or given back.
+  void begin(std::uint64_t first) noexcept {
+    SSEHUB_ASSERT(left_ == 0 && first < nothing - width);
+    first_ = first;
+  }
+  [[nodiscard]] std::uint64_t first() const noexcept { return first_; }
+  /// The first stamp behind it.
+  [[nodiscard]] std::uint64_t end() const noexcept { return first_ + width; }
+  /// One entry, `i` stamps behind the first. REQUIRES: i < width, and no other has this place.
+  void put(std::uint64_t i, const run& r) noexcept {
+    SSEHUB_ASSERT(i < width && here_[i] == 0);
+    ::new (static_cast<void*>(runs_ + i)) run(r);
+    here_[i] = 1;
+  }
+  /// `n` were put.
+  void count(std::uint32_t n) noexcept { left_ += n; }
+  [[nodiscard]] std::uint32_t left() const noexcept { return left_; }
+  /// Moves them to the end of `b` in their order, until it is full or one has stamp `limit` or
+  /// above. REQUIRES: b.reserve(left()).
+  void move_to(batch& b, std::uint64_t limit) noexcept {
+    const std::uint32_t stop = limit < end() ? static_cast<std::uint32_t>(limit - first_) : width;
+    batch::many add{b};
+    std::uint32_t moved = 0;
+    for (std::uint32_t i = 0; moved != left_; i += 8) {
+      std::uint64_t eight = load(i);
+      for (; eight != 0; eight &= eight - 1) {
+        const std::uint32_t n = i + static_cast<std::uint32_t>(std::countr_zero(eight)) / 8;
+        if (n >= stop || add.full()) break;  // this one stays, and what is behind it
+        add(runs_[n]);
+        ++moved;
+      }
+      store(i, eight);
+      if (eight != 0) break;
+    }
+    left_ -= moved;
+  }
+  /// `give(run)` for all that were not moved, the newest first.
+  template <class Give>
+  void give_back(Give give) noexcept {
+    for (std::uint32_t i = width; left_ != 0; --left_) {
+      do --i;
+      while (here_[i] == 0);
+      here_[i] = 0;
+      give(runs_[i]);
+    }
+  }
+
+ private:
+  static_assert(width % 8 == 0);
+  /// Eight places, the first in the lowest byte.
+  [[nodiscard]] std::uint64_t load(std::uint32_t i) const noexcept {
+    std::uint64_t eight = 0;
+    if constexpr (std::endian::native == std::endian::little) {
+      std::memcpy(&eight, here_ + i, sizeof eight);
+    } else {
+      for (std::uint32_t k = 8; k-- != 0;) eight = eight << 8 | here_[i + k];
+    }
+    return eight;
+  }
+  void store(std::uint32_t i, std::uint64_t eight) noexcept {
+    if constexpr (std::endian::native == std::endian::little) {
+      std::memcpy(here_ + i, &eight, sizeof eight);
+    } else {
+      for (std::uint32_t k = 0; k < 8; ++k) here_[i + k] = eight >> 8 * k & 1U;
+    }
+  }
+
+  std::uint64_t first_ = 0;
+  std::uint32_t left_ = 0;
+  unsigned char here_[width] = {};  ///< 1: there is an entry
+  run* runs_ = nullptr;
+};
+
+}  // namespace sse::inline v0::detail
 // ---- sse/detail/engine/parts.hpp
 //
 // What the engine is made of: a session, its subscriptions, and what a reader that fell behind or
@@ -5146,9 +5264,17 @@ class engine {
     engine& e_;
   };
 
-  /// The stamps of what each head has next.
-  using merge = tournament<5>;
-  static_assert(2 * max_joins <= merge::most, "a stream and its transients for each channel");
+  /// One subscription's share of what is gathered.
+  struct head {
+    log_place at;             ///< where its cursor stands once all of it is out
+    std::uint32_t index;      ///< subscription
+    std::uint32_t count = 0;  ///< entries
+  };
+  /// What a head has next, while several are merged.
+  struct ahead {
+    std::uint64_t stamp = 0;  ///< of the entry at head::at
+    own_entries own;
+  };
 
   /// Sessions in line, through session::queue_next.
   struct queue {
@@ -5172,8 +5298,10 @@ class engine {
   void move_cursor(subscription& sub, const log_place& to) noexcept;
   void release_cursor(subscription& sub) noexcept;
   void place_at(subscription& sub, std::uint64_t ordinal) noexcept;
-  [[nodiscard]] std::uint32_t add_reader(std::uint32_t slot, stream& st) noexcept;
-  void detach(std::uint32_t index) noexcept;
+  [[nodiscard]] std::uint32_t& link_behind(std::uint32_t slot, std::uint32_t before) noexcept;
+  [[nodiscard]] std::uint32_t add_reader(std::uint32_t slot, stream& st,
+                                         std::uint32_t before) noexcept;
+  void detach(std::uint32_t slot, std::uint32_t before) noexcept;
   void detach_all(std::uint32_t slot) noexcept;
   [[nodiscard]] bool add_transients(std::uint32_t index) noexcept;
   void drop_transients(std::uint32_t slot) noexcept;
@@ -5210,8 +5338,10 @@ class engine {
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
   [[nodiscard]] bool sees(std::uint32_t slot, std::string_view audience) noexcept;
+  [[nodiscard]] static std::uint32_t next_in_segment(const segment& s, std::uint32_t k,
+                                                     std::uint64_t own) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p,
-                                   std::uint64_t& own) noexcept;
+                                   own_entries& own) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p) noexcept;
   void pass_hidden(subscription& sub) noexcept;
 
@@ -5265,10 +5395,11 @@ class engine {
   [[nodiscard]] bool gather_session(std::uint32_t slot, session& s, batch& b) noexcept;
   [[nodiscard]] bool gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
                                  batch& b) noexcept;
-  [[nodiscard]] bool gather_one(std::uint32_t slot, std::uint32_t index, batch& b) noexcept;
+  [[nodiscard]] bool gather_one(std::uint32_t slot, head& h, batch& b) noexcept;
   [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
-  void add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
-  [[nodiscard]] bool begin_merge(std::uint32_t slot, batch& b) noexcept;
+  [[nodiscard]] bool add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
+  void look_ahead(std::uint32_t slot, head& h, ahead& next, std::uint64_t& limit) noexcept;
+  void put_in_window(std::uint32_t slot, head& h, ahead& next, std::uint64_t& limit) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
@@ -5306,13 +5437,6 @@ class engine {
     stream* here = nullptr;
     std::uint32_t link = none;
     [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
-  };
-  /// One subscription's share of what is gathered.
-  struct head {
-    log_place at;             ///< where its cursor stands once all of it is out
-    std::uint32_t index;      ///< subscription
-    std::uint32_t count = 0;  ///< entries
-    std::uint64_t own = 0;    ///< see next_visible
   };
 
   host_calls host_;
@@ -5358,7 +5482,8 @@ class engine {
   // What is on its way.
   batch batch_;  ///< of the pump under way
   vec<head> heads_;
-  merge order_;
+  vec<ahead> ahead_;  ///< of each head
+  merge_window window_;
   slots<flight, 16> flights_;
   std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
   std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn
@@ -5503,34 +5628,39 @@ inline void engine::place_at(subscription& sub, std::uint64_t ordinal) noexcept 
   move_cursor(sub, stream_of(sub).log.at(ordinal));
 }
 
-/// Subscribes a session to a stream, at its end; none: memory is out.
-inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st) noexcept {
+/// Where a session's chain of subscriptions goes on behind one of them; none: where it begins.
+inline std::uint32_t& engine::link_behind(std::uint32_t slot, std::uint32_t before) noexcept {
+  return before == none ? sessions_[slot].first : subs_[before].next;
+}
+
+/// Subscribes a session to a stream, at its end, behind the subscription `before`; none: memory is
+/// out.
+inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st,
+                                        std::uint32_t before) noexcept {
   if (!st.log.ensure_tail() || !st.readers.reserve(st.readers.size() + 1)) return none;
-  std::uint32_t n = 1;
-  std::uint32_t* at = &sessions_[slot].first;
-  for (; *at != none; at = &subs_[*at].next) ++n;
-  if (!heads_.reserve(n)) return none;
   const std::uint32_t i = subs_.take();
   if (i == none) return none;
+  std::uint32_t& link = link_behind(slot, before);
   subscription& sub = subs_[i];
   sub = subscription{};
   sub.session = slot;
+  sub.next = link;
   sub.read_stream(st.index);
   sub.place = st.readers.size();
   st.readers.push_reserved(i);
-  *at = i;
+  link = i;
   move_cursor(sub, st.log.end_place());
   sub.live_from = st.log.end_offset();
   return i;
 }
 
-/// Ends a subscription.
-inline void engine::detach(std::uint32_t index) noexcept {
+/// Ends the subscription behind `before`.
+inline void engine::detach(std::uint32_t slot, std::uint32_t before) noexcept {
+  std::uint32_t& link = link_behind(slot, before);
+  const std::uint32_t index = link;
   subscription& sub = subs_[index];
   stream& st = stream_of(sub);
-  std::uint32_t* at = &sessions_[sub.session].first;
-  while (*at != index) at = &subs_[*at].next;
-  *at = sub.next;
+  link = sub.next;
   const std::uint32_t moved = st.readers.back();
   st.readers[sub.place] = moved;
   subs_[moved].place = sub.place;
@@ -5544,21 +5674,22 @@ inline void engine::detach(std::uint32_t index) noexcept {
 inline void engine::detach_all(std::uint32_t slot) noexcept {
   while (sessions_[slot].first != none) {
     stream& st = stream_of(subs_[sessions_[slot].first]);
-    detach(sessions_[slot].first);
+    detach(slot, none);
     if (!st.transients) end_presence(slot, st);
   }
 }
 
 // --- transient entries ---------------------------------------------------------------------------
-// A session has a subscription to them only while it has some to get.
+// A session has a subscription to them only while it has some to get, behind the channel's own.
 
 /// From what nobody has yet. False: memory is out.
 inline bool engine::add_transients(std::uint32_t index) noexcept {
-  stream& st = *stream_of(subs_[index]).owner->transients_;
-  if (subs_[index].with_transients) return true;
-  const std::uint32_t i = add_reader(subs_[index].session, st);
+  subscription& main = subs_[index];
+  if (main.with_transients) return true;
+  stream& st = *stream_of(main).owner->transients_;
+  const std::uint32_t i = add_reader(main.session, st, index);
   if (i == none) return false;
-  subs_[index].with_transients = 1;
+  main.with_transients = 1;
   move_cursor(subs_[i], st.handed_out);
   subs_[i].live_from = subs_[i].offset();
   return true;
@@ -5566,16 +5697,18 @@ inline bool engine::add_transients(std::uint32_t index) noexcept {
 
 /// Ends those that have all; it was served.
 inline void engine::drop_transients(std::uint32_t slot) noexcept {
+  std::uint32_t before = none;
   for (std::uint32_t i = sessions_[slot].first; i != none;) {
-    const std::uint32_t next = subs_[i].next;
     const subscription& sub = subs_[i];
-    stream& st = stream_of(sub);
+    const std::uint32_t next = sub.next;
+    const stream& st = stream_of(sub);
     if (st.transients && sub.from() == source::log && sub.rest == 0 &&
         sub.at().ordinal() == st.log.end() && st.handed_out.ordinal() == st.log.end()) {
-      for (std::uint32_t k = sessions_[slot].first; k != none; k = subs_[k].next) {
-        if (&stream_of(subs_[k]) == &st.owner->main_) subs_[k].with_transients = 0;
-      }
-      detach(i);
+      SSEHUB_ASSERT(&stream_of(subs_[before]) == &st.owner->main_);
+      subs_[before].with_transients = 0;
+      detach(slot, before);
+    } else {
+      before = i;
     }
     i = next;
   }
@@ -5612,7 +5745,7 @@ inline bool engine::alive(session_id id) noexcept {
 /// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is
 /// out.
 inline std::uint32_t engine::take_slot(const request& r) noexcept {
-  if (!sessions_.reserve_one()) return none;
+  if (!sessions_.reserve_one() || !heads_.reserve(1)) return none;
   const std::uint32_t n = sessions_.extent();
   if (!timers_.reserve(n + channels_.size() + 1) || !caps_.reserve(n)) return none;
   std::uint32_t chunked = none;
@@ -6091,11 +6224,19 @@ inline bool engine::sees(std::uint32_t slot, std::string_view audience) noexcept
   return host_.sees(host_.self, slot, key, audience);
 }
 
+/// From a private entry to the next of its segment that may be seen, whoever's it is; count: none.
+/// `own`: ordinal of the reader's next private one.
+inline std::uint32_t engine::next_in_segment(const segment& s, std::uint32_t k,
+                                             std::uint64_t own) noexcept {
+  const std::uint32_t next = s.next_public(k);
+  return own < s.first + next ? static_cast<std::uint32_t>(own - s.first) : next;
+}
+
 /// Moves `p` to the first entry from there on that the session may see: `entry`; else to the end of
 /// the log: `nothing`. `paused`: it was asked often enough for now, go on from `p` in another turn.
-/// `own`: ordinal of its next private entry, 0 while that is not known; from one call to the next.
+/// `own`: its private entries, from one call to the next.
 inline engine::found engine::next_visible(std::uint32_t slot, const stream& st, log_place& p,
-                                          std::uint64_t& own) noexcept {
+                                          own_entries& own) noexcept {
   while (p.find_entry()) {
     if (p.get().audience == 0) return found::entry;
     if (ask_who_sees_ || st.ask || st.audiences == nullptr) {
@@ -6105,25 +6246,20 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st, 
       ++p.k;
       continue;
     }
-    if (own < p.ordinal() || own == 0) {
+    if (!own.known()) {
       const std::uint32_t user = caps_.user_of(slot);
-      own = user == none
-                ? UINT64_MAX
-                : st.audiences->next(caps_.key_of(slot), caps_.hash_of_user(user), p.ordinal());
+      own = user == none ? own_entries::nobody()
+                         : st.audiences->of(caps_.key_of(slot), caps_.hash_of_user(user));
     }
-    const std::uint32_t next = p.seg->next_public(p.k);
-    if (own < p.seg->first + next) {
-      p.k = static_cast<std::uint32_t>(own - p.seg->first);
-      return found::entry;
-    }
-    p.k = next;
+    p.k = next_in_segment(*p.seg, p.k, own.from(p.ordinal()));
+    if (p.k != p.seg->count) return found::entry;
   }
   return found::nothing;
 }
 
 inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
                                           log_place& p) noexcept {
-  std::uint64_t own = 0;
+  own_entries own;
   return next_visible(slot, st, p, own);
 }
 
@@ -6409,11 +6545,13 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
   const event_id after = resume.after;
   channel* losers[max_joins];  // that lost something, in the order of joining
   std::uint32_t gaps = 0;
+  std::uint32_t last = none;
   for (std::uint32_t n = 0; n < j.count; ++n) {
     channel& c = *j.channels[n];
     c.main_.trim(now_);
-    const std::uint32_t i = add_reader(slot, c.main_);
+    const std::uint32_t i = add_reader(slot, c.main_, last);
     if (i == none) return false;
+    last = i;
     bool lost = false;
     if (!begin_at(i, j, resume, lost)) return false;
     const bool told = gaps != 0 && after > c.sequence_->last;  // ahead is told once
@@ -6421,7 +6559,8 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
     // What is on its way to the others was published before this one came.
     if (stream* const st = c.transients_;
         st != nullptr && st->handed_out.ordinal() != st->log.end()) {
-      if (add_reader(slot, *st) == none) return false;
+      last = add_reader(slot, *st, i);
+      if (last == none) return false;
       subs_[i].with_transients = 1;
     }
   }
@@ -7033,8 +7172,8 @@ inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
     const subscription& sub = subs_[s.first];
     if (sub.next == none && sub.rest == 0 && sub.from() == source::log) {
       if (sub.k == sub.seg->count && sub.seg->next == nullptr) return true;  // nothing new
-      add_head(s.first, none);
-      const bool ok = gather_one(slot, s.first, b);
+      heads_.push_reserved({sub.at(), s.first});  // take_slot made room for one
+      const bool ok = gather_one(slot, heads_[0], b);
       b.logs_only = true;
       b.all = b.all && s.state == session_state::live;
       return ok;
@@ -7088,7 +7227,7 @@ inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t ha
   bool elsewhere = false;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     if (subs_[i].from() == source::log) {
-      add_head(i, half_sent);
+      if (!add_head(i, half_sent)) return false;
     } else {
       elsewhere = true;
     }
@@ -7099,7 +7238,7 @@ inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t ha
   }
   bool ok = true;
   if (heads_.size() == 1) {
-    ok = gather_one(slot, heads_[0].index, b);
+    ok = gather_one(slot, heads_[0], b);
   } else if (heads_.size() > 1) {
     ok = gather_merged(slot, b);
   }
@@ -7107,22 +7246,24 @@ inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t ha
   return ok;
 }
 
-/// Where a subscription goes on from: behind its half-sent event, which is gathered already.
-inline void engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexcept {
+/// Where a subscription goes on from: behind its half-sent event, which is gathered already. False:
+/// memory is out.
+inline bool engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexcept {
   const subscription& sub = subs_[index];
-  head h{sub.at(), index};
+  head h{.at = sub.at(), .index = index};
   if (index == half_sent) {
     ++h.at.k;
     ++h.count;
   }
-  heads_.push_reserved(h);
+  return heads_.push_back(h);
 }
 
 /// All that one stream has, as few runs as its segments allow. `all`: once these are out, there is
 /// nothing left.
-inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b) noexcept {
-  log_place at = heads_[0].at;
-  std::uint32_t count = heads_[0].count;
+inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
+  log_place at = h.at;
+  std::uint32_t count = h.count;
+  own_entries own;
   for (;;) {
     segment* const s = at.seg;
     if (at.k == s->count) {
@@ -7137,73 +7278,121 @@ inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b
     if (!s->mixed) {
       const std::uint32_t begin = (*s)[at.k].begin;
       const std::uint32_t n = s->count - at.k;
-      if (!b.add({s->bytes() + begin, s, index, at.k, n, s->used - begin})) return false;
+      if (!b.add({s->bytes() + begin, s, h.index, at.k, n, s->used - begin})) return false;
       count += n;
       at.k = s->count;
       continue;
     }
-    const found f = next_visible(slot, stream_of(subs_[index]), at, heads_[0].own);
+    const found f = next_visible(slot, stream_of(subs_[h.index]), at, own);
     if (f == found::paused) {
       b.paused = true;
       break;
     }
     if (f == found::nothing || !at.seg->mixed) continue;
     const entry& e = at.get();
-    if (!b.add({at.seg->data(e), at.seg, index, at.k, 1, e.size})) return false;
+    if (!b.add({at.seg->data(e), at.seg, h.index, at.k, 1, e.size})) return false;
     ++count;
     ++at.k;
   }
-  heads_[0].at = at;
-  heads_[0].count = count;
-  if (b.empty()) move_cursor(subs_[index], at);  // past what is not for it, without a byte
-  return true;
-}
-
-/// Orders the heads by the stamps of what comes next. False: one of them has to be asked for in
-/// another turn.
-inline bool engine::begin_merge(std::uint32_t slot, batch& b) noexcept {
-  std::uint64_t first[merge::most];
-  for (std::uint32_t k = 0; k < heads_.size(); ++k) {
-    head& h = heads_[k];
-    const found f = next_visible(slot, stream_of(subs_[h.index]), h.at, h.own);
-    if (f == found::paused) {
-      b.paused = true;
-      return false;
-    }
-    if (b.empty()) move_cursor(subs_[h.index], h.at);
-    first[k] = f == found::nothing ? merge::over : merge::key(h.at.seg->stamp(h.at.get()), k);
-  }
-  order_.begin(first, heads_.size());
+  h.at = at;
+  h.count = count;
+  if (b.empty()) move_cursor(subs_[h.index], at);  // past what is not for it, without a byte
   return true;
 }
 
 /// Several streams, in the order in which their entries were published: ids rise along the session.
 inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
-  if (!begin_merge(slot, b)) return true;
-  head* const heads = heads_.begin();
-  while (!order_.done() && !b.full()) {
-    const std::uint32_t k = order_.next();
-    head& h = heads[k];
-    segment& s = *h.at.seg;
-    const entry& e = s[h.at.k];
-    if (!b.add_entry({s.data(e), &s, h.index, h.at.k, 1, e.size})) return false;
-    ++h.count;
-    ++h.at.k;
-    if (h.at.k == s.count || (s.mixed && s[h.at.k].audience != 0)) {
-      const found f = next_visible(slot, stream_of(subs_[h.index]), h.at, h.own);
-      if (f == found::paused) {
-        b.paused = true;
-        return true;
-      }
-      if (f == found::nothing) {
-        order_.replace(merge::over);
-        continue;
-      }
-    }
-    order_.replace(merge::key(h.at.seg->stamp(h.at.get()), k));
+  const std::uint32_t n = heads_.size();
+  ahead_.clear();
+  if (!ahead_.reserve(n) || !window_.reserve()) return false;
+  std::uint64_t limit = merge_window::nothing;  // what is from here on has to be asked for first
+  std::uint32_t busy = 0;
+  std::uint32_t last = 0;
+  for (std::uint32_t k = 0; k < n; ++k) {
+    head& h = heads_[k];
+    ahead next;
+    look_ahead(slot, h, next, limit);
+    ahead_.push_reserved(next);
+    if (b.empty()) move_cursor(subs_[h.index], h.at);  // past what is not for it, without a byte
+    if (next.stamp == merge_window::nothing) continue;
+    ++busy;
+    last = k;
   }
-  b.all = order_.done();
-  return true;
+  if (busy == 1) return gather_one(slot, heads_[last], b);
+  bool ok = true;
+  for (;;) {
+    std::uint64_t first = merge_window::nothing;
+    for (const ahead& next : ahead_) first = next.stamp < first ? next.stamp : first;
+    if (first >= limit) break;
+    window_.begin(first);
+    for (std::uint32_t k = 0; k < n; ++k) {
+      ahead& next = ahead_[k];
+      if (next.stamp < window_.end() && next.stamp < limit)
+        put_in_window(slot, heads_[k], next, limit);
+    }
+    ok = b.reserve(window_.left());
+    if (ok) window_.move_to(b, limit);
+    if (!ok || limit < window_.end() || b.full()) break;
+  }
+  std::uint32_t k = 0;
+  bool rest = window_.left() != 0;
+  window_.give_back([&](const run& r) {
+    while (heads_[k].index != r.from) k = k + 1 == n ? 0 : k + 1;
+    heads_[k].at = {r.seg, r.first};
+    --heads_[k].count;
+  });
+  for (const ahead& next : ahead_) rest = rest || next.stamp != merge_window::nothing;
+  b.paused = limit != merge_window::nothing;
+  b.all = !rest;
+  return ok;
+}
+
+/// Finds the next entry of a head. `limit`: falls to where that has to wait for another turn.
+inline void engine::look_ahead(std::uint32_t slot, head& h, ahead& next,
+                               std::uint64_t& limit) noexcept {
+  next.stamp = merge_window::nothing;
+  if (!h.at.find_entry()) return;
+  const found f = h.at.get().audience == 0
+                      ? found::entry
+                      : next_visible(slot, stream_of(subs_[h.index]), h.at, next.own);
+  if (f == found::nothing) return;
+  next.stamp = h.at.seg->stamp(h.at.get());
+  if (f == found::paused && next.stamp < limit) limit = next.stamp;
+}
+
+/// All that one stream has in the window. REQUIRES: the entry at h.at is in it, and to be seen.
+inline void engine::put_in_window(std::uint32_t slot, head& h, ahead& next,
+                                  std::uint64_t& limit) noexcept {
+  do {
+    segment& s = *h.at.seg;
+    const char* const bytes = s.bytes();
+    const std::uint64_t base = s.stamp_base - window_.first();
+    const std::uint64_t room = window_.end() - s.stamp_base;
+    const std::uint32_t count = s.count;
+    std::uint32_t k = h.at.k;
+    const entry* e = &s[k];
+    std::uint32_t n = 0;
+    do {
+      window_.put(base + e->stamp, {bytes + e->begin, &s, h.index, k, 1, e->size});
+      ++n;
+      --e;  // entries stand from the back
+      ++k;
+      if (k == count) break;
+      if (e->audience != 0) {
+        if (!next.own.known()) break;
+        const std::uint64_t own = next.own.from(s.first + k);
+        if (own != s.first + k) {
+          k = next_in_segment(s, k, own);
+          if (k == count) break;
+          e = &s[k];
+        }
+      }
+    } while (e->stamp < room);
+    window_.count(n);
+    h.count += n;
+    h.at.k = k;
+    look_ahead(slot, h, next, limit);
+  } while (next.stamp < window_.end() && next.stamp < limit);
 }
 
 // --- advance -------------------------------------------------------------------------------------

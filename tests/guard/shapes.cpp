@@ -134,7 +134,7 @@ void flush(Hub& h) {
 
 // --- what waits for one session
 
-/// Publishes what `kind` says, so that a session of the user "me" has `events` to get.
+/// Publishes what `kind` says, with a session of the user "me" that reads it all.
 template <class Hub>
 void publish_backlog(Hub& h, std::string_view kind, u64 events,
                      const std::vector<sse::channel*>& all, sse::session_id reader) {
@@ -144,11 +144,9 @@ void publish_backlog(Hub& h, std::string_view kind, u64 events,
     if (kind == "unicast") {
       if (h.send(reader, {.type = "market", .data = data}) != sse::publish_error::none)
         fail("send");
-    } else if (kind == "other") {  // every second one is for somebody else
-      publish(c, {.audience = "somebody else"});
-      publish(c);
-    } else if (kind == "mine") {
-      publish(c, {.audience = odd ? std::string_view{"me"} : std::string_view{}});
+    } else if (kind == "other" || kind == "mine") {
+      const std::string_view one = kind == "mine" ? "me" : "somebody else";
+      publish(c, {.audience = odd ? one : std::string_view{}});
     } else {
       publish(c, {.transient = kind == "transient" && odd});
     }
@@ -191,7 +189,7 @@ void backlog(std::string_view kind, u64 events, u64 rounds, bool only_copy) {
     const u64 before = net.bytes;
     if (only_copy) {
       flush(h);
-      copy(net.bytes - before, events);
+      copy(net.bytes - before, kind == "other" ? events / 2 : events);
     } else {
       const counting::instructions on;
       flush(h);

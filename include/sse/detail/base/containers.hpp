@@ -72,6 +72,19 @@ class vec {
     if (n != 0) std::memcpy(static_cast<void*>(data_ + size_), from, n * sizeof(T));
     size_ += static_cast<std::uint32_t>(n);
   }
+  /// In front of element `at`. REQUIRES: reserve() made room; at <= size().
+  void insert_reserved(std::uint32_t at, const T& v) noexcept {
+    SSEHUB_ASSERT(size_ < capacity_ && at <= size_);
+    T* const here = data_ + at;
+    std::memmove(static_cast<void*>(here + 1), here, std::size_t{size_ - at} * sizeof(T));
+    ::new (static_cast<void*>(here)) T(v);
+    ++size_;
+  }
+  /// Elements were made at end() on, up to `end`. REQUIRES: reserve() made room for them.
+  void extend_to(const T* end) noexcept {
+    SSEHUB_ASSERT(end >= data_ + size_ && end <= data_ + capacity_);
+    size_ = static_cast<std::uint32_t>(end - data_);
+  }
   void pop_back() noexcept {
     SSEHUB_ASSERT(size_ != 0);
     --size_;

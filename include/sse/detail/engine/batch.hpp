@@ -76,23 +76,47 @@ class batch {
     total_ += r.size;
     return true;
   }
-  /// The same for one entry of many that mostly do not touch.
-  [[nodiscard]] bool add_entry(const run& r) noexcept {
-    if (!runs_.empty() && runs_.back().from == r.from) {
-      const run touching = r;  // so that `r` itself may stay in registers
-      return add(touching);
+  /// Room for `n` more. False: memory is out.
+  [[nodiscard]] bool reserve(std::uint32_t n) noexcept { return runs_.reserve(runs_.size() + n); }
+  /// add() of many entries that mostly do not touch, with what it looks at in registers.
+  class many {
+   public:
+    explicit many(batch& b) noexcept
+        : b_{b}, out_{b.runs_.end()}, total_{b.total_}, from_{b.empty() ? none : out_[-1].from} {}
+    many(const many&) = delete;
+    many& operator=(const many&) = delete;
+    ~many() { leave(); }
+    [[nodiscard]] bool full() const noexcept { return total_ >= b_.limit_; }
+    /// REQUIRES: reserve() made room.
+    void operator()(const run& r) noexcept {
+      if (r.from == from_) return add_behind(r);
+      from_ = r.from;
+      ::new (static_cast<void*>(out_++)) run(r);
+      total_ += r.size;
     }
-    if (runs_.size() == runs_.capacity() && !make_room()) return false;
-    runs_.push_reserved(r);
-    total_ += r.size;
-    return true;
-  }
+
+   private:
+    /// What touches the run before it becomes part of that.
+    void add_behind(const run& r) noexcept {
+      leave();
+      (void)b_.add(r);
+      out_ = b_.runs_.end();
+      total_ = b_.total_;
+    }
+    void leave() noexcept {
+      b_.runs_.extend_to(out_);
+      b_.total_ = total_;
+    }
+
+    batch& b_;
+    run* out_;
+    std::uint64_t total_;
+    std::uint32_t from_;
+  };
   /// Puts a run in front of run `at`. False: memory is out.
   [[nodiscard]] bool insert(std::uint32_t at, const run& r) noexcept {
     if (!make_room()) return false;
-    runs_.push_reserved(r);
-    for (std::uint32_t k = runs_.size() - 1; k > at; --k) runs_[k] = runs_[k - 1];
-    runs_[at] = r;
+    runs_.insert_reserved(at, r);
     total_ += r.size;
     return true;
   }

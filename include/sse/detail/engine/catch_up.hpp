@@ -96,11 +96,13 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
   const event_id after = resume.after;
   channel* losers[max_joins];  // that lost something, in the order of joining
   std::uint32_t gaps = 0;
+  std::uint32_t last = none;
   for (std::uint32_t n = 0; n < j.count; ++n) {
     channel& c = *j.channels[n];
     c.main_.trim(now_);
-    const std::uint32_t i = add_reader(slot, c.main_);
+    const std::uint32_t i = add_reader(slot, c.main_, last);
     if (i == none) return false;
+    last = i;
     bool lost = false;
     if (!begin_at(i, j, resume, lost)) return false;
     const bool told = gaps != 0 && after > c.sequence_->last;  // ahead is told once
@@ -108,7 +110,8 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
     // What is on its way to the others was published before this one came.
     if (stream* const st = c.transients_;
         st != nullptr && st->handed_out.ordinal() != st->log.end()) {
-      if (add_reader(slot, *st) == none) return false;
+      last = add_reader(slot, *st, i);
+      if (last == none) return false;
       subs_[i].with_transients = 1;
     }
   }

@@ -42,11 +42,11 @@
 #include <sse/detail/base/name_table.hpp>
 #include <sse/detail/base/random.hpp>
 #include <sse/detail/base/timer_heap.hpp>
-#include <sse/detail/base/tournament.hpp>
 #include <sse/detail/engine/batch.hpp>
 #include <sse/detail/engine/caps.hpp>
 #include <sse/detail/engine/chunks.hpp>
 #include <sse/detail/engine/lanes.hpp>
+#include <sse/detail/engine/merge.hpp>
 #include <sse/detail/engine/parts.hpp>
 #include <sse/encode.hpp>
 #include <sse/event.hpp>
@@ -253,9 +253,17 @@ class engine {
     engine& e_;
   };
 
-  /// The stamps of what each head has next.
-  using merge = tournament<5>;
-  static_assert(2 * max_joins <= merge::most, "a stream and its transients for each channel");
+  /// One subscription's share of what is gathered.
+  struct head {
+    log_place at;             ///< where its cursor stands once all of it is out
+    std::uint32_t index;      ///< subscription
+    std::uint32_t count = 0;  ///< entries
+  };
+  /// What a head has next, while several are merged.
+  struct ahead {
+    std::uint64_t stamp = 0;  ///< of the entry at head::at
+    own_entries own;
+  };
 
   /// Sessions in line, through session::queue_next.
   struct queue {
@@ -279,8 +287,10 @@ class engine {
   void move_cursor(subscription& sub, const log_place& to) noexcept;
   void release_cursor(subscription& sub) noexcept;
   void place_at(subscription& sub, std::uint64_t ordinal) noexcept;
-  [[nodiscard]] std::uint32_t add_reader(std::uint32_t slot, stream& st) noexcept;
-  void detach(std::uint32_t index) noexcept;
+  [[nodiscard]] std::uint32_t& link_behind(std::uint32_t slot, std::uint32_t before) noexcept;
+  [[nodiscard]] std::uint32_t add_reader(std::uint32_t slot, stream& st,
+                                         std::uint32_t before) noexcept;
+  void detach(std::uint32_t slot, std::uint32_t before) noexcept;
   void detach_all(std::uint32_t slot) noexcept;
   [[nodiscard]] bool add_transients(std::uint32_t index) noexcept;
   void drop_transients(std::uint32_t slot) noexcept;
@@ -317,8 +327,10 @@ class engine {
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
   [[nodiscard]] bool sees(std::uint32_t slot, std::string_view audience) noexcept;
+  [[nodiscard]] static std::uint32_t next_in_segment(const segment& s, std::uint32_t k,
+                                                     std::uint64_t own) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p,
-                                   std::uint64_t& own) noexcept;
+                                   own_entries& own) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p) noexcept;
   void pass_hidden(subscription& sub) noexcept;
 
@@ -372,10 +384,11 @@ class engine {
   [[nodiscard]] bool gather_session(std::uint32_t slot, session& s, batch& b) noexcept;
   [[nodiscard]] bool gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
                                  batch& b) noexcept;
-  [[nodiscard]] bool gather_one(std::uint32_t slot, std::uint32_t index, batch& b) noexcept;
+  [[nodiscard]] bool gather_one(std::uint32_t slot, head& h, batch& b) noexcept;
   [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
-  void add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
-  [[nodiscard]] bool begin_merge(std::uint32_t slot, batch& b) noexcept;
+  [[nodiscard]] bool add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
+  void look_ahead(std::uint32_t slot, head& h, ahead& next, std::uint64_t& limit) noexcept;
+  void put_in_window(std::uint32_t slot, head& h, ahead& next, std::uint64_t& limit) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
@@ -413,13 +426,6 @@ class engine {
     stream* here = nullptr;
     std::uint32_t link = none;
     [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
-  };
-  /// One subscription's share of what is gathered.
-  struct head {
-    log_place at;             ///< where its cursor stands once all of it is out
-    std::uint32_t index;      ///< subscription
-    std::uint32_t count = 0;  ///< entries
-    std::uint64_t own = 0;    ///< see next_visible
   };
 
   host_calls host_;
@@ -465,7 +471,8 @@ class engine {
   // What is on its way.
   batch batch_;  ///< of the pump under way
   vec<head> heads_;
-  merge order_;
+  vec<ahead> ahead_;  ///< of each head
+  merge_window window_;
   slots<flight, 16> flights_;
   std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
   std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn

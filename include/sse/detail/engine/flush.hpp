@@ -214,8 +214,8 @@ inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
     const subscription& sub = subs_[s.first];
     if (sub.next == none && sub.rest == 0 && sub.from() == source::log) {
       if (sub.k == sub.seg->count && sub.seg->next == nullptr) return true;  // nothing new
-      add_head(s.first, none);
-      const bool ok = gather_one(slot, s.first, b);
+      heads_.push_reserved({sub.at(), s.first});  // take_slot made room for one
+      const bool ok = gather_one(slot, heads_[0], b);
       b.logs_only = true;
       b.all = b.all && s.state == session_state::live;
       return ok;
@@ -269,7 +269,7 @@ inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t ha
   bool elsewhere = false;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     if (subs_[i].from() == source::log) {
-      add_head(i, half_sent);
+      if (!add_head(i, half_sent)) return false;
     } else {
       elsewhere = true;
     }
@@ -280,7 +280,7 @@ inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t ha
   }
   bool ok = true;
   if (heads_.size() == 1) {
-    ok = gather_one(slot, heads_[0].index, b);
+    ok = gather_one(slot, heads_[0], b);
   } else if (heads_.size() > 1) {
     ok = gather_merged(slot, b);
   }
@@ -288,22 +288,24 @@ inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t ha
   return ok;
 }
 
-/// Where a subscription goes on from: behind its half-sent event, which is gathered already.
-inline void engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexcept {
+/// Where a subscription goes on from: behind its half-sent event, which is gathered already. False:
+/// memory is out.
+inline bool engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexcept {
   const subscription& sub = subs_[index];
-  head h{sub.at(), index};
+  head h{.at = sub.at(), .index = index};
   if (index == half_sent) {
     ++h.at.k;
     ++h.count;
   }
-  heads_.push_reserved(h);
+  return heads_.push_back(h);
 }
 
 /// All that one stream has, as few runs as its segments allow. `all`: once these are out, there is
 /// nothing left.
-inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b) noexcept {
-  log_place at = heads_[0].at;
-  std::uint32_t count = heads_[0].count;
+inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
+  log_place at = h.at;
+  std::uint32_t count = h.count;
+  own_entries own;
   for (;;) {
     segment* const s = at.seg;
     if (at.k == s->count) {
@@ -318,73 +320,121 @@ inline bool engine::gather_one(std::uint32_t slot, std::uint32_t index, batch& b
     if (!s->mixed) {
       const std::uint32_t begin = (*s)[at.k].begin;
       const std::uint32_t n = s->count - at.k;
-      if (!b.add({s->bytes() + begin, s, index, at.k, n, s->used - begin})) return false;
+      if (!b.add({s->bytes() + begin, s, h.index, at.k, n, s->used - begin})) return false;
       count += n;
       at.k = s->count;
       continue;
     }
-    const found f = next_visible(slot, stream_of(subs_[index]), at, heads_[0].own);
+    const found f = next_visible(slot, stream_of(subs_[h.index]), at, own);
     if (f == found::paused) {
       b.paused = true;
       break;
     }
     if (f == found::nothing || !at.seg->mixed) continue;
     const entry& e = at.get();
-    if (!b.add({at.seg->data(e), at.seg, index, at.k, 1, e.size})) return false;
+    if (!b.add({at.seg->data(e), at.seg, h.index, at.k, 1, e.size})) return false;
     ++count;
     ++at.k;
   }
-  heads_[0].at = at;
-  heads_[0].count = count;
-  if (b.empty()) move_cursor(subs_[index], at);  // past what is not for it, without a byte
-  return true;
-}
-
-/// Orders the heads by the stamps of what comes next. False: one of them has to be asked for in
-/// another turn.
-inline bool engine::begin_merge(std::uint32_t slot, batch& b) noexcept {
-  std::uint64_t first[merge::most];
-  for (std::uint32_t k = 0; k < heads_.size(); ++k) {
-    head& h = heads_[k];
-    const found f = next_visible(slot, stream_of(subs_[h.index]), h.at, h.own);
-    if (f == found::paused) {
-      b.paused = true;
-      return false;
-    }
-    if (b.empty()) move_cursor(subs_[h.index], h.at);
-    first[k] = f == found::nothing ? merge::over : merge::key(h.at.seg->stamp(h.at.get()), k);
-  }
-  order_.begin(first, heads_.size());
+  h.at = at;
+  h.count = count;
+  if (b.empty()) move_cursor(subs_[h.index], at);  // past what is not for it, without a byte
   return true;
 }
 
 /// Several streams, in the order in which their entries were published: ids rise along the session.
 inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
-  if (!begin_merge(slot, b)) return true;
-  head* const heads = heads_.begin();
-  while (!order_.done() && !b.full()) {
-    const std::uint32_t k = order_.next();
-    head& h = heads[k];
-    segment& s = *h.at.seg;
-    const entry& e = s[h.at.k];
-    if (!b.add_entry({s.data(e), &s, h.index, h.at.k, 1, e.size})) return false;
-    ++h.count;
-    ++h.at.k;
-    if (h.at.k == s.count || (s.mixed && s[h.at.k].audience != 0)) {
-      const found f = next_visible(slot, stream_of(subs_[h.index]), h.at, h.own);
-      if (f == found::paused) {
-        b.paused = true;
-        return true;
-      }
-      if (f == found::nothing) {
-        order_.replace(merge::over);
-        continue;
-      }
-    }
-    order_.replace(merge::key(h.at.seg->stamp(h.at.get()), k));
+  const std::uint32_t n = heads_.size();
+  ahead_.clear();
+  if (!ahead_.reserve(n) || !window_.reserve()) return false;
+  std::uint64_t limit = merge_window::nothing;  // what is from here on has to be asked for first
+  std::uint32_t busy = 0;
+  std::uint32_t last = 0;
+  for (std::uint32_t k = 0; k < n; ++k) {
+    head& h = heads_[k];
+    ahead next;
+    look_ahead(slot, h, next, limit);
+    ahead_.push_reserved(next);
+    if (b.empty()) move_cursor(subs_[h.index], h.at);  // past what is not for it, without a byte
+    if (next.stamp == merge_window::nothing) continue;
+    ++busy;
+    last = k;
   }
-  b.all = order_.done();
-  return true;
+  if (busy == 1) return gather_one(slot, heads_[last], b);
+  bool ok = true;
+  for (;;) {
+    std::uint64_t first = merge_window::nothing;
+    for (const ahead& next : ahead_) first = next.stamp < first ? next.stamp : first;
+    if (first >= limit) break;
+    window_.begin(first);
+    for (std::uint32_t k = 0; k < n; ++k) {
+      ahead& next = ahead_[k];
+      if (next.stamp < window_.end() && next.stamp < limit)
+        put_in_window(slot, heads_[k], next, limit);
+    }
+    ok = b.reserve(window_.left());
+    if (ok) window_.move_to(b, limit);
+    if (!ok || limit < window_.end() || b.full()) break;
+  }
+  std::uint32_t k = 0;
+  bool rest = window_.left() != 0;
+  window_.give_back([&](const run& r) {
+    while (heads_[k].index != r.from) k = k + 1 == n ? 0 : k + 1;
+    heads_[k].at = {r.seg, r.first};
+    --heads_[k].count;
+  });
+  for (const ahead& next : ahead_) rest = rest || next.stamp != merge_window::nothing;
+  b.paused = limit != merge_window::nothing;
+  b.all = !rest;
+  return ok;
+}
+
+/// Finds the next entry of a head. `limit`: falls to where that has to wait for another turn.
+inline void engine::look_ahead(std::uint32_t slot, head& h, ahead& next,
+                               std::uint64_t& limit) noexcept {
+  next.stamp = merge_window::nothing;
+  if (!h.at.find_entry()) return;
+  const found f = h.at.get().audience == 0
+                      ? found::entry
+                      : next_visible(slot, stream_of(subs_[h.index]), h.at, next.own);
+  if (f == found::nothing) return;
+  next.stamp = h.at.seg->stamp(h.at.get());
+  if (f == found::paused && next.stamp < limit) limit = next.stamp;
+}
+
+/// All that one stream has in the window. REQUIRES: the entry at h.at is in it, and to be seen.
+inline void engine::put_in_window(std::uint32_t slot, head& h, ahead& next,
+                                  std::uint64_t& limit) noexcept {
+  do {
+    segment& s = *h.at.seg;
+    const char* const bytes = s.bytes();
+    const std::uint64_t base = s.stamp_base - window_.first();
+    const std::uint64_t room = window_.end() - s.stamp_base;
+    const std::uint32_t count = s.count;
+    std::uint32_t k = h.at.k;
+    const entry* e = &s[k];
+    std::uint32_t n = 0;
+    do {
+      window_.put(base + e->stamp, {bytes + e->begin, &s, h.index, k, 1, e->size});
+      ++n;
+      --e;  // entries stand from the back
+      ++k;
+      if (k == count) break;
+      if (e->audience != 0) {
+        if (!next.own.known()) break;
+        const std::uint64_t own = next.own.from(s.first + k);
+        if (own != s.first + k) {
+          k = next_in_segment(s, k, own);
+          if (k == count) break;
+          e = &s[k];
+        }
+      }
+    } while (e->stamp < room);
+    window_.count(n);
+    h.count += n;
+    h.at.k = k;
+    look_ahead(slot, h, next, limit);
+  } while (next.stamp < window_.end() && next.stamp < limit);
 }
 
 // --- advance -------------------------------------------------------------------------------------

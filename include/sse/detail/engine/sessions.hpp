@@ -82,34 +82,39 @@ inline void engine::place_at(subscription& sub, std::uint64_t ordinal) noexcept 
   move_cursor(sub, stream_of(sub).log.at(ordinal));
 }
 
-/// Subscribes a session to a stream, at its end; none: memory is out.
-inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st) noexcept {
+/// Where a session's chain of subscriptions goes on behind one of them; none: where it begins.
+inline std::uint32_t& engine::link_behind(std::uint32_t slot, std::uint32_t before) noexcept {
+  return before == none ? sessions_[slot].first : subs_[before].next;
+}
+
+/// Subscribes a session to a stream, at its end, behind the subscription `before`; none: memory is
+/// out.
+inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st,
+                                        std::uint32_t before) noexcept {
   if (!st.log.ensure_tail() || !st.readers.reserve(st.readers.size() + 1)) return none;
-  std::uint32_t n = 1;
-  std::uint32_t* at = &sessions_[slot].first;
-  for (; *at != none; at = &subs_[*at].next) ++n;
-  if (!heads_.reserve(n)) return none;
   const std::uint32_t i = subs_.take();
   if (i == none) return none;
+  std::uint32_t& link = link_behind(slot, before);
   subscription& sub = subs_[i];
   sub = subscription{};
   sub.session = slot;
+  sub.next = link;
   sub.read_stream(st.index);
   sub.place = st.readers.size();
   st.readers.push_reserved(i);
-  *at = i;
+  link = i;
   move_cursor(sub, st.log.end_place());
   sub.live_from = st.log.end_offset();
   return i;
 }
 
-/// Ends a subscription.
-inline void engine::detach(std::uint32_t index) noexcept {
+/// Ends the subscription behind `before`.
+inline void engine::detach(std::uint32_t slot, std::uint32_t before) noexcept {
+  std::uint32_t& link = link_behind(slot, before);
+  const std::uint32_t index = link;
   subscription& sub = subs_[index];
   stream& st = stream_of(sub);
-  std::uint32_t* at = &sessions_[sub.session].first;
-  while (*at != index) at = &subs_[*at].next;
-  *at = sub.next;
+  link = sub.next;
   const std::uint32_t moved = st.readers.back();
   st.readers[sub.place] = moved;
   subs_[moved].place = sub.place;
@@ -123,21 +128,22 @@ inline void engine::detach(std::uint32_t index) noexcept {
 inline void engine::detach_all(std::uint32_t slot) noexcept {
   while (sessions_[slot].first != none) {
     stream& st = stream_of(subs_[sessions_[slot].first]);
-    detach(sessions_[slot].first);
+    detach(slot, none);
     if (!st.transients) end_presence(slot, st);
   }
 }
 
 // --- transient entries ---------------------------------------------------------------------------
-// A session has a subscription to them only while it has some to get.
+// A session has a subscription to them only while it has some to get, behind the channel's own.
 
 /// From what nobody has yet. False: memory is out.
 inline bool engine::add_transients(std::uint32_t index) noexcept {
-  stream& st = *stream_of(subs_[index]).owner->transients_;
-  if (subs_[index].with_transients) return true;
-  const std::uint32_t i = add_reader(subs_[index].session, st);
+  subscription& main = subs_[index];
+  if (main.with_transients) return true;
+  stream& st = *stream_of(main).owner->transients_;
+  const std::uint32_t i = add_reader(main.session, st, index);
   if (i == none) return false;
-  subs_[index].with_transients = 1;
+  main.with_transients = 1;
   move_cursor(subs_[i], st.handed_out);
   subs_[i].live_from = subs_[i].offset();
   return true;
@@ -145,16 +151,18 @@ inline bool engine::add_transients(std::uint32_t index) noexcept {
 
 /// Ends those that have all; it was served.
 inline void engine::drop_transients(std::uint32_t slot) noexcept {
+  std::uint32_t before = none;
   for (std::uint32_t i = sessions_[slot].first; i != none;) {
-    const std::uint32_t next = subs_[i].next;
     const subscription& sub = subs_[i];
-    stream& st = stream_of(sub);
+    const std::uint32_t next = sub.next;
+    const stream& st = stream_of(sub);
     if (st.transients && sub.from() == source::log && sub.rest == 0 &&
         sub.at().ordinal() == st.log.end() && st.handed_out.ordinal() == st.log.end()) {
-      for (std::uint32_t k = sessions_[slot].first; k != none; k = subs_[k].next) {
-        if (&stream_of(subs_[k]) == &st.owner->main_) subs_[k].with_transients = 0;
-      }
-      detach(i);
+      SSEHUB_ASSERT(&stream_of(subs_[before]) == &st.owner->main_);
+      subs_[before].with_transients = 0;
+      detach(slot, before);
+    } else {
+      before = i;
     }
     i = next;
   }
@@ -191,7 +199,7 @@ inline bool engine::alive(session_id id) noexcept {
 /// A slot with room everywhere that later steps need it, so that those cannot fail. none: memory is
 /// out.
 inline std::uint32_t engine::take_slot(const request& r) noexcept {
-  if (!sessions_.reserve_one()) return none;
+  if (!sessions_.reserve_one() || !heads_.reserve(1)) return none;
   const std::uint32_t n = sessions_.extent();
   if (!timers_.reserve(n + channels_.size() + 1) || !caps_.reserve(n)) return none;
   std::uint32_t chunked = none;

@@ -19,11 +19,19 @@ inline bool engine::sees(std::uint32_t slot, std::string_view audience) noexcept
   return host_.sees(host_.self, slot, key, audience);
 }
 
+/// From a private entry to the next of its segment that may be seen, whoever's it is; count: none.
+/// `own`: ordinal of the reader's next private one.
+inline std::uint32_t engine::next_in_segment(const segment& s, std::uint32_t k,
+                                             std::uint64_t own) noexcept {
+  const std::uint32_t next = s.next_public(k);
+  return own < s.first + next ? static_cast<std::uint32_t>(own - s.first) : next;
+}
+
 /// Moves `p` to the first entry from there on that the session may see: `entry`; else to the end of
 /// the log: `nothing`. `paused`: it was asked often enough for now, go on from `p` in another turn.
-/// `own`: ordinal of its next private entry, 0 while that is not known; from one call to the next.
+/// `own`: its private entries, from one call to the next.
 inline engine::found engine::next_visible(std::uint32_t slot, const stream& st, log_place& p,
-                                          std::uint64_t& own) noexcept {
+                                          own_entries& own) noexcept {
   while (p.find_entry()) {
     if (p.get().audience == 0) return found::entry;
     if (ask_who_sees_ || st.ask || st.audiences == nullptr) {
@@ -33,25 +41,20 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st, 
       ++p.k;
       continue;
     }
-    if (own < p.ordinal() || own == 0) {
+    if (!own.known()) {
       const std::uint32_t user = caps_.user_of(slot);
-      own = user == none
-                ? UINT64_MAX
-                : st.audiences->next(caps_.key_of(slot), caps_.hash_of_user(user), p.ordinal());
+      own = user == none ? own_entries::nobody()
+                         : st.audiences->of(caps_.key_of(slot), caps_.hash_of_user(user));
     }
-    const std::uint32_t next = p.seg->next_public(p.k);
-    if (own < p.seg->first + next) {
-      p.k = static_cast<std::uint32_t>(own - p.seg->first);
-      return found::entry;
-    }
-    p.k = next;
+    p.k = next_in_segment(*p.seg, p.k, own.from(p.ordinal()));
+    if (p.k != p.seg->count) return found::entry;
   }
   return found::nothing;
 }
 
 inline engine::found engine::next_visible(std::uint32_t slot, const stream& st,
                                           log_place& p) noexcept {
-  std::uint64_t own = 0;
+  own_entries own;
   return next_visible(slot, st, p, own);
 }
 

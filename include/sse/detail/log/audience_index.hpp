@@ -12,6 +12,51 @@
 
 namespace sse::inline v0::detail {
 
+/// The entries of a log that are for one audience, one after the other. Stands until something is
+/// published.
+class own_entries {
+ public:
+  own_entries() noexcept = default;  ///< not known()
+  explicit own_entries(const ring<std::uint64_t>& ordinals) noexcept
+      : ordinals_{&ordinals}, at_{ordinals.first()}, next_{ordinals[at_]} {}
+  /// Of one who has none.
+  [[nodiscard]] static own_entries nobody() noexcept {
+    own_entries e;
+    e.next_ = UINT64_MAX;
+    return e;
+  }
+  [[nodiscard]] bool known() const noexcept { return ordinals_ != nullptr || next_ != 0; }
+  /// The first from `ordinal` on; UINT64_MAX: none. O(1) where at most one was passed since, else
+  /// O(log of its entries). REQUIRES: known(); `ordinal` is not below what was asked before.
+  [[nodiscard]] std::uint64_t from(std::uint64_t ordinal) noexcept {
+    if (next_ < ordinal) pass(ordinal);
+    return next_;
+  }
+
+ private:
+  void pass(std::uint64_t ordinal) noexcept {
+    const ring<std::uint64_t>& all = *ordinals_;
+    const std::uint64_t end = all.end();
+    ++at_;
+    if (at_ != end && all[at_] < ordinal) {  // more than one was passed
+      std::uint64_t hi = end;
+      while (at_ < hi) {
+        const std::uint64_t mid = at_ + (hi - at_) / 2;
+        if (all[mid] >= ordinal) {
+          hi = mid;
+        } else {
+          at_ = mid + 1;
+        }
+      }
+    }
+    next_ = at_ != end ? all[at_] : UINT64_MAX;
+  }
+
+  const ring<std::uint64_t>* ordinals_ = nullptr;
+  std::uint64_t at_ = 0;
+  std::uint64_t next_ = 0;  ///< the one at `at_`
+};
+
 class audience_index {
  public:
   explicit audience_index(std::uint64_t seed) noexcept : names_{seed} {}
@@ -41,25 +86,10 @@ class audience_index {
       if (p.entries.empty()) names_.release(i);
     }
   }
-  /// The first entry from `ordinal` on that is for `audience`, whose hash by this table's seed is
-  /// `hash`; UINT64_MAX: none. O(log of its entries), O(1) where all of them are behind.
-  [[nodiscard]] std::uint64_t next(std::string_view audience, std::uint64_t hash,
-                                   std::uint64_t ordinal) const noexcept {
+  /// The entries for `audience`, whose hash by this table's seed is `hash`.
+  [[nodiscard]] own_entries of(std::string_view audience, std::uint64_t hash) const noexcept {
     const std::uint32_t i = names_.find(audience, hash);
-    if (i == none) return UINT64_MAX;
-    const ring<std::uint64_t>& entries = names_[i].entries;
-    std::uint64_t hi = entries.end();
-    if (entries[hi - 1] < ordinal) return UINT64_MAX;
-    std::uint64_t lo = entries.first();
-    while (lo < hi) {
-      const std::uint64_t mid = lo + (hi - lo) / 2;
-      if (entries[mid] >= ordinal) {
-        hi = mid;
-      } else {
-        lo = mid + 1;
-      }
-    }
-    return entries[lo];
+    return i == none ? own_entries::nobody() : own_entries{names_[i].entries};
   }
   [[nodiscard]] std::uint32_t audiences() const noexcept { return names_.size(); }
 

@@ -88,6 +88,11 @@ class event_log {
   template <class Dropped>
   void trim(std::int64_t now, Dropped dropped) noexcept {
     if (segments_.empty()) return;
+    if (keep_.events == 0) {  // that is known without a look at them
+      kept_ = end_place();
+      retained_bytes_ = 0;
+      forgotten_id_ = last_id_;
+    }
     while (kept_.find_entry()) {
       const entry& e = kept_.get();
       const bool fits = retained_events() <= keep_.events && retained_bytes_ <= keep_.bytes &&
