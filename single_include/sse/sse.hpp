@@ -5271,7 +5271,7 @@ class engine {
     std::uint32_t count = 0;  ///< entries
   };
   /// What a head has next, while several are merged.
-  struct ahead {
+  struct next_entry {
     std::uint64_t stamp = 0;  ///< of the entry at head::at
     own_entries own;
   };
@@ -5398,8 +5398,8 @@ class engine {
   [[nodiscard]] bool gather_one(std::uint32_t slot, head& h, batch& b) noexcept;
   [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
   [[nodiscard]] bool add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
-  void look_ahead(std::uint32_t slot, head& h, ahead& next, std::uint64_t& limit) noexcept;
-  void put_in_window(std::uint32_t slot, head& h, ahead& next, std::uint64_t& limit) noexcept;
+  void look_ahead(std::uint32_t slot, head& h, next_entry& next, std::uint64_t& limit) noexcept;
+  void put_in_window(std::uint32_t slot, head& h, next_entry& next, std::uint64_t& limit) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
@@ -5482,7 +5482,7 @@ class engine {
   // What is on its way.
   batch batch_;  ///< of the pump under way
   vec<head> heads_;
-  vec<ahead> ahead_;  ///< of each head
+  vec<next_entry> next_;  ///< of each head
   merge_window window_;
   slots<flight, 16> flights_;
   std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
@@ -7303,16 +7303,16 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
 /// Several streams, in the order in which their entries were published: ids rise along the session.
 inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
   const std::uint32_t n = heads_.size();
-  ahead_.clear();
-  if (!ahead_.reserve(n) || !window_.reserve()) return false;
+  next_.clear();
+  if (!next_.reserve(n) || !window_.reserve()) return false;
   std::uint64_t limit = merge_window::nothing;  // what is from here on has to be asked for first
   std::uint32_t busy = 0;
   std::uint32_t last = 0;
   for (std::uint32_t k = 0; k < n; ++k) {
     head& h = heads_[k];
-    ahead next;
+    next_entry next;
     look_ahead(slot, h, next, limit);
-    ahead_.push_reserved(next);
+    next_.push_reserved(next);
     if (b.empty()) move_cursor(subs_[h.index], h.at);  // past what is not for it, without a byte
     if (next.stamp == merge_window::nothing) continue;
     ++busy;
@@ -7322,11 +7322,11 @@ inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
   bool ok = true;
   for (;;) {
     std::uint64_t first = merge_window::nothing;
-    for (const ahead& next : ahead_) first = next.stamp < first ? next.stamp : first;
+    for (const next_entry& next : next_) first = next.stamp < first ? next.stamp : first;
     if (first >= limit) break;
     window_.begin(first);
     for (std::uint32_t k = 0; k < n; ++k) {
-      ahead& next = ahead_[k];
+      next_entry& next = next_[k];
       if (next.stamp < window_.end() && next.stamp < limit)
         put_in_window(slot, heads_[k], next, limit);
     }
@@ -7341,14 +7341,14 @@ inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
     heads_[k].at = {r.seg, r.first};
     --heads_[k].count;
   });
-  for (const ahead& next : ahead_) rest = rest || next.stamp != merge_window::nothing;
+  for (const next_entry& next : next_) rest = rest || next.stamp != merge_window::nothing;
   b.paused = limit != merge_window::nothing;
   b.all = !rest;
   return ok;
 }
 
 /// Finds the next entry of a head. `limit`: falls to where that has to wait for another turn.
-inline void engine::look_ahead(std::uint32_t slot, head& h, ahead& next,
+inline void engine::look_ahead(std::uint32_t slot, head& h, next_entry& next,
                                std::uint64_t& limit) noexcept {
   next.stamp = merge_window::nothing;
   if (!h.at.find_entry()) return;
@@ -7361,7 +7361,7 @@ inline void engine::look_ahead(std::uint32_t slot, head& h, ahead& next,
 }
 
 /// All that one stream has in the window. REQUIRES: the entry at h.at is in it, and to be seen.
-inline void engine::put_in_window(std::uint32_t slot, head& h, ahead& next,
+inline void engine::put_in_window(std::uint32_t slot, head& h, next_entry& next,
                                   std::uint64_t& limit) noexcept {
   do {
     segment& s = *h.at.seg;

@@ -61,9 +61,32 @@ TEST_CASE("audience index: each audience's next entry is found, as old ones leav
           break;
         }
       }
-      REQUIRE(index.next(who, hash_name(who, seed), from) == expected);
+      REQUIRE(index.of(who, hash_name(who, seed)).from(from) == expected);
+      // One walk, by steps of any length, finds each as a search of its own does.
+      auto walk = index.of(who, hash_name(who, seed));
+      REQUIRE(walk.known());
+      for (std::uint64_t at = log.first(); at <= log.end(); at += 1 + random.below(4)) {
+        REQUIRE(walk.from(at) == index.of(who, hash_name(who, seed)).from(at));
+      }
     }
   }
+}
+
+TEST_CASE("audience index: entries that were not looked for yet, and those of nobody",
+          "[audience_index]") {
+  using sse::detail::own_entries;
+  CHECK_FALSE(own_entries{}.known());
+  own_entries nobody = own_entries::nobody();
+  CHECK(nobody.known());
+  CHECK(nobody.from(0) == UINT64_MAX);
+  CHECK(nobody.from(1) == UINT64_MAX);
+  audience_index index{1};
+  REQUIRE(index.add("me", 0));
+  own_entries first = index.of("me", sse::detail::hash_name("me", 1));
+  CHECK(first.known());
+  CHECK(first.from(0) == 0);
+  CHECK(first.from(1) == UINT64_MAX);
+  CHECK(index.of("you", sse::detail::hash_name("you", 1)).from(0) == UINT64_MAX);
 }
 
 TEST_CASE("audience index: an audience of which nothing is left is forgotten", "[audience_index]") {
@@ -117,7 +140,7 @@ TEST_CASE("audience index: an entry for which memory is out is not in it",
       for (int w = 0; w < 2; ++w) {
         for (std::uint64_t i = 0; i < 40; ++i) {
           if (i % 2 != static_cast<std::uint64_t>(w)) continue;
-          const bool found = index.next(who[w], hash_name(who[w], seed), i) == i;
+          const bool found = index.of(who[w], hash_name(who[w], seed)).from(i) == i;
           ok = found == in[w][i] && ok;
         }
       }

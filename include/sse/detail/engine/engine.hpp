@@ -260,7 +260,7 @@ class engine {
     std::uint32_t count = 0;  ///< entries
   };
   /// What a head has next, while several are merged.
-  struct ahead {
+  struct next_entry {
     std::uint64_t stamp = 0;  ///< of the entry at head::at
     own_entries own;
   };
@@ -387,8 +387,8 @@ class engine {
   [[nodiscard]] bool gather_one(std::uint32_t slot, head& h, batch& b) noexcept;
   [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
   [[nodiscard]] bool add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
-  void look_ahead(std::uint32_t slot, head& h, ahead& next, std::uint64_t& limit) noexcept;
-  void put_in_window(std::uint32_t slot, head& h, ahead& next, std::uint64_t& limit) noexcept;
+  void look_ahead(std::uint32_t slot, head& h, next_entry& next, std::uint64_t& limit) noexcept;
+  void put_in_window(std::uint32_t slot, head& h, next_entry& next, std::uint64_t& limit) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
@@ -471,7 +471,7 @@ class engine {
   // What is on its way.
   batch batch_;  ///< of the pump under way
   vec<head> heads_;
-  vec<ahead> ahead_;  ///< of each head
+  vec<next_entry> next_;  ///< of each head
   merge_window window_;
   slots<flight, 16> flights_;
   std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
