@@ -63,17 +63,17 @@ TEST_CASE(
     w.put(stamp - 100, some(static_cast<std::uint32_t>(stamp), 10));
     w.count(1);
   };
-  const std::vector<std::uint64_t> stamps{100, 101, 107, 108, 200, 611};
+  const std::vector<std::uint64_t> stamps{100, 101, 107, 108, 200, 483};
   struct row {
     std::uint64_t limit;
     std::uint64_t room;
     std::uint32_t moved;
   };
   for (const row& r :
-       {row{merge_window::nothing, UINT64_MAX, 6}, row{612, UINT64_MAX, 6}, row{611, UINT64_MAX, 5},
+       {row{merge_window::nothing, UINT64_MAX, 6}, row{484, UINT64_MAX, 6}, row{483, UINT64_MAX, 5},
         row{201, UINT64_MAX, 5}, row{200, UINT64_MAX, 4}, row{108, UINT64_MAX, 3},
-        row{101, UINT64_MAX, 1}, row{100, UINT64_MAX, 0}, row{612, 1, 1}, row{612, 10, 1},
-        row{612, 11, 2}, row{612, 20, 2}, row{612, 31, 4}}) {
+        row{101, UINT64_MAX, 1}, row{100, UINT64_MAX, 0}, row{484, 1, 1}, row{484, 10, 1},
+        row{484, 11, 2}, row{484, 20, 2}, row{484, 31, 4}}) {
     CAPTURE(r.limit, r.room);
     w.begin(100);
     for (const std::uint64_t stamp : stamps) put(stamp);

@@ -37,6 +37,7 @@ struct joined {
   bool live_only_values = false;
   bool over = false;            ///< may have been too far behind since it was last caught up
   bool over_transient = false;  ///< the same of transient events
+  bool beats = false;           ///< heartbeats, which the book does not hold, stand among those
   bool filling = false;         ///< a snapshot
   bool asks_archive = false;
   std::uint64_t first_possible = 0;  ///< a gap frame said so
@@ -286,7 +287,8 @@ class judge {
         pass_rows(k, j, j.rows, b.rows, static_cast<std::uint32_t>(b.rows.size()), true);
       pass_rows(k, j, j.transients, b.transients, static_cast<std::uint32_t>(b.transients.size()),
                 false);
-      j.over = j.over_transient = j.filling = false;
+      j.over = j.filling = false;
+      j.over_transient = j.beats;
       j.read_bytes = b.bytes;
       j.read_transient_bytes = b.transient_bytes;
       j.rows.gap_told = j.transients.gap_told = false;

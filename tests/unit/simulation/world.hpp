@@ -610,7 +610,8 @@ class world final : public observer {
       const bool values =
           o.on_lag == sse::lag_policy::coalesce || o.start == sse::start_at::snapshot;
       j.asks_archive = shapes[c].archive && k.channels.size() == 1;
-      j.over_transient = o.heartbeat.mode == sse::heartbeat_options::pace::fixed;
+      j.beats = o.heartbeat.mode == sse::heartbeat_options::pace::fixed;
+      j.over_transient = j.beats;
       if (values || j.asks_archive) n.ordered = false;
       n.channels.push_back(j);
       if (k.user >= 0) ++joined_[at(k.user)][at(c)];
