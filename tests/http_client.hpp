@@ -205,11 +205,15 @@ class client {
     send(make("GET", target, headers));
     return head();
   }
-  /// The next frame of a stream without its empty line; empty: the end.
+  /// The next frame of a stream without its empty line; empty: the end. A block of `id:` alone is
+  /// no frame: its id goes to `position`.
   [[nodiscard]] std::string frame() {
-    std::string f = until("\n\n");
-    if (f.size() >= 2) f.resize(f.size() - 2);
-    return f;
+    for (;;) {
+      std::string f = until("\n\n");
+      if (f.size() >= 2) f.resize(f.size() - 2);
+      if (!f.starts_with("id: ") || f.find('\n') != std::string::npos) return f;
+      position = f.substr(4);
+    }
   }
   /// The next frame's `data:`.
   [[nodiscard]] std::string data() { return field(frame(), "data: "); }
@@ -228,6 +232,7 @@ class client {
   }
 
   bool was_reset = false;
+  std::string position{};  ///< the last id that came alone
 
  private:
   /// The end of an io_uring interrupts the calls of the thread that made it.

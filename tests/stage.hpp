@@ -13,6 +13,8 @@
 #include <sse/sse.hpp>
 #include <sse/testing.hpp>
 
+#include "without_position.hpp"
+
 namespace test {
 
 /// One event on the wire; an id of 0 and an empty type are left out.
@@ -119,7 +121,9 @@ struct basic_stage {
   Transport net;
   sse::hub<Transport> hub;
 
-  explicit basic_stage(const sse::hub_options& o = {}) : hub{net, o} { at(0); }
+  explicit basic_stage(const sse::hub_options& o = {}) : basic_stage{without_position(o), as_given{}} {}
+  struct as_given {};
+  basic_stage(const sse::hub_options& o, as_given) : hub{net, o} { at(0); }
 
   /// Time goes to `ms`; what is due happens and is sent.
   void at(std::int64_t ms) {

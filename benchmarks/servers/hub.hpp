@@ -22,6 +22,7 @@ inline sse::hub_options hub_options() {
   sse::hub_options h;
   h.caps.per_address.max = 0;
   h.first_id = first_id;
+  h.position = false;  // the peers send no such block: the same bytes for all
   h.max_backlog = 0;
   h.write_deadline = sse::duration::off();  // stalled readers stay
   return h;

@@ -233,7 +233,7 @@ sse::verdict<reader> subscriptions::subscribe(const sse::request& r, const graph
   // Whoever comes back knows it already, and gets what followed.
   if (!s.initial.empty() && sse::resume_from(r).state == sse::resume_point::kind::absent)
     who.opening = result_json(f.key, s.initial);
-  return sse::verdict<reader>{std::move(who), std::string{}}.join(*at->second);
+  return sse::verdict<reader>{std::move(who), std::string{}}.join(*at->second).position(false);
 }
 
 void subscriptions::tidy() {

@@ -27,6 +27,7 @@ sse::server_options http_options(const examples::server_setup& setup) {
   sse::server_options o = setup.options;
   o.cors.methods = "GET,POST,OPTIONS";
   o.cors.on_every_answer = true;
+  o.hub.position = false;  // V-17: nothing but keep-alives while it is idle
   o.head.content_type = "text/event-stream; charset=utf-8";
   return o;
 }

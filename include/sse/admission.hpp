@@ -83,6 +83,8 @@ struct joining {
   bool after_given = false;
   event_id after = no_id;
   time_point until = time_point::never();
+  bool position_given = false;
+  bool position = true;
 };
 
 }  // namespace detail
@@ -125,6 +127,13 @@ class verdict {
   verdict&& after(event_id id) && {
     joining_.after_given = true;
     joining_.after = id;
+    return std::move(*this);
+  }
+  /// Whether this stream is told where it begins, whatever hub_options::position says: for readers
+  /// whose protocol allows no such block.
+  verdict&& position(bool told) && {
+    joining_.position_given = true;
+    joining_.position = told;
     return std::move(*this);
   }
   /// End the stream at `t`, for example when the token expires. Before hub.tick() told the time it
@@ -197,6 +206,10 @@ struct hub_options {
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
   /// Comment at the start of each stream: bytes that open a buffering proxy. Copied.
   std::string_view opening = {};
+  /// A reader that brings no id is told where its stream begins, by a block of `id:` alone, which
+  /// fires no event: cut before its first event, it comes back with that and misses nothing. Behind
+  /// a snapshot too.
+  bool position = true;
   /// Query field beside the header Last-Event-ID; empty: none. Copied.
   std::string_view resume_query = "last_id";
   duration write_deadline = duration::seconds(10);  ///< no write progress: closed

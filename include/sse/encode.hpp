@@ -4,7 +4,7 @@
 // that writes "data:". Not needed to publish through a hub, which calls it; use it for hosts,
 // recordings and tests that have no hub.
 //
-// Threads: no state, so any thread. Nothing throws but the std::string of the three append
+// Threads: no state, so any thread. Nothing throws but the std::string of the four append
 // functions, if its own growth fails. The *_to functions allocate nothing.
 //
 //   std::string out;
@@ -216,6 +216,26 @@ inline char* encode_comment_to(char* out, std::string_view text) noexcept {
   out.resize(before + encoded_comment_size(text));
   encode_comment_to(out.data() + before, text);
   return encode_error::none;
+}
+
+/// Exactly the bytes that encode_position_to writes.
+[[nodiscard]] constexpr std::size_t encoded_position_size(event_id id) noexcept {
+  return 6 + detail::decimal_size(id);
+}
+
+/// Writes `id: N\n\n`: the client's last event id is N from here on; no event is fired (WHATWG HTML
+/// 9.2.6). Returns the byte after it. REQUIRES: encoded_position_size(id) bytes at `out`.
+inline char* encode_position_to(char* out, event_id id) noexcept {
+  out = detail::put(out, "id: ");
+  out = detail::put_decimal(out, id);
+  return detail::put(out, "\n\n");
+}
+
+/// Appends a position block.
+inline void encode_position(std::string& out, event_id id) {
+  const std::size_t before = out.size();
+  out.resize(before + encoded_position_size(id));
+  encode_position_to(out.data() + before, id);
 }
 
 /// Exactly the bytes that encode_retry_to writes. REQUIRES: ms >= 0.

@@ -23,6 +23,7 @@
 
 #include "http_client.hpp"
 #include "server_calls.hpp"
+#include "without_position.hpp"
 
 namespace test {
 
@@ -33,7 +34,7 @@ class server : public server_calls<server<User, Stream>> {
   using server_type = sse::asio_server<User, Stream>;
 
   explicit server(sse::server_options o = {}, std::uint16_t port = 0)
-      : server_{std::in_place, ctx_, o} {
+      : server_{std::in_place, ctx_, without_position(std::move(o))} {
     start(port);
   }
   ~server() {

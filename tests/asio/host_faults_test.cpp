@@ -11,7 +11,7 @@ using server = test::server<>;
 
 /// See tests/host_faults.hpp.
 struct stand {
-  explicit stand(const sse::server_options& o) : server_{ctx_, o} {}
+  explicit stand(const sse::server_options& o) : server_{ctx_, test::without_position(o)} {}
   sse::asio_server<>* operator->() noexcept { return &server_; }
   void step() {
     server_.flush_soon();

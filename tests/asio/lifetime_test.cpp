@@ -33,7 +33,8 @@ const std::string get_events = client::make("GET", "/events");
 
 /// A server whose loop the test runs itself.
 struct hand_driven {
-  explicit hand_driven(sse::server_options o = {}) : server{std::in_place, ctx, o} {
+  explicit hand_driven(sse::server_options o = {})
+      : server{std::in_place, ctx, test::without_position(std::move(o))} {
     ticks = server->open_channel("ticks");
     server->stream("/events", *ticks);
     server->get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });

@@ -7,6 +7,7 @@
 
 #include "asio/client.hpp"
 #include "catch.hpp"
+#include "host_position.hpp"
 
 using std::chrono::milliseconds;
 using test::client;
@@ -33,6 +34,10 @@ struct feed {
 };
 
 }  // namespace
+
+TEST_CASE("a stream opens with its position") {
+  test::stream_opens_with_its_position<test::server<>>();
+}
 
 TEST_CASE("a stream opens: its head comes at once, before any event") {
   feed f;

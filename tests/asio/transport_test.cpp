@@ -76,7 +76,7 @@ struct bench {
   using transport = sse::asio_transport<Stream>;
   asio::io_context ctx{1};
   transport net{};
-  std::optional<sse::hub<transport>> hub{std::in_place, net};
+  std::optional<sse::hub<transport>> hub{std::in_place, net, test::without_position()};
   bool asked = false;
   sse::channel* ticks = hub->open_channel("ticks", {.max_lag = 0});
 

@@ -101,7 +101,7 @@ TEST_CASE("A-08 an object becomes one unnamed frame of compact JSON, each token 
          "{ \"data\" : {\n \"type\": \"a b\",\t\"message\" :\"\\u00e9 \\\" : , {\",\n"
          "\"timestamp\":\"2024-01-01T00:00:00.000Z\", \"n\": [1.50, 1e3, "
          "12345678901234567890 ], \"o\": { } } }");
-  const std::string frame = stream.until("\n\n");
+  const std::string frame = stream.frame() + "\n\n";
   const std::size_t data = frame.find("data: ");
   REQUIRE(data != std::string::npos);
   CHECK(frame.substr(data) ==
@@ -274,9 +274,12 @@ TEST_CASE("A-36 X-09 a filter picks connections by their query, the others get n
         200);
   CHECK(s.post("/send", R"({"data":{"n":2},"filter":{"room":"general"}})").status == 200);
   CHECK(s.post("/send", R"({"data":{"n":3},"filter":{}})").status == 200);
+  for (client* c : {&general, &other, &none}) {
+    CHECK(c->until("\n\n").starts_with("id: "));  // where it begins
+  }
   const std::string last = general.until("\"n\":3}\n\n");
   CHECK(frames_in(last) == 3);
-  // Byte for byte: from the head of the stream on there is nothing but the third event.
+  // Byte for byte: from there on there is nothing but the third event.
   for (client* c : {&other, &none}) {
     const std::string bytes = c->until("\n\n");
     CHECK(bytes == last.substr(last.rfind("id: ")));

@@ -24,6 +24,7 @@ LINES = int(os.environ.get("LINES", "40000"))
 READERS = int(os.environ.get("READERS", "100"))
 RATE = 10_000
 PATIENCE = 90  # seconds without any progress
+POSITION = re.compile(rb"(?:^|(?<=\n\n))id: \d+\n\n")  # where a stream begins
 ID_LINE = re.compile(rb"^id: \d+\n", re.MULTILINE)
 LAST_ID = re.compile(rb"(?:^|\n)id: (\d+)\n")
 OTHER = re.compile(rb"(?:^|(?<=\n\n))(?:event: (\w+)\ndata: [^\n]*|retry: \d+|: [^\n]*)\n\n")
@@ -148,7 +149,7 @@ class Reader(asyncio.Protocol):
             at = whole.rfind(b"id: ", 0, at)
         if at >= 0 and (match := re.match(rb"id: (\d+)\n", whole[at:])):
             self.last_id = match[1].decode()
-        text = ID_LINE.sub(b"", whole)
+        text = ID_LINE.sub(b"", POSITION.sub(b"", whole))
         if b"event: " in text or b"retry: " in text or b": " in text[:2] or b"\n: " in text:
             for match in OTHER.finditer(text):
                 name = (match[1] or b"").decode()

@@ -94,7 +94,7 @@ class Stream:
         assert self.answer.getheader("Cache-Control") == "no-cache", self.answer.getheaders()
 
     def frame(self):
-        """The next frame as a dict, comments skipped; None: the end."""
+        """The next frame as a dict, comments and an id alone skipped; None: the end."""
         fields = {}
         for line in iter(self.answer.readline, b""):
             line = line.decode().rstrip("\n")
@@ -102,7 +102,9 @@ class Stream:
                 name, _, value = line.partition(": ")
                 fields[name] = value
             elif not line and fields:
-                return fields
+                if list(fields) != ["id"]:
+                    return fields
+                fields = {}
         return None
 
     def close(self):

@@ -13,6 +13,7 @@
 
 #include "catch.hpp"
 #include "failing_socket_calls.hpp"
+#include "host_position.hpp"
 #include "loop_server.hpp"
 
 using std::chrono::milliseconds;
@@ -54,6 +55,8 @@ TEST_CASE("a stream begins at once, goes on live, and resumes where it was cut")
   CHECK(again.data() == "two");
   CHECK(s.eventually([&] { return s->connections() == 1; }));  // the first one's end was noticed
 }
+
+TEST_CASE("a stream opens with its position") { test::stream_opens_with_its_position<server>(); }
 
 TEST_CASE("plain requests: kept alive, pipelined, in pieces, before a stream") {
   server s;

@@ -15,6 +15,7 @@
 
 #include "catch.hpp"
 #include "http_client.hpp"
+#include "without_position.hpp"
 
 namespace {
 
@@ -45,7 +46,7 @@ struct wire {
 struct loop {
   sse::detail::unique_fd epoll{::epoll_create1(0)};
   epoll_transport net{epoll.get()};
-  sse::hub<epoll_transport> hub{net};
+  sse::hub<epoll_transport> hub{net, test::without_position()};
   sse::channel* c = hub.open_channel("c", {.max_lag = 0});
   int foreign = 0;
 

@@ -11,7 +11,7 @@ using server = test::loop_server<sse::epoll_server<>>;
 
 /// See tests/host_faults.hpp.
 struct stand {
-  explicit stand(const sse::server_options& o) : server_{o} {}
+  explicit stand(const sse::server_options& o) : server_{test::without_position(o)} {}
   sse::epoll_server<>* operator->() noexcept { return &server_; }
   void step() { server_.poll(); }
 

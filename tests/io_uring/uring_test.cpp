@@ -15,6 +15,7 @@
 
 #include "catch.hpp"
 #include "failing_socket_calls.hpp"
+#include "host_position.hpp"
 #include "loop_server.hpp"
 
 using std::chrono::milliseconds;
@@ -44,7 +45,7 @@ sse::channel& ticks_of(server& s) {
 struct loop {
   sse::detail::unique_fd epoll{::epoll_create1(0)};
   sse::uring_transport net{epoll.get()};
-  std::optional<sse::hub<sse::uring_transport>> hub{std::in_place, net};
+  std::optional<sse::hub<sse::uring_transport>> hub{std::in_place, net, test::without_position()};
   sse::channel* c = hub->open_channel("c", {.max_lag = 0});
   std::deque<sse::detail::unique_fd> far{};
 
@@ -155,6 +156,11 @@ TEST_CASE("streams end while their write waits: closed, left by their peer, with
   CHECK(l.hub->sessions() == 2);
   l.end();
   CHECK(l.net.in_flight() == 0);
+}
+
+TEST_CASE("a server over io_uring: a stream opens with its position") {
+  if (refused()) return;
+  test::stream_opens_with_its_position<server>();
 }
 
 TEST_CASE("a server over io_uring: live, slow readers, chunks, drain") {

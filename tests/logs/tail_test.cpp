@@ -30,6 +30,7 @@ TEST_CASE("F-01 F-02 F-15 F-17 a quiet file's stream opens at once, with these h
   CHECK(a.header("Content-Type") == "text/event-stream");
   CHECK(a.header("Cache-Control") == "no-cache");
   CHECK(a.header("Connection") == "keep-alive");
+  CHECK(stream.until("\n\n") == "id: 0\n\n");
   s.files.append("app.log", "X\n");
   CHECK(stream.until("\n\n") == "id: 2\ndata: X\n\n");
 }
@@ -38,6 +39,7 @@ TEST_CASE("F-03 F-04 F-14 X-15 a line's frame is its offset and its text as it i
   running s;
   s.files.append("app.log", "before\n");
   client stream = s.stream("/logs/app");
+  CHECK(stream.until("\n\n") == "id: 7\n\n");
   s.files.append("app.log",
                  "2025-09-21T10:30:15.123456: Fake: a: b\n  lead\tand trail  \n\nCRLF\r\n");
   CHECK(stream.until("CRLF\n\n") ==

@@ -650,7 +650,8 @@ TEST_CASE("hooks: opened may send at once, closed finds the slots free", "[admis
     std::string name;
   };
   sse::testing::memory_transport net;
-  sse::hub<sse::testing::memory_transport, user> hub{net, {.caps = {.per_user = {.max = 1}}}};
+  sse::hub<sse::testing::memory_transport, user> hub{
+      net, test::without_position({.caps = {.per_user = {.max = 1}}})};
   sse::channel* c = hub.open_channel("c", quiet());
   REQUIRE(c != nullptr);
   std::string log;

@@ -195,7 +195,7 @@ TEST_CASE("a transport that takes little and is ready gets all in one flush", "[
 TEST_CASE("a transport that takes nothing and says ready cannot hold the hub", "[flow]") {
   recording_transport t;
   t.takes = 0;
-  sse::hub<recording_transport> hub{t};
+  sse::hub<recording_transport> hub{t, test::without_position()};
   sse::channel* c = hub.open_channel("c", quiet());
   REQUIRE(c != nullptr);
   REQUIRE(hub.accept({1}, {}, sse::admit().join(*c)));
@@ -216,7 +216,7 @@ TEST_CASE(
     "[flow]") {
   recording_transport t;
   t.lies = 1000;
-  sse::hub<recording_transport> hub{t};
+  sse::hub<recording_transport> hub{t, test::without_position()};
   sse::channel* c = hub.open_channel("c", quiet());
   REQUIRE(c != nullptr);
   REQUIRE(hub.accept({1}, {}, sse::admit().join(*c)));
@@ -234,7 +234,7 @@ TEST_CASE(
 TEST_CASE("opened once, closed once, writes inside begin_flush and end_flush", "[flow]") {
   recording_transport t;
   {
-    sse::hub<recording_transport> hub{t};
+    sse::hub<recording_transport> hub{t, test::without_position()};
     sse::channel* c = hub.open_channel("c", quiet());
     REQUIRE(c != nullptr);
     std::vector<sse::session_id> ids;
@@ -321,7 +321,7 @@ TEST_CASE("a handle kept too long names nobody", "[flow]") {
 TEST_CASE("X-01 a session that is far behind has its share, then the next has its turn", "[flow]") {
   constexpr std::size_t share = 100'000;
   recording_transport t;
-  sse::hub<recording_transport> hub{t, {.flush_share = share}};
+  sse::hub<recording_transport> hub{t, test::without_position({.flush_share = share})};
   sse::channel* c = hub.open_channel("c", {.max_lag = 0, .heartbeat = no_heartbeat()});
   REQUIRE(c != nullptr);
   for (int i = 0; i < 3; ++i) REQUIRE(hub.accept({i}, {}, sse::admit().join(*c)));
@@ -465,7 +465,7 @@ TEST_CASE("completion: a session that ends keeps its bytes and its slot until th
 TEST_CASE("completion: the hub can end while writes are pending", "[flow][completion]") {
   sse::testing::memory_completion_transport net;
   {
-    sse::hub<sse::testing::memory_completion_transport> hub{net};
+    sse::hub<sse::testing::memory_completion_transport> hub{net, test::without_position()};
     sse::channel* c = hub.open_channel("c", quiet());
     REQUIRE(c != nullptr);
     for (int i = 0; i < 3; ++i)
@@ -825,7 +825,7 @@ TEST_CASE("X-09 a hook of the host decides who sees an audience, live and after 
     std::string rooms;
   };
   sse::testing::memory_transport net;
-  sse::hub<sse::testing::memory_transport, member> hub{net};
+  sse::hub<sse::testing::memory_transport, member> hub{net, test::without_position()};
   hub.on_sees([](const member& m, std::string_view, std::string_view audience) {
     return m.rooms.find(audience) != m.rooms.npos;
   });

@@ -351,6 +351,10 @@ class scenario {
         last = id;
         continue;
       }
+      if (one.find('\n') == one.npos) {  // where it begins
+        if (id != last) return "it begins elsewhere";
+        continue;
+      }
       if (id <= last) return "id " + std::to_string(id) + " after " + std::to_string(last);
       if (std::string wrong = missing(i, last, id, told_a, told_b); !wrong.empty()) return wrong;
       last = id;
@@ -473,7 +477,7 @@ TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its fi
     // One of them at most did not get in, or was closed.
     std::size_t whole = 0;
     for (const auto& p : net.peers)
-      whole += test::consecutive(test::ids_in(p.received), 1, 20) ? 1U : 0U;
+      whole += test::consecutive(test::ids_in(p.received), 0, 20) ? 1U : 0U;
     CHECK(in >= many - 1);
     CHECK(whole >= many - 1);
     CHECK(whole == hub.sessions());

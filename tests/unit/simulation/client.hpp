@@ -61,6 +61,7 @@ struct connection {
   sse::session_id session{};
   bool chunked = false;
   bool retry_only = false;
+  bool owed_position = false;  ///< it came without an id, and was not told yet where it stands
   bool ahead = false;        ///< it asked for an id that nobody has got yet
   bool ordered = true;       ///< all of its events come in the order of publication
   bool row_open = false;     ///< gap frames came, none with an id yet
@@ -147,6 +148,10 @@ class judge {
     return may_see(k.user, e.audience, hub_->groups);
   }
   [[nodiscard]] bool alone(const client& k) const { return k.channels.size() == 1; }
+  /// It is told where it stands behind that.
+  [[nodiscard]] bool gets_snapshot(const client& k) const {
+    return alone(k) && k.conn.channels[0].live_only_values;
+  }
   [[nodiscard]] const sse::channel_options* options(int c) const {
     return hub_->options[static_cast<std::size_t>(c)];
   }
@@ -253,6 +258,8 @@ class judge {
     }
     if (f.type == "gap") return on_gap(k, f);
     finish_row(k);
+    if (f.position) return on_position(k, f);
+    if (n.owed_position && !gets_snapshot(k)) fail("it was not told first where it stands");
     if (f.type == "whisper") {
       std::string_view rest = f.data;
       const std::uint64_t number = take_number(rest);
@@ -280,6 +287,7 @@ class judge {
     if (!n.whispers.empty()) fail("a unicast event was lost" + who());
     if (n.frames.inside()) fail("an event was never sent to its end" + who());
     if (n.retry_only) return;
+    if (n.owed_position) fail("it was never told where it stands" + who());
     settle_to(k, book_->sequence(k.channels[0]).size(), 0);
     for (joined& j : n.channels) {
       const channel_book& b = book_->at(j.channel);
@@ -439,6 +447,13 @@ class judge {
     ++seen.events;
   }
 
+  void on_position(client& k, const frame& f) {
+    k.note('p', f.id, 0);
+    if (!k.conn.owed_position) fail("an id that it did not need");
+    k.conn.owed_position = false;
+    move_to(k, f.id, 0);
+  }
+
   void on_gap(client& k, const frame& f) {
     connection& n = k.conn;
     const gap_data g{f.data};
@@ -463,6 +478,7 @@ class judge {
     j->first_possible = g.first;
     n.row_open = !f.has_id;
     if (!f.has_id) return;
+    if (!gets_snapshot(k)) n.owed_position = false;
     if (n.ahead) {  // nobody has such an id: back to where the sequence stands
       n.ahead = false;
       if (f.id + 1 != g.first) fail("a gap frame with a strange id");

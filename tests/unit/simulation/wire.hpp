@@ -97,6 +97,7 @@ struct frame {
   std::string_view data{};
   bool comment = false;
   bool retry = false;
+  bool position = false;  ///< an id and nothing else
 };
 
 /// Cuts a stream into frames.
@@ -142,6 +143,8 @@ class frame_reader {
         f.has_id = true;
         f.id = take_number(line);
         if (!line.empty()) fail("broken id: " + std::string(line));
+        f.position = block.empty();
+        if (f.position) return f;
       }
       (void)take(block, "event: ", f.type);
       if (!take(block, "data: ", f.data)) fail("no data: " + std::string(whole.substr(0, 80)));

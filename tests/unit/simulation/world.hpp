@@ -146,6 +146,7 @@ class world final : public observer {
     o.seed = random_.next();
     if (chance(2)) o.retry = sse::duration::seconds(2);
     if (chance(2)) o.opening = "open";
+    o.position = !chance(4);
     o.write_deadline = chance(4) ? sse::duration::off() : sse::duration::seconds(20);
     if (chance(2)) o.idle = sse::duration::seconds(300);
     if (chance(2)) o.max_age = sse::duration::seconds(600);
@@ -530,6 +531,7 @@ class world final : public observer {
     k.conn.head_left = r.preamble.size();
     k.conn.resumed = how_.resume;
     k.conn.resumed_from = k.last;
+    k.conn.owed_position = options_.position && numbered && (!how_.resume || how_.by_verdict);
     k.conn.accepting = true;
     log_.add("connect", k.number, static_cast<std::int64_t>(k.last));
 

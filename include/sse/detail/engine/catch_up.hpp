@@ -39,14 +39,18 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
 
 /// The newest values behind `position` come next. False: memory is out.
 inline bool engine::start_walk(subscription& sub, std::uint64_t position,
-                               std::uint64_t unsaid_to) noexcept {
+                               std::uint64_t unsaid_to, bool opens) noexcept {
   const std::uint32_t record = walks_.take();
   if (record == none) return false;
-  walks_[record] = {position, unsaid_to};
+  walks_[record] = {position, unsaid_to, opens};
   release_cursor(sub);
   sub.read_from(source::newest);
   sub.record = record;
   return true;
+}
+
+inline bool engine::tells_position(const joining& j) const noexcept {
+  return j.position_given ? j.position : options_.position;
 }
 
 /// Where one subscription begins. `lost`: what it asked for is gone. False: memory is out.
@@ -64,7 +68,8 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
       go_live(sub, log.newest(j.backlog));
     } else if (start == start_at::snapshot && c.newest_ != nullptr && j.count == 1) {
       // Only what was there before it came may go unsaid.
-      return start_walk(sub, 0, c.options_.ids != id_mode::none ? seq.last : stamp_);
+      return start_walk(sub, 0, c.options_.ids != id_mode::none ? seq.last : stamp_,
+                        tells_position(j));
     } else {
       go_live(sub, start == start_at::all ? log.retained() : log.end());
     }
@@ -126,6 +131,19 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
     if (!push_gap(slot, c, {after, first, known ? first - after - 1 : 0, known}, n + 1 == gaps))
       return false;
   }
+  const bool has_id = resume.state == resume_point::kind::given && !j.after_given;
+  return has_id || gaps != 0 || !tells_position(j) || push_position(slot);
+}
+
+/// Where a reader stands that has no id: it misses nothing if it is cut before its first event.
+/// Whoever gets a snapshot is told behind that. False: memory is out.
+inline bool engine::push_position(std::uint32_t slot) noexcept {
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const stream& st = stream_of(subs_[i]);
+    if (st.transients || st.owner->options_.ids == id_mode::none) continue;
+    return subs_[i].from() == source::newest ||
+           lanes_.push_position(sessions_[slot].lane, next_id(slot) - 1);
+  }
   return true;
 }
 
@@ -152,7 +170,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
         break;
       }
       case source::skip: id = skips_[sub.record].first; break;
-      case source::backfill: break;
+      case source::backfill: id = sub.filled_to + 1; break;
       case source::log: {
         log_place p = sub.at();
         asks_left_ = asks_per_turn;  // then the id is one that it passed
@@ -247,7 +265,7 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
   if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.transients &&
       alone(sessions_[slot])) {
     c.counters_.coalesced += lost;
-    if (!start_walk(sub, with_ids ? missed.requested : missed.stamp - 1, 0)) {
+    if (!start_walk(sub, with_ids ? missed.requested : missed.stamp - 1, 0, false)) {
       go_live(sub, to);
       mark_dead(slot, close_reason::no_memory);
     }
@@ -291,8 +309,10 @@ inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noex
       ok = push_gap(slot, c, {w.position, first, 0, false, c.options_.ids != id_mode::none}, true);
     }
     if (i == none) {
+      const bool opens = w.opens;
       walks_.give_back(sub.record);
       go_live(sub, st.log.end());
+      if (opens) ok = ok && push_position(slot);
       break;
     }
     w.position = values[i].position;

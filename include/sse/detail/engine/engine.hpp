@@ -351,7 +351,7 @@ class engine {
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
                               bool& lost) noexcept;
   [[nodiscard]] bool start_walk(subscription& sub, std::uint64_t position,
-                                std::uint64_t unsaid_to) noexcept;
+                                std::uint64_t unsaid_to, bool opens) noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
   [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
@@ -362,6 +362,8 @@ class engine {
   [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
   [[nodiscard]] static std::uint64_t skip_target(const stream& st) noexcept;
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool tells_position(const joining& j) const noexcept;
+  [[nodiscard]] bool push_position(std::uint32_t slot) noexcept;
   [[nodiscard]] bool push_gap(std::uint32_t slot, channel& where, const loss& what,
                               bool moves_id) noexcept;
 

@@ -63,6 +63,11 @@ class lanes {
     return push_made(lane, static_cast<std::uint32_t>(encoded_retry_size(ms)), lane_kind::control,
                      [&](char* out) { encode_retry_to(out, ms); });
   }
+  /// `id:` alone.
+  [[nodiscard]] bool push_position(std::uint32_t& lane, event_id id) noexcept {
+    return push_made(lane, static_cast<std::uint32_t>(encoded_position_size(id)),
+                     lane_kind::control, [&](char* out) { encode_position_to(out, id); });
+  }
   /// `size` bytes that say nothing: a comment, or one or two blank lines (WHATWG HTML 9.2.5).
   /// REQUIRES: size > 0.
   [[nodiscard]] bool push_padding(std::uint32_t& lane, std::uint32_t size) noexcept {
