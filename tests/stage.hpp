@@ -121,7 +121,8 @@ struct basic_stage {
   Transport net;
   sse::hub<Transport> hub;
 
-  explicit basic_stage(const sse::hub_options& o = {}) : basic_stage{without_position(o), as_given{}} {}
+  explicit basic_stage(const sse::hub_options& o = {})
+      : basic_stage{without_position(o), as_given{}} {}
   struct as_given {};
   basic_stage(const sse::hub_options& o, as_given) : hub{net, o} { at(0); }
 

@@ -18,6 +18,7 @@
 
 #include <sse/channel.hpp>
 #include <sse/config.hpp>
+#include <sse/detail/base/containers.hpp>
 #include <sse/request.hpp>
 #include <sse/session.hpp>
 
@@ -43,6 +44,9 @@ struct limits {
   cap total{.status = 503};
   cap per_user{};              ///< per key that admit() named; an empty key is not counted
   cap per_address{.max = 64};  ///< per request::address; an empty one is not counted
+  /// Bits of an IPv6 address that per_address looks at: who has one has the others that begin so.
+  /// 128: each counts alone.
+  std::uint8_t ipv6_prefix = 64;
 };
 
 /// Counts the streams of several hubs together, so that the caps of each hold over all of them:
@@ -70,13 +74,34 @@ class verdict;
 
 namespace detail {
 
-inline constexpr std::uint32_t max_joins = 16;
+/// Channels to join: a few without memory of their own.
+class joins {
+ public:
+  /// Out of memory it is not complete().
+  void add(channel& c) noexcept {
+    if (count_ >= few) complete_ = more_.push_back(&c) && complete_;
+    if (count_ < few) few_[count_] = &c;
+    if (complete_) ++count_;
+  }
+  [[nodiscard]] bool complete() const noexcept { return complete_; }
+  [[nodiscard]] std::uint32_t size() const noexcept { return count_; }
+  /// REQUIRES: i < size().
+  [[nodiscard]] channel& operator[](std::uint32_t i) const noexcept {
+    return *(i < few ? few_[i] : more_[i - few]);
+  }
+
+ private:
+  static constexpr std::uint32_t few = 4;
+  channel* few_[few] = {};
+  vec<channel*> more_;
+  std::uint32_t count_ = 0;
+  bool complete_ = true;
+};
 
 /// What an admitted request asks of the engine.
 struct joining {
   std::string key{};
-  channel* channels[max_joins] = {};
-  std::uint32_t count = 0;
+  joins channels{};
   bool start_given = false;
   start_at start = start_at::live;
   std::uint64_t backlog = 0;
@@ -103,13 +128,13 @@ class verdict {
     joining_.key = std::move(key);
   }
 
-  /// Subscribes to one more channel, at most 16. Several must share one sequence.
-  verdict& join(channel& c) & {
-    if (joining_.count < detail::max_joins) joining_.channels[joining_.count] = &c;
-    ++joining_.count;
+  /// Subscribes to one more channel, to none twice: hub_options::max_joins. Several must share one
+  /// sequence.
+  verdict& join(channel& c) & noexcept {
+    joining_.channels.add(c);
     return *this;
   }
-  verdict&& join(channel& c) && { return std::move(join(c)); }
+  verdict&& join(channel& c) && noexcept { return std::move(join(c)); }
 
   /// Where to begin without a Last-Event-ID; default: as the channel says.
   verdict&& start(start_at s) && {
@@ -204,6 +229,8 @@ struct hub_options {
   bool given_ids = false;
   std::uint64_t seed = 0x9e3779b97f4a7c15ULL;  ///< for jitter and hashing; give something random
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
+  /// Channels of one stream; 0: no limit. A verdict with more is refused with 500.
+  std::uint32_t max_joins = 0;
   /// Comment at the start of each stream: bytes that open a buffering proxy. Copied.
   std::string_view opening = {};
   /// A reader that brings no id is told where its stream begins, by a block of `id:` alone, which

@@ -170,7 +170,7 @@ TEST_CASE("each limit of the encoder holds at limit-1, limit and limit+1", "[enc
   CHECK(sse::check({}, {.event = 8}) == encode_error::none);
 }
 
-TEST_CASE("comments and retry blocks", "[encode]") {
+TEST_CASE("comments, and blocks of retry or id alone", "[encode]") {
   const auto comment = [](std::string_view text) {
     std::string out;
     REQUIRE(sse::encode_comment(out, text) == encode_error::none);
@@ -190,6 +190,14 @@ TEST_CASE("comments and retry blocks", "[encode]") {
     REQUIRE(sse::encode_retry(out, ms) == encode_error::none);
     CHECK(out == "retry: " + std::to_string(ms) + "\n\n");
     CHECK(out.size() == sse::encoded_retry_size(ms));
+  }
+
+  for (const sse::event_id id :
+       {sse::event_id{0}, sse::event_id{9}, sse::event_id{10}, sse::max_event_id}) {
+    std::string out = "x";
+    sse::encode_position(out, id);
+    CHECK(out == "xid: " + std::to_string(id) + "\n\n");
+    CHECK(out.size() == 1 + sse::encoded_position_size(id));
   }
 }
 

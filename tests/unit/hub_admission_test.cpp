@@ -144,8 +144,47 @@ TEST_CASE("shape: 405 with Allow, 406, and HEAD opens nothing", "[admission]") {
   CHECK(s.request({.accept = "text/event-stream"}));
 }
 
-TEST_CASE("joins: 16 channels, not 17, none twice, of one hub and one sequence", "[admission]") {
-  stage s;
+TEST_CASE("caps: an IPv6 address counts with all of its network", "[admission]") {
+  sse::limits caps{.per_address = {.max = 2}};
+  const auto fits = [](stage& s, std::string address) {
+    return static_cast<bool>(s.join(*s.hub.find_channel("c"), {.address = std::move(address)}));
+  };
+  {
+    stage s{with_caps(caps)};
+    s.open("c");
+    CHECK(fits(s, "2001:db8:1:2::1"));
+    CHECK(fits(s, "2001:db8:1:2:ffff:ffff:ffff:ffff"));
+    CHECK_FALSE(fits(s, "2001:db8:1:2::3"));
+    CHECK_FALSE(fits(s, "2001:db8:1:2:5::"));
+    CHECK(fits(s, "2001:db8:1:3::1"));
+    for (const std::string last : {"1", "2", "3"}) CHECK(fits(s, "10.0.0." + last));
+    CHECK(fits(s, "10.0.0.1"));
+    CHECK_FALSE(fits(s, "10.0.0.1"));
+    for (const std::string what : {"fe80::1%eth0", "not:an:address"}) {  // as they are
+      CHECK(fits(s, what));
+      CHECK(fits(s, what));
+      CHECK_FALSE(fits(s, what));
+    }
+  }
+  for (const std::uint8_t bits : {std::uint8_t{49}, std::uint8_t{55}, std::uint8_t{56}}) {
+    caps.ipv6_prefix = bits;
+    stage s{with_caps(caps)};
+    s.open("c");
+    CHECK(fits(s, "2001:db8:1::1"));
+    CHECK(fits(s, "2001:db8:1:100::1") == (bits > 0));
+    CHECK(fits(s, "2001:db8:1:200::1") == (bits > 54));  // bit 55 of all
+    CHECK(fits(s, "2001:db8:1:100::2") == (bits == 56));
+    CHECK(fits(s, "2001:db8:1:8000::1"));
+  }
+  caps.ipv6_prefix = 128;
+  stage s{with_caps(caps)};
+  s.open("c");
+  for (int i = 1; i < 10; ++i) CHECK(fits(s, "2001:db8::" + std::to_string(i)));
+}
+
+TEST_CASE("joins: as many as the option says, none twice, of one hub and one sequence",
+          "[admission]") {
+  stage s{{.max_joins = 16}};
   stage elsewhere;
   std::vector<sse::channel*> all;
   for (int i = 0; i < 17; ++i) all.push_back(&s.open("c" + std::to_string(i), quiet()));
@@ -171,6 +210,48 @@ TEST_CASE("joins: 16 channels, not 17, none twice, of one hub and one sequence",
   CHECK(s.accept({}, sse::admit().join(own)));
   CHECK(s.accept({}, sse::admit().join(elsewhere.open("x"))).refusal.status == 500);
   CHECK(s.hub.user_sessions("ann") == 3);
+}
+
+TEST_CASE("joins: without a limit, and each of them counts", "[admission]") {
+  constexpr int many = 2000;
+  stage s;
+  std::vector<sse::channel*> all;
+  sse::verdict<> v = sse::admit("ann");
+  for (int i = 0; i < many; ++i) {
+    all.push_back(&s.open("c" + std::to_string(i), quiet()));
+    v.join(*all.back());
+  }
+  const auto k = s.accept({}, std::move(v));
+  REQUIRE(k);
+  std::string expected;
+  for (int i = many; i-- > 0;) {
+    CHECK(all[static_cast<std::size_t>(i)]->subscribers() == 1);
+    s.put(*all[static_cast<std::size_t>(i)], "x");
+    expected += frame(static_cast<std::uint64_t>(many - i), "e", "x");
+  }
+  s.flush();
+  CHECK(s.take(k) == expected);
+  sse::verdict<> twice = sse::admit();
+  for (sse::channel* c : all) twice.join(*c);
+  CHECK(s.accept({}, std::move(twice.join(*all[many / 2]))).refusal.status == 500);
+}
+
+TEST_CASE("joins: a gap on each of many channels, and the last one moves the id", "[admission]") {
+  constexpr int many = 40;
+  stage s;
+  sse::verdict<> v = sse::admit("ann");
+  for (int i = 0; i < many; ++i) {
+    sse::channel_options o = quiet();
+    o.keep = 0;
+    sse::channel& c = s.open("c" + std::to_string(i), std::move(o));
+    s.put(c);
+    s.put(c);
+    v.join(c);
+  }
+  const auto k = s.accept({.last_event_id = "1"}, std::move(v));
+  const std::string got = s.take(k);
+  CHECK(test::count(got, "event: gap") == many);
+  CHECK(test::ids_in(got) == std::vector<std::uint64_t>{2 * many});
 }
 
 // --- caps ---
@@ -319,7 +400,7 @@ TEST_CASE("64 streams of one address: 63, 64, and 65 is refused", "[admission][c
     REQUIRE(all.back());
   }
   CHECK(s.join(c, {.address = "2001:db8::1"}).refusal.status == 429);
-  CHECK(s.join(c, {.address = "2001:db8::2"}));
+  CHECK(s.join(c, {.address = "2001:db8:0:1::1"}));
   for (int i = 0; i < 70; ++i) REQUIRE(s.join(c));  // without an address: not counted
   s.hub.closed(all[0].id);
   CHECK(s.join(c, {.address = "2001:db8::1"}));

@@ -144,7 +144,8 @@ TEST_CASE("position: behind a snapshot, also one of nothing", "[resume][position
   o.start = sse::start_at::snapshot;
   sse::channel& c = s.open("c", std::move(o));
   CHECK(s.take(s.join(c)) == position(100));
-  for (const std::string_view key : {"a", "b", "a"}) REQUIRE(c.publish({.data = key}, {.key = key}));
+  for (const std::string_view key : {"a", "b", "a"})
+    REQUIRE(c.publish({.data = key}, {.key = key}));
   REQUIRE(c.publish({.data = "no state"}));
   const std::string values = frame(102, "", "b") + frame(103, "", "a");
   const auto k = s.join(c);

@@ -5,8 +5,10 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <sse/detail/engine/deadlines.hpp>
+#include <sse/detail/http/ip_address.hpp>
 
 namespace sse::inline v0::detail {
 
@@ -58,18 +60,21 @@ inline void engine::evict(const victims& v) noexcept {
 }
 
 /// What is wrong with what the admit hook said; empty: nothing.
-inline std::string_view engine::bad_join(const joining& j, int& status) const noexcept {
+inline std::string_view engine::bad_join(const joining& j, int& status) noexcept {
+  status = 503;
+  if (!j.channels.complete()) return "no_memory";
   status = 500;
-  if (j.count == 0 || j.count > max_joins) return "bad_join";
+  const std::uint32_t n = j.channels.size();
+  if (n == 0) return "no_channel";
+  if (options_.max_joins != 0 && n > options_.max_joins) return "too_many_channels";
   if (j.until != time_point::never() && origin_ == INT64_MIN) return "until_without_tick";
-  for (std::uint32_t i = 0; i < j.count; ++i) {
-    const channel& c = *j.channels[i];
+  ++verdicts_;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    channel& c = j.channels[i];
     if (c.engine_ != this) return "channel_of_another_hub";
     if (c.closing_) return "channel_closed";
-    if (c.sequence_ != j.channels[0]->sequence_) return "channels_of_two_sequences";
-    for (std::uint32_t k = 0; k < i; ++k) {
-      if (j.channels[k] == &c) return "joined_twice";
-    }
+    if (c.sequence_ != j.channels[0].sequence_) return "channels_of_two_sequences";
+    if (std::exchange(c.verdict_, verdicts_) == verdicts_) return "joined_twice";
     if (c.options_.max_subscribers != 0 && c.subscribers() >= c.options_.max_subscribers) {
       status = caps_.options().total.status;
       return "channel_full";
@@ -115,7 +120,9 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
     counted_names names{};
     ~held_names() { in.drop(names); }
   } held{caps_};
-  if (!caps_.name(j.key, r.address, held.names)) return fail(503, "no_memory", options_.retry_max);
+  std::string prefix;
+  const std::string_view from = counted_address(r.address, caps_.options().ipv6_prefix, prefix);
+  if (!caps_.name(j.key, from, held.names)) return fail(503, "no_memory", options_.retry_max);
   victims v;  // nobody goes unless all caps are met
   if (const cap* const full = caps_.check(held.names, v)) {
     say_full(*full, out);

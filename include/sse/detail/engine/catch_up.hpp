@@ -38,8 +38,8 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
 }
 
 /// The newest values behind `position` come next. False: memory is out.
-inline bool engine::start_walk(subscription& sub, std::uint64_t position,
-                               std::uint64_t unsaid_to, bool opens) noexcept {
+inline bool engine::start_walk(subscription& sub, std::uint64_t position, std::uint64_t unsaid_to,
+                               bool opens) noexcept {
   const std::uint32_t record = walks_.take();
   if (record == none) return false;
   walks_[record] = {position, unsaid_to, opens};
@@ -66,7 +66,7 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
     const start_at start = j.start_given ? j.start : c.options_.start;
     if (j.backlog != 0) {
       go_live(sub, log.newest(j.backlog));
-    } else if (start == start_at::snapshot && c.newest_ != nullptr && j.count == 1) {
+    } else if (start == start_at::snapshot && c.newest_ != nullptr && j.channels.size() == 1) {
       // Only what was there before it came may go unsaid.
       return start_walk(sub, 0, c.options_.ids != id_mode::none ? seq.last : stamp_,
                         tells_position(j));
@@ -83,7 +83,7 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
   ++c.counters_.replays;
   // Gone from the log: what retention let go, and all that was before this run.
   if ((after != 0 || j.after_given) && (after < log.forgotten_id() || after < seq.start)) {
-    if (c.options_.backfill && j.count == 1) {
+    if (c.options_.backfill && j.channels.size() == 1) {
       release_cursor(sub);
       sub.read_from(source::backfill);
       sub.filled_to = after;
@@ -99,19 +99,18 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
 inline bool engine::subscribe(std::uint32_t slot, const joining& j,
                               const resume_point& resume) noexcept {
   const event_id after = resume.after;
-  channel* losers[max_joins];  // that lost something, in the order of joining
-  std::uint32_t gaps = 0;
+  losers_.clear();
   std::uint32_t last = none;
-  for (std::uint32_t n = 0; n < j.count; ++n) {
-    channel& c = *j.channels[n];
+  for (std::uint32_t n = 0; n < j.channels.size(); ++n) {
+    channel& c = j.channels[n];
     c.main_.trim(now_);
     const std::uint32_t i = add_reader(slot, c.main_, last);
     if (i == none) return false;
     last = i;
     bool lost = false;
     if (!begin_at(i, j, resume, lost)) return false;
-    const bool told = gaps != 0 && after > c.sequence_->last;  // ahead is told once
-    if (lost && !told) losers[gaps++] = &c;
+    const bool told = !losers_.empty() && after > c.sequence_->last;  // ahead is told once
+    if (lost && !told && !losers_.push_back(&c)) return false;
     // What is on its way to the others was published before this one came.
     if (stream* const st = c.transients_;
         st != nullptr && st->handed_out.ordinal() != st->log.end()) {
@@ -120,8 +119,9 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
       subs_[i].with_transients = 1;
     }
   }
+  const std::uint32_t gaps = losers_.size();
   for (std::uint32_t n = 0; n < gaps; ++n) {
-    channel& c = *losers[n];
+    channel& c = *losers_[n];
     const sequence& seq = *c.sequence_;
     const bool ahead = after > seq.last;
     const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);

@@ -350,8 +350,8 @@ class engine {
                                const resume_point& resume) noexcept;
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
                               bool& lost) noexcept;
-  [[nodiscard]] bool start_walk(subscription& sub, std::uint64_t position,
-                                std::uint64_t unsaid_to, bool opens) noexcept;
+  [[nodiscard]] bool start_walk(subscription& sub, std::uint64_t position, std::uint64_t unsaid_to,
+                                bool opens) noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
   [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
@@ -418,7 +418,7 @@ class engine {
   }
 
   // admit.hpp
-  [[nodiscard]] std::string_view bad_join(const joining& j, int& status) const noexcept;
+  [[nodiscard]] std::string_view bad_join(const joining& j, int& status) noexcept;
   void evict(const victims& v) noexcept;
   void set_end(session& s, const joining& j) noexcept;
   [[nodiscard]] bool push_opening(std::uint32_t slot, const request& r) noexcept;
@@ -458,7 +458,9 @@ class engine {
   name_table<channel*> names_;
   slots<listed_stream> streams_;
   stream* touched_ = nullptr;
-  vec<channel*> closing_;  ///< to be freed when the outermost call ends
+  vec<channel*> losers_;        ///< of the stream that opens: those that lost something
+  std::uint64_t verdicts_ = 0;  ///< so many were looked at
+  vec<channel*> closing_;       ///< to be freed when the outermost call ends
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
   std::uint32_t closed_newest_ = none;

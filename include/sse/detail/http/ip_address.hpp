@@ -196,6 +196,21 @@ inline void append_ipv4(std::string& out, const std::uint8_t* bytes) {
   return out;
 }
 
+/// Under what name a cap per address counts: of an IPv6 address the first `bits` ("2001:db8::/64"),
+/// since whoever has one has all that share them; anything else as it is. `room` holds the name.
+[[nodiscard]] inline std::string_view counted_address(std::string_view s, std::uint32_t bits,
+                                                      std::string& room) {
+  if (bits >= 128 || s.find(':') == std::string_view::npos) return s;
+  ip_address a = read_ipv6(s);
+  if (!a) return s;
+  for (std::uint32_t i = 0; i < 16; ++i) {
+    const std::uint32_t kept = bits > 8 * i ? bits - 8 * i : 0;
+    if (kept < 8) a.bytes[i] = static_cast<std::uint8_t>(a.bytes[i] & (0xff00U >> kept));
+  }
+  room = ip_text(a).append("/").append(std::to_string(bits));
+  return room;
+}
+
 /// The one way to write an address as a proxy names it, whatever its spelling and without its port;
 /// empty: `s` is none. A connection's own address, as inet_ntop writes it, is written so already.
 [[nodiscard]] inline std::string client_ip_text(std::string_view s) {
