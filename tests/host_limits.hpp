@@ -56,6 +56,29 @@ void head_deadline() {
 }
 
 template <class Loop>
+void forever_is_never() {
+  const auto forever = sse::duration::forever();
+  held_server<Loop> s{{.hub = {.write_deadline = forever, .idle = forever, .max_age = forever},
+                       .head_deadline = forever,
+                       .body_deadline = forever,
+                       .keep_alive = forever}};
+  client silent{s.port()};
+  client half{s.port()};
+  client stream{s.port()};
+  s.open(stream);
+  s.send(half, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Le");
+  for (int day = 0; day < 30; ++day) s.pass(std::int64_t{24} * 3600 * 1000);
+  CHECK(s->connections() == 3);
+  s.send(half, "ngth: 2\r\n\r\no");
+  s.pass(std::int64_t{24} * 3600 * 1000);
+  CHECK(s.ask(half, "k").body == "ok");
+  s.pass(std::int64_t{24} * 3600 * 1000);
+  CHECK(s.ask(half, client::make("GET", "/health")).status == 200);
+  CHECK(s.ask(silent, client::make("GET", "/health")).status == 200);
+  CHECK(s->hub().sessions() == 1);
+}
+
+template <class Loop>
 void keep_alive_deadline() {
   held_server<Loop> s{{.keep_alive = milliseconds{3000}}};
   client c{s.port()};

@@ -222,9 +222,10 @@ struct hub_options {
   /// closes a stream of this hub; where it has none to close, the cap refuses. Must outlive the
   /// hub.
   cap_counter* counter = nullptr;
-  /// Where the shared sequence begins: the wall clock in microseconds keeps ids rising over
-  /// restarts.
-  event_id first_id = no_id;
+  /// Where the shared sequence stands at first: the first event's id is above it. The wall clock in
+  /// microseconds keeps ids rising over restarts, and is what a server takes if nothing is said; a
+  /// hub of its own takes 0 then. At most max_event_id.
+  event_id first_id = unsaid_id;
   /// The shared sequence's ids are all given: id_mode::automatic on it is refused with id_order.
   bool given_ids = false;
   std::uint64_t seed = 0x9e3779b97f4a7c15ULL;  ///< for jitter and hashing; give something random

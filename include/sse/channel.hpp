@@ -123,9 +123,9 @@ struct channel_options {
   id_mode ids = id_mode::automatic;
   /// Ids of its own, consecutive; then a session can join no channel beside it.
   bool own_sequence = false;
-  /// With own_sequence: the id the sequence stands at when it opens; no_id: as the hub's, or 0
-  /// where ids are given.
-  event_id first_id = no_id;
+  /// With own_sequence: where it stands when it opens, as hub_options::first_id. Unsaid: where the
+  /// hub's began, or 0 where ids are given.
+  event_id first_id = unsaid_id;
   start_at start = start_at::live;
   /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and
   /// start_at::snapshot, which use 10,000 if this is 0. Then the key that was silent longest is

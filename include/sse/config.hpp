@@ -33,10 +33,31 @@ concept chrono_time_point = requires(const T& t) {
   { t.time_since_epoch() } -> chrono_duration;
 };
 
+// Times that have no place in 64 bits are the ends of the range: never, and before all.
+inline constexpr std::int64_t last_ms = std::numeric_limits<std::int64_t>::max();
+inline constexpr std::int64_t first_ms = std::numeric_limits<std::int64_t>::min();
+
+[[nodiscard]] constexpr std::int64_t sum_of_ms(std::int64_t a, std::int64_t b) noexcept {
+  if (b > 0 && a > last_ms - b) return last_ms;
+  if (b < 0 && a < first_ms - b) return first_ms;
+  return a + b;
+}
+[[nodiscard]] constexpr std::int64_t difference_of_ms(std::int64_t a, std::int64_t b) noexcept {
+  if (b < 0 && a > last_ms + b) return last_ms;
+  if (b > 0 && a < first_ms + b) return first_ms;
+  return a - b;
+}
+/// REQUIRES: by > 0.
+[[nodiscard]] constexpr std::int64_t times_ms(std::int64_t a, std::int64_t by) noexcept {
+  if (a > last_ms / by) return last_ms;
+  if (a < first_ms / by) return first_ms;
+  return a * by;
+}
+
 }  // namespace detail
 
 /// A span of time in milliseconds. Converts from every std::chrono duration; the core includes no
-/// <chrono>.
+/// <chrono>. What is too long for it is forever().
 class duration {
  public:
   constexpr duration() noexcept = default;
@@ -51,12 +72,12 @@ class duration {
     return d;
   }
   [[nodiscard]] static constexpr duration seconds(std::int64_t n) noexcept {
-    return milliseconds(n * 1000);
+    return milliseconds(detail::times_ms(n, 1000));
   }
   /// Never; also what 0 means in an option that can be off.
   [[nodiscard]] static constexpr duration off() noexcept { return {}; }
   [[nodiscard]] static constexpr duration forever() noexcept {
-    return milliseconds(std::numeric_limits<std::int64_t>::max());
+    return milliseconds(detail::last_ms);
   }
 
   [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
@@ -69,12 +90,14 @@ class duration {
   static constexpr std::int64_t to_ms(D d) noexcept {
     using p = typename D::period;
     if constexpr (std::floating_point<typename D::rep>) {
-      return static_cast<std::int64_t>(d.count() * static_cast<typename D::rep>(p::num) * 1000 /
-                                       static_cast<typename D::rep>(p::den));
+      const auto ms = static_cast<double>(d.count()) *
+                      (static_cast<double>(p::num) * 1000 / static_cast<double>(p::den));
+      if (!(ms < 0x1p63)) return ms != ms ? 0 : detail::last_ms;
+      return ms < -0x1p63 ? detail::first_ms : static_cast<std::int64_t>(ms);
     } else if constexpr (p::den >= 1000) {
-      return static_cast<std::int64_t>(d.count()) * p::num / (p::den / 1000);
+      return detail::times_ms(static_cast<std::int64_t>(d.count()), p::num) / (p::den / 1000);
     } else {
-      return static_cast<std::int64_t>(d.count()) * p::num * (1000 / p::den);
+      return detail::times_ms(static_cast<std::int64_t>(d.count()), p::num * (1000 / p::den));
     }
   }
 
@@ -97,17 +120,17 @@ class time_point {
     return t;
   }
   [[nodiscard]] static constexpr time_point never() noexcept {
-    return milliseconds(std::numeric_limits<std::int64_t>::max());
+    return milliseconds(detail::last_ms);
   }
 
   [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
   friend constexpr bool operator==(time_point, time_point) noexcept = default;
   friend constexpr auto operator<=>(time_point, time_point) noexcept = default;
   friend constexpr time_point operator+(time_point t, duration d) noexcept {
-    return milliseconds(t.ms_ + d.ms());
+    return milliseconds(detail::sum_of_ms(t.ms_, d.ms()));
   }
   friend constexpr duration operator-(time_point a, time_point b) noexcept {
-    return duration::milliseconds(a.ms_ - b.ms_);
+    return duration::milliseconds(detail::difference_of_ms(a.ms_, b.ms_));
   }
 
  private:

@@ -20,6 +20,8 @@ namespace sse::inline v0 {
 /// JavaScript can hold it.
 using event_id = std::uint64_t;
 inline constexpr event_id no_id = 0;
+/// Of the options called first_id: not said.
+inline constexpr event_id unsaid_id = UINT64_MAX;
 inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
 
 /// `event::retry` when the event carries no `retry:` field.

@@ -212,6 +212,27 @@ TEST_CASE("drain: a stream that takes nothing is cut at the deadline") {
   CHECK(h.server->connections() == 0);
 }
 
+TEST_CASE("drain: a deadline of forever never comes") {
+  hand_driven h{{.hub = {.write_deadline = sse::duration::off()}, .send_buffer = 8192}};
+  client deaf{h.server->port(), 4096};
+  deaf.send(get_events);
+  REQUIRE(h.run_until([&] { return h.server->hub().sessions() == 1; }));
+  for (int i = 0; i < 40; ++i) (void)h.server->publish(*h.ticks, {.data = std::string(9000, 'x')});
+  bool done = false;
+  std::error_code result = asio::error::timed_out;
+  h.server->async_drain([&](std::error_code e) { done = true, result = e; },
+                        {.deadline = sse::duration::forever()});
+  h.ctx.poll();
+  h.ctx.poll();
+  CHECK_FALSE(done);
+  std::thread reader{[&] { (void)deaf.rest(); }};
+  h.ctx.restart();
+  h.ctx.run();
+  reader.join();
+  CHECK(done);
+  CHECK_FALSE(result);
+}
+
 TEST_CASE("drain completes at once with nothing open, twice, and as a future") {
   test::server<> s;
   std::future<void> f = s.on_loop([&] { return s->async_drain(asio::use_future); });

@@ -27,6 +27,11 @@ TEST_CASE("a head has its deadline, to the millisecond") {
   test::head_deadline<loop>();
 }
 
+TEST_CASE("a deadline of forever never comes") {
+  if (test::cannot_hold_the_server()) return;
+  test::forever_is_never<loop>();
+}
+
 TEST_CASE("an idle connection has its deadline, to the millisecond") {
   if (test::cannot_hold_the_server()) return;
   test::keep_alive_deadline<loop>();

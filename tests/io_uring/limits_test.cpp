@@ -33,6 +33,12 @@ TEST_CASE("io_uring: a head has its deadline, to the millisecond") {
   test::head_deadline<loop>();
 }
 
+TEST_CASE("io_uring: a deadline of forever never comes") {
+  if (test::cannot_hold_the_server()) return;
+  if (refused()) return;
+  test::forever_is_never<loop>();
+}
+
 TEST_CASE("io_uring: an idle connection has its deadline, to the millisecond") {
   if (test::cannot_hold_the_server()) return;
   if (refused()) return;

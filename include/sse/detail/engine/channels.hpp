@@ -85,8 +85,9 @@ inline void engine::begin_sequence(channel& c) noexcept {
     c.sequence_ = &sequence_;
     if (known == none) before = closed_floor_;
   } else {
-    const bool chosen = o.first_id != no_id || o.ids == id_mode::given;
-    c.own_.start = chosen ? o.first_id : options_.first_id;
+    const bool said = o.first_id != unsaid_id;
+    const bool chosen = said || o.ids == id_mode::given;
+    c.own_.start = said ? o.first_id : chosen ? no_id : options_.first_id;
     if (known != none) {
       if (before > c.own_.start) c.own_.start = closed_[known].start;
     } else if (!chosen && own_closed_floor_ > c.own_.start) {
