@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include <sse/detail/base/decimal.hpp>
+#include <sse/detail/base/utf8.hpp>
 #include <sse/transport.hpp>
 
 namespace sse::inline v0 {
@@ -79,14 +80,24 @@ inline void append_family(std::string& out, std::string_view name, std::string_v
       .append(" ");
   out.append(type).append("\n");
 }
+/// The format is UTF-8: one byte that is not fails the whole page. It stands as U+FFFD and its hex
+/// digits, so that names stay apart.
 inline void append_label(std::string& out, std::string_view value) {
-  for (char c : value) {
-    if (c == '\\' || c == '"') out.push_back('\\');
-    if (c == '\n') {
-      out.append("\\n");
-    } else {
-      out.push_back(c);
+  constexpr std::string_view digits = "0123456789abcdef";
+  while (!value.empty()) {
+    const utf8_step step = next_utf8(value);
+    for (const char c : value.substr(0, step.size)) {
+      if (!step.valid) {
+        const auto byte = static_cast<unsigned char>(c);
+        out.append("\xEF\xBF\xBD").append({digits[byte / 16], digits[byte % 16]});
+      } else if (c == '\n') {
+        out.append("\\n");
+      } else {
+        if (c == '\\' || c == '"') out.push_back('\\');
+        out.push_back(c);
+      }
     }
+    value.remove_prefix(step.size);
   }
 }
 }  // namespace detail

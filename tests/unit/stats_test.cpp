@@ -310,6 +310,24 @@ TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels e
   CHECK(text.find("\nsse_closed_total{reason=\"peer\"} 1\n") != text.npos);
 }
 
+TEST_CASE("Prometheus text is UTF-8, whatever channels are called, and they stay apart",
+          "[stats]") {
+  stage s;
+  for (const std::string_view name :
+       {"\xff", "\xfe", "gr\xc3\xbc\xc3\x9f", "cut \xe2\x82", "\xed\xa0\x80"})
+    s.put(s.open(name));
+  std::string text;
+  s.hub.write_prometheus(text);
+  CHECK(sse::detail::valid_utf8_prefix(text) == text.size());
+  const std::string bad = "\xEF\xBF\xBD";
+  for (const std::string& name :
+       {bad + "ff", bad + "fe", std::string{"gr\xc3\xbc\xc3\x9f"}, "cut " + bad + "e2" + bad + "82",
+        bad + "ed" + bad + "a0" + bad + "80"}) {
+    CAPTURE(name);
+    CHECK(test::count(text, "\nsse_channel_published_total{channel=\"" + name + "\"} 1\n") == 1);
+  }
+}
+
 TEST_CASE("Prometheus text: the largest number, and no channel at all", "[stats]") {
   std::string text;
   sse::hub_stats h;
