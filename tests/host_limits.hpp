@@ -344,8 +344,9 @@ void address_cap() {
   CHECK(status("6.6.6.6, 2001:DB8:0:0::0:7") == 200);
   CHECK(status("2001:0db8::0007") == 429);
   CHECK(status("[2001:db8::7]:99") == 429);
-  CHECK(status("2001:db8::8") == 200);
-  CHECK(status("2001:db8::77") == 200);
+  CHECK(status("2001:db8::8") == 429);  // of the same network
+  CHECK(status("2001:db8:0:1::8") == 200);
+  CHECK(status("2001:db8:0:77::") == 200);
   CHECK(status("1.2.3.4") == 200);
   CHECK(status("::ffff:1.2.3.4") == 200);
   CHECK(status("1.2.3.4:1") == 429);

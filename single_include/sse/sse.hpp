@@ -80,10 +80,31 @@ concept chrono_time_point = requires(const T& t) {
   { t.time_since_epoch() } -> chrono_duration;
 };
 
+// Times that have no place in 64 bits are the ends of the range: never, and before all.
+inline constexpr std::int64_t last_ms = std::numeric_limits<std::int64_t>::max();
+inline constexpr std::int64_t first_ms = std::numeric_limits<std::int64_t>::min();
+
+[[nodiscard]] constexpr std::int64_t sum_of_ms(std::int64_t a, std::int64_t b) noexcept {
+  if (b > 0 && a > last_ms - b) return last_ms;
+  if (b < 0 && a < first_ms - b) return first_ms;
+  return a + b;
+}
+[[nodiscard]] constexpr std::int64_t difference_of_ms(std::int64_t a, std::int64_t b) noexcept {
+  if (b < 0 && a > last_ms + b) return last_ms;
+  if (b > 0 && a < first_ms + b) return first_ms;
+  return a - b;
+}
+/// REQUIRES: by > 0.
+[[nodiscard]] constexpr std::int64_t times_ms(std::int64_t a, std::int64_t by) noexcept {
+  if (a > last_ms / by) return last_ms;
+  if (a < first_ms / by) return first_ms;
+  return a * by;
+}
+
 }  // namespace detail
 
 /// A span of time in milliseconds. Converts from every std::chrono duration; the core includes no
-/// <chrono>.
+/// <chrono>. What is too long for it is forever().
 class duration {
  public:
   constexpr duration() noexcept = default;
@@ -98,12 +119,12 @@ class duration {
     return d;
   }
   [[nodiscard]] static constexpr duration seconds(std::int64_t n) noexcept {
-    return milliseconds(n * 1000);
+    return milliseconds(detail::times_ms(n, 1000));
   }
   /// Never; also what 0 means in an option that can be off.
   [[nodiscard]] static constexpr duration off() noexcept { return {}; }
   [[nodiscard]] static constexpr duration forever() noexcept {
-    return milliseconds(std::numeric_limits<std::int64_t>::max());
+    return milliseconds(detail::last_ms);
   }
 
   [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
@@ -116,12 +137,14 @@ class duration {
   static constexpr std::int64_t to_ms(D d) noexcept {
     using p = typename D::period;
     if constexpr (std::floating_point<typename D::rep>) {
-      return static_cast<std::int64_t>(d.count() * static_cast<typename D::rep>(p::num) * 1000 /
-                                       static_cast<typename D::rep>(p::den));
+      const auto ms = static_cast<double>(d.count()) *
+                      (static_cast<double>(p::num) * 1000 / static_cast<double>(p::den));
+      if (!(ms < 0x1p63)) return ms != ms ? 0 : detail::last_ms;
+      return ms < -0x1p63 ? detail::first_ms : static_cast<std::int64_t>(ms);
     } else if constexpr (p::den >= 1000) {
-      return static_cast<std::int64_t>(d.count()) * p::num / (p::den / 1000);
+      return detail::times_ms(static_cast<std::int64_t>(d.count()), p::num) / (p::den / 1000);
     } else {
-      return static_cast<std::int64_t>(d.count()) * p::num * (1000 / p::den);
+      return detail::times_ms(static_cast<std::int64_t>(d.count()), p::num * (1000 / p::den));
     }
   }
 
@@ -144,17 +167,17 @@ class time_point {
     return t;
   }
   [[nodiscard]] static constexpr time_point never() noexcept {
-    return milliseconds(std::numeric_limits<std::int64_t>::max());
+    return milliseconds(detail::last_ms);
   }
 
   [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
   friend constexpr bool operator==(time_point, time_point) noexcept = default;
   friend constexpr auto operator<=>(time_point, time_point) noexcept = default;
   friend constexpr time_point operator+(time_point t, duration d) noexcept {
-    return milliseconds(t.ms_ + d.ms());
+    return milliseconds(detail::sum_of_ms(t.ms_, d.ms()));
   }
   friend constexpr duration operator-(time_point a, time_point b) noexcept {
-    return duration::milliseconds(a.ms_ - b.ms_);
+    return duration::milliseconds(detail::difference_of_ms(a.ms_, b.ms_));
   }
 
  private:
@@ -720,6 +743,8 @@ namespace sse::inline v0 {
 /// JavaScript can hold it.
 using event_id = std::uint64_t;
 inline constexpr event_id no_id = 0;
+/// Of the options called first_id: not said.
+inline constexpr event_id unsaid_id = UINT64_MAX;
 inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
 
 /// `event::retry` when the event carries no `retry:` field.
@@ -1603,7 +1628,7 @@ class newest_by_key {
 // that writes "data:". Not needed to publish through a hub, which calls it; use it for hosts,
 // recordings and tests that have no hub.
 //
-// Threads: no state, so any thread. Nothing throws but the std::string of the three append
+// Threads: no state, so any thread. Nothing throws but the std::string of the four append
 // functions, if its own growth fails. The *_to functions allocate nothing.
 //
 //   std::string out;
@@ -2051,6 +2076,26 @@ inline char* encode_comment_to(char* out, std::string_view text) noexcept {
   return encode_error::none;
 }
 
+/// Exactly the bytes that encode_position_to writes.
+[[nodiscard]] constexpr std::size_t encoded_position_size(event_id id) noexcept {
+  return 6 + detail::decimal_size(id);
+}
+
+/// Writes `id: N\n\n`: the client's last event id is N from here on; no event is fired (WHATWG HTML
+/// 9.2.6). Returns the byte after it. REQUIRES: encoded_position_size(id) bytes at `out`.
+inline char* encode_position_to(char* out, event_id id) noexcept {
+  out = detail::put(out, "id: ");
+  out = detail::put_decimal(out, id);
+  return detail::put(out, "\n\n");
+}
+
+/// Appends a position block.
+inline void encode_position(std::string& out, event_id id) {
+  const std::size_t before = out.size();
+  out.resize(before + encoded_position_size(id));
+  encode_position_to(out.data() + before, id);
+}
+
 /// Exactly the bytes that encode_retry_to writes. REQUIRES: ms >= 0.
 [[nodiscard]] constexpr std::size_t encoded_retry_size(std::int64_t ms) noexcept {
   SSEHUB_ASSERT(ms >= 0);
@@ -2203,6 +2248,163 @@ struct session_id {
 #include <string>
 #include <string_view>
 
+// ---- sse/detail/base/utf8.hpp
+//
+// UTF-8: find and replace what is not well-formed, as the WHATWG Encoding Standard decodes (4.1
+// and 8.1.1). Not public.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+// ---- sse/detail/base/byte_buffer.hpp
+//
+// bytes: a growing byte buffer that says when memory is out instead of throwing. Not public.
+
+#include <cstddef>
+#include <cstring>
+#include <new>
+#include <string_view>
+#include <utility>
+
+namespace sse::inline v0::detail {
+
+class bytes {
+ public:
+  bytes() noexcept = default;
+  bytes(bytes&& other) noexcept { swap(other); }
+  bytes& operator=(bytes&& other) noexcept {
+    bytes moved{std::move(other)};
+    swap(moved);
+    return *this;
+  }
+  ~bytes() { ::operator delete(data_); }
+
+  [[nodiscard]] std::string_view view() const noexcept { return {data_, size_}; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+
+  /// What it has room for without an allocation; bytes behind size() may be written to, and stay
+  /// until the next call that is not const.
+  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] char* data() noexcept { return data_; }
+  [[nodiscard]] const char* data() const noexcept { return data_; }
+
+  /// Room for exactly `n` bytes in all, if there is less. False if memory is out; nothing changed
+  /// then.
+  [[nodiscard]] bool reserve(std::size_t n) noexcept {
+    if (n <= capacity_) return true;
+    auto* const data = static_cast<char*>(::operator new(n, std::nothrow));
+    if (data == nullptr) return false;
+    if (size_ != 0) std::memcpy(data, data_, size_);
+    ::operator delete(data_);
+    data_ = data;
+    capacity_ = n;
+    return true;
+  }
+  /// False if memory is out; nothing changed then. Amortised constant time per byte.
+  [[nodiscard]] bool append(std::string_view more) noexcept {
+    if (more.size() > capacity_ - size_ && !grow(more.size())) return false;
+    if (!more.empty()) std::memcpy(data_ + size_, more.data(), more.size());
+    size_ += more.size();
+    return true;
+  }
+  [[nodiscard]] bool assign(std::string_view text) noexcept {
+    size_ = 0;
+    return append(text);
+  }
+
+  /// Drops the end. REQUIRES: size <= size().
+  void truncate(std::size_t size) noexcept {
+    SSEHUB_ASSERT(size <= size_);
+    size_ = size;
+  }
+  /// Keeps a small block for the next use and gives a large one back.
+  void clear() noexcept {
+    size_ = 0;
+    if (capacity_ > 64 * 1024) release();
+  }
+  void release() noexcept {
+    ::operator delete(data_);
+    data_ = nullptr;
+    size_ = capacity_ = 0;
+  }
+  void swap(bytes& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    std::swap(capacity_, other.capacity_);
+  }
+
+ private:
+  [[nodiscard]] bool grow(std::size_t more) noexcept {
+    if (more > static_cast<std::size_t>(-1) / 2 - size_) return false;
+    std::size_t capacity = capacity_ < 64 ? 64 : capacity_ * 2;
+    if (capacity < size_ + more) capacity = size_ + more;
+    return reserve(capacity);
+  }
+
+  char* data_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t capacity_ = 0;
+};
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0::detail {
+
+struct utf8_step {
+  std::size_t size =
+      0;  ///< bytes of this code point, or of the ill-formed part that becomes one U+FFFD
+  bool valid = true;
+};
+
+/// Looks at the code point at the start of `text`. REQUIRES: not empty.
+[[nodiscard]] constexpr utf8_step next_utf8(std::string_view text) noexcept {
+  SSEHUB_ASSERT(!text.empty());
+  const auto byte = [text](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
+  const std::uint8_t lead = byte(0);
+  if (lead < 0x80) return {1, true};
+  if (lead < 0xC2 || lead > 0xF4) return {1, false};
+  const std::size_t size = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  // The second byte's range excludes overlong forms, surrogates and what lies above U+10FFFF.
+  std::uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  std::uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  for (std::size_t i = 1; i < size; ++i) {
+    if (i == text.size() || byte(i) < low || byte(i) > high) return {i, false};
+    low = 0x80;
+    high = 0xBF;
+  }
+  return {size, true};
+}
+
+/// How many bytes at the start of `text` are well-formed.
+[[nodiscard]] constexpr std::size_t valid_utf8_prefix(std::string_view text) noexcept {
+  std::size_t i = 0;
+  for (;;) {
+    if (!std::is_constant_evaluated()) {
+      while (text.size() - i >= 8 && (load_word(text.data() + i) & 0x8080808080808080U) == 0)
+        i += 8;
+    }
+    if (i == text.size()) return i;
+    const utf8_step step = next_utf8(text.substr(i));
+    if (!step.valid) return i;
+    i += step.size;
+  }
+}
+
+/// Appends `text` with every ill-formed part replaced by U+FFFD. False if memory is out.
+[[nodiscard]] inline bool append_repaired(bytes& out, std::string_view text) noexcept {
+  for (;;) {
+    const std::size_t good = valid_utf8_prefix(text);
+    if (!out.append(text.substr(0, good))) return false;
+    if (good == text.size()) return true;
+    text.remove_prefix(good);
+    text.remove_prefix(next_utf8(text).size);
+    if (!out.append("\xEF\xBF\xBD")) return false;
+  }
+}
+
+}  // namespace sse::inline v0::detail
 // ---- sse/transport.hpp
 //
 // transport: all that a host must give the hub: one write that never blocks, and a close.
@@ -2404,14 +2606,24 @@ inline void append_family(std::string& out, std::string_view name, std::string_v
       .append(" ");
   out.append(type).append("\n");
 }
+/// The format is UTF-8: one byte that is not fails the whole page. It stands as U+FFFD and its hex
+/// digits, so that names stay apart.
 inline void append_label(std::string& out, std::string_view value) {
-  for (char c : value) {
-    if (c == '\\' || c == '"') out.push_back('\\');
-    if (c == '\n') {
-      out.append("\\n");
-    } else {
-      out.push_back(c);
+  constexpr std::string_view digits = "0123456789abcdef";
+  while (!value.empty()) {
+    const utf8_step step = next_utf8(value);
+    for (const char c : value.substr(0, step.size)) {
+      if (!step.valid) {
+        const auto byte = static_cast<unsigned char>(c);
+        out.append("\xEF\xBF\xBD").append({digits[byte / 16], digits[byte % 16]});
+      } else if (c == '\n') {
+        out.append("\\n");
+      } else {
+        if (c == '\\' || c == '"') out.push_back('\\');
+        out.push_back(c);
+      }
     }
+    value.remove_prefix(step.size);
   }
 }
 }  // namespace detail
@@ -2567,9 +2779,9 @@ struct channel_options {
   id_mode ids = id_mode::automatic;
   /// Ids of its own, consecutive; then a session can join no channel beside it.
   bool own_sequence = false;
-  /// With own_sequence: the id the sequence stands at when it opens; no_id: as the hub's, or 0
-  /// where ids are given.
-  event_id first_id = no_id;
+  /// With own_sequence: where it stands when it opens, as hub_options::first_id. Unsaid: where the
+  /// hub's began, or 0 where ids are given.
+  event_id first_id = unsaid_id;
   start_at start = start_at::live;
   /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and
   /// start_at::snapshot, which use 10,000 if this is 0. Then the key that was silent longest is
@@ -2689,6 +2901,7 @@ class channel {
   std::uint32_t index_ = detail::none;       // in engine::channels_
   std::uint32_t timer_ = detail::none;       // place in the timer queue
   std::int64_t next_heartbeat_ = INT64_MAX;  // ms, pace::fixed
+  std::uint64_t verdict_ = 0;                ///< the last one that joined it, see engine::bad_join
   bool closing_ = false;                     // freed when the outermost call ends
 };
 
@@ -2726,164 +2939,6 @@ class channel {
 
 #include <cstddef>
 #include <string_view>
-
-// ---- sse/detail/base/utf8.hpp
-//
-// UTF-8: find and replace what is not well-formed, as the WHATWG Encoding Standard decodes (4.1
-// and 8.1.1). Not public.
-
-#include <cstddef>
-#include <cstdint>
-#include <string_view>
-
-// ---- sse/detail/base/byte_buffer.hpp
-//
-// bytes: a growing byte buffer that says when memory is out instead of throwing. Not public.
-
-#include <cstddef>
-#include <cstring>
-#include <new>
-#include <string_view>
-#include <utility>
-
-namespace sse::inline v0::detail {
-
-class bytes {
- public:
-  bytes() noexcept = default;
-  bytes(bytes&& other) noexcept { swap(other); }
-  bytes& operator=(bytes&& other) noexcept {
-    bytes moved{std::move(other)};
-    swap(moved);
-    return *this;
-  }
-  ~bytes() { ::operator delete(data_); }
-
-  [[nodiscard]] std::string_view view() const noexcept { return {data_, size_}; }
-  [[nodiscard]] std::size_t size() const noexcept { return size_; }
-  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
-
-  /// What it has room for without an allocation; bytes behind size() may be written to, and stay
-  /// until the next call that is not const.
-  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
-  [[nodiscard]] char* data() noexcept { return data_; }
-  [[nodiscard]] const char* data() const noexcept { return data_; }
-
-  /// Room for exactly `n` bytes in all, if there is less. False if memory is out; nothing changed
-  /// then.
-  [[nodiscard]] bool reserve(std::size_t n) noexcept {
-    if (n <= capacity_) return true;
-    auto* const data = static_cast<char*>(::operator new(n, std::nothrow));
-    if (data == nullptr) return false;
-    if (size_ != 0) std::memcpy(data, data_, size_);
-    ::operator delete(data_);
-    data_ = data;
-    capacity_ = n;
-    return true;
-  }
-  /// False if memory is out; nothing changed then. Amortised constant time per byte.
-  [[nodiscard]] bool append(std::string_view more) noexcept {
-    if (more.size() > capacity_ - size_ && !grow(more.size())) return false;
-    if (!more.empty()) std::memcpy(data_ + size_, more.data(), more.size());
-    size_ += more.size();
-    return true;
-  }
-  [[nodiscard]] bool assign(std::string_view text) noexcept {
-    size_ = 0;
-    return append(text);
-  }
-
-  /// Drops the end. REQUIRES: size <= size().
-  void truncate(std::size_t size) noexcept {
-    SSEHUB_ASSERT(size <= size_);
-    size_ = size;
-  }
-  /// Keeps a small block for the next use and gives a large one back.
-  void clear() noexcept {
-    size_ = 0;
-    if (capacity_ > 64 * 1024) release();
-  }
-  void release() noexcept {
-    ::operator delete(data_);
-    data_ = nullptr;
-    size_ = capacity_ = 0;
-  }
-  void swap(bytes& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    std::swap(capacity_, other.capacity_);
-  }
-
- private:
-  [[nodiscard]] bool grow(std::size_t more) noexcept {
-    if (more > static_cast<std::size_t>(-1) / 2 - size_) return false;
-    std::size_t capacity = capacity_ < 64 ? 64 : capacity_ * 2;
-    if (capacity < size_ + more) capacity = size_ + more;
-    return reserve(capacity);
-  }
-
-  char* data_ = nullptr;
-  std::size_t size_ = 0;
-  std::size_t capacity_ = 0;
-};
-
-}  // namespace sse::inline v0::detail
-
-namespace sse::inline v0::detail {
-
-struct utf8_step {
-  std::size_t size =
-      0;  ///< bytes of this code point, or of the ill-formed part that becomes one U+FFFD
-  bool valid = true;
-};
-
-/// Looks at the code point at the start of `text`. REQUIRES: not empty.
-[[nodiscard]] constexpr utf8_step next_utf8(std::string_view text) noexcept {
-  SSEHUB_ASSERT(!text.empty());
-  const auto byte = [text](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
-  const std::uint8_t lead = byte(0);
-  if (lead < 0x80) return {1, true};
-  if (lead < 0xC2 || lead > 0xF4) return {1, false};
-  const std::size_t size = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  // The second byte's range excludes overlong forms, surrogates and what lies above U+10FFFF.
-  std::uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-  std::uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-  for (std::size_t i = 1; i < size; ++i) {
-    if (i == text.size() || byte(i) < low || byte(i) > high) return {i, false};
-    low = 0x80;
-    high = 0xBF;
-  }
-  return {size, true};
-}
-
-/// How many bytes at the start of `text` are well-formed.
-[[nodiscard]] constexpr std::size_t valid_utf8_prefix(std::string_view text) noexcept {
-  std::size_t i = 0;
-  for (;;) {
-    if (!std::is_constant_evaluated()) {
-      while (text.size() - i >= 8 && (load_word(text.data() + i) & 0x8080808080808080U) == 0)
-        i += 8;
-    }
-    if (i == text.size()) return i;
-    const utf8_step step = next_utf8(text.substr(i));
-    if (!step.valid) return i;
-    i += step.size;
-  }
-}
-
-/// Appends `text` with every ill-formed part replaced by U+FFFD. False if memory is out.
-[[nodiscard]] inline bool append_repaired(bytes& out, std::string_view text) noexcept {
-  for (;;) {
-    const std::size_t good = valid_utf8_prefix(text);
-    if (!out.append(text.substr(0, good))) return false;
-    if (good == text.size()) return true;
-    text.remove_prefix(good);
-    text.remove_prefix(next_utf8(text).size);
-    if (!out.append("\xEF\xBF\xBD")) return false;
-  }
-}
-
-}  // namespace sse::inline v0::detail
 
 namespace sse::inline v0::detail::text {
 
@@ -3541,6 +3596,9 @@ struct limits {
   cap total{.status = 503};
   cap per_user{};              ///< per key that admit() named; an empty key is not counted
   cap per_address{.max = 64};  ///< per request::address; an empty one is not counted
+  /// Bits of an IPv6 address that per_address looks at: who has one has the others that begin so.
+  /// 128: each counts alone.
+  std::uint8_t ipv6_prefix = 64;
 };
 
 /// Counts the streams of several hubs together, so that the caps of each hold over all of them:
@@ -3568,19 +3626,42 @@ class verdict;
 
 namespace detail {
 
-inline constexpr std::uint32_t max_joins = 16;
+/// Channels to join: a few without memory of their own.
+class joins {
+ public:
+  /// Out of memory it is not complete().
+  void add(channel& c) noexcept {
+    if (count_ >= few) complete_ = more_.push_back(&c) && complete_;
+    if (count_ < few) few_[count_] = &c;
+    if (complete_) ++count_;
+  }
+  [[nodiscard]] bool complete() const noexcept { return complete_; }
+  [[nodiscard]] std::uint32_t size() const noexcept { return count_; }
+  /// REQUIRES: i < size().
+  [[nodiscard]] channel& operator[](std::uint32_t i) const noexcept {
+    return *(i < few ? few_[i] : more_[i - few]);
+  }
+
+ private:
+  static constexpr std::uint32_t few = 4;
+  channel* few_[few] = {};
+  vec<channel*> more_;
+  std::uint32_t count_ = 0;
+  bool complete_ = true;
+};
 
 /// What an admitted request asks of the engine.
 struct joining {
   std::string key{};
-  channel* channels[max_joins] = {};
-  std::uint32_t count = 0;
+  joins channels{};
   bool start_given = false;
   start_at start = start_at::live;
   std::uint64_t backlog = 0;
   bool after_given = false;
   event_id after = no_id;
   time_point until = time_point::never();
+  bool position_given = false;
+  bool position = true;
 };
 
 }  // namespace detail
@@ -3599,13 +3680,13 @@ class verdict {
     joining_.key = std::move(key);
   }
 
-  /// Subscribes to one more channel, at most 16. Several must share one sequence.
-  verdict& join(channel& c) & {
-    if (joining_.count < detail::max_joins) joining_.channels[joining_.count] = &c;
-    ++joining_.count;
+  /// Subscribes to one more channel, to none twice: hub_options::max_joins. Several must share one
+  /// sequence.
+  verdict& join(channel& c) & noexcept {
+    joining_.channels.add(c);
     return *this;
   }
-  verdict&& join(channel& c) && { return std::move(join(c)); }
+  verdict&& join(channel& c) && noexcept { return std::move(join(c)); }
 
   /// Where to begin without a Last-Event-ID; default: as the channel says.
   verdict&& start(start_at s) && {
@@ -3623,6 +3704,13 @@ class verdict {
   verdict&& after(event_id id) && {
     joining_.after_given = true;
     joining_.after = id;
+    return std::move(*this);
+  }
+  /// Whether this stream is told where it begins, whatever hub_options::position says: for readers
+  /// whose protocol allows no such block.
+  verdict&& position(bool told) && {
+    joining_.position_given = true;
+    joining_.position = told;
     return std::move(*this);
   }
   /// End the stream at `t`, for example when the token expires. Before hub.tick() told the time it
@@ -3686,15 +3774,22 @@ struct hub_options {
   /// closes a stream of this hub; where it has none to close, the cap refuses. Must outlive the
   /// hub.
   cap_counter* counter = nullptr;
-  /// Where the shared sequence begins: the wall clock in microseconds keeps ids rising over
-  /// restarts.
-  event_id first_id = no_id;
+  /// Where the shared sequence stands at first: the first event's id is above it. The wall clock in
+  /// microseconds keeps ids rising over restarts, and is what a server takes if nothing is said; a
+  /// hub of its own takes 0 then. At most max_event_id.
+  event_id first_id = unsaid_id;
   /// The shared sequence's ids are all given: id_mode::automatic on it is refused with id_order.
   bool given_ids = false;
   std::uint64_t seed = 0x9e3779b97f4a7c15ULL;  ///< for jitter and hashing; give something random
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
+  /// Channels of one stream; 0: no limit. A verdict with more is refused with 500.
+  std::uint32_t max_joins = 0;
   /// Comment at the start of each stream: bytes that open a buffering proxy. Copied.
   std::string_view opening = {};
+  /// A reader that brings no id is told where its stream begins, by a block of `id:` alone, which
+  /// fires no event: cut before its first event, it comes back with that and misses nothing. Behind
+  /// a snapshot too.
+  bool position = true;
   /// Query field beside the header Last-Event-ID; empty: none. Copied.
   std::string_view resume_query = "last_id";
   duration write_deadline = duration::seconds(10);  ///< no write progress: closed
@@ -3757,6 +3852,7 @@ struct drain_options {
 
 #include <string>
 #include <string_view>
+#include <utility>
 
 // ---- sse/detail/engine/deadlines.hpp
 //
@@ -4797,6 +4893,11 @@ class lanes {
     return push_made(lane, static_cast<std::uint32_t>(encoded_retry_size(ms)), lane_kind::control,
                      [&](char* out) { encode_retry_to(out, ms); });
   }
+  /// `id:` alone.
+  [[nodiscard]] bool push_position(std::uint32_t& lane, event_id id) noexcept {
+    return push_made(lane, static_cast<std::uint32_t>(encoded_position_size(id)),
+                     lane_kind::control, [&](char* out) { encode_position_to(out, id); });
+  }
   /// `size` bytes that say nothing: a comment, or one or two blank lines (WHATWG HTML 9.2.5).
   /// REQUIRES: size > 0.
   [[nodiscard]] bool push_padding(std::uint32_t& lane, std::uint32_t size) noexcept {
@@ -5012,6 +5113,7 @@ struct skip {
 struct walk {
   std::uint64_t position = 0;   ///< of the value that it got last
   std::uint64_t unsaid_to = 0;  ///< a snapshot: losses up to here were before it came
+  bool opens = false;           ///< a snapshot: it is told where it stands then
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
@@ -5361,8 +5463,8 @@ class engine {
                                const resume_point& resume) noexcept;
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
                               bool& lost) noexcept;
-  [[nodiscard]] bool start_walk(subscription& sub, std::uint64_t position,
-                                std::uint64_t unsaid_to) noexcept;
+  [[nodiscard]] bool start_walk(subscription& sub, std::uint64_t position, std::uint64_t unsaid_to,
+                                bool opens) noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
   [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
@@ -5373,6 +5475,8 @@ class engine {
   [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
   [[nodiscard]] static std::uint64_t skip_target(const stream& st) noexcept;
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool tells_position(const joining& j) const noexcept;
+  [[nodiscard]] bool push_position(std::uint32_t slot) noexcept;
   [[nodiscard]] bool push_gap(std::uint32_t slot, channel& where, const loss& what,
                               bool moves_id) noexcept;
 
@@ -5427,7 +5531,7 @@ class engine {
   }
 
   // admit.hpp
-  [[nodiscard]] std::string_view bad_join(const joining& j, int& status) const noexcept;
+  [[nodiscard]] std::string_view bad_join(const joining& j, int& status) noexcept;
   void evict(const victims& v) noexcept;
   void set_end(session& s, const joining& j) noexcept;
   [[nodiscard]] bool push_opening(std::uint32_t slot, const request& r) noexcept;
@@ -5467,7 +5571,9 @@ class engine {
   name_table<channel*> names_;
   slots<listed_stream> streams_;
   stream* touched_ = nullptr;
-  vec<channel*> closing_;  ///< to be freed when the outermost call ends
+  vec<channel*> losers_;        ///< of the stream that opens: those that lost something
+  std::uint64_t verdicts_ = 0;  ///< so many were looked at
+  vec<channel*> closing_;       ///< to be freed when the outermost call ends
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
   std::uint32_t closed_newest_ = none;
@@ -5543,7 +5649,8 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
   if (options_.flush_budget == 0) options_.flush_budget = UINT64_MAX;
   if (options_.control_lane == 0) options_.control_lane = 1;
   accept_budget_ = options_.flush_budget;
-  sequence_.start = sequence_.last = options.first_id;
+  if (options.first_id == unsaid_id) options_.first_id = no_id;
+  sequence_.start = sequence_.last = options_.first_id;
 }
 
 inline hub_stats engine::stats() const noexcept {
@@ -5984,8 +6091,9 @@ inline void engine::begin_sequence(channel& c) noexcept {
     c.sequence_ = &sequence_;
     if (known == none) before = closed_floor_;
   } else {
-    const bool chosen = o.first_id != no_id || o.ids == id_mode::given;
-    c.own_.start = chosen ? o.first_id : options_.first_id;
+    const bool said = o.first_id != unsaid_id;
+    const bool chosen = said || o.ids == id_mode::given;
+    c.own_.start = said ? o.first_id : chosen ? no_id : options_.first_id;
     if (known != none) {
       if (before > c.own_.start) c.own_.start = closed_[known].start;
     } else if (!chosen && own_closed_floor_ > c.own_.start) {
@@ -6487,15 +6595,19 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
 }
 
 /// The newest values behind `position` come next. False: memory is out.
-inline bool engine::start_walk(subscription& sub, std::uint64_t position,
-                               std::uint64_t unsaid_to) noexcept {
+inline bool engine::start_walk(subscription& sub, std::uint64_t position, std::uint64_t unsaid_to,
+                               bool opens) noexcept {
   const std::uint32_t record = walks_.take();
   if (record == none) return false;
-  walks_[record] = {position, unsaid_to};
+  walks_[record] = {position, unsaid_to, opens};
   release_cursor(sub);
   sub.read_from(source::newest);
   sub.record = record;
   return true;
+}
+
+inline bool engine::tells_position(const joining& j) const noexcept {
+  return j.position_given ? j.position : options_.position;
 }
 
 /// Where one subscription begins. `lost`: what it asked for is gone. False: memory is out.
@@ -6511,9 +6623,10 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
     const start_at start = j.start_given ? j.start : c.options_.start;
     if (j.backlog != 0) {
       go_live(sub, log.newest(j.backlog));
-    } else if (start == start_at::snapshot && c.newest_ != nullptr && j.count == 1) {
+    } else if (start == start_at::snapshot && c.newest_ != nullptr && j.channels.size() == 1) {
       // Only what was there before it came may go unsaid.
-      return start_walk(sub, 0, c.options_.ids != id_mode::none ? seq.last : stamp_);
+      return start_walk(sub, 0, c.options_.ids != id_mode::none ? seq.last : stamp_,
+                        tells_position(j));
     } else {
       go_live(sub, start == start_at::all ? log.retained() : log.end());
     }
@@ -6527,7 +6640,7 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
   ++c.counters_.replays;
   // Gone from the log: what retention let go, and all that was before this run.
   if ((after != 0 || j.after_given) && (after < log.forgotten_id() || after < seq.start)) {
-    if (c.options_.backfill && j.count == 1) {
+    if (c.options_.backfill && j.channels.size() == 1) {
       release_cursor(sub);
       sub.read_from(source::backfill);
       sub.filled_to = after;
@@ -6543,19 +6656,18 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
 inline bool engine::subscribe(std::uint32_t slot, const joining& j,
                               const resume_point& resume) noexcept {
   const event_id after = resume.after;
-  channel* losers[max_joins];  // that lost something, in the order of joining
-  std::uint32_t gaps = 0;
+  losers_.clear();
   std::uint32_t last = none;
-  for (std::uint32_t n = 0; n < j.count; ++n) {
-    channel& c = *j.channels[n];
+  for (std::uint32_t n = 0; n < j.channels.size(); ++n) {
+    channel& c = j.channels[n];
     c.main_.trim(now_);
     const std::uint32_t i = add_reader(slot, c.main_, last);
     if (i == none) return false;
     last = i;
     bool lost = false;
     if (!begin_at(i, j, resume, lost)) return false;
-    const bool told = gaps != 0 && after > c.sequence_->last;  // ahead is told once
-    if (lost && !told) losers[gaps++] = &c;
+    const bool told = !losers_.empty() && after > c.sequence_->last;  // ahead is told once
+    if (lost && !told && !losers_.push_back(&c)) return false;
     // What is on its way to the others was published before this one came.
     if (stream* const st = c.transients_;
         st != nullptr && st->handed_out.ordinal() != st->log.end()) {
@@ -6564,8 +6676,9 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
       subs_[i].with_transients = 1;
     }
   }
+  const std::uint32_t gaps = losers_.size();
   for (std::uint32_t n = 0; n < gaps; ++n) {
-    channel& c = *losers[n];
+    channel& c = *losers_[n];
     const sequence& seq = *c.sequence_;
     const bool ahead = after > seq.last;
     const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
@@ -6574,6 +6687,19 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
                        after >= seq.start && !c.main_.log.selective();
     if (!push_gap(slot, c, {after, first, known ? first - after - 1 : 0, known}, n + 1 == gaps))
       return false;
+  }
+  const bool has_id = resume.state == resume_point::kind::given && !j.after_given;
+  return has_id || gaps != 0 || !tells_position(j) || push_position(slot);
+}
+
+/// Where a reader stands that has no id: it misses nothing if it is cut before its first event.
+/// Whoever gets a snapshot is told behind that. False: memory is out.
+inline bool engine::push_position(std::uint32_t slot) noexcept {
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const stream& st = stream_of(subs_[i]);
+    if (st.transients || st.owner->options_.ids == id_mode::none) continue;
+    return subs_[i].from() == source::newest ||
+           lanes_.push_position(sessions_[slot].lane, next_id(slot) - 1);
   }
   return true;
 }
@@ -6601,7 +6727,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
         break;
       }
       case source::skip: id = skips_[sub.record].first; break;
-      case source::backfill: break;
+      case source::backfill: id = sub.filled_to + 1; break;
       case source::log: {
         log_place p = sub.at();
         asks_left_ = asks_per_turn;  // then the id is one that it passed
@@ -6696,7 +6822,7 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
   if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.transients &&
       alone(sessions_[slot])) {
     c.counters_.coalesced += lost;
-    if (!start_walk(sub, with_ids ? missed.requested : missed.stamp - 1, 0)) {
+    if (!start_walk(sub, with_ids ? missed.requested : missed.stamp - 1, 0, false)) {
       go_live(sub, to);
       mark_dead(slot, close_reason::no_memory);
     }
@@ -6740,8 +6866,10 @@ inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noex
       ok = push_gap(slot, c, {w.position, first, 0, false, c.options_.ids != id_mode::none}, true);
     }
     if (i == none) {
+      const bool opens = w.opens;
       walks_.give_back(sub.record);
       go_live(sub, st.log.end());
+      if (opens) ok = ok && push_position(slot);
       break;
     }
     w.position = values[i].position;
@@ -7750,6 +7878,222 @@ inline void engine::drain(const drain_options& o) noexcept {
 }
 
 }  // namespace sse::inline v0::detail
+// ---- sse/detail/http/ip_address.hpp
+//
+// address: IP addresses in text, read as strictly as inet_pton does and written in the one way that
+// inet_ntop writes them, so that two spellings of an address compare, and count, as one. Not
+// public.
+//
+//   const ip_address a = parse_ip("2001:DB8:0::1");     // a.size == 16
+//   ip_text(a)                                          // "2001:db8::1"
+//
+// Refused: parts that are left out ("127.1"), hexadecimal, octal and leading zeros in IPv4, zones
+// ("%eth0"), brackets, ports, spaces. What a system's resolver would make of those is its own.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+/// In network order.
+struct ip_address {
+  std::array<std::uint8_t, 16> bytes{};
+  std::size_t size = 0;  ///< 4: IPv4, 16: IPv6, 0: none
+
+  [[nodiscard]] constexpr explicit operator bool() const noexcept { return size != 0; }
+};
+
+/// Takes a number of 0 to 255 off `s`, in decimal and without leading zeros; -1: there is none.
+[[nodiscard]] constexpr int take_octet(std::string_view& s) noexcept {
+  int n = -1;
+  while (!s.empty() && text::is_digit(s.front())) {
+    if (n == 0) return -1;
+    n = (n < 0 ? 0 : n * 10) + (s.front() - '0');
+    if (n > 255) return -1;
+    s.remove_prefix(1);
+  }
+  return n;
+}
+
+/// The four numbers of an IPv4 address to `out`, which has room for them.
+[[nodiscard]] constexpr bool read_ipv4(std::string_view s, std::uint8_t* out) noexcept {
+  for (int i = 0; i < 4; ++i) {
+    if (i != 0) {
+      if (!s.starts_with('.')) return false;
+      s.remove_prefix(1);
+    }
+    const int n = take_octet(s);
+    if (n < 0) return false;
+    out[i] = static_cast<std::uint8_t>(n);
+  }
+  return s.empty();
+}
+
+/// One to four hexadecimal digits; -1: something else.
+[[nodiscard]] constexpr int read_group(std::string_view s) noexcept {
+  if (s.empty() || s.size() > 4) return -1;
+  int n = 0;
+  for (const char c : s) {
+    const int digit = text::hex_digit(c);
+    if (digit < 0) return -1;
+    n = n * 16 + digit;
+  }
+  return n;
+}
+
+/// RFC 4291 2.2: eight groups, the last two perhaps as an IPv4 address; "::" stands once for at
+/// least one of them. Returns no address if it is none.
+[[nodiscard]] constexpr ip_address read_ipv6(std::string_view s) noexcept {
+  constexpr std::size_t no_gap = 17;
+  ip_address out;
+  std::size_t n = 0;         // bytes read
+  std::size_t gap = no_gap;  // how many stand before the "::"
+  if (s.starts_with("::")) {
+    gap = 0;
+    s.remove_prefix(2);
+  }
+  while (!s.empty()) {
+    const std::size_t end = s.find(':');
+    const std::string_view group = s.substr(0, end);
+    if (end == std::string_view::npos && n <= 12 && read_ipv4(group, &out.bytes[n])) {
+      n += 4;
+      break;
+    }
+    const int value = read_group(group);
+    if (value < 0 || n == 16) return {};
+    out.bytes[n++] = static_cast<std::uint8_t>(value >> 8);
+    out.bytes[n++] = static_cast<std::uint8_t>(value & 0xff);
+    if (end == std::string_view::npos) break;
+    s.remove_prefix(end + 1);
+    if (s.empty()) return {};  // a single colon at the end
+    if (s.front() != ':') continue;
+    if (gap != no_gap) return {};
+    gap = n;
+    s.remove_prefix(1);
+  }
+  if ((gap == no_gap) != (n == 16)) return {};
+  for (std::size_t from = n, to = 16; gap != no_gap && from > gap;) {
+    out.bytes[--to] = out.bytes[--from];
+    out.bytes[from] = 0;
+  }
+  out.size = 16;
+  return out;
+}
+
+/// An address of either version; none: `s` is not exactly one.
+[[nodiscard]] constexpr ip_address parse_ip(std::string_view s) noexcept {
+  if (s.find(':') != std::string_view::npos) return read_ipv6(s);
+  ip_address out;
+  if (read_ipv4(s, out.bytes.data())) out.size = 4;
+  return out;
+}
+
+/// An address as proxies name it, with or without a port: "1.2.3.4:80", "::1", "[::1]", "[::1]:80".
+[[nodiscard]] constexpr ip_address parse_ip_port(std::string_view s) noexcept {
+  const bool literal = s.starts_with('[');
+  const std::size_t close = literal ? s.find(']') : 0;
+  if (close == std::string_view::npos) return {};
+  std::size_t colon = s.find(':', close);
+  if (!literal && colon != s.rfind(':')) colon = std::string_view::npos;  // IPv6, and no port
+  const std::string_view host = s.substr(0, colon);
+  if (colon != std::string_view::npos) {
+    const std::string_view port = s.substr(colon + 1);
+    std::uint32_t n = 0;
+    for (const char c : port) {
+      n = text::is_digit(c) ? n * 10 + static_cast<std::uint32_t>(c - '0') : 65536;
+      if (n > 65535) return {};
+    }
+    if (port.empty()) return {};
+  }
+  if (!literal) return parse_ip(host);
+  return host.ends_with(']') ? read_ipv6(host.substr(1, host.size() - 2)) : ip_address{};
+}
+
+/// An IPv4 address that is written as an IPv6 one ("::ffff:1.2.3.4", RFC 4291 2.5.5.2) is the IPv4
+/// address: peers of a socket for both versions look like that.
+[[nodiscard]] constexpr ip_address plain_ip(const ip_address& a) noexcept {
+  if (a.size != 16 || a.bytes[10] != 0xff || a.bytes[11] != 0xff) return a;
+  ip_address out;
+  for (std::size_t i = 0; i < 10; ++i) {
+    if (a.bytes[i] != 0) return a;
+  }
+  for (std::size_t i = 0; i < 4; ++i) out.bytes[i] = a.bytes[12 + i];
+  out.size = 4;
+  return out;
+}
+
+inline void append_ipv4(std::string& out, const std::uint8_t* bytes) {
+  for (int i = 0; i < 4; ++i) {
+    if (i != 0) out += '.';
+    out += std::to_string(bytes[i]);
+  }
+}
+
+/// RFC 5952 4: lower case, no leading zeros, "::" for the first of the longest runs of at least two
+/// zero groups. Empty: no address.
+[[nodiscard]] inline std::string ip_text(const ip_address& a) {
+  std::string out;
+  if (a.size == 4) append_ipv4(out, a.bytes.data());
+  if (a.size != 16) return out;
+  const auto group = [&](std::size_t i) { return a.bytes[2 * i] << 8 | a.bytes[2 * i + 1]; };
+  std::size_t gap = 8;
+  std::size_t longest = 1;
+  for (std::size_t i = 0; i < 8; ++i) {
+    std::size_t n = 0;
+    while (i + n < 8 && group(i + n) == 0) ++n;
+    if (n > longest) {
+      gap = i;
+      longest = n;
+    }
+  }
+  // As inet_ntop: the forms that hold an IPv4 address show it.
+  const bool v4 = gap == 0 && (longest == 6 || (longest == 5 && group(5) == 0xffff));
+  for (std::size_t i = 0; i < 8;) {
+    if (i == gap) {
+      out += "::";
+      i += longest;
+    } else if (v4 && i == 6) {
+      append_ipv4(out, &a.bytes[12]);
+      break;
+    } else {
+      constexpr std::string_view digits = "0123456789abcdef";
+      bool begun = false;
+      for (int shift = 12; shift >= 0; shift -= 4) {
+        const auto digit = static_cast<std::size_t>(group(i) >> shift & 0xf);
+        begun = begun || digit != 0 || shift == 0;
+        if (begun) out += digits[digit];
+      }
+      if (++i != 8 && i != gap) out += ':';
+    }
+  }
+  return out;
+}
+
+/// Under what name a cap per address counts: of an IPv6 address the first `bits` ("2001:db8::/64"),
+/// since whoever has one has all that share them; anything else as it is. `room` holds the name.
+[[nodiscard]] inline std::string_view counted_address(std::string_view s, std::uint32_t bits,
+                                                      std::string& room) {
+  if (bits >= 128 || s.find(':') == std::string_view::npos) return s;
+  ip_address a = read_ipv6(s);
+  if (!a) return s;
+  for (std::uint32_t i = 0; i < 16; ++i) {
+    const std::uint32_t kept = bits > 8 * i ? bits - 8 * i : 0;
+    if (kept < 8) a.bytes[i] = static_cast<std::uint8_t>(a.bytes[i] & (0xff00U >> kept));
+  }
+  room = ip_text(a).append("/").append(std::to_string(bits));
+  return room;
+}
+
+/// The one way to write an address as a proxy names it, whatever its spelling and without its port;
+/// empty: `s` is none. A connection's own address, as inet_ntop writes it, is written so already.
+[[nodiscard]] inline std::string client_ip_text(std::string_view s) {
+  return ip_text(plain_ip(parse_ip_port(s)));
+}
+
+}  // namespace sse::inline v0::detail
 
 namespace sse::inline v0::detail {
 
@@ -7801,18 +8145,21 @@ inline void engine::evict(const victims& v) noexcept {
 }
 
 /// What is wrong with what the admit hook said; empty: nothing.
-inline std::string_view engine::bad_join(const joining& j, int& status) const noexcept {
+inline std::string_view engine::bad_join(const joining& j, int& status) noexcept {
+  status = 503;
+  if (!j.channels.complete()) return "no_memory";
   status = 500;
-  if (j.count == 0 || j.count > max_joins) return "bad_join";
+  const std::uint32_t n = j.channels.size();
+  if (n == 0) return "no_channel";
+  if (options_.max_joins != 0 && n > options_.max_joins) return "too_many_channels";
   if (j.until != time_point::never() && origin_ == INT64_MIN) return "until_without_tick";
-  for (std::uint32_t i = 0; i < j.count; ++i) {
-    const channel& c = *j.channels[i];
+  ++verdicts_;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    channel& c = j.channels[i];
     if (c.engine_ != this) return "channel_of_another_hub";
     if (c.closing_) return "channel_closed";
-    if (c.sequence_ != j.channels[0]->sequence_) return "channels_of_two_sequences";
-    for (std::uint32_t k = 0; k < i; ++k) {
-      if (j.channels[k] == &c) return "joined_twice";
-    }
+    if (c.sequence_ != j.channels[0].sequence_) return "channels_of_two_sequences";
+    if (std::exchange(c.verdict_, verdicts_) == verdicts_) return "joined_twice";
     if (c.options_.max_subscribers != 0 && c.subscribers() >= c.options_.max_subscribers) {
       status = caps_.options().total.status;
       return "channel_full";
@@ -7858,7 +8205,9 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
     counted_names names{};
     ~held_names() { in.drop(names); }
   } held{caps_};
-  if (!caps_.name(j.key, r.address, held.names)) return fail(503, "no_memory", options_.retry_max);
+  std::string prefix;
+  const std::string_view from = counted_address(r.address, caps_.options().ipv6_prefix, prefix);
+  if (!caps_.name(j.key, from, held.names)) return fail(503, "no_memory", options_.retry_max);
   victims v;  // nobody goes unless all caps are met
   if (const cap* const full = caps_.check(held.names, v)) {
     say_full(*full, out);

@@ -193,7 +193,7 @@ TEST_CASE("unregistering a subscription completes its operations and ends its st
   CHECK(frame_of(c) == next(R"({"data":{"x":"hello"}})"));
   CHECK(s.del("/graphql/subscriptions/liveEvents").body == R"({"ok":true})");
   CHECK(c.rest() == complete + "\n\n");
-  CHECK(texts.rest().empty());
+  CHECK(texts.frame().empty());
   CHECK(s.get("/graphql/subscription/liveEvents").status == 404);
   CHECK(s.del("/graphql/subscriptions/liveEvents").status == 404);
   CHECK(s.post("/graphql/subscriptions", R"({"name":"liveEvents"})").status == 201);

@@ -89,8 +89,8 @@ class stage {
   using hub_type = sse::hub<net_type, visitor>;
   static constexpr std::int64_t start_ms = 1'700'000'000'000;
 
-  explicit stage(const notifications::settings& s = with_rooms())
-      : hub_{net_, options(s)}, desk_{s, host(), clock()} {
+  explicit stage(const notifications::settings& s = with_rooms(), bool position = false)
+      : hub_{net_, options(s, position)}, desk_{s, host(), clock()} {
     hub_.on_sees([this](const visitor& v, std::string_view key, std::string_view audience) {
       return desk_.sees(v, key, audience);
     });
@@ -176,10 +176,11 @@ class stage {
   [[nodiscard]] sse::time_point now() const noexcept {
     return sse::time_point::milliseconds(1000 + elapsed_);
   }
-  static sse::hub_options options(const notifications::settings& s) {
+  static sse::hub_options options(const notifications::settings& s, bool position) {
     const examples::server_setup setup{s.common};
     sse::hub_options o = setup.options.hub;
     o.first_id = 1000;
+    o.position = position;
     notifications::apply(s, o);
     return o;
   }

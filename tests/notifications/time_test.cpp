@@ -84,6 +84,19 @@ TEST_CASE("N-33 a stream without an application event for 5 min ends, heartbeats
   }
 }
 
+TEST_CASE("fault: a notification in the pause after an idle end arrives, though none came before") {
+  stage s{with_rooms(), true};
+  const auto c = s.open(stream_kind::notifications, bob);
+  s.advance(5 * minute);
+  REQUIRE(s.closed(c));
+  const std::string got = s.seen(c);
+  REQUIRE(got.starts_with("id: "));
+  const std::uint64_t id = std::stoull(got.substr(4));
+  CHECK(s.notify(ada, "for bob", "bob") == 200);
+  const auto back = s.open(stream_kind::notifications, bob, "", id);
+  CHECK(count(s.seen(back), "event: notification\n") == 1);
+}
+
 TEST_CASE("N-33 the status keeps the system stream open, and idle can be off or shorter") {
   stage s;
   const auto system = s.open(stream_kind::system, "");
