@@ -245,7 +245,7 @@ class channel {
   std::uint32_t index_ = detail::none;       // in engine::channels_
   std::uint32_t timer_ = detail::none;       // place in the timer queue
   std::int64_t next_heartbeat_ = INT64_MAX;  // ms, pace::fixed
-  std::uint64_t verdict_ = 0;                ///< the last one that joined it, see engine::bad_join
+  bool joined_ = false;                      // by the verdict that is looked at
   bool closing_ = false;                     // freed when the outermost call ends
 };
 

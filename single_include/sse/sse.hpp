@@ -2901,7 +2901,7 @@ class channel {
   std::uint32_t index_ = detail::none;       // in engine::channels_
   std::uint32_t timer_ = detail::none;       // place in the timer queue
   std::int64_t next_heartbeat_ = INT64_MAX;  // ms, pace::fixed
-  std::uint64_t verdict_ = 0;                ///< the last one that joined it, see engine::bad_join
+  bool joined_ = false;                      // by the verdict that is looked at
   bool closing_ = false;                     // freed when the outermost call ends
 };
 
@@ -3852,7 +3852,6 @@ struct drain_options {
 
 #include <string>
 #include <string_view>
-#include <utility>
 
 // ---- sse/detail/engine/deadlines.hpp
 //
@@ -5532,6 +5531,8 @@ class engine {
 
   // admit.hpp
   [[nodiscard]] std::string_view bad_join(const joining& j, int& status) noexcept;
+  [[nodiscard]] std::string_view bad_channel(const joining& j, std::uint32_t i,
+                                             int& status) const noexcept;
   void evict(const victims& v) noexcept;
   void set_end(session& s, const joining& j) noexcept;
   [[nodiscard]] bool push_opening(std::uint32_t slot, const request& r) noexcept;
@@ -5571,9 +5572,8 @@ class engine {
   name_table<channel*> names_;
   slots<listed_stream> streams_;
   stream* touched_ = nullptr;
-  vec<channel*> losers_;        ///< of the stream that opens: those that lost something
-  std::uint64_t verdicts_ = 0;  ///< so many were looked at
-  vec<channel*> closing_;       ///< to be freed when the outermost call ends
+  vec<channel*> losers_;   ///< of the stream that opens: those that lost something
+  vec<channel*> closing_;  ///< to be freed when the outermost call ends
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
   std::uint32_t closed_newest_ = none;
@@ -8153,19 +8153,26 @@ inline std::string_view engine::bad_join(const joining& j, int& status) noexcept
   if (n == 0) return "no_channel";
   if (options_.max_joins != 0 && n > options_.max_joins) return "too_many_channels";
   if (j.until != time_point::never() && origin_ == INT64_MIN) return "until_without_tick";
-  ++verdicts_;
-  for (std::uint32_t i = 0; i < n; ++i) {
-    channel& c = j.channels[i];
-    if (c.engine_ != this) return "channel_of_another_hub";
-    if (c.closing_) return "channel_closed";
-    if (c.sequence_ != j.channels[0].sequence_) return "channels_of_two_sequences";
-    if (std::exchange(c.verdict_, verdicts_) == verdicts_) return "joined_twice";
-    if (c.options_.max_subscribers != 0 && c.subscribers() >= c.options_.max_subscribers) {
-      status = caps_.options().total.status;
-      return "channel_full";
-    }
+  std::string_view bad;
+  std::uint32_t marked = 0;
+  while (marked < n && (bad = bad_channel(j, marked, status)).empty()) {
+    j.channels[marked++].joined_ = true;
   }
-  return {};
+  while (marked != 0) j.channels[--marked].joined_ = false;
+  return bad;
+}
+
+/// Of channel `i`. Those in front of it are marked.
+inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
+                                            int& status) const noexcept {
+  const channel& c = j.channels[i];
+  if (c.engine_ != this) return "channel_of_another_hub";
+  if (c.closing_) return "channel_closed";
+  if (c.sequence_ != j.channels[0].sequence_) return "channels_of_two_sequences";
+  if (c.joined_) return "joined_twice";
+  if (c.options_.max_subscribers == 0 || c.subscribers() < c.options_.max_subscribers) return {};
+  status = caps_.options().total.status;
+  return "channel_full";
 }
 
 /// When the stream ends by itself: its age, less some so that not all end together, or the

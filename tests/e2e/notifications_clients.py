@@ -206,7 +206,7 @@ def with_signed_tokens():
                       timeout=client.DEADLINE) as stream:
         client.equal(stream.status_code, 200, "a token for two seconds")
         try:
-            client.equal(stream.content, b"", "what was sent")
+            client.check(re.fullmatch(rb"id: \d+\n\n", stream.content), f"what was sent: {stream.content!r}")  # where it begins
         except requests.exceptions.RequestException as e:
             raise AssertionError(f"no clean end: {e}")
     client.check(time.monotonic() - start < 4, "the stream outlived its token")

@@ -100,6 +100,7 @@ sse::hub_options no_limits() {
   o.max_backlog = 0;
   o.flush_budget = 0;
   o.control_lane = 64U << 20;
+  o.position = false;  // what is counted is events
   return o;
 }
 

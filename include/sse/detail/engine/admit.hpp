@@ -5,7 +5,6 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include <sse/detail/engine/deadlines.hpp>
 #include <sse/detail/http/ip_address.hpp>
@@ -68,19 +67,26 @@ inline std::string_view engine::bad_join(const joining& j, int& status) noexcept
   if (n == 0) return "no_channel";
   if (options_.max_joins != 0 && n > options_.max_joins) return "too_many_channels";
   if (j.until != time_point::never() && origin_ == INT64_MIN) return "until_without_tick";
-  ++verdicts_;
-  for (std::uint32_t i = 0; i < n; ++i) {
-    channel& c = j.channels[i];
-    if (c.engine_ != this) return "channel_of_another_hub";
-    if (c.closing_) return "channel_closed";
-    if (c.sequence_ != j.channels[0].sequence_) return "channels_of_two_sequences";
-    if (std::exchange(c.verdict_, verdicts_) == verdicts_) return "joined_twice";
-    if (c.options_.max_subscribers != 0 && c.subscribers() >= c.options_.max_subscribers) {
-      status = caps_.options().total.status;
-      return "channel_full";
-    }
+  std::string_view bad;
+  std::uint32_t marked = 0;
+  while (marked < n && (bad = bad_channel(j, marked, status)).empty()) {
+    j.channels[marked++].joined_ = true;
   }
-  return {};
+  while (marked != 0) j.channels[--marked].joined_ = false;
+  return bad;
+}
+
+/// Of channel `i`. Those in front of it are marked.
+inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
+                                            int& status) const noexcept {
+  const channel& c = j.channels[i];
+  if (c.engine_ != this) return "channel_of_another_hub";
+  if (c.closing_) return "channel_closed";
+  if (c.sequence_ != j.channels[0].sequence_) return "channels_of_two_sequences";
+  if (c.joined_) return "joined_twice";
+  if (c.options_.max_subscribers == 0 || c.subscribers() < c.options_.max_subscribers) return {};
+  status = caps_.options().total.status;
+  return "channel_full";
 }
 
 /// When the stream ends by itself: its age, less some so that not all end together, or the

@@ -419,6 +419,8 @@ class engine {
 
   // admit.hpp
   [[nodiscard]] std::string_view bad_join(const joining& j, int& status) noexcept;
+  [[nodiscard]] std::string_view bad_channel(const joining& j, std::uint32_t i,
+                                             int& status) const noexcept;
   void evict(const victims& v) noexcept;
   void set_end(session& s, const joining& j) noexcept;
   [[nodiscard]] bool push_opening(std::uint32_t slot, const request& r) noexcept;
@@ -458,9 +460,8 @@ class engine {
   name_table<channel*> names_;
   slots<listed_stream> streams_;
   stream* touched_ = nullptr;
-  vec<channel*> losers_;        ///< of the stream that opens: those that lost something
-  std::uint64_t verdicts_ = 0;  ///< so many were looked at
-  vec<channel*> closing_;       ///< to be freed when the outermost call ends
+  vec<channel*> losers_;   ///< of the stream that opens: those that lost something
+  vec<channel*> closing_;  ///< to be freed when the outermost call ends
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
   std::uint32_t closed_newest_ = none;
