@@ -105,6 +105,23 @@ TEST_CASE("the defaults: history 1000 events, lag 1 MiB, at limit - 1, limit, li
   }
 }
 
+TEST_CASE("X-01 X-09 what only others may see makes nobody late", "[lag]") {
+  stage s;
+  sse::channel& c = s.open("c", {.keep = 0,
+                                 .max_lag = 500,
+                                 .own_sequence = true,
+                                 .heartbeat = {.mode = sse::heartbeat_options::pace::off}});
+  const auto ann = s.join(c, {.key = "ann"});
+  for (int i = 0; i < 100; ++i) {
+    s.put(c, std::string(50, 'x'), "bob");
+    s.flush();
+  }
+  CHECK_FALSE(s.closed(ann));
+  s.put(c, "for all");
+  s.flush();
+  CHECK(s.take(ann) == frame(101, "e", "for all"));
+}
+
 TEST_CASE("max_lag 0 is off", "[lag]") {
   stage s;
   sse::channel& c = s.open("c", slow_readers(lag_policy::disconnect, 0, 10));
