@@ -79,9 +79,13 @@ class joins {
  public:
   /// Out of memory it is not complete().
   void add(channel& c) noexcept {
-    if (count_ >= few) complete_ = more_.push_back(&c) && complete_;
-    if (count_ < few) few_[count_] = &c;
-    if (complete_) ++count_;
+    if (count_ < few) {
+      few_[count_] = &c;
+    } else if (!complete_ || !more_.push_back(&c)) {
+      complete_ = false;
+      return;
+    }
+    ++count_;
   }
   [[nodiscard]] bool complete() const noexcept { return complete_; }
   [[nodiscard]] std::uint32_t size() const noexcept { return count_; }

@@ -90,8 +90,8 @@ class duration {
   static constexpr std::int64_t to_ms(D d) noexcept {
     using p = typename D::period;
     if constexpr (std::floating_point<typename D::rep>) {
-      const auto ms = static_cast<double>(d.count()) *
-                      (static_cast<double>(p::num) * 1000 / static_cast<double>(p::den));
+      const double ms = static_cast<double>(d.count()) * static_cast<double>(p::num) * 1000 /
+                        static_cast<double>(p::den);
       if (!(ms < 0x1p63)) return ms != ms ? 0 : detail::last_ms;
       return ms < -0x1p63 ? detail::first_ms : static_cast<std::int64_t>(ms);
     } else if constexpr (p::den >= 1000) {

@@ -215,6 +215,19 @@ TEST_CASE("drain: idle connections end, streams are told when to come back, the 
   CHECK(s.on_loop([&] { return s->connections(); }) == 0);
 }
 
+TEST_CASE("drain: a deadline of forever never comes") {
+  server s;
+  sse::channel& ticks = ticks_of(s, {.max_lag = 0});
+  client slow{s.port(), 4096};
+  REQUIRE(slow.open("/events").status == 200);
+  for (int i = 0; i < 8; ++i) s.publish(ticks, std::string(1'000'000, 'x'));
+  std::size_t got = 0;
+  std::thread reads{[&] { got = slow.rest().size(); }};
+  CHECK(s.on_loop([&] { return s->drain({.deadline = sse::duration::forever()}); }));
+  reads.join();
+  CHECK(got > 8'000'000);
+}
+
 TEST_CASE("mail of other threads wakes the loop, in order, none lost") {
   const bool busy = GENERATE(false, true);
   server s{{.busy_poll = busy}};

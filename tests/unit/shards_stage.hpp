@@ -21,10 +21,9 @@ namespace test {
 struct shard_host {
   using transport = sse::testing::memory_transport;
 
-  explicit shard_host(sse::sequencer& s, sse::shard_options o = {})
-      : net{std::make_unique<transport>()} {
-    o.hub.position = false;
-    shard = std::make_unique<sse::shard<transport>>(s, *net, o);
+  explicit shard_host(sse::sequencer& s, const sse::shard_options& o = {})
+      : net{std::make_unique<transport>()},
+        shard{std::make_unique<sse::shard<transport>>(s, *net, without_position(o))} {
     shard->hub().on_admit([this](const sse::request& r) {
       auto v = sse::admit(std::string{r.target});
       for (sse::channel* c : joins) v.join(*c);

@@ -61,6 +61,10 @@ TEST_CASE("time: fractions", "[time]") {
   CHECK(duration{seconds{1.5}}.ms() == 1500);
   CHECK(duration{minutes{0.5F}}.ms() == 30'000);
   CHECK(duration{seconds{-0.25}}.ms() == -250);
+  for (int ms = 0; ms < 2000; ++ms) {  // nothing is lost on the way
+    CHECK(duration{std::chrono::duration<double, std::nano>{ms * 1e6}}.ms() == ms);
+    CHECK(duration{std::chrono::duration<double, std::micro>{ms * 1e3}}.ms() == ms);
+  }
   CHECK(duration{seconds{1e300}} == duration::forever());
   CHECK(duration{seconds{std::numeric_limits<double>::infinity()}} == duration::forever());
   CHECK(duration{seconds{-1e300}}.ms() == least);
