@@ -21,6 +21,14 @@ namespace test {
 
 using std::chrono::milliseconds;
 
+/// The loop of a server that has its own.
+template <class Server>
+struct polled {
+  explicit polled(const sse::server_options& o) : server{o} {}
+  void turn() { server.poll(); }
+  Server server;
+};
+
 template <class Loop>
 void head_deadline() {
   held_server<Loop> s{{.head_deadline = milliseconds{1000}, .keep_alive = milliseconds{3000}}};

@@ -280,4 +280,17 @@ class client {
   return now.rlim_cur >= n;
 }
 
+/// The id of a frame; 0 if it has none.
+inline std::uint64_t id_of(const std::string& frame) {
+  const std::string id = client::field(frame, "id: ");
+  std::uint64_t n = 0;
+  std::from_chars(id.data(), id.data() + id.size(), n);
+  return n;
+}
+
+/// The header with which a client goes on behind `id`.
+inline std::string last_id(std::uint64_t id) {
+  return "Last-Event-ID: " + std::to_string(id) + "\r\n";
+}
+
 }  // namespace test

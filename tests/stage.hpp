@@ -32,6 +32,11 @@ inline std::string frames(std::uint64_t first, std::uint64_t last) {
   return s;
 }
 
+/// A channel that sends nothing by itself.
+inline sse::channel_options quiet(std::uint64_t keep = 1000) {
+  return {.keep = keep, .heartbeat = {.mode = sse::heartbeat_options::pace::off}};
+}
+
 /// A gap frame; `lost` below 0: null.
 inline std::string gap_frame(std::uint64_t id, std::uint64_t requested, std::uint64_t first,
                              std::int64_t lost) {

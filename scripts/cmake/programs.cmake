@@ -7,6 +7,9 @@ find_package(Threads REQUIRED)
 # Warnings are errors where the preset says so (CMAKE_COMPILE_WARNING_AS_ERROR).
 add_library(ssehub_warnings INTERFACE)
 target_compile_options(ssehub_warnings INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
+if(CMAKE_UNITY_BUILD)  # eight files as one: a name of the first may be one of a function in the second
+  target_compile_options(ssehub_warnings INTERFACE -Wno-shadow)
+endif()
 
 # For programs with Asio coroutines. Asio 1.22 switches them off on Clang; g++ 12 takes the frame's own operator new and
 # delete for a mismatch.

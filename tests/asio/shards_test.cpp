@@ -39,21 +39,13 @@ struct cluster {
   std::vector<std::unique_ptr<test::server<>>> shards;
 };
 
-std::string last_id(std::uint64_t id) { return "Last-Event-ID: " + std::to_string(id) + "\r\n"; }
-
-std::uint64_t id_of(const std::string& frame) {
-  const std::string id = client::field(frame, "id: ");
-  std::uint64_t n = 0;
-  std::from_chars(id.data(), id.data() + id.size(), n);
-  return n;
-}
-
 /// Events first..last and no others.
 bool gets(client& c, std::uint64_t first, std::uint64_t last) {
   for (; first <= last; ++first) {
     std::string f = c.frame();
     while (f.starts_with(":")) f = c.frame();  // a heartbeat, if all this takes that long
-    if (id_of(f) != first || client::field(f, "data: ") != std::to_string(first)) return false;
+    if (test::id_of(f) != first || client::field(f, "data: ") != std::to_string(first))
+      return false;
   }
   return true;
 }
@@ -79,7 +71,7 @@ TEST_CASE("a hundred clients over two shards of one port get everything, and res
   std::vector<client> all;
   for (int i = 0; i < 100; ++i) {
     all.emplace_back(c.port());
-    REQUIRE(all.back().open("/events", last_id(0)).status == 200);
+    REQUIRE(all.back().open("/events", test::last_id(0)).status == 200);
   }
   for (const std::size_t n : c.sessions()) {
     CAPTURE(n);
@@ -94,7 +86,7 @@ TEST_CASE("a hundred clients over two shards of one port get everything, and res
   for (client& k : all) {
     CHECK(gets(k, 201, 210));
     k = client{c.port()};
-    REQUIRE(k.open("/events", last_id(210)).status == 200);
+    REQUIRE(k.open("/events", test::last_id(210)).status == 200);
   }
   for (client& k : all) CHECK(gets(k, 211, 800));
   engine.join();
@@ -114,11 +106,11 @@ TEST_CASE("a client that is ahead of its shard is not told of a gap") {
     publish(c.ticks, 1);
     REQUIRE(gets(k, i, i));
     k = client{c.port()};
-    REQUIRE(k.open("/events", last_id(i)).status == 200);
+    REQUIRE(k.open("/events", test::last_id(i)).status == 200);
   }
   CHECK(c.ticks.all_channel_stats()[0].gaps == 0);
   client bogus{c.port()};
-  REQUIRE(bogus.open("/events", last_id(301)).status == 200);
+  REQUIRE(bogus.open("/events", test::last_id(301)).status == 200);
   CHECK(client::field(bogus.frame(), "event: ") == "gap");
 }
 

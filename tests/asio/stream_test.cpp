@@ -14,15 +14,6 @@ using test::client;
 
 namespace {
 
-std::uint64_t id_of(const std::string& frame) {
-  const std::string id = client::field(frame, "id: ");
-  std::uint64_t n = 0;
-  std::from_chars(id.data(), id.data() + id.size(), n);
-  return n;
-}
-
-std::string last_id(std::uint64_t n) { return "Last-Event-ID: " + std::to_string(n) + "\r\n"; }
-
 /// A server with one stream.
 struct feed {
   explicit feed(sse::server_options o = {}, sse::channel_options c = {})
@@ -193,7 +184,7 @@ TEST_CASE("V-24 resume over real sockets, cut at random places, loses and repeat
   std::vector<std::uint64_t> ids;
   while (last != 1000 + total) {
     client c{f.s.port()};
-    REQUIRE(c.open("/events", last_id(last)).status == 200);
+    REQUIRE(c.open("/events", test::last_id(last)).status == 200);
     const std::size_t cut = 1 + random() % 20'000;
     std::string raw;
     std::string text;
@@ -207,7 +198,7 @@ TEST_CASE("V-24 resume over real sockets, cut at random places, loses and repeat
          from = end + 2) {
       const std::string frame = text.substr(from, end - from);
       CHECK(client::field(frame, "event: ").empty());
-      last = id_of(frame);
+      last = test::id_of(frame);
       ids.push_back(last);
     }
     if (random() % 2 == 0) c.reset();
@@ -228,21 +219,21 @@ TEST_CASE("X-01 a slow reader does not delay others, is cut, and resumes without
   std::uint64_t first = 0;
   for (int i = 0; i < total; ++i) {
     f.s.publish(f.ticks, filling);
-    const std::uint64_t id = id_of(fast.frame());
+    const std::uint64_t id = test::id_of(fast.frame());
     if (i == 0) first = id;
     CHECK(id == first + static_cast<std::uint64_t>(i));
   }
   CHECK(f.s.eventually(
       [&] { return f.s->hub().stats().closed[static_cast<int>(sse::close_reason::lag)] == 1; }));
   std::uint64_t next = first;
-  for (std::string frame = slow.frame(); id_of(frame) == next && frame.size() > 1000;) {
+  for (std::string frame = slow.frame(); test::id_of(frame) == next && frame.size() > 1000;) {
     ++next;
     frame = slow.frame();
   }
   CHECK(next < first + total);
   client again{f.s.port()};
-  REQUIRE(again.open("/events", last_id(next - 1)).status == 200);
-  for (; next < first + total; ++next) CHECK(id_of(again.frame()) == next);
+  REQUIRE(again.open("/events", test::last_id(next - 1)).status == 200);
+  for (; next < first + total; ++next) CHECK(test::id_of(again.frame()) == next);
 }
 
 TEST_CASE("X-11 a peer that takes nothing any more is gone after the write deadline") {

@@ -43,7 +43,7 @@ struct wire {
 };
 
 /// A hub in a loop of its own.
-struct loop {
+struct bare_loop {
   sse::detail::unique_fd epoll{::epoll_create1(0)};
   epoll_transport net{epoll.get()};
   sse::hub<epoll_transport> hub{net, test::without_position()};
@@ -66,7 +66,7 @@ struct loop {
 }  // namespace
 
 TEST_CASE("check_transport finds nothing wrong") {
-  loop l;
+  bare_loop l;
   wire w;
   epoll_transport::connection c{w.ends[0]};
   const auto report = sse::testing::check_transport(l.net, c, [&] { return w.read(); });
@@ -75,7 +75,7 @@ TEST_CASE("check_transport finds nothing wrong") {
 }
 
 TEST_CASE("a hub in a loop of somebody else: order, a reader that waits, and others beside it") {
-  loop l;
+  bare_loop l;
   wire slow;
   wire quick;
   REQUIRE(l.join(slow));
@@ -104,7 +104,7 @@ TEST_CASE("a hub in a loop of somebody else: order, a reader that waits, and oth
 }
 
 TEST_CASE("a descriptor of the loop's own is told apart") {
-  loop l;
+  bare_loop l;
   wire own;
   epoll_event e{};
   e.events = EPOLLIN;
@@ -117,7 +117,7 @@ TEST_CASE("a descriptor of the loop's own is told apart") {
 }
 
 TEST_CASE("the peer's end is noticed without a write, and its chatter has limits") {
-  loop l;
+  bare_loop l;
   wire half;
   wire whole;
   wire talks;
@@ -143,7 +143,7 @@ TEST_CASE("the peer's end is noticed without a write, and its chatter has limits
 }
 
 TEST_CASE("closing: after all that was written, or at once for one that takes nothing") {
-  loop l;
+  bare_loop l;
   wire w;
   const sse::session_id id = l.join(w);
   REQUIRE(l.c->publish({.data = "x"}));
@@ -157,7 +157,7 @@ TEST_CASE("closing: after all that was written, or at once for one that takes no
 }
 
 TEST_CASE("an event of a stream that ended in the same turn hurts nobody") {
-  loop l;
+  bare_loop l;
   wire a;
   const sse::session_id old = l.join(a);
   epoll_event e{};

@@ -8,11 +8,7 @@
 
 namespace {
 
-struct loop {
-  explicit loop(const sse::server_options& o) : server{o} {}
-  void turn() { server.poll(); }
-  sse::epoll_server<> server;
-};
+using loop = test::polled<sse::epoll_server<>>;
 
 }  // namespace
 

@@ -15,17 +15,17 @@ using namespace gateway;
 namespace {
 
 constexpr std::int64_t ms = 1'000'000;
-constexpr std::int64_t start = 1'704'067'200'000'000'000;
+constexpr std::int64_t opening = 1'704'067'200'000'000'000;
 
 /// The engine with prices given by the test, and what it said, each line also read by an
 /// order_store.
 struct exchange {
   simulated_engine engine;
   order_store store{};
-  std::int64_t now = start;
+  std::int64_t now = opening;
   std::vector<std::string> lines{};
 
-  explicit exchange(simulator_options options = manual()) : engine{std::move(options), start} {}
+  explicit exchange(simulator_options options = manual()) : engine{std::move(options), opening} {}
 
   static simulator_options manual() {
     simulator_options o;
@@ -94,7 +94,7 @@ TEST_CASE(
   CHECK(x.funds("USDT", "free") == 75000);
   CHECK(x.funds("USDT", "locked") == 25000);
 
-  CHECK(x.engine.next_deadline_ns() == start + 300 * ms);
+  CHECK(x.engine.next_deadline_ns() == opening + 300 * ms);
   x.wait(300 * ms - 1);
   CHECK(x.words().empty());
   x.wait(1);
@@ -220,11 +220,11 @@ TEST_CASE("V-49 rejections") {
 
 TEST_CASE("V-07 the walk gives a market event every 200 ms from the start") {
   exchange x{simulator_options{}};
-  CHECK(x.engine.next_deadline_ns() == start);
+  CHECK(x.engine.next_deadline_ns() == opening);
   x.words();
   x.wait(0);
   CHECK(x.words() == strings{"market"});
-  CHECK(x.engine.next_deadline_ns() == start + 200 * ms);
+  CHECK(x.engine.next_deadline_ns() == opening + 200 * ms);
   x.wait(199 * ms);
   CHECK(x.words().empty());
   x.wait(801 * ms);
@@ -236,9 +236,9 @@ TEST_CASE("V-07 the walk moves in cents and stays near its start, the same for t
   const auto prices = [](std::uint64_t seed) {
     simulator_options o;
     o.seed = seed;
-    simulated_engine engine{o, start};
+    simulated_engine engine{o, opening};
     std::string all;
-    for (std::int64_t t = start; t < start + 600'000 * ms; t += 200 * ms) {
+    for (std::int64_t t = opening; t < opening + 600'000 * ms; t += 200 * ms) {
       engine.advance(t);
       all += engine.take_output();
     }

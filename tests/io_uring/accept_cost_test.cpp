@@ -6,28 +6,19 @@
 
 #include "accept_cost.hpp"
 #include "catch.hpp"
+#include "io_uring/refused.hpp"
 #include "loop_server.hpp"
 
 namespace {
 
 using server = test::loop_server<sse::uring_server<>>;
 
-bool refused() {
-  try {
-    const sse::uring_server<> s;
-    return false;
-  } catch (const std::system_error& e) {
-    WARN("SKIPPED: io_uring does not work here: " << e.what());
-    return true;
-  }
-}
-
 }  // namespace
 
 TEST_CASE(
     "a stream that is accepted, served and closed costs four, and what io_uring does system "
     "calls") {
-  if (refused()) return;
+  if (test::refused()) return;
   if (!test::socket_calls_can_fail()) return;
   constexpr std::size_t streams = 200;
   if (!test::allow_descriptors(2 * streams + 100)) return;
@@ -40,7 +31,7 @@ TEST_CASE(
 }
 
 TEST_CASE("what is accepted has the options that the server was asked for") {
-  if (refused()) return;
+  if (test::refused()) return;
   test::accepted_sockets_have_their_options<server>(
       [](auto& s, sse::session_id id) { return s.hub().find(id)->fd(); });
 }

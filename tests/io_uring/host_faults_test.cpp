@@ -5,6 +5,7 @@
 
 #include "catch.hpp"
 #include "host_faults.hpp"
+#include "io_uring/refused.hpp"
 #include "loop_server.hpp"
 
 namespace {
@@ -21,49 +22,39 @@ struct stand {
   sse::uring_server<> server_;
 };
 
-bool refused() {
-  try {
-    const sse::uring_server<> s;
-    return false;
-  } catch (const std::system_error& e) {
-    WARN("SKIPPED: io_uring does not work here: " << e.what());
-    return true;
-  }
-}
-
 }  // namespace
 
 TEST_CASE("a pause of the process cuts no reader that could be written to") {
-  if (refused()) return;
+  if (test::refused()) return;
   test::a_pause_cuts_no_reader_that_could_be_written_to<stand>();
 }
 
 TEST_CASE("a pause inside a turn cuts no reader that could be written to") {
-  if (refused()) return;
+  if (test::refused()) return;
   test::a_pause_inside_a_turn_cuts_no_reader_that_could_be_written_to<stand>();
 }
 
 TEST_CASE("a reader that takes nothing is cut at the write deadline, by whatever clock") {
-  if (refused()) return;
+  if (test::refused()) return;
   test::a_pause_cuts_a_reader_that_takes_nothing<stand>();
 }
 
 TEST_CASE("a pause of the process refuses no request that is there") {
-  if (refused()) return;
+  if (test::refused()) return;
   test::a_pause_refuses_no_request_that_is_there<stand>();
 }
 
 TEST_CASE("a child process that has the descriptors keeps no connection open") {
-  if (refused()) return;
+  if (test::refused()) return;
   test::a_child_process_keeps_no_connection_open<server>();
 }
 
 TEST_CASE("every hook may stop the server") {
-  if (refused()) return;
+  if (test::refused()) return;
   test::every_hook_may_stop_the_server<server>();
 }
 
 TEST_CASE("an idle connection that was ended is over when its peer closes") {
-  if (refused()) return;
+  if (test::refused()) return;
   test::an_idle_connection_that_was_ended_is_over_when_its_peer_closes<stand>();
 }

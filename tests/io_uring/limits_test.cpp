@@ -6,108 +6,95 @@
 
 #include "catch.hpp"
 #include "host_limits.hpp"
+#include "io_uring/refused.hpp"
 
 namespace {
 
-struct loop {
-  explicit loop(const sse::server_options& o) : server{o} {}
-  void turn() { server.poll(); }
-  sse::uring_server<> server;
-};
-
-bool refused() {
-  try {
-    const sse::uring_server<> s;
-    return false;
-  } catch (const std::system_error& e) {
-    WARN("SKIPPED: io_uring does not work here: " << e.what());
-    return true;
-  }
-}
+using loop = test::polled<sse::uring_server<>>;
 
 }  // namespace
 
 TEST_CASE("io_uring: a head has its deadline, to the millisecond") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::head_deadline<loop>();
 }
 
 TEST_CASE("io_uring: a deadline of forever never comes") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::forever_is_never<loop>();
 }
 
 TEST_CASE("io_uring: an idle connection has its deadline, to the millisecond") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::keep_alive_deadline<loop>();
 }
 
 TEST_CASE("io_uring: a body has its deadline, to the millisecond") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::body_deadline<loop>();
 }
 
 TEST_CASE("io_uring: who takes nothing of an answer is reset at the write deadline, not before") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::stalled_deadline<loop>(false);
 }
 
 TEST_CASE("io_uring: who takes nothing of a stream is reset at the write deadline, not before") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::stalled_deadline<loop>(true);
 }
 
 TEST_CASE("io_uring: a connection that ended waits two seconds for its peer's end") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::linger_deadline<loop>();
 }
 
 TEST_CASE("io_uring: a connection that ended takes 8 MiB more, and not a byte above") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::linger_input<loop>();
 }
 
 TEST_CASE("io_uring: a stream takes 64 KiB from its peer, and not a byte above") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::stream_input<loop>();
 }
 
 TEST_CASE("io_uring: answers wait up to 64 KiB, then no more requests are served") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::output_waiting<loop>();
 }
 
 TEST_CASE("io_uring: who takes no answers has no more requests served") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::input_while_answers_wait<loop>();
 }
 
 TEST_CASE("io_uring: connections: at the cap, below and above, whatever they are") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::connections_cap<loop>();
 }
 
 TEST_CASE("io_uring: streams of an address: at the cap, below and above, in every spelling") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::address_cap<loop>();
 }
 
 TEST_CASE("io_uring: descriptors are out: accept is tried once in 100 ms") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   for (const int error : {EMFILE, ENFILE, ENOBUFS}) {
     test::accept_without_descriptors<loop>(error);
   }
@@ -115,30 +102,30 @@ TEST_CASE("io_uring: descriptors are out: accept is tried once in 100 ms") {
 
 TEST_CASE("io_uring: a connection that left before it was accepted holds nobody up") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::accept_of_one_that_left<loop>();
 }
 
 TEST_CASE("io_uring: a first write that finds no room loses nothing") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::first_write_without_room<loop>();
 }
 
 TEST_CASE("io_uring: a byte and room in one edge: the rest of the stream comes") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::input_and_room_at_once<loop>();
 }
 
 TEST_CASE("io_uring: a body and room in one edge: answer and request go on") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   test::body_and_room_at_once<loop>();
 }
 
 TEST_CASE("io_uring: a stream that ends with unread input loses nothing") {
   if (test::cannot_hold_the_server()) return;
-  if (refused()) return;
+  if (test::refused()) return;
   for (const bool by_stop : {false, true}) test::end_with_unread_input<loop>(by_stop);
 }

@@ -16,6 +16,7 @@
 #include "catch.hpp"
 #include "failing_socket_calls.hpp"
 #include "host_position.hpp"
+#include "io_uring/refused.hpp"
 #include "loop_server.hpp"
 
 using std::chrono::milliseconds;
@@ -24,17 +25,6 @@ using server = test::loop_server<sse::uring_server<>>;
 
 namespace {
 
-bool refused() {
-  try {
-    const sse::detail::unique_fd epoll{::epoll_create1(0)};
-    const sse::uring_transport t{epoll.get()};
-    return false;
-  } catch (const std::system_error& e) {
-    WARN("SKIPPED: io_uring does not work here: " << e.what());
-    return true;
-  }
-}
-
 sse::channel& ticks_of(server& s) {
   sse::channel& c = s.open("ticks", {.max_lag = 0});
   s.on_loop([&] { s->stream("/events", c); });
@@ -42,14 +32,14 @@ sse::channel& ticks_of(server& s) {
 }
 
 /// A hub in a loop of the test's own.
-struct loop {
+struct bare_loop {
   sse::detail::unique_fd epoll{::epoll_create1(0)};
   sse::uring_transport net{epoll.get()};
   std::optional<sse::hub<sse::uring_transport>> hub{std::in_place, net, test::without_position()};
   sse::channel* c = hub->open_channel("c", {.max_lag = 0});
   std::deque<sse::detail::unique_fd> far{};
 
-  ~loop() { end(); }
+  ~bare_loop() { end(); }
   void end() {
     if (!hub) return;
     hub->close_all();
@@ -84,8 +74,8 @@ std::string frame(int i, const std::string& data) {
 }  // namespace
 
 TEST_CASE("one flush is one call to the kernel, however many readers there are") {
-  if (refused()) return;
-  loop l;
+  if (test::refused()) return;
+  bare_loop l;
   constexpr std::size_t n = 300;
   if (!test::allow_descriptors(2 * n + 100)) return;
   for (std::size_t i = 0; i < n; ++i) REQUIRE(l.join());
@@ -103,10 +93,10 @@ TEST_CASE("one flush is one call to the kernel, however many readers there are")
 }
 
 TEST_CASE("more readers than the ring has places") {
-  if (refused()) return;
+  if (test::refused()) return;
   constexpr std::size_t n = sse::uring_transport::writes_per_call + 500;
   if (!test::allow_descriptors(2 * n + 100)) return;
-  loop l;
+  bare_loop l;
   for (std::size_t i = 0; i < n; ++i) REQUIRE(l.join());
   REQUIRE(l.c->publish({.data = "x"}));
   l.turn();
@@ -116,8 +106,8 @@ TEST_CASE("more readers than the ring has places") {
 }
 
 TEST_CASE("a write without room waits in the kernel, the others go on, and all arrives in order") {
-  if (refused()) return;
-  loop l;
+  if (test::refused()) return;
+  bare_loop l;
   REQUIRE(l.join());
   REQUIRE(l.join());
   std::string expected;
@@ -140,8 +130,8 @@ TEST_CASE("a write without room waits in the kernel, the others go on, and all a
 }
 
 TEST_CASE("streams end while their write waits: closed, left by their peer, with the hub") {
-  if (refused()) return;
-  loop l;
+  if (test::refused()) return;
+  bare_loop l;
   std::vector<sse::session_id> ids;
   for (int i = 0; i < 4; ++i) ids.push_back(l.join());
   for (int i = 0; i < 100; ++i) {
@@ -159,12 +149,12 @@ TEST_CASE("streams end while their write waits: closed, left by their peer, with
 }
 
 TEST_CASE("a server over io_uring: a stream opens with its position") {
-  if (refused()) return;
+  if (test::refused()) return;
   test::stream_opens_with_its_position<server>();
 }
 
 TEST_CASE("a server over io_uring: live, slow readers, chunks, drain") {
-  if (refused()) return;
+  if (test::refused()) return;
   const bool chunked = GENERATE(false, true);
   server s{{.chunked = chunked, .send_buffer = 65536}};
   sse::channel& ticks = ticks_of(s);
@@ -188,7 +178,7 @@ TEST_CASE("a server over io_uring: live, slow readers, chunks, drain") {
 }
 
 TEST_CASE("a server over io_uring: a peer that takes nothing, and a drain that cuts one") {
-  if (refused()) return;
+  if (test::refused()) return;
   const bool cut = GENERATE(false, true);
   server s{{.hub = {.write_deadline = cut ? sse::duration{test::patience} : milliseconds{200}},
             .send_buffer = 8192}};
@@ -206,7 +196,7 @@ TEST_CASE("a server over io_uring: a peer that takes nothing, and a drain that c
 }
 
 TEST_CASE("a server over io_uring: clients that leave, and an end with all under way") {
-  if (refused()) return;
+  if (test::refused()) return;
   std::vector<client> all;
   int ended = 0;
   {
@@ -232,7 +222,7 @@ TEST_CASE("a server over io_uring: clients that leave, and an end with all under
 }
 
 TEST_CASE("a server over io_uring: each socket call fails once, and nobody misses an event") {
-  if (refused()) return;
+  if (test::refused()) return;
   for (const int error : {ENOMEM, EINTR, ECONNRESET})
     test::every_socket_call_fails_once<server>(error);
 }

@@ -18,7 +18,7 @@ using sse::duration;
 using sse::time_point;
 using text = std::string_view;
 
-constexpr text stream_head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+constexpr text plain_head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 constexpr text beating_head =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Heartbeat-Interval: 5\r\n\r\n";
 
@@ -28,8 +28,10 @@ std::string redirect(text location, int status = 302) {
 }
 
 /// A source that is told what happens, one connection after the other.
-struct rig {
-  explicit rig(const client_options& o = {}, text url = "http://h/s") : source{url, o} { poll(); }
+struct told_rig {
+  explicit told_rig(const client_options& o = {}, text url = "http://h/s") : source{url, o} {
+    poll();
+  }
 
   sse::event_source source;
   std::int64_t ms = 0;
@@ -71,7 +73,7 @@ struct rig {
     return ms - before;
   }
   /// Answers a stream with nothing in it and hangs up; how many failed in a row now.
-  std::uint32_t nothing_comes_of_it(text head = stream_head) {
+  std::uint32_t nothing_comes_of_it(text head = plain_head) {
     answer(head);
     REQUIRE(source.state() == client_state::open);
     hang_up();
@@ -118,13 +120,14 @@ TEST_CASE("client: what the user gave stays at home from the first foreign hop o
     for (const row& t : rows) {
       const sse::header headers[] = {
           {"Authorization", "secret"}, {"Cookie", "secret"}, {"X-Key", "secret"}};
-      rig r{{.headers = headers, .last_event_id = "7", .allow_insecure_redirect = true}, t.home};
+      told_rig r{{.headers = headers, .last_event_id = "7", .allow_insecure_redirect = true},
+                 t.home};
       for (int round = 0; round < 2; ++round) {  // each reconnection begins at home again
         for (std::size_t hop = 0; hop <= t.hops.size(); ++hop) {
           INFO(status << " " << t.home << " round " << round << " request " << hop);
           const bool last = hop == t.hops.size();
           const std::string request =
-              r.answer(last ? std::string{stream_head} : redirect(t.hops[hop], status));
+              r.answer(last ? std::string{plain_head} : redirect(t.hops[hop], status));
           CHECK(has(request, "secret") == (hop < t.trusted));
           CHECK(has(request, "\r\nLast-Event-ID: 7\r\n"));
         }
@@ -138,7 +141,7 @@ TEST_CASE("client: what the user gave stays at home from the first foreign hop o
 
 TEST_CASE("client: an insecure hop is refused wherever it stands") {
   const auto error = [](std::vector<text> hops) {
-    rig r{{}, "https://h/s"};
+    told_rig r{{}, "https://h/s"};
     for (const text hop : hops) {
       if (r.source.state() == client_state::closed) return std::string{"too soon"};
       r.answer(redirect(hop));
@@ -151,7 +154,7 @@ TEST_CASE("client: an insecure hop is refused wherever it stands") {
   CHECK(error({"https://other/a", "http://h/s"}) == "insecure_redirect");
   CHECK(error({"//other/a", "https://h/s"}) == "none");
   // What is already in the clear may stay there.
-  rig plain{{}, "http://h/s"};
+  told_rig plain{{}, "http://h/s"};
   plain.answer(redirect("https://h/s"));
   plain.answer(redirect("http://h/s"));
   CHECK(plain.source.failure().error == client_error::insecure_redirect);
@@ -159,7 +162,7 @@ TEST_CASE("client: an insecure hop is refused wherever it stands") {
 
 TEST_CASE("client: a POST that became a GET stays one for the rest of the attempt, and no longer") {
   const sse::header headers[] = {{"Content-Type", "a/b"}};
-  rig r{{.method = "POST", .body = "body", .headers = headers}};
+  told_rig r{{.method = "POST", .body = "body", .headers = headers}};
   for (int round = 0; round < 2; ++round) {
     CHECK(r.answer(redirect("/a", 307)).starts_with("POST /s "));
     CHECK(r.answer(redirect("/b", 303)).starts_with("POST /a "));
@@ -169,7 +172,7 @@ TEST_CASE("client: a POST that became a GET stays one for the rest of the attemp
       CHECK_FALSE(has(request, "Content-"));
       CHECK(request.ends_with("\r\n\r\n"));
     }
-    CHECK(r.answer(stream_head).starts_with("GET /b "));
+    CHECK(r.answer(plain_head).starts_with("GET /b "));
     r.hang_up();
     r.wait();
   }
@@ -177,9 +180,9 @@ TEST_CASE("client: a POST that became a GET stays one for the rest of the attemp
 
 TEST_CASE("client: a server that answers 200 and hangs up meets back-off, whatever came before") {
   const std::string before = GENERATE("nothing", "an event", "a long life");
-  rig r{{.seed = 5}};
+  told_rig r{{.seed = 5}};
   if (before != "nothing") {
-    r.answer(stream_head);
+    r.answer(plain_head);
     if (before == "an event") r.receive("id: 1\ndata: x\n\n");
     if (before == "a long life") r.ms += 60'000;
     r.hang_up();
@@ -199,8 +202,8 @@ TEST_CASE("client: a server that answers 200 and hangs up meets back-off, whatev
 }
 
 TEST_CASE("client: an event of one connection does not make a redirected one a good one") {
-  rig r;
-  r.answer(stream_head);
+  told_rig r;
+  r.answer(plain_head);
   r.receive("data: x\n\n");
   r.hang_up();
   r.wait();
@@ -218,8 +221,8 @@ TEST_CASE("client: an event of one connection does not make a redirected one a g
 
 TEST_CASE("client: a good connection does not make those good that never opened") {
   const bool event = GENERATE(false, true);
-  rig r;
-  r.answer(stream_head);
+  told_rig r;
+  r.answer(plain_head);
   if (event) r.receive("data: x\n\n");
   r.ms += event ? 0 : 60'000;
   r.hang_up();
@@ -233,16 +236,16 @@ TEST_CASE("client: a good connection does not make those good that never opened"
 }
 
 TEST_CASE("client: a life that is long enough is each connection's own") {
-  rig r{{.stable_after = duration::milliseconds(1000)}};
+  told_rig r{{.stable_after = duration::milliseconds(1000)}};
   for (const std::int64_t lasts : {std::int64_t{1000}, std::int64_t{1001}}) {
     for (std::uint32_t n = 1; n <= 3; ++n) {  // together longer than that
-      r.answer(stream_head);
+      r.answer(plain_head);
       r.ms += 999;
       r.hang_up();
       CHECK(r.source.failure().attempts == n);
       r.wait();
     }
-    r.answer(stream_head);
+    r.answer(plain_head);
     r.ms += lasts;
     r.hang_up();
     CHECK(r.source.failure().attempts == 0);
@@ -251,13 +254,13 @@ TEST_CASE("client: a life that is long enough is each connection's own") {
 }
 
 TEST_CASE("client: a heartbeat that one connection announced is not expected of the next") {
-  rig r;
+  told_rig r;
   r.answer(beating_head);
   CHECK(r.source.next_deadline().ms() == r.ms + 15'000);
   r.wait();
   CHECK(r.source.failure().error == client_error::stalled);
   r.wait();
-  r.answer(stream_head);
+  r.answer(plain_head);
   CHECK(r.source.next_deadline() == time_point::never());
   r.hang_up();
   r.wait();
@@ -269,7 +272,7 @@ TEST_CASE("client: a heartbeat that one connection announced is not expected of 
 }
 
 TEST_CASE("client: what a failure tells is of its own attempt") {
-  rig r{{.retry_statuses = true}};
+  told_rig r{{.retry_statuses = true}};
   r.answer("HTTP/1.1 503 x\r\nRetry-After: 100\r\n\r\n");
   CHECK(r.source.failure().status == 503);
   CHECK(r.source.failure().delay.ms() == 100'000);
@@ -279,7 +282,7 @@ TEST_CASE("client: what a failure tells is of its own attempt") {
   CHECK_FALSE(r.source.failure().was_open);
   CHECK(r.source.failure().delay.ms() <= 30'000);  // that wish was for once
   r.wait();
-  r.answer(stream_head);
+  r.answer(plain_head);
   r.hang_up();
   CHECK(r.source.failure().status == 200);
   CHECK(r.source.failure().was_open);
@@ -290,8 +293,8 @@ TEST_CASE("client: what a failure tells is of its own attempt") {
 }
 
 TEST_CASE("client: half of an event, and half of a head, end with their connection") {
-  rig r;
-  r.answer(stream_head);
+  told_rig r;
+  r.answer(plain_head);
   r.receive("id: 1\ndata: x\n\nid: 2\nevent: e\ndata: y\n");
   CHECK(r.source.last_event_id() == "1");
   r.hang_up();
@@ -300,7 +303,7 @@ TEST_CASE("client: half of an event, and half of a head, end with their connecti
   r.hang_up();
   CHECK(r.source.failure().error == client_error::cut);
   r.wait();
-  r.answer(stream_head);
+  r.answer(plain_head);
   r.receive("data: z\n\n");
   CHECK(r.ids == std::vector<std::string>{"1", "1"});
 }
@@ -313,16 +316,16 @@ TEST_CASE("client: the last event id, at its limit, one below and one above") {
       const bool fits = size <= limit;
       client_options o{.last_event_id = id};
       o.stream.limits.id = limit;
-      rig given{o};
+      told_rig given{o};
       CHECK((given.source.state() == client_state::closed) == !fits);
       CHECK(given.source.failure().error ==
             (fits ? client_error::none : client_error::bad_options));
-      if (fits) CHECK(has(given.answer(stream_head), "\r\nLast-Event-ID: " + id + "\r\n"));
+      if (fits) CHECK(has(given.answer(plain_head), "\r\nLast-Event-ID: " + id + "\r\n"));
 
       client_options plain;
       plain.stream.limits.id = limit;
-      rig received{plain};
-      received.answer(stream_head);
+      told_rig received{plain};
+      received.answer(plain_head);
       received.receive("id: 1\ndata: x\n\n");
       received.receive("id: " + id + "\ndata: y\n\n");
       CHECK(received.source.last_event_id() == (fits ? id : "1"));
@@ -331,16 +334,16 @@ TEST_CASE("client: the last event id, at its limit, one below and one above") {
       CHECK(received.source.failure().error ==
             (fits ? client_error::end_of_stream : client_error::bad_stream));
       received.wait();
-      CHECK(has(received.answer(stream_head), "\r\nLast-Event-ID: " + (fits ? id : "1") + "\r\n"));
+      CHECK(has(received.answer(plain_head), "\r\nLast-Event-ID: " + (fits ? id : "1") + "\r\n"));
     }
   }
 }
 
 TEST_CASE("client: redirects, at the limit, one below and one above, in each attempt anew") {
-  rig r{{.max_redirects = 3}};
+  told_rig r{{.max_redirects = 3}};
   for (int round = 0; round < 3; ++round) {
     for (int hop = 0; hop < 2 + (round != 0 ? 1 : 0); ++hop) r.answer(redirect("/s"));
-    r.answer(stream_head);
+    r.answer(plain_head);
     CHECK(r.source.state() == client_state::open);
     r.hang_up();
     r.wait();
@@ -355,9 +358,9 @@ TEST_CASE("client: redirects, at the limit, one below and one above, in each att
 }
 
 TEST_CASE("client: watchdogs, at the deadline and one millisecond before") {
-  rig r{{.connect_timeout = duration::milliseconds(100),
-         .head_timeout = duration::milliseconds(200),
-         .stall_timeout = duration::milliseconds(300)}};
+  told_rig r{{.connect_timeout = duration::milliseconds(100),
+              .head_timeout = duration::milliseconds(200),
+              .stall_timeout = duration::milliseconds(300)}};
   const auto last_ms = [&](std::int64_t limit, client_error error) {
     const client_error before = r.source.failure().error;
     r.ms += limit - 1;
@@ -374,7 +377,7 @@ TEST_CASE("client: watchdogs, at the deadline and one millisecond before") {
   r.receive("HTTP/1.1 200 OK\r\n");  // bytes do not help: the head as a whole is late
   r.ms -= 150;
   last_ms(200, client_error::head_timeout);
-  r.answer(stream_head);
+  r.answer(plain_head);
   r.ms += 299;
   r.receive(":");  // here they do
   last_ms(300, client_error::stalled);

@@ -56,7 +56,7 @@ struct forgetful_transport {
 /// one forgotten block per round costs is several times `leak`.
 constexpr std::int64_t leak = 8;
 template <class F>
-std::int64_t growth(F&& round, int rounds = 300) {
+std::int64_t most_growth(F&& round, int rounds = 300) {
   std::int64_t most[2] = {};
   for (int n = 0; n < 2 * rounds; ++n) {
     round(n);
@@ -66,7 +66,7 @@ std::int64_t growth(F&& round, int rounds = 300) {
   return (most[1] - most[0]) / rounds;
 }
 
-sse::channel_options quiet() {
+sse::channel_options keeps_ten() {
   sse::channel_options o;
   o.keep = 10;
   o.heartbeat.mode = sse::heartbeat_options::pace::off;
@@ -82,7 +82,7 @@ struct basic_house {
   explicit basic_house(const sse::hub_options& o = {}) : hub{net, o} {
     hub.tick(sse::time_point::milliseconds(0));
   }
-  sse::channel& open(std::string_view name, sse::channel_options o = quiet()) {
+  sse::channel& open(std::string_view name, sse::channel_options o = keeps_ten()) {
     sse::channel* c = hub.open_channel(name, std::move(o));
     REQUIRE(c != nullptr);
     return *c;
@@ -124,7 +124,7 @@ TEST_CASE("heap: ever new users and addresses, admitted, refused and evicted", "
     o.caps.total = {.max = 20, .then = then};
     house h{o};
     sse::channel& c = h.open("c");
-    const std::int64_t more = growth([&](int n) {
+    const std::int64_t more = most_growth([&](int n) {
       std::vector<sse::session_id> all;
       for (int i = 0; i < 8; ++i) {
         const auto id =
@@ -146,9 +146,9 @@ TEST_CASE("heap: ever new channels, closed with and without readers, transients,
           "[heap]") {
   house h;
   sse::channel& stays = h.open("stays");
-  const std::int64_t more = growth(
+  const std::int64_t more = most_growth(
       [&](int n) {
-        sse::channel_options o = quiet();
+        sse::channel_options o = keeps_ten();
         o.start = sse::start_at::snapshot;
         o.heartbeat.mode = sse::heartbeat_options::pace::fixed;
         o.heartbeat.every = sse::duration::seconds(30);
@@ -178,7 +178,7 @@ TEST_CASE("heap: ever new channels, closed with and without readers, transients,
 
 TEST_CASE("heap: ever new keys, audiences and sizes in a channel that keeps few", "[heap]") {
   house h;
-  sse::channel_options o = quiet();
+  sse::channel_options o = keeps_ten();
   o.keep_bytes = 4000;
   o.max_keys = 8;
   o.on_lag = lag_policy::coalesce;
@@ -187,7 +187,7 @@ TEST_CASE("heap: ever new keys, audiences and sizes in a channel that keeps few"
   const auto reader = h.join(c, 0, SIZE_MAX, {.key = "aud7"});
   const auto slow = h.join(c, 1, 0, {.key = "aud8"});
   // What a ring of entries, or a value's audience, grows to is reached by the first rounds.
-  const std::int64_t more = growth([&](int n) {
+  const std::int64_t more = most_growth([&](int n) {
     for (int i = 0; i < 12; ++i) {
       h.put(c, std::string(static_cast<std::size_t>(100 + i % 5), 'x'),
             {.audience = i % 3 == 0   ? ""
@@ -210,12 +210,12 @@ TEST_CASE("heap: a slow reader that is skipped forward over and over, or ends me
     for (const bool ends : {false, true}) {
       CAPTURE(static_cast<int>(policy), ends);
       house h;
-      sse::channel_options o = quiet();
+      sse::channel_options o = keeps_ten();
       o.max_lag = 4000;
       o.on_lag = policy;
       sse::channel& c = h.open("c", std::move(o));
       sse::session_id slow{};
-      const std::int64_t more = growth(
+      const std::int64_t more = most_growth(
           [&](int n) {
             if (!h.hub.alive(slow)) slow = h.join(c, 0, 0);
             for (int i = 0; i < 60; ++i) {
@@ -240,11 +240,11 @@ TEST_CASE("heap: a slow reader that is skipped forward over and over, or ends me
 
 TEST_CASE("heap: unicast and heartbeats that wait, are sent, or end with their session", "[heap]") {
   house h{{.control_lane = 2000}};
-  sse::channel_options o = quiet();
+  sse::channel_options o = keeps_ten();
   o.heartbeat = {.every = sse::duration::milliseconds(500)};
   sse::channel& c = h.open("c", std::move(o));
   std::int64_t now = 0;
-  const std::int64_t more = growth([&](int n) {
+  const std::int64_t more = most_growth([&](int n) {
     const auto id =
         h.join(c, 0, static_cast<std::size_t>(n % 3) * 500, {.key = "u", .preamble = "HEAD"});
     for (int i = 0; i < 30; ++i) {
@@ -266,7 +266,7 @@ TEST_CASE("heap: unicast and heartbeats that wait, are sent, or end with their s
 TEST_CASE("heap: every end of a session whose write is pending", "[heap][completion]") {
   completion_house h;
   sse::channel& c = h.open("c");
-  const std::int64_t more = growth([&](int n) {
+  const std::int64_t more = most_growth([&](int n) {
     const auto id =
         h.join(c, 0, SIZE_MAX, {.key = name("u", n), .last_event_id = "0", .preamble = "H"});
     REQUIRE(id);
@@ -296,7 +296,7 @@ TEST_CASE("heap: a snapshot or a backfill that is cut at any point", "[heap]") {
   for (const bool snapshot : {true, false}) {
     CAPTURE(snapshot);
     house h{{.flush_share = 300}};
-    sse::channel_options o = quiet();
+    sse::channel_options o = keeps_ten();
     if (snapshot) o.start = sse::start_at::snapshot;
     if (!snapshot) {
       o.backfill = [](const sse::backfill_request& r, sse::backfill_writer& w) {
@@ -307,7 +307,7 @@ TEST_CASE("heap: a snapshot or a backfill that is cut at any point", "[heap]") {
     }
     sse::channel& c = h.open("c", std::move(o));
     for (int i = 0; i < 100; ++i) h.put(c, std::string(40, 'v'), {.key = name("k", i)});
-    const std::int64_t more = growth([&](int n) {
+    const std::int64_t more = most_growth([&](int n) {
       const auto id = h.join(c, 0, static_cast<std::size_t>(n % 50) * 17,
                              {.last_event_id = snapshot ? "" : "1", .chunked = n % 2 == 0});
       REQUIRE(id);
@@ -326,11 +326,11 @@ TEST_CASE("heap: readers that are shed for the hub's memory", "[heap]") {
   house h{{.max_backlog = 100'000}};
   std::vector<sse::channel*> all;
   for (int i = 0; i < 4; ++i) {
-    sse::channel_options o = quiet();
+    sse::channel_options o = keeps_ten();
     o.max_lag = 0;
     all.push_back(&h.open(name("c", i), std::move(o)));
   }
-  const std::int64_t more = growth(
+  const std::int64_t more = most_growth(
       [&](int n) {
         for (std::size_t k = 0; k < 8; ++k) h.join(*all[k % 4], k, 200 * k);
         for (int i = 0; i < 200; ++i) {
@@ -347,11 +347,11 @@ TEST_CASE("heap: readers that are shed for the hub's memory", "[heap]") {
 
 TEST_CASE("heap: retained bytes follow what is published, with audiences and without", "[heap]") {
   house h;
-  sse::channel_options o = quiet();
+  sse::channel_options o = keeps_ten();
   o.keep = 1'000'000;
   o.keep_bytes = 20'000;
   sse::channel& c = h.open("c", std::move(o));
-  const std::int64_t more = growth([&](int n) {
+  const std::int64_t more = most_growth([&](int n) {
     for (int i = 0; i < 50; ++i)
       h.put(c, std::string(100, 'x'), {.audience = i % 2 == 0 ? name("someone ", n) : ""});
     h.flush();
@@ -363,7 +363,7 @@ TEST_CASE("heap: retained bytes follow what is published, with audiences and wit
 TEST_CASE("heap: caps that several hubs count together forget who is gone", "[heap][caps]") {
   using kind = sse::cap_counter::kind;
   sse::shared_caps caps;
-  const std::int64_t more = growth([&](int n) {
+  const std::int64_t more = most_growth([&](int n) {
     for (int i = 0; i < 20; ++i) {
       REQUIRE(caps.take(kind::user, name("a user with a long name ", n + i), 5));
       REQUIRE(caps.take(kind::address, name("an address that is long ", n + i), 5));
@@ -378,7 +378,7 @@ TEST_CASE("heap: caps that several hubs count together forget who is gone", "[he
 
 TEST_CASE("heap: publishers of a mailbox that come and go", "[heap][mailbox]") {
   sse::mailbox box;
-  const std::int64_t more = growth([&](int n) {
+  const std::int64_t more = most_growth([&](int n) {
     sse::publisher p = box.make_publisher(static_cast<std::uint64_t>(n), 1024);
     sse::publisher q = box.make_publisher(7, 4096);
     REQUIRE(p.try_publish("x") == sse::publish_status::ok);

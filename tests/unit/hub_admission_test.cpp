@@ -19,9 +19,8 @@ using sse::when_full;
 using test::completion_stage;
 using test::frame;
 using test::frames;
+using test::quiet;
 using test::stage;
-
-sse::channel_options quiet() { return {.heartbeat = {.mode = sse::heartbeat_options::pace::off}}; }
 
 sse::hub_options with_caps(sse::limits caps) {
   sse::hub_options o;

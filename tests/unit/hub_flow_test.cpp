@@ -19,13 +19,10 @@ using sse::publish_error;
 using test::completion_stage;
 using test::frame;
 using test::frames;
+using test::quiet;
 using test::stage;
 
 sse::heartbeat_options no_heartbeat() { return {.mode = sse::heartbeat_options::pace::off}; }
-sse::channel_options quiet(std::uint64_t keep = 1000) {
-  return {.keep = keep, .heartbeat = no_heartbeat()};
-}
-
 /// Takes at most N buffers, as a TLS stream takes one, and remembers whether it was asked to take
 /// more.
 template <std::size_t N>

@@ -29,7 +29,7 @@ const std::string beat = ": keep-alive\n\n";
 sse::channel_options beating(pace mode, std::int64_t ms) {
   return {.own_sequence = true, .heartbeat = {.mode = mode, .every = duration::milliseconds(ms)}};
 }
-sse::channel_options quiet() { return beating(pace::off, 0); }
+sse::channel_options silent() { return beating(pace::off, 0); }
 
 std::string times(std::size_t n, std::string_view what) {
   std::string s;
@@ -162,7 +162,7 @@ TEST_CASE("heartbeats: text that no frame may hold sends nothing, line ends in i
           "[time][heartbeat]") {
   const auto first = [](sse::heartbeat_options h) {
     stage s;
-    sse::channel_options o = quiet();
+    sse::channel_options o = silent();
     h.mode = pace::idle;
     h.every = duration::seconds(1);
     o.heartbeat = std::move(h);
@@ -264,7 +264,7 @@ TEST_CASE("a clock that runs back does nothing", "[time]") {
 
 TEST_CASE("X-11 no write progress for 10 s closes: limit - 1, limit", "[time][deadline]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel& c = s.open("c", silent());
   const auto k = s.join(c, {.window = 5});
   s.at(3'000);
   s.put(c);
@@ -282,7 +282,7 @@ TEST_CASE("X-11 no write progress for 10 s closes: limit - 1, limit", "[time][de
 TEST_CASE("X-11 any progress gives it another 10 s, and catching up ends the matter",
           "[time][deadline]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel& c = s.open("c", silent());
   const auto k = s.join(c, {.window = 5});
   s.put_many(c, 3);
   s.flush();
@@ -336,7 +336,7 @@ TEST_CASE("X-11 a peer whose buffers are just full is found too", "[time][deadli
 
 TEST_CASE("X-11 a write that is never completed closes too", "[time][deadline][completion]") {
   completion_stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel& c = s.open("c", silent());
   const auto k = s.join(c);
   s.put(c);
   s.flush();
@@ -374,7 +374,7 @@ TEST_CASE("X-11 a host that pulls and does not go on", "[time][deadline][pull]")
 
 TEST_CASE("the write deadline can be off", "[time][deadline]") {
   stage s{{.write_deadline = duration::off()}};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel& c = s.open("c", silent());
   const auto k = s.join(c, {.window = 5});
   s.put(c);
   s.flush();
@@ -440,7 +440,7 @@ TEST_CASE("N-34 an event at 4:00 keeps it open until 9:00, of any kind", "[time]
 TEST_CASE("idle is counted from delivery: what waits for a slow reader is no activity",
           "[time][idle]") {
   stage s{{.write_deadline = duration::off(), .idle = duration::seconds(300)}};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel& c = s.open("c", silent());
   const auto k = s.join(c, {.window = 3});
   s.at(100'000);
   s.put(c);
@@ -459,7 +459,7 @@ TEST_CASE(
   stage s{{.max_age = duration::seconds(1000),
            .retry_min = duration::milliseconds(200),
            .retry_max = duration::milliseconds(900)}};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel& c = s.open("c", silent());
   std::vector<test::caller> all;
   for (int i = 0; i < 200; ++i) all.push_back(s.join(c));
   s.at(900 * second);
@@ -492,7 +492,7 @@ TEST_CASE(
 
 TEST_CASE("an age of a month is kept although the timer cannot see so far", "[time][age]") {
   stage s{{.max_age = duration::seconds(40 * 24 * 3600)}};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel& c = s.open("c", silent());
   const auto k = s.join(c);
   for (std::int64_t h = 1; h <= 36 * 24; ++h) s.at(h * hour);
   CHECK_FALSE(s.closed(k));
@@ -503,7 +503,7 @@ TEST_CASE("an age of a month is kept although the timer cannot see so far", "[ti
 TEST_CASE("a stream ends when its verdict says: limit - 1, limit", "[time][age]") {
   stage s{{.max_age = duration::seconds(10'000)}};
   s.at(5 * second);
-  sse::channel& c = s.open("c", quiet());
+  sse::channel& c = s.open("c", silent());
   const auto k = s.accept({}, sse::admit().join(c).until(sse::time_point::milliseconds(60'000)));
   const auto later =
       s.accept({}, sse::admit().join(c).until(sse::time_point::milliseconds(100'000 * second)));
@@ -526,7 +526,7 @@ TEST_CASE("a stream that would have to end before the hub knows the time is refu
           "[time][age]") {
   sse::testing::memory_transport net;
   sse::hub<sse::testing::memory_transport> hub{net};
-  sse::channel* c = hub.open_channel("c", quiet());
+  sse::channel* c = hub.open_channel("c", silent());
   REQUIRE(c != nullptr);
   const auto until = sse::time_point::milliseconds(60'000);
   CHECK(hub.accept({net.connect()}, {}, sse::admit().join(*c).until(until)).refusal.status == 500);
@@ -604,13 +604,13 @@ TEST_CASE("a host that wakes at next_deadline only misses nothing and never spin
 TEST_CASE("forever is never, in every option that has a time", "[time]") {
   const duration forever = duration::forever();
   stage s{{.write_deadline = forever, .idle = forever, .max_age = forever}};
-  sse::channel_options o = quiet();
+  sse::channel_options o = silent();
   o.keep_age = forever;
   o.soft_lag = 10;
   o.soft_lag_for = forever;
   o.heartbeat = {.every = forever};
   sse::channel& c = s.open("c", std::move(o));
-  o = quiet();
+  o = silent();
   o.heartbeat = {.mode = pace::fixed, .every = forever};
   sse::channel& f = s.open("f", std::move(o));
   s.at(1'000'000);
@@ -740,7 +740,7 @@ TEST_CASE("X-26 drain: what is pending, retry with jitter, the farewell, then th
 
 TEST_CASE("X-26 drain without a farewell says only when to come back", "[time][drain]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel& c = s.open("c", silent());
   const auto k = s.join(c);
   s.hub.drain();
   s.flush();
@@ -756,7 +756,7 @@ TEST_CASE("X-26 drain waits for slow readers until its deadline: limit - 1, limi
           "[time][drain]") {
   for (const bool reads : {true, false}) {
     stage s{{.write_deadline = duration::seconds(100)}};
-    sse::channel& c = s.open("c", quiet());
+    sse::channel& c = s.open("c", silent());
     const auto k = s.join(c, {.window = frames(1, 2).size() + 5});
     s.put_many(c, 5);
     s.flush();
@@ -788,7 +788,7 @@ TEST_CASE(
   for (std::size_t cut = 0; cut <= frames(1, 3).size() + 3; ++cut) {
     for (const bool chunked : {false, true}) {
       stage s;
-      sse::channel& c = s.open("c", quiet());
+      sse::channel& c = s.open("c", silent());
       const auto k = s.join(c, {.chunked = chunked, .window = cut});
       s.put_many(c, 3);
       s.flush();
@@ -806,7 +806,7 @@ TEST_CASE(
 TEST_CASE("X-26 drain of a peer whose buffers are just full ends at the deadline",
           "[time][drain]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel& c = s.open("c", silent());
   const auto k = s.join(c, {.window = frames(1, 1).size()});
   s.put(c);
   s.flush();
@@ -819,7 +819,7 @@ TEST_CASE("X-26 drain of a peer whose buffers are just full ends at the deadline
 TEST_CASE("X-26 drain with writes that are pending is over when they are",
           "[time][drain][completion]") {
   completion_stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel& c = s.open("c", silent());
   const auto k = s.join(c);
   const auto never = s.join(c);
   s.put(c);
@@ -843,7 +843,7 @@ TEST_CASE("X-26 drain with writes that are pending is over when they are",
 TEST_CASE("X-27 finish ends a stream once all was sent, without a word about coming back",
           "[time]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel& c = s.open("c", silent());
   const auto k = s.join(c, {.window = 5});
   s.put_many(c, 2);
   s.hub.finish(k.id);
@@ -861,7 +861,7 @@ TEST_CASE("a stream that was told to end and whose peer is gone ends by the writ
   for (const std::size_t window : {std::size_t{5}, frames(1, 1).size()}) {
     CAPTURE(window);
     stage s;
-    sse::channel& c = s.open("c", quiet());
+    sse::channel& c = s.open("c", silent());
     const auto k = s.join(c, {.window = window});
     s.put(c);
     s.flush();

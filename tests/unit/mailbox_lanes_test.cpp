@@ -25,10 +25,10 @@ using sse::wake_mode;
 
 constexpr int longer_than_patience = 100;  // drains
 
-struct bell {
+struct counted_bell {
   std::atomic<std::uint64_t> rung{0};
   static void ring(void* self) noexcept {
-    static_cast<bell*>(self)->rung.fetch_add(1, std::memory_order_release);
+    static_cast<counted_bell*>(self)->rung.fetch_add(1, std::memory_order_release);
   }
   sse::mailbox_options options(wake_mode mode = wake_mode::when_idle) {
     return {.wake = &ring, .context = this, .mode = mode};
@@ -51,7 +51,7 @@ TEST_CASE("mail of a lane that has gone to rest is found, whichever way it went 
           "[mailbox][lanes]") {
   const auto mode = GENERATE(wake_mode::when_idle, wake_mode::never);
   const bool by_sleep = GENERATE(false, true);
-  bell b;
+  counted_bell b;
   sse::mailbox box{b.options(mode)};
   std::vector<sse::publisher> lanes = make_many(box, 50);
   test::random_source random{7};
@@ -82,7 +82,7 @@ TEST_CASE("mail of a lane that has gone to rest is found, whichever way it went 
 TEST_CASE("a publisher that ends leaves its mail and its counts, whatever its lane was doing",
           "[mailbox][lanes]") {
   const auto mode = GENERATE(wake_mode::when_idle, wake_mode::never);
-  bell b;
+  counted_bell b;
   sse::mailbox box{b.options(mode)};
   std::uint64_t sent = 0;
   std::uint64_t got = 0;
@@ -140,7 +140,7 @@ TEST_CASE("a publisher that ends leaves its mail and its counts, whatever its la
 TEST_CASE("close keeps what lies in lanes that are listed, and in those that are looked into",
           "[mailbox][lanes]") {
   const auto mode = GENERATE(wake_mode::when_idle, wake_mode::never);
-  bell b;
+  counted_bell b;
   sse::mailbox box{b.options(mode)};
   std::vector<sse::publisher> lanes = make_many(box, 20);
   for (sse::publisher& p : lanes) REQUIRE(p.try_publish("1") == publish_status::ok);
@@ -259,7 +259,7 @@ TEST_CASE("no wake-up is lost with many lanes that wake up and go to rest",
   constexpr std::uint64_t threads = 3;
   constexpr std::uint64_t lanes = 40;  // of each thread
   constexpr std::uint64_t each = 60'000;
-  bell b;
+  counted_bell b;
   sse::mailbox box{b.options()};
   std::atomic<std::uint64_t> returned{0};  // events whose call is over
   std::atomic<std::uint64_t> begun{0};     // calls; see mailbox_litmus_test.cpp

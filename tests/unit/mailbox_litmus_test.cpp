@@ -14,15 +14,13 @@
 #include <sse/mailbox.hpp>
 
 #include "catch.hpp"
+#include "environment.hpp"
 
 namespace {
 
 using sse::publish_status;
 
-std::uint64_t tries() {
-  const char* const text = std::getenv("SSEHUB_LITMUS");
-  return text == nullptr ? 1'000'000 : std::strtoull(text, nullptr, 10);
-}
+std::uint64_t tries() { return test::from_environment("SSEHUB_LITMUS", 1'000'000); }
 
 /// Spins a while, then lets others run: on one core a spin alone would last a time slice.
 class patience {
@@ -41,18 +39,18 @@ void dawdle(std::uint64_t n) noexcept {
 }
 
 /// A bell that is heard without the kernel: sticky, as mailbox_options::wake asks.
-struct bell {
+struct polled_bell {
   alignas(64) std::atomic<std::uint64_t> rung{0};
   static void ring(void* self) noexcept {
-    static_cast<bell*>(self)->rung.fetch_add(1, std::memory_order_release);
+    static_cast<polled_bell*>(self)->rung.fetch_add(1, std::memory_order_release);
   }
 };
 
 TEST_CASE("no wake-up is lost, a try at a time", "[mailbox][litmus][threads]") {
   const std::uint64_t n = tries();
   const std::uint64_t batched = GENERATE(0U, 1U);
-  bell b;
-  sse::mailbox box{{.wake = &bell::ring, .context = &b}};
+  polled_bell b;
+  sse::mailbox box{{.wake = &polled_bell::ring, .context = &b}};
   alignas(64) std::atomic<std::uint64_t> returned{0};  // calls of try_publish that are over
   alignas(64) std::atomic<std::uint64_t> taken{0};
   std::atomic<bool> stop{false};
@@ -107,8 +105,8 @@ TEST_CASE("no wake-up is lost, a try at a time", "[mailbox][litmus][threads]") {
 TEST_CASE("no wake-up is lost with four publishers at once", "[mailbox][litmus][threads]") {
   constexpr std::uint64_t threads = 4;
   const std::uint64_t each = tries() / 4;
-  bell b;
-  sse::mailbox box{{.wake = &bell::ring, .context = &b}};
+  polled_bell b;
+  sse::mailbox box{{.wake = &polled_bell::ring, .context = &b}};
   std::atomic<std::uint64_t> returned{0};  // events whose call is over
   // Calls. Where one of several meets the sleeping loop it rings for the others too, and may not
   // have done it yet when theirs return: so a ring is missing only while no call is under way.

@@ -439,7 +439,7 @@ TEST_CASE("reason phrases") {
 namespace {
 
 constexpr text any[] = {"*"};
-constexpr text listed[] = {"https://app.example", "https://b.example:8443"};
+constexpr text two_origins[] = {"https://app.example", "https://b.example:8443"};
 
 std::string cors(const sse::cors_policy& p, std::vector<header> h) {
   request r;
@@ -467,7 +467,7 @@ TEST_CASE("CORS for any origin, as the open contracts ask") {
 }
 
 TEST_CASE("X-25 with credentials the origin is a listed one, never *") {
-  const sse::cors_policy p{.origins = listed, .credentials = true};
+  const sse::cors_policy p{.origins = two_origins, .credentials = true};
   CHECK(cors(p, {{"Origin", "https://b.example:8443"}}) ==
         "Vary: Origin\r\nAccess-Control-Allow-Origin: https://b.example:8443\r\n"
         "Access-Control-Allow-Credentials: true\r\n");
@@ -517,7 +517,7 @@ TEST_CASE("X-24 OPTIONS answers a preflight as configured") {
                            {"Access-Control-Request-Method", "GET"}};
   request r{.method = "OPTIONS"};
   r.headers = fields;
-  sse::response out = sse::preflight({.origins = listed,
+  sse::response out = sse::preflight({.origins = two_origins,
                                       .credentials = true,
                                       .headers = "Authorization, Last-Event-ID, Cache-Control"},
                                      r);
@@ -597,7 +597,7 @@ TEST_CASE("host_allowed stops DNS rebinding") {
 }
 
 TEST_CASE("origin_allowed admits no page, the own page and listed pages") {
-  const sse::cors_policy p{.origins = listed, .credentials = true};
+  const sse::cors_policy p{.origins = two_origins, .credentials = true};
   const auto allowed = [&](std::vector<header> h) {
     h.push_back({"Host", "me.example:8080"});
     request r;

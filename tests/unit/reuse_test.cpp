@@ -17,14 +17,8 @@ namespace {
 using test::completion_stage;
 using test::frame;
 using test::frames;
+using test::quiet;
 using test::stage;
-
-sse::channel_options quiet(std::uint64_t keep = 1000) {
-  sse::channel_options o;
-  o.keep = keep;
-  o.heartbeat.mode = sse::heartbeat_options::pace::off;
-  return o;
-}
 
 // --- slots ---------------------------------------------------------------------------------------
 

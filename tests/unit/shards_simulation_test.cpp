@@ -17,6 +17,7 @@
 #include <sse/shards.hpp>
 
 #include "catch.hpp"
+#include "environment.hpp"
 #include "random_source.hpp"
 #include "shards_stage.hpp"
 
@@ -45,9 +46,9 @@ struct reader {
   sse::parser parser{};
 };
 
-class simulation {
+class shards_simulation {
  public:
-  simulation(std::uint64_t seed, std::size_t steps)
+  shards_simulation(std::uint64_t seed, std::size_t steps)
       : random_{seed}, steps_{steps}, keep_{random_.one_in(3) ? 20U : 1'000'000U} {
     sequencer_ = std::make_unique<sse::sequencer>(
         sse::sequencer_options{.channels = {"a", "b"},
@@ -188,7 +189,7 @@ class simulation {
     const std::string_view fresh = std::string_view{got}.substr(k.read);
     k.read = got.size();
     struct sink {
-      simulation& s;
+      shards_simulation& s;
       reader& k;
       void on_event(const sse::event& e) { s.receive(k, e); }
     } to{*this, k};
@@ -289,21 +290,16 @@ class simulation {
   sse::mail_counts counts_{};
 };
 
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* const text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
 TEST_CASE("shards in every order of turns lose, double and invent nothing",
           "[shards][simulation]") {
-  const std::uint64_t only = from_environment("SSEHUB_SIM_SEED", 0);
-  const std::uint64_t runs = only != 0 ? 1 : from_environment("SSEHUB_SIM_RUNS", 60);
-  const std::uint64_t steps = from_environment("SSEHUB_SIM_STEPS", 4000);
+  const std::uint64_t only = test::from_environment("SSEHUB_SIM_SEED", 0);
+  const std::uint64_t runs = only != 0 ? 1 : test::from_environment("SSEHUB_SIM_RUNS", 60);
+  const std::uint64_t steps = test::from_environment("SSEHUB_SIM_STEPS", 4000);
   std::size_t delivered = 0, refused = 0, gaps = 0, moves = 0, caught_up = 0, capped = 0;
   for (std::uint64_t i = 0; i < runs; ++i) {
     const std::uint64_t seed = only != 0 ? only : i + 1;
     try {
-      simulation s{seed, static_cast<std::size_t>(steps)};
+      shards_simulation s{seed, static_cast<std::size_t>(steps)};
       s.run();
       delivered += s.delivered;
       refused += s.refused;

@@ -11,21 +11,17 @@
 #include <cstdlib>
 
 #include "catch.hpp"
+#include "environment.hpp"
 #include "simulation/world.hpp"
 
 namespace {
 
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
 template <class Transport>
 void simulate() {
   const bool replay = std::getenv("SSEHUB_SIM_SEED") != nullptr;
-  const std::uint64_t first = from_environment("SSEHUB_SIM_SEED", 1);
-  const std::uint64_t runs = from_environment("SSEHUB_SIM_RUNS", replay ? 1 : 25);
-  const std::uint64_t steps = from_environment("SSEHUB_SIM_STEPS", 14'000);
+  const std::uint64_t first = test::from_environment("SSEHUB_SIM_SEED", 1);
+  const std::uint64_t runs = test::from_environment("SSEHUB_SIM_RUNS", replay ? 1 : 25);
+  const std::uint64_t steps = test::from_environment("SSEHUB_SIM_STEPS", 14'000);
   const auto features = simulation::features::from_environment();
   simulation::tally seen;
   std::uint64_t reconnects = 0;

@@ -16,9 +16,8 @@ using sse::close_reason;
 using sse::duration;
 using test::frame;
 using test::frames;
+using test::quiet;
 using test::stage;
-
-sse::channel_options quiet() { return {.heartbeat = {.mode = sse::heartbeat_options::pace::off}}; }
 
 std::uint64_t all_closed(const sse::hub_stats& s) {
   std::uint64_t n = 0;

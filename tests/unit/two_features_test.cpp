@@ -17,14 +17,8 @@ namespace {
 using sse::lag_policy;
 using test::count;
 using test::frame;
+using test::quiet;
 using test::stage;
-
-sse::channel_options quiet(std::uint64_t keep = 1000) {
-  sse::channel_options o;
-  o.keep = keep;
-  o.heartbeat.mode = sse::heartbeat_options::pace::off;
-  return o;
-}
 
 /// As slow as they like, and nothing retained: all that is held is held for readers.
 sse::channel_options patient() {
