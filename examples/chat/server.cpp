@@ -114,7 +114,6 @@ void server::came(sse::session_id id, const reader& r) {
   if (!is_in_chat(r)) return;
   if (presence_.enter(room, user)) announce(room, user, true);
   (void)http_.hub().send(id, {.data = presence_.everybody()});
-  http_.flush_soon();
 }
 
 void server::went(const reader& r) {

@@ -172,7 +172,6 @@ void desk::opened(sse::session_id id, const visitor& v) {
     member& m = present_[*v.present].try_emplace(v.who.id, member{v.who.name}).first->second;
     if (++m.streams == 1) tell_presence(v, "user-joined");
   }
-  host_.flush();
 }
 
 void desk::closed(sse::session_id id, const visitor& v) {
@@ -223,7 +222,6 @@ sse::publish_result desk::publish(sse::channel& to, const posted& what) {
       to.publish({.type = what.type, .data = what.data},
                  {.audience = what.audience, .transient = what.transient});
   if (!r) examples::log_line("an event was not published: " + std::string{to_string(r.error)});
-  host_.flush();
   return r;
 }
 

@@ -73,8 +73,7 @@ struct desk_host {
   std::function<void(sse::session_id, const sse::event&)> send;
   std::function<void(sse::session_id)> close;
   std::function<const visitor*(sse::session_id)> find;
-  std::function<void()> flush;  ///< there is something to send
-  std::function<void()> wake;   ///< tick() may be due earlier than it said
+  std::function<void()> wake;  ///< tick() may be due earlier than it said
 };
 
 struct desk_clock {

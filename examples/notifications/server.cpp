@@ -51,7 +51,6 @@ desk_host server::host() {
       .send = [this](sse::session_id id, const sse::event& e) { (void)http_.hub().send(id, e); },
       .close = [this](sse::session_id id) { http_.hub().close(id); },
       .find = [this](sse::session_id id) -> const visitor* { return http_.hub().user(id); },
-      .flush = [this] { http_.flush_soon(); },
       .wake = [this] { timer_.cancel(); },  // it then looks what comes first
   };
 }

@@ -236,6 +236,9 @@ struct hub_options {
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
   /// Channels of one stream; 0: no limit. A verdict with more is refused with 500.
   std::uint32_t max_joins = 0;
+  /// A GET whose Accept does not take an event stream is refused with 406. false: it gets one (RFC
+  /// 9110 12.5.1 lets a server disregard Accept).
+  bool check_accept = true;
   /// Comment at the start of each stream: bytes that open a buffering proxy. Copied.
   std::string_view opening = {};
   /// A reader that brings no id is told where its stream begins, by a block of `id:` alone, which

@@ -133,6 +133,8 @@ struct channel_options {
   std::uint32_t max_keys = 0;
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
+  /// How long it stays for those who come late once it is sealed; then it is closed.
+  duration keep_sealed = duration::forever();
   encode_limits limits = {};
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this
   /// channel alone.
@@ -150,6 +152,7 @@ struct publish_options {
   /// goes out as it is: for events that are encoded once for several hubs. Checked for size and
   /// blank line only; type and retry must not be set.
   bool encoded = false;
+  bool last = false;  ///< the channel is sealed behind it, see hub::seal
 };
 
 enum class publish_error : std::uint8_t {
@@ -166,6 +169,7 @@ enum class publish_error : std::uint8_t {
   lane_full,   ///< send: hub_options::control_lane bytes are waiting already
   in_hook,     ///< called inside a hook that may not call the hub (see hub)
   closed,      ///< the channel is being closed
+  sealed,      ///< the channel has had its last event
 };
 
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
@@ -181,6 +185,7 @@ enum class publish_error : std::uint8_t {
     case publish_error::lane_full: return "lane_full";
     case publish_error::in_hook: return "in_hook";
     case publish_error::closed: return "closed";
+    case publish_error::sealed: return "sealed";
   }
   return "unknown";
 }
@@ -204,10 +209,12 @@ class channel {
   [[nodiscard]] std::string_view name() const noexcept { return name_.view(); }
   [[nodiscard]] const channel_options& options() const noexcept { return options_; }
 
-  /// Appends an event to the log: encoded once, O(1) in subscribers, touches none of them.
-  /// hub.flush() sends it.
+  /// Appends an event to the log: encoded once, O(1) in subscribers, touches none of them. It
+  /// leaves with the next hub.flush(), which hub.on_wanted asks for; a server sees to that itself.
   [[nodiscard]] publish_result publish(const event& e, const publish_options& o = {}) noexcept;
 
+  /// Its last event was published, see hub::seal.
+  [[nodiscard]] bool sealed() const noexcept { return sealed_; }
   [[nodiscard]] std::size_t subscribers() const noexcept { return main_.readers.size(); }
   /// The id given out last in this channel's sequence.
   [[nodiscard]] event_id last_id() const noexcept { return sequence_->last; }
@@ -242,11 +249,13 @@ class channel {
   detail::stream* transients_ = nullptr;     // made when first needed
   detail::newest_by_key* newest_ = nullptr;  // only with max_keys
   channel_stats counters_;
-  std::uint32_t index_ = detail::none;       // in engine::channels_
-  std::uint32_t timer_ = detail::none;       // place in the timer queue
-  std::int64_t next_heartbeat_ = INT64_MAX;  // ms, pace::fixed
-  bool joined_ = false;                      // by the verdict that is looked at
-  bool closing_ = false;                     // freed when the outermost call ends
+  std::uint32_t index_ = detail::none;  // in engine::channels_
+  std::uint32_t timer_ = detail::none;  // place in the timer queue
+  /// ms: its next heartbeat (pace::fixed), or, once it is sealed, its end.
+  std::int64_t due_ = INT64_MAX;
+  bool joined_ = false;   // by the verdict that is looked at
+  bool sealed_ = false;   // there will be no more events
+  bool closing_ = false;  // freed when the outermost call ends
 };
 
 }  // namespace sse::inline v0

@@ -359,7 +359,11 @@ struct stream_head {
   std::string_view content_type =
       "text/event-stream";  ///< a contract may want "text/event-stream; charset=utf-8"
   std::string_view cache_control = "no-cache";  ///< or "no-store"
-  bool nosniff = true;                          ///< X-Content-Type-Options: nosniff
+  /// What Connection says to HTTP/1.1: "keep-alive" instead of "close", though the connection ends
+  /// with the stream. Only where a contract fixes it: a client that believes it sends its next
+  /// request into an end (RFC 9112 9.6).
+  bool keep_alive = false;
+  bool nosniff = true;      ///< X-Content-Type-Options: nosniff
   bool proxy_hints = true;  ///< X-Accel-Buffering: no, or nginx holds events back
   bool no_transform =
       false;  ///< adds no-transform to Cache-Control, or some proxies compress and hold events back
@@ -371,9 +375,9 @@ struct stream_head {
 
 /// Appends `200 OK` and the headers of a stream; use it as request::preamble, or alone to answer
 /// HEAD. Chunked only for HTTP/1.1; otherwise the end of the connection ends the stream (RFC
-/// 9112 6.3). Connection says keep-alive, also without chunks, since clients check for it, but
-/// close to HTTP/1.0, where keep-alive without a length would promise what does not hold. False: a
-/// field has a control character or `extra` is not valid; nothing is written.
+/// 9112 6.3). With the stream the connection ends, and Connection says so, unless
+/// stream_head::keep_alive. False: a field has a control character or `extra` is not valid; nothing
+/// is written.
 [[nodiscard]] inline bool write_stream_head(std::string& out, const stream_head& h,
                                             int minor_version, bool chunked) {
   if (!for_each_field(h.extra, [](auto, auto) {})) return false;
@@ -386,7 +390,8 @@ struct stream_head {
     out.resize(before);
     return false;
   }
-  out.append(minor_version > 0 ? "Connection: keep-alive\r\n" : "Connection: close\r\n");
+  out.append(h.keep_alive && minor_version > 0 ? "Connection: keep-alive\r\n"
+                                               : "Connection: close\r\n");
   if (chunked && minor_version > 0) out.append("Transfer-Encoding: chunked\r\n");
   if (h.proxy_hints) out.append("X-Accel-Buffering: no\r\n");
   if (h.nosniff) out.append("X-Content-Type-Options: nosniff\r\n");

@@ -39,11 +39,13 @@ namespace sse::inline v0 {
 ///
 /// Hooks run on the hub's thread. What each may call:
 ///
-///   on_admit, on_opened, on_closed, on_presence   everything but the hub's destructor: streams
-///   that
-///                   they close end when the call that ran them returns, channels are freed then
-///   on_sees, on_gap, channel_options::backfill, heartbeat_options::payload   only what reads:
-///                   anything else is refused (publish_error::in_hook, nullptr, 0) or does nothing
+///   on_admit, on_refused, on_opened, on_closed, on_presence, on_channel_closed   everything but
+///   the hub's
+///                   destructor: streams that they close end when the call that ran them returns,
+///                   channels are freed then
+///   on_sees, on_gap, on_wanted, channel_options::backfill, heartbeat_options::payload   only what
+///                   reads: anything else is refused (publish_error::in_hook, nullptr, 0) or does
+///                   nothing
 ///
 /// Only on_admit may throw: accept() then took nothing.
 template <transport Transport, std::movable User = no_user>
@@ -77,6 +79,12 @@ class hub {
   /// is opened under its name goes on with the ids where it ended, and says that what it had is
   /// gone.
   void close_channel(channel& c) noexcept { engine_.close_channel(c); }
+  /// No more events: its log is complete, and publishing is refused (publish_error::sealed). Its
+  /// streams end cleanly once they have got everything, those that join other channels too once all
+  /// of them are sealed; who comes later gets what it asks for, and the end. Who has everything is
+  /// answered 204, after which an EventSource stays away (WHATWG HTML 9.2.3). Closed after
+  /// channel_options::keep_sealed. publish_options::last does the same behind an event.
+  void seal(channel& c) noexcept { engine_.seal(c); }
   template <class F>
   void for_each_channel(F&& f) {
     for (std::uint32_t i = 0; i < engine_.channels().size(); ++i) f(*engine_.channels()[i]);
@@ -116,6 +124,12 @@ class hub {
     sees_ = std::move(f);
     engine_.ask_who_sees(static_cast<bool>(sees_));
   }
+  /// A stream that was admitted is refused after all, with this status (200: a retry stream): a
+  /// cap, a bad Last-Event-ID, 204 since it has everything. What was begun for it can be called
+  /// off.
+  void on_refused(function<void(const request&, const User&, int status)> f) {
+    refused_ = std::move(f);
+  }
   void on_opened(function<void(session_id, const User&)> f) { opened_ = std::move(f); }
   /// After a session's end; its slots in the caps are free already.
   void on_closed(function<void(session_id, const User&, close_reason)> f) {
@@ -125,27 +139,41 @@ class hub {
   void on_presence(function<void(channel&, std::string_view key, bool present)> f) {
     engine_.on_presence = std::move(f);
   }
+  /// A channel is closed, by close_channel or because channel_options::keep_sealed is over: the
+  /// reference is good until the call that closed it returns.
+  void on_channel_closed(function<void(channel&)> f) { engine_.on_channel_closed = std::move(f); }
   /// A gap frame was sent: a line for the host's log.
   void on_gap(function<void(const gap_notice&)> f) { engine_.on_gap = std::move(f); }
+  /// Something waits to be sent, however it came, or next_deadline() may be nearer: see to it that
+  /// flush() runs soon. Called once until the next flush(). For hosts whose loop does not flush in
+  /// each turn; servers have it.
+  void on_wanted(function<void()> f) { engine_.on_wanted = std::move(f); }
 
   /// Opens a stream for a request, or says why not. Order: shape (405, 406), draining (503), total
-  /// cap, the admit hook, caps per user and address, resume point (400). The connection is taken
-  /// only if a session opens.
+  /// cap, the admit hook, caps per user and address, resume point (400, 204). The connection is
+  /// taken only if a session opens.
   [[nodiscard]] accept_result accept(connection&& c, const request& r) {
-    if (r.method != "GET" && r.method != "HEAD")
-      return refused({.refusal = method_not_allowed("GET, HEAD")});
-    accept_result out;
-    if (!before_asking(out, r)) return retry_or_refuse(std::move(c), r, std::move(out));
-    if (!admit_) return refused({.refusal = refuse(403, "no admit hook\n")});
-    return take(std::move(c), r, admit_(r), std::move(out));
+    if (!reads(r)) return refused({.refusal = method_not_allowed("GET, HEAD")});
+    return accept(std::move(c), r, [&] {
+      return admit_ ? admit_(r) : verdict<User>{refuse(403, "no admit hook\n")};
+    });
   }
 
-  /// The same for hosts that have checked the request themselves, perhaps asynchronously; any
-  /// method.
-  [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
+  /// The same for hosts that ask somebody else: `verdict<User> ask()` is called, once, if what
+  /// needs no user allows a stream. Any method; a POST's Accept is disregarded (RFC 9110 12.5.1),
+  /// and one that does not name event streams is asked before the total cap, since its answer may
+  /// be a plain one.
+  template <class Ask>
+  requires std::is_invocable_r_v<verdict<User>, Ask&> [[nodiscard]] accept_result accept(
+      connection&& c, const request& r, Ask&& ask) {
     accept_result out;
-    if (!before_asking(out, r)) return retry_or_refuse(std::move(c), r, std::move(out));
-    return take(std::move(c), r, std::move(v), std::move(out));
+    if (!may_ask(out, r)) return retry_or_refuse(std::move(c), r, std::move(out));
+    return take(std::move(c), r, ask(), std::move(out));
+  }
+
+  /// The same for hosts that have asked, perhaps asynchronously.
+  [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
+    return accept(std::move(c), r, [&] { return std::move(v); });
   }
 
   // --- the loop ----------------------------------------------------------------------------------
@@ -256,18 +284,22 @@ class hub {
     return out;
   }
 
-  bool before_asking(accept_result& out, const request& r) {
-    if (!accepts_event_stream(r)) {
+  bool may_ask(accept_result& out, const request& r) {
+    const bool wanted = accepts_event_stream(r);
+    if (!wanted && reads(r) && options().check_accept) {
       out.refusal = refuse(406, "this resource is a text/event-stream\n");
       return false;
     }
-    return engine_.precheck(out);
+    return (!wanted && !reads(r)) || engine_.precheck(out);
+  }
+  [[nodiscard]] static bool reads(const request& r) noexcept {
+    return r.method == "GET" || r.method == "HEAD";
   }
 
   accept_result take(connection&& c, const request& r, verdict<User> v, accept_result out) {
     if (!v.admitted()) {
       out.refusal = std::move(v.refusal());
-      return refused(std::move(out));
+      return reads(r) ? refused(std::move(out)) : std::move(out);  // a POST's may be its answer
     }
     if (r.method == "HEAD") {
       out.head_only = true;
@@ -275,8 +307,12 @@ class hub {
     }
     const detail::engine::work w{engine_};
     resume_point resume;
-    const std::uint32_t slot = engine_.admit(r, v.joining(), resume, out);
-    if (slot == detail::none) return retry_or_refuse(std::move(c), r, std::move(out));
+    const std::uint32_t slot =
+        engine_.precheck(out) ? engine_.admit(r, v.joining(), resume, out) : detail::none;
+    if (slot == detail::none) {
+      if (refused_) refused_(r, v.user(), out.refusal.status);
+      return retry_or_refuse(std::move(c), r, std::move(out));
+    }
     if (!settle_in(slot, std::move(c), std::move(v.user()))) {
       engine_.abandon(slot);
       return refused({.refusal = refuse(503, "out of memory\n")});
@@ -362,6 +398,7 @@ class hub {
   detail::vec<cell*> cells_;
   function<verdict<User>(const request&)> admit_;
   function<bool(const User&, std::string_view, std::string_view)> sees_;
+  function<void(const request&, const User&, int)> refused_;
   function<void(session_id, const User&)> opened_;
   function<void(session_id, const User&, close_reason)> closed_;
   detail::engine engine_;

@@ -216,7 +216,8 @@ class publisher {
     h.key = static_cast<std::uint16_t>(m.key.size());
     const unsigned flags = (m.transient ? detail::mail_header::transient_flag : 0U) |
                            (m.encoded ? detail::mail_header::encoded_flag : 0U) |
-                           static_cast<unsigned>(m.channel) << 2U;
+                           (m.last ? detail::mail_header::last_flag : 0U) |
+                           static_cast<unsigned>(m.channel) << detail::mail_header::channel_shift;
     h.flags = static_cast<std::uint16_t>(flags);
     lane_->append(h);
   }

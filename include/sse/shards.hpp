@@ -168,7 +168,7 @@ class sequencer {
 
   /// An event for the channel of that number, on all shards. Never waits for a shard, allocates
   /// nothing. Errors: `full` (a shard is behind), `too_large`, `invalid` (no such channel, field
-  /// text, an id of its own, `encoded`), `closed` (no shards, or draining).
+  /// text, an id of its own, `encoded`, `last`), `closed` (no shards, or draining).
   [[nodiscard]] sequence_result publish(std::size_t channel, const event& e,
                                         const publish_options& o = {}) noexcept {
     const std::scoped_lock lock{mutex_};
@@ -189,7 +189,8 @@ class sequencer {
                               .audience = m.audience,
                               .transient = m.transient,
                               .key = m.key,
-                              .encoded = m.encoded};
+                              .encoded = m.encoded,
+                              .last = m.last};
       const publish_status s =
           place(static_cast<std::size_t>(m.target), {.type = m.type, .data = m.data}, o).status;
       all = s != publish_status::full;
@@ -273,7 +274,8 @@ class sequencer {
   sequence_result place(std::size_t channel, const event& e, const publish_options& o) noexcept {
     const auto fail = [](publish_status s) { return sequence_result{no_id, s}; };
     if (draining_.load(std::memory_order_relaxed)) return fail(publish_status::closed);
-    if (channel >= options_.channels.size() || !e.id.empty() || o.id != no_id || o.encoded) {
+    if (channel >= options_.channels.size() || !e.id.empty() || o.id != no_id || o.encoded ||
+        o.last) {  // its channels stay open
       return fail(publish_status::invalid);
     }
     const event_id id = o.transient ? no_id : head_.load(std::memory_order_relaxed) + 1;

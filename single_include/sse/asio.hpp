@@ -228,7 +228,10 @@ class server_core {
     }
     if (o.shards != nullptr) shard_port::prepare(*o.shards, h);
     hub_.emplace(transport_, h);
-    hub_->on_admit([this](const request& r) { return asked_->stream(r, {}); });
+    hub_->on_channel_closed([this](channel& c) {
+      forget_channel(c);
+      if (on_channel_closed) on_channel_closed(c);
+    });
     hub_->tick(now());
   }
   server_core(const server_core&) = delete;
@@ -320,33 +323,28 @@ class server_core {
     return out;
   }
 
-  /// Appends the head of a stream; whether it is framed as chunks.
-  [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r) {
-    const owned_head& head = e.head != nullptr ? *e.head : head_;
-    std::string lines = head.extra;
+  /// Appends the head of a stream; whether it is framed as chunks. `stays`: the connection outlives
+  /// it.
+  [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r, bool stays) {
+    const owned_head& own = e.head != nullptr ? *e.head : head_;
+    std::string lines = own.extra;
     add_cors(lines, cors(), r);
     const bool chunked = options_.chunked && r.minor_version > 0;
-    if (!http1::write_stream_head(out, head.view(lines), r.minor_version, chunked)) {
+    http1::stream_head head = own.view(lines);
+    head.keep_alive = head.keep_alive || stays;
+    if (!http1::write_stream_head(out, head, r.minor_version, chunked)) {
       throw std::invalid_argument("stream_head is not valid");
     }
     return chunked;
   }
 
-  /// Asks the handler through the hub, so that shape and the total cap come first.
+  /// The handler is asked by the hub, so that shape and the total cap come first.
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
-                                    endpoint& e) {
+                                    std::string_view body, endpoint& e) {
     touch_clock();
     accept_result no;
     if (!caught_up(r, no)) return no;
-    asked_ = &e;
-    return hub_->accept(std::move(c), r);
-  }
-  [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
-                                    verdict<User> v) {
-    touch_clock();
-    accept_result no;
-    if (!caught_up(r, no)) return no;
-    return hub_->accept(std::move(c), r, std::move(v));
+    return hub_->accept(std::move(c), r, [&] { return e.stream(r, body); });
   }
 
   /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
@@ -384,26 +382,29 @@ class server_core {
   function<void(const access_record&)> on_access;
   function<void(std::string_view, const std::error_code&)> on_error;
   function<response(int)> error_page;
+  function<void(channel&)> on_channel_closed;
 
  protected:
   /// The host's half is gone: nothing of it may be called any more.
   void forget_hooks() noexcept {
-    hub_->on_admit({});
+    hub_->on_refused({});
     hub_->on_sees({});
     hub_->on_opened({});
     hub_->on_closed({});
     hub_->on_presence({});
     hub_->on_gap({});
+    hub_->on_wanted({});
+    hub_->on_channel_closed({});
     // Not `= {}`: Clang 14 forgets the destructor of such a temporary in a template.
     on_access = decltype(on_access){};
     on_error = decltype(on_error){};
     error_page = decltype(error_page){};
+    on_channel_closed = decltype(on_channel_closed){};
     routes.clear();
   }
   void forget_channel(channel& c) noexcept {
     routes.remove(c);
     if (const auto at = target_of_.find(&c); at != target_of_.end()) forget_target(at->second);
-    hub_->close_channel(c);
   }
 
   /// Once mail_ is there. Throws std::invalid_argument.
@@ -461,7 +462,8 @@ class server_core {
                                             .audience = m.audience,
                                             .transient = m.transient,
                                             .key = m.key,
-                                            .encoded = m.encoded});
+                                            .encoded = m.encoded,
+                                            .last = m.last});
     if (!r) error(to_string(r.error), {});
     return true;
   }
@@ -519,7 +521,6 @@ class server_core {
   std::uint64_t turn_ = 0;
   std::uint64_t shared_turn_ = 0;  // in which the clock was last looked at for the sequencer's mail
   std::array<char, 16384> scratch_;
-  endpoint* asked_ = nullptr;  // whose handler the hub's admit hook is
 };
 
 }  // namespace sse::inline v0::detail
@@ -721,25 +722,15 @@ class http_connection {
 
   void open_stream(endpoint& e) {
     request r = make_request();
-    if (!e.takes_body) {
-      return open_stream(e, r, [&](auto&& c) { return core_->accept(std::move(c), r, e); });
-    }
-    verdict<user_type> v = e.stream(r, body_);
-    if (core_ == nullptr) return;
-    if (!v.admitted()) return answer(std::move(v.refusal()), true);
-    open_stream(e, r, [&](auto&& c) { return core_->accept(std::move(c), r, std::move(v)); });
-  }
-
-  template <class Accept>
-  void open_stream(endpoint& e, request& r, Accept accept) {
     std::string head;
-    r.chunked = core_->write_head(head, e, r);
+    const bool stays = r.method == "HEAD" && reader_.answer().keep_alive;  // else it is a stream
+    r.chunked = core_->write_head(head, e, r, stays);
     r.preamble = head;
     accept_result out;
     {
       // A handler may stop the server, which ends this connection: the hub gets its own handle.
       handing_over given{*this, std::move(peer_)};
-      out = accept(std::move(given.connection));
+      out = core_->accept(std::move(given.connection), r, body_, e);
     }
     if (core_ == nullptr) return;
     if (!peer_) {  // it is the hub's now
@@ -1045,7 +1036,9 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     allow_times(waiting_, o);
     if (!make_) throw std::invalid_argument("nothing makes a stream of a socket");
     transport_.use_linger(true, o.clock);
-    transport_.attach(*hub_, [this] { flush_soon(); });
+    transport_.attach(*hub_, [this] {
+      if (!flushes_) flush_soon();
+    });
   }
   ~asio_core() { abandon(); }
 
@@ -1064,9 +1057,9 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   [[nodiscard]] const net::any_io_executor& executor() const noexcept { return executor_; }
   [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
-                                     auto&& who) {
+                                     std::string_view body, endpoint& e) {
     const calling_hub in{*this};
-    accept_result out = this->admit(std::move(c), r, std::forward<decltype(who)>(who));
+    accept_result out = this->admit(std::move(c), r, body, e);
     // A long replay goes on after its first share; a shard may have caught up for this one.
     if (out.id || port_) flush_soon();
     arm_timer();
@@ -1101,7 +1094,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   }
 
   void close_channel(channel& c) noexcept {
-    this->forget_channel(c);
+    hub_->close_channel(c);
     flush_soon();
   }
   [[nodiscard]] std::size_t connections() const noexcept {
@@ -1228,6 +1221,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   void turn() {
     if (stopped_) return;
     const calling_hub in{*this};
+    flushes_ = true;
     this->drain_mail();
     if (this->shards_end()) begin_drain(port_.how_to_drain(), [](std::error_code) {});
     if (looks_ != 0) return;
@@ -1265,6 +1259,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     expire(t);
     if (stopped_) return;
     this->touch_clock();
+    flushes_ = false;
     const bool more = hub_->flush();
     this->report_to_shards();
     if (draining_) check_drained(t);
@@ -1496,7 +1491,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   std::uint32_t calls_ = 0;  // of the hub, under way
   std::size_t looks_ = 0;    // that are still to be taken before time is told
   bool scheduled_ = false;
-  bool cut_ = false;  // streams were open when the time for draining was over
+  bool flushes_ = false;  ///< in the turn under way, later
+  bool cut_ = false;      // streams were open when the time for draining was over
 };
 
 }  // namespace sse::inline v0::detail

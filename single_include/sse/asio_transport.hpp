@@ -419,12 +419,13 @@ class asio_transport {
     }
   }
 
-  /// Tells the transport whom to report to. `flush_soon` is called after each report: it must see
-  /// to it that hub.flush() runs, but not call it itself.
+  /// Tells the transport whom to report to. `flush_soon` is called after each report, and as
+  /// hub.on_wanted: it must see to it that hub.flush() runs, but not call it itself.
   template <class Hub>
   void attach(Hub& hub, function<void()> flush_soon) {
     hub_ = &hub;
     flush_soon_ = std::move(flush_soon);
+    hub.on_wanted([this] { flush(); });
     writable_ = [](void* h, session_id id) noexcept { static_cast<Hub*>(h)->writable(id); };
     written_ = [](void* h, session_id id, std::size_t n) noexcept {
       static_cast<Hub*>(h)->written(id, n);

@@ -418,7 +418,10 @@ class server_core {
     }
     if (o.shards != nullptr) shard_port::prepare(*o.shards, h);
     hub_.emplace(transport_, h);
-    hub_->on_admit([this](const request& r) { return asked_->stream(r, {}); });
+    hub_->on_channel_closed([this](channel& c) {
+      forget_channel(c);
+      if (on_channel_closed) on_channel_closed(c);
+    });
     hub_->tick(now());
   }
   server_core(const server_core&) = delete;
@@ -510,33 +513,28 @@ class server_core {
     return out;
   }
 
-  /// Appends the head of a stream; whether it is framed as chunks.
-  [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r) {
-    const owned_head& head = e.head != nullptr ? *e.head : head_;
-    std::string lines = head.extra;
+  /// Appends the head of a stream; whether it is framed as chunks. `stays`: the connection outlives
+  /// it.
+  [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r, bool stays) {
+    const owned_head& own = e.head != nullptr ? *e.head : head_;
+    std::string lines = own.extra;
     add_cors(lines, cors(), r);
     const bool chunked = options_.chunked && r.minor_version > 0;
-    if (!http1::write_stream_head(out, head.view(lines), r.minor_version, chunked)) {
+    http1::stream_head head = own.view(lines);
+    head.keep_alive = head.keep_alive || stays;
+    if (!http1::write_stream_head(out, head, r.minor_version, chunked)) {
       throw std::invalid_argument("stream_head is not valid");
     }
     return chunked;
   }
 
-  /// Asks the handler through the hub, so that shape and the total cap come first.
+  /// The handler is asked by the hub, so that shape and the total cap come first.
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
-                                    endpoint& e) {
+                                    std::string_view body, endpoint& e) {
     touch_clock();
     accept_result no;
     if (!caught_up(r, no)) return no;
-    asked_ = &e;
-    return hub_->accept(std::move(c), r);
-  }
-  [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
-                                    verdict<User> v) {
-    touch_clock();
-    accept_result no;
-    if (!caught_up(r, no)) return no;
-    return hub_->accept(std::move(c), r, std::move(v));
+    return hub_->accept(std::move(c), r, [&] { return e.stream(r, body); });
   }
 
   /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
@@ -574,26 +572,29 @@ class server_core {
   function<void(const access_record&)> on_access;
   function<void(std::string_view, const std::error_code&)> on_error;
   function<response(int)> error_page;
+  function<void(channel&)> on_channel_closed;
 
  protected:
   /// The host's half is gone: nothing of it may be called any more.
   void forget_hooks() noexcept {
-    hub_->on_admit({});
+    hub_->on_refused({});
     hub_->on_sees({});
     hub_->on_opened({});
     hub_->on_closed({});
     hub_->on_presence({});
     hub_->on_gap({});
+    hub_->on_wanted({});
+    hub_->on_channel_closed({});
     // Not `= {}`: Clang 14 forgets the destructor of such a temporary in a template.
     on_access = decltype(on_access){};
     on_error = decltype(on_error){};
     error_page = decltype(error_page){};
+    on_channel_closed = decltype(on_channel_closed){};
     routes.clear();
   }
   void forget_channel(channel& c) noexcept {
     routes.remove(c);
     if (const auto at = target_of_.find(&c); at != target_of_.end()) forget_target(at->second);
-    hub_->close_channel(c);
   }
 
   /// Once mail_ is there. Throws std::invalid_argument.
@@ -651,7 +652,8 @@ class server_core {
                                             .audience = m.audience,
                                             .transient = m.transient,
                                             .key = m.key,
-                                            .encoded = m.encoded});
+                                            .encoded = m.encoded,
+                                            .last = m.last});
     if (!r) error(to_string(r.error), {});
     return true;
   }
@@ -709,7 +711,6 @@ class server_core {
   std::uint64_t turn_ = 0;
   std::uint64_t shared_turn_ = 0;  // in which the clock was last looked at for the sequencer's mail
   std::array<char, 16384> scratch_;
-  endpoint* asked_ = nullptr;  // whose handler the hub's admit hook is
 };
 
 }  // namespace sse::inline v0::detail
@@ -911,25 +912,15 @@ class http_connection {
 
   void open_stream(endpoint& e) {
     request r = make_request();
-    if (!e.takes_body) {
-      return open_stream(e, r, [&](auto&& c) { return core_->accept(std::move(c), r, e); });
-    }
-    verdict<user_type> v = e.stream(r, body_);
-    if (core_ == nullptr) return;
-    if (!v.admitted()) return answer(std::move(v.refusal()), true);
-    open_stream(e, r, [&](auto&& c) { return core_->accept(std::move(c), r, std::move(v)); });
-  }
-
-  template <class Accept>
-  void open_stream(endpoint& e, request& r, Accept accept) {
     std::string head;
-    r.chunked = core_->write_head(head, e, r);
+    const bool stays = r.method == "HEAD" && reader_.answer().keep_alive;  // else it is a stream
+    r.chunked = core_->write_head(head, e, r, stays);
     r.preamble = head;
     accept_result out;
     {
       // A handler may stop the server, which ends this connection: the hub gets its own handle.
       handing_over given{*this, std::move(peer_)};
-      out = accept(std::move(given.connection));
+      out = core_->accept(std::move(given.connection), r, body_, e);
     }
     if (core_ == nullptr) return;
     if (!peer_) {  // it is the hub's now
@@ -1214,11 +1205,13 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   using connection = epoll_connection<epoll_core>;
   static constexpr bool answers_later = false;
   using base::error, base::now;
+  using typename base::endpoint;
 
   explicit epoll_core(const server_options& o) : base{o, epoll_loop::epoll_fd.get()} {
     if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken, false)) {
       throw std::system_error{last_error(), "epoll"};
     }
+    hub_->on_wanted([this] { more_ = more_ || !flushes_; });
     allow_times(waiting_, o);
     waiting_.allow(due::linger, duration::seconds(2));
     mail_.emplace(mailbox_options{.wake = &wake_loop,
@@ -1232,14 +1225,14 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   [[nodiscard]] int epoll() const noexcept { return epoll_fd.get(); }
   [[nodiscard]] accept_result accept(typename Transport::connection&& c, const request& r,
-                                     auto&& who) {
-    return this->admit(std::move(c), r, std::forward<decltype(who)>(who));
+                                     std::string_view body, endpoint& e) {
+    return this->admit(std::move(c), r, body, e);
   }
   void await(connection& c, due what) noexcept { waiting_.await(c, what, now()); }
   void forget(connection& c) noexcept { over_.push_back(c); }
   void flush_soon() noexcept { more_ = true; }
   void close_channel(channel& c) noexcept {
-    this->forget_channel(c);
+    hub_->close_channel(c);
     flush_soon();
   }
   [[nodiscard]] std::size_t connections() const noexcept {
@@ -1285,7 +1278,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   /// One turn that waits at most so long for something to do.
   void turn(duration most) {
     if (stopped_) return;
-    in_turn_ = true;
+    in_turn_ = flushes_ = true;
     event_list events;
     const std::size_t n = wait_for(events, wait(most));
     std::size_t others = 0;
@@ -1430,6 +1423,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
       accept_again_ = INT64_MAX;
       for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), EPOLLIN, listening, true);
     }
+    flushes_ = false;
     more_ = hub_->flush() || more_;
     this->report_to_shards();
     reap();
@@ -1490,6 +1484,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   std::atomic<bool> interrupted_{false};
   bool more_ = true;
   bool in_turn_ = false;
+  bool flushes_ = false;  ///< in this turn, later
 };
 
 }  // namespace sse::inline v0::detail

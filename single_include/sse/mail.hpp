@@ -45,8 +45,9 @@ struct message {
   std::string_view key{};  ///< what it is the state of (publish_options::key); at most 65,535 bytes
   std::uint16_t channel = 0;  ///< for a lane that serves several; at most max_mail_channel
   bool encoded = false;       ///< as publish_options::encoded
+  bool last = false;          ///< as publish_options::last
 };
-inline constexpr std::uint16_t max_mail_channel = 0x3fff;
+inline constexpr std::uint16_t max_mail_channel = 0x1fff;
 
 /// What the hub's thread gets. Views are valid during the call.
 struct mail {
@@ -59,6 +60,7 @@ struct mail {
   std::string_view key{};
   std::uint16_t channel = 0;
   bool encoded = false;
+  bool last = false;
 };
 
 /// When a publisher calls mailbox_options::wake.

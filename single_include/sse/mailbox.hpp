@@ -138,10 +138,13 @@ struct mail_header {
   std::uint16_t type = 0;
   std::uint16_t audience = 0;
   std::uint16_t key = 0;
-  std::uint16_t flags = 0;  // transient, encoded, and the channel above them
+  std::uint16_t flags = 0;  // transient, encoded, last, and the channel above them
 
   static constexpr std::uint16_t transient_flag = 1;
   static constexpr std::uint16_t encoded_flag = 2;
+  static constexpr std::uint16_t last_flag = 4;
+  static constexpr unsigned channel_shift = 3;
+  static_assert(max_mail_channel == 0xffffU >> channel_shift);
   static constexpr std::uint32_t climb_mark = 1;
 };
 static_assert(sizeof(mail_header) == 24);
@@ -298,7 +301,8 @@ struct mail_lane {
       m.id = h.id;
       m.transient = (h.flags & mail_header::transient_flag) != 0;
       m.encoded = (h.flags & mail_header::encoded_flag) != 0;
-      m.channel = static_cast<std::uint16_t>(h.flags >> 2);
+      m.last = (h.flags & mail_header::last_flag) != 0;
+      m.channel = static_cast<std::uint16_t>(h.flags >> mail_header::channel_shift);
       if constexpr (std::is_same_v<std::invoke_result_t<F&, const mail&>, bool>) {
         stopped = !f(static_cast<const mail&>(m));
         if (stopped) break;
@@ -631,7 +635,8 @@ class publisher {
     h.key = static_cast<std::uint16_t>(m.key.size());
     const unsigned flags = (m.transient ? detail::mail_header::transient_flag : 0U) |
                            (m.encoded ? detail::mail_header::encoded_flag : 0U) |
-                           static_cast<unsigned>(m.channel) << 2U;
+                           (m.last ? detail::mail_header::last_flag : 0U) |
+                           static_cast<unsigned>(m.channel) << detail::mail_header::channel_shift;
     h.flags = static_cast<std::uint16_t>(flags);
     lane_->append(h);
   }

@@ -313,7 +313,7 @@ struct server_options {
   /// constructor throws std::invalid_argument if it is too late to join. Must outlive the server.
   sequencer* shards = nullptr;
   /// Where all its deadlines look at the time, in place of the system's steady clock. It never goes
-  /// back. For tests; while it stands still, nothing becomes due.
+  /// back. For tests; while it stands still, nothing becomes due, see basic_server::clock_moved.
   time_point (*clock)() noexcept = nullptr;
 };
 
@@ -449,8 +449,7 @@ class basic_server {
 
   // --- channels and publishing ---------------------------------------------------------------
 
-  /// The hub. Its on_admit hook belongs to the server; after calls that publish or send, call
-  /// flush_soon().
+  /// The hub. Its on_admit, on_wanted and on_channel_closed hooks belong to the server.
   [[nodiscard]] hub_type& hub() noexcept { return core_->hub(); }
 
   /// nullptr: the name is taken, or memory is out.
@@ -461,16 +460,13 @@ class basic_server {
   /// publishers' mail is dropped, see on_error.
   void close_channel(channel& c) noexcept { core_->close_channel(c); }
 
-  /// Publishes, and sees to it that it is sent: all that is published in one turn of the loop goes
-  /// out together.
+  /// Publishes; as channel::publish, but at the time that it is now. All that is published in one
+  /// turn of the loop goes out together.
   [[nodiscard]] publish_result publish(channel& c, const event& e,
                                        const publish_options& o = {}) noexcept {
     core_->touch_clock();
-    const publish_result r = core_->hub().publish(c, e, o);
-    core_->flush_soon();
-    return r;
+    return core_->hub().publish(c, e, o);
   }
-  void flush_soon() noexcept { core_->flush_soon(); }
 
   /// One other thread's way to publish to a channel. Closed: memory is out.
   [[nodiscard]] publisher make_publisher(channel& c,
@@ -488,12 +484,17 @@ class basic_server {
 
   /// After each answer, and when a stream has begun.
   void on_access(function<void(const access_record&)> f) { core_->on_access = std::move(f); }
+  /// A channel is closed, see hub::on_channel_closed, which belongs to the server.
+  void on_channel_closed(function<void(channel&)> f) { core_->on_channel_closed = std::move(f); }
   /// What went wrong and was dealt with: a handler threw, accept failed (it goes on in 100 ms).
   void on_error(function<void(std::string_view what, const std::error_code&)> f) {
     core_->on_error = std::move(f);
   }
   /// The form of the server's own refusals (4xx, 500, 503); default: the reason as plain text.
   void error_page(function<response(int status)> f) { core_->error_page = std::move(f); }
+
+  /// server_options::clock went on: looks soon at what is due.
+  void clock_moved() noexcept { core_->flush_soon(); }
 
   /// Closes everything at once. The server cannot be used again; its hub and channels stay.
   void stop() noexcept { core_->stop(); }

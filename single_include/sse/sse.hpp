@@ -1323,6 +1323,10 @@ class audience_index {
     const std::uint32_t i = names_.find(audience, hash);
     return i == none ? own_entries::nobody() : own_entries{names_[i].entries};
   }
+  [[nodiscard]] own_entries of(std::string_view audience) const noexcept {
+    const std::uint32_t i = audience.empty() ? none : names_.find(audience);
+    return i == none ? own_entries::nobody() : own_entries{names_[i].entries};
+  }
   [[nodiscard]] std::uint32_t audiences() const noexcept { return names_.size(); }
 
  private:
@@ -2789,6 +2793,8 @@ struct channel_options {
   std::uint32_t max_keys = 0;
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
+  /// How long it stays for those who come late once it is sealed; then it is closed.
+  duration keep_sealed = duration::forever();
   encode_limits limits = {};
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this
   /// channel alone.
@@ -2806,6 +2812,7 @@ struct publish_options {
   /// goes out as it is: for events that are encoded once for several hubs. Checked for size and
   /// blank line only; type and retry must not be set.
   bool encoded = false;
+  bool last = false;  ///< the channel is sealed behind it, see hub::seal
 };
 
 enum class publish_error : std::uint8_t {
@@ -2822,6 +2829,7 @@ enum class publish_error : std::uint8_t {
   lane_full,   ///< send: hub_options::control_lane bytes are waiting already
   in_hook,     ///< called inside a hook that may not call the hub (see hub)
   closed,      ///< the channel is being closed
+  sealed,      ///< the channel has had its last event
 };
 
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
@@ -2837,6 +2845,7 @@ enum class publish_error : std::uint8_t {
     case publish_error::lane_full: return "lane_full";
     case publish_error::in_hook: return "in_hook";
     case publish_error::closed: return "closed";
+    case publish_error::sealed: return "sealed";
   }
   return "unknown";
 }
@@ -2860,10 +2869,12 @@ class channel {
   [[nodiscard]] std::string_view name() const noexcept { return name_.view(); }
   [[nodiscard]] const channel_options& options() const noexcept { return options_; }
 
-  /// Appends an event to the log: encoded once, O(1) in subscribers, touches none of them.
-  /// hub.flush() sends it.
+  /// Appends an event to the log: encoded once, O(1) in subscribers, touches none of them. It
+  /// leaves with the next hub.flush(), which hub.on_wanted asks for; a server sees to that itself.
   [[nodiscard]] publish_result publish(const event& e, const publish_options& o = {}) noexcept;
 
+  /// Its last event was published, see hub::seal.
+  [[nodiscard]] bool sealed() const noexcept { return sealed_; }
   [[nodiscard]] std::size_t subscribers() const noexcept { return main_.readers.size(); }
   /// The id given out last in this channel's sequence.
   [[nodiscard]] event_id last_id() const noexcept { return sequence_->last; }
@@ -2898,11 +2909,13 @@ class channel {
   detail::stream* transients_ = nullptr;     // made when first needed
   detail::newest_by_key* newest_ = nullptr;  // only with max_keys
   channel_stats counters_;
-  std::uint32_t index_ = detail::none;       // in engine::channels_
-  std::uint32_t timer_ = detail::none;       // place in the timer queue
-  std::int64_t next_heartbeat_ = INT64_MAX;  // ms, pace::fixed
-  bool joined_ = false;                      // by the verdict that is looked at
-  bool closing_ = false;                     // freed when the outermost call ends
+  std::uint32_t index_ = detail::none;  // in engine::channels_
+  std::uint32_t timer_ = detail::none;  // place in the timer queue
+  /// ms: its next heartbeat (pace::fixed), or, once it is sealed, its end.
+  std::int64_t due_ = INT64_MAX;
+  bool joined_ = false;   // by the verdict that is looked at
+  bool sealed_ = false;   // there will be no more events
+  bool closing_ = false;  // freed when the outermost call ends
 };
 
 }  // namespace sse::inline v0
@@ -3788,6 +3801,9 @@ struct hub_options {
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
   /// Channels of one stream; 0: no limit. A verdict with more is refused with 500.
   std::uint32_t max_joins = 0;
+  /// A GET whose Accept does not take an event stream is refused with 406. false: it gets one (RFC
+  /// 9110 12.5.1 lets a server disregard Accept).
+  bool check_accept = true;
   /// Comment at the start of each stream: bytes that open a buffering proxy. Copied.
   std::string_view opening = {};
   /// A reader that brings no id is told where its stream begins, by a block of `id:` alone, which
@@ -5325,6 +5341,7 @@ class engine {
   void close_all() noexcept;
   void close_all_soon() noexcept;
   void finish(session_id id) noexcept;
+  void seal(channel& c) noexcept;
   std::size_t revoke(std::string_view key) noexcept;
   void drain(const drain_options& o) noexcept;
   [[nodiscard]] bool draining() const noexcept { return draining_; }
@@ -5343,6 +5360,8 @@ class engine {
   // Hooks of the non-typed kind.
   function<void(const gap_notice&)> on_gap;
   function<void(channel&, std::string_view key, bool present)> on_presence;
+  function<void()> on_wanted;
+  function<void(channel&)> on_channel_closed;
   /// The host has a rule of its own for who sees an audience (host_calls::sees); else it is the
   /// user whose key it is.
   void ask_who_sees(bool on) noexcept { ask_who_sees_ = on; }
@@ -5356,6 +5375,14 @@ class engine {
   static constexpr std::uint32_t asks_per_turn = 1024;
   /// Of the flush's budget, for one of them.
   static constexpr std::uint32_t bytes_per_ask = 64;
+
+  /// Something waits for the next flush.
+  void want() noexcept {
+    if (wanted_ || !on_wanted) return;
+    wanted_ = true;
+    const quiet q{*this};
+    on_wanted();
+  }
 
   /// A hook runs that may call nothing here.
   class quiet {
@@ -5439,6 +5466,8 @@ class engine {
   // ends.hpp
   void reap() noexcept;
   void mark_all_dead() noexcept;
+  void begin_finish(std::uint32_t slot, close_reason why) noexcept;
+  void finish_if_sealed(std::uint32_t slot) noexcept;
 
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
@@ -5527,13 +5556,15 @@ class engine {
   void look_at_soft_lag(std::uint32_t slot) noexcept;
   void beat(std::uint32_t slot, channel& heart) noexcept;
   void on_channel_timer(channel& c) noexcept;
-  void begin_finish(std::uint32_t slot, close_reason why) noexcept;
   [[nodiscard]] std::uint32_t now32() const noexcept { return static_cast<std::uint32_t>(now_); }
   [[nodiscard]] static std::int64_t since(std::uint32_t then, std::uint32_t now) noexcept {
     return static_cast<std::int32_t>(now - then);  // below 0: `then` is to come
   }
 
   // admit.hpp
+  [[nodiscard]] bool nothing_comes(const joining& j, const resume_point& resume) const noexcept;
+  [[nodiscard]] bool nothing_comes(const channel& c, const joining& j,
+                                   const resume_point& resume) const noexcept;
   [[nodiscard]] std::string_view bad_join(const joining& j, int& status) noexcept;
   [[nodiscard]] std::string_view bad_channel(const joining& j, std::uint32_t i,
                                              int& status) const noexcept;
@@ -5612,6 +5643,7 @@ class engine {
   bool reaping_ = false;
   bool flushing_ = false;
   bool quiet_ = false;
+  bool wanted_ = false;         ///< the host was told since the last flush
   bool close_all_due_ = false;  ///< when the outermost call ends
   bool draining_ = false;
   bool ask_who_sees_ = false;
@@ -6009,7 +6041,7 @@ inline void engine::arm(std::uint32_t slot) noexcept {
 
 inline void engine::arm_channel(channel& c) noexcept {
   const std::int64_t expiry = c.main_.log.next_expiry();
-  const std::int64_t when = c.next_heartbeat_ < expiry ? c.next_heartbeat_ : expiry;
+  const std::int64_t when = c.due_ < expiry ? c.due_ : expiry;
   const std::uint32_t id = timer_places::channel_bit | c.index_;
   if (when == INT64_MAX) {
     timers_.disarm(id);
@@ -6114,6 +6146,7 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
   o.keep_age = countable(o.keep_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
+  if (o.keep_sealed != duration::forever()) o.keep_sealed = countable(o.keep_sealed, longest_age);
   if (o.limits.event > 0xfff00000U) o.limits.event = 0xfff00000U;  // sizes in the log have 32 bits
   const retention keep{o.keep, o.keep_bytes, o.keep_age};
   if (!channels_.reserve(channels_.size() + 1) || !closing_.reserve(channels_.size() + 1) ||
@@ -6132,7 +6165,7 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
   c->index_ = channels_.size();
   channels_.push_reserved(c);
   if (c->options_.heartbeat.mode == heartbeat_options::pace::fixed) {
-    c->next_heartbeat_ = now_ + c->options_.heartbeat.every.ms();
+    c->due_ = now_ + c->options_.heartbeat.every.ms();
   }
   arm_channel(*c);
   return c;
@@ -6305,12 +6338,55 @@ inline void engine::close_channel(channel& c) noexcept {
   remember(c);
   names_.release(names_.find(c.name()));
   closing_.push_reserved(&c);
+  if (on_channel_closed) on_channel_closed(c);
+}
+
+/// Ends a session cleanly: what is pending, a farewell, then close.
+inline void engine::begin_finish(std::uint32_t slot, close_reason why) noexcept {
+  session& s = sessions_[slot];
+  if (s.state != session_state::live) return;
+  s.state = session_state::finishing;
+  s.why = why;
+  s.progress = now32();
+  enqueue(ready_, slot);
+  arm(slot);
+  want();
+}
+
+inline void engine::finish(session_id id) noexcept {
+  if (session* s = quiet_ ? nullptr : find(id); s != nullptr && s->state == session_state::live) {
+    begin_finish(id.slot, close_reason::finished);
+  }
+}
+
+/// Its log is complete: its readers get the rest, and a clean end.
+inline void engine::seal(channel& c) noexcept {
+  if (quiet_ || c.closing_ || c.sealed_) return;
+  const work w{*this};
+  c.sealed_ = true;
+  const duration stays = c.options_.keep_sealed;
+  c.due_ = stays == duration::forever() ? INT64_MAX : now_ + stays.ms();
+  arm_channel(c);
+  want();  // its host has a timer to set
+  for (const std::uint32_t i : c.main_.readers) finish_if_sealed(subs_[i].session);
+}
+
+/// Once nothing can come any more, but for what the logs hold.
+inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    if (!stream_of(sub).owner->sealed_) return;
+    if (sub.from() == source::backfill || sub.from() == source::newest) return;  // not live yet
+  }
+  begin_finish(slot, close_reason::finished);
 }
 
 /// Closes everything. The hub calls it first, while its own half still stands.
 inline void engine::shut_down() noexcept {
   on_gap = {};
   on_presence = {};
+  on_wanted = {};
+  on_channel_closed = {};
   close_all();
   for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
     // nobody can report on it any more
@@ -6848,6 +6924,7 @@ inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
   } else {
     fill_from_hook(slot, sub);
   }
+  if (sub.from() == source::log) finish_if_sealed(slot);
 }
 
 /// The newest events of keys that changed since, oldest first, until there are no more: then live.
@@ -7005,6 +7082,7 @@ inline void engine::announce(stream& st, std::string_view audience) noexcept {
   } else {
     serve_user(st, audience);
   }
+  want();
 }
 
 /// An entry for one user: its sessions that read the stream are served in the next flush, the
@@ -7029,6 +7107,7 @@ inline publish_result engine::publish(channel& c, const event& e,
                                       const publish_options& o) noexcept {
   if (quiet_) return {no_id, publish_error::in_hook};
   if (c.closing_) return {no_id, publish_error::closed};
+  if (c.sealed_) return {no_id, publish_error::sealed};
   const bool given = c.options_.ids == id_mode::given && !o.transient;
   if (!e.id.empty() || (o.id != no_id && !given)) return {no_id, publish_error::bad_id};
   if (o.encoded && (!e.type.empty() || e.retry != no_retry || !e.data.ends_with("\n\n"))) {
@@ -7059,7 +7138,11 @@ inline publish_result engine::publish(channel& c, const event& e,
     c.newest_->put(o.key, meta.id != no_id ? meta.id : stamp_, s.text(s[s.count - 1]), o.audience);
   }
   if (o.transient && c.main_.readers.empty()) hand_out(*st);  // nobody is to have it
-  if (!c.options_.keep_age.is_off()) arm_channel(c);
+  if (!c.options_.keep_age.is_off()) {
+    arm_channel(c);
+    want();  // its host has a timer to set
+  }
+  if (o.last) seal(c);
   return {meta.id, publish_error::none};
 }
 
@@ -7077,6 +7160,7 @@ inline publish_error engine::send(session_id id, const event& e) noexcept {
     return publish_error::lane_full;
   if (!lanes_.push(s->lane, e, lane_kind::event)) return publish_error::no_memory;
   enqueue(live_, id.slot);
+  want();
   return publish_error::none;
 }
 
@@ -7108,6 +7192,7 @@ namespace sse::inline v0::detail {
 /// get their share, in turn, within the budget. True: more can be sent at once; call again.
 inline bool engine::flush() noexcept {
   if (flushing_ || quiet_) return false;
+  wanted_ = false;
   {
     const work w{*this};
     flush_once();
@@ -7837,30 +7922,14 @@ inline void engine::beat(std::uint32_t slot, channel& heart) noexcept {
 
 inline void engine::on_channel_timer(channel& c) noexcept {
   timers_.disarm(timer_places::channel_bit | c.index_);
-  if (now_ >= c.next_heartbeat_) {
-    c.next_heartbeat_ = next_beat(c.options_.heartbeat.every.ms());
+  if (now_ >= c.due_) {
+    if (c.sealed_) return close_channel(c);
+    c.due_ = next_beat(c.options_.heartbeat.every.ms());
     publish_heartbeat(c);
   }
   c.main_.trim(now_);
   touch(c.main_);
   arm_channel(c);
-}
-
-/// Ends a session cleanly: what is pending, a farewell, then close.
-inline void engine::begin_finish(std::uint32_t slot, close_reason why) noexcept {
-  session& s = sessions_[slot];
-  if (s.state != session_state::live) return;
-  s.state = session_state::finishing;
-  s.why = why;
-  s.progress = now32();
-  enqueue(ready_, slot);
-  arm(slot);
-}
-
-inline void engine::finish(session_id id) noexcept {
-  if (session* s = quiet_ ? nullptr : find(id); s != nullptr && s->state == session_state::live) {
-    begin_finish(id.slot, close_reason::finished);
-  }
 }
 
 /// Takes no more; tells every stream when to come back; ends each once it has all; cuts the rest at
@@ -8199,6 +8268,44 @@ inline bool engine::push_opening(std::uint32_t slot, const request& r) noexcept 
          (opening_frame_ == nullptr || lanes_.push(lane, opening_frame_, lane_kind::control));
 }
 
+/// All of its channels are sealed, and it has all that it may see: an EventSource that is told 204
+/// stays away (WHATWG HTML 9.2.3).
+inline bool engine::nothing_comes(const joining& j, const resume_point& resume) const noexcept {
+  for (std::uint32_t i = 0; i < j.channels.size(); ++i) {
+    if (!j.channels[i].sealed_ || !nothing_comes(j.channels[i], j, resume)) return false;
+  }
+  return true;
+}
+
+/// Of one channel. Where the host's rule says who sees what, that is not asked here: its stream
+/// opens, and ends.
+inline bool engine::nothing_comes(const channel& c, const joining& j,
+                                  const resume_point& resume) const noexcept {
+  const event_log& log = c.main_.log;
+  std::uint64_t from = log.end();
+  if (resume.state == resume_point::kind::given && c.options_.ids != id_mode::none) {
+    if (resume.after > c.sequence_->last) return false;
+    if ((resume.after != 0 || j.after_given) && resume.after < log.forgotten_id()) return false;
+    from = log.find(resume.after);
+  } else if (j.backlog != 0) {
+    from = log.newest(j.backlog);
+  } else {
+    const start_at start = j.start_given ? j.start : c.options_.start;
+    if (start == start_at::all) from = log.retained();
+    if (start == start_at::snapshot && c.newest_ != nullptr && c.newest_->after(0) != none)
+      return false;
+  }
+  if (from == log.end()) return true;
+  if (ask_who_sees_ || c.main_.ask || c.main_.audiences == nullptr) return false;
+  own_entries own = c.main_.audiences->of(j.key);
+  for (log_place p = log.at(from); p.find_entry();) {
+    if (p.get().audience == 0) return false;
+    p.k = next_in_segment(*p.seg, p.k, own.from(p.ordinal()));
+    if (p.k != p.seg->count) return false;
+  }
+  return true;
+}
+
 inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume,
                                    accept_result& out) {
   const auto fail = [&](int status, std::string_view error, duration retry_after) {
@@ -8228,6 +8335,10 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   if (resume.state == resume_point::kind::malformed)
     return fail(400, "bad_params", duration::off());
   if (j.after_given) resume = {resume_point::kind::given, j.after};
+  if (nothing_comes(j, resume)) {
+    out.refusal = response{.status = 204};
+    return none;
+  }
   if (const cap* const full = caps_.take_places(held.names, v)) {
     say_full(*full, out);
     return none;
@@ -8277,7 +8388,11 @@ inline void engine::join(std::uint32_t slot, const joining& j,
                          const resume_point& resume) noexcept {
   SSEHUB_ASSERT(depth_ != 0 && sessions_[slot].first == none);
   ++stats_.accepted;
-  if (!subscribe(slot, j, resume)) mark_dead(slot, close_reason::no_memory);
+  if (subscribe(slot, j, resume)) {
+    finish_if_sealed(slot);
+  } else {
+    mark_dead(slot, close_reason::no_memory);
+  }
 }
 
 /// The first bytes go out at once, while this turn has some left for that.
@@ -8288,6 +8403,7 @@ inline void engine::open(std::uint32_t slot) noexcept {
   tell_presence(slot);
   if (accept_budget_ == 0) {
     enqueue(ready_, slot);
+    want();
     return;
   }
   const std::uint64_t sent = pump(slot);
@@ -8303,11 +8419,13 @@ namespace sse::inline v0 {
 ///
 /// Hooks run on the hub's thread. What each may call:
 ///
-///   on_admit, on_opened, on_closed, on_presence   everything but the hub's destructor: streams
-///   that
-///                   they close end when the call that ran them returns, channels are freed then
-///   on_sees, on_gap, channel_options::backfill, heartbeat_options::payload   only what reads:
-///                   anything else is refused (publish_error::in_hook, nullptr, 0) or does nothing
+///   on_admit, on_refused, on_opened, on_closed, on_presence, on_channel_closed   everything but
+///   the hub's
+///                   destructor: streams that they close end when the call that ran them returns,
+///                   channels are freed then
+///   on_sees, on_gap, on_wanted, channel_options::backfill, heartbeat_options::payload   only what
+///                   reads: anything else is refused (publish_error::in_hook, nullptr, 0) or does
+///                   nothing
 ///
 /// Only on_admit may throw: accept() then took nothing.
 template <transport Transport, std::movable User = no_user>
@@ -8341,6 +8459,12 @@ class hub {
   /// is opened under its name goes on with the ids where it ended, and says that what it had is
   /// gone.
   void close_channel(channel& c) noexcept { engine_.close_channel(c); }
+  /// No more events: its log is complete, and publishing is refused (publish_error::sealed). Its
+  /// streams end cleanly once they have got everything, those that join other channels too once all
+  /// of them are sealed; who comes later gets what it asks for, and the end. Who has everything is
+  /// answered 204, after which an EventSource stays away (WHATWG HTML 9.2.3). Closed after
+  /// channel_options::keep_sealed. publish_options::last does the same behind an event.
+  void seal(channel& c) noexcept { engine_.seal(c); }
   template <class F>
   void for_each_channel(F&& f) {
     for (std::uint32_t i = 0; i < engine_.channels().size(); ++i) f(*engine_.channels()[i]);
@@ -8380,6 +8504,12 @@ class hub {
     sees_ = std::move(f);
     engine_.ask_who_sees(static_cast<bool>(sees_));
   }
+  /// A stream that was admitted is refused after all, with this status (200: a retry stream): a
+  /// cap, a bad Last-Event-ID, 204 since it has everything. What was begun for it can be called
+  /// off.
+  void on_refused(function<void(const request&, const User&, int status)> f) {
+    refused_ = std::move(f);
+  }
   void on_opened(function<void(session_id, const User&)> f) { opened_ = std::move(f); }
   /// After a session's end; its slots in the caps are free already.
   void on_closed(function<void(session_id, const User&, close_reason)> f) {
@@ -8389,27 +8519,41 @@ class hub {
   void on_presence(function<void(channel&, std::string_view key, bool present)> f) {
     engine_.on_presence = std::move(f);
   }
+  /// A channel is closed, by close_channel or because channel_options::keep_sealed is over: the
+  /// reference is good until the call that closed it returns.
+  void on_channel_closed(function<void(channel&)> f) { engine_.on_channel_closed = std::move(f); }
   /// A gap frame was sent: a line for the host's log.
   void on_gap(function<void(const gap_notice&)> f) { engine_.on_gap = std::move(f); }
+  /// Something waits to be sent, however it came, or next_deadline() may be nearer: see to it that
+  /// flush() runs soon. Called once until the next flush(). For hosts whose loop does not flush in
+  /// each turn; servers have it.
+  void on_wanted(function<void()> f) { engine_.on_wanted = std::move(f); }
 
   /// Opens a stream for a request, or says why not. Order: shape (405, 406), draining (503), total
-  /// cap, the admit hook, caps per user and address, resume point (400). The connection is taken
-  /// only if a session opens.
+  /// cap, the admit hook, caps per user and address, resume point (400, 204). The connection is
+  /// taken only if a session opens.
   [[nodiscard]] accept_result accept(connection&& c, const request& r) {
-    if (r.method != "GET" && r.method != "HEAD")
-      return refused({.refusal = method_not_allowed("GET, HEAD")});
-    accept_result out;
-    if (!before_asking(out, r)) return retry_or_refuse(std::move(c), r, std::move(out));
-    if (!admit_) return refused({.refusal = refuse(403, "no admit hook\n")});
-    return take(std::move(c), r, admit_(r), std::move(out));
+    if (!reads(r)) return refused({.refusal = method_not_allowed("GET, HEAD")});
+    return accept(std::move(c), r, [&] {
+      return admit_ ? admit_(r) : verdict<User>{refuse(403, "no admit hook\n")};
+    });
   }
 
-  /// The same for hosts that have checked the request themselves, perhaps asynchronously; any
-  /// method.
-  [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
+  /// The same for hosts that ask somebody else: `verdict<User> ask()` is called, once, if what
+  /// needs no user allows a stream. Any method; a POST's Accept is disregarded (RFC 9110 12.5.1),
+  /// and one that does not name event streams is asked before the total cap, since its answer may
+  /// be a plain one.
+  template <class Ask>
+  requires std::is_invocable_r_v<verdict<User>, Ask&> [[nodiscard]] accept_result accept(
+      connection&& c, const request& r, Ask&& ask) {
     accept_result out;
-    if (!before_asking(out, r)) return retry_or_refuse(std::move(c), r, std::move(out));
-    return take(std::move(c), r, std::move(v), std::move(out));
+    if (!may_ask(out, r)) return retry_or_refuse(std::move(c), r, std::move(out));
+    return take(std::move(c), r, ask(), std::move(out));
+  }
+
+  /// The same for hosts that have asked, perhaps asynchronously.
+  [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
+    return accept(std::move(c), r, [&] { return std::move(v); });
   }
 
   // --- the loop ----------------------------------------------------------------------------------
@@ -8520,18 +8664,22 @@ class hub {
     return out;
   }
 
-  bool before_asking(accept_result& out, const request& r) {
-    if (!accepts_event_stream(r)) {
+  bool may_ask(accept_result& out, const request& r) {
+    const bool wanted = accepts_event_stream(r);
+    if (!wanted && reads(r) && options().check_accept) {
       out.refusal = refuse(406, "this resource is a text/event-stream\n");
       return false;
     }
-    return engine_.precheck(out);
+    return (!wanted && !reads(r)) || engine_.precheck(out);
+  }
+  [[nodiscard]] static bool reads(const request& r) noexcept {
+    return r.method == "GET" || r.method == "HEAD";
   }
 
   accept_result take(connection&& c, const request& r, verdict<User> v, accept_result out) {
     if (!v.admitted()) {
       out.refusal = std::move(v.refusal());
-      return refused(std::move(out));
+      return reads(r) ? refused(std::move(out)) : std::move(out);  // a POST's may be its answer
     }
     if (r.method == "HEAD") {
       out.head_only = true;
@@ -8539,8 +8687,12 @@ class hub {
     }
     const detail::engine::work w{engine_};
     resume_point resume;
-    const std::uint32_t slot = engine_.admit(r, v.joining(), resume, out);
-    if (slot == detail::none) return retry_or_refuse(std::move(c), r, std::move(out));
+    const std::uint32_t slot =
+        engine_.precheck(out) ? engine_.admit(r, v.joining(), resume, out) : detail::none;
+    if (slot == detail::none) {
+      if (refused_) refused_(r, v.user(), out.refusal.status);
+      return retry_or_refuse(std::move(c), r, std::move(out));
+    }
     if (!settle_in(slot, std::move(c), std::move(v.user()))) {
       engine_.abandon(slot);
       return refused({.refusal = refuse(503, "out of memory\n")});
@@ -8626,6 +8778,7 @@ class hub {
   detail::vec<cell*> cells_;
   function<verdict<User>(const request&)> admit_;
   function<bool(const User&, std::string_view, std::string_view)> sees_;
+  function<void(const request&, const User&, int)> refused_;
   function<void(session_id, const User&)> opened_;
   function<void(session_id, const User&, close_reason)> closed_;
   detail::engine engine_;

@@ -14,7 +14,7 @@ struct stand {
   explicit stand(const sse::server_options& o) : server_{ctx_, test::without_position(o)} {}
   sse::asio_server<>* operator->() noexcept { return &server_; }
   void step() {
-    server_.flush_soon();
+    server_.clock_moved();
     ctx_.restart();
     ctx_.poll();
   }

@@ -14,6 +14,7 @@
 #include "catch.hpp"
 #include "failing_socket_calls.hpp"
 #include "host_position.hpp"
+#include "host_publishing.hpp"
 #include "loop_server.hpp"
 
 using std::chrono::milliseconds;
@@ -54,6 +55,14 @@ TEST_CASE("a stream begins at once, goes on live, and resumes where it was cut")
   s.publish(ticks, "two");
   CHECK(again.data() == "two");
   CHECK(s.eventually([&] { return s->connections() == 1; }));  // the first one's end was noticed
+}
+
+TEST_CASE("an event leaves at once, whichever way it was published") {
+  test::every_way_to_publish_is_prompt<server>();
+}
+
+TEST_CASE("a sealed stream ends, whoever seals it") {
+  test::a_sealed_stream_ends<server>(GENERATE(false, true));
 }
 
 TEST_CASE("a stream opens with its position") { test::stream_opens_with_its_position<server>(); }

@@ -16,6 +16,7 @@
 #include "catch.hpp"
 #include "failing_socket_calls.hpp"
 #include "host_position.hpp"
+#include "host_publishing.hpp"
 #include "io_uring/refused.hpp"
 #include "loop_server.hpp"
 
@@ -146,6 +147,16 @@ TEST_CASE("streams end while their write waits: closed, left by their peer, with
   CHECK(l.hub->sessions() == 2);
   l.end();
   CHECK(l.net.in_flight() == 0);
+}
+
+TEST_CASE("a server over io_uring: an event leaves at once, whichever way it was published") {
+  if (test::refused()) return;
+  test::every_way_to_publish_is_prompt<server>();
+}
+
+TEST_CASE("a server over io_uring: a sealed stream ends, whoever seals it") {
+  if (test::refused()) return;
+  test::a_sealed_stream_ends<server>(GENERATE(false, true));
 }
 
 TEST_CASE("a server over io_uring: a stream opens with its position") {

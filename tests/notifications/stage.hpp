@@ -192,7 +192,6 @@ class stage {
             .send = [this](sse::session_id id, const sse::event& e) { (void)hub_.send(id, e); },
             .close = [this](sse::session_id id) { hub_.close(id); },
             .find = [this](sse::session_id id) -> const visitor* { return hub_.user(id); },
-            .flush = [] {},
             .wake = [] {}};
   }
   notifications::desk_clock clock() {

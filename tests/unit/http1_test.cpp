@@ -634,12 +634,12 @@ TEST_CASE("http1 the head of a stream") {
   constexpr text any[] = {"*"};
   std::string lines;
   sse::add_cors(lines, {.origins = any}, {});
-  CHECK(stream({.nosniff = false, .proxy_hints = false, .extra = lines}) ==
+  CHECK(stream({.keep_alive = true, .nosniff = false, .proxy_hints = false, .extra = lines}) ==
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: "
         "no-cache\r\nConnection: keep-alive\r\n"
         "Access-Control-Allow-Origin: *\r\n\r\n");
   // V-02, V-03
-  CHECK(stream({.content_type = "text/event-stream; charset=utf-8"}, 1, true) ==
+  CHECK(stream({.content_type = "text/event-stream; charset=utf-8", .keep_alive = true}, 1, true) ==
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: "
         "no-cache\r\n"
         "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\nX-Accel-Buffering: no\r\n"
@@ -661,9 +661,13 @@ TEST_CASE("X-22 headers that keep proxies from holding events back") {
 TEST_CASE("X-23 HTTP/1.0 gets no chunks and a connection that closes, HTTP/1.1 as asked") {
   const text chunked = "\r\nTransfer-Encoding: chunked\r\n";
   CHECK(stream({}, 1, true).find(chunked) != std::string::npos);
-  CHECK(stream({}, 1, true).find("\r\nConnection: keep-alive\r\n") != std::string::npos);
+  const text close = "\r\nConnection: close\r\n";  // RFC 9112 9.6: it ends with the stream
+  const text keep = "\r\nConnection: keep-alive\r\n";
+  CHECK(stream({}, 1, true).find(close) != std::string::npos);
   CHECK(stream({}, 1, false).find("Transfer-Encoding") == std::string::npos);
-  CHECK(stream({}, 1, false).find("\r\nConnection: keep-alive\r\n") != std::string::npos);
+  CHECK(stream({}, 1, false).find(close) != std::string::npos);
+  CHECK(stream({.keep_alive = true}, 1, true).find(keep) != std::string::npos);
+  CHECK(stream({.keep_alive = true}, 0, true).find(close) != std::string::npos);
   for (const bool asked : {false, true}) {
     const std::string old = stream({}, 0, asked);
     CHECK(old.find("HTTP/1.1 200 OK\r\n") == 0);

@@ -111,6 +111,76 @@ TEST_CASE("N-38 a hook that fails leaves nothing behind: a refusal with 500, or 
   CHECK(s.request({}));
 }
 
+TEST_CASE("a GET without a fitting Accept gets a stream where the host wants it", "[admission]") {
+  sse::hub_options o;
+  o.check_accept = false;
+  stage s{o};
+  sse::channel& c = s.open("c", quiet());
+  s.hub.on_admit([&](const sse::request&) { return sse::admit("ann").join(c); });
+  CHECK(s.request({.accept = "application/json"}));
+  CHECK(s.request({.method = "POST"}).refusal.status == 405);
+}
+
+TEST_CASE("who is asked by the host is asked last, and a POST's Accept is disregarded",
+          "[admission]") {
+  sse::limits caps;
+  caps.total.max = 1;
+  stage s{with_caps(caps)};
+  sse::channel& c = s.open("c", quiet());
+  int asked = 0;
+  std::vector<int> refused;
+  s.hub.on_refused(
+      [&](const sse::request&, const sse::no_user&, int status) { refused.push_back(status); });
+  const auto ask = [&](const test::ask& a, bool stream = true) {
+    const std::size_t peer = s.net.connect();
+    return test::to_caller(peer, test::with_request(a, [&](const sse::request& r) {
+                             return s.hub.accept({peer}, r, [&]() -> sse::verdict<> {
+                               ++asked;
+                               if (!stream) return sse::refuse(200, "plain\n");
+                               return sse::admit().join(c);
+                             });
+                           }));
+  };
+  CHECK(ask({.accept = "application/json"}).refusal.status == 406);
+  CHECK(asked == 0);
+  CHECK(ask({.method = "POST", .accept = "application/json"}));
+  CHECK(asked == 1);
+  // The cap is full from here on.
+  CHECK(ask({}).refusal.status == 503);
+  CHECK(ask({.method = "POST", .accept = "text/event-stream"}).refusal.status == 503);
+  CHECK(asked == 1);
+  CHECK(refused.empty());
+  CHECK(ask({.method = "POST", .accept = "application/json"}, false).refusal.status == 200);
+  CHECK(asked == 2);
+  CHECK(refused.empty());
+  CHECK(ask({.method = "POST", .accept = "application/json"}).refusal.status == 503);
+  CHECK(asked == 3);
+  CHECK(refused == std::vector{503});
+  CHECK(s.hub.stats().refused == 4);  // a plain answer is none
+}
+
+TEST_CASE("a program is told when a stream that it admitted is refused after all", "[admission]") {
+  sse::limits caps;
+  caps.per_user.max = 1;
+  stage s{with_caps(caps)};
+  sse::channel& c = s.open("c", quiet());
+  std::vector<int> refused;
+  s.hub.on_refused(
+      [&](const sse::request&, const sse::no_user&, int status) { refused.push_back(status); });
+  s.put(c);
+  const auto first = s.join(c, {.key = "ann"});
+  CHECK(first);
+  CHECK_FALSE(s.join(c, {.key = "ann"}));
+  CHECK_FALSE(s.join(c, {.query = "last_id=x"}));
+  CHECK(refused == std::vector{429, 400});
+  s.hub.seal(c);
+  CHECK_FALSE(s.join(c, {.last_event_id = "1"}));
+  CHECK(refused == std::vector{429, 400, 204});
+  s.hub.drain();
+  CHECK_FALSE(s.join(c));
+  CHECK(refused.size() == 3);  // nobody was asked
+}
+
 TEST_CASE("shape: 405 with Allow, 406, and HEAD opens nothing", "[admission]") {
   stage s;
   sse::channel& c = s.open("c", quiet());

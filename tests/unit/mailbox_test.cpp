@@ -261,12 +261,14 @@ TEST_CASE("the ring wraps: random sizes, random drains, nothing lost or changed"
   CHECK(expected.too_large > 0);
 }
 
-TEST_CASE("a record says which channel it is for and whether it is encoded", "[mailbox]") {
+TEST_CASE("a record says which channel it is for, whether it is encoded, and the last",
+          "[mailbox]") {
   sse::mailbox box{{.limits = {.event = 100}}};
   sse::publisher p = box.make_publisher(1);
   REQUIRE(p.try_publish({.data = "a", .channel = sse::max_mail_channel}) == publish_status::ok);
   REQUIRE(p.try_publish({.data = "b", .transient = true, .channel = 1}) == publish_status::ok);
   REQUIRE(p.try_publish({.data = "c", .encoded = true}) == publish_status::ok);
+  REQUIRE(p.try_publish({.data = "l", .channel = 2, .last = true}) == publish_status::ok);
   REQUIRE(p.try_publish({.data = std::string(100, 'd'), .encoded = true}) == publish_status::ok);
   CHECK(p.try_publish({.data = std::string(101, 'd'), .encoded = true}) ==
         publish_status::too_large);
@@ -275,9 +277,10 @@ TEST_CASE("a record says which channel it is for and whether it is encoded", "[m
   CHECK(p.try_publish({.type = "t", .data = "f", .encoded = true}) == publish_status::invalid);
   std::string got;
   box.drain([&](const sse::mail& m) {
-    got += std::to_string(m.channel) + (m.transient ? "t" : "") + (m.encoded ? "e" : "") + " ";
+    got += std::to_string(m.channel) + (m.transient ? "t" : "") + (m.encoded ? "e" : "") +
+           (m.last ? "l" : "") + " ";
   });
-  CHECK(got == "16383 1t 0e 0e ");
+  CHECK(got == "8191 1t 0e 2l 0e ");
 }
 
 TEST_CASE("a drain that is told so leaves the rest where it is", "[mailbox]") {

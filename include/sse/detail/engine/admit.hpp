@@ -109,6 +109,44 @@ inline bool engine::push_opening(std::uint32_t slot, const request& r) noexcept 
          (opening_frame_ == nullptr || lanes_.push(lane, opening_frame_, lane_kind::control));
 }
 
+/// All of its channels are sealed, and it has all that it may see: an EventSource that is told 204
+/// stays away (WHATWG HTML 9.2.3).
+inline bool engine::nothing_comes(const joining& j, const resume_point& resume) const noexcept {
+  for (std::uint32_t i = 0; i < j.channels.size(); ++i) {
+    if (!j.channels[i].sealed_ || !nothing_comes(j.channels[i], j, resume)) return false;
+  }
+  return true;
+}
+
+/// Of one channel. Where the host's rule says who sees what, that is not asked here: its stream
+/// opens, and ends.
+inline bool engine::nothing_comes(const channel& c, const joining& j,
+                                  const resume_point& resume) const noexcept {
+  const event_log& log = c.main_.log;
+  std::uint64_t from = log.end();
+  if (resume.state == resume_point::kind::given && c.options_.ids != id_mode::none) {
+    if (resume.after > c.sequence_->last) return false;
+    if ((resume.after != 0 || j.after_given) && resume.after < log.forgotten_id()) return false;
+    from = log.find(resume.after);
+  } else if (j.backlog != 0) {
+    from = log.newest(j.backlog);
+  } else {
+    const start_at start = j.start_given ? j.start : c.options_.start;
+    if (start == start_at::all) from = log.retained();
+    if (start == start_at::snapshot && c.newest_ != nullptr && c.newest_->after(0) != none)
+      return false;
+  }
+  if (from == log.end()) return true;
+  if (ask_who_sees_ || c.main_.ask || c.main_.audiences == nullptr) return false;
+  own_entries own = c.main_.audiences->of(j.key);
+  for (log_place p = log.at(from); p.find_entry();) {
+    if (p.get().audience == 0) return false;
+    p.k = next_in_segment(*p.seg, p.k, own.from(p.ordinal()));
+    if (p.k != p.seg->count) return false;
+  }
+  return true;
+}
+
 inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume,
                                    accept_result& out) {
   const auto fail = [&](int status, std::string_view error, duration retry_after) {
@@ -138,6 +176,10 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   if (resume.state == resume_point::kind::malformed)
     return fail(400, "bad_params", duration::off());
   if (j.after_given) resume = {resume_point::kind::given, j.after};
+  if (nothing_comes(j, resume)) {
+    out.refusal = response{.status = 204};
+    return none;
+  }
   if (const cap* const full = caps_.take_places(held.names, v)) {
     say_full(*full, out);
     return none;
@@ -187,7 +229,11 @@ inline void engine::join(std::uint32_t slot, const joining& j,
                          const resume_point& resume) noexcept {
   SSEHUB_ASSERT(depth_ != 0 && sessions_[slot].first == none);
   ++stats_.accepted;
-  if (!subscribe(slot, j, resume)) mark_dead(slot, close_reason::no_memory);
+  if (subscribe(slot, j, resume)) {
+    finish_if_sealed(slot);
+  } else {
+    mark_dead(slot, close_reason::no_memory);
+  }
 }
 
 /// The first bytes go out at once, while this turn has some left for that.
@@ -198,6 +244,7 @@ inline void engine::open(std::uint32_t slot) noexcept {
   tell_presence(slot);
   if (accept_budget_ == 0) {
     enqueue(ready_, slot);
+    want();
     return;
   }
   const std::uint64_t sent = pump(slot);

@@ -287,6 +287,7 @@ inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
   } else {
     fill_from_hook(slot, sub);
   }
+  if (sub.from() == source::log) finish_if_sealed(slot);
 }
 
 /// The newest events of keys that changed since, oldest first, until there are no more: then live.

@@ -178,30 +178,14 @@ inline void engine::beat(std::uint32_t slot, channel& heart) noexcept {
 
 inline void engine::on_channel_timer(channel& c) noexcept {
   timers_.disarm(timer_places::channel_bit | c.index_);
-  if (now_ >= c.next_heartbeat_) {
-    c.next_heartbeat_ = next_beat(c.options_.heartbeat.every.ms());
+  if (now_ >= c.due_) {
+    if (c.sealed_) return close_channel(c);
+    c.due_ = next_beat(c.options_.heartbeat.every.ms());
     publish_heartbeat(c);
   }
   c.main_.trim(now_);
   touch(c.main_);
   arm_channel(c);
-}
-
-/// Ends a session cleanly: what is pending, a farewell, then close.
-inline void engine::begin_finish(std::uint32_t slot, close_reason why) noexcept {
-  session& s = sessions_[slot];
-  if (s.state != session_state::live) return;
-  s.state = session_state::finishing;
-  s.why = why;
-  s.progress = now32();
-  enqueue(ready_, slot);
-  arm(slot);
-}
-
-inline void engine::finish(session_id id) noexcept {
-  if (session* s = quiet_ ? nullptr : find(id); s != nullptr && s->state == session_state::live) {
-    begin_finish(id.slot, close_reason::finished);
-  }
 }
 
 /// Takes no more; tells every stream when to come back; ends each once it has all; cuts the rest at

@@ -102,12 +102,55 @@ inline void engine::close_channel(channel& c) noexcept {
   remember(c);
   names_.release(names_.find(c.name()));
   closing_.push_reserved(&c);
+  if (on_channel_closed) on_channel_closed(c);
+}
+
+/// Ends a session cleanly: what is pending, a farewell, then close.
+inline void engine::begin_finish(std::uint32_t slot, close_reason why) noexcept {
+  session& s = sessions_[slot];
+  if (s.state != session_state::live) return;
+  s.state = session_state::finishing;
+  s.why = why;
+  s.progress = now32();
+  enqueue(ready_, slot);
+  arm(slot);
+  want();
+}
+
+inline void engine::finish(session_id id) noexcept {
+  if (session* s = quiet_ ? nullptr : find(id); s != nullptr && s->state == session_state::live) {
+    begin_finish(id.slot, close_reason::finished);
+  }
+}
+
+/// Its log is complete: its readers get the rest, and a clean end.
+inline void engine::seal(channel& c) noexcept {
+  if (quiet_ || c.closing_ || c.sealed_) return;
+  const work w{*this};
+  c.sealed_ = true;
+  const duration stays = c.options_.keep_sealed;
+  c.due_ = stays == duration::forever() ? INT64_MAX : now_ + stays.ms();
+  arm_channel(c);
+  want();  // its host has a timer to set
+  for (const std::uint32_t i : c.main_.readers) finish_if_sealed(subs_[i].session);
+}
+
+/// Once nothing can come any more, but for what the logs hold.
+inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    if (!stream_of(sub).owner->sealed_) return;
+    if (sub.from() == source::backfill || sub.from() == source::newest) return;  // not live yet
+  }
+  begin_finish(slot, close_reason::finished);
 }
 
 /// Closes everything. The hub calls it first, while its own half still stands.
 inline void engine::shut_down() noexcept {
   on_gap = {};
   on_presence = {};
+  on_wanted = {};
+  on_channel_closed = {};
   close_all();
   for (std::uint32_t slot = 0; slot < sessions_.extent(); ++slot) {
     // nobody can report on it any more

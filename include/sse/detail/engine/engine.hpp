@@ -209,6 +209,7 @@ class engine {
   void close_all() noexcept;
   void close_all_soon() noexcept;
   void finish(session_id id) noexcept;
+  void seal(channel& c) noexcept;
   std::size_t revoke(std::string_view key) noexcept;
   void drain(const drain_options& o) noexcept;
   [[nodiscard]] bool draining() const noexcept { return draining_; }
@@ -227,6 +228,8 @@ class engine {
   // Hooks of the non-typed kind.
   function<void(const gap_notice&)> on_gap;
   function<void(channel&, std::string_view key, bool present)> on_presence;
+  function<void()> on_wanted;
+  function<void(channel&)> on_channel_closed;
   /// The host has a rule of its own for who sees an audience (host_calls::sees); else it is the
   /// user whose key it is.
   void ask_who_sees(bool on) noexcept { ask_who_sees_ = on; }
@@ -240,6 +243,14 @@ class engine {
   static constexpr std::uint32_t asks_per_turn = 1024;
   /// Of the flush's budget, for one of them.
   static constexpr std::uint32_t bytes_per_ask = 64;
+
+  /// Something waits for the next flush.
+  void want() noexcept {
+    if (wanted_ || !on_wanted) return;
+    wanted_ = true;
+    const quiet q{*this};
+    on_wanted();
+  }
 
   /// A hook runs that may call nothing here.
   class quiet {
@@ -323,6 +334,8 @@ class engine {
   // ends.hpp
   void reap() noexcept;
   void mark_all_dead() noexcept;
+  void begin_finish(std::uint32_t slot, close_reason why) noexcept;
+  void finish_if_sealed(std::uint32_t slot) noexcept;
 
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
@@ -411,13 +424,15 @@ class engine {
   void look_at_soft_lag(std::uint32_t slot) noexcept;
   void beat(std::uint32_t slot, channel& heart) noexcept;
   void on_channel_timer(channel& c) noexcept;
-  void begin_finish(std::uint32_t slot, close_reason why) noexcept;
   [[nodiscard]] std::uint32_t now32() const noexcept { return static_cast<std::uint32_t>(now_); }
   [[nodiscard]] static std::int64_t since(std::uint32_t then, std::uint32_t now) noexcept {
     return static_cast<std::int32_t>(now - then);  // below 0: `then` is to come
   }
 
   // admit.hpp
+  [[nodiscard]] bool nothing_comes(const joining& j, const resume_point& resume) const noexcept;
+  [[nodiscard]] bool nothing_comes(const channel& c, const joining& j,
+                                   const resume_point& resume) const noexcept;
   [[nodiscard]] std::string_view bad_join(const joining& j, int& status) noexcept;
   [[nodiscard]] std::string_view bad_channel(const joining& j, std::uint32_t i,
                                              int& status) const noexcept;
@@ -496,6 +511,7 @@ class engine {
   bool reaping_ = false;
   bool flushing_ = false;
   bool quiet_ = false;
+  bool wanted_ = false;         ///< the host was told since the last flush
   bool close_all_due_ = false;  ///< when the outermost call ends
   bool draining_ = false;
   bool ask_who_sees_ = false;

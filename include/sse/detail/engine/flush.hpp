@@ -18,6 +18,7 @@ namespace sse::inline v0::detail {
 /// get their share, in turn, within the budget. True: more can be sent at once; call again.
 inline bool engine::flush() noexcept {
   if (flushing_ || quiet_) return false;
+  wanted_ = false;
   {
     const work w{*this};
     flush_once();

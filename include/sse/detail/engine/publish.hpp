@@ -78,6 +78,7 @@ inline void engine::announce(stream& st, std::string_view audience) noexcept {
   } else {
     serve_user(st, audience);
   }
+  want();
 }
 
 /// An entry for one user: its sessions that read the stream are served in the next flush, the
@@ -102,6 +103,7 @@ inline publish_result engine::publish(channel& c, const event& e,
                                       const publish_options& o) noexcept {
   if (quiet_) return {no_id, publish_error::in_hook};
   if (c.closing_) return {no_id, publish_error::closed};
+  if (c.sealed_) return {no_id, publish_error::sealed};
   const bool given = c.options_.ids == id_mode::given && !o.transient;
   if (!e.id.empty() || (o.id != no_id && !given)) return {no_id, publish_error::bad_id};
   if (o.encoded && (!e.type.empty() || e.retry != no_retry || !e.data.ends_with("\n\n"))) {
@@ -132,7 +134,11 @@ inline publish_result engine::publish(channel& c, const event& e,
     c.newest_->put(o.key, meta.id != no_id ? meta.id : stamp_, s.text(s[s.count - 1]), o.audience);
   }
   if (o.transient && c.main_.readers.empty()) hand_out(*st);  // nobody is to have it
-  if (!c.options_.keep_age.is_off()) arm_channel(c);
+  if (!c.options_.keep_age.is_off()) {
+    arm_channel(c);
+    want();  // its host has a timer to set
+  }
+  if (o.last) seal(c);
   return {meta.id, publish_error::none};
 }
 
@@ -150,6 +156,7 @@ inline publish_error engine::send(session_id id, const event& e) noexcept {
     return publish_error::lane_full;
   if (!lanes_.push(s->lane, e, lane_kind::event)) return publish_error::no_memory;
   enqueue(live_, id.slot);
+  want();
   return publish_error::none;
 }
 

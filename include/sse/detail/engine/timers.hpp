@@ -53,7 +53,7 @@ inline void engine::arm(std::uint32_t slot) noexcept {
 
 inline void engine::arm_channel(channel& c) noexcept {
   const std::int64_t expiry = c.main_.log.next_expiry();
-  const std::int64_t when = c.next_heartbeat_ < expiry ? c.next_heartbeat_ : expiry;
+  const std::int64_t when = c.due_ < expiry ? c.due_ : expiry;
   const std::uint32_t id = timer_places::channel_bit | c.index_;
   if (when == INT64_MAX) {
     timers_.disarm(id);

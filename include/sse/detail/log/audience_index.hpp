@@ -91,6 +91,10 @@ class audience_index {
     const std::uint32_t i = names_.find(audience, hash);
     return i == none ? own_entries::nobody() : own_entries{names_[i].entries};
   }
+  [[nodiscard]] own_entries of(std::string_view audience) const noexcept {
+    const std::uint32_t i = audience.empty() ? none : names_.find(audience);
+    return i == none ? own_entries::nobody() : own_entries{names_[i].entries};
+  }
   [[nodiscard]] std::uint32_t audiences() const noexcept { return names_.size(); }
 
  private:

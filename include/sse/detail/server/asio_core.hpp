@@ -53,7 +53,9 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     allow_times(waiting_, o);
     if (!make_) throw std::invalid_argument("nothing makes a stream of a socket");
     transport_.use_linger(true, o.clock);
-    transport_.attach(*hub_, [this] { flush_soon(); });
+    transport_.attach(*hub_, [this] {
+      if (!flushes_) flush_soon();
+    });
   }
   ~asio_core() { abandon(); }
 
@@ -72,9 +74,9 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   [[nodiscard]] const net::any_io_executor& executor() const noexcept { return executor_; }
   [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
-                                     auto&& who) {
+                                     std::string_view body, endpoint& e) {
     const calling_hub in{*this};
-    accept_result out = this->admit(std::move(c), r, std::forward<decltype(who)>(who));
+    accept_result out = this->admit(std::move(c), r, body, e);
     // A long replay goes on after its first share; a shard may have caught up for this one.
     if (out.id || port_) flush_soon();
     arm_timer();
@@ -109,7 +111,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   }
 
   void close_channel(channel& c) noexcept {
-    this->forget_channel(c);
+    hub_->close_channel(c);
     flush_soon();
   }
   [[nodiscard]] std::size_t connections() const noexcept {
@@ -236,6 +238,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   void turn() {
     if (stopped_) return;
     const calling_hub in{*this};
+    flushes_ = true;
     this->drain_mail();
     if (this->shards_end()) begin_drain(port_.how_to_drain(), [](std::error_code) {});
     if (looks_ != 0) return;
@@ -273,6 +276,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     expire(t);
     if (stopped_) return;
     this->touch_clock();
+    flushes_ = false;
     const bool more = hub_->flush();
     this->report_to_shards();
     if (draining_) check_drained(t);
@@ -504,7 +508,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   std::uint32_t calls_ = 0;  // of the hub, under way
   std::size_t looks_ = 0;    // that are still to be taken before time is told
   bool scheduled_ = false;
-  bool cut_ = false;  // streams were open when the time for draining was over
+  bool flushes_ = false;  ///< in the turn under way, later
+  bool cut_ = false;      // streams were open when the time for draining was over
 };
 
 }  // namespace sse::inline v0::detail

@@ -179,11 +179,13 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   using connection = epoll_connection<epoll_core>;
   static constexpr bool answers_later = false;
   using base::error, base::now;
+  using typename base::endpoint;
 
   explicit epoll_core(const server_options& o) : base{o, epoll_loop::epoll_fd.get()} {
     if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken, false)) {
       throw std::system_error{last_error(), "epoll"};
     }
+    hub_->on_wanted([this] { more_ = more_ || !flushes_; });
     allow_times(waiting_, o);
     waiting_.allow(due::linger, duration::seconds(2));
     mail_.emplace(mailbox_options{.wake = &wake_loop,
@@ -197,14 +199,14 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   [[nodiscard]] int epoll() const noexcept { return epoll_fd.get(); }
   [[nodiscard]] accept_result accept(typename Transport::connection&& c, const request& r,
-                                     auto&& who) {
-    return this->admit(std::move(c), r, std::forward<decltype(who)>(who));
+                                     std::string_view body, endpoint& e) {
+    return this->admit(std::move(c), r, body, e);
   }
   void await(connection& c, due what) noexcept { waiting_.await(c, what, now()); }
   void forget(connection& c) noexcept { over_.push_back(c); }
   void flush_soon() noexcept { more_ = true; }
   void close_channel(channel& c) noexcept {
-    this->forget_channel(c);
+    hub_->close_channel(c);
     flush_soon();
   }
   [[nodiscard]] std::size_t connections() const noexcept {
@@ -250,7 +252,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   /// One turn that waits at most so long for something to do.
   void turn(duration most) {
     if (stopped_) return;
-    in_turn_ = true;
+    in_turn_ = flushes_ = true;
     event_list events;
     const std::size_t n = wait_for(events, wait(most));
     std::size_t others = 0;
@@ -395,6 +397,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
       accept_again_ = INT64_MAX;
       for (const unique_fd& l : listeners_) (void)watch(epoll(), l.get(), EPOLLIN, listening, true);
     }
+    flushes_ = false;
     more_ = hub_->flush() || more_;
     this->report_to_shards();
     reap();
@@ -455,6 +458,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   std::atomic<bool> interrupted_{false};
   bool more_ = true;
   bool in_turn_ = false;
+  bool flushes_ = false;  ///< in this turn, later
 };
 
 }  // namespace sse::inline v0::detail

@@ -216,25 +216,15 @@ class http_connection {
 
   void open_stream(endpoint& e) {
     request r = make_request();
-    if (!e.takes_body) {
-      return open_stream(e, r, [&](auto&& c) { return core_->accept(std::move(c), r, e); });
-    }
-    verdict<user_type> v = e.stream(r, body_);
-    if (core_ == nullptr) return;
-    if (!v.admitted()) return answer(std::move(v.refusal()), true);
-    open_stream(e, r, [&](auto&& c) { return core_->accept(std::move(c), r, std::move(v)); });
-  }
-
-  template <class Accept>
-  void open_stream(endpoint& e, request& r, Accept accept) {
     std::string head;
-    r.chunked = core_->write_head(head, e, r);
+    const bool stays = r.method == "HEAD" && reader_.answer().keep_alive;  // else it is a stream
+    r.chunked = core_->write_head(head, e, r, stays);
     r.preamble = head;
     accept_result out;
     {
       // A handler may stop the server, which ends this connection: the hub gets its own handle.
       handing_over given{*this, std::move(peer_)};
-      out = accept(std::move(given.connection));
+      out = core_->accept(std::move(given.connection), r, body_, e);
     }
     if (core_ == nullptr) return;
     if (!peer_) {  // it is the hub's now

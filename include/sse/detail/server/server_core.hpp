@@ -102,7 +102,10 @@ class server_core {
     }
     if (o.shards != nullptr) shard_port::prepare(*o.shards, h);
     hub_.emplace(transport_, h);
-    hub_->on_admit([this](const request& r) { return asked_->stream(r, {}); });
+    hub_->on_channel_closed([this](channel& c) {
+      forget_channel(c);
+      if (on_channel_closed) on_channel_closed(c);
+    });
     hub_->tick(now());
   }
   server_core(const server_core&) = delete;
@@ -194,33 +197,28 @@ class server_core {
     return out;
   }
 
-  /// Appends the head of a stream; whether it is framed as chunks.
-  [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r) {
-    const owned_head& head = e.head != nullptr ? *e.head : head_;
-    std::string lines = head.extra;
+  /// Appends the head of a stream; whether it is framed as chunks. `stays`: the connection outlives
+  /// it.
+  [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r, bool stays) {
+    const owned_head& own = e.head != nullptr ? *e.head : head_;
+    std::string lines = own.extra;
     add_cors(lines, cors(), r);
     const bool chunked = options_.chunked && r.minor_version > 0;
-    if (!http1::write_stream_head(out, head.view(lines), r.minor_version, chunked)) {
+    http1::stream_head head = own.view(lines);
+    head.keep_alive = head.keep_alive || stays;
+    if (!http1::write_stream_head(out, head, r.minor_version, chunked)) {
       throw std::invalid_argument("stream_head is not valid");
     }
     return chunked;
   }
 
-  /// Asks the handler through the hub, so that shape and the total cap come first.
+  /// The handler is asked by the hub, so that shape and the total cap come first.
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
-                                    endpoint& e) {
+                                    std::string_view body, endpoint& e) {
     touch_clock();
     accept_result no;
     if (!caught_up(r, no)) return no;
-    asked_ = &e;
-    return hub_->accept(std::move(c), r);
-  }
-  [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
-                                    verdict<User> v) {
-    touch_clock();
-    accept_result no;
-    if (!caught_up(r, no)) return no;
-    return hub_->accept(std::move(c), r, std::move(v));
+    return hub_->accept(std::move(c), r, [&] { return e.stream(r, body); });
   }
 
   /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
@@ -258,26 +256,29 @@ class server_core {
   function<void(const access_record&)> on_access;
   function<void(std::string_view, const std::error_code&)> on_error;
   function<response(int)> error_page;
+  function<void(channel&)> on_channel_closed;
 
  protected:
   /// The host's half is gone: nothing of it may be called any more.
   void forget_hooks() noexcept {
-    hub_->on_admit({});
+    hub_->on_refused({});
     hub_->on_sees({});
     hub_->on_opened({});
     hub_->on_closed({});
     hub_->on_presence({});
     hub_->on_gap({});
+    hub_->on_wanted({});
+    hub_->on_channel_closed({});
     // Not `= {}`: Clang 14 forgets the destructor of such a temporary in a template.
     on_access = decltype(on_access){};
     on_error = decltype(on_error){};
     error_page = decltype(error_page){};
+    on_channel_closed = decltype(on_channel_closed){};
     routes.clear();
   }
   void forget_channel(channel& c) noexcept {
     routes.remove(c);
     if (const auto at = target_of_.find(&c); at != target_of_.end()) forget_target(at->second);
-    hub_->close_channel(c);
   }
 
   /// Once mail_ is there. Throws std::invalid_argument.
@@ -335,7 +336,8 @@ class server_core {
                                             .audience = m.audience,
                                             .transient = m.transient,
                                             .key = m.key,
-                                            .encoded = m.encoded});
+                                            .encoded = m.encoded,
+                                            .last = m.last});
     if (!r) error(to_string(r.error), {});
     return true;
   }
@@ -393,7 +395,6 @@ class server_core {
   std::uint64_t turn_ = 0;
   std::uint64_t shared_turn_ = 0;  // in which the clock was last looked at for the sequencer's mail
   std::array<char, 16384> scratch_;
-  endpoint* asked_ = nullptr;  // whose handler the hub's admit hook is
 };
 
 }  // namespace sse::inline v0::detail
