@@ -34,9 +34,8 @@ void every_way_to_publish_is_prompt() {
   CHECK(c.data() == "once");
   s.on_loop([&] { REQUIRE(ticks.publish({.data = "for one"}, {.audience = "user"})); });
   CHECK(c.data() == "for one");
-  s.on_loop([&] {
-    REQUIRE(s->hub().send(id, {.data = "to a stream"}) == sse::publish_error::none);
-  });
+  s.on_loop(
+      [&] { REQUIRE(s->hub().send(id, {.data = "to a stream"}) == sse::publish_error::none); });
   CHECK(c.data() == "to a stream");
   s.on_loop([&] { REQUIRE(s->hub().send_user("user", {.data = "to a user"}) == 1); });
   CHECK(c.data() == "to a user");
@@ -48,10 +47,9 @@ void every_way_to_publish_is_prompt() {
 template <class Server>
 void a_sealed_stream_ends(bool chunked) {
   Server s{{.chunked = chunked}};
-  sse::channel& job =
-      s.open("job", {.start = sse::start_at::all,
-                     .heartbeat = {.mode = sse::heartbeat_options::pace::off},
-                     .keep_sealed = sse::duration::milliseconds(200)});
+  sse::channel& job = s.open("job", {.start = sse::start_at::all,
+                                     .heartbeat = {.mode = sse::heartbeat_options::pace::off},
+                                     .keep_sealed = sse::duration::milliseconds(200)});
   s.on_loop([&] { s->stream("/job", job); });
   client live{s.port()};
   REQUIRE(live.open("/job").status == 200);

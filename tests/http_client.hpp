@@ -26,6 +26,8 @@
 #include <string_view>
 #include <utility>
 
+#include "dechunk.hpp"
+
 namespace test {
 
 inline constexpr std::chrono::seconds patience{20};
@@ -248,27 +250,6 @@ class client {
   int fd_;
   std::string in_;
 };
-
-/// Undoes chunked coding; `whole` tells whether the last chunk was there.
-[[nodiscard]] inline std::string dechunk(std::string_view in, bool& whole) {
-  std::string out;
-  whole = false;
-  while (!in.empty()) {
-    std::size_t size = 0;
-    const auto r = std::from_chars(in.data(), in.data() + in.size(), size, 16);
-    const auto digits = static_cast<std::size_t>(r.ptr - in.data());
-    if (digits == 0 || in.substr(digits, 2) != "\r\n") throw std::runtime_error("not a chunk");
-    in.remove_prefix(digits + 2);
-    if (size == 0) {
-      whole = in == "\r\n";
-      return out;
-    }
-    if (in.size() < size + 2 || in.substr(size, 2) != "\r\n") return out.append(in.substr(0, size));
-    out.append(in.substr(0, size));
-    in.remove_prefix(size + 2);
-  }
-  return out;
-}
 
 /// Room for tests with many connections; false: the system gives less.
 [[nodiscard]] inline bool allow_descriptors(rlim_t n) {

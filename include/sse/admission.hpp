@@ -220,6 +220,40 @@ struct gap_notice {
   bool lost_known = false;
 };
 
+/// Why hub.join() did not.
+enum class join_error : std::uint8_t {
+  none,
+  no_session,        ///< gone, or ending
+  another_hub,       ///< the channel is of another hub
+  closed,            ///< the channel is being closed
+  sealed,            ///< the channel has had its last event
+  joined,            ///< it has joined it already
+  another_sequence,  ///< its other channels have ids of another sequence
+  catching_up,       ///< it still gets a snapshot or backfill: later
+  too_many,          ///< hub_options::max_joins
+  full,              ///< channel_options::max_subscribers
+  no_memory,
+  in_hook,  ///< called inside a hook that may not call the hub (see hub)
+};
+
+[[nodiscard]] constexpr std::string_view to_string(join_error e) noexcept {
+  switch (e) {
+    case join_error::none: return "none";
+    case join_error::no_session: return "no_session";
+    case join_error::another_hub: return "another_hub";
+    case join_error::closed: return "closed";
+    case join_error::sealed: return "sealed";
+    case join_error::joined: return "joined";
+    case join_error::another_sequence: return "another_sequence";
+    case join_error::catching_up: return "catching_up";
+    case join_error::too_many: return "too_many";
+    case join_error::full: return "full";
+    case join_error::no_memory: return "no_memory";
+    case join_error::in_hook: return "in_hook";
+  }
+  return "unknown";
+}
+
 struct hub_options {
   limits caps = {};
   /// Counts for `caps` with other hubs, which must have the same caps; nullptr: alone. evict_oldest

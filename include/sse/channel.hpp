@@ -219,8 +219,14 @@ class channel {
   /// The id given out last in this channel's sequence.
   [[nodiscard]] event_id last_id() const noexcept { return sequence_->last; }
   [[nodiscard]] channel_stats stats() const noexcept {
-    channel_stats s = counters_;
+    channel_stats s;
     s.name = name();
+    s.published = counters_.published;
+    s.delivered = counters_.delivered;
+    s.dropped = counters_.dropped;
+    s.coalesced = counters_.coalesced;
+    s.gaps = counters_.gaps;
+    s.replays = counters_.replays;
     s.subscribers = subscribers();
     s.retained_events = main_.log.retained_events();
     s.retained_bytes = main_.log.retained_bytes();
@@ -248,7 +254,15 @@ class channel {
   detail::stream main_;
   detail::stream* transients_ = nullptr;     // made when first needed
   detail::newest_by_key* newest_ = nullptr;  // only with max_keys
-  channel_stats counters_;
+  struct counters {                          // see channel_stats
+    std::uint64_t published = 0;
+    std::uint64_t delivered = 0;
+    std::uint64_t dropped = 0;
+    std::uint64_t coalesced = 0;
+    std::uint64_t gaps = 0;
+    std::uint64_t replays = 0;
+  };
+  counters counters_;
   std::uint32_t index_ = detail::none;  // in engine::channels_
   std::uint32_t timer_ = detail::none;  // place in the timer queue
   /// ms: its next heartbeat (pace::fixed), or, once it is sealed, its end.

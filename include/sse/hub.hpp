@@ -176,6 +176,14 @@ class hub {
     return accept(std::move(c), r, [&] { return std::move(v); });
   }
 
+  /// A live session joins one more channel: it gets what is published from now on, in order with
+  /// its other channels. A cut stream comes back with a request of its own: let that say the same.
+  [[nodiscard]] join_error join(session_id id, channel& c) noexcept { return engine_.join(id, c); }
+  /// It gets nothing of that channel any more, also of what was published and is not sent yet; a
+  /// half-sent event is finished. It may leave all of its channels. False: it had not joined it, or
+  /// is gone.
+  bool leave(session_id id, channel& c) noexcept { return engine_.leave(id, c); }
+
   // --- the loop ----------------------------------------------------------------------------------
 
   /// Time comes in: heartbeats and deadlines. Call flush() after it.

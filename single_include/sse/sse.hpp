@@ -2879,8 +2879,14 @@ class channel {
   /// The id given out last in this channel's sequence.
   [[nodiscard]] event_id last_id() const noexcept { return sequence_->last; }
   [[nodiscard]] channel_stats stats() const noexcept {
-    channel_stats s = counters_;
+    channel_stats s;
     s.name = name();
+    s.published = counters_.published;
+    s.delivered = counters_.delivered;
+    s.dropped = counters_.dropped;
+    s.coalesced = counters_.coalesced;
+    s.gaps = counters_.gaps;
+    s.replays = counters_.replays;
     s.subscribers = subscribers();
     s.retained_events = main_.log.retained_events();
     s.retained_bytes = main_.log.retained_bytes();
@@ -2908,7 +2914,15 @@ class channel {
   detail::stream main_;
   detail::stream* transients_ = nullptr;     // made when first needed
   detail::newest_by_key* newest_ = nullptr;  // only with max_keys
-  channel_stats counters_;
+  struct counters {                          // see channel_stats
+    std::uint64_t published = 0;
+    std::uint64_t delivered = 0;
+    std::uint64_t dropped = 0;
+    std::uint64_t coalesced = 0;
+    std::uint64_t gaps = 0;
+    std::uint64_t replays = 0;
+  };
+  counters counters_;
   std::uint32_t index_ = detail::none;  // in engine::channels_
   std::uint32_t timer_ = detail::none;  // place in the timer queue
   /// ms: its next heartbeat (pace::fixed), or, once it is sealed, its end.
@@ -3784,6 +3798,40 @@ struct gap_notice {
   std::uint64_t lost = 0;
   bool lost_known = false;
 };
+
+/// Why hub.join() did not.
+enum class join_error : std::uint8_t {
+  none,
+  no_session,        ///< gone, or ending
+  another_hub,       ///< the channel is of another hub
+  closed,            ///< the channel is being closed
+  sealed,            ///< the channel has had its last event
+  joined,            ///< it has joined it already
+  another_sequence,  ///< its other channels have ids of another sequence
+  catching_up,       ///< it still gets a snapshot or backfill: later
+  too_many,          ///< hub_options::max_joins
+  full,              ///< channel_options::max_subscribers
+  no_memory,
+  in_hook,  ///< called inside a hook that may not call the hub (see hub)
+};
+
+[[nodiscard]] constexpr std::string_view to_string(join_error e) noexcept {
+  switch (e) {
+    case join_error::none: return "none";
+    case join_error::no_session: return "no_session";
+    case join_error::another_hub: return "another_hub";
+    case join_error::closed: return "closed";
+    case join_error::sealed: return "sealed";
+    case join_error::joined: return "joined";
+    case join_error::another_sequence: return "another_sequence";
+    case join_error::catching_up: return "catching_up";
+    case join_error::too_many: return "too_many";
+    case join_error::full: return "full";
+    case join_error::no_memory: return "no_memory";
+    case join_error::in_hook: return "in_hook";
+  }
+  return "unknown";
+}
 
 struct hub_options {
   limits caps = {};
@@ -5078,6 +5126,7 @@ enum class source : std::uint8_t {
   skip,      ///< too far behind: leaves the log once its half-sent event is out (lag.hpp)
   backfill,  ///< the channel's backfill hook (catch_up.hpp)
   newest,    ///< the newest value of each key (catch_up.hpp)
+  left,      ///< its session leaves the channel: nothing, but for the rest of one event (ends.hpp)
 };
 
 /// A session's reading of one stream. Its cursor is a place in the log, in front of the entry that
@@ -5116,7 +5165,7 @@ struct subscription {
   }
 };
 static_assert(sizeof(subscription) == 40, "one for each session and channel");
-static_assert(static_cast<unsigned>(source::newest) < 8, "source_bits has three");
+static_assert(static_cast<unsigned>(source::left) < 8, "source_bits has three");
 
 /// What a reader that is skipped forward missed.
 struct skip {
@@ -5316,6 +5365,7 @@ class engine {
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
+  [[nodiscard]] join_error join(session_id id, channel& c) noexcept;
   /// Undoes admit(): the typed half could not be made.
   void abandon(std::uint32_t slot) noexcept;
   [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept {
@@ -5342,6 +5392,7 @@ class engine {
   void close_all_soon() noexcept;
   void finish(session_id id) noexcept;
   void seal(channel& c) noexcept;
+  [[nodiscard]] bool leave(session_id id, channel& c) noexcept;
   std::size_t revoke(std::string_view key) noexcept;
   void drain(const drain_options& o) noexcept;
   [[nodiscard]] bool draining() const noexcept { return draining_; }
@@ -5433,6 +5484,7 @@ class engine {
   [[nodiscard]] std::uint32_t& link_behind(std::uint32_t slot, std::uint32_t before) noexcept;
   [[nodiscard]] std::uint32_t add_reader(std::uint32_t slot, stream& st,
                                          std::uint32_t before) noexcept;
+  void give_record_back(subscription& sub) noexcept;
   void detach(std::uint32_t slot, std::uint32_t before) noexcept;
   void detach_all(std::uint32_t slot) noexcept;
   [[nodiscard]] bool add_transients(std::uint32_t index) noexcept;
@@ -5444,6 +5496,7 @@ class engine {
   void begin_flight(session& s, batch& b, std::uint64_t taken) noexcept;
   void end_flight(session& s) noexcept;
   void tell_presence(std::uint32_t slot) noexcept;
+  void begin_presence(std::uint32_t slot, const stream& st) noexcept;
   void end_presence(std::uint32_t slot, const stream& st) noexcept;
 
   // timers.hpp
@@ -5468,6 +5521,7 @@ class engine {
   void mark_all_dead() noexcept;
   void begin_finish(std::uint32_t slot, close_reason why) noexcept;
   void finish_if_sealed(std::uint32_t slot) noexcept;
+  void end_leaving(std::uint32_t slot, std::uint32_t half_sent) noexcept;
 
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
@@ -5491,6 +5545,7 @@ class engine {
   void settle() noexcept;
 
   // catch_up.hpp
+  [[nodiscard]] std::uint32_t pass_transients(std::uint32_t index) noexcept;
   [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j,
                                const resume_point& resume) noexcept;
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
@@ -5566,6 +5621,7 @@ class engine {
   [[nodiscard]] bool nothing_comes(const channel& c, const joining& j,
                                    const resume_point& resume) const noexcept;
   [[nodiscard]] std::string_view bad_join(const joining& j, int& status) noexcept;
+  [[nodiscard]] join_error bad_join(std::uint32_t slot, const channel& c) const noexcept;
   [[nodiscard]] std::string_view bad_channel(const joining& j, std::uint32_t i,
                                              int& status) const noexcept;
   void evict(const victims& v) noexcept;
@@ -5797,6 +5853,11 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st,
   return i;
 }
 
+inline void engine::give_record_back(subscription& sub) noexcept {
+  if (sub.from() == source::skip) skips_.give_back(sub.record);
+  if (sub.from() == source::newest) walks_.give_back(sub.record);
+}
+
 /// Ends the subscription behind `before`.
 inline void engine::detach(std::uint32_t slot, std::uint32_t before) noexcept {
   std::uint32_t& link = link_behind(slot, before);
@@ -5808,17 +5869,18 @@ inline void engine::detach(std::uint32_t slot, std::uint32_t before) noexcept {
   st.readers[sub.place] = moved;
   subs_[moved].place = sub.place;
   st.readers.pop_back();
-  if (sub.from() == source::skip) skips_.give_back(sub.record);
-  if (sub.from() == source::newest) walks_.give_back(sub.record);
+  give_record_back(sub);
   release_cursor(sub);
   subs_.give_back(index);
 }
 
 inline void engine::detach_all(std::uint32_t slot) noexcept {
   while (sessions_[slot].first != none) {
-    stream& st = stream_of(subs_[sessions_[slot].first]);
+    const subscription& sub = subs_[sessions_[slot].first];
+    stream& st = stream_of(sub);
+    const bool left = sub.from() == source::left;
     detach(slot, none);
-    if (!st.transients) end_presence(slot, st);
+    if (!st.transients && !left) end_presence(slot, st);
   }
 }
 
@@ -5828,7 +5890,7 @@ inline void engine::detach_all(std::uint32_t slot) noexcept {
 /// From what nobody has yet. False: memory is out.
 inline bool engine::add_transients(std::uint32_t index) noexcept {
   subscription& main = subs_[index];
-  if (main.with_transients) return true;
+  if (main.with_transients != 0 || main.from() == source::left) return true;
   stream& st = *stream_of(main).owner->transients_;
   const std::uint32_t i = add_reader(main.session, st, index);
   if (i == none) return false;
@@ -5976,13 +6038,18 @@ inline void engine::tell_presence(std::uint32_t slot) noexcept {
   const std::uint32_t user = caps_.user_of(slot);
   if (!on_presence || user == none) return;
   sessions_[slot].present = true;
-  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
-    stream& st = stream_of(subs_[i]);
-    if (st.transients) continue;
-    const std::uint32_t n = presence_.acquire(presence_name{user, st.index}.view());
-    if (n != none && presence_.refs(n) == 1 && on_presence)
-      on_presence(*st.owner, caps_.key_of(slot), true);
+  std::uint32_t last = none;  // what a hook joins now is told by itself
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) last = i;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = i == last ? none : subs_[i].next) {
+    if (!stream_of(subs_[i]).transients) begin_presence(slot, stream_of(subs_[i]));
   }
+}
+
+inline void engine::begin_presence(std::uint32_t slot, const stream& st) noexcept {
+  if (!sessions_[slot].present) return;
+  const std::uint32_t n = presence_.acquire(presence_name{caps_.user_of(slot), st.index}.view());
+  if (n != none && presence_.refs(n) == 1 && on_presence)
+    on_presence(*st.owner, caps_.key_of(slot), true);
 }
 
 inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept {
@@ -6373,12 +6440,54 @@ inline void engine::seal(channel& c) noexcept {
 
 /// Once nothing can come any more, but for what the logs hold.
 inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
+  if (sessions_[slot].first == none) return;  // it left them all, and may join others
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     if (!stream_of(sub).owner->sealed_) return;
     if (sub.from() == source::backfill || sub.from() == source::newest) return;  // not live yet
   }
   begin_finish(slot, close_reason::finished);
+}
+
+/// Nothing else of the channel is sent to it, but the rest of a half-sent event. False: it did not
+/// join it.
+inline bool engine::leave(session_id id, channel& c) noexcept {
+  session* const s = quiet_ ? nullptr : find(id);
+  if (s == nullptr || !serving(*s) || c.engine_ != this) return false;
+  const work w{*this};
+  std::uint32_t half_sent = none;
+  bool was_there = false;
+  for (std::uint32_t i = s->first; i != none; i = subs_[i].next) {
+    subscription& sub = subs_[i];
+    if (sub.rest != 0) half_sent = i;
+    if (stream_of(sub).owner != &c || sub.from() == source::left) continue;
+    give_record_back(sub);
+    sub.read_from(source::left);
+    was_there = true;
+  }
+  if (!was_there) return false;
+  if (s->flight == none && depth_ == 1) {
+    end_leaving(id.slot, half_sent);
+  } else {  // a write reads it, or somebody walks through what the session reads
+    enqueue(live_, id.slot);
+  }
+  end_presence(id.slot, c.main_);
+  return true;
+}
+
+/// Ends the subscriptions that are leaving, but for one that is half sent.
+inline void engine::end_leaving(std::uint32_t slot, std::uint32_t half_sent) noexcept {
+  std::uint32_t before = none;
+  for (std::uint32_t i = sessions_[slot].first; i != none;) {
+    const std::uint32_t next = subs_[i].next;
+    if (subs_[i].from() == source::left && i != half_sent) {
+      detach(slot, before);
+    } else {
+      before = i;
+    }
+    i = next;
+  }
+  finish_if_sealed(slot);
 }
 
 /// Closes everything. The hub calls it first, while its own half still stands.
@@ -6623,7 +6732,8 @@ inline void engine::shed_backlog() noexcept {
     const std::uint64_t end = filled->end();
     for (const std::uint32_t i : worst.readers) {
       const subscription& sub = subs_[i];
-      if (sub.seg != nullptr && sub.from() != source::skip && sub.offset() <= end)
+      if (sub.seg != nullptr && sub.from() != source::left && sub.from() != source::skip &&
+          sub.offset() <= end)
         mark_dead(sub.session, close_reason::hub_full);
     }
     worst.detach_before(end);
@@ -6732,6 +6842,16 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
   return true;
 }
 
+/// Of a subscription that is new: what is on its way to the others was published before it came.
+/// The session's last subscription for this channel; none: memory is out.
+inline std::uint32_t engine::pass_transients(std::uint32_t index) noexcept {
+  stream* const st = stream_of(subs_[index]).owner->transients_;
+  if (st == nullptr || st->handed_out.ordinal() == st->log.end()) return index;
+  const std::uint32_t i = add_reader(subs_[index].session, *st, index);
+  if (i != none) subs_[index].with_transients = 1;
+  return i;
+}
+
 /// False: memory is out, and the session cannot stay.
 inline bool engine::subscribe(std::uint32_t slot, const joining& j,
                               const resume_point& resume) noexcept {
@@ -6748,13 +6868,7 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
     if (!begin_at(i, j, resume, lost)) return false;
     const bool told = !losers_.empty() && after > c.sequence_->last;  // ahead is told once
     if (lost && !told && !losers_.push_back(&c)) return false;
-    // What is on its way to the others was published before this one came.
-    if (stream* const st = c.transients_;
-        st != nullptr && st->handed_out.ordinal() != st->log.end()) {
-      last = add_reader(slot, *st, i);
-      if (last == none) return false;
-      subs_[i].with_transients = 1;
-    }
+    if ((last = pass_transients(i)) == none) return false;
   }
   const std::uint32_t gaps = losers_.size();
   for (std::uint32_t n = 0; n < gaps; ++n) {
@@ -6808,6 +6922,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
       }
       case source::skip: id = skips_[sub.record].first; break;
       case source::backfill: id = sub.filled_to + 1; break;
+      case source::left: continue;
       case source::log: {
         log_place p = sub.at();
         asks_left_ = asks_per_turn;  // then the id is one that it passed
@@ -7411,17 +7526,19 @@ inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
 
 inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noexcept {
   std::uint32_t half_sent = none;
-  for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
+  bool skips = false;
+  bool leaves = false;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
+    skips = skips || sub.from() == source::skip;
+    leaves = leaves || sub.from() == source::left;
     if (sub.rest == 0) continue;
     const entry& e = (*sub.seg)[sub.k];
     if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.seg, i, sub.k, 1, sub.rest}))
       return false;
     half_sent = i;
   }
-  bool skips = false;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next)
-    skips = skips || subs_[i].from() == source::skip;
+  if (leaves) end_leaving(slot, half_sent);
   // After a half-sent event its gap frame comes next, in front of what other streams have.
   if (half_sent == none && skips) leave_skips(slot);
   for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
@@ -7434,7 +7551,7 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
     const lane_item& item = lanes_[i];
     if (!b.add({item.data(), nullptr, run::from_lane, 0, 0, item.left()})) return false;
   }
-  if (half_sent != none && skips) return true;
+  if (half_sent != none && (skips || subs_[half_sent].from() == source::left)) return true;
   return gather_logs(slot, s, half_sent, b);
 }
 
@@ -8248,6 +8365,49 @@ inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
   return "channel_full";
 }
 
+/// Why a live session cannot join.
+inline join_error engine::bad_join(std::uint32_t slot, const channel& c) const noexcept {
+  if (c.engine_ != this) return join_error::another_hub;
+  if (c.closing_) return join_error::closed;
+  if (c.sealed_) return join_error::sealed;
+  std::uint32_t joined = 0;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    const stream& st = stream_of(sub);
+    if (st.transients || sub.from() == source::left) continue;
+    ++joined;
+    if (st.owner == &c) return join_error::joined;
+    if (st.owner->sequence_ != c.sequence_) return join_error::another_sequence;
+    if (sub.from() == source::newest || sub.from() == source::backfill)
+      return join_error::catching_up;
+  }
+  if (options_.max_joins != 0 && joined >= options_.max_joins) return join_error::too_many;
+  const std::uint32_t most = c.options_.max_subscribers;
+  return most != 0 && c.subscribers() >= most ? join_error::full : join_error::none;
+}
+
+inline join_error engine::join(session_id id, channel& c) noexcept {
+  if (quiet_) return join_error::in_hook;
+  const session* const s = find(id);
+  if (s == nullptr || s->state != session_state::live) return join_error::no_session;
+  if (const join_error bad = bad_join(id.slot, c); bad != join_error::none) return bad;
+  const work w{*this};
+  std::uint32_t last = s->first;
+  while (last != none && subs_[last].next != none) last = subs_[last].next;
+  c.main_.trim(now_);
+  const std::uint32_t i = add_reader(id.slot, c.main_, last);
+  if (i == none) return join_error::no_memory;
+  if (pass_transients(i) == none) {
+    detach(id.slot, last);
+    return join_error::no_memory;
+  }
+  go_live(subs_[i], c.main_.log.end());
+  arm(id.slot);
+  begin_presence(id.slot, c.main_);
+  want();  // its host has a timer to set
+  return join_error::none;
+}
+
 /// When the stream ends by itself: its age, less some so that not all end together, or the
 /// verdict's time.
 inline void engine::set_end(session& s, const joining& j) noexcept {
@@ -8555,6 +8715,14 @@ class hub {
   [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
     return accept(std::move(c), r, [&] { return std::move(v); });
   }
+
+  /// A live session joins one more channel: it gets what is published from now on, in order with
+  /// its other channels. A cut stream comes back with a request of its own: let that say the same.
+  [[nodiscard]] join_error join(session_id id, channel& c) noexcept { return engine_.join(id, c); }
+  /// It gets nothing of that channel any more, also of what was published and is not sent yet; a
+  /// half-sent event is finished. It may leave all of its channels. False: it had not joined it, or
+  /// is gone.
+  bool leave(session_id id, channel& c) noexcept { return engine_.leave(id, c); }
 
   // --- the loop ----------------------------------------------------------------------------------
 

@@ -182,7 +182,7 @@ struct host : sse::detail::server_core<sse::no_user, counting_transport> {
     this->hub().flush();
     (void)this->mail().prepare_sleep();
   }
-  void close_channel(sse::channel& c) noexcept { this->forget_channel(c); }
+  void close_channel(sse::channel& c) noexcept { this->hub().close_channel(c); }
   void flush_soon() noexcept {}
   void abandon() noexcept {}
 };

@@ -11,12 +11,14 @@
 #include <sse/sse.hpp>
 
 #include "catch.hpp"
+#include "dechunk.hpp"
 #include "stage.hpp"
 
 namespace {
 
 using sse::publish_error;
 using test::completion_stage;
+using test::dechunk;
 using test::frame;
 using test::frames;
 using test::quiet;
@@ -71,33 +73,6 @@ struct recording_transport {
     why[c.number] = r;
   }
 };
-
-/// Undoes the chunked transfer coding (RFC 9112 7.1) of a whole body; empty and `whole` false if it
-/// is not one.
-std::string dechunk(std::string_view in, bool& whole) {
-  std::string out;
-  whole = false;
-  for (;;) {
-    const std::size_t line = in.find("\r\n");
-    if (line == in.npos || line == 0) return out;
-    std::size_t size = 0;
-    for (const char c : in.substr(0, line)) {
-      const std::size_t digit = std::string_view("0123456789abcdef").find(c);
-      if (digit == std::string_view::npos) return {};
-      size = size * 16 + digit;
-    }
-    in.remove_prefix(line + 2);
-    if (in.size() < size) return out.append(in);
-    out.append(in.substr(0, size));
-    in.remove_prefix(size);
-    if (!in.starts_with("\r\n")) return in.empty() ? out : std::string{};
-    in.remove_prefix(2);
-    if (size == 0) {
-      whole = in.empty();
-      return out;
-    }
-  }
-}
 
 }  // namespace
 

@@ -1,5 +1,6 @@
 // hub.seal: streams that end. The log is complete, everybody gets the rest and a clean end.
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -63,7 +64,7 @@ TEST_CASE("a sealed channel: who comes late gets it all, or the rest, and the en
   sse::channel& c = s.open("job", job());
   s.put_many(c, 5);
   s.hub.seal(c);
-  for (const sse::event_id id : {0, 1, 4}) {
+  for (const sse::event_id id : std::initializer_list<sse::event_id>{0, 1, 4}) {
     CAPTURE(id);
     const test::caller late = s.join(c, behind(id));
     REQUIRE(late);

@@ -89,6 +89,49 @@ inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
   return "channel_full";
 }
 
+/// Why a live session cannot join.
+inline join_error engine::bad_join(std::uint32_t slot, const channel& c) const noexcept {
+  if (c.engine_ != this) return join_error::another_hub;
+  if (c.closing_) return join_error::closed;
+  if (c.sealed_) return join_error::sealed;
+  std::uint32_t joined = 0;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    const stream& st = stream_of(sub);
+    if (st.transients || sub.from() == source::left) continue;
+    ++joined;
+    if (st.owner == &c) return join_error::joined;
+    if (st.owner->sequence_ != c.sequence_) return join_error::another_sequence;
+    if (sub.from() == source::newest || sub.from() == source::backfill)
+      return join_error::catching_up;
+  }
+  if (options_.max_joins != 0 && joined >= options_.max_joins) return join_error::too_many;
+  const std::uint32_t most = c.options_.max_subscribers;
+  return most != 0 && c.subscribers() >= most ? join_error::full : join_error::none;
+}
+
+inline join_error engine::join(session_id id, channel& c) noexcept {
+  if (quiet_) return join_error::in_hook;
+  const session* const s = find(id);
+  if (s == nullptr || s->state != session_state::live) return join_error::no_session;
+  if (const join_error bad = bad_join(id.slot, c); bad != join_error::none) return bad;
+  const work w{*this};
+  std::uint32_t last = s->first;
+  while (last != none && subs_[last].next != none) last = subs_[last].next;
+  c.main_.trim(now_);
+  const std::uint32_t i = add_reader(id.slot, c.main_, last);
+  if (i == none) return join_error::no_memory;
+  if (pass_transients(i) == none) {
+    detach(id.slot, last);
+    return join_error::no_memory;
+  }
+  go_live(subs_[i], c.main_.log.end());
+  arm(id.slot);
+  begin_presence(id.slot, c.main_);
+  want();  // its host has a timer to set
+  return join_error::none;
+}
+
 /// When the stream ends by itself: its age, less some so that not all end together, or the
 /// verdict's time.
 inline void engine::set_end(session& s, const joining& j) noexcept {

@@ -95,6 +95,16 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
   return true;
 }
 
+/// Of a subscription that is new: what is on its way to the others was published before it came.
+/// The session's last subscription for this channel; none: memory is out.
+inline std::uint32_t engine::pass_transients(std::uint32_t index) noexcept {
+  stream* const st = stream_of(subs_[index]).owner->transients_;
+  if (st == nullptr || st->handed_out.ordinal() == st->log.end()) return index;
+  const std::uint32_t i = add_reader(subs_[index].session, *st, index);
+  if (i != none) subs_[index].with_transients = 1;
+  return i;
+}
+
 /// False: memory is out, and the session cannot stay.
 inline bool engine::subscribe(std::uint32_t slot, const joining& j,
                               const resume_point& resume) noexcept {
@@ -111,13 +121,7 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
     if (!begin_at(i, j, resume, lost)) return false;
     const bool told = !losers_.empty() && after > c.sequence_->last;  // ahead is told once
     if (lost && !told && !losers_.push_back(&c)) return false;
-    // What is on its way to the others was published before this one came.
-    if (stream* const st = c.transients_;
-        st != nullptr && st->handed_out.ordinal() != st->log.end()) {
-      last = add_reader(slot, *st, i);
-      if (last == none) return false;
-      subs_[i].with_transients = 1;
-    }
+    if ((last = pass_transients(i)) == none) return false;
   }
   const std::uint32_t gaps = losers_.size();
   for (std::uint32_t n = 0; n < gaps; ++n) {
@@ -171,6 +175,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
       }
       case source::skip: id = skips_[sub.record].first; break;
       case source::backfill: id = sub.filled_to + 1; break;
+      case source::left: continue;
       case source::log: {
         log_place p = sub.at();
         asks_left_ = asks_per_turn;  // then the id is one that it passed

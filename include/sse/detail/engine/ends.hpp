@@ -137,12 +137,54 @@ inline void engine::seal(channel& c) noexcept {
 
 /// Once nothing can come any more, but for what the logs hold.
 inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
+  if (sessions_[slot].first == none) return;  // it left them all, and may join others
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     if (!stream_of(sub).owner->sealed_) return;
     if (sub.from() == source::backfill || sub.from() == source::newest) return;  // not live yet
   }
   begin_finish(slot, close_reason::finished);
+}
+
+/// Nothing else of the channel is sent to it, but the rest of a half-sent event. False: it did not
+/// join it.
+inline bool engine::leave(session_id id, channel& c) noexcept {
+  session* const s = quiet_ ? nullptr : find(id);
+  if (s == nullptr || !serving(*s) || c.engine_ != this) return false;
+  const work w{*this};
+  std::uint32_t half_sent = none;
+  bool was_there = false;
+  for (std::uint32_t i = s->first; i != none; i = subs_[i].next) {
+    subscription& sub = subs_[i];
+    if (sub.rest != 0) half_sent = i;
+    if (stream_of(sub).owner != &c || sub.from() == source::left) continue;
+    give_record_back(sub);
+    sub.read_from(source::left);
+    was_there = true;
+  }
+  if (!was_there) return false;
+  if (s->flight == none && depth_ == 1) {
+    end_leaving(id.slot, half_sent);
+  } else {  // a write reads it, or somebody walks through what the session reads
+    enqueue(live_, id.slot);
+  }
+  end_presence(id.slot, c.main_);
+  return true;
+}
+
+/// Ends the subscriptions that are leaving, but for one that is half sent.
+inline void engine::end_leaving(std::uint32_t slot, std::uint32_t half_sent) noexcept {
+  std::uint32_t before = none;
+  for (std::uint32_t i = sessions_[slot].first; i != none;) {
+    const std::uint32_t next = subs_[i].next;
+    if (subs_[i].from() == source::left && i != half_sent) {
+      detach(slot, before);
+    } else {
+      before = i;
+    }
+    i = next;
+  }
+  finish_if_sealed(slot);
 }
 
 /// Closes everything. The hub calls it first, while its own half still stands.

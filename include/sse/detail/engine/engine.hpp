@@ -184,6 +184,7 @@ class engine {
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
+  [[nodiscard]] join_error join(session_id id, channel& c) noexcept;
   /// Undoes admit(): the typed half could not be made.
   void abandon(std::uint32_t slot) noexcept;
   [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept {
@@ -210,6 +211,7 @@ class engine {
   void close_all_soon() noexcept;
   void finish(session_id id) noexcept;
   void seal(channel& c) noexcept;
+  [[nodiscard]] bool leave(session_id id, channel& c) noexcept;
   std::size_t revoke(std::string_view key) noexcept;
   void drain(const drain_options& o) noexcept;
   [[nodiscard]] bool draining() const noexcept { return draining_; }
@@ -301,6 +303,7 @@ class engine {
   [[nodiscard]] std::uint32_t& link_behind(std::uint32_t slot, std::uint32_t before) noexcept;
   [[nodiscard]] std::uint32_t add_reader(std::uint32_t slot, stream& st,
                                          std::uint32_t before) noexcept;
+  void give_record_back(subscription& sub) noexcept;
   void detach(std::uint32_t slot, std::uint32_t before) noexcept;
   void detach_all(std::uint32_t slot) noexcept;
   [[nodiscard]] bool add_transients(std::uint32_t index) noexcept;
@@ -312,6 +315,7 @@ class engine {
   void begin_flight(session& s, batch& b, std::uint64_t taken) noexcept;
   void end_flight(session& s) noexcept;
   void tell_presence(std::uint32_t slot) noexcept;
+  void begin_presence(std::uint32_t slot, const stream& st) noexcept;
   void end_presence(std::uint32_t slot, const stream& st) noexcept;
 
   // timers.hpp
@@ -336,6 +340,7 @@ class engine {
   void mark_all_dead() noexcept;
   void begin_finish(std::uint32_t slot, close_reason why) noexcept;
   void finish_if_sealed(std::uint32_t slot) noexcept;
+  void end_leaving(std::uint32_t slot, std::uint32_t half_sent) noexcept;
 
   // visibility.hpp
   enum class found : std::uint8_t { entry, nothing, paused };
@@ -359,6 +364,7 @@ class engine {
   void settle() noexcept;
 
   // catch_up.hpp
+  [[nodiscard]] std::uint32_t pass_transients(std::uint32_t index) noexcept;
   [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j,
                                const resume_point& resume) noexcept;
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
@@ -434,6 +440,7 @@ class engine {
   [[nodiscard]] bool nothing_comes(const channel& c, const joining& j,
                                    const resume_point& resume) const noexcept;
   [[nodiscard]] std::string_view bad_join(const joining& j, int& status) noexcept;
+  [[nodiscard]] join_error bad_join(std::uint32_t slot, const channel& c) const noexcept;
   [[nodiscard]] std::string_view bad_channel(const joining& j, std::uint32_t i,
                                              int& status) const noexcept;
   void evict(const victims& v) noexcept;

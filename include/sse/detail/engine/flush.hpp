@@ -237,17 +237,19 @@ inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
 
 inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noexcept {
   std::uint32_t half_sent = none;
-  for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
+  bool skips = false;
+  bool leaves = false;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
+    skips = skips || sub.from() == source::skip;
+    leaves = leaves || sub.from() == source::left;
     if (sub.rest == 0) continue;
     const entry& e = (*sub.seg)[sub.k];
     if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.seg, i, sub.k, 1, sub.rest}))
       return false;
     half_sent = i;
   }
-  bool skips = false;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next)
-    skips = skips || subs_[i].from() == source::skip;
+  if (leaves) end_leaving(slot, half_sent);
   // After a half-sent event its gap frame comes next, in front of what other streams have.
   if (half_sent == none && skips) leave_skips(slot);
   for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
@@ -260,7 +262,7 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
     const lane_item& item = lanes_[i];
     if (!b.add({item.data(), nullptr, run::from_lane, 0, 0, item.left()})) return false;
   }
-  if (half_sent != none && skips) return true;
+  if (half_sent != none && (skips || subs_[half_sent].from() == source::left)) return true;
   return gather_logs(slot, s, half_sent, b);
 }
 

@@ -168,7 +168,8 @@ inline void engine::shed_backlog() noexcept {
     const std::uint64_t end = filled->end();
     for (const std::uint32_t i : worst.readers) {
       const subscription& sub = subs_[i];
-      if (sub.seg != nullptr && sub.from() != source::skip && sub.offset() <= end)
+      if (sub.seg != nullptr && sub.from() != source::left && sub.from() != source::skip &&
+          sub.offset() <= end)
         mark_dead(sub.session, close_reason::hub_full);
     }
     worst.detach_before(end);

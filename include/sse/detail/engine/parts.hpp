@@ -19,6 +19,7 @@ enum class source : std::uint8_t {
   skip,      ///< too far behind: leaves the log once its half-sent event is out (lag.hpp)
   backfill,  ///< the channel's backfill hook (catch_up.hpp)
   newest,    ///< the newest value of each key (catch_up.hpp)
+  left,      ///< its session leaves the channel: nothing, but for the rest of one event (ends.hpp)
 };
 
 /// A session's reading of one stream. Its cursor is a place in the log, in front of the entry that
@@ -57,7 +58,7 @@ struct subscription {
   }
 };
 static_assert(sizeof(subscription) == 40, "one for each session and channel");
-static_assert(static_cast<unsigned>(source::newest) < 8, "source_bits has three");
+static_assert(static_cast<unsigned>(source::left) < 8, "source_bits has three");
 
 /// What a reader that is skipped forward missed.
 struct skip {

@@ -108,6 +108,11 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st,
   return i;
 }
 
+inline void engine::give_record_back(subscription& sub) noexcept {
+  if (sub.from() == source::skip) skips_.give_back(sub.record);
+  if (sub.from() == source::newest) walks_.give_back(sub.record);
+}
+
 /// Ends the subscription behind `before`.
 inline void engine::detach(std::uint32_t slot, std::uint32_t before) noexcept {
   std::uint32_t& link = link_behind(slot, before);
@@ -119,17 +124,18 @@ inline void engine::detach(std::uint32_t slot, std::uint32_t before) noexcept {
   st.readers[sub.place] = moved;
   subs_[moved].place = sub.place;
   st.readers.pop_back();
-  if (sub.from() == source::skip) skips_.give_back(sub.record);
-  if (sub.from() == source::newest) walks_.give_back(sub.record);
+  give_record_back(sub);
   release_cursor(sub);
   subs_.give_back(index);
 }
 
 inline void engine::detach_all(std::uint32_t slot) noexcept {
   while (sessions_[slot].first != none) {
-    stream& st = stream_of(subs_[sessions_[slot].first]);
+    const subscription& sub = subs_[sessions_[slot].first];
+    stream& st = stream_of(sub);
+    const bool left = sub.from() == source::left;
     detach(slot, none);
-    if (!st.transients) end_presence(slot, st);
+    if (!st.transients && !left) end_presence(slot, st);
   }
 }
 
@@ -139,7 +145,7 @@ inline void engine::detach_all(std::uint32_t slot) noexcept {
 /// From what nobody has yet. False: memory is out.
 inline bool engine::add_transients(std::uint32_t index) noexcept {
   subscription& main = subs_[index];
-  if (main.with_transients) return true;
+  if (main.with_transients != 0 || main.from() == source::left) return true;
   stream& st = *stream_of(main).owner->transients_;
   const std::uint32_t i = add_reader(main.session, st, index);
   if (i == none) return false;
@@ -287,13 +293,18 @@ inline void engine::tell_presence(std::uint32_t slot) noexcept {
   const std::uint32_t user = caps_.user_of(slot);
   if (!on_presence || user == none) return;
   sessions_[slot].present = true;
-  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
-    stream& st = stream_of(subs_[i]);
-    if (st.transients) continue;
-    const std::uint32_t n = presence_.acquire(presence_name{user, st.index}.view());
-    if (n != none && presence_.refs(n) == 1 && on_presence)
-      on_presence(*st.owner, caps_.key_of(slot), true);
+  std::uint32_t last = none;  // what a hook joins now is told by itself
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) last = i;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = i == last ? none : subs_[i].next) {
+    if (!stream_of(subs_[i]).transients) begin_presence(slot, stream_of(subs_[i]));
   }
+}
+
+inline void engine::begin_presence(std::uint32_t slot, const stream& st) noexcept {
+  if (!sessions_[slot].present) return;
+  const std::uint32_t n = presence_.acquire(presence_name{caps_.user_of(slot), st.index}.view());
+  if (n != none && presence_.refs(n) == 1 && on_presence)
+    on_presence(*st.owner, caps_.key_of(slot), true);
 }
 
 inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept {

@@ -1,0 +1,322 @@
+// hub.join and hub.leave: the channels of a live stream change.
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <sse/sse.hpp>
+
+#include "catch.hpp"
+#include "dechunk.hpp"
+#include "random_source.hpp"
+#include "stage.hpp"
+
+namespace {
+
+using sse::join_error;
+using test::completion_stage;
+using test::frame;
+using test::frames;
+using test::quiet;
+using test::stage;
+
+}  // namespace
+
+TEST_CASE("a live stream joins a channel: what is published from then on, in order", "[join]") {
+  stage s;
+  sse::channel& a = s.open("a", quiet());
+  sse::channel& b = s.open("b", quiet());
+  const test::caller k = s.join(a);
+  s.put(b);  // 1: before it joined
+  s.put(a);
+  CHECK(s.hub.join(k.id, b) == join_error::none);
+  s.put(b);
+  s.put(a);
+  s.flush();
+  CHECK(s.take(k) == frames(2, 4));
+  CHECK(b.subscribers() == 1);
+  CHECK(s.hub.join(k.id, b) == join_error::joined);
+}
+
+TEST_CASE("a live stream leaves a channel: nothing of it is sent any more", "[join]") {
+  stage s;
+  sse::channel& a = s.open("a", quiet());
+  sse::channel& b = s.open("b", quiet());
+  const test::caller k = s.join({}, {&a, &b});
+  s.put(a);
+  s.put(b);
+  s.put(a);
+  CHECK(s.hub.leave(k.id, a));
+  CHECK_FALSE(s.hub.leave(k.id, a));
+  s.put(a);
+  s.put(b);
+  s.flush();
+  CHECK(s.take(k) == frame(2, "e", "2") + frame(5, "e", "5"));
+  CHECK(a.subscribers() == 0);
+
+  CHECK(s.hub.leave(k.id, b));
+  s.put(b);
+  s.flush();
+  CHECK(s.take(k).empty());
+  CHECK_FALSE(s.closed(k));
+  CHECK(s.hub.join(k.id, a) == join_error::none);
+  s.put(a);
+  s.flush();
+  CHECK(s.take(k) == frames(7, 7));
+}
+
+TEST_CASE("a half-sent event is finished by who leaves", "[join]") {
+  for (const bool transient : {false, true}) {
+    for (const bool two : {false, true}) {
+      CAPTURE(transient, two);
+      stage s;
+      sse::channel& a = s.open("a", quiet());
+      sse::channel& b = s.open("b", quiet());
+      const test::caller k =
+          two ? s.join({.window = 9}, {&a, &b}) : s.join({.window = 9}, {&a});
+      for (int i = 0; i < 3; ++i)
+        REQUIRE(a.publish({.type = "e", .data = "a long one"}, {.transient = transient}));
+      s.flush();
+      CHECK(s.hub.leave(k.id, a));
+      if (two) s.put(b, "b");
+      s.let(k);
+      const sse::event_id id = transient ? 0 : 1;
+      CHECK(s.take(k) == frame(id, "e", "a long one") +
+                             (two ? frame(transient ? 1 : 4, "e", "b") : std::string{}));
+      CHECK(a.subscribers() == 0);
+      CHECK(s.hub.join(k.id, a) == join_error::none);
+      REQUIRE(a.publish({.type = "e", .data = "x"}, {.transient = transient}));
+      s.flush();
+      CHECK(s.take(k).ends_with("data: x\n\n"));
+    }
+  }
+}
+
+TEST_CASE("who leaves while a write is pending gets what is under way, and no more", "[join]") {
+  completion_stage s;
+  sse::channel& a = s.open("a", quiet());
+  sse::channel& b = s.open("b", quiet());
+  const test::caller k = s.join({}, {&a, &b});
+  s.put_many(a, 2);
+  s.flush();
+  CHECK(s.hub.leave(k.id, a));
+  s.put(a);
+  s.put(b);
+  for (int i = 0; i < 5; ++i) {
+    s.hub.written(k.id, s.net.complete(k.peer));
+    s.flush();
+  }
+  CHECK(s.take(k) == frames(1, 2) + frames(4, 4));
+  CHECK(a.subscribers() == 0);
+}
+
+TEST_CASE("join says why it did not", "[join]") {
+  sse::hub_options o;
+  o.max_joins = 2;
+  stage s{o};
+  stage other;
+  sse::channel& a = s.open("a", quiet());
+  sse::channel& b = s.open("b", quiet());
+  sse::channel& c = s.open("c", quiet());
+  const test::caller k = s.join(a);
+  CHECK(s.hub.join(k.id, other.open("x", quiet())) == join_error::another_hub);
+  CHECK_FALSE(s.hub.leave(k.id, other.open("y", quiet())));
+  sse::channel_options own = quiet();
+  own.own_sequence = true;
+  CHECK(s.hub.join(k.id, s.open("own", std::move(own))) == join_error::another_sequence);
+  sse::channel_options small = quiet();
+  small.max_subscribers = 1;
+  sse::channel& full = s.open("full", std::move(small));
+  (void)s.join(full);
+  CHECK(s.hub.join(k.id, full) == join_error::full);
+  CHECK(s.hub.join(k.id, b) == join_error::none);
+  CHECK(s.hub.join(k.id, c) == join_error::too_many);
+  CHECK(s.hub.leave(k.id, b));
+  s.hub.seal(c);
+  CHECK(s.hub.join(k.id, c) == join_error::sealed);
+  join_error in_hook = join_error::none;
+  s.hub.on_wanted([&] { in_hook = s.hub.join(k.id, b); });
+  s.put(a);
+  CHECK(in_hook == join_error::in_hook);
+  s.hub.on_wanted({});
+  s.hub.close(k.id);
+  CHECK(s.hub.join(k.id, b) == join_error::no_session);
+  CHECK_FALSE(s.hub.leave(k.id, a));
+
+  sse::channel_options state = quiet();
+  state.start = sse::start_at::snapshot;
+  sse::channel& keyed = s.open("state", std::move(state));
+  REQUIRE(keyed.publish({.data = "1"}, {.key = "k"}));
+  const test::caller slow = s.join(keyed, {.preamble = "HEAD", .window = 0});
+  CHECK(s.hub.join(slow.id, b) == join_error::catching_up);
+  s.let(slow);
+  CHECK(s.hub.join(slow.id, b) == join_error::none);
+  for (int i = 0; i <= static_cast<int>(join_error::in_hook); ++i)
+    CHECK(to_string(static_cast<join_error>(i)) != "unknown");
+}
+
+TEST_CASE("presence follows joins and leaves", "[join]") {
+  stage s;
+  std::vector<std::string> seen;
+  sse::channel& a = s.open("a", quiet());
+  sse::channel& b = s.open("b", quiet());
+  sse::channel& c = s.open("c", quiet());
+  const test::caller* joins = nullptr;
+  s.hub.on_presence([&](sse::channel& where, std::string_view key, bool there) {
+    seen.push_back(std::string{key} + (there ? " in " : " out of ") + std::string{where.name()});
+    if (there && joins != nullptr && &where == &b)
+      CHECK(s.hub.join(joins->id, c) == join_error::none);
+  });
+  const test::caller k = s.join(a, {.key = "ann"});
+  joins = &k;
+  CHECK(s.hub.join(k.id, b) == join_error::none);
+  CHECK(seen == std::vector<std::string>{"ann in a", "ann in b", "ann in c"});
+  joins = nullptr;
+  seen.clear();
+  CHECK(s.hub.leave(k.id, a));
+  CHECK(seen == std::vector<std::string>{"ann out of a"});
+  s.hub.close(k.id);
+  CHECK(seen == std::vector<std::string>{"ann out of a", "ann out of b", "ann out of c"});
+}
+
+TEST_CASE("a hook that tells of a user may change what its stream reads", "[join]") {
+  stage s;
+  sse::channel& a = s.open("a", quiet());
+  sse::channel& b = s.open("b", quiet());
+  sse::channel& c = s.open("c", quiet());
+  sse::session_id opened{};
+  std::vector<std::string> seen;
+  s.hub.on_opened([&](sse::session_id id, const sse::no_user&) { opened = id; });
+  s.hub.on_presence([&](sse::channel& where, std::string_view, bool there) {
+    seen.push_back((there ? "+" : "-") + std::string{where.name()});
+    if (!there || &where != &a) return;
+    CHECK(s.hub.leave(opened, a));
+    CHECK(s.hub.join(opened, c) == join_error::none);
+  });
+  const test::caller k = s.join({.key = "ann"}, {&a, &b});
+  CHECK(seen == std::vector<std::string>{"+a", "-a", "+c", "+b"});
+  s.put(a);
+  s.put(b);
+  s.put(c);
+  s.flush();
+  CHECK(s.take(k) == frames(2, 3));
+  CHECK(a.subscribers() == 0);
+  s.hub.close(k.id);
+  CHECK(seen == std::vector<std::string>{"+a", "-a", "+c", "+b", "-b", "-c"});
+}
+
+TEST_CASE("who leaves the only channel that is not sealed is at its end", "[join]") {
+  stage s;
+  sse::channel& a = s.open("a", quiet());
+  sse::channel& b = s.open("b", quiet());
+  const test::caller k = s.join({}, {&a, &b});
+  s.put(a);
+  s.hub.seal(a);
+  CHECK(s.hub.leave(k.id, b));
+  s.flush();
+  CHECK(s.take(k) == frames(1, 1));
+  CHECK(s.closed(k));
+}
+
+TEST_CASE("a slow reader is not cut for a channel that it left", "[join]") {
+  stage s;
+  sse::channel_options o = quiet(1);
+  o.max_lag = 200;
+  sse::channel& a = s.open("a", std::move(o));
+  sse::channel& b = s.open("b", quiet());
+  const test::caller k = s.join({.window = 5}, {&a, &b});
+  s.put(a);
+  s.flush();
+  CHECK(s.hub.leave(k.id, a));
+  for (int i = 0; i < 50; ++i) {
+    s.put(a);
+    s.flush();
+  }
+  CHECK_FALSE(s.closed(k));
+  s.put(b, "b");
+  s.let(k);
+  CHECK(s.take(k) == frames(1, 1) + frame(52, "e", "b"));
+}
+
+namespace {
+
+/// One stream whose channels change at random, against what it must get.
+template <class Stage>
+void wander(std::uint64_t seed) {
+  CAPTURE(seed);
+  test::random_source random{seed};
+  const auto chance = [&](std::uint64_t n) { return random.below(n) == 0; };
+  Stage s;
+  std::vector<sse::channel*> all;
+  for (int i = 0; i < 5; ++i) all.push_back(&s.open("c" + std::to_string(i), quiet()));
+  const bool chunked = chance(3);
+  const test::caller k = s.join({.chunked = chunked, .window = 0}, {all[0]});
+  std::map<std::size_t, std::set<std::string>> owed;  // by channel, while it is joined
+  owed[0];
+  std::set<std::string> may;  // was published while it was joined, and left meanwhile
+  int n = 0;
+  for (int step = 0; step < 400; ++step) {
+    const std::size_t i = random.below(all.size());
+    switch (random.below(6)) {
+      case 0:
+        if (owed.contains(i)) {
+          REQUIRE(s.hub.leave(k.id, *all[i]));
+          may.merge(owed[i]);
+          owed.erase(i);
+        } else {
+          REQUIRE(s.hub.join(k.id, *all[i]) == join_error::none);
+          owed[i];
+        }
+        break;
+      case 1:
+        s.peer(k).window = chance(3) ? SIZE_MAX : random.below(60);
+        s.hub.writable(k.id);
+        break;
+      case 2:
+        if constexpr (std::is_same_v<Stage, completion_stage>)
+          s.hub.written(k.id, s.net.complete(k.peer, random.below(60)));
+        break;
+      case 3: s.flush(); break;
+      default: {
+        const std::string data = "<" + std::to_string(++n) + ">";
+        REQUIRE(all[i]->publish({.data = data}, {.transient = chance(3)}));
+        if (owed.contains(i)) owed[i].insert(data);
+      }
+    }
+  }
+  for (int turns = 0; turns < 2000; ++turns) {
+    s.peer(k).window = SIZE_MAX;
+    if constexpr (std::is_same_v<Stage, completion_stage>)
+      s.hub.written(k.id, s.net.complete(k.peer));
+    s.hub.writable(k.id);
+    s.flush();
+  }
+  REQUIRE_FALSE(s.closed(k));
+  bool ended = false;
+  const std::string got = chunked ? test::dechunk(s.take(k), ended) : s.take(k);
+  CHECK(got.find("gap") == std::string::npos);
+  int last = 0;
+  for (std::size_t at = got.find('<'); at != got.npos; at = got.find('<', at + 1)) {
+    const std::string data = got.substr(at, got.find('>', at) + 1 - at);
+    const int number = std::stoi(data.substr(1));
+    CHECK(number > last);  // in the order in which they were published
+    last = number;
+    std::size_t was = may.erase(data);
+    for (auto& [where, what] : owed) was += what.erase(data);
+    CHECK(was == 1);
+  }
+  for (const auto& [where, what] : owed) CHECK(what.empty());
+}
+
+}  // namespace
+
+TEST_CASE("whatever a stream joins and leaves, it gets what it joined, once and in order",
+          "[join][simulation]") {
+  for (std::uint64_t seed = 1; seed <= 150; ++seed) {
+    wander<stage>(seed);
+    wander<completion_stage>(seed);
+  }
+}
