@@ -9,7 +9,8 @@
 
 namespace test {
 
-/// Undoes chunked coding (RFC 9112 7.1), as far as it came; `whole` tells whether the last chunk was there.
+/// Undoes chunked coding (RFC 9112 7.1), as far as it came; `whole` tells whether the last chunk
+/// was there.
 [[nodiscard]] inline std::string dechunk(std::string_view in, bool& whole) {
   std::string out;
   whole = false;

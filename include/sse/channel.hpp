@@ -165,11 +165,12 @@ enum class publish_error : std::uint8_t {
   /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.
   id_order,
   no_memory,
-  no_session,  ///< send: the session is gone, or its last byte was sent
-  lane_full,   ///< send: hub_options::control_lane bytes are waiting already
-  in_hook,     ///< called inside a hook that may not call the hub (see hub)
-  closed,      ///< the channel is being closed
-  sealed,      ///< the channel has had its last event
+  no_session,   ///< send: the session is gone, or its last byte was sent
+  lane_full,    ///< send: hub_options::control_lane bytes are waiting already
+  in_hook,      ///< called inside a hook that may not call the hub (see hub)
+  closed,       ///< the channel is being closed
+  sealed,       ///< the channel has had its last event
+  another_hub,  ///< hub.publish: the channel is not this hub's
 };
 
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
@@ -186,6 +187,7 @@ enum class publish_error : std::uint8_t {
     case publish_error::in_hook: return "in_hook";
     case publish_error::closed: return "closed";
     case publish_error::sealed: return "sealed";
+    case publish_error::another_hub: return "another_hub";
   }
   return "unknown";
 }
@@ -199,6 +201,37 @@ struct publish_result {
   [[nodiscard]] constexpr explicit operator bool() const noexcept {
     return error == publish_error::none;
   }
+};
+
+/// Why hub.open_channel() did not.
+enum class open_error : std::uint8_t {
+  none,
+  taken,     ///< there is one of this name
+  too_many,  ///< 2^27 channels
+  no_memory,
+  in_hook,  ///< called inside a hook that may not call the hub (see hub)
+};
+
+[[nodiscard]] constexpr std::string_view to_string(open_error e) noexcept {
+  switch (e) {
+    case open_error::none: return "none";
+    case open_error::taken: return "taken";
+    case open_error::too_many: return "too_many";
+    case open_error::no_memory: return "no_memory";
+    case open_error::in_hook: return "in_hook";
+  }
+  return "unknown";
+}
+
+/// A channel that was opened, or why it was not. Used as the pointer that it is.
+struct open_result {
+  channel* here = nullptr;
+  open_error error = open_error::none;
+
+  operator channel*() const noexcept { return here; }  // NOLINT: implicit on purpose
+  [[nodiscard]] explicit operator bool() const noexcept { return here != nullptr; }
+  [[nodiscard]] channel& operator*() const noexcept { return *here; }
+  [[nodiscard]] channel* operator->() const noexcept { return here; }
 };
 
 class channel {

@@ -67,9 +67,9 @@ class hub {
 
   // --- channels ----------------------------------------------------------------------------------
 
-  /// Opens a channel; it lives until close_channel or the hub's end. nullptr: the name is taken, or
-  /// memory is out.
-  [[nodiscard]] channel* open_channel(std::string_view name, channel_options o = {}) noexcept {
+  /// Opens a channel; it lives until close_channel or the hub's end. nullptr: the result's `error`
+  /// says why.
+  [[nodiscard]] open_result open_channel(std::string_view name, channel_options o = {}) noexcept {
     return engine_.open_channel(name, std::move(o));
   }
   [[nodiscard]] channel* find_channel(std::string_view name) const noexcept {
@@ -77,7 +77,7 @@ class hub {
   }
   /// Closes every stream on it, then the channel. Inside a hook: once that has returned. One that
   /// is opened under its name goes on with the ids where it ended, and says that what it had is
-  /// gone.
+  /// gone. A channel of another hub is left alone.
   void close_channel(channel& c) noexcept { engine_.close_channel(c); }
   /// No more events: its log is complete, and publishing is refused (publish_error::sealed). Its
   /// streams end cleanly once they have got everything, those that join other channels too once all
@@ -94,6 +94,7 @@ class hub {
 
   [[nodiscard]] publish_result publish(channel& c, const event& e,
                                        const publish_options& o = {}) noexcept {
+    if (!engine_.owns(c)) return {no_id, publish_error::another_hub};
     return engine_.publish(c, e, o);
   }
   /// To every channel, also to those that only one user reads: mind what it says. Returns how many
@@ -351,7 +352,7 @@ class hub {
       if (slot != detail::none) engine_.abandon(slot);
       out.refusal.status = 503;
     }
-    return refused(std::move(out));
+    return out.refusal.status == 204 ? std::move(out) : refused(std::move(out));
   }
 
   bool settle_in(std::uint32_t slot, connection&& c, User&& u) {

@@ -452,8 +452,8 @@ class basic_server {
   /// The hub. Its on_admit, on_wanted and on_channel_closed hooks belong to the server.
   [[nodiscard]] hub_type& hub() noexcept { return core_->hub(); }
 
-  /// nullptr: the name is taken, or memory is out.
-  [[nodiscard]] channel* open_channel(std::string_view name, channel_options o = {}) noexcept {
+  /// nullptr: the result's `error` says why.
+  [[nodiscard]] open_result open_channel(std::string_view name, channel_options o = {}) noexcept {
     return core_->hub().open_channel(name, std::move(o));
   }
   /// Closes a channel with its streams and the paths that stream(path, channel) gave it; its

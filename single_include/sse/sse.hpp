@@ -2825,11 +2825,12 @@ enum class publish_error : std::uint8_t {
   /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.
   id_order,
   no_memory,
-  no_session,  ///< send: the session is gone, or its last byte was sent
-  lane_full,   ///< send: hub_options::control_lane bytes are waiting already
-  in_hook,     ///< called inside a hook that may not call the hub (see hub)
-  closed,      ///< the channel is being closed
-  sealed,      ///< the channel has had its last event
+  no_session,   ///< send: the session is gone, or its last byte was sent
+  lane_full,    ///< send: hub_options::control_lane bytes are waiting already
+  in_hook,      ///< called inside a hook that may not call the hub (see hub)
+  closed,       ///< the channel is being closed
+  sealed,       ///< the channel has had its last event
+  another_hub,  ///< hub.publish: the channel is not this hub's
 };
 
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
@@ -2846,6 +2847,7 @@ enum class publish_error : std::uint8_t {
     case publish_error::in_hook: return "in_hook";
     case publish_error::closed: return "closed";
     case publish_error::sealed: return "sealed";
+    case publish_error::another_hub: return "another_hub";
   }
   return "unknown";
 }
@@ -2859,6 +2861,37 @@ struct publish_result {
   [[nodiscard]] constexpr explicit operator bool() const noexcept {
     return error == publish_error::none;
   }
+};
+
+/// Why hub.open_channel() did not.
+enum class open_error : std::uint8_t {
+  none,
+  taken,     ///< there is one of this name
+  too_many,  ///< 2^27 channels
+  no_memory,
+  in_hook,  ///< called inside a hook that may not call the hub (see hub)
+};
+
+[[nodiscard]] constexpr std::string_view to_string(open_error e) noexcept {
+  switch (e) {
+    case open_error::none: return "none";
+    case open_error::taken: return "taken";
+    case open_error::too_many: return "too_many";
+    case open_error::no_memory: return "no_memory";
+    case open_error::in_hook: return "in_hook";
+  }
+  return "unknown";
+}
+
+/// A channel that was opened, or why it was not. Used as the pointer that it is.
+struct open_result {
+  channel* here = nullptr;
+  open_error error = open_error::none;
+
+  operator channel*() const noexcept { return here; }  // NOLINT: implicit on purpose
+  [[nodiscard]] explicit operator bool() const noexcept { return here != nullptr; }
+  [[nodiscard]] channel& operator*() const noexcept { return *here; }
+  [[nodiscard]] channel* operator->() const noexcept { return here; }
 };
 
 class channel {
@@ -5344,7 +5377,8 @@ class engine {
     engine& e_;
   };
   // Channels.
-  [[nodiscard]] channel* open_channel(std::string_view name, channel_options&& o) noexcept;
+  [[nodiscard]] open_result open_channel(std::string_view name, channel_options&& o) noexcept;
+  [[nodiscard]] bool owns(const channel& c) const noexcept { return c.engine_ == this; }
   [[nodiscard]] channel* find_channel(std::string_view name) const noexcept;
   void close_channel(channel& c) noexcept;
   [[nodiscard]] const vec<channel*>& channels() const noexcept { return channels_; }
@@ -6208,8 +6242,10 @@ inline void engine::begin_sequence(channel& c) noexcept {
   if (known != none) forget(known);
 }
 
-inline channel* engine::open_channel(std::string_view name, channel_options&& o) noexcept {
-  if (quiet_ || find_channel(name) != nullptr || channels_.size() >= max_channels) return nullptr;
+inline open_result engine::open_channel(std::string_view name, channel_options&& o) noexcept {
+  if (quiet_) return {nullptr, open_error::in_hook};
+  if (find_channel(name) != nullptr) return {nullptr, open_error::taken};
+  if (channels_.size() >= max_channels) return {nullptr, open_error::too_many};
   o.keep_age = countable(o.keep_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
@@ -6218,14 +6254,14 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
   const retention keep{o.keep, o.keep_bytes, o.keep_age};
   if (!channels_.reserve(channels_.size() + 1) || !closing_.reserve(channels_.size() + 1) ||
       !timers_.reserve(sessions_.extent() + channels_.size() + 1)) {
-    return nullptr;
+    return {nullptr, open_error::no_memory};
   }
   void* const p = allocate(sizeof(channel));
-  if (p == nullptr) return nullptr;
+  if (p == nullptr) return {nullptr, open_error::no_memory};
   auto* const c = ::new (p) channel(*this, pool_, keep);
   if (!make_channel(*c, name, std::move(o))) {
     delete_channel(c);
-    return nullptr;
+    return {nullptr, open_error::no_memory};
   }
   names_[names_.find(name)] = c;
   begin_sequence(*c);
@@ -6235,7 +6271,7 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
     c->due_ = now_ + c->options_.heartbeat.every.ms();
   }
   arm_channel(*c);
-  return c;
+  return {c, open_error::none};
 }
 
 inline channel* engine::find_channel(std::string_view name) const noexcept {
@@ -6398,7 +6434,7 @@ inline std::size_t engine::revoke(std::string_view key) noexcept {
 
 /// Its streams end now; it is freed once nobody walks. Its name is free at once.
 inline void engine::close_channel(channel& c) noexcept {
-  if (quiet_ || c.closing_) return;
+  if (quiet_ || !owns(c) || c.closing_) return;
   const work w{*this};
   c.closing_ = true;
   for (const std::uint32_t i : c.main_.readers) mark_dead(subs_[i].session, close_reason::channel);
@@ -6428,7 +6464,7 @@ inline void engine::finish(session_id id) noexcept {
 
 /// Its log is complete: its readers get the rest, and a clean end.
 inline void engine::seal(channel& c) noexcept {
-  if (quiet_ || c.closing_ || c.sealed_) return;
+  if (quiet_ || !owns(c) || c.closing_ || c.sealed_) return;
   const work w{*this};
   c.sealed_ = true;
   const duration stays = c.options_.keep_sealed;
@@ -6453,7 +6489,7 @@ inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
 /// join it.
 inline bool engine::leave(session_id id, channel& c) noexcept {
   session* const s = quiet_ ? nullptr : find(id);
-  if (s == nullptr || !serving(*s) || c.engine_ != this) return false;
+  if (s == nullptr || !serving(*s) || !owns(c)) return false;
   const work w{*this};
   std::uint32_t half_sent = none;
   bool was_there = false;
@@ -8356,7 +8392,7 @@ inline std::string_view engine::bad_join(const joining& j, int& status) noexcept
 inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
                                             int& status) const noexcept {
   const channel& c = j.channels[i];
-  if (c.engine_ != this) return "channel_of_another_hub";
+  if (!owns(c)) return "channel_of_another_hub";
   if (c.closing_) return "channel_closed";
   if (c.sequence_ != j.channels[0].sequence_) return "channels_of_two_sequences";
   if (c.joined_) return "joined_twice";
@@ -8367,7 +8403,7 @@ inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
 
 /// Why a live session cannot join.
 inline join_error engine::bad_join(std::uint32_t slot, const channel& c) const noexcept {
-  if (c.engine_ != this) return join_error::another_hub;
+  if (!owns(c)) return join_error::another_hub;
   if (c.closing_) return join_error::closed;
   if (c.sealed_) return join_error::sealed;
   std::uint32_t joined = 0;
@@ -8607,9 +8643,9 @@ class hub {
 
   // --- channels ----------------------------------------------------------------------------------
 
-  /// Opens a channel; it lives until close_channel or the hub's end. nullptr: the name is taken, or
-  /// memory is out.
-  [[nodiscard]] channel* open_channel(std::string_view name, channel_options o = {}) noexcept {
+  /// Opens a channel; it lives until close_channel or the hub's end. nullptr: the result's `error`
+  /// says why.
+  [[nodiscard]] open_result open_channel(std::string_view name, channel_options o = {}) noexcept {
     return engine_.open_channel(name, std::move(o));
   }
   [[nodiscard]] channel* find_channel(std::string_view name) const noexcept {
@@ -8617,7 +8653,7 @@ class hub {
   }
   /// Closes every stream on it, then the channel. Inside a hook: once that has returned. One that
   /// is opened under its name goes on with the ids where it ended, and says that what it had is
-  /// gone.
+  /// gone. A channel of another hub is left alone.
   void close_channel(channel& c) noexcept { engine_.close_channel(c); }
   /// No more events: its log is complete, and publishing is refused (publish_error::sealed). Its
   /// streams end cleanly once they have got everything, those that join other channels too once all
@@ -8634,6 +8670,7 @@ class hub {
 
   [[nodiscard]] publish_result publish(channel& c, const event& e,
                                        const publish_options& o = {}) noexcept {
+    if (!engine_.owns(c)) return {no_id, publish_error::another_hub};
     return engine_.publish(c, e, o);
   }
   /// To every channel, also to those that only one user reads: mind what it says. Returns how many
@@ -8891,7 +8928,7 @@ class hub {
       if (slot != detail::none) engine_.abandon(slot);
       out.refusal.status = 503;
     }
-    return refused(std::move(out));
+    return out.refusal.status == 204 ? std::move(out) : refused(std::move(out));
   }
 
   bool settle_in(std::uint32_t slot, connection&& c, User&& u) {

@@ -75,8 +75,7 @@ TEST_CASE("a half-sent event is finished by who leaves", "[join]") {
       stage s;
       sse::channel& a = s.open("a", quiet());
       sse::channel& b = s.open("b", quiet());
-      const test::caller k =
-          two ? s.join({.window = 9}, {&a, &b}) : s.join({.window = 9}, {&a});
+      const test::caller k = two ? s.join({.window = 9}, {&a, &b}) : s.join({.window = 9}, {&a});
       for (int i = 0; i < 3; ++i)
         REQUIRE(a.publish({.type = "e", .data = "a long one"}, {.transient = transient}));
       s.flush();

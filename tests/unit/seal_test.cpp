@@ -88,6 +88,7 @@ TEST_CASE("a sealed channel: who has everything is told 204, and stays away", "[
   CHECK_FALSE(back);
   CHECK(back.refusal.status == 204);
   CHECK(back.refusal.body.empty());
+  CHECK(s.hub.stats().refused == 0);
 
   SECTION("one that is ahead is told so first") {
     const test::caller ahead = s.join(c, behind(9));
@@ -312,6 +313,40 @@ TEST_CASE("a reader that knows where it began is told 204 after a stream without
   CHECK(s.take(k) == "id: 7\n\n");
   CHECK(s.closed(k));
   CHECK(s.join(c, behind(7)).refusal.status == 204);
+}
+
+TEST_CASE("a channel of another hub is refused, or left alone", "[channels]") {
+  stage s;
+  stage other;
+  sse::channel& foreign = other.open("c", quiet());
+  const test::caller k = other.join(foreign);
+  CHECK(s.hub.publish(foreign, {.data = "x"}).error == publish_error::another_hub);
+  s.hub.seal(foreign);
+  CHECK_FALSE(foreign.sealed());
+  s.hub.close_channel(foreign);
+  s.flush();
+  REQUIRE(other.hub.find_channel("c") == &foreign);
+  other.put(foreign);
+  other.flush();
+  CHECK(other.take(k) == frames(1, 1));
+}
+
+TEST_CASE("open_channel says why it did not", "[channels]") {
+  stage s;
+  const sse::open_result c = s.hub.open_channel("c", quiet());
+  REQUIRE(c);
+  CHECK(c.error == sse::open_error::none);
+  CHECK(c->name() == "c");
+  const sse::open_result again = s.hub.open_channel("c", quiet());
+  CHECK_FALSE(again);
+  CHECK(again == nullptr);
+  CHECK(again.error == sse::open_error::taken);
+  CHECK(to_string(again.error) == "taken");
+  sse::open_error in_hook = sse::open_error::none;
+  s.hub.on_wanted([&] { in_hook = s.hub.open_channel("d", quiet()).error; });
+  (void)s.join(*c);
+  s.put(*c);
+  CHECK(in_hook == sse::open_error::in_hook);
 }
 
 TEST_CASE("ten thousand streams that ended hold little", "[seal]") {

@@ -80,7 +80,7 @@ inline std::string_view engine::bad_join(const joining& j, int& status) noexcept
 inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
                                             int& status) const noexcept {
   const channel& c = j.channels[i];
-  if (c.engine_ != this) return "channel_of_another_hub";
+  if (!owns(c)) return "channel_of_another_hub";
   if (c.closing_) return "channel_closed";
   if (c.sequence_ != j.channels[0].sequence_) return "channels_of_two_sequences";
   if (c.joined_) return "joined_twice";
@@ -91,7 +91,7 @@ inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
 
 /// Why a live session cannot join.
 inline join_error engine::bad_join(std::uint32_t slot, const channel& c) const noexcept {
-  if (c.engine_ != this) return join_error::another_hub;
+  if (!owns(c)) return join_error::another_hub;
   if (c.closing_) return join_error::closed;
   if (c.sealed_) return join_error::sealed;
   std::uint32_t joined = 0;

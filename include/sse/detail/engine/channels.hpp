@@ -99,8 +99,10 @@ inline void engine::begin_sequence(channel& c) noexcept {
   if (known != none) forget(known);
 }
 
-inline channel* engine::open_channel(std::string_view name, channel_options&& o) noexcept {
-  if (quiet_ || find_channel(name) != nullptr || channels_.size() >= max_channels) return nullptr;
+inline open_result engine::open_channel(std::string_view name, channel_options&& o) noexcept {
+  if (quiet_) return {nullptr, open_error::in_hook};
+  if (find_channel(name) != nullptr) return {nullptr, open_error::taken};
+  if (channels_.size() >= max_channels) return {nullptr, open_error::too_many};
   o.keep_age = countable(o.keep_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
@@ -109,14 +111,14 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
   const retention keep{o.keep, o.keep_bytes, o.keep_age};
   if (!channels_.reserve(channels_.size() + 1) || !closing_.reserve(channels_.size() + 1) ||
       !timers_.reserve(sessions_.extent() + channels_.size() + 1)) {
-    return nullptr;
+    return {nullptr, open_error::no_memory};
   }
   void* const p = allocate(sizeof(channel));
-  if (p == nullptr) return nullptr;
+  if (p == nullptr) return {nullptr, open_error::no_memory};
   auto* const c = ::new (p) channel(*this, pool_, keep);
   if (!make_channel(*c, name, std::move(o))) {
     delete_channel(c);
-    return nullptr;
+    return {nullptr, open_error::no_memory};
   }
   names_[names_.find(name)] = c;
   begin_sequence(*c);
@@ -126,7 +128,7 @@ inline channel* engine::open_channel(std::string_view name, channel_options&& o)
     c->due_ = now_ + c->options_.heartbeat.every.ms();
   }
   arm_channel(*c);
-  return c;
+  return {c, open_error::none};
 }
 
 inline channel* engine::find_channel(std::string_view name) const noexcept {

@@ -95,7 +95,7 @@ inline std::size_t engine::revoke(std::string_view key) noexcept {
 
 /// Its streams end now; it is freed once nobody walks. Its name is free at once.
 inline void engine::close_channel(channel& c) noexcept {
-  if (quiet_ || c.closing_) return;
+  if (quiet_ || !owns(c) || c.closing_) return;
   const work w{*this};
   c.closing_ = true;
   for (const std::uint32_t i : c.main_.readers) mark_dead(subs_[i].session, close_reason::channel);
@@ -125,7 +125,7 @@ inline void engine::finish(session_id id) noexcept {
 
 /// Its log is complete: its readers get the rest, and a clean end.
 inline void engine::seal(channel& c) noexcept {
-  if (quiet_ || c.closing_ || c.sealed_) return;
+  if (quiet_ || !owns(c) || c.closing_ || c.sealed_) return;
   const work w{*this};
   c.sealed_ = true;
   const duration stays = c.options_.keep_sealed;
@@ -150,7 +150,7 @@ inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
 /// join it.
 inline bool engine::leave(session_id id, channel& c) noexcept {
   session* const s = quiet_ ? nullptr : find(id);
-  if (s == nullptr || !serving(*s) || c.engine_ != this) return false;
+  if (s == nullptr || !serving(*s) || !owns(c)) return false;
   const work w{*this};
   std::uint32_t half_sent = none;
   bool was_there = false;

@@ -163,7 +163,8 @@ class engine {
     engine& e_;
   };
   // Channels.
-  [[nodiscard]] channel* open_channel(std::string_view name, channel_options&& o) noexcept;
+  [[nodiscard]] open_result open_channel(std::string_view name, channel_options&& o) noexcept;
+  [[nodiscard]] bool owns(const channel& c) const noexcept { return c.engine_ == this; }
   [[nodiscard]] channel* find_channel(std::string_view name) const noexcept;
   void close_channel(channel& c) noexcept;
   [[nodiscard]] const vec<channel*>& channels() const noexcept { return channels_; }
