@@ -27,7 +27,8 @@ sse::server_options http_options(const examples::server_setup& setup) {
   sse::server_options o = setup.options;
   o.cors.methods = "GET,POST,OPTIONS";
   o.cors.on_every_answer = true;
-  o.hub.position = false;  // V-17: nothing but keep-alives while it is idle
+  o.hub.position = false;    // V-17: nothing but keep-alives while it is idle
+  o.head.keep_alive = true;  // V-03
   o.head.content_type = "text/event-stream; charset=utf-8";
   return o;
 }
