@@ -48,8 +48,7 @@ template <class Server>
 void a_sealed_stream_ends(bool chunked) {
   Server s{{.chunked = chunked}};
   sse::channel& job = s.open("job", {.start = sse::start_at::all,
-                                     .heartbeat = {.mode = sse::heartbeat_options::pace::off},
-                                     .keep_sealed = sse::duration::milliseconds(200)});
+                                     .heartbeat = {.mode = sse::heartbeat_options::pace::off}});
   s.on_loop([&] { s->stream("/job", job); });
   client live{s.port()};
   REQUIRE(live.open("/job").status == 200);
@@ -79,8 +78,13 @@ void a_sealed_stream_ends(bool chunked) {
   CHECK(a.body.empty());
   CHECK(done.get("/job", last_id(first + 1)).status == 204);  // the connection goes on
 
-  CHECK(s.eventually([&] { return s->hub().find_channel("job") == nullptr; }));
-  CHECK(done.get("/job").status == 404);
+  sse::channel& brief = s.open("brief", {.keep_sealed = sse::duration::milliseconds(1)});
+  s.on_loop([&] {
+    s->stream("/brief", brief);
+    s->hub().seal(brief);
+  });
+  CHECK(s.eventually([&] { return s->hub().find_channel("brief") == nullptr; }));
+  CHECK(done.get("/brief").status == 404);
 }
 
 }  // namespace test

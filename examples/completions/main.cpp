@@ -1,7 +1,7 @@
 // completions: answers of a language model as event streams, as clients of the chat completions API
 // want them. The model is an echo. One channel per answer, sealed by its [DONE]; a reader that was
 // cut goes on at GET /v1/chat/completions/ID with its Last-Event-ID; an answer that nobody reads
-// for two seconds is called off.
+// for five seconds is called off.
 // Try: curl -N http://127.0.0.1:8080/v1/chat/completions -d
 //        '{"stream":true,"messages":[{"role":"user","content":"one two three"}]}'
 #include <memory>
@@ -90,7 +90,7 @@ class service {
   void unread(const std::string& id) {
     const auto at = answers_.find(id);
     if (at == answers_.end() || at->second.channel->sealed()) return;
-    auto timer = std::make_shared<asio::steady_timer>(io_, std::chrono::seconds{2});
+    auto timer = std::make_shared<asio::steady_timer>(io_, std::chrono::seconds{5});
     timer->async_wait([this, timer, id](const std::error_code&) {
       const auto a = answers_.find(id);
       if (a != answers_.end() && a->second.channel->subscribers() == 0)
