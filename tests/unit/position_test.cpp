@@ -14,8 +14,8 @@ using test::frame;
 using test::frames;
 using test::gap_frame;
 
-struct stage : test::stage {
-  explicit stage(const sse::hub_options& o = {}) : test::stage{o, as_given{}} {}
+struct told_stage : test::stage {
+  explicit told_stage(const sse::hub_options& o = {}) : test::stage{o, as_given{}} {}
 };
 
 std::string position(std::uint64_t id) { return "id: " + std::to_string(id) + "\n\n"; }
@@ -36,7 +36,7 @@ std::string last_id(std::string_view stream) {
 
 TEST_CASE("fault: what is published while a reader is away that has had no event is not lost",
           "[resume][position]") {
-  stage s{{.idle = sse::duration::seconds(300)}};
+  told_stage s{{.idle = sse::duration::seconds(300)}};
   sse::channel& c = s.open("c", numbered());
   s.put_many(c, 3);
   const auto k = s.join(c);
@@ -51,7 +51,7 @@ TEST_CASE("fault: what is published while a reader is away that has had no event
 
 TEST_CASE("position: a live stream opens with it, behind what else opens a stream",
           "[resume][position]") {
-  stage s{{.retry = sse::duration::seconds(2), .opening = "hello"}};
+  told_stage s{{.retry = sse::duration::seconds(2), .opening = "hello"}};
   sse::channel& c = s.open("c", numbered());
   const auto first = s.join(c, {.preamble = "HEAD\n"});
   CHECK(s.take(first) == "HEAD\nretry: 2000\n\n: hello\n\n" + position(100));
@@ -63,7 +63,7 @@ TEST_CASE("position: a live stream opens with it, behind what else opens a strea
 
 TEST_CASE("position: only for a reader that has no id, on a channel that has ids",
           "[resume][position]") {
-  stage s;
+  told_stage s;
   sse::channel& c = s.open("c", numbered());
   s.put_many(c, 3);
   CHECK(s.take(s.join(c, {.last_event_id = "102"})) == frames(103, 103));
@@ -73,20 +73,20 @@ TEST_CASE("position: only for a reader that has no id, on a channel that has ids
   sse::channel& bare = s.open("bare", {.ids = sse::id_mode::none});
   CHECK(s.take(s.join(bare)).empty());
 
-  stage off{{.position = false}};
+  told_stage off{{.position = false}};
   CHECK(off.take(off.join(off.open("c", numbered()))).empty());
 }
 
 TEST_CASE("position: a verdict's own is told", "[resume][position]") {
-  stage s;
+  told_stage s;
   sse::channel& c = s.open("c", numbered());
   s.put_many(c, 3);
   CHECK(s.take(s.accept({}, sse::admit().join(c).after(101))) == position(101) + frames(102, 103));
 }
 
 TEST_CASE("position: a verdict says whether it is told", "[resume][position]") {
-  stage s;
-  stage off{{.position = false}};
+  told_stage s;
+  told_stage off{{.position = false}};
   sse::channel& c = s.open("c", numbered());
   sse::channel_options o = numbered();
   o.start = sse::start_at::snapshot;
@@ -99,7 +99,7 @@ TEST_CASE("position: a verdict says whether it is told", "[resume][position]") {
 }
 
 TEST_CASE("position: a gap frame tells it", "[resume][position]") {
-  stage s;
+  told_stage s;
   sse::channel_options o = numbered();
   o.keep = 1;
   sse::channel& c = s.open("c", std::move(o));
@@ -111,7 +111,7 @@ TEST_CASE("position: a gap frame tells it", "[resume][position]") {
 
 TEST_CASE("position: in front of what is replayed to a reader without an id",
           "[resume][position]") {
-  stage s;
+  told_stage s;
   sse::channel_options o = numbered();
   o.start = sse::start_at::all;
   o.keep = 4;
@@ -127,7 +127,7 @@ TEST_CASE("position: in front of what is replayed to a reader without an id",
 
 TEST_CASE("position: what is for others moves it, but leaves no byte later: X-09",
           "[resume][position]") {
-  stage s;
+  told_stage s;
   sse::channel& c = s.open("c", numbered());
   s.put(c);
   s.put(c, "secret", "bob");
@@ -139,7 +139,7 @@ TEST_CASE("position: what is for others moves it, but leaves no byte later: X-09
 }
 
 TEST_CASE("position: behind a snapshot, also one of nothing", "[resume][position]") {
-  stage s;
+  told_stage s;
   sse::channel_options o = numbered();
   o.start = sse::start_at::snapshot;
   sse::channel& c = s.open("c", std::move(o));
@@ -160,7 +160,7 @@ TEST_CASE("position: behind a snapshot, also one of nothing", "[resume][position
 }
 
 TEST_CASE("position: one for a stream of several channels", "[resume][position]") {
-  stage s{{.first_id = 50}};
+  told_stage s{{.first_id = 50}};
   sse::channel& a = s.open("a");
   sse::channel& b = s.open("b");
   sse::channel& bare = s.open("bare", {.ids = sse::id_mode::none});
@@ -170,7 +170,7 @@ TEST_CASE("position: one for a stream of several channels", "[resume][position]"
 }
 
 TEST_CASE("position: ids that are given begin at 0", "[resume][position]") {
-  stage s;
+  told_stage s;
   sse::channel& c = s.open("c", {.ids = sse::id_mode::given,
                                  .own_sequence = true,
                                  .heartbeat = {.mode = sse::heartbeat_options::pace::off}});
@@ -183,7 +183,7 @@ TEST_CASE("position: ids that are given begin at 0", "[resume][position]") {
 
 TEST_CASE("position: it is in a chunk, not in front of the body, and a retry stream has none",
           "[resume][position]") {
-  stage s{{.caps = {.total = {.max = 1, .then = sse::when_full::retry_stream}}}};
+  told_stage s{{.caps = {.total = {.max = 1, .then = sse::when_full::retry_stream}}}};
   sse::channel& c = s.open("c", numbered());
   const auto k = s.join(c, {.preamble = "HEAD\r\n\r\n", .chunked = true});
   CHECK(s.take(k) == "HEAD\r\n\r\n9\r\n" + position(100));
