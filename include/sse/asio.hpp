@@ -32,12 +32,12 @@
 // out Asio itself may throw std::bad_alloc out of ctx.run(): catch it and run again, the server
 // goes on.
 //
-// Hooks: those outside a flush (handlers, on_admit, on_opened, on_closed, on_presence, on_access,
-// on_error) may call anything of the server and its hub, also stop(), close() and revoke(): what
-// they end is closed once the call that runs them is over. Those inside a flush (on_sees, on_gap,
-// backfill, a heartbeat's payload) may call nothing of the hub: it is refused. None may destroy the
-// server or the hub.
-// Outside of them it may be destroyed at any time, also while operations are under way.
+// Hooks: those outside a flush (handlers, on_refused, on_opened, on_closed, on_presence, on_access,
+// on_error, on_channel_closed) may call anything of the server and its hub, also stop(), close()
+// and revoke(): what they end is closed once the call that runs them is over. Those inside a flush
+// (on_sees, on_gap, backfill, a heartbeat's payload) may call nothing of the hub: it is refused.
+// None may destroy the server or the hub. Outside of them it may be destroyed at any time, also
+// while operations are under way.
 #pragma once
 
 #include <cstdint>

@@ -22,11 +22,11 @@
 // Errors: the constructor throws std::invalid_argument for options that cannot work and
 // std::system_error if the system gives no descriptor. See sse/server.hpp for the rest.
 //
-// Hooks: those outside a flush (handlers, on_admit, on_opened, on_closed, on_presence, on_access,
-// on_error) may call anything of the server and its hub, also stop(), close() and revoke(): what
-// they end is closed once the call that runs them is over. Those inside a flush (on_sees, on_gap,
-// backfill, a heartbeat's payload) may call nothing of the hub: it is refused. None may destroy the
-// server or the hub.
+// Hooks: those outside a flush (handlers, on_refused, on_opened, on_closed, on_presence, on_access,
+// on_error, on_channel_closed) may call anything of the server and its hub, also stop(), close()
+// and revoke(): what they end is closed once the call that runs them is over. Those inside a flush
+// (on_sees, on_gap, backfill, a heartbeat's payload) may call nothing of the hub: it is refused.
+// None may destroy the server or the hub.
 #pragma once
 
 #include <memory>

@@ -39,13 +39,12 @@ namespace sse::inline v0 {
 ///
 /// Hooks run on the hub's thread. What each may call:
 ///
-///   on_admit, on_refused, on_opened, on_closed, on_presence, on_channel_closed   everything but
-///   the hub's
-///                   destructor: streams that they close end when the call that ran them returns,
-///                   channels are freed then
-///   on_sees, on_gap, on_wanted, channel_options::backfill, heartbeat_options::payload   only what
-///                   reads: anything else is refused (publish_error::in_hook, nullptr, 0) or does
-///                   nothing
+///   on_admit, on_refused, on_opened, on_closed, on_presence, on_channel_closed
+///                   everything but the hub's destructor: streams that they close end when the
+///                   call that ran them returns, channels are freed then
+///   on_sees, on_gap, on_wanted, channel_options::backfill, heartbeat_options::payload
+///                   only what reads: anything else is refused (publish_error::in_hook, nullptr,
+///                   0) or does nothing
 ///
 /// Only on_admit may throw: accept() then took nothing.
 template <transport Transport, std::movable User = no_user>

@@ -20,11 +20,11 @@
 // Errors: a server's constructor throws std::invalid_argument for options that cannot work;
 // everything later is an error_code or goes to on_error. A handler that throws answers 500.
 //
-// Hooks: those outside a flush (handlers, on_admit, on_opened, on_closed, on_presence, on_access,
-// on_error) may call anything of the server and its hub, also stop(), close() and revoke(): what
-// they end is closed once the call that runs them is over. Those inside a flush (on_sees, on_gap,
-// backfill, a heartbeat's payload) may call nothing of the hub: it is refused. None may destroy the
-// server or the hub.
+// Hooks: those outside a flush (handlers, on_refused, on_opened, on_closed, on_presence, on_access,
+// on_error, on_channel_closed) may call anything of the server and its hub, also stop(), close()
+// and revoke(): what they end is closed once the call that runs them is over. Those inside a flush
+// (on_sees, on_gap, backfill, a heartbeat's payload) may call nothing of the hub: it is refused.
+// None may destroy the server or the hub.
 
 #include <cstddef>
 #include <cstdint>
@@ -449,7 +449,8 @@ class basic_server {
 
   // --- channels and publishing ---------------------------------------------------------------
 
-  /// The hub. Its on_admit, on_wanted and on_channel_closed hooks belong to the server.
+  /// The hub. Its on_wanted and on_channel_closed hooks belong to the server; its on_admit is not
+  /// asked.
   [[nodiscard]] hub_type& hub() noexcept { return core_->hub(); }
 
   /// nullptr: the result's `error` says why.
