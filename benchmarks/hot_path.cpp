@@ -52,7 +52,7 @@ void lane(benchmark::State& state) {
   for (auto _ : state) {
     for (int i = 0; i < 100; ++i)
       benchmark::DoNotOptimize(p.try_publish({.type = "tick", .data = text}));
-    mail.drain([&](const sse::mail& m) { bytes += m.data.size(); });
+    mail.drain([&](const sse::mail& m) { bytes += m.event.data.size(); });
   }
   benchmark::DoNotOptimize(bytes);
   state.SetItemsProcessed(state.iterations() * 100);

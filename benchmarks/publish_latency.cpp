@@ -142,9 +142,7 @@ class engine_loop {
   void run(int core, style s) {
     bench::pin(core);
     while (!stop_) {
-      mail_.drain([&](const sse::mail& m) {
-        (void)hub_.publish(*channel_, {.type = m.type, .data = m.data});
-      });
+      mail_.drain([&](const sse::mail& m) { (void)hub_.publish(*channel_, m.event); });
       hub_.flush();
       if (s == style::works) pause_ns(2000);
       if (s != style::sleeps || !mail_.prepare_sleep()) continue;
@@ -258,8 +256,8 @@ int main(int argc, char** argv) {
     print("empty", s);
   }
   double refused = 0;
-  const auto check = [&](sse::publish_status s) {
-    refused += s == sse::publish_status::ok ? 0 : 1;
+  const auto check = [&](sse::publish_result s) {
+    refused += s == sse::publish_error::none ? 0 : 1;
   };
   const auto lane_run = [&](const char* name, style how, sse::wake_mode mode, auto&& call) {
     engine_loop loop{core, how, mode};
@@ -287,7 +285,7 @@ int main(int argc, char** argv) {
   };
   lane_run("try_format", style::works, sse::wake_mode::when_idle, [&](sse::publisher& p) {
     return format([&](const auto& f, const auto&... v) {
-      return sse::try_format(p, {.type = "tick", .max = 256}, f, v...);
+      return sse::try_format<256>(p, {.type = "tick"}, f, v...);
     });
   });
   {

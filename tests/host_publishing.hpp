@@ -54,8 +54,8 @@ void a_sealed_stream_ends(bool chunked) {
   REQUIRE(live.open("/job").status == 200);
   const sse::event_id first = s.on_loop([&] { return job.last_id(); }) + 1;
   sse::publisher worker = s.on_loop([&] { return s->make_publisher(job); });
-  REQUIRE(worker.try_publish("one") == sse::publish_status::ok);
-  REQUIRE(worker.try_publish({.data = "[DONE]", .last = true}) == sse::publish_status::ok);
+  REQUIRE(worker.try_publish("one") == sse::publish_error::none);
+  REQUIRE(worker.try_publish({.data = "[DONE]"}, {.last = true}) == sse::publish_error::none);
   const std::string id = std::to_string(first);
   const std::string next = std::to_string(first + 1);
   const std::string whole = "id: " + id + "\ndata: one\n\nid: " + next + "\ndata: [DONE]\n\n";

@@ -33,7 +33,7 @@ inline std::uint64_t publish_from_lane(const options& o, sse::publisher& lane) {
   payload data{o.size};
   std::uint64_t last = 0;
   publish_paced(o, [&](std::uint64_t n, std::int64_t t) {
-    if (lane.try_publish({.type = "tick", .data = data.make(n, t)}) != sse::publish_status::ok)
+    if (lane.try_publish({.type = "tick", .data = data.make(n, t)}) != sse::publish_error::none)
       fail("lane full");
     last = n;
   });

@@ -70,8 +70,8 @@ class server {
     while (!ended_ || hub_.sessions() != 0) {
       if (options_.thread) {
         mail_.drain([&](const sse::mail& m) {
-          (void)hub_.publish(*channel_, {.type = m.type, .data = m.data});
-          ended_ = m.type == "end";
+          (void)hub_.publish(*channel_, m.event);
+          ended_ = m.event.type == "end";
           ++published_;
         });
       } else {

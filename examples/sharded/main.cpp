@@ -92,7 +92,7 @@ int main(int argc, char** argv) {
   std::thread engine{[&] {
     auto next = std::chrono::steady_clock::now();
     for (std::uint64_t n = 1; !ticks.draining();) {
-      if (ticks.publish(0, {.data = std::to_string(n)}).status != sse::publish_status::full) ++n;
+      if (ticks.publish(0, {.data = std::to_string(n)}).error != sse::publish_error::full) ++n;
       std::this_thread::sleep_until(next += std::chrono::nanoseconds{1'000'000'000 / rate});
     }
   }};

@@ -24,6 +24,7 @@
 #include <sse/event.hpp>
 #include <sse/function.hpp>
 #include <sse/fwd.hpp>
+#include <sse/publish.hpp>
 #include <sse/session.hpp>
 #include <sse/stats.hpp>
 
@@ -139,68 +140,6 @@ struct channel_options {
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this
   /// channel alone.
   function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
-};
-
-struct publish_options {
-  event_id id = no_id;  ///< id_mode::given only
-  /// Empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
-  std::string_view audience = {};
-  bool transient = false;  ///< never replayed, no id
-  /// What it is the state of, such as a symbol: makes older events of this key superfluous.
-  std::string_view key = {};
-  /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and
-  /// goes out as it is: for events that are encoded once for several hubs. Checked for size and
-  /// blank line only; type and retry must not be set.
-  bool encoded = false;
-  bool last = false;  ///< the channel is sealed behind it, see hub::seal
-};
-
-enum class publish_error : std::uint8_t {
-  none,
-  bad_type,  ///< CR, LF or NUL in the type, or too long; publish_options::encoded: see there
-  /// The event brought an id, or publish_options::id where ids are not given by the publisher.
-  bad_id,
-  bad_retry,
-  too_large,  ///< encode_limits, or an audience over 65,535 bytes
-  /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.
-  id_order,
-  no_memory,
-  no_session,   ///< send: the session is gone, or its last byte was sent
-  lane_full,    ///< send: hub_options::control_lane bytes are waiting already
-  in_hook,      ///< called inside a hook that may not call the hub (see hub)
-  closed,       ///< the channel is being closed
-  sealed,       ///< the channel has had its last event
-  another_hub,  ///< hub.publish: the channel is not this hub's
-};
-
-[[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
-  switch (e) {
-    case publish_error::none: return "none";
-    case publish_error::bad_type: return "bad_type";
-    case publish_error::bad_id: return "bad_id";
-    case publish_error::bad_retry: return "bad_retry";
-    case publish_error::too_large: return "too_large";
-    case publish_error::id_order: return "id_order";
-    case publish_error::no_memory: return "no_memory";
-    case publish_error::no_session: return "no_session";
-    case publish_error::lane_full: return "lane_full";
-    case publish_error::in_hook: return "in_hook";
-    case publish_error::closed: return "closed";
-    case publish_error::sealed: return "sealed";
-    case publish_error::another_hub: return "another_hub";
-  }
-  return "unknown";
-}
-
-/// An accepted event's id (no_id where it has none), or why it was refused. Refused: nothing was
-/// published.
-struct publish_result {
-  event_id id = no_id;
-  publish_error error = publish_error::none;
-
-  [[nodiscard]] constexpr explicit operator bool() const noexcept {
-    return error == publish_error::none;
-  }
 };
 
 /// Why hub.open_channel() did not.

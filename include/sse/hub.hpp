@@ -105,8 +105,8 @@ class hub {
     return n;
   }
   /// To one session, between its other events; no id, never replayed.
-  [[nodiscard]] publish_error send(session_id id, const event& e) noexcept {
-    return engine_.send(id, e);
+  [[nodiscard]] publish_result send(session_id id, const event& e) noexcept {
+    return {no_id, engine_.send(id, e)};
   }
   /// To all sessions of a user now connected; returns how many took it. To be replayed as well:
   /// publish with an audience.

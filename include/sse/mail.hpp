@@ -1,7 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// mail: what goes through a mailbox (sse/mailbox.hpp): what publishers give, what the hub's thread
-// gets, what became of it, and how a mailbox is set up.
+// mail: what comes out of a mailbox (sse/mailbox.hpp), how much of it there was, and how a mailbox
+// is set up.
 #pragma once
 
 #include <cstddef>
@@ -10,55 +10,20 @@
 
 #include <sse/encode.hpp>
 #include <sse/event.hpp>
+#include <sse/publish.hpp>
 
 namespace sse::inline v0 {
 
-/// What became of a call to a publisher.
-enum class publish_status : std::uint8_t {
-  ok,         ///< in the lane; it will be drained
-  full,       ///< no room now: the hub's thread is behind
-  too_large,  ///< never fits: over half the lane, mailbox_options::limits or the writer's max
-  invalid,    ///< CR, LF or NUL in the type, or an id above max_event_id
-  closed,     ///< the mailbox is closed or gone, or memory was out when this publisher was made
-};
-
-[[nodiscard]] constexpr std::string_view to_string(publish_status s) noexcept {
-  switch (s) {
-    case publish_status::ok: return "ok";
-    case publish_status::full: return "full";
-    case publish_status::too_large: return "too_large";
-    case publish_status::invalid: return "invalid";
-    case publish_status::closed: return "closed";
-  }
-  return "unknown";
-}
-
-/// What a publisher sends. Views are copied before the call returns.
-struct message {
-  std::string_view type{};      ///< as event::type. REQUIRES: no CR, LF, NUL
-  std::string_view data{};      ///< as event::data
-  std::string_view audience{};  ///< who may see it; at most 65,535 bytes; empty: everyone
-  event_id id = no_id;          ///< for a channel whose ids are given by the publisher
-  bool transient = false;       ///< never replayed, without an id
-  std::string_view key{};  ///< what it is the state of (publish_options::key); at most 65,535 bytes
-  std::uint16_t channel = 0;  ///< for a lane that serves several; at most max_mail_channel
-  bool encoded = false;       ///< as publish_options::encoded
-  bool last = false;          ///< as publish_options::last
-};
+/// Of a lane that serves several channels: the highest number that one can have.
 inline constexpr std::uint16_t max_mail_channel = 0x1fff;
 
-/// What the hub's thread gets. Views are valid during the call.
+/// What the hub's thread gets: what the publisher gave, for `hub.publish(channel, m.event,
+/// m.options)`. Views are valid during the call.
 struct mail {
-  std::uint64_t target = 0;  ///< as given to make_publisher
-  std::string_view type{};
-  std::string_view data{};
-  std::string_view audience{};
-  event_id id = no_id;
-  bool transient = false;
-  std::string_view key{};
-  std::uint16_t channel = 0;
-  bool encoded = false;
-  bool last = false;
+  std::uint64_t target = 0;   ///< as given to make_publisher
+  std::uint16_t channel = 0;  ///< as given to try_publish
+  sse::event event{};
+  publish_options options{};
 };
 
 /// When a publisher calls mailbox_options::wake.
@@ -86,8 +51,8 @@ struct mail_counts {
   std::uint64_t accepted = 0;
   std::uint64_t full = 0;
   std::uint64_t too_large = 0;
-  std::uint64_t invalid = 0;
-  std::uint64_t closed = 0;  ///< without those of a publisher that never had a lane
+  std::uint64_t invalid = 0;  ///< the rest of publish_error: not an event of this lane
+  std::uint64_t closed = 0;   ///< without those of a publisher that never had a lane
 
   [[nodiscard]] constexpr std::uint64_t refused() const noexcept {
     return full + too_large + invalid + closed;

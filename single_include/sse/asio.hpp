@@ -457,13 +457,7 @@ class server_core {
       error("mail for a channel that is closed", {});
       return true;
     }
-    const publish_result r = hub_->publish(*to, {.type = m.type, .data = m.data},
-                                           {.id = m.id,
-                                            .audience = m.audience,
-                                            .transient = m.transient,
-                                            .key = m.key,
-                                            .encoded = m.encoded,
-                                            .last = m.last});
+    const publish_result r = hub_->publish(*to, m.event, m.options);
     if (!r) error(to_string(r.error), {});
     return true;
   }

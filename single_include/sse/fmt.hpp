@@ -9,9 +9,11 @@
 // publisher, one at a time. Format strings are checked at compile time.
 //
 //   auto s = sse::try_format(quotes, FMT_COMPILE(R"({{"price":{},"qty":{}}})"), price, qty);
-//   s = sse::try_format(quotes, {.type = "fill", .max = 256}, "{} {}", id, qty);
-//   if (s != sse::publish_status::ok) ++refused;
+//   s = sse::try_format<256>(quotes, {.type = "fill"}, "{} {}", id, qty);
+//   if (!s) ++refused;
 //
+// An event has at most Max bytes of data, 1,024 unless said: longer is too_large, and the lane must
+// have room for as many.
 // FMT_COMPILE is about twice as fast as a plain format string. Nothing is allocated and nothing is
 // published unless all of it fits. Exceptions: only those of a formatter of the user's own type,
 // and format_error for a dynamic width that is bad; nothing was published then.
@@ -28,16 +30,6 @@
 #include <sse/mailbox.hpp>
 
 namespace sse::inline v0 {
-
-/// What an event has besides its data, and how long the data may become.
-struct format_options {
-  std::string_view type{};      ///< as message::type
-  std::string_view audience{};  ///< as message::audience
-  event_id id = no_id;          ///< as message::id
-  bool transient = false;       ///< as message::transient
-  std::size_t max = 1024;       ///< bytes; longer is too_large; the lane must have room for as many
-  std::string_view key{};       ///< as message::key
-};
 
 namespace detail {
 
@@ -76,44 +68,56 @@ class bounded_output {
 template <class S>
 concept compiled_format = std::is_class_v<S> && std::is_empty_v<S>;
 
-template <class Write>
-publish_status emplace_formatted(publisher& p, const format_options& o, Write write) {
-  const message m{
-      .type = o.type, .audience = o.audience, .id = o.id, .transient = o.transient, .key = o.key};
-  return p.try_emplace(m, o.max, [&](char* out, std::size_t room) {
+template <std::size_t Max, class Write>
+publish_result emplace_formatted(publisher& p, const event& e, const publish_options& o,
+                                 Write write) {
+  return p.try_emplace(e, o, Max, [&](char* out, std::size_t room) {
     return write(bounded_output{out, room}).size(room);
   });
 }
 
 }  // namespace detail
 
-/// Formats an event with options. Errors: as publisher::try_emplace.
-template <class... T>
-[[nodiscard]] publish_status try_format(publisher& p, const format_options& o,
+/// The data of an event that has the rest of `e`, with options. Errors: as publisher::try_emplace.
+template <std::size_t Max = 1024, class... T>
+[[nodiscard]] publish_result try_format(publisher& p, const event& e, const publish_options& o,
                                         fmt::format_string<T...> f, T&&... args) {
-  return detail::emplace_formatted(p, o, [&](detail::bounded_output out) {
+  return detail::emplace_formatted<Max>(p, e, o, [&](detail::bounded_output out) {
     return fmt::format_to(out, f, std::forward<T>(args)...);
   });
 }
 
 /// The same with FMT_COMPILE or FMT_STRING.
-template <detail::compiled_format S, class... T>
-[[nodiscard]] publish_status try_format(publisher& p, const format_options& o, const S&,
-                                        T&&... args) {
-  return detail::emplace_formatted(
-      p, o, [&](detail::bounded_output out) { return fmt::format_to(out, S{}, args...); });
+template <std::size_t Max = 1024, detail::compiled_format S, class... T>
+[[nodiscard]] publish_result try_format(publisher& p, const event& e, const publish_options& o,
+                                        const S&, T&&... args) {
+  return detail::emplace_formatted<Max>(
+      p, e, o, [&](detail::bounded_output out) { return fmt::format_to(out, S{}, args...); });
 }
 
-/// An unnamed event for everyone, at most 1,024 bytes.
-template <class... T>
-[[nodiscard]] publish_status try_format(publisher& p, fmt::format_string<T...> f, T&&... args) {
-  return try_format(p, format_options{}, f, std::forward<T>(args)...);
+/// Without options.
+template <std::size_t Max = 1024, class... T>
+[[nodiscard]] publish_result try_format(publisher& p, const event& e, fmt::format_string<T...> f,
+                                        T&&... args) {
+  return try_format<Max>(p, e, publish_options{}, f, std::forward<T>(args)...);
 }
 
 /// The same with FMT_COMPILE or FMT_STRING.
-template <detail::compiled_format S, class... T>
-[[nodiscard]] publish_status try_format(publisher& p, const S& f, T&&... args) {
-  return try_format(p, format_options{}, f, args...);
+template <std::size_t Max = 1024, detail::compiled_format S, class... T>
+[[nodiscard]] publish_result try_format(publisher& p, const event& e, const S& f, T&&... args) {
+  return try_format<Max>(p, e, publish_options{}, f, args...);
+}
+
+/// An unnamed event for everyone.
+template <std::size_t Max = 1024, class... T>
+[[nodiscard]] publish_result try_format(publisher& p, fmt::format_string<T...> f, T&&... args) {
+  return try_format<Max>(p, event{}, publish_options{}, f, std::forward<T>(args)...);
+}
+
+/// The same with FMT_COMPILE or FMT_STRING.
+template <std::size_t Max = 1024, detail::compiled_format S, class... T>
+[[nodiscard]] publish_result try_format(publisher& p, const S& f, T&&... args) {
+  return try_format<Max>(p, event{}, publish_options{}, f, args...);
 }
 
 }  // namespace sse::inline v0

@@ -10,8 +10,10 @@
 //
 //   sse::mailbox mail{{.wake = &wake_loop, .context = &loop}};
 //   sse::publisher quotes = mail.make_publisher(token_of_channel);  // any thread; then its own
-//   if (quotes.try_publish(json) != sse::publish_status::ok) ++refused;
-//   mail.drain([&](const sse::mail& m) { publish(m); });  // the hub's thread
+//   if (!quotes.try_publish(json)) ++refused;
+//   mail.drain([&](const sse::mail& m) {  // the hub's thread
+//     (void)hub.publish(channel_of(m.target), m.event, m.options);
+//   });
 //   if (mail.prepare_sleep()) wait_for_events(), mail.awake();
 //
 // Threads: drain, prepare_sleep, awake, close, counts and destruction of a mailbox belong to one
@@ -33,6 +35,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <new>
 #include <string_view>
 #include <type_traits>
@@ -133,7 +136,7 @@ struct mail_header {
   /// Of the whole record. An odd one is a mark: that many bytes less one are skipped; 1: the lane
   /// goes on in its high ring.
   std::uint32_t size = 0;
-  std::uint32_t data = 0;
+  std::uint32_t data = 0;  ///< bytes of it, and retry_flag
   event_id id = no_id;
   std::uint16_t type = 0;
   std::uint16_t audience = 0;
@@ -146,6 +149,8 @@ struct mail_header {
   static constexpr unsigned channel_shift = 3;
   static_assert(max_mail_channel == 0xffffU >> channel_shift);
   static constexpr std::uint32_t climb_mark = 1;
+  /// The event's retry stands behind the header. A record has at most half a GiB.
+  static constexpr std::uint32_t retry_flag = 0x8000'0000;
 };
 static_assert(sizeof(mail_header) == 24);
 
@@ -251,16 +256,16 @@ struct mail_lane {
   static void count(std::atomic<std::uint64_t>& n) noexcept {
     n.store(n.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
-  publish_status done(publish_status s) noexcept {
+  publish_result done(publish_error e) noexcept {
     if (held && batches == 0) commit();  // it was refused: nothing keeps the high ring
-    switch (s) {
-      case publish_status::ok: count(accepted); break;
-      case publish_status::full: count(full); break;
-      case publish_status::too_large: count(too_large); break;
-      case publish_status::invalid: count(invalid); break;
-      case publish_status::closed: count(closed); break;
+    switch (e) {
+      case publish_error::none: count(accepted); break;
+      case publish_error::full: count(full); break;
+      case publish_error::too_large: count(too_large); break;
+      case publish_error::closed: count(closed); break;
+      default: count(invalid); break;
     }
-    return s;
+    return {no_id, e};
   }
   [[nodiscard]] mail_counts counts() const noexcept {
     constexpr auto relaxed = std::memory_order_relaxed;
@@ -294,15 +299,21 @@ struct mail_lane {
       p += sizeof h;
       mail m;
       m.target = target;
-      m.type = {p, h.type};
-      m.audience = {p + h.type, h.audience};
-      m.key = {p + h.type + h.audience, h.key};
-      m.data = {p + h.type + h.audience + h.key, h.data};
-      m.id = h.id;
-      m.transient = (h.flags & mail_header::transient_flag) != 0;
-      m.encoded = (h.flags & mail_header::encoded_flag) != 0;
-      m.last = (h.flags & mail_header::last_flag) != 0;
       m.channel = static_cast<std::uint16_t>(h.flags >> mail_header::channel_shift);
+      if ((h.data & mail_header::retry_flag) != 0) {
+        std::memcpy(&m.event.retry, p, sizeof m.event.retry);
+        p += sizeof m.event.retry;
+      }
+      m.event.type = {p, h.type};
+      p += h.type;
+      m.options.audience = {p, h.audience};
+      p += h.audience;
+      m.options.key = {p, h.key};
+      m.event.data = {p + h.key, h.data & ~mail_header::retry_flag};
+      m.options.id = h.id;
+      m.options.transient = (h.flags & mail_header::transient_flag) != 0;
+      m.options.encoded = (h.flags & mail_header::encoded_flag) != 0;
+      m.options.last = (h.flags & mail_header::last_flag) != 0;
       if constexpr (std::is_same_v<std::invoke_result_t<F&, const mail&>, bool>) {
         stopped = !f(static_cast<const mail&>(m));
         if (stopped) break;
@@ -521,25 +532,30 @@ class publisher {
   }
 
   /// An unnamed event for everyone. Never blocks or locks; allocates only as
-  /// mailbox_options::room_at_once says. Errors: publish_status.
-  [[nodiscard]] publish_status try_publish(std::string_view data) noexcept {
-    return try_publish(message{.data = data});
+  /// mailbox_options::room_at_once says. Accepted: in the lane; it will be drained.
+  [[nodiscard]] publish_result try_publish(std::string_view data) noexcept {
+    return try_publish(event{.data = data});
   }
 
-  /// The same with everything an event can have.
-  [[nodiscard]] publish_status try_publish(const message& m) noexcept {
-    if (lane_ == nullptr) return publish_status::closed;
-    return lane_->done(put(m));
+  /// The same with everything an event can have. `channel`: for a lane that serves several, at most
+  /// max_mail_channel.
+  [[nodiscard]] publish_result try_publish(const event& e, const publish_options& o = {},
+                                           std::uint16_t channel = 0) noexcept {
+    if (lane_ == nullptr) return {no_id, publish_error::closed};
+    return lane_->done(put({e, o, channel}));
   }
 
-  /// What try_publish(m) would answer now; counts nothing. `ok` stays true, but for `closed`, until
-  /// something else is published here: what must go into several lanes or into none asks all first.
-  [[nodiscard]] publish_status room_for(const message& m) const noexcept {
-    if (lane_ == nullptr) return publish_status::closed;
-    if (const publish_status s = check(m); s != publish_status::ok) return s;
-    if (!encodable(m, m.data) || !in_lane(m, m.data.size())) return publish_status::too_large;
-    const bool room = lane_->reserve(record_size(field_bytes(m) + m.data.size())) != nullptr;
-    return room ? publish_status::ok : publish_status::full;
+  /// What try_publish of the same would answer now; counts nothing. `none` stays true, but for
+  /// `closed`, until something else is published here: what must go into several lanes or into none
+  /// asks all first.
+  [[nodiscard]] publish_error room_for(const event& e, const publish_options& o = {},
+                                       std::uint16_t channel = 0) const noexcept {
+    if (lane_ == nullptr) return publish_error::closed;
+    const letter l{e, o, channel};
+    if (const publish_error bad = check(l); bad != publish_error::none) return bad;
+    if (!encodable(l, e.data) || !in_lane(l, e.data.size())) return publish_error::too_large;
+    const bool room = lane_->reserve(record_size(field_bytes(l) + e.data.size())) != nullptr;
+    return room ? publish_error::none : publish_error::full;
   }
 
   /// Formats the data in place, if the lane has room for `max` bytes: `write(char* out, std::size_t
@@ -547,17 +563,18 @@ class publisher {
   /// enough: the answer is then too_large. If it throws, that goes through. Nothing is published in
   /// either case. `write` must not use this publisher.
   template <mail_writer W>
-  [[nodiscard]] publish_status try_emplace(std::size_t max,
+  [[nodiscard]] publish_result try_emplace(std::size_t max,
                                            W&& write) noexcept(detail::nothrow_writer<W>) {
-    return try_emplace(message{}, max, write);
+    return try_emplace(event{}, {}, max, write);
   }
 
-  /// The same with all of `m` but its data.
+  /// The same with all of `e` but its data, and options.
   template <mail_writer W>
-  [[nodiscard]] publish_status try_emplace(const message& m, std::size_t max,
+  [[nodiscard]] publish_result try_emplace(const event& e, const publish_options& o,
+                                           std::size_t max,
                                            W&& write) noexcept(detail::nothrow_writer<W>) {
-    if (lane_ == nullptr) return publish_status::closed;
-    return lane_->done(emplace(m, max, write));
+    if (lane_ == nullptr) return {no_id, publish_error::closed};
+    return lane_->done(emplace({e, o, 0}, max, write));
   }
 
   /// Until the result ends, what is published is not shown to the hub.
@@ -568,7 +585,8 @@ class publisher {
     return lane_ == nullptr ? mail_counts{} : lane_->counts();
   }
 
-  /// The largest type, audience, key and data together that the lane takes, in bytes.
+  /// The largest type, audience, key and data together that the lane takes, in bytes; a retry
+  /// takes 8 of them.
   [[nodiscard]] std::size_t max_bytes() const noexcept {
     return lane_ == nullptr ? 0 : lane_->capacity / 2 - sizeof(detail::mail_header);
   }
@@ -581,88 +599,108 @@ class publisher {
     return (sizeof(detail::mail_header) + bytes + 7) & ~std::size_t{7};
   }
 
-  [[nodiscard]] publish_status check(const message& m) const noexcept {
+  /// What is put into the lane, as one.
+  struct letter {
+    const event& e;
+    const publish_options& o;
+    std::uint16_t channel;
+  };
+
+  [[nodiscard]] publish_error check(const letter& l) const noexcept {
     const detail::mail_hub& hub = *lane_->hub;
-    if (hub.closed.load(std::memory_order_relaxed)) return publish_status::closed;
-    if (m.type.size() > hub.options.limits.type || m.type.size() > 0xffff ||
-        m.audience.size() > 0xffff || m.key.size() > 0xffff) {
-      return publish_status::too_large;
-    }
-    const bool valid = detail::is_field_text(m.type) && m.id <= max_event_id &&
-                       m.channel <= max_mail_channel && !(m.encoded && !m.type.empty());
-    return valid ? publish_status::ok : publish_status::invalid;
+    if (hub.closed.load(std::memory_order_relaxed)) return publish_error::closed;
+    const std::size_t type = l.e.type.size();
+    if (type > hub.options.limits.type || type > 0xffff || l.o.audience.size() > 0xffff ||
+        l.o.key.size() > 0xffff)
+      return publish_error::too_large;
+    if (!detail::is_field_text(l.e.type) || (l.o.encoded && type != 0))
+      return publish_error::bad_type;
+    if (!l.e.id.empty()) return publish_error::bad_id;
+    if (l.e.retry < no_retry || (l.o.encoded && l.e.retry != no_retry))
+      return publish_error::bad_retry;
+    if (l.o.id > max_event_id) return publish_error::id_order;
+    return l.channel <= max_mail_channel ? publish_error::none : publish_error::no_channel;
   }
 
   /// The encoded event is within the limits, with the longest id. Data is read only if its line
   /// ends could matter.
-  [[nodiscard]] bool encodable(const message& m, std::string_view data) const noexcept {
+  [[nodiscard]] bool encodable(const letter& l, std::string_view data) const noexcept {
     constexpr std::size_t id_line = 4 + 16 + 1;
+    constexpr std::size_t retry_line = 7 + 19 + 1;
     const std::size_t limit = lane_->hub->options.limits.event;
-    if (m.encoded) return data.size() <= limit;
-    const std::size_t fields = id_line + (m.type.empty() ? 0 : m.type.size() + 8) + 1;
+    if (l.o.encoded) return data.size() <= limit;
+    const std::size_t fields = id_line + (l.e.type.empty() ? 0 : l.e.type.size() + 8) +
+                               (l.e.retry == no_retry ? 0 : retry_line) + 1;
     if (fields > limit || data.size() > limit - fields) return false;
     if ((data.size() + 1) * 7 <= limit - fields) return true;
     const detail::line_count n = detail::count_lines(data);
     return n.lines * 7 + n.bytes <= limit - fields;
   }
 
-  [[nodiscard]] static constexpr std::size_t field_bytes(const message& m) noexcept {
-    return m.type.size() + m.audience.size() + m.key.size();
+  [[nodiscard]] static constexpr std::size_t field_bytes(const letter& l) noexcept {
+    return l.e.type.size() + l.o.audience.size() + l.o.key.size() +
+           (l.e.retry == no_retry ? 0 : sizeof l.e.retry);
   }
 
-  [[nodiscard]] bool in_lane(const message& m, std::size_t data) const noexcept {
-    return data <= max_bytes() && field_bytes(m) <= max_bytes() - data;
+  [[nodiscard]] bool in_lane(const letter& l, std::size_t data) const noexcept {
+    return data <= max_bytes() && field_bytes(l) <= max_bytes() - data;
   }
 
   /// Room for all fields; those in front of the data are written.
-  [[nodiscard]] publish_status reserve(const message& m, std::size_t data, char*& out) noexcept {
-    if (!in_lane(m, data)) return publish_status::too_large;
-    out = lane_->reserve(record_size(field_bytes(m) + data));
-    if (out == nullptr) return publish_status::full;
-    out = detail::put(out + sizeof(detail::mail_header), m.type);
-    out = detail::put(out, m.audience);
-    out = detail::put(out, m.key);
-    return publish_status::ok;
+  [[nodiscard]] publish_error reserve(const letter& l, std::size_t data, char*& out) noexcept {
+    if (!in_lane(l, data)) return publish_error::too_large;
+    out = lane_->reserve(record_size(field_bytes(l) + data));
+    if (out == nullptr) return publish_error::full;
+    out += sizeof(detail::mail_header);
+    if (l.e.retry != no_retry) {
+      std::memcpy(out, &l.e.retry, sizeof l.e.retry);
+      out += sizeof l.e.retry;
+    }
+    out = detail::put(out, l.e.type);
+    out = detail::put(out, l.o.audience);
+    out = detail::put(out, l.o.key);
+    return publish_error::none;
   }
 
-  void append(const message& m, std::size_t data) noexcept {
+  void append(const letter& l, std::size_t data) noexcept {
     detail::mail_header h;
-    h.size = static_cast<std::uint32_t>(record_size(field_bytes(m) + data));
-    h.data = static_cast<std::uint32_t>(data);
-    h.id = m.id;
-    h.type = static_cast<std::uint16_t>(m.type.size());
-    h.audience = static_cast<std::uint16_t>(m.audience.size());
-    h.key = static_cast<std::uint16_t>(m.key.size());
-    const unsigned flags = (m.transient ? detail::mail_header::transient_flag : 0U) |
-                           (m.encoded ? detail::mail_header::encoded_flag : 0U) |
-                           (m.last ? detail::mail_header::last_flag : 0U) |
-                           static_cast<unsigned>(m.channel) << detail::mail_header::channel_shift;
+    h.size = static_cast<std::uint32_t>(record_size(field_bytes(l) + data));
+    h.data = static_cast<std::uint32_t>(data) |
+             (l.e.retry == no_retry ? 0 : detail::mail_header::retry_flag);
+    h.id = l.o.id;
+    h.type = static_cast<std::uint16_t>(l.e.type.size());
+    h.audience = static_cast<std::uint16_t>(l.o.audience.size());
+    h.key = static_cast<std::uint16_t>(l.o.key.size());
+    const unsigned flags = (l.o.transient ? detail::mail_header::transient_flag : 0U) |
+                           (l.o.encoded ? detail::mail_header::encoded_flag : 0U) |
+                           (l.o.last ? detail::mail_header::last_flag : 0U) |
+                           static_cast<unsigned>(l.channel) << detail::mail_header::channel_shift;
     h.flags = static_cast<std::uint16_t>(flags);
     lane_->append(h);
   }
 
-  [[nodiscard]] publish_status put(const message& m) noexcept {
-    publish_status s = check(m);
-    if (s != publish_status::ok) return s;
-    if (!encodable(m, m.data)) return publish_status::too_large;
+  [[nodiscard]] publish_error put(const letter& l) noexcept {
+    publish_error bad = check(l);
+    if (bad != publish_error::none) return bad;
+    if (!encodable(l, l.e.data)) return publish_error::too_large;
     char* out = nullptr;
-    if ((s = reserve(m, m.data.size(), out)) != publish_status::ok) return s;
-    detail::put(out, m.data);
-    append(m, m.data.size());
-    return publish_status::ok;
+    if ((bad = reserve(l, l.e.data.size(), out)) != publish_error::none) return bad;
+    detail::put(out, l.e.data);
+    append(l, l.e.data.size());
+    return publish_error::none;
   }
 
   template <class W>
-  [[nodiscard]] publish_status emplace(const message& m, std::size_t max,
-                                       W& write) noexcept(detail::nothrow_writer<W>) {
-    publish_status s = check(m);
-    if (s != publish_status::ok) return s;
+  [[nodiscard]] publish_error emplace(const letter& l, std::size_t max,
+                                      W& write) noexcept(detail::nothrow_writer<W>) {
+    publish_error bad = check(l);
+    if (bad != publish_error::none) return bad;
     char* out = nullptr;
-    if ((s = reserve(m, max, out)) != publish_status::ok) return s;
+    if ((bad = reserve(l, max, out)) != publish_error::none) return bad;
     const auto size = static_cast<std::size_t>(write(out, max));
-    if (size > max || !encodable(m, {out, size})) return publish_status::too_large;
-    append(m, size);
-    return publish_status::ok;
+    if (size > max || !encodable(l, {out, size})) return publish_error::too_large;
+    append(l, size);
+    return publish_error::none;
   }
 
   detail::mail_lane* lane_ = nullptr;

@@ -141,16 +141,6 @@ struct sequencer_options {
   std::uint64_t seed = hub_options{}.seed;  ///< see hub_options::seed
 };
 
-/// What became of an event. Not ok: no shard got it.
-struct sequence_result {
-  event_id id = no_id;  ///< no_id too for a transient one
-  publish_status status = publish_status::ok;
-
-  [[nodiscard]] constexpr explicit operator bool() const noexcept {
-    return status == publish_status::ok;
-  }
-};
-
 class shard_port;
 
 /// Gives ids and hands events to all shards.
@@ -169,13 +159,14 @@ class sequencer {
   sequencer& operator=(const sequencer&) = delete;
 
   /// An event for the channel of that number, on all shards. Never waits for a shard, allocates
-  /// nothing. Errors: `full` (a shard is behind), `too_large`, `invalid` (no such channel, field
-  /// text, an id of its own, `encoded`, `last`), `closed` (no shards, or draining).
-  [[nodiscard]] sequence_result publish(std::size_t channel, const event& e,
-                                        const publish_options& o = {}) noexcept {
+  /// nothing. Refused: no shard got it. Errors besides those of an event that cannot be sent:
+  /// no_channel, full, closed; bad_id, bad_type for `encoded`, sealed for `last`, which it cannot
+  /// do.
+  [[nodiscard]] publish_result publish(std::size_t channel, const event& e,
+                                       const publish_options& o = {}) noexcept {
     const std::scoped_lock lock{mutex_};
-    sequence_result r = place(channel, e, o);
-    count(r.status);
+    const publish_result r = place(channel, e, o);
+    count(r.error);
     return r;
   }
 
@@ -187,16 +178,9 @@ class sequencer {
     bool all = true;
     inbox.drain([&](const mail& m) {
       const std::scoped_lock lock{mutex_};
-      const publish_options o{.id = m.id,
-                              .audience = m.audience,
-                              .transient = m.transient,
-                              .key = m.key,
-                              .encoded = m.encoded,
-                              .last = m.last};
-      const publish_status s =
-          place(static_cast<std::size_t>(m.target), {.type = m.type, .data = m.data}, o).status;
-      all = s != publish_status::full;
-      if (all) count(s);
+      const publish_error e = place(static_cast<std::size_t>(m.target), m.event, m.options).error;
+      all = e != publish_error::full;
+      if (all) count(e);
       return all;
     });
     return all;
@@ -215,7 +199,7 @@ class sequencer {
     draining_.store(true, std::memory_order_release);
     // Wakes who sleeps. Where there is no room for it nobody sleeps.
     for (publisher& lane : lanes_) {
-      (void)lane.try_publish(message{.transient = true, .channel = no_channel, .encoded = true});
+      (void)lane.try_publish({}, {.transient = true, .encoded = true}, no_channel);
     }
   }
   [[nodiscard]] bool draining() const noexcept { return draining_.load(std::memory_order_acquire); }
@@ -262,55 +246,51 @@ class sequencer {
     std::vector<channel_stats> channels;
   };
 
-  void count(publish_status s) noexcept {
-    switch (s) {
-      case publish_status::ok: ++counts_.accepted; break;
-      case publish_status::full: ++counts_.full; break;
-      case publish_status::too_large: ++counts_.too_large; break;
-      case publish_status::invalid: ++counts_.invalid; break;
-      case publish_status::closed: ++counts_.closed; break;
+  void count(publish_error e) noexcept {
+    switch (e) {
+      case publish_error::none: ++counts_.accepted; break;
+      case publish_error::full: ++counts_.full; break;
+      case publish_error::too_large: ++counts_.too_large; break;
+      case publish_error::closed: ++counts_.closed; break;
+      default: ++counts_.invalid; break;
     }
   }
 
   /// REQUIRES: the lock.
-  sequence_result place(std::size_t channel, const event& e, const publish_options& o) noexcept {
-    const auto fail = [](publish_status s) { return sequence_result{no_id, s}; };
-    if (draining_.load(std::memory_order_relaxed)) return fail(publish_status::closed);
-    if (channel >= options_.channels.size() || !e.id.empty() || o.id != no_id || o.encoded ||
-        o.last) {  // its channels stay open
-      return fail(publish_status::invalid);
-    }
+  publish_result place(std::size_t channel, const event& e, const publish_options& o) noexcept {
+    const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
+    if (draining_.load(std::memory_order_relaxed)) return fail(publish_error::closed);
+    if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
+    if (!e.id.empty() || o.id != no_id) return fail(publish_error::bad_id);
+    if (o.encoded) return fail(publish_error::bad_type);
+    if (o.last) return fail(publish_error::sealed);  // its channels stay open
     const event_id id = o.transient ? no_id : head_.load(std::memory_order_relaxed) + 1;
-    if (id > max_event_id) return fail(publish_status::invalid);
+    if (id > max_event_id) return fail(publish_error::id_order);
     detail::id_text text;
     event out = e;
     out.id = text.view(id);
     const encode_plan p = plan(out, options_.limits);
-    if (p.error == encode_error::too_large || p.size > scratch_size_) {
-      return fail(publish_status::too_large);
-    }
-    if (p.error != encode_error::none) return fail(publish_status::invalid);
+    if (p.error != encode_error::none) return fail(detail::to_publish_error(p.error));
+    if (p.size > scratch_size_) return fail(publish_error::too_large);
     encode_to(scratch_.get(), out, p);
-    const message m{.data = {scratch_.get(), p.size},
-                    .audience = o.audience,
-                    .id = id,
-                    .transient = o.transient,
-                    .key = o.key,
-                    .channel = static_cast<std::uint16_t>(channel),
-                    .encoded = true};
+    const event bytes{.data = {scratch_.get(), p.size}};
+    publish_options with = o;
+    with.id = id;
+    with.encoded = true;
+    const auto number = static_cast<std::uint16_t>(channel);
     bool anybody = false;
     for (const publisher& lane : lanes_) {
-      const publish_status s = lane.room_for(m);
-      if (s == publish_status::closed) continue;  // that shard ended
-      if (s != publish_status::ok) return fail(s);
+      const publish_error no = lane.room_for(bytes, with, number);
+      if (no == publish_error::closed) continue;  // that shard ended
+      if (no != publish_error::none) return fail(no);
       anybody = true;
     }
-    if (!anybody) return fail(publish_status::closed);
+    if (!anybody) return fail(publish_error::closed);
     // Before any lane: a client that is shown this id finds it at or below head() everywhere.
     if (id != no_id) head_.store(id, std::memory_order_release);
-    for (publisher& lane : lanes_) (void)lane.try_publish(m);
+    for (publisher& lane : lanes_) (void)lane.try_publish(bytes, with, number);
     begun_ = true;
-    return {id, publish_status::ok};
+    return {id, publish_error::none};
   }
 
   static void add(hub_stats& sum, const hub_stats& n) noexcept {
@@ -421,12 +401,7 @@ class shard_port {
       ending_ = true;
       return true;
     }
-    const publish_result r =
-        channels_[m.channel]->publish({.data = m.data}, {.id = m.id,
-                                                         .audience = m.audience,
-                                                         .transient = m.transient,
-                                                         .key = m.key,
-                                                         .encoded = true});
+    const publish_result r = channels_[m.channel]->publish(m.event, m.options);
     error_ = r.error;
     if (!is_changed_[m.channel]) changed_.push_back(m.channel);
     is_changed_[m.channel] = true;

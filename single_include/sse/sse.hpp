@@ -2217,6 +2217,96 @@ class function<R(Args...)> {
 };
 
 }  // namespace sse::inline v0
+// ---- sse/publish.hpp
+//
+// What is said about an event when it is published, and what became of it: the same for a channel,
+// a hub, a server, a publisher of another thread, and a sequencer.
+
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline v0 {
+
+/// Views are copied before the call that takes them returns.
+struct publish_options {
+  event_id id = no_id;  ///< for a channel whose ids are given by the publisher: id_mode::given
+  /// Empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
+  std::string_view audience = {};
+  bool transient = false;  ///< never replayed, no id
+  /// What it is the state of, such as a symbol: makes older events of this key superfluous.
+  std::string_view key = {};
+  /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and
+  /// goes out as it is: for events that are encoded once for several hubs. Checked for size and
+  /// blank line only; type and retry must not be set.
+  bool encoded = false;
+  bool last = false;  ///< the channel is sealed behind it, see hub::seal
+};
+
+enum class publish_error : std::uint8_t {
+  none,
+  bad_type,  ///< CR, LF or NUL in the type, or too long; publish_options::encoded: see there
+  /// The event brought an id, or publish_options::id where ids are not given by the publisher.
+  bad_id,
+  bad_retry,
+  /// encode_limits, or an audience over 65,535 bytes; a publisher: it never fits, since it is over
+  /// half the lane, over mailbox_options::limits or the writer's max.
+  too_large,
+  /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.
+  id_order,
+  no_memory,
+  no_session,  ///< send: the session is gone, or its last byte was sent
+  no_channel,  ///< a lane, a sequencer: it has no channel of this number
+  /// No room now. send: hub_options::control_lane bytes are waiting already; a publisher: the hub's
+  /// thread is behind by a whole lane; a sequencer: a shard is.
+  full,
+  in_hook,  ///< called inside a hook that may not call the hub (see hub)
+  /// The channel is being closed. A publisher: its mailbox is closed or gone, or memory was out
+  /// when it was made. A sequencer: no shards, or draining.
+  closed,
+  sealed,       ///< the channel has had its last event
+  another_hub,  ///< hub.publish: the channel is not this hub's
+};
+
+[[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
+  switch (e) {
+    case publish_error::none: return "none";
+    case publish_error::bad_type: return "bad_type";
+    case publish_error::bad_id: return "bad_id";
+    case publish_error::bad_retry: return "bad_retry";
+    case publish_error::too_large: return "too_large";
+    case publish_error::id_order: return "id_order";
+    case publish_error::no_memory: return "no_memory";
+    case publish_error::no_session: return "no_session";
+    case publish_error::no_channel: return "no_channel";
+    case publish_error::full: return "full";
+    case publish_error::in_hook: return "in_hook";
+    case publish_error::closed: return "closed";
+    case publish_error::sealed: return "sealed";
+    case publish_error::another_hub: return "another_hub";
+  }
+  return "unknown";
+}
+
+/// What became of an event: accepted, with its id, or why it was refused; then nothing was
+/// published.
+struct publish_result {
+  /// no_id where it has none: a transient one, one for one session, one whose id the hub's thread
+  /// gives later (a publisher's).
+  event_id id = no_id;
+  publish_error error = publish_error::none;
+
+  [[nodiscard]] constexpr explicit operator bool() const noexcept {
+    return error == publish_error::none;
+  }
+  [[nodiscard]] friend constexpr bool operator==(const publish_result&,
+                                                 const publish_result&) noexcept = default;
+  [[nodiscard]] friend constexpr bool operator==(const publish_result& r,
+                                                 publish_error e) noexcept {
+    return r.error == e;
+  }
+};
+
+}  // namespace sse::inline v0
 // ---- sse/session.hpp
 //
 // session_id: the handle of one subscriber's connection. Stale handles are harmless: every hub call
@@ -2799,68 +2889,6 @@ struct channel_options {
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this
   /// channel alone.
   function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
-};
-
-struct publish_options {
-  event_id id = no_id;  ///< id_mode::given only
-  /// Empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
-  std::string_view audience = {};
-  bool transient = false;  ///< never replayed, no id
-  /// What it is the state of, such as a symbol: makes older events of this key superfluous.
-  std::string_view key = {};
-  /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and
-  /// goes out as it is: for events that are encoded once for several hubs. Checked for size and
-  /// blank line only; type and retry must not be set.
-  bool encoded = false;
-  bool last = false;  ///< the channel is sealed behind it, see hub::seal
-};
-
-enum class publish_error : std::uint8_t {
-  none,
-  bad_type,  ///< CR, LF or NUL in the type, or too long; publish_options::encoded: see there
-  /// The event brought an id, or publish_options::id where ids are not given by the publisher.
-  bad_id,
-  bad_retry,
-  too_large,  ///< encode_limits, or an audience over 65,535 bytes
-  /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.
-  id_order,
-  no_memory,
-  no_session,   ///< send: the session is gone, or its last byte was sent
-  lane_full,    ///< send: hub_options::control_lane bytes are waiting already
-  in_hook,      ///< called inside a hook that may not call the hub (see hub)
-  closed,       ///< the channel is being closed
-  sealed,       ///< the channel has had its last event
-  another_hub,  ///< hub.publish: the channel is not this hub's
-};
-
-[[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
-  switch (e) {
-    case publish_error::none: return "none";
-    case publish_error::bad_type: return "bad_type";
-    case publish_error::bad_id: return "bad_id";
-    case publish_error::bad_retry: return "bad_retry";
-    case publish_error::too_large: return "too_large";
-    case publish_error::id_order: return "id_order";
-    case publish_error::no_memory: return "no_memory";
-    case publish_error::no_session: return "no_session";
-    case publish_error::lane_full: return "lane_full";
-    case publish_error::in_hook: return "in_hook";
-    case publish_error::closed: return "closed";
-    case publish_error::sealed: return "sealed";
-    case publish_error::another_hub: return "another_hub";
-  }
-  return "unknown";
-}
-
-/// An accepted event's id (no_id where it has none), or why it was refused. Refused: nothing was
-/// published.
-struct publish_result {
-  event_id id = no_id;
-  publish_error error = publish_error::none;
-
-  [[nodiscard]] constexpr explicit operator bool() const noexcept {
-    return error == publish_error::none;
-  }
 };
 
 /// Why hub.open_channel() did not.
@@ -7308,7 +7336,7 @@ inline publish_error engine::send(session_id id, const event& e) noexcept {
   if (p.error != encode_error::none) return to_publish_error(p.error);
   // One event always fits, so that a small lane does not make a large event unsendable.
   if (s->lane != none && lanes_.waiting(s->lane) + p.size > options_.control_lane)
-    return publish_error::lane_full;
+    return publish_error::full;
   if (!lanes_.push(s->lane, e, lane_kind::event)) return publish_error::no_memory;
   enqueue(live_, id.slot);
   want();
@@ -8681,8 +8709,8 @@ class hub {
     return n;
   }
   /// To one session, between its other events; no id, never replayed.
-  [[nodiscard]] publish_error send(session_id id, const event& e) noexcept {
-    return engine_.send(id, e);
+  [[nodiscard]] publish_result send(session_id id, const event& e) noexcept {
+    return {no_id, engine_.send(id, e)};
   }
   /// To all sessions of a user now connected; returns how many took it. To be replayed as well:
   /// publish with an audience.

@@ -260,7 +260,7 @@ TEST_CASE("a server may be destroyed with 100 open streams and all else under wa
   for (int i = 0; i < 40; ++i) (void)h.server->publish(*h.ticks, {.data = std::string(9000, 'x')});
   h.ctx.poll();  // most are blocked now
   sse::publisher mail = h.server->make_publisher(*h.ticks);
-  CHECK(mail.try_publish("never seen") == sse::publish_status::ok);
+  CHECK(mail.try_publish("never seen") == sse::publish_error::none);
   bool drained = false;
   std::error_code result;
   h.server->async_drain([&](std::error_code e) { drained = true, result = e; });
@@ -269,7 +269,7 @@ TEST_CASE("a server may be destroyed with 100 open streams and all else under wa
       [&](sse::session_id, const sse::no_user&, sse::close_reason) { ++ended; });
   h.server.reset();
   CHECK(ended == 100);
-  CHECK(mail.try_publish("x") == sse::publish_status::closed);
+  CHECK(mail.try_publish("x") == sse::publish_error::closed);
   if (run_after) {
     h.ctx.run();
     CHECK(drained);
@@ -350,11 +350,11 @@ TEST_CASE("busy polling delivers, and stops when it is told to") {
   client c{h.server->port()};
   c.send(get_events);
   REQUIRE(h.run_until([&] { return h.server->hub().sessions() == 1; }));
-  sse::publish_status published{};
+  sse::publish_result published{};
   std::thread other{[&] { published = mail.try_publish("x"); }};
   REQUIRE(h.run_until([&] { return h.ticks->last_id() != h.server->hub().options().first_id; }));
   other.join();
-  CHECK(published == sse::publish_status::ok);
+  CHECK(published == sse::publish_error::none);
   CHECK(c.head().status == 200);
   CHECK(c.data() == "x");
   h.server->stop();

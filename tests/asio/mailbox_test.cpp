@@ -27,10 +27,10 @@ TEST_CASE("four threads publish to fifty subscribers: each thread's events in or
     publishers.emplace_back([t, &failures, p = std::move(p)]() mutable {
       for (int i = 0; i < each;) {
         const std::string data = std::to_string(t) + " " + std::to_string(i);
-        const sse::publish_status r = p.try_publish({.type = "t", .data = data});
-        if (r == sse::publish_status::ok) ++i;
-        if (r == sse::publish_status::full) std::this_thread::yield();
-        if (r != sse::publish_status::ok && r != sse::publish_status::full) {
+        const sse::publish_result r = p.try_publish({.type = "t", .data = data});
+        if (r == sse::publish_error::none) ++i;
+        if (r == sse::publish_error::full) std::this_thread::yield();
+        if (r != sse::publish_error::none && r != sse::publish_error::full) {
           ++failures;
           return;
         }
@@ -60,7 +60,7 @@ TEST_CASE("mail wakes a loop that sleeps, each time") {
   REQUIRE(c.open("/events").status == 200);
   sse::publisher p = s.on_loop([&] { return s->make_publisher(ticks); });
   for (int i = 0; i < 200; ++i) {
-    REQUIRE(p.try_publish(std::to_string(i)) == sse::publish_status::ok);
+    REQUIRE(p.try_publish(std::to_string(i)) == sse::publish_error::none);
     REQUIRE(c.data() == std::to_string(i));
   }
 }
@@ -74,23 +74,23 @@ TEST_CASE("mail for a channel that is closed goes to nobody, and is reported") {
   std::atomic<int> reports = 0;
   s.on_loop([&] { s->on_error([&](std::string_view, const std::error_code&) { ++reports; }); });
   sse::publisher old = token_of_new();
-  CHECK(old.try_publish("seen") == sse::publish_status::ok);
+  CHECK(old.try_publish("seen") == sse::publish_error::none);
   REQUIRE(s.eventually([&] { return s->mail().drained() == 1; }));
 
   s.on_loop([&] { s->close_channel(*s->hub().find_channel("same name")); });
   sse::publisher fresh = token_of_new();
-  CHECK(old.try_publish("late") == sse::publish_status::ok);
-  CHECK(fresh.try_publish("seen") == sse::publish_status::ok);
+  CHECK(old.try_publish("late") == sse::publish_error::none);
+  CHECK(fresh.try_publish("seen") == sse::publish_error::none);
   REQUIRE(s.eventually([&] { return s->mail().drained() == 3; }));
   CHECK(reports == 1);
   CHECK(s.on_loop([&] { return s->hub().find_channel("same name")->stats().published; }) == 1);
 
   s.on_loop([&] { s->hub().close_channel(*s->hub().find_channel("same name")); });
-  CHECK(fresh.try_publish("late") == sse::publish_status::ok);
+  CHECK(fresh.try_publish("late") == sse::publish_error::none);
   REQUIRE(s.eventually([&] { return s->mail().drained() == 4; }));
   CHECK(reports == 2);
   sse::publisher stranger = s.on_loop([&] { return s->mail().make_publisher(77); });
-  CHECK(stranger.try_publish("?") == sse::publish_status::ok);
+  CHECK(stranger.try_publish("?") == sse::publish_error::none);
   REQUIRE(s.eventually([&] { return reports == 3; }));
 }
 
@@ -102,10 +102,10 @@ TEST_CASE("publishers may outlive the server, and end while it runs") {
     outlives = s.on_loop([&] { return s->make_publisher(ticks); });
     for (int i = 0; i < 50; ++i) {
       std::thread{[p = s.on_loop([&] { return s->make_publisher(ticks, 1024); })]() mutable {
-        CHECK(p.try_publish("x") == sse::publish_status::ok);
+        CHECK(p.try_publish("x") == sse::publish_error::none);
       }}.join();
     }
     REQUIRE(s.eventually([&] { return ticks.stats().published == 50; }));
   }
-  CHECK(outlives.try_publish("x") == sse::publish_status::closed);
+  CHECK(outlives.try_publish("x") == sse::publish_error::closed);
 }

@@ -52,12 +52,12 @@ bool gets(client& c, std::uint64_t first, std::uint64_t last) {
 
 void publish(sse::sequencer& s, std::uint64_t n) {
   for (std::uint64_t i = 0; i < n;) {
-    const sse::sequence_result r = s.publish(0, {.data = std::to_string(s.head() + 1)});
+    const sse::publish_result r = s.publish(0, {.data = std::to_string(s.head() + 1)});
     if (r) ++i;
-    if (r.status == sse::publish_status::full) {
+    if (r.error == sse::publish_error::full) {
       std::this_thread::yield();
     } else if (!r) {
-      throw std::runtime_error(std::string{to_string(r.status)});
+      throw std::runtime_error(std::string{to_string(r.error)});
     }
   }
 }
@@ -138,7 +138,7 @@ TEST_CASE("one drain ends the streams of all shards, and their servers") {
   std::thread engine{[&] { publish(c.ticks, 100); }};
   engine.join();
   c.ticks.drain({.farewell = {.type = "bye"}});
-  CHECK(c.ticks.publish(0, {.data = "late"}).status == sse::publish_status::closed);
+  CHECK(c.ticks.publish(0, {.data = "late"}).error == sse::publish_error::closed);
   for (client& k : all) {
     CHECK(gets(k, 1, 100));
     const std::string rest = k.rest();
@@ -162,7 +162,7 @@ TEST_CASE("a server joins a sequencer before its first event, and only where it 
   ctx.poll();
   CHECK(first.hub().find_channel("events")->last_id() == 1);
   first.stop();
-  CHECK(q.publish(0, {.data = "2"}).status == sse::publish_status::closed);
+  CHECK(q.publish(0, {.data = "2"}).error == sse::publish_error::closed);
 }
 
 TEST_CASE("without reuse_port a second server on the port is refused") {

@@ -248,7 +248,7 @@ TEST_CASE("mail of other threads wakes the loop, in order, none lost") {
     threads.emplace_back(
         [&s, name, mail = s.on_loop([&] { return s->make_publisher(ticks); })]() mutable {
           for (int i = 0; i < 300; ++i) {
-            while (mail.try_publish(name + std::to_string(i)) == sse::publish_status::full) {
+            while (mail.try_publish(name + std::to_string(i)) == sse::publish_error::full) {
               std::this_thread::yield();
             }
             if (i % 50 == 0)

@@ -155,7 +155,7 @@ void idle_lanes(std::uint64_t turns, std::uint64_t lanes, bool burst) {
   std::uint64_t sent = 0;
   for (std::uint64_t i = 0; i < lanes; ++i) {
     all.push_back(mail.make_publisher(i));
-    while (all.back().try_publish(data) == sse::publish_status::ok) {
+    while (all.back().try_publish(data) == sse::publish_error::none) {
       ++sent;
       if (!burst) break;
     }
@@ -214,7 +214,7 @@ void targets(std::uint64_t events, std::uint64_t channels) {
   for (std::uint64_t i = 0; i < busy; ++i) (void)all[i].try_publish(data);
   s.core().turn();
   for (std::uint64_t i = 0; i < events; ++i) {
-    if (all[i % busy * (channels / busy)].try_publish(data) != sse::publish_status::ok)
+    if (all[i % busy * (channels / busy)].try_publish(data) != sse::publish_error::none)
       fail("lane");
     if (i % 20 == 19) s.core().turn();
   }
@@ -323,7 +323,7 @@ int main(int argc, char** argv) {
   const auto run = [&](std::uint64_t n, std::uint64_t per_flush) {
     for (std::uint64_t i = 1; i <= n; ++i) {
       if (scenario == "lane") {
-        if (lane.try_publish({.type = "market", .data = data}) != sse::publish_status::ok)
+        if (lane.try_publish({.type = "market", .data = data}) != sse::publish_error::none)
           fail("lane");
       } else {
         publish(c);
@@ -331,7 +331,7 @@ int main(int argc, char** argv) {
       if (i % per_flush != 0) continue;
       if (scenario == "lane") {
         mail.drain([&](const sse::mail& m) {
-          if (!c.publish({.type = m.type, .data = m.data})) fail("publish");
+          if (!c.publish(m.event)) fail("publish");
         });
       }
       while (h.flush()) {

@@ -124,7 +124,7 @@ TEST_CASE("encoding into memory that is there costs no allocation", "[allocation
 TEST_CASE("the mailbox survives each allocation that fails", "[allocation][mailbox]") {
   struct outcome {
     bool hit = false, made = false, slept = false;
-    sse::publish_status sent{};
+    sse::publish_result sent{};
     std::size_t got = 0;
     std::uint64_t accepted = 0;
   };
@@ -148,7 +148,7 @@ TEST_CASE("the mailbox survives each allocation that fails", "[allocation][mailb
     const outcome o = attempt(n);
     hit = o.hit;
     REQUIRE(o.made == (n != 0));
-    REQUIRE(o.sent == (hit ? sse::publish_status::closed : sse::publish_status::ok));
+    REQUIRE(o.sent == (hit ? sse::publish_error::closed : sse::publish_error::none));
     REQUIRE(o.got == (hit ? 0U : 1U));
     REQUIRE(o.accepted == o.got);
     REQUIRE(o.slept);
@@ -165,10 +165,10 @@ TEST_CASE("publishing and draining cost no allocation", "[allocation][mailbox]")
   bool ok = true;
   for (int i = 0; i < 10000; ++i) {
     const auto batch = p.batch();
-    ok = ok &&
-         p.try_publish({.type = "t", .data = "data", .audience = "a"}) == sse::publish_status::ok;
+    ok = ok && p.try_publish({.type = "t", .data = "data"}, {.audience = "a"}) ==
+                   sse::publish_error::none;
     ok = ok && p.try_emplace(10, [](char*, std::size_t) noexcept { return 0; }) ==
-                   sse::publish_status::ok;
+                   sse::publish_error::none;
     if (i % 100 == 0) got += box.drain([](const sse::mail&) {});
   }
   got += box.drain([](const sse::mail&) {});

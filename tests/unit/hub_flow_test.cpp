@@ -906,11 +906,11 @@ TEST_CASE(
     const std::size_t fit = limit / one.size();
     for (std::size_t i = 0; i < fit; ++i)
       REQUIRE(s.hub.send(k.id, {.data = "1234567890"}) == publish_error::none);
-    CHECK(s.hub.send(k.id, {.data = "1234567890"}) == publish_error::lane_full);
-    CHECK(s.hub.send(k.id, {.data = std::string(10'000, 'x')}) == publish_error::lane_full);
+    CHECK(s.hub.send(k.id, {.data = "1234567890"}) == publish_error::full);
+    CHECK(s.hub.send(k.id, {.data = std::string(10'000, 'x')}) == publish_error::full);
     s.let(k, one.size());  // one leaves, one fits
     CHECK(s.hub.send(k.id, {.data = "1234567890"}) == publish_error::none);
-    CHECK(s.hub.send(k.id, {.data = "1234567890"}) == publish_error::lane_full);
+    CHECK(s.hub.send(k.id, {.data = "1234567890"}) == publish_error::full);
     s.put(c);
     s.let(k);
     std::string expect;
@@ -930,7 +930,7 @@ TEST_CASE("X-01 a full control lane of the smallest events costs each of them th
   s.put(c);
   s.let(k, 20 * frame(0, "", "").size() + 3);
   for (int i = 0; i < 20; ++i) CHECK(s.hub.send(k.id, {.data = ""}) == publish_error::none);
-  CHECK(s.hub.send(k.id, {.data = ""}) == publish_error::lane_full);
+  CHECK(s.hub.send(k.id, {.data = ""}) == publish_error::full);
   s.let(k);
   const std::string got = s.take(k);
   CHECK(test::count(got, "data: \n\n") == sent + 20);

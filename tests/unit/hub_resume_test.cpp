@@ -465,12 +465,12 @@ TEST_CASE("X-03 1000 clients resume while another thread publishes: no loss, no 
     sse::publisher p = box.make_publisher(0);
     for (std::uint64_t i = 1; i <= total; ++i) {
       const std::string own = std::to_string(i);
-      sse::publish_status r = sse::publish_status::full;
-      while (r == sse::publish_status::full) {
-        r = p.try_publish({.type = "e", .data = own});
-        if (r == sse::publish_status::full) std::this_thread::yield();
+      sse::publish_error r = sse::publish_error::full;
+      while (r == sse::publish_error::full) {
+        r = p.try_publish({.type = "e", .data = own}).error;
+        if (r == sse::publish_error::full) std::this_thread::yield();
       }
-      if (r != sse::publish_status::ok) failed = true;
+      if (r != sse::publish_error::none) failed = true;
     }
   }};
   std::vector<test::caller> clients;
@@ -478,7 +478,9 @@ TEST_CASE("X-03 1000 clients resume while another thread publishes: no loss, no 
   std::uint64_t turn = 0;
   while (c.last_id() < total || clients.size() < 1000) {
     // At most three at a time, so that clients come between them.
-    box.drain([&](const sse::mail& m) { (void)c.publish({.type = m.type, .data = m.data}); }, 3);
+    box.drain(
+        [&](const sse::mail& m) { (void)c.publish({.type = m.event.type, .data = m.event.data}); },
+        3);
     if (clients.size() < 1000) {
       from.push_back(c.last_id() - (c.last_id() < 50 ? c.last_id() : turn % 50));
       clients.push_back(s.join(c, {.last_event_id = std::to_string(from.back())}));

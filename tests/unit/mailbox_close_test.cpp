@@ -41,7 +41,7 @@ TEST_CASE("close of a mailbox returns once the wake call that is under way is ov
     CHECK(host.over.load());
     other.join();
     CHECK(box.drain([](const sse::mail&) {}) == 1);
-    CHECK(p.try_publish("y") == sse::publish_status::closed);
+    CHECK(p.try_publish("y") == sse::publish_error::closed);
     box.close();  // once more: nothing to wait for
   }
 }

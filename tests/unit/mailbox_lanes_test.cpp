@@ -20,7 +20,8 @@
 
 namespace {
 
-using sse::publish_status;
+using sse::publish_error;
+using sse::publish_result;
 using sse::wake_mode;
 
 constexpr int longer_than_patience = 100;  // drains
@@ -69,7 +70,7 @@ TEST_CASE("mail of a lane that has gone to rest is found, whichever way it went 
     }
     for (std::uint64_t i = random.below(4) + 1; i != 0; --i) {
       const std::uint64_t lane = random.below(lanes.size());
-      REQUIRE(lanes[lane].try_publish("x") == publish_status::ok);
+      REQUIRE(lanes[lane].try_publish("x") == publish_error::none);
       ++sent[lane];
     }
     CHECK(b.rung == (mode == wake_mode::never ? 0 : sleeps));
@@ -88,7 +89,7 @@ TEST_CASE("a publisher that ends leaves its mail and its counts, whatever its la
   std::uint64_t got = 0;
   const auto count = [&](const sse::mail&) { ++got; };
   const auto publish = [&](sse::publisher& p) {
-    REQUIRE(p.try_publish("x") == publish_status::ok);
+    REQUIRE(p.try_publish("x") == publish_error::none);
     ++sent;
   };
   for (const bool with_mail : {false, true}) {
@@ -143,12 +144,12 @@ TEST_CASE("close keeps what lies in lanes that are listed, and in those that are
   counted_bell b;
   sse::mailbox box{b.options(mode)};
   std::vector<sse::publisher> lanes = make_many(box, 20);
-  for (sse::publisher& p : lanes) REQUIRE(p.try_publish("1") == publish_status::ok);
+  for (sse::publisher& p : lanes) REQUIRE(p.try_publish("1") == publish_error::none);
   std::size_t got = box.drain([](const sse::mail&) {}, 5);  // all are looked into
   std::vector<sse::publisher> more = make_many(box, 20);
-  for (sse::publisher& p : more) REQUIRE(p.try_publish("2") == publish_status::ok);  // listed
+  for (sse::publisher& p : more) REQUIRE(p.try_publish("2") == publish_error::none);  // listed
   box.close();
-  for (sse::publisher& p : lanes) CHECK(p.try_publish("3") == publish_status::closed);
+  for (sse::publisher& p : lanes) CHECK(p.try_publish("3") == publish_error::closed);
   CHECK_FALSE(box.prepare_sleep());
   more.clear();
   got += box.drain([](const sse::mail&) {});
@@ -161,17 +162,17 @@ TEST_CASE("close keeps what lies in lanes that are listed, and in those that are
 TEST_CASE("a mailbox may end with lanes listed, looked into and at rest", "[mailbox][lanes]") {
   auto box = std::make_unique<sse::mailbox>();
   std::vector<sse::publisher> lanes = make_many(*box, 30);
-  for (sse::publisher& p : lanes) REQUIRE(p.try_publish("x") == publish_status::ok);
+  for (sse::publisher& p : lanes) REQUIRE(p.try_publish("x") == publish_error::none);
   box->drain([](const sse::mail&) {});
   REQUIRE(box->prepare_sleep());
-  for (std::size_t i = 0; i < 20; ++i) REQUIRE(lanes[i].try_publish("x") == publish_status::ok);
+  for (std::size_t i = 0; i < 20; ++i) REQUIRE(lanes[i].try_publish("x") == publish_error::none);
   box->drain([](const sse::mail&) {}, 3);
-  for (std::size_t i = 15; i < 25; ++i) REQUIRE(lanes[i].try_publish("x") == publish_status::ok);
+  for (std::size_t i = 15; i < 25; ++i) REQUIRE(lanes[i].try_publish("x") == publish_error::none);
   auto batch = lanes[29].batch();
-  REQUIRE(lanes[29].try_publish("x") == publish_status::ok);
+  REQUIRE(lanes[29].try_publish("x") == publish_error::none);
   box.reset();
   batch.commit();
-  for (sse::publisher& p : lanes) CHECK(p.try_publish("x") == publish_status::closed);
+  for (sse::publisher& p : lanes) CHECK(p.try_publish("x") == publish_error::closed);
 }
 
 TEST_CASE("a busy lane does not starve the others", "[mailbox][lanes]") {
@@ -179,9 +180,9 @@ TEST_CASE("a busy lane does not starve the others", "[mailbox][lanes]") {
   sse::publisher busy = box.make_publisher(0);
   std::vector<sse::publisher> others;
   for (std::uint64_t i = 1; i <= 20; ++i) others.push_back(box.make_publisher(i, 1024));
-  for (int i = 0; i < 100; ++i) REQUIRE(busy.try_publish("b") == publish_status::ok);
+  for (int i = 0; i < 100; ++i) REQUIRE(busy.try_publish("b") == publish_error::none);
   REQUIRE(box.drain([](const sse::mail&) {}, 10) == 10);  // it is looked into before the others
-  for (sse::publisher& p : others) REQUIRE(p.try_publish("o") == publish_status::ok);
+  for (sse::publisher& p : others) REQUIRE(p.try_publish("o") == publish_error::none);
   // The busy one gets as much as is taken, all the time.
   std::vector<std::uint64_t> got(21);
   std::uint64_t records = 0;
@@ -189,7 +190,7 @@ TEST_CASE("a busy lane does not starve the others", "[mailbox][lanes]") {
     const std::size_t n = box.drain(
         [&](const sse::mail& m) {
           ++got[m.target];
-          if (m.target == 0) CHECK(busy.try_publish("b") == publish_status::ok);
+          if (m.target == 0) CHECK(busy.try_publish("b") == publish_error::none);
         },
         7);
     REQUIRE(n == 7);
@@ -209,18 +210,18 @@ TEST_CASE("mail that is published while a drain runs waits for the next, in whic
   sse::publisher at_rest = box.make_publisher(3);
   std::optional<sse::publisher> fresh;
   for (sse::publisher* p : {&a, &looked_into, &at_rest}) {
-    REQUIRE(p->try_publish("x") == publish_status::ok);
+    REQUIRE(p->try_publish("x") == publish_error::none);
   }
   REQUIRE(box.drain([](const sse::mail&) {}) == 3);
   REQUIRE(box.prepare_sleep());
-  REQUIRE(a.try_publish("x") == publish_status::ok);
-  REQUIRE(looked_into.try_publish("x") == publish_status::ok);
+  REQUIRE(a.try_publish("x") == publish_error::none);
+  REQUIRE(looked_into.try_publish("x") == publish_error::none);
   REQUIRE(box.drain([](const sse::mail&) {}) == 2);
-  REQUIRE(a.try_publish("x") == publish_status::ok);
+  REQUIRE(a.try_publish("x") == publish_error::none);
   CHECK(box.drain([&](const sse::mail&) {
     fresh = box.make_publisher(4);
     for (sse::publisher* p : {&a, &looked_into, &at_rest, &*fresh}) {
-      CHECK(p->try_publish("y") == publish_status::ok);
+      CHECK(p->try_publish("y") == publish_error::none);
     }
   }) == 1);
   CHECK_FALSE(box.prepare_sleep());
@@ -246,7 +247,7 @@ TEST_CASE("a loop that polls finds mail that became visible after its lane went 
     sse::detail::mail_lane& lane = lane_of(p);
     REQUIRE_FALSE(lane.listed);
     const auto uncommitted = p.batch();
-    REQUIRE(p.try_publish("late") == publish_status::ok);
+    REQUIRE(p.try_publish("late") == publish_error::none);
     lane.tail = lane.written;
     std::size_t got = 0;
     for (std::size_t i = 0; i < lanes.size(); ++i) got += box.drain([](const sse::mail&) {});
@@ -274,7 +275,7 @@ TEST_CASE("no wake-up is lost with many lanes that wake up and go to rest",
       for (std::uint64_t i = 0; i < each && !stop;) {
         sse::publisher& p = all[random.below(lanes)];
         begun.fetch_add(1);
-        const bool taken = p.try_publish("x") == publish_status::ok;
+        const bool taken = p.try_publish("x") == publish_error::none;
         if (taken) {
           returned.fetch_add(1, std::memory_order_release);
           ++i;
@@ -335,16 +336,16 @@ TEST_CASE("a lane with little room from the start holds as much mail as any, in 
   CHECK(p.max_bytes() == q.max_bytes());
   for (int round = 0; round < 5; ++round) {
     std::uint64_t n = 0;
-    while (p.try_publish({reinterpret_cast<const char*>(&n), sizeof n}) == publish_status::ok) ++n;
+    while (p.try_publish({reinterpret_cast<const char*>(&n), sizeof n}) == publish_error::none) ++n;
     std::uint64_t m = 0;
-    while (q.try_publish({reinterpret_cast<const char*>(&m), sizeof m}) == publish_status::ok) ++m;
+    while (q.try_publish({reinterpret_cast<const char*>(&m), sizeof m}) == publish_error::none) ++m;
     CAPTURE(round);
     CHECK(n + 1 >= m);  // a mark takes the place of a record
     std::uint64_t next = 0;
     bool in_order = true;
     const auto take = [&](const sse::mail& l) {
       std::uint64_t i = 0;
-      std::memcpy(&i, l.data.data(), sizeof i);
+      std::memcpy(&i, l.event.data.data(), sizeof i);
       in_order = in_order && i == next++;
     };
     box.drain(take, 20);
@@ -356,8 +357,8 @@ TEST_CASE("a lane with little room from the start holds as much mail as any, in 
     CHECK(roomy.drain([](const sse::mail&) {}) == m);
     // The largest there can be fits once it was drained.
     const std::string large(p.max_bytes(), 'l');
-    REQUIRE(p.try_publish(large) == publish_status::ok);
-    CHECK(box.drain([&](const sse::mail& l) { CHECK(l.data == large); }) == 1);
+    REQUIRE(p.try_publish(large) == publish_error::none);
+    CHECK(box.drain([&](const sse::mail& l) { CHECK(l.event.data == large); }) == 1);
   }
 }
 
@@ -384,14 +385,14 @@ TEST_CASE("random sizes, drains and rests in lanes with little room: nothing los
     if (random.one_in(4)) batch.emplace(lanes[lane].batch());
     for (std::uint64_t k = random.below(5); k != 0; --k) {
       const bool asked = random.one_in(3);
-      const publish_status said = asked ? lanes[lane].room_for({.data = data}) : publish_status::ok;
+      const publish_error said = asked ? lanes[lane].room_for({.data = data}) : publish_error::none;
       if (asked && random.one_in(2)) (void)box.prepare_sleep();
-      const publish_status s = lanes[lane].try_publish(data);
+      const publish_result s = lanes[lane].try_publish(data);
       if (asked) REQUIRE(s == said);
-      if (s == publish_status::ok) {
+      if (s == publish_error::none) {
         all[lane].sent.push_back(data);
       } else {
-        REQUIRE(s == publish_status::full);
+        REQUIRE(s == publish_error::full);
         ++full;
       }
     }
@@ -400,7 +401,7 @@ TEST_CASE("random sizes, drains and rests in lanes with little room: nothing los
       box.drain(
           [&](const sse::mail& m) {
             traffic& t = all[m.target];
-            right = right && t.got < t.sent.size() && t.sent[t.got] == m.data;
+            right = right && t.got < t.sent.size() && t.sent[t.got] == m.event.data;
             ++t.got;
           },
           random.one_in(2) ? random.below(30) : sse::mailbox::unlimited);
@@ -410,7 +411,7 @@ TEST_CASE("random sizes, drains and rests in lanes with little room: nothing los
       for (int k = 0; k < longer_than_patience; ++k) {
         box.drain([&](const sse::mail& m) {
           traffic& t = all[m.target];
-          right = right && t.got < t.sent.size() && t.sent[t.got] == m.data;
+          right = right && t.got < t.sent.size() && t.sent[t.got] == m.event.data;
           ++t.got;
         });
       }
@@ -442,7 +443,7 @@ TEST_CASE("bursts in lanes with little room, from other threads", "[mailbox][lan
           std::memcpy(data, &i, sizeof i);
           data[size - 1] = static_cast<char>(i);
           if (size == sizeof i) std::memcpy(data, &i, sizeof i);
-          if (p.try_publish({data, size}) == publish_status::ok) {
+          if (p.try_publish({data, size}) == publish_error::none) {
             ++i;
           } else {
             pause(spins);
@@ -459,8 +460,9 @@ TEST_CASE("bursts in lanes with little room, from other threads", "[mailbox][lan
   std::uint64_t wrong = 0;
   const auto take = [&](const sse::mail& m) {
     std::uint64_t i = 0;
-    std::memcpy(&i, m.data.data(), sizeof i);
-    const bool last = m.data.size() == sizeof i || m.data.back() == static_cast<char>(i);
+    std::memcpy(&i, m.event.data.data(), sizeof i);
+    const bool last =
+        m.event.data.size() == sizeof i || m.event.data.back() == static_cast<char>(i);
     if (i != next[m.target]++ || !last) ++wrong;
   };
   std::uint64_t slept = 0;
@@ -487,7 +489,7 @@ TEST_CASE("what a burst took is given back when the lane goes to rest, and taken
   const std::string data(1000, 'x');
   const auto burst = [&](int n) {
     const std::uint64_t before = test::allocations();
-    for (int i = 0; i < n; ++i) REQUIRE(p.try_publish(data) == publish_status::ok);
+    for (int i = 0; i < n; ++i) REQUIRE(p.try_publish(data) == publish_error::none);
     return test::allocations() - before;
   };
   CHECK(burst(3) == 0);
@@ -504,12 +506,12 @@ TEST_CASE("what a burst took is given back when the lane goes to rest, and taken
     CHECK(burst(3) == 0);
     CHECK(burst(10) == 1);
     // What is refused meanwhile keeps nothing.
-    while (round == 1 && p.try_publish(data) == publish_status::ok) {
+    while (round == 1 && p.try_publish(data) == publish_error::none) {
     }
     if (round == 2) {
       box.drain([](const sse::mail&) {});
       CHECK(p.try_emplace(100, [](char*, std::size_t) noexcept { return 101; }) ==
-            publish_status::too_large);
+            publish_error::too_large);
       const auto nothing = p.batch();
     }
   }
@@ -521,7 +523,7 @@ TEST_CASE("the lanes that have their room from the start allocate nothing, and l
   const std::string data(1000, 'x');
   const auto fill = [&](sse::publisher& p) {
     const std::uint64_t before = test::allocations();
-    while (p.try_publish(data) == publish_status::ok) {
+    while (p.try_publish(data) == publish_error::none) {
     }
     return test::allocations() - before;
   };
@@ -547,7 +549,7 @@ TEST_CASE("a loop that goes to sleep frees the lanes of publishers that ended",
           "[mailbox][lanes][allocation]") {
   sse::mailbox box{{.room_at_once = 3 * lane_bytes}};
   std::vector<sse::publisher> lanes = make_many(box, 3, lane_bytes);
-  for (sse::publisher& p : lanes) REQUIRE(p.try_publish("x") == publish_status::ok);
+  for (sse::publisher& p : lanes) REQUIRE(p.try_publish("x") == publish_error::none);
   CHECK(box.drain([](const sse::mail&) {}) == 3);
   lanes.clear();
   CHECK(box.prepare_sleep());  // they have no mail: they do not keep it awake
@@ -557,7 +559,7 @@ TEST_CASE("a loop that goes to sleep frees the lanes of publishers that ended",
   const std::string data(1000, 'x');
   const std::uint64_t before = test::allocations();
   for (sse::publisher& p : lanes) {
-    for (int i = 0; i < 20; ++i) REQUIRE(p.try_publish(data) == publish_status::ok);
+    for (int i = 0; i < 20; ++i) REQUIRE(p.try_publish(data) == publish_error::none);
   }
   CHECK(test::allocations() == before);
 }
@@ -569,12 +571,12 @@ TEST_CASE("a lane that gets no more room is full, and goes on when there is memo
   std::uint64_t sent = 0;
   {
     const test::failing_allocations none{0};
-    while (p.try_publish("0123456789") == publish_status::ok) ++sent;
+    while (p.try_publish("0123456789") == publish_error::none) ++sent;
     CHECK(none.hit());
-    CHECK(p.try_publish("0123456789") == publish_status::full);
+    CHECK(p.try_publish("0123456789") == publish_error::full);
   }
   CHECK(sent > 50);
-  REQUIRE(p.try_publish("more") == publish_status::ok);
+  REQUIRE(p.try_publish("more") == publish_error::none);
   CHECK(box.drain([](const sse::mail&) {}) == sent + 1);
 }
 
@@ -585,14 +587,14 @@ TEST_CASE("room that was promised stays, also where a lane would go to rest mean
   const std::string large(20'000, 'x');
   const bool climbed = GENERATE(false, true);
   if (climbed) {
-    REQUIRE(p.try_publish(large) == publish_status::ok);
+    REQUIRE(p.try_publish(large) == publish_error::none);
     REQUIRE(box.drain([](const sse::mail&) {}) == 1);
   }
-  REQUIRE(p.room_for({.data = large}) == publish_status::ok);
+  REQUIRE(p.room_for({.data = large}) == publish_error::none);
   REQUIRE(box.prepare_sleep());
   const test::failing_allocations none{0};
-  CHECK(p.try_publish(large) == publish_status::ok);
-  CHECK(box.drain([&](const sse::mail& m) { CHECK(m.data == large); }) == 1);
+  CHECK(p.try_publish(large) == publish_error::none);
+  CHECK(box.drain([&](const sse::mail& m) { CHECK(m.event.data == large); }) == 1);
 }
 #endif
 

@@ -18,7 +18,8 @@
 
 namespace {
 
-using sse::publish_status;
+using sse::publish_error;
+using sse::publish_result;
 
 std::uint64_t tries() { return test::from_environment("SSEHUB_LITMUS", 1'000'000); }
 
@@ -58,10 +59,10 @@ TEST_CASE("no wake-up is lost, a try at a time", "[mailbox][litmus][threads]") {
     for (std::uint64_t i = 1; i <= n && !stop; ++i) {
       dawdle(i * 7 % 31);
       if (batched == 0) {
-        if (p.try_publish("x") != publish_status::ok) stop = true;
+        if (p.try_publish("x") != publish_error::none) stop = true;
       } else {
         const auto both = p.batch();
-        if (p.try_publish("x") != publish_status::ok) stop = true;
+        if (p.try_publish("x") != publish_error::none) stop = true;
       }
       returned.store(i, std::memory_order_release);
       patience self;
@@ -119,7 +120,7 @@ TEST_CASE("no wake-up is lost with four publishers at once", "[mailbox][litmus][
       patience self;
       for (std::uint64_t i = 0; i < each && !stop;) {
         begun.fetch_add(1);
-        const bool taken = p.try_publish("x") == publish_status::ok;
+        const bool taken = p.try_publish("x") == publish_error::none;
         if (taken) {
           returned.fetch_add(1, std::memory_order_release);
           ++i;
@@ -172,24 +173,24 @@ TEST_CASE("accepted and refused are counted exactly while all lanes are full",
       for (std::uint64_t i = 0; i < each; ++i) {
         const std::uint64_t next = mine.accepted;  // what is accepted has no hole
         const std::string_view data{reinterpret_cast<const char*>(&next), sizeof next};
-        publish_status s = publish_status::ok;
+        publish_error s = publish_error::none;
         switch (i % 5) {
-          case 0: s = p.try_publish({.type = "\n", .data = data}); break;
-          case 1: s = p.try_publish(too_large); break;
+          case 0: s = p.try_publish({.type = "\n", .data = data}).error; break;
+          case 1: s = p.try_publish(too_large).error; break;
           case 2:
             s = p.try_emplace(8, [&](char* out, std::size_t) noexcept {
-              std::memcpy(out, data.data(), data.size());
-              return data.size();
-            });
+                   std::memcpy(out, data.data(), data.size());
+                   return data.size();
+                 }).error;
             break;
-          default: s = p.try_publish(data);
+          default: s = p.try_publish(data).error;
         }
         switch (s) {
-          case publish_status::ok: ++mine.accepted; break;
-          case publish_status::full: ++mine.full; break;
-          case publish_status::too_large: ++mine.too_large; break;
-          case publish_status::invalid: ++mine.invalid; break;
-          case publish_status::closed: ++mine.closed; break;
+          case publish_error::none: ++mine.accepted; break;
+          case publish_error::full: ++mine.full; break;
+          case publish_error::too_large: ++mine.too_large; break;
+          case publish_error::closed: ++mine.closed; break;
+          default: ++mine.invalid;
         }
       }
       if (!(p.counts() == mine)) ++wrong;
@@ -199,7 +200,7 @@ TEST_CASE("accepted and refused are counted exactly while all lanes are full",
   std::uint64_t next[threads] = {};
   const auto take = [&](const sse::mail& m) {
     std::uint64_t i = 0;
-    if (m.data.size() == sizeof i) std::memcpy(&i, m.data.data(), sizeof i);
+    if (m.event.data.size() == sizeof i) std::memcpy(&i, m.event.data.data(), sizeof i);
     if (i != next[m.target]++) ++wrong;
   };
   while (running != 0) box.drain(take, 10);

@@ -21,7 +21,8 @@
 
 namespace {
 
-using sse::publish_status;
+using sse::publish_error;
+using sse::publish_result;
 using namespace std::string_literals;
 
 struct letter {
@@ -36,8 +37,8 @@ std::vector<letter> drain(sse::mailbox& box, std::size_t most = sse::mailbox::un
   std::vector<letter> got;
   const std::size_t n = box.drain(
       [&](const sse::mail& m) {
-        got.push_back({m.target, std::string{m.type}, std::string{m.data}, std::string{m.audience},
-                       m.id, m.transient});
+        got.push_back({m.target, std::string{m.event.type}, std::string{m.event.data},
+                       std::string{m.options.audience}, m.options.id, m.options.transient});
       },
       most);
   REQUIRE(n == got.size());
@@ -80,12 +81,11 @@ TEST_CASE("a publisher's mail arrives complete and in order", "[mailbox]") {
   sse::publisher p = box.make_publisher(42);
   REQUIRE(p);
   CHECK(drain(box).empty());
-  CHECK(p.try_publish("one") == publish_status::ok);
-  CHECK(p.try_publish("") == publish_status::ok);
-  CHECK(p.try_publish(
-            {.type = "t", .data = "two\n\0"s, .audience = "ada", .id = 7, .transient = true}) ==
-        publish_status::ok);
-  CHECK(p.try_publish({.type = "only type"}) == publish_status::ok);
+  CHECK(p.try_publish("one") == publish_error::none);
+  CHECK(p.try_publish("") == publish_error::none);
+  CHECK(p.try_publish({.type = "t", .data = "two\n\0"s},
+                      {.id = 7, .audience = "ada", .transient = true}) == publish_error::none);
+  CHECK(p.try_publish({.type = "only type"}) == publish_error::none);
   CHECK((drain(box) == std::vector<letter>{{42, "", "one", ""},
                                            {42, "", "", ""},
                                            {42, "t", "two\n\0"s, "ada", 7, true},
@@ -102,14 +102,14 @@ TEST_CASE(
   sse::mailbox box;
   sse::publisher p = box.make_publisher(1, 1024);
   std::uint64_t n = 0;
-  while (p.try_publish(std::to_string(n)) == publish_status::ok) ++n;
+  while (p.try_publish(std::to_string(n)) == publish_error::none) ++n;
   CHECK(n == 1024 / 32);
-  CHECK(p.try_publish("x") == publish_status::full);
+  CHECK(p.try_publish("x") == publish_error::full);
   CHECK((p.counts() == sse::mail_counts{.accepted = n, .full = 2}));
   CHECK(p.counts().refused() == 2);
   CHECK((drain_data(box, 1) == std::vector<std::string>{"0"}));
-  CHECK(p.try_publish("y") == publish_status::ok);
-  CHECK(p.try_publish("z") == publish_status::full);
+  CHECK(p.try_publish("y") == publish_error::none);
+  CHECK(p.try_publish("z") == publish_error::full);
   CHECK(drain(box).size() == n);
 }
 
@@ -118,18 +118,18 @@ TEST_CASE("a record takes at most half of the lane", "[mailbox]") {
   sse::publisher p = box.make_publisher(1, 1024);
   CHECK(p.max_bytes() == 512 - 24);
   for (const std::size_t size : {p.max_bytes() - 1, p.max_bytes(), p.max_bytes() + 1}) {
-    const auto expected = size > p.max_bytes() ? publish_status::too_large : publish_status::ok;
+    const auto expected = size > p.max_bytes() ? publish_error::too_large : publish_error::none;
     CAPTURE(size);
     // From every place in the ring: what is not too large fits once it is drained.
     for (int shift = 0; shift < 40; ++shift) {
-      REQUIRE(p.try_publish("shift") == publish_status::ok);
+      REQUIRE(p.try_publish("shift") == publish_error::none);
       REQUIRE(drain(box).size() == 1);
       const std::string data(size, static_cast<char>('a' + shift % 26));
       REQUIRE(p.try_publish(data) == expected);
-      if (expected == publish_status::ok)
+      if (expected == publish_error::none)
         REQUIRE((drain_data(box) == std::vector<std::string>{data}));
-      REQUIRE(p.try_publish({.type = "t", .data = data.substr(3), .audience = "au"}) == expected);
-      if (expected == publish_status::ok) {
+      REQUIRE(p.try_publish({.type = "t", .data = data.substr(3)}, {.audience = "au"}) == expected);
+      if (expected == publish_error::none) {
         REQUIRE((drain(box) == std::vector<letter>{{1, "t", data.substr(3), "au"}}));
       }
     }
@@ -148,19 +148,19 @@ TEST_CASE("lane sizes are rounded up to a power of two", "[mailbox]") {
 TEST_CASE("what the hub would refuse, the publisher refuses", "[mailbox]") {
   sse::mailbox box{{.limits = {.event = 200, .type = 5}}};
   sse::publisher p = box.make_publisher(1, 4096);
-  CHECK(p.try_publish({.type = "12345", .data = "x"}) == publish_status::ok);
-  CHECK(p.try_publish({.type = "123456", .data = "x"}) == publish_status::too_large);
+  CHECK(p.try_publish({.type = "12345", .data = "x"}) == publish_error::none);
+  CHECK(p.try_publish({.type = "123456", .data = "x"}) == publish_error::too_large);
   for (const std::string& bad : {"\n"s, "\r"s, "\0"s, "a\nb"s}) {
-    CHECK(p.try_publish({.type = bad, .data = "x"}) == publish_status::invalid);
+    CHECK(p.try_publish({.type = bad, .data = "x"}) == publish_error::bad_type);
   }
-  CHECK(p.try_publish({.data = "x", .id = sse::max_event_id}) == publish_status::ok);
-  CHECK(p.try_publish({.data = "x", .id = sse::max_event_id + 1}) == publish_status::invalid);
-  CHECK(p.try_publish({.data = "x", .audience = std::string(65535, 'a')}) ==
-        publish_status::too_large);
-  CHECK(p.try_publish({.data = "x", .audience = std::string(65536, 'a')}) ==
-        publish_status::too_large);
-  CHECK(p.try_publish({.data = "x", .audience = std::string(2000, 'a')}) ==
-        publish_status::ok);  // not sent
+  CHECK(p.try_publish({.data = "x"}, {.id = sse::max_event_id}) == publish_error::none);
+  CHECK(p.try_publish({.data = "x"}, {.id = sse::max_event_id + 1}) == publish_error::id_order);
+  CHECK(p.try_publish({.data = "x"}, {.audience = std::string(65535, 'a')}) ==
+        publish_error::too_large);
+  CHECK(p.try_publish({.data = "x"}, {.audience = std::string(65536, 'a')}) ==
+        publish_error::too_large);
+  CHECK(p.try_publish({.data = "x"}, {.audience = std::string(2000, 'a')}) ==
+        publish_error::none);  // not sent
   drain(box);
 
   // The encoded size counts, with the longest id there can be.
@@ -173,9 +173,9 @@ TEST_CASE("what the hub would refuse, the publisher refuses", "[mailbox]") {
         const std::string data(n, fill);
         CAPTURE(type, n, fill);
         const auto expected =
-            encoded(type, data) <= 200 ? publish_status::ok : publish_status::too_large;
+            encoded(type, data) <= 200 ? publish_error::none : publish_error::too_large;
         REQUIRE(p.try_publish({.type = type, .data = data}) == expected);
-        REQUIRE(p.try_emplace({.type = type}, 300, [&](char* out, std::size_t) noexcept {
+        REQUIRE(p.try_emplace({.type = type}, {}, 300, [&](char* out, std::size_t) noexcept {
           if (n != 0) std::memcpy(out, data.data(), n);
           return n;
         }) == expected);
@@ -185,7 +185,7 @@ TEST_CASE("what the hub would refuse, the publisher refuses", "[mailbox]") {
   }
   sse::mailbox none{{.limits = {.event = 10}}};
   sse::publisher q = none.make_publisher(1);
-  CHECK(q.try_publish("") == publish_status::too_large);
+  CHECK(q.try_publish("") == publish_error::too_large);
 }
 
 TEST_CASE("an event is formatted in place", "[mailbox]") {
@@ -197,27 +197,27 @@ TEST_CASE("an event is formatted in place", "[mailbox]") {
     return std::size_t{5};
   };
   static_assert(noexcept(p.try_emplace(10, hello)));
-  CHECK(p.try_emplace(10, hello) == publish_status::ok);
-  CHECK(p.try_emplace({.type = "t", .data = "unused", .audience = "bob", .id = 3}, 10, hello) ==
-        publish_status::ok);
-  CHECK(p.try_emplace(10, [](char*, std::size_t) { return 11; }) == publish_status::too_large);
-  CHECK(p.try_emplace(10, [](char*, std::size_t) { return 0; }) == publish_status::ok);
+  CHECK(p.try_emplace(10, hello) == publish_error::none);
+  CHECK(p.try_emplace({.type = "t", .data = "unused"}, {.id = 3, .audience = "bob"}, 10, hello) ==
+        publish_error::none);
+  CHECK(p.try_emplace(10, [](char*, std::size_t) { return 11; }) == publish_error::too_large);
+  CHECK(p.try_emplace(10, [](char*, std::size_t) { return 0; }) == publish_error::none);
   CHECK(p.try_emplace(p.max_bytes() + 1, [](char*, std::size_t) { return 0; }) ==
-        publish_status::too_large);
-  CHECK(p.try_emplace({.type = "\n"}, 10, hello) == publish_status::invalid);
+        publish_error::too_large);
+  CHECK(p.try_emplace({.type = "\n"}, {}, 10, hello) == publish_error::bad_type);
   const auto thrower = [](char* out, std::size_t) -> std::size_t {
     *out = 'x';
     throw std::runtime_error{"no"};
   };
   static_assert(!noexcept(p.try_emplace(10, thrower)));
   CHECK_THROWS_AS((void)p.try_emplace(10, thrower), std::runtime_error);
-  CHECK(p.try_publish("after") == publish_status::ok);
+  CHECK(p.try_publish("after") == publish_error::none);
   CHECK((drain(box) == std::vector<letter>{{5, "", "hello", ""},
                                            {5, "t", "hello", "bob", 3},
                                            {5, "", "", ""},
                                            {5, "", "after", ""}}));
   CHECK((p.counts() == sse::mail_counts{.accepted = 4, .too_large = 2, .invalid = 1}));
-  while (p.try_emplace(10, hello) == publish_status::ok) {
+  while (p.try_emplace(10, hello) == publish_error::none) {
   }
   CHECK(p.counts().full == 1);
 }
@@ -238,13 +238,15 @@ TEST_CASE("the ring wraps: random sizes, random drains, nothing lost or changed"
              std::string(rng() % 5, 'a'),
              static_cast<sse::event_id>(i),
              rng() % 2 == 0};
-    switch (p.try_publish({l.type, l.data, l.audience, l.id, l.transient})) {
-      case publish_status::ok:
+    switch (p.try_publish({.type = l.type, .data = l.data},
+                          {.id = l.id, .audience = l.audience, .transient = l.transient})
+                .error) {
+      case publish_error::none:
         ++expected.accepted;
         sent.push_back(std::move(l));
         break;
-      case publish_status::full: ++expected.full; break;
-      case publish_status::too_large:
+      case publish_error::full: ++expected.full; break;
+      case publish_error::too_large:
         ++expected.too_large;
         REQUIRE(l.type.size() + l.data.size() + l.audience.size() > p.max_bytes());
         break;
@@ -265,20 +267,19 @@ TEST_CASE("a record says which channel it is for, whether it is encoded, and the
           "[mailbox]") {
   sse::mailbox box{{.limits = {.event = 100}}};
   sse::publisher p = box.make_publisher(1);
-  REQUIRE(p.try_publish({.data = "a", .channel = sse::max_mail_channel}) == publish_status::ok);
-  REQUIRE(p.try_publish({.data = "b", .transient = true, .channel = 1}) == publish_status::ok);
-  REQUIRE(p.try_publish({.data = "c", .encoded = true}) == publish_status::ok);
-  REQUIRE(p.try_publish({.data = "l", .channel = 2, .last = true}) == publish_status::ok);
-  REQUIRE(p.try_publish({.data = std::string(100, 'd'), .encoded = true}) == publish_status::ok);
-  CHECK(p.try_publish({.data = std::string(101, 'd'), .encoded = true}) ==
-        publish_status::too_large);
-  CHECK(p.try_publish({.data = "e", .channel = sse::max_mail_channel + 1}) ==
-        publish_status::invalid);
-  CHECK(p.try_publish({.type = "t", .data = "f", .encoded = true}) == publish_status::invalid);
+  REQUIRE(p.try_publish({.data = "a"}, {}, sse::max_mail_channel) == publish_error::none);
+  REQUIRE(p.try_publish({.data = "b"}, {.transient = true}, 1) == publish_error::none);
+  REQUIRE(p.try_publish({.data = "c"}, {.encoded = true}) == publish_error::none);
+  REQUIRE(p.try_publish({.data = "l"}, {.last = true}, 2) == publish_error::none);
+  REQUIRE(p.try_publish({.data = std::string(100, 'd')}, {.encoded = true}) == publish_error::none);
+  CHECK(p.try_publish({.data = std::string(101, 'd')}, {.encoded = true}) ==
+        publish_error::too_large);
+  CHECK(p.try_publish({.data = "e"}, {}, sse::max_mail_channel + 1) == publish_error::no_channel);
+  CHECK(p.try_publish({.type = "t", .data = "f"}, {.encoded = true}) == publish_error::bad_type);
   std::string got;
   box.drain([&](const sse::mail& m) {
-    got += std::to_string(m.channel) + (m.transient ? "t" : "") + (m.encoded ? "e" : "") +
-           (m.last ? "l" : "") + " ";
+    got += std::to_string(m.channel) + (m.options.transient ? "t" : "") +
+           (m.options.encoded ? "e" : "") + (m.options.last ? "l" : "") + " ";
   });
   CHECK(got == "8191 1t 0e 2l 0e ");
 }
@@ -288,13 +289,13 @@ TEST_CASE("a drain that is told so leaves the rest where it is", "[mailbox]") {
   sse::publisher a = box.make_publisher(1, 1024);
   sse::publisher b = box.make_publisher(2, 1024);
   for (int i = 0; i < 25; ++i)
-    REQUIRE(a.try_publish("a" + std::to_string(i)) == publish_status::ok);
-  REQUIRE(b.try_publish("b") == publish_status::ok);
+    REQUIRE(a.try_publish("a" + std::to_string(i)) == publish_error::none);
+  REQUIRE(b.try_publish("b") == publish_error::none);
   std::vector<std::string> got;
   const auto until = [&](std::string_view last) {
     return box.drain([&](const sse::mail& m) {
-      if (m.data == last) return false;
-      got.emplace_back(m.data);
+      if (m.event.data == last) return false;
+      got.emplace_back(m.event.data);
       return true;
     });
   };
@@ -310,7 +311,7 @@ TEST_CASE("a drain that is told so leaves the rest where it is", "[mailbox]") {
   CHECK(box.drained() == 26);
   // The ring wraps around a record that was left.
   for (int i = 0; i < 200; ++i) {
-    REQUIRE(a.try_publish("x" + std::to_string(i)) == publish_status::ok);
+    REQUIRE(a.try_publish("x" + std::to_string(i)) == publish_error::none);
     REQUIRE(until("x" + std::to_string(i)) == (i == 0 ? 0U : 1U));
   }
 }
@@ -318,26 +319,26 @@ TEST_CASE("a drain that is told so leaves the rest where it is", "[mailbox]") {
 TEST_CASE("room can be asked for before it is taken", "[mailbox]") {
   sse::mailbox box{{.limits = {.event = 4000}}};
   sse::publisher p = box.make_publisher(1, 1024);
-  const sse::message m{.data = "0123456789"};
+  const sse::event m{.data = "0123456789"};
   for (int round = 0; round < 100; ++round) {
-    publish_status s = publish_status::ok;
-    while (s == publish_status::ok) {
-      const publish_status said = p.room_for(m);
+    publish_error s = publish_error::none;
+    while (s == publish_error::none) {
+      const publish_error said = p.room_for(m);
       REQUIRE(p.room_for(m) == said);
-      s = p.try_publish(m);
+      s = p.try_publish(m).error;
       REQUIRE(s == said);
     }
-    CHECK(s == publish_status::full);
+    CHECK(s == publish_error::full);
     drain(box, static_cast<std::size_t>(round % 7 + 1));
   }
   const std::uint64_t accepted = p.counts().accepted;
   const std::string half(600, 'x');
-  CHECK(p.room_for({.data = half}) == publish_status::too_large);
-  CHECK(p.room_for({.data = std::string(4001, 'x')}) == publish_status::too_large);
-  CHECK(p.room_for({.type = "\n"}) == publish_status::invalid);
+  CHECK(p.room_for({.data = half}) == publish_error::too_large);
+  CHECK(p.room_for({.data = std::string(4001, 'x')}) == publish_error::too_large);
+  CHECK(p.room_for({.type = "\n"}) == publish_error::bad_type);
   box.close();
-  CHECK(p.room_for(m) == publish_status::closed);
-  CHECK(sse::publisher{}.room_for(m) == publish_status::closed);
+  CHECK(p.room_for(m) == publish_error::closed);
+  CHECK(sse::publisher{}.room_for(m) == publish_error::closed);
   CHECK((p.counts() == sse::mail_counts{.accepted = accepted, .full = 100}));
 }
 
@@ -348,28 +349,28 @@ TEST_CASE("a batch is shown at once, when it ends", "[mailbox]") {
   REQUIRE(box.prepare_sleep());
   {
     auto batch = p.batch();
-    CHECK(p.try_publish("a") == publish_status::ok);
+    CHECK(p.try_publish("a") == publish_error::none);
     {
       auto inner = p.batch();
-      CHECK(p.try_publish("b") == publish_status::ok);
+      CHECK(p.try_publish("b") == publish_error::none);
     }
     auto moved = std::move(batch);
     CHECK(b.count == 0);
     CHECK(box.prepare_sleep());
     CHECK(drain(box).empty());
     REQUIRE(box.prepare_sleep());
-    CHECK(p.try_publish("c") == publish_status::ok);
+    CHECK(p.try_publish("c") == publish_error::none);
   }
   CHECK(b.count == 1);
   CHECK((drain_data(box) == std::vector<std::string>{"a", "b", "c"}));
   {
     auto batch = p.batch();
-    while (p.try_publish("x") == publish_status::ok) {
+    while (p.try_publish("x") == publish_error::none) {
     }
     CHECK(drain(box).empty());
     batch.commit();
     CHECK(drain(box).size() == 32);
-    CHECK(p.try_publish("y") == publish_status::ok);
+    CHECK(p.try_publish("y") == publish_error::none);
   }
   CHECK((drain_data(box) == std::vector<std::string>{"y"}));
   { auto empty = p.batch(); }
@@ -382,8 +383,8 @@ TEST_CASE("publishers are served in turn, and a drain ends", "[mailbox]") {
   sse::publisher many = box.make_publisher(1);
   sse::publisher one = box.make_publisher(2);
   sse::publisher idle = box.make_publisher(3);
-  for (int i = 0; i < 1000; ++i) REQUIRE(many.try_publish("m") == publish_status::ok);
-  REQUIRE(one.try_publish("o") == publish_status::ok);
+  for (int i = 0; i < 1000; ++i) REQUIRE(many.try_publish("m") == publish_error::none);
+  REQUIRE(one.try_publish("o") == publish_error::none);
   const auto first = drain(box, 40);
   REQUIRE(first.size() == 40);
   int other = 0;
@@ -393,20 +394,20 @@ TEST_CASE("publishers are served in turn, and a drain ends", "[mailbox]") {
   CHECK(drain(box).size() == 961);
   // With a limit of one each, all get their turn.
   for (int i = 0; i < 3; ++i) {
-    REQUIRE(many.try_publish("m") == publish_status::ok);
-    REQUIRE(one.try_publish("o") == publish_status::ok);
-    REQUIRE(idle.try_publish("i") == publish_status::ok);
+    REQUIRE(many.try_publish("m") == publish_error::none);
+    REQUIRE(one.try_publish("o") == publish_error::none);
+    REQUIRE(idle.try_publish("i") == publish_error::none);
   }
   std::vector<int> seen(4);
   for (int i = 0; i < 3; ++i) ++seen[static_cast<std::size_t>(drain(box, 1).at(0).target)];
   CHECK((seen == std::vector<int>{0, 1, 1, 1}));
   drain(box);
   // What is published while it drains waits for the next time.
-  REQUIRE(one.try_publish("again") == publish_status::ok);
+  REQUIRE(one.try_publish("again") == publish_error::none);
   std::size_t calls = 0;
   CHECK(box.drain([&](const sse::mail& m) {
     ++calls;
-    CHECK(one.try_publish(m.data) == publish_status::ok);
+    CHECK(one.try_publish(m.event.data) == publish_error::none);
   }) == 1);
   CHECK(calls == 1);
   CHECK(drain(box).size() == 1);
@@ -416,10 +417,10 @@ TEST_CASE("a publisher that is destroyed leaves its mail", "[mailbox]") {
   sse::mailbox box;
   {
     sse::publisher p = box.make_publisher(1);
-    REQUIRE(p.try_publish("a") == publish_status::ok);
-    REQUIRE(p.try_publish("b") == publish_status::ok);
-    CHECK(p.try_publish("\n\n") == publish_status::ok);
-    CHECK(p.try_publish({.type = "\n"}) == publish_status::invalid);
+    REQUIRE(p.try_publish("a") == publish_error::none);
+    REQUIRE(p.try_publish("b") == publish_error::none);
+    CHECK(p.try_publish("\n\n") == publish_error::none);
+    CHECK(p.try_publish({.type = "\n"}) == publish_error::bad_type);
   }
   CHECK((drain_data(box, 1) == std::vector<std::string>{"a"}));
   CHECK((drain_data(box) == std::vector<std::string>{"b", "\n\n"}));
@@ -428,8 +429,8 @@ TEST_CASE("a publisher that is destroyed leaves its mail", "[mailbox]") {
   CHECK(drain(box).empty());
   // Destroyed from inside the drain, with mail left and without.
   std::optional<sse::publisher> p = box.make_publisher(3);
-  REQUIRE(p->try_publish("c") == publish_status::ok);
-  REQUIRE(p->try_publish("d") == publish_status::ok);
+  REQUIRE(p->try_publish("c") == publish_error::none);
+  REQUIRE(p->try_publish("d") == publish_error::none);
   CHECK(box.drain([&](const sse::mail&) { p.reset(); }) == 2);
   CHECK(box.prepare_sleep());
   CHECK(drain(box).empty());
@@ -441,8 +442,8 @@ TEST_CASE("a batch that is open when its publisher is moved still ends well", "[
   sse::publisher p = box.make_publisher(1);
   sse::publisher q;
   CHECK_FALSE(q);
-  CHECK(q.try_publish("x") == publish_status::closed);
-  CHECK(q.try_emplace(1, [](char*, std::size_t) { return 0; }) == publish_status::closed);
+  CHECK(q.try_publish("x") == publish_error::closed);
+  CHECK(q.try_emplace(1, [](char*, std::size_t) { return 0; }) == publish_error::closed);
   CHECK((q.counts() == sse::mail_counts{}));
   CHECK(q.max_bytes() == 0);
   {
@@ -451,13 +452,13 @@ TEST_CASE("a batch that is open when its publisher is moved still ends well", "[
   }
   {
     auto batch = p.batch();
-    REQUIRE(p.try_publish("a") == publish_status::ok);
+    REQUIRE(p.try_publish("a") == publish_error::none);
     q = std::move(p);
-    REQUIRE(q.try_publish("b") == publish_status::ok);
+    REQUIRE(q.try_publish("b") == publish_error::none);
   }
   CHECK((drain_data(box) == std::vector<std::string>{"a", "b"}));
   sse::publisher r{std::move(q)};
-  CHECK(r.try_publish("c") == publish_status::ok);
+  CHECK(r.try_publish("c") == publish_error::none);
   CHECK(drain(box).size() == 1);
 }
 
@@ -466,17 +467,17 @@ TEST_CASE("the mailbox may go first: publishers are closed", "[mailbox]") {
   auto box = std::make_unique<sse::mailbox>(b.options());
   sse::publisher p = box->make_publisher(1);
   sse::publisher never_met = box->make_publisher(2);
-  REQUIRE(p.try_publish("a") == publish_status::ok);
+  REQUIRE(p.try_publish("a") == publish_error::none);
   CHECK(drain(*box).size() == 1);
-  REQUIRE(p.try_publish("lost with the mailbox") == publish_status::ok);
+  REQUIRE(p.try_publish("lost with the mailbox") == publish_error::none);
   sse::publisher late = box->make_publisher(3);
   REQUIRE(box->prepare_sleep() == false);
   box.reset();
   CHECK_FALSE(p);
-  CHECK(p.try_publish("x") == publish_status::closed);
-  CHECK(p.try_emplace(1, [](char*, std::size_t) { return 0; }) == publish_status::closed);
-  CHECK(never_met.try_publish("x") == publish_status::closed);
-  CHECK(late.try_publish("x") == publish_status::closed);
+  CHECK(p.try_publish("x") == publish_error::closed);
+  CHECK(p.try_emplace(1, [](char*, std::size_t) { return 0; }) == publish_error::closed);
+  CHECK(never_met.try_publish("x") == publish_error::closed);
+  CHECK(late.try_publish("x") == publish_error::closed);
   CHECK((p.counts() == sse::mail_counts{.accepted = 2, .closed = 2}));
   CHECK(b.count == 0);
 }
@@ -485,20 +486,20 @@ TEST_CASE("close refuses new mail and keeps the old", "[mailbox]") {
   bell b;
   sse::mailbox box{b.options()};
   sse::publisher p = box.make_publisher(1);
-  REQUIRE(p.try_publish("a") == publish_status::ok);
+  REQUIRE(p.try_publish("a") == publish_error::none);
   auto batch = p.batch();
-  REQUIRE(p.try_publish("b") == publish_status::ok);
+  REQUIRE(p.try_publish("b") == publish_error::none);
   CHECK(drain(box).size() == 1);
   REQUIRE(box.prepare_sleep());
   box.close();
   box.close();
   batch.commit();
   CHECK(b.count == 0);  // nobody is called any more
-  CHECK(p.try_publish("c") == publish_status::closed);
+  CHECK(p.try_publish("c") == publish_error::closed);
   CHECK((drain_data(box) == std::vector<std::string>{"b"}));
   sse::publisher q = box.make_publisher(2);
   CHECK_FALSE(q);
-  CHECK(q.try_publish("d") == publish_status::closed);
+  CHECK(q.try_publish("d") == publish_error::closed);
   CHECK((box.counts() == sse::mail_counts{.accepted = 2, .closed = 2}));
 }
 
@@ -506,31 +507,31 @@ TEST_CASE("wake is called once for each sleep, and only for a sleep", "[mailbox]
   bell b;
   sse::mailbox box{b.options()};
   sse::publisher p = box.make_publisher(1);
-  REQUIRE(p.try_publish("a") == publish_status::ok);
+  REQUIRE(p.try_publish("a") == publish_error::none);
   CHECK(b.count == 0);
   CHECK_FALSE(box.prepare_sleep());
-  REQUIRE(p.try_publish("b") == publish_status::ok);
+  REQUIRE(p.try_publish("b") == publish_error::none);
   CHECK(b.count == 0);
   CHECK(drain(box).size() == 2);
   CHECK(box.prepare_sleep());
-  REQUIRE(p.try_publish("c") == publish_status::ok);
+  REQUIRE(p.try_publish("c") == publish_error::none);
   CHECK(b.count == 1);
-  REQUIRE(p.try_publish("d") == publish_status::ok);
+  REQUIRE(p.try_publish("d") == publish_error::none);
   CHECK(b.count == 1);
   box.awake();
   CHECK(drain(box).size() == 2);
   CHECK(box.prepare_sleep());
   box.awake();  // by a timer, say
-  REQUIRE(p.try_publish("e") == publish_status::ok);
+  REQUIRE(p.try_publish("e") == publish_error::none);
   CHECK(b.count == 1);
   CHECK_FALSE(box.prepare_sleep());
   drain(box);
   REQUIRE(box.prepare_sleep());
-  CHECK(p.try_publish({.type = "\r"}) == publish_status::invalid);
+  CHECK(p.try_publish({.type = "\r"}) == publish_error::bad_type);
   CHECK(b.count == 1);
   sse::publisher late = box.make_publisher(2);
   CHECK(b.count == 1);
-  REQUIRE(late.try_publish("f") == publish_status::ok);
+  REQUIRE(late.try_publish("f") == publish_error::none);
   CHECK(b.count == 2);
 
   bell silent;
@@ -539,7 +540,7 @@ TEST_CASE("wake is called once for each sleep, and only for a sleep", "[mailbox]
   sse::mailbox polled{never};
   sse::publisher q = polled.make_publisher(1);
   REQUIRE(polled.prepare_sleep());
-  REQUIRE(q.try_publish("g") == publish_status::ok);
+  REQUIRE(q.try_publish("g") == publish_error::none);
   CHECK(silent.count == 0);
   CHECK_FALSE(polled.prepare_sleep());
   CHECK(drain(polled).size() == 1);
@@ -547,7 +548,7 @@ TEST_CASE("wake is called once for each sleep, and only for a sleep", "[mailbox]
   sse::mailbox mute;
   sse::publisher r = mute.make_publisher(1);
   REQUIRE(mute.prepare_sleep());
-  CHECK(r.try_publish("h") == publish_status::ok);
+  CHECK(r.try_publish("h") == publish_error::none);
   CHECK(drain(mute).size() == 1);
 }
 
@@ -582,7 +583,7 @@ TEST_CASE("no wake-up is lost between going to sleep and publishing", "[mailbox]
     std::minstd_rand rng{static_cast<std::uint32_t>(seed)};
     for (int i = 0; i < tries && !stop; ++i) {
       dawdle(rng);
-      while (p.try_publish("x") != publish_status::ok && !stop) std::this_thread::yield();
+      while (p.try_publish("x") != publish_error::none && !stop) std::this_thread::yield();
       wait_for([&] { return seen.load(std::memory_order_acquire) > i || stop; });
     }
   }};
@@ -632,13 +633,13 @@ TEST_CASE("many threads: every publisher's mail comes once and in its order", "[
           }
           return p.try_publish({reinterpret_cast<const char*>(&i), sizeof i});
         };
-        while (send() == publish_status::full) std::this_thread::yield();
+        while (send() == publish_error::full) std::this_thread::yield();
       }
       for (int i = 0; i < 10; ++i) {
         auto batch = p.batch();
         const std::uint64_t next = each + static_cast<std::uint64_t>(i);
         while (p.try_publish({reinterpret_cast<const char*>(&next), sizeof next}) ==
-               publish_status::full) {
+               publish_error::full) {
           batch.commit();
           std::this_thread::yield();
         }
@@ -654,7 +655,7 @@ TEST_CASE("many threads: every publisher's mail comes once and in its order", "[
   bool lost = false;
   const auto take = [&](const sse::mail& m) {
     std::uint64_t i = 0;
-    if (m.data.size() == sizeof i) std::memcpy(&i, m.data.data(), sizeof i);
+    if (m.event.data.size() == sizeof i) std::memcpy(&i, m.event.data.data(), sizeof i);
     if (m.target >= threads || i != next[m.target]++) ++wrong;
   };
   while (running != 0 && !lost) {
@@ -686,10 +687,10 @@ TEST_CASE("publishers and mailbox end in any order while others publish", "[mail
           [&ready, t, p = box->make_publisher(static_cast<std::uint64_t>(t), 1024)]() mutable {
             ++ready;
             for (int i = 0;; ++i) {
-              const publish_status s = p.try_publish("data");
-              if (s == publish_status::closed) break;
+              const publish_result s = p.try_publish("data");
+              if (s == publish_error::closed) break;
               if (t == 0 && i == 50) break;  // goes before the mailbox, usually
-              if (s == publish_status::full) std::this_thread::yield();
+              if (s == publish_error::full) std::this_thread::yield();
             }
           });
     }
@@ -706,19 +707,44 @@ TEST_CASE("publishers and mailbox end in any order while others publish", "[mail
   }
 }
 
-TEST_CASE("the mailbox's names", "[mailbox]") {
-  CHECK(sse::to_string(publish_status::ok) == "ok");
-  CHECK(sse::to_string(publish_status::full) == "full");
-  CHECK(sse::to_string(publish_status::too_large) == "too_large");
-  CHECK(sse::to_string(publish_status::invalid) == "invalid");
-  CHECK(sse::to_string(publish_status::closed) == "closed");
-  CHECK(sse::to_string(static_cast<publish_status>(99)) == "unknown");
+TEST_CASE("a lane carries a whole event: a retry too, and no id of its own", "[mailbox][surface]") {
+  sse::mailbox box{{.limits = {.event = 200}}};
+  sse::publisher p = box.make_publisher(1, 1024);
+  const std::string most(p.max_bytes() - 8, 'x');
+  REQUIRE(p.try_publish({.type = "t", .data = "d", .retry = 1500}, {.audience = "a", .key = "k"}));
+  REQUIRE(p.try_publish({.data = "0", .retry = 0}));
+  REQUIRE(p.try_publish({.data = "none"}));
+  REQUIRE(p.try_emplace({.type = "e", .retry = INT64_MAX}, {}, 8, [](char* out, std::size_t) {
+    std::memcpy(out, "emplaced", 8);
+    return std::size_t{8};
+  }));
+  CHECK(p.try_publish({.data = "x", .retry = -2}) == publish_error::bad_retry);
+  CHECK(p.try_publish({.data = "data: x\n\n", .retry = 1}, {.encoded = true}) ==
+        publish_error::bad_retry);
+  CHECK(p.try_publish({.data = "x", .id = "7"}) == publish_error::bad_id);
+  CHECK(p.room_for({.data = "x", .id = "7"}) == publish_error::bad_id);
+  std::string got;
+  box.drain([&](const sse::mail& m) {
+    const sse::event& e = m.event;
+    CHECK(e.id.empty());
+    got.append(e.type).append("|").append(e.data).append("|").append(m.options.audience);
+    got.append("|").append(m.options.key).append("|").append(std::to_string(e.retry)).append("\n");
+  });
+  CHECK(got == "t|d|a|k|1500\n|0|||0\n|none|||-1\ne|emplaced|||9223372036854775807\n");
+  CHECK(p.counts().invalid == 3);
+  // The retry has its part of the lane, and its line counts for the limit.
+  sse::mailbox roomy;
+  sse::publisher q = roomy.make_publisher(1, 1024);
+  CHECK(q.try_publish({.data = most, .retry = 1}));
+  CHECK(q.try_publish({.data = most + "y", .retry = 1}) == publish_error::too_large);
+  CHECK(p.try_publish({.data = std::string(165, 'x')}));
+  CHECK(p.try_publish({.data = std::string(165, 'x'), .retry = 1}) == publish_error::too_large);
 }
 
 static_assert(!std::is_copy_constructible_v<sse::publisher>);
 static_assert(std::is_nothrow_move_constructible_v<sse::publisher>);
 static_assert(std::is_nothrow_move_assignable_v<sse::publisher>);
 static_assert(noexcept(std::declval<sse::publisher&>().try_publish("")));
-static_assert(noexcept(std::declval<sse::publisher&>().try_publish(sse::message{})));
+static_assert(noexcept(std::declval<sse::publisher&>().try_publish(sse::event{})));
 
 }  // namespace

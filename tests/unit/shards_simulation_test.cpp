@@ -109,21 +109,21 @@ class shards_simulation {
     const std::string data = std::to_string(published_.size()) +
                              std::string(random_.below(random_.one_in(9) ? 400 : 30), 'x');
     const sse::event_id before = sequencer_->head();
-    const sse::sequence_result r =
+    const sse::publish_result r =
         sequencer_->publish(channel, {.type = transient ? "now" : "e", .data = data},
                             {.audience = audience, .transient = transient});
-    if (r.status == sse::publish_status::full) {
+    if (r.error == sse::publish_error::full) {
       ++refused;
       ++counts_.full;
       if (sequencer_->head() != before) fail("an event that was refused took an id");
       turn(random_.below(shards_.size()));
       return;
     }
-    if (r.status == sse::publish_status::too_large) {
+    if (r.error == sse::publish_error::too_large) {
       ++counts_.too_large;
       return;
     }
-    if (!r) fail("publish: " + std::string{to_string(r.status)});
+    if (!r) fail("publish: " + std::string{to_string(r.error)});
     ++counts_.accepted;
     if (transient) return;
     if (r.id != before + 1) fail("ids are not consecutive");

@@ -58,7 +58,7 @@ struct shard_host {
 };
 
 /// "t" with its number as the data.
-inline sse::sequence_result put(sse::sequencer& s, std::uint64_t n, std::size_t channel = 0) {
+inline sse::publish_result put(sse::sequencer& s, std::uint64_t n, std::size_t channel = 0) {
   return s.publish(channel, {.type = "e", .data = std::to_string(n)});
 }
 

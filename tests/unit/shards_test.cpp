@@ -16,7 +16,8 @@
 
 namespace {
 
-using sse::publish_status;
+using sse::publish_error;
+using sse::publish_result;
 using test::frame;
 using test::frames;
 using test::put;
@@ -146,7 +147,7 @@ TEST_CASE("a shard that is full refuses for all", "[shards]") {
     a.turn();
   }
   CHECK(n > 5);
-  CHECK(put(s, n + 1).status == publish_status::full);
+  CHECK(put(s, n + 1) == publish_error::full);
   CHECK(s.head() == n);
   a.turn();
   b.turn();
@@ -163,32 +164,31 @@ TEST_CASE("a shard that is full refuses for all", "[shards]") {
   CHECK(a.take(on_a) == frames(n + 1, 99));
   CHECK(b.closed(on_b));
   a.shard.reset();
-  CHECK(put(s, 100).status == publish_status::closed);
+  CHECK(put(s, 100) == publish_error::closed);
 }
 
 TEST_CASE("what cannot be published is refused and uses no id", "[shards]") {
   sse::sequencer s{{.lane_bytes = 4096, .limits = {.event = 3000}}};
-  CHECK(put(s, 1).status == publish_status::closed);  // no shard yet
+  CHECK(put(s, 1) == publish_error::closed);  // no shard yet
   shard_host a{s};
-  CHECK(s.publish(1, {.data = "x"}).status == publish_status::invalid);
-  CHECK(s.publish(0, {.type = "\n", .data = "x"}).status == publish_status::invalid);
-  CHECK(s.publish(0, {.data = "x", .id = "7"}).status == publish_status::invalid);
-  CHECK(s.publish(0, {.data = "x"}, {.id = 7}).status == publish_status::invalid);
-  CHECK(s.publish(0, {.data = "data: x\n\n"}, {.encoded = true}).status == publish_status::invalid);
+  CHECK(s.publish(1, {.data = "x"}) == publish_error::no_channel);
+  CHECK(s.publish(0, {.type = "\n", .data = "x"}) == publish_error::bad_type);
+  CHECK(s.publish(0, {.data = "x", .id = "7"}) == publish_error::bad_id);
+  CHECK(s.publish(0, {.data = "x"}, {.id = 7}) == publish_error::bad_id);
+  CHECK(s.publish(0, {.data = "data: x\n\n"}, {.encoded = true}) == publish_error::bad_type);
   const std::string fits(1500, 'x');
   const std::string over(2100, 'x');  // half of the lane
   const std::string huge(3000, 'x');
   const std::string long_audience(70'000, 'x');
   CHECK(s.publish(0, {.data = fits}).id == 1);
-  CHECK(s.publish(0, {.data = over}).status == publish_status::too_large);
-  CHECK(s.publish(0, {.data = huge}).status == publish_status::too_large);
-  CHECK(s.publish(0, {.data = "x"}, {.audience = long_audience}).status ==
-        publish_status::too_large);
+  CHECK(s.publish(0, {.data = over}) == publish_error::too_large);
+  CHECK(s.publish(0, {.data = huge}) == publish_error::too_large);
+  CHECK(s.publish(0, {.data = "x"}, {.audience = long_audience}).error == publish_error::too_large);
   CHECK(s.head() == 1);
   CHECK((s.counts() == sse::mail_counts{.accepted = 1, .too_large = 3, .invalid = 5, .closed = 1}));
   sse::sequencer last{{.first_id = sse::max_event_id}};
   shard_host b{last};
-  CHECK(put(last, 1).status == publish_status::invalid);
+  CHECK(put(last, 1) == publish_error::id_order);
 }
 
 TEST_CASE("a shard joins before the first event or not at all", "[shards]") {
@@ -204,7 +204,7 @@ TEST_CASE("a shard joins before the first event or not at all", "[shards]") {
   CHECK(a.take(k) == frames(1, 1));
   sse::sequencer twice{{.channels = {"a", "a"}}};
   CHECK_FALSE(*shard_host{twice}.shard);
-  CHECK(put(twice, 1).status == publish_status::closed);
+  CHECK(put(twice, 1) == publish_error::closed);
 }
 
 TEST_CASE("channels share one sequence, options, audiences, keys and transient events hold",
@@ -278,7 +278,7 @@ TEST_CASE("hot threads publish through a mailbox that is forwarded", "[shards]")
   sse::mailbox inbox;
   sse::publisher p = inbox.make_publisher(1);
   for (std::uint64_t i = 1; i <= 100; ++i) {
-    REQUIRE(p.try_publish({.type = "e", .data = std::to_string(i)}) == publish_status::ok);
+    REQUIRE(p.try_publish({.type = "e", .data = std::to_string(i)}) == publish_error::none);
   }
   std::string got;
   int rounds = 0;
@@ -291,9 +291,9 @@ TEST_CASE("hot threads publish through a mailbox that is forwarded", "[shards]")
   a.turn();
   CHECK(got + a.take(k) == frames(1, 100));
   CHECK(a.shard->at(1).stats().published == 100);
-  REQUIRE(p.try_publish({.data = "x", .id = 5}) == publish_status::ok);
+  REQUIRE(p.try_publish({.data = "x"}, {.id = 5}) == publish_error::none);
   sse::publisher stranger = inbox.make_publisher(2);
-  REQUIRE(stranger.try_publish("x") == publish_status::ok);
+  REQUIRE(stranger.try_publish("x") == publish_error::none);
   CHECK(s.forward(inbox));
   CHECK((s.counts() == sse::mail_counts{.accepted = 100, .invalid = 2}));
 }
@@ -321,7 +321,7 @@ TEST_CASE("one drain ends all shards, after all that was accepted", "[shards]") 
   }
   CHECK(s.draining());
   CHECK(woken == (fill ? 0 : 2));
-  CHECK(put(s, n + 1).status == publish_status::closed);
+  CHECK(put(s, n + 1) == publish_error::closed);
   s.drain();
   a.turn();
   b.turn();

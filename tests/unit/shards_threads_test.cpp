@@ -20,7 +20,8 @@
 
 namespace {
 
-using sse::publish_status;
+using sse::publish_error;
+using sse::publish_result;
 
 /// A client on its way from one shard to another: what it got so far.
 struct traveller {
@@ -161,13 +162,13 @@ TEST_CASE("clients that move between shards while engines publish get everything
       sse::publisher hot = e == 0 ? inbox.make_publisher(0, 4096) : sse::publisher{};
       for (std::uint64_t i = 0; i < each;) {
         const std::string data = std::to_string(e) + " " + std::to_string(i);
-        const publish_status r = e == 0 ? hot.try_publish({.type = "e", .data = data})
-                                        : s.publish(0, {.type = "e", .data = data}).status;
-        if (r == publish_status::ok) {
+        const publish_result r = e == 0 ? hot.try_publish({.type = "e", .data = data})
+                                        : s.publish(0, {.type = "e", .data = data});
+        if (r == publish_error::none) {
           ++i;
         } else {
           if (e != 0) ++full;
-          if (r != publish_status::full) break;
+          if (r != publish_error::full) break;
           std::this_thread::yield();
         }
       }

@@ -410,7 +410,7 @@ class world final : public observer {
       // in a hook: one that ended together with the one that the hook is about; a chunked stream
       // whose last chunk is under way takes nothing more
       if (!peer(k).is_closed && hook_depth_ == 0 && !k.conn.chunked) wrong("send: no session");
-    } else if (e != sse::publish_error::lane_full) {
+    } else if (e != sse::publish_error::full) {
       wrong("send was refused");
     }
   }

@@ -153,7 +153,7 @@ inline publish_error engine::send(session_id id, const event& e) noexcept {
   if (p.error != encode_error::none) return to_publish_error(p.error);
   // One event always fits, so that a small lane does not make a large event unsendable.
   if (s->lane != none && lanes_.waiting(s->lane) + p.size > options_.control_lane)
-    return publish_error::lane_full;
+    return publish_error::full;
   if (!lanes_.push(s->lane, e, lane_kind::event)) return publish_error::no_memory;
   enqueue(live_, id.slot);
   want();

@@ -92,7 +92,7 @@ struct mail_header {
   /// Of the whole record. An odd one is a mark: that many bytes less one are skipped; 1: the lane
   /// goes on in its high ring.
   std::uint32_t size = 0;
-  std::uint32_t data = 0;
+  std::uint32_t data = 0;  ///< bytes of it, and retry_flag
   event_id id = no_id;
   std::uint16_t type = 0;
   std::uint16_t audience = 0;
@@ -105,6 +105,8 @@ struct mail_header {
   static constexpr unsigned channel_shift = 3;
   static_assert(max_mail_channel == 0xffffU >> channel_shift);
   static constexpr std::uint32_t climb_mark = 1;
+  /// The event's retry stands behind the header. A record has at most half a GiB.
+  static constexpr std::uint32_t retry_flag = 0x8000'0000;
 };
 static_assert(sizeof(mail_header) == 24);
 
@@ -210,16 +212,16 @@ struct mail_lane {
   static void count(std::atomic<std::uint64_t>& n) noexcept {
     n.store(n.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
-  publish_status done(publish_status s) noexcept {
+  publish_result done(publish_error e) noexcept {
     if (held && batches == 0) commit();  // it was refused: nothing keeps the high ring
-    switch (s) {
-      case publish_status::ok: count(accepted); break;
-      case publish_status::full: count(full); break;
-      case publish_status::too_large: count(too_large); break;
-      case publish_status::invalid: count(invalid); break;
-      case publish_status::closed: count(closed); break;
+    switch (e) {
+      case publish_error::none: count(accepted); break;
+      case publish_error::full: count(full); break;
+      case publish_error::too_large: count(too_large); break;
+      case publish_error::closed: count(closed); break;
+      default: count(invalid); break;
     }
-    return s;
+    return {no_id, e};
   }
   [[nodiscard]] mail_counts counts() const noexcept {
     constexpr auto relaxed = std::memory_order_relaxed;
@@ -253,15 +255,21 @@ struct mail_lane {
       p += sizeof h;
       mail m;
       m.target = target;
-      m.type = {p, h.type};
-      m.audience = {p + h.type, h.audience};
-      m.key = {p + h.type + h.audience, h.key};
-      m.data = {p + h.type + h.audience + h.key, h.data};
-      m.id = h.id;
-      m.transient = (h.flags & mail_header::transient_flag) != 0;
-      m.encoded = (h.flags & mail_header::encoded_flag) != 0;
-      m.last = (h.flags & mail_header::last_flag) != 0;
       m.channel = static_cast<std::uint16_t>(h.flags >> mail_header::channel_shift);
+      if ((h.data & mail_header::retry_flag) != 0) {
+        std::memcpy(&m.event.retry, p, sizeof m.event.retry);
+        p += sizeof m.event.retry;
+      }
+      m.event.type = {p, h.type};
+      p += h.type;
+      m.options.audience = {p, h.audience};
+      p += h.audience;
+      m.options.key = {p, h.key};
+      m.event.data = {p + h.key, h.data & ~mail_header::retry_flag};
+      m.options.id = h.id;
+      m.options.transient = (h.flags & mail_header::transient_flag) != 0;
+      m.options.encoded = (h.flags & mail_header::encoded_flag) != 0;
+      m.options.last = (h.flags & mail_header::last_flag) != 0;
       if constexpr (std::is_same_v<std::invoke_result_t<F&, const mail&>, bool>) {
         stopped = !f(static_cast<const mail&>(m));
         if (stopped) break;
