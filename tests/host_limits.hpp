@@ -65,7 +65,7 @@ void head_deadline() {
 
 template <class Loop>
 void forever_is_never() {
-  const auto forever = sse::duration::forever();
+  const auto forever = sse::duration::infinite();
   held_server<Loop> s{{.hub = {.write_deadline = forever, .idle = forever, .max_age = forever},
                        .head_deadline = forever,
                        .body_deadline = forever,

@@ -110,8 +110,8 @@ sse::response subscriptions::publish(std::string_view name, const sse::request& 
   // All or none: with room for ids, types and the longest key, it must fit everywhere.
   constexpr std::size_t room = 1024;
   const sse::encode_limits limits{.event = max_event - room};
-  if (sse::check({.data = body}, limits) != sse::encode_error::none ||
-      sse::check({.data = value}, limits) != sse::encode_error::none) {
+  if (sse::validate({.data = body}, limits) != sse::encode_error::none ||
+      sse::validate({.data = value}, limits) != sse::encode_error::none) {
     return examples::error(413, "content_too_large");
   }
   subscription& s = at->second;

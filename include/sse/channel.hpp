@@ -135,7 +135,7 @@ struct channel_options {
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
   /// How long it stays for those who come late once it is sealed; then it is closed.
-  duration keep_sealed = duration::forever();
+  duration keep_sealed = duration::infinite();
   encode_limits limits = {};
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this
   /// channel alone.

@@ -295,7 +295,7 @@ inline event_source::event_source(std::string_view url, const client_options& o)
   options_.headers = {};
   options_.max_retry = detail::sane(o.max_retry);
   options_.retry = retry_ = detail::sane(o.retry);
-  due_ = time_point::milliseconds(std::numeric_limits<std::int64_t>::min());
+  due_ = time_point::milliseconds((std::numeric_limits<std::int64_t>::min)());
 
   bool memory = true;
   failure_.option = request_.set(o.method, o.body, o.headers, o.resume_query, memory);
@@ -343,7 +343,7 @@ inline client_action event_source::poll(time_point now) noexcept {
 
 inline time_point event_source::next_deadline() const noexcept {
   if (to_connect_ || to_disconnect_ || to_report_) {
-    return time_point::milliseconds(std::numeric_limits<std::int64_t>::min());
+    return time_point::milliseconds((std::numeric_limits<std::int64_t>::min)());
   }
   return phase_ == phase::closed ? time_point::never() : due_;
 }

@@ -34,8 +34,8 @@ concept chrono_time_point = requires(const T& t) {
 };
 
 // Times that have no place in 64 bits are the ends of the range: never, and before all.
-inline constexpr std::int64_t last_ms = std::numeric_limits<std::int64_t>::max();
-inline constexpr std::int64_t first_ms = std::numeric_limits<std::int64_t>::min();
+inline constexpr std::int64_t last_ms = (std::numeric_limits<std::int64_t>::max)();
+inline constexpr std::int64_t first_ms = (std::numeric_limits<std::int64_t>::min)();
 
 [[nodiscard]] constexpr std::int64_t sum_of_ms(std::int64_t a, std::int64_t b) noexcept {
   if (b > 0 && a > last_ms - b) return last_ms;
@@ -57,7 +57,7 @@ inline constexpr std::int64_t first_ms = std::numeric_limits<std::int64_t>::min(
 }  // namespace detail
 
 /// A span of time in milliseconds. Converts from every std::chrono duration; the core includes no
-/// <chrono>. What is too long for it is forever().
+/// <chrono>. What is too long for it is infinite().
 class duration {
  public:
   constexpr duration() noexcept = default;
@@ -76,7 +76,7 @@ class duration {
   }
   /// Never; also what 0 means in an option that can be off.
   [[nodiscard]] static constexpr duration off() noexcept { return {}; }
-  [[nodiscard]] static constexpr duration forever() noexcept {
+  [[nodiscard]] static constexpr duration infinite() noexcept {
     return milliseconds(detail::last_ms);
   }
 

@@ -92,7 +92,7 @@ namespace detail {
   return detail::fields_size(e) + detail::lines_size(detail::count_lines(e.data), 6) + 1;
 }
 
-/// Checks and measures. Errors as check(); if there is one, size is 0.
+/// Checks and measures. Errors as validate(); if there is one, size is 0.
 [[nodiscard]] constexpr encode_plan plan(const event& e,
                                          const encode_limits& limits = {}) noexcept {
   if (e.type.size() > limits.type || e.id.size() > limits.id || e.data.size() > limits.event) {
@@ -109,8 +109,8 @@ namespace detail {
 
 /// none, or why encode would refuse: CR, LF or NUL in type or id, retry below -1, or a size over
 /// its limit.
-[[nodiscard]] constexpr encode_error check(const event& e,
-                                           const encode_limits& limits = {}) noexcept {
+[[nodiscard]] constexpr encode_error validate(const event& e,
+                                              const encode_limits& limits = {}) noexcept {
   return plan(e, limits).error;
 }
 
@@ -150,10 +150,10 @@ inline char* put_fields(char* out, const event& e) noexcept {
 
 }  // namespace detail
 
-/// Writes the event and returns the byte after it. REQUIRES: check(e) passed; encoded_size(e) bytes
-/// at `out`.
+/// Writes the event and returns the byte after it. REQUIRES: validate(e) passed; encoded_size(e)
+/// bytes at `out`.
 inline char* encode_to(char* out, const event& e) noexcept {
-  SSEHUB_ASSERT(check(e, {SIZE_MAX, SIZE_MAX, SIZE_MAX}) == encode_error::none);
+  SSEHUB_ASSERT(validate(e, {SIZE_MAX, SIZE_MAX, SIZE_MAX}) == encode_error::none);
   out = detail::put_fields(out, e);
   out = detail::put_lines(out, e.data, "data: ");
   *out++ = '\n';
@@ -171,7 +171,7 @@ inline char* encode_to(char* out, const event& e, const encode_plan& p) noexcept
   return detail::put(out, "\n\n");
 }
 
-/// Appends the event to `out`, or leaves `out` alone and says why. Errors as check().
+/// Appends the event to `out`, or leaves `out` alone and says why. Errors as validate().
 [[nodiscard]] inline encode_error encode(std::string& out, const event& e,
                                          const encode_limits& limits = {}) {
   const encode_plan p = plan(e, limits);

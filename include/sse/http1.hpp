@@ -315,7 +315,7 @@ class head_reader {
 
   /// Digits only; a number too large for any limit stays the largest.
   [[nodiscard]] bool read_length(std::string_view s) noexcept {
-    constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+    constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)();
     return sse::detail::read_decimal(s, most, now_.content_length) !=
            sse::detail::decimal::malformed;
   }

@@ -125,7 +125,7 @@ class publisher {
                                        std::uint16_t channel = 0) const noexcept {
     if (lane_ == nullptr) return publish_error::closed;
     const letter l{e, o, channel};
-    if (const publish_error bad = check(l); bad != publish_error::none) return bad;
+    if (const publish_error bad = validate(l); bad != publish_error::none) return bad;
     if (!encodable(l, e.data) || !in_lane(l, e.data.size())) return publish_error::too_large;
     const bool room = lane_->reserve(record_size(field_bytes(l) + e.data.size())) != nullptr;
     return room ? publish_error::none : publish_error::full;
@@ -179,7 +179,7 @@ class publisher {
     std::uint16_t channel;
   };
 
-  [[nodiscard]] publish_error check(const letter& l) const noexcept {
+  [[nodiscard]] publish_error validate(const letter& l) const noexcept {
     const detail::mail_hub& hub = *lane_->hub;
     if (hub.closed.load(std::memory_order_relaxed)) return publish_error::closed;
     const std::size_t type = l.e.type.size();
@@ -253,7 +253,7 @@ class publisher {
   }
 
   [[nodiscard]] publish_error put(const letter& l) noexcept {
-    publish_error bad = check(l);
+    publish_error bad = validate(l);
     if (bad != publish_error::none) return bad;
     if (!encodable(l, l.e.data)) return publish_error::too_large;
     char* out = nullptr;
@@ -266,7 +266,7 @@ class publisher {
   template <class W>
   [[nodiscard]] publish_error emplace(const letter& l, std::size_t max,
                                       W& write) noexcept(detail::nothrow_writer<W>) {
-    publish_error bad = check(l);
+    publish_error bad = validate(l);
     if (bad != publish_error::none) return bad;
     char* out = nullptr;
     if ((bad = reserve(l, max, out)) != publish_error::none) return bad;

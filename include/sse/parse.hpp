@@ -474,7 +474,7 @@ inline parser::step parser::take_id(std::string_view value) noexcept {
 }
 
 inline parser::step parser::take_retry(std::string_view value) noexcept {
-  constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  constexpr auto most = static_cast<std::uint64_t>((std::numeric_limits<std::int64_t>::max)());
   std::uint64_t ms = 0;
   if (detail::read_decimal(value, most, ms) == detail::decimal::malformed) return step::next;
   retry_ = static_cast<std::int64_t>(ms);

@@ -151,7 +151,7 @@ class sequencer {
     while (lane < options_.lane_bytes && lane < (std::size_t{1} << 30)) lane *= 2;
     options_.lane_bytes = lane;
     scratch_size_ = lane / 2;
-    scratch_ = std::make_unique_for_overwrite<char[]>(scratch_size_);
+    scratch_.reset(new char[scratch_size_]);
   }
   sequencer(const sequencer&) = delete;
   sequencer& operator=(const sequencer&) = delete;
@@ -481,7 +481,7 @@ class shard_port {
       is_changed_[i] = false;
     }
     changed_.clear();
-    for (std::size_t i = std::min(most, channels_.size()); i != 0; --i) {
+    for (std::size_t i = (std::min)(most, channels_.size()); i != 0; --i) {
       if (next_ == channels_.size()) next_ = 0;
       r.channels[next_] = channels_[next_]->stats();
       ++next_;

@@ -221,7 +221,7 @@ TEST_CASE("drain: a deadline of forever never comes") {
   bool done = false;
   std::error_code result = asio::error::timed_out;
   h.server->async_drain([&](std::error_code e) { done = true, result = e; },
-                        {.deadline = sse::duration::forever()});
+                        {.deadline = sse::duration::infinite()});
   h.ctx.poll();
   h.ctx.poll();
   CHECK_FALSE(done);

@@ -232,7 +232,7 @@ TEST_CASE("drain: a deadline of forever never comes") {
   for (int i = 0; i < 8; ++i) s.publish(ticks, std::string(1'000'000, 'x'));
   std::size_t got = 0;
   std::thread reads{[&] { got = slow.rest().size(); }};
-  CHECK(s.on_loop([&] { return s->drain({.deadline = sse::duration::forever()}); }));
+  CHECK(s.on_loop([&] { return s->drain({.deadline = sse::duration::infinite()}); }));
   reads.join();
   CHECK(got > 8'000'000);
 }

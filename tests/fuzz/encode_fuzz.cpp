@@ -54,7 +54,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::string out = "data: before\n\n";
   const std::string before = out;
   const sse::encode_error error = sse::encode(out, e);
-  require(error == sse::check(e));
+  require(error == sse::validate(e));
   const bool fits = e.type.size() <= 128 && e.id.size() <= 64 && sse::encoded_size(e) <= (1U << 20);
   const bool good =
       fits && !has(e.type, forbidden) && !has(e.id, forbidden) && e.retry >= sse::no_retry;

@@ -46,7 +46,7 @@ struct gate {
     REQUIRE(c.reserve(slot + 1));
     REQUIRE(c.name(key, address, names));
     victims v;
-    const sse::cap* full = c.check(names, v);
+    const sse::cap* full = c.refusing(names, v);
     if (full == nullptr) full = c.take_places(names, v);
     if (full != nullptr) {
       c.drop(names);

@@ -637,7 +637,7 @@ TEST_CASE("client: the reconnection time") {
   rig own{{.retry = duration::milliseconds(700)}};
   own.ended();
   CHECK(own.source.failure().delay.ms() == 700);
-  rig odd{{.retry = duration::milliseconds(-5), .max_retry = duration::forever()}};
+  rig odd{{.retry = duration::milliseconds(-5), .max_retry = duration::infinite()}};
   odd.ended();
   CHECK(odd.source.failure().delay.ms() == 100);
 }
@@ -695,7 +695,7 @@ TEST_CASE("client: back-off options") {
     CHECK(slow.wait() == 60'000);
   }
   // No cap, no jitter, and no overflow.
-  rig huge{{.max_backoff = duration::forever()}};
+  rig huge{{.max_backoff = duration::infinite()}};
   for (int n = 0; n < 200; ++n) {
     huge.ended();
     CHECK(huge.source.failure().delay.ms() >= 3000);

@@ -25,7 +25,7 @@ using sse::detail::chunked_array;
 using sse::detail::none;
 using sse::detail::owned_text;
 using sse::detail::ring;
-using sse::detail::slots;
+using sse::detail::slot_pool;
 using sse::detail::vec;
 
 struct slot_value {
@@ -174,7 +174,7 @@ TEST_CASE("containers: values of a chunked array do not move when it grows", "[c
 
 TEST_CASE("containers: a slot is nobody else's while it is in use", "[containers]") {
   test::random_source random{3};
-  slots<slot_value, 4> s;
+  slot_pool<slot_value, 4> s;
   std::set<std::uint32_t> used;
   std::uint32_t most = 0;
   for (std::uint32_t step = 0; step < 20'000; ++step) {
@@ -362,7 +362,7 @@ TEST_CASE("containers: ring that cannot grow is as it was", "[containers][alloca
 TEST_CASE("containers: slots that cannot grow keep those that there are",
           "[containers][allocation]") {
   with_each_failure(3, [](std::uint64_t n, bool& failed) {
-    slots<slot_value, 4> s;
+    slot_pool<slot_value, 4> s;
     std::uint32_t taken = 0;
     {
       const test::failing_allocations fail{n};

@@ -73,7 +73,7 @@ TEST_CASE("contracts: a call that keeps them returns", "[contracts]") {
 }
 
 TEST_CASE("contracts: what may not be encoded is not written", "[contracts]") {
-  CHECK(refused("encode.hpp", "check(e", [] {
+  CHECK(refused("encode.hpp", "validate(e", [] {
     char out[64];
     sse::encode_to(out, {.type = "a\nb"});
   }));

@@ -114,8 +114,8 @@ TEST_CASE("X-07 CR, LF and NUL in a type, an id or a comment forge no field", "[
        {"\n"s, "\r"s, "\r\n"s, "\0"s, "a\ndata: forged"s, "a\rid: 9"s, "a\n\nevent: b"s, "a\0b"s,
         "a\n"s, "\ra"s, std::string(40, 'x') + "\n", std::string(40, 'x') + '\0'}) {
     CAPTURE(bad);
-    CHECK(sse::check({.type = bad}) == encode_error::bad_type);
-    CHECK(sse::check({.id = bad}) == encode_error::bad_id);
+    CHECK(sse::validate({.type = bad}) == encode_error::bad_type);
+    CHECK(sse::validate({.id = bad}) == encode_error::bad_id);
     std::string out;
     CHECK(sse::encode(out, {.type = bad, .data = "x"}) == encode_error::bad_type);
     CHECK(sse::encode(out, {.data = "x", .id = bad}) == encode_error::bad_id);
@@ -131,15 +131,16 @@ TEST_CASE("X-07 CR, LF and NUL in a type, an id or a comment forge no field", "[
   }
   for (const std::string& good :
        {"a"s, ":"s, " "s, "a: b"s, "\t"s, "\x01\x0B\x0C\x0E"s, "\xFF\xFE"s, "\xE2\x80\xA8"s}) {
-    CHECK(sse::check({.type = good, .id = good}) == encode_error::none);
+    CHECK(sse::validate({.type = good, .id = good}) == encode_error::none);
   }
 }
 
 TEST_CASE("X-07 a retry below zero is refused", "[encode]") {
-  CHECK(sse::check({.retry = sse::no_retry}) == encode_error::none);
-  CHECK(sse::check({.retry = 0}) == encode_error::none);
-  CHECK(sse::check({.retry = -2}) == encode_error::bad_retry);
-  CHECK(sse::check({.retry = std::numeric_limits<std::int64_t>::min()}) == encode_error::bad_retry);
+  CHECK(sse::validate({.retry = sse::no_retry}) == encode_error::none);
+  CHECK(sse::validate({.retry = 0}) == encode_error::none);
+  CHECK(sse::validate({.retry = -2}) == encode_error::bad_retry);
+  CHECK(sse::validate({.retry = std::numeric_limits<std::int64_t>::min()}) ==
+        encode_error::bad_retry);
 }
 
 TEST_CASE("each limit of the encoder holds at limit-1, limit and limit+1", "[encode]") {
@@ -152,22 +153,22 @@ TEST_CASE("each limit of the encoder holds at limit-1, limit and limit+1", "[enc
       return std::string(limit + static_cast<std::size_t>(off), 'x');
     };
     const encode_error expected = off > 0 ? encode_error::too_large : encode_error::none;
-    CHECK(sse::check({.id = sized(64)}) == expected);
-    CHECK(sse::check({.type = sized(128)}) == expected);
-    CHECK(sse::check({.data = sized(limits.event - 8)}) == expected);  // "data: " + "\n\n"
-    CHECK(sse::check({.type = "t", .data = sized(limits.event - 17)}) == expected);
+    CHECK(sse::validate({.id = sized(64)}) == expected);
+    CHECK(sse::validate({.type = sized(128)}) == expected);
+    CHECK(sse::validate({.data = sized(limits.event - 8)}) == expected);  // "data: " + "\n\n"
+    CHECK(sse::validate({.type = "t", .data = sized(limits.event - 17)}) == expected);
     CHECK(sse::check_comment(sized(limits.event - 4)) == expected);  // ": " + "\n\n"
     std::string out;
     CHECK(sse::encode_comment(out, sized(limits.event - 4)) == expected);
     CHECK(sse::encode(out, {.data = sized(20)}, {.event = 28, .id = 0, .type = 0}) == expected);
   }
   // Many line ends weigh more than they look.
-  CHECK(sse::check({.data = std::string(limits.event / 7 - 2, '\n')}) == encode_error::none);
-  CHECK(sse::check({.data = std::string(limits.event / 7, '\n')}) == encode_error::too_large);
-  CHECK(sse::check({.data = std::string(limits.event + 1, '\n')}) == encode_error::too_large);
+  CHECK(sse::validate({.data = std::string(limits.event / 7 - 2, '\n')}) == encode_error::none);
+  CHECK(sse::validate({.data = std::string(limits.event / 7, '\n')}) == encode_error::too_large);
+  CHECK(sse::validate({.data = std::string(limits.event + 1, '\n')}) == encode_error::too_large);
   CHECK(sse::check_comment(std::string(limits.event + 1, '\n')) == encode_error::too_large);
-  CHECK(sse::check({}, {.event = 7}) == encode_error::too_large);
-  CHECK(sse::check({}, {.event = 8}) == encode_error::none);
+  CHECK(sse::validate({}, {.event = 7}) == encode_error::too_large);
+  CHECK(sse::validate({}, {.event = 8}) == encode_error::none);
 }
 
 TEST_CASE("comments, and blocks of retry or id alone", "[encode]") {
@@ -212,11 +213,11 @@ TEST_CASE("the encoder's names for errors", "[encode]") {
 }
 
 // Checked at compile time too: a constant event needs no check at run time.
-static_assert(sse::check({.type = "t", .data = "a\r\nb", .id = "1", .retry = 5}) ==
+static_assert(sse::validate({.type = "t", .data = "a\r\nb", .id = "1", .retry = 5}) ==
               encode_error::none);
 static_assert(sse::encoded_size({.type = "t", .data = "a\r\nb"}) == 9 + 8 + 8 + 1);
-static_assert(sse::check({.type = "a\nb"}) == encode_error::bad_type);
-static_assert(sse::check({.id = "a\rb"}) == encode_error::bad_id);
+static_assert(sse::validate({.type = "a\nb"}) == encode_error::bad_type);
+static_assert(sse::validate({.id = "a\rb"}) == encode_error::bad_id);
 static_assert(sse::encoded_comment_size("a\nb") == 4 + 4 + 1);
 static_assert(noexcept(sse::encode_to(nullptr, {})));
 

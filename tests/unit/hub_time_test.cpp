@@ -602,7 +602,7 @@ TEST_CASE("a host that wakes at next_deadline only misses nothing and never spin
 }
 
 TEST_CASE("forever is never, in every option that has a time", "[time]") {
-  const duration forever = duration::forever();
+  const duration forever = duration::infinite();
   stage s{{.write_deadline = forever, .idle = forever, .max_age = forever}};
   sse::channel_options o = silent();
   o.keep_age = forever;

@@ -19,8 +19,8 @@ constexpr std::int64_t least = std::numeric_limits<std::int64_t>::min();
 
 TEST_CASE("time: what is added up ends at never", "[time]") {
   const time_point now = time_point::milliseconds(1000);
-  CHECK(now + duration::forever() == time_point::never());
-  CHECK(time_point::never() + duration::forever() == time_point::never());
+  CHECK(now + duration::infinite() == time_point::never());
+  CHECK(time_point::never() + duration::infinite() == time_point::never());
   CHECK(time_point::never() + duration::milliseconds(1) == time_point::never());
   CHECK(now + duration::milliseconds(most - 1000) == time_point::never());
   CHECK((now + duration::milliseconds(most - 1001)).ms() == most - 1);
@@ -32,27 +32,27 @@ TEST_CASE("time: what is added up ends at never", "[time]") {
 
 TEST_CASE("time: a difference that is too long is forever", "[time]") {
   const time_point past = time_point::milliseconds(-1000);
-  CHECK(time_point::never() - past == duration::forever());
-  CHECK((time_point::never() - time_point::milliseconds(0)) == duration::forever());
+  CHECK(time_point::never() - past == duration::infinite());
+  CHECK((time_point::never() - time_point::milliseconds(0)) == duration::infinite());
   CHECK((time_point::never() - time_point::milliseconds(1)).ms() == most - 1);
   CHECK((past - time_point::milliseconds(least)) == duration::milliseconds(most - 999));
-  CHECK((time_point::milliseconds(0) - time_point::milliseconds(least)) == duration::forever());
+  CHECK((time_point::milliseconds(0) - time_point::milliseconds(least)) == duration::infinite());
   CHECK((time_point::milliseconds(least) - time_point::milliseconds(1)).ms() == least);
 }
 
 TEST_CASE("time: what does not fit into milliseconds is forever", "[time]") {
   using std::chrono::hours;
   CHECK(duration::seconds(most / 1000).ms() == most / 1000 * 1000);
-  CHECK(duration::seconds(most / 1000 + 1) == duration::forever());
+  CHECK(duration::seconds(most / 1000 + 1) == duration::infinite());
   CHECK(duration::seconds(least / 1000 - 1).ms() == least);
-  CHECK(duration{std::chrono::seconds::max()} == duration::forever());
+  CHECK(duration{std::chrono::seconds::max()} == duration::infinite());
   CHECK(duration{std::chrono::seconds::min()}.ms() == least);
   CHECK(duration{std::chrono::duration<std::int64_t, std::ratio<3600>>::max()} ==
-        duration::forever());
+        duration::infinite());
   CHECK(duration{hours{24}}.ms() == 86'400'000);
   CHECK(duration{std::chrono::nanoseconds::max()}.ms() == most / 1'000'000);
   CHECK(duration{std::chrono::microseconds{1'999}}.ms() == 1);
-  CHECK(duration{std::chrono::milliseconds::max()} == duration::forever());
+  CHECK(duration{std::chrono::milliseconds::max()} == duration::infinite());
 }
 
 TEST_CASE("time: fractions", "[time]") {
@@ -65,11 +65,11 @@ TEST_CASE("time: fractions", "[time]") {
     CHECK(duration{std::chrono::duration<double, std::nano>{ms * 1e6}}.ms() == ms);
     CHECK(duration{std::chrono::duration<double, std::micro>{ms * 1e3}}.ms() == ms);
   }
-  CHECK(duration{seconds{1e300}} == duration::forever());
-  CHECK(duration{seconds{std::numeric_limits<double>::infinity()}} == duration::forever());
+  CHECK(duration{seconds{1e300}} == duration::infinite());
+  CHECK(duration{seconds{std::numeric_limits<double>::infinity()}} == duration::infinite());
   CHECK(duration{seconds{-1e300}}.ms() == least);
   CHECK(duration{seconds{std::numeric_limits<double>::quiet_NaN()}}.is_off());
 }
 
-static_assert(duration::seconds(most) == duration::forever());
-static_assert(time_point::never() + duration::forever() == time_point::never());
+static_assert(duration::seconds(most) == duration::infinite());
+static_assert(time_point::never() + duration::infinite() == time_point::never());

@@ -1,7 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// containers: vec, ring, chunked_array, slots. Growing may fail and says so: nothing here throws,
-// so one failed allocation costs one call.
+// containers: vec, ring, chunked_array, slot_pool. Growing may fail and says so: nothing here
+// throws, so one failed allocation costs one call.
 #pragma once
 
 #include <cstddef>
@@ -242,7 +242,7 @@ class chunked_array {
 /// Numbered slots, used again. T has `free_link()`, a number that it does not need while its slot
 /// is free.
 template <class T, std::uint32_t Chunk = 128>
-class slots {
+class slot_pool {
  public:
   /// Makes room for one more, so that the next take() cannot fail.
   [[nodiscard]] bool reserve_one() noexcept { return free_ != none || add_chunk(); }

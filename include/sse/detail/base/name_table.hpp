@@ -129,7 +129,7 @@ class name_table {
     return true;
   }
 
-  slots<item, Chunk> pool_;
+  slot_pool<item, Chunk> pool_;
   vec<std::uint32_t> buckets_;
   std::uint32_t used_ = 0;
   std::uint64_t seed_;

@@ -14,10 +14,9 @@
 
 namespace sse::inline v0::detail {
 
-/// `t` + `d` without overflow; `d` off: never.
+/// `t` + `d`; `d` off: never.
 [[nodiscard]] constexpr time_point deadline(time_point t, duration d) noexcept {
-  const bool far = d.is_off() || (t.ms() > 0 && d.ms() > time_point::never().ms() - t.ms());
-  return far ? time_point::never() : t + d;
+  return d.is_off() ? time_point::never() : t + d;
 }
 
 /// Off or below zero: 0; so long that sums could overflow: some 30 years.
@@ -52,27 +51,27 @@ class backoff {
                                          duration at_least) noexcept {
     std::int64_t ms = sane(retry).ms();
     if (failures_ > 1) {
-      std::int64_t bound = max(max(ms, min_interval_.ms()), 1);
+      std::int64_t bound = longer(longer(ms, min_interval_.ms()), 1);
       for (std::uint32_t n = 2; n < failures_ && bound < cap_.ms(); ++n) bound *= 2;
-      const auto most = static_cast<std::uint64_t>(min(bound, cap_.ms()));
+      const auto most = static_cast<std::uint64_t>(shorter(bound, cap_.ms()));
       const auto more = static_cast<std::int64_t>(random_.below(most + 1));
-      ms = max(ms, min(ms + more, cap_.ms()));
+      ms = longer(ms, shorter(ms + more, cap_.ms()));
     }
-    ms = max(ms, sane(at_least).ms());
-    return duration::milliseconds(max(ms, soonest(now).ms()));
+    ms = longer(ms, sane(at_least).ms());
+    return duration::milliseconds(longer(ms, soonest(now).ms()));
   }
 
   /// From `now` to the first moment at which an attempt may begin.
   [[nodiscard]] constexpr duration soonest(time_point now) const noexcept {
-    const std::int64_t passed = any_ ? max(0, (now - began_).ms()) : min_interval_.ms();
-    return duration::milliseconds(max(0, min_interval_.ms() - passed));
+    const std::int64_t passed = any_ ? longer(0, (now - began_).ms()) : min_interval_.ms();
+    return duration::milliseconds(longer(0, min_interval_.ms() - passed));
   }
 
  private:
-  [[nodiscard]] static constexpr std::int64_t max(std::int64_t a, std::int64_t b) noexcept {
+  [[nodiscard]] static constexpr std::int64_t longer(std::int64_t a, std::int64_t b) noexcept {
     return a < b ? b : a;
   }
-  [[nodiscard]] static constexpr std::int64_t min(std::int64_t a, std::int64_t b) noexcept {
+  [[nodiscard]] static constexpr std::int64_t shorter(std::int64_t a, std::int64_t b) noexcept {
     return a < b ? a : b;
   }
 

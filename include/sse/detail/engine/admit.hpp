@@ -211,7 +211,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   const std::string_view from = counted_address(r.address, caps_.options().ipv6_prefix, prefix);
   if (!caps_.name(j.key, from, held.names)) return fail(503, "no_memory", options_.retry_max);
   victims v;  // nobody goes unless all caps are met
-  if (const cap* const full = caps_.check(held.names, v)) {
+  if (const cap* const full = caps_.refusing(held.names, v)) {
     say_full(*full, out);
     return none;
   }

@@ -62,7 +62,7 @@ class caps {
   }
   /// The first cap that refuses one more under these names; nullptr: it fits once the victims are
   /// gone.
-  [[nodiscard]] const cap* check(const counted_names& n, victims& v) noexcept {
+  [[nodiscard]] const cap* refusing(const counted_names& n, victims& v) noexcept {
     using kind = cap_counter::kind;
     if (n.user != none) {
       const cap& c = limits_.per_user;

@@ -106,7 +106,7 @@ inline open_result engine::open_channel(std::string_view name, channel_options&&
   o.keep_age = countable(o.keep_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
-  if (o.keep_sealed != duration::forever()) o.keep_sealed = countable(o.keep_sealed, longest_age);
+  if (o.keep_sealed != duration::infinite()) o.keep_sealed = countable(o.keep_sealed, longest_age);
   if (o.limits.event > 0xfff00000U) o.limits.event = 0xfff00000U;  // sizes in the log have 32 bits
   const retention keep{o.keep, o.keep_bytes, o.keep_age};
   if (!channels_.reserve(channels_.size() + 1) || !closing_.reserve(channels_.size() + 1) ||

@@ -120,7 +120,7 @@ class chunks {
     return p + 2;
   }
 
-  slots<chunk_state> states_;
+  slot_pool<chunk_state> states_;
 };
 
 }  // namespace sse::inline v0::detail

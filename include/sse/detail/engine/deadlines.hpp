@@ -31,7 +31,7 @@ inline blob* engine::make_heartbeat(channel& c) noexcept {
     return b;
   }
   const event e{.type = h.type, .data = text};
-  if (check(e) != encode_error::none) return nullptr;
+  if (validate(e) != encode_error::none) return nullptr;
   blob* const b = make_blob(static_cast<std::uint32_t>(encoded_size(e)));
   if (b != nullptr) encode_to(b->bytes(), e);
   return b;
@@ -194,11 +194,11 @@ inline void engine::drain(const drain_options& o) noexcept {
   if (quiet_ || draining_) return;
   const work w{*this};
   draining_ = true;
-  if (o.deadline != duration::forever())
+  if (o.deadline != duration::infinite())
     drain_deadline_ = now_ + countable(o.deadline, longest_age).ms();
   event last = o.farewell;
   last.id = {};  // it would move the client's resume point
-  if ((!last.type.empty() || !last.data.empty()) && check(last) == encode_error::none) {
+  if ((!last.type.empty() || !last.data.empty()) && validate(last) == encode_error::none) {
     farewell_ = make_blob(static_cast<std::uint32_t>(encoded_size(last)));
     if (farewell_ != nullptr) encode_to(farewell_->bytes(), last);
   }

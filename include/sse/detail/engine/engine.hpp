@@ -76,7 +76,7 @@ struct host_calls {
 [[nodiscard]] constexpr duration countable(duration d,
                                            duration most = duration::seconds(24 * 24 *
                                                                              3600)) noexcept {
-  if (d == duration::forever()) return duration::off();
+  if (d == duration::infinite()) return duration::off();
   return d < most ? d : most;
 }
 inline constexpr duration longest_age = duration::milliseconds(std::int64_t{1} << 50);
@@ -463,13 +463,13 @@ class engine {
   blob* farewell_ = nullptr;
 
   // Who is there.
-  slots<session> sessions_;
-  slots<subscription> subs_;
+  slot_pool<session> sessions_;
+  slot_pool<subscription> subs_;
   caps caps_;
   lanes lanes_;
   chunks chunks_;
-  slots<skip, 16> skips_;
-  slots<walk, 16> walks_;
+  slot_pool<skip, 16> skips_;
+  slot_pool<walk, 16> walks_;
   name_table<no_user> presence_;  ///< by user and channel: how many sessions
   std::uint32_t generations_ = 0;
   queue live_;                 ///< sessions to be served in the next flush
@@ -481,7 +481,7 @@ class engine {
   segment_pool pool_;
   vec<channel*> channels_;
   name_table<channel*> names_;
-  slots<listed_stream> streams_;
+  slot_pool<listed_stream> streams_;
   stream* touched_ = nullptr;
   vec<channel*> losers_;   ///< of the stream that opens: those that lost something
   vec<channel*> closing_;  ///< to be freed when the outermost call ends
@@ -501,7 +501,7 @@ class engine {
   vec<head> heads_;
   vec<next_entry> next_;  ///< of each head
   merge_window window_;
-  slots<flight, 16> flights_;
+  slot_pool<flight, 16> flights_;
   std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
   std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn
   std::uint32_t asks_left_ = 0;      ///< hidden entries that may still be looked at in this gather

@@ -53,7 +53,7 @@ class lanes {
     return push_made(lane, static_cast<std::uint32_t>(bytes.size()), kind,
                      [&](char* out) { std::memcpy(out, bytes.data(), bytes.size()); });
   }
-  /// REQUIRES: check(e) passed.
+  /// REQUIRES: validate(e) passed.
   [[nodiscard]] bool push(std::uint32_t& lane, const event& e, lane_kind kind) noexcept {
     return push_made(lane, static_cast<std::uint32_t>(encoded_size(e)), kind,
                      [&](char* out) { encode_to(out, e); });
@@ -108,7 +108,7 @@ class lanes {
     return ok;
   }
 
-  slots<lane_item> items_;
+  slot_pool<lane_item> items_;
 };
 
 }  // namespace sse::inline v0::detail

@@ -190,7 +190,7 @@ class response_reader {
 
   /// "5" or "5, 5" (RFC 9110 8.6).
   [[nodiscard]] bool read_lengths(std::string_view list, bool sized) noexcept {
-    constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+    constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)();
     do {
       const std::string_view digits = text::trim(text::next_part(list, ','));
       std::uint64_t n = 0;

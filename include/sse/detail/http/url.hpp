@@ -65,7 +65,7 @@ class url {
  public:
   /// Reads an absolute URL; a fragment is dropped. On an error nothing changes.
   [[nodiscard]] url_error parse(std::string_view text) noexcept {
-    if (const url_error e = check(text); e != url_error::none) return e;
+    if (const url_error e = validate(text); e != url_error::none) return e;
     url u;
     u.tls_ = text::starts_fold(text, "https://");
     if (!u.tls_ && !text::starts_fold(text, "http://")) return url_error::scheme;
@@ -80,7 +80,7 @@ class url {
 
   /// Reads a reference as it stands in a document at `base`, which may be *this (RFC 3986 5.2.2).
   [[nodiscard]] url_error resolve(const url& base, std::string_view reference) noexcept {
-    if (const url_error e = check(reference); e != url_error::none) return e;
+    if (const url_error e = validate(reference); e != url_error::none) return e;
     if (has_scheme(reference)) return parse(reference);
     if (reference.starts_with("//")) {
       bytes absolute;
@@ -129,7 +129,7 @@ class url {
   [[nodiscard]] std::string_view href() const noexcept { return text_.view(); }
 
  private:
-  [[nodiscard]] static url_error check(std::string_view text) noexcept {
+  [[nodiscard]] static url_error validate(std::string_view text) noexcept {
     if (text.size() > max_url) return url_error::too_long;
     for (const char c : text) {
       if (text::is_control(c)) return url_error::character;

@@ -209,7 +209,7 @@ class newest_by_key {
 
   std::uint32_t most_;
   name_table<newest_value, 16> keys_;
-  slots<lost_entry, 16> losses_;
+  slot_pool<lost_entry, 16> losses_;
   std::uint32_t newest_ = none;
   std::uint32_t oldest_ = none;
   std::uint32_t tail_ = none;      ///< what was lost behind the newest value

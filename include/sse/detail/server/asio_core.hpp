@@ -175,8 +175,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (stopped_) return;
     stopped_ = true;
     close_listeners();
-    std::error_code ignored;
-    timer_.cancel(ignored);
+    timer_.cancel();
     if (mail_) mail_->close();
     transport_.use_linger(false);
     waiting_.for_each([](connection& c) { c.drop(); });

@@ -239,7 +239,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   /// Until the server is stopped, or interrupted, or its sequencer drained all shards.
   void run() {
     while (!stopped_ && !interrupted_.exchange(false, std::memory_order_acquire)) {
-      turn(duration::forever());
+      turn(duration::infinite());
       if (this->shards_end()) (void)drain(port_.how_to_drain());
     }
   }
@@ -283,7 +283,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     tell_time();
     const std::int64_t cut_at = (now() + o.deadline).ms();
     drain_options patient = o;
-    patient.deadline = duration::forever();  // what is left then is cut below
+    patient.deadline = duration::infinite();  // what is left then is cut below
     hub_->drain(patient);
     waiting_.for_each([](connection& c) { c.end_if_idle(); });
     const auto over = [&] {
@@ -344,7 +344,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   [[nodiscard]] int wait(duration most) noexcept {
     if (std::exchange(more_, false) || options_.busy_poll || !mail_->prepare_sleep()) return 0;
     const std::int64_t next = next_deadline().ms();
-    if (next == INT64_MAX && most == duration::forever()) return -1;
+    if (next == INT64_MAX && most == duration::infinite()) return -1;
     const std::int64_t ms = next - now().ms() < most.ms() ? next - now().ms() : most.ms();
     return ms <= 0 ? 0 : ms < INT32_MAX ? static_cast<int>(ms) : INT32_MAX;
   }
