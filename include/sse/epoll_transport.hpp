@@ -77,7 +77,7 @@ class epoll_transport {
    protected:
     std::uint32_t writing_ : 1 = false;  // for transports that derive from this one
   };
-  static_assert(sizeof(connection) == 8, "of each stream, also of those that nothing is sent to");
+  static_assert(sizeof(connection) <= 8, "of each stream, also of those that nothing is sent to");
   static_assert(2 * max_input < 1U << 30U, "connection::discarded_ counts to beyond max_input");
 
   /// `epoll`: of the host's loop; stays the host's.

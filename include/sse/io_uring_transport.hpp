@@ -46,7 +46,7 @@ class uring_transport : public epoll_transport {
     friend class uring_transport;
     session_id session_{};
   };
-  static_assert(sizeof(connection) == 16, "of each stream, also of those that nothing is sent to");
+  static_assert(sizeof(connection) <= 16, "of each stream, also of those that nothing is sent to");
 
   /// `epoll`: of the host's loop; stays the host's.
   explicit uring_transport(int epoll) : epoll_transport{epoll}, messages_{writes_per_call} {
@@ -93,7 +93,7 @@ class uring_transport : public epoll_transport {
   template <class Hub>
   void settle(Hub& hub) noexcept {
     SSEHUB_ASSERT(hub.sessions() == 0);
-    while (reap(hub), in_flight_ != 0) ::io_uring_submit_and_wait(&ring_, 1);
+    while (static_cast<void>(reap(hub)), in_flight_ != 0) ::io_uring_submit_and_wait(&ring_, 1);
   }
   /// Writes that the hub waits for.
   [[nodiscard]] std::size_t in_flight() const noexcept { return in_flight_; }

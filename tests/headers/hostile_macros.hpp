@@ -1,4 +1,5 @@
-// Names that other libraries and systems take for macros. tests/check-headers includes it in front of ours.
+// Names that other libraries and systems take for macros. tests/check-headers includes it in front
+// of ours.
 #pragma once
 
 // windows.h without NOMINMAX, and what it includes

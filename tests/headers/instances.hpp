@@ -1,5 +1,5 @@
-// The public templates with all their functions, since a compiler warns of much only where a template is used.
-// tests/check-headers includes it behind all headers.
+// The public templates with all their functions, since a compiler warns of much only where a
+// template is used. tests/check-headers includes it behind all headers.
 #pragma once
 
 namespace headers_test {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include <sse/detail/base/assert.hpp>
+#include <sse/detail/base/size.hpp>
 
 namespace sse::inline v0::detail {
 
@@ -149,16 +150,16 @@ class ring {
   [[nodiscard]] bool reserve_one() noexcept {
     if (end_ - first_ < capacity_) return true;
     const std::uint64_t grown = capacity_ == 0 ? 2 : capacity_ * 2;
-    auto* p = static_cast<T*>(allocate(static_cast<std::size_t>(grown) * sizeof(T)));
+    auto* p = static_cast<T*>(allocate(to_size(grown) * sizeof(T)));
     if (p == nullptr) return false;
     if (capacity_ != 0) {  // full: up to where the old one wrapped around, and what comes behind
       const std::uint64_t wrapped = first_ & (capacity_ - 1);
       const std::uint64_t turn = first_ - wrapped + capacity_;
       std::memcpy(static_cast<void*>(p + (first_ & (grown - 1))), data_ + wrapped,
-                  static_cast<std::size_t>(capacity_ - wrapped) * sizeof(T));
+                  to_size(capacity_ - wrapped) * sizeof(T));
       if (wrapped != 0)
         std::memcpy(static_cast<void*>(p + (turn & (grown - 1))), data_,
-                    static_cast<std::size_t>(wrapped) * sizeof(T));
+                    to_size(wrapped) * sizeof(T));
     }
     deallocate(data_);
     data_ = p;

@@ -170,7 +170,7 @@ class batch {
     }
     if (total_ > copy_capacity_) {
       deallocate(copy_);
-      copy_capacity_ = total_ < 4096 ? 4096 : static_cast<std::size_t>(total_);
+      copy_capacity_ = total_ < 4096 ? 4096 : to_size(total_);
       copy_ = static_cast<char*>(allocate(copy_capacity_));
       if (copy_ == nullptr) {
         copy_capacity_ = 0;
@@ -183,7 +183,7 @@ class batch {
       std::memcpy(out, r.data, r.size);
       out += r.size;
     }
-    buffers_[0] = {copy_, static_cast<std::size_t>(total_)};
+    buffers_[0] = {copy_, to_size(total_)};
     return {buffers_, 1};
   }
 
@@ -233,7 +233,7 @@ struct flight {
   std::size_t show(std::span<buffer> out) const noexcept {
     if (out.empty()) return 0;
     if (copy != nullptr) {
-      out[0] = {copy, static_cast<std::size_t>(total())};
+      out[0] = {copy, to_size(total())};
       return 1;
     }
     std::size_t n = 0;
@@ -250,6 +250,6 @@ struct flight {
     runs.clear();
   }
 };
-static_assert(sizeof(flight) == 24, "as many as sessions have ever been written to at once");
+static_assert(sizeof(flight) <= 24, "as many as sessions have ever been written to at once");
 
 }  // namespace sse::inline v0::detail

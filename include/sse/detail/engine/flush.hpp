@@ -128,7 +128,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     }
     write_result r = host_.write(host_.self, slot, out);
     ++stats_.writes;
-    if (r.bytes > b.total()) r.bytes = b.total();
+    if (r.bytes > b.total()) r.bytes = to_size(b.total());
     if (r.next == flow::pending && host_.completes) {
       begin_flight(s, b, r.bytes);
       block(slot, s, true, true);
@@ -550,7 +550,7 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
   }
   if (serving(*s)) {
     const flight& f = flights_[s->flight];
-    if (n > f.total()) n = static_cast<std::size_t>(f.total());
+    if (n > f.total()) n = to_size(f.total());
     if (n != 0) advance(id.slot, f.runs.begin(), f.runs.size(), n, false);
     s->blocked = false;
     enqueue(ready_, id.slot);

@@ -57,7 +57,7 @@ struct subscription {
     return at().offset();
   }
 };
-static_assert(sizeof(subscription) == 40, "one for each session and channel");
+static_assert(sizeof(subscription) <= 40, "one for each session and channel");
 static_assert(static_cast<unsigned>(source::left) < 8, "source_bits has three");
 
 /// What a reader that is skipped forward missed.
@@ -123,7 +123,7 @@ struct session {
   [[nodiscard]] std::uint32_t& free_link() noexcept { return lane; }
   [[nodiscard]] std::uint32_t& dead_next() noexcept { return progress; }
 };
-static_assert(sizeof(session) == 56, "one for each stream");
+static_assert(sizeof(session) <= 56, "one for each stream");
 static_assert(static_cast<unsigned>(session_state::zombie) < 8, "session::state has three bits");
 static_assert(close_reason_count <= 16, "session::why has four bits");
 

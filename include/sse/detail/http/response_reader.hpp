@@ -24,6 +24,7 @@
 #include <sse/detail/base/assert.hpp>
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/base/decimal.hpp>
+#include <sse/detail/base/size.hpp>
 #include <sse/detail/http/characters.hpp>
 
 namespace sse::inline v0::detail {
@@ -296,7 +297,7 @@ class body_reader {
       if (step_ == step::to_close || step_ == step::counted || step_ == step::data) {
         out.data = in.substr(out.skipped);
         if (step_ != step::to_close && out.data.size() > left_) {
-          out.data = out.data.substr(0, static_cast<std::size_t>(left_));
+          out.data = out.data.substr(0, to_size(left_));
         }
         return out;
       }

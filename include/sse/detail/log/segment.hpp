@@ -212,7 +212,7 @@ class segment_pool {
       s->capacity = capacity;
       return s;
     }
-    void* const p = allocate(static_cast<std::size_t>(all));
+    void* const p = allocate(to_size(all));
     if (p == nullptr) return nullptr;
     auto* const s = ::new (p) segment{};
     s->capacity = static_cast<std::uint32_t>(all - sizeof(segment));

@@ -123,10 +123,10 @@ void close_on_exec(Socket& s) noexcept {
     return s;
   }
   peer.resize(size);
-  (void)s.assign(peer.protocol(), fd, e);
+  s.assign(peer.protocol(), fd, e);
   if (e) ::close(fd);
 #else
-  (void)from.accept(s, peer, e);
+  from.accept(s, peer, e);
   if (!e) close_on_exec(s);
 #endif
   return s;

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include <sse/detail/base/intrusive_list.hpp>
+#include <sse/detail/base/size.hpp>
 #include <sse/detail/server/server_core.hpp>
 #include <sse/http1.hpp>
 
@@ -140,7 +141,7 @@ class http_connection {
   }
 
   void read_body(std::string_view& bytes) {
-    const std::size_t missing = static_cast<std::size_t>(reader_.content_length()) - body_.size();
+    const std::size_t missing = to_size(reader_.content_length()) - body_.size();
     const std::size_t n = bytes.size() < missing ? bytes.size() : missing;
     body_.append(bytes.substr(0, n));
     bytes.remove_prefix(n);
@@ -165,7 +166,7 @@ class http_connection {
     if (endpoint_->takes_body && reader_.content_length() != 0) {
       phase_ = phase::body;
       set_due();
-      const auto promised = static_cast<std::size_t>(reader_.content_length());
+      const auto promised = to_size(reader_.content_length());
       body_.reserve(promised < enough_output ? promised : enough_output);
       if (reader_.expects_continue()) out_.append(http1::continue_head);
       return;
