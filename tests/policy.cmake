@@ -12,6 +12,8 @@ ssehub_add_policy_test("rooms know only what stands above them" tests/check-room
 if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
   ssehub_add_policy_test("what must not compile does not" tests/check-must-not-compile ${CMAKE_CXX_COMPILER})
   ssehub_add_policy_test("headers bear the macros of others" tests/check-headers macros ${CMAKE_CXX_COMPILER})
+  ssehub_add_policy_test("single headers bear to be copied" tests/check-headers copies ${CMAKE_CXX_COMPILER})
+  ssehub_add_policy_test("headers say that they need C++20" tests/check-headers language ${CMAKE_CXX_COMPILER})
 endif()
 ssehub_add_policy_test("headers have none of Clang's warnings" tests/check-headers warnings clang++-19)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")

@@ -9,6 +9,8 @@
 #include <type_traits>
 #include <utility>
 
+#include <sse/version.hpp>
+
 namespace sse::inline v0 {
 
 template <class Signature>

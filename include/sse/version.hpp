@@ -1,6 +1,12 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 #pragma once
 
+// One line instead of a thousand: the include stops the compiler.
+#if defined(_MSVC_LANG) ? _MSVC_LANG < 202002L : __cplusplus < 202002L
+#error "ssehub needs C++20: -std=c++20, /std:c++20, or CMake's cxx_std_20"
+#include <ssehub_needs_cxx20>
+#endif
+
 /// The version of the library; CMake, vcpkg and Conan read it from here, its only source.
 #define SSEHUB_VERSION_MAJOR 0
 #define SSEHUB_VERSION_MINOR 1
