@@ -8,7 +8,12 @@
 //     void close(connection& c, sse::close_reason why) noexcept;
 //   };
 //
-// write  takes any prefix of `bytes`, never blocks, throws or calls the hub back.
+// write  takes any prefix of `bytes`, never blocks, throws or calls the hub back. What was not
+// taken
+//        is not promised to come again: the next call may offer other bytes, fewer, or bytes that
+//        lie elsewhere, also after {0, flow::blocked}. A layer that has to go on with the bytes it
+//        was given (OpenSSL's SSL_write after SSL_ERROR_WANT_WRITE) keeps what it makes of them and
+//        says that it took them; sse::tls::session (sse/openssl.hpp) does.
 // close  is called exactly once for each session, also for one that the host itself reported as
 //        closed(id); after it the hub destroys the connection object. It never calls the hub back.
 //
@@ -42,8 +47,10 @@ struct buffer {
 
 /// What the transport can do next.
 enum class flow : std::uint8_t {
-  ready,    ///< `bytes` were taken; ask again at once if more is there
-  blocked,  ///< `bytes` were taken, the rest was not; the host will call hub.writable(id)
+  ready,  ///< `bytes` were taken; ask again at once if more is there
+  /// `bytes` were taken, the rest was not, or not all that was taken is out: nothing is written
+  /// until the host calls hub.writable(id), nor is the session's clean end.
+  blocked,
   pending,  ///< `bytes` were taken but are still being read; the host will call hub.written(id, n)
   closed,   ///< the peer is gone
 };

@@ -1045,6 +1045,35 @@ TEST_CASE("the memory transport passes the check that it comes with, and what is
     };
     CHECK_FALSE(sse::testing::check_transport(b, x, drain, 100'000));
   }
+  // What a layer does that has to be given the same bytes again, as SSL_write has to be: nothing is
+  // taken before all of it is out.
+  struct again : sse::testing::memory_transport {
+    bool refuses = false;
+    std::string kept{};
+    std::size_t out = 0;
+    sse::write_result write(connection& x, std::span<const sse::buffer> bytes) noexcept {
+      if (kept.empty()) kept = bytes[0].view();
+      if (refuses && bytes[0].size < kept.size()) return {0, sse::flow::closed};  // "bad length"
+      const sse::buffer rest{kept.data() + out, kept.size() - out};
+      out += sse::testing::memory_transport::write(x, {&rest, 1}).bytes;
+      if (out < kept.size()) return {0, sse::flow::blocked};
+      out = 0;
+      return {std::exchange(kept, {}).size(), sse::flow::ready};
+    }
+  };
+  for (const bool refuses : {false, true}) {
+    CAPTURE(refuses);
+    again b;
+    b.refuses = refuses;
+    again::connection x{b.connect()};
+    b.at(0).window = 1000;
+    const auto drain = [&] {
+      b.at(0).window = 5000;
+      return std::exchange(b.at(0).received, {});
+    };
+    CHECK_FALSE(sse::testing::check_transport(b, x, drain, 100'000));
+  }
+
   broken endless;  // never blocked
   endless.how = 9;
   broken::connection x{endless.connect()};
