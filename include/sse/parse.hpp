@@ -5,7 +5,8 @@
 // or know HTTP; that is what sse/client.hpp is for.
 //
 // Threads: one at a time. Movable, not copyable. Memory is bounded by parse_limits: at most one
-// line, one event and one id are held, and only if a piece of input ends inside an event. A block
+// line, one event with its type, and one id are held, and only if a piece of input ends inside an
+// event. A block
 // of more than 64 KiB that an event needed stays for the next one, until an event comes that does
 // not need it. Linear in the input, whatever the pieces: no byte is searched twice; a byte of data
 // is copied once if its line came in pieces, and once if its event has several lines.
@@ -64,13 +65,14 @@ enum class parse_error : std::uint8_t {
   return "unknown";
 }
 
-/// The largest sizes that are accepted; one more is an error. Bytes, unless said otherwise.
+/// The largest sizes that are accepted; one more is an error. Bytes, unless said otherwise. What
+/// `event` allows, the others allow too: data in one line or of line ends only, and a type as long.
 struct parse_limits {
-  std::size_t line = std::size_t{16} << 20;       ///< a line of any kind, without its end
-  std::size_t event = std::size_t{16} << 20;      ///< event::data as delivered
-  std::size_t data_lines = std::size_t{1} << 20;  ///< `data` lines of one event
-  std::size_t id = 4096;                          ///< event::id
-  std::size_t type = 4096;                        ///< event::type
+  std::size_t line = (std::size_t{16} << 20) + 64;      ///< a line of any kind, without its end
+  std::size_t event = std::size_t{16} << 20;            ///< event::data as delivered
+  std::size_t data_lines = (std::size_t{16} << 20) + 1;  ///< `data` lines of one event
+  std::size_t id = 4096;                                ///< event::id, which goes into a header
+  std::size_t type = std::size_t{16} << 20;             ///< event::type
 };
 
 /// What happens to bytes that are not UTF-8.

@@ -411,7 +411,7 @@ TEST_CASE("limits of zero and one", "[parse]") {
 
 TEST_CASE("the default limits are those of the documentation", "[parse]") {
   const sse::parse_limits l;
-  CHECK(l.line == 16 * 1024 * 1024);
+  CHECK(l.line == 16 * 1024 * 1024 + 64);
   CHECK(l.event == 16 * 1024 * 1024);
   for (const std::size_t size : {l.line - 1, l.line, l.line + 1}) {
     const trace t = test::parse(": " + std::string(size - 2, 'x') + "\ndata: y\n\n", 65536);
@@ -425,6 +425,35 @@ TEST_CASE("the default limits are those of the documentation", "[parse]") {
     CHECK(t.error == (over ? sse::parse_error::event_too_large : sse::parse_error::none));
     CHECK(t.events.size() == (over ? 0U : 1U));
   }
+}
+
+TEST_CASE("by default each part of an event may be as large as the event", "[parse]") {
+  const sse::parse_limits l;
+  for (const std::size_t size : {l.event - 1, l.event, l.event + 1}) {
+    CAPTURE(size);
+    const bool over = size > l.event;
+    const auto told = [&](const std::string& in, sse::parse_error e) {
+      const trace t = test::parse(in, 65536);
+      CHECK(t.error == (over ? e : sse::parse_error::none));
+      REQUIRE(t.events.size() == (over ? 0U : 1U));
+      return over ? got_event{} : t.events[0];
+    };
+    const std::string value(size, 'x');
+    CHECK(told("data: " + value + "\n\n", sse::parse_error::event_too_large).data.size() ==
+          (over ? 0 : size));
+    CHECK(told("event: " + value + "\ndata\n\n", sse::parse_error::type_too_long).type ==
+          (over ? "" : value));
+  }
+}
+
+TEST_CASE("an event of two million line ends is within its limit", "[parse]") {
+  std::string in;
+  for (int i = 0; i < 2'000'001; ++i) in += "data\n";
+  const trace t = test::parse(in + "\n", 65536);
+  CHECK(t.error == sse::parse_error::none);
+  REQUIRE(t.events.size() == 1);
+  CHECK(t.events[0].data.size() == 2'000'000);
+  CHECK(sse::parse_limits{}.data_lines == sse::parse_limits{}.event + 1);
 }
 
 TEST_CASE("only values are counted as held, not the names before them", "[parse]") {
@@ -657,8 +686,8 @@ TEST_CASE("a huge line and a million data lines cost linear time and bounded mem
       CHECK(c.bytes == 999'999);
     }
   }
-  SECTION("two million data lines are refused") {
-    sse::parser p;
+  SECTION("more lines than allowed are refused, however short") {
+    sse::parser p{{.limits = {.data_lines = 1'000'000}}};
     counter c;
     sse::parse_result r;
     std::size_t lines = 0;
@@ -667,7 +696,7 @@ TEST_CASE("a huge line and a million data lines cost linear time and bounded mem
       ++lines;
     }
     CHECK(r.error == sse::parse_error::too_many_lines);
-    CHECK(lines == sse::parse_limits{}.data_lines + 1);
+    CHECK(lines == 1'000'001);
   }
 }
 
