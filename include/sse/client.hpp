@@ -30,9 +30,11 @@
 //  - 301, 302, 303, 307 and 308 are followed; each reconnection begins at the first URL again. Once
 //    a redirect leaves the origin, no custom header goes along, also not back home; the last event
 //    ID does, and after 307 and 308 the body with the headers that describe it.
-//  - The delay before an attempt is the reconnection time (`retry:` or client_options::retry). From
-//    the second failed attempt in a row on, a random time is added whose bound doubles. A
-//    connection that delivered an event or lived for client_options::stable_after ends the row.
+//  - The delay before an attempt is the reconnection time (`retry:` or client_options::retry) and a
+//    random time more, so that those whom one restart cut do not come back as one: at most half as
+//    long (client_options::jitter), and from the second failed attempt in a row on with a bound that
+//    doubles. A connection that delivered an event or lived for client_options::stable_after ends
+//    the row. `retry: 0` makes at most ten attempts in two seconds (client_options::min_interval).
 //  - The last event ID goes along as Last-Event-ID, in its bytes as received.
 //
 // Threads: one at a time. Nothing throws but the sink; a failed allocation is the failure
@@ -101,7 +103,8 @@ struct client_options {
   duration retry = duration::seconds(3);  ///< the reconnection time until a server says another
   duration max_retry = duration::seconds(600);   ///< the most that `retry:` and Retry-After may say
   duration max_backoff = duration::seconds(30);  ///< the most that failures make of the delay
-  duration min_interval = duration::milliseconds(100);  ///< between the begins of two attempts
+  duration min_interval = duration::milliseconds(200);  ///< between the begins of two attempts
+  std::uint32_t jitter = 50;  ///< percent of the reconnection time, the most that is added to it
   duration stable_after = duration::seconds(10);  ///< a connection this long open was no failure
   std::uint32_t max_attempts = 0;  ///< that many failed in a row: closed for good; 0: never
   bool retry_statuses = false;     ///< 408, 425, 429, 500, 502, 503 and 504 are tried again, not
@@ -290,7 +293,7 @@ inline event_source::event_source(std::string_view url, const client_options& o)
     : options_{o},
       head_{{o.max_head, o.max_headers}},
       parser_{o.stream},
-      backoff_{{o.max_backoff, o.min_interval, o.seed}} {
+      backoff_{{o.max_backoff, o.min_interval, o.jitter, o.seed}} {
   options_.method = options_.body = options_.last_event_id = options_.resume_query = {};
   options_.headers = {};
   options_.max_retry = detail::sane(o.max_retry);

@@ -143,14 +143,14 @@ def test_delays_grow_while_attempts_fail():
     s = Server(lambda c, r, n: n == 7 and c.sendall(NO_CONTENT))
     equal(run(s.url(), "--retry", "100")[0], 0, "exit code")
     d = delays(s)
-    check(0.09 < d[0] < 0.3 and all(x > 0.09 for x in d), f"the first is the reconnection time: {d}")
+    check(all(x > 0.19 for x in d), f"never within the least interval: {d}")
     check(sum(d) > 0.8, f"they grow: {d}")
 
 
 def test_a_default_of_three_seconds():
     s = once(b"data: x\n\n")
     equal(run(s.url())[0], 0, "exit code")
-    check(2.9 < delays(s)[0] < 4, f"{delays(s)}")
+    check(2.9 < delays(s)[0] < 5, f"three seconds, and at most half of it more: {delays(s)}")
 
 
 def test_retry_zero_is_no_hot_loop():

@@ -100,7 +100,7 @@ std::string run(text input, std::size_t step, bool stops, const sse::client_opti
       const sse::client_failure& f = source.failure();
       require(!sse::describe(f).empty() &&
               f.final == (source.state() == sse::client_state::closed));
-      require(f.final || (f.delay.ms() >= 0 && f.delay.ms() <= 600'000));
+      require(f.final || (f.delay.ms() >= 0 && f.delay.ms() <= 900'000));
       sink.put(sse::to_string(f.error));
       sink.put(std::to_string(f.delay.ms()) + " " + std::to_string(f.attempts));
     } else if (a.what == client_action::connect) {

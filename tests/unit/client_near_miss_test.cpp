@@ -29,7 +29,8 @@ std::string redirect(text location, int status = 302) {
 
 /// A source that is told what happens, one connection after the other.
 struct told_rig {
-  explicit told_rig(const client_options& o = {}, text url = "http://h/s") : source{url, o} {
+  explicit told_rig(client_options o = {}, text url = "http://h/s")
+      : source{url, (o.jitter = 0, o)} {  // exact delays
     poll();
   }
 

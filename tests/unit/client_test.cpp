@@ -62,7 +62,11 @@ struct recorder {
 /// A source, its clock, and what it asked of its host. Failures are logged as "error delay", or
 /// "error final".
 struct rig {
-  explicit rig(const client_options& o = {}, text url = "http://h/s") : source{url, o} { poll(); }
+  /// Delays are exact unless a test is about what is added to them.
+  explicit rig(client_options o = {}, text url = "http://h/s", std::uint32_t jitter = 0)
+      : source{url, (o.jitter = jitter, o)} {
+    poll();
+  }
 
   std::int64_t ms = 0;
   event_source source;
@@ -310,8 +314,8 @@ TEST_CASE("client: a stream, in every chunking") {
       }
       CHECK(r.source.state() == (t.ends ? client_state::connecting : client_state::open));
       if (!t.ends) r.ended();
-      const list ask = t.ends ? list{"connect h:80", "disconnect", "end_of_stream 100"}
-                              : list{"connect h:80", "end_of_stream 100"};
+      const list ask = t.ends ? list{"connect h:80", "disconnect", "end_of_stream 200"}
+                              : list{"connect h:80", "end_of_stream 200"};
       CHECK(r.asked() == ask);
       CHECK(r.source.last_event_id() == "2");
       return r.events();
@@ -439,11 +443,13 @@ TEST_CASE("client: statuses tried again by option") {
     CHECK(r.asked() == list{"connect h:80", "disconnect", "status 3000"});
     r.wait();
     r.answer("HTTP/1.1 " + std::to_string(status) + " x\r\nRetry-After: 120\r\n\r\n");
-    CHECK(r.source.failure().delay == duration::seconds(120));
+    CHECK(r.source.failure().delay >= duration::seconds(120));  // and those of a herd not at once
+    CHECK(r.source.failure().delay <= duration::seconds(123));
     CHECK(r.source.failure().attempts == 2);
     r.wait();
     r.answer("HTTP/1.1 503 x\r\nRetry-After: 99999999999\r\n\r\n");
-    CHECK(r.source.failure().delay == duration::seconds(600));
+    CHECK(r.source.failure().delay >= duration::seconds(600));
+    CHECK(r.source.failure().delay <= duration::seconds(606));
     r.wait();
     r.answer("HTTP/1.1 503 x\r\nRetry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n\r\n");
     CHECK(r.source.failure().delay <= duration::seconds(30));
@@ -611,8 +617,8 @@ TEST_CASE("client: the reconnection time") {
       {"retry: 600000\ndata: x\n\n", 600'000},
       {"retry: 600001\ndata: x\n\n", 600'000},
       {"retry: 99999999999999999999999999\ndata: x\n\n", 600'000},
-      {"retry: 0\ndata: x\n\n", 100},  // client_options::min_interval
-      {"retry: 99\ndata: x\n\n", 100},
+      {"retry: 0\ndata: x\n\n", 200},  // client_options::min_interval
+      {"retry: 199\ndata: x\n\n", 200},
   };
   for (const row& t : rows) {
     INFO(t.stream);
@@ -639,17 +645,82 @@ TEST_CASE("client: the reconnection time") {
   CHECK(own.source.failure().delay.ms() == 700);
   rig odd{{.retry = duration::milliseconds(-5), .max_retry = duration::infinite()}};
   odd.ended();
-  CHECK(odd.source.failure().delay.ms() == 100);
+  CHECK(odd.source.failure().delay.ms() == 200);
 }
 
 TEST_CASE("client: retry 0 is honoured after a longer connection") {
   rig r;
   r.answer(stream_head);
   r.receive("retry: 0\ndata: x\n\n");
-  r.advance(100);
+  r.advance(200);
   r.ended();
   CHECK(r.source.failure().delay.ms() == 0);
   CHECK(r.attempts == 2);
+}
+
+TEST_CASE("client: the first reconnection is spread too, so that a restart meets no herd") {
+  constexpr std::int64_t clients = 2000;
+  for (const bool was_open : {true, false}) {
+    std::vector<std::int64_t> delays;
+    for (std::uint64_t seed = 1; seed <= clients; ++seed) {
+      rig r{{.seed = seed}, "http://h/s", client_options{}.jitter};
+      if (was_open) {
+        r.answer(stream_head);
+        r.receive("data: x\n\n");
+        r.advance(60'000);
+      }
+      r.ended();
+      delays.push_back(r.source.failure().delay.ms());
+    }
+    std::sort(delays.begin(), delays.end());
+    CHECK(delays.front() >= 3000);  // never before the reconnection time
+    CHECK(delays.back() <= 4500);
+    // Each tenth of the time that they are spread over has about a tenth of them.
+    for (int tenth = 0; tenth < 10; ++tenth) {
+      const auto in_it = std::count_if(delays.begin(), delays.end(), [&](std::int64_t ms) {
+        return ms >= 3000 + 150 * tenth && ms < 3150 + 150 * tenth;
+      });
+      CHECK(in_it > clients / 10 / 2);
+      CHECK(in_it < clients / 10 * 2);
+    }
+  }
+  rig wide{{.retry = duration::seconds(1)}, "http://h/s", 300};
+  wide.ended();
+  CHECK(wide.source.failure().delay.ms() >= 1000);
+  CHECK(wide.source.failure().delay.ms() <= 4000);
+}
+
+TEST_CASE("client: failures are spread up to the cap, not gathered at it") {
+  int at_cap = 0;
+  for (std::uint64_t seed = 0; seed < 500; ++seed) {
+    rig r{{.seed = seed}, "http://h/s", client_options{}.jitter};
+    for (int n = 0; n < 8; ++n) {
+      r.ended();
+      if (n < 7) r.wait();
+    }
+    at_cap += r.source.failure().delay.ms() >= 29'999;
+  }
+  CHECK(at_cap < 5);
+}
+
+TEST_CASE("client: ten attempts in two seconds at most, whatever a server says of retry") {
+  for (const std::uint32_t jitter : {0U, client_options{}.jitter}) {
+    for (const text stream : {"retry: 0\ndata: x\n\n", "retry: 1\n\ndata: x\n\n", "retry: 0\n\n"}) {
+      for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        rig r{{.seed = seed}, "http://h/s", jitter};
+        std::vector<std::int64_t> begins;
+        while (begins.size() < 100) {
+          begins.push_back(r.ms);
+          r.answer(std::string{stream_head} + std::string{stream});
+          r.ended();
+          if (r.attempts == begins.size()) r.wait();
+        }
+        for (std::size_t n = 0; n + 10 < begins.size(); ++n) {
+          REQUIRE(begins[n + 10] - begins[n] >= 2000);
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("client: back-off, for many seeds") {
@@ -752,11 +823,11 @@ TEST_CASE("client: attempts are bounded, whatever the server does") {
       {"nonsense", "hello", 60},
       {"instant 500", "HTTP/1.1 500 x\r\n\r\n", 1},
       {"retry -1", "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: -1\n\n", 60},
-      // Events came, so it may go on as the server wants: ten a second at the most.
+      // Events came, so it may go on as the server wants: five a second at the most.
       {"retry 0 and an event",
        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
        "retry: 0\ndata: x\n\n",
-       6001},
+       3001},
   };
   for (const row& t : rows) {
     for (std::uint64_t seed = 0; seed < 5; ++seed) {

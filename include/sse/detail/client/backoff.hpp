@@ -2,9 +2,12 @@
 //
 // backoff: how long a client waits before its next attempt. Not public.
 //
-// The first failure of a row waits for the reconnection time alone, as WHATWG HTML 9.2.3 asks; the
-// n-th waits for a random time more, of at most the reconnection time times 2^(n-2) (full jitter).
-// No two attempts begin within `min_interval`, so that `retry: 0` cannot make a hot loop.
+// Never less than the reconnection time (WHATWG HTML 9.2.3), and a random time more: after a good
+// connection, or the first failure of a row, at most the share of it that `jitter` says, so that
+// those whom one restart cut do not come back as one; after the n-th failure at most the
+// reconnection time times 2^(n-2), up to `cap` in all. No two attempts begin within `min_interval`,
+// and the random time counts that as the least reconnection time: `retry: 0` cannot make a hot
+// loop.
 #pragma once
 
 #include <cstdint>
@@ -30,10 +33,14 @@ class backoff {
   struct options {
     duration cap;           // of the delay that failures make; the reconnection time may be longer
     duration min_interval;  // between the begins of two attempts
+    std::uint32_t jitter;   // percent of the reconnection time
     std::uint64_t seed;
   };
   constexpr explicit backoff(const options& o) noexcept
-      : cap_{sane(o.cap)}, min_interval_{sane(o.min_interval)}, random_{o.seed} {}
+      : cap_{sane(o.cap)},
+        min_interval_{sane(o.min_interval)},
+        jitter_{o.jitter < 1000 ? o.jitter : 1000},
+        random_{o.seed} {}
 
   constexpr void attempt(time_point now) noexcept {
     began_ = now;
@@ -50,15 +57,16 @@ class backoff {
   [[nodiscard]] constexpr duration delay(time_point now, duration retry,
                                          duration at_least) noexcept {
     std::int64_t ms = sane(retry).ms();
-    if (failures_ > 1) {
-      std::int64_t bound = longer(longer(ms, min_interval_.ms()), 1);
+    const std::int64_t base = longer(ms, min_interval_.ms());
+    std::int64_t more = base / 100 * jitter_ + base % 100 * jitter_ / 100;
+    if (failures_ > 1 && ms < cap_.ms()) {
+      std::int64_t bound = longer(base, 1);
       for (std::uint32_t n = 2; n < failures_ && bound < cap_.ms(); ++n) bound *= 2;
-      const auto most = static_cast<std::uint64_t>(shorter(bound, cap_.ms()));
-      const auto more = static_cast<std::int64_t>(random_.below(most + 1));
-      ms = longer(ms, shorter(ms + more, cap_.ms()));
+      more = longer(more, shorter(bound, cap_.ms() - ms));
     }
-    ms = longer(ms, sane(at_least).ms());
-    return duration::milliseconds(longer(ms, soonest(now).ms()));
+    ms = longer(longer(ms, soonest(now).ms()), sane(at_least).ms());
+    ms += static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(more) + 1));
+    return duration::milliseconds(ms);
   }
 
   /// From `now` to the first moment at which an attempt may begin.
@@ -77,6 +85,7 @@ class backoff {
 
   duration cap_;
   duration min_interval_;
+  std::int64_t jitter_;
   random_numbers random_;
   time_point began_{};
   std::uint32_t failures_ = 0;
