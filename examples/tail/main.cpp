@@ -181,9 +181,7 @@ class printer {
 
   void tell_failure(const sse::client_failure& f, std::string_view url) {
     if (s_.quiet && !f.final) return;
-    std::string text{sse::describe(f)};
-    if (f.error == sse::client_error::status) text += " but " + std::to_string(f.status);
-    if (!f.option.empty()) text += ": " + std::string{f.option};
+    std::string text = sse::explain(f);
     if (!f.final) {
       const std::int64_t tenths = (f.delay.ms() + 50) / 100;
       text +=
@@ -312,8 +310,13 @@ int run(const settings& s) {
     tls t{std::move(socket), context};
     std::error_code not_an_address;
     asio::ip::make_address(host, not_an_address);
-    if (not_an_address) SSL_set_tlsext_host_name(t.native_handle(), host.c_str());
-    t.set_verify_callback(asio::ssl::host_name_verification{host});
+    X509_VERIFY_PARAM* const expected = SSL_get0_param(t.native_handle());
+    if (not_an_address) {
+      SSL_set_tlsext_host_name(t.native_handle(), host.c_str());
+      X509_VERIFY_PARAM_set1_host(expected, host.data(), host.size());
+    } else {
+      X509_VERIFY_PARAM_set1_ip_asc(expected, host.c_str());
+    }
     return t;
   };
   return follow(io, sse::asio_event_source<tls>{io, s.url, o, make}, s);

@@ -7,7 +7,7 @@
 //   asio::io_context ctx;
 //   sse::asio_event_source<> prices{ctx, "http://localhost:8080/events"};
 //   prices.on_event([](const sse::event& e) { use(e.type, e.data, e.id); });
-//   prices.on_error([](const sse::client_failure& f) { log(sse::describe(f), f.delay); });
+//   prices.on_error([](const sse::client_failure& f) { log(sse::explain(f), f.delay); });
 //   prices.start();
 //   ctx.run();
 //
@@ -25,11 +25,13 @@
 //       [&](asio::ip::tcp::socket s, const std::string& host) {
 //         tls t{std::move(s), ssl_context};  // set to verify_peer
 //         SSL_set_tlsext_host_name(t.native_handle(), host.c_str());
-//         t.set_verify_callback(asio::ssl::host_name_verification{host});
-//         return t;
+//         SSL_set1_host(t.native_handle(), host.c_str());   // what it must be made out to; for an
+//         return t;                     // address: X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param())
 //       }};
 //
-// Such a source reads http URLs too; one on plain sockets fails at https with client_error::tls.
+// Such a source reads http URLs too; one on plain sockets fails at https with client_error::tls. A
+// certificate that is not accepted is the failure's cause, in certificate_category(): expired,
+// issued by a stranger, for another host.
 //
 // Threads: a source and its hooks belong to one executor, an io_context that one thread runs, or a
 // strand. It starts no thread (Asio's resolver has one for names; addresses need none).
@@ -37,6 +39,9 @@
 // Hooks are called by the executor, never inside a call of the user. They may do anything with the
 // source, also destroy it; it may be destroyed at any time, before its io_context. What a hook
 // throws closes the source and leaves io_context::run().
+//
+// Of several addresses of a host, families alternate and the first that connects is taken, as RFC
+// 8305 has it (asio_client_options::attempt_delay); on_dial() connects in the program's own way.
 //
 // Work: ctx.run() does not return while the source is connected, connects, or waits to; it may
 // while the queue is full.
@@ -109,6 +114,9 @@ class asio_event_source {
   void on_state(function<void(client_state)> f) { core_->hooks.state = std::move(f); }
   /// An attempt failed, or a connection was lost; client_failure::final tells whether for good.
   void on_error(function<void(const client_failure&)> f) { core_->hooks.error = std::move(f); }
+  /// Connects in place of the source, for sockets with options of their own, addresses that the
+  /// program knows, or a way that it has prepared; TLS and a proxy's tunnel come on top.
+  void on_dial(dialer f) { core_->hooks.dial = std::move(f); }
 
   /// Begins; async_next does so by itself.
   void start() { core_->start(); }

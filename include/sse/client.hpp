@@ -14,7 +14,7 @@
 //     } else if (a.what == sse::client_action::disconnect) {
 //       hang_up();
 //     } else if (a.what == sse::client_action::failed) {
-//       log(sse::describe(source.failure()), source.failure().delay);
+//       log(sse::explain(source.failure()), source.failure().delay);
 //     } else if (source.state() == sse::client_state::closed) {
 //       return;
 //     } else if (auto n = receive(buf, source.next_deadline()); n > 0) {
@@ -32,9 +32,10 @@
 //    ID does, and after 307 and 308 the body with the headers that describe it.
 //  - The delay before an attempt is the reconnection time (`retry:` or client_options::retry) and a
 //    random time more, so that those whom one restart cut do not come back as one: at most half as
-//    long (client_options::jitter), and from the second failed attempt in a row on with a bound that
-//    doubles. A connection that delivered an event or lived for client_options::stable_after ends
-//    the row. `retry: 0` makes at most ten attempts in two seconds (client_options::min_interval).
+//    long (client_options::jitter), and from the second failed attempt in a row on with a bound
+//    that doubles. A connection that delivered an event or lived for client_options::stable_after
+//    ends the row. `retry: 0` makes at most ten attempts in two seconds
+//    (client_options::min_interval).
 //  - The last event ID goes along as Last-Event-ID, in its bytes as received.
 //
 // Threads: one at a time. Nothing throws but the sink; a failed allocation is the failure
@@ -47,6 +48,7 @@
 #include <limits>
 #include <span>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -171,8 +173,10 @@ class event_source {
   [[nodiscard]] std::size_t received(time_point now, std::string_view in, Sink&& sink);
 
   /// The connection, or the attempt to get one, is over: the peer closed it, or `why` (resolve,
-  /// connect, tls, read). Feed what was received before. Without effect after disconnect.
-  void ended(time_point now, client_error why = client_error::none) noexcept;
+  /// connect, tls, read) with its `cause`, for client_failure. Feed what was received before.
+  /// Without effect after disconnect.
+  void ended(time_point now, client_error why = client_error::none,
+             std::error_code cause = {}) noexcept;
 
   // --- the user
 
@@ -404,7 +408,7 @@ std::size_t event_source::received(time_point now, std::string_view in, Sink&& s
   return in.size();
 }
 
-inline void event_source::ended(time_point now, client_error why) noexcept {
+inline void event_source::ended(time_point now, client_error why, std::error_code cause) noexcept {
   if (!link_) return;
   link_ = false;
   const bool whole = phase_ == phase::open && body_.ends_with_connection();
@@ -412,12 +416,14 @@ inline void event_source::ended(time_point now, client_error why) noexcept {
     case client_error::resolve:
     case client_error::connect:
     case client_error::tls:
-    case client_error::read: return fail(now, why);
-    default: break;
-  }
-  fail(now, phase_ == phase::dialing ? client_error::connect
+    case client_error::read: break;
+    default:
+      why = phase_ == phase::dialing ? client_error::connect
             : whole                  ? client_error::end_of_stream
-                                     : client_error::cut);
+                                     : client_error::cut;
+  }
+  fail(now, why);
+  failure_.cause = cause;
 }
 
 inline void event_source::close() noexcept {

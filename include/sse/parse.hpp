@@ -68,11 +68,11 @@ enum class parse_error : std::uint8_t {
 /// The largest sizes that are accepted; one more is an error. Bytes, unless said otherwise. What
 /// `event` allows, the others allow too: data in one line or of line ends only, and a type as long.
 struct parse_limits {
-  std::size_t line = (std::size_t{16} << 20) + 64;      ///< a line of any kind, without its end
-  std::size_t event = std::size_t{16} << 20;            ///< event::data as delivered
+  std::size_t line = (std::size_t{16} << 20) + 64;       ///< a line of any kind, without its end
+  std::size_t event = std::size_t{16} << 20;             ///< event::data as delivered
   std::size_t data_lines = (std::size_t{16} << 20) + 1;  ///< `data` lines of one event
-  std::size_t id = 4096;                                ///< event::id, which goes into a header
-  std::size_t type = std::size_t{16} << 20;             ///< event::type
+  std::size_t id = 4096;                                 ///< event::id, which goes into a header
+  std::size_t type = std::size_t{16} << 20;              ///< event::type
 };
 
 /// What happens to bytes that are not UTF-8.

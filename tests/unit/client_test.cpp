@@ -6,6 +6,7 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -433,6 +434,26 @@ TEST_CASE("client: what the host tells of a connection") {
   CHECK(broken.error() == client_error::read);
   CHECK(broken.source.failure().was_open);
   CHECK(broken.source.failure().status == 200);
+}
+
+TEST_CASE("client: a failure keeps its cause, and the next one has its own") {
+  rig r;
+  r.source.ended(r.now(), client_error::tls, std::make_error_code(std::errc::timed_out));
+  r.poll();
+  CHECK(r.source.failure().cause == std::errc::timed_out);
+  CHECK(sse::explain(r.source.failure()) ==
+        "no secure connection could be made: " +
+            std::make_error_code(std::errc::timed_out).message());
+  r.wait();
+  r.ended(client_error::connect);
+  CHECK_FALSE(r.source.failure().cause);
+  CHECK(sse::explain(r.source.failure()) == "the connection could not be made");
+  r.wait();
+  r.answer("HTTP/1.1 404 No\r\n\r\n");
+  CHECK(sse::explain(r.source.failure()) == "the server refused: its status is not 200 but 404");
+  CHECK(
+      sse::explain(sse::client_failure{.error = client_error::bad_options, .option = "headers"}) ==
+      "an option is not valid: headers");
 }
 
 TEST_CASE("client: statuses tried again by option") {

@@ -129,8 +129,7 @@ class reporter : public std::enable_shared_from_this<reporter> {
 }
 /// The text under both names that the protocol's description and its harness use.
 [[nodiscard]] std::string error_json(const sse::client_failure& f) {
-  std::string text{sse::describe(f)};
-  if (f.error == sse::client_error::status) text += " but " + std::to_string(f.status);
+  const std::string text = sse::explain(f);
   std::string out = R"({"kind":"error","error":)";
   examples::append_json_string(out, text);
   out += R"(,"comment":)";
@@ -226,8 +225,7 @@ class stream {
   /// What is wrong with it; empty: nothing.
   [[nodiscard]] std::string start() {
     if (!to_->valid()) return "callbackUrl";
-    if (source_.state() == sse::client_state::closed)
-      return std::string{sse::describe(source_.failure())};
+    if (source_.state() == sse::client_state::closed) return sse::explain(source_.failure());
     source_.start();
     return {};
   }

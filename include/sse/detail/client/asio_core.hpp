@@ -42,6 +42,7 @@ struct asio_client_hooks {
   function<void(std::string_view)> comment{};
   function<void(client_state)> state{};
   function<void(const client_failure&)> error{};
+  dialer dial{};
 };
 
 template <class Stream>
@@ -63,7 +64,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
         queue_limit_{o.queue},
         queue_bytes_limit_{o.queue_bytes},
         read_buffer_{o.read_buffer},
-        address_timeout_{o.address_timeout} {
+        connect_{o.attempt_delay, o.client.connect_timeout} {
     SSEHUB_ASSERT(o.queue != 0 && o.read_buffer != 0);
   }
 
@@ -145,9 +146,9 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
     pump();
   }
 
-  void lost(client_error why) {
+  void lost(client_error why, const std::error_code& cause) {
     link_ = nullptr;
-    source_.ended(steady_now(), why);
+    source_.ended(steady_now(), why, cause);
     pump();
   }
 
@@ -274,11 +275,13 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   }
 
   void dial(const client_action& a) {
-    std::string host{a.host};
     link_ = make_link(a.tls);
-    if (link_ == nullptr) return source_.ended(steady_now(), client_error::tls);
+    if (link_ == nullptr) {
+      return source_.ended(steady_now(), client_error::tls,
+                           std::make_error_code(std::errc::protocol_not_supported));
+    }
     const std::shared_ptr<asio_link> link = link_;
-    link->dial(std::move(host), a.port, address_timeout_);
+    link->dial({a.host, a.port}, true, hooks.dial, connect_);
   }
 
   [[nodiscard]] std::shared_ptr<asio_link> make_link(bool tls) {
@@ -335,7 +338,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   std::size_t queue_bytes_limit_;
   std::size_t queue_bytes_ = 0;
   std::size_t read_buffer_;
-  duration address_timeout_;
+  connect_options connect_;
   std::error_code end_;
   time_point armed_ = time_point::never();
   std::uint64_t tickets_ = 0;
