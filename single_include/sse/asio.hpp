@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_ASIO_HPP
+#define SSEHUB_SINGLE_ASIO_HPP
 
 // ---- sse/asio.hpp
 //
@@ -57,7 +59,7 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
 
-#include <sse/asio_transport.hpp>
+#include "asio_transport.hpp"
 #ifndef SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CORE_HPP
 #define SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CORE_HPP
 // ---- sse/detail/server/asio_core.hpp
@@ -126,6 +128,7 @@
 #include <string_view>
 #include <utility>
 
+#include "sse.hpp"
 #ifndef SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
 #define SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
 // ---- sse/detail/server/server_core.hpp
@@ -149,12 +152,11 @@
 #include <utility>
 #include <vector>
 
-#include <sse/cors.hpp>
-#include <sse/sse.hpp>
-#include <sse/server.hpp>
-#include <sse/http1.hpp>
-#include <sse/mailbox.hpp>
-#include <sse/shards.hpp>
+#include "cors.hpp"
+#include "server.hpp"
+#include "http1.hpp"
+#include "mailbox.hpp"
+#include "shards.hpp"
 
 namespace sse::inline v0::detail {
 
@@ -640,7 +642,7 @@ class http_connection {
   }
 
   void read_body(std::string_view& bytes) {
-    const std::size_t missing = static_cast<std::size_t>(reader_.content_length()) - body_.size();
+    const std::size_t missing = to_size(reader_.content_length()) - body_.size();
     const std::size_t n = bytes.size() < missing ? bytes.size() : missing;
     body_.append(bytes.substr(0, n));
     bytes.remove_prefix(n);
@@ -665,7 +667,7 @@ class http_connection {
     if (endpoint_->takes_body && reader_.content_length() != 0) {
       phase_ = phase::body;
       set_due();
-      const auto promised = static_cast<std::size_t>(reader_.content_length());
+      const auto promised = to_size(reader_.content_length());
       body_.reserve(promised < enough_output ? promised : enough_output);
       if (reader_.expects_continue()) out_.append(http1::continue_head);
       return;
@@ -1152,8 +1154,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (stopped_) return;
     stopped_ = true;
     close_listeners();
-    std::error_code ignored;
-    timer_.cancel(ignored);
+    timer_.cancel();
     if (mail_) mail_->close();
     transport_.use_linger(false);
     waiting_.for_each([](connection& c) { c.drop(); });
@@ -1556,3 +1557,4 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
 };
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_ASIO_HPP

@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_ASIO_CLIENT_HPP
+#define SSEHUB_SINGLE_ASIO_CLIENT_HPP
 
 // ---- sse/asio_client.hpp
 //
@@ -11,7 +13,7 @@
 //   asio::io_context ctx;
 //   sse::asio_event_source<> prices{ctx, "http://localhost:8080/events"};
 //   prices.on_event([](const sse::event& e) { use(e.type, e.data, e.id); });
-//   prices.on_error([](const sse::client_failure& f) { log(sse::describe(f), f.delay); });
+//   prices.on_error([](const sse::client_failure& f) { log(sse::explain(f), f.delay); });
 //   prices.start();
 //   ctx.run();
 //
@@ -29,11 +31,13 @@
 //       [&](asio::ip::tcp::socket s, const std::string& host) {
 //         tls t{std::move(s), ssl_context};  // set to verify_peer
 //         SSL_set_tlsext_host_name(t.native_handle(), host.c_str());
-//         t.set_verify_callback(asio::ssl::host_name_verification{host});
-//         return t;
+//         SSL_set1_host(t.native_handle(), host.c_str());   // what it must be made out to; for an
+//         return t;                     // address: X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param())
 //       }};
 //
-// Such a source reads http URLs too; one on plain sockets fails at https with client_error::tls.
+// Such a source reads http URLs too; one on plain sockets fails at https with client_error::tls. A
+// certificate that is not accepted is the failure's cause, in certificate_category(): expired,
+// issued by a stranger, for another host.
 //
 // Threads: a source and its hooks belong to one executor, an io_context that one thread runs, or a
 // strand. It starts no thread (Asio's resolver has one for names; addresses need none).
@@ -41,6 +45,9 @@
 // Hooks are called by the executor, never inside a call of the user. They may do anything with the
 // source, also destroy it; it may be destroyed at any time, before its io_context. What a hook
 // throws closes the source and leaves io_context::run().
+//
+// Of several addresses of a host, families alternate and the first that connects is taken, as RFC
+// 8305 has it (asio_client_options::attempt_delay); on_dial() connects in the program's own way.
 //
 // Work: ctx.run() does not return while the source is connected, connects, or waits to; it may
 // while the queue is full.
@@ -62,8 +69,8 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
 
-#include <sse/asio_client_options.hpp>
-#include <sse/client.hpp>
+#include "asio_client_options.hpp"
+#include "client.hpp"
 #ifndef SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CORE_HPP
 #define SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CORE_HPP
 // ---- sse/detail/client/asio_core.hpp
@@ -95,7 +102,7 @@
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
-#include <sse/sse.hpp>
+#include "sse.hpp"
 #ifndef SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CONNECTION_HPP
 #define SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CONNECTION_HPP
 // ---- sse/detail/client/asio_connection.hpp
@@ -109,6 +116,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -122,9 +130,90 @@
 #include <asio/error.hpp>
 #include <asio/ip/address.hpp>
 #include <asio/ip/tcp.hpp>
+#include <asio/post.hpp>
 #include <asio/write.hpp>
 
-#include <sse/client_error.hpp>
+#include "client_error.hpp"
+#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_CONNECT_RACE_HPP
+#define SSEHUB_SINGLE_DETAIL_CLIENT_CONNECT_RACE_HPP
+// ---- sse/detail/client/connect_race.hpp
+//
+// connect_race: which of a host's addresses is tried when (RFC 8305, "happy eyeballs"): the
+// families alternate, each attempt begins a short time after the one before, or at once when that
+// failed, and the first connection wins. Knows no socket and no clock. Not public.
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace sse::inline v0::detail {
+
+/// Brings the family of the first address and the other one in turn, each in its own order, which
+/// is the resolver's (RFC 8305 4).
+template <class Address, class IsV6>
+void alternate_families(std::vector<Address>& addresses, IsV6 is_v6) {
+  std::vector<Address> families[2];
+  const bool first = !addresses.empty() && is_v6(addresses.front());
+  for (Address& a : addresses) families[is_v6(a) == first ? 0 : 1].push_back(std::move(a));
+  addresses.clear();
+  for (std::size_t i = 0; i < families[0].size() || i < families[1].size(); ++i) {
+    for (auto& family : families) {
+      if (i < family.size()) addresses.push_back(std::move(family[i]));
+    }
+  }
+}
+
+class connect_race {
+ public:
+  static constexpr std::int64_t least_delay_ms = 10;  // RFC 8305 8
+
+  connect_race() noexcept = default;  // nothing to try yet
+  /// `delay`: after the begin of one attempt, the next one begins; off: only when it failed. It is
+  /// shortened where all could not begin in half of `patience`, which may be off.
+  connect_race(std::size_t addresses, duration delay, duration patience) noexcept
+      : count_{addresses}, delay_{delay}, due_{time_point::milliseconds(first_ms)} {
+    if (delay.is_off() || patience.is_off()) return;
+    const std::int64_t share = patience.ms() / 2 / static_cast<std::int64_t>(addresses + 1);
+    if (share < delay.ms()) {
+      delay_ = duration::milliseconds(share < least_delay_ms ? least_delay_ms : share);
+    }
+  }
+
+  /// Whether an attempt is to begin now; at(): which.
+  [[nodiscard]] bool begin(time_point now) noexcept {
+    if (now < due_ || begun_ == count_) return false;
+    ++begun_;
+    due_ = begun_ == count_ ? time_point::never() : deadline(now, delay_);
+    return true;
+  }
+  /// The address of the attempt that began last.
+  [[nodiscard]] std::size_t at() const noexcept { return begun_ - 1; }
+
+  /// An attempt failed: the next one begins at once.
+  void failed(time_point now) noexcept {
+    ++failed_;
+    if (begun_ != count_) due_ = now;
+  }
+  [[nodiscard]] bool lost() const noexcept { return failed_ == count_; }
+  /// When begin() is needed.
+  [[nodiscard]] time_point due() const noexcept { return due_; }
+  /// One of them won, or nobody waits any more.
+  void stop() noexcept {
+    begun_ = count_;
+    due_ = time_point::never();
+  }
+
+ private:
+  std::size_t count_ = 0;
+  std::size_t begun_ = 0;
+  std::size_t failed_ = 0;
+  duration delay_{};
+  time_point due_ = time_point::never();
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_CONNECT_RACE_HPP
 #ifndef SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
 #define SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
 // ---- sse/detail/net/asio_stream.hpp
@@ -362,10 +451,10 @@ void close_on_exec(Socket& s) noexcept {
     return s;
   }
   peer.resize(size);
-  (void)s.assign(peer.protocol(), fd, e);
+  s.assign(peer.protocol(), fd, e);
   if (e) ::close(fd);
 #else
-  (void)from.accept(s, peer, e);
+  from.accept(s, peer, e);
   if (!e) close_on_exec(s);
 #endif
   return s;
@@ -460,6 +549,22 @@ namespace sse::inline v0::detail {
 
 [[nodiscard]] inline time_point steady_now() noexcept { return std::chrono::steady_clock::now(); }
 
+/// Why a handshake failed. OpenSSL's error says no more than that the certificate was not accepted;
+/// the reason is found at the stream, through its native handle, so that nothing here needs
+/// OpenSSL.
+template <class Stream>
+[[nodiscard]] std::error_code handshake_cause(Stream& s, const std::error_code& e) {
+  if constexpr (requires { SSL_get_verify_result(s.native_handle()); }) {
+    constexpr int certificate_verify_failed = 134;  // SSL_R_..., the low bits of the value
+    if (std::string_view{e.category().name()} == "asio.ssl" &&
+        (e.value() & 0xfff) == certificate_verify_failed) {
+      const auto reason = static_cast<int>(SSL_get_verify_result(s.native_handle()));
+      if (reason != 0) return {reason, certificate_category()};
+    }
+  }
+  return e;
+}
+
 /// A link to its owner, whatever its stream.
 class asio_link {
  public:
@@ -470,12 +575,15 @@ class asio_link {
   asio_link& operator=(const asio_link&) = delete;
   virtual ~asio_link() = default;
 
-  /// Resolves, connects, and makes the connection secure if the stream can; then the owner's
-  /// linked() or lost(why) is called. `each`: the longest that one of several addresses may take.
-  virtual void dial(std::string host, std::uint16_t port, duration each) = 0;
+  /// Resolves and connects; then secure() if `direct`, else the owner's linked(). What fails is the
+  /// owner's lost().
+  virtual void dial(const dial_request& to, bool direct, dialer& own, const connect_options& o) = 0;
+  /// Makes of the connection what the owner's streams are, for this host, with a handshake if they
+  /// have one; then the owner's linked() or lost() is called.
+  virtual void secure(std::string host) = 0;
   /// When look() is needed.
   [[nodiscard]] virtual time_point due() const noexcept = 0;
-  virtual void look(time_point now) noexcept = 0;
+  virtual void look(time_point now) = 0;
   /// Sends the request. What goes wrong with it, the reading side sees.
   virtual void send(std::string request) = 0;
   /// Reads more; then the owner's received() or lost() is called. REQUIRES: unread() is empty.
@@ -504,25 +612,24 @@ class asio_link_of final : public asio_link,
 
   /// `make` belongs to the owner.
   asio_link_of(std::shared_ptr<Owner> owner, std::size_t buffer, const maker& make)
-      : owner_{std::move(owner)},
-        make_{make},
-        resolver_{owner_->executor()},
-        socket_{owner_->executor()},
-        size_{buffer} {
+      : owner_{std::move(owner)}, make_{make}, resolver_{owner_->executor()}, size_{buffer} {
     buffer_ = std::make_unique<char[]>(size_);
   }
 
-  void dial(std::string host, std::uint16_t port, duration each) override {
-    host_ = std::move(host);
-    each_ = each;
+  void dial(const dial_request& to, bool direct, dialer& own, const connect_options& o) override {
+    host_ = to.host;
+    port_ = to.port;
+    direct_ = direct;
+    options_ = o;
+    if (own) return ask(own);
     std::error_code not_an_address;
     const auto address = net::ip::make_address(host_, not_an_address);
     if (!not_an_address) {
-      addresses_.push_back({address, port});
-      return connect_next();
+      addresses_.push_back({address, port_});
+      return race();
     }
     char digits[max_digits + 1];
-    *put_decimal(digits, port) = '\0';
+    *put_decimal(digits, port_) = '\0';
     resolver_.async_resolve(
         host_, digits, tcp::resolver::numeric_service,
         [me = self()](const std::error_code& e, const tcp::resolver::results_type& found) {
@@ -530,36 +637,49 @@ class asio_link_of final : public asio_link,
         });
   }
 
-  [[nodiscard]] time_point due() const noexcept override { return due_; }
-  void look(time_point now) noexcept override {
-    if (now < due_) return;
-    due_ = time_point::never();
-    std::error_code ignored;
-    socket_.close(ignored);  // on to the next address
+  void secure(std::string host) override {
+    stream_.emplace(make_(std::move(*socket_), host));
+    socket_.reset();
+    if constexpr (shakes_hands<Stream>) {
+      stream_->async_handshake(Stream::client, [me = self()](const std::error_code& e) {
+        me->guarded([&] { me->shaken(e); });
+      });
+    } else {
+      owner_->linked();
+    }
+  }
+
+  [[nodiscard]] time_point due() const noexcept override { return race_.due(); }
+  void look(time_point now) override {
+    if (!(now < race_.due())) begin_attempts();
   }
 
   void send(std::string request) override {
-    request_ = std::move(request);
-    net::async_write(
-        *stream_, net::buffer(request_),
-        [me = self()](const std::error_code&, std::size_t) { std::string{}.swap(me->request_); });
+    auto held = std::make_unique<std::string>(std::move(request));
+    const auto bytes = net::buffer(*held);
+    with_stream([&](auto& stream) {
+      net::async_write(stream, bytes,
+                       [me = self(), h = std::move(held)](const std::error_code&, std::size_t) {});
+    });
   }
 
   void read() override {
     SSEHUB_ASSERT(unread().empty());
     from_ = to_ = 0;
-    stream_->async_read_some(net::buffer(buffer_.get(), size_),
+    with_stream([&](auto& stream) {
+      stream.async_read_some(net::buffer(buffer_.get(), size_),
                              [me = self()](const std::error_code& e, std::size_t n) {
                                me->guarded([&] { me->have_read(e, n); });
                              });
+    });
   }
 
   void close() noexcept override {
     closed_ = true;
-    due_ = time_point::never();
-    std::error_code ignored;
     resolver_.cancel();
-    socket_.close(ignored);
+    end_race();
+    std::error_code ignored;
+    if (socket_) socket_->close(ignored);
     if (stream_) stream_->lowest_layer().close(ignored);
   }
 
@@ -570,68 +690,122 @@ class asio_link_of final : public asio_link,
   void guarded(F f) {
     if (!closed_) owner_->guarded(std::move(f));
   }
+  template <class F>
+  void with_stream(F f) {
+    if (stream_) return f(*stream_);
+    f(*socket_);
+  }
 
-  void lost(client_error why) {
+  void lost(client_error why, const std::error_code& cause) {
     close();
-    owner_->lost(why);
+    owner_->lost(why, portable(cause));
+  }
+
+  /// The program connects; it may answer at once, or after this link is gone.
+  void ask(dialer& own) {
+    own({host_, port_}, [me = self()](std::error_code e, socket s) {
+      net::post(me->owner_->executor(), [me, e, s = std::move(s)]() mutable {
+        me->guarded([&] {
+          if (me->socket_ || me->stream_) return;  // it answered before
+          if (e || !s.is_open()) return me->lost(client_error::connect, e);
+          me->connected(std::move(s));
+        });
+      });
+    });
   }
 
   void resolved(const std::error_code& e, const tcp::resolver::results_type& found) {
     for (const auto& entry : found) addresses_.push_back(entry.endpoint());
-    if (e || addresses_.empty()) return lost(client_error::resolve);
-    connect_next();
+    if (e || addresses_.empty()) return lost(client_error::resolve, e);
+    alternate_families(addresses_, [](const tcp::endpoint& a) { return a.address().is_v6(); });
+    race();
   }
 
-  void connect_next() {
-    due_ = time_point::never();
-    if (next_ == addresses_.size()) return lost(client_error::connect);
-    const tcp::endpoint to = addresses_[next_++];
-    std::error_code e;
-    socket_ = socket{owner_->executor()};
-    socket_.open(to.protocol(), e);
-    if (e) return connect_next();
-    close_on_exec(socket_);
-    if (next_ != addresses_.size()) due_ = deadline(steady_now(), each_);
+  // --- several addresses
+
+  void race() {
+    race_ = {addresses_.size(), options_.attempt_delay, options_.connect_timeout};
+    begin_attempts();
+  }
+
+  void begin_attempts() {
+    while (race_.begin(steady_now())) begin_attempt(race_.at());
+    if (race_.lost()) return lost(client_error::connect, cause_);
     owner_->arm();
-    socket_.async_connect(to, [me = self()](const std::error_code& failed) {
-      me->guarded([&] { me->connected(failed); });
+  }
+
+  void begin_attempt(std::size_t n) {
+    socket& s = attempts_.emplace_back(owner_->executor());
+    const tcp::endpoint to = addresses_[n];
+    std::error_code e;
+    s.open(to.protocol(), e);
+    if (e) return failed(e);
+    close_on_exec(s);
+    s.async_connect(to, [me = self(), &s](const std::error_code& failure) {
+      me->guarded([&] { me->attempted(s, failure); });
     });
   }
 
-  void connected(const std::error_code& e) {
-    if (e || !socket_.is_open()) return connect_next();
-    due_ = time_point::never();
-    std::error_code ignored;
-    socket_.set_option(tcp::no_delay{true}, ignored);
-    stream_.emplace(make_(std::move(socket_), host_));
-    if constexpr (shakes_hands<Stream>) {
-      stream_->async_handshake(Stream::client, [me = self()](const std::error_code& failed) {
-        me->guarded([&] { failed ? me->lost(client_error::tls) : me->owner_->linked(); });
-      });
-    } else {
-      owner_->linked();
+  void failed(const std::error_code& e) {
+    cause_ = e;
+    race_.failed(steady_now());
+  }
+
+  void attempted(socket& s, const std::error_code& e) {
+    if (socket_ || stream_) return;  // another one was first
+    if (e) {
+      std::error_code ignored;
+      s.close(ignored);
+      failed(e);
+      return begin_attempts();
     }
+    socket won{std::move(s)};
+    end_race();
+    connected(std::move(won));
+  }
+
+  void end_race() noexcept {
+    race_.stop();
+    std::error_code ignored;
+    for (socket& s : attempts_) s.close(ignored);  // their handlers still name them
+  }
+
+  // --- one connection
+
+  void connected(socket s) {
+    socket_.emplace(std::move(s));
+    std::error_code ignored;
+    socket_->set_option(tcp::no_delay{true}, ignored);
+    direct_ ? secure(host_) : owner_->linked();
+  }
+
+  void shaken(const std::error_code& e) {
+    if (e) return lost(client_error::tls, handshake_cause(*stream_, e));
+    owner_->linked();
   }
 
   void have_read(const std::error_code& e, std::size_t n) {
     to_ = n;
     if (!e) return owner_->received();
     // With TLS, an end without its goodbye is no eof: somebody else may have cut it.
-    lost(e == net::error::eof ? client_error::none : client_error::read);
+    if (e == net::error::eof) return lost(client_error::none, {});
+    lost(client_error::read, e);
   }
 
   std::shared_ptr<Owner> owner_;
   const maker& make_;
   tcp::resolver resolver_;
-  socket socket_;  // until it is connected
-  std::optional<Stream> stream_;
   std::vector<tcp::endpoint> addresses_;
-  std::size_t next_ = 0;
+  connect_race race_{};
+  std::deque<socket> attempts_;   // never moved: handlers point at them
+  std::error_code cause_;         // of the attempt that failed last
+  std::optional<socket> socket_;  // connected, and not yet a stream
+  std::optional<Stream> stream_;
   std::string host_;
-  std::string request_;
+  connect_options options_{};
   std::size_t size_;
-  duration each_{};
-  time_point due_ = time_point::never();
+  std::uint16_t port_ = 0;
+  bool direct_ = true;
   bool closed_ = false;
 };
 
@@ -647,6 +821,7 @@ struct asio_client_hooks {
   function<void(std::string_view)> comment{};
   function<void(client_state)> state{};
   function<void(const client_failure&)> error{};
+  dialer dial{};
 };
 
 template <class Stream>
@@ -668,7 +843,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
         queue_limit_{o.queue},
         queue_bytes_limit_{o.queue_bytes},
         read_buffer_{o.read_buffer},
-        address_timeout_{o.address_timeout} {
+        connect_{o.attempt_delay, o.client.connect_timeout} {
     SSEHUB_ASSERT(o.queue != 0 && o.read_buffer != 0);
   }
 
@@ -750,9 +925,9 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
     pump();
   }
 
-  void lost(client_error why) {
+  void lost(client_error why, const std::error_code& cause) {
     link_ = nullptr;
-    source_.ended(steady_now(), why);
+    source_.ended(steady_now(), why, cause);
     pump();
   }
 
@@ -879,11 +1054,13 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   }
 
   void dial(const client_action& a) {
-    std::string host{a.host};
     link_ = make_link(a.tls);
-    if (link_ == nullptr) return source_.ended(steady_now(), client_error::tls);
+    if (link_ == nullptr) {
+      return source_.ended(steady_now(), client_error::tls,
+                           std::make_error_code(std::errc::protocol_not_supported));
+    }
     const std::shared_ptr<asio_link> link = link_;
-    link->dial(std::move(host), a.port, address_timeout_);
+    link->dial({a.host, a.port}, true, hooks.dial, connect_);
   }
 
   [[nodiscard]] std::shared_ptr<asio_link> make_link(bool tls) {
@@ -940,7 +1117,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   std::size_t queue_bytes_limit_;
   std::size_t queue_bytes_ = 0;
   std::size_t read_buffer_;
-  duration address_timeout_;
+  connect_options connect_;
   std::error_code end_;
   time_point armed_ = time_point::never();
   std::uint64_t tickets_ = 0;
@@ -1000,6 +1177,9 @@ class asio_event_source {
   void on_state(function<void(client_state)> f) { core_->hooks.state = std::move(f); }
   /// An attempt failed, or a connection was lost; client_failure::final tells whether for good.
   void on_error(function<void(const client_failure&)> f) { core_->hooks.error = std::move(f); }
+  /// Connects in place of the source, for sockets with options of their own, addresses that the
+  /// program knows, or a way that it has prepared; TLS and a proxy's tunnel come on top.
+  void on_dial(dialer f) { core_->hooks.dial = std::move(f); }
 
   /// Begins; async_next does so by itself.
   void start() { core_->start(); }
@@ -1077,3 +1257,4 @@ class asio_event_source {
 };
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_ASIO_CLIENT_HPP

@@ -1,19 +1,26 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_ASIO_CLIENT_OPTIONS_HPP
+#define SSEHUB_SINGLE_ASIO_CLIENT_OPTIONS_HPP
 
 // ---- sse/asio_client_options.hpp
 //
 // What an asio_event_source takes and gives: asio_client_options, received_event, and client_error
-// as a std::error_code. Part of sse/asio_client.hpp.
+// and the reasons against a certificate as std::error_code. Part of sse/asio_client.hpp.
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <type_traits>
 
-#include <sse/client.hpp>
+#include <asio/ip/tcp.hpp>
+
+#include "client.hpp"
+#include "sse.hpp"
 
 namespace sse::inline v0 {
 
@@ -27,6 +34,34 @@ class client_category_type final : public std::error_category {
     return std::string{describe(f)};
   }
 };
+
+class certificate_category_type final : public std::error_category {
+ public:
+  [[nodiscard]] const char* name() const noexcept override { return "sse.certificate"; }
+  [[nodiscard]] std::string message(int value) const override {
+    std::string_view what = "it was not accepted";
+    switch (value) {
+      case 1: what = "it is not for this host, or the program's own check refused it"; break;
+      case 2:
+      case 20:
+      case 21: what = "its issuer is not trusted, or the server sends no chain to one"; break;
+      case 9: what = "it is not valid yet (is the clock right?)"; break;
+      case 10: what = "it has expired (is the clock right?)"; break;
+      case 18:
+      case 19: what = "it is self-signed, or signed by an authority that is not trusted"; break;
+      case 23: what = "it was revoked"; break;
+      case 26: what = "it is not meant for a server"; break;
+      case 62:
+      case 64: what = "it is for another host"; break;
+      default: break;
+    }
+    return std::string{"the server's certificate: "}
+        .append(what)
+        .append(" (X509 error ")
+        .append(std::to_string(value))
+        .append(")");
+  }
+};
 }  // namespace detail
 
 /// The category of client_error as a std::error_code.
@@ -36,6 +71,13 @@ class client_category_type final : public std::error_category {
 }
 [[nodiscard]] inline std::error_code make_error_code(client_error e) noexcept {
   return {static_cast<int>(e), client_category()};
+}
+
+/// The category of client_failure::cause where a server's certificate was not accepted: the values
+/// are OpenSSL's X509_V_ERR_*, the texts say what to look at.
+[[nodiscard]] inline const std::error_category& certificate_category() noexcept {
+  static const detail::certificate_category_type the_one;
+  return the_one;
 }
 
 /// An event that lives by itself.
@@ -51,12 +93,34 @@ struct asio_client_options {
   std::size_t queue = 64;   ///< events that wait for async_next; then reading pauses. REQUIRES: > 0
   std::size_t queue_bytes = std::size_t{1} << 20;   ///< the same, by size; one event may exceed it
   std::size_t read_buffer = std::size_t{16} << 10;  ///< bytes, while connected. REQUIRES: > 0
-  /// How long one of several addresses of a host may take, before the next one is tried. Off: until
-  /// client_options::connect_timeout.
-  duration address_timeout = duration::seconds(5);
+  /// Of several addresses of a host, the next one is tried so long after the begin of the one
+  /// before, or at once when that failed; the first that connects is taken (RFC 8305). Shorter
+  /// where all could not be tried in half of client_options::connect_timeout, but not below 10 ms.
+  /// Off: only when the one before failed.
+  duration attempt_delay = duration::milliseconds(250);
 };
+
+/// What an asio_event_source connects to: the host of the URL, or a proxy.
+struct dial_request {
+  std::string_view host{};  ///< a name or an address; IPv6 without brackets
+  std::uint16_t port = 0;
+};
+
+/// Connects in place of asio_event_source: `done` takes a connected socket, or why there is none.
+/// It may be called at once or later, on the source's executor; calls after the first have no
+/// effect, nor has one that comes too late. client_options::connect_timeout counts.
+using dialer = function<void(const dial_request& to,
+                             function<void(std::error_code, ::asio::ip::tcp::socket)> done)>;
+
+namespace detail {
+struct connect_options {
+  duration attempt_delay{};
+  duration connect_timeout{};
+};
+}  // namespace detail
 
 }  // namespace sse::inline v0
 
 template <>
 struct std::is_error_code_enum<sse::client_error> : std::true_type {};
+#endif  // SSEHUB_SINGLE_ASIO_CLIENT_OPTIONS_HPP

@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_ASIO_TRANSPORT_HPP
+#define SSEHUB_SINGLE_ASIO_TRANSPORT_HPP
 
 // ---- sse/asio_transport.hpp
 //
@@ -18,7 +20,7 @@
 #include <asio/buffer.hpp>
 #include <asio/ip/tcp.hpp>
 
-#include <sse/sse.hpp>
+#include "sse.hpp"
 #ifndef SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
 #define SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
 // ---- sse/detail/net/asio_stream.hpp
@@ -256,10 +258,10 @@ void close_on_exec(Socket& s) noexcept {
     return s;
   }
   peer.resize(size);
-  (void)s.assign(peer.protocol(), fd, e);
+  s.assign(peer.protocol(), fd, e);
   if (e) ::close(fd);
 #else
-  (void)from.accept(s, peer, e);
+  from.accept(s, peer, e);
   if (!e) close_on_exec(s);
 #endif
   return s;
@@ -716,3 +718,4 @@ class asio_transport {
 };
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_ASIO_TRANSPORT_HPP

@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_CLIENT_HPP
+#define SSEHUB_SINGLE_CLIENT_HPP
 
 // ---- sse/client.hpp
 //
@@ -18,7 +20,7 @@
 //     } else if (a.what == sse::client_action::disconnect) {
 //       hang_up();
 //     } else if (a.what == sse::client_action::failed) {
-//       log(sse::describe(source.failure()), source.failure().delay);
+//       log(sse::explain(source.failure()), source.failure().delay);
 //     } else if (source.state() == sse::client_state::closed) {
 //       return;
 //     } else if (auto n = receive(buf, source.next_deadline()); n > 0) {
@@ -34,9 +36,12 @@
 //  - 301, 302, 303, 307 and 308 are followed; each reconnection begins at the first URL again. Once
 //    a redirect leaves the origin, no custom header goes along, also not back home; the last event
 //    ID does, and after 307 and 308 the body with the headers that describe it.
-//  - The delay before an attempt is the reconnection time (`retry:` or client_options::retry). From
-//    the second failed attempt in a row on, a random time is added whose bound doubles. A
-//    connection that delivered an event or lived for client_options::stable_after ends the row.
+//  - The delay before an attempt is the reconnection time (`retry:` or client_options::retry) and a
+//    random time more, so that those whom one restart cut do not come back as one: at most half as
+//    long (client_options::jitter), and from the second failed attempt in a row on with a bound
+//    that doubles. A connection that delivered an event or lived for client_options::stable_after
+//    ends the row. `retry: 0` makes at most ten attempts in two seconds
+//    (client_options::min_interval).
 //  - The last event ID goes along as Last-Event-ID, in its bytes as received.
 //
 // Threads: one at a time. Nothing throws but the sink; a failed allocation is the failure
@@ -48,30 +53,33 @@
 #include <limits>
 #include <span>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
-#include <sse/client_error.hpp>
-#include <sse/client_response.hpp>
-#include <sse/sse.hpp>
+#include "client_error.hpp"
+#include "client_response.hpp"
+#include "sse.hpp"
 #ifndef SSEHUB_SINGLE_DETAIL_CLIENT_BACKOFF_HPP
 #define SSEHUB_SINGLE_DETAIL_CLIENT_BACKOFF_HPP
 // ---- sse/detail/client/backoff.hpp
 //
 // backoff: how long a client waits before its next attempt. Not public.
 //
-// The first failure of a row waits for the reconnection time alone, as WHATWG HTML 9.2.3 asks; the
-// n-th waits for a random time more, of at most the reconnection time times 2^(n-2) (full jitter).
-// No two attempts begin within `min_interval`, so that `retry: 0` cannot make a hot loop.
+// Never less than the reconnection time (WHATWG HTML 9.2.3), and a random time more: after a good
+// connection, or the first failure of a row, at most the share of it that `jitter` says, so that
+// those whom one restart cut do not come back as one; after the n-th failure at most the
+// reconnection time times 2^(n-2), up to `cap` in all. No two attempts begin within `min_interval`,
+// and the random time counts that as the least reconnection time: `retry: 0` cannot make a hot
+// loop.
 
 #include <cstdint>
 
 namespace sse::inline v0::detail {
 
-/// `t` + `d` without overflow; `d` off: never.
+/// `t` + `d`; `d` off: never.
 [[nodiscard]] constexpr time_point deadline(time_point t, duration d) noexcept {
-  const bool far = d.is_off() || (t.ms() > 0 && d.ms() > time_point::never().ms() - t.ms());
-  return far ? time_point::never() : t + d;
+  return d.is_off() ? time_point::never() : t + d;
 }
 
 /// Off or below zero: 0; so long that sums could overflow: some 30 years.
@@ -85,10 +93,14 @@ class backoff {
   struct options {
     duration cap;           // of the delay that failures make; the reconnection time may be longer
     duration min_interval;  // between the begins of two attempts
+    std::uint32_t jitter;   // percent of the reconnection time
     std::uint64_t seed;
   };
   constexpr explicit backoff(const options& o) noexcept
-      : cap_{sane(o.cap)}, min_interval_{sane(o.min_interval)}, random_{o.seed} {}
+      : cap_{sane(o.cap)},
+        min_interval_{sane(o.min_interval)},
+        jitter_{o.jitter < 1000 ? o.jitter : 1000},
+        random_{o.seed} {}
 
   constexpr void attempt(time_point now) noexcept {
     began_ = now;
@@ -105,33 +117,35 @@ class backoff {
   [[nodiscard]] constexpr duration delay(time_point now, duration retry,
                                          duration at_least) noexcept {
     std::int64_t ms = sane(retry).ms();
-    if (failures_ > 1) {
-      std::int64_t bound = max(max(ms, min_interval_.ms()), 1);
+    const std::int64_t base = longer(ms, min_interval_.ms());
+    std::int64_t more = base / 100 * jitter_ + base % 100 * jitter_ / 100;
+    if (failures_ > 1 && ms < cap_.ms()) {
+      std::int64_t bound = longer(base, 1);
       for (std::uint32_t n = 2; n < failures_ && bound < cap_.ms(); ++n) bound *= 2;
-      const auto most = static_cast<std::uint64_t>(min(bound, cap_.ms()));
-      const auto more = static_cast<std::int64_t>(random_.below(most + 1));
-      ms = max(ms, min(ms + more, cap_.ms()));
+      more = longer(more, shorter(bound, cap_.ms() - ms));
     }
-    ms = max(ms, sane(at_least).ms());
-    return duration::milliseconds(max(ms, soonest(now).ms()));
+    ms = longer(longer(ms, soonest(now).ms()), sane(at_least).ms());
+    ms += static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(more) + 1));
+    return duration::milliseconds(ms);
   }
 
   /// From `now` to the first moment at which an attempt may begin.
   [[nodiscard]] constexpr duration soonest(time_point now) const noexcept {
-    const std::int64_t passed = any_ ? max(0, (now - began_).ms()) : min_interval_.ms();
-    return duration::milliseconds(max(0, min_interval_.ms() - passed));
+    const std::int64_t passed = any_ ? longer(0, (now - began_).ms()) : min_interval_.ms();
+    return duration::milliseconds(longer(0, min_interval_.ms() - passed));
   }
 
  private:
-  [[nodiscard]] static constexpr std::int64_t max(std::int64_t a, std::int64_t b) noexcept {
+  [[nodiscard]] static constexpr std::int64_t longer(std::int64_t a, std::int64_t b) noexcept {
     return a < b ? b : a;
   }
-  [[nodiscard]] static constexpr std::int64_t min(std::int64_t a, std::int64_t b) noexcept {
+  [[nodiscard]] static constexpr std::int64_t shorter(std::int64_t a, std::int64_t b) noexcept {
     return a < b ? a : b;
   }
 
   duration cap_;
   duration min_interval_;
+  std::int64_t jitter_;
   random_numbers random_;
   time_point began_{};
   std::uint32_t failures_ = 0;
@@ -212,7 +226,7 @@ class url {
  public:
   /// Reads an absolute URL; a fragment is dropped. On an error nothing changes.
   [[nodiscard]] url_error parse(std::string_view text) noexcept {
-    if (const url_error e = check(text); e != url_error::none) return e;
+    if (const url_error e = validate(text); e != url_error::none) return e;
     url u;
     u.tls_ = text::starts_fold(text, "https://");
     if (!u.tls_ && !text::starts_fold(text, "http://")) return url_error::scheme;
@@ -227,7 +241,7 @@ class url {
 
   /// Reads a reference as it stands in a document at `base`, which may be *this (RFC 3986 5.2.2).
   [[nodiscard]] url_error resolve(const url& base, std::string_view reference) noexcept {
-    if (const url_error e = check(reference); e != url_error::none) return e;
+    if (const url_error e = validate(reference); e != url_error::none) return e;
     if (has_scheme(reference)) return parse(reference);
     if (reference.starts_with("//")) {
       bytes absolute;
@@ -276,7 +290,7 @@ class url {
   [[nodiscard]] std::string_view href() const noexcept { return text_.view(); }
 
  private:
-  [[nodiscard]] static url_error check(std::string_view text) noexcept {
+  [[nodiscard]] static url_error validate(std::string_view text) noexcept {
     if (text.size() > max_url) return url_error::too_long;
     for (const char c : text) {
       if (text::is_control(c)) return url_error::character;
@@ -727,7 +741,7 @@ class response_reader {
 
   /// "5" or "5, 5" (RFC 9110 8.6).
   [[nodiscard]] bool read_lengths(std::string_view list, bool sized) noexcept {
-    constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+    constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)();
     do {
       const std::string_view digits = text::trim(text::next_part(list, ','));
       std::uint64_t n = 0;
@@ -833,7 +847,7 @@ class body_reader {
       if (step_ == step::to_close || step_ == step::counted || step_ == step::data) {
         out.data = in.substr(out.skipped);
         if (step_ != step::to_close && out.data.size() > left_) {
-          out.data = out.data.substr(0, static_cast<std::size_t>(left_));
+          out.data = out.data.substr(0, to_size(left_));
         }
         return out;
       }
@@ -951,7 +965,7 @@ class body_reader {
 
 }  // namespace sse::inline v0::detail
 #endif  // SSEHUB_SINGLE_DETAIL_HTTP_RESPONSE_READER_HPP
-#include <sse/gap.hpp>
+#include "gap.hpp"
 
 namespace sse::inline v0 {
 
@@ -993,7 +1007,8 @@ struct client_options {
   duration retry = duration::seconds(3);  ///< the reconnection time until a server says another
   duration max_retry = duration::seconds(600);   ///< the most that `retry:` and Retry-After may say
   duration max_backoff = duration::seconds(30);  ///< the most that failures make of the delay
-  duration min_interval = duration::milliseconds(100);  ///< between the begins of two attempts
+  duration min_interval = duration::milliseconds(200);  ///< between the begins of two attempts
+  std::uint32_t jitter = 50;  ///< percent of the reconnection time, the most that is added to it
   duration stable_after = duration::seconds(10);  ///< a connection this long open was no failure
   std::uint32_t max_attempts = 0;  ///< that many failed in a row: closed for good; 0: never
   bool retry_statuses = false;     ///< 408, 425, 429, 500, 502, 503 and 504 are tried again, not
@@ -1060,8 +1075,10 @@ class event_source {
   [[nodiscard]] std::size_t received(time_point now, std::string_view in, Sink&& sink);
 
   /// The connection, or the attempt to get one, is over: the peer closed it, or `why` (resolve,
-  /// connect, tls, read). Feed what was received before. Without effect after disconnect.
-  void ended(time_point now, client_error why = client_error::none) noexcept;
+  /// connect, tls, read) with its `cause`, for client_failure. Feed what was received before.
+  /// Without effect after disconnect.
+  void ended(time_point now, client_error why = client_error::none,
+             std::error_code cause = {}) noexcept;
 
   // --- the user
 
@@ -1182,12 +1199,12 @@ inline event_source::event_source(std::string_view url, const client_options& o)
     : options_{o},
       head_{{o.max_head, o.max_headers}},
       parser_{o.stream},
-      backoff_{{o.max_backoff, o.min_interval, o.seed}} {
+      backoff_{{o.max_backoff, o.min_interval, o.jitter, o.seed}} {
   options_.method = options_.body = options_.last_event_id = options_.resume_query = {};
   options_.headers = {};
   options_.max_retry = detail::sane(o.max_retry);
   options_.retry = retry_ = detail::sane(o.retry);
-  due_ = time_point::milliseconds(std::numeric_limits<std::int64_t>::min());
+  due_ = time_point::milliseconds((std::numeric_limits<std::int64_t>::min)());
 
   bool memory = true;
   failure_.option = request_.set(o.method, o.body, o.headers, o.resume_query, memory);
@@ -1235,7 +1252,7 @@ inline client_action event_source::poll(time_point now) noexcept {
 
 inline time_point event_source::next_deadline() const noexcept {
   if (to_connect_ || to_disconnect_ || to_report_) {
-    return time_point::milliseconds(std::numeric_limits<std::int64_t>::min());
+    return time_point::milliseconds((std::numeric_limits<std::int64_t>::min)());
   }
   return phase_ == phase::closed ? time_point::never() : due_;
 }
@@ -1293,7 +1310,7 @@ std::size_t event_source::received(time_point now, std::string_view in, Sink&& s
   return in.size();
 }
 
-inline void event_source::ended(time_point now, client_error why) noexcept {
+inline void event_source::ended(time_point now, client_error why, std::error_code cause) noexcept {
   if (!link_) return;
   link_ = false;
   const bool whole = phase_ == phase::open && body_.ends_with_connection();
@@ -1301,12 +1318,14 @@ inline void event_source::ended(time_point now, client_error why) noexcept {
     case client_error::resolve:
     case client_error::connect:
     case client_error::tls:
-    case client_error::read: return fail(now, why);
-    default: break;
-  }
-  fail(now, phase_ == phase::dialing ? client_error::connect
+    case client_error::read: break;
+    default:
+      why = phase_ == phase::dialing ? client_error::connect
             : whole                  ? client_error::end_of_stream
-                                     : client_error::cut);
+                                     : client_error::cut;
+  }
+  fail(now, why);
+  failure_.cause = cause;
 }
 
 inline void event_source::close() noexcept {
@@ -1464,3 +1483,4 @@ inline void event_source::redirect(time_point now) noexcept {
 }
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_CLIENT_HPP

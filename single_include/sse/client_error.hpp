@@ -1,16 +1,20 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_CLIENT_ERROR_HPP
+#define SSEHUB_SINGLE_CLIENT_ERROR_HPP
 
 // ---- sse/client_error.hpp
 //
-// client_error, client_failure, url_error: what can go wrong for an event_source, as code and as a
-// sentence. Part of sse/client.hpp.
+// client_error, client_failure, url_error: what can go wrong for an event_source, as code, as a
+// sentence (describe), and as a line with all that is known (explain). Part of sse/client.hpp.
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <system_error>
 
-#include <sse/sse.hpp>
+#include "sse.hpp"
 
 namespace sse::inline v0 {
 
@@ -112,8 +116,11 @@ struct client_failure {
   parse_error parse = parse_error::none;  ///< with bad_stream
   url_error url = url_error::none;        ///< with bad_url, bad_redirect
   std::string_view option{};              ///< with bad_options: the name of the first bad one
-  std::uint32_t attempts = 0;             ///< failed in a row, with this one; 0: it had been stable
-  duration delay{};                       ///< until the next attempt, unless final
+  /// With resolve, connect, tls, read: what the system, the resolver or the TLS library said, if
+  /// the host passed it on.
+  std::error_code cause{};
+  std::uint32_t attempts = 0;  ///< failed in a row, with this one; 0: it had been stable
+  duration delay{};            ///< until the next attempt, unless final
 };
 
 namespace detail {
@@ -180,4 +187,15 @@ namespace detail {
   return detail::describe_stream(f.parse);
 }
 
+/// All that is known, on one line without a full stop: describe(), and the status, the option's
+/// name or the cause behind it. For logs, not to be read by programs.
+[[nodiscard]] inline std::string explain(const client_failure& f) {
+  std::string out{describe(f)};
+  if (f.error == client_error::status) out.append(" but ").append(std::to_string(f.status));
+  if (!f.option.empty()) out.append(": ").append(f.option);
+  if (f.cause) out.append(": ").append(f.cause.message());
+  return out;
+}
+
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_CLIENT_ERROR_HPP

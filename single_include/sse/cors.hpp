@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_CORS_HPP
+#define SSEHUB_SINGLE_CORS_HPP
 
 // ---- sse/cors.hpp
 //
@@ -26,7 +28,7 @@
 #include <string>
 #include <string_view>
 
-#include <sse/sse.hpp>
+#include "sse.hpp"
 
 namespace sse::inline v0 {
 
@@ -166,3 +168,4 @@ inline constexpr std::string_view loopback_hosts[] = {"localhost", "127.0.0.1", 
 }
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_CORS_HPP

@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_EPOLL_HPP
+#define SSEHUB_SINGLE_EPOLL_HPP
 
 // ---- sse/epoll.hpp
 //
@@ -75,7 +77,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <sse/sse.hpp>
+#include "sse.hpp"
 
 namespace sse::inline v0::detail {
 
@@ -202,7 +204,7 @@ class waiting_room {
 #include <utility>
 #include <vector>
 
-#include <sse/epoll_transport.hpp>
+#include "epoll_transport.hpp"
 
 namespace sse::inline v0::detail {
 
@@ -340,11 +342,11 @@ struct listen_options {
 #include <utility>
 #include <vector>
 
-#include <sse/cors.hpp>
-#include <sse/server.hpp>
-#include <sse/http1.hpp>
-#include <sse/mailbox.hpp>
-#include <sse/shards.hpp>
+#include "cors.hpp"
+#include "server.hpp"
+#include "http1.hpp"
+#include "mailbox.hpp"
+#include "shards.hpp"
 
 namespace sse::inline v0::detail {
 
@@ -830,7 +832,7 @@ class http_connection {
   }
 
   void read_body(std::string_view& bytes) {
-    const std::size_t missing = static_cast<std::size_t>(reader_.content_length()) - body_.size();
+    const std::size_t missing = to_size(reader_.content_length()) - body_.size();
     const std::size_t n = bytes.size() < missing ? bytes.size() : missing;
     body_.append(bytes.substr(0, n));
     bytes.remove_prefix(n);
@@ -855,7 +857,7 @@ class http_connection {
     if (endpoint_->takes_body && reader_.content_length() != 0) {
       phase_ = phase::body;
       set_due();
-      const auto promised = static_cast<std::size_t>(reader_.content_length());
+      const auto promised = to_size(reader_.content_length());
       body_.reserve(promised < enough_output ? promised : enough_output);
       if (reader_.expects_continue()) out_.append(http1::continue_head);
       return;
@@ -1259,7 +1261,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   /// Until the server is stopped, or interrupted, or its sequencer drained all shards.
   void run() {
     while (!stopped_ && !interrupted_.exchange(false, std::memory_order_acquire)) {
-      turn(duration::forever());
+      turn(duration::infinite());
       if (this->shards_end()) (void)drain(port_.how_to_drain());
     }
   }
@@ -1303,7 +1305,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     tell_time();
     const std::int64_t cut_at = (now() + o.deadline).ms();
     drain_options patient = o;
-    patient.deadline = duration::forever();  // what is left then is cut below
+    patient.deadline = duration::infinite();  // what is left then is cut below
     hub_->drain(patient);
     waiting_.for_each([](connection& c) { c.end_if_idle(); });
     const auto over = [&] {
@@ -1364,7 +1366,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   [[nodiscard]] int wait(duration most) noexcept {
     if (std::exchange(more_, false) || options_.busy_poll || !mail_->prepare_sleep()) return 0;
     const std::int64_t next = next_deadline().ms();
-    if (next == INT64_MAX && most == duration::forever()) return -1;
+    if (next == INT64_MAX && most == duration::infinite()) return -1;
     const std::int64_t ms = next - now().ms() < most.ms() ? next - now().ms() : most.ms();
     return ms <= 0 ? 0 : ms < INT32_MAX ? static_cast<int>(ms) : INT32_MAX;
   }
@@ -1519,3 +1521,4 @@ class epoll_server : public basic_server<detail::epoll_core<User, Transport>> {
 };
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_EPOLL_HPP

@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_EPOLL_TRANSPORT_HPP
+#define SSEHUB_SINGLE_EPOLL_TRANSPORT_HPP
 
 // ---- sse/epoll_transport.hpp
 //
@@ -83,7 +85,7 @@ inline void end_by_reset(int fd) noexcept {
 
 }  // namespace sse::inline v0::detail
 #endif  // SSEHUB_SINGLE_DETAIL_NET_EPOLL_SOCKET_HPP
-#include <sse/sse.hpp>
+#include "sse.hpp"
 
 namespace sse::inline v0 {
 
@@ -143,7 +145,7 @@ class epoll_transport {
    protected:
     std::uint32_t writing_ : 1 = false;  // for transports that derive from this one
   };
-  static_assert(sizeof(connection) == 8, "of each stream, also of those that nothing is sent to");
+  static_assert(sizeof(connection) <= 8, "of each stream, also of those that nothing is sent to");
   static_assert(2 * max_input < 1U << 30U, "connection::discarded_ counts to beyond max_input");
 
   /// `epoll`: of the host's loop; stays the host's.
@@ -244,3 +246,4 @@ class epoll_transport {
 };
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_EPOLL_TRANSPORT_HPP

@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_FMT_HPP
+#define SSEHUB_SINGLE_FMT_HPP
 
 // ---- sse/fmt.hpp
 //
@@ -27,7 +29,7 @@
 #include <fmt/compile.h>
 #include <fmt/format.h>
 
-#include <sse/mailbox.hpp>
+#include "mailbox.hpp"
 
 namespace sse::inline v0 {
 
@@ -121,3 +123,4 @@ template <std::size_t Max = 1024, detail::compiled_format S, class... T>
 }
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_FMT_HPP

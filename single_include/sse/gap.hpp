@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_GAP_HPP
+#define SSEHUB_SINGLE_GAP_HPP
 
 // ---- sse/gap.hpp
 //
@@ -15,7 +17,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include <sse/sse.hpp>
+#include "sse.hpp"
 
 namespace sse::inline v0 {
 
@@ -62,3 +64,4 @@ namespace detail {
 
 }  // namespace detail
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_GAP_HPP

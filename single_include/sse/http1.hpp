@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_HTTP1_HPP
+#define SSEHUB_SINGLE_HTTP1_HPP
 
 // ---- sse/http1.hpp
 //
@@ -34,8 +36,8 @@
 #include <string_view>
 #include <utility>
 
-#include <sse/sse.hpp>
-#include <sse/cors.hpp>
+#include "sse.hpp"
+#include "cors.hpp"
 
 namespace sse::inline v0::http1 {
 
@@ -313,7 +315,7 @@ class head_reader {
 
   /// Digits only; a number too large for any limit stays the largest.
   [[nodiscard]] bool read_length(std::string_view s) noexcept {
-    constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+    constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)();
     return sse::detail::read_decimal(s, most, now_.content_length) !=
            sse::detail::decimal::malformed;
   }
@@ -401,3 +403,4 @@ struct stream_head {
 }
 
 }  // namespace sse::inline v0::http1
+#endif  // SSEHUB_SINGLE_HTTP1_HPP

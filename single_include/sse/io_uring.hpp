@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_IO_URING_HPP
+#define SSEHUB_SINGLE_IO_URING_HPP
 
 // ---- sse/io_uring.hpp
 //
@@ -21,8 +23,8 @@
 // refuses a ring. The kernel may interrupt (EINTR) calls of the thread that made a server while
 // that ends: best make it in the thread that runs it.
 
-#include <sse/epoll.hpp>
-#include <sse/io_uring_transport.hpp>
+#include "epoll.hpp"
+#include "io_uring_transport.hpp"
 
 namespace sse::inline v0 {
 
@@ -34,3 +36,4 @@ class uring_server : public epoll_server<User, uring_transport> {
 };
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_IO_URING_HPP

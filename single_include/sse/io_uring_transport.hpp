@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_IO_URING_TRANSPORT_HPP
+#define SSEHUB_SINGLE_IO_URING_TRANSPORT_HPP
 
 // ---- sse/io_uring_transport.hpp
 //
@@ -22,8 +24,8 @@
 
 #include <liburing.h>
 
-#include <sse/sse.hpp>
-#include <sse/epoll_transport.hpp>
+#include "sse.hpp"
+#include "epoll_transport.hpp"
 
 namespace sse::inline v0 {
 
@@ -49,7 +51,7 @@ class uring_transport : public epoll_transport {
     friend class uring_transport;
     session_id session_{};
   };
-  static_assert(sizeof(connection) == 16, "of each stream, also of those that nothing is sent to");
+  static_assert(sizeof(connection) <= 16, "of each stream, also of those that nothing is sent to");
 
   /// `epoll`: of the host's loop; stays the host's.
   explicit uring_transport(int epoll) : epoll_transport{epoll}, messages_{writes_per_call} {
@@ -96,7 +98,7 @@ class uring_transport : public epoll_transport {
   template <class Hub>
   void settle(Hub& hub) noexcept {
     SSEHUB_ASSERT(hub.sessions() == 0);
-    while (reap(hub), in_flight_ != 0) ::io_uring_submit_and_wait(&ring_, 1);
+    while (static_cast<void>(reap(hub)), in_flight_ != 0) ::io_uring_submit_and_wait(&ring_, 1);
   }
   /// Writes that the hub waits for.
   [[nodiscard]] std::size_t in_flight() const noexcept { return in_flight_; }
@@ -161,3 +163,4 @@ class uring_transport : public epoll_transport {
 };
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_IO_URING_TRANSPORT_HPP

@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_MAIL_HPP
+#define SSEHUB_SINGLE_MAIL_HPP
 
 // ---- sse/mail.hpp
 //
@@ -11,7 +13,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include <sse/sse.hpp>
+#include "sse.hpp"
 
 namespace sse::inline v0 {
 
@@ -62,3 +64,4 @@ struct mail_counts {
 };
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_MAIL_HPP

@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_MAILBOX_HPP
+#define SSEHUB_SINGLE_MAILBOX_HPP
 
 // ---- sse/mailbox.hpp
 //
@@ -41,7 +43,7 @@
 #include <type_traits>
 #include <utility>
 
-#include <sse/sse.hpp>
+#include "sse.hpp"
 #ifndef SSEHUB_SINGLE_DETAIL_MAIL_LANE_HPP
 #define SSEHUB_SINGLE_DETAIL_MAIL_LANE_HPP
 // ---- sse/detail/mail/lane.hpp
@@ -87,7 +89,7 @@
 #include <new>
 #include <type_traits>
 
-#include <sse/mail.hpp>
+#include "mail.hpp"
 
 namespace sse::inline v0::detail {
 
@@ -552,7 +554,7 @@ class publisher {
                                        std::uint16_t channel = 0) const noexcept {
     if (lane_ == nullptr) return publish_error::closed;
     const letter l{e, o, channel};
-    if (const publish_error bad = check(l); bad != publish_error::none) return bad;
+    if (const publish_error bad = validate(l); bad != publish_error::none) return bad;
     if (!encodable(l, e.data) || !in_lane(l, e.data.size())) return publish_error::too_large;
     const bool room = lane_->reserve(record_size(field_bytes(l) + e.data.size())) != nullptr;
     return room ? publish_error::none : publish_error::full;
@@ -606,7 +608,7 @@ class publisher {
     std::uint16_t channel;
   };
 
-  [[nodiscard]] publish_error check(const letter& l) const noexcept {
+  [[nodiscard]] publish_error validate(const letter& l) const noexcept {
     const detail::mail_hub& hub = *lane_->hub;
     if (hub.closed.load(std::memory_order_relaxed)) return publish_error::closed;
     const std::size_t type = l.e.type.size();
@@ -680,7 +682,7 @@ class publisher {
   }
 
   [[nodiscard]] publish_error put(const letter& l) noexcept {
-    publish_error bad = check(l);
+    publish_error bad = validate(l);
     if (bad != publish_error::none) return bad;
     if (!encodable(l, l.e.data)) return publish_error::too_large;
     char* out = nullptr;
@@ -693,7 +695,7 @@ class publisher {
   template <class W>
   [[nodiscard]] publish_error emplace(const letter& l, std::size_t max,
                                       W& write) noexcept(detail::nothrow_writer<W>) {
-    publish_error bad = check(l);
+    publish_error bad = validate(l);
     if (bad != publish_error::none) return bad;
     char* out = nullptr;
     if ((bad = reserve(l, max, out)) != publish_error::none) return bad;
@@ -958,3 +960,4 @@ class mailbox {
 };
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_MAILBOX_HPP

@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_RESPONDER_HPP
+#define SSEHUB_SINGLE_RESPONDER_HPP
 
 // ---- sse/responder.hpp
 //
@@ -9,7 +11,7 @@
 
 #include <utility>
 
-#include <sse/sse.hpp>
+#include "sse.hpp"
 
 namespace sse::inline v0 {
 
@@ -54,3 +56,4 @@ class responder {
 };
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_RESPONDER_HPP

@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_SERVER_HPP
+#define SSEHUB_SINGLE_SERVER_HPP
 
 // ---- sse/server.hpp
 //
@@ -36,7 +38,7 @@
 #include <utility>
 #include <vector>
 
-#include <sse/cors.hpp>
+#include "cors.hpp"
 #ifndef SSEHUB_SINGLE_DETAIL_SERVER_ROUTES_HPP
 #define SSEHUB_SINGLE_DETAIL_SERVER_ROUTES_HPP
 // ---- sse/detail/server/routes.hpp
@@ -56,9 +58,9 @@
 #include <utility>
 #include <vector>
 
-#include <sse/sse.hpp>
-#include <sse/http1.hpp>
-#include <sse/responder.hpp>
+#include "sse.hpp"
+#include "http1.hpp"
+#include "responder.hpp"
 
 namespace sse::inline v0 {
 
@@ -269,7 +271,7 @@ class http_routes {
 
 }  // namespace sse::inline v0
 #endif  // SSEHUB_SINGLE_DETAIL_SERVER_ROUTES_HPP
-#include <sse/mailbox.hpp>
+#include "mailbox.hpp"
 
 namespace sse::inline v0 {
 
@@ -579,3 +581,4 @@ class basic_server {
 };
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_SERVER_HPP

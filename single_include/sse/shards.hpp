@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_SHARDS_HPP
+#define SSEHUB_SINGLE_SHARDS_HPP
 
 // ---- sse/shards.hpp
 //
@@ -56,8 +58,8 @@
 #include <utility>
 #include <vector>
 
-#include <sse/sse.hpp>
-#include <sse/mailbox.hpp>
+#include "sse.hpp"
+#include "mailbox.hpp"
 
 namespace sse::inline v0 {
 
@@ -79,7 +81,7 @@ class shared_caps final : public cap_counter {
       return true;
     }
     stripe& s = of(k, key);
-    const std::scoped_lock lock{s.mutex};
+    const std::scoped_lock<std::mutex> lock{s.mutex};
     const std::uint32_t i = s.names.acquire(key);
     if (i == detail::none) return false;
     if (max == 0 || s.names.refs(i) <= max) return true;
@@ -93,7 +95,7 @@ class shared_caps final : public cap_counter {
       return;
     }
     stripe& s = of(k, key);
-    const std::scoped_lock lock{s.mutex};
+    const std::scoped_lock<std::mutex> lock{s.mutex};
     const std::uint32_t i = s.names.find(key);
     if (i != detail::none) s.names.release(i);
   }
@@ -101,7 +103,7 @@ class shared_caps final : public cap_counter {
   [[nodiscard]] std::uint32_t count(kind k, std::string_view key) noexcept override {
     if (k == kind::total) return total_.load(std::memory_order_relaxed);
     stripe& s = of(k, key);
-    const std::scoped_lock lock{s.mutex};
+    const std::scoped_lock<std::mutex> lock{s.mutex};
     const std::uint32_t i = s.names.find(key);
     return i == detail::none ? 0 : s.names.refs(i);
   }
@@ -153,7 +155,7 @@ class sequencer {
     while (lane < options_.lane_bytes && lane < (std::size_t{1} << 30)) lane *= 2;
     options_.lane_bytes = lane;
     scratch_size_ = lane / 2;
-    scratch_ = std::make_unique_for_overwrite<char[]>(scratch_size_);
+    scratch_.reset(new char[scratch_size_]);
   }
   sequencer(const sequencer&) = delete;
   sequencer& operator=(const sequencer&) = delete;
@@ -164,7 +166,7 @@ class sequencer {
   /// do.
   [[nodiscard]] publish_result publish(std::size_t channel, const event& e,
                                        const publish_options& o = {}) noexcept {
-    const std::scoped_lock lock{mutex_};
+    const std::scoped_lock<std::mutex> lock{mutex_};
     const publish_result r = place(channel, e, o);
     count(r.error);
     return r;
@@ -177,7 +179,7 @@ class sequencer {
   bool forward(mailbox& inbox) noexcept {
     bool all = true;
     inbox.drain([&](const mail& m) {
-      const std::scoped_lock lock{mutex_};
+      const std::scoped_lock<std::mutex> lock{mutex_};
       const publish_error e = place(static_cast<std::size_t>(m.target), m.event, m.options).error;
       all = e != publish_error::full;
       if (all) count(e);
@@ -189,7 +191,7 @@ class sequencer {
   /// All shards publish what was accepted, then drain as hub::drain does; publish answers `closed`
   /// from now on. Returns at once; each shard's host sees drained() of its hub.
   void drain(const drain_options& o = {}) noexcept {
-    const std::scoped_lock lock{mutex_};
+    const std::scoped_lock<std::mutex> lock{mutex_};
     if (draining_.load(std::memory_order_relaxed)) return;
     drain_ = o;
     const bool copied =
@@ -208,7 +210,7 @@ class sequencer {
   [[nodiscard]] event_id head() const noexcept { return head_.load(std::memory_order_acquire); }
   /// What became of the calls of publish, and of the mail that forward took.
   [[nodiscard]] mail_counts counts() const noexcept {
-    const std::scoped_lock lock{mutex_};
+    const std::scoped_lock<std::mutex> lock{mutex_};
     return counts_;
   }
   [[nodiscard]] shared_caps& caps() noexcept { return caps_; }
@@ -217,7 +219,7 @@ class sequencer {
   /// The sum over all shards, those that ended too, as each last reported it: in each turn of its
   /// loop in which something happened. log_bytes is the memory of all.
   [[nodiscard]] hub_stats stats() const {
-    const std::scoped_lock lock{stats_mutex_};
+    const std::scoped_lock<std::mutex> lock{stats_mutex_};
     hub_stats sum;
     for (const report& r : reports_) add(sum, r.hub);
     return sum;
@@ -228,7 +230,7 @@ class sequencer {
   /// this one all of them.
   [[nodiscard]] std::vector<channel_stats> all_channel_stats() const {
     asked_.fetch_add(1, std::memory_order_relaxed);
-    const std::scoped_lock lock{stats_mutex_};
+    const std::scoped_lock<std::mutex> lock{stats_mutex_};
     std::vector<channel_stats> sums(options_.channels.size());
     for (std::size_t i = 0; i < sums.size(); ++i) {
       sums[i].name = options_.channels[i];
@@ -363,7 +365,7 @@ class shard_port {
   /// channels, or memory is out.
   template <class Hub>
   [[nodiscard]] bool attach(sequencer& s, Hub& h, mailbox& mail) {
-    const std::scoped_lock lock{s.mutex_};
+    const std::scoped_lock<std::mutex> lock{s.mutex_};
     const std::vector<std::string>& names = s.options_.channels;
     if (s.begun_ || s.draining() || names.size() > max_mail_channel) return false;
     for (const std::string& name : names) {
@@ -378,7 +380,7 @@ class shard_port {
     publisher lane = mail.make_publisher(target, s.options_.lane_bytes);
     if (!lane) return false;
     s.lanes_.push_back(std::move(lane));
-    const std::scoped_lock stats_lock{s.stats_mutex_};
+    const std::scoped_lock<std::mutex> stats_lock{s.stats_mutex_};
     index_ = s.reports_.size();
     s.reports_.emplace_back().channels.resize(names.size());
     changed_.reserve(names.size());
@@ -423,7 +425,7 @@ class shard_port {
     if (resume.after > sequencer_->head()) return true;  // nobody has it: told by a gap
     drain();
     if (reached(resume.after)) return true;
-    { const std::scoped_lock under_way{sequencer_->mutex_}; }
+    { const std::scoped_lock<std::mutex> under_way{sequencer_->mutex_}; }
     drain();
     if (reached(resume.after)) return true;
     no.refusal = detail::refusal(503, "behind", o.retry_max);
@@ -460,7 +462,7 @@ class shard_port {
     if (sequencer_ == nullptr) return;
     last.sessions = last.log_bytes = 0;
     report(last, channels_.size());
-    const std::scoped_lock lock{sequencer_->stats_mutex_};
+    const std::scoped_lock<std::mutex> lock{sequencer_->stats_mutex_};
     for (channel_stats& c : sequencer_->reports_[index_].channels) {
       c.subscribers = c.retained_events = c.retained_bytes = c.backlog_bytes = 0;
     }
@@ -475,7 +477,7 @@ class shard_port {
   }
   /// The channels that changed, and `most` others in turn.
   void report(const hub_stats& now, std::size_t most) noexcept {
-    const std::scoped_lock lock{sequencer_->stats_mutex_};
+    const std::scoped_lock<std::mutex> lock{sequencer_->stats_mutex_};
     sequencer::report& r = sequencer_->reports_[index_];
     r.hub = now;
     for (const std::uint16_t i : changed_) {
@@ -483,7 +485,7 @@ class shard_port {
       is_changed_[i] = false;
     }
     changed_.clear();
-    for (std::size_t i = std::min(most, channels_.size()); i != 0; --i) {
+    for (std::size_t i = (std::min)(most, channels_.size()); i != 0; --i) {
       if (next_ == channels_.size()) next_ = 0;
       r.channels[next_] = channels_[next_]->stats();
       ++next_;
@@ -583,3 +585,4 @@ class shard {
 };
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_SHARDS_HPP

@@ -1,6 +1,8 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
+#ifndef SSEHUB_SINGLE_SSE_HPP
+#define SSEHUB_SINGLE_SSE_HPP
 
 // ---- sse/sse.hpp
 //
@@ -56,6 +58,12 @@
 
 // ---- sse/version.hpp
 
+// One line instead of a thousand: the include stops the compiler.
+#if defined(_MSVC_LANG) ? _MSVC_LANG < 202002L : __cplusplus < 202002L
+#error "ssehub needs C++20: -std=c++20, /std:c++20, or CMake's cxx_std_20"
+#include <ssehub_needs_cxx20>
+#endif
+
 /// The version of the library; CMake, vcpkg and Conan read it from here, its only source.
 #define SSEHUB_VERSION_MAJOR 0
 #define SSEHUB_VERSION_MINOR 1
@@ -81,8 +89,8 @@ concept chrono_time_point = requires(const T& t) {
 };
 
 // Times that have no place in 64 bits are the ends of the range: never, and before all.
-inline constexpr std::int64_t last_ms = std::numeric_limits<std::int64_t>::max();
-inline constexpr std::int64_t first_ms = std::numeric_limits<std::int64_t>::min();
+inline constexpr std::int64_t last_ms = (std::numeric_limits<std::int64_t>::max)();
+inline constexpr std::int64_t first_ms = (std::numeric_limits<std::int64_t>::min)();
 
 [[nodiscard]] constexpr std::int64_t sum_of_ms(std::int64_t a, std::int64_t b) noexcept {
   if (b > 0 && a > last_ms - b) return last_ms;
@@ -104,7 +112,7 @@ inline constexpr std::int64_t first_ms = std::numeric_limits<std::int64_t>::min(
 }  // namespace detail
 
 /// A span of time in milliseconds. Converts from every std::chrono duration; the core includes no
-/// <chrono>. What is too long for it is forever().
+/// <chrono>. What is too long for it is infinite().
 class duration {
  public:
   constexpr duration() noexcept = default;
@@ -123,7 +131,7 @@ class duration {
   }
   /// Never; also what 0 means in an option that can be off.
   [[nodiscard]] static constexpr duration off() noexcept { return {}; }
-  [[nodiscard]] static constexpr duration forever() noexcept {
+  [[nodiscard]] static constexpr duration infinite() noexcept {
     return milliseconds(detail::last_ms);
   }
 
@@ -196,8 +204,8 @@ class time_point {
 
 // ---- sse/detail/base/containers.hpp
 //
-// containers: vec, ring, chunked_array, slots. Growing may fail and says so: nothing here throws,
-// so one failed allocation costs one call.
+// containers: vec, ring, chunked_array, slot_pool. Growing may fail and says so: nothing here
+// throws, so one failed allocation costs one call.
 
 #include <cstddef>
 #include <cstdint>
@@ -225,6 +233,22 @@ class time_point {
 #define SSEHUB_ASSERT(...) static_cast<void>(0)
 #endif
 #endif
+// ---- sse/detail/base/size.hpp
+//
+// size: counters have 64 bits everywhere, sizes in memory as many as a pointer. Not public.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sse::inline v0::detail {
+
+/// REQUIRES: so many bytes can be in memory.
+[[nodiscard]] constexpr std::size_t to_size(std::uint64_t n) noexcept {
+  SSEHUB_ASSERT(n <= SIZE_MAX);
+  return n & SIZE_MAX;  // a cast would be one too many with 64 bits
+}
+
+}  // namespace sse::inline v0::detail
 
 namespace sse::inline v0::detail {
 
@@ -362,16 +386,16 @@ class ring {
   [[nodiscard]] bool reserve_one() noexcept {
     if (end_ - first_ < capacity_) return true;
     const std::uint64_t grown = capacity_ == 0 ? 2 : capacity_ * 2;
-    auto* p = static_cast<T*>(allocate(static_cast<std::size_t>(grown) * sizeof(T)));
+    auto* p = static_cast<T*>(allocate(to_size(grown) * sizeof(T)));
     if (p == nullptr) return false;
     if (capacity_ != 0) {  // full: up to where the old one wrapped around, and what comes behind
       const std::uint64_t wrapped = first_ & (capacity_ - 1);
       const std::uint64_t turn = first_ - wrapped + capacity_;
       std::memcpy(static_cast<void*>(p + (first_ & (grown - 1))), data_ + wrapped,
-                  static_cast<std::size_t>(capacity_ - wrapped) * sizeof(T));
+                  to_size(capacity_ - wrapped) * sizeof(T));
       if (wrapped != 0)
         std::memcpy(static_cast<void*>(p + (turn & (grown - 1))), data_,
-                    static_cast<std::size_t>(wrapped) * sizeof(T));
+                    to_size(wrapped) * sizeof(T));
     }
     deallocate(data_);
     data_ = p;
@@ -455,7 +479,7 @@ class chunked_array {
 /// Numbered slots, used again. T has `free_link()`, a number that it does not need while its slot
 /// is free.
 template <class T, std::uint32_t Chunk = 128>
-class slots {
+class slot_pool {
  public:
   /// Makes room for one more, so that the next take() cannot fail.
   [[nodiscard]] bool reserve_one() noexcept { return free_ != none || add_chunk(); }
@@ -682,7 +706,7 @@ class name_table {
     return true;
   }
 
-  slots<item, Chunk> pool_;
+  slot_pool<item, Chunk> pool_;
   vec<std::uint32_t> buckets_;
   std::uint32_t used_ = 0;
   std::uint64_t seed_;
@@ -958,7 +982,7 @@ class segment_pool {
       s->capacity = capacity;
       return s;
     }
-    void* const p = allocate(static_cast<std::size_t>(all));
+    void* const p = allocate(to_size(all));
     if (p == nullptr) return nullptr;
     auto* const s = ::new (p) segment{};
     s->capacity = static_cast<std::uint32_t>(all - sizeof(segment));
@@ -1617,7 +1641,7 @@ class newest_by_key {
 
   std::uint32_t most_;
   name_table<newest_value, 16> keys_;
-  slots<lost_entry, 16> losses_;
+  slot_pool<lost_entry, 16> losses_;
   std::uint32_t newest_ = none;
   std::uint32_t oldest_ = none;
   std::uint32_t tail_ = none;      ///< what was lost behind the newest value
@@ -1954,7 +1978,7 @@ namespace detail {
   return detail::fields_size(e) + detail::lines_size(detail::count_lines(e.data), 6) + 1;
 }
 
-/// Checks and measures. Errors as check(); if there is one, size is 0.
+/// Checks and measures. Errors as validate(); if there is one, size is 0.
 [[nodiscard]] constexpr encode_plan plan(const event& e,
                                          const encode_limits& limits = {}) noexcept {
   if (e.type.size() > limits.type || e.id.size() > limits.id || e.data.size() > limits.event) {
@@ -1971,8 +1995,8 @@ namespace detail {
 
 /// none, or why encode would refuse: CR, LF or NUL in type or id, retry below -1, or a size over
 /// its limit.
-[[nodiscard]] constexpr encode_error check(const event& e,
-                                           const encode_limits& limits = {}) noexcept {
+[[nodiscard]] constexpr encode_error validate(const event& e,
+                                              const encode_limits& limits = {}) noexcept {
   return plan(e, limits).error;
 }
 
@@ -2012,10 +2036,10 @@ inline char* put_fields(char* out, const event& e) noexcept {
 
 }  // namespace detail
 
-/// Writes the event and returns the byte after it. REQUIRES: check(e) passed; encoded_size(e) bytes
-/// at `out`.
+/// Writes the event and returns the byte after it. REQUIRES: validate(e) passed; encoded_size(e)
+/// bytes at `out`.
 inline char* encode_to(char* out, const event& e) noexcept {
-  SSEHUB_ASSERT(check(e, {SIZE_MAX, SIZE_MAX, SIZE_MAX}) == encode_error::none);
+  SSEHUB_ASSERT(validate(e, {SIZE_MAX, SIZE_MAX, SIZE_MAX}) == encode_error::none);
   out = detail::put_fields(out, e);
   out = detail::put_lines(out, e.data, "data: ");
   *out++ = '\n';
@@ -2033,7 +2057,7 @@ inline char* encode_to(char* out, const event& e, const encode_plan& p) noexcept
   return detail::put(out, "\n\n");
 }
 
-/// Appends the event to `out`, or leaves `out` alone and says why. Errors as check().
+/// Appends the event to `out`, or leaves `out` alone and says why. Errors as validate().
 [[nodiscard]] inline encode_error encode(std::string& out, const event& e,
                                          const encode_limits& limits = {}) {
   const encode_plan p = plan(e, limits);
@@ -2509,7 +2533,12 @@ struct utf8_step {
 //     void close(connection& c, sse::close_reason why) noexcept;
 //   };
 //
-// write  takes any prefix of `bytes`, never blocks, throws or calls the hub back.
+// write  takes any prefix of `bytes`, never blocks, throws or calls the hub back. What was not
+// taken
+//        is not promised to come again: the next call may offer other bytes, fewer, or bytes that
+//        lie elsewhere, also after {0, flow::blocked}. A layer that has to go on with the bytes it
+//        was given (OpenSSL's SSL_write after SSL_ERROR_WANT_WRITE) keeps what it makes of them and
+//        says that it took them; sse::tls::session (sse/openssl.hpp) does.
 // close  is called exactly once for each session, also for one that the host itself reported as
 //        closed(id); after it the hub destroys the connection object. It never calls the hub back.
 //
@@ -2539,8 +2568,10 @@ struct buffer {
 
 /// What the transport can do next.
 enum class flow : std::uint8_t {
-  ready,    ///< `bytes` were taken; ask again at once if more is there
-  blocked,  ///< `bytes` were taken, the rest was not; the host will call hub.writable(id)
+  ready,  ///< `bytes` were taken; ask again at once if more is there
+  /// `bytes` were taken, the rest was not, or not all that was taken is out: nothing is written
+  /// until the host calls hub.writable(id), nor is the session's clean end.
+  blocked,
   pending,  ///< `bytes` were taken but are still being read; the host will call hub.written(id, n)
   closed,   ///< the peer is gone
 };
@@ -2884,7 +2915,7 @@ struct channel_options {
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
   /// How long it stays for those who come late once it is sealed; then it is closed.
-  duration keep_sealed = duration::forever();
+  duration keep_sealed = duration::infinite();
   encode_limits limits = {};
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this
   /// channel alone.
@@ -4459,7 +4490,7 @@ class batch {
     }
     if (total_ > copy_capacity_) {
       deallocate(copy_);
-      copy_capacity_ = total_ < 4096 ? 4096 : static_cast<std::size_t>(total_);
+      copy_capacity_ = total_ < 4096 ? 4096 : to_size(total_);
       copy_ = static_cast<char*>(allocate(copy_capacity_));
       if (copy_ == nullptr) {
         copy_capacity_ = 0;
@@ -4472,7 +4503,7 @@ class batch {
       std::memcpy(out, r.data, r.size);
       out += r.size;
     }
-    buffers_[0] = {copy_, static_cast<std::size_t>(total_)};
+    buffers_[0] = {copy_, to_size(total_)};
     return {buffers_, 1};
   }
 
@@ -4522,7 +4553,7 @@ struct flight {
   std::size_t show(std::span<buffer> out) const noexcept {
     if (out.empty()) return 0;
     if (copy != nullptr) {
-      out[0] = {copy, static_cast<std::size_t>(total())};
+      out[0] = {copy, to_size(total())};
       return 1;
     }
     std::size_t n = 0;
@@ -4539,7 +4570,7 @@ struct flight {
     runs.clear();
   }
 };
-static_assert(sizeof(flight) == 24, "as many as sessions have ever been written to at once");
+static_assert(sizeof(flight) <= 24, "as many as sessions have ever been written to at once");
 
 }  // namespace sse::inline v0::detail
 // ---- sse/detail/engine/caps.hpp
@@ -4602,7 +4633,7 @@ class caps {
   }
   /// The first cap that refuses one more under these names; nullptr: it fits once the victims are
   /// gone.
-  [[nodiscard]] const cap* check(const counted_names& n, victims& v) noexcept {
+  [[nodiscard]] const cap* refusing(const counted_names& n, victims& v) noexcept {
     using kind = cap_counter::kind;
     if (n.user != none) {
       const cap& c = limits_.per_user;
@@ -4958,7 +4989,7 @@ class chunks {
     return p + 2;
   }
 
-  slots<chunk_state> states_;
+  slot_pool<chunk_state> states_;
 };
 
 }  // namespace sse::inline v0::detail
@@ -5011,7 +5042,7 @@ class lanes {
     return push_made(lane, static_cast<std::uint32_t>(bytes.size()), kind,
                      [&](char* out) { std::memcpy(out, bytes.data(), bytes.size()); });
   }
-  /// REQUIRES: check(e) passed.
+  /// REQUIRES: validate(e) passed.
   [[nodiscard]] bool push(std::uint32_t& lane, const event& e, lane_kind kind) noexcept {
     return push_made(lane, static_cast<std::uint32_t>(encoded_size(e)), kind,
                      [&](char* out) { encode_to(out, e); });
@@ -5066,7 +5097,7 @@ class lanes {
     return ok;
   }
 
-  slots<lane_item> items_;
+  slot_pool<lane_item> items_;
 };
 
 }  // namespace sse::inline v0::detail
@@ -5225,7 +5256,7 @@ struct subscription {
     return at().offset();
   }
 };
-static_assert(sizeof(subscription) == 40, "one for each session and channel");
+static_assert(sizeof(subscription) <= 40, "one for each session and channel");
 static_assert(static_cast<unsigned>(source::left) < 8, "source_bits has three");
 
 /// What a reader that is skipped forward missed.
@@ -5291,7 +5322,7 @@ struct session {
   [[nodiscard]] std::uint32_t& free_link() noexcept { return lane; }
   [[nodiscard]] std::uint32_t& dead_next() noexcept { return progress; }
 };
-static_assert(sizeof(session) == 56, "one for each stream");
+static_assert(sizeof(session) <= 56, "one for each stream");
 static_assert(static_cast<unsigned>(session_state::zombie) < 8, "session::state has three bits");
 static_assert(close_reason_count <= 16, "session::why has four bits");
 
@@ -5318,7 +5349,7 @@ struct host_calls {
 [[nodiscard]] constexpr duration countable(duration d,
                                            duration most = duration::seconds(24 * 24 *
                                                                              3600)) noexcept {
-  if (d == duration::forever()) return duration::off();
+  if (d == duration::infinite()) return duration::off();
   return d < most ? d : most;
 }
 inline constexpr duration longest_age = duration::milliseconds(std::int64_t{1} << 50);
@@ -5705,13 +5736,13 @@ class engine {
   blob* farewell_ = nullptr;
 
   // Who is there.
-  slots<session> sessions_;
-  slots<subscription> subs_;
+  slot_pool<session> sessions_;
+  slot_pool<subscription> subs_;
   caps caps_;
   lanes lanes_;
   chunks chunks_;
-  slots<skip, 16> skips_;
-  slots<walk, 16> walks_;
+  slot_pool<skip, 16> skips_;
+  slot_pool<walk, 16> walks_;
   name_table<no_user> presence_;  ///< by user and channel: how many sessions
   std::uint32_t generations_ = 0;
   queue live_;                 ///< sessions to be served in the next flush
@@ -5723,7 +5754,7 @@ class engine {
   segment_pool pool_;
   vec<channel*> channels_;
   name_table<channel*> names_;
-  slots<listed_stream> streams_;
+  slot_pool<listed_stream> streams_;
   stream* touched_ = nullptr;
   vec<channel*> losers_;   ///< of the stream that opens: those that lost something
   vec<channel*> closing_;  ///< to be freed when the outermost call ends
@@ -5743,7 +5774,7 @@ class engine {
   vec<head> heads_;
   vec<next_entry> next_;  ///< of each head
   merge_window window_;
-  slots<flight, 16> flights_;
+  slot_pool<flight, 16> flights_;
   std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
   std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn
   std::uint32_t asks_left_ = 0;      ///< hidden entries that may still be looked at in this gather
@@ -6277,7 +6308,7 @@ inline open_result engine::open_channel(std::string_view name, channel_options&&
   o.keep_age = countable(o.keep_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
-  if (o.keep_sealed != duration::forever()) o.keep_sealed = countable(o.keep_sealed, longest_age);
+  if (o.keep_sealed != duration::infinite()) o.keep_sealed = countable(o.keep_sealed, longest_age);
   if (o.limits.event > 0xfff00000U) o.limits.event = 0xfff00000U;  // sizes in the log have 32 bits
   const retention keep{o.keep, o.keep_bytes, o.keep_age};
   if (!channels_.reserve(channels_.size() + 1) || !closing_.reserve(channels_.size() + 1) ||
@@ -6496,7 +6527,7 @@ inline void engine::seal(channel& c) noexcept {
   const work w{*this};
   c.sealed_ = true;
   const duration stays = c.options_.keep_sealed;
-  c.due_ = stays == duration::forever() ? INT64_MAX : now_ + stays.ms();
+  c.due_ = stays == duration::infinite() ? INT64_MAX : now_ + stays.ms();
   arm_channel(c);
   want();  // its host has a timer to set
   for (const std::uint32_t i : c.main_.readers) finish_if_sealed(subs_[i].session);
@@ -7481,7 +7512,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     }
     write_result r = host_.write(host_.self, slot, out);
     ++stats_.writes;
-    if (r.bytes > b.total()) r.bytes = b.total();
+    if (r.bytes > b.total()) r.bytes = to_size(b.total());
     if (r.next == flow::pending && host_.completes) {
       begin_flight(s, b, r.bytes);
       block(slot, s, true, true);
@@ -7903,7 +7934,7 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
   }
   if (serving(*s)) {
     const flight& f = flights_[s->flight];
-    if (n > f.total()) n = static_cast<std::size_t>(f.total());
+    if (n > f.total()) n = to_size(f.total());
     if (n != 0) advance(id.slot, f.runs.begin(), f.runs.size(), n, false);
     s->blocked = false;
     enqueue(ready_, id.slot);
@@ -7956,7 +7987,7 @@ inline blob* engine::make_heartbeat(channel& c) noexcept {
     return b;
   }
   const event e{.type = h.type, .data = text};
-  if (check(e) != encode_error::none) return nullptr;
+  if (validate(e) != encode_error::none) return nullptr;
   blob* const b = make_blob(static_cast<std::uint32_t>(encoded_size(e)));
   if (b != nullptr) encode_to(b->bytes(), e);
   return b;
@@ -8119,11 +8150,11 @@ inline void engine::drain(const drain_options& o) noexcept {
   if (quiet_ || draining_) return;
   const work w{*this};
   draining_ = true;
-  if (o.deadline != duration::forever())
+  if (o.deadline != duration::infinite())
     drain_deadline_ = now_ + countable(o.deadline, longest_age).ms();
   event last = o.farewell;
   last.id = {};  // it would move the client's resume point
-  if ((!last.type.empty() || !last.data.empty()) && check(last) == encode_error::none) {
+  if ((!last.type.empty() || !last.data.empty()) && validate(last) == encode_error::none) {
     farewell_ = make_blob(static_cast<std::uint32_t>(encoded_size(last)));
     if (farewell_ != nullptr) encode_to(farewell_->bytes(), last);
   }
@@ -8551,7 +8582,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   const std::string_view from = counted_address(r.address, caps_.options().ipv6_prefix, prefix);
   if (!caps_.name(j.key, from, held.names)) return fail(503, "no_memory", options_.retry_max);
   victims v;  // nobody goes unless all caps are met
-  if (const cap* const full = caps_.check(held.names, v)) {
+  if (const cap* const full = caps_.refusing(held.names, v)) {
     say_full(*full, out);
     return none;
   }
@@ -9024,7 +9055,8 @@ class hub {
 // or know HTTP; that is what sse/client.hpp is for.
 //
 // Threads: one at a time. Movable, not copyable. Memory is bounded by parse_limits: at most one
-// line, one event and one id are held, and only if a piece of input ends inside an event. A block
+// line, one event with its type, and one id are held, and only if a piece of input ends inside an
+// event. A block
 // of more than 64 KiB that an event needed stays for the next one, until an event comes that does
 // not need it. Linear in the input, whatever the pieces: no byte is searched twice; a byte of data
 // is copied once if its line came in pieces, and once if its event has several lines.
@@ -9076,13 +9108,14 @@ enum class parse_error : std::uint8_t {
   return "unknown";
 }
 
-/// The largest sizes that are accepted; one more is an error. Bytes, unless said otherwise.
+/// The largest sizes that are accepted; one more is an error. Bytes, unless said otherwise. What
+/// `event` allows, the others allow too: data in one line or of line ends only, and a type as long.
 struct parse_limits {
-  std::size_t line = std::size_t{16} << 20;       ///< a line of any kind, without its end
-  std::size_t event = std::size_t{16} << 20;      ///< event::data as delivered
-  std::size_t data_lines = std::size_t{1} << 20;  ///< `data` lines of one event
-  std::size_t id = 4096;                          ///< event::id
-  std::size_t type = 4096;                        ///< event::type
+  std::size_t line = (std::size_t{16} << 20) + 64;       ///< a line of any kind, without its end
+  std::size_t event = std::size_t{16} << 20;             ///< event::data as delivered
+  std::size_t data_lines = (std::size_t{16} << 20) + 1;  ///< `data` lines of one event
+  std::size_t id = 4096;                                 ///< event::id, which goes into a header
+  std::size_t type = std::size_t{16} << 20;              ///< event::type
 };
 
 /// What happens to bytes that are not UTF-8.
@@ -9486,7 +9519,7 @@ inline parser::step parser::take_id(std::string_view value) noexcept {
 }
 
 inline parser::step parser::take_retry(std::string_view value) noexcept {
-  constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  constexpr auto most = static_cast<std::uint64_t>((std::numeric_limits<std::int64_t>::max)());
   std::uint64_t ms = 0;
   if (detail::read_decimal(value, most, ms) == detail::decimal::malformed) return step::next;
   retry_ = static_cast<std::int64_t>(ms);
@@ -9506,3 +9539,4 @@ inline parser::step parser::end_event() noexcept {
 }
 
 }  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_SSE_HPP
