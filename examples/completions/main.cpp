@@ -4,8 +4,8 @@
 // for five seconds is called off.
 // Try: curl -N http://127.0.0.1:8080/v1/chat/completions -d
 //        '{"stream":true,"messages":[{"role":"user","content":"one two three"}]}'
+#include <algorithm>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <unordered_map>
 
@@ -19,7 +19,8 @@
 namespace {
 
 struct answer {
-  std::istringstream words;
+  std::string words;
+  std::size_t at;  // what comes next of them
   asio::steady_timer next;
   sse::channel* channel;
 };
@@ -59,15 +60,18 @@ class service {
     o.keep_sealed = sse::duration::seconds(60);
     sse::channel* const c = server.open_channel(id, std::move(o));
     if (c == nullptr) return sse::refuse(503);
-    const auto a = answers_.emplace(
-        id, answer{std::istringstream{"You said: " + prompt}, asio::steady_timer{io_}, c});
+    const auto a =
+        answers_.emplace(id, answer{"You said: " + prompt, 0, asio::steady_timer{io_}, c});
     generate(a.first->second);
     return verdict{id, {}}.join(*c);
   }
 
   void generate(answer& a) {
-    std::string word;
-    if (!(a.words >> word)) {
+    a.at = std::min(a.words.find_first_not_of(' ', a.at), a.words.size());
+    const std::size_t end = std::min(a.words.find(' ', a.at), a.words.size());
+    const std::string word = a.words.substr(a.at, end - a.at);
+    a.at = end;
+    if (word.empty()) {
       say(a, "{}", R"("stop")");
       (void)a.channel->publish({.data = "[DONE]"}, {.last = true});
       return;

@@ -69,7 +69,7 @@ struct heartbeat_options {
   std::string_view text = "keep-alive";    ///< the comment, or the event's data. Copied.
   std::string_view type = {};              ///< the event's type; empty: unnamed. Copied.
   /// Writes the event's data each time, instead of `text`.
-  function<void(std::string& data)> payload = {};
+  copyable_function<void(std::string& data)> payload = {};
 };
 
 enum class backfill_state : std::uint8_t {
@@ -111,7 +111,7 @@ class backfill_writer {
   bool failed_ = false;
 };
 
-/// Options are copied by open_channel; the views need not live on.
+/// One set serves any number of channels: open_channel copies it, with its hooks.
 struct channel_options {
   std::uint64_t keep = 1000;              ///< newest events kept for resuming; exact
   std::uint64_t keep_bytes = UINT64_MAX;  ///< encoded bytes kept for resuming
@@ -139,7 +139,7 @@ struct channel_options {
   encode_limits limits = {};
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this
   /// channel alone.
-  function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
+  copyable_function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
 };
 
 /// Why hub.open_channel() did not.
