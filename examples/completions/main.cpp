@@ -4,7 +4,6 @@
 // for five seconds is called off.
 // Try: curl -N http://127.0.0.1:8080/v1/chat/completions -d
 //        '{"stream":true,"messages":[{"role":"user","content":"one two three"}]}'
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -19,8 +18,7 @@
 namespace {
 
 struct answer {
-  std::string words;
-  std::size_t at;  // what comes next of them
+  std::string words;  // that it has not said yet, with a space behind each
   asio::steady_timer next;
   sse::channel* channel;
 };
@@ -61,22 +59,20 @@ class service {
     sse::channel* const c = server.open_channel(id, std::move(o));
     if (c == nullptr) return sse::refuse(503);
     const auto a =
-        answers_.emplace(id, answer{"You said: " + prompt, 0, asio::steady_timer{io_}, c});
+        answers_.emplace(id, answer{"You said: " + prompt + " ", asio::steady_timer{io_}, c});
     generate(a.first->second);
     return verdict{id, {}}.join(*c);
   }
 
   void generate(answer& a) {
-    a.at = std::min(a.words.find_first_not_of(' ', a.at), a.words.size());
-    const std::size_t end = std::min(a.words.find(' ', a.at), a.words.size());
-    const std::string word = a.words.substr(a.at, end - a.at);
-    a.at = end;
-    if (word.empty()) {
+    if (a.words.empty()) {
       say(a, "{}", R"("stop")");
       (void)a.channel->publish({.data = "[DONE]"}, {.last = true});
       return;
     }
-    say(a, examples::json_object{}.text("content", word + " ").done(), "null");
+    const std::size_t end = a.words.find(' ') + 1;
+    say(a, examples::json_object{}.text("content", a.words.substr(0, end)).done(), "null");
+    a.words.erase(0, end);
     a.next.expires_after(pace_);
     a.next.async_wait([this, id = std::string{a.channel->name()}](const std::error_code& e) {
       if (const auto at = answers_.find(id); !e && at != answers_.end()) generate(at->second);
