@@ -64,3 +64,31 @@ TEST_CASE("channel: opened again with a lower first id, it counts no id that it 
   CHECK((s.take(before) == gap_frame(110, 50, 111, -1) + frame(111, "e", "111")));
   CHECK((s.take(within) == gap_frame(110, 105, 111, 5) + frame(111, "e", "111")));
 }
+
+TEST_CASE("channel: the last 1024 closed are remembered, one that was opened again counts anew",
+          "[channel]") {
+  stage s;
+  const auto close_after = [&](const std::string& name, sse::event_id first) {
+    sse::channel& c = s.open(name, {.own_sequence = true, .first_id = first});
+    s.put(c);
+    s.hub.close_channel(c);
+  };
+  const auto floor = [&](std::string_view name) {  // the highest id of those that are forgotten
+    return s.put(s.open(name, {.own_sequence = true})) - 1;
+  };
+  close_after("middle", 400);
+  close_after("again", 100);
+  close_after("again", 101);
+  close_after("middle", 401);
+  close_after("after", 600);
+  for (std::uint64_t i = 0; i < 1021; ++i) close_after("other " + std::to_string(i), 700 + i);
+  CHECK(floor("new 1") == 0);
+  close_after("one more", 9000);
+  CHECK(floor("new 2") == 102);
+  close_after("two more", 9001);
+  CHECK(floor("new 3") == 402);
+  close_after("three more", 9002);
+  CHECK(floor("new 4") == 601);
+  close_after("four more", 9003);
+  CHECK(floor("new 5") == 701);
+}

@@ -142,6 +142,22 @@ TEST_CASE("heap: ever new users and addresses, admitted, refused and evicted", "
   }
 }
 
+TEST_CASE("heap: a hub that ends while writes are pending gives back what they read", "[heap]") {
+  const std::int64_t before = test::live_bytes();
+  {
+    completion_house h;
+    sse::channel& c = h.open("c");
+    const auto closed = h.join(c, 0, SIZE_MAX);
+    h.written(closed, 0);
+    h.written(h.join(c, 1, SIZE_MAX), 1);
+    h.put(c, std::string(1000, 'x'));
+    h.flush();
+    REQUIRE(h.net.pending[0] > 1000);
+    h.hub.closed(closed);
+  }
+  CHECK(test::live_bytes() == before);
+}
+
 TEST_CASE("heap: ever new channels, closed with and without readers, transients, keys, audiences",
           "[heap]") {
   house h;

@@ -639,6 +639,21 @@ TEST_CASE("backfill: a hook that waits is asked again when the host says so",
   CHECK(old.asked.size() == 2);
 }
 
+TEST_CASE("backfill: a hook that has more, but nothing now, is asked again in the next flush",
+          "[resume][backfill]") {
+  store old{.at_once = 0};
+  stage s;
+  sse::channel& c = s.open("c", with_store(old, 10));
+  s.put_many(c, 50);
+  const auto k = s.join(c, {.last_event_id = "20"});
+  CHECK(old.asked.size() == 1);
+  CHECK(s.hub.flush());
+  CHECK(old.asked.size() == 2);
+  old.at_once = 1000;
+  CHECK_FALSE(s.hub.flush());
+  CHECK(s.take(k) == frames(21, 50));
+}
+
 TEST_CASE("backfill: what the store lost too is one gap, then the oldest retained event",
           "[resume][backfill]") {
   store old{.oldest = 15};

@@ -418,7 +418,7 @@ class engine {
   void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
   void delivered(session& s, subscription& sub, const log_place& from, std::uint32_t count,
                  bool application) noexcept;
-  void block(std::uint32_t slot, session& s, bool progressed, bool waiting) noexcept;
+  void block(std::uint32_t slot, session& s, bool waiting) noexcept;
   [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
 
   // deadlines.hpp

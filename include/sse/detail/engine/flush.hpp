@@ -131,7 +131,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     if (r.bytes > b.total()) r.bytes = to_size(b.total());
     if (r.next == flow::pending && host_.completes) {
       begin_flight(s, b, r.bytes);
-      block(slot, s, true, true);
+      block(slot, s, true);
       return spent + sent + r.bytes;
     }
     const bool whole = r.bytes == b.total() && !b.was_cut();
@@ -149,7 +149,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       break;
     }
     if (r.next == flow::blocked) {
-      block(slot, s, r.bytes != 0, !(whole && all));
+      block(slot, s, !(whole && all));
       break;
     }
     // A transport that takes nothing and says ready would hold us here: its turn is over.
@@ -193,8 +193,8 @@ inline bool engine::say_farewell(std::uint32_t slot, session& s) noexcept {
 }
 
 /// `waiting`: something is left for it.
-inline void engine::block(std::uint32_t slot, session& s, bool progressed, bool waiting) noexcept {
-  if (!s.blocked || progressed) s.progress = now32();
+inline void engine::block(std::uint32_t slot, session& s, bool waiting) noexcept {
+  if (!s.blocked) s.progress = now32();
   s.blocked = true;
   s.waiting = waiting;
   const std::int64_t due = now_ + options_.write_deadline.ms();
@@ -575,7 +575,7 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
       return 0;
     }
     begin_flight(*s, batch_, batch_.total());
-    block(id.slot, *s, false, true);
+    block(id.slot, *s, true);
   }
   return flights_[s->flight].show(out);
 }

@@ -33,7 +33,7 @@ struct stream {
   event_log log;
   vec<std::uint32_t> readers;  ///< subscriptions
   channel* owner;
-  /// Made with the first entry that has an audience; nullptr also once an entry is not in it.
+  /// Made with the first entry that has an audience, unless the hook is asked from the start.
   audience_index* audiences = nullptr;
   stream* touched_next = nullptr;  ///< in the engine's list of streams to look at after the walk
   stream* touched_prev = nullptr;

@@ -34,7 +34,7 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st, 
                                           own_entries& own) noexcept {
   while (p.find_entry()) {
     if (p.get().audience == 0) return found::entry;
-    if (ask_who_sees_ || st.ask || st.audiences == nullptr) {
+    if (ask_who_sees_ || st.ask) {
       if (asks_left_ == 0) return found::paused;
       --asks_left_;
       if (sees(slot, p.seg->audience(p.get()))) return found::entry;

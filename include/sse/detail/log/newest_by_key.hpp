@@ -153,15 +153,7 @@ class newest_by_key {
   }
 
   void lose(std::uint32_t& list, std::uint64_t position, std::string_view audience) noexcept {
-    std::uint32_t n = none;
-    if (!audience.empty()) {
-      for (n = list; n != none; n = losses_[n].next) {
-        if (losses_[n].audience.view() != audience) continue;
-        if (losses_[n].position < position) losses_[n].position = position;
-        return;
-      }
-    }
-    n = losses_.take();
+    std::uint32_t n = losses_.take();
     if (n != none && !losses_[n].audience.assign(audience)) losses_[n].audience.clear();
     if (n == none) {  // memory is out: what stands there already covers it, if anything does
       n = list;
