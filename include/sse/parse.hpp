@@ -211,10 +211,7 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
     p = skip_bom(p, end);
     if (error_ != parse_error::none) return result(p);
   }
-  if (after_cr_ && p != end) {
-    after_cr_ = false;
-    if (*p == '\n') ++p;
-  }
+  if (after_cr_ && p != end && *p == '\n') ++p;
   bool held = !line_.empty();
   bool go_on = true;
   while (p != end && go_on) {

@@ -55,6 +55,10 @@ TEST_CASE("encode appends, and leaves the text alone if it refuses", "[encode]")
   CHECK(sse::encode_comment(out, "\0"s) == encode_error::bad_comment);
   CHECK(sse::encode_retry(out, -1) == encode_error::bad_retry);
   CHECK(out == "beforedata: a\n\n");
+  CHECK(sse::encode_comment(out, "c") == encode_error::none);
+  CHECK(sse::encode_retry(out, 5) == encode_error::none);
+  sse::encode_position(out, 7);
+  CHECK(out == "beforedata: a\n\n: c\n\nretry: 5\n\nid: 7\n\n");
 }
 
 TEST_CASE("X-08 data is split at LF, CR and CRLF and comes back the same", "[encode]") {

@@ -85,6 +85,23 @@ TEST_CASE("log: bytes never change and never move, whatever comes after them", "
   CHECK(log.last_id() == 3000);
 }
 
+TEST_CASE("log: before its first segment it is empty, whatever is asked", "[log]") {
+  segment_pool pool;
+  event_log log{pool, {.events = 10, .age = sse::duration::seconds(1)}};
+  log.trim(5);
+  log.detach_before(0);
+  CHECK_FALSE(log.has_segment());
+  CHECK(log.first() == 0);
+  CHECK(log.end() == 0);
+  CHECK(log.retained() == 0);
+  CHECK(log.find(0) == 0);
+  CHECK(log.find(7) == 0);
+  CHECK(log.newest(3) == 0);
+  CHECK(log.end_offset() == 0);
+  CHECK(log.backlog() == 0);
+  CHECK(log.next_expiry() == INT64_MAX);
+}
+
 TEST_CASE("log: retention by events is exact at the limit and beside it", "[log]") {
   for (const std::uint64_t keep : {0U, 1U, 10U, 200U}) {
     CAPTURE(keep);

@@ -2,6 +2,7 @@
 // out.
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -97,6 +98,12 @@ TEST_CASE("name table: the seed decides the hash, so that nobody can choose a bu
   CHECK(table.hash("x") == hash_name("x", 2));
   CHECK(table.acquire("x") != none);
   CHECK(table.hash_of(table.find("x")) == hash_name("x", 2));
+}
+
+TEST_CASE("name table: names that differ little spread over the buckets", "[name_table]") {
+  std::set<std::uint64_t> buckets;
+  for (int i = 0; i < 1000; ++i) buckets.insert(hash_name("user-" + std::to_string(i), 1) % 1024);
+  CHECK(buckets.size() > 550);  // 633 of 1024, if they were drawn by lot
 }
 
 TEST_CASE("name table: values do not move when it grows", "[name_table]") {

@@ -245,6 +245,48 @@ TEST_CASE("newest by key: without memory it may say too much, but nothing is los
   }
 }
 
+TEST_CASE("newest by key: a loss that cannot be held is told with the one that stands there",
+          "[newest][allocation]") {
+  newest_by_key table{10, 1};
+  std::uint64_t position = 0;
+  const auto lose = [&](std::uint32_t many) {
+    for (std::uint32_t i = 0; i < many; ++i) table.put("", ++position, "", std::to_string(i));
+  };
+  lose(8);
+  table.put("k", ++position, "value", "");
+  lose(7);
+  table.put("l", ++position, "value", "");
+  lose(1);  // the sixteenth: that much is taken at a time
+  {
+    const test::failing_allocations fail{0};
+    table.put("", ++position, "", "ann");
+    CHECK(fail.hit());
+  }
+  CHECK(lost_before(table, none, position - 1, "ann"));
+  CHECK(lost_before(table, none, position - 1, "bob"));
+  CHECK_FALSE(lost_before(table, none, position, "ann"));
+}
+
+TEST_CASE("newest by key: of losses that cannot be held the first and the last are told",
+          "[newest][allocation]") {
+  newest_by_key table{10, 1};
+  const auto lose = [&](std::uint64_t position) {
+    const test::failing_allocations fail{0};
+    table.put("", position, "", "");
+    CHECK(fail.hit());
+  };
+  table.put("a", 1, "value", "");
+  lose(2);
+  table.put("b", 3, "value", "");
+  lose(4);
+  table.put("c", 5, "value", "");
+  const std::uint32_t a = table.after(0);
+  CHECK_FALSE(lost_before(table, a, 0, "ann"));
+  CHECK(lost_before(table, table[a].newer, 1, "ann"));
+  CHECK(lost_before(table, table.after(3), 3, "ann"));
+  CHECK_FALSE(lost_before(table, table.after(4), 4, "ann"));
+}
+
 TEST_CASE("newest by key: values that change in place allocate nothing", "[newest][allocation]") {
   newest_by_key table{4, 1};
   for (std::uint64_t i = 1; i <= 4; ++i)

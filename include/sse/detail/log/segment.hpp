@@ -91,9 +91,9 @@ struct segment {
     const std::uint64_t room =
         std::uint64_t{capacity} - used - std::uint64_t{count} * sizeof(entry);
     if (room < need(e)) return false;
-    return count == 0 || ((e.id == no_id || (e.id > id_base && e.id - id_base <= UINT32_MAX)) &&
-                          e.stamp - stamp_base <= UINT32_MAX &&
-                          static_cast<std::uint64_t>(e.at - at_base) <= UINT32_MAX);
+    return count == 0 ||
+           ((e.id == no_id || e.id - id_base <= UINT32_MAX) && e.stamp - stamp_base <= UINT32_MAX &&
+            static_cast<std::uint64_t>(e.at - at_base) <= UINT32_MAX);
   }
   [[nodiscard]] static constexpr std::uint64_t need(const new_entry& e) noexcept {
     return std::uint64_t{e.size} + e.audience.size() + sizeof(entry);
