@@ -861,9 +861,9 @@ struct segment {
     const std::uint64_t room =
         std::uint64_t{capacity} - used - std::uint64_t{count} * sizeof(entry);
     if (room < need(e)) return false;
-    return count == 0 || ((e.id == no_id || (e.id > id_base && e.id - id_base <= UINT32_MAX)) &&
-                          e.stamp - stamp_base <= UINT32_MAX &&
-                          static_cast<std::uint64_t>(e.at - at_base) <= UINT32_MAX);
+    return count == 0 ||
+           ((e.id == no_id || e.id - id_base <= UINT32_MAX) && e.stamp - stamp_base <= UINT32_MAX &&
+            static_cast<std::uint64_t>(e.at - at_base) <= UINT32_MAX);
   }
   [[nodiscard]] static constexpr std::uint64_t need(const new_entry& e) noexcept {
     return std::uint64_t{e.size} + e.audience.size() + sizeof(entry);
@@ -1403,7 +1403,7 @@ struct stream {
   event_log log;
   vec<std::uint32_t> readers;  ///< subscriptions
   channel* owner;
-  /// Made with the first entry that has an audience; nullptr also once an entry is not in it.
+  /// Made with the first entry that has an audience, unless the hook is asked from the start.
   audience_index* audiences = nullptr;
   stream* touched_next = nullptr;  ///< in the engine's list of streams to look at after the walk
   stream* touched_prev = nullptr;
@@ -1585,15 +1585,7 @@ class newest_by_key {
   }
 
   void lose(std::uint32_t& list, std::uint64_t position, std::string_view audience) noexcept {
-    std::uint32_t n = none;
-    if (!audience.empty()) {
-      for (n = list; n != none; n = losses_[n].next) {
-        if (losses_[n].audience.view() != audience) continue;
-        if (losses_[n].position < position) losses_[n].position = position;
-        return;
-      }
-    }
-    n = losses_.take();
+    std::uint32_t n = losses_.take();
     if (n != none && !losses_[n].audience.assign(audience)) losses_[n].audience.clear();
     if (n == none) {  // memory is out: what stands there already covers it, if anything does
       n = list;
@@ -2151,8 +2143,8 @@ inline char* encode_retry_to(char* out, std::int64_t ms) noexcept {
 }  // namespace sse::inline v0
 // ---- sse/function.hpp
 //
-// A move-only callable for hooks. The core does not include <functional>, and hooks own things that
-// cannot be copied.
+// Callables for hooks. The core does not include <functional>, and hooks own things that cannot be
+// copied; those that are options can be, so that the options can.
 
 #include <cstddef>
 #include <new>
@@ -2163,6 +2155,8 @@ namespace sse::inline v0 {
 
 template <class Signature>
 class function;
+template <class Signature>
+class copyable_function;
 
 /// Holds any callable of that signature; small ones without an allocation. Calling an empty one is
 /// a defect of the caller: test with operator bool.
@@ -2207,6 +2201,7 @@ class function<R(Args...)> {
   }
 
  private:
+  friend class copyable_function<R(Args...)>;
   static constexpr std::size_t room = 3 * sizeof(void*);
   template <class F>
   static constexpr bool fits =
@@ -2216,7 +2211,26 @@ class function<R(Args...)> {
     R (*call)(void*, Args&&...);
     void (*relocate)(void* to, void* from) noexcept;
     void (*destroy)(void*) noexcept;
+    void (*copy)(void* to, const void* from);  // nullptr: it cannot be copied
   };
+  template <class F>
+  static constexpr auto copy_inline() noexcept -> void (*)(void*, const void*) {
+    if constexpr (std::is_copy_constructible_v<F>) {
+      return [](void* to, const void* from) { ::new (to) F(*static_cast<const F*>(from)); };
+    } else {
+      return nullptr;
+    }
+  }
+  template <class F>
+  static constexpr auto copy_heap() noexcept -> void (*)(void*, const void*) {
+    if constexpr (std::is_copy_constructible_v<F>) {
+      return [](void* to, const void* from) {
+        ::new (to) F*(new F(**static_cast<const F* const*>(from)));
+      };
+    } else {
+      return nullptr;
+    }
+  }
   template <class F>
   static constexpr operations ops_inline{
       [](void* p, Args&&... a) -> R { return (*static_cast<F*>(p))(std::forward<Args>(a)...); },
@@ -2224,12 +2238,12 @@ class function<R(Args...)> {
         ::new (to) F(std::move(*static_cast<F*>(from)));
         static_cast<F*>(from)->~F();
       },
-      [](void* p) noexcept { static_cast<F*>(p)->~F(); }};
+      [](void* p) noexcept { static_cast<F*>(p)->~F(); }, copy_inline<F>()};
   template <class F>
   static constexpr operations ops_heap{
       [](void* p, Args&&... a) -> R { return (**static_cast<F**>(p))(std::forward<Args>(a)...); },
       [](void* to, void* from) noexcept { ::new (to) F*(*static_cast<F**>(from)); },
-      [](void* p) noexcept { delete *static_cast<F**>(p); }};
+      [](void* p) noexcept { delete *static_cast<F**>(p); }, copy_heap<F>()};
 
   void reset() noexcept {
     if (ops_ != nullptr) ops_->destroy(&storage_);
@@ -2238,6 +2252,31 @@ class function<R(Args...)> {
 
   alignas(void*) unsigned char storage_[room]{};
   const operations* ops_ = nullptr;
+};
+
+/// The same for callables that can be copied; a copy has a callable of its own.
+template <class R, class... Args>
+class copyable_function<R(Args...)> : public function<R(Args...)> {
+  using base = function<R(Args...)>;
+
+ public:
+  copyable_function() noexcept = default;
+
+  template <class F>
+  requires(!std::is_base_of_v<base, std::remove_cvref_t<F>> &&
+           std::is_copy_constructible_v<std::remove_cvref_t<F>> &&
+           std::is_invocable_r_v<R, F&, Args...>)
+      copyable_function(F&& f)  // NOLINT: implicit, see function
+      : base{std::forward<F>(f)} {}
+  copyable_function(const copyable_function& o) : base{} {
+    if (o.ops_ == nullptr) return;
+    o.ops_->copy(&this->storage_, &o.storage_);
+    this->ops_ = o.ops_;
+  }
+  copyable_function& operator=(const copyable_function& o) { return *this = copyable_function{o}; }
+  copyable_function(copyable_function&&) noexcept = default;
+  copyable_function& operator=(copyable_function&&) noexcept = default;
+  ~copyable_function() = default;
 };
 
 }  // namespace sse::inline v0
@@ -2849,7 +2888,7 @@ struct heartbeat_options {
   std::string_view text = "keep-alive";    ///< the comment, or the event's data. Copied.
   std::string_view type = {};              ///< the event's type; empty: unnamed. Copied.
   /// Writes the event's data each time, instead of `text`.
-  function<void(std::string& data)> payload = {};
+  copyable_function<void(std::string& data)> payload = {};
 };
 
 enum class backfill_state : std::uint8_t {
@@ -2891,7 +2930,7 @@ class backfill_writer {
   bool failed_ = false;
 };
 
-/// Options are copied by open_channel; the views need not live on.
+/// One set serves any number of channels: open_channel copies it, with its hooks.
 struct channel_options {
   std::uint64_t keep = 1000;              ///< newest events kept for resuming; exact
   std::uint64_t keep_bytes = UINT64_MAX;  ///< encoded bytes kept for resuming
@@ -2919,7 +2958,7 @@ struct channel_options {
   encode_limits limits = {};
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this
   /// channel alone.
-  function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
+  copyable_function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
 };
 
 /// Why hub.open_channel() did not.
@@ -5691,7 +5730,7 @@ class engine {
   void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
   void delivered(session& s, subscription& sub, const log_place& from, std::uint32_t count,
                  bool application) noexcept;
-  void block(std::uint32_t slot, session& s, bool progressed, bool waiting) noexcept;
+  void block(std::uint32_t slot, session& s, bool waiting) noexcept;
   [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
 
   // deadlines.hpp
@@ -6631,7 +6670,7 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st, 
                                           own_entries& own) noexcept {
   while (p.find_entry()) {
     if (p.get().audience == 0) return found::entry;
-    if (ask_who_sees_ || st.ask || st.audiences == nullptr) {
+    if (ask_who_sees_ || st.ask) {
       if (asks_left_ == 0) return found::paused;
       --asks_left_;
       if (sees(slot, p.seg->audience(p.get()))) return found::entry;
@@ -7515,7 +7554,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     if (r.bytes > b.total()) r.bytes = to_size(b.total());
     if (r.next == flow::pending && host_.completes) {
       begin_flight(s, b, r.bytes);
-      block(slot, s, true, true);
+      block(slot, s, true);
       return spent + sent + r.bytes;
     }
     const bool whole = r.bytes == b.total() && !b.was_cut();
@@ -7533,7 +7572,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       break;
     }
     if (r.next == flow::blocked) {
-      block(slot, s, r.bytes != 0, !(whole && all));
+      block(slot, s, !(whole && all));
       break;
     }
     // A transport that takes nothing and says ready would hold us here: its turn is over.
@@ -7577,8 +7616,8 @@ inline bool engine::say_farewell(std::uint32_t slot, session& s) noexcept {
 }
 
 /// `waiting`: something is left for it.
-inline void engine::block(std::uint32_t slot, session& s, bool progressed, bool waiting) noexcept {
-  if (!s.blocked || progressed) s.progress = now32();
+inline void engine::block(std::uint32_t slot, session& s, bool waiting) noexcept {
+  if (!s.blocked) s.progress = now32();
   s.blocked = true;
   s.waiting = waiting;
   const std::int64_t due = now_ + options_.write_deadline.ms();
@@ -7959,7 +7998,7 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
       return 0;
     }
     begin_flight(*s, batch_, batch_.total());
-    block(id.slot, *s, false, true);
+    block(id.slot, *s, true);
   }
   return flights_[s->flight].show(out);
 }
@@ -9254,10 +9293,7 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
     p = skip_bom(p, end);
     if (error_ != parse_error::none) return result(p);
   }
-  if (after_cr_ && p != end) {
-    after_cr_ = false;
-    if (*p == '\n') ++p;
-  }
+  if (after_cr_ && p != end && *p == '\n') ++p;
   bool held = !line_.empty();
   bool go_on = true;
   while (p != end && go_on) {
