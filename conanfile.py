@@ -17,8 +17,9 @@ class SsehubConan(ConanFile):
     package_type = "header-library"
     settings = "os", "arch", "compiler", "build_type"
     options = {"with_asio": [True, False], "with_fmt": [True, False], "with_io_uring": [True, False],
-               "with_simdjson": [True, False]}
-    default_options = {"with_asio": False, "with_fmt": False, "with_io_uring": False, "with_simdjson": False}
+               "with_openssl": [True, False], "with_simdjson": [True, False]}
+    default_options = {"with_asio": False, "with_fmt": False, "with_io_uring": False, "with_openssl": False,
+                       "with_simdjson": False}
     exports_sources = "LICENSE", "include/*"
     no_copy_source = True
     test_package_folder = "tests/packaging/conan"
@@ -37,6 +38,8 @@ class SsehubConan(ConanFile):
             self.requires("fmt/[>=9]")
         if self.options.with_io_uring:
             self.requires("liburing/[>=2.3]")
+        if self.options.with_openssl:
+            self.requires("openssl/[>=3 <4]")
         if self.options.with_simdjson:
             self.requires("simdjson/[>=3]")
 
@@ -62,6 +65,8 @@ class SsehubConan(ConanFile):
             self._component("fmt", ["core", "fmt::fmt"])
         if self.options.with_io_uring:
             self._component("io_uring", ["core", "liburing::liburing"])
+        if self.options.with_openssl:
+            self._component("openssl", ["core", "openssl::ssl"])
         if self.options.with_simdjson:
             self._component("simdjson", ["core", "simdjson::simdjson"])
 

@@ -21,6 +21,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -47,6 +48,15 @@ struct answer {
   }
 };
 
+/// What lies between a client and its socket; see openssl/tls_client.hpp. Calls are those of the
+/// socket.
+class client_layer {
+ public:
+  virtual ~client_layer() = default;
+  [[nodiscard]] virtual ssize_t send(const char* bytes, std::size_t size) = 0;
+  [[nodiscard]] virtual ssize_t recv(char* into, std::size_t size) = 0;
+};
+
 class client {
  public:
   /// Connects. `receive_buffer`: bytes in the kernel; 0: the system's.
@@ -67,13 +77,19 @@ class client {
       ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
     }
   }
-  client(client&& o) noexcept : fd_{std::exchange(o.fd_, -1)}, in_{std::move(o.in_)} {}
+  client(client&& o) noexcept
+      : fd_{std::exchange(o.fd_, -1)}, in_{std::move(o.in_)}, layer_{std::move(o.layer_)} {}
   client& operator=(client&& o) noexcept {
     std::swap(fd_, o.fd_);
     std::swap(in_, o.in_);
+    std::swap(layer_, o.layer_);
     return *this;
   }
   ~client() { close(); }
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+  /// From now on all goes through it.
+  void put_on(std::unique_ptr<client_layer> l) noexcept { layer_ = std::move(l); }
+  [[nodiscard]] client_layer& layer() noexcept { return *layer_; }
 
   void connect(std::uint16_t port) {
     sockaddr_in to{};
@@ -101,8 +117,10 @@ class client {
   /// False: the server has closed.
   [[nodiscard]] bool try_send(std::string_view bytes) {
     while (!bytes.empty()) {
-      const ssize_t n =
-          retried([&] { return ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); });
+      const ssize_t n = retried([&] {
+        return layer_ ? layer_->send(bytes.data(), bytes.size())
+                      : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      });
       if (n <= 0) return false;
       bytes.remove_prefix(static_cast<std::size_t>(n));
     }
@@ -136,7 +154,9 @@ class client {
       return out;
     }
     out.resize(most);
-    const ssize_t n = retried([&] { return ::recv(fd_, out.data(), out.size(), 0); });
+    const ssize_t n = retried([&] {
+      return layer_ ? layer_->recv(out.data(), out.size()) : ::recv(fd_, out.data(), out.size(), 0);
+    });
     if (n < 0 && errno != ECONNRESET) throw std::runtime_error("nothing came in time");
     was_reset = was_reset || n < 0;
     out.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
@@ -249,6 +269,7 @@ class client {
 
   int fd_;
   std::string in_;
+  std::unique_ptr<client_layer> layer_;
 };
 
 /// Room for tests with many connections; false: the system gives less.

@@ -10,8 +10,10 @@
 //   sse::publisher feed = server.make_publisher(ticks);   // for the thread that has the news
 //   server.run();                                         // until interrupt()
 //
-// What it offers besides is in sse/server.hpp, the same as asio_server. Not here: TLS, answers that
-// come later (responder). For other systems, and where the program is built on Asio: sse/asio.hpp.
+// What it offers besides is in sse/server.hpp, the same as asio_server. Not here: answers that come
+// later (responder). For other systems, and where the program is built on Asio: sse/asio.hpp.
+//
+// TLS: epoll_server<User, tls::epoll_transport>{options, &context}, see sse/openssl.hpp.
 //
 // Several cores: one server in each thread, with server_options::reuse_port on the same port.
 // With server_options::busy_poll it never sleeps, for a core of its own.
@@ -38,14 +40,17 @@
 namespace sse::inline v0 {
 
 /// An HTTP/1.1 server with a hub (see the top of this file). `User`: what the program wants to know
-/// of a stream, see hub.
+/// of a stream, see hub. `Transport`: epoll_transport, or tls::epoll_transport.
 template <class User = no_user, class Transport = epoll_transport>
 class epoll_server : public basic_server<detail::epoll_core<User, Transport>> {
   using core = detail::epoll_core<User, Transport>;
   using base = basic_server<core>;
 
  public:
-  explicit epoll_server(const server_options& o = {}) : base{std::make_shared<core>(o)} {}
+  /// `s`: of a transport with a layer, such as the address of a tls::context, which has to outlive
+  /// the server; nullptr: it stays plain.
+  explicit epoll_server(const server_options& o = {}, typename Transport::security s = {})
+      : base{std::make_shared<core>(o, s)} {}
 
   /// Serves until stop() or interrupt().
   void run() { core_->run(); }

@@ -49,6 +49,9 @@ struct server_options {
   hub_options hub{};
   /// Of requests: head, headers, target, body.
   http1::limits limits{};
+  duration handshake_deadline = duration::seconds(10);  ///< for a TLS handshake, from accept on
+  /// TLS handshakes under way; one more ends the one that lasts longest.
+  std::uint32_t max_handshakes = 1000;
   /// For a whole request head, from its first byte on; for a new connection from accept on.
   duration head_deadline = duration::seconds(10);
   duration body_deadline = duration::seconds(10);  ///< for a whole body

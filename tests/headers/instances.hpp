@@ -26,3 +26,13 @@ template class sse::basic_server<sse::detail::epoll_core<headers_test::user, sse
 template class sse::uring_server<headers_test::user>;
 template class sse::basic_server<sse::detail::epoll_core<headers_test::user, sse::uring_transport>>;
 #endif
+#if defined(HEADERS_openssl) && defined(HEADERS_epoll)
+template class sse::epoll_server<headers_test::user, sse::tls::epoll_transport>;
+template class sse::basic_server<
+    sse::detail::epoll_core<headers_test::user, sse::tls::epoll_transport>>;
+#endif
+#if defined(HEADERS_openssl) && defined(HEADERS_io_uring)
+template class sse::uring_server<headers_test::user, sse::tls::uring_transport>;
+template class sse::basic_server<
+    sse::detail::epoll_core<headers_test::user, sse::tls::uring_transport>>;
+#endif

@@ -47,7 +47,7 @@ struct chain {
 };
 
 /// What a connection is given time for.
-enum class due : std::uint8_t { never, head, body, idle, write, linger };
+enum class due : std::uint8_t { never, handshake, head, body, idle, write, linger };
 inline constexpr std::size_t due_count = static_cast<std::size_t>(due::linger) + 1;
 
 /// Connections by what they are given time for. Each kind has one length for the whole server, so
@@ -68,6 +68,8 @@ class waiting_room {
     for (const line& l : lines_) n += l.list.size;
     return n;
   }
+  /// Those that wait for `what`, longest first.
+  [[nodiscard]] const chain<T>& waiting_for(due what) noexcept { return line_of(what).list; }
   /// In milliseconds; INT64_MAX: none.
   [[nodiscard]] std::int64_t next() const noexcept {
     std::int64_t first = INT64_MAX;

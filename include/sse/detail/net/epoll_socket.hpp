@@ -41,6 +41,13 @@ class unique_fd {
   int fd_ = -1;
 };
 
+/// What a connection has between itself and its socket: nothing. sse::tls::session is another.
+struct no_layer {
+  static constexpr bool secure = false;
+  struct security {};
+  explicit operator bool() const noexcept { return false; }
+};
+
 /// Asks epoll for `events` of `fd` with `data`. `watched`: whether it is watched already; where
 /// that is wrong it costs one call more.
 [[nodiscard]] inline bool watch(int epoll, int fd, std::uint32_t events, std::uint64_t data,

@@ -25,6 +25,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -44,12 +45,16 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   using typename base::phase;
   static constexpr std::size_t max_linger_input = 8U << 20U;
   static constexpr std::uint32_t input = EPOLLIN | EPOLLRDHUP;
+  static constexpr bool secure = Core::transport_type::secure;
 
  public:
   using base::base;
 
   void begin() noexcept {
     guarded([&] {
+      if constexpr (secure) {
+        if (peer_.layer()) phase_ = phase::handshake;
+      }
       set_due();
       receive();  // a request may have come with it: then nothing waits for it
     });
@@ -58,6 +63,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   void on_event(std::uint32_t events) noexcept {
     guarded([&] {
       if (lingering_) return discard();
+      if (phase_ == phase::handshake) return receive();
       const bool sends = writing_;
       if (sends && (events & ~input) != 0) {
         write_some();
@@ -97,11 +103,40 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   void read() noexcept { want(writing_ ? input | EPOLLOUT : input); }
 
   void receive() {
+    if constexpr (secure) {
+      if (phase_ == phase::handshake && !shake_hands()) return;
+    }
     auto& bytes = core_->scratch();
-    const ssize_t n = ::recv(peer_.fd(), bytes.data(), bytes.size(), 0);
+    const ssize_t n = peer_.receive(bytes.data(), bytes.size());
     if (n > 0) return serve({bytes.data(), static_cast<std::size_t>(n)});
-    if (n < 0 && errno == EAGAIN) return read();
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return read();
     drop();
+  }
+
+  /// True: it is over, and the requests may come.
+  [[nodiscard]] bool shake_hands() {
+    auto& layer = peer_.layer();
+    const auto s = layer.handshake();
+    using step = std::remove_const_t<decltype(s)>;
+    if (s == step::done) {
+      phase_ = phase::head;
+      set_due();
+      return true;
+    }
+    if (s == step::want_read) {
+      const bool holds = layer.flush() == step::want_write;
+      want(holds ? input | EPOLLOUT : input);
+    } else if (s == step::failed) {
+      core_->handshake_failed(layer.reason(), this->address_);
+      if (layer.met_plain_http()) {
+        const std::string out = core_->not_plain(this->address_);
+        (void)!::send(peer_.fd(), out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      }
+      hang_up();
+    } else {
+      drop();
+    }
+    return false;
   }
 
   void write() {
@@ -113,11 +148,10 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   }
 
   void write_some() {
-    const ssize_t n = ::send(peer_.fd(), sending_.data() + sent_, sending_.size() - sent_,
-                             MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t n = peer_.send(sending_.data() + sent_, sending_.size() - sent_);
     if (n < 0 && errno != EAGAIN) return drop();
     sent_ += n > 0 ? static_cast<std::size_t>(n) : 0;
-    writing_ = sent_ != sending_.size();
+    writing_ = sent_ != sending_.size() || peer_.holds();
     if (!writing_) return;
     want(phase_ == phase::body ? input | EPOLLOUT : EPOLLOUT);
     if (core_ != nullptr && (n > 0 || due_ != due::write)) this->await_write();
@@ -135,7 +169,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     if (core_ == nullptr || lingering_) return;
     lingering_ = true;
     sent_ = 0;
-    ::shutdown(peer_.fd(), SHUT_WR);
+    peer_.end_output();
     core_->await(*this, due::linger);
     want(input);
   }
@@ -181,7 +215,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   using base::error, base::now;
   using typename base::endpoint;
 
-  explicit epoll_core(const server_options& o) : base{o, epoll_loop::epoll_fd.get()} {
+  epoll_core(const server_options& o, typename Transport::security s)
+      : base{o, epoll_loop::epoll_fd.get(), s} {
     if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken, false)) {
       throw std::system_error{last_error(), "epoll"};
     }
@@ -432,16 +467,17 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   void welcome(unique_fd fd, std::string from) {
     if (options_.max_connections != 0 && connections() >= options_.max_connections) {
-      const std::string out = this->crowded();
+      std::string out;
+      if (!transport_.adopts_secure()) out = this->crowded();  // else there is no way to tell
       (void)!::send(fd.get(), out.data(), out.size(), MSG_NOSIGNAL);
       ::shutdown(fd.get(), SHUT_WR);
       (void)!::recv(fd.get(), this->scratch().data(), this->scratch().size(), 0);
       return this->log({.method = {}, .address = from}, 503, out.size(), base::now_us(), false);
     }
-    auto* const c =
-        new connection{*this, typename Transport::connection{fd.release()}, std::move(from)};
+    auto* const c = new connection{*this, transport_.adopt(fd.release()), std::move(from)};
     waiting_.await(*c, due::never, {});
     c->begin();
+    limit_handshakes(waiting_, options_);
   }
 
   void bury() noexcept {

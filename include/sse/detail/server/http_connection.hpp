@@ -64,6 +64,7 @@ class http_connection {
   }
   /// The server takes no more: ends what waits for a request.
   void end_if_idle() noexcept {
+    if (phase_ == phase::handshake) self().drop();
     if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
   }
 
@@ -334,7 +335,9 @@ class http_connection {
       d = due::body;
     } else if (writing_) {
       d = due::write;
-    } else if (phase_ == phase::head || phase_ == phase::handshake) {
+    } else if (phase_ == phase::handshake) {
+      d = due::handshake;
+    } else if (phase_ == phase::head) {
       d = idle_ && serial_ != 0 ? due::idle : due::head;
     }
     if (d != due_) core_->await(self(), due_ = d);

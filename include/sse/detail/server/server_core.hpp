@@ -60,10 +60,19 @@ namespace sse::inline v0::detail {
 
 template <class T>
 void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
+  w.allow(due::handshake, o.handshake_deadline);
   w.allow(due::head, o.head_deadline);
   w.allow(due::body, o.body_deadline);
   w.allow(due::idle, o.keep_alive);
   w.allow(due::write, o.hub.write_deadline);
+}
+
+/// Too many handshakes are under way: those that last longest give way, so that peers that never
+/// finish theirs shut nobody out.
+template <class T>
+void limit_handshakes(waiting_room<T>& w, const server_options& o) noexcept {
+  const chain<T>& all = w.waiting_for(due::handshake);
+  while (o.max_handshakes != 0 && all.size > o.max_handshakes) all.first->drop();
 }
 
 /// `Transport`: the host's. Its loop, which derives from this, drains the mail and calls the hub.
@@ -186,6 +195,20 @@ class server_core {
   /// The client's address where a trusted proxy names it; empty: the peer's.
   [[nodiscard]] std::string client_of(const request& r, std::string_view peer) const {
     return forwarded_for(r, peer, trusted_);
+  }
+  /// No TLS session came about: whose fault it is, is not known.
+  void handshake_failed(const std::string& why, std::string_view address) {
+    const std::error_code e = std::make_error_code(std::errc::protocol_error);
+    error(std::string{"TLS handshake with "}.append(address).append(": ").append(why), e);
+  }
+  /// HTTP came where TLS is spoken: what this one is told.
+  [[nodiscard]] std::string not_plain(std::string_view address) {
+    response r = refusal(400);
+    r.body = "This port speaks TLS: use https://\n";
+    std::string out;
+    http1::write_response(out, r, {.keep_alive = false});
+    log({.method = {}, .address = address}, 400, out.size(), now_us(), false);
+    return out;
   }
   /// Too many connections: what this one is told.
   [[nodiscard]] std::string crowded() {

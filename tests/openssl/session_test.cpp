@@ -1,0 +1,230 @@
+// tls::context and tls::session by themselves: what cannot be loaded, loops of one's own, memory.
+#include <malloc.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <sse/epoll_transport.hpp>
+#include <sse/openssl.hpp>
+#include <sse/testing.hpp>
+
+#include "catch.hpp"
+#include "openssl/certificate.hpp"
+
+namespace {
+
+using sse::tls::step;
+
+/// Two ends of a connection, both non-blocking; the far one is a TLS client's.
+struct tls_wire {
+  tls_wire() : context{SSL_CTX_new(TLS_client_method()), &SSL_CTX_free}, far{nullptr, &SSL_free} {
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) != 0) {
+      throw std::runtime_error("socketpair");
+    }
+    far.reset(SSL_new(context.get()));
+    SSL_set_fd(far.get(), ends[1]);
+    SSL_set_connect_state(far.get());
+  }
+  ~tls_wire() { ::close(ends[1]); }
+  /// Until both ends are done; the server's last step.
+  step shake_hands(sse::tls::session& near) {
+    step s = step::want_read;
+    for (int i = 0; i < 10 && (s == step::want_read || SSL_is_init_finished(far.get()) == 0); ++i) {
+      (void)SSL_do_handshake(far.get());
+      if (s == step::want_read) s = near.handshake();
+    }
+    ERR_clear_error();
+    return s;
+  }
+  [[nodiscard]] std::string read() {
+    std::string got;
+    char bytes[16384];
+    for (;;) {
+      const int n = SSL_read(far.get(), bytes, sizeof bytes);
+      if (n <= 0) return got;
+      got.append(bytes, static_cast<std::size_t>(n));
+    }
+  }
+
+  std::unique_ptr<SSL_CTX, void (*)(SSL_CTX*)> context;
+  std::unique_ptr<SSL, void (*)(SSL*)> far;
+  int ends[2] = {-1, -1};
+};
+
+}  // namespace
+
+TEST_CASE("TLS: what cannot be loaded is named, with the cause and what to do") {
+  const test::certificate_folder folder;
+  folder.make("good");
+  folder.make("other");
+  folder.make("locked", "pass");
+  std::ofstream{folder.file("text")} << "hello\n";
+  const auto message = [&](const char* certificate, const char* key) {
+    sse::tls::context c{{.certificate = folder.file(certificate), .key = folder.file(key)}};
+    return c.load().message;
+  };
+  const auto file = [&](const char* name) { return folder.file(name); };
+  CHECK(message("good.crt", "good.key").empty());
+  CHECK(message("none", "good.key") ==
+        "certificate " + file("none") + ": No such file or directory");
+  CHECK(message("good.crt", "none") == "key " + file("none") + ": No such file or directory");
+  CHECK(message("text", "good.key") ==
+        "certificate " + file("text") +
+            ": no start line; it must be PEM: -----BEGIN CERTIFICATE-----, the server's own first");
+  CHECK(message("good.crt", "other.key") == "key " + file("other.key") +
+                                                " is not that of certificate " + file("good.crt") +
+                                                ": name the pair that belongs together");
+  const std::string locked = message("locked.crt", "locked.key");
+  CHECK(locked.starts_with("key " + file("locked.key") + ": "));
+  CHECK(locked.ends_with("PEM without a passphrase: -----BEGIN PRIVATE KEY-----"));
+  CHECK(sse::tls::context{{}}.load().message ==
+        "certificate (no file was named): No such file or directory");
+  sse::tls::context refused{{.certificate = file("good.crt"),
+                             .key = file("good.key"),
+                             .configure = [](SSL_CTX*) { return false; }}};
+  CHECK(refused.load().message == "tls::options::configure refused the context");
+  CHECK_THROWS_AS((sse::tls::session{refused, 0}), std::runtime_error);
+}
+
+TEST_CASE("TLS: a loop of one's own: requests, answers, records that have no room, goodbye") {
+  tls_wire w;
+  sse::tls::session near{test::tls_of_tests().context, w.ends[0]};
+  CHECK(near.handshake() == step::want_read);
+  REQUIRE(w.shake_hands(near) == step::done);
+  char in[100];
+  CHECK(near.read(in).next == step::want_read);
+  REQUIRE(SSL_write(w.far.get(), "hello", 5) == 5);
+  CHECK(near.read(in).bytes == 5);
+  CHECK(std::string_view(in, 5) == "hello");
+
+  std::string sent;
+  std::string got;
+  sse::tls::session::result r;
+  const std::string block(20'000, 'b');
+  while (r.next == step::done) {
+    r = near.write(block);
+    sent.append(block, 0, r.bytes);
+    CHECK(r.bytes == sse::tls::session::max_record);
+  }
+  CHECK(r.next == step::want_write);
+  CHECK(near.held() != 0);
+  CHECK(near.write("other").next == step::want_write);
+  CHECK(near.write("other").bytes == 0);
+  for (int i = 0; i < 100 && near.flush() == step::want_write; ++i) got += w.read();
+  CHECK(near.held() == 0);
+  CHECK(near.write("other").bytes == 5);
+  got += w.read();
+  CHECK((got == sent + "other"));
+  near.shutdown();
+  CHECK(near.write("x").next == step::closed);
+  CHECK(w.read().empty());
+  CHECK((SSL_get_shutdown(w.far.get()) & SSL_RECEIVED_SHUTDOWN) != 0);
+  ::close(w.ends[0]);
+}
+
+TEST_CASE("TLS: check_transport finds nothing wrong with it, though OpenSSL forbids other bytes") {
+  const sse::detail::unique_fd epoll{::epoll_create1(0)};
+  sse::tls::epoll_transport net{epoll.get(), &test::tls_of_tests().context};
+  tls_wire w;
+  auto c = net.adopt(w.ends[0]);
+  REQUIRE(w.shake_hands(c.layer()) == step::done);
+  const auto report = sse::testing::check_transport(net, c, [&] {
+    std::string got = w.read();
+    (void)c.layer().flush();  // as when the loop says that there is room
+    return got;
+  });
+  CHECK(report.problem == "");
+
+  // The same by OpenSSL alone.
+  struct bare : sse::tls::epoll_transport {
+    using basic_epoll_transport::basic_epoll_transport;
+    sse::write_result write(connection&, std::span<const sse::buffer> bytes) noexcept {
+      std::size_t n = 0;
+      const int r = SSL_write_ex(ssl, bytes[0].data, bytes[0].size, &n);
+      if (r == 1) return {n, sse::flow::ready};
+      const bool full = SSL_get_error(ssl, r) == SSL_ERROR_WANT_WRITE;
+      ERR_clear_error();
+      return {0, full ? sse::flow::blocked : sse::flow::closed};
+    }
+    SSL* ssl = nullptr;
+  } naive{epoll.get()};
+  tls_wire x;
+  const std::unique_ptr<SSL, void (*)(SSL*)> ssl{test::tls_of_tests().context.make_ssl(),
+                                                 &SSL_free};
+  SSL_set_fd(ssl.get(), x.ends[0]);
+  SSL_set_accept_state(ssl.get());
+  for (int i = 0; i < 5; ++i) {
+    (void)SSL_do_handshake(x.far.get());
+    (void)SSL_do_handshake(ssl.get());
+  }
+  REQUIRE(SSL_is_init_finished(ssl.get()) == 1);
+  ERR_clear_error();
+  naive.ssl = ssl.get();
+  auto d = naive.adopt(x.ends[0]);
+  CHECK(sse::testing::check_transport(naive, d, [&] { return x.read(); }).problem ==
+        "write answered closed to other bytes than those it had not taken");
+}
+
+TEST_CASE("TLS: without a context connections are plain") {
+  const sse::detail::unique_fd epoll{::epoll_create1(0)};
+  sse::tls::epoll_transport net{epoll.get()};
+  CHECK_FALSE(net.adopts_secure());
+  int ends[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0);
+  auto c = net.adopt(ends[0]);
+  CHECK_FALSE(c.layer());
+  const sse::buffer bytes{"plain", 5};
+  CHECK(net.write(c, {&bytes, 1}).bytes == 5);
+  char got[6] = {};
+  CHECK(::read(ends[1], got, 5) == 5);
+  CHECK(std::string{got} == "plain");
+  ::close(ends[1]);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST_CASE("TLS: an idle session holds at most 20 kB of heap") {
+  const int version = GENERATE(TLS1_2_VERSION, TLS1_3_VERSION);
+  constexpr std::size_t n = 50;
+  std::vector<std::unique_ptr<tls_wire>> wires;
+  for (std::size_t i = 0; i < n; ++i) {
+    wires.push_back(std::make_unique<tls_wire>());
+    SSL_set_max_proto_version(wires.back()->far.get(), version);
+  }
+  std::vector<sse::tls::session> near;
+  near.reserve(n);
+  const auto open = [&](std::size_t i) {
+    near.emplace_back(test::tls_of_tests().context, wires[i]->ends[0]);
+    // What the client's end takes meanwhile is not counted.
+    std::size_t own = 0;
+    step s = step::want_read;
+    for (int k = 0; k < 10 && (s == step::want_read || !SSL_is_init_finished(wires[i]->far.get()));
+         ++k) {
+      const std::size_t before = ::mallinfo2().uordblks;
+      (void)SSL_do_handshake(wires[i]->far.get());
+      own += ::mallinfo2().uordblks - before;
+      if (s == step::want_read) s = near.back().handshake();
+    }
+    REQUIRE(s == step::done);
+    char in[1];
+    CHECK(near.back().read(in).next == step::want_read);
+    CHECK(near.back().write("data: x\n\n").bytes == 9);
+    return own;
+  };
+  (void)open(0);
+  const std::size_t before = ::mallinfo2().uordblks;
+  std::size_t clients = 0;
+  for (std::size_t i = 1; i < n; ++i) clients += open(i);
+  const std::size_t each = (::mallinfo2().uordblks - before - clients) / (n - 1);
+  CAPTURE(version, each);
+  CHECK(each <= 20'000);
+  for (const auto& w : wires) ::close(w->ends[0]);
+}
+#endif
