@@ -298,7 +298,7 @@ int run(const settings& s) {
   o.client.last_event_id = s.last_id;
   o.client.resume_query = s.resume_query;
   o.client.retry = sse::duration::milliseconds(ms);
-  o.client.stall_timeout = s.stall;
+  if (!s.stall.is_off()) o.client.stall_timeout = s.stall;
 
   asio::io_context io{1};
 #ifdef TAIL_WITH_TLS

@@ -25,8 +25,8 @@
 //   }
 //
 // What it does follows WHATWG HTML 9.2 and RFC 9112:
-//  - 200 with text/event-stream opens; 204, any other status and any other type close for good,
-//    unless client_options::retry_statuses is on. Whatever else goes wrong is tried again.
+//  - 200 with text/event-stream opens; 204 and any other type close for good, and so does any other
+//    status but those of client_options::retry_statuses. Whatever else goes wrong is tried again.
 //  - 301, 302, 303, 307 and 308 are followed; each reconnection begins at the first URL again. Once
 //    a redirect leaves the origin, no custom header goes along, also not back home; the last event
 //    ID does, and after 307 and 308 the body with the headers that describe it.
@@ -46,6 +46,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <system_error>
@@ -58,6 +59,7 @@
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/client/backoff.hpp>
 #include <sse/detail/client/request_writer.hpp>
+#include <sse/detail/client/status_set.hpp>
 #include <sse/detail/http/response_reader.hpp>
 #include <sse/detail/http/url.hpp>
 #include <sse/event.hpp>
@@ -109,17 +111,21 @@ struct client_options {
   std::uint32_t jitter = 50;  ///< percent of the reconnection time, the most that is added to it
   duration stable_after = duration::seconds(10);  ///< a connection this long open was no failure
   std::uint32_t max_attempts = 0;  ///< that many failed in a row: closed for good; 0: never
-  bool retry_statuses = false;     ///< 408, 425, 429, 500, 502, 503 and 504 are tried again, not
-                                ///< before Retry-After (in seconds). The standard closes for good.
+  /// Statuses that may be others later: they are tried again, not before Retry-After. A list of
+  /// numbers and classes; empty: all others than 200 close for good, as the standard has it for
+  /// browsers, where a user can reload the page.
+  std::string_view retry_statuses = "408,425,429,5xx";
 
   std::uint32_t max_redirects = 20;      ///< in one attempt; more: closed for good
   bool allow_insecure_redirect = false;  ///< from https to http
 
   duration connect_timeout = duration::seconds(30);  ///< from connect to connected(); off: none
   duration head_timeout = duration::seconds(30);     ///< from connected() to the end of the head
-  /// Reconnects after so long without a byte. Off: three times the seconds that the response header
-  /// X-Heartbeat-Interval says, if it is there; else never.
-  duration stall_timeout = duration::off();
+  /// Reconnects after so long without a byte; off: never. Not said: three times the seconds that
+  /// the response header X-Heartbeat-Interval says, or without it 90 s: a dead connection looks
+  /// like a silent one, and a stream that is silent for 60 s would be cut by most proxies anyway.
+  /// Off is for servers that send no heartbeats, have little to say, and cannot resume.
+  std::optional<duration> stall_timeout{};
 
   std::size_t max_head = std::size_t{64} << 10;  ///< bytes of response head, with interim ones
   std::size_t max_headers = 256;                 ///< lines of it
@@ -276,6 +282,7 @@ class event_source {
   detail::backoff backoff_;
   detail::bytes out_{};  // the request
   client_failure failure_{};
+  detail::status_set retried_{};
   duration retry_{};
   duration stall_{};  // of this connection
   time_point due_{};  // of the wait, the connection, the head, or the next byte
@@ -299,6 +306,7 @@ inline event_source::event_source(std::string_view url, const client_options& o)
       parser_{o.stream},
       backoff_{{o.max_backoff, o.min_interval, o.jitter, o.seed}} {
   options_.method = options_.body = options_.last_event_id = options_.resume_query = {};
+  options_.retry_statuses = {};
   options_.headers = {};
   options_.max_retry = detail::sane(o.max_retry);
   options_.retry = retry_ = detail::sane(o.retry);
@@ -308,6 +316,9 @@ inline event_source::event_source(std::string_view url, const client_options& o)
   failure_.option = request_.set(o.method, o.body, o.headers, o.resume_query, memory);
   if (failure_.option.empty() && !parser_.set_last_event_id(o.last_event_id)) {
     failure_.option = "last_event_id";
+  }
+  if (failure_.option.empty() && !retried_.set(o.retry_statuses)) {
+    failure_.option = "retry_statuses";
   }
   failure_.url = first_.parse(url);
   memory = memory && failure_.url != url_error::no_memory && current_.assign(first_);
@@ -524,8 +535,8 @@ inline bool event_source::open(time_point now) noexcept {
     case 307:
     case 308: redirect(now); return false;
     default:
-      fail(now, client_error::status, !options_.retry_statuses || !detail::is_temporary(r.status()),
-           detail::whole_seconds(r.header("Retry-After"), options_.max_retry));
+      fail(now, client_error::status, !retried_.has(r.status()),
+           detail::retry_after(r, options_.max_retry));
       return false;
   }
   if (!detail::is_event_stream(r)) {
@@ -540,12 +551,10 @@ inline bool event_source::open(time_point now) noexcept {
   phase_ = phase::open;
   opened_ = now;
   delivered_ = false;
-  stall_ = options_.stall_timeout;
-  if (stall_.is_off()) {
-    const duration beat =
-        detail::whole_seconds(r.header("X-Heartbeat-Interval"), duration::seconds(24 * 3600));
-    stall_ = duration::milliseconds(3 * beat.ms());
-  }
+  const duration beat =
+      detail::whole_seconds(r.header("X-Heartbeat-Interval"), duration::seconds(24 * 3600));
+  stall_ = options_.stall_timeout.value_or(beat.is_off() ? duration::seconds(90)
+                                                         : duration::milliseconds(3 * beat.ms()));
   return true;
 }
 

@@ -338,7 +338,7 @@ TEST_CASE("client: what ends it for good") {
   CHECK(end_of("ftp://localhost/") == client_error::bad_url);
   const std::vector<std::pair<std::string, client_error>> answers{
       {"HTTP/1.1 204 No Content\r\n\r\n", client_error::no_content},
-      {"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", client_error::status},
+      {"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", client_error::status},
       {"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", client_error::content_type},
       {"HTTP/1.1 301 Go\r\nLocation:\r\n\r\n", client_error::bad_redirect},
   };

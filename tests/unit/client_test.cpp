@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -354,7 +355,7 @@ TEST_CASE("client: what closes for good") {
   }
   for (const row& t : rows) {
     INFO(t.in);
-    rig r;
+    rig r{{.retry_statuses = ""}};
     r.answer(t.in + "data: x\n\n");
     CHECK(r.asked() ==
           list{"connect h:80", "disconnect", std::string{sse::to_string(t.error)} + " final"});
@@ -456,10 +457,10 @@ TEST_CASE("client: a failure keeps its cause, and the next one has its own") {
       "an option is not valid: headers");
 }
 
-TEST_CASE("client: statuses tried again by option") {
-  for (const int status : {408, 425, 429, 500, 502, 503, 504}) {
+TEST_CASE("client: statuses that may be others later are tried again") {
+  for (const int status : {408, 425, 429, 500, 502, 503, 504, 599}) {
     INFO(status);
-    rig r{{.retry_statuses = true}};
+    rig r;
     r.answer("HTTP/1.1 " + std::to_string(status) + " x\r\n\r\n");
     CHECK(r.asked() == list{"connect h:80", "disconnect", "status 3000"});
     r.wait();
@@ -478,11 +479,54 @@ TEST_CASE("client: statuses tried again by option") {
     r.answer("HTTP/1.1 204 x\r\n\r\n");
     CHECK(r.source.state() == client_state::closed);
   }
-  for (const int status : {400, 401, 403, 404, 410, 501, 505}) {
-    rig r{{.retry_statuses = true}};
+  for (const int status : {400, 401, 403, 404, 407, 410, 600}) {
+    rig r;
     r.answer("HTTP/1.1 " + std::to_string(status) + " x\r\n\r\n");
     CHECK(r.source.state() == client_state::closed);
   }
+}
+
+TEST_CASE("client: which statuses are tried again is an option") {
+  const auto closes = [](text list, int status) {
+    rig r{{.retry_statuses = list}};
+    r.answer("HTTP/1.1 " + std::to_string(status) + " x\r\n\r\n");
+    return r.source.state() == client_state::closed;
+  };
+  CHECK_FALSE(closes("404", 404));
+  CHECK(closes("404", 403));
+  CHECK(closes("404", 503));
+  CHECK_FALSE(closes(" 404 , 5XX,999", 599));
+  CHECK_FALSE(closes("404,5xx,999", 999));
+  CHECK(closes("", 503));
+  // What the standard gives a meaning keeps it.
+  CHECK(closes("2xx,3xx,4xx", 204));
+  rig opens{{.retry_statuses = "200"}};
+  opens.answer(stream_head);
+  CHECK(opens.source.state() == client_state::open);
+  for (const text bad : {"x", "50", "5x", "5xxx", "1000", "199", "1xx", "0xx", "404,,5xx", ",",
+                         "-503", "404;503", "5 3", "500-599"}) {
+    INFO(bad);
+    rig r{{.retry_statuses = bad}};
+    CHECK(r.asked() == list{"bad_options final"});
+    CHECK(r.source.failure().option == "retry_statuses");
+  }
+}
+
+TEST_CASE("client: Retry-After as a date counts from the response's own") {
+  const auto delay = [](text until, text date) {
+    rig r{{.retry = duration::milliseconds(500)}};
+    r.answer("HTTP/1.1 503 x\r\nRetry-After: " + std::string{until} + "\r\n" +
+             (date.empty() ? "" : "Date: " + std::string{date} + "\r\n") + "\r\n");
+    return r.source.failure().delay.ms();
+  };
+  constexpr text date = "Sun, 06 Nov 1994 08:49:37 GMT";
+  CHECK(delay("Sun, 06 Nov 1994 08:50:07 GMT", date) == 30'000);
+  CHECK(delay("Mon, 07 Nov 1994 08:49:37 GMT", date) == 600'000);  // max_retry
+  CHECK(delay("Sun, 06 Nov 1994 08:49:36 GMT", date) == 500);      // over already
+  CHECK(delay("Sun, 06 Nov 1994 08:50:07 GMT", "") == 500);
+  CHECK(delay("Sun, 06 Nov 1994 08:50:07 GMT", "now") == 500);
+  CHECK(delay("Tue, 01 Mar 2028 00:00:10 GMT", "Tue, 29 Feb 2028 23:59:55 GMT") == 15'000);
+  CHECK(delay("Sat, 01 Jan 2000 00:00:01 GMT", "Fri, 31 Dec 1999 23:59:59 GMT") == 2000);
 }
 
 // --- redirects
@@ -842,7 +886,10 @@ TEST_CASE("client: attempts are bounded, whatever the server does") {
       {"closed at once", "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", 60},
       {"no answer", "", 60},
       {"nonsense", "hello", 60},
-      {"instant 500", "HTTP/1.1 500 x\r\n\r\n", 1},
+      {"instant 404", "HTTP/1.1 404 x\r\n\r\n", 1},
+      {"instant 500", "HTTP/1.1 500 x\r\n\r\n", 60},
+      {"instant 429 that asks to come back at once", "HTTP/1.1 429 x\r\nRetry-After: 0\r\n\r\n",
+       60},
       {"retry -1", "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: -1\n\n", 60},
       // Events came, so it may go on as the server wants: five a second at the most.
       {"retry 0 and an event",
@@ -997,20 +1044,42 @@ TEST_CASE("client: a stream that falls silent") {
 }
 
 TEST_CASE("client: a server that announces its heartbeat") {
-  const auto open = [](text value, duration own = duration::off()) {
+  const auto open = [](text value, std::optional<duration> own = std::nullopt) {
     rig r{{.stall_timeout = own}};
     r.answer("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Heartbeat-Interval: " +
              std::string{value} + "\r\n\r\n");
     return r.forever() ? -1 : r.source.next_deadline().ms();
   };
   CHECK(open("15") == 45'000);
+  CHECK(open("60") == 180'000);
   CHECK(open("15", duration::seconds(20)) == 20'000);
-  CHECK(open("0") == -1);
-  CHECK(open("x") == -1);
+  CHECK(open("15", duration::off()) == -1);
   CHECK(open("99999999999999999999") == 3LL * 24 * 3600 * 1000);
-  rig none;
-  none.answer(stream_head);
-  CHECK(none.forever());
+  // No announcement.
+  CHECK(open("0") == 90'000);
+  CHECK(open("x") == 90'000);
+  CHECK(open("") == 90'000);
+}
+
+TEST_CASE("client: a dead stream is found with the defaults, whatever the server says") {
+  rig r;
+  r.answer(stream_head);
+  r.receive("id: 7\ndata: x\n\n");
+  for (int n = 0; n < 10; ++n) {
+    r.advance(89'999);
+    r.receive(":\n");  // a heartbeat
+  }
+  (void)r.asked();
+  CHECK(r.wait() == 90'000);
+  CHECK(r.asked() == list{"disconnect", "stalled 3000"});
+  r.wait();
+  CHECK(header_of(r.connected(), "Last-Event-ID") == "7");
+  // Not before a stream is there, and by option never.
+  rig off{{.head_timeout = duration::off(), .stall_timeout = duration::off()}};
+  off.connected();
+  CHECK(off.forever());
+  off.receive(stream_head);
+  CHECK(off.forever());
 }
 
 // --- gap frames

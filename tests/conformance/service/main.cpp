@@ -201,7 +201,9 @@ struct wish {
   o.client.body = w.body;
   o.client.headers = headers;
   o.client.last_event_id = w.last_event_id;
-  o.client.stall_timeout = sse::duration::milliseconds(w.read_timeout_ms);
+  if (w.read_timeout_ms > 0) {
+    o.client.stall_timeout = sse::duration::milliseconds(w.read_timeout_ms);
+  }
   if (w.initial_delay_ms >= 0) o.client.retry = sse::duration::milliseconds(w.initial_delay_ms);
   return o;
 }

@@ -26,6 +26,7 @@
 #include <sse/detail/base/decimal.hpp>
 #include <sse/detail/base/size.hpp>
 #include <sse/detail/http/characters.hpp>
+#include <sse/detail/http/date.hpp>
 
 namespace sse::inline v0::detail {
 
@@ -223,10 +224,16 @@ class response_reader {
   return duration::seconds(static_cast<std::int64_t>(n));
 }
 
-/// A status that may be another one later.
-[[nodiscard]] constexpr bool is_temporary(int status) noexcept {
-  return status == 408 || status == 425 || status == 429 || status == 500 ||
-         (status >= 502 && status <= 504);
+/// What Retry-After asks for (RFC 9110 10.2.3), at most `most`: seconds, or a date, which counts
+/// from the response's own, so that no clock need be right. Off: absent, or neither.
+[[nodiscard]] inline duration retry_after(const client_response& r, duration most) noexcept {
+  const std::string_view value = r.header("Retry-After");
+  const duration seconds = whole_seconds(value, most);
+  const std::int64_t until = read_http_date(value);
+  const std::int64_t date = until < 0 ? -1 : read_http_date(r.header("Date"));
+  if (date < 0 || until <= date) return seconds;
+  const duration wait = duration::seconds(until - date);
+  return most < wait ? most : wait;
 }
 
 /// Every Content-Type says text/event-stream, with any parameters.
