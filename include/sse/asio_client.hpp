@@ -16,7 +16,13 @@
 //
 //   sse::received_event e = co_await prices.async_next(asio::use_awaitable);
 //
-// Not for other bodies than event streams, nor for browsers' cookies, proxies or HTTP/2. Needs
+// Through a proxy, here those of HTTP_PROXY, HTTPS_PROXY and NO_PROXY:
+//
+//   const sse::proxy_environment found = sse::proxy_from_environment();
+//   sse::asio_client_options o;
+//   o.client.proxy = found.options();
+//
+// Not for other bodies than event streams, nor for browsers' cookies or HTTP/2. Needs
 // <asio/...> (1.22 or newer) with ASIO_STANDALONE, exceptions and RTTI. TLS: name the stream, and
 // give the constructor a function that makes one for a connected socket and checks the host:
 //

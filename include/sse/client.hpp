@@ -11,6 +11,9 @@
 //     if (a.what == sse::client_action::connect) {        // resolve, connect, TLS if a.tls
 //       if (!dial(a.host, a.port, a.tls)) source.ended(now(), sse::client_error::connect);
 //       else send_all(source.connected(now()));
+//     } else if (a.what == sse::client_action::secure) {  // a proxy's tunnel is there
+//       if (!start_tls(a.host)) source.ended(now(), sse::client_error::tls);
+//       else send_all(source.connected(now()));
 //     } else if (a.what == sse::client_action::disconnect) {
 //       hang_up();
 //     } else if (a.what == sse::client_action::failed) {
@@ -37,6 +40,9 @@
 //    ends the row. `retry: 0` makes at most ten attempts in two seconds
 //    (client_options::min_interval).
 //  - The last event ID goes along as Last-Event-ID, in its bytes as received.
+//  - Through a proxy (client_options::proxy), https goes in a tunnel (CONNECT, RFC 9110 9.3.6), so
+//    that the proxy sees the host alone; http is asked of the proxy by its whole URL (RFC
+//    9112 3.2.2), since many open tunnels to port 443 only. Each redirect chooses anew.
 //
 // Threads: one at a time. Nothing throws but the sink; a failed allocation is the failure
 // client_error::no_memory. All that is received is bounded by client_options.
@@ -58,6 +64,7 @@
 #include <sse/config.hpp>
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/client/backoff.hpp>
+#include <sse/detail/client/proxy.hpp>
 #include <sse/detail/client/request_writer.hpp>
 #include <sse/detail/client/status_set.hpp>
 #include <sse/detail/http/response_reader.hpp>
@@ -81,14 +88,29 @@ struct client_action {
   enum kind : std::uint8_t {
     none,        ///< nothing until an input comes or next_deadline() passes
     connect,     ///< open a connection to host:port; then call connected() or ended()
+    secure,      ///< make this connection secure, for `host`; then call connected() or ended()
     disconnect,  ///< drop the connection, or the attempt to get one; call ended() no more for it
     failed,      ///< something to report: event_source::failure()
   };
   kind what = none;
-  // Of connect. Views are valid until the next call that is not const.
+  // Of connect and secure. Views are valid until the next call that is not const.
   std::string_view host{};  ///< a name or an address; IPv6 without brackets
   std::uint16_t port = 0;
-  bool tls = false;
+  bool tls = false;     ///< make it secure at once, for `host`
+  bool tunnel = false;  ///< it leads to a proxy, and will be made secure when `secure` is asked for
+};
+
+/// Proxies of HTTP, by the scheme of the URL that is asked for. Each is written
+/// "http://user:password@host:port", or without the user; port 80 if there is none; what is no
+/// letter or digit in user and password as %XX. Empty: no proxy. Never chosen by itself: a program
+/// may want what the environment says, see sse/asio_client.hpp.
+struct proxy_options {
+  std::string_view http{};
+  std::string_view https{};
+  /// Who is reached without, as in NO_PROXY, with commas between: "example.com" (and all below it),
+  /// "10.0.0.0/8", "[::1]:8080", "*" for all. An address in the URL is compared as such. Entries of
+  /// other forms match nothing.
+  std::string_view except{};
 };
 
 /// All views are copied by the constructor.
@@ -97,9 +119,11 @@ struct client_options {
   std::string_view body{};          ///< sent with each attempt. REQUIRES: empty for GET.
   /// Sent with each attempt, but not to another origin. Accept, Cache-Control and User-Agent
   /// replace ours. REQUIRES: names are tokens, values without control characters; none of Host,
-  /// Last-Event-ID, Accept-Encoding and those that frame a message or name a connection.
+  /// Last-Event-ID, Accept-Encoding, Proxy-Authorization and those that frame a message or name a
+  /// connection.
   std::span<const header> headers{};
   std::string_view last_event_id{};  ///< where to begin. REQUIRES: no CR, LF, NUL; stream.limits.id
+  proxy_options proxy{};             ///< REQUIRES: as it says
   /// Also sends the last event ID in this query field, in place of one of that name in the URL; for
   /// servers that do not read the header. Empty: no.
   std::string_view resume_query{};
@@ -119,8 +143,9 @@ struct client_options {
   std::uint32_t max_redirects = 20;      ///< in one attempt; more: closed for good
   bool allow_insecure_redirect = false;  ///< from https to http
 
-  duration connect_timeout = duration::seconds(30);  ///< from connect to connected(); off: none
-  duration head_timeout = duration::seconds(30);     ///< from connected() to the end of the head
+  /// From connect to connected(), with a proxy's answer and the handshake behind it; off: none.
+  duration connect_timeout = duration::seconds(30);
+  duration head_timeout = duration::seconds(30);  ///< from connected() to the end of the head
   /// Reconnects after so long without a byte; off: never. Not said: three times the seconds that
   /// the response header X-Heartbeat-Interval says, or without it 90 s: a dead connection looks
   /// like a silent one, and a stream that is silent for 60 s would be cut by most proxies anyway.
@@ -167,9 +192,9 @@ class event_source {
   /// When poll() is needed next, if no input comes before; never() if not.
   [[nodiscard]] time_point next_deadline() const noexcept;
 
-  /// The connection that poll() asked for is there: send what this returns. It is valid until the
-  /// next call that is not const: copy it if sending may take longer. Empty: the source no longer
-  /// wants the connection, poll() says more.
+  /// The connection that poll() asked for is there, or secure now: send what this returns. It is
+  /// valid until the next call that is not const: copy it if sending may take longer. Empty: the
+  /// source no longer wants the connection, poll() says more.
   [[nodiscard]] std::string_view connected(time_point now) noexcept;
 
   /// Bytes came; returns how many were taken: all, unless the sink stopped it. Feed the rest later:
@@ -207,13 +232,25 @@ class event_source {
   [[nodiscard]] std::string_view last_event_id() const noexcept { return parser_.last_event_id(); }
   /// The reconnection time now.
   [[nodiscard]] duration retry() const noexcept { return retry_; }
+  /// Bytes of the connection are waited for: after connected(), until it ends or is to be secured.
+  [[nodiscard]] bool reads() const noexcept {
+    return phase_ == phase::tunnel || phase_ == phase::head || phase_ == phase::open;
+  }
   /// Bytes held for the request, a head, and an unfinished event.
   [[nodiscard]] std::size_t buffered() const noexcept {
     return out_.size() + head_.buffered() + parser_.buffered();
   }
 
  private:
-  enum class phase : std::uint8_t { waiting, dialing, head, open, closed };
+  enum class phase : std::uint8_t {
+    waiting,
+    dialing,
+    tunnel,    // the proxy was asked for one
+    securing,  // and it is there
+    head,
+    open,
+    closed,
+  };
 
   /// What the parser calls.
   template <class Sink>
@@ -268,6 +305,7 @@ class event_source {
   void fail(time_point now, client_error why, bool final = false,
             duration at_least = duration::off()) noexcept;
   [[nodiscard]] bool read_head(time_point now) noexcept;
+  void read_tunnel(time_point now, std::string_view in) noexcept;
   [[nodiscard]] bool open(time_point now) noexcept;
   void redirect(time_point now) noexcept;
 
@@ -283,6 +321,7 @@ class event_source {
   detail::bytes out_{};  // the request
   client_failure failure_{};
   detail::status_set retried_{};
+  detail::proxy_choice proxies_{};
   duration retry_{};
   duration stall_{};  // of this connection
   time_point due_{};  // of the wait, the connection, the head, or the next byte
@@ -293,7 +332,9 @@ class event_source {
   phase phase_ = phase::waiting;
   bool link_ = false;        // the host has a connection, or tries to get one
   bool to_connect_ = false;  // actions that poll() has not given yet
+  bool to_secure_ = false;
   bool to_disconnect_ = false;
+  bool proxied_ = false;  // this connection
   bool to_report_ = false;
   bool stopped_ = false;    // by the sink
   bool delivered_ = false;  // an event, on this connection
@@ -307,6 +348,7 @@ inline event_source::event_source(std::string_view url, const client_options& o)
       backoff_{{o.max_backoff, o.min_interval, o.jitter, o.seed}} {
   options_.method = options_.body = options_.last_event_id = options_.resume_query = {};
   options_.retry_statuses = {};
+  options_.proxy = {};
   options_.headers = {};
   options_.max_retry = detail::sane(o.max_retry);
   options_.retry = retry_ = detail::sane(o.retry);
@@ -320,12 +362,19 @@ inline event_source::event_source(std::string_view url, const client_options& o)
   if (failure_.option.empty() && !retried_.set(o.retry_statuses)) {
     failure_.option = "retry_statuses";
   }
+  url_error url_of_proxy = url_error::none;
+  if (failure_.option.empty()) {
+    url_of_proxy = proxies_.set(o.proxy.http, o.proxy.https, o.proxy.except);
+    if (url_of_proxy != url_error::none) failure_.option = "proxy";
+  }
   failure_.url = first_.parse(url);
-  memory = memory && failure_.url != url_error::no_memory && current_.assign(first_);
+  memory = memory && failure_.url != url_error::no_memory && url_of_proxy != url_error::no_memory &&
+           current_.assign(first_);
   failure_.error = !memory                           ? client_error::no_memory
                    : failure_.url != url_error::none ? client_error::bad_url
                    : !failure_.option.empty()        ? client_error::bad_options
                                                      : client_error::none;
+  if (failure_.error == client_error::bad_options) failure_.url = url_of_proxy;
   if (failure_.error == client_error::none) return;
   close();
   failure_.final = true;
@@ -346,12 +395,22 @@ inline client_action event_source::poll(time_point now) noexcept {
       to_connect_ = false;
       link_ = true;
       due_ = detail::deadline(now, options_.connect_timeout);
-      return {client_action::connect, current_.host(), current_.port(), current_.tls()};
+      const bool tls = current_.tls();
+      proxied_ = proxies_.between(current_);
+      if (!proxied_) return {client_action::connect, current_.host(), current_.port(), tls};
+      const detail::proxy_server& proxy = proxies_.server(tls);
+      return {client_action::connect, proxy.host(), proxy.port(), false, tls};
+    }
+    if (to_secure_) {
+      to_secure_ = false;
+      return {client_action::secure, current_.host(), current_.port(), true};
     }
     if (phase_ == phase::closed || now < due_) return {};
     switch (phase_) {
       case phase::waiting: begin(now); break;
-      case phase::dialing: fail(now, client_error::connect_timeout); break;
+      case phase::dialing:
+      case phase::tunnel:
+      case phase::securing: fail(now, client_error::connect_timeout); break;
       case phase::head: fail(now, client_error::head_timeout); break;
       case phase::open: fail(now, client_error::stalled); break;
       case phase::closed: break;
@@ -360,17 +419,26 @@ inline client_action event_source::poll(time_point now) noexcept {
 }
 
 inline time_point event_source::next_deadline() const noexcept {
-  if (to_connect_ || to_disconnect_ || to_report_) {
+  if (to_connect_ || to_secure_ || to_disconnect_ || to_report_) {
     return time_point::milliseconds((std::numeric_limits<std::int64_t>::min)());
   }
   return phase_ == phase::closed ? time_point::never() : due_;
 }
 
 inline std::string_view event_source::connected(time_point now) noexcept {
-  if (!link_ || phase_ != phase::dialing) return {};
-  if (!request_.write(out_, current_, changes_, parser_.last_event_id())) {
+  if (!link_ || to_secure_ || (phase_ != phase::dialing && phase_ != phase::securing)) return {};
+  const detail::proxy_server* const proxy = proxied_ ? &proxies_.server(current_.tls()) : nullptr;
+  const bool ask = proxy != nullptr && current_.tls() && phase_ == phase::dialing;
+  if (ask ? !request_.write_connect(out_, current_, *proxy)
+          : !request_.write(out_, current_, changes_, parser_.last_event_id(),
+                            current_.tls() ? nullptr : proxy)) {
     fail(now, client_error::no_memory);
     return {};
+  }
+  if (ask) {
+    head_.reset(true);
+    phase_ = phase::tunnel;
+    return out_.view();
   }
   phase_ = phase::head;
   due_ = detail::deadline(now, options_.head_timeout);
@@ -379,9 +447,13 @@ inline std::string_view event_source::connected(time_point now) noexcept {
 
 template <client_sink Sink>
 std::size_t event_source::received(time_point now, std::string_view in, Sink&& sink) {
-  if (!link_ || (phase_ != phase::head && phase_ != phase::open)) return in.size();
+  if (!link_ || !reads()) return in.size();
   const callbacks guard{*this};
   std::size_t used = 0;
+  if (phase_ == phase::tunnel) {
+    read_tunnel(now, in);
+    return in.size();
+  }
   if (phase_ == phase::head) {
     used = head_.feed(in);
     if (!read_head(now)) return in.size();
@@ -429,9 +501,11 @@ inline void event_source::ended(time_point now, client_error why, std::error_cod
     case client_error::tls:
     case client_error::read: break;
     default:
-      why = phase_ == phase::dialing ? client_error::connect
-            : whole                  ? client_error::end_of_stream
-                                     : client_error::cut;
+      why = phase_ == phase::dialing    ? client_error::connect
+            : phase_ == phase::tunnel   ? client_error::proxy
+            : phase_ == phase::securing ? client_error::tls
+            : whole                     ? client_error::end_of_stream
+                                        : client_error::cut;
   }
   fail(now, why);
   failure_.cause = cause;
@@ -468,12 +542,12 @@ inline void event_source::begin(time_point now) noexcept {
 
 inline void event_source::drop() noexcept {
   to_disconnect_ = to_disconnect_ || link_;
-  link_ = to_connect_ = false;
+  link_ = to_connect_ = to_secure_ = false;
 }
 
 /// Nothing of the connection is left but the last event ID.
 inline void event_source::forget() noexcept {
-  if (phase_ == phase::head) return;
+  if (phase_ == phase::head || phase_ == phase::tunnel) return;
   head_.reset();
   parser_.reset();
   out_.release();
@@ -493,6 +567,7 @@ inline void event_source::fail(time_point now, client_error why, bool final,
   failure_.error = why;
   failure_.final = final || enough;
   failure_.was_open = was_open;
+  failure_.at_proxy = proxied_ && (phase_ == phase::dialing || phase_ == phase::tunnel);
   failure_.status = status_;
   if (why == client_error::bad_stream) failure_.parse = parser_.error();
   failure_.attempts = backoff_.failures();
@@ -521,6 +596,29 @@ inline bool event_source::read_head(time_point now) noexcept {
     case outcome::no_memory: fail(now, client_error::no_memory); return false;
   }
   return false;
+}
+
+/// What a proxy says to CONNECT. The server is not to speak first: what follows the head is none of
+/// its bytes.
+inline void event_source::read_tunnel(time_point now, std::string_view in) noexcept {
+  using outcome = detail::response_reader::outcome;
+  const std::size_t used = head_.feed(in);
+  status_ = head_.status();
+  switch (head_.state()) {
+    case outcome::need_more: return;
+    case outcome::complete: break;
+    case outcome::no_memory: return fail(now, client_error::no_memory);
+    default: status_ = 0; return fail(now, client_error::proxy);
+  }
+  if (status_ >= 300) {
+    return fail(now, client_error::proxy, status_ < 500 && !retried_.has(status_),
+                detail::retry_after(head_.head(), options_.max_retry));
+  }
+  status_ = 0;
+  if (used != in.size()) return fail(now, client_error::proxy);
+  head_.reset();
+  phase_ = phase::securing;
+  to_secure_ = true;
 }
 
 /// WHATWG HTML 9.2.3: what a response means.

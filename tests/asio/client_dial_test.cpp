@@ -16,8 +16,10 @@
 #include <asio/connect.hpp>
 #include <sse/asio_client.hpp>
 
+#include "asio/layer.hpp"
 #include "asio/raw_server.hpp"
 #include "catch.hpp"
+#include "environment.hpp"
 
 namespace {
 
@@ -310,4 +312,116 @@ TEST_CASE("client: a dialer may take too long, forget it, or answer when nobody 
   log.waiting.clear();
   l.to_the_end();
   if (s) CHECK(s->state() == sse::client_state::closed);
+}
+
+// --- proxies -------------------------------------------------------------------------------------
+
+TEST_CASE("client: https through a proxy's tunnel, http by its whole URL") {
+  std::vector<std::string> asked;
+  test::raw_server proxy{[&](test::peer& p) {
+    const std::string first = p.request();
+    if (first.empty()) return;
+    asked.push_back(first.substr(0, first.find(" HTTP")));
+    if (first.starts_with("CONNECT")) {
+      p.send_bytewise("HTTP/1.1 200 Connection established\r\nContent-Length: 9\r\n\r\n");
+      if (!p.skip(1)) return;
+      p.send("!");  // the handshake, which is with the server
+      const std::string second = p.request();
+      asked.push_back(second.substr(0, second.find(" HTTP")));
+    }
+    p.send(test::stream_head);
+    p.send("data: x\n\n");
+    p.wait_for_end();
+  }};
+  const std::string url_of_proxy = "http://127.0.0.1:" + std::to_string(proxy.port());
+  sse::asio_client_options o = at_once();
+  o.client.proxy = {.http = url_of_proxy, .https = url_of_proxy};
+  std::vector<std::string> hosts;
+  for (const std::string scheme : {"https", "http"}) {
+    test::loop l;
+    sse::asio_event_source<test::layer> s{l.ctx, scheme + "://no.such.host.test/x", o,
+                                          [&](asio::ip::tcp::socket t, const std::string& host) {
+                                            hosts.push_back(host);
+                                            return test::layer{std::move(t)};
+                                          }};
+    int got = 0;
+    s.on_event([&](const sse::event&) { ++got; });
+    s.start();
+    l.until([&] { return got == 1; });
+  }
+  CHECK(asked == std::vector<std::string>{"CONNECT no.such.host.test:443", "GET /x",
+                                          "GET http://no.such.host.test/x"});
+  CHECK(hosts == std::vector<std::string>{"no.such.host.test"});  // whom TLS checks
+}
+
+TEST_CASE("client: a proxy that refuses, ends, or says too much") {
+  const auto meets = [](std::string_view answer) {
+    test::raw_server proxy{[&](test::peer& p) {
+      if (!p.request().empty()) p.send(answer);
+    }};
+    const std::string url_of_proxy = "http://127.0.0.1:" + std::to_string(proxy.port());
+    sse::asio_client_options o = at_once();
+    o.client.proxy.https = url_of_proxy;
+    test::loop l;
+    sse::asio_event_source<test::layer> s{
+        l.ctx, "https://h.test/", o,
+        [](asio::ip::tcp::socket t, const std::string&) { return test::layer{std::move(t)}; }};
+    sse::client_failure got;
+    s.on_error([&](const sse::client_failure& f) {
+      got = f;
+      s.close();
+    });
+    s.start();
+    l.to_the_end();
+    CHECK(got.error == sse::client_error::proxy);
+    return got;
+  };
+  CHECK(meets("HTTP/1.1 407 x\r\n\r\n").final);
+  CHECK_FALSE(meets("HTTP/1.1 503 x\r\n\r\n").final);
+  CHECK_FALSE(meets("").final);
+  CHECK_FALSE(meets("HTTP/1.1 200 OK\r\n\r\n!").final);
+}
+
+TEST_CASE("client: a proxy is dialled, and plain sockets make no tunnel") {
+  test::loop l;
+  sse::asio_client_options o = at_once();
+  o.client.proxy = {.http = "http://p.test:3128", .https = "http://p.test:3128"};
+  std::vector<std::string> asked;
+  sse::asio_event_source<> s{l.ctx, "http://h.test/", o};
+  s.on_dial([&](const sse::dial_request& to, auto done) {
+    asked.push_back(std::string{to.host} + ":" + std::to_string(to.port));
+    done(std::make_error_code(std::errc::connection_refused), asio::ip::tcp::socket{l.ctx});
+  });
+  sse::client_failure got;
+  s.on_error([&](const sse::client_failure& f) {
+    got = f;
+    s.close();
+  });
+  s.start();
+  l.to_the_end();
+  CHECK(asked == std::vector<std::string>{"p.test:3128"});
+  CHECK(got.at_proxy);
+  CHECK(failure_of("https://h.test/", o).error == sse::client_error::tls);
+}
+
+TEST_CASE("client: the environment's proxies") {
+  const auto read = [](const std::vector<std::pair<const char*, const char*>>& variables) {
+    std::vector<std::unique_ptr<test::variable>> set;
+    for (const char* name : {"http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy",
+                             "NO_PROXY", "REQUEST_METHOD"}) {
+      const char* value = nullptr;
+      for (const auto& [n, v] : variables) value = std::string_view{n} == name ? v : value;
+      set.push_back(std::make_unique<test::variable>(name, value));
+    }
+    const sse::proxy_environment e = sse::proxy_from_environment();
+    return e.http + "|" + e.https + "|" + e.except;
+  };
+  CHECK(read({}) == "||");
+  CHECK(read({{"HTTP_PROXY", "http://a:1"}, {"HTTPS_PROXY", "b:2"}, {"NO_PROXY", "c,d"}}) ==
+        "http://a:1|http://b:2|c,d");
+  CHECK(read({{"http_proxy", "http://a:1"}, {"HTTP_PROXY", "http://b:2"}}) == "http://a:1||");
+  CHECK(read({{"https_proxy", ""}, {"HTTPS_PROXY", "u:p@b"}}) == "|http://u:p@b|");
+  CHECK(read({{"HTTP_PROXY", "http://evil"}, {"REQUEST_METHOD", "GET"}}) == "||");
+  CHECK(read({{"http_proxy", "http://a"}, {"REQUEST_METHOD", "GET"}}) == "http://a||");
+  CHECK(read({{"https_proxy", "socks5://a"}}) == "|socks5://a|");  // refused when it is used
 }

@@ -23,6 +23,7 @@
 #include <asio/write.hpp>
 #include <sse/asio_client.hpp>
 
+#include "asio/layer.hpp"
 #include "asio/raw_server.hpp"
 #include "catch.hpp"
 
@@ -622,50 +623,9 @@ TEST_CASE("client: a source that never started, moved, and a context that never 
 
 // --- a stream that is no plain socket -----------------------------------------------------------
 
-namespace {
-
-/// Has the interface of asio::ssl::stream, and a secret handshake: one byte each way.
-class layer {
- public:
-  using lowest_layer_type = asio::ip::tcp::socket;
-  using executor_type = asio::any_io_executor;
-  enum handshake_type { client, server };
-  explicit layer(asio::ip::tcp::socket s) : socket_{std::move(s)} {}
-  lowest_layer_type& lowest_layer() { return socket_; }
-  executor_type get_executor() { return socket_.get_executor(); }
-  template <class Handler>
-  void async_handshake(handshake_type, Handler h) {
-    byte_ = std::make_unique<char>('?');
-    asio::async_write(socket_, asio::buffer(byte_.get(), 1),
-                      [this, h = std::move(h)](std::error_code e, std::size_t) mutable {
-                        if (e) return h(e);
-                        asio::async_read(socket_, asio::buffer(byte_.get(), 1),
-                                         [b = byte_.get(), h = std::move(h)](std::error_code failed,
-                                                                             std::size_t) mutable {
-                                           if (!failed && *b != '!') failed = asio::error::fault;
-                                           h(failed);
-                                         });
-                      });
-  }
-  template <class Buffers, class Handler>
-  void async_read_some(const Buffers& b, Handler&& h) {
-    socket_.async_read_some(b, std::forward<Handler>(h));
-  }
-  template <class Buffers, class Handler>
-  void async_write_some(const Buffers& b, Handler&& h) {
-    socket_.async_write_some(b, std::forward<Handler>(h));
-  }
-
- private:
-  asio::ip::tcp::socket socket_;
-  std::unique_ptr<char> byte_;
-};
-
-}  // namespace
-
 TEST_CASE("client: the reason of an end is the same for every stream") {
   loop l;
-  sse::asio_event_source<layer> s{l.ctx, "http://", hasty()};
+  sse::asio_event_source<test::layer> s{l.ctx, "http://", hasty()};
   std::error_code end;
   s.async_next([&](std::error_code e, const sse::received_event&) { end = e; });
   l.to_the_end();
@@ -685,11 +645,11 @@ TEST_CASE("client: a stream with a handshake serves https, plain sockets serve h
   std::string host;
   for (const std::string scheme : {"https", "http"}) {
     loop l;
-    sse::asio_event_source<layer> s{l.ctx, scheme + "://127.0.0.1:" + port + "/", hasty(),
-                                    [&](asio::ip::tcp::socket t, const std::string& h) {
-                                      host = h;
-                                      return layer{std::move(t)};
-                                    }};
+    sse::asio_event_source<test::layer> s{l.ctx, scheme + "://127.0.0.1:" + port + "/", hasty(),
+                                          [&](asio::ip::tcp::socket t, const std::string& h) {
+                                            host = h;
+                                            return test::layer{std::move(t)};
+                                          }};
     std::vector<client_error> failures;
     std::string got;
     s.on_event([&](const sse::event& e) { got = e.id; });

@@ -88,6 +88,7 @@ struct rig {
           log.push_back("connect " + std::string{a.host} + ":" + std::to_string(a.port) +
                         (a.tls ? " tls" : ""));
           break;
+        case client_action::secure: log.push_back("secure"); break;
         case client_action::disconnect: log.push_back("disconnect"); break;
         case client_action::failed: {
           const sse::client_failure& f = source.failure();

@@ -231,8 +231,8 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
     paused_ = false;
     link->took(source_.received(steady_now(), link->unread(), sink{*this}));
     if (link != link_) return;
-    paused_ = full() || !link->unread().empty();
-    if (!paused_ && source_.state() != client_state::closed) link->read();
+    paused_ = (source_.state() == client_state::open && full()) || !link->unread().empty();
+    if (!paused_ && source_.reads()) link->read();
   }
 
   [[nodiscard]] bool take(const event& e) {
@@ -267,6 +267,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
       const client_action a = source_.poll(now);
       switch (a.what) {
         case client_action::connect: dial(a); break;
+        case client_action::secure: secure(a); break;
         case client_action::disconnect: unlink(); break;
         case client_action::failed: report(); break;
         case client_action::none: tell_state(); return arm();
@@ -275,13 +276,18 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   }
 
   void dial(const client_action& a) {
-    link_ = make_link(a.tls);
+    link_ = make_link(a.tls || a.tunnel);
     if (link_ == nullptr) {
       return source_.ended(steady_now(), client_error::tls,
                            std::make_error_code(std::errc::protocol_not_supported));
     }
     const std::shared_ptr<asio_link> link = link_;
-    link->dial({a.host, a.port}, true, hooks.dial, connect_);
+    link->dial({a.host, a.port}, !a.tunnel, hooks.dial, connect_);
+  }
+
+  void secure(const client_action& a) {
+    const std::shared_ptr<asio_link> link = link_;
+    link->secure(std::string{a.host});
   }
 
   [[nodiscard]] std::shared_ptr<asio_link> make_link(bool tls) {

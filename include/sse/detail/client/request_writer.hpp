@@ -13,6 +13,7 @@
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/base/decimal.hpp>
 #include <sse/detail/base/lines.hpp>
+#include <sse/detail/client/proxy.hpp>
 #include <sse/detail/http/characters.hpp>
 #include <sse/detail/http/url.hpp>
 #include <sse/request.hpp>
@@ -55,29 +56,45 @@ class client_request {
     return c.get ? std::string_view{"GET"} : method_.view();
   }
 
-  /// Writes head and body. False: no memory.
+  /// Writes head and body. `proxy`: the request goes to this one, which forwards it; it then names
+  /// the whole URL (RFC 9112 3.2.2). False: no memory.
   [[nodiscard]] bool write(bytes& out, const url& to, const changes& c,
-                           std::string_view last_event_id) const noexcept {
+                           std::string_view last_event_id,
+                           const proxy_server* proxy) const noexcept {
     out.clear();
-    const bool good = out.append(method(c)) && out.append(" ") &&
-                      append_target(out, to.target(), last_event_id) &&
-                      out.append(" HTTP/1.1\r\n") && add(out, "Host", to.authority()) &&
-                      add_default(out, c, "Accept", "text/event-stream") &&
-                      add_default(out, c, "Cache-Control", "no-cache") &&
-                      add_default(out, c, "User-Agent", "ssehub/" SSEHUB_VERSION) &&
-                      add(out, "Accept-Encoding", "identity") &&
-                      (last_event_id.empty() || add(out, "Last-Event-ID", last_event_id)) &&
-                      add(out, "Connection", "close");
+    const bool good =
+        out.append(method(c)) && out.append(" ") && (proxy == nullptr || out.append(to.origin())) &&
+        append_target(out, to.target(), last_event_id) && out.append(" HTTP/1.1\r\n") &&
+        add(out, "Host", to.authority()) && add_default(out, c, "Accept", "text/event-stream") &&
+        add_default(out, c, "Cache-Control", "no-cache") &&
+        add_default(out, c, "User-Agent", "ssehub/" SSEHUB_VERSION) &&
+        add(out, "Accept-Encoding", "identity") &&
+        (last_event_id.empty() || add(out, "Last-Event-ID", last_event_id)) &&
+        (proxy == nullptr || add_authorization(out, *proxy)) && add(out, "Connection", "close");
     return good && append_headers(out, c) && append_body(out, c);
+  }
+
+  /// Writes what asks `proxy` for a tunnel (RFC 9110 9.3.6). False: no memory.
+  [[nodiscard]] static bool write_connect(bytes& out, const url& to,
+                                          const proxy_server& proxy) noexcept {
+    out.clear();
+    // The authority with its port, also where that is the scheme's own, which it leaves out.
+    const bool own_port = to.port() == (to.tls() ? 443 : 80);
+    const auto add_host = [&] {
+      return out.append(to.authority()) && (!own_port || out.append(to.tls() ? ":443" : ":80"));
+    };
+    return out.append("CONNECT ") && add_host() && out.append(" HTTP/1.1\r\nHost: ") &&
+           add_host() && out.append("\r\n") && add(out, "User-Agent", "ssehub/" SSEHUB_VERSION) &&
+           add_authorization(out, proxy) && out.append("\r\n");
   }
 
  private:
   /// Headers that frame the message, name the connection, or are an option of their own.
   [[nodiscard]] static bool is_ours(std::string_view name) noexcept {
-    constexpr std::string_view ours[] = {"Accept-Encoding", "Connection", "Content-Length",
-                                         "Expect",          "Host",       "Keep-Alive",
-                                         "Last-Event-ID",   "TE",         "Proxy-Connection",
-                                         "Trailer",         "Upgrade",    "Transfer-Encoding"};
+    constexpr std::string_view ours[] = {
+        "Accept-Encoding", "Connection",          "Content-Length",   "Expect", "Host",
+        "Keep-Alive",      "Last-Event-ID",       "Proxy-Connection", "TE",     "Trailer",
+        "Upgrade",         "Proxy-Authorization", "Transfer-Encoding"};
     for (const std::string_view o : ours) {
       if (text::equal_fold(name, o)) return true;
     }
@@ -92,6 +109,10 @@ class client_request {
   [[nodiscard]] static bool add(bytes& out, std::string_view name,
                                 std::string_view value) noexcept {
     return out.append(name) && out.append(": ") && out.append(value) && out.append("\r\n");
+  }
+
+  [[nodiscard]] static bool add_authorization(bytes& out, const proxy_server& proxy) noexcept {
+    return proxy.authorization().empty() || add(out, "Proxy-Authorization", proxy.authorization());
   }
 
   [[nodiscard]] bool add_default(bytes& out, const changes& c, std::string_view name,

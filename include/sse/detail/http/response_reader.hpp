@@ -37,6 +37,9 @@ enum class body_end : std::uint8_t { close, length, chunked };
 struct response_limits {
   std::size_t head = std::size_t{64} << 10;  // bytes, with line ends and interim heads
   std::size_t headers = 256;                 // lines
+  /// Of the answer to CONNECT: what frames a body counts for nothing where a tunnel begins (RFC
+  /// 9110 9.3.6).
+  bool tunnel = false;
 };
 
 class response_reader {
@@ -71,8 +74,11 @@ class response_reader {
   [[nodiscard]] body_end end() const noexcept { return end_; }
   [[nodiscard]] std::uint64_t length() const noexcept { return length_; }
 
-  /// Ready for the next response; gives the memory back.
-  void reset() noexcept { *this = response_reader{limits_}; }
+  /// Ready for the next response, which answers CONNECT if `tunnel`; gives the memory back.
+  void reset(bool tunnel = false) noexcept {
+    limits_.tunnel = tunnel;
+    *this = response_reader{limits_};
+  }
 
  private:
   enum class step : std::uint8_t {
@@ -172,6 +178,10 @@ class response_reader {
   }
 
   void finish() noexcept {
+    if (limits_.tunnel && head_.status_ < 300) {
+      state_ = outcome::complete;
+      return;
+    }
     bool coded = false;
     bool sized = false;
     bool good = true;
