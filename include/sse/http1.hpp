@@ -1,7 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// http1: a strict HTTP/1.1 request-head reader, and the writers of answers and stream heads, for
-// hosts that have no HTTP of their own.
+// http1: a strict HTTP/1.1 request reader (head and body), and the writers of answers and stream
+// heads, for hosts that have no HTTP of their own.
 //
 //   sse::http1::head_reader reader;                    // one per connection
 //   auto [state, used] = reader.feed(bytes);           // what is left: body or the next request
@@ -9,16 +9,21 @@
 //   if (state == sse::http1::outcome::complete) serve(reader.head());
 //   reader.reset();                                    // release() instead once a stream begins
 //
+// Where reader.has_body(), a body_reader takes what follows the head:
+//
+//   sse::http1::body_reader body{reader, limits};
+//   auto [state, used] = body.feed(bytes, text);       // what is left: the next request
+//
 // Not for hosts with an HTTP server (they fill sse::request themselves), and not a general server:
-// no request body coding, no trailers, no upgrades. The caller reads bodies (content_length()
-// bytes) and keeps the clock: give the whole head one deadline (10 s is a good one), from the first
-// byte on, or slow clients hold their connections for ever.
+// no content coding, no upgrades; trailers are read and dropped. The caller keeps the clock: give
+// the whole head one deadline (10 s is a good one), from the first byte on, and the body another,
+// or slow clients hold their connections for ever.
 //
 // Strict: what two servers could read in two ways is refused, since request smuggling lives on that
 // (RFC 9112 11.2). After an error the connection must be closed.
 //
-// A reader belongs to one thread at a time. It throws nothing and allocates on the first byte; the
-// writers append to a std::string, which may throw std::bad_alloc.
+// A reader belongs to one thread at a time. The head's throws nothing and allocates on the first
+// byte; the body's and the writers append to a std::string, which may throw std::bad_alloc.
 #pragma once
 
 #include <cstddef>
@@ -36,6 +41,7 @@
 #include <sse/detail/base/assert.hpp>
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/base/decimal.hpp>
+#include <sse/detail/http/body_reader.hpp>
 #include <sse/detail/http/characters.hpp>
 #include <sse/request.hpp>
 
@@ -46,7 +52,9 @@ struct limits {
   std::size_t head = 16384;   ///< bytes with all line ends; above: 431, in its first line 414
   std::size_t headers = 100;  ///< above: 431
   std::size_t target = 8192;  ///< bytes as received; above: 414
-  std::uint64_t body = 1024 * 1024;  ///< bytes that Content-Length may promise; above: 413
+  std::uint64_t body = 1024 * 1024;  ///< bytes, promised by Content-Length or in chunks; above: 413
+  /// Bytes of chunk extensions and trailers of one body, all together, at most 8192; above: 431.
+  std::size_t body_extras = 4096;
 };
 inline constexpr std::size_t max_method = 32;  ///< bytes; above: 501
 
@@ -68,13 +76,12 @@ struct response_options {
 /// name or method, a control character, anything but one space between the parts of the request
 /// line, no Host or two in HTTP/1.1, Content-Length twice (even if equal) or with
 /// Transfer-Encoding, a target that cannot be read. 404: a target that can name nothing (see
-/// target_error). 411: a chunked body; 501: other transfer codings, a method longer than
-/// max_method. 413, 414, 431: limits. 417: an expectation other than 100-continue. 503: no memory.
-/// 505: a version other than HTTP/1.x.
+/// target_error). 501: transfer codings other than chunked alone, a method longer than max_method.
+/// 413, 414, 431: limits. 417: an expectation other than 100-continue. 503: no memory. 505: a
+/// version other than HTTP/1.x.
 ///
 /// One empty line before the request line is skipped (RFC 9112 2.2). A Transfer-Encoding that does
-/// not end in chunked is 400 (RFC 9112 6.3); one that does is not supported here, hence 411 or 501,
-/// and the connection closes.
+/// not end in chunked is 400 (RFC 9112 6.3), and so is any in HTTP/1.0 (6.1).
 class head_reader {
  public:
   explicit head_reader(const limits& l = {}) noexcept : limits_{l} {}
@@ -111,8 +118,12 @@ class head_reader {
     SSEHUB_ASSERT(now_.state == outcome::complete);
     return now_.head;
   }
-  /// Bytes of body that follow the head; at most limits::body.
+  /// Bytes of body that the head promises, at most limits::body; 0 too where it is chunked().
   [[nodiscard]] std::uint64_t content_length() const noexcept { return now_.content_length; }
+  /// The body comes in chunks, whose end tells its length (RFC 9112 7.1).
+  [[nodiscard]] bool chunked() const noexcept { return now_.chunked; }
+  /// A body follows the head; in chunks it may be an empty one.
+  [[nodiscard]] bool has_body() const noexcept { return now_.chunked || now_.content_length != 0; }
   /// The client waits for continue_head before it sends the body.
   [[nodiscard]] bool expects_continue() const noexcept { return now_.expects_continue; }
   /// The client wants the connection to go on (RFC 9112 9.3); never after an error.
@@ -120,7 +131,7 @@ class head_reader {
   /// How to answer. An unread body would be taken for the next request, so without `body_read` it
   /// ends the connection.
   [[nodiscard]] response_options answer(bool body_read = false) const noexcept {
-    return {now_.head.method == "HEAD", now_.keep_alive && (body_read || now_.content_length == 0)};
+    return {now_.head.method == "HEAD", now_.keep_alive && (body_read || !has_body())};
   }
   /// Bytes of memory held.
   [[nodiscard]] std::size_t memory() const noexcept {
@@ -149,6 +160,7 @@ class head_reader {
     bool request_line = false;  // was read
     bool expects_continue = false;
     bool keep_alive = false;
+    bool chunked = false;
     int status = 0;
     std::size_t line = 0;  // where its last line begins
     std::size_t method = 0;
@@ -305,10 +317,11 @@ class head_reader {
       const std::size_t last = comma == std::string_view::npos ? 0 : comma + 1;
       if (lengths != 0 || now_.head.minor_version == 0) return 400;  // RFC 9112 6.1: faulty framing
       if (!t::equal_fold(t::trim(coding.substr(last)), "chunked")) return 400;
-      return last == 0 ? 411 : 501;
+      if (last != 0) return 501;
+      now_.chunked = true;
     }
     if (now_.content_length > limits_.body) return 413;
-    now_.expects_continue = now_.expects_continue && now_.content_length != 0;
+    now_.expects_continue = now_.expects_continue && has_body();
     now_.keep_alive = keep && !close;
     return 0;
   }
@@ -324,6 +337,54 @@ class head_reader {
   sse::detail::bytes bytes_{};   // the head as received
   sse::detail::bytes parsed_{};  // the header table, then the decoded path
   progress now_{};
+};
+
+/// Reads the body that follows a head, incrementally, however the bytes are cut.
+///
+/// Refused with 400: chunks that are not as RFC 9112 7.1 has them, to the byte: bare LF or CR, a
+/// size without digits or with more than 16, blanks at the end of its line, trailers that are no
+/// fields. 413, 431: limits. After an error the connection must be closed.
+class body_reader {
+ public:
+  body_reader() noexcept = default;
+  /// REQUIRES: the head is complete.
+  explicit body_reader(const head_reader& head, const limits& l = {}) noexcept
+      : framing_{head.chunked() ? sse::detail::body_end::chunked : sse::detail::body_end::length,
+                 head.content_length(),
+                 {.content = l.body, .extras = l.body_extras, .strict = true}} {}
+
+  /// Takes bytes up to the end of the body, and appends its content. After complete or error it
+  /// takes nothing.
+  feed_result feed(std::string_view in, std::string& content) {
+    std::size_t used = 0;
+    while (used < in.size() && state() == outcome::need_more) {
+      const auto [skipped, data] = framing_.next(in.substr(used));
+      content.append(data);
+      used += skipped + data.size();
+      if (!data.empty()) framing_.took(data.size());
+    }
+    return {state(), used};
+  }
+
+  [[nodiscard]] outcome state() const noexcept {
+    using stand = sse::detail::body_reader::outcome;
+    const stand s = framing_.state();
+    return s == stand::more       ? outcome::need_more
+           : s == stand::complete ? outcome::complete
+                                  : outcome::error;
+  }
+  /// What to answer after an error; 0 before one.
+  [[nodiscard]] int status() const noexcept {
+    switch (framing_.state()) {
+      case sse::detail::body_reader::outcome::malformed: return 400;
+      case sse::detail::body_reader::outcome::too_large: return 413;
+      case sse::detail::body_reader::outcome::many_extras: return 431;
+      default: return 0;
+    }
+  }
+
+ private:
+  sse::detail::body_reader framing_{};
 };
 
 // --- writing

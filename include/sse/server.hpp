@@ -47,7 +47,7 @@ class sequencer;
 struct server_options {
   /// Without a first_id: the wall clock in microseconds. Its write_deadline is that of answers too.
   hub_options hub{};
-  /// Of requests: head, headers, target, body.
+  /// Of requests: head, headers, target, body (by length or in chunks).
   http1::limits limits{};
   duration handshake_deadline = duration::seconds(10);  ///< for a TLS handshake, from accept on
   /// TLS handshakes under way; one more ends the one that lasts longest.

@@ -40,6 +40,7 @@ std::string describe(const http1::head_reader& reader) {
   out.append(" ").append(r.method).append(" ").append(r.target).append(" ").append(r.path);
   out.append(" ").append(r.query).append(" ").append(std::to_string(r.minor_version));
   out.append(" ").append(std::to_string(reader.content_length()));
+  out.append(reader.chunked() ? " chunked" : "");
   out.append(reader.expects_continue() ? " expects" : " -")
       .append(reader.keep_alive() ? " keeps\n" : " -\n");
   for (const sse::header& h : r.headers)
@@ -66,10 +67,11 @@ void check_rules(text input, std::size_t used, const http1::head_reader& reader,
     require(h.value.empty() || (h.value.front() != ' ' && h.value.back() != ' '));
     hosts += sse::detail::text::equal_fold(h.name, "Host") ? 1 : 0;
     lengths += sse::detail::text::equal_fold(h.name, "Content-Length") ? 1 : 0;
-    require(!sse::detail::text::equal_fold(h.name, "Transfer-Encoding"));
+    require(reader.chunked() || !sse::detail::text::equal_fold(h.name, "Transfer-Encoding"));
   }
   require(hosts == 1 || (hosts == 0 && r.minor_version == 0));
   require(lengths <= 1 && reader.content_length() <= limits.body);
+  require(!reader.chunked() || (lengths == 0 && r.minor_version == 1));
 }
 
 void check_again(const http1::head_reader& reader) {

@@ -356,8 +356,9 @@ TEST_CASE("http1 Content-Length") {
 }
 
 TEST_CASE("http1 Transfer-Encoding is never a way to smuggle") {
-  CHECK(with("Transfer-Encoding: chunked\r\n") == 411);
-  CHECK(with("Transfer-Encoding: Chunked \r\n") == 411);
+  CHECK(with("Transfer-Encoding: chunked\r\n") == 200);
+  CHECK(with("Transfer-Encoding: Chunked \r\n") == 200);
+  CHECK(with("Transfer-Encoding: chunked, chunked\r\n") == 501);
   CHECK(with("Transfer-Encoding: gzip, chunked\r\n") == 501);
   CHECK(with("Transfer-Encoding: gzip\r\n") == 400);
   CHECK(with("Transfer-Encoding: chunked, gzip\r\n") == 400);
@@ -376,12 +377,43 @@ TEST_CASE("http1 Transfer-Encoding is never a way to smuggle") {
   CHECK(status_of("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n") == 400);
 }
 
+TEST_CASE("http1 a body in chunks ends where its chunks do") {
+  http1::head_reader head;
+  (void)head.feed("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+  REQUIRE(head.state() == outcome::complete);
+  CHECK(head.chunked());
+  CHECK(head.has_body());
+  CHECK(head.content_length() == 0);
+  CHECK_FALSE(head.answer().keep_alive);
+  CHECK(head.answer(true).keep_alive);
+  const auto body = [&](text in, http1::limits l = {}) {
+    http1::body_reader reader{head, l};
+    std::string content;
+    const auto [state, used] = reader.feed(in, content);
+    return std::pair{state == outcome::error ? std::to_string(reader.status()) : content, used};
+  };
+  const text whole = "3\r\nabc\r\n0\r\n\r\n";
+  CHECK(body(std::string{whole} + "GET /") == std::pair{"abc"s, whole.size()});
+  CHECK(body("3\r\nab").first == "ab");
+  CHECK(body(whole, {.body = 3}).first == "abc");
+  CHECK(body(whole, {.body = 2}).first == "413");
+  CHECK(body("3;a\r\nabc\r\n0\r\nA:\r\n\r\n", {.body_extras = 4}).first == "abc");
+  CHECK(body("3;a\r\nabc\r\n0\r\nA:\r\n\r\n", {.body_extras = 3}).first == "431");
+  CHECK(body("3 \r\nabc").first == "400");
+  CHECK(body("0\r\nA\r\n\r\n").first == "400");
+  head.reset();
+  (void)head.feed("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n");
+  CHECK_FALSE(head.chunked());
+  CHECK(body("abcd") == std::pair{"abc"s, std::size_t{3}});
+}
+
 TEST_CASE("http1 Expect") {
   const auto expects = [](text version, text lines) {
     return read("POST / HTTP/" + std::string{version} + "\r\nHost: h\r\n" + std::string{lines} +
                 "\r\n");
   };
   CHECK(expects("1.1", "Expect: 100-continue\r\nContent-Length: 1\r\n").expects_continue);
+  CHECK(expects("1.1", "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n").expects_continue);
   CHECK_FALSE(expects("1.1", "Expect: 100-continue\r\nContent-Length: 0\r\n").expects_continue);
   CHECK_FALSE(expects("1.1", "Expect: 100-continue\r\n").expects_continue);
   CHECK_FALSE(expects("1.0", "Expect: 100-continue\r\nContent-Length: 1\r\n").expects_continue);

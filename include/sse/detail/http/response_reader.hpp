@@ -1,17 +1,14 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// The HTTP/1 response as a client reads it: response_reader for the head, body_reader for the
-// framing of the body. Incremental, in linear time and bounded memory however the bytes are cut;
-// nothing throws.
+// The head of an HTTP/1 response as a client reads it; body_reader.hpp reads what follows it.
+// Incremental, in linear time and bounded memory however the bytes are cut; nothing throws.
 //
 // Strict where two readers could see two messages, tolerant where RFC 9112 asks a client to be:
 //  - lines may end with LF alone (2.2), folded lines are joined with a space (5.2), the reason
 //    phrase and its space may be missing (4), a Content-Length may repeat itself (6.3);
 //  - refused: a CR without LF, control characters, names that are not tokens (such as with a space
 //    before the colon), Content-Length with Transfer-Encoding, codings other than chunked,
-//    Transfer-Encoding in HTTP/1.0, 101, versions other than HTTP/1.x;
-//  - chunk lines end with CRLF, have at most 16 digits and max_chunk_line bytes; trailers have at
-//    most max_trailer bytes; both are dropped.
+//    Transfer-Encoding in HTTP/1.0, 101, versions other than HTTP/1.x.
 #pragma once
 
 #include <cstddef>
@@ -24,14 +21,11 @@
 #include <sse/detail/base/assert.hpp>
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/base/decimal.hpp>
-#include <sse/detail/base/size.hpp>
+#include <sse/detail/http/body_reader.hpp>
 #include <sse/detail/http/characters.hpp>
 #include <sse/detail/http/date.hpp>
 
 namespace sse::inline v0::detail {
-
-/// What ends the body (RFC 9112 6.3).
-enum class body_end : std::uint8_t { close, length, chunked };
 
 /// Each is the most that passes.
 struct response_limits {
@@ -280,154 +274,5 @@ class response_reader {
   });
   return location;
 }
-
-// --- the body
-
-/// Finds the content between the framing.
-///
-///   while (in not used up and state() is more) {
-///     const auto [skipped, data] = reader.next(in);       // drop `skipped` bytes, then use data
-///     reader.took(n);                                     // of data, which may be less than all
-///   }
-class body_reader {
- public:
-  static constexpr std::size_t max_chunk_line = 4096;  // bytes of size and extensions
-  static constexpr std::size_t max_trailer = 8192;     // bytes
-
-  enum class outcome : std::uint8_t { more, complete, malformed };
-  struct piece {
-    std::size_t skipped = 0;  // framing at the start of the input
-    std::string_view data{};  // content behind it; empty: all of the input is used, or it is over
-  };
-
-  body_reader() noexcept = default;
-  body_reader(body_end end, std::uint64_t length) noexcept
-      : left_{end == body_end::length ? length : 0},
-        state_{end == body_end::length && length == 0 ? outcome::complete : outcome::more},
-        step_{end == body_end::close    ? step::to_close
-              : end == body_end::length ? step::counted
-                                        : step::size} {}
-
-  [[nodiscard]] piece next(std::string_view in) noexcept {
-    piece out;
-    while (out.skipped < in.size() && state_ == outcome::more) {
-      if (step_ == step::to_close || step_ == step::counted || step_ == step::data) {
-        out.data = in.substr(out.skipped);
-        if (step_ != step::to_close && out.data.size() > left_) {
-          out.data = out.data.substr(0, to_size(left_));
-        }
-        return out;
-      }
-      take(in[out.skipped++]);
-    }
-    return out;
-  }
-
-  /// `n` bytes of the data that next() gave are used.
-  void took(std::size_t n) noexcept {
-    if (step_ == step::to_close) return;
-    left_ -= n;
-    if (left_ != 0) return;
-    if (step_ == step::counted) {
-      state_ = outcome::complete;
-    } else if (step_ == step::data) {
-      step_ = step::data_cr;
-    }
-  }
-
-  [[nodiscard]] outcome state() const noexcept { return state_; }
-  /// Whether the body may end where the connection does.
-  [[nodiscard]] bool ends_with_connection() const noexcept {
-    return step_ == step::to_close || state_ == outcome::complete;
-  }
-
- private:
-  enum class step : std::uint8_t {
-    to_close,
-    counted,
-    size,       // chunk-size
-    space,      // blanks after it
-    extension,  // to the end of the line
-    size_lf,
-    data,
-    data_cr,
-    data_lf,
-    trailer,     // at the start of a line
-    trailer_in,  // inside one
-    trailer_lf,
-    last_lf,
-  };
-
-  void fail() noexcept { state_ = outcome::malformed; }
-
-  void expect(char c, char wanted, step then) noexcept {
-    if (c != wanted) return fail();
-    step_ = then;
-  }
-
-  void take(char c) noexcept {
-    switch (step_) {
-      case step::size: return take_size(c);
-      case step::space:
-      case step::extension: return take_extension(c);
-      case step::size_lf:
-        expect(c, '\n', left_ != 0 ? step::data : step::trailer);
-        line_ = 0;
-        return;
-      case step::data_cr: return expect(c, '\r', step::data_lf);
-      case step::data_lf:
-        expect(c, '\n', step::size);
-        line_ = digits_ = 0;
-        return;
-      case step::trailer:
-      case step::trailer_in:
-        if (++line_ > max_trailer) return fail();
-        if (c == '\r') {
-          step_ = step_ == step::trailer ? step::last_lf : step::trailer_lf;
-        } else if (text::is_control(c) && c != '\t') {
-          fail();
-        } else {
-          step_ = step::trailer_in;
-        }
-        return;
-      case step::trailer_lf: return expect(c, '\n', step::trailer);
-      case step::last_lf:
-        if (c != '\n') return fail();
-        state_ = outcome::complete;
-        return;
-      case step::to_close:
-      case step::counted:
-      case step::data: return;
-    }
-  }
-
-  void take_size(char c) noexcept {
-    const int digit = text::hex_digit(c);
-    if (digit < 0) {
-      if (digits_ == 0) return fail();
-      step_ = step::space;
-      return take_extension(c);
-    }
-    if (++digits_ > 16) return fail();  // so that left_ holds it
-    left_ = left_ * 16 + static_cast<std::uint64_t>(digit);
-  }
-
-  void take_extension(char c) noexcept {
-    if (++line_ > max_chunk_line) return fail();
-    if (c == '\r') {
-      step_ = step::size_lf;
-    } else if (c == ';') {
-      step_ = step::extension;
-    } else if (step_ == step::space ? c != ' ' && c != '\t' : text::is_control(c) && c != '\t') {
-      fail();
-    }
-  }
-
-  std::uint64_t left_ = 0;  // bytes of this chunk or of the body
-  std::size_t line_ = 0;    // bytes of extensions, or of all trailers
-  std::uint8_t digits_ = 0;
-  outcome state_ = outcome::more;
-  step step_ = step::to_close;
-};
 
 }  // namespace sse::inline v0::detail

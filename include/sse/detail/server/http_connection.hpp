@@ -142,11 +142,13 @@ class http_connection {
   }
 
   void read_body(std::string_view& bytes) {
-    const std::size_t missing = to_size(reader_.content_length()) - body_.size();
-    const std::size_t n = bytes.size() < missing ? bytes.size() : missing;
-    body_.append(bytes.substr(0, n));
-    bytes.remove_prefix(n);
-    if (n == missing) call();
+    const http1::feed_result r = framing_.feed(bytes, body_);
+    bytes.remove_prefix(r.consumed);
+    if (r.state == http1::outcome::error) {
+      refuse(framing_.status());
+    } else if (r.state == http1::outcome::complete) {
+      call();
+    }
   }
 
   // --- requests
@@ -164,8 +166,9 @@ class http_connection {
     if (found.to == nullptr) return answer(std::move(found.answer), false, found.with_cors);
 
     endpoint_ = std::move(found.to);
-    if (endpoint_->takes_body && reader_.content_length() != 0) {
+    if (endpoint_->takes_body && reader_.has_body()) {
       phase_ = phase::body;
+      framing_ = http1::body_reader{reader_, core_->limits()};
       set_due();
       const auto promised = to_size(reader_.content_length());
       body_.reserve(promised < enough_output ? promised : enough_output);
@@ -348,7 +351,8 @@ class http_connection {
   connection_type peer_;
   Core* core_;  // nullptr: over
   http1::head_reader reader_;
-  std::string in_;  // received, not yet looked at
+  http1::body_reader framing_{};  // of the body
+  std::string in_;                // received, not yet looked at
   std::string body_;
   std::string out_;        // to be written next
   std::string sending_;    // being written

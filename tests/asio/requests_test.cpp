@@ -1,0 +1,16 @@
+// asio_server: requests with bodies, kept connections; see host_requests.hpp.
+#include <sse/asio.hpp>
+
+#include "asio/client.hpp"
+#include "asio/loop.hpp"
+#include "catch.hpp"
+#include "host_requests.hpp"
+
+TEST_CASE("RFC 9112 7.1: a body in chunks is read, strictly, within its limits") {
+  test::chunked_bodies<test::server<>>();
+}
+
+TEST_CASE("a body in chunks has its deadline, to the millisecond") {
+  if (test::cannot_hold_the_server()) return;
+  test::chunked_body_deadline<test::asio_loop>();
+}
