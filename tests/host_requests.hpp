@@ -1,4 +1,5 @@
-// Requests whose bodies come in chunks, whatever the host.
+// Requests whose bodies come in chunks, and connections that serve one request after another,
+// streams between plain ones, whatever the host.
 #pragma once
 
 #include <string>
@@ -119,6 +120,156 @@ void chunked_body_deadline() {
   s.pass(1);
   CHECK(s.answer_to(late).status == 408);
   CHECK(s.ends(late));
+}
+
+/// The rest of a stream in chunks that ends; the connection goes on.
+inline std::string ended_body(client& c) {
+  bool whole = false;
+  const std::string body = dechunk(c.until("\r\n0\r\n\r\n"), whole);
+  CHECK(whole);
+  return body;
+}
+
+/// `Server`: test::server<> or a test::loop_server.
+template <class Server>
+void kept_streams() {
+  using sse::start_at;
+  Server s{{.hub = {.caps = {.per_user = {.max = 1, .then = sse::when_full::retry_stream}}},
+            .chunked = true}};
+  sse::channel& job = s.open("job", {.start = start_at::all});
+  sse::channel& live = s.open("live", {.heartbeat = {.mode = sse::heartbeat_options::pace::off}});
+  s.on_loop([&] {
+    s->get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
+    s->stream("/job", job);
+    s->stream("/live", live);
+    s->stream("/own", [&](const sse::request&) { return sse::admit("me").join(live); });
+    s->stream_post("/ask", [&](const sse::request&, std::string_view body) -> sse::verdict<> {
+      if (body != "job") return sse::response::text(200, "no stream");
+      return sse::admit().join(job);
+    });
+    (void)s->publish(job, {.data = "done"}, {.transient = false});
+    s->hub().seal(job);
+  });
+  const std::string health = client::make("GET", "/health");
+  const auto connections = [&] { return s.on_loop([&] { return s->connections(); }); };
+
+  client c{s.port()};
+  for (int i = 0; i < 5; ++i) {
+    INFO(i);
+    const answer head = c.open("/job");
+    CHECK(head.status == 200);
+    CHECK(head.header("Transfer-Encoding") == "chunked");
+    CHECK(head.header("Connection") == "keep-alive");
+    CHECK(ended_body(c).find("data: done\n\n") != std::string::npos);
+    CHECK(c.ask(health).body == "ok");
+    c.send(in_chunks("/ask", "3\r\njob\r\n0\r\n\r\n"));
+    CHECK(c.head().header("Connection") == "keep-alive");
+    CHECK(ended_body(c).find("data: done\n\n") != std::string::npos);
+    CHECK(c.post("/ask", "job?").body == "no stream");
+    c.send(client::make("HEAD", "/job"));
+    CHECK(c.head().header("Connection") == "keep-alive");
+  }
+  CHECK(connections() == 1);
+
+  // A stream that goes on until the server ends it, and the next request, which waits meanwhile.
+  REQUIRE(c.open("/live").status == 200);
+  (void)s.publish(live, "one");
+  CHECK(c.until("data: one\n\n").size() > 0);
+  s.on_loop([&] { s->hub().seal(live); });
+  CHECK(c.until("\r\n0\r\n\r\n") == "\r\n0\r\n\r\n");
+  CHECK(c.ask(health).body == "ok");
+
+  // Told to come back: a stream too.
+  {
+    sse::channel& open = s.open("open");
+    s.on_loop([&] {
+      s->stream("/own", [&](const sse::request&) { return sse::admit("me").join(open); });
+    });
+    client first{s.port()};
+    REQUIRE(first.open("/own").status == 200);
+    CHECK(c.open("/own").header("Connection") == "keep-alive");
+    CHECK(ended_body(c).starts_with("retry: "));
+    CHECK(c.ask(health).body == "ok");
+    // Cut, it never looks ended.
+    s.on_loop([&] { s->hub().revoke("me"); });
+    CHECK(first.rest().find("0\r\n\r\n") == std::string::npos);
+    // What comes while a stream is open waits for its end.
+    REQUIRE(c.open("/own").status == 200);
+    c.send(health);
+    for (int i = 0; i < 10; ++i) {
+      s.publish(open, "x");
+      CHECK(c.until("data: x\n\n").size() > 0);
+    }
+    s.on_loop([&] { s->hub().seal(open); });
+    CHECK(c.until("\r\n0\r\n\r\n") == "\r\n0\r\n\r\n");
+    CHECK(c.whole_answer().body == "ok");
+    CHECK(c.ask(health).body == "ok");
+  }
+  // Who said so, or sent more at once, is told that the connection ends.
+  for (const std::string& request :
+       {client::make("GET", "/job", "Connection: close\r\n"), client::make("GET", "/job") + health,
+        client::make("GET", "/job", "Content-Length: 1\r\n") + "x"}) {
+    INFO(request);
+    client last{s.port()};
+    last.send(request);
+    const answer head = last.head();
+    CHECK(head.header("Connection") == "close");
+    CHECK(head.header("Transfer-Encoding") == "chunked");
+    CHECK(last.rest().ends_with("\r\n0\r\n\r\n"));
+    CHECK_FALSE(last.was_reset);
+  }
+  // Without chunks only the end of the connection ends it.
+  client old{s.port()};
+  old.send("GET /job HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  CHECK(old.head().header("Connection") == "close");
+  CHECK(old.rest().ends_with("data: done\n\n"));
+  CHECK(s.eventually([&] { return s->connections() == 0; }));
+}
+
+/// Where the transport can see how much it is.
+template <class Loop>
+void input_behind_a_stream() {
+  constexpr std::size_t most = std::size_t{64} << 10;
+  held_server<Loop> s{{.chunked = true}};
+  client c{s.port()};
+  s.open(c);
+  for (std::size_t sent = 0; sent < most; sent += 4096) c.send(std::string(4096, 'x'));
+  s.pass(0);
+  REQUIRE(s->hub().sessions() == 1);
+  c.send("x");
+  CHECK(s.until([&] { return s->hub().sessions() == 0; }));
+  CHECK(s.until([&] { return s->connections() == 0; }));
+}
+
+/// After its stream a connection is idle as after any answer, and ends with the server.
+template <class Loop>
+void kept_stream_deadline() {
+  using std::chrono::milliseconds;
+  held_server<Loop> s{{.head_deadline = milliseconds{1000},
+                       .keep_alive = milliseconds{3000},
+                       .max_connections = 2,
+                       .chunked = true}};
+  client c{s.port()};
+  client other{s.port()};
+  s.open(c);
+  s.open(other);
+  s->hub().seal(*s.ticks);
+  REQUIRE(s.until([&] { return s->hub().sessions() == 0 && c.has_input() && other.has_input(); }));
+  CHECK(c.until("0\r\n\r\n") == "0\r\n\r\n");
+  CHECK(s->connections() == 2);
+  s.pass(2999);
+  CHECK_FALSE(c.has_input());
+  CHECK(s.ask(c, client::make("GET", "/health")).body == "ok");
+  s.pass(1);
+  CHECK(other.until("0\r\n\r\n") == "0\r\n\r\n");
+  CHECK(s.ends(other));
+  s.send(c, "GET /hea");  // a head has its own deadline
+  s.pass(1000);
+  CHECK(s.answer_to(c).status == 408);
+  CHECK(s.ends(c));
+  c.close();
+  other.close();
+  CHECK(s.empties());
 }
 
 }  // namespace test

@@ -26,7 +26,7 @@ struct answer {
 class service {
  public:
   service(asio::io_context& io, const examples::common_options& o, std::chrono::milliseconds pace)
-      : server{io, examples::server_setup{o}.options}, io_{io}, pace_{pace} {
+      : server{io, options_of(examples::server_setup{o})}, io_{io}, pace_{pace} {
     examples::add_common_routes(server);
     server.stream_post("/v1/chat/completions",
                        [this](const sse::request&, std::string_view body) { return ask(body); });
@@ -44,6 +44,13 @@ class service {
 
  private:
   using verdict = sse::verdict<std::string>;
+
+  /// In chunks, so that a client's next request finds its connection still there.
+  static sse::server_options options_of(const examples::server_setup& s) {
+    sse::server_options o = s.options;
+    o.chunked = true;
+    return o;
+  }
 
   verdict ask(std::string_view body) {
     examples::json_document doc;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -17,6 +18,7 @@
 #include <utility>
 
 #include <sse/detail/net/epoll_socket.hpp>
+#include <sse/function.hpp>
 #include <sse/session.hpp>
 #include <sse/transport.hpp>
 
@@ -39,8 +41,9 @@ namespace sse::inline v0 {
 /// that was short the kernel says when there is room, and no other call to epoll is needed. Its
 /// data is session_id, so that a stream costs nothing but its descriptor.
 ///
-/// A peer that ends its side is gone. What a peer sends is thrown away, and one that sends more
-/// than `max_input` bytes is closed.
+/// A peer that ends its side is gone. What a peer sends is thrown away, or waits for the end of the
+/// stream where its connection is for reuse(); one that sends more than `max_input` bytes is
+/// closed.
 ///
 /// `Layer`: what lies between it and the socket; tls::session, or nothing. Then a connection shakes
 /// hands (connection::layer) before it is given to the hub.
@@ -65,6 +68,8 @@ class basic_epoll_transport {
     /// false: there is none, the connection is plain.
     [[nodiscard]] Layer& layer() noexcept { return layer_; }
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
+    /// Whether it serves another request after its stream, see on_kept().
+    void reuse(bool on) noexcept { reuse_ = on; }
 
     /// Asks a loop for `events` of it with `data`, instead of what it was asked for before.
     [[nodiscard]] bool watch(int epoll, std::uint32_t events, std::uint64_t data) noexcept {
@@ -130,7 +135,8 @@ class basic_epoll_transport {
 
     [[no_unique_address]] Layer layer_{};
     detail::unique_fd fd_;
-    std::uint32_t discarded_ : 30 = 0;
+    std::uint32_t discarded_ : 29 = 0;
+    std::uint32_t reuse_ : 1 = false;
     std::uint32_t watched_ : 1 = false;
 
    protected:
@@ -138,7 +144,7 @@ class basic_epoll_transport {
   };
   static_assert(sizeof(connection) <= (secure ? 16 : 8),
                 "of each stream, also of those that nothing is sent to");
-  static_assert(2 * max_input < 1U << 30U, "connection::discarded_ counts to beyond max_input");
+  static_assert(2 * max_input < 1U << 29U, "connection::discarded_ counts to beyond max_input");
 
   /// `epoll`: of the host's loop; stays the host's. `s`: of a layer, such as the tls::context of
   /// all its connections; nullptr: they are plain.
@@ -172,13 +178,17 @@ class basic_epoll_transport {
     connection* const c = hub.find(id);
     if (c == nullptr) return true;  // it ended in this turn
     if ((e.events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0 ||
-        ((e.events & EPOLLIN) != 0 && !discard(*c))) {
+        ((e.events & EPOLLIN) != 0 && !take_input(*c))) {
       hub.closed(id);
     } else if ((e.events & EPOLLOUT) != 0) {
       if (sends_held(*c)) hub.writable(id);
     }
     return true;
   }
+
+  /// Where a connection goes whose stream in chunks ended whole, if it asked for reuse(): `f` takes
+  /// it over, without calling the hub, or answers false, and it is closed. Must not throw.
+  void on_kept(function<bool(connection&)> f) noexcept { kept_ = std::move(f); }
 
   // --- what the hub calls
 
@@ -213,6 +223,8 @@ class basic_epoll_transport {
     const auto took = static_cast<std::size_t>(n);
     return {took, took == total ? flow::ready : flow::blocked};
   }
+
+  [[nodiscard]] bool keep(connection& c) noexcept { return c.reuse_ && kept_ && kept_(c); }
 
   void close(connection& c, close_reason why) noexcept {
     if (why == close_reason::stalled) {
@@ -252,6 +264,14 @@ class basic_epoll_transport {
     return total;
   }
 
+  /// What a peer sent while it has a stream: the next request waits for the end of that. False: the
+  /// peer is gone, or sends more than it may.
+  [[nodiscard]] static bool take_input(connection& c) noexcept {
+    if (!c.reuse_) return discard(c);
+    int waiting = 0;
+    return ::ioctl(c.fd(), FIONREAD, &waiting) == 0 &&
+           static_cast<std::uint32_t>(waiting) <= max_input;
+  }
   /// Takes unread input away. False: the peer is gone, or sends more than it may.
   [[nodiscard]] static bool discard(connection& c) noexcept {
     char sink[4096];
@@ -261,7 +281,7 @@ class basic_epoll_transport {
       if constexpr (secure) {  // records that hold nothing count too
         if (c.layer_) took = static_cast<std::uint32_t>(c.layer_.received());
       }
-      c.discarded_ = (c.discarded_ + took) & 0x3fffffffU;
+      c.discarded_ = (c.discarded_ + took) & 0x1fffffffU;
       if (secure && n < 0 && errno == EINTR) continue;
       if (n <= 0) return n < 0 && (errno == EAGAIN || errno == EINTR);
     }
@@ -277,6 +297,7 @@ class basic_epoll_transport {
   }
 
  private:
+  function<bool(connection&)> kept_;
   int epoll_;
   [[no_unique_address]] security security_;
 };

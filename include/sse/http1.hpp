@@ -420,9 +420,9 @@ struct stream_head {
   std::string_view content_type =
       "text/event-stream";  ///< a contract may want "text/event-stream; charset=utf-8"
   std::string_view cache_control = "no-cache";  ///< or "no-store"
-  /// What Connection says to HTTP/1.1: "keep-alive" instead of "close", though the connection ends
-  /// with the stream. Only where a contract fixes it: a client that believes it sends its next
-  /// request into an end (RFC 9112 9.6).
+  /// What Connection says to HTTP/1.1: "keep-alive" instead of "close". True only where the
+  /// connection outlives the stream, or where a contract fixes it: a client that believes it sends
+  /// its next request into an end (RFC 9112 9.6). A server says it by itself where it is true.
   bool keep_alive = false;
   bool nosniff = true;      ///< X-Content-Type-Options: nosniff
   bool proxy_hints = true;  ///< X-Accel-Buffering: no, or nginx holds events back
@@ -436,8 +436,7 @@ struct stream_head {
 
 /// Appends `200 OK` and the headers of a stream; use it as request::preamble, or alone to answer
 /// HEAD. Chunked only for HTTP/1.1; otherwise the end of the connection ends the stream (RFC
-/// 9112 6.3). With the stream the connection ends, and Connection says so, unless
-/// stream_head::keep_alive. False: a field has a control character or `extra` is not valid; nothing
+/// 9112 6.3). False: a field has a control character or `extra` is not valid; nothing
 /// is written.
 [[nodiscard]] inline bool write_stream_head(std::string& out, const stream_head& h,
                                             int minor_version, bool chunked) {

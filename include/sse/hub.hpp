@@ -365,6 +365,13 @@ class hub {
     return true;
   }
 
+  /// The connection of a stream whose last chunk is out goes on with its host.
+  [[nodiscard]] bool keeps(connection& c) noexcept {
+    if constexpr (requires(Transport & t) { t.keep(c); }) return transport_->keep(c);
+    (void)c;
+    return false;
+  }
+
   detail::host_calls calls() noexcept {
     detail::host_calls h;
     h.self = this;
@@ -372,10 +379,11 @@ class hub {
       hub& me = *static_cast<hub*>(self);
       return me.transport_->write(me.at(slot).conn(), bytes);
     };
-    h.close = [](void* self, std::uint32_t slot, close_reason why, bool announce) noexcept {
+    h.close = [](void* self, std::uint32_t slot, close_reason why, bool announce,
+                 bool whole) noexcept {
       hub& me = *static_cast<hub*>(self);
       cell& x = me.at(slot);
-      me.transport_->close(x.conn(), why);
+      if (!whole || !me.keeps(x.conn())) me.transport_->close(x.conn(), why);
       if (announce && me.closed_) me.closed_(me.engine_.id_of(slot), x.user(), why);
       x.conn().~connection();
       x.user().~User();

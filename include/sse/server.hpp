@@ -71,8 +71,10 @@ struct server_options {
   /// element that is not one of these.
   std::vector<std::string> trusted_proxies{};
   http1::stream_head head{};  ///< of streams; its `extra` goes out as it is
-  bool chunked = false;       ///< frame streams as chunks for HTTP/1.1; false: close-delimited
-  bool nodelay = true;        ///< TCP_NODELAY
+  /// Streams to HTTP/1.1 come in chunks, so that the connection of one that ended serves the next
+  /// request. false: the end of a stream is that of its connection.
+  bool chunked = false;
+  bool nodelay = true;  ///< TCP_NODELAY
   /// SO_REUSEPORT: several servers listen on one port, the kernel spreads the connections over
   /// them.
   bool reuse_port = false;

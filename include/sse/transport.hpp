@@ -20,6 +20,9 @@
 // Optional members, detected:
 //   void opened(connection&, session_id)   right after admission: the moment to remember the id
 //   void begin_flush() / end_flush()       around a flush: one io_uring submit, one cork
+//   bool keep(connection&)                 in place of close, once the last chunk of a stream in
+//                                          chunks is out: takes the connection over for the next
+//                                          request, or answers false, and close is called
 //   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
 //   static constexpr bool completes = true     write may answer flow::pending; peek, consume
 #pragma once

@@ -14,3 +14,12 @@ TEST_CASE("a body in chunks has its deadline, to the millisecond") {
   if (test::cannot_hold_the_server()) return;
   test::chunked_body_deadline<test::asio_loop>();
 }
+
+TEST_CASE("RFC 9112 9.3: a connection serves streams in chunks and plain requests in turn") {
+  test::kept_streams<test::server<>>();
+}
+
+TEST_CASE("a connection is idle after its stream as after any answer") {
+  if (test::cannot_hold_the_server()) return;
+  test::kept_stream_deadline<test::asio_loop>();
+}

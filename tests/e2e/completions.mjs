@@ -89,17 +89,26 @@ console.log('ok      called off when nobody reads it');
 
 {
   const agent = new http.Agent({keepAlive: true, maxSockets: 1});
-  const request = (method, target, body) => new Promise((done, fail) => {
+  let used = 0;
+  const request = (method, target, ...pieces) => new Promise((done, fail) => {
     const r = http.request(url + target, {method, agent}, answer => {
       let all = '';
+      used += r.reusedSocket;
       answer.on('data', d => all += d).on('end', () => done({status: answer.statusCode, all})).on('error', fail);
     });
-    r.on('error', fail).end(body);
+    r.on('error', fail);
+    for (const piece of pieces) r.write(piece);   // no length is known: in chunks
+    r.end();
   });
+  const body = JSON.stringify(ask());
   for (let n = 0; n < 10; n++) {
     assert.equal((await request('GET', 'health')).status, 200);
-    assert.ok((await request('POST', 'v1/chat/completions', JSON.stringify(ask()))).all.endsWith('data: [DONE]\n\n'));
+    assert.ok((await request('POST', 'v1/chat/completions', body.slice(0, n), body.slice(n))).all.endsWith('data: [DONE]\n\n'));
   }
+  assert.equal(used, 19);   // all of them on one connection
+  const stream = new Blob([body]).stream();
+  const r = await fetch(url + 'v1/chat/completions', {method: 'POST', body: stream, duplex: 'half'});
+  assert.ok((await r.text()).endsWith('data: [DONE]\n\n'));
 }
-console.log('ok      streams between plain requests of an http.Agent');
+console.log('ok      streams between plain requests of an http.Agent, bodies in chunks');
 process.exit(0);

@@ -14,3 +14,17 @@ TEST_CASE("a body in chunks has its deadline, to the millisecond") {
   if (test::cannot_hold_the_server()) return;
   test::chunked_body_deadline<test::polled<sse::epoll_server<>>>();
 }
+
+TEST_CASE("RFC 9112 9.3: a connection serves streams in chunks and plain requests in turn") {
+  test::kept_streams<test::loop_server<sse::epoll_server<>>>();
+}
+
+TEST_CASE("a connection is idle after its stream as after any answer") {
+  if (test::cannot_hold_the_server()) return;
+  test::kept_stream_deadline<test::polled<sse::epoll_server<>>>();
+}
+
+TEST_CASE("what waits behind a stream is 64 KiB at most") {
+  if (test::cannot_hold_the_server()) return;
+  test::input_behind_a_stream<test::polled<sse::epoll_server<>>>();
+}

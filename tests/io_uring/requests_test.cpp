@@ -17,3 +17,21 @@ TEST_CASE("io_uring: a body in chunks has its deadline, to the millisecond") {
   if (test::refused()) return;
   test::chunked_body_deadline<test::polled<sse::uring_server<>>>();
 }
+
+TEST_CASE(
+    "io_uring: RFC 9112 9.3: a connection serves streams in chunks and plain requests in turn") {
+  if (test::refused()) return;
+  test::kept_streams<test::loop_server<sse::uring_server<>>>();
+}
+
+TEST_CASE("io_uring: a connection is idle after its stream as after any answer") {
+  if (test::cannot_hold_the_server()) return;
+  if (test::refused()) return;
+  test::kept_stream_deadline<test::polled<sse::uring_server<>>>();
+}
+
+TEST_CASE("io_uring: what waits behind a stream is 64 KiB at most") {
+  if (test::cannot_hold_the_server()) return;
+  if (test::refused()) return;
+  test::input_behind_a_stream<test::polled<sse::uring_server<>>>();
+}

@@ -79,6 +79,10 @@ class chunks {
     return true;
   }
   [[nodiscard]] bool ended(std::uint32_t i) const noexcept { return states_[i].ended; }
+  /// The last chunk is out, to its last byte: the body is over, and its connection is not.
+  [[nodiscard]] bool whole(std::uint32_t i) const noexcept {
+    return states_[i].ended && states_[i].sent == states_[i].size;
+  }
   /// What is left of the last chunk. False: memory is out.
   [[nodiscard]] bool gather_end(std::uint32_t i, batch& b) noexcept {
     const chunk_state& c = states_[i];

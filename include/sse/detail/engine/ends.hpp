@@ -38,7 +38,8 @@ inline void engine::reap() noexcept {
     // channel ends the user's presence there.
     caps_.leave(slot);
     detach_all(slot);
-    host_.close(host_.self, slot, s.why, !s.retry_only);
+    const bool whole = s.chunked != none && s.why != close_reason::peer && chunks_.whole(s.chunked);
+    host_.close(host_.self, slot, s.why, !s.retry_only, whole);
     caps_.forget(slot);
     if (s.flight != none) {
       s.state = session_state::zombie;

@@ -61,8 +61,9 @@ namespace sse::inline v0::detail {
 struct host_calls {
   void* self = nullptr;
   write_result (*write)(void*, std::uint32_t slot, std::span<const buffer>) noexcept = nullptr;
-  /// Destroys connection and user.
-  void (*close)(void*, std::uint32_t slot, close_reason, bool announce) noexcept = nullptr;
+  /// Destroys connection and user. `whole`: the last chunk is out, the connection may go on.
+  void (*close)(void*, std::uint32_t slot, close_reason, bool announce,
+                bool whole) noexcept = nullptr;
   bool (*sees)(void*, std::uint32_t slot, std::string_view key,
                std::string_view audience) noexcept = nullptr;
   void (*flush_begins)(void*) noexcept = nullptr;

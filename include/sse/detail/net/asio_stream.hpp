@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -142,6 +143,14 @@ void close_on_exec(Socket& s) noexcept {
   return e == net::error::would_block || e == net::error::try_again;
 }
 
+/// Who gets what comes on a connection that is no stream.
+struct asio_input {
+  virtual void input(const std::error_code& e, std::string_view bytes) = 0;
+
+ protected:
+  ~asio_input() = default;
+};
+
 /// One connection, from accept to close: never moved, since operations that are under way point at
 /// it. Each of those holds a reference.
 template <class Stream>
@@ -183,7 +192,9 @@ struct asio_peer {
 
   Stream stream;
   asio_transport<Stream>* owner = nullptr;  ///< nullptr: the transport needs nothing of it any more
+  asio_input* taker = nullptr;  ///< of its input, in place of the owner, whoever began to read
   link<asio_peer> hook;
+  std::unique_ptr<std::string> held;  ///< input that waits for the end of its stream, see reuse
   std::int64_t linger_until = 0;
   session_id session{};
   std::uint32_t refs = 0;
@@ -192,6 +203,7 @@ struct asio_peer {
   bool writing : 1 = false;    ///< an operation writes, or waits until it can
   bool lingering : 1 = false;  ///< our side is shut down, the other side's end is waited for
   bool closed : 1 = false;
+  bool reuse : 1 = false;            ///< it serves another request after its stream
   bool broken : 1 = false;           ///< memory was out when its first operation was to begin
   std::array<char, sink_size> sink;  ///< for input that nobody wants
 };
@@ -209,6 +221,16 @@ struct asio_access {
   template <class Connection>
   [[nodiscard]] static auto& peer_of(const Connection& c) noexcept {
     return *c.peer_;
+  }
+  template <class Connection>
+  [[nodiscard]] static auto share(const Connection& c) noexcept {
+    return c.peer_.share();
+  }
+  /// A read is over.
+  template <class Stream>
+  static void have_input(asio_peer<Stream>& p, const std::error_code& e, std::string_view bytes) {
+    p.reading = false;
+    asio_transport<Stream>::have_input(p, e, bytes);
   }
 };
 

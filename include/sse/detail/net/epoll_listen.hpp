@@ -47,6 +47,14 @@ inline bool set_option(int fd, int level, int name, int value) noexcept {
   return text;
 }
 
+/// Empty: it has none any more.
+[[nodiscard]] inline std::string peer_address(int fd) {
+  sockaddr_storage from{};
+  socklen_t size = sizeof from;
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&from), &size) != 0) return {};
+  return address_text(from);
+}
+
 [[nodiscard]] inline std::uint16_t port_of(int fd) noexcept {
   sockaddr_storage at{};
   socklen_t size = sizeof at;

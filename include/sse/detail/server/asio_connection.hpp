@@ -15,6 +15,7 @@
 
 #include <asio/buffer.hpp>
 #include <asio/dispatch.hpp>
+#include <asio/post.hpp>
 
 #include <sse/asio_transport.hpp>
 #include <sse/detail/server/http_connection.hpp>
@@ -24,7 +25,8 @@ namespace sse::inline v0::detail {
 
 /// `Core`: asio_core.
 template <class Core>
-class asio_connection : public http_connection<asio_connection<Core>, Core> {
+class asio_connection final : public http_connection<asio_connection<Core>, Core>,
+                              private asio_input {
   using base = http_connection<asio_connection, Core>;
   using typename base::phase;
   using transport_type = typename Core::transport_type;
@@ -33,7 +35,10 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   static constexpr bool plain = transport_type::plain;
 
  public:
-  using base::base;
+  asio_connection(Core& core, typename transport_type::connection c, std::string address)
+      : base{core, std::move(c), std::move(address)} {
+    asio_access::peer_of(peer_).taker = this;
+  }
 
   void begin() {
     set_due();
@@ -50,6 +55,13 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
     } else {
       read();
     }
+  }
+
+  /// The next request, after a stream; some of it may be there.
+  void next() {
+    std::unique_ptr<std::string> held = std::move(asio_access::peer_of(peer_).held);
+    if (held == nullptr) return read();
+    net::post(core_->executor(), [c = self{this}, held = std::move(held)] { c->input({}, *held); });
   }
 
   /// At once.
@@ -71,30 +83,34 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   // --- bytes in
 
   void read() {
-    if (reading_) return;
-    // Not async_wait: this one looks before it waits, and waits without a call to the kernel.
-    peer_.stream().async_read_some(net::buffer(input_),
-                                   [c = self{this}](const std::error_code& e, std::size_t n) {
-                                     c->reading_ = false;
-                                     if (c->core_ == nullptr) return;
-                                     if (!plain) asio_access::peer_of(c->peer_).reading = false;
-                                     c->guarded([&] { e ? c->drop() : c->have_read(n); });
-                                   });
-    reading_ = true;
-    if (!plain) asio_access::peer_of(peer_).reading = true;
+    auto& peer = asio_access::peer_of(peer_);
+    if (peer.reading) return;
+    // Not async_wait: this one looks before it waits, and waits without a call to the kernel. What
+    // comes is whose the connection is by then.
+    peer_.stream().async_read_some(
+        net::buffer(input_),
+        [c = self{this}, p = asio_access::share(peer_)](const std::error_code& e, std::size_t n) {
+          asio_access::have_input(*p, e, {c->input_.data(), n});
+        });
+    peer.reading = true;
   }
 
-  void have_read(std::size_t n) {
+  void input(const std::error_code& e, std::string_view bytes) override {
+    const self held{this};
+    guarded([&] { e ? drop() : have_read(bytes); });
+  }
+
+  void have_read(std::string_view bytes) {
     if constexpr (plain) {
-      if (n == input_.size()) {  // there may be much more, such as a body
-        auto& all = core_->scratch();
-        std::copy(input_.begin(), input_.end(), all.begin());
+      if (bytes.size() == input_.size() || bytes.data() != input_.data()) {
+        auto& all = core_->scratch();  // there may be much more, such as a body
+        std::size_t n = bytes.copy(all.data(), all.size());
         std::error_code ends_later;
         n += peer_.stream().read_some(net::buffer(all) + n, ends_later);
         return serve({all.data(), n});
       }
     }
-    serve({input_.data(), n});
+    serve(bytes);
   }
 
   void write() {
@@ -140,10 +156,6 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   /// After what was written, and without a reset that would take it from the peer.
   void hang_up() noexcept {
     if (core_ == nullptr) return;
-    if constexpr (plain) {  // what comes now is the transport's to read
-      std::error_code ignored;
-      if (reading_) peer_.stream().cancel(ignored);
-    }
     core_->transport().disconnect(std::move(peer_));
     leave();
   }
@@ -152,13 +164,13 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   void leave() noexcept {
     if (core_ == nullptr) return;
     Core* const core = std::exchange(core_, nullptr);
+    if (peer_) asio_access::peer_of(peer_).taker = nullptr;
     peer_ = {};
     core->forget(*this);
   }
 
   std::size_t sent_ = 0;
   std::array<char, plain ? 1024 : 4096> input_;
-  bool reading_ = false;
 };
 
 }  // namespace sse::inline v0::detail

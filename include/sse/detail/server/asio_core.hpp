@@ -56,6 +56,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     transport_.attach(*hub_, [this] {
       if (!flushes_) flush_soon();
     });
+    transport_.on_kept([this](auto& c) { return take_back(c); });
   }
   ~asio_core() { abandon(); }
 
@@ -444,6 +445,24 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     } catch (...) {
       c->drop();
       throw;
+    }
+  }
+
+  /// A stream of this connection is over: it may bring its next request.
+  [[nodiscard]] bool take_back(typename transport_type::connection& was) noexcept {
+    if (this->ending()) return false;
+    try {
+      std::error_code e;
+      const net::ip::address from = was.stream().lowest_layer().remote_endpoint(e).address();
+      if (e) return false;
+      std::string address = plain_address(from).to_string();
+      const ref<connection> c{new connection{*this, std::move(was), std::move(address)}};
+      ++c->refs;  // the core's own, until forget()
+      waiting_.await(*c, due::never, {});
+      c->resume();
+      return true;
+    } catch (...) {
+      return false;
     }
   }
 

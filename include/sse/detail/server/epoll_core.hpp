@@ -34,6 +34,7 @@
 #include <sse/detail/net/epoll_socket.hpp>
 #include <sse/detail/server/http_connection.hpp>
 #include <sse/detail/server/server_core.hpp>
+#include <sse/epoll_transport.hpp>
 
 namespace sse::inline v0::detail {
 
@@ -72,6 +73,9 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
       if (core_ != nullptr && (!sends || (events & watched_ & input) != 0)) receive();
     });
   }
+
+  /// The next request, after a stream; it may be there already.
+  void next() noexcept { read(); }
 
   /// What it waits for may be there already. Asked as epoll asks: room for a few bytes that nobody
   /// took since is no progress of the peer's.
@@ -220,6 +224,9 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken, false)) {
       throw std::system_error{last_error(), "epoll"};
     }
+    transport_.on_kept([this](auto& c) {
+      return take_back(static_cast<typename Transport::connection&>(c));
+    });
     hub_->on_wanted([this] { more_ = more_ || !flushes_; });
     allow_times(waiting_, o);
     waiting_.allow(due::linger, duration::seconds(2));
@@ -478,6 +485,21 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     waiting_.await(*c, due::never, {});
     c->begin();
     limit_handshakes(waiting_, options_);
+  }
+
+  /// A stream of this connection is over: it may bring its next request.
+  [[nodiscard]] bool take_back(typename Transport::connection& was) noexcept {
+    if (this->ending()) return false;
+    try {
+      std::string from = peer_address(was.fd());
+      if (from.empty()) return false;
+      auto* const c = new connection{*this, std::move(was), std::move(from)};
+      waiting_.await(*c, due::never, {});
+      c->resume();
+      return true;
+    } catch (...) {
+      return false;
+    }
   }
 
   void bury() noexcept {

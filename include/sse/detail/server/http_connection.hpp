@@ -28,6 +28,7 @@ namespace sse::inline v0::detail {
 ///
 ///   hold()            what keeps it alive while it lives
 ///   read()            more input is wanted: serve() takes it
+///   next()            the same, after a stream
 ///   write()           sends out_; writing_: it goes on, wrote_all() ends it; else wrote()
 ///   drop(), abort()   it ends at once, or by a reset
 ///   hang_up()         it ends after what was written
@@ -46,6 +47,15 @@ class http_connection {
       : peer_{std::move(c)}, core_{&core}, reader_{core.limits()}, address_{std::move(address)} {}
   http_connection(const http_connection&) = delete;
   http_connection& operator=(const http_connection&) = delete;
+
+  /// The stream that it carried is over: its next request may come.
+  void resume() noexcept {
+    serial_ = 1;
+    guarded([&] {
+      set_due();
+      self().next();
+    });
+  }
 
   /// Its time is up.
   void expired(due what) noexcept {
@@ -134,6 +144,7 @@ class http_connection {
     }
     const http1::feed_result r = reader_.feed(bytes);
     bytes.remove_prefix(r.consumed);
+    more_behind_ = !bytes.empty();
     if (r.state == http1::outcome::error) {
       refuse(reader_.status());
     } else if (r.state == http1::outcome::complete) {
@@ -144,6 +155,7 @@ class http_connection {
   void read_body(std::string_view& bytes) {
     const http1::feed_result r = framing_.feed(bytes, body_);
     bytes.remove_prefix(r.consumed);
+    more_behind_ = !bytes.empty();
     if (r.state == http1::outcome::error) {
       refuse(framing_.status());
     } else if (r.state == http1::outcome::complete) {
@@ -222,9 +234,13 @@ class http_connection {
   void open_stream(endpoint& e) {
     request r = make_request();
     std::string head;
-    const bool stays = r.method == "HEAD" && reader_.answer().keep_alive;  // else it is a stream
+    const bool head_only = r.method == "HEAD";
+    // What came behind the request already would be lost in the stream.
+    const bool stays =
+        reader_.answer(e.takes_body).keep_alive && !core_->ending() && (head_only || !more_behind_);
     r.chunked = core_->write_head(head, e, r, stays);
     r.preamble = head;
+    peer_.reuse(stays && r.chunked);
     accept_result out;
     {
       // A handler may stop the server, which ends this connection: the hub gets its own handle.
@@ -237,7 +253,7 @@ class http_connection {
       self().leave();
     } else if (out.head_only) {
       out_.append(head);
-      answered_with(200, head.size(), reader_.answer().keep_alive);
+      answered_with(200, head.size(), stays);
     } else {
       answer(std::move(out.refusal), e.takes_body);
     }
@@ -367,6 +383,7 @@ class http_connection {
   bool writing_ : 1 = false;
   bool serving_ : 1 = false;
   bool takes_body_ : 1 = false;
+  bool more_behind_ : 1 = false;  // bytes came with the end of the request that it had no use for
 };
 
 }  // namespace sse::inline v0::detail

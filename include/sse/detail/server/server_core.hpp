@@ -221,14 +221,14 @@ class server_core {
   }
 
   /// Appends the head of a stream; whether it is framed as chunks. `stays`: the connection outlives
-  /// it.
+  /// it, if its end can be seen without that of the connection.
   [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r, bool stays) {
     const owned_head& own = e.head != nullptr ? *e.head : head_;
     std::string lines = own.extra;
     add_cors(lines, cors(), r);
     const bool chunked = options_.chunked && r.minor_version > 0;
     http1::stream_head head = own.view(lines);
-    head.keep_alive = head.keep_alive || stays;
+    head.keep_alive = head.keep_alive || (stays && (chunked || r.method == "HEAD"));
     if (!http1::write_stream_head(out, head, r.minor_version, chunked)) {
       throw std::invalid_argument("stream_head is not valid");
     }
