@@ -108,6 +108,7 @@
 
 #include <asio/buffer.hpp>
 #include <asio/dispatch.hpp>
+#include <asio/post.hpp>
 
 #ifndef SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
 #define SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
@@ -188,10 +189,19 @@ namespace sse::inline v0::detail {
 
 template <class T>
 void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
+  w.allow(due::handshake, o.handshake_deadline);
   w.allow(due::head, o.head_deadline);
   w.allow(due::body, o.body_deadline);
   w.allow(due::idle, o.keep_alive);
   w.allow(due::write, o.hub.write_deadline);
+}
+
+/// Too many handshakes are under way: those that last longest give way, so that peers that never
+/// finish theirs shut nobody out.
+template <class T>
+void limit_handshakes(waiting_room<T>& w, const server_options& o) noexcept {
+  const chain<T>& all = w.waiting_for(due::handshake);
+  while (o.max_handshakes != 0 && all.size > o.max_handshakes) all.first->drop();
 }
 
 /// `Transport`: the host's. Its loop, which derives from this, drains the mail and calls the hub.
@@ -315,6 +325,20 @@ class server_core {
   [[nodiscard]] std::string client_of(const request& r, std::string_view peer) const {
     return forwarded_for(r, peer, trusted_);
   }
+  /// No TLS session came about: whose fault it is, is not known.
+  void handshake_failed(const std::string& why, std::string_view address) {
+    const std::error_code e = std::make_error_code(std::errc::protocol_error);
+    error(std::string{"TLS handshake with "}.append(address).append(": ").append(why), e);
+  }
+  /// HTTP came where TLS is spoken: what this one is told.
+  [[nodiscard]] std::string not_plain(std::string_view address) {
+    response r = refusal(400);
+    r.body = "This port speaks TLS: use https://\n";
+    std::string out;
+    http1::write_response(out, r, {.keep_alive = false});
+    log({.method = {}, .address = address}, 400, out.size(), now_us(), false);
+    return out;
+  }
   /// Too many connections: what this one is told.
   [[nodiscard]] std::string crowded() {
     response r = refusal(503);
@@ -326,14 +350,14 @@ class server_core {
   }
 
   /// Appends the head of a stream; whether it is framed as chunks. `stays`: the connection outlives
-  /// it.
+  /// it, if its end can be seen without that of the connection.
   [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r, bool stays) {
     const owned_head& own = e.head != nullptr ? *e.head : head_;
     std::string lines = own.extra;
     add_cors(lines, cors(), r);
     const bool chunked = options_.chunked && r.minor_version > 0;
     http1::stream_head head = own.view(lines);
-    head.keep_alive = head.keep_alive || stays;
+    head.keep_alive = head.keep_alive || (stays && (chunked || r.method == "HEAD"));
     if (!http1::write_stream_head(out, head, r.minor_version, chunked)) {
       throw std::invalid_argument("stream_head is not valid");
     }
@@ -529,6 +553,7 @@ namespace sse::inline v0::detail {
 ///
 ///   hold()            what keeps it alive while it lives
 ///   read()            more input is wanted: serve() takes it
+///   next()            the same, after a stream
 ///   write()           sends out_; writing_: it goes on, wrote_all() ends it; else wrote()
 ///   drop(), abort()   it ends at once, or by a reset
 ///   hang_up()         it ends after what was written
@@ -548,6 +573,15 @@ class http_connection {
   http_connection(const http_connection&) = delete;
   http_connection& operator=(const http_connection&) = delete;
 
+  /// The stream that it carried is over: its next request may come.
+  void resume() noexcept {
+    serial_ = 1;
+    guarded([&] {
+      set_due();
+      self().next();
+    });
+  }
+
   /// Its time is up.
   void expired(due what) noexcept {
     guarded([&] {
@@ -565,6 +599,7 @@ class http_connection {
   }
   /// The server takes no more: ends what waits for a request.
   void end_if_idle() noexcept {
+    if (phase_ == phase::handshake) self().drop();
     if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
   }
 
@@ -634,6 +669,7 @@ class http_connection {
     }
     const http1::feed_result r = reader_.feed(bytes);
     bytes.remove_prefix(r.consumed);
+    more_behind_ = !bytes.empty();
     if (r.state == http1::outcome::error) {
       refuse(reader_.status());
     } else if (r.state == http1::outcome::complete) {
@@ -642,11 +678,14 @@ class http_connection {
   }
 
   void read_body(std::string_view& bytes) {
-    const std::size_t missing = to_size(reader_.content_length()) - body_.size();
-    const std::size_t n = bytes.size() < missing ? bytes.size() : missing;
-    body_.append(bytes.substr(0, n));
-    bytes.remove_prefix(n);
-    if (n == missing) call();
+    const http1::feed_result r = framing_.feed(bytes, body_);
+    bytes.remove_prefix(r.consumed);
+    more_behind_ = !bytes.empty();
+    if (r.state == http1::outcome::error) {
+      refuse(framing_.status());
+    } else if (r.state == http1::outcome::complete) {
+      call();
+    }
   }
 
   // --- requests
@@ -664,8 +703,9 @@ class http_connection {
     if (found.to == nullptr) return answer(std::move(found.answer), false, found.with_cors);
 
     endpoint_ = std::move(found.to);
-    if (endpoint_->takes_body && reader_.content_length() != 0) {
+    if (endpoint_->takes_body && reader_.has_body()) {
       phase_ = phase::body;
+      framing_ = http1::body_reader{reader_, core_->limits()};
       set_due();
       const auto promised = to_size(reader_.content_length());
       body_.reserve(promised < enough_output ? promised : enough_output);
@@ -719,9 +759,13 @@ class http_connection {
   void open_stream(endpoint& e) {
     request r = make_request();
     std::string head;
-    const bool stays = r.method == "HEAD" && reader_.answer().keep_alive;  // else it is a stream
+    const bool head_only = r.method == "HEAD";
+    // What came behind the request already would be lost in the stream.
+    const bool stays =
+        reader_.answer(e.takes_body).keep_alive && !core_->ending() && (head_only || !more_behind_);
     r.chunked = core_->write_head(head, e, r, stays);
     r.preamble = head;
+    peer_.reuse(stays && r.chunked);
     accept_result out;
     {
       // A handler may stop the server, which ends this connection: the hub gets its own handle.
@@ -734,7 +778,7 @@ class http_connection {
       self().leave();
     } else if (out.head_only) {
       out_.append(head);
-      answered_with(200, head.size(), reader_.answer().keep_alive);
+      answered_with(200, head.size(), stays);
     } else {
       answer(std::move(out.refusal), e.takes_body);
     }
@@ -835,7 +879,9 @@ class http_connection {
       d = due::body;
     } else if (writing_) {
       d = due::write;
-    } else if (phase_ == phase::head || phase_ == phase::handshake) {
+    } else if (phase_ == phase::handshake) {
+      d = due::handshake;
+    } else if (phase_ == phase::head) {
       d = idle_ && serial_ != 0 ? due::idle : due::head;
     }
     if (d != due_) core_->await(self(), due_ = d);
@@ -846,7 +892,8 @@ class http_connection {
   connection_type peer_;
   Core* core_;  // nullptr: over
   http1::head_reader reader_;
-  std::string in_;  // received, not yet looked at
+  http1::body_reader framing_{};  // of the body
+  std::string in_;                // received, not yet looked at
   std::string body_;
   std::string out_;        // to be written next
   std::string sending_;    // being written
@@ -861,6 +908,7 @@ class http_connection {
   bool writing_ : 1 = false;
   bool serving_ : 1 = false;
   bool takes_body_ : 1 = false;
+  bool more_behind_ : 1 = false;  // bytes came with the end of the request that it had no use for
 };
 
 }  // namespace sse::inline v0::detail
@@ -870,7 +918,8 @@ namespace sse::inline v0::detail {
 
 /// `Core`: asio_core.
 template <class Core>
-class asio_connection : public http_connection<asio_connection<Core>, Core> {
+class asio_connection final : public http_connection<asio_connection<Core>, Core>,
+                              private asio_input {
   using base = http_connection<asio_connection, Core>;
   using typename base::phase;
   using transport_type = typename Core::transport_type;
@@ -879,7 +928,10 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   static constexpr bool plain = transport_type::plain;
 
  public:
-  using base::base;
+  asio_connection(Core& core, typename transport_type::connection c, std::string address)
+      : base{core, std::move(c), std::move(address)} {
+    asio_access::peer_of(peer_).taker = this;
+  }
 
   void begin() {
     set_due();
@@ -896,6 +948,13 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
     } else {
       read();
     }
+  }
+
+  /// The next request, after a stream; some of it may be there.
+  void next() {
+    std::unique_ptr<std::string> held = std::move(asio_access::peer_of(peer_).held);
+    if (held == nullptr) return read();
+    net::post(core_->executor(), [c = self{this}, held = std::move(held)] { c->input({}, *held); });
   }
 
   /// At once.
@@ -917,30 +976,34 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   // --- bytes in
 
   void read() {
-    if (reading_) return;
-    // Not async_wait: this one looks before it waits, and waits without a call to the kernel.
-    peer_.stream().async_read_some(net::buffer(input_),
-                                   [c = self{this}](const std::error_code& e, std::size_t n) {
-                                     c->reading_ = false;
-                                     if (c->core_ == nullptr) return;
-                                     if (!plain) asio_access::peer_of(c->peer_).reading = false;
-                                     c->guarded([&] { e ? c->drop() : c->have_read(n); });
-                                   });
-    reading_ = true;
-    if (!plain) asio_access::peer_of(peer_).reading = true;
+    auto& peer = asio_access::peer_of(peer_);
+    if (peer.reading) return;
+    // Not async_wait: this one looks before it waits, and waits without a call to the kernel. What
+    // comes is whose the connection is by then.
+    peer_.stream().async_read_some(
+        net::buffer(input_),
+        [c = self{this}, p = asio_access::share(peer_)](const std::error_code& e, std::size_t n) {
+          asio_access::have_input(*p, e, {c->input_.data(), n});
+        });
+    peer.reading = true;
   }
 
-  void have_read(std::size_t n) {
+  void input(const std::error_code& e, std::string_view bytes) override {
+    const self held{this};
+    guarded([&] { e ? drop() : have_read(bytes); });
+  }
+
+  void have_read(std::string_view bytes) {
     if constexpr (plain) {
-      if (n == input_.size()) {  // there may be much more, such as a body
-        auto& all = core_->scratch();
-        std::copy(input_.begin(), input_.end(), all.begin());
+      if (bytes.size() == input_.size() || bytes.data() != input_.data()) {
+        auto& all = core_->scratch();  // there may be much more, such as a body
+        std::size_t n = bytes.copy(all.data(), all.size());
         std::error_code ends_later;
         n += peer_.stream().read_some(net::buffer(all) + n, ends_later);
         return serve({all.data(), n});
       }
     }
-    serve({input_.data(), n});
+    serve(bytes);
   }
 
   void write() {
@@ -986,10 +1049,6 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   /// After what was written, and without a reset that would take it from the peer.
   void hang_up() noexcept {
     if (core_ == nullptr) return;
-    if constexpr (plain) {  // what comes now is the transport's to read
-      std::error_code ignored;
-      if (reading_) peer_.stream().cancel(ignored);
-    }
     core_->transport().disconnect(std::move(peer_));
     leave();
   }
@@ -998,13 +1057,13 @@ class asio_connection : public http_connection<asio_connection<Core>, Core> {
   void leave() noexcept {
     if (core_ == nullptr) return;
     Core* const core = std::exchange(core_, nullptr);
+    if (peer_) asio_access::peer_of(peer_).taker = nullptr;
     peer_ = {};
     core->forget(*this);
   }
 
   std::size_t sent_ = 0;
   std::array<char, plain ? 1024 : 4096> input_;
-  bool reading_ = false;
 };
 
 }  // namespace sse::inline v0::detail
@@ -1035,6 +1094,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     transport_.attach(*hub_, [this] {
       if (!flushes_) flush_soon();
     });
+    transport_.on_kept([this](auto& c) { return take_back(c); });
   }
   ~asio_core() { abandon(); }
 
@@ -1423,6 +1483,24 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     } catch (...) {
       c->drop();
       throw;
+    }
+  }
+
+  /// A stream of this connection is over: it may bring its next request.
+  [[nodiscard]] bool take_back(typename transport_type::connection& was) noexcept {
+    if (this->ending()) return false;
+    try {
+      std::error_code e;
+      const net::ip::address from = was.stream().lowest_layer().remote_endpoint(e).address();
+      if (e) return false;
+      std::string address = plain_address(from).to_string();
+      const ref<connection> c{new connection{*this, std::move(was), std::move(address)}};
+      ++c->refs;  // the core's own, until forget()
+      waiting_.await(*c, due::never, {});
+      c->resume();
+      return true;
+    } catch (...) {
+      return false;
     }
   }
 

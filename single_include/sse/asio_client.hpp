@@ -22,7 +22,13 @@
 //
 //   sse::received_event e = co_await prices.async_next(asio::use_awaitable);
 //
-// Not for other bodies than event streams, nor for browsers' cookies, proxies or HTTP/2. Needs
+// Through a proxy, here those of HTTP_PROXY, HTTPS_PROXY and NO_PROXY:
+//
+//   const sse::proxy_environment found = sse::proxy_from_environment();
+//   sse::asio_client_options o;
+//   o.client.proxy = found.options();
+//
+// Not for other bodies than event streams, nor for browsers' cookies or HTTP/2. Needs
 // <asio/...> (1.22 or newer) with ASIO_STANDALONE, exceptions and RTTI. TLS: name the stream, and
 // give the constructor a function that makes one for a connected socket and checks the host:
 //
@@ -224,6 +230,7 @@ class connect_race {
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -290,7 +297,7 @@ struct chain {
 };
 
 /// What a connection is given time for.
-enum class due : std::uint8_t { never, head, body, idle, write, linger };
+enum class due : std::uint8_t { never, handshake, head, body, idle, write, linger };
 inline constexpr std::size_t due_count = static_cast<std::size_t>(due::linger) + 1;
 
 /// Connections by what they are given time for. Each kind has one length for the whole server, so
@@ -311,6 +318,8 @@ class waiting_room {
     for (const line& l : lines_) n += l.list.size;
     return n;
   }
+  /// Those that wait for `what`, longest first.
+  [[nodiscard]] const chain<T>& waiting_for(due what) noexcept { return line_of(what).list; }
   /// In milliseconds; INT64_MAX: none.
   [[nodiscard]] std::int64_t next() const noexcept {
     std::int64_t first = INT64_MAX;
@@ -470,6 +479,14 @@ void close_on_exec(Socket& s) noexcept {
   return e == net::error::would_block || e == net::error::try_again;
 }
 
+/// Who gets what comes on a connection that is no stream.
+struct asio_input {
+  virtual void input(const std::error_code& e, std::string_view bytes) = 0;
+
+ protected:
+  ~asio_input() = default;
+};
+
 /// One connection, from accept to close: never moved, since operations that are under way point at
 /// it. Each of those holds a reference.
 template <class Stream>
@@ -511,7 +528,9 @@ struct asio_peer {
 
   Stream stream;
   asio_transport<Stream>* owner = nullptr;  ///< nullptr: the transport needs nothing of it any more
+  asio_input* taker = nullptr;  ///< of its input, in place of the owner, whoever began to read
   link<asio_peer> hook;
+  std::unique_ptr<std::string> held;  ///< input that waits for the end of its stream, see reuse
   std::int64_t linger_until = 0;
   session_id session{};
   std::uint32_t refs = 0;
@@ -520,6 +539,7 @@ struct asio_peer {
   bool writing : 1 = false;    ///< an operation writes, or waits until it can
   bool lingering : 1 = false;  ///< our side is shut down, the other side's end is waited for
   bool closed : 1 = false;
+  bool reuse : 1 = false;            ///< it serves another request after its stream
   bool broken : 1 = false;           ///< memory was out when its first operation was to begin
   std::array<char, sink_size> sink;  ///< for input that nobody wants
 };
@@ -537,6 +557,16 @@ struct asio_access {
   template <class Connection>
   [[nodiscard]] static auto& peer_of(const Connection& c) noexcept {
     return *c.peer_;
+  }
+  template <class Connection>
+  [[nodiscard]] static auto share(const Connection& c) noexcept {
+    return c.peer_.share();
+  }
+  /// A read is over.
+  template <class Stream>
+  static void have_input(asio_peer<Stream>& p, const std::error_code& e, std::string_view bytes) {
+    p.reading = false;
+    asio_transport<Stream>::have_input(p, e, bytes);
   }
 };
 
@@ -1010,8 +1040,8 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
     paused_ = false;
     link->took(source_.received(steady_now(), link->unread(), sink{*this}));
     if (link != link_) return;
-    paused_ = full() || !link->unread().empty();
-    if (!paused_ && source_.state() != client_state::closed) link->read();
+    paused_ = (source_.state() == client_state::open && full()) || !link->unread().empty();
+    if (!paused_ && source_.reads()) link->read();
   }
 
   [[nodiscard]] bool take(const event& e) {
@@ -1046,6 +1076,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
       const client_action a = source_.poll(now);
       switch (a.what) {
         case client_action::connect: dial(a); break;
+        case client_action::secure: secure(a); break;
         case client_action::disconnect: unlink(); break;
         case client_action::failed: report(); break;
         case client_action::none: tell_state(); return arm();
@@ -1054,13 +1085,18 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   }
 
   void dial(const client_action& a) {
-    link_ = make_link(a.tls);
+    link_ = make_link(a.tls || a.tunnel);
     if (link_ == nullptr) {
       return source_.ended(steady_now(), client_error::tls,
                            std::make_error_code(std::errc::protocol_not_supported));
     }
     const std::shared_ptr<asio_link> link = link_;
-    link->dial({a.host, a.port}, true, hooks.dial, connect_);
+    link->dial({a.host, a.port}, !a.tunnel, hooks.dial, connect_);
+  }
+
+  void secure(const client_action& a) {
+    const std::shared_ptr<asio_link> link = link_;
+    link->secure(std::string{a.host});
   }
 
   [[nodiscard]] std::shared_ptr<asio_link> make_link(bool tls) {

@@ -6,11 +6,13 @@
 
 // ---- sse/asio_client_options.hpp
 //
-// What an asio_event_source takes and gives: asio_client_options, received_event, and client_error
-// and the reasons against a certificate as std::error_code. Part of sse/asio_client.hpp.
+// What an asio_event_source takes and gives: asio_client_options, received_event, client_error and
+// the reasons against a certificate as std::error_code, the environment's proxies, dialers. Part of
+// sse/asio_client.hpp.
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -99,6 +101,39 @@ struct asio_client_options {
   /// Off: only when the one before failed.
   duration attempt_delay = duration::milliseconds(250);
 };
+
+/// Proxies as the environment names them; see proxy_from_environment().
+struct proxy_environment {
+  std::string http{};
+  std::string https{};
+  std::string except{};
+
+  /// Valid while this lives.
+  [[nodiscard]] proxy_options options() const noexcept { return {http, https, except}; }
+};
+
+/// Reads `http_proxy`, `https_proxy` and `no_proxy`, or those in capitals where one is not there or
+/// empty. "host:port" without a scheme is taken for http://. HTTP_PROXY counts for nothing in a CGI
+/// program, where it is a header of the request (REQUEST_METHOD is set). What they say is checked
+/// when it is used (client_options::proxy). Not to be called while another thread changes the
+/// environment.
+[[nodiscard]] inline proxy_environment proxy_from_environment() {
+  const auto value = [](const char* first, const char* second) {
+    for (const char* const name : {first, second}) {
+      const char* const text = name == nullptr ? nullptr : std::getenv(name);
+      if (text != nullptr && *text != '\0') return std::string{text};
+    }
+    return std::string{};
+  };
+  const auto proxy = [&](const char* first, const char* second) {
+    std::string url = value(first, second);
+    if (!url.empty() && url.find("://") == std::string::npos) url.insert(0, "http://");
+    return url;
+  };
+  const bool cgi = std::getenv("REQUEST_METHOD") != nullptr;
+  return {proxy("http_proxy", cgi ? nullptr : "HTTP_PROXY"), proxy("https_proxy", "HTTPS_PROXY"),
+          value("no_proxy", "NO_PROXY")};
+}
 
 /// What an asio_event_source connects to: the host of the URL, or a proxy.
 struct dial_request {

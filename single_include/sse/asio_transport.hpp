@@ -15,6 +15,8 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
 #include <asio/buffer.hpp>
@@ -31,6 +33,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -97,7 +100,7 @@ struct chain {
 };
 
 /// What a connection is given time for.
-enum class due : std::uint8_t { never, head, body, idle, write, linger };
+enum class due : std::uint8_t { never, handshake, head, body, idle, write, linger };
 inline constexpr std::size_t due_count = static_cast<std::size_t>(due::linger) + 1;
 
 /// Connections by what they are given time for. Each kind has one length for the whole server, so
@@ -118,6 +121,8 @@ class waiting_room {
     for (const line& l : lines_) n += l.list.size;
     return n;
   }
+  /// Those that wait for `what`, longest first.
+  [[nodiscard]] const chain<T>& waiting_for(due what) noexcept { return line_of(what).list; }
   /// In milliseconds; INT64_MAX: none.
   [[nodiscard]] std::int64_t next() const noexcept {
     std::int64_t first = INT64_MAX;
@@ -277,6 +282,14 @@ void close_on_exec(Socket& s) noexcept {
   return e == net::error::would_block || e == net::error::try_again;
 }
 
+/// Who gets what comes on a connection that is no stream.
+struct asio_input {
+  virtual void input(const std::error_code& e, std::string_view bytes) = 0;
+
+ protected:
+  ~asio_input() = default;
+};
+
 /// One connection, from accept to close: never moved, since operations that are under way point at
 /// it. Each of those holds a reference.
 template <class Stream>
@@ -318,7 +331,9 @@ struct asio_peer {
 
   Stream stream;
   asio_transport<Stream>* owner = nullptr;  ///< nullptr: the transport needs nothing of it any more
+  asio_input* taker = nullptr;  ///< of its input, in place of the owner, whoever began to read
   link<asio_peer> hook;
+  std::unique_ptr<std::string> held;  ///< input that waits for the end of its stream, see reuse
   std::int64_t linger_until = 0;
   session_id session{};
   std::uint32_t refs = 0;
@@ -327,6 +342,7 @@ struct asio_peer {
   bool writing : 1 = false;    ///< an operation writes, or waits until it can
   bool lingering : 1 = false;  ///< our side is shut down, the other side's end is waited for
   bool closed : 1 = false;
+  bool reuse : 1 = false;            ///< it serves another request after its stream
   bool broken : 1 = false;           ///< memory was out when its first operation was to begin
   std::array<char, sink_size> sink;  ///< for input that nobody wants
 };
@@ -344,6 +360,16 @@ struct asio_access {
   template <class Connection>
   [[nodiscard]] static auto& peer_of(const Connection& c) noexcept {
     return *c.peer_;
+  }
+  template <class Connection>
+  [[nodiscard]] static auto share(const Connection& c) noexcept {
+    return c.peer_.share();
+  }
+  /// A read is over.
+  template <class Stream>
+  static void have_input(asio_peer<Stream>& p, const std::error_code& e, std::string_view bytes) {
+    p.reading = false;
+    asio_transport<Stream>::have_input(p, e, bytes);
   }
 };
 
@@ -367,12 +393,14 @@ namespace sse::inline v0 {
 /// the log's own bytes (transport::completes).
 ///
 /// While a stream is open one read is outstanding, which finds its peer's end; what a peer sends is
-/// thrown away, and one that sends more than `max_input` bytes is closed.
+/// thrown away, and one that sends more than `max_input` bytes is closed. Where its connection is
+/// for reuse() it waits for the end of the stream, and nothing more is read meanwhile.
 ///
 /// Not thread-safe: hub, transport and all streams belong to one executor. Destroy the hub first.
 /// With streams that are no plain sockets, destroy neither before in_flight() is 0.
 template <class Stream = ::asio::ip::tcp::socket>
 class asio_transport {
+  friend struct detail::asio_access;
   using peer = detail::asio_peer<Stream>;
   using peer_ref = detail::ref<peer>;
 
@@ -398,6 +426,8 @@ class asio_transport {
       return peer_->stream;
     }
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(peer_); }
+    /// Whether it serves another request after its stream, see on_kept(). REQUIRES: not moved from.
+    void reuse(bool on) const noexcept { peer_->reuse = on; }
 
    private:
     friend class asio_transport;
@@ -455,6 +485,11 @@ class asio_transport {
   /// Every such write holds what this points to, so that log and hub can be made to outlive it.
   void keep_alive(std::weak_ptr<void> owner) noexcept { keep_ = std::move(owner); }
 
+  /// Where a connection goes whose stream in chunks ended whole, if it asked for reuse(): `f` takes
+  /// it over, without calling the hub, or answers false, and it is closed. Must not throw. For
+  /// asio_server: a read may be outstanding, whose bytes only it can have.
+  void on_kept(function<bool(connection&)> f) noexcept { kept_ = std::move(f); }
+
   // --- the end of a connection
 
   /// Whether a closed connection stays until its peer closed too, or for linger_ms: for hosts that
@@ -499,6 +534,7 @@ class asio_transport {
     peer& p = *c.peer_;
     p.owner = this;
     p.session = id;
+    p.taker = nullptr;
     streams_.push_back(p);
     p.broken = !watch(p);
   }
@@ -518,8 +554,17 @@ class asio_transport {
     }
   }
 
+  [[nodiscard]] bool keep(connection& c) noexcept {
+    peer& p = *c.peer_;
+    if (!p.reuse || p.writing || p.broken || !kept_) return false;
+    forget(p);
+    return kept_(c);
+  }
+
   void close(connection& c, close_reason why) noexcept {
     peer& p = *c.peer_;
+    p.taker = nullptr;
+    p.reuse = false;
     if (why == close_reason::stalled) {
       p.abort_now();
     } else if (why == close_reason::peer) {
@@ -607,9 +652,7 @@ class asio_transport {
       p.stream.async_read_some(::asio::buffer(p.sink),
                                [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
                                  r->reading = false;
-                                 if (r->owner == nullptr || r->closed) return;
-                                 r->discarded += static_cast<std::uint32_t>(n);
-                                 r->owner->took_some(*r, e);
+                                 have_input(*r, e, {r->sink.data(), n});
                                });
       p.reading = true;
       return true;
@@ -618,7 +661,22 @@ class asio_transport {
     }
   }
 
-  void took_some(peer& p, std::error_code e) noexcept {
+  static void have_input(peer& p, const std::error_code& e, std::string_view bytes) {
+    if (p.taker != nullptr) return p.taker->input(e, bytes);
+    if (p.owner == nullptr || p.closed) return;
+    p.reuse && !e ? p.owner->hold(p, bytes) : p.owner->throw_away(p, e, bytes.size());
+  }
+
+  void hold(peer& p, std::string_view bytes) noexcept {
+    try {
+      p.held = std::make_unique<std::string>(bytes);
+    } catch (...) {
+      took_input(p, std::make_error_code(std::errc::not_enough_memory));
+    }
+  }
+
+  void throw_away(peer& p, std::error_code e, std::size_t n) noexcept {
+    p.discarded += static_cast<std::uint32_t>(n);
     if constexpr (plain) {
       std::array<char, 4096> bytes;
       for (int i = 0; i < 16 && !e; ++i) {
@@ -708,6 +766,7 @@ class asio_transport {
   void (*written_)(void*, session_id, std::size_t) noexcept = nullptr;
   void (*closed_)(void*, session_id) noexcept = nullptr;
   function<void()> flush_soon_;
+  function<bool(connection&)> kept_;
   std::weak_ptr<void> keep_;
   detail::chain<peer> streams_;
   detail::chain<peer> lingering_;

@@ -17,6 +17,9 @@
 //     if (a.what == sse::client_action::connect) {        // resolve, connect, TLS if a.tls
 //       if (!dial(a.host, a.port, a.tls)) source.ended(now(), sse::client_error::connect);
 //       else send_all(source.connected(now()));
+//     } else if (a.what == sse::client_action::secure) {  // a proxy's tunnel is there
+//       if (!start_tls(a.host)) source.ended(now(), sse::client_error::tls);
+//       else send_all(source.connected(now()));
 //     } else if (a.what == sse::client_action::disconnect) {
 //       hang_up();
 //     } else if (a.what == sse::client_action::failed) {
@@ -31,8 +34,8 @@
 //   }
 //
 // What it does follows WHATWG HTML 9.2 and RFC 9112:
-//  - 200 with text/event-stream opens; 204, any other status and any other type close for good,
-//    unless client_options::retry_statuses is on. Whatever else goes wrong is tried again.
+//  - 200 with text/event-stream opens; 204 and any other type close for good, and so does any other
+//    status but those of client_options::retry_statuses. Whatever else goes wrong is tried again.
 //  - 301, 302, 303, 307 and 308 are followed; each reconnection begins at the first URL again. Once
 //    a redirect leaves the origin, no custom header goes along, also not back home; the last event
 //    ID does, and after 307 and 308 the body with the headers that describe it.
@@ -43,6 +46,9 @@
 //    ends the row. `retry: 0` makes at most ten attempts in two seconds
 //    (client_options::min_interval).
 //  - The last event ID goes along as Last-Event-ID, in its bytes as received.
+//  - Through a proxy (client_options::proxy), https goes in a tunnel (CONNECT, RFC 9110 9.3.6), so
+//    that the proxy sees the host alone; http is asked of the proxy by its whole URL (RFC
+//    9112 3.2.2), since many open tunnels to port 443 only. Each redirect chooses anew.
 //
 // Threads: one at a time. Nothing throws but the sink; a failed allocation is the failure
 // client_error::no_memory. All that is received is bounded by client_options.
@@ -51,6 +57,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <system_error>
@@ -154,16 +161,15 @@ class backoff {
 
 }  // namespace sse::inline v0::detail
 #endif  // SSEHUB_SINGLE_DETAIL_CLIENT_BACKOFF_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_WRITER_HPP
-#define SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_WRITER_HPP
-// ---- sse/detail/client/request_writer.hpp
+#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_PROXY_HPP
+#define SSEHUB_SINGLE_DETAIL_CLIENT_PROXY_HPP
+// ---- sse/detail/client/proxy.hpp
 //
-// client_request: what an event_source sends, checked once and written for each connection. Not
-// public.
+// proxy_choice: which proxy an event_source goes through to which URL. proxy_server: one of them,
+// read from its URL as strictly as others (http/url.hpp). Not public.
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 
 #ifndef SSEHUB_SINGLE_DETAIL_HTTP_URL_HPP
@@ -428,6 +434,175 @@ class url {
 
 namespace sse::inline v0::detail {
 
+/// RFC 4648 4.
+[[nodiscard]] inline bool append_base64(bytes& out, std::string_view in) noexcept {
+  constexpr std::string_view digits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  for (; !in.empty(); in.remove_prefix(in.size() < 3 ? in.size() : 3)) {
+    const auto byte = [&in](std::size_t i) {
+      return i < in.size() ? static_cast<unsigned char>(in[i]) : 0U;
+    };
+    const unsigned bits = byte(0) << 16U | byte(1) << 8U | byte(2);
+    const char four[] = {digits[bits >> 18U], digits[bits >> 12U & 63U],
+                         in.size() > 1 ? digits[bits >> 6U & 63U] : '=',
+                         in.size() > 2 ? digits[bits & 63U] : '='};
+    if (!out.append({four, 4})) return false;
+  }
+  return true;
+}
+
+class proxy_server {
+ public:
+  /// Reads "http://user:password@host:port"; empty: there is none.
+  [[nodiscard]] url_error set(std::string_view text) noexcept {
+    if (text.empty()) return url_error::none;
+    if (!text::starts_fold(text, "http://")) return url_error::scheme;
+    std::string_view rest = text.substr(7);
+    std::string_view authority = text::next_part(rest, '/');
+    if (!rest.empty()) return url_error::host;  // a path: not what a proxy's URL has
+    const std::size_t at = authority.find('@');
+    if (at != std::string_view::npos) {
+      if (const url_error e = set_user(authority.substr(0, at)); e != url_error::none) return e;
+      authority.remove_prefix(at + 1);
+    }
+    if (authority.find_first_of("?#") != std::string_view::npos) return url_error::host;
+    bytes plain;
+    if (!plain.append("http://") || !plain.append(authority)) return url_error::no_memory;
+    return where_.parse(plain.view());
+  }
+
+  [[nodiscard]] explicit operator bool() const noexcept { return where_.port() != 0; }
+  [[nodiscard]] std::string_view host() const noexcept { return where_.host(); }
+  [[nodiscard]] std::uint16_t port() const noexcept { return where_.port(); }
+  /// The value of Proxy-Authorization (RFC 7617); empty: none.
+  [[nodiscard]] std::string_view authorization() const noexcept { return authorization_.view(); }
+
+ private:
+  [[nodiscard]] url_error set_user(std::string_view written) noexcept {
+    for (const char c : written) {  // RFC 3986 3.2.1
+      const bool plain =
+          text::is_alnum(c) || std::string_view{"-._~!$&'()*+,;=:%"}.find(c) != written.npos;
+      if (!plain) return url_error::user_info;
+    }
+    std::string_view password = written;
+    const std::string_view user = text::next_part(password, ':');
+    bytes both;
+    if (!both.reserve(written.size() + 1)) return url_error::no_memory;
+    if (!append_decoded(both, user) || both.view().find(':') != std::string_view::npos ||
+        !both.append(":") || !append_decoded(both, password) ||
+        !text::is_field_value(both.view())) {
+      return url_error::user_info;
+    }
+    const bool memory =
+        authorization_.assign("Basic ") && append_base64(authorization_, both.view());
+    return memory ? url_error::none : url_error::no_memory;
+  }
+  /// `out` has room.
+  [[nodiscard]] static bool append_decoded(bytes& out, std::string_view escaped) noexcept {
+    for (std::size_t i = 0; i < escaped.size();) {
+      const int byte = text::next_byte(escaped, i, false);
+      const char c = static_cast<char>(byte);
+      if (byte < 0 || !out.append({&c, 1})) return false;
+    }
+    return true;
+  }
+
+  url where_{};
+  bytes authorization_{};
+};
+
+class proxy_choice {
+ public:
+  /// Takes the URLs of the proxies for http and https, and who is reached without.
+  [[nodiscard]] url_error set(std::string_view http, std::string_view https,
+                              std::string_view except) noexcept {
+    if (const url_error e = servers_[0].set(http); e != url_error::none) return e;
+    if (const url_error e = servers_[1].set(https); e != url_error::none) return e;
+    return except_.assign(except) ? url_error::none : url_error::no_memory;
+  }
+
+  /// Whether a proxy stands between, which is server(to.tls()) then.
+  [[nodiscard]] bool between(const url& to) const noexcept {
+    return server(to.tls()) && !is_excepted(to.host(), to.port());
+  }
+  [[nodiscard]] const proxy_server& server(bool tls) const noexcept {
+    return servers_[tls ? 1 : 0];
+  }
+
+ private:
+  [[nodiscard]] bool is_excepted(std::string_view host, std::uint16_t port) const noexcept {
+    if (host.ends_with('.')) host.remove_suffix(1);
+    const ip_address address = parse_ip(host);
+    const std::string_view list = except_.view();
+    for (std::size_t i = 0; i < list.size();) {
+      const std::size_t end = list.find_first_of(", \t", i);
+      const std::size_t size = (end == list.npos ? list.size() : end) - i;
+      if (names(list.substr(i, size), host, address, port)) return true;
+      i += size + 1;
+    }
+    return false;
+  }
+
+  [[nodiscard]] static bool names(std::string_view entry, std::string_view host,
+                                  const ip_address& address, std::uint16_t port) noexcept {
+    if (entry == "*") return true;
+    if (address && in_network(entry, address)) return true;
+    const bool literal = entry.starts_with('[');
+    const std::size_t colon = entry.find(':', literal ? entry.find(']') : 0);
+    if (colon != entry.npos) {
+      std::uint64_t n = 0;
+      if (read_decimal(entry.substr(colon + 1), 65535, n) != decimal::number || n != port) {
+        return false;
+      }
+      entry = entry.substr(0, colon);
+    }
+    if (literal && entry.ends_with(']')) entry = entry.substr(1, entry.size() - 2);
+    if (address) return in_network(entry, address);
+    if (entry.starts_with("*.")) entry.remove_prefix(1);
+    if (entry.starts_with('.')) entry.remove_prefix(1);
+    if (entry.empty() || host.size() < entry.size()) return false;
+    const std::size_t before = host.size() - entry.size();
+    return text::equal_fold(host.substr(before), entry) && (before == 0 || host[before - 1] == '.');
+  }
+
+  /// "10.0.0.0/8", "fd00::/8", or one address.
+  [[nodiscard]] static bool in_network(std::string_view network, const ip_address& a) noexcept {
+    const std::size_t slash = network.find('/');
+    const ip_address n = parse_ip(network.substr(0, slash));
+    if (n.size != a.size) return false;
+    std::uint64_t bits = n.size * 8;
+    if (slash != network.npos &&
+        read_decimal(network.substr(slash + 1), bits, bits) != decimal::number) {
+      return false;
+    }
+    for (std::size_t i = 0; i < n.size; ++i) {
+      const std::uint64_t kept = bits > 8 * i ? bits - 8 * i : 0;
+      const unsigned mask = kept < 8 ? 0xff00U >> kept & 0xffU : 0xffU;
+      if (((n.bytes[i] ^ a.bytes[i]) & mask) != 0) return false;
+    }
+    return true;
+  }
+
+  proxy_server servers_[2]{};  // for http, for https
+  bytes except_{};
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_PROXY_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_WRITER_HPP
+#define SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_WRITER_HPP
+// ---- sse/detail/client/request_writer.hpp
+//
+// client_request: what an event_source sends, checked once and written for each connection. Not
+// public.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
 class client_request {
  public:
   /// What redirects made of it.
@@ -463,29 +638,45 @@ class client_request {
     return c.get ? std::string_view{"GET"} : method_.view();
   }
 
-  /// Writes head and body. False: no memory.
+  /// Writes head and body. `proxy`: the request goes to this one, which forwards it; it then names
+  /// the whole URL (RFC 9112 3.2.2). False: no memory.
   [[nodiscard]] bool write(bytes& out, const url& to, const changes& c,
-                           std::string_view last_event_id) const noexcept {
+                           std::string_view last_event_id,
+                           const proxy_server* proxy) const noexcept {
     out.clear();
-    const bool good = out.append(method(c)) && out.append(" ") &&
-                      append_target(out, to.target(), last_event_id) &&
-                      out.append(" HTTP/1.1\r\n") && add(out, "Host", to.authority()) &&
-                      add_default(out, c, "Accept", "text/event-stream") &&
-                      add_default(out, c, "Cache-Control", "no-cache") &&
-                      add_default(out, c, "User-Agent", "ssehub/" SSEHUB_VERSION) &&
-                      add(out, "Accept-Encoding", "identity") &&
-                      (last_event_id.empty() || add(out, "Last-Event-ID", last_event_id)) &&
-                      add(out, "Connection", "close");
+    const bool good =
+        out.append(method(c)) && out.append(" ") && (proxy == nullptr || out.append(to.origin())) &&
+        append_target(out, to.target(), last_event_id) && out.append(" HTTP/1.1\r\n") &&
+        add(out, "Host", to.authority()) && add_default(out, c, "Accept", "text/event-stream") &&
+        add_default(out, c, "Cache-Control", "no-cache") &&
+        add_default(out, c, "User-Agent", "ssehub/" SSEHUB_VERSION) &&
+        add(out, "Accept-Encoding", "identity") &&
+        (last_event_id.empty() || add(out, "Last-Event-ID", last_event_id)) &&
+        (proxy == nullptr || add_authorization(out, *proxy)) && add(out, "Connection", "close");
     return good && append_headers(out, c) && append_body(out, c);
+  }
+
+  /// Writes what asks `proxy` for a tunnel (RFC 9110 9.3.6). False: no memory.
+  [[nodiscard]] static bool write_connect(bytes& out, const url& to,
+                                          const proxy_server& proxy) noexcept {
+    out.clear();
+    // The authority with its port, also where that is the scheme's own, which it leaves out.
+    const bool own_port = to.port() == (to.tls() ? 443 : 80);
+    const auto add_host = [&] {
+      return out.append(to.authority()) && (!own_port || out.append(to.tls() ? ":443" : ":80"));
+    };
+    return out.append("CONNECT ") && add_host() && out.append(" HTTP/1.1\r\nHost: ") &&
+           add_host() && out.append("\r\n") && add(out, "User-Agent", "ssehub/" SSEHUB_VERSION) &&
+           add_authorization(out, proxy) && out.append("\r\n");
   }
 
  private:
   /// Headers that frame the message, name the connection, or are an option of their own.
   [[nodiscard]] static bool is_ours(std::string_view name) noexcept {
-    constexpr std::string_view ours[] = {"Accept-Encoding", "Connection", "Content-Length",
-                                         "Expect",          "Host",       "Keep-Alive",
-                                         "Last-Event-ID",   "TE",         "Proxy-Connection",
-                                         "Trailer",         "Upgrade",    "Transfer-Encoding"};
+    constexpr std::string_view ours[] = {
+        "Accept-Encoding", "Connection",          "Content-Length",   "Expect", "Host",
+        "Keep-Alive",      "Last-Event-ID",       "Proxy-Connection", "TE",     "Trailer",
+        "Upgrade",         "Proxy-Authorization", "Transfer-Encoding"};
     for (const std::string_view o : ours) {
       if (text::equal_fold(name, o)) return true;
     }
@@ -500,6 +691,10 @@ class client_request {
   [[nodiscard]] static bool add(bytes& out, std::string_view name,
                                 std::string_view value) noexcept {
     return out.append(name) && out.append(": ") && out.append(value) && out.append("\r\n");
+  }
+
+  [[nodiscard]] static bool add_authorization(bytes& out, const proxy_server& proxy) noexcept {
+    return proxy.authorization().empty() || add(out, "Proxy-Authorization", proxy.authorization());
   }
 
   [[nodiscard]] bool add_default(bytes& out, const changes& c, std::string_view name,
@@ -555,22 +750,82 @@ class client_request {
 
 }  // namespace sse::inline v0::detail
 #endif  // SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_WRITER_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_STATUS_SET_HPP
+#define SSEHUB_SINGLE_DETAIL_CLIENT_STATUS_SET_HPP
+// ---- sse/detail/client/status_set.hpp
+//
+// status_set: HTTP statuses, written "408,429,5xx". Not public.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+class status_set {
+ public:
+  /// A list with commas of numbers from 200 to 999 and classes ("5xx"); empty: none. False: it is
+  /// none, nothing changes.
+  [[nodiscard]] constexpr bool set(std::string_view list) noexcept {
+    status_set s;
+    while (!list.empty()) {
+      const std::string_view part = text::trim(text::next_part(list, ','));
+      const bool whole_class = part.size() == 3 && text::equal_fold(part.substr(1), "xx");
+      std::uint64_t n = 0;
+      if (part.size() != 3 ||
+          read_decimal(part.substr(0, whole_class ? 1 : 3), 999, n) != decimal::number) {
+        return false;
+      }
+      const std::uint64_t first = whole_class ? n * 100 : n;
+      if (first < 200) return false;
+      for (std::uint64_t i = first; i < first + (whole_class ? 100 : 1); ++i) {
+        s.bits_[i / 64] |= std::uint64_t{1} << i % 64;
+      }
+    }
+    *this = s;
+    return true;
+  }
+  /// REQUIRES: 0 to 999.
+  [[nodiscard]] constexpr bool has(int status) const noexcept {
+    const auto i = static_cast<std::size_t>(status);
+    return (bits_[i / 64] >> i % 64 & 1U) != 0;
+  }
+
+ private:
+  std::uint64_t bits_[16] = {};
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_STATUS_SET_HPP
 #ifndef SSEHUB_SINGLE_DETAIL_HTTP_RESPONSE_READER_HPP
 #define SSEHUB_SINGLE_DETAIL_HTTP_RESPONSE_READER_HPP
 // ---- sse/detail/http/response_reader.hpp
 //
-// The HTTP/1 response as a client reads it: response_reader for the head, body_reader for the
-// framing of the body. Incremental, in linear time and bounded memory however the bytes are cut;
-// nothing throws.
+// The head of an HTTP/1 response as a client reads it; body_reader.hpp reads what follows it.
+// Incremental, in linear time and bounded memory however the bytes are cut; nothing throws.
 //
 // Strict where two readers could see two messages, tolerant where RFC 9112 asks a client to be:
 //  - lines may end with LF alone (2.2), folded lines are joined with a space (5.2), the reason
 //    phrase and its space may be missing (4), a Content-Length may repeat itself (6.3);
 //  - refused: a CR without LF, control characters, names that are not tokens (such as with a space
 //    before the colon), Content-Length with Transfer-Encoding, codings other than chunked,
-//    Transfer-Encoding in HTTP/1.0, 101, versions other than HTTP/1.x;
-//  - chunk lines end with CRLF, have at most 16 digits and max_chunk_line bytes; trailers have at
-//    most max_trailer bytes; both are dropped.
+//    Transfer-Encoding in HTTP/1.0, 101, versions other than HTTP/1.x.
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string_view>
+
+#ifndef SSEHUB_SINGLE_DETAIL_HTTP_BODY_READER_HPP
+#define SSEHUB_SINGLE_DETAIL_HTTP_BODY_READER_HPP
+// ---- sse/detail/http/body_reader.hpp
+//
+// The body of an HTTP/1 message, response or request: its framing is taken off, by length or by
+// chunks (RFC 9112 6.3, 7.1). Incremental, in linear time and without memory however the bytes are
+// cut; nothing throws.
+//
+// Chunk lines end with CRLF, have at most 16 digits and max_chunk_line bytes; trailers have at most
+// max_trailer bytes; both are dropped.
 
 #include <cstddef>
 #include <cstdint>
@@ -582,10 +837,252 @@ namespace sse::inline v0::detail {
 /// What ends the body (RFC 9112 6.3).
 enum class body_end : std::uint8_t { close, length, chunked };
 
+/// What a server lets the chunks of a request have; the stream that a client reads may go on for
+/// ever. Each is the most that passes.
+struct chunk_limits {
+  std::uint64_t content = std::numeric_limits<std::uint64_t>::max();  // bytes
+  /// Bytes of extensions and trailers, all together.
+  std::uint64_t extras = std::numeric_limits<std::uint64_t>::max();
+  /// What RFC 9112 does not have is refused: blanks at the end of a size line, trailers that are no
+  /// fields.
+  bool strict = false;
+};
+
+/// Finds the content between the framing.
+///
+///   while (in not used up and state() is more) {
+///     const auto [skipped, data] = reader.next(in);       // drop `skipped` bytes, then use data
+///     reader.took(n);                                     // of data, which may be less than all
+///   }
+class body_reader {
+ public:
+  static constexpr std::size_t max_chunk_line = 4096;  // bytes of size and extensions
+  static constexpr std::size_t max_trailer = 8192;     // bytes
+
+  enum class outcome : std::uint8_t {
+    more,
+    complete,
+    malformed,
+    too_large,    // chunk_limits::content
+    many_extras,  // chunk_limits::extras
+  };
+  struct piece {
+    std::size_t skipped = 0;  // framing at the start of the input
+    std::string_view data{};  // content behind it; empty: all of the input is used, or it is over
+  };
+
+  body_reader() noexcept = default;
+  body_reader(body_end end, std::uint64_t length, const chunk_limits& l = {}) noexcept
+      : limits_{l},
+        left_{end == body_end::length ? length : 0},
+        state_{end == body_end::length && length == 0 ? outcome::complete : outcome::more},
+        step_{end == body_end::close    ? step::to_close
+              : end == body_end::length ? step::counted
+                                        : step::size} {}
+
+  [[nodiscard]] piece next(std::string_view in) noexcept {
+    piece out;
+    while (out.skipped < in.size() && state_ == outcome::more) {
+      if (step_ == step::to_close || step_ == step::counted || step_ == step::data) {
+        out.data = in.substr(out.skipped);
+        if (step_ != step::to_close && out.data.size() > left_) {
+          out.data = out.data.substr(0, to_size(left_));
+        }
+        return out;
+      }
+      take(in[out.skipped++]);
+    }
+    return out;
+  }
+
+  /// `n` bytes of the data that next() gave are used.
+  void took(std::size_t n) noexcept {
+    if (step_ == step::to_close) return;
+    left_ -= n;
+    if (left_ != 0) return;
+    if (step_ == step::counted) {
+      state_ = outcome::complete;
+    } else if (step_ == step::data) {
+      step_ = step::data_cr;
+    }
+  }
+
+  [[nodiscard]] outcome state() const noexcept { return state_; }
+  /// Whether the body may end where the connection does.
+  [[nodiscard]] bool ends_with_connection() const noexcept {
+    return step_ == step::to_close || state_ == outcome::complete;
+  }
+
+ private:
+  enum class step : std::uint8_t {
+    to_close,
+    counted,
+    size,       // chunk-size
+    space,      // blanks after it
+    extension,  // to the end of the line
+    size_lf,
+    data,
+    data_cr,
+    data_lf,
+    trailer,       // at the start of a line
+    trailer_name,  // in front of its colon
+    trailer_in,    // behind it
+    trailer_lf,
+    last_lf,
+  };
+
+  void fail(outcome why = outcome::malformed) noexcept { state_ = why; }
+  /// One more byte of an extension or a trailer.
+  [[nodiscard]] bool may_take_extra() noexcept {
+    if (limits_.extras == 0) fail(outcome::many_extras);
+    return limits_.extras != 0 && limits_.extras-- != 0;
+  }
+
+  void expect(char c, char wanted, step then) noexcept {
+    if (c != wanted) return fail();
+    step_ = then;
+  }
+
+  void take(char c) noexcept {
+    switch (step_) {
+      case step::size: return take_size(c);
+      case step::space:
+      case step::extension: return take_extension(c);
+      case step::size_lf:
+        if (left_ > limits_.content) return fail(outcome::too_large);
+        limits_.content -= left_;
+        line_ = 0;
+        return expect(c, '\n', left_ != 0 ? step::data : step::trailer);
+      case step::data_cr: return expect(c, '\r', step::data_lf);
+      case step::data_lf:
+        expect(c, '\n', step::size);
+        line_ = digits_ = 0;
+        return;
+      case step::trailer:
+      case step::trailer_name:
+      case step::trailer_in: return take_trailer(c);
+      case step::trailer_lf: return expect(c, '\n', step::trailer);
+      case step::last_lf:
+        if (c != '\n') return fail();
+        state_ = outcome::complete;
+        return;
+      case step::to_close:
+      case step::counted:
+      case step::data: return;
+    }
+  }
+
+  void take_size(char c) noexcept {
+    const int digit = text::hex_digit(c);
+    if (digit < 0) {
+      if (digits_ == 0) return fail();
+      step_ = step::space;
+      return take_extension(c);
+    }
+    if (++digits_ > 16) return fail();  // so that left_ holds it
+    left_ = left_ * 16 + static_cast<std::uint64_t>(digit);
+  }
+
+  void take_extension(char c) noexcept {
+    if (++line_ > max_chunk_line) return fail();
+    if (c == '\r') {
+      const bool padded = step_ == step::space && line_ > 1;
+      return padded && limits_.strict ? fail() : void(step_ = step::size_lf);
+    }
+    if (!may_take_extra()) return;
+    if (c == ';') {
+      step_ = step::extension;
+    } else if (step_ == step::space ? c != ' ' && c != '\t' : text::is_control(c) && c != '\t') {
+      fail();
+    }
+  }
+
+  void take_trailer(char c) noexcept {
+    if (++line_ > max_trailer) return fail();
+    if (c == '\r') {
+      if (step_ == step::trailer_name) return fail();
+      step_ = step_ == step::trailer ? step::last_lf : step::trailer_lf;
+      return;
+    }
+    if (!may_take_extra()) return;
+    const bool in_name = limits_.strict && step_ != step::trailer_in;
+    if (!in_name || (c == ':' && step_ == step::trailer_name)) {
+      step_ = step::trailer_in;
+      if (text::is_control(c) && c != '\t') fail();
+    } else {
+      step_ = step::trailer_name;
+      if (!text::is_token_char(c)) fail();
+    }
+  }
+
+  chunk_limits limits_{};
+  std::uint64_t left_ = 0;  // bytes of this chunk or of the body
+  std::size_t line_ = 0;    // bytes of extensions, or of all trailers
+  std::uint8_t digits_ = 0;
+  outcome state_ = outcome::more;
+  step step_ = step::to_close;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_HTTP_BODY_READER_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_HTTP_DATE_HPP
+#define SSEHUB_SINGLE_DETAIL_HTTP_DATE_HPP
+// ---- sse/detail/http/date.hpp
+//
+// The date of HTTP as it is sent today (RFC 9110 5.6.7, IMF-fixdate). Not public.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+/// Seconds since 1970 of "Sun, 06 Nov 1994 08:49:37 GMT"; -1: something else, or before 1970. The
+/// name of the day is not looked at.
+[[nodiscard]] constexpr std::int64_t read_http_date(std::string_view s) noexcept {
+  constexpr std::string_view shape = "ddd, 00 mmm 0000 00:00:00 GMT";
+  constexpr std::string_view months = "JanFebMarAprMayJunJulAugSepOctNovDec";
+  if (s.size() != shape.size()) return -1;
+  for (std::size_t i = 0; i < s.size(); ++i) {
+    const char c = shape[i];
+    const bool free = c == '0' || c == 'd' || c == 'm';
+    if (!free && s[i] != c) return -1;
+  }
+  const auto number = [&s](std::size_t at, std::size_t size, std::uint64_t most) {
+    std::uint64_t n = 0;
+    const bool good = read_decimal(s.substr(at, size), most, n) == decimal::number;
+    return good ? static_cast<std::int64_t>(n) : std::int64_t{-1};
+  };
+  const std::size_t at = months.find(s.substr(8, 3));
+  const std::int64_t day = number(5, 2, 31);
+  const std::int64_t year = number(12, 4, 9999);
+  const std::int64_t hour = number(17, 2, 23);
+  const std::int64_t minute = number(20, 2, 59);
+  const std::int64_t second = number(23, 2, 60);
+  if (at == std::string_view::npos || at % 3 != 0 || day < 1 || year < 1970 || hour < 0 ||
+      minute < 0 || second < 0) {
+    return -1;
+  }
+  // Days since 1970: a year that begins in March has its leap day at its end.
+  const auto month = static_cast<std::int64_t>(at / 3);  // 0: January
+  const std::int64_t y = month < 2 ? year - 1 : year;
+  const std::int64_t days =
+      365 * y + y / 4 - y / 100 + y / 400 + (153 * ((month + 10) % 12) + 2) / 5 + day - 1 - 719'468;
+  return ((days * 24 + hour) * 60 + minute) * 60 + second;
+}
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_HTTP_DATE_HPP
+
+namespace sse::inline v0::detail {
+
 /// Each is the most that passes.
 struct response_limits {
   std::size_t head = std::size_t{64} << 10;  // bytes, with line ends and interim heads
   std::size_t headers = 256;                 // lines
+  /// Of the answer to CONNECT: what frames a body counts for nothing where a tunnel begins (RFC
+  /// 9110 9.3.6).
+  bool tunnel = false;
 };
 
 class response_reader {
@@ -620,8 +1117,11 @@ class response_reader {
   [[nodiscard]] body_end end() const noexcept { return end_; }
   [[nodiscard]] std::uint64_t length() const noexcept { return length_; }
 
-  /// Ready for the next response; gives the memory back.
-  void reset() noexcept { *this = response_reader{limits_}; }
+  /// Ready for the next response, which answers CONNECT if `tunnel`; gives the memory back.
+  void reset(bool tunnel = false) noexcept {
+    limits_.tunnel = tunnel;
+    *this = response_reader{limits_};
+  }
 
  private:
   enum class step : std::uint8_t {
@@ -721,6 +1221,10 @@ class response_reader {
   }
 
   void finish() noexcept {
+    if (limits_.tunnel && head_.status_ < 300) {
+      state_ = outcome::complete;
+      return;
+    }
     bool coded = false;
     bool sized = false;
     bool good = true;
@@ -773,10 +1277,16 @@ class response_reader {
   return duration::seconds(static_cast<std::int64_t>(n));
 }
 
-/// A status that may be another one later.
-[[nodiscard]] constexpr bool is_temporary(int status) noexcept {
-  return status == 408 || status == 425 || status == 429 || status == 500 ||
-         (status >= 502 && status <= 504);
+/// What Retry-After asks for (RFC 9110 10.2.3), at most `most`: seconds, or a date, which counts
+/// from the response's own, so that no clock need be right. Off: absent, or neither.
+[[nodiscard]] inline duration retry_after(const client_response& r, duration most) noexcept {
+  const std::string_view value = r.header("Retry-After");
+  const duration seconds = whole_seconds(value, most);
+  const std::int64_t until = read_http_date(value);
+  const std::int64_t date = until < 0 ? -1 : read_http_date(r.header("Date"));
+  if (date < 0 || until <= date) return seconds;
+  const duration wait = duration::seconds(until - date);
+  return most < wait ? most : wait;
 }
 
 /// Every Content-Type says text/event-stream, with any parameters.
@@ -814,155 +1324,6 @@ class response_reader {
   return location;
 }
 
-// --- the body
-
-/// Finds the content between the framing.
-///
-///   while (in not used up and state() is more) {
-///     const auto [skipped, data] = reader.next(in);       // drop `skipped` bytes, then use data
-///     reader.took(n);                                     // of data, which may be less than all
-///   }
-class body_reader {
- public:
-  static constexpr std::size_t max_chunk_line = 4096;  // bytes of size and extensions
-  static constexpr std::size_t max_trailer = 8192;     // bytes
-
-  enum class outcome : std::uint8_t { more, complete, malformed };
-  struct piece {
-    std::size_t skipped = 0;  // framing at the start of the input
-    std::string_view data{};  // content behind it; empty: all of the input is used, or it is over
-  };
-
-  body_reader() noexcept = default;
-  body_reader(body_end end, std::uint64_t length) noexcept
-      : left_{end == body_end::length ? length : 0},
-        state_{end == body_end::length && length == 0 ? outcome::complete : outcome::more},
-        step_{end == body_end::close    ? step::to_close
-              : end == body_end::length ? step::counted
-                                        : step::size} {}
-
-  [[nodiscard]] piece next(std::string_view in) noexcept {
-    piece out;
-    while (out.skipped < in.size() && state_ == outcome::more) {
-      if (step_ == step::to_close || step_ == step::counted || step_ == step::data) {
-        out.data = in.substr(out.skipped);
-        if (step_ != step::to_close && out.data.size() > left_) {
-          out.data = out.data.substr(0, to_size(left_));
-        }
-        return out;
-      }
-      take(in[out.skipped++]);
-    }
-    return out;
-  }
-
-  /// `n` bytes of the data that next() gave are used.
-  void took(std::size_t n) noexcept {
-    if (step_ == step::to_close) return;
-    left_ -= n;
-    if (left_ != 0) return;
-    if (step_ == step::counted) {
-      state_ = outcome::complete;
-    } else if (step_ == step::data) {
-      step_ = step::data_cr;
-    }
-  }
-
-  [[nodiscard]] outcome state() const noexcept { return state_; }
-  /// Whether the body may end where the connection does.
-  [[nodiscard]] bool ends_with_connection() const noexcept {
-    return step_ == step::to_close || state_ == outcome::complete;
-  }
-
- private:
-  enum class step : std::uint8_t {
-    to_close,
-    counted,
-    size,       // chunk-size
-    space,      // blanks after it
-    extension,  // to the end of the line
-    size_lf,
-    data,
-    data_cr,
-    data_lf,
-    trailer,     // at the start of a line
-    trailer_in,  // inside one
-    trailer_lf,
-    last_lf,
-  };
-
-  void fail() noexcept { state_ = outcome::malformed; }
-
-  void expect(char c, char wanted, step then) noexcept {
-    if (c != wanted) return fail();
-    step_ = then;
-  }
-
-  void take(char c) noexcept {
-    switch (step_) {
-      case step::size: return take_size(c);
-      case step::space:
-      case step::extension: return take_extension(c);
-      case step::size_lf:
-        expect(c, '\n', left_ != 0 ? step::data : step::trailer);
-        line_ = 0;
-        return;
-      case step::data_cr: return expect(c, '\r', step::data_lf);
-      case step::data_lf:
-        expect(c, '\n', step::size);
-        line_ = digits_ = 0;
-        return;
-      case step::trailer:
-      case step::trailer_in:
-        if (++line_ > max_trailer) return fail();
-        if (c == '\r') {
-          step_ = step_ == step::trailer ? step::last_lf : step::trailer_lf;
-        } else if (text::is_control(c) && c != '\t') {
-          fail();
-        } else {
-          step_ = step::trailer_in;
-        }
-        return;
-      case step::trailer_lf: return expect(c, '\n', step::trailer);
-      case step::last_lf:
-        if (c != '\n') return fail();
-        state_ = outcome::complete;
-        return;
-      case step::to_close:
-      case step::counted:
-      case step::data: return;
-    }
-  }
-
-  void take_size(char c) noexcept {
-    const int digit = text::hex_digit(c);
-    if (digit < 0) {
-      if (digits_ == 0) return fail();
-      step_ = step::space;
-      return take_extension(c);
-    }
-    if (++digits_ > 16) return fail();  // so that left_ holds it
-    left_ = left_ * 16 + static_cast<std::uint64_t>(digit);
-  }
-
-  void take_extension(char c) noexcept {
-    if (++line_ > max_chunk_line) return fail();
-    if (c == '\r') {
-      step_ = step::size_lf;
-    } else if (c == ';') {
-      step_ = step::extension;
-    } else if (step_ == step::space ? c != ' ' && c != '\t' : text::is_control(c) && c != '\t') {
-      fail();
-    }
-  }
-
-  std::uint64_t left_ = 0;  // bytes of this chunk or of the body
-  std::size_t line_ = 0;    // bytes of extensions, or of all trailers
-  std::uint8_t digits_ = 0;
-  outcome state_ = outcome::more;
-  step step_ = step::to_close;
-};
-
 }  // namespace sse::inline v0::detail
 #endif  // SSEHUB_SINGLE_DETAIL_HTTP_RESPONSE_READER_HPP
 #include "gap.hpp"
@@ -981,14 +1342,29 @@ struct client_action {
   enum kind : std::uint8_t {
     none,        ///< nothing until an input comes or next_deadline() passes
     connect,     ///< open a connection to host:port; then call connected() or ended()
+    secure,      ///< make this connection secure, for `host`; then call connected() or ended()
     disconnect,  ///< drop the connection, or the attempt to get one; call ended() no more for it
     failed,      ///< something to report: event_source::failure()
   };
   kind what = none;
-  // Of connect. Views are valid until the next call that is not const.
+  // Of connect and secure. Views are valid until the next call that is not const.
   std::string_view host{};  ///< a name or an address; IPv6 without brackets
   std::uint16_t port = 0;
-  bool tls = false;
+  bool tls = false;     ///< make it secure at once, for `host`
+  bool tunnel = false;  ///< it leads to a proxy, and will be made secure when `secure` is asked for
+};
+
+/// Proxies of HTTP, by the scheme of the URL that is asked for. Each is written
+/// "http://user:password@host:port", or without the user; port 80 if there is none; what is no
+/// letter or digit in user and password as %XX. Empty: no proxy. Never chosen by itself: a program
+/// may want what the environment says, see sse/asio_client.hpp.
+struct proxy_options {
+  std::string_view http{};
+  std::string_view https{};
+  /// Who is reached without, as in NO_PROXY, with commas between: "example.com" (and all below it),
+  /// "10.0.0.0/8", "[::1]:8080", "*" for all. An address in the URL is compared as such. Entries of
+  /// other forms match nothing.
+  std::string_view except{};
 };
 
 /// All views are copied by the constructor.
@@ -997,9 +1373,11 @@ struct client_options {
   std::string_view body{};          ///< sent with each attempt. REQUIRES: empty for GET.
   /// Sent with each attempt, but not to another origin. Accept, Cache-Control and User-Agent
   /// replace ours. REQUIRES: names are tokens, values without control characters; none of Host,
-  /// Last-Event-ID, Accept-Encoding and those that frame a message or name a connection.
+  /// Last-Event-ID, Accept-Encoding, Proxy-Authorization and those that frame a message or name a
+  /// connection.
   std::span<const header> headers{};
   std::string_view last_event_id{};  ///< where to begin. REQUIRES: no CR, LF, NUL; stream.limits.id
+  proxy_options proxy{};             ///< REQUIRES: as it says
   /// Also sends the last event ID in this query field, in place of one of that name in the URL; for
   /// servers that do not read the header. Empty: no.
   std::string_view resume_query{};
@@ -1011,17 +1389,22 @@ struct client_options {
   std::uint32_t jitter = 50;  ///< percent of the reconnection time, the most that is added to it
   duration stable_after = duration::seconds(10);  ///< a connection this long open was no failure
   std::uint32_t max_attempts = 0;  ///< that many failed in a row: closed for good; 0: never
-  bool retry_statuses = false;     ///< 408, 425, 429, 500, 502, 503 and 504 are tried again, not
-                                ///< before Retry-After (in seconds). The standard closes for good.
+  /// Statuses that may be others later: they are tried again, not before Retry-After. A list of
+  /// numbers and classes; empty: all others than 200 close for good, as the standard has it for
+  /// browsers, where a user can reload the page.
+  std::string_view retry_statuses = "408,425,429,5xx";
 
   std::uint32_t max_redirects = 20;      ///< in one attempt; more: closed for good
   bool allow_insecure_redirect = false;  ///< from https to http
 
-  duration connect_timeout = duration::seconds(30);  ///< from connect to connected(); off: none
-  duration head_timeout = duration::seconds(30);     ///< from connected() to the end of the head
-  /// Reconnects after so long without a byte. Off: three times the seconds that the response header
-  /// X-Heartbeat-Interval says, if it is there; else never.
-  duration stall_timeout = duration::off();
+  /// From connect to connected(), with a proxy's answer and the handshake behind it; off: none.
+  duration connect_timeout = duration::seconds(30);
+  duration head_timeout = duration::seconds(30);  ///< from connected() to the end of the head
+  /// Reconnects after so long without a byte; off: never. Not said: three times the seconds that
+  /// the response header X-Heartbeat-Interval says, or without it 90 s: a dead connection looks
+  /// like a silent one, and a stream that is silent for 60 s would be cut by most proxies anyway.
+  /// Off is for servers that send no heartbeats, have little to say, and cannot resume.
+  std::optional<duration> stall_timeout{};
 
   std::size_t max_head = std::size_t{64} << 10;  ///< bytes of response head, with interim ones
   std::size_t max_headers = 256;                 ///< lines of it
@@ -1063,9 +1446,9 @@ class event_source {
   /// When poll() is needed next, if no input comes before; never() if not.
   [[nodiscard]] time_point next_deadline() const noexcept;
 
-  /// The connection that poll() asked for is there: send what this returns. It is valid until the
-  /// next call that is not const: copy it if sending may take longer. Empty: the source no longer
-  /// wants the connection, poll() says more.
+  /// The connection that poll() asked for is there, or secure now: send what this returns. It is
+  /// valid until the next call that is not const: copy it if sending may take longer. Empty: the
+  /// source no longer wants the connection, poll() says more.
   [[nodiscard]] std::string_view connected(time_point now) noexcept;
 
   /// Bytes came; returns how many were taken: all, unless the sink stopped it. Feed the rest later:
@@ -1103,13 +1486,25 @@ class event_source {
   [[nodiscard]] std::string_view last_event_id() const noexcept { return parser_.last_event_id(); }
   /// The reconnection time now.
   [[nodiscard]] duration retry() const noexcept { return retry_; }
+  /// Bytes of the connection are waited for: after connected(), until it ends or is to be secured.
+  [[nodiscard]] bool reads() const noexcept {
+    return phase_ == phase::tunnel || phase_ == phase::head || phase_ == phase::open;
+  }
   /// Bytes held for the request, a head, and an unfinished event.
   [[nodiscard]] std::size_t buffered() const noexcept {
     return out_.size() + head_.buffered() + parser_.buffered();
   }
 
  private:
-  enum class phase : std::uint8_t { waiting, dialing, head, open, closed };
+  enum class phase : std::uint8_t {
+    waiting,
+    dialing,
+    tunnel,    // the proxy was asked for one
+    securing,  // and it is there
+    head,
+    open,
+    closed,
+  };
 
   /// What the parser calls.
   template <class Sink>
@@ -1164,6 +1559,7 @@ class event_source {
   void fail(time_point now, client_error why, bool final = false,
             duration at_least = duration::off()) noexcept;
   [[nodiscard]] bool read_head(time_point now) noexcept;
+  void read_tunnel(time_point now, std::string_view in) noexcept;
   [[nodiscard]] bool open(time_point now) noexcept;
   void redirect(time_point now) noexcept;
 
@@ -1178,6 +1574,8 @@ class event_source {
   detail::backoff backoff_;
   detail::bytes out_{};  // the request
   client_failure failure_{};
+  detail::status_set retried_{};
+  detail::proxy_choice proxies_{};
   duration retry_{};
   duration stall_{};  // of this connection
   time_point due_{};  // of the wait, the connection, the head, or the next byte
@@ -1188,7 +1586,9 @@ class event_source {
   phase phase_ = phase::waiting;
   bool link_ = false;        // the host has a connection, or tries to get one
   bool to_connect_ = false;  // actions that poll() has not given yet
+  bool to_secure_ = false;
   bool to_disconnect_ = false;
+  bool proxied_ = false;  // this connection
   bool to_report_ = false;
   bool stopped_ = false;    // by the sink
   bool delivered_ = false;  // an event, on this connection
@@ -1201,6 +1601,8 @@ inline event_source::event_source(std::string_view url, const client_options& o)
       parser_{o.stream},
       backoff_{{o.max_backoff, o.min_interval, o.jitter, o.seed}} {
   options_.method = options_.body = options_.last_event_id = options_.resume_query = {};
+  options_.retry_statuses = {};
+  options_.proxy = {};
   options_.headers = {};
   options_.max_retry = detail::sane(o.max_retry);
   options_.retry = retry_ = detail::sane(o.retry);
@@ -1211,12 +1613,22 @@ inline event_source::event_source(std::string_view url, const client_options& o)
   if (failure_.option.empty() && !parser_.set_last_event_id(o.last_event_id)) {
     failure_.option = "last_event_id";
   }
+  if (failure_.option.empty() && !retried_.set(o.retry_statuses)) {
+    failure_.option = "retry_statuses";
+  }
+  url_error url_of_proxy = url_error::none;
+  if (failure_.option.empty()) {
+    url_of_proxy = proxies_.set(o.proxy.http, o.proxy.https, o.proxy.except);
+    if (url_of_proxy != url_error::none) failure_.option = "proxy";
+  }
   failure_.url = first_.parse(url);
-  memory = memory && failure_.url != url_error::no_memory && current_.assign(first_);
+  memory = memory && failure_.url != url_error::no_memory && url_of_proxy != url_error::no_memory &&
+           current_.assign(first_);
   failure_.error = !memory                           ? client_error::no_memory
                    : failure_.url != url_error::none ? client_error::bad_url
                    : !failure_.option.empty()        ? client_error::bad_options
                                                      : client_error::none;
+  if (failure_.error == client_error::bad_options) failure_.url = url_of_proxy;
   if (failure_.error == client_error::none) return;
   close();
   failure_.final = true;
@@ -1237,12 +1649,22 @@ inline client_action event_source::poll(time_point now) noexcept {
       to_connect_ = false;
       link_ = true;
       due_ = detail::deadline(now, options_.connect_timeout);
-      return {client_action::connect, current_.host(), current_.port(), current_.tls()};
+      const bool tls = current_.tls();
+      proxied_ = proxies_.between(current_);
+      if (!proxied_) return {client_action::connect, current_.host(), current_.port(), tls};
+      const detail::proxy_server& proxy = proxies_.server(tls);
+      return {client_action::connect, proxy.host(), proxy.port(), false, tls};
+    }
+    if (to_secure_) {
+      to_secure_ = false;
+      return {client_action::secure, current_.host(), current_.port(), true};
     }
     if (phase_ == phase::closed || now < due_) return {};
     switch (phase_) {
       case phase::waiting: begin(now); break;
-      case phase::dialing: fail(now, client_error::connect_timeout); break;
+      case phase::dialing:
+      case phase::tunnel:
+      case phase::securing: fail(now, client_error::connect_timeout); break;
       case phase::head: fail(now, client_error::head_timeout); break;
       case phase::open: fail(now, client_error::stalled); break;
       case phase::closed: break;
@@ -1251,17 +1673,26 @@ inline client_action event_source::poll(time_point now) noexcept {
 }
 
 inline time_point event_source::next_deadline() const noexcept {
-  if (to_connect_ || to_disconnect_ || to_report_) {
+  if (to_connect_ || to_secure_ || to_disconnect_ || to_report_) {
     return time_point::milliseconds((std::numeric_limits<std::int64_t>::min)());
   }
   return phase_ == phase::closed ? time_point::never() : due_;
 }
 
 inline std::string_view event_source::connected(time_point now) noexcept {
-  if (!link_ || phase_ != phase::dialing) return {};
-  if (!request_.write(out_, current_, changes_, parser_.last_event_id())) {
+  if (!link_ || to_secure_ || (phase_ != phase::dialing && phase_ != phase::securing)) return {};
+  const detail::proxy_server* const proxy = proxied_ ? &proxies_.server(current_.tls()) : nullptr;
+  const bool ask = proxy != nullptr && current_.tls() && phase_ == phase::dialing;
+  if (ask ? !request_.write_connect(out_, current_, *proxy)
+          : !request_.write(out_, current_, changes_, parser_.last_event_id(),
+                            current_.tls() ? nullptr : proxy)) {
     fail(now, client_error::no_memory);
     return {};
+  }
+  if (ask) {
+    head_.reset(true);
+    phase_ = phase::tunnel;
+    return out_.view();
   }
   phase_ = phase::head;
   due_ = detail::deadline(now, options_.head_timeout);
@@ -1270,9 +1701,13 @@ inline std::string_view event_source::connected(time_point now) noexcept {
 
 template <client_sink Sink>
 std::size_t event_source::received(time_point now, std::string_view in, Sink&& sink) {
-  if (!link_ || (phase_ != phase::head && phase_ != phase::open)) return in.size();
+  if (!link_ || !reads()) return in.size();
   const callbacks guard{*this};
   std::size_t used = 0;
+  if (phase_ == phase::tunnel) {
+    read_tunnel(now, in);
+    return in.size();
+  }
   if (phase_ == phase::head) {
     used = head_.feed(in);
     if (!read_head(now)) return in.size();
@@ -1320,9 +1755,11 @@ inline void event_source::ended(time_point now, client_error why, std::error_cod
     case client_error::tls:
     case client_error::read: break;
     default:
-      why = phase_ == phase::dialing ? client_error::connect
-            : whole                  ? client_error::end_of_stream
-                                     : client_error::cut;
+      why = phase_ == phase::dialing    ? client_error::connect
+            : phase_ == phase::tunnel   ? client_error::proxy
+            : phase_ == phase::securing ? client_error::tls
+            : whole                     ? client_error::end_of_stream
+                                        : client_error::cut;
   }
   fail(now, why);
   failure_.cause = cause;
@@ -1359,12 +1796,12 @@ inline void event_source::begin(time_point now) noexcept {
 
 inline void event_source::drop() noexcept {
   to_disconnect_ = to_disconnect_ || link_;
-  link_ = to_connect_ = false;
+  link_ = to_connect_ = to_secure_ = false;
 }
 
 /// Nothing of the connection is left but the last event ID.
 inline void event_source::forget() noexcept {
-  if (phase_ == phase::head) return;
+  if (phase_ == phase::head || phase_ == phase::tunnel) return;
   head_.reset();
   parser_.reset();
   out_.release();
@@ -1384,6 +1821,7 @@ inline void event_source::fail(time_point now, client_error why, bool final,
   failure_.error = why;
   failure_.final = final || enough;
   failure_.was_open = was_open;
+  failure_.at_proxy = proxied_ && (phase_ == phase::dialing || phase_ == phase::tunnel);
   failure_.status = status_;
   if (why == client_error::bad_stream) failure_.parse = parser_.error();
   failure_.attempts = backoff_.failures();
@@ -1414,6 +1852,29 @@ inline bool event_source::read_head(time_point now) noexcept {
   return false;
 }
 
+/// What a proxy says to CONNECT. The server is not to speak first: what follows the head is none of
+/// its bytes.
+inline void event_source::read_tunnel(time_point now, std::string_view in) noexcept {
+  using outcome = detail::response_reader::outcome;
+  const std::size_t used = head_.feed(in);
+  status_ = head_.status();
+  switch (head_.state()) {
+    case outcome::need_more: return;
+    case outcome::complete: break;
+    case outcome::no_memory: return fail(now, client_error::no_memory);
+    default: status_ = 0; return fail(now, client_error::proxy);
+  }
+  if (status_ >= 300) {
+    return fail(now, client_error::proxy, status_ < 500 && !retried_.has(status_),
+                detail::retry_after(head_.head(), options_.max_retry));
+  }
+  status_ = 0;
+  if (used != in.size()) return fail(now, client_error::proxy);
+  head_.reset();
+  phase_ = phase::securing;
+  to_secure_ = true;
+}
+
 /// WHATWG HTML 9.2.3: what a response means.
 inline bool event_source::open(time_point now) noexcept {
   const client_response& r = head_.head();
@@ -1426,8 +1887,8 @@ inline bool event_source::open(time_point now) noexcept {
     case 307:
     case 308: redirect(now); return false;
     default:
-      fail(now, client_error::status, !options_.retry_statuses || !detail::is_temporary(r.status()),
-           detail::whole_seconds(r.header("Retry-After"), options_.max_retry));
+      fail(now, client_error::status, !retried_.has(r.status()),
+           detail::retry_after(r, options_.max_retry));
       return false;
   }
   if (!detail::is_event_stream(r)) {
@@ -1442,12 +1903,10 @@ inline bool event_source::open(time_point now) noexcept {
   phase_ = phase::open;
   opened_ = now;
   delivered_ = false;
-  stall_ = options_.stall_timeout;
-  if (stall_.is_off()) {
-    const duration beat =
-        detail::whole_seconds(r.header("X-Heartbeat-Interval"), duration::seconds(24 * 3600));
-    stall_ = duration::milliseconds(3 * beat.ms());
-  }
+  const duration beat =
+      detail::whole_seconds(r.header("X-Heartbeat-Interval"), duration::seconds(24 * 3600));
+  stall_ = options_.stall_timeout.value_or(beat.is_off() ? duration::seconds(90)
+                                                         : duration::milliseconds(3 * beat.ms()));
   return true;
 }
 

@@ -52,6 +52,7 @@ enum class client_error : std::uint8_t {
   connect,          ///< no connection
   connect_timeout,  ///< client_options::connect_timeout
   tls,              ///< no secure connection: handshake, certificate
+  proxy,            ///< the proxy opened no tunnel, see client_failure::status
   read,             ///< the connection broke
   end_of_stream,    ///< the response ended as it should
   cut,              ///< the connection ended inside the response
@@ -83,6 +84,7 @@ enum class client_error : std::uint8_t {
     case client_error::connect: return "connect";
     case client_error::connect_timeout: return "connect_timeout";
     case client_error::tls: return "tls";
+    case client_error::proxy: return "proxy";
     case client_error::read: return "read";
     case client_error::end_of_stream: return "end_of_stream";
     case client_error::cut: return "cut";
@@ -112,9 +114,10 @@ struct client_failure {
   client_error error = client_error::none;
   bool final = false;                     ///< the source is closed; otherwise it goes on by itself
   bool was_open = false;                  ///< events could come before it
-  int status = 0;                         ///< of the response; 0: none came
+  bool at_proxy = false;                  ///< on the way to the proxy, or by it
+  int status = 0;                         ///< of the response, or the proxy's; 0: none came
   parse_error parse = parse_error::none;  ///< with bad_stream
-  url_error url = url_error::none;        ///< with bad_url, bad_redirect
+  url_error url = url_error::none;        ///< with bad_url, bad_redirect, bad_options of a proxy
   std::string_view option{};              ///< with bad_options: the name of the first bad one
   /// With resolve, connect, tls, read: what the system, the resolver or the TLS library said, if
   /// the host passed it on.
@@ -162,6 +165,7 @@ namespace detail {
     case client_error::connect: return "the connection could not be made";
     case client_error::connect_timeout: return "the connection was not made in time";
     case client_error::tls: return "no secure connection could be made";
+    case client_error::proxy: return "the proxy opened no tunnel to the server";
     case client_error::read: return "the connection broke";
     case client_error::end_of_stream: return "the server ended the stream";
     case client_error::cut: return "the connection ended inside the response";
@@ -192,7 +196,15 @@ namespace detail {
 [[nodiscard]] inline std::string explain(const client_failure& f) {
   std::string out{describe(f)};
   if (f.error == client_error::status) out.append(" but ").append(std::to_string(f.status));
-  if (!f.option.empty()) out.append(": ").append(f.option);
+  if (f.error == client_error::proxy) {
+    if (f.status != 0) out.append(" but answered ").append(std::to_string(f.status));
+  } else if (f.at_proxy) {
+    out.append(", on the way to the proxy");
+  }
+  if (!f.option.empty()) {
+    out.append(": ").append(f.option);
+    if (f.url != url_error::none) out.append(", in its URL: ").append(to_string(f.url));
+  }
   if (f.cause) out.append(": ").append(f.cause.message());
   return out;
 }

@@ -16,8 +16,10 @@
 //   sse::publisher feed = server.make_publisher(ticks);   // for the thread that has the news
 //   server.run();                                         // until interrupt()
 //
-// What it offers besides is in sse/server.hpp, the same as asio_server. Not here: TLS, answers that
-// come later (responder). For other systems, and where the program is built on Asio: sse/asio.hpp.
+// What it offers besides is in sse/server.hpp, the same as asio_server. Not here: answers that come
+// later (responder). For other systems, and where the program is built on Asio: sse/asio.hpp.
+//
+// TLS: epoll_server<User, tls::epoll_transport>{options, &context}, see sse/openssl.hpp.
 //
 // Several cores: one server in each thread, with server_options::reuse_port on the same port.
 // With server_options::busy_poll it never sleeps, for a core of its own.
@@ -64,6 +66,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -117,7 +120,7 @@ struct chain {
 };
 
 /// What a connection is given time for.
-enum class due : std::uint8_t { never, head, body, idle, write, linger };
+enum class due : std::uint8_t { never, handshake, head, body, idle, write, linger };
 inline constexpr std::size_t due_count = static_cast<std::size_t>(due::linger) + 1;
 
 /// Connections by what they are given time for. Each kind has one length for the whole server, so
@@ -138,6 +141,8 @@ class waiting_room {
     for (const line& l : lines_) n += l.list.size;
     return n;
   }
+  /// Those that wait for `what`, longest first.
+  [[nodiscard]] const chain<T>& waiting_for(due what) noexcept { return line_of(what).list; }
   /// In milliseconds; INT64_MAX: none.
   [[nodiscard]] std::int64_t next() const noexcept {
     std::int64_t first = INT64_MAX;
@@ -230,6 +235,14 @@ inline bool set_option(int fd, int level, int name, int value) noexcept {
   }
   ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in&>(from).sin_addr, text, sizeof text);
   return text;
+}
+
+/// Empty: it has none any more.
+[[nodiscard]] inline std::string peer_address(int fd) {
+  sockaddr_storage from{};
+  socklen_t size = sizeof from;
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&from), &size) != 0) return {};
+  return address_text(from);
 }
 
 [[nodiscard]] inline std::uint16_t port_of(int fd) noexcept {
@@ -378,10 +391,19 @@ namespace sse::inline v0::detail {
 
 template <class T>
 void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
+  w.allow(due::handshake, o.handshake_deadline);
   w.allow(due::head, o.head_deadline);
   w.allow(due::body, o.body_deadline);
   w.allow(due::idle, o.keep_alive);
   w.allow(due::write, o.hub.write_deadline);
+}
+
+/// Too many handshakes are under way: those that last longest give way, so that peers that never
+/// finish theirs shut nobody out.
+template <class T>
+void limit_handshakes(waiting_room<T>& w, const server_options& o) noexcept {
+  const chain<T>& all = w.waiting_for(due::handshake);
+  while (o.max_handshakes != 0 && all.size > o.max_handshakes) all.first->drop();
 }
 
 /// `Transport`: the host's. Its loop, which derives from this, drains the mail and calls the hub.
@@ -505,6 +527,20 @@ class server_core {
   [[nodiscard]] std::string client_of(const request& r, std::string_view peer) const {
     return forwarded_for(r, peer, trusted_);
   }
+  /// No TLS session came about: whose fault it is, is not known.
+  void handshake_failed(const std::string& why, std::string_view address) {
+    const std::error_code e = std::make_error_code(std::errc::protocol_error);
+    error(std::string{"TLS handshake with "}.append(address).append(": ").append(why), e);
+  }
+  /// HTTP came where TLS is spoken: what this one is told.
+  [[nodiscard]] std::string not_plain(std::string_view address) {
+    response r = refusal(400);
+    r.body = "This port speaks TLS: use https://\n";
+    std::string out;
+    http1::write_response(out, r, {.keep_alive = false});
+    log({.method = {}, .address = address}, 400, out.size(), now_us(), false);
+    return out;
+  }
   /// Too many connections: what this one is told.
   [[nodiscard]] std::string crowded() {
     response r = refusal(503);
@@ -516,14 +552,14 @@ class server_core {
   }
 
   /// Appends the head of a stream; whether it is framed as chunks. `stays`: the connection outlives
-  /// it.
+  /// it, if its end can be seen without that of the connection.
   [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r, bool stays) {
     const owned_head& own = e.head != nullptr ? *e.head : head_;
     std::string lines = own.extra;
     add_cors(lines, cors(), r);
     const bool chunked = options_.chunked && r.minor_version > 0;
     http1::stream_head head = own.view(lines);
-    head.keep_alive = head.keep_alive || stays;
+    head.keep_alive = head.keep_alive || (stays && (chunked || r.method == "HEAD"));
     if (!http1::write_stream_head(out, head, r.minor_version, chunked)) {
       throw std::invalid_argument("stream_head is not valid");
     }
@@ -719,6 +755,7 @@ namespace sse::inline v0::detail {
 ///
 ///   hold()            what keeps it alive while it lives
 ///   read()            more input is wanted: serve() takes it
+///   next()            the same, after a stream
 ///   write()           sends out_; writing_: it goes on, wrote_all() ends it; else wrote()
 ///   drop(), abort()   it ends at once, or by a reset
 ///   hang_up()         it ends after what was written
@@ -738,6 +775,15 @@ class http_connection {
   http_connection(const http_connection&) = delete;
   http_connection& operator=(const http_connection&) = delete;
 
+  /// The stream that it carried is over: its next request may come.
+  void resume() noexcept {
+    serial_ = 1;
+    guarded([&] {
+      set_due();
+      self().next();
+    });
+  }
+
   /// Its time is up.
   void expired(due what) noexcept {
     guarded([&] {
@@ -755,6 +801,7 @@ class http_connection {
   }
   /// The server takes no more: ends what waits for a request.
   void end_if_idle() noexcept {
+    if (phase_ == phase::handshake) self().drop();
     if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
   }
 
@@ -824,6 +871,7 @@ class http_connection {
     }
     const http1::feed_result r = reader_.feed(bytes);
     bytes.remove_prefix(r.consumed);
+    more_behind_ = !bytes.empty();
     if (r.state == http1::outcome::error) {
       refuse(reader_.status());
     } else if (r.state == http1::outcome::complete) {
@@ -832,11 +880,14 @@ class http_connection {
   }
 
   void read_body(std::string_view& bytes) {
-    const std::size_t missing = to_size(reader_.content_length()) - body_.size();
-    const std::size_t n = bytes.size() < missing ? bytes.size() : missing;
-    body_.append(bytes.substr(0, n));
-    bytes.remove_prefix(n);
-    if (n == missing) call();
+    const http1::feed_result r = framing_.feed(bytes, body_);
+    bytes.remove_prefix(r.consumed);
+    more_behind_ = !bytes.empty();
+    if (r.state == http1::outcome::error) {
+      refuse(framing_.status());
+    } else if (r.state == http1::outcome::complete) {
+      call();
+    }
   }
 
   // --- requests
@@ -854,8 +905,9 @@ class http_connection {
     if (found.to == nullptr) return answer(std::move(found.answer), false, found.with_cors);
 
     endpoint_ = std::move(found.to);
-    if (endpoint_->takes_body && reader_.content_length() != 0) {
+    if (endpoint_->takes_body && reader_.has_body()) {
       phase_ = phase::body;
+      framing_ = http1::body_reader{reader_, core_->limits()};
       set_due();
       const auto promised = to_size(reader_.content_length());
       body_.reserve(promised < enough_output ? promised : enough_output);
@@ -909,9 +961,13 @@ class http_connection {
   void open_stream(endpoint& e) {
     request r = make_request();
     std::string head;
-    const bool stays = r.method == "HEAD" && reader_.answer().keep_alive;  // else it is a stream
+    const bool head_only = r.method == "HEAD";
+    // What came behind the request already would be lost in the stream.
+    const bool stays =
+        reader_.answer(e.takes_body).keep_alive && !core_->ending() && (head_only || !more_behind_);
     r.chunked = core_->write_head(head, e, r, stays);
     r.preamble = head;
+    peer_.reuse(stays && r.chunked);
     accept_result out;
     {
       // A handler may stop the server, which ends this connection: the hub gets its own handle.
@@ -924,7 +980,7 @@ class http_connection {
       self().leave();
     } else if (out.head_only) {
       out_.append(head);
-      answered_with(200, head.size(), reader_.answer().keep_alive);
+      answered_with(200, head.size(), stays);
     } else {
       answer(std::move(out.refusal), e.takes_body);
     }
@@ -1025,7 +1081,9 @@ class http_connection {
       d = due::body;
     } else if (writing_) {
       d = due::write;
-    } else if (phase_ == phase::head || phase_ == phase::handshake) {
+    } else if (phase_ == phase::handshake) {
+      d = due::handshake;
+    } else if (phase_ == phase::head) {
       d = idle_ && serial_ != 0 ? due::idle : due::head;
     }
     if (d != due_) core_->await(self(), due_ = d);
@@ -1036,7 +1094,8 @@ class http_connection {
   connection_type peer_;
   Core* core_;  // nullptr: over
   http1::head_reader reader_;
-  std::string in_;  // received, not yet looked at
+  http1::body_reader framing_{};  // of the body
+  std::string in_;                // received, not yet looked at
   std::string body_;
   std::string out_;        // to be written next
   std::string sending_;    // being written
@@ -1051,6 +1110,7 @@ class http_connection {
   bool writing_ : 1 = false;
   bool serving_ : 1 = false;
   bool takes_body_ : 1 = false;
+  bool more_behind_ : 1 = false;  // bytes came with the end of the request that it had no use for
 };
 
 }  // namespace sse::inline v0::detail
@@ -1066,12 +1126,16 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   using typename base::phase;
   static constexpr std::size_t max_linger_input = 8U << 20U;
   static constexpr std::uint32_t input = EPOLLIN | EPOLLRDHUP;
+  static constexpr bool secure = Core::transport_type::secure;
 
  public:
   using base::base;
 
   void begin() noexcept {
     guarded([&] {
+      if constexpr (secure) {
+        if (peer_.layer()) phase_ = phase::handshake;
+      }
       set_due();
       receive();  // a request may have come with it: then nothing waits for it
     });
@@ -1080,6 +1144,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   void on_event(std::uint32_t events) noexcept {
     guarded([&] {
       if (lingering_) return discard();
+      if (phase_ == phase::handshake) return receive();
       const bool sends = writing_;
       if (sends && (events & ~input) != 0) {
         write_some();
@@ -1088,6 +1153,9 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
       if (core_ != nullptr && (!sends || (events & watched_ & input) != 0)) receive();
     });
   }
+
+  /// The next request, after a stream; it may be there already.
+  void next() noexcept { read(); }
 
   /// What it waits for may be there already. Asked as epoll asks: room for a few bytes that nobody
   /// took since is no progress of the peer's.
@@ -1119,11 +1187,40 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   void read() noexcept { want(writing_ ? input | EPOLLOUT : input); }
 
   void receive() {
+    if constexpr (secure) {
+      if (phase_ == phase::handshake && !shake_hands()) return;
+    }
     auto& bytes = core_->scratch();
-    const ssize_t n = ::recv(peer_.fd(), bytes.data(), bytes.size(), 0);
+    const ssize_t n = peer_.receive(bytes.data(), bytes.size());
     if (n > 0) return serve({bytes.data(), static_cast<std::size_t>(n)});
-    if (n < 0 && errno == EAGAIN) return read();
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return read();
     drop();
+  }
+
+  /// True: it is over, and the requests may come.
+  [[nodiscard]] bool shake_hands() {
+    auto& layer = peer_.layer();
+    const auto s = layer.handshake();
+    using step = std::remove_const_t<decltype(s)>;
+    if (s == step::done) {
+      phase_ = phase::head;
+      set_due();
+      return true;
+    }
+    if (s == step::want_read) {
+      const bool holds = layer.flush() == step::want_write;
+      want(holds ? input | EPOLLOUT : input);
+    } else if (s == step::failed) {
+      core_->handshake_failed(layer.reason(), this->address_);
+      if (layer.met_plain_http()) {
+        const std::string out = core_->not_plain(this->address_);
+        (void)!::send(peer_.fd(), out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      }
+      hang_up();
+    } else {
+      drop();
+    }
+    return false;
   }
 
   void write() {
@@ -1135,11 +1232,10 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   }
 
   void write_some() {
-    const ssize_t n = ::send(peer_.fd(), sending_.data() + sent_, sending_.size() - sent_,
-                             MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t n = peer_.send(sending_.data() + sent_, sending_.size() - sent_);
     if (n < 0 && errno != EAGAIN) return drop();
     sent_ += n > 0 ? static_cast<std::size_t>(n) : 0;
-    writing_ = sent_ != sending_.size();
+    writing_ = sent_ != sending_.size() || peer_.holds();
     if (!writing_) return;
     want(phase_ == phase::body ? input | EPOLLOUT : EPOLLOUT);
     if (core_ != nullptr && (n > 0 || due_ != due::write)) this->await_write();
@@ -1157,7 +1253,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     if (core_ == nullptr || lingering_) return;
     lingering_ = true;
     sent_ = 0;
-    ::shutdown(peer_.fd(), SHUT_WR);
+    peer_.end_output();
     core_->await(*this, due::linger);
     want(input);
   }
@@ -1203,10 +1299,14 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   using base::error, base::now;
   using typename base::endpoint;
 
-  explicit epoll_core(const server_options& o) : base{o, epoll_loop::epoll_fd.get()} {
+  epoll_core(const server_options& o, typename Transport::security s)
+      : base{o, epoll_loop::epoll_fd.get(), s} {
     if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken, false)) {
       throw std::system_error{last_error(), "epoll"};
     }
+    transport_.on_kept([this](auto& c) {
+      return take_back(static_cast<typename Transport::connection&>(c));
+    });
     hub_->on_wanted([this] { more_ = more_ || !flushes_; });
     allow_times(waiting_, o);
     waiting_.allow(due::linger, duration::seconds(2));
@@ -1454,16 +1554,32 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   void welcome(unique_fd fd, std::string from) {
     if (options_.max_connections != 0 && connections() >= options_.max_connections) {
-      const std::string out = this->crowded();
+      std::string out;
+      if (!transport_.adopts_secure()) out = this->crowded();  // else there is no way to tell
       (void)!::send(fd.get(), out.data(), out.size(), MSG_NOSIGNAL);
       ::shutdown(fd.get(), SHUT_WR);
       (void)!::recv(fd.get(), this->scratch().data(), this->scratch().size(), 0);
       return this->log({.method = {}, .address = from}, 503, out.size(), base::now_us(), false);
     }
-    auto* const c =
-        new connection{*this, typename Transport::connection{fd.release()}, std::move(from)};
+    auto* const c = new connection{*this, transport_.adopt(fd.release()), std::move(from)};
     waiting_.await(*c, due::never, {});
     c->begin();
+    limit_handshakes(waiting_, options_);
+  }
+
+  /// A stream of this connection is over: it may bring its next request.
+  [[nodiscard]] bool take_back(typename Transport::connection& was) noexcept {
+    if (this->ending()) return false;
+    try {
+      std::string from = peer_address(was.fd());
+      if (from.empty()) return false;
+      auto* const c = new connection{*this, std::move(was), std::move(from)};
+      waiting_.await(*c, due::never, {});
+      c->resume();
+      return true;
+    } catch (...) {
+      return false;
+    }
   }
 
   void bury() noexcept {
@@ -1489,14 +1605,17 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 namespace sse::inline v0 {
 
 /// An HTTP/1.1 server with a hub (see the top of this file). `User`: what the program wants to know
-/// of a stream, see hub.
+/// of a stream, see hub. `Transport`: epoll_transport, or tls::epoll_transport.
 template <class User = no_user, class Transport = epoll_transport>
 class epoll_server : public basic_server<detail::epoll_core<User, Transport>> {
   using core = detail::epoll_core<User, Transport>;
   using base = basic_server<core>;
 
  public:
-  explicit epoll_server(const server_options& o = {}) : base{std::make_shared<core>(o)} {}
+  /// `s`: of a transport with a layer, such as the address of a tls::context, which has to outlive
+  /// the server; nullptr: it stays plain.
+  explicit epoll_server(const server_options& o = {}, typename Transport::security s = {})
+      : base{std::make_shared<core>(o, s)} {}
 
   /// Serves until stop() or interrupt().
   void run() { core_->run(); }

@@ -6,8 +6,8 @@
 
 // ---- sse/http1.hpp
 //
-// http1: a strict HTTP/1.1 request-head reader, and the writers of answers and stream heads, for
-// hosts that have no HTTP of their own.
+// http1: a strict HTTP/1.1 request reader (head and body), and the writers of answers and stream
+// heads, for hosts that have no HTTP of their own.
 //
 //   sse::http1::head_reader reader;                    // one per connection
 //   auto [state, used] = reader.feed(bytes);           // what is left: body or the next request
@@ -15,16 +15,21 @@
 //   if (state == sse::http1::outcome::complete) serve(reader.head());
 //   reader.reset();                                    // release() instead once a stream begins
 //
+// Where reader.has_body(), a body_reader takes what follows the head:
+//
+//   sse::http1::body_reader body{reader, limits};
+//   auto [state, used] = body.feed(bytes, text);       // what is left: the next request
+//
 // Not for hosts with an HTTP server (they fill sse::request themselves), and not a general server:
-// no request body coding, no trailers, no upgrades. The caller reads bodies (content_length()
-// bytes) and keeps the clock: give the whole head one deadline (10 s is a good one), from the first
-// byte on, or slow clients hold their connections for ever.
+// no content coding, no upgrades; trailers are read and dropped. The caller keeps the clock: give
+// the whole head one deadline (10 s is a good one), from the first byte on, and the body another,
+// or slow clients hold their connections for ever.
 //
 // Strict: what two servers could read in two ways is refused, since request smuggling lives on that
 // (RFC 9112 11.2). After an error the connection must be closed.
 //
-// A reader belongs to one thread at a time. It throws nothing and allocates on the first byte; the
-// writers append to a std::string, which may throw std::bad_alloc.
+// A reader belongs to one thread at a time. The head's throws nothing and allocates on the first
+// byte; the body's and the writers append to a std::string, which may throw std::bad_alloc.
 
 #include <cstddef>
 #include <cstdint>
@@ -38,6 +43,215 @@
 
 #include "sse.hpp"
 #include "cors.hpp"
+#ifndef SSEHUB_SINGLE_DETAIL_HTTP_BODY_READER_HPP
+#define SSEHUB_SINGLE_DETAIL_HTTP_BODY_READER_HPP
+// ---- sse/detail/http/body_reader.hpp
+//
+// The body of an HTTP/1 message, response or request: its framing is taken off, by length or by
+// chunks (RFC 9112 6.3, 7.1). Incremental, in linear time and without memory however the bytes are
+// cut; nothing throws.
+//
+// Chunk lines end with CRLF, have at most 16 digits and max_chunk_line bytes; trailers have at most
+// max_trailer bytes; both are dropped.
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+/// What ends the body (RFC 9112 6.3).
+enum class body_end : std::uint8_t { close, length, chunked };
+
+/// What a server lets the chunks of a request have; the stream that a client reads may go on for
+/// ever. Each is the most that passes.
+struct chunk_limits {
+  std::uint64_t content = std::numeric_limits<std::uint64_t>::max();  // bytes
+  /// Bytes of extensions and trailers, all together.
+  std::uint64_t extras = std::numeric_limits<std::uint64_t>::max();
+  /// What RFC 9112 does not have is refused: blanks at the end of a size line, trailers that are no
+  /// fields.
+  bool strict = false;
+};
+
+/// Finds the content between the framing.
+///
+///   while (in not used up and state() is more) {
+///     const auto [skipped, data] = reader.next(in);       // drop `skipped` bytes, then use data
+///     reader.took(n);                                     // of data, which may be less than all
+///   }
+class body_reader {
+ public:
+  static constexpr std::size_t max_chunk_line = 4096;  // bytes of size and extensions
+  static constexpr std::size_t max_trailer = 8192;     // bytes
+
+  enum class outcome : std::uint8_t {
+    more,
+    complete,
+    malformed,
+    too_large,    // chunk_limits::content
+    many_extras,  // chunk_limits::extras
+  };
+  struct piece {
+    std::size_t skipped = 0;  // framing at the start of the input
+    std::string_view data{};  // content behind it; empty: all of the input is used, or it is over
+  };
+
+  body_reader() noexcept = default;
+  body_reader(body_end end, std::uint64_t length, const chunk_limits& l = {}) noexcept
+      : limits_{l},
+        left_{end == body_end::length ? length : 0},
+        state_{end == body_end::length && length == 0 ? outcome::complete : outcome::more},
+        step_{end == body_end::close    ? step::to_close
+              : end == body_end::length ? step::counted
+                                        : step::size} {}
+
+  [[nodiscard]] piece next(std::string_view in) noexcept {
+    piece out;
+    while (out.skipped < in.size() && state_ == outcome::more) {
+      if (step_ == step::to_close || step_ == step::counted || step_ == step::data) {
+        out.data = in.substr(out.skipped);
+        if (step_ != step::to_close && out.data.size() > left_) {
+          out.data = out.data.substr(0, to_size(left_));
+        }
+        return out;
+      }
+      take(in[out.skipped++]);
+    }
+    return out;
+  }
+
+  /// `n` bytes of the data that next() gave are used.
+  void took(std::size_t n) noexcept {
+    if (step_ == step::to_close) return;
+    left_ -= n;
+    if (left_ != 0) return;
+    if (step_ == step::counted) {
+      state_ = outcome::complete;
+    } else if (step_ == step::data) {
+      step_ = step::data_cr;
+    }
+  }
+
+  [[nodiscard]] outcome state() const noexcept { return state_; }
+  /// Whether the body may end where the connection does.
+  [[nodiscard]] bool ends_with_connection() const noexcept {
+    return step_ == step::to_close || state_ == outcome::complete;
+  }
+
+ private:
+  enum class step : std::uint8_t {
+    to_close,
+    counted,
+    size,       // chunk-size
+    space,      // blanks after it
+    extension,  // to the end of the line
+    size_lf,
+    data,
+    data_cr,
+    data_lf,
+    trailer,       // at the start of a line
+    trailer_name,  // in front of its colon
+    trailer_in,    // behind it
+    trailer_lf,
+    last_lf,
+  };
+
+  void fail(outcome why = outcome::malformed) noexcept { state_ = why; }
+  /// One more byte of an extension or a trailer.
+  [[nodiscard]] bool may_take_extra() noexcept {
+    if (limits_.extras == 0) fail(outcome::many_extras);
+    return limits_.extras != 0 && limits_.extras-- != 0;
+  }
+
+  void expect(char c, char wanted, step then) noexcept {
+    if (c != wanted) return fail();
+    step_ = then;
+  }
+
+  void take(char c) noexcept {
+    switch (step_) {
+      case step::size: return take_size(c);
+      case step::space:
+      case step::extension: return take_extension(c);
+      case step::size_lf:
+        if (left_ > limits_.content) return fail(outcome::too_large);
+        limits_.content -= left_;
+        line_ = 0;
+        return expect(c, '\n', left_ != 0 ? step::data : step::trailer);
+      case step::data_cr: return expect(c, '\r', step::data_lf);
+      case step::data_lf:
+        expect(c, '\n', step::size);
+        line_ = digits_ = 0;
+        return;
+      case step::trailer:
+      case step::trailer_name:
+      case step::trailer_in: return take_trailer(c);
+      case step::trailer_lf: return expect(c, '\n', step::trailer);
+      case step::last_lf:
+        if (c != '\n') return fail();
+        state_ = outcome::complete;
+        return;
+      case step::to_close:
+      case step::counted:
+      case step::data: return;
+    }
+  }
+
+  void take_size(char c) noexcept {
+    const int digit = text::hex_digit(c);
+    if (digit < 0) {
+      if (digits_ == 0) return fail();
+      step_ = step::space;
+      return take_extension(c);
+    }
+    if (++digits_ > 16) return fail();  // so that left_ holds it
+    left_ = left_ * 16 + static_cast<std::uint64_t>(digit);
+  }
+
+  void take_extension(char c) noexcept {
+    if (++line_ > max_chunk_line) return fail();
+    if (c == '\r') {
+      const bool padded = step_ == step::space && line_ > 1;
+      return padded && limits_.strict ? fail() : void(step_ = step::size_lf);
+    }
+    if (!may_take_extra()) return;
+    if (c == ';') {
+      step_ = step::extension;
+    } else if (step_ == step::space ? c != ' ' && c != '\t' : text::is_control(c) && c != '\t') {
+      fail();
+    }
+  }
+
+  void take_trailer(char c) noexcept {
+    if (++line_ > max_trailer) return fail();
+    if (c == '\r') {
+      if (step_ == step::trailer_name) return fail();
+      step_ = step_ == step::trailer ? step::last_lf : step::trailer_lf;
+      return;
+    }
+    if (!may_take_extra()) return;
+    const bool in_name = limits_.strict && step_ != step::trailer_in;
+    if (!in_name || (c == ':' && step_ == step::trailer_name)) {
+      step_ = step::trailer_in;
+      if (text::is_control(c) && c != '\t') fail();
+    } else {
+      step_ = step::trailer_name;
+      if (!text::is_token_char(c)) fail();
+    }
+  }
+
+  chunk_limits limits_{};
+  std::uint64_t left_ = 0;  // bytes of this chunk or of the body
+  std::size_t line_ = 0;    // bytes of extensions, or of all trailers
+  std::uint8_t digits_ = 0;
+  outcome state_ = outcome::more;
+  step step_ = step::to_close;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_HTTP_BODY_READER_HPP
 
 namespace sse::inline v0::http1 {
 
@@ -46,7 +260,9 @@ struct limits {
   std::size_t head = 16384;   ///< bytes with all line ends; above: 431, in its first line 414
   std::size_t headers = 100;  ///< above: 431
   std::size_t target = 8192;  ///< bytes as received; above: 414
-  std::uint64_t body = 1024 * 1024;  ///< bytes that Content-Length may promise; above: 413
+  std::uint64_t body = 1024 * 1024;  ///< bytes, promised by Content-Length or in chunks; above: 413
+  /// Bytes of chunk extensions and trailers of one body, all together, at most 8192; above: 431.
+  std::size_t body_extras = 4096;
 };
 inline constexpr std::size_t max_method = 32;  ///< bytes; above: 501
 
@@ -68,13 +284,12 @@ struct response_options {
 /// name or method, a control character, anything but one space between the parts of the request
 /// line, no Host or two in HTTP/1.1, Content-Length twice (even if equal) or with
 /// Transfer-Encoding, a target that cannot be read. 404: a target that can name nothing (see
-/// target_error). 411: a chunked body; 501: other transfer codings, a method longer than
-/// max_method. 413, 414, 431: limits. 417: an expectation other than 100-continue. 503: no memory.
-/// 505: a version other than HTTP/1.x.
+/// target_error). 501: transfer codings other than chunked alone, a method longer than max_method.
+/// 413, 414, 431: limits. 417: an expectation other than 100-continue. 503: no memory. 505: a
+/// version other than HTTP/1.x.
 ///
 /// One empty line before the request line is skipped (RFC 9112 2.2). A Transfer-Encoding that does
-/// not end in chunked is 400 (RFC 9112 6.3); one that does is not supported here, hence 411 or 501,
-/// and the connection closes.
+/// not end in chunked is 400 (RFC 9112 6.3), and so is any in HTTP/1.0 (6.1).
 class head_reader {
  public:
   explicit head_reader(const limits& l = {}) noexcept : limits_{l} {}
@@ -111,8 +326,12 @@ class head_reader {
     SSEHUB_ASSERT(now_.state == outcome::complete);
     return now_.head;
   }
-  /// Bytes of body that follow the head; at most limits::body.
+  /// Bytes of body that the head promises, at most limits::body; 0 too where it is chunked().
   [[nodiscard]] std::uint64_t content_length() const noexcept { return now_.content_length; }
+  /// The body comes in chunks, whose end tells its length (RFC 9112 7.1).
+  [[nodiscard]] bool chunked() const noexcept { return now_.chunked; }
+  /// A body follows the head; in chunks it may be an empty one.
+  [[nodiscard]] bool has_body() const noexcept { return now_.chunked || now_.content_length != 0; }
   /// The client waits for continue_head before it sends the body.
   [[nodiscard]] bool expects_continue() const noexcept { return now_.expects_continue; }
   /// The client wants the connection to go on (RFC 9112 9.3); never after an error.
@@ -120,7 +339,7 @@ class head_reader {
   /// How to answer. An unread body would be taken for the next request, so without `body_read` it
   /// ends the connection.
   [[nodiscard]] response_options answer(bool body_read = false) const noexcept {
-    return {now_.head.method == "HEAD", now_.keep_alive && (body_read || now_.content_length == 0)};
+    return {now_.head.method == "HEAD", now_.keep_alive && (body_read || !has_body())};
   }
   /// Bytes of memory held.
   [[nodiscard]] std::size_t memory() const noexcept {
@@ -149,6 +368,7 @@ class head_reader {
     bool request_line = false;  // was read
     bool expects_continue = false;
     bool keep_alive = false;
+    bool chunked = false;
     int status = 0;
     std::size_t line = 0;  // where its last line begins
     std::size_t method = 0;
@@ -305,10 +525,11 @@ class head_reader {
       const std::size_t last = comma == std::string_view::npos ? 0 : comma + 1;
       if (lengths != 0 || now_.head.minor_version == 0) return 400;  // RFC 9112 6.1: faulty framing
       if (!t::equal_fold(t::trim(coding.substr(last)), "chunked")) return 400;
-      return last == 0 ? 411 : 501;
+      if (last != 0) return 501;
+      now_.chunked = true;
     }
     if (now_.content_length > limits_.body) return 413;
-    now_.expects_continue = now_.expects_continue && now_.content_length != 0;
+    now_.expects_continue = now_.expects_continue && has_body();
     now_.keep_alive = keep && !close;
     return 0;
   }
@@ -324,6 +545,54 @@ class head_reader {
   sse::detail::bytes bytes_{};   // the head as received
   sse::detail::bytes parsed_{};  // the header table, then the decoded path
   progress now_{};
+};
+
+/// Reads the body that follows a head, incrementally, however the bytes are cut.
+///
+/// Refused with 400: chunks that are not as RFC 9112 7.1 has them, to the byte: bare LF or CR, a
+/// size without digits or with more than 16, blanks at the end of its line, trailers that are no
+/// fields. 413, 431: limits. After an error the connection must be closed.
+class body_reader {
+ public:
+  body_reader() noexcept = default;
+  /// REQUIRES: the head is complete.
+  explicit body_reader(const head_reader& head, const limits& l = {}) noexcept
+      : framing_{head.chunked() ? sse::detail::body_end::chunked : sse::detail::body_end::length,
+                 head.content_length(),
+                 {.content = l.body, .extras = l.body_extras, .strict = true}} {}
+
+  /// Takes bytes up to the end of the body, and appends its content. After complete or error it
+  /// takes nothing.
+  feed_result feed(std::string_view in, std::string& content) {
+    std::size_t used = 0;
+    while (used < in.size() && state() == outcome::need_more) {
+      const auto [skipped, data] = framing_.next(in.substr(used));
+      content.append(data);
+      used += skipped + data.size();
+      if (!data.empty()) framing_.took(data.size());
+    }
+    return {state(), used};
+  }
+
+  [[nodiscard]] outcome state() const noexcept {
+    using stand = sse::detail::body_reader::outcome;
+    const stand s = framing_.state();
+    return s == stand::more       ? outcome::need_more
+           : s == stand::complete ? outcome::complete
+                                  : outcome::error;
+  }
+  /// What to answer after an error; 0 before one.
+  [[nodiscard]] int status() const noexcept {
+    switch (framing_.state()) {
+      case sse::detail::body_reader::outcome::malformed: return 400;
+      case sse::detail::body_reader::outcome::too_large: return 413;
+      case sse::detail::body_reader::outcome::many_extras: return 431;
+      default: return 0;
+    }
+  }
+
+ private:
+  sse::detail::body_reader framing_{};
 };
 
 // --- writing
@@ -359,9 +628,9 @@ struct stream_head {
   std::string_view content_type =
       "text/event-stream";  ///< a contract may want "text/event-stream; charset=utf-8"
   std::string_view cache_control = "no-cache";  ///< or "no-store"
-  /// What Connection says to HTTP/1.1: "keep-alive" instead of "close", though the connection ends
-  /// with the stream. Only where a contract fixes it: a client that believes it sends its next
-  /// request into an end (RFC 9112 9.6).
+  /// What Connection says to HTTP/1.1: "keep-alive" instead of "close". True only where the
+  /// connection outlives the stream, or where a contract fixes it: a client that believes it sends
+  /// its next request into an end (RFC 9112 9.6). A server says it by itself where it is true.
   bool keep_alive = false;
   bool nosniff = true;      ///< X-Content-Type-Options: nosniff
   bool proxy_hints = true;  ///< X-Accel-Buffering: no, or nginx holds events back
@@ -375,8 +644,7 @@ struct stream_head {
 
 /// Appends `200 OK` and the headers of a stream; use it as request::preamble, or alone to answer
 /// HEAD. Chunked only for HTTP/1.1; otherwise the end of the connection ends the stream (RFC
-/// 9112 6.3). With the stream the connection ends, and Connection says so, unless
-/// stream_head::keep_alive. False: a field has a control character or `extra` is not valid; nothing
+/// 9112 6.3). False: a field has a control character or `extra` is not valid; nothing
 /// is written.
 [[nodiscard]] inline bool write_stream_head(std::string& out, const stream_head& h,
                                             int minor_version, bool chunked) {

@@ -29,10 +29,11 @@
 namespace sse::inline v0 {
 
 /// See the top of this file. `User`: what the program wants to know of a stream, see hub.
-template <class User = no_user>
-class uring_server : public epoll_server<User, uring_transport> {
+/// `Transport`: uring_transport, or tls::uring_transport of sse/openssl.hpp.
+template <class User = no_user, class Transport = uring_transport>
+class uring_server : public epoll_server<User, Transport> {
  public:
-  using epoll_server<User, uring_transport>::epoll_server;
+  using epoll_server<User, Transport>::epoll_server;
 };
 
 }  // namespace sse::inline v0

@@ -18,8 +18,11 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <liburing.h>
@@ -36,25 +39,38 @@ namespace sse::inline v0 {
 ///
 /// A write that finds no room completes when there is some. Destroy the hub only after
 /// hub.close_all() and settle(), since the kernel reads its bytes until then.
-class uring_transport : public epoll_transport {
+///
+/// `Layer`: as that of basic_epoll_transport. With one, the records that it makes are written, each
+/// from a buffer of the transport's own.
+template <class Layer = detail::no_layer>
+class basic_uring_transport : public basic_epoll_transport<Layer> {
+  using base = basic_epoll_transport<Layer>;
+
  public:
+  using base::secure;
+  using typename base::security;
   static constexpr bool completes = true;
-  static constexpr std::size_t max_buffers = 8;
+  static constexpr std::size_t max_buffers = secure ? 1 : 8;
   static constexpr unsigned writes_per_call = 1024;
 
   /// Owns a connected socket.
-  class connection : public epoll_transport::connection {
+  class connection : public base::connection {
    public:
-    using epoll_transport::connection::connection;
+    using base::connection::connection;
+    connection() noexcept = default;
+    explicit connection(typename base::connection c) noexcept : base::connection{std::move(c)} {}
 
    private:
-    friend class uring_transport;
+    friend class basic_uring_transport;
     session_id session_{};
   };
-  static_assert(sizeof(connection) <= 16, "of each stream, also of those that nothing is sent to");
+  static_assert(sizeof(connection) <= (secure ? 24 : 16),
+                "of each stream, also of those that nothing is sent to");
 
-  /// `epoll`: of the host's loop; stays the host's.
-  explicit uring_transport(int epoll) : epoll_transport{epoll}, messages_{writes_per_call} {
+  /// As basic_epoll_transport's.
+  explicit basic_uring_transport(int epoll, security s = {})
+      : base{epoll, s}, messages_(writes_per_call) {
+    if constexpr (secure) spare_.reserve(max_spare);
     io_uring_params p{};
     p.flags = IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN;
     p.cq_entries = 16 * writes_per_call;
@@ -67,11 +83,19 @@ class uring_transport : public epoll_transport {
       throw std::system_error{e, "epoll_ctl"};
     }
   }
-  ~uring_transport() { ::io_uring_queue_exit(&ring_); }
+  ~basic_uring_transport() { ::io_uring_queue_exit(&ring_); }
+
+  /// See basic_epoll_transport.
+  [[nodiscard]] connection adopt(int fd) const { return connection{base::adopt(fd)}; }
 
   template <class Hub>
   bool on_event(Hub& hub, const epoll_event& e) noexcept {
-    return e.data.u64 == data_of({}) || epoll_transport::on_event(hub, e);
+    if (e.data.u64 == data_of({})) return true;
+    const bool mine = base::on_event(hub, e);
+    if constexpr (secure) {
+      if (connection* const c = mine ? hub.find(session_of(e.data.u64)) : nullptr) send_held(*c);
+    }
+    return mine;
   }
 
   /// Tells the hub what was written. True: there was something, flush again.
@@ -84,9 +108,15 @@ class uring_transport : public epoll_transport {
       for (unsigned i = 0; i < n; ++i) {
         const session_id id = session_of(done[i]->user_data);
         const int result = done[i]->res;
+        if constexpr (secure) {
+          if (!id) {
+            record_left(hub, *reinterpret_cast<record*>(done[i]->user_data), result);
+            continue;
+          }
+        }
         if (connection* const c = hub.find(id); c != nullptr) c->writing_ = false;
         hub.written(id, result > 0 ? static_cast<std::size_t>(result) : 0);
-        if (result < 0 && result != -EAGAIN && result != -EINTR) hub.closed(id);
+        if (is_fatal(result)) hub.closed(id);
       }
       ::io_uring_cq_advance(&ring_, n);
       all += n;
@@ -109,23 +139,25 @@ class uring_transport : public epoll_transport {
 
   void opened(connection& c, session_id id) noexcept {
     c.session_ = id;
-    epoll_transport::opened(c, id);
+    if constexpr (secure) {
+      if (c.layer()) c.layer().hold(true);
+    }
+    base::opened(c, id);
   }
 
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
     if (!c) return {0, flow::closed};
-    io_uring_sqe* s = ::io_uring_get_sqe(&ring_);
-    if (s == nullptr) {
-      submit();
-      s = ::io_uring_get_sqe(&ring_);
-      if (s == nullptr) return {0, flow::closed};
+    if constexpr (secure) {
+      if (c.layer()) return write_record(c, bytes[0]);
     }
+    io_uring_sqe* const s = next_entry();
+    if (s == nullptr) return {0, flow::closed};
     std::size_t total = bytes[0].size;
     if (bytes.size() == 1) {
       ::io_uring_prep_send(s, c.fd(), bytes[0].data, total, MSG_NOSIGNAL);
     } else {  // the message has to stay until it was submitted
       message& m = messages_[static_cast<std::size_t>(s - ring_.sq.sqes)];
-      total = gather(bytes, m.pieces, m.header);
+      total = base::gather(bytes, m.pieces, m.header);
       ::io_uring_prep_sendmsg(s, c.fd(), &m.header, MSG_NOSIGNAL);
     }
     s->user_data = data_of(c.session_);
@@ -139,14 +171,95 @@ class uring_transport : public epoll_transport {
     submit();  // before its descriptor is another's
     // Ends the write, which closing alone would not do.
     if (c.writing_ && why == close_reason::peer) ::shutdown(c.fd(), SHUT_RDWR);
-    epoll_transport::close(c, why);
+    if constexpr (secure) {
+      if (c.layer() && !c.writing_) c.layer().hold(false);  // it may say goodbye
+    }
+    base::close(c, why);
   }
 
  private:
+  using base::data_of, base::session_of;
+
   struct message {
     msghdr header{};
     std::array<iovec, max_buffers> pieces{};
   };
+  /// Encrypted bytes under way. Its address is what the kernel is told of the write.
+  struct record {
+    std::string bytes{};
+    std::size_t sent = 0;
+    session_id session{};
+  };
+  /// Of those that are not under way, so many are kept.
+  static constexpr std::size_t max_spare = 64;
+
+  [[nodiscard]] static bool is_fatal(int result) noexcept {
+    return result < 0 && result != -EAGAIN && result != -EINTR;
+  }
+  [[nodiscard]] io_uring_sqe* next_entry() noexcept {
+    if (io_uring_sqe* const s = ::io_uring_get_sqe(&ring_); s != nullptr) return s;
+    submit();
+    return ::io_uring_get_sqe(&ring_);
+  }
+
+  // --- with a layer
+
+  /// What is taken was encrypted, and is nobody's to read again: the hub hears of the rest only.
+  [[nodiscard]] write_result write_record(connection& c, const buffer& bytes) noexcept {
+    if (c.writing_) return {0, flow::blocked};
+    try {
+      if (spare_.empty()) spare_.push_back(std::make_unique<record>());
+      record& r = *spare_.back();
+      r.bytes.clear();
+      r.sent = 0;
+      const auto taken = c.layer().write(bytes.view(), r.bytes);
+      if (taken.next != decltype(taken.next)::done) return {0, flow::closed};
+      r.session = c.session_;
+      if (!send_rest(c, r)) return {0, flow::closed};
+      (void)spare_.back().release();
+      spare_.pop_back();
+      return {taken.bytes, flow::blocked};
+    } catch (...) {
+      return {0, flow::closed};
+    }
+  }
+  /// What the layer has to say of its own, such as that it does not renegotiate.
+  static void send_held(connection& c) noexcept {
+    if (!c.layer() || c.writing_ || c.layer().held() == 0) return;
+    c.layer().hold(false);
+    (void)c.layer().flush();
+    c.layer().hold(true);
+  }
+  [[nodiscard]] bool send_rest(connection& c, record& r) noexcept {
+    io_uring_sqe* const s = next_entry();
+    if (s == nullptr) return false;
+    ::io_uring_prep_send(s, c.fd(), r.bytes.data() + r.sent, r.bytes.size() - r.sent, MSG_NOSIGNAL);
+    s->user_data = reinterpret_cast<std::uintptr_t>(&r);
+    c.writing_ = true;
+    ++in_flight_;
+    return true;
+  }
+  template <class Hub>
+  void record_left(Hub& hub, record& r, int result) noexcept {
+    std::unique_ptr<record> owned{&r};
+    connection* const c = hub.find(r.session);
+    if (c != nullptr) {
+      c->writing_ = false;
+      if (result > 0) r.sent += static_cast<std::size_t>(result);
+      if (is_fatal(result)) {
+        hub.closed(r.session);
+      } else if (r.sent == r.bytes.size()) {
+        send_held(*c);
+        hub.writable(r.session);
+      } else if (send_rest(*c, r)) {
+        (void)owned.release();
+        return;
+      } else {
+        hub.closed(r.session);
+      }
+    }
+    if (spare_.size() < spare_.capacity()) spare_.push_back(std::move(owned));
+  }
 
   void submit() noexcept {
     while (::io_uring_sq_ready(&ring_) != 0) {
@@ -157,10 +270,13 @@ class uring_transport : public epoll_transport {
   }
 
   io_uring ring_{};
-  std::vector<message> messages_;  // by place in the ring
+  std::vector<message> messages_;               // by place in the ring
+  std::vector<std::unique_ptr<record>> spare_;  // records that are not under way
   std::size_t in_flight_ = 0;
   std::uint64_t calls_ = 0;
 };
+
+using uring_transport = basic_uring_transport<>;
 
 }  // namespace sse::inline v0
 #endif  // SSEHUB_SINGLE_IO_URING_TRANSPORT_HPP

@@ -281,8 +281,11 @@ class sequencer;
 struct server_options {
   /// Without a first_id: the wall clock in microseconds. Its write_deadline is that of answers too.
   hub_options hub{};
-  /// Of requests: head, headers, target, body.
+  /// Of requests: head, headers, target, body (by length or in chunks).
   http1::limits limits{};
+  duration handshake_deadline = duration::seconds(10);  ///< for a TLS handshake, from accept on
+  /// TLS handshakes under way; one more ends the one that lasts longest.
+  std::uint32_t max_handshakes = 1000;
   /// For a whole request head, from its first byte on; for a new connection from accept on.
   duration head_deadline = duration::seconds(10);
   duration body_deadline = duration::seconds(10);  ///< for a whole body
@@ -302,8 +305,10 @@ struct server_options {
   /// element that is not one of these.
   std::vector<std::string> trusted_proxies{};
   http1::stream_head head{};  ///< of streams; its `extra` goes out as it is
-  bool chunked = false;       ///< frame streams as chunks for HTTP/1.1; false: close-delimited
-  bool nodelay = true;        ///< TCP_NODELAY
+  /// Streams to HTTP/1.1 come in chunks, so that the connection of one that ended serves the next
+  /// request. false: the end of a stream is that of its connection.
+  bool chunked = false;
+  bool nodelay = true;  ///< TCP_NODELAY
   /// SO_REUSEPORT: several servers listen on one port, the kernel spreads the connections over
   /// them.
   bool reuse_port = false;

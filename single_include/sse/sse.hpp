@@ -2584,6 +2584,9 @@ struct utf8_step {
 // Optional members, detected:
 //   void opened(connection&, session_id)   right after admission: the moment to remember the id
 //   void begin_flush() / end_flush()       around a flush: one io_uring submit, one cork
+//   bool keep(connection&)                 in place of close, once the last chunk of a stream in
+//                                          chunks is out: takes the connection over for the next
+//                                          request, or answers false, and close is called
 //   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
 //   static constexpr bool completes = true     write may answer flow::pending; peek, consume
 
@@ -4987,6 +4990,10 @@ class chunks {
     return true;
   }
   [[nodiscard]] bool ended(std::uint32_t i) const noexcept { return states_[i].ended; }
+  /// The last chunk is out, to its last byte: the body is over, and its connection is not.
+  [[nodiscard]] bool whole(std::uint32_t i) const noexcept {
+    return states_[i].ended && states_[i].sent == states_[i].size;
+  }
   /// What is left of the last chunk. False: memory is out.
   [[nodiscard]] bool gather_end(std::uint32_t i, batch& b) noexcept {
     const chunk_state& c = states_[i];
@@ -5373,8 +5380,9 @@ namespace sse::inline v0::detail {
 struct host_calls {
   void* self = nullptr;
   write_result (*write)(void*, std::uint32_t slot, std::span<const buffer>) noexcept = nullptr;
-  /// Destroys connection and user.
-  void (*close)(void*, std::uint32_t slot, close_reason, bool announce) noexcept = nullptr;
+  /// Destroys connection and user. `whole`: the last chunk is out, the connection may go on.
+  void (*close)(void*, std::uint32_t slot, close_reason, bool announce,
+                bool whole) noexcept = nullptr;
   bool (*sees)(void*, std::uint32_t slot, std::string_view key,
                std::string_view audience) noexcept = nullptr;
   void (*flush_begins)(void*) noexcept = nullptr;
@@ -6475,7 +6483,8 @@ inline void engine::reap() noexcept {
     // channel ends the user's presence there.
     caps_.leave(slot);
     detach_all(slot);
-    host_.close(host_.self, slot, s.why, !s.retry_only);
+    const bool whole = s.chunked != none && s.why != close_reason::peer && chunks_.whole(s.chunked);
+    host_.close(host_.self, slot, s.why, !s.retry_only, whole);
     caps_.forget(slot);
     if (s.flight != none) {
       s.state = session_state::zombie;
@@ -9039,6 +9048,13 @@ class hub {
     return true;
   }
 
+  /// The connection of a stream whose last chunk is out goes on with its host.
+  [[nodiscard]] bool keeps(connection& c) noexcept {
+    if constexpr (requires(Transport & t) { t.keep(c); }) return transport_->keep(c);
+    (void)c;
+    return false;
+  }
+
   detail::host_calls calls() noexcept {
     detail::host_calls h;
     h.self = this;
@@ -9046,10 +9062,11 @@ class hub {
       hub& me = *static_cast<hub*>(self);
       return me.transport_->write(me.at(slot).conn(), bytes);
     };
-    h.close = [](void* self, std::uint32_t slot, close_reason why, bool announce) noexcept {
+    h.close = [](void* self, std::uint32_t slot, close_reason why, bool announce,
+                 bool whole) noexcept {
       hub& me = *static_cast<hub*>(self);
       cell& x = me.at(slot);
-      me.transport_->close(x.conn(), why);
+      if (!whole || !me.keeps(x.conn())) me.transport_->close(x.conn(), why);
       if (announce && me.closed_) me.closed_(me.engine_.id_of(slot), x.user(), why);
       x.conn().~connection();
       x.user().~User();
