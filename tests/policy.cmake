@@ -21,6 +21,8 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   ssehub_add_policy_test("headers have no warning of g++, with 32 bits neither" tests/check-headers warnings
     ${CMAKE_CXX_COMPILER})
 endif()
+ssehub_add_policy_test("headers have none of what .clang-tidy looks for" tests/check-headers tidy clang-tidy-19)
+ssehub_add_policy_test("reference has no warnings" tests/check-reference "${CMAKE_CURRENT_BINARY_DIR}/reference")
 
 # CTest's discovery cuts a name at a semicolon. The test passes if grep finds none.
 ssehub_add_policy_test("no semicolon in a test name" grep -rnP "TEST_CASE[(]\"[^\"]*\\x3b" tests --include=*.cpp)

@@ -123,8 +123,8 @@ template <class User>
 class verdict {
  public:
   /// Refuses with any status, headers and body.
-  verdict(response r)
-      : refusal_{std::move(r)} {}  // NOLINT: implicit, so that a hook can return refuse(...)
+  verdict(response r)  // NOLINT: implicit, so that a hook can return refuse(...)
+      : refusal_{std::move(r)} {}
 
   /// Admits. `key` names the user for the cap per user, for revoke(), and as an audience; empty:
   /// anonymous.

@@ -28,8 +28,7 @@ class function<R(Args...)> {
   template <class F>
   requires(!std::is_same_v<std::remove_cvref_t<F>, function> &&
            std::is_invocable_r_v<R, F&, Args...>)
-      function(
-          F&& f) {  // NOLINT: implicit, so that a lambda can be given where a hook is asked for
+      function(F&& f) {  // NOLINT: implicit, for a lambda where a hook is asked for
     using stored = std::remove_cvref_t<F>;
     if constexpr (fits<stored>) {
       ::new (static_cast<void*>(&storage_)) stored(std::forward<F>(f));

@@ -16,7 +16,7 @@ namespace sse::inline v0::detail {
 inline std::uint32_t engine::list_stream(stream& st) noexcept {
   if (!backlogs_.reserve(streams_.in_use() + 1)) return none;
   const std::uint32_t i = streams_.take();
-  if (i == none || i >= subscription::max_streams) return none;
+  if (i >= subscription::max_streams) return none;  // none too
   streams_[i].here = &st;
   st.index = i;
   return i;

@@ -86,7 +86,7 @@ class server_core {
 
   /// Throws std::invalid_argument for options that cannot work. `transport`: what it is made of.
   template <class... Args>
-  server_core(const server_options& o, Args&&... transport)
+  explicit server_core(const server_options& o, Args&&... transport)
       : options_{o},
         cors_{o.cors},
         hosts_{o.hosts},
