@@ -403,7 +403,8 @@ class world final : public observer {
     if (!k.conn.open || k.conn.retry_only) return;
     const std::uint64_t number = ++whispers_;
     const std::string data = std::to_string(number);
-    const sse::publish_error e = hub_->send(k.conn.session, {.type = "whisper", .data = data});
+    const sse::publish_error e =
+        hub_->send(k.conn.session, {.type = "whisper", .data = data}).error;
     if (e == sse::publish_error::none) {
       k.conn.whispers.push_back(number);
     } else if (e == sse::publish_error::no_session) {

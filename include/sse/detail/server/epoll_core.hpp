@@ -224,9 +224,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken, false)) {
       throw std::system_error{last_error(), "epoll"};
     }
-    transport_.on_kept([this](auto& c) {
-      return take_back(static_cast<typename Transport::connection&>(c));
-    });
+    transport_.on_kept(
+        [this](auto& c) { return take_back(static_cast<typename Transport::connection&>(c)); });
     hub_->on_wanted([this] { more_ = more_ || !flushes_; });
     allow_times(waiting_, o);
     waiting_.allow(due::linger, duration::seconds(2));
