@@ -21,7 +21,7 @@ const std::string text(120, 'x');
 void publish(benchmark::State& state) {
   bench::null_transport net;
   sse::hub<bench::null_transport> hub{net};
-  sse::channel& c = *hub.open_channel("c");
+  sse::channel c = hub.open_channel("c");
   for (auto _ : state) benchmark::DoNotOptimize(c.publish({.type = "tick", .data = text}));
   state.SetItemsProcessed(state.iterations());
 }
@@ -31,7 +31,7 @@ BENCHMARK(publish);
 void publish_and_flush(benchmark::State& state) {
   bench::null_transport net;
   sse::hub<bench::null_transport> hub{net};
-  sse::channel& c = *hub.open_channel("c");
+  sse::channel c = hub.open_channel("c");
   for (std::int64_t i = 0; i < state.range(0); ++i) {
     if (!hub.accept({}, {}, sse::admit().join(c))) return state.SkipWithError("refused");
   }

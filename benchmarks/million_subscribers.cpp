@@ -44,31 +44,31 @@ int main(int argc, char** argv) {
   bench::null_transport net;
   sse::hub<bench::null_transport> hub{net};
   hub.tick(sse::time_point::milliseconds(1));
-  sse::channel* const all = hub.open_channel("all");
-  sse::channel* const few = hub.open_channel("few");
+  const sse::channel all = hub.open_channel("all");
+  const sse::channel few = hub.open_channel("few");
   const std::size_t before = user_memory();
   const std::int64_t joining = bench::now_ns();
   for (std::size_t i = 0; i < n; ++i) {
-    if (!hub.accept({}, {}, sse::admit().join(*all))) return std::fprintf(stderr, "refused\n"), 1;
+    if (!hub.accept({}, {}, sse::admit().join(all))) return std::fprintf(stderr, "refused\n"), 1;
   }
   const double join_s = static_cast<double>(bench::now_ns() - joining) / 1e9;
   const std::size_t memory = user_memory() - before;
   for (int i = 0; i < 10; ++i) {
-    if (!hub.accept({}, {}, sse::admit().join(*few))) return 1;
+    if (!hub.accept({}, {}, sse::admit().join(few))) return 1;
   }
-  const auto timed = [&](sse::channel& c) {
+  const auto timed = [&](sse::channel c) {
     const std::int64_t start = bench::now_ns();
     if (!c.publish({.type = "tick", .data = data})) std::exit(1);
     while (hub.flush()) {
     }
     return static_cast<double>(bench::now_ns() - start);
   };
-  (void)timed(*all);
+  (void)timed(all);
   std::vector<double> to_all, to_few;
-  for (int i = 0; i < 9; ++i) to_all.push_back(timed(*all));
-  (void)timed(*few);
-  for (int i = 0; i < 1000; ++i) to_few.push_back(timed(*few));
-  if (all->stats().delivered != 10 * n) return std::fprintf(stderr, "not all were delivered\n"), 1;
+  for (int i = 0; i < 9; ++i) to_all.push_back(timed(all));
+  (void)timed(few);
+  for (int i = 0; i < 1000; ++i) to_few.push_back(timed(few));
+  if (all.stats().delivered != 10 * n) return std::fprintf(stderr, "not all were delivered\n"), 1;
   std::printf(
       "{\"subscribers\":%zu,\"memory_mb\":%.1f,\"bytes_each\":%.1f,\"resident_mb\":%.1f,\"join_s\":"
       "%.3f,\"flush_ms\":%.2f,"

@@ -121,7 +121,7 @@ class engine_loop {
   engine_loop(int core, style s, sse::wake_mode mode)
       : event_{eventfd(0, 0)}, mail_{{.wake = &wake, .context = this, .mode = mode}}, hub_{net_} {
     channel_ = hub_.open_channel("c");
-    for (int i = 0; i < 10; ++i) (void)hub_.accept({}, {}, sse::admit().join(*channel_));
+    for (int i = 0; i < 10; ++i) (void)hub_.accept({}, {}, sse::admit().join(channel_));
     thread_ = std::thread{[this, core, s] { run(core, s); }};
   }
   engine_loop(const engine_loop&) = delete;
@@ -142,7 +142,7 @@ class engine_loop {
   void run(int core, style s) {
     bench::pin(core);
     while (!stop_) {
-      mail_.drain([&](const sse::mail& m) { (void)hub_.publish(*channel_, m.event); });
+      mail_.drain([&](const sse::mail& m) { (void)hub_.publish(channel_, m.event); });
       hub_.flush();
       if (s == style::works) pause_ns(2000);
       if (s != style::sleeps || !mail_.prepare_sleep()) continue;
@@ -156,7 +156,7 @@ class engine_loop {
   bench::null_transport net_;
   sse::mailbox mail_;
   sse::hub<bench::null_transport> hub_;
-  sse::channel* channel_ = nullptr;
+  sse::channel channel_ = {};
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

@@ -50,7 +50,7 @@ double timed(F&& f) {
   return static_cast<double>(bench::now_ns() - start);
 }
 
-void join(hub& h, sse::channel& c, sse::event_id after = sse::no_id) {
+void join(hub& h, sse::channel c, sse::event_id after = sse::no_id) {
   auto v = sse::admit().join(c);
   const bool in = after == sse::no_id
                       ? static_cast<bool>(h.accept({}, {}, std::move(v)))
@@ -58,7 +58,7 @@ void join(hub& h, sse::channel& c, sse::event_id after = sse::no_id) {
   if (!in) fail("refused");
 }
 
-void publish(sse::channel& c) {
+void publish(sse::channel c) {
   static const std::string data(120, 'x');
   if (!c.publish({.type = "tick", .data = data})) fail("not published");
 }
@@ -67,7 +67,7 @@ figures subscribers(std::size_t n) {
   figures f;
   bench::null_transport net;
   hub h{net};
-  sse::channel& c = *h.open_channel("all");
+  sse::channel c = h.open_channel("all");
   const std::size_t before = user_memory();
   f.join = timed([&] {
     for (std::size_t i = 0; i < n; ++i) join(h, c);
@@ -89,25 +89,25 @@ figures channels(std::size_t n) {
   figures f;
   bench::null_transport net;
   hub h{net};
-  std::vector<sse::channel*> all;
+  std::vector<sse::channel> all;
   all.reserve(n);
   const std::size_t before = user_memory();
   f.join = timed([&] {
     for (std::size_t i = 0; i < n; ++i) {
       all.push_back(h.open_channel("channel " + std::to_string(i)));
-      for (int k = 0; k < 10; ++k) join(h, *all.back());
+      for (int k = 0; k < 10; ++k) join(h, all.back());
     }
   });
   for (int i = 0; i < 4; ++i) {
     const double once = timed([&] {
-      for (sse::channel* c : all) publish(*c);
+      for (sse::channel c : all) publish(c);
       while (h.flush()) {
       }
     });
     f.work = i < 2 || once < f.work ? once : f.work;
   }
   f.memory = static_cast<double>(user_memory() - before);
-  if (all.back()->stats().delivered != 40) fail("not all were delivered");
+  if (all.back().stats().delivered != 40) fail("not all were delivered");
   return f;
 }
 
@@ -115,7 +115,7 @@ figures herd(std::size_t n) {
   figures f;
   bench::null_transport net;
   hub h{net};
-  sse::channel& c = *h.open_channel("all");
+  sse::channel c = h.open_channel("all");
   for (int i = 0; i < 100; ++i) join(h, c);
   for (int i = 0; i < 1000; ++i) publish(c);
   h.flush();

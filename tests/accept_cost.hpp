@@ -26,7 +26,7 @@ struct accept_cost {
 template <class Server>
 accept_cost count_accepts(std::size_t streams) {
   Server s{{.hub = {.caps = {.per_address = {.max = 0}}}}};
-  sse::channel& ticks = s.open("ticks");
+  sse::channel ticks = s.open("ticks");
   std::promise<void> all_gone;
   std::size_t gone = 0;
   s.on_loop([&] {
@@ -65,7 +65,7 @@ template <class Server, class Fd>
 void accepted_sockets_have_their_options(Fd fd_of) {
   const bool nodelay = GENERATE(false, true);
   Server s{{.nodelay = nodelay, .send_buffer = 40'000}};
-  sse::channel& ticks = s.open("ticks");
+  sse::channel ticks = s.open("ticks");
   sse::session_id id;
   s.on_loop([&] {
     s->stream("/events", ticks);

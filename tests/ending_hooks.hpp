@@ -21,7 +21,7 @@ enum class ending { revoke_her, revoke_him, close_all, stop };
 template <class Server>
 void a_hook_ends_streams(hook h, ending e) {
   Server s;
-  sse::channel& ticks = s.open("ticks");
+  sse::channel ticks = s.open("ticks");
   bool armed = false;
   int acted = 0;
   std::size_t closed = 0;
@@ -44,7 +44,7 @@ void a_hook_ends_streams(hook h, ending e) {
     s->hub().on_opened([&](sse::session_id, const sse::no_user&) { act(hook::opened); });
     s->hub().on_closed(
         [&](sse::session_id, const sse::no_user&, sse::close_reason) { act(hook::closed); });
-    s->hub().on_presence([&](sse::channel&, std::string_view, bool present) {
+    s->hub().on_presence([&](sse::channel, std::string_view, bool present) {
       act(present ? hook::present : hook::absent);
     });
   });

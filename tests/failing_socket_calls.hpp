@@ -86,7 +86,7 @@ void every_socket_call_fails_once(int error) {
     const std::size_t before = open_descriptors();
     {
       Server s;
-      sse::channel& ticks = s.open("ticks");
+      sse::channel ticks = s.open("ticks");
       s.on_loop([&] { s->stream("/events", ticks); });
       s.publish(ticks, all[0]);
       stubborn_reader there{s.port()};

@@ -31,7 +31,7 @@ class held_server {
  public:
   explicit held_server(const sse::server_options& o = {}) : loop_{without_position(o)} {
     ticks = server().open_channel("ticks", {.max_lag = 0});
-    server().stream("/events", *ticks);
+    server().stream("/events", ticks);
     server().get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
     server().post("/echo", [](const sse::request&, std::string_view body) {
       return sse::response::text(200, std::string{body});
@@ -105,7 +105,7 @@ class held_server {
     return until([&] { return server().connections() == 0; });
   }
 
-  sse::channel* ticks = nullptr;
+  sse::channel ticks = {};
 
  private:
   held_clock clock_{};

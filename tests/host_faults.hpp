@@ -62,7 +62,7 @@ void a_child_process_keeps_no_connection_open() {
   Server s{{.hub = {.write_deadline = std::chrono::milliseconds{200}},
             .keep_alive = std::chrono::milliseconds{200},
             .send_buffer = 8192}};
-  sse::channel& ticks = s.open("ticks", {.max_lag = 0});
+  sse::channel ticks = s.open("ticks", {.max_lag = 0});
   s.on_loop([&] {
     s->stream("/events", [&](const sse::request&) {
       return sse::verdict<>{sse::no_user{}, "alice"}.join(ticks);
@@ -103,7 +103,7 @@ void a_child_process_keeps_no_connection_open() {
 template <class Server>
 void every_hook_may_stop_the_server() {
   Server s;
-  sse::channel& ticks = s.open("ticks");
+  sse::channel ticks = s.open("ticks");
   const std::string_view hook =
       GENERATE("admit", "opened", "closed", "present", "absent", "sees", "gap", "access");
   const bool by_the_program = GENERATE(false, true);  // outside the server's own turns
@@ -122,11 +122,10 @@ void every_hook_may_stop_the_server() {
     s->hub().on_closed([&, stop_in](sse::session_id, const sse::no_user&, sse::close_reason) {
       stop_in("closed");
     });
-    s->hub().on_presence(
-        [&, stop_in, n = 0](sse::channel&, std::string_view, bool present) mutable {
-          if (!present) stop_in("absent");
-          if (present && ++n == 3) stop_in("present");
-        });
+    s->hub().on_presence([&, stop_in, n = 0](sse::channel, std::string_view, bool present) mutable {
+      if (!present) stop_in("absent");
+      if (present && ++n == 3) stop_in("present");
+    });
     s->hub().on_sees([&, stop_in](const sse::no_user&, std::string_view, std::string_view) {
       stop_in("sees");
       return true;
@@ -173,7 +172,7 @@ template <class Stand>
 struct paused_stand {
   paused_stand()
       : stand{{.send_buffer = 16384, .clock = &paused_clock}},
-        ticks{*stand->open_channel("ticks", {.max_lag = 0})} {
+        ticks{stand->open_channel("ticks", {.max_lag = 0})} {
     stand->stream("/events", ticks);
     stand->get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
     if (stand->listen("127.0.0.1", 0)) throw std::runtime_error("listen");
@@ -221,7 +220,7 @@ struct paused_stand {
   }
 
   Stand stand;
-  sse::channel& ticks;
+  sse::channel ticks;
   client reader{65536, client::unconnected{}};
   std::uint64_t got = 0;
 };

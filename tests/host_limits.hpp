@@ -126,7 +126,7 @@ void stalled_deadline(bool stream) {
   if (stream) {
     s.open(deaf);
     for (int i = 0; i < 10; ++i) {
-      REQUIRE(s->publish(*s.ticks, {.data = std::string(100'000, 'x')}));
+      REQUIRE(s->publish(s.ticks, {.data = std::string(100'000, 'x')}));
       s.turn();
     }
   } else {
@@ -141,7 +141,7 @@ void stalled_deadline(bool stream) {
   long sent = socket_calls_made(socket_call::send);
   const auto progress = [&] {
     if (!stream) return socket_calls_made(socket_call::send) != sent;
-    return s->hub().worst_lag(*s.ticks) + 100'000 < 1'000'000;
+    return s->hub().worst_lag(s.ticks) + 100'000 < 1'000'000;
   };
   REQUIRE(s.until([&] {
     got += deaf.has_input() ? deaf.some().size() : 0;
@@ -217,7 +217,7 @@ void stream_input() {
     s.send(c, piece.substr(0, n));
     s.pass(0);
     REQUIRE(s->hub().sessions() == 1);
-    REQUIRE(s->publish(*s.ticks, {.data = "x"}));
+    REQUIRE(s->publish(s.ticks, {.data = "x"}));
     REQUIRE(s.until([&] { return c.has_input(); }));
     CHECK(c.data() == "x");
   }
@@ -439,7 +439,7 @@ void first_write_without_room() {
     if (after_an_answer) CHECK(s.answer_to(stream).body == "ok");
     REQUIRE(s.until([&] { return stream.has_input(); }));
     CHECK(stream.head().status == 200);
-    REQUIRE(s->publish(*s.ticks, {.data = "x"}));
+    REQUIRE(s->publish(s.ticks, {.data = "x"}));
     REQUIRE(s.until([&] { return stream.has_input(); }));
     CHECK(stream.data() == "x");
   }
@@ -469,13 +469,13 @@ void input_and_room_at_once() {
   std::string expected;
   for (int i = 0; i < 50; ++i) {
     const std::string data(10'000, static_cast<char>('a' + i % 26));
-    const sse::publish_result r = s->publish(*s.ticks, {.data = data});
+    const sse::publish_result r = s->publish(s.ticks, {.data = data});
     REQUIRE(r);
     expected += "id: " + std::to_string(r.id) + "\ndata: " + data + "\n\n";
     s.turn();
   }
   s.pass(0);
-  REQUIRE(s->hub().worst_lag(*s.ticks) > 0);
+  REQUIRE(s->hub().worst_lag(s.ticks) > 0);
   std::string got;
   while (got.size() < expected.size()) {
     const std::size_t before = got.size();
@@ -522,8 +522,8 @@ void end_with_unread_input(bool by_stop) {
   held_server<Loop> s;
   client c{s.port()};
   s.open(c);
-  REQUIRE(s->publish(*s.ticks, {.data = "last"}));
-  REQUIRE(s.until([&] { return s->hub().worst_lag(*s.ticks) == 0 && c.has_input(); }));
+  REQUIRE(s->publish(s.ticks, {.data = "last"}));
+  REQUIRE(s.until([&] { return s->hub().worst_lag(s.ticks) == 0 && c.has_input(); }));
   c.send(std::string(50'000, 'x'));
   if (by_stop) {
     s->stop();

@@ -12,7 +12,7 @@ namespace test {
 template <class Server>
 void stream_opens_with_its_position() {
   Server s;
-  sse::channel& ticks = s.open("ticks");
+  sse::channel ticks = s.open("ticks");
   s.on_loop([&] {
     s->stream("/events",
               [&](const sse::request&) { return sse::admit().join(ticks).position(true); });

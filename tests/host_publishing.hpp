@@ -13,7 +13,7 @@ namespace test {
 template <class Server>
 void every_way_to_publish_is_prompt() {
   Server s;
-  sse::channel& ticks = s.open("ticks", {.heartbeat = {.mode = sse::heartbeat_options::pace::off}});
+  sse::channel ticks = s.open("ticks", {.heartbeat = {.mode = sse::heartbeat_options::pace::off}});
   sse::session_id opened{};
   s.on_loop([&] {
     s->hub().on_opened([&](sse::session_id o, const sse::no_user&) { opened = o; });
@@ -47,8 +47,8 @@ void every_way_to_publish_is_prompt() {
 template <class Server>
 void a_sealed_stream_ends(bool chunked) {
   Server s{{.chunked = chunked}};
-  sse::channel& job = s.open("job", {.start = sse::start_at::all,
-                                     .heartbeat = {.mode = sse::heartbeat_options::pace::off}});
+  sse::channel job = s.open("job", {.start = sse::start_at::all,
+                                    .heartbeat = {.mode = sse::heartbeat_options::pace::off}});
   s.on_loop([&] { s->stream("/job", job); });
   client live{s.port()};
   REQUIRE(live.open("/job").status == 200);
@@ -78,12 +78,12 @@ void a_sealed_stream_ends(bool chunked) {
   CHECK(a.body.empty());
   CHECK(done.get("/job", last_id(first + 1)).status == 204);  // the connection goes on
 
-  sse::channel& brief = s.open("brief", {.keep_sealed = sse::duration::milliseconds(1)});
+  sse::channel brief = s.open("brief", {.keep_sealed = sse::duration::milliseconds(1)});
   s.on_loop([&] {
     s->stream("/brief", brief);
     s->hub().seal(brief);
   });
-  CHECK(s.eventually([&] { return s->hub().find_channel("brief") == nullptr; }));
+  CHECK(s.eventually([&] { return !s->hub().find_channel("brief"); }));
   CHECK(done.get("/brief").status == 404);
 }
 

@@ -136,8 +136,8 @@ void kept_streams() {
   using sse::start_at;
   Server s{{.hub = {.caps = {.per_user = {.max = 1, .then = sse::when_full::retry_stream}}},
             .chunked = true}};
-  sse::channel& job = s.open("job", {.start = start_at::all});
-  sse::channel& live = s.open("live", {.heartbeat = {.mode = sse::heartbeat_options::pace::off}});
+  sse::channel job = s.open("job", {.start = start_at::all});
+  sse::channel live = s.open("live", {.heartbeat = {.mode = sse::heartbeat_options::pace::off}});
   s.on_loop([&] {
     s->get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
     s->stream("/job", job);
@@ -181,7 +181,7 @@ void kept_streams() {
 
   // Told to come back: a stream too.
   {
-    sse::channel& open = s.open("open");
+    sse::channel open = s.open("open");
     s.on_loop([&] {
       s->stream("/own", [&](const sse::request&) { return sse::admit("me").join(open); });
     });
@@ -253,7 +253,7 @@ void kept_stream_deadline() {
   client other{s.port()};
   s.open(c);
   s.open(other);
-  s->hub().seal(*s.ticks);
+  s->hub().seal(s.ticks);
   REQUIRE(s.until([&] { return s->hub().sessions() == 0 && c.has_input() && other.has_input(); }));
   CHECK(c.until("0\r\n\r\n") == "0\r\n\r\n");
   CHECK(s->connections() == 2);

@@ -1,7 +1,7 @@
 // An epoll_server, or one like it, on 127.0.0.1, any port, in a thread of its own.
 //
 //   test::loop_server<sse::epoll_server<>> s{{.chunked = true}};
-//   sse::channel& c = s.open("ticks");
+//   sse::channel c = s.open("ticks");
 //   s.on_loop([&] { s->stream("/events", c); });
 //   test::client get{s.port()};
 #pragma once
@@ -82,7 +82,7 @@ class loop_server : public server_calls<loop_server<Server>> {
 
 /// Publishes `n` events of growing size; what a stream gets of them.
 template <class Server>
-std::string publish_sizes(loop_server<Server>& s, sse::channel& c, int n, int step) {
+std::string publish_sizes(loop_server<Server>& s, sse::channel c, int n, int step) {
   std::string expected;
   for (int i = 0; i < n; ++i) {
     const std::string data(static_cast<std::size_t>(i * step), static_cast<char>('a' + i % 26));

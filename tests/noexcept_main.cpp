@@ -53,13 +53,13 @@ int main() {
   transport net;
   {
     sse::hub<transport> hub{net};
-    sse::channel* ticks = hub.open_channel("ticks");
-    check(ticks != nullptr, "a channel opens");
-    hub.on_admit([&](const sse::request&) { return sse::admit().join(*ticks); });
+    sse::channel ticks = hub.open_channel("ticks");
+    check(ticks, "a channel opens");
+    hub.on_admit([&](const sse::request&) { return sse::admit().join(ticks); });
     check(static_cast<bool>(hub.accept({}, {.path = "/ticks"})), "a session opens");
-    check(static_cast<bool>(hub.publish(*ticks, {.type = "tick", .data = "1\r\n2"})),
+    check(static_cast<bool>(hub.publish(ticks, {.type = "tick", .data = "1\r\n2"})),
           "an event is published");
-    check(!hub.publish(*ticks, {.type = "to\nk"}), "a type with a line end is refused");
+    check(!hub.publish(ticks, {.type = "to\nk"}), "a type with a line end is refused");
     hub.flush();
     sink events;
     sse::parser parser;

@@ -29,12 +29,12 @@ class server_calls {
     return true;
   }
 
-  sse::channel& open(std::string_view name, sse::channel_options o = {}) {
+  sse::channel open(std::string_view name, sse::channel_options o = {}) {
     return self().on_loop(
-        [&]() -> sse::channel& { return *self()->open_channel(name, std::move(o)); });
+        [&]() -> sse::channel { return self()->open_channel(name, std::move(o)); });
   }
   /// Publishes, and waits until it was.
-  sse::event_id publish(sse::channel& c, std::string_view data) {
+  sse::event_id publish(sse::channel c, std::string_view data) {
     return self().on_loop([&] {
       const sse::publish_result r = self()->publish(c, {.data = data});
       if (!r) throw std::runtime_error("refused");

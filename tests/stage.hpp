@@ -141,14 +141,14 @@ struct basic_stage {
     }
   }
 
-  sse::channel& open(std::string_view name, sse::channel_options o = {}) {
-    sse::channel* c = hub.open_channel(name, std::move(o));
-    if (c == nullptr) throw std::string("open_channel failed");
-    return *c;
+  sse::channel open(std::string_view name, sse::channel_options o = {}) {
+    sse::channel c = hub.open_channel(name, std::move(o));
+    if (!c) throw std::string("open_channel failed");
+    return c;
   }
 
   /// Publishes `data`, or else its own id, as type "e".
-  sse::event_id put(sse::channel& c, std::string_view data = {}, std::string_view audience = {}) {
+  sse::event_id put(sse::channel c, std::string_view data = {}, std::string_view audience = {}) {
     const std::string own = std::to_string(c.last_id() + 1);
     const sse::publish_result r =
         c.publish({.type = "e", .data = data.data() == nullptr ? std::string_view{own} : data},
@@ -156,16 +156,16 @@ struct basic_stage {
     if (!r) throw "publish: " + std::string(to_string(r.error));
     return r.id;
   }
-  void put_many(sse::channel& c, int n) {
+  void put_many(sse::channel c, int n) {
     for (int i = 0; i < n; ++i) put(c);
   }
 
-  caller join(const ask& a, std::initializer_list<sse::channel*> channels) {
+  caller join(const ask& a, std::initializer_list<sse::channel> channels) {
     auto v = sse::admit(a.key);
-    for (sse::channel* c : channels) v.join(*c);
+    for (sse::channel c : channels) v.join(c);
     return accept(a, std::move(v));
   }
-  caller join(sse::channel& c, const ask& a = {}) { return join(a, {&c}); }
+  caller join(sse::channel c, const ask& a = {}) { return join(a, {c}); }
   caller accept(const ask& a, sse::verdict<> v) {
     const std::size_t peer = connect(a);
     return to_caller(peer, with_request(a, [&](const sse::request& r) {

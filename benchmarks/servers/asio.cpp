@@ -19,7 +19,7 @@ class server {
         server_{io_, server_of(o)},
         timer_{io_} {
     channel_ = server_.open_channel("ticks", bench::channel_of(o));
-    server_.stream("/", *channel_);
+    server_.stream("/", channel_);
     if (const auto error = server_.listen("127.0.0.1", static_cast<std::uint16_t>(o.port))) {
       std::fprintf(stderr, "listen: %s\n", error.message().c_str());
       std::exit(1);
@@ -52,7 +52,7 @@ class server {
 
   void begin() {
     if (options_.thread) {
-      publisher_ = std::thread{[this, lane = server_.make_publisher(*channel_, 1 << 20)]() mutable {
+      publisher_ = std::thread{[this, lane = server_.make_publisher(channel_, 1 << 20)]() mutable {
         publish_from(lane);
       }};
     } else {
@@ -62,7 +62,7 @@ class server {
   /// Publishes what is due; flat out: one event, once everybody took the one before.
   void turn() {
     pacer_.due([&](std::uint64_t n, std::int64_t t) { publish("tick", n, t); },
-               options_.rate > 0 || server_.hub().worst_lag(*channel_) == 0);
+               options_.rate > 0 || server_.hub().worst_lag(channel_) == 0);
     if (pacer_.over()) return publish("end", pacer_.published() + 1, bench::now_ns());
     if (options_.rate == 0) return asio::post(io_, [this] { turn(); });
     timer_.expires_at(
@@ -70,7 +70,7 @@ class server {
     timer_.async_wait([this](std::error_code) { turn(); });
   }
   void publish(std::string_view type, std::uint64_t n, std::int64_t t) {
-    if (!server_.publish(*channel_, {.type = type, .data = data_.make(n, t)}))
+    if (!server_.publish(channel_, {.type = type, .data = data_.make(n, t)}))
       bench::fail("publish");
   }
   void publish_from(sse::publisher& lane) {
@@ -89,7 +89,7 @@ class server {
   asio::io_context io_{1};
   sse::asio_server<> server_;
   asio::steady_timer timer_;
-  sse::channel* channel_ = nullptr;
+  sse::channel channel_ = {};
   std::thread publisher_;
   std::uint64_t published_ = 0;
 };

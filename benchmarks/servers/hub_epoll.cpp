@@ -70,7 +70,7 @@ class server {
     while (!ended_ || hub_.sessions() != 0) {
       if (options_.thread) {
         mail_.drain([&](const sse::mail& m) {
-          (void)hub_.publish(*channel_, m.event);
+          (void)hub_.publish(channel_, m.event);
           ended_ = m.event.type == "end";
           ++published_;
         });
@@ -104,7 +104,7 @@ class server {
     if (reader.state() != sse::http1::outcome::complete) return;
     sse::request r = reader.head();
     r.preamble = bench::stream_head;
-    (void)hub_.accept({fd}, r, sse::admit().join(*channel_));
+    (void)hub_.accept({fd}, r, sse::admit().join(channel_));
   }
   void writable(int fd) {
     if (net_.blocked != 0) --net_.blocked;
@@ -123,7 +123,7 @@ class server {
     return ended_ || !pacer_.started() ? bench::now_ns() + 100'000'000 : -1;
   }
   void publish(std::string_view type, std::uint64_t n, std::int64_t t) {
-    if (!hub_.publish(*channel_, {.type = type, .data = data_.make(n, t)})) bench::fail("publish");
+    if (!hub_.publish(channel_, {.type = type, .data = data_.make(n, t)})) bench::fail("publish");
   }
   void publish_from_thread() {
     sse::publisher lane = mail_.make_publisher(0, 1 << 20);
@@ -135,7 +135,7 @@ class server {
   bench::payload data_;
   socket_transport net_;
   sse::hub<socket_transport> hub_;
-  sse::channel* channel_ = nullptr;
+  sse::channel channel_ = {};
   std::uint64_t published_ = 0;
   bool ended_ = false;
   bench::loop<server> loop_;

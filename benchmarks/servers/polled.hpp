@@ -16,7 +16,7 @@ class polled {
   explicit polled(const options& o)
       : options_{o}, pacer_{o.rate, o.seconds}, data_{o.size}, server_{server_of(o)} {
     channel_ = server_.open_channel("ticks", channel_of(o));
-    server_.stream("/", *channel_);
+    server_.stream("/", channel_);
     if (const auto error = server_.listen("127.0.0.1", static_cast<std::uint16_t>(o.port))) {
       std::fprintf(stderr, "listen: %s\n", error.message().c_str());
       std::exit(1);
@@ -29,7 +29,7 @@ class polled {
     std::uint64_t published = 0;
     if (options_.thread) {
       std::thread publisher{
-          [this, lane = server_.make_publisher(*channel_, 1 << 20), &published]() mutable {
+          [this, lane = server_.make_publisher(channel_, 1 << 20), &published]() mutable {
             published = publish_from_lane(options_, lane);
           }};
       server_.hub().on_closed([this](sse::session_id, const sse::no_user&, sse::close_reason) {
@@ -41,7 +41,7 @@ class polled {
       pacer_.start();
       while (!pacer_.over()) {
         pacer_.due([&](std::uint64_t n, std::int64_t t) { publish("tick", n, t); },
-                   options_.rate > 0 || server_.hub().worst_lag(*channel_) == 0);
+                   options_.rate > 0 || server_.hub().worst_lag(channel_) == 0);
         server_.poll();
         if (options_.rate > 0) wait_until(pacer_.next());
       }
@@ -60,7 +60,7 @@ class polled {
     return s;
   }
   void publish(std::string_view type, std::uint64_t n, std::int64_t t) {
-    if (!server_.publish(*channel_, {.type = type, .data = data_.make(n, t)})) fail("publish");
+    if (!server_.publish(channel_, {.type = type, .data = data_.make(n, t)})) fail("publish");
   }
   /// poll() knows milliseconds; events are due in between.
   void wait_until(std::int64_t t) const {
@@ -75,7 +75,7 @@ class polled {
   pacer pacer_;
   payload data_;
   Server server_;
-  sse::channel* channel_ = nullptr;
+  sse::channel channel_ = {};
 };
 
 }  // namespace bench

@@ -36,13 +36,13 @@ add_result streams::add(std::string_view path) {
     return add_result::reserved;
   if (all_.find(path) != all_.end()) return add_result::there_already;
   if (all_.size() == max_streams) return add_result::full;
-  sse::channel* const c = http_->open_channel(path, channel_options_of(settings_));
-  if (c == nullptr) return add_result::full;
+  const sse::channel c = http_->open_channel(path, channel_options_of(settings_));
+  if (!c) return add_result::full;
   http_->stream(path, [c, name = std::string{path}](const sse::request& r) -> sse::verdict<reader> {
     auto query = parameters::read(r.query);
     if (!query) return examples::bad_params();
     std::string user{query->get("user")};
-    return sse::verdict<reader>{reader{*std::move(query), name}, std::move(user)}.join(*c);
+    return sse::verdict<reader>{reader{*std::move(query), name}, std::move(user)}.join(c);
   });
   all_.emplace(path, c);
   return add_result::added;
@@ -51,27 +51,27 @@ add_result streams::add(std::string_view path) {
 bool streams::remove(std::string_view path) {
   const auto at = all_.find(path);
   if (at == all_.end()) return false;
-  sse::channel& c = *at->second;
+  sse::channel c = at->second;
   http_->remove(path);
   all_.erase(at);  // first: what its end makes others send cannot go there
   http_->close_channel(c);
   return true;
 }
 
-sse::channel* streams::find(std::string_view path) const noexcept {
+sse::channel streams::find(std::string_view path) const noexcept {
   const auto at = all_.find(path);
-  return at == all_.end() ? nullptr : at->second;
+  return at == all_.end() ? sse::channel{} : at->second;
 }
 
 std::size_t streams::send_to_all(std::string_view json, std::string_view audience) {
   return static_cast<std::size_t>(std::count_if(all_.begin(), all_.end(), [&](const auto& s) {
-    return static_cast<bool>(http_->publish(*s.second, {.data = json}, {.audience = audience}));
+    return static_cast<bool>(http_->publish(s.second, {.data = json}, {.audience = audience}));
   }));
 }
 
 bool streams::send(std::string_view path, std::string_view json, const sse::publish_options& o) {
-  sse::channel* const c = find(path);
-  return c != nullptr && http_->publish(*c, {.data = json}, o);
+  const sse::channel c = find(path);
+  return c && http_->publish(c, {.data = json}, o);
 }
 
 std::string streams::json() const {
@@ -79,7 +79,7 @@ std::string streams::json() const {
   for (const auto& [path, c] : all_) {
     out += out.back() == '[' ? R"({"path":)" : R"(,{"path":)";
     examples::append_json_string(out, path);
-    out += R"(,"connections":)" + std::to_string(c->subscribers()) + "}";
+    out += R"(,"connections":)" + std::to_string(c.subscribers()) + "}";
   }
   return out + "]}";
 }

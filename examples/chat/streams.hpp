@@ -60,7 +60,7 @@ class streams {
   [[nodiscard]] add_result add(std::string_view path);
   /// Ends its connections; the path is then unknown. False: it is not there.
   bool remove(std::string_view path);
-  [[nodiscard]] sse::channel* find(std::string_view path) const noexcept;
+  [[nodiscard]] sse::channel find(std::string_view path) const noexcept;
   [[nodiscard]] std::size_t size() const noexcept { return all_.size(); }
 
   /// To every stream, also those of one user. Returns how many took it.
@@ -74,7 +74,7 @@ class streams {
  private:
   http_server* http_;
   settings settings_;
-  std::map<std::string, sse::channel*, std::less<>> all_;
+  std::map<std::string, sse::channel, std::less<>> all_;
   std::set<std::string, std::less<>> reserved_;
 };
 

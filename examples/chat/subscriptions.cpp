@@ -58,9 +58,9 @@ sse::response subscriptions::add(const sse::request& r, std::string_view body) {
   if (!there) {
     if (all_.size() == max_subscriptions) return examples::error(409, "too_many_subscriptions");
     const std::string path = "/graphql/subscription/" + name;
-    sse::channel* const c = http_->open_channel(path, channel_options_of(settings_));
-    if (c == nullptr) return examples::error(503, "no_memory");
-    http_->stream(path, *c);
+    const sse::channel c = http_->open_channel(path, channel_options_of(settings_));
+    if (!c) return examples::error(503, "no_memory");
+    http_->stream(path, c);
     const std::string publish_path = "/graphql/subscriptions/" + name;
     http_->post(publish_path, [this, name](const sse::request& q, std::string_view text) {
       return publish(name, q, text);
@@ -85,11 +85,11 @@ bool subscriptions::remove(std::string_view name) {
   http_->remove("/graphql/subscriptions/" + std::string{name});
   all_.erase(at);
   for (const auto& [key, c] : gone.results) {
-    (void)http_->publish(*c, {.type = "complete"}, {.transient = true});
+    (void)http_->publish(c, {.type = "complete"}, {.transient = true});
   }
   (void)http_->hub().flush();  // what a connection takes at once; the others see their stream end
-  for (const auto& [key, c] : gone.results) http_->close_channel(*c);
-  http_->close_channel(*gone.texts);
+  for (const auto& [key, c] : gone.results) http_->close_channel(c);
+  http_->close_channel(gone.texts);
   return true;
 }
 
@@ -115,9 +115,9 @@ sse::response subscriptions::publish(std::string_view name, const sse::request& 
     return examples::error(413, "content_too_large");
   }
   subscription& s = at->second;
-  (void)http_->publish(*s.texts, {.data = body});
+  (void)http_->publish(s.texts, {.data = body});
   for (const auto& [key, c] : s.results) {
-    (void)http_->publish(*c, {.type = "next", .data = result_json(key, value)});
+    (void)http_->publish(c, {.type = "next", .data = result_json(key, value)});
   }
   s.latest = std::move(value);
   return examples::ok();
@@ -126,8 +126,8 @@ sse::response subscriptions::publish(std::string_view name, const sse::request& 
 std::string subscriptions::json() const {
   std::string out = R"({"items":[)";
   for (const auto& [name, s] : all_) {
-    std::size_t n = s.texts->subscribers();
-    for (const auto& [key, c] : s.results) n += c->subscribers();
+    std::size_t n = s.texts.subscribers();
+    for (const auto& [key, c] : s.results) n += c.subscribers();
     out += out.back() == '[' ? R"({"name":")" : R"(,{"name":")";
     out += name + R"(","connections":)" + std::to_string(n) + "}";
   }
@@ -225,25 +225,25 @@ sse::verdict<reader> subscriptions::subscribe(const sse::request& r, const graph
   if (at == s.results.end()) {
     tidy();
     const std::string name = "graphql " + f.name + " " + f.key;  // no path has this form
-    sse::channel* const c = http_->open_channel(name, channel_options_of(settings_));
-    if (c == nullptr) return examples::error(503, "no_memory");
+    const sse::channel c = http_->open_channel(name, channel_options_of(settings_));
+    if (!c) return examples::error(503, "no_memory");
     at = s.results.emplace(f.key, c).first;
   }
   reader who{.stream = std::string{endpoint}};
   // Whoever comes back knows it already, and gets what followed.
   if (!s.initial.empty() && sse::resume_from(r).state == sse::resume_point::kind::absent)
     who.opening = result_json(f.key, s.initial);
-  return sse::verdict<reader>{std::move(who), std::string{}}.join(*at->second).position(false);
+  return sse::verdict<reader>{std::move(who), std::string{}}.join(at->second).position(false);
 }
 
 void subscriptions::tidy() {
   for (auto& [name, s] : all_) {
     for (auto at = s.results.begin(); at != s.results.end();) {
-      if (at->first == name || at->second->subscribers() != 0) {
+      if (at->first == name || at->second.subscribers() != 0) {
         ++at;
         continue;
       }
-      http_->close_channel(*at->second);
+      http_->close_channel(at->second);
       at = s.results.erase(at);
     }
   }

@@ -55,10 +55,10 @@ class subscriptions {
   static constexpr std::string_view endpoint = "/graphql/sse";
 
   struct subscription {
-    sse::channel* texts = nullptr;
-    std::map<std::string, sse::channel*, std::less<>> results{};  ///< by the field's key
-    std::string initial{};                                        ///< JSON; empty: none
-    std::string latest{};                                         ///< JSON
+    sse::channel texts = {};
+    std::map<std::string, sse::channel, std::less<>> results{};  ///< by the field's key
+    std::string initial{};                                       ///< JSON; empty: none
+    std::string latest{};                                        ///< JSON
   };
   using named = std::map<std::string, subscription, std::less<>>;
 

@@ -20,7 +20,7 @@ namespace {
 struct answer {
   std::string words;  // that it has not said yet, with a space behind each
   asio::steady_timer next;
-  sse::channel* channel;
+  sse::channel channel;
 };
 
 class service {
@@ -31,13 +31,13 @@ class service {
     server.stream_post("/v1/chat/completions",
                        [this](const sse::request&, std::string_view body) { return ask(body); });
     server.stream_prefix("/v1/chat/completions/", [this](const sse::request& r) -> verdict {
-      sse::channel* const c = server.hub().find_channel(r.path.substr(r.path.rfind('/') + 1));
-      if (c == nullptr) return sse::refuse(404, "no such answer\n");
-      return verdict{std::string{c->name()}, {}}.join(*c);
+      const sse::channel c = server.hub().find_channel(r.path.substr(r.path.rfind('/') + 1));
+      if (!c) return sse::refuse(404, "no such answer\n");
+      return verdict{std::string{c.name()}, {}}.join(c);
     });
     server.hub().on_closed([this](auto, const std::string& id, auto) { unread(id); });
     server.hub().on_refused([this](auto&, const std::string& id, auto) { unread(id); });
-    server.on_channel_closed([this](sse::channel& c) { answers_.erase(std::string{c.name()}); });
+    server.on_channel_closed([this](sse::channel c) { answers_.erase(std::string{c.name()}); });
   }
 
   sse::asio_server<std::string> server;  // a stream's user is the name of its answer
@@ -63,45 +63,45 @@ class service {
     sse::channel_options o{.keep = UINT64_MAX, .own_sequence = true, .first_id = 0};
     o.start = sse::start_at::all;
     o.keep_sealed = sse::duration::seconds(60);
-    sse::channel* const c = server.open_channel(id, std::move(o));
-    if (c == nullptr) return sse::refuse(503);
+    const sse::channel c = server.open_channel(id, std::move(o));
+    if (!c) return sse::refuse(503);
     const auto a =
         answers_.emplace(id, answer{"You said: " + prompt + " ", asio::steady_timer{io_}, c});
     generate(a.first->second);
-    return verdict{id, {}}.join(*c);
+    return verdict{id, {}}.join(c);
   }
 
   void generate(answer& a) {
     if (a.words.empty()) {
       say(a, "{}", R"("stop")");
-      (void)a.channel->publish({.data = "[DONE]"}, {.last = true});
+      (void)a.channel.publish({.data = "[DONE]"}, {.last = true});
       return;
     }
     const std::size_t end = a.words.find(' ') + 1;
     say(a, examples::json_object{}.text("content", a.words.substr(0, end)).done(), "null");
     a.words.erase(0, end);
     a.next.expires_after(pace_);
-    a.next.async_wait([this, id = std::string{a.channel->name()}](const std::error_code& e) {
+    a.next.async_wait([this, id = std::string{a.channel.name()}](const std::error_code& e) {
       if (const auto at = answers_.find(id); !e && at != answers_.end()) generate(at->second);
     });
   }
 
   static void say(answer& a, const std::string& delta, const char* finish) {
     examples::json_object o;
-    o.text("id", a.channel->name()).text("object", "chat.completion.chunk").text("model", "echo");
+    o.text("id", a.channel.name()).text("object", "chat.completion.chunk").text("model", "echo");
     o.raw("choices", R"([{"index":0,"delta":)" + delta + R"(,"finish_reason":)" + finish + "}]");
-    (void)a.channel->publish({.data = o.done()});
+    (void)a.channel.publish({.data = o.done()});
   }
 
   /// A reader left: an answer that nobody comes back for is called off.
   void unread(const std::string& id) {
     const auto at = answers_.find(id);
-    if (at == answers_.end() || at->second.channel->sealed()) return;
+    if (at == answers_.end() || at->second.channel.sealed()) return;
     auto timer = std::make_shared<asio::steady_timer>(io_, std::chrono::seconds{5});
     timer->async_wait([this, timer, id](const std::error_code&) {
       const auto a = answers_.find(id);
-      if (a != answers_.end() && a->second.channel->subscribers() == 0)
-        server.close_channel(*a->second.channel);
+      if (a != answers_.end() && a->second.channel.subscribers() == 0)
+        server.close_channel(a->second.channel);
     });
   }
 

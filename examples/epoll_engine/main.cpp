@@ -55,7 +55,7 @@ class engine {
     hub_.tick(std::chrono::steady_clock::now());
     hub_.on_admit([this](const sse::request& r) -> sse::verdict<> {
       if (r.path != "/events") return sse::refuse(404, "try /events\n");
-      return sse::admit().join(*quotes_);
+      return sse::admit().join(quotes_);
     });
     socklen_t size = sizeof at;
     ::getsockname(listener_, reinterpret_cast<sockaddr*>(&at), &size);
@@ -115,7 +115,7 @@ class engine {
     std::uint64_t times = 0;
     if (::read(timer_, &times, sizeof times) != sizeof times) return;
     price_ += std::rand() % 7 - 3;
-    (void)quotes_->publish({.type = "quote", .data = std::to_string(price_)});
+    (void)quotes_.publish({.type = "quote", .data = std::to_string(price_)});
   }
 
   void accept() {
@@ -162,7 +162,7 @@ class engine {
   int timer_ = ::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
   sse::epoll_transport net_{epoll_};
   sse::hub<sse::epoll_transport> hub_{net_, {.first_id = microseconds_now()}};  // rising for ever
-  sse::channel* quotes_ = hub_.open_channel("quotes");
+  sse::channel quotes_ = hub_.open_channel("quotes");
   std::map<int, request_of> requests_;
   int price_ = 60'000;
 };

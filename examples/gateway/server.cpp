@@ -42,7 +42,7 @@ server::server(asio::io_context& io, settings s)
   sse::channel_options o = examples::channel_options_of(settings_.common);
   o.own_sequence = true;
   events_ = http_.open_channel("events", std::move(o));
-  if (events_ == nullptr) throw std::bad_alloc{};
+  if (!events_) throw std::bad_alloc{};
   http_.error_page(&examples::json_error);
   http_.hub().on_gap([](const sse::gap_notice& g) {
     examples::log_line("gap: a reader asked for what follows " + std::to_string(g.requested) +
@@ -67,7 +67,7 @@ std::unique_ptr<feed> server::make_feed(asio::io_context& io) {
       .readers_are_behind =
           [this] {
             const std::uint64_t lag = settings_.common.max_lag;
-            return http_.hub().worst_lag(*events_) > (lag == 0 ? std::uint64_t{1} << 20 : lag) / 2;
+            return http_.hub().worst_lag(events_) > (lag == 0 ? std::uint64_t{1} << 20 : lag) / 2;
           },
   };
   if (!settings_.engine.empty())
@@ -91,7 +91,7 @@ std::string server::start() {
 void server::on_line(std::string_view line) {
   const auto event = store_.consume(line);
   if (!event) return;
-  const auto r = http_.publish(*events_, {.type = event->type, .data = event->data});
+  const auto r = http_.publish(events_, {.type = event->type, .data = event->data});
   if (!r) examples::log_line("an event was not published: " + std::string{to_string(r.error)});
 }
 
@@ -108,7 +108,7 @@ void server::add_routes() {
   examples::add_page(http_, page);
   http_.stream("/api/stream", [this](const sse::request& r) -> sse::verdict<> {
     if (!examples::has_token(r, settings_.common)) return examples::unauthorized();
-    return sse::admit(settings_.common.token.empty() ? "" : "token").join(*events_);
+    return sse::admit(settings_.common.token.empty() ? "" : "token").join(events_);
   });
 
   // What tells of orders and money asks for the token, as the stream does.

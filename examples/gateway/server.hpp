@@ -66,7 +66,7 @@ class server {
 
   settings settings_;
   sse::asio_server<> http_;
-  sse::channel* events_;
+  sse::channel events_;
   order_store store_;
   id_source ids_;
   replay_feed* waiting_ = nullptr;  ///< a replay that has not begun

@@ -12,7 +12,7 @@ static constexpr auto page = R"(<!doctype html><h1 id="n"></h1><script>
 int main() {
   asio::io_context ctx;
   sse::asio_server<> server{ctx};
-  sse::channel& ticks = *server.open_channel("ticks");
+  sse::channel ticks = server.open_channel("ticks");
   server.stream("/events", ticks);
   server.page("/", page);
   if (auto error = server.listen("127.0.0.1", 8080)) {

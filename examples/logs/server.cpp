@@ -67,7 +67,7 @@ server::server(asio::io_context& io, settings s)
         return heartbeat_json(examples::clock_text(std::time(nullptr)), agents_.online(now()));
       }));
   chats_ = http_.open_channel("chat", {.keep = 0, .own_sequence = true});
-  if (entries_ == nullptr || chats_ == nullptr) throw std::bad_alloc{};
+  if (!entries_ || !chats_) throw std::bad_alloc{};
   http_.hub().on_opened([this](sse::session_id session, const reader& who) {
     if (who.what == reader::kind::tail) tails_.greet(session, who);
     if (who.what == reader::kind::chat) reply(session, who);
@@ -101,7 +101,7 @@ std::string server::start() {
 void server::say(std::string_view level, std::string_view component, std::string_view message) {
   const std::string data =
       to_json(examples::clock_text(std::time(nullptr)), level, component, message);
-  const auto r = http_.publish(*entries_, {.data = data});
+  const auto r = http_.publish(entries_, {.data = data});
   if (!r) examples::log_line("an entry was not published: " + std::string{to_string(r.error)});
 }
 
@@ -135,7 +135,7 @@ void server::add_streams() {
                  const auto n = examples::parse_count(text, 0, UINT64_MAX);
                  if (found == sse::lookup::malformed || (found == sse::lookup::found && !n))
                    return bad_params();
-                 return sse::verdict<reader>{reader{}, {}}.join(*entries_).backlog(n.value_or(0));
+                 return sse::verdict<reader>{reader{}, {}}.join(entries_).backlog(n.value_or(0));
                }));
   http_.stream_prefix("/logs/", guarded([this](const sse::request& r) {
                         return tails_.join(behind("/logs/", r), r);
@@ -156,7 +156,7 @@ sse::verdict<reader> server::chat(const sse::request& r) {
   // A key of its own, so that nobody else sees the answer.
   return sse::verdict<reader>{reader{.what = reader::kind::chat, .agent = std::move(agent)},
                               "chat-" + std::to_string(++chat_number_)}
-      .join(*chats_);
+      .join(chats_);
 }
 
 /// There is no model here: what the agent logged last is all that it has to say.
@@ -170,7 +170,7 @@ void server::reply(sse::session_id session, const reader& who) {
       data += R"(,"content":)";
       examples::append_json_string(data, content);
     }
-    (void)http_.publish(*chats_, {.data = data + "}"}, {.audience = key});
+    (void)http_.publish(chats_, {.data = data + "}"}, {.audience = key});
   };
   tell("thinking", {});
   tell("response", agent == nullptr ? "gone offline"

@@ -63,8 +63,8 @@ class server {
   agents agents_;
   deployments deployments_;
   tails tails_;
-  sse::channel* entries_;
-  sse::channel* chats_;
+  sse::channel entries_;
+  sse::channel chats_;
   std::uint64_t chat_number_ = 0;
   sse::time_point began_;
 };

@@ -76,7 +76,7 @@ sse::verdict<reader> tails::join(std::string_view id, const sse::request& r) {
     const auto place = at == 0 ? std::nullopt : t->log.resolve(at);
     after = t->log.back(lines, place.value_or(after));
   }
-  return sse::verdict<reader>{std::move(who), {}}.join(*t->channel).after(after);
+  return sse::verdict<reader>{std::move(who), {}}.join(t->channel).after(after);
 }
 
 void tails::greet(sse::session_id session, const reader& who) {
@@ -110,7 +110,7 @@ tails::tail* tails::open(const std::string& name) {
         [&out](sse::event_id id, const sse::event& e) { return out.add(id, e); });
   };
   t->channel = http_.open_channel("logs/" + name, std::move(o));
-  if (t->channel == nullptr) return nullptr;
+  if (!t->channel) return nullptr;
   t->used = clock::now();
   return open_.emplace(name, std::move(t)).first->second.get();
 }
@@ -140,7 +140,7 @@ void tails::poll(const std::string& name) {
   tail& t = *at->second;
   const clock::time_point now = clock::now();
   t.planned = clock::time_point::max();
-  if (t.channel->subscribers() != 0) t.used = now;
+  if (t.channel.subscribers() != 0) t.used = now;
   if (t.ended || now - t.used > linger) return close(name);
   if (too_far_ahead(t, now)) return plan(name, t, std::chrono::milliseconds{10});
   look(name, t, now);
@@ -172,8 +172,8 @@ void tails::look(const std::string& name, tail& t, clock::time_point now) {
 
 /// Whether somebody has not read what was published yet: then the file can wait a little.
 bool tails::too_far_ahead(tail& t, clock::time_point now) {
-  const std::uint64_t most = t.channel->options().max_lag / 2;
-  if (http_.hub().worst_lag(*t.channel) <= most) {
+  const std::uint64_t most = t.channel.options()->max_lag / 2;
+  if (http_.hub().worst_lag(t.channel) <= most) {
     t.held = {};
     return false;
   }
@@ -183,7 +183,7 @@ bool tails::too_far_ahead(tail& t, clock::time_point now) {
 
 void tails::publish(tail& t, const sse::event& e, sse::event_id id) {
   if (t.ended) return;
-  const auto r = http_.publish(*t.channel, e, {.id = id});
+  const auto r = http_.publish(t.channel, e, {.id = id});
   if (r) return;
   // Its readers come back, and read it from the file.
   examples::log_line("a line was not published: " + std::string{to_string(r.error)});
@@ -194,7 +194,7 @@ void tails::close(const std::string& name) {
   const auto at = open_.find(name);
   if (at == open_.end()) return;
   watcher_.remove(name);
-  http_.close_channel(*at->second->channel);
+  http_.close_channel(at->second->channel);
   open_.erase(at);
 }
 

@@ -70,7 +70,7 @@ class tails {
         : log{directory, name, o}, timer{io} {}
     log_follower log;
     asio::steady_timer timer;
-    sse::channel* channel = nullptr;
+    sse::channel channel = {};
     std::uint64_t watched = 0;  ///< log_follower::changes() of the file that is watched
     bool told = false;          ///< the system says when it changes
     bool ended = false;         ///< it will be closed; its readers come back

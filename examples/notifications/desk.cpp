@@ -100,8 +100,8 @@ desk::desk(const settings& s, desk_host host, desk_clock clock)
         data = heartbeat_json(wall());
       };
     }
-    sse::channel* const c = host_.open_channel(name, std::move(o));
-    if (c == nullptr) throw std::bad_alloc{};
+    const sse::channel c = host_.open_channel(name, std::move(o));
+    if (!c) throw std::bad_alloc{};
     return c;
   };
   notifications_ = channel("notifications", false);
@@ -125,7 +125,7 @@ bool desk::may_enter(std::string_view user, std::string_view room) const noexcep
 
 sse::verdict<visitor> desk::open(stream_kind kind, const sse::request& r) {
   visitor v{.kind = kind, .since_ms = clock_.wall_ms()};
-  if (kind == stream_kind::system) return sse::admit(std::move(v), "").join(*system_);
+  if (kind == stream_kind::system) return sse::admit(std::move(v), "").join(system_);
   token_result token = who(r);
   if (!token) return examples::unauthorized();
   v.who = std::move(token.who);
@@ -139,10 +139,10 @@ sse::verdict<visitor> desk::open(stream_kind kind, const sse::request& r) {
   std::string key = v.who.id;
   sse::verdict<visitor> out = sse::admit(std::move(v), std::move(key));
   const bool all = kind == stream_kind::all;
-  if (all || kind == stream_kind::notifications) out.join(*notifications_);
-  if (all || kind == stream_kind::realtime) out.join(*realtime_);
-  if (all || kind == stream_kind::chat) out.join(*chat_);
-  if (all) out.join(*system_);
+  if (all || kind == stream_kind::notifications) out.join(notifications_);
+  if (all || kind == stream_kind::realtime) out.join(realtime_);
+  if (all || kind == stream_kind::chat) out.join(chat_);
+  if (all) out.join(system_);
   return out;
 }
 
@@ -190,10 +190,10 @@ void desk::closed(sse::session_id id, const visitor& v) {
 void desk::tell_presence(const visitor& v, std::string_view what) {
   std::string audience = "p" + *v.present;
   audience.append(1, '\0').append(v.who.id);
-  (void)publish(*chat_, {.type = what,
-                         .data = presence_json(*v.present, v.who.id, v.who.name, clock_.wall_ms()),
-                         .audience = std::move(audience),
-                         .transient = true});
+  (void)publish(chat_, {.type = what,
+                        .data = presence_json(*v.present, v.who.id, v.who.name, clock_.wall_ms()),
+                        .audience = std::move(audience),
+                        .transient = true});
 }
 
 std::int64_t desk::tick() {
@@ -209,15 +209,15 @@ std::int64_t desk::tick() {
   if (now >= next_status_ms_) {
     next_status_ms_ = std::max(next_status_ms_ + status_every_ms, now + 1);
     meter_.sample(now);
-    if (system_->subscribers() != 0)
-      (void)publish(*system_, {.type = "status", .data = status_data(), .transient = true});
+    if (system_.subscribers() != 0)
+      (void)publish(system_, {.type = "status", .data = status_data(), .transient = true});
   }
   std::int64_t wait = next_status_ms_ - now;
   if (!expiries_.empty()) wait = std::min(wait, expiries_.begin()->first - wall);
   return wait;
 }
 
-sse::publish_result desk::publish(sse::channel& to, const posted& what) {
+sse::publish_result desk::publish(sse::channel to, const posted& what) {
   const sse::publish_result r =
       to.publish({.type = what.type, .data = what.data},
                  {.audience = what.audience, .transient = what.transient});
@@ -227,7 +227,7 @@ sse::publish_result desk::publish(sse::channel& to, const posted& what) {
 
 // --- answers -------------------------------------------------------------------------------------
 
-sse::response desk::answer(sse::channel& to, const posted& what) {
+sse::response desk::answer(sse::channel to, const posted& what) {
   const std::string id = std::to_string(to.last_id() + (what.transient ? 0 : 1));
   const sse::publish_result r = publish(to, what);
   if (r.error == sse::publish_error::too_large) return error(413, "content_too_large");
@@ -251,16 +251,16 @@ sse::response desk::take(const sse::request& r, std::string_view body, Use use) 
 }
 
 sse::response desk::notify(const identity& from, fields f, const std::string* to) {
-  const std::string id = std::to_string(notifications_->last_id() + 1);
+  const std::string id = std::to_string(notifications_.last_id() + 1);
   notification n{.id = id,
                  .title = needed(f, "title"),
                  .message = needed(f, "message"),
                  .type = f.has("type") ? needed(f, "type") : "info",
                  .user = to != nullptr ? *to : from.id};
   if (n.title.empty() || n.message.empty() || n.type.empty()) return bad_params();
-  return answer(*notifications_, {.type = notification_name(n.type),
-                                  .data = notification_json(n, clock_.wall_ms()),
-                                  .audience = to != nullptr ? "u" + *to : everybody()});
+  return answer(notifications_, {.type = notification_name(n.type),
+                                 .data = notification_json(n, clock_.wall_ms()),
+                                 .audience = to != nullptr ? "u" + *to : everybody()});
 }
 
 sse::response desk::send_notification(const sse::request& r, std::string_view body) {
@@ -288,9 +288,9 @@ sse::response desk::send_update(const sse::request& r, std::string_view body) {
                    .action = needed(f, "action"),
                    .data = data};
     if (u.entity_type.empty() || u.entity_id.empty() || u.action.empty()) return bad_params();
-    return answer(*realtime_, {.type = update_name(u.action),
-                               .data = update_json(u, clock_.wall_ms()),
-                               .audience = everybody()});
+    return answer(realtime_, {.type = update_name(u.action),
+                              .data = update_json(u, clock_.wall_ms()),
+                              .audience = everybody()});
   });
 }
 
@@ -300,10 +300,10 @@ sse::response desk::send_message(const sse::request& r, std::string_view body) {
     const std::string_view message = needed(f, "message");
     if (!is_clean_name(room) || message.empty()) return bad_params();
     if (!may_enter(from.id, room)) return forbidden();
-    const std::string id = std::to_string(chat_->last_id() + 1);
-    return answer(*chat_, {.type = "message",
-                           .data = message_json(id, room, from, message, clock_.wall_ms()),
-                           .audience = readers_of(room)});
+    const std::string id = std::to_string(chat_.last_id() + 1);
+    return answer(chat_, {.type = "message",
+                          .data = message_json(id, room, from, message, clock_.wall_ms()),
+                          .audience = readers_of(room)});
   });
 }
 
@@ -312,10 +312,10 @@ sse::response desk::typing(const sse::request& r, std::string_view body) {
     const std::string_view room = needed(f, "roomId");
     if (!is_clean_name(room)) return bad_params();
     if (!may_enter(from.id, room)) return forbidden();
-    return answer(*chat_, {.type = "typing",
-                           .data = presence_json(room, from.id, from.name, clock_.wall_ms()),
-                           .audience = readers_of(room),
-                           .transient = true});
+    return answer(chat_, {.type = "typing",
+                          .data = presence_json(room, from.id, from.name, clock_.wall_ms()),
+                          .audience = readers_of(room),
+                          .transient = true});
   });
 }
 
@@ -324,9 +324,9 @@ sse::response desk::maintenance(const sse::request& r, std::string_view body) {
     if (!from.has_role("admin")) return forbidden();
     const std::string_view message = needed(f, "message");
     if (message.empty()) return bad_params();
-    const std::string id = std::to_string(system_->last_id() + 1);
-    return answer(*system_, {.type = "maintenance",
-                             .data = maintenance_json(id, message, from, clock_.wall_ms())});
+    const std::string id = std::to_string(system_.last_id() + 1);
+    return answer(system_, {.type = "maintenance",
+                            .data = maintenance_json(id, message, from, clock_.wall_ms())});
   });
 }
 

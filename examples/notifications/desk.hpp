@@ -69,7 +69,7 @@ struct visitor {
 
 /// What the desk asks of the hub that it works for.
 struct desk_host {
-  std::function<sse::channel*(std::string_view, sse::channel_options)> open_channel;
+  std::function<sse::channel(std::string_view, sse::channel_options)> open_channel;
   std::function<void(sse::session_id, const sse::event&)> send;
   std::function<void(sse::session_id)> close;
   std::function<const visitor*(sse::session_id)> find;
@@ -135,8 +135,8 @@ class desk {
   template <class Use>
   [[nodiscard]] sse::response take(const sse::request& r, std::string_view body, Use use);
   [[nodiscard]] sse::response notify(const identity& from, fields f, const std::string* to);
-  [[nodiscard]] sse::publish_result publish(sse::channel& to, const posted& what);
-  [[nodiscard]] sse::response answer(sse::channel& to, const posted& what);
+  [[nodiscard]] sse::publish_result publish(sse::channel to, const posted& what);
+  [[nodiscard]] sse::response answer(sse::channel to, const posted& what);
   void tell_presence(const visitor& v, std::string_view what);
   [[nodiscard]] std::string status_data();
 
@@ -146,10 +146,10 @@ class desk {
   std::int64_t started_ms_;
   std::int64_t next_status_ms_;
   examples::process_meter meter_;
-  sse::channel* notifications_;
-  sse::channel* realtime_;
-  sse::channel* chat_;
-  sse::channel* system_;
+  sse::channel notifications_;
+  sse::channel realtime_;
+  sse::channel chat_;
+  sse::channel system_;
   std::map<session_key, sse::session_id> sessions_;
   std::set<std::pair<std::int64_t, session_key>> expiries_;  ///< when whose token ends
   std::map<std::string, members, std::less<>> present_;      ///< room to who is in it

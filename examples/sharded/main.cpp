@@ -34,7 +34,7 @@ std::uint64_t wall_clock_us() {
 struct core {
   explicit core(sse::sequencer& ticks) : server{ctx, options(ticks)} {
     server.page("/", page);
-    server.stream("/events", *server.hub().find_channel("ticks"));
+    server.stream("/events", server.hub().find_channel("ticks"));
     server.get("/metrics", [&ticks](const sse::request&) {
       sse::response r = sse::response::text(200, {});
       sse::append_prometheus(r.body, ticks.stats(), ticks.all_channel_stats());

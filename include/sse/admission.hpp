@@ -4,7 +4,7 @@
 //
 //   hub.on_admit([&](const sse::request& r) -> sse::verdict<> {
 //     if (!token_is_good(sse::bearer_token(r))) return sse::refuse(401, "who are you?\n");
-//     return sse::admit("user-7").join(*orders);
+//     return sse::admit("user-7").join(orders);
 //   });
 //
 // Plain data, no thread safety of its own.
@@ -78,10 +78,10 @@ namespace detail {
 class joins {
  public:
   /// Out of memory it is not complete().
-  void add(channel& c) noexcept {
+  void add(channel c) noexcept {
     if (count_ < few) {
-      few_[count_] = &c;
-    } else if (!complete_ || !more_.push_back(&c)) {
+      few_[count_] = c;
+    } else if (!complete_ || !more_.push_back(c)) {
       complete_ = false;
       return;
     }
@@ -90,14 +90,14 @@ class joins {
   [[nodiscard]] bool complete() const noexcept { return complete_; }
   [[nodiscard]] std::uint32_t size() const noexcept { return count_; }
   /// REQUIRES: i < size().
-  [[nodiscard]] channel& operator[](std::uint32_t i) const noexcept {
-    return *(i < few ? few_[i] : more_[i - few]);
+  [[nodiscard]] channel operator[](std::uint32_t i) const noexcept {
+    return i < few ? few_[i] : more_[i - few];
   }
 
  private:
   static constexpr std::uint32_t few = 4;
-  channel* few_[few] = {};
-  vec<channel*> more_;
+  channel few_[few] = {};
+  vec<channel> more_;
   std::uint32_t count_ = 0;
   bool complete_ = true;
 };
@@ -134,11 +134,11 @@ class verdict {
 
   /// Subscribes to one more channel, to none twice: hub_options::max_joins. Several must share one
   /// sequence.
-  verdict& join(channel& c) & noexcept {
+  verdict& join(channel c) & noexcept {
     joining_.channels.add(c);
     return *this;
   }
-  verdict&& join(channel& c) && noexcept { return std::move(join(c)); }
+  verdict&& join(channel c) && noexcept { return std::move(join(c)); }
 
   /// Where to begin without a Last-Event-ID; default: as the channel says.
   verdict&& start(start_at s) && {
@@ -213,7 +213,7 @@ struct accept_result {
 /// What a gap frame said, for the host's log.
 struct gap_notice {
   session_id session{};
-  const channel* where = nullptr;
+  channel where{};
   event_id requested = no_id;  ///< the id asked for, or the last one the slow reader got
   event_id first = no_id;      ///< the first id that can come
   std::uint64_t lost = 0;
@@ -225,7 +225,7 @@ enum class join_error : std::uint8_t {
   none,
   no_session,        ///< gone, or ending
   another_hub,       ///< the channel is of another hub
-  closed,            ///< the channel is being closed
+  closed,            ///< the channel is closed, or being closed, or none
   sealed,            ///< the channel has had its last event
   joined,            ///< it has joined it already
   another_sequence,  ///< its other channels have ids of another sequence

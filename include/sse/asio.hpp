@@ -6,7 +6,7 @@
 //
 //   asio::io_context ctx;
 //   sse::asio_server<> server{ctx};
-//   sse::channel& ticks = *server.open_channel("ticks");
+//   sse::channel ticks = server.open_channel("ticks");
 //   server.stream("/events", ticks);
 //   if (auto e = server.listen("127.0.0.1", 8080)) return fail(e.message());
 //   // then, wherever the program has news:  server.publish(ticks, {.type = "tick", .data = json});

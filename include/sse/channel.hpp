@@ -3,8 +3,8 @@
 // channel: a named stream of events: a log that subscribers read with a cursor each. A hub opens
 // and owns it.
 //
-//   sse::channel* ticks = hub.open_channel("ticks", {.keep = 10'000});
-//   ticks->publish({.type = "tick", .data = json});
+//   sse::channel ticks = hub.open_channel("ticks", {.keep = 10'000});
+//   ticks.publish({.type = "tick", .data = json});
 //   hub.flush();
 //
 // Not thread-safe: it belongs to its hub's thread. Other threads publish through a mailbox
@@ -17,9 +17,6 @@
 #include <string_view>
 
 #include <sse/config.hpp>
-#include <sse/detail/base/blob.hpp>
-#include <sse/detail/engine/stream.hpp>
-#include <sse/detail/log/newest_by_key.hpp>
 #include <sse/encode.hpp>
 #include <sse/event.hpp>
 #include <sse/function.hpp>
@@ -162,86 +159,59 @@ enum class open_error : std::uint8_t {
   return "unknown";
 }
 
-/// A channel that was opened, or why it was not. Used as the pointer that it is.
-struct open_result {
-  channel* here = nullptr;
-  open_error error = open_error::none;
-
-  operator channel*() const noexcept { return here; }  // NOLINT: implicit on purpose
-  [[nodiscard]] explicit operator bool() const noexcept { return here != nullptr; }
-  [[nodiscard]] channel& operator*() const noexcept { return *here; }
-  [[nodiscard]] channel* operator->() const noexcept { return here; }
-};
-
+/// A channel of a hub, as a value: a handle that tells whether the channel is still open. Copies
+/// are cheap, and name the same channel. One that is closed, or none, is refused everywhere, also
+/// once another channel has its place in memory. Only its hub's end ends that: then a handle may be
+/// copied, compared and destroyed, and nothing else.
 class channel {
  public:
-  channel(const channel&) = delete;
-  channel& operator=(const channel&) = delete;
+  /// None.
+  constexpr channel() noexcept = default;
 
-  [[nodiscard]] std::string_view name() const noexcept { return name_.view(); }
-  [[nodiscard]] const channel_options& options() const noexcept { return options_; }
+  /// It is open. False too while it is being closed: it can be read until that call returns.
+  [[nodiscard]] explicit operator bool() const noexcept;
+  /// The same channel, or both none.
+  friend constexpr bool operator==(channel, channel) noexcept = default;
+  /// Its hub's channels have different ones, also those that were closed; 0: none.
+  [[nodiscard]] constexpr std::uint64_t number() const noexcept { return number_; }
+
+  /// Valid while it is open; empty: it is closed.
+  [[nodiscard]] std::string_view name() const noexcept;
+  /// As open_channel made them; nullptr: it is closed. Valid while it is open.
+  [[nodiscard]] const channel_options* options() const noexcept;
 
   /// Appends an event to the log: encoded once, O(1) in subscribers, touches none of them. It
   /// leaves with the next hub.flush(), which hub.on_wanted asks for; a server sees to that itself.
-  [[nodiscard]] publish_result publish(const event& e, const publish_options& o = {}) noexcept;
+  [[nodiscard]] publish_result publish(const event& e,
+                                       const publish_options& o = {}) const noexcept;
 
-  /// Its last event was published, see hub::seal.
-  [[nodiscard]] bool sealed() const noexcept { return sealed_; }
-  [[nodiscard]] std::size_t subscribers() const noexcept { return main_.readers.size(); }
-  /// The id given out last in this channel's sequence.
-  [[nodiscard]] event_id last_id() const noexcept { return sequence_->last; }
-  [[nodiscard]] channel_stats stats() const noexcept {
-    channel_stats s;
-    s.name = name();
-    s.published = counters_.published;
-    s.delivered = counters_.delivered;
-    s.dropped = counters_.dropped;
-    s.coalesced = counters_.coalesced;
-    s.gaps = counters_.gaps;
-    s.replays = counters_.replays;
-    s.subscribers = subscribers();
-    s.retained_events = main_.log.retained_events();
-    s.retained_bytes = main_.log.retained_bytes();
-    s.backlog_bytes =
-        main_.log.backlog() + (transients_ != nullptr ? transients_->log.backlog() : 0);
-    s.last_id = main_.log.last_id();
-    return s;
-  }
+  /// No event can come any more: its last one was published, see hub::seal, or it is closed.
+  [[nodiscard]] bool sealed() const noexcept;
+  /// 0 too: it is closed.
+  [[nodiscard]] std::size_t subscribers() const noexcept;
+  /// The id given out last in this channel's sequence; no_id too: it is closed.
+  [[nodiscard]] event_id last_id() const noexcept;
+  [[nodiscard]] channel_stats stats() const noexcept;
 
  private:
   friend class detail::engine;
-  friend struct detail::timer_places;
 
-  channel(detail::engine& e, detail::segment_pool& pool, const detail::retention& keep) noexcept
-      : engine_{&e}, main_{pool, keep, *this} {}
-  ~channel() = default;
+  constexpr channel(const detail::channel_cell* cell, std::uint64_t number) noexcept
+      : cell_{cell}, number_{number} {}
+  /// nullptr: it is closed, or none.
+  [[nodiscard]] detail::channel_state* state() const noexcept;
 
-  detail::engine* engine_;
-  detail::owned_text name_;
-  detail::owned_text heartbeat_text_;
-  detail::owned_text heartbeat_type_;
-  channel_options options_;
-  detail::sequence own_;
-  detail::sequence* sequence_ = &own_;
-  detail::stream main_;
-  detail::stream* transients_ = nullptr;     // made when first needed
-  detail::newest_by_key* newest_ = nullptr;  // only with max_keys
-  struct counters {                          // see channel_stats
-    std::uint64_t published = 0;
-    std::uint64_t delivered = 0;
-    std::uint64_t dropped = 0;
-    std::uint64_t coalesced = 0;
-    std::uint64_t gaps = 0;
-    std::uint64_t replays = 0;
-  };
-  counters counters_;
-  std::uint32_t index_ = detail::none;  // in engine::channels_
-  std::uint32_t timer_ = detail::none;  // place in the timer queue
-  /// ms: its next heartbeat (pace::fixed), or, once it is sealed, its end.
-  std::int64_t due_ = INT64_MAX;
-  bool joined_ = false;   // by the verdict that is looked at
-  bool sealed_ = false;   // there will be no more events
-  bool closing_ = false;  // freed when the outermost call ends
+  const detail::channel_cell* cell_ = nullptr;
+  std::uint64_t number_ = 0;
+};
+
+/// A channel that was opened, or why it was not.
+struct open_result {
+  channel here{};
+  open_error error = open_error::none;
+
+  operator channel() const noexcept { return here; }  // NOLINT: implicit on purpose
+  [[nodiscard]] explicit operator bool() const noexcept { return error == open_error::none; }
 };
 
 }  // namespace sse::inline v0

@@ -4,7 +4,7 @@
 // one epoll loop. For programs that have such a loop: sse/epoll_transport.hpp.
 //
 //   sse::epoll_server<> server;
-//   sse::channel& ticks = *server.open_channel("ticks");
+//   sse::channel ticks = server.open_channel("ticks");
 //   server.stream("/events", ticks);
 //   if (auto e = server.listen("127.0.0.1", 8080)) return fail(e.message());
 //   sse::publisher feed = server.make_publisher(ticks);   // for the thread that has the news

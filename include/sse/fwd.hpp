@@ -15,7 +15,9 @@ class backfill_writer;
 class channel;
 
 namespace detail {
+class channel_state;
 class engine;
+struct channel_cell;
 struct timer_places;
 }  // namespace detail
 

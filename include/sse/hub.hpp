@@ -5,8 +5,8 @@
 // starts no thread, throws and logs nothing.
 //
 //   sse::hub<my_transport> hub{transport, {.first_id = wall_clock_us}};
-//   sse::channel* ticks = hub.open_channel("ticks", {});
-//   hub.on_admit([&](const sse::request&) { return sse::admit().join(*ticks); });
+//   sse::channel ticks = hub.open_channel("ticks", {});
+//   hub.on_admit([&](const sse::request&) { return sse::admit().join(ticks); });
 //   if (auto r = hub.accept(std::move(connection), request); !r) answer(r.refusal);
 //   hub.tick(now); hub.flush();                       // once in each turn of the loop
 //
@@ -43,7 +43,7 @@ namespace sse::inline v0 {
 ///                   everything but the hub's destructor: streams that they close end when the
 ///                   call that ran them returns, channels are freed then
 ///   on_sees, on_gap, on_wanted, channel_options::backfill, heartbeat_options::payload
-///                   only what reads: anything else is refused (publish_error::in_hook, nullptr,
+///                   only what reads: anything else is refused (publish_error::in_hook, false,
 ///                   0) or does nothing
 ///
 /// Only on_admit may throw: accept() then took nothing.
@@ -66,34 +66,38 @@ class hub {
 
   // --- channels ----------------------------------------------------------------------------------
 
-  /// Opens a channel; it lives until close_channel or the hub's end. nullptr: the result's `error`
+  /// Opens a channel; it lives until close_channel or the hub's end. None: the result's `error`
   /// says why.
   [[nodiscard]] open_result open_channel(std::string_view name, channel_options o = {}) noexcept {
     return engine_.open_channel(name, std::move(o));
   }
-  [[nodiscard]] channel* find_channel(std::string_view name) const noexcept {
+  /// None: there is no such channel.
+  [[nodiscard]] channel find_channel(std::string_view name) const noexcept {
     return engine_.find_channel(name);
   }
   /// Closes every stream on it, then the channel. Inside a hook: once that has returned. One that
   /// is opened under its name goes on with the ids where it ended, and says that what it had is
-  /// gone. A channel of another hub is left alone.
-  void close_channel(channel& c) noexcept { engine_.close_channel(c); }
+  /// gone. False: it is closed already or another hub's, or this is called in a hook that may not.
+  bool close_channel(channel c) noexcept { return engine_.close_channel(c); }
+  /// It is an open channel of this hub.
+  [[nodiscard]] bool owns(channel c) const noexcept { return c && engine_.find(c) != nullptr; }
   /// No more events: its log is complete, and publishing is refused (publish_error::sealed). Its
   /// streams end cleanly once they have got everything, those that join other channels too once all
   /// of them are sealed; who comes later gets what it asks for, and the end. Who has everything is
   /// answered 204, after which an EventSource stays away (WHATWG HTML 9.2.3). Closed after
-  /// channel_options::keep_sealed. publish_options::last does the same behind an event.
-  void seal(channel& c) noexcept { engine_.seal(c); }
+  /// channel_options::keep_sealed. publish_options::last does the same behind an event. False: it
+  /// is sealed already, or as close_channel.
+  bool seal(channel c) noexcept { return engine_.seal(c); }
   template <class F>
   void for_each_channel(F&& f) {
-    for (std::uint32_t i = 0; i < engine_.channels().size(); ++i) f(*engine_.channels()[i]);
+    for (std::uint32_t i = 0; i < engine_.channels().size(); ++i)
+      f(engine_.handle_of(*engine_.channels()[i]));
   }
 
   // --- publishing --------------------------------------------------------------------------------
 
-  [[nodiscard]] publish_result publish(channel& c, const event& e,
+  [[nodiscard]] publish_result publish(channel c, const event& e,
                                        const publish_options& o = {}) noexcept {
-    if (!engine_.owns(c)) return {no_id, publish_error::another_hub};
     return engine_.publish(c, e, o);
   }
   /// To every channel, also to those that only one user reads: mind what it says. Returns how many
@@ -136,12 +140,12 @@ class hub {
     closed_ = std::move(f);
   }
   /// A user's first session joined a channel (true), or its last one left.
-  void on_presence(function<void(channel&, std::string_view key, bool present)> f) {
+  void on_presence(function<void(channel, std::string_view key, bool present)> f) {
     engine_.on_presence = std::move(f);
   }
-  /// A channel is closed, by close_channel or because channel_options::keep_sealed is over: the
-  /// reference is good until the call that closed it returns.
-  void on_channel_closed(function<void(channel&)> f) { engine_.on_channel_closed = std::move(f); }
+  /// A channel is closed, by close_channel or because channel_options::keep_sealed is over: it
+  /// can be read until the call that closed it returns.
+  void on_channel_closed(function<void(channel)> f) { engine_.on_channel_closed = std::move(f); }
   /// A gap frame was sent: a line for the host's log.
   void on_gap(function<void(const gap_notice&)> f) { engine_.on_gap = std::move(f); }
   /// Something waits to be sent, however it came, or next_deadline() may be nearer: see to it that
@@ -178,11 +182,11 @@ class hub {
 
   /// A live session joins one more channel: it gets what is published from now on, in order with
   /// its other channels. A cut stream comes back with a request of its own: let that say the same.
-  [[nodiscard]] join_error join(session_id id, channel& c) noexcept { return engine_.join(id, c); }
+  [[nodiscard]] join_error join(session_id id, channel c) noexcept { return engine_.join(id, c); }
   /// It gets nothing of that channel any more, also of what was published and is not sent yet; a
   /// half-sent event is finished. It may leave all of its channels. False: it had not joined it, or
   /// is gone.
-  bool leave(session_id id, channel& c) noexcept { return engine_.leave(id, c); }
+  bool leave(session_id id, channel c) noexcept { return engine_.leave(id, c); }
 
   // --- the loop ----------------------------------------------------------------------------------
 
@@ -244,9 +248,7 @@ class hub {
     return engine_.find(id) != nullptr ? &at(id.slot).conn() : nullptr;
   }
   /// Bytes that the slowest subscriber is behind live. O(subscribers).
-  [[nodiscard]] std::uint64_t worst_lag(const channel& c) const noexcept {
-    return engine_.worst_lag(c);
-  }
+  [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept { return engine_.worst_lag(c); }
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
   [[nodiscard]] const hub_options& options() const noexcept { return engine_.options(); }
   /// Appends all counters as Prometheus text. Of more than hub_options::metric_channels channels
@@ -255,7 +257,7 @@ class hub {
     detail::vec<channel_stats> told;
     channel_stats others{.name = "(others)"};
     bool more = false;
-    for (const channel* c : engine_.channels()) {
+    for (const detail::channel_state* c : engine_.channels()) {
       const channel_stats s = c->stats();
       if (told.size() < options().metric_channels && told.push_back(s)) continue;
       others.add(s);

@@ -43,7 +43,7 @@ TEST_CASE("an allocation that fails costs one request at most, each in turn") {
     INFO("allocation " << n);
     asio::io_context ctx{1};
     std::optional<sse::asio_server<>> server{std::in_place, ctx};
-    sse::channel& ticks = *server->open_channel("ticks");
+    sse::channel ticks = server->open_channel("ticks");
     server->stream("/events", ticks);
     server->get("/later",
                 [](const sse::request&, sse::responder r) { r(sse::response::text(200, "ok")); });

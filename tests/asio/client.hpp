@@ -1,7 +1,7 @@
 // An Asio server on a thread of its own, and the client for it.
 //
 //   test::server<> s;                              // options: test::server<> s{{.chunked = true}};
-//   sse::channel& c = s.open("ticks");
+//   sse::channel c = s.open("ticks");
 //   s.on_loop([&] { s->stream("/events", c); });
 //   test::client get{s.port()};
 #pragma once

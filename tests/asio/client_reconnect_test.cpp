@@ -22,7 +22,7 @@ TEST_CASE("client and server: 1,000 cuts at random bytes, every id once and in o
   test::server<> server{so};
   sse::channel_options co;
   co.keep = 100000;
-  sse::channel& ticks = server.open("ticks", std::move(co));
+  sse::channel ticks = server.open("ticks", std::move(co));
   server.on_loop([&] { server->stream("/events", ticks); });
   std::vector<sse::event_id> published;
   const auto publish = [&] {
@@ -90,7 +90,7 @@ TEST_CASE("client and server: a gap, a drain") {
   co.keep = 3;
   co.own_sequence = true;
   test::server<> server;
-  sse::channel& ticks = server.open("ticks", std::move(co));
+  sse::channel ticks = server.open("ticks", std::move(co));
   server.on_loop([&] { server->stream("/events", ticks); });
   std::vector<sse::event_id> ids;
   for (int i = 0; i < 10; ++i) {

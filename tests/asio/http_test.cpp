@@ -90,7 +90,7 @@ TEST_CASE("V-44 CORS stands on every response") {
   static constexpr std::string_view any[] = {"*"};
   site w{{.limits = {.head = 2000},
           .cors = {.origins = any, .methods = "GET,POST,OPTIONS", .on_every_answer = true}}};
-  sse::channel& ticks = w.s.open("ticks");
+  sse::channel ticks = w.s.open("ticks");
   w.s.on_loop([&] {
     w.s->stream("/events", ticks);
     w.s->get("/throws", [](const sse::request&) -> sse::response { throw 1; });
@@ -190,7 +190,7 @@ TEST_CASE("X-23 HTTP/1.0 gets an answer and the end, or keep-alive if it asks") 
 
 TEST_CASE("bad requests get their status, then the end, and disturb nobody") {
   site w{{.limits = {.body = 100}}};
-  sse::channel& ticks = w.s.open("ticks");
+  sse::channel ticks = w.s.open("ticks");
   w.s.on_loop([&] { w.s->stream("/events", ticks); });
   client stream{w.s.port()};
   REQUIRE(stream.open("/events").status == 200);
@@ -460,7 +460,7 @@ TEST_CASE("forwarded-for is believed of trusted proxies only") {
 
 TEST_CASE("X-21 the access log has one line per request, without tokens") {
   site w;
-  sse::channel& ticks = w.s.open("ticks");
+  sse::channel ticks = w.s.open("ticks");
   struct line {
     std::string method, target, address;
     int status;

@@ -36,7 +36,7 @@ struct hand_driven {
   explicit hand_driven(sse::server_options o = {})
       : server{std::in_place, ctx, test::without_position(std::move(o))} {
     ticks = server->open_channel("ticks");
-    server->stream("/events", *ticks);
+    server->stream("/events", ticks);
     server->get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
     server->get("/later",
                 [this](const sse::request&, sse::responder r) { waiting.push_back(std::move(r)); });
@@ -54,16 +54,16 @@ struct hand_driven {
   asio::io_context ctx{1};
   std::vector<sse::responder> waiting;
   std::optional<sse::asio_server<>> server;
-  sse::channel* ticks = nullptr;
+  sse::channel ticks = {};
 };
 
 }  // namespace
 
 TEST_CASE("X-10 slots never leak: clients that leave at every stage") {
   test::server<> s{{.send_buffer = 8192}};
-  sse::channel& ticks = s.open("ticks", {.keep = 1000});
-  sse::channel& beats = s.open("beats", {.heartbeat = {.mode = sse::heartbeat_options::pace::fixed,
-                                                       .every = milliseconds{1}}});
+  sse::channel ticks = s.open("ticks", {.keep = 1000});
+  sse::channel beats = s.open("beats", {.heartbeat = {.mode = sse::heartbeat_options::pace::fixed,
+                                                      .every = milliseconds{1}}});
   std::size_t opened = 0;
   std::size_t closed = 0;
   s.on_loop([&] {
@@ -118,7 +118,7 @@ TEST_CASE("X-10 slots never leak: clients that leave at every stage") {
 TEST_CASE("X-12 no thread and no timer per connection: 1,000 streams") {
   REQUIRE(test::allow_descriptors(2200));
   test::server<> s{{.hub = {.caps = {.per_address = {.max = 0}}}}};
-  sse::channel& ticks = s.open("ticks");
+  sse::channel ticks = s.open("ticks");
   s.on_loop([&] { s->stream("/events", ticks); });
   const std::size_t before = threads();
   std::vector<client> all;
@@ -138,7 +138,7 @@ TEST_CASE("X-12 no thread and no timer per connection: 1,000 streams") {
 TEST_CASE("X-26 drain: all told when to come back, no half frame, everything gone") {
   const bool chunked = GENERATE(false, true);
   test::server<> s{{.chunked = chunked, .send_buffer = 8192}};
-  sse::channel& ticks = s.open("ticks", {.max_lag = 0});
+  sse::channel ticks = s.open("ticks", {.max_lag = 0});
   s.on_loop([&] {
     s->stream("/events", ticks);
     s->get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
@@ -204,7 +204,7 @@ TEST_CASE("drain: a stream that takes nothing is cut at the deadline") {
   client deaf{h.server->port(), 4096};
   deaf.send(get_events);
   REQUIRE(h.run_until([&] { return h.server->hub().sessions() == 1; }));
-  for (int i = 0; i < 40; ++i) (void)h.server->publish(*h.ticks, {.data = std::string(9000, 'x')});
+  for (int i = 0; i < 40; ++i) (void)h.server->publish(h.ticks, {.data = std::string(9000, 'x')});
   std::error_code result;
   h.server->async_drain([&](std::error_code e) { result = e; }, {.deadline = milliseconds{100}});
   h.ctx.run();
@@ -217,7 +217,7 @@ TEST_CASE("drain: a deadline of forever never comes") {
   client deaf{h.server->port(), 4096};
   deaf.send(get_events);
   REQUIRE(h.run_until([&] { return h.server->hub().sessions() == 1; }));
-  for (int i = 0; i < 40; ++i) (void)h.server->publish(*h.ticks, {.data = std::string(9000, 'x')});
+  for (int i = 0; i < 40; ++i) (void)h.server->publish(h.ticks, {.data = std::string(9000, 'x')});
   bool done = false;
   std::error_code result = asio::error::timed_out;
   h.server->async_drain([&](std::error_code e) { done = true, result = e; },
@@ -257,9 +257,9 @@ TEST_CASE("a server may be destroyed with 100 open streams and all else under wa
     return h.server->hub().sessions() == 100 && h.waiting.size() == 1 &&
            h.server->connections() == 103;
   }));
-  for (int i = 0; i < 40; ++i) (void)h.server->publish(*h.ticks, {.data = std::string(9000, 'x')});
+  for (int i = 0; i < 40; ++i) (void)h.server->publish(h.ticks, {.data = std::string(9000, 'x')});
   h.ctx.poll();  // most are blocked now
-  sse::publisher mail = h.server->make_publisher(*h.ticks);
+  sse::publisher mail = h.server->make_publisher(h.ticks);
   CHECK(mail.try_publish("never seen") == sse::publish_error::none);
   bool drained = false;
   std::error_code result;
@@ -295,7 +295,7 @@ TEST_CASE("a handler may stop its server") {
   });
   h.server->stream("/stream", [&](const sse::request&) -> sse::verdict<> {
     h.server->stop();
-    return sse::admit().join(*h.ticks);
+    return sse::admit().join(h.ticks);
   });
   client stream{h.server->port()};
   stream.send(get_events);
@@ -317,11 +317,11 @@ TEST_CASE("hooks may publish, and close what they like") {
   std::vector<sse::session_id> open;
   server.hub().on_opened([&](sse::session_id id, const sse::no_user&) {
     open.push_back(id);
-    (void)server.publish(*h.ticks, {.data = "one more"});
+    (void)server.publish(h.ticks, {.data = "one more"});
     if (open.size() == 3) server.hub().close(open[0]);
   });
   server.hub().on_closed([&](sse::session_id, const sse::no_user&, sse::close_reason) {
-    (void)server.publish(*h.ticks, {.data = "one less"});
+    (void)server.publish(h.ticks, {.data = "one less"});
   });
   std::vector<client> all;
   for (int i = 0; i < 3; ++i) {
@@ -346,13 +346,13 @@ TEST_CASE("the process sleeps when there is nothing to do") {
 
 TEST_CASE("busy polling delivers, and stops when it is told to") {
   hand_driven h{{.busy_poll = true}};
-  sse::publisher mail = h.server->make_publisher(*h.ticks);
+  sse::publisher mail = h.server->make_publisher(h.ticks);
   client c{h.server->port()};
   c.send(get_events);
   REQUIRE(h.run_until([&] { return h.server->hub().sessions() == 1; }));
   sse::publish_result published{};
   std::thread other{[&] { published = mail.try_publish("x"); }};
-  REQUIRE(h.run_until([&] { return h.ticks->last_id() != h.server->hub().options().first_id; }));
+  REQUIRE(h.run_until([&] { return h.ticks.last_id() != h.server->hub().options().first_id; }));
   other.join();
   CHECK(published == sse::publish_error::none);
   CHECK(c.head().status == 200);
@@ -365,7 +365,7 @@ TEST_CASE("several threads may run the context if the server is on a strand") {
   asio::io_context ctx;
   auto strand = asio::make_strand(ctx);
   std::optional<sse::asio_server<>> server{std::in_place, strand};
-  sse::channel& ticks = *server->open_channel("ticks", {.max_lag = 0});
+  sse::channel ticks = server->open_channel("ticks", {.max_lag = 0});
   server->stream("/events", ticks);
   server->get("/later", [&](const sse::request&, sse::responder r) {
     asio::post(ctx, [r = std::move(r)]() mutable { r(sse::response::text(200, "ok")); });

@@ -11,7 +11,7 @@ using test::client;
 
 TEST_CASE("four threads publish to fifty subscribers: each thread's events in order, none lost") {
   test::server<> s;
-  sse::channel& ticks = s.open("ticks", {.keep = 100'000, .max_lag = 0});
+  sse::channel ticks = s.open("ticks", {.keep = 100'000, .max_lag = 0});
   s.on_loop([&] { s->stream("/events", ticks); });
   std::vector<client> all;
   for (int i = 0; i < 50; ++i) {
@@ -54,7 +54,7 @@ TEST_CASE("four threads publish to fifty subscribers: each thread's events in or
 
 TEST_CASE("mail wakes a loop that sleeps, each time") {
   test::server<> s;
-  sse::channel& ticks = s.open("ticks");
+  sse::channel ticks = s.open("ticks");
   s.on_loop([&] { s->stream("/events", ticks); });
   client c{s.port()};
   REQUIRE(c.open("/events").status == 200);
@@ -68,7 +68,7 @@ TEST_CASE("mail wakes a loop that sleeps, each time") {
 TEST_CASE("mail for a channel that is closed goes to nobody, and is reported") {
   test::server<> s;
   const auto token_of_new = [&] {
-    sse::channel& c = s.open("same name");
+    sse::channel c = s.open("same name");
     return s.on_loop([&] { return s->make_publisher(c); });
   };
   std::atomic<int> reports = 0;
@@ -77,15 +77,15 @@ TEST_CASE("mail for a channel that is closed goes to nobody, and is reported") {
   CHECK(old.try_publish("seen") == sse::publish_error::none);
   REQUIRE(s.eventually([&] { return s->mail().drained() == 1; }));
 
-  s.on_loop([&] { s->close_channel(*s->hub().find_channel("same name")); });
+  s.on_loop([&] { s->close_channel(s->hub().find_channel("same name")); });
   sse::publisher fresh = token_of_new();
   CHECK(old.try_publish("late") == sse::publish_error::none);
   CHECK(fresh.try_publish("seen") == sse::publish_error::none);
   REQUIRE(s.eventually([&] { return s->mail().drained() == 3; }));
   CHECK(reports == 1);
-  CHECK(s.on_loop([&] { return s->hub().find_channel("same name")->stats().published; }) == 1);
+  CHECK(s.on_loop([&] { return s->hub().find_channel("same name").stats().published; }) == 1);
 
-  s.on_loop([&] { s->hub().close_channel(*s->hub().find_channel("same name")); });
+  s.on_loop([&] { s->hub().close_channel(s->hub().find_channel("same name")); });
   CHECK(fresh.try_publish("late") == sse::publish_error::none);
   REQUIRE(s.eventually([&] { return s->mail().drained() == 4; }));
   CHECK(reports == 2);
@@ -98,7 +98,7 @@ TEST_CASE("publishers may outlive the server, and end while it runs") {
   sse::publisher outlives;
   {
     test::server<> s;
-    sse::channel& ticks = s.open("ticks");
+    sse::channel ticks = s.open("ticks");
     outlives = s.on_loop([&] { return s->make_publisher(ticks); });
     for (int i = 0; i < 50; ++i) {
       std::thread{[p = s.on_loop([&] { return s->make_publisher(ticks, 1024); })]() mutable {

@@ -25,7 +25,7 @@ struct cluster {
     for (std::size_t i = 0; i < n; ++i) {
       shards.push_back(std::make_unique<test::server<>>(o, i == 0 ? 0 : shards[0]->port()));
       test::server<>& s = *shards.back();
-      s.on_loop([&] { s->stream("/events", *s->hub().find_channel("events")); });
+      s.on_loop([&] { s->stream("/events", s->hub().find_channel("events")); });
     }
   }
   [[nodiscard]] std::uint16_t port() const { return shards[0]->port(); }
@@ -160,7 +160,7 @@ TEST_CASE("a server joins a sequencer before its first event, and only where it 
   CHECK_THROWS_AS((sse::asio_server<>{ctx, {.shards = &q}}), std::invalid_argument);
   // What is published meanwhile goes on to those that are there.
   ctx.poll();
-  CHECK(first.hub().find_channel("events")->last_id() == 1);
+  CHECK(first.hub().find_channel("events").last_id() == 1);
   first.stop();
   CHECK(q.publish(0, {.data = "2"}).error == sse::publish_error::closed);
 }

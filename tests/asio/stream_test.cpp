@@ -22,7 +22,7 @@ struct feed {
     s.on_loop([&] { s->stream("/events", ticks); });
   }
   test::server<> s;
-  sse::channel& ticks;
+  sse::channel ticks;
 };
 
 }  // namespace
@@ -64,7 +64,7 @@ TEST_CASE("V-30 V-31 an event arrives without any timer, also for a client witho
 
 TEST_CASE("V-02 the head of a stream can be its route's own") {
   test::server<> s{{.head = {.cache_control = "no-store", .extra = "X-Everywhere: 1\r\n"}}};
-  sse::channel& c = s.open("c");
+  sse::channel c = s.open("c");
   s.on_loop([&] {
     s->stream("/a", c, {.content_type = "text/event-stream; charset=utf-8", .no_transform = true});
     s->stream("/b", c);
@@ -133,7 +133,7 @@ TEST_CASE("X-20 who may not gets an answer instead of a stream, and is not count
     std::string name;
   };
   test::server<person> s;
-  sse::channel& news = s.open("news");
+  sse::channel news = s.open("news");
   s.on_loop([&] {
     s->stream("/events", [&](const sse::request& r) -> sse::verdict<person> {
       const std::string token{sse::bearer_token(r)};
@@ -307,7 +307,7 @@ TEST_CASE("plain requests before a stream on the same connection are answered fi
 
 TEST_CASE("a stream on POST, or a plain answer to it") {
   test::server<> s{{.chunked = true}};
-  sse::channel& news = s.open("news");
+  sse::channel news = s.open("news");
   s.on_loop([&] {
     s->stream_post("/graphql",
                    [&](const sse::request&, std::string_view body) -> sse::verdict<> {
@@ -330,12 +330,12 @@ TEST_CASE("a stream on POST, or a plain answer to it") {
 
 TEST_CASE("streams by prefix and at run time, a closed channel takes its stream along") {
   test::server<> s;
-  sse::channel& a = s.open("a");
+  sse::channel a = s.open("a");
   s.on_loop([&] {
     s->stream_prefix("/logs/", [&](const sse::request& r) -> sse::verdict<> {
-      sse::channel* c = s->hub().find_channel(r.path.substr(6));
-      if (c == nullptr) return sse::refuse(404);
-      return sse::admit().join(*c);
+      sse::channel c = s->hub().find_channel(r.path.substr(6));
+      if (!c) return sse::refuse(404);
+      return sse::admit().join(c);
     });
     s->stream("/a", a);
   });

@@ -78,11 +78,11 @@ struct bench {
   transport net{};
   std::optional<sse::hub<transport>> hub{std::in_place, net, test::without_position()};
   bool asked = false;
-  sse::channel* ticks = hub->open_channel("ticks", {.max_lag = 0});
+  sse::channel ticks = hub->open_channel("ticks", {.max_lag = 0});
 
   bench() {
     net.attach(*hub, [this] { asked = true; });
-    hub->on_admit([this](const sse::request&) { return sse::admit().join(*ticks); });
+    hub->on_admit([this](const sse::request&) { return sse::admit().join(ticks); });
   }
   void turn() {
     ctx.restart();
@@ -134,7 +134,7 @@ TEST_CASE("a hub over the transport alone, local sockets: order, blocking, the p
   std::string expected = "head\n";
   for (int i = 0; i < 2000; ++i) {
     const std::string data(500, static_cast<char>('a' + i % 26));
-    const sse::event_id id = x.hub->publish(*x.ticks, {.data = data}).id;
+    const sse::event_id id = x.hub->publish(x.ticks, {.data = data}).id;
     expected += "id: " + std::to_string(id) + "\ndata: " + data + "\n\n";
   }
   CHECK(x.asked);  // for a flush, since something was published
@@ -159,7 +159,7 @@ TEST_CASE("a hub over the transport alone, local sockets: order, blocking, the p
 TEST_CASE("layers: the hub's bytes are written by operations, in order, whole") {
   const bool chunked = GENERATE(false, true);
   test::server<sse::no_user, layer> s{{.chunked = chunked, .send_buffer = 8192}};
-  sse::channel& ticks = s.open("ticks", {.max_lag = 0});
+  sse::channel ticks = s.open("ticks", {.max_lag = 0});
   s.on_loop([&] {
     s->stream("/events", ticks);
     s->page("/page", std::string(100'000, 'p'));
@@ -194,7 +194,7 @@ TEST_CASE("layers: the hub's bytes are written by operations, in order, whole") 
 TEST_CASE("layers: clients that leave, and a peer that reads nothing") {
   test::server<sse::no_user, layer> s{
       {.hub = {.write_deadline = milliseconds{200}}, .send_buffer = 8192}};
-  sse::channel& ticks = s.open("ticks", {.max_lag = 0});
+  sse::channel ticks = s.open("ticks", {.max_lag = 0});
   s.on_loop([&] { s->stream("/events", ticks); });
   client deaf{s.port(), 4096};
   REQUIRE(deaf.open("/events").status == 200);
@@ -217,15 +217,15 @@ TEST_CASE("layers: destruction with writes under way") {
   std::vector<client> all;
   std::optional<sse::asio_server<sse::no_user, layer>> server{
       std::in_place, ctx, sse::server_options{.send_buffer = 8192}};
-  sse::channel* ticks = server->open_channel("ticks", {.max_lag = 0});
-  server->stream("/events", *ticks);
+  sse::channel ticks = server->open_channel("ticks", {.max_lag = 0});
+  server->stream("/events", ticks);
   REQUIRE_FALSE(server->listen("127.0.0.1", 0));
   for (int i = 0; i < 20; ++i) {
     all.emplace_back(server->port(), 4096);
     all.back().send(client::make("GET", "/events"));
   }
   while (server->hub().sessions() != 20) ctx.run_one();
-  for (int i = 0; i < 40; ++i) (void)server->publish(*ticks, {.data = std::string(9000, 'x')});
+  for (int i = 0; i < 40; ++i) (void)server->publish(ticks, {.data = std::string(9000, 'x')});
   ctx.poll();
   int ended = 0;
   server->hub().on_closed(
@@ -238,7 +238,7 @@ TEST_CASE("layers: destruction with writes under way") {
 
 TEST_CASE("layers that shake hands first and say goodbye last") {
   test::server<sse::no_user, polite_layer> s{{.head_deadline = milliseconds{800}}};
-  sse::channel& ticks = s.open("ticks");
+  sse::channel ticks = s.open("ticks");
   s.on_loop([&] {
     s->stream("/events", ticks);
     s->get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });

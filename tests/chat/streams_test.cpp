@@ -194,8 +194,8 @@ TEST_CASE("A-16 a peer that vanished is removed once a heartbeat finds no reader
   const examples::server_setup setup{settings.common};
   sse::testing::memory_transport net;
   sse::hub<sse::testing::memory_transport> hub{net, test::without_position(setup.options.hub)};
-  sse::channel* const c = hub.open_channel("/events", chat::channel_options_of(settings));
-  REQUIRE(c != nullptr);
+  const sse::channel c = hub.open_channel("/events", chat::channel_options_of(settings));
+  REQUIRE(c);
   const auto at = [&](std::int64_t ms) {
     hub.tick(sse::time_point::milliseconds(ms));
     while (hub.flush()) {
@@ -206,14 +206,14 @@ TEST_CASE("A-16 a peer that vanished is removed once a heartbeat finds no reader
   const std::size_t vanished = net.connect();
   net.at(vanished).window = 0;  // takes nothing any more
   for (const std::size_t peer : {there, vanished})
-    REQUIRE(hub.accept({peer}, sse::request{}, sse::admit().join(*c)));
+    REQUIRE(hub.accept({peer}, sse::request{}, sse::admit().join(c)));
   at(14'999);
-  CHECK(c->subscribers() == 2);
+  CHECK(c.subscribers() == 2);
   at(15'000);  // the heartbeat does not get through
   at(24'999);
-  CHECK(c->subscribers() == 2);
+  CHECK(c.subscribers() == 2);
   at(25'000);
-  CHECK(c->subscribers() == 1);
+  CHECK(c.subscribers() == 1);
   CHECK(net.at(vanished).is_closed);
   CHECK(net.at(vanished).why == sse::close_reason::stalled);
   CHECK_FALSE(net.at(there).is_closed);

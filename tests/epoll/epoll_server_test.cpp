@@ -25,8 +25,8 @@ namespace {
 
 const std::string get_events = client::make("GET", "/events");
 
-sse::channel& ticks_of(server& s, sse::channel_options o = {}) {
-  sse::channel& c = s.open("ticks", std::move(o));
+sse::channel ticks_of(server& s, sse::channel_options o = {}) {
+  sse::channel c = s.open("ticks", std::move(o));
   s.on_loop([&] {
     s->stream("/events", c);
     s->get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
@@ -42,7 +42,7 @@ sse::channel& ticks_of(server& s, sse::channel_options o = {}) {
 
 TEST_CASE("a stream begins at once, goes on live, and resumes where it was cut") {
   server s;
-  sse::channel& ticks = ticks_of(s);
+  sse::channel ticks = ticks_of(s);
   client first{s.port()};
   CHECK(first.open("/events").status == 200);
   const std::string expected = test::publish_sizes(s, ticks, 20, 100);
@@ -69,7 +69,7 @@ TEST_CASE("a stream opens with its position") { test::stream_opens_with_its_posi
 
 TEST_CASE("plain requests: kept alive, pipelined, in pieces, before a stream") {
   server s;
-  sse::channel& ticks = ticks_of(s);
+  sse::channel ticks = ticks_of(s);
   client c{s.port()};
   CHECK(c.get("/health").body == "ok");
   CHECK(c.get("/none").status == 404);
@@ -165,7 +165,7 @@ TEST_CASE("caps: streams of an address, connections in all, and slots that come 
 
 TEST_CASE("a reader that stops reading holds nobody up, and is closed at the write deadline") {
   server s{{.hub = {.write_deadline = milliseconds{300}}, .send_buffer = 8192}};
-  sse::channel& ticks = ticks_of(s, {.max_lag = 0});
+  sse::channel ticks = ticks_of(s, {.max_lag = 0});
   client deaf{s.port(), 4096};
   REQUIRE(deaf.open("/events").status == 200);
   client good{s.port()};
@@ -181,7 +181,7 @@ TEST_CASE("a reader that stops reading holds nobody up, and is closed at the wri
 TEST_CASE("a slow reader gets everything, framed either way") {
   const bool chunked = GENERATE(false, true);
   server s{{.chunked = chunked, .send_buffer = 65536}};
-  sse::channel& ticks = ticks_of(s, {.max_lag = 0});
+  sse::channel ticks = ticks_of(s, {.max_lag = 0});
   client c{s.port()};  // a small window would be TCP's own wait
   REQUIRE(c.open("/events").status == 200);
   const std::string expected = test::publish_sizes(s, ticks, 200, 50);
@@ -199,7 +199,7 @@ TEST_CASE("a slow reader gets everything, framed either way") {
 
 TEST_CASE("drain: idle connections end, streams are told when to come back, the deadline cuts") {
   server s;
-  sse::channel& ticks = ticks_of(s, {.max_lag = 0});
+  sse::channel ticks = ticks_of(s, {.max_lag = 0});
   client idle{s.port()};
   CHECK(idle.get("/health").status == 200);
   client stream{s.port()};
@@ -226,7 +226,7 @@ TEST_CASE("drain: idle connections end, streams are told when to come back, the 
 
 TEST_CASE("drain: a deadline of forever never comes") {
   server s;
-  sse::channel& ticks = ticks_of(s, {.max_lag = 0});
+  sse::channel ticks = ticks_of(s, {.max_lag = 0});
   client slow{s.port(), 4096};
   REQUIRE(slow.open("/events").status == 200);
   for (int i = 0; i < 8; ++i) s.publish(ticks, std::string(1'000'000, 'x'));
@@ -240,7 +240,7 @@ TEST_CASE("drain: a deadline of forever never comes") {
 TEST_CASE("mail of other threads wakes the loop, in order, none lost") {
   const bool busy = GENERATE(false, true);
   server s{{.busy_poll = busy}};
-  sse::channel& ticks = ticks_of(s, {.keep = 100'000, .max_lag = 0});
+  sse::channel ticks = ticks_of(s, {.keep = 100'000, .max_lag = 0});
   client c{s.port()};
   REQUIRE(c.open("/events").status == 200);
   std::vector<std::thread> threads;
@@ -269,7 +269,7 @@ TEST_CASE("mail of other threads wakes the loop, in order, none lost") {
 
 TEST_CASE("clients that leave at every stage leave nothing behind") {
   server s{{.head_deadline = milliseconds{500}, .send_buffer = 8192}};
-  sse::channel& ticks = ticks_of(s, {.max_lag = 0});
+  sse::channel ticks = ticks_of(s, {.max_lag = 0});
   for (int i = 0; i < 200; ++i) {
     client c{s.port(), i % 2 != 0 ? 4096 : 0};
     if (i % 5 == 1) c.send(get_events.substr(0, static_cast<std::size_t>(i % 40)));
@@ -377,7 +377,7 @@ TEST_CASE("a server may be destroyed with all under way, and run again after an 
   int ended = 0;
   {
     sse::epoll_server<> s{{.send_buffer = 8192}};
-    sse::channel& ticks = *s.open_channel("ticks", {.max_lag = 0});
+    sse::channel ticks = s.open_channel("ticks", {.max_lag = 0});
     s.stream("/events", ticks);
     s.hub().on_closed([&](sse::session_id, const sse::no_user&, sse::close_reason) { ++ended; });
     REQUIRE_FALSE(s.listen("127.0.0.1", 0));
@@ -418,7 +418,7 @@ TEST_CASE("an idle stream costs 300 bytes of user memory at most") {
   constexpr std::size_t n = 2000;
   if (!test::allow_descriptors(2 * n + 100)) return;
   sse::epoll_server<> s{{.hub = {.caps = {.per_address = {.max = 0}}}}};
-  sse::channel& ticks = *s.open_channel("ticks");
+  sse::channel ticks = s.open_channel("ticks");
   s.stream("/events", ticks);
   REQUIRE_FALSE(s.listen("127.0.0.1", 0));
   std::vector<client> all;

@@ -47,11 +47,11 @@ struct bare_loop {
   sse::detail::unique_fd epoll{::epoll_create1(0)};
   epoll_transport net{epoll.get()};
   sse::hub<epoll_transport> hub{net, test::without_position()};
-  sse::channel* c = hub.open_channel("c", {.max_lag = 0});
+  sse::channel c = hub.open_channel("c", {.max_lag = 0});
   int foreign = 0;
 
   sse::session_id join(const wire& w) {
-    return hub.accept(epoll_transport::connection{w.ends[0]}, {}, sse::admit().join(*c)).id;
+    return hub.accept(epoll_transport::connection{w.ends[0]}, {}, sse::admit().join(c)).id;
   }
   void turn(int wait_ms = 0) {
     std::array<epoll_event, 16> events;
@@ -85,14 +85,14 @@ TEST_CASE("a hub in a loop of somebody else: order, a reader that waits, and oth
   std::uint64_t writes = 0;
   for (int i = 1; i <= 300; ++i) {
     const std::string data(5000, static_cast<char>('a' + i % 26));
-    REQUIRE(l.c->publish({.data = data}));
+    REQUIRE(l.c.publish({.data = data}));
     expected += "id: " + std::to_string(i) + "\ndata: " + data + "\n\n";
     l.turn();
     got += quick.read();
     if (i == 200) writes = l.hub.stats().writes;
   }
   CHECK((got == expected));
-  CHECK(l.hub.worst_lag(*l.c) > 0);
+  CHECK(l.hub.worst_lag(l.c) > 0);
   CHECK(l.hub.stats().writes == writes + 100);  // the one that waits is left alone
   got.clear();
   for (int i = 0; i < 1000 && got.size() < expected.size(); ++i) {
@@ -137,7 +137,7 @@ TEST_CASE("the peer's end is noticed without a write, and its chatter has limits
   }
   l.turn();
   CHECK(l.hub.sessions() == 1);
-  REQUIRE(l.c->publish({.data = "x"}));
+  REQUIRE(l.c.publish({.data = "x"}));
   l.turn();
   CHECK(talks.read() == "id: 1\ndata: x\n\n");
 }
@@ -146,7 +146,7 @@ TEST_CASE("closing: after all that was written, or at once for one that takes no
   bare_loop l;
   wire w;
   const sse::session_id id = l.join(w);
-  REQUIRE(l.c->publish({.data = "x"}));
+  REQUIRE(l.c.publish({.data = "x"}));
   l.turn();
   REQUIRE(::send(w.far->get(), "unread", 6, 0) == 6);
   l.hub.close(id);

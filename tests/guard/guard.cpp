@@ -68,19 +68,19 @@ struct counting_transport {
 
 using hub = sse::hub<counting_transport>;
 
-sse::channel& open(hub& h, std::string_view name) {
-  sse::channel* const c = h.open_channel(name);
-  if (c == nullptr) fail("open_channel");
-  return *c;
+sse::channel open(hub& h, std::string_view name) {
+  const sse::channel c = h.open_channel(name);
+  if (!c) fail("open_channel");
+  return c;
 }
 
-void join(hub& h, sse::channel& c, std::uint64_t n) {
+void join(hub& h, sse::channel c, std::uint64_t n) {
   for (std::uint64_t i = 0; i < n; ++i) {
     if (!h.accept({}, {}, sse::admit().join(c))) fail("accept");
   }
 }
 
-void publish(sse::channel& c) {
+void publish(sse::channel c) {
   if (!c.publish({.type = "market", .data = data})) fail("publish");
 }
 
@@ -182,7 +182,7 @@ struct host : sse::detail::server_core<sse::no_user, counting_transport> {
     this->hub().flush();
     (void)this->mail().prepare_sleep();
   }
-  void close_channel(sse::channel& c) noexcept { this->hub().close_channel(c); }
+  bool close_channel(sse::channel c) noexcept { return this->hub().close_channel(c); }
   void flush_soon() noexcept {}
   void abandon() noexcept {}
 };
@@ -207,9 +207,9 @@ void targets(std::uint64_t events, std::uint64_t channels) {
   std::vector<sse::publisher> all;
   all.reserve(channels);
   for (std::uint64_t i = 0; i < channels; ++i) {
-    sse::channel* const c = s.open_channel(name_of(i), small_channel());
-    if (c == nullptr) fail("open_channel");
-    all.push_back(s.make_publisher(*c, 1024));
+    const sse::channel c = s.open_channel(name_of(i), small_channel());
+    if (!c) fail("open_channel");
+    all.push_back(s.make_publisher(c, 1024));
   }
   for (std::uint64_t i = 0; i < busy; ++i) (void)all[i].try_publish(data);
   s.core().turn();
@@ -241,22 +241,22 @@ void idle_shard(std::uint64_t turns, std::uint64_t channels) {
 /// is not taken down, which would be counted too.
 [[noreturn]] void channels(std::string_view step, std::uint64_t times, std::uint64_t n) {
   server s;
-  std::vector<sse::channel*> all;
+  std::vector<sse::channel> all;
   for (std::uint64_t i = 0; i < n + 2000; ++i) {
     all.push_back(s.open_channel(name_of(i), small_channel()));
-    if (all.back() == nullptr) fail("open_channel");
-    if (step == "route") s.stream("/" + name_of(i), *all.back());
+    if (!all.back()) fail("open_channel");
+    if (step == "route") s.stream("/" + name_of(i), all.back());
   }
   sse::request r{.method = "GET"};
   for (std::uint64_t i = 0; i < times; ++i) {
     const std::uint64_t at = i * 7919 % n;
     const std::string name = name_of(at);
     if (step == "open") {
-      if (s.open_channel("new" + name_of(i), small_channel()) == nullptr) fail("open_channel");
+      if (!s.open_channel("new" + name_of(i), small_channel())) fail("open_channel");
     } else if (step == "find") {
       if (s.hub().find_channel(name) != all[at]) fail("find_channel");
     } else if (step == "close") {
-      s.close_channel(*all[i * (n / times)]);
+      s.close_channel(all[i * (n / times)]);
     } else if (step == "route") {
       const std::string path = "/" + name;
       r.path = path;
@@ -264,7 +264,7 @@ void idle_shard(std::uint64_t turns, std::uint64_t channels) {
       if (!to.to || !to.to->stream(r, {}).admitted()) fail("route");
     } else {
       // to the same number of channels however many there are: the first stream of one costs more
-      if (!s.hub().accept({}, {}, sse::admit().join(*all[i % 250 * (n / 250)]))) fail("accept");
+      if (!s.hub().accept({}, {}, sse::admit().join(all[i % 250 * (n / 250)]))) fail("accept");
     }
   }
   std::_Exit(0);
@@ -307,12 +307,12 @@ int main(int argc, char** argv) {
   counting_transport net;
   hub h{net, {.first_id = 1'000'000'000'000'000}};
   h.tick(sse::time_point::milliseconds(1000));
-  sse::channel& c = open(h, "busy");
+  sse::channel c = open(h, "busy");
   const std::uint64_t empty = allocated;
   join(h, c, subscribers);
   const std::uint64_t session_bytes = subscribers == 0 ? 0 : (allocated - empty) / subscribers;
   if (quiet != 0) {
-    sse::channel& spoke_once = open(h, "spoke once");
+    sse::channel spoke_once = open(h, "spoke once");
     join(h, open(h, "silent"), quiet / 2);
     join(h, spoke_once, quiet / 2);
     publish(spoke_once);

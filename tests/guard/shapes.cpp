@@ -110,20 +110,20 @@ sse::channel_options plain_channel(u64 keep = 1000) {
 }
 
 template <class Hub>
-sse::channel& open(Hub& h, std::string_view name, sse::channel_options o) {
-  sse::channel* const c = h.open_channel(name, std::move(o));
-  if (c == nullptr) fail("open_channel");
-  return *c;
+sse::channel open(Hub& h, std::string_view name, sse::channel_options o) {
+  const sse::channel c = h.open_channel(name, std::move(o));
+  if (!c) fail("open_channel");
+  return c;
 }
 
 template <class Hub>
-sse::session_id join(Hub& h, sse::channel& c, std::string key = {}, std::uint8_t kind = 0) {
+sse::session_id join(Hub& h, sse::channel c, std::string key = {}, std::uint8_t kind = 0) {
   const auto r = h.accept({kind}, {}, sse::admit(std::move(key)).join(c));
   if (!r) fail("accept");
   return r.id;
 }
 
-void publish(sse::channel& c, const sse::publish_options& o = {}) {
+void publish(sse::channel c, const sse::publish_options& o = {}) {
   if (!c.publish({.type = "market", .data = data}, o)) fail("publish");
 }
 
@@ -138,9 +138,9 @@ void flush(Hub& h) {
 /// Publishes what `kind` says, with a session of the user "me" that reads it all.
 template <class Hub>
 void publish_backlog(Hub& h, std::string_view kind, u64 events,
-                     const std::vector<sse::channel*>& all, sse::session_id reader) {
+                     const std::vector<sse::channel>& all, sse::session_id reader) {
   for (u64 i = 0; i < events; ++i) {
-    sse::channel& c = *all[i % all.size()];
+    sse::channel c = all[i % all.size()];
     const bool odd = i / all.size() % 2 != 0;
     if (kind == "unicast") {
       if (h.send(reader, {.type = "market", .data = data}) != sse::publish_error::none)
@@ -171,11 +171,11 @@ void backlog(std::string_view kind, u64 events, u64 rounds, bool only_copy) {
   tally<Buffers> net;
   sse::hub<tally<Buffers>> h{net, no_limits()};
   h.tick(sse::time_point::milliseconds(1));
-  std::vector<sse::channel*> all;
+  std::vector<sse::channel> all;
   auto v = sse::admit("me");
   for (u64 i = 0; i < (kind == "one" ? 1 : 16); ++i) {
-    all.push_back(&open(h, name_of("channel", i), plain_channel()));
-    v.join(*all.back());
+    all.push_back(open(h, name_of("channel", i), plain_channel()));
+    v.join(all.back());
   }
   sse::request r;
   r.chunked = kind == "chunked";
@@ -208,7 +208,7 @@ void snapshot(u64 keys, u64 rounds, bool only_copy) {
   sse::channel_options o = plain_channel(10);
   o.start = sse::start_at::snapshot;
   o.max_keys = 10'000;
-  sse::channel& c = open(h, "state", std::move(o));
+  sse::channel c = open(h, "state", std::move(o));
   for (u64 i = 0; i < keys; ++i) {
     const std::string key = name_of("key", i);
     publish(c, {.key = key});
@@ -249,41 +249,41 @@ void channel_bytes(u64 keep, u64 events, std::string_view mix) {
   constexpr u64 channels = 500;
   tally<> net;
   sse::hub<tally<>> h{net, no_limits()};
-  std::vector<sse::channel*> all;
+  std::vector<sse::channel> all;
   all.reserve(channels);
   const u64 before = allocated;
   for (u64 i = 0; i < channels; ++i) {
-    all.push_back(&open(h, name_of("channel", i), plain_channel(keep)));
-    (void)join(h, *all.back(), "me");
+    all.push_back(open(h, name_of("channel", i), plain_channel(keep)));
+    (void)join(h, all.back(), "me");
   }
   const std::string_view text = data.substr(0, 120);
   for (u64 i = 0; i < events; ++i) {
-    for (sse::channel* c : all) {
+    for (sse::channel c : all) {
       sse::publish_options o;
       if (mix == "mixed" && i % 4 == 1) o.audience = "somebody else";
       if (mix == "mixed" && i % 4 == 3) o.transient = true;
-      if (!c->publish({.type = "market", .data = text}, o)) fail("publish");
+      if (!c.publish({.type = "market", .data = text}, o)) fail("publish");
     }
     if (i % 3 == 0) flush(h);
   }
   flush(h);
   const u64 bytes = (allocated - before) / channels - a_session;
-  print("bytes", bytes, "retained", all[0]->stats().retained_bytes);
+  print("bytes", bytes, "retained", all[0].stats().retained_bytes);
 }
 
 void channels(u64 n, u64 readers) {
   tally<> net;
   sse::hub<tally<>> h{net, no_limits()};
-  std::vector<sse::channel*> all;
+  std::vector<sse::channel> all;
   all.reserve(n);
   const u64 before = allocated;
-  for (u64 i = 0; i < n; ++i) all.push_back(&open(h, name_of("channel", i), {}));
+  for (u64 i = 0; i < n; ++i) all.push_back(open(h, name_of("channel", i), {}));
   const u64 empty = (allocated - before) / n;
-  for (sse::channel* c : all) {
-    for (u64 i = 0; i < readers; ++i) (void)join(h, *c);
+  for (sse::channel c : all) {
+    for (u64 i = 0; i < readers; ++i) (void)join(h, c);
   }
-  for (sse::channel* c : all) {
-    if (readers != 0) publish(*c);
+  for (sse::channel c : all) {
+    if (readers != 0) publish(c);
   }
   flush(h);
   print("empty", empty, "bytes", (allocated - before) / n);
@@ -294,12 +294,12 @@ void channels(u64 n, u64 readers) {
 void user(std::string_view where, u64 events, u64 n) {
   tally<> net;
   sse::hub<tally<>> h{net, no_limits()};
-  sse::channel& many = open(h, "many", plain_channel());
-  sse::channel& own = open(h, "own", plain_channel());
+  sse::channel many = open(h, "many", plain_channel());
+  sse::channel own = open(h, "own", plain_channel());
   for (u64 i = 0; i < n; ++i) (void)join(h, many, name_of("user", i));
   const std::string me = name_of("user", n / 3);
   (void)join(h, own, me);
-  sse::channel& c = where == "many" ? many : own;
+  sse::channel c = where == "many" ? many : own;
   const auto run = [&](u64 times) {
     for (u64 i = 0; i < times; ++i) {
       publish(c, {.audience = me});
@@ -319,7 +319,7 @@ void user(std::string_view where, u64 events, u64 n) {
 void hidden(u64 hidden_events, u64 n) {
   tally<> net;
   sse::hub<tally<>> h{net, no_limits()};
-  sse::channel& c = open(h, "busy", plain_channel());
+  sse::channel c = open(h, "busy", plain_channel());
   for (u64 i = 0; i < n; ++i) (void)join(h, c, name_of("user", i));
   publish(c, {.audience = "somebody else"});
   for (u64 i = 0; i < 10; ++i) {
@@ -342,7 +342,7 @@ void hidden(u64 hidden_events, u64 n) {
 void unseen(u64 events, u64 n) {
   tally<> net;
   sse::hub<tally<>> h{net, no_limits()};
-  sse::channel& c = open(h, "busy", plain_channel(10));
+  sse::channel c = open(h, "busy", plain_channel(10));
   for (u64 i = 0; i < n; ++i) (void)join(h, c, name_of("user", i));
   const u64 before = allocated;
   u64 worst = 0;
@@ -369,7 +369,7 @@ void resume(std::string_view rule, u64 entries, u64 readers) {
       return key == audience;
     });
   }
-  sse::channel& c = open(h, "busy", plain_channel(entries + 100));
+  sse::channel c = open(h, "busy", plain_channel(entries + 100));
   publish(c);
   const sse::event_id first = c.last_id();
   for (u64 i = 0; i < entries; ++i) {
@@ -404,7 +404,7 @@ void storm(u64 readers, u64 live) {
   sse::hub_options o = no_limits();
   o.flush_budget = sse::hub_options{}.flush_budget;
   sse::hub<tally<>> h{net, o};
-  sse::channel& c = open(h, "busy", plain_channel(3640));
+  sse::channel c = open(h, "busy", plain_channel(3640));
   for (u64 i = 0; i < live; ++i) (void)join(h, c, {}, 1);
   for (u64 i = 0; i < 3640; ++i) publish(c);
   flush(h);
@@ -443,8 +443,8 @@ void leave(std::string_view how, u64 n) {
   sse::hub<tally<>> h{net, o};
   h.tick(sse::time_point::milliseconds(1));
   u64 told = 0;
-  if (how == "leave") h.on_presence([&](sse::channel&, std::string_view, bool) { ++told; });
-  sse::channel& c = open(h, "busy", plain_channel());
+  if (how == "leave") h.on_presence([&](sse::channel, std::string_view, bool) { ++told; });
+  sse::channel c = open(h, "busy", plain_channel());
   sse::request r;
   r.address = "192.0.2.1";
   std::vector<sse::session_id> all;
@@ -475,33 +475,33 @@ void leave(std::string_view how, u64 n) {
 /// A stalled reader on each channel; each further event is one too many.
 void shed(u64 n) {
   constexpr u64 times = 50;
-  const auto fill = [&](auto& h, tally<>& net, std::vector<sse::channel*>& all) {
-    for (u64 i = 0; i < n; ++i) all.push_back(&open(h, name_of("channel", i), plain_channel(0)));
-    for (sse::channel* c : all) (void)join(h, *c);
+  const auto fill = [&](auto& h, tally<>& net, std::vector<sse::channel>& all) {
+    for (u64 i = 0; i < n; ++i) all.push_back(open(h, name_of("channel", i), plain_channel(0)));
+    for (sse::channel c : all) (void)join(h, c);
     net.blocks = true;
     for (u64 i = 0; i < 8; ++i) {
-      for (sse::channel* c : all) publish(*c);
+      for (sse::channel c : all) publish(c);
       flush(h);
     }
     u64 held = 0;
-    for (sse::channel* c : all) held += c->stats().backlog_bytes;
+    for (sse::channel c : all) held += c.stats().backlog_bytes;
     return held;
   };
   u64 held = 0;
   {
     tally<> net;
     sse::hub<tally<>> h{net, no_limits()};
-    std::vector<sse::channel*> all;
+    std::vector<sse::channel> all;
     held = fill(h, net, all);
   }
   tally<> net;
   sse::hub_options o = no_limits();
   o.max_backlog = held;
   sse::hub<tally<>> h{net, o};
-  std::vector<sse::channel*> all;
+  std::vector<sse::channel> all;
   if (fill(h, net, all) != held) fail("backlog");
   for (u64 i = 0; i < times; ++i) {
-    sse::channel& c = *all[i % n];
+    sse::channel c = all[i % n];
     {
       const counting::instructions on;
       for (int k = 0; k < 8; ++k) {  // enough for another segment
@@ -510,8 +510,8 @@ void shed(u64 n) {
       }
     }
     net.blocks = false;
-    for (sse::channel* x : all) {
-      if (x->subscribers() == 0) (void)join(h, *x);
+    for (sse::channel x : all) {
+      if (x.subscribers() == 0) (void)join(h, x);
     }
     net.blocks = true;
   }
@@ -531,7 +531,7 @@ void once(std::string_view what) {
     o.heartbeat.mode = sse::heartbeat_options::pace::fixed;
     o.heartbeat.every = sse::duration::seconds(15);
   }
-  sse::channel& c = open(h, "busy", std::move(o));
+  sse::channel c = open(h, "busy", std::move(o));
   for (u64 i = 0; i < 1000; ++i) (void)join(h, c);
   const auto run = [&](u64 times) {
     for (u64 i = 0; i < times; ++i) {
@@ -558,18 +558,18 @@ void once(std::string_view what) {
 void sixteen() {
   tally<> net;
   sse::hub<tally<>> h{net, no_limits()};
-  std::vector<sse::channel*> all;
+  std::vector<sse::channel> all;
   auto v = sse::admit();
   for (u64 i = 0; i < 16; ++i) {
-    all.push_back(&open(h, name_of("channel", i), plain_channel()));
-    v.join(*all.back());
+    all.push_back(open(h, name_of("channel", i), plain_channel()));
+    v.join(all.back());
   }
   if (!h.accept({}, {}, std::move(v))) fail("accept");
   const u64 writes = net.writes;
   for (u64 i = 0; i < 10; ++i) {
-    for (sse::channel* c : all) {
-      publish(*c);
-      publish(*c, {.transient = true});
+    for (sse::channel c : all) {
+      publish(c);
+      publish(c, {.transient = true});
     }
     flush(h);
   }
@@ -582,7 +582,7 @@ void completes(u64 n) {
   using net_type = tally<16, true>;
   net_type net;
   sse::hub<net_type> h{net, no_limits()};
-  sse::channel& c = open(h, "busy", plain_channel());
+  sse::channel c = open(h, "busy", plain_channel());
   std::vector<sse::session_id> all;
   all.reserve(n);
   const u64 before = allocated;
@@ -606,7 +606,7 @@ void completes(u64 n) {
 void grow(u64 entries, u64 at) {
   tally<> net;
   sse::hub<tally<>> h{net, no_limits()};
-  sse::channel& c = open(h, "history", plain_channel(entries));
+  sse::channel c = open(h, "history", plain_channel(entries));
   u64 most = 0;
   u64 where = 0;
   for (u64 i = 0; i < entries; ++i) {

@@ -26,8 +26,8 @@ using server = test::loop_server<sse::uring_server<>>;
 
 namespace {
 
-sse::channel& ticks_of(server& s) {
-  sse::channel& c = s.open("ticks", {.max_lag = 0});
+sse::channel ticks_of(server& s) {
+  sse::channel c = s.open("ticks", {.max_lag = 0});
   s.on_loop([&] { s->stream("/events", c); });
   return c;
 }
@@ -37,7 +37,7 @@ struct bare_loop {
   sse::detail::unique_fd epoll{::epoll_create1(0)};
   sse::uring_transport net{epoll.get()};
   std::optional<sse::hub<sse::uring_transport>> hub{std::in_place, net, test::without_position()};
-  sse::channel* c = hub->open_channel("c", {.max_lag = 0});
+  sse::channel c = hub->open_channel("c", {.max_lag = 0});
   std::deque<sse::detail::unique_fd> far{};
 
   ~bare_loop() { end(); }
@@ -51,7 +51,7 @@ struct bare_loop {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) throw std::runtime_error("socketpair");
     far.emplace_back(ends[1]);
-    return hub->accept(sse::uring_transport::connection{ends[0]}, {}, sse::admit().join(*c)).id;
+    return hub->accept(sse::uring_transport::connection{ends[0]}, {}, sse::admit().join(c)).id;
   }
   void turn(int wait_ms = 0) {
     std::array<epoll_event, 64> events;
@@ -82,7 +82,7 @@ TEST_CASE("one flush is one call to the kernel, however many readers there are")
   for (std::size_t i = 0; i < n; ++i) REQUIRE(l.join());
   l.turn();
   for (int i = 1; i <= 10; ++i) {
-    REQUIRE(l.c->publish({.data = "x"}));
+    REQUIRE(l.c.publish({.data = "x"}));
     const std::uint64_t before = l.net.calls();
     l.turn();
     CHECK(l.net.calls() == before + 1);
@@ -99,7 +99,7 @@ TEST_CASE("more readers than the ring has places") {
   if (!test::allow_descriptors(2 * n + 100)) return;
   bare_loop l;
   for (std::size_t i = 0; i < n; ++i) REQUIRE(l.join());
-  REQUIRE(l.c->publish({.data = "x"}));
+  REQUIRE(l.c.publish({.data = "x"}));
   l.turn();
   std::size_t got = 0;
   for (std::size_t i = 0; i < n; ++i) got += l.read(i) == frame(1, "x") ? 1U : 0U;
@@ -115,7 +115,7 @@ TEST_CASE("a write without room waits in the kernel, the others go on, and all a
   std::string quick;
   for (int i = 1; i <= 300; ++i) {
     const std::string data(5000, static_cast<char>('a' + i % 26));
-    REQUIRE(l.c->publish({.data = data}));
+    REQUIRE(l.c.publish({.data = data}));
     expected += frame(i, data);
     l.turn();
     quick += l.read(1);
@@ -136,7 +136,7 @@ TEST_CASE("streams end while their write waits: closed, left by their peer, with
   std::vector<sse::session_id> ids;
   for (int i = 0; i < 4; ++i) ids.push_back(l.join());
   for (int i = 0; i < 100; ++i) {
-    REQUIRE(l.c->publish({.data = std::string(9000, 'x')}));
+    REQUIRE(l.c.publish({.data = std::string(9000, 'x')}));
     l.turn();
   }
   REQUIRE(l.net.in_flight() == 4);
@@ -168,7 +168,7 @@ TEST_CASE("a server over io_uring: live, slow readers, chunks, drain") {
   if (test::refused()) return;
   const bool chunked = GENERATE(false, true);
   server s{{.chunked = chunked, .send_buffer = 65536}};
-  sse::channel& ticks = ticks_of(s);
+  sse::channel ticks = ticks_of(s);
   client slow{s.port()};  // a small window would be TCP's own wait
   REQUIRE(slow.open("/events").status == 200);
   client quick{s.port()};
@@ -193,7 +193,7 @@ TEST_CASE("a server over io_uring: a peer that takes nothing, and a drain that c
   const bool cut = GENERATE(false, true);
   server s{{.hub = {.write_deadline = cut ? sse::duration{test::patience} : milliseconds{200}},
             .send_buffer = 8192}};
-  sse::channel& ticks = ticks_of(s);
+  sse::channel ticks = ticks_of(s);
   client deaf{s.port(), 4096};
   REQUIRE(deaf.open("/events").status == 200);
   for (int i = 0; i < 20; ++i) s.publish(ticks, std::string(9000, 'x'));
@@ -212,7 +212,7 @@ TEST_CASE("a server over io_uring: clients that leave, and an end with all under
   int ended = 0;
   {
     server s{{.hub = {.caps = {.per_address = {.max = 0}}}, .send_buffer = 8192}};
-    sse::channel& ticks = ticks_of(s);
+    sse::channel ticks = ticks_of(s);
     s.on_loop([&] {
       s->hub().on_closed([&](sse::session_id, const sse::no_user&, sse::close_reason) { ++ended; });
     });

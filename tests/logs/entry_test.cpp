@@ -28,24 +28,24 @@ struct entries {
   explicit entries(sse::duration every = sse::duration::seconds(5)) {
     sse::channel_options o;
     o.heartbeat.every = every;
-    channel = &s.open("entries", entry_channel(std::move(o), [this] {
-                        return heartbeat_json(clock_text(static_cast<std::time_t>(now)),
-                                              who.online(at(now)));
-                      }));
+    channel = s.open("entries", entry_channel(std::move(o), [this] {
+                       return heartbeat_json(clock_text(static_cast<std::time_t>(now)),
+                                             who.online(at(now)));
+                     }));
   }
   void go_to(std::int64_t seconds) {
     now = seconds;
     s.at(seconds * second);
   }
   void say(std::string_view text) {
-    REQUIRE(channel->publish({.data = to_json("10:30:05", "info", "api", text)}));
+    REQUIRE(channel.publish({.data = to_json("10:30:05", "info", "api", text)}));
     s.flush();
   }
 
   stage s{};
   agents who;
   std::int64_t now = 0;
-  sse::channel* channel = nullptr;
+  sse::channel channel = {};
 };
 
 std::size_t beats(const std::string& bytes) { return count(bytes, "heartbeat: "); }
@@ -54,7 +54,7 @@ std::size_t beats(const std::string& bytes) { return count(bytes, "heartbeat: ")
 
 TEST_CASE("E-06 E-07 an entry's bytes are one data line of JSON and nothing else") {
   entries e;
-  const auto reader = e.s.join(*e.channel);
+  const auto reader = e.s.join(e.channel);
   e.say("HTTP request completed");
   CHECK(e.s.take(reader) ==
         "data: {\"time\":\"10:30:05\",\"level\":\"info\",\"component\":\"api\",\"message\":\"HTTP "
@@ -97,7 +97,7 @@ TEST_CASE("E-10 E-11 the listed levels and components pass, others are refused")
 
 TEST_CASE("E-12 E-13 a message of any text is one line, and reads back as it was") {
   entries e;
-  const auto reader = e.s.join(*e.channel);
+  const auto reader = e.s.join(e.channel);
   const std::string text = "a\nb\r\nc\"d\\e\tf\xe2\x80\xa8g\x01h";
   e.say(text);
   const std::string bytes = e.s.take(reader);
@@ -111,7 +111,7 @@ TEST_CASE("E-12 E-13 a message of any text is one line, and reads back as it was
 
 TEST_CASE("E-14 a heartbeat entry every five seconds") {
   entries e;
-  const auto reader = e.s.join(*e.channel);
+  const auto reader = e.s.join(e.channel);
   e.go_to(4);
   CHECK(beats(e.s.take(reader)) == 0);
   e.go_to(5);
@@ -122,7 +122,7 @@ TEST_CASE("E-14 a heartbeat entry every five seconds") {
 
 TEST_CASE("E-15 X-28 a heartbeat says how many agents are online, and has no id") {
   entries e;
-  const auto reader = e.s.join(*e.channel);
+  const auto reader = e.s.join(e.channel);
   const auto beat = [&](std::int64_t seconds) {
     e.go_to(seconds);
     return e.s.take(reader);
@@ -145,7 +145,7 @@ TEST_CASE("E-15 X-28 a heartbeat says how many agents are online, and has no id"
 
 TEST_CASE("E-16 heartbeats come at their pace also while entries flow") {
   entries e;
-  const auto reader = e.s.join(*e.channel);
+  const auto reader = e.s.join(e.channel);
   std::vector<std::size_t> seen;
   for (std::int64_t t = 1; t <= 10; ++t) {
     e.go_to(t);
@@ -157,7 +157,7 @@ TEST_CASE("E-16 heartbeats come at their pace also while entries flow") {
 
 TEST_CASE("E-18 a stream with nothing but heartbeats is open after a day") {
   entries e;
-  const auto reader = e.s.join(*e.channel);
+  const auto reader = e.s.join(e.channel);
   std::size_t n = 0;
   for (std::int64_t t = 5; t <= 86400; t += 5) {
     e.go_to(t);

@@ -2,7 +2,7 @@
 #include <sse/sse.hpp>
 
 #ifdef FIXED
-void join(sse::channel& c)
+void join(sse::channel c)
 #else
 void join(const char* c)
 #endif

@@ -34,8 +34,7 @@ const std::string time_form = R"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)";
 /// Waits until `n` streams of the kind are subscribed to its channel.
 bool settles(live& s, const std::string& channel, std::size_t n) {
   for (int i = 0; i < 20'000; ++i) {
-    if (s.on_loop([&] { return s.server().http().hub().find_channel(channel)->subscribers(); }) ==
-        n)
+    if (s.on_loop([&] { return s.server().http().hub().find_channel(channel).subscribers(); }) == n)
       return true;
     std::this_thread::sleep_for(std::chrono::milliseconds{1});
   }

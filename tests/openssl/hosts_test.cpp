@@ -50,9 +50,9 @@ template <class Server>
 struct tls_server : test::loop_server<Server> {
   explicit tls_server(sse::server_options o = {}) : test::loop_server<Server>{std::move(o)} {
     auto& s = *this;
-    ticks = &s.open("ticks", {.keep = 1000, .max_lag = 0});
+    ticks = s.open("ticks", {.keep = 1000, .max_lag = 0});
     s.on_loop([&] {
-      s->stream("/events", *ticks);
+      s->stream("/events", ticks);
       s->get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
       s->post("/echo", [](const sse::request&, std::string_view body) {
         return sse::response::text(200, std::string{body});
@@ -66,7 +66,7 @@ struct tls_server : test::loop_server<Server> {
   ~tls_server() {
     this->on_loop([] {});
   }
-  sse::channel* ticks = nullptr;
+  sse::channel ticks = {};
   std::vector<std::string> errors{};
   std::vector<int> statuses{};
 };
@@ -84,14 +84,14 @@ TEST_CASE("TLS: pages of many records, bodies, pipelined requests, streams that 
     c.send(client::make("GET", "/health") + client::make("GET", "/events") + "unread");
     CHECK(c.whole_answer().body == "ok");
     CHECK(c.head().status == 200);
-    const std::string expected = test::publish_sizes(s, *s.ticks, 60, 1000);
+    const std::string expected = test::publish_sizes(s, s.ticks, 60, 1000);
     CHECK((c.exactly(expected.size()) == expected));
-    const std::string id = std::to_string(s.publish(*s.ticks, "one") - 1);
+    const std::string id = std::to_string(s.publish(s.ticks, "one") - 1);
     c.close();
     client again = tls_client(s.port());
     REQUIRE(again.open("/events", "Last-Event-ID: " + id + "\r\n").status == 200);
     CHECK(again.data() == "one");
-    s.publish(*s.ticks, "two");
+    s.publish(s.ticks, "two");
     CHECK(again.data() == "two");
     CHECK(s.eventually([&] { return s->connections() == 1; }));
   });
@@ -109,9 +109,9 @@ TEST_CASE(
     for (int i = 0; i < 40; ++i) {  // nobody reads yet; each flush offers other bytes
       const std::string data(static_cast<std::size_t>(1 + i * 501),
                              static_cast<char>('a' + i % 26));
-      expected += "id: " + std::to_string(s.publish(*s.ticks, data)) + "\ndata: " + data + "\n\n";
+      expected += "id: " + std::to_string(s.publish(s.ticks, data)) + "\ndata: " + data + "\n\n";
     }
-    CHECK(s.on_loop([&] { return s->hub().worst_lag(*s.ticks); }) > 0);
+    CHECK(s.on_loop([&] { return s->hub().worst_lag(s.ticks); }) > 0);
     bool clean = false;
     std::thread ends{
         [&] { clean = s.on_loop([&] { return s->drain({.deadline = test::patience}); }); }};
@@ -135,7 +135,7 @@ TEST_CASE("TLS: one that never reads is closed at the write deadline, and holds 
     page.send(client::make("GET", "/large"));
     client good = tls_client(s.port());
     REQUIRE(good.open("/events").status == 200);
-    const std::string expected = test::publish_sizes(s, *s.ticks, 100, 200);
+    const std::string expected = test::publish_sizes(s, s.ticks, 100, 200);
     CHECK((good.exactly(expected.size()) == expected));
     CHECK(s.eventually([&] { return s->hub().sessions() == 1 && s->connections() == 1; }));
   });
@@ -214,7 +214,7 @@ TEST_CASE("TLS: renegotiation is refused, a key update is answered, and the stre
       REQUIRE(SSL_do_handshake(test::tls_of(c)) == 1);
       // It has been read once the connection was asked after it.
       CHECK(tls_client(s.port()).get("/health").status == 200);
-      s.publish(*s.ticks, std::to_string(i));
+      s.publish(s.ticks, std::to_string(i));
       CHECK(c.data() == std::to_string(i));
     }
     CHECK(updates > 0);
@@ -275,7 +275,7 @@ TEST_CASE("TLS: another certificate while streams live, and one that cannot be l
     server(sse::tls::context& c)
         : epoll_server{test::without_position(sse::server_options{}), &c} {}
   } s{context};
-  sse::channel& ticks = *s.open_channel("ticks");
+  sse::channel ticks = s.open_channel("ticks");
   s.stream("/events", ticks);
   REQUIRE_FALSE(s.listen("127.0.0.1", 0));
   std::thread serves{[&] { s.run(); }};

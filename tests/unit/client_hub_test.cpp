@@ -61,7 +61,7 @@ struct reader {
 struct world {
   sse::testing::memory_transport net;
   sse::hub<sse::testing::memory_transport> hub;
-  sse::channel* channel = nullptr;
+  sse::channel channel = {};
   sse::event_source source;
   reader seen{};
   std::int64_t ms = 1'000'000;
@@ -82,8 +82,8 @@ struct world {
     o.start = sse::start_at::all;
     o.heartbeat.every = sse::duration::seconds(1);
     channel = hub.open_channel("c", std::move(o));
-    REQUIRE(channel != nullptr);
-    hub.on_admit([this](const sse::request&) { return sse::admit().join(*channel); });
+    REQUIRE(channel);
+    hub.on_admit([this](const sse::request&) { return sse::admit().join(channel); });
     tick();
   }
 
@@ -100,7 +100,7 @@ struct world {
       ++published;
       const std::string data =
           "event " + std::to_string(published) + "\nof " + std::string(published % 50, 'x');
-      const sse::publish_result r = channel->publish({.type = "e", .data = data});
+      const sse::publish_result r = channel.publish({.type = "e", .data = data});
       REQUIRE(r.error == sse::publish_error::none);
       REQUIRE(r.id == published);
     }

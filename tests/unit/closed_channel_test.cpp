@@ -14,8 +14,8 @@ using test::stage;
 TEST_CASE("channel: closed twice before its streams have ended, it is closed once and nobody joins",
           "[channel]") {
   stage s;
-  sse::channel& a = s.open("a");
-  sse::channel& b = s.open("b");
+  sse::channel a = s.open("a");
+  sse::channel b = s.open("b");
   s.put(b);
   const auto of_a = s.join(a);
   const auto of_b = s.join(b);
@@ -31,14 +31,14 @@ TEST_CASE("channel: closed twice before its streams have ended, it is closed onc
   s.hub.close(of_a.id);
   CHECK(log == R"(host closing {"error":"channel_closed"} channel )");
   CHECK(s.peer(of_b).why == sse::close_reason::channel);
-  CHECK(s.hub.find_channel("a") == &a);
-  CHECK(s.hub.find_channel("b") == nullptr);
+  CHECK(s.hub.find_channel("a") == a);
+  CHECK(!s.hub.find_channel("b"));
   CHECK(s.open("b").last_id() == 1);  // and it is remembered once
 }
 
 TEST_CASE("channel: a hook that may call nothing cannot close one", "[channel]") {
   stage s;
-  sse::channel& c = s.open("c", {.keep = 1});
+  sse::channel c = s.open("c", {.keep = 1});
   int asked = 0;
   s.hub.on_gap([&](const sse::gap_notice&) {
     ++asked;
@@ -47,7 +47,7 @@ TEST_CASE("channel: a hook that may call nothing cannot close one", "[channel]")
   s.put_many(c, 3);
   const auto k = s.join(c, {.last_event_id = "1"});
   CHECK(asked == 1);
-  CHECK(s.hub.find_channel("c") == &c);
+  CHECK(s.hub.find_channel("c") == c);
   CHECK_FALSE(s.closed(k));
   CHECK((s.take(k) == gap_frame(2, 1, 3, -1) + frame(3, "e", "3")));
 }
@@ -56,8 +56,8 @@ TEST_CASE("channel: opened again with a lower first id, it counts no id that it 
           "[channel]") {
   stage s;
   s.put_many(s.open("c", {.own_sequence = true, .first_id = 100}), 10);
-  s.hub.close_channel(*s.hub.find_channel("c"));
-  sse::channel& c = s.open("c", {.own_sequence = true, .first_id = 5});
+  s.hub.close_channel(s.hub.find_channel("c"));
+  sse::channel c = s.open("c", {.own_sequence = true, .first_id = 5});
   CHECK(s.put(c) == 111);
   const auto before = s.join(c, {.last_event_id = "50"});
   const auto within = s.join(c, {.last_event_id = "105"});
@@ -69,7 +69,7 @@ TEST_CASE("channel: the last 1024 closed are remembered, one that was opened aga
           "[channel]") {
   stage s;
   const auto close_after = [&](const std::string& name, sse::event_id first) {
-    sse::channel& c = s.open(name, {.own_sequence = true, .first_id = first});
+    sse::channel c = s.open(name, {.own_sequence = true, .first_id = first});
     s.put(c);
     s.hub.close_channel(c);
   };

@@ -85,7 +85,7 @@ sse::channel_options state_channel(std::uint32_t max_keys = 100) {
           .heartbeat = no_beats()};
 }
 
-std::uint64_t put(sse::channel& c, std::string_view key, std::string_view data,
+std::uint64_t put(sse::channel c, std::string_view key, std::string_view data,
                   std::string_view audience = {}) {
   const sse::publish_result r = c.publish({.data = data}, {.audience = audience, .key = key});
   CHECK(r);  // also inside hooks, where nothing may throw
@@ -107,7 +107,7 @@ std::uint64_t closed_streams(const stage& s) {
 TEST_CASE("fault: an event without a key is lost in silence while a snapshot is filled",
           "[faults]") {
   stage s{{.flush_share = 100}};
-  sse::channel& c = s.open("c", state_channel());
+  sse::channel c = s.open("c", state_channel());
   for (int i = 0; i < 6; ++i) put(c, "k" + std::to_string(i), wide);
   const auto k = s.join(c, {.window = 50});
   const std::uint64_t alone = put(c, {}, "alone");
@@ -120,7 +120,7 @@ TEST_CASE("fault: an event without a key is lost in silence while a snapshot is 
 
 TEST_CASE("fault: what on_opened publishes is lost in silence by a snapshot", "[faults]") {
   stage s;
-  sse::channel& c = s.open("c", state_channel());
+  sse::channel c = s.open("c", state_channel());
   put(c, "k", "value");
   std::uint64_t welcome = 0;
   s.hub.on_opened([&](sse::session_id, const sse::no_user&) { welcome = put(c, {}, "welcome"); });
@@ -135,7 +135,7 @@ TEST_CASE("fault: what on_opened publishes is lost in silence by a snapshot", "[
 TEST_CASE("fault: a key that max_keys forgets after the join is lost in silence by a snapshot",
           "[faults]") {
   stage s{{.flush_share = 1}};
-  sse::channel& c = s.open("c", state_channel(2));
+  sse::channel c = s.open("c", state_channel(2));
   put(c, "a", wide);
   put(c, "b", wide);
   const auto k = s.join(c, {.window = 50});
@@ -152,7 +152,7 @@ TEST_CASE("fault: a key that max_keys forgets after the join is lost in silence 
 
 TEST_CASE("fault: another's value takes the place of one's own, when coalescing", "[faults]") {
   stage s;
-  sse::channel& c = s.open("c", state_channel());
+  sse::channel c = s.open("c", state_channel());
   put(c, "start", "start");
   const auto k = s.join(c, {.key = "alice"});
   CHECK(came(frames_of(s.take(k)), "start"));
@@ -171,7 +171,7 @@ TEST_CASE("fault: another's value takes the place of one's own, when coalescing"
 
 TEST_CASE("fault: another's value takes the place of one's own, in a snapshot", "[faults]") {
   stage s;
-  sse::channel& c = s.open("c", state_channel());
+  sse::channel c = s.open("c", state_channel());
   put(c, "balance", "older", "alice");
   put(c, "balance", "hers", "alice");
   put(c, "balance", "his", "bob");
@@ -190,15 +190,15 @@ TEST_CASE("fault: another's value takes the place of one's own, in a snapshot", 
 
 TEST_CASE("fault: a channel opened again says nothing of what the old one owed", "[faults]") {
   stage s;
-  const auto open = [&] { return &s.open("c", {.heartbeat = no_beats()}); };
-  sse::channel* c = open();
-  for (int i = 0; i < 3; ++i) put(*c, {}, "old");
-  s.hub.close_channel(*c);
-  sse::channel& other = s.open("other", {.heartbeat = no_beats()});
+  const auto open = [&] { return s.open("c", {.heartbeat = no_beats()}); };
+  sse::channel c = open();
+  for (int i = 0; i < 3; ++i) put(c, {}, "old");
+  s.hub.close_channel(c);
+  sse::channel other = s.open("other", {.heartbeat = no_beats()});
   put(other, {}, "other");
   c = open();
-  const auto k = s.join(*c, {.last_event_id = "1"});
-  const std::uint64_t id = put(*c, {}, "new");
+  const auto k = s.join(c, {.last_event_id = "1"});
+  const std::uint64_t id = put(c, {}, "new");
   CHECK(id == 5);
   s.flush();
   const auto all = frames_of(s.take(k));
@@ -210,17 +210,17 @@ TEST_CASE("fault: a channel opened again says nothing of what the old one owed",
 
 TEST_CASE("fault: the own sequence of a channel opened again begins anew", "[faults]") {
   stage s;
-  const auto open = [&] { return &s.open("c", {.own_sequence = true, .heartbeat = no_beats()}); };
-  sse::channel* c = open();
-  for (int i = 0; i < 3; ++i) put(*c, {}, "old");
-  s.hub.close_channel(*c);
+  const auto open = [&] { return s.open("c", {.own_sequence = true, .heartbeat = no_beats()}); };
+  sse::channel c = open();
+  for (int i = 0; i < 3; ++i) put(c, {}, "old");
+  s.hub.close_channel(c);
   (void)s.open("other", {.own_sequence = true});
   c = open();
-  CHECK(c->last_id() == 3);
-  const std::uint64_t id = put(*c, {}, "new");
+  CHECK(c.last_id() == 3);
+  const std::uint64_t id = put(c, {}, "new");
   CHECK(id == 4);
-  const auto behind = s.join(*c, {.last_event_id = "1"});
-  const auto at_head = s.join(*c, {.last_event_id = "3"});
+  const auto behind = s.join(c, {.last_event_id = "1"});
+  const auto at_head = s.join(c, {.last_event_id = "3"});
   const auto told = frames_of(s.take(behind));
   CHECK(told_in_time(told, 2));
   CHECK(told_in_time(told, 3));
@@ -230,7 +230,7 @@ TEST_CASE("fault: the own sequence of a channel opened again begins anew", "[fau
 
 TEST_CASE("fault: of several losses coalescing announces the newest only", "[faults]") {
   stage s;
-  sse::channel& c = s.open("c", state_channel());
+  sse::channel c = s.open("c", state_channel());
   put(c, "a", "1");
   const auto k = s.join(c);
   (void)s.take(k);
@@ -255,28 +255,28 @@ TEST_CASE("fault: of several losses coalescing announces the newest only", "[fau
 TEST_CASE("fault: the first of two gap frames moves the id past what the second announces",
           "[faults]") {
   const auto by_resume = [](stage& s) {
-    sse::channel& a = s.open("a", {.keep = 1, .heartbeat = no_beats()});
-    sse::channel& b = s.open("b", {.keep = 1, .heartbeat = no_beats()});
+    sse::channel a = s.open("a", {.keep = 1, .heartbeat = no_beats()});
+    sse::channel b = s.open("b", {.keep = 1, .heartbeat = no_beats()});
     for (int i = 0; i < 3; ++i) {
       put(a, {}, "a");
       put(b, {}, "b");
     }
-    return s.join({.last_event_id = "1"}, {&a, &b});
+    return s.join({.last_event_id = "1"}, {a, b});
   };
   const auto by_lag = [](stage& s) {
     const auto open = [&](std::string_view name) {
-      return &s.open(name, {.max_lag = 300, .on_lag = lag_policy::tail, .heartbeat = no_beats()});
+      return s.open(name, {.max_lag = 300, .on_lag = lag_policy::tail, .heartbeat = no_beats()});
     };
-    sse::channel* const a = open("a");
-    sse::channel* const b = open("b");
+    const sse::channel a = open("a");
+    const sse::channel b = open("b");
     const auto k = s.join({}, {a, b});
-    put(*a, {}, "1");
+    put(a, {}, "1");
     s.flush();
     (void)s.take(k);
     s.peer(k).window = 0;
     for (int i = 0; i < 3; ++i) {
-      put(*a, {}, wide);
-      put(*b, {}, wide);
+      put(a, {}, wide);
+      put(b, {}, wide);
     }
     s.flush();
     s.let(k);
@@ -303,11 +303,11 @@ TEST_CASE("fault: the first of two gap frames moves the id past what the second 
 TEST_CASE("fault: a reader that waits in an empty segment loses what a larger event begins",
           "[faults]") {
   stage s;
-  sse::channel& c = s.open("c", {.keep = 1,
-                                 .soft_lag = 1000,
-                                 .soft_lag_for = sse::duration::seconds(3600),
-                                 .own_sequence = true,
-                                 .heartbeat = no_beats()});
+  sse::channel c = s.open("c", {.keep = 1,
+                                .soft_lag = 1000,
+                                .soft_lag_for = sse::duration::seconds(3600),
+                                .own_sequence = true,
+                                .heartbeat = no_beats()});
   const auto k = s.join(c, {.window = 0});  // the log's first segment is made for it, and is small
   CHECK(s.hub.send(k.id, {.data = "it is blocked"}) == sse::publish_error::none);
   s.flush();
@@ -327,27 +327,27 @@ namespace {
 /// What a hook may do to the hub it is a hook of.
 struct deed {
   const char* name;
-  std::function<void(stage&, sse::channel&, sse::session_id)> act;
+  std::function<void(stage&, sse::channel, sse::session_id)> act;
 };
 
 const std::vector<deed>& deeds() {
   static const std::vector<deed> all{
-      {"revoke", [](stage& s, sse::channel&, sse::session_id) { s.hub.revoke("u"); }},
-      {"close", [](stage& s, sse::channel&, sse::session_id id) { s.hub.close(id); }},
-      {"finish", [](stage& s, sse::channel&, sse::session_id id) { s.hub.finish(id); }},
-      {"close_all", [](stage& s, sse::channel&, sse::session_id) { s.hub.close_all(); }},
-      {"publish", [](stage&, sse::channel& c, sse::session_id) { put(c, {}, "from a hook"); }},
+      {"revoke", [](stage& s, sse::channel, sse::session_id) { s.hub.revoke("u"); }},
+      {"close", [](stage& s, sse::channel, sse::session_id id) { s.hub.close(id); }},
+      {"finish", [](stage& s, sse::channel, sse::session_id id) { s.hub.finish(id); }},
+      {"close_all", [](stage& s, sse::channel, sse::session_id) { s.hub.close_all(); }},
+      {"publish", [](stage&, sse::channel c, sse::session_id) { put(c, {}, "from a hook"); }},
       {"publish transient",
-       [](stage&, sse::channel& c, sse::session_id) {
+       [](stage&, sse::channel c, sse::session_id) {
          CHECK(c.publish({.data = "from a hook"}, {.transient = true}));
        }},
-      {"drain", [](stage& s, sse::channel&, sse::session_id) { s.hub.drain(); }},
+      {"drain", [](stage& s, sse::channel, sse::session_id) { s.hub.drain(); }},
   };
   return all;
 }
 
 /// After all that, the hub still works and has forgotten nobody.
-void still_works(stage& s, sse::channel& c, bool drains) {
+void still_works(stage& s, sse::channel c, bool drains) {
   s.flush();
   CHECK(s.hub.draining() == drains);
   if (!drains) {
@@ -373,8 +373,8 @@ TEST_CASE("fault: on_presence, on_opened or on_closed that ends streams crashes"
       CAPTURE(hook, d.name);
       const std::string_view which = hook;
       stage s;
-      sse::channel& c = s.open("c", {.heartbeat = no_beats()});
-      sse::channel& e = s.open("e", {.heartbeat = no_beats()});
+      sse::channel c = s.open("c", {.heartbeat = no_beats()});
+      sse::channel e = s.open("e", {.heartbeat = no_beats()});
       bool armed = false;
       int calls = 0;
       sse::session_id last{};
@@ -388,20 +388,20 @@ TEST_CASE("fault: on_presence, on_opened or on_closed that ends streams crashes"
         last = id;
         if (which == "opened") once(id);
       });
-      s.hub.on_presence([&](sse::channel&, std::string_view, bool present) {
+      s.hub.on_presence([&](sse::channel, std::string_view, bool present) {
         if (which == (present ? "presence" : "absence")) once(last);
       });
       s.hub.on_closed([&](sse::session_id id, const sse::no_user&, sse::close_reason) {
         if (which == "closed") once(id);
       });
-      const auto first = s.join({.key = "u"}, {&c, &e});
-      const auto other = s.join({.key = "v"}, {&c});
+      const auto first = s.join({.key = "u"}, {c, e});
+      const auto other = s.join({.key = "v"}, {c});
       REQUIRE(first);
       REQUIRE(other);
       armed = true;
       if (which == "opened" || which == "presence") {
-        (void)s.join({.key = "w"}, {&c, &e});
-        (void)s.join({.key = "u"}, {&c});
+        (void)s.join({.key = "w"}, {c, e});
+        (void)s.join({.key = "u"}, {c});
       } else {
         s.hub.closed(first.id);
       }
@@ -414,15 +414,15 @@ TEST_CASE("fault: on_presence, on_opened or on_closed that ends streams crashes"
 
 TEST_CASE("fault: presence that is told for a stream that the same hook ended", "[faults]") {
   stage s;
-  sse::channel& c = s.open("c", {.heartbeat = no_beats()});
-  sse::channel& e = s.open("e", {.heartbeat = no_beats()});
+  sse::channel c = s.open("c", {.heartbeat = no_beats()});
+  sse::channel e = s.open("e", {.heartbeat = no_beats()});
   int present = 0;
-  s.hub.on_presence([&](sse::channel&, std::string_view, bool now) {
+  s.hub.on_presence([&](sse::channel, std::string_view, bool now) {
     present += now ? 1 : -1;
     CHECK(present >= 0);
     if (now) s.hub.revoke("u");
   });
-  (void)s.join({.key = "u"}, {&c, &e});
+  (void)s.join({.key = "u"}, {c, e});
   s.flush();
   CHECK(s.hub.sessions() == 0);
   CHECK(present == 0);
@@ -431,19 +431,19 @@ TEST_CASE("fault: presence that is told for a stream that the same hook ended", 
 TEST_CASE("fault: absence is told twice if a hook makes a channel's first transient event",
           "[faults]") {
   stage s;
-  sse::channel& c = s.open("c", {.heartbeat = no_beats()});
-  sse::channel& e = s.open("e", {.heartbeat = no_beats()});
+  sse::channel c = s.open("c", {.heartbeat = no_beats()});
+  sse::channel e = s.open("e", {.heartbeat = no_beats()});
   int absent_from_c = 0;
-  s.hub.on_presence([&](sse::channel& where, std::string_view, bool present) {
+  s.hub.on_presence([&](sse::channel where, std::string_view, bool present) {
     if (present) return;
-    if (&where == &c) {
+    if (where == c) {
       ++absent_from_c;
     } else {
       CHECK(c.publish({.data = "x"}, {.transient = true}));
     }
   });
-  (void)s.join({.key = "u"}, {&c});
-  (void)s.join({.key = "u"}, {&e, &c});
+  (void)s.join({.key = "u"}, {c});
+  (void)s.join({.key = "u"}, {e, c});
   s.hub.revoke("u");
   CHECK(absent_from_c == 1);
 }
@@ -455,12 +455,12 @@ TEST_CASE("fault: a hook inside a flush can call the hub", "[faults]") {
     stage s;
     int calls = 0;
     sse::session_id session{};
-    sse::channel* other = &s.open("other", {.heartbeat = no_beats()});
+    sse::channel other = s.open("other", {.heartbeat = no_beats()});
     const auto call = [&](std::string_view now) {
       if (now != which || !session) return;
       ++calls;
-      CHECK_FALSE(other->publish({.data = "from a hook"}));
-      CHECK_FALSE(other->publish({.data = "from a hook"}, {.transient = true}));
+      CHECK_FALSE(other.publish({.data = "from a hook"}));
+      CHECK_FALSE(other.publish({.data = "from a hook"}, {.transient = true}));
       CHECK(s.hub.send(session, {.data = "from a hook"}) != sse::publish_error::none);
       CHECK(s.hub.revoke("u") == 0);
       s.hub.close(session);
@@ -487,7 +487,7 @@ TEST_CASE("fault: a hook inside a flush can call the hub", "[faults]") {
         return sse::backfill_state::done;
       };
     }
-    sse::channel& c = s.open("c", std::move(o));
+    sse::channel c = s.open("c", std::move(o));
     s.hub.on_sees([&](const sse::no_user&, std::string_view, std::string_view) {
       call("sees");
       return true;
@@ -495,7 +495,7 @@ TEST_CASE("fault: a hook inside a flush can call the hub", "[faults]") {
     s.hub.on_gap([&](const sse::gap_notice&) { call("gap"); });
     if (which == "backfill") s.put_many(c, 5);
     const auto k = s.join(c, {.key = "u", .last_event_id = which == "backfill" ? "1" : ""});
-    const auto beside = s.join(*other, {.key = "u"});
+    const auto beside = s.join(other, {.key = "u"});
     session = k.id;
     if (which == "sees") s.put(c, "x", "group");
     if (which == "gap") {
@@ -508,7 +508,7 @@ TEST_CASE("fault: a hook inside a flush can call the hub", "[faults]") {
     CHECK(calls > 0);
     session = {};
     s.put(c, "after");
-    s.put(*other, "after");
+    s.put(other, "after");
     s.flush();
     CHECK(s.take(k).find("after") != std::string::npos);
     const std::string got = s.take(beside);
@@ -522,7 +522,7 @@ TEST_CASE("fault: on_closed of one that is evicted ends the next one to be evict
     CAPTURE(by_key);
     stage s{{.caps = {.per_user = {.max = 1, .then = sse::when_full::evict_oldest},
                       .per_address = {.max = 1, .then = sse::when_full::evict_oldest}}}};
-    sse::channel& c = s.open("c", {.heartbeat = no_beats()});
+    sse::channel c = s.open("c", {.heartbeat = no_beats()});
     const auto by_user = s.join(c, {.key = "u", .address = "x"});
     const auto by_address = s.join(c, {.key = "v", .address = "y"});
     int closed = 0;
@@ -565,7 +565,7 @@ TEST_CASE("fault: a tick of more than 24.8 days makes thousands of heartbeats", 
     for (const std::int64_t days : {24, 25, 30, 49, 50, 75, 400}) {
       CAPTURE(static_cast<int>(mode), days);
       stage s;
-      sse::channel& c = s.open("c", {.heartbeat = {.mode = mode}});
+      sse::channel c = s.open("c", {.heartbeat = {.mode = mode}});
       const auto k = s.join(c);
       s.at(1000);
       (void)s.take(k);
@@ -585,7 +585,7 @@ TEST_CASE("fault: a tick of more than 24.8 days makes thousands of heartbeats", 
 TEST_CASE("fault: keep_bytes does not count audiences", "[faults]") {
   stage s;
   constexpr std::uint64_t most = 100'000;
-  sse::channel& c = s.open("c", {.keep = UINT64_MAX, .keep_bytes = most, .heartbeat = no_beats()});
+  sse::channel c = s.open("c", {.keep = UINT64_MAX, .keep_bytes = most, .heartbeat = no_beats()});
   const std::string audience(10'000, 'a');
   for (int i = 0; i < 1000; ++i) put(c, {}, "x", audience);
   s.flush();

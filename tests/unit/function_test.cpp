@@ -104,10 +104,10 @@ TEST_CASE("one set of options opens any number of channels, with its hooks", "[c
   };
   o.own_sequence = true;
   for (const char* name : {"a", "b", "c"}) {
-    sse::channel* const c = s.hub.open_channel(name, o);
-    REQUIRE(c != nullptr);
-    for (int n = 0; n < 3; ++n) REQUIRE(c->publish({.data = "new"}));
-    const auto k = s.join(*c, {.last_event_id = "1"});
+    const sse::channel c = s.hub.open_channel(name, o);
+    REQUIRE(c);
+    for (int n = 0; n < 3; ++n) REQUIRE(c.publish({.data = "new"}));
+    const auto k = s.join(c, {.last_event_id = "1"});
     CHECK(s.take(k) == "id: 2\ndata: old\n\nid: 3\ndata: new\n\n");
   }
   CHECK(asked == 3);

@@ -82,12 +82,12 @@ struct basic_house {
   explicit basic_house(const sse::hub_options& o = {}) : hub{net, o} {
     hub.tick(sse::time_point::milliseconds(0));
   }
-  sse::channel& open(std::string_view name, sse::channel_options o = keeps_ten()) {
-    sse::channel* c = hub.open_channel(name, std::move(o));
-    REQUIRE(c != nullptr);
-    return *c;
+  sse::channel open(std::string_view name, sse::channel_options o = keeps_ten()) {
+    sse::channel c = hub.open_channel(name, std::move(o));
+    REQUIRE(c);
+    return c;
   }
-  sse::session_id join(sse::channel& c, std::size_t peer, std::size_t window,
+  sse::session_id join(sse::channel c, std::size_t peer, std::size_t window,
                        const test::ask& a = {}) {
     net.window[peer] = window;
     return test::with_request(a, [&](const sse::request& r) {
@@ -106,7 +106,7 @@ struct basic_house {
   void written(sse::session_id id, std::size_t peer) {
     hub.written(id, std::exchange(net.pending[peer], 0));
   }
-  void put(sse::channel& c, std::string_view data, const sse::publish_options& o = {}) {
+  void put(sse::channel c, std::string_view data, const sse::publish_options& o = {}) {
     REQUIRE(c.publish({.type = "e", .data = data}, o));
   }
 };
@@ -123,7 +123,7 @@ TEST_CASE("heap: ever new users and addresses, admitted, refused and evicted", "
     o.caps.per_address = {.max = 3, .then = then};
     o.caps.total = {.max = 20, .then = then};
     house h{o};
-    sse::channel& c = h.open("c");
+    sse::channel c = h.open("c");
     const std::int64_t more = most_growth([&](int n) {
       std::vector<sse::session_id> all;
       for (int i = 0; i < 8; ++i) {
@@ -146,7 +146,7 @@ TEST_CASE("heap: a hub that ends while writes are pending gives back what they r
   const std::int64_t before = test::live_bytes();
   {
     completion_house h;
-    sse::channel& c = h.open("c");
+    sse::channel c = h.open("c");
     const auto closed = h.join(c, 0, SIZE_MAX);
     h.written(closed, 0);
     h.written(h.join(c, 1, SIZE_MAX), 1);
@@ -161,7 +161,7 @@ TEST_CASE("heap: a hub that ends while writes are pending gives back what they r
 TEST_CASE("heap: ever new channels, closed with and without readers, transients, keys, audiences",
           "[heap]") {
   house h;
-  sse::channel& stays = h.open("stays");
+  sse::channel stays = h.open("stays");
   const std::int64_t more = most_growth(
       [&](int n) {
         sse::channel_options o = keeps_ten();
@@ -170,8 +170,8 @@ TEST_CASE("heap: ever new channels, closed with and without readers, transients,
         o.heartbeat.every = sse::duration::seconds(30);
         const std::string text = name("a heartbeat's text that is long enough for the heap ", n);
         o.heartbeat.text = text;
-        sse::channel& a = h.open(name("a channel with a name that is long ", n), std::move(o));
-        sse::channel& b = h.open(name("b", n));
+        sse::channel a = h.open(name("a channel with a name that is long ", n), std::move(o));
+        sse::channel b = h.open(name("b", n));
         for (int i = 0; i < 20; ++i) {
           h.put(a, "value", {.audience = name("aud", n + i), .key = name("key", n + i)});
           h.put(b, "typing", {.transient = true});
@@ -199,7 +199,7 @@ TEST_CASE("heap: ever new keys, audiences and sizes in a channel that keeps few"
   o.max_keys = 8;
   o.on_lag = lag_policy::coalesce;
   o.max_lag = 3000;
-  sse::channel& c = h.open("c", std::move(o));
+  sse::channel c = h.open("c", std::move(o));
   const auto reader = h.join(c, 0, SIZE_MAX, {.key = "aud7"});
   const auto slow = h.join(c, 1, 0, {.key = "aud8"});
   // What a ring of entries, or a value's audience, grows to is reached by the first rounds.
@@ -229,7 +229,7 @@ TEST_CASE("heap: a slow reader that is skipped forward over and over, or ends me
       sse::channel_options o = keeps_ten();
       o.max_lag = 4000;
       o.on_lag = policy;
-      sse::channel& c = h.open("c", std::move(o));
+      sse::channel c = h.open("c", std::move(o));
       sse::session_id slow{};
       const std::int64_t more = most_growth(
           [&](int n) {
@@ -258,7 +258,7 @@ TEST_CASE("heap: unicast and heartbeats that wait, are sent, or end with their s
   house h{{.control_lane = 2000}};
   sse::channel_options o = keeps_ten();
   o.heartbeat = {.every = sse::duration::milliseconds(500)};
-  sse::channel& c = h.open("c", std::move(o));
+  sse::channel c = h.open("c", std::move(o));
   std::int64_t now = 0;
   const std::int64_t more = most_growth([&](int n) {
     const auto id =
@@ -281,7 +281,7 @@ TEST_CASE("heap: unicast and heartbeats that wait, are sent, or end with their s
 
 TEST_CASE("heap: every end of a session whose write is pending", "[heap][completion]") {
   completion_house h;
-  sse::channel& c = h.open("c");
+  sse::channel c = h.open("c");
   const std::int64_t more = most_growth([&](int n) {
     const auto id =
         h.join(c, 0, SIZE_MAX, {.key = name("u", n), .last_event_id = "0", .preamble = "H"});
@@ -321,7 +321,7 @@ TEST_CASE("heap: a snapshot or a backfill that is cut at any point", "[heap]") {
         return sse::backfill_state::more;
       };
     }
-    sse::channel& c = h.open("c", std::move(o));
+    sse::channel c = h.open("c", std::move(o));
     for (int i = 0; i < 100; ++i) h.put(c, std::string(40, 'v'), {.key = name("k", i)});
     const std::int64_t more = most_growth([&](int n) {
       const auto id = h.join(c, 0, static_cast<std::size_t>(n % 50) * 17,
@@ -340,17 +340,17 @@ TEST_CASE("heap: a snapshot or a backfill that is cut at any point", "[heap]") {
 
 TEST_CASE("heap: readers that are shed for the hub's memory", "[heap]") {
   house h{{.max_backlog = 100'000}};
-  std::vector<sse::channel*> all;
+  std::vector<sse::channel> all;
   for (int i = 0; i < 4; ++i) {
     sse::channel_options o = keeps_ten();
     o.max_lag = 0;
-    all.push_back(&h.open(name("c", i), std::move(o)));
+    all.push_back(h.open(name("c", i), std::move(o)));
   }
   const std::int64_t more = most_growth(
       [&](int n) {
-        for (std::size_t k = 0; k < 8; ++k) h.join(*all[k % 4], k, 200 * k);
+        for (std::size_t k = 0; k < 8; ++k) h.join(all[k % 4], k, 200 * k);
         for (int i = 0; i < 200; ++i) {
-          h.put(*all[static_cast<std::size_t>(i + n) % 4], std::string(1000, 'x'));
+          h.put(all[static_cast<std::size_t>(i + n) % 4], std::string(1000, 'x'));
           h.flush();
         }
         REQUIRE(h.hub.stats().log_bytes < 3'000'000);
@@ -366,7 +366,7 @@ TEST_CASE("heap: retained bytes follow what is published, with audiences and wit
   sse::channel_options o = keeps_ten();
   o.keep = 1'000'000;
   o.keep_bytes = 20'000;
-  sse::channel& c = h.open("c", std::move(o));
+  sse::channel c = h.open("c", std::move(o));
   const std::int64_t more = most_growth([&](int n) {
     for (int i = 0; i < 50; ++i)
       h.put(c, std::string(100, 'x'), {.audience = i % 2 == 0 ? name("someone ", n) : ""});

@@ -39,7 +39,7 @@ struct small_stage {
   sse::hub<drain_transport<Completes>> hub;
   explicit small_stage(const sse::hub_options& o = {}) : hub{net, o} {}
 
-  sse::session_id join(sse::channel& c, std::size_t window = SIZE_MAX, std::string user = {},
+  sse::session_id join(sse::channel c, std::size_t window = SIZE_MAX, std::string user = {},
                        std::string_view address = {}) {
     auto v = sse::admit(std::move(user));
     v.join(c);
@@ -76,7 +76,7 @@ std::string name(const char* what, int i) { return std::string(what) + std::to_s
 
 TEST_CASE("X-10 the heap does not grow over ever new users, addresses and audiences", "[heap]") {
   small_stage<false> s{{.caps = {.per_user = {.max = 2}}}};
-  sse::channel& c = *s.hub.open_channel("c", {.keep = 20});
+  sse::channel c = s.hub.open_channel("c", {.keep = 20});
   CHECK(growth([&](int i) {
           const std::string user = name("user-", i);
           const auto id = s.join(c, SIZE_MAX, user, name("address-", i));
@@ -94,8 +94,8 @@ TEST_CASE("X-10 the heap does not grow over readers that end while they are skip
        {sse::lag_policy::oldest, sse::lag_policy::tail, sse::lag_policy::coalesce}) {
     CAPTURE(static_cast<int>(policy));
     small_stage<false> s{{.flush_share = 200}};
-    sse::channel& c =
-        *s.hub.open_channel("c", {.keep = 5, .max_lag = 500, .on_lag = policy, .max_keys = 4});
+    sse::channel c =
+        s.hub.open_channel("c", {.keep = 5, .max_lag = 500, .on_lag = policy, .max_keys = 4});
     const std::string wide(100, 'x');
     CHECK(growth([&](int i) {
             const auto id = s.join(c, 30);
@@ -117,7 +117,7 @@ TEST_CASE("X-10 the heap does not grow over readers that end while they are skip
 
 TEST_CASE("X-10 the heap does not grow over writes that outlive their sessions", "[heap]") {
   small_stage<true> s;
-  sse::channel& c = *s.hub.open_channel("c", {.keep = 5, .start = sse::start_at::all});
+  sse::channel c = s.hub.open_channel("c", {.keep = 5, .start = sse::start_at::all});
   for (int i = 0; i < 5; ++i) (void)c.publish({.data = "x"});
   CHECK(growth([&](int i) {
           const auto id = s.join(c);

@@ -10,7 +10,7 @@
 #if TEST_ALLOCATIONS
 TEST_CASE("heartbeats of one session hold no memory once they are out", "[time][heartbeat]") {
   test::stage s;
-  sse::channel& c = s.open("c", {.heartbeat = {.every = sse::duration::seconds(1)}});
+  sse::channel c = s.open("c", {.heartbeat = {.every = sse::duration::seconds(1)}});
   const auto k = s.join(c);
   std::int64_t before = 0;
   for (int second = 1; second <= 300; ++second) {

@@ -51,7 +51,7 @@ TEST_CASE(
     "X-20 N-35 N-36 the hook is asked before a byte is written, and a refusal goes out as it is",
     "[admission]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   s.put(c);
   int asked = 0;
   s.hub.on_admit([&](const sse::request& r) -> sse::verdict<> {
@@ -95,7 +95,7 @@ TEST_CASE("X-27 a refusal with 204 tells an EventSource to give up", "[admission
 TEST_CASE("N-38 a hook that fails leaves nothing behind: a refusal with 500, or its exception",
           "[admission]") {
   stage s{with_caps({.total = {.max = 1}})};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   bool broken = true;
   s.hub.on_admit([&](const sse::request& r) -> sse::verdict<> {
     if (broken && r.query.empty()) throw std::string("database is down");
@@ -115,7 +115,7 @@ TEST_CASE("a GET without a fitting Accept gets a stream where the host wants it"
   sse::hub_options o;
   o.check_accept = false;
   stage s{o};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   s.hub.on_admit([&](const sse::request&) { return sse::admit("ann").join(c); });
   CHECK(s.request({.accept = "application/json"}));
   CHECK(s.request({.method = "POST"}).refusal.status == 405);
@@ -126,7 +126,7 @@ TEST_CASE("who is asked by the host is asked last, and a POST's Accept is disreg
   sse::limits caps;
   caps.total.max = 1;
   stage s{with_caps(caps)};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   int asked = 0;
   std::vector<int> refused;
   s.hub.on_refused(
@@ -163,7 +163,7 @@ TEST_CASE("a program is told when a stream that it admitted is refused after all
   sse::limits caps;
   caps.per_user.max = 1;
   stage s{with_caps(caps)};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   std::vector<int> refused;
   s.hub.on_refused(
       [&](const sse::request&, const sse::no_user&, int status) { refused.push_back(status); });
@@ -183,7 +183,7 @@ TEST_CASE("a program is told when a stream that it admitted is refused after all
 
 TEST_CASE("shape: 405 with Allow, 406, and HEAD opens nothing", "[admission]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   int asked = 0;
   s.hub.on_admit([&](const sse::request&) -> sse::verdict<> {
     ++asked;
@@ -216,7 +216,7 @@ TEST_CASE("shape: 405 with Allow, 406, and HEAD opens nothing", "[admission]") {
 TEST_CASE("caps: an IPv6 address counts with all of its network", "[admission]") {
   sse::limits caps{.per_address = {.max = 2}};
   const auto fits = [](stage& s, std::string address) {
-    return static_cast<bool>(s.join(*s.hub.find_channel("c"), {.address = std::move(address)}));
+    return static_cast<bool>(s.join(s.hub.find_channel("c"), {.address = std::move(address)}));
   };
   {
     stage s{with_caps(caps)};
@@ -255,11 +255,11 @@ TEST_CASE("joins: as many as the option says, none twice, of one hub and one seq
           "[admission]") {
   stage s{{.max_joins = 16}};
   stage elsewhere;
-  std::vector<sse::channel*> all;
-  for (int i = 0; i < 17; ++i) all.push_back(&s.open("c" + std::to_string(i), quiet()));
+  std::vector<sse::channel> all;
+  for (int i = 0; i < 17; ++i) all.push_back(s.open("c" + std::to_string(i), quiet()));
   const auto with = [&](std::size_t n) {
     auto v = sse::admit("ann");
-    for (std::size_t i = 0; i < n; ++i) v.join(*all[i]);
+    for (std::size_t i = 0; i < n; ++i) v.join(all[i]);
     return s.accept({.address = "1.1.1.1"}, std::move(v));
   };
   CHECK(with(0).refusal.status == 500);
@@ -268,14 +268,14 @@ TEST_CASE("joins: as many as the option says, none twice, of one hub and one seq
   const auto k = with(16);
   CHECK(k);
   CHECK(with(17).refusal.status == 500);
-  s.put(*all[15], "x");
+  s.put(all[15], "x");
   s.flush();
   CHECK(s.take(k) == frame(1, "e", "x"));
-  CHECK(s.accept({}, sse::admit().join(*all[0]).join(*all[1]).join(*all[0])).refusal.status == 500);
+  CHECK(s.accept({}, sse::admit().join(all[0]).join(all[1]).join(all[0])).refusal.status == 500);
   sse::channel_options o = quiet();
   o.own_sequence = true;
-  sse::channel& own = s.open("own", std::move(o));
-  CHECK(s.accept({}, sse::admit().join(*all[0]).join(own)).refusal.status == 500);
+  sse::channel own = s.open("own", std::move(o));
+  CHECK(s.accept({}, sse::admit().join(all[0]).join(own)).refusal.status == 500);
   CHECK(s.accept({}, sse::admit().join(own)));
   CHECK(s.accept({}, sse::admit().join(elsewhere.open("x"))).refusal.status == 500);
   CHECK(s.hub.user_sessions("ann") == 3);
@@ -284,25 +284,25 @@ TEST_CASE("joins: as many as the option says, none twice, of one hub and one seq
 TEST_CASE("joins: without a limit, and each of them counts", "[admission]") {
   constexpr int many = 2000;
   stage s;
-  std::vector<sse::channel*> all;
+  std::vector<sse::channel> all;
   sse::verdict<> v = sse::admit("ann");
   for (int i = 0; i < many; ++i) {
-    all.push_back(&s.open("c" + std::to_string(i), quiet()));
-    v.join(*all.back());
+    all.push_back(s.open("c" + std::to_string(i), quiet()));
+    v.join(all.back());
   }
   const auto k = s.accept({}, std::move(v));
   REQUIRE(k);
   std::string expected;
   for (int i = many; i-- > 0;) {
-    CHECK(all[static_cast<std::size_t>(i)]->subscribers() == 1);
-    s.put(*all[static_cast<std::size_t>(i)], "x");
+    CHECK(all[static_cast<std::size_t>(i)].subscribers() == 1);
+    s.put(all[static_cast<std::size_t>(i)], "x");
     expected += frame(static_cast<std::uint64_t>(many - i), "e", "x");
   }
   s.flush();
   CHECK(s.take(k) == expected);
   sse::verdict<> twice = sse::admit();
-  for (sse::channel* c : all) twice.join(*c);
-  CHECK(s.accept({}, std::move(twice.join(*all[many / 2]))).refusal.status == 500);
+  for (sse::channel c : all) twice.join(c);
+  CHECK(s.accept({}, std::move(twice.join(all[many / 2]))).refusal.status == 500);
 }
 
 TEST_CASE("joins: a gap on each of many channels, and the last one moves the id", "[admission]") {
@@ -312,7 +312,7 @@ TEST_CASE("joins: a gap on each of many channels, and the last one moves the id"
   for (int i = 0; i < many; ++i) {
     sse::channel_options o = quiet();
     o.keep = 0;
-    sse::channel& c = s.open("c" + std::to_string(i), std::move(o));
+    sse::channel c = s.open("c" + std::to_string(i), std::move(o));
     s.put(c);
     s.put(c);
     v.join(c);
@@ -330,7 +330,7 @@ TEST_CASE(
     "still connects",
     "[admission][caps]") {
   stage s{with_caps({.per_user = {.max = 5, .retry_after = duration::milliseconds(7001)}})};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   for (std::size_t i = 1; i <= 5; ++i) {
     CHECK(s.join(c, {.key = "ann"}));
     CHECK(s.hub.user_sessions("ann") == i);
@@ -349,12 +349,11 @@ TEST_CASE(
 
 TEST_CASE("N-29 the cap of a user spans all streams", "[admission][caps]") {
   stage s{with_caps({.per_user = {.max = 5}})};
-  sse::channel& notes = s.open("notes", quiet());
-  sse::channel& live = s.open("live", quiet());
-  sse::channel& chat = s.open("chat", quiet());
-  for (sse::channel* c : {&notes, &notes, &live, &live, &chat}) CHECK(s.join(*c, {.key = "ann"}));
-  for (sse::channel* c : {&notes, &live, &chat})
-    CHECK(s.join(*c, {.key = "ann"}).refusal.status == 429);
+  sse::channel notes = s.open("notes", quiet());
+  sse::channel live = s.open("live", quiet());
+  sse::channel chat = s.open("chat", quiet());
+  for (sse::channel c : {notes, notes, live, live, chat}) CHECK(s.join(c, {.key = "ann"}));
+  for (sse::channel c : {notes, live, chat}) CHECK(s.join(c, {.key = "ann"}).refusal.status == 429);
   CHECK(s.join(chat, {.key = "bob"}));
 }
 
@@ -375,22 +374,22 @@ TEST_CASE("N-31 X-10 a slot comes back on every path", "[admission][caps]") {
     co.max_lag = path == "hub full" ? 0 : 100;
     co.keep = 1;
     co.max_subscribers = 1;
-    sse::channel* c = &s.open("c", std::move(co));
-    sse::channel& other = s.open("other", quiet());
+    sse::channel c = s.open("c", std::move(co));
+    sse::channel other = s.open("other", quiet());
     const auto attempt = [&] {
-      return s.join(*c, {.key = "ann", .address = "10.0.0.1", .window = 5});
+      return s.join(c, {.key = "ann", .address = "10.0.0.1", .window = 5});
     };
     const auto k =
         path == "until"
             ? s.accept({.key = "ann", .address = "10.0.0.1", .window = 5},
-                       sse::admit("ann").join(*c).until(sse::time_point::milliseconds(1000)))
+                       sse::admit("ann").join(c).until(sse::time_point::milliseconds(1000)))
             : attempt();
     REQUIRE(k);
     if (path != "evicted") CHECK_FALSE(attempt());
     if (path == "peer") s.hub.closed(k.id);
     if (path == "write failed") {
       s.peer(k).fails = true;
-      s.put(*c);
+      s.put(c);
       s.flush();
     }
     if (path == "host") s.hub.close(k.id);
@@ -400,11 +399,11 @@ TEST_CASE("N-31 X-10 a slot comes back on every path", "[admission][caps]") {
     }
     if (path == "revoked") CHECK(s.hub.revoke("ann") == 1);
     if (path == "lag") {
-      for (int i = 0; i < 20; ++i) s.put(*c);
+      for (int i = 0; i < 20; ++i) s.put(c);
       s.flush();
     }
     if (path == "stalled") {
-      s.put(*c);
+      s.put(c);
       s.flush();
       s.at(10'000);
     }
@@ -413,19 +412,19 @@ TEST_CASE("N-31 X-10 a slot comes back on every path", "[admission][caps]") {
       s.at(100'000);
     }
     if (path == "channel") {
-      s.hub.close_channel(*c);
-      c = &s.open("c", quiet());
+      s.hub.close_channel(c);
+      c = s.open("c", quiet());
     }
     if (path == "evicted") CHECK(s.join(other, {.key = "ann"}));
     if (path == "hub full") {
-      for (int i = 0; i < 40; ++i) s.put(*c, std::string(1000, 'x'));
+      for (int i = 0; i < 40; ++i) s.put(c, std::string(1000, 'x'));
       s.flush();
     }
     CHECK(s.closed(k));
     if (path == "evicted") s.hub.revoke("ann");
     CHECK(s.hub.sessions() == 0);
     CHECK(s.hub.user_sessions("ann") == 0);
-    CHECK(c->subscribers() == 0);
+    CHECK(c.subscribers() == 0);
     CHECK(attempt());
   }
 }
@@ -433,7 +432,7 @@ TEST_CASE("N-31 X-10 a slot comes back on every path", "[admission][caps]") {
 TEST_CASE("N-32 a thousand streams in total: 999, 1000, and 1001 is refused until one closes",
           "[admission][caps]") {
   stage s{with_caps({.total = {.max = 1000, .status = 429}})};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   int asked = 0;
   s.hub.on_admit([&](const sse::request&) -> sse::verdict<> {
     ++asked;
@@ -455,14 +454,14 @@ TEST_CASE("N-32 a thousand streams in total: 999, 1000, and 1001 is refused unti
   sse::hub_options o;
   o.caps.total.max = 1;
   stage plain{o};
-  sse::channel& d = plain.open("d", quiet());
+  sse::channel d = plain.open("d", quiet());
   CHECK(plain.join(d));
   CHECK(plain.join(d).refusal.status == 503);
 }
 
 TEST_CASE("64 streams of one address: 63, 64, and 65 is refused", "[admission][caps]") {
   stage s;  // the default
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   std::vector<test::caller> all;
   for (int i = 0; i < 64; ++i) {
     all.push_back(s.join(c, {.address = "2001:db8::1"}));
@@ -480,12 +479,12 @@ TEST_CASE("a channel may have a cap of its own: limit - 1, limit, limit + 1", "[
   stage s;
   sse::channel_options o = quiet();
   o.max_subscribers = 3;
-  sse::channel& c = s.open("c", std::move(o));
-  sse::channel& d = s.open("d", quiet());
+  sse::channel c = s.open("c", std::move(o));
+  sse::channel d = s.open("d", quiet());
   const auto a = s.join(c);
   CHECK(s.join(c));
-  CHECK(s.join({}, {&d, &c}));
-  const auto over = s.join({.key = "ann"}, {&d, &c});
+  CHECK(s.join({}, {d, c}));
+  const auto over = s.join({.key = "ann"}, {d, c});
   CHECK_FALSE(over);
   CHECK(over.refusal.status == 503);
   CHECK(over.refusal.body == R"({"error":"channel_full"})");
@@ -506,7 +505,7 @@ TEST_CASE("evict: the oldest stream under the full cap makes room, and is told w
   };
   SECTION("of a user") {
     stage s{with_caps({.per_user = evicting(2)})};
-    sse::channel& c = s.open("c", quiet());
+    sse::channel c = s.open("c", quiet());
     const auto bob = s.join(c, {.key = "bob"});
     std::vector<test::caller> ann;
     for (int i = 0; i < 5; ++i) {
@@ -523,7 +522,7 @@ TEST_CASE("evict: the oldest stream under the full cap makes room, and is told w
   }
   SECTION("of an address") {
     stage s{with_caps({.per_address = evicting(2)})};
-    sse::channel& c = s.open("c", quiet());
+    sse::channel c = s.open("c", quiet());
     const auto far = s.join(c, {.address = "10.0.0.2"});
     std::vector<test::caller> all;
     for (int i = 0; i < 4; ++i)
@@ -533,7 +532,7 @@ TEST_CASE("evict: the oldest stream under the full cap makes room, and is told w
   }
   SECTION("of all") {
     stage s{with_caps({.total = evicting(3)})};
-    sse::channel& c = s.open("c", quiet());
+    sse::channel c = s.open("c", quiet());
     std::vector<test::caller> all;
     for (int i = 0; i < 3; ++i) all.push_back(s.join(c));
     s.hub.closed(all[1].id);
@@ -547,7 +546,7 @@ TEST_CASE("evict: the oldest stream under the full cap makes room, and is told w
 
 TEST_CASE("evict: a half-sent event is not followed by a control frame", "[admission][caps]") {
   stage s{with_caps({.per_user = {.max = 1, .then = when_full::evict_oldest}})};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c, {.key = "ann", .window = 5});
   s.put(c);
   s.flush();
@@ -560,7 +559,7 @@ TEST_CASE("evict: who is refused anyway evicts nobody", "[admission][caps]") {
   stage s{with_caps({.total = {.max = 1, .then = when_full::evict_oldest},
                      .per_user = {.max = 1, .then = when_full::evict_oldest},
                      .per_address = {.max = 1}})};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   s.hub.on_admit([&](const sse::request& r) -> sse::verdict<> {
     if (r.query == "no") return sse::refuse(401);
     return sse::admit("ann").join(c);
@@ -580,7 +579,7 @@ TEST_CASE("evict: who is refused anyway evicts nobody", "[admission][caps]") {
   // The user's cap could be met by eviction, the address's not.
   stage t{with_caps(
       {.per_user = {.max = 1, .then = when_full::evict_oldest}, .per_address = {.max = 1}})};
-  sse::channel& d = t.open("d", quiet());
+  sse::channel d = t.open("d", quiet());
   const auto ann = t.join(d, {.key = "ann", .address = "10.0.0.1"});
   const auto bob = t.join(d, {.key = "bob", .address = "10.0.0.2"});
   CHECK(t.join(d, {.key = "ann", .address = "10.0.0.2"}).refusal.status == 429);
@@ -599,7 +598,7 @@ TEST_CASE("evict: one stream goes where one is enough, whatever caps are full",
   const sse::cap one{.max = 1, .then = when_full::evict_oldest};
   stage s{with_caps(
       {.total = {.max = 3, .then = when_full::evict_oldest}, .per_user = one, .per_address = one})};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto eve = s.join(c, {.key = "eve", .address = "10.0.0.3"});
   const auto ann = s.join(c, {.key = "ann", .address = "10.0.0.1"});
   const auto bob = s.join(c, {.key = "bob", .address = "10.0.0.2"});
@@ -620,7 +619,7 @@ TEST_CASE("a retry stream is 200 with a long retry and ends: an EventSource come
   stage s{with_caps(
       {.total = {
            .max = 2, .then = when_full::retry_stream, .retry_after = duration::seconds(60)}})};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   int opened = 0;
   int closed = 0;
   s.hub.on_opened([&](sse::session_id, const sse::no_user&) { ++opened; });
@@ -661,7 +660,7 @@ TEST_CASE("a retry stream says what its own cap says", "[admission][caps]") {
                     .retry_after = duration::seconds(33)},
        .per_address = {
            .max = 1, .then = when_full::retry_stream, .retry_after = duration::seconds(44)}})};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   REQUIRE(s.join(c, {.key = "ann", .address = "10.0.0.1"}));
   CHECK(s.take(s.join(c, {.key = "ann"})) == "retry: 33000\n\n");
   CHECK(s.take(s.join(c, {.address = "10.0.0.1"})) == "retry: 44000\n\n");
@@ -683,7 +682,7 @@ TEST_CASE("a hook's own refusal with status 200 is an answer, not a stream", "[a
 TEST_CASE("revoke takes effect before the next byte, for all streams of that user and nobody else",
           "[admission]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto a1 = s.join(c, {.key = "ann"});
   const auto a2 = s.join(c, {.key = "ann", .window = 7});
   const auto bob = s.join(c, {.key = "bob"});
@@ -714,16 +713,16 @@ TEST_CASE("revoke takes effect before the next byte, for all streams of that use
 TEST_CASE("presence: a user's first stream on a channel and the last one, whatever is between",
           "[admission][presence]") {
   stage s;
-  sse::channel& a = s.open("a", quiet());
-  sse::channel& b = s.open("b", quiet());
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet());
   std::string log;
-  s.hub.on_presence([&](sse::channel& c, std::string_view key, bool present) {
+  s.hub.on_presence([&](sse::channel c, std::string_view key, bool present) {
     log.append(key).append(present ? "+" : "-").append(c.name()).append(" ");
   });
   const auto told = [&] { return std::exchange(log, {}); };
   const auto k1 = s.join(a, {.key = "ann"});
   CHECK(told() == "ann+a ");
-  const auto k2 = s.join({.key = "ann"}, {&a, &b});
+  const auto k2 = s.join({.key = "ann"}, {a, b});
   CHECK(told() == "ann+b ");
   const auto k3 = s.join(a, {.key = "bob"});
   CHECK(told() == "bob+a ");
@@ -753,10 +752,10 @@ TEST_CASE("presence: a user's first stream on a channel and the last one, whatev
 TEST_CASE("presence: two streams of one user that end in the same walk are one leaving",
           "[admission][presence]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   int balance = 0;
   int calls = 0;
-  s.hub.on_presence([&](sse::channel&, std::string_view, bool present) {
+  s.hub.on_presence([&](sse::channel, std::string_view, bool present) {
     balance += present ? 1 : -1;
     ++calls;
   });
@@ -773,8 +772,8 @@ TEST_CASE("presence: two streams of one user that end in the same walk are one l
 
 TEST_CASE("N-19 presence hooks may publish: the others hear of it", "[admission][presence]") {
   stage s;
-  sse::channel& room = s.open("room", quiet());
-  s.hub.on_presence([&](sse::channel& c, std::string_view key, bool present) {
+  sse::channel room = s.open("room", quiet());
+  s.hub.on_presence([&](sse::channel c, std::string_view key, bool present) {
     const std::string data(key);
     (void)c.publish({.type = present ? "user-joined" : "user-left", .data = data},
                     {.transient = true});
@@ -802,25 +801,25 @@ TEST_CASE("hooks: opened may send at once, closed finds the slots free", "[admis
   sse::testing::memory_transport net;
   sse::hub<sse::testing::memory_transport, user> hub{
       net, test::without_position({.caps = {.per_user = {.max = 1}}})};
-  sse::channel* c = hub.open_channel("c", quiet());
-  REQUIRE(c != nullptr);
+  sse::channel c = hub.open_channel("c", quiet());
+  REQUIRE(c);
   std::string log;
   hub.on_opened([&](sse::session_id id, const user& u) {
     log += "+" + u.name;
     CHECK(hub.send(id, {.type = "hello", .data = u.name}) == sse::publish_error::none);
-    CHECK(c->publish({.data = "joined"}));
+    CHECK(c.publish({.data = "joined"}));
   });
   hub.on_closed([&](sse::session_id id, const user& u, close_reason why) {
     log += "-" + u.name + ":" + std::string(to_string(why));
     CHECK_FALSE(hub.alive(id));
     CHECK(hub.user_sessions("key") == 0);
     CHECK(hub.sessions() == 0);
-    CHECK(c->subscribers() == 0);
+    CHECK(c.subscribers() == 0);
     CHECK(hub.send(id, {.data = "too late"}) == sse::publish_error::no_session);
-    CHECK(c->publish({.data = "left"}));
+    CHECK(c.publish({.data = "left"}));
   });
   const std::size_t peer = net.connect();
-  const auto r = hub.accept({peer}, {.preamble = "HEAD"}, sse::admit(user{"ann"}, "key").join(*c));
+  const auto r = hub.accept({peer}, {.preamble = "HEAD"}, sse::admit(user{"ann"}, "key").join(c));
   REQUIRE(r);
   CHECK(net.at(peer).received == "HEAD" + frame(0, "hello", "ann") + frame(1, "", "joined"));
   REQUIRE(hub.user(r.id) != nullptr);
@@ -839,16 +838,16 @@ TEST_CASE("hooks: the hub's end tells of each session", "[admission]") {
     hub.on_closed([&](sse::session_id, const sse::no_user&, close_reason why) {
       ended += why == close_reason::host;
     });
-    sse::channel* c = hub.open_channel("c", quiet());
-    REQUIRE(c != nullptr);
-    for (int i = 0; i < 10; ++i) REQUIRE(hub.accept({net.connect()}, {}, sse::admit("u").join(*c)));
+    sse::channel c = hub.open_channel("c", quiet());
+    REQUIRE(c);
+    for (int i = 0; i < 10; ++i) REQUIRE(hub.accept({net.connect()}, {}, sse::admit("u").join(c)));
   }
   CHECK(ended == 10);
 }
 
 TEST_CASE("ten thousand users and addresses at once are told apart", "[admission][caps]") {
   stage s{with_caps({.per_user = {.max = 1}, .per_address = {.max = 1}})};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   std::vector<test::caller> all;
   std::size_t wrong = 0;
   for (int i = 0; i < 10'000; ++i) {
@@ -880,7 +879,7 @@ TEST_CASE("hooks own what they capture, however large, and can be replaced", "[a
   int alive = 0;
   {
     stage s;
-    sse::channel& c = s.open("c", quiet());
+    sse::channel c = s.open("c", quiet());
     s.hub.on_admit([&c, w = watched{&alive}](const sse::request&) -> sse::verdict<> {
       return *w.alive > 0 ? sse::admit().join(c) : sse::verdict<>{sse::refuse(500)};
     });
@@ -921,8 +920,8 @@ void connect_and_abort(Before before, Abort abort) {
   sse::channel_options fast = quiet();
   fast.heartbeat = {.every = duration::seconds(1)};
   fast.max_subscribers = 5;
-  sse::channel& c = s.open("c", std::move(fast));
-  sse::channel& d = s.open("d", quiet());
+  sse::channel c = s.open("c", std::move(fast));
+  sse::channel d = s.open("d", quiet());
   s.put_many(c, 20);
   const auto open_one = [&](std::size_t window) {
     return s.join({.key = "ann",
@@ -930,7 +929,7 @@ void connect_and_abort(Before before, Abort abort) {
                    .address = "10.0.0.1",
                    .preamble = "HEAD\r\n\r\n",
                    .window = window},
-                  {&c, &d});
+                  {c, d});
   };
   std::uint32_t highest = 0;
   std::size_t refused = 0;
@@ -969,13 +968,13 @@ void connect_and_abort(Before before, Abort abort) {
 TEST_CASE("X-10 10000 connects and aborts before the head is out", "[admission][slots]") {
   connect_and_abort<stage>(
       [](std::size_t i) { return i % 8; },
-      [](stage& s, sse::channel&, const test::caller& k, std::int64_t&) { s.hub.closed(k.id); });
+      [](stage& s, sse::channel, const test::caller& k, std::int64_t&) { s.hub.closed(k.id); });
 }
 
 TEST_CASE("X-10 10000 connects and aborts during the replay, found by the host or by a write",
           "[admission][slots]") {
   connect_and_abort<stage>([](std::size_t i) { return 14 + i % 200; },
-                           [](stage& s, sse::channel&, const test::caller& k, std::int64_t&) {
+                           [](stage& s, sse::channel, const test::caller& k, std::int64_t&) {
                              if (k.id.slot % 2 == 0) return s.hub.closed(k.id);
                              s.peer(k).fails = true;
                              s.peer(k).window = SIZE_MAX;
@@ -1003,7 +1002,7 @@ TEST_CASE("a hub that lost the race for the last place refuses", "[admission][ca
   counter.loses = GENERATE(kind::total, kind::user, kind::address);
   const sse::cap one{.max = 1, .then = then};
   stage s{{.caps = {.total = one, .per_user = one, .per_address = one}, .counter = &counter}};
-  sse::channel& c = s.open("c");
+  sse::channel c = s.open("c");
   const auto k = s.join(c, {.key = "ada", .address = "192.0.2.1"});
   if (then == when_full::refuse) {
     CHECK(k.refusal.status == 429);
@@ -1019,7 +1018,7 @@ TEST_CASE("a hub that lost the race for the last place refuses", "[admission][ca
 
 TEST_CASE("X-10 10000 connects and aborts in the middle of an event", "[admission][slots]") {
   connect_and_abort<stage>([](std::size_t) { return SIZE_MAX; },
-                           [](stage& s, sse::channel& c, const test::caller& k, std::int64_t&) {
+                           [](stage& s, sse::channel c, const test::caller& k, std::int64_t&) {
                              s.peer(k).window = 9;
                              s.put(c);
                              s.flush();
@@ -1031,7 +1030,7 @@ TEST_CASE("X-10 10000 connects and aborts in the middle of an event", "[admissio
 
 TEST_CASE("X-10 10000 connects and aborts during a heartbeat", "[admission][slots]") {
   connect_and_abort<stage>([](std::size_t) { return SIZE_MAX; },
-                           [](stage& s, sse::channel&, const test::caller& k, std::int64_t& now) {
+                           [](stage& s, sse::channel, const test::caller& k, std::int64_t& now) {
                              s.peer(k).window = 5;
                              now += 1000;
                              s.at(now);
@@ -1049,7 +1048,7 @@ TEST_CASE("X-10 10000 connects and aborts while a write is pending",
           "[admission][slots][completion]") {
   connect_and_abort<completion_stage>(
       [](std::size_t) { return SIZE_MAX; },
-      [](completion_stage& s, sse::channel&, const test::caller& k, std::int64_t&) {
+      [](completion_stage& s, sse::channel, const test::caller& k, std::int64_t&) {
         s.hub.closed(k.id);
         s.hub.written(k.id, s.net.complete(k.peer, k.id.slot % 30));
       });
@@ -1058,7 +1057,7 @@ TEST_CASE("X-10 10000 connects and aborts while a write is pending",
 TEST_CASE("X-10 10000 retry streams and refusals leave nothing", "[admission][slots]") {
   stage s{
       with_caps({.total = {.max = 1, .then = when_full::retry_stream}, .per_user = {.max = 1}})};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c);
   for (int i = 0; i < 10'000; ++i) {
     const std::string key = std::to_string(i);

@@ -81,7 +81,7 @@ struct recording_transport {
 TEST_CASE("publishing touches no subscriber, and a flush sends all that is pending in one write",
           "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c);
   s.put_many(c, 100);
   CHECK(s.peer(k).writes == 0);
@@ -95,7 +95,7 @@ TEST_CASE("publishing touches no subscriber, and a flush sends all that is pendi
 
 TEST_CASE("what lies in several segments goes in one write too, in at most 16 buffers", "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c);
   const std::string large(1000, 'x');
   std::string expect;
@@ -108,7 +108,7 @@ TEST_CASE("what lies in several segments goes in one write too, in at most 16 bu
 TEST_CASE("a blocked session is left alone until it is writable, and then goes on at its byte",
           "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c, {.window = 10});
   const auto other = s.join(c);
   s.put_many(c, 5);
@@ -132,7 +132,7 @@ TEST_CASE("a write cut at any byte: the rest first, control frames between event
   std::size_t early = 0;
   for (std::size_t cut = 0; cut < head.size() + frames(1, 6).size(); ++cut) {
     stage s;
-    sse::channel& c = s.open("c", quiet());
+    sse::channel c = s.open("c", quiet());
     s.put_many(c, 3);
     const auto k = s.join(c, {.last_event_id = "0", .preamble = head, .window = cut});
     right = right && s.hub.send(k.id, {.type = "whisper", .data = "psst"}) == publish_error::none;
@@ -157,7 +157,7 @@ TEST_CASE("a write cut at any byte: the rest first, control frames between event
 
 TEST_CASE("a transport that takes little and is ready gets all in one flush", "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c, {.max_write = 7});
   s.put_many(c, 50);
   CHECK_FALSE(s.hub.flush());
@@ -168,10 +168,10 @@ TEST_CASE("a transport that takes nothing and says ready cannot hold the hub", "
   recording_transport t;
   t.takes = 0;
   sse::hub<recording_transport> hub{t, test::without_position()};
-  sse::channel* c = hub.open_channel("c", quiet());
-  REQUIRE(c != nullptr);
-  REQUIRE(hub.accept({1}, {}, sse::admit().join(*c)));
-  REQUIRE(c->publish({.data = "x"}));
+  sse::channel c = hub.open_channel("c", quiet());
+  REQUIRE(c);
+  REQUIRE(hub.accept({1}, {}, sse::admit().join(c)));
+  REQUIRE(c.publish({.data = "x"}));
   CHECK(hub.flush());  // call again soon
   const std::size_t calls = t.calls.size();
   CHECK(calls <= 2);
@@ -179,7 +179,7 @@ TEST_CASE("a transport that takes nothing and says ready cannot hold the hub", "
   CHECK(t.calls.size() <= calls + 2);
   t.takes = SIZE_MAX;
   CHECK_FALSE(hub.flush());
-  CHECK(c->stats().delivered == 1);
+  CHECK(c.stats().delivered == 1);
 }
 
 TEST_CASE(
@@ -189,15 +189,15 @@ TEST_CASE(
   recording_transport t;
   t.lies = 1000;
   sse::hub<recording_transport> hub{t, test::without_position()};
-  sse::channel* c = hub.open_channel("c", quiet());
-  REQUIRE(c != nullptr);
-  REQUIRE(hub.accept({1}, {}, sse::admit().join(*c)));
-  REQUIRE(c->publish({.data = "x"}));
+  sse::channel c = hub.open_channel("c", quiet());
+  REQUIRE(c);
+  REQUIRE(hub.accept({1}, {}, sse::admit().join(c)));
+  REQUIRE(c.publish({.data = "x"}));
   hub.flush();
-  CHECK(c->stats().delivered == 1);
+  CHECK(c.stats().delivered == 1);
   CHECK(hub.stats().bytes == frame(1, "", "x").size());
   t.answer = sse::flow::pending;
-  REQUIRE(c->publish({.data = "x"}));
+  REQUIRE(c.publish({.data = "x"}));
   hub.flush();
   CHECK(hub.sessions() == 0);
   CHECK(t.why[1] == sse::close_reason::peer);
@@ -207,11 +207,11 @@ TEST_CASE("opened once, closed once, writes inside begin_flush and end_flush", "
   recording_transport t;
   {
     sse::hub<recording_transport> hub{t, test::without_position()};
-    sse::channel* c = hub.open_channel("c", quiet());
-    REQUIRE(c != nullptr);
+    sse::channel c = hub.open_channel("c", quiet());
+    REQUIRE(c);
     std::vector<sse::session_id> ids;
-    for (int i = 0; i < 5; ++i) ids.push_back(hub.accept({i}, {}, sse::admit().join(*c)).id);
-    REQUIRE(c->publish({.data = "x"}));
+    for (int i = 0; i < 5; ++i) ids.push_back(hub.accept({i}, {}, sse::admit().join(c)).id);
+    REQUIRE(c.publish({.data = "x"}));
     hub.flush();
     CHECK(t.flushes_begun == 1);
     CHECK(t.flushes_ended == 1);
@@ -221,12 +221,12 @@ TEST_CASE("opened once, closed once, writes inside begin_flush and end_flush", "
     hub.close(ids[1]);
     hub.closed(ids[1]);
     t.answer = sse::flow::closed;  // the rest is found by a write
-    REQUIRE(c->publish({.data = "y"}));
+    REQUIRE(c.publish({.data = "y"}));
     hub.flush();
     hub.flush();
     CHECK(hub.sessions() == 0);
     t.answer = sse::flow::ready;
-    ids.push_back(hub.accept({5}, {}, sse::admit().join(*c)).id);
+    ids.push_back(hub.accept({5}, {}, sse::admit().join(c)).id);
     CHECK_FALSE(hub.alive(ids[0]));
     CHECK(hub.alive(ids[5]));
   }
@@ -243,7 +243,7 @@ TEST_CASE("opened once, closed once, writes inside begin_flush and end_flush", "
 
 TEST_CASE("all streams closed at once: each is told of once, and new ones may come", "[flow]") {
   stage s;
-  sse::channel& c = s.open("c");
+  sse::channel c = s.open("c");
   const test::caller slow = s.join(c, {.window = 0});
   const test::caller other = s.join(c);
   const test::caller retry = s.join(c, {.chunked = true});
@@ -265,7 +265,7 @@ TEST_CASE("all streams closed at once: each is told of once, and new ones may co
 
 TEST_CASE("a handle kept too long names nobody", "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto old = s.join(c);
   s.hub.closed(old.id);
   const auto k = s.join(c);
@@ -294,11 +294,11 @@ TEST_CASE("X-01 a session that is far behind has its share, then the next has it
   constexpr std::size_t share = 100'000;
   recording_transport t;
   sse::hub<recording_transport> hub{t, test::without_position({.flush_share = share})};
-  sse::channel* c = hub.open_channel("c", {.max_lag = 0, .heartbeat = no_heartbeat()});
-  REQUIRE(c != nullptr);
-  for (int i = 0; i < 3; ++i) REQUIRE(hub.accept({i}, {}, sse::admit().join(*c)));
+  sse::channel c = hub.open_channel("c", {.max_lag = 0, .heartbeat = no_heartbeat()});
+  REQUIRE(c);
+  for (int i = 0; i < 3; ++i) REQUIRE(hub.accept({i}, {}, sse::admit().join(c)));
   const std::string data(1000, 'x');
-  for (int i = 0; i < 1000; ++i) REQUIRE(c->publish({.data = data}));
+  for (int i = 0; i < 1000; ++i) REQUIRE(c.publish({.data = data}));
   while (hub.flush()) {
   }
   // No one got more than its share and the segment begun at its end while others waited.
@@ -327,7 +327,7 @@ TEST_CASE("the smallest shares still get everything through", "[flow]") {
     stage s{{.control_lane = share, .flush_share = share}};
     sse::channel_options o = quiet();
     o.heartbeat = {.every = sse::duration::seconds(1)};
-    sse::channel& c = s.open("c", std::move(o));
+    sse::channel c = s.open("c", std::move(o));
     const auto k = s.join(c, {.preamble = "HEAD"});
     const auto chunked = s.join(c, {.preamble = "HEAD", .chunked = true});
     s.put_many(c, 3);
@@ -348,7 +348,7 @@ TEST_CASE("the smallest shares still get everything through", "[flow]") {
 TEST_CASE("completion: bytes lie still until they are written, whatever happens to the log",
           "[flow][completion]") {
   completion_stage s;
-  sse::channel& c = s.open("c", quiet(2));
+  sse::channel c = s.open("c", quiet(2));
   const auto k = s.join(c);
   s.put_many(c, 3);
   s.flush();
@@ -375,7 +375,7 @@ TEST_CASE("completion: a part of a write, at any byte, and the rest comes again"
   const std::string whole = "HEAD" + frames(1, 4);
   for (std::size_t first = 0; first <= whole.size(); ++first) {
     completion_stage s;
-    sse::channel& c = s.open("c", quiet());
+    sse::channel c = s.open("c", quiet());
     s.put_many(c, 4);
     const auto k = s.join(c, {.last_event_id = "0", .preamble = "HEAD"});
     s.hub.written(k.id, s.net.complete(k.peer, first));
@@ -399,7 +399,7 @@ TEST_CASE("completion: a session that ends keeps its bytes and its slot until th
   completion_stage s;
   int ends = 0;
   s.hub.on_closed([&](sse::session_id, const sse::no_user&, sse::close_reason) { ++ends; });
-  sse::channel& c = s.open("c", quiet(1));
+  sse::channel c = s.open("c", quiet(1));
   s.put(c);
   const auto k = s.join(c, {.key = "ann", .last_event_id = "0", .preamble = "HEAD"});
   const auto lane = s.join(c, {.key = "ann"});
@@ -438,12 +438,12 @@ TEST_CASE("completion: the hub can end while writes are pending", "[flow][comple
   sse::testing::memory_completion_transport net;
   {
     sse::hub<sse::testing::memory_completion_transport> hub{net, test::without_position()};
-    sse::channel* c = hub.open_channel("c", quiet());
-    REQUIRE(c != nullptr);
+    sse::channel c = hub.open_channel("c", quiet());
+    REQUIRE(c);
     for (int i = 0; i < 3; ++i)
-      REQUIRE(hub.accept({net.connect()}, {.preamble = "HEAD"}, sse::admit().join(*c)));
+      REQUIRE(hub.accept({net.connect()}, {.preamble = "HEAD"}, sse::admit().join(c)));
     hub.close(net.at(0).session);
-    hub.close_channel(*c);
+    hub.close_channel(c);
   }
   CHECK(net.at(2).is_closed);
 }
@@ -451,7 +451,7 @@ TEST_CASE("completion: the hub can end while writes are pending", "[flow][comple
 TEST_CASE("completion: a channel closed under a pending write leaves its bytes",
           "[flow][completion]") {
   completion_stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   s.put_many(c, 3);
   const auto k = s.join(c, {.last_event_id = "0"});
   s.hub.close_channel(c);
@@ -467,7 +467,7 @@ TEST_CASE("pull: peek shows, consume takes, in pieces of any size", "[flow][pull
   const std::string whole = "HEAD" + frames(1, 6);
   for (std::size_t piece = 1; piece < 40; ++piece) {
     completion_stage s;
-    sse::channel& c = s.open("c", quiet());
+    sse::channel c = s.open("c", quiet());
     s.put_many(c, 6);
     const auto k = s.join(c, {.last_event_id = "0", .preamble = "HEAD", .window = 0});
     std::string got;
@@ -496,7 +496,7 @@ TEST_CASE("pull: peek shows, consume takes, in pieces of any size", "[flow][pull
 
 TEST_CASE("pull: fewer buffers than there are pieces", "[flow][pull]") {
   completion_stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const std::string large(5000, 'x');
   std::string expect = "HEAD";
   for (int i = 0; i < 60; ++i) expect += frame(s.put(c, large), "e", large);
@@ -512,7 +512,7 @@ TEST_CASE("pull: fewer buffers than there are pieces", "[flow][pull]") {
 
 TEST_CASE("pull: a finished stream ends once all was taken", "[flow][pull]") {
   completion_stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   s.put_many(c, 2);
   const auto k = s.join(c, {.last_event_id = "0", .window = 0});
   s.hub.finish(k.id);
@@ -536,7 +536,7 @@ TEST_CASE("pull: a finished stream ends once all was taken", "[flow][pull]") {
 
 TEST_CASE("pull: what was shown stays readable when the session ends", "[flow][pull]") {
   completion_stage s;
-  sse::channel& c = s.open("c", quiet(1));
+  sse::channel c = s.open("c", quiet(1));
   s.put(c);
   const auto k = s.join(c, {.last_event_id = "0", .window = 0});
   sse::buffer out[4];
@@ -553,7 +553,7 @@ TEST_CASE("pull: what was shown stays readable when the session ends", "[flow][p
 TEST_CASE("X-23 chunked framing is an option of the request, and an HTTP 1.0 client never gets it",
           "[flow][chunked]") {
   stage s{{.opening = "hi"}};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto chunked = s.join(c, {.preamble = "HEAD\r\n\r\n", .chunked = true});
   const auto plain = s.join(c, {.preamble = "HEAD\r\n\r\n"});
   const auto old = s.join(c, {.preamble = "HEAD\r\n\r\n", .chunked = true, .minor_version = 0});
@@ -579,7 +579,7 @@ TEST_CASE("X-23 chunked framing is an option of the request, and an HTTP 1.0 cli
 TEST_CASE("X-23 a chunked stream that ends before its first byte is an empty body",
           "[flow][chunked]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c, {.chunked = true});
   s.hub.finish(k.id);
   s.flush();
@@ -595,7 +595,7 @@ void chunked_at_every_cut() {
   bool right = true;
   for (std::size_t cut = 0; cut < 120; ++cut) {
     Stage s;
-    sse::channel& c = s.open("c", quiet());
+    sse::channel c = s.open("c", quiet());
     s.put_many(c, 3);
     expect = frames(1, 3);
     const auto k =
@@ -636,7 +636,7 @@ TEST_CASE("X-23 chunks cut at any byte, over transports that take 16, 2 or 1 buf
 
 TEST_CASE("a transport with one buffer gets the same bytes", "[flow]") {
   test::basic_stage<narrow_transport<1>> s{{.opening = "hi"}};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   s.put_many(c, 3);
   const auto k = s.join(c, {.last_event_id = "0", .preamble = "HEAD"});
   REQUIRE(s.hub.send(k.id, {.data = "w"}) == publish_error::none);
@@ -650,7 +650,7 @@ TEST_CASE("a transport with one buffer gets the same bytes", "[flow]") {
 
 TEST_CASE("X-22 head, retry and an opening comment go out at once, before any event", "[flow]") {
   stage s{{.retry = sse::duration::milliseconds(2500), .opening = "welcome\nto the stream"}};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   s.put(c);
   const std::string start = "HEAD\r\n\r\nretry: 2500\n\n: welcome\n: to the stream\n\n";
   CHECK(s.take(s.join(c, {.preamble = "HEAD\r\n\r\n"})) == start);
@@ -669,14 +669,14 @@ TEST_CASE(
     "place",
     "[flow]") {
   stage s;
-  sse::channel& a = s.open("a", quiet());
-  sse::channel& b = s.open("b", quiet());
-  sse::channel& other = s.open("other", quiet());
-  const auto k = s.join({.window = 55}, {&b, &a});
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet());
+  sse::channel other = s.open("other", quiet());
+  const auto k = s.join({.window = 55}, {b, a});
   std::string expect;
   std::uint64_t n = 0;
   for (int i = 0; i < 300; ++i) {
-    sse::channel& c = i * 7 % 5 < 2 ? a : b;
+    sse::channel c = i * 7 % 5 < 2 ? a : b;
     if (i % 4 == 3) {
       const std::string data = "t" + std::to_string(i);
       REQUIRE(c.publish({.data = data}, {.transient = true}));
@@ -696,12 +696,12 @@ TEST_CASE(
 
 TEST_CASE("N-40 a channel's events stay on it", "[flow]") {
   stage s;
-  sse::channel& chat = s.open("chat", quiet());
-  sse::channel& notes = s.open("notes", quiet());
-  sse::channel& status = s.open("status", quiet());
+  sse::channel chat = s.open("chat", quiet());
+  sse::channel notes = s.open("notes", quiet());
+  sse::channel status = s.open("status", quiet());
   const auto a = s.join(chat);
   const auto b = s.join(notes);
-  const auto both = s.join({}, {&notes, &status});
+  const auto both = s.join({}, {notes, status});
   s.put(chat, "chat");
   s.put(status, "status");
   s.flush();
@@ -721,15 +721,15 @@ TEST_CASE("channels: names, closing one, and those that stay", "[flow]") {
   o.heartbeat = {.mode = sse::heartbeat_options::pace::fixed,
                  .every = sse::duration::seconds(10),
                  .text = "beat"};
-  sse::channel& a = s.open("a", quiet());
-  sse::channel& b = s.open("b", quiet());
-  sse::channel& c = s.open("c", std::move(o));
-  CHECK(s.hub.open_channel("b") == nullptr);
-  CHECK(s.hub.find_channel("b") == &b);
-  CHECK(s.hub.find_channel("d") == nullptr);
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet());
+  sse::channel c = s.open("c", std::move(o));
+  CHECK(!s.hub.open_channel("b"));
+  CHECK(s.hub.find_channel("b") == b);
+  CHECK(!s.hub.find_channel("d"));
   const auto ka = s.join(a);
   const auto kc = s.join(c);
-  const auto kab = s.join({}, {&a, &b});
+  const auto kab = s.join({}, {a, b});
   REQUIRE(b.publish({.data = "t"}, {.transient = true}));
   s.put(a);
   s.hub.close_channel(a);
@@ -737,7 +737,7 @@ TEST_CASE("channels: names, closing one, and those that stay", "[flow]") {
   CHECK(s.closed(kab));
   CHECK(s.peer(kab).why == sse::close_reason::channel);
   CHECK_FALSE(s.closed(kc));
-  CHECK(s.hub.find_channel("a") == nullptr);
+  CHECK(!s.hub.find_channel("a"));
   s.at(10'000);
   CHECK(s.take(kc) == ": beat\n\n");
   s.put(c);
@@ -747,7 +747,7 @@ TEST_CASE("channels: names, closing one, and those that stay", "[flow]") {
   CHECK(b.subscribers() == 0);
   CHECK(c.subscribers() == 1);
   std::string names;
-  s.hub.for_each_channel([&](sse::channel& x) { names += x.name(); });
+  s.hub.for_each_channel([&](sse::channel x) { names += x.name(); });
   CHECK(names.size() == 2);
   s.hub.close_channel(b);
   s.at(20'000);
@@ -764,7 +764,7 @@ TEST_CASE(
     "N-41 a user's event goes to all tabs of that user and writes nothing to anybody else: X-09",
     "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto a1 = s.join(c, {.key = "a"});
   const auto a2 = s.join(c, {.key = "a"});
   const auto b1 = s.join(c, {.key = "b"});
@@ -801,12 +801,12 @@ TEST_CASE("X-09 a hook of the host decides who sees an audience, live and after 
   hub.on_sees([](const member& m, std::string_view, std::string_view audience) {
     return m.rooms.find(audience) != m.rooms.npos;
   });
-  sse::channel* c = hub.open_channel("chat", quiet());
-  REQUIRE(c != nullptr);
+  sse::channel c = hub.open_channel("chat", quiet());
+  REQUIRE(c);
   const auto open = [&](std::string rooms, std::size_t window) {
     const std::size_t i = net.connect();
     net.at(i).window = window;
-    REQUIRE(hub.accept({i}, {}, sse::admit(member{std::move(rooms)}, "").join(*c)));
+    REQUIRE(hub.accept({i}, {}, sse::admit(member{std::move(rooms)}, "").join(c)));
     return i;
   };
   const auto general = open("general", SIZE_MAX);
@@ -817,7 +817,7 @@ TEST_CASE("X-09 a hook of the host decides who sees an audience, live and after 
     const std::string data = std::to_string(i);
     const bool secret = i % 3 == 0;
     const auto r =
-        c->publish({.type = "m", .data = data}, {.audience = secret ? "secret" : "general"});
+        c.publish({.type = "m", .data = data}, {.audience = secret ? "secret" : "general"});
     REQUIRE(r);
     all += frame(r.id, "m", data);
     if (!secret) some += frame(r.id, "m", data);
@@ -842,7 +842,7 @@ TEST_CASE("X-09 an audience holds over every cut of a write", "[flow]") {
   bool right = true;
   for (std::size_t cut = 0; cut <= all.size(); ++cut) {
     stage s;
-    sse::channel& c = s.open("c", quiet());
+    sse::channel c = s.open("c", quiet());
     const auto k = s.join(c, {.key = "me", .window = cut});
     s.put(c);
     s.put(c, "theirs", "you");
@@ -865,7 +865,7 @@ TEST_CASE("X-09 an audience holds over every cut of a write", "[flow]") {
 
 TEST_CASE("an audience may have 65535 bytes and not one more", "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const std::string longest(65'535, 'u');
   const auto k = s.join(c, {.key = longest});
   CHECK(c.publish({.data = "1"}, {.audience = std::string_view(longest).substr(1)}));
@@ -877,7 +877,7 @@ TEST_CASE("an audience may have 65535 bytes and not one more", "[flow]") {
 
 TEST_CASE("unicast: what is refused, and that it never carries an id", "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c);
   CHECK(s.hub.send(k.id, {.type = "a\nb", .data = "x"}) == publish_error::bad_type);
   CHECK(s.hub.send(k.id, {.data = "x", .id = "7"}) == publish_error::bad_id);
@@ -901,7 +901,7 @@ TEST_CASE(
   for (const std::size_t limit : {5 * one.size() - 1, 5 * one.size(), 5 * one.size() + 1}) {
     CAPTURE(limit);
     stage s{{.control_lane = static_cast<std::uint32_t>(limit)}};
-    sse::channel& c = s.open("c", quiet());
+    sse::channel c = s.open("c", quiet());
     const auto k = s.join(c, {.window = 0});
     const std::size_t fit = limit / one.size();
     for (std::size_t i = 0; i < fit; ++i)
@@ -921,7 +921,7 @@ TEST_CASE(
 
 TEST_CASE("X-01 a full control lane of the smallest events costs each of them the same", "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c, {.window = 0});
   std::size_t sent = 0;
   while (s.hub.send(k.id, {.data = ""}) == publish_error::none)
@@ -941,7 +941,7 @@ TEST_CASE("X-01 a full control lane of the smallest events costs each of them th
 
 TEST_CASE("X-13 an event is encoded once: 1000 subscribers are given the same bytes", "[flow]") {
   completion_stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   std::vector<test::caller> all;
   for (int i = 0; i < 1000; ++i) all.push_back(s.join(c));
   const std::uint64_t held = s.hub.stats().log_bytes;
@@ -962,7 +962,7 @@ TEST_CASE("X-13 an event is encoded once: 1000 subscribers are given the same by
 TEST_CASE("X-07 field text that could forge a field is refused, publishes nothing and uses no id",
           "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c);
   for (const std::string_view bad :
        {std::string_view("a\nb"), std::string_view("a\rb"), std::string_view("a\0b", 3),
@@ -989,7 +989,7 @@ TEST_CASE("X-07 field text that could forge a field is refused, publishes nothin
 
 TEST_CASE("an event may be 1 MiB encoded and its type 128 bytes, and not one more", "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c);
   const std::size_t frame_bytes = frame(1, "", "").size();
   const std::string data((1 << 20) - frame_bytes, 'x');
@@ -1004,7 +1004,7 @@ TEST_CASE("an event may be 1 MiB encoded and its type 128 bytes, and not one mor
   CHECK(test::consecutive(test::ids_in(s.take(k)), 1, 4));
   sse::channel_options o = quiet();
   o.limits.event = 20;
-  sse::channel& small = s.open("small", std::move(o));
+  sse::channel small = s.open("small", std::move(o));
   CHECK(small.publish({.data = "123456"}));  // "id: 5\ndata: 123456\n\n"
   CHECK(small.publish({.data = "1234567"}).error == publish_error::too_large);
   CHECK(small.publish({.data = "12345"}));
@@ -1083,7 +1083,7 @@ TEST_CASE("the memory transport passes the check that it comes with, and what is
 
 TEST_CASE("an event that is encoded already goes out as it is", "[publish]") {
   test::stage s;
-  sse::channel& c = s.open("c", {.limits = {.event = 40}});
+  sse::channel c = s.open("c", {.limits = {.event = 40}});
   const auto k = s.join(c);
   const auto publish = [&](const sse::event& e, sse::publish_options o) {
     o.encoded = true;
@@ -1108,7 +1108,7 @@ TEST_CASE("an event that is encoded already goes out as it is", "[publish]") {
 
 TEST_CASE("a large event passes a small window whole, and others are not kept waiting", "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", {.max_lag = 4 << 20, .heartbeat = no_heartbeat()});
+  sse::channel c = s.open("c", {.max_lag = 4 << 20, .heartbeat = no_heartbeat()});
   const auto slow = s.join(c, {.window = 1000});
   const auto fast = s.join(c);
   const std::string data(1'000'000, 'x');

@@ -30,7 +30,7 @@ sse::channel_options slow_readers(lag_policy policy, std::uint64_t max_lag,
 }
 
 /// Publishes `n` bytes on the wire. REQUIRES: no ids.
-void put_bytes(sse::channel& c, std::uint64_t n) {
+void put_bytes(sse::channel c, std::uint64_t n) {
   REQUIRE(c.publish({.data = std::string(n - frame(0, "", "").size(), 'x')}));
 }
 
@@ -72,7 +72,7 @@ TEST_CASE("X-01 a reader may be max_lag bytes behind: limit - 1, limit, limit + 
     stage s;
     sse::channel_options o = slow_readers(lag_policy::disconnect, 1000);
     o.ids = sse::id_mode::none;
-    sse::channel& c = s.open("c", std::move(o));
+    sse::channel c = s.open("c", std::move(o));
     const auto k = s.join(c, {.window = 0});
     put_bytes(c, 500);
     s.flush();
@@ -88,7 +88,7 @@ TEST_CASE("X-01 a reader may be max_lag bytes behind: limit - 1, limit, limit + 
 
 TEST_CASE("the defaults: history 1000 events, lag 1 MiB, at limit - 1, limit, limit + 1", "[lag]") {
   stage s;
-  sse::channel& c = s.open("c");
+  sse::channel c = s.open("c");
   for (const int n : {999, 1, 1}) {
     s.put_many(c, n);
     CHECK(c.stats().retained_events == (c.last_id() < 1000 ? c.last_id() : 1000));
@@ -96,7 +96,7 @@ TEST_CASE("the defaults: history 1000 events, lag 1 MiB, at limit - 1, limit, li
   constexpr std::uint64_t limit = 1 << 20;
   for (const std::uint64_t lag : {limit - 1, limit, limit + 1}) {
     CAPTURE(lag);
-    sse::channel& d = s.open(std::to_string(lag), {.ids = sse::id_mode::none});
+    sse::channel d = s.open(std::to_string(lag), {.ids = sse::id_mode::none});
     const auto k = s.join(d, {.window = 0});
     put_bytes(d, limit / 2);
     put_bytes(d, lag - limit / 2);
@@ -107,10 +107,10 @@ TEST_CASE("the defaults: history 1000 events, lag 1 MiB, at limit - 1, limit, li
 
 TEST_CASE("X-01 X-09 what only others may see makes nobody late", "[lag]") {
   stage s;
-  sse::channel& c = s.open("c", {.keep = 0,
-                                 .max_lag = 500,
-                                 .own_sequence = true,
-                                 .heartbeat = {.mode = sse::heartbeat_options::pace::off}});
+  sse::channel c = s.open("c", {.keep = 0,
+                                .max_lag = 500,
+                                .own_sequence = true,
+                                .heartbeat = {.mode = sse::heartbeat_options::pace::off}});
   const auto ann = s.join(c, {.key = "ann"});
   for (int i = 0; i < 100; ++i) {
     s.put(c, std::string(50, 'x'), "bob");
@@ -124,7 +124,7 @@ TEST_CASE("X-01 X-09 what only others may see makes nobody late", "[lag]") {
 
 TEST_CASE("max_lag 0 is off", "[lag]") {
   stage s;
-  sse::channel& c = s.open("c", slow_readers(lag_policy::disconnect, 0, 10));
+  sse::channel c = s.open("c", slow_readers(lag_policy::disconnect, 0, 10));
   const auto k = s.join(c, {.window = 0});
   for (int i = 0; i < 3000; ++i) s.put(c, std::string(1000, 'x'));
   s.flush();
@@ -135,7 +135,7 @@ TEST_CASE("max_lag 0 is off", "[lag]") {
 
 TEST_CASE("X-01 a reader's own replay is not lag, what comes after it is", "[lag]") {
   stage s;
-  sse::channel& c = s.open("c", slow_readers(lag_policy::disconnect, 1000, 100'000));
+  sse::channel c = s.open("c", slow_readers(lag_policy::disconnect, 1000, 100'000));
   s.put_many(c, 2000);
   const auto k = s.join(c, {.last_event_id = "0", .window = 100});
   s.put_many(c, 20);
@@ -157,7 +157,7 @@ TEST_CASE(
     "X-02 policy disconnect: a slow reader is closed, and its reconnect resumes without a loss",
     "[lag]") {
   stage s;
-  sse::channel& c = s.open("c", slow_readers(lag_policy::disconnect, 1000));
+  sse::channel c = s.open("c", slow_readers(lag_policy::disconnect, 1000));
   const auto slow = s.join(c, {.window = 57});
   const auto fast = s.join(c);
   std::string got;
@@ -183,7 +183,7 @@ TEST_CASE(
 TEST_CASE("X-02 policy oldest: what left the log is announced, then the oldest retained event",
           "[lag]") {
   stage s;
-  sse::channel& c = s.open("c", slow_readers(lag_policy::oldest, 500, 10));
+  sse::channel c = s.open("c", slow_readers(lag_policy::oldest, 500, 10));
   std::vector<sse::gap_notice> log;
   s.hub.on_gap([&](const sse::gap_notice& g) { log.push_back(g); });
   const auto slow = s.join(c, {.window = frames(1, 2).size()});
@@ -211,7 +211,7 @@ TEST_CASE("X-02 policy oldest: what left the log is announced, then the oldest r
 
 TEST_CASE("X-02 policy oldest: what is retained anyway is nobody's loss", "[lag]") {
   stage s;
-  sse::channel& c = s.open("c", slow_readers(lag_policy::oldest, 500, 1000));
+  sse::channel c = s.open("c", slow_readers(lag_policy::oldest, 500, 1000));
   const auto slow = s.join(c, {.window = 0});
   for (int i = 0; i < 900; ++i) {
     s.put(c);
@@ -225,7 +225,7 @@ TEST_CASE("X-02 policy oldest: what is retained anyway is nobody's loss", "[lag]
 
 TEST_CASE("X-02 policy tail: everything missed is announced, then live", "[lag]") {
   stage s;
-  sse::channel& c = s.open("c", slow_readers(lag_policy::tail, 500));
+  sse::channel c = s.open("c", slow_readers(lag_policy::tail, 500));
   const auto slow = s.join(c, {.window = frames(1, 2).size()});
   for (int i = 0; i < 100; ++i) {
     s.put(c);
@@ -246,7 +246,7 @@ TEST_CASE("X-02 policy tail: everything missed is announced, then live", "[lag]"
 namespace {
 
 /// Publishes a value of a key; the event's data is `key=value`.
-void put_value(sse::channel& c, const std::string& key, int value, std::string_view audience = {}) {
+void put_value(sse::channel c, const std::string& key, int value, std::string_view audience = {}) {
   REQUIRE(
       c.publish({.data = key + "=" + std::to_string(value)}, {.audience = audience, .key = key}));
 }
@@ -276,7 +276,7 @@ std::string told(std::string_view stream) {
 TEST_CASE("X-02 policy coalesce: a slow reader gets the newest event of each key, then live",
           "[lag]") {
   stage s;
-  sse::channel& c = s.open("c", slow_readers(lag_policy::coalesce, 500));
+  sse::channel c = s.open("c", slow_readers(lag_policy::coalesce, 500));
   const auto slow = s.join(c, {.window = frame(1, "", "a=0").size()});
   const auto fast = s.join(c);
   for (int i = 0; i < 100; ++i) {
@@ -303,7 +303,7 @@ TEST_CASE("X-02 policy coalesce: what had no key, or whose key was forgotten, is
   stage s;
   sse::channel_options o = slow_readers(lag_policy::coalesce, 100);
   o.max_keys = 2;
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   const auto slow = s.join(c, {.window = frame(1, "", "a=0").size()});
   put_value(c, "a", 0);
   s.flush();
@@ -340,7 +340,7 @@ TEST_CASE("X-02 policy coalesce: what had no key, or whose key was forgotten, is
 TEST_CASE("X-02 policy coalesce: by its share, with what changed meanwhile, never an id twice",
           "[lag]") {
   stage s{{.flush_share = 100}};
-  sse::channel& c = s.open("c", slow_readers(lag_policy::coalesce, 2000, 100'000));
+  sse::channel c = s.open("c", slow_readers(lag_policy::coalesce, 2000, 100'000));
   const auto slow = s.join(c, {.window = 0});
   for (int round = 0; round < 10; ++round) {
     for (int key = 0; key < 100; ++key) put_value(c, "k" + std::to_string(key), round);
@@ -374,7 +374,7 @@ TEST_CASE("X-02 policy coalesce: by its share, with what changed meanwhile, neve
 
 TEST_CASE("X-02 X-09 policy coalesce: values of others are not sent", "[lag]") {
   stage s;
-  sse::channel& c = s.open("c", slow_readers(lag_policy::coalesce, 100));
+  sse::channel c = s.open("c", slow_readers(lag_policy::coalesce, 100));
   const auto slow = s.join(c, {.key = "ann", .window = 0});
   for (int i = 0; i < 20; ++i) {
     put_value(c, "mine", i, "ann");
@@ -390,7 +390,7 @@ TEST_CASE("X-02 policy coalesce without ids, and beside another channel", "[lag]
   SECTION("without ids") {
     sse::channel_options o = slow_readers(lag_policy::coalesce, 100);
     o.ids = sse::id_mode::none;
-    sse::channel& c = s.open("c", std::move(o));
+    sse::channel c = s.open("c", std::move(o));
     const auto slow = s.join(c, {.window = 0});
     for (int i = 0; i < 20; ++i) put_value(c, i % 2 != 0 ? "a" : "b", i);
     s.flush();
@@ -400,9 +400,9 @@ TEST_CASE("X-02 policy coalesce without ids, and beside another channel", "[lag]
   SECTION("beside another channel: as tail, since ids rise along a session") {
     sse::channel_options o = slow_readers(lag_policy::coalesce, 100);
     o.own_sequence = false;
-    sse::channel& c = s.open("c", std::move(o));
-    sse::channel& d = s.open("d");
-    const auto slow = s.join({.window = 0}, {&c, &d});
+    sse::channel c = s.open("c", std::move(o));
+    sse::channel d = s.open("d");
+    const auto slow = s.join({.window = 0}, {c, d});
     for (int i = 0; i < 20; ++i) put_value(c, "a", i);
     s.flush();
     s.let(slow);
@@ -416,7 +416,7 @@ TEST_CASE("a snapshot is the newest event of each key, then live", "[lag]") {
   stage s;
   sse::channel_options o = slow_readers(lag_policy::disconnect, 1 << 20);
   o.start = sse::start_at::snapshot;
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   const auto early = s.join(c);
   for (int i = 0; i < 10; ++i) put_value(c, i % 2 != 0 ? "a" : "b", i);
   REQUIRE(c.publish({.data = "without"}));
@@ -441,7 +441,7 @@ TEST_CASE(
     std::string failed;
     for (std::size_t cut = 0; cut <= frames(1, 3).size(); ++cut) {
       stage s;
-      sse::channel& c = s.open("c", slow_readers(policy, 200, 5));
+      sse::channel c = s.open("c", slow_readers(policy, 200, 5));
       const auto k = s.join(c, {.window = cut});
       for (int i = 0; i < 40; ++i) {
         s.put(c);
@@ -480,7 +480,7 @@ TEST_CASE(
                            setup{lag_policy::oldest, 100'000}, setup{lag_policy::tail, 100'000}}) {
     CAPTURE(static_cast<int>(how.policy));
     stage s;
-    sse::channel& c = s.open("c", slow_readers(how.policy, how.max_lag, 500));
+    sse::channel c = s.open("c", slow_readers(how.policy, how.max_lag, 500));
     const auto stalled = s.join(c, {.window = 1000});
     const auto fast = s.join(c);
     std::uint64_t most = 0;
@@ -522,7 +522,7 @@ TEST_CASE("X-01 a reader that stops and goes over and over is told of each loss,
           "[lag]") {
   for (const lag_policy policy : {lag_policy::oldest, lag_policy::tail}) {
     stage s;
-    sse::channel& c = s.open("c", slow_readers(policy, 700, 15));
+    sse::channel c = s.open("c", slow_readers(policy, 700, 15));
     const auto k = s.join(c, {.window = 0});
     for (std::uint64_t i = 0; i < 20'000; ++i) {
       s.put(c);
@@ -541,9 +541,9 @@ TEST_CASE("a skip on one of several channels: the id never runs back and resumes
   stage s;
   sse::channel_options o = slow_readers(lag_policy::tail, 300, 1000);
   o.own_sequence = false;
-  sse::channel& fast = s.open("fast", std::move(o));
-  sse::channel& rare = s.open("rare", {.heartbeat = {.mode = sse::heartbeat_options::pace::off}});
-  const auto k = s.join({.window = 0}, {&fast, &rare});
+  sse::channel fast = s.open("fast", std::move(o));
+  sse::channel rare = s.open("rare", {.heartbeat = {.mode = sse::heartbeat_options::pace::off}});
+  const auto k = s.join({.window = 0}, {fast, rare});
   s.put(fast);  // 1
   s.put(rare);  // 2
   for (int i = 0; i < 60; ++i) {
@@ -564,7 +564,7 @@ TEST_CASE("a skip on one of several channels: the id never runs back and resumes
 TEST_CASE("lost transient events are announced without an id", "[lag]") {
   stage s;
   sse::channel_options o = slow_readers(lag_policy::tail, 300);
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   const auto k = s.join(c, {.window = 0});
   s.put(c);
   for (int i = 0; i < 50; ++i) {
@@ -581,7 +581,7 @@ TEST_CASE("lost transient events are announced without an id", "[lag]") {
 
 TEST_CASE("a loss among entries that not everybody sees says null", "[lag]") {
   stage s;
-  sse::channel& c = s.open("c", slow_readers(lag_policy::tail, 300));
+  sse::channel c = s.open("c", slow_readers(lag_policy::tail, 300));
   const auto k = s.join(c, {.key = "me", .window = 0});
   for (int i = 0; i < 50; ++i) {
     s.put(c, "x", i % 2 == 0 ? "me" : "you");
@@ -597,7 +597,7 @@ TEST_CASE("X-01 a reader that stands at the end of a segment goes on when anothe
     for (int late = 1; late < 20; ++late) {
       CAPTURE(static_cast<int>(policy), late);
       stage s;
-      sse::channel& c = s.open("c", slow_readers(policy, 20'000, 1));
+      sse::channel c = s.open("c", slow_readers(policy, 20'000, 1));
       const std::string data(1000, 'd');
       const auto slow = s.join(c, {.window = 1});
       const auto exact = s.join(c, {.window = 1});
@@ -642,7 +642,7 @@ TEST_CASE(
   for (const std::int64_t start : {1000, 1001}) {  // even and odd
     CAPTURE(start);
     stage s{{.write_deadline = sse::duration::off()}};
-    sse::channel& c = s.open("c", soft(200, 5000));
+    sse::channel c = s.open("c", soft(200, 5000));
     s.at(start);
     const auto k = s.join(c, {.window = 0});
     const auto under = s.join(c, {.window = 0});
@@ -670,7 +670,7 @@ TEST_CASE("X-01 soft lag: other timers in between do not reset it, catching up d
   sse::channel_options o = soft(200, 5000);
   o.heartbeat = {.mode = sse::heartbeat_options::pace::idle,
                  .every = sse::duration::milliseconds(700)};
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   const auto k = s.join(c, {.window = 0});
   s.put_many(c, 20);
   s.flush();
@@ -704,8 +704,8 @@ TEST_CASE("X-01 the hub's own cap sheds the worst laggard first and leaves the o
           "[lag]") {
   constexpr std::uint64_t cap = 250'000;
   stage s{{.max_backlog = cap}};
-  sse::channel& a = s.open("a", slow_readers(lag_policy::disconnect, 0, 10));
-  sse::channel& b = s.open("b", slow_readers(lag_policy::disconnect, 0, 10));
+  sse::channel a = s.open("a", slow_readers(lag_policy::disconnect, 0, 10));
+  sse::channel b = s.open("b", slow_readers(lag_policy::disconnect, 0, 10));
   const std::string data(1000, 'x');
   const auto worst = s.join(a, {.window = 0});
   const auto fast = s.join(a);
@@ -741,21 +741,20 @@ TEST_CASE("X-01 the hub's own cap sheds the worst laggard first and leaves the o
 TEST_CASE("X-01 the hub's cap holds with a thousand stalled readers on many channels", "[lag]") {
   constexpr std::uint64_t cap = 1'000'000;
   stage s{{.max_backlog = cap}};
-  std::vector<sse::channel*> channels;
+  std::vector<sse::channel> channels;
   for (int i = 0; i < 10; ++i) {
-    channels.push_back(
-        &s.open("c" + std::to_string(i), slow_readers(lag_policy::disconnect, 0, 5)));
+    channels.push_back(s.open("c" + std::to_string(i), slow_readers(lag_policy::disconnect, 0, 5)));
   }
   std::vector<test::caller> clients;
   const std::string data(900, 'x');
   std::uint64_t most = 0;
   for (std::size_t i = 0; i < 5000; ++i) {
-    sse::channel& c = *channels[(i * 7 + i / 5) % 10];
+    sse::channel c = channels[(i * 7 + i / 5) % 10];
     if (i % 5 == 0) clients.push_back(s.join(c, {.window = i * 13 % 3000}));
     s.put(c, data);
     s.flush();
     std::uint64_t held = 0;
-    for (const sse::channel* x : channels) held += x->stats().backlog_bytes;
+    for (sse::channel x : channels) held += x.stats().backlog_bytes;
     if (held > most) most = held;
   }
   CHECK(most <= cap);
@@ -779,7 +778,7 @@ TEST_CASE("X-01 X-02 a reader whose bytes are with the kernel skips when they ar
           "[lag][completion]") {
   for (const lag_policy policy : {lag_policy::oldest, lag_policy::tail}) {
     completion_stage s;
-    sse::channel& c = s.open("c", slow_readers(policy, 500, 5));
+    sse::channel c = s.open("c", slow_readers(policy, 500, 5));
     const auto k = s.join(c);
     s.put_many(c, 3);
     s.flush();  // in flight
@@ -806,7 +805,7 @@ TEST_CASE("X-01 a pending write that never ends costs no more than twice the lim
           "[lag][completion]") {
   for (const lag_policy policy : {lag_policy::disconnect, lag_policy::oldest, lag_policy::tail}) {
     completion_stage s;
-    sse::channel& c = s.open("c", slow_readers(policy, 50'000, 5));
+    sse::channel c = s.open("c", slow_readers(policy, 50'000, 5));
     const auto k = s.join(c);
     s.put(c);
     s.flush();

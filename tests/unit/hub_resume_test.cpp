@@ -33,7 +33,7 @@ TEST_CASE(
     "V-05 ids are decimal, rise by one over all types, and are the same for all clients: V-06",
     "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids());
+  sse::channel c = s.open("c", consecutive_ids());
   const auto a = s.join(c);
   const auto b = s.join(c);
   std::string expect;
@@ -52,7 +52,7 @@ TEST_CASE(
 
 TEST_CASE("V-05 transient, refused and unicast events use up no id", "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids());
+  sse::channel c = s.open("c", consecutive_ids());
   const auto k = s.join(c);
   CHECK(s.put(c) == 1);
   CHECK(c.publish({.type = "t", .data = "transient"}, {.transient = true}).id == sse::no_id);
@@ -66,7 +66,7 @@ TEST_CASE("V-05 transient, refused and unicast events use up no id", "[resume]")
 TEST_CASE("V-21 V-23 resume after an id gives what came after it, exclusive, then live",
           "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids());
+  sse::channel c = s.open("c", consecutive_ids());
   s.put_many(c, 200);
   const auto k = s.join(c, {.query = "last_id=123"});
   REQUIRE(k);
@@ -80,7 +80,7 @@ TEST_CASE("V-21 V-23 resume after an id gives what came after it, exclusive, the
 
 TEST_CASE("V-22 resume at the head replays nothing and goes on live", "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids());
+  sse::channel c = s.open("c", consecutive_ids());
   s.put_many(c, 200);
   const auto k = s.join(c, {.query = "last_id=200"});
   CHECK(s.take(k).empty());
@@ -93,7 +93,7 @@ TEST_CASE("V-22 resume at the head replays nothing and goes on live", "[resume]"
 
 TEST_CASE("V-25 the header Last-Event-ID beats the query of the old URL", "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids());
+  sse::channel c = s.open("c", consecutive_ids());
   s.put_many(c, 200);
   CHECK(s.take(s.join(c, {.query = "last_id=123", .last_event_id = "150"})) == frames(151, 200));
   CHECK(s.take(s.join(c, {.query = "last_id=150", .last_event_id = "123"})) == frames(124, 200));
@@ -103,7 +103,7 @@ TEST_CASE("V-25 the header Last-Event-ID beats the query of the old URL", "[resu
 
 TEST_CASE("V-26 the header alone is the same as the query alone", "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids());
+  sse::channel c = s.open("c", consecutive_ids());
   s.put_many(c, 200);
   CHECK(s.take(s.join(c, {.last_event_id = "150"})) == frames(151, 200));
   CHECK(s.take(s.join(c, {.query = "last_id=150"})) == frames(151, 200));
@@ -112,7 +112,7 @@ TEST_CASE("V-26 the header alone is the same as the query alone", "[resume]") {
 
 TEST_CASE("resume: absent is live only, 0 is all that is retained without a gap", "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids(20));
+  sse::channel c = s.open("c", consecutive_ids(20));
   s.put_many(c, 30);
   const auto live = s.join(c);
   CHECK(s.take(live).empty());
@@ -128,7 +128,7 @@ TEST_CASE("resume: an empty channel, with every id", "[resume]") {
   for (const char* id : {"", "0", "1"}) {
     CAPTURE(id);
     stage s;
-    sse::channel& c = s.open("c", consecutive_ids());
+    sse::channel c = s.open("c", consecutive_ids());
     const auto k = s.join(c, {.last_event_id = id});
     CHECK(s.take(k) == (std::string(id) == "1" ? gap_frame(0, 1, 1, -1) : ""));
     s.put(c);
@@ -140,7 +140,7 @@ TEST_CASE("resume: an empty channel, with every id", "[resume]") {
 TEST_CASE("V-27 V-28 an id older than retention gets one gap frame, then the oldest retained event",
           "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids(10));
+  sse::channel c = s.open("c", consecutive_ids(10));
   std::vector<sse::gap_notice> log;
   s.hub.on_gap([&](const sse::gap_notice& g) { log.push_back(g); });
   s.put_many(c, 20);  // retained: 11..20
@@ -154,7 +154,7 @@ TEST_CASE("V-27 V-28 an id older than retention gets one gap frame, then the old
 
   REQUIRE(log.size() == 2);  // the host's log can mention it
   CHECK(log[0].session == k.id);
-  CHECK(log[0].where == &c);
+  CHECK(log[0].where == c);
   CHECK(log[0].requested == 9);
   CHECK(log[0].first == 11);
   CHECK(log[0].lost == 1);
@@ -167,7 +167,7 @@ TEST_CASE("V-27 V-28 an id older than retention gets one gap frame, then the old
 
 TEST_CASE("V-27 a channel that keeps nothing: the gap leads to the next event", "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids(0));
+  sse::channel c = s.open("c", consecutive_ids(0));
   s.put_many(c, 5);
   CHECK(s.take(s.join(c, {.query = "last_id=5"})).empty());
   const auto k = s.join(c, {.query = "last_id=3"});
@@ -181,14 +181,14 @@ TEST_CASE("V-27 retention by bytes and by age make gaps as retention by events d
   stage s;
   sse::channel_options o = consecutive_ids();
   o.keep_bytes = 3 * frame(1, "e", "1").size();
-  sse::channel& bytes = s.open("bytes", std::move(o));
+  sse::channel bytes = s.open("bytes", std::move(o));
   s.put_many(bytes, 9);
   CHECK(s.take(s.join(bytes, {.query = "last_id=6"})) == frames(7, 9));
   CHECK(s.take(s.join(bytes, {.query = "last_id=5"})) == gap_frame(6, 5, 7, 1) + frames(7, 9));
 
   o = consecutive_ids();
   o.keep_age = sse::duration::milliseconds(1000);
-  sse::channel& age = s.open("age", std::move(o));
+  sse::channel age = s.open("age", std::move(o));
   s.at(0);
   s.put(age);
   s.at(1);
@@ -206,8 +206,8 @@ TEST_CASE("V-27 retention by bytes and by age make gaps as retention by events d
 TEST_CASE("V-27 a loss that cannot be counted says null", "[resume]") {
   stage s;
   // Ids are shared with another channel, so their distance counts nothing.
-  sse::channel& a = s.open("a", {.keep = 2});
-  sse::channel& b = s.open("b", {.keep = 2});
+  sse::channel a = s.open("a", {.keep = 2});
+  sse::channel b = s.open("b", {.keep = 2});
   for (int i = 0; i < 4; ++i) {  // a: 1 3 5 7
     s.put(a);
     s.put(b);
@@ -216,7 +216,7 @@ TEST_CASE("V-27 a loss that cannot be counted says null", "[resume]") {
   CHECK(s.take(s.join(a, {.query = "last_id=2"})) ==
         gap_frame(4, 2, 5, -1) + frame(5, "e", "5") + frame(7, "e", "7"));
   // Not everybody may see all.
-  sse::channel& own = s.open("own", consecutive_ids(2));
+  sse::channel own = s.open("own", consecutive_ids(2));
   s.put(own);
   s.put(own, "secret", "somebody");
   s.put(own);
@@ -226,7 +226,7 @@ TEST_CASE("V-27 a loss that cannot be counted says null", "[resume]") {
 
 TEST_CASE("X-04 an id ahead of the head gets a gap frame, then live", "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids());
+  sse::channel c = s.open("c", consecutive_ids());
   s.put_many(c, 10);
   const auto k = s.join(c, {.query = "last_id=99999"});
   CHECK(s.take(k) == gap_frame(10, 99999, 11, -1));
@@ -241,14 +241,14 @@ TEST_CASE(
     "X-04 an id ahead of the head on several channels is told once, also if the first has no ids",
     "[resume]") {
   stage s;
-  sse::channel& plain = s.open("plain", {.ids = sse::id_mode::none});
-  sse::channel& a = s.open("a");
-  sse::channel& b = s.open("b");
+  sse::channel plain = s.open("plain", {.ids = sse::id_mode::none});
+  sse::channel a = s.open("a");
+  sse::channel b = s.open("b");
   s.put(a);
   s.put(b);
-  CHECK(s.take(s.join({.query = "last_id=50"}, {&a, &b})) == gap_frame(2, 50, 3, -1));
-  CHECK(s.take(s.join({.query = "last_id=50"}, {&plain, &a, &b})) == gap_frame(2, 50, 3, -1));
-  CHECK(s.take(s.join({.query = "last_id=50"}, {&plain})).empty());
+  CHECK(s.take(s.join({.query = "last_id=50"}, {a, b})) == gap_frame(2, 50, 3, -1));
+  CHECK(s.take(s.join({.query = "last_id=50"}, {plain, a, b})) == gap_frame(2, 50, 3, -1));
+  CHECK(s.take(s.join({.query = "last_id=50"}, {plain})).empty());
 }
 
 TEST_CASE("X-05 ids do not go back over a restart, and an id of the run before is a gap",
@@ -256,17 +256,17 @@ TEST_CASE("X-05 ids do not go back over a restart, and an id of the run before i
   std::uint64_t last = 0;
   {
     stage s{{.first_id = 1'700'000'000'000'000}};
-    sse::channel& c = s.open("c");
+    sse::channel c = s.open("c");
     s.put_many(c, 50);
     last = c.last_id();
     CHECK(last == 1'700'000'000'000'050);
   }
   stage s{{.first_id = 1'700'000'001'000'000}};  // the wall clock went on by a second
-  sse::channel& c = s.open("c");
-  sse::channel& own = s.open("own", consecutive_ids());
+  sse::channel c = s.open("c");
+  sse::channel own = s.open("own", consecutive_ids());
   sse::channel_options o = consecutive_ids();
   o.first_id = 7000;
-  sse::channel& given = s.open("given", std::move(o));
+  sse::channel given = s.open("given", std::move(o));
   const auto k = s.join(c, {.last_event_id = std::to_string(last)});
   CHECK(s.take(k) == gap_frame(1'700'000'001'000'000, last, 1'700'000'001'000'001, -1));
   const std::uint64_t first = s.put(c);
@@ -284,7 +284,7 @@ TEST_CASE("X-05 ids do not go back over a restart, and an id of the run before i
 TEST_CASE("X-06 a malformed query is 400 and never a dump, a malformed header is ignored",
           "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids());
+  sse::channel c = s.open("c", consecutive_ids());
   s.put_many(c, 10);
   for (const char* bad : {"abc", "-1", "", "18446744073709551616", "1;2", "9007199254740992", "+1",
                           "%201", "1%00", "0x1", "1&last_id=2"}) {
@@ -313,12 +313,12 @@ TEST_CASE("X-06 a malformed query is 400 and never a dump, a malformed header is
 
 TEST_CASE("resume: the name of the query field is an option", "[resume]") {
   stage s{{.resume_query = "since"}};
-  sse::channel& c = s.open("c", consecutive_ids());
+  sse::channel c = s.open("c", consecutive_ids());
   s.put_many(c, 5);
   CHECK(s.take(s.join(c, {.query = "since=3"})) == frames(4, 5));
   CHECK(s.take(s.join(c, {.query = "last_id=3"})).empty());
   stage none{{.resume_query = ""}};
-  sse::channel& d = none.open("d", consecutive_ids());
+  sse::channel d = none.open("d", consecutive_ids());
   none.put_many(d, 5);
   CHECK(none.take(none.join(d, {.query = "last_id=abc"})).empty());
   CHECK(none.take(none.join(d, {.last_event_id = "4"})) == frames(5, 5));
@@ -330,7 +330,7 @@ TEST_CASE(
   stage s;
   sse::channel_options o = consecutive_ids(5);
   o.start = sse::start_at::all;
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   s.put_many(c, 8);
   CHECK(s.take(s.join(c)) == frames(4, 8));
   CHECK(s.take(s.accept({}, sse::admit().join(c).start(sse::start_at::live))).empty());
@@ -344,7 +344,7 @@ TEST_CASE(
 
 TEST_CASE("resume: a channel without ids has nothing to resume", "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", {.ids = sse::id_mode::none});
+  sse::channel c = s.open("c", {.ids = sse::id_mode::none});
   CHECK(s.put(c, "a") == sse::no_id);
   const auto k = s.join(c, {.last_event_id = "5"});
   CHECK(s.take(k).empty());
@@ -357,7 +357,7 @@ TEST_CASE("resume: a channel without ids has nothing to resume", "[resume]") {
 
 TEST_CASE("resume: ids given by the publisher rise, and their holes are no gaps", "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", {.keep = 3, .ids = sse::id_mode::given, .own_sequence = true});
+  sse::channel c = s.open("c", {.keep = 3, .ids = sse::id_mode::given, .own_sequence = true});
   const auto put = [&](sse::event_id id) { return c.publish({.data = "x"}, {.id = id}); };
   CHECK(put(0).error == sse::publish_error::id_order);
   CHECK(put(10));
@@ -383,7 +383,7 @@ TEST_CASE("resume: ids given by the publisher rise, and their holes are no gaps"
 
 TEST_CASE("resume: automatic ids stop at 2^53 - 1", "[resume]") {
   stage s{{.first_id = sse::max_event_id - 2}};
-  sse::channel& c = s.open("c");
+  sse::channel c = s.open("c");
   CHECK(s.put(c) == sse::max_event_id - 1);
   CHECK(s.put(c) == sse::max_event_id);
   CHECK(c.publish({.data = "x"}).error == sse::publish_error::id_order);
@@ -392,7 +392,7 @@ TEST_CASE("resume: automatic ids stop at 2^53 - 1", "[resume]") {
 
 TEST_CASE("resume: a replay shows nobody what is for others: V-29, N-41, X-09", "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids());
+  sse::channel c = s.open("c", consecutive_ids());
   s.put(c);
   s.put(c, "for ann", "ann");
   s.put(c);
@@ -409,7 +409,7 @@ TEST_CASE("resume: a replay shows nobody what is for others: V-29, N-41, X-09", 
 
 TEST_CASE("V-24 a stream cut at any byte and resumed loses and repeats nothing", "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids());
+  sse::channel c = s.open("c", consecutive_ids());
   s.put_many(c, 30);
   const std::string all = frames(1, 30);
   bool right = true;
@@ -432,7 +432,7 @@ TEST_CASE("V-24 a stream cut at any byte and resumed loses and repeats nothing",
 TEST_CASE("X-03 replay and subscribe are one step, while events come between any two clients",
           "[resume]") {
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids(300));
+  sse::channel c = s.open("c", consecutive_ids(300));
   std::vector<test::caller> clients;
   std::vector<std::uint64_t> from;
   for (std::uint64_t i = 0; i < 1000; ++i) {
@@ -458,7 +458,7 @@ TEST_CASE("X-03 1000 clients resume while another thread publishes: no loss, no 
           "[resume]") {
   constexpr std::uint64_t total = 3000;
   stage s;
-  sse::channel& c = s.open("c", consecutive_ids(total));
+  sse::channel c = s.open("c", consecutive_ids(total));
   sse::mailbox box;
   std::atomic<bool> failed{false};
   std::thread engine{[&] {
@@ -501,9 +501,9 @@ TEST_CASE(
     "resume on several channels of one sequence: ids rise, and one number says where it stands",
     "[resume]") {
   stage s;
-  sse::channel& a = s.open("a");
-  sse::channel& b = s.open("b");
-  sse::channel& other = s.open("other");
+  sse::channel a = s.open("a");
+  sse::channel b = s.open("b");
+  sse::channel other = s.open("other");
   std::string from4;
   for (int i = 0; i < 10; ++i) {
     const std::uint64_t x = s.put(a);
@@ -512,9 +512,9 @@ TEST_CASE(
     if (x > 4) from4 += frames(x, x);
     if (y > 4) from4 += frames(y, y);
   }
-  const auto k = s.join({.last_event_id = "4"}, {&a, &b});
+  const auto k = s.join({.last_event_id = "4"}, {a, b});
   CHECK(s.take(k) == from4);
-  CHECK(s.take(s.join({.last_event_id = "4"}, {&b, &a})) == from4);
+  CHECK(s.take(s.join({.last_event_id = "4"}, {b, a})) == from4);
   const std::uint64_t x = s.put(b);
   const std::uint64_t y = s.put(a);
   s.flush();
@@ -525,9 +525,9 @@ TEST_CASE(
     "resume on several channels: each that lost something says so, and the id never runs back",
     "[resume]") {
   stage s;
-  sse::channel& a = s.open("a", {.keep = 2});
-  sse::channel& b = s.open("b", {.keep = 4});
-  sse::channel& whole = s.open("whole", {.keep = 1000});
+  sse::channel a = s.open("a", {.keep = 2});
+  sse::channel b = s.open("b", {.keep = 4});
+  sse::channel whole = s.open("whole", {.keep = 1000});
   for (int i = 0; i < 5; ++i) {  // a: 1 4 7 10 13, b: 2 5 8 11 14, whole: 3 6 9 12 15
     s.put(a);
     s.put(b);
@@ -535,12 +535,12 @@ TEST_CASE(
   }
   // After 1: a lost 4 and 7, b lost 2; the first that can come is 3. Only the last frame moves the
   // id: who is cut between the two comes back with 1, and is told both again.
-  CHECK(s.take(s.join({.last_event_id = "1"}, {&a, &b, &whole})) ==
+  CHECK(s.take(s.join({.last_event_id = "1"}, {a, b, whole})) ==
         "event: gap\ndata: {\"requested\":1,\"first\":10,\"lost\":null}\n\n" +
             gap_frame(2, 1, 5, -1) + frame(3, "e", "3") + frame(5, "e", "5") + frame(6, "e", "6") +
             frames(8, 15));
   // After 4: only a lost something.
-  CHECK(s.take(s.join({.last_event_id = "4"}, {&a, &b, &whole})) ==
+  CHECK(s.take(s.join({.last_event_id = "4"}, {a, b, whole})) ==
         gap_frame(4, 4, 10, -1) + frame(5, "e", "5") + frame(6, "e", "6") + frames(8, 15));
 }
 
@@ -584,7 +584,7 @@ TEST_CASE("backfill: what retention let go comes from the hook, then the log, wi
           "[resume][backfill]") {
   store old;
   stage s;
-  sse::channel& c = s.open("c", with_store(old, 10));
+  sse::channel c = s.open("c", with_store(old, 10));
   s.put_many(c, 50);
   const auto k = s.join(c, {.last_event_id = "20"});
   CHECK(s.take(k) == frames(21, 50));
@@ -607,7 +607,7 @@ TEST_CASE("backfill: in pieces, with a slow reader, while the log goes on", "[re
       CAPTURE(done, piece);
       store old{.at_once = piece, .says_done = done};
       stage s;
-      sse::channel& c = s.open("c", with_store(old, 10));
+      sse::channel c = s.open("c", with_store(old, 10));
       s.put_many(c, 100);
       const auto k = s.join(c, {.last_event_id = "5", .window = 30});
       for (int i = 0; i < 60; ++i) {
@@ -627,7 +627,7 @@ TEST_CASE("backfill: a hook that waits is asked again when the host says so",
           "[resume][backfill]") {
   store old{.waits = true};
   stage s;
-  sse::channel& c = s.open("c", with_store(old, 10));
+  sse::channel c = s.open("c", with_store(old, 10));
   s.put_many(c, 50);
   const auto k = s.join(c, {.last_event_id = "20"});
   CHECK(s.take(k).empty());
@@ -643,7 +643,7 @@ TEST_CASE("backfill: a hook that has more, but nothing now, is asked again in th
           "[resume][backfill]") {
   store old{.at_once = 0};
   stage s;
-  sse::channel& c = s.open("c", with_store(old, 10));
+  sse::channel c = s.open("c", with_store(old, 10));
   s.put_many(c, 50);
   const auto k = s.join(c, {.last_event_id = "20"});
   CHECK(old.asked.size() == 1);
@@ -658,7 +658,7 @@ TEST_CASE("backfill: what the store lost too is one gap, then the oldest retaine
           "[resume][backfill]") {
   store old{.oldest = 15};
   stage s;
-  sse::channel& c = s.open("c", with_store(old, 10));
+  sse::channel c = s.open("c", with_store(old, 10));
   s.put_many(c, 50);
   const auto k = s.join(c, {.last_event_id = "3"});
   CHECK(s.take(k) == gap_frame(40, 3, 41, -1) + frames(41, 50));
@@ -680,7 +680,7 @@ TEST_CASE(
       added = out.add(wrong, {.type = wrong == 21 ? "a\nb" : "e", .data = "x"});
       return sse::backfill_state::done;
     };
-    sse::channel& c = s.open("c", std::move(o));
+    sse::channel c = s.open("c", std::move(o));
     s.put_many(c, 50);
     const auto k = s.join(c, {.last_event_id = "20"});
     CHECK_FALSE(added);
@@ -695,17 +695,17 @@ TEST_CASE("backfill: on several channels the log alone answers", "[resume][backf
   stage s;
   sse::channel_options o = with_store(old, 2);
   o.own_sequence = false;
-  sse::channel& a = s.open("a", std::move(o));
-  sse::channel& b = s.open("b");
+  sse::channel a = s.open("a", std::move(o));
+  sse::channel b = s.open("b");
   s.put_many(a, 5);
-  CHECK(s.take(s.join({.last_event_id = "1"}, {&a, &b})) == gap_frame(3, 1, 4, -1) + frames(4, 5));
+  CHECK(s.take(s.join({.last_event_id = "1"}, {a, b})) == gap_frame(3, 1, 4, -1) + frames(4, 5));
   CHECK(old.asked.empty());
 }
 
 TEST_CASE("the verdict says where to begin, whatever the request says", "[resume][backfill]") {
   store old;
   stage s;
-  sse::channel& c = s.open("c", with_store(old, 10));
+  sse::channel c = s.open("c", with_store(old, 10));
   s.put_many(c, 50);
   CHECK(s.take(s.accept({.last_event_id = "3"}, sse::admit().join(c).after(45))) == frames(46, 50));
   CHECK(s.take(s.accept({}, sse::admit().join(c).after(30))) == frames(31, 50));
@@ -714,7 +714,7 @@ TEST_CASE("the verdict says where to begin, whatever the request says", "[resume
   // A malformed query stays one.
   CHECK(s.accept({.query = "last_id=x"}, sse::admit().join(c).after(45)).refusal.status == 400);
   // Without a hook 0 is what it is in a request: everything retained, without a gap frame.
-  sse::channel& plain = s.open("plain", consecutive_ids(2));
+  sse::channel plain = s.open("plain", consecutive_ids(2));
   s.put_many(plain, 5);
   CHECK(s.take(s.accept({}, sse::admit().join(plain).after(0))) == frames(4, 5));
 }
@@ -722,10 +722,10 @@ TEST_CASE("the verdict says where to begin, whatever the request says", "[resume
 TEST_CASE("a channel with given ids of its own begins at 0, also in a hub that begins late",
           "[resume]") {
   stage s{{.first_id = 1'000'000}};
-  sse::channel& c = s.open("c", {.ids = sse::id_mode::given, .own_sequence = true});
+  sse::channel c = s.open("c", {.ids = sse::id_mode::given, .own_sequence = true});
   CHECK(c.last_id() == 0);
   CHECK(c.publish({.data = "x"}, {.id = 7}).id == 7);
-  sse::channel& late =
+  sse::channel late =
       s.open("late", {.ids = sse::id_mode::given, .own_sequence = true, .first_id = 50});
   CHECK(late.publish({.data = "x"}, {.id = 50}).error == sse::publish_error::id_order);
   CHECK(late.publish({.data = "x"}, {.id = 51}));
@@ -742,7 +742,7 @@ TEST_CASE("backfill: the channel's limits hold for the hook's events too", "[res
       (void)out.add(1, {.data = large});
       return sse::backfill_state::done;
     };
-    sse::channel& c = s.open("c", std::move(o));
+    sse::channel c = s.open("c", std::move(o));
     s.put_many(c, 2);
     const auto k = s.accept({}, sse::admit().join(c).after(0));
     s.flush();

@@ -53,7 +53,7 @@ std::int64_t take_retry(std::string& s) {
 TEST_CASE("V-17 an idle client gets nothing for 9.999 s and exactly a keep-alive comment at 10 s",
           "[time][heartbeat]") {
   stage s;
-  sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+  sse::channel c = s.open("c", beating(pace::idle, 10'000));
   const auto k = s.join(c);
   s.at(9'999);
   CHECK(s.peer(k).writes == 0);
@@ -68,7 +68,7 @@ TEST_CASE("V-18 an idle client gets three keep-alives in 30 s, however the clock
   for (const std::int64_t step : {1, 1000, 2500, 10'000, 30'000}) {
     CAPTURE(step);
     stage s;
-    sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+    sse::channel c = s.open("c", beating(pace::idle, 10'000));
     const auto k = s.join(c);
     for (std::int64_t t = step; t <= 30'000; t += step) s.at(t);
     s.at(30'000);
@@ -79,7 +79,7 @@ TEST_CASE("V-18 an idle client gets three keep-alives in 30 s, however the clock
 TEST_CASE("V-19 a keep-alive comes only after a silence: event at 9 s, next at 19 s",
           "[time][heartbeat]") {
   stage s;
-  sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+  sse::channel c = s.open("c", beating(pace::idle, 10'000));
   const auto k = s.join(c);
   s.at(9'000);
   s.put(c);
@@ -108,7 +108,7 @@ TEST_CASE("V-20 X-28 a heartbeat of any form has no id, uses none up and is neve
         o.heartbeat.payload = [n = 0](std::string& data) mutable {
           data = "beat " + std::to_string(++n);
         };
-      sse::channel& c = s.open("c", std::move(o));
+      sse::channel c = s.open("c", std::move(o));
       const auto k = s.join(c);
       s.put(c);
       s.flush();
@@ -137,7 +137,7 @@ TEST_CASE("N-26 a fixed heartbeat event every 30 s, to all at once, whatever els
   o.heartbeat.comment = false;
   o.heartbeat.type = "heartbeat";
   o.heartbeat.payload = [&made](std::string& data) { data = std::to_string(++made); };
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   std::vector<test::caller> all;
   for (int i = 0; i < 50; ++i) all.push_back(s.join(c));
   std::string expect;
@@ -180,12 +180,12 @@ TEST_CASE("heartbeats: text that no frame may hold sends nothing, line ends in i
 TEST_CASE("heartbeats: a session on several channels follows the first that has one",
           "[time][heartbeat]") {
   stage s;
-  sse::channel& none = s.open("none", {.heartbeat = {.mode = pace::off}});
-  sse::channel& slow =
+  sse::channel none = s.open("none", {.heartbeat = {.mode = pace::off}});
+  sse::channel slow =
       s.open("slow", {.heartbeat = {.every = duration::seconds(20), .text = "slow"}});
-  sse::channel& fast =
+  sse::channel fast =
       s.open("fast", {.heartbeat = {.every = duration::seconds(5), .text = "fast"}});
-  const auto k = s.join({}, {&none, &slow, &fast});
+  const auto k = s.join({}, {none, slow, fast});
   const auto silent = s.join(none);
   s.at(19'999);
   CHECK(s.take(k).empty());
@@ -197,7 +197,7 @@ TEST_CASE("heartbeats: a session on several channels follows the first that has 
 
 TEST_CASE("heartbeats: a blocked client gets none on top of what waits", "[time][heartbeat]") {
   stage s{{.write_deadline = duration::off()}};
-  sse::channel& idle = s.open("idle", beating(pace::idle, 1000));
+  sse::channel idle = s.open("idle", beating(pace::idle, 1000));
   const auto k = s.join(idle, {.window = 5});
   s.put(idle);
   s.flush();
@@ -214,7 +214,7 @@ TEST_CASE(
   for (const pace mode : {pace::idle, pace::fixed}) {
     CAPTURE(static_cast<int>(mode));
     stage s;
-    sse::channel& c = s.open("c", beating(mode, 10'000));
+    sse::channel c = s.open("c", beating(mode, 10'000));
     const auto k = s.join(c);
     s.at(10 * hour);  // a suspended machine
     CHECK(s.take(k).size() <= 20 * beat.size());
@@ -231,8 +231,8 @@ TEST_CASE(
 TEST_CASE("heartbeats go on past 49.7 days, where milliseconds leave 32 bits",
           "[time][heartbeat]") {
   stage s{{.write_deadline = duration::off()}};
-  sse::channel& c = s.open("c", beating(pace::idle, hour));
-  sse::channel& f = s.open("f", beating(pace::fixed, hour));
+  sse::channel c = s.open("c", beating(pace::idle, hour));
+  sse::channel f = s.open("f", beating(pace::fixed, hour));
   s.at(5'000'000'000'000);  // the host's clock starts anywhere
   const auto k = s.join(c);
   const auto kf = s.join(f);
@@ -249,7 +249,7 @@ TEST_CASE("heartbeats go on past 49.7 days, where milliseconds leave 32 bits",
 
 TEST_CASE("a clock that runs back does nothing", "[time]") {
   stage s;
-  sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+  sse::channel c = s.open("c", beating(pace::idle, 10'000));
   const auto k = s.join(c);
   s.at(9'000);
   s.at(1'000);
@@ -264,7 +264,7 @@ TEST_CASE("a clock that runs back does nothing", "[time]") {
 
 TEST_CASE("X-11 no write progress for 10 s closes: limit - 1, limit", "[time][deadline]") {
   stage s;
-  sse::channel& c = s.open("c", silent());
+  sse::channel c = s.open("c", silent());
   const auto k = s.join(c, {.window = 5});
   s.at(3'000);
   s.put(c);
@@ -282,7 +282,7 @@ TEST_CASE("X-11 no write progress for 10 s closes: limit - 1, limit", "[time][de
 TEST_CASE("X-11 any progress gives it another 10 s, and catching up ends the matter",
           "[time][deadline]") {
   stage s;
-  sse::channel& c = s.open("c", silent());
+  sse::channel c = s.open("c", silent());
   const auto k = s.join(c, {.window = 5});
   s.put_many(c, 3);
   s.flush();
@@ -309,7 +309,7 @@ TEST_CASE("X-11 a peer that stops reading while nothing happens is found by the 
   for (const std::size_t window : {std::size_t{0}, std::size_t{5}, beat.size(), beat.size() + 3}) {
     CAPTURE(window);
     stage s;
-    sse::channel& c = s.open("c", beating(pace::idle, 15'000));
+    sse::channel c = s.open("c", beating(pace::idle, 15'000));
     const auto k = s.join(c);
     s.peer(k).window = window;
     std::int64_t t = 0;
@@ -324,7 +324,7 @@ TEST_CASE("X-11 a peer that stops reading while nothing happens is found by the 
 
 TEST_CASE("X-11 a peer whose buffers are just full is found too", "[time][deadline]") {
   stage s;
-  sse::channel& c = s.open("c", beating(pace::idle, 15'000));
+  sse::channel c = s.open("c", beating(pace::idle, 15'000));
   const auto k = s.join(c, {.window = frames(1, 1).size()});
   s.put(c);
   s.flush();  // all taken, and blocked
@@ -336,7 +336,7 @@ TEST_CASE("X-11 a peer whose buffers are just full is found too", "[time][deadli
 
 TEST_CASE("X-11 a write that is never completed closes too", "[time][deadline][completion]") {
   completion_stage s;
-  sse::channel& c = s.open("c", silent());
+  sse::channel c = s.open("c", silent());
   const auto k = s.join(c);
   s.put(c);
   s.flush();
@@ -350,7 +350,7 @@ TEST_CASE("X-11 a write that is never completed closes too", "[time][deadline][c
 
 TEST_CASE("X-11 a host that pulls and does not go on", "[time][deadline][pull]") {
   completion_stage s;
-  sse::channel& c = s.open("c", beating(pace::idle, hour));
+  sse::channel c = s.open("c", beating(pace::idle, hour));
   const auto k = s.join(c, {.window = 0});
   const auto busy = s.join(c, {.window = 0});
   sse::buffer out[4];
@@ -374,7 +374,7 @@ TEST_CASE("X-11 a host that pulls and does not go on", "[time][deadline][pull]")
 
 TEST_CASE("the write deadline can be off", "[time][deadline]") {
   stage s{{.write_deadline = duration::off()}};
-  sse::channel& c = s.open("c", silent());
+  sse::channel c = s.open("c", silent());
   const auto k = s.join(c, {.window = 5});
   s.put(c);
   s.flush();
@@ -393,7 +393,7 @@ TEST_CASE(
   for (const pace mode : {pace::off, pace::idle, pace::fixed}) {
     CAPTURE(static_cast<int>(mode));
     stage s{{.idle = duration::seconds(300)}};
-    sse::channel& c = s.open("c", beating(mode, 10'000));
+    sse::channel c = s.open("c", beating(mode, 10'000));
     const auto k = s.join(c, {.preamble = "HEAD"});
     for (std::int64_t t = 1; t < 300; ++t) s.at(t * second);
     s.at(299'999);
@@ -417,7 +417,7 @@ TEST_CASE("N-34 an event at 4:00 keeps it open until 9:00, of any kind", "[time]
   for (const int kind : {0, 1, 2}) {
     CAPTURE(kind);
     stage s{{.idle = duration::seconds(300)}};
-    sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+    sse::channel c = s.open("c", beating(pace::idle, 10'000));
     const auto k = s.join(c, {.key = "me"});
     const auto other = s.join(c, {.key = "other"});
     s.at(240'000);
@@ -440,7 +440,7 @@ TEST_CASE("N-34 an event at 4:00 keeps it open until 9:00, of any kind", "[time]
 TEST_CASE("idle is counted from delivery: what waits for a slow reader is no activity",
           "[time][idle]") {
   stage s{{.write_deadline = duration::off(), .idle = duration::seconds(300)}};
-  sse::channel& c = s.open("c", silent());
+  sse::channel c = s.open("c", silent());
   const auto k = s.join(c, {.window = 3});
   s.at(100'000);
   s.put(c);
@@ -459,7 +459,7 @@ TEST_CASE(
   stage s{{.max_age = duration::seconds(1000),
            .retry_min = duration::milliseconds(200),
            .retry_max = duration::milliseconds(900)}};
-  sse::channel& c = s.open("c", silent());
+  sse::channel c = s.open("c", silent());
   std::vector<test::caller> all;
   for (int i = 0; i < 200; ++i) all.push_back(s.join(c));
   s.at(900 * second);
@@ -492,7 +492,7 @@ TEST_CASE(
 
 TEST_CASE("an age of a month is kept although the timer cannot see so far", "[time][age]") {
   stage s{{.max_age = duration::seconds(40 * 24 * 3600)}};
-  sse::channel& c = s.open("c", silent());
+  sse::channel c = s.open("c", silent());
   const auto k = s.join(c);
   for (std::int64_t h = 1; h <= 36 * 24; ++h) s.at(h * hour);
   CHECK_FALSE(s.closed(k));
@@ -503,7 +503,7 @@ TEST_CASE("an age of a month is kept although the timer cannot see so far", "[ti
 TEST_CASE("a stream ends when its verdict says: limit - 1, limit", "[time][age]") {
   stage s{{.max_age = duration::seconds(10'000)}};
   s.at(5 * second);
-  sse::channel& c = s.open("c", silent());
+  sse::channel c = s.open("c", silent());
   const auto k = s.accept({}, sse::admit().join(c).until(sse::time_point::milliseconds(60'000)));
   const auto later =
       s.accept({}, sse::admit().join(c).until(sse::time_point::milliseconds(100'000 * second)));
@@ -526,13 +526,13 @@ TEST_CASE("a stream that would have to end before the hub knows the time is refu
           "[time][age]") {
   sse::testing::memory_transport net;
   sse::hub<sse::testing::memory_transport> hub{net};
-  sse::channel* c = hub.open_channel("c", silent());
-  REQUIRE(c != nullptr);
+  sse::channel c = hub.open_channel("c", silent());
+  REQUIRE(c);
   const auto until = sse::time_point::milliseconds(60'000);
-  CHECK(hub.accept({net.connect()}, {}, sse::admit().join(*c).until(until)).refusal.status == 500);
-  CHECK(hub.accept({net.connect()}, {}, sse::admit().join(*c)));
+  CHECK(hub.accept({net.connect()}, {}, sse::admit().join(c).until(until)).refusal.status == 500);
+  CHECK(hub.accept({net.connect()}, {}, sse::admit().join(c)));
   hub.tick(sse::time_point::milliseconds(50'000));
-  CHECK(hub.accept({net.connect()}, {}, sse::admit().join(*c).until(until)));
+  CHECK(hub.accept({net.connect()}, {}, sse::admit().join(c).until(until)));
   hub.tick(until);
   hub.flush();
   CHECK(hub.sessions() == 1);
@@ -545,7 +545,7 @@ TEST_CASE(
     "due",
     "[time]") {
   stage s;
-  sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+  sse::channel c = s.open("c", beating(pace::idle, 10'000));
   std::vector<test::caller> all;
   for (std::int64_t i = 0; i < 10'000; ++i) {
     if (i % 10 == 0) s.at(i / 10);
@@ -572,8 +572,8 @@ TEST_CASE(
 
 TEST_CASE("a host that wakes at next_deadline only misses nothing and never spins", "[time]") {
   stage s{{.idle = duration::seconds(90), .max_age = duration::seconds(200)}};
-  sse::channel& idle = s.open("idle", beating(pace::idle, 7'000));
-  sse::channel& fixed = s.open("fixed", beating(pace::fixed, 11'000));
+  sse::channel idle = s.open("idle", beating(pace::idle, 7'000));
+  sse::channel fixed = s.open("fixed", beating(pace::fixed, 11'000));
   const auto k = s.join(idle);
   const auto stalled = s.join(idle, {.window = 3});
   const auto f = s.join(fixed);
@@ -609,10 +609,10 @@ TEST_CASE("forever is never, in every option that has a time", "[time]") {
   o.soft_lag = 10;
   o.soft_lag_for = forever;
   o.heartbeat = {.every = forever};
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   o = silent();
   o.heartbeat = {.mode = pace::fixed, .every = forever};
-  sse::channel& f = s.open("f", std::move(o));
+  sse::channel f = s.open("f", std::move(o));
   s.at(1'000'000);
   const auto k = s.join(c);
   const auto stuck = s.join(c, {.window = 3});
@@ -636,7 +636,7 @@ TEST_CASE("forever is never, in every option that has a time", "[time]") {
 
 TEST_CASE("the defaults: heartbeat 15 s, write deadline 10 s", "[time]") {
   stage s;
-  sse::channel& c = s.open("c");
+  sse::channel c = s.open("c");
   const auto k = s.join(c);
   s.at(14'999);
   CHECK(s.take(k).empty());
@@ -702,7 +702,7 @@ TEST_CASE("X-12 the timer queue against a plain list, over the edge of 32 bits",
 TEST_CASE("X-26 drain: what is pending, retry with jitter, the farewell, then the end",
           "[time][drain]") {
   stage s{{.retry_min = duration::milliseconds(100), .retry_max = duration::milliseconds(3000)}};
-  sse::channel& c = s.open("c", beating(pace::idle, 10'000));
+  sse::channel c = s.open("c", beating(pace::idle, 10'000));
   std::vector<test::caller> all;
   for (int i = 0; i < 100; ++i) all.push_back(s.join(c, {.key = "u"}));
   const auto chunked = s.join(c, {.chunked = true});
@@ -740,7 +740,7 @@ TEST_CASE("X-26 drain: what is pending, retry with jitter, the farewell, then th
 
 TEST_CASE("X-26 drain without a farewell says only when to come back", "[time][drain]") {
   stage s;
-  sse::channel& c = s.open("c", silent());
+  sse::channel c = s.open("c", silent());
   const auto k = s.join(c);
   s.hub.drain();
   s.flush();
@@ -756,7 +756,7 @@ TEST_CASE("X-26 drain waits for slow readers until its deadline: limit - 1, limi
           "[time][drain]") {
   for (const bool reads : {true, false}) {
     stage s{{.write_deadline = duration::seconds(100)}};
-    sse::channel& c = s.open("c", silent());
+    sse::channel c = s.open("c", silent());
     const auto k = s.join(c, {.window = frames(1, 2).size() + 5});
     s.put_many(c, 5);
     s.flush();
@@ -788,7 +788,7 @@ TEST_CASE(
   for (std::size_t cut = 0; cut <= frames(1, 3).size() + 3; ++cut) {
     for (const bool chunked : {false, true}) {
       stage s;
-      sse::channel& c = s.open("c", silent());
+      sse::channel c = s.open("c", silent());
       const auto k = s.join(c, {.chunked = chunked, .window = cut});
       s.put_many(c, 3);
       s.flush();
@@ -806,7 +806,7 @@ TEST_CASE(
 TEST_CASE("X-26 drain of a peer whose buffers are just full ends at the deadline",
           "[time][drain]") {
   stage s;
-  sse::channel& c = s.open("c", silent());
+  sse::channel c = s.open("c", silent());
   const auto k = s.join(c, {.window = frames(1, 1).size()});
   s.put(c);
   s.flush();
@@ -819,7 +819,7 @@ TEST_CASE("X-26 drain of a peer whose buffers are just full ends at the deadline
 TEST_CASE("X-26 drain with writes that are pending is over when they are",
           "[time][drain][completion]") {
   completion_stage s;
-  sse::channel& c = s.open("c", silent());
+  sse::channel c = s.open("c", silent());
   const auto k = s.join(c);
   const auto never = s.join(c);
   s.put(c);
@@ -843,7 +843,7 @@ TEST_CASE("X-26 drain with writes that are pending is over when they are",
 TEST_CASE("X-27 finish ends a stream once all was sent, without a word about coming back",
           "[time]") {
   stage s;
-  sse::channel& c = s.open("c", silent());
+  sse::channel c = s.open("c", silent());
   const auto k = s.join(c, {.window = 5});
   s.put_many(c, 2);
   s.hub.finish(k.id);
@@ -861,7 +861,7 @@ TEST_CASE("a stream that was told to end and whose peer is gone ends by the writ
   for (const std::size_t window : {std::size_t{5}, frames(1, 1).size()}) {
     CAPTURE(window);
     stage s;
-    sse::channel& c = s.open("c", silent());
+    sse::channel c = s.open("c", silent());
     const auto k = s.join(c, {.window = window});
     s.put(c);
     s.flush();

@@ -27,8 +27,8 @@ using test::stage;
 
 TEST_CASE("a live stream joins a channel: what is published from then on, in order", "[join]") {
   stage s;
-  sse::channel& a = s.open("a", quiet());
-  sse::channel& b = s.open("b", quiet());
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet());
   const test::caller k = s.join(a);
   s.put(b);  // 1: before it joined
   s.put(a);
@@ -43,9 +43,9 @@ TEST_CASE("a live stream joins a channel: what is published from then on, in ord
 
 TEST_CASE("a live stream leaves a channel: nothing of it is sent any more", "[join]") {
   stage s;
-  sse::channel& a = s.open("a", quiet());
-  sse::channel& b = s.open("b", quiet());
-  const test::caller k = s.join({}, {&a, &b});
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet());
+  const test::caller k = s.join({}, {a, b});
   s.put(a);
   s.put(b);
   s.put(a);
@@ -73,9 +73,9 @@ TEST_CASE("a half-sent event is finished by who leaves", "[join]") {
     for (const bool two : {false, true}) {
       CAPTURE(transient, two);
       stage s;
-      sse::channel& a = s.open("a", quiet());
-      sse::channel& b = s.open("b", quiet());
-      const test::caller k = two ? s.join({.window = 9}, {&a, &b}) : s.join({.window = 9}, {&a});
+      sse::channel a = s.open("a", quiet());
+      sse::channel b = s.open("b", quiet());
+      const test::caller k = two ? s.join({.window = 9}, {a, b}) : s.join({.window = 9}, {a});
       for (int i = 0; i < 3; ++i)
         REQUIRE(a.publish({.type = "e", .data = "a long one"}, {.transient = transient}));
       s.flush();
@@ -96,9 +96,9 @@ TEST_CASE("a half-sent event is finished by who leaves", "[join]") {
 
 TEST_CASE("who leaves while a write is pending gets what is under way, and no more", "[join]") {
   completion_stage s;
-  sse::channel& a = s.open("a", quiet());
-  sse::channel& b = s.open("b", quiet());
-  const test::caller k = s.join({}, {&a, &b});
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet());
+  const test::caller k = s.join({}, {a, b});
   s.put_many(a, 2);
   s.flush();
   CHECK(s.hub.leave(k.id, a));
@@ -117,9 +117,9 @@ TEST_CASE("join says why it did not", "[join]") {
   o.max_joins = 2;
   stage s{o};
   stage other;
-  sse::channel& a = s.open("a", quiet());
-  sse::channel& b = s.open("b", quiet());
-  sse::channel& c = s.open("c", quiet());
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet());
+  sse::channel c = s.open("c", quiet());
   const test::caller k = s.join(a);
   CHECK(s.hub.join(k.id, other.open("x", quiet())) == join_error::another_hub);
   CHECK_FALSE(s.hub.leave(k.id, other.open("y", quiet())));
@@ -128,7 +128,7 @@ TEST_CASE("join says why it did not", "[join]") {
   CHECK(s.hub.join(k.id, s.open("own", std::move(own))) == join_error::another_sequence);
   sse::channel_options small = quiet();
   small.max_subscribers = 1;
-  sse::channel& full = s.open("full", std::move(small));
+  sse::channel full = s.open("full", std::move(small));
   (void)s.join(full);
   CHECK(s.hub.join(k.id, full) == join_error::full);
   CHECK(s.hub.join(k.id, b) == join_error::none);
@@ -147,7 +147,7 @@ TEST_CASE("join says why it did not", "[join]") {
 
   sse::channel_options state = quiet();
   state.start = sse::start_at::snapshot;
-  sse::channel& keyed = s.open("state", std::move(state));
+  sse::channel keyed = s.open("state", std::move(state));
   REQUIRE(keyed.publish({.data = "1"}, {.key = "k"}));
   const test::caller slow = s.join(keyed, {.preamble = "HEAD", .window = 0});
   CHECK(s.hub.join(slow.id, b) == join_error::catching_up);
@@ -160,11 +160,11 @@ TEST_CASE("join says why it did not", "[join]") {
 TEST_CASE("presence follows joins and leaves", "[join]") {
   stage s;
   std::vector<std::string> seen;
-  sse::channel& a = s.open("a", quiet());
-  sse::channel& b = s.open("b", quiet());
-  sse::channel& c = s.open("c", quiet());
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet());
+  sse::channel c = s.open("c", quiet());
   const test::caller* joins = nullptr;
-  s.hub.on_presence([&](sse::channel& where, std::string_view key, bool there) {
+  s.hub.on_presence([&](sse::channel where, std::string_view key, bool there) {
     seen.push_back(std::string{key} + (there ? " in " : " out of ") + std::string{where.name()});
     if (there && joins != nullptr && &where == &b)
       CHECK(s.hub.join(joins->id, c) == join_error::none);
@@ -183,19 +183,19 @@ TEST_CASE("presence follows joins and leaves", "[join]") {
 
 TEST_CASE("a hook that tells of a user may change what its stream reads", "[join]") {
   stage s;
-  sse::channel& a = s.open("a", quiet());
-  sse::channel& b = s.open("b", quiet());
-  sse::channel& c = s.open("c", quiet());
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet());
+  sse::channel c = s.open("c", quiet());
   sse::session_id opened{};
   std::vector<std::string> seen;
   s.hub.on_opened([&](sse::session_id id, const sse::no_user&) { opened = id; });
-  s.hub.on_presence([&](sse::channel& where, std::string_view, bool there) {
+  s.hub.on_presence([&](sse::channel where, std::string_view, bool there) {
     seen.push_back((there ? "+" : "-") + std::string{where.name()});
-    if (!there || &where != &a) return;
+    if (!there || where != a) return;
     CHECK(s.hub.leave(opened, a));
     CHECK(s.hub.join(opened, c) == join_error::none);
   });
-  const test::caller k = s.join({.key = "ann"}, {&a, &b});
+  const test::caller k = s.join({.key = "ann"}, {a, b});
   CHECK(seen == std::vector<std::string>{"+a", "-a", "+c", "+b"});
   s.put(a);
   s.put(b);
@@ -209,9 +209,9 @@ TEST_CASE("a hook that tells of a user may change what its stream reads", "[join
 
 TEST_CASE("who leaves the only channel that is not sealed is at its end", "[join]") {
   stage s;
-  sse::channel& a = s.open("a", quiet());
-  sse::channel& b = s.open("b", quiet());
-  const test::caller k = s.join({}, {&a, &b});
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet());
+  const test::caller k = s.join({}, {a, b});
   s.put(a);
   s.hub.seal(a);
   CHECK(s.hub.leave(k.id, b));
@@ -224,9 +224,9 @@ TEST_CASE("a slow reader is not cut for a channel that it left", "[join]") {
   stage s;
   sse::channel_options o = quiet(1);
   o.max_lag = 200;
-  sse::channel& a = s.open("a", std::move(o));
-  sse::channel& b = s.open("b", quiet());
-  const test::caller k = s.join({.window = 5}, {&a, &b});
+  sse::channel a = s.open("a", std::move(o));
+  sse::channel b = s.open("b", quiet());
+  const test::caller k = s.join({.window = 5}, {a, b});
   s.put(a);
   s.flush();
   CHECK(s.hub.leave(k.id, a));
@@ -249,8 +249,8 @@ void wander(std::uint64_t seed) {
   test::random_source random{seed};
   const auto chance = [&](std::uint64_t n) { return random.below(n) == 0; };
   Stage s;
-  std::vector<sse::channel*> all;
-  for (int i = 0; i < 5; ++i) all.push_back(&s.open("c" + std::to_string(i), quiet()));
+  std::vector<sse::channel> all;
+  for (int i = 0; i < 5; ++i) all.push_back(s.open("c" + std::to_string(i), quiet()));
   const bool chunked = chance(3);
   const test::caller k = s.join({.chunked = chunked, .window = 0}, {all[0]});
   std::map<std::size_t, std::set<std::string>> owed;  // by channel, while it is joined
@@ -262,11 +262,11 @@ void wander(std::uint64_t seed) {
     switch (random.below(6)) {
       case 0:
         if (owed.contains(i)) {
-          REQUIRE(s.hub.leave(k.id, *all[i]));
+          REQUIRE(s.hub.leave(k.id, all[i]));
           may.merge(owed[i]);
           owed.erase(i);
         } else {
-          REQUIRE(s.hub.join(k.id, *all[i]) == join_error::none);
+          REQUIRE(s.hub.join(k.id, all[i]) == join_error::none);
           owed[i];
         }
         break;
@@ -281,7 +281,7 @@ void wander(std::uint64_t seed) {
       case 3: s.flush(); break;
       default: {
         const std::string data = "<" + std::to_string(++n) + ">";
-        REQUIRE(all[i]->publish({.data = data}, {.transient = chance(3)}));
+        REQUIRE(all[i].publish({.data = data}, {.transient = chance(3)}));
         if (owed.contains(i)) owed[i].insert(data);
       }
     }

@@ -108,13 +108,13 @@ class scenario {
   /// With memory again: nothing was lost, nothing leaked, and it goes on. Empty: all is well.
   std::string verify() {
     if (!hub_) return {};
-    if (a_ == nullptr || b_ == nullptr) {
+    if (!a_ || !b_) {
       if (!open_channels()) return "channels cannot be opened afterwards";
     }
     for (std::size_t i = 0; i < clients_; ++i) net_.peers[i].window = SIZE_MAX;
     if (!hub_->draining()) {
-      put(*a_);
-      put(*b_);
+      put(a_);
+      put(b_);
     }
     settle();
     for (std::size_t i = 0; i < clients_; ++i) {
@@ -134,7 +134,7 @@ class scenario {
     for (const char* key : {"ann", "bob", "eve"}) {
       if (hub_->user_sessions(key) != 0) return std::string("still counted: ") + key;
     }
-    if (a_->subscribers() != 0 || b_->subscribers() != 0) return "subscribers are left";
+    if (a_.subscribers() != 0 || b_.subscribers() != 0) return "subscribers are left";
     const sse::hub_stats s = hub_->stats();
     std::uint64_t closed = 0;
     for (const std::uint64_t n : s.closed) closed += n;
@@ -166,25 +166,25 @@ class scenario {
     hub_->on_opened([this](sse::session_id, const sse::no_user&) { ++opened_; });
     hub_->on_closed([this](sse::session_id, const sse::no_user&, sse::close_reason) { ++closed_; });
     hub_->on_presence(
-        [this](sse::channel&, std::string_view, bool here) { present_ += here ? 1 : -1; });
+        [this](sse::channel, std::string_view, bool here) { present_ += here ? 1 : -1; });
   }
 
   bool open_channels() {
     const auto open = [&](std::string_view name, sse::lag_policy policy, bool fixed) {
-      if (sse::channel* there = hub_->find_channel(name)) return there;
+      if (sse::channel there = hub_->find_channel(name)) return there;
       for (int i = 0; i < 2; ++i) {
         sse::channel_options o{.keep = 20, .max_lag = 400, .on_lag = policy};
         o.heartbeat.mode =
             fixed ? sse::heartbeat_options::pace::fixed : sse::heartbeat_options::pace::idle;
         o.heartbeat.every = sse::duration::seconds(1);
         o.heartbeat.text = "a heartbeat that is longer than what a short string holds";
-        if (sse::channel* c = hub_->open_channel(name, std::move(o))) return c;
+        if (sse::channel c = hub_->open_channel(name, std::move(o))) return c;
       }
-      return static_cast<sse::channel*>(nullptr);
+      return sse::channel{};
     };
     a_ = open("a channel with quite a long name", sse::lag_policy::tail, false);
     b_ = open("another channel with a long name", sse::lag_policy::disconnect, true);
-    return a_ != nullptr && b_ != nullptr;
+    return a_ && b_;
   }
 
   /// The client's number, if it got in.
@@ -193,7 +193,7 @@ class scenario {
     if (clients_ == max_clients) return {};
     const std::size_t i = clients_++;
     net_.peers[i].window = window == 0 ? SIZE_MAX : window;
-    from_[i] = after == UINT64_MAX ? a_->last_id() : after;
+    from_[i] = after == UINT64_MAX ? a_.last_id() : after;
     both_[i] = both;
     last_transient_[i] = transients_;
     char digits[24];
@@ -205,8 +205,8 @@ class scenario {
     chunked_[i] = chunked;
     if (after != UINT64_MAX) r.headers = h;
     auto v = sse::admit(std::string(key));
-    v.join(*a_);
-    if (both) v.join(*b_);
+    v.join(a_);
+    if (both) v.join(b_);
     if (hub_->accept({i}, r, std::move(v))) return i;
     return {};
   }
@@ -217,13 +217,13 @@ class scenario {
     bool for_bob;
   };
 
-  void put(sse::channel& c, bool for_bob = false) {
+  void put(sse::channel c, bool for_bob = false) {
     const auto r = c.publish({.type = "e", .data = "0123456789012345678901234567890123456789"},
                              {.audience = for_bob ? "bob" : ""});
-    if (r) published_.push_back({r.id, &c == b_, for_bob});
+    if (r) published_.push_back({r.id, c == b_, for_bob});
   }
   void transient() {
-    if (a_->publish({.type = "t", .data = "x"}, {.transient = true})) ++transients_;
+    if (a_.publish({.type = "t", .data = "x"}, {.transient = true})) ++transients_;
   }
 
   void flush() {
@@ -253,8 +253,8 @@ class scenario {
     const auto slow = join("bob", false, 50);  // skips
     const auto gone = join("bob", true, 70);   // is closed for lag
     for (int i = 0; i < 12; ++i) {
-      put(*a_);
-      put(*b_, i % 4 == 0);
+      put(a_);
+      put(b_, i % 4 == 0);
       if (i % 3 == 0) transient();
       flush();
       if (i % 4 == 0 && slow) read_a_little(*slow, 30);
@@ -266,20 +266,20 @@ class scenario {
         ++unicasts_[i];
     }
     flush();
-    (void)join("", true, 0, a_->last_id() - 5);           // resumes
-    (void)join("", true, 0, 1);                           // with a gap
-    (void)join("", false, 90, a_->last_id() - 15, true);  // chunked, slow
+    (void)join("", true, 0, a_.last_id() - 5);           // resumes
+    (void)join("", true, 0, 1);                          // with a gap
+    (void)join("", false, 90, a_.last_id() - 15, true);  // chunked, slow
     (void)hub_->send_user("bob", {.type = "x", .data = "for bob"});
     for (std::int64_t t = 2; t < 8; ++t) {
       hub_->tick(sse::time_point::milliseconds(t * 1000));
       flush();
-      put(*a_);
+      put(a_);
     }
     for (int i = 0; i < 3; ++i) (void)join("eve", true, 0);
     (void)join("eve", true, 0);  // evicts
     hub_->revoke("eve");
     for (int i = 0; i < 30; ++i) {
-      put(i % 2 == 0 ? *a_ : *b_);
+      put(i % 2 == 0 ? a_ : b_);
       flush();
     }
     if (slow) read_a_little(*slow, 500);
@@ -382,8 +382,8 @@ class scenario {
   transport net_;
   bool drains_;
   std::optional<sse::hub<transport>> hub_;
-  sse::channel* a_ = nullptr;
-  sse::channel* b_ = nullptr;
+  sse::channel a_ = {};
+  sse::channel b_ = {};
   std::size_t clients_ = 0;
   std::uint64_t from_[max_clients] = {};
   bool both_[max_clients] = {};
@@ -445,8 +445,8 @@ TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its fi
     CAPTURE(k);
     roomy_transport<false> net{many, 4000};
     sse::hub<roomy_transport<false>> hub{net};
-    sse::channel* c = hub.open_channel("c", {.max_lag = 0});
-    REQUIRE(c != nullptr);
+    sse::channel c = hub.open_channel("c", {.max_lag = 0});
+    REQUIRE(c);
     std::size_t in = 0;
     std::uint64_t whispers = 0;
     {
@@ -456,15 +456,14 @@ TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its fi
         char key[4] = {'k', static_cast<char>('0' + i / 100), static_cast<char>('0' + i / 10 % 10),
                        static_cast<char>('0' + i % 10)};
         try {
-          if (hub.accept({i}, {.address = {key, 4}}, sse::admit(std::string(key, 4)).join(*c)))
-            ++in;
+          if (hub.accept({i}, {.address = {key, 4}}, sse::admit(std::string(key, 4)).join(c))) ++in;
         } catch (const std::bad_alloc&) {
         }
       }
       for (int i = 0; i < 100; ++i) {
         if (hub.send(net.peers[0].session, {.data = "w"}) == sse::publish_error::none) ++whispers;
         if (i % 5 == 0) {
-          while (!c->publish({.data = "0123456789012345678901234567890123456789"})) {
+          while (!c.publish({.data = "0123456789012345678901234567890123456789"})) {
           }
         }
         hub.flush();
@@ -485,7 +484,7 @@ TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its fi
       CHECK(test::count(net.peers[0].received, "data: w\n") == whispers);
     for (const auto& p : net.peers) hub.closed(p.session);
     CHECK(hub.sessions() == 0);
-    CHECK(c->subscribers() == 0);
+    CHECK(c.subscribers() == 0);
     hub.drain();
     CHECK(hub.drained());
   }
@@ -501,11 +500,11 @@ TEST_CASE("X-02 coalescing: each allocation fails once, and what is lost by it i
       CAPTURE(k, how_many);
       roomy_transport<false> net{1};
       sse::hub<roomy_transport<false>> hub{net};
-      sse::channel* c = hub.open_channel(
+      sse::channel c = hub.open_channel(
           "c", {.max_lag = 300, .on_lag = sse::lag_policy::coalesce, .own_sequence = true});
-      REQUIRE(c != nullptr);
+      REQUIRE(c);
       net.peers[0].window = 0;
-      REQUIRE(hub.accept({0}, {}, sse::admit().join(*c)));
+      REQUIRE(hub.accept({0}, {}, sse::admit().join(c)));
       bool published[3] = {};
       {
         const test::failing_allocations fail{k, how_many};
@@ -514,7 +513,7 @@ TEST_CASE("X-02 coalescing: each allocation fails once, and what is lost by it i
           char data[] = {key[0], static_cast<char>('0' + i / 3 % 10),
                          static_cast<char>('A' + i / 30)};
           published[i % 3] =
-              static_cast<bool>(c->publish({.data = {data, 3}}, {.audience = "", .key = {key, 1}}));
+              static_cast<bool>(c.publish({.data = {data, 3}}, {.audience = "", .key = {key, 1}}));
           hub.flush();
         }
         net.peers[0].window = SIZE_MAX;
@@ -540,19 +539,19 @@ TEST_CASE("X-02 coalescing: each allocation fails once, and what is lost by it i
 TEST_CASE("X-13 a steady state of publish and flush makes no allocation", "[allocation][hub]") {
   roomy_transport<false> net{30};
   sse::hub<roomy_transport<false>> hub{net};
-  sse::channel* c =
+  sse::channel c =
       hub.open_channel("c", {.keep = 100, .max_lag = 1 << 17, .on_lag = sse::lag_policy::tail});
-  REQUIRE(c != nullptr);
+  REQUIRE(c);
   for (std::size_t i = 0; i < 30; ++i) {
     // Whole readers, slow readers and chunked ones.
-    REQUIRE(hub.accept({i}, {.chunked = i % 5 == 0}, sse::admit("u").join(*c)));
+    REQUIRE(hub.accept({i}, {.chunked = i % 5 == 0}, sse::admit("u").join(c)));
   }
   const auto pass = [&](int n) {
     bool ok = true;
     for (int i = 0; i < n; ++i) {
-      ok = ok && c->publish({.type = "e", .data = "0123456789012345678901234567890123456789"},
-                            {.audience = i % 7 == 0 ? "u" : ""});
-      ok = ok && c->publish({.type = "t", .data = "x"}, {.transient = true});
+      ok = ok && c.publish({.type = "e", .data = "0123456789012345678901234567890123456789"},
+                           {.audience = i % 7 == 0 ? "u" : ""});
+      ok = ok && c.publish({.type = "t", .data = "x"}, {.transient = true});
       hub.flush();
       for (std::size_t k = 0; k < 30; ++k) {
         net.peers[k].received.clear();
@@ -577,13 +576,13 @@ TEST_CASE("X-13 a steady state of publish, write and completion makes no allocat
           "[allocation][hub]") {
   roomy_transport<true> net{100};
   sse::hub<roomy_transport<true>> hub{net};
-  sse::channel* c = hub.open_channel("c", {.keep = 100});
-  REQUIRE(c != nullptr);
-  for (std::size_t i = 0; i < 100; ++i) REQUIRE(hub.accept({i}, {}, sse::admit().join(*c)));
+  sse::channel c = hub.open_channel("c", {.keep = 100});
+  REQUIRE(c);
+  for (std::size_t i = 0; i < 100; ++i) REQUIRE(hub.accept({i}, {}, sse::admit().join(c)));
   const auto pass = [&](int n) {
     bool ok = true;
     for (int i = 0; i < n; ++i) {
-      ok = ok && c->publish({.type = "e", .data = "0123456789012345678901234567890123456789"});
+      ok = ok && c.publish({.type = "e", .data = "0123456789012345678901234567890123456789"});
       hub.flush();
       for (std::size_t k = 0; k < 100; ++k) {
         if (net.peers[k].in_flight_bytes != 0 && (i + static_cast<int>(k)) % 3 == 0) {

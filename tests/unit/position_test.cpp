@@ -37,7 +37,7 @@ std::string last_id(std::string_view stream) {
 TEST_CASE("fault: what is published while a reader is away that has had no event is not lost",
           "[resume][position]") {
   told_stage s{{.idle = sse::duration::seconds(300)}};
-  sse::channel& c = s.open("c", numbered());
+  sse::channel c = s.open("c", numbered());
   s.put_many(c, 3);
   const auto k = s.join(c);
   s.at(300'000);  // the server ends it: it is idle
@@ -52,7 +52,7 @@ TEST_CASE("fault: what is published while a reader is away that has had no event
 TEST_CASE("position: a live stream opens with it, behind what else opens a stream",
           "[resume][position]") {
   told_stage s{{.retry = sse::duration::seconds(2), .opening = "hello"}};
-  sse::channel& c = s.open("c", numbered());
+  sse::channel c = s.open("c", numbered());
   const auto first = s.join(c, {.preamble = "HEAD\n"});
   CHECK(s.take(first) == "HEAD\nretry: 2000\n\n: hello\n\n" + position(100));
   s.put_many(c, 2);
@@ -64,13 +64,13 @@ TEST_CASE("position: a live stream opens with it, behind what else opens a strea
 TEST_CASE("position: only for a reader that has no id, on a channel that has ids",
           "[resume][position]") {
   told_stage s;
-  sse::channel& c = s.open("c", numbered());
+  sse::channel c = s.open("c", numbered());
   s.put_many(c, 3);
   CHECK(s.take(s.join(c, {.last_event_id = "102"})) == frames(103, 103));
   CHECK(s.take(s.join(c, {.query = "last_id=102"})) == frames(103, 103));
   CHECK(s.take(s.join(c, {.last_event_id = "nonsense"})) == position(103));
 
-  sse::channel& bare = s.open("bare", {.ids = sse::id_mode::none});
+  sse::channel bare = s.open("bare", {.ids = sse::id_mode::none});
   CHECK(s.take(s.join(bare)).empty());
 
   told_stage off{{.position = false}};
@@ -79,7 +79,7 @@ TEST_CASE("position: only for a reader that has no id, on a channel that has ids
 
 TEST_CASE("position: a verdict's own is told", "[resume][position]") {
   told_stage s;
-  sse::channel& c = s.open("c", numbered());
+  sse::channel c = s.open("c", numbered());
   s.put_many(c, 3);
   CHECK(s.take(s.accept({}, sse::admit().join(c).after(101))) == position(101) + frames(102, 103));
 }
@@ -87,11 +87,11 @@ TEST_CASE("position: a verdict's own is told", "[resume][position]") {
 TEST_CASE("position: a verdict says whether it is told", "[resume][position]") {
   told_stage s;
   told_stage off{{.position = false}};
-  sse::channel& c = s.open("c", numbered());
+  sse::channel c = s.open("c", numbered());
   sse::channel_options o = numbered();
   o.start = sse::start_at::snapshot;
-  sse::channel& state = s.open("state", std::move(o));
-  sse::channel& there = off.open("c", numbered());
+  sse::channel state = s.open("state", std::move(o));
+  sse::channel there = off.open("c", numbered());
   CHECK(s.take(s.accept({}, sse::admit().join(c).position(false))).empty());
   CHECK(s.take(s.accept({}, sse::admit().join(state).position(false))).empty());
   CHECK(s.take(s.accept({}, sse::admit().join(state).position(true))) == position(100));
@@ -102,7 +102,7 @@ TEST_CASE("position: a gap frame tells it", "[resume][position]") {
   told_stage s;
   sse::channel_options o = numbered();
   o.keep = 1;
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   s.put_many(c, 5);
   CHECK(s.take(s.join(c, {.last_event_id = "101"})) ==
         gap_frame(104, 101, 105, 3) + frames(105, 105));
@@ -115,7 +115,7 @@ TEST_CASE("position: in front of what is replayed to a reader without an id",
   sse::channel_options o = numbered();
   o.start = sse::start_at::all;
   o.keep = 4;
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   CHECK(s.take(s.join(c)) == position(100));
   s.put_many(c, 6);
   CHECK(s.take(s.join(c)) == position(102) + frames(103, 106));
@@ -128,7 +128,7 @@ TEST_CASE("position: in front of what is replayed to a reader without an id",
 TEST_CASE("position: what is for others moves it, but leaves no byte later: X-09",
           "[resume][position]") {
   told_stage s;
-  sse::channel& c = s.open("c", numbered());
+  sse::channel c = s.open("c", numbered());
   s.put(c);
   s.put(c, "secret", "bob");
   const auto ann = s.join(c, {.key = "ann"});
@@ -142,7 +142,7 @@ TEST_CASE("position: behind a snapshot, also one of nothing", "[resume][position
   told_stage s;
   sse::channel_options o = numbered();
   o.start = sse::start_at::snapshot;
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   CHECK(s.take(s.join(c)) == position(100));
   for (const std::string_view key : {"a", "b", "a"})
     REQUIRE(c.publish({.data = key}, {.key = key}));
@@ -161,19 +161,19 @@ TEST_CASE("position: behind a snapshot, also one of nothing", "[resume][position
 
 TEST_CASE("position: one for a stream of several channels", "[resume][position]") {
   told_stage s{{.first_id = 50}};
-  sse::channel& a = s.open("a");
-  sse::channel& b = s.open("b");
-  sse::channel& bare = s.open("bare", {.ids = sse::id_mode::none});
+  sse::channel a = s.open("a");
+  sse::channel b = s.open("b");
+  sse::channel bare = s.open("bare", {.ids = sse::id_mode::none});
   REQUIRE(a.publish({.data = "1"}));
   REQUIRE(b.publish({.data = "2"}));
-  CHECK(s.take(s.join({}, {&bare, &a, &b})) == position(52));
+  CHECK(s.take(s.join({}, {bare, a, b})) == position(52));
 }
 
 TEST_CASE("position: ids that are given begin at 0", "[resume][position]") {
   told_stage s;
-  sse::channel& c = s.open("c", {.ids = sse::id_mode::given,
-                                 .own_sequence = true,
-                                 .heartbeat = {.mode = sse::heartbeat_options::pace::off}});
+  sse::channel c = s.open("c", {.ids = sse::id_mode::given,
+                                .own_sequence = true,
+                                .heartbeat = {.mode = sse::heartbeat_options::pace::off}});
   const auto k = s.join(c);
   const std::string id = last_id(s.take(k));
   CHECK(id == "0");
@@ -184,7 +184,7 @@ TEST_CASE("position: ids that are given begin at 0", "[resume][position]") {
 TEST_CASE("position: it is in a chunk, not in front of the body, and a retry stream has none",
           "[resume][position]") {
   told_stage s{{.caps = {.total = {.max = 1, .then = sse::when_full::retry_stream}}}};
-  sse::channel& c = s.open("c", numbered());
+  sse::channel c = s.open("c", numbered());
   const auto k = s.join(c, {.preamble = "HEAD\r\n\r\n", .chunked = true});
   CHECK(s.take(k) == "HEAD\r\n\r\n9\r\n" + position(100));
   const std::string turned_away = s.take(s.join(c));

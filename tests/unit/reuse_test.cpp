@@ -28,7 +28,7 @@ TEST_CASE("X-10 a slot that is used again keeps nobody from its turn", "[slots][
     for (const bool speaks : {false, true}) {
       CAPTURE(mask, speaks);
       stage s;
-      sse::channel& c = s.open("c", quiet());
+      sse::channel c = s.open("c", quiet());
       std::vector<test::caller> old;
       for (int i = 0; i < 5; ++i) old.push_back(s.join(c, {.window = 0}));
       s.put(c);
@@ -69,11 +69,11 @@ TEST_CASE("X-10 a slot that is used again keeps nobody from its turn", "[slots][
 TEST_CASE("a slot used again begins as a new one: nothing of the session before is left",
           "[slots][reuse]") {
   stage s{{.write_deadline = sse::duration::seconds(10), .idle = sse::duration::seconds(60)}};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   sse::channel_options o = quiet();
   o.soft_lag = 100;
   o.soft_lag_for = sse::duration::seconds(5);
-  sse::channel& soft = s.open("soft", std::move(o));
+  sse::channel soft = s.open("soft", std::move(o));
   // One that is chunked, blocked, in the middle of an event, over its soft limit and has an age.
   const std::size_t peer = s.net.connect();
   s.net.at(peer).window = 30;
@@ -106,7 +106,7 @@ TEST_CASE("a slot used again begins as a new one: nothing of the session before 
 TEST_CASE("a handle of a slot that is used again does nothing to who has it now",
           "[slots][reuse]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto old = s.join(c, {.key = "ann"});
   s.hub.closed(old.id);
   const auto k = s.join(c, {.key = "bob", .window = 0});
@@ -139,31 +139,31 @@ TEST_CASE("channels closed and opened in any order: each reader gets its own cha
       for (const bool transient : {false, true}) {
         CAPTURE(victim, second, transient);
         stage s;
-        std::vector<sse::channel*> open;
+        std::vector<sse::channel> open;
         std::vector<test::caller> readers;
         int made = 0;
         const auto add = [&](std::size_t at) {
           sse::channel_options o;
           o.keep_age = sse::duration::seconds(10 + made);
           o.heartbeat.mode = sse::heartbeat_options::pace::off;
-          open[at] = &s.open("c" + std::to_string(made++), std::move(o));
-          readers[at] = s.join(*open[at], {.key = "user"});
+          open[at] = s.open("c" + std::to_string(made++), std::move(o));
+          readers[at] = s.join(open[at], {.key = "user"});
         };
         const auto everything = [&] {
           for (int k = 0; k < 2; ++k) {
-            for (sse::channel* c : open) {
-              REQUIRE(c->publish({.data = c->name()}));
-              if (transient) REQUIRE(c->publish({.data = "typing"}, {.transient = true}));
+            for (sse::channel c : open) {
+              REQUIRE(c.publish({.data = c.name()}));
+              if (transient) REQUIRE(c.publish({.data = "typing"}, {.transient = true}));
             }
             s.flush();
           }
           for (std::size_t i = 0; i < open.size(); ++i) {
             const std::string got = s.take(readers[i]);
-            CHECK(test::count(got, "data: " + std::string(open[i]->name()) + "\n") == 2);
+            CHECK(test::count(got, "data: " + std::string(open[i].name()) + "\n") == 2);
             CHECK(test::count(got, "data: typing\n") == (transient ? 2U : 0U));
             CHECK(test::count(got, "data: ") == (transient ? 4U : 2U));
-            CHECK(open[i]->subscribers() == 1);
-            CHECK(s.hub.find_channel(open[i]->name()) == open[i]);
+            CHECK(open[i].subscribers() == 1);
+            CHECK(s.hub.find_channel(open[i].name()) == open[i]);
           }
         };
         open.resize(4);
@@ -172,16 +172,16 @@ TEST_CASE("channels closed and opened in any order: each reader gets its own cha
         everything();
         for (const std::size_t gone : {victim, second}) {
           const test::caller was = readers[gone];
-          const std::string name{open[gone]->name()};
-          s.hub.close_channel(*open[gone]);
+          const std::string name{open[gone].name()};
+          s.hub.close_channel(open[gone]);
           CHECK(s.closed(was));
-          CHECK(s.hub.find_channel(name) == nullptr);
+          CHECK(!s.hub.find_channel(name));
           add(gone);
           everything();
         }
         CHECK(s.hub.user_sessions("user") == 4);
         s.at(60'000);  // every channel's age ran out, in its own time
-        for (const sse::channel* c : open) CHECK(c->stats().retained_events == 0);
+        for (sse::channel c : open) CHECK(c.stats().retained_events == 0);
         everything();
       }
     }
@@ -193,7 +193,7 @@ TEST_CASE("fixed heartbeats stay with their channel when another one is closed",
   for (int gone = 0; gone < 3; ++gone) {
     CAPTURE(gone);
     stage s;
-    std::vector<sse::channel*> open;
+    std::vector<sse::channel> open;
     std::vector<test::caller> readers;
     for (int i = 0; i < 3; ++i) {
       sse::channel_options o;
@@ -201,11 +201,11 @@ TEST_CASE("fixed heartbeats stay with their channel when another one is closed",
       o.heartbeat = {.mode = sse::heartbeat_options::pace::fixed,
                      .every = sse::duration::seconds(10 + i),
                      .text = text};
-      open.push_back(&s.open(text, std::move(o)));
-      readers.push_back(s.join(*open.back()));
+      open.push_back(s.open(text, std::move(o)));
+      readers.push_back(s.join(open.back()));
     }
     s.at(5'000);
-    s.hub.close_channel(*open[static_cast<std::size_t>(gone)]);
+    s.hub.close_channel(open[static_cast<std::size_t>(gone)]);
     for (std::int64_t t = 5'100; t <= 65'000; t += 100) s.at(t);
     for (int i = 0; i < 3; ++i) {
       const std::size_t beats = i == gone ? 0U : static_cast<std::size_t>(65 / (10 + i));
@@ -221,7 +221,7 @@ TEST_CASE("fixed heartbeats stay with their channel when another one is closed",
 TEST_CASE("completion: no second write begins while one is pending, whatever is called",
           "[flow][completion]") {
   completion_stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c, {.key = "ann"});
   std::string got;
   for (std::uint64_t round = 1; round <= 5; ++round) {
@@ -251,7 +251,7 @@ TEST_CASE("completion: no second write begins while one is pending, whatever is 
 TEST_CASE("completion: a slot whose write is pending is used again only after it",
           "[flow][completion][reuse]") {
   completion_stage s;
-  sse::channel& c = s.open("c", quiet(1));
+  sse::channel c = s.open("c", quiet(1));
   for (int round = 0; round < 300; ++round) {
     const auto k = s.join(c, {.key = "ann"});
     const std::string text(static_cast<std::size_t>(300 + round),

@@ -9,7 +9,7 @@
 
 TEST_CASE("revoke counts each stream once, also before it has ended", "[admission]") {
   test::stage s;
-  sse::channel& c = s.open("c");
+  sse::channel c = s.open("c");
   const auto first = s.join(c);
   (void)s.join(c, {.key = "ann"});
   (void)s.join(c, {.key = "ann"});

@@ -22,7 +22,7 @@ struct core : sse::detail::server_core<sse::no_user, sse::testing::memory_transp
   static constexpr bool answers_later = true;
   explicit core(const sse::server_options& o) : base{o} {}
   void flush_soon() noexcept {}
-  void close_channel(sse::channel& c) noexcept { forget_channel(c); }
+  void close_channel(sse::channel c) noexcept { forget_channel(c); }
   void stop() noexcept {}
   void abandon() noexcept {}
 };
@@ -43,7 +43,7 @@ struct site : sse::basic_server<core> {
     del("/del", plain);
     page("/page", "<p>");
     stream("/stream", admit);
-    stream("/channel", *open_channel("c"));
+    stream("/channel", open_channel("c"));
     stream_prefix("/stream/", admit);
     stream_post("/stream-post", admit_post);
     get("/all", plain);

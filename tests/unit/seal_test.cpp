@@ -39,7 +39,7 @@ TEST_CASE("a sealed channel: its readers get the rest and a clean end", "[seal]"
   stage s;
   std::vector<close_reason> ends;
   s.hub.on_closed([&](sse::session_id, const sse::no_user&, close_reason r) { ends.push_back(r); });
-  sse::channel& c = s.open("job", job());
+  sse::channel c = s.open("job", job());
   const test::caller live = s.join(c);
   s.put_many(c, 2);
   s.flush();
@@ -61,7 +61,7 @@ TEST_CASE("a sealed channel: its readers get the rest and a clean end", "[seal]"
 
 TEST_CASE("a sealed channel: who comes late gets it all, or the rest, and the end", "[seal]") {
   stage s;
-  sse::channel& c = s.open("job", job());
+  sse::channel c = s.open("job", job());
   s.put_many(c, 5);
   s.hub.seal(c);
   for (const sse::event_id id : std::initializer_list<sse::event_id>{0, 1, 4}) {
@@ -81,7 +81,7 @@ TEST_CASE("a sealed channel: who comes late gets it all, or the rest, and the en
 
 TEST_CASE("a sealed channel: who has everything is told 204, and stays away", "[seal]") {
   stage s;
-  sse::channel& c = s.open("job", job());
+  sse::channel c = s.open("job", job());
   s.put_many(c, 5);
   s.hub.seal(c);
   const test::caller back = s.join(c, behind(5));
@@ -98,7 +98,7 @@ TEST_CASE("a sealed channel: who has everything is told 204, and stays away", "[
     CHECK(s.closed(ahead));
   }
   SECTION("one that would begin with what is to come") {
-    sse::channel& live = s.open("live", quiet());
+    sse::channel live = s.open("live", quiet());
     s.put(live);
     s.hub.seal(live);
     CHECK(s.join(live).refusal.status == 204);
@@ -106,7 +106,7 @@ TEST_CASE("a sealed channel: who has everything is told 204, and stays away", "[
     CHECK(s.accept({}, sse::admit().join(live).start(start_at::all)));
   }
   SECTION("an empty one") {
-    sse::channel& empty = s.open("empty", job());
+    sse::channel empty = s.open("empty", job());
     s.hub.seal(empty);
     CHECK(s.join(empty).refusal.status == 204);
   }
@@ -117,7 +117,7 @@ TEST_CASE("a sealed channel: what was let go is a gap, and the end", "[seal]") {
   sse::channel_options o = job(2);
   o.own_sequence = true;
   o.first_id = 0;
-  sse::channel& c = s.open("job", std::move(o));
+  sse::channel c = s.open("job", std::move(o));
   s.put_many(c, 5);
   s.hub.seal(c);
   const test::caller late = s.join(c, behind(1));
@@ -129,7 +129,7 @@ TEST_CASE("a sealed channel: what was let go is a gap, and the end", "[seal]") {
 
 TEST_CASE("a sealed channel: a slow reader gets the rest before its end", "[seal]") {
   stage s;
-  sse::channel& c = s.open("job", job());
+  sse::channel c = s.open("job", job());
   const test::caller slow = s.join(c, {.window = 30});
   s.put_many(c, 8);
   s.flush();
@@ -145,7 +145,7 @@ TEST_CASE("a sealed channel: a slow reader gets the rest before its end", "[seal
 
 TEST_CASE("a sealed channel: a chunked stream ends with its last chunk", "[seal]") {
   stage s;
-  sse::channel& c = s.open("job", job());
+  sse::channel c = s.open("job", job());
   const test::caller k = s.join(c, {.chunked = true});
   s.put_many(c, 3);
   s.hub.seal(c);
@@ -156,7 +156,7 @@ TEST_CASE("a sealed channel: a chunked stream ends with its last chunk", "[seal]
 
 TEST_CASE("a sealed channel: a write that is pending is waited for", "[seal]") {
   completion_stage s;
-  sse::channel& c = s.open("job", job());
+  sse::channel c = s.open("job", job());
   const test::caller k = s.join(c);
   s.put_many(c, 3);
   s.flush();
@@ -174,9 +174,9 @@ TEST_CASE("a sealed channel: a write that is pending is waited for", "[seal]") {
 
 TEST_CASE("a stream on several channels ends once all of them are sealed", "[seal]") {
   stage s;
-  sse::channel& a = s.open("a", job());
-  sse::channel& b = s.open("b", job());
-  const test::caller k = s.join({}, {&a, &b});
+  sse::channel a = s.open("a", job());
+  sse::channel b = s.open("b", job());
+  const test::caller k = s.join({}, {a, b});
   s.put(a);
   s.hub.seal(a);
   s.flush();
@@ -184,20 +184,20 @@ TEST_CASE("a stream on several channels ends once all of them are sealed", "[sea
   s.put(b);
   s.flush();
   CHECK(s.take(k) == frames(1, 2));
-  const test::caller late = s.join({}, {&a, &b});
+  const test::caller late = s.join({}, {a, b});
   s.hub.seal(b);
   s.flush();
   CHECK(s.take(k).empty());
   CHECK(s.closed(k));
   CHECK(s.take(late) == frames(1, 2));
   CHECK(s.closed(late));
-  CHECK(s.join(behind(2), {&a, &b}).refusal.status == 204);
-  CHECK(s.join(behind(1), {&a, &b}));
+  CHECK(s.join(behind(2), {a, b}).refusal.status == 204);
+  CHECK(s.join(behind(1), {a, b}));
 }
 
 TEST_CASE("the last event seals its channel", "[seal]") {
   stage s;
-  sse::channel& c = s.open("job", job());
+  sse::channel c = s.open("job", job());
   const test::caller k = s.join(c);
   REQUIRE(c.publish({.type = "e", .data = "1"}, {.last = true}));
   CHECK(c.sealed());
@@ -205,14 +205,14 @@ TEST_CASE("the last event seals its channel", "[seal]") {
   CHECK(s.take(k) == frames(1, 1));
   CHECK(s.closed(k));
 
-  sse::channel& refused = s.open("refused", job());
+  sse::channel refused = s.open("refused", job());
   CHECK_FALSE(refused.publish({.type = "a\nb", .data = "1"}, {.last = true}));
   CHECK_FALSE(refused.sealed());
 }
 
 TEST_CASE("what others may see does not keep a reader of a sealed channel", "[seal]") {
   stage s;
-  sse::channel& c = s.open("job", job());
+  sse::channel c = s.open("job", job());
   s.put(c);
   s.put(c, "2", "me");
   s.put(c, "3", "somebody else");
@@ -232,7 +232,7 @@ TEST_CASE("a sealed channel: a snapshot under way is finished first", "[seal]") 
   stage s;
   sse::channel_options o = quiet();
   o.start = start_at::snapshot;
-  sse::channel& c = s.open("state", std::move(o));
+  sse::channel c = s.open("state", std::move(o));
   for (int i = 1; i <= 50; ++i) {
     REQUIRE(c.publish({.type = "e", .data = std::to_string(i)}, {.key = std::to_string(i)}));
   }
@@ -262,7 +262,7 @@ TEST_CASE("a sealed channel: a backfill under way is finished first", "[seal]") 
     }
     return sse::backfill_state::done;
   };
-  sse::channel& c = s.open("job", std::move(o));
+  sse::channel c = s.open("job", std::move(o));
   s.put_many(c, 9);
   const test::caller late = s.join(c, behind(1));
   REQUIRE(late);
@@ -280,11 +280,11 @@ TEST_CASE("a sealed channel: a backfill under way is finished first", "[seal]") 
 TEST_CASE("a sealed channel is closed once its time is over, and its program is told", "[seal]") {
   stage s;
   std::vector<std::string> closed;
-  s.hub.on_channel_closed([&](sse::channel& c) { closed.emplace_back(c.name()); });
+  s.hub.on_channel_closed([&](sse::channel c) { closed.emplace_back(c.name()); });
   sse::channel_options o = job();
   o.keep_sealed = sse::duration::seconds(60);
   o.heartbeat = {.mode = sse::heartbeat_options::pace::fixed, .every = sse::duration::seconds(1)};
-  sse::channel& c = s.open("job", std::move(o));
+  sse::channel c = s.open("job", std::move(o));
   s.put(c);
   s.at(500);
   s.hub.seal(c);
@@ -294,8 +294,8 @@ TEST_CASE("a sealed channel is closed once its time is over, and its program is 
   s.flush();
   s.at(60'500);
   CHECK(closed == std::vector<std::string>{"job"});
-  CHECK(s.hub.find_channel("job") == nullptr);
-  sse::channel& again = s.open("job", job());
+  CHECK(!s.hub.find_channel("job"));
+  sse::channel again = s.open("job", job());
   CHECK_FALSE(again.sealed());
   s.hub.close_channel(again);
   CHECK(closed.size() == 2);
@@ -306,7 +306,7 @@ TEST_CASE("a reader that knows where it began is told 204 after a stream without
   sse::hub_options o;
   o.first_id = 7;
   stage s{o, stage::as_given{}};
-  sse::channel& c = s.open("job", job());
+  sse::channel c = s.open("job", job());
   const test::caller k = s.join(c);
   s.hub.seal(c);
   s.flush();
@@ -318,14 +318,14 @@ TEST_CASE("a reader that knows where it began is told 204 after a stream without
 TEST_CASE("a channel of another hub is refused, or left alone", "[channels]") {
   stage s;
   stage other;
-  sse::channel& foreign = other.open("c", quiet());
+  sse::channel foreign = other.open("c", quiet());
   const test::caller k = other.join(foreign);
   CHECK(s.hub.publish(foreign, {.data = "x"}).error == publish_error::another_hub);
   s.hub.seal(foreign);
   CHECK_FALSE(foreign.sealed());
   s.hub.close_channel(foreign);
   s.flush();
-  REQUIRE(other.hub.find_channel("c") == &foreign);
+  REQUIRE(other.hub.find_channel("c") == foreign);
   other.put(foreign);
   other.flush();
   CHECK(other.take(k) == frames(1, 1));
@@ -336,16 +336,16 @@ TEST_CASE("open_channel says why it did not", "[channels]") {
   const sse::open_result c = s.hub.open_channel("c", quiet());
   REQUIRE(c);
   CHECK(c.error == sse::open_error::none);
-  CHECK(c->name() == "c");
+  CHECK(c.here.name() == "c");
   const sse::open_result again = s.hub.open_channel("c", quiet());
   CHECK_FALSE(again);
-  CHECK(again == nullptr);
+  CHECK(!again);
   CHECK(again.error == sse::open_error::taken);
   CHECK(to_string(again.error) == "taken");
   sse::open_error in_hook = sse::open_error::none;
   s.hub.on_wanted([&] { in_hook = s.hub.open_channel("d", quiet()).error; });
-  (void)s.join(*c);
-  s.put(*c);
+  (void)s.join(c);
+  s.put(c);
   CHECK(in_hook == sse::open_error::in_hook);
 }
 
@@ -353,7 +353,7 @@ TEST_CASE("ten thousand streams that ended hold little", "[seal]") {
   stage s;
   constexpr int n = 10'000;
   for (int i = 0; i < n; ++i) {
-    sse::channel& c = s.open("job" + std::to_string(i), job(10));
+    sse::channel c = s.open("job" + std::to_string(i), job(10));
     const test::caller k = s.join(c);
     s.put(c);
     REQUIRE(c.publish({.data = "[DONE]"}, {.last = true}));

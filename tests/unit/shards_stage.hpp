@@ -26,11 +26,11 @@ struct shard_host {
         shard{std::make_unique<sse::shard<transport>>(s, *net, without_position(o))} {
     shard->hub().on_admit([this](const sse::request& r) {
       auto v = sse::admit(std::string{r.target});
-      for (sse::channel* c : joins) v.join(*c);
+      for (sse::channel c : joins) v.join(c);
       return v;
     });
     for (std::size_t i = 0; *shard && i < s.options().channels.size(); ++i) {
-      joins.push_back(&shard->at(i));
+      joins.push_back(shard->at(i));
     }
   }
 
@@ -54,7 +54,7 @@ struct shard_host {
 
   std::unique_ptr<transport> net;
   std::unique_ptr<sse::shard<transport>> shard;
-  std::vector<sse::channel*> joins{};
+  std::vector<sse::channel> joins{};
 };
 
 /// "t" with its number as the data.

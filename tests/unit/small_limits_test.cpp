@@ -7,7 +7,7 @@
 TEST_CASE("an age too short to be spread is kept to the millisecond: limit - 1, limit",
           "[time][age]") {
   test::stage s{{.max_age = sse::duration::milliseconds(9)}};
-  sse::channel& c = s.open("c");
+  sse::channel c = s.open("c");
   const auto k = s.join(c);
   s.at(8);
   CHECK_FALSE(s.closed(k));

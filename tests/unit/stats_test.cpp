@@ -35,7 +35,7 @@ TEST_CASE("X-29 a channel's numbers: connections, published, delivered, dropped,
   o.max_lag = 300;
   o.on_lag = sse::lag_policy::tail;
   o.own_sequence = true;
-  sse::channel& c = s.open("prices", std::move(o));
+  sse::channel c = s.open("prices", std::move(o));
   const auto zero = c.stats();
   CHECK(zero.name == "prices");
   CHECK(zero.subscribers + zero.published + zero.delivered + zero.dropped + zero.gaps +
@@ -96,7 +96,7 @@ TEST_CASE("X-29 the hub's numbers: accepted, refused, closed by reason, writes, 
   stage s{{.caps = {.per_user = {.max = 2}}, .write_deadline = duration::seconds(10)}};
   sse::channel_options o = quiet();
   o.heartbeat = {.every = duration::seconds(4)};
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   const auto a = s.join(c, {.key = "ann", .preamble = "HEAD"});
   const auto b = s.join(c, {.key = "ann"});
   CHECK_FALSE(s.join(c, {.key = "ann"}));
@@ -145,7 +145,7 @@ TEST_CASE("X-29 after thousands of streams of every fate the numbers are what th
   o.max_lag = 500;
   o.on_lag = sse::lag_policy::tail;
   o.own_sequence = true;
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   std::vector<test::caller> open;
   std::uint64_t delivered = 0, gaps = 0, accepted = 0, refused = 0, replays = 0, published = 0,
                 bytes = 0, closed = 0;
@@ -230,8 +230,8 @@ TEST_CASE("heartbeats in the log count as delivered, those for one session do no
   stage s;
   sse::channel_options o = quiet();
   o.heartbeat = {.mode = sse::heartbeat_options::pace::fixed, .every = duration::seconds(1)};
-  sse::channel& fixed = s.open("fixed", std::move(o));
-  sse::channel& idle = s.open("idle", {.heartbeat = {.every = duration::seconds(1)}});
+  sse::channel fixed = s.open("fixed", std::move(o));
+  sse::channel idle = s.open("idle", {.heartbeat = {.every = duration::seconds(1)}});
   (void)s.join(fixed);
   (void)s.join(idle);
   s.at(3000);
@@ -260,8 +260,8 @@ TEST_CASE("every close reason has a name of its own and a place in the count", "
 TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels escaped",
           "[stats]") {
   stage s;
-  sse::channel& a = s.open("plain", quiet());
-  sse::channel& b = s.open("odd \"name\" \\ with\nline", quiet());
+  sse::channel a = s.open("plain", quiet());
+  sse::channel b = s.open("odd \"name\" \\ with\nline", quiet());
   const auto k = s.join(a);
   s.put(a);
   s.put(b);
@@ -339,7 +339,7 @@ TEST_CASE("Prometheus text: the largest number, and no channel at all", "[stats]
 TEST_CASE("the metrics of very many channels: the first by name, the others together", "[stats]") {
   stage s{{.metric_channels = 2}};
   for (int i = 0; i < 5; ++i) {
-    sse::channel& c = s.open("room" + std::to_string(i));
+    sse::channel c = s.open("room" + std::to_string(i));
     for (int n = 0; n <= i; ++n) s.put(c);
   }
   std::string page;
@@ -354,7 +354,7 @@ TEST_CASE("the metrics of very many channels: the first by name, the others toge
   CHECK(value("room1") == "2");
   CHECK(value("room2").empty());
   CHECK(value("(others)") == "12");
-  sse::channel& big =
+  sse::channel big =
       s.open("a name that is long, as names of users are, to see that the page stays short");
   for (int i = 0; i < 100; ++i) (void)s.open(std::string(big.name()) + std::to_string(i));
   const std::size_t before = page.size();

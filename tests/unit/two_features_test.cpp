@@ -33,7 +33,7 @@ sse::channel_options snapshots() {
   return o;
 }
 
-void put(sse::channel& c, std::string_view data, const sse::publish_options& o = {}) {
+void put(sse::channel c, std::string_view data, const sse::publish_options& o = {}) {
   REQUIRE(c.publish({.type = "e", .data = data}, o));
 }
 
@@ -42,7 +42,7 @@ void put(sse::channel& c, std::string_view data, const sse::publish_options& o =
 TEST_CASE("X-09 a transient event with a key is no state, and shows nobody another's value",
           "[keys][audience]") {
   stage s;
-  sse::channel& c = s.open("c", snapshots());
+  sse::channel c = s.open("c", snapshots());
   put(c, "bob's balance", {.audience = "bob", .key = "balance"});
   put(c, "typing", {.transient = true, .key = "mood"});
   put(c, "typing to bob", {.audience = "bob", .transient = true, .key = "mood"});
@@ -54,7 +54,7 @@ TEST_CASE("X-09 a transient event with a key is no state, and shows nobody anoth
 
 TEST_CASE("X-09 a public value after a private one of its key is seen by all", "[keys][audience]") {
   stage s;
-  sse::channel& c = s.open("c", snapshots());
+  sse::channel c = s.open("c", snapshots());
   put(c, "private", {.audience = "bob", .key = "k"});
   put(c, "public", {.key = "k"});
   CHECK(s.take(s.join(c, {.key = "eve"})) == frame(2, "e", "public"));
@@ -74,7 +74,7 @@ TEST_CASE("X-02 a value that is half sent is not overwritten by the next of its 
   for (std::size_t cut = 0; cut <= whole; ++cut) {
     CAPTURE(cut);
     stage s;
-    sse::channel& c = s.open("c", snapshots());
+    sse::channel c = s.open("c", snapshots());
     put(c, one, {.key = "k"});
     const auto k = s.join(c, {.window = cut});
     put(c, two, {.key = "k"});
@@ -93,7 +93,7 @@ TEST_CASE("X-02 coalescing with keys and without, cut anywhere, never shows the 
     sse::channel_options o = quiet();
     o.on_lag = lag_policy::coalesce;
     o.max_lag = 400;
-    sse::channel& c = s.open("c", std::move(o));
+    sse::channel c = s.open("c", std::move(o));
     const auto slow = s.join(c, {.key = "ann", .window = cut});
     for (int i = 0; i < 40; ++i) {
       put(c, "v" + std::to_string(i),
@@ -121,7 +121,7 @@ TEST_CASE("X-02 a channel with transient events coalesces as one without", "[key
   sse::channel_options o = quiet();
   o.on_lag = lag_policy::coalesce;
   o.max_lag = 400;
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   put(c, "typing", {.transient = true});
   const auto slow = s.join(c, {.window = 0});
   for (int i = 0; i < 40; ++i) {
@@ -138,7 +138,7 @@ TEST_CASE("X-02 the key that was silent longest is forgotten, whatever was repla
   stage s;
   sse::channel_options o = snapshots();
   o.max_keys = 3;
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   for (const char* key : {"a", "b", "c", "a", "d", "c", "e"}) put(c, key, {.key = key});
   // a (4), b and then a are the oldest when d and e come
   CHECK(s.take(s.join(c)) == frame(5, "e", "d") + frame(6, "e", "c") + frame(7, "e", "e"));
@@ -151,7 +151,7 @@ TEST_CASE("X-02 the key that was silent longest is forgotten, whatever was repla
 
 TEST_CASE("retained bytes: events that had an audience leave nothing counted behind",
           "[retention][audience]") {
-  const auto plain = [](stage& s, sse::channel& c) {
+  const auto plain = [](stage& s, sse::channel c) {
     for (int i = 0; i < 500; ++i) put(c, std::string(80, 'p'));
     s.flush();
     return c.stats().retained_events;
@@ -162,10 +162,10 @@ TEST_CASE("retained bytes: events that had an audience leave nothing counted beh
     return o;
   };
   stage s;
-  sse::channel& fresh = s.open("fresh", ten_kilobytes());
+  sse::channel fresh = s.open("fresh", ten_kilobytes());
   const std::uint64_t expected = plain(s, fresh);
   REQUIRE(expected > 50);
-  sse::channel& c = s.open("c", ten_kilobytes());
+  sse::channel c = s.open("c", ten_kilobytes());
   for (int round = 0; round < 5; ++round) {
     for (int i = 0; i < 300; ++i) {
       put(c, std::string(80, 'a'), {.audience = std::string(1000, 'x')});
@@ -184,7 +184,7 @@ TEST_CASE("retained bytes: events that had an audience leave nothing counted beh
 TEST_CASE("X-09 a replay of mixed audiences, one byte at a time, at every beginning",
           "[retention][audience]") {
   stage s{{.flush_share = 50}};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   std::vector<std::string> ann;
   for (std::uint64_t id = 1; id <= 150; ++id) {
     const std::string_view audience = id % 3 == 0 ? "ann" : id % 7 == 0 ? "bob" : "";
@@ -233,7 +233,7 @@ TEST_CASE("X-01 shedding memory: a reader at any place goes on or is closed, and
     const std::uint64_t cap = n < 150 ? 60'000 : n < 300 ? 82'000 : 130'000;
     CAPTURE(n, cap);
     stage s{{.max_backlog = cap}};
-    sse::channel& c = s.open("c", patient());
+    sse::channel c = s.open("c", patient());
     const auto first = s.join(c, {.window = 0});
     std::size_t got_first = 0;
     for (std::uint64_t id = 1; id <= n % 150; ++id) got_first += frame(id, "e", text).size();
@@ -265,7 +265,7 @@ TEST_CASE("X-01 shedding memory: a reader at any place goes on or is closed, and
 TEST_CASE("X-01 shedding memory sends away no more than it must", "[lag][memory]") {
   // Readers at every distance: those that are ahead of what was cut off stay.
   stage s{{.max_backlog = 200'000}};
-  sse::channel& c = s.open("c", patient());
+  sse::channel c = s.open("c", patient());
   std::vector<test::caller> all;
   const std::string text(1000, 'x');
   for (std::size_t i = 0; i < 30; ++i) all.push_back(s.join(c, {.window = i * 12'000}));
@@ -292,8 +292,8 @@ TEST_CASE("X-01 what a channel held for slow readers is not counted once it is c
   stage s{{.max_backlog = 300'000}};
   for (int round = 0; round < 8; ++round) {
     CAPTURE(round);
-    sse::channel& a = s.open("a", patient());
-    sse::channel& b = s.open("b", patient());
+    sse::channel a = s.open("a", patient());
+    sse::channel b = s.open("b", patient());
     const auto slow = s.join(a, {.window = 0});
     const auto other = s.join(b, {.window = 0});
     for (int i = 0; i < 120; ++i) {
@@ -315,11 +315,11 @@ TEST_CASE("X-01 what a channel held for slow readers is not counted once it is c
 
 TEST_CASE("X-01 readers that caught up, and those that left, are not counted", "[lag][memory]") {
   stage s{{.max_backlog = 300'000}};
-  sse::channel& a = s.open("a", patient());
-  sse::channel& b = s.open("b", patient());
+  sse::channel a = s.open("a", patient());
+  sse::channel b = s.open("b", patient());
   for (int round = 0; round < 12; ++round) {
     CAPTURE(round);
-    sse::channel& c = round % 2 == 0 ? a : b;
+    sse::channel c = round % 2 == 0 ? a : b;
     const auto slow = s.join(c, {.window = 0});
     for (int i = 0; i < 200; ++i) {
       put(c, std::string(1000, 'x'));
@@ -341,7 +341,7 @@ TEST_CASE("X-01 a cap on memory of 0 is off, and one byte sheds all who hold any
           "[lag][memory]") {
   for (const std::uint64_t cap : {0U, 1U}) {
     stage s{{.max_backlog = cap}};
-    sse::channel& c = s.open("c", patient());
+    sse::channel c = s.open("c", patient());
     const auto slow = s.join(c, {.window = 0});
     const auto fast = s.join(c);
     for (int i = 0; i < 300; ++i) {
@@ -368,7 +368,7 @@ TEST_CASE("backfill: through windows of any size, chunked or not, beside unicast
           w.add(id, {.type = "e", .data = std::to_string(id)});
         return sse::backfill_state::more;
       };
-      sse::channel& c = s.open("c", std::move(o));
+      sse::channel c = s.open("c", std::move(o));
       s.put_many(c, 60);
       const auto k = s.join(c, {.last_event_id = "3", .chunked = chunked, .window = window});
       std::string got;
@@ -395,7 +395,7 @@ TEST_CASE("backfill: through windows of any size, chunked or not, beside unicast
 TEST_CASE("X-11 a peer whose buffers are just full and for whom nothing waits is not stalled",
           "[time][deadline]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c, {.window = test::frames(1, 1).size()});
   s.put(c);
   s.flush();

@@ -28,7 +28,7 @@ struct asked {
 TEST_CASE("whatever waits to be sent asks for a flush, once until there was one", "[wanted]") {
   stage s;
   asked told{s};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const test::caller reader = s.join(c, {.key = "user"});
   s.hub.flush();
   (void)told.count();
@@ -62,19 +62,19 @@ TEST_CASE("whatever waits to be sent asks for a flush, once until there was one"
 TEST_CASE("what nobody waits for asks for no flush", "[wanted]") {
   stage s;
   asked told{s};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   REQUIRE(c.publish({.data = "x"}));
   CHECK(told.count() == 0);
   sse::channel_options aged = quiet();
   aged.keep_age = sse::duration::seconds(5);
-  sse::channel& old = s.open("old", std::move(aged));
+  sse::channel old = s.open("old", std::move(aged));
   REQUIRE(old.publish({.data = "x"}));
   CHECK(told.count() == 1);  // there is a deadline now
 }
 
 TEST_CASE("a hook that is told of a flush may change nothing", "[wanted]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   (void)s.join(c);
   s.hub.flush();
   sse::publish_error seen = sse::publish_error::none;

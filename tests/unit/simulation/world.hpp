@@ -170,7 +170,7 @@ class world final : public observer {
       }
       act(true);
     });
-    hub_->on_presence([this](sse::channel& c, std::string_view key, bool present) {
+    hub_->on_presence([this](sse::channel c, std::string_view key, bool present) {
       on_presence(c, key, present);
     });
     if (facts_.groups) {
@@ -239,16 +239,16 @@ class world final : public observer {
       };
     }
     const std::uint64_t before = last_head_[at(c)];
-    sse::channel* p = hub_->open_channel(shapes[c].name, std::move(o));
-    if (p == nullptr) fail("open_channel");
+    sse::channel p = hub_->open_channel(shapes[c].name, std::move(o));
+    if (!p) fail("open_channel");
     if (hub_->find_channel(shapes[c].name) != p) fail("find_channel");
-    if (hub_->open_channel(shapes[c].name) != nullptr) fail("a name was taken twice");
+    if (hub_->open_channel(shapes[c].name)) fail("a name was taken twice");
     channels_[at(c)] = p;
-    plain_options_[at(c)] = plain_copy(p->options());
+    plain_options_[at(c)] = plain_copy(*p.options());
     facts_.options[at(c)] = &plain_options_[at(c)];
-    if (features_.reopened_goes_on && p->last_id() < before)
+    if (features_.reopened_goes_on && p.last_id() < before)
       fail(std::string("its ids begin again: ") + shapes[c].name);
-    book_.begin(c, p->last_id());
+    book_.begin(c, p.last_id());
   }
 
   /// All but the hooks: what a judge may ask for after the channel is gone.
@@ -269,12 +269,12 @@ class world final : public observer {
   }
 
   void close_channel(int c) {
-    if (channels_[at(c)] == nullptr) return;
+    if (!channels_[at(c)]) return;
     if (!features_.reopened_goes_on && shapes[c].own) return;
     log_.add("close channel", c);
-    last_head_[at(c)] = channels_[at(c)]->last_id();
-    sse::channel& closing = *channels_[at(c)];
-    channels_[at(c)] = nullptr;  // hooks must not publish to it
+    last_head_[at(c)] = channels_[at(c)].last_id();
+    sse::channel closing = channels_[at(c)];
+    channels_[at(c)] = {};  // hooks must not publish to it
     hub_->close_channel(closing);
     for (client& k : clients_) {
       if (k.conn.open && k.find(c) != nullptr && !peer(k).is_closed)
@@ -292,7 +292,7 @@ class world final : public observer {
 
   void reopen_channels() {
     for (int c = 0; c < channel_count; ++c) {
-      if (channels_[at(c)] != nullptr || !chance(2)) continue;
+      if (channels_[at(c)] || !chance(2)) continue;
       log_.add("open channel", c);
       open_channel(c);
       ++reopened;
@@ -305,7 +305,7 @@ class world final : public observer {
     for (client& k : clients_) k.conn.beats_allowed += 20 * (k.conn.channels.size() + 1);
     hub_->tick(sse::time_point::milliseconds(now_));
     for (int c = 0; c < channel_count; ++c) {
-      if (channels_[at(c)] != nullptr) book_.trim(c, channels_[at(c)]->options(), now_);
+      if (channels_[at(c)]) book_.trim(c, *channels_[at(c)].options(), now_);
     }
     flush_hub();
     if (chance(4)) check_retention();
@@ -314,9 +314,9 @@ class world final : public observer {
   /// What is retained is exact.
   void check_retention() {
     for (int c = 0; c < channel_count; ++c) {
-      if (channels_[at(c)] == nullptr) continue;
-      const sse::channel_options& o = channels_[at(c)]->options();
-      const sse::channel_stats s = channels_[at(c)]->stats();
+      if (!channels_[at(c)]) continue;
+      const sse::channel_options& o = *channels_[at(c)].options();
+      const sse::channel_stats s = channels_[at(c)].stats();
       channel_book& b = book_.at(c);
       const std::uint64_t owed = b.rows.size() - b.retained;
       const bool by_audience = o.keep_bytes != UINT64_MAX && b.has_audiences;
@@ -338,8 +338,8 @@ class world final : public observer {
   void publish() { publish_to(pick(channel_count)); }
 
   void publish_to(int c) {
-    sse::channel* const where = channels_[at(c)];
-    if (where == nullptr) return;
+    const sse::channel where = channels_[at(c)];
+    if (!where) return;
     published e;
     e.channel = static_cast<std::int8_t>(c);
     e.at = now_;
@@ -356,7 +356,7 @@ class world final : public observer {
     const std::string key = e.key == 0 ? std::string{} : "key-" + std::to_string(e.key);
     sse::publish_options o{.audience = audience, .transient = e.transient, .key = key};
     const bool given = ids_of(c) == id_mode::given && !e.transient;
-    if (given) o.id = where->last_id() + 1 + (chance(4) ? random_.below(50) : 0);
+    if (given) o.id = where.last_id() + 1 + (chance(4) ? random_.below(50) : 0);
     sse::event out{.type = e.transient ? "t" : "e", .data = data};
     std::string whole;
     if (chance(8) && (given || e.transient || ids_of(c) == id_mode::none)) {
@@ -366,15 +366,15 @@ class world final : public observer {
       out = {.data = whole};
       o.encoded = true;
     }
-    const std::uint64_t head = where->last_id();
-    const sse::publish_result r = where->publish(out, o);
+    const std::uint64_t head = where.last_id();
+    const sse::publish_result r = where.publish(out, o);
     if (!r) return wrong("publish was refused");
     e.id = r.id;
     if (given && r.id != o.id) return wrong("another id than the given one");
     const bool numbered = !e.transient && ids_of(c) != id_mode::none;
     if (numbered != (r.id != 0)) return wrong("an id where there is none, or none");
     if (numbered && !given && r.id != head + 1) return wrong("ids are not consecutive");
-    book_.add(e, where->options());
+    book_.add(e, *where.options());
     for (client& k : clients_) {
       if (k.conn.open) judge_.note_lag(k, c);
     }
@@ -383,8 +383,8 @@ class world final : public observer {
   /// What must be refused, and leave no trace.
   void publish_badly() {
     const int c = pick(channel_count);
-    if (channels_[at(c)] == nullptr) return;
-    sse::channel& where = *channels_[at(c)];
+    if (!channels_[at(c)]) return;
+    sse::channel where = channels_[at(c)];
     const std::uint64_t head = where.last_id();
     const auto refused = [&](const sse::event& e, const sse::publish_options& o) {
       if (where.publish(e, o) || where.last_id() != head) fail("a bad event was taken");
@@ -445,9 +445,9 @@ class world final : public observer {
     if (caps.total.then != sse::when_full::evict_oldest && total >= caps.total.max)
       return full(caps.total);
     for (const int c : k.channels) {
-      const sse::channel& where = *channels_[at(c)];
-      if (where.options().max_subscribers != 0 &&
-          where.subscribers() >= where.options().max_subscribers)
+      sse::channel where = channels_[at(c)];
+      if (where.options()->max_subscribers != 0 &&
+          where.subscribers() >= where.options()->max_subscribers)
         return admission::refuse;
     }
     const auto fits = [&](const sse::cap& c, auto counts) {
@@ -476,7 +476,7 @@ class world final : public observer {
 
   [[nodiscard]] sse::verdict<user_data> take_verdict() {
     auto v = sse::admit(user_data{accepting_->user}, user_name(accepting_->user));
-    for (const int c : accepting_->channels) v.join(*channels_[at(c)]);
+    for (const int c : accepting_->channels) v.join(channels_[at(c)]);
     if (how_.start_given) (void)std::move(v).start(how_.start);  // they give `v` itself back
     if (how_.newest != 0) (void)std::move(v).backlog(how_.newest);
     if (how_.by_verdict) (void)std::move(v).after(how_.after);
@@ -490,10 +490,10 @@ class world final : public observer {
       choose_channels(k);
     }
     for (const int c : k.channels) {
-      if (channels_[at(c)] == nullptr) return;
+      if (!channels_[at(c)]) return;
     }
     how_ = {};
-    const sse::channel& first = *channels_[at(k.channels[0])];
+    sse::channel first = channels_[at(k.channels[0])];
     bool numbered = false;
     for (const int c : k.channels) numbered = numbered || ids_of(c) != id_mode::none;
     const std::uint64_t head = first.last_id();
@@ -501,7 +501,7 @@ class world final : public observer {
     how_.resume = k.has_position;
     how_.after = k.last;
     how_.numbered = numbered;
-    how_.start = first.options().start;
+    how_.start = first.options()->start;
     if (!k.has_position || !numbered) {
       if (chance(6)) {
         how_.newest = 1 + random_.below(20);
@@ -596,7 +596,7 @@ class world final : public observer {
     by_slot_[id.slot] = &k;
     sessions_.push_back({&k, k.user, k.address, !n.retry_only});
     if (n.retry_only) return;
-    n.ahead = how_.resume && how_.numbered && k.last > channels_[at(k.channels[0])]->last_id();
+    n.ahead = how_.resume && how_.numbered && k.last > channels_[at(k.channels[0])].last_id();
     if (n.ahead) {
       for (const int c : k.channels) k.floor[at(c)] = book_.last();
       for (const int c : k.channels) k.values_owed[at(c)] = false;
@@ -609,7 +609,7 @@ class world final : public observer {
     for (const int c : k.channels) {
       joined j;
       j.channel = c;
-      const sse::channel_options& o = channels_[at(c)]->options();
+      const sse::channel_options& o = *channels_[at(c)].options();
       const bool values =
           o.on_lag == sse::lag_policy::coalesce || o.start == sse::start_at::snapshot;
       j.asks_archive = shapes[c].archive && k.channels.size() == 1;
@@ -777,7 +777,7 @@ class world final : public observer {
     client* k = owner(g.session);
     int channel = -1;
     for (int c = 0; c < channel_count; ++c) {
-      if (channels_[at(c)] != nullptr && channels_[at(c)] == g.where) channel = c;
+      if (channels_[at(c)] && channels_[at(c)] == g.where) channel = c;
     }
     if (k == nullptr || channel < 0) return wrong("a gap of nobody");
     if (const char* bad = judge_.judge_notice(*k, channel, g)) wrong(bad);
@@ -791,7 +791,7 @@ class world final : public observer {
     act(features_.hooks_end_streams, accepting_);
   }
 
-  void on_presence(sse::channel& c, std::string_view key, bool present) {
+  void on_presence(sse::channel c, std::string_view key, bool present) {
     for (int u = 0; u < user_count; ++u) {
       if (key != user_name(u)) continue;
       for (int i = 0; i < channel_count; ++i) {
@@ -842,8 +842,7 @@ class world final : public observer {
     const int c = pick(channel_count);
     switch (random_.below(4)) {
       case 0:
-        if (channels_[at(c)] != nullptr &&
-            channels_[at(c)]->publish({.type = "e", .data = "from a hook"}))
+        if (channels_[at(c)] && channels_[at(c)].publish({.type = "e", .data = "from a hook"}))
           wrong("a hook inside a flush could publish");
         break;
       case 1:
@@ -1031,7 +1030,7 @@ class world final : public observer {
     if (!age.is_off() && now_ - k.conn.opened_at > age.ms()) fail("a stream outlived max_age");
     if (k.conn.retry_only) fail("a retry stream that does not end");
     for (const joined& j : k.conn.channels) {
-      const sse::heartbeat_options& h = channels_[at(j.channel)]->options().heartbeat;
+      const sse::heartbeat_options& h = channels_[at(j.channel)].options()->heartbeat;
       if (h.mode == sse::heartbeat_options::pace::idle &&
           now_ - k.conn.last_bytes_at > 2 * h.every.ms())
         fail("an idle stream without a heartbeat");
@@ -1110,7 +1109,7 @@ class world final : public observer {
       if (k.conn.open && chance(2)) read(k, SIZE_MAX);
     }
     for (int c = 0; c < channel_count; ++c) {
-      if (channels_[at(c)] != nullptr) last_head_[at(c)] = channels_[at(c)]->last_id();
+      if (channels_[at(c)]) last_head_[at(c)] = channels_[at(c)].last_id();
       if (last_head_[at(c)] > first_id_) first_id_ = last_head_[at(c)];
     }
     stop_hub();
@@ -1142,8 +1141,8 @@ class world final : public observer {
     }
     std::uint64_t bound = options_.max_backlog + (std::uint64_t{3} << 20);
     for (int c = 0; c < channel_count; ++c) {
-      if (channels_[at(c)] == nullptr) continue;
-      bound += 2 * book_.at(c).kept_bytes + 4 * channels_[at(c)]->options().max_lag % (1U << 20) +
+      if (!channels_[at(c)]) continue;
+      bound += 2 * book_.at(c).kept_bytes + 4 * channels_[at(c)].options()->max_lag % (1U << 20) +
                (64 << 10);
     }
     if (hub_->stats().log_bytes > bound)
@@ -1153,7 +1152,7 @@ class world final : public observer {
   /// Every client comes back once and gets all that it may; then all go and nothing stays behind.
   void end() {
     for (int c = 0; c < channel_count; ++c) {
-      if (channels_[at(c)] == nullptr) open_channel(c);
+      if (!channels_[at(c)]) open_channel(c);
     }
     quiet_ = true;
     for (client& k : clients_) {
@@ -1221,7 +1220,7 @@ class world final : public observer {
   std::array<std::array<bool, channel_count>, user_count> present_{};
   std::array<std::array<int, channel_count>, user_count> joined_{};
   std::array<std::uint64_t, channel_count> last_head_{};
-  std::array<sse::channel*, channel_count> channels_{};
+  std::array<sse::channel, channel_count> channels_{};
   sse::hub_options options_;
   how_to_join how_;
   client* accepting_ = nullptr;

@@ -70,19 +70,20 @@ inline std::string_view engine::bad_join(const joining& j, int& status) noexcept
   std::string_view bad;
   std::uint32_t marked = 0;
   while (marked < n && (bad = bad_channel(j, marked, status)).empty()) {
-    j.channels[marked++].joined_ = true;
+    joined(j, marked++).joined_ = true;
   }
-  while (marked != 0) j.channels[--marked].joined_ = false;
+  while (marked != 0) joined(j, --marked).joined_ = false;
   return bad;
 }
 
 /// Of channel `i`. Those in front of it are marked.
 inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
                                             int& status) const noexcept {
-  const channel& c = j.channels[i];
-  if (!owns(c)) return "channel_of_another_hub";
-  if (c.closing_) return "channel_closed";
-  if (c.sequence_ != j.channels[0].sequence_) return "channels_of_two_sequences";
+  const channel_state* const here = j.channels[i].state();
+  if (here == nullptr || here->closing_) return "channel_closed";
+  const channel_state& c = *here;
+  if (c.engine_ != this) return "channel_of_another_hub";
+  if (c.sequence_ != joined(j, 0).sequence_) return "channels_of_two_sequences";
   if (c.joined_) return "joined_twice";
   if (c.options_.max_subscribers == 0 || c.subscribers() < c.options_.max_subscribers) return {};
   status = caps_.options().total.status;
@@ -90,9 +91,11 @@ inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
 }
 
 /// Why a live session cannot join.
-inline join_error engine::bad_join(std::uint32_t slot, const channel& c) const noexcept {
-  if (!owns(c)) return join_error::another_hub;
-  if (c.closing_) return join_error::closed;
+inline join_error engine::bad_join(std::uint32_t slot, channel to) const noexcept {
+  const channel_state* const here = to.state();
+  if (here == nullptr || here->closing_) return join_error::closed;
+  const channel_state& c = *here;
+  if (c.engine_ != this) return join_error::another_hub;
   if (c.sealed_) return join_error::sealed;
   std::uint32_t joined = 0;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
@@ -110,11 +113,12 @@ inline join_error engine::bad_join(std::uint32_t slot, const channel& c) const n
   return most != 0 && c.subscribers() >= most ? join_error::full : join_error::none;
 }
 
-inline join_error engine::join(session_id id, channel& c) noexcept {
+inline join_error engine::join(session_id id, channel to) noexcept {
   if (quiet_) return join_error::in_hook;
   const session* const s = find(id);
   if (s == nullptr || s->state != session_state::live) return join_error::no_session;
-  if (const join_error bad = bad_join(id.slot, c); bad != join_error::none) return bad;
+  if (const join_error bad = bad_join(id.slot, to); bad != join_error::none) return bad;
+  channel_state& c = *to.state();
   const work w{*this};
   std::uint32_t last = s->first;
   while (last != none && subs_[last].next != none) last = subs_[last].next;
@@ -156,14 +160,15 @@ inline bool engine::push_opening(std::uint32_t slot, const request& r) noexcept 
 /// stays away (WHATWG HTML 9.2.3).
 inline bool engine::nothing_comes(const joining& j, const resume_point& resume) const noexcept {
   for (std::uint32_t i = 0; i < j.channels.size(); ++i) {
-    if (!j.channels[i].sealed_ || !nothing_comes(j.channels[i], j, resume)) return false;
+    const channel_state& c = joined(j, i);
+    if (!c.sealed_ || !nothing_comes(c, j, resume)) return false;
   }
   return true;
 }
 
 /// Of one channel. Where the host's rule says who sees what, that is not asked here: its stream
 /// opens, and ends.
-inline bool engine::nothing_comes(const channel& c, const joining& j,
+inline bool engine::nothing_comes(const channel_state& c, const joining& j,
                                   const resume_point& resume) const noexcept {
   const event_log& log = c.main_.log;
   std::uint64_t from = log.end();

@@ -58,7 +58,7 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
                              bool& lost) noexcept {
   subscription& sub = subs_[index];
   stream& st = stream_of(sub);
-  channel& c = *st.owner;
+  channel_state& c = *st.owner;
   const event_log& log = st.log;
   const sequence& seq = *c.sequence_;
   const event_id after = resume.after;
@@ -112,7 +112,7 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
   losers_.clear();
   std::uint32_t last = none;
   for (std::uint32_t n = 0; n < j.channels.size(); ++n) {
-    channel& c = j.channels[n];
+    channel_state& c = joined(j, n);
     c.main_.trim(now_);
     const std::uint32_t i = add_reader(slot, c.main_, last);
     if (i == none) return false;
@@ -125,7 +125,7 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
   }
   const std::uint32_t gaps = losers_.size();
   for (std::uint32_t n = 0; n < gaps; ++n) {
-    channel& c = *losers_[n];
+    channel_state& c = *losers_[n];
     const sequence& seq = *c.sequence_;
     const bool ahead = after > seq.last;
     const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
@@ -195,7 +195,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
 /// never run back and a resume from it misses nothing. Only the last of several frames has it
 /// (moves_id): who is cut between two of them comes back with the id from before. Without ids
 /// (lost transient events) R and F are null and the client's last id stays as it is.
-inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& what,
+inline bool engine::push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                              bool moves_id) noexcept {
   char data[128];
   static_assert(sizeof data >= sizeof R"({"requested":,"first":,"lost":})" + 3 * max_digits);
@@ -227,7 +227,7 @@ inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& wha
   ++where.counters_.gaps;
   if (on_gap) {
     const quiet q{*this};
-    on_gap({id_of(slot), &where, what.with_ids ? what.requested : no_id,
+    on_gap({id_of(slot), handle_of(where), what.with_ids ? what.requested : no_id,
             what.with_ids ? what.first : no_id, what.lost, what.known});
   }
   return true;
@@ -237,13 +237,14 @@ inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& wha
 
 /// The half-sent event is out: the readers that are too slow jump, and are told what they missed.
 inline void engine::leave_skips(std::uint32_t slot) noexcept {
-  channel* before = nullptr;  // a gap that is not told yet: the next one decides if it moves the id
+  channel_state* before =
+      nullptr;  // a gap that is not told yet: the next one decides if it moves the id
   loss untold;
   bool ok = true;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     subscription& sub = subs_[i];
     if (sub.from() != source::skip) continue;
-    channel& c = *stream_of(sub).owner;
+    channel_state& c = *stream_of(sub).owner;
     const loss l = leave_skip(slot, sub);
     if (l.lost == 0) continue;
     if (!l.with_ids) {
@@ -261,7 +262,7 @@ inline void engine::leave_skips(std::uint32_t slot) noexcept {
 /// What it missed; nothing: it lost nothing, or gets the newest values instead.
 inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
   stream& st = stream_of(sub);
-  channel& c = *st.owner;
+  channel_state& c = *st.owner;
   const skip missed = skips_[sub.record];
   skips_.give_back(sub.record);
   const std::uint64_t to = skip_target(st);
@@ -299,7 +300,7 @@ inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
 /// What had no key, or whose key was forgotten, is announced as lost where it would have come.
 inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noexcept {
   stream& st = stream_of(sub);
-  channel& c = *st.owner;
+  channel_state& c = *st.owner;
   const newest_by_key& values = *c.newest_;
   walk& w = walks_[sub.record];
   const auto visible = [&](std::string_view audience) {
@@ -332,7 +333,7 @@ inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noex
 /// Asks the channel's hook for events that the log let go, until the log takes over.
 inline void engine::fill_from_hook(std::uint32_t slot, subscription& sub) noexcept {
   stream& st = stream_of(sub);
-  channel& c = *st.owner;
+  channel_state& c = *st.owner;
   st.trim(now_);
   const event_id floor =
       st.log.forgotten_id() > c.sequence_->start ? st.log.forgotten_id() : c.sequence_->start;

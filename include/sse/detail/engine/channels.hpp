@@ -33,7 +33,7 @@ inline void engine::unlist_stream(stream& st) noexcept {
 }
 
 /// The stream of a channel's transient entries, made when first needed; nullptr: memory is out.
-inline stream* engine::transients_of(channel& c) noexcept {
+inline stream* engine::transients_of(channel_state& c) noexcept {
   if (c.transients_ != nullptr) return c.transients_;
   void* const p = allocate(sizeof(stream));
   if (p == nullptr) return nullptr;
@@ -51,7 +51,8 @@ inline stream* engine::transients_of(channel& c) noexcept {
 }
 
 /// What its options say, copied and made countable. False: memory is out.
-inline bool engine::make_channel(channel& c, std::string_view name, channel_options&& o) noexcept {
+inline bool engine::make_channel(channel_state& c, std::string_view name,
+                                 channel_options&& o) noexcept {
   if (!c.name_.assign(name) || !c.heartbeat_text_.assign(o.heartbeat.text) ||
       !c.heartbeat_type_.assign(o.heartbeat.type)) {
     return false;
@@ -77,7 +78,7 @@ inline bool engine::make_channel(channel& c, std::string_view name, channel_opti
 
 /// Where its ids begin. A channel that was closed goes on where it ended, and knows that what it
 /// had is forgotten: ids are not given twice, and a resume is told.
-inline void engine::begin_sequence(channel& c) noexcept {
+inline void engine::begin_sequence(channel_state& c) noexcept {
   const channel_options& o = c.options_;
   const std::uint32_t known = closed_.find(c.name());
   event_id before = known != none ? closed_[known].last : no_id;
@@ -100,9 +101,9 @@ inline void engine::begin_sequence(channel& c) noexcept {
 }
 
 inline open_result engine::open_channel(std::string_view name, channel_options&& o) noexcept {
-  if (quiet_) return {nullptr, open_error::in_hook};
-  if (find_channel(name) != nullptr) return {nullptr, open_error::taken};
-  if (channels_.size() >= max_channels) return {nullptr, open_error::too_many};
+  if (quiet_) return {{}, open_error::in_hook};
+  if (find_state(name) != nullptr) return {{}, open_error::taken};
+  if (channels_.size() >= max_channels) return {{}, open_error::too_many};
   o.keep_age = countable(o.keep_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
@@ -110,34 +111,54 @@ inline open_result engine::open_channel(std::string_view name, channel_options&&
   if (o.limits.event > 0xfff00000U) o.limits.event = 0xfff00000U;  // sizes in the log have 32 bits
   const retention keep{o.keep, o.keep_bytes, o.keep_age};
   if (!channels_.reserve(channels_.size() + 1) || !closing_.reserve(channels_.size() + 1) ||
-      !timers_.reserve(sessions_.extent() + channels_.size() + 1)) {
-    return {nullptr, open_error::no_memory};
+      !timers_.reserve(sessions_.extent() + channels_.size() + 1) || !cells_.reserve_one()) {
+    return {{}, open_error::no_memory};
   }
-  void* const p = allocate(sizeof(channel));
-  if (p == nullptr) return {nullptr, open_error::no_memory};
-  auto* const c = ::new (p) channel(*this, pool_, keep);
+  void* const p = allocate(sizeof(channel_state));
+  if (p == nullptr) return {{}, open_error::no_memory};
+  auto* const c = ::new (p) channel_state(*this, pool_, keep);
   if (!make_channel(*c, name, std::move(o))) {
     delete_channel(c);
-    return {nullptr, open_error::no_memory};
+    return {{}, open_error::no_memory};
   }
   names_[names_.find(name)] = c;
   begin_sequence(*c);
   c->index_ = channels_.size();
   channels_.push_reserved(c);
+  c->cell_ = cells_.take();
+  cells_[c->cell_].here = c;
+  cells_[c->cell_].number = ++channel_numbers_;
   if (c->options_.heartbeat.mode == heartbeat_options::pace::fixed) {
     c->due_ = now_ + c->options_.heartbeat.every.ms();
   }
   arm_channel(*c);
-  return {c, open_error::none};
+  return {handle_of(*c), open_error::none};
 }
 
-inline channel* engine::find_channel(std::string_view name) const noexcept {
+inline channel_state* engine::find_state(std::string_view name) const noexcept {
   const std::uint32_t i = names_.find(name);
   return i == none ? nullptr : names_[i];
 }
 
+inline channel engine::find_channel(std::string_view name) const noexcept {
+  const channel_state* const c = find_state(name);
+  return c == nullptr ? channel{} : handle_of(*c);
+}
+
+inline channel_state* engine::find(channel c) const noexcept {
+  channel_state* const here = c.state();
+  return here != nullptr && here->engine_ == this ? here : nullptr;
+}
+
+/// A channel that a verdict joins. REQUIRES: bad_join() found nothing.
+inline channel_state& engine::joined(const joining& j, std::uint32_t i) const noexcept {
+  channel_state* const c = find(j.channels[i]);
+  SSEHUB_ASSERT(c != nullptr);
+  return *c;
+}
+
 /// Destroys one that no list has.
-inline void engine::delete_channel(channel* c) noexcept {
+inline void engine::delete_channel(channel_state* c) noexcept {
   if (c->transients_ != nullptr) {
     unlist_stream(*c->transients_);
     c->transients_->~stream();
@@ -148,18 +169,18 @@ inline void engine::delete_channel(channel* c) noexcept {
     c->newest_->~newest_by_key();
     deallocate(c->newest_);
   }
-  c->~channel();
+  c->~channel_state();
   deallocate(c);
 }
 
 /// REQUIRES: no readers left.
-inline void engine::free_channel(channel* c) noexcept {
+inline void engine::free_channel(channel_state* c) noexcept {
   SSEHUB_ASSERT(c->main_.readers.empty());
   if (!c->closing_) names_.release(names_.find(c->name()));
   timers_.disarm(timer_places::channel_bit | c->index_);
   const std::uint32_t index = c->index_;
   if (index + 1 != channels_.size()) {  // the last channel takes its number
-    channel* const last = channels_.back();
+    channel_state* const last = channels_.back();
     const std::int64_t when = timers_.when(timer_places::channel_bit | last->index_, now_);
     timers_.disarm(timer_places::channel_bit | last->index_);
     channels_[index] = last;
@@ -167,6 +188,8 @@ inline void engine::free_channel(channel* c) noexcept {
     if (when != INT64_MAX) timers_.arm(timer_places::channel_bit | index, when, now_);
   }
   channels_.pop_back();
+  cells_[c->cell_].number = 0;
+  cells_.give_back(c->cell_);
   delete_channel(c);
 }
 
@@ -174,7 +197,7 @@ inline void engine::free_channel(channel* c) noexcept {
 // The last thousand are remembered by name. Of older ones only the highest id is: one that is
 // opened after so many may announce a gap that is none, never the other way round.
 
-inline void engine::remember(const channel& c) noexcept {
+inline void engine::remember(const channel_state& c) noexcept {
   constexpr std::uint32_t most = 1024;
   const bool own = c.options_.own_sequence;
   const event_id last = own ? c.own_.last : c.main_.log.last_id();
@@ -205,3 +228,40 @@ inline void engine::forget(std::uint32_t i) noexcept {
 }
 
 }  // namespace sse::inline v0::detail
+
+namespace sse::inline v0 {
+
+inline detail::channel_state* channel::state() const noexcept {
+  return cell_ != nullptr && cell_->number == number_ ? cell_->here : nullptr;
+}
+
+inline channel::operator bool() const noexcept {
+  const detail::channel_state* const c = state();
+  return c != nullptr && !c->closing_;
+}
+inline std::string_view channel::name() const noexcept {
+  const detail::channel_state* const c = state();
+  return c == nullptr ? std::string_view{} : c->name();
+}
+inline const channel_options* channel::options() const noexcept {
+  const detail::channel_state* const c = state();
+  return c == nullptr ? nullptr : &c->options_;
+}
+inline bool channel::sealed() const noexcept {
+  const detail::channel_state* const c = state();
+  return c == nullptr || c->closing_ || c->sealed_;
+}
+inline std::size_t channel::subscribers() const noexcept {
+  const detail::channel_state* const c = state();
+  return c == nullptr ? 0 : c->subscribers();
+}
+inline event_id channel::last_id() const noexcept {
+  const detail::channel_state* const c = state();
+  return c == nullptr ? no_id : c->sequence_->last;
+}
+inline channel_stats channel::stats() const noexcept {
+  const detail::channel_state* const c = state();
+  return c == nullptr ? channel_stats{} : c->stats();
+}
+
+}  // namespace sse::inline v0

@@ -15,7 +15,7 @@ namespace sse::inline v0::detail {
 // --- heartbeats ----------------------------------------------------------------------------------
 
 /// A heartbeat's bytes, or nullptr: out of memory, or text that no frame may hold.
-inline blob* engine::make_heartbeat(channel& c) noexcept {
+inline blob* engine::make_heartbeat(channel_state& c) noexcept {
   const heartbeat_options& h = c.options_.heartbeat;
   std::string made;
   std::string_view text = h.text;
@@ -38,7 +38,7 @@ inline blob* engine::make_heartbeat(channel& c) noexcept {
 }
 
 /// A fixed-pace heartbeat goes to all readers as one transient entry.
-inline void engine::publish_heartbeat(channel& c) noexcept {
+inline void engine::publish_heartbeat(channel_state& c) noexcept {
   if (c.main_.readers.empty()) return;
   stream* const st = transients_of(c);
   blob* const b = st == nullptr ? nullptr : make_heartbeat(c);
@@ -133,7 +133,7 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
   if (s.state == session_state::live) {
     if (s.over) look_at_soft_lag(slot);
     if (!serving(s)) return;
-    channel* const heart = heart_of(s);
+    channel_state* const heart = heart_of(s);
     if (now_ >= s.ends_at) {
       begin_finish(slot, close_reason::age);
     } else if (!options_.idle.is_off() && elapsed(s.last_event) >= options_.idle) {
@@ -162,7 +162,7 @@ inline void engine::look_at_soft_lag(std::uint32_t slot) noexcept {
 }
 
 /// A heartbeat for one session.
-inline void engine::beat(std::uint32_t slot, channel& heart) noexcept {
+inline void engine::beat(std::uint32_t slot, channel_state& heart) noexcept {
   session& s = sessions_[slot];
   // On a blocked stream with nothing to say it is what the write deadline can be held against.
   if (blob* const b = make_heartbeat(heart); b != nullptr) {
@@ -176,10 +176,13 @@ inline void engine::beat(std::uint32_t slot, channel& heart) noexcept {
   enqueue(live_, slot);
 }
 
-inline void engine::on_channel_timer(channel& c) noexcept {
+inline void engine::on_channel_timer(channel_state& c) noexcept {
   timers_.disarm(timer_places::channel_bit | c.index_);
   if (now_ >= c.due_) {
-    if (c.sealed_) return close_channel(c);
+    if (c.sealed_) {
+      if (!c.closing_) close_channel(c);
+      return;
+    }
     c.due_ = next_beat(c.options_.heartbeat.every.ms());
     publish_heartbeat(c);
   }

@@ -24,7 +24,7 @@ inline void engine::reap() noexcept {
       continue;
     }
     if (dead_ == none) {
-      channel* const c = closing_.back();
+      channel_state* const c = closing_.back();
       closing_.pop_back();
       free_channel(c);
       continue;
@@ -94,16 +94,22 @@ inline std::size_t engine::revoke(std::string_view key) noexcept {
   return n;
 }
 
+inline bool engine::close_channel(channel c) noexcept {
+  channel_state* const here = quiet_ ? nullptr : find(c);
+  if (here == nullptr || here->closing_) return false;
+  close_channel(*here);
+  return true;
+}
+
 /// Its streams end now; it is freed once nobody walks. Its name is free at once.
-inline void engine::close_channel(channel& c) noexcept {
-  if (quiet_ || !owns(c) || c.closing_) return;
+inline void engine::close_channel(channel_state& c) noexcept {
   const work w{*this};
   c.closing_ = true;
   for (const std::uint32_t i : c.main_.readers) mark_dead(subs_[i].session, close_reason::channel);
   remember(c);
   names_.release(names_.find(c.name()));
   closing_.push_reserved(&c);
-  if (on_channel_closed) on_channel_closed(c);
+  if (on_channel_closed) on_channel_closed(handle_of(c));
 }
 
 /// Ends a session cleanly: what is pending, a farewell, then close.
@@ -124,9 +130,15 @@ inline void engine::finish(session_id id) noexcept {
   }
 }
 
+inline bool engine::seal(channel c) noexcept {
+  channel_state* const here = quiet_ ? nullptr : find(c);
+  if (here == nullptr || here->closing_ || here->sealed_) return false;
+  seal(*here);
+  return true;
+}
+
 /// Its log is complete: its readers get the rest, and a clean end.
-inline void engine::seal(channel& c) noexcept {
-  if (quiet_ || !owns(c) || c.closing_ || c.sealed_) return;
+inline void engine::seal(channel_state& c) noexcept {
   const work w{*this};
   c.sealed_ = true;
   const duration stays = c.options_.keep_sealed;
@@ -149,16 +161,17 @@ inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
 
 /// Nothing else of the channel is sent to it, but the rest of a half-sent event. False: it did not
 /// join it.
-inline bool engine::leave(session_id id, channel& c) noexcept {
+inline bool engine::leave(session_id id, channel c) noexcept {
   session* const s = quiet_ ? nullptr : find(id);
-  if (s == nullptr || !serving(*s) || !owns(c)) return false;
+  channel_state* const from = find(c);
+  if (s == nullptr || !serving(*s) || from == nullptr) return false;
   const work w{*this};
   std::uint32_t half_sent = none;
   bool was_there = false;
   for (std::uint32_t i = s->first; i != none; i = subs_[i].next) {
     subscription& sub = subs_[i];
     if (sub.rest != 0) half_sent = i;
-    if (stream_of(sub).owner != &c || sub.from() == source::left) continue;
+    if (stream_of(sub).owner != from || sub.from() == source::left) continue;
     give_record_back(sub);
     sub.read_from(source::left);
     was_there = true;
@@ -169,7 +182,7 @@ inline bool engine::leave(session_id id, channel& c) noexcept {
   } else {  // a write reads it, or somebody walks through what the session reads
     enqueue(live_, id.slot);
   }
-  end_presence(id.slot, c.main_);
+  end_presence(id.slot, from->main_);
   return true;
 }
 

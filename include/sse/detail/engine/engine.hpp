@@ -4,6 +4,7 @@
 // rooms; each includes, and calls, only what stands above it:
 //
 //   parts.hpp stream.hpp batch.hpp   what it is made of
+//   channel_state.hpp                what is behind a channel
 //   caps.hpp lanes.hpp chunks.hpp    parts that know nothing of an engine
 //   engine.hpp                       this file: all that it has, and all that it can do
 //   sessions.hpp                     slots, cursors, who is served next
@@ -44,6 +45,7 @@
 #include <sse/detail/base/timer_heap.hpp>
 #include <sse/detail/engine/batch.hpp>
 #include <sse/detail/engine/caps.hpp>
+#include <sse/detail/engine/channel_state.hpp>
 #include <sse/detail/engine/chunks.hpp>
 #include <sse/detail/engine/lanes.hpp>
 #include <sse/detail/engine/merge.hpp>
@@ -165,13 +167,19 @@ class engine {
   };
   // Channels.
   [[nodiscard]] open_result open_channel(std::string_view name, channel_options&& o) noexcept;
-  [[nodiscard]] bool owns(const channel& c) const noexcept { return c.engine_ == this; }
-  [[nodiscard]] channel* find_channel(std::string_view name) const noexcept;
-  void close_channel(channel& c) noexcept;
-  [[nodiscard]] const vec<channel*>& channels() const noexcept { return channels_; }
+  /// nullptr: it is closed, none, or another hub's.
+  [[nodiscard]] channel_state* find(channel c) const noexcept;
+  [[nodiscard]] channel find_channel(std::string_view name) const noexcept;
+  bool close_channel(channel c) noexcept;
+  [[nodiscard]] const vec<channel_state*>& channels() const noexcept { return channels_; }
+  [[nodiscard]] channel handle_of(const channel_state& c) const noexcept {
+    return {&cells_[c.cell_], cells_[c.cell_].number};
+  }
 
   // Bytes in.
-  [[nodiscard]] publish_result publish(channel& c, const event& e,
+  [[nodiscard]] publish_result publish(channel c, const event& e,
+                                       const publish_options& o) noexcept;
+  [[nodiscard]] publish_result publish(channel_state& c, const event& e,
                                        const publish_options& o) noexcept;
   [[nodiscard]] publish_error send(session_id id, const event& e) noexcept;
   std::size_t send_user(std::string_view key, const event& e) noexcept;
@@ -186,7 +194,7 @@ class engine {
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
-  [[nodiscard]] join_error join(session_id id, channel& c) noexcept;
+  [[nodiscard]] join_error join(session_id id, channel c) noexcept;
   /// Undoes admit(): the typed half could not be made.
   void abandon(std::uint32_t slot) noexcept;
   [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept {
@@ -212,8 +220,8 @@ class engine {
   void close_all() noexcept;
   void close_all_soon() noexcept;
   void finish(session_id id) noexcept;
-  void seal(channel& c) noexcept;
-  [[nodiscard]] bool leave(session_id id, channel& c) noexcept;
+  bool seal(channel c) noexcept;
+  [[nodiscard]] bool leave(session_id id, channel c) noexcept;
   std::size_t revoke(std::string_view key) noexcept;
   void drain(const drain_options& o) noexcept;
   [[nodiscard]] bool draining() const noexcept { return draining_; }
@@ -222,7 +230,7 @@ class engine {
   bool flush() noexcept;
   void tick(time_point host_now) noexcept;
   [[nodiscard]] time_point next_deadline() const noexcept;
-  [[nodiscard]] std::uint64_t worst_lag(const channel& c) const noexcept;
+  [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept;
 
   [[nodiscard]] hub_stats stats() const noexcept;
   void count_refusal() noexcept { ++stats_.refused; }
@@ -231,9 +239,9 @@ class engine {
 
   // Hooks of the non-typed kind.
   function<void(const gap_notice&)> on_gap;
-  function<void(channel&, std::string_view key, bool present)> on_presence;
+  function<void(channel, std::string_view key, bool present)> on_presence;
   function<void()> on_wanted;
-  function<void(channel&)> on_channel_closed;
+  function<void(channel)> on_channel_closed;
   /// The host has a rule of its own for who sees an audience (host_calls::sees); else it is the
   /// user whose key it is.
   void ask_who_sees(bool on) noexcept { ask_who_sees_ = on; }
@@ -321,24 +329,29 @@ class engine {
   void end_presence(std::uint32_t slot, const stream& st) noexcept;
 
   // timers.hpp
-  [[nodiscard]] channel* heart_of(const session& s) const noexcept;
+  [[nodiscard]] channel_state* heart_of(const session& s) const noexcept;
   void arm(std::uint32_t slot) noexcept;
-  void arm_channel(channel& c) noexcept;
+  void arm_channel(channel_state& c) noexcept;
 
   // channels.hpp
-  [[nodiscard]] bool make_channel(channel& c, std::string_view name, channel_options&& o) noexcept;
-  void begin_sequence(channel& c) noexcept;
+  [[nodiscard]] channel_state* find_state(std::string_view name) const noexcept;
+  [[nodiscard]] channel_state& joined(const joining& j, std::uint32_t i) const noexcept;
+  [[nodiscard]] bool make_channel(channel_state& c, std::string_view name,
+                                  channel_options&& o) noexcept;
+  void begin_sequence(channel_state& c) noexcept;
   [[nodiscard]] std::uint32_t list_stream(stream& st) noexcept;
   void unlist_stream(stream& st) noexcept;
-  [[nodiscard]] stream* transients_of(channel& c) noexcept;
-  void delete_channel(channel* c) noexcept;
-  void free_channel(channel* c) noexcept;
-  void remember(const channel& c) noexcept;
+  [[nodiscard]] stream* transients_of(channel_state& c) noexcept;
+  void delete_channel(channel_state* c) noexcept;
+  void free_channel(channel_state* c) noexcept;
+  void remember(const channel_state& c) noexcept;
   void raise_floor(const closed_channel& c) noexcept;
   void forget(std::uint32_t i) noexcept;
 
   // ends.hpp
   void reap() noexcept;
+  void close_channel(channel_state& c) noexcept;
+  void seal(channel_state& c) noexcept;
   void mark_all_dead() noexcept;
   void begin_finish(std::uint32_t slot, close_reason why) noexcept;
   void finish_if_sealed(std::uint32_t slot) noexcept;
@@ -385,7 +398,7 @@ class engine {
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
   [[nodiscard]] bool tells_position(const joining& j) const noexcept;
   [[nodiscard]] bool push_position(std::uint32_t slot) noexcept;
-  [[nodiscard]] bool push_gap(std::uint32_t slot, channel& where, const loss& what,
+  [[nodiscard]] bool push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                               bool moves_id) noexcept;
 
   // publish.hpp
@@ -423,15 +436,15 @@ class engine {
   [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
 
   // deadlines.hpp
-  [[nodiscard]] blob* make_heartbeat(channel& c) noexcept;
-  void publish_heartbeat(channel& c) noexcept;
+  [[nodiscard]] blob* make_heartbeat(channel_state& c) noexcept;
+  void publish_heartbeat(channel_state& c) noexcept;
   void keep_countable(session& s, std::int64_t passed) noexcept;
   void jump_to_target() noexcept;
   [[nodiscard]] std::int64_t next_beat(std::int64_t every) const noexcept;
   void on_session_timer(std::uint32_t slot) noexcept;
   void look_at_soft_lag(std::uint32_t slot) noexcept;
-  void beat(std::uint32_t slot, channel& heart) noexcept;
-  void on_channel_timer(channel& c) noexcept;
+  void beat(std::uint32_t slot, channel_state& heart) noexcept;
+  void on_channel_timer(channel_state& c) noexcept;
   [[nodiscard]] std::uint32_t now32() const noexcept { return static_cast<std::uint32_t>(now_); }
   [[nodiscard]] static std::int64_t since(std::uint32_t then, std::uint32_t now) noexcept {
     return static_cast<std::int32_t>(now - then);  // below 0: `then` is to come
@@ -439,10 +452,10 @@ class engine {
 
   // admit.hpp
   [[nodiscard]] bool nothing_comes(const joining& j, const resume_point& resume) const noexcept;
-  [[nodiscard]] bool nothing_comes(const channel& c, const joining& j,
+  [[nodiscard]] bool nothing_comes(const channel_state& c, const joining& j,
                                    const resume_point& resume) const noexcept;
   [[nodiscard]] std::string_view bad_join(const joining& j, int& status) noexcept;
-  [[nodiscard]] join_error bad_join(std::uint32_t slot, const channel& c) const noexcept;
+  [[nodiscard]] join_error bad_join(std::uint32_t slot, channel c) const noexcept;
   [[nodiscard]] std::string_view bad_channel(const joining& j, std::uint32_t i,
                                              int& status) const noexcept;
   void evict(const victims& v) noexcept;
@@ -480,12 +493,14 @@ class engine {
 
   // What is told.
   segment_pool pool_;
-  vec<channel*> channels_;
-  name_table<channel*> names_;
+  vec<channel_state*> channels_;
+  slot_pool<channel_cell> cells_;
+  std::uint64_t channel_numbers_ = 0;  ///< given out
+  name_table<channel_state*> names_;
   slot_pool<listed_stream> streams_;
   stream* touched_ = nullptr;
-  vec<channel*> losers_;   ///< of the stream that opens: those that lost something
-  vec<channel*> closing_;  ///< to be freed when the outermost call ends
+  vec<channel_state*> losers_;   ///< of the stream that opens: those that lost something
+  vec<channel_state*> closing_;  ///< to be freed when the outermost call ends
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
   std::uint32_t closed_newest_ = none;

@@ -17,9 +17,11 @@ inline std::uint64_t engine::lag_of(const stream& st, const subscription& sub) c
   return st.log.end_offset() - (at > sub.live_from ? at : sub.live_from);
 }
 
-inline std::uint64_t engine::worst_lag(const channel& c) const noexcept {
+inline std::uint64_t engine::worst_lag(channel c) const noexcept {
+  const channel_state* const here = find(c);
+  if (here == nullptr) return 0;
   std::uint64_t worst = 0;
-  for (const stream* st : {&c.main_, static_cast<const stream*>(c.transients_)}) {
+  for (const stream* st : {&here->main_, static_cast<const stream*>(here->transients_)}) {
     if (st == nullptr) continue;
     for (const std::uint32_t i : st->readers) {
       if (!serving(sessions_[subs_[i].session])) continue;

@@ -99,7 +99,15 @@ inline void engine::serve_user(stream& st, std::string_view key) noexcept {
   }
 }
 
-inline publish_result engine::publish(channel& c, const event& e,
+inline publish_result engine::publish(channel c, const event& e,
+                                      const publish_options& o) noexcept {
+  channel_state* const here = c.state();
+  if (here == nullptr) return {no_id, publish_error::closed};
+  if (here->engine_ != this) return {no_id, publish_error::another_hub};
+  return publish(*here, e, o);
+}
+
+inline publish_result engine::publish(channel_state& c, const event& e,
                                       const publish_options& o) noexcept {
   if (quiet_) return {no_id, publish_error::in_hook};
   if (c.closing_) return {no_id, publish_error::closed};
@@ -174,8 +182,10 @@ inline std::size_t engine::send_user(std::string_view key, const event& e) noexc
 
 namespace sse::inline v0 {
 
-inline publish_result channel::publish(const event& e, const publish_options& o) noexcept {
-  return engine_->publish(*this, e, o);
+inline publish_result channel::publish(const event& e, const publish_options& o) const noexcept {
+  detail::channel_state* const here = state();
+  if (here == nullptr) return {no_id, publish_error::closed};
+  return here->engine_->publish(*here, e, o);
 }
 
 }  // namespace sse::inline v0

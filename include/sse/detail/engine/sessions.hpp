@@ -304,7 +304,7 @@ inline void engine::begin_presence(std::uint32_t slot, const stream& st) noexcep
   if (!sessions_[slot].present) return;
   const std::uint32_t n = presence_.acquire(presence_name{caps_.user_of(slot), st.index}.view());
   if (n != none && presence_.refs(n) == 1 && on_presence)
-    on_presence(*st.owner, caps_.key_of(slot), true);
+    on_presence(handle_of(*st.owner), caps_.key_of(slot), true);
 }
 
 inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept {
@@ -312,7 +312,7 @@ inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept 
   const std::uint32_t user = caps_.user_of(slot);
   const std::uint32_t n = presence_.find(presence_name{user, st.index}.view());
   if (n != none && presence_.release(n) && on_presence)
-    on_presence(*st.owner, caps_.key_of(slot), false);
+    on_presence(handle_of(*st.owner), caps_.key_of(slot), false);
 }
 
 }  // namespace sse::inline v0::detail

@@ -20,7 +20,7 @@ struct sequence {
 };
 
 struct stream {
-  stream(segment_pool& pool, const retention& keep, channel& c) noexcept
+  stream(segment_pool& pool, const retention& keep, channel_state& c) noexcept
       : log{pool, keep}, owner{&c} {}
   stream(const stream&) = delete;
   stream& operator=(const stream&) = delete;
@@ -32,7 +32,7 @@ struct stream {
 
   event_log log;
   vec<std::uint32_t> readers;  ///< subscriptions
-  channel* owner;
+  channel_state* owner;
   /// Made with the first entry that has an audience, unless the hook is asked from the start.
   audience_index* audiences = nullptr;
   stream* touched_next = nullptr;  ///< in the engine's list of streams to look at after the walk

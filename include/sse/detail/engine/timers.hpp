@@ -10,7 +10,7 @@
 namespace sse::inline v0::detail {
 
 /// The channel whose idle heartbeat a session follows: the first it joined that has one.
-inline channel* engine::heart_of(const session& s) const noexcept {
+inline channel_state* engine::heart_of(const session& s) const noexcept {
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const stream& st = stream_of(subs_[i]);
     if (!st.transients && st.owner->options_.heartbeat.mode == heartbeat_options::pace::idle)
@@ -35,7 +35,7 @@ inline void engine::arm(std::uint32_t slot) noexcept {
   if (s.blocked || s.state == session_state::finishing) due(s.progress, options_.write_deadline);
   if (s.state == session_state::live) {
     due(s.last_event, options_.idle);
-    if (const channel* const heart = heart_of(s))
+    if (const channel_state* const heart = heart_of(s))
       due(s.last_write, heart->options_.heartbeat.every);
     if (s.ends_at < when) when = s.ends_at;
     if (s.over) {
@@ -51,7 +51,7 @@ inline void engine::arm(std::uint32_t slot) noexcept {
   }
 }
 
-inline void engine::arm_channel(channel& c) noexcept {
+inline void engine::arm_channel(channel_state& c) noexcept {
   const std::int64_t expiry = c.main_.log.next_expiry();
   const std::int64_t when = c.due_ < expiry ? c.due_ : expiry;
   const std::uint32_t id = timer_places::channel_bit | c.index_;

@@ -111,9 +111,9 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     }
   }
 
-  void close_channel(channel& c) noexcept {
-    hub_->close_channel(c);
+  bool close_channel(channel c) noexcept {
     flush_soon();
+    return hub_->close_channel(c);
   }
   [[nodiscard]] std::size_t connections() const noexcept {
     return transport_.lingering() + hub_->sessions() + waiting_.size();

@@ -246,9 +246,9 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   void await(connection& c, due what) noexcept { waiting_.await(c, what, now()); }
   void forget(connection& c) noexcept { over_.push_back(c); }
   void flush_soon() noexcept { more_ = true; }
-  void close_channel(channel& c) noexcept {
-    hub_->close_channel(c);
+  bool close_channel(channel c) noexcept {
     flush_soon();
+    return hub_->close_channel(c);
   }
   [[nodiscard]] std::size_t connections() const noexcept {
     return hub_->sessions() + waiting_.size();

@@ -28,19 +28,9 @@ namespace sse::inline v0 {
 
 namespace detail {
 
-/// A channel that may be closed behind our back.
-struct channel_name {
-  channel* pointer = nullptr;
-  std::string name{};
-
-  channel_name() = default;
-  explicit channel_name(channel& c) : pointer{&c}, name{c.name()} {}
-
-  /// The channel, or nullptr.
-  template <class Hub>
-  [[nodiscard]] channel* in(const Hub& h) const noexcept {
-    channel* const c = h.find_channel(name);
-    return c == pointer ? c : nullptr;
+struct channel_hash {
+  [[nodiscard]] std::size_t operator()(channel c) const noexcept {
+    return std::hash<std::uint64_t>{}(c.number());
   }
 };
 
@@ -99,7 +89,7 @@ struct http_endpoint {
   function<void(const request&, std::string_view body, responder)> later{};
   function<verdict<User>(const request&, std::string_view body)> stream{};
   std::unique_ptr<owned_head> head{};  ///< of the stream; nullptr: the server's
-  channel_name bound{};                ///< what stream(path, channel) named
+  channel bound{};                     ///< what stream(path, channel) named
   bool takes_body = false;
 };
 
@@ -139,8 +129,7 @@ class http_routes {
   using endpoint = http_endpoint<User>;
 
   void add(http_method m, bool prefix, std::string_view path, std::shared_ptr<endpoint> e) {
-    const channel* const bound = e->bound.pointer;
-    if (bound != nullptr) bound_.emplace(bound, place{prefix, std::string{path}});
+    if (e->bound) bound_.emplace(e->bound, place{prefix, std::string{path}});
     route& r = prefix ? prefixes_[std::string{path}] : exact_[std::string{path}];
     std::swap(r.by_method[static_cast<std::size_t>(m)], e);
     if (e != nullptr) unbind(*e, prefix, path);
@@ -149,8 +138,8 @@ class http_routes {
     return prefix ? remove_from(prefixes_, true, path) : remove_from(exact_, false, path);
   }
   /// Takes out what stream(path, channel) bound to this channel.
-  void remove(const channel& c) noexcept {
-    for (auto at = bound_.find(&c); at != bound_.end(); at = bound_.find(&c)) {
+  void remove(channel c) noexcept {
+    for (auto at = bound_.find(c); at != bound_.end(); at = bound_.find(c)) {
       const place p = std::move(at->second);
       bound_.erase(at);
       if (p.prefix) {
@@ -203,7 +192,7 @@ class http_routes {
   }
   /// The endpoint leaves this path.
   void unbind(const endpoint& e, bool prefix, std::string_view path) noexcept {
-    const auto [first, last] = bound_.equal_range(e.bound.pointer);
+    const auto [first, last] = bound_.equal_range(e.bound);
     for (auto at = first; at != last; ++at) {
       if (at->second.prefix == prefix && at->second.path == path) {
         bound_.erase(at);
@@ -213,12 +202,12 @@ class http_routes {
   }
   /// The channel leaves this path.
   template <class Routes>
-  static void unbind_from(Routes& routes, const channel& c, std::string_view path) noexcept {
+  static void unbind_from(Routes& routes, channel c, std::string_view path) noexcept {
     const auto at = routes.find(path);
     if (at == routes.end()) return;
     bool left = false;
     for (std::shared_ptr<endpoint>& e : at->second.by_method) {
-      if (e != nullptr && e->bound.pointer == &c) e = nullptr;
+      if (e != nullptr && e->bound == c) e = nullptr;
       left = left || e != nullptr;
     }
     if (!left) routes.erase(at);
@@ -226,7 +215,7 @@ class http_routes {
 
   std::unordered_map<std::string, route, text_hash, std::equal_to<>> exact_;
   std::map<std::string, route, std::less<>> prefixes_;
-  std::unordered_multimap<const channel*, place> bound_;  // what stream(path, channel) named
+  std::unordered_multimap<channel, place, channel_hash> bound_;  // what stream(path, channel) named
 };
 
 }  // namespace detail
