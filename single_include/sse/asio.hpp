@@ -12,7 +12,7 @@
 //
 //   asio::io_context ctx;
 //   sse::asio_server<> server{ctx};
-//   sse::channel& ticks = *server.open_channel("ticks");
+//   sse::channel ticks = server.open_channel("ticks");
 //   server.stream("/events", ticks);
 //   if (auto e = server.listen("127.0.0.1", 8080)) return fail(e.message());
 //   // then, wherever the program has news:  server.publish(ticks, {.type = "tick", .data = json});
@@ -215,7 +215,7 @@ class server_core {
 
   /// Throws std::invalid_argument for options that cannot work. `transport`: what it is made of.
   template <class... Args>
-  server_core(const server_options& o, Args&&... transport)
+  explicit server_core(const server_options& o, Args&&... transport)
       : options_{o},
         cors_{o.cors},
         hosts_{o.hosts},
@@ -240,7 +240,7 @@ class server_core {
     }
     if (o.shards != nullptr) shard_port::prepare(*o.shards, h);
     hub_.emplace(transport_, h);
-    hub_->on_channel_closed([this](channel& c) {
+    hub_->on_channel_closed([this](channel c) {
       forget_channel(c);
       if (on_channel_closed) on_channel_closed(c);
     });
@@ -383,23 +383,20 @@ class server_core {
   [[nodiscard]] hub_type& hub() noexcept { return *hub_; }
   [[nodiscard]] mailbox& mail() noexcept { return *mail_; }
 
-  /// What publishers of this channel's events call it; never used again for another.
-  [[nodiscard]] std::uint64_t token_of(channel& c) {
-    if (const auto at = target_of_.find(&c); at != target_of_.end()) {
-      const mail_target& t = targets_[at->second];
-      if (t.name.name == c.name()) return t.token;
-      forget_target(at->second);  // that channel was closed behind our back
-    }
-    channel_name name{c};
+  /// What publishers of this channel's events call it; never used again for another. REQUIRES: it
+  /// is the hub's.
+  [[nodiscard]] std::uint64_t token_of(channel c) {
+    if (const auto at = target_of_.find(c); at != target_of_.end())
+      return targets_[at->second].token;
     if (free_target_ == no_target) {
       targets_.emplace_back();
       free_target_ = static_cast<std::uint32_t>(targets_.size() - 1);
     }
     const std::uint32_t slot = free_target_;
-    target_of_.emplace(&c, slot);
+    target_of_.emplace(c, slot);
     mail_target& t = targets_[slot];
     free_target_ = t.next_free;
-    t = {.token = ++tokens_ << 32U | slot, .name = std::move(name)};
+    t = {.token = ++tokens_ << 32U | slot, .to = c};
     return t.token;
   }
 
@@ -408,7 +405,7 @@ class server_core {
   function<void(const access_record&)> on_access;
   function<void(std::string_view, const std::error_code&)> on_error;
   function<response(int)> error_page;
-  function<void(channel&)> on_channel_closed;
+  function<void(channel)> on_channel_closed;
 
  protected:
   /// The host's half is gone: nothing of it may be called any more.
@@ -428,9 +425,9 @@ class server_core {
     on_channel_closed = decltype(on_channel_closed){};
     routes.clear();
   }
-  void forget_channel(channel& c) noexcept {
+  void forget_channel(channel c) noexcept {
     routes.remove(c);
-    if (const auto at = target_of_.find(&c); at != target_of_.end()) forget_target(at->second);
+    if (const auto at = target_of_.find(c); at != target_of_.end()) forget_target(at->second);
   }
 
   /// Once mail_ is there. Throws std::invalid_argument.
@@ -459,15 +456,13 @@ class server_core {
   static constexpr std::uint32_t no_target = UINT32_MAX;
   struct mail_target {
     std::uint64_t token = 0;  // its slot, and above it a number that no other had; 0: it is free
-    channel_name name{};
-    std::uint64_t checked = 0;  // the turn in which it was last looked for
-    channel* found = nullptr;
+    channel to{};
     std::uint32_t next_free = no_target;
   };
 
   /// Mail for it is mail for a channel that is closed, from now on.
   void forget_target(std::uint32_t slot) noexcept {
-    target_of_.erase(targets_[slot].name.pointer);
+    target_of_.erase(targets_[slot].to);
     targets_[slot] = {.next_free = std::exchange(free_target_, slot)};
   }
 
@@ -478,37 +473,34 @@ class server_core {
   /// False: memory is out; it stays in its lane.
   bool deliver(const sse::mail& m) noexcept {
     if (m.target == shard_port::target && port_) return deliver_shared(m);
-    channel* const to = target(m.target);
-    if (to == nullptr) {
+    touch_clock_for_mail();
+    const channel to = target(m.target);
+    if (!to) {
       error("mail for a channel that is closed", {});
       return true;
     }
-    const publish_result r = hub_->publish(*to, m.event, m.options);
+    const publish_result r = hub_->publish(to, m.event, m.options);
     if (!r) error(to_string(r.error), {});
     return true;
   }
 
-  /// The channel of a token; nullptr: it is closed, or nobody's.
-  [[nodiscard]] channel* target(std::uint64_t token) noexcept {
+  /// The channel of a token; none: it is closed, or nobody's.
+  [[nodiscard]] channel target(std::uint64_t token) const noexcept {
     const auto slot = static_cast<std::uint32_t>(token);
-    if (token == 0 || slot >= targets_.size() || targets_[slot].token != token) return nullptr;
-    mail_target& t = targets_[slot];
-    if (t.checked != turn_) {
-      t.checked = turn_;
-      t.found = t.name.in(*hub_);
-      touch_clock();
-    }
-    if (t.found != nullptr) return t.found;
-    forget_target(slot);
-    return nullptr;
+    if (token == 0 || slot >= targets_.size() || targets_[slot].token != token) return {};
+    return targets_[slot].to;
+  }
+
+  /// Once in a turn that has mail.
+  void touch_clock_for_mail() noexcept {
+    if (mail_turn_ == turn_) return;
+    mail_turn_ = turn_;
+    touch_clock();
   }
 
   /// The sequencer's: what cannot be published now waits.
   bool deliver_shared(const sse::mail& m) noexcept {
-    if (shared_turn_ != turn_) {
-      shared_turn_ = turn_;
-      touch_clock();
-    }
+    touch_clock_for_mail();
     const publish_error before = port_.error();
     const bool taken = port_.take(m);
     if (port_.error() != publish_error::none && port_.error() != before) {
@@ -535,11 +527,11 @@ class server_core {
 
  private:
   std::vector<mail_target> targets_;  // of publishers, by the lower half of their tokens
-  std::unordered_map<const channel*, std::uint32_t> target_of_;
+  std::unordered_map<channel, std::uint32_t, channel_hash> target_of_;
   std::uint32_t free_target_ = no_target;
   std::uint64_t tokens_ = 0;
   std::uint64_t turn_ = 0;
-  std::uint64_t shared_turn_ = 0;  // in which the clock was last looked at for the sequencer's mail
+  std::uint64_t mail_turn_ = 0;  // in which the clock was last looked at for mail
   std::array<char, 16384> scratch_;
 };
 
@@ -1149,9 +1141,9 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     }
   }
 
-  void close_channel(channel& c) noexcept {
-    hub_->close_channel(c);
+  bool close_channel(channel c) noexcept {
     flush_soon();
+    return hub_->close_channel(c);
   }
   [[nodiscard]] std::size_t connections() const noexcept {
     return transport_.lingering() + hub_->sessions() + waiting_.size();

@@ -11,7 +11,7 @@
 // liburing.
 //
 //   sse::uring_server<> server;                          // then as sse/epoll.hpp
-//   sse::channel& ticks = *server.open_channel("ticks");
+//   sse::channel ticks = server.open_channel("ticks");
 //   server.stream("/events", ticks);
 //   if (auto e = server.listen("127.0.0.1", 8080)) return fail(e.message());
 //   server.run();

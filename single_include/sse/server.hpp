@@ -10,7 +10,7 @@
 // routes, pages, channels, hooks. Not to be used by itself: asio_server (sse/asio.hpp),
 // epoll_server (sse/epoll.hpp) and uring_server (sse/io_uring.hpp) are such servers.
 //
-//   sse::channel& ticks = *server.open_channel("ticks");
+//   sse::channel ticks = server.open_channel("ticks");
 //   server.stream("/events", ticks);
 //   server.page("/", html);
 //   if (auto e = server.listen("127.0.0.1", 8080)) return fail(e.message());
@@ -66,19 +66,9 @@ namespace sse::inline v0 {
 
 namespace detail {
 
-/// A channel that may be closed behind our back.
-struct channel_name {
-  channel* pointer = nullptr;
-  std::string name{};
-
-  channel_name() = default;
-  explicit channel_name(channel& c) : pointer{&c}, name{c.name()} {}
-
-  /// The channel, or nullptr.
-  template <class Hub>
-  [[nodiscard]] channel* in(const Hub& h) const noexcept {
-    channel* const c = h.find_channel(name);
-    return c == pointer ? c : nullptr;
+struct channel_hash {
+  [[nodiscard]] std::size_t operator()(channel c) const noexcept {
+    return std::hash<std::uint64_t>{}(c.number());
   }
 };
 
@@ -137,7 +127,7 @@ struct http_endpoint {
   function<void(const request&, std::string_view body, responder)> later{};
   function<verdict<User>(const request&, std::string_view body)> stream{};
   std::unique_ptr<owned_head> head{};  ///< of the stream; nullptr: the server's
-  channel_name bound{};                ///< what stream(path, channel) named
+  channel bound{};                     ///< what stream(path, channel) named
   bool takes_body = false;
 };
 
@@ -177,8 +167,7 @@ class http_routes {
   using endpoint = http_endpoint<User>;
 
   void add(http_method m, bool prefix, std::string_view path, std::shared_ptr<endpoint> e) {
-    const channel* const bound = e->bound.pointer;
-    if (bound != nullptr) bound_.emplace(bound, place{prefix, std::string{path}});
+    if (e->bound) bound_.emplace(e->bound, place{prefix, std::string{path}});
     route& r = prefix ? prefixes_[std::string{path}] : exact_[std::string{path}];
     std::swap(r.by_method[static_cast<std::size_t>(m)], e);
     if (e != nullptr) unbind(*e, prefix, path);
@@ -187,8 +176,8 @@ class http_routes {
     return prefix ? remove_from(prefixes_, true, path) : remove_from(exact_, false, path);
   }
   /// Takes out what stream(path, channel) bound to this channel.
-  void remove(const channel& c) noexcept {
-    for (auto at = bound_.find(&c); at != bound_.end(); at = bound_.find(&c)) {
+  void remove(channel c) noexcept {
+    for (auto at = bound_.find(c); at != bound_.end(); at = bound_.find(c)) {
       const place p = std::move(at->second);
       bound_.erase(at);
       if (p.prefix) {
@@ -241,7 +230,7 @@ class http_routes {
   }
   /// The endpoint leaves this path.
   void unbind(const endpoint& e, bool prefix, std::string_view path) noexcept {
-    const auto [first, last] = bound_.equal_range(e.bound.pointer);
+    const auto [first, last] = bound_.equal_range(e.bound);
     for (auto at = first; at != last; ++at) {
       if (at->second.prefix == prefix && at->second.path == path) {
         bound_.erase(at);
@@ -251,12 +240,12 @@ class http_routes {
   }
   /// The channel leaves this path.
   template <class Routes>
-  static void unbind_from(Routes& routes, const channel& c, std::string_view path) noexcept {
+  static void unbind_from(Routes& routes, channel c, std::string_view path) noexcept {
     const auto at = routes.find(path);
     if (at == routes.end()) return;
     bool left = false;
     for (std::shared_ptr<endpoint>& e : at->second.by_method) {
-      if (e != nullptr && e->bound.pointer == &c) e = nullptr;
+      if (e != nullptr && e->bound == c) e = nullptr;
       left = left || e != nullptr;
     }
     if (!left) routes.erase(at);
@@ -264,7 +253,7 @@ class http_routes {
 
   std::unordered_map<std::string, route, text_hash, std::equal_to<>> exact_;
   std::map<std::string, route, std::less<>> prefixes_;
-  std::unordered_multimap<const channel*, place> bound_;  // what stream(path, channel) named
+  std::unordered_multimap<channel, place, channel_hash> bound_;  // what stream(path, channel) named
 };
 
 }  // namespace detail
@@ -390,8 +379,8 @@ class basic_server {
     add_stream(false, path, std::forward<F>(handler), &head);
   }
   /// An event stream of one channel, for everybody. Goes with the channel, see close_channel.
-  void stream(std::string_view path, channel& c) { add_stream(false, path, c, nullptr); }
-  void stream(std::string_view path, channel& c, const http1::stream_head& head) {
+  void stream(std::string_view path, channel c) { add_stream(false, path, c, nullptr); }
+  void stream(std::string_view path, channel c, const http1::stream_head& head) {
     add_stream(false, path, c, &head);
   }
   template <class F>
@@ -460,25 +449,27 @@ class basic_server {
   /// asked.
   [[nodiscard]] hub_type& hub() noexcept { return core_->hub(); }
 
-  /// nullptr: the result's `error` says why.
+  /// None: the result's `error` says why.
   [[nodiscard]] open_result open_channel(std::string_view name, channel_options o = {}) noexcept {
     return core_->hub().open_channel(name, std::move(o));
   }
   /// Closes a channel with its streams and the paths that stream(path, channel) gave it; its
-  /// publishers' mail is dropped, see on_error.
-  void close_channel(channel& c) noexcept { core_->close_channel(c); }
+  /// publishers' mail is dropped, see on_error. False: see hub::close_channel.
+  bool close_channel(channel c) noexcept { return core_->close_channel(c); }
 
   /// Publishes; as channel::publish, but at the time that it is now. All that is published in one
   /// turn of the loop goes out together.
-  [[nodiscard]] publish_result publish(channel& c, const event& e,
+  [[nodiscard]] publish_result publish(channel c, const event& e,
                                        const publish_options& o = {}) noexcept {
     core_->touch_clock();
     return core_->hub().publish(c, e, o);
   }
 
-  /// One other thread's way to publish to a channel. Closed: memory is out.
-  [[nodiscard]] publisher make_publisher(channel& c,
+  /// One other thread's way to publish to a channel. Closed: memory is out, or the channel is
+  /// closed or another hub's.
+  [[nodiscard]] publisher make_publisher(channel c,
                                          std::size_t lane_bytes = mailbox::default_lane) noexcept {
+    if (!core_->hub().owns(c)) return {};
     try {
       return core_->mail().make_publisher(core_->token_of(c), lane_bytes);
     } catch (...) {
@@ -493,7 +484,7 @@ class basic_server {
   /// After each answer, and when a stream has begun.
   void on_access(function<void(const access_record&)> f) { core_->on_access = std::move(f); }
   /// A channel is closed, see hub::on_channel_closed, which belongs to the server.
-  void on_channel_closed(function<void(channel&)> f) { core_->on_channel_closed = std::move(f); }
+  void on_channel_closed(function<void(channel)> f) { core_->on_channel_closed = std::move(f); }
   /// What went wrong and was dealt with: a handler threw, accept failed (it goes on in 100 ms).
   void on_error(function<void(std::string_view what, const std::error_code&)> f) {
     core_->on_error = std::move(f);
@@ -553,13 +544,12 @@ class basic_server {
   void add_stream(bool prefix, std::string_view path, F&& f, const http1::stream_head* head) {
     using given = std::remove_cvref_t<F>;
     std::shared_ptr<endpoint> e = with_head(head);
-    if constexpr (std::is_same_v<given, channel>) {
-      e->bound = detail::channel_name{f};
+    if constexpr (std::is_convertible_v<given&, channel>) {
+      e->bound = f;
       e->stream = [c = core_.get(), bound = e->bound](const request&,
                                                       std::string_view) -> verdict<user_type> {
-        channel* const open = bound.in(c->hub());
-        if (open == nullptr) return c->refusal(404);
-        return verdict<user_type>{user_type{}, std::string{}}.join(*open);
+        if (!c->hub().owns(bound)) return c->refusal(404);
+        return verdict<user_type>{user_type{}, std::string{}}.join(bound);
       };
     } else {
       static_assert(std::is_invocable_r_v<verdict<user_type>, given&, const request&>,

@@ -373,8 +373,8 @@ class shard_port {
       o.ids = id_mode::given;
       o.own_sequence = false;
       o.limits.event = SIZE_MAX;  // the sequencer has checked
-      channel* const c = h.open_channel(name, std::move(o));
-      if (c == nullptr) return false;
+      const channel c = h.open_channel(name, std::move(o));
+      if (!c) return false;
       channels_.push_back(c);
     }
     publisher lane = mail.make_publisher(target, s.options_.lane_bytes);
@@ -390,10 +390,9 @@ class shard_port {
   }
   [[nodiscard]] explicit operator bool() const noexcept { return sequencer_ != nullptr; }
 
-  /// The channel of a number. REQUIRES: attach() was true.
-  [[nodiscard]] channel& at(std::size_t number) const noexcept {
-    SSEHUB_ASSERT(sequencer_ != nullptr && number < channels_.size());
-    return *channels_[number];
+  /// The channel of a number; none: there is no such number, or attach() was not true.
+  [[nodiscard]] channel at(std::size_t number) const noexcept {
+    return number < channels_.size() ? channels_[number] : channel{};
   }
 
   /// For mailbox::drain: publishes one record. False: memory is out; it stays in the lane, and the
@@ -403,7 +402,7 @@ class shard_port {
       ending_ = true;
       return true;
     }
-    const publish_result r = channels_[m.channel]->publish(m.event, m.options);
+    const publish_result r = channels_[m.channel].publish(m.event, m.options);
     error_ = r.error;
     if (!is_changed_[m.channel]) changed_.push_back(m.channel);
     is_changed_[m.channel] = true;
@@ -481,22 +480,22 @@ class shard_port {
     sequencer::report& r = sequencer_->reports_[index_];
     r.hub = now;
     for (const std::uint16_t i : changed_) {
-      r.channels[i] = channels_[i]->stats();
+      r.channels[i] = channels_[i].stats();
       is_changed_[i] = false;
     }
     changed_.clear();
     for (std::size_t i = (std::min)(most, channels_.size()); i != 0; --i) {
       if (next_ == channels_.size()) next_ = 0;
-      r.channels[next_] = channels_[next_]->stats();
+      r.channels[next_] = channels_[next_].stats();
       ++next_;
     }
   }
   [[nodiscard]] bool reached(event_id id) const noexcept {
-    return sequencer_ == nullptr || channels_.empty() || id <= channels_.front()->last_id();
+    return sequencer_ == nullptr || channels_.empty() || id <= channels_.front().last_id();
   }
 
   sequencer* sequencer_ = nullptr;
-  std::vector<channel*> channels_;
+  std::vector<channel> channels_;
   std::size_t index_ = 0;
   // What was reported and what is to be.
   hub_stats reported_{};
@@ -537,7 +536,7 @@ class shard {
   [[nodiscard]] explicit operator bool() const noexcept { return attached_; }
 
   [[nodiscard]] hub_type& hub() noexcept { return hub_; }
-  [[nodiscard]] channel& at(std::size_t number) const noexcept { return port_.at(number); }
+  [[nodiscard]] channel at(std::size_t number) const noexcept { return port_.at(number); }
 
   /// As hub::accept, on whichever shard the client got its last event. A turn is due after it.
   [[nodiscard]] accept_result accept(connection&& c, const request& r) {

@@ -14,7 +14,7 @@
 //
 //   hub.on_admit([&](const sse::request& r) -> sse::verdict<> {
 //     if (!token_is_good(sse::bearer_token(r))) return sse::refuse(401, "who are you?\n");
-//     return sse::admit("user-7").join(*orders);
+//     return sse::admit("user-7").join(orders);
 //   });
 //
 // Plain data, no thread safety of its own.
@@ -30,8 +30,8 @@
 // channel: a named stream of events: a log that subscribers read with a cursor each. A hub opens
 // and owns it.
 //
-//   sse::channel* ticks = hub.open_channel("ticks", {.keep = 10'000});
-//   ticks->publish({.type = "tick", .data = json});
+//   sse::channel ticks = hub.open_channel("ticks", {.keep = 10'000});
+//   ticks.publish({.type = "tick", .data = json});
 //   hub.flush();
 //
 // Not thread-safe: it belongs to its hub's thread. Other threads publish through a mailbox
@@ -193,1455 +193,6 @@ class time_point {
 };
 
 }  // namespace sse::inline v0
-// ---- sse/detail/base/blob.hpp
-//
-// blob: bytes that several may hold; owned_text: a piece of text. Making one may fail and says so.
-
-#include <cstdint>
-#include <new>
-#include <string_view>
-#include <utility>
-
-// ---- sse/detail/base/containers.hpp
-//
-// containers: vec, ring, chunked_array, slot_pool. Growing may fail and says so: nothing here
-// throws, so one failed allocation costs one call.
-
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <new>
-#include <type_traits>
-#include <utility>
-
-// ---- sse/detail/base/assert.hpp
-//
-// SSEHUB_ASSERT(condition): what a REQUIRES of the library asks for, checked. Off unless the
-// program says SSEHUB_CHECKED=1 (the tests do) or defines SSEHUB_ASSERT itself before the first
-// header, for example as its own assertion. A failed check tells where on stderr and aborts.
-
-#ifndef SSEHUB_ASSERT
-#if defined(SSEHUB_CHECKED) && SSEHUB_CHECKED
-#include <cstdio>
-#include <cstdlib>
-#define SSEHUB_ASSERT(...)                                                                  \
-  ((__VA_ARGS__) ? static_cast<void>(0)                                                     \
-                 : (static_cast<void>(std::fprintf(stderr, "%s:%d: ssehub: required: %s\n", \
-                                                   __FILE__, __LINE__, #__VA_ARGS__)),      \
-                    std::abort()))
-#else
-#define SSEHUB_ASSERT(...) static_cast<void>(0)
-#endif
-#endif
-// ---- sse/detail/base/size.hpp
-//
-// size: counters have 64 bits everywhere, sizes in memory as many as a pointer. Not public.
-
-#include <cstddef>
-#include <cstdint>
-
-namespace sse::inline v0::detail {
-
-/// REQUIRES: so many bytes can be in memory.
-[[nodiscard]] constexpr std::size_t to_size(std::uint64_t n) noexcept {
-  SSEHUB_ASSERT(n <= SIZE_MAX);
-  return n & SIZE_MAX;  // a cast would be one too many with 64 bits
-}
-
-}  // namespace sse::inline v0::detail
-
-namespace sse::inline v0::detail {
-
-inline constexpr std::uint32_t none = 0xffffffffU;
-
-[[nodiscard]] inline void* allocate(std::size_t bytes) noexcept {
-  return ::operator new(bytes, std::nothrow);
-}
-inline void deallocate(void* p) noexcept { ::operator delete(p); }
-
-/// A growable array of plain data. It keeps little in reserve: some have a place for every session.
-template <class T>
-class vec {
-  static_assert(std::is_trivially_copyable_v<T>);
-
- public:
-  vec() noexcept = default;
-  vec(vec&& o) noexcept
-      : data_{std::exchange(o.data_, nullptr)},
-        size_{std::exchange(o.size_, 0)},
-        capacity_{std::exchange(o.capacity_, 0)} {}
-  vec& operator=(vec&& o) noexcept {
-    std::swap(data_, o.data_);
-    std::swap(size_, o.size_);
-    std::swap(capacity_, o.capacity_);
-    return *this;
-  }
-  vec(const vec&) = delete;
-  vec& operator=(const vec&) = delete;
-  ~vec() { deallocate(data_); }
-
-  [[nodiscard]] bool reserve(std::uint32_t n) noexcept {
-    if (n <= capacity_) return true;
-    std::uint32_t grown = capacity_ + (capacity_ < 64 ? 8 : capacity_ / 8);
-    if (grown < n) grown = n;
-    auto* p = static_cast<T*>(allocate(std::size_t{grown} * sizeof(T)));
-    if (p == nullptr) return false;
-    if (size_ != 0) std::memcpy(static_cast<void*>(p), data_, std::size_t{size_} * sizeof(T));
-    deallocate(data_);
-    data_ = p;
-    capacity_ = grown;
-    return true;
-  }
-  [[nodiscard]] bool push_back(const T& v) noexcept {
-    if (!reserve(size_ + 1)) return false;
-    ::new (static_cast<void*>(data_ + size_)) T(v);
-    ++size_;
-    return true;
-  }
-  /// REQUIRES: reserve() made room.
-  void push_reserved(const T& v) noexcept {
-    SSEHUB_ASSERT(size_ < capacity_);
-    ::new (static_cast<void*>(data_ + size_++)) T(v);
-  }
-  /// REQUIRES: reserve() made room for `n` more.
-  void append_reserved(const T* from, std::size_t n) noexcept {
-    SSEHUB_ASSERT(n <= capacity_ - size_);
-    if (n != 0) std::memcpy(static_cast<void*>(data_ + size_), from, n * sizeof(T));
-    size_ += static_cast<std::uint32_t>(n);
-  }
-  /// In front of element `at`. REQUIRES: reserve() made room; at <= size().
-  void insert_reserved(std::uint32_t at, const T& v) noexcept {
-    SSEHUB_ASSERT(size_ < capacity_ && at <= size_);
-    T* const here = data_ + at;
-    std::memmove(static_cast<void*>(here + 1), here, std::size_t{size_ - at} * sizeof(T));
-    ::new (static_cast<void*>(here)) T(v);
-    ++size_;
-  }
-  /// Elements were made at end() on, up to `end`. REQUIRES: reserve() made room for them.
-  void extend_to(const T* end) noexcept {
-    SSEHUB_ASSERT(end >= data_ + size_ && end <= data_ + capacity_);
-    size_ = static_cast<std::uint32_t>(end - data_);
-  }
-  void pop_back() noexcept {
-    SSEHUB_ASSERT(size_ != 0);
-    --size_;
-  }
-  void clear() noexcept { size_ = 0; }
-  /// Gives the memory back too.
-  void release() noexcept {
-    deallocate(data_);
-    data_ = nullptr;
-    size_ = capacity_ = 0;
-  }
-  [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
-  [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
-  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
-  [[nodiscard]] T& operator[](std::uint32_t i) noexcept {
-    SSEHUB_ASSERT(i < size_);
-    return data_[i];
-  }
-  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept {
-    SSEHUB_ASSERT(i < size_);
-    return data_[i];
-  }
-  [[nodiscard]] T& back() noexcept {
-    SSEHUB_ASSERT(size_ != 0);
-    return data_[size_ - 1];
-  }
-  [[nodiscard]] T* begin() noexcept { return data_; }
-  [[nodiscard]] T* end() noexcept { return data_ + size_; }
-  [[nodiscard]] const T* begin() const noexcept { return data_; }
-  [[nodiscard]] const T* end() const noexcept { return data_ + size_; }
-  void swap(vec& o) noexcept {
-    std::swap(data_, o.data_);
-    std::swap(size_, o.size_);
-    std::swap(capacity_, o.capacity_);
-  }
-
- private:
-  T* data_ = nullptr;
-  std::uint32_t size_ = 0;
-  std::uint32_t capacity_ = 0;
-};
-
-/// A queue of plain data, addressed by ordinals that never repeat: [first(), end()).
-template <class T>
-class ring {
-  static_assert(std::is_trivially_copyable_v<T>);
-
- public:
-  ring() noexcept = default;
-  ring(const ring&) = delete;
-  ring& operator=(const ring&) = delete;
-  ~ring() { deallocate(data_); }
-
-  /// Empty, with no memory; ordinals begin at 0 again.
-  void release() noexcept {
-    deallocate(data_);
-    data_ = nullptr;
-    capacity_ = first_ = end_ = 0;
-  }
-
-  /// Makes room for one more, so that the next push_back cannot fail.
-  [[nodiscard]] bool reserve_one() noexcept {
-    if (end_ - first_ < capacity_) return true;
-    const std::uint64_t grown = capacity_ == 0 ? 2 : capacity_ * 2;
-    auto* p = static_cast<T*>(allocate(to_size(grown) * sizeof(T)));
-    if (p == nullptr) return false;
-    if (capacity_ != 0) {  // full: up to where the old one wrapped around, and what comes behind
-      const std::uint64_t wrapped = first_ & (capacity_ - 1);
-      const std::uint64_t turn = first_ - wrapped + capacity_;
-      std::memcpy(static_cast<void*>(p + (first_ & (grown - 1))), data_ + wrapped,
-                  to_size(capacity_ - wrapped) * sizeof(T));
-      if (wrapped != 0)
-        std::memcpy(static_cast<void*>(p + (turn & (grown - 1))), data_,
-                    to_size(wrapped) * sizeof(T));
-    }
-    deallocate(data_);
-    data_ = p;
-    capacity_ = grown;
-    return true;
-  }
-  void push_reserved(const T& v) noexcept {
-    SSEHUB_ASSERT(end_ - first_ < capacity_);
-    ::new (static_cast<void*>(data_ + (end_ & (capacity_ - 1)))) T(v);
-    ++end_;
-  }
-  void pop_front() noexcept {
-    SSEHUB_ASSERT(first_ != end_);
-    ++first_;
-  }
-  [[nodiscard]] std::uint64_t first() const noexcept { return first_; }
-  [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
-  [[nodiscard]] bool empty() const noexcept { return first_ == end_; }
-  [[nodiscard]] T& operator[](std::uint64_t ordinal) noexcept {
-    SSEHUB_ASSERT(ordinal - first_ < end_ - first_);
-    return data_[ordinal & (capacity_ - 1)];
-  }
-  [[nodiscard]] const T& operator[](std::uint64_t ordinal) const noexcept {
-    SSEHUB_ASSERT(ordinal - first_ < end_ - first_);
-    return data_[ordinal & (capacity_ - 1)];
-  }
-  [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
-
- private:
-  T* data_ = nullptr;
-  std::uint64_t capacity_ = 0;
-  std::uint64_t first_ = 0;
-  std::uint64_t end_ = 0;
-};
-
-/// Values at addresses that never change, by number; made in chunks, so that growing copies
-/// nothing.
-template <class T, std::uint32_t Chunk = 128>
-class chunked_array {
- public:
-  static constexpr std::uint32_t chunk_size = Chunk;
-
-  chunked_array() noexcept = default;
-  chunked_array(const chunked_array&) = delete;
-  chunked_array& operator=(const chunked_array&) = delete;
-  ~chunked_array() {
-    for (T* chunk : chunks_) {
-      for (std::uint32_t i = 0; i < chunk_size; ++i) chunk[i].~T();
-      deallocate(chunk);
-    }
-  }
-
-  [[nodiscard]] bool add_chunk() noexcept {
-    if (!chunks_.reserve(chunks_.size() + 1)) return false;
-    auto* chunk = static_cast<T*>(allocate(sizeof(T) * chunk_size));
-    if (chunk == nullptr) return false;
-    for (std::uint32_t i = 0; i < chunk_size; ++i) ::new (static_cast<void*>(chunk + i)) T();
-    chunks_.push_reserved(chunk);
-    return true;
-  }
-  /// Makes `n` values exist.
-  [[nodiscard]] bool reserve(std::uint32_t n) noexcept {
-    while (extent() < n) {
-      if (!add_chunk()) return false;
-    }
-    return true;
-  }
-  /// Values that exist.
-  [[nodiscard]] std::uint32_t extent() const noexcept { return chunks_.size() * chunk_size; }
-  [[nodiscard]] T& operator[](std::uint32_t i) noexcept {
-    return chunks_[i / chunk_size][i % chunk_size];
-  }
-  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept {
-    return chunks_[i / chunk_size][i % chunk_size];
-  }
-
- private:
-  vec<T*> chunks_;
-};
-
-/// Numbered slots, used again. T has `free_link()`, a number that it does not need while its slot
-/// is free.
-template <class T, std::uint32_t Chunk = 128>
-class slot_pool {
- public:
-  /// Makes room for one more, so that the next take() cannot fail.
-  [[nodiscard]] bool reserve_one() noexcept { return free_ != none || add_chunk(); }
-  [[nodiscard]] std::uint32_t take() noexcept {
-    if (!reserve_one()) return none;
-    const std::uint32_t i = free_;
-    free_ = values_[i].free_link();
-    ++in_use_;
-    return i;
-  }
-  void give_back(std::uint32_t i) noexcept {
-    SSEHUB_ASSERT(i < extent() && in_use_ != 0);
-    values_[i].free_link() = free_;
-    free_ = i;
-    --in_use_;
-  }
-  /// Slots that exist, in use or free.
-  [[nodiscard]] std::uint32_t extent() const noexcept { return values_.extent(); }
-  [[nodiscard]] std::uint32_t in_use() const noexcept { return in_use_; }
-  [[nodiscard]] T& operator[](std::uint32_t i) noexcept { return values_[i]; }
-  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept { return values_[i]; }
-
- private:
-  [[nodiscard]] bool add_chunk() noexcept {
-    const std::uint32_t base = extent();
-    if (!values_.add_chunk()) return false;
-    for (std::uint32_t i = base + Chunk; i-- > base;) {
-      values_[i].free_link() = free_;
-      free_ = i;
-    }
-    return true;
-  }
-
-  chunked_array<T, Chunk> values_;
-  std::uint32_t free_ = none;
-  std::uint32_t in_use_ = 0;
-};
-
-}  // namespace sse::inline v0::detail
-
-namespace sse::inline v0::detail {
-
-/// Bytes that several may hold.
-struct blob {
-  std::uint32_t refs = 0;
-  std::uint32_t size = 0;
-  [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
-};
-/// With one reference, or nullptr when memory is out.
-[[nodiscard]] inline blob* make_blob(std::uint32_t size) noexcept {
-  void* p = allocate(sizeof(blob) + size);
-  if (p == nullptr) return nullptr;
-  return ::new (p) blob{1, size};
-}
-inline void unref(blob* b) noexcept {
-  if (--b->refs == 0) deallocate(b);
-}
-
-/// A piece of text that owns its bytes; assigning may fail.
-class owned_text {
- public:
-  owned_text() noexcept = default;
-  owned_text(owned_text&& o) noexcept : bytes_{std::move(o.bytes_)} {}
-  owned_text& operator=(owned_text&& o) noexcept {
-    bytes_.swap(o.bytes_);
-    return *this;
-  }
-  [[nodiscard]] bool assign(std::string_view a, std::string_view b = {},
-                            std::string_view c = {}) noexcept {
-    bytes_.clear();
-    if (!bytes_.reserve(static_cast<std::uint32_t>(a.size() + b.size() + c.size()))) return false;
-    for (const std::string_view part : {a, b, c}) bytes_.append_reserved(part.data(), part.size());
-    return true;
-  }
-  void clear() noexcept { bytes_.release(); }
-  [[nodiscard]] std::string_view view() const noexcept {
-    return bytes_.empty() ? std::string_view{} : std::string_view{&bytes_[0], bytes_.size()};
-  }
-
- private:
-  vec<char> bytes_;
-};
-
-}  // namespace sse::inline v0::detail
-// ---- sse/detail/engine/stream.hpp
-//
-// stream: a log and those who read it. A channel has one for its events and, once needed, one for
-// transient ones.
-
-#include <cstdint>
-
-// ---- sse/detail/log/audience_index.hpp
-//
-// audience_index: which entries of a log are for which audience, so that a reader finds its next
-// one without looking at those of others.
-
-#include <cstdint>
-#include <string_view>
-
-// ---- sse/detail/base/name_table.hpp
-//
-// name_table: names of things that are there now, numbered, with a value each: found, added and
-// taken out in constant time, however many there are. Users, addresses, channels, audiences, keys.
-
-#include <cstdint>
-#include <new>
-#include <string_view>
-
-namespace sse::inline v0::detail {
-
-/// FNV-1a with a seed and a finish: names come from outside, so the seed is the host's secret
-/// against crowding a bucket.
-[[nodiscard]] constexpr std::uint64_t hash_name(std::string_view name,
-                                                std::uint64_t seed) noexcept {
-  std::uint64_t h = 0xcbf29ce484222325ULL ^ seed;
-  for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  h ^= h >> 32;
-  h *= 0x9e3779b97f4a7c15ULL;
-  return h ^ (h >> 29);
-}
-
-/// `Value` is made anew for each name that is added. `Chunk`: names for which memory is taken at a
-/// time.
-template <class Value, std::uint32_t Chunk = 64>
-class name_table {
- public:
-  explicit name_table(std::uint64_t seed = 0) noexcept : seed_{seed} {}
-  /// Only while it is empty.
-  void set_seed(std::uint64_t seed) noexcept { seed_ = seed; }
-
-  [[nodiscard]] Value& operator[](std::uint32_t i) noexcept { return pool_[i].value; }
-  [[nodiscard]] const Value& operator[](std::uint32_t i) const noexcept { return pool_[i].value; }
-  [[nodiscard]] std::string_view name_of(std::uint32_t i) const noexcept {
-    return pool_[i].name.view();
-  }
-  [[nodiscard]] std::uint64_t hash_of(std::uint32_t i) const noexcept { return pool_[i].hash; }
-  [[nodiscard]] std::uint64_t hash(std::string_view name) const noexcept {
-    return hash_name(name, seed_);
-  }
-  [[nodiscard]] std::uint32_t size() const noexcept { return used_; }
-
-  [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
-    return used_ == 0 ? none : find(name, hash(name));
-  }
-  /// The same for one whose hash is known: that of a table with the same seed.
-  [[nodiscard]] std::uint32_t find(std::string_view name, std::uint64_t h) const noexcept {
-    if (used_ == 0) return none;
-    for (std::uint32_t i = buckets_[bucket(h)]; i != none; i = pool_[i].chain) {
-      if (pool_[i].hash == h && pool_[i].name.view() == name) return i;
-    }
-    return none;
-  }
-
-  /// Finds or adds, and takes a reference; none when memory is out.
-  [[nodiscard]] std::uint32_t acquire(std::string_view name) noexcept {
-    const std::uint64_t h = hash(name);
-    std::uint32_t i = find(name, h);
-    if (i == none) {
-      if (!grow() || !pool_.reserve_one()) return none;
-      i = pool_.take();
-      item& n = pool_[i];
-      if (!n.name.assign(name)) {
-        n.name.clear();
-        pool_.give_back(i);
-        return none;
-      }
-      n.hash = h;
-      n.refs = 0;
-      std::uint32_t& b = buckets_[bucket(h)];
-      n.chain = b;
-      b = i;
-      ++used_;
-    }
-    ++pool_[i].refs;
-    return i;
-  }
-  [[nodiscard]] std::uint32_t refs(std::uint32_t i) const noexcept { return pool_[i].refs; }
-
-  /// True: that was the last reference; the name is gone.
-  bool release(std::uint32_t i) noexcept {
-    item& n = pool_[i];
-    SSEHUB_ASSERT(n.refs != 0);
-    if (--n.refs != 0) return false;
-    std::uint32_t* at = &buckets_[bucket(n.hash)];
-    while (*at != i) at = &pool_[*at].chain;
-    *at = n.chain;
-    n.name.clear();
-    n.value.~Value();
-    ::new (static_cast<void*>(&n.value)) Value();
-    pool_.give_back(i);
-    --used_;
-    return true;
-  }
-
- private:
-  struct item {
-    owned_text name;
-    std::uint64_t hash = 0;
-    std::uint32_t refs = 0;
-    std::uint32_t chain = none;  ///< next in the hash bucket
-    Value value{};
-    [[nodiscard]] std::uint32_t& free_link() noexcept { return chain; }
-  };
-
-  [[nodiscard]] std::uint32_t bucket(std::uint64_t h) const noexcept {
-    return static_cast<std::uint32_t>(h) & (buckets_.size() - 1);
-  }
-  [[nodiscard]] bool grow() noexcept {
-    if (!buckets_.empty() && used_ < buckets_.size()) return true;
-    const std::uint32_t n = buckets_.empty() ? 8 : buckets_.size() * 2;
-    vec<std::uint32_t> bigger;
-    if (!bigger.reserve(n)) return !buckets_.empty();  // a fuller table still works
-    for (std::uint32_t i = 0; i < n; ++i) bigger.push_reserved(none);
-    buckets_.swap(bigger);
-    for (std::uint32_t head : bigger) {
-      while (head != none) {
-        const std::uint32_t next = pool_[head].chain;
-        std::uint32_t& b = buckets_[bucket(pool_[head].hash)];
-        pool_[head].chain = b;
-        b = head;
-        head = next;
-      }
-    }
-    return true;
-  }
-
-  slot_pool<item, Chunk> pool_;
-  vec<std::uint32_t> buckets_;
-  std::uint32_t used_ = 0;
-  std::uint64_t seed_;
-};
-
-}  // namespace sse::inline v0::detail
-// ---- sse/detail/log/event_log.hpp
-//
-// event_log: a channel's events as encoded bytes in segments, each with the index of its own
-// entries, and what is retained for resuming. Used by the hub; a program that wants a stream uses a
-// channel.
-//
-// Invariants:
-//   1. Bytes never change or move after append (segment.hpp).
-//   2. A pinned segment stays, even after the log let it go (detached).
-//   3. Retained entries are the newest ones within `retention`, exactly; the log holds more only
-//      while somebody reads it.
-//   4. It holds at most about 1.4 times the bytes that it retains, and a segment more: a new
-//      segment has an eighth of what is held, between 512 bytes and 64 KiB.
-//
-// Not thread-safe: it belongs to the hub's thread.
-
-#include <cstddef>
-#include <cstdint>
-#include <string_view>
-
-// ---- sse/detail/log/segment.hpp
-//
-// segment: a block of a log: the bytes of its entries from the front, the entries themselves from
-// the back. segment_pool makes them and keeps a few for use again.
-//
-// Invariants:
-//   1. Bytes never change or move once their entry is committed: the kernel gets them as they lie.
-//   2. Nobody frees a segment that is pinned: by a cursor in it, or by a write that is pending.
-
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <new>
-#include <string_view>
-
-// ---- sse/event.hpp
-//
-// event: one event, as it is sent and as it is received. event_id: the number that orders a stream.
-//
-//   channel.publish({.type = "fill", .data = json});
-//
-// All members are views: they must live until the call that takes the event returns; inside a
-// parser's callback they are valid until the callback returns. Plain data, no thread safety of its
-// own.
-
-#include <cstdint>
-#include <string_view>
-
-namespace sse::inline v0 {
-
-/// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that
-/// JavaScript can hold it.
-using event_id = std::uint64_t;
-inline constexpr event_id no_id = 0;
-/// Of the options called first_id: not said.
-inline constexpr event_id unsaid_id = UINT64_MAX;
-inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
-
-/// `event::retry` when the event carries no `retry:` field.
-inline constexpr std::int64_t no_retry = -1;
-
-/// One event (WHATWG HTML 9.2.5 and 9.2.6).
-struct event {
-  /// `event:`; empty: unnamed, a browser's `onmessage` gets it. REQUIRES: no CR, LF, NUL.
-  std::string_view type{};
-  /// `data:`; any text; CR, LF and CRLF inside it are line ends and arrive as LF.
-  std::string_view data{};
-  /// `id:`; empty: none. As received: the last event ID. REQUIRES: no CR, LF, NUL.
-  std::string_view id{};
-  std::int64_t retry = no_retry;  ///< `retry:` in milliseconds. REQUIRES: >= 0, or no_retry.
-};
-
-}  // namespace sse::inline v0
-
-namespace sse::inline v0::detail {
-
-/// What a log has to know of an entry that is to be appended.
-struct new_entry {
-  std::uint32_t size = 0;     ///< bytes of the event
-  event_id id = no_id;        ///< no_id: none
-  std::uint64_t stamp = 0;    ///< order of publication over all channels of the hub; rises
-  std::int64_t at = 0;        ///< ms, hub time of publication; never falls
-  std::string_view audience;  ///< empty: everybody
-  bool heartbeat = false;     ///< not an application event
-};
-
-/// One event, told from where its segment begins. A private one has its audience in front of its
-/// bytes.
-struct entry {
-  std::uint32_t begin = 0;  ///< of its first byte, in the segment
-  std::uint32_t size = 0;
-  std::uint32_t id = 0;        ///< above segment::id_base; 0: none
-  std::uint32_t stamp = 0;     ///< above segment::stamp_base
-  std::uint32_t at = 0;        ///< above segment::at_base
-  std::uint16_t audience = 0;  ///< bytes of its audience; 0: everybody
-  std::uint16_t flags = 0;     ///< a bit each, and about the run of private entries it stands in
-
-  static constexpr std::uint16_t is_heartbeat = 0x8000;
-  static constexpr std::uint16_t run_start = 0x4000;
-  /// The first of a run says how long it is, the others where it begins.
-  static constexpr std::uint16_t run_mask = 0x3fff;
-
-  [[nodiscard]] bool heartbeat() const noexcept { return (flags & is_heartbeat) != 0; }
-  [[nodiscard]] std::uint32_t end() const noexcept { return begin + size; }
-};
-static_assert((entry::is_heartbeat | entry::run_start | entry::run_mask) == 0xffff &&
-              (entry::is_heartbeat & entry::run_start) == 0);
-static_assert(sizeof(entry) == 24, "one for each event that is retained");
-
-struct segment {
-  segment* next = nullptr;  ///< the newer neighbour, while attached
-  std::uint64_t base = 0;   ///< log offset of its first byte
-  std::uint64_t first = 0;  ///< ordinal of its first entry
-  event_id id_base = 0;
-  std::uint64_t stamp_base = 0;
-  std::int64_t at_base = 0;
-  std::uint32_t capacity = 0;  ///< bytes for entries and what they tell of
-  std::uint32_t used = 0;      ///< bytes of events
-  std::uint32_t count = 0;     ///< entries
-  std::uint32_t pins = 0;      ///< cursors in it and writes pending on it
-  bool attached = true;        ///< still in its log
-  bool mixed = false;          ///< holds entries that not everybody may see, or heartbeats
-
-  [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
-  [[nodiscard]] const char* bytes() const noexcept {
-    return reinterpret_cast<const char*>(this + 1);
-  }
-  [[nodiscard]] std::uint64_t end() const noexcept { return base + used; }
-  [[nodiscard]] const entry& operator[](std::uint32_t k) const noexcept {
-    SSEHUB_ASSERT(k < count);
-    return back()[-1 - static_cast<std::ptrdiff_t>(k)];
-  }
-  [[nodiscard]] const char* data(const entry& e) const noexcept { return bytes() + e.begin; }
-  [[nodiscard]] std::string_view text(const entry& e) const noexcept { return {data(e), e.size}; }
-  [[nodiscard]] event_id id(const entry& e) const noexcept {
-    return e.id == 0 ? no_id : id_base + e.id;
-  }
-  [[nodiscard]] std::uint64_t stamp(const entry& e) const noexcept { return stamp_base + e.stamp; }
-  [[nodiscard]] std::int64_t at(const entry& e) const noexcept { return at_base + e.at; }
-  [[nodiscard]] std::string_view audience(const entry& e) const noexcept {
-    return {data(e) - e.audience, e.audience};
-  }
-
-  /// Whether the entry fits: room, and distances that have 32 bits.
-  [[nodiscard]] bool fits(const new_entry& e) const noexcept {
-    const std::uint64_t room =
-        std::uint64_t{capacity} - used - std::uint64_t{count} * sizeof(entry);
-    if (room < need(e)) return false;
-    return count == 0 ||
-           ((e.id == no_id || e.id - id_base <= UINT32_MAX) && e.stamp - stamp_base <= UINT32_MAX &&
-            static_cast<std::uint64_t>(e.at - at_base) <= UINT32_MAX);
-  }
-  [[nodiscard]] static constexpr std::uint64_t need(const new_entry& e) noexcept {
-    return std::uint64_t{e.size} + e.audience.size() + sizeof(entry);
-  }
-  /// Where the bytes of the next entry go. REQUIRES: fits(e).
-  [[nodiscard]] char* place(const new_entry& e) noexcept {
-    SSEHUB_ASSERT(fits(e));
-    return bytes() + used + e.audience.size();
-  }
-  /// Makes them an entry. REQUIRES: fits(e).
-  void commit(const new_entry& e) noexcept {
-    SSEHUB_ASSERT(fits(e));
-    if (count == 0) {
-      id_base = e.id == no_id ? 0 : e.id - 1;
-      stamp_base = e.stamp;
-      at_base = e.at;
-    }
-    const std::uint32_t k = count;
-    entry made;
-    made.begin = used + static_cast<std::uint32_t>(e.audience.size());
-    made.size = e.size;
-    made.id = e.id == no_id ? 0 : static_cast<std::uint32_t>(e.id - id_base);
-    made.stamp = static_cast<std::uint32_t>(e.stamp - stamp_base);
-    made.at = static_cast<std::uint32_t>(e.at - at_base);
-    made.audience = static_cast<std::uint16_t>(e.audience.size());
-    if (e.heartbeat) {
-      made.flags = entry::is_heartbeat;
-      mixed = true;
-    }
-    if (!e.audience.empty()) add_private(made, e.audience);
-    ::new (static_cast<void*>(back() - 1 - k)) entry(made);
-    used = made.end();
-    ++count;
-  }
-  /// The first entry from `k` on that everybody may see; `count`: there is none.
-  [[nodiscard]] std::uint32_t next_public(std::uint32_t k) const noexcept {
-    if (k >= count || (*this)[k].audience == 0) return k;
-    const std::uint32_t start = run_begin(k);
-    return start + (*this)[start].flags % (entry::run_mask + 1U);
-  }
-  /// The first entry from `lo` on that ends behind offset `pos` of the segment; `count`: none.
-  [[nodiscard]] std::uint32_t locate(std::uint64_t pos, std::uint32_t lo = 0) const noexcept {
-    return first_that([&](const entry& e) { return e.end() > pos; }, lo);
-  }
-  /// The first entry from `lo` on for which `holds`, given that it holds for all behind it.
-  template <class Predicate>
-  [[nodiscard]] std::uint32_t first_that(Predicate holds, std::uint32_t lo) const noexcept {
-    std::uint32_t hi = count;
-    while (lo < hi) {
-      const std::uint32_t mid = lo + (hi - lo) / 2;
-      if (holds((*this)[mid])) {
-        hi = mid;
-      } else {
-        lo = mid + 1;
-      }
-    }
-    return lo;
-  }
-
- private:
-  [[nodiscard]] entry* back() noexcept { return reinterpret_cast<entry*>(bytes() + capacity); }
-  [[nodiscard]] const entry* back() const noexcept {
-    return reinterpret_cast<const entry*>(bytes() + capacity);
-  }
-  /// The next entry is a private one.
-  void add_private(entry& made, std::string_view name) noexcept {
-    mixed = true;
-    std::memcpy(bytes() + used, name.data(), name.size());
-    if (count == 0 || (*this)[count - 1].audience == 0) {
-      made.flags |= entry::run_start | 1U;
-      return;
-    }
-    const std::uint32_t start = run_begin(count - 1);
-    made.flags = static_cast<std::uint16_t>(made.flags | start);
-    ++back()[-1 - static_cast<std::ptrdiff_t>(start)].flags;
-  }
-  [[nodiscard]] std::uint32_t run_begin(std::uint32_t k) const noexcept {
-    const std::uint32_t flags = (*this)[k].flags;
-    return (flags & entry::run_start) != 0 ? k : flags & entry::run_mask;
-  }
-};
-static_assert(sizeof(segment) % alignof(entry) == 0, "entries stand at the end of its bytes");
-
-/// Segments come in sizes that double, so that those that were used can be used again.
-class segment_pool {
- public:
-  static constexpr std::uint32_t smallest = 512;    ///< bytes, with the segment's own
-  static constexpr std::uint32_t largest = 65'536;  ///< of those that are kept for use again
-
-  segment_pool() noexcept = default;
-  segment_pool(const segment_pool&) = delete;
-  segment_pool& operator=(const segment_pool&) = delete;
-  ~segment_pool() {
-    for (segment*& list : spare_) {
-      while (segment* s = list) {
-        list = s->next;
-        free_segment(s);
-      }
-    }
-  }
-
-  /// A segment of about `size` bytes in all, with room for `need` in any case; nullptr: memory is
-  /// out, or `need` has more than 32 bits.
-  [[nodiscard]] segment* take(std::uint64_t size, std::uint64_t need) noexcept {
-    std::uint64_t all = smallest;
-    std::uint32_t kind = 0;
-    for (; (all < size || all - sizeof(segment) < need) && all < largest; all *= 2) ++kind;
-    if (all - sizeof(segment) < need) {
-      all = (need + sizeof(segment) + 15) / 16 * 16;
-      if (all > 0xfffffff0U) return nullptr;
-    } else if (segment* const s = spare_[kind]) {
-      spare_[kind] = s->next;
-      spare_bytes_ -= all;
-      const std::uint32_t capacity = s->capacity;
-      *s = segment{};
-      s->capacity = capacity;
-      return s;
-    }
-    void* const p = allocate(to_size(all));
-    if (p == nullptr) return nullptr;
-    auto* const s = ::new (p) segment{};
-    s->capacity = static_cast<std::uint32_t>(all - sizeof(segment));
-    held_ += all;
-    return s;
-  }
-  void give_back(segment* s) noexcept {
-    SSEHUB_ASSERT(s->pins == 0);
-    const std::uint64_t all = s->capacity + sizeof(segment);
-    std::uint32_t kind = 0;
-    for (std::uint64_t n = smallest; n < all; n *= 2) ++kind;
-    if (all > largest || all != std::uint64_t{smallest} << kind ||
-        spare_bytes_ + all > max_spare_bytes) {
-      free_segment(s);
-      return;
-    }
-    spare_bytes_ += all;
-    s->next = spare_[kind];
-    spare_[kind] = s;
-  }
-  /// A cursor or a pending write lets go.
-  void unpin(segment* s) noexcept {
-    SSEHUB_ASSERT(s->pins != 0);
-    if (--s->pins == 0 && !s->attached) give_back(s);
-  }
-  /// Bytes of all segments that exist, spare ones too.
-  [[nodiscard]] std::uint64_t held() const noexcept { return held_; }
-
- private:
-  static constexpr std::uint64_t max_spare_bytes = 16 * largest;
-  static constexpr std::uint32_t kinds = 8;
-  static_assert(largest / sizeof(entry) < entry::run_mask, "a run has 14 bits");
-  static_assert(smallest << (kinds - 1) == largest);
-
-  void free_segment(segment* s) noexcept {
-    held_ -= s->capacity + sizeof(segment);
-    s->~segment();
-    deallocate(s);
-  }
-
-  segment* spare_[kinds] = {};
-  std::uint64_t spare_bytes_ = 0;
-  std::uint64_t held_ = 0;
-};
-
-}  // namespace sse::inline v0::detail
-
-namespace sse::inline v0::detail {
-
-/// What a log keeps for those who resume. An entry is kept while all three hold.
-struct retention {
-  std::uint64_t events = 1000;       ///< newest entries kept; exact
-  std::uint64_t bytes = UINT64_MAX;  ///< kept, audiences counted
-  duration age = duration::off();    ///< off: any age
-};
-
-/// A place in a log: in front of an entry, or behind the last one of its segment.
-struct log_place {
-  segment* seg = nullptr;
-  std::uint32_t k = 0;
-
-  [[nodiscard]] std::uint64_t ordinal() const noexcept { return seg->first + k; }
-  [[nodiscard]] std::uint64_t offset() const noexcept {
-    return seg->base + (k < seg->count ? (*seg)[k].begin - (*seg)[k].audience : seg->used);
-  }
-  /// In front of an entry of its segment; at the end of one that has a newer neighbour it moves
-  /// there. False: at the end of the log, or of a segment that left it.
-  [[nodiscard]] bool find_entry() noexcept {
-    while (k == seg->count) {
-      if (!seg->attached || seg->next == nullptr) return false;
-      seg = seg->next;
-      k = 0;
-    }
-    return true;
-  }
-  [[nodiscard]] const entry& get() const noexcept { return (*seg)[k]; }
-};
-
-class event_log {
- public:
-  event_log(segment_pool& pool, const retention& keep) noexcept : pool_{&pool}, keep_{keep} {}
-  event_log(const event_log&) = delete;
-  event_log& operator=(const event_log&) = delete;
-  ~event_log() {
-    while (!segments_.empty()) drop_head();
-  }
-
-  /// Room for the bytes of an entry, or nullptr when memory is out; nothing changes until commit()
-  /// with the same.
-  [[nodiscard]] char* prepare(const new_entry& e) noexcept {
-    if (segments_.empty() || !tail()->fits(e)) {
-      if (!add_segment(held_bytes() / 8, segment::need(e))) return nullptr;
-    }
-    return tail()->place(e);
-  }
-  /// Makes the prepared bytes an entry.
-  void commit(const new_entry& e) noexcept {
-    tail()->commit(e);
-    retained_bytes_ += e.size + e.audience.size();
-    if (!e.audience.empty()) selective_ = true;
-    if (e.id != no_id) last_id_ = e.id;
-  }
-  /// Makes sure that a cursor has a segment to stand in.
-  [[nodiscard]] bool ensure_tail() noexcept {
-    return !segments_.empty() || add_segment(segment_pool::smallest, 0);
-  }
-
-  /// Lets entries go that retention no longer covers, and segments that nobody needs. `dropped` is
-  /// called with each segment before it goes.
-  template <class Dropped>
-  void trim(std::int64_t now, Dropped dropped) noexcept {
-    if (segments_.empty()) return;
-    if (keep_.events == 0) {  // that is known without a look at them
-      kept_ = end_place();
-      retained_bytes_ = 0;
-      forgotten_id_ = last_id_;
-    }
-    while (kept_.find_entry()) {
-      const entry& e = kept_.get();
-      const bool fits = retained_events() <= keep_.events && retained_bytes_ <= keep_.bytes &&
-                        (keep_.age.is_off() || now - kept_.seg->at(e) < keep_.age.ms());
-      if (fits) break;
-      retained_bytes_ -= e.size + e.audience;
-      if (e.id != 0) forgotten_id_ = kept_.seg->id(e);
-      ++kept_.k;
-    }
-    while (head() != tail() && head()->pins == 0 && head() != kept_.seg) drop_head(dropped);
-  }
-  void trim(std::int64_t now) noexcept {
-    trim(now, [](segment&) {});
-  }
-  /// Lets every segment go that ends at or before `offset` and is not retained, also while somebody
-  /// still pins it.
-  template <class Dropped>
-  void detach_before(std::uint64_t offset, Dropped dropped) noexcept {
-    // A cursor in an empty segment at `offset` goes on from there.
-    while (!segments_.empty() && head() != tail() && head() != kept_.seg &&
-           (head()->end() < offset ||
-            (head()->end() == offset && (head()->used != 0 || head()->pins == 0)))) {
-      drop_head(dropped);
-    }
-  }
-  void detach_before(std::uint64_t offset) noexcept {
-    detach_before(offset, [](segment&) {});
-  }
-
-  /// When retention by age next lets an entry go; max: never.
-  [[nodiscard]] std::int64_t next_expiry() const noexcept {
-    if (keep_.age.is_off() || retained_events() == 0) return INT64_MAX;
-    log_place p = kept_;
-    (void)p.find_entry();
-    return p.seg->at(p.get()) + keep_.age.ms();
-  }
-
-  // Entries, by ordinal. [first, end) is stored, [retained, end) may be replayed.
-  [[nodiscard]] std::uint64_t first() const noexcept {
-    return segments_.empty() ? 0 : head()->first;
-  }
-  [[nodiscard]] std::uint64_t end() const noexcept {
-    return segments_.empty() ? 0 : tail()->first + tail()->count;
-  }
-  [[nodiscard]] std::uint64_t retained() const noexcept {
-    return segments_.empty() ? 0 : kept_.ordinal();
-  }
-  /// The place in front of an entry, or at the end. O(log segments). REQUIRES: there is a segment;
-  /// first() <= ordinal <= end().
-  [[nodiscard]] log_place at(std::uint64_t ordinal) const noexcept {
-    SSEHUB_ASSERT(!segments_.empty() && ordinal >= first() && ordinal <= end());
-    segment* const s =
-        segments_[segment_that([&](const segment& x) { return x.first + x.count > ordinal; })];
-    return {s, static_cast<std::uint32_t>(ordinal - s->first)};
-  }
-  [[nodiscard]] log_place end_place() const noexcept { return {tail(), tail()->count}; }
-
-  /// The first retained entry with an id above `after`; end() if there is none. O(log n).
-  /// REQUIRES: the entries have ids.
-  [[nodiscard]] std::uint64_t find(event_id after) const noexcept {
-    if (segments_.empty() || after >= last_id_) return end();
-    const segment& s = *segments_[segment_that(
-        [&](const segment& x) { return x.count != 0 && x.id(x[x.count - 1]) > after; })];
-    const std::uint64_t found =
-        s.first + s.first_that([&](const entry& e) { return s.id(e) > after; }, 0);
-    return found < retained() ? retained() : found;
-  }
-  /// The n-th newest entry, or the oldest retained one.
-  [[nodiscard]] std::uint64_t newest(std::uint64_t n) const noexcept {
-    return n < retained_events() ? end() - n : retained();
-  }
-  /// The id of the entry at `ordinal`. REQUIRES: first() <= ordinal < end().
-  [[nodiscard]] event_id id_at(std::uint64_t ordinal) const noexcept {
-    const log_place p = at(ordinal);
-    return p.seg->id(p.get());
-  }
-  /// The id in front of `p`; no_id if there never was one.
-  [[nodiscard]] event_id id_before(const log_place& p) const noexcept {
-    if (p.k > 0) return p.seg->id((*p.seg)[p.k - 1]);
-    return p.ordinal() > first() ? id_at(p.ordinal() - 1) : dropped_id_;
-  }
-
-  [[nodiscard]] segment* tail() const noexcept { return segments_[segments_.end() - 1]; }
-  [[nodiscard]] segment* head() const noexcept { return segments_[segments_.first()]; }
-  [[nodiscard]] bool has_segment() const noexcept { return !segments_.empty(); }
-  [[nodiscard]] std::uint64_t end_offset() const noexcept {
-    return segments_.empty() ? 0 : tail()->end();
-  }
-  [[nodiscard]] event_id last_id() const noexcept { return last_id_; }
-  /// The newest id that retention let go, or that a channel of this name had before; no_id: none.
-  [[nodiscard]] event_id forgotten_id() const noexcept { return forgotten_id_; }
-  /// Ids up to `id` were given out before this log began.
-  void forget_up_to(event_id id) noexcept { last_id_ = forgotten_id_ = dropped_id_ = id; }
-  [[nodiscard]] std::uint64_t retained_events() const noexcept { return end() - retained(); }
-  [[nodiscard]] std::uint64_t retained_bytes() const noexcept { return retained_bytes_; }
-  /// Some entry had an audience: not everybody gets all.
-  [[nodiscard]] bool selective() const noexcept { return selective_; }
-  [[nodiscard]] const retention& keep() const noexcept { return keep_; }
-  /// Bytes held for readers that are behind, not for retention.
-  [[nodiscard]] std::uint64_t backlog() const noexcept {
-    return segments_.empty() ? 0 : kept_.seg->base - head()->base;
-  }
-
- private:
-  [[nodiscard]] std::uint64_t held_bytes() const noexcept {
-    return segments_.empty() ? 0 : tail()->end() - head()->base;
-  }
-  [[nodiscard]] bool add_segment(std::uint64_t size, std::uint64_t need) noexcept {
-    if (!segments_.reserve_one()) return false;
-    segment* const s = pool_->take(size, need);
-    if (s == nullptr) return false;
-    s->base = end_offset();
-    s->first = end();
-    const bool none_before = segments_.empty();
-    if (!none_before) tail()->next = s;
-    segments_.push_reserved(s);
-    if (none_before) {
-      kept_ = {s, 0};
-    } else {
-      (void)kept_.find_entry();  // nothing retained: it stands at the very end, in the new one
-    }
-    return true;
-  }
-  /// The first segment for which `holds`, given that it holds for all behind it; the last one if
-  /// for none.
-  template <class Predicate>
-  [[nodiscard]] std::uint64_t segment_that(Predicate holds) const noexcept {
-    std::uint64_t lo = segments_.first();
-    std::uint64_t hi = segments_.end() - 1;
-    while (lo < hi) {
-      const std::uint64_t mid = lo + (hi - lo) / 2;
-      if (holds(*segments_[mid])) {
-        hi = mid;
-      } else {
-        lo = mid + 1;
-      }
-    }
-    return lo;
-  }
-  template <class Dropped>
-  void drop_head(Dropped dropped) noexcept {
-    segment* const s = head();
-    if (s->count != 0 && (*s)[s->count - 1].id != 0) dropped_id_ = s->id((*s)[s->count - 1]);
-    dropped(*s);
-    segments_.pop_front();
-    s->attached = false;
-    s->next = nullptr;
-    if (s->pins == 0) pool_->give_back(s);
-  }
-  void drop_head() noexcept {
-    drop_head([](segment&) {});
-  }
-
-  segment_pool* pool_;
-  retention keep_;
-  ring<segment*> segments_;
-  log_place kept_;  ///< in front of the oldest retained entry; in the tail's end if there is none
-  std::uint64_t retained_bytes_ = 0;
-  bool selective_ = false;
-  event_id last_id_ = no_id;
-  event_id forgotten_id_ = no_id;
-  event_id dropped_id_ = no_id;
-};
-
-}  // namespace sse::inline v0::detail
-
-namespace sse::inline v0::detail {
-
-/// The entries of a log that are for one audience, one after the other. Stands until something is
-/// published.
-class own_entries {
- public:
-  own_entries() noexcept = default;  ///< not known()
-  explicit own_entries(const ring<std::uint64_t>& ordinals) noexcept
-      : ordinals_{&ordinals}, at_{ordinals.first()}, next_{ordinals[at_]} {}
-  /// Of one who has none.
-  [[nodiscard]] static own_entries nobody() noexcept {
-    own_entries e;
-    e.next_ = UINT64_MAX;
-    return e;
-  }
-  [[nodiscard]] bool known() const noexcept { return ordinals_ != nullptr || next_ != 0; }
-  /// The first from `ordinal` on; UINT64_MAX: none. O(1) where at most one was passed since, else
-  /// O(log of its entries). REQUIRES: known(); `ordinal` is not below what was asked before.
-  [[nodiscard]] std::uint64_t from(std::uint64_t ordinal) noexcept {
-    if (next_ < ordinal) pass(ordinal);
-    return next_;
-  }
-
- private:
-  void pass(std::uint64_t ordinal) noexcept {
-    const ring<std::uint64_t>& all = *ordinals_;
-    const std::uint64_t end = all.end();
-    ++at_;
-    if (at_ != end && all[at_] < ordinal) {  // more than one was passed
-      std::uint64_t hi = end;
-      while (at_ < hi) {
-        const std::uint64_t mid = at_ + (hi - at_) / 2;
-        if (all[mid] >= ordinal) {
-          hi = mid;
-        } else {
-          at_ = mid + 1;
-        }
-      }
-    }
-    next_ = at_ != end ? all[at_] : UINT64_MAX;
-  }
-
-  const ring<std::uint64_t>* ordinals_ = nullptr;
-  std::uint64_t at_ = 0;
-  std::uint64_t next_ = 0;  ///< the one at `at_`
-};
-
-class audience_index {
- public:
-  explicit audience_index(std::uint64_t seed) noexcept : names_{seed} {}
-
-  /// The entry `ordinal`, which is about to be appended, is for `audience`. False: memory is out.
-  [[nodiscard]] bool add(std::string_view audience, std::uint64_t ordinal) noexcept {
-    std::uint32_t i = names_.find(audience);
-    if (i == none && (i = names_.acquire(audience)) == none) return false;
-    posting& p = names_[i];
-    if (!p.entries.reserve_one()) {
-      if (p.entries.empty()) names_.release(i);
-      return false;
-    }
-    p.entries.push_reserved(ordinal);
-    return true;
-  }
-  /// A segment leaves the log: the oldest.
-  void drop(const segment& s) noexcept {
-    if (!s.mixed) return;
-    for (std::uint32_t k = 0; k < s.count; ++k) {
-      if (s[k].audience == 0) continue;
-      const std::uint32_t i = names_.find(s.audience(s[k]));
-      if (i == none) continue;
-      posting& p = names_[i];
-      SSEHUB_ASSERT(p.entries[p.entries.first()] == s.first + k);
-      p.entries.pop_front();
-      if (p.entries.empty()) names_.release(i);
-    }
-  }
-  /// The entries for `audience`, whose hash by this table's seed is `hash`.
-  [[nodiscard]] own_entries of(std::string_view audience, std::uint64_t hash) const noexcept {
-    const std::uint32_t i = names_.find(audience, hash);
-    return i == none ? own_entries::nobody() : own_entries{names_[i].entries};
-  }
-  [[nodiscard]] own_entries of(std::string_view audience) const noexcept {
-    const std::uint32_t i = audience.empty() ? none : names_.find(audience);
-    return i == none ? own_entries::nobody() : own_entries{names_[i].entries};
-  }
-  [[nodiscard]] std::uint32_t audiences() const noexcept { return names_.size(); }
-
- private:
-  struct posting {
-    ring<std::uint64_t> entries;  ///< ordinals, rising
-  };
-  name_table<posting, 8> names_;
-};
-
-}  // namespace sse::inline v0::detail
-// ---- sse/fwd.hpp
-//
-// Forward declarations, for headers that only name these types.
-
-namespace sse::inline v0 {
-
-struct event;
-struct request;
-struct response;
-struct session_id;
-class backfill_writer;
-class channel;
-
-namespace detail {
-class engine;
-struct timer_places;
-}  // namespace detail
-
-}  // namespace sse::inline v0
-
-namespace sse::inline v0::detail {
-
-/// Ids in order: `last` was given out last; nothing at or below `start` is of this run.
-struct sequence {
-  event_id start = no_id;
-  event_id last = no_id;
-};
-
-struct stream {
-  stream(segment_pool& pool, const retention& keep, channel& c) noexcept
-      : log{pool, keep}, owner{&c} {}
-  stream(const stream&) = delete;
-  stream& operator=(const stream&) = delete;
-  ~stream() {
-    if (audiences == nullptr) return;
-    audiences->~audience_index();
-    deallocate(audiences);
-  }
-
-  event_log log;
-  vec<std::uint32_t> readers;  ///< subscriptions
-  channel* owner;
-  /// Made with the first entry that has an audience, unless the hook is asked from the start.
-  audience_index* audiences = nullptr;
-  stream* touched_next = nullptr;  ///< in the engine's list of streams to look at after the walk
-  stream* touched_prev = nullptr;
-  /// End offset at which somebody may be over a lag limit.
-  std::uint64_t lag_check_at = UINT64_MAX;
-  std::uint64_t backlog = 0;   ///< as last counted into the hub's sum
-  std::uint64_t sweep_at = 0;  ///< backlog at which readers that see nothing there are moved on
-  log_place handed_out{};      ///< transients: what is behind it nobody has yet; pinned
-  std::uint32_t index = none;  ///< in engine::streams_
-  std::uint32_t by_backlog = none;  ///< place in engine::backlogs_
-  bool touched = false;             ///< in that list
-  bool dirty = false;               ///< got entries since the last flush that all readers may see
-  bool transients = false;          ///< transient entries: no ids, nothing retained
-  bool ask = false;                 ///< has entries that are not in `audiences`: the hook is asked
-
-  /// Lets go what retention does not cover and nobody reads.
-  void trim(std::int64_t now) noexcept {
-    log.trim(now, [this](segment& s) { dropped(s); });
-  }
-  void detach_before(std::uint64_t offset) noexcept {
-    log.detach_before(offset, [this](segment& s) { dropped(s); });
-  }
-
- private:
-  void dropped(segment& s) noexcept {
-    if (audiences != nullptr) audiences->drop(s);
-  }
-};
-
-}  // namespace sse::inline v0::detail
-// ---- sse/detail/log/newest_by_key.hpp
-//
-// newest_by_key: the newest entry of each (audience, key) of a channel, oldest first: what a reader
-// that coalesces, or begins with a snapshot, still has to see. Between the values stands what was
-// lost there: entries without a key, and values that had to be forgotten.
-//
-// Memory: at most `most` values with an event each, and for each at most `max_losses` audiences
-// that lost something in front of it; the key that was silent longest goes first.
-
-#include <cstdint>
-#include <cstring>
-#include <string_view>
-#include <utility>
-
-namespace sse::inline v0::detail {
-
-/// Something was lost at `position` and maybe before: whose it was.
-struct lost_entry {
-  std::uint64_t position = 0;
-  owned_text audience;  ///< empty: everybody's
-  std::uint32_t next = none;
-  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
-};
-
-struct newest_value {
-  blob* bytes = nullptr;  ///< the encoded event
-  owned_text audience;
-  std::uint64_t position = 0;   ///< its id, or its stamp where there are no ids
-  std::uint32_t losses = none;  ///< what was lost between the older value and this one
-  std::uint32_t newer = none;
-  std::uint32_t older = none;
-};
-
-class newest_by_key {
- public:
-  /// Audiences told apart between two values; more of them are told as everybody's.
-  static constexpr std::uint32_t max_losses = 8;
-
-  newest_by_key(std::uint32_t most, std::uint64_t seed) noexcept : most_{most}, keys_{seed} {}
-  newest_by_key(const newest_by_key&) = delete;
-  newest_by_key& operator=(const newest_by_key&) = delete;
-  ~newest_by_key() {
-    while (oldest_ != none) drop(oldest_);
-  }
-
-  /// An entry was published. Without a key, or when memory is out, it is one that no later value
-  /// makes up for.
-  void put(std::string_view key, std::uint64_t position, std::string_view bytes,
-           std::string_view audience) noexcept {
-    if (key.empty() || !store(key, position, bytes, audience)) lose(tail_, position, audience);
-  }
-
-  /// The oldest value behind `position`; none. O(values behind it).
-  [[nodiscard]] std::uint32_t after(std::uint64_t position) const noexcept {
-    std::uint32_t found = none;
-    for (std::uint32_t i = newest_; i != none && keys_[i].position > position; i = keys_[i].older)
-      found = i;
-    return found;
-  }
-  [[nodiscard]] const newest_value& operator[](std::uint32_t i) const noexcept { return keys_[i]; }
-  /// Whether somebody for whom `sees(audience)` lost something behind `position`, in front of value
-  /// `i`, or of the end (none).
-  template <class Sees>
-  [[nodiscard]] bool lost_before(std::uint32_t i, std::uint64_t position,
-                                 Sees sees) const noexcept {
-    if (unsaid_to_ > position && (i == none || unsaid_from_ < keys_[i].position)) return true;
-    for (std::uint32_t n = i == none ? tail_ : keys_[i].losses; n != none; n = losses_[n].next) {
-      const lost_entry& l = losses_[n];
-      if (l.position > position && (l.audience.view().empty() || sees(l.audience.view())))
-        return true;
-    }
-    return false;
-  }
-
- private:
-  [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
-                           std::string_view audience) noexcept {
-    // A state belongs to a key and an audience: the name tells both apart, whatever bytes they
-    // have.
-    owned_text name;
-    if (!name_state(name, key, audience)) return false;
-    std::uint32_t i = keys_.find(name.view());
-    const bool known = i != none;
-    if (known) {
-      unlink(i);
-    } else {
-      if (keys_.size() == most_) forget_oldest();
-      if ((i = keys_.acquire(name.view())) == none) return false;
-    }
-    newest_value& v = keys_[i];
-    link(i);
-    v.losses = std::exchange(tail_, none);
-    v.position = position;
-    const auto size = static_cast<std::uint32_t>(bytes.size());
-    // else nobody is sending it
-    if (v.bytes == nullptr || v.bytes->refs != 1 || v.bytes->size != size) {
-      if (v.bytes != nullptr) unref(v.bytes);
-      v.bytes = make_blob(size);
-    }
-    if (v.bytes == nullptr || (!known && !v.audience.assign(audience))) {
-      drop(i);
-      return false;
-    }
-    std::memcpy(v.bytes->bytes(), bytes.data(), size);
-    return true;
-  }
-  [[nodiscard]] static bool name_state(owned_text& name, std::string_view key,
-                                       std::string_view audience) noexcept {
-    const auto size = static_cast<std::uint16_t>(audience.size());
-    char length[sizeof size];
-    std::memcpy(length, &size, sizeof size);
-    return name.assign({length, sizeof length}, audience, key);
-  }
-
-  void forget_oldest() noexcept {
-    const newest_value& v = keys_[oldest_];
-    // what was lost before it is now lost before the next one, and so is it itself
-    const std::uint64_t position = v.position;
-    owned_text audience = std::move(keys_[oldest_].audience);
-    const std::uint32_t next = v.newer;
-    drop(oldest_);
-    lose(next == none ? tail_ : keys_[next].losses, position, audience.view());
-  }
-
-  void link(std::uint32_t i) noexcept {
-    keys_[i].older = newest_;
-    keys_[i].newer = none;
-    (newest_ == none ? oldest_ : keys_[newest_].newer) = i;
-    newest_ = i;
-  }
-  /// Takes it out of its place; what was lost in front of it stands in front of the next then.
-  void unlink(std::uint32_t i) noexcept {
-    newest_value& v = keys_[i];
-    (v.older == none ? oldest_ : keys_[v.older].newer) = v.newer;
-    (v.newer == none ? newest_ : keys_[v.newer].older) = v.older;
-    std::uint32_t& into = v.newer == none ? tail_ : keys_[v.newer].losses;
-    for (std::uint32_t n = std::exchange(v.losses, none); n != none;) {
-      const std::uint32_t next = losses_[n].next;
-      add(into, n);
-      n = next;
-    }
-  }
-  void drop(std::uint32_t i) noexcept {
-    unlink(i);
-    newest_value& v = keys_[i];
-    if (v.bytes != nullptr) unref(v.bytes);
-    v.bytes = nullptr;
-    keys_.release(i);
-  }
-
-  void lose(std::uint32_t& list, std::uint64_t position, std::string_view audience) noexcept {
-    std::uint32_t n = losses_.take();
-    if (n != none && !losses_[n].audience.assign(audience)) losses_[n].audience.clear();
-    if (n == none) {  // memory is out: what stands there already covers it, if anything does
-      n = list;
-      if (n == none) {
-        if (unsaid_to_ == 0) unsaid_from_ = position;
-        unsaid_to_ = position;
-        return;
-      }
-      losses_[n].audience.clear();
-      if (losses_[n].position < position) losses_[n].position = position;
-      return;
-    }
-    losses_[n].position = position;
-    add(list, n);
-  }
-  /// Puts a loss into a list, joined to the one of the same audience if there is one.
-  void add(std::uint32_t& list, std::uint32_t n) noexcept {
-    lost_entry& l = losses_[n];
-    std::uint32_t size = 0;
-    for (std::uint32_t i = list; i != none; i = losses_[i].next, ++size) {
-      lost_entry& other = losses_[i];
-      if (other.audience.view() != l.audience.view()) continue;
-      if (other.position < l.position) other.position = l.position;
-      give_back(n);
-      return;
-    }
-    if (size >= max_losses) {  // too many to tell apart: one of all of them
-      std::uint64_t newest = l.position;
-      while (list != none) {
-        const std::uint32_t next = losses_[list].next;
-        if (losses_[list].position > newest) newest = losses_[list].position;
-        give_back(list);
-        list = next;
-      }
-      l.audience.clear();
-      l.position = newest;
-    }
-    l.next = list;
-    list = n;
-  }
-  void give_back(std::uint32_t n) noexcept {
-    losses_[n].audience.clear();
-    losses_.give_back(n);
-  }
-
-  std::uint32_t most_;
-  name_table<newest_value, 16> keys_;
-  slot_pool<lost_entry, 16> losses_;
-  std::uint32_t newest_ = none;
-  std::uint32_t oldest_ = none;
-  std::uint32_t tail_ = none;      ///< what was lost behind the newest value
-  std::uint64_t unsaid_from_ = 0;  ///< losses for which there was no memory: everybody's
-  std::uint64_t unsaid_to_ = 0;
-};
-
-}  // namespace sse::inline v0::detail
 // ---- sse/encode.hpp
 //
 // encode: events, comments and retry blocks to the bytes of a text/event-stream. The only place
@@ -1668,6 +219,25 @@ class newest_by_key {
 #include <string>
 #include <string_view>
 
+// ---- sse/detail/base/assert.hpp
+//
+// SSEHUB_ASSERT(condition): what a REQUIRES of the library asks for, checked. Off unless the
+// program says SSEHUB_CHECKED=1 (the tests do) or defines SSEHUB_ASSERT itself before the first
+// header, for example as its own assertion. A failed check tells where on stderr and aborts.
+
+#ifndef SSEHUB_ASSERT
+#if defined(SSEHUB_CHECKED) && SSEHUB_CHECKED
+#include <cstdio>
+#include <cstdlib>
+#define SSEHUB_ASSERT(...)                                                                  \
+  ((__VA_ARGS__) ? static_cast<void>(0)                                                     \
+                 : (static_cast<void>(std::fprintf(stderr, "%s:%d: ssehub: required: %s\n", \
+                                                   __FILE__, __LINE__, #__VA_ARGS__)),      \
+                    std::abort()))
+#else
+#define SSEHUB_ASSERT(...) static_cast<void>(0)
+#endif
+#endif
 // ---- sse/detail/base/decimal.hpp
 //
 // Decimal numbers, read and written: ids, retry, lengths, ports. Digits only: no sign, no space,
@@ -1907,6 +477,44 @@ inline char* put(char* out, std::string_view s) noexcept {
 }
 
 }  // namespace sse::inline v0::detail
+// ---- sse/event.hpp
+//
+// event: one event, as it is sent and as it is received. event_id: the number that orders a stream.
+//
+//   channel.publish({.type = "fill", .data = json});
+//
+// All members are views: they must live until the call that takes the event returns; inside a
+// parser's callback they are valid until the callback returns. Plain data, no thread safety of its
+// own.
+
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline v0 {
+
+/// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that
+/// JavaScript can hold it.
+using event_id = std::uint64_t;
+inline constexpr event_id no_id = 0;
+/// Of the options called first_id: not said.
+inline constexpr event_id unsaid_id = UINT64_MAX;
+inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
+
+/// `event::retry` when the event carries no `retry:` field.
+inline constexpr std::int64_t no_retry = -1;
+
+/// One event (WHATWG HTML 9.2.5 and 9.2.6).
+struct event {
+  /// `event:`; empty: unnamed, a browser's `onmessage` gets it. REQUIRES: no CR, LF, NUL.
+  std::string_view type{};
+  /// `data:`; any text; CR, LF and CRLF inside it are line ends and arrive as LF.
+  std::string_view data{};
+  /// `id:`; empty: none. As received: the last event ID. REQUIRES: no CR, LF, NUL.
+  std::string_view id{};
+  std::int64_t retry = no_retry;  ///< `retry:` in milliseconds. REQUIRES: >= 0, or no_retry.
+};
+
+}  // namespace sse::inline v0
 
 namespace sse::inline v0 {
 
@@ -2168,8 +776,7 @@ class function<R(Args...)> {
   template <class F>
   requires(!std::is_same_v<std::remove_cvref_t<F>, function> &&
            std::is_invocable_r_v<R, F&, Args...>)
-      function(
-          F&& f) {  // NOLINT: implicit, so that a lambda can be given where a hook is asked for
+      function(F&& f) {  // NOLINT: implicit, for a lambda where a hook is asked for
     using stored = std::remove_cvref_t<F>;
     if constexpr (fits<stored>) {
       ::new (static_cast<void*>(&storage_)) stored(std::forward<F>(f));
@@ -2278,6 +885,27 @@ class copyable_function<R(Args...)> : public function<R(Args...)> {
   copyable_function& operator=(copyable_function&&) noexcept = default;
   ~copyable_function() = default;
 };
+
+}  // namespace sse::inline v0
+// ---- sse/fwd.hpp
+//
+// Forward declarations, for headers that only name these types.
+
+namespace sse::inline v0 {
+
+struct event;
+struct request;
+struct response;
+struct session_id;
+class backfill_writer;
+class channel;
+
+namespace detail {
+class channel_state;
+class engine;
+struct channel_cell;
+struct timer_places;
+}  // namespace detail
 
 }  // namespace sse::inline v0
 // ---- sse/publish.hpp
@@ -2984,89 +1612,360 @@ enum class open_error : std::uint8_t {
   return "unknown";
 }
 
-/// A channel that was opened, or why it was not. Used as the pointer that it is.
-struct open_result {
-  channel* here = nullptr;
-  open_error error = open_error::none;
-
-  operator channel*() const noexcept { return here; }  // NOLINT: implicit on purpose
-  [[nodiscard]] explicit operator bool() const noexcept { return here != nullptr; }
-  [[nodiscard]] channel& operator*() const noexcept { return *here; }
-  [[nodiscard]] channel* operator->() const noexcept { return here; }
-};
-
+/// A channel of a hub, as a value: a handle that tells whether the channel is still open. Copies
+/// are cheap, and name the same channel. One that is closed, or none, is refused everywhere, also
+/// once another channel has its place in memory. Only its hub's end ends that: then a handle may be
+/// copied, compared and destroyed, and nothing else.
 class channel {
  public:
-  channel(const channel&) = delete;
-  channel& operator=(const channel&) = delete;
+  /// None.
+  constexpr channel() noexcept = default;
 
-  [[nodiscard]] std::string_view name() const noexcept { return name_.view(); }
-  [[nodiscard]] const channel_options& options() const noexcept { return options_; }
+  /// It is open. False too while it is being closed: it can be read until that call returns.
+  [[nodiscard]] explicit operator bool() const noexcept;
+  /// The same channel, or both none.
+  friend constexpr bool operator==(channel, channel) noexcept = default;
+  /// Its hub's channels have different ones, also those that were closed; 0: none.
+  [[nodiscard]] constexpr std::uint64_t number() const noexcept { return number_; }
+
+  /// Valid while it is open; empty: it is closed.
+  [[nodiscard]] std::string_view name() const noexcept;
+  /// As open_channel made them; nullptr: it is closed. Valid while it is open.
+  [[nodiscard]] const channel_options* options() const noexcept;
 
   /// Appends an event to the log: encoded once, O(1) in subscribers, touches none of them. It
   /// leaves with the next hub.flush(), which hub.on_wanted asks for; a server sees to that itself.
-  [[nodiscard]] publish_result publish(const event& e, const publish_options& o = {}) noexcept;
+  [[nodiscard]] publish_result publish(const event& e,
+                                       const publish_options& o = {}) const noexcept;
 
-  /// Its last event was published, see hub::seal.
-  [[nodiscard]] bool sealed() const noexcept { return sealed_; }
-  [[nodiscard]] std::size_t subscribers() const noexcept { return main_.readers.size(); }
-  /// The id given out last in this channel's sequence.
-  [[nodiscard]] event_id last_id() const noexcept { return sequence_->last; }
-  [[nodiscard]] channel_stats stats() const noexcept {
-    channel_stats s;
-    s.name = name();
-    s.published = counters_.published;
-    s.delivered = counters_.delivered;
-    s.dropped = counters_.dropped;
-    s.coalesced = counters_.coalesced;
-    s.gaps = counters_.gaps;
-    s.replays = counters_.replays;
-    s.subscribers = subscribers();
-    s.retained_events = main_.log.retained_events();
-    s.retained_bytes = main_.log.retained_bytes();
-    s.backlog_bytes =
-        main_.log.backlog() + (transients_ != nullptr ? transients_->log.backlog() : 0);
-    s.last_id = main_.log.last_id();
-    return s;
-  }
+  /// No event can come any more: its last one was published, see hub::seal, or it is closed.
+  [[nodiscard]] bool sealed() const noexcept;
+  /// 0 too: it is closed.
+  [[nodiscard]] std::size_t subscribers() const noexcept;
+  /// The id given out last in this channel's sequence; no_id too: it is closed.
+  [[nodiscard]] event_id last_id() const noexcept;
+  [[nodiscard]] channel_stats stats() const noexcept;
 
  private:
   friend class detail::engine;
-  friend struct detail::timer_places;
 
-  channel(detail::engine& e, detail::segment_pool& pool, const detail::retention& keep) noexcept
-      : engine_{&e}, main_{pool, keep, *this} {}
-  ~channel() = default;
+  constexpr channel(const detail::channel_cell* cell, std::uint64_t number) noexcept
+      : cell_{cell}, number_{number} {}
+  /// nullptr: it is closed, or none.
+  [[nodiscard]] detail::channel_state* state() const noexcept;
 
-  detail::engine* engine_;
-  detail::owned_text name_;
-  detail::owned_text heartbeat_text_;
-  detail::owned_text heartbeat_type_;
-  channel_options options_;
-  detail::sequence own_;
-  detail::sequence* sequence_ = &own_;
-  detail::stream main_;
-  detail::stream* transients_ = nullptr;     // made when first needed
-  detail::newest_by_key* newest_ = nullptr;  // only with max_keys
-  struct counters {                          // see channel_stats
-    std::uint64_t published = 0;
-    std::uint64_t delivered = 0;
-    std::uint64_t dropped = 0;
-    std::uint64_t coalesced = 0;
-    std::uint64_t gaps = 0;
-    std::uint64_t replays = 0;
-  };
-  counters counters_;
-  std::uint32_t index_ = detail::none;  // in engine::channels_
-  std::uint32_t timer_ = detail::none;  // place in the timer queue
-  /// ms: its next heartbeat (pace::fixed), or, once it is sealed, its end.
-  std::int64_t due_ = INT64_MAX;
-  bool joined_ = false;   // by the verdict that is looked at
-  bool sealed_ = false;   // there will be no more events
-  bool closing_ = false;  // freed when the outermost call ends
+  const detail::channel_cell* cell_ = nullptr;
+  std::uint64_t number_ = 0;
+};
+
+/// A channel that was opened, or why it was not.
+struct open_result {
+  channel here{};
+  open_error error = open_error::none;
+
+  operator channel() const noexcept { return here; }  // NOLINT: implicit on purpose
+  [[nodiscard]] explicit operator bool() const noexcept { return error == open_error::none; }
 };
 
 }  // namespace sse::inline v0
+// ---- sse/detail/base/containers.hpp
+//
+// containers: vec, ring, chunked_array, slot_pool. Growing may fail and says so: nothing here
+// throws, so one failed allocation costs one call.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+// ---- sse/detail/base/size.hpp
+//
+// size: counters have 64 bits everywhere, sizes in memory as many as a pointer. Not public.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sse::inline v0::detail {
+
+/// REQUIRES: so many bytes can be in memory.
+[[nodiscard]] constexpr std::size_t to_size(std::uint64_t n) noexcept {
+  SSEHUB_ASSERT(n <= SIZE_MAX);
+  return n & SIZE_MAX;  // a cast would be one too many with 64 bits
+}
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0::detail {
+
+inline constexpr std::uint32_t none = 0xffffffffU;
+
+[[nodiscard]] inline void* allocate(std::size_t bytes) noexcept {
+  return ::operator new(bytes, std::nothrow);
+}
+inline void deallocate(void* p) noexcept { ::operator delete(p); }
+
+/// A growable array of plain data. It keeps little in reserve: some have a place for every session.
+template <class T>
+class vec {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  vec() noexcept = default;
+  vec(vec&& o) noexcept
+      : data_{std::exchange(o.data_, nullptr)},
+        size_{std::exchange(o.size_, 0)},
+        capacity_{std::exchange(o.capacity_, 0)} {}
+  vec& operator=(vec&& o) noexcept {
+    std::swap(data_, o.data_);
+    std::swap(size_, o.size_);
+    std::swap(capacity_, o.capacity_);
+    return *this;
+  }
+  vec(const vec&) = delete;
+  vec& operator=(const vec&) = delete;
+  ~vec() { deallocate(data_); }
+
+  [[nodiscard]] bool reserve(std::uint32_t n) noexcept {
+    if (n <= capacity_) return true;
+    std::uint32_t grown = capacity_ + (capacity_ < 64 ? 8 : capacity_ / 8);
+    if (grown < n) grown = n;
+    auto* p = static_cast<T*>(allocate(std::size_t{grown} * sizeof(T)));
+    if (p == nullptr) return false;
+    if (size_ != 0) std::memcpy(static_cast<void*>(p), data_, std::size_t{size_} * sizeof(T));
+    deallocate(data_);
+    data_ = p;
+    capacity_ = grown;
+    return true;
+  }
+  [[nodiscard]] bool push_back(const T& v) noexcept {
+    if (!reserve(size_ + 1)) return false;
+    ::new (static_cast<void*>(data_ + size_)) T(v);
+    ++size_;
+    return true;
+  }
+  /// REQUIRES: reserve() made room.
+  void push_reserved(const T& v) noexcept {
+    SSEHUB_ASSERT(size_ < capacity_);
+    ::new (static_cast<void*>(data_ + size_++)) T(v);
+  }
+  /// REQUIRES: reserve() made room for `n` more.
+  void append_reserved(const T* from, std::size_t n) noexcept {
+    SSEHUB_ASSERT(n <= capacity_ - size_);
+    if (n != 0) std::memcpy(static_cast<void*>(data_ + size_), from, n * sizeof(T));
+    size_ += static_cast<std::uint32_t>(n);
+  }
+  /// In front of element `at`. REQUIRES: reserve() made room; at <= size().
+  void insert_reserved(std::uint32_t at, const T& v) noexcept {
+    SSEHUB_ASSERT(size_ < capacity_ && at <= size_);
+    T* const here = data_ + at;
+    std::memmove(static_cast<void*>(here + 1), here, std::size_t{size_ - at} * sizeof(T));
+    ::new (static_cast<void*>(here)) T(v);
+    ++size_;
+  }
+  /// Elements were made at end() on, up to `end`. REQUIRES: reserve() made room for them.
+  void extend_to(const T* end) noexcept {
+    SSEHUB_ASSERT(end >= data_ + size_ && end <= data_ + capacity_);
+    size_ = static_cast<std::uint32_t>(end - data_);
+  }
+  void pop_back() noexcept {
+    SSEHUB_ASSERT(size_ != 0);
+    --size_;
+  }
+  void clear() noexcept { size_ = 0; }
+  /// Gives the memory back too.
+  void release() noexcept {
+    deallocate(data_);
+    data_ = nullptr;
+    size_ = capacity_ = 0;
+  }
+  [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
+  [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+  [[nodiscard]] T& operator[](std::uint32_t i) noexcept {
+    SSEHUB_ASSERT(i < size_);
+    return data_[i];
+  }
+  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept {
+    SSEHUB_ASSERT(i < size_);
+    return data_[i];
+  }
+  [[nodiscard]] T& back() noexcept {
+    SSEHUB_ASSERT(size_ != 0);
+    return data_[size_ - 1];
+  }
+  [[nodiscard]] T* begin() noexcept { return data_; }
+  [[nodiscard]] T* end() noexcept { return data_ + size_; }
+  [[nodiscard]] const T* begin() const noexcept { return data_; }
+  [[nodiscard]] const T* end() const noexcept { return data_ + size_; }
+  void swap(vec& o) noexcept {
+    std::swap(data_, o.data_);
+    std::swap(size_, o.size_);
+    std::swap(capacity_, o.capacity_);
+  }
+
+ private:
+  T* data_ = nullptr;
+  std::uint32_t size_ = 0;
+  std::uint32_t capacity_ = 0;
+};
+
+/// A queue of plain data, addressed by ordinals that never repeat: [first(), end()).
+template <class T>
+class ring {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  ring() noexcept = default;
+  ring(const ring&) = delete;
+  ring& operator=(const ring&) = delete;
+  ~ring() { deallocate(data_); }
+
+  /// Empty, with no memory; ordinals begin at 0 again.
+  void release() noexcept {
+    deallocate(data_);
+    data_ = nullptr;
+    capacity_ = first_ = end_ = 0;
+  }
+
+  /// Makes room for one more, so that the next push_back cannot fail.
+  [[nodiscard]] bool reserve_one() noexcept {
+    if (end_ - first_ < capacity_) return true;
+    const std::uint64_t grown = capacity_ == 0 ? 2 : capacity_ * 2;
+    auto* p = static_cast<T*>(allocate(to_size(grown) * sizeof(T)));
+    if (p == nullptr) return false;
+    if (capacity_ != 0) {  // full: up to where the old one wrapped around, and what comes behind
+      const std::uint64_t wrapped = first_ & (capacity_ - 1);
+      const std::uint64_t turn = first_ - wrapped + capacity_;
+      std::memcpy(static_cast<void*>(p + (first_ & (grown - 1))), data_ + wrapped,
+                  to_size(capacity_ - wrapped) * sizeof(T));
+      if (wrapped != 0)
+        std::memcpy(static_cast<void*>(p + (turn & (grown - 1))), data_,
+                    to_size(wrapped) * sizeof(T));
+    }
+    deallocate(data_);
+    data_ = p;
+    capacity_ = grown;
+    return true;
+  }
+  void push_reserved(const T& v) noexcept {
+    SSEHUB_ASSERT(end_ - first_ < capacity_);
+    ::new (static_cast<void*>(data_ + (end_ & (capacity_ - 1)))) T(v);
+    ++end_;
+  }
+  void pop_front() noexcept {
+    SSEHUB_ASSERT(first_ != end_);
+    ++first_;
+  }
+  [[nodiscard]] std::uint64_t first() const noexcept { return first_; }
+  [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
+  [[nodiscard]] bool empty() const noexcept { return first_ == end_; }
+  [[nodiscard]] T& operator[](std::uint64_t ordinal) noexcept {
+    SSEHUB_ASSERT(ordinal - first_ < end_ - first_);
+    return data_[ordinal & (capacity_ - 1)];
+  }
+  [[nodiscard]] const T& operator[](std::uint64_t ordinal) const noexcept {
+    SSEHUB_ASSERT(ordinal - first_ < end_ - first_);
+    return data_[ordinal & (capacity_ - 1)];
+  }
+  [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
+
+ private:
+  T* data_ = nullptr;
+  std::uint64_t capacity_ = 0;
+  std::uint64_t first_ = 0;
+  std::uint64_t end_ = 0;
+};
+
+/// Values at addresses that never change, by number; made in chunks, so that growing copies
+/// nothing.
+template <class T, std::uint32_t Chunk = 128>
+class chunked_array {
+ public:
+  static constexpr std::uint32_t chunk_size = Chunk;
+
+  chunked_array() noexcept = default;
+  chunked_array(const chunked_array&) = delete;
+  chunked_array& operator=(const chunked_array&) = delete;
+  ~chunked_array() {
+    for (T* chunk : chunks_) {
+      for (std::uint32_t i = 0; i < chunk_size; ++i) chunk[i].~T();
+      deallocate(chunk);
+    }
+  }
+
+  [[nodiscard]] bool add_chunk() noexcept {
+    if (!chunks_.reserve(chunks_.size() + 1)) return false;
+    auto* chunk = static_cast<T*>(allocate(sizeof(T) * chunk_size));
+    if (chunk == nullptr) return false;
+    for (std::uint32_t i = 0; i < chunk_size; ++i) ::new (static_cast<void*>(chunk + i)) T();
+    chunks_.push_reserved(chunk);
+    return true;
+  }
+  /// Makes `n` values exist.
+  [[nodiscard]] bool reserve(std::uint32_t n) noexcept {
+    while (extent() < n) {
+      if (!add_chunk()) return false;
+    }
+    return true;
+  }
+  /// Values that exist.
+  [[nodiscard]] std::uint32_t extent() const noexcept { return chunks_.size() * chunk_size; }
+  [[nodiscard]] T& operator[](std::uint32_t i) noexcept {
+    return chunks_[i / chunk_size][i % chunk_size];
+  }
+  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept {
+    return chunks_[i / chunk_size][i % chunk_size];
+  }
+
+ private:
+  vec<T*> chunks_;
+};
+
+/// Numbered slots, used again. T has `free_link()`, a number that it does not need while its slot
+/// is free.
+template <class T, std::uint32_t Chunk = 128>
+class slot_pool {
+ public:
+  /// Makes room for one more, so that the next take() cannot fail.
+  [[nodiscard]] bool reserve_one() noexcept { return free_ != none || add_chunk(); }
+  [[nodiscard]] std::uint32_t take() noexcept {
+    if (!reserve_one()) return none;
+    const std::uint32_t i = free_;
+    free_ = values_[i].free_link();
+    ++in_use_;
+    return i;
+  }
+  void give_back(std::uint32_t i) noexcept {
+    SSEHUB_ASSERT(i < extent() && in_use_ != 0);
+    values_[i].free_link() = free_;
+    free_ = i;
+    --in_use_;
+  }
+  /// Slots that exist, in use or free.
+  [[nodiscard]] std::uint32_t extent() const noexcept { return values_.extent(); }
+  [[nodiscard]] std::uint32_t in_use() const noexcept { return in_use_; }
+  [[nodiscard]] T& operator[](std::uint32_t i) noexcept { return values_[i]; }
+  [[nodiscard]] const T& operator[](std::uint32_t i) const noexcept { return values_[i]; }
+
+ private:
+  [[nodiscard]] bool add_chunk() noexcept {
+    const std::uint32_t base = extent();
+    if (!values_.add_chunk()) return false;
+    for (std::uint32_t i = base + Chunk; i-- > base;) {
+      values_[i].free_link() = free_;
+      free_ = i;
+    }
+    return true;
+  }
+
+  chunked_array<T, Chunk> values_;
+  std::uint32_t free_ = none;
+  std::uint32_t in_use_ = 0;
+};
+
+}  // namespace sse::inline v0::detail
 // ---- sse/request.hpp
 //
 // request: what the hub asks about an HTTP request, in whatever version it came; response: a plain
@@ -3791,10 +2690,10 @@ namespace detail {
 class joins {
  public:
   /// Out of memory it is not complete().
-  void add(channel& c) noexcept {
+  void add(channel c) noexcept {
     if (count_ < few) {
-      few_[count_] = &c;
-    } else if (!complete_ || !more_.push_back(&c)) {
+      few_[count_] = c;
+    } else if (!complete_ || !more_.push_back(c)) {
       complete_ = false;
       return;
     }
@@ -3803,14 +2702,14 @@ class joins {
   [[nodiscard]] bool complete() const noexcept { return complete_; }
   [[nodiscard]] std::uint32_t size() const noexcept { return count_; }
   /// REQUIRES: i < size().
-  [[nodiscard]] channel& operator[](std::uint32_t i) const noexcept {
-    return *(i < few ? few_[i] : more_[i - few]);
+  [[nodiscard]] channel operator[](std::uint32_t i) const noexcept {
+    return i < few ? few_[i] : more_[i - few];
   }
 
  private:
   static constexpr std::uint32_t few = 4;
-  channel* few_[few] = {};
-  vec<channel*> more_;
+  channel few_[few] = {};
+  vec<channel> more_;
   std::uint32_t count_ = 0;
   bool complete_ = true;
 };
@@ -3836,8 +2735,8 @@ template <class User>
 class verdict {
  public:
   /// Refuses with any status, headers and body.
-  verdict(response r)
-      : refusal_{std::move(r)} {}  // NOLINT: implicit, so that a hook can return refuse(...)
+  verdict(response r)  // NOLINT: implicit, so that a hook can return refuse(...)
+      : refusal_{std::move(r)} {}
 
   /// Admits. `key` names the user for the cap per user, for revoke(), and as an audience; empty:
   /// anonymous.
@@ -3847,11 +2746,11 @@ class verdict {
 
   /// Subscribes to one more channel, to none twice: hub_options::max_joins. Several must share one
   /// sequence.
-  verdict& join(channel& c) & noexcept {
+  verdict& join(channel c) & noexcept {
     joining_.channels.add(c);
     return *this;
   }
-  verdict&& join(channel& c) && noexcept { return std::move(join(c)); }
+  verdict&& join(channel c) && noexcept { return std::move(join(c)); }
 
   /// Where to begin without a Last-Event-ID; default: as the channel says.
   verdict&& start(start_at s) && {
@@ -3926,7 +2825,7 @@ struct accept_result {
 /// What a gap frame said, for the host's log.
 struct gap_notice {
   session_id session{};
-  const channel* where = nullptr;
+  channel where{};
   event_id requested = no_id;  ///< the id asked for, or the last one the slow reader got
   event_id first = no_id;      ///< the first id that can come
   std::uint64_t lost = 0;
@@ -3938,7 +2837,7 @@ enum class join_error : std::uint8_t {
   none,
   no_session,        ///< gone, or ending
   another_hub,       ///< the channel is of another hub
-  closed,            ///< the channel is being closed
+  closed,            ///< the channel is closed, or being closed, or none
   sealed,            ///< the channel has had its last event
   joined,            ///< it has joined it already
   another_sequence,  ///< its other channels have ids of another sequence
@@ -4031,8 +2930,8 @@ struct drain_options {
 // starts no thread, throws and logs nothing.
 //
 //   sse::hub<my_transport> hub{transport, {.first_id = wall_clock_us}};
-//   sse::channel* ticks = hub.open_channel("ticks", {});
-//   hub.on_admit([&](const sse::request&) { return sse::admit().join(*ticks); });
+//   sse::channel ticks = hub.open_channel("ticks", {});
+//   hub.on_admit([&](const sse::request&) { return sse::admit().join(ticks); });
 //   if (auto r = hub.accept(std::move(connection), request); !r) answer(r.refusal);
 //   hub.tick(now); hub.flush();                       // once in each turn of the loop
 //
@@ -4146,6 +3045,7 @@ struct drain_options {
 // rooms; each includes, and calls, only what stands above it:
 //
 //   parts.hpp stream.hpp batch.hpp   what it is made of
+//   channel_state.hpp                what is behind a channel
 //   caps.hpp lanes.hpp chunks.hpp    parts that know nothing of an engine
 //   engine.hpp                       this file: all that it has, and all that it can do
 //   sessions.hpp                     slots, cursors, who is served next
@@ -4177,6 +3077,194 @@ struct drain_options {
 #include <span>
 #include <string_view>
 
+// ---- sse/detail/base/name_table.hpp
+//
+// name_table: names of things that are there now, numbered, with a value each: found, added and
+// taken out in constant time, however many there are. Users, addresses, channels, audiences, keys.
+
+#include <cstdint>
+#include <new>
+#include <string_view>
+
+// ---- sse/detail/base/blob.hpp
+//
+// blob: bytes that several may hold; owned_text: a piece of text. Making one may fail and says so.
+
+#include <cstdint>
+#include <new>
+#include <string_view>
+#include <utility>
+
+namespace sse::inline v0::detail {
+
+/// Bytes that several may hold.
+struct blob {
+  std::uint32_t refs = 0;
+  std::uint32_t size = 0;
+  [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
+};
+/// With one reference, or nullptr when memory is out.
+[[nodiscard]] inline blob* make_blob(std::uint32_t size) noexcept {
+  void* p = allocate(sizeof(blob) + size);
+  if (p == nullptr) return nullptr;
+  return ::new (p) blob{1, size};
+}
+inline void unref(blob* b) noexcept {
+  if (--b->refs == 0) deallocate(b);
+}
+
+/// A piece of text that owns its bytes; assigning may fail.
+class owned_text {
+ public:
+  owned_text() noexcept = default;
+  owned_text(owned_text&& o) noexcept : bytes_{std::move(o.bytes_)} {}
+  owned_text& operator=(owned_text&& o) noexcept {
+    bytes_.swap(o.bytes_);
+    return *this;
+  }
+  [[nodiscard]] bool assign(std::string_view a, std::string_view b = {},
+                            std::string_view c = {}) noexcept {
+    bytes_.clear();
+    if (!bytes_.reserve(static_cast<std::uint32_t>(a.size() + b.size() + c.size()))) return false;
+    for (const std::string_view part : {a, b, c}) bytes_.append_reserved(part.data(), part.size());
+    return true;
+  }
+  void clear() noexcept { bytes_.release(); }
+  [[nodiscard]] std::string_view view() const noexcept {
+    return bytes_.empty() ? std::string_view{} : std::string_view{&bytes_[0], bytes_.size()};
+  }
+
+ private:
+  vec<char> bytes_;
+};
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0::detail {
+
+/// FNV-1a with a seed and a finish: names come from outside, so the seed is the host's secret
+/// against crowding a bucket.
+[[nodiscard]] constexpr std::uint64_t hash_name(std::string_view name,
+                                                std::uint64_t seed) noexcept {
+  std::uint64_t h = 0xcbf29ce484222325ULL ^ seed;
+  for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  h ^= h >> 32;
+  h *= 0x9e3779b97f4a7c15ULL;
+  return h ^ (h >> 29);
+}
+
+/// `Value` is made anew for each name that is added. `Chunk`: names for which memory is taken at a
+/// time.
+template <class Value, std::uint32_t Chunk = 64>
+class name_table {
+ public:
+  explicit name_table(std::uint64_t seed = 0) noexcept : seed_{seed} {}
+  /// Only while it is empty.
+  void set_seed(std::uint64_t seed) noexcept { seed_ = seed; }
+
+  [[nodiscard]] Value& operator[](std::uint32_t i) noexcept { return pool_[i].value; }
+  [[nodiscard]] const Value& operator[](std::uint32_t i) const noexcept { return pool_[i].value; }
+  [[nodiscard]] std::string_view name_of(std::uint32_t i) const noexcept {
+    return pool_[i].name.view();
+  }
+  [[nodiscard]] std::uint64_t hash_of(std::uint32_t i) const noexcept { return pool_[i].hash; }
+  [[nodiscard]] std::uint64_t hash(std::string_view name) const noexcept {
+    return hash_name(name, seed_);
+  }
+  [[nodiscard]] std::uint32_t size() const noexcept { return used_; }
+
+  [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
+    return used_ == 0 ? none : find(name, hash(name));
+  }
+  /// The same for one whose hash is known: that of a table with the same seed.
+  [[nodiscard]] std::uint32_t find(std::string_view name, std::uint64_t h) const noexcept {
+    if (used_ == 0) return none;
+    for (std::uint32_t i = buckets_[bucket(h)]; i != none; i = pool_[i].chain) {
+      if (pool_[i].hash == h && pool_[i].name.view() == name) return i;
+    }
+    return none;
+  }
+
+  /// Finds or adds, and takes a reference; none when memory is out.
+  [[nodiscard]] std::uint32_t acquire(std::string_view name) noexcept {
+    const std::uint64_t h = hash(name);
+    std::uint32_t i = find(name, h);
+    if (i == none) {
+      if (!grow() || !pool_.reserve_one()) return none;
+      i = pool_.take();
+      item& n = pool_[i];
+      if (!n.name.assign(name)) {
+        n.name.clear();
+        pool_.give_back(i);
+        return none;
+      }
+      n.hash = h;
+      n.refs = 0;
+      std::uint32_t& b = buckets_[bucket(h)];
+      n.chain = b;
+      b = i;
+      ++used_;
+    }
+    ++pool_[i].refs;
+    return i;
+  }
+  [[nodiscard]] std::uint32_t refs(std::uint32_t i) const noexcept { return pool_[i].refs; }
+
+  /// True: that was the last reference; the name is gone.
+  bool release(std::uint32_t i) noexcept {
+    item& n = pool_[i];
+    SSEHUB_ASSERT(n.refs != 0);
+    if (--n.refs != 0) return false;
+    std::uint32_t* at = &buckets_[bucket(n.hash)];
+    while (*at != i) at = &pool_[*at].chain;
+    *at = n.chain;
+    n.name.clear();
+    n.value.~Value();
+    ::new (static_cast<void*>(&n.value)) Value();
+    pool_.give_back(i);
+    --used_;
+    return true;
+  }
+
+ private:
+  struct item {
+    owned_text name;
+    std::uint64_t hash = 0;
+    std::uint32_t refs = 0;
+    std::uint32_t chain = none;  ///< next in the hash bucket
+    Value value{};
+    [[nodiscard]] std::uint32_t& free_link() noexcept { return chain; }
+  };
+
+  [[nodiscard]] std::uint32_t bucket(std::uint64_t h) const noexcept {
+    return static_cast<std::uint32_t>(h) & (buckets_.size() - 1);
+  }
+  [[nodiscard]] bool grow() noexcept {
+    if (!buckets_.empty() && used_ < buckets_.size()) return true;
+    const std::uint32_t n = buckets_.empty() ? 8 : buckets_.size() * 2;
+    vec<std::uint32_t> bigger;
+    if (!bigger.reserve(n)) return !buckets_.empty();  // a fuller table still works
+    for (std::uint32_t i = 0; i < n; ++i) bigger.push_reserved(none);
+    buckets_.swap(bigger);
+    for (std::uint32_t head : bigger) {
+      while (head != none) {
+        const std::uint32_t next = pool_[head].chain;
+        std::uint32_t& b = buckets_[bucket(pool_[head].hash)];
+        pool_[head].chain = b;
+        b = head;
+        head = next;
+      }
+    }
+    return true;
+  }
+
+  slot_pool<item, Chunk> pool_;
+  vec<std::uint32_t> buckets_;
+  std::uint32_t used_ = 0;
+  std::uint64_t seed_;
+};
+
+}  // namespace sse::inline v0::detail
 // ---- sse/detail/base/random.hpp
 //
 // The one random generator: for jitter and hashing, not for secrets. Not public.
@@ -4374,6 +3462,264 @@ class timer_heap {
 #include <cstring>
 #include <span>
 #include <utility>
+
+// ---- sse/detail/log/segment.hpp
+//
+// segment: a block of a log: the bytes of its entries from the front, the entries themselves from
+// the back. segment_pool makes them and keeps a few for use again.
+//
+// Invariants:
+//   1. Bytes never change or move once their entry is committed: the kernel gets them as they lie.
+//   2. Nobody frees a segment that is pinned: by a cursor in it, or by a write that is pending.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+/// What a log has to know of an entry that is to be appended.
+struct new_entry {
+  std::uint32_t size = 0;     ///< bytes of the event
+  event_id id = no_id;        ///< no_id: none
+  std::uint64_t stamp = 0;    ///< order of publication over all channels of the hub; rises
+  std::int64_t at = 0;        ///< ms, hub time of publication; never falls
+  std::string_view audience;  ///< empty: everybody
+  bool heartbeat = false;     ///< not an application event
+};
+
+/// One event, told from where its segment begins. A private one has its audience in front of its
+/// bytes.
+struct entry {
+  std::uint32_t begin = 0;  ///< of its first byte, in the segment
+  std::uint32_t size = 0;
+  std::uint32_t id = 0;        ///< above segment::id_base; 0: none
+  std::uint32_t stamp = 0;     ///< above segment::stamp_base
+  std::uint32_t at = 0;        ///< above segment::at_base
+  std::uint16_t audience = 0;  ///< bytes of its audience; 0: everybody
+  std::uint16_t flags = 0;     ///< a bit each, and about the run of private entries it stands in
+
+  static constexpr std::uint16_t is_heartbeat = 0x8000;
+  static constexpr std::uint16_t run_start = 0x4000;
+  /// The first of a run says how long it is, the others where it begins.
+  static constexpr std::uint16_t run_mask = 0x3fff;
+
+  [[nodiscard]] bool heartbeat() const noexcept { return (flags & is_heartbeat) != 0; }
+  [[nodiscard]] std::uint32_t end() const noexcept { return begin + size; }
+};
+static_assert((entry::is_heartbeat | entry::run_start | entry::run_mask) == 0xffff &&
+              (entry::is_heartbeat & entry::run_start) == 0);
+static_assert(sizeof(entry) == 24, "one for each event that is retained");
+
+struct segment {
+  segment* next = nullptr;  ///< the newer neighbour, while attached
+  std::uint64_t base = 0;   ///< log offset of its first byte
+  std::uint64_t first = 0;  ///< ordinal of its first entry
+  event_id id_base = 0;
+  std::uint64_t stamp_base = 0;
+  std::int64_t at_base = 0;
+  std::uint32_t capacity = 0;  ///< bytes for entries and what they tell of
+  std::uint32_t used = 0;      ///< bytes of events
+  std::uint32_t count = 0;     ///< entries
+  std::uint32_t pins = 0;      ///< cursors in it and writes pending on it
+  bool attached = true;        ///< still in its log
+  bool mixed = false;          ///< holds entries that not everybody may see, or heartbeats
+
+  [[nodiscard]] char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
+  [[nodiscard]] const char* bytes() const noexcept {
+    return reinterpret_cast<const char*>(this + 1);
+  }
+  [[nodiscard]] std::uint64_t end() const noexcept { return base + used; }
+  [[nodiscard]] const entry& operator[](std::uint32_t k) const noexcept {
+    SSEHUB_ASSERT(k < count);
+    return back()[-1 - static_cast<std::ptrdiff_t>(k)];
+  }
+  [[nodiscard]] const char* data(const entry& e) const noexcept { return bytes() + e.begin; }
+  [[nodiscard]] std::string_view text(const entry& e) const noexcept { return {data(e), e.size}; }
+  [[nodiscard]] event_id id(const entry& e) const noexcept {
+    return e.id == 0 ? no_id : id_base + e.id;
+  }
+  [[nodiscard]] std::uint64_t stamp(const entry& e) const noexcept { return stamp_base + e.stamp; }
+  [[nodiscard]] std::int64_t at(const entry& e) const noexcept { return at_base + e.at; }
+  [[nodiscard]] std::string_view audience(const entry& e) const noexcept {
+    return {data(e) - e.audience, e.audience};
+  }
+
+  /// Whether the entry fits: room, and distances that have 32 bits.
+  [[nodiscard]] bool fits(const new_entry& e) const noexcept {
+    const std::uint64_t room =
+        std::uint64_t{capacity} - used - std::uint64_t{count} * sizeof(entry);
+    if (room < need(e)) return false;
+    return count == 0 ||
+           ((e.id == no_id || e.id - id_base <= UINT32_MAX) && e.stamp - stamp_base <= UINT32_MAX &&
+            static_cast<std::uint64_t>(e.at - at_base) <= UINT32_MAX);
+  }
+  [[nodiscard]] static constexpr std::uint64_t need(const new_entry& e) noexcept {
+    return std::uint64_t{e.size} + e.audience.size() + sizeof(entry);
+  }
+  /// Where the bytes of the next entry go. REQUIRES: fits(e).
+  [[nodiscard]] char* place(const new_entry& e) noexcept {
+    SSEHUB_ASSERT(fits(e));
+    return bytes() + used + e.audience.size();
+  }
+  /// Makes them an entry. REQUIRES: fits(e).
+  void commit(const new_entry& e) noexcept {
+    SSEHUB_ASSERT(fits(e));
+    if (count == 0) {
+      id_base = e.id == no_id ? 0 : e.id - 1;
+      stamp_base = e.stamp;
+      at_base = e.at;
+    }
+    const std::uint32_t k = count;
+    entry made;
+    made.begin = used + static_cast<std::uint32_t>(e.audience.size());
+    made.size = e.size;
+    made.id = e.id == no_id ? 0 : static_cast<std::uint32_t>(e.id - id_base);
+    made.stamp = static_cast<std::uint32_t>(e.stamp - stamp_base);
+    made.at = static_cast<std::uint32_t>(e.at - at_base);
+    made.audience = static_cast<std::uint16_t>(e.audience.size());
+    if (e.heartbeat) {
+      made.flags = entry::is_heartbeat;
+      mixed = true;
+    }
+    if (!e.audience.empty()) add_private(made, e.audience);
+    ::new (static_cast<void*>(back() - 1 - k)) entry(made);
+    used = made.end();
+    ++count;
+  }
+  /// The first entry from `k` on that everybody may see; `count`: there is none.
+  [[nodiscard]] std::uint32_t next_public(std::uint32_t k) const noexcept {
+    if (k >= count || (*this)[k].audience == 0) return k;
+    const std::uint32_t start = run_begin(k);
+    return start + (*this)[start].flags % (entry::run_mask + 1U);
+  }
+  /// The first entry from `lo` on that ends behind offset `pos` of the segment; `count`: none.
+  [[nodiscard]] std::uint32_t locate(std::uint64_t pos, std::uint32_t lo = 0) const noexcept {
+    return first_that([&](const entry& e) { return e.end() > pos; }, lo);
+  }
+  /// The first entry from `lo` on for which `holds`, given that it holds for all behind it.
+  template <class Predicate>
+  [[nodiscard]] std::uint32_t first_that(Predicate holds, std::uint32_t lo) const noexcept {
+    std::uint32_t hi = count;
+    while (lo < hi) {
+      const std::uint32_t mid = lo + (hi - lo) / 2;
+      if (holds((*this)[mid])) {
+        hi = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo;
+  }
+
+ private:
+  [[nodiscard]] entry* back() noexcept { return reinterpret_cast<entry*>(bytes() + capacity); }
+  [[nodiscard]] const entry* back() const noexcept {
+    return reinterpret_cast<const entry*>(bytes() + capacity);
+  }
+  /// The next entry is a private one.
+  void add_private(entry& made, std::string_view name) noexcept {
+    mixed = true;
+    std::memcpy(bytes() + used, name.data(), name.size());
+    if (count == 0 || (*this)[count - 1].audience == 0) {
+      made.flags |= entry::run_start | 1U;
+      return;
+    }
+    const std::uint32_t start = run_begin(count - 1);
+    made.flags = static_cast<std::uint16_t>(made.flags | start);
+    ++back()[-1 - static_cast<std::ptrdiff_t>(start)].flags;
+  }
+  [[nodiscard]] std::uint32_t run_begin(std::uint32_t k) const noexcept {
+    const std::uint32_t flags = (*this)[k].flags;
+    return (flags & entry::run_start) != 0 ? k : flags & entry::run_mask;
+  }
+};
+static_assert(sizeof(segment) % alignof(entry) == 0, "entries stand at the end of its bytes");
+
+/// Segments come in sizes that double, so that those that were used can be used again.
+class segment_pool {
+ public:
+  static constexpr std::uint32_t smallest = 512;    ///< bytes, with the segment's own
+  static constexpr std::uint32_t largest = 65'536;  ///< of those that are kept for use again
+
+  segment_pool() noexcept = default;
+  segment_pool(const segment_pool&) = delete;
+  segment_pool& operator=(const segment_pool&) = delete;
+  ~segment_pool() {
+    for (segment*& list : spare_) {
+      while (segment* s = list) {
+        list = s->next;
+        free_segment(s);
+      }
+    }
+  }
+
+  /// A segment of about `size` bytes in all, with room for `need` in any case; nullptr: memory is
+  /// out, or `need` has more than 32 bits.
+  [[nodiscard]] segment* take(std::uint64_t size, std::uint64_t need) noexcept {
+    std::uint64_t all = smallest;
+    std::uint32_t kind = 0;
+    for (; (all < size || all - sizeof(segment) < need) && all < largest; all *= 2) ++kind;
+    if (all - sizeof(segment) < need) {
+      all = (need + sizeof(segment) + 15) / 16 * 16;
+      if (all > 0xfffffff0U) return nullptr;
+    } else if (segment* const s = spare_[kind]) {
+      spare_[kind] = s->next;
+      spare_bytes_ -= all;
+      const std::uint32_t capacity = s->capacity;
+      *s = segment{};
+      s->capacity = capacity;
+      return s;
+    }
+    void* const p = allocate(to_size(all));
+    if (p == nullptr) return nullptr;
+    auto* const s = ::new (p) segment{};
+    s->capacity = static_cast<std::uint32_t>(all - sizeof(segment));
+    held_ += all;
+    return s;
+  }
+  void give_back(segment* s) noexcept {
+    SSEHUB_ASSERT(s->pins == 0);
+    const std::uint64_t all = s->capacity + sizeof(segment);
+    std::uint32_t kind = 0;
+    for (std::uint64_t n = smallest; n < all; n *= 2) ++kind;
+    if (all > largest || all != std::uint64_t{smallest} << kind ||
+        spare_bytes_ + all > max_spare_bytes) {
+      free_segment(s);
+      return;
+    }
+    spare_bytes_ += all;
+    s->next = spare_[kind];
+    spare_[kind] = s;
+  }
+  /// A cursor or a pending write lets go.
+  void unpin(segment* s) noexcept {
+    SSEHUB_ASSERT(s->pins != 0);
+    if (--s->pins == 0 && !s->attached) give_back(s);
+  }
+  /// Bytes of all segments that exist, spare ones too.
+  [[nodiscard]] std::uint64_t held() const noexcept { return held_; }
+
+ private:
+  static constexpr std::uint64_t max_spare_bytes = 16 * largest;
+  static constexpr std::uint32_t kinds = 8;
+  static_assert(largest / sizeof(entry) < entry::run_mask, "a run has 14 bits");
+  static_assert(smallest << (kinds - 1) == largest);
+
+  void free_segment(segment* s) noexcept {
+    held_ -= s->capacity + sizeof(segment);
+    s->~segment();
+    deallocate(s);
+  }
+
+  segment* spare_[kinds] = {};
+  std::uint64_t spare_bytes_ = 0;
+  std::uint64_t held_ = 0;
+};
+
+}  // namespace sse::inline v0::detail
 
 namespace sse::inline v0::detail {
 
@@ -4910,6 +4256,722 @@ class caps {
   ages by_address_;  ///< only where the cap per address evicts
   ends all_;
   std::uint32_t total_ = 0;
+};
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/engine/channel_state.hpp
+//
+// What is behind a channel: its log, its rules, its counters; and how a handle (sse::channel) knows
+// that it is still there.
+
+#include <cstdint>
+#include <string_view>
+
+// ---- sse/detail/engine/stream.hpp
+//
+// stream: a log and those who read it. A channel has one for its events and, once needed, one for
+// transient ones.
+
+#include <cstdint>
+
+// ---- sse/detail/log/audience_index.hpp
+//
+// audience_index: which entries of a log are for which audience, so that a reader finds its next
+// one without looking at those of others.
+
+#include <cstdint>
+#include <string_view>
+
+// ---- sse/detail/log/event_log.hpp
+//
+// event_log: a channel's events as encoded bytes in segments, each with the index of its own
+// entries, and what is retained for resuming. Used by the hub; a program that wants a stream uses a
+// channel.
+//
+// Invariants:
+//   1. Bytes never change or move after append (segment.hpp).
+//   2. A pinned segment stays, even after the log let it go (detached).
+//   3. Retained entries are the newest ones within `retention`, exactly; the log holds more only
+//      while somebody reads it.
+//   4. It holds at most about 1.4 times the bytes that it retains, and a segment more: a new
+//      segment has an eighth of what is held, between 512 bytes and 64 KiB.
+//
+// Not thread-safe: it belongs to the hub's thread.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline v0::detail {
+
+/// What a log keeps for those who resume. An entry is kept while all three hold.
+struct retention {
+  std::uint64_t events = 1000;       ///< newest entries kept; exact
+  std::uint64_t bytes = UINT64_MAX;  ///< kept, audiences counted
+  duration age = duration::off();    ///< off: any age
+};
+
+/// A place in a log: in front of an entry, or behind the last one of its segment.
+struct log_place {
+  segment* seg = nullptr;
+  std::uint32_t k = 0;
+
+  [[nodiscard]] std::uint64_t ordinal() const noexcept { return seg->first + k; }
+  [[nodiscard]] std::uint64_t offset() const noexcept {
+    return seg->base + (k < seg->count ? (*seg)[k].begin - (*seg)[k].audience : seg->used);
+  }
+  /// In front of an entry of its segment; at the end of one that has a newer neighbour it moves
+  /// there. False: at the end of the log, or of a segment that left it.
+  [[nodiscard]] bool find_entry() noexcept {
+    while (k == seg->count) {
+      if (!seg->attached || seg->next == nullptr) return false;
+      seg = seg->next;
+      k = 0;
+    }
+    return true;
+  }
+  [[nodiscard]] const entry& get() const noexcept { return (*seg)[k]; }
+};
+
+class event_log {
+ public:
+  event_log(segment_pool& pool, const retention& keep) noexcept : pool_{&pool}, keep_{keep} {}
+  event_log(const event_log&) = delete;
+  event_log& operator=(const event_log&) = delete;
+  ~event_log() {
+    while (!segments_.empty()) drop_head();
+  }
+
+  /// Room for the bytes of an entry, or nullptr when memory is out; nothing changes until commit()
+  /// with the same.
+  [[nodiscard]] char* prepare(const new_entry& e) noexcept {
+    if (segments_.empty() || !tail()->fits(e)) {
+      if (!add_segment(held_bytes() / 8, segment::need(e))) return nullptr;
+    }
+    return tail()->place(e);
+  }
+  /// Makes the prepared bytes an entry.
+  void commit(const new_entry& e) noexcept {
+    tail()->commit(e);
+    retained_bytes_ += e.size + e.audience.size();
+    if (!e.audience.empty()) selective_ = true;
+    if (e.id != no_id) last_id_ = e.id;
+  }
+  /// Makes sure that a cursor has a segment to stand in.
+  [[nodiscard]] bool ensure_tail() noexcept {
+    return !segments_.empty() || add_segment(segment_pool::smallest, 0);
+  }
+
+  /// Lets entries go that retention no longer covers, and segments that nobody needs. `dropped` is
+  /// called with each segment before it goes.
+  template <class Dropped>
+  void trim(std::int64_t now, Dropped dropped) noexcept {
+    if (segments_.empty()) return;
+    if (keep_.events == 0) {  // that is known without a look at them
+      kept_ = end_place();
+      retained_bytes_ = 0;
+      forgotten_id_ = last_id_;
+    }
+    while (kept_.find_entry()) {
+      const entry& e = kept_.get();
+      const bool fits = retained_events() <= keep_.events && retained_bytes_ <= keep_.bytes &&
+                        (keep_.age.is_off() || now - kept_.seg->at(e) < keep_.age.ms());
+      if (fits) break;
+      retained_bytes_ -= e.size + e.audience;
+      if (e.id != 0) forgotten_id_ = kept_.seg->id(e);
+      ++kept_.k;
+    }
+    while (head() != tail() && head()->pins == 0 && head() != kept_.seg) drop_head(dropped);
+  }
+  void trim(std::int64_t now) noexcept {
+    trim(now, [](segment&) {});
+  }
+  /// Lets every segment go that ends at or before `offset` and is not retained, also while somebody
+  /// still pins it.
+  template <class Dropped>
+  void detach_before(std::uint64_t offset, Dropped dropped) noexcept {
+    // A cursor in an empty segment at `offset` goes on from there.
+    while (!segments_.empty() && head() != tail() && head() != kept_.seg &&
+           (head()->end() < offset ||
+            (head()->end() == offset && (head()->used != 0 || head()->pins == 0)))) {
+      drop_head(dropped);
+    }
+  }
+  void detach_before(std::uint64_t offset) noexcept {
+    detach_before(offset, [](segment&) {});
+  }
+
+  /// When retention by age next lets an entry go; max: never.
+  [[nodiscard]] std::int64_t next_expiry() const noexcept {
+    if (keep_.age.is_off() || retained_events() == 0) return INT64_MAX;
+    log_place p = kept_;
+    (void)p.find_entry();
+    return p.seg->at(p.get()) + keep_.age.ms();
+  }
+
+  // Entries, by ordinal. [first, end) is stored, [retained, end) may be replayed.
+  [[nodiscard]] std::uint64_t first() const noexcept {
+    return segments_.empty() ? 0 : head()->first;
+  }
+  [[nodiscard]] std::uint64_t end() const noexcept {
+    return segments_.empty() ? 0 : tail()->first + tail()->count;
+  }
+  [[nodiscard]] std::uint64_t retained() const noexcept {
+    return segments_.empty() ? 0 : kept_.ordinal();
+  }
+  /// The place in front of an entry, or at the end. O(log segments). REQUIRES: there is a segment;
+  /// first() <= ordinal <= end().
+  [[nodiscard]] log_place at(std::uint64_t ordinal) const noexcept {
+    SSEHUB_ASSERT(!segments_.empty() && ordinal >= first() && ordinal <= end());
+    segment* const s =
+        segments_[segment_that([&](const segment& x) { return x.first + x.count > ordinal; })];
+    return {s, static_cast<std::uint32_t>(ordinal - s->first)};
+  }
+  [[nodiscard]] log_place end_place() const noexcept { return {tail(), tail()->count}; }
+
+  /// The first retained entry with an id above `after`; end() if there is none. O(log n).
+  /// REQUIRES: the entries have ids.
+  [[nodiscard]] std::uint64_t find(event_id after) const noexcept {
+    if (segments_.empty() || after >= last_id_) return end();
+    const segment& s = *segments_[segment_that(
+        [&](const segment& x) { return x.count != 0 && x.id(x[x.count - 1]) > after; })];
+    const std::uint64_t found =
+        s.first + s.first_that([&](const entry& e) { return s.id(e) > after; }, 0);
+    return found < retained() ? retained() : found;
+  }
+  /// The n-th newest entry, or the oldest retained one.
+  [[nodiscard]] std::uint64_t newest(std::uint64_t n) const noexcept {
+    return n < retained_events() ? end() - n : retained();
+  }
+  /// The id of the entry at `ordinal`. REQUIRES: first() <= ordinal < end().
+  [[nodiscard]] event_id id_at(std::uint64_t ordinal) const noexcept {
+    const log_place p = at(ordinal);
+    return p.seg->id(p.get());
+  }
+  /// The id in front of `p`; no_id if there never was one.
+  [[nodiscard]] event_id id_before(const log_place& p) const noexcept {
+    if (p.k > 0) return p.seg->id((*p.seg)[p.k - 1]);
+    return p.ordinal() > first() ? id_at(p.ordinal() - 1) : dropped_id_;
+  }
+
+  [[nodiscard]] segment* tail() const noexcept { return segments_[segments_.end() - 1]; }
+  [[nodiscard]] segment* head() const noexcept { return segments_[segments_.first()]; }
+  [[nodiscard]] bool has_segment() const noexcept { return !segments_.empty(); }
+  [[nodiscard]] std::uint64_t end_offset() const noexcept {
+    return segments_.empty() ? 0 : tail()->end();
+  }
+  [[nodiscard]] event_id last_id() const noexcept { return last_id_; }
+  /// The newest id that retention let go, or that a channel of this name had before; no_id: none.
+  [[nodiscard]] event_id forgotten_id() const noexcept { return forgotten_id_; }
+  /// Ids up to `id` were given out before this log began.
+  void forget_up_to(event_id id) noexcept { last_id_ = forgotten_id_ = dropped_id_ = id; }
+  [[nodiscard]] std::uint64_t retained_events() const noexcept { return end() - retained(); }
+  [[nodiscard]] std::uint64_t retained_bytes() const noexcept { return retained_bytes_; }
+  /// Some entry had an audience: not everybody gets all.
+  [[nodiscard]] bool selective() const noexcept { return selective_; }
+  [[nodiscard]] const retention& keep() const noexcept { return keep_; }
+  /// Bytes held for readers that are behind, not for retention.
+  [[nodiscard]] std::uint64_t backlog() const noexcept {
+    return segments_.empty() ? 0 : kept_.seg->base - head()->base;
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t held_bytes() const noexcept {
+    return segments_.empty() ? 0 : tail()->end() - head()->base;
+  }
+  [[nodiscard]] bool add_segment(std::uint64_t size, std::uint64_t need) noexcept {
+    if (!segments_.reserve_one()) return false;
+    segment* const s = pool_->take(size, need);
+    if (s == nullptr) return false;
+    s->base = end_offset();
+    s->first = end();
+    const bool none_before = segments_.empty();
+    if (!none_before) tail()->next = s;
+    segments_.push_reserved(s);
+    if (none_before) {
+      kept_ = {s, 0};
+    } else {
+      (void)kept_.find_entry();  // nothing retained: it stands at the very end, in the new one
+    }
+    return true;
+  }
+  /// The first segment for which `holds`, given that it holds for all behind it; the last one if
+  /// for none.
+  template <class Predicate>
+  [[nodiscard]] std::uint64_t segment_that(Predicate holds) const noexcept {
+    std::uint64_t lo = segments_.first();
+    std::uint64_t hi = segments_.end() - 1;
+    while (lo < hi) {
+      const std::uint64_t mid = lo + (hi - lo) / 2;
+      if (holds(*segments_[mid])) {
+        hi = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo;
+  }
+  template <class Dropped>
+  void drop_head(Dropped dropped) noexcept {
+    segment* const s = head();
+    if (s->count != 0 && (*s)[s->count - 1].id != 0) dropped_id_ = s->id((*s)[s->count - 1]);
+    dropped(*s);
+    segments_.pop_front();
+    s->attached = false;
+    s->next = nullptr;
+    if (s->pins == 0) pool_->give_back(s);
+  }
+  void drop_head() noexcept {
+    drop_head([](segment&) {});
+  }
+
+  segment_pool* pool_;
+  retention keep_;
+  ring<segment*> segments_;
+  log_place kept_;  ///< in front of the oldest retained entry; in the tail's end if there is none
+  std::uint64_t retained_bytes_ = 0;
+  bool selective_ = false;
+  event_id last_id_ = no_id;
+  event_id forgotten_id_ = no_id;
+  event_id dropped_id_ = no_id;
+};
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0::detail {
+
+/// The entries of a log that are for one audience, one after the other. Stands until something is
+/// published.
+class own_entries {
+ public:
+  own_entries() noexcept = default;  ///< not known()
+  explicit own_entries(const ring<std::uint64_t>& ordinals) noexcept
+      : ordinals_{&ordinals}, at_{ordinals.first()}, next_{ordinals[at_]} {}
+  /// Of one who has none.
+  [[nodiscard]] static own_entries nobody() noexcept {
+    own_entries e;
+    e.next_ = UINT64_MAX;
+    return e;
+  }
+  [[nodiscard]] bool known() const noexcept { return ordinals_ != nullptr || next_ != 0; }
+  /// The first from `ordinal` on; UINT64_MAX: none. O(1) where at most one was passed since, else
+  /// O(log of its entries). REQUIRES: known(); `ordinal` is not below what was asked before.
+  [[nodiscard]] std::uint64_t from(std::uint64_t ordinal) noexcept {
+    if (next_ < ordinal) pass(ordinal);
+    return next_;
+  }
+
+ private:
+  void pass(std::uint64_t ordinal) noexcept {
+    const ring<std::uint64_t>& all = *ordinals_;
+    const std::uint64_t end = all.end();
+    ++at_;
+    if (at_ != end && all[at_] < ordinal) {  // more than one was passed
+      std::uint64_t hi = end;
+      while (at_ < hi) {
+        const std::uint64_t mid = at_ + (hi - at_) / 2;
+        if (all[mid] >= ordinal) {
+          hi = mid;
+        } else {
+          at_ = mid + 1;
+        }
+      }
+    }
+    next_ = at_ != end ? all[at_] : UINT64_MAX;
+  }
+
+  const ring<std::uint64_t>* ordinals_ = nullptr;
+  std::uint64_t at_ = 0;
+  std::uint64_t next_ = 0;  ///< the one at `at_`
+};
+
+class audience_index {
+ public:
+  explicit audience_index(std::uint64_t seed) noexcept : names_{seed} {}
+
+  /// The entry `ordinal`, which is about to be appended, is for `audience`. False: memory is out.
+  [[nodiscard]] bool add(std::string_view audience, std::uint64_t ordinal) noexcept {
+    std::uint32_t i = names_.find(audience);
+    if (i == none && (i = names_.acquire(audience)) == none) return false;
+    posting& p = names_[i];
+    if (!p.entries.reserve_one()) {
+      if (p.entries.empty()) names_.release(i);
+      return false;
+    }
+    p.entries.push_reserved(ordinal);
+    return true;
+  }
+  /// A segment leaves the log: the oldest.
+  void drop(const segment& s) noexcept {
+    if (!s.mixed) return;
+    for (std::uint32_t k = 0; k < s.count; ++k) {
+      if (s[k].audience == 0) continue;
+      const std::uint32_t i = names_.find(s.audience(s[k]));
+      if (i == none) continue;
+      posting& p = names_[i];
+      SSEHUB_ASSERT(p.entries[p.entries.first()] == s.first + k);
+      p.entries.pop_front();
+      if (p.entries.empty()) names_.release(i);
+    }
+  }
+  /// The entries for `audience`, whose hash by this table's seed is `hash`.
+  [[nodiscard]] own_entries of(std::string_view audience, std::uint64_t hash) const noexcept {
+    const std::uint32_t i = names_.find(audience, hash);
+    return i == none ? own_entries::nobody() : own_entries{names_[i].entries};
+  }
+  [[nodiscard]] own_entries of(std::string_view audience) const noexcept {
+    const std::uint32_t i = audience.empty() ? none : names_.find(audience);
+    return i == none ? own_entries::nobody() : own_entries{names_[i].entries};
+  }
+  [[nodiscard]] std::uint32_t audiences() const noexcept { return names_.size(); }
+
+ private:
+  struct posting {
+    ring<std::uint64_t> entries;  ///< ordinals, rising
+  };
+  name_table<posting, 8> names_;
+};
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0::detail {
+
+/// Ids in order: `last` was given out last; nothing at or below `start` is of this run.
+struct sequence {
+  event_id start = no_id;
+  event_id last = no_id;
+};
+
+struct stream {
+  stream(segment_pool& pool, const retention& keep, channel_state& c) noexcept
+      : log{pool, keep}, owner{&c} {}
+  stream(const stream&) = delete;
+  stream& operator=(const stream&) = delete;
+  ~stream() {
+    if (audiences == nullptr) return;
+    audiences->~audience_index();
+    deallocate(audiences);
+  }
+
+  event_log log;
+  vec<std::uint32_t> readers;  ///< subscriptions
+  channel_state* owner;
+  /// Made with the first entry that has an audience, unless the hook is asked from the start.
+  audience_index* audiences = nullptr;
+  stream* touched_next = nullptr;  ///< in the engine's list of streams to look at after the walk
+  stream* touched_prev = nullptr;
+  /// End offset at which somebody may be over a lag limit.
+  std::uint64_t lag_check_at = UINT64_MAX;
+  std::uint64_t backlog = 0;   ///< as last counted into the hub's sum
+  std::uint64_t sweep_at = 0;  ///< backlog at which readers that see nothing there are moved on
+  log_place handed_out{};      ///< transients: what is behind it nobody has yet; pinned
+  std::uint32_t index = none;  ///< in engine::streams_
+  std::uint32_t by_backlog = none;  ///< place in engine::backlogs_
+  bool touched = false;             ///< in that list
+  bool dirty = false;               ///< got entries since the last flush that all readers may see
+  bool transients = false;          ///< transient entries: no ids, nothing retained
+  bool ask = false;                 ///< has entries that are not in `audiences`: the hook is asked
+
+  /// Lets go what retention does not cover and nobody reads.
+  void trim(std::int64_t now) noexcept {
+    log.trim(now, [this](segment& s) { dropped(s); });
+  }
+  void detach_before(std::uint64_t offset) noexcept {
+    log.detach_before(offset, [this](segment& s) { dropped(s); });
+  }
+
+ private:
+  void dropped(segment& s) noexcept {
+    if (audiences != nullptr) audiences->drop(s);
+  }
+};
+
+}  // namespace sse::inline v0::detail
+// ---- sse/detail/log/newest_by_key.hpp
+//
+// newest_by_key: the newest entry of each (audience, key) of a channel, oldest first: what a reader
+// that coalesces, or begins with a snapshot, still has to see. Between the values stands what was
+// lost there: entries without a key, and values that had to be forgotten.
+//
+// Memory: at most `most` values with an event each, and for each at most `max_losses` audiences
+// that lost something in front of it; the key that was silent longest goes first.
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+namespace sse::inline v0::detail {
+
+/// Something was lost at `position` and maybe before: whose it was.
+struct lost_entry {
+  std::uint64_t position = 0;
+  owned_text audience;  ///< empty: everybody's
+  std::uint32_t next = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+};
+
+struct newest_value {
+  blob* bytes = nullptr;  ///< the encoded event
+  owned_text audience;
+  std::uint64_t position = 0;   ///< its id, or its stamp where there are no ids
+  std::uint32_t losses = none;  ///< what was lost between the older value and this one
+  std::uint32_t newer = none;
+  std::uint32_t older = none;
+};
+
+class newest_by_key {
+ public:
+  /// Audiences told apart between two values; more of them are told as everybody's.
+  static constexpr std::uint32_t max_losses = 8;
+
+  newest_by_key(std::uint32_t most, std::uint64_t seed) noexcept : most_{most}, keys_{seed} {}
+  newest_by_key(const newest_by_key&) = delete;
+  newest_by_key& operator=(const newest_by_key&) = delete;
+  ~newest_by_key() {
+    while (oldest_ != none) drop(oldest_);
+  }
+
+  /// An entry was published. Without a key, or when memory is out, it is one that no later value
+  /// makes up for.
+  void put(std::string_view key, std::uint64_t position, std::string_view bytes,
+           std::string_view audience) noexcept {
+    if (key.empty() || !store(key, position, bytes, audience)) lose(tail_, position, audience);
+  }
+
+  /// The oldest value behind `position`; none. O(values behind it).
+  [[nodiscard]] std::uint32_t after(std::uint64_t position) const noexcept {
+    std::uint32_t found = none;
+    for (std::uint32_t i = newest_; i != none && keys_[i].position > position; i = keys_[i].older)
+      found = i;
+    return found;
+  }
+  [[nodiscard]] const newest_value& operator[](std::uint32_t i) const noexcept { return keys_[i]; }
+  /// Whether somebody for whom `sees(audience)` lost something behind `position`, in front of value
+  /// `i`, or of the end (none).
+  template <class Sees>
+  [[nodiscard]] bool lost_before(std::uint32_t i, std::uint64_t position,
+                                 Sees sees) const noexcept {
+    if (unsaid_to_ > position && (i == none || unsaid_from_ < keys_[i].position)) return true;
+    for (std::uint32_t n = i == none ? tail_ : keys_[i].losses; n != none; n = losses_[n].next) {
+      const lost_entry& l = losses_[n];
+      if (l.position > position && (l.audience.view().empty() || sees(l.audience.view())))
+        return true;
+    }
+    return false;
+  }
+
+ private:
+  [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
+                           std::string_view audience) noexcept {
+    // A state belongs to a key and an audience: the name tells both apart, whatever bytes they
+    // have.
+    owned_text name;
+    if (!name_state(name, key, audience)) return false;
+    std::uint32_t i = keys_.find(name.view());
+    const bool known = i != none;
+    if (known) {
+      unlink(i);
+    } else {
+      if (keys_.size() == most_) forget_oldest();
+      if ((i = keys_.acquire(name.view())) == none) return false;
+    }
+    newest_value& v = keys_[i];
+    link(i);
+    v.losses = std::exchange(tail_, none);
+    v.position = position;
+    const auto size = static_cast<std::uint32_t>(bytes.size());
+    // else nobody is sending it
+    if (v.bytes == nullptr || v.bytes->refs != 1 || v.bytes->size != size) {
+      if (v.bytes != nullptr) unref(v.bytes);
+      v.bytes = make_blob(size);
+    }
+    if (v.bytes == nullptr || (!known && !v.audience.assign(audience))) {
+      drop(i);
+      return false;
+    }
+    std::memcpy(v.bytes->bytes(), bytes.data(), size);
+    return true;
+  }
+  [[nodiscard]] static bool name_state(owned_text& name, std::string_view key,
+                                       std::string_view audience) noexcept {
+    const auto size = static_cast<std::uint16_t>(audience.size());
+    char length[sizeof size];
+    std::memcpy(length, &size, sizeof size);
+    return name.assign({length, sizeof length}, audience, key);
+  }
+
+  void forget_oldest() noexcept {
+    const newest_value& v = keys_[oldest_];
+    // what was lost before it is now lost before the next one, and so is it itself
+    const std::uint64_t position = v.position;
+    owned_text audience = std::move(keys_[oldest_].audience);
+    const std::uint32_t next = v.newer;
+    drop(oldest_);
+    lose(next == none ? tail_ : keys_[next].losses, position, audience.view());
+  }
+
+  void link(std::uint32_t i) noexcept {
+    keys_[i].older = newest_;
+    keys_[i].newer = none;
+    (newest_ == none ? oldest_ : keys_[newest_].newer) = i;
+    newest_ = i;
+  }
+  /// Takes it out of its place; what was lost in front of it stands in front of the next then.
+  void unlink(std::uint32_t i) noexcept {
+    newest_value& v = keys_[i];
+    (v.older == none ? oldest_ : keys_[v.older].newer) = v.newer;
+    (v.newer == none ? newest_ : keys_[v.newer].older) = v.older;
+    std::uint32_t& into = v.newer == none ? tail_ : keys_[v.newer].losses;
+    for (std::uint32_t n = std::exchange(v.losses, none); n != none;) {
+      const std::uint32_t next = losses_[n].next;
+      add(into, n);
+      n = next;
+    }
+  }
+  void drop(std::uint32_t i) noexcept {
+    unlink(i);
+    newest_value& v = keys_[i];
+    if (v.bytes != nullptr) unref(v.bytes);
+    v.bytes = nullptr;
+    keys_.release(i);
+  }
+
+  void lose(std::uint32_t& list, std::uint64_t position, std::string_view audience) noexcept {
+    std::uint32_t n = losses_.take();
+    if (n != none && !losses_[n].audience.assign(audience)) losses_[n].audience.clear();
+    if (n == none) {  // memory is out: what stands there already covers it, if anything does
+      n = list;
+      if (n == none) {
+        if (unsaid_to_ == 0) unsaid_from_ = position;
+        unsaid_to_ = position;
+        return;
+      }
+      losses_[n].audience.clear();
+      if (losses_[n].position < position) losses_[n].position = position;
+      return;
+    }
+    losses_[n].position = position;
+    add(list, n);
+  }
+  /// Puts a loss into a list, joined to the one of the same audience if there is one.
+  void add(std::uint32_t& list, std::uint32_t n) noexcept {
+    lost_entry& l = losses_[n];
+    std::uint32_t size = 0;
+    for (std::uint32_t i = list; i != none; i = losses_[i].next, ++size) {
+      lost_entry& other = losses_[i];
+      if (other.audience.view() != l.audience.view()) continue;
+      if (other.position < l.position) other.position = l.position;
+      give_back(n);
+      return;
+    }
+    if (size >= max_losses) {  // too many to tell apart: one of all of them
+      std::uint64_t newest = l.position;
+      while (list != none) {
+        const std::uint32_t next = losses_[list].next;
+        if (losses_[list].position > newest) newest = losses_[list].position;
+        give_back(list);
+        list = next;
+      }
+      l.audience.clear();
+      l.position = newest;
+    }
+    l.next = list;
+    list = n;
+  }
+  void give_back(std::uint32_t n) noexcept {
+    losses_[n].audience.clear();
+    losses_.give_back(n);
+  }
+
+  std::uint32_t most_;
+  name_table<newest_value, 16> keys_;
+  slot_pool<lost_entry, 16> losses_;
+  std::uint32_t newest_ = none;
+  std::uint32_t oldest_ = none;
+  std::uint32_t tail_ = none;      ///< what was lost behind the newest value
+  std::uint64_t unsaid_from_ = 0;  ///< losses for which there was no memory: everybody's
+  std::uint64_t unsaid_to_ = 0;
+};
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0::detail {
+
+/// What handles point at. It stays where it is while the hub lives, and is used again: then it has
+/// another number.
+struct channel_cell {
+  union {
+    channel_state* here;
+    std::uint32_t link;
+  };
+  std::uint64_t number;  ///< of the channel; 0: free
+
+  channel_cell() noexcept : here{nullptr}, number{0} {}
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
+};
+
+class channel_state {
+ public:
+  channel_state(const channel_state&) = delete;
+  channel_state& operator=(const channel_state&) = delete;
+
+  [[nodiscard]] std::string_view name() const noexcept { return name_.view(); }
+  [[nodiscard]] std::size_t subscribers() const noexcept { return main_.readers.size(); }
+  [[nodiscard]] channel_stats stats() const noexcept {
+    channel_stats s;
+    s.name = name();
+    s.published = counters_.published;
+    s.delivered = counters_.delivered;
+    s.dropped = counters_.dropped;
+    s.coalesced = counters_.coalesced;
+    s.gaps = counters_.gaps;
+    s.replays = counters_.replays;
+    s.subscribers = subscribers();
+    s.retained_events = main_.log.retained_events();
+    s.retained_bytes = main_.log.retained_bytes();
+    s.backlog_bytes =
+        main_.log.backlog() + (transients_ != nullptr ? transients_->log.backlog() : 0);
+    s.last_id = main_.log.last_id();
+    return s;
+  }
+
+ private:
+  friend class engine;
+  friend struct timer_places;
+  friend class sse::channel;
+
+  channel_state(engine& e, segment_pool& pool, const retention& keep) noexcept
+      : engine_{&e}, main_{pool, keep, *this} {}
+  ~channel_state() = default;
+
+  engine* engine_;
+  owned_text name_;
+  owned_text heartbeat_text_;
+  owned_text heartbeat_type_;
+  channel_options options_;
+  sequence own_;
+  sequence* sequence_ = &own_;
+  stream main_;
+  stream* transients_ = nullptr;     // made when first needed
+  newest_by_key* newest_ = nullptr;  // only with max_keys
+  struct counters {                  // see channel_stats
+    std::uint64_t published = 0;
+    std::uint64_t delivered = 0;
+    std::uint64_t dropped = 0;
+    std::uint64_t coalesced = 0;
+    std::uint64_t gaps = 0;
+    std::uint64_t replays = 0;
+  };
+  counters counters_;
+  std::uint32_t index_ = none;  // in engine::channels_
+  std::uint32_t cell_ = none;   // in engine::cells_
+  std::uint32_t timer_ = none;  // place in the timer queue
+  /// ms: its next heartbeat (pace::fixed), or, once it is sealed, its end.
+  std::int64_t due_ = INT64_MAX;
+  bool joined_ = false;   // by the verdict that is looked at
+  bool sealed_ = false;   // there will be no more events
+  bool closing_ = false;  // freed when the outermost call ends
 };
 
 }  // namespace sse::inline v0::detail
@@ -5484,13 +5546,19 @@ class engine {
   };
   // Channels.
   [[nodiscard]] open_result open_channel(std::string_view name, channel_options&& o) noexcept;
-  [[nodiscard]] bool owns(const channel& c) const noexcept { return c.engine_ == this; }
-  [[nodiscard]] channel* find_channel(std::string_view name) const noexcept;
-  void close_channel(channel& c) noexcept;
-  [[nodiscard]] const vec<channel*>& channels() const noexcept { return channels_; }
+  /// nullptr: it is closed, none, or another hub's.
+  [[nodiscard]] channel_state* find(channel c) const noexcept;
+  [[nodiscard]] channel find_channel(std::string_view name) const noexcept;
+  bool close_channel(channel c) noexcept;
+  [[nodiscard]] const vec<channel_state*>& channels() const noexcept { return channels_; }
+  [[nodiscard]] channel handle_of(const channel_state& c) const noexcept {
+    return {&cells_[c.cell_], cells_[c.cell_].number};
+  }
 
   // Bytes in.
-  [[nodiscard]] publish_result publish(channel& c, const event& e,
+  [[nodiscard]] publish_result publish(channel c, const event& e,
+                                       const publish_options& o) noexcept;
+  [[nodiscard]] publish_result publish(channel_state& c, const event& e,
                                        const publish_options& o) noexcept;
   [[nodiscard]] publish_error send(session_id id, const event& e) noexcept;
   std::size_t send_user(std::string_view key, const event& e) noexcept;
@@ -5505,7 +5573,7 @@ class engine {
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
-  [[nodiscard]] join_error join(session_id id, channel& c) noexcept;
+  [[nodiscard]] join_error join(session_id id, channel c) noexcept;
   /// Undoes admit(): the typed half could not be made.
   void abandon(std::uint32_t slot) noexcept;
   [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept {
@@ -5531,8 +5599,8 @@ class engine {
   void close_all() noexcept;
   void close_all_soon() noexcept;
   void finish(session_id id) noexcept;
-  void seal(channel& c) noexcept;
-  [[nodiscard]] bool leave(session_id id, channel& c) noexcept;
+  bool seal(channel c) noexcept;
+  [[nodiscard]] bool leave(session_id id, channel c) noexcept;
   std::size_t revoke(std::string_view key) noexcept;
   void drain(const drain_options& o) noexcept;
   [[nodiscard]] bool draining() const noexcept { return draining_; }
@@ -5541,7 +5609,7 @@ class engine {
   bool flush() noexcept;
   void tick(time_point host_now) noexcept;
   [[nodiscard]] time_point next_deadline() const noexcept;
-  [[nodiscard]] std::uint64_t worst_lag(const channel& c) const noexcept;
+  [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept;
 
   [[nodiscard]] hub_stats stats() const noexcept;
   void count_refusal() noexcept { ++stats_.refused; }
@@ -5550,9 +5618,9 @@ class engine {
 
   // Hooks of the non-typed kind.
   function<void(const gap_notice&)> on_gap;
-  function<void(channel&, std::string_view key, bool present)> on_presence;
+  function<void(channel, std::string_view key, bool present)> on_presence;
   function<void()> on_wanted;
-  function<void(channel&)> on_channel_closed;
+  function<void(channel)> on_channel_closed;
   /// The host has a rule of its own for who sees an audience (host_calls::sees); else it is the
   /// user whose key it is.
   void ask_who_sees(bool on) noexcept { ask_who_sees_ = on; }
@@ -5640,24 +5708,29 @@ class engine {
   void end_presence(std::uint32_t slot, const stream& st) noexcept;
 
   // timers.hpp
-  [[nodiscard]] channel* heart_of(const session& s) const noexcept;
+  [[nodiscard]] channel_state* heart_of(const session& s) const noexcept;
   void arm(std::uint32_t slot) noexcept;
-  void arm_channel(channel& c) noexcept;
+  void arm_channel(channel_state& c) noexcept;
 
   // channels.hpp
-  [[nodiscard]] bool make_channel(channel& c, std::string_view name, channel_options&& o) noexcept;
-  void begin_sequence(channel& c) noexcept;
+  [[nodiscard]] channel_state* find_state(std::string_view name) const noexcept;
+  [[nodiscard]] channel_state& joined(const joining& j, std::uint32_t i) const noexcept;
+  [[nodiscard]] bool make_channel(channel_state& c, std::string_view name,
+                                  channel_options&& o) noexcept;
+  void begin_sequence(channel_state& c) noexcept;
   [[nodiscard]] std::uint32_t list_stream(stream& st) noexcept;
   void unlist_stream(stream& st) noexcept;
-  [[nodiscard]] stream* transients_of(channel& c) noexcept;
-  void delete_channel(channel* c) noexcept;
-  void free_channel(channel* c) noexcept;
-  void remember(const channel& c) noexcept;
+  [[nodiscard]] stream* transients_of(channel_state& c) noexcept;
+  void delete_channel(channel_state* c) noexcept;
+  void free_channel(channel_state* c) noexcept;
+  void remember(const channel_state& c) noexcept;
   void raise_floor(const closed_channel& c) noexcept;
   void forget(std::uint32_t i) noexcept;
 
   // ends.hpp
   void reap() noexcept;
+  void close_channel(channel_state& c) noexcept;
+  void seal(channel_state& c) noexcept;
   void mark_all_dead() noexcept;
   void begin_finish(std::uint32_t slot, close_reason why) noexcept;
   void finish_if_sealed(std::uint32_t slot) noexcept;
@@ -5704,7 +5777,7 @@ class engine {
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
   [[nodiscard]] bool tells_position(const joining& j) const noexcept;
   [[nodiscard]] bool push_position(std::uint32_t slot) noexcept;
-  [[nodiscard]] bool push_gap(std::uint32_t slot, channel& where, const loss& what,
+  [[nodiscard]] bool push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                               bool moves_id) noexcept;
 
   // publish.hpp
@@ -5742,15 +5815,15 @@ class engine {
   [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
 
   // deadlines.hpp
-  [[nodiscard]] blob* make_heartbeat(channel& c) noexcept;
-  void publish_heartbeat(channel& c) noexcept;
+  [[nodiscard]] blob* make_heartbeat(channel_state& c) noexcept;
+  void publish_heartbeat(channel_state& c) noexcept;
   void keep_countable(session& s, std::int64_t passed) noexcept;
   void jump_to_target() noexcept;
   [[nodiscard]] std::int64_t next_beat(std::int64_t every) const noexcept;
   void on_session_timer(std::uint32_t slot) noexcept;
   void look_at_soft_lag(std::uint32_t slot) noexcept;
-  void beat(std::uint32_t slot, channel& heart) noexcept;
-  void on_channel_timer(channel& c) noexcept;
+  void beat(std::uint32_t slot, channel_state& heart) noexcept;
+  void on_channel_timer(channel_state& c) noexcept;
   [[nodiscard]] std::uint32_t now32() const noexcept { return static_cast<std::uint32_t>(now_); }
   [[nodiscard]] static std::int64_t since(std::uint32_t then, std::uint32_t now) noexcept {
     return static_cast<std::int32_t>(now - then);  // below 0: `then` is to come
@@ -5758,10 +5831,10 @@ class engine {
 
   // admit.hpp
   [[nodiscard]] bool nothing_comes(const joining& j, const resume_point& resume) const noexcept;
-  [[nodiscard]] bool nothing_comes(const channel& c, const joining& j,
+  [[nodiscard]] bool nothing_comes(const channel_state& c, const joining& j,
                                    const resume_point& resume) const noexcept;
   [[nodiscard]] std::string_view bad_join(const joining& j, int& status) noexcept;
-  [[nodiscard]] join_error bad_join(std::uint32_t slot, const channel& c) const noexcept;
+  [[nodiscard]] join_error bad_join(std::uint32_t slot, channel c) const noexcept;
   [[nodiscard]] std::string_view bad_channel(const joining& j, std::uint32_t i,
                                              int& status) const noexcept;
   void evict(const victims& v) noexcept;
@@ -5799,12 +5872,14 @@ class engine {
 
   // What is told.
   segment_pool pool_;
-  vec<channel*> channels_;
-  name_table<channel*> names_;
+  vec<channel_state*> channels_;
+  slot_pool<channel_cell> cells_;
+  std::uint64_t channel_numbers_ = 0;  ///< given out
+  name_table<channel_state*> names_;
   slot_pool<listed_stream> streams_;
   stream* touched_ = nullptr;
-  vec<channel*> losers_;   ///< of the stream that opens: those that lost something
-  vec<channel*> closing_;  ///< to be freed when the outermost call ends
+  vec<channel_state*> losers_;   ///< of the stream that opens: those that lost something
+  vec<channel_state*> closing_;  ///< to be freed when the outermost call ends
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
   std::uint32_t closed_newest_ = none;
@@ -6189,7 +6264,7 @@ inline void engine::begin_presence(std::uint32_t slot, const stream& st) noexcep
   if (!sessions_[slot].present) return;
   const std::uint32_t n = presence_.acquire(presence_name{caps_.user_of(slot), st.index}.view());
   if (n != none && presence_.refs(n) == 1 && on_presence)
-    on_presence(*st.owner, caps_.key_of(slot), true);
+    on_presence(handle_of(*st.owner), caps_.key_of(slot), true);
 }
 
 inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept {
@@ -6197,7 +6272,7 @@ inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept 
   const std::uint32_t user = caps_.user_of(slot);
   const std::uint32_t n = presence_.find(presence_name{user, st.index}.view());
   if (n != none && presence_.release(n) && on_presence)
-    on_presence(*st.owner, caps_.key_of(slot), false);
+    on_presence(handle_of(*st.owner), caps_.key_of(slot), false);
 }
 
 }  // namespace sse::inline v0::detail
@@ -6205,7 +6280,7 @@ inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept 
 namespace sse::inline v0::detail {
 
 /// The channel whose idle heartbeat a session follows: the first it joined that has one.
-inline channel* engine::heart_of(const session& s) const noexcept {
+inline channel_state* engine::heart_of(const session& s) const noexcept {
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const stream& st = stream_of(subs_[i]);
     if (!st.transients && st.owner->options_.heartbeat.mode == heartbeat_options::pace::idle)
@@ -6230,7 +6305,7 @@ inline void engine::arm(std::uint32_t slot) noexcept {
   if (s.blocked || s.state == session_state::finishing) due(s.progress, options_.write_deadline);
   if (s.state == session_state::live) {
     due(s.last_event, options_.idle);
-    if (const channel* const heart = heart_of(s))
+    if (const channel_state* const heart = heart_of(s))
       due(s.last_write, heart->options_.heartbeat.every);
     if (s.ends_at < when) when = s.ends_at;
     if (s.over) {
@@ -6246,7 +6321,7 @@ inline void engine::arm(std::uint32_t slot) noexcept {
   }
 }
 
-inline void engine::arm_channel(channel& c) noexcept {
+inline void engine::arm_channel(channel_state& c) noexcept {
   const std::int64_t expiry = c.main_.log.next_expiry();
   const std::int64_t when = c.due_ < expiry ? c.due_ : expiry;
   const std::uint32_t id = timer_places::channel_bit | c.index_;
@@ -6265,7 +6340,7 @@ namespace sse::inline v0::detail {
 inline std::uint32_t engine::list_stream(stream& st) noexcept {
   if (!backlogs_.reserve(streams_.in_use() + 1)) return none;
   const std::uint32_t i = streams_.take();
-  if (i == none || i >= subscription::max_streams) return none;
+  if (i >= subscription::max_streams) return none;  // none too
   streams_[i].here = &st;
   st.index = i;
   return i;
@@ -6282,7 +6357,7 @@ inline void engine::unlist_stream(stream& st) noexcept {
 }
 
 /// The stream of a channel's transient entries, made when first needed; nullptr: memory is out.
-inline stream* engine::transients_of(channel& c) noexcept {
+inline stream* engine::transients_of(channel_state& c) noexcept {
   if (c.transients_ != nullptr) return c.transients_;
   void* const p = allocate(sizeof(stream));
   if (p == nullptr) return nullptr;
@@ -6300,7 +6375,8 @@ inline stream* engine::transients_of(channel& c) noexcept {
 }
 
 /// What its options say, copied and made countable. False: memory is out.
-inline bool engine::make_channel(channel& c, std::string_view name, channel_options&& o) noexcept {
+inline bool engine::make_channel(channel_state& c, std::string_view name,
+                                 channel_options&& o) noexcept {
   if (!c.name_.assign(name) || !c.heartbeat_text_.assign(o.heartbeat.text) ||
       !c.heartbeat_type_.assign(o.heartbeat.type)) {
     return false;
@@ -6326,7 +6402,7 @@ inline bool engine::make_channel(channel& c, std::string_view name, channel_opti
 
 /// Where its ids begin. A channel that was closed goes on where it ended, and knows that what it
 /// had is forgotten: ids are not given twice, and a resume is told.
-inline void engine::begin_sequence(channel& c) noexcept {
+inline void engine::begin_sequence(channel_state& c) noexcept {
   const channel_options& o = c.options_;
   const std::uint32_t known = closed_.find(c.name());
   event_id before = known != none ? closed_[known].last : no_id;
@@ -6349,9 +6425,9 @@ inline void engine::begin_sequence(channel& c) noexcept {
 }
 
 inline open_result engine::open_channel(std::string_view name, channel_options&& o) noexcept {
-  if (quiet_) return {nullptr, open_error::in_hook};
-  if (find_channel(name) != nullptr) return {nullptr, open_error::taken};
-  if (channels_.size() >= max_channels) return {nullptr, open_error::too_many};
+  if (quiet_) return {{}, open_error::in_hook};
+  if (find_state(name) != nullptr) return {{}, open_error::taken};
+  if (channels_.size() >= max_channels) return {{}, open_error::too_many};
   o.keep_age = countable(o.keep_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
@@ -6359,34 +6435,54 @@ inline open_result engine::open_channel(std::string_view name, channel_options&&
   if (o.limits.event > 0xfff00000U) o.limits.event = 0xfff00000U;  // sizes in the log have 32 bits
   const retention keep{o.keep, o.keep_bytes, o.keep_age};
   if (!channels_.reserve(channels_.size() + 1) || !closing_.reserve(channels_.size() + 1) ||
-      !timers_.reserve(sessions_.extent() + channels_.size() + 1)) {
-    return {nullptr, open_error::no_memory};
+      !timers_.reserve(sessions_.extent() + channels_.size() + 1) || !cells_.reserve_one()) {
+    return {{}, open_error::no_memory};
   }
-  void* const p = allocate(sizeof(channel));
-  if (p == nullptr) return {nullptr, open_error::no_memory};
-  auto* const c = ::new (p) channel(*this, pool_, keep);
+  void* const p = allocate(sizeof(channel_state));
+  if (p == nullptr) return {{}, open_error::no_memory};
+  auto* const c = ::new (p) channel_state(*this, pool_, keep);
   if (!make_channel(*c, name, std::move(o))) {
     delete_channel(c);
-    return {nullptr, open_error::no_memory};
+    return {{}, open_error::no_memory};
   }
   names_[names_.find(name)] = c;
   begin_sequence(*c);
   c->index_ = channels_.size();
   channels_.push_reserved(c);
+  c->cell_ = cells_.take();
+  cells_[c->cell_].here = c;
+  cells_[c->cell_].number = ++channel_numbers_;
   if (c->options_.heartbeat.mode == heartbeat_options::pace::fixed) {
     c->due_ = now_ + c->options_.heartbeat.every.ms();
   }
   arm_channel(*c);
-  return {c, open_error::none};
+  return {handle_of(*c), open_error::none};
 }
 
-inline channel* engine::find_channel(std::string_view name) const noexcept {
+inline channel_state* engine::find_state(std::string_view name) const noexcept {
   const std::uint32_t i = names_.find(name);
   return i == none ? nullptr : names_[i];
 }
 
+inline channel engine::find_channel(std::string_view name) const noexcept {
+  const channel_state* const c = find_state(name);
+  return c == nullptr ? channel{} : handle_of(*c);
+}
+
+inline channel_state* engine::find(channel c) const noexcept {
+  channel_state* const here = c.state();
+  return here != nullptr && here->engine_ == this ? here : nullptr;
+}
+
+/// A channel that a verdict joins. REQUIRES: bad_join() found nothing.
+inline channel_state& engine::joined(const joining& j, std::uint32_t i) const noexcept {
+  channel_state* const c = find(j.channels[i]);
+  SSEHUB_ASSERT(c != nullptr);
+  return *c;
+}
+
 /// Destroys one that no list has.
-inline void engine::delete_channel(channel* c) noexcept {
+inline void engine::delete_channel(channel_state* c) noexcept {
   if (c->transients_ != nullptr) {
     unlist_stream(*c->transients_);
     c->transients_->~stream();
@@ -6397,18 +6493,18 @@ inline void engine::delete_channel(channel* c) noexcept {
     c->newest_->~newest_by_key();
     deallocate(c->newest_);
   }
-  c->~channel();
+  c->~channel_state();
   deallocate(c);
 }
 
 /// REQUIRES: no readers left.
-inline void engine::free_channel(channel* c) noexcept {
+inline void engine::free_channel(channel_state* c) noexcept {
   SSEHUB_ASSERT(c->main_.readers.empty());
   if (!c->closing_) names_.release(names_.find(c->name()));
   timers_.disarm(timer_places::channel_bit | c->index_);
   const std::uint32_t index = c->index_;
   if (index + 1 != channels_.size()) {  // the last channel takes its number
-    channel* const last = channels_.back();
+    channel_state* const last = channels_.back();
     const std::int64_t when = timers_.when(timer_places::channel_bit | last->index_, now_);
     timers_.disarm(timer_places::channel_bit | last->index_);
     channels_[index] = last;
@@ -6416,6 +6512,8 @@ inline void engine::free_channel(channel* c) noexcept {
     if (when != INT64_MAX) timers_.arm(timer_places::channel_bit | index, when, now_);
   }
   channels_.pop_back();
+  cells_[c->cell_].number = 0;
+  cells_.give_back(c->cell_);
   delete_channel(c);
 }
 
@@ -6423,7 +6521,7 @@ inline void engine::free_channel(channel* c) noexcept {
 // The last thousand are remembered by name. Of older ones only the highest id is: one that is
 // opened after so many may announce a gap that is none, never the other way round.
 
-inline void engine::remember(const channel& c) noexcept {
+inline void engine::remember(const channel_state& c) noexcept {
   constexpr std::uint32_t most = 1024;
   const bool own = c.options_.own_sequence;
   const event_id last = own ? c.own_.last : c.main_.log.last_id();
@@ -6455,6 +6553,43 @@ inline void engine::forget(std::uint32_t i) noexcept {
 
 }  // namespace sse::inline v0::detail
 
+namespace sse::inline v0 {
+
+inline detail::channel_state* channel::state() const noexcept {
+  return cell_ != nullptr && cell_->number == number_ ? cell_->here : nullptr;
+}
+
+inline channel::operator bool() const noexcept {
+  const detail::channel_state* const c = state();
+  return c != nullptr && !c->closing_;
+}
+inline std::string_view channel::name() const noexcept {
+  const detail::channel_state* const c = state();
+  return c == nullptr ? std::string_view{} : c->name();
+}
+inline const channel_options* channel::options() const noexcept {
+  const detail::channel_state* const c = state();
+  return c == nullptr ? nullptr : &c->options_;
+}
+inline bool channel::sealed() const noexcept {
+  const detail::channel_state* const c = state();
+  return c == nullptr || c->closing_ || c->sealed_;
+}
+inline std::size_t channel::subscribers() const noexcept {
+  const detail::channel_state* const c = state();
+  return c == nullptr ? 0 : c->subscribers();
+}
+inline event_id channel::last_id() const noexcept {
+  const detail::channel_state* const c = state();
+  return c == nullptr ? no_id : c->sequence_->last;
+}
+inline channel_stats channel::stats() const noexcept {
+  const detail::channel_state* const c = state();
+  return c == nullptr ? channel_stats{} : c->stats();
+}
+
+}  // namespace sse::inline v0
+
 namespace sse::inline v0::detail {
 
 /// Closes what died, and frees the channels that were closed: the only place where the host's close
@@ -6469,7 +6604,7 @@ inline void engine::reap() noexcept {
       continue;
     }
     if (dead_ == none) {
-      channel* const c = closing_.back();
+      channel_state* const c = closing_.back();
       closing_.pop_back();
       free_channel(c);
       continue;
@@ -6539,16 +6674,22 @@ inline std::size_t engine::revoke(std::string_view key) noexcept {
   return n;
 }
 
+inline bool engine::close_channel(channel c) noexcept {
+  channel_state* const here = quiet_ ? nullptr : find(c);
+  if (here == nullptr || here->closing_) return false;
+  close_channel(*here);
+  return true;
+}
+
 /// Its streams end now; it is freed once nobody walks. Its name is free at once.
-inline void engine::close_channel(channel& c) noexcept {
-  if (quiet_ || !owns(c) || c.closing_) return;
+inline void engine::close_channel(channel_state& c) noexcept {
   const work w{*this};
   c.closing_ = true;
   for (const std::uint32_t i : c.main_.readers) mark_dead(subs_[i].session, close_reason::channel);
   remember(c);
   names_.release(names_.find(c.name()));
   closing_.push_reserved(&c);
-  if (on_channel_closed) on_channel_closed(c);
+  if (on_channel_closed) on_channel_closed(handle_of(c));
 }
 
 /// Ends a session cleanly: what is pending, a farewell, then close.
@@ -6569,9 +6710,15 @@ inline void engine::finish(session_id id) noexcept {
   }
 }
 
+inline bool engine::seal(channel c) noexcept {
+  channel_state* const here = quiet_ ? nullptr : find(c);
+  if (here == nullptr || here->closing_ || here->sealed_) return false;
+  seal(*here);
+  return true;
+}
+
 /// Its log is complete: its readers get the rest, and a clean end.
-inline void engine::seal(channel& c) noexcept {
-  if (quiet_ || !owns(c) || c.closing_ || c.sealed_) return;
+inline void engine::seal(channel_state& c) noexcept {
   const work w{*this};
   c.sealed_ = true;
   const duration stays = c.options_.keep_sealed;
@@ -6594,16 +6741,17 @@ inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
 
 /// Nothing else of the channel is sent to it, but the rest of a half-sent event. False: it did not
 /// join it.
-inline bool engine::leave(session_id id, channel& c) noexcept {
+inline bool engine::leave(session_id id, channel c) noexcept {
   session* const s = quiet_ ? nullptr : find(id);
-  if (s == nullptr || !serving(*s) || !owns(c)) return false;
+  channel_state* const from = find(c);
+  if (s == nullptr || !serving(*s) || from == nullptr) return false;
   const work w{*this};
   std::uint32_t half_sent = none;
   bool was_there = false;
   for (std::uint32_t i = s->first; i != none; i = subs_[i].next) {
     subscription& sub = subs_[i];
     if (sub.rest != 0) half_sent = i;
-    if (stream_of(sub).owner != &c || sub.from() == source::left) continue;
+    if (stream_of(sub).owner != from || sub.from() == source::left) continue;
     give_record_back(sub);
     sub.read_from(source::left);
     was_there = true;
@@ -6614,7 +6762,7 @@ inline bool engine::leave(session_id id, channel& c) noexcept {
   } else {  // a write reads it, or somebody walks through what the session reads
     enqueue(live_, id.slot);
   }
-  end_presence(id.slot, c.main_);
+  end_presence(id.slot, from->main_);
   return true;
 }
 
@@ -6724,9 +6872,11 @@ inline std::uint64_t engine::lag_of(const stream& st, const subscription& sub) c
   return st.log.end_offset() - (at > sub.live_from ? at : sub.live_from);
 }
 
-inline std::uint64_t engine::worst_lag(const channel& c) const noexcept {
+inline std::uint64_t engine::worst_lag(channel c) const noexcept {
+  const channel_state* const here = find(c);
+  if (here == nullptr) return 0;
   std::uint64_t worst = 0;
-  for (const stream* st : {&c.main_, static_cast<const stream*>(c.transients_)}) {
+  for (const stream* st : {&here->main_, static_cast<const stream*>(here->transients_)}) {
     if (st == nullptr) continue;
     for (const std::uint32_t i : st->readers) {
       if (!serving(sessions_[subs_[i].session])) continue;
@@ -6948,7 +7098,7 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
                              bool& lost) noexcept {
   subscription& sub = subs_[index];
   stream& st = stream_of(sub);
-  channel& c = *st.owner;
+  channel_state& c = *st.owner;
   const event_log& log = st.log;
   const sequence& seq = *c.sequence_;
   const event_id after = resume.after;
@@ -7002,7 +7152,7 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
   losers_.clear();
   std::uint32_t last = none;
   for (std::uint32_t n = 0; n < j.channels.size(); ++n) {
-    channel& c = j.channels[n];
+    channel_state& c = joined(j, n);
     c.main_.trim(now_);
     const std::uint32_t i = add_reader(slot, c.main_, last);
     if (i == none) return false;
@@ -7015,7 +7165,7 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
   }
   const std::uint32_t gaps = losers_.size();
   for (std::uint32_t n = 0; n < gaps; ++n) {
-    channel& c = *losers_[n];
+    channel_state& c = *losers_[n];
     const sequence& seq = *c.sequence_;
     const bool ahead = after > seq.last;
     const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
@@ -7085,7 +7235,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
 /// never run back and a resume from it misses nothing. Only the last of several frames has it
 /// (moves_id): who is cut between two of them comes back with the id from before. Without ids
 /// (lost transient events) R and F are null and the client's last id stays as it is.
-inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& what,
+inline bool engine::push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                              bool moves_id) noexcept {
   char data[128];
   static_assert(sizeof data >= sizeof R"({"requested":,"first":,"lost":})" + 3 * max_digits);
@@ -7117,7 +7267,7 @@ inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& wha
   ++where.counters_.gaps;
   if (on_gap) {
     const quiet q{*this};
-    on_gap({id_of(slot), &where, what.with_ids ? what.requested : no_id,
+    on_gap({id_of(slot), handle_of(where), what.with_ids ? what.requested : no_id,
             what.with_ids ? what.first : no_id, what.lost, what.known});
   }
   return true;
@@ -7127,13 +7277,14 @@ inline bool engine::push_gap(std::uint32_t slot, channel& where, const loss& wha
 
 /// The half-sent event is out: the readers that are too slow jump, and are told what they missed.
 inline void engine::leave_skips(std::uint32_t slot) noexcept {
-  channel* before = nullptr;  // a gap that is not told yet: the next one decides if it moves the id
+  channel_state* before =
+      nullptr;  // a gap that is not told yet: the next one decides if it moves the id
   loss untold;
   bool ok = true;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     subscription& sub = subs_[i];
     if (sub.from() != source::skip) continue;
-    channel& c = *stream_of(sub).owner;
+    channel_state& c = *stream_of(sub).owner;
     const loss l = leave_skip(slot, sub);
     if (l.lost == 0) continue;
     if (!l.with_ids) {
@@ -7151,7 +7302,7 @@ inline void engine::leave_skips(std::uint32_t slot) noexcept {
 /// What it missed; nothing: it lost nothing, or gets the newest values instead.
 inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
   stream& st = stream_of(sub);
-  channel& c = *st.owner;
+  channel_state& c = *st.owner;
   const skip missed = skips_[sub.record];
   skips_.give_back(sub.record);
   const std::uint64_t to = skip_target(st);
@@ -7189,7 +7340,7 @@ inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
 /// What had no key, or whose key was forgotten, is announced as lost where it would have come.
 inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noexcept {
   stream& st = stream_of(sub);
-  channel& c = *st.owner;
+  channel_state& c = *st.owner;
   const newest_by_key& values = *c.newest_;
   walk& w = walks_[sub.record];
   const auto visible = [&](std::string_view audience) {
@@ -7222,7 +7373,7 @@ inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noex
 /// Asks the channel's hook for events that the log let go, until the log takes over.
 inline void engine::fill_from_hook(std::uint32_t slot, subscription& sub) noexcept {
   stream& st = stream_of(sub);
-  channel& c = *st.owner;
+  channel_state& c = *st.owner;
   st.trim(now_);
   const event_id floor =
       st.log.forgotten_id() > c.sequence_->start ? st.log.forgotten_id() : c.sequence_->start;
@@ -7361,7 +7512,15 @@ inline void engine::serve_user(stream& st, std::string_view key) noexcept {
   }
 }
 
-inline publish_result engine::publish(channel& c, const event& e,
+inline publish_result engine::publish(channel c, const event& e,
+                                      const publish_options& o) noexcept {
+  channel_state* const here = c.state();
+  if (here == nullptr) return {no_id, publish_error::closed};
+  if (here->engine_ != this) return {no_id, publish_error::another_hub};
+  return publish(*here, e, o);
+}
+
+inline publish_result engine::publish(channel_state& c, const event& e,
                                       const publish_options& o) noexcept {
   if (quiet_) return {no_id, publish_error::in_hook};
   if (c.closing_) return {no_id, publish_error::closed};
@@ -7436,8 +7595,10 @@ inline std::size_t engine::send_user(std::string_view key, const event& e) noexc
 
 namespace sse::inline v0 {
 
-inline publish_result channel::publish(const event& e, const publish_options& o) noexcept {
-  return engine_->publish(*this, e, o);
+inline publish_result channel::publish(const event& e, const publish_options& o) const noexcept {
+  detail::channel_state* const here = state();
+  if (here == nullptr) return {no_id, publish_error::closed};
+  return here->engine_->publish(*here, e, o);
 }
 
 }  // namespace sse::inline v0
@@ -8019,7 +8180,7 @@ namespace sse::inline v0::detail {
 // --- heartbeats ----------------------------------------------------------------------------------
 
 /// A heartbeat's bytes, or nullptr: out of memory, or text that no frame may hold.
-inline blob* engine::make_heartbeat(channel& c) noexcept {
+inline blob* engine::make_heartbeat(channel_state& c) noexcept {
   const heartbeat_options& h = c.options_.heartbeat;
   std::string made;
   std::string_view text = h.text;
@@ -8042,7 +8203,7 @@ inline blob* engine::make_heartbeat(channel& c) noexcept {
 }
 
 /// A fixed-pace heartbeat goes to all readers as one transient entry.
-inline void engine::publish_heartbeat(channel& c) noexcept {
+inline void engine::publish_heartbeat(channel_state& c) noexcept {
   if (c.main_.readers.empty()) return;
   stream* const st = transients_of(c);
   blob* const b = st == nullptr ? nullptr : make_heartbeat(c);
@@ -8137,7 +8298,7 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
   if (s.state == session_state::live) {
     if (s.over) look_at_soft_lag(slot);
     if (!serving(s)) return;
-    channel* const heart = heart_of(s);
+    channel_state* const heart = heart_of(s);
     if (now_ >= s.ends_at) {
       begin_finish(slot, close_reason::age);
     } else if (!options_.idle.is_off() && elapsed(s.last_event) >= options_.idle) {
@@ -8166,7 +8327,7 @@ inline void engine::look_at_soft_lag(std::uint32_t slot) noexcept {
 }
 
 /// A heartbeat for one session.
-inline void engine::beat(std::uint32_t slot, channel& heart) noexcept {
+inline void engine::beat(std::uint32_t slot, channel_state& heart) noexcept {
   session& s = sessions_[slot];
   // On a blocked stream with nothing to say it is what the write deadline can be held against.
   if (blob* const b = make_heartbeat(heart); b != nullptr) {
@@ -8180,10 +8341,13 @@ inline void engine::beat(std::uint32_t slot, channel& heart) noexcept {
   enqueue(live_, slot);
 }
 
-inline void engine::on_channel_timer(channel& c) noexcept {
+inline void engine::on_channel_timer(channel_state& c) noexcept {
   timers_.disarm(timer_places::channel_bit | c.index_);
   if (now_ >= c.due_) {
-    if (c.sealed_) return close_channel(c);
+    if (c.sealed_) {
+      if (!c.closing_) close_channel(c);
+      return;
+    }
     c.due_ = next_beat(c.options_.heartbeat.every.ms());
     publish_heartbeat(c);
   }
@@ -8489,19 +8653,20 @@ inline std::string_view engine::bad_join(const joining& j, int& status) noexcept
   std::string_view bad;
   std::uint32_t marked = 0;
   while (marked < n && (bad = bad_channel(j, marked, status)).empty()) {
-    j.channels[marked++].joined_ = true;
+    joined(j, marked++).joined_ = true;
   }
-  while (marked != 0) j.channels[--marked].joined_ = false;
+  while (marked != 0) joined(j, --marked).joined_ = false;
   return bad;
 }
 
 /// Of channel `i`. Those in front of it are marked.
 inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
                                             int& status) const noexcept {
-  const channel& c = j.channels[i];
-  if (!owns(c)) return "channel_of_another_hub";
-  if (c.closing_) return "channel_closed";
-  if (c.sequence_ != j.channels[0].sequence_) return "channels_of_two_sequences";
+  const channel_state* const here = j.channels[i].state();
+  if (here == nullptr || here->closing_) return "channel_closed";
+  const channel_state& c = *here;
+  if (c.engine_ != this) return "channel_of_another_hub";
+  if (c.sequence_ != joined(j, 0).sequence_) return "channels_of_two_sequences";
   if (c.joined_) return "joined_twice";
   if (c.options_.max_subscribers == 0 || c.subscribers() < c.options_.max_subscribers) return {};
   status = caps_.options().total.status;
@@ -8509,9 +8674,11 @@ inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
 }
 
 /// Why a live session cannot join.
-inline join_error engine::bad_join(std::uint32_t slot, const channel& c) const noexcept {
-  if (!owns(c)) return join_error::another_hub;
-  if (c.closing_) return join_error::closed;
+inline join_error engine::bad_join(std::uint32_t slot, channel to) const noexcept {
+  const channel_state* const here = to.state();
+  if (here == nullptr || here->closing_) return join_error::closed;
+  const channel_state& c = *here;
+  if (c.engine_ != this) return join_error::another_hub;
   if (c.sealed_) return join_error::sealed;
   std::uint32_t joined = 0;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
@@ -8529,11 +8696,12 @@ inline join_error engine::bad_join(std::uint32_t slot, const channel& c) const n
   return most != 0 && c.subscribers() >= most ? join_error::full : join_error::none;
 }
 
-inline join_error engine::join(session_id id, channel& c) noexcept {
+inline join_error engine::join(session_id id, channel to) noexcept {
   if (quiet_) return join_error::in_hook;
   const session* const s = find(id);
   if (s == nullptr || s->state != session_state::live) return join_error::no_session;
-  if (const join_error bad = bad_join(id.slot, c); bad != join_error::none) return bad;
+  if (const join_error bad = bad_join(id.slot, to); bad != join_error::none) return bad;
+  channel_state& c = *to.state();
   const work w{*this};
   std::uint32_t last = s->first;
   while (last != none && subs_[last].next != none) last = subs_[last].next;
@@ -8575,14 +8743,15 @@ inline bool engine::push_opening(std::uint32_t slot, const request& r) noexcept 
 /// stays away (WHATWG HTML 9.2.3).
 inline bool engine::nothing_comes(const joining& j, const resume_point& resume) const noexcept {
   for (std::uint32_t i = 0; i < j.channels.size(); ++i) {
-    if (!j.channels[i].sealed_ || !nothing_comes(j.channels[i], j, resume)) return false;
+    const channel_state& c = joined(j, i);
+    if (!c.sealed_ || !nothing_comes(c, j, resume)) return false;
   }
   return true;
 }
 
 /// Of one channel. Where the host's rule says who sees what, that is not asked here: its stream
 /// opens, and ends.
-inline bool engine::nothing_comes(const channel& c, const joining& j,
+inline bool engine::nothing_comes(const channel_state& c, const joining& j,
                                   const resume_point& resume) const noexcept {
   const event_log& log = c.main_.log;
   std::uint64_t from = log.end();
@@ -8726,7 +8895,7 @@ namespace sse::inline v0 {
 ///                   everything but the hub's destructor: streams that they close end when the
 ///                   call that ran them returns, channels are freed then
 ///   on_sees, on_gap, on_wanted, channel_options::backfill, heartbeat_options::payload
-///                   only what reads: anything else is refused (publish_error::in_hook, nullptr,
+///                   only what reads: anything else is refused (publish_error::in_hook, false,
 ///                   0) or does nothing
 ///
 /// Only on_admit may throw: accept() then took nothing.
@@ -8749,34 +8918,38 @@ class hub {
 
   // --- channels ----------------------------------------------------------------------------------
 
-  /// Opens a channel; it lives until close_channel or the hub's end. nullptr: the result's `error`
+  /// Opens a channel; it lives until close_channel or the hub's end. None: the result's `error`
   /// says why.
   [[nodiscard]] open_result open_channel(std::string_view name, channel_options o = {}) noexcept {
     return engine_.open_channel(name, std::move(o));
   }
-  [[nodiscard]] channel* find_channel(std::string_view name) const noexcept {
+  /// None: there is no such channel.
+  [[nodiscard]] channel find_channel(std::string_view name) const noexcept {
     return engine_.find_channel(name);
   }
   /// Closes every stream on it, then the channel. Inside a hook: once that has returned. One that
   /// is opened under its name goes on with the ids where it ended, and says that what it had is
-  /// gone. A channel of another hub is left alone.
-  void close_channel(channel& c) noexcept { engine_.close_channel(c); }
+  /// gone. False: it is closed already or another hub's, or this is called in a hook that may not.
+  bool close_channel(channel c) noexcept { return engine_.close_channel(c); }
+  /// It is an open channel of this hub.
+  [[nodiscard]] bool owns(channel c) const noexcept { return c && engine_.find(c) != nullptr; }
   /// No more events: its log is complete, and publishing is refused (publish_error::sealed). Its
   /// streams end cleanly once they have got everything, those that join other channels too once all
   /// of them are sealed; who comes later gets what it asks for, and the end. Who has everything is
   /// answered 204, after which an EventSource stays away (WHATWG HTML 9.2.3). Closed after
-  /// channel_options::keep_sealed. publish_options::last does the same behind an event.
-  void seal(channel& c) noexcept { engine_.seal(c); }
+  /// channel_options::keep_sealed. publish_options::last does the same behind an event. False: it
+  /// is sealed already, or as close_channel.
+  bool seal(channel c) noexcept { return engine_.seal(c); }
   template <class F>
   void for_each_channel(F&& f) {
-    for (std::uint32_t i = 0; i < engine_.channels().size(); ++i) f(*engine_.channels()[i]);
+    for (std::uint32_t i = 0; i < engine_.channels().size(); ++i)
+      f(engine_.handle_of(*engine_.channels()[i]));
   }
 
   // --- publishing --------------------------------------------------------------------------------
 
-  [[nodiscard]] publish_result publish(channel& c, const event& e,
+  [[nodiscard]] publish_result publish(channel c, const event& e,
                                        const publish_options& o = {}) noexcept {
-    if (!engine_.owns(c)) return {no_id, publish_error::another_hub};
     return engine_.publish(c, e, o);
   }
   /// To every channel, also to those that only one user reads: mind what it says. Returns how many
@@ -8819,12 +8992,12 @@ class hub {
     closed_ = std::move(f);
   }
   /// A user's first session joined a channel (true), or its last one left.
-  void on_presence(function<void(channel&, std::string_view key, bool present)> f) {
+  void on_presence(function<void(channel, std::string_view key, bool present)> f) {
     engine_.on_presence = std::move(f);
   }
-  /// A channel is closed, by close_channel or because channel_options::keep_sealed is over: the
-  /// reference is good until the call that closed it returns.
-  void on_channel_closed(function<void(channel&)> f) { engine_.on_channel_closed = std::move(f); }
+  /// A channel is closed, by close_channel or because channel_options::keep_sealed is over: it
+  /// can be read until the call that closed it returns.
+  void on_channel_closed(function<void(channel)> f) { engine_.on_channel_closed = std::move(f); }
   /// A gap frame was sent: a line for the host's log.
   void on_gap(function<void(const gap_notice&)> f) { engine_.on_gap = std::move(f); }
   /// Something waits to be sent, however it came, or next_deadline() may be nearer: see to it that
@@ -8861,11 +9034,11 @@ class hub {
 
   /// A live session joins one more channel: it gets what is published from now on, in order with
   /// its other channels. A cut stream comes back with a request of its own: let that say the same.
-  [[nodiscard]] join_error join(session_id id, channel& c) noexcept { return engine_.join(id, c); }
+  [[nodiscard]] join_error join(session_id id, channel c) noexcept { return engine_.join(id, c); }
   /// It gets nothing of that channel any more, also of what was published and is not sent yet; a
   /// half-sent event is finished. It may leave all of its channels. False: it had not joined it, or
   /// is gone.
-  bool leave(session_id id, channel& c) noexcept { return engine_.leave(id, c); }
+  bool leave(session_id id, channel c) noexcept { return engine_.leave(id, c); }
 
   // --- the loop ----------------------------------------------------------------------------------
 
@@ -8927,9 +9100,7 @@ class hub {
     return engine_.find(id) != nullptr ? &at(id.slot).conn() : nullptr;
   }
   /// Bytes that the slowest subscriber is behind live. O(subscribers).
-  [[nodiscard]] std::uint64_t worst_lag(const channel& c) const noexcept {
-    return engine_.worst_lag(c);
-  }
+  [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept { return engine_.worst_lag(c); }
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
   [[nodiscard]] const hub_options& options() const noexcept { return engine_.options(); }
   /// Appends all counters as Prometheus text. Of more than hub_options::metric_channels channels
@@ -8938,7 +9109,7 @@ class hub {
     detail::vec<channel_stats> told;
     channel_stats others{.name = "(others)"};
     bool more = false;
-    for (const channel* c : engine_.channels()) {
+    for (const detail::channel_state* c : engine_.channels()) {
       const channel_stats s = c->stats();
       if (told.size() < options().metric_channels && told.push_back(s)) continue;
       others.add(s);
