@@ -25,6 +25,7 @@ struct trace {
   std::vector<got_event> events{};
   std::vector<std::string> comments{};
   std::vector<std::int64_t> retries{};
+  std::vector<std::string> positions{};
   std::string last_id{};
   sse::parse_error error = sse::parse_error::none;
 
@@ -33,6 +34,7 @@ struct trace {
   }
   void on_comment(std::string_view text) { comments.emplace_back(text); }
   void on_retry(std::int64_t ms) { retries.push_back(ms); }
+  void on_position(std::string_view id) { positions.emplace_back(id); }
   bool operator==(const trace&) const = default;
 };
 
@@ -84,13 +86,17 @@ inline trace reference_parse(std::string_view in) {
   }
   std::string data_buffer, type_buffer, id_buffer;
   std::int64_t retry = sse::no_retry;
+  bool has_id = false;
   for (const std::string& l : lines) {
     if (l.empty()) {
       t.last_id = id_buffer;
       if (!data_buffer.empty()) {
         data_buffer.pop_back();
         t.events.push_back({type_buffer, data_buffer, id_buffer, retry});
+      } else if (has_id) {
+        t.positions.push_back(id_buffer);
       }
+      has_id = false;
       data_buffer.clear();
       type_buffer.clear();
       retry = sse::no_retry;
@@ -107,7 +113,9 @@ inline trace reference_parse(std::string_view in) {
     } else if (field == "data") {
       data_buffer += value + '\n';
     } else if (field == "id") {
-      if (value.find('\0') == value.npos) id_buffer = value;
+      if (value.find('\0') != value.npos) continue;
+      id_buffer = value;
+      has_id = true;
     } else if (field == "retry") {
       if (!value.empty() && value.find_first_not_of("0123456789") == value.npos) {
         std::string digits = value.substr(std::min(value.find_first_not_of('0'), value.size()));

@@ -1,5 +1,13 @@
 // tail: prints the events of a stream, one per line, and keeps at it: reconnects, resumes, tells
 // gaps. What `curl -N` shows as raw bytes. Try: tail http://127.0.0.1:8080/events
+//
+// With --state it goes on where it was also over runs, whatever ended the last one, kill -9 and a
+// power failure included. Where stdout is a file that is appended to (`tail --state s URL >> out`),
+// each event with an id is in it exactly once; anything that another program wrote behind the last
+// save is taken back too, so the file is tail's alone. A pipe or a terminal gets each event at
+// least once: those of the last read, 16 KiB at most, may come again. What the server does not keep
+// that long is told as a gap. Before the first id there is no place to go on at; our hub gives one
+// with the first byte. See state.hpp.
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -17,12 +25,14 @@
 #include <utility>
 #include <vector>
 
+#include <asio/post.hpp>
 #include <asio/signal_set.hpp>
 #include <sse/asio_client.hpp>
 
 #include "common/clock.hpp"
 #include "common/flags.hpp"
 #include "common/json.hpp"
+#include "tail/state.hpp"
 
 #ifdef TAIL_WITH_TLS  // set by CMake where OpenSSL is
 #include <asio/ssl.hpp>
@@ -39,9 +49,12 @@ struct settings {
   std::string resume_query{};
   std::vector<std::string> filter{};
   std::string ca{};
+  std::string state{};
+  std::string retry_statuses{sse::client_options{}.retry_statuses};
+  sse::proxy_environment proxy{};
   std::uint64_t count = 0;  // 0: no end
   std::uint64_t retry_ms = 3000;
-  sse::duration stall{};
+  std::optional<sse::duration> stall{};
   bool json = false;
   bool comments = false;
   bool no_colour = false;
@@ -72,12 +85,22 @@ std::optional<examples::early_end> read_settings(int argc, const char* const* ar
 #ifdef TAIL_WITH_TLS
   flags.text("--ca", "FILE", "trusts these certificates, in PEM, not the system's", s.ca);
 #endif
+  flags.add("--proxy", "URL",
+            "goes through this one (HTTP_PROXY, HTTPS_PROXY, NO_PROXY); \"\": none",
+            [&](std::string_view url) {
+              s.proxy = {std::string{url}, std::string{url}, {}};
+              return std::string{};
+            });
   flags.heading("resuming");
+  flags.text("--state", "FILE", "goes on where the last run with this file was", s.state);
   flags.text("--last-id", "ID", "begins after this event", s.last_id);
   flags.text("--resume-query", "NAME", "sends the last id in this query field too", s.resume_query);
   flags.number("--retry", "MS", "between connections, until the server says (3000)", s.retry_ms);
-  flags.seconds("--stall", "reconnects after so long without a byte (the server's heartbeat)",
-                s.stall);
+  flags.text("--retry-status", "LIST",
+             "refusals that are tried again (408,425,429,5xx); \"\": none", s.retry_statuses);
+  sse::duration stall;
+  flags.seconds("--stall",
+                "reconnects after so long without a byte (3 heartbeats, or 90); 0: never", stall);
   flags.heading("output");
   flags.toggle("--json", "one JSON object per event and line", s.json);
   flags.add("--filter", "EVENT", "only events of this type; may be repeated; unnamed: message",
@@ -91,9 +114,14 @@ std::optional<examples::early_end> read_settings(int argc, const char* const* ar
   flags.toggle("--no-colour", "also not on a terminal", s.no_colour);
   flags.footer(
       "Ends when the server wants no reconnection (204: code 0) or refuses (code 1).\n"
-      "Gaps and lost connections are told on stderr.\n");
+      "Gaps and lost connections are told on stderr.\n"
+      "With --state and stdout a file (>> FILE), each event is in it once, whatever ends the "
+      "program;\n"
+      "the file is tail's alone. In a pipe, those of the last moment may come again.\n");
 
+  s.proxy = sse::proxy_from_environment();
   if (auto end = flags.parse(argc, argv)) return end;
+  if (flags.given("--stall")) s.stall = stall;
   if (s.url.empty()) return flags.wrong("which URL?");
 #ifndef TAIL_WITH_TLS
   if (s.url.starts_with("https:")) return flags.wrong("built without TLS: only http://");
@@ -139,10 +167,11 @@ class printer {
       : s_{s}, out_{wants_colour(s, STDOUT_FILENO)}, err_{wants_colour(s, STDERR_FILENO)} {}
 
   /// False: nobody reads any more.
-  [[nodiscard]] bool print(const sse::received_event& e) {
+  [[nodiscard]] bool print(const sse::event& e) {
     const std::string_view type = e.type.empty() ? std::string_view{"message"} : e.type;
-    if (e.missed) {
-      tell_gap(*e.missed);
+    sse::gap missed;
+    if (sse::read_gap(e, missed)) {
+      tell_gap(missed);
       if (!s_.json) return true;
     }
     if (!s_.filter.empty() &&
@@ -155,17 +184,17 @@ class printer {
       line_ += R"(,"data":)";
       examples::append_json_string(line_, e.data);
       line_ += R"(,"lastEventId":)";
-      examples::append_json_string(line_, e.last_event_id);
+      examples::append_json_string(line_, e.id);
       line_ += '}';
     } else {
       const std::string time = examples::clock_text(std::time(nullptr));
       std::size_t indent = time.size() + 2 + type.size() + 2;
       line_.append(out_.dim).append(time).append(out_.off).append("  ");
-      if (!e.last_event_id.empty()) {
+      if (!e.id.empty()) {
         line_.append(out_.id);
-        append_readable(line_, e.last_event_id, 0);
+        append_readable(line_, e.id, 0);
         line_.append(out_.off).append("  ");
-        indent += e.last_event_id.size() + 2;
+        indent += e.id.size() + 2;
       }
       line_.append(out_.type);
       append_readable(line_, type, 0);
@@ -219,10 +248,12 @@ class printer {
 template <class Source>
 class follower {
  public:
-  follower(asio::io_context& io, Source source, const settings& s)
-      : signals_{io, SIGINT, SIGTERM},
+  follower(asio::io_context& io, Source source, const settings& s, tail::state_file* state)
+      : io_{io},
+        signals_{io, SIGINT, SIGTERM},
         source_{std::move(source)},
         printer_{s},
+        state_{state},
         comments_{s.comments} {}
 
   void start() {
@@ -231,12 +262,15 @@ class follower {
     });
     source_.on_error([this](const sse::client_failure& f) {
       printer_.tell_failure(f, source_.url());
+      if (f.final) finish(code_of(f.error));
       if (f.error == sse::client_error::tls && !with_tls) finish(1);
     });
     if (comments_) {
       source_.on_comment([this](std::string_view text) { printer_.tell_comment(text); });
     }
-    next();
+    source_.on_event([this](const sse::event& e) { take(e); });
+    source_.on_position([this](std::string_view) { save_soon(); });
+    source_.start();
   }
   [[nodiscard]] int code() const { return code_; }
 
@@ -247,41 +281,59 @@ class follower {
   static constexpr bool with_tls = false;
 #endif
 
-  void next() {
-    source_.async_next([this](const std::error_code& e, const sse::received_event& event) {
-      if (e) {
-        if (e.category() == sse::client_category()) finish(code_of(e));
-      } else if (!printer_.print(event)) {
-        finish(1);
-      } else if (printer_.enough()) {
-        finish(0);
-      } else {
-        next();
-      }
-    });
+  void take(const sse::event& e) {
+    if (!printer_.print(e)) {
+      state_ = nullptr;  // this one did not leave
+      return finish(1);
+    }
+    if (printer_.enough()) return finish(0);
+    save_soon();
   }
 
-  [[nodiscard]] static int code_of(const std::error_code& e) {
+  /// After all of this read.
+  void save_soon() {
+    if (state_ == nullptr || saving_) return;
+    saving_ = true;
+    asio::post(io_, [this] {
+      saving_ = false;
+      if (!save()) finish(1);
+    });
+  }
+  /// Everything up to the last event ID has left.
+  [[nodiscard]] bool save() {
+    if (state_ == nullptr) return true;
+    const std::string wrong = state_->save(source_.last_event_id());
+    if (wrong.empty()) return true;
+    printer_.tell(wrong, true);
+    state_ = nullptr;
+    return false;
+  }
+
+  [[nodiscard]] static int code_of(sse::client_error e) {
     if (e == sse::client_error::no_content) return 0;
     return e == sse::client_error::bad_url || e == sse::client_error::bad_options ? 2 : 1;
   }
 
   void finish(int code) {
-    code_ = code;
+    code_ = save() ? code : 1;
+    state_ = nullptr;
     source_.close();
     signals_.cancel();
   }
 
+  asio::io_context& io_;
   asio::signal_set signals_;
   Source source_;
   printer printer_;
+  tail::state_file* state_;  // nullptr: none, or no more
   bool comments_;
+  bool saving_ = false;
   int code_ = 0;
 };
 
 template <class Source>
-int follow(asio::io_context& io, Source source, const settings& s) {
-  follower<Source> f{io, std::move(source), s};
+int follow(asio::io_context& io, Source source, const settings& s, tail::state_file* state) {
+  follower<Source> f{io, std::move(source), s, state};
   f.start();
   io.run();
   return f.code();
@@ -295,10 +347,20 @@ int run(const settings& s) {
   o.client.method = s.method;
   o.client.body = s.body;
   o.client.headers = headers;
-  o.client.last_event_id = s.last_id;
+  tail::state_file state{s.state};
+  tail::state_file* const kept = s.state.empty() ? nullptr : &state;
+  if (kept != nullptr) {
+    if (const std::string wrong = state.load(); !wrong.empty()) {
+      std::fprintf(stderr, "tail: %s\n", wrong.c_str());
+      return 1;
+    }
+  }
+  o.client.last_event_id = state.id().empty() ? std::string_view{s.last_id} : state.id();
+  o.client.proxy = s.proxy.options();
+  o.client.retry_statuses = s.retry_statuses;
   o.client.resume_query = s.resume_query;
   o.client.retry = sse::duration::milliseconds(ms);
-  if (!s.stall.is_off()) o.client.stall_timeout = s.stall;
+  o.client.stall_timeout = s.stall;
 
   asio::io_context io{1};
 #ifdef TAIL_WITH_TLS
@@ -319,9 +381,9 @@ int run(const settings& s) {
     }
     return t;
   };
-  return follow(io, sse::asio_event_source<tls>{io, s.url, o, make}, s);
+  return follow(io, sse::asio_event_source<tls>{io, s.url, o, make}, s, kept);
 #else
-  return follow(io, sse::asio_event_source<>{io, s.url, o}, s);
+  return follow(io, sse::asio_event_source<>{io, s.url, o}, s, kept);
 #endif
 }
 

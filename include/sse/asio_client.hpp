@@ -114,6 +114,9 @@ class asio_event_source {
   /// Beside on_event: events were lost. Without this hook, on_event gets the frame.
   void on_gap(function<void(const gap&)> f) { core_->hooks.gap = std::move(f); }
   void on_comment(function<void(std::string_view)> f) { core_->hooks.comment = std::move(f); }
+  /// last_event_id() moved without an event: where the server begins, a snapshot that is whole. Who
+  /// keeps the position keeps this one too.
+  void on_position(function<void(std::string_view id)> f) { core_->hooks.position = std::move(f); }
   /// The stream opened, with this response.
   void on_open(function<void(const client_response&)> f) { core_->hooks.open = std::move(f); }
   /// The state changed; not by close().
@@ -132,8 +135,8 @@ class asio_event_source {
   /// The next event; `token` gets void(std::error_code, received_event). The error is a
   /// client_error once the source closed by itself and every event was given, operation_aborted
   /// after close() or the cancellation of this call, which takes no event away. Several calls get
-  /// theirs in order. Comments go to on_comment when they are read, which is before the events that
-  /// wait.
+  /// theirs in order. Comments and positions go to their hooks when they are read, which is before
+  /// the events that wait.
   template <class Token>
   auto async_next(Token&& token) {
     return ::asio::async_initiate<Token, void(std::error_code, received_event)>(

@@ -97,11 +97,13 @@ struct parse_result {
   }
 };
 
-/// What feed calls. Required: on_event, which returns void, or bool: false stops after this event.
-/// Optional, detected:
+/// What feed calls. Required: on_event. Optional, detected are the others. Each returns void, or
+/// bool: false stops behind what it was called for.
 ///   void on_comment(std::string_view text)   a comment line, without its colon and one space
 ///   void on_retry(std::int64_t ms)           a valid `retry` field, at once, even if its event is
 ///                                            never finished
+///   void on_position(std::string_view id)    the last event ID, moved by a block that fires no
+///   event
 /// All views are valid until the callback returns. Callbacks may read the parser, never feed or
 /// reset it. A sink that throws leaves the parser fit only for reset() and destruction.
 template <class S>
@@ -146,7 +148,7 @@ class parser {
   }
 
  private:
-  enum class step : std::uint8_t { next, event, comment, retry, failed };
+  enum class step : std::uint8_t { next, event, comment, retry, position, failed };
 
   step fail(parse_error e) noexcept;
   void drop_event() noexcept;
@@ -157,6 +159,8 @@ class parser {
   [[nodiscard]] bool keep() noexcept;
   [[nodiscard]] bool let_go() noexcept;
   void empty(detail::bytes& block) noexcept;
+  template <class F>
+  [[nodiscard]] static bool goes_on(F&& call);
   [[nodiscard]] std::string_view own_data() const noexcept {
     return {data_.view().data() + data_from_, data_.size() - data_from_};
   }
@@ -247,11 +251,7 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
         e.data = own_data_ ? own_data() : data_view_;
         e.id = last_id_.view();
         e.retry = retry_;
-        if constexpr (std::same_as<decltype(sink.on_event(e)), bool>) {
-          go_on = sink.on_event(e);
-        } else {
-          sink.on_event(e);
-        }
+        go_on = goes_on([&] { return sink.on_event(e); });
         drop_event();
         break;
       }
@@ -265,12 +265,19 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
             }
             text = comment_.view();
           }
-          sink.on_comment(text);
+          go_on = goes_on([&] { return sink.on_comment(text); });
           comment_.clear();
         }
         break;
       case step::retry:
-        if constexpr (requires { sink.on_retry(retry_); }) sink.on_retry(retry_);
+        if constexpr (requires { sink.on_retry(retry_); }) {
+          go_on = goes_on([&] { return sink.on_retry(retry_); });
+        }
+        break;
+      case step::position:
+        if constexpr (requires { sink.on_position(last_id_.view()); }) {
+          go_on = goes_on([&] { return sink.on_position(last_id_.view()); });
+        }
         break;
       case step::failed: return result(p);
     }
@@ -282,6 +289,16 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
   if (begin != end) after_cr_ = p == end && p[-1] == '\r';
   (void)keep();
   return result(p);
+}
+
+template <class F>
+bool parser::goes_on(F&& call) {
+  if constexpr (std::same_as<decltype(call()), bool>) {
+    return call();
+  } else {
+    call();
+    return true;
+  }
 }
 
 inline bool parser::finish() noexcept {
@@ -482,14 +499,15 @@ inline parser::step parser::take_retry(std::string_view value) noexcept {
 
 // The blank line: the id counts even if no event is fired.
 inline parser::step parser::end_event() noexcept {
-  if (has_next_id_) {
+  const bool moved = has_next_id_;
+  if (moved) {
     last_id_.swap(next_id_);
     next_id_.clear();
     has_next_id_ = false;
   }
   if (data_lines_ != 0) return step::event;
   drop_event();
-  return step::next;
+  return moved ? step::position : step::next;
 }
 
 }  // namespace sse::inline v0

@@ -61,6 +61,7 @@ struct journal {
     s.on_event([this](const sse::event& e) { add(e.id, std::string{e.data}); });
     s.on_gap([this](const sse::gap& g) { add("gap", std::to_string(g.lost)); });
     s.on_comment([this](std::string_view text) { add("comment", std::string{text}); });
+    s.on_position([this](std::string_view id) { add("position", std::string{id}); });
     s.on_state([this](sse::client_state state) { add("state", std::to_string(int(state))); });
     s.on_error([this](const sse::client_failure& f) {
       add(f.final ? "end" : "error", std::string{to_string(f.error)});
@@ -99,7 +100,8 @@ TEST_CASE("client: everything is told, in order") {
     }
     p.send(stream_head);
     p.send(
-        ": hi\nid: 7\ndata: a\n\nevent: gap\ndata: {\"requested\":1,\"first\":3,\"lost\":2}\n\n");
+        "id: 6\n\n: hi\nid: 7\ndata: a\n\nevent: gap\ndata: "
+        "{\"requested\":1,\"first\":3,\"lost\":2}\n\n");
   }};
   loop l;
   source s{l.ctx, server.url("/events?x=1"), hasty()};
@@ -108,9 +110,16 @@ TEST_CASE("client: everything is told, in order") {
   s.start();
   l.until([&] { return told.final; });
   l.to_the_end();
-  const std::vector<std::string> expected{"state 1", "open 200",       "comment hi",
-                                          "7 a",     "gap 2",          "error end_of_stream",
-                                          "state 0", "end no_content", "state 2"};
+  const std::vector<std::string> expected{"state 1",
+                                          "open 200",
+                                          "position 6",
+                                          "comment hi",
+                                          "7 a",
+                                          "gap 2",
+                                          "error end_of_stream",
+                                          "state 0",
+                                          "end no_content",
+                                          "state 2"};
   CHECK(told.lines == expected);
   CHECK(s.last_event_id() == "7");
   CHECK(s.url() == server.url("/events?x=1"));

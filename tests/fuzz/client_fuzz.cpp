@@ -61,6 +61,7 @@ struct recorder {
     return !stops;
   }
   void on_comment(text t) { put(t); }
+  void on_position(text id) { put(id); }
   void on_retry(std::int64_t ms) {
     require(ms >= 0);
     put("retry " + std::to_string(ms));

@@ -964,6 +964,29 @@ TEST_CASE("client: the last event ID over reconnections") {
   }
 }
 
+TEST_CASE("client: a position without an event is told, and may end it") {
+  struct position_sink {
+    event_source& source;
+    std::vector<std::string> told{};
+    bool closes = false;
+    void on_event(const sse::event&) { told.emplace_back("event"); }
+    void on_position(text id) {
+      CHECK(source.last_event_id() == id);
+      told.emplace_back(id);
+      if (closes) source.close();
+    }
+  };
+  for (const bool closes : {false, true}) {
+    rig r;
+    r.answer(stream_head);
+    position_sink sink{r.source, {}, closes};
+    const text in = "id: 7\n\nid: 8\ndata: x\n\nid: 9\n\n";
+    CHECK(r.source.received(r.now(), in, sink) == in.size());
+    CHECK(sink.told == (closes ? list{"7"} : list{"7", "event", "9"}));
+    CHECK(r.source.last_event_id() == (closes ? "7" : "9"));
+  }
+}
+
 TEST_CASE("client: each connection is a new stream") {
   rig r;
   r.answer(stream_head);
@@ -1329,14 +1352,15 @@ TEST_CASE("client: callbacks may close and restart") {
       CHECK(t == "c");
     }
     void on_retry(std::int64_t) { act("retry"); }
+    void on_position(text id) { act(id); }
     void on_gap(const sse::gap&) { act("gap"); }
   };
   const std::string in = std::string{chunked_head} +
                          chunk(
-                             ": c\nretry: 7\nid: 5\ndata: 1\n\nevent: gap\ndata: "
+                             ": c\nid: 4\n\nretry: 7\nid: 5\ndata: 1\n\nevent: gap\ndata: "
                              "{\"requested\":2,\"first\":9,\"lost\":6}\n\ndata: 2\n\n") +
                          chunk("data: 3\n\n");
-  const std::vector<std::string> all = {"open", "comment", "retry", "1", "gap", "2", "3"};
+  const std::vector<std::string> all = {"open", "comment", "4", "retry", "1", "gap", "2", "3"};
   for (const std::string& at : all) {
     for (const bool closes : {true, false}) {
       for (const std::size_t step : {std::size_t{1}, in.size()}) {
@@ -1350,12 +1374,10 @@ TEST_CASE("client: callbacks may close and restart") {
           CHECK(source.received({}, piece, sink) == piece.size());
         }
         CHECK(source.state() == (closes ? client_state::closed : client_state::connecting));
-        // No event after it; comments and retry lines of the same piece may still be told.
-        const bool line = at == "comment" || at == "retry";
-        std::vector<std::string> expected;
+        std::vector<std::string> expected;  // nothing after it
         for (const std::string& s : all) {
           expected.push_back(s);
-          if (s == (line && step != 1 ? "1" : at)) break;
+          if (s == at) break;
         }
         CHECK(sink.log == expected);
         CHECK(source.buffered() == 0);

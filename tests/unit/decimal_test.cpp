@@ -109,7 +109,7 @@ TEST_CASE("what reads a number ends at its own limit", "[decimal]") {
       const std::string data =
           "{\"requested\": " + std::string{number} + ",\"first\":2,\"lost\":null}";
       sse::gap g;
-      return sse::detail::read_gap({.type = "gap", .data = data}, g);
+      return sse::read_gap({.type = "gap", .data = data}, g);
     };
     CHECK(reads("9007199254740991"));
     CHECK_FALSE(reads("9007199254740992"));

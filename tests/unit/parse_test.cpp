@@ -456,6 +456,51 @@ TEST_CASE("an event of two million line ends is within its limit", "[parse]") {
   CHECK(sse::parse_limits{}.data_lines == sse::parse_limits{}.event + 1);
 }
 
+TEST_CASE("a block of an id that fires no event tells a position", "[parse]") {
+  using list = std::vector<std::string>;
+  CHECK((parse_all_ways("id: 7\n\n").positions == list{"7"}));
+  CHECK((parse_all_ways(": hi\nretry: 5\nid: 7\nevent: x\n\ndata: y\n\n").positions == list{"7"}));
+  CHECK((parse_all_ways("id: 7\n\nid: 7\r\r\nid\n\n").positions == list{"7", "7", ""}));
+  CHECK((parse_all_ways("id: 7\nid: 8\n\n").positions == list{"8"}));
+  CHECK(parse_all_ways("id: 7\ndata\n\n").positions.empty());  // an event tells it
+  CHECK(parse_all_ways("id: 7\n").positions.empty());          // not finished
+  CHECK(parse_all_ways("id: a\0b\n\n\n\ndata: x\n\n"s).positions.empty());
+  struct without {
+    void on_event(const sse::event&) {}
+  };
+  sse::parser p;
+  CHECK(p.feed("id: 7\n\n", without{}));
+  CHECK(p.last_event_id() == "7");
+}
+
+TEST_CASE("each callback may stop the parser behind what it was called for", "[parse]") {
+  struct stopper {
+    std::string told{};
+    bool on_event(const sse::event&) { return tell("event "); }
+    bool on_comment(std::string_view) { return tell("comment "); }
+    bool on_retry(std::int64_t) { return tell("retry "); }
+    bool on_position(std::string_view) { return tell("position "); }
+    bool tell(std::string_view what) {
+      told += what;
+      return false;
+    }
+  };
+  const std::string in = ": c\nretry: 5\rid: 1\r\n\r\ndata: x\n\n: d\ndata: y\r\r";
+  for (const std::size_t step : {in.size(), std::size_t{3}, std::size_t{1}}) {
+    sse::parser p;
+    stopper s;
+    std::size_t stops = 0;
+    for (std::size_t at = 0; at < in.size();) {
+      const sse::parse_result r = p.feed(std::string_view{in}.substr(at, step), s);
+      REQUIRE(r);
+      stops += r.consumed < std::min(step, in.size() - at);
+      at += r.consumed;
+    }
+    CHECK(s.told == "comment retry position event comment event ");
+    if (step == in.size()) CHECK(stops == 5);
+  }
+}
+
 TEST_CASE("only values are counted as held, not the names before them", "[parse]") {
   sse::parser p;
   trace t;

@@ -40,6 +40,7 @@ struct asio_client_hooks {
   function<void(const event&)> event{};
   function<void(const gap&)> gap{};
   function<void(std::string_view)> comment{};
+  function<void(std::string_view)> position{};
   function<void(client_state)> state{};
   function<void(const client_failure&)> error{};
   dialer dial{};
@@ -192,6 +193,9 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
     [[nodiscard]] bool on_event(const event& e) { return core.take(e); }
     void on_comment(std::string_view text) {
       if (core.hooks.comment && !core.closed_) core.hooks.comment(text);
+    }
+    void on_position(std::string_view id) {
+      if (core.hooks.position && !core.closed_) core.hooks.position(id);
     }
   };
 
