@@ -159,8 +159,6 @@ class parser {
   [[nodiscard]] bool keep() noexcept;
   [[nodiscard]] bool let_go() noexcept;
   void empty(detail::bytes& block) noexcept;
-  template <class F>
-  [[nodiscard]] static bool goes_on(F&& call);
   [[nodiscard]] std::string_view own_data() const noexcept {
     return {data_.view().data() + data_from_, data_.size() - data_from_};
   }
@@ -209,6 +207,10 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
   const char* const end = begin + in.size();
   const auto result = [&](const char* at) {
     return parse_result{error_, static_cast<std::size_t>(at - begin)};
+  };
+  const auto goes_on = [](auto callback) {
+    if constexpr (std::same_as<decltype(callback()), bool>) return callback();
+    return callback(), true;
   };
   const char* p = begin;
   if (bom_ != 3) {
@@ -289,16 +291,6 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
   if (begin != end) after_cr_ = p == end && p[-1] == '\r';
   (void)keep();
   return result(p);
-}
-
-template <class F>
-bool parser::goes_on(F&& call) {
-  if constexpr (std::same_as<decltype(call()), bool>) {
-    return call();
-  } else {
-    call();
-    return true;
-  }
 }
 
 inline bool parser::finish() noexcept {
