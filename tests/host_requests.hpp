@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -270,6 +271,206 @@ void kept_stream_deadline() {
   c.close();
   other.close();
   CHECK(s.empties());
+}
+
+/// Verdicts and answers that come when they are known, from any thread. `Server`: test::server<> or
+/// a test::loop_server.
+template <class Server>
+void later_verdicts() {
+  using responder = sse::stream_responder<>;
+  Server s{{.hub = {.caps = {.total = {.max = 4}, .per_address = {.max = 3}}}}};
+  sse::channel& ticks = s.open("ticks");
+  std::vector<responder> waiting;
+  std::vector<sse::responder> plain;
+  int ended = 0;
+  s.on_loop([&] {
+    const auto keep = [&](const sse::request&, responder to) {
+      to.on_called_off([&] { ++ended; });
+      waiting.push_back(std::move(to));
+    };
+    s->stream("/events", keep);
+    s->stream_prefix("/below/", keep);
+    s->stream_post("/ask", [&](const sse::request&, std::string_view body, responder to) {
+      if (body == "now") return to(sse::admit().join(ticks));
+      waiting.push_back(std::move(to));
+    });
+    s->get("/later",
+           [&](const sse::request&, sse::responder to) { plain.push_back(std::move(to)); });
+    s->get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
+  });
+  const std::string health = client::make("GET", "/health");
+  const auto held = [&](std::size_t n) {
+    return s.eventually([&] { return waiting.size() == n; });
+  };
+  const auto empty = [&] { return s.eventually([&] { return s->connections() == 0; }); };
+
+  for (const bool thread : {false, true}) {
+    CAPTURE(thread);
+    const auto say = [&](sse::verdict<> v) {
+      responder to = s.on_loop([&] {
+        responder first = std::move(waiting.front());
+        waiting.erase(waiting.begin());
+        return first;
+      });
+      CHECK_FALSE(to.called_off());
+      if (thread) {
+        std::thread{[&] { to(std::move(v)); }}.join();
+      } else {
+        s.on_loop([&] { to(std::move(v)); });
+      }
+      CHECK_FALSE(to);
+    };
+    client c{s.port()};
+    c.send(client::make("GET", "/events") + health);  // which waits behind it
+    REQUIRE(held(1));
+    CHECK_FALSE(c.has_input());
+    say(sse::refuse(401, "no"));
+    answer a = c.whole_answer();
+    CHECK(a.status == 401);
+    CHECK(a.header("Connection") == "keep-alive");
+    CHECK(c.whole_answer().body == "ok");
+    c.send(client::make("HEAD", "/events"));
+    REQUIRE(held(1));
+    say(sse::admit().join(ticks));
+    CHECK(c.head().status == 200);
+    c.send(in_chunks("/ask", "5\r\nlater\r\n0\r\n\r\n"));
+    REQUIRE(held(1));
+    say(sse::response::text(200, "a plain one"));
+    CHECK(c.whole_answer().body == "a plain one");
+    c.send(client::make("GET", "/later") + health);
+    REQUIRE(s.eventually([&] { return plain.size() == 1; }));
+    s.on_loop([&] {
+      sse::responder to = std::move(plain[0]);
+      plain.clear();
+      const auto answer = [&] { to(sse::response::text(200, "late")); };
+      thread ? std::thread{answer}.join() : answer();
+    });
+    CHECK(c.whole_answer().body == "late");
+    CHECK(c.whole_answer().body == "ok");
+    c.send(client::make("GET", "/events"));
+    REQUIRE(held(1));
+    say(sse::admit().join(ticks));
+    CHECK(c.head().status == 200);
+    s.publish(ticks, "x");
+    CHECK(c.data() == "x");
+    CHECK(s.on_loop([&] { return s->hub().sessions(); }) == 1);
+  }
+  CHECK(empty());
+  {
+    client c{s.port()};
+    c.send(client::make("POST", "/ask", "Content-Length: 3\r\n") + "now");
+    CHECK(c.head().status == 200);
+    client dropped{s.port()};
+    dropped.send(client::make("GET", "/events"));
+    REQUIRE(held(1));
+    s.on_loop([&] { waiting.clear(); });
+    CHECK(dropped.whole_answer().status == 500);
+    CHECK(dropped.ask(health).body == "ok");
+  }
+  CHECK(empty());
+  CHECK(ended == 0);
+  {  // What waits counts, and has its place back once it does not.
+    std::vector<client> all;
+    for (std::size_t i = 0; i < 3; ++i) {
+      all.emplace_back(s.port());
+      all.back().send(client::make("GET", "/events"));
+      REQUIRE(held(i + 1));
+    }
+    CHECK(client{s.port()}.get("/below/x").status == 429);
+    all.pop_back();  // it leaves
+    REQUIRE(s.eventually([&] { return ended == 1; }));
+    CHECK(s.on_loop([&] { return waiting[2].called_off(); }));
+    CHECK_FALSE(s.on_loop([&] { return waiting[1].called_off(); }));
+    all.emplace_back(s.port());
+    all.back().send(client::make("GET", "/below/x"));
+    REQUIRE(held(4));
+    s.on_loop([&] {
+      for (responder& to : waiting) to(sse::admit().join(ticks));
+    });
+    for (client& c : all) CHECK(c.head().status == 200);
+    CHECK(s.on_loop([&] { return s->hub().sessions(); }) == 3);
+    s.on_loop([&] { waiting.clear(); });
+    CHECK(client{s.port()}.get("/below/x").status == 429);
+  }
+  CHECK(empty());
+  CHECK(ended == 1);
+  {  // Its server goes: nothing happens any more.
+    client c{s.port()};
+    c.send(client::make("GET", "/events"));
+    client later{s.port()};
+    later.send(client::make("GET", "/later"));
+    REQUIRE(held(1));
+    REQUIRE(s.eventually([&] { return plain.size() == 1; }));
+    s.on_loop([&] { s->stop(); });
+    CHECK(s.on_loop([&] { return ended; }) == 2);
+    CHECK(waiting[0].called_off());
+    CHECK(plain[0].called_off());
+    CHECK(c.rest().empty());
+    waiting[0](sse::admit());
+    plain.clear();
+  }
+}
+
+/// A verdict has its deadline; a drain does not wait for it.
+template <class Loop>
+void verdict_deadline() {
+  using std::chrono::milliseconds;
+  held_server<Loop> s{{.hub = {.caps = {.per_address = {.max = 1}}},
+                       .verdict_deadline = milliseconds{1000},
+                       .keep_alive = milliseconds{5000}}};
+  std::vector<sse::stream_responder<>> waiting;
+  s->stream("/events", [&](const sse::request&, sse::stream_responder<> to) {
+    waiting.push_back(std::move(to));
+  });
+  client c{s.port()};
+  for (std::size_t i = 1; i <= 2; ++i) {
+    s.send(c, client::make("GET", "/events"));
+    s.pass(999);
+    REQUIRE(waiting.size() == i);
+    CHECK_FALSE(waiting.back().called_off());
+    CHECK_FALSE(c.has_input());
+    s.pass(1);
+    CHECK(waiting.back().called_off());
+    const answer a = s.answer_to(c);
+    CHECK(a.status == 503);
+    CHECK(a.header("Connection") == "keep-alive");
+    waiting.back()(sse::admit().join(*s.ticks));  // too late
+    CHECK(s.ask(c, client::make("GET", "/health")).body == "ok");
+  }
+  // It counts for nobody any more; who is gone is noticed at once, also where it said more.
+  client left{s.port()};
+  left.send(client::make("GET", "/events"));
+  REQUIRE(s.until([&] { return waiting.size() == 3; }));
+  left.close();
+  REQUIRE(s.until([&] { return waiting[2].called_off(); }));
+  client reset{s.port()};
+  reset.send(client::make("GET", "/events"));
+  REQUIRE(s.until([&] { return waiting.size() == 4; }));
+  reset.reset();
+  REQUIRE(s.until([&] { return waiting[3].called_off(); }));
+  client last{s.port()};
+  last.send(client::make("GET", "/events"));
+  REQUIRE(s.until([&] { return waiting.size() == 5; }));
+  CHECK_FALSE(waiting[4].called_off());
+}
+
+/// `drain(server)`: begins a drain, in the server's thread.
+template <class Server, class Drain>
+void verdicts_in_a_drain(Drain drain) {
+  Server s;
+  std::vector<sse::stream_responder<>> waiting;
+  s.on_loop([&] {
+    s->stream("/events", [&](const sse::request&, sse::stream_responder<> to) {
+      waiting.push_back(std::move(to));
+    });
+  });
+  client c{s.port()};
+  c.send(client::make("GET", "/events"));
+  REQUIRE(s.eventually([&] { return waiting.size() == 1; }));
+  s.on_loop([&] { drain(s); });
+  CHECK(c.whole_answer().status == 503);
+  CHECK(c.rest().empty());
+  CHECK(waiting[0].called_off());
 }
 
 }  // namespace test

@@ -10,16 +10,17 @@
 //   sse::publisher feed = server.make_publisher(ticks);   // for the thread that has the news
 //   server.run();                                         // until interrupt()
 //
-// What it offers besides is in sse/server.hpp, the same as asio_server. Not here: answers that come
-// later (responder). For other systems, and where the program is built on Asio: sse/asio.hpp.
+// What it offers besides is in sse/server.hpp, the same as asio_server. For other systems, and where
+// the program is built on Asio: sse/asio.hpp.
 //
 // TLS: epoll_server<User, tls::epoll_transport>{options, &context}, see sse/openssl.hpp.
 //
 // Several cores: one server in each thread, with server_options::reuse_port on the same port.
 // With server_options::busy_poll it never sleeps, for a core of its own.
 //
-// Threads: a server belongs to the thread that runs it; other threads publish by publishers. Only
-// interrupt() may be called from anywhere. It starts no thread and installs no signal handler.
+// Threads: a server belongs to the thread that runs it; other threads publish by publishers and
+// answer by responders. Only interrupt() may be called from anywhere. It starts no thread and
+// installs no signal handler.
 //
 // Errors: the constructor throws std::invalid_argument for options that cannot work and
 // std::system_error if the system gives no descriptor. See sse/server.hpp for the rest.

@@ -180,6 +180,33 @@ class hub {
     return accept(std::move(c), r, [&] { return std::move(v); });
   }
 
+  /// A request whose verdict comes later.
+  class place {
+   public:
+    [[nodiscard]] explicit operator bool() const noexcept { return waits_; }
+
+   private:
+    friend class hub;
+    detail::counted_names names_{};
+    bool waits_ = false;
+    bool counted_ = false;
+  };
+  /// Looks at a request as accept() does before it asks. Where a stream may be, it is to wait:
+  /// `p` counts under the caps for all and for its address until release(p), which has to come
+  /// right before accept() with the verdict, or without one. Else the result is accept()'s.
+  [[nodiscard]] accept_result wait(connection&& c, const request& r, place& p) {
+    accept_result out;
+    if (!may_ask(out, r)) return retry_or_refuse(std::move(c), r, std::move(out));
+    p.counted_ = engine_.begin_wait(r, p.names_, out);
+    p.waits_ = p.counted_ || (!reads(r) && !accepts_event_stream(r));  // its answer may be plain
+    if (p.waits_) return {};
+    return retry_or_refuse(std::move(c), r, std::move(out));
+  }
+  void release(place& p) noexcept {
+    if (p.counted_) engine_.end_wait(p.names_);
+    p = {};
+  }
+
   /// A live session joins one more channel: it gets what is published from now on, in order with
   /// its other channels. A cut stream comes back with a request of its own: let that say the same.
   [[nodiscard]] join_error join(session_id id, channel c) noexcept { return engine_.join(id, c); }
@@ -325,6 +352,7 @@ class hub {
     }
     if (!settle_in(slot, std::move(c), std::move(v.user()))) {
       engine_.abandon(slot);
+      if (refused_) refused_(r, v.user(), 503);
       return refused({.refusal = refuse(503, "out of memory\n")});
     }
     engine_.join(slot, v.joining(), resume);

@@ -23,3 +23,17 @@ TEST_CASE("a connection is idle after its stream as after any answer") {
   if (test::cannot_hold_the_server()) return;
   test::kept_stream_deadline<test::asio_loop>();
 }
+
+TEST_CASE("a verdict, or an answer, comes when it is known, from any thread") {
+  test::later_verdicts<test::server<>>();
+}
+
+TEST_CASE("a verdict has its deadline, and is called off when nobody waits for it") {
+  if (test::cannot_hold_the_server()) return;
+  test::verdict_deadline<test::asio_loop>();
+}
+
+TEST_CASE("a drain waits for no verdict") {
+  using server = test::server<>;
+  test::verdicts_in_a_drain<server>([](server& s) { s->async_drain([](std::error_code) {}); });
+}

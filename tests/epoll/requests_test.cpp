@@ -28,3 +28,17 @@ TEST_CASE("what waits behind a stream is 64 KiB at most") {
   if (test::cannot_hold_the_server()) return;
   test::input_behind_a_stream<test::polled<sse::epoll_server<>>>();
 }
+
+TEST_CASE("a verdict, or an answer, comes when it is known, from any thread") {
+  test::later_verdicts<test::loop_server<sse::epoll_server<>>>();
+}
+
+TEST_CASE("a verdict has its deadline, and is called off when nobody waits for it") {
+  if (test::cannot_hold_the_server()) return;
+  test::verdict_deadline<test::polled<sse::epoll_server<>>>();
+}
+
+TEST_CASE("a drain waits for no verdict") {
+  using server = test::loop_server<sse::epoll_server<>>;
+  test::verdicts_in_a_drain<server>([](server& s) { CHECK(s->drain()); });
+}

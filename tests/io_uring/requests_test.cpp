@@ -35,3 +35,20 @@ TEST_CASE("io_uring: what waits behind a stream is 64 KiB at most") {
   if (test::refused()) return;
   test::input_behind_a_stream<test::polled<sse::uring_server<>>>();
 }
+
+TEST_CASE("io_uring: a verdict, or an answer, comes when it is known, from any thread") {
+  if (test::refused()) return;
+  test::later_verdicts<test::loop_server<sse::uring_server<>>>();
+}
+
+TEST_CASE("io_uring: a verdict has its deadline, and is called off when nobody waits for it") {
+  if (test::cannot_hold_the_server()) return;
+  if (test::refused()) return;
+  test::verdict_deadline<test::polled<sse::uring_server<>>>();
+}
+
+TEST_CASE("io_uring: a drain waits for no verdict") {
+  if (test::refused()) return;
+  using server = test::loop_server<sse::uring_server<>>;
+  test::verdicts_in_a_drain<server>([](server& s) { CHECK(s->drain()); });
+}

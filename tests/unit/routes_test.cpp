@@ -19,7 +19,6 @@ using text = std::string_view;
 /// A server without sockets: it only says who answers.
 struct core : sse::detail::server_core<sse::no_user, sse::testing::memory_transport> {
   using base = sse::detail::server_core<sse::no_user, sse::testing::memory_transport>;
-  static constexpr bool answers_later = true;
   explicit core(const sse::server_options& o) : base{o} {}
   void flush_soon() noexcept {}
   void close_channel(sse::channel c) noexcept { forget_channel(c); }

@@ -249,6 +249,20 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   return slot;
 }
 
+inline bool engine::begin_wait(const request& r, counted_names& n, accept_result& out) {
+  std::string prefix;
+  const std::string_view from = counted_address(r.address, caps_.options().ipv6_prefix, prefix);
+  if (!caps_.name({}, from, n)) {
+    out.refusal = refusal(503, "no_memory", options_.retry_max);
+    return false;
+  }
+  const cap* const full = caps_.begin_wait(n);
+  if (full == nullptr) return true;
+  say_full(*full, out);
+  caps_.drop(n);
+  return false;
+}
+
 inline void engine::abandon(std::uint32_t slot) noexcept {
   caps_.count_out(slot);
   caps_.leave(slot);

@@ -106,6 +106,25 @@ class caps {
     if (full != nullptr) give_back_places(n, taken);
     return full;
   }
+  /// Counts a request that waits for its verdict, of its address and in all. Nobody has to go for
+  /// it: who is admitted may evict. nullptr: done, else the cap that refuses.
+  [[nodiscard]] const cap* begin_wait(const counted_names& n) noexcept {
+    victims v;
+    const cap* full = refusing(n, v);
+    if (full == nullptr) full = take_places(n, v);
+    if (full != nullptr) return full;
+    ++waiting_;
+    if (n.address != none) ++addresses_[n.address].count;
+    return nullptr;
+  }
+  /// Drops the names too.
+  void end_wait(counted_names& n) noexcept {
+    give_back_places(n);
+    --waiting_;
+    if (n.address != none) --addresses_[n.address].count;
+    drop(n);
+  }
+
   void give_back_places(const counted_names& n,
                         std::uint32_t kinds = (1U << cap_kinds) - 1) noexcept {
     if (counter_ == nullptr) return;
@@ -264,7 +283,7 @@ class caps {
     return counter_ != nullptr && c.max != 0 ? counter_->count(k, name) : here;
   }
   [[nodiscard]] std::uint32_t held_total() const noexcept {
-    return held(cap_counter::kind::total, limits_.total, {}, total_);
+    return held(cap_counter::kind::total, limits_.total, {}, total_ + waiting_);
   }
   /// How many of the victims a cap counts.
   [[nodiscard]] std::uint32_t leaving(const victims& v, std::uint32_t u,
@@ -297,6 +316,7 @@ class caps {
   ages by_address_;  ///< only where the cap per address evicts
   ends all_;
   std::uint32_t total_ = 0;
+  std::uint32_t waiting_ = 0;  ///< for their verdicts
 };
 
 }  // namespace sse::inline v0::detail

@@ -195,6 +195,9 @@ class engine {
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
   [[nodiscard]] join_error join(session_id id, channel c) noexcept;
+  /// Counts a request whose verdict comes later, until end_wait(). False: refused.
+  [[nodiscard]] bool begin_wait(const request& r, counted_names& n, accept_result& out);
+  void end_wait(counted_names& n) noexcept { caps_.end_wait(n); }
   /// Undoes admit(): the typed half could not be made.
   void abandon(std::uint32_t slot) noexcept;
   [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept {

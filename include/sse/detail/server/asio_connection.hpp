@@ -14,7 +14,6 @@
 #include <utility>
 
 #include <asio/buffer.hpp>
-#include <asio/dispatch.hpp>
 #include <asio/post.hpp>
 
 #include <sse/asio_transport.hpp>
@@ -76,7 +75,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
  private:
   friend base;
   using base::core_, base::guarded, base::out_, base::peer_, base::phase_, base::sending_;
-  using base::serial_, base::serve, base::set_due, base::writing_;
+  using base::in_, base::serve, base::set_due, base::writing_;
 
   [[nodiscard]] self hold() noexcept { return self{this}; }
 
@@ -113,6 +112,11 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     serve(bytes);
   }
 
+  /// A read finds the peer's end, unless more than a request came before that.
+  void watch_end() {
+    if (this->awaits_verdict() && in_.empty()) read();
+  }
+
   void write() {
     sending_.clear();
     sending_.swap(out_);
@@ -137,16 +141,6 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     this->wrote_all();
   }
 
-  [[nodiscard]] responder make_responder() {
-    return responder{[c = self{this}, serial = serial_,
-                      ex = core_->executor()](response* r) mutable {
-      const bool given = r != nullptr;
-      net::dispatch(
-          ex, [c = std::move(c), serial, given, r = given ? std::move(*r) : response{}]() mutable {
-            c->guarded([&] { c->answered(serial, given, std::move(r)); });
-          });
-    }};
-  }
   // --- the end
 
   void abort() noexcept {
@@ -163,6 +157,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   /// The server does not know it any more; operations under way still hold it.
   void leave() noexcept {
     if (core_ == nullptr) return;
+    const auto given_up = this->give_up();
     Core* const core = std::exchange(core_, nullptr);
     if (peer_) asio_access::peer_of(peer_).taker = nullptr;
     peer_ = {};

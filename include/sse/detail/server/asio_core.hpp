@@ -39,7 +39,6 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   using base = server_core<User, asio_transport<Stream>>;
 
  public:
-  static constexpr bool answers_later = true;
   /// Far below every deadline that makes sense.
   static constexpr duration long_pause = duration::milliseconds(100);
   using connection = asio_connection<asio_core>;
@@ -69,19 +68,24 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
         mailbox_options{.wake = &wake_loop,
                         .context = &wake_,
                         .mode = options_.busy_poll ? wake_mode::never : wake_mode::when_idle});
+    inbox_ = std::make_shared<inbox>(&wake_loop, &wake_);
     this->join_shards();
     if (!mail_->prepare_sleep() || options_.busy_poll) flush_soon();
   }
 
   [[nodiscard]] const net::any_io_executor& executor() const noexcept { return executor_; }
+  template <class Ask>
   [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
-                                     std::string_view body, endpoint& e) {
+                                     Ask&& ask) {
     const calling_hub in{*this};
-    accept_result out = this->admit(std::move(c), r, body, e);
-    // A long replay goes on after its first share; a shard may have caught up for this one.
-    if (out.id || port_) flush_soon();
-    arm_timer();
-    return out;
+    return looked_at(this->admit(std::move(c), r, std::forward<Ask>(ask)));
+  }
+  template <class Place>
+  [[nodiscard]] accept_result wait(typename transport_type::connection&& c, const request& r,
+                                   Place& place) {
+    const calling_hub in{*this};
+    this->touch_clock();
+    return looked_at(hub_->wait(std::move(c), r, place));
   }
 
   /// Gives a connection a deadline instead of the one it has.
@@ -165,7 +169,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
       cut_at_ = (now() + o.deadline).ms();
       waiting_.for_each([](connection& c) {
         const ref<connection> held{&c};
-        c.end_if_idle();
+        c.drain();
       });
     }
     flush_soon();
@@ -190,12 +194,14 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (!hub_) return;
     stop();
     this->forget_hooks();
+    if (inbox_) inbox_->close();
     make_ = {};
     if (transport_.in_flight() == 0) hub_.reset();
   }
 
  private:
-  using base::draining_, base::hub_, base::mail_, base::options_, base::port_, base::stopped_;
+  using base::draining_, base::hub_, base::inbox_, base::mail_, base::options_, base::port_,
+      base::stopped_;
   using base::transport_;
 
   /// A hook that stops the server meanwhile ends the streams when this is over.
@@ -208,6 +214,12 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     }
     asio_core& core;
   };
+  /// A long replay goes on after its first share; a shard may have caught up for this one.
+  [[nodiscard]] accept_result looked_at(accept_result out) noexcept {
+    if (out.id || port_) flush_soon();
+    arm_timer();
+    return out;
+  }
   void end_streams() noexcept {
     hub_->close_all_soon();
     transport_.cut_all();
@@ -240,6 +252,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     const calling_hub in{*this};
     flushes_ = true;
     this->drain_mail();
+    this->take_late_answers();
+    if (stopped_) return;
     if (this->shards_end()) begin_drain(port_.how_to_drain(), [](std::error_code) {});
     if (looks_ != 0) return;
     const time_point t = now();

@@ -65,6 +65,10 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     guarded([&] {
       if (lingering_) return discard();
       if (phase_ == phase::handshake) return receive();
+      if (phase_ == phase::answering && !writing_) {
+        if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) drop();
+        return;
+      }
       const bool sends = writing_;
       if (sends && (events & ~input) != 0) {
         write_some();
@@ -105,6 +109,10 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   [[nodiscard]] int hold() const noexcept { return 0; }
 
   void read() noexcept { want(writing_ ? input | EPOLLOUT : input); }
+
+  /// Nothing is read: only the end of the connection is of interest, and while a verdict is awaited
+  /// that of the peer's side too.
+  void watch_end() noexcept { want(this->awaits_verdict() ? EPOLLRDHUP : 0U); }
 
   void receive() {
     if constexpr (secure) {
@@ -189,7 +197,9 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     drop();
   }
   void leave() noexcept {
-    if (core_ != nullptr) std::exchange(core_, nullptr)->forget(*this);
+    if (core_ == nullptr) return;
+    const auto given_up = this->give_up();
+    std::exchange(core_, nullptr)->forget(*this);
   }
 
   std::size_t sent_ = 0;
@@ -215,7 +225,6 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
  public:
   using connection = epoll_connection<epoll_core>;
-  static constexpr bool answers_later = false;
   using base::error, base::now;
   using typename base::endpoint;
 
@@ -232,6 +241,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     mail_.emplace(mailbox_options{.wake = &wake_loop,
                                   .context = &wake_fd,
                                   .mode = o.busy_poll ? wake_mode::never : wake_mode::when_idle});
+    inbox_ = std::make_shared<inbox>(&wake_loop, &wake_fd);
     this->join_shards();
   }
   ~epoll_core() { abandon(); }
@@ -239,9 +249,16 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   // --- what connections and the server ask
 
   [[nodiscard]] int epoll() const noexcept { return epoll_fd.get(); }
+  template <class Ask>
   [[nodiscard]] accept_result accept(typename Transport::connection&& c, const request& r,
-                                     std::string_view body, endpoint& e) {
-    return this->admit(std::move(c), r, body, e);
+                                     Ask&& ask) {
+    return this->admit(std::move(c), r, std::forward<Ask>(ask));
+  }
+  template <class Place>
+  [[nodiscard]] accept_result wait(typename Transport::connection&& c, const request& r,
+                                   Place& place) {
+    this->touch_clock();
+    return hub_->wait(std::move(c), r, place);
   }
   void await(connection& c, due what) noexcept { waiting_.await(c, what, now()); }
   void forget(connection& c) noexcept { over_.push_back(c); }
@@ -295,7 +312,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     if (stopped_) return;
     in_turn_ = flushes_ = true;
     event_list events;
-    const std::size_t n = wait_for(events, wait(most));
+    const std::size_t n = wait_for(events, ms_to_wait(most));
     std::size_t others = 0;
     for (std::size_t i = 0; i < n && !stopped_; ++i) {
       const epoll_event& e = events[i];
@@ -326,7 +343,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     drain_options patient = o;
     patient.deadline = duration::infinite();  // what is left then is cut below
     hub_->drain(patient);
-    waiting_.for_each([](connection& c) { c.end_if_idle(); });
+    waiting_.for_each([](connection& c) { c.drain(); });
     const auto over = [&] {
       std::size_t answers = 0;  // that are not written yet
       waiting_.for_each([&](connection& c) { answers += c.lingering() ? 0U : 1U; });
@@ -356,6 +373,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     if (!hub_) return;
     stop();
     this->forget_hooks();
+    inbox_->close();
     if constexpr (requires { transport_.settle(*hub_); }) transport_.settle(*hub_);
     hub_.reset();
     bury();
@@ -372,7 +390,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     if (port_) port_.report_end(hub_->stats());
   }
 
-  using base::draining_, base::hub_, base::mail_, base::options_, base::port_, base::stopped_;
+  using base::draining_, base::hub_, base::inbox_, base::mail_, base::options_, base::port_,
+      base::stopped_;
   using base::transport_;
 
   static void wake_loop(void* fd) noexcept {
@@ -382,7 +401,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   }
 
   /// For epoll_wait, in milliseconds.
-  [[nodiscard]] int wait(duration most) noexcept {
+  [[nodiscard]] int ms_to_wait(duration most) noexcept {
     if (std::exchange(more_, false) || options_.busy_poll || !mail_->prepare_sleep()) return 0;
     const std::int64_t next = next_deadline().ms();
     if (next == INT64_MAX && most == duration::infinite()) return -1;
@@ -425,6 +444,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   void send_all() {
     this->drain_mail();
+    this->take_late_answers();
+    if (stopped_) return;
     tell_time();
     const time_point t = now();
     waiting_.expire(t, [&](connection& c, due what) {

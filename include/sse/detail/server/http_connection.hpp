@@ -12,14 +12,17 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include <sse/detail/base/intrusive_list.hpp>
 #include <sse/detail/base/size.hpp>
+#include <sse/detail/server/inbox.hpp>
 #include <sse/detail/server/server_core.hpp>
 #include <sse/http1.hpp>
+#include <sse/responder.hpp>
 
 namespace sse::inline v0::detail {
 
@@ -33,7 +36,9 @@ namespace sse::inline v0::detail {
 ///   drop(), abort()   it ends at once, or by a reset
 ///   hang_up()         it ends after what was written
 ///   leave()           it is over, or the hub has it
-///   make_responder()  for answers that come later, where the core has them
+///   watch_end()       an answer is awaited: looks for the end of the connection, if it can
+///
+/// leave() holds what give_up() gives until all else is done.
 template <class Self, class Core>
 class http_connection {
  protected:
@@ -64,6 +69,8 @@ class http_connection {
         self().abort();
       } else if (what == due::idle) {
         self().hang_up();
+      } else if (what == due::verdict) {
+        give_no_verdict();
       } else if (what == due::body || (what == due::head && !idle_)) {
         refuse(408);
         go_on();
@@ -72,10 +79,34 @@ class http_connection {
       }
     });
   }
-  /// The server takes no more: ends what waits for a request.
-  void end_if_idle() noexcept {
-    if (phase_ == phase::handshake) self().drop();
+  /// The server takes no more: ends what waits for a request, or to become a stream.
+  void drain() noexcept {
+    if (awaits_verdict()) return give_no_verdict();
+    if (phase_ == phase::handshake) return self().drop();
     if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
+  }
+
+  /// The answer that was to come later, or that there is none.
+  void answered(std::optional<response> r) noexcept {
+    guarded([&] {
+      [[maybe_unused]] const auto held = self().hold();
+      end_late();
+      const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
+      answer(r ? std::move(*r) : core_->refusal(500), e->takes_body);
+      go_on();
+    });
+  }
+  void answered(std::optional<verdict<user_type>> v) noexcept {
+    guarded([&] {
+      [[maybe_unused]] const auto held = self().hold();
+      end_late();
+      const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
+      handle(*e, [&] {
+        if (!v) return answer(core_->refusal(500), e->takes_body);
+        open_stream(*e, [&] { return std::move(*v); });
+      });
+      go_on();
+    });
   }
 
   link<Self> hook;
@@ -88,7 +119,7 @@ class http_connection {
     handshake,
     head,
     body,
-    answering,  // somebody holds a responder
+    answering,  // a handler runs, or somebody holds a responder
     opening,    // a stream, once all answers before it are out
     closing,    // once all that was answered is out
   };
@@ -195,26 +226,39 @@ class http_connection {
     const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
     phase_ = phase::answering;
     set_due();
-    if (e->stream && (writing_ || !out_.empty())) {
+    if ((e->stream || e->later_stream) && (writing_ || !out_.empty())) {
       endpoint_ = e;
       phase_ = phase::opening;
       return;
     }
-    const std::uint32_t serial = serial_;
-    try {
+    handle(*e, [&] {
       if (e->answer) {
         response r = e->answer(make_request(), body_);
         if (core_ != nullptr) answer(std::move(r), e->takes_body);
       } else if (e->stream) {
-        open_stream(*e);
-      } else if constexpr (Core::answers_later) {
-        takes_body_ = e->takes_body;
-        e->later(make_request(), body_, self().make_responder());
+        const request r = make_request();
+        open_stream(*e, [&] { return e->stream(r, body_); });
+      } else if (e->later) {
+        endpoint_ = e;
+        e->later(make_request(), body_, make_responder<response>());
+      } else if (may_wait(*e)) {
+        endpoint_ = e;
+        set_due();
+        e->later_stream(make_request(), body_, make_responder<verdict<user_type>>());
       }
+    });
+  }
+
+  /// What is thrown answers the request, if nothing has yet.
+  template <class F>
+  void handle(endpoint& e, F&& f) {
+    const std::uint32_t serial = serial_;
+    try {
+      f();
     } catch (const std::exception& x) {
-      handler_failed(x.what(), serial, e->takes_body);
+      handler_failed(x.what(), serial, e.takes_body);
     } catch (...) {
-      handler_failed("exception", serial, e->takes_body);
+      handler_failed("exception", serial, e.takes_body);
     }
   }
 
@@ -225,19 +269,80 @@ class http_connection {
     if (serial == serial_) answer(core_->refusal(500), body_read);
   }
 
-  void answered(std::uint32_t serial, bool given, response r) {
-    if (serial != serial_ || phase_ != phase::answering) return;
-    answer(given ? std::move(r) : core_->refusal(500), takes_body_);
-    if (!serving_) go_on();
+  // --- answers that come later
+
+  template <class Answer>
+  [[nodiscard]] basic_responder<Answer> make_responder() {
+    using late = late_request<http_connection>;
+    late_ = std::make_shared<late>(*this, core_->box());
+    return basic_responder<Answer>{late::template sender<Answer>(late_), late_};
+  }
+  /// Nobody waits for it any more.
+  std::shared_ptr<late_answer> let_go() noexcept {
+    core_->hub().release(place_);
+    if (late_ != nullptr) late_->to = nullptr;
+    return std::exchange(late_, nullptr);
+  }
+  /// The request has its answer.
+  void end_late() noexcept {
+    if (const std::shared_ptr<late_answer> l = let_go(); l != nullptr) l->on_called_off = {};
+  }
+  /// Tells who still holds a responder, when it goes.
+  struct called_off {
+    explicit called_off(std::shared_ptr<late_answer> l) noexcept : late{std::move(l)} {}
+    called_off(called_off&&) noexcept = default;
+    called_off& operator=(called_off&&) = delete;
+    ~called_off() {
+      if (late == nullptr) return;
+      late->called_off.store(true, std::memory_order_release);
+      const function<void()> tell = std::move(late->on_called_off);
+      try {
+        if (tell) tell();
+      } catch (...) {  // there is nobody to tell any more
+      }
+    }
+    std::shared_ptr<late_answer> late;
+  };
+  [[nodiscard]] called_off give_up() noexcept { return called_off{let_go()}; }
+  [[nodiscard]] bool awaits_verdict() const noexcept { return static_cast<bool>(place_); }
+
+  /// The time for it is over, or the server drains.
+  void give_no_verdict() noexcept {
+    guarded([&] {
+      [[maybe_unused]] const auto held = self().hold();
+      const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
+      { const called_off now = give_up(); }
+      if (core_ == nullptr) return;
+      answer(core_->refusal(503), e->takes_body);
+      go_on();
+    });
   }
 
-  void open_stream(endpoint& e) {
+  // --- streams
+
+  /// `ask`: the verdict.
+  template <class Ask>
+  void open_stream(endpoint& e, Ask&& ask) {
+    offer(e, [&](connection_type&& c, const request& r) {
+      return core_->accept(std::move(c), r, std::forward<Ask>(ask));
+    });
+  }
+  /// False: it was answered already.
+  [[nodiscard]] bool may_wait(endpoint& e) {
+    offer(e, [&](connection_type&& c, const request& r) {
+      return core_->wait(std::move(c), r, place_);
+    });
+    return awaits_verdict();
+  }
+
+  template <class Hub>
+  void offer(endpoint& e, Hub&& to) {
     request r = make_request();
     std::string head;
     const bool head_only = r.method == "HEAD";
     // What came behind the request already would be lost in the stream.
-    const bool stays =
-        reader_.answer(e.takes_body).keep_alive && !core_->ending() && (head_only || !more_behind_);
+    const bool stays = reader_.answer(e.takes_body).keep_alive && !core_->ending() &&
+                       (head_only || (!more_behind_ && in_.empty()));
     r.chunked = core_->write_head(head, e, r, stays);
     r.preamble = head;
     peer_.reuse(stays && r.chunked);
@@ -245,9 +350,9 @@ class http_connection {
     {
       // A handler may stop the server, which ends this connection: the hub gets its own handle.
       handing_over given{*this, std::move(peer_)};
-      out = core_->accept(std::move(given.connection), r, body_, e);
+      out = to(std::move(given.connection), r);
     }
-    if (core_ == nullptr) return;
+    if (core_ == nullptr || awaits_verdict()) return;
     if (!peer_) {  // it is the hub's now
       core_->log(r, 200, 0, began_, true);
       self().leave();
@@ -288,6 +393,7 @@ class http_connection {
   /// What was written answers the request; on to the next.
   void answered_with(int status, std::size_t bytes, bool keep_alive) {
     ++serial_;
+    end_late();
     const bool readable = reader_.state() == http1::outcome::complete;
     request q = readable ? make_request() : request{.method = {}, .address = address_};
     core_->log(q, status, bytes, began_, false);
@@ -328,7 +434,7 @@ class http_connection {
           return self().read();
         }
       } else {
-        return;
+        return self().watch_end();
       }
     }
   }
@@ -352,6 +458,8 @@ class http_connection {
     due d = due::never;
     if (phase_ == phase::body) {
       d = due::body;
+    } else if (awaits_verdict()) {
+      d = due::verdict;
     } else if (writing_) {
       d = due::write;
     } else if (phase_ == phase::handshake) {
@@ -375,14 +483,15 @@ class http_connection {
   std::string address_;    // of the client
   std::string forwarded_;  // the peer's own, while address_ is the one that a proxy named
   std::shared_ptr<endpoint> endpoint_;
-  std::int64_t began_ = 0;    // the request, in microseconds
-  std::uint32_t serial_ = 0;  // of the request
+  std::shared_ptr<late_request<http_connection>> late_;  // somebody holds its responder
+  typename Core::hub_type::place place_{};               // it waits for its verdict
+  std::int64_t began_ = 0;                               // the request, in microseconds
+  std::uint32_t serial_ = 0;                             // of the request
   phase phase_ = phase::head;
   due due_ = due::never;
   bool idle_ : 1 = true;  // nothing of a request is there
   bool writing_ : 1 = false;
   bool serving_ : 1 = false;
-  bool takes_body_ : 1 = false;
   bool more_behind_ : 1 = false;  // bytes came with the end of the request that it had no use for
 };
 

@@ -82,12 +82,13 @@ struct owned_cors {
   cors_policy policy;
 };
 
-/// What answers one method of one path: exactly one of the three functions is there.
+/// What answers one method of one path: exactly one of the four functions is there.
 template <class User>
 struct http_endpoint {
   function<response(const request&, std::string_view body)> answer{};
   function<void(const request&, std::string_view body, responder)> later{};
   function<verdict<User>(const request&, std::string_view body)> stream{};
+  function<void(const request&, std::string_view body, stream_responder<User>)> later_stream{};
   std::unique_ptr<owned_head> head{};  ///< of the stream; nullptr: the server's
   channel bound{};                     ///< what stream(path, channel) named
   bool takes_body = false;

@@ -23,6 +23,7 @@
 #include <sse/cors.hpp>
 #include <sse/detail/base/intrusive_list.hpp>
 #include <sse/detail/http/ip_address.hpp>
+#include <sse/detail/server/inbox.hpp>
 #include <sse/detail/server/routes.hpp>
 #include <sse/http1.hpp>
 #include <sse/hub.hpp>
@@ -63,6 +64,7 @@ void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
   w.allow(due::handshake, o.handshake_deadline);
   w.allow(due::head, o.head_deadline);
   w.allow(due::body, o.body_deadline);
+  w.allow(due::verdict, o.verdict_deadline);
   w.allow(due::idle, o.keep_alive);
   w.allow(due::write, o.hub.write_deadline);
 }
@@ -235,14 +237,18 @@ class server_core {
     return chunked;
   }
 
-  /// The handler is asked by the hub, so that shape and the total cap come first.
+  /// The hub asks, so that shape and the total cap come first.
+  template <class Ask>
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
-                                    std::string_view body, endpoint& e) {
+                                    Ask&& ask) {
     touch_clock();
     accept_result no;
     if (!caught_up(r, no)) return no;
-    return hub_->accept(std::move(c), r, [&] { return e.stream(r, body); });
+    return hub_->accept(std::move(c), r, std::forward<Ask>(ask));
   }
+
+  /// Where late answers go.
+  [[nodiscard]] const std::shared_ptr<inbox>& box() const noexcept { return inbox_; }
 
   /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
   void touch_clock() noexcept {
@@ -312,6 +318,18 @@ class server_core {
     ++turn_;
     if (port_) port_.turn_begins();
     take_mail();
+  }
+  /// Answers that came late to their connections.
+  void take_late_answers() noexcept {
+    for (inbox::task& t : inbox_->take()) {
+      try {
+        t();
+      } catch (const std::exception& e) {
+        error(e.what(), {});
+      } catch (...) {
+        error("exception", {});
+      }
+    }
   }
   /// All shards are to drain, and this one has what came before.
   [[nodiscard]] bool shards_end() const noexcept { return port_ && port_.ending() && !draining_; }
@@ -394,6 +412,7 @@ class server_core {
   Transport transport_;
   std::optional<hub_type> hub_;
   std::optional<mailbox> mail_;
+  std::shared_ptr<inbox> inbox_;  // made by the host, which can be woken
   shard_port port_;
 
  private:
