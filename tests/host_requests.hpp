@@ -473,4 +473,85 @@ void verdicts_in_a_drain(Drain drain) {
   CHECK(waiting[0].called_off());
 }
 
+/// What a verdict adds to the head of its stream, and what the server knows of it.
+template <class Server>
+void stream_headers() {
+  using pace = sse::heartbeat_options::pace;
+  Server s;
+  sse::channel& slow =
+      s.open("slow", {.heartbeat = {.every = sse::duration::milliseconds(30'001)}});
+  sse::channel& quick =
+      s.open("quick", {.heartbeat = {.mode = pace::fixed, .every = sse::duration::seconds(5)}});
+  sse::channel& never = s.open("never", {.heartbeat = {.mode = pace::off}});
+  int errors = 0;
+  std::vector<int> refused;
+  s.on_loop([&] {
+    s->on_error([&](std::string_view, const std::error_code&) { ++errors; });
+    s->hub().on_refused(
+        [&](const sse::request&, const sse::no_user&, int status) { refused.push_back(status); });
+    s->stream("/slow", slow);
+    s->stream("/never", never);
+    s->stream("/said", slow, {.heartbeat_seconds = 7});
+    s->stream("/both",
+              [&](const sse::request&) { return sse::admit().join(slow).join(never).join(quick); });
+    s->stream("/own", [&](const sse::request&) {
+      return sse::admit().join(never).header("Mcp-Session-Id", "abc").header("X-Rate", "1, 2");
+    });
+    s->stream("/later", [&](const sse::request&, sse::stream_responder<> to) {
+      to(sse::admit().join(never).header("Mcp-Session-Id", "later"));
+    });
+    s->stream("/bad", [&](const sse::request& r) {
+      std::string name;
+      (void)sse::query_value(r.query, "name", name);
+      const std::string_view value = name == "value" ? "a\r\nSet-Cookie: b" : "x";
+      return sse::admit().join(never).header(name, value);
+    });
+  });
+  const auto head = [&](std::string_view target, std::string_view method = "GET") {
+    client c{s.port()};
+    c.send(client::make(method, target));
+    return c.head();
+  };
+  const auto beats = [&](std::string_view target) {
+    return head(target).header("X-Heartbeat-Interval");
+  };
+  CHECK(beats("/slow") == "31");
+  CHECK(beats("/both") == "5");
+  CHECK(beats("/said") == "7");
+  CHECK(beats("/never").empty());
+  for (const std::string_view method : {"GET", "HEAD"}) {
+    const answer own = head("/own", method);
+    CHECK(own.status == 200);
+    CHECK(own.header("Mcp-Session-Id") == "abc");
+    CHECK(own.header("X-Rate") == "1, 2");
+  }
+  CHECK(head("/later").header("Mcp-Session-Id") == "later");
+  CHECK(s.on_loop([&] { return errors; }) == 0);
+  const std::vector<std::string> bad = {"value",
+                                        "a%20b",
+                                        "",
+                                        "Connection",
+                                        "content-type",
+                                        "Content-Length",
+                                        "cache-control",
+                                        "a:",
+                                        "X-Heartbeat-Interval",
+                                        "Transfer-Encoding",
+                                        "Access-Control-Allow-Origin"};
+  for (const std::string& name : bad) {
+    INFO(name);
+    const answer a = head("/bad?name=" + name);
+    CHECK(a.status == 500);
+    CHECK(a.header("Set-Cookie").empty());
+  }
+  CHECK(s.on_loop([&] { return errors; }) == static_cast<int>(bad.size()));
+  CHECK(s.on_loop([&] { return refused; }) == std::vector<int>(bad.size(), 500));
+
+  Server silent{{.announce_heartbeat = false}};
+  sse::channel& c = silent.open("c");
+  silent.on_loop([&] { silent->stream("/events", c); });
+  client last{silent.port()};
+  CHECK(last.open("/events").header("X-Heartbeat-Interval").empty());
+}
+
 }  // namespace test

@@ -102,7 +102,6 @@ server_setup::server_setup(const common_options& o) : origin{o.cors} {
   options.hub.caps.per_user.max = o.per_user;
   options.hub.caps.per_address.max = o.per_address;
   if (!origin.empty()) options.cors.origins = {&origin, 1};
-  options.head.heartbeat_seconds = static_cast<std::uint32_t>((o.heartbeat.ms() + 999) / 1000);
   options.cors.headers = "Content-Type, Authorization, Last-Event-ID, Cache-Control";
 }
 

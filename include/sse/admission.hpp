@@ -19,6 +19,7 @@
 #include <sse/channel.hpp>
 #include <sse/config.hpp>
 #include <sse/detail/base/containers.hpp>
+#include <sse/detail/http/characters.hpp>
 #include <sse/request.hpp>
 #include <sse/session.hpp>
 
@@ -102,9 +103,21 @@ class joins {
   bool complete_ = true;
 };
 
+/// A header that the head of a stream has by itself.
+[[nodiscard]] constexpr bool is_of_stream_head(std::string_view name) noexcept {
+  for (const std::string_view own :
+       {"Content-Type", "Content-Encoding", "Cache-Control", "X-Accel-Buffering",
+        "X-Content-Type-Options", "X-Heartbeat-Interval"}) {
+    if (text::equal_fold(name, own)) return true;
+  }
+  return text::starts_fold(name, "Access-Control-");
+}
+
 /// What an admitted request asks of the engine.
 struct joining {
   std::string key{};
+  std::string headers{};
+  bool bad_header = false;
   joins channels{};
   bool start_given = false;
   start_at start = start_at::live;
@@ -165,6 +178,20 @@ class verdict {
     joining_.position = told;
     return std::move(*this);
   }
+  /// One more header of the stream's head, such as a request id; servers write it, and hosts that
+  /// write heads of their own find it in headers(). What cannot be sent (a name that is no token, a
+  /// control character in the value: RFC 9110 5.5), and what the head has by itself (its type,
+  /// caching, length, coding, CORS), makes the stream a refusal with 500.
+  verdict& header(std::string_view name, std::string_view value) & {
+    if (detail::is_of_stream_head(name) || !detail::add_field(joining_.headers, name, value))
+      joining_.bad_header = true;
+    return *this;
+  }
+  verdict&& header(std::string_view name, std::string_view value) && {
+    return std::move(header(name, value));
+  }
+  /// "Name: value\r\n" lines, all valid.
+  [[nodiscard]] std::string_view headers() const noexcept { return joining_.headers; }
   /// End the stream at `t`, for example when the token expires. Before hub.tick() told the time it
   /// is a refusal with 500.
   verdict&& until(time_point t) && {

@@ -76,6 +76,9 @@ struct server_options {
   /// Streams to HTTP/1.1 come in chunks, so that the connection of one that ended serves the next
   /// request. false: the end of a stream is that of its connection.
   bool chunked = false;
+  /// Streams say in X-Heartbeat-Interval the shortest heartbeat of their channels, so that a client
+  /// knows when one is dead. false: for contracts that fix every header.
+  bool announce_heartbeat = true;
   bool nodelay = true;  ///< TCP_NODELAY
   /// SO_REUSEPORT: several servers listen on one port, the kernel spreads the connections over
   /// them.

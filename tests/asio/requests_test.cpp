@@ -37,3 +37,7 @@ TEST_CASE("a drain waits for no verdict") {
   using server = test::server<>;
   test::verdicts_in_a_drain<server>([](server& s) { s->async_drain([](std::error_code) {}); });
 }
+
+TEST_CASE("RFC 9110 5.5: headers of a stream are the verdict's, and never break its head") {
+  test::stream_headers<test::server<>>();
+}

@@ -42,3 +42,7 @@ TEST_CASE("a drain waits for no verdict") {
   using server = test::loop_server<sse::epoll_server<>>;
   test::verdicts_in_a_drain<server>([](server& s) { CHECK(s->drain()); });
 }
+
+TEST_CASE("RFC 9110 5.5: headers of a stream are the verdict's, and never break its head") {
+  test::stream_headers<test::loop_server<sse::epoll_server<>>>();
+}

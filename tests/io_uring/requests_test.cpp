@@ -52,3 +52,9 @@ TEST_CASE("io_uring: a drain waits for no verdict") {
   using server = test::loop_server<sse::uring_server<>>;
   test::verdicts_in_a_drain<server>([](server& s) { CHECK(s->drain()); });
 }
+
+TEST_CASE(
+    "io_uring: RFC 9110 5.5: headers of a stream are the verdict's, and never break its head") {
+  if (test::refused()) return;
+  test::stream_headers<test::loop_server<sse::uring_server<>>>();
+}

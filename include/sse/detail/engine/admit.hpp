@@ -64,6 +64,7 @@ inline std::string_view engine::bad_join(const joining& j, int& status) noexcept
   if (!j.channels.complete()) return "no_memory";
   status = 500;
   const std::uint32_t n = j.channels.size();
+  if (j.bad_header) return "bad_header";
   if (n == 0) return "no_channel";
   if (options_.max_joins != 0 && n > options_.max_joins) return "too_many_channels";
   if (j.until != time_point::never() && origin_ == INT64_MIN) return "until_without_tick";

@@ -323,13 +323,18 @@ class http_connection {
   /// `ask`: the verdict.
   template <class Ask>
   void open_stream(endpoint& e, Ask&& ask) {
-    offer(e, [&](connection_type&& c, const request& r) {
-      return core_->accept(std::move(c), r, std::forward<Ask>(ask));
+    offer(e, [&](connection_type&& c, request& r, std::string& head) {
+      return core_->accept(std::move(c), r, [&] {
+        verdict<user_type> v = ask();
+        core_->add_to_head(head, e, v);
+        r.preamble = head;
+        return v;
+      });
     });
   }
   /// False: it was answered already.
   [[nodiscard]] bool may_wait(endpoint& e) {
-    offer(e, [&](connection_type&& c, const request& r) {
+    offer(e, [&](connection_type&& c, request& r, std::string&) {
       return core_->wait(std::move(c), r, place_);
     });
     return awaits_verdict();
@@ -350,7 +355,7 @@ class http_connection {
     {
       // A handler may stop the server, which ends this connection: the hub gets its own handle.
       handing_over given{*this, std::move(peer_)};
-      out = to(std::move(given.connection), r);
+      out = to(std::move(given.connection), r, head);
     }
     if (core_ == nullptr || awaits_verdict()) return;
     if (!peer_) {  // it is the hub's now

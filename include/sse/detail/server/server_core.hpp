@@ -237,6 +237,28 @@ class server_core {
     return chunked;
   }
 
+  /// What is known of a stream's head once there is a verdict.
+  void add_to_head(std::string& head, const endpoint& e, verdict<User>& v) {
+    if (!v.admitted()) return;
+    std::string lines{v.headers()};
+    const http1::stream_head& own = (e.head != nullptr ? *e.head : head_).head;
+    if (options_.announce_heartbeat && own.heartbeat_seconds == 0) {
+      http1::write_heartbeat(lines, heartbeat_of(v));
+    }
+    head.insert(head.size() - 2, lines);  // in front of the empty line
+    if (v.joining().bad_header) error("verdict::header: not one that may be sent", {});
+  }
+  /// How long a stream can be silent; off(): for ever.
+  [[nodiscard]] static duration heartbeat_of(verdict<User>& v) noexcept {
+    duration least = duration::off();
+    for (std::uint32_t i = 0; i < v.joining().channels.size(); ++i) {
+      const heartbeat_options& h = v.joining().channels[i].options().heartbeat;
+      if (h.mode == heartbeat_options::pace::off) continue;
+      if (least.is_off() || h.every < least) least = h.every;
+    }
+    return least;
+  }
+
   /// The hub asks, so that shape and the total cap come first.
   template <class Ask>
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
