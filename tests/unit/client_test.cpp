@@ -293,6 +293,13 @@ TEST_CASE("client: a URL that is refused") {
 
 // --- the response
 
+TEST_CASE("client: an open stream holds its request, which may be on its way, and no head") {
+  rig r;
+  const std::string request = r.answer(stream_head);
+  CHECK(r.source.state() == client_state::open);
+  CHECK(r.source.buffered() == request.size());
+}
+
 TEST_CASE("client: a stream, in every chunking") {
   const std::string stream =
       "\xEF\xBB\xBFretry: 5\n: hi\nid: 1\ndata: a\n\nevent: t\rdata: b\rdata: c\r\rid: 2\r\n\r\n"

@@ -549,6 +549,7 @@ TEST_CASE("http1 a connection carries one request after another in the same memo
   CHECK(reader.memory() == memory);
   input.erase(0, used + 3);
   CHECK(reader.feed(input).consumed == second.size());
+  CHECK(reader.head().method == "GET");
   CHECK(reader.head().path == "/b");
   CHECK(reader.head().query == "c");
   CHECK(reader.head().headers.size() == 2);

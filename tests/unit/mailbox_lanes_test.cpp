@@ -545,6 +545,18 @@ TEST_CASE("the lanes that have their room from the start allocate nothing, and l
   for (sse::publisher& p : again) CHECK(fill(p) == 0);
 }
 
+TEST_CASE("a loop that may not sleep, for there is mail, is not woken", "[mailbox][lanes]") {
+  counted_bell b;
+  sse::mailbox box{b.options()};
+  sse::publisher first = box.make_publisher(1, 1024);
+  sse::publisher second = box.make_publisher(2, 1024);
+  REQUIRE(first.try_publish("x") == publish_error::none);
+  CHECK_FALSE(box.prepare_sleep());
+  REQUIRE(second.try_publish("x") == publish_error::none);
+  CHECK(b.rung == 0);
+  CHECK(box.drain([](const sse::mail&) {}) == 2);
+}
+
 TEST_CASE("a loop that goes to sleep frees the lanes of publishers that ended",
           "[mailbox][lanes][allocation]") {
   sse::mailbox box{{.room_at_once = 3 * lane_bytes}};
@@ -578,6 +590,48 @@ TEST_CASE("a lane that gets no more room is full, and goes on when there is memo
   CHECK(sent > 50);
   REQUIRE(p.try_publish("more") == publish_error::none);
   CHECK(box.drain([](const sse::mail&) {}) == sent + 1);
+}
+
+TEST_CASE("a mailbox without memory is closed, whatever is asked of it",
+          "[mailbox][lanes][allocation]") {
+  std::optional<sse::mailbox> box;
+  {
+    const test::failing_allocations none{0};
+    box.emplace();
+  }
+  CHECK_FALSE(*box);
+  CHECK_FALSE(box->make_publisher(1));
+  CHECK(box->drain([](const sse::mail&) {}) == 0);
+  CHECK(box->prepare_sleep());
+  box->awake();
+  box->close();
+  CHECK(box->counts().accepted == 0);
+}
+
+TEST_CASE("a publisher for which there is no memory is closed, and holds none",
+          "[mailbox][lanes][allocation]") {
+  sse::mailbox box{{.room_at_once = lane_bytes}};
+  const std::int64_t before = test::live_bytes();
+  std::uint64_t n = 0;
+  for (bool failed = true; failed; ++n) {
+    const test::failing_allocations fail{n};
+    const sse::publisher p = box.make_publisher(1, lane_bytes);
+    failed = fail.hit();
+    CHECK(static_cast<bool>(p) != failed);
+    if (failed) CHECK(test::live_bytes() == before);
+  }
+  CHECK(n == 3);
+}
+
+TEST_CASE("a mailbox that ends before it met a lane frees it", "[mailbox][lanes][allocation]") {
+  const std::int64_t before = test::live_bytes();
+  {
+    sse::publisher p;
+    sse::mailbox box;
+    p = box.make_publisher(1, 1024);
+    REQUIRE(p.try_publish("x") == publish_error::none);
+  }
+  CHECK(test::live_bytes() == before);
 }
 
 TEST_CASE("room that was promised stays, also where a lane would go to rest meanwhile",

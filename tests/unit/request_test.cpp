@@ -353,6 +353,8 @@ TEST_CASE("equal_secret compares") {
 
 TEST_CASE("redact_target hides secrets and nothing else") {
   CHECK(sse::redact_target("/a") == "/a");
+  CHECK(sse::redact_target("/!~") == "/!~");
+  CHECK(sse::redact_target("/ \x7f") == "/%20%7F");
   CHECK(sse::redact_target("") == "");
   CHECK(sse::redact_target("/a?") == "/a?");
   CHECK(sse::redact_target("/a?x=1&token=s3&y=2") == "/a?x=1&token=***&y=2");
