@@ -321,6 +321,49 @@ TEST_CASE("X-01 a session that is far behind has its share, then the next has it
   CHECK(total[0] > 1'000'000);
 }
 
+TEST_CASE("X-01 those that catch up get the flush's budget, in turn, and the rest in the next",
+          "[flow]") {
+  stage s{{.flush_share = 100, .flush_budget = 250}};
+  sse::channel& c = s.open("c", quiet());
+  std::vector<test::caller> all;
+  for (int i = 0; i < 5; ++i) all.push_back(s.join(c, {.window = 0, .max_write = 100}));
+  s.put_many(c, 50);
+  s.flush();
+  const auto got = [&] {
+    std::vector<std::size_t> n;
+    for (const test::caller& k : all) n.push_back(s.peer(k).received.size());
+    return n;
+  };
+  for (const test::caller& k : all) {
+    s.peer(k).window = SIZE_MAX;
+    s.hub.writable(k.id);
+  }
+  CHECK(s.hub.flush());
+  CHECK(got() == std::vector<std::size_t>{100, 100, 100, 0, 0});
+  CHECK(s.hub.flush());
+  CHECK(got() == std::vector<std::size_t>{200, 100, 100, 100, 100});
+  s.flush();
+  for (const test::caller& k : all) CHECK(s.take(k) == frames(1, 50));
+}
+
+TEST_CASE("X-01 streams that open between two flushes share a budget too", "[flow]") {
+  for (const bool limited : {true, false}) {
+    CAPTURE(limited);
+    stage s{{.flush_share = 100, .flush_budget = limited ? 250U : 0U}};
+    sse::channel& c = s.open("c", quiet());
+    s.put_many(c, 50);
+    for (int turn = 0; turn < 2; ++turn) {
+      std::vector<test::caller> all;
+      for (std::size_t i = 0; i < 5; ++i) {
+        all.push_back(s.join(c, {.last_event_id = "0", .max_write = 100}));
+        CHECK(s.peer(all[i]).received.size() == (i < 3 || !limited ? 100U : 0U));
+      }
+      s.flush();
+      for (const test::caller& k : all) CHECK(s.take(k) == frames(1, 50));
+    }
+  }
+}
+
 TEST_CASE("the smallest shares still get everything through", "[flow]") {
   for (const std::uint32_t share : {0U, 1U, 10U}) {
     CAPTURE(share);
@@ -532,6 +575,45 @@ TEST_CASE("pull: a finished stream ends once all was taken", "[flow][pull]") {
   CHECK(got == frames(1, 2));
   CHECK(s.closed(k));
   CHECK(s.hub.sessions() == 0);
+}
+
+TEST_CASE("pull: a blocked stream with nothing left but its end ends once it was looked at",
+          "[flow][pull]") {
+  completion_stage s;
+  sse::channel& c = s.open("c", quiet());
+  const auto k = s.join(c, {.window = 0});
+  s.put(c);
+  s.flush();
+  REQUIRE(s.hub.leave(k.id, c));
+  s.hub.finish(k.id);
+  s.flush();
+  CHECK_FALSE(s.closed(k));  // the host did not say that it is writable
+  sse::buffer out[4];
+  CHECK(s.hub.peek(k.id, out) == 0);
+  s.flush();
+  CHECK(s.closed(k));
+}
+
+TEST_CASE("pull: a look that asked often enough goes on in the next flush", "[flow][pull]") {
+  completion_stage s;
+  s.hub.on_sees([](const sse::no_user&, std::string_view, std::string_view audience) {
+    return audience == "all";
+  });
+  sse::channel& c = s.open("c", quiet(10'000));
+  sse::channel& left = s.open("left", quiet());
+  const auto k = s.join({.window = 0}, {&left, &c});
+  s.put(left);
+  s.flush();
+  REQUIRE(s.hub.leave(k.id, left));
+  for (int i = 0; i < 1500; ++i) s.put(c, "x", "nobody");
+  const sse::event_id last = s.put(c, "x", "all");
+  s.flush();
+  s.peer(k).window = SIZE_MAX;
+  sse::buffer out[4];
+  CHECK(s.hub.peek(k.id, out) == 0);
+  s.flush();
+  s.hub.written(k.id, s.net.complete(k.peer));
+  CHECK(s.take(k) == frame(last, "e", "x"));
 }
 
 TEST_CASE("pull: what was shown stays readable when the session ends", "[flow][pull]") {

@@ -181,6 +181,25 @@ TEST_CASE("presence follows joins and leaves", "[join]") {
   CHECK(seen == std::vector<std::string>{"ann out of a", "ann out of b", "ann out of c"});
 }
 
+TEST_CASE("a stream that is cut while it leaves takes nobody else's presence along", "[join]") {
+  stage s;
+  std::string seen;
+  sse::channel& c = s.open("c", quiet());
+  s.hub.on_presence(
+      [&](sse::channel&, std::string_view, bool there) { seen += there ? "+" : "-"; });
+  const test::caller stays = s.join(c, {.key = "ann"});
+  const test::caller leaves = s.join(c, {.key = "ann", .window = 5});
+  s.put(c);
+  s.flush();
+  CHECK(s.hub.leave(leaves.id, c));  // but for the rest of one event
+  CHECK(c.subscribers() == 2);
+  s.hub.close(leaves.id);
+  CHECK(c.subscribers() == 1);
+  CHECK(seen == "+");
+  s.hub.close(stays.id);
+  CHECK(seen == "+-");
+}
+
 TEST_CASE("a hook that tells of a user may change what its stream reads", "[join]") {
   stage s;
   sse::channel a = s.open("a", quiet());

@@ -49,6 +49,23 @@ TEST_CASE("fault: what is published while a reader is away that has had no event
   CHECK(s.take(back) == frames(104, 104));
 }
 
+TEST_CASE("position: how far it is asked for does not depend on who was served before",
+          "[resume][position]") {
+  told_stage s;
+  s.hub.on_sees([](const sse::no_user&, std::string_view, std::string_view audience) {
+    return audience == "all";
+  });
+  sse::channel_options o = numbered();
+  o.keep = 10'000;
+  o.start = sse::start_at::all;
+  sse::channel& c = s.open("c", std::move(o));
+  for (int i = 0; i < 1000; ++i) s.put(c, "x", "nobody");
+  for (int i = 0; i < 2; ++i) {  // the first one's look leaves 24 questions of its turn
+    CHECK(s.take(s.join(c)) == position(1100));
+    s.hub.flush();
+  }
+}
+
 TEST_CASE("position: a live stream opens with it, behind what else opens a stream",
           "[resume][position]") {
   told_stage s{{.retry = sse::duration::seconds(2), .opening = "hello"}};

@@ -40,7 +40,7 @@ inline void engine::flush_once() noexcept {
   }
   const std::uint32_t last = ready_.last;  // who is queued from here on waits for the next flush
   std::uint64_t sent = 0;
-  while (last != none && ready_.first != none && sent < options_.flush_budget) {
+  while (ready_.first != none && sent < options_.flush_budget) {
     const std::uint32_t slot = dequeue(ready_);
     sent += pump(slot);
     if (slot == last) break;
@@ -569,7 +569,7 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
     if (!flights_.reserve_one() || !gather(id.slot, *s, batch_)) return 0;
     const auto room = static_cast<std::uint32_t>(
         out.size() < batch::most_buffers ? out.size() : batch::most_buffers);
-    if (!serving(*s) || batch_.empty() || batch_.lay_out(room).empty()) {
+    if (batch_.empty() || batch_.lay_out(room).empty()) {
       s->blocked = false;
       if (s->state == session_state::finishing || batch_.paused) enqueue(ready_, id.slot);
       return 0;
