@@ -679,6 +679,12 @@ TEST_CASE("http1 the head of a stream") {
         "X-Content-Type-Options: nosniff\r\n\r\n");
 }
 
+TEST_CASE("http1 the head of a stream tells how often a heartbeat comes, if that is known") {
+  CHECK(stream({}).find("X-Heartbeat-Interval") == std::string::npos);
+  CHECK(stream({.heartbeat_seconds = 15}).find("\r\nX-Heartbeat-Interval: 15\r\n") !=
+        std::string::npos);
+}
+
 TEST_CASE("X-22 headers that keep proxies from holding events back") {
   const std::string plain = stream({.proxy_hints = false});
   CHECK(plain.find("X-Accel-Buffering") == std::string::npos);

@@ -557,6 +557,16 @@ TEST_CASE("a loop that may not sleep, for there is mail, is not woken", "[mailbo
   CHECK(box.drain([](const sse::mail&) {}) == 2);
 }
 
+TEST_CASE("a loop that drains is awake: nobody wakes it", "[mailbox][lanes]") {
+  counted_bell b;
+  sse::mailbox box{b.options()};
+  sse::publisher p = box.make_publisher(1, 1024);
+  REQUIRE(box.prepare_sleep());
+  CHECK(box.drain([](const sse::mail&) {}) == 0);
+  REQUIRE(p.try_publish("x") == publish_error::none);
+  CHECK(b.rung == 0);
+}
+
 TEST_CASE("a loop that goes to sleep frees the lanes of publishers that ended",
           "[mailbox][lanes][allocation]") {
   sse::mailbox box{{.room_at_once = 3 * lane_bytes}};

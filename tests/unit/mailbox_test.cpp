@@ -107,6 +107,9 @@ TEST_CASE(
   CHECK(p.try_publish("x") == publish_error::full);
   CHECK((p.counts() == sse::mail_counts{.accepted = n, .full = 2}));
   CHECK(p.counts().refused() == 2);
+  constexpr sse::mail_counts all{
+      .accepted = 1, .full = 2, .too_large = 30, .invalid = 400, .closed = 5000};
+  CHECK(all.refused() == 5432);
   CHECK((drain_data(box, 1) == std::vector<std::string>{"0"}));
   CHECK(p.try_publish("y") == publish_error::none);
   CHECK(p.try_publish("z") == publish_error::full);

@@ -187,6 +187,7 @@ TEST_CASE("what cannot be published is refused and uses no id", "[shards]") {
   CHECK(s.head() == 1);
   CHECK((s.counts() == sse::mail_counts{.accepted = 1, .too_large = 3, .invalid = 5, .closed = 1}));
   sse::sequencer last{{.first_id = sse::max_event_id}};
+  CHECK(put(last, 1) == publish_error::id_order);
   shard_host b{last};
   CHECK(put(last, 1) == publish_error::id_order);
 }
@@ -350,7 +351,12 @@ TEST_CASE("counters are summed over the shards", "[shards]") {
   sse::hub_stats all = s.stats();
   CHECK(all.sessions == 3);
   CHECK(all.accepted == 3);
-  CHECK(all.log_bytes == a.shard->hub().stats().log_bytes + b->shard->hub().stats().log_bytes);
+  const sse::hub_stats of_a = a.shard->hub().stats();
+  const sse::hub_stats of_b = b->shard->hub().stats();
+  CHECK(all.log_bytes == of_a.log_bytes + of_b.log_bytes);
+  CHECK(of_a.writes * of_b.writes * of_a.bytes * of_b.bytes != 0);
+  CHECK(all.writes == of_a.writes + of_b.writes);
+  CHECK(all.bytes == of_a.bytes + of_b.bytes);
   std::vector<sse::channel_stats> channels = s.all_channel_stats();
   REQUIRE(channels.size() == 2);
   CHECK(channels[0].name == "a");
