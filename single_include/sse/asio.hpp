@@ -107,7 +107,6 @@
 #include <utility>
 
 #include <asio/buffer.hpp>
-#include <asio/dispatch.hpp>
 #include <asio/post.hpp>
 
 #ifndef SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
@@ -125,11 +124,92 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "sse.hpp"
+#ifndef SSEHUB_SINGLE_DETAIL_SERVER_INBOX_HPP
+#define SSEHUB_SINGLE_DETAIL_SERVER_INBOX_HPP
+// ---- sse/detail/server/inbox.hpp
+//
+// What other threads ask a server's thread to do: answers that come late. Not public.
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "responder.hpp"
+
+namespace sse::inline v0::detail {
+
+/// Outlives its server where somebody still holds a responder: then nothing happens any more.
+class inbox {
+ public:
+  using task = function<void()>;
+
+  /// `wake`: makes the loop call take() soon; from any thread.
+  inbox(void (*wake)(void*) noexcept, void* context) noexcept : wake_{wake}, context_{context} {}
+
+  /// From any thread. Throws std::bad_alloc.
+  void post(task t) {
+    const std::lock_guard lock{mutex_};
+    if (wake_ == nullptr) return;
+    tasks_.push_back(std::move(t));
+    any_.store(true, std::memory_order_relaxed);
+    if (tasks_.size() == 1) wake_(context_);
+  }
+  /// What there is to do, on the server's thread. A wake-up follows each post, or was under way.
+  [[nodiscard]] std::vector<task> take() noexcept {
+    std::vector<task> out;
+    if (!any_.load(std::memory_order_relaxed)) return out;
+    const std::lock_guard lock{mutex_};
+    any_.store(false, std::memory_order_relaxed);
+    out.swap(tasks_);
+    return out;
+  }
+  void close() noexcept {
+    std::vector<task> dropped;  // outside of the lock: what they hold may post
+    const std::lock_guard lock{mutex_};
+    wake_ = nullptr;
+    dropped.swap(tasks_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<task> tasks_;
+  std::atomic<bool> any_{false};
+  void (*wake_)(void*) noexcept;
+  void* context_;
+};
+
+/// A request that is answered later: what its responder and its connection know of each other.
+template <class Connection>
+struct late_request : late_answer {
+  late_request(Connection& c, std::shared_ptr<inbox> i) noexcept : to{&c}, box{std::move(i)} {}
+
+  /// Brings an answer, or that there is none, to the connection, if that still waits for it.
+  template <class Answer>
+  static function<void(Answer*)> sender(std::shared_ptr<late_request> me) {
+    return [me = std::move(me)](Answer* a) {
+      std::optional<Answer> answer;
+      if (a != nullptr) answer.emplace(std::move(*a));
+      me->box->post([me, answer = std::move(answer)]() mutable {
+        if (me->to != nullptr) me->to->answered(std::move(answer));
+      });
+    };
+  }
+
+  Connection* to;  ///< the server's thread's; nullptr: it waits no more
+  const std::shared_ptr<inbox> box;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_SERVER_INBOX_HPP
 #ifndef SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
 #define SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
 // ---- sse/detail/server/server_core.hpp
@@ -192,6 +272,7 @@ void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
   w.allow(due::handshake, o.handshake_deadline);
   w.allow(due::head, o.head_deadline);
   w.allow(due::body, o.body_deadline);
+  w.allow(due::verdict, o.verdict_deadline);
   w.allow(due::idle, o.keep_alive);
   w.allow(due::write, o.hub.write_deadline);
 }
@@ -364,14 +445,40 @@ class server_core {
     return chunked;
   }
 
-  /// The handler is asked by the hub, so that shape and the total cap come first.
+  /// What is known of a stream's head once there is a verdict.
+  void add_to_head(std::string& head, const endpoint& e, verdict<User>& v) {
+    if (!v.admitted()) return;
+    std::string lines{v.headers()};
+    const http1::stream_head& own = (e.head != nullptr ? *e.head : head_).head;
+    if (options_.announce_heartbeat && own.heartbeat_seconds == 0) {
+      http1::write_heartbeat(lines, heartbeat_of(v));
+    }
+    head.insert(head.size() - 2, lines);  // in front of the empty line
+    if (v.joining().bad_header) error("verdict::header: not one that may be sent", {});
+  }
+  /// How long a stream can be silent; off(): for ever.
+  [[nodiscard]] static duration heartbeat_of(verdict<User>& v) noexcept {
+    duration least = duration::off();
+    for (std::uint32_t i = 0; i < v.joining().channels.size(); ++i) {
+      const heartbeat_options& h = v.joining().channels[i].options().heartbeat;
+      if (h.mode == heartbeat_options::pace::off) continue;
+      if (least.is_off() || h.every < least) least = h.every;
+    }
+    return least;
+  }
+
+  /// The hub asks, so that shape and the total cap come first.
+  template <class Ask>
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
-                                    std::string_view body, endpoint& e) {
+                                    Ask&& ask) {
     touch_clock();
     accept_result no;
     if (!caught_up(r, no)) return no;
-    return hub_->accept(std::move(c), r, [&] { return e.stream(r, body); });
+    return hub_->accept(std::move(c), r, std::forward<Ask>(ask));
   }
+
+  /// Where late answers go.
+  [[nodiscard]] const std::shared_ptr<inbox>& box() const noexcept { return inbox_; }
 
   /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
   void touch_clock() noexcept {
@@ -441,6 +548,18 @@ class server_core {
     ++turn_;
     if (port_) port_.turn_begins();
     take_mail();
+  }
+  /// Answers that came late to their connections.
+  void take_late_answers() noexcept {
+    for (inbox::task& t : inbox_->take()) {
+      try {
+        t();
+      } catch (const std::exception& e) {
+        error(e.what(), {});
+      } catch (...) {
+        error("exception", {});
+      }
+    }
   }
   /// All shards are to drain, and this one has what came before.
   [[nodiscard]] bool shards_end() const noexcept { return port_ && port_.ending() && !draining_; }
@@ -523,6 +642,7 @@ class server_core {
   Transport transport_;
   std::optional<hub_type> hub_;
   std::optional<mailbox> mail_;
+  std::shared_ptr<inbox> inbox_;  // made by the host, which can be woken
   shard_port port_;
 
  private:
@@ -550,7 +670,9 @@ namespace sse::inline v0::detail {
 ///   drop(), abort()   it ends at once, or by a reset
 ///   hang_up()         it ends after what was written
 ///   leave()           it is over, or the hub has it
-///   make_responder()  for answers that come later, where the core has them
+///   watch_end()       an answer is awaited: looks for the end of the connection, if it can
+///
+/// leave() holds what give_up() gives until all else is done.
 template <class Self, class Core>
 class http_connection {
  protected:
@@ -581,6 +703,8 @@ class http_connection {
         self().abort();
       } else if (what == due::idle) {
         self().hang_up();
+      } else if (what == due::verdict) {
+        give_no_verdict();
       } else if (what == due::body || (what == due::head && !idle_)) {
         refuse(408);
         go_on();
@@ -589,10 +713,34 @@ class http_connection {
       }
     });
   }
-  /// The server takes no more: ends what waits for a request.
-  void end_if_idle() noexcept {
-    if (phase_ == phase::handshake) self().drop();
+  /// The server takes no more: ends what waits for a request, or to become a stream.
+  void drain() noexcept {
+    if (awaits_verdict()) return give_no_verdict();
+    if (phase_ == phase::handshake) return self().drop();
     if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
+  }
+
+  /// The answer that was to come later, or that there is none.
+  void answered(std::optional<response> r) noexcept {
+    guarded([&] {
+      [[maybe_unused]] const auto held = self().hold();
+      end_late();
+      const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
+      answer(r ? std::move(*r) : core_->refusal(500), e->takes_body);
+      go_on();
+    });
+  }
+  void answered(std::optional<verdict<user_type>> v) noexcept {
+    guarded([&] {
+      [[maybe_unused]] const auto held = self().hold();
+      end_late();
+      const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
+      handle(*e, [&] {
+        if (!v) return answer(core_->refusal(500), e->takes_body);
+        open_stream(*e, [&] { return std::move(*v); });
+      });
+      go_on();
+    });
   }
 
   link<Self> hook;
@@ -605,7 +753,7 @@ class http_connection {
     handshake,
     head,
     body,
-    answering,  // somebody holds a responder
+    answering,  // a handler runs, or somebody holds a responder
     opening,    // a stream, once all answers before it are out
     closing,    // once all that was answered is out
   };
@@ -712,26 +860,39 @@ class http_connection {
     const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
     phase_ = phase::answering;
     set_due();
-    if (e->stream && (writing_ || !out_.empty())) {
+    if ((e->stream || e->later_stream) && (writing_ || !out_.empty())) {
       endpoint_ = e;
       phase_ = phase::opening;
       return;
     }
-    const std::uint32_t serial = serial_;
-    try {
+    handle(*e, [&] {
       if (e->answer) {
         response r = e->answer(make_request(), body_);
         if (core_ != nullptr) answer(std::move(r), e->takes_body);
       } else if (e->stream) {
-        open_stream(*e);
-      } else if constexpr (Core::answers_later) {
-        takes_body_ = e->takes_body;
-        e->later(make_request(), body_, self().make_responder());
+        const request r = make_request();
+        open_stream(*e, [&] { return e->stream(r, body_); });
+      } else if (e->later) {
+        endpoint_ = e;
+        e->later(make_request(), body_, make_responder<response>());
+      } else if (may_wait(*e)) {
+        endpoint_ = e;
+        set_due();
+        e->later_stream(make_request(), body_, make_responder<verdict<user_type>>());
       }
+    });
+  }
+
+  /// What is thrown answers the request, if nothing has yet.
+  template <class F>
+  void handle(endpoint& e, F&& f) {
+    const std::uint32_t serial = serial_;
+    try {
+      f();
     } catch (const std::exception& x) {
-      handler_failed(x.what(), serial, e->takes_body);
+      handler_failed(x.what(), serial, e.takes_body);
     } catch (...) {
-      handler_failed("exception", serial, e->takes_body);
+      handler_failed("exception", serial, e.takes_body);
     }
   }
 
@@ -742,19 +903,85 @@ class http_connection {
     if (serial == serial_) answer(core_->refusal(500), body_read);
   }
 
-  void answered(std::uint32_t serial, bool given, response r) {
-    if (serial != serial_ || phase_ != phase::answering) return;
-    answer(given ? std::move(r) : core_->refusal(500), takes_body_);
-    if (!serving_) go_on();
+  // --- answers that come later
+
+  template <class Answer>
+  [[nodiscard]] basic_responder<Answer> make_responder() {
+    using late = late_request<http_connection>;
+    late_ = std::make_shared<late>(*this, core_->box());
+    return basic_responder<Answer>{late::template sender<Answer>(late_), late_};
+  }
+  /// Nobody waits for it any more.
+  std::shared_ptr<late_answer> let_go() noexcept {
+    core_->hub().release(place_);
+    if (late_ != nullptr) late_->to = nullptr;
+    return std::exchange(late_, nullptr);
+  }
+  /// The request has its answer.
+  void end_late() noexcept {
+    if (const std::shared_ptr<late_answer> l = let_go(); l != nullptr) l->on_called_off = {};
+  }
+  /// Tells who still holds a responder, when it goes.
+  struct called_off {
+    explicit called_off(std::shared_ptr<late_answer> l) noexcept : late{std::move(l)} {}
+    called_off(called_off&&) noexcept = default;
+    called_off& operator=(called_off&&) = delete;
+    ~called_off() {
+      if (late == nullptr) return;
+      late->called_off.store(true, std::memory_order_release);
+      const function<void()> tell = std::move(late->on_called_off);
+      try {
+        if (tell) tell();
+      } catch (...) {  // there is nobody to tell any more
+      }
+    }
+    std::shared_ptr<late_answer> late;
+  };
+  [[nodiscard]] called_off give_up() noexcept { return called_off{let_go()}; }
+  [[nodiscard]] bool awaits_verdict() const noexcept { return static_cast<bool>(place_); }
+
+  /// The time for it is over, or the server drains.
+  void give_no_verdict() noexcept {
+    guarded([&] {
+      [[maybe_unused]] const auto held = self().hold();
+      const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
+      { const called_off now = give_up(); }
+      if (core_ == nullptr) return;
+      answer(core_->refusal(503), e->takes_body);
+      go_on();
+    });
   }
 
-  void open_stream(endpoint& e) {
+  // --- streams
+
+  /// `ask`: the verdict.
+  template <class Ask>
+  void open_stream(endpoint& e, Ask&& ask) {
+    offer(e, [&](connection_type&& c, request& r, std::string& head) {
+      return core_->accept(std::move(c), r, [&] {
+        verdict<user_type> v = ask();
+        core_->add_to_head(head, e, v);
+        r.preamble = head;
+        return v;
+      });
+    });
+  }
+  /// False: it was answered already.
+  [[nodiscard]] bool may_wait(endpoint& e) {
+    offer(e, [&](connection_type&& c, request& r, std::string&) {
+      return core_->wait(std::move(c), r, place_);
+    });
+    return awaits_verdict();
+  }
+
+  template <class Hub>
+  void offer(endpoint& e, Hub&& to) {
     request r = make_request();
     std::string head;
     const bool head_only = r.method == "HEAD";
     // What came behind the request already would be lost in the stream.
-    const bool stays =
-        reader_.answer(e.takes_body).keep_alive && !core_->ending() && (head_only || !more_behind_);
+    const bool stays = reader_.answer(e.takes_body).keep_alive && !core_->ending() &&
+                       (head_only || (!more_behind_ && in_.empty()));
     r.chunked = core_->write_head(head, e, r, stays);
     r.preamble = head;
     peer_.reuse(stays && r.chunked);
@@ -762,9 +989,9 @@ class http_connection {
     {
       // A handler may stop the server, which ends this connection: the hub gets its own handle.
       handing_over given{*this, std::move(peer_)};
-      out = core_->accept(std::move(given.connection), r, body_, e);
+      out = to(std::move(given.connection), r, head);
     }
-    if (core_ == nullptr) return;
+    if (core_ == nullptr || awaits_verdict()) return;
     if (!peer_) {  // it is the hub's now
       core_->log(r, 200, 0, began_, true);
       self().leave();
@@ -805,6 +1032,7 @@ class http_connection {
   /// What was written answers the request; on to the next.
   void answered_with(int status, std::size_t bytes, bool keep_alive) {
     ++serial_;
+    end_late();
     const bool readable = reader_.state() == http1::outcome::complete;
     request q = readable ? make_request() : request{.method = {}, .address = address_};
     core_->log(q, status, bytes, began_, false);
@@ -845,7 +1073,7 @@ class http_connection {
           return self().read();
         }
       } else {
-        return;
+        return self().watch_end();
       }
     }
   }
@@ -869,6 +1097,8 @@ class http_connection {
     due d = due::never;
     if (phase_ == phase::body) {
       d = due::body;
+    } else if (awaits_verdict()) {
+      d = due::verdict;
     } else if (writing_) {
       d = due::write;
     } else if (phase_ == phase::handshake) {
@@ -892,14 +1122,15 @@ class http_connection {
   std::string address_;    // of the client
   std::string forwarded_;  // the peer's own, while address_ is the one that a proxy named
   std::shared_ptr<endpoint> endpoint_;
-  std::int64_t began_ = 0;    // the request, in microseconds
-  std::uint32_t serial_ = 0;  // of the request
+  std::shared_ptr<late_request<http_connection>> late_;  // somebody holds its responder
+  typename Core::hub_type::place place_{};               // it waits for its verdict
+  std::int64_t began_ = 0;                               // the request, in microseconds
+  std::uint32_t serial_ = 0;                             // of the request
   phase phase_ = phase::head;
   due due_ = due::never;
   bool idle_ : 1 = true;  // nothing of a request is there
   bool writing_ : 1 = false;
   bool serving_ : 1 = false;
-  bool takes_body_ : 1 = false;
   bool more_behind_ : 1 = false;  // bytes came with the end of the request that it had no use for
 };
 
@@ -961,7 +1192,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
  private:
   friend base;
   using base::core_, base::guarded, base::out_, base::peer_, base::phase_, base::sending_;
-  using base::serial_, base::serve, base::set_due, base::writing_;
+  using base::in_, base::serve, base::set_due, base::writing_;
 
   [[nodiscard]] self hold() noexcept { return self{this}; }
 
@@ -998,6 +1229,11 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     serve(bytes);
   }
 
+  /// A read finds the peer's end, unless more than a request came before that.
+  void watch_end() {
+    if (this->awaits_verdict() && in_.empty()) read();
+  }
+
   void write() {
     sending_.clear();
     sending_.swap(out_);
@@ -1022,16 +1258,6 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     this->wrote_all();
   }
 
-  [[nodiscard]] responder make_responder() {
-    return responder{[c = self{this}, serial = serial_,
-                      ex = core_->executor()](response* r) mutable {
-      const bool given = r != nullptr;
-      net::dispatch(
-          ex, [c = std::move(c), serial, given, r = given ? std::move(*r) : response{}]() mutable {
-            c->guarded([&] { c->answered(serial, given, std::move(r)); });
-          });
-    }};
-  }
   // --- the end
 
   void abort() noexcept {
@@ -1048,6 +1274,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   /// The server does not know it any more; operations under way still hold it.
   void leave() noexcept {
     if (core_ == nullptr) return;
+    const auto given_up = this->give_up();
     Core* const core = std::exchange(core_, nullptr);
     if (peer_) asio_access::peer_of(peer_).taker = nullptr;
     peer_ = {};
@@ -1069,7 +1296,6 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   using base = server_core<User, asio_transport<Stream>>;
 
  public:
-  static constexpr bool answers_later = true;
   /// Far below every deadline that makes sense.
   static constexpr duration long_pause = duration::milliseconds(100);
   using connection = asio_connection<asio_core>;
@@ -1099,19 +1325,24 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
         mailbox_options{.wake = &wake_loop,
                         .context = &wake_,
                         .mode = options_.busy_poll ? wake_mode::never : wake_mode::when_idle});
+    inbox_ = std::make_shared<inbox>(&wake_loop, &wake_);
     this->join_shards();
     if (!mail_->prepare_sleep() || options_.busy_poll) flush_soon();
   }
 
   [[nodiscard]] const net::any_io_executor& executor() const noexcept { return executor_; }
+  template <class Ask>
   [[nodiscard]] accept_result accept(typename transport_type::connection&& c, const request& r,
-                                     std::string_view body, endpoint& e) {
+                                     Ask&& ask) {
     const calling_hub in{*this};
-    accept_result out = this->admit(std::move(c), r, body, e);
-    // A long replay goes on after its first share; a shard may have caught up for this one.
-    if (out.id || port_) flush_soon();
-    arm_timer();
-    return out;
+    return looked_at(this->admit(std::move(c), r, std::forward<Ask>(ask)));
+  }
+  template <class Place>
+  [[nodiscard]] accept_result wait(typename transport_type::connection&& c, const request& r,
+                                   Place& place) {
+    const calling_hub in{*this};
+    this->touch_clock();
+    return looked_at(hub_->wait(std::move(c), r, place));
   }
 
   /// Gives a connection a deadline instead of the one it has.
@@ -1195,7 +1426,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
       cut_at_ = (now() + o.deadline).ms();
       waiting_.for_each([](connection& c) {
         const ref<connection> held{&c};
-        c.end_if_idle();
+        c.drain();
       });
     }
     flush_soon();
@@ -1220,12 +1451,14 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (!hub_) return;
     stop();
     this->forget_hooks();
+    if (inbox_) inbox_->close();
     make_ = {};
     if (transport_.in_flight() == 0) hub_.reset();
   }
 
  private:
-  using base::draining_, base::hub_, base::mail_, base::options_, base::port_, base::stopped_;
+  using base::draining_, base::hub_, base::inbox_, base::mail_, base::options_, base::port_,
+      base::stopped_;
   using base::transport_;
 
   /// A hook that stops the server meanwhile ends the streams when this is over.
@@ -1238,6 +1471,12 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     }
     asio_core& core;
   };
+  /// A long replay goes on after its first share; a shard may have caught up for this one.
+  [[nodiscard]] accept_result looked_at(accept_result out) noexcept {
+    if (out.id || port_) flush_soon();
+    arm_timer();
+    return out;
+  }
   void end_streams() noexcept {
     hub_->close_all_soon();
     transport_.cut_all();
@@ -1270,6 +1509,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     const calling_hub in{*this};
     flushes_ = true;
     this->drain_mail();
+    this->take_late_answers();
+    if (stopped_) return;
     if (this->shards_end()) begin_drain(port_.how_to_drain(), [](std::error_code) {});
     if (looks_ != 0) return;
     const time_point t = now();

@@ -297,7 +297,7 @@ struct chain {
 };
 
 /// What a connection is given time for.
-enum class due : std::uint8_t { never, handshake, head, body, idle, write, linger };
+enum class due : std::uint8_t { never, handshake, head, body, verdict, idle, write, linger };
 inline constexpr std::size_t due_count = static_cast<std::size_t>(due::linger) + 1;
 
 /// Connections by what they are given time for. Each kind has one length for the whole server, so
@@ -849,6 +849,7 @@ struct asio_client_hooks {
   function<void(const event&)> event{};
   function<void(const gap&)> gap{};
   function<void(std::string_view)> comment{};
+  function<void(std::string_view)> position{};
   function<void(client_state)> state{};
   function<void(const client_failure&)> error{};
   dialer dial{};
@@ -1001,6 +1002,9 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
     [[nodiscard]] bool on_event(const event& e) { return core.take(e); }
     void on_comment(std::string_view text) {
       if (core.hooks.comment && !core.closed_) core.hooks.comment(text);
+    }
+    void on_position(std::string_view id) {
+      if (core.hooks.position && !core.closed_) core.hooks.position(id);
     }
   };
 
@@ -1207,6 +1211,9 @@ class asio_event_source {
   /// Beside on_event: events were lost. Without this hook, on_event gets the frame.
   void on_gap(function<void(const gap&)> f) { core_->hooks.gap = std::move(f); }
   void on_comment(function<void(std::string_view)> f) { core_->hooks.comment = std::move(f); }
+  /// last_event_id() moved without an event: where the server begins, a snapshot that is whole. Who
+  /// keeps the position keeps this one too.
+  void on_position(function<void(std::string_view id)> f) { core_->hooks.position = std::move(f); }
   /// The stream opened, with this response.
   void on_open(function<void(const client_response&)> f) { core_->hooks.open = std::move(f); }
   /// The state changed; not by close().
@@ -1225,8 +1232,8 @@ class asio_event_source {
   /// The next event; `token` gets void(std::error_code, received_event). The error is a
   /// client_error once the source closed by itself and every event was given, operation_aborted
   /// after close() or the cancellation of this call, which takes no event away. Several calls get
-  /// theirs in order. Comments go to on_comment when they are read, which is before the events that
-  /// wait.
+  /// theirs in order. Comments and positions go to their hooks when they are read, which is before
+  /// the events that wait.
   template <class Token>
   auto async_next(Token&& token) {
     return ::asio::async_initiate<Token, void(std::error_code, received_event)>(

@@ -100,7 +100,7 @@ struct chain {
 };
 
 /// What a connection is given time for.
-enum class due : std::uint8_t { never, handshake, head, body, idle, write, linger };
+enum class due : std::uint8_t { never, handshake, head, body, verdict, idle, write, linger };
 inline constexpr std::size_t due_count = static_cast<std::size_t>(due::linger) + 1;
 
 /// Connections by what they are given time for. Each kind has one length for the whole server, so

@@ -1418,6 +1418,7 @@ struct client_options {
 ///   void on_gap(const gap&)                  a gap frame, instead of on_event
 ///   void on_comment(std::string_view text)   a comment line
 ///   void on_retry(std::int64_t ms)           the server set the reconnection time, as it said it
+///   void on_position(std::string_view id)    last_event_id() moved without an event
 /// All views are valid until the callback returns. Callbacks may call close(), restart() and what
 /// is const, nothing else.
 template <class S>
@@ -1516,17 +1517,23 @@ class event_source {
       source.delivered_ = true;
       if constexpr (requires(const gap& g) { sink.on_gap(g); }) {
         gap g;
-        if (detail::read_gap(e, g)) return go_on([&] { return sink.on_gap(g); });
+        if (read_gap(e, g)) return go_on([&] { return sink.on_gap(g); });
       }
       return go_on([&] { return sink.on_event(e); });
     }
-    void on_comment(std::string_view text) requires detail::comment_sink<Sink> {
+    bool on_comment(std::string_view text) requires detail::comment_sink<Sink> {
       sink.on_comment(text);
+      return is_open();
     }
-    void on_retry(std::int64_t ms) {
+    bool on_position(std::string_view id) {
+      if constexpr (requires { sink.on_position(id); }) sink.on_position(id);
+      return is_open();
+    }
+    bool on_retry(std::int64_t ms) {
       const std::int64_t most = source.options_.max_retry.ms();
       source.retry_ = duration::milliseconds(ms < most ? ms : most);
       if constexpr (requires { sink.on_retry(ms); }) sink.on_retry(ms);
+      return is_open();
     }
 
    private:
@@ -1537,8 +1544,10 @@ class event_source {
       } else {
         callback();
       }
-      return !source.stopped_ && source.phase_ == phase::open;
+      return !source.stopped_ && is_open();
     }
+    /// Callbacks may end it.
+    [[nodiscard]] bool is_open() const noexcept { return source.phase_ == phase::open; }
   };
 
   /// While callbacks run, what they look at stays.

@@ -16,16 +16,17 @@
 //   sse::publisher feed = server.make_publisher(ticks);   // for the thread that has the news
 //   server.run();                                         // until interrupt()
 //
-// What it offers besides is in sse/server.hpp, the same as asio_server. Not here: answers that come
-// later (responder). For other systems, and where the program is built on Asio: sse/asio.hpp.
+// What it offers besides is in sse/server.hpp, the same as asio_server. For other systems, and where
+// the program is built on Asio: sse/asio.hpp.
 //
 // TLS: epoll_server<User, tls::epoll_transport>{options, &context}, see sse/openssl.hpp.
 //
 // Several cores: one server in each thread, with server_options::reuse_port on the same port.
 // With server_options::busy_poll it never sleeps, for a core of its own.
 //
-// Threads: a server belongs to the thread that runs it; other threads publish by publishers. Only
-// interrupt() may be called from anywhere. It starts no thread and installs no signal handler.
+// Threads: a server belongs to the thread that runs it; other threads publish by publishers and
+// answer by responders. Only interrupt() may be called from anywhere. It starts no thread and
+// installs no signal handler.
 //
 // Errors: the constructor throws std::invalid_argument for options that cannot work and
 // std::system_error if the system gives no descriptor. See sse/server.hpp for the rest.
@@ -120,7 +121,7 @@ struct chain {
 };
 
 /// What a connection is given time for.
-enum class due : std::uint8_t { never, handshake, head, body, idle, write, linger };
+enum class due : std::uint8_t { never, handshake, head, body, verdict, idle, write, linger };
 inline constexpr std::size_t due_count = static_cast<std::size_t>(due::linger) + 1;
 
 /// Connections by what they are given time for. Each kind has one length for the whole server, so
@@ -328,10 +329,91 @@ struct listen_options {
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#ifndef SSEHUB_SINGLE_DETAIL_SERVER_INBOX_HPP
+#define SSEHUB_SINGLE_DETAIL_SERVER_INBOX_HPP
+// ---- sse/detail/server/inbox.hpp
+//
+// What other threads ask a server's thread to do: answers that come late. Not public.
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "responder.hpp"
+
+namespace sse::inline v0::detail {
+
+/// Outlives its server where somebody still holds a responder: then nothing happens any more.
+class inbox {
+ public:
+  using task = function<void()>;
+
+  /// `wake`: makes the loop call take() soon; from any thread.
+  inbox(void (*wake)(void*) noexcept, void* context) noexcept : wake_{wake}, context_{context} {}
+
+  /// From any thread. Throws std::bad_alloc.
+  void post(task t) {
+    const std::lock_guard lock{mutex_};
+    if (wake_ == nullptr) return;
+    tasks_.push_back(std::move(t));
+    any_.store(true, std::memory_order_relaxed);
+    if (tasks_.size() == 1) wake_(context_);
+  }
+  /// What there is to do, on the server's thread. A wake-up follows each post, or was under way.
+  [[nodiscard]] std::vector<task> take() noexcept {
+    std::vector<task> out;
+    if (!any_.load(std::memory_order_relaxed)) return out;
+    const std::lock_guard lock{mutex_};
+    any_.store(false, std::memory_order_relaxed);
+    out.swap(tasks_);
+    return out;
+  }
+  void close() noexcept {
+    std::vector<task> dropped;  // outside of the lock: what they hold may post
+    const std::lock_guard lock{mutex_};
+    wake_ = nullptr;
+    dropped.swap(tasks_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<task> tasks_;
+  std::atomic<bool> any_{false};
+  void (*wake_)(void*) noexcept;
+  void* context_;
+};
+
+/// A request that is answered later: what its responder and its connection know of each other.
+template <class Connection>
+struct late_request : late_answer {
+  late_request(Connection& c, std::shared_ptr<inbox> i) noexcept : to{&c}, box{std::move(i)} {}
+
+  /// Brings an answer, or that there is none, to the connection, if that still waits for it.
+  template <class Answer>
+  static function<void(Answer*)> sender(std::shared_ptr<late_request> me) {
+    return [me = std::move(me)](Answer* a) {
+      std::optional<Answer> answer;
+      if (a != nullptr) answer.emplace(std::move(*a));
+      me->box->post([me, answer = std::move(answer)]() mutable {
+        if (me->to != nullptr) me->to->answered(std::move(answer));
+      });
+    };
+  }
+
+  Connection* to;  ///< the server's thread's; nullptr: it waits no more
+  const std::shared_ptr<inbox> box;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_SERVER_INBOX_HPP
 #ifndef SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
 #define SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
 // ---- sse/detail/server/server_core.hpp
@@ -394,6 +476,7 @@ void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
   w.allow(due::handshake, o.handshake_deadline);
   w.allow(due::head, o.head_deadline);
   w.allow(due::body, o.body_deadline);
+  w.allow(due::verdict, o.verdict_deadline);
   w.allow(due::idle, o.keep_alive);
   w.allow(due::write, o.hub.write_deadline);
 }
@@ -566,14 +649,40 @@ class server_core {
     return chunked;
   }
 
-  /// The handler is asked by the hub, so that shape and the total cap come first.
+  /// What is known of a stream's head once there is a verdict.
+  void add_to_head(std::string& head, const endpoint& e, verdict<User>& v) {
+    if (!v.admitted()) return;
+    std::string lines{v.headers()};
+    const http1::stream_head& own = (e.head != nullptr ? *e.head : head_).head;
+    if (options_.announce_heartbeat && own.heartbeat_seconds == 0) {
+      http1::write_heartbeat(lines, heartbeat_of(v));
+    }
+    head.insert(head.size() - 2, lines);  // in front of the empty line
+    if (v.joining().bad_header) error("verdict::header: not one that may be sent", {});
+  }
+  /// How long a stream can be silent; off(): for ever.
+  [[nodiscard]] static duration heartbeat_of(verdict<User>& v) noexcept {
+    duration least = duration::off();
+    for (std::uint32_t i = 0; i < v.joining().channels.size(); ++i) {
+      const heartbeat_options& h = v.joining().channels[i].options().heartbeat;
+      if (h.mode == heartbeat_options::pace::off) continue;
+      if (least.is_off() || h.every < least) least = h.every;
+    }
+    return least;
+  }
+
+  /// The hub asks, so that shape and the total cap come first.
+  template <class Ask>
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
-                                    std::string_view body, endpoint& e) {
+                                    Ask&& ask) {
     touch_clock();
     accept_result no;
     if (!caught_up(r, no)) return no;
-    return hub_->accept(std::move(c), r, [&] { return e.stream(r, body); });
+    return hub_->accept(std::move(c), r, std::forward<Ask>(ask));
   }
+
+  /// Where late answers go.
+  [[nodiscard]] const std::shared_ptr<inbox>& box() const noexcept { return inbox_; }
 
   /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
   void touch_clock() noexcept {
@@ -643,6 +752,18 @@ class server_core {
     ++turn_;
     if (port_) port_.turn_begins();
     take_mail();
+  }
+  /// Answers that came late to their connections.
+  void take_late_answers() noexcept {
+    for (inbox::task& t : inbox_->take()) {
+      try {
+        t();
+      } catch (const std::exception& e) {
+        error(e.what(), {});
+      } catch (...) {
+        error("exception", {});
+      }
+    }
   }
   /// All shards are to drain, and this one has what came before.
   [[nodiscard]] bool shards_end() const noexcept { return port_ && port_.ending() && !draining_; }
@@ -725,6 +846,7 @@ class server_core {
   Transport transport_;
   std::optional<hub_type> hub_;
   std::optional<mailbox> mail_;
+  std::shared_ptr<inbox> inbox_;  // made by the host, which can be woken
   shard_port port_;
 
  private:
@@ -752,7 +874,9 @@ namespace sse::inline v0::detail {
 ///   drop(), abort()   it ends at once, or by a reset
 ///   hang_up()         it ends after what was written
 ///   leave()           it is over, or the hub has it
-///   make_responder()  for answers that come later, where the core has them
+///   watch_end()       an answer is awaited: looks for the end of the connection, if it can
+///
+/// leave() holds what give_up() gives until all else is done.
 template <class Self, class Core>
 class http_connection {
  protected:
@@ -783,6 +907,8 @@ class http_connection {
         self().abort();
       } else if (what == due::idle) {
         self().hang_up();
+      } else if (what == due::verdict) {
+        give_no_verdict();
       } else if (what == due::body || (what == due::head && !idle_)) {
         refuse(408);
         go_on();
@@ -791,10 +917,34 @@ class http_connection {
       }
     });
   }
-  /// The server takes no more: ends what waits for a request.
-  void end_if_idle() noexcept {
-    if (phase_ == phase::handshake) self().drop();
+  /// The server takes no more: ends what waits for a request, or to become a stream.
+  void drain() noexcept {
+    if (awaits_verdict()) return give_no_verdict();
+    if (phase_ == phase::handshake) return self().drop();
     if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
+  }
+
+  /// The answer that was to come later, or that there is none.
+  void answered(std::optional<response> r) noexcept {
+    guarded([&] {
+      [[maybe_unused]] const auto held = self().hold();
+      end_late();
+      const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
+      answer(r ? std::move(*r) : core_->refusal(500), e->takes_body);
+      go_on();
+    });
+  }
+  void answered(std::optional<verdict<user_type>> v) noexcept {
+    guarded([&] {
+      [[maybe_unused]] const auto held = self().hold();
+      end_late();
+      const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
+      handle(*e, [&] {
+        if (!v) return answer(core_->refusal(500), e->takes_body);
+        open_stream(*e, [&] { return std::move(*v); });
+      });
+      go_on();
+    });
   }
 
   link<Self> hook;
@@ -807,7 +957,7 @@ class http_connection {
     handshake,
     head,
     body,
-    answering,  // somebody holds a responder
+    answering,  // a handler runs, or somebody holds a responder
     opening,    // a stream, once all answers before it are out
     closing,    // once all that was answered is out
   };
@@ -914,26 +1064,39 @@ class http_connection {
     const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
     phase_ = phase::answering;
     set_due();
-    if (e->stream && (writing_ || !out_.empty())) {
+    if ((e->stream || e->later_stream) && (writing_ || !out_.empty())) {
       endpoint_ = e;
       phase_ = phase::opening;
       return;
     }
-    const std::uint32_t serial = serial_;
-    try {
+    handle(*e, [&] {
       if (e->answer) {
         response r = e->answer(make_request(), body_);
         if (core_ != nullptr) answer(std::move(r), e->takes_body);
       } else if (e->stream) {
-        open_stream(*e);
-      } else if constexpr (Core::answers_later) {
-        takes_body_ = e->takes_body;
-        e->later(make_request(), body_, self().make_responder());
+        const request r = make_request();
+        open_stream(*e, [&] { return e->stream(r, body_); });
+      } else if (e->later) {
+        endpoint_ = e;
+        e->later(make_request(), body_, make_responder<response>());
+      } else if (may_wait(*e)) {
+        endpoint_ = e;
+        set_due();
+        e->later_stream(make_request(), body_, make_responder<verdict<user_type>>());
       }
+    });
+  }
+
+  /// What is thrown answers the request, if nothing has yet.
+  template <class F>
+  void handle(endpoint& e, F&& f) {
+    const std::uint32_t serial = serial_;
+    try {
+      f();
     } catch (const std::exception& x) {
-      handler_failed(x.what(), serial, e->takes_body);
+      handler_failed(x.what(), serial, e.takes_body);
     } catch (...) {
-      handler_failed("exception", serial, e->takes_body);
+      handler_failed("exception", serial, e.takes_body);
     }
   }
 
@@ -944,19 +1107,85 @@ class http_connection {
     if (serial == serial_) answer(core_->refusal(500), body_read);
   }
 
-  void answered(std::uint32_t serial, bool given, response r) {
-    if (serial != serial_ || phase_ != phase::answering) return;
-    answer(given ? std::move(r) : core_->refusal(500), takes_body_);
-    if (!serving_) go_on();
+  // --- answers that come later
+
+  template <class Answer>
+  [[nodiscard]] basic_responder<Answer> make_responder() {
+    using late = late_request<http_connection>;
+    late_ = std::make_shared<late>(*this, core_->box());
+    return basic_responder<Answer>{late::template sender<Answer>(late_), late_};
+  }
+  /// Nobody waits for it any more.
+  std::shared_ptr<late_answer> let_go() noexcept {
+    core_->hub().release(place_);
+    if (late_ != nullptr) late_->to = nullptr;
+    return std::exchange(late_, nullptr);
+  }
+  /// The request has its answer.
+  void end_late() noexcept {
+    if (const std::shared_ptr<late_answer> l = let_go(); l != nullptr) l->on_called_off = {};
+  }
+  /// Tells who still holds a responder, when it goes.
+  struct called_off {
+    explicit called_off(std::shared_ptr<late_answer> l) noexcept : late{std::move(l)} {}
+    called_off(called_off&&) noexcept = default;
+    called_off& operator=(called_off&&) = delete;
+    ~called_off() {
+      if (late == nullptr) return;
+      late->called_off.store(true, std::memory_order_release);
+      const function<void()> tell = std::move(late->on_called_off);
+      try {
+        if (tell) tell();
+      } catch (...) {  // there is nobody to tell any more
+      }
+    }
+    std::shared_ptr<late_answer> late;
+  };
+  [[nodiscard]] called_off give_up() noexcept { return called_off{let_go()}; }
+  [[nodiscard]] bool awaits_verdict() const noexcept { return static_cast<bool>(place_); }
+
+  /// The time for it is over, or the server drains.
+  void give_no_verdict() noexcept {
+    guarded([&] {
+      [[maybe_unused]] const auto held = self().hold();
+      const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
+      { const called_off now = give_up(); }
+      if (core_ == nullptr) return;
+      answer(core_->refusal(503), e->takes_body);
+      go_on();
+    });
   }
 
-  void open_stream(endpoint& e) {
+  // --- streams
+
+  /// `ask`: the verdict.
+  template <class Ask>
+  void open_stream(endpoint& e, Ask&& ask) {
+    offer(e, [&](connection_type&& c, request& r, std::string& head) {
+      return core_->accept(std::move(c), r, [&] {
+        verdict<user_type> v = ask();
+        core_->add_to_head(head, e, v);
+        r.preamble = head;
+        return v;
+      });
+    });
+  }
+  /// False: it was answered already.
+  [[nodiscard]] bool may_wait(endpoint& e) {
+    offer(e, [&](connection_type&& c, request& r, std::string&) {
+      return core_->wait(std::move(c), r, place_);
+    });
+    return awaits_verdict();
+  }
+
+  template <class Hub>
+  void offer(endpoint& e, Hub&& to) {
     request r = make_request();
     std::string head;
     const bool head_only = r.method == "HEAD";
     // What came behind the request already would be lost in the stream.
-    const bool stays =
-        reader_.answer(e.takes_body).keep_alive && !core_->ending() && (head_only || !more_behind_);
+    const bool stays = reader_.answer(e.takes_body).keep_alive && !core_->ending() &&
+                       (head_only || (!more_behind_ && in_.empty()));
     r.chunked = core_->write_head(head, e, r, stays);
     r.preamble = head;
     peer_.reuse(stays && r.chunked);
@@ -964,9 +1193,9 @@ class http_connection {
     {
       // A handler may stop the server, which ends this connection: the hub gets its own handle.
       handing_over given{*this, std::move(peer_)};
-      out = core_->accept(std::move(given.connection), r, body_, e);
+      out = to(std::move(given.connection), r, head);
     }
-    if (core_ == nullptr) return;
+    if (core_ == nullptr || awaits_verdict()) return;
     if (!peer_) {  // it is the hub's now
       core_->log(r, 200, 0, began_, true);
       self().leave();
@@ -1007,6 +1236,7 @@ class http_connection {
   /// What was written answers the request; on to the next.
   void answered_with(int status, std::size_t bytes, bool keep_alive) {
     ++serial_;
+    end_late();
     const bool readable = reader_.state() == http1::outcome::complete;
     request q = readable ? make_request() : request{.method = {}, .address = address_};
     core_->log(q, status, bytes, began_, false);
@@ -1047,7 +1277,7 @@ class http_connection {
           return self().read();
         }
       } else {
-        return;
+        return self().watch_end();
       }
     }
   }
@@ -1071,6 +1301,8 @@ class http_connection {
     due d = due::never;
     if (phase_ == phase::body) {
       d = due::body;
+    } else if (awaits_verdict()) {
+      d = due::verdict;
     } else if (writing_) {
       d = due::write;
     } else if (phase_ == phase::handshake) {
@@ -1094,14 +1326,15 @@ class http_connection {
   std::string address_;    // of the client
   std::string forwarded_;  // the peer's own, while address_ is the one that a proxy named
   std::shared_ptr<endpoint> endpoint_;
-  std::int64_t began_ = 0;    // the request, in microseconds
-  std::uint32_t serial_ = 0;  // of the request
+  std::shared_ptr<late_request<http_connection>> late_;  // somebody holds its responder
+  typename Core::hub_type::place place_{};               // it waits for its verdict
+  std::int64_t began_ = 0;                               // the request, in microseconds
+  std::uint32_t serial_ = 0;                             // of the request
   phase phase_ = phase::head;
   due due_ = due::never;
   bool idle_ : 1 = true;  // nothing of a request is there
   bool writing_ : 1 = false;
   bool serving_ : 1 = false;
-  bool takes_body_ : 1 = false;
   bool more_behind_ : 1 = false;  // bytes came with the end of the request that it had no use for
 };
 
@@ -1137,6 +1370,10 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     guarded([&] {
       if (lingering_) return discard();
       if (phase_ == phase::handshake) return receive();
+      if (phase_ == phase::answering && !writing_) {
+        if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) drop();
+        return;
+      }
       const bool sends = writing_;
       if (sends && (events & ~input) != 0) {
         write_some();
@@ -1177,6 +1414,10 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   [[nodiscard]] int hold() const noexcept { return 0; }
 
   void read() noexcept { want(writing_ ? input | EPOLLOUT : input); }
+
+  /// Nothing is read: only the end of the connection is of interest, and while a verdict is awaited
+  /// that of the peer's side too.
+  void watch_end() noexcept { want(this->awaits_verdict() ? EPOLLRDHUP : 0U); }
 
   void receive() {
     if constexpr (secure) {
@@ -1261,7 +1502,9 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     drop();
   }
   void leave() noexcept {
-    if (core_ != nullptr) std::exchange(core_, nullptr)->forget(*this);
+    if (core_ == nullptr) return;
+    const auto given_up = this->give_up();
+    std::exchange(core_, nullptr)->forget(*this);
   }
 
   std::size_t sent_ = 0;
@@ -1287,7 +1530,6 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
  public:
   using connection = epoll_connection<epoll_core>;
-  static constexpr bool answers_later = false;
   using base::error, base::now;
   using typename base::endpoint;
 
@@ -1304,6 +1546,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     mail_.emplace(mailbox_options{.wake = &wake_loop,
                                   .context = &wake_fd,
                                   .mode = o.busy_poll ? wake_mode::never : wake_mode::when_idle});
+    inbox_ = std::make_shared<inbox>(&wake_loop, &wake_fd);
     this->join_shards();
   }
   ~epoll_core() { abandon(); }
@@ -1311,9 +1554,16 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   // --- what connections and the server ask
 
   [[nodiscard]] int epoll() const noexcept { return epoll_fd.get(); }
+  template <class Ask>
   [[nodiscard]] accept_result accept(typename Transport::connection&& c, const request& r,
-                                     std::string_view body, endpoint& e) {
-    return this->admit(std::move(c), r, body, e);
+                                     Ask&& ask) {
+    return this->admit(std::move(c), r, std::forward<Ask>(ask));
+  }
+  template <class Place>
+  [[nodiscard]] accept_result wait(typename Transport::connection&& c, const request& r,
+                                   Place& place) {
+    this->touch_clock();
+    return hub_->wait(std::move(c), r, place);
   }
   void await(connection& c, due what) noexcept { waiting_.await(c, what, now()); }
   void forget(connection& c) noexcept { over_.push_back(c); }
@@ -1367,7 +1617,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     if (stopped_) return;
     in_turn_ = flushes_ = true;
     event_list events;
-    const std::size_t n = wait_for(events, wait(most));
+    const std::size_t n = wait_for(events, ms_to_wait(most));
     std::size_t others = 0;
     for (std::size_t i = 0; i < n && !stopped_; ++i) {
       const epoll_event& e = events[i];
@@ -1398,7 +1648,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     drain_options patient = o;
     patient.deadline = duration::infinite();  // what is left then is cut below
     hub_->drain(patient);
-    waiting_.for_each([](connection& c) { c.end_if_idle(); });
+    waiting_.for_each([](connection& c) { c.drain(); });
     const auto over = [&] {
       std::size_t answers = 0;  // that are not written yet
       waiting_.for_each([&](connection& c) { answers += c.lingering() ? 0U : 1U; });
@@ -1428,6 +1678,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     if (!hub_) return;
     stop();
     this->forget_hooks();
+    inbox_->close();
     if constexpr (requires { transport_.settle(*hub_); }) transport_.settle(*hub_);
     hub_.reset();
     bury();
@@ -1444,7 +1695,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     if (port_) port_.report_end(hub_->stats());
   }
 
-  using base::draining_, base::hub_, base::mail_, base::options_, base::port_, base::stopped_;
+  using base::draining_, base::hub_, base::inbox_, base::mail_, base::options_, base::port_,
+      base::stopped_;
   using base::transport_;
 
   static void wake_loop(void* fd) noexcept {
@@ -1454,7 +1706,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   }
 
   /// For epoll_wait, in milliseconds.
-  [[nodiscard]] int wait(duration most) noexcept {
+  [[nodiscard]] int ms_to_wait(duration most) noexcept {
     if (std::exchange(more_, false) || options_.busy_poll || !mail_->prepare_sleep()) return 0;
     const std::int64_t next = next_deadline().ms();
     if (next == INT64_MAX && most == duration::infinite()) return -1;
@@ -1497,6 +1749,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   void send_all() {
     this->drain_mail();
+    this->take_late_answers();
+    if (stopped_) return;
     tell_time();
     const time_point t = now();
     waiting_.expire(t, [&](connection& c, due what) {

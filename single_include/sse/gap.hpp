@@ -29,8 +29,6 @@ struct gap {
   bool lost_known = false;     ///< false: nobody knows (another run of the server, a trimmed log)
 };
 
-namespace detail {
-
 /// Reads a gap frame in exactly the form above, spaces aside. False: `e` is an event like others.
 [[nodiscard]] constexpr bool read_gap(const event& e, gap& out) noexcept {
   if (e.type != "gap") return false;
@@ -45,7 +43,7 @@ namespace detail {
     if (!skip({})) return false;
     const std::string_view digits = s.substr(0, s.find_first_not_of("0123456789"));
     s.remove_prefix(digits.size());
-    return read_decimal(digits, max_event_id, n) == decimal::number;
+    return detail::read_decimal(digits, max_event_id, n) == detail::decimal::number;
   };
   gap g;
   if (!skip("{") || !skip("\"requested\"") || !skip(":") || !number(g.requested) || !skip(",") ||
@@ -62,6 +60,5 @@ namespace detail {
   return true;
 }
 
-}  // namespace detail
 }  // namespace sse::inline v0
 #endif  // SSEHUB_SINGLE_GAP_HPP

@@ -637,10 +637,19 @@ struct stream_head {
   bool no_transform =
       false;  ///< adds no-transform to Cache-Control, or some proxies compress and hold events back
   /// X-Heartbeat-Interval, in seconds: a client that knows it takes a stream for dead that is
-  /// silent for three times as long (sse/client.hpp does). 0: not said.
+  /// silent for three times as long (sse/client.hpp does). 0: not said; servers say then what they
+  /// know, see server_options::announce_heartbeat.
   std::uint32_t heartbeat_seconds = 0;
   std::string_view extra{};  ///< more "Name: value\r\n" lines, such as those of add_cors()
 };
+
+/// Appends X-Heartbeat-Interval, see stream_head::heartbeat_seconds, in whole seconds, rounded up;
+/// nothing where it is off().
+inline void write_heartbeat(std::string& out, duration every) {
+  if (every.is_off()) return;
+  const std::int64_t seconds = every.ms() / 1000 + (every.ms() % 1000 != 0 ? 1 : 0);
+  out.append("X-Heartbeat-Interval: ").append(std::to_string(seconds)).append("\r\n");
+}
 
 /// Appends `200 OK` and the headers of a stream; use it as request::preamble, or alone to answer
 /// HEAD. Chunked only for HTTP/1.1; otherwise the end of the connection ends the stream (RFC
@@ -663,9 +672,7 @@ struct stream_head {
   if (chunked && minor_version > 0) out.append("Transfer-Encoding: chunked\r\n");
   if (h.proxy_hints) out.append("X-Accel-Buffering: no\r\n");
   if (h.nosniff) out.append("X-Content-Type-Options: nosniff\r\n");
-  if (h.heartbeat_seconds != 0) {
-    out.append("X-Heartbeat-Interval: ").append(std::to_string(h.heartbeat_seconds)).append("\r\n");
-  }
+  write_heartbeat(out, duration::seconds(h.heartbeat_seconds));
   out.append(h.extra).append("\r\n");
   return true;
 }

@@ -120,12 +120,13 @@ struct owned_cors {
   cors_policy policy;
 };
 
-/// What answers one method of one path: exactly one of the three functions is there.
+/// What answers one method of one path: exactly one of the four functions is there.
 template <class User>
 struct http_endpoint {
   function<response(const request&, std::string_view body)> answer{};
   function<void(const request&, std::string_view body, responder)> later{};
   function<verdict<User>(const request&, std::string_view body)> stream{};
+  function<void(const request&, std::string_view body, stream_responder<User>)> later_stream{};
   std::unique_ptr<owned_head> head{};  ///< of the stream; nullptr: the server's
   channel bound{};                     ///< what stream(path, channel) named
   bool takes_body = false;
@@ -278,7 +279,9 @@ struct server_options {
   /// For a whole request head, from its first byte on; for a new connection from accept on.
   duration head_deadline = duration::seconds(10);
   duration body_deadline = duration::seconds(10);  ///< for a whole body
-  duration keep_alive = duration::seconds(15);     ///< between two requests of a connection
+  /// For a verdict that comes later (stream_responder); then 503.
+  duration verdict_deadline = duration::seconds(10);
+  duration keep_alive = duration::seconds(15);  ///< between two requests of a connection
   /// TCP connections, streams and all; above: 503 at once. Never below what the caps of the hub
   /// allow, or those say nothing any more.
   std::uint32_t max_connections = 0;
@@ -297,6 +300,9 @@ struct server_options {
   /// Streams to HTTP/1.1 come in chunks, so that the connection of one that ended serves the next
   /// request. false: the end of a stream is that of its connection.
   bool chunked = false;
+  /// Streams say in X-Heartbeat-Interval the shortest heartbeat of their channels, so that a client
+  /// knows when one is dead. false: for contracts that fix every header.
+  bool announce_heartbeat = true;
   bool nodelay = true;  ///< TCP_NODELAY
   /// SO_REUSEPORT: several servers listen on one port, the kernel spreads the connections over
   /// them.
@@ -333,13 +339,16 @@ struct page_options {
 
 /// A server's half that does not depend on its loop. `Core`: the host's.
 ///
-/// Handlers of plain requests have one of these forms; the request is valid until it was answered:
+/// Handlers of plain requests have one of these forms; request and body are valid during the call:
 ///   response (const request&)
 ///   response (const request&, std::string_view body)
-///   void (const request&, responder)                          where the host has answers_later
+///   void (const request&, responder)
 ///   void (const request&, std::string_view body, responder)
 /// Handlers of streams:
 ///   verdict<User> (const request&)
+///   void (const request&, stream_responder<User>)
+/// Those that take a responder answer when they know (sse/responder.hpp). What waits for a verdict
+/// counts under the hub's caps for all and for its address, for verdict_deadline at most.
 ///
 /// HEAD works wherever GET does, OPTIONS everywhere. Paths compare as they were decoded, case
 /// counts. A path or prefix that is named again for the same method gets the new handler.
@@ -392,7 +401,8 @@ class basic_server {
     add_stream(true, prefix, std::forward<F>(handler), &head);
   }
   /// A stream, or a plain answer, to a POST: `verdict<User> handler(const request&,
-  /// std::string_view body)`. What does not admit is the answer, whatever its status.
+  /// std::string_view body)`, or `void handler(const request&, std::string_view body,
+  /// stream_responder<User>)`. What does not admit is the answer, whatever its status.
   template <class F>
   void stream_post(std::string_view path, F&& handler) {
     add_stream_post(path, std::forward<F>(handler), nullptr);
@@ -521,14 +531,12 @@ class basic_server {
     } else if constexpr (std::is_invocable_r_v<response, given&, const request&, view>) {
       e->answer = std::forward<F>(f);
     } else if constexpr (std::is_invocable_v<given&, const request&, responder>) {
-      static_assert(Core::answers_later, "this host has no answers that come later");
       e->later = [g = given(std::forward<F>(f))](const request& r, view, responder to) mutable {
         g(r, std::move(to));
       };
     } else {
       static_assert(std::is_invocable_v<given&, const request&, view, responder>,
                     "a handler has one of the four forms above basic_server");
-      static_assert(Core::answers_later, "this host has no answers that come later");
       e->later = std::forward<F>(f);
     }
     core_->routes.add(m, prefix, path, std::move(e));
@@ -551,9 +559,15 @@ class basic_server {
         if (!c->hub().owns(bound)) return c->refusal(404);
         return verdict<user_type>{user_type{}, std::string{}}.join(bound);
       };
+    } else if constexpr (std::is_invocable_v<given&, const request&, stream_responder<user_type>>) {
+      e->later_stream = [g = given(std::forward<F>(f))](const request& r, std::string_view,
+                                                        stream_responder<user_type> to) mutable {
+        g(r, std::move(to));
+      };
     } else {
       static_assert(std::is_invocable_r_v<verdict<user_type>, given&, const request&>,
-                    "the handler of a stream is verdict<User>(const request&)");
+                    "the handler of a stream is verdict<User>(const request&), or "
+                    "void(const request&, stream_responder<User>)");
       e->stream = [g = given(std::forward<F>(f))](const request& r,
                                                   std::string_view) mutable -> verdict<user_type> {
         return g(r);
@@ -565,11 +579,17 @@ class basic_server {
   template <class F>
   void add_stream_post(std::string_view path, F&& f, const http1::stream_head* head) {
     using given = std::remove_cvref_t<F>;
-    static_assert(
-        std::is_invocable_r_v<verdict<user_type>, given&, const request&, std::string_view>,
-        "the handler is verdict<User>(const request&, std::string_view body)");
     std::shared_ptr<endpoint> e = with_head(head);
-    e->stream = std::forward<F>(f);
+    if constexpr (std::is_invocable_v<given&, const request&, std::string_view,
+                                      stream_responder<user_type>>) {
+      e->later_stream = std::forward<F>(f);
+    } else {
+      static_assert(
+          std::is_invocable_r_v<verdict<user_type>, given&, const request&, std::string_view>,
+          "the handler is verdict<User>(const request&, std::string_view body), or "
+          "void(const request&, std::string_view body, stream_responder<User>)");
+      e->stream = std::forward<F>(f);
+    }
     e->takes_body = true;
     core_->routes.add(method::post, false, path, std::move(e));
   }

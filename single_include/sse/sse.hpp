@@ -1966,32 +1966,6 @@ class slot_pool {
 };
 
 }  // namespace sse::inline v0::detail
-// ---- sse/request.hpp
-//
-// request: what the hub asks about an HTTP request, in whatever version it came; response: a plain
-// answer. Also the reading of the fields that a stream needs: Last-Event-ID, Accept, query and form
-// fields, bearer tokens.
-//
-//   sse::request req{.method = m, .headers = fields, .address = peer};
-//   std::string path;
-//   if (auto e = sse::set_target(req, target, path); e != sse::target_error::none) refuse(e);
-//   if (!sse::accepts_event_stream(req)) answer(sse::response::text(406, "a stream only\n"));
-//   sse::resume_point from = sse::resume_from(req);
-//
-// Not for reading HTTP/1 from a socket: http1.hpp does that and fills a request.
-//
-// Views must live until the call that takes them returns. Free functions without state: any thread.
-// Nothing here throws, but a std::string that cannot grow does (std::bad_alloc); the functions
-// marked noexcept allocate nothing.
-
-#include <cstddef>
-#include <cstdint>
-#include <span>
-#include <string>
-#include <string_view>
-#include <type_traits>
-#include <utility>
-
 // ---- sse/detail/http/characters.hpp
 //
 // The character rules of HTTP and URLs that request.hpp, cors.hpp and http1.hpp share. Each rule
@@ -2147,6 +2121,31 @@ using view = std::string_view;
 }
 
 }  // namespace sse::inline v0::detail::text
+// ---- sse/request.hpp
+//
+// request: what the hub asks about an HTTP request, in whatever version it came; response: a plain
+// answer. Also the reading of the fields that a stream needs: Last-Event-ID, Accept, query and form
+// fields, bearer tokens.
+//
+//   sse::request req{.method = m, .headers = fields, .address = peer};
+//   std::string path;
+//   if (auto e = sse::set_target(req, target, path); e != sse::target_error::none) refuse(e);
+//   if (!sse::accepts_event_stream(req)) answer(sse::response::text(406, "a stream only\n"));
+//   sse::resume_point from = sse::resume_from(req);
+//
+// Not for reading HTTP/1 from a socket: http1.hpp does that and fills a request.
+//
+// Views must live until the call that takes them returns. Free functions without state: any thread.
+// Nothing here throws, but a std::string that cannot grow does (std::bad_alloc); the functions
+// marked noexcept allocate nothing.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
 
 namespace sse::inline v0 {
 
@@ -2714,9 +2713,21 @@ class joins {
   bool complete_ = true;
 };
 
+/// A header that the head of a stream has by itself.
+[[nodiscard]] constexpr bool is_of_stream_head(std::string_view name) noexcept {
+  for (const std::string_view own :
+       {"Content-Type", "Content-Encoding", "Cache-Control", "X-Accel-Buffering",
+        "X-Content-Type-Options", "X-Heartbeat-Interval"}) {
+    if (text::equal_fold(name, own)) return true;
+  }
+  return text::starts_fold(name, "Access-Control-");
+}
+
 /// What an admitted request asks of the engine.
 struct joining {
   std::string key{};
+  std::string headers{};
+  bool bad_header = false;
   joins channels{};
   bool start_given = false;
   start_at start = start_at::live;
@@ -2777,6 +2788,20 @@ class verdict {
     joining_.position = told;
     return std::move(*this);
   }
+  /// One more header of the stream's head, such as a request id; servers write it, and hosts that
+  /// write heads of their own find it in headers(). What cannot be sent (a name that is no token, a
+  /// control character in the value: RFC 9110 5.5), and what the head has by itself (its type,
+  /// caching, length, coding, CORS), makes the stream a refusal with 500.
+  verdict& header(std::string_view name, std::string_view value) & {
+    if (detail::is_of_stream_head(name) || !detail::add_field(joining_.headers, name, value))
+      joining_.bad_header = true;
+    return *this;
+  }
+  verdict&& header(std::string_view name, std::string_view value) && {
+    return std::move(header(name, value));
+  }
+  /// "Name: value\r\n" lines, all valid.
+  [[nodiscard]] std::string_view headers() const noexcept { return joining_.headers; }
   /// End the stream at `t`, for example when the token expires. Before hub.tick() told the time it
   /// is a refusal with 500.
   verdict&& until(time_point t) && {
@@ -4065,6 +4090,25 @@ class caps {
     if (full != nullptr) give_back_places(n, taken);
     return full;
   }
+  /// Counts a request that waits for its verdict, of its address and in all. Nobody has to go for
+  /// it: who is admitted may evict. nullptr: done, else the cap that refuses.
+  [[nodiscard]] const cap* begin_wait(const counted_names& n) noexcept {
+    victims v;
+    const cap* full = refusing(n, v);
+    if (full == nullptr) full = take_places(n, v);
+    if (full != nullptr) return full;
+    ++waiting_;
+    if (n.address != none) ++addresses_[n.address].count;
+    return nullptr;
+  }
+  /// Drops the names too.
+  void end_wait(counted_names& n) noexcept {
+    give_back_places(n);
+    --waiting_;
+    if (n.address != none) --addresses_[n.address].count;
+    drop(n);
+  }
+
   void give_back_places(const counted_names& n,
                         std::uint32_t kinds = (1U << cap_kinds) - 1) noexcept {
     if (counter_ == nullptr) return;
@@ -4223,7 +4267,7 @@ class caps {
     return counter_ != nullptr && c.max != 0 ? counter_->count(k, name) : here;
   }
   [[nodiscard]] std::uint32_t held_total() const noexcept {
-    return held(cap_counter::kind::total, limits_.total, {}, total_);
+    return held(cap_counter::kind::total, limits_.total, {}, total_ + waiting_);
   }
   /// How many of the victims a cap counts.
   [[nodiscard]] std::uint32_t leaving(const victims& v, std::uint32_t u,
@@ -4256,6 +4300,7 @@ class caps {
   ages by_address_;  ///< only where the cap per address evicts
   ends all_;
   std::uint32_t total_ = 0;
+  std::uint32_t waiting_ = 0;  ///< for their verdicts
 };
 
 }  // namespace sse::inline v0::detail
@@ -5574,6 +5619,9 @@ class engine {
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
   [[nodiscard]] join_error join(session_id id, channel c) noexcept;
+  /// Counts a request whose verdict comes later, until end_wait(). False: refused.
+  [[nodiscard]] bool begin_wait(const request& r, counted_names& n, accept_result& out);
+  void end_wait(counted_names& n) noexcept { caps_.end_wait(n); }
   /// Undoes admit(): the typed half could not be made.
   void abandon(std::uint32_t slot) noexcept;
   [[nodiscard]] session_id id_of(std::uint32_t slot) const noexcept {
@@ -7633,7 +7681,7 @@ inline void engine::flush_once() noexcept {
   }
   const std::uint32_t last = ready_.last;  // who is queued from here on waits for the next flush
   std::uint64_t sent = 0;
-  while (last != none && ready_.first != none && sent < options_.flush_budget) {
+  while (ready_.first != none && sent < options_.flush_budget) {
     const std::uint32_t slot = dequeue(ready_);
     sent += pump(slot);
     if (slot == last) break;
@@ -8162,7 +8210,7 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
     if (!flights_.reserve_one() || !gather(id.slot, *s, batch_)) return 0;
     const auto room = static_cast<std::uint32_t>(
         out.size() < batch::most_buffers ? out.size() : batch::most_buffers);
-    if (!serving(*s) || batch_.empty() || batch_.lay_out(room).empty()) {
+    if (batch_.empty() || batch_.lay_out(room).empty()) {
       s->blocked = false;
       if (s->state == session_state::finishing || batch_.paused) enqueue(ready_, id.slot);
       return 0;
@@ -8647,6 +8695,7 @@ inline std::string_view engine::bad_join(const joining& j, int& status) noexcept
   if (!j.channels.complete()) return "no_memory";
   status = 500;
   const std::uint32_t n = j.channels.size();
+  if (j.bad_header) return "bad_header";
   if (n == 0) return "no_channel";
   if (options_.max_joins != 0 && n > options_.max_joins) return "too_many_channels";
   if (j.until != time_point::never() && origin_ == INT64_MIN) return "until_without_tick";
@@ -8830,6 +8879,20 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   }
   out.id = id_of(slot);
   return slot;
+}
+
+inline bool engine::begin_wait(const request& r, counted_names& n, accept_result& out) {
+  std::string prefix;
+  const std::string_view from = counted_address(r.address, caps_.options().ipv6_prefix, prefix);
+  if (!caps_.name({}, from, n)) {
+    out.refusal = refusal(503, "no_memory", options_.retry_max);
+    return false;
+  }
+  const cap* const full = caps_.begin_wait(n);
+  if (full == nullptr) return true;
+  say_full(*full, out);
+  caps_.drop(n);
+  return false;
 }
 
 inline void engine::abandon(std::uint32_t slot) noexcept {
@@ -9032,6 +9095,33 @@ class hub {
     return accept(std::move(c), r, [&] { return std::move(v); });
   }
 
+  /// A request whose verdict comes later.
+  class place {
+   public:
+    [[nodiscard]] explicit operator bool() const noexcept { return waits_; }
+
+   private:
+    friend class hub;
+    detail::counted_names names_{};
+    bool waits_ = false;
+    bool counted_ = false;
+  };
+  /// Looks at a request as accept() does before it asks. Where a stream may be, it is to wait:
+  /// `p` counts under the caps for all and for its address until release(p), which has to come
+  /// right before accept() with the verdict, or without one. Else the result is accept()'s.
+  [[nodiscard]] accept_result wait(connection&& c, const request& r, place& p) {
+    accept_result out;
+    if (!may_ask(out, r)) return retry_or_refuse(std::move(c), r, std::move(out));
+    p.counted_ = engine_.begin_wait(r, p.names_, out);
+    p.waits_ = p.counted_ || (!reads(r) && !accepts_event_stream(r));  // its answer may be plain
+    if (p.waits_) return {};
+    return retry_or_refuse(std::move(c), r, std::move(out));
+  }
+  void release(place& p) noexcept {
+    if (p.counted_) engine_.end_wait(p.names_);
+    p = {};
+  }
+
   /// A live session joins one more channel: it gets what is published from now on, in order with
   /// its other channels. A cut stream comes back with a request of its own: let that say the same.
   [[nodiscard]] join_error join(session_id id, channel c) noexcept { return engine_.join(id, c); }
@@ -9177,6 +9267,7 @@ class hub {
     }
     if (!settle_in(slot, std::move(c), std::move(v.user()))) {
       engine_.abandon(slot);
+      if (refused_) refused_(r, v.user(), 503);
       return refused({.refusal = refuse(503, "out of memory\n")});
     }
     engine_.join(slot, v.joining(), resume);
@@ -9367,11 +9458,13 @@ struct parse_result {
   }
 };
 
-/// What feed calls. Required: on_event, which returns void, or bool: false stops after this event.
-/// Optional, detected:
+/// What feed calls. Required: on_event. Optional, detected are the others. Each returns void, or
+/// bool: false stops behind what it was called for.
 ///   void on_comment(std::string_view text)   a comment line, without its colon and one space
 ///   void on_retry(std::int64_t ms)           a valid `retry` field, at once, even if its event is
 ///                                            never finished
+///   void on_position(std::string_view id)    the last event ID, moved by a block that fires no
+///   event
 /// All views are valid until the callback returns. Callbacks may read the parser, never feed or
 /// reset it. A sink that throws leaves the parser fit only for reset() and destruction.
 template <class S>
@@ -9416,7 +9509,7 @@ class parser {
   }
 
  private:
-  enum class step : std::uint8_t { next, event, comment, retry, failed };
+  enum class step : std::uint8_t { next, event, comment, retry, position, failed };
 
   step fail(parse_error e) noexcept;
   void drop_event() noexcept;
@@ -9476,6 +9569,10 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
   const auto result = [&](const char* at) {
     return parse_result{error_, static_cast<std::size_t>(at - begin)};
   };
+  const auto goes_on = [](auto callback) {
+    if constexpr (std::same_as<decltype(callback()), bool>) return callback();
+    return callback(), true;
+  };
   const char* p = begin;
   if (bom_ != 3) {
     p = skip_bom(p, end);
@@ -9517,11 +9614,7 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
         e.data = own_data_ ? own_data() : data_view_;
         e.id = last_id_.view();
         e.retry = retry_;
-        if constexpr (std::same_as<decltype(sink.on_event(e)), bool>) {
-          go_on = sink.on_event(e);
-        } else {
-          sink.on_event(e);
-        }
+        go_on = goes_on([&] { return sink.on_event(e); });
         drop_event();
         break;
       }
@@ -9535,12 +9628,19 @@ parse_result parser::feed(std::string_view in, Sink&& sink) {
             }
             text = comment_.view();
           }
-          sink.on_comment(text);
+          go_on = goes_on([&] { return sink.on_comment(text); });
           comment_.clear();
         }
         break;
       case step::retry:
-        if constexpr (requires { sink.on_retry(retry_); }) sink.on_retry(retry_);
+        if constexpr (requires { sink.on_retry(retry_); }) {
+          go_on = goes_on([&] { return sink.on_retry(retry_); });
+        }
+        break;
+      case step::position:
+        if constexpr (requires { sink.on_position(last_id_.view()); }) {
+          go_on = goes_on([&] { return sink.on_position(last_id_.view()); });
+        }
         break;
       case step::failed: return result(p);
     }
@@ -9752,14 +9852,15 @@ inline parser::step parser::take_retry(std::string_view value) noexcept {
 
 // The blank line: the id counts even if no event is fired.
 inline parser::step parser::end_event() noexcept {
-  if (has_next_id_) {
+  const bool moved = has_next_id_;
+  if (moved) {
     last_id_.swap(next_id_);
     next_id_.clear();
     has_next_id_ = false;
   }
   if (data_lines_ != 0) return step::event;
   drop_event();
-  return step::next;
+  return moved ? step::position : step::next;
 }
 
 }  // namespace sse::inline v0

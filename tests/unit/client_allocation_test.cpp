@@ -18,7 +18,7 @@ using sse::time_point;
 using text = std::string_view;
 
 /// Counts, and allocates nothing.
-struct counter {
+struct event_counter {
   std::uint64_t next = 1;
   bool good = true;
   void on_event(const sse::event& e) {
@@ -48,7 +48,8 @@ struct script {
 };
 
 /// Runs the source until it has all events, or for so many connections and failures.
-void run(sse::event_source& source, const script& s, counter& c, int attempts, std::int64_t& ms) {
+void run(sse::event_source& source, const script& s, event_counter& c, int attempts,
+         std::int64_t& ms) {
   const auto now = [&ms] { return time_point::milliseconds(ms); };
   int hop = 0;
   while (c.next <= 4 && source.state() != sse::client_state::closed) {
@@ -96,7 +97,7 @@ TEST_CASE("the event source survives each allocation that fails", "[allocation][
   std::uint64_t recovered = 0;
   for (; hit; ++n) {
     CAPTURE(n);
-    counter c;
+    event_counter c;
     std::int64_t ms = 0;
     const auto made = [&] {
       const test::failing_allocations fail{n};

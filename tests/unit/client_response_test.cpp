@@ -90,7 +90,7 @@ head read(text in, sse::detail::response_limits limits = {}) {
 }
 
 /// Header lines under a good status line, and what they make of the head.
-head_outcome with(text lines) {
+head_outcome head_with(text lines) {
   return read("HTTP/1.1 200 OK\r\n" + std::string{lines} + "\r\n").state;
 }
 
@@ -222,8 +222,8 @@ TEST_CASE("response head: something else is found out at its first odd byte") {
 TEST_CASE("response head: line ends and folds") {
   CHECK(read("HTTP/1.1 200 OK\nA: b\n\n").state == head_outcome::complete);
   CHECK(read("HTTP/1.1 200 OK\nA: b\r\n\nx").used == 23);
-  CHECK(with("A: b\rC: d\r\n") == head_outcome::malformed);
-  CHECK(with("A: b\r\r\n") == head_outcome::malformed);
+  CHECK(head_with("A: b\rC: d\r\n") == head_outcome::malformed);
+  CHECK(head_with("A: b\r\r\n") == head_outcome::malformed);
   CHECK(read("HTTP/1.1 200 OK\r\n\rx").state == head_outcome::malformed);
   CHECK(read("HTTP/1.1 200 OK\r\n A: b\r\n\r\n").state == head_outcome::malformed);
 
@@ -234,22 +234,22 @@ TEST_CASE("response head: line ends and folds") {
   // A fold cannot smuggle a header, nor end one.
   CHECK(read("HTTP/1.1 200 OK\r\nA: b\r\n Content-Length: 5\r\n\r\n").end == body_end::close);
   CHECK(read("HTTP/1.1 200 OK\r\nContent-Length:\r\n 5\r\n\r\n").length == 5);
-  CHECK(with("Content-Length: 1\r\n 5\r\n") == head_outcome::framing);
-  CHECK(with("A\r\n : b\r\n") == head_outcome::malformed);
-  CHECK(with("A: b\r\n \r\n") == head_outcome::complete);
+  CHECK(head_with("Content-Length: 1\r\n 5\r\n") == head_outcome::framing);
+  CHECK(head_with("A\r\n : b\r\n") == head_outcome::malformed);
+  CHECK(head_with("A: b\r\n \r\n") == head_outcome::complete);
 }
 
 TEST_CASE("response head: names and values") {
-  CHECK(with("A : b\r\n") == head_outcome::malformed);
-  CHECK(with(": b\r\n") == head_outcome::malformed);
-  CHECK(with("A\r\n") == head_outcome::malformed);
-  CHECK(with("A b: c\r\n") == head_outcome::malformed);
-  CHECK(with("A\xC3\xA9: c\r\n") == head_outcome::malformed);
-  CHECK(with("A: b\0c\r\n"sv) == head_outcome::malformed);
-  CHECK(with("A: b\x7f\r\n") == head_outcome::malformed);
-  CHECK(with("A: b\x1b[2J\r\n") == head_outcome::malformed);
-  CHECK(with("A:b:c\r\n") == head_outcome::complete);
-  CHECK(with("!#$%&'*+-.^_`|~09Az: b\r\n") == head_outcome::complete);
+  CHECK(head_with("A : b\r\n") == head_outcome::malformed);
+  CHECK(head_with(": b\r\n") == head_outcome::malformed);
+  CHECK(head_with("A\r\n") == head_outcome::malformed);
+  CHECK(head_with("A b: c\r\n") == head_outcome::malformed);
+  CHECK(head_with("A\xC3\xA9: c\r\n") == head_outcome::malformed);
+  CHECK(head_with("A: b\0c\r\n"sv) == head_outcome::malformed);
+  CHECK(head_with("A: b\x7f\r\n") == head_outcome::malformed);
+  CHECK(head_with("A: b\x1b[2J\r\n") == head_outcome::malformed);
+  CHECK(head_with("A:b:c\r\n") == head_outcome::complete);
+  CHECK(head_with("!#$%&'*+-.^_`|~09Az: b\r\n") == head_outcome::complete);
 }
 
 TEST_CASE("response head: interim ones are skipped") {

@@ -14,7 +14,7 @@ namespace {
 
 using sse::when_full;
 using test::shard_host;
-using kind = sse::cap_counter::kind;
+using cap_kind = sse::cap_counter::kind;
 
 sse::shard_options with(const sse::limits& caps) { return {.hub = {.caps = caps}}; }
 
@@ -38,7 +38,9 @@ TEST_CASE("a cap holds over all shards, and a place comes back", "[shards][caps]
   const auto other = b.join({.key = "bob", .address = "192.0.2.2"});
   CHECK(static_cast<bool>(other) == (what != "total"));
 
-  const kind k = what == "total" ? kind::total : what == "user" ? kind::user : kind::address;
+  const cap_kind k = what == "total"  ? cap_kind::total
+                     : what == "user" ? cap_kind::user
+                                      : cap_kind::address;
   const std::string key = what == "total" ? "" : what == "user" ? "ada" : "192.0.2.1";
   CHECK(s.caps().count(k, key) == 2);
   a.shard->hub().closed(first.id);
@@ -62,13 +64,13 @@ TEST_CASE("a request that fails later leaves no place taken", "[shards][caps]") 
   test::ask bad = ada;
   bad.query = "last_id=x";
   CHECK(a.join(bad).refusal.status == 400);
-  CHECK(s.caps().count(kind::total, {}) == 0);
-  CHECK(s.caps().count(kind::user, "ada") == 0);
+  CHECK(s.caps().count(cap_kind::total, {}) == 0);
+  CHECK(s.caps().count(cap_kind::user, "ada") == 0);
   REQUIRE(a.join(ada));
   CHECK(b.join(ada).refusal.status == 429);  // by address, after the user's cap had room
-  CHECK(s.caps().count(kind::user, "ada") == 1);
-  CHECK(s.caps().count(kind::total, {}) == 1);
-  CHECK(s.caps().count(kind::address, "192.0.2.1") == 1);
+  CHECK(s.caps().count(cap_kind::user, "ada") == 1);
+  CHECK(s.caps().count(cap_kind::total, {}) == 1);
+  CHECK(s.caps().count(cap_kind::address, "192.0.2.1") == 1);
 }
 
 TEST_CASE("evict_oldest makes room on its own shard, and refuses where it has nobody",
@@ -85,13 +87,13 @@ TEST_CASE("evict_oldest makes room on its own shard, and refuses where it has no
   const auto fresh = a.join({.key = "ada"});
   CHECK(fresh);
   CHECK(a.closed(old));
-  CHECK(s.caps().count(kind::user, "ada") == 1);
+  CHECK(s.caps().count(cap_kind::user, "ada") == 1);
   REQUIRE(b.join({.key = "bob"}));
   REQUIRE(b.join({.key = "eve"}));
   REQUIRE(a.join({.key = "kim"}));
   CHECK(a.closed(fresh));  // the oldest of all that it has
-  CHECK(s.caps().count(kind::total, {}) == 3);
-  CHECK(s.caps().count(kind::user, "ada") == 0);
+  CHECK(s.caps().count(cap_kind::total, {}) == 3);
+  CHECK(s.caps().count(cap_kind::user, "ada") == 0);
 }
 
 TEST_CASE("a total cap refuses before anybody is asked", "[shards][caps]") {
@@ -121,7 +123,7 @@ TEST_CASE("places are counted exactly by many threads", "[shards][caps][threads]
     all.emplace_back([&, t] {
       for (int i = 0; i < rounds; ++i) {
         const int name = (i + t) % 5;
-        const kind k = name == 0 ? kind::total : name < 3 ? kind::user : kind::address;
+        const kind k = name == 0 ? cap_kind::total : name < 3 ? cap_kind::user : cap_kind::address;
         const std::string key = name == 0 ? "" : "key" + std::to_string(name % 2);
         const int slot = name;
         if (!caps.take(k, key, most)) continue;
@@ -135,10 +137,10 @@ TEST_CASE("places are counted exactly by many threads", "[shards][caps][threads]
   for (std::thread& t : all) t.join();
   CHECK(over == 0);
   CHECK(got > 0);
-  CHECK(caps.count(kind::total, {}) == 0);
+  CHECK(caps.count(cap_kind::total, {}) == 0);
   for (const char* key : {"key0", "key1"}) {
-    CHECK(caps.count(kind::user, key) == 0);
-    CHECK(caps.count(kind::address, key) == 0);
+    CHECK(caps.count(cap_kind::user, key) == 0);
+    CHECK(caps.count(cap_kind::address, key) == 0);
   }
 }
 
