@@ -22,6 +22,7 @@
 #include <asio/signal_set.hpp>
 
 #include <sse/asio.hpp>
+#include <sse/metrics.hpp>
 
 #include "common/answers.hpp"
 #include "common/flags.hpp"
@@ -67,10 +68,10 @@ struct server_setup {
 void log_line(std::string_view text);
 void log_access(const sse::access_record& r);
 
-/// The log, /health and /metrics. `more` appends to the metrics.
+/// The log, /health and /metrics. `more` adds to the metrics.
 template <class User, class Stream>
 void add_common_routes(sse::asio_server<User, Stream>& server,
-                       std::function<void(std::string&)> more = {}) {
+                       std::function<void(sse::metrics_page&)> more = {}) {
   server.on_access(&log_access);
   server.on_error([](std::string_view what, const std::error_code& e) {
     log_line("error: " + std::string{what} + (e ? ": " + e.message() : ""));
@@ -78,8 +79,11 @@ void add_common_routes(sse::asio_server<User, Stream>& server,
   server.get("/health", [](const sse::request&) { return ok(); });
   server.get("/metrics", [&server, more = std::move(more)](const sse::request&) {
     sse::response r{.headers = "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"};
-    server.hub().write_prometheus(r.body);
-    if (more) more(r.body);
+    sse::metrics_page page;
+    page.add(server.hub());
+    page.add(server.mail().counts());
+    if (more) more(page);
+    r.body = page.text();
     return r;
   });
 }

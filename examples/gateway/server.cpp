@@ -98,12 +98,9 @@ void server::on_line(std::string_view line) {
 // --- the HTTP interface --------------------------------------------------------------------------
 
 void server::add_routes() {
-  examples::add_common_routes(http_, [this](std::string& out) {
-    out +=
-        "# HELP gateway_refused_lines_total Lines that were no event.\n"
-        "# TYPE gateway_refused_lines_total counter\n"
-        "gateway_refused_lines_total " +
-        std::to_string(store_.refused()) + "\n";
+  examples::add_common_routes(http_, [this](sse::metrics_page& page) {
+    page.sample("gateway_refused_lines_total", "counter", "Lines that were no event.",
+                store_.refused());
   });
   examples::add_page(http_, page);
   http_.stream("/api/stream", [this](const sse::request& r) -> sse::verdict<> {

@@ -15,6 +15,7 @@
 
 #include <asio/signal_set.hpp>
 #include <sse/asio.hpp>
+#include <sse/metrics.hpp>
 
 #include "common/flags.hpp"
 
@@ -36,9 +37,9 @@ struct core {
     server.page("/", page);
     server.stream("/events", server.hub().find_channel("ticks"));
     server.get("/metrics", [&ticks](const sse::request&) {
-      sse::response r = sse::response::text(200, {});
-      sse::append_prometheus(r.body, ticks.stats(), ticks.all_channel_stats());
-      return r;
+      sse::metrics_page page;
+      page.add(ticks.stats(), ticks.all_channel_stats());
+      return sse::response::text(200, page.text());
     });
   }
   static sse::server_options options(sse::sequencer& ticks) {

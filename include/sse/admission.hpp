@@ -318,9 +318,6 @@ struct hub_options {
   duration retry_max = duration::seconds(5);
   /// Bytes of all logs held only for slow readers; 0: off.
   std::uint64_t max_backlog = std::uint64_t{256} << 20;
-  /// Channels that write_prometheus tells apart, so that a page of metrics stays readable, and
-  /// short.
-  std::uint32_t metric_channels = 1000;
   /// Bytes of control and unicast frames waiting per session.
   std::uint32_t control_lane = 256 << 10;
   /// Bytes written to one session before the next gets its turn.

@@ -131,6 +131,9 @@ struct channel_options {
   std::uint32_t max_keys = 0;
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
+  /// What it is called by metrics_page, together with others that have the same: for a channel per
+  /// user or per request, whose names nobody wants there. Empty: its own name. Copied.
+  std::string_view metrics_name = {};
   /// How long it stays for those who come late once it is sealed; then it is closed.
   duration keep_sealed = duration::infinite();
   encode_limits limits = {};

@@ -278,20 +278,12 @@ class hub {
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept { return engine_.worst_lag(c); }
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
   [[nodiscard]] const hub_options& options() const noexcept { return engine_.options(); }
-  /// Appends all counters as Prometheus text. Of more than hub_options::metric_channels channels
-  /// the first are told apart, the others together, as the channel "(others)". O(channels).
-  void write_prometheus(std::string& out) const {
-    detail::vec<channel_stats> told;
-    channel_stats others{.name = "(others)"};
-    bool more = false;
-    for (const detail::channel_state* c : engine_.channels()) {
-      const channel_stats s = c->stats();
-      if (told.size() < options().metric_channels && told.push_back(s)) continue;
-      others.add(s);
-      more = true;
-    }
-    if (more) (void)told.push_back(others);
-    append_prometheus(out, engine_.stats(), {told.begin(), told.end()});
+  /// f(const channel_stats&) for each channel, and then for those that were closed: their sums by
+  /// channel_options::metrics_name, which have no name. O(channels).
+  template <class F>
+  void each_channel_stats(F f) const {
+    for (const detail::channel_state* c : engine_.channels()) f(c->stats());
+    for (std::uint32_t i = 0; i < engine_.closed_groups(); ++i) f(engine_.closed_group(i));
   }
 
  private:

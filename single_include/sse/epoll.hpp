@@ -16,8 +16,8 @@
 //   sse::publisher feed = server.make_publisher(ticks);   // for the thread that has the news
 //   server.run();                                         // until interrupt()
 //
-// What it offers besides is in sse/server.hpp, the same as asio_server. For other systems, and where
-// the program is built on Asio: sse/asio.hpp.
+// What it offers besides is in sse/server.hpp, the same as asio_server. For other systems, and
+// where the program is built on Asio: sse/asio.hpp.
 //
 // TLS: epoll_server<User, tls::epoll_transport>{options, &context}, see sse/openssl.hpp.
 //

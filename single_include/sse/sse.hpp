@@ -1020,176 +1020,12 @@ struct session_id {
 }  // namespace sse::inline v0
 // ---- sse/stats.hpp
 //
-// stats: what happened so far, as plain numbers; append_prometheus writes them as text exposition
-// format 0.0.4.
-//
-//   std::string page;
-//   sse::append_prometheus(page, hub.stats(), hub.channel_stats());
-//
-// Copies; take them on the hub's thread, use them anywhere.
+// stats: what happened so far, as plain numbers. Copies; take them on the hub's thread, use them
+// anywhere. sse/metrics.hpp makes a page for Prometheus of them.
 
 #include <cstdint>
-#include <span>
-#include <string>
 #include <string_view>
 
-// ---- sse/detail/base/utf8.hpp
-//
-// UTF-8: find and replace what is not well-formed, as the WHATWG Encoding Standard decodes (4.1
-// and 8.1.1). Not public.
-
-#include <cstddef>
-#include <cstdint>
-#include <string_view>
-
-// ---- sse/detail/base/byte_buffer.hpp
-//
-// bytes: a growing byte buffer that says when memory is out instead of throwing. Not public.
-
-#include <cstddef>
-#include <cstring>
-#include <new>
-#include <string_view>
-#include <utility>
-
-namespace sse::inline v0::detail {
-
-class bytes {
- public:
-  bytes() noexcept = default;
-  bytes(bytes&& other) noexcept { swap(other); }
-  bytes& operator=(bytes&& other) noexcept {
-    bytes moved{std::move(other)};
-    swap(moved);
-    return *this;
-  }
-  ~bytes() { ::operator delete(data_); }
-
-  [[nodiscard]] std::string_view view() const noexcept { return {data_, size_}; }
-  [[nodiscard]] std::size_t size() const noexcept { return size_; }
-  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
-
-  /// What it has room for without an allocation; bytes behind size() may be written to, and stay
-  /// until the next call that is not const.
-  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
-  [[nodiscard]] char* data() noexcept { return data_; }
-  [[nodiscard]] const char* data() const noexcept { return data_; }
-
-  /// Room for exactly `n` bytes in all, if there is less. False if memory is out; nothing changed
-  /// then.
-  [[nodiscard]] bool reserve(std::size_t n) noexcept {
-    if (n <= capacity_) return true;
-    auto* const data = static_cast<char*>(::operator new(n, std::nothrow));
-    if (data == nullptr) return false;
-    if (size_ != 0) std::memcpy(data, data_, size_);
-    ::operator delete(data_);
-    data_ = data;
-    capacity_ = n;
-    return true;
-  }
-  /// False if memory is out; nothing changed then. Amortised constant time per byte.
-  [[nodiscard]] bool append(std::string_view more) noexcept {
-    if (more.size() > capacity_ - size_ && !grow(more.size())) return false;
-    if (!more.empty()) std::memcpy(data_ + size_, more.data(), more.size());
-    size_ += more.size();
-    return true;
-  }
-  [[nodiscard]] bool assign(std::string_view text) noexcept {
-    size_ = 0;
-    return append(text);
-  }
-
-  /// Drops the end. REQUIRES: size <= size().
-  void truncate(std::size_t size) noexcept {
-    SSEHUB_ASSERT(size <= size_);
-    size_ = size;
-  }
-  /// Keeps a small block for the next use and gives a large one back.
-  void clear() noexcept {
-    size_ = 0;
-    if (capacity_ > 64 * 1024) release();
-  }
-  void release() noexcept {
-    ::operator delete(data_);
-    data_ = nullptr;
-    size_ = capacity_ = 0;
-  }
-  void swap(bytes& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    std::swap(capacity_, other.capacity_);
-  }
-
- private:
-  [[nodiscard]] bool grow(std::size_t more) noexcept {
-    if (more > static_cast<std::size_t>(-1) / 2 - size_) return false;
-    std::size_t capacity = capacity_ < 64 ? 64 : capacity_ * 2;
-    if (capacity < size_ + more) capacity = size_ + more;
-    return reserve(capacity);
-  }
-
-  char* data_ = nullptr;
-  std::size_t size_ = 0;
-  std::size_t capacity_ = 0;
-};
-
-}  // namespace sse::inline v0::detail
-
-namespace sse::inline v0::detail {
-
-struct utf8_step {
-  std::size_t size =
-      0;  ///< bytes of this code point, or of the ill-formed part that becomes one U+FFFD
-  bool valid = true;
-};
-
-/// Looks at the code point at the start of `text`. REQUIRES: not empty.
-[[nodiscard]] constexpr utf8_step next_utf8(std::string_view text) noexcept {
-  SSEHUB_ASSERT(!text.empty());
-  const auto byte = [text](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
-  const std::uint8_t lead = byte(0);
-  if (lead < 0x80) return {1, true};
-  if (lead < 0xC2 || lead > 0xF4) return {1, false};
-  const std::size_t size = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  // The second byte's range excludes overlong forms, surrogates and what lies above U+10FFFF.
-  std::uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-  std::uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-  for (std::size_t i = 1; i < size; ++i) {
-    if (i == text.size() || byte(i) < low || byte(i) > high) return {i, false};
-    low = 0x80;
-    high = 0xBF;
-  }
-  return {size, true};
-}
-
-/// How many bytes at the start of `text` are well-formed.
-[[nodiscard]] constexpr std::size_t valid_utf8_prefix(std::string_view text) noexcept {
-  std::size_t i = 0;
-  for (;;) {
-    if (!std::is_constant_evaluated()) {
-      while (text.size() - i >= 8 && (load_word(text.data() + i) & 0x8080808080808080U) == 0)
-        i += 8;
-    }
-    if (i == text.size()) return i;
-    const utf8_step step = next_utf8(text.substr(i));
-    if (!step.valid) return i;
-    i += step.size;
-  }
-}
-
-/// Appends `text` with every ill-formed part replaced by U+FFFD. False if memory is out.
-[[nodiscard]] inline bool append_repaired(bytes& out, std::string_view text) noexcept {
-  for (;;) {
-    const std::size_t good = valid_utf8_prefix(text);
-    if (!out.append(text.substr(0, good))) return false;
-    if (good == text.size()) return true;
-    text.remove_prefix(good);
-    text.remove_prefix(next_utf8(text).size);
-    if (!out.append("\xEF\xBF\xBD")) return false;
-  }
-}
-
-}  // namespace sse::inline v0::detail
 // ---- sse/transport.hpp
 //
 // transport: all that a host must give the hub: one write that never blocks, and a close.
@@ -1342,7 +1178,8 @@ struct any_transport {
 namespace sse::inline v0 {
 
 struct channel_stats {
-  std::string_view name{};        ///< valid while the channel is open
+  std::string_view name{};   ///< valid while the channel is open; empty: a sum over closed ones
+  std::string_view group{};  ///< channel_options::metrics_name; valid as name
   std::uint64_t subscribers = 0;  ///< now
   std::uint64_t published = 0;    ///< events accepted, transient ones too, heartbeats not
   /// Events handed whole to transports, heartbeats in the log too.
@@ -1384,97 +1221,6 @@ struct hub_stats {
   std::uint64_t log_bytes = 0;                    ///< now, memory of all logs
   std::uint64_t closed[close_reason_count] = {};  ///< by close_reason
 };
-
-namespace detail {
-inline void append_number(std::string& out, std::uint64_t n) {
-  char digits[max_digits];
-  out.append(digits, put_decimal(digits, n));
-}
-inline void append_family(std::string& out, std::string_view name, std::string_view type,
-                          std::string_view help) {
-  out.append("# HELP ")
-      .append(name)
-      .append(" ")
-      .append(help)
-      .append("\n# TYPE ")
-      .append(name)
-      .append(" ");
-  out.append(type).append("\n");
-}
-/// The format is UTF-8: one byte that is not fails the whole page. It stands as U+FFFD and its hex
-/// digits, so that names stay apart.
-inline void append_label(std::string& out, std::string_view value) {
-  constexpr std::string_view digits = "0123456789abcdef";
-  while (!value.empty()) {
-    const utf8_step step = next_utf8(value);
-    for (const char c : value.substr(0, step.size)) {
-      if (!step.valid) {
-        const auto byte = static_cast<unsigned char>(c);
-        out.append("\xEF\xBF\xBD").append({digits[byte / 16], digits[byte % 16]});
-      } else if (c == '\n') {
-        out.append("\\n");
-      } else {
-        if (c == '\\' || c == '"') out.push_back('\\');
-        out.push_back(c);
-      }
-    }
-    value.remove_prefix(step.size);
-  }
-}
-}  // namespace detail
-
-/// Appends every counter as Prometheus text. Throws only if std::string does.
-inline void append_prometheus(std::string& out, const hub_stats& h,
-                              std::span<const channel_stats> channels) {
-  const auto single = [&](std::string_view name, std::string_view type, std::string_view help,
-                          std::uint64_t v) {
-    detail::append_family(out, name, type, help);
-    out.append(name).append(" ");
-    detail::append_number(out, v);
-    out.push_back('\n');
-  };
-  single("sse_sessions", "gauge", "Open streams.", h.sessions);
-  single("sse_accepted_total", "counter", "Streams opened.", h.accepted);
-  single("sse_refused_total", "counter", "Streams refused.", h.refused);
-  single("sse_writes_total", "counter", "Transport writes.", h.writes);
-  single("sse_bytes_total", "counter", "Bytes taken by transports.", h.bytes);
-  single("sse_heartbeats_total", "counter", "Heartbeats sent.", h.heartbeats);
-  single("sse_log_bytes", "gauge", "Memory held by all logs.", h.log_bytes);
-  detail::append_family(out, "sse_closed_total", "counter", "Streams closed, by reason.");
-  for (std::size_t i = 0; i < close_reason_count; ++i) {
-    out.append("sse_closed_total{reason=\"")
-        .append(to_string(static_cast<close_reason>(i)))
-        .append("\"} ");
-    detail::append_number(out, h.closed[i]);
-    out.push_back('\n');
-  }
-  const auto family = [&](std::string_view name, std::string_view type, std::string_view help,
-                          std::uint64_t channel_stats::*field) {
-    detail::append_family(out, name, type, help);
-    for (const channel_stats& c : channels) {
-      out.append(name).append("{channel=\"");
-      detail::append_label(out, c.name);
-      out.append("\"} ");
-      detail::append_number(out, c.*field);
-      out.push_back('\n');
-    }
-  };
-  family("sse_channel_subscribers", "gauge", "Subscribers.", &channel_stats::subscribers);
-  family("sse_channel_published_total", "counter", "Events published.", &channel_stats::published);
-  family("sse_channel_delivered_total", "counter", "Events delivered.", &channel_stats::delivered);
-  family("sse_channel_dropped_total", "counter", "Events skipped for slow readers.",
-         &channel_stats::dropped);
-  family("sse_channel_coalesced_total", "counter",
-         "Events left for the newest of each key by slow readers.", &channel_stats::coalesced);
-  family("sse_channel_gaps_total", "counter", "Gap frames sent.", &channel_stats::gaps);
-  family("sse_channel_replays_total", "counter", "Joins that resumed.", &channel_stats::replays);
-  family("sse_channel_retained_events", "gauge", "Events kept for resuming.",
-         &channel_stats::retained_events);
-  family("sse_channel_retained_bytes", "gauge", "Bytes kept for resuming.",
-         &channel_stats::retained_bytes);
-  family("sse_channel_backlog_bytes", "gauge", "Bytes held for slow readers.",
-         &channel_stats::backlog_bytes);
-}
 
 }  // namespace sse::inline v0
 
@@ -1584,6 +1330,9 @@ struct channel_options {
   std::uint32_t max_keys = 0;
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
+  /// What it is called by metrics_page, together with others that have the same: for a channel per
+  /// user or per request, whose names nobody wants there. Empty: its own name. Copied.
+  std::string_view metrics_name = {};
   /// How long it stays for those who come late once it is sealed; then it is closed.
   duration keep_sealed = duration::infinite();
   encode_limits limits = {};
@@ -1973,6 +1722,164 @@ class slot_pool {
 
 #include <cstddef>
 #include <string_view>
+
+// ---- sse/detail/base/utf8.hpp
+//
+// UTF-8: find and replace what is not well-formed, as the WHATWG Encoding Standard decodes (4.1
+// and 8.1.1). Not public.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+// ---- sse/detail/base/byte_buffer.hpp
+//
+// bytes: a growing byte buffer that says when memory is out instead of throwing. Not public.
+
+#include <cstddef>
+#include <cstring>
+#include <new>
+#include <string_view>
+#include <utility>
+
+namespace sse::inline v0::detail {
+
+class bytes {
+ public:
+  bytes() noexcept = default;
+  bytes(bytes&& other) noexcept { swap(other); }
+  bytes& operator=(bytes&& other) noexcept {
+    bytes moved{std::move(other)};
+    swap(moved);
+    return *this;
+  }
+  ~bytes() { ::operator delete(data_); }
+
+  [[nodiscard]] std::string_view view() const noexcept { return {data_, size_}; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+
+  /// What it has room for without an allocation; bytes behind size() may be written to, and stay
+  /// until the next call that is not const.
+  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] char* data() noexcept { return data_; }
+  [[nodiscard]] const char* data() const noexcept { return data_; }
+
+  /// Room for exactly `n` bytes in all, if there is less. False if memory is out; nothing changed
+  /// then.
+  [[nodiscard]] bool reserve(std::size_t n) noexcept {
+    if (n <= capacity_) return true;
+    auto* const data = static_cast<char*>(::operator new(n, std::nothrow));
+    if (data == nullptr) return false;
+    if (size_ != 0) std::memcpy(data, data_, size_);
+    ::operator delete(data_);
+    data_ = data;
+    capacity_ = n;
+    return true;
+  }
+  /// False if memory is out; nothing changed then. Amortised constant time per byte.
+  [[nodiscard]] bool append(std::string_view more) noexcept {
+    if (more.size() > capacity_ - size_ && !grow(more.size())) return false;
+    if (!more.empty()) std::memcpy(data_ + size_, more.data(), more.size());
+    size_ += more.size();
+    return true;
+  }
+  [[nodiscard]] bool assign(std::string_view text) noexcept {
+    size_ = 0;
+    return append(text);
+  }
+
+  /// Drops the end. REQUIRES: size <= size().
+  void truncate(std::size_t size) noexcept {
+    SSEHUB_ASSERT(size <= size_);
+    size_ = size;
+  }
+  /// Keeps a small block for the next use and gives a large one back.
+  void clear() noexcept {
+    size_ = 0;
+    if (capacity_ > 64 * 1024) release();
+  }
+  void release() noexcept {
+    ::operator delete(data_);
+    data_ = nullptr;
+    size_ = capacity_ = 0;
+  }
+  void swap(bytes& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    std::swap(capacity_, other.capacity_);
+  }
+
+ private:
+  [[nodiscard]] bool grow(std::size_t more) noexcept {
+    if (more > static_cast<std::size_t>(-1) / 2 - size_) return false;
+    std::size_t capacity = capacity_ < 64 ? 64 : capacity_ * 2;
+    if (capacity < size_ + more) capacity = size_ + more;
+    return reserve(capacity);
+  }
+
+  char* data_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t capacity_ = 0;
+};
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0::detail {
+
+struct utf8_step {
+  std::size_t size =
+      0;  ///< bytes of this code point, or of the ill-formed part that becomes one U+FFFD
+  bool valid = true;
+};
+
+/// Looks at the code point at the start of `text`. REQUIRES: not empty.
+[[nodiscard]] constexpr utf8_step next_utf8(std::string_view text) noexcept {
+  SSEHUB_ASSERT(!text.empty());
+  const auto byte = [text](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
+  const std::uint8_t lead = byte(0);
+  if (lead < 0x80) return {1, true};
+  if (lead < 0xC2 || lead > 0xF4) return {1, false};
+  const std::size_t size = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  // The second byte's range excludes overlong forms, surrogates and what lies above U+10FFFF.
+  std::uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  std::uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  for (std::size_t i = 1; i < size; ++i) {
+    if (i == text.size() || byte(i) < low || byte(i) > high) return {i, false};
+    low = 0x80;
+    high = 0xBF;
+  }
+  return {size, true};
+}
+
+/// How many bytes at the start of `text` are well-formed.
+[[nodiscard]] constexpr std::size_t valid_utf8_prefix(std::string_view text) noexcept {
+  std::size_t i = 0;
+  for (;;) {
+    if (!std::is_constant_evaluated()) {
+      while (text.size() - i >= 8 && (load_word(text.data() + i) & 0x8080808080808080U) == 0)
+        i += 8;
+    }
+    if (i == text.size()) return i;
+    const utf8_step step = next_utf8(text.substr(i));
+    if (!step.valid) return i;
+    i += step.size;
+  }
+}
+
+/// Appends `text` with every ill-formed part replaced by U+FFFD. False if memory is out.
+[[nodiscard]] inline bool append_repaired(bytes& out, std::string_view text) noexcept {
+  for (;;) {
+    const std::size_t good = valid_utf8_prefix(text);
+    if (!out.append(text.substr(0, good))) return false;
+    if (good == text.size()) return true;
+    text.remove_prefix(good);
+    text.remove_prefix(next_utf8(text).size);
+    if (!out.append("\xEF\xBF\xBD")) return false;
+  }
+}
+
+}  // namespace sse::inline v0::detail
 
 namespace sse::inline v0::detail::text {
 
@@ -2928,9 +2835,6 @@ struct hub_options {
   duration retry_max = duration::seconds(5);
   /// Bytes of all logs held only for slow readers; 0: off.
   std::uint64_t max_backlog = std::uint64_t{256} << 20;
-  /// Channels that write_prometheus tells apart, so that a page of metrics stays readable, and
-  /// short.
-  std::uint32_t metric_channels = 1000;
   /// Bytes of control and unicast frames waiting per session.
   std::uint32_t control_lane = 256 << 10;
   /// Bytes written to one session before the next gets its turn.
@@ -4956,6 +4860,35 @@ struct channel_cell {
   [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
 };
 
+/// See channel_stats.
+struct channel_counters {
+  std::uint64_t published = 0;
+  std::uint64_t delivered = 0;
+  std::uint64_t dropped = 0;
+  std::uint64_t coalesced = 0;
+  std::uint64_t gaps = 0;
+  std::uint64_t replays = 0;
+
+  void add(const channel_counters& o) noexcept {
+    published += o.published;
+    delivered += o.delivered;
+    dropped += o.dropped;
+    coalesced += o.coalesced;
+    gaps += o.gaps;
+    replays += o.replays;
+  }
+  [[nodiscard]] channel_stats stats() const noexcept {
+    channel_stats s;
+    s.published = published;
+    s.delivered = delivered;
+    s.dropped = dropped;
+    s.coalesced = coalesced;
+    s.gaps = gaps;
+    s.replays = replays;
+    return s;
+  }
+};
+
 class channel_state {
  public:
   channel_state(const channel_state&) = delete;
@@ -4964,14 +4897,9 @@ class channel_state {
   [[nodiscard]] std::string_view name() const noexcept { return name_.view(); }
   [[nodiscard]] std::size_t subscribers() const noexcept { return main_.readers.size(); }
   [[nodiscard]] channel_stats stats() const noexcept {
-    channel_stats s;
+    channel_stats s = counters_.stats();
     s.name = name();
-    s.published = counters_.published;
-    s.delivered = counters_.delivered;
-    s.dropped = counters_.dropped;
-    s.coalesced = counters_.coalesced;
-    s.gaps = counters_.gaps;
-    s.replays = counters_.replays;
+    s.group = options_.metrics_name;
     s.subscribers = subscribers();
     s.retained_events = main_.log.retained_events();
     s.retained_bytes = main_.log.retained_bytes();
@@ -4994,21 +4922,14 @@ class channel_state {
   owned_text name_;
   owned_text heartbeat_text_;
   owned_text heartbeat_type_;
+  owned_text metrics_name_;
   channel_options options_;
   sequence own_;
   sequence* sequence_ = &own_;
   stream main_;
   stream* transients_ = nullptr;     // made when first needed
   newest_by_key* newest_ = nullptr;  // only with max_keys
-  struct counters {                  // see channel_stats
-    std::uint64_t published = 0;
-    std::uint64_t delivered = 0;
-    std::uint64_t dropped = 0;
-    std::uint64_t coalesced = 0;
-    std::uint64_t gaps = 0;
-    std::uint64_t replays = 0;
-  };
-  counters counters_;
+  channel_counters counters_;
   std::uint32_t index_ = none;  // in engine::channels_
   std::uint32_t cell_ = none;   // in engine::cells_
   std::uint32_t timer_ = none;  // place in the timer queue
@@ -5596,6 +5517,8 @@ class engine {
   [[nodiscard]] channel find_channel(std::string_view name) const noexcept;
   bool close_channel(channel c) noexcept;
   [[nodiscard]] const vec<channel_state*>& channels() const noexcept { return channels_; }
+  [[nodiscard]] std::uint32_t closed_groups() const noexcept { return closed_groups_.size(); }
+  [[nodiscard]] channel_stats closed_group(std::uint32_t i) const noexcept;
   [[nodiscard]] channel handle_of(const channel_state& c) const noexcept {
     return {&cells_[c.cell_], cells_[c.cell_].number};
   }
@@ -5772,6 +5695,7 @@ class engine {
   void delete_channel(channel_state* c) noexcept;
   void free_channel(channel_state* c) noexcept;
   void remember(const channel_state& c) noexcept;
+  void count_closed(const channel_state& c) noexcept;
   void raise_floor(const closed_channel& c) noexcept;
   void forget(std::uint32_t i) noexcept;
 
@@ -5928,6 +5852,7 @@ class engine {
   stream* touched_ = nullptr;
   vec<channel_state*> losers_;   ///< of the stream that opens: those that lost something
   vec<channel_state*> closing_;  ///< to be freed when the outermost call ends
+  name_table<channel_counters, 8> closed_groups_;  ///< by channel_options::metrics_name
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
   std::uint32_t closed_newest_ = none;
@@ -6426,7 +6351,7 @@ inline stream* engine::transients_of(channel_state& c) noexcept {
 inline bool engine::make_channel(channel_state& c, std::string_view name,
                                  channel_options&& o) noexcept {
   if (!c.name_.assign(name) || !c.heartbeat_text_.assign(o.heartbeat.text) ||
-      !c.heartbeat_type_.assign(o.heartbeat.type)) {
+      !c.heartbeat_type_.assign(o.heartbeat.type) || !c.metrics_name_.assign(o.metrics_name)) {
     return false;
   }
   c.options_ = std::move(o);
@@ -6435,6 +6360,7 @@ inline bool engine::make_channel(channel_state& c, std::string_view name,
   if (opts.soft_lag_for.is_off()) opts.soft_lag = 0;
   opts.heartbeat.text = c.heartbeat_text_.view();
   opts.heartbeat.type = c.heartbeat_type_.view();
+  opts.metrics_name = c.metrics_name_.view();
   if (opts.heartbeat.every.is_off()) opts.heartbeat.mode = heartbeat_options::pace::off;
   if (opts.max_keys == 0 &&
       (opts.on_lag == lag_policy::coalesce || opts.start == start_at::snapshot)) {
@@ -6560,6 +6486,7 @@ inline void engine::free_channel(channel_state* c) noexcept {
     if (when != INT64_MAX) timers_.arm(timer_places::channel_bit | index, when, now_);
   }
   channels_.pop_back();
+  count_closed(*c);
   cells_[c->cell_].number = 0;
   cells_.give_back(c->cell_);
   delete_channel(c);
@@ -6585,6 +6512,23 @@ inline void engine::remember(const channel_state& c) noexcept {
   if (closed_.size() <= most) return;
   raise_floor(closed_[closed_oldest_]);
   forget(closed_oldest_);
+}
+
+/// What it counted stays counted: by the names of their metrics, of the first so many, so that this
+/// stays small.
+inline void engine::count_closed(const channel_state& c) noexcept {
+  constexpr std::uint32_t most = 1024;
+  const std::string_view name = c.options_.metrics_name;
+  std::uint32_t i = closed_groups_.find(name);
+  if (i == none && (name.empty() || closed_groups_.size() < most)) i = closed_groups_.acquire(name);
+  if (i == none) i = closed_groups_.find({});
+  if (i == none) i = closed_groups_.acquire({});
+  if (i != none) closed_groups_[i].add(c.counters_);  // none: memory is out
+}
+inline channel_stats engine::closed_group(std::uint32_t i) const noexcept {
+  channel_stats s = closed_groups_[i].stats();
+  s.group = closed_groups_.name_of(i);
+  return s;
 }
 
 inline void engine::raise_floor(const closed_channel& c) noexcept {
@@ -9193,20 +9137,12 @@ class hub {
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept { return engine_.worst_lag(c); }
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
   [[nodiscard]] const hub_options& options() const noexcept { return engine_.options(); }
-  /// Appends all counters as Prometheus text. Of more than hub_options::metric_channels channels
-  /// the first are told apart, the others together, as the channel "(others)". O(channels).
-  void write_prometheus(std::string& out) const {
-    detail::vec<channel_stats> told;
-    channel_stats others{.name = "(others)"};
-    bool more = false;
-    for (const detail::channel_state* c : engine_.channels()) {
-      const channel_stats s = c->stats();
-      if (told.size() < options().metric_channels && told.push_back(s)) continue;
-      others.add(s);
-      more = true;
-    }
-    if (more) (void)told.push_back(others);
-    append_prometheus(out, engine_.stats(), {told.begin(), told.end()});
+  /// f(const channel_stats&) for each channel, and then for those that were closed: their sums by
+  /// channel_options::metrics_name, which have no name. O(channels).
+  template <class F>
+  void each_channel_stats(F f) const {
+    for (const detail::channel_state* c : engine_.channels()) f(c->stats());
+    for (std::uint32_t i = 0; i < engine_.closed_groups(); ++i) f(engine_.closed_group(i));
   }
 
  private:

@@ -123,7 +123,9 @@ TEST_CASE("places are counted exactly by many threads", "[shards][caps][threads]
     all.emplace_back([&, t] {
       for (int i = 0; i < rounds; ++i) {
         const int name = (i + t) % 5;
-        const kind k = name == 0 ? cap_kind::total : name < 3 ? cap_kind::user : cap_kind::address;
+        const cap_kind k = name == 0  ? cap_kind::total
+                           : name < 3 ? cap_kind::user
+                                      : cap_kind::address;
         const std::string key = name == 0 ? "" : "key" + std::to_string(name % 2);
         const int slot = name;
         if (!caps.take(k, key, most)) continue;

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include <sse/metrics.hpp>
 #include <sse/shards.hpp>
 
 #include "allocations.hpp"
@@ -378,9 +379,9 @@ TEST_CASE("counters are summed over the shards", "[shards]") {
   channels = s.all_channel_stats();
   CHECK(channels[0].subscribers == 0);
   CHECK(channels[0].published == 6);
-  std::string text;
-  sse::append_prometheus(text, s.stats(), channels);
-  CHECK(test::count(text, "sse_channel_published_total{channel=\"a\"} 6\n") == 1);
+  sse::metrics_page page;
+  page.add(s.stats(), channels);
+  CHECK(test::count(page.text(), "sse_channel_published_total{channel=\"a\"} 6\n") == 1);
 }
 
 TEST_CASE("with many channels a turn reports those that got events, and all once it was asked",

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include <sse/mailbox.hpp>
+#include <sse/metrics.hpp>
 #include <sse/sse.hpp>
 
 #include "catch.hpp"
@@ -23,6 +25,21 @@ std::uint64_t all_closed(const sse::hub_stats& s) {
   std::uint64_t n = 0;
   for (const std::uint64_t c : s.closed) n += c;
   return n;
+}
+
+template <class Hub>
+std::string page_of(const Hub& h) {
+  sse::metrics_page page;
+  page.add(h);
+  return page.text();
+}
+/// The number of a sample; UINT64_MAX: there is none.
+std::uint64_t value_of(const std::string& page, const std::string& sample) {
+  const std::size_t at = page.find("\n" + sample + " ");
+  return at == page.npos ? UINT64_MAX : std::stoull(page.substr(at + sample.size() + 2));
+}
+std::uint64_t published(const std::string& page, const std::string& channel) {
+  return value_of(page, "sse_channel_published_total{channel=\"" + channel + "\"}");
 }
 
 }  // namespace
@@ -266,10 +283,9 @@ TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels e
   s.put(a);
   s.put(b);
   s.flush();
-  std::string text = "before\n";
-  s.hub.write_prometheus(text);
+  std::string text = page_of(s.hub);
   CHECK(text.starts_with(
-      "before\n# HELP sse_sessions Open streams.\n# TYPE sse_sessions gauge\nsse_sessions 1\n"));
+      "# HELP sse_sessions Open streams.\n# TYPE sse_sessions gauge\nsse_sessions 1\n"));
   const std::string size = std::to_string(frames(1, 1).size());
   for (const std::string& line :
        {std::string("sse_accepted_total 1"), std::string("sse_refused_total 0"),
@@ -286,7 +302,7 @@ TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels e
   // The exposition format, line by line: a comment, or a name, perhaps labels, and a number.
   std::string last_family;
   std::size_t samples = 0;
-  for (std::size_t at = 7; at < text.size();) {
+  for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = text.find('\n', at);
     REQUIRE(end != text.npos);
     const std::string line = text.substr(at, end - at);
@@ -302,10 +318,9 @@ TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels e
       CHECK(line.find_last_not_of("0123456789") == line.rfind(' '));
     }
   }
-  CHECK(samples == 7 + sse::close_reason_count + 10 * 2);
+  CHECK(samples == 8 + sse::close_reason_count + 6 + 10 * 2);
   s.hub.closed(k.id);
-  text.clear();
-  s.hub.write_prometheus(text);
+  text = page_of(s.hub);
   CHECK(text.find("\nsse_closed_total{reason=\"peer\"} 1\n") != text.npos);
 }
 
@@ -315,8 +330,7 @@ TEST_CASE("Prometheus text is UTF-8, whatever channels are called, and they stay
   for (const std::string_view name :
        {"\xff", "\xfe", "gr\xc3\xbc\xc3\x9f", "cut \xe2\x82", "\xed\xa0\x80"})
     s.put(s.open(name));
-  std::string text;
-  s.hub.write_prometheus(text);
+  const std::string text = page_of(s.hub);
   CHECK(sse::detail::valid_utf8_prefix(text) == text.size());
   const std::string bad = "\xEF\xBF\xBD";
   for (const std::string& name :
@@ -328,37 +342,128 @@ TEST_CASE("Prometheus text is UTF-8, whatever channels are called, and they stay
 }
 
 TEST_CASE("Prometheus text: the largest number, and no channel at all", "[stats]") {
-  std::string text;
   sse::hub_stats h;
   h.bytes = UINT64_MAX;
-  sse::append_prometheus(text, h, {});
+  sse::metrics_page largest;
+  largest.add(h, {});
+  const std::string text = largest.text();
   CHECK(text.find("\nsse_bytes_total 18446744073709551615\n") != text.npos);
   CHECK(text.find("{channel=") == text.npos);
 }
 
 TEST_CASE("the metrics of very many channels: the first by name, the others together", "[stats]") {
-  stage s{{.metric_channels = 2}};
+  stage s;
   for (int i = 0; i < 5; ++i) {
     sse::channel c = s.open("room" + std::to_string(i));
     for (int n = 0; n <= i; ++n) s.put(c);
   }
-  std::string page;
-  s.hub.write_prometheus(page);
-  const auto value = [&](const std::string& of) {
-    const std::string line = "sse_channel_published_total{channel=\"" + of + "\"} ";
-    const std::size_t at = page.find(line);
-    return at == page.npos ? std::string{}
-                           : page.substr(at + line.size(), page.find('\n', at) - at - line.size());
+  const auto short_page = [&] {
+    sse::metrics_page page{2};
+    page.add(s.hub);
+    return page.text();
   };
-  CHECK(value("room0") == "1");
-  CHECK(value("room1") == "2");
-  CHECK(value("room2").empty());
-  CHECK(value("(others)") == "12");
+  const std::string page = short_page();
+  CHECK(published(page, "room0") == 1);
+  CHECK(published(page, "room1") == 2);
+  CHECK(published(page, "room2") == UINT64_MAX);
+  CHECK(published(page, "(others)") == 12);
+  CHECK(value_of(page, "sse_published_total") == 15);
   sse::channel big =
       s.open("a name that is long, as names of users are, to see that the page stays short");
   for (int i = 0; i < 100; ++i) (void)s.open(std::string(big.name()) + std::to_string(i));
-  const std::size_t before = page.size();
-  page.clear();
-  s.hub.write_prometheus(page);
-  CHECK(page.size() < before + 100);
+  CHECK(short_page().size() < page.size() + 100);
+}
+
+TEST_CASE("channels of one metrics_name stand together, and no name of a user on the page",
+          "[stats][surface]") {
+  stage s;
+  for (int i = 0; i < 1000; ++i) {
+    sse::channel_options o = quiet();
+    const std::string kind = i % 2 == 0 ? "rooms" : "users";  // need not live on
+    o.metrics_name = kind;
+    s.put(s.open("secret" + std::to_string(i), o));
+  }
+  s.put(s.open("plain"));
+  const std::string page = page_of(s.hub);
+  CHECK(published(page, "rooms") == 500);
+  CHECK(published(page, "users") == 500);
+  CHECK(published(page, "plain") == 1);
+  CHECK(value_of(page, "sse_channels") == 1001);
+  CHECK(page.find("secret") == page.npos);
+  CHECK(page.size() < 6000);
+}
+
+TEST_CASE("what was counted stays counted when a channel is closed", "[stats][surface]") {
+  stage s;
+  sse::channel_options o = quiet();
+  o.metrics_name = "jobs";
+  const auto job = [&](const std::string& name) {
+    sse::channel c = s.open(name, o);
+    const auto k = s.join(c);
+    s.put(c);
+    s.put(c);
+    s.flush();
+    s.hub.closed(k.id);
+    return c;
+  };
+  sse::channel plain = s.open("plain");
+  s.put(plain);
+  sse::channel a = job("a");
+  (void)job("b");
+  s.hub.close_channel(a);
+  std::string page = page_of(s.hub);
+  CHECK(published(page, "jobs") == 4);
+  CHECK(value_of(page, "sse_channel_delivered_total{channel=\"jobs\"}") == 4);
+  CHECK(value_of(page, "sse_channel_retained_events{channel=\"jobs\"}") == 2);
+  CHECK(value_of(page, "sse_channels") == 2);
+  s.hub.close_channel(plain);
+  s.hub.close_channel(s.hub.find_channel("b"));
+  page = page_of(s.hub);
+  CHECK(published(page, "jobs") == 4);
+  CHECK(published(page, "plain") == UINT64_MAX);
+  CHECK(value_of(page, "sse_published_total") == 5);
+  CHECK(value_of(page, "sse_delivered_total") == 4);
+  CHECK(value_of(page, "sse_channels") == 0);
+  // Of names that never end only the first are remembered; the sums hold all.
+  for (int i = 0; i < 3000; ++i) {
+    const std::string name = "n" + std::to_string(i);
+    o.metrics_name = name;
+    sse::channel c = s.open(name, o);
+    s.put(c);
+    s.hub.close_channel(c);
+  }
+  std::uint64_t groups = 0;
+  s.hub.each_channel_stats([&](const sse::channel_stats&) { ++groups; });
+  CHECK(groups <= 1026);
+  CHECK(value_of(page_of(s.hub), "sse_published_total") == 3005);
+}
+
+TEST_CASE("several hubs, mailboxes and the program's own numbers on one page", "[stats][surface]") {
+  stage a;
+  stage b;
+  a.put(a.open("c"));
+  sse::mailbox box{{.limits = {.event = 40}}};
+  sse::publisher p = box.make_publisher(1, 1024);
+  REQUIRE(p.try_publish("x"));
+  REQUIRE_FALSE(p.try_publish(std::string(100, 'x')));
+  REQUIRE_FALSE(p.try_publish({.type = "\n"}));
+  sse::metrics_page all;
+  all.add(a.hub, {{"hub", "a"}});
+  all.add(b.hub, {{"hub", "say \"b\""}, {"zone", "\xff"}});
+  all.add(box.counts());
+  all.sample("orders_open", "gauge", "Orders that wait.", 7);
+  all.sample("orders_open", "gauge", "Orders that wait.", 8, {{"desk", "x"}});
+  const std::string page = all.text();
+  CHECK(test::count(page, "# HELP sse_sessions ") == 1);
+  CHECK(test::count(page, "# TYPE orders_open gauge\n") == 1);
+  CHECK(page.find("sse_sessions{hub=\"a\"} 0\n"
+                  "sse_sessions{hub=\"say \\\"b\\\"\",zone=\"\xEF\xBF\xBD"
+                  "ff\"} 0\n") != page.npos);
+  CHECK(value_of(page, "sse_channel_published_total{hub=\"a\",channel=\"c\"}") == 1);
+  CHECK(value_of(page, "sse_closed_total{hub=\"a\",reason=\"peer\"}") == 0);
+  CHECK(value_of(page, "sse_mail_accepted_total") == 1);
+  CHECK(value_of(page, "sse_mail_refused_total{reason=\"too_large\"}") == 1);
+  CHECK(value_of(page, "sse_mail_refused_total{reason=\"invalid\"}") == 1);
+  CHECK(value_of(page, "sse_mail_refused_total{reason=\"full\"}") == 0);
+  CHECK(page.find("orders_open 7\norders_open{desk=\"x\"} 8\n") != page.npos);
 }

@@ -29,6 +29,35 @@ struct channel_cell {
   [[nodiscard]] std::uint32_t& free_link() noexcept { return link; }
 };
 
+/// See channel_stats.
+struct channel_counters {
+  std::uint64_t published = 0;
+  std::uint64_t delivered = 0;
+  std::uint64_t dropped = 0;
+  std::uint64_t coalesced = 0;
+  std::uint64_t gaps = 0;
+  std::uint64_t replays = 0;
+
+  void add(const channel_counters& o) noexcept {
+    published += o.published;
+    delivered += o.delivered;
+    dropped += o.dropped;
+    coalesced += o.coalesced;
+    gaps += o.gaps;
+    replays += o.replays;
+  }
+  [[nodiscard]] channel_stats stats() const noexcept {
+    channel_stats s;
+    s.published = published;
+    s.delivered = delivered;
+    s.dropped = dropped;
+    s.coalesced = coalesced;
+    s.gaps = gaps;
+    s.replays = replays;
+    return s;
+  }
+};
+
 class channel_state {
  public:
   channel_state(const channel_state&) = delete;
@@ -37,14 +66,9 @@ class channel_state {
   [[nodiscard]] std::string_view name() const noexcept { return name_.view(); }
   [[nodiscard]] std::size_t subscribers() const noexcept { return main_.readers.size(); }
   [[nodiscard]] channel_stats stats() const noexcept {
-    channel_stats s;
+    channel_stats s = counters_.stats();
     s.name = name();
-    s.published = counters_.published;
-    s.delivered = counters_.delivered;
-    s.dropped = counters_.dropped;
-    s.coalesced = counters_.coalesced;
-    s.gaps = counters_.gaps;
-    s.replays = counters_.replays;
+    s.group = options_.metrics_name;
     s.subscribers = subscribers();
     s.retained_events = main_.log.retained_events();
     s.retained_bytes = main_.log.retained_bytes();
@@ -67,21 +91,14 @@ class channel_state {
   owned_text name_;
   owned_text heartbeat_text_;
   owned_text heartbeat_type_;
+  owned_text metrics_name_;
   channel_options options_;
   sequence own_;
   sequence* sequence_ = &own_;
   stream main_;
   stream* transients_ = nullptr;     // made when first needed
   newest_by_key* newest_ = nullptr;  // only with max_keys
-  struct counters {                  // see channel_stats
-    std::uint64_t published = 0;
-    std::uint64_t delivered = 0;
-    std::uint64_t dropped = 0;
-    std::uint64_t coalesced = 0;
-    std::uint64_t gaps = 0;
-    std::uint64_t replays = 0;
-  };
-  counters counters_;
+  channel_counters counters_;
   std::uint32_t index_ = none;  // in engine::channels_
   std::uint32_t cell_ = none;   // in engine::cells_
   std::uint32_t timer_ = none;  // place in the timer queue

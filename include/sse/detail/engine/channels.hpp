@@ -54,7 +54,7 @@ inline stream* engine::transients_of(channel_state& c) noexcept {
 inline bool engine::make_channel(channel_state& c, std::string_view name,
                                  channel_options&& o) noexcept {
   if (!c.name_.assign(name) || !c.heartbeat_text_.assign(o.heartbeat.text) ||
-      !c.heartbeat_type_.assign(o.heartbeat.type)) {
+      !c.heartbeat_type_.assign(o.heartbeat.type) || !c.metrics_name_.assign(o.metrics_name)) {
     return false;
   }
   c.options_ = std::move(o);
@@ -63,6 +63,7 @@ inline bool engine::make_channel(channel_state& c, std::string_view name,
   if (opts.soft_lag_for.is_off()) opts.soft_lag = 0;
   opts.heartbeat.text = c.heartbeat_text_.view();
   opts.heartbeat.type = c.heartbeat_type_.view();
+  opts.metrics_name = c.metrics_name_.view();
   if (opts.heartbeat.every.is_off()) opts.heartbeat.mode = heartbeat_options::pace::off;
   if (opts.max_keys == 0 &&
       (opts.on_lag == lag_policy::coalesce || opts.start == start_at::snapshot)) {
@@ -188,6 +189,7 @@ inline void engine::free_channel(channel_state* c) noexcept {
     if (when != INT64_MAX) timers_.arm(timer_places::channel_bit | index, when, now_);
   }
   channels_.pop_back();
+  count_closed(*c);
   cells_[c->cell_].number = 0;
   cells_.give_back(c->cell_);
   delete_channel(c);
@@ -213,6 +215,23 @@ inline void engine::remember(const channel_state& c) noexcept {
   if (closed_.size() <= most) return;
   raise_floor(closed_[closed_oldest_]);
   forget(closed_oldest_);
+}
+
+/// What it counted stays counted: by the names of their metrics, of the first so many, so that this
+/// stays small.
+inline void engine::count_closed(const channel_state& c) noexcept {
+  constexpr std::uint32_t most = 1024;
+  const std::string_view name = c.options_.metrics_name;
+  std::uint32_t i = closed_groups_.find(name);
+  if (i == none && (name.empty() || closed_groups_.size() < most)) i = closed_groups_.acquire(name);
+  if (i == none) i = closed_groups_.find({});
+  if (i == none) i = closed_groups_.acquire({});
+  if (i != none) closed_groups_[i].add(c.counters_);  // none: memory is out
+}
+inline channel_stats engine::closed_group(std::uint32_t i) const noexcept {
+  channel_stats s = closed_groups_[i].stats();
+  s.group = closed_groups_.name_of(i);
+  return s;
 }
 
 inline void engine::raise_floor(const closed_channel& c) noexcept {

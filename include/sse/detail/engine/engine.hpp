@@ -172,6 +172,8 @@ class engine {
   [[nodiscard]] channel find_channel(std::string_view name) const noexcept;
   bool close_channel(channel c) noexcept;
   [[nodiscard]] const vec<channel_state*>& channels() const noexcept { return channels_; }
+  [[nodiscard]] std::uint32_t closed_groups() const noexcept { return closed_groups_.size(); }
+  [[nodiscard]] channel_stats closed_group(std::uint32_t i) const noexcept;
   [[nodiscard]] channel handle_of(const channel_state& c) const noexcept {
     return {&cells_[c.cell_], cells_[c.cell_].number};
   }
@@ -348,6 +350,7 @@ class engine {
   void delete_channel(channel_state* c) noexcept;
   void free_channel(channel_state* c) noexcept;
   void remember(const channel_state& c) noexcept;
+  void count_closed(const channel_state& c) noexcept;
   void raise_floor(const closed_channel& c) noexcept;
   void forget(std::uint32_t i) noexcept;
 
@@ -504,6 +507,7 @@ class engine {
   stream* touched_ = nullptr;
   vec<channel_state*> losers_;   ///< of the stream that opens: those that lost something
   vec<channel_state*> closing_;  ///< to be freed when the outermost call ends
+  name_table<channel_counters, 8> closed_groups_;  ///< by channel_options::metrics_name
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
   std::uint32_t closed_newest_ = none;
