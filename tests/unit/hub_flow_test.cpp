@@ -364,6 +364,66 @@ TEST_CASE("X-01 streams that open between two flushes share a budget too", "[flo
   }
 }
 
+TEST_CASE("a flush says that there is more if a hook published when it closed a stream", "[flow]") {
+  stage s;
+  sse::channel& c = s.open("c", quiet());
+  s.hub.on_closed([&](sse::session_id, const sse::no_user&, sse::close_reason) { s.put(c); });
+  const auto gone = s.join(c);
+  const auto stays = s.join(c);
+  s.peer(gone).fails = true;
+  s.put(c);
+  CHECK(s.hub.flush());
+  CHECK_FALSE(s.hub.flush());
+  CHECK(s.take(stays) == frames(1, 2));
+}
+
+TEST_CASE("any_transport: each connection brings its own write and close", "[flow]") {
+  struct story {
+    std::string text;
+    sse::session_id id{};
+  };
+  class told_connection final : public sse::any_connection {
+   public:
+    explicit told_connection(story& told) noexcept : told_{&told} {}
+    ~told_connection() override { told_->text += "freed"; }
+    void opened(sse::session_id id) noexcept override { told_->id = id; }
+    sse::write_result write(std::span<const sse::buffer> bytes) noexcept override {
+      std::size_t n = 0;
+      for (const sse::buffer& b : bytes) {
+        told_->text += b.view();
+        n += b.size;
+      }
+      return {n, sse::flow::ready};
+    }
+    void close(sse::close_reason why) noexcept override {
+      told_->text += std::string{to_string(why)} + " ";
+    }
+
+   private:
+    story* told_;
+  };
+  sse::any_transport net;
+  sse::hub<sse::any_transport> hub{net, test::without_position()};
+  sse::channel* c = hub.open_channel("c", quiet());
+  REQUIRE(c != nullptr);
+  story one;
+  story two;
+  const auto open = [&](story& told) {
+    return hub
+        .accept(sse::any_transport::connection{new told_connection{told}}, {},
+                sse::admit().join(*c))
+        .id;
+  };
+  CHECK(open(one) == one.id);
+  CHECK(open(two) == two.id);
+  REQUIRE(c->publish({.data = "x"}));
+  CHECK_FALSE(hub.flush());
+  hub.finish(one.id);
+  CHECK_FALSE(hub.flush());
+  CHECK(one.text == frame(1, "", "x") + "finished freed");
+  CHECK(two.text == frame(1, "", "x"));
+}
+
 TEST_CASE("the smallest shares still get everything through", "[flow]") {
   for (const std::uint32_t share : {0U, 1U, 10U}) {
     CAPTURE(share);

@@ -18,6 +18,26 @@ using cap_kind = sse::cap_counter::kind;
 
 sse::shard_options with(const sse::limits& caps) { return {.hub = {.caps = caps}}; }
 
+TEST_CASE("shared caps by themselves: as many as there may be, each name for itself",
+          "[shards][caps]") {
+  const kind k = GENERATE(kind::total, kind::user, kind::address);
+  const std::string_view name = k == kind::total ? "" : "ada";
+  sse::shared_caps caps;
+  CHECK(caps.take(k, name, 2));
+  CHECK(caps.take(k, name, 2));
+  CHECK_FALSE(caps.take(k, name, 2));
+  CHECK(caps.count(k, name) == 2);
+  CHECK(caps.take(k, name, 0));
+  CHECK(caps.count(k, name) == 3);
+  if (k != kind::total) {
+    CHECK(caps.count(k, "bob") == 0);
+    CHECK(caps.take(k, "bob", 1));
+    CHECK(caps.count(k == kind::user ? kind::address : kind::user, name) == 0);
+  }
+  for (int i = 0; i < 3; ++i) caps.give_back(k, name);
+  CHECK(caps.count(k, name) == 0);
+}
+
 TEST_CASE("a cap holds over all shards, and a place comes back", "[shards][caps]") {
   const std::string what = GENERATE("total", "user", "address");
   CAPTURE(what);

@@ -243,6 +243,37 @@ TEST_CASE("X-29 after thousands of streams of every fate the numbers are what th
   CHECK(n.dropped > 1000);
 }
 
+TEST_CASE("the numbers of two channels together: sums, and the higher last id", "[stats]") {
+  const sse::channel_stats one{.subscribers = 1,
+                               .published = 2,
+                               .delivered = 3,
+                               .dropped = 4,
+                               .coalesced = 5,
+                               .gaps = 6,
+                               .replays = 7,
+                               .retained_events = 8,
+                               .retained_bytes = 9,
+                               .backlog_bytes = 10,
+                               .last_id = 11};
+  sse::channel_stats two = one;
+  two.last_id = 12;
+  two.add(one);
+  CHECK(two.subscribers == 2);
+  CHECK(two.published == 4);
+  CHECK(two.delivered == 6);
+  CHECK(two.dropped == 8);
+  CHECK(two.coalesced == 10);
+  CHECK(two.gaps == 12);
+  CHECK(two.replays == 14);
+  CHECK(two.retained_events == 16);
+  CHECK(two.retained_bytes == 18);
+  CHECK(two.backlog_bytes == 20);
+  CHECK(two.last_id == 12);
+  sse::channel_stats lower = one;
+  lower.add(two);
+  CHECK(lower.last_id == 12);
+}
+
 TEST_CASE("heartbeats in the log count as delivered, those for one session do not", "[stats]") {
   stage s;
   sse::channel_options o = quiet();
