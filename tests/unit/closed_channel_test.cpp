@@ -96,15 +96,15 @@ TEST_CASE("channel: the last 1024 closed are remembered, one that was opened aga
 TEST_CASE("channel: one that was closed before the last 1024 still tells that its events are gone",
           "[channel]") {
   stage s;
-  sse::channel& c = s.open("c", test::quiet());
+  sse::channel c = s.open("c", test::quiet());
   s.put_many(c, 3);
   s.hub.close_channel(c);
   for (int i = 0; i < 1024; ++i) {
-    sse::channel& other = s.open("other " + std::to_string(i), test::quiet());
+    sse::channel other = s.open("other " + std::to_string(i), test::quiet());
     s.put(other);
     s.hub.close_channel(other);
   }
-  sse::channel& again = s.open("c", test::quiet());
+  sse::channel again = s.open("c", test::quiet());
   const sse::event_id next = s.put(again);
   const auto lost = s.join(again, {.last_event_id = "1"});
   const auto has_all = s.join(again, {.last_event_id = "3"});

@@ -324,7 +324,7 @@ TEST_CASE("X-01 a session that is far behind has its share, then the next has it
 TEST_CASE("X-01 those that catch up get the flush's budget, in turn, and the rest in the next",
           "[flow]") {
   stage s{{.flush_share = 100, .flush_budget = 250}};
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   std::vector<test::caller> all;
   for (int i = 0; i < 5; ++i) all.push_back(s.join(c, {.window = 0, .max_write = 100}));
   s.put_many(c, 50);
@@ -350,7 +350,7 @@ TEST_CASE("X-01 streams that open between two flushes share a budget too", "[flo
   for (const bool limited : {true, false}) {
     CAPTURE(limited);
     stage s{{.flush_share = 100, .flush_budget = limited ? 250U : 0U}};
-    sse::channel& c = s.open("c", quiet());
+    sse::channel c = s.open("c", quiet());
     s.put_many(c, 50);
     for (int turn = 0; turn < 2; ++turn) {
       std::vector<test::caller> all;
@@ -366,7 +366,7 @@ TEST_CASE("X-01 streams that open between two flushes share a budget too", "[flo
 
 TEST_CASE("a flush says that there is more if a hook published when it closed a stream", "[flow]") {
   stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   s.hub.on_closed([&](sse::session_id, const sse::no_user&, sse::close_reason) { s.put(c); });
   const auto gone = s.join(c);
   const auto stays = s.join(c);
@@ -404,19 +404,18 @@ TEST_CASE("any_transport: each connection brings its own write and close", "[flo
   };
   sse::any_transport net;
   sse::hub<sse::any_transport> hub{net, test::without_position()};
-  sse::channel* c = hub.open_channel("c", quiet());
-  REQUIRE(c != nullptr);
+  sse::channel c = hub.open_channel("c", quiet());
+  REQUIRE(c);
   story one;
   story two;
   const auto open = [&](story& told) {
     return hub
-        .accept(sse::any_transport::connection{new told_connection{told}}, {},
-                sse::admit().join(*c))
+        .accept(sse::any_transport::connection{new told_connection{told}}, {}, sse::admit().join(c))
         .id;
   };
   CHECK(open(one) == one.id);
   CHECK(open(two) == two.id);
-  REQUIRE(c->publish({.data = "x"}));
+  REQUIRE(c.publish({.data = "x"}));
   CHECK_FALSE(hub.flush());
   hub.finish(one.id);
   CHECK_FALSE(hub.flush());
@@ -640,7 +639,7 @@ TEST_CASE("pull: a finished stream ends once all was taken", "[flow][pull]") {
 TEST_CASE("pull: a blocked stream with nothing left but its end ends once it was looked at",
           "[flow][pull]") {
   completion_stage s;
-  sse::channel& c = s.open("c", quiet());
+  sse::channel c = s.open("c", quiet());
   const auto k = s.join(c, {.window = 0});
   s.put(c);
   s.flush();
@@ -659,9 +658,9 @@ TEST_CASE("pull: a look that asked often enough goes on in the next flush", "[fl
   s.hub.on_sees([](const sse::no_user&, std::string_view, std::string_view audience) {
     return audience == "all";
   });
-  sse::channel& c = s.open("c", quiet(10'000));
-  sse::channel& left = s.open("left", quiet());
-  const auto k = s.join({.window = 0}, {&left, &c});
+  sse::channel c = s.open("c", quiet(10'000));
+  sse::channel left = s.open("left", quiet());
+  const auto k = s.join({.window = 0}, {left, c});
   s.put(left);
   s.flush();
   REQUIRE(s.hub.leave(k.id, left));

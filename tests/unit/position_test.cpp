@@ -58,7 +58,7 @@ TEST_CASE("position: how far it is asked for does not depend on who was served b
   sse::channel_options o = numbered();
   o.keep = 10'000;
   o.start = sse::start_at::all;
-  sse::channel& c = s.open("c", std::move(o));
+  sse::channel c = s.open("c", std::move(o));
   for (int i = 0; i < 1000; ++i) s.put(c, "x", "nobody");
   for (int i = 0; i < 2; ++i) {  // the first one's look leaves 24 questions of its turn
     CHECK(s.take(s.join(c)) == position(1100));

@@ -2,6 +2,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -20,8 +21,8 @@ sse::shard_options with(const sse::limits& caps) { return {.hub = {.caps = caps}
 
 TEST_CASE("shared caps by themselves: as many as there may be, each name for itself",
           "[shards][caps]") {
-  const kind k = GENERATE(kind::total, kind::user, kind::address);
-  const std::string_view name = k == kind::total ? "" : "ada";
+  const cap_kind k = GENERATE(cap_kind::total, cap_kind::user, cap_kind::address);
+  const std::string_view name = k == cap_kind::total ? "" : "ada";
   sse::shared_caps caps;
   CHECK(caps.take(k, name, 2));
   CHECK(caps.take(k, name, 2));
@@ -29,10 +30,10 @@ TEST_CASE("shared caps by themselves: as many as there may be, each name for its
   CHECK(caps.count(k, name) == 2);
   CHECK(caps.take(k, name, 0));
   CHECK(caps.count(k, name) == 3);
-  if (k != kind::total) {
+  if (k != cap_kind::total) {
     CHECK(caps.count(k, "bob") == 0);
     CHECK(caps.take(k, "bob", 1));
-    CHECK(caps.count(k == kind::user ? kind::address : kind::user, name) == 0);
+    CHECK(caps.count(k == cap_kind::user ? cap_kind::address : cap_kind::user, name) == 0);
   }
   for (int i = 0; i < 3; ++i) caps.give_back(k, name);
   CHECK(caps.count(k, name) == 0);
