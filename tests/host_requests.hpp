@@ -279,7 +279,7 @@ template <class Server>
 void later_verdicts() {
   using responder = sse::stream_responder<>;
   Server s{{.hub = {.caps = {.total = {.max = 4}, .per_address = {.max = 3}}}}};
-  sse::channel& ticks = s.open("ticks");
+  sse::channel ticks = s.open("ticks");
   std::vector<responder> waiting;
   std::vector<sse::responder> plain;
   int ended = 0;
@@ -434,7 +434,7 @@ void verdict_deadline() {
     const answer a = s.answer_to(c);
     CHECK(a.status == 503);
     CHECK(a.header("Connection") == "keep-alive");
-    waiting.back()(sse::admit().join(*s.ticks));  // too late
+    waiting.back()(sse::admit().join(s.ticks));  // too late
     CHECK(s.ask(c, client::make("GET", "/health")).body == "ok");
   }
   // It counts for nobody any more; who is gone is noticed at once, also where it said more.
@@ -478,11 +478,10 @@ template <class Server>
 void stream_headers() {
   using pace = sse::heartbeat_options::pace;
   Server s;
-  sse::channel& slow =
-      s.open("slow", {.heartbeat = {.every = sse::duration::milliseconds(30'001)}});
-  sse::channel& quick =
+  sse::channel slow = s.open("slow", {.heartbeat = {.every = sse::duration::milliseconds(30'001)}});
+  sse::channel quick =
       s.open("quick", {.heartbeat = {.mode = pace::fixed, .every = sse::duration::seconds(5)}});
-  sse::channel& never = s.open("never", {.heartbeat = {.mode = pace::off}});
+  sse::channel never = s.open("never", {.heartbeat = {.mode = pace::off}});
   int errors = 0;
   std::vector<int> refused;
   s.on_loop([&] {
@@ -548,7 +547,7 @@ void stream_headers() {
   CHECK(s.on_loop([&] { return refused; }) == std::vector<int>(bad.size(), 500));
 
   Server silent{{.announce_heartbeat = false}};
-  sse::channel& c = silent.open("c");
+  sse::channel c = silent.open("c");
   silent.on_loop([&] { silent->stream("/events", c); });
   client last{silent.port()};
   CHECK(last.open("/events").header("X-Heartbeat-Interval").empty());
