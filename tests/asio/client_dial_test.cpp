@@ -4,6 +4,7 @@
 #include <netdb.h>
 
 #include <dlfcn.h>
+#include <filesystem>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -156,6 +157,37 @@ TEST_CASE("client: six addresses that do not answer, and the seventh does") {
   CHECK(failures == 0);
   CHECK(server.connections() == 1);
 }
+
+#if defined(__linux__)
+TEST_CASE("client: the attempts that lost are closed when one has won") {
+  const auto open_sockets = [] {
+    std::size_t n = 0;
+    std::error_code gone;
+    for (const auto& fd : std::filesystem::directory_iterator{"/proc/self/fd"}) {
+      n += std::filesystem::read_symlink(fd, gone).string().starts_with("socket:");
+    }
+    return n;
+  };
+  test::raw_server server{serve_two};
+  const deaf_listener a{"127.0.0.2", server.port()};
+  const deaf_listener b{"127.0.0.3", server.port()};
+  const known_name one{"one.test", {"127.0.0.1"}};
+  const known_name three{"three.test", {"127.0.0.2", "127.0.0.3", "127.0.0.1"}};
+  std::vector<std::size_t> sockets;
+  for (const std::string host : {"one.test", "three.test"}) {
+    test::loop l;
+    sse::asio_client_options o = at_once();
+    o.attempt_delay = sse::duration::milliseconds(10);
+    sse::asio_event_source<> s{l.ctx, "http://" + host + ":" + std::to_string(server.port()), o};
+    int got = 0;
+    s.on_event([&](const sse::event&) { ++got; });
+    s.start();
+    l.until([&] { return got == 2; });
+    sockets.push_back(open_sockets());
+  }
+  CHECK(sockets[0] == sockets[1]);
+}
+#endif
 
 TEST_CASE("client: addresses that refuse are passed at once, and the last one tells why") {
   test::raw_server server{serve_two};

@@ -315,6 +315,26 @@ TEST_CASE("client: reading pauses while the queue is full, and nothing is lost")
   CHECK(got == events);
 }
 
+TEST_CASE("client: a full queue holds up events, and no response head") {
+  raw_server server{[](peer& p) {
+    if (p.request().empty()) return;
+    p.send_bytewise(stream_head);
+    p.send(frame(p.number, "x"));
+    p.wait_for_end();
+  }};
+  loop l;
+  sse::asio_client_options o = hasty();
+  o.queue = 1;
+  source s{l.ctx, server.url(), o};
+  int opened = 0;
+  s.on_open([&](const sse::client_response&) { ++opened; });
+  s.start();
+  l.until([&] { return s.last_event_id() == "0"; });
+  s.restart();
+  l.until([&] { return opened == 2; });
+  CHECK(server.connections() == 2);
+}
+
 TEST_CASE("client: redirects lead on, also to another server, a loop of them ends") {
   raw_server target{[](peer& p) {
     const std::string r = p.request();
