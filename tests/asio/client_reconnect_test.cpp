@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include <asio/write.hpp>
 #include <sse/asio_client.hpp>
 
 #include "asio/client.hpp"
@@ -124,4 +125,31 @@ TEST_CASE("client and server: a gap, a drain") {
   l.until([&] { return failed.error != sse::client_error::none; });
   CHECK(failed.error == sse::client_error::end_of_stream);
   CHECK_FALSE(failed.final);
+}
+
+TEST_CASE("client and server: with the defaults of both, silence of three heartbeats is an end") {
+  test::server<> server;
+  sse::channel ticks = server.open("ticks", {});
+  server.on_loop([&] { server->stream("/events", ticks); });
+  asio::io_context ctx;
+  asio::ip::tcp::socket socket{ctx};
+  socket.connect({asio::ip::address_v4::loopback(), server.port()});
+  // The state machine in a time of its own, with the bytes of the real server.
+  const sse::time_point now = sse::time_point::milliseconds(1000);
+  sse::event_source source{"http://127.0.0.1:" + std::to_string(server.port()) + "/events"};
+  REQUIRE(source.poll(now).what == sse::client_action::connect);
+  asio::write(socket, asio::buffer(source.connected(now)));
+  struct {
+    void on_event(const sse::event&) {}
+  } sink;
+  while (source.state() != sse::client_state::open) {
+    char bytes[4096];
+    const std::size_t n = socket.read_some(asio::buffer(bytes));
+    REQUIRE(source.received(now, {bytes, n}, sink) == n);
+    REQUIRE(source.failure().error == sse::client_error::none);
+  }
+  const sse::duration heartbeat = sse::heartbeat_options{}.every;
+  CHECK(source.next_deadline() == now + sse::duration::milliseconds(3 * heartbeat.ms()));
+  (void)source.poll(source.next_deadline());
+  CHECK(source.failure().error == sse::client_error::stalled);
 }
