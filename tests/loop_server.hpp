@@ -81,8 +81,8 @@ class loop_server : public server_calls<loop_server<Server>> {
 };
 
 /// Publishes `n` events of growing size; what a stream gets of them.
-template <class Server>
-std::string publish_sizes(loop_server<Server>& s, sse::channel c, int n, int step) {
+template <class Calls>
+std::string publish_sizes(Calls& s, sse::channel c, int n, int step) {
   std::string expected;
   for (int i = 0; i < n; ++i) {
     const std::string data(static_cast<std::size_t>(i * step), static_cast<char>('a' + i % 26));

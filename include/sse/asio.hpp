@@ -13,8 +13,9 @@
 //   ctx.run();
 //
 // Not a general web server: no files, no request coding, no compression, no HTTP/2 of its own; put
-// nginx or haproxy in front where those are wanted. TLS: name the stream, asio_server<no_user,
-// asio::ssl::stream<tcp::socket>>, and give the constructor a function that makes one.
+// nginx or haproxy in front where those are wanted. TLS: sse/asio_openssl.hpp; or name a
+// stream, such as asio_server<no_user, asio::ssl::stream<tcp::socket>>, and give the constructor a
+// function that makes one.
 //
 // Needs <asio/...>, 1.22 or newer, with ASIO_STANDALONE, exceptions and RTTI. In every source file
 // some standard header must come before the first of Asio's: 1.22 chooses its allocator by what it

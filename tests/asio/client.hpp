@@ -33,8 +33,10 @@ class server : public server_calls<server<User, Stream>> {
  public:
   using server_type = sse::asio_server<User, Stream>;
 
-  explicit server(sse::server_options o = {}, std::uint16_t port = 0)
-      : server_{std::in_place, ctx_, without_position(std::move(o))} {
+  /// `make`: what makes a Stream of a socket, if that takes more than the socket.
+  template <class... Make>
+  explicit server(sse::server_options o = {}, std::uint16_t port = 0, Make... make)
+      : server_{std::in_place, ctx_, without_position(std::move(o)), std::move(make)...} {
     start(port);
   }
   ~server() {

@@ -36,3 +36,7 @@ template class sse::uring_server<headers_test::user, sse::tls::uring_transport>;
 template class sse::basic_server<
     sse::detail::epoll_core<headers_test::user, sse::tls::uring_transport>>;
 #endif
+#ifdef HEADERS_asio_openssl
+template class sse::asio_server<headers_test::user, sse::tls::asio_stream>;
+template class sse::basic_server<sse::detail::asio_core<headers_test::user, sse::tls::asio_stream>>;
+#endif

@@ -2,6 +2,7 @@
 // peers try.
 #include <atomic>
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -23,6 +24,12 @@
 
 #include "io_uring/refused.hpp"
 #endif
+#ifdef SSEHUB_TEST_ASIO
+#include <sse/asio.hpp>
+#include <sse/asio_openssl.hpp>
+
+#include "asio/client.hpp"
+#endif
 
 namespace {
 
@@ -30,12 +37,39 @@ using std::chrono::milliseconds;
 using test::client;
 using test::tls_client;
 
-using epoll_host = test::secured<sse::epoll_server<sse::no_user, sse::tls::epoll_transport>>;
+/// A host: its server in a thread of its own, and one that the test turns.
+template <class Server>
+struct host {
+  using server = test::loop_server<Server>;
+  using loop = test::polled<Server>;
+};
+using epoll_host = host<test::secured<sse::epoll_server<sse::no_user, sse::tls::epoll_transport>>>;
 #ifdef SSEHUB_TEST_IO_URING
-using uring_host = test::secured<sse::uring_server<sse::no_user, sse::tls::uring_transport>>;
+using uring_host = host<test::secured<sse::uring_server<sse::no_user, sse::tls::uring_transport>>>;
+#endif
+#ifdef SSEHUB_TEST_ASIO
+struct asio_host {
+  struct server : test::server<sse::no_user, sse::tls::asio_stream> {
+    explicit server(sse::server_options o = {})
+        : test::server<sse::no_user, sse::tls::asio_stream>{
+              std::move(o), 0, sse::tls::asio_streams(&test::tls_of_tests().context)} {}
+  };
+  struct loop {
+    explicit loop(const sse::server_options& o)
+        : server{context, o, sse::tls::asio_streams(&test::tls_of_tests().context)} {}
+    void turn() {
+      server.clock_moved();
+      context.restart();
+      for (int most = 1000; most > 0 && context.poll_one() != 0; --most) {
+      }
+    }
+    asio::io_context context{1};
+    sse::asio_server<sse::no_user, sse::tls::asio_stream> server;
+  };
+};
 #endif
 
-/// Runs `f.template operator()<Server>()` for each host.
+/// Runs `f.template operator()<Host>()` for each host.
 template <class F>
 void on_each_host(F f) {
   SECTION("epoll") { f.template operator()<epoll_host>(); }
@@ -44,11 +78,14 @@ void on_each_host(F f) {
     if (!test::refused()) f.template operator()<uring_host>();
   }
 #endif
+#ifdef SSEHUB_TEST_ASIO
+  SECTION("Asio") { f.template operator()<asio_host>(); }
+#endif
 }
 
-template <class Server>
-struct tls_server : test::loop_server<Server> {
-  explicit tls_server(sse::server_options o = {}) : test::loop_server<Server>{std::move(o)} {
+template <class Host>
+struct tls_server : Host::server {
+  explicit tls_server(sse::server_options o = {}) : Host::server{std::move(o)} {
     auto& s = *this;
     ticks = s.open("ticks", {.keep = 1000, .max_lag = 0});
     s.on_loop([&] {
@@ -64,7 +101,24 @@ struct tls_server : test::loop_server<Server> {
     });
   }
   ~tls_server() {
-    this->on_loop([] {});
+    auto& s = *this;
+    s.on_loop([&] {
+      s->on_error({});
+      s->on_access({});
+    });
+  }
+  /// Whether nobody was cut.
+  [[nodiscard]] bool drain() {
+    auto& s = *this;
+    const sse::drain_options patient{.deadline = test::patience};
+    if constexpr (requires { s->drain(patient); }) {
+      return s.on_loop([&] { return s->drain(patient); });
+    } else {
+      std::promise<bool> clean;
+      s.on_loop(
+          [&] { s->async_drain([&](const std::error_code& e) { clean.set_value(!e); }, patient); });
+      return clean.get_future().get();
+    }
   }
   sse::channel ticks = {};
   std::vector<std::string> errors{};
@@ -74,8 +128,8 @@ struct tls_server : test::loop_server<Server> {
 }  // namespace
 
 TEST_CASE("TLS: pages of many records, bodies, pipelined requests, streams that resume") {
-  on_each_host([]<class Server>() {
-    tls_server<Server> s;
+  on_each_host([]<class Host>() {
+    tls_server<Host> s;
     client c = tls_client(s.port());
     CHECK(c.get("/health").body == "ok");
     const std::string body(300'000, 'e');
@@ -100,9 +154,9 @@ TEST_CASE("TLS: pages of many records, bodies, pipelined requests, streams that 
 TEST_CASE(
     "TLS: written while the socket is full in the middle of a record: each byte once, and the "
     "end") {
-  on_each_host([]<class Server>() {
+  on_each_host([]<class Host>() {
     const bool chunked = GENERATE(false, true);
-    tls_server<Server> s{{.chunked = chunked, .send_buffer = 4096}};
+    tls_server<Host> s{{.chunked = chunked, .send_buffer = 4096}};
     client c = tls_client(s.port(), {.receive_buffer = 4096});
     REQUIRE(c.open("/events").status == 200);
     std::string expected;
@@ -113,8 +167,7 @@ TEST_CASE(
     }
     CHECK(s.on_loop([&] { return s->hub().worst_lag(s.ticks); }) > 0);
     bool clean = false;
-    std::thread ends{
-        [&] { clean = s.on_loop([&] { return s->drain({.deadline = test::patience}); }); }};
+    std::thread ends{[&] { clean = s.drain(); }};
     std::string got = c.rest();
     ends.join();
     CHECK(clean);
@@ -127,8 +180,8 @@ TEST_CASE(
 }
 
 TEST_CASE("TLS: one that never reads is closed at the write deadline, and holds nobody up") {
-  on_each_host([]<class Server>() {
-    tls_server<Server> s{{.hub = {.write_deadline = milliseconds{300}}, .send_buffer = 8192}};
+  on_each_host([]<class Host>() {
+    tls_server<Host> s{{.hub = {.write_deadline = milliseconds{300}}, .send_buffer = 8192}};
     client deaf = tls_client(s.port(), {.receive_buffer = 4096});
     REQUIRE(deaf.open("/events").status == 200);
     client page = tls_client(s.port(), {.receive_buffer = 4096});
@@ -142,8 +195,8 @@ TEST_CASE("TLS: one that never reads is closed at the write deadline, and holds 
 }
 
 TEST_CASE("TLS: HTTP without it is told so, whole, and ended") {
-  on_each_host([]<class Server>() {
-    tls_server<Server> s;
+  on_each_host([]<class Host>() {
+    tls_server<Host> s;
     client c{s.port()};
     const test::answer a = c.get("/health");
     CHECK(a.status == 400);
@@ -160,8 +213,8 @@ TEST_CASE("TLS: HTTP without it is told so, whole, and ended") {
 }
 
 TEST_CASE("TLS: a peer that leaves, or talks nonsense, at every stage of a handshake") {
-  on_each_host([]<class Server>() {
-    tls_server<Server> s;
+  on_each_host([]<class Host>() {
+    tls_server<Host> s;
     std::string hello;  // of a client
     {
       const std::unique_ptr<SSL_CTX, void (*)(SSL_CTX*)> made{SSL_CTX_new(TLS_client_method()),
@@ -190,8 +243,8 @@ TEST_CASE("TLS: a peer that leaves, or talks nonsense, at every stage of a hands
 }
 
 TEST_CASE("TLS: renegotiation is refused, a key update is answered, and the stream lives on") {
-  on_each_host([]<class Server>() {
-    tls_server<Server> s;
+  on_each_host([]<class Host>() {
+    tls_server<Host> s;
     client old = tls_client(s.port(), {.version = TLS1_2_VERSION});
     REQUIRE(old.open("/events").status == 200);
     CHECK(SSL_version(test::tls_of(old)) == TLS1_2_VERSION);
@@ -222,8 +275,8 @@ TEST_CASE("TLS: renegotiation is refused, a key update is answered, and the stre
 }
 
 TEST_CASE("TLS: a flood of records that hold nothing ends the stream") {
-  on_each_host([]<class Server>() {
-    tls_server<Server> s;
+  on_each_host([]<class Host>() {
+    tls_server<Host> s;
     client c = tls_client(s.port(), {.version = TLS1_3_VERSION});
     REQUIRE(c.open("/events").status == 200);
     bool sent = true;
@@ -237,8 +290,8 @@ TEST_CASE("TLS: a flood of records that hold nothing ends the stream") {
 }
 
 TEST_CASE("TLS: a peer that said goodbye, or ended its side, is gone") {
-  on_each_host([]<class Server>() {
-    tls_server<Server> s;
+  on_each_host([]<class Host>() {
+    tls_server<Host> s;
     client says = tls_client(s.port());
     REQUIRE(says.open("/events").status == 200);
     client half = tls_client(s.port());
@@ -308,8 +361,8 @@ TEST_CASE("TLS: another certificate while streams live, and one that cannot be l
 }
 
 TEST_CASE("TLS: what an application speaks is http/1.1, and who wants another is told") {
-  on_each_host([]<class Server>() {
-    tls_server<Server> s;
+  on_each_host([]<class Host>() {
+    tls_server<Host> s;
     client c = tls_client(s.port(), {.alpn = "http/1.1"});
     const unsigned char* chosen = nullptr;
     unsigned size = 0;
@@ -325,8 +378,8 @@ TEST_CASE("TLS: what an application speaks is http/1.1, and who wants another is
 }
 
 TEST_CASE("TLS: a client that comes back brings its ticket") {
-  on_each_host([]<class Server>() {
-    tls_server<Server> s;
+  on_each_host([]<class Host>() {
+    tls_server<Host> s;
     const int version = GENERATE(TLS1_2_VERSION, TLS1_3_VERSION);
     client first = tls_client(s.port(), {.version = version});
     CHECK(first.get("/health").status == 200);
@@ -341,8 +394,8 @@ TEST_CASE("TLS: a client that comes back brings its ticket") {
 }
 
 TEST_CASE("TLS: one connection too many is ended before it costs a handshake") {
-  on_each_host([]<class Server>() {
-    tls_server<Server> s{{.max_connections = 1}};
+  on_each_host([]<class Host>() {
+    tls_server<Host> s{{.max_connections = 1}};
     client c = tls_client(s.port());
     CHECK(c.get("/health").status == 200);
     client more{s.port()};
@@ -353,8 +406,8 @@ TEST_CASE("TLS: one connection too many is ended before it costs a handshake") {
 
 TEST_CASE("TLS: a handshake has its time, and many that last make room for others") {
   if (test::cannot_hold_the_server()) return;
-  on_each_host([]<class Server>() {
-    using loop = test::polled<Server>;
+  on_each_host([]<class Host>() {
+    using loop = typename Host::loop;
     SECTION("deadline") {
       test::held_server<loop> s{{.handshake_deadline = milliseconds{1000}}};
       client silent{s.port()};
@@ -394,7 +447,13 @@ TEST_CASE("TLS: a handshake has its time, and many that last make room for other
       test::held_server<loop> s;
       client silent{s.port()};
       REQUIRE(s.until([&] { return s->connections() == 1; }));
-      CHECK(s->drain({.deadline = milliseconds{1000}}));
+      if constexpr (requires { s->drain(); }) {
+        CHECK(s->drain({.deadline = milliseconds{1000}}));
+      } else {
+        bool clean = false;
+        s->async_drain([&](const std::error_code& e) { clean = !e; });
+        CHECK(s.until([&] { return clean; }));
+      }
       CHECK(silent.rest().empty());
     }
   });

@@ -31,7 +31,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   using transport_type = typename Core::transport_type;
   using stream_type = typename transport_type::stream_type;
   using self = ref<asio_connection>;
-  static constexpr bool plain = transport_type::plain;
+  static constexpr bool at_once = transport_type::at_once;
 
  public:
   asio_connection(Core& core, typename transport_type::connection c, std::string address)
@@ -40,14 +40,15 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   }
 
   void begin() {
+    if constexpr (shakes_hands<stream_type>) phase_ = phase::handshake;
     set_due();
     if constexpr (shakes_hands<stream_type>) {
-      phase_ = phase::handshake;
       peer_.stream().async_handshake(stream_type::server,
                                      [c = self{this}](const std::error_code& e) mutable {
                                        c->guarded([&] {
-                                         if (e) return c->drop();
+                                         if (e) return c->no_handshake(e);
                                          c->phase_ = phase::head;
+                                         c->set_due();
                                          c->read();
                                        });
                                      });
@@ -79,6 +80,22 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
 
   [[nodiscard]] self hold() noexcept { return self{this}; }
 
+  void no_handshake(const std::error_code& e) {
+    if constexpr (layered<stream_type>) {
+      if (e == std::errc::protocol_error) {
+        auto& layer = peer_.stream().layer();
+        core_->handshake_failed(layer.reason(), this->address_);
+        if (layer.met_plain_http()) {
+          std::error_code ignored;
+          const std::string out = core_->not_plain(this->address_);
+          (void)socket_of(peer_.stream()).write_some(net::buffer(out), ignored);
+        }
+        return hang_up();
+      }
+    }
+    drop();
+  }
+
   // --- bytes in
 
   void read() {
@@ -100,7 +117,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   }
 
   void have_read(std::string_view bytes) {
-    if constexpr (plain) {
+    if constexpr (at_once) {
       if (bytes.size() == input_.size() || bytes.data() != input_.data()) {
         auto& all = core_->scratch();  // there may be much more, such as a body
         std::size_t n = bytes.copy(all.data(), all.size());
@@ -165,7 +182,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   }
 
   std::size_t sent_ = 0;
-  std::array<char, plain ? 1024 : 4096> input_;
+  std::array<char, at_once ? 1024 : 4096> input_;
 };
 
 }  // namespace sse::inline v0::detail

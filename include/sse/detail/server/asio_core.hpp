@@ -460,6 +460,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
       c->drop();
       throw;
     }
+    limit_handshakes(waiting_, options_);
   }
 
   /// A stream of this connection is over: it may bring its next request.
@@ -482,17 +483,25 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   /// Too many connections. Nothing waits for this one, so that they cost nothing.
   void turn_away(net::ip::tcp::socket s, const net::ip::address& from) {
-    std::error_code ignored;
     std::string out;
-    if constexpr (transport_type::plain) {
-      out = this->crowded();
-      s.non_blocking(true, ignored);
-      (void)s.write_some(net::buffer(out), ignored);
-      (void)s.shutdown(net::socket_base::shutdown_send, ignored);
-      (void)s.read_some(net::buffer(scratch()), ignored);
+    if constexpr (plain_socket<Stream>) {
+      out = say_crowded(s);
+    } else if constexpr (layered<Stream>) {
+      Stream made = make_(std::move(s));
+      if (!made.secure()) out = say_crowded(socket_of(made));
     }
     const std::string address = plain_address(from).to_string();
     this->log({.method = {}, .address = address}, 503, out.size(), base::now_us(), false);
+  }
+
+  [[nodiscard]] std::string say_crowded(net::ip::tcp::socket& s) {
+    std::error_code ignored;
+    std::string out = this->crowded();
+    s.non_blocking(true, ignored);
+    (void)s.write_some(net::buffer(out), ignored);
+    (void)s.shutdown(net::socket_base::shutdown_send, ignored);
+    (void)s.read_some(net::buffer(scratch()), ignored);
+    return out;
   }
 
   void close_listeners() noexcept {
@@ -508,7 +517,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   void check_drained(time_point t) noexcept {
     std::size_t left = waiting_.size();
     // A stream that says goodbye by itself needs a moment for that.
-    if (!transport_type::plain) left += transport_.lingering();
+    if (!transport_type::at_once) left += transport_.lingering();
     const bool over = left == 0 && hub_->drained();
     if (over && !cut_) return finish_drain({});
     if (over || t.ms() >= cut_at_) finish_drain(net::error::timed_out);
