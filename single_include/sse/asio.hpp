@@ -19,8 +19,9 @@
 //   ctx.run();
 //
 // Not a general web server: no files, no request coding, no compression, no HTTP/2 of its own; put
-// nginx or haproxy in front where those are wanted. TLS: name the stream, asio_server<no_user,
-// asio::ssl::stream<tcp::socket>>, and give the constructor a function that makes one.
+// nginx or haproxy in front where those are wanted. TLS: sse/asio_openssl.hpp; or name a
+// stream, such as asio_server<no_user, asio::ssl::stream<tcp::socket>>, and give the constructor a
+// function that makes one.
 //
 // Needs <asio/...>, 1.22 or newer, with ASIO_STANDALONE, exceptions and RTTI. In every source file
 // some standard header must come before the first of Asio's: 1.22 chooses its allocator by what it
@@ -460,7 +461,9 @@ class server_core {
   [[nodiscard]] static duration heartbeat_of(verdict<User>& v) noexcept {
     duration least = duration::off();
     for (std::uint32_t i = 0; i < v.joining().channels.size(); ++i) {
-      const heartbeat_options& h = v.joining().channels[i].options().heartbeat;
+      const channel_options* const o = v.joining().channels[i].options();
+      if (o == nullptr) continue;  // it is closed: the verdict will be refused
+      const heartbeat_options& h = o->heartbeat;
       if (h.mode == heartbeat_options::pace::off) continue;
       if (least.is_off() || h.every < least) least = h.every;
     }
@@ -1148,7 +1151,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   using transport_type = typename Core::transport_type;
   using stream_type = typename transport_type::stream_type;
   using self = ref<asio_connection>;
-  static constexpr bool plain = transport_type::plain;
+  static constexpr bool at_once = transport_type::at_once;
 
  public:
   asio_connection(Core& core, typename transport_type::connection c, std::string address)
@@ -1157,14 +1160,15 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   }
 
   void begin() {
+    if constexpr (shakes_hands<stream_type>) phase_ = phase::handshake;
     set_due();
     if constexpr (shakes_hands<stream_type>) {
-      phase_ = phase::handshake;
       peer_.stream().async_handshake(stream_type::server,
                                      [c = self{this}](const std::error_code& e) mutable {
                                        c->guarded([&] {
-                                         if (e) return c->drop();
+                                         if (e) return c->no_handshake(e);
                                          c->phase_ = phase::head;
+                                         c->set_due();
                                          c->read();
                                        });
                                      });
@@ -1196,6 +1200,22 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
 
   [[nodiscard]] self hold() noexcept { return self{this}; }
 
+  void no_handshake(const std::error_code& e) {
+    if constexpr (layered<stream_type>) {
+      if (e == std::errc::protocol_error) {
+        auto& layer = peer_.stream().layer();
+        core_->handshake_failed(layer.reason(), this->address_);
+        if (layer.met_plain_http()) {
+          std::error_code ignored;
+          const std::string out = core_->not_plain(this->address_);
+          (void)socket_of(peer_.stream()).write_some(net::buffer(out), ignored);
+        }
+        return hang_up();
+      }
+    }
+    drop();
+  }
+
   // --- bytes in
 
   void read() {
@@ -1217,7 +1237,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   }
 
   void have_read(std::string_view bytes) {
-    if constexpr (plain) {
+    if constexpr (at_once) {
       if (bytes.size() == input_.size() || bytes.data() != input_.data()) {
         auto& all = core_->scratch();  // there may be much more, such as a body
         std::size_t n = bytes.copy(all.data(), all.size());
@@ -1282,7 +1302,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   }
 
   std::size_t sent_ = 0;
-  std::array<char, plain ? 1024 : 4096> input_;
+  std::array<char, at_once ? 1024 : 4096> input_;
 };
 
 }  // namespace sse::inline v0::detail
@@ -1717,6 +1737,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
       c->drop();
       throw;
     }
+    limit_handshakes(waiting_, options_);
   }
 
   /// A stream of this connection is over: it may bring its next request.
@@ -1739,17 +1760,25 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   /// Too many connections. Nothing waits for this one, so that they cost nothing.
   void turn_away(net::ip::tcp::socket s, const net::ip::address& from) {
-    std::error_code ignored;
     std::string out;
-    if constexpr (transport_type::plain) {
-      out = this->crowded();
-      s.non_blocking(true, ignored);
-      (void)s.write_some(net::buffer(out), ignored);
-      (void)s.shutdown(net::socket_base::shutdown_send, ignored);
-      (void)s.read_some(net::buffer(scratch()), ignored);
+    if constexpr (plain_socket<Stream>) {
+      out = say_crowded(s);
+    } else if constexpr (layered<Stream>) {
+      Stream made = make_(std::move(s));
+      if (!made.secure()) out = say_crowded(socket_of(made));
     }
     const std::string address = plain_address(from).to_string();
     this->log({.method = {}, .address = address}, 503, out.size(), base::now_us(), false);
+  }
+
+  [[nodiscard]] std::string say_crowded(net::ip::tcp::socket& s) {
+    std::error_code ignored;
+    std::string out = this->crowded();
+    s.non_blocking(true, ignored);
+    (void)s.write_some(net::buffer(out), ignored);
+    (void)s.shutdown(net::socket_base::shutdown_send, ignored);
+    (void)s.read_some(net::buffer(scratch()), ignored);
+    return out;
   }
 
   void close_listeners() noexcept {
@@ -1765,7 +1794,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   void check_drained(time_point t) noexcept {
     std::size_t left = waiting_.size();
     // A stream that says goodbye by itself needs a moment for that.
-    if (!transport_type::plain) left += transport_.lingering();
+    if (!transport_type::at_once) left += transport_.lingering();
     const bool over = left == 0 && hub_->drained();
     if (over && !cut_) return finish_drain({});
     if (over || t.ms() >= cut_at_) finish_drain(net::error::timed_out);

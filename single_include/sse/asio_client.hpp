@@ -422,6 +422,24 @@ struct is_plain_socket<net::basic_stream_socket<Protocol, Executor>> : std::true
 template <class S>
 inline constexpr bool plain_socket = is_plain_socket<S>::value;
 
+/// A layer on such a socket that is written to at once too (tls::asio_stream).
+template <class S>
+concept layered = !plain_socket<S> && requires {
+  requires S::writes_at_once;
+};
+template <class S>
+inline constexpr bool writes_at_once = plain_socket<S> || layered<S>;
+
+/// What lies below all layers that are written to at once.
+template <class S>
+[[nodiscard]] auto& socket_of(S& s) noexcept {
+  if constexpr (layered<S>) {
+    return s.next_layer();
+  } else {
+    return s;
+  }
+}
+
 struct ignore_error {
   void operator()(const std::error_code&) const noexcept {}
 };
@@ -491,7 +509,7 @@ struct asio_input {
 /// it. Each of those holds a reference.
 template <class Stream>
 struct asio_peer {
-  static constexpr std::size_t sink_size = plain_socket<Stream> ? 8 : 128;
+  static constexpr std::size_t sink_size = writes_at_once<Stream> ? 8 : 128;
 
   template <class Make>
   explicit asio_peer(Make&& make) : stream(make()) {}
@@ -519,10 +537,10 @@ struct asio_peer {
   /// Takes unread input away: the kernel would answer it with a reset, and the peer lose the last
   /// bytes that we sent.
   void discard_input() noexcept {
-    if constexpr (plain_socket<Stream>) {
+    if constexpr (writes_at_once<Stream>) {
       std::array<char, 4096> bytes;
       std::error_code error;
-      for (int i = 0; i < 16 && !error; ++i) stream.read_some(net::buffer(bytes), error);
+      for (int i = 0; i < 16 && !error; ++i) socket_of(stream).read_some(net::buffer(bytes), error);
     }
   }
 

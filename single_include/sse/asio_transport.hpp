@@ -225,6 +225,24 @@ struct is_plain_socket<net::basic_stream_socket<Protocol, Executor>> : std::true
 template <class S>
 inline constexpr bool plain_socket = is_plain_socket<S>::value;
 
+/// A layer on such a socket that is written to at once too (tls::asio_stream).
+template <class S>
+concept layered = !plain_socket<S> && requires {
+  requires S::writes_at_once;
+};
+template <class S>
+inline constexpr bool writes_at_once = plain_socket<S> || layered<S>;
+
+/// What lies below all layers that are written to at once.
+template <class S>
+[[nodiscard]] auto& socket_of(S& s) noexcept {
+  if constexpr (layered<S>) {
+    return s.next_layer();
+  } else {
+    return s;
+  }
+}
+
 struct ignore_error {
   void operator()(const std::error_code&) const noexcept {}
 };
@@ -294,7 +312,7 @@ struct asio_input {
 /// it. Each of those holds a reference.
 template <class Stream>
 struct asio_peer {
-  static constexpr std::size_t sink_size = plain_socket<Stream> ? 8 : 128;
+  static constexpr std::size_t sink_size = writes_at_once<Stream> ? 8 : 128;
 
   template <class Make>
   explicit asio_peer(Make&& make) : stream(make()) {}
@@ -322,10 +340,10 @@ struct asio_peer {
   /// Takes unread input away: the kernel would answer it with a reset, and the peer lose the last
   /// bytes that we sent.
   void discard_input() noexcept {
-    if constexpr (plain_socket<Stream>) {
+    if constexpr (writes_at_once<Stream>) {
       std::array<char, 4096> bytes;
       std::error_code error;
-      for (int i = 0; i < 16 && !error; ++i) stream.read_some(net::buffer(bytes), error);
+      for (int i = 0; i < 16 && !error; ++i) socket_of(stream).read_some(net::buffer(bytes), error);
     }
   }
 
@@ -389,8 +407,8 @@ namespace sse::inline v0 {
 ///   (void)hub.accept(transport.adopt(std::move(socket)), request);
 ///
 /// Plain sockets: a write is tried at once, without blocking; only after a short one the transport
-/// waits until the socket can take more. Other streams (TLS): one async_write_some at a time, from
-/// the log's own bytes (transport::completes).
+/// waits until the socket can take more; tls::asio_stream (sse/asio_openssl.hpp) likewise. Other
+/// streams: one async_write_some at a time, from the log's own bytes (transport::completes).
 ///
 /// While a stream is open one read is outstanding, which finds its peer's end; what a peer sends is
 /// thrown away, and one that sends more than `max_input` bytes is closed. Where its connection is
@@ -406,9 +424,9 @@ class asio_transport {
 
  public:
   using stream_type = Stream;
-  static constexpr bool plain = detail::plain_socket<Stream>;
-  static constexpr bool completes = !plain;
-  static constexpr std::size_t max_buffers = plain ? 16 : 1;
+  static constexpr bool at_once = detail::writes_at_once<Stream>;
+  static constexpr bool completes = !at_once;
+  static constexpr std::size_t max_buffers = detail::plain_socket<Stream> ? 16 : 1;
   /// Bytes that a peer may send on an open stream.
   static constexpr std::uint32_t max_input = 64U << 10U;
   /// Bytes and time that a peer may still send while a connection is being closed: an end with
@@ -473,9 +491,9 @@ class asio_transport {
   template <class Make>
   [[nodiscard]] connection adopt_made(Make&& make) {
     peer_ref p{new peer{std::forward<Make>(make)}};
-    if constexpr (plain) {
+    if constexpr (at_once) {
       std::error_code ignored;
-      p->stream.non_blocking(true, ignored);
+      detail::socket_of(p->stream).non_blocking(true, ignored);
     }
     return connection{std::move(p)};
   }
@@ -544,7 +562,7 @@ class asio_transport {
     if (p.broken) return {0, flow::closed};
     if (p.writing) return {0, flow::blocked};
     try {
-      if constexpr (plain) {
+      if constexpr (at_once) {
         return write_now(p, bytes);
       } else {
         return begin_write(p, bytes);
@@ -569,7 +587,7 @@ class asio_transport {
       p.abort_now();
     } else if (why == close_reason::peer) {
       p.close_now();
-    } else if (!(p.writing && !plain) && hang_up(p)) {
+    } else if (!(p.writing && !at_once) && hang_up(p)) {
       return;
     } else {
       p.end_now();
@@ -586,7 +604,7 @@ class asio_transport {
     if (bytes.size() == 1) {  // nearly always; for one buffer Asio calls send, not sendmsg
       total = bytes[0].size;
       took = p.stream.write_some(::asio::const_buffer{bytes[0].data, total}, error);
-    } else {
+    } else if constexpr (detail::plain_socket<Stream>) {
       std::array<::asio::const_buffer, max_buffers> pieces;
       std::size_t n = 0;
       for (const buffer& b : bytes) {
@@ -600,6 +618,10 @@ class asio_transport {
       return {0, error == ::asio::error::interrupted ? flow::ready : flow::closed};
     }
     if (!error && took == total) return {took, flow::ready};
+    return {took, await_room(p) ? flow::blocked : flow::closed};
+  }
+
+  [[nodiscard]] bool await_room(peer& p) noexcept {
     p.writing = true;
     try {
       p.stream.async_wait(::asio::socket_base::wait_write,
@@ -607,15 +629,19 @@ class asio_transport {
                             r->writing = false;
                             if (r->owner != nullptr && !r->closed) r->owner->can_write(*r, e);
                           });
+      return true;
     } catch (...) {
       p.writing = false;
-      return {took, flow::closed};
+      return false;
     }
-    return {took, flow::blocked};
   }
 
-  void can_write(peer& p, const std::error_code& e) noexcept {
+  void can_write(peer& p, std::error_code e) noexcept {
     if (p.lingering) return;
+    if constexpr (detail::layered<Stream>) {
+      if (!e) p.stream.flush(e);
+      if (detail::would_block(e) && await_room(p)) return;
+    }
     e ? closed_(hub_, p.session) : writable_(hub_, p.session);
     flush();
   }
@@ -649,11 +675,19 @@ class asio_transport {
   [[nodiscard]] bool watch(peer& p) noexcept {
     if (p.reading) return true;
     try {
-      p.stream.async_read_some(::asio::buffer(p.sink),
-                               [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
-                                 r->reading = false;
-                                 have_input(*r, e, {r->sink.data(), n});
-                               });
+      if constexpr (detail::layered<Stream>) {
+        p.stream.async_wait(::asio::socket_base::wait_read,
+                            [r = peer_ref{&p}](const std::error_code& e) {
+                              r->reading = false;
+                              have_input(*r, e ? e : end_of(*r), {});
+                            });
+      } else {
+        p.stream.async_read_some(::asio::buffer(p.sink),
+                                 [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
+                                   r->reading = false;
+                                   have_input(*r, e, {r->sink.data(), n});
+                                 });
+      }
       p.reading = true;
       return true;
     } catch (...) {
@@ -661,6 +695,16 @@ class asio_transport {
     }
   }
 
+  /// Whether what can be read is the peer's end, for a stream whose input waits.
+  [[nodiscard]] static std::error_code end_of(peer& p) noexcept {
+    std::error_code e;
+    char first = 0;
+    if (p.reuse) {
+      detail::socket_of(p.stream).receive(::asio::buffer(&first, 1),
+                                          ::asio::socket_base::message_peek, e);
+    }
+    return detail::would_block(e) ? std::error_code{} : e;
+  }
   static void have_input(peer& p, const std::error_code& e, std::string_view bytes) {
     if (p.taker != nullptr) return p.taker->input(e, bytes);
     if (p.owner == nullptr || p.closed) return;
@@ -677,14 +721,26 @@ class asio_transport {
 
   void throw_away(peer& p, std::error_code e, std::size_t n) noexcept {
     p.discarded += static_cast<std::uint32_t>(n);
-    if constexpr (plain) {
+    if constexpr (at_once) {
       std::array<char, 4096> bytes;
       for (int i = 0; i < 16 && !e; ++i) {
-        p.discarded += static_cast<std::uint32_t>(p.stream.read_some(::asio::buffer(bytes), e));
+        p.discarded += static_cast<std::uint32_t>(discard_some(p, ::asio::buffer(bytes), e));
       }
       if (detail::would_block(e)) e = {};
     }
     took_input(p, e);
+  }
+
+  /// How many bytes came.
+  [[nodiscard]] static std::size_t discard_some(peer& p, ::asio::mutable_buffer into,
+                                                std::error_code& e) {
+    if constexpr (detail::layered<Stream>) {
+      if (!p.lingering) {
+        const std::size_t n = p.stream.read_some(into, e);
+        return n == 0 && !e ? Stream::empty_record : n;
+      }
+    }
+    return detail::socket_of(p.stream).read_some(into, e);
   }
 
   void took_input(peer& p, const std::error_code& e) noexcept {
@@ -701,6 +757,7 @@ class asio_transport {
   /// Says goodbye and leaves it to the peer to close. False: that cannot be done.
   [[nodiscard]] bool hang_up(peer& p) noexcept {
     std::error_code error;
+    if constexpr (detail::layered<Stream>) p.stream.say_goodbye();
     if constexpr (!detail::says_goodbye<Stream>) {
       p.stream.lowest_layer().shutdown(::asio::socket_base::shutdown_send, error);
     }
@@ -747,7 +804,7 @@ class asio_transport {
   }
 
   void retire(peer& p) noexcept {
-    if (p.writing && !plain) {
+    if (p.writing && !at_once) {
       zombies_.push_back(p);  // the hub waits for its write
     } else {
       forget(p);

@@ -664,7 +664,9 @@ class server_core {
   [[nodiscard]] static duration heartbeat_of(verdict<User>& v) noexcept {
     duration least = duration::off();
     for (std::uint32_t i = 0; i < v.joining().channels.size(); ++i) {
-      const heartbeat_options& h = v.joining().channels[i].options().heartbeat;
+      const channel_options* const o = v.joining().channels[i].options();
+      if (o == nullptr) continue;  // it is closed: the verdict will be refused
+      const heartbeat_options& h = o->heartbeat;
       if (h.mode == heartbeat_options::pace::off) continue;
       if (least.is_off() || h.every < least) least = h.every;
     }

@@ -352,11 +352,11 @@ class basic_epoll_transport {
     while (c.discarded_ <= max_input) {
       const ssize_t n = c.receive(sink, sizeof sink);
       auto took = static_cast<std::uint32_t>(n > 0 ? n : 0);
-      if constexpr (secure) {  // records that hold nothing count too
-        if (c.layer_) took = static_cast<std::uint32_t>(c.layer_.received());
+      if constexpr (secure) {
+        if (n < 0 && errno == EINTR) took = Layer::empty_record;
       }
       c.discarded_ = (c.discarded_ + took) & 0x1fffffffU;
-      if (secure && n < 0 && errno == EINTR) continue;
+      if (secure && took != 0) continue;
       if (n <= 0) return n < 0 && (errno == EAGAIN || errno == EINTR);
     }
     return false;

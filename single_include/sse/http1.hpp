@@ -67,9 +67,9 @@ enum class body_end : std::uint8_t { close, length, chunked };
 /// What a server lets the chunks of a request have; the stream that a client reads may go on for
 /// ever. Each is the most that passes.
 struct chunk_limits {
-  std::uint64_t content = std::numeric_limits<std::uint64_t>::max();  // bytes
+  std::uint64_t content = (std::numeric_limits<std::uint64_t>::max)();  // bytes
   /// Bytes of extensions and trailers, all together.
-  std::uint64_t extras = std::numeric_limits<std::uint64_t>::max();
+  std::uint64_t extras = (std::numeric_limits<std::uint64_t>::max)();
   /// What RFC 9112 does not have is refused: blanks at the end of a size line, trailers that are no
   /// fields.
   bool strict = false;

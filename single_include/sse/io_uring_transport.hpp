@@ -167,6 +167,13 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
   }
   void end_flush() noexcept { submit(); }
 
+  [[nodiscard]] bool keep(connection& c) noexcept {
+    if constexpr (secure) {
+      if (c.layer()) c.layer().hold(false);  // requests and answers have no ring
+    }
+    return base::keep(c);
+  }
+
   void close(connection& c, close_reason why) noexcept {
     submit();  // before its descriptor is another's
     // Ends the write, which closing alone would not do.

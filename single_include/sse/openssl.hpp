@@ -97,6 +97,7 @@ class context {
     SSL_CTX_set_min_proto_version(c, options_.tls_1_2 ? TLS1_2_VERSION : TLS1_3_VERSION);
     SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_clear_mode(c, SSL_MODE_AUTO_RETRY);  // one record at a time, whatever it holds
     SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);  // tickets are kept by the clients
     SSL_CTX_set_session_id_context(c, reinterpret_cast<const unsigned char*>("ssehub"), 6);
     SSL_CTX_set_num_tickets(c, options_.tickets ? 1 : 0);
@@ -190,9 +191,9 @@ class session {
   using security = const context*;  ///< nullptr: connections stay plain
   /// A record's (RFC 8446 5.1): more is taken piece by piece.
   static constexpr std::size_t max_record = 16384;
-  /// Bytes that one read() takes from the socket, so that nobody keeps a loop busy by records that
-  /// hold nothing for it.
-  static constexpr std::size_t read_budget = 64U << 10U;
+  /// What a record that holds nothing for us (a KeyUpdate) costs: as much as so many bytes, where
+  /// what a peer may send is limited.
+  static constexpr std::size_t empty_record = 1024;
   /// Of answers to such records, which a peer does not read.
   static constexpr std::size_t max_held = 128U << 10U;
 
@@ -223,26 +224,22 @@ class session {
   /// Goes on with the handshake. want_read: when there is more; then bytes may be held, too.
   [[nodiscard]] step handshake() noexcept {
     ERR_clear_error();
-    state_->budget = read_budget;
     const int r = SSL_do_handshake(state_->ssl);
     return r == 1 ? step::done : outcome(r);
   }
 
-  /// What came of application data. {0, done}: nothing of it yet, ask again. want_read: all that
-  /// came was read.
+  /// What came of application data, one record's at most. {0, done}: a record that held nothing,
+  /// ask again. want_read: all that came was read.
   [[nodiscard]] result read(std::span<char> into) noexcept {
     if (state_->over) return {0, step::closed};
     ERR_clear_error();
-    state_->budget = read_budget;
+    state_->drained = false;
     std::size_t n = 0;
     const int r = SSL_read_ex(state_->ssl, into.data(), into.size(), &n);
     if (r == 1) return {n, step::done};
     const step s = outcome(r);
-    return {0, s == step::want_read && state_->budget == 0 ? step::done : s};
+    return {0, s == step::want_read && !state_->drained ? step::done : s};
   }
-
-  /// Bytes that the last read() took from the socket, with all that the peer wraps them in.
-  [[nodiscard]] std::size_t received() const noexcept { return read_budget - state_->budget; }
 
   /// Takes a prefix of one record's length at most. done: all that was taken is out, more may
   /// follow at once. want_write: nothing more is taken before flush() answered done.
@@ -315,13 +312,13 @@ class session {
     std::string held{};
     std::size_t sent = 0;       // of it
     std::string* to = nullptr;  // takes what is written, in place of the socket
-    std::size_t budget = 0;
     unsigned long error = 0;
     int fd = -1;
     bool holds = false;
-    bool ended = false;   // the peer sends nothing more
-    bool broken = false;  // what was to be sent is lost
-    bool over = false;    // nothing may be asked of OpenSSL any more
+    bool drained = false;  // the socket has nothing more
+    bool ended = false;    // the peer sends nothing more
+    bool broken = false;   // what was to be sent is lost
+    bool over = false;     // nothing may be asked of OpenSSL any more
   };
 
   [[nodiscard]] result encrypt(std::string_view bytes) noexcept {
@@ -390,17 +387,12 @@ class session {
   static int on_read(BIO* bio, char* into, int size) noexcept {
     state& s = *static_cast<state*>(BIO_get_data(bio));
     BIO_clear_retry_flags(bio);
-    ssize_t n = -1;
-    errno = EAGAIN;
-    const auto asked = static_cast<std::size_t>(size);
-    const std::size_t most = asked < s.budget ? asked : s.budget;
-    if (most != 0) {
-      do {
-        n = ::recv(s.fd, into, most, dont_wait);
-      } while (n < 0 && errno == EINTR);
-      if (n > 0) s.budget -= static_cast<std::size_t>(n);
-    }
+    ssize_t n = 0;
+    do {
+      n = ::recv(s.fd, into, static_cast<std::size_t>(size), dont_wait);
+    } while (n < 0 && errno == EINTR);
     if (n < 0 && errno == EAGAIN) {
+      s.drained = true;
       BIO_set_retry_read(bio);
     } else if (n <= 0) {
       s.ended = true;
