@@ -253,10 +253,8 @@ class server_core {
     duration least = duration::off();
     for (std::uint32_t i = 0; i < v.joining().channels.size(); ++i) {
       const channel_options* const o = v.joining().channels[i].options();
-      if (o == nullptr) continue;  // it is closed: the verdict will be refused
-      const heartbeat_options& h = o->heartbeat;
-      if (h.mode == heartbeat_options::pace::off) continue;
-      if (least.is_off() || h.every < least) least = h.every;
+      if (o == nullptr || o->heartbeat.mode == heartbeat_options::pace::off) continue;
+      if (least.is_off() || o->heartbeat.every < least) least = o->heartbeat.every;
     }
     return least;
   }
