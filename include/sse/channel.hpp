@@ -48,7 +48,8 @@ enum class lag_policy : std::uint8_t {
 enum class start_at : std::uint8_t {
   live,  ///< with the next event
   all,   ///< with everything retained
-  /// With the newest event of each key; as `live` on a session that joined other channels too.
+  /// With the newest event of each key; as `live` on a session that joined other channels too. Who
+  /// comes back with an id that left the history gets those above it, then what the log has.
   snapshot,
 };
 

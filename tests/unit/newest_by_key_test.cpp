@@ -64,7 +64,7 @@ struct model {
 
 bool lost_before(const newest_by_key& n, std::uint32_t i, std::uint64_t position,
                  std::string_view audience) {
-  return n.lost_before(i, position, [&](std::string_view a) { return a == audience; });
+  return n.lost_before(i, position, UINT64_MAX, [&](std::string_view a) { return a == audience; });
 }
 
 std::string some_audience(test::random_source& random, std::uint64_t many) {

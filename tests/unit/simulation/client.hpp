@@ -38,7 +38,7 @@ struct joined {
   bool over = false;            ///< may have been too far behind since it was last caught up
   bool over_transient = false;  ///< the same of transient events
   bool beats = false;           ///< heartbeats, which the book does not hold, stand among those
-  bool filling = false;         ///< a snapshot
+  bool filling = false;         ///< a snapshot, or what a return to one needs
   bool asks_archive = false;
   std::uint64_t first_possible = 0;  ///< a gap frame said so
   std::uint64_t read_bytes = 0;      ///< of the channel, up to where the client stands
@@ -179,7 +179,10 @@ class judge {
       j.read_transient_bytes = b.transient_bytes;
       j.transients.next = static_cast<std::uint32_t>(b.transients.size());
       j.rows.next = b.begins;
-      if (keeps && !bare) continue;
+      if (keeps && !bare) {
+        j.filling = alone(k) && start == sse::start_at::snapshot && gone(k.last, j.channel);
+        continue;
+      }
       const auto rows = static_cast<std::uint32_t>(b.rows.size());
       std::uint32_t from = rows;     // owed
       std::uint32_t allowed = rows;  // older ones must not come
@@ -228,13 +231,12 @@ class judge {
     if (j->asks_archive) return nullptr;
     channel_book& b = book_->at(channel);
     const sse::channel_options& o = *options(channel);
-    if (k.conn.accepting && k.conn.resumed) {
+    if (k.conn.accepting && k.conn.resumed && !j->filling) {
       if (n.requested != k.conn.resumed_from) return "a gap that answers another id";
-      if (k.conn.ahead || k.conn.resumed_from < b.reopened_at) return nullptr;
-      if (b.retained > 0 && book_->row(channel, b.retained - 1).id > k.conn.resumed_from)
-        return nullptr;
+      if (k.conn.ahead || gone(k.conn.resumed_from, channel)) return nullptr;
     }
     if (!j->over && !j->filling) return "a gap without a reason";
+    if (j->filling && n.requested < b.reopened_at) return nullptr;
     if ((o.on_lag == sse::lag_policy::coalesce || j->filling) && alone(k) &&
         b.values <= values_kept(o)) {
       for (std::uint32_t i = book_->row_above(channel, n.requested); i < b.rows.size(); ++i) {
@@ -242,6 +244,7 @@ class judge {
         if (e.id >= n.first) break;
         if (e.key == 0) return nullptr;
       }
+      if (k.conn.resumed && j->filling && lost_around(channel, n)) return nullptr;
       return "a gap although every event had a key, or is to come";
     }
     return nullptr;
@@ -305,6 +308,25 @@ class judge {
   }
 
  private:
+  /// Events without a key stand in front of what a gap frame tells of and behind it: between two
+  /// values the hub knows the first and the newest of them only.
+  [[nodiscard]] bool lost_around(int channel, const sse::gap_notice& n) const {
+    const channel_book& b = book_->at(channel);
+    bool before = false;
+    bool behind = false;
+    for (std::uint32_t i = b.begins; i < b.rows.size(); ++i) {
+      const published& e = book_->row(channel, i);
+      if (e.key != 0) continue;
+      before = before || e.id <= n.requested;
+      behind = behind || e.id >= n.first;
+    }
+    return before && behind;
+  }
+  /// An id that left a channel's history.
+  [[nodiscard]] bool gone(std::uint64_t id, int channel) const {
+    const channel_book& b = book_->at(channel);
+    return id < b.reopened_at || (b.retained > 0 && book_->row(channel, b.retained - 1).id > id);
+  }
   [[nodiscard]] static std::uint64_t values_kept(const sse::channel_options& o) {
     return o.max_keys == 0 ? 10'000 : o.max_keys;
   }

@@ -180,10 +180,9 @@ inline bool engine::nothing_comes(const channel_state& c, const joining& j,
   } else if (j.backlog != 0) {
     from = log.newest(j.backlog);
   } else {
-    const start_at start = j.start_given ? j.start : c.options_.start;
+    const start_at start = start_of(c, j);
     if (start == start_at::all) from = log.retained();
-    if (start == start_at::snapshot && c.newest_ != nullptr && c.newest_->after(0) != none)
-      return false;
+    if (start == start_at::snapshot && c.newest_->after(0) != none) return false;
   }
   if (from == log.end()) return true;
   if (ask_who_sees_ || c.main_.ask || c.main_.audiences == nullptr) return false;

@@ -20,6 +20,20 @@ inline event_id engine::first_possible(const stream& st) noexcept {
                                           : st.owner->sequence_->last + 1;
 }
 
+/// What has an id above it is in the log: retention let go no more than that, and nothing at or
+/// below it is of this run.
+inline event_id engine::gone_up_to(const stream& st) noexcept {
+  const event_id start = st.owner->sequence_->start;
+  return st.log.forgotten_id() > start ? st.log.forgotten_id() : start;
+}
+
+/// Where a reader begins that brings no id, and whether one that comes back is brought up to date
+/// by the newest values.
+inline start_at engine::start_of(const channel_state& c, const joining& j) noexcept {
+  const start_at start = j.start_given ? j.start : c.options_.start;
+  return start == start_at::snapshot && c.newest_ == nullptr ? start_at::live : start;
+}
+
 /// Whether a session reads one channel only.
 inline bool engine::alone(const session& s) const noexcept {
   std::uint32_t n = 0;
@@ -37,12 +51,11 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   watch_lag(st, sub.live_from);
 }
 
-/// The newest values behind `position` come next. False: memory is out.
-inline bool engine::start_walk(subscription& sub, std::uint64_t position, std::uint64_t unsaid_to,
-                               bool opens) noexcept {
+/// The newest values behind w.position come next. False: memory is out.
+inline bool engine::start_walk(subscription& sub, const walk& w) noexcept {
   const std::uint32_t record = walks_.take();
   if (record == none) return false;
-  walks_[record] = {position, unsaid_to, opens};
+  walks_[record] = w;
   release_cursor(sub);
   sub.read_from(source::newest);
   sub.record = record;
@@ -63,13 +76,13 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
   const sequence& seq = *c.sequence_;
   const event_id after = resume.after;
   if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
-    const start_at start = j.start_given ? j.start : c.options_.start;
+    const start_at start = start_of(c, j);
     if (j.backlog != 0) {
       go_live(sub, log.newest(j.backlog));
-    } else if (start == start_at::snapshot && c.newest_ != nullptr && j.channels.size() == 1) {
+    } else if (start == start_at::snapshot && j.channels.size() == 1) {
       // Only what was there before it came may go unsaid.
-      return start_walk(sub, 0, c.options_.ids != id_mode::none ? seq.last : stamp_,
-                        tells_position(j));
+      return start_walk(sub, {.unsaid_to = c.options_.ids != id_mode::none ? seq.last : stamp_,
+                              .opens = tells_position(j)});
     } else {
       go_live(sub, start == start_at::all ? log.retained() : log.end());
     }
@@ -82,13 +95,15 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
   }
   ++c.counters_.replays;
   // Gone from the log: what retention let go, and all that was before this run.
-  if ((after != 0 || j.after_given) && (after < log.forgotten_id() || after < seq.start)) {
+  if ((after != 0 || j.after_given) && after < gone_up_to(st)) {
     if (c.options_.backfill && j.channels.size() == 1) {
       release_cursor(sub);
       sub.read_from(source::backfill);
       sub.filled_to = after;
       return true;
     }
+    if (after != 0 && start_of(c, j) == start_at::snapshot && j.channels.size() == 1)
+      return start_walk(sub, {.position = after, .to_log = true});
     lost = after != 0;
   }
   go_live(sub, log.find(after));
@@ -145,8 +160,13 @@ inline bool engine::push_position(std::uint32_t slot) noexcept {
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const stream& st = stream_of(subs_[i]);
     if (st.transients || st.owner->options_.ids == id_mode::none) continue;
-    return subs_[i].from() == source::newest ||
-           lanes_.push_position(sessions_[slot].lane, next_id(slot) - 1);
+    event_id stands = next_id(slot) - 1;
+    if (subs_[i].from() == source::newest) {
+      const walk& w = walks_[subs_[i].record];
+      if (w.opens) return true;
+      stands = w.position;  // losses behind it are told in the walk
+    }
+    return lanes_.push_position(sessions_[slot].lane, stands);
   }
   return true;
 }
@@ -171,6 +191,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
       case source::newest: {
         const std::uint32_t value = st.owner->newest_->after(walks_[sub.record].position);
         if (value != none) id = (*st.owner->newest_)[value].position;
+        if (walks_[sub.record].to_log && first_possible(st) < id) id = first_possible(st);
         break;
       }
       case source::skip: id = skips_[sub.record].first; break;
@@ -271,7 +292,9 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
   if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.transients &&
       alone(sessions_[slot])) {
     c.counters_.coalesced += lost;
-    if (!start_walk(sub, with_ids ? missed.requested : missed.stamp - 1, 0, false)) {
+    const walk rest{.position = with_ids ? missed.requested : missed.stamp - 1,
+                    .unsaid_to = with_ids ? missed.first - 1 : 0};
+    if (!start_walk(sub, rest)) {
       go_live(sub, to);
       mark_dead(slot, close_reason::no_memory);
     }
@@ -297,7 +320,8 @@ inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
 }
 
 /// The newest events of keys that changed since, oldest first, until there are no more: then live.
-/// What had no key, or whose key was forgotten, is announced as lost where it would have come.
+/// For one that came back, until the log has the rest. What had no key, or whose key was forgotten,
+/// is announced as lost where it would have come.
 inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noexcept {
   stream& st = stream_of(sub);
   channel_state& c = *st.owner;
@@ -306,19 +330,24 @@ inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noex
   const auto visible = [&](std::string_view audience) {
     return audience.empty() || sees(slot, audience);
   };
+  if (w.to_log) st.trim(now_);
+  const std::uint64_t gone = w.to_log ? gone_up_to(st) : UINT64_MAX;
   bool ok = true;
   std::uint64_t bytes = 0;
   for (std::uint32_t i = values.after(w.position); ok && bytes < options_.flush_share;
        i = values[i].newer) {
     const std::uint64_t told = w.position > w.unsaid_to ? w.position : w.unsaid_to;
-    if (values.lost_before(i, told, visible)) {
-      const event_id first = i == none ? c.sequence_->last + 1 : values[i].position;
+    const bool last = i == none || values[i].position > gone;
+    if (values.lost_before(i, told, last ? gone : UINT64_MAX, visible)) {
+      event_id first = i == none ? c.sequence_->last + 1 : values[i].position;
+      if (last && w.to_log) first = first_possible(st);
       ok = push_gap(slot, c, {w.position, first, 0, false, c.options_.ids != id_mode::none}, true);
     }
-    if (i == none) {
+    if (last) {
       const bool opens = w.opens;
+      const std::uint64_t to = w.to_log ? st.log.find(w.position) : st.log.end();
       walks_.give_back(sub.record);
-      go_live(sub, st.log.end());
+      go_live(sub, to);
       if (opens) ok = ok && push_position(slot);
       break;
     }
@@ -335,8 +364,7 @@ inline void engine::fill_from_hook(std::uint32_t slot, subscription& sub) noexce
   stream& st = stream_of(sub);
   channel_state& c = *st.owner;
   st.trim(now_);
-  const event_id floor =
-      st.log.forgotten_id() > c.sequence_->start ? st.log.forgotten_id() : c.sequence_->start;
+  const event_id floor = gone_up_to(st);
   const event_id first = first_possible(st);
   const std::size_t room =
       options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
@@ -354,9 +382,17 @@ inline void engine::fill_from_hook(std::uint32_t slot, subscription& sub) noexce
              (state == backfill_state::more && writer.last_ >= floor)) {
     go_live(sub, st.log.find(writer.last_));
   } else if (state == backfill_state::lost) {
-    go_live(sub, st.log.retained());
-    if (!push_gap(slot, c, {writer.last_, first, 0, false}, true))
-      mark_dead(slot, close_reason::no_memory);
+    if (c.newest_ != nullptr && c.options_.start == start_at::snapshot) {
+      if (start_walk(sub, {.position = writer.last_, .to_log = true})) {
+        fill_from_newest(slot, sub);
+      } else {
+        mark_dead(slot, close_reason::no_memory);
+      }
+    } else {
+      go_live(sub, st.log.retained());
+      if (!push_gap(slot, c, {writer.last_, first, 0, false}, true))
+        mark_dead(slot, close_reason::no_memory);
+    }
   } else if (state == backfill_state::more && writer.bytes_ == 0) {
     enqueue(ready_, slot);  // nothing now: ask again in the next flush
   }

@@ -98,6 +98,10 @@ inline void engine::begin_sequence(channel_state& c) noexcept {
     c.own_.last = before > c.own_.start ? before : c.own_.start;
   }
   if (before != no_id) c.main_.log.forget_up_to(before);
+  if (c.newest_ != nullptr && o.ids != id_mode::none) {
+    const event_id gone = before > c.sequence_->start ? before : c.sequence_->start;
+    if (gone != no_id) c.newest_->begin_behind(gone);
+  }
   if (known != none) forget(known);
 }
 

@@ -390,8 +390,7 @@ class engine {
                                const resume_point& resume) noexcept;
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
                               bool& lost) noexcept;
-  [[nodiscard]] bool start_walk(subscription& sub, std::uint64_t position, std::uint64_t unsaid_to,
-                                bool opens) noexcept;
+  [[nodiscard]] bool start_walk(subscription& sub, const walk& w) noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
   [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
@@ -399,6 +398,8 @@ class engine {
   void fill_from_hook(std::uint32_t slot, subscription& sub) noexcept;
   void fill_from_newest(std::uint32_t slot, subscription& sub) noexcept;
   [[nodiscard]] bool alone(const session& s) const noexcept;
+  [[nodiscard]] static start_at start_of(const channel_state& c, const joining& j) noexcept;
+  [[nodiscard]] static event_id gone_up_to(const stream& st) noexcept;
   [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
   [[nodiscard]] static std::uint64_t skip_target(const stream& st) noexcept;
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;

@@ -75,6 +75,7 @@ struct walk {
   std::uint64_t position = 0;   ///< of the value that it got last
   std::uint64_t unsaid_to = 0;  ///< a snapshot: losses up to here were before it came
   bool opens = false;           ///< a snapshot: it is told where it stands then
+  bool to_log = false;          ///< it came back: the log takes over with what it still has
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };

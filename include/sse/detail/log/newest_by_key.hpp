@@ -18,8 +18,9 @@
 
 namespace sse::inline v0::detail {
 
-/// Something was lost at `position` and maybe before: whose it was.
+/// Something was lost at `first` and at `position`, and maybe in between: whose it was.
 struct lost_entry {
+  std::uint64_t first = 0;
   std::uint64_t position = 0;
   owned_text audience;  ///< empty: everybody's
   std::uint32_t next = none;
@@ -47,11 +48,14 @@ class newest_by_key {
     while (oldest_ != none) drop(oldest_);
   }
 
+  /// What was published up to `position` is not known here: it counts as lost.
+  void begin_behind(std::uint64_t position) noexcept { unknown_to_ = position; }
   /// An entry was published. Without a key, or when memory is out, it is one that no later value
   /// makes up for.
   void put(std::string_view key, std::uint64_t position, std::string_view bytes,
            std::string_view audience) noexcept {
-    if (key.empty() || !store(key, position, bytes, audience)) lose(tail_, position, audience);
+    if (key.empty() || !store(key, position, bytes, audience))
+      lose(tail_, position, position, audience);
   }
 
   /// The oldest value behind `position`; none. O(values behind it).
@@ -62,15 +66,19 @@ class newest_by_key {
     return found;
   }
   [[nodiscard]] const newest_value& operator[](std::uint32_t i) const noexcept { return keys_[i]; }
-  /// Whether somebody for whom `sees(audience)` lost something behind `position`, in front of value
-  /// `i`, or of the end (none).
+  /// Whether somebody for whom `sees(audience)` lost something behind `from`, up to `to`, in front
+  /// of value `i`, or of the end (none). Of several losses there only the first and the newest are
+  /// known: where these lie on both sides of the range, it is true too.
   template <class Sees>
-  [[nodiscard]] bool lost_before(std::uint32_t i, std::uint64_t position,
+  [[nodiscard]] bool lost_before(std::uint32_t i, std::uint64_t from, std::uint64_t to,
                                  Sees sees) const noexcept {
-    if (unsaid_to_ > position && (i == none || unsaid_from_ < keys_[i].position)) return true;
+    if (unknown_to_ > from) return true;
+    if (unsaid_to_ > from && unsaid_from_ <= to && (i == none || unsaid_from_ < keys_[i].position))
+      return true;
     for (std::uint32_t n = i == none ? tail_ : keys_[i].losses; n != none; n = losses_[n].next) {
       const lost_entry& l = losses_[n];
-      if (l.position > position && (l.audience.view().empty() || sees(l.audience.view())))
+      if (l.position > from && l.first <= to &&
+          (l.audience.view().empty() || sees(l.audience.view())))
         return true;
     }
     return false;
@@ -123,7 +131,7 @@ class newest_by_key {
     owned_text audience = std::move(keys_[oldest_].audience);
     const std::uint32_t next = v.newer;
     drop(oldest_);
-    lose(next == none ? tail_ : keys_[next].losses, position, audience.view());
+    lose(next == none ? tail_ : keys_[next].losses, position, position, audience.view());
   }
 
   void link(std::uint32_t i) noexcept {
@@ -152,22 +160,28 @@ class newest_by_key {
     keys_.release(i);
   }
 
-  void lose(std::uint32_t& list, std::uint64_t position, std::string_view audience) noexcept {
+  void lose(std::uint32_t& list, std::uint64_t first, std::uint64_t position,
+            std::string_view audience) noexcept {
     std::uint32_t n = losses_.take();
     if (n != none && !losses_[n].audience.assign(audience)) losses_[n].audience.clear();
     if (n == none) {  // memory is out: what stands there already covers it, if anything does
       n = list;
       if (n == none) {
-        if (unsaid_to_ == 0) unsaid_from_ = position;
+        if (unsaid_to_ == 0) unsaid_from_ = first;
         unsaid_to_ = position;
         return;
       }
       losses_[n].audience.clear();
-      if (losses_[n].position < position) losses_[n].position = position;
+      widen(losses_[n], first, position);
       return;
     }
+    losses_[n].first = first;
     losses_[n].position = position;
     add(list, n);
+  }
+  static void widen(lost_entry& l, std::uint64_t first, std::uint64_t position) noexcept {
+    if (first < l.first) l.first = first;
+    if (position > l.position) l.position = position;
   }
   /// Puts a loss into a list, joined to the one of the same audience if there is one.
   void add(std::uint32_t& list, std::uint32_t n) noexcept {
@@ -176,20 +190,18 @@ class newest_by_key {
     for (std::uint32_t i = list; i != none; i = losses_[i].next, ++size) {
       lost_entry& other = losses_[i];
       if (other.audience.view() != l.audience.view()) continue;
-      if (other.position < l.position) other.position = l.position;
+      widen(other, l.first, l.position);
       give_back(n);
       return;
     }
     if (size >= max_losses) {  // too many to tell apart: one of all of them
-      std::uint64_t newest = l.position;
       while (list != none) {
         const std::uint32_t next = losses_[list].next;
-        if (losses_[list].position > newest) newest = losses_[list].position;
+        widen(l, losses_[list].first, losses_[list].position);
         give_back(list);
         list = next;
       }
       l.audience.clear();
-      l.position = newest;
     }
     l.next = list;
     list = n;
@@ -205,6 +217,7 @@ class newest_by_key {
   std::uint32_t newest_ = none;
   std::uint32_t oldest_ = none;
   std::uint32_t tail_ = none;      ///< what was lost behind the newest value
+  std::uint64_t unknown_to_ = 0;   ///< before that it was not there
   std::uint64_t unsaid_from_ = 0;  ///< losses for which there was no memory: everybody's
   std::uint64_t unsaid_to_ = 0;
 };
