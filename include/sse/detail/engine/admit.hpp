@@ -171,23 +171,14 @@ inline bool engine::nothing_comes(const joining& j, const resume_point& resume) 
 /// opens, and ends.
 inline bool engine::nothing_comes(const channel_state& c, const joining& j,
                                   const resume_point& resume) const noexcept {
+  const beginning b = beginning_of(c, j, resume);
+  if (b.from == source::newest && !b.resumes) return c.newest_->after(0) == none;
+  if (b.from != source::log || b.lost) return false;
   const event_log& log = c.main_.log;
-  std::uint64_t from = log.end();
-  if (resume.state == resume_point::kind::given && c.options_.ids != id_mode::none) {
-    if (resume.after > c.sequence_->last) return false;
-    if ((resume.after != 0 || j.after_given) && resume.after < log.forgotten_id()) return false;
-    from = log.find(resume.after);
-  } else if (j.backlog != 0) {
-    from = log.newest(j.backlog);
-  } else {
-    const start_at start = start_of(c, j);
-    if (start == start_at::all) from = log.retained();
-    if (start == start_at::snapshot && c.newest_->after(0) != none) return false;
-  }
-  if (from == log.end()) return true;
+  if (b.ordinal == log.end()) return true;
   if (ask_who_sees_ || c.main_.ask || c.main_.audiences == nullptr) return false;
   own_entries own = c.main_.audiences->of(j.key);
-  for (log_place p = log.at(from); p.find_entry();) {
+  for (log_place p = log.at(b.ordinal); p.find_entry();) {
     if (p.get().audience == 0) return false;
     p.k = next_in_segment(*p.seg, p.k, own.from(p.ordinal()));
     if (p.k != p.seg->count) return false;

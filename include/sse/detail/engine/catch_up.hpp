@@ -66,47 +66,53 @@ inline bool engine::tells_position(const joining& j) const noexcept {
   return j.position_given ? j.position : options_.position;
 }
 
-/// Where one subscription begins. `lost`: what it asked for is gone. False: memory is out.
+/// Where a reader of a channel begins.
+inline engine::beginning engine::beginning_of(const channel_state& c, const joining& j,
+                                              const resume_point& resume) noexcept {
+  const event_log& log = c.main_.log;
+  const bool alone = j.channels.size() == 1;
+  const start_at start = start_of(c, j);
+  if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
+    if (j.backlog != 0) return {.ordinal = log.newest(j.backlog)};
+    if (start == start_at::snapshot && alone) return {.from = source::newest};
+    return {.ordinal = start == start_at::all ? log.retained() : log.end()};
+  }
+  const event_id after = resume.after;
+  if (after > c.sequence_->last) return {.ordinal = log.end(), .lost = true};  // ahead
+  beginning b{.ordinal = log.find(after), .resumes = true};
+  // Gone from the log: what retention let go, and all that was before this run.
+  if ((after == 0 && !j.after_given) || after >= gone_up_to(c.main_)) return b;
+  if (c.options_.backfill && alone) {
+    b.from = source::backfill;
+  } else if (after != 0 && start == start_at::snapshot && alone) {
+    b.from = source::newest;
+  } else {
+    b.lost = after != 0;
+  }
+  return b;
+}
+
+/// Begins one subscription. `lost`: what it asked for is gone. False: memory is out.
 inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
                              bool& lost) noexcept {
   subscription& sub = subs_[index];
-  stream& st = stream_of(sub);
-  channel_state& c = *st.owner;
-  const event_log& log = st.log;
-  const sequence& seq = *c.sequence_;
-  const event_id after = resume.after;
-  if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
-    const start_at start = start_of(c, j);
-    if (j.backlog != 0) {
-      go_live(sub, log.newest(j.backlog));
-    } else if (start == start_at::snapshot && j.channels.size() == 1) {
-      // Only what was there before it came may go unsaid.
-      return start_walk(sub, {.unsaid_to = c.options_.ids != id_mode::none ? seq.last : stamp_,
-                              .opens = tells_position(j)});
-    } else {
-      go_live(sub, start == start_at::all ? log.retained() : log.end());
-    }
-    return true;
+  channel_state& c = *stream_of(sub).owner;
+  const beginning b = beginning_of(c, j, resume);
+  lost = b.lost;
+  if (b.resumes) ++c.counters_.replays;
+  if (b.from == source::backfill) {
+    release_cursor(sub);
+    sub.read_from(source::backfill);
+    sub.filled_to = resume.after;
+  } else if (b.from == source::log) {
+    go_live(sub, b.ordinal);
+  } else if (b.resumes) {
+    return start_walk(sub, {.position = resume.after, .to_log = true});
+  } else {  // only what was there before it came may go unsaid
+    return start_walk(sub,
+                      {.unsaid_to = c.options_.ids != id_mode::none ? c.sequence_->last : stamp_,
+                       .opens = tells_position(j)});
   }
-  if (after > seq.last) {  // ahead: live, and told
-    lost = true;
-    go_live(sub, log.end());
-    return true;
-  }
-  ++c.counters_.replays;
-  // Gone from the log: what retention let go, and all that was before this run.
-  if ((after != 0 || j.after_given) && after < gone_up_to(st)) {
-    if (c.options_.backfill && j.channels.size() == 1) {
-      release_cursor(sub);
-      sub.read_from(source::backfill);
-      sub.filled_to = after;
-      return true;
-    }
-    if (after != 0 && start_of(c, j) == start_at::snapshot && j.channels.size() == 1)
-      return start_walk(sub, {.position = after, .to_log = true});
-    lost = after != 0;
-  }
-  go_live(sub, log.find(after));
   return true;
 }
 

@@ -388,6 +388,14 @@ class engine {
   [[nodiscard]] std::uint32_t pass_transients(std::uint32_t index) noexcept;
   [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j,
                                const resume_point& resume) noexcept;
+  struct beginning {
+    source from = source::log;  ///< newest, backfill: behind the id that it brought, if it did
+    std::uint64_t ordinal = 0;  ///< log: of its first entry
+    bool resumes = false;       ///< from an id that was given out
+    bool lost = false;          ///< what it asked for is gone, or not given out yet
+  };
+  [[nodiscard]] static beginning beginning_of(const channel_state& c, const joining& j,
+                                              const resume_point& resume) noexcept;
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
                               bool& lost) noexcept;
   [[nodiscard]] bool start_walk(subscription& sub, const walk& w) noexcept;
