@@ -180,7 +180,7 @@ sse::response server::send(request r, view body) {
   std::string audience;
   if (f.json().has("filter") && !read_filter(f.value("filter"), audience))
     return examples::bad_params();
-  if (path && streams_.find(*path) == nullptr) return error(404, "not_found");
+  if (path && !streams_.find(*path)) return error(404, "not_found");
   const std::size_t n = !path ? streams_.send_to_all(data, audience)
                               : streams_.send(*path, data, {.audience = audience});
   return ok(R"({"ok":true,"streams":)" + std::to_string(n) + "}");

@@ -77,11 +77,8 @@ server::server(asio::io_context& io, settings s)
         why != sse::close_reason::finished)
       examples::log_line("a stream was closed: " + std::string{to_string(why)});
   });
-  examples::add_common_routes(http_, [this](std::string& out) {
-    out +=
-        "# HELP logs_followed Log files that are followed.\n# TYPE logs_followed gauge\n"
-        "logs_followed " +
-        std::to_string(tails_.followed()) + "\n";
+  examples::add_common_routes(http_, [this](sse::metrics_page& page) {
+    page.sample("logs_followed", "gauge", "Log files that are followed.", tails_.followed());
   });
   http_.on_access([this](const sse::access_record& r) { on_access(r); });
   add_streams();
