@@ -64,7 +64,6 @@ server::server(asio::io_context& io, const settings& s)
       streams_{http_, s},
       subscriptions_{http_, s} {
   must_have(in_chat_, "presence");
-  http_.error_page(&examples::json_error);
   examples::add_common_routes(http_);
   examples::add_page(http_, page);
   for (const view path : {"/", "/style.css", "/live.js", "/health", "/metrics"})

@@ -18,12 +18,4 @@ sse::response unauthorized() {
   return error(401, "unauthorized").add("WWW-Authenticate", "Bearer");
 }
 
-sse::response json_error(int status) {
-  std::string word;
-  for (const char c : sse::reason_phrase(status)) {
-    word += c == ' ' ? '_' : c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  }
-  return error(status, word);
-}
-
 }  // namespace examples

@@ -24,7 +24,5 @@ namespace examples {
 [[nodiscard]] sse::response bad_json();
 /// 401 `{"error":"unauthorized"}`.
 [[nodiscard]] sse::response unauthorized();
-/// `{"error":"not_found"}` for 404, and so on: for sse::asio_server::error_page.
-[[nodiscard]] sse::response json_error(int status);
 
 }  // namespace examples

@@ -43,7 +43,6 @@ server::server(asio::io_context& io, settings s)
   o.own_sequence = true;
   events_ = http_.open_channel("events", std::move(o));
   if (!events_) throw std::bad_alloc{};
-  http_.error_page(&examples::json_error);
   http_.hub().on_gap([](const sse::gap_notice& g) {
     examples::log_line("gap: a reader asked for what follows " + std::to_string(g.requested) +
                        ", the first that it can get is " + std::to_string(g.first) +

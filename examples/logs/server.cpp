@@ -81,6 +81,10 @@ server::server(asio::io_context& io, settings s)
     page.sample("logs_followed", "gauge", "Log files that are followed.", tails_.followed());
   });
   http_.on_access([this](const sse::access_record& r) { on_access(r); });
+  http_.error_page([](const sse::refused_request& r) {  // E-23, E-24: plain text
+    if (r.why != sse::refusal_reason::http) return sse::refusal_response(r);
+    return sse::response::text(r.status, std::string{sse::reason_phrase(r.status)} + "\n");
+  });
   add_streams();
   add_answers();
   add_pages();

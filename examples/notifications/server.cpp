@@ -26,7 +26,6 @@ server::server(asio::io_context& io, const settings& s, desk_clock clock)
     : http_{io, http_options(s, examples::server_setup{s.common})},
       timer_{io},
       desk_{s, host(), std::move(clock)} {
-  http_.error_page(&examples::json_error);
   auto& hub = http_.hub();
   hub.on_sees([this](const visitor& v, std::string_view key, std::string_view audience) {
     return desk_.sees(v, key, audience);

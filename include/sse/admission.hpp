@@ -22,6 +22,7 @@
 #include <sse/detail/http/characters.hpp>
 #include <sse/request.hpp>
 #include <sse/session.hpp>
+#include <sse/stats.hpp>
 
 namespace sse::inline v0 {
 
@@ -226,11 +227,43 @@ requires(!std::is_convertible_v<User, std::string>)
   return {std::forward<User>(user), std::move(key)};
 }
 
+/// A request that the library refuses.
+struct refused_request {
+  refusal_reason why = refusal_reason::http;
+  int status = 500;
+  duration retry_after = duration::off();  ///< what Retry-After says; off(): nothing
+};
+
+/// The form that the library's refusals have unless the program gives them another: JSON,
+/// {"error":"too_many_streams"}; the word is the reason's, or the status' reason phrase.
+[[nodiscard]] inline response refusal_response(const refused_request& r) {
+  std::string body{"{\"error\":\""};
+  if (r.why != refusal_reason::http) {
+    body.append(to_string(r.why));
+  } else {
+    for (const char c : reason_phrase(r.status)) body += c == ' ' ? '_' : detail::text::lower(c);
+  }
+  return response::json(r.status, body.append("\"}"));
+}
+
+namespace detail {
+
+/// What stands in a refusal whatever its form.
+inline response finish_refusal(response r, const refused_request& q) {
+  r.status = q.status;
+  if (q.retry_after.is_off()) return r;
+  const std::int64_t seconds = q.retry_after.ms() / 1000 + (q.retry_after.ms() % 1000 != 0 ? 1 : 0);
+  return std::move(r.add("Retry-After", std::to_string(seconds)));
+}
+
+}  // namespace detail
+
 /// What accept() did. An id: the session is open. None: write `refusal`; for HEAD (`head_only`) the
 /// preamble alone.
 struct accept_result {
   session_id id{};
   bool head_only = false;
+  refusal_reason why = refusal_reason::none;
   response refusal{};
   duration retry_after = duration::off();  ///< what a full cap or a drain said in Retry-After
 

@@ -134,6 +134,9 @@ class hub {
   void on_refused(function<void(const request&, const User&, int status)> f) {
     refused_ = std::move(f);
   }
+  /// The form of the hub's own refusals; default: refusal_response(). Status and Retry-After are
+  /// the refusal's, whatever it says. Must not throw.
+  void refusal_form(function<response(const refused_request&)> f) { form_ = std::move(f); }
   void on_opened(function<void(session_id, const User&)> f) { opened_ = std::move(f); }
   /// After a session's end; its slots in the caps are free already.
   void on_closed(function<void(session_id, const User&, close_reason)> f) {
@@ -152,12 +155,19 @@ class hub {
   /// flush() runs soon. Called once until the next flush(). For hosts whose loop does not flush in
   /// each turn; servers have it.
   void on_wanted(function<void()> f) { engine_.on_wanted = std::move(f); }
+  /// It could not be seen to, such as for memory: what wants a flush next asks again. In that hook
+  /// too.
+  void wanted_in_vain() noexcept { engine_.wanted_in_vain(); }
 
   /// Opens a stream for a request, or says why not. Order: shape (405, 406), draining (503), total
   /// cap, the admit hook, caps per user and address, resume point (400, 204). The connection is
   /// taken only if a session opens.
   [[nodiscard]] accept_result accept(connection&& c, const request& r) {
-    if (!reads(r)) return refused({.refusal = method_not_allowed("GET, HEAD")});
+    if (!reads(r)) {
+      accept_result out = refused(no({}, refusal_reason::http, 405));
+      out.refusal.add("Allow", "GET, HEAD");
+      return out;
+    }
     return accept(std::move(c), r, [&] {
       return admit_ ? admit_(r) : verdict<User>{refuse(403, "no admit hook\n")};
     });
@@ -308,15 +318,24 @@ class hub {
     return true;
   }
 
-  accept_result refused(accept_result out) noexcept {
-    engine_.count_refusal();
+  [[nodiscard]] static accept_result no(accept_result out, refusal_reason why, int status) {
+    detail::say_no(out, why, status);
+    return out;
+  }
+  /// Gives a refusal its form, and counts it.
+  accept_result refused(accept_result out) {
+    if (out.why != refusal_reason::verdict) {
+      const refused_request q{out.why, out.refusal.status, out.retry_after};
+      out.refusal = detail::finish_refusal(form_ ? form_(q) : refusal_response(q), q);
+    }
+    engine_.count_refusal(out.why);
     return out;
   }
 
   bool may_ask(accept_result& out, const request& r) {
     const bool wanted = accepts_event_stream(r);
     if (!wanted && reads(r) && options().check_accept) {
-      out.refusal = refuse(406, "this resource is a text/event-stream\n");
+      out = no(std::move(out), refusal_reason::http, 406);
       return false;
     }
     return (!wanted && !reads(r)) || engine_.precheck(out);
@@ -327,6 +346,7 @@ class hub {
 
   accept_result take(connection&& c, const request& r, verdict<User> v, accept_result out) {
     if (!v.admitted()) {
+      out.why = refusal_reason::verdict;
       out.refusal = std::move(v.refusal());
       return reads(r) ? refused(std::move(out)) : std::move(out);  // a POST's may be its answer
     }
@@ -345,7 +365,7 @@ class hub {
     if (!settle_in(slot, std::move(c), std::move(v.user()))) {
       engine_.abandon(slot);
       if (refused_) refused_(r, v.user(), 503);
-      return refused({.refusal = refuse(503, "out of memory\n")});
+      return refused(no({}, refusal_reason::no_memory, 503));
     }
     engine_.join(slot, v.joining(), resume);
     if (opened_) opened_(out.id, at(slot).user());
@@ -358,7 +378,8 @@ class hub {
     if (out.refusal.status == 200 && r.method == "HEAD") {
       out.refusal = {};
       out.head_only = true;
-      return refused(std::move(out));
+      engine_.count_refusal(out.why);
+      return out;
     }
     if (out.refusal.status == 200) {
       const detail::engine::work w{engine_};
@@ -366,7 +387,7 @@ class hub {
       if (slot != detail::none && settle_in(slot, std::move(c), User{})) {
         out.id = engine_.id_of(slot);
         out.refusal = {};
-        engine_.count_refusal();
+        engine_.count_refusal(out.why);
         engine_.open(slot);
         return out;
       }
@@ -437,6 +458,7 @@ class hub {
   function<verdict<User>(const request&)> admit_;
   function<bool(const User&, std::string_view, std::string_view)> sees_;
   function<void(const request&, const User&, int)> refused_;
+  function<response(const refused_request&)> form_;
   function<void(session_id, const User&)> opened_;
   function<void(session_id, const User&, close_reason)> closed_;
   detail::engine engine_;

@@ -4,12 +4,65 @@
 // anywhere. sse/metrics.hpp makes a page for Prometheus of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
 #include <sse/transport.hpp>
 
 namespace sse::inline v0 {
+
+/// Why a request is refused.
+enum class refusal_reason : std::uint8_t {
+  none,
+  verdict,       ///< the program's own, with its own answer
+  http,          ///< as HTTP has it: the status says what
+  draining,      ///< 503
+  bad_params,    ///< a resume position in the query that cannot be read: 400
+  too_many,      ///< a cap: its status
+  channel_full,  ///< channel_options::max_subscribers: the status of the cap in all
+  no_verdict,    ///< none came in time (server_options::verdict_deadline), or there is none: 503
+  behind,        ///< a shard that has not yet what its client got elsewhere: 503
+  no_memory,     ///< 503
+  // Mistakes of the program, 500.
+  in_hook,             ///< accept() in a hook that may not call it
+  bad_header,          ///< verdict::header
+  no_channel,          ///< a verdict that joins none
+  too_many_channels,   ///< hub_options::max_joins
+  joined_twice,        ///< one channel
+  another_hub,         ///< a channel of it
+  closed,              ///< a channel that is closed
+  another_sequence,    ///< channels whose ids are of two sequences
+  until_without_tick,  ///< verdict::until before the hub knew the time
+};
+
+/// As the library's own answers say it.
+[[nodiscard]] constexpr std::string_view to_string(refusal_reason r) noexcept {
+  switch (r) {
+    case refusal_reason::none: return "none";
+    case refusal_reason::verdict: return "verdict";
+    case refusal_reason::http: return "http";
+    case refusal_reason::draining: return "draining";
+    case refusal_reason::bad_params: return "bad_params";
+    case refusal_reason::too_many: return "too_many_streams";
+    case refusal_reason::channel_full: return "channel_full";
+    case refusal_reason::no_verdict: return "no_verdict";
+    case refusal_reason::behind: return "behind";
+    case refusal_reason::no_memory: return "no_memory";
+    case refusal_reason::in_hook: return "in_hook";
+    case refusal_reason::bad_header: return "bad_header";
+    case refusal_reason::no_channel: return "no_channel";
+    case refusal_reason::too_many_channels: return "too_many_channels";
+    case refusal_reason::joined_twice: return "joined_twice";
+    case refusal_reason::another_hub: return "channel_of_another_hub";
+    case refusal_reason::closed: return "channel_closed";
+    case refusal_reason::another_sequence: return "channels_of_two_sequences";
+    case refusal_reason::until_without_tick: return "until_without_tick";
+  }
+  return "unknown";
+}
+inline constexpr std::size_t refusal_reason_count =
+    static_cast<std::size_t>(refusal_reason::until_without_tick) + 1;
 
 struct channel_stats {
   std::string_view name{};   ///< valid while the channel is open; empty: a sum over closed ones
@@ -49,8 +102,9 @@ struct hub_stats {
   std::uint64_t sessions = 0;  ///< now
   std::uint64_t accepted = 0;
   std::uint64_t refused = 0;  ///< by shape, caps, the admit hook, or while draining
-  std::uint64_t writes = 0;   ///< calls of Transport::write
-  std::uint64_t bytes = 0;    ///< bytes taken by transports
+  std::uint64_t refused_by[refusal_reason_count] = {};  ///< the same, by refusal_reason
+  std::uint64_t writes = 0;                             ///< calls of Transport::write
+  std::uint64_t bytes = 0;                              ///< bytes taken by transports
   std::uint64_t heartbeats = 0;
   std::uint64_t log_bytes = 0;                    ///< now, memory of all logs
   std::uint64_t closed[close_reason_count] = {};  ///< by close_reason

@@ -106,3 +106,47 @@ TEST_CASE("an allocation that fails costs one request at most, each in turn") {
     CHECK(drained);
   }
 }
+
+TEST_CASE("a turn that could not be posted for memory is posted by the next event") {
+  using std::chrono::milliseconds;
+  using test::client;
+  asio::io_context ctx{1};
+  sse::asio_server<> server{ctx, {.hub = {.position = false}}};
+  sse::channel ticks =
+      server.open_channel("ticks", {.heartbeat = {.mode = sse::heartbeat_options::pace::off}});
+  server.stream("/events", ticks);
+  REQUIRE_FALSE(server.listen("127.0.0.1", 0));
+  const auto run = [&](auto until) {
+    const auto end = std::chrono::steady_clock::now() + test::patience;
+    while (!until() && std::chrono::steady_clock::now() < end) ctx.run_one_for(milliseconds{10});
+    return until();
+  };
+  client c{server.port()};
+  c.send(client::make("GET", "/events"));
+  REQUIRE(run([&] { return c.has_input(); }));
+  REQUIRE(c.head().status == 200);
+  bool done = false;
+  for (long n = 0; !done; ++n) {
+    INFO("allocation " << n);
+    while (ctx.poll_one() != 0) {
+    }
+    bool published = false;
+    {
+      // Blocks that Asio kept for its next operation would be taken without an allocation.
+      std::vector<asio::steady_timer> keeping;
+      for (int i = 0; i < 4; ++i) {
+        keeping.emplace_back(ctx, std::chrono::hours{1}).async_wait([](std::error_code) {});
+      }
+      const failing f{n};
+      published = static_cast<bool>(server.publish(ticks, {.data = "first"}));
+      done = left > 0;
+    }
+    REQUIRE(server.publish(ticks, {.data = "second"}));
+    if (published) {
+      REQUIRE(run([&] { return c.has_input(); }));
+      CHECK(c.data() == "first");
+    }
+    REQUIRE(run([&] { return c.has_input(); }));
+    CHECK(c.data() == "second");
+  }
+}

@@ -67,11 +67,11 @@ TEST_CASE("E-23 E-24 X-24 wrong method, unknown path, HEAD, OPTIONS") {
   client c{w.s.port()};
   const test::answer unknown = c.get("/nothing");
   CHECK(unknown.status == 404);
-  CHECK(unknown.header("Content-Type").starts_with("text/plain"));
+  CHECK(unknown.body == R"({"error":"not_found"})");
   const test::answer wrong = c.post("/health", "");
   CHECK(wrong.status == 405);
   CHECK(wrong.header("Allow") == "GET, HEAD, OPTIONS");
-  CHECK(wrong.header("Content-Type").starts_with("text/plain"));
+  CHECK(wrong.body == R"({"error":"method_not_allowed"})");
   CHECK(c.ask(client::make("BREW", "/echo")).header("Allow") == "GET, HEAD, POST, OPTIONS");
 
   c.send(client::make("HEAD", "/echo") + client::make("GET", "/health"));
@@ -341,17 +341,30 @@ TEST_CASE("a handler that throws answers 500, is reported, and the server goes o
 TEST_CASE("refusals take the form that the host gives them") {
   site w;
   w.s.on_loop([&] {
-    w.s->error_page([](int status) {
-      if (status == 405) throw std::runtime_error("no page for that");
-      return sse::response::json(1, status == 404 ? R"({"error":"not_found"})" : "{}");
+    w.s->error_page([](const sse::refused_request& r) {
+      if (r.status == 405) throw std::runtime_error("no page for that");
+      return sse::response::text(1, std::string{to_string(r.why)} + "!");
     });
+    w.s->stream("/events", w.s->open_channel("ticks").here);
+    w.s->stream("/none", [](const sse::request&) { return sse::admit(); });
   });
   client c{w.s.port()};
   const test::answer a = c.get("/nothing");
   CHECK(a.status == 404);
-  CHECK(a.header("Content-Type") == "application/json");
-  CHECK(a.body == R"({"error":"not_found"})");
-  CHECK(c.post("/health", "").status == 405);
+  CHECK(a.header("Content-Type") == "text/plain; charset=utf-8");
+  CHECK(a.body == "http!");
+  CHECK(c.post("/health", "").body == R"({"error":"method_not_allowed"})");
+  CHECK(c.get("/events", "Accept: text/html\r\n").body == "http!");
+  const test::answer bad = c.get("/events?last_id=x");
+  CHECK(bad.status == 400);
+  CHECK(bad.body == "bad_params!");
+  CHECK(c.get("/none").body == "no_channel!");
+  w.s.on_loop([&] {
+    const auto& by = w.s->hub().stats().refused_by;
+    CHECK(by[static_cast<std::size_t>(sse::refusal_reason::bad_params)] == 1);
+    CHECK(by[static_cast<std::size_t>(sse::refusal_reason::no_channel)] == 1);
+    CHECK(by[static_cast<std::size_t>(sse::refusal_reason::http)] == 1);
+  });
 }
 
 TEST_CASE(

@@ -11,38 +11,30 @@
 
 namespace sse::inline v0::detail {
 
-inline response refusal(int status, std::string_view error, duration retry_after) {
-  std::string body = "{\"error\":\"";
-  body.append(error).append("\"}");
-  response r = response::json(status, std::move(body));
-  if (!retry_after.is_off()) {
-    const std::int64_t seconds = (retry_after.ms() + 999) / 1000;
-    r.add("Retry-After", std::to_string(seconds));
-  }
-  return r;
+/// Says why not. The hub gives it its form.
+inline void say_no(accept_result& out, refusal_reason why, int status,
+                   duration retry_after = duration::off()) noexcept {
+  out.why = why;
+  out.refusal.status = status;
+  out.retry_after = retry_after;
 }
 
-inline void say_full(const cap& c, accept_result& out) {
-  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams",
-                        c.retry_after);
-  out.retry_after = c.retry_after;
+inline void say_full(const cap& c, accept_result& out) noexcept {
+  say_no(out, refusal_reason::too_many, c.then == when_full::retry_stream ? 200 : c.status,
+         c.retry_after);
 }
 
 inline bool engine::precheck(accept_result& out) {
   if (quiet_) {
-    out.refusal = refusal(500, "in_hook", duration::off());
-    return false;
-  }
-  if (draining_) {
-    out.refusal = refusal(503, "draining", options_.retry_max);
-    out.retry_after = options_.retry_max;
-    return false;
-  }
-  if (const cap* const full = caps_.full()) {
+    say_no(out, refusal_reason::in_hook, 500);
+  } else if (draining_) {
+    say_no(out, refusal_reason::draining, 503, options_.retry_max);
+  } else if (const cap* const full = caps_.full()) {
     say_full(*full, out);
-    return false;
+  } else {
+    return true;
   }
-  return true;
+  return false;
 }
 
 /// Closes streams to make room, with a last word about when to come back.
@@ -58,19 +50,18 @@ inline void engine::evict(const victims& v) noexcept {
   }
 }
 
-/// What is wrong with what the admit hook said; empty: nothing.
-inline std::string_view engine::bad_join(const joining& j, int& status) noexcept {
-  status = 503;
-  if (!j.channels.complete()) return "no_memory";
-  status = 500;
+/// What is wrong with what the admit hook said; none: nothing.
+inline refusal_reason engine::bad_join(const joining& j) noexcept {
+  if (!j.channels.complete()) return refusal_reason::no_memory;
   const std::uint32_t n = j.channels.size();
-  if (j.bad_header) return "bad_header";
-  if (n == 0) return "no_channel";
-  if (options_.max_joins != 0 && n > options_.max_joins) return "too_many_channels";
-  if (j.until != time_point::never() && origin_ == INT64_MIN) return "until_without_tick";
-  std::string_view bad;
+  if (j.bad_header) return refusal_reason::bad_header;
+  if (n == 0) return refusal_reason::no_channel;
+  if (options_.max_joins != 0 && n > options_.max_joins) return refusal_reason::too_many_channels;
+  if (j.until != time_point::never() && origin_ == INT64_MIN)
+    return refusal_reason::until_without_tick;
+  refusal_reason bad = refusal_reason::none;
   std::uint32_t marked = 0;
-  while (marked < n && (bad = bad_channel(j, marked, status)).empty()) {
+  while (marked < n && (bad = bad_channel(j, marked)) == refusal_reason::none) {
     joined(j, marked++).joined_ = true;
   }
   while (marked != 0) joined(j, --marked).joined_ = false;
@@ -78,17 +69,15 @@ inline std::string_view engine::bad_join(const joining& j, int& status) noexcept
 }
 
 /// Of channel `i`. Those in front of it are marked.
-inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
-                                            int& status) const noexcept {
+inline refusal_reason engine::bad_channel(const joining& j, std::uint32_t i) const noexcept {
   const channel_state* const here = j.channels[i].state();
-  if (here == nullptr || here->closing_) return "channel_closed";
+  if (here == nullptr || here->closing_) return refusal_reason::closed;
   const channel_state& c = *here;
-  if (c.engine_ != this) return "channel_of_another_hub";
-  if (c.sequence_ != joined(j, 0).sequence_) return "channels_of_two_sequences";
-  if (c.joined_) return "joined_twice";
-  if (c.options_.max_subscribers == 0 || c.subscribers() < c.options_.max_subscribers) return {};
-  status = caps_.options().total.status;
-  return "channel_full";
+  if (c.engine_ != this) return refusal_reason::another_hub;
+  if (c.sequence_ != joined(j, 0).sequence_) return refusal_reason::another_sequence;
+  if (c.joined_) return refusal_reason::joined_twice;
+  const std::uint32_t most = c.options_.max_subscribers;
+  return most != 0 && c.subscribers() >= most ? refusal_reason::channel_full : refusal_reason::none;
 }
 
 /// Why a live session cannot join.
@@ -188,15 +177,15 @@ inline bool engine::nothing_comes(const channel_state& c, const joining& j,
 
 inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume,
                                    accept_result& out) {
-  const auto fail = [&](int status, std::string_view error, duration retry_after) {
-    out.refusal = refusal(status, error, retry_after);
+  const auto fail = [&](refusal_reason why, int status, duration retry_after = duration::off()) {
+    say_no(out, why, status, retry_after);
     return none;
   };
   SSEHUB_ASSERT(depth_ != 0);
-  int status = 0;
-  if (const std::string_view bad = bad_join(j, status); !bad.empty()) {
-    return fail(status, bad,
-                bad == "channel_full" ? caps_.options().total.retry_after : duration::off());
+  if (const refusal_reason bad = bad_join(j); bad == refusal_reason::channel_full) {
+    return fail(bad, caps_.options().total.status, caps_.options().total.retry_after);
+  } else if (bad != refusal_reason::none) {
+    return fail(bad, bad == refusal_reason::no_memory ? 503 : 500);
   }
   struct held_names {  // until a session has them
     caps& in;
@@ -205,18 +194,18 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   } held{caps_};
   std::string prefix;
   const std::string_view from = counted_address(r.address, caps_.options().ipv6_prefix, prefix);
-  if (!caps_.name(j.key, from, held.names)) return fail(503, "no_memory", options_.retry_max);
+  if (!caps_.name(j.key, from, held.names))
+    return fail(refusal_reason::no_memory, 503, options_.retry_max);
   victims v;  // nobody goes unless all caps are met
   if (const cap* const full = caps_.refusing(held.names, v)) {
     say_full(*full, out);
     return none;
   }
   resume = resume_from(r, options_.resume_query);
-  if (resume.state == resume_point::kind::malformed)
-    return fail(400, "bad_params", duration::off());
+  if (resume.state == resume_point::kind::malformed) return fail(refusal_reason::bad_params, 400);
   if (j.after_given) resume = {resume_point::kind::given, j.after};
   if (nothing_comes(j, resume)) {
-    out.refusal = response{.status = 204};
+    out.refusal.status = 204;
     return none;
   }
   if (const cap* const full = caps_.take_places(held.names, v)) {
@@ -227,14 +216,14 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   const std::uint32_t slot = take_slot(r);
   if (slot == none) {
     caps_.give_back_places(held.names);
-    return fail(503, "no_memory", options_.retry_max);
+    return fail(refusal_reason::no_memory, 503, options_.retry_max);
   }
   caps_.enter(slot, held.names);
   held.names = {};
   set_end(sessions_[slot], j);
   if (!push_opening(slot, r)) {
     abandon(slot);
-    return fail(503, "no_memory", options_.retry_max);
+    return fail(refusal_reason::no_memory, 503, options_.retry_max);
   }
   out.id = id_of(slot);
   return slot;
@@ -244,7 +233,7 @@ inline bool engine::begin_wait(const request& r, counted_names& n, accept_result
   std::string prefix;
   const std::string_view from = counted_address(r.address, caps_.options().ipv6_prefix, prefix);
   if (!caps_.name({}, from, n)) {
-    out.refusal = refusal(503, "no_memory", options_.retry_max);
+    say_no(out, refusal_reason::no_memory, 503, options_.retry_max);
     return false;
   }
   const cap* const full = caps_.begin_wait(n);

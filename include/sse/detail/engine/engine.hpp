@@ -238,7 +238,10 @@ class engine {
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept;
 
   [[nodiscard]] hub_stats stats() const noexcept;
-  void count_refusal() noexcept { ++stats_.refused; }
+  void count_refusal(refusal_reason why) noexcept {
+    ++stats_.refused;
+    ++stats_.refused_by[static_cast<std::size_t>(why)];
+  }
   void shut_down() noexcept;
   [[nodiscard]] const hub_options& options() const noexcept { return options_; }
 
@@ -247,6 +250,8 @@ class engine {
   function<void(channel, std::string_view key, bool present)> on_presence;
   function<void()> on_wanted;
   function<void(channel)> on_channel_closed;
+  /// The host could not do what on_wanted asked for.
+  void wanted_in_vain() noexcept { wanted_ = false; }
   /// The host has a rule of its own for who sees an audience (host_calls::sees); else it is the
   /// user whose key it is.
   void ask_who_sees(bool on) noexcept { ask_who_sees_ = on; }
@@ -469,10 +474,9 @@ class engine {
   [[nodiscard]] bool nothing_comes(const joining& j, const resume_point& resume) const noexcept;
   [[nodiscard]] bool nothing_comes(const channel_state& c, const joining& j,
                                    const resume_point& resume) const noexcept;
-  [[nodiscard]] std::string_view bad_join(const joining& j, int& status) noexcept;
+  [[nodiscard]] refusal_reason bad_join(const joining& j) noexcept;
   [[nodiscard]] join_error bad_join(std::uint32_t slot, channel c) const noexcept;
-  [[nodiscard]] std::string_view bad_channel(const joining& j, std::uint32_t i,
-                                             int& status) const noexcept;
+  [[nodiscard]] refusal_reason bad_channel(const joining& j, std::uint32_t i) const noexcept;
   void evict(const victims& v) noexcept;
   void set_end(session& s, const joining& j) noexcept;
   [[nodiscard]] bool push_opening(std::uint32_t slot, const request& r) noexcept;

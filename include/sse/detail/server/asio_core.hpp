@@ -111,7 +111,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
         core->turn();
       });
       scheduled_ = true;
-    } catch (...) {  // memory is out: the next deadline tries again
+    } catch (...) {  // memory is out: what comes next tries again, at the latest the next deadline
+      hub_->wanted_in_vain();
     }
   }
 

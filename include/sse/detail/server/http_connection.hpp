@@ -313,7 +313,8 @@ class http_connection {
       const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
       { const called_off now = give_up(); }
       if (core_ == nullptr) return;
-      answer(core_->refusal(503), e->takes_body);
+      answer(core_->refusal(503, refusal_reason::no_verdict, core_->hub().options().retry_max),
+             e->takes_body);
       go_on();
     });
   }
