@@ -128,7 +128,9 @@ class metrics_page {
     sample("sse_sessions", "gauge", "Open streams.", h.sessions, l);
     sample("sse_channels", "gauge", "Open channels.", channels.open, l);
     sample("sse_accepted_total", "counter", "Streams opened.", h.accepted, l);
-    sample("sse_refused_total", "counter", "Streams refused.", h.refused, l);
+    family& refused = get("sse_refused_total", "counter", "Streams refused, by reason.");
+    for (std::size_t i = 1; i < refusal_reason_count; ++i)
+      append(refused, l, {"reason", to_string(static_cast<refusal_reason>(i))}, h.refused_by[i]);
     sample("sse_writes_total", "counter", "Transport writes.", h.writes, l);
     sample("sse_bytes_total", "counter", "Bytes taken by transports.", h.bytes, l);
     sample("sse_heartbeats_total", "counter", "Heartbeats sent.", h.heartbeats, l);

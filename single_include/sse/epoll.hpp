@@ -529,6 +529,7 @@ class server_core {
       forget_channel(c);
       if (on_channel_closed) on_channel_closed(c);
     });
+    hub_->refusal_form([this](const refused_request& q) { return form_of(q); });
     hub_->tick(now());
   }
   server_core(const server_core&) = delete;
@@ -552,19 +553,24 @@ class server_core {
     return std::chrono::duration_cast<std::chrono::microseconds>(t).count();
   }
 
-  /// A refusal of the server itself, in the form that the host wants.
-  [[nodiscard]] response refusal(int status) {
+  /// A refusal in the form that the host wants.
+  [[nodiscard]] response form_of(const refused_request& q) {
     if (error_page) {
       try {
-        response r = error_page(status);
-        r.status = status;
-        return r;
+        return error_page(q);
       } catch (const std::exception& e) {
         error(e.what(), {});
+      } catch (...) {
+        error("exception", {});
       }
     }
-    std::string text{reason_phrase(status)};
-    return response::text(status, text.append("\n"));
+    return refusal_response(q);
+  }
+  /// Of the server itself.
+  [[nodiscard]] response refusal(int status, refusal_reason why = refusal_reason::http,
+                                 duration retry_after = duration::off()) {
+    const refused_request q{why, status, retry_after};
+    return finish_refusal(form_of(q), q);
   }
 
   void error(std::string_view what, const std::error_code& e) noexcept {
@@ -617,8 +623,7 @@ class server_core {
   }
   /// HTTP came where TLS is spoken: what this one is told.
   [[nodiscard]] std::string not_plain(std::string_view address) {
-    response r = refusal(400);
-    r.body = "This port speaks TLS: use https://\n";
+    const response r = response::text(400, "This port speaks TLS: use https://\n");
     std::string out;
     http1::write_response(out, r, {.keep_alive = false});
     log({.method = {}, .address = address}, 400, out.size(), now_us(), false);
@@ -626,8 +631,7 @@ class server_core {
   }
   /// Too many connections: what this one is told.
   [[nodiscard]] std::string crowded() {
-    response r = refusal(503);
-    r.add("Retry-After", "5");
+    response r = refusal(503, refusal_reason::http, duration::seconds(5));
     add_cors(r.headers, cors(), request{});
     std::string out;
     http1::write_response(out, r, {.keep_alive = false});
@@ -665,10 +669,8 @@ class server_core {
     duration least = duration::off();
     for (std::uint32_t i = 0; i < v.joining().channels.size(); ++i) {
       const channel_options* const o = v.joining().channels[i].options();
-      if (o == nullptr) continue;  // it is closed: the verdict will be refused
-      const heartbeat_options& h = o->heartbeat;
-      if (h.mode == heartbeat_options::pace::off) continue;
-      if (least.is_off() || h.every < least) least = h.every;
+      if (o == nullptr || o->heartbeat.mode == heartbeat_options::pace::off) continue;
+      if (least.is_off() || o->heartbeat.every < least) least = o->heartbeat.every;
     }
     return least;
   }
@@ -679,7 +681,10 @@ class server_core {
                                     Ask&& ask) {
     touch_clock();
     accept_result no;
-    if (!caught_up(r, no)) return no;
+    if (!caught_up(r, no)) {
+      no.refusal = refusal(no.refusal.status, no.why, no.retry_after);
+      return no;
+    }
     return hub_->accept(std::move(c), r, std::forward<Ask>(ask));
   }
 
@@ -717,13 +722,14 @@ class server_core {
   http_routes<User> routes;
   function<void(const access_record&)> on_access;
   function<void(std::string_view, const std::error_code&)> on_error;
-  function<response(int)> error_page;
+  function<response(const refused_request&)> error_page;
   function<void(channel)> on_channel_closed;
 
  protected:
   /// The host's half is gone: nothing of it may be called any more.
   void forget_hooks() noexcept {
     hub_->on_refused({});
+    hub_->refusal_form({});
     hub_->on_sees({});
     hub_->on_opened({});
     hub_->on_closed({});
@@ -1153,7 +1159,8 @@ class http_connection {
       const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
       { const called_off now = give_up(); }
       if (core_ == nullptr) return;
-      answer(core_->refusal(503), e->takes_body);
+      answer(core_->refusal(503, refusal_reason::no_verdict, core_->hub().options().retry_max),
+             e->takes_body);
       go_on();
     });
   }

@@ -499,8 +499,11 @@ class basic_server {
   void on_error(function<void(std::string_view what, const std::error_code&)> f) {
     core_->on_error = std::move(f);
   }
-  /// The form of the server's own refusals (4xx, 500, 503); default: the reason as plain text.
-  void error_page(function<response(int status)> f) { core_->error_page = std::move(f); }
+  /// The form of all refusals but the program's own, of the server (404, 408, ...) and of its hub;
+  /// default: refusal_response(). Status and Retry-After are the refusal's, whatever it says.
+  void error_page(function<response(const refused_request&)> f) {
+    core_->error_page = std::move(f);
+  }
 
   /// server_options::clock went on: looks soon at what is due.
   void clock_moved() noexcept { core_->flush_soon(); }

@@ -427,8 +427,9 @@ class shard_port {
     { const std::scoped_lock<std::mutex> under_way{sequencer_->mutex_}; }
     drain();
     if (reached(resume.after)) return true;
-    no.refusal = detail::refusal(503, "behind", o.retry_max);
-    no.retry_after = o.retry_max;
+    const refused_request q{refusal_reason::behind, 503, o.retry_max};
+    detail::say_no(no, q.why, q.status, q.retry_after);
+    no.refusal = detail::finish_refusal(refusal_response(q), q);
     return false;
   }
 

@@ -1023,6 +1023,7 @@ struct session_id {
 // stats: what happened so far, as plain numbers. Copies; take them on the hub's thread, use them
 // anywhere. sse/metrics.hpp makes a page for Prometheus of them.
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -1177,6 +1178,58 @@ struct any_transport {
 
 namespace sse::inline v0 {
 
+/// Why a request is refused.
+enum class refusal_reason : std::uint8_t {
+  none,
+  verdict,       ///< the program's own, with its own answer
+  http,          ///< as HTTP has it: the status says what
+  draining,      ///< 503
+  bad_params,    ///< a resume position in the query that cannot be read: 400
+  too_many,      ///< a cap: its status
+  channel_full,  ///< channel_options::max_subscribers: the status of the cap in all
+  no_verdict,    ///< none came in time (server_options::verdict_deadline), or there is none: 503
+  behind,        ///< a shard that has not yet what its client got elsewhere: 503
+  no_memory,     ///< 503
+  // Mistakes of the program, 500.
+  in_hook,             ///< accept() in a hook that may not call it
+  bad_header,          ///< verdict::header
+  no_channel,          ///< a verdict that joins none
+  too_many_channels,   ///< hub_options::max_joins
+  joined_twice,        ///< one channel
+  another_hub,         ///< a channel of it
+  closed,              ///< a channel that is closed
+  another_sequence,    ///< channels whose ids are of two sequences
+  until_without_tick,  ///< verdict::until before the hub knew the time
+};
+
+/// As the library's own answers say it.
+[[nodiscard]] constexpr std::string_view to_string(refusal_reason r) noexcept {
+  switch (r) {
+    case refusal_reason::none: return "none";
+    case refusal_reason::verdict: return "verdict";
+    case refusal_reason::http: return "http";
+    case refusal_reason::draining: return "draining";
+    case refusal_reason::bad_params: return "bad_params";
+    case refusal_reason::too_many: return "too_many_streams";
+    case refusal_reason::channel_full: return "channel_full";
+    case refusal_reason::no_verdict: return "no_verdict";
+    case refusal_reason::behind: return "behind";
+    case refusal_reason::no_memory: return "no_memory";
+    case refusal_reason::in_hook: return "in_hook";
+    case refusal_reason::bad_header: return "bad_header";
+    case refusal_reason::no_channel: return "no_channel";
+    case refusal_reason::too_many_channels: return "too_many_channels";
+    case refusal_reason::joined_twice: return "joined_twice";
+    case refusal_reason::another_hub: return "channel_of_another_hub";
+    case refusal_reason::closed: return "channel_closed";
+    case refusal_reason::another_sequence: return "channels_of_two_sequences";
+    case refusal_reason::until_without_tick: return "until_without_tick";
+  }
+  return "unknown";
+}
+inline constexpr std::size_t refusal_reason_count =
+    static_cast<std::size_t>(refusal_reason::until_without_tick) + 1;
+
 struct channel_stats {
   std::string_view name{};   ///< valid while the channel is open; empty: a sum over closed ones
   std::string_view group{};  ///< channel_options::metrics_name; valid as name
@@ -1215,8 +1268,9 @@ struct hub_stats {
   std::uint64_t sessions = 0;  ///< now
   std::uint64_t accepted = 0;
   std::uint64_t refused = 0;  ///< by shape, caps, the admit hook, or while draining
-  std::uint64_t writes = 0;   ///< calls of Transport::write
-  std::uint64_t bytes = 0;    ///< bytes taken by transports
+  std::uint64_t refused_by[refusal_reason_count] = {};  ///< the same, by refusal_reason
+  std::uint64_t writes = 0;                             ///< calls of Transport::write
+  std::uint64_t bytes = 0;                              ///< bytes taken by transports
   std::uint64_t heartbeats = 0;
   std::uint64_t log_bytes = 0;                    ///< now, memory of all logs
   std::uint64_t closed[close_reason_count] = {};  ///< by close_reason
@@ -1247,7 +1301,8 @@ enum class lag_policy : std::uint8_t {
 enum class start_at : std::uint8_t {
   live,  ///< with the next event
   all,   ///< with everything retained
-  /// With the newest event of each key; as `live` on a session that joined other channels too.
+  /// With the newest event of each key; as `live` on a session that joined other channels too. Who
+  /// comes back with an id that left the history gets those above it, then what the log has.
   snapshot,
 };
 
@@ -2743,11 +2798,43 @@ requires(!std::is_convertible_v<User, std::string>)
   return {std::forward<User>(user), std::move(key)};
 }
 
+/// A request that the library refuses.
+struct refused_request {
+  refusal_reason why = refusal_reason::http;
+  int status = 500;
+  duration retry_after = duration::off();  ///< what Retry-After says; off(): nothing
+};
+
+/// The form that the library's refusals have unless the program gives them another: JSON,
+/// {"error":"too_many_streams"}; the word is the reason's, or the status' reason phrase.
+[[nodiscard]] inline response refusal_response(const refused_request& r) {
+  std::string body{"{\"error\":\""};
+  if (r.why != refusal_reason::http) {
+    body.append(to_string(r.why));
+  } else {
+    for (const char c : reason_phrase(r.status)) body += c == ' ' ? '_' : detail::text::lower(c);
+  }
+  return response::json(r.status, body.append("\"}"));
+}
+
+namespace detail {
+
+/// What stands in a refusal whatever its form.
+inline response finish_refusal(response r, const refused_request& q) {
+  r.status = q.status;
+  if (q.retry_after.is_off()) return r;
+  const std::int64_t seconds = q.retry_after.ms() / 1000 + (q.retry_after.ms() % 1000 != 0 ? 1 : 0);
+  return std::move(r.add("Retry-After", std::to_string(seconds)));
+}
+
+}  // namespace detail
+
 /// What accept() did. An id: the session is open. None: write `refusal`; for HEAD (`head_only`) the
 /// preamble alone.
 struct accept_result {
   session_id id{};
   bool head_only = false;
+  refusal_reason why = refusal_reason::none;
   response refusal{};
   duration retry_after = duration::off();  ///< what a full cap or a drain said in Retry-After
 
@@ -4652,8 +4739,9 @@ struct stream {
 
 namespace sse::inline v0::detail {
 
-/// Something was lost at `position` and maybe before: whose it was.
+/// Something was lost at `first` and at `position`, and maybe in between: whose it was.
 struct lost_entry {
+  std::uint64_t first = 0;
   std::uint64_t position = 0;
   owned_text audience;  ///< empty: everybody's
   std::uint32_t next = none;
@@ -4681,11 +4769,14 @@ class newest_by_key {
     while (oldest_ != none) drop(oldest_);
   }
 
+  /// What was published up to `position` is not known here: it counts as lost.
+  void begin_behind(std::uint64_t position) noexcept { unknown_to_ = position; }
   /// An entry was published. Without a key, or when memory is out, it is one that no later value
   /// makes up for.
   void put(std::string_view key, std::uint64_t position, std::string_view bytes,
            std::string_view audience) noexcept {
-    if (key.empty() || !store(key, position, bytes, audience)) lose(tail_, position, audience);
+    if (key.empty() || !store(key, position, bytes, audience))
+      lose(tail_, position, position, audience);
   }
 
   /// The oldest value behind `position`; none. O(values behind it).
@@ -4696,15 +4787,19 @@ class newest_by_key {
     return found;
   }
   [[nodiscard]] const newest_value& operator[](std::uint32_t i) const noexcept { return keys_[i]; }
-  /// Whether somebody for whom `sees(audience)` lost something behind `position`, in front of value
-  /// `i`, or of the end (none).
+  /// Whether somebody for whom `sees(audience)` lost something behind `from`, up to `to`, in front
+  /// of value `i`, or of the end (none). Of several losses there only the first and the newest are
+  /// known: where these lie on both sides of the range, it is true too.
   template <class Sees>
-  [[nodiscard]] bool lost_before(std::uint32_t i, std::uint64_t position,
+  [[nodiscard]] bool lost_before(std::uint32_t i, std::uint64_t from, std::uint64_t to,
                                  Sees sees) const noexcept {
-    if (unsaid_to_ > position && (i == none || unsaid_from_ < keys_[i].position)) return true;
+    if (unknown_to_ > from) return true;
+    if (unsaid_to_ > from && unsaid_from_ <= to && (i == none || unsaid_from_ < keys_[i].position))
+      return true;
     for (std::uint32_t n = i == none ? tail_ : keys_[i].losses; n != none; n = losses_[n].next) {
       const lost_entry& l = losses_[n];
-      if (l.position > position && (l.audience.view().empty() || sees(l.audience.view())))
+      if (l.position > from && l.first <= to &&
+          (l.audience.view().empty() || sees(l.audience.view())))
         return true;
     }
     return false;
@@ -4757,7 +4852,7 @@ class newest_by_key {
     owned_text audience = std::move(keys_[oldest_].audience);
     const std::uint32_t next = v.newer;
     drop(oldest_);
-    lose(next == none ? tail_ : keys_[next].losses, position, audience.view());
+    lose(next == none ? tail_ : keys_[next].losses, position, position, audience.view());
   }
 
   void link(std::uint32_t i) noexcept {
@@ -4786,22 +4881,28 @@ class newest_by_key {
     keys_.release(i);
   }
 
-  void lose(std::uint32_t& list, std::uint64_t position, std::string_view audience) noexcept {
+  void lose(std::uint32_t& list, std::uint64_t first, std::uint64_t position,
+            std::string_view audience) noexcept {
     std::uint32_t n = losses_.take();
     if (n != none && !losses_[n].audience.assign(audience)) losses_[n].audience.clear();
     if (n == none) {  // memory is out: what stands there already covers it, if anything does
       n = list;
       if (n == none) {
-        if (unsaid_to_ == 0) unsaid_from_ = position;
+        if (unsaid_to_ == 0) unsaid_from_ = first;
         unsaid_to_ = position;
         return;
       }
       losses_[n].audience.clear();
-      if (losses_[n].position < position) losses_[n].position = position;
+      widen(losses_[n], first, position);
       return;
     }
+    losses_[n].first = first;
     losses_[n].position = position;
     add(list, n);
+  }
+  static void widen(lost_entry& l, std::uint64_t first, std::uint64_t position) noexcept {
+    if (first < l.first) l.first = first;
+    if (position > l.position) l.position = position;
   }
   /// Puts a loss into a list, joined to the one of the same audience if there is one.
   void add(std::uint32_t& list, std::uint32_t n) noexcept {
@@ -4810,20 +4911,18 @@ class newest_by_key {
     for (std::uint32_t i = list; i != none; i = losses_[i].next, ++size) {
       lost_entry& other = losses_[i];
       if (other.audience.view() != l.audience.view()) continue;
-      if (other.position < l.position) other.position = l.position;
+      widen(other, l.first, l.position);
       give_back(n);
       return;
     }
     if (size >= max_losses) {  // too many to tell apart: one of all of them
-      std::uint64_t newest = l.position;
       while (list != none) {
         const std::uint32_t next = losses_[list].next;
-        if (losses_[list].position > newest) newest = losses_[list].position;
+        widen(l, losses_[list].first, losses_[list].position);
         give_back(list);
         list = next;
       }
       l.audience.clear();
-      l.position = newest;
     }
     l.next = list;
     list = n;
@@ -4839,6 +4938,7 @@ class newest_by_key {
   std::uint32_t newest_ = none;
   std::uint32_t oldest_ = none;
   std::uint32_t tail_ = none;      ///< what was lost behind the newest value
+  std::uint64_t unknown_to_ = 0;   ///< before that it was not there
   std::uint64_t unsaid_from_ = 0;  ///< losses for which there was no memory: everybody's
   std::uint64_t unsaid_to_ = 0;
 };
@@ -5348,6 +5448,7 @@ struct walk {
   std::uint64_t position = 0;   ///< of the value that it got last
   std::uint64_t unsaid_to = 0;  ///< a snapshot: losses up to here were before it came
   bool opens = false;           ///< a snapshot: it is told where it stands then
+  bool to_log = false;          ///< it came back: the log takes over with what it still has
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
@@ -5583,7 +5684,10 @@ class engine {
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept;
 
   [[nodiscard]] hub_stats stats() const noexcept;
-  void count_refusal() noexcept { ++stats_.refused; }
+  void count_refusal(refusal_reason why) noexcept {
+    ++stats_.refused;
+    ++stats_.refused_by[static_cast<std::size_t>(why)];
+  }
   void shut_down() noexcept;
   [[nodiscard]] const hub_options& options() const noexcept { return options_; }
 
@@ -5592,6 +5696,8 @@ class engine {
   function<void(channel, std::string_view key, bool present)> on_presence;
   function<void()> on_wanted;
   function<void(channel)> on_channel_closed;
+  /// The host could not do what on_wanted asked for.
+  void wanted_in_vain() noexcept { wanted_ = false; }
   /// The host has a rule of its own for who sees an audience (host_calls::sees); else it is the
   /// user whose key it is.
   void ask_who_sees(bool on) noexcept { ask_who_sees_ = on; }
@@ -5733,10 +5839,17 @@ class engine {
   [[nodiscard]] std::uint32_t pass_transients(std::uint32_t index) noexcept;
   [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j,
                                const resume_point& resume) noexcept;
+  struct beginning {
+    source from = source::log;  ///< newest, backfill: behind the id that it brought, if it did
+    std::uint64_t ordinal = 0;  ///< log: of its first entry
+    bool resumes = false;       ///< from an id that was given out
+    bool lost = false;          ///< what it asked for is gone, or not given out yet
+  };
+  [[nodiscard]] static beginning beginning_of(const channel_state& c, const joining& j,
+                                              const resume_point& resume) noexcept;
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
                               bool& lost) noexcept;
-  [[nodiscard]] bool start_walk(subscription& sub, std::uint64_t position, std::uint64_t unsaid_to,
-                                bool opens) noexcept;
+  [[nodiscard]] bool start_walk(subscription& sub, const walk& w) noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
   [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
@@ -5744,6 +5857,8 @@ class engine {
   void fill_from_hook(std::uint32_t slot, subscription& sub) noexcept;
   void fill_from_newest(std::uint32_t slot, subscription& sub) noexcept;
   [[nodiscard]] bool alone(const session& s) const noexcept;
+  [[nodiscard]] static start_at start_of(const channel_state& c, const joining& j) noexcept;
+  [[nodiscard]] static event_id gone_up_to(const stream& st) noexcept;
   [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
   [[nodiscard]] static std::uint64_t skip_target(const stream& st) noexcept;
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
@@ -5805,10 +5920,9 @@ class engine {
   [[nodiscard]] bool nothing_comes(const joining& j, const resume_point& resume) const noexcept;
   [[nodiscard]] bool nothing_comes(const channel_state& c, const joining& j,
                                    const resume_point& resume) const noexcept;
-  [[nodiscard]] std::string_view bad_join(const joining& j, int& status) noexcept;
+  [[nodiscard]] refusal_reason bad_join(const joining& j) noexcept;
   [[nodiscard]] join_error bad_join(std::uint32_t slot, channel c) const noexcept;
-  [[nodiscard]] std::string_view bad_channel(const joining& j, std::uint32_t i,
-                                             int& status) const noexcept;
+  [[nodiscard]] refusal_reason bad_channel(const joining& j, std::uint32_t i) const noexcept;
   void evict(const victims& v) noexcept;
   void set_end(session& s, const joining& j) noexcept;
   [[nodiscard]] bool push_opening(std::uint32_t slot, const request& r) noexcept;
@@ -6395,6 +6509,10 @@ inline void engine::begin_sequence(channel_state& c) noexcept {
     c.own_.last = before > c.own_.start ? before : c.own_.start;
   }
   if (before != no_id) c.main_.log.forget_up_to(before);
+  if (c.newest_ != nullptr && o.ids != id_mode::none) {
+    const event_id gone = before > c.sequence_->start ? before : c.sequence_->start;
+    if (gone != no_id) c.newest_->begin_behind(gone);
+  }
   if (known != none) forget(known);
 }
 
@@ -7052,6 +7170,20 @@ inline event_id engine::first_possible(const stream& st) noexcept {
                                           : st.owner->sequence_->last + 1;
 }
 
+/// What has an id above it is in the log: retention let go no more than that, and nothing at or
+/// below it is of this run.
+inline event_id engine::gone_up_to(const stream& st) noexcept {
+  const event_id start = st.owner->sequence_->start;
+  return st.log.forgotten_id() > start ? st.log.forgotten_id() : start;
+}
+
+/// Where a reader begins that brings no id, and whether one that comes back is brought up to date
+/// by the newest values.
+inline start_at engine::start_of(const channel_state& c, const joining& j) noexcept {
+  const start_at start = j.start_given ? j.start : c.options_.start;
+  return start == start_at::snapshot && c.newest_ == nullptr ? start_at::live : start;
+}
+
 /// Whether a session reads one channel only.
 inline bool engine::alone(const session& s) const noexcept {
   std::uint32_t n = 0;
@@ -7069,12 +7201,11 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   watch_lag(st, sub.live_from);
 }
 
-/// The newest values behind `position` come next. False: memory is out.
-inline bool engine::start_walk(subscription& sub, std::uint64_t position, std::uint64_t unsaid_to,
-                               bool opens) noexcept {
+/// The newest values behind w.position come next. False: memory is out.
+inline bool engine::start_walk(subscription& sub, const walk& w) noexcept {
   const std::uint32_t record = walks_.take();
   if (record == none) return false;
-  walks_[record] = {position, unsaid_to, opens};
+  walks_[record] = w;
   release_cursor(sub);
   sub.read_from(source::newest);
   sub.record = record;
@@ -7085,45 +7216,53 @@ inline bool engine::tells_position(const joining& j) const noexcept {
   return j.position_given ? j.position : options_.position;
 }
 
-/// Where one subscription begins. `lost`: what it asked for is gone. False: memory is out.
+/// Where a reader of a channel begins.
+inline engine::beginning engine::beginning_of(const channel_state& c, const joining& j,
+                                              const resume_point& resume) noexcept {
+  const event_log& log = c.main_.log;
+  const bool alone = j.channels.size() == 1;
+  const start_at start = start_of(c, j);
+  if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
+    if (j.backlog != 0) return {.ordinal = log.newest(j.backlog)};
+    if (start == start_at::snapshot && alone) return {.from = source::newest};
+    return {.ordinal = start == start_at::all ? log.retained() : log.end()};
+  }
+  const event_id after = resume.after;
+  if (after > c.sequence_->last) return {.ordinal = log.end(), .lost = true};  // ahead
+  beginning b{.ordinal = log.find(after), .resumes = true};
+  // Gone from the log: what retention let go, and all that was before this run.
+  if ((after == 0 && !j.after_given) || after >= gone_up_to(c.main_)) return b;
+  if (c.options_.backfill && alone) {
+    b.from = source::backfill;
+  } else if (after != 0 && start == start_at::snapshot && alone) {
+    b.from = source::newest;
+  } else {
+    b.lost = after != 0;
+  }
+  return b;
+}
+
+/// Begins one subscription. `lost`: what it asked for is gone. False: memory is out.
 inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
                              bool& lost) noexcept {
   subscription& sub = subs_[index];
-  stream& st = stream_of(sub);
-  channel_state& c = *st.owner;
-  const event_log& log = st.log;
-  const sequence& seq = *c.sequence_;
-  const event_id after = resume.after;
-  if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
-    const start_at start = j.start_given ? j.start : c.options_.start;
-    if (j.backlog != 0) {
-      go_live(sub, log.newest(j.backlog));
-    } else if (start == start_at::snapshot && c.newest_ != nullptr && j.channels.size() == 1) {
-      // Only what was there before it came may go unsaid.
-      return start_walk(sub, 0, c.options_.ids != id_mode::none ? seq.last : stamp_,
-                        tells_position(j));
-    } else {
-      go_live(sub, start == start_at::all ? log.retained() : log.end());
-    }
-    return true;
+  channel_state& c = *stream_of(sub).owner;
+  const beginning b = beginning_of(c, j, resume);
+  lost = b.lost;
+  if (b.resumes) ++c.counters_.replays;
+  if (b.from == source::backfill) {
+    release_cursor(sub);
+    sub.read_from(source::backfill);
+    sub.filled_to = resume.after;
+  } else if (b.from == source::log) {
+    go_live(sub, b.ordinal);
+  } else if (b.resumes) {
+    return start_walk(sub, {.position = resume.after, .to_log = true});
+  } else {  // only what was there before it came may go unsaid
+    return start_walk(sub,
+                      {.unsaid_to = c.options_.ids != id_mode::none ? c.sequence_->last : stamp_,
+                       .opens = tells_position(j)});
   }
-  if (after > seq.last) {  // ahead: live, and told
-    lost = true;
-    go_live(sub, log.end());
-    return true;
-  }
-  ++c.counters_.replays;
-  // Gone from the log: what retention let go, and all that was before this run.
-  if ((after != 0 || j.after_given) && (after < log.forgotten_id() || after < seq.start)) {
-    if (c.options_.backfill && j.channels.size() == 1) {
-      release_cursor(sub);
-      sub.read_from(source::backfill);
-      sub.filled_to = after;
-      return true;
-    }
-    lost = after != 0;
-  }
-  go_live(sub, log.find(after));
   return true;
 }
 
@@ -7177,8 +7316,13 @@ inline bool engine::push_position(std::uint32_t slot) noexcept {
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const stream& st = stream_of(subs_[i]);
     if (st.transients || st.owner->options_.ids == id_mode::none) continue;
-    return subs_[i].from() == source::newest ||
-           lanes_.push_position(sessions_[slot].lane, next_id(slot) - 1);
+    event_id stands = next_id(slot) - 1;
+    if (subs_[i].from() == source::newest) {
+      const walk& w = walks_[subs_[i].record];
+      if (w.opens) return true;
+      stands = w.position;  // losses behind it are told in the walk
+    }
+    return lanes_.push_position(sessions_[slot].lane, stands);
   }
   return true;
 }
@@ -7203,6 +7347,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
       case source::newest: {
         const std::uint32_t value = st.owner->newest_->after(walks_[sub.record].position);
         if (value != none) id = (*st.owner->newest_)[value].position;
+        if (walks_[sub.record].to_log && first_possible(st) < id) id = first_possible(st);
         break;
       }
       case source::skip: id = skips_[sub.record].first; break;
@@ -7303,7 +7448,9 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
   if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.transients &&
       alone(sessions_[slot])) {
     c.counters_.coalesced += lost;
-    if (!start_walk(sub, with_ids ? missed.requested : missed.stamp - 1, 0, false)) {
+    const walk rest{.position = with_ids ? missed.requested : missed.stamp - 1,
+                    .unsaid_to = with_ids ? missed.first - 1 : 0};
+    if (!start_walk(sub, rest)) {
       go_live(sub, to);
       mark_dead(slot, close_reason::no_memory);
     }
@@ -7329,7 +7476,8 @@ inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
 }
 
 /// The newest events of keys that changed since, oldest first, until there are no more: then live.
-/// What had no key, or whose key was forgotten, is announced as lost where it would have come.
+/// For one that came back, until the log has the rest. What had no key, or whose key was forgotten,
+/// is announced as lost where it would have come.
 inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noexcept {
   stream& st = stream_of(sub);
   channel_state& c = *st.owner;
@@ -7338,19 +7486,24 @@ inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noex
   const auto visible = [&](std::string_view audience) {
     return audience.empty() || sees(slot, audience);
   };
+  if (w.to_log) st.trim(now_);
+  const std::uint64_t gone = w.to_log ? gone_up_to(st) : UINT64_MAX;
   bool ok = true;
   std::uint64_t bytes = 0;
   for (std::uint32_t i = values.after(w.position); ok && bytes < options_.flush_share;
        i = values[i].newer) {
     const std::uint64_t told = w.position > w.unsaid_to ? w.position : w.unsaid_to;
-    if (values.lost_before(i, told, visible)) {
-      const event_id first = i == none ? c.sequence_->last + 1 : values[i].position;
+    const bool last = i == none || values[i].position > gone;
+    if (values.lost_before(i, told, last ? gone : UINT64_MAX, visible)) {
+      event_id first = i == none ? c.sequence_->last + 1 : values[i].position;
+      if (last && w.to_log) first = first_possible(st);
       ok = push_gap(slot, c, {w.position, first, 0, false, c.options_.ids != id_mode::none}, true);
     }
-    if (i == none) {
+    if (last) {
       const bool opens = w.opens;
+      const std::uint64_t to = w.to_log ? st.log.find(w.position) : st.log.end();
       walks_.give_back(sub.record);
-      go_live(sub, st.log.end());
+      go_live(sub, to);
       if (opens) ok = ok && push_position(slot);
       break;
     }
@@ -7367,8 +7520,7 @@ inline void engine::fill_from_hook(std::uint32_t slot, subscription& sub) noexce
   stream& st = stream_of(sub);
   channel_state& c = *st.owner;
   st.trim(now_);
-  const event_id floor =
-      st.log.forgotten_id() > c.sequence_->start ? st.log.forgotten_id() : c.sequence_->start;
+  const event_id floor = gone_up_to(st);
   const event_id first = first_possible(st);
   const std::size_t room =
       options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
@@ -7386,9 +7538,17 @@ inline void engine::fill_from_hook(std::uint32_t slot, subscription& sub) noexce
              (state == backfill_state::more && writer.last_ >= floor)) {
     go_live(sub, st.log.find(writer.last_));
   } else if (state == backfill_state::lost) {
-    go_live(sub, st.log.retained());
-    if (!push_gap(slot, c, {writer.last_, first, 0, false}, true))
-      mark_dead(slot, close_reason::no_memory);
+    if (c.newest_ != nullptr && c.options_.start == start_at::snapshot) {
+      if (start_walk(sub, {.position = writer.last_, .to_log = true})) {
+        fill_from_newest(slot, sub);
+      } else {
+        mark_dead(slot, close_reason::no_memory);
+      }
+    } else {
+      go_live(sub, st.log.retained());
+      if (!push_gap(slot, c, {writer.last_, first, 0, false}, true))
+        mark_dead(slot, close_reason::no_memory);
+    }
   } else if (state == backfill_state::more && writer.bytes_ == 0) {
     enqueue(ready_, slot);  // nothing now: ask again in the next flush
   }
@@ -8586,38 +8746,30 @@ inline void append_ipv4(std::string& out, const std::uint8_t* bytes) {
 
 namespace sse::inline v0::detail {
 
-inline response refusal(int status, std::string_view error, duration retry_after) {
-  std::string body = "{\"error\":\"";
-  body.append(error).append("\"}");
-  response r = response::json(status, std::move(body));
-  if (!retry_after.is_off()) {
-    const std::int64_t seconds = (retry_after.ms() + 999) / 1000;
-    r.add("Retry-After", std::to_string(seconds));
-  }
-  return r;
+/// Says why not. The hub gives it its form.
+inline void say_no(accept_result& out, refusal_reason why, int status,
+                   duration retry_after = duration::off()) noexcept {
+  out.why = why;
+  out.refusal.status = status;
+  out.retry_after = retry_after;
 }
 
-inline void say_full(const cap& c, accept_result& out) {
-  out.refusal = refusal(c.then == when_full::retry_stream ? 200 : c.status, "too_many_streams",
-                        c.retry_after);
-  out.retry_after = c.retry_after;
+inline void say_full(const cap& c, accept_result& out) noexcept {
+  say_no(out, refusal_reason::too_many, c.then == when_full::retry_stream ? 200 : c.status,
+         c.retry_after);
 }
 
 inline bool engine::precheck(accept_result& out) {
   if (quiet_) {
-    out.refusal = refusal(500, "in_hook", duration::off());
-    return false;
-  }
-  if (draining_) {
-    out.refusal = refusal(503, "draining", options_.retry_max);
-    out.retry_after = options_.retry_max;
-    return false;
-  }
-  if (const cap* const full = caps_.full()) {
+    say_no(out, refusal_reason::in_hook, 500);
+  } else if (draining_) {
+    say_no(out, refusal_reason::draining, 503, options_.retry_max);
+  } else if (const cap* const full = caps_.full()) {
     say_full(*full, out);
-    return false;
+  } else {
+    return true;
   }
-  return true;
+  return false;
 }
 
 /// Closes streams to make room, with a last word about when to come back.
@@ -8633,19 +8785,18 @@ inline void engine::evict(const victims& v) noexcept {
   }
 }
 
-/// What is wrong with what the admit hook said; empty: nothing.
-inline std::string_view engine::bad_join(const joining& j, int& status) noexcept {
-  status = 503;
-  if (!j.channels.complete()) return "no_memory";
-  status = 500;
+/// What is wrong with what the admit hook said; none: nothing.
+inline refusal_reason engine::bad_join(const joining& j) noexcept {
+  if (!j.channels.complete()) return refusal_reason::no_memory;
   const std::uint32_t n = j.channels.size();
-  if (j.bad_header) return "bad_header";
-  if (n == 0) return "no_channel";
-  if (options_.max_joins != 0 && n > options_.max_joins) return "too_many_channels";
-  if (j.until != time_point::never() && origin_ == INT64_MIN) return "until_without_tick";
-  std::string_view bad;
+  if (j.bad_header) return refusal_reason::bad_header;
+  if (n == 0) return refusal_reason::no_channel;
+  if (options_.max_joins != 0 && n > options_.max_joins) return refusal_reason::too_many_channels;
+  if (j.until != time_point::never() && origin_ == INT64_MIN)
+    return refusal_reason::until_without_tick;
+  refusal_reason bad = refusal_reason::none;
   std::uint32_t marked = 0;
-  while (marked < n && (bad = bad_channel(j, marked, status)).empty()) {
+  while (marked < n && (bad = bad_channel(j, marked)) == refusal_reason::none) {
     joined(j, marked++).joined_ = true;
   }
   while (marked != 0) joined(j, --marked).joined_ = false;
@@ -8653,17 +8804,15 @@ inline std::string_view engine::bad_join(const joining& j, int& status) noexcept
 }
 
 /// Of channel `i`. Those in front of it are marked.
-inline std::string_view engine::bad_channel(const joining& j, std::uint32_t i,
-                                            int& status) const noexcept {
+inline refusal_reason engine::bad_channel(const joining& j, std::uint32_t i) const noexcept {
   const channel_state* const here = j.channels[i].state();
-  if (here == nullptr || here->closing_) return "channel_closed";
+  if (here == nullptr || here->closing_) return refusal_reason::closed;
   const channel_state& c = *here;
-  if (c.engine_ != this) return "channel_of_another_hub";
-  if (c.sequence_ != joined(j, 0).sequence_) return "channels_of_two_sequences";
-  if (c.joined_) return "joined_twice";
-  if (c.options_.max_subscribers == 0 || c.subscribers() < c.options_.max_subscribers) return {};
-  status = caps_.options().total.status;
-  return "channel_full";
+  if (c.engine_ != this) return refusal_reason::another_hub;
+  if (c.sequence_ != joined(j, 0).sequence_) return refusal_reason::another_sequence;
+  if (c.joined_) return refusal_reason::joined_twice;
+  const std::uint32_t most = c.options_.max_subscribers;
+  return most != 0 && c.subscribers() >= most ? refusal_reason::channel_full : refusal_reason::none;
 }
 
 /// Why a live session cannot join.
@@ -8746,24 +8895,14 @@ inline bool engine::nothing_comes(const joining& j, const resume_point& resume) 
 /// opens, and ends.
 inline bool engine::nothing_comes(const channel_state& c, const joining& j,
                                   const resume_point& resume) const noexcept {
+  const beginning b = beginning_of(c, j, resume);
+  if (b.from == source::newest && !b.resumes) return c.newest_->after(0) == none;
+  if (b.from != source::log || b.lost) return false;
   const event_log& log = c.main_.log;
-  std::uint64_t from = log.end();
-  if (resume.state == resume_point::kind::given && c.options_.ids != id_mode::none) {
-    if (resume.after > c.sequence_->last) return false;
-    if ((resume.after != 0 || j.after_given) && resume.after < log.forgotten_id()) return false;
-    from = log.find(resume.after);
-  } else if (j.backlog != 0) {
-    from = log.newest(j.backlog);
-  } else {
-    const start_at start = j.start_given ? j.start : c.options_.start;
-    if (start == start_at::all) from = log.retained();
-    if (start == start_at::snapshot && c.newest_ != nullptr && c.newest_->after(0) != none)
-      return false;
-  }
-  if (from == log.end()) return true;
+  if (b.ordinal == log.end()) return true;
   if (ask_who_sees_ || c.main_.ask || c.main_.audiences == nullptr) return false;
   own_entries own = c.main_.audiences->of(j.key);
-  for (log_place p = log.at(from); p.find_entry();) {
+  for (log_place p = log.at(b.ordinal); p.find_entry();) {
     if (p.get().audience == 0) return false;
     p.k = next_in_segment(*p.seg, p.k, own.from(p.ordinal()));
     if (p.k != p.seg->count) return false;
@@ -8773,15 +8912,15 @@ inline bool engine::nothing_comes(const channel_state& c, const joining& j,
 
 inline std::uint32_t engine::admit(const request& r, const joining& j, resume_point& resume,
                                    accept_result& out) {
-  const auto fail = [&](int status, std::string_view error, duration retry_after) {
-    out.refusal = refusal(status, error, retry_after);
+  const auto fail = [&](refusal_reason why, int status, duration retry_after = duration::off()) {
+    say_no(out, why, status, retry_after);
     return none;
   };
   SSEHUB_ASSERT(depth_ != 0);
-  int status = 0;
-  if (const std::string_view bad = bad_join(j, status); !bad.empty()) {
-    return fail(status, bad,
-                bad == "channel_full" ? caps_.options().total.retry_after : duration::off());
+  if (const refusal_reason bad = bad_join(j); bad == refusal_reason::channel_full) {
+    return fail(bad, caps_.options().total.status, caps_.options().total.retry_after);
+  } else if (bad != refusal_reason::none) {
+    return fail(bad, bad == refusal_reason::no_memory ? 503 : 500);
   }
   struct held_names {  // until a session has them
     caps& in;
@@ -8790,18 +8929,18 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   } held{caps_};
   std::string prefix;
   const std::string_view from = counted_address(r.address, caps_.options().ipv6_prefix, prefix);
-  if (!caps_.name(j.key, from, held.names)) return fail(503, "no_memory", options_.retry_max);
+  if (!caps_.name(j.key, from, held.names))
+    return fail(refusal_reason::no_memory, 503, options_.retry_max);
   victims v;  // nobody goes unless all caps are met
   if (const cap* const full = caps_.refusing(held.names, v)) {
     say_full(*full, out);
     return none;
   }
   resume = resume_from(r, options_.resume_query);
-  if (resume.state == resume_point::kind::malformed)
-    return fail(400, "bad_params", duration::off());
+  if (resume.state == resume_point::kind::malformed) return fail(refusal_reason::bad_params, 400);
   if (j.after_given) resume = {resume_point::kind::given, j.after};
   if (nothing_comes(j, resume)) {
-    out.refusal = response{.status = 204};
+    out.refusal.status = 204;
     return none;
   }
   if (const cap* const full = caps_.take_places(held.names, v)) {
@@ -8812,14 +8951,14 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   const std::uint32_t slot = take_slot(r);
   if (slot == none) {
     caps_.give_back_places(held.names);
-    return fail(503, "no_memory", options_.retry_max);
+    return fail(refusal_reason::no_memory, 503, options_.retry_max);
   }
   caps_.enter(slot, held.names);
   held.names = {};
   set_end(sessions_[slot], j);
   if (!push_opening(slot, r)) {
     abandon(slot);
-    return fail(503, "no_memory", options_.retry_max);
+    return fail(refusal_reason::no_memory, 503, options_.retry_max);
   }
   out.id = id_of(slot);
   return slot;
@@ -8829,7 +8968,7 @@ inline bool engine::begin_wait(const request& r, counted_names& n, accept_result
   std::string prefix;
   const std::string_view from = counted_address(r.address, caps_.options().ipv6_prefix, prefix);
   if (!caps_.name({}, from, n)) {
-    out.refusal = refusal(503, "no_memory", options_.retry_max);
+    say_no(out, refusal_reason::no_memory, 503, options_.retry_max);
     return false;
   }
   const cap* const full = caps_.begin_wait(n);
@@ -8993,6 +9132,9 @@ class hub {
   void on_refused(function<void(const request&, const User&, int status)> f) {
     refused_ = std::move(f);
   }
+  /// The form of the hub's own refusals; default: refusal_response(). Status and Retry-After are
+  /// the refusal's, whatever it says. Must not throw.
+  void refusal_form(function<response(const refused_request&)> f) { form_ = std::move(f); }
   void on_opened(function<void(session_id, const User&)> f) { opened_ = std::move(f); }
   /// After a session's end; its slots in the caps are free already.
   void on_closed(function<void(session_id, const User&, close_reason)> f) {
@@ -9011,12 +9153,19 @@ class hub {
   /// flush() runs soon. Called once until the next flush(). For hosts whose loop does not flush in
   /// each turn; servers have it.
   void on_wanted(function<void()> f) { engine_.on_wanted = std::move(f); }
+  /// It could not be seen to, such as for memory: what wants a flush next asks again. In that hook
+  /// too.
+  void wanted_in_vain() noexcept { engine_.wanted_in_vain(); }
 
   /// Opens a stream for a request, or says why not. Order: shape (405, 406), draining (503), total
   /// cap, the admit hook, caps per user and address, resume point (400, 204). The connection is
   /// taken only if a session opens.
   [[nodiscard]] accept_result accept(connection&& c, const request& r) {
-    if (!reads(r)) return refused({.refusal = method_not_allowed("GET, HEAD")});
+    if (!reads(r)) {
+      accept_result out = refused(no({}, refusal_reason::http, 405));
+      out.refusal.add("Allow", "GET, HEAD");
+      return out;
+    }
     return accept(std::move(c), r, [&] {
       return admit_ ? admit_(r) : verdict<User>{refuse(403, "no admit hook\n")};
     });
@@ -9167,15 +9316,24 @@ class hub {
     return true;
   }
 
-  accept_result refused(accept_result out) noexcept {
-    engine_.count_refusal();
+  [[nodiscard]] static accept_result no(accept_result out, refusal_reason why, int status) {
+    detail::say_no(out, why, status);
+    return out;
+  }
+  /// Gives a refusal its form, and counts it.
+  accept_result refused(accept_result out) {
+    if (out.why != refusal_reason::verdict) {
+      const refused_request q{out.why, out.refusal.status, out.retry_after};
+      out.refusal = detail::finish_refusal(form_ ? form_(q) : refusal_response(q), q);
+    }
+    engine_.count_refusal(out.why);
     return out;
   }
 
   bool may_ask(accept_result& out, const request& r) {
     const bool wanted = accepts_event_stream(r);
     if (!wanted && reads(r) && options().check_accept) {
-      out.refusal = refuse(406, "this resource is a text/event-stream\n");
+      out = no(std::move(out), refusal_reason::http, 406);
       return false;
     }
     return (!wanted && !reads(r)) || engine_.precheck(out);
@@ -9186,6 +9344,7 @@ class hub {
 
   accept_result take(connection&& c, const request& r, verdict<User> v, accept_result out) {
     if (!v.admitted()) {
+      out.why = refusal_reason::verdict;
       out.refusal = std::move(v.refusal());
       return reads(r) ? refused(std::move(out)) : std::move(out);  // a POST's may be its answer
     }
@@ -9204,7 +9363,7 @@ class hub {
     if (!settle_in(slot, std::move(c), std::move(v.user()))) {
       engine_.abandon(slot);
       if (refused_) refused_(r, v.user(), 503);
-      return refused({.refusal = refuse(503, "out of memory\n")});
+      return refused(no({}, refusal_reason::no_memory, 503));
     }
     engine_.join(slot, v.joining(), resume);
     if (opened_) opened_(out.id, at(slot).user());
@@ -9217,7 +9376,8 @@ class hub {
     if (out.refusal.status == 200 && r.method == "HEAD") {
       out.refusal = {};
       out.head_only = true;
-      return refused(std::move(out));
+      engine_.count_refusal(out.why);
+      return out;
     }
     if (out.refusal.status == 200) {
       const detail::engine::work w{engine_};
@@ -9225,7 +9385,7 @@ class hub {
       if (slot != detail::none && settle_in(slot, std::move(c), User{})) {
         out.id = engine_.id_of(slot);
         out.refusal = {};
-        engine_.count_refusal();
+        engine_.count_refusal(out.why);
         engine_.open(slot);
         return out;
       }
@@ -9296,6 +9456,7 @@ class hub {
   function<verdict<User>(const request&)> admit_;
   function<bool(const User&, std::string_view, std::string_view)> sees_;
   function<void(const request&, const User&, int)> refused_;
+  function<response(const refused_request&)> form_;
   function<void(session_id, const User&)> opened_;
   function<void(session_id, const User&, close_reason)> closed_;
   detail::engine engine_;

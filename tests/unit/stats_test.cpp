@@ -319,9 +319,9 @@ TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels e
       "# HELP sse_sessions Open streams.\n# TYPE sse_sessions gauge\nsse_sessions 1\n"));
   const std::string size = std::to_string(frames(1, 1).size());
   for (const std::string& line :
-       {std::string("sse_accepted_total 1"), std::string("sse_refused_total 0"),
-        std::string("sse_writes_total 1"), "sse_bytes_total " + size,
-        std::string("sse_closed_total{reason=\"peer\"} 0"),
+       {std::string("sse_accepted_total 1"),
+        std::string("sse_refused_total{reason=\"draining\"} 0"), std::string("sse_writes_total 1"),
+        "sse_bytes_total " + size, std::string("sse_closed_total{reason=\"peer\"} 0"),
         std::string("sse_channel_subscribers{channel=\"plain\"} 1"),
         std::string("sse_channel_published_total{channel=\"plain\"} 1"),
         std::string("sse_channel_delivered_total{channel=\"plain\"} 1"),
@@ -349,7 +349,7 @@ TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels e
       CHECK(line.find_last_not_of("0123456789") == line.rfind(' '));
     }
   }
-  CHECK(samples == 8 + sse::close_reason_count + 6 + 10 * 2);
+  CHECK(samples == 7 + sse::refusal_reason_count - 1 + sse::close_reason_count + 6 + 10 * 2);
   s.hub.closed(k.id);
   text = page_of(s.hub);
   CHECK(text.find("\nsse_closed_total{reason=\"peer\"} 1\n") != text.npos);
