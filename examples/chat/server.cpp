@@ -60,7 +60,7 @@ bool is_in_chat(const reader& r) {
 
 server::server(asio::io_context& io, const settings& s)
     : io_{io},
-      http_{io, http_options(examples::server_setup{s.common})},
+      http_{io, http_options(examples::server_setup{s.common}), s.common},
       streams_{http_, s},
       subscriptions_{http_, s} {
   must_have(in_chat_, "presence");

@@ -43,7 +43,7 @@ struct reader {
   std::string opening{};  ///< GraphQL: data of a first event for it alone; empty: none
 };
 
-using http_server = sse::asio_server<reader>;
+using http_server = examples::http_server<reader>;
 
 enum class add_result : std::uint8_t { added, there_already, bad_path, reserved, full };
 

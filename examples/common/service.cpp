@@ -37,6 +37,27 @@ std::string_view to_string(sse::lag_policy p) noexcept {
   return "disconnect";
 }
 
+namespace {
+
+void add_tls_flags(flag_set& flags, common_options& out) {
+  const auto file = [&flags](const char* name, const char* help, std::string& to) {
+    flags.add(name, "FILE", help, [&to](std::string_view value) {
+#ifdef EXAMPLES_OPENSSL
+      to = value;
+      return value.empty() ? "a file" : "";
+#else
+      (void)value;
+      return "left out: built without OpenSSL";
+#endif
+    });
+  };
+  file("--tls-cert", "https, with this certificate and those that vouch for it (none)",
+       out.tls_certificate);
+  file("--tls-key", "and this key, both PEM; read again on SIGHUP", out.tls_key);
+}
+
+}  // namespace
+
 void add_common_flags(flag_set& flags, common_options& out) {
   const auto or_off = [](std::uint64_t n) { return n == 0 ? "off" : std::to_string(n); };
   flags.heading("Server");
@@ -55,6 +76,7 @@ void add_common_flags(flag_set& flags, common_options& out) {
               out.cors = value == "none" ? "" : value;
               return "";
             });
+  add_tls_flags(flags, out);
   flags.heading("Streams");
   flags.seconds("--heartbeat",
                 fmt::format("a sign of life when idle, 0: off ({})",
@@ -96,6 +118,26 @@ void add_token_flag(flag_set& flags, common_options& out) {
               return value.empty() ? "not empty" : "";
             });
 }
+
+#ifdef EXAMPLES_OPENSSL
+tls_of_server::tls_of_server(const common_options& o) {
+  if (o.tls_certificate.empty() && o.tls_key.empty()) return;
+  context_ = std::make_unique<sse::tls::context>(
+      sse::tls::options{.certificate = o.tls_certificate, .key = o.tls_key});
+}
+std::string tls_of_server::load() { return is_on() ? context_->load().message : ""; }
+bool tls_of_server::is_on() const noexcept { return context_ != nullptr; }
+sse::function<tls_of_server::tls_stream(asio::ip::tcp::socket)> tls_of_server::maker() const {
+  return sse::tls::asio_streams(context_.get());
+}
+#else
+tls_of_server::tls_of_server(const common_options&) {}
+std::string tls_of_server::load() { return {}; }
+bool tls_of_server::is_on() const noexcept { return false; }
+sse::function<tls_of_server::tls_stream(asio::ip::tcp::socket)> tls_of_server::maker() const {
+  return [](asio::ip::tcp::socket s) { return s; };
+}
+#endif
 
 server_setup::server_setup(const common_options& o) : origin{o.cors} {
   options.hub.caps.total = {.max = o.total, .status = 429};
@@ -141,14 +183,15 @@ void log_access(const sse::access_record& r) {
 
 namespace detail {
 
-std::string url_of(std::string_view host, std::uint16_t port) {
+std::string url_of(std::string_view host, std::uint16_t port, bool tls) {
   const bool bare_v6 = host.find(':') != std::string_view::npos && !host.starts_with('[');
-  return fmt::format("http://{}{}{}:{}/", bare_v6 ? "[" : "", host, bare_v6 ? "]" : "", port);
+  return fmt::format("http{}://{}{}{}:{}/", tls ? "s" : "", bare_v6 ? "[" : "", host,
+                     bare_v6 ? "]" : "", port);
 }
 
-void announce(std::string_view host, std::uint16_t port) {
+void announce(std::string_view host, std::uint16_t port, bool tls) {
   std::signal(SIGPIPE, SIG_IGN);
-  const std::string line = "listening on " + url_of(host, port) + "\n";
+  const std::string line = "listening on " + url_of(host, port, tls) + "\n";
   std::fwrite(line.data(), 1, line.size(), stdout);
   std::fflush(stdout);
 }

@@ -6,13 +6,14 @@
 //   examples::common_options common{.port = 8080, .cors = "*"};
 //   examples::add_common_flags(flags, common);
 //   asio::io_context io;
-//   sse::asio_server<> server{io, examples::server_setup{common}.options};
+//   examples::http_server<> server{io, examples::server_setup{common}.options, common};
 //   examples::add_common_routes(server);
 //   return examples::run(io, server, flags, common, {});
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -23,6 +24,9 @@
 
 #include <sse/asio.hpp>
 #include <sse/metrics.hpp>
+#ifdef EXAMPLES_OPENSSL
+#include <sse/asio_openssl.hpp>
+#endif
 
 #include "common/answers.hpp"
 #include "common/flags.hpp"
@@ -40,14 +44,46 @@ struct common_options {
   std::uint32_t per_user = 0;
   std::uint32_t per_address = 0;
   std::uint32_t total = 0;
-  std::string cors{};   ///< an origin, "*", or empty: none
-  std::string token{};  ///< empty: none is asked for
+  std::string cors{};             ///< an origin, "*", or empty: none
+  std::string token{};            ///< empty: none is asked for
+  std::string tls_certificate{};  ///< PEM files; empty: http
+  std::string tls_key{};
 };
 
-/// The flags that all servers have; defaults are what `out` holds.
+/// The flags that all servers have, --tls-cert and --tls-key too; defaults are what `out` holds.
 void add_common_flags(flag_set& flags, common_options& out);
 /// --token, for servers that have no users of their own.
 void add_token_flag(flag_set& flags, common_options& out);
+
+/// What a server's connections are, and the certificate that goes with it.
+class tls_of_server {
+ public:
+#ifdef EXAMPLES_OPENSSL
+  using tls_stream = sse::tls::asio_stream;
+#else
+  using tls_stream = asio::ip::tcp::socket;
+#endif
+  explicit tls_of_server(const common_options& o);
+  /// Reads the files, also again. What is wrong; empty: nothing, or there is no TLS.
+  [[nodiscard]] std::string load();
+  [[nodiscard]] bool is_on() const noexcept;
+
+ protected:
+  [[nodiscard]] sse::function<tls_stream(asio::ip::tcp::socket)> maker() const;
+
+ private:
+#ifdef EXAMPLES_OPENSSL
+  std::unique_ptr<sse::tls::context> context_{};
+#endif
+};
+
+/// Every program's server: https where --tls-cert names a certificate, see run().
+template <class User = sse::no_user>
+class http_server : public tls_of_server, public sse::asio_server<User, tls_of_server::tls_stream> {
+ public:
+  http_server(asio::io_context& io, const sse::server_options& s, const common_options& o)
+      : tls_of_server{o}, sse::asio_server<User, tls_of_server::tls_stream>{io, s, maker()} {}
+};
 
 /// Options for a server's constructor; views point into this and into what it was made of.
 struct server_setup {
@@ -119,19 +155,21 @@ struct run_hooks {
 
 namespace detail {
 /// `http://HOST:PORT/`
-[[nodiscard]] std::string url_of(std::string_view host, std::uint16_t port);
+[[nodiscard]] std::string url_of(std::string_view host, std::uint16_t port, bool tls);
 /// "listening on ..." on stdout; ignores SIGPIPE.
-void announce(std::string_view host, std::uint16_t port);
+void announce(std::string_view host, std::uint16_t port, bool tls);
 [[nodiscard]] sse::drain_options drain_options();
 }  // namespace detail
 
 /// Listens, says so, and serves until SIGINT or SIGTERM; then streams are told when to come back
-/// and ended. A second signal ends it at once. Returns the program's exit code.
-template <class User, class Stream>
-int run(asio::io_context& io, sse::asio_server<User, Stream>& server, const flag_set& flags,
+/// and ended. A second signal ends it at once. SIGHUP reads the certificate again, if there is one.
+/// Returns the program's exit code.
+template <class User>
+int run(asio::io_context& io, http_server<User>& server, const flag_set& flags,
         const common_options& o, const run_hooks& hooks) {
+  if (const std::string wrong = server.load(); !wrong.empty()) return flags.failed(wrong).print();
   if (const std::error_code e = server.listen(o.host, o.port)) {
-    const std::string url = detail::url_of(o.host, o.port);
+    const std::string url = detail::url_of(o.host, o.port, server.is_on());
     return flags.failed("cannot listen on " + url + ": " + e.message()).print();
   }
   if (const std::string wrong = hooks.start ? hooks.start() : ""; !wrong.empty())
@@ -148,7 +186,20 @@ int run(asio::io_context& io, sse::asio_server<User, Stream>& server, const flag
       server.async_drain([&io](const std::error_code&) { io.stop(); }, detail::drain_options());
     });
   });
-  detail::announce(o.host, server.port());
+  asio::signal_set reload{io};
+  std::function<void()> await_reload = [&] {
+    reload.async_wait([&](const std::error_code& e, int) {
+      if (e) return;
+      const std::string wrong = server.load();
+      log_line(wrong.empty() ? "the certificate was read again" : "kept the certificate: " + wrong);
+      await_reload();
+    });
+  };
+  if (server.is_on()) {
+    reload.add(SIGHUP);
+    await_reload();
+  }
+  detail::announce(o.host, server.port(), server.is_on());
   io.run();
   log_line("stopped");
   return 0;

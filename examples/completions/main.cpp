@@ -26,7 +26,7 @@ struct answer {
 class service {
  public:
   service(asio::io_context& io, const examples::common_options& o, std::chrono::milliseconds pace)
-      : server{io, options_of(examples::server_setup{o})}, io_{io}, pace_{pace} {
+      : server{io, options_of(examples::server_setup{o}), o}, io_{io}, pace_{pace} {
     examples::add_common_routes(server);
     server.stream_post("/v1/chat/completions",
                        [this](const sse::request&, std::string_view body) { return ask(body); });
@@ -40,7 +40,7 @@ class service {
     server.on_channel_closed([this](sse::channel c) { answers_.erase(std::string{c.name()}); });
   }
 
-  sse::asio_server<std::string> server;  // a stream's user is the name of its answer
+  examples::http_server<std::string> server;  // a stream's user is the name of its answer
 
  private:
   using verdict = sse::verdict<std::string>;

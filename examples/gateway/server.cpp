@@ -37,7 +37,7 @@ sse::server_options http_options(const examples::server_setup& setup) {
 
 server::server(asio::io_context& io, settings s)
     : settings_{std::move(s)},
-      http_{io, http_options(examples::server_setup{settings_.common})},
+      http_{io, http_options(examples::server_setup{settings_.common}), settings_.common},
       feed_{make_feed(io)} {
   sse::channel_options o = examples::channel_options_of(settings_.common);
   o.own_sequence = true;

@@ -47,7 +47,7 @@ class server {
  public:
   server(asio::io_context& io, settings s);
 
-  [[nodiscard]] sse::asio_server<>& http() noexcept { return http_; }
+  [[nodiscard]] examples::http_server<>& http() noexcept { return http_; }
 
   /// Begins to publish. Returns what is wrong, empty if nothing is.
   [[nodiscard]] std::string start();
@@ -65,7 +65,7 @@ class server {
   [[nodiscard]] std::string config() const;
 
   settings settings_;
-  sse::asio_server<> http_;
+  examples::http_server<> http_;
   sse::channel events_;
   order_store store_;
   id_source ids_;

@@ -54,7 +54,8 @@ sse::response html(std::string body) {
 
 server::server(asio::io_context& io, settings s)
     : settings_{std::move(s)},
-      http_{io, http_options(examples::server_setup{settings_.common}, settings_)},
+      http_{io, http_options(examples::server_setup{settings_.common}, settings_),
+            settings_.common},
       deployments_{io, settings_.data},
       tails_{io,
              http_,

@@ -40,7 +40,7 @@ class server {
  public:
   server(asio::io_context& io, settings s);
 
-  [[nodiscard]] sse::asio_server<reader>& http() noexcept { return http_; }
+  [[nodiscard]] examples::http_server<reader>& http() noexcept { return http_; }
   /// Sees to the directory. Returns what is wrong, empty if nothing is.
   [[nodiscard]] std::string start();
 
@@ -59,7 +59,7 @@ class server {
   [[nodiscard]] std::string list_json() const;
 
   settings settings_;
-  sse::asio_server<reader> http_;
+  examples::http_server<reader> http_;
   agents agents_;
   deployments deployments_;
   tails tails_;

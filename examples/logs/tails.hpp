@@ -22,6 +22,7 @@
 
 #include <sse/asio.hpp>
 
+#include "common/service.hpp"
 #include "log_follower.hpp"
 #include "watcher.hpp"
 
@@ -44,7 +45,7 @@ struct tails_options {
 
 class tails {
  public:
-  using server = sse::asio_server<reader>;
+  using server = sse::asio_server<reader, examples::tls_of_server::tls_stream>;
 
   tails(asio::io_context& io, server& http, tails_options o);
   tails(const tails&) = delete;

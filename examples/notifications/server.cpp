@@ -23,7 +23,7 @@ sse::server_options http_options(const settings& s, const examples::server_setup
 }  // namespace
 
 server::server(asio::io_context& io, const settings& s, desk_clock clock)
-    : http_{io, http_options(s, examples::server_setup{s.common})},
+    : http_{io, http_options(s, examples::server_setup{s.common}), s.common},
       timer_{io},
       desk_{s, host(), std::move(clock)} {
   auto& hub = http_.hub();

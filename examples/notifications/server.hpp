@@ -17,13 +17,14 @@
 
 #include <sse/asio.hpp>
 
+#include "common/service.hpp"
 #include "notifications/desk.hpp"
 
 namespace notifications {
 
 class server {
  public:
-  using http_type = sse::asio_server<visitor>;
+  using http_type = examples::http_server<visitor>;
 
   server(asio::io_context& io, const settings& s, desk_clock clock = system_clock());
 
