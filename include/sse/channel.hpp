@@ -4,7 +4,7 @@
 // and owns it.
 //
 //   sse::channel ticks = hub.open_channel("ticks", {.keep = 10'000});
-//   ticks.publish({.type = "tick", .data = json});
+//   (void)ticks.publish({.type = "tick", .data = json});
 //   hub.flush();
 //
 // Not thread-safe: it belongs to its hub's thread. Other threads publish through a mailbox

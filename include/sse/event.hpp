@@ -2,7 +2,7 @@
 //
 // event: one event, as it is sent and as it is received. event_id: the number that orders a stream.
 //
-//   channel.publish({.type = "fill", .data = json});
+//   (void)channel.publish({.type = "fill", .data = json});
 //
 // All members are views: they must live until the call that takes the event returns; inside a
 // parser's callback they are valid until the callback returns. Plain data, no thread safety of its

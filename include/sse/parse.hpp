@@ -13,7 +13,7 @@
 //
 //   struct my_sink { void on_event(const sse::event& e) { use(e.type, e.data, e.id); } } sink;
 //   sse::parser parser;
-//   while (auto n = read(fd, buf, sizeof buf); n > 0)
+//   for (std::size_t n; (n = read(fd, buf, sizeof buf)) > 0;)
 //     if (auto r = parser.feed({buf, n}, sink); !r) return fail(sse::to_string(r.error));
 //   parser.finish();
 //
