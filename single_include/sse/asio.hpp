@@ -158,7 +158,7 @@ class inbox {
 
   /// From any thread. Throws std::bad_alloc.
   void post(task t) {
-    const std::lock_guard lock{mutex_};
+    const std::lock_guard<std::mutex> lock{mutex_};
     if (wake_ == nullptr) return;
     tasks_.push_back(std::move(t));
     any_.store(true, std::memory_order_relaxed);
@@ -168,14 +168,14 @@ class inbox {
   [[nodiscard]] std::vector<task> take() noexcept {
     std::vector<task> out;
     if (!any_.load(std::memory_order_relaxed)) return out;
-    const std::lock_guard lock{mutex_};
+    const std::lock_guard<std::mutex> lock{mutex_};
     any_.store(false, std::memory_order_relaxed);
     out.swap(tasks_);
     return out;
   }
   void close() noexcept {
     std::vector<task> dropped;  // outside of the lock: what they hold may post
-    const std::lock_guard lock{mutex_};
+    const std::lock_guard<std::mutex> lock{mutex_};
     wake_ = nullptr;
     dropped.swap(tasks_);
   }

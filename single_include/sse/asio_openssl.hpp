@@ -6,8 +6,8 @@
 
 // ---- sse/asio_openssl.hpp
 //
-// tls::asio_stream: TLS for asio_server and asio_transport by sse/openssl.hpp, with a quarter of
-// the memory and a fraction of the calls of asio::ssl::stream, since it writes at once.
+// tls::asio_stream: TLS for asio_server and asio_transport by sse/openssl.hpp. Unlike
+// asio::ssl::stream it writes at once, and an idle one has no buffers.
 //
 //   sse::tls::context tls{{.certificate = "chain.pem", .key = "key.pem"}};
 //   if (auto e = tls.load()) return fail(e.message);

@@ -10,8 +10,7 @@
 // this library take it as a type, loops of your own call it.
 //
 //   sse::tls::context tls{{.certificate = "chain.pem", .key = "key.pem"}};
-//   if (auto e = tls.load()) return fail(e.message);       // again on SIGHUP: new connections get
-//   it
+//   if (auto e = tls.load()) return fail(e.message);  // again on SIGHUP, for what comes then
 //
 //   sse::epoll_server<sse::no_user, sse::tls::epoll_transport> server{options, &tls};
 //   sse::uring_server<sse::no_user, sse::tls::uring_transport> server{options, &tls};

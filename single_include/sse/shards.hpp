@@ -13,7 +13,7 @@
 //
 //   sse::sequencer ticks{{.channels = {"ticks"}, .first_id = wall_clock_us}};
 //   sse::shard<my_transport> s{ticks, transport, {.wake = &wake_loop, .context = &loop}};  // each
-//   ticks.publish(0, {.data = json});                    // any thread
+//   (void)ticks.publish(0, {.data = json});              // any thread
 //   for (;;) s.turn(now), s.prepare_sleep() ? wait() : poll();      // each shard's own thread
 //
 // The host's part is the loop and the sockets, usually one listener per thread with SO_REUSEPORT.

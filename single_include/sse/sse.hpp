@@ -31,7 +31,7 @@
 // and owns it.
 //
 //   sse::channel ticks = hub.open_channel("ticks", {.keep = 10'000});
-//   ticks.publish({.type = "tick", .data = json});
+//   (void)ticks.publish({.type = "tick", .data = json});
 //   hub.flush();
 //
 // Not thread-safe: it belongs to its hub's thread. Other threads publish through a mailbox
@@ -481,7 +481,7 @@ inline char* put(char* out, std::string_view s) noexcept {
 //
 // event: one event, as it is sent and as it is received. event_id: the number that orders a stream.
 //
-//   channel.publish({.type = "fill", .data = json});
+//   (void)channel.publish({.type = "fill", .data = json});
 //
 // All members are views: they must live until the call that takes the event returns; inside a
 // parser's callback they are valid until the callback returns. Plain data, no thread safety of its
@@ -9478,7 +9478,7 @@ class hub {
 //
 //   struct my_sink { void on_event(const sse::event& e) { use(e.type, e.data, e.id); } } sink;
 //   sse::parser parser;
-//   while (auto n = read(fd, buf, sizeof buf); n > 0)
+//   for (std::size_t n; (n = read(fd, buf, sizeof buf)) > 0;)
 //     if (auto r = parser.feed({buf, n}, sink); !r) return fail(sse::to_string(r.error));
 //   parser.finish();
 //
