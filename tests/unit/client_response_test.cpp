@@ -94,20 +94,20 @@ head_outcome head_with(text lines) {
   return read("HTTP/1.1 200 OK\r\n" + std::string{lines} + "\r\n").state;
 }
 
-struct body {
+struct body_read {
   body_outcome state = body_outcome::more;
   std::string data;
   std::size_t used = 0;
   bool may_end = false;
-  bool operator==(const body&) const = default;
+  bool operator==(const body_read&) const = default;
 };
 
 /// `taken`: how many bytes of each piece of data are used at once.
-body decode(text in, body_end end = body_end::chunked, std::uint64_t length = 0,
-            std::size_t taken = SIZE_MAX) {
+body_read decode(text in, body_end end = body_end::chunked, std::uint64_t length = 0,
+                 std::size_t taken = SIZE_MAX) {
   return everywhere(in, [&](text all, std::size_t first, std::size_t step) {
     body_reader reader{end, length};
-    body out;
+    body_read out;
     in_pieces(all, first, step, [&](text piece) {
       std::size_t used = 0;
       while (used < piece.size() && reader.state() == body_outcome::more) {
@@ -439,7 +439,7 @@ TEST_CASE("chunks: what is read") {
   };
   for (const row& t : rows) {
     INFO(t.in);
-    const body b = decode(std::string{t.in} + "HTTP/1.1 200 OK\r\n");
+    const body_read b = decode(std::string{t.in} + "HTTP/1.1 200 OK\r\n");
     CHECK(b.state == body_outcome::complete);
     CHECK(b.data == t.data);
     CHECK(b.used == t.in.size());
@@ -448,7 +448,7 @@ TEST_CASE("chunks: what is read") {
     CHECK(decode(t.in, body_end::chunked, 0, 1).data == t.data);
     // A cut before the end is never a whole body.
     for (std::size_t n = 0; n < t.in.size(); ++n) {
-      const body part = decode(t.in.substr(0, n));
+      const body_read part = decode(t.in.substr(0, n));
       CHECK(part.state == body_outcome::more);
       CHECK_FALSE(part.may_end);
     }
@@ -491,7 +491,7 @@ TEST_CASE("chunks: what is refused") {
 }
 
 TEST_CASE("chunks: the largest size is only a number") {
-  const body b = decode("ffffffffffffffff\r\nabc");
+  const body_read b = decode("ffffffffffffffff\r\nabc");
   CHECK(b.state == body_outcome::more);
   CHECK(b.data == "abc");
   CHECK_FALSE(b.may_end);
@@ -522,7 +522,7 @@ TEST_CASE("chunks: extensions and trailers are bounded") {
 }
 
 TEST_CASE("bodies of a known length, and to the end of the connection") {
-  body b = decode("hello, and more", body_end::length, 5);
+  body_read b = decode("hello, and more", body_end::length, 5);
   CHECK(b.state == body_outcome::complete);
   CHECK(b.data == "hello");
   CHECK(b.used == 5);

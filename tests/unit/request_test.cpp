@@ -455,7 +455,7 @@ std::string cors(const sse::cors_policy& p, std::vector<header> h) {
 
 TEST_CASE("no CORS by default") {
   CHECK(cors({}, {{"Origin", "https://app.example"}}) == "");
-  CHECK(sse::validate({}) == sse::cors_error::none);
+  CHECK(sse::validate(sse::cors_policy{}) == sse::cors_error::none);
 }
 
 TEST_CASE("CORS for any origin, as the open contracts ask") {
