@@ -54,7 +54,7 @@ int main() {
   {
     sse::hub<transport> hub{net};
     sse::channel ticks = hub.open_channel("ticks");
-    check(ticks, "a channel opens");
+    check(static_cast<bool>(ticks), "a channel opens");
     hub.on_admit([&](const sse::request&) { return sse::admit().join(ticks); });
     check(static_cast<bool>(hub.accept({}, {.path = "/ticks"})), "a session opens");
     check(static_cast<bool>(hub.publish(ticks, {.type = "tick", .data = "1\r\n2"})),
