@@ -970,6 +970,7 @@ class http_connection {
     offer(e, [&](connection_type&& c, request& r, std::string& head) {
       return core_->accept(std::move(c), r, [&] {
         verdict<user_type> v = ask();
+        if (core_ == nullptr) return v;  // the program stopped its server
         core_->add_to_head(head, e, v);
         r.preamble = head;
         return v;

@@ -110,7 +110,7 @@ TEST_CASE("containers: vec is an array, whatever is done to it", "[containers]")
   REQUIRE(std::vector<std::uint32_t>(v.begin(), v.end()) == model);
 }
 
-TEST_CASE("containers: vec keeps little in reserve: an eighth and a few; and seldom moves",
+TEST_CASE("containers: vec keeps little in reserve: an eighth and a few, and seldom moves",
           "[containers]") {
   vec<std::uint32_t> v;
   int moves = 0;

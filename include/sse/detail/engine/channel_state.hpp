@@ -102,11 +102,11 @@ class channel_state {
   std::uint32_t index_ = none;  // in engine::channels_
   std::uint32_t cell_ = none;   // in engine::cells_
   std::uint32_t timer_ = none;  // place in the timer queue
+  bool joined_ = false;         // by the verdict that is looked at
+  bool sealed_ = false;         // there will be no more events
+  bool closing_ = false;        // freed when the outermost call ends
   /// ms: its next heartbeat (pace::fixed), or, once it is sealed, its end.
   std::int64_t due_ = INT64_MAX;
-  bool joined_ = false;   // by the verdict that is looked at
-  bool sealed_ = false;   // there will be no more events
-  bool closing_ = false;  // freed when the outermost call ends
 };
 
 }  // namespace sse::inline v0::detail
