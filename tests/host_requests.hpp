@@ -131,9 +131,11 @@ inline std::string ended_body(client& c) {
   return body;
 }
 
-/// `Server`: test::server<> or a test::loop_server.
-template <class Server>
-void kept_streams() {
+inline client plain_client(std::uint16_t port) { return client{port}; }
+
+/// `Server`: test::server<> or a test::loop_server. `connect`: of a port.
+template <class Server, class Connect>
+void kept_streams(Connect connect) {
   using sse::start_at;
   Server s{{.hub = {.caps = {.per_user = {.max = 1, .then = sse::when_full::retry_stream}}},
             .chunked = true}};
@@ -154,7 +156,7 @@ void kept_streams() {
   const std::string health = client::make("GET", "/health");
   const auto connections = [&] { return s.on_loop([&] { return s->connections(); }); };
 
-  client c{s.port()};
+  client c = connect(s.port());
   for (int i = 0; i < 5; ++i) {
     INFO(i);
     const answer head = c.open("/job");
@@ -186,7 +188,7 @@ void kept_streams() {
     s.on_loop([&] {
       s->stream("/own", [&](const sse::request&) { return sse::admit("me").join(open); });
     });
-    client first{s.port()};
+    client first = connect(s.port());
     REQUIRE(first.open("/own").status == 200);
     CHECK(c.open("/own").header("Connection") == "keep-alive");
     CHECK(ended_body(c).starts_with("retry: "));
@@ -211,7 +213,7 @@ void kept_streams() {
        {client::make("GET", "/job", "Connection: close\r\n"), client::make("GET", "/job") + health,
         client::make("GET", "/job", "Content-Length: 1\r\n") + "x"}) {
     INFO(request);
-    client last{s.port()};
+    client last = connect(s.port());
     last.send(request);
     const answer head = last.head();
     CHECK(head.header("Connection") == "close");
@@ -220,7 +222,7 @@ void kept_streams() {
     CHECK_FALSE(last.was_reset);
   }
   // Without chunks only the end of the connection ends it.
-  client old{s.port()};
+  client old = connect(s.port());
   old.send("GET /job HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
   CHECK(old.head().header("Connection") == "close");
   CHECK(old.rest().ends_with("data: done\n\n"));

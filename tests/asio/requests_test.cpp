@@ -16,7 +16,7 @@ TEST_CASE("a body in chunks has its deadline, to the millisecond") {
 }
 
 TEST_CASE("RFC 9112 9.3: a connection serves streams in chunks and plain requests in turn") {
-  test::kept_streams<test::server<>>();
+  test::kept_streams<test::server<>>(test::plain_client);
 }
 
 TEST_CASE("a connection is idle after its stream as after any answer") {

@@ -21,7 +21,7 @@ TEST_CASE("io_uring: a body in chunks has its deadline, to the millisecond") {
 TEST_CASE(
     "io_uring: RFC 9112 9.3: a connection serves streams in chunks and plain requests in turn") {
   if (test::refused()) return;
-  test::kept_streams<test::loop_server<sse::uring_server<>>>();
+  test::kept_streams<test::loop_server<sse::uring_server<>>>(test::plain_client);
 }
 
 TEST_CASE("io_uring: a connection is idle after its stream as after any answer") {

@@ -16,6 +16,7 @@
 #include "dechunk.hpp"
 #include "held_server.hpp"
 #include "host_limits.hpp"
+#include "host_requests.hpp"
 #include "loop_server.hpp"
 #include "openssl/certificate.hpp"
 #include "openssl/tls_client.hpp"
@@ -126,6 +127,12 @@ struct tls_server : Host::server {
 };
 
 }  // namespace
+
+TEST_CASE("TLS: the connection of a stream in chunks that ended serves the next request") {
+  on_each_host([]<class Host>() {
+    test::kept_streams<typename Host::server>([](std::uint16_t port) { return tls_client(port); });
+  });
+}
 
 TEST_CASE("TLS: pages of many records, bodies, pipelined requests, streams that resume") {
   on_each_host([]<class Host>() {
