@@ -402,12 +402,12 @@ TEST_CASE("any_transport: each connection brings its own write and close", "[flo
    private:
     story* told_;
   };
+  story one;
+  story two;  // is told until the hub is gone
   sse::any_transport net;
   sse::hub<sse::any_transport> hub{net, test::without_position()};
   sse::channel c = hub.open_channel("c", quiet());
   REQUIRE(c);
-  story one;
-  story two;
   const auto open = [&](story& told) {
     return hub
         .accept(sse::any_transport::connection{new told_connection{told}}, {}, sse::admit().join(c))
