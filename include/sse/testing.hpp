@@ -135,7 +135,8 @@ template <transport T, class Read>
     for (std::size_t i = 0; i < offered.size(); ++i) {
       offered[i] = static_cast<char>('!' + (i + k * 31) % 94);
     }
-    const std::size_t cut = offered.size() < 7 ? offered.size() : 7;
+    std::size_t cut = offered.size() < 7 ? offered.size() : 7;
+    if constexpr (requires { requires T::max_buffers == 1; }) cut = offered.size();
     const buffer pieces[2] = {{offered.data(), cut}, {offered.data() + cut, offered.size() - cut}};
     const write_result r = t.write(c, {pieces, offered.size() == cut ? 1U : 2U});
     if (r.bytes > offered.size()) return {"write took more bytes than it was given"};
