@@ -226,6 +226,7 @@ void kept_streams(Connect connect) {
   old.send("GET /job HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
   CHECK(old.head().header("Connection") == "close");
   CHECK(old.rest().ends_with("data: done\n\n"));
+  c.close();
   CHECK(s.eventually([&] { return s->connections() == 0; }));
 }
 

@@ -237,7 +237,7 @@ TEST_CASE("layers: destruction with writes under way") {
 }
 
 TEST_CASE("layers that shake hands first and say goodbye last") {
-  test::server<sse::no_user, polite_layer> s{{.head_deadline = milliseconds{800}}};
+  test::server<sse::no_user, polite_layer> s{{.handshake_deadline = milliseconds{800}}};
   sse::channel ticks = s.open("ticks");
   s.on_loop([&] {
     s->stream("/events", ticks);
@@ -257,7 +257,7 @@ TEST_CASE("layers that shake hands first and say goodbye last") {
   REQUIRE(stream.open("/events").status == 200);
   s.publish(ticks, "x");
   CHECK(stream.data() == "x");
-  CHECK(silent.rest().empty());  // no handshake within the head's deadline
+  CHECK(silent.rest().empty());  // no handshake within its deadline
   std::promise<std::error_code> done;
   s.on_loop([&] { s->async_drain([&](std::error_code e) { done.set_value(e); }); });
   CHECK(stream.rest().ends_with("\n\nbye"));
