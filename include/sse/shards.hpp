@@ -300,6 +300,7 @@ class sequencer {
     sum.heartbeats += n.heartbeats;
     sum.log_bytes += n.log_bytes;
     for (std::size_t i = 0; i < close_reason_count; ++i) sum.closed[i] += n.closed[i];
+    for (std::size_t i = 0; i < refusal_reason_count; ++i) sum.refused_by[i] += n.refused_by[i];
   }
   static void add(channel_stats& sum, const channel_stats& n) noexcept {
     const auto most = [](std::uint64_t& a, std::uint64_t b) { a = a < b ? b : a; };

@@ -4969,14 +4969,6 @@ struct channel_counters {
   std::uint64_t gaps = 0;
   std::uint64_t replays = 0;
 
-  void add(const channel_counters& o) noexcept {
-    published += o.published;
-    delivered += o.delivered;
-    dropped += o.dropped;
-    coalesced += o.coalesced;
-    gaps += o.gaps;
-    replays += o.replays;
-  }
   [[nodiscard]] channel_stats stats() const noexcept {
     channel_stats s;
     s.published = published;
@@ -5966,7 +5958,7 @@ class engine {
   stream* touched_ = nullptr;
   vec<channel_state*> losers_;   ///< of the stream that opens: those that lost something
   vec<channel_state*> closing_;  ///< to be freed when the outermost call ends
-  name_table<channel_counters, 8> closed_groups_;  ///< by channel_options::metrics_name
+  name_table<channel_stats, 8> closed_groups_;  ///< by channel_options::metrics_name
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
   std::uint32_t closed_newest_ = none;
@@ -6641,10 +6633,10 @@ inline void engine::count_closed(const channel_state& c) noexcept {
   if (i == none && (name.empty() || closed_groups_.size() < most)) i = closed_groups_.acquire(name);
   if (i == none) i = closed_groups_.find({});
   if (i == none) i = closed_groups_.acquire({});
-  if (i != none) closed_groups_[i].add(c.counters_);  // none: memory is out
+  if (i != none) closed_groups_[i].add(c.counters_.stats());  // none: memory is out
 }
 inline channel_stats engine::closed_group(std::uint32_t i) const noexcept {
-  channel_stats s = closed_groups_[i].stats();
+  channel_stats s = closed_groups_[i];
   s.group = closed_groups_.name_of(i);
   return s;
 }

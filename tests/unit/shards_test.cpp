@@ -346,12 +346,15 @@ TEST_CASE("counters are summed over the shards", "[shards]") {
   const auto k = a.join();
   (void)b->join();
   (void)b->join();
+  for (shard_host* h : {&a, b.get()}) CHECK(h->join({.query = "last_id=x"}).refusal.status == 400);
   for (std::uint64_t i = 1; i <= 5; ++i) REQUIRE(put(s, i));
   a.turn();
   b->turn();
   sse::hub_stats all = s.stats();
   CHECK(all.sessions == 3);
   CHECK(all.accepted == 3);
+  CHECK(all.refused == 2);
+  CHECK(all.refused_by[static_cast<std::size_t>(sse::refusal_reason::bad_params)] == 2);
   const sse::hub_stats of_a = a.shard->hub().stats();
   const sse::hub_stats of_b = b->shard->hub().stats();
   CHECK(all.log_bytes == of_a.log_bytes + of_b.log_bytes);

@@ -38,14 +38,6 @@ struct channel_counters {
   std::uint64_t gaps = 0;
   std::uint64_t replays = 0;
 
-  void add(const channel_counters& o) noexcept {
-    published += o.published;
-    delivered += o.delivered;
-    dropped += o.dropped;
-    coalesced += o.coalesced;
-    gaps += o.gaps;
-    replays += o.replays;
-  }
   [[nodiscard]] channel_stats stats() const noexcept {
     channel_stats s;
     s.published = published;

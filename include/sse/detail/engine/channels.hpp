@@ -230,10 +230,10 @@ inline void engine::count_closed(const channel_state& c) noexcept {
   if (i == none && (name.empty() || closed_groups_.size() < most)) i = closed_groups_.acquire(name);
   if (i == none) i = closed_groups_.find({});
   if (i == none) i = closed_groups_.acquire({});
-  if (i != none) closed_groups_[i].add(c.counters_);  // none: memory is out
+  if (i != none) closed_groups_[i].add(c.counters_.stats());  // none: memory is out
 }
 inline channel_stats engine::closed_group(std::uint32_t i) const noexcept {
-  channel_stats s = closed_groups_[i].stats();
+  channel_stats s = closed_groups_[i];
   s.group = closed_groups_.name_of(i);
   return s;
 }

@@ -520,7 +520,7 @@ class engine {
   stream* touched_ = nullptr;
   vec<channel_state*> losers_;   ///< of the stream that opens: those that lost something
   vec<channel_state*> closing_;  ///< to be freed when the outermost call ends
-  name_table<channel_counters, 8> closed_groups_;  ///< by channel_options::metrics_name
+  name_table<channel_stats, 8> closed_groups_;  ///< by channel_options::metrics_name
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
   std::uint32_t closed_newest_ = none;
