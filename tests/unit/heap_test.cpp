@@ -10,7 +10,7 @@
 #include <sse/sse.hpp>
 
 #include "catch.hpp"
-#include "simulation/world.hpp"
+#include "simulation/report.hpp"
 
 namespace {
 

@@ -1,6 +1,6 @@
 // A seeded, deterministic run of everything that can happen to a hub, over transports in memory and
 // through the public API alone. What clients get is held against a model that was written from the
-// documents (simulation/client.hpp).
+// documents (simulation/judge.hpp).
 //
 //   SSEHUB_SIM_SEED=n      replays a seed, which a failure prints with its last steps
 //   SSEHUB_SIM_RUNS=n      seeds per transport; default 25
@@ -12,7 +12,7 @@
 
 #include "catch.hpp"
 #include "environment.hpp"
-#include "simulation/world.hpp"
+#include "simulation/steps.hpp"
 
 namespace {
 

@@ -1,0 +1,375 @@
+// Streams: how clients come, read, and are cut.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <sse/sse.hpp>
+
+#include "hooks.hpp"
+
+namespace simulation {
+
+template <class Transport>
+void world<Transport>::choose_channels(client& k) {
+  k.channels.clear();
+  constexpr int first_own = 9;
+  if (chance(2)) {
+    k.channels.push_back(pick(channel_count));
+    return;
+  }
+  const std::uint64_t wanted = 2 + random_.below(4);
+  for (int c = 0; c < first_own; ++c) {
+    if (random_.below(first_own) < wanted) k.channels.push_back(c);
+  }
+  if (k.channels.empty()) k.channels.push_back(0);
+  if (chance(2)) std::swap(k.channels.front(), k.channels.back());
+}
+
+/// What the caps say of one more stream, and who has to go for it.
+template <class Transport>
+admission world<Transport>::expect(const client& k, std::vector<client*>& victims) const {
+  if (hub_->draining()) return admission::refuse;
+  const sse::limits& caps = options_.caps;
+  const auto full = [](const sse::cap& c) {
+    return c.then == sse::when_full::retry_stream ? admission::retry : admission::refuse;
+  };
+  std::size_t total = 0;
+  for (const live_session& s : sessions_) total += s.counted ? 1U : 0U;
+  if (caps.total.then != sse::when_full::evict_oldest && total >= caps.total.max)
+    return full(caps.total);
+  for (const int c : k.channels) {
+    sse::channel where = channels_[at(c)];
+    if (where.options()->max_subscribers != 0 &&
+        where.subscribers() >= where.options()->max_subscribers)
+      return admission::refuse;
+  }
+  const auto fits = [&](const sse::cap& c, auto counts) {
+    std::size_t n = 0;
+    client* oldest = nullptr;
+    for (const live_session& s : sessions_) {
+      if (!s.counted || !counts(s)) continue;
+      if (oldest == nullptr) oldest = s.who;
+      bool goes = false;
+      for (const client* v : victims) goes = goes || v == s.who;
+      if (!goes) ++n;
+    }
+    if (n < c.max) return true;
+    if (c.then != sse::when_full::evict_oldest) return false;
+    victims.push_back(oldest);
+    return true;
+  };
+  if (k.user >= 0 && !fits(caps.per_user, [&](const live_session& s) { return s.user == k.user; }))
+    return full(caps.per_user);
+  if (!fits(caps.per_address, [&](const live_session& s) { return s.address == k.address; }))
+    return full(caps.per_address);
+  if (!fits(caps.total, [](const live_session&) { return true; })) return full(caps.total);
+  return admission::open;
+}
+
+template <class Transport>
+sse::verdict<user_data> world<Transport>::take_verdict() {
+  auto v = sse::admit(user_data{accepting_->user}, user_name(accepting_->user));
+  for (const int c : accepting_->channels) v.join(channels_[at(c)]);
+  if (how_.start_given) (void)std::move(v).start(how_.start);  // they give `v` itself back
+  if (how_.newest != 0) (void)std::move(v).backlog(how_.newest);
+  if (how_.by_verdict) (void)std::move(v).after(how_.after);
+  return v;
+}
+
+template <class Transport>
+void world<Transport>::connect(client& k) {
+  if (k.conn.open) return;
+  if (k.channels.empty() || (chance(k.has_position ? 30 : 3))) {
+    k.forget();
+    choose_channels(k);
+  }
+  for (const int c : k.channels) {
+    if (!channels_[at(c)]) return;
+  }
+  how_ = {};
+  sse::channel first = channels_[at(k.channels[0])];
+  bool numbered = false;
+  for (const int c : k.channels) numbered = numbered || ids_of(c) != id_mode::none;
+  const std::uint64_t head = first.last_id();
+  if (!k.has_position && numbered && chance(6)) adopt_position(k, head);
+  how_.resume = k.has_position;
+  how_.after = k.last;
+  how_.numbered = numbered;
+  how_.start = first.options()->start;
+  if (!k.has_position || !numbered) {
+    if (chance(6)) {
+      how_.newest = 1 + random_.below(20);
+    } else if (k.channels.size() > 1 || chance(4)) {  // they may differ
+      how_.start_given = true;
+      how_.start = static_cast<sse::start_at>(random_.below(2));
+    }
+  }
+  const std::size_t peer_index = net_->connect();
+  sse::testing::peer& p = net_->at(peer_index);
+  if (chance(3)) p.window = random_.below(4000);
+  if (chance(4)) p.max_write = 1 + random_.below(chance(2) ? 300 : 20);
+  const std::string number = std::to_string(k.last);
+  const std::string query = "last_id=" + number;
+  const std::string address = "10.0.0." + std::to_string(k.address);
+  const sse::header h[] = {{"Last-Event-ID", number}};
+  sse::request r{.address = address, .preamble = "HEAD\n"};
+  if (how_.resume) {
+    switch (random_.below(3)) {
+      case 0: r.query = query; break;
+      case 1: how_.by_verdict = k.last != 0; [[fallthrough]];
+      default: r.headers = h;
+    }
+  }
+  k.conn = {};
+  k.conn.peer = peer_index;
+  k.conn.chunked = r.chunked = chance(3);
+  k.conn.head_left = r.preamble.size();
+  k.conn.resumed = how_.resume;
+  k.conn.resumed_from = k.last;
+  k.conn.owed_position = options_.position && numbered && (!how_.resume || how_.by_verdict);
+  k.conn.accepting = true;
+  log_.add("connect", k.number, static_cast<std::int64_t>(k.last));
+
+  victims_.clear();
+  const admission expected = expect(k, victims_);
+  if (expected != admission::open) victims_.clear();  // nobody goes unless all caps are met
+  how_.retry_only = expected == admission::retry;
+  evicted_now_.clear();
+  quiet_ = chance(2);
+  accepting_ = &k;
+  const sse::accept_result result =
+      chance(2) ? hub_->accept({peer_index}, r) : hub_->accept({peer_index}, r, take_verdict());
+  accepting_ = nullptr;
+  k.conn.accepting = false;
+  const bool watched = quiet_;
+  quiet_ = false;
+  if (static_cast<bool>(result) != (expected != admission::refuse))
+    fail("accept: another verdict than that of the caps, " + std::to_string(result.refusal.status));
+  if (result && !(result.id == k.conn.session)) fail("accept: a wrong id");
+  if (watched && !result && !evicted_now_.empty()) fail("somebody was evicted for nobody");
+  if (watched && result && evicted_now_ != victims_)
+    fail("not the oldest were evicted, " + std::to_string(evicted_now_.size()) + " instead of " +
+         std::to_string(victims_.size()));
+  evicted += evicted_now_.size();
+  if (result && how_.resume) ++reconnects;
+  if (!result) k.conn.open = false;
+}
+
+/// It brings an id that it has from somewhere else.
+template <class Transport>
+void world<Transport>::adopt_position(client& k, std::uint64_t head) {
+  k.forget();
+  k.has_position = true;
+  switch (random_.below(4)) {
+    case 0: k.last = 0; break;
+    case 1: k.last = head + 1 + random_.below(100); break;
+    default: k.last = random_.below(head + 1); break;
+  }
+  for (const int c : k.channels) {
+    const std::uint64_t reopened_at = book_.at(c).reopened_at;
+    if (!features_.reopened_goes_on && k.last != 0 && k.last < reopened_at) k.last = reopened_at;
+  }
+  k.scan = book_.above(k.channels[0], k.last);
+  for (const int c : k.channels) {
+    k.values_owed[at(c)] = false;
+    k.floor[at(c)] = 0;
+  }
+}
+
+/// Inside accept: from here on everything that is published is owed.
+template <class Transport>
+void world<Transport>::session_begins(std::size_t peer_index, sse::session_id id) noexcept {
+  if (accepting_ == nullptr || accepting_->conn.peer != peer_index)
+    return wrong("a session that nobody asked for");
+  client& k = *accepting_;
+  connection& n = k.conn;
+  n.open = true;
+  n.session = id;
+  n.opened_at = n.last_bytes_at = now_;
+  n.retry_only = how_.retry_only;
+  if (id.slot >= by_slot_.size()) by_slot_.resize(id.slot + 1);
+  by_slot_[id.slot] = &k;
+  sessions_.push_back({&k, k.user, k.address, !n.retry_only});
+  if (n.retry_only) return;
+  n.ahead = how_.resume && how_.numbered && k.last > channels_[at(k.channels[0])].last_id();
+  if (n.ahead) {
+    for (const int c : k.channels) k.floor[at(c)] = book_.last();
+    for (const int c : k.channels) k.values_owed[at(c)] = false;
+    k.scan = book_.sequence(k.channels[0]).size();
+  } else if (how_.resume) {
+    const std::size_t past = book_.above(k.channels[0], k.last);
+    if (past > k.scan) k.scan = past;
+  }
+  n.beats_allowed = 20 * (k.channels.size() + 1);
+  for (const int c : k.channels) {
+    joined j;
+    j.channel = c;
+    const sse::channel_options& o = *channels_[at(c)].options();
+    const bool values = o.on_lag == sse::lag_policy::coalesce || o.start == sse::start_at::snapshot;
+    j.asks_archive = shapes[c].archive && k.channels.size() == 1;
+    j.beats = o.heartbeat.mode == sse::heartbeat_options::pace::fixed;
+    j.over_transient = j.beats;
+    if (values || j.asks_archive) n.ordered = false;
+    n.channels.push_back(j);
+    if (k.user >= 0) ++joined_[at(k.user)][at(c)];
+  }
+  judge_.begin(k, how_.start, how_.newest);
+}
+
+template <class Transport>
+void world<Transport>::session_ends(std::size_t peer_index, sse::close_reason why) noexcept {
+  for (std::size_t i = 0; i < sessions_.size(); ++i) {
+    client& k = *sessions_[i].who;
+    if (k.conn.peer != peer_index || !k.conn.open) continue;
+    if (k.user >= 0 && !k.conn.retry_only) {
+      for (const joined& j : k.conn.channels) --joined_[at(k.user)][at(j.channel)];
+    }
+    if (why == sse::close_reason::evicted && accepting_ == nullptr)
+      wrong("evicted without a newcomer");
+    // the peer of one that is to be evicted may turn out to be gone
+    if (accepting_ != nullptr && &k != accepting_) evicted_now_.push_back(&k);
+    if (why == sse::close_reason::no_memory) wrong("memory is out");
+    if (why == sse::close_reason::hub_full && held_before_ <= options_.max_backlog)
+      wrong("closed for memory that is not held");
+    if (why == sse::close_reason::lag) {
+      bool late = false;
+      for (const joined& j : k.conn.channels) late = late || j.over || j.over_transient;
+      if (!late) wrong("closed for a lag that it never had");
+    }
+    sessions_.erase(sessions_.begin() + static_cast<std::ptrdiff_t>(i));
+    return;
+  }
+  wrong("a session ended that nobody had");
+}
+
+template <class Transport>
+void world<Transport>::wrong(const char* what) noexcept {
+  if (wrong_.empty()) wrong_ = what;
+}
+
+/// The client takes `n` bytes off its socket.
+template <class Transport>
+void world<Transport>::read(client& k, std::size_t n) {
+  connection& c = k.conn;
+  std::string& got = peer(k).received;
+  if (n > got.size()) n = got.size();
+  if (n == 0) return;
+  c.last_bytes_at = now_;
+  std::string taken = n == got.size() ? std::exchange(got, {}) : got.substr(0, n);
+  if (!got.empty()) got.erase(0, n);
+  std::string_view bytes = taken;
+  const std::size_t head = bytes.size() < c.head_left ? bytes.size() : c.head_left;
+  if (bytes.substr(0, head) != std::string_view("HEAD\n").substr(5 - c.head_left, head))
+    fail("a broken response head");
+  c.head_left -= head;
+  bytes.remove_prefix(head);
+  std::string body;
+  if (c.chunked) {
+    c.chunks.feed(bytes, body);
+    bytes = body;
+  }
+  c.frames.feed(bytes, [&](const frame& f) { judge_.on_frame(k, f); });
+}
+
+/// The stream is over. Cut anywhere: what was not read yet may be lost.
+template <class Transport>
+void world<Transport>::leave(client& k) {
+  sse::testing::peer& p = peer(k);
+  const bool whole = p.received.empty() || chance(2);
+  read(k, whole ? SIZE_MAX : random_.below(p.received.size()));
+  const bool clean = p.why == sse::close_reason::finished || p.why == sse::close_reason::age ||
+                     p.why == sse::close_reason::idle;
+  if (whole && clean) {
+    if (k.conn.frames.inside()) fail("a clean end inside an event");
+    if (features_.skipped_ends_cleanly && k.conn.chunked && !k.conn.chunks.ended())
+      fail("a clean end without the last chunk");
+  }
+  if (k.conn.moves_later) k.forget();
+  if (p.in_flight_bytes != 0 || !k.conn.peeked.empty())
+    zombies_.push_back({k.conn.peer, k.conn.session, std::move(k.conn.peeked)});
+  std::string().swap(p.received);
+  k.conn = {};
+}
+
+/// Sees who was closed.
+template <class Transport>
+void world<Transport>::sync() {
+  for (client& k : clients_) {
+    if (k.conn.open && peer(k).is_closed) leave(k);
+  }
+  if (!wrong_.empty()) fail(wrong_);
+}
+
+template <class Transport>
+void world<Transport>::take_peeked(const std::vector<sse::buffer>& peeked, std::size_t n,
+                                   std::string& to) {
+  for (const sse::buffer& b : peeked) {
+    const std::size_t part = b.size < n ? b.size : n;
+    to.append(b.data, part);
+    n -= part;
+  }
+}
+
+/// The client's socket takes bytes.
+template <class Transport>
+void world<Transport>::deliver(client& k) {
+  if (!k.conn.open) return;
+  sse::testing::peer& p = peer(k);
+  const sse::session_id id = k.conn.session;
+  log_.add("deliver", k.number);
+  if constexpr (completes) {
+    if (!k.conn.peeked.empty()) {
+      std::size_t all = 0;
+      for (const sse::buffer& b : k.conn.peeked) all += b.size;
+      const std::size_t n = chance(3) ? random_.below(all + 1) : all;
+      take_peeked(k.conn.peeked, n, p.received);
+      k.conn.peeked.clear();
+      k.conn.waits = false;
+      hub_->consume(id, n);
+    } else if (p.in_flight_bytes != 0) {
+      if (chance(3)) hub_->writable(id);  // means nothing while a write is pending
+      if (chance(4)) return;
+      const std::size_t n = chance(3) ? random_.below(p.in_flight_bytes + 1) : SIZE_MAX;
+      k.conn.waits = false;
+      hub_->written(id, net_->complete(k.conn.peer, n));
+    } else if (chance(3)) {
+      sse::buffer room[8];
+      const std::size_t n = hub_->peek(id, {room, 1 + random_.below(8)});
+      if (k.conn.open && !p.is_closed) k.conn.peeked.assign(room, room + n);
+      return;
+    }
+  }
+  p.window = chance(4)
+                 ? SIZE_MAX
+                 : (p.window > SIZE_MAX - 5000 ? p.window
+                                               : p.window + random_.below(chance(2) ? 5000 : 60));
+  if (p.window != 0) {
+    k.conn.waits = false;
+    hub_->writable(id);
+  }
+  read(k, random_.below(6000));
+}
+
+template <class Transport>
+void world<Transport>::complete_zombies() {
+  if constexpr (completes) {
+    for (zombie& z : zombies_) {
+      std::string scratch;
+      if (net_->at(z.peer).in_flight_bytes != 0) {
+        hub_->written(z.session, net_->complete(z.peer, chance(2) ? SIZE_MAX : 0));
+      } else {
+        take_peeked(z.peeked, SIZE_MAX, scratch);  // they must live until now
+        hub_->consume(z.session, chance(2) ? scratch.size() : 0);
+      }
+      std::string().swap(net_->at(z.peer).received);
+    }
+    zombies_.clear();
+  }
+}
+
+}  // namespace simulation
