@@ -289,7 +289,6 @@ enum class join_error : std::uint8_t {
   sealed,            ///< the channel has had its last event
   joined,            ///< it has joined it already
   another_sequence,  ///< its other channels have ids of another sequence
-  catching_up,       ///< it still gets a snapshot or backfill: later
   too_many,          ///< hub_options::max_joins
   full,              ///< channel_options::max_subscribers
   no_memory,
@@ -305,7 +304,6 @@ enum class join_error : std::uint8_t {
     case join_error::sealed: return "sealed";
     case join_error::joined: return "joined";
     case join_error::another_sequence: return "another_sequence";
-    case join_error::catching_up: return "catching_up";
     case join_error::too_many: return "too_many";
     case join_error::full: return "full";
     case join_error::no_memory: return "no_memory";

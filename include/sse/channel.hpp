@@ -39,8 +39,7 @@ enum class lag_policy : std::uint8_t {
   disconnect,  ///< close; its reconnect resumes from the log
   oldest,      ///< once what it needs left the log: a gap frame, then the oldest retained event
   tail,        ///< a gap frame, then live
-  /// The newest event of each key, then live; a gap frame only for what had no key. As `tail` on a
-  /// session that joined other channels too.
+  /// The newest event of each key, then live; a gap frame only for what had no key.
   coalesce,
 };
 
@@ -48,8 +47,9 @@ enum class lag_policy : std::uint8_t {
 enum class start_at : std::uint8_t {
   live,  ///< with the next event
   all,   ///< with everything retained
-  /// With the newest event of each key; as `live` on a session that joined other channels too. Who
-  /// comes back with an id that left the history gets those above it, then what the log has.
+  /// With the newest event of each key. Who comes back with an id that left the history gets those
+  /// above it, then what the log has. What its session's other channels have comes in between, in
+  /// the order of the ids.
   snapshot,
 };
 
@@ -72,13 +72,13 @@ struct heartbeat_options {
 
 enum class backfill_state : std::uint8_t {
   more,  ///< some events were added; ask again when they are sent
-  done,  ///< all events below `before` were added: go on with the log
+  done,  ///< all events below `before` were added: there the log goes on, or the next request
   wait,  ///< not yet: the host will call hub.writable(session)
   lost,  ///< they are gone: send a gap frame, then the oldest retained event
 };
 
 /// What a backfill hook is asked for: the events with after < id < before, oldest first, as many as
-/// fit.
+/// fit. `before` is where the channel's log goes on, or less: where another channel's hook stopped.
 struct backfill_request {
   session_id session{};
   event_id after = no_id;
@@ -138,8 +138,8 @@ struct channel_options {
   /// How long it stays for those who come late once it is sealed; then it is closed.
   duration keep_sealed = duration::infinite();
   encode_limits limits = {};
-  /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this
-  /// channel alone.
+  /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Events of the session's other
+  /// channels wait for it, since ids rise along a stream.
   copyable_function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
 };
 

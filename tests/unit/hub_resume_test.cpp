@@ -690,18 +690,6 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("backfill: on several channels the log alone answers", "[resume][backfill]") {
-  store old;
-  stage s;
-  sse::channel_options o = with_store(old, 2);
-  o.own_sequence = false;
-  sse::channel a = s.open("a", std::move(o));
-  sse::channel b = s.open("b");
-  s.put_many(a, 5);
-  CHECK(s.take(s.join({.last_event_id = "1"}, {a, b})) == gap_frame(3, 1, 4, -1) + frames(4, 5));
-  CHECK(old.asked.empty());
-}
-
 TEST_CASE("the verdict says where to begin, whatever the request says", "[resume][backfill]") {
   store old;
   stage s;

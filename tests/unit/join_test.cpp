@@ -144,15 +144,6 @@ TEST_CASE("join says why it did not", "[join]") {
   s.hub.close(k.id);
   CHECK(s.hub.join(k.id, b) == join_error::no_session);
   CHECK_FALSE(s.hub.leave(k.id, a));
-
-  sse::channel_options state = quiet();
-  state.start = sse::start_at::snapshot;
-  sse::channel keyed = s.open("state", std::move(state));
-  REQUIRE(keyed.publish({.data = "1"}, {.key = "k"}));
-  const test::caller slow = s.join(keyed, {.preamble = "HEAD", .window = 0});
-  CHECK(s.hub.join(slow.id, b) == join_error::catching_up);
-  s.let(slow);
-  CHECK(s.hub.join(slow.id, b) == join_error::none);
   for (int i = 0; i <= static_cast<int>(join_error::in_hook); ++i)
     CHECK(to_string(static_cast<join_error>(i)) != "unknown");
 }

@@ -536,6 +536,55 @@ TEST_CASE("X-02 coalescing: each allocation fails once, and what is lost by it i
   }
 }
 
+TEST_CASE("several channels: each allocation fails once while a stream catches up on them",
+          "[allocation][weave]") {
+  for (const std::uint64_t how_many : {std::uint64_t{1}, UINT64_MAX}) {
+    std::uint64_t k = 0;
+    for (bool hit = true; hit; ++k) {
+      REQUIRE(k < 500);
+      CAPTURE(k, how_many);
+      roomy_transport<false> net{1};
+      sse::hub<roomy_transport<false>> hub{net, {.first_id = 0, .flush_share = 400}};
+      sse::channel state = hub.open_channel("state", {.keep = 1, .start = sse::start_at::snapshot});
+      sse::channel old = hub.open_channel(
+          "old",
+          {.keep = 1, .backfill = [](const sse::backfill_request& r, sse::backfill_writer& w) {
+             for (sse::event_id id = r.after + 1; id < r.before; ++id) {
+               if (id % 3 == 1 && !w.add(id, {.data = "x"})) break;
+             }
+             return sse::backfill_state::done;
+           }});
+      sse::channel plain = hub.open_channel("plain");
+      REQUIRE(plain);
+      sse::channel all[] = {plain, old, state};
+      for (int i = 1; i <= 60; ++i) {
+        const char key = static_cast<char>('a' + i);
+        REQUIRE(all[i % 3].publish({.data = "x"}, {.key = {&key, 1}}));
+      }
+      {
+        auto v = sse::admit().join(state).join(old).join(plain);
+        (void)std::move(v).after(3);
+        const test::failing_allocations fail{k, how_many};
+        try {
+          (void)hub.accept({0}, {}, std::move(v));
+        } catch (const std::bad_alloc&) {  // of a response that says why not
+        }
+        while (hub.flush()) {
+        }
+        hit = fail.hit();
+      }
+      const std::string& got = net.peers[0].received;
+      std::uint64_t next = 4;
+      for (const std::uint64_t id : test::ids_in(got)) {
+        CHECK((id == next || (id == 3 && next == 4)));  // its position comes first
+        if (id == next) ++next;
+      }
+      if (hub.alive(net.peers[0].session)) CHECK(next == 61);
+    }
+    CHECK(k > 10);
+  }
+}
+
 TEST_CASE("X-13 a steady state of publish and flush makes no allocation", "[allocation][hub]") {
   roomy_transport<false> net{30};
   sse::hub<roomy_transport<false>> hub{net};

@@ -54,10 +54,12 @@ struct connection {
   bool chunked = false;
   bool retry_only = false;
   bool owed_position = false;  ///< it came without an id, and was not told yet where it stands
-  bool ahead = false;          ///< it asked for an id that nobody has got yet
-  bool ordered = true;         ///< all of its events come in the order of publication
-  bool row_open = false;       ///< gap frames came, none with an id yet
-  bool moves_later = false;    ///< features::last_gap_moves_id is off
+  /// Its snapshots end, and its other channels began with a position: it may be told again.
+  bool may_repeat_position = false;
+  bool ahead = false;        ///< it asked for an id that nobody has got yet
+  bool ordered = true;       ///< all of its events come in the order of publication
+  bool row_open = false;     ///< gap frames came, none with an id yet
+  bool moves_later = false;  ///< features::last_gap_moves_id is off
   std::uint64_t moves_to = 0;
   bool waits = false;  ///< its backfill hook said so
   bool accepting = false;

@@ -100,11 +100,10 @@ void world<Transport>::connect(client& k) {
   how_.resume = k.has_position;
   how_.after = k.last;
   how_.numbered = numbered;
-  how_.start = first.options()->start;
   if (!k.has_position || !numbered) {
     if (chance(6)) {
       how_.newest = 1 + random_.below(20);
-    } else if (k.channels.size() > 1 || chance(4)) {  // they may differ
+    } else if (chance(k.channels.size() > 1 ? 2 : 4)) {
       how_.start_given = true;
       how_.start = static_cast<sse::start_at>(random_.below(2));
     }
@@ -211,14 +210,14 @@ void world<Transport>::session_begins(std::size_t peer_index, sse::session_id id
     j.channel = c;
     const sse::channel_options& o = *channels_[at(c)].options();
     const bool values = o.on_lag == sse::lag_policy::coalesce || o.start == sse::start_at::snapshot;
-    j.asks_archive = shapes[c].archive && k.channels.size() == 1;
+    j.asks_archive = shapes[c].archive;
     j.beats = o.heartbeat.mode == sse::heartbeat_options::pace::fixed;
     j.over_transient = j.beats;
     if (values || j.asks_archive) n.ordered = false;
     n.channels.push_back(j);
     if (k.user >= 0) ++joined_[at(k.user)][at(c)];
   }
-  judge_.begin(k, how_.start, how_.newest);
+  judge_.begin(k, how_.start_given ? &how_.start : nullptr, how_.newest);
 }
 
 template <class Transport>

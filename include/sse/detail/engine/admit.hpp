@@ -95,8 +95,6 @@ inline join_error engine::bad_join(std::uint32_t slot, channel to) const noexcep
     ++joined;
     if (st.owner == &c) return join_error::joined;
     if (st.owner->sequence_ != c.sequence_) return join_error::another_sequence;
-    if (sub.from() == source::newest || sub.from() == source::backfill)
-      return join_error::catching_up;
   }
   if (options_.max_joins != 0 && joined >= options_.max_joins) return join_error::too_many;
   const std::uint32_t most = c.options_.max_subscribers;

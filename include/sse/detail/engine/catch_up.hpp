@@ -1,7 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// Catching up: where a reader begins, what it is told of a loss, and the three ways to live: its
-// cursor in the log (nothing to do here), the backfill hook, the newest value of each key.
+// Catching up: where a reader begins, what it is told of a loss, and how one that is too slow goes
+// on.
 #pragma once
 
 #include <cstdint>
@@ -34,14 +34,6 @@ inline start_at engine::start_of(const channel_state& c, const joining& j) noexc
   return start == start_at::snapshot && c.newest_ == nullptr ? start_at::live : start;
 }
 
-/// Whether a session reads one channel only.
-inline bool engine::alone(const session& s) const noexcept {
-  std::uint32_t n = 0;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next)
-    n += stream_of(subs_[i]).transients ? 0U : 1U;
-  return n == 1;
-}
-
 /// From here on the log serves this subscription.
 inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   stream& st = stream_of(sub);
@@ -70,11 +62,10 @@ inline bool engine::tells_position(const joining& j) const noexcept {
 inline engine::beginning engine::beginning_of(const channel_state& c, const joining& j,
                                               const resume_point& resume) noexcept {
   const event_log& log = c.main_.log;
-  const bool alone = j.channels.size() == 1;
   const start_at start = start_of(c, j);
   if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
     if (j.backlog != 0) return {.ordinal = log.newest(j.backlog)};
-    if (start == start_at::snapshot && alone) return {.from = source::newest};
+    if (start == start_at::snapshot) return {.from = source::newest};
     return {.ordinal = start == start_at::all ? log.retained() : log.end()};
   }
   const event_id after = resume.after;
@@ -82,9 +73,9 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
   beginning b{.ordinal = log.find(after), .resumes = true};
   // Gone from the log: what retention let go, and all that was before this run.
   if ((after == 0 && !j.after_given) || after >= gone_up_to(c.main_)) return b;
-  if (c.options_.backfill && alone) {
+  if (c.options_.backfill) {
     b.from = source::backfill;
-  } else if (after != 0 && start == start_at::snapshot && alone) {
+  } else if (after != 0 && start == start_at::snapshot) {
     b.from = source::newest;
   } else {
     b.lost = after != 0;
@@ -109,9 +100,9 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
   } else if (b.resumes) {
     return start_walk(sub, {.position = resume.after, .to_log = true});
   } else {  // only what was there before it came may go unsaid
-    return start_walk(sub,
-                      {.unsaid_to = c.options_.ids != id_mode::none ? c.sequence_->last : stamp_,
-                       .opens = tells_position(j)});
+    const bool ids = c.options_.ids != id_mode::none;
+    return start_walk(
+        sub, {.unsaid_to = ids ? c.sequence_->last : stamp_, .opens = ids && tells_position(j)});
   }
   return true;
 }
@@ -130,7 +121,7 @@ inline std::uint32_t engine::pass_transients(std::uint32_t index) noexcept {
 inline bool engine::subscribe(std::uint32_t slot, const joining& j,
                               const resume_point& resume) noexcept {
   const event_id after = resume.after;
-  losers_.clear();
+  bool told = false;  // that it is ahead: once
   std::uint32_t last = none;
   for (std::uint32_t n = 0; n < j.channels.size(); ++n) {
     channel_state& c = joined(j, n);
@@ -140,41 +131,49 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
     last = i;
     bool lost = false;
     if (!begin_at(i, j, resume, lost)) return false;
-    const bool told = !losers_.empty() && after > c.sequence_->last;  // ahead is told once
-    if (lost && !told && !losers_.push_back(&c)) return false;
+    if (lost && !told) {
+      if (!untold_.push_back({&c, loss_at_opening(c, after)})) return false;
+      told = after > c.sequence_->last;
+    }
     if ((last = pass_transients(i)) == none) return false;
   }
-  const std::uint32_t gaps = losers_.size();
-  for (std::uint32_t n = 0; n < gaps; ++n) {
-    channel_state& c = *losers_[n];
-    const sequence& seq = *c.sequence_;
-    const bool ahead = after > seq.last;
-    const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
-    // Consecutive ids of this run can be counted.
-    const bool known = !ahead && c.options_.own_sequence && c.options_.ids == id_mode::automatic &&
-                       after >= seq.start && !c.main_.log.selective();
-    if (!push_gap(slot, c, {after, first, known ? first - after - 1 : 0, known}, n + 1 == gaps))
-      return false;
-  }
+  const bool gaps = !untold_.empty();
+  if (gaps && !tell(slot)) return false;
   const bool has_id = resume.state == resume_point::kind::given && !j.after_given;
-  return has_id || gaps != 0 || !tells_position(j) || push_position(slot);
+  return has_id || gaps || !tells_position(j) || push_position(slot);
+}
+
+/// What one lost that comes back with an id that cannot be continued.
+inline loss engine::loss_at_opening(const channel_state& c, event_id after) noexcept {
+  const sequence& seq = *c.sequence_;
+  const bool ahead = after > seq.last;
+  const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
+  // Consecutive ids of this run can be counted.
+  const bool known = !ahead && c.options_.own_sequence && c.options_.ids == id_mode::automatic &&
+                     after >= seq.start && !c.main_.log.selective();
+  return {after, first, known ? first - after - 1 : 0, known};
 }
 
 /// Where a reader stands that has no id: it misses nothing if it is cut before its first event.
-/// Whoever gets a snapshot is told behind that. False: memory is out.
+/// Whoever gets nothing but snapshots is told behind them. False: memory is out.
 inline bool engine::push_position(std::uint32_t slot) noexcept {
+  event_id stands = next_id(slot) - 1;
+  bool told = false;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
-    const stream& st = stream_of(subs_[i]);
-    if (st.transients || st.owner->options_.ids == id_mode::none) continue;
-    event_id stands = next_id(slot) - 1;
-    if (subs_[i].from() == source::newest) {
-      const walk& w = walks_[subs_[i].record];
-      if (w.opens) return true;
-      stands = w.position;  // losses behind it are told in the walk
-    }
-    return lanes_.push_position(sessions_[slot].lane, stands);
+    const subscription& sub = subs_[i];
+    const stream& st = stream_of(sub);
+    if (st.transients || st.owner->options_.ids == id_mode::none || opens(sub)) continue;
+    told = true;
+    // What it lost behind that is told in the walk.
+    if (sub.from() == source::newest && walks_[sub.record].position < stands)
+      stands = walks_[sub.record].position;
   }
-  return true;
+  return !told || lanes_.push_position(sessions_[slot].lane, stands);
+}
+
+/// It gets a snapshot, as one who is new.
+inline bool engine::opens(const subscription& sub) noexcept {
+  return sub.from() == source::newest && walks_[sub.record].opens;
 }
 
 // --- gap frames ----------------------------------------------------------------------------------
@@ -260,29 +259,73 @@ inline bool engine::push_gap(std::uint32_t slot, channel_state& where, const los
   return true;
 }
 
+/// Notes what a session lost between the value that it got last and value `i`, or, where that is
+/// none, up to where the log takes over. False: nothing that was not noted before.
+inline bool engine::lost_before(std::uint32_t slot, const subscription& sub,
+                                std::uint32_t i) noexcept {
+  stream& st = stream_of(sub);
+  channel_state& c = *st.owner;
+  const newest_by_key& values = *c.newest_;
+  const bool ids = c.options_.ids != id_mode::none;
+  walk& w = walks_[sub.record];
+  const std::uint64_t gone = w.to_log ? gone_up_to(st) : UINT64_MAX;
+  const std::uint64_t told = w.position > w.unsaid_to ? w.position : w.unsaid_to;
+  const bool last = i == none || values[i].position > gone;
+  std::uint64_t first = ids ? c.sequence_->last + 1 : stamp_ + 1;
+  if (last && w.to_log) {
+    first = first_possible(st);
+  } else if (i != none) {
+    first = values[i].position;
+  }
+  const auto visible = [&](std::string_view audience) {
+    return audience.empty() || sees(slot, audience);
+  };
+  if (first <= told + 1 || !values.lost_before(i, told, last ? gone : UINT64_MAX, visible))
+    return false;
+  w.unsaid_to = first - 1;
+  if (!untold_.push_back({&c, {w.position, first, 0, false, ids}}))
+    mark_dead(slot, close_reason::no_memory);
+  return true;
+}
+
+/// Of all its channels of which it gets the newest values.
+inline void engine::note_losses(std::uint32_t slot) noexcept {
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    if (sub.from() != source::newest) continue;
+    const newest_by_key& values = *stream_of(sub).owner->newest_;
+    (void)lost_before(slot, sub, values.after(walks_[sub.record].position));
+  }
+}
+
+/// Tells a session what was noted, and all else that it lost, so that no loss is passed by an id
+/// before it is told: only the last frame has one. False: memory is out.
+inline bool engine::tell(std::uint32_t slot) noexcept {
+  note_losses(slot);
+  std::uint32_t last = none;
+  for (std::uint32_t n = 0; n < untold_.size(); ++n) {
+    if (untold_[n].what.with_ids) last = n;
+  }
+  bool ok = true;
+  for (std::uint32_t n = 0; n < untold_.size(); ++n)
+    ok = ok && push_gap(slot, *untold_[n].where, untold_[n].what, n == last);
+  untold_.clear();
+  return ok;
+}
+
 // --- slow readers --------------------------------------------------------------------------------
 
 /// The half-sent event is out: the readers that are too slow jump, and are told what they missed.
 inline void engine::leave_skips(std::uint32_t slot) noexcept {
-  channel_state* before =
-      nullptr;  // a gap that is not told yet: the next one decides if it moves the id
-  loss untold;
   bool ok = true;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     subscription& sub = subs_[i];
     if (sub.from() != source::skip) continue;
     channel_state& c = *stream_of(sub).owner;
     const loss l = leave_skip(slot, sub);
-    if (l.lost == 0) continue;
-    if (!l.with_ids) {
-      ok = ok && push_gap(slot, c, l, false);
-      continue;
-    }
-    if (before != nullptr) ok = ok && push_gap(slot, *before, untold, false);
-    before = &c;
-    untold = l;
+    ok = (l.lost == 0 || untold_.push_back({&c, l})) && ok;
   }
-  if (before != nullptr) ok = ok && push_gap(slot, *before, untold, true);
+  if (!untold_.empty()) ok = tell(slot) && ok;
   if (!ok) mark_dead(slot, close_reason::no_memory);
 }
 
@@ -295,8 +338,7 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
   const std::uint64_t to = skip_target(st);
   const std::uint64_t lost = to > missed.ordinal ? to - missed.ordinal : 0;
   const bool with_ids = !st.transients && c.options_.ids != id_mode::none;
-  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.transients &&
-      alone(sessions_[slot])) {
+  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.transients) {
     c.counters_.coalesced += lost;
     const walk rest{.position = with_ids ? missed.requested : missed.stamp - 1,
                     .unsaid_to = with_ids ? missed.first - 1 : 0};
@@ -312,116 +354,4 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
           !st.log.selective(), with_ids};
 }
 
-// --- what the log does not have ------------------------------------------------------------------
-
-/// A reader that has no place in the log gets its next events from elsewhere. It holds nothing
-/// there meanwhile, so a slow one costs no memory.
-inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
-  if (sub.from() == source::newest) {
-    fill_from_newest(slot, sub);
-  } else {
-    fill_from_hook(slot, sub);
-  }
-  if (sub.from() == source::log) finish_if_sealed(slot);
-}
-
-/// The newest events of keys that changed since, oldest first, until there are no more: then live.
-/// For one that came back, until the log has the rest. What had no key, or whose key was forgotten,
-/// is announced as lost where it would have come.
-inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noexcept {
-  stream& st = stream_of(sub);
-  channel_state& c = *st.owner;
-  const newest_by_key& values = *c.newest_;
-  walk& w = walks_[sub.record];
-  const auto visible = [&](std::string_view audience) {
-    return audience.empty() || sees(slot, audience);
-  };
-  if (w.to_log) st.trim(now_);
-  const std::uint64_t gone = w.to_log ? gone_up_to(st) : UINT64_MAX;
-  bool ok = true;
-  std::uint64_t bytes = 0;
-  for (std::uint32_t i = values.after(w.position); ok && bytes < options_.flush_share;
-       i = values[i].newer) {
-    const std::uint64_t told = w.position > w.unsaid_to ? w.position : w.unsaid_to;
-    const bool last = i == none || values[i].position > gone;
-    if (values.lost_before(i, told, last ? gone : UINT64_MAX, visible)) {
-      event_id first = i == none ? c.sequence_->last + 1 : values[i].position;
-      if (last && w.to_log) first = first_possible(st);
-      ok = push_gap(slot, c, {w.position, first, 0, false, c.options_.ids != id_mode::none}, true);
-    }
-    if (last) {
-      const bool opens = w.opens;
-      const std::uint64_t to = w.to_log ? st.log.find(w.position) : st.log.end();
-      walks_.give_back(sub.record);
-      go_live(sub, to);
-      if (opens) ok = ok && push_position(slot);
-      break;
-    }
-    w.position = values[i].position;
-    if (!visible(values[i].audience.view())) continue;
-    ok = ok && lanes_.push(sessions_[slot].lane, values[i].bytes, lane_kind::event);
-    bytes += values[i].bytes->size;
-  }
-  if (!ok) mark_dead(slot, close_reason::no_memory);
-}
-
-/// Asks the channel's hook for events that the log let go, until the log takes over.
-inline void engine::fill_from_hook(std::uint32_t slot, subscription& sub) noexcept {
-  stream& st = stream_of(sub);
-  channel_state& c = *st.owner;
-  st.trim(now_);
-  const event_id floor = gone_up_to(st);
-  const event_id first = first_possible(st);
-  const std::size_t room =
-      options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
-  const backfill_request request{id_of(slot), sub.filled_to, first, room};
-  backfill_writer writer{*this, request, c.options_.limits};
-  backfill_state state;
-  {
-    const quiet q{*this};
-    state = c.options_.backfill(request, writer);
-  }
-  sub.filled_to = writer.last_;
-  if (writer.failed_) {
-    mark_dead(slot, close_reason::no_memory);
-  } else if (state == backfill_state::done ||
-             (state == backfill_state::more && writer.last_ >= floor)) {
-    go_live(sub, st.log.find(writer.last_));
-  } else if (state == backfill_state::lost) {
-    if (c.newest_ != nullptr && c.options_.start == start_at::snapshot) {
-      if (start_walk(sub, {.position = writer.last_, .to_log = true})) {
-        fill_from_newest(slot, sub);
-      } else {
-        mark_dead(slot, close_reason::no_memory);
-      }
-    } else {
-      go_live(sub, st.log.retained());
-      if (!push_gap(slot, c, {writer.last_, first, 0, false}, true))
-        mark_dead(slot, close_reason::no_memory);
-    }
-  } else if (state == backfill_state::more && writer.bytes_ == 0) {
-    enqueue(ready_, slot);  // nothing now: ask again in the next flush
-  }
-}
-
 }  // namespace sse::inline v0::detail
-
-namespace sse::inline v0 {
-
-inline bool backfill_writer::add(event_id id, const event& e) noexcept {
-  detail::id_text text;
-  event out = e;
-  out.id = text.view(id);
-  const encode_plan p = plan(out, *limits_);
-  if (id <= last_ || id >= request_.before || p.error != encode_error::none ||
-      !engine_->lanes_.push(engine_->sessions_[request_.session.slot].lane, out,
-                            detail::lane_kind::event)) {
-    failed_ = true;
-    return false;
-  }
-  last_ = id;
-  bytes_ += p.size;
-  return true;
-}
-
-}  // namespace sse::inline v0

@@ -13,7 +13,8 @@
 //   ends.hpp                         closed, and reaped once nobody walks
 //   visibility.hpp                   which entry a session may see next
 //   lag.hpp                          readers that are too slow, what is held for them
-//   catch_up.hpp                     where a reader begins, and its way to live; gap frames
+//   catch_up.hpp                     where a reader begins, or goes on; gap frames
+//   weave.hpp                        its way to live, its channels in the order of their ids
 //   publish.hpp                      bytes in
 //   flush.hpp                        bytes out: gather, write, advance
 //   deadlines.hpp                    time: heartbeats, deadlines, drain
@@ -407,10 +408,6 @@ class engine {
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
   [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
-  void fill(std::uint32_t slot, subscription& sub) noexcept;
-  void fill_from_hook(std::uint32_t slot, subscription& sub) noexcept;
-  void fill_from_newest(std::uint32_t slot, subscription& sub) noexcept;
-  [[nodiscard]] bool alone(const session& s) const noexcept;
   [[nodiscard]] static start_at start_of(const channel_state& c, const joining& j) noexcept;
   [[nodiscard]] static event_id gone_up_to(const stream& st) noexcept;
   [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
@@ -418,8 +415,55 @@ class engine {
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
   [[nodiscard]] bool tells_position(const joining& j) const noexcept;
   [[nodiscard]] bool push_position(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool opens(const subscription& sub) noexcept;
+  [[nodiscard]] static loss loss_at_opening(const channel_state& c, event_id after) noexcept;
+  bool lost_before(std::uint32_t slot, const subscription& sub, std::uint32_t i) noexcept;
+  void note_losses(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool tell(std::uint32_t slot) noexcept;
   [[nodiscard]] bool push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                               bool moves_id) noexcept;
+
+  // weave.hpp
+  /// A channel's share of what a session that catches up gets next.
+  struct strand {
+    static constexpr std::uint64_t nothing = UINT64_MAX;
+    std::uint64_t next = nothing;  ///< id of its next event; where there are none, its stamp
+    std::uint32_t index = none;    ///< subscription
+    // What it has next, by the subscription's source.
+    std::uint32_t value = none;  ///< newest: among the values
+    bool begun = false;          ///< newest: `value` is known
+    own_entries own{};           ///< log
+    std::uint32_t staged = 0;    ///< backfill: what the hook gave, in staged_
+    std::uint32_t staged_end = 0;
+    event_id covered = no_id;  ///< backfill: it has nothing else up to here
+    backfill_state answer = backfill_state::wait;
+  };
+  struct staged_event {
+    event_id id;
+    blob* bytes;
+  };
+  struct weaving {
+    std::uint32_t slot;
+    std::uint64_t room;                       ///< bytes
+    std::uint64_t bytes = 0;                  ///< taken
+    std::uint64_t horizon = strand::nothing;  ///< what is above this id is not known yet
+    std::uint64_t done_to = 0;                ///< all events up to this id are taken
+    bool moved = false;                       ///< something is further than before
+    bool ok = true;                           ///< false: memory is out
+  };
+  void fill(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool waits_in_line(const subscription& sub) const noexcept;
+  [[nodiscard]] bool weaves(const session& s) const noexcept;
+  void weave(weaving& w) noexcept;
+  void sink(std::uint32_t i) noexcept;
+  void look(weaving& w, strand& x) noexcept;
+  void look_at_values(weaving& w, strand& x) noexcept;
+  void take(weaving& w, strand& x, std::uint64_t bound) noexcept;
+  void take_from_log(weaving& w, strand& x, std::uint64_t bound) noexcept;
+  void ask_hooks(weaving& w) noexcept;
+  void ask_hook(weaving& w, strand& x, std::size_t room) noexcept;
+  void advance_hooks(event_id id) noexcept;
+  void leave_hooks(weaving& w) noexcept;
 
   // publish.hpp
   [[nodiscard]] publish_error append(stream& st, const event& e, new_entry meta,
@@ -439,7 +483,7 @@ class engine {
   [[nodiscard]] bool gather(std::uint32_t slot, session& s, batch& b) noexcept;
   [[nodiscard]] bool gather_session(std::uint32_t slot, session& s, batch& b) noexcept;
   [[nodiscard]] bool gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
-                                 batch& b) noexcept;
+                                 bool woven, batch& b) noexcept;
   [[nodiscard]] bool gather_one(std::uint32_t slot, head& h, batch& b) noexcept;
   [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
   [[nodiscard]] bool add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
@@ -518,8 +562,12 @@ class engine {
   name_table<channel_state*> names_;
   slot_pool<listed_stream> streams_;
   stream* touched_ = nullptr;
-  vec<channel_state*> losers_;   ///< of the stream that opens: those that lost something
-  vec<channel_state*> closing_;  ///< to be freed when the outermost call ends
+  struct untold {
+    channel_state* where;
+    loss what;
+  };
+  vec<untold> untold_;                          ///< losses that the session at hand is told next
+  vec<channel_state*> closing_;                 ///< to be freed when the outermost call ends
   name_table<channel_stats, 8> closed_groups_;  ///< by channel_options::metrics_name
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
@@ -537,6 +585,9 @@ class engine {
   vec<head> heads_;
   vec<next_entry> next_;  ///< of each head
   merge_window window_;
+  vec<strand> strands_;  ///< of the session that catches up: a heap by strand::next
+  vec<staged_event> staged_;
+  vec<std::string_view> pieces_;
   slot_pool<flight, 16> flights_;
   std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
   std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn

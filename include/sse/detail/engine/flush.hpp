@@ -239,10 +239,12 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
   std::uint32_t half_sent = none;
   bool skips = false;
   bool leaves = false;
+  bool fills = false;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     skips = skips || sub.from() == source::skip;
     leaves = leaves || sub.from() == source::left;
+    fills = fills || sub.from() == source::newest || sub.from() == source::backfill;
     if (sub.rest == 0) continue;
     const entry& e = (*sub.seg)[sub.k];
     if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.seg, i, sub.k, 1, sub.rest}))
@@ -252,35 +254,31 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
   if (leaves) end_leaving(slot, half_sent);
   // After a half-sent event its gap frame comes next, in front of what other streams have.
   if (half_sent == none && skips) leave_skips(slot);
-  for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
-    subscription& sub = subs_[i];
-    if (!serving(s)) return true;
-    if (sub.from() != source::log && s.lane == none && s.state == session_state::live)
-      fill(slot, sub);
-  }
+  if ((fills || skips) && half_sent == none && s.lane == none && s.state == session_state::live)
+    fill(slot);
   for (std::uint32_t i = s.lane; i != none && !b.full(); i = lanes_[i].next) {
     const lane_item& item = lanes_[i];
     if (!b.add({item.data(), nullptr, run::from_lane, 0, 0, item.left()})) return false;
   }
   if (half_sent != none && (skips || subs_[half_sent].from() == source::left)) return true;
-  return gather_logs(slot, s, half_sent, b);
+  return gather_logs(slot, s, half_sent, (fills || skips) && weaves(s), b);
 }
 
 /// Usually one stream has something; several are merged in the order of publication.
-inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
+/// `woven`: those with ids wait for one that catches up (weave.hpp).
+inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent, bool woven,
                                 batch& b) noexcept {
   bool elsewhere = false;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-    if (subs_[i].from() == source::log) {
+    if (subs_[i].from() == source::log && !(woven && waits_in_line(subs_[i]))) {
       if (!add_head(i, half_sent)) return false;
     } else {
       elsewhere = true;
     }
   }
-  if (b.full()) {
-    if (half_sent != none) heads_.clear();  // of this one only a part may be there
-    return true;
-  }
+  if (half_sent != none && (woven || b.full()))
+    heads_.clear();  // of this one only a part may be there, or it is not among them
+  if (b.full()) return true;
   bool ok = true;
   if (heads_.size() == 1) {
     ok = gather_one(slot, heads_[0], b);

@@ -79,6 +79,17 @@ class lanes {
       out[size > 1 ? size - 2 : 0] = '\n';
     });
   }
+  /// `size` bytes that `write(char*)` makes.
+  template <class Write>
+  [[nodiscard]] bool push_made(std::uint32_t& lane, std::uint32_t size, lane_kind kind,
+                               Write write) noexcept {
+    blob* const b = make_blob(size);
+    if (b == nullptr) return false;
+    write(b->bytes());
+    const bool ok = push(lane, b, kind);
+    unref(b);
+    return ok;
+  }
   void pop(std::uint32_t& lane) noexcept {
     const std::uint32_t i = lane;
     const lane_item& item = items_[i];
@@ -97,17 +108,6 @@ class lanes {
   [[nodiscard]] lane_item& operator[](std::uint32_t i) noexcept { return items_[i]; }
 
  private:
-  template <class Write>
-  [[nodiscard]] bool push_made(std::uint32_t& lane, std::uint32_t size, lane_kind kind,
-                               Write write) noexcept {
-    blob* const b = make_blob(size);
-    if (b == nullptr) return false;
-    write(b->bytes());
-    const bool ok = push(lane, b, kind);
-    unref(b);
-    return ok;
-  }
-
   slot_pool<lane_item> items_;
 };
 

@@ -9,7 +9,7 @@
 #include <new>
 #include <string_view>
 
-#include <sse/detail/engine/catch_up.hpp>
+#include <sse/detail/engine/weave.hpp>
 
 namespace sse::inline v0::detail {
 

@@ -1,0 +1,327 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// weave: the way to live. A reader that has no place in a channel's log gets its events from
+// elsewhere: the newest value of each key, or the channel's backfill hook. It holds nothing there
+// meanwhile, so a slow one costs no memory. Its session's other channels wait for it: what all of
+// them have is taken in the order of the ids, so that these rise and a resume from any of them
+// misses nothing. A share of it at a time goes into the session's lane.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include <sse/detail/engine/catch_up.hpp>
+
+namespace sse::inline v0::detail {
+
+/// REQUIRES: its lane is empty, and nothing is half sent.
+inline void engine::fill(std::uint32_t slot) noexcept {
+  bool fills = false;
+  strands_.clear();
+  weaving w{.slot = slot, .room = options_.flush_share};
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    const stream& st = stream_of(sub);
+    if (st.transients || sub.from() == source::left || sub.from() == source::skip) continue;
+    if (st.owner->options_.ids != id_mode::none) {
+      fills = fills || sub.from() != source::log;
+      if (!strands_.push_back({.index = i})) return mark_dead(slot, close_reason::no_memory);
+    }
+  }
+  if (fills) weave(w);
+  for (std::uint32_t i = sessions_[slot].first; i != none && w.ok; i = subs_[i].next) {
+    if (subs_[i].from() != source::newest || waits_in_line(subs_[i])) continue;
+    strands_.clear();  // without ids it has no place among the others
+    w.ok = strands_.push_back({.index = i});
+    if (w.ok) weave(w);
+  }
+  if (!w.ok) return mark_dead(slot, close_reason::no_memory);
+  if (w.bytes == 0 && w.moved && weaves(sessions_[slot])) enqueue(ready_, slot);
+  finish_if_sealed(slot);
+}
+
+/// Its ids are in line with those of the session's other channels.
+inline bool engine::waits_in_line(const subscription& sub) const noexcept {
+  const stream& st = stream_of(sub);
+  return !st.transients && st.owner->options_.ids != id_mode::none;
+}
+
+/// It catches up on a channel whose ids the others wait for.
+inline bool engine::weaves(const session& s) const noexcept {
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    const source from = subs_[i].from();
+    if ((from == source::newest || from == source::backfill) && waits_in_line(subs_[i]))
+      return true;
+  }
+  return false;
+}
+
+/// Takes from the strands in the order of their ids, up to a share, or to where a hook has to be
+/// asked again.
+inline void engine::weave(weaving& w) noexcept {
+  w.horizon = strand::nothing;
+  w.done_to = 0;
+  ask_hooks(w);
+  for (strand& x : strands_) {
+    if (w.ok) look(w, x);
+  }
+  for (std::uint32_t i = strands_.size() / 2; i-- != 0;) sink(i);
+  while (w.ok && w.bytes < w.room) {
+    strand& x = strands_[0];
+    if (x.next > w.horizon || x.next == strand::nothing) {
+      w.done_to = w.horizon;
+      break;
+    }
+    std::uint64_t bound = w.horizon;
+    for (std::uint32_t i = 1; i < 3 && i < strands_.size(); ++i) {
+      if (strands_[i].next < bound) bound = strands_[i].next;
+    }
+    take(w, x, bound);
+    if (w.ok) look(w, x);
+    sink(0);
+  }
+  if (w.ok) leave_hooks(w);
+  for (const staged_event& e : staged_) unref(e.bytes);
+  staged_.clear();
+}
+
+/// Puts strand `i` of the heap where it belongs; what is below it stands right.
+inline void engine::sink(std::uint32_t i) noexcept {
+  const strand x = strands_[i];
+  for (const std::uint32_t n = strands_.size();;) {
+    std::uint32_t child = 2 * i + 1;
+    if (child >= n) break;
+    if (child + 1 < n && strands_[child + 1].next < strands_[child].next) ++child;
+    if (strands_[child].next >= x.next) break;
+    strands_[i] = strands_[child];
+    i = child;
+  }
+  strands_[i] = x;
+}
+
+// --- what a strand has next ----------------------------------------------------------------------
+
+inline void engine::look(weaving& w, strand& x) noexcept {
+  subscription& sub = subs_[x.index];
+  if (sub.from() == source::newest) look_at_values(w, x);
+  if (sub.from() == source::log) {
+    const stream& st = stream_of(sub);
+    log_place p = sub.at();
+    const found f = next_visible(w.slot, st, p, x.own);
+    move_cursor(sub, p);
+    x.next = f == found::nothing ? strand::nothing : p.seg->id(p.get());
+    if (f == found::paused) {
+      if (x.next <= w.horizon) w.horizon = x.next - 1;
+      enqueue(ready_, w.slot);
+    }
+  } else if (sub.from() == source::backfill) {
+    x.next = x.staged == x.staged_end ? strand::nothing : staged_[x.staged].id;
+  }
+}
+
+/// The next value that its session may see. What had no key, or whose key was forgotten, is
+/// announced as lost where it would have come. Behind the last: live; for one that came back: the
+/// log, once it has the rest.
+inline void engine::look_at_values(weaving& w, strand& x) noexcept {
+  subscription& sub = subs_[x.index];
+  stream& st = stream_of(sub);
+  const newest_by_key& values = *st.owner->newest_;
+  walk& at = walks_[sub.record];
+  if (!x.begun) {
+    if (at.to_log) st.trim(now_);
+    x.value = values.after(at.position);
+    x.begun = true;
+  }
+  const std::uint64_t gone = at.to_log ? gone_up_to(st) : UINT64_MAX;
+  for (;; x.value = values[x.value].newer) {
+    if (lost_before(w.slot, sub, x.value)) {
+      advance_hooks(w.done_to);
+      w.ok = tell(w.slot);
+      if (!w.ok) return;
+    }
+    if (x.value == none || values[x.value].position > gone) break;
+    x.next = values[x.value].position;
+    const std::string_view audience = values[x.value].audience.view();
+    if (audience.empty() || sees(w.slot, audience)) return;
+    at.position = x.next;
+  }
+  const bool opened = opens(sub);
+  const std::uint64_t to = at.to_log ? st.log.find(at.position) : st.log.end();
+  walks_.give_back(sub.record);
+  go_live(sub, to);
+  w.moved = true;
+  for (std::uint32_t i = sessions_[w.slot].first; opened && i != none; i = subs_[i].next) {
+    if (opens(subs_[i])) return;  // the last of them says it
+  }
+  if (!opened) return;
+  advance_hooks(w.done_to);
+  note_losses(w.slot);
+  w.ok = untold_.empty() ? lanes_.push_position(sessions_[w.slot].lane, next_id(w.slot) - 1)
+                         : tell(w.slot);  // that says where it stands
+}
+
+// --- what is taken -------------------------------------------------------------------------------
+
+/// The next event of a strand; of a log all up to id `bound`.
+inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
+  subscription& sub = subs_[x.index];
+  std::uint32_t& lane = sessions_[w.slot].lane;
+  w.moved = true;
+  if (sub.from() == source::log) return take_from_log(w, x, bound);
+  blob* bytes = nullptr;
+  if (sub.from() == source::newest) {
+    const newest_by_key& values = *stream_of(sub).owner->newest_;
+    bytes = values[x.value].bytes;
+    walks_[sub.record].position = x.next;
+    x.value = values[x.value].newer;
+  } else {
+    bytes = staged_[x.staged++].bytes;
+    sub.filled_to = x.next;
+  }
+  w.done_to = x.next;
+  w.bytes += bytes->size;
+  w.ok = lanes_.push(lane, bytes, lane_kind::event);
+}
+
+inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) noexcept {
+  subscription& sub = subs_[x.index];
+  stream& st = stream_of(sub);
+  log_place p = sub.at();
+  pieces_.clear();
+  std::uint64_t size = 0;
+  lane_kind kind = lane_kind::control;
+  event_id id = x.next;
+  do {
+    const entry& e = p.get();
+    const std::string_view text = p.seg->text(e);
+    if (!pieces_.empty() && pieces_.back().data() + pieces_.back().size() == text.data()) {
+      pieces_.back() = {pieces_.back().data(), pieces_.back().size() + text.size()};
+    } else if (!pieces_.push_back(text)) {
+      w.ok = false;
+      return;
+    }
+    size += text.size();
+    if (!e.heartbeat()) kind = lane_kind::event;
+    if (id != no_id) w.done_to = id;
+    ++st.owner->counters_.delivered;
+    ++p.k;
+    if (w.bytes + size >= w.room || next_visible(w.slot, st, p, x.own) != found::entry) break;
+    id = p.seg->id(p.get());
+  } while (id <= bound);
+  w.bytes += size;
+  w.ok = lanes_.push_made(sessions_[w.slot].lane, static_cast<std::uint32_t>(size), kind,
+                          [&](char* out) {
+                            for (const std::string_view& piece : pieces_) {
+                              std::memcpy(out, piece.data(), piece.size());
+                              out += piece.size();
+                            }
+                          });
+  move_cursor(sub, p);
+}
+
+// --- backfill hooks ------------------------------------------------------------------------------
+
+/// Asks each hook for its next events, no further than those that were asked before it got.
+inline void engine::ask_hooks(weaving& w) noexcept {
+  std::uint32_t hooks = 0;
+  for (const strand& x : strands_) hooks += subs_[x.index].from() == source::backfill ? 1U : 0U;
+  if (hooks == 0) return;
+  const std::size_t share =
+      options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
+  for (strand& x : strands_) {
+    if (subs_[x.index].from() != source::backfill) continue;
+    ask_hook(w, x, share / hooks + 1);
+    if (!w.ok) return;
+    if (x.covered < w.horizon) w.horizon = x.covered;
+  }
+}
+
+inline void engine::ask_hook(weaving& w, strand& x, std::size_t room) noexcept {
+  const subscription& sub = subs_[x.index];
+  stream& st = stream_of(sub);
+  channel_state& c = *st.owner;
+  st.trim(now_);
+  const event_id first = first_possible(st);
+  const event_id before = w.horizon < first ? w.horizon + 1 : first;
+  x.staged = x.staged_end = staged_.size();
+  x.covered = before - 1;
+  x.answer = before == first ? backfill_state::done : backfill_state::wait;
+  if (before <= sub.filled_to + 1) return;  // there is nothing between
+  const backfill_request request{id_of(w.slot), sub.filled_to, before, room};
+  backfill_writer writer{*this, request, c.options_.limits};
+  backfill_state answer;
+  {
+    const quiet q{*this};
+    answer = c.options_.backfill(request, writer);
+  }
+  x.staged_end = staged_.size();
+  w.ok = !writer.failed_;
+  if (answer == backfill_state::done) return;
+  if (answer == backfill_state::more && before == first && writer.last_ >= gone_up_to(st)) return;
+  x.covered = writer.last_;
+  x.answer = answer;
+  // Nothing now: ask again in the next flush.
+  if (answer == backfill_state::more && writer.bytes_ == 0) enqueue(ready_, w.slot);
+}
+
+/// All events up to `id` are out.
+inline void engine::advance_hooks(event_id id) noexcept {
+  for (const strand& x : strands_) {
+    subscription& sub = subs_[x.index];
+    if (sub.from() != source::backfill) continue;
+    const event_id to = id < x.covered ? id : x.covered;
+    if (to > sub.filled_to) sub.filled_to = to;
+  }
+}
+
+/// Those that gave all they were asked for have their place in the log now, or what they do not
+/// have is told.
+inline void engine::leave_hooks(weaving& w) noexcept {
+  advance_hooks(w.done_to);
+  for (const strand& x : strands_) {
+    subscription& sub = subs_[x.index];
+    if (sub.from() != source::backfill || sub.filled_to < x.covered) continue;
+    stream& st = stream_of(sub);
+    channel_state& c = *st.owner;
+    if (x.answer == backfill_state::done) {
+      go_live(sub, st.log.find(sub.filled_to));
+    } else if (x.answer != backfill_state::lost) {
+      continue;
+    } else if (c.newest_ != nullptr && c.options_.start == start_at::snapshot) {
+      w.ok = w.ok && start_walk(sub, {.position = sub.filled_to, .to_log = true});
+    } else {
+      const event_id requested = sub.filled_to;
+      go_live(sub, st.log.retained());
+      w.ok = w.ok && untold_.push_back({&c, {requested, first_possible(st), 0, false}}) &&
+             tell(w.slot);
+    }
+    w.moved = true;
+  }
+}
+
+}  // namespace sse::inline v0::detail
+
+namespace sse::inline v0 {
+
+inline bool backfill_writer::add(event_id id, const event& e) noexcept {
+  detail::id_text text;
+  event out = e;
+  out.id = text.view(id);
+  const encode_plan p = plan(out, *limits_);
+  detail::blob* bytes = nullptr;
+  if (id > last_ && id < request_.before && p.error == encode_error::none && p.size <= UINT32_MAX)
+    bytes = detail::make_blob(static_cast<std::uint32_t>(p.size));
+  if (bytes == nullptr || !engine_->staged_.push_back({id, bytes})) {
+    if (bytes != nullptr) detail::unref(bytes);
+    failed_ = true;
+    return false;
+  }
+  encode_to(bytes->bytes(), out);
+  last_ = id;
+  bytes_ += p.size;
+  return true;
+}
+
+}  // namespace sse::inline v0
