@@ -219,6 +219,25 @@ TEST_CASE("TLS: HTTP without it is told so, whole, and ended") {
   });
 }
 
+TEST_CASE("TLS: a program may stop its server in what it is told of a refused handshake") {
+  on_each_host([]<class Host>() {
+    for (const bool at_error : {true, false}) {
+      CAPTURE(at_error);
+      tls_server<Host> s;
+      s.on_loop([&] {
+        s->on_error([&, at_error](std::string_view, const std::error_code&) {
+          if (at_error) s->stop();
+        });
+        s->on_access([&](const sse::access_record&) { s->stop(); });
+      });
+      client c{s.port()};
+      c.send(client::make("GET", "/health"));
+      (void)c.rest();
+      CHECK(s.eventually([&] { return s->connections() == 0; }));
+    }
+  });
+}
+
 TEST_CASE("TLS: a peer that leaves, or talks nonsense, at every stage of a handshake") {
   on_each_host([]<class Host>() {
     tls_server<Host> s;

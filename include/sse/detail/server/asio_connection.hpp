@@ -83,17 +83,14 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   void no_handshake(const std::error_code& e) {
     if constexpr (layered<stream_type>) {
       if (e == std::errc::protocol_error) {
-        auto& layer = peer_.stream().layer();
-        core_->handshake_failed(layer.reason(), this->address_);
-        if (layer.met_plain_http()) {
-          std::error_code ignored;
-          const std::string out = core_->not_plain(this->address_);
-          (void)socket_of(peer_.stream()).write_some(net::buffer(out), ignored);
-        }
-        return hang_up();
+        return this->refuse_handshake(peer_.stream().layer());
       }
     }
     drop();
+  }
+  void send_plain(std::string_view text) {
+    std::error_code ignored;
+    (void)socket_of(peer_.stream()).write_some(net::buffer(text), ignored);
   }
 
   // --- bytes in

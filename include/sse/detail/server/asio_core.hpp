@@ -55,7 +55,14 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     transport_.attach(*hub_, [this] {
       if (!flushes_) flush_soon();
     });
-    transport_.on_kept([this](auto& c) { return take_back(c); });
+    transport_.on_kept([this](auto& c) {
+      return this->take_back([&] {
+        std::error_code gone;
+        const auto from = c.stream().lowest_layer().remote_endpoint(gone).address();
+        if (!gone) enter(c, from)->resume();
+        return !gone;
+      });
+    });
   }
   ~asio_core() { abandon(); }
 
@@ -450,11 +457,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (options_.max_connections != 0 && connections() >= options_.max_connections) {
       return turn_away(std::move(s), from);
     }
-    const ref<connection> c{new connection{
-        *this, transport_.adopt_made([&]() -> Stream { return make_(std::move(s)); }),
-        plain_address(from).to_string()}};
-    ++c->refs;  // the core's own, until forget()
-    waiting_.await(*c, due::never, {});
+    auto made = transport_.adopt_made([&]() -> Stream { return make_(std::move(s)); });
+    const ref<connection> c = enter(made, from);
     try {
       c->begin();
     } catch (...) {
@@ -464,22 +468,13 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     limit_handshakes(waiting_, options_);
   }
 
-  /// A stream of this connection is over: it may bring its next request.
-  [[nodiscard]] bool take_back(typename transport_type::connection& was) noexcept {
-    if (this->ending()) return false;
-    try {
-      std::error_code e;
-      const net::ip::address from = was.stream().lowest_layer().remote_endpoint(e).address();
-      if (e) return false;
-      std::string address = plain_address(from).to_string();
-      const ref<connection> c{new connection{*this, std::move(was), std::move(address)}};
-      ++c->refs;  // the core's own, until forget()
-      waiting_.await(*c, due::never, {});
-      c->resume();
-      return true;
-    } catch (...) {
-      return false;
-    }
+  /// It is one of the server's, until forget(). Throws: `c` was not taken.
+  ref<connection> enter(typename transport_type::connection& c, const net::ip::address& from) {
+    std::string address = plain_address(from).to_string();
+    ref<connection> entered{new connection{*this, std::move(c), std::move(address)}};
+    ++entered->refs;  // the core's own
+    waiting_.await(*entered, due::never, {});
+    return entered;
   }
 
   /// Too many connections. Nothing waits for this one, so that they cost nothing.

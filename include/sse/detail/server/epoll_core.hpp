@@ -139,16 +139,14 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
       const bool holds = layer.flush() == step::want_write;
       want(holds ? input | EPOLLOUT : input);
     } else if (s == step::failed) {
-      core_->handshake_failed(layer.reason(), this->address_);
-      if (layer.met_plain_http()) {
-        const std::string out = core_->not_plain(this->address_);
-        (void)!::send(peer_.fd(), out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-      }
-      hang_up();
+      this->refuse_handshake(layer);
     } else {
       drop();
     }
     return false;
+  }
+  void send_plain(std::string_view text) noexcept {
+    (void)!::send(peer_.fd(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   }
 
   void write() {
@@ -233,8 +231,14 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken, false)) {
       throw std::system_error{last_error(), "epoll"};
     }
-    transport_.on_kept(
-        [this](auto& c) { return take_back(static_cast<typename Transport::connection&>(c)); });
+    transport_.on_kept([this](auto& c) {
+      return this->take_back([&] {
+        std::string from = peer_address(c.fd());
+        if (from.empty()) return false;
+        enter(static_cast<typename Transport::connection&>(c), std::move(from)).resume();
+        return true;
+      });
+    });
     hub_->on_wanted([this] { more_ = more_ || !flushes_; });
     allow_times(waiting_, o);
     waiting_.allow(due::linger, duration::seconds(2));
@@ -501,25 +505,15 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
       (void)!::recv(fd.get(), this->scratch().data(), this->scratch().size(), 0);
       return this->log({.method = {}, .address = from}, 503, out.size(), base::now_us(), false);
     }
-    auto* const c = new connection{*this, transport_.adopt(fd.release()), std::move(from)};
-    waiting_.await(*c, due::never, {});
-    c->begin();
+    auto made = transport_.adopt(fd.release());
+    enter(made, std::move(from)).begin();
     limit_handshakes(waiting_, options_);
   }
-
-  /// A stream of this connection is over: it may bring its next request.
-  [[nodiscard]] bool take_back(typename Transport::connection& was) noexcept {
-    if (this->ending()) return false;
-    try {
-      std::string from = peer_address(was.fd());
-      if (from.empty()) return false;
-      auto* const c = new connection{*this, std::move(was), std::move(from)};
-      waiting_.await(*c, due::never, {});
-      c->resume();
-      return true;
-    } catch (...) {
-      return false;
-    }
+  /// It is one of the server's, until forget(). Throws: `c` was not taken.
+  connection& enter(typename Transport::connection& c, std::string from) {
+    auto* const entered = new connection{*this, std::move(c), std::move(from)};
+    waiting_.await(*entered, due::never, {});
+    return *entered;
   }
 
   void bury() noexcept {

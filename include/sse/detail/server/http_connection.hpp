@@ -37,6 +37,7 @@ namespace sse::inline v0::detail {
 ///   hang_up()         it ends after what was written
 ///   leave()           it is over, or the hub has it
 ///   watch_end()       an answer is awaited: looks for the end of the connection, if it can
+///   send_plain(text)  past the TLS that did not come about, as much as goes at once
 ///
 /// leave() holds what give_up() gives until all else is done.
 template <class Self, class Core>
@@ -140,6 +141,18 @@ class http_connection {
     if (core_ == nullptr) return;
     core_->error(what, {});
     self().drop();
+  }
+
+  /// No TLS session came about. A peer that speaks HTTP is told so.
+  template <class Layer>
+  void refuse_handshake(const Layer& layer) {
+    const bool plain = layer.met_plain_http();
+    core_->handshake_failed(layer.reason(), address_);
+    if (core_ != nullptr && plain) {  // else the program stopped its server
+      const std::string out = core_->not_plain(address_);
+      if (core_ != nullptr) self().send_plain(out);
+    }
+    self().hang_up();
   }
 
   // --- bytes in

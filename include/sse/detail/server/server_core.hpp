@@ -363,6 +363,17 @@ class server_core {
   }
   /// All shards are to drain, and this one has what came before.
   [[nodiscard]] bool shards_end() const noexcept { return port_ && port_.ending() && !draining_; }
+  /// A stream's connection may bring its next request: `back()` makes it one of the host's again.
+  /// False: it may not, or its peer is gone.
+  template <class F>
+  [[nodiscard]] bool take_back(F&& back) noexcept {
+    if (ending()) return false;
+    try {
+      return back();
+    } catch (...) {
+      return false;
+    }
+  }
   void report_to_shards() noexcept {
     if (port_) port_.report(hub_->stats());
   }
