@@ -65,8 +65,10 @@ inline constexpr std::size_t refusal_reason_count =
     static_cast<std::size_t>(refusal_reason::until_without_tick) + 1;
 
 struct channel_stats {
-  std::string_view name{};   ///< valid while the channel is open; empty: a sum over closed ones
-  std::string_view group{};  ///< channel_options::metrics_name; valid as name
+  /// Valid while the channel is open (of a sequencer's: while that lives); empty: a sum over closed
+  /// ones.
+  std::string_view name{};
+  std::string_view group{};       ///< channel_options::metrics_name; valid as name
   std::uint64_t subscribers = 0;  ///< now
   std::uint64_t published = 0;    ///< events accepted, transient ones too, heartbeats not
   /// Events handed whole to transports, heartbeats in the log too.

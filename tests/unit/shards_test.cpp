@@ -387,6 +387,35 @@ TEST_CASE("counters are summed over the shards", "[shards]") {
   CHECK(test::count(page.text(), "sse_channel_published_total{channel=\"a\"} 6\n") == 1);
 }
 
+TEST_CASE("a sequencer's channels of one metrics_name stand together on a page, also at its end",
+          "[shards][surface]") {
+  sse::sequencer s{{.channels = {"ann", "bob", "news"}, .channel = [](std::string_view name) {
+                      sse::channel_options o;
+                      if (name != "news") o.metrics_name = "users";
+                      return o;
+                    }}};
+  const auto page = [&] {
+    sse::metrics_page p;
+    p.add(s.stats(), s.all_channel_stats());
+    return p.text();
+  };
+  auto a = std::make_unique<shard_host>(s);
+  shard_host b{s};
+  for (std::uint64_t i = 1; i <= 4; ++i) REQUIRE(put(s, i, i % 2));
+  REQUIRE(put(s, 5, 2));
+  a->turn();
+  b.turn();
+  for (const char* when : {"both", "one has ended"}) {
+    CAPTURE(when);
+    const std::string text = page();
+    CHECK(test::count(text, "sse_channel_published_total{channel=\"users\"} 4\n") == 1);
+    CHECK(test::count(text, "sse_channel_published_total{channel=\"news\"} 1\n") == 1);
+    CHECK(test::count(text, "\"ann\"") + test::count(text, "\"bob\"") == 0);
+    CHECK(test::count(text, "sse_channels 3\n") == 1);
+    a.reset();
+  }
+}
+
 TEST_CASE("with many channels a turn reports those that got events, and all once it was asked",
           "[shards]") {
   constexpr std::size_t n = 200;
