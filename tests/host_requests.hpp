@@ -476,6 +476,53 @@ void verdicts_in_a_drain(Drain drain) {
   CHECK(waiting[0].called_off());
 }
 
+/// Why a stream is refused that its handler admitted, at once or later.
+template <class Server>
+void refused_after_all() {
+  using why = sse::refusal_reason;
+  Server s{{.hub = {.caps = {.per_user = {.max = 1}}}}};
+  sse::channel c = s.open("c");
+  std::vector<std::pair<why, int>> refused;
+  std::vector<sse::stream_responder<>> waiting;
+  s.on_loop([&] {
+    s->hub().on_refused(
+        [&](const sse::request&, const sse::no_user&, const sse::refused_request& q) {
+          refused.emplace_back(q.why, q.status);
+        });
+    s->stream("/now", [&](const sse::request&) { return sse::admit("ann").join(c); });
+    s->stream("/later", [&](const sse::request&, sse::stream_responder<> to) {
+      waiting.push_back(std::move(to));
+    });
+  });
+  client first{s.port()};
+  CHECK(first.open("/now").status == 200);
+  const auto status_of = [&](std::string_view target) {
+    client k{s.port()};
+    k.send(client::make("GET", target));
+    if (target.starts_with("/later")) {
+      REQUIRE(s.eventually([&] { return waiting.size() == 1; }));
+      s.on_loop([&] {
+        waiting[0](sse::admit("ann").join(c));
+        waiting.clear();
+      });
+    }
+    return k.whole_answer().status;
+  };
+  for (const std::string path : {"/now", "/later"}) {
+    INFO(path);
+    CHECK(status_of(path) == 429);
+    CHECK(s.on_loop([&] { return refused.back(); }) == std::pair{why::too_many, 429});
+  }
+  first.close();
+  REQUIRE(s.eventually([&] { return s->hub().sessions() == 0; }));
+  for (const std::string path : {"/now", "/later"}) {
+    INFO(path);
+    CHECK(status_of(path + "?last_id=x") == 400);
+    CHECK(s.on_loop([&] { return refused.back(); }) == std::pair{why::bad_params, 400});
+  }
+  CHECK(s.on_loop([&] { return refused.size(); }) == 4);
+}
+
 /// What a verdict adds to the head of its stream, and what the server knows of it.
 template <class Server>
 void stream_headers() {
@@ -489,8 +536,8 @@ void stream_headers() {
   std::vector<int> refused;
   s.on_loop([&] {
     s->on_error([&](std::string_view, const std::error_code&) { ++errors; });
-    s->hub().on_refused(
-        [&](const sse::request&, const sse::no_user&, int status) { refused.push_back(status); });
+    s->hub().on_refused([&](const sse::request&, const sse::no_user&,
+                            const sse::refused_request& q) { refused.push_back(q.status); });
     s->stream("/slow", slow);
     s->stream("/never", never);
     s->stream("/said", slow, {.heartbeat_seconds = 7});

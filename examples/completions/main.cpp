@@ -36,7 +36,7 @@ class service {
       return verdict{std::string{c.name()}, {}}.join(c);
     });
     server.hub().on_closed([this](auto, const std::string& id, auto) { unread(id); });
-    server.hub().on_refused([this](auto&, const std::string& id, auto) { unread(id); });
+    server.hub().on_refused([this](auto&, const std::string& id, auto&) { unread(id); });
     server.on_channel_closed([this](sse::channel c) { answers_.erase(std::string{c.name()}); });
   }
 

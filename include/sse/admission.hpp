@@ -268,6 +268,10 @@ struct accept_result {
   duration retry_after = duration::off();  ///< what a full cap or a drain said in Retry-After
 
   [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(id); }
+  /// REQUIRES: refused.
+  [[nodiscard]] refused_request refused() const noexcept {
+    return {why, refusal.status, retry_after};
+  }
 };
 
 /// What a gap frame said, for the host's log.

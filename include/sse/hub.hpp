@@ -128,11 +128,15 @@ class hub {
     sees_ = std::move(f);
     engine_.ask_who_sees(static_cast<bool>(sees_));
   }
-  /// A stream that was admitted is refused after all, with this status (200: a retry stream): a
-  /// cap, a bad Last-Event-ID, 204 since it has everything. What was begun for it can be called
-  /// off.
-  void on_refused(function<void(const request&, const User&, int status)> f) {
+  /// A stream that was admitted is refused after all, such as for a cap (status 200: it gets a
+  /// retry stream) or a drain; refusal_reason::none with 204: it has everything. What was begun for
+  /// it can be called off.
+  void on_refused(function<void(const request&, const User&, const refused_request&)> f) {
     refused_ = std::move(f);
+  }
+  /// For hosts that refuse a stream by themselves after its verdict: tells on_refused.
+  void tell_refused(const request& r, const User& u, const refused_request& q) {
+    if (refused_) refused_(r, u, q);
   }
   /// The form of the hub's own refusals; default: refusal_response(). Status and Retry-After are
   /// the refusal's, whatever it says. Must not throw.
@@ -185,9 +189,13 @@ class hub {
     return take(std::move(c), r, ask(), std::move(out));
   }
 
-  /// The same for hosts that have asked, perhaps asynchronously.
+  /// The same for hosts that have asked, perhaps asynchronously: on_refused tells of all that is
+  /// refused although `v` admits it.
   [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
-    return accept(std::move(c), r, [&] { return std::move(v); });
+    accept_result out;
+    if (may_ask(out, r)) return take(std::move(c), r, std::move(v), std::move(out));
+    if (v.admitted()) tell_refused(r, v.user(), out.refused());
+    return retry_or_refuse(std::move(c), r, std::move(out));
   }
 
   /// A request whose verdict comes later.
@@ -325,7 +333,7 @@ class hub {
   /// Gives a refusal its form, and counts it.
   accept_result refused(accept_result out) {
     if (out.why != refusal_reason::verdict) {
-      const refused_request q{out.why, out.refusal.status, out.retry_after};
+      const refused_request q = out.refused();
       out.refusal = detail::finish_refusal(form_ ? form_(q) : refusal_response(q), q);
     }
     engine_.count_refusal(out.why);
@@ -359,13 +367,14 @@ class hub {
     const std::uint32_t slot =
         engine_.precheck(out) ? engine_.admit(r, v.joining(), resume, out) : detail::none;
     if (slot == detail::none) {
-      if (refused_) refused_(r, v.user(), out.refusal.status);
+      tell_refused(r, v.user(), out.refused());
       return retry_or_refuse(std::move(c), r, std::move(out));
     }
     if (!settle_in(slot, std::move(c), std::move(v.user()))) {
       engine_.abandon(slot);
-      if (refused_) refused_(r, v.user(), 503);
-      return refused(no({}, refusal_reason::no_memory, 503));
+      out = no({}, refusal_reason::no_memory, 503);
+      tell_refused(r, v.user(), out.refused());
+      return refused(std::move(out));
     }
     engine_.join(slot, v.joining(), resume);
     if (opened_) opened_(out.id, at(slot).user());
@@ -457,7 +466,7 @@ class hub {
   detail::vec<cell*> cells_;
   function<verdict<User>(const request&)> admit_;
   function<bool(const User&, std::string_view, std::string_view)> sees_;
-  function<void(const request&, const User&, int)> refused_;
+  function<void(const request&, const User&, const refused_request&)> refused_;
   function<response(const refused_request&)> form_;
   function<void(session_id, const User&)> opened_;
   function<void(session_id, const User&, close_reason)> closed_;

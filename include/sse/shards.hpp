@@ -548,7 +548,9 @@ class shard {
   }
   [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
     accept_result no;
-    return catch_up(r, no) ? hub_.accept(std::move(c), r, std::move(v)) : std::move(no);
+    if (catch_up(r, no)) return hub_.accept(std::move(c), r, std::move(v));
+    if (v.admitted()) hub_.tell_refused(r, v.user(), no.refused());
+    return no;
   }
 
   /// One turn of the loop: time in, mail in, bytes out. True: call it again soon.

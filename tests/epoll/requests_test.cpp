@@ -46,3 +46,7 @@ TEST_CASE("a drain waits for no verdict") {
 TEST_CASE("RFC 9110 5.5: headers of a stream are the verdict's, and never break its head") {
   test::stream_headers<test::loop_server<sse::epoll_server<>>>();
 }
+
+TEST_CASE("a program is told why a stream that it admitted is refused after all", "[surface]") {
+  test::refused_after_all<test::loop_server<sse::epoll_server<>>>();
+}

@@ -58,3 +58,9 @@ TEST_CASE(
   if (test::refused()) return;
   test::stream_headers<test::loop_server<sse::uring_server<>>>();
 }
+
+TEST_CASE("io_uring: a program is told why a stream that it admitted is refused after all",
+          "[surface]") {
+  if (test::refused()) return;
+  test::refused_after_all<test::loop_server<sse::uring_server<>>>();
+}

@@ -129,8 +129,9 @@ TEST_CASE("who is asked by the host is asked last, and a POST's Accept is disreg
   sse::channel c = s.open("c", quiet());
   int asked = 0;
   std::vector<int> refused;
-  s.hub.on_refused(
-      [&](const sse::request&, const sse::no_user&, int status) { refused.push_back(status); });
+  s.hub.on_refused([&](const sse::request&, const sse::no_user&, const sse::refused_request& q) {
+    refused.push_back(q.status);
+  });
   const auto ask = [&](const test::ask& a, bool stream = true) {
     const std::size_t peer = s.net.connect();
     return test::to_caller(peer, test::with_request(a, [&](const sse::request& r) {
@@ -159,26 +160,49 @@ TEST_CASE("who is asked by the host is asked last, and a POST's Accept is disreg
   CHECK(s.hub.stats().refused == 4);  // a plain answer is none
 }
 
-TEST_CASE("a program is told when a stream that it admitted is refused after all", "[admission]") {
+TEST_CASE("a program is told when a stream that it admitted is refused after all, and why",
+          "[admission][surface]") {
+  using why = sse::refusal_reason;
   sse::limits caps;
-  caps.per_user.max = 1;
+  caps.per_user = {.max = 1, .retry_after = sse::duration::seconds(7)};
   stage s{with_caps(caps)};
   sse::channel c = s.open("c", quiet());
-  std::vector<int> refused;
-  s.hub.on_refused(
-      [&](const sse::request&, const sse::no_user&, int status) { refused.push_back(status); });
+  std::vector<std::pair<why, int>> refused;
+  sse::duration retry_after = sse::duration::off();
+  s.hub.on_refused([&](const sse::request&, const sse::no_user&, const sse::refused_request& q) {
+    refused.emplace_back(q.why, q.status);
+    retry_after = q.retry_after;
+  });
+  const auto last = [&] { return refused.back(); };
   s.put(c);
   const auto first = s.join(c, {.key = "ann"});
   CHECK(first);
   CHECK_FALSE(s.join(c, {.key = "ann"}));
+  REQUIRE(refused.size() == 1);
+  CHECK(last() == std::pair{why::too_many, 429});
+  CHECK(retry_after == sse::duration::seconds(7));
   CHECK_FALSE(s.join(c, {.query = "last_id=x"}));
-  CHECK(refused == std::vector{429, 400});
+  CHECK(last() == std::pair{why::bad_params, 400});
+  CHECK(retry_after.is_off());
   s.hub.seal(c);
   CHECK_FALSE(s.join(c, {.last_event_id = "1"}));
-  CHECK(refused == std::vector{429, 400, 204});
+  CHECK(last() == std::pair{why::none, 204});
   s.hub.drain();
-  CHECK_FALSE(s.join(c));
+  CHECK_FALSE(s.request({}));
   CHECK(refused.size() == 3);  // nobody was asked
+  // A host that had asked before: what it was told is not true any more.
+  const std::size_t peer = s.net.connect();
+  const auto late = [&](const sse::request& r) {
+    return s.hub.accept({peer}, r, sse::admit().join(c));
+  };
+  CHECK(test::with_request({}, late).why == why::draining);
+  REQUIRE(refused.size() == 4);
+  CHECK(last() == std::pair{why::draining, 503});
+  const auto not_admitted = [&](const sse::request& r) {
+    return s.hub.accept({peer}, r, sse::refuse(401));
+  };
+  CHECK(test::with_request({}, not_admitted).why == why::draining);
+  CHECK(refused.size() == 4);
 }
 
 TEST_CASE("shape: 405 with Allow, 406, and HEAD opens nothing", "[admission]") {

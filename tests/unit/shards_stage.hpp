@@ -49,6 +49,14 @@ struct shard_host {
                      }));
   }
   caller resume(std::uint64_t after) { return join({.last_event_id = std::to_string(after)}); }
+  /// The same where the verdict is there already.
+  caller resume(std::uint64_t after, sse::verdict<> v) {
+    const std::size_t peer = net->connect();
+    return to_caller(
+        peer, with_request({.last_event_id = std::to_string(after)}, [&](const sse::request& r) {
+          return shard->accept({peer}, r, std::move(v));
+        }));
+  }
   std::string take(const caller& k) { return std::exchange(net->at(k.peer).received, {}); }
   bool closed(const caller& k) { return net->at(k.peer).is_closed; }
 

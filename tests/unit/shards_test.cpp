@@ -477,6 +477,7 @@ TEST_CASE("a client of a shard without memory is sent away, not told of a gap", 
   const std::string data(9000, 'x');
   int behind = 0;
   int served = 0;
+  const bool decided = GENERATE(false, true);  // the verdict was there before
   bool hit = true;
   for (std::uint64_t n = 0; hit; ++n) {
     CAPTURE(n);
@@ -487,11 +488,16 @@ TEST_CASE("a client of a shard without memory is sent away, not told of a gap", 
     for (int i = 0; i < 12; ++i) REQUIRE(s.publish(0, {.data = data}));
     a.turn();
     CHECK(test::consecutive(test::ids_in(a.take(first)), 1, 12));
+    int told = 0;
+    b.shard->hub().on_refused(
+        [&](const sse::request&, const sse::no_user&, const sse::refused_request& q) {
+          told += q.why == sse::refusal_reason::behind ? 1 : 0;
+        });
     test::caller k;
     {
       test::failing_allocations some{n, 2};
       try {
-        k = b.resume(12);
+        k = decided ? b.resume(12, sse::admit().join(b.shard->at(0))) : b.resume(12);
       } catch (const std::bad_alloc&) {
       }
       hit = some.hit();
@@ -501,6 +507,7 @@ TEST_CASE("a client of a shard without memory is sent away, not told of a gap", 
       ++behind;
       CHECK(k.refusal.status == 503);
       CHECK(k.refusal.headers.find("Retry-After: 5") != std::string::npos);
+      CHECK(told == (decided ? 1 : 0));
     }
     b.turn();
     REQUIRE(put(s, 13));

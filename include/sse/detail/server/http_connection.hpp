@@ -104,7 +104,7 @@ class http_connection {
       const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
       handle(*e, [&] {
         if (!v) return answer(core_->refusal(500), e->takes_body);
-        open_stream(*e, [&] { return std::move(*v); });
+        open_stream(*e, std::move(*v));
       });
       go_on();
     });
@@ -334,8 +334,9 @@ class http_connection {
 
   // --- streams
 
-  /// `ask`: the verdict.
+  /// `ask`: gives the verdict.
   template <class Ask>
+  requires std::is_invocable_v<Ask&>
   void open_stream(endpoint& e, Ask&& ask) {
     offer(e, [&](connection_type&& c, request& r, std::string& head) {
       return core_->accept(std::move(c), r, [&] {
@@ -345,6 +346,13 @@ class http_connection {
         r.preamble = head;
         return v;
       });
+    });
+  }
+  void open_stream(endpoint& e, verdict<user_type> v) {
+    offer(e, [&](connection_type&& c, request& r, std::string& head) {
+      core_->add_to_head(head, e, v);
+      r.preamble = head;
+      return core_->accept(std::move(c), r, std::move(v));
     });
   }
   /// False: it was answered already.

@@ -263,13 +263,16 @@ class server_core {
     return least;
   }
 
-  /// The hub asks, so that shape and the total cap come first.
+  /// `ask`: a verdict, or what gives one: the hub asks, so that shape and the total cap come first.
   template <class Ask>
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     Ask&& ask) {
     touch_clock();
     accept_result no;
     if (!caught_up(r, no)) {
+      if constexpr (std::is_same_v<Ask, verdict<User>>) {
+        if (ask.admitted()) hub_->tell_refused(r, ask.user(), no.refused());
+      }
       no.refusal = refusal(no.refusal.status, no.why, no.retry_after);
       return no;
     }
