@@ -472,13 +472,16 @@ class server_core {
     return least;
   }
 
-  /// The hub asks, so that shape and the total cap come first.
+  /// `ask`: a verdict, or what gives one: the hub asks, so that shape and the total cap come first.
   template <class Ask>
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     Ask&& ask) {
     touch_clock();
     accept_result no;
     if (!caught_up(r, no)) {
+      if constexpr (std::is_same_v<Ask, verdict<User>>) {
+        if (ask.admitted()) hub_->tell_refused(r, ask.user(), no.refused());
+      }
       no.refusal = refusal(no.refusal.status, no.why, no.retry_after);
       return no;
     }
@@ -572,6 +575,17 @@ class server_core {
   }
   /// All shards are to drain, and this one has what came before.
   [[nodiscard]] bool shards_end() const noexcept { return port_ && port_.ending() && !draining_; }
+  /// A stream's connection may bring its next request: `back()` makes it one of the host's again.
+  /// False: it may not, or its peer is gone.
+  template <class F>
+  [[nodiscard]] bool take_back(F&& back) noexcept {
+    if (ending()) return false;
+    try {
+      return back();
+    } catch (...) {
+      return false;
+    }
+  }
   void report_to_shards() noexcept {
     if (port_) port_.report(hub_->stats());
   }
@@ -680,6 +694,7 @@ namespace sse::inline v0::detail {
 ///   hang_up()         it ends after what was written
 ///   leave()           it is over, or the hub has it
 ///   watch_end()       an answer is awaited: looks for the end of the connection, if it can
+///   send_plain(text)  past the TLS that did not come about, as much as goes at once
 ///
 /// leave() holds what give_up() gives until all else is done.
 template <class Self, class Core>
@@ -746,7 +761,7 @@ class http_connection {
       const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
       handle(*e, [&] {
         if (!v) return answer(core_->refusal(500), e->takes_body);
-        open_stream(*e, [&] { return std::move(*v); });
+        open_stream(*e, std::move(*v));
       });
       go_on();
     });
@@ -783,6 +798,18 @@ class http_connection {
     if (core_ == nullptr) return;
     core_->error(what, {});
     self().drop();
+  }
+
+  /// No TLS session came about. A peer that speaks HTTP is told so.
+  template <class Layer>
+  void refuse_handshake(const Layer& layer) {
+    const bool plain = layer.met_plain_http();
+    core_->handshake_failed(layer.reason(), address_);
+    if (core_ != nullptr && plain) {  // else the program stopped its server
+      const std::string out = core_->not_plain(address_);
+      if (core_ != nullptr) self().send_plain(out);
+    }
+    self().hang_up();
   }
 
   // --- bytes in
@@ -964,8 +991,9 @@ class http_connection {
 
   // --- streams
 
-  /// `ask`: the verdict.
+  /// `ask`: gives the verdict.
   template <class Ask>
+  requires std::is_invocable_v<Ask&>
   void open_stream(endpoint& e, Ask&& ask) {
     offer(e, [&](connection_type&& c, request& r, std::string& head) {
       return core_->accept(std::move(c), r, [&] {
@@ -975,6 +1003,13 @@ class http_connection {
         r.preamble = head;
         return v;
       });
+    });
+  }
+  void open_stream(endpoint& e, verdict<user_type> v) {
+    offer(e, [&](connection_type&& c, request& r, std::string& head) {
+      core_->add_to_head(head, e, v);
+      r.preamble = head;
+      return core_->accept(std::move(c), r, std::move(v));
     });
   }
   /// False: it was answered already.
@@ -1211,17 +1246,14 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   void no_handshake(const std::error_code& e) {
     if constexpr (layered<stream_type>) {
       if (e == std::errc::protocol_error) {
-        auto& layer = peer_.stream().layer();
-        core_->handshake_failed(layer.reason(), this->address_);
-        if (layer.met_plain_http()) {
-          std::error_code ignored;
-          const std::string out = core_->not_plain(this->address_);
-          (void)socket_of(peer_.stream()).write_some(net::buffer(out), ignored);
-        }
-        return hang_up();
+        return this->refuse_handshake(peer_.stream().layer());
       }
     }
     drop();
+  }
+  void send_plain(std::string_view text) {
+    std::error_code ignored;
+    (void)socket_of(peer_.stream()).write_some(net::buffer(text), ignored);
   }
 
   // --- bytes in
@@ -1340,7 +1372,14 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     transport_.attach(*hub_, [this] {
       if (!flushes_) flush_soon();
     });
-    transport_.on_kept([this](auto& c) { return take_back(c); });
+    transport_.on_kept([this](auto& c) {
+      return this->take_back([&] {
+        std::error_code gone;
+        const auto from = c.stream().lowest_layer().remote_endpoint(gone).address();
+        if (!gone) enter(c, from)->resume();
+        return !gone;
+      });
+    });
   }
   ~asio_core() { abandon(); }
 
@@ -1735,11 +1774,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (options_.max_connections != 0 && connections() >= options_.max_connections) {
       return turn_away(std::move(s), from);
     }
-    const ref<connection> c{new connection{
-        *this, transport_.adopt_made([&]() -> Stream { return make_(std::move(s)); }),
-        plain_address(from).to_string()}};
-    ++c->refs;  // the core's own, until forget()
-    waiting_.await(*c, due::never, {});
+    auto made = transport_.adopt_made([&]() -> Stream { return make_(std::move(s)); });
+    const ref<connection> c = enter(made, from);
     try {
       c->begin();
     } catch (...) {
@@ -1749,22 +1785,13 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     limit_handshakes(waiting_, options_);
   }
 
-  /// A stream of this connection is over: it may bring its next request.
-  [[nodiscard]] bool take_back(typename transport_type::connection& was) noexcept {
-    if (this->ending()) return false;
-    try {
-      std::error_code e;
-      const net::ip::address from = was.stream().lowest_layer().remote_endpoint(e).address();
-      if (e) return false;
-      std::string address = plain_address(from).to_string();
-      const ref<connection> c{new connection{*this, std::move(was), std::move(address)}};
-      ++c->refs;  // the core's own, until forget()
-      waiting_.await(*c, due::never, {});
-      c->resume();
-      return true;
-    } catch (...) {
-      return false;
-    }
+  /// It is one of the server's, until forget(). Throws: `c` was not taken.
+  ref<connection> enter(typename transport_type::connection& c, const net::ip::address& from) {
+    std::string address = plain_address(from).to_string();
+    ref<connection> entered{new connection{*this, std::move(c), std::move(address)}};
+    ++entered->refs;  // the core's own
+    waiting_.await(*entered, due::never, {});
+    return entered;
   }
 
   /// Too many connections. Nothing waits for this one, so that they cost nothing.

@@ -675,13 +675,16 @@ class server_core {
     return least;
   }
 
-  /// The hub asks, so that shape and the total cap come first.
+  /// `ask`: a verdict, or what gives one: the hub asks, so that shape and the total cap come first.
   template <class Ask>
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     Ask&& ask) {
     touch_clock();
     accept_result no;
     if (!caught_up(r, no)) {
+      if constexpr (std::is_same_v<Ask, verdict<User>>) {
+        if (ask.admitted()) hub_->tell_refused(r, ask.user(), no.refused());
+      }
       no.refusal = refusal(no.refusal.status, no.why, no.retry_after);
       return no;
     }
@@ -775,6 +778,17 @@ class server_core {
   }
   /// All shards are to drain, and this one has what came before.
   [[nodiscard]] bool shards_end() const noexcept { return port_ && port_.ending() && !draining_; }
+  /// A stream's connection may bring its next request: `back()` makes it one of the host's again.
+  /// False: it may not, or its peer is gone.
+  template <class F>
+  [[nodiscard]] bool take_back(F&& back) noexcept {
+    if (ending()) return false;
+    try {
+      return back();
+    } catch (...) {
+      return false;
+    }
+  }
   void report_to_shards() noexcept {
     if (port_) port_.report(hub_->stats());
   }
@@ -883,6 +897,7 @@ namespace sse::inline v0::detail {
 ///   hang_up()         it ends after what was written
 ///   leave()           it is over, or the hub has it
 ///   watch_end()       an answer is awaited: looks for the end of the connection, if it can
+///   send_plain(text)  past the TLS that did not come about, as much as goes at once
 ///
 /// leave() holds what give_up() gives until all else is done.
 template <class Self, class Core>
@@ -949,7 +964,7 @@ class http_connection {
       const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
       handle(*e, [&] {
         if (!v) return answer(core_->refusal(500), e->takes_body);
-        open_stream(*e, [&] { return std::move(*v); });
+        open_stream(*e, std::move(*v));
       });
       go_on();
     });
@@ -986,6 +1001,18 @@ class http_connection {
     if (core_ == nullptr) return;
     core_->error(what, {});
     self().drop();
+  }
+
+  /// No TLS session came about. A peer that speaks HTTP is told so.
+  template <class Layer>
+  void refuse_handshake(const Layer& layer) {
+    const bool plain = layer.met_plain_http();
+    core_->handshake_failed(layer.reason(), address_);
+    if (core_ != nullptr && plain) {  // else the program stopped its server
+      const std::string out = core_->not_plain(address_);
+      if (core_ != nullptr) self().send_plain(out);
+    }
+    self().hang_up();
   }
 
   // --- bytes in
@@ -1167,8 +1194,9 @@ class http_connection {
 
   // --- streams
 
-  /// `ask`: the verdict.
+  /// `ask`: gives the verdict.
   template <class Ask>
+  requires std::is_invocable_v<Ask&>
   void open_stream(endpoint& e, Ask&& ask) {
     offer(e, [&](connection_type&& c, request& r, std::string& head) {
       return core_->accept(std::move(c), r, [&] {
@@ -1178,6 +1206,13 @@ class http_connection {
         r.preamble = head;
         return v;
       });
+    });
+  }
+  void open_stream(endpoint& e, verdict<user_type> v) {
+    offer(e, [&](connection_type&& c, request& r, std::string& head) {
+      core_->add_to_head(head, e, v);
+      r.preamble = head;
+      return core_->accept(std::move(c), r, std::move(v));
     });
   }
   /// False: it was answered already.
@@ -1454,16 +1489,14 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
       const bool holds = layer.flush() == step::want_write;
       want(holds ? input | EPOLLOUT : input);
     } else if (s == step::failed) {
-      core_->handshake_failed(layer.reason(), this->address_);
-      if (layer.met_plain_http()) {
-        const std::string out = core_->not_plain(this->address_);
-        (void)!::send(peer_.fd(), out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-      }
-      hang_up();
+      this->refuse_handshake(layer);
     } else {
       drop();
     }
     return false;
+  }
+  void send_plain(std::string_view text) noexcept {
+    (void)!::send(peer_.fd(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   }
 
   void write() {
@@ -1548,8 +1581,14 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     if (!epoll_fd || !watch(epoll(), wake_fd.get(), EPOLLIN | EPOLLET, woken, false)) {
       throw std::system_error{last_error(), "epoll"};
     }
-    transport_.on_kept(
-        [this](auto& c) { return take_back(static_cast<typename Transport::connection&>(c)); });
+    transport_.on_kept([this](auto& c) {
+      return this->take_back([&] {
+        std::string from = peer_address(c.fd());
+        if (from.empty()) return false;
+        enter(static_cast<typename Transport::connection&>(c), std::move(from)).resume();
+        return true;
+      });
+    });
     hub_->on_wanted([this] { more_ = more_ || !flushes_; });
     allow_times(waiting_, o);
     waiting_.allow(due::linger, duration::seconds(2));
@@ -1816,25 +1855,15 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
       (void)!::recv(fd.get(), this->scratch().data(), this->scratch().size(), 0);
       return this->log({.method = {}, .address = from}, 503, out.size(), base::now_us(), false);
     }
-    auto* const c = new connection{*this, transport_.adopt(fd.release()), std::move(from)};
-    waiting_.await(*c, due::never, {});
-    c->begin();
+    auto made = transport_.adopt(fd.release());
+    enter(made, std::move(from)).begin();
     limit_handshakes(waiting_, options_);
   }
-
-  /// A stream of this connection is over: it may bring its next request.
-  [[nodiscard]] bool take_back(typename Transport::connection& was) noexcept {
-    if (this->ending()) return false;
-    try {
-      std::string from = peer_address(was.fd());
-      if (from.empty()) return false;
-      auto* const c = new connection{*this, std::move(was), std::move(from)};
-      waiting_.await(*c, due::never, {});
-      c->resume();
-      return true;
-    } catch (...) {
-      return false;
-    }
+  /// It is one of the server's, until forget(). Throws: `c` was not taken.
+  connection& enter(typename Transport::connection& c, std::string from) {
+    auto* const entered = new connection{*this, std::move(c), std::move(from)};
+    waiting_.await(*entered, due::never, {});
+    return *entered;
   }
 
   void bury() noexcept {

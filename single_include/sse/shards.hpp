@@ -224,16 +224,17 @@ class sequencer {
     for (const report& r : reports_) add(sum, r.hub);
     return sum;
   }
-  /// The same by channel. `published`, `retained_events`, `retained_bytes` and `last_id` are those
-  /// of the shard that is ahead, since all have the same events. Where there are more than 64
-  /// channels a turn reports those that got events and 64 others, and the turn after a call of
-  /// this one all of them.
+  /// The same by channel; names and groups are valid as long as this. `published`,
+  /// `retained_events`, `retained_bytes` and `last_id` are those of the shard that is ahead, since
+  /// all have the same events. Where there are more than 64 channels a turn reports those that got
+  /// events and 64 others, and the turn after a call of this one all of them.
   [[nodiscard]] std::vector<channel_stats> all_channel_stats() const {
     asked_.fetch_add(1, std::memory_order_relaxed);
     const std::scoped_lock<std::mutex> lock{stats_mutex_};
     std::vector<channel_stats> sums(options_.channels.size());
     for (std::size_t i = 0; i < sums.size(); ++i) {
       sums[i].name = options_.channels[i];
+      if (!groups_.empty()) sums[i].group = groups_[i];
       for (const report& r : reports_) add(sums[i], r.channels[i]);
     }
     return sums;
@@ -338,7 +339,8 @@ class sequencer {
 
   mutable std::atomic<std::uint64_t> asked_{0};  // calls of all_channel_stats
   mutable std::mutex stats_mutex_;
-  std::vector<report> reports_;  // by shard
+  std::vector<report> reports_;      // by shard
+  std::vector<std::string> groups_;  // metrics_name by channel, from the first shard on; they stay
 };
 
 /// A hub's end of a sequencer, for hosts that have a hub and a mailbox already; others use shard.
@@ -368,6 +370,7 @@ class shard_port {
   [[nodiscard]] bool attach(sequencer& s, Hub& h, mailbox& mail) {
     const std::scoped_lock<std::mutex> lock{s.mutex_};
     const std::vector<std::string>& names = s.options_.channels;
+    std::vector<std::string> groups;
     if (s.begun_ || s.draining() || names.size() > max_mail_channel) return false;
     for (const std::string& name : names) {
       channel_options o = s.options_.channel ? s.options_.channel(name) : channel_options{};
@@ -377,6 +380,7 @@ class shard_port {
       const channel c = h.open_channel(name, std::move(o));
       if (!c) return false;
       channels_.push_back(c);
+      groups.emplace_back(c.options()->metrics_name);
     }
     publisher lane = mail.make_publisher(target, s.options_.lane_bytes);
     if (!lane) return false;
@@ -384,6 +388,7 @@ class shard_port {
     const std::scoped_lock<std::mutex> stats_lock{s.stats_mutex_};
     index_ = s.reports_.size();
     s.reports_.emplace_back().channels.resize(names.size());
+    if (s.groups_.empty()) s.groups_ = std::move(groups);
     changed_.reserve(names.size());
     is_changed_.resize(names.size());
     sequencer_ = &s;
@@ -547,7 +552,9 @@ class shard {
   }
   [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
     accept_result no;
-    return catch_up(r, no) ? hub_.accept(std::move(c), r, std::move(v)) : std::move(no);
+    if (catch_up(r, no)) return hub_.accept(std::move(c), r, std::move(v));
+    if (v.admitted()) hub_.tell_refused(r, v.user(), no.refused());
+    return no;
   }
 
   /// One turn of the loop: time in, mail in, bytes out. True: call it again soon.

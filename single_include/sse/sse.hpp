@@ -1231,8 +1231,10 @@ inline constexpr std::size_t refusal_reason_count =
     static_cast<std::size_t>(refusal_reason::until_without_tick) + 1;
 
 struct channel_stats {
-  std::string_view name{};   ///< valid while the channel is open; empty: a sum over closed ones
-  std::string_view group{};  ///< channel_options::metrics_name; valid as name
+  /// Valid while the channel is open (of a sequencer's: while that lives); empty: a sum over closed
+  /// ones.
+  std::string_view name{};
+  std::string_view group{};       ///< channel_options::metrics_name; valid as name
   std::uint64_t subscribers = 0;  ///< now
   std::uint64_t published = 0;    ///< events accepted, transient ones too, heartbeats not
   /// Events handed whole to transports, heartbeats in the log too.
@@ -1292,8 +1294,7 @@ enum class lag_policy : std::uint8_t {
   disconnect,  ///< close; its reconnect resumes from the log
   oldest,      ///< once what it needs left the log: a gap frame, then the oldest retained event
   tail,        ///< a gap frame, then live
-  /// The newest event of each key, then live; a gap frame only for what had no key. As `tail` on a
-  /// session that joined other channels too.
+  /// The newest event of each key, then live; a gap frame only for what had no key.
   coalesce,
 };
 
@@ -1301,8 +1302,9 @@ enum class lag_policy : std::uint8_t {
 enum class start_at : std::uint8_t {
   live,  ///< with the next event
   all,   ///< with everything retained
-  /// With the newest event of each key; as `live` on a session that joined other channels too. Who
-  /// comes back with an id that left the history gets those above it, then what the log has.
+  /// With the newest event of each key. Who comes back with an id that left the history gets those
+  /// above it, then what the log has. What its session's other channels have comes in between, in
+  /// the order of the ids.
   snapshot,
 };
 
@@ -1325,13 +1327,13 @@ struct heartbeat_options {
 
 enum class backfill_state : std::uint8_t {
   more,  ///< some events were added; ask again when they are sent
-  done,  ///< all events below `before` were added: go on with the log
+  done,  ///< all events below `before` were added: there the log goes on, or the next request
   wait,  ///< not yet: the host will call hub.writable(session)
   lost,  ///< they are gone: send a gap frame, then the oldest retained event
 };
 
 /// What a backfill hook is asked for: the events with after < id < before, oldest first, as many as
-/// fit.
+/// fit. `before` is where the channel's log goes on, or less: where another channel's hook stopped.
 struct backfill_request {
   session_id session{};
   event_id after = no_id;
@@ -1391,8 +1393,8 @@ struct channel_options {
   /// How long it stays for those who come late once it is sealed; then it is closed.
   duration keep_sealed = duration::infinite();
   encode_limits limits = {};
-  /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Used for sessions on this
-  /// channel alone.
+  /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Events of the session's other
+  /// channels wait for it, since ids rise along a stream.
   copyable_function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
 };
 
@@ -2839,6 +2841,10 @@ struct accept_result {
   duration retry_after = duration::off();  ///< what a full cap or a drain said in Retry-After
 
   [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(id); }
+  /// REQUIRES: refused.
+  [[nodiscard]] refused_request refused() const noexcept {
+    return {why, refusal.status, retry_after};
+  }
 };
 
 /// What a gap frame said, for the host's log.
@@ -2860,7 +2866,6 @@ enum class join_error : std::uint8_t {
   sealed,            ///< the channel has had its last event
   joined,            ///< it has joined it already
   another_sequence,  ///< its other channels have ids of another sequence
-  catching_up,       ///< it still gets a snapshot or backfill: later
   too_many,          ///< hub_options::max_joins
   full,              ///< channel_options::max_subscribers
   no_memory,
@@ -2876,7 +2881,6 @@ enum class join_error : std::uint8_t {
     case join_error::sealed: return "sealed";
     case join_error::joined: return "joined";
     case join_error::another_sequence: return "another_sequence";
-    case join_error::catching_up: return "catching_up";
     case join_error::too_many: return "too_many";
     case join_error::full: return "full";
     case join_error::no_memory: return "no_memory";
@@ -2998,10 +3002,23 @@ struct drain_options {
 #include <new>
 #include <string_view>
 
+// ---- sse/detail/engine/weave.hpp
+//
+// weave: the way to live. A reader that has no place in a channel's log gets its events from
+// elsewhere: the newest value of each key, or the channel's backfill hook. It holds nothing there
+// meanwhile, so a slow one costs no memory. Its session's other channels wait for it: what all of
+// them have is taken in the order of the ids, so that these rise and a resume from any of them
+// misses nothing. A share of it at a time goes into the session's lane.
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
 // ---- sse/detail/engine/catch_up.hpp
 //
-// Catching up: where a reader begins, what it is told of a loss, and the three ways to live: its
-// cursor in the log (nothing to do here), the backfill hook, the newest value of each key.
+// Catching up: where a reader begins, what it is told of a loss, and how one that is too slow goes
+// on.
 
 #include <cstdint>
 #include <cstring>
@@ -3070,7 +3087,8 @@ struct drain_options {
 //   ends.hpp                         closed, and reaped once nobody walks
 //   visibility.hpp                   which entry a session may see next
 //   lag.hpp                          readers that are too slow, what is held for them
-//   catch_up.hpp                     where a reader begins, and its way to live; gap frames
+//   catch_up.hpp                     where a reader begins, or goes on; gap frames
+//   weave.hpp                        its way to live, its channels in the order of their ids
 //   publish.hpp                      bytes in
 //   flush.hpp                        bytes out: gather, write, advance
 //   deadlines.hpp                    time: heartbeats, deadlines, drain
@@ -5234,6 +5252,17 @@ class lanes {
       out[size > 1 ? size - 2 : 0] = '\n';
     });
   }
+  /// `size` bytes that `write(char*)` makes.
+  template <class Write>
+  [[nodiscard]] bool push_made(std::uint32_t& lane, std::uint32_t size, lane_kind kind,
+                               Write write) noexcept {
+    blob* const b = make_blob(size);
+    if (b == nullptr) return false;
+    write(b->bytes());
+    const bool ok = push(lane, b, kind);
+    unref(b);
+    return ok;
+  }
   void pop(std::uint32_t& lane) noexcept {
     const std::uint32_t i = lane;
     const lane_item& item = items_[i];
@@ -5252,17 +5281,6 @@ class lanes {
   [[nodiscard]] lane_item& operator[](std::uint32_t i) noexcept { return items_[i]; }
 
  private:
-  template <class Write>
-  [[nodiscard]] bool push_made(std::uint32_t& lane, std::uint32_t size, lane_kind kind,
-                               Write write) noexcept {
-    blob* const b = make_blob(size);
-    if (b == nullptr) return false;
-    write(b->bytes());
-    const bool ok = push(lane, b, kind);
-    unref(b);
-    return ok;
-  }
-
   slot_pool<lane_item> items_;
 };
 
@@ -5845,10 +5863,6 @@ class engine {
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
   [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
-  void fill(std::uint32_t slot, subscription& sub) noexcept;
-  void fill_from_hook(std::uint32_t slot, subscription& sub) noexcept;
-  void fill_from_newest(std::uint32_t slot, subscription& sub) noexcept;
-  [[nodiscard]] bool alone(const session& s) const noexcept;
   [[nodiscard]] static start_at start_of(const channel_state& c, const joining& j) noexcept;
   [[nodiscard]] static event_id gone_up_to(const stream& st) noexcept;
   [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
@@ -5856,8 +5870,55 @@ class engine {
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
   [[nodiscard]] bool tells_position(const joining& j) const noexcept;
   [[nodiscard]] bool push_position(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool opens(const subscription& sub) noexcept;
+  [[nodiscard]] static loss loss_at_opening(const channel_state& c, event_id after) noexcept;
+  bool lost_before(std::uint32_t slot, const subscription& sub, std::uint32_t i) noexcept;
+  void note_losses(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool tell(std::uint32_t slot) noexcept;
   [[nodiscard]] bool push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                               bool moves_id) noexcept;
+
+  // weave.hpp
+  /// A channel's share of what a session that catches up gets next.
+  struct strand {
+    static constexpr std::uint64_t nothing = UINT64_MAX;
+    std::uint64_t next = nothing;  ///< id of its next event; where there are none, its stamp
+    std::uint32_t index = none;    ///< subscription
+    // What it has next, by the subscription's source.
+    std::uint32_t value = none;  ///< newest: among the values
+    bool begun = false;          ///< newest: `value` is known
+    own_entries own{};           ///< log
+    std::uint32_t staged = 0;    ///< backfill: what the hook gave, in staged_
+    std::uint32_t staged_end = 0;
+    event_id covered = no_id;  ///< backfill: it has nothing else up to here
+    backfill_state answer = backfill_state::wait;
+  };
+  struct staged_event {
+    event_id id;
+    blob* bytes;
+  };
+  struct weaving {
+    std::uint32_t slot;
+    std::uint64_t room;                       ///< bytes
+    std::uint64_t bytes = 0;                  ///< taken
+    std::uint64_t horizon = strand::nothing;  ///< what is above this id is not known yet
+    std::uint64_t done_to = 0;                ///< all events up to this id are taken
+    bool moved = false;                       ///< something is further than before
+    bool ok = true;                           ///< false: memory is out
+  };
+  void fill(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool waits_in_line(const subscription& sub) const noexcept;
+  [[nodiscard]] bool weaves(const session& s) const noexcept;
+  void weave(weaving& w) noexcept;
+  void sink(std::uint32_t i) noexcept;
+  void look(weaving& w, strand& x) noexcept;
+  void look_at_values(weaving& w, strand& x) noexcept;
+  void take(weaving& w, strand& x, std::uint64_t bound) noexcept;
+  void take_from_log(weaving& w, strand& x, std::uint64_t bound) noexcept;
+  void ask_hooks(weaving& w) noexcept;
+  void ask_hook(weaving& w, strand& x, std::size_t room) noexcept;
+  void advance_hooks(event_id id) noexcept;
+  void leave_hooks(weaving& w) noexcept;
 
   // publish.hpp
   [[nodiscard]] publish_error append(stream& st, const event& e, new_entry meta,
@@ -5877,7 +5938,7 @@ class engine {
   [[nodiscard]] bool gather(std::uint32_t slot, session& s, batch& b) noexcept;
   [[nodiscard]] bool gather_session(std::uint32_t slot, session& s, batch& b) noexcept;
   [[nodiscard]] bool gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
-                                 batch& b) noexcept;
+                                 bool woven, batch& b) noexcept;
   [[nodiscard]] bool gather_one(std::uint32_t slot, head& h, batch& b) noexcept;
   [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
   [[nodiscard]] bool add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
@@ -5956,8 +6017,12 @@ class engine {
   name_table<channel_state*> names_;
   slot_pool<listed_stream> streams_;
   stream* touched_ = nullptr;
-  vec<channel_state*> losers_;   ///< of the stream that opens: those that lost something
-  vec<channel_state*> closing_;  ///< to be freed when the outermost call ends
+  struct untold {
+    channel_state* where;
+    loss what;
+  };
+  vec<untold> untold_;                          ///< losses that the session at hand is told next
+  vec<channel_state*> closing_;                 ///< to be freed when the outermost call ends
   name_table<channel_stats, 8> closed_groups_;  ///< by channel_options::metrics_name
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
@@ -5975,6 +6040,9 @@ class engine {
   vec<head> heads_;
   vec<next_entry> next_;  ///< of each head
   merge_window window_;
+  vec<strand> strands_;  ///< of the session that catches up: a heap by strand::next
+  vec<staged_event> staged_;
+  vec<std::string_view> pieces_;
   slot_pool<flight, 16> flights_;
   std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
   std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn
@@ -7176,14 +7244,6 @@ inline start_at engine::start_of(const channel_state& c, const joining& j) noexc
   return start == start_at::snapshot && c.newest_ == nullptr ? start_at::live : start;
 }
 
-/// Whether a session reads one channel only.
-inline bool engine::alone(const session& s) const noexcept {
-  std::uint32_t n = 0;
-  for (std::uint32_t i = s.first; i != none; i = subs_[i].next)
-    n += stream_of(subs_[i]).transients ? 0U : 1U;
-  return n == 1;
-}
-
 /// From here on the log serves this subscription.
 inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   stream& st = stream_of(sub);
@@ -7212,11 +7272,10 @@ inline bool engine::tells_position(const joining& j) const noexcept {
 inline engine::beginning engine::beginning_of(const channel_state& c, const joining& j,
                                               const resume_point& resume) noexcept {
   const event_log& log = c.main_.log;
-  const bool alone = j.channels.size() == 1;
   const start_at start = start_of(c, j);
   if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
     if (j.backlog != 0) return {.ordinal = log.newest(j.backlog)};
-    if (start == start_at::snapshot && alone) return {.from = source::newest};
+    if (start == start_at::snapshot) return {.from = source::newest};
     return {.ordinal = start == start_at::all ? log.retained() : log.end()};
   }
   const event_id after = resume.after;
@@ -7224,9 +7283,9 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
   beginning b{.ordinal = log.find(after), .resumes = true};
   // Gone from the log: what retention let go, and all that was before this run.
   if ((after == 0 && !j.after_given) || after >= gone_up_to(c.main_)) return b;
-  if (c.options_.backfill && alone) {
+  if (c.options_.backfill) {
     b.from = source::backfill;
-  } else if (after != 0 && start == start_at::snapshot && alone) {
+  } else if (after != 0 && start == start_at::snapshot) {
     b.from = source::newest;
   } else {
     b.lost = after != 0;
@@ -7251,9 +7310,9 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
   } else if (b.resumes) {
     return start_walk(sub, {.position = resume.after, .to_log = true});
   } else {  // only what was there before it came may go unsaid
-    return start_walk(sub,
-                      {.unsaid_to = c.options_.ids != id_mode::none ? c.sequence_->last : stamp_,
-                       .opens = tells_position(j)});
+    const bool ids = c.options_.ids != id_mode::none;
+    return start_walk(
+        sub, {.unsaid_to = ids ? c.sequence_->last : stamp_, .opens = ids && tells_position(j)});
   }
   return true;
 }
@@ -7272,7 +7331,7 @@ inline std::uint32_t engine::pass_transients(std::uint32_t index) noexcept {
 inline bool engine::subscribe(std::uint32_t slot, const joining& j,
                               const resume_point& resume) noexcept {
   const event_id after = resume.after;
-  losers_.clear();
+  bool told = false;  // that it is ahead: once
   std::uint32_t last = none;
   for (std::uint32_t n = 0; n < j.channels.size(); ++n) {
     channel_state& c = joined(j, n);
@@ -7282,41 +7341,49 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
     last = i;
     bool lost = false;
     if (!begin_at(i, j, resume, lost)) return false;
-    const bool told = !losers_.empty() && after > c.sequence_->last;  // ahead is told once
-    if (lost && !told && !losers_.push_back(&c)) return false;
+    if (lost && !told) {
+      if (!untold_.push_back({&c, loss_at_opening(c, after)})) return false;
+      told = after > c.sequence_->last;
+    }
     if ((last = pass_transients(i)) == none) return false;
   }
-  const std::uint32_t gaps = losers_.size();
-  for (std::uint32_t n = 0; n < gaps; ++n) {
-    channel_state& c = *losers_[n];
-    const sequence& seq = *c.sequence_;
-    const bool ahead = after > seq.last;
-    const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
-    // Consecutive ids of this run can be counted.
-    const bool known = !ahead && c.options_.own_sequence && c.options_.ids == id_mode::automatic &&
-                       after >= seq.start && !c.main_.log.selective();
-    if (!push_gap(slot, c, {after, first, known ? first - after - 1 : 0, known}, n + 1 == gaps))
-      return false;
-  }
+  const bool gaps = !untold_.empty();
+  if (gaps && !tell(slot)) return false;
   const bool has_id = resume.state == resume_point::kind::given && !j.after_given;
-  return has_id || gaps != 0 || !tells_position(j) || push_position(slot);
+  return has_id || gaps || !tells_position(j) || push_position(slot);
+}
+
+/// What one lost that comes back with an id that cannot be continued.
+inline loss engine::loss_at_opening(const channel_state& c, event_id after) noexcept {
+  const sequence& seq = *c.sequence_;
+  const bool ahead = after > seq.last;
+  const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
+  // Consecutive ids of this run can be counted.
+  const bool known = !ahead && c.options_.own_sequence && c.options_.ids == id_mode::automatic &&
+                     after >= seq.start && !c.main_.log.selective();
+  return {after, first, known ? first - after - 1 : 0, known};
 }
 
 /// Where a reader stands that has no id: it misses nothing if it is cut before its first event.
-/// Whoever gets a snapshot is told behind that. False: memory is out.
+/// Whoever gets nothing but snapshots is told behind them. False: memory is out.
 inline bool engine::push_position(std::uint32_t slot) noexcept {
+  event_id stands = next_id(slot) - 1;
+  bool told = false;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
-    const stream& st = stream_of(subs_[i]);
-    if (st.transients || st.owner->options_.ids == id_mode::none) continue;
-    event_id stands = next_id(slot) - 1;
-    if (subs_[i].from() == source::newest) {
-      const walk& w = walks_[subs_[i].record];
-      if (w.opens) return true;
-      stands = w.position;  // losses behind it are told in the walk
-    }
-    return lanes_.push_position(sessions_[slot].lane, stands);
+    const subscription& sub = subs_[i];
+    const stream& st = stream_of(sub);
+    if (st.transients || st.owner->options_.ids == id_mode::none || opens(sub)) continue;
+    told = true;
+    // What it lost behind that is told in the walk.
+    if (sub.from() == source::newest && walks_[sub.record].position < stands)
+      stands = walks_[sub.record].position;
   }
-  return true;
+  return !told || lanes_.push_position(sessions_[slot].lane, stands);
+}
+
+/// It gets a snapshot, as one who is new.
+inline bool engine::opens(const subscription& sub) noexcept {
+  return sub.from() == source::newest && walks_[sub.record].opens;
 }
 
 // --- gap frames ----------------------------------------------------------------------------------
@@ -7402,29 +7469,73 @@ inline bool engine::push_gap(std::uint32_t slot, channel_state& where, const los
   return true;
 }
 
+/// Notes what a session lost between the value that it got last and value `i`, or, where that is
+/// none, up to where the log takes over. False: nothing that was not noted before.
+inline bool engine::lost_before(std::uint32_t slot, const subscription& sub,
+                                std::uint32_t i) noexcept {
+  stream& st = stream_of(sub);
+  channel_state& c = *st.owner;
+  const newest_by_key& values = *c.newest_;
+  const bool ids = c.options_.ids != id_mode::none;
+  walk& w = walks_[sub.record];
+  const std::uint64_t gone = w.to_log ? gone_up_to(st) : UINT64_MAX;
+  const std::uint64_t told = w.position > w.unsaid_to ? w.position : w.unsaid_to;
+  const bool last = i == none || values[i].position > gone;
+  std::uint64_t first = ids ? c.sequence_->last + 1 : stamp_ + 1;
+  if (last && w.to_log) {
+    first = first_possible(st);
+  } else if (i != none) {
+    first = values[i].position;
+  }
+  const auto visible = [&](std::string_view audience) {
+    return audience.empty() || sees(slot, audience);
+  };
+  if (first <= told + 1 || !values.lost_before(i, told, last ? gone : UINT64_MAX, visible))
+    return false;
+  w.unsaid_to = first - 1;
+  if (!untold_.push_back({&c, {w.position, first, 0, false, ids}}))
+    mark_dead(slot, close_reason::no_memory);
+  return true;
+}
+
+/// Of all its channels of which it gets the newest values.
+inline void engine::note_losses(std::uint32_t slot) noexcept {
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    if (sub.from() != source::newest) continue;
+    const newest_by_key& values = *stream_of(sub).owner->newest_;
+    (void)lost_before(slot, sub, values.after(walks_[sub.record].position));
+  }
+}
+
+/// Tells a session what was noted, and all else that it lost, so that no loss is passed by an id
+/// before it is told: only the last frame has one. False: memory is out.
+inline bool engine::tell(std::uint32_t slot) noexcept {
+  note_losses(slot);
+  std::uint32_t last = none;
+  for (std::uint32_t n = 0; n < untold_.size(); ++n) {
+    if (untold_[n].what.with_ids) last = n;
+  }
+  bool ok = true;
+  for (std::uint32_t n = 0; n < untold_.size(); ++n)
+    ok = ok && push_gap(slot, *untold_[n].where, untold_[n].what, n == last);
+  untold_.clear();
+  return ok;
+}
+
 // --- slow readers --------------------------------------------------------------------------------
 
 /// The half-sent event is out: the readers that are too slow jump, and are told what they missed.
 inline void engine::leave_skips(std::uint32_t slot) noexcept {
-  channel_state* before =
-      nullptr;  // a gap that is not told yet: the next one decides if it moves the id
-  loss untold;
   bool ok = true;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     subscription& sub = subs_[i];
     if (sub.from() != source::skip) continue;
     channel_state& c = *stream_of(sub).owner;
     const loss l = leave_skip(slot, sub);
-    if (l.lost == 0) continue;
-    if (!l.with_ids) {
-      ok = ok && push_gap(slot, c, l, false);
-      continue;
-    }
-    if (before != nullptr) ok = ok && push_gap(slot, *before, untold, false);
-    before = &c;
-    untold = l;
+    ok = (l.lost == 0 || untold_.push_back({&c, l})) && ok;
   }
-  if (before != nullptr) ok = ok && push_gap(slot, *before, untold, true);
+  if (!untold_.empty()) ok = tell(slot) && ok;
   if (!ok) mark_dead(slot, close_reason::no_memory);
 }
 
@@ -7437,8 +7548,7 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
   const std::uint64_t to = skip_target(st);
   const std::uint64_t lost = to > missed.ordinal ? to - missed.ordinal : 0;
   const bool with_ids = !st.transients && c.options_.ids != id_mode::none;
-  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.transients &&
-      alone(sessions_[slot])) {
+  if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.transients) {
     c.counters_.coalesced += lost;
     const walk rest{.position = with_ids ? missed.requested : missed.stamp - 1,
                     .unsaid_to = with_ids ? missed.first - 1 : 0};
@@ -7454,95 +7564,292 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
           !st.log.selective(), with_ids};
 }
 
-// --- what the log does not have ------------------------------------------------------------------
+}  // namespace sse::inline v0::detail
 
-/// A reader that has no place in the log gets its next events from elsewhere. It holds nothing
-/// there meanwhile, so a slow one costs no memory.
-inline void engine::fill(std::uint32_t slot, subscription& sub) noexcept {
-  if (sub.from() == source::newest) {
-    fill_from_newest(slot, sub);
-  } else {
-    fill_from_hook(slot, sub);
+namespace sse::inline v0::detail {
+
+/// REQUIRES: its lane is empty, and nothing is half sent.
+inline void engine::fill(std::uint32_t slot) noexcept {
+  bool fills = false;
+  strands_.clear();
+  weaving w{.slot = slot, .room = options_.flush_share};
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    const stream& st = stream_of(sub);
+    if (st.transients || sub.from() == source::left || sub.from() == source::skip) continue;
+    if (st.owner->options_.ids != id_mode::none) {
+      fills = fills || sub.from() != source::log;
+      if (!strands_.push_back({.index = i})) return mark_dead(slot, close_reason::no_memory);
+    }
   }
-  if (sub.from() == source::log) finish_if_sealed(slot);
+  if (fills) weave(w);
+  for (std::uint32_t i = sessions_[slot].first; i != none && w.ok; i = subs_[i].next) {
+    if (subs_[i].from() != source::newest || waits_in_line(subs_[i])) continue;
+    strands_.clear();  // without ids it has no place among the others
+    w.ok = strands_.push_back({.index = i});
+    if (w.ok) weave(w);
+  }
+  if (!w.ok) return mark_dead(slot, close_reason::no_memory);
+  if (w.bytes == 0 && w.moved && weaves(sessions_[slot])) enqueue(ready_, slot);
+  finish_if_sealed(slot);
 }
 
-/// The newest events of keys that changed since, oldest first, until there are no more: then live.
-/// For one that came back, until the log has the rest. What had no key, or whose key was forgotten,
-/// is announced as lost where it would have come.
-inline void engine::fill_from_newest(std::uint32_t slot, subscription& sub) noexcept {
-  stream& st = stream_of(sub);
-  channel_state& c = *st.owner;
-  const newest_by_key& values = *c.newest_;
-  walk& w = walks_[sub.record];
-  const auto visible = [&](std::string_view audience) {
-    return audience.empty() || sees(slot, audience);
-  };
-  if (w.to_log) st.trim(now_);
-  const std::uint64_t gone = w.to_log ? gone_up_to(st) : UINT64_MAX;
-  bool ok = true;
-  std::uint64_t bytes = 0;
-  for (std::uint32_t i = values.after(w.position); ok && bytes < options_.flush_share;
-       i = values[i].newer) {
-    const std::uint64_t told = w.position > w.unsaid_to ? w.position : w.unsaid_to;
-    const bool last = i == none || values[i].position > gone;
-    if (values.lost_before(i, told, last ? gone : UINT64_MAX, visible)) {
-      event_id first = i == none ? c.sequence_->last + 1 : values[i].position;
-      if (last && w.to_log) first = first_possible(st);
-      ok = push_gap(slot, c, {w.position, first, 0, false, c.options_.ids != id_mode::none}, true);
-    }
-    if (last) {
-      const bool opens = w.opens;
-      const std::uint64_t to = w.to_log ? st.log.find(w.position) : st.log.end();
-      walks_.give_back(sub.record);
-      go_live(sub, to);
-      if (opens) ok = ok && push_position(slot);
+/// Its ids are in line with those of the session's other channels.
+inline bool engine::waits_in_line(const subscription& sub) const noexcept {
+  const stream& st = stream_of(sub);
+  return !st.transients && st.owner->options_.ids != id_mode::none;
+}
+
+/// It catches up on a channel whose ids the others wait for.
+inline bool engine::weaves(const session& s) const noexcept {
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    const source from = subs_[i].from();
+    if ((from == source::newest || from == source::backfill) && waits_in_line(subs_[i]))
+      return true;
+  }
+  return false;
+}
+
+/// Takes from the strands in the order of their ids, up to a share, or to where a hook has to be
+/// asked again.
+inline void engine::weave(weaving& w) noexcept {
+  w.horizon = strand::nothing;
+  w.done_to = 0;
+  ask_hooks(w);
+  for (strand& x : strands_) {
+    if (w.ok) look(w, x);
+  }
+  for (std::uint32_t i = strands_.size() / 2; i-- != 0;) sink(i);
+  while (w.ok && w.bytes < w.room) {
+    strand& x = strands_[0];
+    if (x.next > w.horizon || x.next == strand::nothing) {
+      w.done_to = w.horizon;
       break;
     }
-    w.position = values[i].position;
-    if (!visible(values[i].audience.view())) continue;
-    ok = ok && lanes_.push(sessions_[slot].lane, values[i].bytes, lane_kind::event);
-    bytes += values[i].bytes->size;
+    std::uint64_t bound = w.horizon;
+    for (std::uint32_t i = 1; i < 3 && i < strands_.size(); ++i) {
+      if (strands_[i].next < bound) bound = strands_[i].next;
+    }
+    take(w, x, bound);
+    if (w.ok) look(w, x);
+    sink(0);
   }
-  if (!ok) mark_dead(slot, close_reason::no_memory);
+  if (w.ok) leave_hooks(w);
+  for (const staged_event& e : staged_) unref(e.bytes);
+  staged_.clear();
 }
 
-/// Asks the channel's hook for events that the log let go, until the log takes over.
-inline void engine::fill_from_hook(std::uint32_t slot, subscription& sub) noexcept {
+/// Puts strand `i` of the heap where it belongs; what is below it stands right.
+inline void engine::sink(std::uint32_t i) noexcept {
+  const strand x = strands_[i];
+  for (const std::uint32_t n = strands_.size();;) {
+    std::uint32_t child = 2 * i + 1;
+    if (child >= n) break;
+    if (child + 1 < n && strands_[child + 1].next < strands_[child].next) ++child;
+    if (strands_[child].next >= x.next) break;
+    strands_[i] = strands_[child];
+    i = child;
+  }
+  strands_[i] = x;
+}
+
+// --- what a strand has next ----------------------------------------------------------------------
+
+inline void engine::look(weaving& w, strand& x) noexcept {
+  subscription& sub = subs_[x.index];
+  if (sub.from() == source::newest) look_at_values(w, x);
+  if (sub.from() == source::log) {
+    const stream& st = stream_of(sub);
+    log_place p = sub.at();
+    const found f = next_visible(w.slot, st, p, x.own);
+    move_cursor(sub, p);
+    x.next = f == found::nothing ? strand::nothing : p.seg->id(p.get());
+    if (f == found::paused) {
+      if (x.next <= w.horizon) w.horizon = x.next - 1;
+      enqueue(ready_, w.slot);
+    }
+  } else if (sub.from() == source::backfill) {
+    x.next = x.staged == x.staged_end ? strand::nothing : staged_[x.staged].id;
+  }
+}
+
+/// The next value that its session may see. What had no key, or whose key was forgotten, is
+/// announced as lost where it would have come. Behind the last: live; for one that came back: the
+/// log, once it has the rest.
+inline void engine::look_at_values(weaving& w, strand& x) noexcept {
+  subscription& sub = subs_[x.index];
+  stream& st = stream_of(sub);
+  const newest_by_key& values = *st.owner->newest_;
+  walk& at = walks_[sub.record];
+  if (!x.begun) {
+    if (at.to_log) st.trim(now_);
+    x.value = values.after(at.position);
+    x.begun = true;
+  }
+  const std::uint64_t gone = at.to_log ? gone_up_to(st) : UINT64_MAX;
+  for (;; x.value = values[x.value].newer) {
+    if (lost_before(w.slot, sub, x.value)) {
+      advance_hooks(w.done_to);
+      w.ok = tell(w.slot);
+      if (!w.ok) return;
+    }
+    if (x.value == none || values[x.value].position > gone) break;
+    x.next = values[x.value].position;
+    const std::string_view audience = values[x.value].audience.view();
+    if (audience.empty() || sees(w.slot, audience)) return;
+    at.position = x.next;
+  }
+  const bool opened = opens(sub);
+  const std::uint64_t to = at.to_log ? st.log.find(at.position) : st.log.end();
+  walks_.give_back(sub.record);
+  go_live(sub, to);
+  w.moved = true;
+  for (std::uint32_t i = sessions_[w.slot].first; opened && i != none; i = subs_[i].next) {
+    if (opens(subs_[i])) return;  // the last of them says it
+  }
+  if (!opened) return;
+  advance_hooks(w.done_to);
+  note_losses(w.slot);
+  w.ok = untold_.empty() ? lanes_.push_position(sessions_[w.slot].lane, next_id(w.slot) - 1)
+                         : tell(w.slot);  // that says where it stands
+}
+
+// --- what is taken -------------------------------------------------------------------------------
+
+/// The next event of a strand; of a log all up to id `bound`.
+inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
+  subscription& sub = subs_[x.index];
+  std::uint32_t& lane = sessions_[w.slot].lane;
+  w.moved = true;
+  if (sub.from() == source::log) return take_from_log(w, x, bound);
+  blob* bytes = nullptr;
+  if (sub.from() == source::newest) {
+    const newest_by_key& values = *stream_of(sub).owner->newest_;
+    bytes = values[x.value].bytes;
+    walks_[sub.record].position = x.next;
+    x.value = values[x.value].newer;
+  } else {
+    bytes = staged_[x.staged++].bytes;
+    sub.filled_to = x.next;
+  }
+  w.done_to = x.next;
+  w.bytes += bytes->size;
+  w.ok = lanes_.push(lane, bytes, lane_kind::event);
+}
+
+inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) noexcept {
+  subscription& sub = subs_[x.index];
+  stream& st = stream_of(sub);
+  log_place p = sub.at();
+  pieces_.clear();
+  std::uint64_t size = 0;
+  lane_kind kind = lane_kind::control;
+  event_id id = x.next;
+  do {
+    const entry& e = p.get();
+    const std::string_view text = p.seg->text(e);
+    if (!pieces_.empty() && pieces_.back().data() + pieces_.back().size() == text.data()) {
+      pieces_.back() = {pieces_.back().data(), pieces_.back().size() + text.size()};
+    } else if (!pieces_.push_back(text)) {
+      w.ok = false;
+      return;
+    }
+    size += text.size();
+    if (!e.heartbeat()) kind = lane_kind::event;
+    if (id != no_id) w.done_to = id;
+    ++st.owner->counters_.delivered;
+    ++p.k;
+    if (w.bytes + size >= w.room || next_visible(w.slot, st, p, x.own) != found::entry) break;
+    id = p.seg->id(p.get());
+  } while (id <= bound);
+  w.bytes += size;
+  w.ok = lanes_.push_made(sessions_[w.slot].lane, static_cast<std::uint32_t>(size), kind,
+                          [&](char* out) {
+                            for (const std::string_view& piece : pieces_) {
+                              std::memcpy(out, piece.data(), piece.size());
+                              out += piece.size();
+                            }
+                          });
+  move_cursor(sub, p);
+}
+
+// --- backfill hooks ------------------------------------------------------------------------------
+
+/// Asks each hook for its next events, no further than those that were asked before it got.
+inline void engine::ask_hooks(weaving& w) noexcept {
+  std::uint32_t hooks = 0;
+  for (const strand& x : strands_) hooks += subs_[x.index].from() == source::backfill ? 1U : 0U;
+  if (hooks == 0) return;
+  const std::size_t share =
+      options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
+  for (strand& x : strands_) {
+    if (subs_[x.index].from() != source::backfill) continue;
+    ask_hook(w, x, share / hooks + 1);
+    if (!w.ok) return;
+    if (x.covered < w.horizon) w.horizon = x.covered;
+  }
+}
+
+inline void engine::ask_hook(weaving& w, strand& x, std::size_t room) noexcept {
+  const subscription& sub = subs_[x.index];
   stream& st = stream_of(sub);
   channel_state& c = *st.owner;
   st.trim(now_);
-  const event_id floor = gone_up_to(st);
   const event_id first = first_possible(st);
-  const std::size_t room =
-      options_.flush_share < options_.control_lane ? options_.flush_share : options_.control_lane;
-  const backfill_request request{id_of(slot), sub.filled_to, first, room};
+  const event_id before = w.horizon < first ? w.horizon + 1 : first;
+  x.staged = x.staged_end = staged_.size();
+  x.covered = before - 1;
+  x.answer = before == first ? backfill_state::done : backfill_state::wait;
+  if (before <= sub.filled_to + 1) return;  // there is nothing between
+  const backfill_request request{id_of(w.slot), sub.filled_to, before, room};
   backfill_writer writer{*this, request, c.options_.limits};
-  backfill_state state;
+  backfill_state answer;
   {
     const quiet q{*this};
-    state = c.options_.backfill(request, writer);
+    answer = c.options_.backfill(request, writer);
   }
-  sub.filled_to = writer.last_;
-  if (writer.failed_) {
-    mark_dead(slot, close_reason::no_memory);
-  } else if (state == backfill_state::done ||
-             (state == backfill_state::more && writer.last_ >= floor)) {
-    go_live(sub, st.log.find(writer.last_));
-  } else if (state == backfill_state::lost) {
-    if (c.newest_ != nullptr && c.options_.start == start_at::snapshot) {
-      if (start_walk(sub, {.position = writer.last_, .to_log = true})) {
-        fill_from_newest(slot, sub);
-      } else {
-        mark_dead(slot, close_reason::no_memory);
-      }
+  x.staged_end = staged_.size();
+  w.ok = !writer.failed_;
+  if (answer == backfill_state::done) return;
+  if (answer == backfill_state::more && before == first && writer.last_ >= gone_up_to(st)) return;
+  x.covered = writer.last_;
+  x.answer = answer;
+  // Nothing now: ask again in the next flush.
+  if (answer == backfill_state::more && writer.bytes_ == 0) enqueue(ready_, w.slot);
+}
+
+/// All events up to `id` are out.
+inline void engine::advance_hooks(event_id id) noexcept {
+  for (const strand& x : strands_) {
+    subscription& sub = subs_[x.index];
+    if (sub.from() != source::backfill) continue;
+    const event_id to = id < x.covered ? id : x.covered;
+    if (to > sub.filled_to) sub.filled_to = to;
+  }
+}
+
+/// Those that gave all they were asked for have their place in the log now, or what they do not
+/// have is told.
+inline void engine::leave_hooks(weaving& w) noexcept {
+  advance_hooks(w.done_to);
+  for (const strand& x : strands_) {
+    subscription& sub = subs_[x.index];
+    if (sub.from() != source::backfill || sub.filled_to < x.covered) continue;
+    stream& st = stream_of(sub);
+    channel_state& c = *st.owner;
+    if (x.answer == backfill_state::done) {
+      go_live(sub, st.log.find(sub.filled_to));
+    } else if (x.answer != backfill_state::lost) {
+      continue;
+    } else if (c.newest_ != nullptr && c.options_.start == start_at::snapshot) {
+      w.ok = w.ok && start_walk(sub, {.position = sub.filled_to, .to_log = true});
     } else {
+      const event_id requested = sub.filled_to;
       go_live(sub, st.log.retained());
-      if (!push_gap(slot, c, {writer.last_, first, 0, false}, true))
-        mark_dead(slot, close_reason::no_memory);
+      w.ok = w.ok && untold_.push_back({&c, {requested, first_possible(st), 0, false}}) &&
+             tell(w.slot);
     }
-  } else if (state == backfill_state::more && writer.bytes_ == 0) {
-    enqueue(ready_, slot);  // nothing now: ask again in the next flush
+    w.moved = true;
   }
 }
 
@@ -7555,12 +7862,15 @@ inline bool backfill_writer::add(event_id id, const event& e) noexcept {
   event out = e;
   out.id = text.view(id);
   const encode_plan p = plan(out, *limits_);
-  if (id <= last_ || id >= request_.before || p.error != encode_error::none ||
-      !engine_->lanes_.push(engine_->sessions_[request_.session.slot].lane, out,
-                            detail::lane_kind::event)) {
+  detail::blob* bytes = nullptr;
+  if (id > last_ && id < request_.before && p.error == encode_error::none && p.size <= UINT32_MAX)
+    bytes = detail::make_blob(static_cast<std::uint32_t>(p.size));
+  if (bytes == nullptr || !engine_->staged_.push_back({id, bytes})) {
+    if (bytes != nullptr) detail::unref(bytes);
     failed_ = true;
     return false;
   }
+  encode_to(bytes->bytes(), out);
   last_ = id;
   bytes_ += p.size;
   return true;
@@ -7976,10 +8286,12 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
   std::uint32_t half_sent = none;
   bool skips = false;
   bool leaves = false;
+  bool fills = false;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     skips = skips || sub.from() == source::skip;
     leaves = leaves || sub.from() == source::left;
+    fills = fills || sub.from() == source::newest || sub.from() == source::backfill;
     if (sub.rest == 0) continue;
     const entry& e = (*sub.seg)[sub.k];
     if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.seg, i, sub.k, 1, sub.rest}))
@@ -7989,35 +8301,31 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
   if (leaves) end_leaving(slot, half_sent);
   // After a half-sent event its gap frame comes next, in front of what other streams have.
   if (half_sent == none && skips) leave_skips(slot);
-  for (std::uint32_t i = s.first; i != none && half_sent == none; i = subs_[i].next) {
-    subscription& sub = subs_[i];
-    if (!serving(s)) return true;
-    if (sub.from() != source::log && s.lane == none && s.state == session_state::live)
-      fill(slot, sub);
-  }
+  if ((fills || skips) && half_sent == none && s.lane == none && s.state == session_state::live)
+    fill(slot);
   for (std::uint32_t i = s.lane; i != none && !b.full(); i = lanes_[i].next) {
     const lane_item& item = lanes_[i];
     if (!b.add({item.data(), nullptr, run::from_lane, 0, 0, item.left()})) return false;
   }
   if (half_sent != none && (skips || subs_[half_sent].from() == source::left)) return true;
-  return gather_logs(slot, s, half_sent, b);
+  return gather_logs(slot, s, half_sent, (fills || skips) && weaves(s), b);
 }
 
 /// Usually one stream has something; several are merged in the order of publication.
-inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
+/// `woven`: those with ids wait for one that catches up (weave.hpp).
+inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent, bool woven,
                                 batch& b) noexcept {
   bool elsewhere = false;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
-    if (subs_[i].from() == source::log) {
+    if (subs_[i].from() == source::log && !(woven && waits_in_line(subs_[i]))) {
       if (!add_head(i, half_sent)) return false;
     } else {
       elsewhere = true;
     }
   }
-  if (b.full()) {
-    if (half_sent != none) heads_.clear();  // of this one only a part may be there
-    return true;
-  }
+  if (half_sent != none && (woven || b.full()))
+    heads_.clear();  // of this one only a part may be there, or it is not among them
+  if (b.full()) return true;
   bool ok = true;
   if (heads_.size() == 1) {
     ok = gather_one(slot, heads_[0], b);
@@ -8822,8 +9130,6 @@ inline join_error engine::bad_join(std::uint32_t slot, channel to) const noexcep
     ++joined;
     if (st.owner == &c) return join_error::joined;
     if (st.owner->sequence_ != c.sequence_) return join_error::another_sequence;
-    if (sub.from() == source::newest || sub.from() == source::backfill)
-      return join_error::catching_up;
   }
   if (options_.max_joins != 0 && joined >= options_.max_joins) return join_error::too_many;
   const std::uint32_t most = c.options_.max_subscribers;
@@ -9118,11 +9424,15 @@ class hub {
     sees_ = std::move(f);
     engine_.ask_who_sees(static_cast<bool>(sees_));
   }
-  /// A stream that was admitted is refused after all, with this status (200: a retry stream): a
-  /// cap, a bad Last-Event-ID, 204 since it has everything. What was begun for it can be called
-  /// off.
-  void on_refused(function<void(const request&, const User&, int status)> f) {
+  /// A stream that was admitted is refused after all, such as for a cap (status 200: it gets a
+  /// retry stream) or a drain; refusal_reason::none with 204: it has everything. What was begun for
+  /// it can be called off.
+  void on_refused(function<void(const request&, const User&, const refused_request&)> f) {
     refused_ = std::move(f);
+  }
+  /// For hosts that refuse a stream by themselves after its verdict: tells on_refused.
+  void tell_refused(const request& r, const User& u, const refused_request& q) {
+    if (refused_) refused_(r, u, q);
   }
   /// The form of the hub's own refusals; default: refusal_response(). Status and Retry-After are
   /// the refusal's, whatever it says. Must not throw.
@@ -9175,9 +9485,13 @@ class hub {
     return take(std::move(c), r, ask(), std::move(out));
   }
 
-  /// The same for hosts that have asked, perhaps asynchronously.
+  /// The same for hosts that have asked, perhaps asynchronously: on_refused tells of all that is
+  /// refused although `v` admits it.
   [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
-    return accept(std::move(c), r, [&] { return std::move(v); });
+    accept_result out;
+    if (may_ask(out, r)) return take(std::move(c), r, std::move(v), std::move(out));
+    if (v.admitted()) tell_refused(r, v.user(), out.refused());
+    return retry_or_refuse(std::move(c), r, std::move(out));
   }
 
   /// A request whose verdict comes later.
@@ -9315,7 +9629,7 @@ class hub {
   /// Gives a refusal its form, and counts it.
   accept_result refused(accept_result out) {
     if (out.why != refusal_reason::verdict) {
-      const refused_request q{out.why, out.refusal.status, out.retry_after};
+      const refused_request q = out.refused();
       out.refusal = detail::finish_refusal(form_ ? form_(q) : refusal_response(q), q);
     }
     engine_.count_refusal(out.why);
@@ -9349,13 +9663,14 @@ class hub {
     const std::uint32_t slot =
         engine_.precheck(out) ? engine_.admit(r, v.joining(), resume, out) : detail::none;
     if (slot == detail::none) {
-      if (refused_) refused_(r, v.user(), out.refusal.status);
+      tell_refused(r, v.user(), out.refused());
       return retry_or_refuse(std::move(c), r, std::move(out));
     }
     if (!settle_in(slot, std::move(c), std::move(v.user()))) {
       engine_.abandon(slot);
-      if (refused_) refused_(r, v.user(), 503);
-      return refused(no({}, refusal_reason::no_memory, 503));
+      out = no({}, refusal_reason::no_memory, 503);
+      tell_refused(r, v.user(), out.refused());
+      return refused(std::move(out));
     }
     engine_.join(slot, v.joining(), resume);
     if (opened_) opened_(out.id, at(slot).user());
@@ -9447,7 +9762,7 @@ class hub {
   detail::vec<cell*> cells_;
   function<verdict<User>(const request&)> admit_;
   function<bool(const User&, std::string_view, std::string_view)> sees_;
-  function<void(const request&, const User&, int)> refused_;
+  function<void(const request&, const User&, const refused_request&)> refused_;
   function<response(const refused_request&)> form_;
   function<void(session_id, const User&)> opened_;
   function<void(session_id, const User&, close_reason)> closed_;
