@@ -332,6 +332,10 @@ struct hub_options {
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
   /// Channels of one stream; 0: no limit. A verdict with more is refused with 500.
   std::uint32_t max_joins = 0;
+  /// Ids between these two were given out and are lost: who comes back with one of them is told so,
+  /// by a gap frame, and goes on with lost_below.
+  event_id lost_above = no_id;
+  event_id lost_below = no_id;
   /// A GET whose Accept does not take an event stream is refused with 406. false: it gets one (RFC
   /// 9110 12.5.1 lets a server disregard Accept).
   bool check_accept = true;

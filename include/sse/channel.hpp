@@ -92,11 +92,21 @@ class backfill_writer {
   /// Adds one event. False: refused (not above the last id, not below `before`, bad field, or no
   /// memory); the session is then closed, since nothing may be lost in silence.
   bool add(event_id id, const event& e) noexcept;
+  /// The same with an event as sse::encode wrote it, id and all, which goes out as it is. One with
+  /// an `audience` that the session does not belong to (hub: sees) is passed.
+  bool add_encoded(event_id id, std::string_view bytes, std::string_view audience = {}) noexcept;
+  /// There is nothing more up to `id`, which is below `before`: looking for it was work. False:
+  /// refused, as add.
+  bool pass(event_id id) noexcept;
+  /// What is behind last() and below `first`, which is at most `before`, is gone: a gap frame says
+  /// so in its place. False: refused, as add.
+  bool lose(event_id first) noexcept;
   [[nodiscard]] event_id last() const noexcept { return last_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
  private:
   friend class detail::engine;
+  [[nodiscard]] bool stage(event_id id, detail::blob* bytes) noexcept;
   backfill_writer(detail::engine& e, const backfill_request& r,
                   const encode_limits& limits) noexcept
       : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}

@@ -17,6 +17,7 @@ class channel;
 namespace detail {
 class channel_state;
 class engine;
+struct blob;
 struct channel_cell;
 struct timer_places;
 }  // namespace detail

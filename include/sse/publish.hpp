@@ -49,6 +49,7 @@ enum class publish_error : std::uint8_t {
   closed,
   sealed,       ///< the channel has had its last event
   another_hub,  ///< hub.publish: the channel is not this hub's
+  not_stored,   ///< a journal cannot write now, and was not told to go on without
 };
 
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
@@ -67,6 +68,7 @@ enum class publish_error : std::uint8_t {
     case publish_error::closed: return "closed";
     case publish_error::sealed: return "sealed";
     case publish_error::another_hub: return "another_hub";
+    case publish_error::not_stored: return "not_stored";
   }
   return "unknown";
 }

@@ -71,6 +71,8 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
   const event_id after = resume.after;
   if (after > c.sequence_->last) return {.ordinal = log.end(), .lost = true};  // ahead
   beginning b{.ordinal = log.find(after), .resumes = true};
+  b.lost = c.engine_->was_lost(after);
+  if (b.lost) return b;
   // Gone from the log: what retention let go, and all that was before this run.
   if ((after == 0 && !j.after_given) || after >= gone_up_to(c.main_)) return b;
   if (c.options_.backfill) {
@@ -147,7 +149,8 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
 inline loss engine::loss_at_opening(const channel_state& c, event_id after) noexcept {
   const sequence& seq = *c.sequence_;
   const bool ahead = after > seq.last;
-  const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
+  event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
+  if (c.engine_->was_lost(after)) first = c.engine_->options_.lost_below;
   // Consecutive ids of this run can be counted.
   const bool known = !ahead && c.options_.own_sequence && c.options_.ids == id_mode::automatic &&
                      after >= seq.start && !c.main_.log.selective();

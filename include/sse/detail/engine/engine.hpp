@@ -409,6 +409,9 @@ class engine {
   void leave_skips(std::uint32_t slot) noexcept;
   [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
   [[nodiscard]] static start_at start_of(const channel_state& c, const joining& j) noexcept;
+  [[nodiscard]] bool was_lost(event_id id) const noexcept {
+    return id > options_.lost_above && id + 1 < options_.lost_below;
+  }
   [[nodiscard]] static event_id gone_up_to(const stream& st) noexcept;
   [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
   [[nodiscard]] static std::uint64_t skip_target(const stream& st) noexcept;
@@ -440,7 +443,7 @@ class engine {
   };
   struct staged_event {
     event_id id;
-    blob* bytes;
+    blob* bytes;  ///< nullptr: a loss, up to there
   };
   struct weaving {
     std::uint32_t slot;
@@ -459,6 +462,7 @@ class engine {
   void look(weaving& w, strand& x) noexcept;
   void look_at_values(weaving& w, strand& x) noexcept;
   void take(weaving& w, strand& x, std::uint64_t bound) noexcept;
+  void take_loss(weaving& w, channel_state& c, event_id before, event_id id) noexcept;
   void take_from_log(weaving& w, strand& x, std::uint64_t bound) noexcept;
   void ask_hooks(weaving& w) noexcept;
   void ask_hook(weaving& w, strand& x, std::size_t room) noexcept;

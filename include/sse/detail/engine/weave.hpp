@@ -83,7 +83,9 @@ inline void engine::weave(weaving& w) noexcept {
     sink(0);
   }
   if (w.ok) leave_hooks(w);
-  for (const staged_event& e : staged_) unref(e.bytes);
+  for (const staged_event& e : staged_) {
+    if (e.bytes != nullptr) unref(e.bytes);
+  }
   staged_.clear();
 }
 
@@ -178,11 +180,19 @@ inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
     x.value = values[x.value].newer;
   } else {
     bytes = staged_[x.staged++].bytes;
-    sub.filled_to = x.next;
+    const event_id before = std::exchange(sub.filled_to, x.next);
+    if (bytes == nullptr) return take_loss(w, *stream_of(sub).owner, before, x.next);
   }
   w.done_to = x.next;
   w.bytes += bytes->size;
   w.ok = lanes_.push(lane, bytes, lane_kind::event);
+}
+
+/// A hook lost what is behind `before`, up to `id`.
+inline void engine::take_loss(weaving& w, channel_state& c, event_id before, event_id id) noexcept {
+  w.done_to = id;
+  advance_hooks(id);
+  w.ok = untold_.push_back({&c, {before, id + 1, 0, false}}) && tell(w.slot);
 }
 
 inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) noexcept {
@@ -305,23 +315,57 @@ inline void engine::leave_hooks(weaving& w) noexcept {
 
 namespace sse::inline v0 {
 
+inline bool backfill_writer::stage(event_id id, detail::blob* bytes) noexcept {
+  if (id <= last_ || id >= request_.before || !engine_->staged_.push_back({id, bytes})) {
+    if (bytes != nullptr) detail::unref(bytes);
+    failed_ = true;
+    return false;
+  }
+  last_ = id;
+  return true;
+}
+
 inline bool backfill_writer::add(event_id id, const event& e) noexcept {
   detail::id_text text;
   event out = e;
   out.id = text.view(id);
   const encode_plan p = plan(out, *limits_);
   detail::blob* bytes = nullptr;
-  if (id > last_ && id < request_.before && p.error == encode_error::none && p.size <= UINT32_MAX)
+  if (p.error == encode_error::none && p.size <= UINT32_MAX)
     bytes = detail::make_blob(static_cast<std::uint32_t>(p.size));
-  if (bytes == nullptr || !engine_->staged_.push_back({id, bytes})) {
-    if (bytes != nullptr) detail::unref(bytes);
+  if (bytes == nullptr) {
     failed_ = true;
     return false;
   }
-  encode_to(bytes->bytes(), out);
-  last_ = id;
+  encode_to(bytes->bytes(), out, p);
   bytes_ += p.size;
+  return stage(id, bytes);
+}
+
+inline bool backfill_writer::add_encoded(event_id id, std::string_view text,
+                                         std::string_view audience) noexcept {
+  if (!audience.empty() && !engine_->sees(request_.session.slot, audience)) return pass(id);
+  detail::blob* const bytes = text.empty() || text.size() > UINT32_MAX
+                                  ? nullptr
+                                  : detail::make_blob(static_cast<std::uint32_t>(text.size()));
+  if (bytes == nullptr) {
+    failed_ = true;
+    return false;
+  }
+  std::memcpy(bytes->bytes(), text.data(), text.size());
+  bytes_ += text.size();
+  return stage(id, bytes);
+}
+
+inline bool backfill_writer::pass(event_id id) noexcept {
+  if (id < last_ || id >= request_.before) {
+    failed_ = true;
+    return false;
+  }
+  last_ = id;
   return true;
 }
+
+inline bool backfill_writer::lose(event_id first) noexcept { return stage(first - 1, nullptr); }
 
 }  // namespace sse::inline v0

@@ -1,0 +1,49 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// crc32c: the checksum of RFC 3720 12.1 (Castagnoli), eight bytes at a time.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace sse::inline v0::detail {
+
+using crc_tables = std::array<std::array<std::uint32_t, 256>, 8>;
+
+[[nodiscard]] constexpr crc_tables make_crc_tables() noexcept {
+  crc_tables t{};
+  for (std::uint32_t n = 0; n < 256; ++n) {
+    std::uint32_t c = n;
+    for (int bit = 0; bit < 8; ++bit) c = (c & 1U) != 0 ? 0x82f63b78U ^ (c >> 1U) : c >> 1U;
+    t[0][n] = c;
+  }
+  for (std::size_t k = 1; k < 8; ++k) {
+    for (std::size_t n = 0; n < 256; ++n) t[k][n] = t[0][t[k - 1][n] & 0xffU] ^ (t[k - 1][n] >> 8U);
+  }
+  return t;
+}
+inline constexpr crc_tables crc_table = make_crc_tables();
+
+/// Of `size` bytes behind those whose checksum is `crc`.
+[[nodiscard]] inline std::uint32_t crc32c(const void* bytes, std::size_t size,
+                                          std::uint32_t crc = 0) noexcept {
+  const auto* p = static_cast<const unsigned char*>(bytes);
+  const auto word = [](const unsigned char* at) {
+    return std::uint32_t{at[0]} | std::uint32_t{at[1]} << 8U | std::uint32_t{at[2]} << 16U |
+           std::uint32_t{at[3]} << 24U;
+  };
+  std::uint32_t c = ~crc;
+  for (; size >= 8; p += 8, size -= 8) {
+    const std::uint32_t a = word(p) ^ c;
+    const std::uint32_t b = word(p + 4);
+    c = crc_table[7][a & 0xffU] ^ crc_table[6][a >> 8U & 0xffU] ^ crc_table[5][a >> 16U & 0xffU] ^
+        crc_table[4][a >> 24U] ^ crc_table[3][b & 0xffU] ^ crc_table[2][b >> 8U & 0xffU] ^
+        crc_table[1][b >> 16U & 0xffU] ^ crc_table[0][b >> 24U];
+  }
+  for (; size != 0; ++p, --size) c = crc_table[0][(c ^ *p) & 0xffU] ^ (c >> 8U);
+  return ~c;
+}
+
+}  // namespace sse::inline v0::detail

@@ -1,0 +1,542 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// journal: history that survives the process. Events are written to a directory, get their ids
+// there, and are shown to subscribers once they are as safe as the program asked for; after a
+// restart every client goes on where it was, whatever the hubs' memory keeps. POSIX; no server, no
+// dependency.
+//
+//   sse::journal j;
+//   if (sse::journal_error e = j.open("data", {.channels = {"ticks"}})) return complain(e.text);
+//   sse::asio_server<> server{ctx, {.shards = &j.order()}};      // or a sse::shard each
+//   j.start();
+//   (void)j.publish(0, {.data = json});                           // any thread
+//   sse::publisher hot = j.make_publisher(0);                     // a hot thread's own: no lock
+//
+// What is published becomes one sequence of ids over all channels, j.order(), which hubs follow as
+// shards do (sse/shards.hpp): several hubs, each in a thread of its own, may. Another process may
+// follow the same directory with j.follow(): an engine writes, a gateway serves, each may be killed
+// alone. What a hub's memory let go comes from the files (channel_options::backfill is the
+// journal's).
+//
+// Threads: open, follow, start, stop and destruction belong to one thread; hubs attach between open
+// and start. The rest may be called from any thread. The journal has one thread of its own, which
+// writes: nobody else waits for a disk, but for a hub that reads old events from it.
+//
+// Errors: disk full, an error of the device, a directory that is gone: what was accepted waits in
+// memory and is written once that works again; meanwhile publish answers `not_stored`, or events go
+// out without being stored, as journal_options::live_without says; stats() and problem() tell.
+//
+// What survives what: docs/guide/durability.md.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <poll.h>
+
+#include <sse/detail/journal/store.hpp>
+#include <sse/journal_options.hpp>
+#include <sse/mailbox.hpp>
+#include <sse/shards.hpp>
+
+namespace sse::inline v0 {
+
+class journal {
+ public:
+  journal() noexcept = default;
+  journal(const journal&) = delete;
+  journal& operator=(const journal&) = delete;
+  ~journal() { stop(); }
+
+  /// To write here, alone. The directory is made if it is not there. `first_id`: where the ids of a
+  /// new journal begin, see hub_options::first_id. Not yet opened, or stopped, only.
+  [[nodiscard]] journal_error open(const std::string& directory, journal_options o = {},
+                                   event_id first_id = no_id) {
+    return begin(std::make_unique<detail::posix_journal_files>(directory, true, true), directory,
+                 std::move(o), true, first_id);
+  }
+  /// To serve what another process writes, or wrote, here. publish answers `closed`.
+  [[nodiscard]] journal_error follow(const std::string& directory, journal_options o = {}) {
+    return begin(std::make_unique<detail::posix_journal_files>(directory, false, false), directory,
+                 std::move(o), false, no_id);
+  }
+  /// The same over a file system of the caller's, for tests.
+  [[nodiscard]] journal_error open(std::unique_ptr<detail::journal_files> files,
+                                   journal_options o = {}, event_id first_id = no_id) {
+    return begin(std::move(files), "journal", std::move(o), true, first_id);
+  }
+
+  /// It is open.
+  [[nodiscard]] explicit operator bool() const noexcept { return store_ != nullptr; }
+  /// What the hubs follow (server_options::shards, sse::shard). REQUIRES: it is open.
+  [[nodiscard]] sequencer& order() noexcept {
+    SSEHUB_ASSERT(order_ != nullptr);
+    return *order_;
+  }
+  /// What it found when it was opened.
+  [[nodiscard]] const journal_start& found() const noexcept { return start_; }
+  [[nodiscard]] const journal_options& options() const noexcept { return options_; }
+
+  /// All hubs are attached: the newest events go into their memory, and the journal's thread runs.
+  void start() {
+    if (store_ == nullptr || thread_.joinable()) return;
+    store_->read(order_->head(), max_event_id + 1, [this](const journal_event& e) {
+      show(e);
+      return true;
+    });
+    thread_ = std::thread{[this] {
+      if (writes_) {
+        write_all();
+      } else {
+        follow_all();
+      }
+    }};
+  }
+
+  /// Writes what was accepted, and ends the run: publish answers `closed` from now on; old events
+  /// can still be read. Waits for the disk; if that fails, what was not written is lost, and
+  /// problem() says why.
+  void stop() {
+    if (store_ == nullptr || pipe_[0] < 0) return;
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      stopping_ = true;
+    }
+    wake();
+    if (thread_.joinable()) thread_.join();
+    if (inbox_ != nullptr) inbox_->close();
+    if (writes_ && !started_end_) end_run();
+    for (const int end : pipe_) {
+      if (end >= 0) ::close(end);
+    }
+    pipe_[0] = pipe_[1] = -1;
+    durable_changed_.notify_all();
+  }
+
+  /// An event for the channel of that number: accepted, with its id; it is written, and shown,
+  /// soon. A transient one is not stored. Takes a lock for as long as its bytes are copied;
+  /// allocates. Errors besides those of an event that cannot be sent: no_channel, full, not_stored,
+  /// closed; sealed for `last`, which it cannot do.
+  [[nodiscard]] publish_result publish(std::size_t channel, const event& e,
+                                       const publish_options& o = {}) {
+    if (!writes_) return {no_id, publish_error::closed};
+    publish_result r;
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      r = place(channel, e, o);
+    }
+    if (r) wake();
+    return r;
+  }
+  /// For one thread that must not meet a lock (sse/mailbox.hpp): its events get their ids in the
+  /// journal's thread. It may outlive the journal.
+  [[nodiscard]] publisher make_publisher(std::size_t channel,
+                                         std::size_t lane_bytes = mailbox::default_lane) {
+    return inbox_ == nullptr ? publisher{} : inbox_->make_publisher(channel, lane_bytes);
+  }
+
+  /// All events up to this one are as durable as the options say. They are shown now, or soon.
+  [[nodiscard]] event_id durable() const noexcept {
+    return durable_.load(std::memory_order_acquire);
+  }
+  /// Waits until `id` is. False: it took longer.
+  [[nodiscard]] bool wait_durable(event_id id, duration most) {
+    std::unique_lock<std::mutex> lock{wait_mutex_};
+    return durable_changed_.wait_for(lock, std::chrono::milliseconds{most.ms()},
+                                     [&] { return durable() >= id; });
+  }
+
+  /// f(const journal_event&) for each stored event behind `after` and below `before`, oldest first,
+  /// until it answers false. Reads the files.
+  template <class F>
+  void read(event_id after, event_id before, F f) const {
+    if (store_ != nullptr) store_->read(after, before, std::move(f));
+  }
+
+  [[nodiscard]] journal_stats stats() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    journal_stats s = stats_;
+    s.last = writes_ ? head_ : durable();
+    s.durable = durable();
+    s.waiting_bytes += incoming_.size();
+    return s;
+  }
+  /// Why it cannot write now; empty: it can.
+  [[nodiscard]] std::string problem() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return problem_;
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+
+  [[nodiscard]] static std::int64_t wall_ms() noexcept {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+  }
+
+  [[nodiscard]] journal_error begin(std::unique_ptr<detail::journal_files> files,
+                                    const std::string& where, journal_options o, bool writes,
+                                    event_id first_id) {
+    const auto fail = [&](journal_error e) {
+      store_.reset();
+      files_.reset();
+      e.text.insert(0, where + ": ");
+      return e;
+    };
+    if (store_ != nullptr) return fail({journal_errc::in_use, {}, "this journal is open already"});
+    options_ = std::move(o);
+    writes_ = writes;
+    files_ = std::move(files);
+    detail::journal_store::settings s;
+    s.segment_bytes =
+        std::min(std::max(options_.segment_bytes, std::uint64_t{1} << 16), std::uint64_t{1} << 30);
+    s.most_pending = 2 * std::uint64_t{options_.queue_bytes} + (std::uint64_t{1} << 20);
+    s.keep_bytes = options_.keep_bytes;
+    s.keep_events = options_.keep_events;
+    s.keep_ms = options_.keep_age.is_off() || options_.keep_age == duration::infinite()
+                    ? 0
+                    : options_.keep_age.ms();
+    s.claims = options_.durability >= durability::interval;
+    store_ = std::make_unique<detail::journal_store>(*files_, s);
+    start_ = {};
+    journal_error e =
+        writes ? store_->open_to_write(wall_ms(), first_id, start_) : store_->open_to_read(start_);
+    if (e) return fail(std::move(e));
+    head_ = writes ? start_.next - 1 : start_.recovered;
+    durable_.store(store_->newest(), std::memory_order_release);
+    stopping_ = started_end_ = failing_ = false;
+    if (::pipe(pipe_) != 0)
+      return fail({journal_errc::system, {errno, std::generic_category()}, "no descriptors"});
+    for (const int end : pipe_) {
+      ::fcntl(end, F_SETFD, FD_CLOEXEC);
+      ::fcntl(end, F_SETFL, O_NONBLOCK);
+    }
+    if (writes) {
+      inbox_ = std::make_unique<mailbox>(
+          mailbox_options{.wake = [](void* j) noexcept { static_cast<journal*>(j)->wake(); },
+                          .context = this,
+                          .limits = options_.limits});
+    }
+    sequencer_options order;
+    order.channels = options_.channels;
+    order.channel = [this](std::string_view name) { return channel_of(name); };
+    order.first_id = store_->back_by(std::min(options_.preload_bytes, options_.lane_bytes / 2));
+    order.lost_above = start_.recovered;
+    order.lost_below = start_.next;
+    order.lane_bytes = options_.lane_bytes;
+    order.limits = options_.limits;
+    order.given_ids = true;
+    order_ = std::make_unique<sequencer>(std::move(order));
+    return {};
+  }
+
+  [[nodiscard]] channel_options channel_of(std::string_view name) {
+    channel_options o = options_.channel ? options_.channel(name) : channel_options{};
+    std::size_t number = 0;
+    while (options_.channels[number] != name) ++number;
+    o.backfill = [this, number](const backfill_request& r, backfill_writer& w) {
+      return give(number, r, w);
+    };
+    return o;
+  }
+
+  // --- publishing --------------------------------------------------------------------------------
+
+  /// REQUIRES: the lock.
+  [[nodiscard]] publish_result place(std::size_t channel, const event& e,
+                                     const publish_options& o) {
+    const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
+    if (stopping_) return fail(publish_error::closed);
+    if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
+    if (o.transient) return order_->publish(channel, e, o);
+    if (failing_ && !options_.live_without) return fail(publish_error::not_stored);
+    if (!e.id.empty() || o.id != no_id) return fail(publish_error::bad_id);
+    if (o.encoded) return fail(publish_error::bad_type);
+    if (o.last) return fail(publish_error::sealed);
+    if (o.audience.size() > 0xffff || o.key.size() > 0xffff) return fail(publish_error::too_large);
+    const event_id id = head_ + 1;
+    if (id > max_event_id) return fail(publish_error::id_order);
+    event out = e;
+    out.id = id_text_.view(id);
+    const encode_plan p = plan(out, options_.limits);
+    if (p.error != encode_error::none) return fail(detail::to_publish_error(p.error));
+    if (p.size + o.audience.size() + o.key.size() + 64 > options_.lane_bytes / 2)
+      return fail(publish_error::too_large);
+    if (incoming_.size() + stats_.waiting_bytes + p.size > options_.queue_bytes)
+      return fail(publish_error::full);
+    std::vector<char>& bytes = incoming_.bytes;
+    incoming_.add({id,
+                   clock_ms_.load(std::memory_order_relaxed),
+                   static_cast<std::uint16_t>(channel),
+                   o.audience,
+                   o.key,
+                   {}});
+    incoming_.records.back().size = static_cast<std::uint32_t>(p.size);
+    const std::size_t at = bytes.size();
+    bytes.resize(at + p.size);
+    encode_to(bytes.data() + at, out, p);
+    head_ = id;
+    return {id, publish_error::none};
+  }
+
+  void wake() noexcept {
+    if (!sleeping_.exchange(false, std::memory_order_seq_cst)) return;
+    const char c = 0;
+    while (::write(pipe_[1], &c, 1) < 0 && errno == EINTR) {
+    }
+  }
+
+  // --- the journal's thread ----------------------------------------------------------------------
+
+  void write_all() {
+    clock::time_point synced = clock::now();
+    for (bool last = false; !last;) {
+      clock_ms_.store(wall_ms(), std::memory_order_relaxed);
+      last = take_in();
+      const bool moved = write_once(synced);
+      if (last) break;
+      if (!moved) sleep(synced);
+    }
+    end_run();
+  }
+
+  /// What was published since, into the store's batch. True: nothing more will come.
+  [[nodiscard]] bool take_in() {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    inbox_->drain([this](const mail& m) {
+      const publish_error e = place(static_cast<std::size_t>(m.target), m.event, m.options).error;
+      return e != publish_error::full && e != publish_error::not_stored;
+    });
+    detail::journal_batch& to = store_->pending();
+    if (to.empty()) {
+      std::swap(to, incoming_);
+    } else {
+      to.bytes.insert(to.bytes.end(), incoming_.bytes.begin(), incoming_.bytes.end());
+      to.records.insert(to.records.end(), incoming_.records.begin(), incoming_.records.end());
+    }
+    incoming_.clear();
+    stats_.waiting_bytes = to.size();
+    return stopping_;
+  }
+
+  /// False: nothing can be done now.
+  bool write_once(clock::time_point& synced) {
+    detail::journal_batch& batch = store_->pending();
+    if (batch.empty()) return false;
+    const clock::time_point now = clock::now();
+    if (failing_ && now < retry_at_) return false;
+    const bool at_once =
+        options_.durability == durability::none || (failing_ && options_.live_without);
+    int e = store_->claim_ids();
+    if (e == 0 && at_once) show_unwritten();
+    if (e == 0) e = store_->write();
+    bool shows = true;
+    if (e == 0 && options_.durability >= durability::interval) {
+      shows = options_.durability == durability::every_batch || stopping_now() ||
+              now - synced >= std::chrono::milliseconds{interval_ms()};
+      if (shows) {
+        e = store_->sync();
+        synced = now;
+        count_sync();
+      }
+    }
+    if (e != 0) {
+      if (options_.live_without && batch.size() > options_.queue_bytes / 2) store_->give_up();
+      return fail_for_now(e, now);
+    }
+    if (failing_) works_again();
+    if (!shows) return false;
+    store_->show([this](const journal_event& event) {
+      if (event.id > shown_) show(event);
+    });
+    const event_id newest = store_->newest();
+    if (const int h = store_->tell_head(); h != 0) return fail_for_now(h, now);
+    (void)store_->trim(clock_ms_.load(std::memory_order_relaxed));
+    durable_is(newest);
+    return true;
+  }
+
+  /// To the hubs. Waits where one of them is behind by a whole lane.
+  void show(const journal_event& e) {
+    const publish_options o{.id = e.id, .audience = e.audience, .key = e.key, .encoded = true};
+    while (order_->publish(e.channel, {.data = e.bytes}, o) == publish_error::full &&
+           !stopping_now())
+      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    shown_ = e.id;
+  }
+  /// Before they are stored.
+  void show_unwritten() {
+    const detail::journal_batch& b = store_->pending();
+    const char* p = b.bytes.data();
+    for (const detail::index_record& r : b.records) {
+      const journal_event e = detail::view(r, p);
+      p += e.audience.size() + e.key.size() + e.bytes.size();
+      if (e.id > shown_) show(e);
+    }
+  }
+
+  void durable_is(event_id id) {
+    {
+      const std::scoped_lock<std::mutex> lock{wait_mutex_};
+      durable_.store(id, std::memory_order_release);
+    }
+    durable_changed_.notify_all();
+    if (options_.on_durable) options_.on_durable(id);
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    ++stats_.batches;
+    stats_.files = store_->files();
+    stats_.bytes = store_->bytes();
+    stats_.oldest_gone = store_->gone();
+    stats_.waiting_bytes = store_->pending().size();
+  }
+  void count_sync() {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    ++stats_.syncs;
+  }
+  bool fail_for_now(int e, clock::time_point now) {
+    retry_at_ = now + std::chrono::milliseconds{200};
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    failing_ = stats_.failing = true;
+    ++stats_.failures;
+    problem_ = "the journal cannot be written: " + std::generic_category().message(e) +
+               "; it is tried again until that ends";
+    return false;
+  }
+  void works_again() {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    failing_ = stats_.failing = false;
+    problem_.clear();
+  }
+  [[nodiscard]] bool stopping_now() {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return stopping_;
+  }
+  [[nodiscard]] std::int64_t interval_ms() const noexcept {
+    return options_.interval.ms() < 1 ? 1 : options_.interval.ms();
+  }
+
+  void sleep(clock::time_point synced) {
+    sleeping_.store(true, std::memory_order_seq_cst);
+    int ms = 1000;
+    if (!store_->pending().empty()) {
+      const clock::time_point due =
+          failing_ ? retry_at_ : synced + std::chrono::milliseconds{interval_ms()};
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(due - clock::now()).count();
+      ms = static_cast<int>(left < 0 ? 0 : left > 1000 ? 1000 : left);
+    }
+    bool empty = false;
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      empty = incoming_.empty() && !stopping_;
+    }
+    if (empty && inbox_->prepare_sleep()) wait(ms);
+    sleeping_.store(false, std::memory_order_seq_cst);
+    inbox_->awake();
+  }
+  void wait(int ms) noexcept {
+    pollfd p{pipe_[0], POLLIN, 0};
+    (void)::poll(&p, 1, ms);
+    char bytes[64];
+    while (::read(pipe_[0], bytes, sizeof bytes) > 0) {
+    }
+  }
+
+  void end_run() {
+    started_end_ = true;
+    detail::journal_batch& batch = store_->pending();
+    clock::time_point synced{};
+    for (int tries = 0; tries < 10 && !batch.empty(); ++tries) {
+      retry_at_ = {};
+      if (!write_once(synced)) std::this_thread::sleep_for(std::chrono::milliseconds{20});
+    }
+    if (batch.empty()) {
+      if (const int e = store_->end_run(wall_ms()); e != 0) (void)fail_for_now(e, clock::now());
+    }
+  }
+
+  /// Another process writes: what it shows is shown here.
+  void follow_all() {
+    int ms = 1;
+    while (!stopping_now()) {
+      if (store_->look_for_news()) {
+        ms = 1;
+        store_->read(order_->head(), max_event_id + 1, [this](const journal_event& e) {
+          show(e);
+          return true;
+        });
+        durable_is(store_->newest());
+      } else if (ms < 20) {
+        ++ms;
+      }
+      sleeping_.store(true, std::memory_order_seq_cst);
+      if (!stopping_now()) wait(ms);
+      sleeping_.store(false, std::memory_order_seq_cst);
+    }
+  }
+
+  // --- old events, in the hubs' threads ----------------------------------------------------------
+
+  [[nodiscard]] backfill_state give(std::size_t number, const backfill_request& r,
+                                    backfill_writer& w) const {
+    constexpr std::uint32_t most = 16'384;  // records that one call looks at
+    backfill_state state = backfill_state::done;
+    std::uint32_t looked = 0;
+    for (event_id from = no_id, first = no_id; state == backfill_state::done;) {
+      const bool lost = store_->loss_behind(w.last(), from, first) && from + 1 < r.before;
+      store_->read(w.last(), lost ? from + 1 : r.before, [&](const journal_event& e) {
+        if (w.bytes() >= r.room || ++looked > most) {
+          state = backfill_state::more;
+          return false;
+        }
+        return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
+      });
+      if (!lost || state != backfill_state::done) break;
+      if (w.last() < from && !w.pass(from)) break;
+      if (!w.lose(first < r.before ? first : r.before)) break;
+    }
+    return state;
+  }
+
+  journal_options options_;
+  bool writes_ = false;
+  std::unique_ptr<detail::journal_files> files_;
+  std::unique_ptr<detail::journal_store> store_;
+  std::unique_ptr<sequencer> order_;
+  std::unique_ptr<mailbox> inbox_;
+  journal_start start_;
+  std::thread thread_;
+  int pipe_[2] = {-1, -1};
+  std::atomic<bool> sleeping_{false};
+  std::atomic<std::int64_t> clock_ms_{wall_ms()};
+  std::atomic<event_id> durable_{no_id};
+  std::mutex wait_mutex_;
+  std::condition_variable durable_changed_;
+
+  // The thread's own.
+  event_id shown_ = no_id;
+  clock::time_point retry_at_{};
+  bool started_end_ = false;
+
+  mutable std::mutex mutex_;  // of what follows
+  detail::journal_batch incoming_;
+  detail::id_text id_text_;
+  event_id head_ = no_id;
+  journal_stats stats_;
+  std::string problem_;
+  std::atomic<bool> failing_{false};
+  bool stopping_ = false;
+};
+
+}  // namespace sse::inline v0
