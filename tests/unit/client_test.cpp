@@ -1569,29 +1569,3 @@ TEST_CASE("client: other limits of the stream") {
   CHECK(error("event:" + std::string(11, 'x') + "\n") ==
         "the stream has an event type that is too long");
 }
-
-TEST_CASE("client: every error has a name and a sentence") {
-  std::vector<std::string> names;
-  std::vector<std::string> sentences;
-  for (int i = 0; i <= static_cast<int>(client_error::bad_options); ++i) {
-    sse::client_failure f;
-    f.error = static_cast<client_error>(i);
-    names.emplace_back(sse::to_string(f.error));
-    sentences.emplace_back(sse::describe(f));
-  }
-  for (auto* all : {&names, &sentences}) {
-    std::sort(all->begin(), all->end());
-    CHECK(std::adjacent_find(all->begin(), all->end()) == all->end());
-    CHECK(std::find(all->begin(), all->end(), "unknown") == all->end());
-  }
-  for (int i = 0; i <= static_cast<int>(sse::url_error::no_memory); ++i) {
-    sse::client_failure f{.error = client_error::bad_url, .url = static_cast<sse::url_error>(i)};
-    CHECK_FALSE(sse::describe(f).empty());
-    CHECK(sse::to_string(f.url) != "unknown");
-  }
-  for (int i = 0; i <= static_cast<int>(sse::parse_error::no_memory); ++i) {
-    sse::client_failure f{.error = client_error::bad_stream,
-                          .parse = static_cast<sse::parse_error>(i)};
-    CHECK_FALSE(sse::describe(f).empty());
-  }
-}
