@@ -491,6 +491,47 @@ TEST_CASE("X-01 X-10 each allocation fails once while everything outgrows its fi
   CHECK(k > 200);
 }
 
+TEST_CASE("X-10 a retry stream for which there is no memory is refused, and holds no slot",
+          "[allocation][hub]") {
+  constexpr std::size_t room = 64;  // of sessions, until the hub takes more memory for them
+  for (const std::uint64_t how_many : {std::uint64_t{1}, UINT64_MAX}) {
+    std::uint64_t k = 0;
+    for (bool hit = true; hit; ++k) {
+      REQUIRE(k < 100);
+      CAPTURE(k, how_many);
+      roomy_transport<false> net{room + 2, 4000};
+      sse::hub<roomy_transport<false>> hub{
+          net, {.caps = {.total = {.max = room, .then = sse::when_full::retry_stream}}}};
+      sse::channel c = hub.open_channel("c");
+      for (std::size_t i = 0; i < room; ++i) {
+        REQUIRE(hub.accept({i}, {}, sse::admit().join(c)));
+      }
+      sse::accept_result told;
+      bool threw = false;
+      {
+        const test::failing_allocations fail{k, how_many};
+        try {
+          told = hub.accept({room}, {}, sse::admit().join(c));
+        } catch (const std::bad_alloc&) {
+          threw = true;
+        }
+        hit = fail.hit();
+      }
+      CHECK((hit || told));
+      if (!told && !threw) CHECK(told.refusal.status == 503);
+      CHECK(net.peers[room].is_closed == static_cast<bool>(told));
+      CHECK(hub.sessions() == room);
+      // The next one is answered as ever.
+      CHECK(hub.accept({room + 1}, {}, sse::admit().join(c)));
+      CHECK(net.peers[room + 1].received.find("retry: ") != std::string::npos);
+      for (const auto& p : net.peers) hub.closed(p.session);
+      hub.drain();
+      CHECK(hub.drained());
+    }
+    CHECK(k > 1);
+  }
+}
+
 TEST_CASE("X-02 coalescing: each allocation fails once, and what is lost by it is announced",
           "[allocation][hub]") {
   for (const std::uint64_t how_many : {std::uint64_t{1}, UINT64_MAX}) {
