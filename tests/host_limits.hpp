@@ -368,6 +368,82 @@ void address_cap() {
   s.open(c);
 }
 
+/// Of many that come at once 64 are accepted in one turn: others have their turn too.
+template <class Loop>
+void accepts_of_a_turn() {
+  held_server<Loop> s;
+  s.pass(0);
+  std::vector<client> all;
+  for (int i = 0; i < 130; ++i) all.emplace_back(s.port());
+  for (const std::size_t expected : {64U, 128U, 130U}) {
+    s.turn();
+    CHECK(s->connections() == expected);
+  }
+}
+
+/// The loop sleeps until something is due, to the millisecond; not while there is work.
+template <class Loop>
+void how_long_it_waits() {
+  const auto forever = sse::duration::infinite();
+  held_server<Loop> s{
+      {.hub = {.write_deadline = milliseconds{9000}}, .keep_alive = milliseconds{3000}}};
+  const auto wait = [&](sse::duration most) {
+    fail_socket_call(0, EINTR);
+    s->poll(most);
+    CHECK(end_failing());
+    return failed_wait_ms();
+  };
+  s.pass(0);
+  CHECK(wait(forever) == -1);
+  CHECK(wait(milliseconds{70}) == 70);
+  CHECK(wait(milliseconds{INT_MAX - 1}) == INT_MAX - 1);
+  CHECK(wait(milliseconds{std::int64_t{INT_MAX} + 1}) == INT_MAX);
+  CHECK(wait(milliseconds{0}) == 0);
+  CHECK(wait(milliseconds{-1}) == 0);
+  client stream{s.port()};
+  s.open(stream);
+  client c{s.port()};
+  CHECK(s.ask(c, client::make("GET", "/health")).status == 200);
+  s.pass(0);
+  CHECK(wait(forever) == 3000);
+  s.pass(1000);
+  CHECK(wait(forever) == 2000);
+  CHECK(wait(milliseconds{1999}) == 1999);
+  CHECK(wait(milliseconds{2001}) == 2000);
+  REQUIRE(s->publish(s.ticks, {.data = "now"}));
+  CHECK(wait(forever) == 0);
+  s.pass(0);
+  CHECK(wait(forever) == 2000);
+  sse::publisher mail = s->make_publisher(s.ticks);
+  REQUIRE(mail.try_publish("mail") == sse::publish_error::none);
+  CHECK(wait(forever) == 0);
+  s.pass(0);
+  CHECK(wait(forever) == 2000);
+  fail_socket_calls(socket_call::accept, INT_MAX, EMFILE);
+  const long tried = socket_calls_made(socket_call::accept);
+  client late{s.port()};
+  REQUIRE(s.until([&] { return socket_calls_made(socket_call::accept) != tried; }));
+  CHECK(wait(forever) == 100);
+  s.pass(60);
+  CHECK(wait(forever) == 40);
+  fail_socket_calls(socket_call::accept, 0, 0);
+  s->stop();
+  const long waits = wait_calls();
+  s->poll(forever);
+  CHECK(wait_calls() == waits);
+}
+
+/// A loop that is to poll never sleeps.
+template <class Loop>
+void busy_loop_never_waits() {
+  held_server<Loop> s{{.busy_poll = true}};
+  s.pass(0);
+  fail_socket_call(0, EINTR);
+  s->poll(sse::duration::infinite());
+  CHECK(end_failing());
+  CHECK(failed_wait_ms() == 0);
+}
+
 /// Descriptors are out: accept is tried once in 100 ms, is reported, and goes on afterwards.
 template <class Loop>
 void accept_without_descriptors(int error) {

@@ -32,6 +32,7 @@ thread_local int error_given = 0;
 thread_local bool failed = false;
 thread_local long calls_made = 0;
 thread_local long waits_made = 0;
+thread_local int failed_wait = 0;
 
 thread_local bool watched = false;
 thread_local test::socket_call kind_to_fail{};
@@ -62,6 +63,7 @@ void fail_socket_calls(socket_call kind, int times, int error) noexcept {
 long socket_calls_made(socket_call kind) noexcept { return made[static_cast<int>(kind)]; }
 long socket_calls() noexcept { return calls_made; }
 long wait_calls() noexcept { return waits_made; }
+int failed_wait_ms() noexcept { return failed_wait; }
 bool socket_calls_can_fail() noexcept {
 #ifdef TEST_SOCKET_CALLS
   return true;
@@ -168,6 +170,7 @@ int fcntl(int fd, int what, ...) {
 }
 int epoll_wait(int epoll, epoll_event* events, int most, int ms) {
   ++waits_made;
+  if (calls_left == 0) failed_wait = ms;
   return small(SYS_epoll_pwait, epoll, events, most, ms, nullptr, 8);
 }
 int eventfd(unsigned first, int flags) noexcept { return small(SYS_eventfd2, first, flags); }

@@ -40,6 +40,8 @@ void fail_socket_calls(socket_call kind, int times, int error) noexcept;
 [[nodiscard]] long socket_calls() noexcept;
 /// Of those, calls of epoll_wait: one serves many connections.
 [[nodiscard]] long wait_calls() noexcept;
+/// How long the last epoll_wait that failed by fail_socket_call would have waited; -1: for ever.
+[[nodiscard]] int failed_wait_ms() noexcept;
 /// Whether this build can do it: the thread sanitizer has functions of its own in their place.
 [[nodiscard]] bool socket_calls_can_fail() noexcept;
 

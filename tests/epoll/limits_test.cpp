@@ -108,3 +108,14 @@ TEST_CASE("a stream that ends with unread input loses nothing") {
   if (test::cannot_hold_the_server()) return;
   for (const bool by_stop : {false, true}) test::end_with_unread_input<loop>(by_stop);
 }
+
+TEST_CASE("of connections that come at once 64 are accepted in a turn") {
+  if (test::cannot_hold_the_server()) return;
+  test::accepts_of_a_turn<loop>();
+}
+
+TEST_CASE("the loop sleeps until something is due, and not while there is work") {
+  if (test::cannot_hold_the_server()) return;
+  test::how_long_it_waits<loop>();
+  test::busy_loop_never_waits<loop>();
+}
