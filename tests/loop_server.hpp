@@ -1,4 +1,5 @@
-// An epoll_server, or one like it, on 127.0.0.1, any port, in a thread of its own.
+// An epoll_server, or one like it, on 127.0.0.1, any port unless one is given, in a thread of its
+// own.
 //
 //   test::loop_server<sse::epoll_server<>> s{{.chunked = true}};
 //   sse::channel c = s.open("ticks");
@@ -8,6 +9,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <future>
 #include <mutex>
 #include <optional>
@@ -30,8 +32,9 @@ namespace test {
 template <class Server>
 class loop_server : public server_calls<loop_server<Server>> {
  public:
-  explicit loop_server(sse::server_options o = {}) : server_{std::in_place, without_position(o)} {
-    if (const auto e = server_->listen("127.0.0.1", 0)) throw std::system_error{e};
+  explicit loop_server(sse::server_options o = {}, std::uint16_t port = 0)
+      : server_{std::in_place, without_position(o)} {
+    if (const auto e = server_->listen("127.0.0.1", port)) throw std::system_error{e};
     port_ = server_->port();
     thread_ = std::thread{[this] { serve(); }};
   }

@@ -1,155 +1,24 @@
-// Several servers on one port, as shards of one sequencer.
-#include <atomic>
-#include <charconv>
-#include <memory>
+// The Asio host's shards; see host_shards.hpp.
 #include <stdexcept>
-#include <string>
-#include <string_view>
-#include <thread>
-#include <utility>
-#include <vector>
 
 #include "asio/client.hpp"
 #include "catch.hpp"
-
-using test::client;
-
-namespace {
-
-/// Servers on one port, a thread each.
-struct cluster {
-  explicit cluster(std::size_t n, sse::server_options o = {}, sse::sequencer_options q = {})
-      : ticks{std::move(q)} {
-    o.reuse_port = true;
-    o.shards = &ticks;
-    for (std::size_t i = 0; i < n; ++i) {
-      shards.push_back(std::make_unique<test::server<>>(o, i == 0 ? 0 : shards[0]->port()));
-      test::server<>& s = *shards.back();
-      s.on_loop([&] { s->stream("/events", s->hub().find_channel("events")); });
-    }
-  }
-  [[nodiscard]] std::uint16_t port() const { return shards[0]->port(); }
-  [[nodiscard]] std::vector<std::size_t> sessions() {
-    std::vector<std::size_t> n;
-    for (auto& s : shards) n.push_back(s->sessions());
-    return n;
-  }
-
-  sse::sequencer ticks;
-  std::vector<std::unique_ptr<test::server<>>> shards;
-};
-
-/// Events first..last and no others.
-bool gets(client& c, std::uint64_t first, std::uint64_t last) {
-  for (; first <= last; ++first) {
-    std::string f = c.frame();
-    while (f.starts_with(":")) f = c.frame();  // a heartbeat, if all this takes that long
-    if (test::id_of(f) != first || client::field(f, "data: ") != std::to_string(first))
-      return false;
-  }
-  return true;
-}
-
-void publish(sse::sequencer& s, std::uint64_t n) {
-  for (std::uint64_t i = 0; i < n;) {
-    const sse::publish_result r = s.publish(0, {.data = std::to_string(s.head() + 1)});
-    if (r) ++i;
-    if (r.error == sse::publish_error::full) {
-      std::this_thread::yield();
-    } else if (!r) {
-      throw std::runtime_error(std::string{to_string(r.error)});
-    }
-  }
-}
-
-}  // namespace
+#include "host_shards.hpp"
 
 TEST_CASE("a hundred clients over two shards of one port get everything, and resume on either") {
-  const bool busy = GENERATE(false, true);
-  cluster c{
-      2, {.hub = {.caps = {.per_address = {.max = 0}}}, .busy_poll = busy}, {.lane_bytes = 16384}};
-  std::vector<client> all;
-  for (int i = 0; i < 100; ++i) {
-    all.emplace_back(c.port());
-    REQUIRE(all.back().open("/events", test::last_id(0)).status == 200);
-  }
-  for (const std::size_t n : c.sessions()) {
-    CAPTURE(n);
-    CHECK(n > 0);
-    CHECK(n < 100);
-  }
-  publish(c.ticks, 200);
-  for (client& k : all) CHECK(gets(k, 1, 200));
-
-  // Each goes and comes back in the middle of it, to whichever shard the system picks.
-  std::thread engine{[&] { publish(c.ticks, 600); }};
-  for (client& k : all) {
-    CHECK(gets(k, 201, 210));
-    k = client{c.port()};
-    REQUIRE(k.open("/events", test::last_id(210)).status == 200);
-  }
-  for (client& k : all) CHECK(gets(k, 211, 800));
-  engine.join();
-  REQUIRE(c.shards[0]->eventually([&] {
-    const sse::hub_stats s = c.ticks.stats();
-    return s.sessions == 100 && s.accepted == 200;
-  }));
-  CHECK(c.ticks.all_channel_stats()[0].gaps == 0);
+  test::clients_over_two_shards<test::server<>>(GENERATE(false, true));
 }
 
 TEST_CASE("a client that is ahead of its shard is not told of a gap") {
-  // Each client goes on to another shard with an id that was published a moment ago.
-  cluster c{3, {.hub = {.caps = {.per_address = {.max = 0}}}}};
-  client k{c.port()};
-  REQUIRE(k.open("/events").status == 200);
-  for (std::uint64_t i = 1; i <= 300; ++i) {
-    publish(c.ticks, 1);
-    REQUIRE(gets(k, i, i));
-    k = client{c.port()};
-    REQUIRE(k.open("/events", test::last_id(i)).status == 200);
-  }
-  CHECK(c.ticks.all_channel_stats()[0].gaps == 0);
-  client bogus{c.port()};
-  REQUIRE(bogus.open("/events", test::last_id(301)).status == 200);
-  CHECK(client::field(bogus.frame(), "event: ") == "gap");
+  test::a_client_ahead_of_its_shard<test::server<>>();
 }
 
 TEST_CASE("a cap per address holds over all shards of a port") {
-  cluster c{2, {.hub = {.caps = {.per_address = {.max = 20}}}}};
-  std::vector<client> all;
-  for (int i = 0; i < 20; ++i) {
-    all.emplace_back(c.port());
-    REQUIRE(all.back().open("/events").status == 200);
-  }
-  for (int i = 0; i < 20; ++i) CHECK(client{c.port()}.get("/events").status == 429);
-  all.clear();
-  REQUIRE(c.shards[0]->eventually(
-      [&] { return c.ticks.caps().count(sse::cap_counter::kind::address, "127.0.0.1") == 0; }));
-  CHECK(client{c.port()}.open("/events").status == 200);
+  test::a_cap_over_all_shards<test::server<>>();
 }
 
 TEST_CASE("one drain ends the streams of all shards, and their servers") {
-  cluster c{3, {.hub = {.caps = {.per_address = {.max = 0}}}}};
-  std::vector<client> all;
-  for (int i = 0; i < 30; ++i) {
-    all.emplace_back(c.port());
-    REQUIRE(all.back().open("/events").status == 200);
-  }
-  std::thread engine{[&] { publish(c.ticks, 100); }};
-  engine.join();
-  c.ticks.drain({.farewell = {.type = "bye"}});
-  CHECK(c.ticks.publish(0, {.data = "late"}).error == sse::publish_error::closed);
-  for (client& k : all) {
-    CHECK(gets(k, 1, 100));
-    const std::string rest = k.rest();
-    CHECK(rest.find("retry: ") != std::string::npos);
-    CHECK(rest.ends_with("event: bye\ndata: \n\n"));
-  }
-  for (auto& s : c.shards) {
-    REQUIRE(s->eventually([&] { return (*s)->connections() == 0; }));
-  }
-  CHECK(c.ticks.stats().sessions == 0);
-  CHECK(c.ticks.all_channel_stats()[0].subscribers == 0);
+  test::one_drain_of_all_shards<test::server<>>();
 }
 
 TEST_CASE("a server joins a sequencer before its first event, and only where it fits") {
