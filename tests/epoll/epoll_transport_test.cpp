@@ -1,10 +1,12 @@
 // epoll_transport alone: in a loop that the test runs itself.
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,6 +17,7 @@
 
 #include "catch.hpp"
 #include "http_client.hpp"
+#include "socket_calls.hpp"
 #include "without_position.hpp"
 
 namespace {
@@ -171,4 +174,104 @@ TEST_CASE("an event of a stream that ended in the same turn hurts nobody") {
   e.events = EPOLLHUP;
   CHECK(l.net.on_event(l.hub, e));
   CHECK(l.hub.alive(next));
+}
+
+TEST_CASE("room alone wakes a stream that waits for it, a peer's bytes do not") {
+  bare_loop l;
+  wire slow;
+  const sse::session_id id = l.join(slow);
+  while (l.hub.worst_lag(l.c) == 0) {
+    REQUIRE(l.c.publish({.data = std::string(50'000, 'x')}));
+    l.turn();
+  }
+  const std::uint64_t writes = l.hub.stats().writes;
+  REQUIRE(::send(slow.far->get(), "x", 1, 0) == 1);
+  std::array<epoll_event, 4> events;
+  REQUIRE(::epoll_wait(l.epoll.get(), events.data(), 4, 1000) == 1);
+  events[0].events = EPOLLIN;
+  CHECK(l.net.on_event(l.hub, events[0]));
+  l.hub.flush();
+  CHECK(l.hub.stats().writes == writes);
+  events[0].events = EPOLLOUT;
+  CHECK(l.net.on_event(l.hub, events[0]));
+  l.hub.flush();
+  CHECK(l.hub.stats().writes == writes + 1);
+  CHECK(l.hub.alive(id));
+}
+
+TEST_CASE("a descriptor that the loop watches already becomes a stream, and may be let go") {
+  bare_loop l;
+  wire w;
+  epoll_event e{};
+  e.events = EPOLLIN;
+  e.data.fd = w.ends[0];
+  REQUIRE(::epoll_ctl(l.epoll.get(), EPOLL_CTL_ADD, w.ends[0], &e) == 0);
+  REQUIRE(l.join(w));
+  REQUIRE(l.c.publish({.data = "x"}));
+  l.turn();
+  CHECK(w.read() == "id: 1\ndata: x\n\n");
+  w.far.reset();
+  l.turn(1000);
+  CHECK(l.foreign == 0);
+  CHECK(l.hub.sessions() == 0);
+
+  wire v;
+  epoll_transport::connection c{v.ends[0]};
+  const auto asks = [&](std::uint32_t events) {
+    const long before = test::socket_calls();
+    CHECK(c.watch(l.epoll.get(), events, 77));
+    return test::socket_calls() - before;
+  };
+  const auto told = [&] {
+    epoll_event got{};
+    return ::epoll_wait(l.epoll.get(), &got, 1, 0) == 1 ? got.data.u64 : 0;
+  };
+  const bool counted = test::socket_calls_can_fail();
+  CHECK((asks(EPOLLIN) == 1 || !counted));
+  CHECK(told() == 0);
+  CHECK((asks(EPOLLOUT) == 1 || !counted));
+  CHECK(told() == 77);
+  c.unwatch(l.epoll.get());
+  CHECK(told() == 0);
+  CHECK(::epoll_ctl(l.epoll.get(), EPOLL_CTL_DEL, c.fd(), nullptr) == -1);
+  c.unwatch(l.epoll.get());
+  CHECK((asks(EPOLLOUT) == 1 || !counted));
+  CHECK(told() == 77);
+  // Somebody else ended that.
+  REQUIRE(::epoll_ctl(l.epoll.get(), EPOLL_CTL_DEL, c.fd(), nullptr) == 0);
+  CHECK((asks(EPOLLOUT) == 2 || !counted));
+  CHECK(told() == 77);
+  // What cannot be watched is none.
+  const long before = test::socket_calls();
+  CHECK_FALSE(c.watch(-1, EPOLLIN, 77));
+  CHECK((test::socket_calls() - before == 1 || !counted));
+  epoll_transport::connection none;
+  CHECK_FALSE(none);
+  CHECK_FALSE(none.watch(l.epoll.get(), EPOLLIN, 77));
+}
+
+TEST_CASE("an owned descriptor is closed once, whichever number it has") {
+  using sse::detail::unique_fd;
+  unique_fd zero{0};
+  CHECK(zero);
+  CHECK(zero.release() == 0);
+  CHECK_FALSE(zero);
+  CHECK_FALSE(unique_fd{});
+  const auto is_open = [](int fd) { return ::fcntl(fd, F_GETFD) != -1; };
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  {
+    unique_fd a{ends[0]};
+    unique_fd b{std::move(a)};
+    CHECK_FALSE(a);
+    unique_fd& same = b;
+    b = std::move(same);
+    CHECK(b.get() == ends[0]);
+    CHECK(is_open(ends[0]));
+    a = unique_fd{ends[1]};
+    a = std::move(b);
+    CHECK_FALSE(is_open(ends[1]));
+    CHECK(is_open(ends[0]));
+  }
+  CHECK_FALSE(is_open(ends[0]));
 }
