@@ -276,6 +276,63 @@ void a_pause_refuses_no_request_that_is_there() {
   CHECK(silent.rest().empty());
 }
 
+/// A request comes, and an answer finds room, while the server is about something else for longer
+/// than either may take.
+template <class Stand>
+void a_pause_inside_a_turn_ends_no_connection_that_is_ready() {
+  paused_stand<Stand> p;
+  p.stand->page("/large", std::string(1'000'000, 'p'));
+  bool paused = false;
+  client early{p.stand->port()};
+  client large{p.stand->port()};
+  client waits{p.stand->port()};
+  large.send(client::make("GET", "/large"));
+  p.steps_until([&] { return p.stand->connections() == 4 && large.has_input(); });
+  p.steps();
+  std::size_t got = 0;
+  p.stand->get("/pause", [&](const sse::request&) {
+    early.send(client::make("GET", "/health"));
+    got += large.taken().size();
+    p.read_all();
+    paused_clock_ms += 13'000;
+    paused = true;
+    return sse::response::text(200, "ok");
+  });
+  client other{p.stand->port()};
+  other.send(client::make("GET", "/pause"));
+  p.steps_until([&] { return paused; });
+  p.steps_until([&] { return early.has_input(); });
+  CHECK(early.whole_answer().body == "ok");
+  CHECK(waits.rest().empty());  // nothing came of it
+  p.steps_until([&] {
+    got += large.taken().size();
+    return got > 1'000'000;
+  });
+}
+
+/// What a handler publishes is no older than it is, however long the server slept before.
+template <class Stand>
+void a_pause_makes_nothing_older() {
+  paused_stand<Stand> p;
+  sse::channel news = p.stand->open_channel("news", {.keep_age = std::chrono::milliseconds{1000}});
+  p.stand->get("/publish", [&](const sse::request&) {
+    CHECK(p.stand->publish(news, {.data = "x"}));
+    return sse::response::text(200, "ok");
+  });
+  client c{p.stand->port()};
+  p.steps_until([&] { return p.stand->connections() == 2; });
+  p.read_all();
+  c.send(client::make("GET", "/publish"));
+  paused_clock_ms += 5'000;
+  p.steps_until([&] { return c.has_input(); });
+  paused_clock_ms += 999;
+  p.steps();
+  CHECK(news.stats().retained_events == 1);
+  paused_clock_ms += 2'000;
+  p.steps();
+  CHECK(news.stats().retained_events == 0);
+}
+
 // --- ends -------------------------------------------------------------------------------------
 
 /// The clock stands still, so that nothing but the peer's own end can be what is noticed.

@@ -368,6 +368,87 @@ void address_cap() {
   s.open(c);
 }
 
+/// A read that finds nothing after all ends nobody, one that fails ends its connection alone.
+template <class Loop>
+void reads_that_fail() {
+  held_server<Loop> s;
+  const std::string health = client::make("GET", "/health");
+  for (const int error : {EAGAIN, EINTR, ECONNRESET}) {
+    CAPTURE(error);
+    client other{s.port()};
+    CHECK(s.ask(other, health).status == 200);
+    client c{s.port()};
+    REQUIRE(s.until([&] { return s->connections() == 2; }));
+    s.pass(0);
+    fail_socket_calls(socket_call::recv, 1, error);
+    c.send(health);
+    if (error == ECONNRESET) {
+      CHECK(s.until([&] { return s->connections() == 1; }));
+      CHECK(s.ends(c));
+    } else {
+      CHECK(s.answer_to(c).status == 200);
+    }
+    CHECK(s.ask(other, health).status == 200);
+    c.close();
+    other.close();
+    REQUIRE(s.empties());
+  }
+  // Neither does it end one that waits for its peer's end.
+  client last{s.port()};
+  CHECK(s.ask(last, client::make("GET", "/health", "Connection: close\r\n")).status == 200);
+  CHECK(s.ends(last));
+  fail_socket_calls(socket_call::recv, 1, EAGAIN);
+  s.send(last, "more");
+  s.pass(0);
+  CHECK(s->connections() == 1);
+  last.close();
+  CHECK(s.empties());
+}
+
+/// A write that fails ends its connection at once, and no other.
+template <class Loop>
+void writes_that_fail() {
+  held_server<Loop> s;
+  client other{s.port()};
+  CHECK(s.ask(other, client::make("GET", "/health")).status == 200);
+  for (const std::string_view target : {"/health", "/large"}) {
+    client c{s.port()};
+    REQUIRE(s.until([&] { return s->connections() == 2; }));
+    s.pass(0);
+    fail_socket_calls(socket_call::send, 1, ECONNRESET);
+    c.send(client::make("GET", target));
+    CHECK(s.until([&] { return s->connections() == 1; }));
+    CHECK(s.ends(c));
+  }
+  CHECK(s.ask(other, client::make("GET", "/health")).status == 200);
+}
+
+/// While an answer waits for room nothing is read, also not what comes then.
+template <class Loop>
+void no_read_while_an_answer_waits() {
+  held_server<Loop> s{{.send_buffer = 8192}};
+  client c{s.port(), 65536};
+  s.send(c, client::make("GET", "/large"));
+  s.pass(0);
+  const long reads = socket_calls_made(socket_call::recv);
+  c.send(client::make("GET", "/health"));
+  s.pass(0);
+  CHECK(socket_calls_made(socket_call::recv) == reads);
+  const std::string large = s.read(c, 4'000'000);
+  REQUIRE(s.until([&] { return socket_calls_made(socket_call::recv) != reads; }));
+}
+
+/// A drain waits for nobody who has his answer and stays.
+template <class Loop>
+void drain_beside_one_that_stays() {
+  held_server<Loop> s;
+  client c{s.port()};
+  CHECK(s.ask(c, client::make("GET", "/health", "Connection: close\r\n")).status == 200);
+  REQUIRE(s->connections() == 1);
+  CHECK(s->drain());  // no time passes
+  CHECK(s->connections() == 0);
+}
+
 /// Of many that come at once 64 are accepted in one turn: others have their turn too.
 template <class Loop>
 void accepts_of_a_turn() {

@@ -18,6 +18,7 @@
 #include "loop_server.hpp"
 
 using std::chrono::milliseconds;
+using test::answer;
 using test::client;
 using server = test::loop_server<sse::epoll_server<>>;
 
@@ -224,6 +225,23 @@ TEST_CASE("drain: idle connections end, streams are told when to come back, the 
   CHECK(s.on_loop([&] { return s->connections(); }) == 0);
 }
 
+TEST_CASE("drain: a connection that is to be kept ends when its answer is out") {
+  server s{{.keep_alive = sse::duration::infinite(), .send_buffer = 8192}};
+  ticks_of(s);
+  client c{s.port(), 65536};
+  c.send(client::make("GET", "/large"));
+  const answer large = c.head();
+  CHECK(large.header("Connection") == "keep-alive");
+  bool clean = false;
+  std::thread drains{
+      [&] { clean = s.on_loop([&] { return s->drain({.deadline = test::patience}); }); }};
+  CHECK(c.rest().size() == 8'000'000);
+  CHECK_FALSE(c.was_reset);
+  c.close();
+  drains.join();
+  CHECK(clean);
+}
+
 TEST_CASE("drain: a deadline of forever never comes") {
   server s;
   sse::channel ticks = ticks_of(s, {.max_lag = 0});
@@ -330,6 +348,24 @@ TEST_CASE("listen: a port in use is a clear error, literals and names work, a po
          six == std::errc::address_family_not_supported));
 }
 
+TEST_CASE("listen: what the system does not give is said, and can be asked for again") {
+  if (test::cannot_fail_socket_calls()) return;
+  for (const int error : {EADDRNOTAVAIL, EAFNOSUPPORT, EACCES}) {
+    sse::epoll_server<> s;
+    test::fail_socket_call(0, error);
+    const std::error_code e = s.listen("127.0.0.1", 0);
+    CHECK(test::end_failing());
+    CHECK(e.value() == error);
+    CHECK(s.port() == 0);
+    CHECK_FALSE(s.listen("127.0.0.1", 0));
+    CHECK(s.port() != 0);
+    test::fail_socket_call(0, ENOBUFS);  // the system tells no port
+    CHECK(s.port() == 0);
+    CHECK(test::end_failing());
+    CHECK(s.port() != 0);
+  }
+}
+
 TEST_CASE("forwarded-for is believed of trusted proxies only") {
   const bool trusted = GENERATE(false, true);
   sse::server_options o;
@@ -347,6 +383,7 @@ TEST_CASE("forwarded-for is believed of trusted proxies only") {
 }
 
 TEST_CASE("a handler may stop its server, and one that throws answers 500") {
+  std::string said;
   server s;
   ticks_of(s);
   s.on_loop([&] {
@@ -359,12 +396,20 @@ TEST_CASE("a handler may stop its server, and one that throws answers 500") {
       s->stop();
       return sse::admit();
     });
+    s->get("/stop-throw", [&](const sse::request&) -> sse::response {
+      s->stop();
+      throw std::runtime_error("no");
+    });
+    s->get("/throw-7", [&](const sse::request&) -> sse::response { throw 7; });
+    s->on_error([&](std::string_view what, const std::error_code&) { said += what; });
   });
-  const std::string_view path = GENERATE("/stop", "/stop-stream");
+  const std::string_view path = GENERATE("/stop", "/stop-stream", "/stop-throw");
   client stream{s.port()};
   REQUIRE(stream.open("/events").status == 200);
   client c{s.port()};
   CHECK(c.get("/bad").status == 500);
+  CHECK(c.get("/throw-7").status == 500);
+  CHECK(s.on_loop([&] { return said; }) == "noexception");
   c.send(client::make("GET", path) + client::make("GET", "/health"));
   CHECK(c.rest().empty());
   CHECK(stream.rest().empty());
@@ -438,6 +483,46 @@ TEST_CASE("an idle stream costs 300 bytes of user memory at most") {
   INFO(each << " bytes for each stream");
   CHECK(each < 300);
   CHECK(each > 50);
+}
+
+TEST_CASE("an idle connection keeps no buffer of a large request or answer") {
+  constexpr std::size_t n = 20;
+  const std::string large(200'000, 'x');
+  sse::epoll_server<> s{{.send_buffer = 400'000}};
+  s.get("/large", [&](const sse::request&) { return sse::response::text(200, large); });
+  s.post("/large",
+         [](const sse::request&, std::string_view) { return sse::response::text(200, "ok"); });
+  REQUIRE_FALSE(s.listen("127.0.0.1", 0));
+  const auto used = [] {
+    const struct mallinfo2 m = ::mallinfo2();
+    return m.uordblks + m.hblkhd;
+  };
+  const auto ask_all = [&](std::vector<client>& all) {
+    for (client& c : all) {
+      c.send(client::make("GET", "/large") +
+             client::make("POST", "/large",
+                          "Content-Length: " + std::to_string(large.size()) + "\r\n"));
+      while (!c.has_input()) s.poll();
+      CHECK(c.head().status == 200);
+      for (std::size_t got = 0; got < large.size(); s.poll()) got += c.taken().size();
+      for (std::size_t sent = 0; sent < large.size(); sent += 10'000) {
+        c.send(std::string_view{large}.substr(0, 10'000));
+        s.poll();
+      }
+      while (!c.has_input()) s.poll();
+      CHECK(c.whole_answer().body == "ok");
+    }
+  };
+  std::vector<client> all;
+  {
+    std::vector<client> first;
+    first.emplace_back(s.port(), 400'000);
+    ask_all(first);
+  }
+  const std::size_t before = used();
+  for (std::size_t i = 0; i < n; ++i) all.emplace_back(s.port(), 400'000);
+  ask_all(all);
+  CHECK(used() < before + n * 40'000);
 }
 #endif
 #endif

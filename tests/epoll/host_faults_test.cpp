@@ -46,3 +46,11 @@ TEST_CASE("every hook may stop the server") { test::every_hook_may_stop_the_serv
 TEST_CASE("an idle connection that was ended is over when its peer closes") {
   test::an_idle_connection_that_was_ended_is_over_when_its_peer_closes<stand>();
 }
+
+TEST_CASE("a pause of the process makes nothing older that is published after it") {
+  test::a_pause_makes_nothing_older<stand>();
+}
+
+TEST_CASE("a pause inside a turn ends no connection that is ready by then") {
+  test::a_pause_inside_a_turn_ends_no_connection_that_is_ready<stand>();
+}

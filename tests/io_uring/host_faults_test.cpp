@@ -58,3 +58,13 @@ TEST_CASE("an idle connection that was ended is over when its peer closes") {
   if (test::refused()) return;
   test::an_idle_connection_that_was_ended_is_over_when_its_peer_closes<stand>();
 }
+
+TEST_CASE("io_uring: a pause of the process makes nothing older that is published after it") {
+  if (test::refused()) return;
+  test::a_pause_makes_nothing_older<stand>();
+}
+
+TEST_CASE("io_uring: a pause inside a turn ends no connection that is ready by then") {
+  if (test::refused()) return;
+  test::a_pause_inside_a_turn_ends_no_connection_that_is_ready<stand>();
+}

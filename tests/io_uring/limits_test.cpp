@@ -142,3 +142,27 @@ TEST_CASE("io_uring: the loop sleeps until something is due, and not while there
   test::how_long_it_waits<loop>();
   test::busy_loop_never_waits<loop>();
 }
+
+TEST_CASE("io_uring: a read that finds nothing ends nobody, one that fails its connection alone") {
+  if (test::cannot_hold_the_server()) return;
+  if (test::refused()) return;
+  test::reads_that_fail<loop>();
+}
+
+TEST_CASE("io_uring: a write that fails ends its connection, at once and alone") {
+  if (test::cannot_hold_the_server()) return;
+  if (test::refused()) return;
+  test::writes_that_fail<loop>();
+}
+
+TEST_CASE("io_uring: nothing is read of a connection while its answer waits for room") {
+  if (test::cannot_hold_the_server()) return;
+  if (test::refused()) return;
+  test::no_read_while_an_answer_waits<loop>();
+}
+
+TEST_CASE("io_uring: a drain waits for nobody who has his answer and stays") {
+  if (test::cannot_hold_the_server()) return;
+  if (test::refused()) return;
+  test::drain_beside_one_that_stays<loop>();
+}
