@@ -39,8 +39,8 @@ TEST_CASE("a verdict has its deadline, and is called off when nobody waits for i
 }
 
 TEST_CASE("a drain waits for no verdict") {
-  using server = test::loop_server<sse::epoll_server<>>;
-  test::verdicts_in_a_drain<server>([](server& s) { CHECK(s->drain()); });
+  using drained_server = test::loop_server<sse::epoll_server<>>;
+  test::verdicts_in_a_drain<drained_server>([](drained_server& s) { CHECK(s->drain()); });
 }
 
 TEST_CASE("RFC 9110 5.5: headers of a stream are the verdict's, and never break its head") {
