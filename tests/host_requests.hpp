@@ -230,6 +230,51 @@ void kept_streams(Connect connect) {
   CHECK(s.eventually([&] { return s->connections() == 0; }));
 }
 
+/// Who leaves is noticed, however much it said before: while its request waits for a verdict, and
+/// while its stream is open.
+template <class Server, class Connect>
+void leaving_with_more_behind(Connect connect) {
+  std::vector<sse::stream_responder<>> waiting;
+  Server s{{.verdict_deadline = sse::duration::off(), .chunked = true}};
+  sse::channel live = s.open("live", {.heartbeat = {.mode = sse::heartbeat_options::pace::off}});
+  s.on_loop([&] {
+    s->get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
+    s->stream("/live", live);
+    s->stream("/later", [&](const sse::request&, sse::stream_responder<> to) {
+      waiting.push_back(std::move(to));
+    });
+  });
+  const std::string health = client::make("GET", "/health");
+  const std::string later = client::make("GET", "/later");
+  const auto waits = [&](std::size_t n) {
+    return s.eventually([&] { return waiting.size() == n; });
+  };
+  client at_once = connect(s.port());
+  at_once.send(later + health);
+  REQUIRE(waits(1));
+  at_once.close();
+  CHECK(s.eventually([&] { return waiting[0].called_off(); }));
+  client meanwhile = connect(s.port());
+  meanwhile.send(later);
+  REQUIRE(waits(2));
+  for (int i = 0; i < 3; ++i) meanwhile.send(health);
+  meanwhile.close();
+  CHECK(s.eventually([&] { return waiting[1].called_off(); }));
+  // Who stays is answered in order.
+  client stays = connect(s.port());
+  stays.send(later + health.substr(0, 10));
+  REQUIRE(waits(3));
+  stays.send(health.substr(10) + health);
+  s.on_loop([&] { waiting[2](sse::refuse(404)); });
+  CHECK(stays.whole_answer().status == 404);
+  CHECK(stays.whole_answer().body == "ok");
+  CHECK(stays.whole_answer().body == "ok");
+  REQUIRE(stays.open("/live").status == 200);
+  for (int i = 0; i < 3; ++i) stays.send(health);
+  stays.close();
+  CHECK(s.eventually([&] { return s->hub().sessions() == 0 && s->connections() == 0; }));
+}
+
 /// Where the transport can see how much it is.
 template <class Loop>
 void input_behind_a_stream() {
@@ -521,6 +566,38 @@ void refused_after_all() {
     CHECK(s.on_loop([&] { return refused.back(); }) == std::pair{why::bad_params, 400});
   }
   CHECK(s.on_loop([&] { return refused.size(); }) == 4);
+}
+
+/// What is another hub's is refused, and what would decide in place of the routes is not asked.
+template <class Server>
+void strangers() {
+  Server s;
+  Server other;
+  sse::channel mine = s.open("c");
+  sse::channel theirs = other.open("c");
+  s.on_loop([&] {
+    s->hub().on_admit([](const sse::request&) -> sse::verdict<> { return sse::refuse(403); });
+    s->stream("/mine", mine);
+    s->stream("/theirs", [&](const sse::request&) { return sse::admit().join(theirs); });
+  });
+  client c{s.port()};
+  CHECK(c.open("/mine").status == 200);
+  client lost{s.port()};
+  const answer no = lost.get("/theirs");
+  CHECK(no.status == 500);
+  CHECK(no.body == R"({"error":"channel_of_another_hub"})");
+  CHECK(s.on_loop([&] { return s->publish(theirs, {.data = "x"}).error; }) ==
+        sse::publish_error::another_hub);
+  CHECK_FALSE(s.on_loop([&] { return s->close_channel(theirs); }));
+  sse::publisher lane = s.on_loop([&] { return s->make_publisher(theirs); });
+  CHECK(lane.try_publish({.data = "x"}) == sse::publish_error::closed);
+  s.publish(mine, "mine");
+  CHECK(c.data() == "mine");
+  other.on_loop([&] { other->stream("/theirs", theirs); });
+  client t{other.port()};
+  CHECK(t.open("/theirs").status == 200);
+  other.publish(theirs, "theirs");
+  CHECK(t.data() == "theirs");
 }
 
 /// What a verdict adds to the head of its stream, and what the server knows of it.

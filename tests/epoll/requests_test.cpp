@@ -15,7 +15,8 @@ TEST_CASE("a body in chunks has its deadline, to the millisecond") {
   test::chunked_body_deadline<test::polled<sse::epoll_server<>>>();
 }
 
-TEST_CASE("RFC 9112 9.3: a connection serves streams in chunks and plain requests in turn") {
+TEST_CASE("RFC 9112 9.3: a connection serves streams in chunks and plain requests in turn",
+          "[surface]") {
   test::kept_streams<test::loop_server<sse::epoll_server<>>>(test::plain_client);
 }
 
@@ -29,7 +30,7 @@ TEST_CASE("what waits behind a stream is 64 KiB at most") {
   test::input_behind_a_stream<test::polled<sse::epoll_server<>>>();
 }
 
-TEST_CASE("a verdict, or an answer, comes when it is known, from any thread") {
+TEST_CASE("a verdict, or an answer, comes when it is known, from any thread", "[surface]") {
   test::later_verdicts<test::loop_server<sse::epoll_server<>>>();
 }
 
@@ -43,10 +44,19 @@ TEST_CASE("a drain waits for no verdict") {
   test::verdicts_in_a_drain<drained_server>([](drained_server& s) { CHECK(s->drain()); });
 }
 
-TEST_CASE("RFC 9110 5.5: headers of a stream are the verdict's, and never break its head") {
+TEST_CASE("RFC 9110 5.5: headers of a stream are the verdict's, and never break its head",
+          "[surface]") {
   test::stream_headers<test::loop_server<sse::epoll_server<>>>();
 }
 
 TEST_CASE("a program is told why a stream that it admitted is refused after all", "[surface]") {
   test::refused_after_all<test::loop_server<sse::epoll_server<>>>();
+}
+
+TEST_CASE("who leaves is noticed, however many requests it sent before") {
+  test::leaving_with_more_behind<test::loop_server<sse::epoll_server<>>>(test::plain_client);
+}
+
+TEST_CASE("another hub's channel is refused, and a hub's own decider is not asked", "[surface]") {
+  test::strangers<test::loop_server<sse::epoll_server<>>>();
 }

@@ -19,7 +19,8 @@ TEST_CASE("io_uring: a body in chunks has its deadline, to the millisecond") {
 }
 
 TEST_CASE(
-    "io_uring: RFC 9112 9.3: a connection serves streams in chunks and plain requests in turn") {
+    "io_uring: RFC 9112 9.3: a connection serves streams in chunks and plain requests in turn",
+    "[surface]") {
   if (test::refused()) return;
   test::kept_streams<test::loop_server<sse::uring_server<>>>(test::plain_client);
 }
@@ -36,7 +37,8 @@ TEST_CASE("io_uring: what waits behind a stream is 64 KiB at most") {
   test::input_behind_a_stream<test::polled<sse::uring_server<>>>();
 }
 
-TEST_CASE("io_uring: a verdict, or an answer, comes when it is known, from any thread") {
+TEST_CASE("io_uring: a verdict, or an answer, comes when it is known, from any thread",
+          "[surface]") {
   if (test::refused()) return;
   test::later_verdicts<test::loop_server<sse::uring_server<>>>();
 }
@@ -53,8 +55,8 @@ TEST_CASE("io_uring: a drain waits for no verdict") {
   test::verdicts_in_a_drain<server>([](server& s) { CHECK(s->drain()); });
 }
 
-TEST_CASE(
-    "io_uring: RFC 9110 5.5: headers of a stream are the verdict's, and never break its head") {
+TEST_CASE("io_uring: RFC 9110 5.5: headers of a stream are the verdict's, and never break its head",
+          "[surface]") {
   if (test::refused()) return;
   test::stream_headers<test::loop_server<sse::uring_server<>>>();
 }
@@ -63,4 +65,15 @@ TEST_CASE("io_uring: a program is told why a stream that it admitted is refused 
           "[surface]") {
   if (test::refused()) return;
   test::refused_after_all<test::loop_server<sse::uring_server<>>>();
+}
+
+TEST_CASE("io_uring: who leaves is noticed, however many requests it sent before") {
+  if (test::refused()) return;
+  test::leaving_with_more_behind<test::loop_server<sse::uring_server<>>>(test::plain_client);
+}
+
+TEST_CASE("io_uring: another hub's channel is refused, and a hub's own decider is not asked",
+          "[surface]") {
+  if (test::refused()) return;
+  test::strangers<test::loop_server<sse::uring_server<>>>();
 }

@@ -159,7 +159,11 @@ class http_connection {
 
   void serve(std::string_view bytes) {
     [[maybe_unused]] const auto held = self().hold();
-    take(bytes);
+    if (in_.empty()) {
+      take(bytes);
+    } else {
+      in_.append(bytes);  // read ahead: go_on() takes it when it may
+    }
     go_on();
   }
 
