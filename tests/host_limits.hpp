@@ -6,6 +6,8 @@
 #include <climits>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -363,9 +365,62 @@ void address_cap() {
   CHECK(status("1.2.3.4") == 429);
   CHECK(status("2001:db8::7") == 200);
   CHECK(status("2001:db8::7") == 429);
-  // Without the header it is the proxy's own.
+  // Without the header it is the proxy's own; so it is with one that is no address (inet_pton).
   client c{s.port()};
   s.open(c);
+  CHECK(status("10.1") == 200);
+  CHECK(status("0x0a.0.0.1") == 429);
+  CHECK_THROWS_AS(Loop{sse::server_options{.trusted_proxies = {"127.1"}}}, std::invalid_argument);
+}
+
+/// It counts networks of IPv6 as large as the option says.
+template <class Loop>
+void address_prefix() {
+  for (const std::uint8_t bits : std::initializer_list<std::uint8_t>{48, 64, 128}) {
+    CAPTURE(bits);
+    held_server<Loop> s{{.hub = {.caps = {.per_address = {.max = 1}, .ipv6_prefix = bits}},
+                         .trusted_proxies = {"127.0.0.1"}}};
+    client first{s.port()};
+    s.open(first, "X-Forwarded-For: 2001:db8::1\r\n");
+    const auto status = [&](const char* from) {
+      client c{s.port()};
+      s.send(c, client::make("GET", "/events", "X-Forwarded-For: " + std::string{from} + "\r\n"));
+      REQUIRE(s.until([&] { return c.has_input(); }));
+      return c.head().status;
+    };
+    CHECK(status("2001:db8::2") == (bits == 128 ? 200 : 429));
+    CHECK(status("2001:db8:0:1::1") == (bits == 48 ? 429 : 200));
+    CHECK(status("2001:db8:1::1") == 200);
+  }
+}
+
+/// Nothing was said: a stream says how long it can be silent, is silent no longer, and who takes
+/// nothing is gone after ten seconds.
+template <class Loop>
+void dead_streams_by_default() {
+  held_server<Loop> s{{.send_buffer = 8192}};
+  client quiet{s.port()};
+  s.send(quiet, client::make("GET", "/events"));
+  REQUIRE(s.until([&] { return quiet.has_input(); }));
+  CHECK(quiet.head().header("X-Heartbeat-Interval") == "15");
+  s.pass(14'999);
+  CHECK_FALSE(quiet.has_input());
+  s.pass(1);
+  REQUIRE(s.until([&] { return quiet.has_input(); }));
+  CHECK(quiet.until("\n\n") == ": keep-alive\n\n");
+  quiet.close();
+  REQUIRE(s.until([&] { return s->hub().sessions() == 0; }));
+  client deaf{s.port(), 4096};
+  s.open(deaf);
+  REQUIRE(s->publish(s.ticks, {.data = std::string(1'000'000, 'x')}));
+  for (long before = -1; before != socket_calls_made(socket_call::send);) {
+    before = socket_calls_made(socket_call::send);
+    for (int i = 0; i < 20; ++i) s.pass(0);
+  }
+  s.pass(9'999);
+  CHECK(s->connections() == 1);
+  s.pass(1);
+  CHECK(s->connections() == 0);
 }
 
 /// A read that finds nothing after all ends nobody, one that fails ends its connection alone.

@@ -816,7 +816,11 @@ class http_connection {
 
   void serve(std::string_view bytes) {
     [[maybe_unused]] const auto held = self().hold();
-    take(bytes);
+    if (in_.empty()) {
+      take(bytes);
+    } else {
+      in_.append(bytes);  // read ahead: go_on() takes it when it may
+    }
     go_on();
   }
 
@@ -1222,9 +1226,10 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
 
   /// The next request, after a stream; some of it may be there.
   void next() {
-    std::unique_ptr<std::string> held = std::move(asio_access::peer_of(peer_).held);
+    const std::unique_ptr<std::string> held = std::move(asio_access::peer_of(peer_).held);
     if (held == nullptr) return read();
-    net::post(core_->executor(), [c = self{this}, held = std::move(held)] { c->input({}, *held); });
+    in_ = std::move(*held);
+    net::post(core_->executor(), [c = self{this}] { c->guarded([&] { c->go_on(); }); });
   }
 
   /// At once.
@@ -1238,7 +1243,8 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
 
  private:
   friend base;
-  using base::core_, base::guarded, base::out_, base::peer_, base::phase_, base::sending_;
+  using base::core_, base::go_on, base::guarded, base::out_, base::peer_, base::phase_,
+      base::sending_;
   using base::in_, base::serve, base::set_due, base::writing_;
 
   [[nodiscard]] self hold() noexcept { return self{this}; }
@@ -1289,9 +1295,9 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     serve(bytes);
   }
 
-  /// A read finds the peer's end, unless more than a request came before that.
+  /// A read finds the peer's end, unless very much came before that.
   void watch_end() {
-    if (this->awaits_verdict() && in_.empty()) read();
+    if (this->awaits_verdict() && in_.size() <= transport_type::max_input) read();
   }
 
   void write() {

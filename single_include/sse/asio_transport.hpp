@@ -355,10 +355,10 @@ struct asio_peer {
   std::int64_t linger_until = 0;
   session_id session{};
   std::uint32_t refs = 0;
-  std::uint32_t discarded = 0;
-  bool reading : 1 = false;    ///< an operation waits for input
-  bool writing : 1 = false;    ///< an operation writes, or waits until it can
-  bool lingering : 1 = false;  ///< our side is shut down, the other side's end is waited for
+  std::uint32_t discarded = 0;  ///< bytes of input on this stream, or while it lingers
+  bool reading : 1 = false;     ///< an operation waits for input
+  bool writing : 1 = false;     ///< an operation writes, or waits until it can
+  bool lingering : 1 = false;   ///< our side is shut down, the other side's end is waited for
   bool closed : 1 = false;
   bool reuse : 1 = false;            ///< it serves another request after its stream
   bool broken : 1 = false;           ///< memory was out when its first operation was to begin
@@ -410,9 +410,9 @@ namespace sse::inline v0 {
 /// waits until the socket can take more; tls::asio_stream (sse/asio_openssl.hpp) likewise. Other
 /// streams: one async_write_some at a time, from the log's own bytes (transport::completes).
 ///
-/// While a stream is open one read is outstanding, which finds its peer's end; what a peer sends is
-/// thrown away, and one that sends more than `max_input` bytes is closed. Where its connection is
-/// for reuse() it waits for the end of the stream, and nothing more is read meanwhile.
+/// While a stream is open one read is outstanding, which finds its peer's end. What a peer sends is
+/// thrown away, or waits for the end of the stream where its connection is for reuse(); one that
+/// sends more than `max_input` bytes is closed.
 ///
 /// Not thread-safe: hub, transport and all streams belong to one executor. Destroy the hub first.
 /// With streams that are no plain sockets, destroy neither before in_flight() is 0.
@@ -553,6 +553,7 @@ class asio_transport {
     p.owner = this;
     p.session = id;
     p.taker = nullptr;
+    p.discarded = 0;
     streams_.push_back(p);
     p.broken = !watch(p);
   }
@@ -679,7 +680,7 @@ class asio_transport {
         p.stream.async_wait(::asio::socket_base::wait_read,
                             [r = peer_ref{&p}](const std::error_code& e) {
                               r->reading = false;
-                              have_input(*r, e ? e : end_of(*r), {});
+                              have_input(*r, e, {});
                             });
       } else {
         p.stream.async_read_some(::asio::buffer(p.sink),
@@ -695,52 +696,43 @@ class asio_transport {
     }
   }
 
-  /// Whether what can be read is the peer's end, for a stream whose input waits.
-  [[nodiscard]] static std::error_code end_of(peer& p) noexcept {
-    std::error_code e;
-    char first = 0;
-    if (p.reuse) {
-      detail::socket_of(p.stream).receive(::asio::buffer(&first, 1),
-                                          ::asio::socket_base::message_peek, e);
-    }
-    return detail::would_block(e) ? std::error_code{} : e;
-  }
   static void have_input(peer& p, const std::error_code& e, std::string_view bytes) {
     if (p.taker != nullptr) return p.taker->input(e, bytes);
-    if (p.owner == nullptr || p.closed) return;
-    p.reuse && !e ? p.owner->hold(p, bytes) : p.owner->throw_away(p, e, bytes.size());
+    if (p.owner != nullptr && !p.closed) p.owner->take_input(p, e, bytes);
   }
 
-  void hold(peer& p, std::string_view bytes) noexcept {
+  void take_input(peer& p, std::error_code e, std::string_view bytes) noexcept {
     try {
-      p.held = std::make_unique<std::string>(bytes);
-    } catch (...) {
-      took_input(p, std::make_error_code(std::errc::not_enough_memory));
-    }
-  }
-
-  void throw_away(peer& p, std::error_code e, std::size_t n) noexcept {
-    p.discarded += static_cast<std::uint32_t>(n);
-    if constexpr (at_once) {
-      std::array<char, 4096> bytes;
-      for (int i = 0; i < 16 && !e; ++i) {
-        p.discarded += static_cast<std::uint32_t>(discard_some(p, ::asio::buffer(bytes), e));
+      put_away(p, bytes);
+      if constexpr (at_once) {
+        std::array<char, 4096> more;
+        const std::uint32_t most = p.discarded + max_input;
+        while (!e && p.discarded <= most) read_more(p, ::asio::buffer(more), e);
+        if (detail::would_block(e)) e = {};
       }
-      if (detail::would_block(e)) e = {};
+    } catch (...) {
+      e = std::make_error_code(std::errc::not_enough_memory);
     }
     took_input(p, e);
   }
 
-  /// How many bytes came.
-  [[nodiscard]] static std::size_t discard_some(peer& p, ::asio::mutable_buffer into,
-                                                std::error_code& e) {
+  static void put_away(peer& p, std::string_view bytes) {
+    p.discarded += static_cast<std::uint32_t>(bytes.size());
+    if (!p.reuse || bytes.empty()) return;
+    if (p.held == nullptr) p.held = std::make_unique<std::string>();
+    p.held->append(bytes);
+  }
+
+  static void read_more(peer& p, ::asio::mutable_buffer into, std::error_code& e) {
+    const auto* const begin = static_cast<const char*>(into.data());
     if constexpr (detail::layered<Stream>) {
       if (!p.lingering) {
         const std::size_t n = p.stream.read_some(into, e);
-        return n == 0 && !e ? Stream::empty_record : n;
+        if (n == 0 && !e) p.discarded += Stream::empty_record;
+        return put_away(p, {begin, n});
       }
     }
-    return detail::socket_of(p.stream).read_some(into, e);
+    put_away(p, {begin, detail::socket_of(p.stream).read_some(into, e)});
   }
 
   void took_input(peer& p, const std::error_code& e) noexcept {

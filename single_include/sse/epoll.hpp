@@ -258,27 +258,26 @@ struct listen_options {
   bool reuse_port = false;
   bool nodelay = false;           ///< what is accepted inherits it, and the next
   std::uint32_t send_buffer = 0;  ///< bytes; 0: the system's
-  bool one_version = false;       ///< an IPv6 socket takes no IPv4
 };
 
 [[nodiscard]] inline std::error_code listen_on(const addrinfo& at, listen_options o,
                                                unique_fd& out) noexcept {
   out.reset(::socket(at.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const int fd = out.get();
-  const bool listens =
-      fd >= 0 && set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) &&
-      (!o.reuse_port || set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) &&
-      (at.ai_family != AF_INET6 || set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, o.one_version)) &&
-      (!o.nodelay || set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)) &&
-      (o.send_buffer == 0 ||
-       set_option(fd, SOL_SOCKET, SO_SNDBUF, static_cast<int>(o.send_buffer))) &&
-      ::bind(fd, at.ai_addr, at.ai_addrlen) == 0 && ::listen(fd, SOMAXCONN) == 0;
+  const bool listens = fd >= 0 && set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) &&
+                       (!o.reuse_port || set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) &&
+                       (at.ai_family != AF_INET6 || set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0)) &&
+                       (!o.nodelay || set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)) &&
+                       (o.send_buffer == 0 ||
+                        set_option(fd, SOL_SOCKET, SO_SNDBUF, static_cast<int>(o.send_buffer))) &&
+                       ::bind(fd, at.ai_addr, at.ai_addrlen) == 0 && ::listen(fd, SOMAXCONN) == 0;
   return listens ? std::error_code{} : last_error();
 }
 
 /// Sockets that listen on an address, or on all addresses of a name, on one port.
 [[nodiscard]] inline std::error_code listen_on(std::string_view host, std::uint16_t port,
-                                               listen_options o, std::vector<unique_fd>& out) {
+                                               const listen_options& o,
+                                               std::vector<unique_fd>& out) {
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   addrinfo how{};
   how.ai_socktype = SOCK_STREAM;
@@ -288,7 +287,6 @@ struct listen_options {
     return std::make_error_code(std::errc::address_not_available);
   }
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned{found, &::freeaddrinfo};
-  o.one_version = found->ai_next != nullptr;
   const std::size_t before = out.size();
   std::error_code failed;
   for (addrinfo* at = found; at != nullptr; at = at->ai_next) {
@@ -1019,7 +1017,11 @@ class http_connection {
 
   void serve(std::string_view bytes) {
     [[maybe_unused]] const auto held = self().hold();
-    take(bytes);
+    if (in_.empty()) {
+      take(bytes);
+    } else {
+      in_.append(bytes);  // read ahead: go_on() takes it when it may
+    }
     go_on();
   }
 

@@ -130,6 +130,7 @@ class context {
   }
   /// What OpenSSL says of an error of its queue.
   [[nodiscard]] static std::string reason(unsigned long error) {
+    if (error == 0) return "OpenSSL gives no reason: memory may be out";
     const char* const text = ERR_reason_error_string(error);
     return text != nullptr ? text : "error " + std::to_string(error);
   }

@@ -134,12 +134,17 @@ struct sequencer_options {
   /// Asked while a shard attaches, once per channel and shard; none: the defaults. What it says
   /// must not differ between shards where clients can notice (history, limits of lag).
   shard_channel_options channel{};
-  event_id first_id = no_id;  ///< as hub_options::first_id
+  event_id first_id = no_id;    ///< as hub_options::first_id
+  event_id lost_above = no_id;  ///< as hub_options::lost_above
+  event_id lost_below = no_id;  ///< as hub_options::lost_below
   /// Room for events that wait for a shard, each; an event takes at most half of it. 1 KiB to 1
   /// GiB.
   std::size_t lane_bytes = std::size_t{1} << 20;
   /// Instead of those of the channels. With asio_server at most the defaults.
   encode_limits limits{};
+  /// Somebody else gives the ids (a journal): publish_options::id, rising, and events are
+  /// `encoded`.
+  bool given_ids = false;
   std::uint64_t seed = hub_options{}.seed;  ///< see hub_options::seed
 };
 
@@ -264,9 +269,14 @@ class sequencer {
     const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
     if (draining_.load(std::memory_order_relaxed)) return fail(publish_error::closed);
     if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
+    if (o.last) return fail(publish_error::sealed);  // its channels stay open
+    if (options_.given_ids && o.encoded) {
+      if (o.id <= head_.load(std::memory_order_relaxed)) return fail(publish_error::id_order);
+      return hand_out(channel, e, o);
+    }
     if (!e.id.empty() || o.id != no_id) return fail(publish_error::bad_id);
     if (o.encoded) return fail(publish_error::bad_type);
-    if (o.last) return fail(publish_error::sealed);  // its channels stay open
+    if (options_.given_ids && !o.transient) return fail(publish_error::id_order);
     const event_id id = o.transient ? no_id : head_.load(std::memory_order_relaxed) + 1;
     if (id > max_event_id) return fail(publish_error::id_order);
     detail::id_text text;
@@ -280,6 +290,14 @@ class sequencer {
     publish_options with = o;
     with.id = id;
     with.encoded = true;
+    return hand_out(channel, bytes, with);
+  }
+
+  /// To all shards, or to none. REQUIRES: the lock; it is encoded.
+  publish_result hand_out(std::size_t channel, const event& bytes,
+                          const publish_options& with) noexcept {
+    const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
+    const event_id id = with.id;
     const auto number = static_cast<std::uint16_t>(channel);
     bool anybody = false;
     for (const publisher& lane : lanes_) {
@@ -358,6 +376,8 @@ class shard_port {
   /// shares. Channels of its own need own_sequence, or no ids.
   static void prepare(sequencer& s, hub_options& o) noexcept {
     o.first_id = s.options_.first_id;
+    o.lost_above = s.options_.lost_above;
+    o.lost_below = s.options_.lost_below;
     o.given_ids = true;
     o.counter = &s.caps_;
   }

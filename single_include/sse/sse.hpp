@@ -903,6 +903,7 @@ class channel;
 namespace detail {
 class channel_state;
 class engine;
+struct blob;
 struct channel_cell;
 struct timer_places;
 }  // namespace detail
@@ -956,6 +957,7 @@ enum class publish_error : std::uint8_t {
   closed,
   sealed,       ///< the channel has had its last event
   another_hub,  ///< hub.publish: the channel is not this hub's
+  not_stored,   ///< a journal cannot write now, and was not told to go on without
 };
 
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
@@ -974,6 +976,7 @@ enum class publish_error : std::uint8_t {
     case publish_error::closed: return "closed";
     case publish_error::sealed: return "sealed";
     case publish_error::another_hub: return "another_hub";
+    case publish_error::not_stored: return "not_stored";
   }
   return "unknown";
 }
@@ -1347,11 +1350,21 @@ class backfill_writer {
   /// Adds one event. False: refused (not above the last id, not below `before`, bad field, or no
   /// memory); the session is then closed, since nothing may be lost in silence.
   bool add(event_id id, const event& e) noexcept;
+  /// The same with an event as sse::encode wrote it, id and all, which goes out as it is. One with
+  /// an `audience` that the session does not belong to (hub: sees) is passed.
+  bool add_encoded(event_id id, std::string_view bytes, std::string_view audience = {}) noexcept;
+  /// There is nothing more up to `id`, which is below `before`: looking for it was work. False:
+  /// refused, as add.
+  bool pass(event_id id) noexcept;
+  /// What is behind last() and below `first`, which is at most `before`, is gone: a gap frame says
+  /// so in its place. False: refused, as add.
+  bool lose(event_id first) noexcept;
   [[nodiscard]] event_id last() const noexcept { return last_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
  private:
   friend class detail::engine;
+  [[nodiscard]] bool stage(event_id id, detail::blob* bytes) noexcept;
   backfill_writer(detail::engine& e, const backfill_request& r,
                   const encode_limits& limits) noexcept
       : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
@@ -2905,6 +2918,10 @@ struct hub_options {
   duration retry = duration::off();            ///< `retry:` at the start of each stream; off: none
   /// Channels of one stream; 0: no limit. A verdict with more is refused with 500.
   std::uint32_t max_joins = 0;
+  /// Ids between these two were given out and are lost: who comes back with one of them is told so,
+  /// by a gap frame, and goes on with lost_below.
+  event_id lost_above = no_id;
+  event_id lost_below = no_id;
   /// A GET whose Accept does not take an event stream is refused with 406. false: it gets one (RFC
   /// 9110 12.5.1 lets a server disregard Accept).
   bool check_accept = true;
@@ -5864,6 +5881,9 @@ class engine {
   void leave_skips(std::uint32_t slot) noexcept;
   [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
   [[nodiscard]] static start_at start_of(const channel_state& c, const joining& j) noexcept;
+  [[nodiscard]] bool was_lost(event_id id) const noexcept {
+    return id > options_.lost_above && id + 1 < options_.lost_below;
+  }
   [[nodiscard]] static event_id gone_up_to(const stream& st) noexcept;
   [[nodiscard]] static event_id first_possible(const stream& st) noexcept;
   [[nodiscard]] static std::uint64_t skip_target(const stream& st) noexcept;
@@ -5895,7 +5915,7 @@ class engine {
   };
   struct staged_event {
     event_id id;
-    blob* bytes;
+    blob* bytes;  ///< nullptr: a loss, up to there
   };
   struct weaving {
     std::uint32_t slot;
@@ -5914,6 +5934,7 @@ class engine {
   void look(weaving& w, strand& x) noexcept;
   void look_at_values(weaving& w, strand& x) noexcept;
   void take(weaving& w, strand& x, std::uint64_t bound) noexcept;
+  void take_loss(weaving& w, channel_state& c, event_id before, event_id id) noexcept;
   void take_from_log(weaving& w, strand& x, std::uint64_t bound) noexcept;
   void ask_hooks(weaving& w) noexcept;
   void ask_hook(weaving& w, strand& x, std::size_t room) noexcept;
@@ -7281,6 +7302,8 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
   const event_id after = resume.after;
   if (after > c.sequence_->last) return {.ordinal = log.end(), .lost = true};  // ahead
   beginning b{.ordinal = log.find(after), .resumes = true};
+  b.lost = c.engine_->was_lost(after);
+  if (b.lost) return b;
   // Gone from the log: what retention let go, and all that was before this run.
   if ((after == 0 && !j.after_given) || after >= gone_up_to(c.main_)) return b;
   if (c.options_.backfill) {
@@ -7357,7 +7380,8 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
 inline loss engine::loss_at_opening(const channel_state& c, event_id after) noexcept {
   const sequence& seq = *c.sequence_;
   const bool ahead = after > seq.last;
-  const event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
+  event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
+  if (c.engine_->was_lost(after)) first = c.engine_->options_.lost_below;
   // Consecutive ids of this run can be counted.
   const bool known = !ahead && c.options_.own_sequence && c.options_.ids == id_mode::automatic &&
                      after >= seq.start && !c.main_.log.selective();
@@ -7635,7 +7659,9 @@ inline void engine::weave(weaving& w) noexcept {
     sink(0);
   }
   if (w.ok) leave_hooks(w);
-  for (const staged_event& e : staged_) unref(e.bytes);
+  for (const staged_event& e : staged_) {
+    if (e.bytes != nullptr) unref(e.bytes);
+  }
   staged_.clear();
 }
 
@@ -7730,11 +7756,19 @@ inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
     x.value = values[x.value].newer;
   } else {
     bytes = staged_[x.staged++].bytes;
-    sub.filled_to = x.next;
+    const event_id before = std::exchange(sub.filled_to, x.next);
+    if (bytes == nullptr) return take_loss(w, *stream_of(sub).owner, before, x.next);
   }
   w.done_to = x.next;
   w.bytes += bytes->size;
   w.ok = lanes_.push(lane, bytes, lane_kind::event);
+}
+
+/// A hook lost what is behind `before`, up to `id`.
+inline void engine::take_loss(weaving& w, channel_state& c, event_id before, event_id id) noexcept {
+  w.done_to = id;
+  advance_hooks(id);
+  w.ok = untold_.push_back({&c, {before, id + 1, 0, false}}) && tell(w.slot);
 }
 
 inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) noexcept {
@@ -7857,24 +7891,58 @@ inline void engine::leave_hooks(weaving& w) noexcept {
 
 namespace sse::inline v0 {
 
+inline bool backfill_writer::stage(event_id id, detail::blob* bytes) noexcept {
+  if (id <= last_ || id >= request_.before || !engine_->staged_.push_back({id, bytes})) {
+    if (bytes != nullptr) detail::unref(bytes);
+    failed_ = true;
+    return false;
+  }
+  last_ = id;
+  return true;
+}
+
 inline bool backfill_writer::add(event_id id, const event& e) noexcept {
   detail::id_text text;
   event out = e;
   out.id = text.view(id);
   const encode_plan p = plan(out, *limits_);
   detail::blob* bytes = nullptr;
-  if (id > last_ && id < request_.before && p.error == encode_error::none && p.size <= UINT32_MAX)
+  if (p.error == encode_error::none && p.size <= UINT32_MAX)
     bytes = detail::make_blob(static_cast<std::uint32_t>(p.size));
-  if (bytes == nullptr || !engine_->staged_.push_back({id, bytes})) {
-    if (bytes != nullptr) detail::unref(bytes);
+  if (bytes == nullptr) {
     failed_ = true;
     return false;
   }
-  encode_to(bytes->bytes(), out);
-  last_ = id;
+  encode_to(bytes->bytes(), out, p);
   bytes_ += p.size;
+  return stage(id, bytes);
+}
+
+inline bool backfill_writer::add_encoded(event_id id, std::string_view text,
+                                         std::string_view audience) noexcept {
+  if (!audience.empty() && !engine_->sees(request_.session.slot, audience)) return pass(id);
+  detail::blob* const bytes = text.empty() || text.size() > UINT32_MAX
+                                  ? nullptr
+                                  : detail::make_blob(static_cast<std::uint32_t>(text.size()));
+  if (bytes == nullptr) {
+    failed_ = true;
+    return false;
+  }
+  std::memcpy(bytes->bytes(), text.data(), text.size());
+  bytes_ += text.size();
+  return stage(id, bytes);
+}
+
+inline bool backfill_writer::pass(event_id id) noexcept {
+  if (id < last_ || id >= request_.before) {
+    failed_ = true;
+    return false;
+  }
+  last_ = id;
   return true;
 }
+
+inline bool backfill_writer::lose(event_id first) noexcept { return stage(first - 1, nullptr); }
 
 }  // namespace sse::inline v0
 

@@ -246,7 +246,7 @@ TEST_CASE("client: a failure tells its cause") {
   CHECK_FALSE(f.cause);
 }
 
-TEST_CASE("client: why a certificate was not accepted, in words") {
+TEST_CASE("client: why a certificate was not accepted, in words", "[surface]") {
   const auto says = [](int value, std::string_view what) {
     const std::error_code e{value, sse::certificate_category()};
     return e.message().find(what) != std::string::npos &&
@@ -414,7 +414,7 @@ TEST_CASE("client: a proxy that refuses, ends, or says too much") {
   CHECK_FALSE(meets("HTTP/1.1 200 OK\r\n\r\n!").final);
 }
 
-TEST_CASE("client: a proxy is dialled, and plain sockets make no tunnel") {
+TEST_CASE("client: a proxy is dialled, and plain sockets make no tunnel", "[surface]") {
   test::loop l;
   sse::asio_client_options o = at_once();
   o.client.proxy = {.http = "http://p.test:3128", .https = "http://p.test:3128"};

@@ -35,7 +35,7 @@ TEST_CASE("a stream opens with its position") {
   test::stream_opens_with_its_position<test::server<>>();
 }
 
-TEST_CASE("an event leaves at once, whichever way it was published") {
+TEST_CASE("an event leaves at once, whichever way it was published", "[surface]") {
   test::every_way_to_publish_is_prompt<test::server<>>();
 }
 

@@ -58,7 +58,7 @@ TEST_CASE("a stream begins at once, goes on live, and resumes where it was cut")
   CHECK(s.eventually([&] { return s->connections() == 1; }));  // the first one's end was noticed
 }
 
-TEST_CASE("an event leaves at once, whichever way it was published") {
+TEST_CASE("an event leaves at once, whichever way it was published", "[surface]") {
   test::every_way_to_publish_is_prompt<server>();
 }
 

@@ -77,6 +77,16 @@ TEST_CASE("streams of an address: at the cap, below and above, in every spelling
   test::address_cap<loop>();
 }
 
+TEST_CASE("streams of an IPv6 network: as large as the option says", "[surface]") {
+  if (test::cannot_hold_the_server()) return;
+  test::address_prefix<loop>();
+}
+
+TEST_CASE("a dead stream is found where nothing was said about it") {
+  if (test::cannot_hold_the_server()) return;
+  test::dead_streams_by_default<loop>();
+}
+
 TEST_CASE("descriptors are out: accept is tried once in 100 ms") {
   if (test::cannot_hold_the_server()) return;
   for (const int error : {EMFILE, ENFILE, ENOBUFS}) {

@@ -92,6 +92,18 @@ TEST_CASE("io_uring: streams of an address: at the cap, below and above, in ever
   test::address_cap<loop>();
 }
 
+TEST_CASE("io_uring: streams of an IPv6 network: as large as the option says", "[surface]") {
+  if (test::cannot_hold_the_server()) return;
+  if (test::refused()) return;
+  test::address_prefix<loop>();
+}
+
+TEST_CASE("io_uring: a dead stream is found where nothing was said about it") {
+  if (test::cannot_hold_the_server()) return;
+  if (test::refused()) return;
+  test::dead_streams_by_default<loop>();
+}
+
 TEST_CASE("io_uring: descriptors are out: accept is tried once in 100 ms") {
   if (test::cannot_hold_the_server()) return;
   if (test::refused()) return;

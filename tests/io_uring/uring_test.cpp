@@ -150,7 +150,8 @@ TEST_CASE("streams end while their write waits: closed, left by their peer, with
   CHECK(l.net.in_flight() == 0);
 }
 
-TEST_CASE("a server over io_uring: an event leaves at once, whichever way it was published") {
+TEST_CASE("a server over io_uring: an event leaves at once, whichever way it was published",
+          "[surface]") {
   if (test::refused()) return;
   test::every_way_to_publish_is_prompt<server>();
 }

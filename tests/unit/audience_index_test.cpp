@@ -26,7 +26,7 @@ constexpr std::uint64_t seed = 5;
 }  // namespace
 
 TEST_CASE("audience index: each audience's next entry is found, as old ones leave",
-          "[audience_index]") {
+          "[audience_index][surface]") {
   for (const std::uint64_t audiences : {1U, 3U, 50U}) {
     CAPTURE(audiences);
     test::random_source random{audiences};

@@ -56,7 +56,7 @@ void check_gone(sse::channel c) {
 
 }  // namespace
 
-TEST_CASE("channel: a closed one is refused everywhere", "[channel][fault]") {
+TEST_CASE("channel: a closed one is refused everywhere", "[channel][surface][fault]") {
   stage s;
   const sse::channel c = s.open("c");
   s.put(c);
@@ -65,7 +65,7 @@ TEST_CASE("channel: a closed one is refused everywhere", "[channel][fault]") {
   check_refused(s, c, false);
 }
 
-TEST_CASE("channel: none is refused everywhere", "[channel]") {
+TEST_CASE("channel: none is refused everywhere", "[channel][surface]") {
   stage s;
   const sse::channel none;
   CHECK(none.number() == 0);
@@ -74,7 +74,8 @@ TEST_CASE("channel: none is refused everywhere", "[channel]") {
   check_refused(s, none, false);
 }
 
-TEST_CASE("channel: another hub's is refused everywhere, and goes on", "[channel][fault]") {
+TEST_CASE("channel: another hub's is refused everywhere, and goes on",
+          "[channel][surface][fault]") {
   stage s;
   stage other;
   const sse::channel c = other.open("c");
@@ -85,7 +86,8 @@ TEST_CASE("channel: another hub's is refused everywhere, and goes on", "[channel
   CHECK(c.subscribers() == 0);
 }
 
-TEST_CASE("channel: a handle does not name what has the place of its channel", "[channel][fault]") {
+TEST_CASE("channel: a handle does not name what has the place of its channel",
+          "[channel][surface][fault]") {
   stage s;
   std::vector<sse::channel> closed;
   for (int i = 0; i < 300; ++i) {  // more than the hub gets at once
@@ -103,7 +105,7 @@ TEST_CASE("channel: a handle does not name what has the place of its channel", "
   CHECK(s.hub.find_channel("c") == now);
 }
 
-TEST_CASE("channel: a copy names the same", "[channel]") {
+TEST_CASE("channel: a copy names the same", "[channel][surface]") {
   stage s;
   const sse::channel a = s.open("a");
   sse::channel copy;
@@ -118,7 +120,7 @@ TEST_CASE("channel: a copy names the same", "[channel]") {
   CHECK(copy == a);
 }
 
-TEST_CASE("channel: while it is being closed it can be read", "[channel]") {
+TEST_CASE("channel: while it is being closed it can be read", "[channel][surface]") {
   stage s;
   const sse::channel c = s.open("c");
   s.put(c);
@@ -140,7 +142,7 @@ TEST_CASE("channel: while it is being closed it can be read", "[channel]") {
   check_gone(c);
 }
 
-TEST_CASE("channel: open_channel that fails gives none", "[channel]") {
+TEST_CASE("channel: open_channel that fails gives none", "[channel][surface]") {
   stage s;
   const sse::channel c = s.open("c");
   const sse::open_result again = s.hub.open_channel("c");

@@ -122,7 +122,7 @@ TEST_CASE("a GET without a fitting Accept gets a stream where the host wants it"
 }
 
 TEST_CASE("who is asked by the host is asked last, and a POST's Accept is disregarded",
-          "[admission]") {
+          "[admission][surface]") {
   sse::limits caps;
   caps.total.max = 1;
   stage s{with_caps(caps)};
@@ -237,7 +237,7 @@ TEST_CASE("shape: 405 with Allow, 406, and HEAD opens nothing", "[admission]") {
   CHECK(s.request({.accept = "text/event-stream"}));
 }
 
-TEST_CASE("caps: an IPv6 address counts with all of its network", "[admission]") {
+TEST_CASE("caps: an IPv6 address counts with all of its network", "[admission][surface]") {
   sse::limits caps{.per_address = {.max = 2}};
   const auto fits = [](stage& s, std::string address) {
     return static_cast<bool>(s.join(s.hub.find_channel("c"), {.address = std::move(address)}));
@@ -305,7 +305,7 @@ TEST_CASE("joins: as many as the option says, none twice, of one hub and one seq
   CHECK(s.hub.user_sessions("ann") == 3);
 }
 
-TEST_CASE("joins: without a limit, and each of them counts", "[admission]") {
+TEST_CASE("joins: without a limit, and each of them counts", "[admission][surface]") {
   constexpr int many = 2000;
   stage s;
   std::vector<sse::channel> all;

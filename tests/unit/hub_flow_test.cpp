@@ -1151,6 +1151,80 @@ TEST_CASE("an event may be 1 MiB encoded and its type 128 bytes, and not one mor
   CHECK(small.publish({.data = "12345"}));
 }
 
+<<<<<<< HEAD
+=======
+TEST_CASE("the memory transport passes the check that it comes with, and what is wrong does not",
+          "[flow][testing][surface]") {
+  sse::testing::memory_transport net;
+  sse::testing::memory_transport::connection c{net.connect()};
+  net.at(0).window = 1000;
+  const auto read = [&] {
+    net.at(0).window = 5000;
+    return std::exchange(net.at(0).received, {});
+  };
+  CHECK(sse::testing::check_transport(net, c, read, 100'000).problem == "");
+
+  struct broken : sse::testing::memory_transport {
+    int how = 0;
+    sse::write_result write(connection& x, std::span<const sse::buffer> bytes) noexcept {
+      auto r = sse::testing::memory_transport::write(x, bytes);
+      if (how == 0) r.bytes += 100'000;
+      if (how == 1) r.next = sse::flow::closed;
+      if (how == 2) r.next = sse::flow::pending;
+      if (how == 3) r = {0, sse::flow::ready};
+      if (how == 4) --r.bytes;  // says less than it took
+      return r;
+    }
+  };
+  for (const int how : {0, 1, 2, 3, 4}) {
+    CAPTURE(how);
+    broken b;
+    b.how = how;
+    broken::connection x{b.connect()};
+    b.at(0).window = 1000;
+    const auto drain = [&] {
+      b.at(0).window = 5000;
+      return std::exchange(b.at(0).received, {});
+    };
+    CHECK_FALSE(sse::testing::check_transport(b, x, drain, 100'000));
+  }
+  // What a layer does that has to be given the same bytes again, as SSL_write has to be: nothing is
+  // taken before all of it is out.
+  struct again : sse::testing::memory_transport {
+    bool refuses = false;
+    std::string kept{};
+    std::size_t out = 0;
+    sse::write_result write(connection& x, std::span<const sse::buffer> bytes) noexcept {
+      if (kept.empty()) kept = bytes[0].view();
+      if (refuses && bytes[0].size < kept.size()) return {0, sse::flow::closed};  // "bad length"
+      const sse::buffer rest{kept.data() + out, kept.size() - out};
+      out += sse::testing::memory_transport::write(x, {&rest, 1}).bytes;
+      if (out < kept.size()) return {0, sse::flow::blocked};
+      out = 0;
+      return {std::exchange(kept, {}).size(), sse::flow::ready};
+    }
+  };
+  for (const bool refuses : {false, true}) {
+    CAPTURE(refuses);
+    again b;
+    b.refuses = refuses;
+    again::connection x{b.connect()};
+    b.at(0).window = 1000;
+    const auto drain = [&] {
+      b.at(0).window = 5000;
+      return std::exchange(b.at(0).received, {});
+    };
+    CHECK_FALSE(sse::testing::check_transport(b, x, drain, 100'000));
+  }
+
+  broken endless;  // never blocked
+  endless.how = 9;
+  broken::connection x{endless.connect()};
+  CHECK_FALSE(sse::testing::check_transport(
+      endless, x, [&] { return std::exchange(endless.at(0).received, {}); }, 100'000));
+}
+
+>>>>>>> fa212ed (Test on each host how IPv6 networks count and dead streams end by default)
 TEST_CASE("an event that is encoded already goes out as it is", "[publish]") {
   test::stage s;
   sse::channel c = s.open("c", {.limits = {.event = 40}});

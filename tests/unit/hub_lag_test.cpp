@@ -105,7 +105,7 @@ TEST_CASE("the defaults: history 1000 events, lag 1 MiB, at limit - 1, limit, li
   }
 }
 
-TEST_CASE("X-01 X-09 what only others may see makes nobody late", "[lag]") {
+TEST_CASE("X-01 X-09 what only others may see makes nobody late", "[lag][surface]") {
   stage s;
   sse::channel c = s.open("c", {.keep = 0,
                                 .max_lag = 500,

@@ -741,7 +741,7 @@ TEST_CASE("backfill: the channel's limits hold for the hook's events too", "[res
   }
 }
 
-TEST_CASE("ids can begin at 1, wherever the hub's begin", "[resume]") {
+TEST_CASE("ids can begin at 1, wherever the hub's begin", "[resume][surface]") {
   stage s{{.first_id = 1'000'000}};
   CHECK(s.put(s.open("as the hub's", {.own_sequence = true})) == 1'000'001);
   CHECK(s.put(s.open("its own", {.own_sequence = true, .first_id = 0})) == 1);

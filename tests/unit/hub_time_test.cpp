@@ -601,7 +601,7 @@ TEST_CASE("a host that wakes at next_deadline only misses nothing and never spin
   CHECK(s.hub.stats().closed[static_cast<std::size_t>(close_reason::idle)] == 2);
 }
 
-TEST_CASE("forever is never, in every option that has a time", "[time]") {
+TEST_CASE("forever is never, in every option that has a time", "[time][surface]") {
   const duration forever = duration::infinite();
   stage s{{.write_deadline = forever, .idle = forever, .max_age = forever}};
   sse::channel_options o = silent();

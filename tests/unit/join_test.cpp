@@ -25,7 +25,8 @@ using test::stage;
 
 }  // namespace
 
-TEST_CASE("a live stream joins a channel: what is published from then on, in order", "[join]") {
+TEST_CASE("a live stream joins a channel: what is published from then on, in order",
+          "[join][surface]") {
   stage s;
   sse::channel a = s.open("a", quiet());
   sse::channel b = s.open("b", quiet());
@@ -41,7 +42,7 @@ TEST_CASE("a live stream joins a channel: what is published from then on, in ord
   CHECK(s.hub.join(k.id, b) == join_error::joined);
 }
 
-TEST_CASE("a live stream leaves a channel: nothing of it is sent any more", "[join]") {
+TEST_CASE("a live stream leaves a channel: nothing of it is sent any more", "[join][surface]") {
   stage s;
   sse::channel a = s.open("a", quiet());
   sse::channel b = s.open("b", quiet());
@@ -68,7 +69,7 @@ TEST_CASE("a live stream leaves a channel: nothing of it is sent any more", "[jo
   CHECK(s.take(k) == frames(7, 7));
 }
 
-TEST_CASE("a half-sent event is finished by who leaves", "[join]") {
+TEST_CASE("a half-sent event is finished by who leaves", "[join][surface]") {
   for (const bool transient : {false, true}) {
     for (const bool two : {false, true}) {
       CAPTURE(transient, two);
@@ -94,7 +95,8 @@ TEST_CASE("a half-sent event is finished by who leaves", "[join]") {
   }
 }
 
-TEST_CASE("who leaves while a write is pending gets what is under way, and no more", "[join]") {
+TEST_CASE("who leaves while a write is pending gets what is under way, and no more",
+          "[join][surface]") {
   completion_stage s;
   sse::channel a = s.open("a", quiet());
   sse::channel b = s.open("b", quiet());
@@ -112,7 +114,7 @@ TEST_CASE("who leaves while a write is pending gets what is under way, and no mo
   CHECK(a.subscribers() == 0);
 }
 
-TEST_CASE("join says why it did not", "[join]") {
+TEST_CASE("join says why it did not", "[join][surface]") {
   sse::hub_options o;
   o.max_joins = 2;
   stage s{o};
@@ -148,7 +150,7 @@ TEST_CASE("join says why it did not", "[join]") {
     CHECK(to_string(static_cast<join_error>(i)) != "unknown");
 }
 
-TEST_CASE("presence follows joins and leaves", "[join]") {
+TEST_CASE("presence follows joins and leaves", "[join][surface]") {
   stage s;
   std::vector<std::string> seen;
   sse::channel a = s.open("a", quiet());
@@ -172,7 +174,8 @@ TEST_CASE("presence follows joins and leaves", "[join]") {
   CHECK(seen == std::vector<std::string>{"ann out of a", "ann out of b", "ann out of c"});
 }
 
-TEST_CASE("a stream that is cut while it leaves takes nobody else's presence along", "[join]") {
+TEST_CASE("a stream that is cut while it leaves takes nobody else's presence along",
+          "[join][surface]") {
   stage s;
   std::string seen;
   sse::channel c = s.open("c", quiet());
@@ -190,7 +193,7 @@ TEST_CASE("a stream that is cut while it leaves takes nobody else's presence alo
   CHECK(seen == "+-");
 }
 
-TEST_CASE("a hook that tells of a user may change what its stream reads", "[join]") {
+TEST_CASE("a hook that tells of a user may change what its stream reads", "[join][surface]") {
   stage s;
   sse::channel a = s.open("a", quiet());
   sse::channel b = s.open("b", quiet());
@@ -216,7 +219,7 @@ TEST_CASE("a hook that tells of a user may change what its stream reads", "[join
   CHECK(seen == std::vector<std::string>{"+a", "-a", "+c", "+b", "-b", "-c"});
 }
 
-TEST_CASE("who leaves the only channel that is not sealed is at its end", "[join]") {
+TEST_CASE("who leaves the only channel that is not sealed is at its end", "[join][surface]") {
   stage s;
   sse::channel a = s.open("a", quiet());
   sse::channel b = s.open("b", quiet());
@@ -229,7 +232,7 @@ TEST_CASE("who leaves the only channel that is not sealed is at its end", "[join
   CHECK(s.closed(k));
 }
 
-TEST_CASE("a slow reader is not cut for a channel that it left", "[join]") {
+TEST_CASE("a slow reader is not cut for a channel that it left", "[join][surface]") {
   stage s;
   sse::channel_options o = quiet(1);
   o.max_lag = 200;
@@ -322,7 +325,7 @@ void wander(std::uint64_t seed) {
 }  // namespace
 
 TEST_CASE("whatever a stream joins and leaves, it gets what it joined, once and in order",
-          "[join][simulation]") {
+          "[join][surface][simulation]") {
   for (std::uint64_t seed = 1; seed <= 150; ++seed) {
     wander<stage>(seed);
     wander<completion_stage>(seed);

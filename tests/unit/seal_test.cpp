@@ -35,7 +35,7 @@ std::string last_chunk() { return "0\r\n\r\n"; }
 
 }  // namespace
 
-TEST_CASE("a sealed channel: its readers get the rest and a clean end", "[seal]") {
+TEST_CASE("a sealed channel: its readers get the rest and a clean end", "[seal][surface]") {
   stage s;
   std::vector<close_reason> ends;
   s.hub.on_closed([&](sse::session_id, const sse::no_user&, close_reason r) { ends.push_back(r); });
@@ -59,7 +59,8 @@ TEST_CASE("a sealed channel: its readers get the rest and a clean end", "[seal]"
   CHECK(s.hub.stats().sessions == 0);
 }
 
-TEST_CASE("a sealed channel: who comes late gets it all, or the rest, and the end", "[seal]") {
+TEST_CASE("a sealed channel: who comes late gets it all, or the rest, and the end",
+          "[seal][surface]") {
   stage s;
   sse::channel c = s.open("job", job());
   s.put_many(c, 5);
@@ -79,7 +80,7 @@ TEST_CASE("a sealed channel: who comes late gets it all, or the rest, and the en
   CHECK(s.closed(fresh));
 }
 
-TEST_CASE("a sealed channel: who has everything is told 204, and stays away", "[seal]") {
+TEST_CASE("a sealed channel: who has everything is told 204, and stays away", "[seal][surface]") {
   stage s;
   sse::channel c = s.open("job", job());
   s.put_many(c, 5);
@@ -112,7 +113,7 @@ TEST_CASE("a sealed channel: who has everything is told 204, and stays away", "[
   }
 }
 
-TEST_CASE("a sealed channel: what was let go is a gap, and the end", "[seal]") {
+TEST_CASE("a sealed channel: what was let go is a gap, and the end", "[seal][surface]") {
   stage s;
   sse::channel_options o = job(2);
   o.own_sequence = true;
@@ -127,7 +128,7 @@ TEST_CASE("a sealed channel: what was let go is a gap, and the end", "[seal]") {
   CHECK(s.closed(late));
 }
 
-TEST_CASE("a sealed channel: a slow reader gets the rest before its end", "[seal]") {
+TEST_CASE("a sealed channel: a slow reader gets the rest before its end", "[seal][surface]") {
   stage s;
   sse::channel c = s.open("job", job());
   const test::caller slow = s.join(c, {.window = 30});
@@ -143,7 +144,7 @@ TEST_CASE("a sealed channel: a slow reader gets the rest before its end", "[seal
   CHECK(s.closed(slow));
 }
 
-TEST_CASE("a sealed channel: a chunked stream ends with its last chunk", "[seal]") {
+TEST_CASE("a sealed channel: a chunked stream ends with its last chunk", "[seal][surface]") {
   stage s;
   sse::channel c = s.open("job", job());
   const test::caller k = s.join(c, {.chunked = true});
@@ -154,7 +155,7 @@ TEST_CASE("a sealed channel: a chunked stream ends with its last chunk", "[seal]
   CHECK(s.closed(k));
 }
 
-TEST_CASE("a sealed channel: a write that is pending is waited for", "[seal]") {
+TEST_CASE("a sealed channel: a write that is pending is waited for", "[seal][surface]") {
   completion_stage s;
   sse::channel c = s.open("job", job());
   const test::caller k = s.join(c);
@@ -172,7 +173,7 @@ TEST_CASE("a sealed channel: a write that is pending is waited for", "[seal]") {
   CHECK(s.closed(k));
 }
 
-TEST_CASE("a stream on several channels ends once all of them are sealed", "[seal]") {
+TEST_CASE("a stream on several channels ends once all of them are sealed", "[seal][surface]") {
   stage s;
   sse::channel a = s.open("a", job());
   sse::channel b = s.open("b", job());
@@ -195,7 +196,7 @@ TEST_CASE("a stream on several channels ends once all of them are sealed", "[sea
   CHECK(s.join(behind(1), {a, b}));
 }
 
-TEST_CASE("the last event seals its channel", "[seal]") {
+TEST_CASE("the last event seals its channel", "[seal][surface]") {
   stage s;
   sse::channel c = s.open("job", job());
   const test::caller k = s.join(c);
@@ -210,7 +211,7 @@ TEST_CASE("the last event seals its channel", "[seal]") {
   CHECK_FALSE(refused.sealed());
 }
 
-TEST_CASE("what others may see does not keep a reader of a sealed channel", "[seal]") {
+TEST_CASE("what others may see does not keep a reader of a sealed channel", "[seal][surface]") {
   stage s;
   sse::channel c = s.open("job", job());
   s.put(c);
@@ -228,7 +229,7 @@ TEST_CASE("what others may see does not keep a reader of a sealed channel", "[se
   CHECK(s.join(c, {.key = "somebody else", .last_event_id = "2"}));
 }
 
-TEST_CASE("a sealed channel: a snapshot under way is finished first", "[seal]") {
+TEST_CASE("a sealed channel: a snapshot under way is finished first", "[seal][surface]") {
   stage s;
   sse::channel_options o = quiet();
   o.start = start_at::snapshot;
@@ -251,7 +252,7 @@ TEST_CASE("a sealed channel: a snapshot under way is finished first", "[seal]") 
   CHECK(s.closed(late));
 }
 
-TEST_CASE("a sealed channel: a backfill under way is finished first", "[seal]") {
+TEST_CASE("a sealed channel: a backfill under way is finished first", "[seal][surface]") {
   stage s;
   sse::channel_options o = job(2);
   bool there = false;
@@ -277,7 +278,8 @@ TEST_CASE("a sealed channel: a backfill under way is finished first", "[seal]") 
   CHECK(s.closed(late));
 }
 
-TEST_CASE("a sealed channel is closed once its time is over, and its program is told", "[seal]") {
+TEST_CASE("a sealed channel is closed once its time is over, and its program is told",
+          "[seal][surface]") {
   stage s;
   std::vector<std::string> closed;
   s.hub.on_channel_closed([&](sse::channel c) { closed.emplace_back(c.name()); });
@@ -302,7 +304,7 @@ TEST_CASE("a sealed channel is closed once its time is over, and its program is 
 }
 
 TEST_CASE("a reader that knows where it began is told 204 after a stream without an event",
-          "[seal]") {
+          "[seal][surface]") {
   sse::hub_options o;
   o.first_id = 7;
   stage s{o, stage::as_given{}};
@@ -349,7 +351,7 @@ TEST_CASE("open_channel says why it did not", "[channels]") {
   CHECK(in_hook == sse::open_error::in_hook);
 }
 
-TEST_CASE("ten thousand streams that ended hold little", "[seal]") {
+TEST_CASE("ten thousand streams that ended hold little", "[seal][surface]") {
   stage s;
   constexpr int n = 10'000;
   for (int i = 0; i < n; ++i) {

@@ -43,7 +43,7 @@ std::string come_back(stage& s, sse::channel c, std::string_view last_event_id,
 }  // namespace
 
 TEST_CASE("snapshot: who comes back gets the quiet keys that left the history, and no gap",
-          "[snapshot][fault]") {
+          "[snapshot][surface][fault]") {
   stage s;
   const sse::channel c = s.open("c", snapshots_that_keep(2));
   set_values(c, "abaaa");  // 4 and 5 are retained
@@ -56,7 +56,7 @@ TEST_CASE("snapshot: who comes back gets the quiet keys that left the history, a
 }
 
 TEST_CASE("snapshot: who comes back is told of what has no key, if the log does not have it",
-          "[snapshot][fault]") {
+          "[snapshot][surface][fault]") {
   stage s;
   const sse::channel c = s.open("c", snapshots_that_keep(3));
   set_values(c, "ab-b-b");  // 4 to 6 are retained
@@ -68,7 +68,7 @@ TEST_CASE("snapshot: who comes back is told of what has no key, if the log does 
         gap_frame(5, 2, 6, -1) + value_frame(6, "b") + value_frame(7, "c") + value_frame(8, "d"));
 }
 
-TEST_CASE("snapshot: a gap stands in front of the value that follows it", "[snapshot]") {
+TEST_CASE("snapshot: a gap stands in front of the value that follows it", "[snapshot][surface]") {
   stage s;
   const sse::channel c = s.open("c", snapshots_that_keep(1));
   set_values(c, "a-b-c-d");
@@ -78,7 +78,7 @@ TEST_CASE("snapshot: a gap stands in front of the value that follows it", "[snap
 }
 
 TEST_CASE("snapshot: who comes back gets its own values, and is not told of those of others",
-          "[snapshot]") {
+          "[snapshot][surface]") {
   stage s;
   const sse::channel c = s.open("c", snapshots_that_keep(1));
   set_value(c, "x");
@@ -92,7 +92,8 @@ TEST_CASE("snapshot: who comes back gets its own values, and is not told of thos
   CHECK(come_back(s, c, "1") == value_frame(5, "y"));
 }
 
-TEST_CASE("snapshot: keys that had to be forgotten are announced to who comes back", "[snapshot]") {
+TEST_CASE("snapshot: keys that had to be forgotten are announced to who comes back",
+          "[snapshot][surface]") {
   stage s;
   sse::channel_options o = snapshots_that_keep(1);
   o.max_keys = 2;
@@ -103,7 +104,7 @@ TEST_CASE("snapshot: keys that had to be forgotten are announced to who comes ba
 }
 
 TEST_CASE("snapshot: what was before the channel opened is announced, then the values come",
-          "[snapshot]") {
+          "[snapshot][surface]") {
   stage s{{.first_id = 100}};
   sse::channel c = s.open("c", snapshots_that_keep(1));
   set_values(c, "ab");
@@ -120,7 +121,7 @@ TEST_CASE("snapshot: what was before the channel opened is announced, then the v
 }
 
 TEST_CASE("snapshot: who comes back slowly gets what is published meanwhile once",
-          "[snapshot][fault]") {
+          "[snapshot][surface][fault]") {
   stage s{{.flush_share = 1}};
   const sse::channel c = s.open("c", snapshots_that_keep(2));
   set_values(c, "abcdxx");
@@ -138,7 +139,7 @@ TEST_CASE("snapshot: who comes back slowly gets what is published meanwhile once
 }
 
 TEST_CASE("snapshot: whom the program says where it stands is told so before what it lost",
-          "[snapshot]") {
+          "[snapshot][surface]") {
   stage s{{}, stage::as_given{}};
   const sse::channel c = s.open("c", snapshots_that_keep(1));
   set_values(c, "a-bc");
@@ -148,7 +149,8 @@ TEST_CASE("snapshot: whom the program says where it stands is told so before wha
         "id: 1\n\n" + gap_frame(2, 1, 3, -1) + value_frame(3, "b") + value_frame(4, "c"));
 }
 
-TEST_CASE("snapshot: a stream of another start is told of the gap as before", "[snapshot]") {
+TEST_CASE("snapshot: a stream of another start is told of the gap as before",
+          "[snapshot][surface]") {
   stage s;
   const sse::channel c = s.open("c", snapshots_that_keep(1));
   set_values(c, "abc");
@@ -158,7 +160,8 @@ TEST_CASE("snapshot: a stream of another start is told of the gap as before", "[
         gap_frame(2, 1, 3, -1) + value_frame(3, "c"));
 }
 
-TEST_CASE("snapshot: what a backfill hook does not have is made up for by values", "[snapshot]") {
+TEST_CASE("snapshot: what a backfill hook does not have is made up for by values",
+          "[snapshot][surface]") {
   stage s;
   sse::channel_options o = snapshots_that_keep(1);
   o.backfill = [](const sse::backfill_request& r, sse::backfill_writer& w) {
@@ -171,7 +174,7 @@ TEST_CASE("snapshot: what a backfill hook does not have is made up for by values
 }
 
 TEST_CASE("coalesce: who joined before the first event is not told of what was before the channel",
-          "[snapshot][fault]") {
+          "[snapshot][surface][fault]") {
   stage s{{.first_id = 100}};
   sse::channel_options o = snapshots_that_keep(1);
   o.max_lag = 1;

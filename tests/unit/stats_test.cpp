@@ -356,7 +356,7 @@ TEST_CASE("X-29 Prometheus text: each family once, each channel a line, labels e
 }
 
 TEST_CASE("Prometheus text is UTF-8, whatever channels are called, and they stay apart",
-          "[stats]") {
+          "[stats][surface]") {
   stage s;
   for (const std::string_view name :
        {"\xff", "\xfe", "gr\xc3\xbc\xc3\x9f", "cut \xe2\x82", "\xed\xa0\x80"})

@@ -25,7 +25,8 @@ struct asked {
 
 }  // namespace
 
-TEST_CASE("whatever waits to be sent asks for a flush, once until there was one", "[wanted]") {
+TEST_CASE("whatever waits to be sent asks for a flush, once until there was one",
+          "[wanted][surface]") {
   stage s;
   asked told{s};
   sse::channel c = s.open("c", quiet());
@@ -59,7 +60,7 @@ TEST_CASE("whatever waits to be sent asks for a flush, once until there was one"
   CHECK(told.count() == 1);
 }
 
-TEST_CASE("what nobody waits for asks for no flush", "[wanted]") {
+TEST_CASE("what nobody waits for asks for no flush", "[wanted][surface]") {
   stage s;
   asked told{s};
   sse::channel c = s.open("c", quiet());
@@ -72,7 +73,7 @@ TEST_CASE("what nobody waits for asks for no flush", "[wanted]") {
   CHECK(told.count() == 1);  // there is a deadline now
 }
 
-TEST_CASE("a hook that is told of a flush may change nothing", "[wanted]") {
+TEST_CASE("a hook that is told of a flush may change nothing", "[wanted][surface]") {
   stage s;
   sse::channel c = s.open("c", quiet());
   (void)s.join(c);

@@ -1,0 +1,1622 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+#ifndef SSEHUB_SINGLE_JOURNAL_HPP
+#define SSEHUB_SINGLE_JOURNAL_HPP
+
+// ---- sse/journal.hpp
+//
+// journal: history that survives the process. Events are written to a directory, get their ids
+// there, and are shown to subscribers once they are as safe as the program asked for; after a
+// restart every client goes on where it was, whatever the hubs' memory keeps. POSIX; no server, no
+// dependency.
+//
+//   sse::journal j;
+//   if (sse::journal_error e = j.open("data", {.channels = {"ticks"}})) return complain(e.text);
+//   sse::asio_server<> server{ctx, {.shards = &j.order()}};      // or a sse::shard each
+//   j.start();
+//   (void)j.publish(0, {.data = json});                           // any thread
+//   sse::publisher hot = j.make_publisher(0);                     // a hot thread's own: no lock
+//
+// What is published becomes one sequence of ids over all channels, j.order(), which hubs follow as
+// shards do (sse/shards.hpp): several hubs, each in a thread of its own, may. Another process may
+// follow the same directory with j.follow(): an engine writes, a gateway serves, each may be killed
+// alone. What a hub's memory let go comes from the files (channel_options::backfill is the
+// journal's).
+//
+// Threads: open, follow, start, stop and destruction belong to one thread; hubs attach between open
+// and start. The rest may be called from any thread. The journal has one thread of its own, which
+// writes: nobody else waits for a disk, but for a hub that reads old events from it.
+//
+// Errors: disk full, an error of the device, a directory that is gone: what was accepted waits in
+// memory and is written once that works again; meanwhile publish answers `not_stored`, or events go
+// out without being stored, as journal_options::live_without says; stats() and problem() tell.
+//
+// What survives what: docs/guide/durability.md.
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <poll.h>
+
+#ifndef SSEHUB_SINGLE_DETAIL_JOURNAL_STORE_HPP
+#define SSEHUB_SINGLE_DETAIL_JOURNAL_STORE_HPP
+// ---- sse/detail/journal/store.hpp
+//
+// journal_store: the files of a journal. Knows no thread, no clock and no hub.
+//
+//   <first id>.log  audience, key and encoded bytes of each event, back to back
+//   <first id>.idx  a header, then a record for each event
+//   runs            where each run began, which ids it may have given out, and how it ended
+//   lock            who writes
+//   head            the newest event that other processes may show
+//
+// Invariants:
+//   1. Bytes of a .log stand before their records are written; what has no record is not there.
+//   2. A record says up to which id everything was durable when it was written. So a bad record in
+//      front of a good one that says so is no torn tail but a broken file.
+//   3. Ids above what `runs` reserves are given to nobody; a run that did not end by itself is
+//      followed by one that begins above them.
+//   4. A segment knows the id in front of its first: what is missing between two is seen.
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "sse.hpp"
+#ifndef SSEHUB_SINGLE_DETAIL_JOURNAL_CRC32C_HPP
+#define SSEHUB_SINGLE_DETAIL_JOURNAL_CRC32C_HPP
+// ---- sse/detail/journal/crc32c.hpp
+//
+// crc32c: the checksum of RFC 3720 12.1 (Castagnoli), eight bytes at a time.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace sse::inline v0::detail {
+
+using crc_tables = std::array<std::array<std::uint32_t, 256>, 8>;
+
+[[nodiscard]] constexpr crc_tables make_crc_tables() noexcept {
+  crc_tables t{};
+  for (std::uint32_t n = 0; n < 256; ++n) {
+    std::uint32_t c = n;
+    for (int bit = 0; bit < 8; ++bit) c = (c & 1U) != 0 ? 0x82f63b78U ^ (c >> 1U) : c >> 1U;
+    t[0][n] = c;
+  }
+  for (std::size_t k = 1; k < 8; ++k) {
+    for (std::size_t n = 0; n < 256; ++n) t[k][n] = t[0][t[k - 1][n] & 0xffU] ^ (t[k - 1][n] >> 8U);
+  }
+  return t;
+}
+inline constexpr crc_tables crc_table = make_crc_tables();
+
+/// Of `size` bytes behind those whose checksum is `crc`.
+[[nodiscard]] inline std::uint32_t crc32c(const void* bytes, std::size_t size,
+                                          std::uint32_t crc = 0) noexcept {
+  const auto* p = static_cast<const unsigned char*>(bytes);
+  const auto word = [](const unsigned char* at) {
+    return std::uint32_t{at[0]} | std::uint32_t{at[1]} << 8U | std::uint32_t{at[2]} << 16U |
+           std::uint32_t{at[3]} << 24U;
+  };
+  std::uint32_t c = ~crc;
+  for (; size >= 8; p += 8, size -= 8) {
+    const std::uint32_t a = word(p) ^ c;
+    const std::uint32_t b = word(p + 4);
+    c = crc_table[7][a & 0xffU] ^ crc_table[6][a >> 8U & 0xffU] ^ crc_table[5][a >> 16U & 0xffU] ^
+        crc_table[4][a >> 24U] ^ crc_table[3][b & 0xffU] ^ crc_table[2][b >> 8U & 0xffU] ^
+        crc_table[1][b >> 16U & 0xffU] ^ crc_table[0][b >> 24U];
+  }
+  for (; size != 0; ++p, --size) c = crc_table[0][(c ^ *p) & 0xffU] ^ (c >> 8U);
+  return ~c;
+}
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_JOURNAL_CRC32C_HPP
+#ifndef SSEHUB_SINGLE_DETAIL_JOURNAL_FILES_HPP
+#define SSEHUB_SINGLE_DETAIL_JOURNAL_FILES_HPP
+// ---- sse/detail/journal/files.hpp
+//
+// What a journal asks of a file system, all in one directory, and the POSIX one. Tests have one in
+// memory that loses what was not synced.
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace sse::inline v0::detail {
+
+/// Every call answers 0 or an errno. Names have no folder.
+class journal_files {
+ public:
+  journal_files() = default;
+  journal_files(const journal_files&) = delete;
+  journal_files& operator=(const journal_files&) = delete;
+  virtual ~journal_files() = default;
+
+  [[nodiscard]] virtual int list(std::vector<std::string>& names) = 0;
+  [[nodiscard]] virtual int open(const std::string& name, bool create, int& handle) = 0;
+  virtual void close(int handle) noexcept = 0;
+  /// All of it, or an error after any part of it.
+  [[nodiscard]] virtual int write(int handle, std::uint64_t at, const void* from,
+                                  std::size_t size) noexcept = 0;
+  [[nodiscard]] virtual int read(int handle, std::uint64_t at, void* to, std::size_t size,
+                                 std::size_t& got) noexcept = 0;
+  [[nodiscard]] virtual int size(int handle, std::uint64_t& bytes) noexcept = 0;
+  [[nodiscard]] virtual int cut(int handle, std::uint64_t size) noexcept = 0;
+  /// Room for so many bytes, without a change of the size. May do nothing.
+  virtual void reserve(int handle, std::uint64_t bytes) noexcept = 0;
+  [[nodiscard]] virtual int sync(int handle) noexcept = 0;
+  [[nodiscard]] virtual int remove(const std::string& name) noexcept = 0;
+  /// What was made and removed stays so.
+  [[nodiscard]] virtual int sync_names() noexcept = 0;
+  /// The file's bytes, to be read up to its size, which may grow up to `most`; nullptr: errno.
+  [[nodiscard]] virtual const char* map(int handle, std::uint64_t most) noexcept = 0;
+  virtual void unmap(const char* bytes, std::uint64_t most) noexcept = 0;
+  /// Held until this object ends. EWOULDBLOCK: somebody else has it, and `holder` says who.
+  [[nodiscard]] virtual int lock(const std::string& name, std::string& holder) = 0;
+};
+
+class posix_journal_files final : public journal_files {
+ public:
+  /// The directory, which is made if `create`. An error shows in every later call.
+  posix_journal_files(std::string directory, bool create, bool writes)
+      : directory_{std::move(directory)}, writes_{writes} {
+    if (create && ::mkdir(directory_.c_str(), 0777) != 0 && errno != EEXIST) {
+      error_ = errno;
+      return;
+    }
+    folder_ = ::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder_ < 0) error_ = errno;
+  }
+  ~posix_journal_files() override {
+    if (lock_ >= 0) ::close(lock_);
+    if (folder_ >= 0) ::close(folder_);
+  }
+  [[nodiscard]] int error() const noexcept { return error_; }
+
+  int list(std::vector<std::string>& names) override {
+    names.clear();
+    if (error_ != 0) return error_;
+    DIR* const d = ::opendir(directory_.c_str());
+    if (d == nullptr) return errno;
+    while (const dirent* const e = ::readdir(d)) names.emplace_back(e->d_name);
+    ::closedir(d);
+    return 0;
+  }
+  int open(const std::string& name, bool create, int& handle) override {
+    if (error_ != 0) return error_;
+    const int flags = (writes_ ? O_RDWR : O_RDONLY) | (create ? O_CREAT : 0) | O_CLOEXEC;
+    handle = ::openat(folder_, name.c_str(), flags, 0666);
+    return handle < 0 ? errno : 0;
+  }
+  void close(int handle) noexcept override { ::close(handle); }
+  int write(int handle, std::uint64_t at, const void* from, std::size_t size) noexcept override {
+    const char* p = static_cast<const char*>(from);
+    while (size != 0) {
+      const ssize_t n = ::pwrite(handle, p, size, static_cast<off_t>(at));
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) return n == 0 ? ENOSPC : errno;
+      p += n;
+      at += static_cast<std::uint64_t>(n);
+      size -= static_cast<std::size_t>(n);
+    }
+    return 0;
+  }
+  int read(int handle, std::uint64_t at, void* to, std::size_t size,
+           std::size_t& got) noexcept override {
+    char* p = static_cast<char*>(to);
+    got = 0;
+    while (size != got) {
+      const ssize_t n = ::pread(handle, p + got, size - got, static_cast<off_t>(at + got));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return errno;
+      if (n == 0) break;
+      got += static_cast<std::size_t>(n);
+    }
+    return 0;
+  }
+  int size(int handle, std::uint64_t& bytes) noexcept override {
+    struct stat s {};
+    if (::fstat(handle, &s) != 0) return errno;
+    bytes = static_cast<std::uint64_t>(s.st_size);
+    return 0;
+  }
+  int cut(int handle, std::uint64_t size) noexcept override {
+    return ::ftruncate(handle, static_cast<off_t>(size)) != 0 ? errno : 0;
+  }
+  void reserve([[maybe_unused]] int handle,
+               [[maybe_unused]] std::uint64_t bytes) noexcept override {
+#if defined(__linux__)
+    (void)::fallocate(handle, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bytes));
+#endif
+  }
+  int sync(int handle) noexcept override {
+#if defined(__linux__)
+    return ::fdatasync(handle) != 0 ? errno : 0;
+#else
+    return ::fsync(handle) != 0 ? errno : 0;
+#endif
+  }
+  int remove(const std::string& name) noexcept override {
+    return ::unlinkat(folder_, name.c_str(), 0) != 0 ? errno : 0;
+  }
+  int sync_names() noexcept override { return ::fsync(folder_) != 0 ? errno : 0; }
+  const char* map(int handle, std::uint64_t most) noexcept override {
+    void* const p =
+        ::mmap(nullptr, static_cast<std::size_t>(most), PROT_READ, MAP_SHARED, handle, 0);
+    return p == MAP_FAILED ? nullptr : static_cast<const char*>(p);
+  }
+  void unmap(const char* bytes, std::uint64_t most) noexcept override {
+    ::munmap(const_cast<char*>(bytes), static_cast<std::size_t>(most));
+  }
+  int lock(const std::string& name, std::string& holder) override {
+    if (error_ != 0) return error_;
+    lock_ = ::openat(folder_, name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (lock_ < 0) return errno;
+    std::string pid = std::to_string(::getpid()) + "\n";
+    if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+      const int why = errno;
+      char text[32];
+      std::size_t got = 0;
+      if (read(lock_, 0, text, sizeof text, got) == 0) holder.assign(text, got);
+      while (!holder.empty() && holder.back() == '\n') holder.pop_back();
+      ::close(lock_);
+      lock_ = -1;
+      return why;
+    }
+    if (const int e = cut(lock_, 0); e != 0) return e;
+    return write(lock_, 0, pid.data(), pid.size());
+  }
+
+ private:
+  std::string directory_;
+  bool writes_;
+  int folder_ = -1;
+  int lock_ = -1;
+  int error_ = 0;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_JOURNAL_FILES_HPP
+#include "journal_options.hpp"
+
+namespace sse::inline v0::detail {
+
+struct index_record {
+  std::uint64_t id;
+  std::int64_t time_ms;
+  std::uint32_t offset;  ///< in the .log, of the event's bytes; its audience and key stand in front
+  std::uint32_t size;
+  std::uint32_t behind;  ///< id - behind was durable, with all below it, when this was written
+  std::uint32_t crc;     ///< of all but itself and the offset, and of the bytes
+  std::uint16_t channel;
+  std::uint16_t audience;  ///< bytes
+  std::uint16_t key;       ///< bytes
+  std::uint16_t flags;     ///< 0
+
+  [[nodiscard]] std::uint32_t begin() const noexcept { return offset - audience - key; }
+  [[nodiscard]] std::uint64_t end() const noexcept { return std::uint64_t{offset} + size; }
+  [[nodiscard]] std::uint32_t checksum(const char* bytes) const noexcept {
+    index_record r = *this;
+    r.crc = r.offset = 0;
+    return crc32c(bytes, std::size_t{audience} + key + size, crc32c(&r, sizeof r));
+  }
+};
+static_assert(sizeof(index_record) == 40, "as it lies on disk");
+
+struct index_header {
+  char magic[8] = {'s', 's', 'e', 'h', 'u', 'b', 'j', '\n'};
+  std::uint32_t version = 1;
+  std::uint32_t order = 0x01020304;
+  std::uint64_t first = 0;
+  std::uint64_t before = 0;  ///< the id in front of `first`
+  std::uint32_t unused = 0;
+  std::uint32_t crc = 0;
+  [[nodiscard]] std::uint32_t checksum() const noexcept {
+    index_header h = *this;
+    h.crc = 0;
+    return crc32c(&h, sizeof h);
+  }
+};
+static_assert(sizeof(index_header) == sizeof(index_record));
+
+struct run_record {
+  enum : std::uint32_t { begun = 1, reserved = 2, ended = 3, hole = 4 };
+  std::uint32_t kind;
+  std::uint32_t crc;
+  std::uint64_t first;      ///< begun, hole: the first id; reserved, ended: up to this one
+  std::uint64_t recovered;  ///< begun: the newest that was found; hole: that was stored
+  std::int64_t time_ms;
+  [[nodiscard]] std::uint32_t checksum() const noexcept {
+    run_record r = *this;
+    r.crc = 0;
+    return crc32c(&r, sizeof r);
+  }
+};
+static_assert(sizeof(run_record) == 32);
+
+/// Events that are to be written: their bytes and records.
+struct journal_batch {
+  std::vector<char> bytes;
+  std::vector<index_record> records;  ///< without place and checksum
+
+  void add(const journal_event& e) {
+    records.push_back({e.id, e.time_ms, 0, static_cast<std::uint32_t>(e.bytes.size()), 0, 0,
+                       e.channel, static_cast<std::uint16_t>(e.audience.size()),
+                       static_cast<std::uint16_t>(e.key.size()), 0});
+    for (const std::string_view part : {e.audience, e.key, e.bytes})
+      bytes.insert(bytes.end(), part.begin(), part.end());
+  }
+  void clear() noexcept {
+    bytes.clear();
+    records.clear();
+  }
+  [[nodiscard]] bool empty() const noexcept { return records.empty(); }
+  [[nodiscard]] std::size_t size() const noexcept {
+    return bytes.size() + records.size() * sizeof(index_record);
+  }
+};
+
+[[nodiscard]] inline journal_event view(const index_record& r, const char* begin) noexcept {
+  const char* const key = begin + r.audience;
+  const char* const bytes = key + r.key;
+  return {r.id, r.time_ms, r.channel, {begin, r.audience}, {key, r.key}, {bytes, r.size}};
+}
+
+/// Two files. Readers hold it while they read, so that it can be removed meanwhile.
+class journal_segment {
+ public:
+  journal_segment(journal_files& f, event_id first_id) noexcept : first{first_id}, files_{&f} {}
+  journal_segment(const journal_segment&) = delete;
+  journal_segment& operator=(const journal_segment&) = delete;
+  ~journal_segment() {
+    if (bytes_ != nullptr) files_->unmap(bytes_, room_);
+    if (records_ != nullptr) files_->unmap(records_, room_);
+    if (log >= 0) files_->close(log);
+    if (index >= 0) files_->close(index);
+  }
+
+  [[nodiscard]] static std::string name(event_id first, std::string_view kind) {
+    std::string digits = std::to_string(first);
+    digits.insert(0, digits.size() < 16 ? 16 - digits.size() : 0, '0');
+    return digits.append(kind);
+  }
+  /// Both files, so that `room` bytes of each can be read.
+  [[nodiscard]] int open(bool create, std::uint64_t room) {
+    if (const int e = files_->open(name(first, ".log"), create, log); e != 0) return e;
+    if (const int e = files_->open(name(first, ".idx"), create, index); e != 0) return e;
+    room_ = room;
+    bytes_ = files_->map(log, room);
+    if (bytes_ == nullptr) return errno;
+    records_ = files_->map(index, room);
+    return records_ == nullptr ? errno : 0;
+  }
+
+  [[nodiscard]] index_record record(std::uint32_t i) const noexcept {
+    index_record r;
+    std::memcpy(&r, records_ + sizeof(index_header) + std::size_t{i} * sizeof r, sizeof r);
+    return r;
+  }
+  [[nodiscard]] index_header header() const noexcept {
+    index_header h;
+    std::memcpy(&h, records_, sizeof h);
+    return h;
+  }
+  [[nodiscard]] const char* bytes(const index_record& r) const noexcept {
+    return bytes_ + r.begin();
+  }
+  /// The first of `count` records behind id `after`.
+  [[nodiscard]] std::uint32_t find(event_id after, std::uint32_t count) const noexcept {
+    std::uint32_t lo = 0;
+    while (lo < count) {
+      const std::uint32_t mid = lo + (count - lo) / 2;
+      if (record(mid).id > after) {
+        count = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo;
+  }
+  [[nodiscard]] std::uint64_t disk_bytes() const noexcept {
+    return log_end + sizeof(index_header) + std::uint64_t{written} * sizeof(index_record);
+  }
+
+  const event_id first;
+  event_id before = no_id;
+  int log = -1;
+  int index = -1;
+  std::uint64_t log_end = 0;  ///< bytes that have records
+  std::uint32_t written = 0;  ///< records
+  std::uint32_t synced = 0;   ///< of those, durable ones
+  std::uint64_t synced_end = 0;
+  std::atomic<std::uint32_t> shown{0};  ///< of those, the ones that may be read
+
+ private:
+  journal_files* files_;
+  const char* bytes_ = nullptr;
+  const char* records_ = nullptr;
+  std::uint64_t room_ = 0;
+};
+
+class journal_store {
+ public:
+  struct settings {
+    std::uint64_t segment_bytes = std::uint64_t{64} << 20;
+    std::uint64_t most_pending = std::uint64_t{32} << 20;  ///< bytes of a batch and its records
+    std::uint64_t keep_bytes = 0;
+    std::uint64_t keep_events = 0;
+    std::int64_t keep_ms = 0;
+    bool claims = false;               ///< events are shown once they are synced, not before
+    event_id ids_at_once = 1U << 20U;  ///< reserved
+    bool repair = false;               ///< what is broken is let go, with all that is older
+  };
+  journal_store(journal_files& f, const settings& s) noexcept : files_{&f}, settings_{s} {}
+  journal_store(const journal_store&) = delete;
+  journal_store& operator=(const journal_store&) = delete;
+  ~journal_store() {
+    if (runs_ >= 0) files_->close(runs_);
+    if (head_ >= 0) files_->close(head_);
+  }
+
+  // --- start -------------------------------------------------------------------------------------
+
+  /// To write: cuts a torn tail off, begins a run. `least`: the first id of a new journal, less
+  /// one.
+  [[nodiscard]] journal_error open_to_write(std::int64_t now_ms, event_id least,
+                                            journal_start& out) {
+    std::string holder;
+    if (const int e = files_->lock("lock", holder); e != 0) {
+      if (e != EWOULDBLOCK) return failed(e, "lock");
+      return {journal_errc::in_use,
+              {},
+              "process " + (holder.empty() ? std::string{"of unknown number"} : holder) +
+                  " writes this journal: end it, or use another directory"};
+    }
+    event_id reserved = no_id;
+    bool clean = true;
+    if (journal_error e = read_runs(true, reserved, clean); e) return e;
+    if (journal_error e = read_segments(true, out); e) return e;
+    out.recovered = last_;
+    const bool fresh = segments_.empty() && runs_table_.empty();
+    if (fresh) reserved = least;
+    out.clean = clean;
+    out.next = std::max(last_, reserved) + 1;
+    if (segments_.empty()) {  // nothing is there: who saw something is told
+      out.recovered = last_ = durable_ = durable_floor_ = out.next - 1;
+      gone_.store(last_, std::memory_order_release);
+    }
+    if (const int e = begin_run(run_record::begun, out.next, now_ms); e != 0)
+      return failed(e, "runs");
+    if (const int e = reserve(out.next); e != 0) return failed(e, "runs");
+    newest_.store(last_, std::memory_order_release);
+    int e = files_->open("head", true, head_);
+    if (e == 0) e = tell_head();
+    return e == 0 ? journal_error{} : failed(e, "head");
+  }
+
+  /// Beside a process that writes.
+  [[nodiscard]] journal_error open_to_read(journal_start& out) {
+    event_id reserved = no_id;
+    if (journal_error e = read_runs(false, reserved, out.clean); e) return e;
+    if (const int e = files_->open("head", false, head_); e != 0) return failed(e, "head");
+    if (journal_error e = read_segments(false, out); e) return e;
+    (void)look_for_news();
+    out.recovered = newest_.load(std::memory_order_relaxed);
+    out.next = out.recovered + 1;
+    return {};
+  }
+
+  // --- writing: one thread -----------------------------------------------------------------------
+
+  [[nodiscard]] journal_batch& pending() noexcept { return pending_; }
+  /// Of those, records that were written and are not shown yet.
+  [[nodiscard]] std::size_t unshown() const noexcept { return pending_written_; }
+
+  /// No other run will give the ids of what is pending: then it may be shown before it is written.
+  [[nodiscard]] int claim_ids() {
+    if (pending_.empty() || pending_.records.back().id <= reserved_) return 0;
+    return reserve(pending_.records.back().id);
+  }
+  /// Writes what is pending. REQUIRES: claim_ids() was 0. An errno: nothing is lost, call it again.
+  [[nodiscard]] int write() {
+    if (pending_written_ == pending_.records.size()) return 0;
+    const event_id last = pending_.records.back().id;
+    SSEHUB_ASSERT(last <= reserved_);
+    if (hole_) {
+      if (const int e = begin_run(run_record::hole, pending_.records.front().id, 0); e != 0)
+        return e;
+      hole_ = false;
+    }
+    if (active_ != nullptr && pending_written_ == 0 && full(*active_)) {
+      if (const int e = seal(); e != 0) return e;
+    }
+    if (active_ == nullptr) {
+      if (const int e = begin_segment(); e != 0) return e;
+    }
+    journal_segment& s = *active_;
+    const std::size_t from = pending_bytes_;
+    std::uint64_t at = s.log_end;
+    std::size_t bytes = from;
+    for (std::size_t i = pending_written_; i != pending_.records.size(); ++i) {
+      index_record& r = pending_.records[i];
+      const std::size_t size = std::size_t{r.audience} + r.key + r.size;
+      r.offset = static_cast<std::uint32_t>(at + r.audience + r.key);
+      const event_id durable = settings_.claims ? durable_ : durable_floor_;
+      r.behind = static_cast<std::uint32_t>(std::min<event_id>(r.id - durable, UINT32_MAX));
+      r.crc = r.checksum(pending_.bytes.data() + bytes);
+      at += size;
+      bytes += size;
+    }
+    if (const int e = files_->write(s.log, s.log_end, pending_.bytes.data() + from, bytes - from);
+        e != 0)
+      return e;
+    const std::size_t records = pending_.records.size() - pending_written_;
+    if (const int e = files_->write(
+            s.index, sizeof(index_header) + std::uint64_t{s.written} * sizeof(index_record),
+            pending_.records.data() + pending_written_, records * sizeof(index_record));
+        e != 0)
+      return e;
+    s.log_end = at;
+    s.written += static_cast<std::uint32_t>(records);
+    pending_bytes_ = bytes;
+    pending_written_ = pending_.records.size();
+    last_ = last;
+    return 0;
+  }
+
+  /// What is pending is not to be stored: it was shown without. Readers are told that it is gone.
+  void give_up() {
+    pending_.clear();
+    pending_written_ = pending_bytes_ = 0;
+    hole_ = true;
+  }
+
+  /// What was written is durable. An errno: nobody knows what is; it is written again, into new
+  /// files, by the next write().
+  [[nodiscard]] int sync() {
+    if (active_ == nullptr) return 0;
+    journal_segment& s = *active_;
+    int e = files_->sync(s.log);
+    if (e == 0) e = files_->sync(s.index);
+    if (e == 0) {
+      s.synced = s.written;
+      s.synced_end = s.log_end;
+      if (!doubtful_) durable_ = last_;
+      return 0;
+    }
+    if (!settings_
+             .claims) {  // it was shown already; asked again, the kernel would say that all is well
+      doubtful_ = true;
+      return e;
+    }
+    s.written = s.synced;
+    s.log_end = s.synced_end;
+    (void)files_->cut(s.index,
+                      sizeof(index_header) + std::uint64_t{s.written} * sizeof(index_record));
+    (void)files_->cut(s.log, s.log_end);
+    if (s.written == 0) {
+      drop(active_);
+    }
+    active_.reset();
+    pending_bytes_ = pending_written_ = 0;
+    last_ = durable_;
+    return e;
+  }
+
+  /// What was written may be read now; `f` gets each event. What is pending behind that stays.
+  template <class F>
+  void show(F f) {
+    if (pending_written_ == 0) return;
+    const event_id last = pending_.records[pending_written_ - 1].id;
+    active_->shown.store(active_->written, std::memory_order_release);
+    newest_.store(last, std::memory_order_release);
+    const char* p = pending_.bytes.data();
+    for (std::size_t i = 0; i != pending_written_; ++i) {
+      const journal_event e = view(pending_.records[i], p);
+      p += e.audience.size() + e.key.size() + e.bytes.size();
+      f(e);
+    }
+    forget_written();
+  }
+  /// For other processes.
+  [[nodiscard]] int tell_head() noexcept {
+    const std::uint64_t h[2] = {newest_.load(std::memory_order_relaxed), 0};
+    return files_->write(head_, 0, h, sizeof h);
+  }
+
+  /// Lets go what is not to be kept. An errno: some of it is still there.
+  [[nodiscard]] int trim(std::int64_t now_ms) {
+    int result = 0;
+    bool removed = false;
+    while (segments_.size() > 1 && over_keep(now_ms)) {
+      const std::shared_ptr<journal_segment> oldest = segments_.front();
+      gone_.store(segments_[1]->before, std::memory_order_release);
+      result = drop(oldest);
+      removed = true;
+      if (result != 0) break;
+    }
+    if (removed && result == 0) result = files_->sync_names();
+    return result;
+  }
+
+  /// The run ends by itself. REQUIRES: nothing is pending.
+  [[nodiscard]] int end_run(std::int64_t now_ms) {
+    if (active_ != nullptr) {
+      if (const int e = sync(); e != 0) return e;
+    }
+    return add_run(
+        {run_record::ended, 0, std::max(last_, runs_table_.back().first - 1), 0, now_ms});
+  }
+
+  // --- reading: any thread -----------------------------------------------------------------------
+
+  /// The newest event that may be read.
+  [[nodiscard]] event_id newest() const noexcept { return newest_.load(std::memory_order_acquire); }
+  /// What is at or below it was let go.
+  [[nodiscard]] event_id gone() const noexcept { return gone_.load(std::memory_order_acquire); }
+  /// The next loss behind `after` of what was shown once: what is there ends with `from`, which is
+  /// `after` or above it, and goes on with `first`. False: none.
+  [[nodiscard]] bool loss_behind(event_id after, event_id& from, event_id& first) const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    if (after < gone_.load(std::memory_order_relaxed)) {
+      from = after;
+      first =
+          segments_.empty() ? gone_.load(std::memory_order_relaxed) + 1 : segments_.front()->first;
+      return true;
+    }
+    for (const run& r : runs_table_) {
+      if (after + 1 >= r.first || (!r.hole && after <= r.recovered)) continue;
+      from = after > r.recovered ? after : r.recovered;
+      first = r.first;
+      return true;
+    }
+    return false;
+  }
+  /// f(const journal_event&) for each event behind `after` and below `before`, oldest first, until
+  /// it answers false.
+  template <class F>
+  void read(event_id after, event_id before, F f) const {
+    for (;;) {
+      const std::shared_ptr<journal_segment> s = segment_behind(after);
+      if (s == nullptr) return;
+      const std::uint32_t count = s->shown.load(std::memory_order_acquire);
+      for (std::uint32_t i = s->find(after, count); i < count; ++i) {
+        const index_record r = s->record(i);
+        if (r.id >= before || !f(view(r, s->bytes(r)))) return;
+        after = r.id;
+      }
+    }
+  }
+  /// The id in front of the newest events that have at most so many bytes, and were written by one
+  /// run, without a loss.
+  [[nodiscard]] event_id back_by(std::uint64_t bytes) const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    event_id at = newest_.load(std::memory_order_relaxed);
+    event_id least = no_id;
+    for (const run& r : runs_table_) {
+      if (r.first <= at && r.first - 1 > least) least = r.first - 1;
+    }
+    for (std::size_t n = segments_.size(); n-- != 0;) {
+      const journal_segment& s = *segments_[n];
+      for (std::uint32_t i = s.shown.load(std::memory_order_relaxed); i-- != 0;) {
+        const index_record r = s.record(i);
+        const std::uint64_t size = std::uint64_t{r.audience} + r.key + r.size + 64;
+        if (size > bytes || r.id <= least) return at;
+        bytes -= size;
+        at = r.id - 1;
+      }
+    }
+    return at;
+  }
+
+  /// Beside a process that writes: what it shows since. False: nothing new.
+  [[nodiscard]] bool look_for_news() {
+    std::uint64_t h[2] = {};
+    std::size_t got = 0;
+    if (files_->read(head_, 0, h, sizeof h, got) != 0 || got != sizeof h) return false;
+    if (h[0] == newest_.load(std::memory_order_relaxed)) return false;
+    std::vector<event_id> names;
+    if (list_segments(names) != 0) return false;
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    event_id reserved = no_id;
+    bool clean = true;
+    (void)read_runs(false, reserved, clean);
+    for (const event_id first : names) {
+      if (first > h[0] || (!segments_.empty() && first <= segments_.back()->first)) continue;
+      auto s = std::make_shared<journal_segment>(*files_, first);
+      if (s->open(false, room()) != 0) break;
+      s->before = s->header().before;
+      segments_.push_back(std::move(s));
+    }
+    while (segments_.size() > 1 && !names.empty() && segments_.front()->first < names.front()) {
+      segments_.erase(segments_.begin());
+      gone_.store(segments_.front()->before, std::memory_order_release);
+    }
+    for (const auto& s : segments_) {
+      std::uint64_t size = 0;
+      if (files_->size(s->index, size) != 0 || size < sizeof(index_header)) continue;
+      const auto count =
+          static_cast<std::uint32_t>((size - sizeof(index_header)) / sizeof(index_record));
+      if (count == s->shown.load(std::memory_order_relaxed)) continue;
+      s->written = s->find(h[0], count);
+      if (s->written != 0) s->log_end = s->record(s->written - 1).end();
+      s->shown.store(s->written, std::memory_order_release);
+    }
+    newest_.store(h[0], std::memory_order_release);
+    return true;
+  }
+
+  [[nodiscard]] std::uint64_t files() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return segments_.size() * 2;
+  }
+  [[nodiscard]] std::uint64_t bytes() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    std::uint64_t n = 0;
+    for (const auto& s : segments_) n += s->disk_bytes();
+    return n;
+  }
+  [[nodiscard]] event_id durable() const noexcept { return durable_; }
+  [[nodiscard]] event_id last() const noexcept { return last_; }
+
+ private:
+  struct run {
+    event_id first;
+    event_id recovered;
+    bool hole;  ///< what is between them was shown for certain
+  };
+
+  [[nodiscard]] static journal_error failed(int e, const std::string& file) {
+    return {journal_errc::system,
+            {e, std::generic_category()},
+            file + ": " + std::generic_category().message(e)};
+  }
+  [[nodiscard]] std::uint64_t room() const noexcept {
+    return settings_.segment_bytes + settings_.most_pending + sizeof(index_header);
+  }
+  [[nodiscard]] bool full(const journal_segment& s) const noexcept {
+    return s.log_end >= settings_.segment_bytes ||
+           std::uint64_t{s.written} * sizeof(index_record) >= settings_.segment_bytes;
+  }
+
+  // --- runs
+
+  [[nodiscard]] int add_run(run_record r) {
+    r.crc = r.checksum();
+    if (const int e = files_->write(runs_, runs_end_, &r, sizeof r); e != 0) return e;
+    if (const int e = files_->sync(runs_); e != 0) return e;
+    runs_end_ += sizeof r;
+    return 0;
+  }
+  /// What is behind the newest that is there, and below `first`, is gone.
+  [[nodiscard]] int begin_run(std::uint32_t kind, event_id first, std::int64_t now_ms) {
+    const int e = add_run({kind, 0, first, last_, now_ms});
+    if (e != 0) return e;
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    runs_table_.push_back({first, last_, kind == run_record::hole});
+    return 0;
+  }
+  [[nodiscard]] int reserve(event_id upto) {
+    const event_id end = upto + settings_.ids_at_once;
+    const int e = add_run({run_record::reserved, 0, end, 0, 0});
+    if (e == 0) reserved_ = end;
+    return e;
+  }
+  [[nodiscard]] journal_error read_runs(bool write, event_id& reserved, bool& clean) {
+    if (runs_ < 0) {
+      if (const int e = files_->open("runs", write, runs_); e != 0) return failed(e, "runs");
+    }
+    if (write) {
+      if (const int e = files_->sync_names(); e != 0) return failed(e, "the directory");
+    }
+    clean = true;
+    for (;;) {
+      run_record r;
+      std::size_t got = 0;
+      if (const int e = files_->read(runs_, runs_end_, &r, sizeof r, got); e != 0)
+        return failed(e, "runs");
+      if (got != sizeof r || r.crc != r.checksum()) break;  // the end, or what was never finished
+      runs_end_ += sizeof r;
+      switch (r.kind) {
+        case run_record::begun: clean = false; [[fallthrough]];
+        case run_record::hole:
+          runs_table_.push_back({r.first, r.recovered, r.kind == run_record::hole});
+          break;
+        case run_record::reserved: reserved = std::max<event_id>(reserved, r.first); break;
+        case run_record::ended:
+          reserved = r.first;
+          clean = true;
+          break;
+        default:
+          return {journal_errc::format,
+                  {},
+                  "runs: a record of kind " + std::to_string(r.kind) +
+                      ": written by a newer version; use that one"};
+      }
+    }
+    if (!write) return {};
+    const int e = files_->cut(runs_, runs_end_);
+    return e == 0 ? journal_error{} : failed(e, "runs");
+  }
+
+  // --- segments
+
+  [[nodiscard]] int list_segments(std::vector<event_id>& firsts) {
+    std::vector<std::string> names;
+    if (const int e = files_->list(names); e != 0) return e;
+    firsts.clear();
+    for (const std::string& name : names) {
+      if (name.size() < 20 || name.substr(name.size() - 4) != ".log") continue;
+      event_id first = 0;
+      bool digits = true;
+      for (const char c : name.substr(0, name.size() - 4)) {
+        digits = digits && c >= '0' && c <= '9';
+        first = first * 10 + static_cast<event_id>(c - '0');
+      }
+      if (digits && first <= max_event_id) firsts.push_back(first);
+    }
+    std::sort(firsts.begin(), firsts.end());
+    return 0;
+  }
+
+  [[nodiscard]] journal_error read_segments(bool write, journal_start& out) {
+    std::vector<event_id> firsts;
+    if (const int e = list_segments(firsts); e != 0) return failed(e, "the directory");
+    std::vector<std::shared_ptr<journal_segment>> found;  // newest first
+    event_id next = max_event_id + 1;                     // where the newer one begins
+    bool dropping = false;
+    for (std::size_t n = firsts.size(); n-- != 0;) {
+      auto s = std::make_shared<journal_segment>(*files_, firsts[n]);
+      const std::string log = journal_segment::name(s->first, ".log");
+      const bool newest = found.empty();
+      if (dropping) {  // behind a hole: it was let go, and came back
+        if (write) (void)drop(s);
+        continue;
+      }
+      const int e = s->open(write && newest, room());
+      if (e == ENOENT && !newest) {  // it was being removed
+        if (write) (void)drop(s);
+        dropping = true;
+        continue;
+      }
+      if (e != 0) return failed(e, log);
+      std::uint64_t index_size = 0;
+      std::uint64_t log_size = 0;
+      if (const int f = files_->size(s->index, index_size); f != 0) return failed(f, log);
+      if (const int f = files_->size(s->log, log_size); f != 0) return failed(f, log);
+      if (index_size > room() || log_size > room()) {
+        s = std::make_shared<journal_segment>(*files_, firsts[n]);
+        if (const int f = s->open(write && newest, std::max(index_size, log_size)); f != 0)
+          return failed(f, log);
+      }
+      const bool headed = index_size >= sizeof(index_header);
+      const index_header h = headed ? s->header() : index_header{};
+      const bool magic = headed && std::memcmp(h.magic, index_header{}.magic, sizeof h.magic) == 0;
+      const bool whole = magic && h.crc == h.checksum();
+      if ((whole && h.version != 1) || (magic && h.order == 0x04030201)) {
+        return {journal_errc::format,
+                {},
+                log + ": version " + std::to_string(h.version) +
+                    ", or another byte order: written by another version or machine; use that one"};
+      }
+      if (!whole || h.first != s->first) {
+        if (!newest && !settings_.repair) return corrupt(s->first, 0, "its index has no header");
+        dropping = !newest;
+        out.cut_bytes += log_size;
+        if (write) (void)drop(s);  // begun, and never synced
+        continue;
+      }
+      s->before = h.before;
+      const auto count =
+          static_cast<std::uint32_t>((index_size - sizeof(index_header)) / sizeof(index_record));
+      if (newest && write) {
+        if (journal_error bad = check_tail(*s, count, log_size, out); bad) return bad;
+      } else {
+        s->written = s->find(next - 1, count);
+        if (s->written != 0) {
+          const index_record r = s->record(s->written - 1);
+          s->log_end = r.end();
+          if (write && s->log_end > log_size) {
+            if (!settings_.repair)
+              return corrupt(s->first, r.id, "the .log is shorter than its index says");
+            (void)drop(s);
+            dropping = true;
+            continue;
+          }
+        }
+      }
+      if (s->written == 0 && newest && write) {  // nothing of it is there
+        (void)drop(s);
+        continue;
+      }
+      if (!newest && s->written != 0 && s->record(s->written - 1).id != found.back()->before) {
+        dropping = true;  // what was between them is gone, and so is this
+        if (write) (void)drop(s);
+        continue;
+      }
+      s->synced = s->written;
+      s->synced_end = s->log_end;
+      s->shown.store(write ? s->written : 0, std::memory_order_relaxed);
+      next = s->first;
+      found.push_back(std::move(s));
+    }
+    std::reverse(found.begin(), found.end());
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    segments_ = std::move(found);
+    if (!segments_.empty()) {
+      gone_.store(segments_.front()->before, std::memory_order_relaxed);
+      const journal_segment& s = *segments_.back();
+      if (s.written != 0) last_ = s.record(s.written - 1).id;
+    }
+    durable_ = durable_floor_ = last_;
+    return {};
+  }
+
+  [[nodiscard]] static journal_error corrupt(event_id first, event_id id, const std::string& what) {
+    return {journal_errc::corrupt,
+            {},
+            journal_segment::name(first, ".idx") + ", at id " + std::to_string(id) + ": " + what +
+                ", although it was durable: the disk lost it; `repair` keeps what is whole"};
+  }
+
+  /// Where the good records of the newest segment end; the rest is cut off.
+  [[nodiscard]] journal_error check_tail(journal_segment& s, std::uint32_t count,
+                                         std::uint64_t log_size, journal_start& out) {
+    event_id last = s.before;
+    std::uint32_t good = 0;
+    const auto whole = [&](const index_record& r) {
+      return r.offset >= std::uint32_t{r.audience} + r.key && r.end() <= log_size &&
+             r.crc == r.checksum(s.bytes(r));
+    };
+    std::uint64_t end = 0;
+    for (; good != count; ++good) {
+      const index_record r = s.record(good);
+      if (r.id <= last || r.begin() != end || !whole(r)) break;
+      end = r.end();
+      last = r.id;
+    }
+    for (std::uint32_t i = good; i != count && !settings_.repair; ++i) {
+      const index_record r = s.record(i);
+      if (r.id > last && whole(r) && r.id - r.behind > last)
+        return corrupt(s.first, last + 1, "what stands there is not what was written");
+    }
+    s.written = good;
+    s.log_end = end;
+    out.cut_events += count - good;
+    out.cut_bytes += log_size - end;
+    const std::uint64_t index_end =
+        sizeof(index_header) + std::uint64_t{good} * sizeof(index_record);
+    int e = files_->cut(s.index, index_end);
+    if (e == 0) e = files_->cut(s.log, end);
+    if (e == 0) e = files_->sync(s.index);
+    if (e == 0) e = files_->sync(s.log);
+    return e == 0 ? journal_error{} : failed(e, journal_segment::name(s.first, ".log"));
+  }
+
+  [[nodiscard]] int begin_segment() {
+    auto s = std::make_shared<journal_segment>(*files_, pending_.records[pending_written_].id);
+    s->before = last_;
+    if (const int e = s->open(true, room()); e != 0) return e;
+    if (const int e = files_->cut(s->log, 0); e != 0) return e;
+    if (const int e = files_->cut(s->index, 0); e != 0) return e;
+    index_header h;
+    h.first = s->first;
+    h.before = s->before;
+    h.crc = h.checksum();
+    if (const int e = files_->write(s->index, 0, &h, sizeof h); e != 0) return e;
+    if (const int e = files_->sync_names(); e != 0) return e;
+    files_->reserve(s->log, settings_.segment_bytes);
+    active_ = s;
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    segments_.push_back(std::move(s));
+    return 0;
+  }
+  /// It gets no more events.
+  [[nodiscard]] int seal() {
+    if (const int e = sync(); e != 0 && settings_.claims) return e;
+    durable_floor_ = durable_;
+    active_.reset();
+    return 0;
+  }
+  int drop(const std::shared_ptr<journal_segment>& s) {
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      segments_.erase(std::remove(segments_.begin(), segments_.end(), s), segments_.end());
+    }
+    int e = files_->remove(journal_segment::name(s->first, ".idx"));
+    if (e == ENOENT) e = 0;
+    if (e == 0) e = files_->remove(journal_segment::name(s->first, ".log"));
+    return e == ENOENT ? 0 : e;
+  }
+  [[nodiscard]] bool over_keep(std::int64_t now_ms) const {
+    std::uint64_t bytes = 0;
+    std::uint64_t events = 0;
+    for (const auto& s : segments_) {
+      bytes += s->disk_bytes();
+      events += s->written;
+    }
+    const journal_segment& oldest = *segments_.front();
+    if (settings_.keep_bytes != 0 && bytes > settings_.keep_bytes) return true;
+    if (settings_.keep_events != 0 && events - oldest.written >= settings_.keep_events) return true;
+    return settings_.keep_ms != 0 && oldest.written != 0 &&
+           oldest.record(oldest.written - 1).time_ms < now_ms - settings_.keep_ms;
+  }
+  void forget_written() {
+    if (pending_written_ == pending_.records.size()) {
+      pending_.clear();
+    } else {
+      const auto n = static_cast<std::ptrdiff_t>(pending_written_);
+      pending_.records.erase(pending_.records.begin(), pending_.records.begin() + n);
+      const auto b = static_cast<std::ptrdiff_t>(pending_bytes_);
+      pending_.bytes.erase(pending_.bytes.begin(), pending_.bytes.begin() + b);
+    }
+    pending_written_ = pending_bytes_ = 0;
+  }
+  /// The segment that has the first event behind `after`; nullptr: none may be read.
+  [[nodiscard]] std::shared_ptr<journal_segment> segment_behind(event_id after) const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    if (after >= newest_.load(std::memory_order_relaxed)) return nullptr;
+    auto i = std::upper_bound(segments_.begin(), segments_.end(), after,
+                              [](event_id id, const auto& s) { return id < s->first; });
+    if (i != segments_.begin()) {
+      const auto& s = *(i - 1);
+      const std::uint32_t count = s->shown.load(std::memory_order_relaxed);
+      if (count != 0 && s->record(count - 1).id > after) return s;
+    }
+    for (; i != segments_.end(); ++i) {
+      if ((*i)->shown.load(std::memory_order_relaxed) != 0) return *i;
+    }
+    return nullptr;
+  }
+
+  journal_files* files_;
+  settings settings_;
+  int runs_ = -1;
+  std::uint64_t runs_end_ = 0;
+  int head_ = -1;
+  event_id reserved_ = no_id;
+  event_id last_ = no_id;           ///< written
+  event_id durable_ = no_id;        ///< synced
+  event_id durable_floor_ = no_id;  ///< of closed segments
+  journal_batch pending_;
+  std::size_t pending_written_ = 0;  ///< records
+  std::size_t pending_bytes_ = 0;    ///< of those
+  bool doubtful_ = false;            ///< a sync failed of what was shown already
+  bool hole_ = false;                ///< what was pending before is not stored
+  std::shared_ptr<journal_segment> active_;
+
+  std::atomic<event_id> newest_{no_id};
+  std::atomic<event_id> gone_{no_id};
+  mutable std::mutex mutex_;  ///< of what follows; written by the writing thread only
+  std::vector<std::shared_ptr<journal_segment>> segments_;
+  std::vector<run> runs_table_;
+};
+
+}  // namespace sse::inline v0::detail
+#endif  // SSEHUB_SINGLE_DETAIL_JOURNAL_STORE_HPP
+#include "mailbox.hpp"
+#include "shards.hpp"
+
+namespace sse::inline v0 {
+
+class journal {
+ public:
+  journal() noexcept = default;
+  journal(const journal&) = delete;
+  journal& operator=(const journal&) = delete;
+  ~journal() { stop(); }
+
+  /// To write here, alone. The directory is made if it is not there. `first_id`: where the ids of a
+  /// new journal begin, see hub_options::first_id. Not yet opened, or stopped, only.
+  [[nodiscard]] journal_error open(const std::string& directory, journal_options o = {},
+                                   event_id first_id = no_id) {
+    return begin(std::make_unique<detail::posix_journal_files>(directory, true, true), directory,
+                 std::move(o), true, first_id);
+  }
+  /// To serve what another process writes, or wrote, here. publish answers `closed`.
+  [[nodiscard]] journal_error follow(const std::string& directory, journal_options o = {}) {
+    return begin(std::make_unique<detail::posix_journal_files>(directory, false, false), directory,
+                 std::move(o), false, no_id);
+  }
+  /// The same over a file system of the caller's, for tests.
+  [[nodiscard]] journal_error open(std::unique_ptr<detail::journal_files> files,
+                                   journal_options o = {}, event_id first_id = no_id) {
+    return begin(std::move(files), "journal", std::move(o), true, first_id);
+  }
+
+  /// It is open.
+  [[nodiscard]] explicit operator bool() const noexcept { return store_ != nullptr; }
+  /// What the hubs follow (server_options::shards, sse::shard). REQUIRES: it is open.
+  [[nodiscard]] sequencer& order() noexcept {
+    SSEHUB_ASSERT(order_ != nullptr);
+    return *order_;
+  }
+  /// What it found when it was opened.
+  [[nodiscard]] const journal_start& found() const noexcept { return start_; }
+  [[nodiscard]] const journal_options& options() const noexcept { return options_; }
+
+  /// All hubs are attached: the newest events go into their memory, and the journal's thread runs.
+  void start() {
+    if (store_ == nullptr || thread_.joinable()) return;
+    store_->read(order_->head(), max_event_id + 1, [this](const journal_event& e) {
+      show(e);
+      return true;
+    });
+    thread_ = std::thread{[this] {
+      if (writes_) {
+        write_all();
+      } else {
+        follow_all();
+      }
+    }};
+  }
+
+  /// Writes what was accepted, and ends the run: publish answers `closed` from now on; old events
+  /// can still be read. Waits for the disk; if that fails, what was not written is lost, and
+  /// problem() says why.
+  void stop() {
+    if (store_ == nullptr || pipe_[0] < 0) return;
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      stopping_ = true;
+    }
+    wake();
+    if (thread_.joinable()) thread_.join();
+    if (inbox_ != nullptr) inbox_->close();
+    if (writes_ && !started_end_) end_run();
+    for (const int end : pipe_) {
+      if (end >= 0) ::close(end);
+    }
+    pipe_[0] = pipe_[1] = -1;
+    durable_changed_.notify_all();
+  }
+
+  /// An event for the channel of that number: accepted, with its id; it is written, and shown,
+  /// soon. A transient one is not stored. Takes a lock for as long as its bytes are copied;
+  /// allocates. Errors besides those of an event that cannot be sent: no_channel, full, not_stored,
+  /// closed; sealed for `last`, which it cannot do.
+  [[nodiscard]] publish_result publish(std::size_t channel, const event& e,
+                                       const publish_options& o = {}) {
+    if (!writes_) return {no_id, publish_error::closed};
+    publish_result r;
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      r = place(channel, e, o);
+    }
+    if (r) wake();
+    return r;
+  }
+  /// For one thread that must not meet a lock (sse/mailbox.hpp): its events get their ids in the
+  /// journal's thread. It may outlive the journal.
+  [[nodiscard]] publisher make_publisher(std::size_t channel,
+                                         std::size_t lane_bytes = mailbox::default_lane) {
+    return inbox_ == nullptr ? publisher{} : inbox_->make_publisher(channel, lane_bytes);
+  }
+
+  /// All events up to this one are as durable as the options say. They are shown now, or soon.
+  [[nodiscard]] event_id durable() const noexcept {
+    return durable_.load(std::memory_order_acquire);
+  }
+  /// Waits until `id` is. False: it took longer.
+  [[nodiscard]] bool wait_durable(event_id id, duration most) {
+    std::unique_lock<std::mutex> lock{wait_mutex_};
+    return durable_changed_.wait_for(lock, std::chrono::milliseconds{most.ms()},
+                                     [&] { return durable() >= id; });
+  }
+
+  /// f(const journal_event&) for each stored event behind `after` and below `before`, oldest first,
+  /// until it answers false. Reads the files.
+  template <class F>
+  void read(event_id after, event_id before, F f) const {
+    if (store_ != nullptr) store_->read(after, before, std::move(f));
+  }
+
+  [[nodiscard]] journal_stats stats() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    journal_stats s = stats_;
+    s.last = writes_ ? head_ : durable();
+    s.durable = durable();
+    s.waiting_bytes += incoming_.size();
+    return s;
+  }
+  /// Why it cannot write now; empty: it can.
+  [[nodiscard]] std::string problem() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return problem_;
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+
+  [[nodiscard]] static std::int64_t wall_ms() noexcept {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+  }
+
+  [[nodiscard]] journal_error begin(std::unique_ptr<detail::journal_files> files,
+                                    const std::string& where, journal_options o, bool writes,
+                                    event_id first_id) {
+    const auto fail = [&](journal_error e) {
+      store_.reset();
+      files_.reset();
+      e.text.insert(0, where + ": ");
+      return e;
+    };
+    if (store_ != nullptr) return fail({journal_errc::in_use, {}, "this journal is open already"});
+    options_ = std::move(o);
+    writes_ = writes;
+    files_ = std::move(files);
+    detail::journal_store::settings s;
+    s.segment_bytes =
+        std::min(std::max(options_.segment_bytes, std::uint64_t{1} << 16), std::uint64_t{1} << 30);
+    s.most_pending = 2 * std::uint64_t{options_.queue_bytes} + (std::uint64_t{1} << 20);
+    s.keep_bytes = options_.keep_bytes;
+    s.keep_events = options_.keep_events;
+    s.keep_ms = options_.keep_age.is_off() || options_.keep_age == duration::infinite()
+                    ? 0
+                    : options_.keep_age.ms();
+    s.claims = options_.durability >= durability::interval;
+    store_ = std::make_unique<detail::journal_store>(*files_, s);
+    start_ = {};
+    journal_error e =
+        writes ? store_->open_to_write(wall_ms(), first_id, start_) : store_->open_to_read(start_);
+    if (e) return fail(std::move(e));
+    head_ = writes ? start_.next - 1 : start_.recovered;
+    durable_.store(store_->newest(), std::memory_order_release);
+    stopping_ = started_end_ = failing_ = false;
+    if (::pipe(pipe_) != 0)
+      return fail({journal_errc::system, {errno, std::generic_category()}, "no descriptors"});
+    for (const int end : pipe_) {
+      ::fcntl(end, F_SETFD, FD_CLOEXEC);
+      ::fcntl(end, F_SETFL, O_NONBLOCK);
+    }
+    if (writes) {
+      inbox_ = std::make_unique<mailbox>(
+          mailbox_options{.wake = [](void* j) noexcept { static_cast<journal*>(j)->wake(); },
+                          .context = this,
+                          .limits = options_.limits});
+    }
+    sequencer_options order;
+    order.channels = options_.channels;
+    order.channel = [this](std::string_view name) { return channel_of(name); };
+    order.first_id = store_->back_by(std::min(options_.preload_bytes, options_.lane_bytes / 2));
+    order.lost_above = start_.recovered;
+    order.lost_below = start_.next;
+    order.lane_bytes = options_.lane_bytes;
+    order.limits = options_.limits;
+    order.given_ids = true;
+    order_ = std::make_unique<sequencer>(std::move(order));
+    return {};
+  }
+
+  [[nodiscard]] channel_options channel_of(std::string_view name) {
+    channel_options o = options_.channel ? options_.channel(name) : channel_options{};
+    std::size_t number = 0;
+    while (options_.channels[number] != name) ++number;
+    o.backfill = [this, number](const backfill_request& r, backfill_writer& w) {
+      return give(number, r, w);
+    };
+    return o;
+  }
+
+  // --- publishing --------------------------------------------------------------------------------
+
+  /// REQUIRES: the lock.
+  [[nodiscard]] publish_result place(std::size_t channel, const event& e,
+                                     const publish_options& o) {
+    const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
+    if (stopping_) return fail(publish_error::closed);
+    if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
+    if (o.transient) return order_->publish(channel, e, o);
+    if (failing_ && !options_.live_without) return fail(publish_error::not_stored);
+    if (!e.id.empty() || o.id != no_id) return fail(publish_error::bad_id);
+    if (o.encoded) return fail(publish_error::bad_type);
+    if (o.last) return fail(publish_error::sealed);
+    if (o.audience.size() > 0xffff || o.key.size() > 0xffff) return fail(publish_error::too_large);
+    const event_id id = head_ + 1;
+    if (id > max_event_id) return fail(publish_error::id_order);
+    event out = e;
+    out.id = id_text_.view(id);
+    const encode_plan p = plan(out, options_.limits);
+    if (p.error != encode_error::none) return fail(detail::to_publish_error(p.error));
+    if (p.size + o.audience.size() + o.key.size() + 64 > options_.lane_bytes / 2)
+      return fail(publish_error::too_large);
+    if (incoming_.size() + stats_.waiting_bytes + p.size > options_.queue_bytes)
+      return fail(publish_error::full);
+    std::vector<char>& bytes = incoming_.bytes;
+    incoming_.add({id,
+                   clock_ms_.load(std::memory_order_relaxed),
+                   static_cast<std::uint16_t>(channel),
+                   o.audience,
+                   o.key,
+                   {}});
+    incoming_.records.back().size = static_cast<std::uint32_t>(p.size);
+    const std::size_t at = bytes.size();
+    bytes.resize(at + p.size);
+    encode_to(bytes.data() + at, out, p);
+    head_ = id;
+    return {id, publish_error::none};
+  }
+
+  void wake() noexcept {
+    if (!sleeping_.exchange(false, std::memory_order_seq_cst)) return;
+    const char c = 0;
+    while (::write(pipe_[1], &c, 1) < 0 && errno == EINTR) {
+    }
+  }
+
+  // --- the journal's thread ----------------------------------------------------------------------
+
+  void write_all() {
+    clock::time_point synced = clock::now();
+    for (bool last = false; !last;) {
+      clock_ms_.store(wall_ms(), std::memory_order_relaxed);
+      last = take_in();
+      const bool moved = write_once(synced);
+      if (last) break;
+      if (!moved) sleep(synced);
+    }
+    end_run();
+  }
+
+  /// What was published since, into the store's batch. True: nothing more will come.
+  [[nodiscard]] bool take_in() {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    inbox_->drain([this](const mail& m) {
+      const publish_error e = place(static_cast<std::size_t>(m.target), m.event, m.options).error;
+      return e != publish_error::full && e != publish_error::not_stored;
+    });
+    detail::journal_batch& to = store_->pending();
+    if (to.empty()) {
+      std::swap(to, incoming_);
+    } else {
+      to.bytes.insert(to.bytes.end(), incoming_.bytes.begin(), incoming_.bytes.end());
+      to.records.insert(to.records.end(), incoming_.records.begin(), incoming_.records.end());
+    }
+    incoming_.clear();
+    stats_.waiting_bytes = to.size();
+    return stopping_;
+  }
+
+  /// False: nothing can be done now.
+  bool write_once(clock::time_point& synced) {
+    detail::journal_batch& batch = store_->pending();
+    if (batch.empty()) return false;
+    const clock::time_point now = clock::now();
+    if (failing_ && now < retry_at_) return false;
+    const bool at_once =
+        options_.durability == durability::none || (failing_ && options_.live_without);
+    int e = store_->claim_ids();
+    if (e == 0 && at_once) show_unwritten();
+    if (e == 0) e = store_->write();
+    bool shows = true;
+    if (e == 0 && options_.durability >= durability::interval) {
+      shows = options_.durability == durability::every_batch || stopping_now() ||
+              now - synced >= std::chrono::milliseconds{interval_ms()};
+      if (shows) {
+        e = store_->sync();
+        synced = now;
+        count_sync();
+      }
+    }
+    if (e != 0) {
+      if (options_.live_without && batch.size() > options_.queue_bytes / 2) store_->give_up();
+      return fail_for_now(e, now);
+    }
+    if (failing_) works_again();
+    if (!shows) return false;
+    store_->show([this](const journal_event& event) {
+      if (event.id > shown_) show(event);
+    });
+    const event_id newest = store_->newest();
+    if (const int h = store_->tell_head(); h != 0) return fail_for_now(h, now);
+    (void)store_->trim(clock_ms_.load(std::memory_order_relaxed));
+    durable_is(newest);
+    return true;
+  }
+
+  /// To the hubs. Waits where one of them is behind by a whole lane.
+  void show(const journal_event& e) {
+    const publish_options o{.id = e.id, .audience = e.audience, .key = e.key, .encoded = true};
+    while (order_->publish(e.channel, {.data = e.bytes}, o) == publish_error::full &&
+           !stopping_now())
+      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    shown_ = e.id;
+  }
+  /// Before they are stored.
+  void show_unwritten() {
+    const detail::journal_batch& b = store_->pending();
+    const char* p = b.bytes.data();
+    for (const detail::index_record& r : b.records) {
+      const journal_event e = detail::view(r, p);
+      p += e.audience.size() + e.key.size() + e.bytes.size();
+      if (e.id > shown_) show(e);
+    }
+  }
+
+  void durable_is(event_id id) {
+    {
+      const std::scoped_lock<std::mutex> lock{wait_mutex_};
+      durable_.store(id, std::memory_order_release);
+    }
+    durable_changed_.notify_all();
+    if (options_.on_durable) options_.on_durable(id);
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    ++stats_.batches;
+    stats_.files = store_->files();
+    stats_.bytes = store_->bytes();
+    stats_.oldest_gone = store_->gone();
+    stats_.waiting_bytes = store_->pending().size();
+  }
+  void count_sync() {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    ++stats_.syncs;
+  }
+  bool fail_for_now(int e, clock::time_point now) {
+    retry_at_ = now + std::chrono::milliseconds{200};
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    failing_ = stats_.failing = true;
+    ++stats_.failures;
+    problem_ = "the journal cannot be written: " + std::generic_category().message(e) +
+               "; it is tried again until that ends";
+    return false;
+  }
+  void works_again() {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    failing_ = stats_.failing = false;
+    problem_.clear();
+  }
+  [[nodiscard]] bool stopping_now() {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return stopping_;
+  }
+  [[nodiscard]] std::int64_t interval_ms() const noexcept {
+    return options_.interval.ms() < 1 ? 1 : options_.interval.ms();
+  }
+
+  void sleep(clock::time_point synced) {
+    sleeping_.store(true, std::memory_order_seq_cst);
+    int ms = 1000;
+    if (!store_->pending().empty()) {
+      const clock::time_point due =
+          failing_ ? retry_at_ : synced + std::chrono::milliseconds{interval_ms()};
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(due - clock::now()).count();
+      ms = static_cast<int>(left < 0 ? 0 : left > 1000 ? 1000 : left);
+    }
+    bool empty = false;
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      empty = incoming_.empty() && !stopping_;
+    }
+    if (empty && inbox_->prepare_sleep()) wait(ms);
+    sleeping_.store(false, std::memory_order_seq_cst);
+    inbox_->awake();
+  }
+  void wait(int ms) noexcept {
+    pollfd p{pipe_[0], POLLIN, 0};
+    (void)::poll(&p, 1, ms);
+    char bytes[64];
+    while (::read(pipe_[0], bytes, sizeof bytes) > 0) {
+    }
+  }
+
+  void end_run() {
+    started_end_ = true;
+    detail::journal_batch& batch = store_->pending();
+    clock::time_point synced{};
+    for (int tries = 0; tries < 10 && !batch.empty(); ++tries) {
+      retry_at_ = {};
+      if (!write_once(synced)) std::this_thread::sleep_for(std::chrono::milliseconds{20});
+    }
+    if (batch.empty()) {
+      if (const int e = store_->end_run(wall_ms()); e != 0) (void)fail_for_now(e, clock::now());
+    }
+  }
+
+  /// Another process writes: what it shows is shown here.
+  void follow_all() {
+    int ms = 1;
+    while (!stopping_now()) {
+      if (store_->look_for_news()) {
+        ms = 1;
+        store_->read(order_->head(), max_event_id + 1, [this](const journal_event& e) {
+          show(e);
+          return true;
+        });
+        durable_is(store_->newest());
+      } else if (ms < 20) {
+        ++ms;
+      }
+      sleeping_.store(true, std::memory_order_seq_cst);
+      if (!stopping_now()) wait(ms);
+      sleeping_.store(false, std::memory_order_seq_cst);
+    }
+  }
+
+  // --- old events, in the hubs' threads ----------------------------------------------------------
+
+  [[nodiscard]] backfill_state give(std::size_t number, const backfill_request& r,
+                                    backfill_writer& w) const {
+    constexpr std::uint32_t most = 16'384;  // records that one call looks at
+    backfill_state state = backfill_state::done;
+    std::uint32_t looked = 0;
+    for (event_id from = no_id, first = no_id; state == backfill_state::done;) {
+      const bool lost = store_->loss_behind(w.last(), from, first) && from + 1 < r.before;
+      store_->read(w.last(), lost ? from + 1 : r.before, [&](const journal_event& e) {
+        if (w.bytes() >= r.room || ++looked > most) {
+          state = backfill_state::more;
+          return false;
+        }
+        return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
+      });
+      if (!lost || state != backfill_state::done) break;
+      if (w.last() < from && !w.pass(from)) break;
+      if (!w.lose(first < r.before ? first : r.before)) break;
+    }
+    return state;
+  }
+
+  journal_options options_;
+  bool writes_ = false;
+  std::unique_ptr<detail::journal_files> files_;
+  std::unique_ptr<detail::journal_store> store_;
+  std::unique_ptr<sequencer> order_;
+  std::unique_ptr<mailbox> inbox_;
+  journal_start start_;
+  std::thread thread_;
+  int pipe_[2] = {-1, -1};
+  std::atomic<bool> sleeping_{false};
+  std::atomic<std::int64_t> clock_ms_{wall_ms()};
+  std::atomic<event_id> durable_{no_id};
+  std::mutex wait_mutex_;
+  std::condition_variable durable_changed_;
+
+  // The thread's own.
+  event_id shown_ = no_id;
+  clock::time_point retry_at_{};
+  bool started_end_ = false;
+
+  mutable std::mutex mutex_;  // of what follows
+  detail::journal_batch incoming_;
+  detail::id_text id_text_;
+  event_id head_ = no_id;
+  journal_stats stats_;
+  std::string problem_;
+  std::atomic<bool> failing_{false};
+  bool stopping_ = false;
+};
+
+}  // namespace sse::inline v0
+#endif  // SSEHUB_SINGLE_JOURNAL_HPP
