@@ -163,6 +163,18 @@ class journal {
     if (store_ != nullptr) store_->read(after, before, std::move(f));
   }
 
+  /// Reads all files again: bad(file name, id) for each event that is not as it was written.
+  template <class F>
+  void verify(F bad) const {
+    if (store_ != nullptr) store_->verify(std::move(bad));
+  }
+  /// Opens a journal that open() found to be corrupt: what is whole is kept, what is broken is let
+  /// go with all that is older, and clients who need it are told by a gap frame.
+  [[nodiscard]] journal_error repair(const std::string& directory) {
+    repairs_ = true;
+    return open(directory);
+  }
+
   [[nodiscard]] journal_stats stats() const {
     const std::scoped_lock<std::mutex> lock{mutex_};
     journal_stats s = stats_;
@@ -209,6 +221,7 @@ class journal {
                     ? 0
                     : options_.keep_age.ms();
     s.claims = options_.durability >= durability::interval;
+    s.repair = repairs_;
     store_ = std::make_unique<detail::journal_store>(*files_, s);
     start_ = {};
     journal_error e =
@@ -216,6 +229,9 @@ class journal {
     if (e) return fail(std::move(e));
     head_ = writes ? start_.next - 1 : start_.recovered;
     durable_.store(store_->newest(), std::memory_order_release);
+    stats_.files = store_->files();
+    stats_.bytes = store_->bytes();
+    stats_.oldest_gone = store_->gone();
     stopping_ = started_end_ = failing_ = false;
     if (::pipe(pipe_) != 0)
       return fail({journal_errc::system, {errno, std::generic_category()}, "no descriptors"});
@@ -511,6 +527,7 @@ class journal {
 
   journal_options options_;
   bool writes_ = false;
+  bool repairs_ = false;
   std::unique_ptr<detail::journal_files> files_;
   std::unique_ptr<detail::journal_store> store_;
   std::unique_ptr<sequencer> order_;
