@@ -8,6 +8,9 @@
 //   chat::sees(*chat::parameters::read("room=general&user=ann"), audience);  // true
 #pragma once
 
+#include <cstddef>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,7 +20,10 @@ namespace chat {
 /// The query parameters of a connection, decoded. Of a name that occurs twice the first counts.
 class parameters {
  public:
-  /// Absent: a malformed escape.
+  /// So many at most: every filtered event looks for some of them, also on replay.
+  static constexpr std::size_t most = 32;
+
+  /// Absent: a malformed escape, or too many.
   [[nodiscard]] static std::optional<parameters> read(std::string_view raw_query);
 
   /// Absent: not there.
@@ -27,7 +33,7 @@ class parameters {
   }
 
  private:
-  std::string text_;  ///< name NUL value NUL ...
+  std::map<std::string, std::string, std::less<>> all_;
 };
 
 // Each adds a condition; a connection must meet all of them. False, with nothing added: a NUL in

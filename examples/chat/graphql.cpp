@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::size_t max_name = 128;
 constexpr std::size_t max_depth = 64;    // of selections and values
-constexpr std::size_t max_fields = 200;  // of one selection that is answered
+constexpr std::size_t max_fields = 200;  // of one selection that is answered, repeated ones too
+constexpr std::size_t max_operations = 50;
 
 bool is_letter(char c) noexcept {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
@@ -127,6 +128,7 @@ class parser {
   std::vector<operation> document() {
     std::vector<operation> out;
     do {
+      if (out.size() == max_operations) throw problem{"Too many operations", now_.at};
       definition(out);
     } while (now_.what != kind::end);
     if (!refused_.message.empty()) throw problem{std::move(refused_)};
@@ -257,7 +259,9 @@ class parser {
   void selection(std::vector<field>* out, std::size_t depth) {
     if (depth > max_depth) throw problem{"Syntax Error: nested too deep", now_.at};
     expect("{");
+    std::size_t n = 0;
     do {
+      if (out != nullptr && n++ == max_fields) throw problem{"Too many fields", now_.at};
       if (is("...")) {
         spread(depth);
         continue;
@@ -291,7 +295,6 @@ class parser {
       if (other.name == f.name && other.has_selection == f.has_selection) return;
       throw problem{"Fields \"" + f.key + "\" conflict: use different aliases", at};
     }
-    if (out.size() == max_fields) throw problem{"Too many fields", at};
     out.push_back(std::move(f));
   }
 

@@ -1,13 +1,17 @@
 // ssehub example chat. SPDX-License-Identifier: MIT
 #include "presence.hpp"
 
+#include <utility>
+
 #include "common/json.hpp"
 
 namespace chat {
 
 bool presence::enter(std::string_view room, std::string_view user) {
   connections& in = rooms_.try_emplace(std::string{room}).first->second;
-  return ++in.try_emplace(std::string{user}).first->second == 1;
+  if (++in.try_emplace(std::string{user}).first->second != 1) return false;
+  changed(room, user, true);
+  return true;
 }
 
 bool presence::leave(std::string_view room, std::string_view user) {
@@ -17,7 +21,14 @@ bool presence::leave(std::string_view room, std::string_view user) {
   if (who == in->second.end() || --who->second != 0) return false;
   in->second.erase(who);
   if (in->second.empty()) rooms_.erase(in);
+  changed(room, user, false);
   return true;
+}
+
+/// A second change undoes the first: they alternate.
+void presence::changed(std::string_view room, std::string_view user, bool present) {
+  const auto [at, is_new] = changes_.try_emplace({std::string{room}, std::string{user}}, present);
+  if (!is_new) changes_.erase(at);
 }
 
 std::size_t presence::users(std::string_view room) const noexcept {
@@ -49,15 +60,17 @@ std::string presence::everybody() const {
   return out + R"(],"complete":)" + (complete ? "true}" : "false}");
 }
 
-std::string presence::change(std::string_view room, std::string_view user, bool present,
-                             std::string_view time) {
-  std::string out = R"({"type":"presence","room":)";
-  examples::append_json_string(out, room);
-  out += R"(,"user":)";
-  examples::append_json_string(out, user);
-  out += R"(,"present":)";
-  out += present ? "true" : "false";
-  out += R"(,"timestamp":)";
+std::string presence::changes(std::string_view time) {
+  if (changes_.empty()) return {};
+  std::string out = R"({"type":"presence","changes":[)";
+  for (const auto& [who, present] : std::exchange(changes_, {})) {
+    out += out.back() == '[' ? R"({"room":)" : R"(,{"room":)";
+    examples::append_json_string(out, who.first);
+    out += R"(,"user":)";
+    examples::append_json_string(out, who.second);
+    out += present ? R"(,"present":true})" : R"(,"present":false})";
+  }
+  out += R"(],"timestamp":)";
   examples::append_json_string(out, time);
   return out + "}";
 }

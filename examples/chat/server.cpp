@@ -2,9 +2,12 @@
 #include "server.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
+#include <vector>
 
 #include <asio/post.hpp>
 
@@ -24,7 +27,9 @@ using request = const sse::request&;
 using view = std::string_view;
 
 constexpr view chat_path = "/chat";
-constexpr std::size_t max_filter = 16 << 10;  // no connection's query is longer
+/// Of a filter, all together and in number: no connection's query has more.
+constexpr std::size_t max_filter = 16 << 10;
+constexpr std::size_t max_conditions = parameters::most;
 
 sse::server_options http_options(const examples::server_setup& setup) {
   sse::server_options o = setup.options;
@@ -36,8 +41,10 @@ sse::server_options http_options(const examples::server_setup& setup) {
 /// The audience that a filter means: an object of plain values. False: it is something else.
 bool read_filter(view json, std::string& audience) {
   examples::json_document doc;
-  if (doc.parse(json) != examples::json_result::object) return false;
-  for (const view key : doc.keys()) {
+  if (json.size() > max_filter || doc.parse(json) != examples::json_result::object) return false;
+  const std::vector<view> keys = doc.keys();
+  if (keys.size() > max_conditions) return false;  // each is looked for, here and at each reader
+  for (const view key : keys) {
     if (const auto text = doc.string(key)) {
       if (!must_be(audience, key, *text)) return false;
       continue;
@@ -47,7 +54,7 @@ bool read_filter(view json, std::string& audience) {
       return false;
     if (!must_be(audience, key, value)) return false;
   }
-  return audience.size() <= max_filter;
+  return true;
 }
 
 /// A user in a room, who wants to know of the others; anything else is a plain reader of /chat.
@@ -60,9 +67,11 @@ bool is_in_chat(const reader& r) {
 
 server::server(asio::io_context& io, const settings& s)
     : io_{io},
+      common_{s.common},
       http_{io, http_options(examples::server_setup{s.common}), s.common},
       streams_{http_, s},
-      subscriptions_{http_, s} {
+      subscriptions_{http_, s},
+      announce_{io} {
   must_have(in_chat_, "presence");
   examples::add_common_routes(http_);
   examples::add_page(http_, page);
@@ -111,7 +120,7 @@ void server::came(sse::session_id id, const reader& r) {
   const view room = r.query.get("room");
   const view user = r.query.get("user");
   if (!is_in_chat(r)) return;
-  if (presence_.enter(room, user)) announce(room, user, true);
+  if (presence_.enter(room, user)) announce_soon();
   (void)http_.hub().send(id, {.data = presence_.everybody()});
 }
 
@@ -124,13 +133,21 @@ void server::went(const reader& r) {
   }
   const view room = r.query.get("room");
   const view user = r.query.get("user");
-  if (is_in_chat(r) && presence_.leave(room, user)) announce(room, user, false);
+  if (is_in_chat(r) && presence_.leave(room, user)) announce_soon();
 }
 
-/// To everybody in the chat, in whatever room. Not kept: who comes later gets all of it anew.
-void server::announce(view room, view user, bool present) {
-  streams_.send(chat_path, presence::change(room, user, present, examples::iso_time()),
-                {.audience = in_chat_, .transient = true});
+/// To everybody in the chat, in whatever room, what a moment brought. Not kept: who comes later gets
+/// all of it anew.
+void server::announce_soon() {
+  if (std::exchange(announcing_, true)) return;
+  announce_.expires_after(std::chrono::milliseconds{50});
+  announce_.async_wait([this](const std::error_code& e) {
+    announcing_ = false;
+    if (e) return;
+    const std::string changes = presence_.changes(examples::iso_time());
+    if (!changes.empty())
+      streams_.send(chat_path, changes, {.audience = in_chat_, .transient = true});
+  });
 }
 
 // --- streams -------------------------------------------------------------------------------------
@@ -236,6 +253,7 @@ void server::add_trigger_routes() {
   streams_.reserve("/broadcast-data");
   http_.get("/broadcast-data", [this](request r) {
     if (r.method == "HEAD") return sse::response::text(200, "Data broadcasted");
+    if (!examples::may_change(r, common_)) return error(403, "forbidden");
     return pull("Data broadcasted",
                 [&](view time, trigger_events& out) { return broadcast_data(r, time, out); });
   });

@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include <asio/io_context.hpp>
+#include <asio/steady_timer.hpp>
 
 #include <sse/asio.hpp>
 
@@ -42,7 +43,7 @@ class server {
   void add_graphql_routes();
   void came(sse::session_id id, const reader& r);
   void went(const reader& r);
-  void announce(std::string_view room, std::string_view user, bool present);
+  void announce_soon();
   [[nodiscard]] sse::response add_stream(const sse::request& r, std::string_view body);
   [[nodiscard]] sse::response remove_stream(const sse::request& r);
   [[nodiscard]] sse::response send(const sse::request& r, std::string_view body);
@@ -51,6 +52,7 @@ class server {
   [[nodiscard]] sse::response pull(const char* done, Trigger trigger);
 
   asio::io_context& io_;
+  examples::common_options common_;
   http_server http_;
   streams streams_;
   subscriptions subscriptions_;
@@ -58,6 +60,8 @@ class server {
   std::string in_chat_;  ///< the audience of what only the chat's own connections get
   std::uint64_t requests_ = 0;
   bool tidy_soon_ = false;
+  asio::steady_timer announce_;
+  bool announcing_ = false;
 };
 
 }  // namespace chat

@@ -214,6 +214,7 @@ sse::response subscriptions::query(const sse::request& r, const graphql::operati
     }
     const subscription& s = all_.find(f.name)->second;
     out += !s.latest.empty() ? s.latest : !s.initial.empty() ? s.initial : "null";
+    if (out.size() > 2 * max_event) return errors(r, "The answer is too large");
   }
   return one_result(r, out + "}}");
 }

@@ -135,6 +135,10 @@ early_end flag_set::wrong(std::string_view what) const {
   return {2, program_ + ": " + std::string{what} + " (see " + program_ + " --help)\n"};
 }
 
+early_end flag_set::unusable(std::string_view what) const {
+  return {2, program_ + ": " + std::string{what} + "\n"};
+}
+
 early_end flag_set::failed(std::string_view what) const {
   return {1, program_ + ": " + std::string{what} + "\n"};
 }

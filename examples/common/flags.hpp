@@ -75,7 +75,9 @@ class flag_set {
 
   /// A wrong use of flags that only the program can see.
   [[nodiscard]] early_end wrong(std::string_view what) const;
-  /// Something is not as it must be: code 1.
+  /// What a flag names cannot be used, a file that is not there for one: code 2, too.
+  [[nodiscard]] early_end unusable(std::string_view what) const;
+  /// Something else is not as it must be: code 1.
   [[nodiscard]] early_end failed(std::string_view what) const;
 
  private:

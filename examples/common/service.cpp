@@ -1,12 +1,18 @@
 // ssehub examples. SPDX-License-Identifier: MIT
 #include "common/service.hpp"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 
+#include <asio/ip/address.hpp>
 #include <fmt/format.h>
 
 #include "common/clock.hpp"
+#include "common/line_queue.hpp"
 #include "live_js.hpp"
 #include "style_css.hpp"
 
@@ -23,6 +29,32 @@ bool is_origin(std::string_view s) {
              "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
              "-._:[]/+") == std::string_view::npos &&
          rest.find('/') == std::string_view::npos;
+}
+
+/// Connections that the descriptors allow, files and pipes of the program aside.
+std::uint32_t most_connections() {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return 0;
+  constexpr rlim_t most = 1'000'000;
+  const rlim_t n = std::min(files.rlim_cur, most);
+  return static_cast<std::uint32_t>(n - std::min<rlim_t>(n / 2, 64));
+}
+
+/// The loopback's names, if that is all that it listens on, and what --host-name adds; empty: any.
+std::vector<std::string> hosts_of(const common_options& o) {
+  asio::error_code no_address;
+  const asio::ip::address at = asio::ip::make_address(o.host, no_address);
+  const bool loopback = no_address ? o.host == "localhost" : at.is_loopback();
+  if (!loopback && o.host_names.empty()) return {};
+  std::vector<std::string> names{o.host};
+  names.insert(names.end(), std::begin(sse::loopback_hosts), std::end(sse::loopback_hosts));
+  names.insert(names.end(), o.host_names.begin(), o.host_names.end());
+  return names;
+}
+
+line_queue& log_queue() {
+  static line_queue queue{STDERR_FILENO};
+  return queue;
 }
 
 }  // namespace
@@ -67,14 +99,29 @@ void add_common_flags(flag_set& flags, common_options& out) {
               return value.empty() ? "an address" : "";
             });
   flags.number("--port", "N", fmt::format("port, 0 picks one ({})", out.port), out.port);
+  flags.add("--host-name", "NAME",
+            "a name that it is asked for by; on loopback others than its own are refused",
+            [&out](std::string_view value) {
+              out.host_names.emplace_back(value);
+              return value.empty() ? "a name" : "";
+            });
   flags.add("--cors", "ORIGIN",
-            fmt::format("pages of this origin may read it; * any, none ({})",
-                        out.cors.empty() ? "none" : out.cors),
+            fmt::format("its pages may read and change everything; * any, none ({})",
+                        out.any_origin.empty() ? "none" : "any may read what is public"),
             [&out](std::string_view value) {
               if (value != "*" && value != "none" && !is_origin(value))
                 return "*, none, or an origin such as https://app.example";
               out.cors = value == "none" ? "" : value;
+              out.any_origin.clear();
               return "";
+            });
+  flags.add("--trusted-proxy", "ADDRESS",
+            "whose X-Forwarded-For is believed; may come several times (none)",
+            [&out](std::string_view value) {
+              asio::error_code no_address;
+              (void)asio::ip::make_address(value, no_address);
+              out.trusted_proxies.emplace_back(value);
+              return no_address ? "an address such as 127.0.0.1" : "";
             });
   add_tls_flags(flags, out);
   flags.heading("Streams");
@@ -140,9 +187,15 @@ sse::function<tls_of_server::tls_stream(asio::ip::tcp::socket)> tls_of_server::m
 #endif
 
 server_setup::server_setup(const common_options& o) : origin{o.cors} {
+  options.max_connections = most_connections();
+  options.hosts = hosts_of(o);
+  options.check_origin = true;
+  options.any_origin = o.any_origin;
+  options.trusted_proxies = o.trusted_proxies;
   options.hub.caps.total = {.max = o.total, .status = 429};
   options.hub.caps.per_user.max = o.per_user;
-  options.hub.caps.per_address.max = o.per_address;
+  const std::uint32_t half = std::max(options.max_connections / 2, 1U);  // some is for others
+  options.hub.caps.per_address.max = std::min(o.per_address, half);
   if (!origin.empty()) options.cors.origins = {&origin, 1};
   options.cors.headers = "Content-Type, Authorization, Last-Event-ID, Cache-Control";
 }
@@ -166,13 +219,21 @@ bool has_token(const sse::request& r, const common_options& o) {
   return sse::equal_secret(sse::bearer_token(r), o.token) || in_query;
 }
 
+bool may_change(const sse::request& r, const common_options& o) {
+  const std::string_view origin = o.cors;
+  const sse::cors_policy policy{.origins = {&origin, origin.empty() ? 0U : 1U}};
+  const std::string_view site = r.header_value("Sec-Fetch-Site");
+  if (o.cors == "*" || r.find("Origin") != nullptr) return sse::origin_allowed(policy, r);
+  return site.empty() || site == "same-origin" || site == "none";
+}
+
 std::string_view style_sheet() noexcept { return style_css; }
 std::string_view live_script() noexcept { return live_js; }
 
 void log_line(std::string_view text) {
-  const std::string line = fmt::format("{} {}\n", iso_time(), text);
-  std::fwrite(line.data(), 1, line.size(), stderr);
+  log_queue().push(fmt::format("{} {}\n", iso_time(), text));
 }
+std::uint64_t log_dropped() { return log_queue().dropped(); }
 
 void log_access(const sse::access_record& r) {
   const std::string size = r.stream ? "stream" : std::to_string(r.bytes) + "B";

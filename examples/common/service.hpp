@@ -3,7 +3,7 @@
 // What every example server does in the same way: its flags, the options that follow from them,
 // tokens, the log on stderr, /health and /metrics, and running until a signal.
 //
-//   examples::common_options common{.port = 8080, .cors = "*"};
+//   examples::common_options common{.port = 8080, .any_origin = {"/events"}};
 //   examples::add_common_flags(flags, common);
 //   asio::io_context io;
 //   examples::http_server<> server{io, examples::server_setup{common}.options, common};
@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 #include <asio/io_context.hpp>
 #include <asio/post.hpp>
@@ -42,9 +43,13 @@ struct common_options {
   std::uint64_t max_lag = std::uint64_t{1} << 20;
   sse::lag_policy lag_policy = sse::lag_policy::disconnect;
   std::uint32_t per_user = 0;
-  std::uint32_t per_address = 0;
+  std::uint32_t per_address = 64;
   std::uint32_t total = 0;
-  std::string cors{};             ///< an origin, "*", or empty: none
+  std::vector<std::string> trusted_proxies{};  ///< addresses
+  std::vector<std::string> host_names{};       ///< more than those that follow from `host`
+  std::string cors{};  ///< an origin, "*", or empty: none but what follows
+  /// Paths that pages of any origin may read, unless --cors says something.
+  std::vector<std::string> any_origin{};
   std::string token{};            ///< empty: none is asked for
   std::string tls_certificate{};  ///< PEM files; empty: http
   std::string tls_key{};
@@ -92,7 +97,7 @@ struct server_setup {
   server_setup& operator=(const server_setup&) = delete;
 
   std::string_view origin;
-  sse::server_options options;
+  sse::server_options options;  ///< changes are refused to pages of other origins
 };
 [[nodiscard]] sse::channel_options channel_options_of(const common_options& o);
 [[nodiscard]] std::string_view to_string(sse::lag_policy p) noexcept;
@@ -100,8 +105,14 @@ struct server_setup {
 /// Whether the request brings the token, as a bearer or as `?token=`, or none is asked for.
 [[nodiscard]] bool has_token(const sse::request& r, const common_options& o);
 
-/// One line on stderr, with the time.
+/// Whether a GET that changes something comes from where a POST would be served: browsers send no
+/// Origin with an image or a link, but say whether it is another site's (W3C Fetch Metadata).
+[[nodiscard]] bool may_change(const sse::request& r, const common_options& o);
+
+/// One line on stderr, with the time. Returns at once, whoever reads it: see line_queue.
 void log_line(std::string_view text);
+/// Lines that nobody read, and that were dropped.
+[[nodiscard]] std::uint64_t log_dropped();
 void log_access(const sse::access_record& r);
 
 /// The log, /health and /metrics. `more` adds to the metrics.
@@ -118,6 +129,8 @@ void add_common_routes(sse::asio_server<User, Stream>& server,
     sse::metrics_page page;
     page.add(server.hub());
     page.add(server.mail().counts());
+    page.sample("log_lines_dropped_total", "counter", "Lines of the log that nobody read.",
+                log_dropped());
     if (more) more(page);
     r.body = page.text();
     return r;
@@ -147,7 +160,8 @@ void add_page(sse::asio_server<User, Stream>& server, std::string_view html) {
 
 /// What a program adds to run().
 struct run_hooks {
-  /// Once the port is taken: begins. Returns what is wrong, empty if nothing is.
+  /// Once the port is taken: begins. Returns what is wrong with what the flags name, empty if
+  /// nothing is.
   std::function<std::string()> start = {};
   /// A signal came: nothing may be published any more once `done` was called.
   std::function<void(std::function<void()> done)> stop = [](const auto& done) { done(); };
@@ -167,13 +181,14 @@ void announce(std::string_view host, std::uint16_t port, bool tls);
 template <class User>
 int run(asio::io_context& io, http_server<User>& server, const flag_set& flags,
         const common_options& o, const run_hooks& hooks) {
-  if (const std::string wrong = server.load(); !wrong.empty()) return flags.failed(wrong).print();
+  if (const std::string wrong = server.load(); !wrong.empty())
+    return flags.unusable(wrong).print();
   if (const std::error_code e = server.listen(o.host, o.port)) {
     const std::string url = detail::url_of(o.host, o.port, server.is_on());
     return flags.failed("cannot listen on " + url + ": " + e.message()).print();
   }
   if (const std::string wrong = hooks.start ? hooks.start() : ""; !wrong.empty())
-    return flags.failed(wrong).print();
+    return flags.unusable(wrong).print();
 
   asio::signal_set signals{io, SIGINT, SIGTERM};
   signals.async_wait([&](const std::error_code& e, int) {

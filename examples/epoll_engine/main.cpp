@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -50,8 +51,8 @@ class engine {
     }
     const itimerspec every{{0, 500'000'000}, {0, 500'000'000}};
     ::timerfd_settime(timer_, 0, &every, nullptr);
-    watch(listener_);
-    watch(timer_);
+    watch(listener_, EPOLL_CTL_ADD, EPOLLIN);
+    watch(timer_, EPOLL_CTL_ADD, EPOLLIN);
     hub_.tick(std::chrono::steady_clock::now());
     hub_.on_admit([this](const sse::request& r) -> sse::verdict<> {
       if (r.path != "/events") return sse::refuse(404, "try /events\n");
@@ -103,24 +104,30 @@ class engine {
     sse::http1::head_reader head{};
   };
 
-  void watch(int fd) {
+  void watch(int fd, int how, std::uint32_t events) {
     epoll_event e{};
-    e.events = EPOLLIN;
+    e.events = events;
     e.data.u64 = static_cast<std::uint64_t>(fd);
-    ::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &e);
+    ::epoll_ctl(epoll_, how, fd, &e);
   }
 
   /// What the engine is there for.
   void work() {
     std::uint64_t times = 0;
     if (::read(timer_, &times, sizeof times) != sizeof times) return;
+    watch(listener_, EPOLL_CTL_MOD, EPOLLIN);  // there may be descriptors again
     price_ += std::rand() % 7 - 3;
     (void)quotes_.publish({.type = "quote", .data = std::to_string(price_)});
   }
 
   void accept() {
     const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) return;
+    if (fd < 0) {
+      // Without descriptors that client waits, and would be told of in every turn: not until work().
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+        watch(listener_, EPOLL_CTL_MOD, 0);
+      return;
+    }
     connection c{fd};
     if (c.watch(epoll_, EPOLLIN, static_cast<std::uint64_t>(fd))) {
       requests_.emplace(fd, request_of{std::move(c)});

@@ -136,6 +136,11 @@ bool engine_feed::ready() const noexcept {
   return !stopping_ && child_ && in_.is_open() && queue_.size() < max_queue;
 }
 
+void engine_feed::take(std::string_view bytes) {
+  const std::size_t dropped = lines_.feed(bytes, host_.on_line);
+  if (dropped != 0) host_.too_long(dropped);
+}
+
 void engine_feed::send(std::string_view line) {
   queue_ += line;
   write();
@@ -158,7 +163,7 @@ void engine_feed::read() {
   out_.async_read_some(asio::buffer(buffer_),
                        [this, run = run_](const std::error_code& e, std::size_t n) {
                          if (run != run_ || e == asio::error::operation_aborted) return;
-                         lines_.feed({buffer_.data(), n}, host_.on_line);
+                         take({buffer_.data(), n});
                          if (!e) return read();
                          output_ended();
                        });
@@ -169,7 +174,7 @@ void engine_feed::drain_output() {
   std::error_code e;
   for (int i = 0; i < 64 && !e && out_.is_open(); ++i) {
     const std::size_t n = out_.read_some(asio::buffer(buffer_), e);
-    if (!would_block(e)) lines_.feed({buffer_.data(), n}, host_.on_line);
+    if (!would_block(e)) take({buffer_.data(), n});
   }
 }
 

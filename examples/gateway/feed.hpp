@@ -45,6 +45,7 @@ namespace gateway {
 struct feed_host {
   std::function<void(std::string_view line)> on_line;  ///< one JSON line
   std::function<void(std::string_view text)> log;      ///< for the server's log
+  std::function<void(std::size_t lines)> too_long = [](std::size_t) {};  ///< left out, of an engine
   std::function<bool()> readers_are_behind = {};       ///< replay flat out waits meanwhile
 };
 
@@ -106,6 +107,7 @@ class engine_feed final : public feed {
  private:
   void read();
   void drain_output();
+  void take(std::string_view bytes);
   void write();
   void watch_end();
   void check_end();

@@ -22,6 +22,12 @@ bool is_type(std::string_view type) noexcept {
          type.find_first_of(std::string_view{"\r\n\0", 3}) == std::string_view::npos;
 }
 
+bool looks_like_event(std::string_view line) noexcept {
+  if (line.starts_with("\xEF\xBB\xBF")) line.remove_prefix(3);
+  const std::size_t at = line.find_first_not_of(" \t");
+  return at != std::string_view::npos && line[at] == '{';
+}
+
 order_update_event read_update(const examples::json_document& doc) {
   order_update_event e;
   e.ts_ns = doc.integer("ts_ns").value_or(0);
@@ -75,6 +81,7 @@ std::optional<incoming> order_store::consume(std::string_view line) {
       doc_.parse(line) == examples::json_result::object ? doc_.string("type") : std::nullopt;
   if (!type || !is_type(*type)) {
     ++refused_;
+    if (looks_like_event(line)) ++unreadable_;
     return std::nullopt;
   }
   type_ = *type;

@@ -57,6 +57,9 @@ class order_store {
 
   /// Lines that were no event, blank ones aside.
   [[nodiscard]] std::uint64_t refused() const noexcept { return refused_; }
+  /// Those among them that look like an event: they begin with a brace, be it behind a byte order
+  /// mark.
+  [[nodiscard]] std::uint64_t unreadable() const noexcept { return unreadable_; }
   [[nodiscard]] const order_table& orders() const noexcept { return orders_; }
 
   // The bodies of the /api answers. Values that no event gave yet are null.
@@ -90,6 +93,7 @@ class order_store {
   std::string type_;
   std::string data_;
   std::uint64_t refused_ = 0;
+  std::uint64_t unreadable_ = 0;
 
   std::optional<market> last_market_;
   std::map<std::string, market, std::less<>> markets_;

@@ -63,6 +63,7 @@ std::unique_ptr<feed> server::make_feed(asio::io_context& io) {
   feed_host host{
       .on_line = [this](std::string_view line) { on_line(line); },
       .log = [](std::string_view text) { examples::log_line(text); },
+      .too_long = [this](std::size_t lines) { note_unreadable(lines); },
       .readers_are_behind =
           [this] {
             const std::uint64_t lag = settings_.common.max_lag;
@@ -88,10 +89,20 @@ std::string server::start() {
 }
 
 void server::on_line(std::string_view line) {
+  const std::uint64_t before = store_.unreadable();
   const auto event = store_.consume(line);
-  if (!event) return;
+  if (!event) return note_unreadable(store_.unreadable() - before);
   const auto r = http_.publish(events_, {.type = event->type, .data = event->data});
   if (!r) examples::log_line("an event was not published: " + std::string{to_string(r.error)});
+}
+
+/// V-45: such a line is no event; but somebody has to hear of it.
+void server::note_unreadable(std::uint64_t lines) {
+  unreadable_ += lines;
+  if (lines != 0 && unreadable_log_.allow(steady_ns()))
+    examples::log_line("a line of the engine could not be read: no JSON object with a type, not "
+                       "UTF-8, or longer than 1 MiB (" +
+                       std::to_string(unreadable_) + " so far)");
 }
 
 // --- the HTTP interface --------------------------------------------------------------------------
@@ -100,6 +111,8 @@ void server::add_routes() {
   examples::add_common_routes(http_, [this](sse::metrics_page& page) {
     page.sample("gateway_refused_lines_total", "counter", "Lines that were no event.",
                 store_.refused());
+    page.sample("gateway_unreadable_lines_total", "counter",
+                "Lines that should have been events and could not be read.", unreadable_);
   });
   examples::add_page(http_, page);
   http_.stream("/api/stream", [this](const sse::request& r) -> sse::verdict<> {
@@ -172,7 +185,8 @@ std::string server::config() const {
   examples::append_json_number(out, seconds(o.keep_age));
   out += R"(,"max_lag":)" + std::to_string(o.max_lag) + R"(,"lag_policy":")";
   out.append(examples::to_string(o.lag_policy)).append(R"(","token":)");
-  return out + (o.token.empty() ? "false}" : "true}");
+  out += o.token.empty() ? "false" : "true";
+  return out + R"(,"unreadable_lines":)" + std::to_string(unreadable_) + "}";
 }
 
 }  // namespace gateway

@@ -32,7 +32,9 @@ namespace gateway {
 
 struct settings {
   examples::common_options common{
-      .port = 8080, .heartbeat = sse::duration::seconds(10), .cors = "*"};
+      .port = 8080,
+      .heartbeat = sse::duration::seconds(10),
+      .any_origin = {"/api/stream", "/api/market", "/api/config", "/health", "/metrics"}};
   std::vector<std::string> engine{};  ///< command and arguments; empty: none
   bool replays = false;
   replay_options replay{};
@@ -58,6 +60,7 @@ class server {
   [[nodiscard]] std::unique_ptr<feed> make_feed(asio::io_context& io);
   void add_routes();
   void on_line(std::string_view line);
+  void note_unreadable(std::uint64_t lines);
   [[nodiscard]] sse::response place(const sse::request& r, std::string_view body);
   [[nodiscard]] sse::response cancel(const sse::request& r, std::string_view body);
   [[nodiscard]] sse::response order_state(const sse::request& r) const;
@@ -69,6 +72,8 @@ class server {
   sse::channel events_;
   order_store store_;
   id_source ids_;
+  std::uint64_t unreadable_ = 0;  ///< lines that should have been events
+  error_limiter unreadable_log_;
   replay_feed* waiting_ = nullptr;  ///< a replay that has not begun
   std::unique_ptr<feed> feed_;
 };

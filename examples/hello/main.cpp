@@ -9,7 +9,11 @@
 static constexpr auto page = R"(<!doctype html><h1 id="n"></h1><script>
   new EventSource('/events').onmessage = (e) => { n.textContent = e.data }</script>)";
 
-int main() {
+int main(int argc, char**) {
+  if (argc > 1) {  // --help, too: there is nothing to say to it
+    std::cout << "hello: serves a counter on http://127.0.0.1:8080/ until it is killed\n";
+    return 0;
+  }
   asio::io_context ctx;
   sse::asio_server<> server{ctx};
   sse::channel ticks = server.open_channel("ticks");

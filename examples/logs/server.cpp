@@ -34,6 +34,7 @@ sse::server_options http_options(const examples::server_setup& setup, const sett
   o.cors.methods = "GET, POST, PUT, DELETE, OPTIONS";
   o.cors.on_every_answer = true;
   o.preflight_status = 200;
+  if (!s.common.token.empty()) std::erase(o.any_origin, "/logs/");
   o.head.keep_alive = true;  // E-04, F-02
   return o;
 }

@@ -29,7 +29,8 @@ struct settings {
   examples::common_options common{.port = 8420,
                                   .heartbeat = sse::duration::seconds(5),
                                   .max_lag = std::uint64_t{4} << 20,  // a line may be 1 MiB
-                                  .cors = "*"};
+                                  .any_origin = {"/api/logs/stream", "/api/chat/stream",
+                                                 "/api/status", "/logs/", "/health", "/metrics"}};
   std::string data = "data";
   sse::duration poll{};  ///< look at the files so often; off: the system tells
   sse::duration idle{};  ///< a stream that gets nothing for so long ends; off: none does

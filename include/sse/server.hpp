@@ -65,6 +65,9 @@ struct server_options {
   std::vector<std::string> hosts{};
   /// For streams, answers and errors alike; the default sends nothing. REQUIRES: validate() ok.
   cors_policy cors{};
+  /// Paths that pages of any origin may read, whatever `cors` says (never with credentials); one
+  /// that ends in '/' stands for all below it. Who may change something is up to `cors` alone.
+  std::vector<std::string> any_origin{};
   int preflight_status = 204;  ///< of the answer to OPTIONS
   /// Refuse POST, PUT and DELETE of pages of other origins with 403, see origin_allowed(). Always
   /// on with cors.credentials.

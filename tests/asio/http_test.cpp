@@ -420,6 +420,28 @@ TEST_CASE("hosts: only names that were allowed are served") {
   CHECK(c.ask("GET http://evil.example/health HTTP/1.1\r\nHost: localhost\r\n\r\n").status == 403);
 }
 
+TEST_CASE("any_origin: some paths may be read by every page, and changed by none") {
+  site w{{.any_origin = {"/health", "/public/"}, .check_origin = true}};
+  w.s.on_loop([&] {
+    w.s->get("/private", [](const sse::request&) { return text("private"); });
+    w.s->get_prefix("/public/", [](const sse::request&) { return text("public"); });
+    w.s->post("/public/x", [](const sse::request&) { return text("changed"); });
+  });
+  client c{w.s.port()};
+  constexpr std::string_view theirs = "Origin: https://evil.example\r\n";
+  const auto allowed = [](const test::answer& a) { return a.header("Access-Control-Allow-Origin"); };
+  CHECK(allowed(c.get("/health", theirs)) == "*");
+  CHECK(allowed(c.get("/public/x", theirs)) == "*");
+  CHECK(allowed(c.ask(client::make("OPTIONS", "/public/x", theirs))) == "*");
+  for (const char* path : {"/private", "/public", "/healthy", "/nothing"}) {
+    CAPTURE(path);
+    CHECK(allowed(c.get(path, theirs)).empty());
+    CHECK(allowed(c.ask(client::make("OPTIONS", path, theirs))).empty());
+  }
+  CHECK(c.post("/public/x", "", theirs).status == 403);
+  CHECK(c.post("/public/x", "", "Origin: http://localhost\r\n").body == "changed");
+}
+
 TEST_CASE("X-25 credentials: pages of other origins may not post") {
   static constexpr std::string_view origins[] = {"https://app.example"};
   site w{{.cors = {.origins = origins, .credentials = true}}};

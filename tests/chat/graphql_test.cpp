@@ -333,6 +333,12 @@ TEST_CASE("GraphQL documents: depth and breadth are bounded") {
   std::string wide = "{";
   for (int i = 0; i < 300; ++i) wide += " a" + std::to_string(i);
   CHECK(error_of(wide + "}") == "Too many fields");
+  std::string same = "{";
+  for (int i = 0; i < 300; ++i) same += " a";
+  CHECK(error_of(same + "}") == "Too many fields");
+  std::string many;
+  for (int i = 0; i < 100'000; ++i) many += "query q" + std::to_string(i) + "{a}";
+  CHECK(error_of(many) == "Too many operations");
 }
 
 TEST_CASE("GraphQL documents: any bytes are read or refused") {

@@ -1,6 +1,11 @@
 // The parts that read what came: bodies, JSON members, filters, times.
+#include <unistd.h>
+
 #include <chrono>
+#include <cstdint>
+#include <cstdlib>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "catch.hpp"
@@ -9,6 +14,7 @@
 #include "common/body.hpp"
 #include "common/clock.hpp"
 #include "common/json.hpp"
+#include "common/line_queue.hpp"
 
 namespace {
 
@@ -70,6 +76,39 @@ TEST_CASE("fields of a body, JSON or form") {
   CHECK_FALSE(f.read({}, "a=%G1"));
   CHECK_FALSE(f.optional("a"));
   CHECK(f.wrong());
+}
+
+TEST_CASE("a log that nobody reads stops nobody, and what was dropped is said") {
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const std::string line(1000, 'x');
+  {
+    examples::line_queue log{ends[1], 10'000};
+    for (int i = 0; i < 1000; ++i) log.push(line + "\n");  // a pipe takes 64 KiB
+    CHECK(log.dropped() > 0);
+    CHECK_FALSE(log.flush(0));
+    std::string read;
+    char bytes[4096];
+    const auto told = [&read] {
+      std::uint64_t n = 0;
+      constexpr std::string_view before = " log: ";
+      for (std::size_t at = read.find(before); at != std::string::npos; at = read.find(before, at)) {
+        at += before.size();
+        n += std::strtoull(read.c_str() + at, nullptr, 10);
+      }
+      return n;
+    };
+    while (told() != log.dropped() || !read.ends_with("read them\n")) {
+      const ssize_t n = ::read(ends[0], bytes, sizeof bytes);
+      REQUIRE(n > 0);
+      read.append(bytes, static_cast<std::size_t>(n));
+    }
+    CHECK(read.starts_with(line + "\n" + line + "\n"));
+    log.push("again\n");
+    CHECK(log.flush(20'000));
+  }
+  ::close(ends[0]);
+  ::close(ends[1]);
 }
 
 TEST_CASE("A-37 conditions on the query of a connection") {

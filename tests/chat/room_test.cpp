@@ -14,7 +14,7 @@ TEST_CASE("A-29 one connection carries messages, presence, typing, hints and bro
   CHECK(data_of(ann) ==
         R"({"type":"presence","rooms":[{"room":"general","users":["ann"]}],"complete":true})");
   CHECK(timeless(data_of(ann)) ==
-        R"({"type":"presence","room":"general","user":"ann","present":true})");
+        R"({"type":"presence","changes":[{"room":"general","user":"ann","present":true}]})");
   s.form("/chat/send", "user=bob&room=general&message=hi");
   CHECK(data_of(ann).find(R"({"type":"chat_message","user":"bob")") == 0);
   CHECK(timeless(data_of(ann)) == R"({"type":"activity","room":"general"})");
@@ -32,14 +32,14 @@ TEST_CASE("users come and go by room, with their first connection and their last
   client bob = s.stream("/chat?room=other&user=bob&presence=1");
   client bob_again = s.stream("/chat?room=other&user=bob&presence=1");
   CHECK(timeless(data_of(ann)) ==
-        R"({"type":"presence","room":"other","user":"bob","present":true})");
+        R"({"type":"presence","changes":[{"room":"other","user":"bob","present":true}]})");
   CHECK(data_of(bob_again) == R"({"type":"presence","rooms":[{"room":"general","users":["ann"]},)"
                               R"({"room":"other","users":["bob"]}],"complete":true})");
   bob.close();
   client stranger = s.stream("/chat?room=general&user=eve");  // a plain reader
   bob_again.close();
   CHECK(timeless(data_of(ann)) ==
-        R"({"type":"presence","room":"other","user":"bob","present":false})");
+        R"({"type":"presence","changes":[{"room":"other","user":"bob","present":false}]})");
   s.post("/send", to_all(R"({"end":1})"));
   CHECK(data_of(ann) == R"({"end":1})");
   CHECK(data_of(stranger) == R"({"end":1})");
@@ -104,4 +104,34 @@ TEST_CASE("the page and what it needs") {
   CHECK(s.get("/health").body == R"({"ok":true})");
   CHECK(s.get("/metrics").body.find("sessions") != std::string::npos);
   CHECK(page.header("Access-Control-Allow-Origin").empty());
+}
+
+TEST_CASE("a crowd that joins at once is one event, and who comes and goes in it is none") {
+  chat::presence p;
+  CHECK(p.changes("t").empty());
+  CHECK(p.enter("a", "ann"));
+  CHECK(p.enter("a", "bob"));
+  CHECK(p.leave("a", "bob"));
+  CHECK(p.enter("b", "eve"));
+  CHECK(p.changes("t") == R"({"type":"presence","changes":[{"room":"a","user":"ann","present":true},)"
+                          R"({"room":"b","user":"eve","present":true}],"timestamp":"t"})");
+  CHECK(p.changes("t").empty());
+  CHECK(p.leave("a", "ann"));
+  CHECK(p.changes("t") ==
+        R"({"type":"presence","changes":[{"room":"a","user":"ann","present":false}],"timestamp":"t"})");
+}
+
+TEST_CASE("X-25 pages of other sites send nothing, be it by the GET of a picture") {
+  stand s;
+  client events = s.stream("/events");
+  constexpr std::string_view theirs = "Origin: https://evil.example\r\n";
+  CHECK(s.post("/send", to_all("{}"), theirs).status == 403);
+  CHECK(s.post("/trigger", "", "Origin: null\r\n").status == 403);
+  CHECK(s.get("/broadcast-data?sensor=x", "Sec-Fetch-Site: cross-site\r\n").status == 403);
+  CHECK(s.get("/broadcast-data?sensor=x", theirs).status == 403);
+  CHECK(client{s.port()}
+            .ask("GET /events HTTP/1.1\r\nHost: rebound.example\r\n\r\n")
+            .status == 403);
+  CHECK(s.get("/broadcast-data?sensor=x", "Sec-Fetch-Site: same-origin\r\n").status == 200);
+  CHECK(data_of(events).find("\"x\"") != std::string::npos);
 }

@@ -1,4 +1,5 @@
 // Streams that are registered at run time, and what is sent to them.
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -386,4 +387,22 @@ TEST_CASE("streams are capped, so that nobody fills the memory with them") {
   CHECK(a.body == R"({"error":"too_many_streams"})");
   CHECK(s.del("/streams?path=/s6").status == 200);
   CHECK(c.post("/streams", registration("/one-more")).status == 201);
+}
+
+TEST_CASE("filters and queries have limits that are looked at before any work is done") {
+  stand s;
+  std::string filter;
+  std::string query;
+  for (int i = 0; i < 33; ++i) {
+    filter += (i == 0 ? "\"k" : ",\"k") + std::to_string(i) + "\":1";
+    query += (i == 0 ? "?k" : "&k") + std::to_string(i) + "=1";
+  }
+  CHECK(s.post("/send", R"({"data":{},"filter":{)" + filter + "}}").status == 400);
+  CHECK(client{s.port()}.open("/events" + query).status == 400);
+  CHECK(chat::parameters::read(query.substr(1, query.rfind('&') - 1)));
+  std::string huge;
+  for (int i = 0; i < 100'000; ++i) huge += "\"k" + std::to_string(i) + "\":1,";
+  const auto began = std::chrono::steady_clock::now();
+  CHECK(s.post("/send", R"({"data":{},"filter":{)" + huge + "\"z\":1}}").status == 400);
+  CHECK(std::chrono::steady_clock::now() - began < test::patience);  // it was 44 s for less
 }

@@ -152,7 +152,7 @@ const tests = {
     await until('the message', async () => (await v.said()).length === 1);
     await post(server.url, 'send-alert', {type: markup, message: markup, priority: markup});
     await post(server.url, 'chat/typing', {user: markup + 2, room: markup});
-    for (const odd of [{}, {type: 7}, {type: markup}, {type: 'presence', rooms: 5}, {type: 'presence', rooms: [null, 7, {room: 1}]}, {type: 'typing'}, {type: 'chat_message'},
+    for (const odd of [{}, {type: 7}, {type: markup}, {type: 'presence', rooms: 5}, {type: 'presence', rooms: [null, 7, {room: 1}]}, {type: 'presence', changes: [null, 7, {room: 1}]}, {type: 'presence', changes: 5}, {type: 'typing'}, {type: 'chat_message'},
       {type: 'activity', room: {}}, {type: 'constructor'}, {type: 'metrics'}, {type: 'alert', timestamp: 'never'}]) await post(server.url, 'send', {data: odd});
     await until('the list', async () => (await v.others()).length >= 8);
     check((await v.others()).some(t => t.includes(markup)), 'the alert is not shown');

@@ -36,13 +36,13 @@ def main():
         resource.setrlimit(resource.RLIMIT_NOFILE, (10_100, hard))
     else:
         skip(f"it needs 10,100 descriptors, and may have {hard}")
-    server = subprocess.Popen([program("completions"), "--port", "0", "--pace", pace], stdout=subprocess.PIPE,
+    server = subprocess.Popen([program("completions"), "--port", "0", "--pace", pace, "--per-address", "0"], stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL)
     try:
         port = int(re.search(r":(\d+)/?$", server.stdout.readline().decode().strip())[1])
         prompt = " ".join(f"word{n}" for n in range(words))
         body = json.dumps({"stream": True, "messages": [{"role": "user", "content": prompt}]}).encode()
-        ask = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        ask = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         before = memory(server.pid)
         waiting = selectors.DefaultSelector()
         readers = [socket.create_connection(("127.0.0.1", port)) for _ in range(10_000)]  # all stay open

@@ -118,7 +118,7 @@ class Reader(asyncio.Protocol):
         self.transport = transport
         self.connections += 1
         resume = f"Last-Event-ID: {self.last_id}\r\n" if self.last_id else ""
-        transport.write(f"GET /logs/app?last_id=0 HTTP/1.1\r\nHost: x\r\n{resume}\r\n".encode())
+        transport.write(f"GET /logs/app?last_id=0 HTTP/1.1\r\nHost: localhost\r\n{resume}\r\n".encode())
 
     def connection_lost(self, _):
         if not self.ended.done():

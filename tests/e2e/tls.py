@@ -74,7 +74,7 @@ def check_program(name, folder):
 def check_refused(folder):
     ran = subprocess.run([PROGRAMS / "chat", "--port", "0", "--tls-cert", folder / "none", "--tls-key", folder / "none"],
                          capture_output=True, text=True, timeout=20, check=False)
-    assert ran.returncode == 1 and "No such file or directory" in ran.stderr, ran
+    assert ran.returncode == 2 and "No such file or directory" in ran.stderr, ran
 
 
 def main():

@@ -195,8 +195,8 @@ TEST_CASE("V-41 V-42 V-43 order states and the account follow from the engine's 
       R"({"ts_ns":1704067200000000000,"balances":[{"asset":"USDT","free":9500.0,"locked":500.0}]})");
 }
 
-TEST_CASE("V-44 every answer allows any origin, OPTIONS is 204") {
-  with_engine s;
+TEST_CASE("V-44 with --cors '*' every answer allows any origin, OPTIONS is 204") {
+  with_engine s{{"--cors", "*"}};
   const auto check = [](const answer& a) {
     CAPTURE(a.head);
     CHECK(a.header("Access-Control-Allow-Origin") == "*");
@@ -210,15 +210,61 @@ TEST_CASE("V-44 every answer allows any origin, OPTIONS is 204") {
     CAPTURE(path);
     check(s.gateway->get(path));
     client c{s.gateway->port()};
-    const answer options = c.ask("OPTIONS " + std::string{path} + " HTTP/1.1\r\nHost: x\r\n\r\n");
+    const answer options = c.ask("OPTIONS " + std::string{path} + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
     CHECK(options.status == 204);
     check(options);
   }
   check(s.gateway->post("/api/order", "{"));
+  CHECK(s.gateway->post("/api/order", sample_order, "Origin: https://a.example\r\n").status == 200);
   client stream{s.gateway->port()};
   check(stream.open("/api/stream"));
   client garbage{s.gateway->port()};
   check(garbage.ask("BAD\r\n\r\n"));
+}
+
+TEST_CASE("X-25 every page may read the stream and what is public, not the account, and order nothing") {
+  with_engine s;
+  constexpr std::string_view theirs = "Origin: https://evil.example\r\n";
+  const auto allowed = [&](const char* path) {
+    return s.gateway->get(path, theirs).header("Access-Control-Allow-Origin");
+  };
+  for (const char* path : {"/api/market", "/api/config", "/health", "/metrics"}) {
+    CAPTURE(path);
+    CHECK(allowed(path) == "*");
+  }
+  for (const char* path : {"/", "/api/account", "/api/orders", "/api/orders_state",
+                           "/api/order_state?client_order_id=a", "/nope"}) {
+    CAPTURE(path);
+    CHECK(allowed(path).empty());
+  }
+  client stream{s.gateway->port()};
+  CHECK(stream.open("/api/stream", theirs).header("Access-Control-Allow-Origin") == "*");
+  // A form needs no preflight, so the server itself has to refuse it.
+  const std::string form = "Content-Type: application/x-www-form-urlencoded\r\n";
+  const std::string order = "side=BUY&symbol=BTCUSDT&qty=1&price=1&client_order_id=evil";
+  CHECK(s.gateway->post("/api/order", order, form + std::string{theirs}).status == 403);
+  CHECK(s.gateway->post("/api/cancel", "client_order_id=a", form + "Origin: null\r\n").status == 403);
+  CHECK(s.engine.silent());
+  CHECK(s.gateway->post("/api/order", order, form + "Origin: http://localhost\r\n").status == 200);
+}
+
+TEST_CASE("X-25 on loopback only its own names are served, and those of --host-name") {
+  with_engine s;
+  const auto status = [](const program& p, const std::string& host) {
+    return client{p.port()}.ask("GET /api/account HTTP/1.1\r\nHost: " + host + "\r\n\r\n").status;
+  };
+  for (const char* ours : {"localhost", "127.0.0.1:8080", "[::1]:1"}) {
+    CAPTURE(ours);
+    CHECK(status(*s.gateway, ours) == 200);
+  }
+  CHECK(status(*s.gateway, "rebound.example") == 403);
+  CHECK(client{s.gateway->port()}
+            .ask("GET /api/stream HTTP/1.1\r\nHost: rebound.example\r\n\r\n")
+            .status == 403);
+  program named{{"--host-name", "desk.example"}};
+  CHECK(status(named, "desk.example:80") == 200);
+  CHECK(status(named, "localhost") == 200);
+  CHECK(status(named, "rebound.example") == 403);
 }
 
 TEST_CASE("V-44 X-24 --cors names one origin, or none") {

@@ -116,6 +116,24 @@ TEST_CASE("V-12 V-45 V-46 V-47 X-14 lines of an engine, whole or in parts, and w
   CHECK(gateway.metric("gateway_refused_lines_total") == 5);
 }
 
+TEST_CASE("V-45 a line that should have been an event is counted, and the log says so once") {
+  engine_pipes engine;
+  program gateway{{"--engine", engine.command()}};
+  client stream = gateway.stream();
+  engine.say("a banner");
+  engine.say("{\"type\":\"fill\",\"symbol\":\"caf\xE9\"}");          // Latin-1
+  engine.say("{\"type\":\"market\",\"price\":NaN}");
+  engine.say("\xEF\xBB\xBF{\"type\":\"market\",\"price\":1.0}");  // a byte order mark
+  engine.say("{\"type\":\"big\",\"x\":\"" + std::string(std::size_t{2} << 20, 'x') + "\"}");
+  engine.market(1);
+  CHECK(next_event(stream).type == "market");
+  CHECK(gateway.metric("gateway_unreadable_lines_total") == 4);
+  CHECK(gateway.get("/api/config").body.find("\"unreadable_lines\":4") != std::string::npos);
+  CHECK(gateway.logs("could not be read"));
+  const std::string log = gateway.log();
+  CHECK(log.find("could not be read") == log.rfind("could not be read"));
+}
+
 TEST_CASE("V-50 the engine's end is an event, orders are refused, and it is started again") {
   engine_pipes engine;
   program gateway{{"--engine", engine.command()}};

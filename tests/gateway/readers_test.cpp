@@ -114,7 +114,8 @@ TEST_CASE("a recording flat out reaches each of 1000 readers whole and in order,
   REQUIRE(wanted.size() == 9757);
 
   // What the documentation says: zcat FILE | gateway --replay - --speed max
-  std::vector<std::string> flags{"--replay", "-", "--speed", "max", "--heartbeat", "0"};
+  std::vector<std::string> flags{"--replay",    "-", "--speed",       "max",
+                                 "--heartbeat", "0", "--per-address", "0"};
   if (early) flags.insert(flags.end(), {"--wait-readers", "1000"});
   program gateway{flags, "gzip -dc " + file.string()};
   if (!early) REQUIRE(gateway.logs("replay ended after 9757 trades"));
@@ -147,7 +148,7 @@ TEST_CASE("X-30 numbers: 1000 readers connect, and get one event") {
   }
   constexpr std::size_t n = 1000;
   engine_pipes engine;
-  program gateway{{"--engine", engine.command(), "--heartbeat", "0"}};
+  program gateway{{"--engine", engine.command(), "--heartbeat", "0", "--per-address", "0"}};
   auto start = clock_type::now();
   crowd readers{gateway.port(), n, "/api/stream"};
   REQUIRE(readers.run([&] { return readers.opened() == n; }));

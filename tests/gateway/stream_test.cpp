@@ -282,7 +282,7 @@ TEST_CASE("X-23 HTTP/1.0 and HTTP/1.1 clients get the same bytes, without chunks
     CAPTURE(version);
     client stream{s.gateway->port()};
     stream.send("GET /api/stream?last_id=0 HTTP/1." + std::to_string(version) +
-                "\r\nHost: x\r\nConnection:\r\n\r\n");
+                "\r\nHost: localhost\r\nConnection:\r\n\r\n");
     const answer a = stream.head();
     CHECK(a.status == 200);
     CHECK(a.header("Transfer-Encoding").empty());
@@ -296,7 +296,7 @@ TEST_CASE("X-23 HTTP/1.0 and HTTP/1.1 clients get the same bytes, without chunks
 TEST_CASE("X-24 HEAD gives the stream's headers and opens nothing, OPTIONS answers a preflight") {
   with_events s{1};
   client c{s.gateway->port()};
-  c.send("HEAD /api/stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  c.send("HEAD /api/stream HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
   const answer head = c.head();
   CHECK(head.status == 200);
   CHECK(head.header("Content-Type") == "text/event-stream; charset=utf-8");
@@ -305,7 +305,7 @@ TEST_CASE("X-24 HEAD gives the stream's headers and opens nothing, OPTIONS answe
 
   client o{s.gateway->port()};
   const answer preflight = o.ask(
-      "OPTIONS /api/stream HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n"
+      "OPTIONS /api/stream HTTP/1.1\r\nHost: localhost\r\nOrigin: https://a.example\r\n"
       "Access-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: "
       "last-event-id\r\n\r\n");
   CHECK(preflight.status == 204);

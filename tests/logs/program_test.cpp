@@ -59,12 +59,12 @@ TEST_CASE("unknown flags and bad values end with code 2 and one line") {
   }
 }
 
-TEST_CASE("what cannot be used as a directory ends with code 1 and one line") {
+TEST_CASE("what cannot be used as a directory ends with code 2 and one line") {
   const result file = run("--port 0 --data /dev/null", 2);
-  CHECK(file.code == 1);
+  CHECK(file.code == 2);
   CHECK(file.text == "logs: /dev/null is no directory\n");
   const result nowhere = run("--port 0 --data /nowhere/at/all", 2);
-  CHECK(nowhere.code == 1);
+  CHECK(nowhere.code == 2);
   CHECK(nowhere.text == "logs: cannot make /nowhere/at/all: No such file or directory\n");
 }
 #endif

@@ -94,7 +94,7 @@ TEST_CASE("E-19 HTTP/1.0 and an empty Connection header get the same bytes, with
   running s;
   client plain = s.stream("/api/logs/stream", "Connection:\r\n");
   client old{s.port()};
-  old.send("GET /api/logs/stream HTTP/1.0\r\nHost: x\r\n\r\n");
+  old.send("GET /api/logs/stream HTTP/1.0\r\nHost: localhost\r\n\r\n");
   const answer head = old.head();
   CHECK(head.status == 200);
   CHECK(head.header("Transfer-Encoding").empty());
@@ -120,8 +120,8 @@ TEST_CASE("E-20 E-21 the status is a JSON object with these fields") {
   CHECK(s.status("agents") == 1);
 }
 
-TEST_CASE("E-22 OPTIONS on any path is 200 and allows any origin") {
-  running s;
+TEST_CASE("E-22 with --cors '*' OPTIONS on any path is 200 and allows any origin") {
+  running s{{.common = {.cors = "*"}}};
   for (const char* path : {"/api/logs/stream", "/api/status", "/logs/x", "/nowhere", "/"}) {
     CAPTURE(path);
     client c{s.port()};
@@ -135,6 +135,29 @@ TEST_CASE("E-22 OPTIONS on any path is 200 and allows any origin") {
   }
   CHECK(s.get("/api/status").header("Access-Control-Allow-Origin") == "*");
   CHECK(s.get("/nowhere").header("Access-Control-Allow-Origin") == "*");
+}
+
+TEST_CASE("X-25 every page may read what is public, and write nothing") {
+  constexpr std::string_view theirs = "Origin: https://evil.example\r\n";
+  logs::settings with_token;
+  with_token.common.token = "secret";
+  running open;
+  running guarded{with_token};
+  open.files.append("app.log", "one\n");
+  guarded.files.append("app.log", "one\n");
+  const auto allowed = [&](const running& s, std::string_view path) {
+    client c{s.port()};
+    return c.open(path, theirs).header("Access-Control-Allow-Origin");
+  };
+  CHECK(allowed(open, "/api/logs/stream") == "*");
+  CHECK(allowed(open, "/logs/app") == "*");
+  CHECK(allowed(guarded, "/logs/app?token=secret").empty());
+  CHECK(open.get("/api/deployments").header("Access-Control-Allow-Origin").empty());
+  CHECK(client{open.port()}.post("/api/logs", entry_of("x", "a"), theirs).status == 403);
+  CHECK(client{open.port()}.post("/deployments", "", theirs).status == 403);
+  CHECK(client{open.port()}
+            .ask("GET /api/status HTTP/1.1\r\nHost: rebound.example\r\n\r\n")
+            .status == 403);
 }
 
 TEST_CASE("E-23 E-24 another method is 405, an unknown path 404, both plain text") {

@@ -433,7 +433,7 @@ TEST_CASE("F-18 the idle and the write timeout are settings") {
 }
 
 TEST_CASE("F-19 an idle reader costs little memory, and no descriptor but its own") {
-  running s;
+  running s{{.common = {.per_address = 0}}};
   s.files.append("app.log", "");
   constexpr int n = 300;
   std::vector<client> readers;

@@ -412,7 +412,9 @@ TEST_CASE("N-32 N-37 of 1001 streams one is refused, and has its turn when anoth
     WARN("not enough file descriptors");
     return;
   }
-  live s;
+  notifications::settings o;
+  o.common.per_address = 0;
+  live s{o};
   std::vector<client> all;
   for (int i = 0; i < 1000; ++i) all.push_back(s.stream("/system/status/stream"));
   CHECK(s.connections() == 1000);
@@ -504,7 +506,7 @@ TEST_CASE("wrong methods and paths") {
   CHECK(s.get("/notifications", demo).status == 404);
   CHECK(s.get("/Chat/stream", demo).status == 404);
   client c{s.port()};
-  c.send("HEAD /chat/stream?token=" + demo + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  c.send("HEAD /chat/stream?token=" + demo + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
   CHECK(c.head().status == 200);
   CHECK(c.rest().empty());
   CHECK(s.connections() == 0);
@@ -565,6 +567,7 @@ TEST_CASE("X-21 signed tokens: what the demo takes is refused, and a stream ends
 TEST_CASE("N-41 a hundred tabs of one user get the same event, and another user's get none") {
   notifications::settings o;
   o.common.per_user = 0;
+  o.common.per_address = 0;
   live s{o};
   std::vector<client> all;
   for (int i = 0; i < 100; ++i) all.push_back(s.stream("/notifications/stream", bob));

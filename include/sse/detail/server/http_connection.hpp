@@ -411,7 +411,7 @@ class http_connection {
     // A request that could not be read has a method at most.
     const bool readable = reader_.state() == http1::outcome::complete;
     const request q = readable ? make_request() : request{};
-    if (with_cors) add_cors(r.headers, core_->cors(), q);
+    if (with_cors) add_cors(r.headers, core_->cors_of(q), q);
     http1::response_options o = reader_.answer(body_read);
     o.keep_alive = o.keep_alive && readable && !core_->ending();
     const std::size_t before = out_.size();

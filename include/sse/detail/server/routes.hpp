@@ -82,6 +82,14 @@ struct owned_cors {
   cors_policy policy;
 };
 
+/// The policy, but for pages of any origin.
+[[nodiscard]] inline cors_policy for_any_origin(cors_policy p) noexcept {
+  static constexpr std::string_view any[] = {"*"};
+  p.origins = any;
+  p.credentials = false;
+  return p;
+}
+
 /// What answers one method of one path: exactly one of the four functions is there.
 template <class User>
 struct http_endpoint {

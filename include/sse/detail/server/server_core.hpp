@@ -91,6 +91,7 @@ class server_core {
   explicit server_core(const server_options& o, Args&&... transport)
       : options_{o},
         cors_{o.cors},
+        open_cors_{for_any_origin(o.cors)},
         hosts_{o.hosts},
         head_{o.head},
         transport_{std::forward<Args>(transport)...} {
@@ -128,7 +129,13 @@ class server_core {
   [[nodiscard]] const http1::limits& limits() const noexcept { return options_.limits; }
   [[nodiscard]] std::array<char, 16384>& scratch() noexcept { return scratch_; }
   [[nodiscard]] transport_type& transport() noexcept { return transport_; }
-  [[nodiscard]] const cors_policy& cors() const noexcept { return cors_.policy; }
+  /// What is said to pages of other origins about the answer to this request.
+  [[nodiscard]] const cors_policy& cors_of(const request& r) const noexcept {
+    for (const std::string& p : options_.any_origin) {
+      if (p.ends_with('/') ? r.path.starts_with(p) : r.path == p) return open_cors_.policy;
+    }
+    return cors_.policy;
+  }
   /// No further request of a connection is served.
   [[nodiscard]] bool ending() const noexcept { return draining_ || stopped_; }
 
@@ -187,7 +194,7 @@ class server_core {
   };
   [[nodiscard]] routed route(const request& r) {
     if (!hosts_.views.empty() && !host_allowed(r, hosts_.views)) return {{}, refusal(403)};
-    if (r.method == "OPTIONS") return {{}, preflight(cors(), r, options_.preflight_status), false};
+    if (r.method == "OPTIONS") return {{}, preflight(cors_of(r), r, options_.preflight_status), false};
     const auto* found = routes.find(r.path);
     if (found == nullptr) return {{}, refusal(404)};
     std::shared_ptr<endpoint> e = found->find(r.method);
@@ -196,8 +203,8 @@ class server_core {
       return {{}, std::move(no.add("Allow", found->allow()))};
     }
     const bool changes = r.method != "GET" && r.method != "HEAD";
-    const bool checks = options_.check_origin || cors().credentials;
-    if (changes && checks && !origin_allowed(cors(), r)) return {{}, refusal(403)};
+    const bool checks = options_.check_origin || cors_.policy.credentials;
+    if (changes && checks && !origin_allowed(cors_.policy, r)) return {{}, refusal(403)};
     return {std::move(e)};
   }
   /// The client's address where a trusted proxy names it; empty: the peer's.
@@ -220,7 +227,7 @@ class server_core {
   /// Too many connections: what this one is told.
   [[nodiscard]] std::string crowded() {
     response r = refusal(503, refusal_reason::http, duration::seconds(5));
-    add_cors(r.headers, cors(), request{});
+    add_cors(r.headers, cors_.policy, request{});
     std::string out;
     http1::write_response(out, r, {.keep_alive = false});
     return out;
@@ -231,7 +238,7 @@ class server_core {
   [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r, bool stays) {
     const owned_head& own = e.head != nullptr ? *e.head : head_;
     std::string lines = own.extra;
-    add_cors(lines, cors(), r);
+    add_cors(lines, cors_of(r), r);
     const bool chunked = options_.chunked && r.minor_version > 0;
     http1::stream_head head = own.view(lines);
     head.keep_alive = head.keep_alive || (stays && (chunked || r.method == "HEAD"));
@@ -448,6 +455,7 @@ class server_core {
   }
 
   owned_cors cors_;
+  owned_cors open_cors_;  ///< of options_.any_origin
   owned_texts hosts_;
   owned_head head_;
   std::vector<std::string> trusted_;
