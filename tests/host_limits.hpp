@@ -304,6 +304,28 @@ void input_while_answers_wait() {
   CHECK(served == 100);
 }
 
+/// With as many connections as there may be, who waits for nothing gives way, and nobody else.
+template <class Loop>
+void crowd_makes_room() {
+  held_server<Loop> s{{.max_connections = 2}};
+  client half{s.port()};
+  s.send(half, "GET /hea");
+  client kept{s.port()};
+  CHECK(s.ask(kept, client::make("GET", "/health")).status == 200);
+  s.pass(999);
+  client early{s.port()};
+  CHECK(s.answer_to(early).status == 503);
+  s.pass(1);
+  client third{s.port()};
+  s.open(third);
+  CHECK(s.ends(kept));
+  client fourth{s.port()};
+  CHECK(s.ask(fourth, client::make("GET", "/health")).status == 200);
+  CHECK(s.ends(half));
+  CHECK(s->connections() == 2);
+  CHECK(s->hub().sessions() == 1);
+}
+
 template <class Loop>
 void connections_cap() {
   held_server<Loop> s{{.max_connections = 3}};

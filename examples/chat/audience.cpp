@@ -36,10 +36,9 @@ std::optional<parameters> parameters::read(std::string_view raw_query) {
   // Before anything is decoded: what is refused costs next to nothing.
   if (std::count(raw_query.begin(), raw_query.end(), '&') >= static_cast<std::ptrdiff_t>(most))
     return std::nullopt;
-  const bool ok =
-      sse::for_each_pair(raw_query, [&p](std::string_view name, std::string_view value) {
-        p.all_.emplace(name, value);
-      });
+  const bool ok = sse::for_each_pair(
+      raw_query,
+      [&p](std::string_view name, std::string_view value) { p.all_.emplace(name, value); });
   return ok ? std::optional{std::move(p)} : std::nullopt;
 }
 

@@ -14,6 +14,7 @@
 #include "server.hpp"
 
 int main(int argc, char** argv) {
+  examples::hold_standard_files();
   chat::settings s;
   examples::flag_set flags{
       "chat", "A chat, and streams that are registered at run time: broadcast, filters, GraphQL.",

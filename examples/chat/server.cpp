@@ -68,6 +68,7 @@ bool is_in_chat(const reader& r) {
 server::server(asio::io_context& io, const settings& s)
     : io_{io},
       common_{s.common},
+      beats_{io, http_, s.common.heartbeat},
       http_{io, http_options(examples::server_setup{s.common}), s.common},
       streams_{http_, s},
       subscriptions_{http_, s},
@@ -103,7 +104,8 @@ void server::add_hooks() {
   });
   http_.hub().on_sees([](const reader& r, view, view audience) { return sees(r.query, audience); });
   http_.hub().on_opened([this](sse::session_id id, const reader& r) { came(id, r); });
-  http_.hub().on_closed([this](sse::session_id, const reader& r, sse::close_reason why) {
+  http_.hub().on_closed([this](sse::session_id id, const reader& r, sse::close_reason why) {
+    beats_.remove(id);
     if (why != sse::close_reason::peer && why != sse::close_reason::drain)
       examples::log_line("a stream was closed: " + std::string{to_string(why)});
     went(r);
@@ -117,6 +119,7 @@ void server::add_hooks() {
 
 void server::came(sse::session_id id, const reader& r) {
   if (!r.opening.empty()) (void)http_.hub().send(id, {.type = "next", .data = r.opening});
+  if (r.query.get("beat") == "1") beats_.add(id);
   const view room = r.query.get("room");
   const view user = r.query.get("user");
   if (!is_in_chat(r)) return;
@@ -136,8 +139,8 @@ void server::went(const reader& r) {
   if (is_in_chat(r) && presence_.leave(room, user)) announce_soon();
 }
 
-/// To everybody in the chat, in whatever room, what a moment brought. Not kept: who comes later gets
-/// all of it anew.
+/// To everybody in the chat, in whatever room, what a moment brought. Not kept: who comes later
+/// gets all of it anew.
 void server::announce_soon() {
   if (std::exchange(announcing_, true)) return;
   announce_.expires_after(std::chrono::milliseconds{50});

@@ -20,6 +20,7 @@
 
 #include <sse/asio.hpp>
 
+#include "common/page_beats.hpp"
 #include "presence.hpp"
 #include "streams.hpp"
 #include "subscriptions.hpp"
@@ -53,6 +54,7 @@ class server {
 
   asio::io_context& io_;
   examples::common_options common_;
+  examples::page_beats<http_server> beats_;  // before http_, which tells it of its end
   http_server http_;
   streams streams_;
   subscriptions subscriptions_;

@@ -1,6 +1,7 @@
 // ssehub examples. SPDX-License-Identifier: MIT
 #include "common/service.hpp"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -8,8 +9,8 @@
 #include <csignal>
 #include <cstdio>
 
-#include <asio/ip/address.hpp>
 #include <fmt/format.h>
+#include <asio/ip/address.hpp>
 
 #include "common/clock.hpp"
 #include "common/line_queue.hpp"
@@ -230,9 +231,15 @@ bool may_change(const sse::request& r, const common_options& o) {
 std::string_view style_sheet() noexcept { return style_css; }
 std::string_view live_script() noexcept { return live_js; }
 
-void log_line(std::string_view text) {
-  log_queue().push(fmt::format("{} {}\n", iso_time(), text));
+void hold_standard_files() {
+  int fd = 0;
+  do {
+    fd = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) ::close(fd);
 }
+
+void log_line(std::string_view text) { log_queue().push(fmt::format("{} {}\n", iso_time(), text)); }
 std::uint64_t log_dropped() { return log_queue().dropped(); }
 
 void log_access(const sse::access_record& r) {

@@ -47,7 +47,7 @@ struct common_options {
   std::uint32_t total = 0;
   std::vector<std::string> trusted_proxies{};  ///< addresses
   std::vector<std::string> host_names{};       ///< more than those that follow from `host`
-  std::string cors{};  ///< an origin, "*", or empty: none but what follows
+  std::string cors{};                          ///< an origin, "*", or empty: none but what follows
   /// Paths that pages of any origin may read, unless --cors says something.
   std::vector<std::string> any_origin{};
   std::string token{};            ///< empty: none is asked for
@@ -108,6 +108,10 @@ struct server_setup {
 /// Whether a GET that changes something comes from where a POST would be served: browsers send no
 /// Origin with an image or a link, but say whether it is another site's (W3C Fetch Metadata).
 [[nodiscard]] bool may_change(const sse::request& r, const common_options& o);
+
+/// Whoever starts a program may have closed its stdin, stdout or stderr: then a connection would
+/// get that number, and with it what is meant for the log. Call it first.
+void hold_standard_files();
 
 /// One line on stderr, with the time. Returns at once, whoever reads it: see line_queue.
 void log_line(std::string_view text);
@@ -181,8 +185,7 @@ void announce(std::string_view host, std::uint16_t port, bool tls);
 template <class User>
 int run(asio::io_context& io, http_server<User>& server, const flag_set& flags,
         const common_options& o, const run_hooks& hooks) {
-  if (const std::string wrong = server.load(); !wrong.empty())
-    return flags.unusable(wrong).print();
+  if (const std::string wrong = server.load(); !wrong.empty()) return flags.unusable(wrong).print();
   if (const std::error_code e = server.listen(o.host, o.port)) {
     const std::string url = detail::url_of(o.host, o.port, server.is_on());
     return flags.failed("cannot listen on " + url + ": " + e.message()).print();

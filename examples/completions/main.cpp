@@ -114,6 +114,7 @@ class service {
 }  // namespace
 
 int main(int argc, char** argv) {
+  examples::hold_standard_files();
   examples::common_options common{.port = 8080};
   unsigned pace = 20;
   examples::flag_set flags{"completions", "Answers of a language model as streams.",

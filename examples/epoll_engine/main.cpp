@@ -123,7 +123,8 @@ class engine {
   void accept() {
     const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
-      // Without descriptors that client waits, and would be told of in every turn: not until work().
+      // Without descriptors that client waits, and would be told of in every turn: not until
+      // work().
       if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
         watch(listener_, EPOLL_CTL_MOD, 0);
       return;

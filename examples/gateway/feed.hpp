@@ -43,10 +43,10 @@ namespace gateway {
 
 /// What a feed needs of the program.
 struct feed_host {
-  std::function<void(std::string_view line)> on_line;  ///< one JSON line
-  std::function<void(std::string_view text)> log;      ///< for the server's log
+  std::function<void(std::string_view line)> on_line;                    ///< one JSON line
+  std::function<void(std::string_view text)> log;                        ///< for the server's log
   std::function<void(std::size_t lines)> too_long = [](std::size_t) {};  ///< left out, of an engine
-  std::function<bool()> readers_are_behind = {};       ///< replay flat out waits meanwhile
+  std::function<bool()> readers_are_behind = {};  ///< replay flat out waits meanwhile
 };
 
 class feed {

@@ -16,6 +16,7 @@
 #include "server.hpp"
 
 int main(int argc, char** argv) {
+  examples::hold_standard_files();
   gateway::settings s;
   examples::flag_set flags{
       "gateway", "A trading gateway: market data and orders as one event stream, and a dashboard.",

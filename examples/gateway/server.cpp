@@ -37,6 +37,7 @@ sse::server_options http_options(const examples::server_setup& setup) {
 
 server::server(asio::io_context& io, settings s)
     : settings_{std::move(s)},
+      beats_{io, http_, settings_.common.heartbeat},
       http_{io, http_options(examples::server_setup{settings_.common}), settings_.common},
       feed_{make_feed(io)} {
   sse::channel_options o = examples::channel_options_of(settings_.common);
@@ -48,11 +49,13 @@ server::server(asio::io_context& io, settings s)
                        ", the first that it can get is " + std::to_string(g.first) +
                        (g.lost_known ? ", lost " + std::to_string(g.lost) : ""));
   });
-  http_.hub().on_closed([](sse::session_id, const sse::no_user&, sse::close_reason why) {
+  http_.hub().on_closed([this](sse::session_id id, const reader&, sse::close_reason why) {
+    beats_.remove(id);
     if (why != sse::close_reason::peer && why != sse::close_reason::drain)
       examples::log_line("a stream was closed: " + std::string{to_string(why)});
   });
-  http_.hub().on_opened([this](sse::session_id, const sse::no_user&) {
+  http_.hub().on_opened([this](sse::session_id id, const reader& r) {
+    if (r.beats) beats_.add(id);
     if (waiting_ != nullptr && http_.hub().sessions() >= settings_.wait_readers)
       std::exchange(waiting_, nullptr)->play();
   });
@@ -100,9 +103,10 @@ void server::on_line(std::string_view line) {
 void server::note_unreadable(std::uint64_t lines) {
   unreadable_ += lines;
   if (lines != 0 && unreadable_log_.allow(steady_ns()))
-    examples::log_line("a line of the engine could not be read: no JSON object with a type, not "
-                       "UTF-8, or longer than 1 MiB (" +
-                       std::to_string(unreadable_) + " so far)");
+    examples::log_line(
+        "a line of the engine could not be read: no JSON object with a type, not "
+        "UTF-8, or longer than 1 MiB (" +
+        std::to_string(unreadable_) + " so far)");
 }
 
 // --- the HTTP interface --------------------------------------------------------------------------
@@ -115,9 +119,11 @@ void server::add_routes() {
                 "Lines that should have been events and could not be read.", unreadable_);
   });
   examples::add_page(http_, page);
-  http_.stream("/api/stream", [this](const sse::request& r) -> sse::verdict<> {
+  http_.stream("/api/stream", [this](const sse::request& r) -> sse::verdict<reader> {
     if (!examples::has_token(r, settings_.common)) return examples::unauthorized();
-    return sse::admit(settings_.common.token.empty() ? "" : "token").join(events_);
+    return sse::admit(reader{examples::asks_for_beats(r)},
+                      settings_.common.token.empty() ? "" : "token")
+        .join(events_);
   });
 
   // What tells of orders and money asks for the token, as the stream does.

@@ -23,6 +23,7 @@
 
 #include <sse/asio.hpp>
 
+#include "common/page_beats.hpp"
 #include "common/service.hpp"
 #include "feed.hpp"
 #include "order_store.hpp"
@@ -45,11 +46,16 @@ struct settings {
 /// after the end still gets all of it.
 inline constexpr std::uint64_t replay_keep = 100'000;
 
+/// What the server knows of a stream.
+struct reader {
+  bool beats = false;  ///< it asked for heartbeats that a page can see
+};
+
 class server {
  public:
   server(asio::io_context& io, settings s);
 
-  [[nodiscard]] examples::http_server<>& http() noexcept { return http_; }
+  [[nodiscard]] examples::http_server<reader>& http() noexcept { return http_; }
 
   /// Begins to publish. Returns what is wrong, empty if nothing is.
   [[nodiscard]] std::string start();
@@ -68,7 +74,9 @@ class server {
   [[nodiscard]] std::string config() const;
 
   settings settings_;
-  examples::http_server<> http_;
+  examples::page_beats<examples::http_server<reader>>
+      beats_;  // before http_, which tells it of its end
+  examples::http_server<reader> http_;
   sse::channel events_;
   order_store store_;
   id_source ids_;

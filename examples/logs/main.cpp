@@ -14,6 +14,7 @@
 #include "server.hpp"
 
 int main(int argc, char** argv) {
+  examples::hold_standard_files();
   logs::settings s;
   examples::flag_set flags{
       "logs", "Logs as event streams: entries that programs post, and files that anybody writes.",

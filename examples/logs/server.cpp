@@ -55,6 +55,7 @@ sse::response html(std::string body) {
 
 server::server(asio::io_context& io, settings s)
     : settings_{std::move(s)},
+      beats_{io, http_, settings_.common.heartbeat},
       http_{io, http_options(examples::server_setup{settings_.common}, settings_),
             settings_.common},
       deployments_{io, settings_.data},
@@ -71,10 +72,12 @@ server::server(asio::io_context& io, settings s)
   chats_ = http_.open_channel("chat", {.keep = 0, .own_sequence = true});
   if (!entries_ || !chats_) throw std::bad_alloc{};
   http_.hub().on_opened([this](sse::session_id session, const reader& who) {
+    if (who.beats) beats_.add(session);
     if (who.what == reader::kind::tail) tails_.greet(session, who);
     if (who.what == reader::kind::chat) reply(session, who);
   });
-  http_.hub().on_closed([](sse::session_id, const reader&, sse::close_reason why) {
+  http_.hub().on_closed([this](sse::session_id session, const reader&, sse::close_reason why) {
+    beats_.remove(session);
     if (why != sse::close_reason::peer && why != sse::close_reason::drain &&
         why != sse::close_reason::finished)
       examples::log_line("a stream was closed: " + std::string{to_string(why)});
@@ -129,7 +132,9 @@ void server::add_streams() {
   const auto guarded = [this](auto f) {
     return [this, f](const sse::request& r) -> sse::verdict<reader> {
       if (!examples::has_token(r, settings_.common)) return examples::unauthorized();
-      return f(r);
+      sse::verdict<reader> v = f(r);
+      v.user().beats = examples::asks_for_beats(r);
+      return v;
     };
   };
   http_.stream("/api/logs/stream", guarded([this](const sse::request& r) -> sse::verdict<reader> {

@@ -18,6 +18,7 @@
 
 #include <sse/asio.hpp>
 
+#include "common/page_beats.hpp"
 #include "common/service.hpp"
 #include "deployments.hpp"
 #include "entry.hpp"
@@ -60,6 +61,8 @@ class server {
   [[nodiscard]] std::string list_json() const;
 
   settings settings_;
+  examples::page_beats<examples::http_server<reader>>
+      beats_;  // before http_, which tells it of its end
   examples::http_server<reader> http_;
   agents agents_;
   deployments deployments_;

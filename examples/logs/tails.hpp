@@ -35,6 +35,7 @@ struct reader {
   bool begins_anew = false;     ///< tail: what it resumes after is gone
   sse::event_id requested = 0;  ///< of such a one
   std::string agent{};          ///< chat
+  bool beats = false;           ///< it asked for heartbeats that a page can see
 };
 
 struct tails_options {

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <new>
 
+#include "common/page_beats.hpp"
+
 namespace notifications {
 namespace {
 
@@ -124,7 +126,7 @@ bool desk::may_enter(std::string_view user, std::string_view room) const noexcep
 // --- streams -------------------------------------------------------------------------------------
 
 sse::verdict<visitor> desk::open(stream_kind kind, const sse::request& r) {
-  visitor v{.kind = kind, .since_ms = clock_.wall_ms()};
+  visitor v{.kind = kind, .since_ms = clock_.wall_ms(), .beats = examples::asks_for_beats(r)};
   if (kind == stream_kind::system) return sse::admit(std::move(v), "").join(system_);
   token_result token = who(r);
   if (!token) return examples::unauthorized();

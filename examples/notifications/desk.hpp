@@ -65,6 +65,7 @@ struct visitor {
   std::optional<std::string> only{};     ///< the one room it reads
   std::optional<std::string> present{};  ///< the room that its user is in by it
   std::int64_t since_ms = 0;
+  bool beats = false;  ///< it asked for heartbeats that a page can see
 };
 
 /// What the desk asks of the hub that it works for.

@@ -13,6 +13,7 @@
 #include "notifications/server.hpp"
 
 int main(int argc, char** argv) {
+  examples::hold_standard_files();
   notifications::settings s;
   examples::flag_set flags{
       "notifications",

@@ -23,15 +23,20 @@ sse::server_options http_options(const settings& s, const examples::server_setup
 }  // namespace
 
 server::server(asio::io_context& io, const settings& s, desk_clock clock)
-    : http_{io, http_options(s, examples::server_setup{s.common}), s.common},
+    : beats_{io, http_, s.common.heartbeat},
+      http_{io, http_options(s, examples::server_setup{s.common}), s.common},
       timer_{io},
       desk_{s, host(), std::move(clock)} {
   auto& hub = http_.hub();
   hub.on_sees([this](const visitor& v, std::string_view key, std::string_view audience) {
     return desk_.sees(v, key, audience);
   });
-  hub.on_opened([this](sse::session_id id, const visitor& v) { desk_.opened(id, v); });
+  hub.on_opened([this](sse::session_id id, const visitor& v) {
+    if (v.beats) beats_.add(id);
+    desk_.opened(id, v);
+  });
   hub.on_closed([this](sse::session_id id, const visitor& v, sse::close_reason why) {
+    beats_.remove(id);
     desk_.closed(id, v);
     using enum sse::close_reason;
     if (why != peer && why != drain && why != host)  // the last is the desk's own, which it tells

@@ -17,6 +17,7 @@
 
 #include <sse/asio.hpp>
 
+#include "common/page_beats.hpp"
 #include "common/service.hpp"
 #include "notifications/desk.hpp"
 
@@ -40,6 +41,7 @@ class server {
   void add_routes();
   void wait();
 
+  examples::page_beats<http_type> beats_;  // before http_, which tells it of its end
   http_type http_;
   asio::steady_timer timer_;
   desk desk_;

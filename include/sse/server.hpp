@@ -58,7 +58,8 @@ struct server_options {
   /// For a verdict that comes later (stream_responder); then 503.
   duration verdict_deadline = duration::seconds(10);
   duration keep_alive = duration::seconds(15);  ///< between two requests of a connection
-  /// TCP connections, streams and all; above: 503 at once. Never below what the caps of the hub
+  /// TCP connections, streams and all; above, one that was kept or has not brought its request for
+  /// a second gives way, and if there is none: 503 at once. Never below what the caps of the hub
   /// allow, or those say nothing any more.
   std::uint32_t max_connections = 0;
   /// Host names that are served, see host_allowed(); others get 403. Empty: any.

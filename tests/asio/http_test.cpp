@@ -429,7 +429,9 @@ TEST_CASE("any_origin: some paths may be read by every page, and changed by none
   });
   client c{w.s.port()};
   constexpr std::string_view theirs = "Origin: https://evil.example\r\n";
-  const auto allowed = [](const test::answer& a) { return a.header("Access-Control-Allow-Origin"); };
+  const auto allowed = [](const test::answer& a) {
+    return a.header("Access-Control-Allow-Origin");
+  };
   CHECK(allowed(c.get("/health", theirs)) == "*");
   CHECK(allowed(c.get("/public/x", theirs)) == "*");
   CHECK(allowed(c.ask(client::make("OPTIONS", "/public/x", theirs))) == "*");
@@ -535,10 +537,12 @@ TEST_CASE("X-21 the access log has one line per request, without tokens") {
 
 TEST_CASE("too many connections: 503 at once") {
   site w{{.max_connections = 2}};
+  sse::channel ticks = w.s.open("ticks");
+  w.s.on_loop([&] { w.s->stream("/events", ticks); });
   client a{w.s.port()};
   client b{w.s.port()};
-  CHECK(a.get("/health").status == 200);
-  CHECK(b.get("/health").status == 200);
+  CHECK(a.open("/events").status == 200);
+  CHECK(b.open("/events").status == 200);
   client c{w.s.port()};
   const test::answer refused = c.whole_answer();
   CHECK(refused.status == 503);

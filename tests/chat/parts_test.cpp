@@ -84,15 +84,14 @@ TEST_CASE("a log that nobody reads stops nobody, and what was dropped is said") 
   const std::string line(1000, 'x');
   {
     examples::line_queue log{ends[1], 10'000};
-    for (int i = 0; i < 1000; ++i) log.push(line + "\n");  // a pipe takes 64 KiB
-    CHECK(log.dropped() > 0);
-    CHECK_FALSE(log.flush(0));
+    while (log.dropped() == 0) log.push(line + "\n");  // it returns although the pipe is full
     std::string read;
     char bytes[4096];
     const auto told = [&read] {
       std::uint64_t n = 0;
       constexpr std::string_view before = " log: ";
-      for (std::size_t at = read.find(before); at != std::string::npos; at = read.find(before, at)) {
+      for (std::size_t at = read.find(before); at != std::string::npos;
+           at = read.find(before, at)) {
         at += before.size();
         n += std::strtoull(read.c_str() + at, nullptr, 10);
       }

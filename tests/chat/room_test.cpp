@@ -113,12 +113,14 @@ TEST_CASE("a crowd that joins at once is one event, and who comes and goes in it
   CHECK(p.enter("a", "bob"));
   CHECK(p.leave("a", "bob"));
   CHECK(p.enter("b", "eve"));
-  CHECK(p.changes("t") == R"({"type":"presence","changes":[{"room":"a","user":"ann","present":true},)"
-                          R"({"room":"b","user":"eve","present":true}],"timestamp":"t"})");
+  CHECK(p.changes("t") ==
+        R"({"type":"presence","changes":[{"room":"a","user":"ann","present":true},)"
+        R"({"room":"b","user":"eve","present":true}],"timestamp":"t"})");
   CHECK(p.changes("t").empty());
   CHECK(p.leave("a", "ann"));
-  CHECK(p.changes("t") ==
-        R"({"type":"presence","changes":[{"room":"a","user":"ann","present":false}],"timestamp":"t"})");
+  CHECK(
+      p.changes("t") ==
+      R"({"type":"presence","changes":[{"room":"a","user":"ann","present":false}],"timestamp":"t"})");
 }
 
 TEST_CASE("X-25 pages of other sites send nothing, be it by the GET of a picture") {
@@ -129,9 +131,8 @@ TEST_CASE("X-25 pages of other sites send nothing, be it by the GET of a picture
   CHECK(s.post("/trigger", "", "Origin: null\r\n").status == 403);
   CHECK(s.get("/broadcast-data?sensor=x", "Sec-Fetch-Site: cross-site\r\n").status == 403);
   CHECK(s.get("/broadcast-data?sensor=x", theirs).status == 403);
-  CHECK(client{s.port()}
-            .ask("GET /events HTTP/1.1\r\nHost: rebound.example\r\n\r\n")
-            .status == 403);
+  CHECK(client{s.port()}.ask("GET /events HTTP/1.1\r\nHost: rebound.example\r\n\r\n").status ==
+        403);
   CHECK(s.get("/broadcast-data?sensor=x", "Sec-Fetch-Site: same-origin\r\n").status == 200);
   CHECK(data_of(events).find("\"x\"") != std::string::npos);
 }

@@ -72,10 +72,10 @@ export async function start(program, ...flags) {
   return {url: url[1], port: Number(new URL(url[1]).port), log: () => log, kill: async (signal = 'SIGKILL') => { child.kill(signal); await ended; }};
 }
 
-// A TCP proxy whose connections can be reset, and which can refuse new ones.
+// A TCP proxy whose connections can be reset or fall silent, and which can refuse new ones.
 export async function proxy(port) {
   const sockets = new Set();
-  let blocked = false;
+  let blocked = false, silent = false;
   const server = net.createServer(client => {
     if (blocked) return client.resetAndDestroy();
     const upstream = net.connect(port, '127.0.0.1');
@@ -83,12 +83,15 @@ export async function proxy(port) {
       sockets.add(a);
       a.on('error', () => { });
       a.on('close', () => { sockets.delete(a); b.destroy(); });
-      a.pipe(b);
+      a.on('data', d => { if (!a.dead) b.write(d); });
+      a.on('end', () => b.end());
+      a.dead = silent;
     }
   });
   await new Promise(done => server.listen(0, '127.0.0.1', done));
   const cut = () => { for (const s of sockets) s.resetAndDestroy(); };
-  return {url: `http://127.0.0.1:${server.address().port}/`, cut, block: () => { blocked = true; cut(); }, unblock: () => { blocked = false; },
+  const stall = () => { silent = true; for (const s of sockets) s.dead = true; };
+  return {url: `http://127.0.0.1:${server.address().port}/`, cut, stall, flow: () => { silent = false; }, block: () => { blocked = true; cut(); }, unblock: () => { blocked = false; },
     close: () => { server.close(); cut(); }};
 }
 
@@ -97,8 +100,9 @@ const browser = await chromium.launch({executablePath: chrome, headless: true, a
 
 // A page that watches over itself: `outage` allows the browser's own lines about requests under `stream` (one or several) that did not get through.
 const views = [];
-export async function open(url, {width = 1280, height = 800, colorScheme = 'dark', scale = 1, stream = '/'} = {}) {
+export async function open(url, {width = 1280, height = 800, colorScheme = 'dark', scale = 1, stream = '/', before = () => { }} = {}) {
   const context = await browser.newContext({viewport: {width, height}, colorScheme, deviceScaleFactor: scale});
+  await before(context);
   const page = await context.newPage(), home = new URL(url).origin, faults = [];
   const view = {page, faults, outage: false};
   views.push(view);

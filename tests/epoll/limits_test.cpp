@@ -67,6 +67,11 @@ TEST_CASE("who takes no answers has no more requests served") {
   test::input_while_answers_wait<loop>();
 }
 
+TEST_CASE("a crowd of connections that ask for nothing shuts nobody out") {
+  if (test::cannot_hold_the_server()) return;
+  test::crowd_makes_room<loop>();
+}
+
 TEST_CASE("connections: at the cap, below and above, whatever they are") {
   if (test::cannot_hold_the_server()) return;
   test::connections_cap<loop>();

@@ -210,7 +210,8 @@ TEST_CASE("V-44 with --cors '*' every answer allows any origin, OPTIONS is 204")
     CAPTURE(path);
     check(s.gateway->get(path));
     client c{s.gateway->port()};
-    const answer options = c.ask("OPTIONS " + std::string{path} + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    const answer options =
+        c.ask("OPTIONS " + std::string{path} + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
     CHECK(options.status == 204);
     check(options);
   }
@@ -222,7 +223,8 @@ TEST_CASE("V-44 with --cors '*' every answer allows any origin, OPTIONS is 204")
   check(garbage.ask("BAD\r\n\r\n"));
 }
 
-TEST_CASE("X-25 every page may read the stream and what is public, not the account, and order nothing") {
+TEST_CASE(
+    "X-25 every page may read the stream and what is public, not the account, and order nothing") {
   with_engine s;
   constexpr std::string_view theirs = "Origin: https://evil.example\r\n";
   const auto allowed = [&](const char* path) {
@@ -243,7 +245,8 @@ TEST_CASE("X-25 every page may read the stream and what is public, not the accou
   const std::string form = "Content-Type: application/x-www-form-urlencoded\r\n";
   const std::string order = "side=BUY&symbol=BTCUSDT&qty=1&price=1&client_order_id=evil";
   CHECK(s.gateway->post("/api/order", order, form + std::string{theirs}).status == 403);
-  CHECK(s.gateway->post("/api/cancel", "client_order_id=a", form + "Origin: null\r\n").status == 403);
+  CHECK(s.gateway->post("/api/cancel", "client_order_id=a", form + "Origin: null\r\n").status ==
+        403);
   CHECK(s.engine.silent());
   CHECK(s.gateway->post("/api/order", order, form + "Origin: http://localhost\r\n").status == 200);
 }

@@ -121,7 +121,7 @@ TEST_CASE("V-45 a line that should have been an event is counted, and the log sa
   program gateway{{"--engine", engine.command()}};
   client stream = gateway.stream();
   engine.say("a banner");
-  engine.say("{\"type\":\"fill\",\"symbol\":\"caf\xE9\"}");          // Latin-1
+  engine.say("{\"type\":\"fill\",\"symbol\":\"caf\xE9\"}");  // Latin-1
   engine.say("{\"type\":\"market\",\"price\":NaN}");
   engine.say("\xEF\xBB\xBF{\"type\":\"market\",\"price\":1.0}");  // a byte order mark
   engine.say("{\"type\":\"big\",\"x\":\"" + std::string(std::size_t{2} << 20, 'x') + "\"}");

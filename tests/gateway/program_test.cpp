@@ -79,8 +79,7 @@ TEST_CASE("unknown flags and bad values end with code 2 and one clear line") {
         "gateway: unknown flag '--bogus??[31m' (see gateway --help)\n");
 }
 
-TEST_CASE(
-    "a port in use, a file that is not there, an engine that is not: one clear line") {
+TEST_CASE("a port in use, a file that is not there, an engine that is not: one clear line") {
   program first{{}};
   const auto used = program::run({"--port", std::to_string(first.port())});
   CHECK(used.code == 1);
@@ -279,7 +278,8 @@ TEST_CASE("bad requests are told so, and disturb nobody") {
   client half{gateway.port()};
   half.send("GET /api/stream HTTP/1.1\r\nHo");
   client no_body{gateway.port()};
-  no_body.send("POST /api/order HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"side\"");
+  no_body.send(
+      "POST /api/order HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"side\"");
   const auto status = [&](std::string_view request) {
     client c{gateway.port()};
     (void)c.try_send(request);
@@ -288,17 +288,20 @@ TEST_CASE("bad requests are told so, and disturb nobody") {
   CHECK(status("\x16\x03\x01\x02") == 400);
   CHECK(status("GET\r\n\r\n") == 400);
   CHECK(status("GET / HTTP/1.1\r\n\r\n") == 400);
-  CHECK(status("POST /api/order HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: "
-               "3\r\n\r\n{}") == 400);
+  CHECK(
+      status("POST /api/order HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: "
+             "3\r\n\r\n{}") == 400);
   CHECK(status("POST /api/order HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
                "chunked\r\n\r\n2\n{}\r\n0\r\n\r\n") == 400);
-  CHECK(status("POST /api/order HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n") == 413);
+  CHECK(status("POST /api/order HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n") ==
+        413);
   CHECK(status("GET /" + std::string(20'000, 'a') + " HTTP/1.1\r\nHost: localhost\r\n\r\n") == 414);
   CHECK(status("GET /%00 HTTP/1.1\r\nHost: localhost\r\n\r\n") == 404);
   CHECK(status("GET /../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n") == 404);
   {
     client c{gateway.port()};
-    (void)c.try_send("GET / HTTP/1.1\r\nHost: localhost\r\nX: " + std::string(1'000'000, 'a') + "\r\n\r\n");
+    (void)c.try_send("GET / HTTP/1.1\r\nHost: localhost\r\nX: " + std::string(1'000'000, 'a') +
+                     "\r\n\r\n");
     const answer a = c.head();  // the rest of the megabyte may meet a closed socket
     CHECK((a.status == 431 || c.was_reset));
   }

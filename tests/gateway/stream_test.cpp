@@ -108,6 +108,22 @@ TEST_CASE("V-17 keep-alives come every 10 s unless told otherwise, and can be of
   CHECK(off.gateway->get("/api/config").body.find("\"heartbeat\":0.0") != std::string::npos);
 }
 
+TEST_CASE("V-17 who asks for heartbeats that a page can see gets them, and nobody else does") {
+  with_events s{1, {"--heartbeat", "0.1"}};
+  client other = s.gateway->stream();
+  client page = s.gateway->stream("?beat=1");
+  const std::string beat = "event: heartbeat\ndata: {\"every\":0.1}\n\n";
+  std::string got;
+  for (int i = 0; i < 3;) {
+    const std::string block = page.until("\n\n");
+    i += block == beat;
+    got += block;
+  }
+  CHECK(got.starts_with(beat));  // at once
+  CHECK(got.find("id:") == std::string::npos);
+  CHECK(other.exactly(2 * 14) == ": keep-alive\n\n: keep-alive\n\n");
+}
+
 TEST_CASE("V-19 a keep-alive comes only after a whole idle period") {
   with_events s{1, {"--heartbeat", "0.3"}};
   client stream = s.gateway->stream();

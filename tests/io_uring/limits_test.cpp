@@ -80,6 +80,12 @@ TEST_CASE("io_uring: who takes no answers has no more requests served") {
   test::input_while_answers_wait<loop>();
 }
 
+TEST_CASE("io_uring: a crowd of connections that ask for nothing shuts nobody out") {
+  if (test::cannot_hold_the_server()) return;
+  if (test::refused()) return;
+  test::crowd_makes_room<loop>();
+}
+
 TEST_CASE("io_uring: connections: at the cap, below and above, whatever they are") {
   if (test::cannot_hold_the_server()) return;
   if (test::refused()) return;

@@ -155,9 +155,9 @@ TEST_CASE("X-25 every page may read what is public, and write nothing") {
   CHECK(open.get("/api/deployments").header("Access-Control-Allow-Origin").empty());
   CHECK(client{open.port()}.post("/api/logs", entry_of("x", "a"), theirs).status == 403);
   CHECK(client{open.port()}.post("/deployments", "", theirs).status == 403);
-  CHECK(client{open.port()}
-            .ask("GET /api/status HTTP/1.1\r\nHost: rebound.example\r\n\r\n")
-            .status == 403);
+  CHECK(
+      client{open.port()}.ask("GET /api/status HTTP/1.1\r\nHost: rebound.example\r\n\r\n").status ==
+      403);
 }
 
 TEST_CASE("E-23 E-24 another method is 405, an unknown path 404, both plain text") {

@@ -506,7 +506,8 @@ TEST_CASE("wrong methods and paths") {
   CHECK(s.get("/notifications", demo).status == 404);
   CHECK(s.get("/Chat/stream", demo).status == 404);
   client c{s.port()};
-  c.send("HEAD /chat/stream?token=" + demo + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  c.send("HEAD /chat/stream?token=" + demo +
+         " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
   CHECK(c.head().status == 200);
   CHECK(c.rest().empty());
   CHECK(s.connections() == 0);

@@ -1,5 +1,6 @@
-// What the pages of all examples share, served as /live.js: small helpers, and live(), an EventSource that begins again also
-// after an answer that is final for EventSource, and that tells how the connection is.
+// What the pages of all examples share, served as /live.js: small helpers; live(), an EventSource that begins again also after an
+// answer that is final for EventSource, that notices silence, and that tells how the connection is; and what lets all tabs of a
+// browser have one stream between them, since it opens six connections to a host and no more. As a SharedWorker it is that alone.
 'use strict';
 const $ = id => document.getElementById(id);
 const el = (tag, cls, content) => { const e = document.createElement(tag); if (cls) e.className = cls; if (content !== undefined) e.textContent = content; return e; };
@@ -7,16 +8,168 @@ const put = (e, s) => { if (e.textContent !== s) e.textContent = s; };
 const pad = (n, w = 2) => String(n).padStart(w, '0');
 const long = ms => ms < 120e3 ? `${Math.round(ms / 1000)} s` : ms < 72e5 ? `${Math.round(ms / 6e4)} min` : `${Math.round(ms / 36e5)} h`;
 
+// --- one stream for all tabs ------------------------------------------------------------------------------------------------
+
+// The end that has the streams, one EventSource for each key; post(m) reaches every tab. It keeps what came lately for tabs that
+// come later. Where that is not enough it opens the stream again at the id that the tab has: the others know the rest by its ids.
+function exchange(post) {
+  const streams = new Map(), tabs = new Set();
+  let serials = 0;
+  const idOf = text => /^\d+$/.test(text ?? '') ? Number(text) : null;
+
+  function open(key, s, url) {
+    s.source?.close();
+    Object.assign(s, {serial: ++serials, from: idOf(new URL(url, location).searchParams.get('last_id')), past: [], size: 0, live: false, heard: new Set()});
+    const source = s.source = new EventSource(url);   // its own reconnects send Last-Event-ID, which wins over the query
+    source.onopen = () => { if (source === s.source) { s.live = true; post({key, what: 'open', serial: s.serial}); } };
+    for (const type of s.types) hear(key, s, type);
+  }
+  function hear(key, s, type) {
+    if (s.heard.has(type)) return;
+    s.heard.add(type);
+    const source = s.source;
+    source.addEventListener(type, e => {
+      if (source !== s.source) return;
+      if (type === 'error' && e.data === undefined) {
+        s.live = false;
+        const closed = source.readyState === EventSource.CLOSED;
+        if (closed) s.source = null;
+        return post({key, what: closed ? 'closed' : 'lost', serial: s.serial});
+      }
+      const event = [type, e.data, e.lastEventId];
+      s.from ??= idOf(e.lastEventId);
+      s.past.push(event);
+      s.size += e.data.length + 100;
+      while (s.size > 8e6 || s.past.length > 5000) {
+        const [, data, id] = s.past.shift();
+        s.size -= data.length + 100;
+        s.from = idOf(id) ?? s.from;
+      }
+      post({key, what: 'event', event});
+    });
+  }
+  function leave(id) {
+    for (const [key, s] of streams) {
+      if (!s.members.delete(id) || s.members.size) continue;
+      s.source?.close();
+      streams.delete(key);
+    }
+  }
+  // A tab that is gone lets its lock go, however it went.
+  function watch(tab) {
+    if (tabs.has(tab) || !navigator.locks) return;
+    tabs.add(tab);
+    navigator.locks.request(tab, () => { tabs.delete(tab); for (const s of [...streams.values()]) for (const id of [...s.members]) if (id.startsWith(tab)) leave(id); });
+  }
+  return m => {
+    if (m.what === 'leave') return leave(m.id);
+    if (m.what !== 'join') return;
+    watch(m.tab);
+    let s = streams.get(m.key);
+    if (!s) streams.set(m.key, s = {types: new Set(), members: new Set(), source: null, serial: 0});
+    for (const type of m.types) s.types.add(type);
+    const had = idOf(new URL(m.url, location).searchParams.get('last_id'));
+    const covered = had === null || (s.from !== null && had >= s.from);
+    if (!s.source || m.renew === s.serial || !covered) open(m.key, s, m.url);
+    else for (const type of s.types) hear(m.key, s, type);
+    s.members.add(m.id);
+    const past = s.past.filter(([, , id]) => had === null ? m.fresh : idOf(id) === null || idOf(id) > had);
+    post({to: m.id, what: 'joined', serial: s.serial, live: s.live, past});
+  };
+}
+
+if (typeof SharedWorkerGlobalScope !== 'undefined') {
+  const ports = new Set();
+  const take = exchange(m => { for (const p of ports) p.postMessage(m); });
+  onconnect = ({ports: [port]}) => { ports.add(port); port.onmessage = e => e.data.what === 'bye' ? ports.delete(port) : take(e.data); };
+}
+
+// The end of a tab: tell(m) reaches the exchange, wherever it is; null: there is none, every stream is this tab's own. Without
+// SharedWorker one of the tabs has it, whose lock says that it lives; when it goes, the next takes its place and says hello.
+const shared = (() => {
+  if (typeof document === 'undefined' || !navigator.locks) return null;
+  const tab = `ssehub-tab-${Math.random().toString(36).slice(2)}-`, sources = new Set();
+  const held = new Promise(done => navigator.locks.request(tab, () => { done(); return new Promise(() => { }); }));
+  const hear = m => { for (const s of [...sources]) s.hear(m); };
+  let tell = null;
+  if (typeof SharedWorker !== 'undefined') {
+    const {port} = new SharedWorker('/live.js', 'ssehub streams 1');
+    port.onmessage = e => hear(e.data);
+    tell = m => port.postMessage(m);
+  } else if (typeof BroadcastChannel !== 'undefined') {
+    const asks = new BroadcastChannel('ssehub asks'), answers = new BroadcastChannel('ssehub answers');
+    answers.onmessage = e => hear(e.data);
+    tell = m => asks.postMessage(m);
+    navigator.locks.request('ssehub exchange', () => {
+      const out = new BroadcastChannel('ssehub answers'), take = exchange(m => out.postMessage(m)), own = new BroadcastChannel('ssehub asks');
+      own.onmessage = e => take(e.data);
+      out.postMessage({what: 'hello'});
+      return new Promise(() => { });
+    });
+  }
+  addEventListener('pagehide', e => { for (const s of sources) s.leave(); if (tell && !e.persisted) tell({what: 'bye'}); });
+  return tell && {tab, sources, tell, held};
+})();
+
+// What live() asks of an EventSource, over a stream that the tabs share. `renew`: the serial of one that is no good any more;
+// `fresh`: the tab has nothing of it yet, which its URL cannot say where events have no ids.
+class SharedSource extends EventTarget {
+  constructor(url, types, renew, fresh) {
+    super();
+    const key = new URL(url, location);
+    key.searchParams.delete('last_id');
+    Object.assign(this, {url, types, renew, fresh, key: key.pathname + key.search, id: shared.tab + Math.random().toString(36).slice(2), serial: 0, readyState: 0, last: null, wanted: []});
+    shared.sources.add(this);
+    shared.held.then(() => this.join());
+  }
+  join() {
+    if (this.readyState === 2) return;
+    const url = new URL(this.url, location);
+    if (this.last !== null) url.searchParams.set('last_id', this.last);
+    shared.tell({what: 'join', tab: shared.tab, id: this.id, key: this.key, url: url.pathname + url.search, types: [...this.types], renew: this.renew, fresh: this.fresh});
+    this.renew = 0; this.fresh = false;
+  }
+  hear(m) {
+    if (m.what === 'hello') { this.serial = 0; this.lost(); return void shared.held.then(() => this.join()); }
+    if (m.to === this.id) {
+      this.serial = m.serial;
+      for (const then of this.wanted.splice(0)) then();
+      if (m.live) this.opened();
+      for (const e of m.past) this.give(e);
+    } else if (m.key === this.key && this.serial) {   // before it joined, what came is in `past`
+      if (m.serial) this.serial = m.serial;
+      if (m.what === 'open') this.opened();
+      else if (m.what === 'lost') this.lost();
+      else if (m.what === 'closed') { this.close(); this.dispatchEvent(new Event('error')); }
+      else if (m.what === 'event') this.give(m.event);
+    }
+  }
+  opened() { this.readyState = 1; this.dispatchEvent(new Event('open')); this.onopen?.(); }
+  lost() { if (this.readyState === 1) { this.readyState = 0; this.dispatchEvent(new Event('error')); } }
+  give([type, data, lastEventId]) {
+    if (!this.types.has(type) || this.readyState === 2) return;
+    if (/^\d+$/.test(lastEventId)) this.last = lastEventId;
+    this.dispatchEvent(new MessageEvent(type, {data, lastEventId}));
+  }
+  also(type, then) { this.types.add(type); this.wanted.push(then); this.join(); }   // then(): it is heard from now on
+  leave() { shared.tell({what: 'leave', id: this.id}); }
+  close() { this.readyState = 2; shared.sources.delete(this); this.leave(); }
+}
+
+// --- a stream ---------------------------------------------------------------------------------------------------------------
+
 // live({url, types, event, open, state, show}): start() connects.
 //   url()               where the stream is now, with what it resumes after
 //   types               event types to hear; listen(type) adds one
 //   event(type, e)      one came; e.data, e.lastEventId
 //   open(), state(s)    connecting, live, reconnecting (it will try again), stopped (it will not)
 //   show                false: not in the page's header (body[data-state], #state, #detail, #again)
+// It asks for heartbeats that a page can see (beat=1) and, after two and a half of them without a word, connects anew.
 function live({url, types, event, open = () => { }, state = () => { }, show = true}) {
-  const self = {types: [...types], state: 'connecting', start, stop, listen};
-  let source = null, opens = 0, attempt = 0, timer = 0, retryAt = 0, downAt = 0, label = '';
+  const self = {types: [...types], state: 'connecting', start, stop, listen, get every() { return every; }};
+  let source = null, opens = 0, attempt = 0, timer = 0, retryAt = 0, downAt = 0, label = '', every = 0, heardAt = 0, late = 0;
 
+  const address = () => { const u = url(); return u + (u.includes('?') ? '&' : '?') + 'beat=1'; };
   function become(to, text) {
     if (to !== 'live' && self.state === 'live') downAt = Date.now();
     self.state = to;
@@ -36,21 +189,49 @@ function live({url, types, event, open = () => { }, state = () => { }, show = tr
   function hear(type) {
     source.addEventListener(type, e => {
       if (e.target !== source) return;
-      if (type === 'error' && e.data === undefined) failed(); else event(type, e);
+      heardAt = Date.now(); late = 0;
+      if (type === 'error' && e.data === undefined) return failed();
+      if (type === 'heartbeat' && beat(e.data)) return;
+      if (self.types.includes(type)) event(type, e);
     });
   }
+  function beat(data) {
+    let d = null;
+    try { d = JSON.parse(data); } catch { }
+    if (!(d?.every > 0)) return false;   // a heartbeat of the program's own
+    every = d.every * 1000;
+    return true;
+  }
   function listen(type) {
-    if (self.types.includes(type)) return;
-    self.types.push(type);
+    if (self.types.includes(type) || source?.types?.has(type)) return;
     if (source) hear(type);
+    if (source?.also) source.also(type, () => self.types.push(type));
+    else self.types.push(type);
+  }
+  function connect() {
+    clearTimeout(timer); retryAt = late = 0;
+    const stale = self.state === 'live' ? 0 : source?.serial ?? 0, heard = new Set([...self.types, 'error', 'heartbeat']);
+    if (source) source.close();
+    heardAt = Date.now();
+    source = shared ? new SharedSource(address(), heard, stale, !opens) : new EventSource(address());   // its own reconnects send Last-Event-ID, which wins over the query
+    source.onopen = () => {
+      heardAt = Date.now(); attempt = retryAt = late = 0;
+      if (self.state === 'live') return;   // another tab had it made anew
+      opens++; open(); become('live', 'Live');
+    };
+    for (const type of heard) hear(type);
   }
   function start() {
-    clearTimeout(timer); retryAt = 0;
-    if (source) source.close();
+    connect();
     become(opens ? 'reconnecting' : 'connecting', opens ? 'Reconnecting' : 'Connecting');
-    source = new EventSource(url());   // its own reconnects send Last-Event-ID, which wins over the query
-    source.onopen = () => { attempt = retryAt = 0; opens++; open(); become('live', 'Live'); };
-    for (const type of new Set([...self.types, 'error'])) hear(type);
+  }
+  // A proxy that stopped to forward, a machine that slept: the connection is there, and nothing comes.
+  function watch() {
+    if (!every || !source || retryAt || self.state === 'stopped') return;
+    if (Date.now() - heardAt < 2.5 * every) return void (late = 0);
+    if (++late < 2) return;   // what waits for a page that was asleep comes first
+    become('reconnecting', 'No signal');
+    connect();
   }
   function stop(text) {
     clearTimeout(timer); retryAt = 0;
@@ -82,6 +263,7 @@ function live({url, types, event, open = () => { }, state = () => { }, show = tr
     $('again').onclick = start;
     setInterval(detail, 1000);
   }
+  setInterval(watch, 250);
   addEventListener('online', () => { if (source && self.state !== 'live') start(); });
   addEventListener('pageshow', e => { if (e.persisted && source) start(); });
   return self;

@@ -454,7 +454,9 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   void welcome(net::ip::tcp::socket s, const net::ip::address& from) {
     if (!inherits_options) (void)set_options(s);
-    if (options_.max_connections != 0 && connections() >= options_.max_connections) {
+    const std::uint32_t most = options_.max_connections;
+    if (most != 0 && connections() >= most) make_room(waiting_, options_, now());
+    if (most != 0 && connections() >= most) {
       return turn_away(std::move(s), from);
     }
     auto made = transport_.adopt_made([&]() -> Stream { return make_(std::move(s)); });

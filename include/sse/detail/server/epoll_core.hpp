@@ -497,7 +497,9 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   }
 
   void welcome(unique_fd fd, std::string from) {
-    if (options_.max_connections != 0 && connections() >= options_.max_connections) {
+    const std::uint32_t most = options_.max_connections;
+    if (most != 0 && connections() >= most) make_room(waiting_, options_, now());
+    if (most != 0 && connections() >= most) {
       std::string out;
       if (!transport_.adopts_secure()) out = this->crowded();  // else there is no way to tell
       (void)!::send(fd.get(), out.data(), out.size(), MSG_NOSIGNAL);

@@ -77,6 +77,20 @@ void limit_handshakes(waiting_room<T>& w, const server_options& o) noexcept {
   while (o.max_handshakes != 0 && all.size > o.max_handshakes) all.first->drop();
 }
 
+/// There are as many connections as there may be: one for which nobody asked anything for a second,
+/// that which waits longest, gives way to one that comes. Kept ones first, then those that have not
+/// brought a whole request.
+template <class T>
+void make_room(waiting_room<T>& w, const server_options& o, time_point now) noexcept {
+  const auto waits = [now](const T& t, duration length) {
+    return !length.is_off() && t.due_at - length.ms() + 1000 <= now.ms();
+  };
+  T* const kept = w.waiting_for(due::idle).first;
+  if (kept != nullptr && waits(*kept, o.keep_alive)) return kept->drop();
+  T* const begun = w.waiting_for(due::head).first;
+  if (begun != nullptr && waits(*begun, o.head_deadline)) begun->drop();
+}
+
 /// `Transport`: the host's. Its loop, which derives from this, drains the mail and calls the hub.
 template <class User, class Transport>
 class server_core {
@@ -194,7 +208,8 @@ class server_core {
   };
   [[nodiscard]] routed route(const request& r) {
     if (!hosts_.views.empty() && !host_allowed(r, hosts_.views)) return {{}, refusal(403)};
-    if (r.method == "OPTIONS") return {{}, preflight(cors_of(r), r, options_.preflight_status), false};
+    if (r.method == "OPTIONS")
+      return {{}, preflight(cors_of(r), r, options_.preflight_status), false};
     const auto* found = routes.find(r.path);
     if (found == nullptr) return {{}, refusal(404)};
     std::shared_ptr<endpoint> e = found->find(r.method);

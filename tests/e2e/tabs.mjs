@@ -1,0 +1,83 @@
+// Ten tabs of one Chromium on each page: a browser opens six connections to a host, and has one stream for all of them. Also when
+// there is no SharedWorker, and one of the tabs leads; it is killed, and nothing is lost or doubled for the others. And a proxy
+// that stops to forward: the page notices, says so, and connects anew.
+// needs: npm:playwright-core
+import {check, equal, open, programOf, proxy, run, start, until} from './_browser.mjs';
+
+const tabs = 10;
+const state = page => page.evaluate(() => document.body.dataset.state);
+const metric = async (server, name) => Number(new RegExp(`^${name} (\\S+)`, 'm').exec(await (await fetch(`${server.url}metrics`)).text())?.[1]);
+const post = (server, path, body) => fetch(server.url + path, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body)});
+
+// The first tab and nine more of its browser, all live.
+async function ten(server, page = '', before = () => { }) {
+  const view = await open(server.url + page, {before});
+  const all = [view.page];
+  while (all.length < tabs) {
+    const next = await view.page.context().newPage();
+    next.on('pageerror', e => view.faults.push(`uncaught: ${e.stack}`));
+    await next.goto(server.url + page);
+    all.push(next);
+  }
+  for (const p of all) await until('a tab is live', async () => await state(p) === 'live');
+  return {view, all};
+}
+const noWorker = context => context.addInitScript(() => { delete window.SharedWorker; });
+const chatTexts = page => page.evaluate(() => [...document.querySelectorAll('#messages .text')].map(e => e.textContent));
+
+const tests = {};
+for (const [how, before] of [['with a SharedWorker', undefined], ['without one', noWorker]]) {
+  for (const [name, page, type] of [['gateway', '', 'market'], ['logs', '', 'entry'], ['notifications', '', 'status'], ['chat', '', 'chat']]) {
+    tests[`${name}: ten tabs have one stream, ${how}`] = async () => {
+      const server = await start(programOf(name).replace(/[^/]*$/, name), ...(name === 'logs' ? ['--data', '/tmp'] : []));
+      const {view, all} = await ten(server, page, before);
+      const sessions = await metric(server, 'sse_sessions');
+      check(sessions >= 1 && sessions <= 2, `${sessions} streams for ${tabs} tabs`);
+      if (name === 'chat') {
+        await post(server, 'chat/send', {user: 'bob', room: 'general', message: 'to all'});
+        for (const p of all) await until('each tab has the message', async () => (await chatTexts(p)).includes('to all'));
+        for (const p of all) equal((await chatTexts(p)).length, 1, 'messages in a tab');
+      }
+      await view.close();
+      await until('all streams have ended', async () => await metric(server, 'sse_sessions') === 0);
+      await server.kill();
+    };
+  }
+  tests[`chat: a tab that is killed is missed by nobody, ${how}`] = async () => {
+    const server = await start(programOf('chat').replace(/[^/]*$/, 'chat'));
+    const {view, all} = await ten(server, '', before);
+    let n = 0, going = true;
+    const sending = (async () => { while (going) { await post(server, 'chat/send', {user: 'bob', room: 'general', message: `m${++n}`}); await new Promise(done => setTimeout(done, 20)); } })();
+    await until('messages flow', () => n > 20);
+    const dead = all.shift(), began = Date.now();   // the first, which leads if any tab does
+    await dead.close();
+    const last = `m${n + 5}`;
+    for (const p of all) await until('the others go on', async () => (await chatTexts(p)).includes(last));
+    console.log(`        the others went on ${Date.now() - began} ms after the first was killed`);
+    going = false;
+    await sending;
+    const wanted = Array.from({length: n}, (_, i) => `m${i + 1}`).join();
+    for (const p of all) await until('every message once, in order', async () => (await chatTexts(p)).join() === wanted).catch(async e => { throw new Error(`${e.message}: ${(await chatTexts(p)).join()}`); });
+    await view.close();
+    await server.kill();
+  };
+}
+for (const name of ['gateway', 'logs', 'notifications', 'chat']) {
+  tests[`${name}: a stream that fell silent is noticed, and made anew`] = async () => {
+    const server = await start(programOf(name).replace(/[^/]*$/, name), '--heartbeat', '0.5', ...(name === 'logs' ? ['--data', '/tmp'] : []));
+    const way = await proxy(server.port);
+    const view = await open(way.url);
+    await view.state('live');
+    await until('the page knows the period', async () => await view.page.evaluate(() => stream.every > 0));
+    view.outage = true;
+    way.stall();
+    await until('the page says so', async () => (await view.text('#state')) === 'No signal');
+    equal((await view.health()).state, 'reconnecting', 'the state');
+    way.flow();   // what is open stays dead, what is opened now is not
+    await view.state('live');
+    await view.close();
+    way.close();
+    await server.kill();
+  };
+}
+await run(tests);
