@@ -8,6 +8,56 @@ const put = (e, s) => { if (e.textContent !== s) e.textContent = s; };
 const pad = (n, w = 2) => String(n).padStart(w, '0');
 const long = ms => ms < 120e3 ? `${Math.round(ms / 1000)} s` : ms < 72e5 ? `${Math.round(ms / 6e4)} min` : `${Math.round(ms / 36e5)} h`;
 
+// --- what a visitor may choose, and the browser remembers -------------------------------------------------------------------
+
+const chosen = (key, value) => { try { if (value === undefined) return localStorage.getItem(key); localStorage.setItem(key, value); } catch { } return null; };
+function addSwitch(sign, name) {
+  const b = el('button', 'switch', sign);
+  b.type = 'button'; b.title = name; b.setAttribute('aria-label', name);
+  document.querySelector('header .link')?.append(b);
+  return b;
+}
+// Light or dark: at first as the system says. Pages that paint by themselves hear `themechange`.
+if (typeof document !== 'undefined') {
+  const root = document.documentElement, known = chosen('ssehub-theme');
+  const system = matchMedia('(prefers-color-scheme: light)'), isLight = () => root.dataset.theme ? root.dataset.theme === 'light' : system.matches;
+  if (known === 'light' || known === 'dark') root.dataset.theme = known;
+  const tell = () => dispatchEvent(new Event('themechange'));
+  system.addEventListener('change', tell);
+  addSwitch('\u25d0', 'Light or dark').onclick = () => { chosen('ssehub-theme', root.dataset.theme = isLight() ? 'dark' : 'light'); tell(); };
+}
+// A sound and a desktop notification, off until asked for: say(title, body), once for all tabs.
+function alerts() {
+  const b = addSwitch('\u266a', 'Sound and desktop notifications');
+  let on = chosen('ssehub-alerts') === 'on', audio = null;
+  const show = () => b.setAttribute('aria-pressed', String(on));
+  show();
+  b.onclick = () => {
+    on = !on;
+    chosen('ssehub-alerts', on ? 'on' : 'off');
+    show();
+    if (on && typeof Notification !== 'undefined' && Notification.permission === 'default') Notification.requestPermission().catch(() => { });
+  };
+  async function give(title, body) {
+    document.body.dataset.alerts = Number(document.body.dataset.alerts || 0) + 1;
+    try {
+      audio ??= new AudioContext();
+      const tone = audio.createOscillator(), volume = audio.createGain();
+      tone.frequency.value = 660;
+      volume.gain.setValueAtTime(.08, audio.currentTime);
+      volume.gain.exponentialRampToValueAtTime(.0001, audio.currentTime + .25);
+      tone.connect(volume).connect(audio.destination);
+      tone.start(); tone.stop(audio.currentTime + .25);
+    } catch { }
+    try { if (document.hidden && Notification.permission === 'granted') new Notification(title, {body, tag: title + body}); } catch { }
+  }
+  return (title, body) => {
+    if (!on) return;
+    if (!navigator.locks) return void give(title, body);
+    navigator.locks.request('ssehub-alert', {ifAvailable: true}, async lock => { if (lock) { give(title, body); await new Promise(done => setTimeout(done, 400)); } });
+  };
+}
+
 // --- one stream for all tabs ------------------------------------------------------------------------------------------------
 
 // The end that has the streams, one EventSource for each key; post(m) reaches every tab. It keeps what came lately for tabs that
