@@ -5,6 +5,8 @@
 // A header of the standard library comes first: Asio 1.22 sees by it how memory is aligned, and has
 // to see the same in every file.
 #include <functional>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -41,6 +43,20 @@ int main(int argc, char** argv) {
   flags.toggle("--loop", "replay again and again", s.replay.loop);
   flags.number("--wait-readers", "N", "begin the replay once there are N streams (0)",
                s.wait_readers);
+  flags.heading("History");
+  flags.add("--journal", "DIR", "history survives the process, in this directory",
+            [&s](std::string_view v) {
+              s.journal = v;
+              return v.empty() ? "a directory" : "";
+            });
+  flags.add("--durability", "D", "none, page_cache, interval=MS or every_batch (page_cache)",
+            [&s](std::string_view v) { return gateway::read_durability(v, s); });
+  flags.add("--follow", "DIR", "serve the journal that another process writes",
+            [&s](std::string_view v) {
+              s.journal = v;
+              s.follows = true;
+              return v.empty() ? "a directory" : "";
+            });
   examples::add_common_flags(flags, s.common);
   examples::add_token_flag(flags, s.common);
   flags.footer(
@@ -57,8 +73,18 @@ int main(int argc, char** argv) {
   }
   if (s.replays && !flags.given("--keep")) s.common.keep = gateway::replay_keep;
 
+  if (s.follows && (flags.given("--journal") || !s.engine.empty() || s.replays))
+    return flags.wrong("--follow serves what another process writes: alone").print();
+  if (flags.given("--durability") && !flags.given("--journal"))
+    return flags.wrong("--durability needs --journal").print();
   asio::io_context io{1};
-  gateway::server server{io, s};
+  std::unique_ptr<gateway::server> made;
+  try {
+    made = std::make_unique<gateway::server>(io, s);
+  } catch (const std::runtime_error& e) {
+    return flags.wrong(e.what()).print();
+  }
+  gateway::server& server = *made;
   return examples::run(io, server.http(), flags, s.common,
                        {.start = [&] { return server.start(); },
                         .stop = [&](std::function<void()> done) { server.stop(std::move(done)); }});

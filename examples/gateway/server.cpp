@@ -2,6 +2,7 @@
 #include "server.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <stdexcept>
 #include <utility>
@@ -23,26 +24,35 @@ sse::response accepted(std::string_view client_order_id) {
   return ok(body + "}");
 }
 
-sse::server_options http_options(const examples::server_setup& setup) {
-  sse::server_options o = setup.options;
-  o.cors.methods = "GET,POST,OPTIONS";
-  o.cors.on_every_answer = true;
-  o.hub.position = false;    // V-17: nothing but keep-alives while it is idle
-  o.head.keep_alive = true;  // V-03
-  o.head.content_type = "text/event-stream; charset=utf-8";
-  return o;
-}
-
 }  // namespace
+
+const char* read_durability(std::string_view text, settings& s) {
+  using enum sse::durability;
+  for (const sse::durability d : {none, page_cache, every_batch}) {
+    if (text != to_string(d)) continue;
+    s.durability = d;
+    return "";
+  }
+  constexpr std::string_view with = "interval=";
+  std::int64_t ms = 0;
+  if (text.starts_with(with)) {
+    const char* const end = text.data() + text.size();
+    const auto [at, e] = std::from_chars(text.data() + with.size(), end, ms);
+    if (e != std::errc{} || at != end) ms = 0;
+  }
+  if (ms < 1 || ms > 60'000) return "none, page_cache, every_batch, or interval= and 1 to 60000 ms";
+  s.durability = interval;
+  s.sync_interval = sse::duration::milliseconds(ms);
+  return "";
+}
 
 server::server(asio::io_context& io, settings s)
     : settings_{std::move(s)},
       beats_{io, http_, settings_.common.heartbeat},
       http_{io, http_options(examples::server_setup{settings_.common}), settings_.common},
       feed_{make_feed(io)} {
-  sse::channel_options o = examples::channel_options_of(settings_.common);
-  o.own_sequence = true;
-  events_ = http_.open_channel("events", std::move(o));
+  events_ = history_ ? http_.hub().find_channel("events")
+                     : sse::channel{http_.open_channel("events", stream_options())};
   if (!events_) throw std::bad_alloc{};
   http_.hub().on_gap([](const sse::gap_notice& g) {
     examples::log_line("gap: a reader asked for what follows " + std::to_string(g.requested) +
@@ -62,6 +72,32 @@ server::server(asio::io_context& io, settings s)
   add_routes();
 }
 
+sse::server_options server::http_options(const examples::server_setup& setup) {
+  if (!settings_.journal.empty()) {
+    sse::journal_options o{.channel = [this](std::string_view) { return stream_options(); },
+                           .durability = settings_.durability,
+                           .interval = settings_.sync_interval};
+    const sse::journal_error e = settings_.follows
+                                     ? history_.follow(settings_.journal, std::move(o))
+                                     : history_.open(settings_.journal, std::move(o));
+    if (e) throw std::runtime_error{e.text};
+  }
+  sse::server_options o = setup.options;
+  o.cors.methods = "GET,POST,OPTIONS";
+  o.cors.on_every_answer = true;
+  o.hub.position = static_cast<bool>(history_);  // V-17: nothing but keep-alives while it is idle
+  o.head.keep_alive = true;                      // V-03
+  o.head.content_type = "text/event-stream; charset=utf-8";
+  o.shards = history_ ? &history_.order() : nullptr;
+  return o;
+}
+
+sse::channel_options server::stream_options() const {
+  sse::channel_options o = examples::channel_options_of(settings_.common);
+  o.own_sequence = settings_.journal.empty();
+  return o;
+}
+
 std::unique_ptr<feed> server::make_feed(asio::io_context& io) {
   feed_host host{
       .on_line = [this](std::string_view line) { on_line(line); },
@@ -69,6 +105,7 @@ std::unique_ptr<feed> server::make_feed(asio::io_context& io) {
       .too_long = [this](std::size_t lines) { note_unreadable(lines); },
       .readers_are_behind =
           [this] {
+            if (history_ && history_.stats().waiting_bytes > std::size_t{1} << 20) return true;
             const std::uint64_t lag = settings_.common.max_lag;
             return http_.hub().worst_lag(events_) > (lag == 0 ? std::uint64_t{1} << 20 : lag) / 2;
           },
@@ -85,18 +122,30 @@ std::unique_ptr<feed> server::make_feed(asio::io_context& io) {
 }
 
 std::string server::start() {
+  history_.start();
+  if (settings_.follows) return {};
   const std::string wrong = feed_->start();
   if (wrong.empty() && waiting_ != nullptr && settings_.wait_readers == 0)
     std::exchange(waiting_, nullptr)->play();
   return wrong;
 }
 
+void server::stop(std::function<void()> done) {
+  feed_->stop([this, done = std::move(done)] {
+    history_.stop();
+    done();
+  });
+}
+
 void server::on_line(std::string_view line) {
   const std::uint64_t before = store_.unreadable();
   const auto event = store_.consume(line);
   if (!event) return note_unreadable(store_.unreadable() - before);
-  const auto r = http_.publish(events_, {.type = event->type, .data = event->data});
-  if (!r) examples::log_line("an event was not published: " + std::string{to_string(r.error)});
+  const sse::event out{.type = event->type, .data = event->data};
+  const auto r = history_ ? history_.publish(0, out) : http_.publish(events_, out);
+  if (!r && unpublished_log_.allow(steady_ns()))
+    examples::log_line("an event was not published: " + std::string{to_string(r.error)} + " " +
+                       history_.problem());
 }
 
 /// V-45: such a line is no event; but somebody has to hear of it.
@@ -112,11 +161,20 @@ void server::note_unreadable(std::uint64_t lines) {
 // --- the HTTP interface --------------------------------------------------------------------------
 
 void server::add_routes() {
-  examples::add_common_routes(http_, [this](sse::metrics_page& page) {
-    page.sample("gateway_refused_lines_total", "counter", "Lines that were no event.",
-                store_.refused());
-    page.sample("gateway_unreadable_lines_total", "counter",
-                "Lines that should have been events and could not be read.", unreadable_);
+  examples::add_common_routes(http_, [this](sse::metrics_page& m) {
+    m.sample("gateway_refused_lines_total", "counter", "Lines that were no event.",
+             store_.refused());
+    m.sample("gateway_unreadable_lines_total", "counter",
+             "Lines that should have been events and could not be read.", unreadable_);
+    if (!history_) return;
+    const sse::journal_stats j = history_.stats();
+    m.sample("gateway_journal_last_id", "gauge", "The newest id given out.", j.last);
+    m.sample("gateway_journal_durable_id", "gauge", "As durable as was asked for.", j.durable);
+    m.sample("gateway_journal_bytes", "gauge", "Of the journal's files.", j.bytes);
+    m.sample("gateway_journal_syncs_total", "counter", "Calls of fdatasync.", j.syncs);
+    m.sample("gateway_journal_failures_total", "counter", "Writes that failed.", j.failures);
+    m.sample("gateway_journal_failing", "gauge", "1: it cannot be written now.",
+             std::uint64_t{j.failing ? 1U : 0U});
   });
   examples::add_page(http_, page);
   http_.stream("/api/stream", [this](const sse::request& r) -> sse::verdict<reader> {
@@ -192,7 +250,13 @@ std::string server::config() const {
   out += R"(,"max_lag":)" + std::to_string(o.max_lag) + R"(,"lag_policy":")";
   out.append(examples::to_string(o.lag_policy)).append(R"(","token":)");
   out += o.token.empty() ? "false" : "true";
-  return out + R"(,"unreadable_lines":)" + std::to_string(unreadable_) + "}";
+  out += R"(,"unreadable_lines":)" + std::to_string(unreadable_);
+  if (history_) {
+    out += R"(,"durability":")" + std::string{to_string(settings_.durability)} +
+           R"(","durable_id":)" + std::to_string(history_.durable()) + R"(,"journal_problem":)";
+    examples::append_json_string(out, history_.problem());
+  }
+  return out + "}";
 }
 
 }  // namespace gateway

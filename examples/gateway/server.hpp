@@ -22,6 +22,7 @@
 #include <asio/io_context.hpp>
 
 #include <sse/asio.hpp>
+#include <sse/journal.hpp>
 
 #include "common/page_beats.hpp"
 #include "common/service.hpp"
@@ -39,8 +40,16 @@ struct settings {
   std::vector<std::string> engine{};  ///< command and arguments; empty: none
   bool replays = false;
   replay_options replay{};
+  std::string journal{};  ///< directory in which history survives; empty: in memory
+  bool follows = false;   ///< another process writes it
+  sse::durability durability = sse::durability::page_cache;
+  sse::duration sync_interval = sse::duration::milliseconds(50);
   std::uint32_t wait_readers = 0;  ///< the replay begins once there are so many streams
 };
+
+/// "none", "page_cache", "interval=MS" or "every_batch" into the settings; what it should be if it
+/// is none of these.
+[[nodiscard]] const char* read_durability(std::string_view text, settings& s);
 
 /// Events kept while a recording is replayed, if --keep does not say it: so that a reader who comes
 /// after the end still gets all of it.
@@ -53,6 +62,7 @@ struct reader {
 
 class server {
  public:
+  /// Throws std::runtime_error with a sentence: the journal cannot be opened.
   server(asio::io_context& io, settings s);
 
   [[nodiscard]] examples::http_server<reader>& http() noexcept { return http_; }
@@ -60,9 +70,11 @@ class server {
   /// Begins to publish. Returns what is wrong, empty if nothing is.
   [[nodiscard]] std::string start();
   /// Publishes nothing more; `done` comes once the engine, if there is one, has ended.
-  void stop(std::function<void()> done) { feed_->stop(std::move(done)); }
+  void stop(std::function<void()> done);
 
  private:
+  [[nodiscard]] sse::server_options http_options(const examples::server_setup& setup);
+  [[nodiscard]] sse::channel_options stream_options() const;
   [[nodiscard]] std::unique_ptr<feed> make_feed(asio::io_context& io);
   void add_routes();
   void on_line(std::string_view line);
@@ -74,6 +86,7 @@ class server {
   [[nodiscard]] std::string config() const;
 
   settings settings_;
+  sse::journal history_;  // before http_, which follows it
   examples::page_beats<examples::http_server<reader>>
       beats_;  // before http_, which tells it of its end
   examples::http_server<reader> http_;
@@ -82,6 +95,7 @@ class server {
   id_source ids_;
   std::uint64_t unreadable_ = 0;  ///< lines that should have been events
   error_limiter unreadable_log_;
+  error_limiter unpublished_log_;
   replay_feed* waiting_ = nullptr;  ///< a replay that has not begun
   std::unique_ptr<feed> feed_;
 };

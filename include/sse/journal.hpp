@@ -352,11 +352,9 @@ class journal {
     detail::journal_batch& batch = store_->pending();
     if (batch.empty()) return false;
     const clock::time_point now = clock::now();
-    if (failing_ && now < retry_at_) return false;
-    const bool at_once =
-        options_.durability == durability::none || (failing_ && options_.live_without);
     int e = store_->claim_ids();
-    if (e == 0 && at_once) show_unwritten();
+    if (e == 0 && (options_.durability == durability::none || lives_without())) show_unwritten();
+    if (failing_ && now < retry_at_) return false;
     if (e == 0) e = store_->write();
     bool shows = true;
     if (e == 0 && options_.durability >= durability::interval) {
@@ -369,8 +367,12 @@ class journal {
       }
     }
     if (e != 0) {
-      if (options_.live_without && batch.size() > options_.queue_bytes / 2) store_->give_up();
-      return fail_for_now(e, now);
+      (void)fail_for_now(e, now);
+      if (lives_without() && store_->claim_ids() == 0) {
+        show_unwritten();
+        if (batch.size() > options_.queue_bytes / 2) store_->give_up();
+      }
+      return false;
     }
     if (failing_) works_again();
     if (!shows) return false;
@@ -384,6 +386,7 @@ class journal {
     return true;
   }
 
+  [[nodiscard]] bool lives_without() const noexcept { return failing_ && options_.live_without; }
   /// To the hubs. Waits where one of them is behind by a whole lane.
   void show(const journal_event& e) {
     const publish_options o{.id = e.id, .audience = e.audience, .key = e.key, .encoded = true};

@@ -1,6 +1,7 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// crc32c: the checksum of RFC 3720 12.1 (Castagnoli), eight bytes at a time.
+// crc32c: the checksum of RFC 3720 12.1 (Castagnoli), eight bytes at a time: by the processor's own
+// instruction where it has one, else by tables.
 #pragma once
 
 #include <array>
@@ -26,9 +27,27 @@ using crc_tables = std::array<std::array<std::uint32_t, 256>, 8>;
 }
 inline constexpr crc_tables crc_table = make_crc_tables();
 
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define SSEHUB_HAS_CRC32 1
+[[nodiscard]] __attribute__((target("sse4.2"))) inline std::uint32_t crc32c_by_instruction(
+    const void* bytes, std::size_t size, std::uint32_t crc) noexcept {
+  const auto* p = static_cast<const unsigned char*>(bytes);
+  std::uint64_t c = ~crc;
+  for (; size >= 8; p += 8, size -= 8) {
+    std::uint64_t eight;
+    std::memcpy(&eight, p, sizeof eight);
+    c = __builtin_ia32_crc32di(c, eight);
+  }
+  for (; size != 0; ++p, --size) c = __builtin_ia32_crc32qi(static_cast<std::uint32_t>(c), *p);
+  return ~static_cast<std::uint32_t>(c);
+}
+#else
+#define SSEHUB_HAS_CRC32 0
+#endif
+
 /// Of `size` bytes behind those whose checksum is `crc`.
-[[nodiscard]] inline std::uint32_t crc32c(const void* bytes, std::size_t size,
-                                          std::uint32_t crc = 0) noexcept {
+[[nodiscard]] inline std::uint32_t crc32c_by_tables(const void* bytes, std::size_t size,
+                                                    std::uint32_t crc = 0) noexcept {
   const auto* p = static_cast<const unsigned char*>(bytes);
   const auto word = [](const unsigned char* at) {
     return std::uint32_t{at[0]} | std::uint32_t{at[1]} << 8U | std::uint32_t{at[2]} << 16U |
@@ -44,6 +63,15 @@ inline constexpr crc_tables crc_table = make_crc_tables();
   }
   for (; size != 0; ++p, --size) c = crc_table[0][(c ^ *p) & 0xffU] ^ (c >> 8U);
   return ~c;
+}
+
+[[nodiscard]] inline std::uint32_t crc32c(const void* bytes, std::size_t size,
+                                          std::uint32_t crc = 0) noexcept {
+#if SSEHUB_HAS_CRC32
+  static const bool has_instruction = __builtin_cpu_supports("sse4.2") != 0;
+  if (has_instruction) return crc32c_by_instruction(bytes, size, crc);
+#endif
+  return crc32c_by_tables(bytes, size, crc);
 }
 
 }  // namespace sse::inline v0::detail
