@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 #include <sse/config.hpp>
 
@@ -38,6 +39,39 @@ TEST_CASE("time: a difference that is too long is forever", "[time]") {
   CHECK((past - time_point::milliseconds(least)) == duration::milliseconds(most - 999));
   CHECK((time_point::milliseconds(0) - time_point::milliseconds(least)) == duration::infinite());
   CHECK((time_point::milliseconds(least) - time_point::milliseconds(1)).ms() == least);
+}
+
+TEST_CASE("time: sums and differences are exact, or the end of the range", "[time]") {
+  std::vector<std::int64_t> all;
+  for (const std::int64_t near : {least, least / 2, std::int64_t{0}, most / 2, most}) {
+    for (std::int64_t by = -3; by <= 3; ++by) {
+      if ((by < 0 && near < least - by) || (by > 0 && near > most - by)) continue;
+      all.push_back(near + by);
+    }
+  }
+  // Halves and what is left of them fit in any case.
+  const auto bounded = [](std::int64_t half, std::int64_t rest) {
+    half += rest >= 0 ? rest / 2 : -((1 - rest) / 2);
+    rest = ((rest % 2) + 2) % 2;
+    if (half > most / 2) return most;
+    if (half < least / 2) return least;
+    return half * 2 + rest;
+  };
+  const auto floor_half = [](std::int64_t n) { return n / 2 - (n % 2 < 0 ? 1 : 0); };
+  const auto odd = [](std::int64_t n) { return n % 2 != 0 ? std::int64_t{1} : std::int64_t{0}; };
+  for (const std::int64_t a : all) {
+    for (const std::int64_t b : all) {
+      CAPTURE(a, b);
+      const time_point t = time_point::milliseconds(a);
+      CHECK((t + duration::milliseconds(b)).ms() ==
+            bounded(floor_half(a) + floor_half(b), odd(a) + odd(b)));
+      CHECK((t - time_point::milliseconds(b)).ms() ==
+            bounded(floor_half(a) - floor_half(b), odd(a) - odd(b)));
+    }
+  }
+  CHECK(duration::milliseconds(0).is_off());
+  CHECK(duration::milliseconds(-1).is_off());
+  CHECK_FALSE(duration::milliseconds(1).is_off());
 }
 
 TEST_CASE("time: what does not fit into milliseconds is forever", "[time]") {
