@@ -38,20 +38,14 @@ inline constexpr std::int64_t last_ms = (std::numeric_limits<std::int64_t>::max)
 inline constexpr std::int64_t first_ms = (std::numeric_limits<std::int64_t>::min)();
 
 [[nodiscard]] constexpr std::int64_t sum_of_ms(std::int64_t a, std::int64_t b) noexcept {
-  if (b > 0 && a > last_ms - b) return last_ms;
-  if (b < 0 && a < first_ms - b) return first_ms;
-  return a + b;
+  return b > 0 && a > last_ms - b ? last_ms : b < 0 && a < first_ms - b ? first_ms : a + b;
 }
 [[nodiscard]] constexpr std::int64_t difference_of_ms(std::int64_t a, std::int64_t b) noexcept {
-  if (b < 0 && a > last_ms + b) return last_ms;
-  if (b > 0 && a < first_ms + b) return first_ms;
-  return a - b;
+  return b < 0 && a > last_ms + b ? last_ms : b > 0 && a < first_ms + b ? first_ms : a - b;
 }
 /// REQUIRES: by > 0.
 [[nodiscard]] constexpr std::int64_t times_ms(std::int64_t a, std::int64_t by) noexcept {
-  if (a > last_ms / by) return last_ms;
-  if (a < first_ms / by) return first_ms;
-  return a * by;
+  return a > last_ms / by ? last_ms : a < first_ms / by ? first_ms : a * by;
 }
 
 }  // namespace detail
