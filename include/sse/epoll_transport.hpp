@@ -237,7 +237,6 @@ class basic_epoll_transport {
     }
     // A child process may have the descriptor too: then closing it ends nothing.
     if (why != close_reason::peer) ::shutdown(c.fd(), SHUT_RDWR);
-    c.fd_.reset();
   }
 
  protected:
