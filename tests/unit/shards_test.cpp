@@ -1,4 +1,5 @@
 // Shards behind a sequencer, step by step in one thread.
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -6,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <sse/metrics.hpp>
@@ -385,6 +387,76 @@ TEST_CASE("counters are summed over the shards", "[shards]") {
   sse::metrics_page page;
   page.add(s.stats(), channels);
   CHECK(test::count(page.text(), "sse_channel_published_total{channel=\"a\"} 6\n") == 1);
+}
+
+TEST_CASE("a channel's counters are those of its shards: sums, or of the one that is ahead",
+          "[shards]") {
+  sse::sequencer s{{.channels = {"newest", "oldest"}, .channel = [](std::string_view name) {
+                      sse::channel_options o = test::quiet(2);
+                      o.max_lag = 2000;
+                      o.on_lag =
+                          name == "oldest" ? sse::lag_policy::oldest : sse::lag_policy::coalesce;
+                      return o;
+                    }}};
+  shard_host a{s};
+  shard_host b{s};
+  const auto publish = [&](int n) {
+    for (int i = 0; i < n; ++i) {
+      for (const std::size_t channel : {0U, 1U}) {
+        REQUIRE(s.publish(channel, {.data = std::string(500, 'x')}, {.key = "k"}));
+      }
+      a.turn();
+      b.turn();
+    }
+  };
+  publish(2);
+  (void)a.resume(1);
+  (void)b.resume(1);
+  (void)b.join();
+  const auto late = a.join({.window = 0});
+  const auto later = b.join({.window = 0});
+  publish(20);
+  for (const auto& [h, k] : {std::pair{&a, &late}, std::pair{&b, &later}}) {
+    h->net->at(k->peer).window = SIZE_MAX;
+    h->shard->hub().writable(k->id);
+  }
+  publish(1);
+  (void)a.join({.window = 0});
+  (void)b.join({.window = 0});
+  publish(3);
+  REQUIRE(s.publish(0, {.data = "last"}));
+  b.turn();  // a has not seen it yet
+  const std::vector<sse::channel_stats> all = s.all_channel_stats();
+  const sse::channel_stats of_a[] = {a.shard->at(0).stats(), a.shard->at(1).stats()};
+  const sse::channel_stats of_b[] = {b.shard->at(0).stats(), b.shard->at(1).stats()};
+  using counter = std::uint64_t sse::channel_stats::*;
+  for (const counter n :
+       {&sse::channel_stats::subscribers, &sse::channel_stats::delivered,
+        &sse::channel_stats::dropped, &sse::channel_stats::coalesced, &sse::channel_stats::gaps,
+        &sse::channel_stats::replays, &sse::channel_stats::backlog_bytes}) {
+    std::uint64_t sum = 0;
+    for (const std::size_t i : {0U, 1U}) {
+      CHECK(all[i].*n == of_a[i].*n + of_b[i].*n);
+      sum += all[i].*n;
+    }
+    CHECK(sum != 0);
+  }
+  CHECK(of_a[0].published == 26);
+  CHECK(all[0].published == 27);
+  CHECK(all[0].last_id == 53);
+  CHECK(all[0].retained_events == 2);
+  CHECK(all[0].retained_bytes == std::max(of_a[0].retained_bytes, of_b[0].retained_bytes));
+}
+
+TEST_CASE("what the sequencer takes is not too large for a shard", "[shards]") {
+  sse::sequencer s{{.lane_bytes = 16U << 20, .limits = {.event = 4U << 20}}};
+  shard_host a{s};
+  const auto k = a.join();
+  const std::string data(3U << 20, 'x');
+  REQUIRE(s.publish(0, {.data = data}));
+  a.turn();
+  CHECK((a.take(k) == test::frame(1, "", data)));
+  CHECK(s.publish(0, {.data = std::string(4U << 20, 'x')}).error == sse::publish_error::too_large);
 }
 
 TEST_CASE("a sequencer's channels of one metrics_name stand together on a page, also at its end",
