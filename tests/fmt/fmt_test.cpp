@@ -64,6 +64,18 @@ TEST_CASE("values are formatted into the lane", "[fmt]") {
                                                 "c|(3;4)", "|    3", "|"}));
 }
 
+TEST_CASE("what finds no room is counted, and not written", "[fmt]") {
+  for (std::size_t room = 0; room <= 6; ++room) {
+    CAPTURE(room);
+    std::string text = "......";
+    sse::detail::bounded_output out{text.data(), room};
+    for (const char c : std::string{"abcde"}) *out++ = c;
+    CHECK(out.size(room) == 5);
+    const std::size_t written = room < 5 ? room : 5;
+    CHECK(text == std::string{"abcde"}.substr(0, written) + std::string(6 - written, '.'));
+  }
+}
+
 TEST_CASE("all that a message has can be said with a format string", "[fmt]") {
   sse::mailbox box;
   sse::publisher p = box.make_publisher(1, 1024);
