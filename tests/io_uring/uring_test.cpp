@@ -150,6 +150,21 @@ TEST_CASE("streams end while their write waits: closed, left by their peer, with
   CHECK(l.net.in_flight() == 0);
 }
 
+TEST_CASE("a write that fails ends its stream, whatever epoll tells of it") {
+  if (test::refused()) return;
+  bare_loop l;
+  const sse::session_id gone = l.join();
+  const sse::session_id stays = l.join();
+  l.far.pop_front();
+  REQUIRE(l.c.publish({.data = "x"}));
+  l.hub->flush();
+  for (int i = 0; i < 1000 && l.hub->sessions() != 1; ++i) (void)l.net.reap(*l.hub);
+  CHECK_FALSE(l.hub->alive(gone));
+  CHECK(l.hub->alive(stays));
+  CHECK(l.net.in_flight() == 0);
+  CHECK(l.read(0) == frame(1, "x"));
+}
+
 TEST_CASE("a server over io_uring: an event leaves at once, whichever way it was published",
           "[surface]") {
   if (test::refused()) return;
