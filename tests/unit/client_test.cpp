@@ -298,6 +298,9 @@ TEST_CASE("client: an open stream holds its request, which may be on its way, an
   const std::string request = r.answer(stream_head);
   CHECK(r.source.state() == client_state::open);
   CHECK(r.source.buffered() == request.size());
+  r.receive("data: begun");  // and what came of an event
+  CHECK(r.source.buffered() > request.size());
+  CHECK(r.source.buffered() <= request.size() + 1000);
 }
 
 TEST_CASE("client: a stream, in every chunking") {
@@ -619,6 +622,8 @@ TEST_CASE("client: redirects that are not followed") {
     CHECK(r.source.state() == client_state::closed);
     CHECK(r.source.failure().status == 302);
     CHECK(r.asked().size() == 2);
+    CHECK((r.source.failure().url != sse::url_error::none) ==
+          (r.error() == client_error::bad_redirect));
     return std::string{sse::to_string(r.error())};
   };
   CHECK(error("http://h/s", "") == "bad_redirect");

@@ -427,3 +427,14 @@ TEST_CASE("containers: a text that cannot be held is empty or what it was, never
 }
 
 #endif
+
+TEST_CASE("an element goes in front of any other, or behind all") {
+  sse::detail::vec<int> v;
+  REQUIRE(v.reserve(4));
+  for (const auto& [at, value] :
+       {std::pair{0U, 3}, std::pair{0U, 1}, std::pair{1U, 2}, std::pair{3U, 4}}) {
+    v.insert_reserved(at, value);
+  }
+  REQUIRE(v.size() == 4);
+  for (std::uint32_t i = 0; i < 4; ++i) CHECK(v[i] == static_cast<int>(i) + 1);
+}

@@ -86,4 +86,6 @@ TEST_CASE("a responder knows when nobody waits for it any more", "[responder]") 
   CHECK_FALSE(none.called_off());
   text_responder moved{std::move(r)};
   CHECK(moved.called_off());
+  none = std::move(moved);
+  CHECK(none.called_off());
 }
