@@ -79,6 +79,9 @@ TEST_CASE("a channel's end takes its paths, and nothing else", "[routes]") {
   r.add(http_method::get, false, "/b", of(b));
   r.add(http_method::get, true, "/", of(b));
   r.add(http_method::post, false, "/a", plain());
+  // By two methods of one path.
+  r.add(http_method::get, false, "/both", of(a));
+  r.add(http_method::post, false, "/both", of(a));
   // Named again: for the other channel, for none, and twice for the same.
   r.add(http_method::get, false, "/was a", of(a));
   r.add(http_method::get, false, "/was a", of(b));
@@ -95,6 +98,7 @@ TEST_CASE("a channel's end takes its paths, and nothing else", "[routes]") {
   CHECK(get(r, "/a") == nullptr);
   REQUIRE(r.find("/a") != nullptr);
   CHECK(r.find("/a")->find("POST") != nullptr);
+  CHECK(get(r, "/both") == all);
   CHECK(get(r, "/too") == all);
   CHECK(get(r, "/a/x") == all);
   CHECK(get(r, "/was a")->bound == b);
