@@ -24,6 +24,12 @@ inline constexpr event_id no_id = 0;
 inline constexpr event_id unsaid_id = UINT64_MAX;
 inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
 
+namespace detail {
+[[nodiscard]] constexpr event_id said_or(event_id first_id, event_id otherwise) noexcept {
+  return first_id != unsaid_id ? first_id : otherwise;
+}
+}  // namespace detail
+
 /// `event::retry` when the event carries no `retry:` field.
 inline constexpr std::int64_t no_retry = -1;
 

@@ -169,7 +169,7 @@ class sequencer {
                                        const publish_options& o = {}) noexcept {
     const std::scoped_lock<std::mutex> lock{mutex_};
     const publish_result r = place(channel, e, o);
-    count(r.error);
+    ++detail::count_of(counts_, r.error);
     return r;
   }
 
@@ -183,7 +183,7 @@ class sequencer {
       const std::scoped_lock<std::mutex> lock{mutex_};
       const publish_error e = place(static_cast<std::size_t>(m.target), m.event, m.options).error;
       all = e != publish_error::full;
-      if (all) count(e);
+      if (all) ++detail::count_of(counts_, e);
       return all;
     });
     return all;
@@ -249,16 +249,6 @@ class sequencer {
     hub_stats hub;
     std::vector<channel_stats> channels;
   };
-
-  void count(publish_error e) noexcept {
-    switch (e) {
-      case publish_error::none: ++counts_.accepted; break;
-      case publish_error::full: ++counts_.full; break;
-      case publish_error::too_large: ++counts_.too_large; break;
-      case publish_error::closed: ++counts_.closed; break;
-      default: ++counts_.invalid; break;
-    }
-  }
 
   /// REQUIRES: the lock.
   publish_result place(std::size_t channel, const event& e, const publish_options& o) noexcept {

@@ -87,9 +87,9 @@ inline void engine::begin_sequence(channel_state& c) noexcept {
     c.sequence_ = &sequence_;
     if (known == none) before = closed_floor_;
   } else {
-    const bool said = o.first_id != unsaid_id;
-    const bool chosen = said || o.ids == id_mode::given;
-    c.own_.start = said ? o.first_id : chosen ? no_id : options_.first_id;
+    const event_id unsaid = o.ids == id_mode::given ? no_id : options_.first_id;
+    c.own_.start = said_or(o.first_id, unsaid);
+    const bool chosen = o.first_id != unsaid_id || o.ids == id_mode::given;
     if (known != none) {
       if (before > c.own_.start) c.own_.start = closed_[known].start;
     } else if (!chosen && own_closed_floor_ > c.own_.start) {

@@ -652,7 +652,7 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
   if (options_.flush_budget == 0) options_.flush_budget = UINT64_MAX;
   if (options_.control_lane == 0) options_.control_lane = 1;
   accept_budget_ = options_.flush_budget;
-  if (options.first_id == unsaid_id) options_.first_id = no_id;
+  options_.first_id = said_or(options.first_id, no_id);
   sequence_.start = sequence_.last = options_.first_id;
 }
 

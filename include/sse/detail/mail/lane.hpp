@@ -87,6 +87,18 @@ struct mail_hub {
   }
 };
 
+/// Which of a lane's counts, or of mail_counts, tells of this outcome.
+template <class Counts>
+[[nodiscard]] constexpr auto& count_of(Counts& c, publish_error e) noexcept {
+  switch (e) {
+    case publish_error::none: return c.accepted;
+    case publish_error::full: return c.full;
+    case publish_error::too_large: return c.too_large;
+    case publish_error::closed: return c.closed;
+    default: return c.invalid;
+  }
+}
+
 /// In front of every record; all records are a multiple of 8 bytes long.
 struct mail_header {
   /// Of the whole record. An odd one is a mark: that many bytes less one are skipped; 1: the lane
@@ -214,13 +226,7 @@ struct mail_lane {
   }
   publish_result done(publish_error e) noexcept {
     if (held && batches == 0) commit();  // it was refused: nothing keeps the high ring
-    switch (e) {
-      case publish_error::none: count(accepted); break;
-      case publish_error::full: count(full); break;
-      case publish_error::too_large: count(too_large); break;
-      case publish_error::closed: count(closed); break;
-      default: count(invalid); break;
-    }
+    count(count_of(*this, e));
     return {no_id, e};
   }
   [[nodiscard]] mail_counts counts() const noexcept {

@@ -121,7 +121,7 @@ class server_core {
     const auto clock = std::chrono::system_clock::now().time_since_epoch();
     const auto us = std::chrono::duration_cast<std::chrono::microseconds>(clock).count();
     hub_options h = o.hub;
-    if (h.first_id == unsaid_id) h.first_id = static_cast<event_id>(us);
+    h.first_id = said_or(h.first_id, static_cast<event_id>(us));
     if (h.seed == hub_options{}.seed) {
       h.seed ^= static_cast<std::uint64_t>(us) ^ reinterpret_cast<std::uintptr_t>(this);
       h.seed ^= static_cast<std::uint64_t>(now_us()) << 20U;
