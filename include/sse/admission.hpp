@@ -284,6 +284,13 @@ struct gap_notice {
   bool lost_known = false;
 };
 
+/// Where hub.join() begins on a channel: with the next event, unless one of these is said.
+struct join_start {
+  start_at start = start_at::live;
+  std::uint64_t backlog = 0;   ///< with the newest so many retained events
+  event_id after = unsaid_id;  ///< behind this id, as verdict::after; before the others
+};
+
 /// Why hub.join() did not.
 enum class join_error : std::uint8_t {
   none,
@@ -292,8 +299,9 @@ enum class join_error : std::uint8_t {
   closed,            ///< the channel is closed, or being closed, or none
   sealed,            ///< the channel has had its last event
   joined,            ///< it has joined it already
-  another_sequence,  ///< its other channels have ids of another sequence
+  another_sequence,  ///< its other channels, or those that it left, have ids of another sequence
   too_many,          ///< hub_options::max_joins
+  moved_on,          ///< it got, or was told of, an id that is not below where it was to begin
   full,              ///< channel_options::max_subscribers
   no_memory,
   in_hook,  ///< called inside a hook that may not call the hub (see hub)
@@ -309,6 +317,7 @@ enum class join_error : std::uint8_t {
     case join_error::joined: return "joined";
     case join_error::another_sequence: return "another_sequence";
     case join_error::too_many: return "too_many";
+    case join_error::moved_on: return "moved_on";
     case join_error::full: return "full";
     case join_error::no_memory: return "no_memory";
     case join_error::in_hook: return "in_hook";

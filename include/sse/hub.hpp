@@ -75,9 +75,10 @@ class hub {
   [[nodiscard]] channel find_channel(std::string_view name) const noexcept {
     return engine_.find_channel(name);
   }
-  /// Closes every stream on it, then the channel. Inside a hook: once that has returned. One that
-  /// is opened under its name goes on with the ids where it ended, and says that what it had is
-  /// gone. False: it is closed already or another hub's, or this is called in a hook that may not.
+  /// Closes every stream on it, then the channel. Streams that left it stay. Inside a hook: once
+  /// that has returned. One that is opened under its name goes on with the ids where it ended, and
+  /// says that what it had is gone. False: it is closed already or another hub's, or this is called
+  /// in a hook that may not.
   bool close_channel(channel c) noexcept { return engine_.close_channel(c); }
   /// It is an open channel of this hub.
   [[nodiscard]] bool owns(channel c) const noexcept { return c && engine_.find(c) != nullptr; }
@@ -225,12 +226,19 @@ class hub {
     p = {};
   }
 
-  /// A live session joins one more channel: it gets what is published from now on, in order with
-  /// its other channels. A cut stream comes back with a request of its own: let that say the same.
-  [[nodiscard]] join_error join(session_id id, channel c) noexcept { return engine_.join(id, c); }
+  /// A live session joins one more channel: it gets what is published from now on, or from where
+  /// `from` says, in order with its other channels. Ids rise along a stream: where that is not
+  /// behind all ids that the session has got, or was told of, it is refused (join_error::moved_on).
+  /// So one that reads, or read, channels with ids takes a channel with ids from now on, and one
+  /// without from anywhere. Where it reads nothing else with ids it is told where it stands
+  /// (hub_options::position). A cut stream comes back with a request of its own: let that say the
+  /// same channels.
+  [[nodiscard]] join_error join(session_id id, channel c, const join_start& from = {}) noexcept {
+    return engine_.join(id, c, from);
+  }
   /// It gets nothing of that channel any more, also of what was published and is not sent yet; a
-  /// half-sent event is finished. It may leave all of its channels. False: it had not joined it, or
-  /// is gone.
+  /// half-sent event is finished, also if the channel is closed. It may leave all of its channels.
+  /// False: it had not joined it, or is gone.
   bool leave(session_id id, channel c) noexcept { return engine_.leave(id, c); }
 
   // --- the loop ----------------------------------------------------------------------------------

@@ -252,6 +252,256 @@ TEST_CASE("a slow reader is not cut for a channel that it left", "[join][surface
   CHECK(s.take(k) == frames(1, 1) + frame(52, "e", "b"));
 }
 
+TEST_CASE("who leaves a channel whose snapshot waits for room gets no more of it", "[join]") {
+  stage s;
+  sse::channel_options state = quiet();
+  state.start = sse::start_at::snapshot;
+  sse::channel a = s.open("a", std::move(state));
+  sse::channel b = s.open("b", quiet());
+  for (const char* key : {"1", "2", "3"})
+    REQUIRE(a.publish({.type = "e", .data = key}, {.key = key}));
+  const test::caller k = s.join({.window = 5}, {a, b});
+  s.put(b, "b");
+  CHECK(s.hub.leave(k.id, a));
+  s.let(k);
+  const std::string got = s.take(k);
+  CHECK(got.find("data: 2\n") == got.npos);
+  CHECK(got.ends_with(frame(4, "e", "b")));
+}
+
+TEST_CASE("who leaves a channel gets the rest of an event of what was woven, and no more of it",
+          "[join]") {
+  for (std::size_t window = 1; window < 120; ++window) {
+    CAPTURE(window);
+    stage s;
+    sse::channel_options state = quiet();
+    state.start = sse::start_at::snapshot;
+    sse::channel a = s.open("a", std::move(state));
+    sse::channel_options all = quiet();
+    all.start = sse::start_at::all;
+    sse::channel b = s.open("b", std::move(all));
+    REQUIRE(a.publish({.type = "e", .data = "a"}, {.key = "1"}));
+    for (int i = 0; i < 3; ++i) s.put(b, "b");
+    REQUIRE(a.publish({.type = "e", .data = "a"}, {.key = "2"}));
+    const test::caller k = s.join({.window = window}, {a, b});
+    const std::size_t had = s.peer(k).received.size();
+    CHECK(s.hub.leave(k.id, b));
+    s.let(k);
+    const std::string got = s.take(k);
+    const std::size_t end = got.find("\n\n", had < 2 ? 0 : had - 2);
+    REQUIRE(end != got.npos);
+    CHECK(got.find("data: b\n", end) == got.npos);  // but for what was half sent
+    CHECK(got.ends_with("\n\n"));
+  }
+}
+
+TEST_CASE("who joins a channel with ids as the first such is told where it stands", "[join]") {
+  for (const bool told : {true, false}) {
+    sse::hub_options o;
+    o.position = told;
+    stage s{o};
+    sse::channel_options bare = quiet();
+    bare.ids = sse::id_mode::none;
+    sse::channel a = s.open("a", std::move(bare));
+    sse::channel b = s.open("b", quiet());
+    sse::channel c = s.open("c", quiet());
+    s.put(b);
+    const test::caller k = s.join(a);
+    CHECK(s.hub.join(k.id, b) == join_error::none);
+    CHECK(s.hub.join(k.id, c) == join_error::none);
+    s.flush();
+    CHECK(s.take(k) == (told ? "id: 1\n\n" : ""));
+    CHECK(s.hub.leave(k.id, b));
+    CHECK(s.hub.join(k.id, b) == join_error::none);  // it stands by the other one
+    s.flush();
+    CHECK(s.take(k).empty());
+  }
+}
+
+TEST_CASE("who leaves the snapshot that was to say where the stream stands is told", "[join]") {
+  stage s{sse::hub_options{}};
+  sse::channel_options state = quiet();
+  state.start = sse::start_at::snapshot;
+  sse::channel a = s.open("a", std::move(state));
+  sse::channel_options late = quiet();
+  late.start = sse::start_at::snapshot;
+  sse::channel b = s.open("b", std::move(late));
+  const test::caller k = s.join({.preamble = "HEAD", .window = 2}, {a, b});
+  s.put(a);
+  CHECK(s.hub.leave(k.id, a));
+  CHECK(s.hub.leave(k.id, b));
+  s.let(k);
+  CHECK(s.take(k) == "HEAD");
+  CHECK(s.hub.join(k.id, b) == join_error::none);
+  s.flush();
+  CHECK(s.take(k) == "id: 1\n\n");
+}
+
+TEST_CASE("who left channels with ids of one sequence joins none of another", "[join]") {
+  stage s;
+  sse::channel_options own = quiet();
+  own.own_sequence = true;
+  sse::channel mine = s.open("mine", sse::channel_options{own});
+  sse::channel other = s.open("other", sse::channel_options{own});
+  sse::channel shared = s.open("shared", quiet());
+  sse::channel_options bare = own;
+  bare.ids = sse::id_mode::none;
+  sse::channel no_ids = s.open("no ids", std::move(bare));
+  const test::caller a = s.join(mine);
+  CHECK(s.hub.leave(a.id, mine));
+  CHECK(s.hub.join(a.id, other) == join_error::another_sequence);
+  CHECK(s.hub.join(a.id, shared) == join_error::another_sequence);
+  CHECK(s.hub.join(a.id, no_ids) == join_error::none);
+  const test::caller b = s.join(shared);
+  CHECK(s.hub.leave(b.id, shared));
+  CHECK(s.hub.join(b.id, mine) == join_error::another_sequence);
+  CHECK(s.hub.join(b.id, shared) == join_error::none);
+  const test::caller c = s.join(no_ids);
+  CHECK(s.hub.leave(c.id, no_ids));
+  CHECK(s.hub.join(c.id, mine) == join_error::none);
+}
+
+TEST_CASE("who leaves in on_opened was never present", "[join]") {
+  stage s;
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet());
+  std::string seen;
+  s.hub.on_opened([&](sse::session_id id, const sse::no_user&) { CHECK(s.hub.leave(id, a)); });
+  s.hub.on_presence([&](sse::channel where, std::string_view, bool there) {
+    seen += (there ? "+" : "-") + std::string{where.name()};
+  });
+  const test::caller k = s.join({.key = "ann"}, {a, b});
+  CHECK(seen == "+b");
+  s.hub.close(k.id);
+  CHECK(seen == "+b-b");
+}
+
+TEST_CASE("a stream outlives a channel that it left with an event half sent", "[join]") {
+  for (const bool transient : {false, true}) {
+    for (const bool pending : {false, true}) {
+      CAPTURE(transient, pending);
+      const auto run = [&](auto& s) {
+        sse::channel a = s.open("a", quiet());
+        sse::channel b = s.open("b", quiet());
+        const test::caller k = s.join({.window = 9}, {a, b});
+        const test::caller stays = s.join(a);
+        for (int i = 0; i < 3; ++i)
+          REQUIRE(a.publish({.type = "e", .data = "a long one"}, {.transient = transient}));
+        s.flush();
+        if constexpr (requires { s.net.complete(k.peer); }) {
+          if (!pending) s.hub.written(k.id, s.net.complete(k.peer));
+        }
+        CHECK(s.hub.leave(k.id, a));
+        CHECK(s.hub.close_channel(a));
+        CHECK(s.closed(stays));
+        CHECK_FALSE(s.closed(k));
+        CHECK_FALSE(a);
+        CHECK_FALSE(s.hub.find_channel("a"));
+        sse::channel again = s.open("a", quiet());
+        s.put(again, "not for it");
+        s.put(b, "b");
+        for (int i = 0; i < 4; ++i) {
+          s.peer(k).window = SIZE_MAX;
+          if constexpr (requires { s.net.complete(k.peer); })
+            s.hub.written(k.id, s.net.complete(k.peer));
+          s.hub.writable(k.id);
+          s.flush();
+        }
+        CHECK(s.take(k) ==
+              frame(transient ? 0 : 1, "e", "a long one") + frame(transient ? 2 : 5, "e", "b"));
+        std::size_t channels = 0;
+        s.hub.for_each_channel([&](sse::channel) { ++channels; });
+        CHECK(channels == 2);
+      };
+      if (pending) {
+        completion_stage s;
+        run(s);
+      } else {
+        stage s;
+        run(s);
+      }
+    }
+  }
+}
+
+TEST_CASE("a hub ends with a stream that waits for the rest of a closed channel's event",
+          "[join]") {
+  stage s;
+  sse::channel a = s.open("a", quiet());
+  const test::caller k = s.join({.window = 9}, {a});
+  s.put(a);
+  s.flush();
+  CHECK(s.hub.leave(k.id, a));
+  CHECK(s.hub.close_channel(a));
+  CHECK_FALSE(s.closed(k));
+  s.hub.close(k.id);
+  std::size_t channels = 0;
+  s.hub.for_each_channel([&](sse::channel) { ++channels; });
+  CHECK(channels == 0);
+  sse::channel b = s.open("b", quiet());
+  const test::caller last = s.join({.window = 9}, {b});
+  s.put(b);
+  s.flush();
+  CHECK(s.hub.leave(last.id, b));
+  CHECK(s.hub.close_channel(b));
+}
+
+TEST_CASE("a join begins where it says, while ids rise", "[join]") {
+  stage s;
+  sse::channel_options bare = quiet();
+  bare.ids = sse::id_mode::none;
+  sse::channel control = s.open("control", std::move(bare));
+  sse::channel_options keyed = quiet();
+  keyed.max_keys = 10;
+  sse::channel a = s.open("a", std::move(keyed));
+  for (const char* key : {"x", "y", "x", "y"}) REQUIRE(a.publish({.data = "v"}, {.key = key}));
+  const auto got = [&](const sse::join_start& from) {
+    const test::caller k = s.join(control);
+    CHECK(s.hub.join(k.id, a, from) == join_error::none);
+    s.flush();
+    std::string ids;
+    const std::string bytes = s.take(k);
+    for (std::size_t at = bytes.find("id: "); at != bytes.npos; at = bytes.find("id: ", at + 1))
+      ids += bytes.substr(at + 4, 1);
+    s.hub.close(k.id);
+    return ids;
+  };
+  CHECK(got({}).empty());
+  CHECK(got({.start = sse::start_at::all}) == "1234");
+  CHECK(got({.backlog = 3}) == "234");
+  CHECK(got({.start = sse::start_at::snapshot}) == "34");
+  CHECK(got({.after = 1}) == "234");
+  CHECK(got({.after = 0}) == "1234");
+  CHECK(got({.after = 9}) == "4");  // a gap frame: nobody has got that one
+}
+
+TEST_CASE("a join with a start that the stream has passed is refused", "[join]") {
+  stage s;
+  sse::channel_options state = quiet();
+  state.start = sse::start_at::snapshot;
+  sse::channel a = s.open("a", std::move(state));
+  sse::channel b = s.open("b", quiet());
+  REQUIRE(a.publish({.data = "1"}, {.key = "k"}));
+  const test::caller k = s.join({.window = 0}, {b});
+  for (const sse::join_start& from :
+       {sse::join_start{.start = sse::start_at::all}, sse::join_start{.backlog = 1},
+        sse::join_start{.start = sse::start_at::snapshot}, sse::join_start{.after = 0}}) {
+    CHECK(s.hub.join(k.id, a, from) == join_error::moved_on);
+  }
+  CHECK(a.subscribers() == 0);
+  CHECK(s.hub.join(k.id, a, {.after = 1}) == join_error::none);
+  CHECK(s.hub.leave(k.id, a));
+  s.put(b, "b");  // 2, which waits
+  REQUIRE(a.publish({.data = "3"}, {.key = "k"}));
+  CHECK(s.hub.join(k.id, a, {.after = 2}) == join_error::none);
+  s.let(k);
+  CHECK(s.take(k) == frame(2, "e", "b") + frame(3, "", "3"));
+  CHECK(s.hub.leave(k.id, a));
+  CHECK(s.hub.leave(k.id, b));
+  CHECK(s.hub.join(k.id, a, {.start = sse::start_at::all}) == join_error::moved_on);
+  CHECK(s.hub.join(k.id, a, {.after = 3}) == join_error::none);
+}
+
 namespace {
 
 /// One stream whose channels change at random, against what it must get.

@@ -144,6 +144,29 @@ TEST_CASE("a sealed channel: a slow reader gets the rest before its end", "[seal
   CHECK(s.closed(slow));
 }
 
+TEST_CASE("a sealed channel: a reader that coalesces gets the newest values before its end",
+          "[seal]") {
+  for (const sse::lag_policy policy : {sse::lag_policy::coalesce, sse::lag_policy::tail}) {
+    CAPTURE(static_cast<int>(policy));
+    stage s;
+    sse::channel_options o = quiet(1);
+    o.max_lag = 100;
+    o.on_lag = policy;
+    sse::channel c = s.open("c", std::move(o));
+    const test::caller k = s.join({.window = 5}, {c});
+    for (int i = 0; i < 20; ++i)
+      REQUIRE(c.publish({.type = "e", .data = "v"}, {.key = i % 2 == 0 ? "a" : "b"}));
+    s.flush();
+    CHECK(s.hub.seal(c));
+    s.let(k);
+    CHECK(s.take(k) ==
+          test::frame(1, "e", "v") + (policy == sse::lag_policy::coalesce
+                                          ? test::frame(19, "e", "v") + test::frame(20, "e", "v")
+                                          : gap_frame(20, 1, 21, 19)));
+    CHECK(s.closed(k));
+  }
+}
+
 TEST_CASE("a sealed channel: a chunked stream ends with its last chunk", "[seal][surface]") {
   stage s;
   sse::channel c = s.open("job", job());

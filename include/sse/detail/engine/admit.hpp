@@ -1,6 +1,6 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// accept: who may, who goes for it, and the first bytes.
+// accept: who may, who goes for it, and the first bytes. What a live session joins and leaves.
 #pragma once
 
 #include <string>
@@ -96,32 +96,123 @@ inline join_error engine::bad_join(std::uint32_t slot, channel to) const noexcep
     if (st.owner == &c) return join_error::joined;
     if (st.owner->sequence_ != c.sequence_) return join_error::another_sequence;
   }
+  // What its client brings when it is cut is an id of those that it left.
+  const session& s = sessions_[slot];
+  if (joined == 0 && s.has_ids && c.options_.ids != id_mode::none &&
+      (s.own_ids || c.options_.own_sequence)) {
+    return join_error::another_sequence;
+  }
   if (options_.max_joins != 0 && joined >= options_.max_joins) return join_error::too_many;
   const std::uint32_t most = c.options_.max_subscribers;
   return most != 0 && c.subscribers() >= most ? join_error::full : join_error::none;
 }
 
-inline join_error engine::join(session_id id, channel to) noexcept {
+/// It was not told where it stands by what it reads beside subscription `but`.
+inline bool engine::stands_nowhere(const session& s, std::uint32_t but) const noexcept {
+  if (!s.tells_position) return false;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    if (i != but && sub.from() != source::left && waits_in_line(sub) && !opens(sub)) return false;
+  }
+  return true;
+}
+
+/// Whether a channel would begin with an id that the session has passed.
+inline bool engine::moved_on(std::uint32_t slot, const channel_state& c, const joining& j,
+                             const resume_point& resume) noexcept {
+  const session& s = sessions_[slot];
+  if (!s.has_ids || c.options_.ids == id_mode::none) return false;
+  event_id stands = c.sequence_->last;  // of one that left them all, or has a write under way
+  if (const event_id next = next_id(slot); s.flight == none && next <= stands) stands = next - 1;
+  const beginning b = beginning_of(c, j, resume);
+  if (b.from == source::backfill) return resume.after < stands;
+  if (b.from == source::newest) {
+    const std::uint32_t value = c.newest_->after(b.resumes ? resume.after : 0);
+    return value != none && (*c.newest_)[value].position <= stands;
+  }
+  return b.ordinal < c.main_.log.end() && c.main_.log.id_at(b.ordinal) <= stands;
+}
+
+/// A new subscription of a live session. False: memory is out.
+inline bool engine::begin_at_join(std::uint32_t index, const joining& j,
+                                  const resume_point& resume) noexcept {
+  const std::uint32_t slot = subs_[index].session;
+  channel_state& c = *stream_of(subs_[index]).owner;
+  bool lost = false;
+  if (!begin_at(index, j, resume, lost)) return false;
+  if (lost) return untold_.push_back({&c, loss_at_opening(c, resume.after)}) && tell(slot);
+  return !stands_nowhere(sessions_[slot], index) || push_position(slot);
+}
+
+inline join_error engine::join(session_id id, channel to, const join_start& from) noexcept {
   if (quiet_) return join_error::in_hook;
   const session* const s = find(id);
   if (s == nullptr || s->state != session_state::live) return join_error::no_session;
   if (const join_error bad = bad_join(id.slot, to); bad != join_error::none) return bad;
   channel_state& c = *to.state();
   const work w{*this};
+  joining j;
+  j.start_given = true;
+  j.start = from.start;
+  j.backlog = from.backlog;
+  j.position_given = true;
+  j.position = s->tells_position;
+  resume_point resume;
+  if (from.after != unsaid_id) {
+    j.after_given = true;
+    resume = {resume_point::kind::given, from.after};
+  }
+  c.main_.trim(now_);
+  if (moved_on(id.slot, c, j, resume)) return join_error::moved_on;
   std::uint32_t last = s->first;
   while (last != none && subs_[last].next != none) last = subs_[last].next;
-  c.main_.trim(now_);
   const std::uint32_t i = add_reader(id.slot, c.main_, last);
   if (i == none) return join_error::no_memory;
-  if (pass_transients(i) == none) {
+  if (!begin_at_join(i, j, resume) || pass_transients(i) == none) {
     detach(id.slot, last);
     return join_error::no_memory;
   }
-  go_live(subs_[i], c.main_.log.end());
+  enqueue(ready_, id.slot);
   arm(id.slot);
   begin_presence(id.slot, c.main_);
   want();  // its host has a timer to set
   return join_error::none;
+}
+
+/// Nothing else of the channel is sent to it, but the rest of a half-sent event. False: it did not
+/// join it.
+inline bool engine::leave(session_id id, channel c) noexcept {
+  session* const s = quiet_ ? nullptr : find(id);
+  channel_state* const from = find(c);
+  if (s == nullptr || !serving(*s) || from == nullptr) return false;
+  const work w{*this};
+  std::uint32_t half_sent = none;
+  bool was_there = false;
+  bool opened = false;
+  bool still_opens = false;
+  for (std::uint32_t i = s->first; i != none; i = subs_[i].next) {
+    subscription& sub = subs_[i];
+    if (sub.rest != 0) half_sent = i;
+    if (stream_of(sub).owner != from || sub.from() == source::left) {
+      still_opens = still_opens || opens(sub);
+      continue;
+    }
+    opened = opened || opens(sub);
+    give_record_back(sub);
+    sub.read_from(source::left);
+    was_there = true;
+  }
+  if (!was_there) return false;
+  if (s->flight == none && depth_ == 1) {
+    end_leaving(id.slot, half_sent);
+  } else {  // a write reads it, or somebody walks through what the session reads
+    enqueue(live_, id.slot);
+  }
+  // Its other snapshots are whole, and wait for the last of them to say where it stands.
+  if (opened && !still_opens && !push_position(id.slot))
+    mark_dead(id.slot, close_reason::no_memory);
+  end_presence(id.slot, from->main_);
+  return true;
 }
 
 /// When the stream ends by itself: its age, less some so that not all end together, or the
@@ -268,6 +359,7 @@ inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry
 inline void engine::join(std::uint32_t slot, const joining& j,
                          const resume_point& resume) noexcept {
   SSEHUB_ASSERT(depth_ != 0 && sessions_[slot].first == none);
+  sessions_[slot].tells_position = tells_position(j);
   ++stats_.accepted;
   if (subscribe(slot, j, resume)) {
     finish_if_sealed(slot);

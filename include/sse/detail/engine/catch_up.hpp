@@ -90,6 +90,10 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
                              bool& lost) noexcept {
   subscription& sub = subs_[index];
   channel_state& c = *stream_of(sub).owner;
+  if (c.options_.ids != id_mode::none) {
+    sessions_[sub.session].has_ids = true;
+    sessions_[sub.session].own_ids = c.options_.own_sequence;
+  }
   const beginning b = beginning_of(c, j, resume);
   lost = b.lost;
   if (b.resumes) ++c.counters_.replays;
@@ -165,7 +169,9 @@ inline bool engine::push_position(std::uint32_t slot) noexcept {
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     const stream& st = stream_of(sub);
-    if (st.transients || st.owner->options_.ids == id_mode::none || opens(sub)) continue;
+    if (st.transients || st.owner->options_.ids == id_mode::none || opens(sub) ||
+        sub.from() == source::left)
+      continue;
     told = true;
     // What it lost behind that is told in the walk.
     if (sub.from() == source::newest && walks_[sub.record].position < stands)
@@ -175,7 +181,7 @@ inline bool engine::push_position(std::uint32_t slot) noexcept {
 }
 
 /// It gets a snapshot, as one who is new.
-inline bool engine::opens(const subscription& sub) noexcept {
+inline bool engine::opens(const subscription& sub) const noexcept {
   return sub.from() == source::newest && walks_[sub.record].opens;
 }
 
@@ -330,6 +336,7 @@ inline void engine::leave_skips(std::uint32_t slot) noexcept {
   }
   if (!untold_.empty()) ok = tell(slot) && ok;
   if (!ok) mark_dead(slot, close_reason::no_memory);
+  finish_if_sealed(slot);
 }
 
 /// What it missed; nothing: it lost nothing, or gets the newest values instead.

@@ -57,6 +57,10 @@ class channel_state {
 
   [[nodiscard]] std::string_view name() const noexcept { return name_.view(); }
   [[nodiscard]] std::size_t subscribers() const noexcept { return main_.readers.size(); }
+  /// Somebody reads it, or gets the rest of an event of it.
+  [[nodiscard]] bool read() const noexcept {
+    return !main_.readers.empty() || (transients_ != nullptr && !transients_->readers.empty());
+  }
   [[nodiscard]] channel_stats stats() const noexcept {
     channel_stats s = counters_.stats();
     s.name = name();

@@ -17,16 +17,10 @@ namespace sse::inline v0::detail {
 inline void engine::reap() noexcept {
   if (depth_ != 0 || reaping_) return;
   reaping_ = true;
-  while (close_all_due_ || dead_ != none || !closing_.empty()) {
+  while (close_all_due_ || dead_ != none) {
     if (close_all_due_) {
       close_all_due_ = false;
       mark_all_dead();
-      continue;
-    }
-    if (dead_ == none) {
-      channel_state* const c = closing_.back();
-      closing_.pop_back();
-      free_channel(c);
       continue;
     }
     const std::uint32_t slot = dead_;
@@ -46,6 +40,13 @@ inline void engine::reap() noexcept {
     } else {
       bury(slot);
     }
+  }
+  for (std::uint32_t i = closing_.size(); i-- != 0;) {
+    channel_state* const c = closing_[i];
+    if (c->read()) continue;
+    closing_[i] = closing_.back();
+    closing_.pop_back();
+    free_channel(c);
   }
   reaping_ = false;
 }
@@ -101,11 +102,15 @@ inline bool engine::close_channel(channel c) noexcept {
   return true;
 }
 
-/// Its streams end now; it is freed once nobody walks. Its name is free at once.
+/// Its streams end now, but for those that left it; it is freed once nobody walks, or has the rest
+/// of an event to get. Its name is free at once.
 inline void engine::close_channel(channel_state& c) noexcept {
   const work w{*this};
   c.closing_ = true;
-  for (const std::uint32_t i : c.main_.readers) mark_dead(subs_[i].session, close_reason::channel);
+  timers_.disarm(timer_places::channel_bit | c.index_);
+  for (const std::uint32_t i : c.main_.readers) {
+    if (subs_[i].from() != source::left) mark_dead(subs_[i].session, close_reason::channel);
+  }
   remember(c);
   names_.release(names_.find(c.name()));
   closing_.push_reserved(&c);
@@ -154,36 +159,9 @@ inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     if (!stream_of(sub).owner->sealed_) return;
-    if (sub.from() == source::backfill || sub.from() == source::newest) return;  // not live yet
+    if (sub.from() != source::log && sub.from() != source::left) return;  // not live yet
   }
   begin_finish(slot, close_reason::finished);
-}
-
-/// Nothing else of the channel is sent to it, but the rest of a half-sent event. False: it did not
-/// join it.
-inline bool engine::leave(session_id id, channel c) noexcept {
-  session* const s = quiet_ ? nullptr : find(id);
-  channel_state* const from = find(c);
-  if (s == nullptr || !serving(*s) || from == nullptr) return false;
-  const work w{*this};
-  std::uint32_t half_sent = none;
-  bool was_there = false;
-  for (std::uint32_t i = s->first; i != none; i = subs_[i].next) {
-    subscription& sub = subs_[i];
-    if (sub.rest != 0) half_sent = i;
-    if (stream_of(sub).owner != from || sub.from() == source::left) continue;
-    give_record_back(sub);
-    sub.read_from(source::left);
-    was_there = true;
-  }
-  if (!was_there) return false;
-  if (s->flight == none && depth_ == 1) {
-    end_leaving(id.slot, half_sent);
-  } else {  // a write reads it, or somebody walks through what the session reads
-    enqueue(live_, id.slot);
-  }
-  end_presence(id.slot, from->main_);
-  return true;
 }
 
 /// Ends the subscriptions that are leaving, but for one that is half sent.
@@ -192,6 +170,7 @@ inline void engine::end_leaving(std::uint32_t slot, std::uint32_t half_sent) noe
   for (std::uint32_t i = sessions_[slot].first; i != none;) {
     const std::uint32_t next = subs_[i].next;
     if (subs_[i].from() == source::left && i != half_sent) {
+      lanes_.drop(sessions_[slot].lane, i);
       detach(slot, before);
     } else {
       before = i;

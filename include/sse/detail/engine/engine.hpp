@@ -18,7 +18,7 @@
 //   publish.hpp                      bytes in
 //   flush.hpp                        bytes out: gather, write, advance
 //   deadlines.hpp                    time: heartbeats, deadlines, drain
-//   admit.hpp                        who may, and the first bytes
+//   admit.hpp                        who may, and the first bytes; live joins
 //
 // Invariants:
 //   1. A cursor pins its segment; each run of a pending write does too, also past its session.
@@ -197,7 +197,7 @@ class engine {
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
-  [[nodiscard]] join_error join(session_id id, channel c) noexcept;
+  [[nodiscard]] join_error join(session_id id, channel c, const join_start& from) noexcept;
   /// Counts a request whose verdict comes later, until end_wait(). False: refused.
   [[nodiscard]] bool begin_wait(const request& r, counted_names& n, accept_result& out);
   void end_wait(counted_names& n) noexcept { caps_.end_wait(n); }
@@ -418,7 +418,7 @@ class engine {
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
   [[nodiscard]] bool tells_position(const joining& j) const noexcept;
   [[nodiscard]] bool push_position(std::uint32_t slot) noexcept;
-  [[nodiscard]] bool opens(const subscription& sub) noexcept;
+  [[nodiscard]] bool opens(const subscription& sub) const noexcept;
   [[nodiscard]] static loss loss_at_opening(const channel_state& c, event_id after) noexcept;
   bool lost_before(std::uint32_t slot, const subscription& sub, std::uint32_t i) noexcept;
   void note_losses(std::uint32_t slot) noexcept;
@@ -524,6 +524,11 @@ class engine {
                                    const resume_point& resume) const noexcept;
   [[nodiscard]] refusal_reason bad_join(const joining& j) noexcept;
   [[nodiscard]] join_error bad_join(std::uint32_t slot, channel c) const noexcept;
+  [[nodiscard]] bool moved_on(std::uint32_t slot, const channel_state& c, const joining& j,
+                              const resume_point& resume) noexcept;
+  [[nodiscard]] bool begin_at_join(std::uint32_t index, const joining& j,
+                                   const resume_point& resume) noexcept;
+  [[nodiscard]] bool stands_nowhere(const session& s, std::uint32_t but) const noexcept;
   [[nodiscard]] refusal_reason bad_channel(const joining& j, std::uint32_t i) const noexcept;
   void evict(const victims& v) noexcept;
   void set_end(session& s, const joining& j) noexcept;

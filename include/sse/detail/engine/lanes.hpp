@@ -28,24 +28,39 @@ struct lane_item {
   std::uint32_t sent = 0;
   std::uint32_t next = none;
   std::uint32_t last = none;  ///< of the first: the last
+  std::uint32_t from = none;  ///< the subscription whose events these are; none: of no channel
   lane_kind kind = lane_kind::control;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 
   [[nodiscard]] const char* data() const noexcept { return bytes->bytes() + sent; }
   [[nodiscard]] std::uint32_t left() const noexcept { return bytes->size - sent; }
+  /// Nothing is left but the rest of an event that is half sent.
+  void cut() noexcept {
+    from = none;
+    std::uint32_t end = sent;
+    if (sent != 0) {  // each ends with a blank line, and has no other
+      const std::string_view all{bytes->bytes(), bytes->size};
+      end = static_cast<std::uint32_t>(all.find("\n\n", sent < 2 ? 0 : sent - 2) + 2);
+    }
+    SSEHUB_ASSERT(end >= sent && end <= bytes->size);
+    if (end == sent) {
+      sent = bytes->size;
+    } else if (bytes->refs == 1) {  // several events are a copy of this lane's own
+      bytes->size = end;
+    }
+  }
 };
 
 class lanes {
  public:
   /// Takes a reference of its own. False: memory is out.
-  [[nodiscard]] bool push(std::uint32_t& lane, blob* b, lane_kind kind) noexcept {
+  [[nodiscard]] bool push(std::uint32_t& lane, blob* b, lane_kind kind,
+                          std::uint32_t from = none) noexcept {
     const std::uint32_t i = items_.take();
     if (i == none) return false;
     ++b->refs;
-    items_[i] = {b, 0, 0, none, none, kind};
-    (lane == none ? lane : items_[items_[lane].last].next) = i;
-    items_[lane].last = i;
-    items_[lane].waiting += b->size;
+    items_[i] = {b, 0, 0, none, none, from, kind};
+    append(lane, i);
     return true;
   }
   [[nodiscard]] bool push(std::uint32_t& lane, std::string_view bytes, lane_kind kind) noexcept {
@@ -81,12 +96,12 @@ class lanes {
   }
   /// `size` bytes that `write(char*)` makes.
   template <class Write>
-  [[nodiscard]] bool push_made(std::uint32_t& lane, std::uint32_t size, lane_kind kind,
-                               Write write) noexcept {
+  [[nodiscard]] bool push_made(std::uint32_t& lane, std::uint32_t size, lane_kind kind, Write write,
+                               std::uint32_t from = none) noexcept {
     blob* const b = make_blob(size);
     if (b == nullptr) return false;
     write(b->bytes());
-    const bool ok = push(lane, b, kind);
+    const bool ok = push(lane, b, kind, from);
     unref(b);
     return ok;
   }
@@ -101,6 +116,23 @@ class lanes {
     unref(item.bytes);
     items_.give_back(i);
   }
+  /// Takes out what is of subscription `from`, but for the rest of an event that is half sent.
+  void drop(std::uint32_t& lane, std::uint32_t from) noexcept {
+    std::uint32_t i = lane;
+    lane = none;
+    while (i != none) {
+      lane_item& item = items_[i];
+      const std::uint32_t next = item.next;
+      if (item.from == from) item.cut();
+      if (item.left() != 0) {
+        append(lane, i);
+      } else {
+        unref(item.bytes);
+        items_.give_back(i);
+      }
+      i = next;
+    }
+  }
   /// Bytes that wait.
   [[nodiscard]] std::uint64_t waiting(std::uint32_t lane) const noexcept {
     return lane == none ? 0 : items_[lane].waiting - items_[lane].sent;
@@ -108,6 +140,14 @@ class lanes {
   [[nodiscard]] lane_item& operator[](std::uint32_t i) noexcept { return items_[i]; }
 
  private:
+  void append(std::uint32_t& lane, std::uint32_t i) noexcept {
+    items_[i].next = none;
+    items_[i].waiting = 0;
+    (lane == none ? lane : items_[items_[lane].last].next) = i;
+    items_[lane].last = i;
+    items_[lane].waiting += items_[i].bytes->size;
+  }
+
   slot_pool<lane_item> items_;
 };
 

@@ -105,10 +105,13 @@ struct session {
   bool blocked : 1 = false;  ///< the host will call writable() or written()
   bool waiting : 1 = false;  ///< with blocked: something waits, since progress
   bool said_farewell : 1 = false;
-  bool retry_only : 1 = false;  ///< a retry stream: the host's hooks do not see it
-  bool present : 1 = false;     ///< its user's presence was told
-  bool over : 1 = false;        ///< over soft_lag, since over_since
-  std::uint32_t first = none;   ///< subscriptions
+  bool retry_only : 1 = false;      ///< a retry stream: the host's hooks do not see it
+  bool present : 1 = false;         ///< its user's presence was told
+  bool over : 1 = false;            ///< over soft_lag, since over_since
+  bool tells_position : 1 = false;  ///< it is told where it stands
+  bool has_ids : 1 = false;         ///< it joined a channel with ids, and may have left it
+  bool own_ids : 1 = false;         ///< of a sequence that is that channel's own
+  std::uint32_t first = none;       ///< subscriptions
   std::uint32_t lane = none;
   std::uint32_t chunked = none;  ///< in engine::chunks_; none: not chunked
   std::uint32_t flight = none;   ///< in engine::flights_, a write that is pending

@@ -296,7 +296,8 @@ inline void engine::tell_presence(std::uint32_t slot) noexcept {
   std::uint32_t last = none;  // what a hook joins now is told by itself
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) last = i;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = i == last ? none : subs_[i].next) {
-    if (!stream_of(subs_[i]).transients) begin_presence(slot, stream_of(subs_[i]));
+    const bool left = subs_[i].from() == source::left;  // a hook had it leave
+    if (!stream_of(subs_[i]).transients && !left) begin_presence(slot, stream_of(subs_[i]));
   }
 }
 

@@ -185,7 +185,7 @@ inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
   }
   w.done_to = x.next;
   w.bytes += bytes->size;
-  w.ok = lanes_.push(lane, bytes, lane_kind::event);
+  w.ok = lanes_.push(lane, bytes, lane_kind::event, x.index);
 }
 
 /// A hook lost what is behind `before`, up to `id`.
@@ -221,13 +221,15 @@ inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) no
     id = p.seg->id(p.get());
   } while (id <= bound);
   w.bytes += size;
-  w.ok = lanes_.push_made(sessions_[w.slot].lane, static_cast<std::uint32_t>(size), kind,
-                          [&](char* out) {
-                            for (const std::string_view& piece : pieces_) {
-                              std::memcpy(out, piece.data(), piece.size());
-                              out += piece.size();
-                            }
-                          });
+  w.ok = lanes_.push_made(
+      sessions_[w.slot].lane, static_cast<std::uint32_t>(size), kind,
+      [&](char* out) {
+        for (const std::string_view& piece : pieces_) {
+          std::memcpy(out, piece.data(), piece.size());
+          out += piece.size();
+        }
+      },
+      x.index);
   move_cursor(sub, p);
 }
 
