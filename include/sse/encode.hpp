@@ -71,10 +71,11 @@ struct encode_plan {
 
 namespace detail {
 
-/// `id: N`, `event: T` and `retry: N` with their line ends.
-[[nodiscard]] constexpr std::size_t fields_size(const event& e) noexcept {
+/// `id: N`, `event: T` and `retry: N` with their line ends. The id stands beside the event, here
+/// and below: a hub gives one to what it publishes, and copies no event for that.
+[[nodiscard]] constexpr std::size_t fields_size(const event& e, std::string_view id) noexcept {
   std::size_t size = 0;
-  if (!e.id.empty()) size += 5 + e.id.size();
+  if (!id.empty()) size += 5 + id.size();
   if (!e.type.empty()) size += 8 + e.type.size();
   if (e.retry >= 0) size += 8 + decimal_size(static_cast<std::uint64_t>(e.retry));
   return size;
@@ -85,26 +86,32 @@ namespace detail {
   return n.lines * (prefix + 1) + n.bytes;
 }
 
+/// plan() of an event with another id than its own.
+[[nodiscard]] constexpr encode_plan plan_as(const event& e, std::string_view id,
+                                            const encode_limits& limits) noexcept {
+  if (e.type.size() > limits.type || id.size() > limits.id || e.data.size() > limits.event) {
+    return {encode_error::too_large};
+  }
+  if (!is_field_text(e.type)) return {encode_error::bad_type};
+  if (!is_field_text(id)) return {encode_error::bad_id};
+  if (e.retry < no_retry) return {encode_error::bad_retry};
+  const line_count data = count_lines(e.data);
+  const std::size_t size = fields_size(e, id) + lines_size(data, 6) + 1;
+  if (size > limits.event) return {encode_error::too_large};
+  return {encode_error::none, size, data.lines};
+}
+
 }  // namespace detail
 
 /// Exactly the bytes that encode_to writes. Linear in the data.
 [[nodiscard]] constexpr std::size_t encoded_size(const event& e) noexcept {
-  return detail::fields_size(e) + detail::lines_size(detail::count_lines(e.data), 6) + 1;
+  return detail::fields_size(e, e.id) + detail::lines_size(detail::count_lines(e.data), 6) + 1;
 }
 
 /// Checks and measures. Errors as validate(); if there is one, size is 0.
 [[nodiscard]] constexpr encode_plan plan(const event& e,
                                          const encode_limits& limits = {}) noexcept {
-  if (e.type.size() > limits.type || e.id.size() > limits.id || e.data.size() > limits.event) {
-    return {encode_error::too_large};
-  }
-  if (!detail::is_field_text(e.type)) return {encode_error::bad_type};
-  if (!detail::is_field_text(e.id)) return {encode_error::bad_id};
-  if (e.retry < no_retry) return {encode_error::bad_retry};
-  const detail::line_count data = detail::count_lines(e.data);
-  const std::size_t size = detail::fields_size(e) + detail::lines_size(data, 6) + 1;
-  if (size > limits.event) return {encode_error::too_large};
-  return {encode_error::none, size, data.lines};
+  return detail::plan_as(e, e.id, limits);
 }
 
 /// none, or why encode would refuse: CR, LF or NUL in type or id, retry below -1, or a size over
@@ -129,10 +136,10 @@ inline char* put_lines(char* out, std::string_view text, std::string_view prefix
   }
 }
 
-inline char* put_fields(char* out, const event& e) noexcept {
-  if (!e.id.empty()) {
+inline char* put_fields(char* out, const event& e, std::string_view id) noexcept {
+  if (!id.empty()) {
     out = put(out, "id: ");
-    out = put(out, e.id);
+    out = put(out, id);
     *out++ = '\n';
   }
   if (!e.type.empty()) {
@@ -148,13 +155,28 @@ inline char* put_fields(char* out, const event& e) noexcept {
   return out;
 }
 
+/// encode_to() of an event with another id than its own. REQUIRES: `p` is plan_as() of the same.
+inline char* encode_as(char* out, const event& e, std::string_view id,
+                       const encode_plan& p) noexcept {
+  SSEHUB_ASSERT(p.error == encode_error::none && p.size != 0);
+  out = put_fields(out, e, id);
+  if (p.lines != 1) {
+    out = put_lines(out, e.data, "data: ");
+    *out++ = '\n';
+    return out;
+  }
+  out = put(out, "data: ");
+  out = put(out, e.data);
+  return put(out, "\n\n");
+}
+
 }  // namespace detail
 
 /// Writes the event and returns the byte after it. REQUIRES: validate(e) passed; encoded_size(e)
 /// bytes at `out`.
 inline char* encode_to(char* out, const event& e) noexcept {
   SSEHUB_ASSERT(validate(e, {SIZE_MAX, SIZE_MAX, SIZE_MAX}) == encode_error::none);
-  out = detail::put_fields(out, e);
+  out = detail::put_fields(out, e, e.id);
   out = detail::put_lines(out, e.data, "data: ");
   *out++ = '\n';
   return out;
@@ -163,12 +185,7 @@ inline char* encode_to(char* out, const event& e) noexcept {
 /// The same with one pass less over the data. REQUIRES: `p` is plan(e) without error; p.size bytes
 /// at `out`.
 inline char* encode_to(char* out, const event& e, const encode_plan& p) noexcept {
-  SSEHUB_ASSERT(p.error == encode_error::none && p.size != 0);
-  if (p.lines != 1) return encode_to(out, e);
-  out = detail::put_fields(out, e);
-  out = detail::put(out, "data: ");
-  out = detail::put(out, e.data);
-  return detail::put(out, "\n\n");
+  return detail::encode_as(out, e, e.id, p);
 }
 
 /// Appends the event to `out`, or leaves `out` alone and says why. Errors as validate().

@@ -265,13 +265,11 @@ class sequencer {
     if (options_.given_ids && !o.transient) return fail(publish_error::id_order);
     const event_id id = o.transient ? no_id : head_.load(std::memory_order_relaxed) + 1;
     if (id > max_event_id) return fail(publish_error::id_order);
-    detail::id_text text;
-    event out = e;
-    out.id = text.view(id);
-    const encode_plan p = plan(out, options_.limits);
+    const std::string_view text = last_id_.view(id);
+    const encode_plan p = detail::plan_as(e, text, options_.limits);
     if (p.error != encode_error::none) return fail(detail::to_publish_error(p.error));
     if (p.size > scratch_size_) return fail(publish_error::too_large);
-    encode_to(scratch_.get(), out, p);
+    detail::encode_as(scratch_.get(), e, text, p);
     const event bytes{.data = {scratch_.get(), p.size}};
     publish_options with = o;
     with.id = id;
@@ -336,6 +334,7 @@ class sequencer {
   std::unique_ptr<char[]> scratch_;  // the event that is being encoded
   std::size_t scratch_size_ = 0;
   bool begun_ = false;  // something was published
+  detail::id_text last_id_;
   mail_counts counts_{};
   drain_options drain_{};
   detail::owned_text farewell_type_;

@@ -470,7 +470,7 @@ class engine {
   void leave_hooks(weaving& w) noexcept;
 
   // publish.hpp
-  [[nodiscard]] publish_error append(stream& st, const event& e, new_entry meta,
+  [[nodiscard]] publish_error append(stream& st, const event& e, new_entry& meta,
                                      const publish_options& o,
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] bool index_audience(stream& st, std::string_view audience) noexcept;

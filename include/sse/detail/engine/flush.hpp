@@ -304,8 +304,7 @@ inline bool engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexc
 /// All that one stream has, as few runs as its segments allow. `all`: once these are out, there is
 /// nothing left.
 inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
-  log_place at = h.at;
-  std::uint32_t count = h.count;
+  log_place& at = h.at;
   own_entries own;
   for (;;) {
     segment* const s = at.seg;
@@ -322,7 +321,7 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
       const std::uint32_t begin = (*s)[at.k].begin;
       const std::uint32_t n = s->count - at.k;
       if (!b.add({s->bytes() + begin, s, h.index, at.k, n, s->used - begin})) return false;
-      count += n;
+      h.count += n;
       at.k = s->count;
       continue;
     }
@@ -334,11 +333,9 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
     if (f == found::nothing || !at.seg->mixed) continue;
     const entry& e = at.get();
     if (!b.add({at.seg->data(e), at.seg, h.index, at.k, 1, e.size})) return false;
-    ++count;
+    ++h.count;
     ++at.k;
   }
-  h.at = at;
-  h.count = count;
   if (b.empty()) move_cursor(subs_[h.index], at);  // past what is not for it, without a byte
   return true;
 }

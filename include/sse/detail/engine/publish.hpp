@@ -38,14 +38,15 @@ inline bool engine::index_audience(stream& st, std::string_view audience) noexce
   return st.audiences->add(audience, st.log.end());
 }
 
-inline publish_error engine::append(stream& st, const event& e, new_entry meta,
+/// `meta` comes with id and flags, the rest is told here.
+inline publish_error engine::append(stream& st, const event& e, new_entry& meta,
                                     const publish_options& o,
                                     const encode_limits& limits) noexcept {
-  event out = e;
-  out.id = last_id_.view(meta.id);
+  std::string_view id;
   encode_plan p{encode_error::none, e.data.size(), 0};
   if (!o.encoded) {
-    p = plan(out, limits);
+    id = last_id_.view(meta.id);
+    p = plan_as(e, id, limits);
   } else if (p.size > limits.event) {
     p.error = encode_error::too_large;
   }
@@ -60,7 +61,7 @@ inline publish_error engine::append(stream& st, const event& e, new_entry meta,
   if (o.encoded) {
     put(at, e.data);
   } else {
-    encode_to(at, out, p);
+    encode_as(at, e, id, p);
   }
   ++stamp_;
   st.log.commit(meta);

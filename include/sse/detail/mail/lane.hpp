@@ -188,7 +188,7 @@ struct mail_lane {
       const auto mark = static_cast<std::uint32_t>(skipped | 1);
       std::memcpy(out.at(written), &mark, sizeof mark);
     }
-    std::memcpy(out.at(written + skipped), &h, sizeof h);
+    ::new (static_cast<void*>(out.at(written + skipped))) mail_header(h);
     written += skipped + h.size;
     if (batches == 0) commit();
     own_next();
@@ -259,28 +259,31 @@ struct mail_lane {
       mail_header h;
       std::memcpy(&h, p, sizeof h);
       p += sizeof h;
-      mail m;
-      m.target = target;
-      m.channel = static_cast<std::uint16_t>(h.flags >> mail_header::channel_shift);
+      std::int64_t retry = no_retry;
       if ((h.data & mail_header::retry_flag) != 0) {
-        std::memcpy(&m.event.retry, p, sizeof m.event.retry);
-        p += sizeof m.event.retry;
+        std::memcpy(&retry, p, sizeof retry);
+        p += sizeof retry;
       }
-      m.event.type = {p, h.type};
-      p += h.type;
-      m.options.audience = {p, h.audience};
-      p += h.audience;
-      m.options.key = {p, h.key};
-      m.event.data = {p + h.key, h.data & ~mail_header::retry_flag};
-      m.options.id = h.id;
-      m.options.transient = (h.flags & mail_header::transient_flag) != 0;
-      m.options.encoded = (h.flags & mail_header::encoded_flag) != 0;
-      m.options.last = (h.flags & mail_header::last_flag) != 0;
+      const char* const audience = p + h.type;
+      const char* const key = audience + h.audience;
+      const mail m{
+          .target = target,
+          .channel = static_cast<std::uint16_t>(h.flags >> mail_header::channel_shift),
+          .event = {.type = {p, h.type},
+                    .data = {key + h.key, h.data & ~mail_header::retry_flag},
+                    .retry = retry},
+          .options = {.id = h.id,
+                      .audience = {audience, h.audience},
+                      .transient = (h.flags & mail_header::transient_flag) != 0,
+                      .key = {key, h.key},
+                      .encoded = (h.flags & mail_header::encoded_flag) != 0,
+                      .last = (h.flags & mail_header::last_flag) != 0},
+      };
       if constexpr (std::is_same_v<std::invoke_result_t<F&, const mail&>, bool>) {
-        stopped = !f(static_cast<const mail&>(m));
+        stopped = !f(m);
         if (stopped) break;
       } else {
-        f(static_cast<const mail&>(m));
+        f(m);
       }
       at += h.size;
       ++taken;
