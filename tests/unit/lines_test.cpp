@@ -64,6 +64,25 @@ TEST_CASE("a line end is found at each place of each length", "[lines]") {
   }
 }
 
+TEST_CASE("what a field may not hold is found at each place of each length", "[lines]") {
+  for (const char fill : fills) {
+    if (fill == '\0') continue;
+    for (std::size_t size = 0; size <= 40; ++size) {
+      std::string text(size, fill);
+      if (!sse::detail::is_field_text(text)) FAIL("found in " << size);
+      for (std::size_t at = 0; at < size; ++at) {
+        for (const char bad : {'\n', '\r', '\0'}) {
+          text.assign(size, fill);
+          text[at] = bad;
+          const std::vector<char> block(text.begin(), text.end());  // ASan sees a byte behind it
+          if (sse::detail::is_field_text({block.data(), block.size()}))
+            FAIL("not found at " << at << " of " << size);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("a line end is found in any bytes, from any address", "[lines]") {
   std::mt19937 random{7};
   for (int round = 0; round < 2000; ++round) {

@@ -115,10 +115,13 @@ template <int Vectors>
       }
     }
   }
+  if (size < 16) return find_line_end_by_bytes(p, end);
   for (; i + 16 <= size; i += 16) {
     if (const auto bits = line_end_bits<1>(p + i); bits != 0) return p + i + __builtin_ctz(bits);
   }
-  return find_line_end_by_bytes(p + i, end);
+  // The last 16: those before i were looked at.
+  const auto bits = line_end_bits<1>(end - 16);
+  return bits == 0 ? end : end - 16 + __builtin_ctz(bits);
 }
 #endif
 
@@ -163,8 +166,9 @@ struct line_count {
 [[nodiscard]] constexpr bool is_field_text(std::string_view s) noexcept {
   const char* p = s.data();
   const char* const end = p + s.size();
-  if (!std::is_constant_evaluated()) {
+  if (!std::is_constant_evaluated() && s.size() >= 8) {
     while (end - p >= 8 && !has_low_byte(load_word(p))) p += 8;
+    if (end - p < 8 && !has_low_byte(load_word(end - 8))) return true;
   }
   for (; p != end; ++p) {
     if (*p == '\0' || *p == '\n' || *p == '\r') return false;
