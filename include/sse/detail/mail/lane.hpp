@@ -405,19 +405,23 @@ struct mail_lane {
   std::atomic<std::uint32_t> refs{2};
   std::atomic<bool> gone{false};  // the publisher was destroyed; nothing more will come
 
-  // The writer's, and `listed`, which is written by both when a lane wakes up or goes to rest.
+  // The writer's, but rarely written.
+  mail_ring out;
+  std::atomic<std::uint64_t> full{0}, too_large{0}, invalid{0}, closed{0};
+  std::atomic<std::uint64_t> claim{0};
+  std::uint64_t claims = 0;         // what the writer last stored there
+  mail_lane* ready_next = nullptr;  // in mail_hub::ready
+
+  // What the writer writes each time, and `listed`, which is written by both when a lane wakes up
+  // or goes to rest: one line, since each that the reader's processor took back costs a publish.
   alignas(cache_line) std::atomic<std::size_t> tail{0};
   std::atomic<bool> listed{false};
   bool held = false;  // the high ring
   std::uint32_t batches = 0;
   std::size_t written = 0;    // ahead of tail inside a batch
   std::size_t seen_head = 0;  // head, when it was last looked at
-  mail_ring out;
-  std::size_t skipped = 0;  // by the last reserve
-  std::atomic<std::uint64_t> accepted{0}, full{0}, too_large{0}, invalid{0}, closed{0};
-  std::atomic<std::uint64_t> claim{0};
-  std::uint64_t claims = 0;         // what the writer last stored there
-  mail_lane* ready_next = nullptr;  // in mail_hub::ready
+  std::size_t skipped = 0;    // by the last reserve
+  std::atomic<std::uint64_t> accepted{0};
 
   // The reader's.
   alignas(cache_line) std::atomic<std::size_t> head{0};
