@@ -124,11 +124,7 @@ class publisher {
   [[nodiscard]] publish_error room_for(const event& e, const publish_options& o = {},
                                        std::uint16_t channel = 0) const noexcept {
     if (lane_ == nullptr) return publish_error::closed;
-    const letter l{e, o, channel};
-    if (const publish_error bad = validate(l); bad != publish_error::none) return bad;
-    if (!encodable(l, e.data) || !in_lane(l, e.data.size())) return publish_error::too_large;
-    const bool room = lane_->reserve(record_size(field_bytes(l) + e.data.size())) != nullptr;
-    return room ? publish_error::none : publish_error::full;
+    return may_put({e, o, channel});
   }
 
   /// Formats the data in place, if the lane has room for `max` bytes: `write(char* out, std::size_t
@@ -166,6 +162,7 @@ class publisher {
 
  private:
   friend class mailbox;
+  friend class sequencer;
   explicit publisher(detail::mail_lane* lane) noexcept : lane_{lane} {}
 
   [[nodiscard]] static constexpr std::size_t record_size(std::size_t bytes) noexcept {
@@ -252,12 +249,22 @@ class publisher {
     lane_->append(h);
   }
 
+  [[nodiscard]] publish_error may_put(const letter& l) const noexcept {
+    if (const publish_error bad = validate(l); bad != publish_error::none) return bad;
+    if (!encodable(l, l.e.data) || !in_lane(l, l.e.data.size())) return publish_error::too_large;
+    const bool room = lane_->reserve(record_size(field_bytes(l) + l.e.data.size())) != nullptr;
+    return room ? publish_error::none : publish_error::full;
+  }
+
   [[nodiscard]] publish_error put(const letter& l) noexcept {
-    publish_error bad = validate(l);
-    if (bad != publish_error::none) return bad;
-    if (!encodable(l, l.e.data)) return publish_error::too_large;
+    if (const publish_error bad = validate(l); bad != publish_error::none) return bad;
+    return encodable(l, l.e.data) ? put_valid(l) : publish_error::too_large;
+  }
+  /// REQUIRES: it is valid and encodable, as may_put() says too.
+  [[nodiscard]] publish_error put_valid(const letter& l) noexcept {
     char* out = nullptr;
-    if ((bad = reserve(l, l.e.data.size(), out)) != publish_error::none) return bad;
+    const publish_error bad = reserve(l, l.e.data.size(), out);
+    if (bad != publish_error::none) return bad;
     detail::put(out, l.e.data);
     append(l, l.e.data.size());
     return publish_error::none;

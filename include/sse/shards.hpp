@@ -282,10 +282,10 @@ class sequencer {
                           const publish_options& with) noexcept {
     const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
     const event_id id = with.id;
-    const auto number = static_cast<std::uint16_t>(channel);
+    const publisher::letter letter{bytes, with, static_cast<std::uint16_t>(channel)};
     bool anybody = false;
     for (const publisher& lane : lanes_) {
-      const publish_error no = lane.room_for(bytes, with, number);
+      const publish_error no = lane.may_put(letter);
       if (no == publish_error::closed) continue;  // that shard ended
       if (no != publish_error::none) return fail(no);
       anybody = true;
@@ -293,7 +293,9 @@ class sequencer {
     if (!anybody) return fail(publish_error::closed);
     // Before any lane: a client that is shown this id finds it at or below head() everywhere.
     if (id != no_id) head_.store(id, std::memory_order_release);
-    for (publisher& lane : lanes_) (void)lane.try_publish(bytes, with, number);
+    for (publisher& lane : lanes_) {
+      (void)lane.lane_->done(lane ? lane.put_valid(letter) : publish_error::closed);
+    }
     begun_ = true;
     return {id, publish_error::none};
   }
