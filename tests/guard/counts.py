@@ -192,6 +192,11 @@ def count():
     add("instructions per delivered event, 20 in a write", n, "as above; a write must take all that is pending", top)
     n, top = per("lane", 2000, 0, 2000)
     add("instructions per event through a lane", n, "publisher::try_publish, mailbox::drain: mailbox.hpp", top)
+    one, top = per("sequence", 2000, 1, 2000)
+    four, _ = per("sequence", 2000, 4, 2000)
+    where = "sequencer::place: shards.hpp; publisher::put_valid; mail_lane::take; engine::append"
+    add("instructions per event of a sequencer with one shard", one, where, top)
+    add("instructions per event of a sequencer, for each shard more", (four - one) / 3, where, top)
 
     reads = {"lines of 120 bytes": (120, 16_384), "a line of 10 MB": (10_000_000, 20_000_000),
              "a line of 10 MB in reads of 16 KiB": (10_000_000, 16_384)}
@@ -238,6 +243,8 @@ def count():
         "detail/engine/parts.hpp")
     add("bytes per idle session, asked of operator new", session["session_bytes"], "slots, timer queue, readers: "
         "detail/engine/parts.hpp, caps.hpp, detail/base/")
+    add("bytes per idle session, of 300,000", plain("session", 0, 300_000)["session_bytes"], "as above; in use after they "
+        "opened: lanes")
     add("preprocessed lines of <sse/sse.hpp>", preprocessed_lines(), "some header was added: `tests/check-core cost` "
         "names the dear ones")
     return found

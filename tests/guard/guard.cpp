@@ -11,6 +11,7 @@
 //              that spoke once
 //   lane       EVENTS through a publisher's lane, drained after every 20
 //   session    SUBSCRIBERS join; no event
+//   sequence   EVENTS through a sequencer to SUBSCRIBERS shards, whose turn it is after every 20
 //
 // Two of them read a stream: EVENTS times over, all its lines of SUBSCRIBERS bytes, in pieces of
 // QUIET bytes. Each line is an event; there are at least 1 MB of them.
@@ -77,6 +78,7 @@ sse::channel open(hub& h, std::string_view name) {
 void join(hub& h, sse::channel c, std::uint64_t n) {
   for (std::uint64_t i = 0; i < n; ++i) {
     if (!h.accept({}, {}, sse::admit().join(c))) fail("accept");
+    if (i % 1000 == 0) h.flush();  // as each turn of a loop does: what opens has a budget in each
   }
 }
 
@@ -222,6 +224,21 @@ void targets(std::uint64_t events, std::uint64_t channels) {
   if (s.mail().drained() != events + busy) fail("mail");
 }
 
+void sequence(std::uint64_t events, std::uint64_t shards) {
+  sse::sequencer q;
+  counting_transport net;
+  std::vector<std::unique_ptr<sse::shard<counting_transport>>> all;
+  for (std::uint64_t i = 0; i < shards; ++i) {
+    all.push_back(std::make_unique<sse::shard<counting_transport>>(q, net));
+    if (!*all.back()) fail("attach");
+  }
+  for (std::uint64_t i = 1; i <= 4000 + events; ++i) {
+    if (!q.publish(0, {.type = "market", .data = data})) fail("sequence");
+    if (i % 20 != 0) continue;
+    for (const auto& s : all) s->turn(sse::time_point::milliseconds(1));
+  }
+}
+
 void idle_shard(std::uint64_t turns, std::uint64_t channels) {
   sse::sequencer_options o;
   o.channels.clear();
@@ -276,6 +293,8 @@ bool size_of_the_world(std::string_view scenario, std::uint64_t events, std::uin
     idle_lanes(events, n, scenario == "burst");
   } else if (scenario == "targets") {
     targets(events, n);
+  } else if (scenario == "sequence") {
+    sequence(events, n);
   } else if (scenario == "idle-shard") {
     idle_shard(events, n);
   } else if (scenario == "open" || scenario == "find" || scenario == "close" ||
