@@ -119,16 +119,19 @@ void log_line(std::string_view text);
 [[nodiscard]] std::uint64_t log_dropped();
 void log_access(const sse::access_record& r);
 
-/// The log, /health and /metrics. `more` adds to the metrics.
+/// The log, /health and /metrics. `more` adds to the metrics; who is not `admitted` gets none.
 template <class User, class Stream>
 void add_common_routes(sse::asio_server<User, Stream>& server,
-                       std::function<void(sse::metrics_page&)> more = {}) {
+                       std::function<void(sse::metrics_page&)> more = {},
+                       std::function<bool(const sse::request&)> admitted = {}) {
   server.on_access(&log_access);
   server.on_error([](std::string_view what, const std::error_code& e) {
     log_line("error: " + std::string{what} + (e ? ": " + e.message() : ""));
   });
   server.get("/health", [](const sse::request&) { return ok(); });
-  server.get("/metrics", [&server, more = std::move(more)](const sse::request&) {
+  server.get("/metrics", [&server, more = std::move(more),
+                          admitted = std::move(admitted)](const sse::request& request) {
+    if (admitted && !admitted(request)) return unauthorized();
     sse::response r{.headers = "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"};
     sse::metrics_page page;
     page.add(server.hub());

@@ -8,17 +8,19 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <set>
 #include <tuple>
 
 #include "common/flags.hpp"
+#include "line_cutter.hpp"
 #include "sse/request.hpp"
 
 namespace logs {
 namespace {
 
-constexpr std::size_t mark_bytes = 4096;  ///< of a first line that count
+constexpr std::uint64_t most_back = std::uint64_t{16} << 20;  ///< bytes that are looked through
 
 file_state to_state(const struct stat& s) noexcept {
 #if defined(__APPLE__)
@@ -28,7 +30,8 @@ file_state to_state(const struct stat& s) noexcept {
 #endif
   return {{static_cast<std::uint64_t>(s.st_dev), static_cast<std::uint64_t>(s.st_ino)},
           static_cast<std::uint64_t>(s.st_size),
-          std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec};
+          std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec,
+          static_cast<std::uint64_t>(s.st_nlink)};
 }
 
 /// Calls f(name) for each entry of a directory.
@@ -40,11 +43,38 @@ void for_each_name(const std::string& directory, F f) {
   ::closedir(d);
 }
 
-/// Behind `.` or `-`: what a rotation adds, and no compression.
-bool is_rotation(std::string_view suffix) noexcept {
-  return suffix.size() > 1 && (suffix[0] == '.' || suffix[0] == '-') &&
-         suffix.find_first_not_of("0123456789-_.:TZ", 1) == std::string_view::npos &&
-         suffix.find_first_of("0123456789") != std::string_view::npos;
+/// What a rotation adds: `.1`, `-20250921`, `.2025-09-21_10-30-05`.
+bool is_rotation(std::string_view added) noexcept {
+  return added.size() > 1 && (added[0] == '.' || added[0] == '-') &&
+         added.find_first_not_of("0123456789-_.:TZ", 1) == std::string_view::npos &&
+         added.find_first_of("0123456789") != std::string_view::npos;
+}
+
+bool has_date(std::string_view added) noexcept {
+  return std::count_if(added.begin(), added.end(), [](char c) { return c >= '0' && c <= '9'; }) >=
+         6;
+}
+
+/// `@400000003b4a39c23294b13c.s`: a time in TAI64N, in hexadecimal digits.
+bool is_tai_stamp(std::string_view entry) noexcept {
+  return entry.size() == 27 && entry[0] == '@' && entry[25] == '.' &&
+         entry.substr(1, 24).find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+/// What a rotation of `name` added to make `entry`; empty: it is none.
+std::string_view added_to(std::string_view name, std::string_view entry) noexcept {
+  if (name == "current" && is_tai_stamp(entry)) return entry;
+  if (entry.starts_with(name) && is_rotation(entry.substr(name.size())))
+    return entry.substr(name.size());
+  const std::size_t dot = name.rfind('.');
+  if (dot == std::string_view::npos || dot == 0) return {};
+  const std::string_view stem = name.substr(0, dot);
+  const std::string_view extension = name.substr(dot);
+  if (entry.size() <= name.size() || !entry.starts_with(stem) || !entry.ends_with(extension))
+    return {};
+  const std::string_view added = entry.substr(stem.size(), entry.size() - name.size());
+  // app-2.log may well be the log of a second app; app.2.log and app-20250921.log are no such.
+  return is_rotation(added) && (added[0] == '.' || has_date(added)) ? added : std::string_view{};
 }
 
 }  // namespace
@@ -53,29 +83,38 @@ file::~file() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-file file::open(const std::string& path) {
+file file::open(const std::string& path, bool follow_links) {
   file f;
   // Not blocking: the open of a pipe would wait for its writer.
-  f.fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  f.fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | (follow_links ? 0 : O_NOFOLLOW));
+  if (f.fd_ < 0) {
+    f.error_ = errno == ELOOP || errno == ENOTDIR || errno == ENXIO ? ENOENT : errno;
+    return f;
+  }
   struct stat s {};
-  if (f.fd_ >= 0 && (::fstat(f.fd_, &s) != 0 || !S_ISREG(s.st_mode))) return file{};
+  if (::fstat(f.fd_, &s) != 0 || !S_ISREG(s.st_mode)) return file{};
+  return f;
+}
+
+file file::temporary() {
+  file f;
+  if (std::FILE* const t = std::tmpfile()) {
+    f.fd_ = ::fcntl(::fileno(t), F_DUPFD_CLOEXEC, 0);
+    std::fclose(t);
+  }
   return f;
 }
 
 file file::again() const noexcept {
   file f;
   if (fd_ >= 0) f.fd_ = ::fcntl(fd_, F_DUPFD_CLOEXEC, 0);
+  if (f.fd_ < 0) f.error_ = errno;
   return f;
 }
 
-file_key file::key() const noexcept {
+file_state file::state() const noexcept {
   struct stat s {};
-  return ::fstat(fd_, &s) == 0 ? to_state(s).key : file_key{};
-}
-
-std::uint64_t file::size() const noexcept {
-  struct stat s {};
-  return ::fstat(fd_, &s) == 0 ? static_cast<std::uint64_t>(s.st_size) : 0;
+  return ::fstat(fd_, &s) == 0 ? to_state(s) : file_state{};
 }
 
 std::size_t file::read_at(std::span<char> to, std::uint64_t offset) const noexcept {
@@ -90,49 +129,121 @@ std::size_t file::read_at(std::span<char> to, std::uint64_t offset) const noexce
   return got;
 }
 
-std::optional<file_state> state_of(const std::string& path) noexcept {
+bool file::append(std::string_view bytes) const noexcept {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    bytes.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return true;
+}
+
+std::uint64_t file::data_from(std::uint64_t offset) const noexcept {
+#if defined(SEEK_DATA)
+  const off_t at = ::lseek(fd_, static_cast<off_t>(offset), SEEK_DATA);
+  if (at >= 0) return static_cast<std::uint64_t>(at);
+  if (errno == ENXIO) return std::max(offset, size());
+#endif
+  return offset;
+}
+
+std::optional<file_state> state_of(const std::string& path, bool follow_links) noexcept {
   struct stat s {};
-  if (::stat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) return std::nullopt;
+  if ((follow_links ? ::stat(path.c_str(), &s) : ::lstat(path.c_str(), &s)) != 0 ||
+      !S_ISREG(s.st_mode))
+    return std::nullopt;
   return to_state(s);
 }
 
-std::vector<rotated_file> rotated_files(const std::string& directory, const std::string& name) {
-  struct numbered {
-    rotated_file file{};
-    std::uint64_t number = 0;
-  };
+// --- rotated files -------------------------------------------------------------------------------
+
+namespace {
+
+struct numbered {
+  rotated_file file{};
+  std::optional<std::uint64_t> number{};  ///< it is all that a rotation added
+};
+
+std::vector<numbered> scan(const folder& in, const std::string& name) {
   std::vector<numbered> found;
-  bool numbers = true;  // all of them have one
-  for_each_name(directory, [&](std::string_view entry) {
-    if (!entry.starts_with(name) || !is_rotation(entry.substr(name.size()))) return;
-    std::string path = directory + "/" + std::string{entry};
-    const auto state = state_of(path);
+  for_each_name(in.path, [&](std::string_view entry) {
+    const bool compressed = entry.ends_with(".gz");
+    const std::string_view added =
+        added_to(name, compressed ? entry.substr(0, entry.size() - 3) : entry);
+    if (added.empty() || entry == name) return;
+    std::string path = in.file(entry);
+    const auto state = state_of(path, in.follow_links);
     if (!state) return;
-    const auto number = examples::parse_count(entry.substr(name.size() + 1), 0, 999'999);
-    numbers = numbers && number;
-    found.push_back({{std::move(path), *state}, number.value_or(0)});
+    found.push_back({{std::move(path), *state, compressed},
+                     examples::parse_count(added.substr(1), 0, 999'999)});
   });
-  std::sort(found.begin(), found.end(), [&](const numbered& a, const numbered& b) {
-    if (numbers) return a.number > b.number;
+  // What is compressed at this moment is there twice.
+  std::set<std::string> plain;
+  for (const numbered& n : found) {
+    if (!n.file.compressed) plain.insert(n.file.path);
+  }
+  std::erase_if(found, [&](const numbered& n) {
+    return n.file.compressed && plain.contains(n.file.path.substr(0, n.file.path.size() - 3));
+  });
+  std::sort(found.begin(), found.end(), [](const numbered& a, const numbered& b) {
     return std::tie(a.file.state.modified_ns, a.file.path) <
            std::tie(b.file.state.modified_ns, b.file.path);
   });
+  return found;
+}
+
+bool same(const std::vector<numbered>& a, const std::vector<numbered>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const numbered& x, const numbered& y) {
+                      return x.file.path == y.file.path && x.file.state.key == y.file.state.key;
+                    });
+}
+
+/// Numbers count backwards, as logrotate has it, unless the times say the contrary.
+void sort_by_number(std::vector<numbered>& files) {
+  std::sort(files.begin(), files.end(),
+            [](const numbered& a, const numbered& b) { return *a.number > *b.number; });
+  int rising = 0;
+  for (std::size_t i = 1; i < files.size(); ++i) {
+    const std::int64_t a = files[i - 1].file.state.modified_ns;
+    const std::int64_t b = files[i].file.state.modified_ns;
+    rising += a < b ? 1 : a > b ? -1 : 0;
+  }
+  if (rising < 0) std::reverse(files.begin(), files.end());
+}
+
+}  // namespace
+
+std::vector<rotated_file> rotated_files(const folder& in, const std::string& name) {
+  // While names are shifted a look may miss one: two that see the same have seen all.
+  std::vector<numbered> found = scan(in, name);
+  for (int looks = 0; looks < 5; ++looks) {
+    std::vector<numbered> once_more = scan(in, name);
+    if (same(found, once_more)) break;
+    found = std::move(once_more);
+  }
+  if (std::all_of(found.begin(), found.end(), [](const numbered& n) { return n.number; }))
+    sort_by_number(found);
   std::vector<rotated_file> out;
   for (numbered& n : found) out.push_back(std::move(n.file));
   return out;
 }
 
+// --- content -------------------------------------------------------------------------------------
+
 std::uint64_t mark_of_line(std::string_view first_line) noexcept {
-  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a, 64 bits
-  for (const char c : first_line.substr(0, mark_bytes)) {
-    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  }
-  return hash == 0 ? 1 : hash;
+  content_check all;
+  all.feed(first_line.substr(0, mark_bytes));
+  return all.value() == 0 ? 1 : all.value();
 }
 
 std::uint64_t mark_of(const file& f) {
   std::array<char, mark_bytes + 2> bytes{};
-  const std::string_view begin{bytes.data(), f.read_at(bytes, 0)};
+  return mark_of_head({bytes.data(), f.read_at(bytes, 0)});
+}
+
+std::uint64_t mark_of_head(std::string_view begin) noexcept {
   const std::size_t lf = begin.find('\n');
   if (lf == std::string_view::npos && begin.size() < mark_bytes) return 0;
   std::string_view line = begin.substr(0, lf);
@@ -140,47 +251,95 @@ std::uint64_t mark_of(const file& f) {
   return mark_of_line(line);
 }
 
-bool is_line_end(const file& f, std::uint64_t offset, std::size_t longest) {
-  if (offset == 0) return true;
-  char last = 0;
-  if (f.read_at({&last, 1}, offset - 1) != 1) return false;
-  if (last == '\n') return true;
-  // The end of a piece: it is nearly as long as a line may be, give or take a character.
-  if (offset + 3 < longest) return false;
-  std::string before(longest - 3, '\0');
-  return f.read_at(before, offset - before.size()) == before.size() &&
-         before.find('\n') == std::string::npos;
+content_check check_at(const file& f, std::uint64_t offset) {
+  content_check out{offset};
+  std::array<char, 2 * content_check::block> bytes{};
+  const std::uint64_t begin = content_check::seed_offset(offset);
+  out.feed({bytes.data(),
+            f.read_at(std::span{bytes}.first(static_cast<std::size_t>(offset - begin)), begin)});
+  return out;
 }
 
-std::uint64_t last_line_end(const file& f, std::uint64_t from) {
-  std::uint64_t lines = 0;
-  return lines_back(f, from, lines);
-}
+namespace {
 
-std::uint64_t lines_back(const file& f, std::uint64_t from, std::uint64_t& lines) {
-  char last = 0;
-  const bool whole = from != 0 && f.read_at({&last, 1}, from - 1) == 1 && last == '\n';
-  // The LF right in front of `from` ends the first of the lines; what has none counts as a line.
-  std::uint64_t needed = std::max<std::uint64_t>(whole ? lines + 1 : lines, 1);
-  std::uint64_t seen = whole || from == 0 ? 0 : 1;
-  std::vector<char> bytes(std::size_t{64} << 10);
-  for (std::uint64_t end = from; end > 0;) {
-    const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), end));
-    const std::uint64_t begin = end - n;
-    if (f.read_at({bytes.data(), n}, begin) != n) break;  // it shrinks as we look
-    for (std::size_t i = n; i-- > 0;) {
-      if (bytes[i] != '\n') continue;
-      if (--needed == 0) {
-        lines = 0;
-        return begin + i + 1;
-      }
-      ++seen;
-    }
-    end = begin;
+/// Looks at a file from its end on.
+class back_reader {
+ public:
+  explicit back_reader(const file& f) : file_{f} {}
+
+  [[nodiscard]] char at(std::uint64_t offset) {
+    if (offset < begin_ || offset >= begin_ + bytes_.size()) load(offset + 1);
+    return offset >= begin_ && offset - begin_ < bytes_.size()
+               ? bytes_[static_cast<std::size_t>(offset - begin_)]
+               : '\0';
   }
-  lines -= std::min(lines, seen);
-  return 0;
+  /// The last LF with from <= its offset < to.
+  [[nodiscard]] std::optional<std::uint64_t> last_lf(std::uint64_t from, std::uint64_t to) {
+    while (to > from) {
+      if (to <= begin_ || to > begin_ + bytes_.size()) load(to);
+      if (bytes_.empty()) return std::nullopt;  // it shrinks as we look
+      const std::size_t lf =
+          std::string_view{bytes_}.substr(0, static_cast<std::size_t>(to - begin_)).rfind('\n');
+      if (lf != std::string_view::npos)
+        return begin_ + lf >= from ? std::optional{begin_ + lf} : std::nullopt;
+      to = begin_;
+    }
+    return std::nullopt;
+  }
+  [[nodiscard]] std::uint64_t looked_at() const noexcept { return looked_at_; }
+
+ private:
+  void load(std::uint64_t end) {
+    const std::uint64_t n = std::min<std::uint64_t>(end, std::uint64_t{64} << 10);
+    begin_ = end - n;
+    bytes_.resize(static_cast<std::size_t>(n));
+    if (file_.read_at(bytes_, begin_) != n) bytes_.clear();
+    looked_at_ += n;
+  }
+
+  const file& file_;
+  std::string bytes_;
+  std::uint64_t begin_ = 0;
+  std::uint64_t looked_at_ = 0;
+};
+
+/// Where the line or piece begins of which the byte in front of `end` is the last.
+std::uint64_t begin_of(back_reader& back, std::uint64_t end, std::size_t longest) {
+  std::uint64_t cut = (end - 1) / longest * longest;
+  if (cut == end - 1 && cut != 0 && back.at(cut) == '\n') cut -= longest;
+  const auto lf = back.last_lf(cut < longest ? 0 : cut - longest, end - 1);
+  if (lf) return *lf + 1;
+  if (cut == 0) return 0;
+  std::array<char, 4> around{back.at(cut - 3), back.at(cut - 2), back.at(cut - 1), back.at(cut)};
+  return cut - split_character({around.data(), around.size()}, 3);
 }
+
+}  // namespace
+
+bool goes_on_at(const file& f, std::uint64_t offset) {
+  char last = '\n';
+  return offset != 0 && f.read_at({&last, 1}, offset - 1) == 1 && last != '\n';
+}
+
+std::uint64_t last_line_end(const file& f, std::uint64_t from, std::size_t longest) {
+  if (from == 0 || !goes_on_at(f, from)) return from;
+  back_reader back{f};
+  return begin_of(back, from, longest);
+}
+
+std::uint64_t lines_back(const file& f, std::uint64_t from, std::uint64_t& lines,
+                         std::size_t longest) {
+  const std::uint64_t first = f.data_from(0);  // what a copy-truncate leaves may begin with a hole
+  back_reader back{f};
+  for (; lines != 0; --lines) {
+    if (from <= first) return 0;
+    if (back.looked_at() > most_back) lines = 1;
+    from = begin_of(back, from, longest);
+  }
+  return from;
+}
+
+// --- names ---------------------------------------------------------------------------------------
 
 bool is_log_id(std::string_view id) noexcept {
   if (id.empty() || id.size() > 200 || id.front() == '.') return false;
@@ -190,13 +349,16 @@ bool is_log_id(std::string_view id) noexcept {
   return sse::detail::text::is_utf8(id);
 }
 
-std::vector<log_name> list_logs(const std::string& directory) {
+std::string file_name_of(std::string_view id) {
+  return id == "current" ? "current" : std::string{id} + ".log";
+}
+
+std::vector<log_name> list_logs(const folder& in) {
   std::vector<log_name> out;
-  for_each_name(directory, [&](std::string_view entry) {
-    if (!entry.ends_with(".log")) return;
-    const std::string_view id = entry.substr(0, entry.size() - 4);
-    if (!is_log_id(id)) return;
-    const auto state = state_of(directory + "/" + std::string{entry});
+  for_each_name(in.path, [&](std::string_view entry) {
+    const std::string_view id = entry.ends_with(".log") ? entry.substr(0, entry.size() - 4) : entry;
+    if (!is_log_id(id) || file_name_of(id) != entry) return;
+    const auto state = state_of(in.file(entry), in.follow_links);
     if (state) out.push_back({std::string{id}, state->size, state->modified_ns});
   });
   std::sort(out.begin(), out.end(), [](const log_name& a, const log_name& b) {

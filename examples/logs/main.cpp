@@ -25,6 +25,12 @@ int main(int argc, char** argv) {
               s.data = value;
               return value.empty() ? "a directory" : "";
             });
+  flags.toggle("--follow-links", "symbolic links among them are logs too", s.follow_links);
+  flags.add("--encoding", "NAME", "what they are written in: utf-8, latin-1 (utf-8)",
+            [&s](std::string_view value) {
+              s.text = value == "latin-1" ? logs::encoding::latin1 : logs::encoding::utf8;
+              return value == "utf-8" || value == "latin-1" ? "" : "utf-8 or latin-1";
+            });
   flags.seconds("--poll", "look at files so often, for network file systems; 0: be told (0)",
                 s.poll);
   examples::add_common_flags(flags, s.common);

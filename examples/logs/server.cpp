@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -39,6 +40,14 @@ sse::server_options http_options(const examples::server_setup& setup, const sett
   return o;
 }
 
+/// Whether a request brought the token: its path asks for it, and it was not refused.
+bool is_admitted(const sse::access_record& r) {
+  const bool guarded = r.target.starts_with("/logs/") || r.target.starts_with("/api/") ||
+                       r.target.starts_with("/metrics") ||
+                       (r.method == "POST" && r.target.starts_with("/deployments"));
+  return guarded && r.status < 400 && r.method != "OPTIONS";
+}
+
 /// What is under /logs/ and /deployments/.
 std::string_view behind(std::string_view prefix, const sse::request& r) {
   return r.path.substr(prefix.size());
@@ -61,7 +70,8 @@ server::server(asio::io_context& io, settings s)
       deployments_{io, settings_.data},
       tails_{io,
              http_,
-             {.directory = settings_.data,
+             {.in = {settings_.data, settings_.follow_links},
+              .text = settings_.text,
               .channel = [this] { return examples::channel_options_of(settings_.common); },
               .poll = settings_.poll}},
       began_{now()} {
@@ -82,9 +92,12 @@ server::server(asio::io_context& io, settings s)
         why != sse::close_reason::finished)
       examples::log_line("a stream was closed: " + std::string{to_string(why)});
   });
-  examples::add_common_routes(http_, [this](sse::metrics_page& page) {
-    page.sample("logs_followed", "gauge", "Log files that are followed.", tails_.followed());
-  });
+  examples::add_common_routes(
+      http_,
+      [this](sse::metrics_page& page) {
+        page.sample("logs_followed", "gauge", "Log files that are followed.", tails_.followed());
+      },
+      [this](const sse::request& r) { return examples::has_token(r, settings_.common); });
   http_.on_access([this](const sse::access_record& r) { on_access(r); });
   http_.error_page([](const sse::refused_request& r) {  // E-23, E-24: plain text
     if (r.why != sse::refusal_reason::http) return sse::refusal_response(r);
@@ -112,10 +125,11 @@ void server::say(std::string_view level, std::string_view component, std::string
 }
 
 /// Every request is an entry, but for those about entries: an agent that sends or reads them must
-/// not make more of them by that.
+/// not make more of them by that. Where a token is asked for, strangers write nothing.
 void server::on_access(const sse::access_record& r) {
   examples::log_access(r);
-  if (r.target.starts_with("/api/logs")) return;
+  if (r.target.starts_with("/api/logs") || (!settings_.common.token.empty() && !is_admitted(r)))
+    return;
   say(r.status >= 500   ? "error"
       : r.status >= 400 ? "warn"
                         : "info",
@@ -201,7 +215,8 @@ void server::add_answers() {
   http_.post("/api/logs", guarded([this](request, view body) { return post_entry(body); }));
   http_.post("/deployments", guarded([this](request, view) { return deploy(); }));
   http_.get("/api/deployments", guarded([this](request, view) { return ok(list_json()); }));
-  http_.get("/api/status", [this](request) { return status(); });
+  http_.get_prefix("/download/", guarded([this](request r, view) { return download(r); }));
+  http_.get("/api/status", guarded([this](request, view) { return status(); }));
 }
 
 sse::response server::post_entry(std::string_view body) {
@@ -221,6 +236,22 @@ sse::response server::deploy() {
   return sse::response{.status = 303}.add("Location", "/deployments/" + id);
 }
 
+/// The end of a file as it is, the whole of it unless it is large: a turn does so much and no more.
+sse::response server::download(const sse::request& r) {
+  constexpr std::uint64_t most = std::uint64_t{16} << 20;
+  const std::string_view id = behind("/download/", r);
+  if (!is_log_id(id)) return sse::response::text(404, "not found\n");
+  const folder in{settings_.data, settings_.follow_links};
+  const file f = file::open(in.file(file_name_of(id)), in.follow_links);
+  if (!f) return refusal_of(f.error() == ENOENT ? 0 : f.error());
+  const std::uint64_t size = f.size();
+  std::string body(static_cast<std::size_t>(std::min(size, most)), '\0');
+  body.resize(f.read_at(body, size - body.size()));
+  if (size > most) body.erase(0, body.find('\n') + 1);
+  sse::response out{.body = std::move(body)};
+  return out.add("Content-Type", "text/plain; charset=utf-8").add("Cache-Control", "no-store");
+}
+
 sse::response server::status() {
   const sse::hub_stats s = http_.hub().stats();
   std::string out = R"({"version":")" SSEHUB_VERSION R"(","uptime":)";
@@ -233,7 +264,7 @@ sse::response server::status() {
 
 std::string server::list_json() const {
   std::string out = R"({"items":[)";
-  for (const log_name& log : list_logs(settings_.data)) {
+  for (const log_name& log : list_logs({settings_.data, settings_.follow_links})) {
     if (out.back() != '[') out += ',';
     out += R"({"id":)";
     examples::append_json_string(out, log.id);
@@ -249,9 +280,12 @@ void server::add_pages() {
   http_.get("/", [this](const sse::request& r) { return index(r); });
   http_.get_prefix("/deployments/", [this](const sse::request& r) {
     const std::string_view id = behind("/deployments/", r);
-    if (!tails_.known(id)) return sse::response::text(404, "not found\n");
-    const std::string page =
+    // Without the token it is the same page whether there is such a log or not.
+    if (examples::has_token(r, settings_.common) ? !tails_.known(id) : !is_log_id(id))
+      return sse::response::text(404, "not found\n");
+    std::string page =
         examples::replaced(viewer, "{{stream}}", "/logs/" + examples::path_escaped(id));
+    page = examples::replaced(page, "{{download}}", "/download/" + examples::path_escaped(id));
     return html(examples::replaced(page, "{{name}}", examples::html_escaped(id)));
   });
 }
@@ -260,7 +294,7 @@ void server::add_pages() {
 sse::response server::index(const sse::request& r) const {
   std::string list;
   if (examples::has_token(r, settings_.common)) {
-    for (const log_name& log : list_logs(settings_.data)) {
+    for (const log_name& log : list_logs({settings_.data, settings_.follow_links})) {
       list += fmt::format(
           R"(<li data-size="{}" data-modified="{}"><a href="/deployments/{}">{}</a></li>)",
           log.size, log.modified_ns / 1'000'000, examples::path_escaped(log.id),

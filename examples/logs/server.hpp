@@ -33,6 +33,8 @@ struct settings {
                                   .any_origin = {"/api/logs/stream", "/api/chat/stream",
                                                  "/api/status", "/logs/", "/health", "/metrics"}};
   std::string data = "data";
+  bool follow_links = false;  ///< symbolic links among the files are what they lead to
+  encoding text = encoding::utf8;
   sse::duration poll{};  ///< look at the files so often; off: the system tells
   sse::duration idle{};  ///< a stream that gets nothing for so long ends; off: none does
   sse::duration write_timeout = sse::duration::seconds(10);  ///< and one that takes nothing
@@ -56,6 +58,7 @@ class server {
   [[nodiscard]] sse::response deploy();
   [[nodiscard]] sse::verdict<reader> chat(const sse::request& r);
   void reply(sse::session_id session, const reader& who);
+  [[nodiscard]] sse::response download(const sse::request& r);
   [[nodiscard]] sse::response status();
   [[nodiscard]] sse::response index(const sse::request& r) const;
   [[nodiscard]] std::string list_json() const;

@@ -2,6 +2,8 @@
 #include "tails.hpp"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "common/flags.hpp"
@@ -22,21 +24,31 @@ constexpr milliseconds longest_hold{500};       ///< that slow readers can make 
 constexpr milliseconds linger{3000};            ///< a log without readers stays open
 constexpr std::uint64_t most_back = 1'000'000;  ///< of ?backlog=
 
+/// What cannot be had now can be had in a moment.
+sse::response later() { return sse::refuse(503, "try again\n").add("Retry-After", "1"); }
+
 sse::time_point to_time(std::chrono::steady_clock::time_point t) { return t; }
 
 }  // namespace
+
+sse::response refusal_of(int error) {
+  if (error == 0) return sse::refuse(404, "not found\n");
+  if (error == EACCES || error == EPERM)
+    return sse::refuse(403, "this log may not be read: see the permissions of its file\n");
+  return later();
+}
 
 tails::tails(asio::io_context& io, server& http, tails_options o)
     : io_{io},
       http_{http},
       options_{std::move(o)},
-      watcher_{io, options_.directory, [this](const std::string& name) { changed(name); }} {}
+      watcher_{io, options_.in.path, [this](const std::string& name) { changed(name); }} {}
 
 bool tails::known(std::string_view id) const {
   if (!is_log_id(id)) return false;
-  const std::string name = std::string{id} + ".log";
-  return open_.contains(name) || state_of(options_.directory + "/" + name) ||
-         !rotated_files(options_.directory, name).empty();
+  const std::string name = file_name_of(id);
+  return open_.contains(name) || state_of(options_.in.file(name), options_.in.follow_links) ||
+         !rotated_files(options_.in, name).empty();
 }
 
 sse::verdict<reader> tails::join(std::string_view id, const sse::request& r) {
@@ -59,22 +71,27 @@ sse::verdict<reader> tails::join(std::string_view id, const sse::request& r) {
   if (backlog == sse::lookup::malformed || resume.state == sse::resume_point::kind::malformed)
     return bad_params();
 
-  const std::string name = std::string{id} + ".log";
-  tail* const t = open(name);
-  if (t == nullptr) return sse::refuse(404, "not found\n");
+  const std::string name = file_name_of(id);
+  sse::response refusal;
+  tail* const t = open(name, refusal);
+  if (t == nullptr) return refusal;
   t->used = clock::now();
   look(name, *t, t->used);  // a reader may have more than this program has read
-  if (t->ended) return sse::refuse(503, "try again\n").add("Retry-After", "1");
+  if (t->ended) return later();
+  if (t->log.is_utf16())
+    return sse::refuse(415, "this log is in UTF-16, which is not read: convert it to UTF-8\n");
   reader who{.what = reader::kind::tail};
   sse::event_id after = t->log.last_id();
   if (resume.state == sse::resume_point::kind::given) {
     const auto place = t->log.resolve(resume.after);
+    if (t->log.blocked()) return later();
     who.begins_anew = !place;
     who.requested = resume.after;
     after = place.value_or(t->log.begin());
   } else if (lines != 0) {
     const auto place = at == 0 ? std::nullopt : t->log.resolve(at);
-    after = t->log.back(lines, place.value_or(after));
+    if (!t->log.blocked()) after = t->log.back(lines, place.value_or(after));
+    if (t->log.blocked()) return later();
   }
   return sse::verdict<reader>{std::move(who), {}}.join(t->channel).after(after);
 }
@@ -89,28 +106,42 @@ void tails::greet(sse::session_id session, const reader& who) {
                      ", which is gone: it gets the log from its beginning");
 }
 
-tails::tail* tails::open(const std::string& name) {
+tails::tail* tails::open(const std::string& name, sse::response& refusal) {
   if (const auto at = open_.find(name); at != open_.end()) return at->second.get();
   sse::channel_options o = options_.channel();
-  follower_options read;
+  follower_options read{.text = options_.text};
   if (o.max_lag != 0)  // what is read at once must not be what makes a reader lag
     read.budget = static_cast<std::size_t>(
         std::clamp<std::uint64_t>(o.max_lag / 4, std::uint64_t{4} << 10, read.budget));
-  auto t = std::make_unique<tail>(io_, options_.directory, name, read);
-  if (!t->log.open()) return nullptr;
+  auto t = std::make_unique<tail>(io_, options_.in, name, read);
+  if (!t->log.open()) {
+    refusal = refusal_of(t->log.error());
+    if (t->log.error() != 0)
+      examples::log_line(name + " cannot be opened: " + std::strerror(t->log.error()));
+    return nullptr;
+  }
   o.ids = sse::id_mode::given;
   o.own_sequence = true;
   // A line's CR costs a `data:` each; the longest piece has nothing else in the worst case.
-  o.limits.event = 8 * longest_line;
+  o.limits.event = 16 * longest_line;
   o.keep_bytes = std::uint64_t{1} << 20;  // what is older is in the files
   o.first_id = t->log.last_id();
-  o.backfill = [follower = &t->log](const sse::backfill_request& r, sse::backfill_writer& out) {
-    return follower->read_back(
-        r.after, r.before, r.room,
-        [&out](sse::event_id id, const sse::event& e) { return out.add(id, e); });
+  o.backfill = [this, name, to = t.get()](const sse::backfill_request& r,
+                                          sse::backfill_writer& out) {
+    const auto state =
+        to->log.read_back(r.after, r.before, r.room,
+                          [&out](sse::event_id id, const sse::event& e) { return out.add(id, e); });
+    if (state == sse::backfill_state::wait) {
+      to->waiting.push_back(r.session);
+      plan(name, *to, between_looks);
+    }
+    return state;
   };
   t->channel = http_.open_channel("logs/" + name, std::move(o));
-  if (!t->channel) return nullptr;
+  if (!t->channel) {
+    refusal = later();
+    return nullptr;
+  }
   t->used = clock::now();
   return open_.emplace(name, std::move(t)).first->second.get();
 }
@@ -150,7 +181,8 @@ void tails::look(const std::string& name, tail& t, clock::time_point now) {
   t.polled = now;
   const auto progress = t.log.poll(
       to_time(now),
-      {.on_line = [&](sse::event_id id, std::string_view text) { publish(t, {.data = text}, id); },
+      {.on_line = [&](sse::event_id id, std::string_view text,
+                      bool goes_on) { publish(t, {.type = type_of(goes_on), .data = text}, id); },
        .on_rotated =
            [&](sse::event_id id, std::string_view how) {
              const std::string data = R"({"reason":")" + std::string{how} + R"("})";
@@ -158,6 +190,12 @@ void tails::look(const std::string& name, tail& t, clock::time_point now) {
              examples::log_line(name + " was " + std::string{how});
            }});
   t.ended = t.ended || progress == log_follower::progress::over;
+  if (std::exchange(t.error, t.log.error()) != t.log.error() && t.error != 0)
+    examples::log_line(name + " cannot be opened: " + std::strerror(t.error));
+
+  if (!t.log.unpacking()) {
+    for (const sse::session_id s : std::exchange(t.waiting, {})) http_.hub().writable(s);
+  }
 
   if (options_.poll.is_off() && std::exchange(t.watched, t.log.changes()) != t.log.changes())
     t.told = watcher_.add(name, t.log.descriptor());

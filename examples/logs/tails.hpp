@@ -16,6 +16,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <asio/io_context.hpp>
 #include <asio/steady_timer.hpp>
@@ -39,10 +40,15 @@ struct reader {
 };
 
 struct tails_options {
-  std::string directory{};
+  folder in{"."};
+  encoding text = encoding::utf8;
   std::function<sse::channel_options()> channel{};  ///< what each is made with
   sse::duration poll{};  ///< look so often, and do not have the system tell; off: it tells
 };
+
+/// The answer for a file that could not be opened, by its errno: 404 (0: there is none), 403 or
+/// 503.
+[[nodiscard]] sse::response refusal_of(int error);
 
 class tails {
  public:
@@ -55,7 +61,8 @@ class tails {
   /// Whether there is such a log.
   [[nodiscard]] bool known(std::string_view id) const;
   /// The answer to `GET /logs/<id>`; `id` as it was decoded. Without a Last-Event-ID: live, or
-  /// `?backlog=N` lines back from there, or from the line of `&at=ID`.
+  /// `?backlog=N` lines back from there, or from the line of `&at=ID`. 403: its file may not be
+  /// read; 415: it is in UTF-16; 503: not now, with the seconds to wait for.
   [[nodiscard]] sse::verdict<reader> join(std::string_view id, const sse::request& r);
   /// Tells a reader whose place is gone; for hub.on_opened.
   void greet(sse::session_id session, const reader& who);
@@ -67,22 +74,23 @@ class tails {
   using clock = std::chrono::steady_clock;
 
   struct tail {
-    tail(asio::io_context& io, const std::string& directory, const std::string& name,
-         const follower_options& o)
-        : log{directory, name, o}, timer{io} {}
+    tail(asio::io_context& io, const folder& in, const std::string& name, const follower_options& o)
+        : log{in, name, o}, timer{io} {}
     log_follower log;
     asio::steady_timer timer;
     sse::channel channel = {};
     std::uint64_t watched = 0;  ///< log_follower::changes() of the file that is watched
     bool told = false;          ///< the system says when it changes
     bool ended = false;         ///< it will be closed; its readers come back
+    std::vector<sse::session_id> waiting{};  ///< for what poll() brings
+    int error = 0;                           ///< log_follower::error() that was logged
     clock::time_point polled{};
     clock::time_point planned = clock::time_point::max();
     clock::time_point used{};  ///< somebody read it last
     clock::time_point held{};  ///< since when slow readers hold it back
   };
 
-  [[nodiscard]] tail* open(const std::string& name);
+  [[nodiscard]] tail* open(const std::string& name, sse::response& refusal);
   void changed(const std::string& name);
   void plan(const std::string& name, tail& t, clock::duration in);
   void poll(const std::string& name);

@@ -125,6 +125,46 @@ const tests = {
     await server.kill();
   },
 
+  async 'the gutter says when, the search takes a regular expression, several files are on one page'() {
+    const server = await logs();
+    server.append('app.log', '2025-09-21T10:30:15.123456: INFO request 17 took 3 ms\n[Sun Dec 04 04:47:44 2005] [notice] request 4 took 1500 ms\nno time here\n');
+    server.append('other.log', '10:31:00 from the other file\n');
+    const v = await open(`${server.url}deployments/app`);
+    await holds(v, 'lines', l => l.length === 3);
+    equal((await v.page.locator('#lines a').allTextContents()).join(), '10:30:15,04:47:44,#', 'the gutter');
+    const contrast = await v.page.evaluate(() => {
+      const lum = c => { const [r, g, b] = c.match(/[\d.]+/g).slice(0, 3).map(x => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4; }); return .2126 * r + .7152 * g + .0722 * b; };
+      const a = document.querySelector('#lines a'), style = getComputedStyle(a);
+      const [x, y] = [lum(style.color), lum(getComputedStyle(document.documentElement).backgroundColor)].sort((p, q) => q - p);
+      return (x + .05) / (y + .05) * Number(style.opacity);
+    });
+    check(contrast >= 4.5, `the gutter's contrast is ${contrast}`);
+    await v.page.fill('#filter', 'took \\d{4,} ms');
+    await holds(v, 'nothing has these characters', l => l.length === 0);
+    await v.page.click('#form');
+    await holds(v, 'the slow one', l => l.length === 1 && l[0].includes('1500'));
+    await v.page.fill('#filter', '(');
+    equal(await v.page.getAttribute('#filter', 'aria-invalid'), 'true', 'half an expression');
+    await v.page.fill('#filter', '');
+    await until('the other file can be chosen', async () => await v.page.locator('#more option').count() === 2);
+    await v.page.selectOption('#more', 'other');
+    await holds(v, 'its lines', l => l.at(-1) === 'other10:31:00 from the other file');
+    server.append('app.log', 'one more\n');
+    server.append('other.log', 'and another\n');
+    await holds(v, 'both are live', l => l.includes('appone more') && l.includes('otherand another'));
+    await v.fits();
+    await v.shot('logs-viewer-two');
+    const shared = await open(v.page.url(), {width: 390, height: 844, scale: 2});
+    await holds(shared, 'a link has both', l => l.some(x => x.startsWith('other')) && l.some(x => x.startsWith('app')));
+    await shared.fits();
+    await shared.shot('logs-viewer-two-phone');
+    await shared.close();
+    const [download] = await Promise.all([v.page.waitForEvent('download', {timeout: deadline}), v.page.click('#save')]);
+    equal(fs.readFileSync(await download.path(), 'utf8'), fs.readFileSync(server.file('app.log'), 'utf8'), 'what was downloaded');
+    await v.close();
+    await server.kill();
+  },
+
   async 'keeps the last 1000 lines, follows, pauses, jumps to the newest'() {
     const server = await logs();
     server.append('app.log', numbered(1, 3000));

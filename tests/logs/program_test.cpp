@@ -38,9 +38,10 @@ TEST_CASE("the help names every flag, and there is a version") {
   const result help = run("--help", 1);
   CHECK(help.code == 0);
   for (const char* flag :
-       {"--data", "--poll", "--host", "--port", "--heartbeat", "--keep", "--keep-age", "--max-lag",
-        "--lag-policy", "--per-user", "--per-address", "--total", "--cors", "--token", "--idle",
-        "--write-timeout", "--help", "--version"}) {
+       {"--data",       "--follow-links", "--encoding",      "--poll",     "--host",
+        "--port",       "--heartbeat",    "--keep",          "--keep-age", "--max-lag",
+        "--lag-policy", "--per-user",     "--per-address",   "--total",    "--cors",
+        "--token",      "--idle",         "--write-timeout", "--help",     "--version"}) {
     CAPTURE(flag);
     CHECK(help.text.find("  " + std::string{flag}) != std::string::npos);
   }
@@ -49,8 +50,9 @@ TEST_CASE("the help names every flag, and there is a version") {
 }
 
 TEST_CASE("unknown flags and bad values end with code 2 and one line") {
-  for (const char* bad : {"--bogus", "extra", "--data", "--data ''", "--port x", "--poll -1",
-                          "--heartbeat soon", "--idle x", "--cors example", "--token ''"}) {
+  for (const char* bad :
+       {"--bogus", "extra", "--data", "--data ''", "--port x", "--poll -1", "--heartbeat soon",
+        "--idle x", "--encoding utf-16", "--follow-links=1", "--cors example", "--token ''"}) {
     CAPTURE(bad);
     const result r = run(bad, 2);
     CHECK(r.code == 2);
