@@ -9,12 +9,15 @@ function(ssehub_add_consumer how)
       "${CMAKE_CURRENT_SOURCE_DIR}/consumer" "${CMAKE_CURRENT_BINARY_DIR}/consumer-${how}"
       --build-generator "${CMAKE_GENERATOR}" --build-project consumer
       --build-options "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" "-DHOW=${how}" "-DVERSION=${PROJECT_VERSION}"
-        "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DWITH_ASIO=${Asio_FOUND}" ${ARGN}
+        "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DWITH_ASIO=${Asio_FOUND}" "-DWITH_BOOST=${SSEHUB_WITH_BOOST}" ${ARGN}
       --test-command consumer)
   set_tests_properties("package/${how}" PROPERTIES LABELS package FIXTURES_REQUIRED stage)
 endfunction()
 
 ssehub_add_consumer(find_package "-DCMAKE_PREFIX_PATH=${stage}")
+ssehub_add_consumer(bare "-DCMAKE_PREFIX_PATH=${stage}")
+set_property(TEST "package/bare" PROPERTY PASS_REGULAR_EXPRESSION
+  "this is ssehub::core alone[^\n]*find_package.ssehub CONFIG REQUIRED COMPONENTS asio.*hello ${PROJECT_VERSION}")
 ssehub_add_consumer(add_subdirectory)
 ssehub_add_consumer(single_include)
 find_program(SSEHUB_PKG_CONFIG pkg-config)

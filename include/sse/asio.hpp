@@ -1,6 +1,6 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// asio_server: an HTTP/1.1 server for event streams on standalone Asio, with the plain requests and
+// asio_server: an HTTP/1.1 server for event streams on Asio, with the plain requests and
 // pages that go with them; what it shares with other hosts is in sse/server.hpp. asio_transport:
 // the hub's transport alone, for programs that have an HTTP server: sse/asio_transport.hpp.
 //
@@ -17,9 +17,11 @@
 // stream, such as asio_server<no_user, asio::ssl::stream<tcp::socket>>, and give the constructor a
 // function that makes one.
 //
-// Needs <asio/...>, 1.22 or newer, with ASIO_STANDALONE, exceptions and RTTI. In every source file
-// some standard header must come before the first of Asio's: 1.22 chooses its allocator by what it
-// sees of libstdc++, and files that differ in that must not be linked.
+// Needs <asio/...>, 1.22 or newer, with ASIO_STANDALONE, exceptions and RTTI; or with
+// SSEHUB_BOOST_ASIO that of Boost, 1.79 or newer (target ssehub::boost_asio): then read
+// boost::asio for asio, and completion handlers get a boost::system::error_code. In every source
+// file some standard header must come before the first of Asio's: 1.22 chooses its allocator by
+// what it sees of libstdc++, and files that differ in that must not be linked.
 //
 // Threads: a server, its hub and all handlers belong to one executor, an io_context that one thread
 // runs, or a strand. Other threads publish through make_publisher (made on the server's thread) and
@@ -47,15 +49,8 @@
 #include <type_traits>
 #include <utility>
 
-#include <asio/any_io_executor.hpp>
-#include <asio/associated_executor.hpp>
-#include <asio/async_result.hpp>
-#include <asio/executor_work_guard.hpp>
-#include <asio/io_context.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/post.hpp>
-
 #include <sse/asio_transport.hpp>
+#include <sse/detail/net/asio.hpp>
 #include <sse/detail/server/asio_core.hpp>
 #include <sse/server.hpp>
 
@@ -64,22 +59,22 @@ namespace sse::inline v0 {
 /// An HTTP/1.1 server with a hub (see the top of this file); routes, channels and hooks are
 /// basic_server's. `User`: what the program wants to know of a stream, see hub. `Stream`:
 /// tcp::socket, or a layer on one.
-template <class User = no_user, class Stream = ::asio::ip::tcp::socket>
+template <class User = no_user, class Stream = detail::net::ip::tcp::socket>
 class asio_server : public basic_server<detail::asio_core<User, Stream>> {
   using core = detail::asio_core<User, Stream>;
   using base = basic_server<core>;
 
  public:
-  using executor_type = ::asio::any_io_executor;
+  using executor_type = detail::net::any_io_executor;
   /// Makes a stream of an accepted socket. Its handshake, if it has one, is the server's business.
-  using stream_maker = function<Stream(::asio::ip::tcp::socket)>;
+  using stream_maker = function<Stream(detail::net::ip::tcp::socket)>;
 
   explicit asio_server(executor_type ex, const server_options& o = {},
                        stream_maker make = default_maker())
       : base{std::make_shared<core>(std::move(ex), o, std::move(make))} {
     core_->start();
   }
-  explicit asio_server(::asio::io_context& ctx, const server_options& o = {},
+  explicit asio_server(detail::net::io_context& ctx, const server_options& o = {},
                        stream_maker make = default_maker())
       : asio_server{executor_type{ctx.get_executor()}, o, std::move(make)} {}
   [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor(); }
@@ -87,12 +82,12 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
   // --- ends ----------------------------------------------------------------------------------
 
   /// Stops listening, ends idle connections, lets answers finish, tells every stream when to come
-  /// back, and ends each once it has everything. `token` gets void(std::error_code): none,
+  /// back, and ends each once it has everything. `token` gets void(error_code), Asio's: none,
   /// timed_out if the deadline cut some, operation_aborted if stop() did. Then all is closed as by
   /// stop().
   template <class Token>
   auto async_drain(Token&& token, const drain_options& o = {}) {
-    return ::asio::async_initiate<Token, void(std::error_code)>(
+    return detail::net::async_initiate<Token, void(detail::net_error)>(
         [c = core_](auto handler, const drain_options& given) {
           c->begin_drain(given, post_to(std::move(handler), c->executor()));
         },
@@ -101,8 +96,8 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
 
  private:
   [[nodiscard]] static stream_maker default_maker() {
-    if constexpr (std::is_constructible_v<Stream, ::asio::ip::tcp::socket>) {
-      return [](::asio::ip::tcp::socket s) { return Stream(std::move(s)); };
+    if constexpr (std::is_constructible_v<Stream, detail::net::ip::tcp::socket>) {
+      return [](detail::net::ip::tcp::socket s) { return Stream(std::move(s)); };
     } else {
       return {};
     }
@@ -110,11 +105,12 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
 
   /// Completes a handler as Asio wants it: later, on its own executor, which has work until then.
   template <class Handler>
-  [[nodiscard]] static function<void(std::error_code)> post_to(Handler h, executor_type fallback) {
-    auto to = ::asio::get_associated_executor(h, fallback);
-    auto work = ::asio::make_work_guard(to);
-    return [h = std::move(h), to, work = std::move(work)](std::error_code e) mutable {
-      ::asio::post(to, [h = std::move(h), e]() mutable { std::move(h)(e); });
+  [[nodiscard]] static function<void(detail::net_error)> post_to(Handler h,
+                                                                 executor_type fallback) {
+    auto to = detail::net::get_associated_executor(h, fallback);
+    auto work = detail::net::make_work_guard(to);
+    return [h = std::move(h), to, work = std::move(work)](detail::net_error e) mutable {
+      detail::net::post(to, [h = std::move(h), e]() mutable { std::move(h)(e); });
       work.reset();
     };
   }

@@ -1,6 +1,6 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// asio_event_source: a client of an event stream on standalone Asio. It resolves, connects, follows
+// asio_event_source: a client of an event stream on Asio. It resolves, connects, follows
 // redirects, reconnects and resumes by itself, as sse::event_source decides (sse/client.hpp); many
 // live on one io_context.
 //
@@ -23,7 +23,7 @@
 //   o.client.proxy = found.options();
 //
 // Not for other bodies than event streams, nor for browsers' cookies or HTTP/2. Needs
-// <asio/...> (1.22 or newer) with ASIO_STANDALONE, exceptions and RTTI. TLS: name the stream, and
+// Asio as sse/asio.hpp does, standalone or that of Boost. TLS: name the stream, and
 // give the constructor a function that makes one for a connected socket and checks the host:
 //
 //   using tls = asio::ssl::stream<asio::ip::tcp::socket>;
@@ -61,36 +61,28 @@
 #include <type_traits>
 #include <utility>
 
-#include <asio/any_io_executor.hpp>
-#include <asio/associated_cancellation_slot.hpp>
-#include <asio/associated_executor.hpp>
-#include <asio/async_result.hpp>
-#include <asio/executor_work_guard.hpp>
-#include <asio/io_context.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/post.hpp>
-
 #include <sse/asio_client_options.hpp>
 #include <sse/client.hpp>
 #include <sse/detail/client/asio_core.hpp>
+#include <sse/detail/net/asio.hpp>
 
 namespace sse::inline v0 {
 
 /// A client (see the top of this file). `Stream`: tcp::socket, or a layer on one.
-template <class Stream = ::asio::ip::tcp::socket>
+template <class Stream = detail::net::ip::tcp::socket>
 class asio_event_source {
   using core = detail::asio_client_core<Stream>;
 
  public:
-  using executor_type = ::asio::any_io_executor;
+  using executor_type = detail::net::any_io_executor;
   /// Makes a stream of a connected socket. Its handshake, if it has one, is the source's business.
-  using stream_maker = function<Stream(::asio::ip::tcp::socket, const std::string& host)>;
+  using stream_maker = function<Stream(detail::net::ip::tcp::socket, const std::string& host)>;
 
   /// A bad URL or option is a failure like others: on_error, or the result of async_next.
   asio_event_source(executor_type ex, std::string_view url, const asio_client_options& o = {},
                     stream_maker make = default_maker())
       : core_{std::make_shared<core>(std::move(ex), url, o, std::move(make))} {}
-  asio_event_source(::asio::io_context& ctx, std::string_view url,
+  asio_event_source(detail::net::io_context& ctx, std::string_view url,
                     const asio_client_options& o = {}, stream_maker make = default_maker())
       : asio_event_source{executor_type{ctx.get_executor()}, url, o, std::move(make)} {}
   /// Only destruction and assignment are left to a source that was moved from.
@@ -132,18 +124,19 @@ class asio_event_source {
 
   // --- event by event
 
-  /// The next event; `token` gets void(std::error_code, received_event). The error is a
+  /// The next event; `token` gets void(error_code, received_event). The error is a
   /// client_error once the source closed by itself and every event was given, operation_aborted
   /// after close() or the cancellation of this call, which takes no event away. Several calls get
   /// theirs in order. Comments and positions go to their hooks when they are read, which is before
   /// the events that wait.
   template <class Token>
   auto async_next(Token&& token) {
-    return ::asio::async_initiate<Token, void(std::error_code, received_event)>(
+    return detail::net::async_initiate<Token, void(detail::net_error, received_event)>(
         [c = core_](auto handler) {
           const std::uint64_t ticket = c->ticket();
-          if (auto slot = ::asio::get_associated_cancellation_slot(handler); slot.is_connected()) {
-            slot.assign([weak = std::weak_ptr<core>{c}, ticket](::asio::cancellation_type) {
+          if (auto slot = detail::net::get_associated_cancellation_slot(handler);
+              slot.is_connected()) {
+            slot.assign([weak = std::weak_ptr<core>{c}, ticket](detail::net::cancellation_type) {
               if (const auto owner = weak.lock()) owner->cancel_next(ticket);
             });
           }
@@ -176,8 +169,9 @@ class asio_event_source {
 
  private:
   [[nodiscard]] static stream_maker default_maker() {
-    if constexpr (std::is_constructible_v<Stream, ::asio::ip::tcp::socket>) {
-      return [](::asio::ip::tcp::socket s, const std::string&) { return Stream(std::move(s)); };
+    if constexpr (std::is_constructible_v<Stream, detail::net::ip::tcp::socket>) {
+      return
+          [](detail::net::ip::tcp::socket s, const std::string&) { return Stream(std::move(s)); };
     } else {
       return {};
     }
@@ -186,14 +180,14 @@ class asio_event_source {
   /// Completes a handler as Asio wants it: later, on its own executor, which has work until then.
   template <class Handler>
   [[nodiscard]] static typename core::waiter post_to(Handler h, executor_type fallback) {
-    auto to = ::asio::get_associated_executor(h, fallback);
-    auto work = ::asio::make_work_guard(to);
-    return [h = std::move(h), to, work = std::move(work)](std::error_code e,
+    auto to = detail::net::get_associated_executor(h, fallback);
+    auto work = detail::net::make_work_guard(to);
+    return [h = std::move(h), to, work = std::move(work)](detail::net_error e,
                                                           received_event r) mutable {
-      if (auto slot = ::asio::get_associated_cancellation_slot(h); slot.is_connected()) {
+      if (auto slot = detail::net::get_associated_cancellation_slot(h); slot.is_connected()) {
         slot.clear();
       }
-      ::asio::post(
+      detail::net::post(
           to, [h = std::move(h), e, r = std::move(r)]() mutable { std::move(h)(e, std::move(r)); });
       work.reset();
     };

@@ -14,9 +14,8 @@
 #include <system_error>
 #include <type_traits>
 
-#include <asio/ip/tcp.hpp>
-
 #include <sse/client.hpp>
+#include <sse/detail/net/asio.hpp>
 #include <sse/function.hpp>
 
 namespace sse::inline v0 {
@@ -140,7 +139,7 @@ struct dial_request {
 /// It may be called at once or later, on the source's executor; calls after the first have no
 /// effect, nor has one that comes too late. client_options::connect_timeout counts.
 using dialer = function<void(const dial_request& to,
-                             function<void(std::error_code, ::asio::ip::tcp::socket)> done)>;
+                             function<void(std::error_code, detail::net::ip::tcp::socket)> done)>;
 
 namespace detail {
 struct connect_options {

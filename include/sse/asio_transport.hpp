@@ -14,10 +14,8 @@
 #include <system_error>
 #include <utility>
 
-#include <asio/buffer.hpp>
-#include <asio/ip/tcp.hpp>
-
 #include <sse/detail/base/assert.hpp>
+#include <sse/detail/net/asio.hpp>
 #include <sse/detail/net/asio_stream.hpp>
 #include <sse/function.hpp>
 #include <sse/transport.hpp>
@@ -42,7 +40,7 @@ namespace sse::inline v0 {
 ///
 /// Not thread-safe: hub, transport and all streams belong to one executor. Destroy the hub first.
 /// With streams that are no plain sockets, destroy neither before in_flight() is 0.
-template <class Stream = ::asio::ip::tcp::socket>
+template <class Stream = detail::net::ip::tcp::socket>
 class asio_transport {
   friend struct detail::asio_access;
   using peer = detail::asio_peer<Stream>;
@@ -118,7 +116,7 @@ class asio_transport {
   [[nodiscard]] connection adopt_made(Make&& make) {
     peer_ref p{new peer{std::forward<Make>(make)}};
     if constexpr (at_once) {
-      std::error_code ignored;
+      detail::net_error ignored;
       detail::socket_of(p->stream).non_blocking(true, ignored);
     }
     return connection{std::move(p)};
@@ -225,14 +223,14 @@ class asio_transport {
 
  private:
   [[nodiscard]] write_result write_now(peer& p, std::span<const buffer> bytes) {
-    std::error_code error;
+    detail::net_error error;
     std::size_t took = 0;
     std::size_t total = 0;
     if (bytes.size() == 1) {  // nearly always; for one buffer Asio calls send, not sendmsg
       total = bytes[0].size;
-      took = p.stream.write_some(::asio::const_buffer{bytes[0].data, total}, error);
+      took = p.stream.write_some(detail::net::const_buffer{bytes[0].data, total}, error);
     } else if constexpr (detail::plain_socket<Stream>) {
-      std::array<::asio::const_buffer, max_buffers> pieces;
+      std::array<detail::net::const_buffer, max_buffers> pieces;
       std::size_t n = 0;
       for (const buffer& b : bytes) {
         if (n == pieces.size()) break;
@@ -242,7 +240,7 @@ class asio_transport {
       took = p.stream.write_some(std::span{pieces.data(), n}, error);
     }
     if (error && !detail::would_block(error)) {
-      return {0, error == ::asio::error::interrupted ? flow::ready : flow::closed};
+      return {0, error == detail::net::error::interrupted ? flow::ready : flow::closed};
     }
     if (!error && took == total) return {took, flow::ready};
     return {took, await_room(p) ? flow::blocked : flow::closed};
@@ -251,8 +249,8 @@ class asio_transport {
   [[nodiscard]] bool await_room(peer& p) noexcept {
     p.writing = true;
     try {
-      p.stream.async_wait(::asio::socket_base::wait_write,
-                          [r = peer_ref{&p}](const std::error_code& e) mutable {
+      p.stream.async_wait(detail::net::socket_base::wait_write,
+                          [r = peer_ref{&p}](const detail::net_error& e) mutable {
                             r->writing = false;
                             if (r->owner != nullptr && !r->closed) r->owner->can_write(*r, e);
                           });
@@ -263,7 +261,7 @@ class asio_transport {
     }
   }
 
-  void can_write(peer& p, std::error_code e) noexcept {
+  void can_write(peer& p, detail::net_error e) noexcept {
     if (p.lingering) return;
     if constexpr (detail::layered<Stream>) {
       if (!e) p.stream.flush(e);
@@ -276,8 +274,8 @@ class asio_transport {
   [[nodiscard]] write_result begin_write(peer& p, std::span<const buffer> bytes) {
     std::shared_ptr<void> keep = keep_.lock();
     p.stream.async_write_some(
-        ::asio::const_buffer{bytes[0].data, bytes[0].size},
-        [r = peer_ref{&p}, keep = std::move(keep)](const std::error_code& e, std::size_t n) {
+        detail::net::const_buffer{bytes[0].data, bytes[0].size},
+        [r = peer_ref{&p}, keep = std::move(keep)](const detail::net_error& e, std::size_t n) {
           r->writing = false;
           if (r->owner != nullptr) r->owner->wrote(*r, e, n);
         });
@@ -286,7 +284,7 @@ class asio_transport {
     return {bytes[0].size, flow::pending};
   }
 
-  void wrote(peer& p, const std::error_code& e, std::size_t n) noexcept {
+  void wrote(peer& p, const detail::net_error& e, std::size_t n) noexcept {
     --in_flight_;
     const session_id id = p.session;
     const bool failed = static_cast<bool>(e) && !p.closed;
@@ -303,14 +301,14 @@ class asio_transport {
     if (p.reading) return true;
     try {
       if constexpr (detail::layered<Stream>) {
-        p.stream.async_wait(::asio::socket_base::wait_read,
-                            [r = peer_ref{&p}](const std::error_code& e) {
+        p.stream.async_wait(detail::net::socket_base::wait_read,
+                            [r = peer_ref{&p}](const detail::net_error& e) {
                               r->reading = false;
                               have_input(*r, e, {});
                             });
       } else {
-        p.stream.async_read_some(::asio::buffer(p.sink),
-                                 [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
+        p.stream.async_read_some(detail::net::buffer(p.sink),
+                                 [r = peer_ref{&p}](const detail::net_error& e, std::size_t n) {
                                    r->reading = false;
                                    have_input(*r, e, {r->sink.data(), n});
                                  });
@@ -322,18 +320,18 @@ class asio_transport {
     }
   }
 
-  static void have_input(peer& p, const std::error_code& e, std::string_view bytes) {
+  static void have_input(peer& p, const detail::net_error& e, std::string_view bytes) {
     if (p.taker != nullptr) return p.taker->input(e, bytes);
     if (p.owner != nullptr && !p.closed) p.owner->take_input(p, e, bytes);
   }
 
-  void take_input(peer& p, std::error_code e, std::string_view bytes) noexcept {
+  void take_input(peer& p, detail::net_error e, std::string_view bytes) noexcept {
     try {
       put_away(p, bytes);
       if constexpr (at_once) {
         std::array<char, 4096> more;
         const std::uint32_t most = p.discarded + max_input;
-        while (!e && p.discarded <= most) read_more(p, ::asio::buffer(more), e);
+        while (!e && p.discarded <= most) read_more(p, detail::net::buffer(more), e);
         if (detail::would_block(e)) e = {};
       }
     } catch (...) {
@@ -349,7 +347,7 @@ class asio_transport {
     p.held->append(bytes);
   }
 
-  static void read_more(peer& p, ::asio::mutable_buffer into, std::error_code& e) {
+  static void read_more(peer& p, detail::net::mutable_buffer into, detail::net_error& e) {
     const auto* const begin = static_cast<const char*>(into.data());
     if constexpr (detail::layered<Stream>) {
       if (!p.lingering) {
@@ -361,7 +359,7 @@ class asio_transport {
     put_away(p, {begin, detail::socket_of(p.stream).read_some(into, e)});
   }
 
-  void took_input(peer& p, const std::error_code& e) noexcept {
+  void took_input(peer& p, const detail::net_error& e) noexcept {
     const std::uint32_t most = p.lingering ? max_linger_input : max_input;
     if (!e && p.discarded <= most && watch(p)) return;
     if (p.lingering) {
@@ -374,10 +372,10 @@ class asio_transport {
 
   /// Says goodbye and leaves it to the peer to close. False: that cannot be done.
   [[nodiscard]] bool hang_up(peer& p) noexcept {
-    std::error_code error;
+    detail::net_error error;
     if constexpr (detail::layered<Stream>) p.stream.say_goodbye();
     if constexpr (!detail::says_goodbye<Stream>) {
-      p.stream.lowest_layer().shutdown(::asio::socket_base::shutdown_send, error);
+      p.stream.lowest_layer().shutdown(detail::net::socket_base::shutdown_send, error);
     }
     if (error || !lingers_) {
       p.discard_input();
@@ -399,7 +397,7 @@ class asio_transport {
   [[nodiscard]] bool say_goodbye(peer& p) noexcept {
     if constexpr (detail::says_goodbye<Stream>) {
       try {
-        p.stream.async_shutdown([r = peer_ref{&p}](const std::error_code&) {
+        p.stream.async_shutdown([r = peer_ref{&p}](const detail::net_error&) {
           if (r->owner != nullptr && !r->closed) r->owner->cut(*r);
         });
         return true;

@@ -11,7 +11,7 @@ string(REGEX REPLACE "/$" "" pc_to_prefix "${pc_to_prefix}")
 install(DIRECTORY include/sse DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.hpp")
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 
-install(TARGETS ssehub_core ssehub_asio ssehub_epoll ssehub_fmt ssehub_io_uring ssehub_journal ssehub_openssl ssehub_simdjson EXPORT ssehub
+install(TARGETS ssehub_core ssehub_asio ssehub_boost_asio ssehub_epoll ssehub_fmt ssehub_io_uring ssehub_journal ssehub_openssl EXPORT ssehub
         INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(EXPORT ssehub NAMESPACE ssehub:: FILE ssehub-targets.cmake DESTINATION "${SSEHUB_INSTALL_CMAKEDIR}")
 

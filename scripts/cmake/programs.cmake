@@ -3,6 +3,20 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
 find_package(Threads REQUIRED)
+if(NOT DEFINED LINUX AND CMAKE_SYSTEM_NAME STREQUAL "Linux")  # CMake before 3.25
+  set(LINUX ON)
+endif()
+
+# What programs need beside the core. Each says what is left out without it.
+list(PREPEND CMAKE_MODULE_PATH "${CMAKE_CURRENT_LIST_DIR}")
+find_package(Asio MODULE QUIET)
+find_package(fmt CONFIG QUIET)
+find_package(simdjson CONFIG QUIET)
+find_package(liburing MODULE QUIET)
+find_package(OpenSSL 3 QUIET)
+if(SSEHUB_WITH_BOOST)
+  find_package(Boost 1.79 REQUIRED)
+endif()
 
 # Warnings are errors where the preset says so (CMAKE_COMPILE_WARNING_AS_ERROR).
 add_library(ssehub_warnings INTERFACE)

@@ -99,7 +99,7 @@ TEST_CASE("an allocation that fails costs one request at most, each in turn") {
     std::string seen;
     while (seen != "seen by all") seen = before.data();
     bool drained = false;
-    server->async_drain([&](std::error_code e) { drained = !e; });
+    server->async_drain([&](asio::error_code e) { drained = !e; });
     before.close();
     after.close();
     ctx.run();
@@ -135,7 +135,7 @@ TEST_CASE("a turn that could not be posted for memory is posted by the next even
       // Blocks that Asio kept for its next operation would be taken without an allocation.
       std::vector<asio::steady_timer> keeping;
       for (int i = 0; i < 4; ++i) {
-        keeping.emplace_back(ctx, std::chrono::hours{1}).async_wait([](std::error_code) {});
+        keeping.emplace_back(ctx, std::chrono::hours{1}).async_wait([](asio::error_code) {});
       }
       const failing f{n};
       published = static_cast<bool>(server.publish(ticks, {.data = "first"}));

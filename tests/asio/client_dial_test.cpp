@@ -162,7 +162,7 @@ TEST_CASE("client: six addresses that do not answer, and the seventh does") {
 TEST_CASE("client: the attempts that lost are closed when one has won") {
   const auto open_sockets = [] {
     std::size_t n = 0;
-    std::error_code gone;
+    asio::error_code gone;
     for (const auto& fd : std::filesystem::directory_iterator{"/proc/self/fd"}) {
       n += std::filesystem::read_symlink(fd, gone).string().starts_with("socket:");
     }
@@ -225,7 +225,7 @@ TEST_CASE("client: a failure tells its cause") {
   const known_name name{"nobody.test", {}};
   sse::client_failure f = failure_of("http://nobody.test/");
   CHECK(f.error == sse::client_error::resolve);
-  CHECK(f.cause == asio::error::host_not_found);
+  CHECK(f.cause == std::error_code{asio::error::make_error_code(asio::error::host_not_found)});
   CHECK(sse::explain(f) == "the host name could not be resolved: " + f.cause.message());
 
   test::raw_server resets{[](test::peer& p) {

@@ -58,7 +58,7 @@ TEST_CASE("client and server: 1,000 cuts at random bytes, every id once and in o
     if (between.cuts() < wanted) publish();
   };
   std::function<void()> next = [&] {
-    source.async_next([&](std::error_code e, const sse::received_event& r) {
+    source.async_next([&](asio::error_code e, const sse::received_event& r) {
       if (e) return;
       gaps += r.missed.has_value();
       take(r.last_event_id, r.data);
@@ -105,7 +105,7 @@ TEST_CASE("client and server: a gap, a drain") {
       l.ctx, "http://127.0.0.1:" + std::to_string(server.port()) + "/events", o};
   std::vector<sse::received_event> got;
   std::function<void()> next = [&] {
-    source.async_next([&](std::error_code e, sse::received_event r) {
+    source.async_next([&](asio::error_code e, sse::received_event r) {
       if (e) return;
       got.push_back(std::move(r));
       next();
@@ -121,7 +121,7 @@ TEST_CASE("client and server: a gap, a drain") {
   CHECK(got[3].last_event_id == std::to_string(ids[9]));
   sse::client_failure failed;
   source.on_error([&](const sse::client_failure& f) { failed = f; });
-  server.on_loop([&] { server->async_drain([](std::error_code) {}); });
+  server.on_loop([&] { server->async_drain([](asio::error_code) {}); });
   l.until([&] { return failed.error != sse::client_error::none; });
   CHECK(failed.error == sse::client_error::end_of_stream);
   CHECK_FALSE(failed.final);

@@ -45,12 +45,12 @@ class cutter {
   };
 
   void accept() {
-    acceptor_.async_accept([this](std::error_code e, tcp::socket s) {
+    acceptor_.async_accept([this](asio::error_code e, tcp::socket s) {
       if (e) return;
       auto p = std::make_shared<pair>(std::move(s));
       p->left = random_() % most_;
       p->reset = random_() % 2 == 0;
-      p->server.async_connect(to_, [this, p](std::error_code failed) {
+      p->server.async_connect(to_, [this, p](asio::error_code failed) {
         if (failed) return;
         up(p);
         down(p);
@@ -59,8 +59,8 @@ class cutter {
     });
   }
   static void up(const std::shared_ptr<pair>& p) {
-    p->client.async_read_some(asio::buffer(p->request), [p](std::error_code e, std::size_t n) {
-      std::error_code ignored;
+    p->client.async_read_some(asio::buffer(p->request), [p](asio::error_code e, std::size_t n) {
+      asio::error_code ignored;
       if (e) {
         p->server.close(ignored);
         return;
@@ -73,8 +73,8 @@ class cutter {
     const std::size_t n = std::min(p->left, p->answer.size());
     if (n == 0) return cut(*p);
     p->server.async_read_some(asio::buffer(p->answer, n),
-                              [this, p](std::error_code e, std::size_t got) {
-                                std::error_code ignored;
+                              [this, p](asio::error_code e, std::size_t got) {
+                                asio::error_code ignored;
                                 if (e) return;
                                 asio::write(p->client, asio::buffer(p->answer, got), ignored);
                                 p->left -= got;
@@ -83,7 +83,7 @@ class cutter {
   }
   void cut(pair& p) {
     ++cuts_;
-    std::error_code ignored;
+    asio::error_code ignored;
     if (p.reset) p.client.set_option(asio::socket_base::linger{true, 0}, ignored);
     p.client.close(ignored);
     p.server.close(ignored);

@@ -27,11 +27,11 @@ class layer {
   void async_handshake(handshake_type, Handler h) {
     byte_ = std::make_unique<char>('?');
     asio::async_write(socket_, asio::buffer(byte_.get(), 1),
-                      [this, h = std::move(h)](std::error_code e, std::size_t) mutable {
+                      [this, h = std::move(h)](asio::error_code e, std::size_t) mutable {
                         if (e) return h(e);
                         asio::async_read(socket_, asio::buffer(byte_.get(), 1),
-                                         [b = byte_.get(), h = std::move(h)](std::error_code failed,
-                                                                             std::size_t) mutable {
+                                         [b = byte_.get(), h = std::move(h)](
+                                             asio::error_code failed, std::size_t) mutable {
                                            if (!failed && *b != '!') failed = asio::error::fault;
                                            h(failed);
                                          });

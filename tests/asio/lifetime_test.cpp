@@ -151,10 +151,10 @@ TEST_CASE("X-26 drain: all told when to come back, no half frame, everything gon
   client idle{s.port()};
   CHECK(idle.get("/health").status == 200);
 
-  std::promise<std::error_code> done;
+  std::promise<asio::error_code> done;
   s.on_loop([&] {
     for (int i = 0; i < 50; ++i) (void)s->publish(ticks, {.data = std::string(2000, 'x')});
-    s->async_drain([&](std::error_code e) { done.set_value(e); },
+    s->async_drain([&](asio::error_code e) { done.set_value(e); },
                    {.deadline = test::patience, .farewell = {.type = "bye", .data = "soon"}});
   });
   CHECK(idle.rest().empty());
@@ -183,8 +183,8 @@ TEST_CASE("drain: answers are finished, the deadline cuts the rest") {
   deaf.send(client::make("GET", "/later"));
   REQUIRE(h.run_until([&] { return h.waiting.size() == 2; }));
   bool done = false;
-  std::error_code result;
-  h.server->async_drain([&](std::error_code e) { done = true, result = e; },
+  asio::error_code result;
+  h.server->async_drain([&](asio::error_code e) { done = true, result = e; },
                         {.deadline = milliseconds{500}});
   CHECK_FALSE(done);
   h.waiting[0](sse::response::text(200, "in time"));
@@ -205,8 +205,8 @@ TEST_CASE("drain: a stream that takes nothing is cut at the deadline") {
   deaf.send(get_events);
   REQUIRE(h.run_until([&] { return h.server->hub().sessions() == 1; }));
   for (int i = 0; i < 40; ++i) (void)h.server->publish(h.ticks, {.data = std::string(9000, 'x')});
-  std::error_code result;
-  h.server->async_drain([&](std::error_code e) { result = e; }, {.deadline = milliseconds{100}});
+  asio::error_code result;
+  h.server->async_drain([&](asio::error_code e) { result = e; }, {.deadline = milliseconds{100}});
   h.ctx.run();
   CHECK(result == asio::error::timed_out);
   CHECK(h.server->connections() == 0);
@@ -219,8 +219,8 @@ TEST_CASE("drain: a deadline of forever never comes") {
   REQUIRE(h.run_until([&] { return h.server->hub().sessions() == 1; }));
   for (int i = 0; i < 40; ++i) (void)h.server->publish(h.ticks, {.data = std::string(9000, 'x')});
   bool done = false;
-  std::error_code result = asio::error::timed_out;
-  h.server->async_drain([&](std::error_code e) { done = true, result = e; },
+  asio::error_code result = asio::error::timed_out;
+  h.server->async_drain([&](asio::error_code e) { done = true, result = e; },
                         {.deadline = sse::duration::infinite()});
   h.ctx.poll();
   h.ctx.poll();
@@ -237,8 +237,8 @@ TEST_CASE("drain completes at once with nothing open, twice, and as a future") {
   test::server<> s;
   std::future<void> f = s.on_loop([&] { return s->async_drain(asio::use_future); });
   f.get();
-  std::promise<std::error_code> again;
-  s.on_loop([&] { s->async_drain([&](std::error_code e) { again.set_value(e); }); });
+  std::promise<asio::error_code> again;
+  s.on_loop([&] { s->async_drain([&](asio::error_code e) { again.set_value(e); }); });
   CHECK(again.get_future().get() == asio::error::operation_aborted);
 }
 
@@ -262,8 +262,8 @@ TEST_CASE("a server may be destroyed with 100 open streams and all else under wa
   sse::publisher mail = h.server->make_publisher(h.ticks);
   CHECK(mail.try_publish("never seen") == sse::publish_error::none);
   bool drained = false;
-  std::error_code result;
-  h.server->async_drain([&](std::error_code e) { drained = true, result = e; });
+  asio::error_code result;
+  h.server->async_drain([&](asio::error_code e) { drained = true, result = e; });
   int ended = 0;
   h.server->hub().on_closed(
       [&](sse::session_id, const sse::no_user&, sse::close_reason) { ++ended; });
@@ -393,7 +393,7 @@ TEST_CASE("several threads may run the context if the server is on a strand") {
     asio::post(strand, [&, n] { (void)server->publish(ticks, {.data = std::to_string(n)}); });
   }
   asio::post(strand, [&] {
-    server->async_drain(asio::bind_executor(strand, [&](std::error_code) { server.reset(); }));
+    server->async_drain(asio::bind_executor(strand, [&](asio::error_code) { server.reset(); }));
   });
   for (std::thread& t : runners) t.join();
   for (std::thread& t : readers) t.join();

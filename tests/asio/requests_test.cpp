@@ -41,7 +41,7 @@ TEST_CASE("a verdict has its deadline, and is called off when nobody waits for i
 
 TEST_CASE("a drain waits for no verdict") {
   using server = test::server<>;
-  test::verdicts_in_a_drain<server>([](server& s) { s->async_drain([](std::error_code) {}); });
+  test::verdicts_in_a_drain<server>([](server& s) { s->async_drain([](asio::error_code) {}); });
 }
 
 TEST_CASE("RFC 9110 5.5: headers of a stream are the verdict's, and never break its head",

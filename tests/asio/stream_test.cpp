@@ -99,7 +99,7 @@ TEST_CASE("X-23 HTTP/1.0 and 1.1: close-delimited or in chunks") {
     f.s.on_loop([&] { id = f.s->publish(f.ticks, {.data = data}).id; });
     expected += "id: " + std::to_string(id) + "\ndata: " + data + "\n\n";
   }
-  f.s.on_loop([&] { f.s->async_drain([](std::error_code) {}); });
+  f.s.on_loop([&] { f.s->async_drain([](asio::error_code) {}); });
   bool whole = true;
   std::string got = c.rest();
   if (chunks) got = test::dechunk(got, whole);

@@ -57,7 +57,7 @@ class polite_layer : public layer {
     auto byte = std::make_unique<char>();
     const auto room = asio::buffer(byte.get(), 1);
     socket_->async_read_some(room, [b = std::move(byte), t = std::forward<Token>(token)](
-                                       std::error_code e, std::size_t) mutable {
+                                       asio::error_code e, std::size_t) mutable {
       if (!e && *b != '!') e = asio::error::no_recovery;
       t(e);
     });
@@ -66,7 +66,7 @@ class polite_layer : public layer {
   void async_shutdown(Token&& token) {
     asio::async_write(
         *socket_, asio::buffer("bye", 3),
-        [t = std::forward<Token>(token)](std::error_code e, std::size_t) mutable { t(e); });
+        [t = std::forward<Token>(token)](asio::error_code e, std::size_t) mutable { t(e); });
   }
 };
 
@@ -112,7 +112,7 @@ TEST_CASE("check_transport finds nothing wrong with plain sockets") {
   auto c = net.adopt(std::move(a));
   const auto report = sse::testing::check_transport(net, c, [&] {
     std::string got(1 << 16, '\0');
-    std::error_code e;
+    asio::error_code e;
     got.resize(b.read_some(asio::buffer(got), e));
     ctx.restart();
     ctx.poll();
@@ -144,7 +144,7 @@ TEST_CASE("a hub over the transport alone, local sockets: order, blocking, the p
   std::string got;
   for (int i = 0; i < 10'000 && got.size() < expected.size(); ++i) {
     std::string some(50'000, '\0');
-    std::error_code e;
+    asio::error_code e;
     some.resize(far.read_some(asio::buffer(some), e));
     got += some;
     x.turn();
@@ -181,7 +181,7 @@ TEST_CASE("layers: the hub's bytes are written by operations, in order, whole") 
     expected += "id: " + std::to_string(id) + "\ndata: " + data + "\n\n";
   }
   CHECK(s.on_loop([&] { return s->connections(); }) == 2);
-  s.on_loop([&] { s->async_drain([](std::error_code) {}, {.deadline = test::patience}); });
+  s.on_loop([&] { s->async_drain([](asio::error_code) {}, {.deadline = test::patience}); });
   for (client* x : {&c, &idle}) {
     bool whole = true;
     std::string got = x->rest();
@@ -258,8 +258,8 @@ TEST_CASE("layers that shake hands first and say goodbye last") {
   s.publish(ticks, "x");
   CHECK(stream.data() == "x");
   CHECK(silent.rest().empty());  // no handshake within its deadline
-  std::promise<std::error_code> done;
-  s.on_loop([&] { s->async_drain([&](std::error_code e) { done.set_value(e); }); });
+  std::promise<asio::error_code> done;
+  s.on_loop([&] { s->async_drain([&](asio::error_code e) { done.set_value(e); }); });
   CHECK(stream.rest().ends_with("\n\nbye"));
   CHECK_FALSE(done.get_future().get());
 }

@@ -19,20 +19,13 @@
 #include <utility>
 #include <vector>
 
-#include <asio/any_io_executor.hpp>
-#include <asio/buffer.hpp>
-#include <asio/error.hpp>
-#include <asio/ip/address.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/post.hpp>
-#include <asio/write.hpp>
-
 #include <sse/asio_client_options.hpp>
 #include <sse/client_error.hpp>
 #include <sse/config.hpp>
 #include <sse/detail/base/assert.hpp>
 #include <sse/detail/base/decimal.hpp>
 #include <sse/detail/client/connect_race.hpp>
+#include <sse/detail/net/asio.hpp>
 #include <sse/detail/net/asio_stream.hpp>
 #include <sse/function.hpp>
 
@@ -44,7 +37,7 @@ namespace sse::inline v0::detail {
 /// the reason is found at the stream, through its native handle, so that nothing here needs
 /// OpenSSL.
 template <class Stream>
-[[nodiscard]] std::error_code handshake_cause(Stream& s, const std::error_code& e) {
+[[nodiscard]] std::error_code handshake_cause(Stream& s, const net_error& e) {
   if constexpr (requires { SSL_get_verify_result(s.native_handle()); }) {
     constexpr int certificate_verify_failed = 134;  // SSL_R_..., the low bits of the value
     if (std::string_view{e.category().name()} == "asio.ssl" &&
@@ -53,13 +46,14 @@ template <class Stream>
       if (reason != 0) return {reason, certificate_category()};
     }
   }
-  return e;
+  return portable(e);
 }
 
 /// A link to its owner, whatever its stream.
+template <class Socket = net::ip::tcp::socket>
 class asio_link {
  public:
-  using socket = net::ip::tcp::socket;
+  using socket = Socket;
 
   asio_link() = default;
   asio_link(const asio_link&) = delete;
@@ -94,7 +88,7 @@ class asio_link {
 };
 
 template <class Owner, class Stream>
-class asio_link_of final : public asio_link,
+class asio_link_of final : public asio_link<>,
                            public std::enable_shared_from_this<asio_link_of<Owner, Stream>> {
   using tcp = net::ip::tcp;
 
@@ -113,7 +107,7 @@ class asio_link_of final : public asio_link,
     direct_ = direct;
     options_ = o;
     if (own) return ask(own);
-    std::error_code not_an_address;
+    net_error not_an_address;
     const auto address = net::ip::make_address(host_, not_an_address);
     if (!not_an_address) {
       addresses_.push_back({address, port_});
@@ -123,7 +117,7 @@ class asio_link_of final : public asio_link,
     *put_decimal(digits, port_) = '\0';
     resolver_.async_resolve(
         host_, digits, tcp::resolver::numeric_service,
-        [me = self()](const std::error_code& e, const tcp::resolver::results_type& found) {
+        [me = self()](const net_error& e, const tcp::resolver::results_type& found) {
           me->guarded([&] { me->resolved(e, found); });
         });
   }
@@ -132,7 +126,7 @@ class asio_link_of final : public asio_link,
     stream_.emplace(make_(std::move(*socket_), host));
     socket_.reset();
     if constexpr (shakes_hands<Stream>) {
-      stream_->async_handshake(Stream::client, [me = self()](const std::error_code& e) {
+      stream_->async_handshake(Stream::client, [me = self()](const net_error& e) {
         me->guarded([&] { me->shaken(e); });
       });
     } else {
@@ -150,7 +144,7 @@ class asio_link_of final : public asio_link,
     const auto bytes = net::buffer(*held);
     with_stream([&](auto& stream) {
       net::async_write(stream, bytes,
-                       [me = self(), h = std::move(held)](const std::error_code&, std::size_t) {});
+                       [me = self(), h = std::move(held)](const net_error&, std::size_t) {});
     });
   }
 
@@ -159,7 +153,7 @@ class asio_link_of final : public asio_link,
     from_ = to_ = 0;
     with_stream([&](auto& stream) {
       stream.async_read_some(net::buffer(buffer_.get(), size_),
-                             [me = self()](const std::error_code& e, std::size_t n) {
+                             [me = self()](const net_error& e, std::size_t n) {
                                me->guarded([&] { me->have_read(e, n); });
                              });
     });
@@ -169,7 +163,7 @@ class asio_link_of final : public asio_link,
     closed_ = true;
     resolver_.cancel();
     end_race();
-    std::error_code ignored;
+    net_error ignored;
     if (socket_) socket_->close(ignored);
     if (stream_) stream_->lowest_layer().close(ignored);
   }
@@ -189,7 +183,7 @@ class asio_link_of final : public asio_link,
 
   void lost(client_error why, const std::error_code& cause) {
     close();
-    owner_->lost(why, portable(cause));
+    owner_->lost(why, cause);
   }
 
   /// The program connects; it may answer at once, or after this link is gone.
@@ -205,9 +199,9 @@ class asio_link_of final : public asio_link,
     });
   }
 
-  void resolved(const std::error_code& e, const tcp::resolver::results_type& found) {
+  void resolved(const net_error& e, const tcp::resolver::results_type& found) {
     for (const auto& entry : found) addresses_.push_back(entry.endpoint());
-    if (e || addresses_.empty()) return lost(client_error::resolve, e);
+    if (e || addresses_.empty()) return lost(client_error::resolve, portable(e));
     alternate_families(addresses_, [](const tcp::endpoint& a) { return a.address().is_v6(); });
     race();
   }
@@ -228,24 +222,24 @@ class asio_link_of final : public asio_link,
   void begin_attempt(std::size_t n) {
     socket& s = attempts_.emplace_back(owner_->executor());
     const tcp::endpoint to = addresses_[n];
-    std::error_code e;
+    net_error e;
     s.open(to.protocol(), e);
     if (e) return failed(e);
     close_on_exec(s);
-    s.async_connect(to, [me = self(), &s](const std::error_code& failure) {
+    s.async_connect(to, [me = self(), &s](const net_error& failure) {
       me->guarded([&] { me->attempted(s, failure); });
     });
   }
 
-  void failed(const std::error_code& e) {
-    cause_ = e;
+  void failed(const net_error& e) {
+    cause_ = portable(e);
     race_.failed(steady_now());
   }
 
-  void attempted(socket& s, const std::error_code& e) {
+  void attempted(socket& s, const net_error& e) {
     if (socket_ || stream_) return;  // another one was first
     if (e) {
-      std::error_code ignored;
+      net_error ignored;
       s.close(ignored);
       failed(e);
       return begin_attempts();
@@ -257,7 +251,7 @@ class asio_link_of final : public asio_link,
 
   void end_race() noexcept {
     race_.stop();
-    std::error_code ignored;
+    net_error ignored;
     for (socket& s : attempts_) s.close(ignored);  // their handlers still name them
   }
 
@@ -265,22 +259,22 @@ class asio_link_of final : public asio_link,
 
   void connected(socket s) {
     socket_.emplace(std::move(s));
-    std::error_code ignored;
+    net_error ignored;
     socket_->set_option(tcp::no_delay{true}, ignored);
     direct_ ? secure(host_) : owner_->linked();
   }
 
-  void shaken(const std::error_code& e) {
+  void shaken(const net_error& e) {
     if (e) return lost(client_error::tls, handshake_cause(*stream_, e));
     owner_->linked();
   }
 
-  void have_read(const std::error_code& e, std::size_t n) {
+  void have_read(const net_error& e, std::size_t n) {
     to_ = n;
     if (!e) return owner_->received();
     // With TLS, an end without its goodbye is no eof: somebody else may have cut it.
     if (e == net::error::eof) return lost(client_error::none, {});
-    lost(client_error::read, e);
+    lost(client_error::read, portable(e));
   }
 
   std::shared_ptr<Owner> owner_;

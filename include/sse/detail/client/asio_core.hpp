@@ -22,16 +22,11 @@
 #include <system_error>
 #include <utility>
 
-#include <asio/any_io_executor.hpp>
-#include <asio/error.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/post.hpp>
-#include <asio/steady_timer.hpp>
-
 #include <sse/asio_client_options.hpp>
 #include <sse/client.hpp>
 #include <sse/detail/base/assert.hpp>
 #include <sse/detail/client/asio_connection.hpp>
+#include <sse/detail/net/asio.hpp>
 
 namespace sse::inline v0::detail {
 
@@ -48,13 +43,14 @@ struct asio_client_hooks {
 
 template <class Stream>
 class asio_client_core final : public std::enable_shared_from_this<asio_client_core<Stream>> {
-  using socket = asio_link::socket;
+  using link = asio_link<>;
+  using socket = typename link::socket;
   using plain_link = asio_link_of<asio_client_core, socket>;
   using stream_link = asio_link_of<asio_client_core, Stream>;
 
  public:
   using maker = typename stream_link::maker;
-  using waiter = function<void(std::error_code, received_event)>;
+  using waiter = function<void(net_error, received_event)>;
 
   asio_client_core(net::any_io_executor ex, std::string_view url, const asio_client_options& o,
                    maker make)
@@ -169,7 +165,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
     if (!(due < armed_)) return;
     armed_ = due;
     timer_.expires_at(std::chrono::steady_clock::time_point{std::chrono::milliseconds{due.ms()}});
-    timer_.async_wait([me = this->shared_from_this()](const std::error_code& e) {
+    timer_.async_wait([me = this->shared_from_this()](const net_error& e) {
       if (e == net::error::operation_aborted || me->closed_) return;
       me->armed_ = time_point::never();
       me->guarded([&] { me->pump(); });
@@ -205,7 +201,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
     o.seed = (std::uint64_t{random()} << 32U) ^ random();
     return o;
   }
-  [[nodiscard]] static std::error_code aborted() noexcept {
+  [[nodiscard]] static net_error aborted() noexcept {
     return net::error::make_error_code(net::error::operation_aborted);
   }
   [[nodiscard]] static std::size_t size_of(const received_event& e) noexcept {
@@ -231,12 +227,12 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
 
   /// Hands in what was read, and reads on unless the queue is full.
   void feed() {
-    const std::shared_ptr<asio_link> link = link_;
+    const std::shared_ptr<link> held = link_;
     paused_ = false;
-    link->took(source_.received(steady_now(), link->unread(), sink{*this}));
-    if (link != link_) return;
-    paused_ = (source_.state() == client_state::open && full()) || !link->unread().empty();
-    if (!paused_ && source_.reads()) link->read();
+    held->took(source_.received(steady_now(), held->unread(), sink{*this}));
+    if (held != link_) return;
+    paused_ = (source_.state() == client_state::open && full()) || !held->unread().empty();
+    if (!paused_ && source_.reads()) held->read();
   }
 
   [[nodiscard]] bool take(const event& e) {
@@ -285,16 +281,16 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
       return source_.ended(steady_now(), client_error::tls,
                            std::make_error_code(std::errc::protocol_not_supported));
     }
-    const std::shared_ptr<asio_link> link = link_;
-    link->dial({a.host, a.port}, !a.tunnel, hooks.dial, connect_);
+    const std::shared_ptr<link> held = link_;
+    held->dial({a.host, a.port}, !a.tunnel, hooks.dial, connect_);
   }
 
   void secure(const client_action& a) {
-    const std::shared_ptr<asio_link> link = link_;
-    link->secure(std::string{a.host});
+    const std::shared_ptr<link> held = link_;
+    held->secure(std::string{a.host});
   }
 
-  [[nodiscard]] std::shared_ptr<asio_link> make_link(bool tls) {
+  [[nodiscard]] std::shared_ptr<link> make_link(bool tls) {
     if constexpr (plain_socket<Stream>) {
       if (tls) return nullptr;
     } else if constexpr (shakes_hands<Stream>) {
@@ -324,7 +320,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   }
 
   /// No event will come any more.
-  void end(std::error_code why) noexcept {
+  void end(net_error why) noexcept {
     if (!end_) end_ = why;
     while (!waiters_.empty()) {
       const waiter w = std::move(waiters_.front().complete);
@@ -341,7 +337,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   event_source source_;
   maker make_;
   typename plain_link::maker plain_make_{[](socket s, const std::string&) { return s; }};
-  std::shared_ptr<asio_link> link_;
+  std::shared_ptr<link> link_;
   std::deque<received_event> queue_;
   std::deque<waiting> waiters_;
   std::size_t queue_limit_;
@@ -349,7 +345,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   std::size_t queue_bytes_ = 0;
   std::size_t read_buffer_;
   connect_options connect_;
-  std::error_code end_;
+  net_error end_;
   time_point armed_ = time_point::never();
   std::uint64_t tickets_ = 0;
   client_state told_ = client_state::connecting;

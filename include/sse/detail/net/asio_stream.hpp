@@ -14,12 +14,6 @@
 #include <type_traits>
 #include <utility>
 
-#include <asio/basic_socket.hpp>
-#include <asio/basic_stream_socket.hpp>
-#include <asio/error.hpp>
-#include <asio/ip/address.hpp>
-#include <asio/ip/tcp.hpp>
-
 #if !defined(_WIN32)
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -27,6 +21,7 @@
 #endif
 
 #include <sse/detail/base/intrusive_list.hpp>
+#include <sse/detail/net/asio.hpp>
 #include <sse/session.hpp>
 
 namespace sse::inline v0 {
@@ -35,8 +30,6 @@ template <class Stream>
 class asio_transport;
 
 namespace detail {
-
-namespace net = ::asio;
 
 /// Keeps a counted object alive. Not atomic: one executor owns both. Only moved, so that no thread
 /// of an executor with several ever touches a count outside the strand; share() makes another.
@@ -105,7 +98,7 @@ template <class S>
 }
 
 struct ignore_error {
-  void operator()(const std::error_code&) const noexcept {}
+  void operator()(const net_error&) const noexcept {}
 };
 
 /// A stream that says goodbye by itself (TLS close_notify).
@@ -131,8 +124,7 @@ void close_on_exec(Socket& s) noexcept {
 
 /// The next connection, and whose it is. Errors: would_block if there is none.
 [[nodiscard]] inline net::ip::tcp::socket accept_one(net::ip::tcp::acceptor& from,
-                                                     net::ip::tcp::endpoint& peer,
-                                                     std::error_code& e) {
+                                                     net::ip::tcp::endpoint& peer, net_error& e) {
   net::ip::tcp::socket s{from.get_executor()};
 #if defined(__linux__)  // one call instead of two
   auto size = static_cast<socklen_t>(peer.capacity());
@@ -152,18 +144,19 @@ void close_on_exec(Socket& s) noexcept {
 }
 
 /// In the standard's category: Asio's own does not compare equal to std::errc.
-[[nodiscard]] inline std::error_code portable(const std::error_code& e) noexcept {
+[[nodiscard]] inline std::error_code portable(const net_error& e) {
   if (e.category() != net::error::get_system_category()) return e;
   return {e.value(), std::system_category()};
 }
 
-[[nodiscard]] inline bool would_block(const std::error_code& e) noexcept {
+[[nodiscard]] inline bool would_block(const net_error& e) noexcept {
   return e == net::error::would_block || e == net::error::try_again;
 }
 
 /// Who gets what comes on a connection that is no stream.
+template <class Error = net_error>
 struct asio_input {
-  virtual void input(const std::error_code& e, std::string_view bytes) = 0;
+  virtual void input(const Error& e, std::string_view bytes) = 0;
 
  protected:
   ~asio_input() = default;
@@ -183,18 +176,18 @@ struct asio_peer {
 
   /// For one that ended already.
   void close_now() noexcept {
-    std::error_code ignored;
+    net_error ignored;
     stream.lowest_layer().close(ignored);
   }
   /// Ends it: a child process may have the socket too, and then closing it ends nothing.
   void end_now() noexcept {
-    std::error_code ignored;
+    net_error ignored;
     stream.lowest_layer().shutdown(net::socket_base::shutdown_both, ignored);
     close_now();
   }
   /// Closes without sending what the kernel still holds, for a peer that takes nothing any more.
   void abort_now() noexcept {
-    std::error_code ignored;
+    net_error ignored;
     stream.lowest_layer().set_option(net::socket_base::linger{true, 0}, ignored);
     end_now();
   }
@@ -203,14 +196,14 @@ struct asio_peer {
   void discard_input() noexcept {
     if constexpr (writes_at_once<Stream>) {
       std::array<char, 4096> bytes;
-      std::error_code error;
+      net_error error;
       for (int i = 0; i < 16 && !error; ++i) socket_of(stream).read_some(net::buffer(bytes), error);
     }
   }
 
   Stream stream;
   asio_transport<Stream>* owner = nullptr;  ///< nullptr: the transport needs nothing of it any more
-  asio_input* taker = nullptr;  ///< of its input, in place of the owner, whoever began to read
+  asio_input<>* taker = nullptr;  ///< of its input, in place of the owner, whoever began to read
   link<asio_peer> hook;
   std::unique_ptr<std::string> held;  ///< input that waits for the end of its stream, see reuse
   std::int64_t linger_until = 0;
@@ -246,7 +239,7 @@ struct asio_access {
   }
   /// A read is over.
   template <class Stream>
-  static void have_input(asio_peer<Stream>& p, const std::error_code& e, std::string_view bytes) {
+  static void have_input(asio_peer<Stream>& p, const net_error& e, std::string_view bytes) {
     p.reading = false;
     asio_transport<Stream>::have_input(p, e, bytes);
   }

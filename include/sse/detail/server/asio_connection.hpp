@@ -13,10 +13,8 @@
 #include <system_error>
 #include <utility>
 
-#include <asio/buffer.hpp>
-#include <asio/post.hpp>
-
 #include <sse/asio_transport.hpp>
+#include <sse/detail/net/asio.hpp>
 #include <sse/detail/server/http_connection.hpp>
 #include <sse/request.hpp>
 
@@ -25,7 +23,7 @@ namespace sse::inline v0::detail {
 /// `Core`: asio_core.
 template <class Core>
 class asio_connection final : public http_connection<asio_connection<Core>, Core>,
-                              private asio_input {
+                              private asio_input<> {
   using base = http_connection<asio_connection, Core>;
   using typename base::phase;
   using transport_type = typename Core::transport_type;
@@ -44,7 +42,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     set_due();
     if constexpr (shakes_hands<stream_type>) {
       peer_.stream().async_handshake(stream_type::server,
-                                     [c = self{this}](const std::error_code& e) mutable {
+                                     [c = self{this}](const net_error& e) mutable {
                                        c->guarded([&] {
                                          if (e) return c->no_handshake(e);
                                          c->phase_ = phase::head;
@@ -82,7 +80,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
 
   [[nodiscard]] self hold() noexcept { return self{this}; }
 
-  void no_handshake(const std::error_code& e) {
+  void no_handshake(const net_error& e) {
     if constexpr (layered<stream_type>) {
       if (e == std::errc::protocol_error) {
         return this->refuse_handshake(peer_.stream().layer());
@@ -91,7 +89,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     drop();
   }
   void send_plain(std::string_view text) {
-    std::error_code ignored;
+    net_error ignored;
     (void)socket_of(peer_.stream()).write_some(net::buffer(text), ignored);
   }
 
@@ -104,13 +102,13 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     // comes is whose the connection is by then.
     peer_.stream().async_read_some(
         net::buffer(input_),
-        [c = self{this}, p = asio_access::share(peer_)](const std::error_code& e, std::size_t n) {
+        [c = self{this}, p = asio_access::share(peer_)](const net_error& e, std::size_t n) {
           asio_access::have_input(*p, e, {c->input_.data(), n});
         });
     peer.reading = true;
   }
 
-  void input(const std::error_code& e, std::string_view bytes) override {
+  void input(const net_error& e, std::string_view bytes) override {
     const self held{this};
     guarded([&] { e ? drop() : have_read(bytes); });
   }
@@ -120,7 +118,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
       if (bytes.size() == input_.size() || bytes.data() != input_.data()) {
         auto& all = core_->scratch();  // there may be much more, such as a body
         std::size_t n = bytes.copy(all.data(), all.size());
-        std::error_code ends_later;
+        net_error ends_later;
         n += peer_.stream().read_some(net::buffer(all) + n, ends_later);
         return serve({all.data(), n});
       }
@@ -142,7 +140,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
 
   void write_some() {
     peer_.stream().async_write_some(net::buffer(sending_) + sent_,
-                                    [c = self{this}](const std::error_code& e, std::size_t n) {
+                                    [c = self{this}](const net_error& e, std::size_t n) {
                                       c->writing_ = false;
                                       c->guarded([&] { c->wrote(e, n); });
                                     });
@@ -150,7 +148,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     this->await_write();
   }
 
-  void wrote(const std::error_code& e, std::size_t n) {
+  void wrote(const net_error& e, std::size_t n) {
     if (e) return drop();
     sent_ += n;
     if (sent_ != sending_.size()) return write_some();

@@ -21,13 +21,8 @@
 #include <utility>
 #include <vector>
 
-#include <asio/any_io_executor.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/ip/v6_only.hpp>
-#include <asio/post.hpp>
-#include <asio/steady_timer.hpp>
-
 #include <sse/asio_transport.hpp>
+#include <sse/detail/net/asio.hpp>
 #include <sse/detail/server/asio_connection.hpp>
 #include <sse/detail/server/server_core.hpp>
 
@@ -57,7 +52,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     });
     transport_.on_kept([this](auto& c) {
       return this->take_back([&] {
-        std::error_code gone;
+        net_error gone;
         const auto from = c.stream().lowest_layer().remote_endpoint(gone).address();
         if (!gone) enter(c, from)->resume();
         return !gone;
@@ -136,14 +131,14 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
     if (this->ending()) return std::make_error_code(std::errc::operation_canceled);
     if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-    std::error_code e;
+    net_error e;
     const net::ip::address address = net::ip::make_address(std::string{host}, e);
     if (!e) return listen(net::ip::tcp::endpoint{address, port}, false);
 
     net::ip::tcp::resolver resolver{executor_};
     const auto found =
         resolver.resolve(host, std::to_string(port), net::ip::tcp::resolver::passive, e);
-    if (e) return e;
+    if (e) return portable(e);
     bool listens = false;
     for (const auto& entry : found) {  // such as both versions of localhost, on one port
       net::ip::tcp::endpoint at = entry.endpoint();
@@ -155,18 +150,18 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
       if (failed && !absent) return failed;
       if (failed) e = failed;
     }
-    return listens ? std::error_code{} : e;
+    return listens ? std::error_code{} : portable(e);
   }
 
   [[nodiscard]] std::uint16_t port() const noexcept {
-    std::error_code ignored;
+    net_error ignored;
     if (listeners_.empty()) return 0;
     return listeners_.front()->acceptor.local_endpoint(ignored).port();
   }
 
   // --- the end
 
-  void begin_drain(const drain_options& o, function<void(std::error_code)> done) {
+  void begin_drain(const drain_options& o, function<void(net_error)> done) {
     drained_.push_back(std::move(done));
     if (stopped_) return finish_drain(net::error::operation_aborted);
     if (!draining_) {
@@ -262,7 +257,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     this->drain_mail();
     this->take_late_answers();
     if (stopped_) return;
-    if (this->shards_end()) begin_drain(port_.how_to_drain(), [](std::error_code) {});
+    if (this->shards_end()) begin_drain(port_.how_to_drain(), [](net_error) {});
     if (looks_ != 0) return;
     const time_point t = now();
     if (t - told_ > long_pause && next_deadline() <= t.ms() && look_first(t)) return;
@@ -338,7 +333,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     try {
       const std::int64_t left = next - now().ms();
       timer_.expires_after(std::chrono::milliseconds{left > 0 ? left : 0});
-      timer_.async_wait([core = this->shared_from_this()](const std::error_code& e) {
+      timer_.async_wait([core = this->shared_from_this()](const net_error& e) {
         if (e) return;
         core->timer_at_ = INT64_MAX;
         core->turn();
@@ -351,7 +346,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   [[nodiscard]] std::error_code listen(const net::ip::tcp::endpoint& at, bool one_version) {
     auto l = std::make_unique<listener>(executor_);
-    std::error_code e;
+    net_error e;
     net::ip::tcp::acceptor& a = l->acceptor;
     (void)a.open(at.protocol(), e);
     if (!e) close_on_exec(a);
@@ -362,7 +357,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     const int on = 1;
     if (!e && options_.reuse_port &&
         ::setsockopt(a.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) {
-      e.assign(errno, std::system_category());
+      e.assign(errno, net::error::get_system_category());
     }
 #endif
     if (!e && at.protocol() == net::ip::tcp::v6()) {
@@ -375,7 +370,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (e) return portable(e);
     listeners_.push_back(std::move(l));
     accept(*listeners_.back());
-    return e;
+    return {};
   }
 
   /// Those that accepted sockets have, set before any is there.
@@ -385,8 +380,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   static constexpr bool inherits_options = false;
 #endif
   template <class Socket>
-  [[nodiscard]] std::error_code set_options(Socket& s) const noexcept {
-    std::error_code e;
+  [[nodiscard]] net_error set_options(Socket& s) const noexcept {
+    net_error e;
     if (options_.nodelay) (void)s.set_option(net::ip::tcp::no_delay{true}, e);
     if (!e && options_.send_buffer != 0) {
       const net::socket_base::send_buffer_size size{static_cast<int>(options_.send_buffer)};
@@ -404,7 +399,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     ~on_waiting() {
       if (core != nullptr && !core->ending()) core->accept_later(*at);
     }
-    void operator()(const std::error_code&) {
+    void operator()(const net_error&) {
       const std::shared_ptr<asio_core> c = std::move(core);
       c->accept_all(*at);
     }
@@ -424,7 +419,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   void accept_all(listener& l) noexcept {
     for (int most = 64; most > 0 && !this->ending(); --most) {
       try {
-        std::error_code e;
+        net_error e;
         net::ip::tcp::endpoint from;
         net::ip::tcp::socket s = accept_one(l.acceptor, from, e);
         if (would_block(e)) break;
@@ -493,7 +488,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   }
 
   [[nodiscard]] std::string say_crowded(net::ip::tcp::socket& s) {
-    std::error_code ignored;
+    net_error ignored;
     std::string out = this->crowded();
     s.non_blocking(true, ignored);
     (void)s.write_some(net::buffer(out), ignored);
@@ -503,7 +498,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   }
 
   void close_listeners() noexcept {
-    std::error_code ignored;
+    net_error ignored;
     for (const auto& l : listeners_) {
 #if defined(__linux__)  // a child process may listen too, and then closing ends nothing
       ::shutdown(l->acceptor.native_handle(), SHUT_RDWR);
@@ -521,8 +516,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (over || t.ms() >= cut_at_) finish_drain(net::error::timed_out);
   }
 
-  void finish_drain(std::error_code e) noexcept {
-    std::vector<function<void(std::error_code)>> waiting_for;
+  void finish_drain(net_error e) noexcept {
+    std::vector<function<void(net_error)>> waiting_for;
     waiting_for.swap(drained_);
     stop();
     for (const auto& done : waiting_for) {
@@ -541,7 +536,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   std::vector<std::unique_ptr<listener>> listeners_;
   std::int64_t accept_again_ = INT64_MAX;
   waiting_room<connection> waiting_;
-  std::vector<function<void(std::error_code)>> drained_;
+  std::vector<function<void(net_error)>> drained_;
   std::int64_t cut_at_ = INT64_MAX;
   time_point told_ = this->now();
   std::uint32_t calls_ = 0;  // of the hub, under way
