@@ -9,6 +9,8 @@
 //
 // Plain data, no thread safety of its own.
 #pragma once
+#ifndef SSEHUB_ADMISSION_HPP
+#define SSEHUB_ADMISSION_HPP
 
 #include <cstdint>
 #include <string>
@@ -24,7 +26,7 @@
 #include <sse/session.hpp>
 #include <sse/stats.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// What a full cap does.
 enum class when_full : std::uint8_t {
@@ -382,4 +384,6 @@ struct drain_options {
   event farewell{};
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_ADMISSION_HPP

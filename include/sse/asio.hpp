@@ -42,6 +42,8 @@
 // None may destroy the server or the hub. Outside of them it may be destroyed at any time, also
 // while operations are under way.
 #pragma once
+#ifndef SSEHUB_ASIO_HPP
+#define SSEHUB_ASIO_HPP
 
 #include <cstdint>
 #include <memory>
@@ -54,7 +56,7 @@
 #include <sse/detail/server/asio_core.hpp>
 #include <sse/server.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// An HTTP/1.1 server with a hub (see the top of this file); routes, channels and hooks are
 /// basic_server's. `User`: what the program wants to know of a stream, see hub. `Stream`:
@@ -118,4 +120,6 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
   using base::core_;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_ASIO_HPP

@@ -52,6 +52,8 @@
 // Work: ctx.run() does not return while the source is connected, connects, or waits to; it may
 // while the queue is full.
 #pragma once
+#ifndef SSEHUB_ASIO_CLIENT_HPP
+#define SSEHUB_ASIO_CLIENT_HPP
 
 #include <cstdint>
 #include <memory>
@@ -66,7 +68,7 @@
 #include <sse/detail/client/asio_core.hpp>
 #include <sse/detail/net/asio.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A client (see the top of this file). `Stream`: tcp::socket, or a layer on one.
 template <class Stream = detail::net::ip::tcp::socket>
@@ -196,4 +198,6 @@ class asio_event_source {
   std::shared_ptr<core> core_;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_ASIO_CLIENT_HPP

@@ -4,6 +4,8 @@
 // the reasons against a certificate as std::error_code, the environment's proxies, dialers. Part of
 // sse/asio_client.hpp.
 #pragma once
+#ifndef SSEHUB_ASIO_CLIENT_OPTIONS_HPP
+#define SSEHUB_ASIO_CLIENT_OPTIONS_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +20,7 @@
 #include <sse/detail/net/asio.hpp>
 #include <sse/function.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 class client_category_type final : public std::error_category {
@@ -148,7 +150,9 @@ struct connect_options {
 };
 }  // namespace detail
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
 template <>
 struct std::is_error_code_enum<sse::client_error> : std::true_type {};
+
+#endif  // SSEHUB_ASIO_CLIENT_OPTIONS_HPP

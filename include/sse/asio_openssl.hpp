@@ -10,6 +10,8 @@
 //
 // Not on Windows, where asio::ssl::stream does.
 #pragma once
+#ifndef SSEHUB_ASIO_OPENSSL_HPP
+#define SSEHUB_ASIO_OPENSSL_HPP
 
 #include <cstddef>
 #include <system_error>
@@ -18,7 +20,7 @@
 #include <sse/detail/net/asio.hpp>
 #include <sse/openssl.hpp>
 
-namespace sse::inline v0::tls {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::tls {
 
 /// A server's side of a TLS connection on a TCP socket, or a plain one: which, is said when it is
 /// made. It is non-blocking. Not thread-safe; operations complete on the socket's executor.
@@ -194,4 +196,6 @@ template <class Socket = detail::net::ip::tcp::socket>
   return [c](Socket s) { return basic_asio_stream<Socket>{std::move(s), c}; };
 }
 
-}  // namespace sse::inline v0::tls
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::tls
+
+#endif  // SSEHUB_ASIO_OPENSSL_HPP

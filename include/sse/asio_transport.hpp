@@ -3,6 +3,8 @@
 // asio_transport: the transport of a hub over any Asio stream. For programs that have an HTTP
 // server on Asio; one that brings its own is sse/asio.hpp, which also says what of Asio is needed.
 #pragma once
+#ifndef SSEHUB_ASIO_TRANSPORT_HPP
+#define SSEHUB_ASIO_TRANSPORT_HPP
 
 #include <array>
 #include <chrono>
@@ -20,7 +22,7 @@
 #include <sse/function.hpp>
 #include <sse/transport.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A transport for hub<> over any Asio stream, for programs that have an HTTP server of their own;
 /// asio_server brings one.
@@ -449,4 +451,6 @@ class asio_transport {
   bool lingers_ = false;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_ASIO_TRANSPORT_HPP

@@ -10,6 +10,8 @@
 // Not thread-safe: it belongs to its hub's thread. Other threads publish through a mailbox
 // (sse/mailbox.hpp).
 #pragma once
+#ifndef SSEHUB_CHANNEL_HPP
+#define SSEHUB_CHANNEL_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -25,7 +27,7 @@
 #include <sse/session.hpp>
 #include <sse/stats.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Where a channel's ids come from.
 enum class id_mode : std::uint8_t {
@@ -228,4 +230,6 @@ struct open_result {
   [[nodiscard]] explicit operator bool() const noexcept { return error == open_error::none; }
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_CHANNEL_HPP

@@ -47,6 +47,8 @@
 // Threads: one at a time. Nothing throws but the sink; a failed allocation is the failure
 // client_error::no_memory. All that is received is bounded by client_options.
 #pragma once
+#ifndef SSEHUB_CLIENT_HPP
+#define SSEHUB_CLIENT_HPP
 
 #include <concepts>
 #include <cstddef>
@@ -74,7 +76,7 @@
 #include <sse/parse.hpp>
 #include <sse/request.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// As EventSource.readyState.
 enum class client_state : std::uint8_t {
@@ -696,4 +698,6 @@ inline void event_source::redirect(time_point now) noexcept {
   to_connect_ = true;
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_CLIENT_HPP

@@ -3,6 +3,8 @@
 // client_error, client_failure, url_error: what can go wrong for an event_source, as code, as a
 // sentence (describe), and as a line with all that is known (explain). Part of sse/client.hpp.
 #pragma once
+#ifndef SSEHUB_CLIENT_ERROR_HPP
+#define SSEHUB_CLIENT_ERROR_HPP
 
 #include <cstdint>
 #include <string>
@@ -12,7 +14,7 @@
 #include <sse/config.hpp>
 #include <sse/parse.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// What is wrong with a URL.
 enum class url_error : std::uint8_t {
@@ -205,4 +207,6 @@ namespace detail {
   return out;
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_CLIENT_ERROR_HPP

@@ -3,13 +3,15 @@
 // client_response: the head of an HTTP response as an event_source's on_open sees it. Part of
 // sse/client.hpp.
 #pragma once
+#ifndef SSEHUB_CLIENT_RESPONSE_HPP
+#define SSEHUB_CLIENT_RESPONSE_HPP
 
 #include <string_view>
 
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/http/characters.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 class response_reader;
@@ -51,4 +53,6 @@ class client_response {
   int minor_version_ = 1;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_CLIENT_RESPONSE_HPP

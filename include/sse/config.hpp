@@ -7,6 +7,8 @@
 // see, or a lock, stays unchecked). A program with an assertion of its own defines
 // SSEHUB_ASSERT(...) before the first header instead.
 #pragma once
+#ifndef SSEHUB_CONFIG_HPP
+#define SSEHUB_CONFIG_HPP
 
 #include <compare>
 #include <concepts>
@@ -15,7 +17,7 @@
 
 #include <sse/version.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 
@@ -131,4 +133,6 @@ class time_point {
   std::int64_t ms_ = 0;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_CONFIG_HPP

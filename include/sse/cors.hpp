@@ -16,6 +16,8 @@
 // Free functions without state: any thread. Strings that grow may throw std::bad_alloc, nothing
 // else is thrown.
 #pragma once
+#ifndef SSEHUB_CORS_HPP
+#define SSEHUB_CORS_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -27,7 +29,7 @@
 #include <sse/detail/http/characters.hpp>
 #include <sse/request.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 struct cors_policy {
   /// As a browser writes them, "https://app.example:8443"; "*" alone: any; empty: no CORS at all.
@@ -164,4 +166,6 @@ inline constexpr std::string_view loopback_hosts[] = {"localhost", "127.0.0.1", 
   return scheme != 0 && !host.empty() && detail::text::equal_fold(origin.substr(scheme), host);
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_CORS_HPP

@@ -19,6 +19,8 @@
 // empty. A parser gets the data back exactly, but CR and CRLF as LF. Field text that could forge a
 // field (CR, LF, NUL) is refused, never repaired.
 #pragma once
+#ifndef SSEHUB_ENCODE_HPP
+#define SSEHUB_ENCODE_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -30,7 +32,7 @@
 #include <sse/detail/base/lines.hpp>
 #include <sse/event.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Why an event is refused.
 enum class encode_error : std::uint8_t {
@@ -279,4 +281,6 @@ inline char* encode_retry_to(char* out, std::int64_t ms) noexcept {
   return encode_error::none;
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_ENCODE_HPP

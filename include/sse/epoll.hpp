@@ -31,6 +31,8 @@
 // (on_sees, on_gap, backfill, a heartbeat's payload) may call nothing of the hub: it is refused.
 // None may destroy the server or the hub.
 #pragma once
+#ifndef SSEHUB_EPOLL_HPP
+#define SSEHUB_EPOLL_HPP
 
 #include <memory>
 
@@ -38,7 +40,7 @@
 #include <sse/epoll_transport.hpp>
 #include <sse/server.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// An HTTP/1.1 server with a hub (see the top of this file). `User`: what the program wants to know
 /// of a stream, see hub. `Transport`: epoll_transport, or tls::epoll_transport.
@@ -75,4 +77,6 @@ class epoll_server : public basic_server<detail::epoll_core<User, Transport>> {
   using base::core_;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_EPOLL_HPP

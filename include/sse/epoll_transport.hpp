@@ -4,6 +4,8 @@
 // such a loop; a server with one of its own is sse/epoll.hpp. With TLS: tls::epoll_transport of
 // sse/openssl.hpp.
 #pragma once
+#ifndef SSEHUB_EPOLL_TRANSPORT_HPP
+#define SSEHUB_EPOLL_TRANSPORT_HPP
 
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -22,7 +24,7 @@
 #include <sse/session.hpp>
 #include <sse/transport.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A transport for hub<> over stream sockets, for programs with an epoll loop of their own;
 /// epoll_server brings one.
@@ -303,4 +305,6 @@ class basic_epoll_transport {
 
 using epoll_transport = basic_epoll_transport<>;
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_EPOLL_TRANSPORT_HPP

@@ -8,13 +8,15 @@
 // parser's callback they are valid until the callback returns. Plain data, no thread safety of its
 // own.
 #pragma once
+#ifndef SSEHUB_EVENT_HPP
+#define SSEHUB_EVENT_HPP
 
 #include <cstdint>
 #include <string_view>
 
 #include <sse/config.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that
 /// JavaScript can hold it.
@@ -44,4 +46,6 @@ struct event {
   std::int64_t retry = no_retry;  ///< `retry:` in milliseconds. REQUIRES: >= 0, or no_retry.
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_EVENT_HPP

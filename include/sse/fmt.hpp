@@ -14,6 +14,8 @@
 // published unless all of it fits. Exceptions: only those of a formatter of the user's own type,
 // and format_error for a dynamic width that is bad; nothing was published then.
 #pragma once
+#ifndef SSEHUB_FMT_HPP
+#define SSEHUB_FMT_HPP
 
 #include <cstddef>
 #include <iterator>
@@ -26,7 +28,7 @@
 
 #include <sse/mailbox.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 
@@ -117,4 +119,6 @@ template <std::size_t Max = 1024, detail::compiled_format S, class... T>
   return try_format<Max>(p, event{}, publish_options{}, f, args...);
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_FMT_HPP

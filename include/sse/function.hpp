@@ -3,6 +3,8 @@
 // Callables for hooks. The core does not include <functional>, and hooks own things that cannot be
 // copied; those that are options can be, so that the options can.
 #pragma once
+#ifndef SSEHUB_FUNCTION_HPP
+#define SSEHUB_FUNCTION_HPP
 
 #include <cstddef>
 #include <new>
@@ -11,7 +13,7 @@
 
 #include <sse/version.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 template <class Signature>
 class function;
@@ -138,4 +140,6 @@ class copyable_function<R(Args...)> : public function<R(Args...)> {
   ~copyable_function() = default;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_FUNCTION_HPP

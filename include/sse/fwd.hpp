@@ -2,10 +2,12 @@
 //
 // Forward declarations, for headers that only name these types.
 #pragma once
+#ifndef SSEHUB_FWD_HPP
+#define SSEHUB_FWD_HPP
 
 #include <sse/version.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 struct event;
 struct request;
@@ -22,4 +24,6 @@ struct channel_cell;
 struct timer_places;
 }  // namespace detail
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_FWD_HPP

@@ -7,6 +7,8 @@
 //
 // lost is null where it is unknown.
 #pragma once
+#ifndef SSEHUB_GAP_HPP
+#define SSEHUB_GAP_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +17,7 @@
 #include <sse/detail/base/decimal.hpp>
 #include <sse/event.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A part of the stream that will not come.
 struct gap {
@@ -56,4 +58,6 @@ struct gap {
   return true;
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_GAP_HPP

@@ -25,6 +25,8 @@
 // A reader belongs to one thread at a time. The head's throws nothing and allocates on the first
 // byte; the body's and the writers append to a std::string, which may throw std::bad_alloc.
 #pragma once
+#ifndef SSEHUB_HTTP1_HPP
+#define SSEHUB_HTTP1_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -45,7 +47,7 @@
 #include <sse/detail/http/characters.hpp>
 #include <sse/request.hpp>
 
-namespace sse::inline v0::http1 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::http1 {
 
 /// Each is the largest value that still passes.
 struct limits {
@@ -469,4 +471,6 @@ inline void write_heartbeat(std::string& out, duration every) {
   return true;
 }
 
-}  // namespace sse::inline v0::http1
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::http1
+
+#endif  // SSEHUB_HTTP1_HPP

@@ -13,6 +13,8 @@
 // Not for hosts that want a server: sse/asio.hpp is one. Not thread-safe: one thread owns a hub,
 // others publish through a mailbox (sse/mailbox.hpp).
 #pragma once
+#ifndef SSEHUB_HUB_HPP
+#define SSEHUB_HUB_HPP
 
 #include <concepts>
 #include <cstddef>
@@ -32,7 +34,7 @@
 #include <sse/stats.hpp>
 #include <sse/transport.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// `Transport`: see sse/transport.hpp; the hub keeps a reference. `User`: what the host wants to
 /// know of a session.
@@ -481,4 +483,6 @@ class hub {
   detail::engine engine_;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_HUB_HPP

@@ -17,11 +17,13 @@
 // refuses a ring. The kernel may interrupt (EINTR) calls of the thread that made a server while
 // that ends: best make it in the thread that runs it.
 #pragma once
+#ifndef SSEHUB_IO_URING_HPP
+#define SSEHUB_IO_URING_HPP
 
 #include <sse/epoll.hpp>
 #include <sse/io_uring_transport.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// See the top of this file. `User`: what the program wants to know of a stream, see hub.
 /// `Transport`: uring_transport, or tls::uring_transport of sse/openssl.hpp.
@@ -31,4 +33,6 @@ class uring_server : public epoll_server<User, Transport> {
   using epoll_server<User, Transport>::epoll_server;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_IO_URING_HPP

@@ -4,6 +4,8 @@
 // does: all that a flush sends goes to the kernel in one call. For programs that have such a loop;
 // a server with one of its own is sse/io_uring.hpp. Linux 5.19 or newer, liburing.
 #pragma once
+#ifndef SSEHUB_IO_URING_TRANSPORT_HPP
+#define SSEHUB_IO_URING_TRANSPORT_HPP
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -25,7 +27,7 @@
 #include <sse/detail/base/assert.hpp>
 #include <sse/epoll_transport.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A transport for hub<> over stream sockets, written from the log's own bytes by io_uring
 /// (transport::completes). Like epoll_transport, whose loop it runs in, but after each hub.flush():
@@ -280,4 +282,6 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
 
 using uring_transport = basic_uring_transport<>;
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_IO_URING_TRANSPORT_HPP

@@ -28,6 +28,8 @@
 //
 // What survives what: docs/guide/durability.md.
 #pragma once
+#ifndef SSEHUB_JOURNAL_HPP
+#define SSEHUB_JOURNAL_HPP
 
 #include <atomic>
 #include <chrono>
@@ -49,7 +51,7 @@
 #include <sse/mailbox.hpp>
 #include <sse/shards.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 class journal {
  public:
@@ -559,4 +561,6 @@ class journal {
   bool stopping_ = false;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_JOURNAL_HPP

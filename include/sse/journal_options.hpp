@@ -2,6 +2,8 @@
 //
 // What a journal (sse/journal.hpp) is told and what it says.
 #pragma once
+#ifndef SSEHUB_JOURNAL_OPTIONS_HPP
+#define SSEHUB_JOURNAL_OPTIONS_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +17,7 @@
 #include <sse/function.hpp>
 #include <sse/shards.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// When an event may be shown to subscribers, and so what survives (docs/guide/durability.md).
 enum class durability : std::uint8_t {
@@ -113,4 +115,6 @@ struct journal_stats {
   bool failing = false;  ///< the last write or sync failed; it is tried again
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_JOURNAL_OPTIONS_HPP

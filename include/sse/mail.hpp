@@ -3,6 +3,8 @@
 // mail: what comes out of a mailbox (sse/mailbox.hpp), how much of it there was, and how a mailbox
 // is set up.
 #pragma once
+#ifndef SSEHUB_MAIL_HPP
+#define SSEHUB_MAIL_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +14,7 @@
 #include <sse/event.hpp>
 #include <sse/publish.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Of a lane that serves several channels: the highest number that one can have.
 inline constexpr std::uint16_t max_mail_channel = 0x1fff;
@@ -60,4 +62,6 @@ struct mail_counts {
   friend constexpr bool operator==(const mail_counts&, const mail_counts&) noexcept = default;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_MAIL_HPP

@@ -27,6 +27,8 @@
 //
 // Invariant: `wake` is never called after close() returned.
 #pragma once
+#ifndef SSEHUB_MAILBOX_HPP
+#define SSEHUB_MAILBOX_HPP
 
 #include <atomic>
 #include <concepts>
@@ -42,7 +44,7 @@
 #include <sse/detail/mail/lane.hpp>
 #include <sse/mail.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 template <class W>
@@ -537,4 +539,6 @@ class mailbox {
   std::uint64_t drained_ = 0;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_MAILBOX_HPP

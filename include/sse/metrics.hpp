@@ -11,6 +11,8 @@
 //
 // Several hubs on one page are told apart by labels: page.add(hub, {{"hub", "chat"}}).
 #pragma once
+#ifndef SSEHUB_METRICS_HPP
+#define SSEHUB_METRICS_HPP
 
 #include <cstdint>
 #include <deque>
@@ -26,7 +28,7 @@
 #include <sse/mail.hpp>
 #include <sse/stats.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// What tells a sample from others of its name: a name [a-zA-Z_][a-zA-Z0-9_]*, and any value. Not
 /// `channel` or `reason` with add().
@@ -224,4 +226,6 @@ class metrics_page {
   std::unordered_map<std::string_view, family*> by_name_{};
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_METRICS_HPP

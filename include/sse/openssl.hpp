@@ -16,6 +16,8 @@
 //
 // Not here: TLS for the client, which asio::ssl::stream does (sse/asio_client.hpp).
 #pragma once
+#ifndef SSEHUB_OPENSSL_HPP
+#define SSEHUB_OPENSSL_HPP
 
 #if defined(_WIN32)
 #error "sse/openssl.hpp needs POSIX sockets; on Windows name asio::ssl::stream, see sse/asio.hpp"
@@ -44,7 +46,7 @@
 #include <sse/function.hpp>
 #include <sse/version.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 template <class Layer>
 class basic_epoll_transport;
@@ -424,4 +426,6 @@ using uring_transport = basic_uring_transport<session>;
 
 }  // namespace tls
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_OPENSSL_HPP

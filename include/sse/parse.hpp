@@ -25,6 +25,8 @@
 // leaves open: an empty `retry:` is ignored; a retry above 2^63-1 counts as 2^63-1; the last event
 // ID lives on from stream to stream (as in browsers) until an empty `id` clears it.
 #pragma once
+#ifndef SSEHUB_PARSE_HPP
+#define SSEHUB_PARSE_HPP
 
 #include <concepts>
 #include <cstddef>
@@ -39,7 +41,7 @@
 #include <sse/detail/base/utf8.hpp>
 #include <sse/event.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Why a parser stopped for good: the stream went over a limit, or memory is out.
 enum class parse_error : std::uint8_t {
@@ -502,4 +504,6 @@ inline parser::step parser::end_event() noexcept {
   return moved ? step::position : step::next;
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_PARSE_HPP

@@ -3,13 +3,15 @@
 // What is said about an event when it is published, and what became of it: the same for a channel,
 // a hub, a server, a publisher of another thread, and a sequencer.
 #pragma once
+#ifndef SSEHUB_PUBLISH_HPP
+#define SSEHUB_PUBLISH_HPP
 
 #include <cstdint>
 #include <string_view>
 
 #include <sse/event.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Views are copied before the call that takes them returns.
 struct publish_options {
@@ -92,4 +94,6 @@ struct publish_result {
   }
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_PUBLISH_HPP

@@ -16,6 +16,8 @@
 // Nothing here throws, but a std::string that cannot grow does (std::bad_alloc); the functions
 // marked noexcept allocate nothing.
 #pragma once
+#ifndef SSEHUB_REQUEST_HPP
+#define SSEHUB_REQUEST_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -30,7 +32,7 @@
 #include <sse/detail/http/characters.hpp>
 #include <sse/event.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 struct header {
   std::string_view name;   ///< compared without case
@@ -514,4 +516,6 @@ struct response {
   return response::text(405, "method not allowed\n").add("Allow", allow);
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_REQUEST_HPP

@@ -9,6 +9,8 @@
 //     });
 //   });
 #pragma once
+#ifndef SSEHUB_RESPONDER_HPP
+#define SSEHUB_RESPONDER_HPP
 
 #include <atomic>
 #include <memory>
@@ -18,7 +20,7 @@
 #include <sse/function.hpp>
 #include <sse/request.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 
@@ -94,4 +96,6 @@ using responder = basic_responder<response>;
 template <class User = no_user>
 using stream_responder = basic_responder<verdict<User>>;
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_RESPONDER_HPP

@@ -22,6 +22,8 @@
 // (on_sees, on_gap, backfill, a heartbeat's payload) may call nothing of the hub: it is refused.
 // None may destroy the server or the hub.
 #pragma once
+#ifndef SSEHUB_SERVER_HPP
+#define SSEHUB_SERVER_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -39,7 +41,7 @@
 #include <sse/hub.hpp>
 #include <sse/mailbox.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 class sequencer;
 
@@ -378,4 +380,6 @@ class basic_server {
   }
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_SERVER_HPP

@@ -3,12 +3,14 @@
 // session_id: the handle of one subscriber's connection. Stale handles are harmless: every hub call
 // checks them.
 #pragma once
+#ifndef SSEHUB_SESSION_HPP
+#define SSEHUB_SESSION_HPP
 
 #include <cstdint>
 
 #include <sse/config.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Slot and generation. A slot is used again, a generation is not, so an id kept too long names
 /// nobody.
@@ -20,4 +22,6 @@ struct session_id {
   friend constexpr bool operator==(session_id, session_id) noexcept = default;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_SESSION_HPP

@@ -39,6 +39,8 @@
 // 4. The caps of all shards count in one place; a place is given back where a hub gives its own
 // back.
 #pragma once
+#ifndef SSEHUB_SHARDS_HPP
+#define SSEHUB_SHARDS_HPP
 
 #include <algorithm>
 #include <atomic>
@@ -57,7 +59,7 @@
 #include <sse/hub.hpp>
 #include <sse/mailbox.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Counts for the caps of all hubs that name it in hub_options::counter. Thread-safe; one lock per
 /// stripe of names.
@@ -599,4 +601,6 @@ class shard {
   bool turn_due_ = false;  // something was published or a stream was opened since the last one
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_SHARDS_HPP

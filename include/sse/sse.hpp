@@ -2,6 +2,8 @@
 //
 // The core, whole: no dependencies, no I/O, no threads. See hub.hpp for where to begin.
 #pragma once
+#ifndef SSEHUB_SSE_HPP
+#define SSEHUB_SSE_HPP
 
 #include <sse/admission.hpp>
 #include <sse/channel.hpp>
@@ -15,3 +17,5 @@
 #include <sse/stats.hpp>
 #include <sse/transport.hpp>
 #include <sse/version.hpp>
+
+#endif  // SSEHUB_SSE_HPP

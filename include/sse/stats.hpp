@@ -3,6 +3,8 @@
 // stats: what happened so far, as plain numbers. Copies; take them on the hub's thread, use them
 // anywhere. sse/metrics.hpp makes a page for Prometheus of them.
 #pragma once
+#ifndef SSEHUB_STATS_HPP
+#define SSEHUB_STATS_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +12,7 @@
 
 #include <sse/transport.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Why a request is refused.
 enum class refusal_reason : std::uint8_t {
@@ -112,4 +114,6 @@ struct hub_stats {
   std::uint64_t closed[close_reason_count] = {};  ///< by close_reason
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_STATS_HPP

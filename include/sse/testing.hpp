@@ -12,6 +12,8 @@
 //
 // For tests only. Not thread-safe.
 #pragma once
+#ifndef SSEHUB_TESTING_HPP
+#define SSEHUB_TESTING_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -22,7 +24,7 @@
 #include <sse/session.hpp>
 #include <sse/transport.hpp>
 
-namespace sse::inline v0::testing {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::testing {
 
 /// One peer, as the test sees and drives it.
 struct peer {
@@ -163,4 +165,6 @@ template <transport T, class Read>
   return {};
 }
 
-}  // namespace sse::inline v0::testing
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::testing
+
+#endif  // SSEHUB_TESTING_HPP

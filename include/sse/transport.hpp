@@ -26,6 +26,8 @@
 //   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
 //   static constexpr bool completes = true     write may answer flow::pending; peek, consume
 #pragma once
+#ifndef SSEHUB_TRANSPORT_HPP
+#define SSEHUB_TRANSPORT_HPP
 
 #include <concepts>
 #include <cstddef>
@@ -37,7 +39,7 @@
 #include <sse/config.hpp>
 #include <sse/session.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Bytes to be written, as they lie. Valid until write returns, or until written(id, n) after
 /// flow::pending.
@@ -149,4 +151,6 @@ struct any_transport {
   void close(connection& c, close_reason why) noexcept { c->close(why); }
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_TRANSPORT_HPP

@@ -4,6 +4,8 @@
 // program says SSEHUB_CHECKED=1 (the tests do) or defines SSEHUB_ASSERT itself before the first
 // header, for example as its own assertion. A failed check tells where on stderr and aborts.
 #pragma once
+#ifndef SSEHUB_DETAIL_BASE_ASSERT_HPP
+#define SSEHUB_DETAIL_BASE_ASSERT_HPP
 
 #ifndef SSEHUB_ASSERT
 #if defined(SSEHUB_CHECKED) && SSEHUB_CHECKED
@@ -18,3 +20,5 @@
 #define SSEHUB_ASSERT(...) static_cast<void>(0)
 #endif
 #endif
+
+#endif  // SSEHUB_DETAIL_BASE_ASSERT_HPP

@@ -2,6 +2,8 @@
 //
 // blob: bytes that several may hold; owned_text: a piece of text. Making one may fail and says so.
 #pragma once
+#ifndef SSEHUB_DETAIL_BASE_BLOB_HPP
+#define SSEHUB_DETAIL_BASE_BLOB_HPP
 
 #include <cstdint>
 #include <new>
@@ -9,8 +11,9 @@
 #include <utility>
 
 #include <sse/detail/base/containers.hpp>
+#include <sse/version.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Bytes that several may hold.
 struct blob {
@@ -53,4 +56,6 @@ class owned_text {
   vec<char> bytes_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_BLOB_HPP

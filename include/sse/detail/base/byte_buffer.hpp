@@ -2,6 +2,8 @@
 //
 // bytes: a growing byte buffer that says when memory is out instead of throwing. Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_BASE_BYTE_BUFFER_HPP
+#define SSEHUB_DETAIL_BASE_BYTE_BUFFER_HPP
 
 #include <cstddef>
 #include <cstring>
@@ -12,7 +14,7 @@
 #include <sse/config.hpp>
 #include <sse/detail/base/assert.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 class bytes {
  public:
@@ -93,4 +95,6 @@ class bytes {
   std::size_t capacity_ = 0;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_BYTE_BUFFER_HPP

@@ -3,6 +3,8 @@
 // containers: vec, ring, chunked_array, slot_pool. Growing may fail and says so: nothing here
 // throws, so one failed allocation costs one call.
 #pragma once
+#ifndef SSEHUB_DETAIL_BASE_CONTAINERS_HPP
+#define SSEHUB_DETAIL_BASE_CONTAINERS_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -13,8 +15,9 @@
 
 #include <sse/detail/base/assert.hpp>
 #include <sse/detail/base/size.hpp>
+#include <sse/version.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 inline constexpr std::uint32_t none = 0xffffffffU;
 
@@ -282,4 +285,6 @@ class slot_pool {
   std::uint32_t in_use_ = 0;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_CONTAINERS_HPP

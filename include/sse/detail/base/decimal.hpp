@@ -3,6 +3,8 @@
 // Decimal numbers, read and written: ids, retry, lengths, ports. Digits only: no sign, no space,
 // any number of leading zeros. Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_BASE_DECIMAL_HPP
+#define SSEHUB_DETAIL_BASE_DECIMAL_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +12,7 @@
 
 #include <sse/config.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// n = 10 n + the digit. False, and n stays: `c` is no digit, or the number would be above `most`.
 [[nodiscard]] constexpr bool add_digit(std::uint64_t& n, char c, std::uint64_t most) noexcept {
@@ -62,4 +64,6 @@ constexpr char* put_decimal(char* out, std::uint64_t n) noexcept {
   return end;
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_DECIMAL_HPP

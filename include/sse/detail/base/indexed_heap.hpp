@@ -3,12 +3,14 @@
 // indexed_heap: things by a key, the first on top, each thing in it at most once. Each owner keeps
 // its own place, so a key is changed in O(log n).
 #pragma once
+#ifndef SSEHUB_DETAIL_BASE_INDEXED_HEAP_HPP
+#define SSEHUB_DETAIL_BASE_INDEXED_HEAP_HPP
 
 #include <cstdint>
 
 #include <sse/detail/base/containers.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// `Order` has `std::uint32_t& place(std::uint32_t id)`, which is `none` at first, and
 /// `static bool before(Key, Key)`.
@@ -93,4 +95,6 @@ class indexed_heap {
   vec<item> heap_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_INDEXED_HEAP_HPP

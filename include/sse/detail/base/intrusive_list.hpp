@@ -2,6 +2,8 @@
 //
 // Lists through their elements, and lists of elements that wait for a deadline. Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_BASE_INTRUSIVE_LIST_HPP
+#define SSEHUB_DETAIL_BASE_INTRUSIVE_LIST_HPP
 
 #include <array>
 #include <cstddef>
@@ -9,7 +11,7 @@
 
 #include <sse/config.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 template <class T>
 struct chain;
@@ -112,4 +114,6 @@ class waiting_room {
   std::array<line, due_count> lines_{};
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_INTRUSIVE_LIST_HPP

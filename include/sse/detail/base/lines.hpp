@@ -2,6 +2,8 @@
 //
 // Line ends, as the encoder and the parser see them. Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_BASE_LINES_HPP
+#define SSEHUB_DETAIL_BASE_LINES_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +14,7 @@
 #include <sse/config.hpp>
 #include <sse/detail/base/assert.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// True if one of the eight bytes is below 14: only such a word needs a closer look for CR and LF.
 [[nodiscard]] constexpr bool has_low_byte(std::uint64_t word) noexcept {
@@ -182,4 +184,6 @@ inline char* put(char* out, std::string_view s) noexcept {
   return out + s.size();
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_LINES_HPP

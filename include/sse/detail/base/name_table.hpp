@@ -3,6 +3,8 @@
 // name_table: names of things that are there now, numbered, with a value each: found, added and
 // taken out in constant time, however many there are. Users, addresses, channels, audiences, keys.
 #pragma once
+#ifndef SSEHUB_DETAIL_BASE_NAME_TABLE_HPP
+#define SSEHUB_DETAIL_BASE_NAME_TABLE_HPP
 
 #include <cstdint>
 #include <new>
@@ -11,7 +13,7 @@
 #include <sse/detail/base/blob.hpp>
 #include <sse/detail/base/containers.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// FNV-1a with a seed and a finish: names come from outside, so the seed is the host's secret
 /// against crowding a bucket.
@@ -135,4 +137,6 @@ class name_table {
   std::uint64_t seed_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_NAME_TABLE_HPP

@@ -2,10 +2,14 @@
 //
 // The one random generator: for jitter and hashing, not for secrets. Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_BASE_RANDOM_HPP
+#define SSEHUB_DETAIL_BASE_RANDOM_HPP
 
 #include <cstdint>
 
-namespace sse::inline v0::detail {
+#include <sse/version.hpp>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// splitmix64. Any seed is good.
 class random_numbers {
@@ -28,4 +32,6 @@ class random_numbers {
   std::uint64_t state_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_RANDOM_HPP

@@ -3,12 +3,14 @@
 // timer_heap: the hub's one timer structure: deadlines of sessions and channels, each at most once,
 // eight bytes each.
 #pragma once
+#ifndef SSEHUB_DETAIL_BASE_TIMER_HEAP_HPP
+#define SSEHUB_DETAIL_BASE_TIMER_HEAP_HPP
 
 #include <cstdint>
 
 #include <sse/detail/base/indexed_heap.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// `Places` has `std::uint32_t& place(std::uint32_t id)`. Deadlines are ms, kept modulo 2^32: a far
 /// one is cut to about twelve days ahead, and its owner simply arms it again then.
@@ -64,4 +66,6 @@ class timer_heap {
   indexed_heap<std::uint32_t, order> heap_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_TIMER_HEAP_HPP

@@ -3,6 +3,8 @@
 // UTF-8: find and replace what is not well-formed, as the WHATWG Encoding Standard decodes (4.1
 // and 8.1.1). Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_BASE_UTF8_HPP
+#define SSEHUB_DETAIL_BASE_UTF8_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +14,7 @@
 #include <sse/detail/base/byte_buffer.hpp>
 #include <sse/detail/base/lines.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 struct utf8_step {
   std::size_t size =
@@ -66,4 +68,6 @@ struct utf8_step {
   }
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_UTF8_HPP

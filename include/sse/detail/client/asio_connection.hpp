@@ -6,6 +6,8 @@
 // Each operation under way holds the link and its owner. close() ends them all, and nothing of the
 // owner is called after it.
 #pragma once
+#ifndef SSEHUB_DETAIL_CLIENT_ASIO_CONNECTION_HPP
+#define SSEHUB_DETAIL_CLIENT_ASIO_CONNECTION_HPP
 
 #include <chrono>
 #include <cstddef>
@@ -29,7 +31,7 @@
 #include <sse/detail/net/asio_stream.hpp>
 #include <sse/function.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 [[nodiscard]] inline time_point steady_now() noexcept { return std::chrono::steady_clock::now(); }
 
@@ -294,4 +296,6 @@ class asio_link_of final : public asio_link<>,
   bool closed_ = false;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_CLIENT_ASIO_CONNECTION_HPP

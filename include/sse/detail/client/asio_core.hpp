@@ -9,6 +9,8 @@
 //  3. There are waiters only while the queue is empty.
 //  4. After close(), no hook is called and nothing keeps the io_context at work.
 #pragma once
+#ifndef SSEHUB_DETAIL_CLIENT_ASIO_CORE_HPP
+#define SSEHUB_DETAIL_CLIENT_ASIO_CORE_HPP
 
 #include <chrono>
 #include <cstddef>
@@ -28,7 +30,7 @@
 #include <sse/detail/client/asio_connection.hpp>
 #include <sse/detail/net/asio.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 struct asio_client_hooks {
   function<void(const client_response&)> open{};
@@ -355,4 +357,6 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   bool paused_ = false;  // the queue is full, nothing is read
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_CLIENT_ASIO_CORE_HPP

@@ -9,13 +9,15 @@
 // and the random time counts that as the least reconnection time: `retry: 0` cannot make a hot
 // loop.
 #pragma once
+#ifndef SSEHUB_DETAIL_CLIENT_BACKOFF_HPP
+#define SSEHUB_DETAIL_CLIENT_BACKOFF_HPP
 
 #include <cstdint>
 
 #include <sse/config.hpp>
 #include <sse/detail/base/random.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// `t` + `d`; `d` off: never.
 [[nodiscard]] constexpr time_point deadline(time_point t, duration d) noexcept {
@@ -92,4 +94,6 @@ class backoff {
   bool any_ = false;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_CLIENT_BACKOFF_HPP

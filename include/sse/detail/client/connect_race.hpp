@@ -4,6 +4,8 @@
 // families alternate, each attempt begins a short time after the one before, or at once when that
 // failed, and the first connection wins. Knows no socket and no clock. Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_CLIENT_CONNECT_RACE_HPP
+#define SSEHUB_DETAIL_CLIENT_CONNECT_RACE_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +15,7 @@
 #include <sse/config.hpp>
 #include <sse/detail/client/backoff.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Brings the family of the first address and the other one in turn, each in its own order, which
 /// is the resolver's (RFC 8305 4).
@@ -78,4 +80,6 @@ class connect_race {
   time_point due_ = time_point::never();
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_CLIENT_CONNECT_RACE_HPP

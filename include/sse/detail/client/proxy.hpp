@@ -3,6 +3,8 @@
 // proxy_choice: which proxy an event_source goes through to which URL. proxy_server: one of them,
 // read from its URL as strictly as others (http/url.hpp). Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_CLIENT_PROXY_HPP
+#define SSEHUB_DETAIL_CLIENT_PROXY_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +18,7 @@
 #include <sse/detail/http/ip_address.hpp>
 #include <sse/detail/http/url.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// RFC 4648 4.
 [[nodiscard]] inline bool append_base64(bytes& out, std::string_view in) noexcept {
@@ -171,4 +173,6 @@ class proxy_choice {
   bytes except_{};
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_CLIENT_PROXY_HPP

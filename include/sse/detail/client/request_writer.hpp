@@ -3,6 +3,8 @@
 // client_request: what an event_source sends, checked once and written for each connection. Not
 // public.
 #pragma once
+#ifndef SSEHUB_DETAIL_CLIENT_REQUEST_WRITER_HPP
+#define SSEHUB_DETAIL_CLIENT_REQUEST_WRITER_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +21,7 @@
 #include <sse/request.hpp>
 #include <sse/version.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 class client_request {
  public:
@@ -166,4 +168,6 @@ class client_request {
   bytes resume_query_{};
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_CLIENT_REQUEST_WRITER_HPP

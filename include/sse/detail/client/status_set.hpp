@@ -2,6 +2,8 @@
 //
 // status_set: HTTP statuses, written "408,429,5xx". Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_CLIENT_STATUS_SET_HPP
+#define SSEHUB_DETAIL_CLIENT_STATUS_SET_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +13,7 @@
 #include <sse/detail/base/decimal.hpp>
 #include <sse/detail/http/characters.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 class status_set {
  public:
@@ -46,4 +48,6 @@ class status_set {
   std::uint64_t bits_[16] = {};
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_CLIENT_STATUS_SET_HPP

@@ -2,6 +2,8 @@
 //
 // accept: who may, who goes for it, and the first bytes. What a live session joins and leaves.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_ADMIT_HPP
+#define SSEHUB_DETAIL_ENGINE_ADMIT_HPP
 
 #include <string>
 #include <string_view>
@@ -9,7 +11,7 @@
 #include <sse/detail/engine/deadlines.hpp>
 #include <sse/detail/http/ip_address.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Says why not. The hub gives it its form.
 inline void say_no(accept_result& out, refusal_reason why, int status,
@@ -383,4 +385,6 @@ inline void engine::open(std::uint32_t slot) noexcept {
   accept_budget_ -= sent < accept_budget_ ? sent : accept_budget_;
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_ADMIT_HPP

@@ -3,6 +3,8 @@
 // batch: what is to be written to one session next, as runs of bytes that lie somewhere, and how
 // they are shown to the transport: as they lie, or copied into one buffer where they are many.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_BATCH_HPP
+#define SSEHUB_DETAIL_ENGINE_BATCH_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -13,7 +15,7 @@
 #include <sse/detail/log/segment.hpp>
 #include <sse/transport.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Bytes that lie together.
 struct run {
@@ -252,4 +254,6 @@ struct flight {
 };
 static_assert(sizeof(flight) <= 24, "as many as sessions have ever been written to at once");
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_BATCH_HPP

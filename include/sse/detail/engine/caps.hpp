@@ -3,6 +3,8 @@
 // caps: how many streams there are in all, of each user and from each address, which of them is the
 // oldest, and whether one more fits. It knows sessions by their slots only.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_CAPS_HPP
+#define SSEHUB_DETAIL_ENGINE_CAPS_HPP
 
 #include <cstdint>
 #include <string_view>
@@ -10,7 +12,7 @@
 #include <sse/admission.hpp>
 #include <sse/detail/base/name_table.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// The names under which a stream counts, held from name() on. none: it has no such name.
 struct counted_names {
@@ -319,4 +321,6 @@ class caps {
   std::uint32_t waiting_ = 0;  ///< for their verdicts
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_CAPS_HPP

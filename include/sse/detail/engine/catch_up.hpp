@@ -3,6 +3,8 @@
 // Catching up: where a reader begins, what it is told of a loss, and how one that is too slow goes
 // on.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_CATCH_UP_HPP
+#define SSEHUB_DETAIL_ENGINE_CATCH_UP_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -10,7 +12,7 @@
 
 #include <sse/detail/engine/lag.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 // --- where it begins -----------------------------------------------------------------------------
 
@@ -364,4 +366,6 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
           !st.log.selective(), with_ids};
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_CATCH_UP_HPP

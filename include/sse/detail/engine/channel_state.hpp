@@ -3,6 +3,8 @@
 // What is behind a channel: its log, its rules, its counters; and how a handle (sse::channel) knows
 // that it is still there.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_CHANNEL_STATE_HPP
+#define SSEHUB_DETAIL_ENGINE_CHANNEL_STATE_HPP
 
 #include <cstdint>
 #include <string_view>
@@ -14,7 +16,7 @@
 #include <sse/event.hpp>
 #include <sse/stats.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// What handles point at. It stays where it is while the hub lives, and is used again: then it has
 /// another number.
@@ -105,4 +107,6 @@ class channel_state {
   std::int64_t due_ = INT64_MAX;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_CHANNEL_STATE_HPP

@@ -2,6 +2,8 @@
 //
 // Channels: opened, found, freed, and what is remembered of a closed one.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_CHANNELS_HPP
+#define SSEHUB_DETAIL_ENGINE_CHANNELS_HPP
 
 #include <cstdint>
 #include <new>
@@ -10,7 +12,7 @@
 
 #include <sse/detail/engine/timers.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Gives a stream its number; none: memory is out.
 inline std::uint32_t engine::list_stream(stream& st) noexcept {
@@ -250,9 +252,9 @@ inline void engine::forget(std::uint32_t i) noexcept {
   closed_.release(i);
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 inline detail::channel_state* channel::state() const noexcept {
   return cell_ != nullptr && cell_->number == number_ ? cell_->here : nullptr;
@@ -287,4 +289,6 @@ inline channel_stats channel::stats() const noexcept {
   return c == nullptr ? channel_stats{} : c->stats();
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_DETAIL_ENGINE_CHANNELS_HPP

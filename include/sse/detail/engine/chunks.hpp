@@ -4,6 +4,8 @@
 // in front of what is gathered, what a short write still owes to the chunk that was announced, and
 // the last chunk. It moves no bytes and knows no session: the number of a state is the session's.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_CHUNKS_HPP
+#define SSEHUB_DETAIL_ENGINE_CHUNKS_HPP
 
 #include <charconv>
 #include <cstdint>
@@ -12,7 +14,7 @@
 #include <sse/detail/base/containers.hpp>
 #include <sse/detail/engine/batch.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Where the chunks of one session stand.
 struct chunk_state {
@@ -127,4 +129,6 @@ class chunks {
   slot_pool<chunk_state> states_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_CHUNKS_HPP

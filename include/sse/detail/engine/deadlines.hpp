@@ -2,6 +2,8 @@
 //
 // Time: heartbeats and deadlines from one timer heap, clean ends, drain.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_DEADLINES_HPP
+#define SSEHUB_DETAIL_ENGINE_DEADLINES_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -10,7 +12,7 @@
 
 #include <sse/detail/engine/flush.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 // --- heartbeats ----------------------------------------------------------------------------------
 
@@ -209,4 +211,6 @@ inline void engine::drain(const drain_options& o) noexcept {
     begin_finish(slot, close_reason::drain);
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_DEADLINES_HPP

@@ -3,6 +3,8 @@
 // Ends: who is closed, and when. A session that is to go is dead at once (sessions.hpp), a channel
 // takes its readers along; both are reaped when the outermost call ends.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_ENDS_HPP
+#define SSEHUB_DETAIL_ENGINE_ENDS_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +12,7 @@
 
 #include <sse/detail/engine/channels.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Closes what died, and frees the channels that were closed: the only place where the host's close
 /// is called, and the only one that frees.
@@ -200,4 +202,6 @@ inline void engine::shut_down() noexcept {
 
 inline engine::~engine() { shut_down(); }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_ENDS_HPP

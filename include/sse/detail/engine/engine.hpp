@@ -31,6 +31,8 @@
 //      session and channel.
 //   6. An accepted event is delivered, or a gap frame says that it is lost, or the stream closes.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_ENGINE_HPP
+#define SSEHUB_DETAIL_ENGINE_ENGINE_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -58,7 +60,7 @@
 #include <sse/stats.hpp>
 #include <sse/transport.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// The typed half of the hub as the engine sees it.
 struct host_calls {
@@ -668,4 +670,6 @@ inline hub_stats engine::stats() const noexcept {
   return s;
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_ENGINE_HPP

@@ -4,13 +4,15 @@
 // (advance). Live delivery, replay, and catching up after a stall are the same code: a cursor
 // behind the end of a log.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_FLUSH_HPP
+#define SSEHUB_DETAIL_ENGINE_FLUSH_HPP
 
 #include <cstdint>
 #include <cstring>
 
 #include <sse/detail/engine/publish.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 // --- who is served -------------------------------------------------------------------------------
 
@@ -575,4 +577,6 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
   return flights_[s->flight].show(out);
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_FLUSH_HPP

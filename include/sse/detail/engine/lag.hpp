@@ -3,12 +3,14 @@
 // Readers that are too slow: how far behind they are, what the channel's policy does with them, and
 // what is held for them.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_LAG_HPP
+#define SSEHUB_DETAIL_ENGINE_LAG_HPP
 
 #include <cstdint>
 
 #include <sse/detail/engine/visibility.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Bytes behind live. A reader in its replay is not late for what was there before it came.
 inline std::uint64_t engine::lag_of(const stream& st, const subscription& sub) const noexcept {
@@ -193,4 +195,6 @@ inline void engine::settle() noexcept {
   shed_backlog();
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_LAG_HPP

@@ -3,6 +3,8 @@
 // lanes: the control lane of each session: frames for it alone that wait between the events of its
 // channels. A lane is the number of its first item; none: empty.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_LANES_HPP
+#define SSEHUB_DETAIL_ENGINE_LANES_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -13,7 +15,7 @@
 #include <sse/encode.hpp>
 #include <sse/event.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 enum class lane_kind : std::uint8_t {
   control,
@@ -151,4 +153,6 @@ class lanes {
   slot_pool<lane_item> items_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_LANES_HPP

@@ -4,6 +4,8 @@
 // over the whole hub and no two are the same, so in a window of so many of them each entry has a
 // place of its own: it is put there, and then they are taken in the order of the places.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_MERGE_HPP
+#define SSEHUB_DETAIL_ENGINE_MERGE_HPP
 
 #include <bit>
 #include <cstdint>
@@ -12,7 +14,7 @@
 
 #include <sse/detail/engine/batch.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 class merge_window {
  public:
@@ -102,4 +104,6 @@ class merge_window {
   run* runs_ = nullptr;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_MERGE_HPP

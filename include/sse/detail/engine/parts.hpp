@@ -3,6 +3,8 @@
 // What the engine is made of: a session, its subscriptions, and what a reader that fell behind or
 // came late is told.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_PARTS_HPP
+#define SSEHUB_DETAIL_ENGINE_PARTS_HPP
 
 #include <cstdint>
 
@@ -11,7 +13,7 @@
 #include <sse/event.hpp>
 #include <sse/transport.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Where a subscription's next bytes come from.
 enum class source : std::uint8_t {
@@ -131,4 +133,6 @@ static_assert(sizeof(session) <= 56, "one for each stream");
 static_assert(static_cast<unsigned>(session_state::zombie) < 8, "session::state has three bits");
 static_assert(close_reason_count <= 16, "session::why has four bits");
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_PARTS_HPP

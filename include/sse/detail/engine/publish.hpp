@@ -3,6 +3,8 @@
 // Bytes in: an event becomes a log entry, once, whoever reads it; a unicast event becomes a lane
 // item.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_PUBLISH_HPP
+#define SSEHUB_DETAIL_ENGINE_PUBLISH_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -11,7 +13,7 @@
 
 #include <sse/detail/engine/weave.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 [[nodiscard]] constexpr publish_error to_publish_error(encode_error e) noexcept {
   switch (e) {
@@ -179,9 +181,9 @@ inline std::size_t engine::send_user(std::string_view key, const event& e) noexc
   return n;
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 inline publish_result channel::publish(const event& e, const publish_options& o) const noexcept {
   detail::channel_state* const here = state();
@@ -189,4 +191,6 @@ inline publish_result channel::publish(const event& e, const publish_options& o)
   return here->engine_->publish(*here, e, o);
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_DETAIL_ENGINE_PUBLISH_HPP

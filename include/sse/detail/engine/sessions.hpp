@@ -2,6 +2,8 @@
 //
 // Sessions: their slots, cursors and subscriptions, who is served next, who is there.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_SESSIONS_HPP
+#define SSEHUB_DETAIL_ENGINE_SESSIONS_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -9,7 +11,7 @@
 
 #include <sse/detail/engine/engine.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 // --- who is served, what is looked at ------------------------------------------------------------
 
@@ -316,4 +318,6 @@ inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept 
     on_presence(handle_of(*st.owner), caps_.key_of(slot), false);
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_SESSIONS_HPP

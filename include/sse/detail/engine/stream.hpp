@@ -3,6 +3,8 @@
 // stream: a log and those who read it. A channel has one for its events and, once needed, one for
 // transient ones.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_STREAM_HPP
+#define SSEHUB_DETAIL_ENGINE_STREAM_HPP
 
 #include <cstdint>
 
@@ -11,7 +13,7 @@
 #include <sse/detail/log/event_log.hpp>
 #include <sse/fwd.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Ids in order: `last` was given out last; nothing at or below `start` is of this run.
 struct sequence {
@@ -63,4 +65,6 @@ struct stream {
   }
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_STREAM_HPP

@@ -2,12 +2,14 @@
 //
 // When a session, and a channel, has to be looked at next. What is done then: deadlines.hpp.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_TIMERS_HPP
+#define SSEHUB_DETAIL_ENGINE_TIMERS_HPP
 
 #include <cstdint>
 
 #include <sse/detail/engine/sessions.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// The channel whose idle heartbeat a session follows: the first it joined that has one.
 inline channel_state* engine::heart_of(const session& s) const noexcept {
@@ -62,4 +64,6 @@ inline void engine::arm_channel(channel_state& c) noexcept {
   }
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_TIMERS_HPP

@@ -4,13 +4,15 @@
 // unless the host has one of its own, the stream's index tells; else the host is asked for each
 // entry, for so many in a turn.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_VISIBILITY_HPP
+#define SSEHUB_DETAIL_ENGINE_VISIBILITY_HPP
 
 #include <cstdint>
 #include <string_view>
 
 #include <sse/detail/engine/ends.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 inline bool engine::sees(std::uint32_t slot, std::string_view audience) noexcept {
   const std::string_view key = caps_.key_of(slot);
@@ -68,4 +70,6 @@ inline void engine::pass_hidden(subscription& sub) noexcept {
   move_cursor(sub, p);
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_VISIBILITY_HPP

@@ -6,6 +6,8 @@
 // them have is taken in the order of the ids, so that these rise and a resume from any of them
 // misses nothing. A share of it at a time goes into the session's lane.
 #pragma once
+#ifndef SSEHUB_DETAIL_ENGINE_WEAVE_HPP
+#define SSEHUB_DETAIL_ENGINE_WEAVE_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -14,7 +16,7 @@
 
 #include <sse/detail/engine/catch_up.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// REQUIRES: its lane is empty, and nothing is half sent.
 inline void engine::fill(std::uint32_t slot) noexcept {
@@ -313,9 +315,9 @@ inline void engine::leave_hooks(weaving& w) noexcept {
   }
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 inline bool backfill_writer::stage(event_id id, detail::blob* bytes) noexcept {
   if (id <= last_ || id >= request_.before || !engine_->staged_.push_back({id, bytes})) {
@@ -370,4 +372,6 @@ inline bool backfill_writer::pass(event_id id) noexcept {
 
 inline bool backfill_writer::lose(event_id first) noexcept { return stage(first - 1, nullptr); }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_DETAIL_ENGINE_WEAVE_HPP

@@ -7,6 +7,8 @@
 // Chunk lines end with CRLF, have at most 16 digits and max_chunk_line bytes; trailers have at most
 // max_trailer bytes; both are dropped.
 #pragma once
+#ifndef SSEHUB_DETAIL_HTTP_BODY_READER_HPP
+#define SSEHUB_DETAIL_HTTP_BODY_READER_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +19,7 @@
 #include <sse/detail/base/size.hpp>
 #include <sse/detail/http/characters.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// What ends the body (RFC 9112 6.3).
 enum class body_end : std::uint8_t { close, length, chunked };
@@ -208,4 +210,6 @@ class body_reader {
   step step_ = step::to_close;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_HTTP_BODY_READER_HPP

@@ -3,6 +3,8 @@
 // The character rules of HTTP and URLs that request.hpp, cors.hpp and http1.hpp share. Each rule
 // stands here once.
 #pragma once
+#ifndef SSEHUB_DETAIL_HTTP_CHARACTERS_HPP
+#define SSEHUB_DETAIL_HTTP_CHARACTERS_HPP
 
 #include <cstddef>
 #include <string_view>
@@ -10,7 +12,7 @@
 #include <sse/config.hpp>
 #include <sse/detail/base/utf8.hpp>
 
-namespace sse::inline v0::detail::text {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail::text {
 
 using view = std::string_view;
 
@@ -156,4 +158,6 @@ using view = std::string_view;
   return false;
 }
 
-}  // namespace sse::inline v0::detail::text
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail::text
+
+#endif  // SSEHUB_DETAIL_HTTP_CHARACTERS_HPP

@@ -2,6 +2,8 @@
 //
 // The date of HTTP as it is sent today (RFC 9110 5.6.7, IMF-fixdate). Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_HTTP_DATE_HPP
+#define SSEHUB_DETAIL_HTTP_DATE_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +12,7 @@
 #include <sse/config.hpp>
 #include <sse/detail/base/decimal.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Seconds since 1970 of "Sun, 06 Nov 1994 08:49:37 GMT"; -1: something else, or before 1970. The
 /// name of the day is not looked at.
@@ -46,4 +48,6 @@ namespace sse::inline v0::detail {
   return ((days * 24 + hour) * 60 + minute) * 60 + second;
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_HTTP_DATE_HPP

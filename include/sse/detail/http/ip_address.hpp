@@ -10,6 +10,8 @@
 // Refused: parts that are left out ("127.1"), hexadecimal, octal and leading zeros in IPv4, zones
 // ("%eth0"), brackets, ports, spaces. What a system's resolver would make of those is its own.
 #pragma once
+#ifndef SSEHUB_DETAIL_HTTP_IP_ADDRESS_HPP
+#define SSEHUB_DETAIL_HTTP_IP_ADDRESS_HPP
 
 #include <array>
 #include <cstddef>
@@ -20,7 +22,7 @@
 #include <sse/config.hpp>
 #include <sse/detail/http/characters.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// In network order.
 struct ip_address {
@@ -217,4 +219,6 @@ inline void append_ipv4(std::string& out, const std::uint8_t* bytes) {
   return ip_text(plain_ip(parse_ip_port(s)));
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_HTTP_IP_ADDRESS_HPP

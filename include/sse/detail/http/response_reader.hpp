@@ -10,6 +10,8 @@
 //    before the colon), Content-Length with Transfer-Encoding, codings other than chunked,
 //    Transfer-Encoding in HTTP/1.0, 101, versions other than HTTP/1.x.
 #pragma once
+#ifndef SSEHUB_DETAIL_HTTP_RESPONSE_READER_HPP
+#define SSEHUB_DETAIL_HTTP_RESPONSE_READER_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -25,7 +27,7 @@
 #include <sse/detail/http/characters.hpp>
 #include <sse/detail/http/date.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Each is the most that passes.
 struct response_limits {
@@ -275,4 +277,6 @@ class response_reader {
   return location;
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_HTTP_RESPONSE_READER_HPP

@@ -13,6 +13,8 @@
 // query the bytes that may not stand there raw (space, quotes, beyond ASCII) are escaped, control
 // characters are refused.
 #pragma once
+#ifndef SSEHUB_DETAIL_HTTP_URL_HPP
+#define SSEHUB_DETAIL_HTTP_URL_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -26,7 +28,7 @@
 #include <sse/detail/http/characters.hpp>
 #include <sse/detail/http/ip_address.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 inline constexpr std::size_t max_url = 8192;
 inline constexpr std::size_t max_host = 253;  // RFC 1035 2.3.4, as text
@@ -262,4 +264,6 @@ class url {
   return a.origin() == b.origin();
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_HTTP_URL_HPP

@@ -3,13 +3,17 @@
 // crc32c: the checksum of RFC 3720 12.1 (Castagnoli), eight bytes at a time: by the processor's own
 // instruction where it has one, else by tables.
 #pragma once
+#ifndef SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
+#define SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
-namespace sse::inline v0::detail {
+#include <sse/version.hpp>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 using crc_tables = std::array<std::array<std::uint32_t, 256>, 8>;
 
@@ -74,4 +78,6 @@ inline constexpr crc_tables crc_table = make_crc_tables();
   return crc32c_by_tables(bytes, size, crc);
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_CRC32C_HPP

@@ -3,6 +3,8 @@
 // What a journal asks of a file system, all in one directory, and the POSIX one. Tests have one in
 // memory that loses what was not synced.
 #pragma once
+#ifndef SSEHUB_DETAIL_JOURNAL_FILES_HPP
+#define SSEHUB_DETAIL_JOURNAL_FILES_HPP
 
 #include <cerrno>
 #include <cstddef>
@@ -17,7 +19,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-namespace sse::inline v0::detail {
+#include <sse/version.hpp>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Every call answers 0 or an errno. Names have no folder.
 class journal_files {
@@ -170,4 +174,6 @@ class posix_journal_files final : public journal_files {
   int error_ = 0;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_FILES_HPP

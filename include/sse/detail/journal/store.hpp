@@ -16,6 +16,8 @@
 //      followed by one that begins above them.
 //   4. A segment knows the id in front of its first: what is missing between two is seen.
 #pragma once
+#ifndef SSEHUB_DETAIL_JOURNAL_STORE_HPP
+#define SSEHUB_DETAIL_JOURNAL_STORE_HPP
 
 #include <algorithm>
 #include <atomic>
@@ -34,7 +36,7 @@
 #include <sse/detail/journal/files.hpp>
 #include <sse/journal_options.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 struct index_record {
   std::uint64_t id;
@@ -868,4 +870,6 @@ class journal_store {
   std::vector<run> runs_table_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_STORE_HPP

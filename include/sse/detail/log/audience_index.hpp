@@ -3,6 +3,8 @@
 // audience_index: which entries of a log are for which audience, so that a reader finds its next
 // one without looking at those of others.
 #pragma once
+#ifndef SSEHUB_DETAIL_LOG_AUDIENCE_INDEX_HPP
+#define SSEHUB_DETAIL_LOG_AUDIENCE_INDEX_HPP
 
 #include <cstdint>
 #include <string_view>
@@ -10,7 +12,7 @@
 #include <sse/detail/base/name_table.hpp>
 #include <sse/detail/log/event_log.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// The entries of a log that are for one audience, one after the other. Stands until something is
 /// published.
@@ -104,4 +106,6 @@ class audience_index {
   name_table<posting, 8> names_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_LOG_AUDIENCE_INDEX_HPP

@@ -14,6 +14,8 @@
 //
 // Not thread-safe: it belongs to the hub's thread.
 #pragma once
+#ifndef SSEHUB_DETAIL_LOG_EVENT_LOG_HPP
+#define SSEHUB_DETAIL_LOG_EVENT_LOG_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -23,7 +25,7 @@
 #include <sse/detail/log/segment.hpp>
 #include <sse/event.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// What a log keeps for those who resume. An entry is kept while all three hold.
 struct retention {
@@ -257,4 +259,6 @@ class event_log {
   event_id dropped_id_ = no_id;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_LOG_EVENT_LOG_HPP

@@ -7,6 +7,8 @@
 // Memory: at most `most` values with an event each, and for each at most `max_losses` audiences
 // that lost something in front of it; the key that was silent longest goes first.
 #pragma once
+#ifndef SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP
+#define SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -16,7 +18,7 @@
 #include <sse/detail/base/blob.hpp>
 #include <sse/detail/base/name_table.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Something was lost at `first` and at `position`, and maybe in between: whose it was.
 struct lost_entry {
@@ -222,4 +224,6 @@ class newest_by_key {
   std::uint64_t unsaid_to_ = 0;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP

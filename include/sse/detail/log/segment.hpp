@@ -7,6 +7,8 @@
 //   1. Bytes never change or move once their entry is committed: the kernel gets them as they lie.
 //   2. Nobody frees a segment that is pinned: by a cursor in it, or by a write that is pending.
 #pragma once
+#ifndef SSEHUB_DETAIL_LOG_SEGMENT_HPP
+#define SSEHUB_DETAIL_LOG_SEGMENT_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +19,7 @@
 #include <sse/detail/base/containers.hpp>
 #include <sse/event.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// What a log has to know of an entry that is to be appended.
 struct new_entry {
@@ -258,4 +260,6 @@ class segment_pool {
   std::uint64_t held_ = 0;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_LOG_SEGMENT_HPP

@@ -34,6 +34,8 @@
 //    to free.
 // 7. A lane is freed by the last of its two sides.
 #pragma once
+#ifndef SSEHUB_DETAIL_MAIL_LANE_HPP
+#define SSEHUB_DETAIL_MAIL_LANE_HPP
 
 #include <atomic>
 #include <cstddef>
@@ -45,7 +47,7 @@
 #include <sse/detail/base/assert.hpp>
 #include <sse/mail.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 inline constexpr std::size_t cache_line = 64;
 struct mail_lane;
@@ -435,4 +437,6 @@ struct mail_lane {
   mail_lane* older = nullptr;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_MAIL_LANE_HPP

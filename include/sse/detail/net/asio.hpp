@@ -6,6 +6,10 @@
 // Everything that has a type of Asio's in it is a template over one, or names one in its
 // parameters: so files that use the one and files that use the other may be one program.
 #pragma once
+#ifndef SSEHUB_DETAIL_NET_ASIO_HPP
+#define SSEHUB_DETAIL_NET_ASIO_HPP
+
+#include <sse/version.hpp>
 
 #if defined(SSEHUB_BOOST_ASIO)
 
@@ -36,10 +40,10 @@
 #error "ssehub needs Boost 1.79 or newer for SSEHUB_BOOST_ASIO"
 #endif
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 namespace net = ::boost::asio;
 using net_error = ::boost::system::error_code;  // converts from and to std::error_code
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #else
 
@@ -71,9 +75,11 @@ using net_error = ::boost::system::error_code;  // converts from and to std::err
 #error "ssehub needs Asio 1.22 or newer"
 #endif
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 namespace net = ::asio;
 using net_error = std::error_code;
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif
+
+#endif  // SSEHUB_DETAIL_NET_ASIO_HPP

@@ -2,6 +2,8 @@
 //
 // What the Asio host's parts share: one TCP connection with its reference count. Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_NET_ASIO_STREAM_HPP
+#define SSEHUB_DETAIL_NET_ASIO_STREAM_HPP
 
 #include <array>
 #include <cerrno>
@@ -24,7 +26,7 @@
 #include <sse/detail/net/asio.hpp>
 #include <sse/session.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 template <class Stream>
 class asio_transport;
@@ -247,4 +249,6 @@ struct asio_access {
 
 }  // namespace detail
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_DETAIL_NET_ASIO_STREAM_HPP

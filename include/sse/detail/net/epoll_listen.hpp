@@ -2,6 +2,8 @@
 //
 // Addresses and listening sockets of the epoll host. Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_NET_EPOLL_LISTEN_HPP
+#define SSEHUB_DETAIL_NET_EPOLL_LISTEN_HPP
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -20,8 +22,9 @@
 #include <vector>
 
 #include <sse/detail/net/epoll_socket.hpp>
+#include <sse/version.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 [[nodiscard]] inline std::error_code last_error() noexcept {
   return {errno, std::system_category()};
@@ -119,4 +122,6 @@ struct listen_options {
   return out.size() == before ? failed : std::error_code{};
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_NET_EPOLL_LISTEN_HPP

@@ -2,6 +2,8 @@
 //
 // Sockets of Linux as transports in an epoll loop need them. Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_NET_EPOLL_SOCKET_HPP
+#define SSEHUB_DETAIL_NET_EPOLL_SOCKET_HPP
 
 #if !defined(__linux__)
 #error "sse/epoll.hpp and sse/io_uring.hpp need Linux; sse/asio.hpp runs everywhere"
@@ -15,7 +17,9 @@
 #include <cstdint>
 #include <utility>
 
-namespace sse::inline v0::detail {
+#include <sse/version.hpp>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Owns a descriptor.
 class unique_fd {
@@ -67,4 +71,6 @@ inline void end_by_reset(int fd) noexcept {
   ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_NET_EPOLL_SOCKET_HPP

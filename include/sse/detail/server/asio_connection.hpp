@@ -2,6 +2,8 @@
 //
 // One HTTP/1 connection of asio_server. Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_SERVER_ASIO_CONNECTION_HPP
+#define SSEHUB_DETAIL_SERVER_ASIO_CONNECTION_HPP
 
 #include <algorithm>
 #include <array>
@@ -18,7 +20,7 @@
 #include <sse/detail/server/http_connection.hpp>
 #include <sse/request.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// `Core`: asio_core.
 template <class Core>
@@ -182,4 +184,6 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   std::array<char, at_once ? 1024 : 4096> input_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_SERVER_ASIO_CONNECTION_HPP

@@ -9,6 +9,8 @@
 // Where the turn comes after a pause and something is overdue, what is ready goes first: a process
 // that was stopped, or slept with its machine, ends nobody for that.
 #pragma once
+#ifndef SSEHUB_DETAIL_SERVER_ASIO_CORE_HPP
+#define SSEHUB_DETAIL_SERVER_ASIO_CORE_HPP
 
 #include <chrono>
 #include <cstddef>
@@ -26,7 +28,7 @@
 #include <sse/detail/server/asio_connection.hpp>
 #include <sse/detail/server/server_core.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 template <class User, class Stream>
 class asio_core : public server_core<User, asio_transport<Stream>>,
@@ -546,4 +548,6 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   bool cut_ = false;      // streams were open when the time for draining was over
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_SERVER_ASIO_CORE_HPP

@@ -9,6 +9,8 @@
 // an epoll event is a stream (epoll_transport), a connection's address, or one of the small numbers
 // below.
 #pragma once
+#ifndef SSEHUB_DETAIL_SERVER_EPOLL_CORE_HPP
+#define SSEHUB_DETAIL_SERVER_EPOLL_CORE_HPP
 
 #include <poll.h>
 #include <sys/epoll.h>
@@ -36,7 +38,7 @@
 #include <sse/detail/server/server_core.hpp>
 #include <sse/epoll_transport.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// A connection that is not, or not yet, a stream. It lives until the end of the turn in which it
 /// was over. Watched for levels, and only for what it waits for.
@@ -535,4 +537,6 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   bool flushes_ = false;  ///< in this turn, later
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_SERVER_EPOLL_CORE_HPP

@@ -7,6 +7,8 @@
 // Requests of one connection are served one after the other. Nothing is read while an answer is
 // being made or written, so a client that sends and never reads holds one request and one answer.
 #pragma once
+#ifndef SSEHUB_DETAIL_SERVER_HTTP_CONNECTION_HPP
+#define SSEHUB_DETAIL_SERVER_HTTP_CONNECTION_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -24,7 +26,7 @@
 #include <sse/http1.hpp>
 #include <sse/responder.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// `Core`: a server_core with await(Self&, due). `Self` is the host's connection, which derives
 /// from this and has
@@ -527,4 +529,6 @@ class http_connection {
   bool more_behind_ : 1 = false;  // bytes came with the end of the request that it had no use for
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_SERVER_HTTP_CONNECTION_HPP

@@ -2,6 +2,8 @@
 //
 // What other threads ask a server's thread to do: answers that come late. Not public.
 #pragma once
+#ifndef SSEHUB_DETAIL_SERVER_INBOX_HPP
+#define SSEHUB_DETAIL_SERVER_INBOX_HPP
 
 #include <atomic>
 #include <memory>
@@ -13,7 +15,7 @@
 #include <sse/function.hpp>
 #include <sse/responder.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Outlives its server where somebody still holds a responder: then nothing happens any more.
 class inbox {
@@ -76,4 +78,6 @@ struct late_request : late_answer {
   const std::shared_ptr<inbox> box;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_SERVER_INBOX_HPP

@@ -3,6 +3,8 @@
 // Which handler answers which path, and what the options of a server look like once they own their
 // text. Include the header of a host.
 #pragma once
+#ifndef SSEHUB_DETAIL_SERVER_ROUTES_HPP
+#define SSEHUB_DETAIL_SERVER_ROUTES_HPP
 
 #include <array>
 #include <cstddef>
@@ -24,7 +26,7 @@
 #include <sse/request.hpp>
 #include <sse/responder.hpp>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 
@@ -229,4 +231,6 @@ class http_routes {
 
 }  // namespace detail
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_DETAIL_SERVER_ROUTES_HPP

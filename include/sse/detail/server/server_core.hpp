@@ -4,6 +4,8 @@
 // hub, mailbox, routes, refusals, the access log, the way of a request to its handler. Include the
 // header of a host.
 #pragma once
+#ifndef SSEHUB_DETAIL_SERVER_SERVER_CORE_HPP
+#define SSEHUB_DETAIL_SERVER_SERVER_CORE_HPP
 
 #include <algorithm>
 #include <array>
@@ -31,7 +33,7 @@
 #include <sse/server.hpp>
 #include <sse/shards.hpp>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Who sent the request: the peer, or, if it is a proxy that we trust, the last one in
 /// X-Forwarded-For that is not. Empty: as the peer. What cannot be read ends the search, since
@@ -492,4 +494,6 @@ class server_core {
   std::array<char, 16384> scratch_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_SERVER_SERVER_CORE_HPP
