@@ -20,6 +20,12 @@ set_property(TEST "package/bare" PROPERTY PASS_REGULAR_EXPRESSION
   "this is ssehub::core alone[^\n]*find_package.ssehub CONFIG REQUIRED COMPONENTS asio.*hello ${PROJECT_VERSION}")
 ssehub_add_consumer(add_subdirectory)
 ssehub_add_consumer(single_include)
+if(TARGET asio::asio)  # with which the README's first program is compiled
+  foreach(way IN ITEMS one-header add-subdirectory installed)
+    add_test(NAME "package/as README says: ${way}" COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/check-ways" ${way})
+    set_tests_properties("package/as README says: ${way}" PROPERTIES LABELS package ENVIRONMENT "CXX=${CMAKE_CXX_COMPILER}" TIMEOUT 300)
+  endforeach()
+endif()
 find_program(SSEHUB_PKG_CONFIG pkg-config)
 mark_as_advanced(SSEHUB_PKG_CONFIG)
 if(SSEHUB_PKG_CONFIG)
