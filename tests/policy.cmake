@@ -28,6 +28,8 @@ ssehub_add_policy_test("conan takes the recipes" tests/check-packaging conan)
 ssehub_add_policy_test("vcpkg takes the port" tests/check-packaging vcpkg)
 ssehub_add_policy_test("reference has no warnings" tests/check-reference "${CMAKE_CURRENT_BINARY_DIR}/reference")
 
+ssehub_add_policy_test("documents are one site that loads nothing" scripts/docs "${CMAKE_CURRENT_BINARY_DIR}/site")
+
 # CTest's discovery cuts a name at a semicolon. The test passes if grep finds none.
 ssehub_add_policy_test("no semicolon in a test name" grep -rnP "TEST_CASE[(]\"[^\"]*\\x3b" tests --include=*.cpp)
 set_tests_properties("policy/no semicolon in a test name" PROPERTIES WILL_FAIL ON)
