@@ -209,6 +209,16 @@ struct json_document::impl {
   }
 };
 
+/// An integer of more than 64 bits has an error of its own since simdjson 3.8.
+template <class Error>
+static constexpr bool is_too_big(Error e) noexcept {
+  if constexpr (requires { Error::BIGINT_ERROR; }) {
+    return e == Error::BIGINT_ERROR;
+  } else {
+    return e == Error::NUMBER_ERROR;
+  }
+}
+
 json_document::json_document() : impl_{std::make_unique<impl>()} {}
 json_document::~json_document() = default;
 json_document::json_document(json_document&&) noexcept = default;
@@ -220,7 +230,7 @@ json_result json_document::parse(std::string_view text) {
   if (text.empty()) return json_result::malformed;
   simdjson::dom::element e;
   auto error = impl_->parser.parse(text.data(), text.size()).get(e);
-  if (error == simdjson::NUMBER_ERROR || error == simdjson::STRING_ERROR) {
+  if (error == simdjson::NUMBER_ERROR || error == simdjson::STRING_ERROR || is_too_big(error)) {
     const std::string softened = soften(text);
     error = impl_->parser.parse(softened).get(e);
   }
