@@ -76,6 +76,8 @@ class SsehubConan(ConanFile):
         self._component("core", [])
         if self.settings.os == "Linux":
             self._component("epoll", ["core"])
+        if self.settings.os != "Windows":
+            self._component("journal", ["core"])
         if self.options.with_asio:
             self._component("asio", ["core", "asio::asio"])
         if self.options.with_boost:
