@@ -1,12 +1,14 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_ASIO_HPP
-#define SSEHUB_SINGLE_ASIO_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/asio.hpp
 //
-// asio_server: an HTTP/1.1 server for event streams on standalone Asio, with the plain requests and
+// asio_server: an HTTP/1.1 server for event streams on Asio, with the plain requests and
 // pages that go with them; what it shares with other hosts is in sse/server.hpp. asio_transport:
 // the hub's transport alone, for programs that have an HTTP server: sse/asio_transport.hpp.
 //
@@ -23,9 +25,11 @@
 // stream, such as asio_server<no_user, asio::ssl::stream<tcp::socket>>, and give the constructor a
 // function that makes one.
 //
-// Needs <asio/...>, 1.22 or newer, with ASIO_STANDALONE, exceptions and RTTI. In every source file
-// some standard header must come before the first of Asio's: 1.22 chooses its allocator by what it
-// sees of libstdc++, and files that differ in that must not be linked.
+// Needs <asio/...>, 1.22 or newer, with ASIO_STANDALONE, exceptions and RTTI; or with
+// SSEHUB_BOOST_ASIO that of Boost, 1.79 or newer (target ssehub::boost_asio): then read
+// boost::asio for asio, and completion handlers get a boost::system::error_code. In every source
+// file some standard header must come before the first of Asio's: 1.22 chooses its allocator by
+// what it sees of libstdc++, and files that differ in that must not be linked.
 //
 // Threads: a server, its hub and all handlers belong to one executor, an io_context that one thread
 // runs, or a strand. Other threads publish through make_publisher (made on the server's thread) and
@@ -45,6 +49,8 @@
 // (on_sees, on_gap, backfill, a heartbeat's payload) may call nothing of the hub: it is refused.
 // None may destroy the server or the hub. Outside of them it may be destroyed at any time, also
 // while operations are under way.
+#ifndef SSEHUB_ASIO_HPP
+#define SSEHUB_ASIO_HPP
 
 #include <cstdint>
 #include <memory>
@@ -52,17 +58,7 @@
 #include <type_traits>
 #include <utility>
 
-#include <asio/any_io_executor.hpp>
-#include <asio/associated_executor.hpp>
-#include <asio/async_result.hpp>
-#include <asio/executor_work_guard.hpp>
-#include <asio/io_context.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/post.hpp>
-
 #include "asio_transport.hpp"
-#ifndef SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CORE_HPP
-#define SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CORE_HPP
 // ---- sse/detail/server/asio_core.hpp
 //
 // What stands behind asio_server: the hub, the listeners, the connections, and the loop that serves
@@ -73,6 +69,8 @@
 // when there is something to send, at most once; the one timer stands at the next deadline of all.
 // Where the turn comes after a pause and something is overdue, what is ready goes first: a process
 // that was stopped, or slept with its machine, ends nobody for that.
+#ifndef SSEHUB_DETAIL_SERVER_ASIO_CORE_HPP
+#define SSEHUB_DETAIL_SERVER_ASIO_CORE_HPP
 
 #include <chrono>
 #include <cstddef>
@@ -85,17 +83,11 @@
 #include <utility>
 #include <vector>
 
-#include <asio/any_io_executor.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/ip/v6_only.hpp>
-#include <asio/post.hpp>
-#include <asio/steady_timer.hpp>
-
-#ifndef SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CONNECTION_HPP
-#define SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CONNECTION_HPP
 // ---- sse/detail/server/asio_connection.hpp
 //
 // One HTTP/1 connection of asio_server. Not public.
+#ifndef SSEHUB_DETAIL_SERVER_ASIO_CONNECTION_HPP
+#define SSEHUB_DETAIL_SERVER_ASIO_CONNECTION_HPP
 
 #include <algorithm>
 #include <array>
@@ -107,11 +99,6 @@
 #include <system_error>
 #include <utility>
 
-#include <asio/buffer.hpp>
-#include <asio/post.hpp>
-
-#ifndef SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
-#define SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
 // ---- sse/detail/server/http_connection.hpp
 //
 // One HTTP/1 connection of a server, from accept until it is a stream or closed: head, body,
@@ -120,6 +107,8 @@
 //
 // Requests of one connection are served one after the other. Nothing is read while an answer is
 // being made or written, so a client that sends and never reads holds one request and one answer.
+#ifndef SSEHUB_DETAIL_SERVER_HTTP_CONNECTION_HPP
+#define SSEHUB_DETAIL_SERVER_HTTP_CONNECTION_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -131,11 +120,11 @@
 #include <utility>
 
 #include "sse.hpp"
-#ifndef SSEHUB_SINGLE_DETAIL_SERVER_INBOX_HPP
-#define SSEHUB_SINGLE_DETAIL_SERVER_INBOX_HPP
 // ---- sse/detail/server/inbox.hpp
 //
 // What other threads ask a server's thread to do: answers that come late. Not public.
+#ifndef SSEHUB_DETAIL_SERVER_INBOX_HPP
+#define SSEHUB_DETAIL_SERVER_INBOX_HPP
 
 #include <atomic>
 #include <memory>
@@ -146,7 +135,7 @@
 
 #include "responder.hpp"
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Outlives its server where somebody still holds a responder: then nothing happens any more.
 class inbox {
@@ -209,15 +198,16 @@ struct late_request : late_answer {
   const std::shared_ptr<inbox> box;
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_SERVER_INBOX_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
-#define SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_SERVER_INBOX_HPP
 // ---- sse/detail/server/server_core.hpp
 //
 // What every HTTP/1 server of this library is made of, but for its sockets and its loop: options,
 // hub, mailbox, routes, refusals, the access log, the way of a request to its handler. Include the
 // header of a host.
+#ifndef SSEHUB_DETAIL_SERVER_SERVER_CORE_HPP
+#define SSEHUB_DETAIL_SERVER_SERVER_CORE_HPP
 
 #include <algorithm>
 #include <array>
@@ -240,7 +230,7 @@ struct late_request : late_answer {
 #include "mailbox.hpp"
 #include "shards.hpp"
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Who sent the request: the peer, or, if it is a proxy that we trust, the last one in
 /// X-Forwarded-For that is not. Empty: as the peer. What cannot be read ends the search, since
@@ -286,6 +276,20 @@ void limit_handshakes(waiting_room<T>& w, const server_options& o) noexcept {
   while (o.max_handshakes != 0 && all.size > o.max_handshakes) all.first->drop();
 }
 
+/// There are as many connections as there may be: one for which nobody asked anything for a second,
+/// that which waits longest, gives way to one that comes. Kept ones first, then those that have not
+/// brought a whole request.
+template <class T>
+void make_room(waiting_room<T>& w, const server_options& o, time_point now) noexcept {
+  const auto waits = [now](const T& t, duration length) {
+    return !length.is_off() && t.due_at - length.ms() + 1000 <= now.ms();
+  };
+  T* const kept = w.waiting_for(due::idle).first;
+  if (kept != nullptr && waits(*kept, o.keep_alive)) return kept->drop();
+  T* const begun = w.waiting_for(due::head).first;
+  if (begun != nullptr && waits(*begun, o.head_deadline)) begun->drop();
+}
+
 /// `Transport`: the host's. Its loop, which derives from this, drains the mail and calls the hub.
 template <class User, class Transport>
 class server_core {
@@ -300,6 +304,7 @@ class server_core {
   explicit server_core(const server_options& o, Args&&... transport)
       : options_{o},
         cors_{o.cors},
+        open_cors_{for_any_origin(o.cors)},
         hosts_{o.hosts},
         head_{o.head},
         transport_{std::forward<Args>(transport)...} {
@@ -315,7 +320,7 @@ class server_core {
     const auto clock = std::chrono::system_clock::now().time_since_epoch();
     const auto us = std::chrono::duration_cast<std::chrono::microseconds>(clock).count();
     hub_options h = o.hub;
-    if (h.first_id == unsaid_id) h.first_id = static_cast<event_id>(us);
+    h.first_id = said_or(h.first_id, static_cast<event_id>(us));
     if (h.seed == hub_options{}.seed) {
       h.seed ^= static_cast<std::uint64_t>(us) ^ reinterpret_cast<std::uintptr_t>(this);
       h.seed ^= static_cast<std::uint64_t>(now_us()) << 20U;
@@ -337,7 +342,13 @@ class server_core {
   [[nodiscard]] const http1::limits& limits() const noexcept { return options_.limits; }
   [[nodiscard]] std::array<char, 16384>& scratch() noexcept { return scratch_; }
   [[nodiscard]] transport_type& transport() noexcept { return transport_; }
-  [[nodiscard]] const cors_policy& cors() const noexcept { return cors_.policy; }
+  /// What is said to pages of other origins about the answer to this request.
+  [[nodiscard]] const cors_policy& cors_of(const request& r) const noexcept {
+    for (const std::string& p : options_.any_origin) {
+      if (p.ends_with('/') ? r.path.starts_with(p) : r.path == p) return open_cors_.policy;
+    }
+    return cors_.policy;
+  }
   /// No further request of a connection is served.
   [[nodiscard]] bool ending() const noexcept { return draining_ || stopped_; }
 
@@ -396,7 +407,8 @@ class server_core {
   };
   [[nodiscard]] routed route(const request& r) {
     if (!hosts_.views.empty() && !host_allowed(r, hosts_.views)) return {{}, refusal(403)};
-    if (r.method == "OPTIONS") return {{}, preflight(cors(), r, options_.preflight_status), false};
+    if (r.method == "OPTIONS")
+      return {{}, preflight(cors_of(r), r, options_.preflight_status), false};
     const auto* found = routes.find(r.path);
     if (found == nullptr) return {{}, refusal(404)};
     std::shared_ptr<endpoint> e = found->find(r.method);
@@ -405,8 +417,8 @@ class server_core {
       return {{}, std::move(no.add("Allow", found->allow()))};
     }
     const bool changes = r.method != "GET" && r.method != "HEAD";
-    const bool checks = options_.check_origin || cors().credentials;
-    if (changes && checks && !origin_allowed(cors(), r)) return {{}, refusal(403)};
+    const bool checks = options_.check_origin || cors_.policy.credentials;
+    if (changes && checks && !origin_allowed(cors_.policy, r)) return {{}, refusal(403)};
     return {std::move(e)};
   }
   /// The client's address where a trusted proxy names it; empty: the peer's.
@@ -429,7 +441,7 @@ class server_core {
   /// Too many connections: what this one is told.
   [[nodiscard]] std::string crowded() {
     response r = refusal(503, refusal_reason::http, duration::seconds(5));
-    add_cors(r.headers, cors(), request{});
+    add_cors(r.headers, cors_.policy, request{});
     std::string out;
     http1::write_response(out, r, {.keep_alive = false});
     return out;
@@ -440,7 +452,7 @@ class server_core {
   [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r, bool stays) {
     const owned_head& own = e.head != nullptr ? *e.head : head_;
     std::string lines = own.extra;
-    add_cors(lines, cors(), r);
+    add_cors(lines, cors_of(r), r);
     const bool chunked = options_.chunked && r.minor_version > 0;
     http1::stream_head head = own.view(lines);
     head.keep_alive = head.keep_alive || (stays && (chunked || r.method == "HEAD"));
@@ -657,6 +669,7 @@ class server_core {
   }
 
   owned_cors cors_;
+  owned_cors open_cors_;  ///< of options_.any_origin
   owned_texts hosts_;
   owned_head head_;
   std::vector<std::string> trusted_;
@@ -678,10 +691,11 @@ class server_core {
   std::array<char, 16384> scratch_;
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_SERVER_SERVER_CORE_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// `Core`: a server_core with await(Self&, due). `Self` is the host's connection, which derives
 /// from this and has
@@ -1068,7 +1082,7 @@ class http_connection {
     // A request that could not be read has a method at most.
     const bool readable = reader_.state() == http1::outcome::complete;
     const request q = readable ? make_request() : request{};
-    if (with_cors) add_cors(r.headers, core_->cors(), q);
+    if (with_cors) add_cors(r.headers, core_->cors_of(q), q);
     http1::response_options o = reader_.answer(body_read);
     o.keep_alive = o.keep_alive && readable && !core_->ending();
     const std::size_t before = out_.size();
@@ -1184,15 +1198,16 @@ class http_connection {
   bool more_behind_ : 1 = false;  // bytes came with the end of the request that it had no use for
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_SERVER_HTTP_CONNECTION_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// `Core`: asio_core.
 template <class Core>
 class asio_connection final : public http_connection<asio_connection<Core>, Core>,
-                              private asio_input {
+                              private asio_input<> {
   using base = http_connection<asio_connection, Core>;
   using typename base::phase;
   using transport_type = typename Core::transport_type;
@@ -1211,7 +1226,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     set_due();
     if constexpr (shakes_hands<stream_type>) {
       peer_.stream().async_handshake(stream_type::server,
-                                     [c = self{this}](const std::error_code& e) mutable {
+                                     [c = self{this}](const net_error& e) mutable {
                                        c->guarded([&] {
                                          if (e) return c->no_handshake(e);
                                          c->phase_ = phase::head;
@@ -1249,7 +1264,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
 
   [[nodiscard]] self hold() noexcept { return self{this}; }
 
-  void no_handshake(const std::error_code& e) {
+  void no_handshake(const net_error& e) {
     if constexpr (layered<stream_type>) {
       if (e == std::errc::protocol_error) {
         return this->refuse_handshake(peer_.stream().layer());
@@ -1258,7 +1273,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     drop();
   }
   void send_plain(std::string_view text) {
-    std::error_code ignored;
+    net_error ignored;
     (void)socket_of(peer_.stream()).write_some(net::buffer(text), ignored);
   }
 
@@ -1271,13 +1286,13 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     // comes is whose the connection is by then.
     peer_.stream().async_read_some(
         net::buffer(input_),
-        [c = self{this}, p = asio_access::share(peer_)](const std::error_code& e, std::size_t n) {
+        [c = self{this}, p = asio_access::share(peer_)](const net_error& e, std::size_t n) {
           asio_access::have_input(*p, e, {c->input_.data(), n});
         });
     peer.reading = true;
   }
 
-  void input(const std::error_code& e, std::string_view bytes) override {
+  void input(const net_error& e, std::string_view bytes) override {
     const self held{this};
     guarded([&] { e ? drop() : have_read(bytes); });
   }
@@ -1287,7 +1302,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
       if (bytes.size() == input_.size() || bytes.data() != input_.data()) {
         auto& all = core_->scratch();  // there may be much more, such as a body
         std::size_t n = bytes.copy(all.data(), all.size());
-        std::error_code ends_later;
+        net_error ends_later;
         n += peer_.stream().read_some(net::buffer(all) + n, ends_later);
         return serve({all.data(), n});
       }
@@ -1309,7 +1324,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
 
   void write_some() {
     peer_.stream().async_write_some(net::buffer(sending_) + sent_,
-                                    [c = self{this}](const std::error_code& e, std::size_t n) {
+                                    [c = self{this}](const net_error& e, std::size_t n) {
                                       c->writing_ = false;
                                       c->guarded([&] { c->wrote(e, n); });
                                     });
@@ -1317,7 +1332,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
     this->await_write();
   }
 
-  void wrote(const std::error_code& e, std::size_t n) {
+  void wrote(const net_error& e, std::size_t n) {
     if (e) return drop();
     sent_ += n;
     if (sent_ != sending_.size()) return write_some();
@@ -1351,10 +1366,11 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
   std::array<char, at_once ? 1024 : 4096> input_;
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CONNECTION_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_SERVER_ASIO_CONNECTION_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 template <class User, class Stream>
 class asio_core : public server_core<User, asio_transport<Stream>>,
@@ -1380,7 +1396,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     });
     transport_.on_kept([this](auto& c) {
       return this->take_back([&] {
-        std::error_code gone;
+        net_error gone;
         const auto from = c.stream().lowest_layer().remote_endpoint(gone).address();
         if (!gone) enter(c, from)->resume();
         return !gone;
@@ -1459,14 +1475,14 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
     if (this->ending()) return std::make_error_code(std::errc::operation_canceled);
     if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-    std::error_code e;
+    net_error e;
     const net::ip::address address = net::ip::make_address(std::string{host}, e);
     if (!e) return listen(net::ip::tcp::endpoint{address, port}, false);
 
     net::ip::tcp::resolver resolver{executor_};
     const auto found =
         resolver.resolve(host, std::to_string(port), net::ip::tcp::resolver::passive, e);
-    if (e) return e;
+    if (e) return portable(e);
     bool listens = false;
     for (const auto& entry : found) {  // such as both versions of localhost, on one port
       net::ip::tcp::endpoint at = entry.endpoint();
@@ -1478,18 +1494,18 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
       if (failed && !absent) return failed;
       if (failed) e = failed;
     }
-    return listens ? std::error_code{} : e;
+    return listens ? std::error_code{} : portable(e);
   }
 
   [[nodiscard]] std::uint16_t port() const noexcept {
-    std::error_code ignored;
+    net_error ignored;
     if (listeners_.empty()) return 0;
     return listeners_.front()->acceptor.local_endpoint(ignored).port();
   }
 
   // --- the end
 
-  void begin_drain(const drain_options& o, function<void(std::error_code)> done) {
+  void begin_drain(const drain_options& o, function<void(net_error)> done) {
     drained_.push_back(std::move(done));
     if (stopped_) return finish_drain(net::error::operation_aborted);
     if (!draining_) {
@@ -1585,7 +1601,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     this->drain_mail();
     this->take_late_answers();
     if (stopped_) return;
-    if (this->shards_end()) begin_drain(port_.how_to_drain(), [](std::error_code) {});
+    if (this->shards_end()) begin_drain(port_.how_to_drain(), [](net_error) {});
     if (looks_ != 0) return;
     const time_point t = now();
     if (t - told_ > long_pause && next_deadline() <= t.ms() && look_first(t)) return;
@@ -1661,7 +1677,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     try {
       const std::int64_t left = next - now().ms();
       timer_.expires_after(std::chrono::milliseconds{left > 0 ? left : 0});
-      timer_.async_wait([core = this->shared_from_this()](const std::error_code& e) {
+      timer_.async_wait([core = this->shared_from_this()](const net_error& e) {
         if (e) return;
         core->timer_at_ = INT64_MAX;
         core->turn();
@@ -1674,7 +1690,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   [[nodiscard]] std::error_code listen(const net::ip::tcp::endpoint& at, bool one_version) {
     auto l = std::make_unique<listener>(executor_);
-    std::error_code e;
+    net_error e;
     net::ip::tcp::acceptor& a = l->acceptor;
     (void)a.open(at.protocol(), e);
     if (!e) close_on_exec(a);
@@ -1685,7 +1701,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     const int on = 1;
     if (!e && options_.reuse_port &&
         ::setsockopt(a.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) {
-      e.assign(errno, std::system_category());
+      e.assign(errno, net::error::get_system_category());
     }
 #endif
     if (!e && at.protocol() == net::ip::tcp::v6()) {
@@ -1698,7 +1714,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (e) return portable(e);
     listeners_.push_back(std::move(l));
     accept(*listeners_.back());
-    return e;
+    return {};
   }
 
   /// Those that accepted sockets have, set before any is there.
@@ -1708,8 +1724,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   static constexpr bool inherits_options = false;
 #endif
   template <class Socket>
-  [[nodiscard]] std::error_code set_options(Socket& s) const noexcept {
-    std::error_code e;
+  [[nodiscard]] net_error set_options(Socket& s) const noexcept {
+    net_error e;
     if (options_.nodelay) (void)s.set_option(net::ip::tcp::no_delay{true}, e);
     if (!e && options_.send_buffer != 0) {
       const net::socket_base::send_buffer_size size{static_cast<int>(options_.send_buffer)};
@@ -1727,7 +1743,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     ~on_waiting() {
       if (core != nullptr && !core->ending()) core->accept_later(*at);
     }
-    void operator()(const std::error_code&) {
+    void operator()(const net_error&) {
       const std::shared_ptr<asio_core> c = std::move(core);
       c->accept_all(*at);
     }
@@ -1747,7 +1763,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   void accept_all(listener& l) noexcept {
     for (int most = 64; most > 0 && !this->ending(); --most) {
       try {
-        std::error_code e;
+        net_error e;
         net::ip::tcp::endpoint from;
         net::ip::tcp::socket s = accept_one(l.acceptor, from, e);
         if (would_block(e)) break;
@@ -1777,7 +1793,9 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   void welcome(net::ip::tcp::socket s, const net::ip::address& from) {
     if (!inherits_options) (void)set_options(s);
-    if (options_.max_connections != 0 && connections() >= options_.max_connections) {
+    const std::uint32_t most = options_.max_connections;
+    if (most != 0 && connections() >= most) make_room(waiting_, options_, now());
+    if (most != 0 && connections() >= most) {
       return turn_away(std::move(s), from);
     }
     auto made = transport_.adopt_made([&]() -> Stream { return make_(std::move(s)); });
@@ -1814,7 +1832,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   }
 
   [[nodiscard]] std::string say_crowded(net::ip::tcp::socket& s) {
-    std::error_code ignored;
+    net_error ignored;
     std::string out = this->crowded();
     s.non_blocking(true, ignored);
     (void)s.write_some(net::buffer(out), ignored);
@@ -1824,7 +1842,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   }
 
   void close_listeners() noexcept {
-    std::error_code ignored;
+    net_error ignored;
     for (const auto& l : listeners_) {
 #if defined(__linux__)  // a child process may listen too, and then closing ends nothing
       ::shutdown(l->acceptor.native_handle(), SHUT_RDWR);
@@ -1842,8 +1860,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (over || t.ms() >= cut_at_) finish_drain(net::error::timed_out);
   }
 
-  void finish_drain(std::error_code e) noexcept {
-    std::vector<function<void(std::error_code)>> waiting_for;
+  void finish_drain(net_error e) noexcept {
+    std::vector<function<void(net_error)>> waiting_for;
     waiting_for.swap(drained_);
     stop();
     for (const auto& done : waiting_for) {
@@ -1862,7 +1880,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   std::vector<std::unique_ptr<listener>> listeners_;
   std::int64_t accept_again_ = INT64_MAX;
   waiting_room<connection> waiting_;
-  std::vector<function<void(std::error_code)>> drained_;
+  std::vector<function<void(net_error)>> drained_;
   std::int64_t cut_at_ = INT64_MAX;
   time_point told_ = this->now();
   std::uint32_t calls_ = 0;  // of the hub, under way
@@ -1872,30 +1890,31 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   bool cut_ = false;      // streams were open when the time for draining was over
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_SERVER_ASIO_CORE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_DETAIL_SERVER_ASIO_CORE_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// An HTTP/1.1 server with a hub (see the top of this file); routes, channels and hooks are
 /// basic_server's. `User`: what the program wants to know of a stream, see hub. `Stream`:
 /// tcp::socket, or a layer on one.
-template <class User = no_user, class Stream = ::asio::ip::tcp::socket>
+template <class User = no_user, class Stream = detail::net::ip::tcp::socket>
 class asio_server : public basic_server<detail::asio_core<User, Stream>> {
   using core = detail::asio_core<User, Stream>;
   using base = basic_server<core>;
 
  public:
-  using executor_type = ::asio::any_io_executor;
+  using executor_type = detail::net::any_io_executor;
   /// Makes a stream of an accepted socket. Its handshake, if it has one, is the server's business.
-  using stream_maker = function<Stream(::asio::ip::tcp::socket)>;
+  using stream_maker = function<Stream(detail::net::ip::tcp::socket)>;
 
   explicit asio_server(executor_type ex, const server_options& o = {},
                        stream_maker make = default_maker())
       : base{std::make_shared<core>(std::move(ex), o, std::move(make))} {
     core_->start();
   }
-  explicit asio_server(::asio::io_context& ctx, const server_options& o = {},
+  explicit asio_server(detail::net::io_context& ctx, const server_options& o = {},
                        stream_maker make = default_maker())
       : asio_server{executor_type{ctx.get_executor()}, o, std::move(make)} {}
   [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor(); }
@@ -1903,12 +1922,12 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
   // --- ends ----------------------------------------------------------------------------------
 
   /// Stops listening, ends idle connections, lets answers finish, tells every stream when to come
-  /// back, and ends each once it has everything. `token` gets void(std::error_code): none,
+  /// back, and ends each once it has everything. `token` gets void(error_code), Asio's: none,
   /// timed_out if the deadline cut some, operation_aborted if stop() did. Then all is closed as by
   /// stop().
   template <class Token>
   auto async_drain(Token&& token, const drain_options& o = {}) {
-    return ::asio::async_initiate<Token, void(std::error_code)>(
+    return detail::net::async_initiate<Token, void(detail::net_error)>(
         [c = core_](auto handler, const drain_options& given) {
           c->begin_drain(given, post_to(std::move(handler), c->executor()));
         },
@@ -1917,8 +1936,8 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
 
  private:
   [[nodiscard]] static stream_maker default_maker() {
-    if constexpr (std::is_constructible_v<Stream, ::asio::ip::tcp::socket>) {
-      return [](::asio::ip::tcp::socket s) { return Stream(std::move(s)); };
+    if constexpr (std::is_constructible_v<Stream, detail::net::ip::tcp::socket>) {
+      return [](detail::net::ip::tcp::socket s) { return Stream(std::move(s)); };
     } else {
       return {};
     }
@@ -1926,11 +1945,12 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
 
   /// Completes a handler as Asio wants it: later, on its own executor, which has work until then.
   template <class Handler>
-  [[nodiscard]] static function<void(std::error_code)> post_to(Handler h, executor_type fallback) {
-    auto to = ::asio::get_associated_executor(h, fallback);
-    auto work = ::asio::make_work_guard(to);
-    return [h = std::move(h), to, work = std::move(work)](std::error_code e) mutable {
-      ::asio::post(to, [h = std::move(h), e]() mutable { std::move(h)(e); });
+  [[nodiscard]] static function<void(detail::net_error)> post_to(Handler h,
+                                                                 executor_type fallback) {
+    auto to = detail::net::get_associated_executor(h, fallback);
+    auto work = detail::net::make_work_guard(to);
+    return [h = std::move(h), to, work = std::move(work)](detail::net_error e) mutable {
+      detail::net::post(to, [h = std::move(h), e]() mutable { std::move(h)(e); });
       work.reset();
     };
   }
@@ -1938,5 +1958,6 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
   using base::core_;
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_ASIO_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_ASIO_HPP

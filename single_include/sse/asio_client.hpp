@@ -1,12 +1,14 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_ASIO_CLIENT_HPP
-#define SSEHUB_SINGLE_ASIO_CLIENT_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/asio_client.hpp
 //
-// asio_event_source: a client of an event stream on standalone Asio. It resolves, connects, follows
+// asio_event_source: a client of an event stream on Asio. It resolves, connects, follows
 // redirects, reconnects and resumes by itself, as sse::event_source decides (sse/client.hpp); many
 // live on one io_context.
 //
@@ -29,7 +31,7 @@
 //   o.client.proxy = found.options();
 //
 // Not for other bodies than event streams, nor for browsers' cookies or HTTP/2. Needs
-// <asio/...> (1.22 or newer) with ASIO_STANDALONE, exceptions and RTTI. TLS: name the stream, and
+// Asio as sse/asio.hpp does, standalone or that of Boost. TLS: name the stream, and
 // give the constructor a function that makes one for a connected socket and checks the host:
 //
 //   using tls = asio::ssl::stream<asio::ip::tcp::socket>;
@@ -57,6 +59,8 @@
 //
 // Work: ctx.run() does not return while the source is connected, connects, or waits to; it may
 // while the queue is full.
+#ifndef SSEHUB_ASIO_CLIENT_HPP
+#define SSEHUB_ASIO_CLIENT_HPP
 
 #include <cstdint>
 #include <memory>
@@ -66,19 +70,8 @@
 #include <type_traits>
 #include <utility>
 
-#include <asio/any_io_executor.hpp>
-#include <asio/associated_cancellation_slot.hpp>
-#include <asio/associated_executor.hpp>
-#include <asio/async_result.hpp>
-#include <asio/executor_work_guard.hpp>
-#include <asio/io_context.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/post.hpp>
-
 #include "asio_client_options.hpp"
 #include "client.hpp"
-#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CORE_HPP
-#define SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CORE_HPP
 // ---- sse/detail/client/asio_core.hpp
 //
 // asio_client_core: what an asio_event_source and its operations under way share. Not public.
@@ -89,6 +82,8 @@
 //     or the queue is full.
 //  3. There are waiters only while the queue is empty.
 //  4. After close(), no hook is called and nothing keeps the io_context at work.
+#ifndef SSEHUB_DETAIL_CLIENT_ASIO_CORE_HPP
+#define SSEHUB_DETAIL_CLIENT_ASIO_CORE_HPP
 
 #include <chrono>
 #include <cstddef>
@@ -102,15 +97,7 @@
 #include <system_error>
 #include <utility>
 
-#include <asio/any_io_executor.hpp>
-#include <asio/error.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/post.hpp>
-#include <asio/steady_timer.hpp>
-
 #include "sse.hpp"
-#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CONNECTION_HPP
-#define SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CONNECTION_HPP
 // ---- sse/detail/client/asio_connection.hpp
 //
 // asio_link: one connection of an asio_event_source, from the name of the host to the last byte.
@@ -118,6 +105,8 @@
 //
 // Each operation under way holds the link and its owner. close() ends them all, and nothing of the
 // owner is called after it.
+#ifndef SSEHUB_DETAIL_CLIENT_ASIO_CONNECTION_HPP
+#define SSEHUB_DETAIL_CLIENT_ASIO_CONNECTION_HPP
 
 #include <chrono>
 #include <cstddef>
@@ -131,29 +120,21 @@
 #include <utility>
 #include <vector>
 
-#include <asio/any_io_executor.hpp>
-#include <asio/buffer.hpp>
-#include <asio/error.hpp>
-#include <asio/ip/address.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/post.hpp>
-#include <asio/write.hpp>
-
 #include "client_error.hpp"
-#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_CONNECT_RACE_HPP
-#define SSEHUB_SINGLE_DETAIL_CLIENT_CONNECT_RACE_HPP
 // ---- sse/detail/client/connect_race.hpp
 //
 // connect_race: which of a host's addresses is tried when (RFC 8305, "happy eyeballs"): the
 // families alternate, each attempt begins a short time after the one before, or at once when that
 // failed, and the first connection wins. Knows no socket and no clock. Not public.
+#ifndef SSEHUB_DETAIL_CLIENT_CONNECT_RACE_HPP
+#define SSEHUB_DETAIL_CLIENT_CONNECT_RACE_HPP
 
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Brings the family of the first address and the other one in turn, each in its own order, which
 /// is the resolver's (RFC 8305 4).
@@ -218,13 +199,14 @@ class connect_race {
   time_point due_ = time_point::never();
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_CONNECT_RACE_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
-#define SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_CLIENT_CONNECT_RACE_HPP
 // ---- sse/detail/net/asio_stream.hpp
 //
 // What the Asio host's parts share: one TCP connection with its reference count. Not public.
+#ifndef SSEHUB_DETAIL_NET_ASIO_STREAM_HPP
+#define SSEHUB_DETAIL_NET_ASIO_STREAM_HPP
 
 #include <array>
 #include <cerrno>
@@ -237,29 +219,23 @@ class connect_race {
 #include <type_traits>
 #include <utility>
 
-#include <asio/basic_socket.hpp>
-#include <asio/basic_stream_socket.hpp>
-#include <asio/error.hpp>
-#include <asio/ip/address.hpp>
-#include <asio/ip/tcp.hpp>
-
 #if !defined(_WIN32)
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #endif
 
-#ifndef SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
-#define SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
 // ---- sse/detail/base/intrusive_list.hpp
 //
 // Lists through their elements, and lists of elements that wait for a deadline. Not public.
+#ifndef SSEHUB_DETAIL_BASE_INTRUSIVE_LIST_HPP
+#define SSEHUB_DETAIL_BASE_INTRUSIVE_LIST_HPP
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 template <class T>
 struct chain;
@@ -362,17 +338,16 @@ class waiting_room {
   std::array<line, due_count> lines_{};
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_DETAIL_BASE_INTRUSIVE_LIST_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 template <class Stream>
 class asio_transport;
 
 namespace detail {
-
-namespace net = ::asio;
 
 /// Keeps a counted object alive. Not atomic: one executor owns both. Only moved, so that no thread
 /// of an executor with several ever touches a count outside the strand; share() makes another.
@@ -441,7 +416,7 @@ template <class S>
 }
 
 struct ignore_error {
-  void operator()(const std::error_code&) const noexcept {}
+  void operator()(const net_error&) const noexcept {}
 };
 
 /// A stream that says goodbye by itself (TLS close_notify).
@@ -467,8 +442,7 @@ void close_on_exec(Socket& s) noexcept {
 
 /// The next connection, and whose it is. Errors: would_block if there is none.
 [[nodiscard]] inline net::ip::tcp::socket accept_one(net::ip::tcp::acceptor& from,
-                                                     net::ip::tcp::endpoint& peer,
-                                                     std::error_code& e) {
+                                                     net::ip::tcp::endpoint& peer, net_error& e) {
   net::ip::tcp::socket s{from.get_executor()};
 #if defined(__linux__)  // one call instead of two
   auto size = static_cast<socklen_t>(peer.capacity());
@@ -488,18 +462,19 @@ void close_on_exec(Socket& s) noexcept {
 }
 
 /// In the standard's category: Asio's own does not compare equal to std::errc.
-[[nodiscard]] inline std::error_code portable(const std::error_code& e) noexcept {
+[[nodiscard]] inline std::error_code portable(const net_error& e) {
   if (e.category() != net::error::get_system_category()) return e;
   return {e.value(), std::system_category()};
 }
 
-[[nodiscard]] inline bool would_block(const std::error_code& e) noexcept {
+[[nodiscard]] inline bool would_block(const net_error& e) noexcept {
   return e == net::error::would_block || e == net::error::try_again;
 }
 
 /// Who gets what comes on a connection that is no stream.
+template <class Error = net_error>
 struct asio_input {
-  virtual void input(const std::error_code& e, std::string_view bytes) = 0;
+  virtual void input(const Error& e, std::string_view bytes) = 0;
 
  protected:
   ~asio_input() = default;
@@ -519,18 +494,18 @@ struct asio_peer {
 
   /// For one that ended already.
   void close_now() noexcept {
-    std::error_code ignored;
+    net_error ignored;
     stream.lowest_layer().close(ignored);
   }
   /// Ends it: a child process may have the socket too, and then closing it ends nothing.
   void end_now() noexcept {
-    std::error_code ignored;
+    net_error ignored;
     stream.lowest_layer().shutdown(net::socket_base::shutdown_both, ignored);
     close_now();
   }
   /// Closes without sending what the kernel still holds, for a peer that takes nothing any more.
   void abort_now() noexcept {
-    std::error_code ignored;
+    net_error ignored;
     stream.lowest_layer().set_option(net::socket_base::linger{true, 0}, ignored);
     end_now();
   }
@@ -539,14 +514,14 @@ struct asio_peer {
   void discard_input() noexcept {
     if constexpr (writes_at_once<Stream>) {
       std::array<char, 4096> bytes;
-      std::error_code error;
+      net_error error;
       for (int i = 0; i < 16 && !error; ++i) socket_of(stream).read_some(net::buffer(bytes), error);
     }
   }
 
   Stream stream;
   asio_transport<Stream>* owner = nullptr;  ///< nullptr: the transport needs nothing of it any more
-  asio_input* taker = nullptr;  ///< of its input, in place of the owner, whoever began to read
+  asio_input<>* taker = nullptr;  ///< of its input, in place of the owner, whoever began to read
   link<asio_peer> hook;
   std::unique_ptr<std::string> held;  ///< input that waits for the end of its stream, see reuse
   std::int64_t linger_until = 0;
@@ -582,7 +557,7 @@ struct asio_access {
   }
   /// A read is over.
   template <class Stream>
-  static void have_input(asio_peer<Stream>& p, const std::error_code& e, std::string_view bytes) {
+  static void have_input(asio_peer<Stream>& p, const net_error& e, std::string_view bytes) {
     p.reading = false;
     asio_transport<Stream>::have_input(p, e, bytes);
   }
@@ -590,10 +565,11 @@ struct asio_access {
 
 }  // namespace detail
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_NET_ASIO_STREAM_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 [[nodiscard]] inline time_point steady_now() noexcept { return std::chrono::steady_clock::now(); }
 
@@ -601,7 +577,7 @@ namespace sse::inline v0::detail {
 /// the reason is found at the stream, through its native handle, so that nothing here needs
 /// OpenSSL.
 template <class Stream>
-[[nodiscard]] std::error_code handshake_cause(Stream& s, const std::error_code& e) {
+[[nodiscard]] std::error_code handshake_cause(Stream& s, const net_error& e) {
   if constexpr (requires { SSL_get_verify_result(s.native_handle()); }) {
     constexpr int certificate_verify_failed = 134;  // SSL_R_..., the low bits of the value
     if (std::string_view{e.category().name()} == "asio.ssl" &&
@@ -610,13 +586,14 @@ template <class Stream>
       if (reason != 0) return {reason, certificate_category()};
     }
   }
-  return e;
+  return portable(e);
 }
 
 /// A link to its owner, whatever its stream.
+template <class Socket = net::ip::tcp::socket>
 class asio_link {
  public:
-  using socket = net::ip::tcp::socket;
+  using socket = Socket;
 
   asio_link() = default;
   asio_link(const asio_link&) = delete;
@@ -651,7 +628,7 @@ class asio_link {
 };
 
 template <class Owner, class Stream>
-class asio_link_of final : public asio_link,
+class asio_link_of final : public asio_link<>,
                            public std::enable_shared_from_this<asio_link_of<Owner, Stream>> {
   using tcp = net::ip::tcp;
 
@@ -670,7 +647,7 @@ class asio_link_of final : public asio_link,
     direct_ = direct;
     options_ = o;
     if (own) return ask(own);
-    std::error_code not_an_address;
+    net_error not_an_address;
     const auto address = net::ip::make_address(host_, not_an_address);
     if (!not_an_address) {
       addresses_.push_back({address, port_});
@@ -680,7 +657,7 @@ class asio_link_of final : public asio_link,
     *put_decimal(digits, port_) = '\0';
     resolver_.async_resolve(
         host_, digits, tcp::resolver::numeric_service,
-        [me = self()](const std::error_code& e, const tcp::resolver::results_type& found) {
+        [me = self()](const net_error& e, const tcp::resolver::results_type& found) {
           me->guarded([&] { me->resolved(e, found); });
         });
   }
@@ -689,7 +666,7 @@ class asio_link_of final : public asio_link,
     stream_.emplace(make_(std::move(*socket_), host));
     socket_.reset();
     if constexpr (shakes_hands<Stream>) {
-      stream_->async_handshake(Stream::client, [me = self()](const std::error_code& e) {
+      stream_->async_handshake(Stream::client, [me = self()](const net_error& e) {
         me->guarded([&] { me->shaken(e); });
       });
     } else {
@@ -707,7 +684,7 @@ class asio_link_of final : public asio_link,
     const auto bytes = net::buffer(*held);
     with_stream([&](auto& stream) {
       net::async_write(stream, bytes,
-                       [me = self(), h = std::move(held)](const std::error_code&, std::size_t) {});
+                       [me = self(), h = std::move(held)](const net_error&, std::size_t) {});
     });
   }
 
@@ -716,7 +693,7 @@ class asio_link_of final : public asio_link,
     from_ = to_ = 0;
     with_stream([&](auto& stream) {
       stream.async_read_some(net::buffer(buffer_.get(), size_),
-                             [me = self()](const std::error_code& e, std::size_t n) {
+                             [me = self()](const net_error& e, std::size_t n) {
                                me->guarded([&] { me->have_read(e, n); });
                              });
     });
@@ -726,7 +703,7 @@ class asio_link_of final : public asio_link,
     closed_ = true;
     resolver_.cancel();
     end_race();
-    std::error_code ignored;
+    net_error ignored;
     if (socket_) socket_->close(ignored);
     if (stream_) stream_->lowest_layer().close(ignored);
   }
@@ -746,7 +723,7 @@ class asio_link_of final : public asio_link,
 
   void lost(client_error why, const std::error_code& cause) {
     close();
-    owner_->lost(why, portable(cause));
+    owner_->lost(why, cause);
   }
 
   /// The program connects; it may answer at once, or after this link is gone.
@@ -762,9 +739,9 @@ class asio_link_of final : public asio_link,
     });
   }
 
-  void resolved(const std::error_code& e, const tcp::resolver::results_type& found) {
+  void resolved(const net_error& e, const tcp::resolver::results_type& found) {
     for (const auto& entry : found) addresses_.push_back(entry.endpoint());
-    if (e || addresses_.empty()) return lost(client_error::resolve, e);
+    if (e || addresses_.empty()) return lost(client_error::resolve, portable(e));
     alternate_families(addresses_, [](const tcp::endpoint& a) { return a.address().is_v6(); });
     race();
   }
@@ -785,24 +762,24 @@ class asio_link_of final : public asio_link,
   void begin_attempt(std::size_t n) {
     socket& s = attempts_.emplace_back(owner_->executor());
     const tcp::endpoint to = addresses_[n];
-    std::error_code e;
+    net_error e;
     s.open(to.protocol(), e);
     if (e) return failed(e);
     close_on_exec(s);
-    s.async_connect(to, [me = self(), &s](const std::error_code& failure) {
+    s.async_connect(to, [me = self(), &s](const net_error& failure) {
       me->guarded([&] { me->attempted(s, failure); });
     });
   }
 
-  void failed(const std::error_code& e) {
-    cause_ = e;
+  void failed(const net_error& e) {
+    cause_ = portable(e);
     race_.failed(steady_now());
   }
 
-  void attempted(socket& s, const std::error_code& e) {
+  void attempted(socket& s, const net_error& e) {
     if (socket_ || stream_) return;  // another one was first
     if (e) {
-      std::error_code ignored;
+      net_error ignored;
       s.close(ignored);
       failed(e);
       return begin_attempts();
@@ -814,7 +791,7 @@ class asio_link_of final : public asio_link,
 
   void end_race() noexcept {
     race_.stop();
-    std::error_code ignored;
+    net_error ignored;
     for (socket& s : attempts_) s.close(ignored);  // their handlers still name them
   }
 
@@ -822,22 +799,22 @@ class asio_link_of final : public asio_link,
 
   void connected(socket s) {
     socket_.emplace(std::move(s));
-    std::error_code ignored;
+    net_error ignored;
     socket_->set_option(tcp::no_delay{true}, ignored);
     direct_ ? secure(host_) : owner_->linked();
   }
 
-  void shaken(const std::error_code& e) {
+  void shaken(const net_error& e) {
     if (e) return lost(client_error::tls, handshake_cause(*stream_, e));
     owner_->linked();
   }
 
-  void have_read(const std::error_code& e, std::size_t n) {
+  void have_read(const net_error& e, std::size_t n) {
     to_ = n;
     if (!e) return owner_->received();
     // With TLS, an end without its goodbye is no eof: somebody else may have cut it.
     if (e == net::error::eof) return lost(client_error::none, {});
-    lost(client_error::read, e);
+    lost(client_error::read, portable(e));
   }
 
   std::shared_ptr<Owner> owner_;
@@ -857,10 +834,11 @@ class asio_link_of final : public asio_link,
   bool closed_ = false;
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CONNECTION_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_CLIENT_ASIO_CONNECTION_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 struct asio_client_hooks {
   function<void(const client_response&)> open{};
@@ -875,13 +853,14 @@ struct asio_client_hooks {
 
 template <class Stream>
 class asio_client_core final : public std::enable_shared_from_this<asio_client_core<Stream>> {
-  using socket = asio_link::socket;
+  using link = asio_link<>;
+  using socket = typename link::socket;
   using plain_link = asio_link_of<asio_client_core, socket>;
   using stream_link = asio_link_of<asio_client_core, Stream>;
 
  public:
   using maker = typename stream_link::maker;
-  using waiter = function<void(std::error_code, received_event)>;
+  using waiter = function<void(net_error, received_event)>;
 
   asio_client_core(net::any_io_executor ex, std::string_view url, const asio_client_options& o,
                    maker make)
@@ -996,7 +975,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
     if (!(due < armed_)) return;
     armed_ = due;
     timer_.expires_at(std::chrono::steady_clock::time_point{std::chrono::milliseconds{due.ms()}});
-    timer_.async_wait([me = this->shared_from_this()](const std::error_code& e) {
+    timer_.async_wait([me = this->shared_from_this()](const net_error& e) {
       if (e == net::error::operation_aborted || me->closed_) return;
       me->armed_ = time_point::never();
       me->guarded([&] { me->pump(); });
@@ -1032,7 +1011,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
     o.seed = (std::uint64_t{random()} << 32U) ^ random();
     return o;
   }
-  [[nodiscard]] static std::error_code aborted() noexcept {
+  [[nodiscard]] static net_error aborted() noexcept {
     return net::error::make_error_code(net::error::operation_aborted);
   }
   [[nodiscard]] static std::size_t size_of(const received_event& e) noexcept {
@@ -1058,12 +1037,12 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
 
   /// Hands in what was read, and reads on unless the queue is full.
   void feed() {
-    const std::shared_ptr<asio_link> link = link_;
+    const std::shared_ptr<link> held = link_;
     paused_ = false;
-    link->took(source_.received(steady_now(), link->unread(), sink{*this}));
-    if (link != link_) return;
-    paused_ = (source_.state() == client_state::open && full()) || !link->unread().empty();
-    if (!paused_ && source_.reads()) link->read();
+    held->took(source_.received(steady_now(), held->unread(), sink{*this}));
+    if (held != link_) return;
+    paused_ = (source_.state() == client_state::open && full()) || !held->unread().empty();
+    if (!paused_ && source_.reads()) held->read();
   }
 
   [[nodiscard]] bool take(const event& e) {
@@ -1112,16 +1091,16 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
       return source_.ended(steady_now(), client_error::tls,
                            std::make_error_code(std::errc::protocol_not_supported));
     }
-    const std::shared_ptr<asio_link> link = link_;
-    link->dial({a.host, a.port}, !a.tunnel, hooks.dial, connect_);
+    const std::shared_ptr<link> held = link_;
+    held->dial({a.host, a.port}, !a.tunnel, hooks.dial, connect_);
   }
 
   void secure(const client_action& a) {
-    const std::shared_ptr<asio_link> link = link_;
-    link->secure(std::string{a.host});
+    const std::shared_ptr<link> held = link_;
+    held->secure(std::string{a.host});
   }
 
-  [[nodiscard]] std::shared_ptr<asio_link> make_link(bool tls) {
+  [[nodiscard]] std::shared_ptr<link> make_link(bool tls) {
     if constexpr (plain_socket<Stream>) {
       if (tls) return nullptr;
     } else if constexpr (shakes_hands<Stream>) {
@@ -1151,7 +1130,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   }
 
   /// No event will come any more.
-  void end(std::error_code why) noexcept {
+  void end(net_error why) noexcept {
     if (!end_) end_ = why;
     while (!waiters_.empty()) {
       const waiter w = std::move(waiters_.front().complete);
@@ -1168,7 +1147,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   event_source source_;
   maker make_;
   typename plain_link::maker plain_make_{[](socket s, const std::string&) { return s; }};
-  std::shared_ptr<asio_link> link_;
+  std::shared_ptr<link> link_;
   std::deque<received_event> queue_;
   std::deque<waiting> waiters_;
   std::size_t queue_limit_;
@@ -1176,7 +1155,7 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   std::size_t queue_bytes_ = 0;
   std::size_t read_buffer_;
   connect_options connect_;
-  std::error_code end_;
+  net_error end_;
   time_point armed_ = time_point::never();
   std::uint64_t tickets_ = 0;
   client_state told_ = client_state::connecting;
@@ -1186,26 +1165,27 @@ class asio_client_core final : public std::enable_shared_from_this<asio_client_c
   bool paused_ = false;  // the queue is full, nothing is read
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_ASIO_CORE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_DETAIL_CLIENT_ASIO_CORE_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A client (see the top of this file). `Stream`: tcp::socket, or a layer on one.
-template <class Stream = ::asio::ip::tcp::socket>
+template <class Stream = detail::net::ip::tcp::socket>
 class asio_event_source {
   using core = detail::asio_client_core<Stream>;
 
  public:
-  using executor_type = ::asio::any_io_executor;
+  using executor_type = detail::net::any_io_executor;
   /// Makes a stream of a connected socket. Its handshake, if it has one, is the source's business.
-  using stream_maker = function<Stream(::asio::ip::tcp::socket, const std::string& host)>;
+  using stream_maker = function<Stream(detail::net::ip::tcp::socket, const std::string& host)>;
 
   /// A bad URL or option is a failure like others: on_error, or the result of async_next.
   asio_event_source(executor_type ex, std::string_view url, const asio_client_options& o = {},
                     stream_maker make = default_maker())
       : core_{std::make_shared<core>(std::move(ex), url, o, std::move(make))} {}
-  asio_event_source(::asio::io_context& ctx, std::string_view url,
+  asio_event_source(detail::net::io_context& ctx, std::string_view url,
                     const asio_client_options& o = {}, stream_maker make = default_maker())
       : asio_event_source{executor_type{ctx.get_executor()}, url, o, std::move(make)} {}
   /// Only destruction and assignment are left to a source that was moved from.
@@ -1247,18 +1227,19 @@ class asio_event_source {
 
   // --- event by event
 
-  /// The next event; `token` gets void(std::error_code, received_event). The error is a
+  /// The next event; `token` gets void(error_code, received_event). The error is a
   /// client_error once the source closed by itself and every event was given, operation_aborted
   /// after close() or the cancellation of this call, which takes no event away. Several calls get
   /// theirs in order. Comments and positions go to their hooks when they are read, which is before
   /// the events that wait.
   template <class Token>
   auto async_next(Token&& token) {
-    return ::asio::async_initiate<Token, void(std::error_code, received_event)>(
+    return detail::net::async_initiate<Token, void(detail::net_error, received_event)>(
         [c = core_](auto handler) {
           const std::uint64_t ticket = c->ticket();
-          if (auto slot = ::asio::get_associated_cancellation_slot(handler); slot.is_connected()) {
-            slot.assign([weak = std::weak_ptr<core>{c}, ticket](::asio::cancellation_type) {
+          if (auto slot = detail::net::get_associated_cancellation_slot(handler);
+              slot.is_connected()) {
+            slot.assign([weak = std::weak_ptr<core>{c}, ticket](detail::net::cancellation_type) {
               if (const auto owner = weak.lock()) owner->cancel_next(ticket);
             });
           }
@@ -1291,8 +1272,9 @@ class asio_event_source {
 
  private:
   [[nodiscard]] static stream_maker default_maker() {
-    if constexpr (std::is_constructible_v<Stream, ::asio::ip::tcp::socket>) {
-      return [](::asio::ip::tcp::socket s, const std::string&) { return Stream(std::move(s)); };
+    if constexpr (std::is_constructible_v<Stream, detail::net::ip::tcp::socket>) {
+      return
+          [](detail::net::ip::tcp::socket s, const std::string&) { return Stream(std::move(s)); };
     } else {
       return {};
     }
@@ -1301,14 +1283,14 @@ class asio_event_source {
   /// Completes a handler as Asio wants it: later, on its own executor, which has work until then.
   template <class Handler>
   [[nodiscard]] static typename core::waiter post_to(Handler h, executor_type fallback) {
-    auto to = ::asio::get_associated_executor(h, fallback);
-    auto work = ::asio::make_work_guard(to);
-    return [h = std::move(h), to, work = std::move(work)](std::error_code e,
+    auto to = detail::net::get_associated_executor(h, fallback);
+    auto work = detail::net::make_work_guard(to);
+    return [h = std::move(h), to, work = std::move(work)](detail::net_error e,
                                                           received_event r) mutable {
-      if (auto slot = ::asio::get_associated_cancellation_slot(h); slot.is_connected()) {
+      if (auto slot = detail::net::get_associated_cancellation_slot(h); slot.is_connected()) {
         slot.clear();
       }
-      ::asio::post(
+      detail::net::post(
           to, [h = std::move(h), e, r = std::move(r)]() mutable { std::move(h)(e, std::move(r)); });
       work.reset();
     };
@@ -1317,5 +1299,6 @@ class asio_event_source {
   std::shared_ptr<core> core_;
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_ASIO_CLIENT_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_ASIO_CLIENT_HPP

@@ -1,14 +1,18 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_ASIO_CLIENT_OPTIONS_HPP
-#define SSEHUB_SINGLE_ASIO_CLIENT_OPTIONS_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/asio_client_options.hpp
 //
 // What an asio_event_source takes and gives: asio_client_options, received_event, client_error and
 // the reasons against a certificate as std::error_code, the environment's proxies, dialers. Part of
 // sse/asio_client.hpp.
+#ifndef SSEHUB_ASIO_CLIENT_OPTIONS_HPP
+#define SSEHUB_ASIO_CLIENT_OPTIONS_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -19,12 +23,93 @@
 #include <system_error>
 #include <type_traits>
 
-#include <asio/ip/tcp.hpp>
-
 #include "client.hpp"
+// ---- sse/detail/net/asio.hpp
+//
+// The one place that includes Asio: the standalone one, or Boost's where SSEHUB_BOOST_ASIO is
+// defined. Not public.
+//
+// Everything that has a type of Asio's in it is a template over one, or names one in its
+// parameters: so files that use the one and files that use the other may be one program.
+#ifndef SSEHUB_DETAIL_NET_ASIO_HPP
+#define SSEHUB_DETAIL_NET_ASIO_HPP
+
 #include "sse.hpp"
 
-namespace sse::inline v0 {
+#if defined(SSEHUB_BOOST_ASIO)
+
+#if !__has_include(<boost/asio/version.hpp>)
+#error "Boost.Asio is not found: its include folder is missing (Debian: libboost1.81-dev)"
+#endif
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/associated_executor.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/basic_socket.hpp>
+#include <boost/asio/basic_stream_socket.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/compose.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/address.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/version.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/system/error_code.hpp>
+
+#if BOOST_ASIO_VERSION < 102200
+#error "ssehub needs Boost 1.79 or newer for SSEHUB_BOOST_ASIO"
+#endif
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+namespace net = ::boost::asio;
+using net_error = ::boost::system::error_code;  // converts from and to std::error_code
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#else
+
+#if !__has_include(<asio/version.hpp>)
+#error "Asio is not found (Debian: libasio-dev); for that of Boost define SSEHUB_BOOST_ASIO"
+#endif
+#include <system_error>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/associated_cancellation_slot.hpp>
+#include <asio/associated_executor.hpp>
+#include <asio/async_result.hpp>
+#include <asio/basic_socket.hpp>
+#include <asio/basic_stream_socket.hpp>
+#include <asio/buffer.hpp>
+#include <asio/compose.hpp>
+#include <asio/error.hpp>
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/ip/address.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/ip/v6_only.hpp>
+#include <asio/post.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/version.hpp>
+#include <asio/write.hpp>
+
+#if ASIO_VERSION < 102200
+#error "ssehub needs Asio 1.22 or newer"
+#endif
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+namespace net = ::asio;
+using net_error = std::error_code;
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif
+
+#endif  // SSEHUB_DETAIL_NET_ASIO_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 class client_category_type final : public std::error_category {
@@ -145,7 +230,7 @@ struct dial_request {
 /// It may be called at once or later, on the source's executor; calls after the first have no
 /// effect, nor has one that comes too late. client_options::connect_timeout counts.
 using dialer = function<void(const dial_request& to,
-                             function<void(std::error_code, ::asio::ip::tcp::socket)> done)>;
+                             function<void(std::error_code, detail::net::ip::tcp::socket)> done)>;
 
 namespace detail {
 struct connect_options {
@@ -154,8 +239,9 @@ struct connect_options {
 };
 }  // namespace detail
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
 template <>
 struct std::is_error_code_enum<sse::client_error> : std::true_type {};
-#endif  // SSEHUB_SINGLE_ASIO_CLIENT_OPTIONS_HPP
+
+#endif  // SSEHUB_ASIO_CLIENT_OPTIONS_HPP

@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_ASIO_OPENSSL_HPP
-#define SSEHUB_SINGLE_ASIO_OPENSSL_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/asio_openssl.hpp
 //
@@ -15,39 +17,120 @@
 //       ctx, options, sse::tls::asio_streams(&tls)};       // nullptr: plain
 //
 // Not on Windows, where asio::ssl::stream does.
+#ifndef SSEHUB_ASIO_OPENSSL_HPP
+#define SSEHUB_ASIO_OPENSSL_HPP
 
 #include <cstddef>
 #include <system_error>
 #include <utility>
 
+// ---- sse/detail/net/asio.hpp
+//
+// The one place that includes Asio: the standalone one, or Boost's where SSEHUB_BOOST_ASIO is
+// defined. Not public.
+//
+// Everything that has a type of Asio's in it is a template over one, or names one in its
+// parameters: so files that use the one and files that use the other may be one program.
+#ifndef SSEHUB_DETAIL_NET_ASIO_HPP
+#define SSEHUB_DETAIL_NET_ASIO_HPP
+
+#include "sse.hpp"
+
+#if defined(SSEHUB_BOOST_ASIO)
+
+#if !__has_include(<boost/asio/version.hpp>)
+#error "Boost.Asio is not found: its include folder is missing (Debian: libboost1.81-dev)"
+#endif
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/associated_executor.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/basic_socket.hpp>
+#include <boost/asio/basic_stream_socket.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/compose.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/address.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/version.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/system/error_code.hpp>
+
+#if BOOST_ASIO_VERSION < 102200
+#error "ssehub needs Boost 1.79 or newer for SSEHUB_BOOST_ASIO"
+#endif
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+namespace net = ::boost::asio;
+using net_error = ::boost::system::error_code;  // converts from and to std::error_code
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#else
+
+#if !__has_include(<asio/version.hpp>)
+#error "Asio is not found (Debian: libasio-dev); for that of Boost define SSEHUB_BOOST_ASIO"
+#endif
+#include <system_error>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/associated_cancellation_slot.hpp>
+#include <asio/associated_executor.hpp>
+#include <asio/async_result.hpp>
+#include <asio/basic_socket.hpp>
+#include <asio/basic_stream_socket.hpp>
 #include <asio/buffer.hpp>
 #include <asio/compose.hpp>
 #include <asio/error.hpp>
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/ip/address.hpp>
 #include <asio/ip/tcp.hpp>
+#include <asio/ip/v6_only.hpp>
 #include <asio/post.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/version.hpp>
+#include <asio/write.hpp>
 
+#if ASIO_VERSION < 102200
+#error "ssehub needs Asio 1.22 or newer"
+#endif
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+namespace net = ::asio;
+using net_error = std::error_code;
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif
+
+#endif  // SSEHUB_DETAIL_NET_ASIO_HPP
 #include "openssl.hpp"
 
-namespace sse::inline v0::tls {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::tls {
 
-/// A server's side of a TLS connection on a socket, or a plain one: which, is said when it is made.
-/// It is non-blocking. Not thread-safe; operations complete on the socket's executor. REQUIRES:
-/// neither moved nor destroyed while one is under way.
+/// A server's side of a TLS connection on a TCP socket, or a plain one: which, is said when it is
+/// made. It is non-blocking. Not thread-safe; operations complete on the socket's executor.
+/// REQUIRES: neither moved nor destroyed while one is under way.
 ///
 /// Errors: eof where the peer ended, protocol_error where layer().reason() says why, and those of
 /// the socket.
-class asio_stream {
+template <class Socket>
+class basic_asio_stream {
  public:
-  using next_layer_type = ::asio::ip::tcp::socket;
-  using lowest_layer_type = next_layer_type::lowest_layer_type;
-  using executor_type = next_layer_type::executor_type;
+  using next_layer_type = Socket;
+  using lowest_layer_type = typename Socket::lowest_layer_type;
+  using executor_type = typename Socket::executor_type;
   enum handshake_type { server };
   /// Told apart by the transport: what is written is tried at once.
   static constexpr bool writes_at_once = true;
   static constexpr std::size_t empty_record = session::empty_record;
 
   /// `context` outlives the handshake; nullptr: plain.
-  explicit asio_stream(next_layer_type socket, const context* c = nullptr) noexcept
+  explicit basic_asio_stream(next_layer_type socket, const context* c = nullptr) noexcept
       : socket_{std::move(socket)}, context_{c} {}
 
   [[nodiscard]] executor_type get_executor() { return socket_.get_executor(); }
@@ -61,7 +144,7 @@ class asio_stream {
   // --- at once; would_block: nothing, or not all, can be done now
 
   /// What is taken need not be out: then would_block comes with it, and flush() goes on.
-  std::size_t write_some(::asio::const_buffer bytes, std::error_code& e) noexcept {
+  std::size_t write_some(detail::net::const_buffer bytes, detail::net_error& e) noexcept {
     if (!layer_) return socket_.write_some(bytes, e);
     e = {};
     const auto* const data = static_cast<const char*>(bytes.data());
@@ -74,14 +157,14 @@ class asio_stream {
     }
   }
   /// 0 without an error: nothing for us yet, ask again.
-  std::size_t read_some(::asio::mutable_buffer into, std::error_code& e) noexcept {
+  std::size_t read_some(detail::net::mutable_buffer into, detail::net_error& e) noexcept {
     if (!layer_) return socket_.read_some(into, e);
     const session::result r = layer_.read({static_cast<char*>(into.data()), into.size()});
     e = error_of(r.next);
     return r.bytes;
   }
-  void flush(std::error_code& e) noexcept {
-    e = layer_ ? error_of(layer_.flush()) : std::error_code{};
+  void flush(detail::net_error& e) noexcept {
+    e = layer_ ? error_of(layer_.flush()) : detail::net_error{};
   }
   void say_goodbye() noexcept {
     if (layer_) layer_.shutdown();
@@ -90,30 +173,30 @@ class asio_stream {
   // --- operations
 
   template <class Token>
-  auto async_wait(::asio::socket_base::wait_type what, Token&& token) {
+  auto async_wait(detail::net::socket_base::wait_type what, Token&& token) {
     return socket_.async_wait(what, std::forward<Token>(token));
   }
-  /// void(std::error_code). Throws what session's constructor does.
+  /// void(error_code). Throws what session's constructor does.
   template <class Token>
   auto async_handshake(handshake_type, Token&& token) {
     if (secure()) layer_ = session{*context_, socket_.native_handle()};
-    return ::asio::async_compose<Token, void(std::error_code)>(
-        trying(::asio::socket_base::wait_read,
-               [this](std::error_code& e, auto& waits_for) -> std::size_t {
-                 e = secure() ? error_of(layer_.handshake()) : std::error_code{};
+    return detail::net::async_compose<Token, void(detail::net_error)>(
+        trying(detail::net::socket_base::wait_read,
+               [this](detail::net_error& e, auto& waits_for) -> std::size_t {
+                 e = secure() ? error_of(layer_.handshake()) : detail::net_error{};
                  const bool full = e && layer_.flush() == step::want_write;
-                 waits_for =
-                     full ? ::asio::socket_base::wait_write : ::asio::socket_base::wait_read;
+                 waits_for = full ? detail::net::socket_base::wait_write
+                                  : detail::net::socket_base::wait_read;
                  return 0;
                }),
         token, socket_);
   }
-  /// void(std::error_code, std::size_t), as a socket's. Complete when what was taken is out.
+  /// void(error_code, std::size_t), as a socket's. Complete when what was taken is out.
   template <class Token>
-  auto async_write_some(::asio::const_buffer bytes, Token&& token) {
-    return ::asio::async_compose<Token, void(std::error_code, std::size_t)>(
-        trying(::asio::socket_base::wait_write,
-               [this, bytes, taken = std::size_t{0}](std::error_code& e, auto&) mutable {
+  auto async_write_some(detail::net::const_buffer bytes, Token&& token) {
+    return detail::net::async_compose<Token, void(detail::net_error, std::size_t)>(
+        trying(detail::net::socket_base::wait_write,
+               [this, bytes, taken = std::size_t{0}](detail::net_error& e, auto&) mutable {
                  if (taken != 0) {
                    flush(e);
                  } else {
@@ -124,37 +207,38 @@ class asio_stream {
         token, socket_);
   }
   template <class Token>
-  auto async_read_some(::asio::mutable_buffer into, Token&& token) {
-    return ::asio::async_compose<Token, void(std::error_code, std::size_t)>(
-        trying(::asio::socket_base::wait_read,
-               [this, into](std::error_code& e, auto&) {
+  auto async_read_some(detail::net::mutable_buffer into, Token&& token) {
+    return detail::net::async_compose<Token, void(detail::net_error, std::size_t)>(
+        trying(detail::net::socket_base::wait_read,
+               [this, into](detail::net_error& e, auto&) {
                  const std::size_t n = read_some(into, e);
-                 if (!e && n == 0) e = ::asio::error::would_block;  // more comes, or lies there
+                 if (!e && n == 0)
+                   e = detail::net::error::would_block;  // more comes, or lies there
                  return n;
                }),
         token, socket_);
   }
-  void cancel(std::error_code& e) { socket_.cancel(e); }
+  void cancel(detail::net_error& e) { socket_.cancel(e); }
 
  private:
   /// Tries until it would not block any more.
   template <class Try>
   struct operation {
-    operation(asio_stream* s, ::asio::socket_base::wait_type w, Try t)
+    operation(basic_asio_stream* s, detail::net::socket_base::wait_type w, Try t)
         : stream{s}, waits_for{w}, attempt{std::move(t)} {}
 
     template <class Self>
-    void operator()(Self& self, std::error_code waited = {}) {
+    void operator()(Self& self, detail::net_error waited = {}) {
       if (!over) {
         result = waited;
         if (!waited) n = attempt(result, waits_for);
-        if (result == ::asio::error::would_block) {
+        if (result == detail::net::error::would_block) {
           waits = true;
           return stream->socket_.async_wait(waits_for, std::move(self));
         }
         over = true;
         // Nothing completes inside of the call that began it.
-        if (!waits) return ::asio::post(stream->get_executor(), std::move(self));
+        if (!waits) return detail::net::post(stream->get_executor(), std::move(self));
       }
       if constexpr (requires { self.complete(result, n); }) {
         self.complete(result, n);
@@ -163,26 +247,26 @@ class asio_stream {
       }
     }
 
-    asio_stream* stream;
-    ::asio::socket_base::wait_type waits_for;
+    basic_asio_stream* stream;
+    detail::net::socket_base::wait_type waits_for;
     Try attempt;
-    std::error_code result{};
+    detail::net_error result{};
     std::size_t n = 0;
     bool waits = false;
     bool over = false;
   };
 
   template <class Try>
-  [[nodiscard]] operation<Try> trying(::asio::socket_base::wait_type w, Try t) {
+  [[nodiscard]] operation<Try> trying(detail::net::socket_base::wait_type w, Try t) {
     return {this, w, std::move(t)};
   }
 
-  [[nodiscard]] static std::error_code error_of(step s) noexcept {
+  [[nodiscard]] static detail::net_error error_of(step s) noexcept {
     switch (s) {
       case step::done: return {};
       case step::want_read:
-      case step::want_write: return ::asio::error::would_block;
-      case step::closed: return ::asio::error::eof;
+      case step::want_write: return detail::net::error::would_block;
+      case step::closed: return detail::net::error::eof;
       case step::failed: break;
     }
     return std::make_error_code(std::errc::protocol_error);
@@ -193,10 +277,15 @@ class asio_stream {
   session layer_{};
 };
 
+/// basic_asio_stream on the TCP socket of the Asio in use.
+using asio_stream = basic_asio_stream<detail::net::ip::tcp::socket>;
+
 /// What asio_server's constructor makes streams with. `c` outlives the server; nullptr: plain.
-[[nodiscard]] inline auto asio_streams(const context* c) {
-  return [c](::asio::ip::tcp::socket s) { return asio_stream{std::move(s), c}; };
+template <class Socket = detail::net::ip::tcp::socket>
+[[nodiscard]] auto asio_streams(const context* c) {
+  return [c](Socket s) { return basic_asio_stream<Socket>{std::move(s), c}; };
 }
 
-}  // namespace sse::inline v0::tls
-#endif  // SSEHUB_SINGLE_ASIO_OPENSSL_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::tls
+
+#endif  // SSEHUB_ASIO_OPENSSL_HPP

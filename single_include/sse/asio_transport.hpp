@@ -1,13 +1,17 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_ASIO_TRANSPORT_HPP
-#define SSEHUB_SINGLE_ASIO_TRANSPORT_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/asio_transport.hpp
 //
 // asio_transport: the transport of a hub over any Asio stream. For programs that have an HTTP
 // server on Asio; one that brings its own is sse/asio.hpp, which also says what of Asio is needed.
+#ifndef SSEHUB_ASIO_TRANSPORT_HPP
+#define SSEHUB_ASIO_TRANSPORT_HPP
 
 #include <array>
 #include <chrono>
@@ -19,15 +23,94 @@
 #include <system_error>
 #include <utility>
 
-#include <asio/buffer.hpp>
-#include <asio/ip/tcp.hpp>
-
 #include "sse.hpp"
-#ifndef SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
-#define SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
+// ---- sse/detail/net/asio.hpp
+//
+// The one place that includes Asio: the standalone one, or Boost's where SSEHUB_BOOST_ASIO is
+// defined. Not public.
+//
+// Everything that has a type of Asio's in it is a template over one, or names one in its
+// parameters: so files that use the one and files that use the other may be one program.
+#ifndef SSEHUB_DETAIL_NET_ASIO_HPP
+#define SSEHUB_DETAIL_NET_ASIO_HPP
+
+#if defined(SSEHUB_BOOST_ASIO)
+
+#if !__has_include(<boost/asio/version.hpp>)
+#error "Boost.Asio is not found: its include folder is missing (Debian: libboost1.81-dev)"
+#endif
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/associated_executor.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/basic_socket.hpp>
+#include <boost/asio/basic_stream_socket.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/compose.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/address.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/version.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/system/error_code.hpp>
+
+#if BOOST_ASIO_VERSION < 102200
+#error "ssehub needs Boost 1.79 or newer for SSEHUB_BOOST_ASIO"
+#endif
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+namespace net = ::boost::asio;
+using net_error = ::boost::system::error_code;  // converts from and to std::error_code
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#else
+
+#if !__has_include(<asio/version.hpp>)
+#error "Asio is not found (Debian: libasio-dev); for that of Boost define SSEHUB_BOOST_ASIO"
+#endif
+#include <system_error>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/associated_cancellation_slot.hpp>
+#include <asio/associated_executor.hpp>
+#include <asio/async_result.hpp>
+#include <asio/basic_socket.hpp>
+#include <asio/basic_stream_socket.hpp>
+#include <asio/buffer.hpp>
+#include <asio/compose.hpp>
+#include <asio/error.hpp>
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/ip/address.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/ip/v6_only.hpp>
+#include <asio/post.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/version.hpp>
+#include <asio/write.hpp>
+
+#if ASIO_VERSION < 102200
+#error "ssehub needs Asio 1.22 or newer"
+#endif
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+namespace net = ::asio;
+using net_error = std::error_code;
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif
+
+#endif  // SSEHUB_DETAIL_NET_ASIO_HPP
 // ---- sse/detail/net/asio_stream.hpp
 //
 // What the Asio host's parts share: one TCP connection with its reference count. Not public.
+#ifndef SSEHUB_DETAIL_NET_ASIO_STREAM_HPP
+#define SSEHUB_DETAIL_NET_ASIO_STREAM_HPP
 
 #include <array>
 #include <cerrno>
@@ -40,29 +123,23 @@
 #include <type_traits>
 #include <utility>
 
-#include <asio/basic_socket.hpp>
-#include <asio/basic_stream_socket.hpp>
-#include <asio/error.hpp>
-#include <asio/ip/address.hpp>
-#include <asio/ip/tcp.hpp>
-
 #if !defined(_WIN32)
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #endif
 
-#ifndef SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
-#define SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
 // ---- sse/detail/base/intrusive_list.hpp
 //
 // Lists through their elements, and lists of elements that wait for a deadline. Not public.
+#ifndef SSEHUB_DETAIL_BASE_INTRUSIVE_LIST_HPP
+#define SSEHUB_DETAIL_BASE_INTRUSIVE_LIST_HPP
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 template <class T>
 struct chain;
@@ -165,17 +242,16 @@ class waiting_room {
   std::array<line, due_count> lines_{};
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_DETAIL_BASE_INTRUSIVE_LIST_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 template <class Stream>
 class asio_transport;
 
 namespace detail {
-
-namespace net = ::asio;
 
 /// Keeps a counted object alive. Not atomic: one executor owns both. Only moved, so that no thread
 /// of an executor with several ever touches a count outside the strand; share() makes another.
@@ -244,7 +320,7 @@ template <class S>
 }
 
 struct ignore_error {
-  void operator()(const std::error_code&) const noexcept {}
+  void operator()(const net_error&) const noexcept {}
 };
 
 /// A stream that says goodbye by itself (TLS close_notify).
@@ -270,8 +346,7 @@ void close_on_exec(Socket& s) noexcept {
 
 /// The next connection, and whose it is. Errors: would_block if there is none.
 [[nodiscard]] inline net::ip::tcp::socket accept_one(net::ip::tcp::acceptor& from,
-                                                     net::ip::tcp::endpoint& peer,
-                                                     std::error_code& e) {
+                                                     net::ip::tcp::endpoint& peer, net_error& e) {
   net::ip::tcp::socket s{from.get_executor()};
 #if defined(__linux__)  // one call instead of two
   auto size = static_cast<socklen_t>(peer.capacity());
@@ -291,18 +366,19 @@ void close_on_exec(Socket& s) noexcept {
 }
 
 /// In the standard's category: Asio's own does not compare equal to std::errc.
-[[nodiscard]] inline std::error_code portable(const std::error_code& e) noexcept {
+[[nodiscard]] inline std::error_code portable(const net_error& e) {
   if (e.category() != net::error::get_system_category()) return e;
   return {e.value(), std::system_category()};
 }
 
-[[nodiscard]] inline bool would_block(const std::error_code& e) noexcept {
+[[nodiscard]] inline bool would_block(const net_error& e) noexcept {
   return e == net::error::would_block || e == net::error::try_again;
 }
 
 /// Who gets what comes on a connection that is no stream.
+template <class Error = net_error>
 struct asio_input {
-  virtual void input(const std::error_code& e, std::string_view bytes) = 0;
+  virtual void input(const Error& e, std::string_view bytes) = 0;
 
  protected:
   ~asio_input() = default;
@@ -322,18 +398,18 @@ struct asio_peer {
 
   /// For one that ended already.
   void close_now() noexcept {
-    std::error_code ignored;
+    net_error ignored;
     stream.lowest_layer().close(ignored);
   }
   /// Ends it: a child process may have the socket too, and then closing it ends nothing.
   void end_now() noexcept {
-    std::error_code ignored;
+    net_error ignored;
     stream.lowest_layer().shutdown(net::socket_base::shutdown_both, ignored);
     close_now();
   }
   /// Closes without sending what the kernel still holds, for a peer that takes nothing any more.
   void abort_now() noexcept {
-    std::error_code ignored;
+    net_error ignored;
     stream.lowest_layer().set_option(net::socket_base::linger{true, 0}, ignored);
     end_now();
   }
@@ -342,14 +418,14 @@ struct asio_peer {
   void discard_input() noexcept {
     if constexpr (writes_at_once<Stream>) {
       std::array<char, 4096> bytes;
-      std::error_code error;
+      net_error error;
       for (int i = 0; i < 16 && !error; ++i) socket_of(stream).read_some(net::buffer(bytes), error);
     }
   }
 
   Stream stream;
   asio_transport<Stream>* owner = nullptr;  ///< nullptr: the transport needs nothing of it any more
-  asio_input* taker = nullptr;  ///< of its input, in place of the owner, whoever began to read
+  asio_input<>* taker = nullptr;  ///< of its input, in place of the owner, whoever began to read
   link<asio_peer> hook;
   std::unique_ptr<std::string> held;  ///< input that waits for the end of its stream, see reuse
   std::int64_t linger_until = 0;
@@ -385,7 +461,7 @@ struct asio_access {
   }
   /// A read is over.
   template <class Stream>
-  static void have_input(asio_peer<Stream>& p, const std::error_code& e, std::string_view bytes) {
+  static void have_input(asio_peer<Stream>& p, const net_error& e, std::string_view bytes) {
     p.reading = false;
     asio_transport<Stream>::have_input(p, e, bytes);
   }
@@ -393,10 +469,11 @@ struct asio_access {
 
 }  // namespace detail
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_NET_ASIO_STREAM_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_DETAIL_NET_ASIO_STREAM_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A transport for hub<> over any Asio stream, for programs that have an HTTP server of their own;
 /// asio_server brings one.
@@ -416,7 +493,7 @@ namespace sse::inline v0 {
 ///
 /// Not thread-safe: hub, transport and all streams belong to one executor. Destroy the hub first.
 /// With streams that are no plain sockets, destroy neither before in_flight() is 0.
-template <class Stream = ::asio::ip::tcp::socket>
+template <class Stream = detail::net::ip::tcp::socket>
 class asio_transport {
   friend struct detail::asio_access;
   using peer = detail::asio_peer<Stream>;
@@ -492,7 +569,7 @@ class asio_transport {
   [[nodiscard]] connection adopt_made(Make&& make) {
     peer_ref p{new peer{std::forward<Make>(make)}};
     if constexpr (at_once) {
-      std::error_code ignored;
+      detail::net_error ignored;
       detail::socket_of(p->stream).non_blocking(true, ignored);
     }
     return connection{std::move(p)};
@@ -599,14 +676,14 @@ class asio_transport {
 
  private:
   [[nodiscard]] write_result write_now(peer& p, std::span<const buffer> bytes) {
-    std::error_code error;
+    detail::net_error error;
     std::size_t took = 0;
     std::size_t total = 0;
     if (bytes.size() == 1) {  // nearly always; for one buffer Asio calls send, not sendmsg
       total = bytes[0].size;
-      took = p.stream.write_some(::asio::const_buffer{bytes[0].data, total}, error);
+      took = p.stream.write_some(detail::net::const_buffer{bytes[0].data, total}, error);
     } else if constexpr (detail::plain_socket<Stream>) {
-      std::array<::asio::const_buffer, max_buffers> pieces;
+      std::array<detail::net::const_buffer, max_buffers> pieces;
       std::size_t n = 0;
       for (const buffer& b : bytes) {
         if (n == pieces.size()) break;
@@ -616,7 +693,7 @@ class asio_transport {
       took = p.stream.write_some(std::span{pieces.data(), n}, error);
     }
     if (error && !detail::would_block(error)) {
-      return {0, error == ::asio::error::interrupted ? flow::ready : flow::closed};
+      return {0, error == detail::net::error::interrupted ? flow::ready : flow::closed};
     }
     if (!error && took == total) return {took, flow::ready};
     return {took, await_room(p) ? flow::blocked : flow::closed};
@@ -625,8 +702,8 @@ class asio_transport {
   [[nodiscard]] bool await_room(peer& p) noexcept {
     p.writing = true;
     try {
-      p.stream.async_wait(::asio::socket_base::wait_write,
-                          [r = peer_ref{&p}](const std::error_code& e) mutable {
+      p.stream.async_wait(detail::net::socket_base::wait_write,
+                          [r = peer_ref{&p}](const detail::net_error& e) mutable {
                             r->writing = false;
                             if (r->owner != nullptr && !r->closed) r->owner->can_write(*r, e);
                           });
@@ -637,7 +714,7 @@ class asio_transport {
     }
   }
 
-  void can_write(peer& p, std::error_code e) noexcept {
+  void can_write(peer& p, detail::net_error e) noexcept {
     if (p.lingering) return;
     if constexpr (detail::layered<Stream>) {
       if (!e) p.stream.flush(e);
@@ -650,8 +727,8 @@ class asio_transport {
   [[nodiscard]] write_result begin_write(peer& p, std::span<const buffer> bytes) {
     std::shared_ptr<void> keep = keep_.lock();
     p.stream.async_write_some(
-        ::asio::const_buffer{bytes[0].data, bytes[0].size},
-        [r = peer_ref{&p}, keep = std::move(keep)](const std::error_code& e, std::size_t n) {
+        detail::net::const_buffer{bytes[0].data, bytes[0].size},
+        [r = peer_ref{&p}, keep = std::move(keep)](const detail::net_error& e, std::size_t n) {
           r->writing = false;
           if (r->owner != nullptr) r->owner->wrote(*r, e, n);
         });
@@ -660,7 +737,7 @@ class asio_transport {
     return {bytes[0].size, flow::pending};
   }
 
-  void wrote(peer& p, const std::error_code& e, std::size_t n) noexcept {
+  void wrote(peer& p, const detail::net_error& e, std::size_t n) noexcept {
     --in_flight_;
     const session_id id = p.session;
     const bool failed = static_cast<bool>(e) && !p.closed;
@@ -677,14 +754,14 @@ class asio_transport {
     if (p.reading) return true;
     try {
       if constexpr (detail::layered<Stream>) {
-        p.stream.async_wait(::asio::socket_base::wait_read,
-                            [r = peer_ref{&p}](const std::error_code& e) {
+        p.stream.async_wait(detail::net::socket_base::wait_read,
+                            [r = peer_ref{&p}](const detail::net_error& e) {
                               r->reading = false;
                               have_input(*r, e, {});
                             });
       } else {
-        p.stream.async_read_some(::asio::buffer(p.sink),
-                                 [r = peer_ref{&p}](const std::error_code& e, std::size_t n) {
+        p.stream.async_read_some(detail::net::buffer(p.sink),
+                                 [r = peer_ref{&p}](const detail::net_error& e, std::size_t n) {
                                    r->reading = false;
                                    have_input(*r, e, {r->sink.data(), n});
                                  });
@@ -696,18 +773,18 @@ class asio_transport {
     }
   }
 
-  static void have_input(peer& p, const std::error_code& e, std::string_view bytes) {
+  static void have_input(peer& p, const detail::net_error& e, std::string_view bytes) {
     if (p.taker != nullptr) return p.taker->input(e, bytes);
     if (p.owner != nullptr && !p.closed) p.owner->take_input(p, e, bytes);
   }
 
-  void take_input(peer& p, std::error_code e, std::string_view bytes) noexcept {
+  void take_input(peer& p, detail::net_error e, std::string_view bytes) noexcept {
     try {
       put_away(p, bytes);
       if constexpr (at_once) {
         std::array<char, 4096> more;
         const std::uint32_t most = p.discarded + max_input;
-        while (!e && p.discarded <= most) read_more(p, ::asio::buffer(more), e);
+        while (!e && p.discarded <= most) read_more(p, detail::net::buffer(more), e);
         if (detail::would_block(e)) e = {};
       }
     } catch (...) {
@@ -723,7 +800,7 @@ class asio_transport {
     p.held->append(bytes);
   }
 
-  static void read_more(peer& p, ::asio::mutable_buffer into, std::error_code& e) {
+  static void read_more(peer& p, detail::net::mutable_buffer into, detail::net_error& e) {
     const auto* const begin = static_cast<const char*>(into.data());
     if constexpr (detail::layered<Stream>) {
       if (!p.lingering) {
@@ -735,7 +812,7 @@ class asio_transport {
     put_away(p, {begin, detail::socket_of(p.stream).read_some(into, e)});
   }
 
-  void took_input(peer& p, const std::error_code& e) noexcept {
+  void took_input(peer& p, const detail::net_error& e) noexcept {
     const std::uint32_t most = p.lingering ? max_linger_input : max_input;
     if (!e && p.discarded <= most && watch(p)) return;
     if (p.lingering) {
@@ -748,10 +825,10 @@ class asio_transport {
 
   /// Says goodbye and leaves it to the peer to close. False: that cannot be done.
   [[nodiscard]] bool hang_up(peer& p) noexcept {
-    std::error_code error;
+    detail::net_error error;
     if constexpr (detail::layered<Stream>) p.stream.say_goodbye();
     if constexpr (!detail::says_goodbye<Stream>) {
-      p.stream.lowest_layer().shutdown(::asio::socket_base::shutdown_send, error);
+      p.stream.lowest_layer().shutdown(detail::net::socket_base::shutdown_send, error);
     }
     if (error || !lingers_) {
       p.discard_input();
@@ -773,7 +850,7 @@ class asio_transport {
   [[nodiscard]] bool say_goodbye(peer& p) noexcept {
     if constexpr (detail::says_goodbye<Stream>) {
       try {
-        p.stream.async_shutdown([r = peer_ref{&p}](const std::error_code&) {
+        p.stream.async_shutdown([r = peer_ref{&p}](const detail::net_error&) {
           if (r->owner != nullptr && !r->closed) r->owner->cut(*r);
         });
         return true;
@@ -825,5 +902,6 @@ class asio_transport {
   bool lingers_ = false;
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_ASIO_TRANSPORT_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_ASIO_TRANSPORT_HPP

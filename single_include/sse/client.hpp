@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_CLIENT_HPP
-#define SSEHUB_SINGLE_CLIENT_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/client.hpp
 //
@@ -52,6 +54,8 @@
 //
 // Threads: one at a time. Nothing throws but the sink; a failed allocation is the failure
 // client_error::no_memory. All that is received is bounded by client_options.
+#ifndef SSEHUB_CLIENT_HPP
+#define SSEHUB_CLIENT_HPP
 
 #include <concepts>
 #include <cstddef>
@@ -67,8 +71,6 @@
 #include "client_error.hpp"
 #include "client_response.hpp"
 #include "sse.hpp"
-#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_BACKOFF_HPP
-#define SSEHUB_SINGLE_DETAIL_CLIENT_BACKOFF_HPP
 // ---- sse/detail/client/backoff.hpp
 //
 // backoff: how long a client waits before its next attempt. Not public.
@@ -79,10 +81,12 @@
 // reconnection time times 2^(n-2), up to `cap` in all. No two attempts begin within `min_interval`,
 // and the random time counts that as the least reconnection time: `retry: 0` cannot make a hot
 // loop.
+#ifndef SSEHUB_DETAIL_CLIENT_BACKOFF_HPP
+#define SSEHUB_DETAIL_CLIENT_BACKOFF_HPP
 
 #include <cstdint>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// `t` + `d`; `d` off: never.
 [[nodiscard]] constexpr time_point deadline(time_point t, duration d) noexcept {
@@ -159,21 +163,20 @@ class backoff {
   bool any_ = false;
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_BACKOFF_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_PROXY_HPP
-#define SSEHUB_SINGLE_DETAIL_CLIENT_PROXY_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_CLIENT_BACKOFF_HPP
 // ---- sse/detail/client/proxy.hpp
 //
 // proxy_choice: which proxy an event_source goes through to which URL. proxy_server: one of them,
 // read from its URL as strictly as others (http/url.hpp). Not public.
+#ifndef SSEHUB_DETAIL_CLIENT_PROXY_HPP
+#define SSEHUB_DETAIL_CLIENT_PROXY_HPP
 
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
-#ifndef SSEHUB_SINGLE_DETAIL_HTTP_URL_HPP
-#define SSEHUB_SINGLE_DETAIL_HTTP_URL_HPP
 // ---- sse/detail/http/url.hpp
 //
 // url: the http and https URLs that a client asks for: reading, normalising, resolving a redirect's
@@ -188,12 +191,14 @@ class backoff {
 // plain form are refused there. In path and
 // query the bytes that may not stand there raw (space, quotes, beyond ASCII) are escaped, control
 // characters are refused.
+#ifndef SSEHUB_DETAIL_HTTP_URL_HPP
+#define SSEHUB_DETAIL_HTTP_URL_HPP
 
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 inline constexpr std::size_t max_url = 8192;
 inline constexpr std::size_t max_host = 253;  // RFC 1035 2.3.4, as text
@@ -429,10 +434,11 @@ class url {
   return a.origin() == b.origin();
 }
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_HTTP_URL_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_HTTP_URL_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// RFC 4648 4.
 [[nodiscard]] inline bool append_base64(bytes& out, std::string_view in) noexcept {
@@ -587,21 +593,22 @@ class proxy_choice {
   bytes except_{};
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_PROXY_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_WRITER_HPP
-#define SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_WRITER_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_CLIENT_PROXY_HPP
 // ---- sse/detail/client/request_writer.hpp
 //
 // client_request: what an event_source sends, checked once and written for each connection. Not
 // public.
+#ifndef SSEHUB_DETAIL_CLIENT_REQUEST_WRITER_HPP
+#define SSEHUB_DETAIL_CLIENT_REQUEST_WRITER_HPP
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 class client_request {
  public:
@@ -748,19 +755,20 @@ class client_request {
   bytes resume_query_{};
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_REQUEST_WRITER_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_CLIENT_STATUS_SET_HPP
-#define SSEHUB_SINGLE_DETAIL_CLIENT_STATUS_SET_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_CLIENT_REQUEST_WRITER_HPP
 // ---- sse/detail/client/status_set.hpp
 //
 // status_set: HTTP statuses, written "408,429,5xx". Not public.
+#ifndef SSEHUB_DETAIL_CLIENT_STATUS_SET_HPP
+#define SSEHUB_DETAIL_CLIENT_STATUS_SET_HPP
 
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 class status_set {
  public:
@@ -795,10 +803,9 @@ class status_set {
   std::uint64_t bits_[16] = {};
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_CLIENT_STATUS_SET_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_HTTP_RESPONSE_READER_HPP
-#define SSEHUB_SINGLE_DETAIL_HTTP_RESPONSE_READER_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_CLIENT_STATUS_SET_HPP
 // ---- sse/detail/http/response_reader.hpp
 //
 // The head of an HTTP/1 response as a client reads it; body_reader.hpp reads what follows it.
@@ -810,14 +817,14 @@ class status_set {
 //  - refused: a CR without LF, control characters, names that are not tokens (such as with a space
 //    before the colon), Content-Length with Transfer-Encoding, codings other than chunked,
 //    Transfer-Encoding in HTTP/1.0, 101, versions other than HTTP/1.x.
+#ifndef SSEHUB_DETAIL_HTTP_RESPONSE_READER_HPP
+#define SSEHUB_DETAIL_HTTP_RESPONSE_READER_HPP
 
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string_view>
 
-#ifndef SSEHUB_SINGLE_DETAIL_HTTP_BODY_READER_HPP
-#define SSEHUB_SINGLE_DETAIL_HTTP_BODY_READER_HPP
 // ---- sse/detail/http/body_reader.hpp
 //
 // The body of an HTTP/1 message, response or request: its framing is taken off, by length or by
@@ -826,13 +833,15 @@ class status_set {
 //
 // Chunk lines end with CRLF, have at most 16 digits and max_chunk_line bytes; trailers have at most
 // max_trailer bytes; both are dropped.
+#ifndef SSEHUB_DETAIL_HTTP_BODY_READER_HPP
+#define SSEHUB_DETAIL_HTTP_BODY_READER_HPP
 
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string_view>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// What ends the body (RFC 9112 6.3).
 enum class body_end : std::uint8_t { close, length, chunked };
@@ -1023,19 +1032,20 @@ class body_reader {
   step step_ = step::to_close;
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_HTTP_BODY_READER_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_HTTP_DATE_HPP
-#define SSEHUB_SINGLE_DETAIL_HTTP_DATE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_HTTP_BODY_READER_HPP
 // ---- sse/detail/http/date.hpp
 //
 // The date of HTTP as it is sent today (RFC 9110 5.6.7, IMF-fixdate). Not public.
+#ifndef SSEHUB_DETAIL_HTTP_DATE_HPP
+#define SSEHUB_DETAIL_HTTP_DATE_HPP
 
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Seconds since 1970 of "Sun, 06 Nov 1994 08:49:37 GMT"; -1: something else, or before 1970. The
 /// name of the day is not looked at.
@@ -1071,10 +1081,11 @@ namespace sse::inline v0::detail {
   return ((days * 24 + hour) * 60 + minute) * 60 + second;
 }
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_HTTP_DATE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_HTTP_DATE_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Each is the most that passes.
 struct response_limits {
@@ -1324,11 +1335,12 @@ class response_reader {
   return location;
 }
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_HTTP_RESPONSE_READER_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_HTTP_RESPONSE_READER_HPP
 #include "gap.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// As EventSource.readyState.
 enum class client_state : std::uint8_t {
@@ -1950,5 +1962,6 @@ inline void event_source::redirect(time_point now) noexcept {
   to_connect_ = true;
 }
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_CLIENT_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_CLIENT_HPP

@@ -1,13 +1,17 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_CLIENT_ERROR_HPP
-#define SSEHUB_SINGLE_CLIENT_ERROR_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/client_error.hpp
 //
 // client_error, client_failure, url_error: what can go wrong for an event_source, as code, as a
 // sentence (describe), and as a line with all that is known (explain). Part of sse/client.hpp.
+#ifndef SSEHUB_CLIENT_ERROR_HPP
+#define SSEHUB_CLIENT_ERROR_HPP
 
 #include <cstdint>
 #include <string>
@@ -16,7 +20,7 @@
 
 #include "sse.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// What is wrong with a URL.
 enum class url_error : std::uint8_t {
@@ -209,5 +213,6 @@ namespace detail {
   return out;
 }
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_CLIENT_ERROR_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_CLIENT_ERROR_HPP

@@ -1,19 +1,23 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_CLIENT_RESPONSE_HPP
-#define SSEHUB_SINGLE_CLIENT_RESPONSE_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/client_response.hpp
 //
 // client_response: the head of an HTTP response as an event_source's on_open sees it. Part of
 // sse/client.hpp.
+#ifndef SSEHUB_CLIENT_RESPONSE_HPP
+#define SSEHUB_CLIENT_RESPONSE_HPP
 
 #include <string_view>
 
 #include "sse.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 class response_reader;
@@ -55,5 +59,6 @@ class client_response {
   int minor_version_ = 1;
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_CLIENT_RESPONSE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_CLIENT_RESPONSE_HPP

@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_CORS_HPP
-#define SSEHUB_SINGLE_CORS_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/cors.hpp
 //
@@ -21,6 +23,8 @@
 //
 // Free functions without state: any thread. Strings that grow may throw std::bad_alloc, nothing
 // else is thrown.
+#ifndef SSEHUB_CORS_HPP
+#define SSEHUB_CORS_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -30,7 +34,7 @@
 
 #include "sse.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 struct cors_policy {
   /// As a browser writes them, "https://app.example:8443"; "*" alone: any; empty: no CORS at all.
@@ -167,5 +171,6 @@ inline constexpr std::string_view loopback_hosts[] = {"localhost", "127.0.0.1", 
   return scheme != 0 && !host.empty() && detail::text::equal_fold(origin.substr(scheme), host);
 }
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_CORS_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_CORS_HPP

@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_EPOLL_HPP
-#define SSEHUB_SINGLE_EPOLL_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/epoll.hpp
 //
@@ -36,11 +38,11 @@
 // and revoke(): what they end is closed once the call that runs them is over. Those inside a flush
 // (on_sees, on_gap, backfill, a heartbeat's payload) may call nothing of the hub: it is refused.
 // None may destroy the server or the hub.
+#ifndef SSEHUB_EPOLL_HPP
+#define SSEHUB_EPOLL_HPP
 
 #include <memory>
 
-#ifndef SSEHUB_SINGLE_DETAIL_SERVER_EPOLL_CORE_HPP
-#define SSEHUB_SINGLE_DETAIL_SERVER_EPOLL_CORE_HPP
 // ---- sse/detail/server/epoll_core.hpp
 //
 // What stands behind epoll_server: the loop, its listeners, and connections until they are streams.
@@ -51,6 +53,8 @@
 // so that a process that was stopped, or slept with its machine, ends nobody for that. The data of
 // an epoll event is a stream (epoll_transport), a connection's address, or one of the small numbers
 // below.
+#ifndef SSEHUB_DETAIL_SERVER_EPOLL_CORE_HPP
+#define SSEHUB_DETAIL_SERVER_EPOLL_CORE_HPP
 
 #include <poll.h>
 #include <sys/epoll.h>
@@ -71,11 +75,11 @@
 #include <utility>
 #include <vector>
 
-#ifndef SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
-#define SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
 // ---- sse/detail/base/intrusive_list.hpp
 //
 // Lists through their elements, and lists of elements that wait for a deadline. Not public.
+#ifndef SSEHUB_DETAIL_BASE_INTRUSIVE_LIST_HPP
+#define SSEHUB_DETAIL_BASE_INTRUSIVE_LIST_HPP
 
 #include <array>
 #include <cstddef>
@@ -83,7 +87,7 @@
 
 #include "sse.hpp"
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 template <class T>
 struct chain;
@@ -186,13 +190,14 @@ class waiting_room {
   std::array<line, due_count> lines_{};
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_BASE_INTRUSIVE_LIST_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_NET_EPOLL_LISTEN_HPP
-#define SSEHUB_SINGLE_DETAIL_NET_EPOLL_LISTEN_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_INTRUSIVE_LIST_HPP
 // ---- sse/detail/net/epoll_listen.hpp
 //
 // Addresses and listening sockets of the epoll host. Not public.
+#ifndef SSEHUB_DETAIL_NET_EPOLL_LISTEN_HPP
+#define SSEHUB_DETAIL_NET_EPOLL_LISTEN_HPP
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -212,7 +217,7 @@ class waiting_room {
 
 #include "epoll_transport.hpp"
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 [[nodiscard]] inline std::error_code last_error() noexcept {
   return {errno, std::system_category()};
@@ -310,10 +315,9 @@ struct listen_options {
   return out.size() == before ? failed : std::error_code{};
 }
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_NET_EPOLL_LISTEN_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
-#define SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_NET_EPOLL_LISTEN_HPP
 // ---- sse/detail/server/http_connection.hpp
 //
 // One HTTP/1 connection of a server, from accept until it is a stream or closed: head, body,
@@ -322,6 +326,8 @@ struct listen_options {
 //
 // Requests of one connection are served one after the other. Nothing is read while an answer is
 // being made or written, so a client that sends and never reads holds one request and one answer.
+#ifndef SSEHUB_DETAIL_SERVER_HTTP_CONNECTION_HPP
+#define SSEHUB_DETAIL_SERVER_HTTP_CONNECTION_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -332,11 +338,11 @@ struct listen_options {
 #include <string_view>
 #include <utility>
 
-#ifndef SSEHUB_SINGLE_DETAIL_SERVER_INBOX_HPP
-#define SSEHUB_SINGLE_DETAIL_SERVER_INBOX_HPP
 // ---- sse/detail/server/inbox.hpp
 //
 // What other threads ask a server's thread to do: answers that come late. Not public.
+#ifndef SSEHUB_DETAIL_SERVER_INBOX_HPP
+#define SSEHUB_DETAIL_SERVER_INBOX_HPP
 
 #include <atomic>
 #include <memory>
@@ -347,7 +353,7 @@ struct listen_options {
 
 #include "responder.hpp"
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Outlives its server where somebody still holds a responder: then nothing happens any more.
 class inbox {
@@ -410,15 +416,16 @@ struct late_request : late_answer {
   const std::shared_ptr<inbox> box;
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_SERVER_INBOX_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
-#define SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_SERVER_INBOX_HPP
 // ---- sse/detail/server/server_core.hpp
 //
 // What every HTTP/1 server of this library is made of, but for its sockets and its loop: options,
 // hub, mailbox, routes, refusals, the access log, the way of a request to its handler. Include the
 // header of a host.
+#ifndef SSEHUB_DETAIL_SERVER_SERVER_CORE_HPP
+#define SSEHUB_DETAIL_SERVER_SERVER_CORE_HPP
 
 #include <algorithm>
 #include <array>
@@ -441,7 +448,7 @@ struct late_request : late_answer {
 #include "mailbox.hpp"
 #include "shards.hpp"
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Who sent the request: the peer, or, if it is a proxy that we trust, the last one in
 /// X-Forwarded-For that is not. Empty: as the peer. What cannot be read ends the search, since
@@ -487,6 +494,20 @@ void limit_handshakes(waiting_room<T>& w, const server_options& o) noexcept {
   while (o.max_handshakes != 0 && all.size > o.max_handshakes) all.first->drop();
 }
 
+/// There are as many connections as there may be: one for which nobody asked anything for a second,
+/// that which waits longest, gives way to one that comes. Kept ones first, then those that have not
+/// brought a whole request.
+template <class T>
+void make_room(waiting_room<T>& w, const server_options& o, time_point now) noexcept {
+  const auto waits = [now](const T& t, duration length) {
+    return !length.is_off() && t.due_at - length.ms() + 1000 <= now.ms();
+  };
+  T* const kept = w.waiting_for(due::idle).first;
+  if (kept != nullptr && waits(*kept, o.keep_alive)) return kept->drop();
+  T* const begun = w.waiting_for(due::head).first;
+  if (begun != nullptr && waits(*begun, o.head_deadline)) begun->drop();
+}
+
 /// `Transport`: the host's. Its loop, which derives from this, drains the mail and calls the hub.
 template <class User, class Transport>
 class server_core {
@@ -501,6 +522,7 @@ class server_core {
   explicit server_core(const server_options& o, Args&&... transport)
       : options_{o},
         cors_{o.cors},
+        open_cors_{for_any_origin(o.cors)},
         hosts_{o.hosts},
         head_{o.head},
         transport_{std::forward<Args>(transport)...} {
@@ -516,7 +538,7 @@ class server_core {
     const auto clock = std::chrono::system_clock::now().time_since_epoch();
     const auto us = std::chrono::duration_cast<std::chrono::microseconds>(clock).count();
     hub_options h = o.hub;
-    if (h.first_id == unsaid_id) h.first_id = static_cast<event_id>(us);
+    h.first_id = said_or(h.first_id, static_cast<event_id>(us));
     if (h.seed == hub_options{}.seed) {
       h.seed ^= static_cast<std::uint64_t>(us) ^ reinterpret_cast<std::uintptr_t>(this);
       h.seed ^= static_cast<std::uint64_t>(now_us()) << 20U;
@@ -538,7 +560,13 @@ class server_core {
   [[nodiscard]] const http1::limits& limits() const noexcept { return options_.limits; }
   [[nodiscard]] std::array<char, 16384>& scratch() noexcept { return scratch_; }
   [[nodiscard]] transport_type& transport() noexcept { return transport_; }
-  [[nodiscard]] const cors_policy& cors() const noexcept { return cors_.policy; }
+  /// What is said to pages of other origins about the answer to this request.
+  [[nodiscard]] const cors_policy& cors_of(const request& r) const noexcept {
+    for (const std::string& p : options_.any_origin) {
+      if (p.ends_with('/') ? r.path.starts_with(p) : r.path == p) return open_cors_.policy;
+    }
+    return cors_.policy;
+  }
   /// No further request of a connection is served.
   [[nodiscard]] bool ending() const noexcept { return draining_ || stopped_; }
 
@@ -597,7 +625,8 @@ class server_core {
   };
   [[nodiscard]] routed route(const request& r) {
     if (!hosts_.views.empty() && !host_allowed(r, hosts_.views)) return {{}, refusal(403)};
-    if (r.method == "OPTIONS") return {{}, preflight(cors(), r, options_.preflight_status), false};
+    if (r.method == "OPTIONS")
+      return {{}, preflight(cors_of(r), r, options_.preflight_status), false};
     const auto* found = routes.find(r.path);
     if (found == nullptr) return {{}, refusal(404)};
     std::shared_ptr<endpoint> e = found->find(r.method);
@@ -606,8 +635,8 @@ class server_core {
       return {{}, std::move(no.add("Allow", found->allow()))};
     }
     const bool changes = r.method != "GET" && r.method != "HEAD";
-    const bool checks = options_.check_origin || cors().credentials;
-    if (changes && checks && !origin_allowed(cors(), r)) return {{}, refusal(403)};
+    const bool checks = options_.check_origin || cors_.policy.credentials;
+    if (changes && checks && !origin_allowed(cors_.policy, r)) return {{}, refusal(403)};
     return {std::move(e)};
   }
   /// The client's address where a trusted proxy names it; empty: the peer's.
@@ -630,7 +659,7 @@ class server_core {
   /// Too many connections: what this one is told.
   [[nodiscard]] std::string crowded() {
     response r = refusal(503, refusal_reason::http, duration::seconds(5));
-    add_cors(r.headers, cors(), request{});
+    add_cors(r.headers, cors_.policy, request{});
     std::string out;
     http1::write_response(out, r, {.keep_alive = false});
     return out;
@@ -641,7 +670,7 @@ class server_core {
   [[nodiscard]] bool write_head(std::string& out, const endpoint& e, const request& r, bool stays) {
     const owned_head& own = e.head != nullptr ? *e.head : head_;
     std::string lines = own.extra;
-    add_cors(lines, cors(), r);
+    add_cors(lines, cors_of(r), r);
     const bool chunked = options_.chunked && r.minor_version > 0;
     http1::stream_head head = own.view(lines);
     head.keep_alive = head.keep_alive || (stays && (chunked || r.method == "HEAD"));
@@ -858,6 +887,7 @@ class server_core {
   }
 
   owned_cors cors_;
+  owned_cors open_cors_;  ///< of options_.any_origin
   owned_texts hosts_;
   owned_head head_;
   std::vector<std::string> trusted_;
@@ -879,10 +909,11 @@ class server_core {
   std::array<char, 16384> scratch_;
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_SERVER_SERVER_CORE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_SERVER_SERVER_CORE_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// `Core`: a server_core with await(Self&, due). `Self` is the host's connection, which derives
 /// from this and has
@@ -1269,7 +1300,7 @@ class http_connection {
     // A request that could not be read has a method at most.
     const bool readable = reader_.state() == http1::outcome::complete;
     const request q = readable ? make_request() : request{};
-    if (with_cors) add_cors(r.headers, core_->cors(), q);
+    if (with_cors) add_cors(r.headers, core_->cors_of(q), q);
     http1::response_options o = reader_.answer(body_read);
     o.keep_alive = o.keep_alive && readable && !core_->ending();
     const std::size_t before = out_.size();
@@ -1385,10 +1416,11 @@ class http_connection {
   bool more_behind_ : 1 = false;  // bytes came with the end of the request that it had no use for
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_SERVER_HTTP_CONNECTION_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_SERVER_HTTP_CONNECTION_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// A connection that is not, or not yet, a stream. It lives until the end of the turn in which it
 /// was over. Watched for levels, and only for what it waits for.
@@ -1849,7 +1881,9 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   }
 
   void welcome(unique_fd fd, std::string from) {
-    if (options_.max_connections != 0 && connections() >= options_.max_connections) {
+    const std::uint32_t most = options_.max_connections;
+    if (most != 0 && connections() >= most) make_room(waiting_, options_, now());
+    if (most != 0 && connections() >= most) {
       std::string out;
       if (!transport_.adopts_secure()) out = this->crowded();  // else there is no way to tell
       (void)!::send(fd.get(), out.data(), out.size(), MSG_NOSIGNAL);
@@ -1885,10 +1919,11 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   bool flushes_ = false;  ///< in this turn, later
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_SERVER_EPOLL_CORE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_DETAIL_SERVER_EPOLL_CORE_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// An HTTP/1.1 server with a hub (see the top of this file). `User`: what the program wants to know
 /// of a stream, see hub. `Transport`: epoll_transport, or tls::epoll_transport.
@@ -1925,5 +1960,6 @@ class epoll_server : public basic_server<detail::epoll_core<User, Transport>> {
   using base::core_;
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_EPOLL_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_EPOLL_HPP

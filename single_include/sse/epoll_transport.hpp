@@ -1,14 +1,18 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_EPOLL_TRANSPORT_HPP
-#define SSEHUB_SINGLE_EPOLL_TRANSPORT_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/epoll_transport.hpp
 //
 // epoll_transport: the transport of a hub over sockets in an epoll loop. For programs that have
 // such a loop; a server with one of its own is sse/epoll.hpp. With TLS: tls::epoll_transport of
 // sse/openssl.hpp.
+#ifndef SSEHUB_EPOLL_TRANSPORT_HPP
+#define SSEHUB_EPOLL_TRANSPORT_HPP
 
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -22,11 +26,11 @@
 #include <span>
 #include <utility>
 
-#ifndef SSEHUB_SINGLE_DETAIL_NET_EPOLL_SOCKET_HPP
-#define SSEHUB_SINGLE_DETAIL_NET_EPOLL_SOCKET_HPP
 // ---- sse/detail/net/epoll_socket.hpp
 //
 // Sockets of Linux as transports in an epoll loop need them. Not public.
+#ifndef SSEHUB_DETAIL_NET_EPOLL_SOCKET_HPP
+#define SSEHUB_DETAIL_NET_EPOLL_SOCKET_HPP
 
 #if !defined(__linux__)
 #error "sse/epoll.hpp and sse/io_uring.hpp need Linux; sse/asio.hpp runs everywhere"
@@ -40,7 +44,9 @@
 #include <cstdint>
 #include <utility>
 
-namespace sse::inline v0::detail {
+#include "sse.hpp"
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Owns a descriptor.
 class unique_fd {
@@ -92,11 +98,11 @@ inline void end_by_reset(int fd) noexcept {
   ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
 }
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_NET_EPOLL_SOCKET_HPP
-#include "sse.hpp"
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_DETAIL_NET_EPOLL_SOCKET_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A transport for hub<> over stream sockets, for programs with an epoll loop of their own;
 /// epoll_server brings one.
@@ -311,7 +317,6 @@ class basic_epoll_transport {
     }
     // A child process may have the descriptor too: then closing it ends nothing.
     if (why != close_reason::peer) ::shutdown(c.fd(), SHUT_RDWR);
-    c.fd_.reset();
   }
 
  protected:
@@ -378,5 +383,6 @@ class basic_epoll_transport {
 
 using epoll_transport = basic_epoll_transport<>;
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_EPOLL_TRANSPORT_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_EPOLL_TRANSPORT_HPP

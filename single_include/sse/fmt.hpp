@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_FMT_HPP
-#define SSEHUB_SINGLE_FMT_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/fmt.hpp
 //
@@ -19,6 +21,8 @@
 // FMT_COMPILE is about twice as fast as a plain format string. Nothing is allocated and nothing is
 // published unless all of it fits. Exceptions: only those of a formatter of the user's own type,
 // and format_error for a dynamic width that is bad; nothing was published then.
+#ifndef SSEHUB_FMT_HPP
+#define SSEHUB_FMT_HPP
 
 #include <cstddef>
 #include <iterator>
@@ -31,7 +35,7 @@
 
 #include "mailbox.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 
@@ -122,5 +126,6 @@ template <std::size_t Max = 1024, detail::compiled_format S, class... T>
   return try_format<Max>(p, event{}, publish_options{}, f, args...);
 }
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_FMT_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_FMT_HPP

@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_GAP_HPP
-#define SSEHUB_SINGLE_GAP_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/gap.hpp
 //
@@ -12,6 +14,8 @@
 //   data: {"requested":17,"first":20,"lost":2}
 //
 // lost is null where it is unknown.
+#ifndef SSEHUB_GAP_HPP
+#define SSEHUB_GAP_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +23,7 @@
 
 #include "sse.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A part of the stream that will not come.
 struct gap {
@@ -60,5 +64,6 @@ struct gap {
   return true;
 }
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_GAP_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_GAP_HPP

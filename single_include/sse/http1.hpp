@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_HTTP1_HPP
-#define SSEHUB_SINGLE_HTTP1_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/http1.hpp
 //
@@ -30,6 +32,8 @@
 //
 // A reader belongs to one thread at a time. The head's throws nothing and allocates on the first
 // byte; the body's and the writers append to a std::string, which may throw std::bad_alloc.
+#ifndef SSEHUB_HTTP1_HPP
+#define SSEHUB_HTTP1_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -43,8 +47,6 @@
 
 #include "sse.hpp"
 #include "cors.hpp"
-#ifndef SSEHUB_SINGLE_DETAIL_HTTP_BODY_READER_HPP
-#define SSEHUB_SINGLE_DETAIL_HTTP_BODY_READER_HPP
 // ---- sse/detail/http/body_reader.hpp
 //
 // The body of an HTTP/1 message, response or request: its framing is taken off, by length or by
@@ -53,13 +55,15 @@
 //
 // Chunk lines end with CRLF, have at most 16 digits and max_chunk_line bytes; trailers have at most
 // max_trailer bytes; both are dropped.
+#ifndef SSEHUB_DETAIL_HTTP_BODY_READER_HPP
+#define SSEHUB_DETAIL_HTTP_BODY_READER_HPP
 
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string_view>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// What ends the body (RFC 9112 6.3).
 enum class body_end : std::uint8_t { close, length, chunked };
@@ -250,10 +254,11 @@ class body_reader {
   step step_ = step::to_close;
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_HTTP_BODY_READER_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::http1 {
+#endif  // SSEHUB_DETAIL_HTTP_BODY_READER_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::http1 {
 
 /// Each is the largest value that still passes.
 struct limits {
@@ -677,5 +682,6 @@ inline void write_heartbeat(std::string& out, duration every) {
   return true;
 }
 
-}  // namespace sse::inline v0::http1
-#endif  // SSEHUB_SINGLE_HTTP1_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::http1
+
+#endif  // SSEHUB_HTTP1_HPP

@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_IO_URING_HPP
-#define SSEHUB_SINGLE_IO_URING_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/io_uring.hpp
 //
@@ -22,11 +24,13 @@
 // Threads and errors: as sse/epoll.hpp; the constructor throws std::system_error where the kernel
 // refuses a ring. The kernel may interrupt (EINTR) calls of the thread that made a server while
 // that ends: best make it in the thread that runs it.
+#ifndef SSEHUB_IO_URING_HPP
+#define SSEHUB_IO_URING_HPP
 
 #include "epoll.hpp"
 #include "io_uring_transport.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// See the top of this file. `User`: what the program wants to know of a stream, see hub.
 /// `Transport`: uring_transport, or tls::uring_transport of sse/openssl.hpp.
@@ -36,5 +40,6 @@ class uring_server : public epoll_server<User, Transport> {
   using epoll_server<User, Transport>::epoll_server;
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_IO_URING_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_IO_URING_HPP

@@ -1,14 +1,18 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_IO_URING_TRANSPORT_HPP
-#define SSEHUB_SINGLE_IO_URING_TRANSPORT_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/io_uring_transport.hpp
 //
 // uring_transport: the transport of a hub over sockets in an epoll loop, whose writes io_uring
 // does: all that a flush sends goes to the kernel in one call. For programs that have such a loop;
 // a server with one of its own is sse/io_uring.hpp. Linux 5.19 or newer, liburing.
+#ifndef SSEHUB_IO_URING_TRANSPORT_HPP
+#define SSEHUB_IO_URING_TRANSPORT_HPP
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -30,7 +34,7 @@
 #include "sse.hpp"
 #include "epoll_transport.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A transport for hub<> over stream sockets, written from the log's own bytes by io_uring
 /// (transport::completes). Like epoll_transport, whose loop it runs in, but after each hub.flush():
@@ -285,5 +289,6 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
 
 using uring_transport = basic_uring_transport<>;
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_IO_URING_TRANSPORT_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_IO_URING_TRANSPORT_HPP

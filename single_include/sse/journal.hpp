@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_JOURNAL_HPP
-#define SSEHUB_SINGLE_JOURNAL_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/journal.hpp
 //
@@ -33,6 +35,8 @@
 // out without being stored, as journal_options::live_without says; stats() and problem() tell.
 //
 // What survives what: docs/guide/durability.md.
+#ifndef SSEHUB_JOURNAL_HPP
+#define SSEHUB_JOURNAL_HPP
 
 #include <atomic>
 #include <chrono>
@@ -49,8 +53,6 @@
 
 #include <poll.h>
 
-#ifndef SSEHUB_SINGLE_DETAIL_JOURNAL_STORE_HPP
-#define SSEHUB_SINGLE_DETAIL_JOURNAL_STORE_HPP
 // ---- sse/detail/journal/store.hpp
 //
 // journal_store: the files of a journal. Knows no thread, no clock and no hub.
@@ -68,6 +70,8 @@
 //   3. Ids above what `runs` reserves are given to nobody; a run that did not end by itself is
 //      followed by one that begins above them.
 //   4. A segment knows the id in front of its first: what is missing between two is seen.
+#ifndef SSEHUB_DETAIL_JOURNAL_STORE_HPP
+#define SSEHUB_DETAIL_JOURNAL_STORE_HPP
 
 #include <algorithm>
 #include <atomic>
@@ -82,18 +86,19 @@
 #include <vector>
 
 #include "sse.hpp"
-#ifndef SSEHUB_SINGLE_DETAIL_JOURNAL_CRC32C_HPP
-#define SSEHUB_SINGLE_DETAIL_JOURNAL_CRC32C_HPP
 // ---- sse/detail/journal/crc32c.hpp
 //
-// crc32c: the checksum of RFC 3720 12.1 (Castagnoli), eight bytes at a time.
+// crc32c: the checksum of RFC 3720 12.1 (Castagnoli), eight bytes at a time: by the processor's own
+// instruction where it has one, else by tables.
+#ifndef SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
+#define SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 using crc_tables = std::array<std::array<std::uint32_t, 256>, 8>;
 
@@ -111,9 +116,27 @@ using crc_tables = std::array<std::array<std::uint32_t, 256>, 8>;
 }
 inline constexpr crc_tables crc_table = make_crc_tables();
 
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define SSEHUB_HAS_CRC32 1
+[[nodiscard]] __attribute__((target("sse4.2"))) inline std::uint32_t crc32c_by_instruction(
+    const void* bytes, std::size_t size, std::uint32_t crc) noexcept {
+  const auto* p = static_cast<const unsigned char*>(bytes);
+  std::uint64_t c = ~crc;
+  for (; size >= 8; p += 8, size -= 8) {
+    std::uint64_t eight;
+    std::memcpy(&eight, p, sizeof eight);
+    c = __builtin_ia32_crc32di(c, eight);
+  }
+  for (; size != 0; ++p, --size) c = __builtin_ia32_crc32qi(static_cast<std::uint32_t>(c), *p);
+  return ~static_cast<std::uint32_t>(c);
+}
+#else
+#define SSEHUB_HAS_CRC32 0
+#endif
+
 /// Of `size` bytes behind those whose checksum is `crc`.
-[[nodiscard]] inline std::uint32_t crc32c(const void* bytes, std::size_t size,
-                                          std::uint32_t crc = 0) noexcept {
+[[nodiscard]] inline std::uint32_t crc32c_by_tables(const void* bytes, std::size_t size,
+                                                    std::uint32_t crc = 0) noexcept {
   const auto* p = static_cast<const unsigned char*>(bytes);
   const auto word = [](const unsigned char* at) {
     return std::uint32_t{at[0]} | std::uint32_t{at[1]} << 8U | std::uint32_t{at[2]} << 16U |
@@ -131,14 +154,24 @@ inline constexpr crc_tables crc_table = make_crc_tables();
   return ~c;
 }
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_JOURNAL_CRC32C_HPP
-#ifndef SSEHUB_SINGLE_DETAIL_JOURNAL_FILES_HPP
-#define SSEHUB_SINGLE_DETAIL_JOURNAL_FILES_HPP
+[[nodiscard]] inline std::uint32_t crc32c(const void* bytes, std::size_t size,
+                                          std::uint32_t crc = 0) noexcept {
+#if SSEHUB_HAS_CRC32
+  static const bool has_instruction = __builtin_cpu_supports("sse4.2") != 0;
+  if (has_instruction) return crc32c_by_instruction(bytes, size, crc);
+#endif
+  return crc32c_by_tables(bytes, size, crc);
+}
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
 // ---- sse/detail/journal/files.hpp
 //
 // What a journal asks of a file system, all in one directory, and the POSIX one. Tests have one in
 // memory that loses what was not synced.
+#ifndef SSEHUB_DETAIL_JOURNAL_FILES_HPP
+#define SSEHUB_DETAIL_JOURNAL_FILES_HPP
 
 #include <cerrno>
 #include <cstddef>
@@ -153,7 +186,7 @@ inline constexpr crc_tables crc_table = make_crc_tables();
 #include <sys/stat.h>
 #include <unistd.h>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Every call answers 0 or an errno. Names have no folder.
 class journal_files {
@@ -306,11 +339,12 @@ class posix_journal_files final : public journal_files {
   int error_ = 0;
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_JOURNAL_FILES_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_FILES_HPP
 #include "journal_options.hpp"
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 struct index_record {
   std::uint64_t id;
@@ -777,6 +811,27 @@ class journal_store {
     return true;
   }
 
+  /// Reads everything again: bad(file, id) for each record that is not as it was written.
+  template <class F>
+  void verify(F bad) const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    for (const auto& s : segments_) {
+      event_id before = s->before;
+      std::uint64_t at = 0;
+      std::uint64_t size = 0;
+      const std::string name = journal_segment::name(s->first, ".log");
+      if (files_->size(s->log, size) != 0) size = 0;
+      for (std::uint32_t i = 0; i != s->shown.load(std::memory_order_relaxed); ++i) {
+        const index_record r = s->record(i);
+        const bool whole =
+            r.id > before && r.begin() == at && r.end() <= size && r.crc == r.checksum(s->bytes(r));
+        if (!whole) bad(name, r.id);
+        before = r.id;
+        at = r.end();
+      }
+    }
+  }
+
   [[nodiscard]] std::uint64_t files() const {
     const std::scoped_lock<std::mutex> lock{mutex_};
     return segments_.size() * 2;
@@ -1123,12 +1178,13 @@ class journal_store {
   std::vector<run> runs_table_;
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_JOURNAL_STORE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_STORE_HPP
 #include "mailbox.hpp"
 #include "shards.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 class journal {
  public:
@@ -1242,6 +1298,18 @@ class journal {
     if (store_ != nullptr) store_->read(after, before, std::move(f));
   }
 
+  /// Reads all files again: bad(file name, id) for each event that is not as it was written.
+  template <class F>
+  void verify(F bad) const {
+    if (store_ != nullptr) store_->verify(std::move(bad));
+  }
+  /// Opens a journal that open() found to be corrupt: what is whole is kept, what is broken is let
+  /// go with all that is older, and clients who need it are told by a gap frame.
+  [[nodiscard]] journal_error repair(const std::string& directory) {
+    repairs_ = true;
+    return open(directory);
+  }
+
   [[nodiscard]] journal_stats stats() const {
     const std::scoped_lock<std::mutex> lock{mutex_};
     journal_stats s = stats_;
@@ -1288,6 +1356,7 @@ class journal {
                     ? 0
                     : options_.keep_age.ms();
     s.claims = options_.durability >= durability::interval;
+    s.repair = repairs_;
     store_ = std::make_unique<detail::journal_store>(*files_, s);
     start_ = {};
     journal_error e =
@@ -1295,6 +1364,9 @@ class journal {
     if (e) return fail(std::move(e));
     head_ = writes ? start_.next - 1 : start_.recovered;
     durable_.store(store_->newest(), std::memory_order_release);
+    stats_.files = store_->files();
+    stats_.bytes = store_->bytes();
+    stats_.oldest_gone = store_->gone();
     stopping_ = started_end_ = failing_ = false;
     if (::pipe(pipe_) != 0)
       return fail({journal_errc::system, {errno, std::generic_category()}, "no descriptors"});
@@ -1415,11 +1487,9 @@ class journal {
     detail::journal_batch& batch = store_->pending();
     if (batch.empty()) return false;
     const clock::time_point now = clock::now();
-    if (failing_ && now < retry_at_) return false;
-    const bool at_once =
-        options_.durability == durability::none || (failing_ && options_.live_without);
     int e = store_->claim_ids();
-    if (e == 0 && at_once) show_unwritten();
+    if (e == 0 && (options_.durability == durability::none || lives_without())) show_unwritten();
+    if (failing_ && now < retry_at_) return false;
     if (e == 0) e = store_->write();
     bool shows = true;
     if (e == 0 && options_.durability >= durability::interval) {
@@ -1432,8 +1502,12 @@ class journal {
       }
     }
     if (e != 0) {
-      if (options_.live_without && batch.size() > options_.queue_bytes / 2) store_->give_up();
-      return fail_for_now(e, now);
+      (void)fail_for_now(e, now);
+      if (lives_without() && store_->claim_ids() == 0) {
+        show_unwritten();
+        if (batch.size() > options_.queue_bytes / 2) store_->give_up();
+      }
+      return false;
     }
     if (failing_) works_again();
     if (!shows) return false;
@@ -1447,6 +1521,7 @@ class journal {
     return true;
   }
 
+  [[nodiscard]] bool lives_without() const noexcept { return failing_ && options_.live_without; }
   /// To the hubs. Waits where one of them is behind by a whole lane.
   void show(const journal_event& e) {
     const publish_options o{.id = e.id, .audience = e.audience, .key = e.key, .encoded = true};
@@ -1590,6 +1665,7 @@ class journal {
 
   journal_options options_;
   bool writes_ = false;
+  bool repairs_ = false;
   std::unique_ptr<detail::journal_files> files_;
   std::unique_ptr<detail::journal_store> store_;
   std::unique_ptr<sequencer> order_;
@@ -1618,5 +1694,6 @@ class journal {
   bool stopping_ = false;
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_JOURNAL_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_JOURNAL_HPP

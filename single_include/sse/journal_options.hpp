@@ -1,12 +1,16 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_JOURNAL_OPTIONS_HPP
-#define SSEHUB_SINGLE_JOURNAL_OPTIONS_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/journal_options.hpp
 //
 // What a journal (sse/journal.hpp) is told and what it says.
+#ifndef SSEHUB_JOURNAL_OPTIONS_HPP
+#define SSEHUB_JOURNAL_OPTIONS_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +22,7 @@
 #include "sse.hpp"
 #include "shards.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// When an event may be shown to subscribers, and so what survives (docs/guide/durability.md).
 enum class durability : std::uint8_t {
@@ -116,5 +120,6 @@ struct journal_stats {
   bool failing = false;  ///< the last write or sync failed; it is tried again
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_JOURNAL_OPTIONS_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_JOURNAL_OPTIONS_HPP

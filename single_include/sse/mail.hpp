@@ -1,13 +1,17 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_MAIL_HPP
-#define SSEHUB_SINGLE_MAIL_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/mail.hpp
 //
 // mail: what comes out of a mailbox (sse/mailbox.hpp), how much of it there was, and how a mailbox
 // is set up.
+#ifndef SSEHUB_MAIL_HPP
+#define SSEHUB_MAIL_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +19,7 @@
 
 #include "sse.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Of a lane that serves several channels: the highest number that one can have.
 inline constexpr std::uint16_t max_mail_channel = 0x1fff;
@@ -63,5 +67,6 @@ struct mail_counts {
   friend constexpr bool operator==(const mail_counts&, const mail_counts&) noexcept = default;
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_MAIL_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_MAIL_HPP

@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_MAILBOX_HPP
-#define SSEHUB_SINGLE_MAILBOX_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/mailbox.hpp
 //
@@ -32,6 +34,8 @@
 // are. How the two sides find each other, and why no wake-up is lost: detail/mail/lane.hpp.
 //
 // Invariant: `wake` is never called after close() returned.
+#ifndef SSEHUB_MAILBOX_HPP
+#define SSEHUB_MAILBOX_HPP
 
 #include <atomic>
 #include <concepts>
@@ -44,8 +48,6 @@
 #include <utility>
 
 #include "sse.hpp"
-#ifndef SSEHUB_SINGLE_DETAIL_MAIL_LANE_HPP
-#define SSEHUB_SINGLE_DETAIL_MAIL_LANE_HPP
 // ---- sse/detail/mail/lane.hpp
 //
 // A lane of a mailbox: a queue of records with one writer, the publisher, and one reader, the
@@ -81,6 +83,8 @@
 //    the lane empty, so both begin at home again, at the same position, and high is the reader's
 //    to free.
 // 7. A lane is freed by the last of its two sides.
+#ifndef SSEHUB_DETAIL_MAIL_LANE_HPP
+#define SSEHUB_DETAIL_MAIL_LANE_HPP
 
 #include <atomic>
 #include <cstddef>
@@ -91,7 +95,7 @@
 
 #include "mail.hpp"
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 inline constexpr std::size_t cache_line = 64;
 struct mail_lane;
@@ -132,6 +136,18 @@ struct mail_hub {
     }
   }
 };
+
+/// Which of a lane's counts, or of mail_counts, tells of this outcome.
+template <class Counts>
+[[nodiscard]] constexpr auto& count_of(Counts& c, publish_error e) noexcept {
+  switch (e) {
+    case publish_error::none: return c.accepted;
+    case publish_error::full: return c.full;
+    case publish_error::too_large: return c.too_large;
+    case publish_error::closed: return c.closed;
+    default: return c.invalid;
+  }
+}
 
 /// In front of every record; all records are a multiple of 8 bytes long.
 struct mail_header {
@@ -222,7 +238,7 @@ struct mail_lane {
       const auto mark = static_cast<std::uint32_t>(skipped | 1);
       std::memcpy(out.at(written), &mark, sizeof mark);
     }
-    std::memcpy(out.at(written + skipped), &h, sizeof h);
+    ::new (static_cast<void*>(out.at(written + skipped))) mail_header(h);
     written += skipped + h.size;
     if (batches == 0) commit();
     own_next();
@@ -260,13 +276,7 @@ struct mail_lane {
   }
   publish_result done(publish_error e) noexcept {
     if (held && batches == 0) commit();  // it was refused: nothing keeps the high ring
-    switch (e) {
-      case publish_error::none: count(accepted); break;
-      case publish_error::full: count(full); break;
-      case publish_error::too_large: count(too_large); break;
-      case publish_error::closed: count(closed); break;
-      default: count(invalid); break;
-    }
+    count(count_of(*this, e));
     return {no_id, e};
   }
   [[nodiscard]] mail_counts counts() const noexcept {
@@ -299,28 +309,31 @@ struct mail_lane {
       mail_header h;
       std::memcpy(&h, p, sizeof h);
       p += sizeof h;
-      mail m;
-      m.target = target;
-      m.channel = static_cast<std::uint16_t>(h.flags >> mail_header::channel_shift);
+      std::int64_t retry = no_retry;
       if ((h.data & mail_header::retry_flag) != 0) {
-        std::memcpy(&m.event.retry, p, sizeof m.event.retry);
-        p += sizeof m.event.retry;
+        std::memcpy(&retry, p, sizeof retry);
+        p += sizeof retry;
       }
-      m.event.type = {p, h.type};
-      p += h.type;
-      m.options.audience = {p, h.audience};
-      p += h.audience;
-      m.options.key = {p, h.key};
-      m.event.data = {p + h.key, h.data & ~mail_header::retry_flag};
-      m.options.id = h.id;
-      m.options.transient = (h.flags & mail_header::transient_flag) != 0;
-      m.options.encoded = (h.flags & mail_header::encoded_flag) != 0;
-      m.options.last = (h.flags & mail_header::last_flag) != 0;
+      const char* const audience = p + h.type;
+      const char* const key = audience + h.audience;
+      const mail m{
+          .target = target,
+          .channel = static_cast<std::uint16_t>(h.flags >> mail_header::channel_shift),
+          .event = {.type = {p, h.type},
+                    .data = {key + h.key, h.data & ~mail_header::retry_flag},
+                    .retry = retry},
+          .options = {.id = h.id,
+                      .audience = {audience, h.audience},
+                      .transient = (h.flags & mail_header::transient_flag) != 0,
+                      .key = {key, h.key},
+                      .encoded = (h.flags & mail_header::encoded_flag) != 0,
+                      .last = (h.flags & mail_header::last_flag) != 0},
+      };
       if constexpr (std::is_same_v<std::invoke_result_t<F&, const mail&>, bool>) {
-        stopped = !f(static_cast<const mail&>(m));
+        stopped = !f(m);
         if (stopped) break;
       } else {
-        f(static_cast<const mail&>(m));
+        f(m);
       }
       at += h.size;
       ++taken;
@@ -442,19 +455,23 @@ struct mail_lane {
   std::atomic<std::uint32_t> refs{2};
   std::atomic<bool> gone{false};  // the publisher was destroyed; nothing more will come
 
-  // The writer's, and `listed`, which is written by both when a lane wakes up or goes to rest.
+  // The writer's, but rarely written.
+  mail_ring out;
+  std::atomic<std::uint64_t> full{0}, too_large{0}, invalid{0}, closed{0};
+  std::atomic<std::uint64_t> claim{0};
+  std::uint64_t claims = 0;         // what the writer last stored there
+  mail_lane* ready_next = nullptr;  // in mail_hub::ready
+
+  // What the writer writes each time, and `listed`, which is written by both when a lane wakes up
+  // or goes to rest: one line, since each that the reader's processor took back costs a publish.
   alignas(cache_line) std::atomic<std::size_t> tail{0};
   std::atomic<bool> listed{false};
   bool held = false;  // the high ring
   std::uint32_t batches = 0;
   std::size_t written = 0;    // ahead of tail inside a batch
   std::size_t seen_head = 0;  // head, when it was last looked at
-  mail_ring out;
-  std::size_t skipped = 0;  // by the last reserve
-  std::atomic<std::uint64_t> accepted{0}, full{0}, too_large{0}, invalid{0}, closed{0};
-  std::atomic<std::uint64_t> claim{0};
-  std::uint64_t claims = 0;         // what the writer last stored there
-  mail_lane* ready_next = nullptr;  // in mail_hub::ready
+  std::size_t skipped = 0;    // by the last reserve
+  std::atomic<std::uint64_t> accepted{0};
 
   // The reader's.
   alignas(cache_line) std::atomic<std::size_t> head{0};
@@ -468,10 +485,11 @@ struct mail_lane {
   mail_lane* older = nullptr;
 };
 
-}  // namespace sse::inline v0::detail
-#endif  // SSEHUB_SINGLE_DETAIL_MAIL_LANE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_DETAIL_MAIL_LANE_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 template <class W>
@@ -553,11 +571,7 @@ class publisher {
   [[nodiscard]] publish_error room_for(const event& e, const publish_options& o = {},
                                        std::uint16_t channel = 0) const noexcept {
     if (lane_ == nullptr) return publish_error::closed;
-    const letter l{e, o, channel};
-    if (const publish_error bad = validate(l); bad != publish_error::none) return bad;
-    if (!encodable(l, e.data) || !in_lane(l, e.data.size())) return publish_error::too_large;
-    const bool room = lane_->reserve(record_size(field_bytes(l) + e.data.size())) != nullptr;
-    return room ? publish_error::none : publish_error::full;
+    return may_put({e, o, channel});
   }
 
   /// Formats the data in place, if the lane has room for `max` bytes: `write(char* out, std::size_t
@@ -595,6 +609,7 @@ class publisher {
 
  private:
   friend class mailbox;
+  friend class sequencer;
   explicit publisher(detail::mail_lane* lane) noexcept : lane_{lane} {}
 
   [[nodiscard]] static constexpr std::size_t record_size(std::size_t bytes) noexcept {
@@ -681,12 +696,22 @@ class publisher {
     lane_->append(h);
   }
 
+  [[nodiscard]] publish_error may_put(const letter& l) const noexcept {
+    if (const publish_error bad = validate(l); bad != publish_error::none) return bad;
+    if (!encodable(l, l.e.data) || !in_lane(l, l.e.data.size())) return publish_error::too_large;
+    const bool room = lane_->reserve(record_size(field_bytes(l) + l.e.data.size())) != nullptr;
+    return room ? publish_error::none : publish_error::full;
+  }
+
   [[nodiscard]] publish_error put(const letter& l) noexcept {
-    publish_error bad = validate(l);
-    if (bad != publish_error::none) return bad;
-    if (!encodable(l, l.e.data)) return publish_error::too_large;
+    if (const publish_error bad = validate(l); bad != publish_error::none) return bad;
+    return encodable(l, l.e.data) ? put_valid(l) : publish_error::too_large;
+  }
+  /// REQUIRES: it is valid and encodable, as may_put() says too.
+  [[nodiscard]] publish_error put_valid(const letter& l) noexcept {
     char* out = nullptr;
-    if ((bad = reserve(l, l.e.data.size(), out)) != publish_error::none) return bad;
+    const publish_error bad = reserve(l, l.e.data.size(), out);
+    if (bad != publish_error::none) return bad;
     detail::put(out, l.e.data);
     append(l, l.e.data.size());
     return publish_error::none;
@@ -959,5 +984,6 @@ class mailbox {
   std::uint64_t drained_ = 0;
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_MAILBOX_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_MAILBOX_HPP

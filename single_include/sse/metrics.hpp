@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_METRICS_HPP
-#define SSEHUB_SINGLE_METRICS_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/metrics.hpp
 //
@@ -16,6 +18,8 @@
 //   return sse::response::text(200, page.text());
 //
 // Several hubs on one page are told apart by labels: page.add(hub, {{"hub", "chat"}}).
+#ifndef SSEHUB_METRICS_HPP
+#define SSEHUB_METRICS_HPP
 
 #include <cstdint>
 #include <deque>
@@ -29,7 +33,7 @@
 #include "sse.hpp"
 #include "mail.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// What tells a sample from others of its name: a name [a-zA-Z_][a-zA-Z0-9_]*, and any value. Not
 /// `channel` or `reason` with add().
@@ -227,5 +231,6 @@ class metrics_page {
   std::unordered_map<std::string_view, family*> by_name_{};
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_METRICS_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_METRICS_HPP

@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_OPENSSL_HPP
-#define SSEHUB_SINGLE_OPENSSL_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/openssl.hpp
 //
@@ -21,6 +23,8 @@
 // asio::ssl::stream does for sse/asio.hpp.
 //
 // Not here: TLS for the client, which asio::ssl::stream does (sse/asio_client.hpp).
+#ifndef SSEHUB_OPENSSL_HPP
+#define SSEHUB_OPENSSL_HPP
 
 #if defined(_WIN32)
 #error "sse/openssl.hpp needs POSIX sockets; on Windows name asio::ssl::stream, see sse/asio.hpp"
@@ -48,7 +52,7 @@
 
 #include "sse.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 template <class Layer>
 class basic_epoll_transport;
@@ -428,5 +432,6 @@ using uring_transport = basic_uring_transport<session>;
 
 }  // namespace tls
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_OPENSSL_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_OPENSSL_HPP

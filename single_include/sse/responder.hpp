@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_RESPONDER_HPP
-#define SSEHUB_SINGLE_RESPONDER_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/responder.hpp
 //
@@ -14,6 +16,8 @@
 //       known ? to(sse::admit().join(ticks)) : to(sse::refuse(401));
 //     });
 //   });
+#ifndef SSEHUB_RESPONDER_HPP
+#define SSEHUB_RESPONDER_HPP
 
 #include <atomic>
 #include <memory>
@@ -21,7 +25,7 @@
 
 #include "sse.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 
@@ -97,5 +101,6 @@ using responder = basic_responder<response>;
 template <class User = no_user>
 using stream_responder = basic_responder<verdict<User>>;
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_RESPONDER_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_RESPONDER_HPP

@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_SERVER_HPP
-#define SSEHUB_SINGLE_SERVER_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/server.hpp
 //
@@ -27,6 +29,8 @@
 // and revoke(): what they end is closed once the call that runs them is over. Those inside a flush
 // (on_sees, on_gap, backfill, a heartbeat's payload) may call nothing of the hub: it is refused.
 // None may destroy the server or the hub.
+#ifndef SSEHUB_SERVER_HPP
+#define SSEHUB_SERVER_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -39,12 +43,12 @@
 #include <vector>
 
 #include "cors.hpp"
-#ifndef SSEHUB_SINGLE_DETAIL_SERVER_ROUTES_HPP
-#define SSEHUB_SINGLE_DETAIL_SERVER_ROUTES_HPP
 // ---- sse/detail/server/routes.hpp
 //
 // Which handler answers which path, and what the options of a server look like once they own their
 // text. Include the header of a host.
+#ifndef SSEHUB_DETAIL_SERVER_ROUTES_HPP
+#define SSEHUB_DETAIL_SERVER_ROUTES_HPP
 
 #include <array>
 #include <cstddef>
@@ -62,7 +66,7 @@
 #include "http1.hpp"
 #include "responder.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 
@@ -119,6 +123,14 @@ struct owned_cors {
   std::string expose;
   cors_policy policy;
 };
+
+/// The policy, but for pages of any origin.
+[[nodiscard]] inline cors_policy for_any_origin(cors_policy p) noexcept {
+  static constexpr std::string_view any[] = {"*"};
+  p.origins = any;
+  p.credentials = false;
+  return p;
+}
 
 /// What answers one method of one path: exactly one of the four functions is there.
 template <class User>
@@ -259,11 +271,12 @@ class http_routes {
 
 }  // namespace detail
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_DETAIL_SERVER_ROUTES_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_DETAIL_SERVER_ROUTES_HPP
 #include "mailbox.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 class sequencer;
 
@@ -282,13 +295,17 @@ struct server_options {
   /// For a verdict that comes later (stream_responder); then 503.
   duration verdict_deadline = duration::seconds(10);
   duration keep_alive = duration::seconds(15);  ///< between two requests of a connection
-  /// TCP connections, streams and all; above: 503 at once. Never below what the caps of the hub
+  /// TCP connections, streams and all; above, one that was kept or has not brought its request for
+  /// a second gives way, and if there is none: 503 at once. Never below what the caps of the hub
   /// allow, or those say nothing any more.
   std::uint32_t max_connections = 0;
   /// Host names that are served, see host_allowed(); others get 403. Empty: any.
   std::vector<std::string> hosts{};
   /// For streams, answers and errors alike; the default sends nothing. REQUIRES: validate() ok.
   cors_policy cors{};
+  /// Paths that pages of any origin may read, whatever `cors` says (never with credentials); one
+  /// that ends in '/' stands for all below it. Who may change something is up to `cors` alone.
+  std::vector<std::string> any_origin{};
   int preflight_status = 204;  ///< of the answer to OPTIONS
   /// Refuse POST, PUT and DELETE of pages of other origins with 403, see origin_allowed(). Always
   /// on with cors.credentials.
@@ -598,5 +615,6 @@ class basic_server {
   }
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_SERVER_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_SERVER_HPP

@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_SHARDS_HPP
-#define SSEHUB_SINGLE_SHARDS_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/shards.hpp
 //
@@ -44,6 +46,8 @@
 //    and the lane fills, but nothing is left out.
 // 4. The caps of all shards count in one place; a place is given back where a hub gives its own
 // back.
+#ifndef SSEHUB_SHARDS_HPP
+#define SSEHUB_SHARDS_HPP
 
 #include <algorithm>
 #include <atomic>
@@ -61,7 +65,7 @@
 #include "sse.hpp"
 #include "mailbox.hpp"
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Counts for the caps of all hubs that name it in hub_options::counter. Thread-safe; one lock per
 /// stripe of names.
@@ -173,7 +177,7 @@ class sequencer {
                                        const publish_options& o = {}) noexcept {
     const std::scoped_lock<std::mutex> lock{mutex_};
     const publish_result r = place(channel, e, o);
-    count(r.error);
+    ++detail::count_of(counts_, r.error);
     return r;
   }
 
@@ -187,7 +191,7 @@ class sequencer {
       const std::scoped_lock<std::mutex> lock{mutex_};
       const publish_error e = place(static_cast<std::size_t>(m.target), m.event, m.options).error;
       all = e != publish_error::full;
-      if (all) count(e);
+      if (all) ++detail::count_of(counts_, e);
       return all;
     });
     return all;
@@ -254,16 +258,6 @@ class sequencer {
     std::vector<channel_stats> channels;
   };
 
-  void count(publish_error e) noexcept {
-    switch (e) {
-      case publish_error::none: ++counts_.accepted; break;
-      case publish_error::full: ++counts_.full; break;
-      case publish_error::too_large: ++counts_.too_large; break;
-      case publish_error::closed: ++counts_.closed; break;
-      default: ++counts_.invalid; break;
-    }
-  }
-
   /// REQUIRES: the lock.
   publish_result place(std::size_t channel, const event& e, const publish_options& o) noexcept {
     const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
@@ -279,13 +273,11 @@ class sequencer {
     if (options_.given_ids && !o.transient) return fail(publish_error::id_order);
     const event_id id = o.transient ? no_id : head_.load(std::memory_order_relaxed) + 1;
     if (id > max_event_id) return fail(publish_error::id_order);
-    detail::id_text text;
-    event out = e;
-    out.id = text.view(id);
-    const encode_plan p = plan(out, options_.limits);
+    const std::string_view text = last_id_.view(id);
+    const encode_plan p = detail::plan_as(e, text, options_.limits);
     if (p.error != encode_error::none) return fail(detail::to_publish_error(p.error));
     if (p.size > scratch_size_) return fail(publish_error::too_large);
-    encode_to(scratch_.get(), out, p);
+    detail::encode_as(scratch_.get(), e, text, p);
     const event bytes{.data = {scratch_.get(), p.size}};
     publish_options with = o;
     with.id = id;
@@ -298,10 +290,10 @@ class sequencer {
                           const publish_options& with) noexcept {
     const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
     const event_id id = with.id;
-    const auto number = static_cast<std::uint16_t>(channel);
+    const publisher::letter letter{bytes, with, static_cast<std::uint16_t>(channel)};
     bool anybody = false;
     for (const publisher& lane : lanes_) {
-      const publish_error no = lane.room_for(bytes, with, number);
+      const publish_error no = lane.may_put(letter);
       if (no == publish_error::closed) continue;  // that shard ended
       if (no != publish_error::none) return fail(no);
       anybody = true;
@@ -309,7 +301,9 @@ class sequencer {
     if (!anybody) return fail(publish_error::closed);
     // Before any lane: a client that is shown this id finds it at or below head() everywhere.
     if (id != no_id) head_.store(id, std::memory_order_release);
-    for (publisher& lane : lanes_) (void)lane.try_publish(bytes, with, number);
+    for (publisher& lane : lanes_) {
+      (void)lane.lane_->done(lane ? lane.put_valid(letter) : publish_error::closed);
+    }
     begun_ = true;
     return {id, publish_error::none};
   }
@@ -350,6 +344,7 @@ class sequencer {
   std::unique_ptr<char[]> scratch_;  // the event that is being encoded
   std::size_t scratch_size_ = 0;
   bool begun_ = false;  // something was published
+  detail::id_text last_id_;
   mail_counts counts_{};
   drain_options drain_{};
   detail::owned_text farewell_type_;
@@ -612,5 +607,6 @@ class shard {
   bool turn_due_ = false;  // something was published or a stream was opened since the last one
 };
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_SHARDS_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_SHARDS_HPP

@@ -1,12 +1,16 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_SSE_HPP
-#define SSEHUB_SINGLE_SSE_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/sse.hpp
 //
 // The core, whole: no dependencies, no I/O, no threads. See hub.hpp for where to begin.
+#ifndef SSEHUB_SSE_HPP
+#define SSEHUB_SSE_HPP
 
 // ---- sse/admission.hpp
 //
@@ -18,6 +22,8 @@
 //   });
 //
 // Plain data, no thread safety of its own.
+#ifndef SSEHUB_ADMISSION_HPP
+#define SSEHUB_ADMISSION_HPP
 
 #include <cstdint>
 #include <string>
@@ -36,6 +42,8 @@
 //
 // Not thread-safe: it belongs to its hub's thread. Other threads publish through a mailbox
 // (sse/mailbox.hpp).
+#ifndef SSEHUB_CHANNEL_HPP
+#define SSEHUB_CHANNEL_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -50,6 +58,8 @@
 // the whole program, and a broken one says where on stderr and aborts (what costs more than O(1) to
 // see, or a lock, stays unchecked). A program with an assertion of its own defines
 // SSEHUB_ASSERT(...) before the first header instead.
+#ifndef SSEHUB_CONFIG_HPP
+#define SSEHUB_CONFIG_HPP
 
 #include <compare>
 #include <concepts>
@@ -57,6 +67,8 @@
 #include <limits>
 
 // ---- sse/version.hpp
+#ifndef SSEHUB_VERSION_HPP
+#define SSEHUB_VERSION_HPP
 
 // One line instead of a thousand: the include stops the compiler.
 #if defined(_MSVC_LANG) ? _MSVC_LANG < 202002L : __cplusplus < 202002L
@@ -69,8 +81,13 @@
 #define SSEHUB_VERSION_MINOR 1
 #define SSEHUB_VERSION_PATCH 0
 #define SSEHUB_VERSION "0.1.0"
+/// Every name of the library is in it, so that libraries which brought different versions are one
+/// program: each has its own. No program writes it.
+#define SSEHUB_INLINE_NAMESPACE v0_1_0
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_VERSION_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 namespace detail {
 
@@ -93,20 +110,14 @@ inline constexpr std::int64_t last_ms = (std::numeric_limits<std::int64_t>::max)
 inline constexpr std::int64_t first_ms = (std::numeric_limits<std::int64_t>::min)();
 
 [[nodiscard]] constexpr std::int64_t sum_of_ms(std::int64_t a, std::int64_t b) noexcept {
-  if (b > 0 && a > last_ms - b) return last_ms;
-  if (b < 0 && a < first_ms - b) return first_ms;
-  return a + b;
+  return b > 0 && a > last_ms - b ? last_ms : b < 0 && a < first_ms - b ? first_ms : a + b;
 }
 [[nodiscard]] constexpr std::int64_t difference_of_ms(std::int64_t a, std::int64_t b) noexcept {
-  if (b < 0 && a > last_ms + b) return last_ms;
-  if (b > 0 && a < first_ms + b) return first_ms;
-  return a - b;
+  return b < 0 && a > last_ms + b ? last_ms : b > 0 && a < first_ms + b ? first_ms : a - b;
 }
 /// REQUIRES: by > 0.
 [[nodiscard]] constexpr std::int64_t times_ms(std::int64_t a, std::int64_t by) noexcept {
-  if (a > last_ms / by) return last_ms;
-  if (a < first_ms / by) return first_ms;
-  return a * by;
+  return a > last_ms / by ? last_ms : a < first_ms / by ? first_ms : a * by;
 }
 
 }  // namespace detail
@@ -192,7 +203,9 @@ class time_point {
   std::int64_t ms_ = 0;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_CONFIG_HPP
 // ---- sse/encode.hpp
 //
 // encode: events, comments and retry blocks to the bytes of a text/event-stream. The only place
@@ -213,6 +226,8 @@ class time_point {
 // follows every colon. Data always has at least one line, so an event is fired even if its data is
 // empty. A parser gets the data back exactly, but CR and CRLF as LF. Field text that could forge a
 // field (CR, LF, NUL) is refused, never repaired.
+#ifndef SSEHUB_ENCODE_HPP
+#define SSEHUB_ENCODE_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -224,6 +239,8 @@ class time_point {
 // SSEHUB_ASSERT(condition): what a REQUIRES of the library asks for, checked. Off unless the
 // program says SSEHUB_CHECKED=1 (the tests do) or defines SSEHUB_ASSERT itself before the first
 // header, for example as its own assertion. A failed check tells where on stderr and aborts.
+#ifndef SSEHUB_DETAIL_BASE_ASSERT_HPP
+#define SSEHUB_DETAIL_BASE_ASSERT_HPP
 
 #ifndef SSEHUB_ASSERT
 #if defined(SSEHUB_CHECKED) && SSEHUB_CHECKED
@@ -238,16 +255,20 @@ class time_point {
 #define SSEHUB_ASSERT(...) static_cast<void>(0)
 #endif
 #endif
+
+#endif  // SSEHUB_DETAIL_BASE_ASSERT_HPP
 // ---- sse/detail/base/decimal.hpp
 //
 // Decimal numbers, read and written: ids, retry, lengths, ports. Digits only: no sign, no space,
 // any number of leading zeros. Not public.
+#ifndef SSEHUB_DETAIL_BASE_DECIMAL_HPP
+#define SSEHUB_DETAIL_BASE_DECIMAL_HPP
 
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// n = 10 n + the digit. False, and n stays: `c` is no digit, or the number would be above `most`.
 [[nodiscard]] constexpr bool add_digit(std::uint64_t& n, char c, std::uint64_t most) noexcept {
@@ -299,10 +320,14 @@ constexpr char* put_decimal(char* out, std::uint64_t n) noexcept {
   return end;
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_DECIMAL_HPP
 // ---- sse/detail/base/lines.hpp
 //
 // Line ends, as the encoder and the parser see them. Not public.
+#ifndef SSEHUB_DETAIL_BASE_LINES_HPP
+#define SSEHUB_DETAIL_BASE_LINES_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -310,7 +335,7 @@ constexpr char* put_decimal(char* out, std::uint64_t n) noexcept {
 #include <string_view>
 #include <type_traits>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// True if one of the eight bytes is below 14: only such a word needs a closer look for CR and LF.
 [[nodiscard]] constexpr bool has_low_byte(std::uint64_t word) noexcept {
@@ -413,10 +438,13 @@ template <int Vectors>
       }
     }
   }
+  if (size < 16) return find_line_end_by_bytes(p, end);
   for (; i + 16 <= size; i += 16) {
     if (const auto bits = line_end_bits<1>(p + i); bits != 0) return p + i + __builtin_ctz(bits);
   }
-  return find_line_end_by_bytes(p + i, end);
+  // The last 16: those before i were looked at.
+  const auto bits = line_end_bits<1>(end - 16);
+  return bits == 0 ? end : end - 16 + __builtin_ctz(bits);
 }
 #endif
 
@@ -461,8 +489,9 @@ struct line_count {
 [[nodiscard]] constexpr bool is_field_text(std::string_view s) noexcept {
   const char* p = s.data();
   const char* const end = p + s.size();
-  if (!std::is_constant_evaluated()) {
+  if (!std::is_constant_evaluated() && s.size() >= 8) {
     while (end - p >= 8 && !has_low_byte(load_word(p))) p += 8;
+    if (end - p < 8 && !has_low_byte(load_word(end - 8))) return true;
   }
   for (; p != end; ++p) {
     if (*p == '\0' || *p == '\n' || *p == '\r') return false;
@@ -476,7 +505,9 @@ inline char* put(char* out, std::string_view s) noexcept {
   return out + s.size();
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_LINES_HPP
 // ---- sse/event.hpp
 //
 // event: one event, as it is sent and as it is received. event_id: the number that orders a stream.
@@ -486,11 +517,13 @@ inline char* put(char* out, std::string_view s) noexcept {
 // All members are views: they must live until the call that takes the event returns; inside a
 // parser's callback they are valid until the callback returns. Plain data, no thread safety of its
 // own.
+#ifndef SSEHUB_EVENT_HPP
+#define SSEHUB_EVENT_HPP
 
 #include <cstdint>
 #include <string_view>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that
 /// JavaScript can hold it.
@@ -499,6 +532,12 @@ inline constexpr event_id no_id = 0;
 /// Of the options called first_id: not said.
 inline constexpr event_id unsaid_id = UINT64_MAX;
 inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
+
+namespace detail {
+[[nodiscard]] constexpr event_id said_or(event_id first_id, event_id otherwise) noexcept {
+  return first_id != unsaid_id ? first_id : otherwise;
+}
+}  // namespace detail
 
 /// `event::retry` when the event carries no `retry:` field.
 inline constexpr std::int64_t no_retry = -1;
@@ -514,9 +553,11 @@ struct event {
   std::int64_t retry = no_retry;  ///< `retry:` in milliseconds. REQUIRES: >= 0, or no_retry.
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_EVENT_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Why an event is refused.
 enum class encode_error : std::uint8_t {
@@ -557,10 +598,11 @@ struct encode_plan {
 
 namespace detail {
 
-/// `id: N`, `event: T` and `retry: N` with their line ends.
-[[nodiscard]] constexpr std::size_t fields_size(const event& e) noexcept {
+/// `id: N`, `event: T` and `retry: N` with their line ends. The id stands beside the event, here
+/// and below: a hub gives one to what it publishes, and copies no event for that.
+[[nodiscard]] constexpr std::size_t fields_size(const event& e, std::string_view id) noexcept {
   std::size_t size = 0;
-  if (!e.id.empty()) size += 5 + e.id.size();
+  if (!id.empty()) size += 5 + id.size();
   if (!e.type.empty()) size += 8 + e.type.size();
   if (e.retry >= 0) size += 8 + decimal_size(static_cast<std::uint64_t>(e.retry));
   return size;
@@ -571,26 +613,32 @@ namespace detail {
   return n.lines * (prefix + 1) + n.bytes;
 }
 
+/// plan() of an event with another id than its own.
+[[nodiscard]] constexpr encode_plan plan_as(const event& e, std::string_view id,
+                                            const encode_limits& limits) noexcept {
+  if (e.type.size() > limits.type || id.size() > limits.id || e.data.size() > limits.event) {
+    return {encode_error::too_large};
+  }
+  if (!is_field_text(e.type)) return {encode_error::bad_type};
+  if (!is_field_text(id)) return {encode_error::bad_id};
+  if (e.retry < no_retry) return {encode_error::bad_retry};
+  const line_count data = count_lines(e.data);
+  const std::size_t size = fields_size(e, id) + lines_size(data, 6) + 1;
+  if (size > limits.event) return {encode_error::too_large};
+  return {encode_error::none, size, data.lines};
+}
+
 }  // namespace detail
 
 /// Exactly the bytes that encode_to writes. Linear in the data.
 [[nodiscard]] constexpr std::size_t encoded_size(const event& e) noexcept {
-  return detail::fields_size(e) + detail::lines_size(detail::count_lines(e.data), 6) + 1;
+  return detail::fields_size(e, e.id) + detail::lines_size(detail::count_lines(e.data), 6) + 1;
 }
 
 /// Checks and measures. Errors as validate(); if there is one, size is 0.
 [[nodiscard]] constexpr encode_plan plan(const event& e,
                                          const encode_limits& limits = {}) noexcept {
-  if (e.type.size() > limits.type || e.id.size() > limits.id || e.data.size() > limits.event) {
-    return {encode_error::too_large};
-  }
-  if (!detail::is_field_text(e.type)) return {encode_error::bad_type};
-  if (!detail::is_field_text(e.id)) return {encode_error::bad_id};
-  if (e.retry < no_retry) return {encode_error::bad_retry};
-  const detail::line_count data = detail::count_lines(e.data);
-  const std::size_t size = detail::fields_size(e) + detail::lines_size(data, 6) + 1;
-  if (size > limits.event) return {encode_error::too_large};
-  return {encode_error::none, size, data.lines};
+  return detail::plan_as(e, e.id, limits);
 }
 
 /// none, or why encode would refuse: CR, LF or NUL in type or id, retry below -1, or a size over
@@ -615,10 +663,10 @@ inline char* put_lines(char* out, std::string_view text, std::string_view prefix
   }
 }
 
-inline char* put_fields(char* out, const event& e) noexcept {
-  if (!e.id.empty()) {
+inline char* put_fields(char* out, const event& e, std::string_view id) noexcept {
+  if (!id.empty()) {
     out = put(out, "id: ");
-    out = put(out, e.id);
+    out = put(out, id);
     *out++ = '\n';
   }
   if (!e.type.empty()) {
@@ -634,13 +682,28 @@ inline char* put_fields(char* out, const event& e) noexcept {
   return out;
 }
 
+/// encode_to() of an event with another id than its own. REQUIRES: `p` is plan_as() of the same.
+inline char* encode_as(char* out, const event& e, std::string_view id,
+                       const encode_plan& p) noexcept {
+  SSEHUB_ASSERT(p.error == encode_error::none && p.size != 0);
+  out = put_fields(out, e, id);
+  if (p.lines != 1) {
+    out = put_lines(out, e.data, "data: ");
+    *out++ = '\n';
+    return out;
+  }
+  out = put(out, "data: ");
+  out = put(out, e.data);
+  return put(out, "\n\n");
+}
+
 }  // namespace detail
 
 /// Writes the event and returns the byte after it. REQUIRES: validate(e) passed; encoded_size(e)
 /// bytes at `out`.
 inline char* encode_to(char* out, const event& e) noexcept {
   SSEHUB_ASSERT(validate(e, {SIZE_MAX, SIZE_MAX, SIZE_MAX}) == encode_error::none);
-  out = detail::put_fields(out, e);
+  out = detail::put_fields(out, e, e.id);
   out = detail::put_lines(out, e.data, "data: ");
   *out++ = '\n';
   return out;
@@ -649,12 +712,7 @@ inline char* encode_to(char* out, const event& e) noexcept {
 /// The same with one pass less over the data. REQUIRES: `p` is plan(e) without error; p.size bytes
 /// at `out`.
 inline char* encode_to(char* out, const event& e, const encode_plan& p) noexcept {
-  SSEHUB_ASSERT(p.error == encode_error::none && p.size != 0);
-  if (p.lines != 1) return encode_to(out, e);
-  out = detail::put_fields(out, e);
-  out = detail::put(out, "data: ");
-  out = detail::put(out, e.data);
-  return detail::put(out, "\n\n");
+  return detail::encode_as(out, e, e.id, p);
 }
 
 /// Appends the event to `out`, or leaves `out` alone and says why. Errors as validate().
@@ -748,18 +806,22 @@ inline char* encode_retry_to(char* out, std::int64_t ms) noexcept {
   return encode_error::none;
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_ENCODE_HPP
 // ---- sse/function.hpp
 //
 // Callables for hooks. The core does not include <functional>, and hooks own things that cannot be
 // copied; those that are options can be, so that the options can.
+#ifndef SSEHUB_FUNCTION_HPP
+#define SSEHUB_FUNCTION_HPP
 
 #include <cstddef>
 #include <new>
 #include <type_traits>
 #include <utility>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 template <class Signature>
 class function;
@@ -886,12 +948,16 @@ class copyable_function<R(Args...)> : public function<R(Args...)> {
   ~copyable_function() = default;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_FUNCTION_HPP
 // ---- sse/fwd.hpp
 //
 // Forward declarations, for headers that only name these types.
+#ifndef SSEHUB_FWD_HPP
+#define SSEHUB_FWD_HPP
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 struct event;
 struct request;
@@ -908,16 +974,20 @@ struct channel_cell;
 struct timer_places;
 }  // namespace detail
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_FWD_HPP
 // ---- sse/publish.hpp
 //
 // What is said about an event when it is published, and what became of it: the same for a channel,
 // a hub, a server, a publisher of another thread, and a sequencer.
+#ifndef SSEHUB_PUBLISH_HPP
+#define SSEHUB_PUBLISH_HPP
 
 #include <cstdint>
 #include <string_view>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Views are copied before the call that takes them returns.
 struct publish_options {
@@ -1000,15 +1070,19 @@ struct publish_result {
   }
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_PUBLISH_HPP
 // ---- sse/session.hpp
 //
 // session_id: the handle of one subscriber's connection. Stale handles are harmless: every hub call
 // checks them.
+#ifndef SSEHUB_SESSION_HPP
+#define SSEHUB_SESSION_HPP
 
 #include <cstdint>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Slot and generation. A slot is used again, a generation is not, so an id kept too long names
 /// nobody.
@@ -1020,11 +1094,15 @@ struct session_id {
   friend constexpr bool operator==(session_id, session_id) noexcept = default;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_SESSION_HPP
 // ---- sse/stats.hpp
 //
 // stats: what happened so far, as plain numbers. Copies; take them on the hub's thread, use them
 // anywhere. sse/metrics.hpp makes a page for Prometheus of them.
+#ifndef SSEHUB_STATS_HPP
+#define SSEHUB_STATS_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -1057,6 +1135,8 @@ struct session_id {
 //                                          request, or answers false, and close is called
 //   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
 //   static constexpr bool completes = true     write may answer flow::pending; peek, consume
+#ifndef SSEHUB_TRANSPORT_HPP
+#define SSEHUB_TRANSPORT_HPP
 
 #include <concepts>
 #include <cstddef>
@@ -1065,7 +1145,7 @@ struct session_id {
 #include <string_view>
 #include <utility>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Bytes to be written, as they lie. Valid until write returns, or until written(id, n) after
 /// flow::pending.
@@ -1177,9 +1257,11 @@ struct any_transport {
   void close(connection& c, close_reason why) noexcept { c->close(why); }
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_TRANSPORT_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Why a request is refused.
 enum class refusal_reason : std::uint8_t {
@@ -1281,9 +1363,11 @@ struct hub_stats {
   std::uint64_t closed[close_reason_count] = {};  ///< by close_reason
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_STATS_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Where a channel's ids come from.
 enum class id_mode : std::uint8_t {
@@ -1486,11 +1570,15 @@ struct open_result {
   [[nodiscard]] explicit operator bool() const noexcept { return error == open_error::none; }
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_CHANNEL_HPP
 // ---- sse/detail/base/containers.hpp
 //
 // containers: vec, ring, chunked_array, slot_pool. Growing may fail and says so: nothing here
 // throws, so one failed allocation costs one call.
+#ifndef SSEHUB_DETAIL_BASE_CONTAINERS_HPP
+#define SSEHUB_DETAIL_BASE_CONTAINERS_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -1502,11 +1590,13 @@ struct open_result {
 // ---- sse/detail/base/size.hpp
 //
 // size: counters have 64 bits everywhere, sizes in memory as many as a pointer. Not public.
+#ifndef SSEHUB_DETAIL_BASE_SIZE_HPP
+#define SSEHUB_DETAIL_BASE_SIZE_HPP
 
 #include <cstddef>
 #include <cstdint>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// REQUIRES: so many bytes can be in memory.
 [[nodiscard]] constexpr std::size_t to_size(std::uint64_t n) noexcept {
@@ -1514,9 +1604,11 @@ namespace sse::inline v0::detail {
   return n & SIZE_MAX;  // a cast would be one too many with 64 bits
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_BASE_SIZE_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 inline constexpr std::uint32_t none = 0xffffffffU;
 
@@ -1784,11 +1876,15 @@ class slot_pool {
   std::uint32_t in_use_ = 0;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_CONTAINERS_HPP
 // ---- sse/detail/http/characters.hpp
 //
 // The character rules of HTTP and URLs that request.hpp, cors.hpp and http1.hpp share. Each rule
 // stands here once.
+#ifndef SSEHUB_DETAIL_HTTP_CHARACTERS_HPP
+#define SSEHUB_DETAIL_HTTP_CHARACTERS_HPP
 
 #include <cstddef>
 #include <string_view>
@@ -1797,6 +1893,8 @@ class slot_pool {
 //
 // UTF-8: find and replace what is not well-formed, as the WHATWG Encoding Standard decodes (4.1
 // and 8.1.1). Not public.
+#ifndef SSEHUB_DETAIL_BASE_UTF8_HPP
+#define SSEHUB_DETAIL_BASE_UTF8_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -1805,6 +1903,8 @@ class slot_pool {
 // ---- sse/detail/base/byte_buffer.hpp
 //
 // bytes: a growing byte buffer that says when memory is out instead of throwing. Not public.
+#ifndef SSEHUB_DETAIL_BASE_BYTE_BUFFER_HPP
+#define SSEHUB_DETAIL_BASE_BYTE_BUFFER_HPP
 
 #include <cstddef>
 #include <cstring>
@@ -1812,7 +1912,7 @@ class slot_pool {
 #include <string_view>
 #include <utility>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 class bytes {
  public:
@@ -1893,9 +1993,11 @@ class bytes {
   std::size_t capacity_ = 0;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_BASE_BYTE_BUFFER_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 struct utf8_step {
   std::size_t size =
@@ -1949,9 +2051,11 @@ struct utf8_step {
   }
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail::text {
+#endif  // SSEHUB_DETAIL_BASE_UTF8_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail::text {
 
 using view = std::string_view;
 
@@ -2097,7 +2201,9 @@ using view = std::string_view;
   return false;
 }
 
-}  // namespace sse::inline v0::detail::text
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail::text
+
+#endif  // SSEHUB_DETAIL_HTTP_CHARACTERS_HPP
 // ---- sse/request.hpp
 //
 // request: what the hub asks about an HTTP request, in whatever version it came; response: a plain
@@ -2115,6 +2221,8 @@ using view = std::string_view;
 // Views must live until the call that takes them returns. Free functions without state: any thread.
 // Nothing here throws, but a std::string that cannot grow does (std::bad_alloc); the functions
 // marked noexcept allocate nothing.
+#ifndef SSEHUB_REQUEST_HPP
+#define SSEHUB_REQUEST_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -2124,7 +2232,7 @@ using view = std::string_view;
 #include <type_traits>
 #include <utility>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 struct header {
   std::string_view name;   ///< compared without case
@@ -2608,9 +2716,11 @@ struct response {
   return response::text(405, "method not allowed\n").add("Allow", allow);
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_REQUEST_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// What a full cap does.
 enum class when_full : std::uint8_t {
@@ -2870,6 +2980,13 @@ struct gap_notice {
   bool lost_known = false;
 };
 
+/// Where hub.join() begins on a channel: with the next event, unless one of these is said.
+struct join_start {
+  start_at start = start_at::live;
+  std::uint64_t backlog = 0;   ///< with the newest so many retained events
+  event_id after = unsaid_id;  ///< behind this id, as verdict::after; before the others
+};
+
 /// Why hub.join() did not.
 enum class join_error : std::uint8_t {
   none,
@@ -2878,8 +2995,9 @@ enum class join_error : std::uint8_t {
   closed,            ///< the channel is closed, or being closed, or none
   sealed,            ///< the channel has had its last event
   joined,            ///< it has joined it already
-  another_sequence,  ///< its other channels have ids of another sequence
+  another_sequence,  ///< its other channels, or those that it left, have ids of another sequence
   too_many,          ///< hub_options::max_joins
+  moved_on,          ///< it got, or was told of, an id that is not below where it was to begin
   full,              ///< channel_options::max_subscribers
   no_memory,
   in_hook,  ///< called inside a hook that may not call the hub (see hub)
@@ -2895,6 +3013,7 @@ enum class join_error : std::uint8_t {
     case join_error::joined: return "joined";
     case join_error::another_sequence: return "another_sequence";
     case join_error::too_many: return "too_many";
+    case join_error::moved_on: return "moved_on";
     case join_error::full: return "full";
     case join_error::no_memory: return "no_memory";
     case join_error::in_hook: return "in_hook";
@@ -2959,7 +3078,9 @@ struct drain_options {
   event farewell{};
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_ADMISSION_HPP
 // ---- sse/hub.hpp
 //
 // hub: channels, sessions, and who gets what when. It runs inside the host's own loop: bytes go out
@@ -2974,6 +3095,8 @@ struct drain_options {
 //
 // Not for hosts that want a server: sse/asio.hpp is one. Not thread-safe: one thread owns a hub,
 // others publish through a mailbox (sse/mailbox.hpp).
+#ifndef SSEHUB_HUB_HPP
+#define SSEHUB_HUB_HPP
 
 #include <concepts>
 #include <cstddef>
@@ -2986,7 +3109,9 @@ struct drain_options {
 
 // ---- sse/detail/engine/admit.hpp
 //
-// accept: who may, who goes for it, and the first bytes.
+// accept: who may, who goes for it, and the first bytes. What a live session joins and leaves.
+#ifndef SSEHUB_DETAIL_ENGINE_ADMIT_HPP
+#define SSEHUB_DETAIL_ENGINE_ADMIT_HPP
 
 #include <string>
 #include <string_view>
@@ -2994,6 +3119,8 @@ struct drain_options {
 // ---- sse/detail/engine/deadlines.hpp
 //
 // Time: heartbeats and deadlines from one timer heap, clean ends, drain.
+#ifndef SSEHUB_DETAIL_ENGINE_DEADLINES_HPP
+#define SSEHUB_DETAIL_ENGINE_DEADLINES_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -3005,6 +3132,8 @@ struct drain_options {
 // Bytes out: what a session gets next (gather), the one write, and where its cursors stand then
 // (advance). Live delivery, replay, and catching up after a stall are the same code: a cursor
 // behind the end of a log.
+#ifndef SSEHUB_DETAIL_ENGINE_FLUSH_HPP
+#define SSEHUB_DETAIL_ENGINE_FLUSH_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -3013,6 +3142,8 @@ struct drain_options {
 //
 // Bytes in: an event becomes a log entry, once, whoever reads it; a unicast event becomes a lane
 // item.
+#ifndef SSEHUB_DETAIL_ENGINE_PUBLISH_HPP
+#define SSEHUB_DETAIL_ENGINE_PUBLISH_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -3026,6 +3157,8 @@ struct drain_options {
 // meanwhile, so a slow one costs no memory. Its session's other channels wait for it: what all of
 // them have is taken in the order of the ids, so that these rise and a resume from any of them
 // misses nothing. A share of it at a time goes into the session's lane.
+#ifndef SSEHUB_DETAIL_ENGINE_WEAVE_HPP
+#define SSEHUB_DETAIL_ENGINE_WEAVE_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -3036,6 +3169,8 @@ struct drain_options {
 //
 // Catching up: where a reader begins, what it is told of a loss, and how one that is too slow goes
 // on.
+#ifndef SSEHUB_DETAIL_ENGINE_CATCH_UP_HPP
+#define SSEHUB_DETAIL_ENGINE_CATCH_UP_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -3045,6 +3180,8 @@ struct drain_options {
 //
 // Readers that are too slow: how far behind they are, what the channel's policy does with them, and
 // what is held for them.
+#ifndef SSEHUB_DETAIL_ENGINE_LAG_HPP
+#define SSEHUB_DETAIL_ENGINE_LAG_HPP
 
 #include <cstdint>
 
@@ -3053,6 +3190,8 @@ struct drain_options {
 // Which entry a session may see next. Where the audience is the key of a user, which is the rule
 // unless the host has one of its own, the stream's index tells; else the host is asked for each
 // entry, for so many in a turn.
+#ifndef SSEHUB_DETAIL_ENGINE_VISIBILITY_HPP
+#define SSEHUB_DETAIL_ENGINE_VISIBILITY_HPP
 
 #include <cstdint>
 #include <string_view>
@@ -3061,6 +3200,8 @@ struct drain_options {
 //
 // Ends: who is closed, and when. A session that is to go is dead at once (sessions.hpp), a channel
 // takes its readers along; both are reaped when the outermost call ends.
+#ifndef SSEHUB_DETAIL_ENGINE_ENDS_HPP
+#define SSEHUB_DETAIL_ENGINE_ENDS_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -3069,6 +3210,8 @@ struct drain_options {
 // ---- sse/detail/engine/channels.hpp
 //
 // Channels: opened, found, freed, and what is remembered of a closed one.
+#ifndef SSEHUB_DETAIL_ENGINE_CHANNELS_HPP
+#define SSEHUB_DETAIL_ENGINE_CHANNELS_HPP
 
 #include <cstdint>
 #include <new>
@@ -3078,12 +3221,16 @@ struct drain_options {
 // ---- sse/detail/engine/timers.hpp
 //
 // When a session, and a channel, has to be looked at next. What is done then: deadlines.hpp.
+#ifndef SSEHUB_DETAIL_ENGINE_TIMERS_HPP
+#define SSEHUB_DETAIL_ENGINE_TIMERS_HPP
 
 #include <cstdint>
 
 // ---- sse/detail/engine/sessions.hpp
 //
 // Sessions: their slots, cursors and subscriptions, who is served next, who is there.
+#ifndef SSEHUB_DETAIL_ENGINE_SESSIONS_HPP
+#define SSEHUB_DETAIL_ENGINE_SESSIONS_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -3109,7 +3256,7 @@ struct drain_options {
 //   publish.hpp                      bytes in
 //   flush.hpp                        bytes out: gather, write, advance
 //   deadlines.hpp                    time: heartbeats, deadlines, drain
-//   admit.hpp                        who may, and the first bytes
+//   admit.hpp                        who may, and the first bytes; live joins
 //
 // Invariants:
 //   1. A cursor pins its segment; each run of a pending write does too, also past its session.
@@ -3121,6 +3268,8 @@ struct drain_options {
 //   5. Memory: sum over channels of 1.5 * max(keep, max_lag), plus a small constant for each
 //      session and channel.
 //   6. An accepted event is delivered, or a gap frame says that it is lost, or the stream closes.
+#ifndef SSEHUB_DETAIL_ENGINE_ENGINE_HPP
+#define SSEHUB_DETAIL_ENGINE_ENGINE_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -3132,6 +3281,8 @@ struct drain_options {
 //
 // name_table: names of things that are there now, numbered, with a value each: found, added and
 // taken out in constant time, however many there are. Users, addresses, channels, audiences, keys.
+#ifndef SSEHUB_DETAIL_BASE_NAME_TABLE_HPP
+#define SSEHUB_DETAIL_BASE_NAME_TABLE_HPP
 
 #include <cstdint>
 #include <new>
@@ -3140,13 +3291,15 @@ struct drain_options {
 // ---- sse/detail/base/blob.hpp
 //
 // blob: bytes that several may hold; owned_text: a piece of text. Making one may fail and says so.
+#ifndef SSEHUB_DETAIL_BASE_BLOB_HPP
+#define SSEHUB_DETAIL_BASE_BLOB_HPP
 
 #include <cstdint>
 #include <new>
 #include <string_view>
 #include <utility>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Bytes that several may hold.
 struct blob {
@@ -3189,9 +3342,11 @@ class owned_text {
   vec<char> bytes_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_BASE_BLOB_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// FNV-1a with a seed and a finish: names come from outside, so the seed is the host's secret
 /// against crowding a bucket.
@@ -3315,14 +3470,18 @@ class name_table {
   std::uint64_t seed_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_NAME_TABLE_HPP
 // ---- sse/detail/base/random.hpp
 //
 // The one random generator: for jitter and hashing, not for secrets. Not public.
+#ifndef SSEHUB_DETAIL_BASE_RANDOM_HPP
+#define SSEHUB_DETAIL_BASE_RANDOM_HPP
 
 #include <cstdint>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// splitmix64. Any seed is good.
 class random_numbers {
@@ -3345,11 +3504,15 @@ class random_numbers {
   std::uint64_t state_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_RANDOM_HPP
 // ---- sse/detail/base/timer_heap.hpp
 //
 // timer_heap: the hub's one timer structure: deadlines of sessions and channels, each at most once,
 // eight bytes each.
+#ifndef SSEHUB_DETAIL_BASE_TIMER_HEAP_HPP
+#define SSEHUB_DETAIL_BASE_TIMER_HEAP_HPP
 
 #include <cstdint>
 
@@ -3357,10 +3520,12 @@ class random_numbers {
 //
 // indexed_heap: things by a key, the first on top, each thing in it at most once. Each owner keeps
 // its own place, so a key is changed in O(log n).
+#ifndef SSEHUB_DETAIL_BASE_INDEXED_HEAP_HPP
+#define SSEHUB_DETAIL_BASE_INDEXED_HEAP_HPP
 
 #include <cstdint>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// `Order` has `std::uint32_t& place(std::uint32_t id)`, which is `none` at first, and
 /// `static bool before(Key, Key)`.
@@ -3445,9 +3610,11 @@ class indexed_heap {
   vec<item> heap_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_BASE_INDEXED_HEAP_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// `Places` has `std::uint32_t& place(std::uint32_t id)`. Deadlines are ms, kept modulo 2^32: a far
 /// one is cut to about twelve days ahead, and its owner simply arms it again then.
@@ -3503,11 +3670,15 @@ class timer_heap {
   indexed_heap<std::uint32_t, order> heap_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_BASE_TIMER_HEAP_HPP
 // ---- sse/detail/engine/batch.hpp
 //
 // batch: what is to be written to one session next, as runs of bytes that lie somewhere, and how
 // they are shown to the transport: as they lie, or copied into one buffer where they are many.
+#ifndef SSEHUB_DETAIL_ENGINE_BATCH_HPP
+#define SSEHUB_DETAIL_ENGINE_BATCH_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -3522,6 +3693,8 @@ class timer_heap {
 // Invariants:
 //   1. Bytes never change or move once their entry is committed: the kernel gets them as they lie.
 //   2. Nobody frees a segment that is pinned: by a cursor in it, or by a write that is pending.
+#ifndef SSEHUB_DETAIL_LOG_SEGMENT_HPP
+#define SSEHUB_DETAIL_LOG_SEGMENT_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -3529,7 +3702,7 @@ class timer_heap {
 #include <new>
 #include <string_view>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// What a log has to know of an entry that is to be appended.
 struct new_entry {
@@ -3770,9 +3943,11 @@ class segment_pool {
   std::uint64_t held_ = 0;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_LOG_SEGMENT_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Bytes that lie together.
 struct run {
@@ -4011,16 +4186,20 @@ struct flight {
 };
 static_assert(sizeof(flight) <= 24, "as many as sessions have ever been written to at once");
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_BATCH_HPP
 // ---- sse/detail/engine/caps.hpp
 //
 // caps: how many streams there are in all, of each user and from each address, which of them is the
 // oldest, and whether one more fits. It knows sessions by their slots only.
+#ifndef SSEHUB_DETAIL_ENGINE_CAPS_HPP
+#define SSEHUB_DETAIL_ENGINE_CAPS_HPP
 
 #include <cstdint>
 #include <string_view>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// The names under which a stream counts, held from name() on. none: it has no such name.
 struct counted_names {
@@ -4329,11 +4508,15 @@ class caps {
   std::uint32_t waiting_ = 0;  ///< for their verdicts
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_CAPS_HPP
 // ---- sse/detail/engine/channel_state.hpp
 //
 // What is behind a channel: its log, its rules, its counters; and how a handle (sse::channel) knows
 // that it is still there.
+#ifndef SSEHUB_DETAIL_ENGINE_CHANNEL_STATE_HPP
+#define SSEHUB_DETAIL_ENGINE_CHANNEL_STATE_HPP
 
 #include <cstdint>
 #include <string_view>
@@ -4342,6 +4525,8 @@ class caps {
 //
 // stream: a log and those who read it. A channel has one for its events and, once needed, one for
 // transient ones.
+#ifndef SSEHUB_DETAIL_ENGINE_STREAM_HPP
+#define SSEHUB_DETAIL_ENGINE_STREAM_HPP
 
 #include <cstdint>
 
@@ -4349,6 +4534,8 @@ class caps {
 //
 // audience_index: which entries of a log are for which audience, so that a reader finds its next
 // one without looking at those of others.
+#ifndef SSEHUB_DETAIL_LOG_AUDIENCE_INDEX_HPP
+#define SSEHUB_DETAIL_LOG_AUDIENCE_INDEX_HPP
 
 #include <cstdint>
 #include <string_view>
@@ -4368,12 +4555,14 @@ class caps {
 //      segment has an eighth of what is held, between 512 bytes and 64 KiB.
 //
 // Not thread-safe: it belongs to the hub's thread.
+#ifndef SSEHUB_DETAIL_LOG_EVENT_LOG_HPP
+#define SSEHUB_DETAIL_LOG_EVENT_LOG_HPP
 
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// What a log keeps for those who resume. An entry is kept while all three hold.
 struct retention {
@@ -4607,9 +4796,11 @@ class event_log {
   event_id dropped_id_ = no_id;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_LOG_EVENT_LOG_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// The entries of a log that are for one audience, one after the other. Stands until something is
 /// published.
@@ -4703,9 +4894,11 @@ class audience_index {
   name_table<posting, 8> names_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_LOG_AUDIENCE_INDEX_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Ids in order: `last` was given out last; nothing at or below `start` is of this run.
 struct sequence {
@@ -4757,7 +4950,9 @@ struct stream {
   }
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_STREAM_HPP
 // ---- sse/detail/log/newest_by_key.hpp
 //
 // newest_by_key: the newest entry of each (audience, key) of a channel, oldest first: what a reader
@@ -4766,13 +4961,15 @@ struct stream {
 //
 // Memory: at most `most` values with an event each, and for each at most `max_losses` audiences
 // that lost something in front of it; the key that was silent longest goes first.
+#ifndef SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP
+#define SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP
 
 #include <cstdint>
 #include <cstring>
 #include <string_view>
 #include <utility>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Something was lost at `first` and at `position`, and maybe in between: whose it was.
 struct lost_entry {
@@ -4978,9 +5175,11 @@ class newest_by_key {
   std::uint64_t unsaid_to_ = 0;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// What handles point at. It stays where it is while the hub lives, and is used again: then it has
 /// another number.
@@ -5023,6 +5222,10 @@ class channel_state {
 
   [[nodiscard]] std::string_view name() const noexcept { return name_.view(); }
   [[nodiscard]] std::size_t subscribers() const noexcept { return main_.readers.size(); }
+  /// Somebody reads it, or gets the rest of an event of it.
+  [[nodiscard]] bool read() const noexcept {
+    return !main_.readers.empty() || (transients_ != nullptr && !transients_->readers.empty());
+  }
   [[nodiscard]] channel_stats stats() const noexcept {
     channel_stats s = counters_.stats();
     s.name = name();
@@ -5067,18 +5270,22 @@ class channel_state {
   std::int64_t due_ = INT64_MAX;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_CHANNEL_STATE_HPP
 // ---- sse/detail/engine/chunks.hpp
 //
 // chunks: the chunked transfer coding (RFC 9112 7.1) of the sessions that asked for it: a size line
 // in front of what is gathered, what a short write still owes to the chunk that was announced, and
 // the last chunk. It moves no bytes and knows no session: the number of a state is the session's.
+#ifndef SSEHUB_DETAIL_ENGINE_CHUNKS_HPP
+#define SSEHUB_DETAIL_ENGINE_CHUNKS_HPP
 
 #include <charconv>
 #include <cstdint>
 #include <cstring>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Where the chunks of one session stand.
 struct chunk_state {
@@ -5193,17 +5400,21 @@ class chunks {
   slot_pool<chunk_state> states_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_CHUNKS_HPP
 // ---- sse/detail/engine/lanes.hpp
 //
 // lanes: the control lane of each session: frames for it alone that wait between the events of its
 // channels. A lane is the number of its first item; none: empty.
+#ifndef SSEHUB_DETAIL_ENGINE_LANES_HPP
+#define SSEHUB_DETAIL_ENGINE_LANES_HPP
 
 #include <cstdint>
 #include <cstring>
 #include <string_view>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 enum class lane_kind : std::uint8_t {
   control,
@@ -5218,24 +5429,39 @@ struct lane_item {
   std::uint32_t sent = 0;
   std::uint32_t next = none;
   std::uint32_t last = none;  ///< of the first: the last
+  std::uint32_t from = none;  ///< the subscription whose events these are; none: of no channel
   lane_kind kind = lane_kind::control;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 
   [[nodiscard]] const char* data() const noexcept { return bytes->bytes() + sent; }
   [[nodiscard]] std::uint32_t left() const noexcept { return bytes->size - sent; }
+  /// Nothing is left but the rest of an event that is half sent.
+  void cut() noexcept {
+    from = none;
+    std::uint32_t end = sent;
+    if (sent != 0) {  // each ends with a blank line, and has no other
+      const std::string_view all{bytes->bytes(), bytes->size};
+      end = static_cast<std::uint32_t>(all.find("\n\n", sent < 2 ? 0 : sent - 2) + 2);
+    }
+    SSEHUB_ASSERT(end >= sent && end <= bytes->size);
+    if (end == sent) {
+      sent = bytes->size;
+    } else if (bytes->refs == 1) {  // several events are a copy of this lane's own
+      bytes->size = end;
+    }
+  }
 };
 
 class lanes {
  public:
   /// Takes a reference of its own. False: memory is out.
-  [[nodiscard]] bool push(std::uint32_t& lane, blob* b, lane_kind kind) noexcept {
+  [[nodiscard]] bool push(std::uint32_t& lane, blob* b, lane_kind kind,
+                          std::uint32_t from = none) noexcept {
     const std::uint32_t i = items_.take();
     if (i == none) return false;
     ++b->refs;
-    items_[i] = {b, 0, 0, none, none, kind};
-    (lane == none ? lane : items_[items_[lane].last].next) = i;
-    items_[lane].last = i;
-    items_[lane].waiting += b->size;
+    items_[i] = {b, 0, 0, none, none, from, kind};
+    append(lane, i);
     return true;
   }
   [[nodiscard]] bool push(std::uint32_t& lane, std::string_view bytes, lane_kind kind) noexcept {
@@ -5271,12 +5497,12 @@ class lanes {
   }
   /// `size` bytes that `write(char*)` makes.
   template <class Write>
-  [[nodiscard]] bool push_made(std::uint32_t& lane, std::uint32_t size, lane_kind kind,
-                               Write write) noexcept {
+  [[nodiscard]] bool push_made(std::uint32_t& lane, std::uint32_t size, lane_kind kind, Write write,
+                               std::uint32_t from = none) noexcept {
     blob* const b = make_blob(size);
     if (b == nullptr) return false;
     write(b->bytes());
-    const bool ok = push(lane, b, kind);
+    const bool ok = push(lane, b, kind, from);
     unref(b);
     return ok;
   }
@@ -5291,6 +5517,23 @@ class lanes {
     unref(item.bytes);
     items_.give_back(i);
   }
+  /// Takes out what is of subscription `from`, but for the rest of an event that is half sent.
+  void drop(std::uint32_t& lane, std::uint32_t from) noexcept {
+    std::uint32_t i = lane;
+    lane = none;
+    while (i != none) {
+      lane_item& item = items_[i];
+      const std::uint32_t next = item.next;
+      if (item.from == from) item.cut();
+      if (item.left() != 0) {
+        append(lane, i);
+      } else {
+        unref(item.bytes);
+        items_.give_back(i);
+      }
+      i = next;
+    }
+  }
   /// Bytes that wait.
   [[nodiscard]] std::uint64_t waiting(std::uint32_t lane) const noexcept {
     return lane == none ? 0 : items_[lane].waiting - items_[lane].sent;
@@ -5298,22 +5541,34 @@ class lanes {
   [[nodiscard]] lane_item& operator[](std::uint32_t i) noexcept { return items_[i]; }
 
  private:
+  void append(std::uint32_t& lane, std::uint32_t i) noexcept {
+    items_[i].next = none;
+    items_[i].waiting = 0;
+    (lane == none ? lane : items_[items_[lane].last].next) = i;
+    items_[lane].last = i;
+    items_[lane].waiting += items_[i].bytes->size;
+  }
+
   slot_pool<lane_item> items_;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_LANES_HPP
 // ---- sse/detail/engine/merge.hpp
 //
 // merge_window: entries of several logs in the order in which they were published. Stamps rise
 // over the whole hub and no two are the same, so in a window of so many of them each entry has a
 // place of its own: it is put there, and then they are taken in the order of the places.
+#ifndef SSEHUB_DETAIL_ENGINE_MERGE_HPP
+#define SSEHUB_DETAIL_ENGINE_MERGE_HPP
 
 #include <bit>
 #include <cstdint>
 #include <cstring>
 #include <new>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 class merge_window {
  public:
@@ -5403,15 +5658,19 @@ class merge_window {
   run* runs_ = nullptr;
 };
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_MERGE_HPP
 // ---- sse/detail/engine/parts.hpp
 //
 // What the engine is made of: a session, its subscriptions, and what a reader that fell behind or
 // came late is told.
+#ifndef SSEHUB_DETAIL_ENGINE_PARTS_HPP
+#define SSEHUB_DETAIL_ENGINE_PARTS_HPP
 
 #include <cstdint>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Where a subscription's next bytes come from.
 enum class source : std::uint8_t {
@@ -5505,10 +5764,13 @@ struct session {
   bool blocked : 1 = false;  ///< the host will call writable() or written()
   bool waiting : 1 = false;  ///< with blocked: something waits, since progress
   bool said_farewell : 1 = false;
-  bool retry_only : 1 = false;  ///< a retry stream: the host's hooks do not see it
-  bool present : 1 = false;     ///< its user's presence was told
-  bool over : 1 = false;        ///< over soft_lag, since over_since
-  std::uint32_t first = none;   ///< subscriptions
+  bool retry_only : 1 = false;      ///< a retry stream: the host's hooks do not see it
+  bool present : 1 = false;         ///< its user's presence was told
+  bool over : 1 = false;            ///< over soft_lag, since over_since
+  bool tells_position : 1 = false;  ///< it is told where it stands
+  bool has_ids : 1 = false;         ///< it joined a channel with ids, and may have left it
+  bool own_ids : 1 = false;         ///< of a sequence that is that channel's own
+  std::uint32_t first = none;       ///< subscriptions
   std::uint32_t lane = none;
   std::uint32_t chunked = none;  ///< in engine::chunks_; none: not chunked
   std::uint32_t flight = none;   ///< in engine::flights_, a write that is pending
@@ -5528,9 +5790,11 @@ static_assert(sizeof(session) <= 56, "one for each stream");
 static_assert(static_cast<unsigned>(session_state::zombie) < 8, "session::state has three bits");
 static_assert(close_reason_count <= 16, "session::why has four bits");
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_ENGINE_PARTS_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// The typed half of the hub as the engine sees it.
 struct host_calls {
@@ -5669,7 +5933,7 @@ class engine {
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
-  [[nodiscard]] join_error join(session_id id, channel c) noexcept;
+  [[nodiscard]] join_error join(session_id id, channel c, const join_start& from) noexcept;
   /// Counts a request whose verdict comes later, until end_wait(). False: refused.
   [[nodiscard]] bool begin_wait(const request& r, counted_names& n, accept_result& out);
   void end_wait(counted_names& n) noexcept { caps_.end_wait(n); }
@@ -5890,7 +6154,7 @@ class engine {
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
   [[nodiscard]] bool tells_position(const joining& j) const noexcept;
   [[nodiscard]] bool push_position(std::uint32_t slot) noexcept;
-  [[nodiscard]] bool opens(const subscription& sub) noexcept;
+  [[nodiscard]] bool opens(const subscription& sub) const noexcept;
   [[nodiscard]] static loss loss_at_opening(const channel_state& c, event_id after) noexcept;
   bool lost_before(std::uint32_t slot, const subscription& sub, std::uint32_t i) noexcept;
   void note_losses(std::uint32_t slot) noexcept;
@@ -5942,7 +6206,7 @@ class engine {
   void leave_hooks(weaving& w) noexcept;
 
   // publish.hpp
-  [[nodiscard]] publish_error append(stream& st, const event& e, new_entry meta,
+  [[nodiscard]] publish_error append(stream& st, const event& e, new_entry& meta,
                                      const publish_options& o,
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] bool index_audience(stream& st, std::string_view audience) noexcept;
@@ -5996,6 +6260,11 @@ class engine {
                                    const resume_point& resume) const noexcept;
   [[nodiscard]] refusal_reason bad_join(const joining& j) noexcept;
   [[nodiscard]] join_error bad_join(std::uint32_t slot, channel c) const noexcept;
+  [[nodiscard]] bool moved_on(std::uint32_t slot, const channel_state& c, const joining& j,
+                              const resume_point& resume) noexcept;
+  [[nodiscard]] bool begin_at_join(std::uint32_t index, const joining& j,
+                                   const resume_point& resume) noexcept;
+  [[nodiscard]] bool stands_nowhere(const session& s, std::uint32_t but) const noexcept;
   [[nodiscard]] refusal_reason bad_channel(const joining& j, std::uint32_t i) const noexcept;
   void evict(const victims& v) noexcept;
   void set_end(session& s, const joining& j) noexcept;
@@ -6124,7 +6393,7 @@ inline engine::engine(const host_calls& host, const hub_options& options) noexce
   if (options_.flush_budget == 0) options_.flush_budget = UINT64_MAX;
   if (options_.control_lane == 0) options_.control_lane = 1;
   accept_budget_ = options_.flush_budget;
-  if (options.first_id == unsaid_id) options_.first_id = no_id;
+  options_.first_id = said_or(options.first_id, no_id);
   sequence_.start = sequence_.last = options_.first_id;
 }
 
@@ -6135,9 +6404,11 @@ inline hub_stats engine::stats() const noexcept {
   return s;
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_ENGINE_ENGINE_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 // --- who is served, what is looked at ------------------------------------------------------------
 
@@ -6424,7 +6695,8 @@ inline void engine::tell_presence(std::uint32_t slot) noexcept {
   std::uint32_t last = none;  // what a hook joins now is told by itself
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) last = i;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = i == last ? none : subs_[i].next) {
-    if (!stream_of(subs_[i]).transients) begin_presence(slot, stream_of(subs_[i]));
+    const bool left = subs_[i].from() == source::left;  // a hook had it leave
+    if (!stream_of(subs_[i]).transients && !left) begin_presence(slot, stream_of(subs_[i]));
   }
 }
 
@@ -6443,9 +6715,11 @@ inline void engine::end_presence(std::uint32_t slot, const stream& st) noexcept 
     on_presence(handle_of(*st.owner), caps_.key_of(slot), false);
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_ENGINE_SESSIONS_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// The channel whose idle heartbeat a session follows: the first it joined that has one.
 inline channel_state* engine::heart_of(const session& s) const noexcept {
@@ -6500,9 +6774,11 @@ inline void engine::arm_channel(channel_state& c) noexcept {
   }
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_ENGINE_TIMERS_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Gives a stream its number; none: memory is out.
 inline std::uint32_t engine::list_stream(stream& st) noexcept {
@@ -6579,9 +6855,9 @@ inline void engine::begin_sequence(channel_state& c) noexcept {
     c.sequence_ = &sequence_;
     if (known == none) before = closed_floor_;
   } else {
-    const bool said = o.first_id != unsaid_id;
-    const bool chosen = said || o.ids == id_mode::given;
-    c.own_.start = said ? o.first_id : chosen ? no_id : options_.first_id;
+    const event_id unsaid = o.ids == id_mode::given ? no_id : options_.first_id;
+    c.own_.start = said_or(o.first_id, unsaid);
+    const bool chosen = o.first_id != unsaid_id || o.ids == id_mode::given;
     if (known != none) {
       if (before > c.own_.start) c.own_.start = closed_[known].start;
     } else if (!chosen && own_closed_floor_ > c.own_.start) {
@@ -6742,9 +7018,9 @@ inline void engine::forget(std::uint32_t i) noexcept {
   closed_.release(i);
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 inline detail::channel_state* channel::state() const noexcept {
   return cell_ != nullptr && cell_->number == number_ ? cell_->here : nullptr;
@@ -6779,25 +7055,21 @@ inline channel_stats channel::stats() const noexcept {
   return c == nullptr ? channel_stats{} : c->stats();
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_ENGINE_CHANNELS_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Closes what died, and frees the channels that were closed: the only place where the host's close
 /// is called, and the only one that frees.
 inline void engine::reap() noexcept {
   if (depth_ != 0 || reaping_) return;
   reaping_ = true;
-  while (close_all_due_ || dead_ != none || !closing_.empty()) {
+  while (close_all_due_ || dead_ != none) {
     if (close_all_due_) {
       close_all_due_ = false;
       mark_all_dead();
-      continue;
-    }
-    if (dead_ == none) {
-      channel_state* const c = closing_.back();
-      closing_.pop_back();
-      free_channel(c);
       continue;
     }
     const std::uint32_t slot = dead_;
@@ -6817,6 +7089,13 @@ inline void engine::reap() noexcept {
     } else {
       bury(slot);
     }
+  }
+  for (std::uint32_t i = closing_.size(); i-- != 0;) {
+    channel_state* const c = closing_[i];
+    if (c->read()) continue;
+    closing_[i] = closing_.back();
+    closing_.pop_back();
+    free_channel(c);
   }
   reaping_ = false;
 }
@@ -6872,11 +7151,15 @@ inline bool engine::close_channel(channel c) noexcept {
   return true;
 }
 
-/// Its streams end now; it is freed once nobody walks. Its name is free at once.
+/// Its streams end now, but for those that left it; it is freed once nobody walks, or has the rest
+/// of an event to get. Its name is free at once.
 inline void engine::close_channel(channel_state& c) noexcept {
   const work w{*this};
   c.closing_ = true;
-  for (const std::uint32_t i : c.main_.readers) mark_dead(subs_[i].session, close_reason::channel);
+  timers_.disarm(timer_places::channel_bit | c.index_);
+  for (const std::uint32_t i : c.main_.readers) {
+    if (subs_[i].from() != source::left) mark_dead(subs_[i].session, close_reason::channel);
+  }
   remember(c);
   names_.release(names_.find(c.name()));
   closing_.push_reserved(&c);
@@ -6925,36 +7208,9 @@ inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     if (!stream_of(sub).owner->sealed_) return;
-    if (sub.from() == source::backfill || sub.from() == source::newest) return;  // not live yet
+    if (sub.from() != source::log && sub.from() != source::left) return;  // not live yet
   }
   begin_finish(slot, close_reason::finished);
-}
-
-/// Nothing else of the channel is sent to it, but the rest of a half-sent event. False: it did not
-/// join it.
-inline bool engine::leave(session_id id, channel c) noexcept {
-  session* const s = quiet_ ? nullptr : find(id);
-  channel_state* const from = find(c);
-  if (s == nullptr || !serving(*s) || from == nullptr) return false;
-  const work w{*this};
-  std::uint32_t half_sent = none;
-  bool was_there = false;
-  for (std::uint32_t i = s->first; i != none; i = subs_[i].next) {
-    subscription& sub = subs_[i];
-    if (sub.rest != 0) half_sent = i;
-    if (stream_of(sub).owner != from || sub.from() == source::left) continue;
-    give_record_back(sub);
-    sub.read_from(source::left);
-    was_there = true;
-  }
-  if (!was_there) return false;
-  if (s->flight == none && depth_ == 1) {
-    end_leaving(id.slot, half_sent);
-  } else {  // a write reads it, or somebody walks through what the session reads
-    enqueue(live_, id.slot);
-  }
-  end_presence(id.slot, from->main_);
-  return true;
 }
 
 /// Ends the subscriptions that are leaving, but for one that is half sent.
@@ -6963,6 +7219,7 @@ inline void engine::end_leaving(std::uint32_t slot, std::uint32_t half_sent) noe
   for (std::uint32_t i = sessions_[slot].first; i != none;) {
     const std::uint32_t next = subs_[i].next;
     if (subs_[i].from() == source::left && i != half_sent) {
+      lanes_.drop(sessions_[slot].lane, i);
       detach(slot, before);
     } else {
       before = i;
@@ -6992,9 +7249,11 @@ inline void engine::shut_down() noexcept {
 
 inline engine::~engine() { shut_down(); }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_ENGINE_ENDS_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 inline bool engine::sees(std::uint32_t slot, std::string_view audience) noexcept {
   const std::string_view key = caps_.key_of(slot);
@@ -7052,9 +7311,11 @@ inline void engine::pass_hidden(subscription& sub) noexcept {
   move_cursor(sub, p);
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_ENGINE_VISIBILITY_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Bytes behind live. A reader in its replay is not late for what was there before it came.
 inline std::uint64_t engine::lag_of(const stream& st, const subscription& sub) const noexcept {
@@ -7239,9 +7500,11 @@ inline void engine::settle() noexcept {
   shed_backlog();
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_ENGINE_LAG_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 // --- where it begins -----------------------------------------------------------------------------
 
@@ -7321,6 +7584,10 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
                              bool& lost) noexcept {
   subscription& sub = subs_[index];
   channel_state& c = *stream_of(sub).owner;
+  if (c.options_.ids != id_mode::none) {
+    sessions_[sub.session].has_ids = true;
+    sessions_[sub.session].own_ids = c.options_.own_sequence;
+  }
   const beginning b = beginning_of(c, j, resume);
   lost = b.lost;
   if (b.resumes) ++c.counters_.replays;
@@ -7396,7 +7663,9 @@ inline bool engine::push_position(std::uint32_t slot) noexcept {
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     const stream& st = stream_of(sub);
-    if (st.transients || st.owner->options_.ids == id_mode::none || opens(sub)) continue;
+    if (st.transients || st.owner->options_.ids == id_mode::none || opens(sub) ||
+        sub.from() == source::left)
+      continue;
     told = true;
     // What it lost behind that is told in the walk.
     if (sub.from() == source::newest && walks_[sub.record].position < stands)
@@ -7406,7 +7675,7 @@ inline bool engine::push_position(std::uint32_t slot) noexcept {
 }
 
 /// It gets a snapshot, as one who is new.
-inline bool engine::opens(const subscription& sub) noexcept {
+inline bool engine::opens(const subscription& sub) const noexcept {
   return sub.from() == source::newest && walks_[sub.record].opens;
 }
 
@@ -7561,6 +7830,7 @@ inline void engine::leave_skips(std::uint32_t slot) noexcept {
   }
   if (!untold_.empty()) ok = tell(slot) && ok;
   if (!ok) mark_dead(slot, close_reason::no_memory);
+  finish_if_sealed(slot);
 }
 
 /// What it missed; nothing: it lost nothing, or gets the newest values instead.
@@ -7588,9 +7858,11 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
           !st.log.selective(), with_ids};
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_ENGINE_CATCH_UP_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// REQUIRES: its lane is empty, and nothing is half sent.
 inline void engine::fill(std::uint32_t slot) noexcept {
@@ -7761,7 +8033,7 @@ inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
   }
   w.done_to = x.next;
   w.bytes += bytes->size;
-  w.ok = lanes_.push(lane, bytes, lane_kind::event);
+  w.ok = lanes_.push(lane, bytes, lane_kind::event, x.index);
 }
 
 /// A hook lost what is behind `before`, up to `id`.
@@ -7797,13 +8069,15 @@ inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) no
     id = p.seg->id(p.get());
   } while (id <= bound);
   w.bytes += size;
-  w.ok = lanes_.push_made(sessions_[w.slot].lane, static_cast<std::uint32_t>(size), kind,
-                          [&](char* out) {
-                            for (const std::string_view& piece : pieces_) {
-                              std::memcpy(out, piece.data(), piece.size());
-                              out += piece.size();
-                            }
-                          });
+  w.ok = lanes_.push_made(
+      sessions_[w.slot].lane, static_cast<std::uint32_t>(size), kind,
+      [&](char* out) {
+        for (const std::string_view& piece : pieces_) {
+          std::memcpy(out, piece.data(), piece.size());
+          out += piece.size();
+        }
+      },
+      x.index);
   move_cursor(sub, p);
 }
 
@@ -7887,9 +8161,9 @@ inline void engine::leave_hooks(weaving& w) noexcept {
   }
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 inline bool backfill_writer::stage(event_id id, detail::blob* bytes) noexcept {
   if (id <= last_ || id >= request_.before || !engine_->staged_.push_back({id, bytes})) {
@@ -7944,9 +8218,11 @@ inline bool backfill_writer::pass(event_id id) noexcept {
 
 inline bool backfill_writer::lose(event_id first) noexcept { return stage(first - 1, nullptr); }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_ENGINE_WEAVE_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 [[nodiscard]] constexpr publish_error to_publish_error(encode_error e) noexcept {
   switch (e) {
@@ -7973,14 +8249,15 @@ inline bool engine::index_audience(stream& st, std::string_view audience) noexce
   return st.audiences->add(audience, st.log.end());
 }
 
-inline publish_error engine::append(stream& st, const event& e, new_entry meta,
+/// `meta` comes with id and flags, the rest is told here.
+inline publish_error engine::append(stream& st, const event& e, new_entry& meta,
                                     const publish_options& o,
                                     const encode_limits& limits) noexcept {
-  event out = e;
-  out.id = last_id_.view(meta.id);
+  std::string_view id;
   encode_plan p{encode_error::none, e.data.size(), 0};
   if (!o.encoded) {
-    p = plan(out, limits);
+    id = last_id_.view(meta.id);
+    p = plan_as(e, id, limits);
   } else if (p.size > limits.event) {
     p.error = encode_error::too_large;
   }
@@ -7995,7 +8272,7 @@ inline publish_error engine::append(stream& st, const event& e, new_entry meta,
   if (o.encoded) {
     put(at, e.data);
   } else {
-    encode_to(at, out, p);
+    encode_as(at, e, id, p);
   }
   ++stamp_;
   st.log.commit(meta);
@@ -8113,9 +8390,9 @@ inline std::size_t engine::send_user(std::string_view key, const event& e) noexc
   return n;
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 inline publish_result channel::publish(const event& e, const publish_options& o) const noexcept {
   detail::channel_state* const here = state();
@@ -8123,9 +8400,11 @@ inline publish_result channel::publish(const event& e, const publish_options& o)
   return here->engine_->publish(*here, e, o);
 }
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_ENGINE_PUBLISH_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 // --- who is served -------------------------------------------------------------------------------
 
@@ -8419,8 +8698,7 @@ inline bool engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexc
 /// All that one stream has, as few runs as its segments allow. `all`: once these are out, there is
 /// nothing left.
 inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
-  log_place at = h.at;
-  std::uint32_t count = h.count;
+  log_place& at = h.at;
   own_entries own;
   for (;;) {
     segment* const s = at.seg;
@@ -8437,7 +8715,7 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
       const std::uint32_t begin = (*s)[at.k].begin;
       const std::uint32_t n = s->count - at.k;
       if (!b.add({s->bytes() + begin, s, h.index, at.k, n, s->used - begin})) return false;
-      count += n;
+      h.count += n;
       at.k = s->count;
       continue;
     }
@@ -8449,11 +8727,9 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
     if (f == found::nothing || !at.seg->mixed) continue;
     const entry& e = at.get();
     if (!b.add({at.seg->data(e), at.seg, h.index, at.k, 1, e.size})) return false;
-    ++count;
+    ++h.count;
     ++at.k;
   }
-  h.at = at;
-  h.count = count;
   if (b.empty()) move_cursor(subs_[h.index], at);  // past what is not for it, without a byte
   return true;
 }
@@ -8693,9 +8969,11 @@ inline std::size_t engine::peek(session_id id, std::span<buffer> out) noexcept {
   return flights_[s->flight].show(out);
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_ENGINE_FLUSH_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 // --- heartbeats ----------------------------------------------------------------------------------
 
@@ -8894,7 +9172,9 @@ inline void engine::drain(const drain_options& o) noexcept {
     begin_finish(slot, close_reason::drain);
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_DEADLINES_HPP
 // ---- sse/detail/http/ip_address.hpp
 //
 // address: IP addresses in text, read as strictly as inet_pton does and written in the one way that
@@ -8906,6 +9186,8 @@ inline void engine::drain(const drain_options& o) noexcept {
 //
 // Refused: parts that are left out ("127.1"), hexadecimal, octal and leading zeros in IPv4, zones
 // ("%eth0"), brackets, ports, spaces. What a system's resolver would make of those is its own.
+#ifndef SSEHUB_DETAIL_HTTP_IP_ADDRESS_HPP
+#define SSEHUB_DETAIL_HTTP_IP_ADDRESS_HPP
 
 #include <array>
 #include <cstddef>
@@ -8913,7 +9195,7 @@ inline void engine::drain(const drain_options& o) noexcept {
 #include <string>
 #include <string_view>
 
-namespace sse::inline v0::detail {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// In network order.
 struct ip_address {
@@ -9110,9 +9392,11 @@ inline void append_ipv4(std::string& out, const std::uint8_t* bytes) {
   return ip_text(plain_ip(parse_ip_port(s)));
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0::detail {
+#endif  // SSEHUB_DETAIL_HTTP_IP_ADDRESS_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 /// Says why not. The hub gives it its form.
 inline void say_no(accept_result& out, refusal_reason why, int status,
@@ -9199,32 +9483,123 @@ inline join_error engine::bad_join(std::uint32_t slot, channel to) const noexcep
     if (st.owner == &c) return join_error::joined;
     if (st.owner->sequence_ != c.sequence_) return join_error::another_sequence;
   }
+  // What its client brings when it is cut is an id of those that it left.
+  const session& s = sessions_[slot];
+  if (joined == 0 && s.has_ids && c.options_.ids != id_mode::none &&
+      (s.own_ids || c.options_.own_sequence)) {
+    return join_error::another_sequence;
+  }
   if (options_.max_joins != 0 && joined >= options_.max_joins) return join_error::too_many;
   const std::uint32_t most = c.options_.max_subscribers;
   return most != 0 && c.subscribers() >= most ? join_error::full : join_error::none;
 }
 
-inline join_error engine::join(session_id id, channel to) noexcept {
+/// It was not told where it stands by what it reads beside subscription `but`.
+inline bool engine::stands_nowhere(const session& s, std::uint32_t but) const noexcept {
+  if (!s.tells_position) return false;
+  for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    if (i != but && sub.from() != source::left && waits_in_line(sub) && !opens(sub)) return false;
+  }
+  return true;
+}
+
+/// Whether a channel would begin with an id that the session has passed.
+inline bool engine::moved_on(std::uint32_t slot, const channel_state& c, const joining& j,
+                             const resume_point& resume) noexcept {
+  const session& s = sessions_[slot];
+  if (!s.has_ids || c.options_.ids == id_mode::none) return false;
+  event_id stands = c.sequence_->last;  // of one that left them all, or has a write under way
+  if (const event_id next = next_id(slot); s.flight == none && next <= stands) stands = next - 1;
+  const beginning b = beginning_of(c, j, resume);
+  if (b.from == source::backfill) return resume.after < stands;
+  if (b.from == source::newest) {
+    const std::uint32_t value = c.newest_->after(b.resumes ? resume.after : 0);
+    return value != none && (*c.newest_)[value].position <= stands;
+  }
+  return b.ordinal < c.main_.log.end() && c.main_.log.id_at(b.ordinal) <= stands;
+}
+
+/// A new subscription of a live session. False: memory is out.
+inline bool engine::begin_at_join(std::uint32_t index, const joining& j,
+                                  const resume_point& resume) noexcept {
+  const std::uint32_t slot = subs_[index].session;
+  channel_state& c = *stream_of(subs_[index]).owner;
+  bool lost = false;
+  if (!begin_at(index, j, resume, lost)) return false;
+  if (lost) return untold_.push_back({&c, loss_at_opening(c, resume.after)}) && tell(slot);
+  return !stands_nowhere(sessions_[slot], index) || push_position(slot);
+}
+
+inline join_error engine::join(session_id id, channel to, const join_start& from) noexcept {
   if (quiet_) return join_error::in_hook;
   const session* const s = find(id);
   if (s == nullptr || s->state != session_state::live) return join_error::no_session;
   if (const join_error bad = bad_join(id.slot, to); bad != join_error::none) return bad;
   channel_state& c = *to.state();
   const work w{*this};
+  joining j;
+  j.start_given = true;
+  j.start = from.start;
+  j.backlog = from.backlog;
+  j.position_given = true;
+  j.position = s->tells_position;
+  resume_point resume;
+  if (from.after != unsaid_id) {
+    j.after_given = true;
+    resume = {resume_point::kind::given, from.after};
+  }
+  c.main_.trim(now_);
+  if (moved_on(id.slot, c, j, resume)) return join_error::moved_on;
   std::uint32_t last = s->first;
   while (last != none && subs_[last].next != none) last = subs_[last].next;
-  c.main_.trim(now_);
   const std::uint32_t i = add_reader(id.slot, c.main_, last);
   if (i == none) return join_error::no_memory;
-  if (pass_transients(i) == none) {
+  if (!begin_at_join(i, j, resume) || pass_transients(i) == none) {
     detach(id.slot, last);
     return join_error::no_memory;
   }
-  go_live(subs_[i], c.main_.log.end());
+  enqueue(ready_, id.slot);
   arm(id.slot);
   begin_presence(id.slot, c.main_);
   want();  // its host has a timer to set
   return join_error::none;
+}
+
+/// Nothing else of the channel is sent to it, but the rest of a half-sent event. False: it did not
+/// join it.
+inline bool engine::leave(session_id id, channel c) noexcept {
+  session* const s = quiet_ ? nullptr : find(id);
+  channel_state* const from = find(c);
+  if (s == nullptr || !serving(*s) || from == nullptr) return false;
+  const work w{*this};
+  std::uint32_t half_sent = none;
+  bool was_there = false;
+  bool opened = false;
+  bool still_opens = false;
+  for (std::uint32_t i = s->first; i != none; i = subs_[i].next) {
+    subscription& sub = subs_[i];
+    if (sub.rest != 0) half_sent = i;
+    if (stream_of(sub).owner != from || sub.from() == source::left) {
+      still_opens = still_opens || opens(sub);
+      continue;
+    }
+    opened = opened || opens(sub);
+    give_record_back(sub);
+    sub.read_from(source::left);
+    was_there = true;
+  }
+  if (!was_there) return false;
+  if (s->flight == none && depth_ == 1) {
+    end_leaving(id.slot, half_sent);
+  } else {  // a write reads it, or somebody walks through what the session reads
+    enqueue(live_, id.slot);
+  }
+  // Its other snapshots are whole, and wait for the last of them to say where it stands.
+  if (opened && !still_opens && !push_position(id.slot))
+    mark_dead(id.slot, close_reason::no_memory);
+  end_presence(id.slot, from->main_);
+  return true;
 }
 
 /// When the stream ends by itself: its age, less some so that not all end together, or the
@@ -9371,6 +9746,7 @@ inline std::uint32_t engine::admit_retry_stream(const request& r, duration retry
 inline void engine::join(std::uint32_t slot, const joining& j,
                          const resume_point& resume) noexcept {
   SSEHUB_ASSERT(depth_ != 0 && sessions_[slot].first == none);
+  sessions_[slot].tells_position = tells_position(j);
   ++stats_.accepted;
   if (subscribe(slot, j, resume)) {
     finish_if_sealed(slot);
@@ -9394,9 +9770,11 @@ inline void engine::open(std::uint32_t slot) noexcept {
   accept_budget_ -= sent < accept_budget_ ? sent : accept_budget_;
 }
 
-}  // namespace sse::inline v0::detail
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
-namespace sse::inline v0 {
+#endif  // SSEHUB_DETAIL_ENGINE_ADMIT_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// `Transport`: see sse/transport.hpp; the hub keeps a reference. `User`: what the host wants to
 /// know of a session.
@@ -9439,9 +9817,10 @@ class hub {
   [[nodiscard]] channel find_channel(std::string_view name) const noexcept {
     return engine_.find_channel(name);
   }
-  /// Closes every stream on it, then the channel. Inside a hook: once that has returned. One that
-  /// is opened under its name goes on with the ids where it ended, and says that what it had is
-  /// gone. False: it is closed already or another hub's, or this is called in a hook that may not.
+  /// Closes every stream on it, then the channel. Streams that left it stay. Inside a hook: once
+  /// that has returned. One that is opened under its name goes on with the ids where it ended, and
+  /// says that what it had is gone. False: it is closed already or another hub's, or this is called
+  /// in a hook that may not.
   bool close_channel(channel c) noexcept { return engine_.close_channel(c); }
   /// It is an open channel of this hub.
   [[nodiscard]] bool owns(channel c) const noexcept { return c && engine_.find(c) != nullptr; }
@@ -9589,12 +9968,19 @@ class hub {
     p = {};
   }
 
-  /// A live session joins one more channel: it gets what is published from now on, in order with
-  /// its other channels. A cut stream comes back with a request of its own: let that say the same.
-  [[nodiscard]] join_error join(session_id id, channel c) noexcept { return engine_.join(id, c); }
+  /// A live session joins one more channel: it gets what is published from now on, or from where
+  /// `from` says, in order with its other channels. Ids rise along a stream: where that is not
+  /// behind all ids that the session has got, or was told of, it is refused (join_error::moved_on).
+  /// So one that reads, or read, channels with ids takes a channel with ids from now on, and one
+  /// without from anywhere. Where it reads nothing else with ids it is told where it stands
+  /// (hub_options::position). A cut stream comes back with a request of its own: let that say the
+  /// same channels.
+  [[nodiscard]] join_error join(session_id id, channel c, const join_start& from = {}) noexcept {
+    return engine_.join(id, c, from);
+  }
   /// It gets nothing of that channel any more, also of what was published and is not sent yet; a
-  /// half-sent event is finished. It may leave all of its channels. False: it had not joined it, or
-  /// is gone.
+  /// half-sent event is finished, also if the channel is closed. It may leave all of its channels.
+  /// False: it had not joined it, or is gone.
   bool leave(session_id id, channel c) noexcept { return engine_.leave(id, c); }
 
   // --- the loop ----------------------------------------------------------------------------------
@@ -9837,7 +10223,9 @@ class hub {
   detail::engine engine_;
 };
 
-}  // namespace sse::inline v0
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_HUB_HPP
 // ---- sse/parse.hpp
 //
 // parser: the bytes of a text/event-stream to events. The only place that reads "data:".
@@ -9864,6 +10252,8 @@ class hub {
 // moves the last event ID; an unfinished event at the end is dropped. Three points that the text
 // leaves open: an empty `retry:` is ignored; a retry above 2^63-1 counts as 2^63-1; the last event
 // ID lives on from stream to stream (as in browsers) until an empty `id` clears it.
+#ifndef SSEHUB_PARSE_HPP
+#define SSEHUB_PARSE_HPP
 
 #include <concepts>
 #include <cstddef>
@@ -9872,7 +10262,7 @@ class hub {
 #include <limits>
 #include <string_view>
 
-namespace sse::inline v0 {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Why a parser stopped for good: the stream went over a limit, or memory is out.
 enum class parse_error : std::uint8_t {
@@ -10335,5 +10725,8 @@ inline parser::step parser::end_event() noexcept {
   return moved ? step::position : step::next;
 }
 
-}  // namespace sse::inline v0
-#endif  // SSEHUB_SINGLE_SSE_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_PARSE_HPP
+
+#endif  // SSEHUB_SSE_HPP

@@ -1,8 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 // Generated from include/ by scripts/amalgamate. Do not edit.
 #pragma once
-#ifndef SSEHUB_SINGLE_TESTING_HPP
-#define SSEHUB_SINGLE_TESTING_HPP
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
 
 // ---- sse/testing.hpp
 //
@@ -17,6 +19,8 @@
 //   CHECK(net.at(client).received == "...");
 //
 // For tests only. Not thread-safe.
+#ifndef SSEHUB_TESTING_HPP
+#define SSEHUB_TESTING_HPP
 
 #include <cstddef>
 #include <cstdint>
@@ -26,7 +30,7 @@
 
 #include "sse.hpp"
 
-namespace sse::inline v0::testing {
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::testing {
 
 /// One peer, as the test sees and drives it.
 struct peer {
@@ -167,5 +171,6 @@ template <transport T, class Read>
   return {};
 }
 
-}  // namespace sse::inline v0::testing
-#endif  // SSEHUB_SINGLE_TESTING_HPP
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::testing
+
+#endif  // SSEHUB_TESTING_HPP
