@@ -29,8 +29,9 @@ class Contender:
 
     def __init__(self, name, label, ours=False, command=None, needs=None, arguments=()):
         self.name, self.label, self.ours = name, label, ours
-        self.command = command or [str(BIN / f"bench_server_{name}"), *arguments]
-        self.needs = needs or (lambda: Path(self.command[0]).exists() or "was not built: its library is missing")
+        plain = [str(BIN / f"bench_server_{name}"), *arguments]
+        self.command = command if callable(command) else lambda: command or plain
+        self.needs = needs or (lambda: Path(self.command()[0]).exists() or "was not built: its library is missing")
 
     def missing(self):
         state = self.needs()
@@ -44,6 +45,23 @@ def has_nchan():
 
 def has_better_sse():
     return (shutil.which("node") and (NODE / "better-sse").is_dir()) and True or "node or its package better-sse is missing"
+
+
+def certificate():
+    """For the servers with TLS; their options."""
+    pair = {"--certificate": BUILD / "tls" / "chain.pem", "--key": BUILD / "tls" / "key.pem"}
+    if shutil.which("openssl") and BUILD.is_dir() and not all(p.exists() for p in pair.values()):
+        (BUILD / "tls").mkdir(exist_ok=True)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650",
+                        "-subj", "/CN=localhost", "-keyout", str(pair["--key"]), "-out", str(pair["--certificate"])],
+                       check=True, capture_output=True)
+    return [str(word) for option in pair.items() for word in option]
+
+
+def has_tls(program):
+    if not shutil.which("openssl"):
+        return "the command openssl is missing"
+    return (BIN / program).exists() or f"{program} was not built: OpenSSL or its library is missing"
 
 
 def pinned(command):
@@ -62,6 +80,19 @@ NCHAN = Contender("nchan", "nginx + nchan", command=[sys.executable, str(SERVERS
 BETTER_SSE = Contender("better_sse", "better-sse (Node)", command=pinned(["node", str(SERVERS / "better_sse.mjs")]),
                        needs=has_better_sse)
 OURS = [HUB, EPOLL, IO_URING, ASIO]
+
+
+def with_tls(name, label):
+    program = f"bench_server_{name}_tls"
+    return Contender(f"{name}_tls", f"{label}, TLS", ours=True, command=lambda: [str(BIN / program), *certificate()],
+                     needs=lambda: has_tls(program))
+
+
+OURS_TLS = [with_tls("epoll", "epoll host"), with_tls("io_uring", "io_uring host"), with_tls("asio", "Asio host")]
+NGINX_TLS = Contender(
+    "nginx_tls", "nginx with TLS in front of the epoll host",
+    command=lambda: [sys.executable, str(SERVERS / "nginx_tls.py"), "--behind", str(BIN / "bench_server_epoll"), *certificate()],
+    needs=lambda: has_tls("bench_server_epoll") if shutil.which("nginx") else "nginx is missing")
 
 
 def present(contenders, skipped=set()):
@@ -100,7 +131,7 @@ def start_server(contender, **options):
             arguments.append(flag)
         elif value is not None and value is not False:
             arguments += [flag, str(value)]
-    server = subprocess.Popen([*contender.command, *arguments], stdout=subprocess.PIPE, text=True,
+    server = subprocess.Popen([*contender.command(), *arguments], stdout=subprocess.PIPE, text=True,
                               env={**os.environ, "NODE_PATH": str(NODE)})
     port = server.stdout.readline().strip()
     if not port:

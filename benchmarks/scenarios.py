@@ -8,10 +8,10 @@ import subprocess
 import tempfile
 import time
 
-from harness import (ASIO, BETTER_SSE, BIN, CORES, EPOLL, HTTPLIB, HUB, IO_URING, NCHAN, OURS, PLAIN_ASIO, RAW, RAW_COALESCED,
-                     ROOT, alternate, present, program, serve, start_server, stop, window)
+from harness import (ASIO, BETTER_SSE, BIN, CORES, EPOLL, HTTPLIB, HUB, IO_URING, NCHAN, NGINX_TLS, OURS, OURS_TLS, PLAIN_ASIO, RAW,
+                     RAW_COALESCED, ROOT, alternate, certificate, present, program, serve, start_server, stop, window)
 
-ALL = {c.name: c for c in [RAW, RAW_COALESCED, *OURS, PLAIN_ASIO, HTTPLIB, NCHAN, BETTER_SSE]}
+ALL = {c.name: c for c in [RAW, RAW_COALESCED, *OURS, PLAIN_ASIO, HTTPLIB, NCHAN, BETTER_SSE, *OURS_TLS, NGINX_TLS]}
 LABELS = {name: c.label for name, c in ALL.items()}
 
 
@@ -73,36 +73,53 @@ def resident_kb(pid):
     return total
 
 
+def idle(contender, n, *load_options):
+    """Resident memory of the server process, per open stream, without the kernel's."""
+    server, port = start_server(contender, connections=n + 1)
+    load = None
+    try:
+        def hold(count):
+            child = subprocess.Popen([str(BIN / "bench_load"), port, "--hold", "--connections", str(count), "--core",
+                                      str(CORES[1]), *window(contender), *load_options], stdin=subprocess.PIPE,
+                                     stdout=subprocess.PIPE, text=True)
+            if child.stdout.readline().strip() != "open":
+                raise RuntimeError("streams did not open")
+            return child
+
+        warm = hold(10)  # what a first stream loads once
+        before = resident_kb(server.pid)
+        load = hold(n - 10)
+        time.sleep(0.2)
+        after = resident_kb(server.pid)
+        for child in (warm, load):
+            child.stdin.close()
+            child.wait()
+        return {"bytes_each": (after - before) * 1024 / (n - 10), "connections": n}
+    finally:
+        if load is not None:
+            stop(load)
+        stop(server)
+
+
 def idle_memory(quick):
     """Resident memory of the server process, per open stream, without the kernel's."""
-    def one(contender):
-        n = 1000 if contender is HTTPLIB else 10_000
-        server, port = start_server(contender, connections=n + 1)
-        load = None
-        try:
-            def hold(count):
-                child = subprocess.Popen([str(BIN / "bench_load"), port, "--hold", "--connections", str(count), "--core",
-                                          str(CORES[1]), *window(contender)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-                if child.stdout.readline().strip() != "open":
-                    raise RuntimeError("streams did not open")
-                return child
-
-            warm = hold(10)  # what a first stream loads once
-            before = resident_kb(server.pid)
-            load = hold(n - 10)
-            time.sleep(0.2)
-            after = resident_kb(server.pid)
-            for child in (warm, load):
-                child.stdin.close()
-                child.wait()
-            return {"bytes_each": (after - before) * 1024 / (n - 10), "connections": n}
-        finally:
-            if load is not None:
-                stop(load)
-            stop(server)
-
     contenders = [RAW, *OURS, PLAIN_ASIO, HTTPLIB, NCHAN, BETTER_SSE]
-    return alternate(1, each(contenders, one))
+    return alternate(1, each(contenders, lambda c: idle(c, 1000 if c is HTTPLIB else 10_000)))
+
+
+def tls(quick):
+    """1,000 connections with TLS, 30 events/s, and idle; each transport's CPU against bare SSL_write of the same bytes.
+
+    Not flat out: whoever stands in front takes each event at once, and sends what piled up there together.
+    """
+    contenders = [*OURS_TLS, NGINX_TLS]
+    found = alternate(1 if quick else 5, each(contenders, lambda c: serve(c, seconds=2 if quick else 5, rate=30, load=["--tls"])))
+    found |= alternate(1, {f"{n} idle": run for n, run in each(contenders, lambda c: idle(c, 1000, "--tls")).items()})
+    if (BIN / "bench_tls_cost").exists():
+        files = certificate()[1::2]
+        shapes = {"small": (200, 180, 1), "burst": (200, 180, 10), "records": (200, 16000, 4)}
+        found |= alternate(3, {f"cost {name}": (lambda s=s: program("tls_cost", *files, *s)) for name, s in shapes.items()})
+    return found
 
 
 def stalled_readers(quick):
@@ -174,8 +191,8 @@ def compile_time(quick):
     return alternate(3, {h: (lambda h=h: one(h)) for h in headers})
 
 
-SCENARIOS = {f.__name__: f for f in (publish_latency, fanout, overload, connections_10k, latency, idle_memory, stalled_readers,
-                                     reconnect_storm, all_at_once, million_subscribers, scale, hot_path,
+SCENARIOS = {f.__name__: f for f in (publish_latency, fanout, overload, connections_10k, latency, idle_memory, tls,
+                                     stalled_readers, reconnect_storm, all_at_once, million_subscribers, scale, hot_path,
                                      compile_time)}
 
 
@@ -325,6 +342,31 @@ def rows(results):
         row.peers = (f"raw {value(r.cases['raw'])}, " if "raw" in r.cases else "") + r.peers(value)
         most = {"hub_epoll": 300, "epoll": 300, "io_uring": 300, "asio": 1000}
         row.holds = all(r.cases[n]["bytes_each"] <= most[n] for n in r.ours()) and (not million or million["bytes_each"] <= 128.5)
+    out.append(row)
+
+    r = Reader(results, "tls")
+    row = Row("TLS: CPU of sending against bare `SSL_write`", "1.15×")
+    costs = {name: m for name, m in r.cases.items() if name.startswith("cost ")}
+    if costs:
+        hosts = list(dict.fromkeys(h for m in costs.values() for h in m))
+        row.ours = "; ".join(f"{LABELS[h]} " + ", ".join(f"{name[5:]} {m[h]['ns']:.0f} ns" for name, m in costs.items() if h in m)
+                             for h in hosts)
+        row.peers = ", ".join(f"{name[5:]} {next(iter(m.values()))['ssl_write_ns']:.0f} ns" for name, m in costs.items())
+        row.ratio = "; ".join(f"{LABELS[h]} " + ", ".join(f"{m[h]['ratio']:.2f}×" for m in costs.values() if h in m) for h in hosts)
+        row.holds = all(cost["ratio"] <= 1.15 for m in costs.values() for cost in m.values())
+    out.append(row)
+
+    row = Row("TLS: 1,000 connections × 30 events/s", "more events for the CPU than with nginx in front; 20 kB an idle session")
+    here = [c for c in OURS_TLS if c.name in r.cases and f"{c.name} idle" in r.cases]
+    if here:
+        value = lambda c: f"{c.label} {k(r.cases[c.name]['per_cpu_second'])} of CPU, idle {size(r.cases[c.name + ' idle']['bytes_each'])}"
+        row.ours = ", ".join(value(c) for c in here)
+        row.holds = all(r.cases[f"{c.name} idle"]["bytes_each"] <= 20_000 for c in here)
+        if NGINX_TLS.name in r.cases and f"{NGINX_TLS.name} idle" in r.cases:
+            row.peers = value(NGINX_TLS)
+            ratios = {c.label: r.ratio(c.name, NGINX_TLS.name, "per_cpu_second") for c in here}
+            row.ratio = times(ratios, "nginx in front")
+            row.holds = row.holds and min(ratios.values()) > 1
     out.append(row)
 
     r = Reader(results, "stalled_readers")

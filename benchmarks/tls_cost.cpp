@@ -1,7 +1,7 @@
 // What TLS costs beside OpenSSL itself: the CPU time of a hub that sends events to many sessions
-// through tls::epoll_transport, against bare SSL_write of the same bytes to the same number of
-// connections. One thread, socket pairs, the far ends are emptied unread and not counted. Medians
-// of alternating rounds.
+// through the transport of each host, against bare SSL_write of the same bytes to the same number
+// of connections. One thread, socket pairs, the far ends are emptied unread and not counted.
+// Medians of alternating rounds, as a JSON object.
 //
 //   tls_cost CERTIFICATE KEY [SESSIONS] [BYTES] [EVENTS A FLUSH]
 #include <sys/epoll.h>
@@ -15,10 +15,17 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <vector>
 
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+
+#include <sse/asio_openssl.hpp>
+#include <sse/asio_transport.hpp>
 #include <sse/epoll_transport.hpp>
 #include <sse/hub.hpp>
+#include <sse/io_uring_transport.hpp>
 #include <sse/openssl.hpp>
 
 namespace {
@@ -67,9 +74,143 @@ int pair_with(int& near) {
   return ends[1];
 }
 
-std::int64_t median(std::vector<std::int64_t> v) {
+double median(std::vector<double> v) {
   std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
   return v[v.size() / 2];
+}
+
+// --- the hosts' transports: open(fd, far) makes a stream, deliver() sends all that there is
+
+constexpr sse::hub_options bytes_of_events_only() {
+  sse::hub_options o;
+  o.position = false;
+  return o;
+}
+
+struct on_epoll {
+  explicit on_epoll(const sse::tls::context* c) : net{epoll, c} {}
+  ~on_epoll() { ::close(epoll); }
+  void open(int fd, far_end& far, sse::channel channel) {
+    auto c = net.adopt(fd);
+    far.shake_hands([&] { (void)c.layer().handshake(); });
+    (void)hub.accept(std::move(c), {}, sse::admit().join(channel));
+  }
+  void deliver() {
+    while (hub.flush()) {
+    }
+  }
+  int epoll = ::epoll_create1(0);
+  sse::tls::epoll_transport net;
+  sse::hub<sse::tls::epoll_transport> hub{net, bytes_of_events_only()};
+};
+
+struct on_io_uring {
+  explicit on_io_uring(const sse::tls::context* c) : net{epoll, c} {}
+  ~on_io_uring() {
+    hub.close_all();
+    net.settle(hub);
+    ::close(epoll);
+  }
+  void open(int fd, far_end& far, sse::channel channel) {
+    auto c = net.adopt(fd);
+    far.shake_hands([&] { (void)c.layer().handshake(); });
+    (void)hub.accept(std::move(c), {}, sse::admit().join(channel));
+    deliver();
+  }
+  void deliver() {
+    do {
+      while (hub.flush()) {
+      }
+    } while (net.reap(hub) || net.in_flight() != 0);
+  }
+  int epoll = ::epoll_create1(0);
+  sse::tls::uring_transport net;
+  sse::hub<sse::tls::uring_transport> hub{net, bytes_of_events_only()};
+};
+
+struct on_asio {
+  explicit on_asio(const sse::tls::context* c) : tls{c} {
+    net.attach(hub, [] {});
+  }
+  void open(int fd, far_end& far, sse::channel channel) {
+    auto c = net.adopt(sse::tls::asio_stream{{io, asio::ip::tcp::v4(), fd}, tls});
+    c.stream().async_handshake(sse::tls::asio_stream::server, [](std::error_code) {});
+    far.shake_hands([&] {
+      io.restart();
+      io.poll();
+    });
+    (void)hub.accept(std::move(c), {}, sse::admit().join(channel));
+  }
+  void deliver() {
+    while (hub.flush()) {
+    }
+  }
+  using transport = sse::asio_transport<sse::tls::asio_stream>;
+  const sse::tls::context* tls;
+  asio::io_context io{1};
+  transport net;
+  sse::hub<transport> hub{net, bytes_of_events_only()};
+};
+
+struct workload {
+  std::size_t sessions = 200;
+  std::size_t bytes = 180;
+  long burst = 1;  // events a flush
+};
+
+/// Prints its name and what it took, as a member of an object. `before_it`: "", or a comma.
+template <class Host>
+void measure(const char* before_it, const char* name, const sse::tls::context& tls,
+             const workload& w) {
+  const std::unique_ptr<SSL_CTX, void (*)(SSL_CTX*)> client{SSL_CTX_new(TLS_client_method()),
+                                                            &SSL_CTX_free};
+  std::vector<far_end> far;
+  std::vector<ssl_ptr> bare;
+  Host host{&tls};
+  sse::channel channel = host.hub.open_channel("c", {.max_lag = 0});
+  for (std::size_t i = 0; i < w.sessions; ++i) {
+    int near = -1;
+    far.emplace_back(client.get(), pair_with(near));
+    host.open(near, far.back(), channel);
+
+    far.emplace_back(client.get(), pair_with(near));
+    bare.emplace_back(tls.make_ssl(), &SSL_free);
+    SSL_set_fd(bare.back().get(), near);
+    SSL_set_accept_state(bare.back().get());
+    far.back().shake_hands([&] { (void)SSL_do_handshake(bare.back().get()); });
+  }
+
+  const std::string data(w.bytes, 'x');
+  std::vector<double> ours;
+  std::vector<double> theirs;
+  std::vector<double> ratios;
+  std::uint64_t before = host.hub.stats().bytes;
+  for (int round = 0; round < 201; ++round) {
+    std::int64_t begin = cpu_ns();
+    for (long k = 0; k < w.burst; ++k) (void)channel.publish({.data = data});
+    host.deliver();
+    const auto each_ns = [&] {
+      return static_cast<double>(cpu_ns() - begin) / static_cast<double>(w.sessions);
+    };
+    ours.push_back(each_ns());
+    const auto each = static_cast<std::size_t>((host.hub.stats().bytes - before) / w.sessions);
+    before = host.hub.stats().bytes;
+    const std::string same(each, 'x');
+    begin = cpu_ns();
+    for (const ssl_ptr& s : bare) {
+      for (std::size_t at = 0; at < each; at += 16384) {
+        std::size_t n = 0;
+        if (SSL_write_ex(s.get(), same.data() + at, std::min<std::size_t>(each - at, 16384), &n) !=
+            1)
+          std::exit(1);
+      }
+    }
+    theirs.push_back(each_ns());
+    ratios.push_back(ours.back() / theirs.back());
+    for (const far_end& f : far) f.empty();
+  }
+  std::printf("%s\"%s\":{\"ns\":%.0f,\"ssl_write_ns\":%.0f,\"ratio\":%.3f}", before_it, name,
+              median(ours), median(theirs), median(ratios));
 }
 
 }  // namespace
@@ -82,65 +223,23 @@ int main(int argc, char** argv) {
   const auto argument = [&](int i, long otherwise) {
     return argc > i ? std::strtol(argv[i], nullptr, 10) : otherwise;
   };
-  const auto sessions = static_cast<std::size_t>(argument(3, 200));
-  const auto bytes = static_cast<std::size_t>(argument(4, 180));
-  const long burst = argument(5, 1);
+  workload w;
+  w.sessions = static_cast<std::size_t>(argument(3, 200));
+  w.bytes = static_cast<std::size_t>(argument(4, 180));
+  w.burst = argument(5, 1);
 
   sse::tls::context tls{{.certificate = argv[1], .key = argv[2]}};
   if (const auto e = tls.load()) {
     std::fprintf(stderr, "%s\n", e.message.c_str());
     return 1;
   }
-  SSL_CTX* const client = SSL_CTX_new(TLS_client_method());
-  const int epoll = ::epoll_create1(0);
-  sse::tls::epoll_transport net{epoll, &tls};
-  sse::hub<sse::tls::epoll_transport> hub{net, {.position = false}};
-  sse::channel channel = hub.open_channel("c", {.max_lag = 0});
-  std::vector<far_end> far;
-  std::vector<ssl_ptr> bare;
-  for (std::size_t i = 0; i < sessions; ++i) {
-    int near = -1;
-    far.emplace_back(client, pair_with(near));
-    auto c = net.adopt(near);
-    far.back().shake_hands([&] { (void)c.layer().handshake(); });
-    (void)hub.accept(std::move(c), {}, sse::admit().join(channel));
-
-    far.emplace_back(client, pair_with(near));
-    bare.emplace_back(tls.make_ssl(), &SSL_free);
-    SSL_set_fd(bare.back().get(), near);
-    SSL_set_accept_state(bare.back().get());
-    far.back().shake_hands([&] { (void)SSL_do_handshake(bare.back().get()); });
+  std::printf("{");
+  measure<on_epoll>("", "epoll", tls, w);
+  try {
+    measure<on_io_uring>(",", "io_uring", tls, w);
+  } catch (const std::system_error& e) {  // a kernel without it, or that forbids it
+    std::fprintf(stderr, "%s\n", e.what());
   }
-
-  const std::string data(bytes, 'x');
-  std::vector<std::int64_t> ours;
-  std::vector<std::int64_t> theirs;
-  std::uint64_t before = hub.stats().bytes;
-  for (int round = 0; round < 201; ++round) {
-    std::int64_t begin = cpu_ns();
-    for (long k = 0; k < burst; ++k) (void)channel.publish({.data = data});
-    while (hub.flush()) {
-    }
-    ours.push_back(cpu_ns() - begin);
-    const auto each = static_cast<std::size_t>((hub.stats().bytes - before) / sessions);
-    before = hub.stats().bytes;
-    const std::string same(each, 'x');
-    begin = cpu_ns();
-    for (const ssl_ptr& s : bare) {
-      for (std::size_t at = 0; at < each; at += 16384) {
-        std::size_t n = 0;
-        if (SSL_write_ex(s.get(), same.data() + at, std::min<std::size_t>(each - at, 16384), &n) !=
-            1)
-          return 1;
-      }
-    }
-    theirs.push_back(cpu_ns() - begin);
-    for (const far_end& f : far) f.empty();
-  }
-  const auto a = static_cast<double>(median(ours)) / static_cast<double>(sessions);
-  const auto b = static_cast<double>(median(theirs)) / static_cast<double>(sessions);
-  std::printf(
-      "%zu sessions, %ld events of %zu bytes a flush: hub %.0f ns, SSL_write %.0f ns a session: "
-      "%.2f\n",
-      sessions, burst, bytes, a, b, a / b);
+  measure<on_asio>(",", "asio", tls, w);
+  std::printf("}\n");
 }

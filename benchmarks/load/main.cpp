@@ -3,7 +3,7 @@
 //
 //   bench_load PORT [--connections N] [--seconds S] [--grace S] [--warmup S] [--stalled N]
 //              [--reconnects R] [--core C]
-//              [--path /] [--busy-poll] [--hold] [--window 256]
+//              [--path /] [--busy-poll] [--hold] [--window 256] [--tls]
 //
 // A stream's events carry {"n":1.. consecutive,"t":ns of publication (CLOCK_MONOTONIC)}; a server
 // that does not resume may leave some out, which is what `gaps` counts. `id` fields that are
@@ -14,6 +14,7 @@
 //   --window N       streams that may be asked for and not begun yet: servers differ in how many
 //                    they let wait
 //   --reconnects R   per second: the next connection is closed and opened again with Last-Event-ID
+//   --tls            whatever certificate the server has; only where it was built with OpenSSL
 // It ends when every reader saw the event "end", or S + grace seconds after the first event. One
 // JSON object on stdout:
 //   delivered        events read, without "end"; `rate` is per second over the time between the
@@ -23,6 +24,7 @@
 //   lost             connections that the server ended
 //   p50_us ...       publication to here, of events published `warmup` seconds after the first or
 //                    later; -1: none came
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
@@ -37,9 +39,60 @@
 #include <string>
 #include <vector>
 
+#ifdef BENCH_TLS
+#include <openssl/ssl.h>
+#endif
+
 #include "../servers/common.hpp"
 
 namespace {
+
+#ifdef BENCH_TLS
+/// A client's side of a TLS connection.
+class secure_layer {
+ public:
+  explicit secure_layer(int fd) : ssl_{SSL_new(context()), &SSL_free}, fd_{fd} {
+    SSL_set_fd(ssl_.get(), fd);
+    if (SSL_connect(ssl_.get()) != 1) bench::fail("bench_load: TLS handshake");
+  }
+  void send(const std::string& bytes) {
+    if (SSL_write(ssl_.get(), bytes.data(), static_cast<int>(bytes.size())) <= 0)
+      bench::fail("bench_load: send");
+    fcntl(fd_, F_SETFL, O_NONBLOCK);
+  }
+  /// As recv of all that is there.
+  ssize_t receive(char* into, std::size_t size) {
+    std::size_t all = 0;
+    std::size_t n = 0;
+    while (all < size && SSL_read_ex(ssl_.get(), into + all, size - all, &n) == 1) all += n;
+    if (all != 0) return static_cast<ssize_t>(all);
+    const bool waits = SSL_get_error(ssl_.get(), 0) == SSL_ERROR_WANT_READ;
+    errno = waits ? EAGAIN : ECONNRESET;
+    return -1;
+  }
+
+ private:
+  static SSL_CTX* context() {
+    static SSL_CTX* const c = [] {
+      SSL_CTX* const made = SSL_CTX_new(TLS_client_method());
+      SSL_CTX_set_read_ahead(made, 1);
+      SSL_CTX_set_mode(made, SSL_MODE_RELEASE_BUFFERS);
+      return made;
+    }();
+    return c;
+  }
+  std::unique_ptr<SSL, void (*)(SSL*)> ssl_;
+  int fd_;
+};
+#else
+struct secure_layer {
+  explicit secure_layer(int) {
+    std::fprintf(stderr, "bench_load: built without TLS\n"), std::exit(1);
+  }
+  void send(const std::string&) {}
+  ssize_t receive(char*, std::size_t) { return 0; }
+};
+#endif
 
 /// Latencies in ns: 64 steps per doubling.
 class histogram {
@@ -265,6 +318,7 @@ struct load_options {
   int core = -1;
   bool busy_poll = false;
   bool hold = false;
+  bool tls = false;
   std::size_t window = 256;
   std::string path = "/";
 };
@@ -281,6 +335,10 @@ load_options read_load_options(int argc, char** argv) {
     }
     if (name == "--hold") {
       o.hold = true;
+      continue;
+    }
+    if (name == "--tls") {
+      o.tls = true;
       continue;
     }
     if (i + 1 == argc) std::fprintf(stderr, "%s wants a value\n", argv[i]), std::exit(2);
@@ -348,6 +406,7 @@ class load {
     int fd = -1;
     bool stalled = false;
     bool ended = false;
+    std::unique_ptr<secure_layer> layer;
     stream events;
   };
 
@@ -387,9 +446,13 @@ class load {
     if (!p.events.id().empty())
       request.append("Last-Event-ID: ").append(p.events.id()).append("\r\n");
     request += "\r\n";
-    if (send(p.fd, request.data(), request.size(), MSG_NOSIGNAL) !=
-        static_cast<ssize_t>(request.size()))
+    if (options_.tls) {
+      p.layer = std::make_unique<secure_layer>(p.fd);
+      p.layer->send(request);
+    } else if (send(p.fd, request.data(), request.size(), MSG_NOSIGNAL) !=
+               static_cast<ssize_t>(request.size())) {
       bench::fail("bench_load: send");
+    }
     p.stalled = first && i < options_.stalled;
     if (p.stalled) return;
     epoll_event e{};
@@ -400,7 +463,8 @@ class load {
 
   void take(std::size_t i) {
     peer& p = peers_[i];
-    const ssize_t n = recv(p.fd, bytes_.data(), bytes_.size(), MSG_DONTWAIT);
+    const ssize_t n = p.layer ? p.layer->receive(bytes_.data(), bytes_.size())
+                              : recv(p.fd, bytes_.data(), bytes_.size(), MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n <= 0) {
       ++totals_.lost;

@@ -3,7 +3,7 @@
 //
 //   bench_server_X [--port 0] [--connections N] [--rate R] [--size B] [--seconds S]
 //                  [--publisher loop|thread] [--core C] [--publisher-core C] [--busy-poll]
-//                  [--coalesce] [--max-lag BYTES]
+//                  [--coalesce] [--max-lag BYTES] [--certificate FILE --key FILE]
 //
 // The first line on stdout is the port. A server waits until N streams are open, publishes R events
 // per second for S seconds (R = 0: each as soon as every reader's socket took the one before), then
@@ -73,6 +73,8 @@ struct options {
   std::uint64_t max_lag = std::uint64_t{64} << 20;
   int core = -1;
   int publisher_core = -1;
+  std::string certificate;  // for those with TLS
+  std::string key;
 };
 
 inline options read_options(int argc, char** argv) {
@@ -105,6 +107,10 @@ inline options read_options(int argc, char** argv) {
       o.core = std::atoi(value());
     else if (name == "--publisher-core")
       o.publisher_core = std::atoi(value());
+    else if (name == "--certificate")
+      o.certificate = value();
+    else if (name == "--key")
+      o.key = value();
     else
       std::fprintf(stderr, "unknown: %s\n", argv[i]), std::exit(2);
   }

@@ -1,4 +1,5 @@
-// A server under test over one of our hosts that is polled: epoll_server, uring_server.
+// A server under test over one of our hosts that is polled: epoll_server, uring_server; with TLS
+// where its constructor gets a context.
 #pragma once
 
 #include <poll.h>
@@ -13,8 +14,9 @@ namespace bench {
 template <class Server>
 class polled {
  public:
-  explicit polled(const options& o)
-      : options_{o}, pacer_{o.rate, o.seconds}, data_{o.size}, server_{server_of(o)} {
+  template <class... Security>
+  explicit polled(const options& o, Security... s)
+      : options_{o}, pacer_{o.rate, o.seconds}, data_{o.size}, server_{server_of(o), s...} {
     channel_ = server_.open_channel("ticks", channel_of(o));
     server_.stream("/", channel_);
     if (const auto error = server_.listen("127.0.0.1", static_cast<std::uint16_t>(o.port))) {
