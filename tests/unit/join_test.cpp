@@ -23,6 +23,11 @@ using test::frames;
 using test::quiet;
 using test::stage;
 
+/// Its streams are told where they stand, unless `o` says otherwise.
+struct standing_stage : test::stage {
+  explicit standing_stage(const sse::hub_options& o = {}) : test::stage{o, as_given{}} {}
+};
+
 }  // namespace
 
 TEST_CASE("a live stream joins a channel: what is published from then on, in order",
@@ -299,7 +304,7 @@ TEST_CASE("who joins a channel with ids as the first such is told where it stand
   for (const bool told : {true, false}) {
     sse::hub_options o;
     o.position = told;
-    stage s{o};
+    standing_stage s{o};
     sse::channel_options bare = quiet();
     bare.ids = sse::id_mode::none;
     sse::channel a = s.open("a", std::move(bare));
@@ -319,7 +324,7 @@ TEST_CASE("who joins a channel with ids as the first such is told where it stand
 }
 
 TEST_CASE("who leaves the snapshot that was to say where the stream stands is told", "[join]") {
-  stage s{sse::hub_options{}};
+  standing_stage s;
   sse::channel_options state = quiet();
   state.start = sse::start_at::snapshot;
   sse::channel a = s.open("a", std::move(state));
