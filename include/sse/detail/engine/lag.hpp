@@ -103,6 +103,7 @@ inline void engine::over_lag(std::uint32_t index) noexcept {
   subscription& sub = subs_[index];
   stream& st = stream_of(sub);
   const lag_policy policy = st.owner->options_.on_lag;
+  if (st.owner->sealed_ && policy != lag_policy::disconnect) return;  // it grows no more
   if (policy == lag_policy::disconnect) {
     mark_dead(sub.session, close_reason::lag);
     return;
