@@ -185,7 +185,7 @@ class Reader:
     async def visit(self, most):
         reader, writer = await asyncio.open_connection("127.0.0.1", self.test.port)
         try:
-            writer.write(f"GET /logs/{self.test.log} HTTP/1.1\r\nHost: x\r\nLast-Event-ID: {self.last_id}\r\n\r\n".encode())
+            writer.write(f"GET /logs/{self.test.log} HTTP/1.1\r\nHost: 127.0.0.1\r\nLast-Event-ID: {self.last_id}\r\n\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
             if head.startswith((b"HTTP/1.1 503", b"HTTP/1.1 404")):  # 404: between two names
                 return
