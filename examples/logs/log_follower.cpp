@@ -549,11 +549,12 @@ sse::backfill_state log_follower::read_back(sse::event_id after, sse::event_id b
       if (blocked_) return used != 0 ? state::more : state::wait;
     }
     if (f && p.offset < end) {
-      if (last && p.offset != 0 && fold(p.offset, g.mark, check_at(f, p.offset).value()) != p.check)
+      const content_check in_front = check_at(f, p.offset);
+      if (last && p.offset != 0 && fold(p.offset, g.mark, in_front.value()) != p.check)
         return used != 0 ? state::more : state::wait;  // truncated: poll() sees to it
       bool stopped = false;                            // at `before`
       bool refused = false;
-      line_cutter lines{p.offset, check_at(f, p.offset), goes_on_at(f, p.offset), options_.longest};
+      line_cutter lines{p.offset, in_front, goes_on_at(f, p.offset), options_.longest};
       const auto on_line = [&](const cut_line& l) {
         const sse::event_id id = id_of({g.number, l.end, fold(l.end, g.mark, l.check)});
         stopped = id >= before;
