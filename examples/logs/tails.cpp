@@ -20,9 +20,9 @@ constexpr milliseconds between_looks{5};      ///< at a file that changes all th
 constexpr milliseconds in_any_case{1000};     ///< also where the system tells
 constexpr milliseconds without_a_watch{100};  ///< where it does not
 constexpr milliseconds while_renamed{50};
-constexpr milliseconds longest_hold{500};       ///< that slow readers can make the others wait
-constexpr milliseconds linger{3000};            ///< a log without readers stays open
-constexpr std::uint64_t most_back = 1'000'000;  ///< of ?backlog=
+constexpr milliseconds longest_hold{500};          ///< that slow readers can make the others wait
+constexpr milliseconds linger{3000};               ///< a log without readers stays open
+constexpr std::uint64_t most_backlog = 1'000'000;  ///< of ?backlog=
 
 /// What cannot be had now can be had in a moment.
 sse::response later() { return sse::refuse(503, "try again\n").add("Retry-After", "1"); }
@@ -60,7 +60,7 @@ sse::verdict<reader> tails::join(std::string_view id, const sse::request& r) {
   if (backlog == sse::lookup::found) {
     const auto n = examples::parse_count(text, 0, UINT64_MAX);
     if (!n) return bad_params();
-    lines = std::min(*n, most_back);
+    lines = std::min(*n, most_backlog);
   }
   sse::event_id at = 0;
   if (const auto found = sse::query_value(r.query, "at", text); found == sse::lookup::found) {

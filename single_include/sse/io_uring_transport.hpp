@@ -201,8 +201,10 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
     std::size_t sent = 0;
     session_id session{};
   };
-  /// Of those that are not under way, so many are kept.
-  static constexpr std::size_t max_spare = 64;
+  /// Of those that are not under way so many are kept, with so many bytes: what a flush sends at
+  /// once to many streams is not allocated anew, page by page, in each.
+  static constexpr std::size_t max_spare = 1024;
+  static constexpr std::size_t max_spare_bytes = 4U << 20U;
 
   [[nodiscard]] static bool is_fatal(int result) noexcept {
     return result < 0 && result != -EAGAIN && result != -EINTR;
@@ -219,20 +221,32 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
   [[nodiscard]] write_result write_record(connection& c, const buffer& bytes) noexcept {
     if (c.writing_) return {0, flow::blocked};
     try {
-      if (spare_.empty()) spare_.push_back(std::make_unique<record>());
-      record& r = *spare_.back();
-      r.bytes.clear();
-      r.sent = 0;
+      std::unique_ptr<record> owned = take_record();
+      record& r = *owned;
       const auto taken = c.layer().write(bytes.view(), r.bytes);
       if (taken.next != decltype(taken.next)::done) return {0, flow::closed};
       r.session = c.session_;
       if (!send_rest(c, r)) return {0, flow::closed};
-      (void)spare_.back().release();
-      spare_.pop_back();
+      (void)owned.release();
       return {taken.bytes, flow::blocked};
     } catch (...) {
       return {0, flow::closed};
     }
+  }
+  [[nodiscard]] std::unique_ptr<record> take_record() {
+    if (spare_.empty()) return std::make_unique<record>();
+    std::unique_ptr<record> r = std::move(spare_.back());
+    spare_.pop_back();
+    spare_bytes_ -= r->bytes.capacity();
+    r->bytes.clear();
+    r->sent = 0;
+    return r;
+  }
+  void keep_record(std::unique_ptr<record> r) noexcept {
+    const std::size_t size = r->bytes.capacity();
+    if (spare_.size() == spare_.capacity() || spare_bytes_ + size > max_spare_bytes) return;
+    spare_bytes_ += size;
+    spare_.push_back(std::move(r));
   }
   /// What the layer has to say of its own, such as that it does not renegotiate.
   static void send_held(connection& c) noexcept {
@@ -269,7 +283,7 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
         hub.closed(r.session);
       }
     }
-    if (spare_.size() < spare_.capacity()) spare_.push_back(std::move(owned));
+    keep_record(std::move(owned));
   }
 
   void submit() noexcept {
@@ -283,6 +297,7 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
   io_uring ring_{};
   std::vector<message> messages_;               // by place in the ring
   std::vector<std::unique_ptr<record>> spare_;  // records that are not under way
+  std::size_t spare_bytes_ = 0;
   std::size_t in_flight_ = 0;
   std::uint64_t calls_ = 0;
 };

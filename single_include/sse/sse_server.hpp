@@ -7204,13 +7204,14 @@ inline void engine::seal(channel_state& c) noexcept {
 
 /// Once nothing can come any more, but for what the logs hold.
 inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
-  if (sessions_[slot].first == none) return;  // it left them all, and may join others
+  bool reads = false;  // or it left them all, and may join others
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    if (!stream_of(sub).owner->sealed_) return;
-    if (sub.from() != source::log && sub.from() != source::left) return;  // not live yet
+    if (sub.from() == source::left) continue;
+    if (!stream_of(sub).owner->sealed_ || sub.from() != source::log) return;  // or not live yet
+    reads = true;
   }
-  begin_finish(slot, close_reason::finished);
+  if (reads) begin_finish(slot, close_reason::finished);
 }
 
 /// Ends the subscriptions that are leaving, but for one that is half sent.
@@ -7408,6 +7409,7 @@ inline void engine::over_lag(std::uint32_t index) noexcept {
   subscription& sub = subs_[index];
   stream& st = stream_of(sub);
   const lag_policy policy = st.owner->options_.on_lag;
+  if (st.owner->sealed_ && policy != lag_policy::disconnect) return;  // it grows no more
   if (policy == lag_policy::disconnect) {
     mark_dead(sub.session, close_reason::lag);
     return;
