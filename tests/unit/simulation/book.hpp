@@ -16,7 +16,6 @@
 namespace simulation {
 
 constexpr int channel_count = 14;
-constexpr int first_own = 9;  ///< channels from here on have sequences of their own
 constexpr int user_count = 7;
 constexpr int key_count = 12;
 constexpr int audience_count = user_count + 3;  // each user, and groups for hubs with on_sees

@@ -32,10 +32,6 @@ struct joined {
   bool beats = false;           ///< heartbeats, which the book does not hold, stand among those
   bool filling = false;         ///< a snapshot, or what a return to one needs
   bool asks_archive = false;
-  bool left = false;           ///< the stream left the channel: nothing but what was on its way
-  std::size_t on_its_way = 0;  ///< bytes that were handed out when it left, and are not read yet
-  bool half_sent = false;      ///< behind those comes the rest of an event
-  std::int64_t joined_at = 0;
   std::uint64_t first_possible = 0;  ///< a gap frame said so
   std::uint64_t read_bytes = 0;      ///< of the channel, up to where the client stands
   std::uint64_t read_transient_bytes = 0;
@@ -57,12 +53,9 @@ struct connection {
   sse::session_id session{};
   bool chunked = false;
   bool retry_only = false;
-  bool owed_position = false;   ///< it came without an id, and was not told yet where it stands
-  int may_repeat_position = 0;  ///< it may be told as often once more
-  bool numbered = false;        ///< it joined a channel with ids
-  bool joined_later = false;    ///< a channel beside those of its request
-  bool snapshot = false;        ///< all that it gets with ids are snapshots: told behind them
-  bool finish_asked = false;
+  bool owed_position = false;  ///< it came without an id, and was not told yet where it stands
+  /// Its snapshots end, and its other channels began with a position: it may be told again.
+  bool may_repeat_position = false;
   bool ahead = false;        ///< it asked for an id that nobody has got yet
   bool ordered = true;       ///< all of its events come in the order of publication
   bool row_open = false;     ///< gap frames came, none with an id yet
@@ -112,23 +105,9 @@ struct client {
   }
   [[nodiscard]] joined* find(int channel) {
     for (joined& j : conn.channels) {
-      if (j.channel == channel && !j.left) return &j;
+      if (j.channel == channel) return &j;
     }
     return nullptr;
-  }
-  /// Its reading of a channel that it left, to which event `s` belonged.
-  [[nodiscard]] joined* find_left(int channel, serial s) {
-    joined* found = nullptr;
-    for (joined& j : conn.channels) {
-      if (j.channel == channel && j.left && (found == nullptr || j.begins < s)) found = &j;
-    }
-    return found;
-  }
-  /// Its channels now.
-  [[nodiscard]] std::size_t joined_now() const {
-    std::size_t n = 0;
-    for (const joined& j : conn.channels) n += j.left ? 0U : 1U;
-    return n;
   }
   void forget() {
     has_position = false;
