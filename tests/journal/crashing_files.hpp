@@ -77,7 +77,7 @@ class crashing_disk {
           case 0: break;
           case 1:
             if (c.bytes.size() > 1) {
-              const std::size_t keep = 1 + random.below(static_cast<std::uint32_t>(c.bytes.size()));
+              const std::size_t keep = 1 + random.below(c.bytes.size());
               c.bytes.resize(std::min(keep, c.bytes.size()));
               if (random.below(3) == 0) std::fill(c.bytes.begin(), c.bytes.end(), '\0');
             }
@@ -123,7 +123,7 @@ class crashing_files final : public sse::detail::journal_files {
   int write(int handle, std::uint64_t at, const void* from, std::size_t size) noexcept override {
     const int e = disk_->fails != 0 ? disk_->fails.load() : fails();
     if (e != 0) {  // a part of it may be there
-      size = dead() ? 0 : disk_->random.below(static_cast<std::uint32_t>(size + 1));
+      size = dead() ? 0 : disk_->random.below(size + 1);
     }
     if (at + size > crashing_disk::room) return EFBIG;
     if (size != 0) change(handle, {at, std::string(static_cast<const char*>(from), size)});

@@ -98,7 +98,8 @@ class world {
     REQUIRE(e.what == journal_errc::none);
     look(store, found);
     disk_.calls_left = generation == 4 ? UINT64_MAX : random_.below(300);
-    if (random_.below(4) == 0 && generation != 4) disk_.fail_one_in = 5 + random_.below(30);
+    if (random_.below(4) == 0 && generation != 4)
+      disk_.fail_one_in = 5 + static_cast<std::uint32_t>(random_.below(30));
     event_id next = found.next;
     const int steps = 5 + static_cast<int>(random_.below(60));
     for (int i = 0; i < steps && disk_.calls_left != 0; ++i) {

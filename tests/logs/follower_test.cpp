@@ -21,13 +21,13 @@ using namespace test;
 
 namespace {
 
-using cut_line = std::pair<std::string, std::uint64_t>;
+using line_with_end = std::pair<std::string, std::uint64_t>;
 
-std::vector<cut_line> cut(std::string_view bytes, std::size_t chunk, std::size_t longest,
-                          bool finish = false) {
-  std::vector<cut_line> out;
+std::vector<line_with_end> cut(std::string_view bytes, std::size_t chunk, std::size_t longest,
+                               bool finish = false) {
+  std::vector<line_with_end> out;
   logs::line_cutter lines{longest};
-  const auto on_line = [&](const logs::cut_line& line) {
+  const auto on_line = [&](const logs::line_with_end& line) {
     out.emplace_back((line.goes_on ? "..." : "") + std::string{line.text}, line.end);
     return true;
   };
@@ -41,23 +41,23 @@ std::vector<cut_line> cut(std::string_view bytes, std::size_t chunk, std::size_t
 
 TEST_CASE("X-14 X-15 lines are cut at LF and CRLF alone, however the bytes come in") {
   const std::string text = "a\r\n\n  two\twords  \n50%\r100%\r\n\r\nlast";
-  const std::vector<cut_line> expected = {
+  const std::vector<line_with_end> expected = {
       {"a", 3}, {"", 4}, {"  two\twords  ", 18}, {"50%\r100%", 28}, {"", 30}};
   for (const std::size_t chunk : {1U, 2U, 3U, 7U, 100U}) {
     CAPTURE(chunk);
     CHECK(cut(text, chunk, 1000) == expected);
   }
-  CHECK(cut(text, 5, 1000, true).back() == cut_line{"last", 34});
+  CHECK(cut(text, 5, 1000, true).back() == line_with_end{"last", 34});
 }
 
 TEST_CASE("X-15 a long line comes in pieces that do not depend on how its bytes came in") {
   // Cut at 10, 30 and 40, but there between two characters.
   const std::string text = "0123456789abc\n4567890123456789012345678\xc3\xa9-\n" +
                            std::string(20, 'x') + "\n" + std::string(12, '\0') + "z\n";
-  const std::vector<cut_line> expected = {{"0123456789", 10},       {"...abc", 14},
-                                          {"4567890123456789", 30}, {"...012345678", 39},
-                                          {"...\xc3\xa9-", 43},     {std::string(17, 'x'), 60},
-                                          {"...xxx", 64},           {"z", 78}};
+  const std::vector<line_with_end> expected = {{"0123456789", 10},       {"...abc", 14},
+                                               {"4567890123456789", 30}, {"...012345678", 39},
+                                               {"...\xc3\xa9-", 43},     {std::string(17, 'x'), 60},
+                                               {"...xxx", 64},           {"z", 78}};
   for (const std::size_t chunk : {1U, 2U, 3U, 5U, 11U, 12U, 100U}) {
     CAPTURE(chunk);
     CHECK(cut(text, chunk, 10) == expected);
