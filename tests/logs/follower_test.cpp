@@ -27,7 +27,7 @@ std::vector<line_with_end> cut(std::string_view bytes, std::size_t chunk, std::s
                                bool finish = false) {
   std::vector<line_with_end> out;
   logs::line_cutter lines{longest};
-  const auto on_line = [&](const logs::line_with_end& line) {
+  const auto on_line = [&](const logs::cut_line& line) {
     out.emplace_back((line.goes_on ? "..." : "") + std::string{line.text}, line.end);
     return true;
   };
