@@ -78,7 +78,7 @@ int info(sse::journal& j) {
 
 int verify(sse::journal& j) {
   int bad = 0;
-  j.verify([&](const std::string& file, sse::event_id id) {
+  j.each_broken([&](const std::string& file, sse::event_id id) {
     if (++bad <= 20)
       std::fprintf(stderr, "ssehub-journal: %s: event %llu is not as it was written\n",
                    file.c_str(), static_cast<unsigned long long>(id));

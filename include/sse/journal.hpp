@@ -167,8 +167,8 @@ class journal {
 
   /// Reads all files again: bad(file name, id) for each event that is not as it was written.
   template <class F>
-  void verify(F bad) const {
-    if (store_ != nullptr) store_->verify(std::move(bad));
+  void each_broken(F bad) const {
+    if (store_ != nullptr) store_->each_broken(std::move(bad));
   }
   /// Opens a journal that open() found to be corrupt: what is whole is kept, what is broken is let
   /// go with all that is older, and clients who need it are told by a gap frame.
@@ -214,8 +214,8 @@ class journal {
     writes_ = writes;
     files_ = std::move(files);
     detail::journal_store::settings s;
-    s.segment_bytes =
-        std::min(std::max(options_.segment_bytes, std::uint64_t{1} << 16), std::uint64_t{1} << 30);
+    s.segment_bytes = (std::min)((std::max)(options_.segment_bytes, std::uint64_t{1} << 16),
+                                 std::uint64_t{1} << 30);
     s.most_pending = 2 * std::uint64_t{options_.queue_bytes} + (std::uint64_t{1} << 20);
     s.keep_bytes = options_.keep_bytes;
     s.keep_events = options_.keep_events;
@@ -250,7 +250,7 @@ class journal {
     sequencer_options order;
     order.channels = options_.channels;
     order.channel = [this](std::string_view name) { return channel_of(name); };
-    order.first_id = store_->back_by(std::min(options_.preload_bytes, options_.lane_bytes / 2));
+    order.first_id = store_->back_by((std::min)(options_.preload_bytes, options_.lane_bytes / 2));
     order.lost_above = start_.recovered;
     order.lost_below = start_.next;
     order.lane_bytes = options_.lane_bytes;

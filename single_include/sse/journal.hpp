@@ -305,12 +305,11 @@ class posix_journal_files final : public journal_files {
   }
   int sync_names() noexcept override { return ::fsync(folder_) != 0 ? errno : 0; }
   const char* map(int handle, std::uint64_t most) noexcept override {
-    void* const p =
-        ::mmap(nullptr, static_cast<std::size_t>(most), PROT_READ, MAP_SHARED, handle, 0);
+    void* const p = ::mmap(nullptr, to_size(most), PROT_READ, MAP_SHARED, handle, 0);
     return p == MAP_FAILED ? nullptr : static_cast<const char*>(p);
   }
   void unmap(const char* bytes, std::uint64_t most) noexcept override {
-    ::munmap(const_cast<char*>(bytes), static_cast<std::size_t>(most));
+    ::munmap(const_cast<char*>(bytes), to_size(most));
   }
   int lock(const std::string& name, std::string& holder) override {
     if (error_ != 0) return error_;
@@ -545,7 +544,7 @@ class journal_store {
     const bool fresh = segments_.empty() && runs_table_.empty();
     if (fresh) reserved = least;
     out.clean = clean;
-    out.next = std::max(last_, reserved) + 1;
+    out.next = (std::max)(last_, reserved) + 1;
     if (segments_.empty()) {  // nothing is there: who saw something is told
       out.recovered = last_ = durable_ = durable_floor_ = out.next - 1;
       gone_.store(last_, std::memory_order_release);
@@ -607,7 +606,7 @@ class journal_store {
       const std::size_t size = std::size_t{r.audience} + r.key + r.size;
       r.offset = static_cast<std::uint32_t>(at + r.audience + r.key);
       const event_id durable = settings_.claims ? durable_ : durable_floor_;
-      r.behind = static_cast<std::uint32_t>(std::min<event_id>(r.id - durable, UINT32_MAX));
+      r.behind = static_cast<std::uint32_t>((std::min<event_id>)(r.id - durable, UINT32_MAX));
       r.crc = r.checksum(pending_.bytes.data() + bytes);
       at += size;
       bytes += size;
@@ -710,7 +709,7 @@ class journal_store {
       if (const int e = sync(); e != 0) return e;
     }
     return add_run(
-        {run_record::ended, 0, std::max(last_, runs_table_.back().first - 1), 0, now_ms});
+        {run_record::ended, 0, (std::max)(last_, runs_table_.back().first - 1), 0, now_ms});
   }
 
   // --- reading: any thread -----------------------------------------------------------------------
@@ -813,7 +812,7 @@ class journal_store {
 
   /// Reads everything again: bad(file, id) for each record that is not as it was written.
   template <class F>
-  void verify(F bad) const {
+  void each_broken(F bad) const {
     const std::scoped_lock<std::mutex> lock{mutex_};
     for (const auto& s : segments_) {
       event_id before = s->before;
@@ -908,7 +907,7 @@ class journal_store {
         case run_record::hole:
           runs_table_.push_back({r.first, r.recovered, r.kind == run_record::hole});
           break;
-        case run_record::reserved: reserved = std::max<event_id>(reserved, r.first); break;
+        case run_record::reserved: reserved = (std::max<event_id>)(reserved, r.first); break;
         case run_record::ended:
           reserved = r.first;
           clean = true;
@@ -972,7 +971,7 @@ class journal_store {
       if (const int f = files_->size(s->log, log_size); f != 0) return failed(f, log);
       if (index_size > room() || log_size > room()) {
         s = std::make_shared<journal_segment>(*files_, firsts[n]);
-        if (const int f = s->open(write && newest, std::max(index_size, log_size)); f != 0)
+        if (const int f = s->open(write && newest, (std::max)(index_size, log_size)); f != 0)
           return failed(f, log);
       }
       const bool headed = index_size >= sizeof(index_header);
@@ -1300,8 +1299,8 @@ class journal {
 
   /// Reads all files again: bad(file name, id) for each event that is not as it was written.
   template <class F>
-  void verify(F bad) const {
-    if (store_ != nullptr) store_->verify(std::move(bad));
+  void each_broken(F bad) const {
+    if (store_ != nullptr) store_->each_broken(std::move(bad));
   }
   /// Opens a journal that open() found to be corrupt: what is whole is kept, what is broken is let
   /// go with all that is older, and clients who need it are told by a gap frame.
@@ -1347,8 +1346,8 @@ class journal {
     writes_ = writes;
     files_ = std::move(files);
     detail::journal_store::settings s;
-    s.segment_bytes =
-        std::min(std::max(options_.segment_bytes, std::uint64_t{1} << 16), std::uint64_t{1} << 30);
+    s.segment_bytes = (std::min)((std::max)(options_.segment_bytes, std::uint64_t{1} << 16),
+                                 std::uint64_t{1} << 30);
     s.most_pending = 2 * std::uint64_t{options_.queue_bytes} + (std::uint64_t{1} << 20);
     s.keep_bytes = options_.keep_bytes;
     s.keep_events = options_.keep_events;
@@ -1383,7 +1382,7 @@ class journal {
     sequencer_options order;
     order.channels = options_.channels;
     order.channel = [this](std::string_view name) { return channel_of(name); };
-    order.first_id = store_->back_by(std::min(options_.preload_bytes, options_.lane_bytes / 2));
+    order.first_id = store_->back_by((std::min)(options_.preload_bytes, options_.lane_bytes / 2));
     order.lost_above = start_.recovered;
     order.lost_below = start_.next;
     order.lane_bytes = options_.lane_bytes;

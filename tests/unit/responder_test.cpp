@@ -25,7 +25,7 @@ struct told_answers {
 
 }  // namespace
 
-TEST_CASE("a responder answers once; dropped before that, it says so", "[responder]") {
+TEST_CASE("a responder answers once, and says so when it is dropped before that", "[responder]") {
   told_answers s;
   using answers = std::vector<std::string>;
   {

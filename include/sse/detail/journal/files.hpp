@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <sse/version.hpp>
+#include <sse/detail/base/size.hpp>
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
@@ -140,12 +140,11 @@ class posix_journal_files final : public journal_files {
   }
   int sync_names() noexcept override { return ::fsync(folder_) != 0 ? errno : 0; }
   const char* map(int handle, std::uint64_t most) noexcept override {
-    void* const p =
-        ::mmap(nullptr, static_cast<std::size_t>(most), PROT_READ, MAP_SHARED, handle, 0);
+    void* const p = ::mmap(nullptr, to_size(most), PROT_READ, MAP_SHARED, handle, 0);
     return p == MAP_FAILED ? nullptr : static_cast<const char*>(p);
   }
   void unmap(const char* bytes, std::uint64_t most) noexcept override {
-    ::munmap(const_cast<char*>(bytes), static_cast<std::size_t>(most));
+    ::munmap(const_cast<char*>(bytes), to_size(most));
   }
   int lock(const std::string& name, std::string& holder) override {
     if (error_ != 0) return error_;

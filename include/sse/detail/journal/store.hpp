@@ -237,7 +237,7 @@ class journal_store {
     const bool fresh = segments_.empty() && runs_table_.empty();
     if (fresh) reserved = least;
     out.clean = clean;
-    out.next = std::max(last_, reserved) + 1;
+    out.next = (std::max)(last_, reserved) + 1;
     if (segments_.empty()) {  // nothing is there: who saw something is told
       out.recovered = last_ = durable_ = durable_floor_ = out.next - 1;
       gone_.store(last_, std::memory_order_release);
@@ -299,7 +299,7 @@ class journal_store {
       const std::size_t size = std::size_t{r.audience} + r.key + r.size;
       r.offset = static_cast<std::uint32_t>(at + r.audience + r.key);
       const event_id durable = settings_.claims ? durable_ : durable_floor_;
-      r.behind = static_cast<std::uint32_t>(std::min<event_id>(r.id - durable, UINT32_MAX));
+      r.behind = static_cast<std::uint32_t>((std::min<event_id>)(r.id - durable, UINT32_MAX));
       r.crc = r.checksum(pending_.bytes.data() + bytes);
       at += size;
       bytes += size;
@@ -402,7 +402,7 @@ class journal_store {
       if (const int e = sync(); e != 0) return e;
     }
     return add_run(
-        {run_record::ended, 0, std::max(last_, runs_table_.back().first - 1), 0, now_ms});
+        {run_record::ended, 0, (std::max)(last_, runs_table_.back().first - 1), 0, now_ms});
   }
 
   // --- reading: any thread -----------------------------------------------------------------------
@@ -505,7 +505,7 @@ class journal_store {
 
   /// Reads everything again: bad(file, id) for each record that is not as it was written.
   template <class F>
-  void verify(F bad) const {
+  void each_broken(F bad) const {
     const std::scoped_lock<std::mutex> lock{mutex_};
     for (const auto& s : segments_) {
       event_id before = s->before;
@@ -600,7 +600,7 @@ class journal_store {
         case run_record::hole:
           runs_table_.push_back({r.first, r.recovered, r.kind == run_record::hole});
           break;
-        case run_record::reserved: reserved = std::max<event_id>(reserved, r.first); break;
+        case run_record::reserved: reserved = (std::max<event_id>)(reserved, r.first); break;
         case run_record::ended:
           reserved = r.first;
           clean = true;
@@ -664,7 +664,7 @@ class journal_store {
       if (const int f = files_->size(s->log, log_size); f != 0) return failed(f, log);
       if (index_size > room() || log_size > room()) {
         s = std::make_shared<journal_segment>(*files_, firsts[n]);
-        if (const int f = s->open(write && newest, std::max(index_size, log_size)); f != 0)
+        if (const int f = s->open(write && newest, (std::max)(index_size, log_size)); f != 0)
           return failed(f, log);
       }
       const bool headed = index_size >= sizeof(index_header);
