@@ -215,7 +215,8 @@ class Children:
 
     def server(self):
         with open(self.directory / "log", "a", encoding="utf-8") as log:
-            child = self.spawn(self.program, "--port", str(self.port), "--data", str(self.directory / "data"), stderr=log)
+            child = self.spawn(self.program, "--port", str(self.port), "--data", str(self.directory / "data"), "--per-address", "0",
+                               stderr=log)
         first = child.stdout.readline()
         assert first.startswith("listening on http://127.0.0.1:"), first
         self.port = int(first.rstrip("/\n").rpartition(":")[2])

@@ -178,7 +178,7 @@ def check_logs(name, port, log):
         frame = tail.frame()
         assert frame["data"] == f"{name}: line {i}", (name, i, frame)
         ids.append(frame["id"])
-        assert int(frame["id"]) == os.path.getsize(log), frame
+        assert len(ids) < 2 or int(ids[-1]) > int(ids[-2]), ids
     resumed = Stream(port, "/logs/app", {"Last-Event-ID": ids[9]}, media=media)
     assert resumed.frame()["data"] == f"{name}: line 11", name
     for stream in (entries, tail, resumed):

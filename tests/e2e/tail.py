@@ -350,7 +350,7 @@ def served_ids(port, after, until):
     """The ids that the gateway has after one of them, until another."""
     ids = []
     with socket.create_connection(("127.0.0.1", port), DEADLINE) as c:
-        c.sendall(f"GET /api/stream?last_id={after} HTTP/1.0\r\n\r\n".encode())
+        c.sendall(f"GET /api/stream?last_id={after} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
         for line in c.makefile("rb"):
             if line.startswith(b"id:"):
                 ids.append(int(line[3:]))
