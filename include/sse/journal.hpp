@@ -352,8 +352,11 @@ class journal {
   /// False: nothing can be done now.
   bool write_once(clock::time_point& synced) {
     detail::journal_batch& batch = store_->pending();
-    if (batch.empty()) return false;
     const clock::time_point now = clock::now();
+    if (batch.empty()) {  // what failed is out, or was given up: the next event tries again
+      if (failing_ && now >= retry_at_) works_again();
+      return false;
+    }
     int e = store_->claim_ids();
     if (e == 0 && (options_.durability == durability::none || lives_without())) show_unwritten();
     if (failing_ && now < retry_at_) return false;
@@ -378,9 +381,12 @@ class journal {
     }
     if (failing_) works_again();
     if (!shows) return false;
-    store_->show([this](const journal_event& event) {
+    std::uint64_t events = 0;
+    store_->show([&](const journal_event& event) {
+      ++events;
       if (event.id > shown_) show(event);
     });
+    count_events(events);
     const event_id newest = store_->newest();
     if (const int h = store_->tell_head(); h != 0) return fail_for_now(h, now);
     (void)store_->trim(clock_ms_.load(std::memory_order_relaxed));
@@ -421,6 +427,10 @@ class journal {
     stats_.bytes = store_->bytes();
     stats_.oldest_gone = store_->gone();
     stats_.waiting_bytes = store_->pending().size();
+  }
+  void count_events(std::uint64_t n) {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    stats_.events += n;
   }
   void count_sync() {
     const std::scoped_lock<std::mutex> lock{mutex_};

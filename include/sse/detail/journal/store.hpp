@@ -266,8 +266,6 @@ class journal_store {
   // --- writing: one thread -----------------------------------------------------------------------
 
   [[nodiscard]] journal_batch& pending() noexcept { return pending_; }
-  /// Of those, records that were written and are not shown yet.
-  [[nodiscard]] std::size_t unshown() const noexcept { return pending_written_; }
 
   /// No other run will give the ids of what is pending: then it may be shown before it is written.
   [[nodiscard]] int claim_ids() {
