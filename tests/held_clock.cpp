@@ -3,7 +3,7 @@
 #if defined(__linux__)
 #define TEST_HELD_CLOCK 1
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if defined(SSEHUB_TEST_TSAN)
 #undef TEST_HELD_CLOCK
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)

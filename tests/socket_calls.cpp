@@ -4,7 +4,7 @@
 #if defined(__linux__)
 #define TEST_SOCKET_CALLS 1
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if defined(SSEHUB_TEST_TSAN)
 #undef TEST_SOCKET_CALLS
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)

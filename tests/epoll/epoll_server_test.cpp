@@ -301,7 +301,7 @@ TEST_CASE("clients that leave at every stage leave nothing behind") {
   CHECK(client{s.port()}.get("/health").status == 200);
 }
 
-#if !defined(__SANITIZE_ADDRESS__)  // UBSan itself needs descriptors to look at memory
+#if !defined(SSEHUB_TEST_ASAN)  // UBSan itself needs descriptors to look at memory
 TEST_CASE("descriptors run out: accepting pauses, is reported, and goes on") {
   server s;
   ticks_of(s);
@@ -450,7 +450,7 @@ TEST_CASE("the loop sleeps when there is nothing to do") {
   CHECK(turns <= 3);
 }
 
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__GLIBC__) && !defined(SSEHUB_TEST_ASAN) && !defined(SSEHUB_TEST_TSAN)
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define NO_MALLINFO 1

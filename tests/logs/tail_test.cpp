@@ -464,7 +464,7 @@ TEST_CASE("F-19 an idle reader costs little memory, and no descriptor but its ow
   for (int i = 0; i < n; ++i) readers.push_back(s.stream("/logs/app"));
   const int each = (s.status("memory") - before) / n;
   CAPTURE(each);
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(SSEHUB_TEST_ASAN) || defined(SSEHUB_TEST_TSAN)
   CHECK(each < 128 << 10);  // they need room of their own
 #else
   CHECK(each < 16 << 10);

@@ -547,12 +547,12 @@ TEST_CASE("evict: the oldest stream under the full cap makes room, and is told w
   SECTION("of an address") {
     stage s{with_caps({.per_address = evicting(2)})};
     sse::channel c = s.open("c", quiet());
-    const auto far = s.join(c, {.address = "10.0.0.2"});
+    const auto other = s.join(c, {.address = "10.0.0.2"});
     std::vector<test::caller> all;
     for (int i = 0; i < 4; ++i)
       all.push_back(s.join(c, {.key = std::to_string(i), .address = "10.0.0.1"}));
     for (std::size_t i = 0; i < 4; ++i) CHECK(s.closed(all[i]) == (i < 2));
-    CHECK_FALSE(s.closed(far));
+    CHECK_FALSE(s.closed(other));
   }
   SECTION("of all") {
     stage s{with_caps({.total = evicting(3)})};
@@ -640,12 +640,12 @@ TEST_CASE("evict: one stream goes where one is enough, whatever caps are full",
 
 TEST_CASE("a retry stream is 200 with a long retry and ends: an EventSource comes back by itself",
           "[admission][caps]") {
+  int opened = 0;
+  int closed = 0;
   stage s{with_caps(
       {.total = {
            .max = 2, .then = when_full::retry_stream, .retry_after = duration::seconds(60)}})};
   sse::channel c = s.open("c", quiet());
-  int opened = 0;
-  int closed = 0;
   s.hub.on_opened([&](sse::session_id, const sse::no_user&) { ++opened; });
   s.hub.on_closed([&](sse::session_id, const sse::no_user&, close_reason) { ++closed; });
   REQUIRE(s.join(c));

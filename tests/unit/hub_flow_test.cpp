@@ -242,12 +242,12 @@ TEST_CASE("opened once, closed once, writes inside begin_flush and end_flush", "
 }
 
 TEST_CASE("all streams closed at once: each is told of once, and new ones may come", "[flow]") {
+  int ended = 0;
   stage s;
   sse::channel c = s.open("c");
   const test::caller slow = s.join(c, {.window = 0});
   const test::caller other = s.join(c);
   const test::caller retry = s.join(c, {.chunked = true});
-  int ended = 0;
   s.hub.on_closed([&](sse::session_id, const sse::no_user&, sse::close_reason why) {
     CHECK(why == sse::close_reason::host);
     if (++ended == 1) s.hub.close_all();  // a hook may ask again
@@ -365,8 +365,9 @@ TEST_CASE("X-01 streams that open between two flushes share a budget too", "[flo
 }
 
 TEST_CASE("a flush says that there is more if a hook published when it closed a stream", "[flow]") {
+  sse::channel c;
   stage s;
-  sse::channel c = s.open("c", quiet());
+  c = s.open("c", quiet());
   s.hub.on_closed([&](sse::session_id, const sse::no_user&, sse::close_reason) { s.put(c); });
   const auto gone = s.join(c);
   const auto stays = s.join(c);
@@ -498,8 +499,8 @@ TEST_CASE("completion: a part of a write, at any byte, and the rest comes again"
 
 TEST_CASE("completion: a session that ends keeps its bytes and its slot until the write is over",
           "[flow][completion]") {
-  completion_stage s;
   int ends = 0;
+  completion_stage s;
   s.hub.on_closed([&](sse::session_id, const sse::no_user&, sse::close_reason) { ++ends; });
   sse::channel c = s.open("c", quiet(1));
   s.put(c);

@@ -14,7 +14,7 @@ namespace simulation {
 
 /// The live heap of this process in bytes; 0: not known.
 inline std::uint64_t live_heap() {
-#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33) && !defined(SSEHUB_TEST_ASAN)
   const auto m = mallinfo2();
   return m.uordblks + m.hblkhd;
 #else
