@@ -5,10 +5,6 @@
 #endif
 #if defined(SSEHUB_TEST_TSAN)
 #undef TEST_HELD_CLOCK
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#undef TEST_HELD_CLOCK
-#endif
 #endif
 
 #ifdef TEST_HELD_CLOCK

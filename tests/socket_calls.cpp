@@ -6,10 +6,6 @@
 #endif
 #if defined(SSEHUB_TEST_TSAN)
 #undef TEST_SOCKET_CALLS
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#undef TEST_SOCKET_CALLS
-#endif
 #endif
 
 #ifdef TEST_SOCKET_CALLS

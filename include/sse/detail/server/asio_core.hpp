@@ -234,6 +234,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   struct listener {
     explicit listener(const net::any_io_executor& ex) : acceptor{ex} {}
     net::ip::tcp::acceptor acceptor;
+    net::ip::tcp::endpoint from;  ///< where one cannot wait
     bool paused = false;
   };
   struct wake_context {
@@ -405,6 +406,10 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
       const std::shared_ptr<asio_core> c = std::move(core);
       c->accept_all(*at);
     }
+    void operator()(const net_error& e, net::ip::tcp::socket s) {
+      const std::shared_ptr<asio_core> c = std::move(core);
+      if (!c->ending()) c->accept_first(*at, e, std::move(s));
+    }
     std::shared_ptr<asio_core> core;
     listener* at;
   };
@@ -412,7 +417,12 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   void accept(listener& l) noexcept {
     if (this->ending()) return;
     try {
-      l.acceptor.async_wait(net::socket_base::wait_read, on_waiting{this->shared_from_this(), l});
+      on_waiting then{this->shared_from_this(), l};
+#if defined(_WIN32)  // a wait would be a read there, which a listening socket cannot
+      l.acceptor.async_accept(l.from, std::move(then));
+#else
+      l.acceptor.async_wait(net::socket_base::wait_read, std::move(then));
+#endif
     } catch (...) {
       accept_later(l);
     }
@@ -420,27 +430,45 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
 
   void accept_all(listener& l) noexcept {
     for (int most = 64; most > 0 && !this->ending(); --most) {
-      try {
-        net_error e;
+      net_error e;
+      bool accepted = true;
+      tell_thrown([&] {
         net::ip::tcp::endpoint from;
         net::ip::tcp::socket s = accept_one(l.acceptor, from, e);
-        if (would_block(e)) break;
-        if (!e) {
-          welcome(std::move(s), from.address());
-          continue;
-        }
-        error("accept", portable(e));
-        // Descriptors or memory may be out: that does not pass by trying at once.
-        if (e != net::error::connection_aborted && e != net::error::interrupted) {
-          return accept_later(l);
-        }
-      } catch (const std::exception& x) {
-        error(x.what(), {});
-      } catch (...) {
-        error("exception", {});
-      }
+        if (!would_block(e)) accepted = take_accepted(e, std::move(s), from.address());
+      });
+      if (would_block(e)) break;
+      if (!accepted) return accept_later(l);
     }
     accept(l);
+  }
+
+  void accept_first(listener& l, const net_error& e, net::ip::tcp::socket s) noexcept {
+    bool accepted = true;
+    tell_thrown([&] { accepted = take_accepted(e, std::move(s), l.from.address()); });
+    accepted ? accept_all(l) : accept_later(l);
+  }
+
+  /// False: it does not help to try again at once, since descriptors or memory may be out.
+  [[nodiscard]] bool take_accepted(const net_error& e, net::ip::tcp::socket s,
+                                   const net::ip::address& from) {
+    if (!e) {
+      welcome(std::move(s), from);
+      return true;
+    }
+    error("accept", portable(e));
+    return e == net::error::connection_aborted || e == net::error::interrupted;
+  }
+
+  template <class F>
+  void tell_thrown(F f) noexcept {
+    try {
+      f();
+    } catch (const std::exception& x) {
+      error(x.what(), {});
+    } catch (...) {
+      error("exception", {});
+    }
   }
 
   void accept_later(listener& l) noexcept {
