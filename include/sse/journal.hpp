@@ -159,7 +159,7 @@ class journal {
   }
 
   /// f(const journal_event&) for each stored event behind `after` and below `before`, oldest first,
-  /// until it answers false. Reads the files.
+  /// until it answers false. Reads the files; one without bytes is broken.
   template <class F>
   void read(event_id after, event_id before, F f) const {
     if (store_ != nullptr) store_->read(after, before, std::move(f));
@@ -168,7 +168,7 @@ class journal {
   /// Reads all files again: bad(file name, id) for each event that is not as it was written.
   template <class F>
   void each_broken(F bad) const {
-    if (store_ != nullptr) store_->each_broken(std::move(bad));
+    if (store_ != nullptr) store_->history().each_broken(std::move(bad));
   }
   /// Opens a journal that open() found to be corrupt: what is whole is kept, what is broken is let
   /// go with all that is older, and clients who need it are told by a gap frame.
@@ -185,10 +185,10 @@ class journal {
     s.waiting_bytes += incoming_.size();
     return s;
   }
-  /// Why it cannot write now; empty: it can.
+  /// Why it cannot write, or let go of old files, now; empty: it can.
   [[nodiscard]] std::string problem() const {
     const std::scoped_lock<std::mutex> lock{mutex_};
-    return problem_;
+    return problem_.empty() ? keep_problem_ : problem_;
   }
 
  private:
@@ -223,6 +223,11 @@ class journal {
                     ? 0
                     : options_.keep_age.ms();
     s.claims = options_.durability >= durability::interval;
+    s.survives = options_.durability == durability::none || options_.live_without
+                     ? detail::journal_survival::nothing
+                 : s.claims ? detail::journal_survival::power_lost
+                            : detail::journal_survival::killed;
+    s.block_memory = options_.replay_bytes;
     s.repair = repairs_;
     store_ = std::make_unique<detail::journal_store>(*files_, s);
     start_ = {};
@@ -231,7 +236,7 @@ class journal {
     if (e) return fail(std::move(e));
     head_ = writes ? start_.next - 1 : start_.recovered;
     durable_.store(store_->newest(), std::memory_order_release);
-    stats_.files = store_->files();
+    stats_.files = store_->history().files();
     stats_.bytes = store_->bytes();
     stats_.oldest_gone = store_->gone();
     stopping_ = started_end_ = failing_ = false;
@@ -280,19 +285,16 @@ class journal {
     if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
     if (o.transient) return order_->publish(channel, e, o);
     if (failing_ && !options_.live_without) return fail(publish_error::not_stored);
-    if (!e.id.empty() || o.id != no_id) return fail(publish_error::bad_id);
-    if (o.encoded) return fail(publish_error::bad_type);
-    if (o.last) return fail(publish_error::sealed);
-    if (o.audience.size() > 0xffff || o.key.size() > 0xffff) return fail(publish_error::too_large);
-    const event_id id = head_ + 1;
-    if (id > max_event_id) return fail(publish_error::id_order);
-    event out = e;
-    out.id = id_text_.view(id);
-    const encode_plan p = plan(out, options_.limits);
-    if (p.error != encode_error::none) return fail(detail::to_publish_error(p.error));
-    if (p.size + o.audience.size() + o.key.size() + 64 > options_.lane_bytes / 2)
+    const std::size_t beside = o.audience.size() + o.key.size() + 64;
+    const std::size_t most = options_.lane_bytes / 2;
+    if (o.audience.size() > 0xffff || o.key.size() > 0xffff || beside > most)
       return fail(publish_error::too_large);
-    if (incoming_.size() + stats_.waiting_bytes + p.size > options_.queue_bytes)
+    const event_id id = head_ + 1;
+    const detail::numbered_event n =
+        detail::give_id(id, id_text_, e, o, options_.limits, most - beside);
+    if (n.error != publish_error::none) return fail(n.error);
+    const std::size_t size = n.plan.size;
+    if (incoming_.size() + stats_.waiting_bytes + size > options_.queue_bytes)
       return fail(publish_error::full);
     std::vector<char>& bytes = incoming_.bytes;
     incoming_.add({id,
@@ -301,10 +303,10 @@ class journal {
                    o.audience,
                    o.key,
                    {}});
-    incoming_.records.back().size = static_cast<std::uint32_t>(p.size);
+    incoming_.records.back().size = static_cast<std::uint32_t>(size);
     const std::size_t at = bytes.size();
-    bytes.resize(at + p.size);
-    encode_to(bytes.data() + at, out, p);
+    bytes.resize(at + size);
+    detail::encode_as(bytes.data() + at, e, n.id, n.plan);
     head_ = id;
     return {id, publish_error::none};
   }
@@ -389,7 +391,7 @@ class journal {
     count_events(events);
     const event_id newest = store_->newest();
     if (const int h = store_->tell_head(); h != 0) return fail_for_now(h, now);
-    (void)store_->trim(clock_ms_.load(std::memory_order_relaxed));
+    let_go();
     durable_is(newest);
     return true;
   }
@@ -397,6 +399,7 @@ class journal {
   [[nodiscard]] bool lives_without() const noexcept { return failing_ && options_.live_without; }
   /// To the hubs. Waits where one of them is behind by a whole lane.
   void show(const journal_event& e) {
+    if (e.bytes.empty()) return;  // broken: who asks for it is told
     const publish_options o{.id = e.id, .audience = e.audience, .key = e.key, .encoded = true};
     while (order_->publish(e.channel, {.data = e.bytes}, o) == publish_error::full &&
            !stopping_now())
@@ -423,7 +426,7 @@ class journal {
     if (options_.on_durable) options_.on_durable(id);
     const std::scoped_lock<std::mutex> lock{mutex_};
     ++stats_.batches;
-    stats_.files = store_->files();
+    stats_.files = store_->history().files();
     stats_.bytes = store_->bytes();
     stats_.oldest_gone = store_->gone();
     stats_.waiting_bytes = store_->pending().size();
@@ -435,6 +438,19 @@ class journal {
   void count_sync() {
     const std::scoped_lock<std::mutex> lock{mutex_};
     ++stats_.syncs;
+  }
+  /// Of what is not to be kept; tried again behind the next batch.
+  void let_go() {
+    const int e = store_->trim(clock_ms_.load(std::memory_order_relaxed));
+    if (e == 0 && !keeps_too_much_) return;
+    keeps_too_much_ = e != 0;
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    keep_problem_.clear();
+    if (e == 0) return;
+    ++stats_.failures;
+    keep_problem_ =
+        "old files of the journal cannot be removed: " + std::generic_category().message(e) +
+        "; look who may write its directory; it is tried again";
   }
   bool fail_for_now(int e, clock::time_point now) {
     retry_at_ = now + std::chrono::milliseconds{200};
@@ -524,6 +540,8 @@ class journal {
     constexpr std::uint32_t most = 16'384;  // records that one call looks at
     backfill_state state = backfill_state::done;
     std::uint32_t looked = 0;
+    event_id broken = no_id;  // what is at or below it, and not added, is broken
+    const auto lose_broken = [&] { return broken <= w.last() || w.lose(broken + 1); };
     for (event_id from = no_id, first = no_id; state == backfill_state::done;) {
       const bool lost = store_->loss_behind(w.last(), from, first) && from + 1 < r.before;
       store_->read(w.last(), lost ? from + 1 : r.before, [&](const journal_event& e) {
@@ -531,9 +549,14 @@ class journal {
           state = backfill_state::more;
           return false;
         }
+        if (e.bytes.empty()) {
+          broken = e.id;
+          return true;
+        }
+        if (!lose_broken()) return false;
         return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
       });
-      if (!lost || state != backfill_state::done) break;
+      if (!lose_broken() || !lost || state != backfill_state::done) break;
       if (w.last() < from && !w.pass(from)) break;
       if (!w.lose(first < r.before ? first : r.before)) break;
     }
@@ -560,6 +583,7 @@ class journal {
   event_id shown_ = no_id;
   clock::time_point retry_at_{};
   bool started_end_ = false;
+  bool keeps_too_much_ = false;
 
   mutable std::mutex mutex_;  // of what follows
   detail::journal_batch incoming_;
@@ -567,6 +591,7 @@ class journal {
   event_id head_ = no_id;
   journal_stats stats_;
   std::string problem_;
+  std::string keep_problem_;
   std::atomic<bool> failing_{false};
   bool stopping_ = false;
 };

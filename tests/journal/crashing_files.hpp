@@ -54,10 +54,14 @@ class crashing_disk {
   std::atomic<int> sync_fails{0};         ///< every sync does
   std::uint32_t fail_one_in = 0;          ///< calls that fail; 0: none
   bool locked = false;
+  std::atomic<int> remove_fails{0};  ///< every removal does
+  std::uint64_t machine_start = 1;
+  std::atomic<std::uint64_t> reads{0};
   random_source random{1};
 
   /// The machine stops. What was not synced is there, or not, in any order, or in part.
   void lose_power() {
+    ++machine_start;
     std::map<std::string, node_ptr> left = durable_names;
     for (const auto& [name, n] : names) {
       if (durable_names.contains(name) ? durable_names.at(name) != n : true) {
@@ -131,6 +135,7 @@ class crashing_files final : public sse::detail::journal_files {
   }
   int read(int handle, std::uint64_t at, void* to, std::size_t size,
            std::size_t& got) noexcept override {
+    ++disk_->reads;
     if (const int e = fails(); e != 0) return e;
     const crashing_disk::node& n = node(handle);
     got = at >= n.size ? 0 : std::min<std::size_t>(size, n.size - at);
@@ -160,6 +165,7 @@ class crashing_files final : public sse::detail::journal_files {
     return 0;
   }
   int remove(const std::string& name) noexcept override {
+    if (disk_->remove_fails != 0) return disk_->remove_fails;
     if (const int e = fails(); e != 0) return e;
     return disk_->names.erase(name) != 0 ? 0 : ENOENT;
   }
@@ -170,6 +176,7 @@ class crashing_files final : public sse::detail::journal_files {
   }
   const char* map(int handle, std::uint64_t) noexcept override { return node(handle).bytes.get(); }
   void unmap(const char*, std::uint64_t) noexcept override {}
+  std::uint64_t machine_start() noexcept override { return disk_->machine_start; }
   int lock(const std::string&, std::string& holder) override {
     if (const int e = fails(); e != 0) return e;
     if (disk_->locked) {

@@ -523,3 +523,135 @@ TEST_CASE("journal: stop writes all that was accepted", "[journal]") {
   CHECK(j.found().clean);
   CHECK(j.found().next == 2001);
 }
+
+TEST_CASE("journal: events that went with the power are told to all who missed them", "[journal]") {
+  test::crashing_disk disk;
+  const auto open = [&](journal& j) {
+    REQUIRE_FALSE(j.open(std::make_unique<test::crashing_files>(disk), small_files()));
+  };
+  {
+    journal j;
+    open(j);
+    j.start();
+    publish_up_to(j, 10);
+  }
+  disk.be_killed();
+  {
+    journal j;
+    open(j);
+    follower f{j};
+    j.start();
+    const std::size_t k = f.join("10");
+    publish_up_to(j, 20);
+    CHECK(f.take_up_to(j, k, 20) == stored(11, 20));
+    disk.fails = disk.sync_fails = EIO;  // it cannot say that it ended
+  }
+  disk.fails = disk.sync_fails = 0;
+  for (auto& [name, file] : disk.names) file->unsynced.clear();
+  disk.lose_power();
+  journal j;
+  open(j);
+  CHECK(j.found().recovered == 10);
+  const event_id next = j.found().next;
+  CHECK(next > 21);
+  follower f{j};
+  j.start();
+  const std::vector<std::size_t> readers{f.join("5"), f.join("10"), f.join("15"), f.join("20")};
+  CHECK(f.take(readers[0]) == stored(6, 10) + gap_frame(next - 1, 10, next, -1));
+  CHECK(f.take(readers[1]) == gap_frame(next - 1, 10, next, -1));
+  CHECK(f.take(readers[2]) == gap_frame(next - 1, 15, next, -1));
+  CHECK(f.take(readers[3]) == gap_frame(next - 1, 20, next, -1));
+  CHECK(j.publish(0, {.data = "on"}).id == next);
+  for (const std::size_t k : readers) CHECK(f.take_up_to(j, k, next) == stored(next, "on"));
+  CHECK(f.take(f.join("5")) ==
+        stored(6, 10) + gap_frame(next - 1, 10, next, -1) + stored(next, "on"));
+  CHECK(f.take(f.join(std::to_string(next - 1))) == stored(next, "on"));
+}
+
+TEST_CASE("journal: what clients come back for is read once for all of them and their channels",
+          "[journal]") {
+  journal_options o = small_files();
+  o.channels = {"a", "b", "c"};
+  failing_journal x{std::move(o)};
+  follower f{x.j};
+  x.j.start();
+  const std::string data(400, 'x');
+  constexpr event_id events = 900;
+  for (event_id id = 1; id <= events; ++id) REQUIRE(x.j.publish(id % 3, {.data = data}).id == id);
+  REQUIRE(x.j.wait_durable(events, sse::duration::seconds(20)));
+  f.turn();
+  const auto reads_of = [&](event_id clients) {
+    const std::uint64_t before = x.disk.reads;
+    for (event_id n = 0; n < clients; ++n) {
+      const event_id from = 1 + n * (events - 20) / clients;
+      const std::size_t k = f.join(std::to_string(from), "", {0, 1, 2});
+      CHECK(test::consecutive(test::ids_in(f.take(k)), from + 1, events));
+    }
+    return x.disk.reads - before;
+  };
+  const std::uint64_t reads = reads_of(10);
+  const std::uint64_t blocks = x.j.stats().bytes / 65536 + x.j.stats().files / 2;
+  CHECK(reads > 2);
+  CHECK(reads <= blocks);
+  CHECK(reads_of(300) == 0);
+}
+
+TEST_CASE("journal: an event of an old file that is broken is told to who needs it", "[journal]") {
+  const temporary_directory dir;
+  const std::string data(1000, 'x');
+  {
+    journal j;
+    REQUIRE_FALSE(j.open(dir.path(), small_files()));
+    j.start();
+    for (event_id id = 1; id <= 100; ++id) {
+      REQUIRE(j.publish(0, {.data = data}).id == id);
+      REQUIRE(j.wait_durable(id, sse::duration::seconds(20)));
+    }
+  }
+  REQUIRE(dir.files(".log").size() == 2);
+  std::fstream log{dir.files(".log").front(), std::ios::in | std::ios::out | std::ios::binary};
+  log.seekp(5 * static_cast<std::streamoff>(stored(1, data).size()) + 50);  // of event 6
+  log.put('y');
+  log.close();
+  journal j;
+  REQUIRE_FALSE(j.open(dir.path(), small_files()));
+  follower f{j};
+  j.start();
+  const std::string got = f.take(f.join("3"));
+  CHECK(got.starts_with(stored(4, data) + stored(5, data) + gap_frame(6, 5, 7, -1) +
+                        stored(7, data)));
+  CHECK(got.ends_with(stored(100, data)));
+  int broken = 0;
+  j.each_broken([&](const std::string& file, event_id id) {
+    CHECK(file == dir.files(".log").front().filename().string());
+    CHECK(id == 6);
+    ++broken;
+  });
+  CHECK(broken == 1);
+}
+
+TEST_CASE("journal: old files that cannot be removed are told, and go when they can", "[journal]") {
+  journal_options o = small_files();
+  o.keep_bytes = 200'000;
+  failing_journal x{std::move(o)};
+  x.disk.remove_fails = EACCES;
+  x.j.start();
+  const std::string data(1000, 'x');
+  const auto publish = [&](int n) {
+    for (int i = 0; i < n; ++i) {
+      const sse::publish_result r = x.j.publish(0, {.data = data});
+      REQUIRE(r);
+      REQUIRE(x.j.wait_durable(r.id, sse::duration::seconds(20)));
+    }
+  };
+  publish(400);
+  CHECK(x.j.problem().find("cannot be removed") != std::string::npos);
+  CHECK(x.j.stats().failures > 0);
+  CHECK_FALSE(x.j.stats().failing);  // what is published is stored
+  CHECK(x.j.stats().oldest_gone == 0);
+  x.disk.remove_fails = 0;
+  publish(2);
+  CHECK(x.j.problem().empty());
+  CHECK(x.j.stats().oldest_gone > 100);
+  CHECK(x.j.stats().bytes < 300'000);
+}

@@ -5,8 +5,10 @@
 //   SSEHUB_JOURNAL_RUNS=n   seeds; default 1,000
 #include <cstdint>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +25,7 @@ using sse::event_id;
 using sse::journal_errc;
 using sse::journal_event;
 using sse::detail::journal_store;
+using sse::detail::journal_survival;
 using test::crashing_disk;
 using test::crashing_files;
 
@@ -47,6 +50,9 @@ class world {
     settings_.most_pending = 100'000;
     settings_.ids_at_once = 1 + random_.below(100);
     settings_.claims = policy_ >= durability::interval;
+    settings_.survives = policy_ == durability::none ? journal_survival::nothing
+                         : settings_.claims          ? journal_survival::power_lost
+                                                     : journal_survival::killed;
     if (random_.below(3) == 0) settings_.keep_bytes = 1000 + random_.below(20'000);
     if (random_.below(4) == 0) settings_.keep_events = 1 + random_.below(200);
   }
@@ -55,6 +61,7 @@ class world {
     for (int generation = 0; generation < 4; ++generation) {
       live(generation);
       const bool power = random_.below(3) != 0;
+      power_ = power;
       // Nobody is told of what was not promised to survive the loss of power.
       const std::map<event_id, given>& whatever = settings_.claims ? shown_ : synced_;
       owed_ = power || policy_ == durability::none ? whatever : shown_;
@@ -72,6 +79,7 @@ class world {
         (void)store.open_to_write(now_, 0, found);
         if (random_.below(2) != 0) {
           disk_.lose_power();
+          power_ = true;
           owed_ = whatever;
         } else {
           disk_.be_killed();
@@ -186,6 +194,7 @@ class world {
     look_around(store);
     std::map<event_id, given> there;
     store.read(0, sse::max_event_id + 1, [&](const journal_event& e) {
+      CHECK_FALSE(e.bytes.empty());
       there.emplace(e.id, of(e));
       return true;
     });
@@ -204,14 +213,34 @@ class world {
       const bool all = id + 1 == found.next;  // it has everything that there was
       if (id < store.gone() || (id > found.recovered && !all))
         CHECK(store.loss_behind(id, from, first));
+      // Whoever stands in front of it never got it, and is told too.
+      const auto stands = there.lower_bound(id);
+      if (stands == there.begin()) continue;
+      CHECK(tells(store, std::prev(stands)->first, id));
+      CHECK(tells(store, there.begin()->first, id));
     }
-    if (found.recovered != 0 && found.recovered >= store.gone())
-      CHECK_FALSE(store.loss_behind(found.recovered, from, first));
+    // Nobody is told of a loss that cannot have been.
+    const bool all = settings_.claims || (policy_ == durability::page_cache && !power_);
+    if (all && found.recovered != 0 && found.recovered >= store.gone())
+      CHECK(store.loss_behind(found.recovered, from, first) ==
+            lost_behind_.contains(found.recovered));
+    if (found.recovered != 0 && store.loss_behind(found.recovered, from, first))
+      lost_behind_.insert(found.recovered);
     // What was never written may come again under another id.
     accepted_.clear();
     shown_ = there;
     synced_ = there;
     for (auto& [id, g] : there) ever_.emplace(id, g);
+  }
+  /// Who comes back with `after` is told, on its way, that `id` is lost.
+  static bool tells(const journal_store& store, event_id after, event_id id) {
+    event_id from = 0;
+    event_id first = 0;
+    while (after < id && store.loss_behind(after, from, first)) {
+      if (from < id && id < first) return true;
+      after = first - 1;
+    }
+    return false;
   }
   /// Ids rise, and everything is what was given.
   void look_around(journal_store& store) {
@@ -219,6 +248,7 @@ class world {
     store.read(0, sse::max_event_id + 1, [&](const journal_event& e) {
       CHECK(e.id > before);
       before = e.id;
+      if (e.bytes.empty()) return true;  // the disk failed just now
       if (const auto i = ever_.find(e.id); i != ever_.end()) CHECK(i->second == of(e));
       return true;
     });
@@ -240,8 +270,10 @@ class world {
   journal_store::settings settings_;
   std::int64_t now_ = 1000;
   event_id first_ = 0;
-  bool doubtful_ = false;               ///< a sync of what was shown may have failed
-  event_id clean_ = 0;                  ///< the last run ended by itself, with this id
+  bool doubtful_ = false;           ///< a sync of what was shown may have failed
+  bool power_ = false;              ///< it went, or else the process was killed
+  std::set<event_id> lost_behind_;  ///< a start found these, and said that later ones may be lost
+  event_id clean_ = 0;              ///< the last run ended by itself, with this id
   std::map<event_id, given> accepted_;  ///< by this run, not shown
   std::map<event_id, given> shown_;     ///< by this run, or there when it began
   std::map<event_id, given> synced_;

@@ -50,6 +50,8 @@ class journal_files {
   /// The file's bytes, to be read up to its size, which may grow up to `most`; nullptr: errno.
   [[nodiscard]] virtual const char* map(int handle, std::uint64_t most) noexcept = 0;
   virtual void unmap(const char* bytes, std::uint64_t most) noexcept = 0;
+  /// Another number after each start of the machine; 0: nobody knows.
+  [[nodiscard]] virtual std::uint64_t machine_start() noexcept = 0;
   /// Held until this object ends. EWOULDBLOCK: somebody else has it, and `holder` says who.
   [[nodiscard]] virtual int lock(const std::string& name, std::string& holder) = 0;
 };
@@ -145,6 +147,22 @@ class posix_journal_files final : public journal_files {
   }
   void unmap(const char* bytes, std::uint64_t most) noexcept override {
     ::munmap(const_cast<char*>(bytes), to_size(most));
+  }
+  std::uint64_t machine_start() noexcept override {
+#if defined(__linux__)
+    const int file = ::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 0;
+    char text[36];
+    std::size_t got = 0;
+    const int e = read(file, 0, text, sizeof text, got);
+    ::close(file);
+    std::uint64_t n = 0xcbf29ce484222325U;  // FNV-1a
+    for (std::size_t i = 0; i != got; ++i)
+      n = (n ^ static_cast<unsigned char>(text[i])) * 0x100000001b3U;
+    return e == 0 && got == sizeof text ? n : 0;
+#else
+    return 0;
+#endif
   }
   int lock(const std::string& name, std::string& holder) override {
     if (error_ != 0) return error_;

@@ -1,0 +1,159 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// journal_recovery: which segments are there at a start, and what of the newest is whole.
+#pragma once
+#ifndef SSEHUB_DETAIL_JOURNAL_RECOVERY_HPP
+#define SSEHUB_DETAIL_JOURNAL_RECOVERY_HPP
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <sse/detail/journal/runs.hpp>
+#include <sse/detail/journal/segment.hpp>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+class journal_recovery {
+ public:
+  using segment_ptr = std::shared_ptr<journal_segment>;
+
+  /// `room`: bytes of a file. `write`: what is torn is cut off, what was to go goes. `repair`: what
+  /// is broken is let go, with all that is older.
+  journal_recovery(journal_files& f, std::uint64_t room, bool write, bool repair) noexcept
+      : files_{&f}, room_{room}, write_{write}, repair_{repair} {}
+
+  /// The segments that are there, oldest first, and what was cut.
+  [[nodiscard]] journal_error read(std::vector<segment_ptr>& found, journal_start& out) {
+    std::vector<event_id> firsts;
+    if (const int e = journal_segment::list(*files_, firsts); e != 0)
+      return journal_failed(e, "the directory");
+    found.clear();  // newest first
+    bool dropping = false;
+    for (std::size_t n = firsts.size(); n-- != 0;) {
+      auto s = std::make_shared<journal_segment>(*files_, firsts[n]);
+      const journal_segment* const newer = found.empty() ? nullptr : found.back().get();
+      bool there = false;
+      if (!dropping) {  // behind a hole: it was let go, and came back
+        if (journal_error e = look_at(s, newer, there, out); e) return e;
+      }
+      if (there) {
+        s->synced = s->written;
+        s->synced_end = s->log_end;
+        s->shown.store(write_ ? s->written : 0, std::memory_order_relaxed);
+        found.push_back(std::move(s));
+      } else {
+        dropping = dropping || newer != nullptr;
+        if (write_) (void)journal_segment::remove(*files_, firsts[n]);
+      }
+    }
+    std::reverse(found.begin(), found.end());
+    return {};
+  }
+
+ private:
+  [[nodiscard]] static journal_error corrupt(event_id first, event_id id, const std::string& what) {
+    return {journal_errc::corrupt,
+            {},
+            journal_segment::name(first, ".idx") + ", at id " + std::to_string(id) + ": " + what +
+                ", although it was durable: the disk lost it; `repair` keeps what is whole"};
+  }
+
+  /// Not there: it was begun and never synced, was being removed, or what is between it and the
+  /// newer one is gone.
+  [[nodiscard]] journal_error look_at(segment_ptr& s, const journal_segment* newer, bool& there,
+                                      journal_start& out) {
+    const event_id first = s->first;
+    const std::string log = journal_segment::name(first, ".log");
+    const bool makes = write_ && newer == nullptr;
+    int e = s->open(makes, room_);
+    if (e == ENOENT && newer != nullptr) return {};
+    std::uint64_t index_size = 0;
+    std::uint64_t log_size = 0;
+    if (e == 0) e = files_->size(s->index, index_size);
+    if (e == 0) e = files_->size(s->log, log_size);
+    if (e == 0 && (index_size > room_ || log_size > room_)) {
+      s = std::make_shared<journal_segment>(*files_, first);
+      e = s->open(makes, (std::max)(index_size, log_size));
+    }
+    if (e != 0) return journal_failed(e, log);
+    const bool headed = index_size >= sizeof(index_header);
+    const index_header h = headed ? s->header() : index_header{};
+    const bool magic = headed && std::memcmp(h.magic, index_header{}.magic, sizeof h.magic) == 0;
+    const bool whole = magic && h.crc == h.checksum();
+    if ((whole && h.version != 1) || (magic && h.order == 0x04030201)) {
+      return {journal_errc::format,
+              {},
+              log + ": version " + std::to_string(h.version) +
+                  ", or another byte order: written by another version or machine; use that one"};
+    }
+    if (!whole || h.first != first) {
+      if (newer != nullptr && !repair_) return corrupt(first, 0, "its index has no header");
+      out.cut_bytes += log_size;
+      return {};
+    }
+    s->before = h.before;
+    const auto count =
+        static_cast<std::uint32_t>((index_size - sizeof(index_header)) / sizeof(index_record));
+    if (makes) {
+      if (journal_error bad = check_tail(*s, count, log_size, out); bad) return bad;
+      there = s->written != 0;
+      return {};
+    }
+    s->written = s->find(newer == nullptr ? max_event_id : newer->first - 1, count);
+    const index_record last = s->written == 0 ? index_record{} : s->record(s->written - 1);
+    s->log_end = last.end();
+    if (write_ && s->log_end > log_size) {
+      return repair_ ? journal_error{}
+                     : corrupt(first, last.id, "the .log is shorter than its index says");
+    }
+    there = newer == nullptr || s->written == 0 || last.id == newer->before;
+    return {};
+  }
+
+  /// Where the good records of the newest segment end; the rest is cut off.
+  [[nodiscard]] journal_error check_tail(journal_segment& s, std::uint32_t count,
+                                         std::uint64_t log_size, journal_start& out) {
+    event_id last = s.before;
+    bool good = true;
+    for (std::uint32_t i = 0; i != count;) {
+      journal_block b;
+      b.from = b.to = i;
+      s.load(b, (std::min)(count, i + 4096));
+      for (const index_record& r : b.records) {
+        const bool whole = r.size != 0;
+        good = good && whole && r.begin() == s.log_end;
+        if (good) {
+          s.log_end = r.end();
+          last = r.id;
+          ++s.written;
+        } else if (whole && !repair_ && r.id - r.behind > last) {
+          return corrupt(s.first, last + 1, "what stands there is not what was written");
+        }
+      }
+      i = b.to;
+    }
+    out.cut_events += count - s.written;
+    out.cut_bytes += log_size - s.log_end;
+    int e = files_->cut(s.index,
+                        sizeof(index_header) + std::uint64_t{s.written} * sizeof(index_record));
+    if (e == 0) e = files_->cut(s.log, s.log_end);
+    if (e == 0) e = files_->sync(s.index);
+    if (e == 0) e = files_->sync(s.log);
+    return e == 0 ? journal_error{} : journal_failed(e, journal_segment::name(s.first, ".log"));
+  }
+
+  journal_files* files_;
+  std::uint64_t room_;
+  bool write_;
+  bool repair_;
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_RECOVERY_HPP
