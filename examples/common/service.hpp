@@ -120,15 +120,19 @@ void log_line(std::string_view text);
 void log_access(const sse::access_record& r);
 
 /// The log, /health and /metrics. `more` adds to the metrics; who is not `admitted` gets none.
+/// `health`: the answer of /health; none: all is well.
 template <class User, class Stream>
 void add_common_routes(sse::asio_server<User, Stream>& server,
                        std::function<void(sse::metrics_page&)> more = {},
-                       std::function<bool(const sse::request&)> admitted = {}) {
+                       std::function<bool(const sse::request&)> admitted = {},
+                       std::function<sse::response()> health = {}) {
   server.on_access(&log_access);
   server.on_error([](std::string_view what, const std::error_code& e) {
     log_line("error: " + std::string{what} + (e ? ": " + e.message() : ""));
   });
-  server.get("/health", [](const sse::request&) { return ok(); });
+  server.get("/health", [health = std::move(health)](const sse::request&) {
+    return health ? health() : ok();
+  });
   server.get("/metrics", [&server, more = std::move(more),
                           admitted = std::move(admitted)](const sse::request& request) {
     if (admitted && !admitted(request)) return unauthorized();

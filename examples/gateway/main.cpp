@@ -43,18 +43,11 @@ int main(int argc, char** argv) {
   flags.toggle("--loop", "replay again and again", s.replay.loop);
   flags.number("--wait-readers", "N", "begin the replay once there are N streams (0)",
                s.wait_readers);
-  flags.heading("History");
-  flags.add("--journal", "DIR", "history survives the process, in this directory",
-            [&s](std::string_view v) {
-              s.journal = v;
-              return v.empty() ? "a directory" : "";
-            });
-  flags.add("--durability", "D", "none, page_cache, interval=MS or every_batch (page_cache)",
-            [&s](std::string_view v) { return gateway::read_durability(v, s); });
+  examples::add_history_flags(flags, s.history);
   flags.add("--follow", "DIR", "serve the journal that another process writes",
             [&s](std::string_view v) {
-              s.journal = v;
-              s.follows = true;
+              s.history.directory = v;
+              s.history.follows = true;
               return v.empty() ? "a directory" : "";
             });
   examples::add_common_flags(flags, s.common);
@@ -73,10 +66,10 @@ int main(int argc, char** argv) {
   }
   if (s.replays && !flags.given("--keep")) s.common.keep = gateway::replay_keep;
 
-  if (s.follows && (flags.given("--journal") || !s.engine.empty() || s.replays))
+  if (s.history.follows && (flags.given("--journal") || !s.engine.empty() || s.replays))
     return flags.wrong("--follow serves what another process writes: alone").print();
-  if (flags.given("--durability") && !flags.given("--journal"))
-    return flags.wrong("--durability needs --journal").print();
+  if (const std::string wrong = examples::wrong_history(flags); !wrong.empty())
+    return flags.wrong(wrong).print();
   asio::io_context io{1};
   std::unique_ptr<gateway::server> made;
   try {

@@ -2,9 +2,7 @@
 #include "server.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
-#include <stdexcept>
 #include <utility>
 
 #include "common/json.hpp"
@@ -25,26 +23,6 @@ sse::response accepted(std::string_view client_order_id) {
 }
 
 }  // namespace
-
-const char* read_durability(std::string_view text, settings& s) {
-  using enum sse::durability;
-  for (const sse::durability d : {none, page_cache, every_batch}) {
-    if (text != to_string(d)) continue;
-    s.durability = d;
-    return "";
-  }
-  constexpr std::string_view with = "interval=";
-  std::int64_t ms = 0;
-  if (text.starts_with(with)) {
-    const char* const end = text.data() + text.size();
-    const auto [at, e] = std::from_chars(text.data() + with.size(), end, ms);
-    if (e != std::errc{} || at != end) ms = 0;
-  }
-  if (ms < 1 || ms > 60'000) return "none, page_cache, every_batch, or interval= and 1 to 60000 ms";
-  s.durability = interval;
-  s.sync_interval = sse::duration::milliseconds(ms);
-  return "";
-}
 
 server::server(asio::io_context& io, settings s)
     : settings_{std::move(s)},
@@ -73,15 +51,8 @@ server::server(asio::io_context& io, settings s)
 }
 
 sse::server_options server::http_options(const examples::server_setup& setup) {
-  if (!settings_.journal.empty()) {
-    sse::journal_options o{.channel = [this](std::string_view) { return stream_options(); },
-                           .durability = settings_.durability,
-                           .interval = settings_.sync_interval};
-    const sse::journal_error e = settings_.follows
-                                     ? history_.follow(settings_.journal, std::move(o))
-                                     : history_.open(settings_.journal, std::move(o));
-    if (e) throw std::runtime_error{e.text};
-  }
+  examples::open_history(history_, settings_.history,
+                         {.channel = [this](std::string_view) { return stream_options(); }});
   sse::server_options o = setup.options;
   o.cors.methods = "GET,POST,OPTIONS";
   o.cors.on_every_answer = true;
@@ -94,7 +65,7 @@ sse::server_options server::http_options(const examples::server_setup& setup) {
 
 sse::channel_options server::stream_options() const {
   sse::channel_options o = examples::channel_options_of(settings_.common);
-  o.own_sequence = settings_.journal.empty();
+  o.own_sequence = settings_.history.directory.empty();
   return o;
 }
 
@@ -122,12 +93,29 @@ std::unique_ptr<feed> server::make_feed(asio::io_context& io) {
 }
 
 std::string server::start() {
+  if (settings_.history.follows) {
+    history_.start();
+    return {};
+  }
+  remember_orders();
   history_.start();
-  if (settings_.follows) return {};
   const std::string wrong = feed_->start();
   if (wrong.empty() && waiting_ != nullptr && settings_.wait_readers == 0)
     std::exchange(waiting_, nullptr)->play();
   return wrong;
+}
+
+/// What the journal says of orders and the account; prices come again by themselves.
+void server::remember_orders() {
+  history_.read(0, sse::max_event_id + 1, [this](const sse::journal_event& e) {
+    constexpr std::string_view data = "\ndata: ";  // one line of JSON each, as on_line wrote it
+    const std::size_t at = e.bytes.find(data);
+    if (at != e.bytes.npos && e.bytes.find("\nevent: market\n") == e.bytes.npos) {
+      const std::string_view line = e.bytes.substr(at + data.size());
+      (void)store_.consume(line.substr(0, line.find('\n')));
+    }
+    return true;
+  });
 }
 
 void server::stop(std::function<void()> done) {
@@ -161,21 +149,16 @@ void server::note_unreadable(std::uint64_t lines) {
 // --- the HTTP interface --------------------------------------------------------------------------
 
 void server::add_routes() {
-  examples::add_common_routes(http_, [this](sse::metrics_page& m) {
-    m.sample("gateway_refused_lines_total", "counter", "Lines that were no event.",
-             store_.refused());
-    m.sample("gateway_unreadable_lines_total", "counter",
-             "Lines that should have been events and could not be read.", unreadable_);
-    if (!history_) return;
-    const sse::journal_stats j = history_.stats();
-    m.sample("gateway_journal_last_id", "gauge", "The newest id given out.", j.last);
-    m.sample("gateway_journal_durable_id", "gauge", "As durable as was asked for.", j.durable);
-    m.sample("gateway_journal_bytes", "gauge", "Of the journal's files.", j.bytes);
-    m.sample("gateway_journal_syncs_total", "counter", "Calls of fdatasync.", j.syncs);
-    m.sample("gateway_journal_failures_total", "counter", "Writes that failed.", j.failures);
-    m.sample("gateway_journal_failing", "gauge", "1: it cannot be written now.",
-             std::uint64_t{j.failing ? 1U : 0U});
-  });
+  examples::add_common_routes(
+      http_,
+      [this](sse::metrics_page& m) {
+        m.sample("gateway_refused_lines_total", "counter", "Lines that were no event.",
+                 store_.refused());
+        m.sample("gateway_unreadable_lines_total", "counter",
+                 "Lines that should have been events and could not be read.", unreadable_);
+        if (history_) examples::add_history(m, history_);
+      },
+      {}, [this] { return history_ ? examples::health_of(history_) : ok(); });
   examples::add_page(http_, page);
   http_.stream("/api/stream", [this](const sse::request& r) -> sse::verdict<reader> {
     if (!examples::has_token(r, settings_.common)) return examples::unauthorized();
@@ -252,9 +235,7 @@ std::string server::config() const {
   out += o.token.empty() ? "false" : "true";
   out += R"(,"unreadable_lines":)" + std::to_string(unreadable_);
   if (history_) {
-    out += R"(,"durability":")" + std::string{to_string(settings_.durability)} +
-           R"(","durable_id":)" + std::to_string(history_.durable()) + R"(,"journal_problem":)";
-    examples::append_json_string(out, history_.problem());
+    out += "," + examples::history_json(history_);
   }
   return out + "}";
 }

@@ -24,6 +24,7 @@
 #include <sse/asio.hpp>
 #include <sse/journal.hpp>
 
+#include "common/history.hpp"
 #include "common/page_beats.hpp"
 #include "common/service.hpp"
 #include "feed.hpp"
@@ -40,16 +41,9 @@ struct settings {
   std::vector<std::string> engine{};  ///< command and arguments; empty: none
   bool replays = false;
   replay_options replay{};
-  std::string journal{};  ///< directory in which history survives; empty: in memory
-  bool follows = false;   ///< another process writes it
-  sse::durability durability = sse::durability::page_cache;
-  sse::duration sync_interval = sse::duration::milliseconds(50);
+  examples::history_options history{};
   std::uint32_t wait_readers = 0;  ///< the replay begins once there are so many streams
 };
-
-/// "none", "page_cache", "interval=MS" or "every_batch" into the settings; what it should be if it
-/// is none of these.
-[[nodiscard]] const char* read_durability(std::string_view text, settings& s);
 
 /// Events kept while a recording is replayed, if --keep does not say it: so that a reader who comes
 /// after the end still gets all of it.
@@ -77,6 +71,7 @@ class server {
   [[nodiscard]] sse::channel_options stream_options() const;
   [[nodiscard]] std::unique_ptr<feed> make_feed(asio::io_context& io);
   void add_routes();
+  void remember_orders();
   void on_line(std::string_view line);
   void note_unreadable(std::uint64_t lines);
   [[nodiscard]] sse::response place(const sse::request& r, std::string_view body);

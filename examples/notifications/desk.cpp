@@ -70,6 +70,21 @@ bool add_private_room(std::string_view text, private_rooms& rooms) {
 
 void apply(const settings& s, sse::hub_options& hub) { hub.idle = s.idle; }
 
+sse::channel_options channel_options_of(const settings& s, std::string_view name,
+                                        std::function<std::int64_t()> wall_ms) {
+  sse::channel_options o = examples::channel_options_of(s.common);
+  o.keep_bytes = keep_bytes;
+  if (name == "system" && o.heartbeat.mode != sse::heartbeat_options::pace::off) {
+    o.heartbeat.mode = sse::heartbeat_options::pace::fixed;
+    o.heartbeat.comment = false;
+    o.heartbeat.type = "heartbeat";
+    o.heartbeat.payload = [wall = std::move(wall_ms)](std::string& data) {
+      data = heartbeat_json(wall());
+    };
+  }
+  return o;
+}
+
 desk_clock system_clock() {
   using namespace std::chrono;
   return {.wall_ms =
@@ -91,25 +106,16 @@ desk::desk(const settings& s, desk_host host, desk_clock clock)
       started_ms_{clock_.steady_ms()},
       next_status_ms_{started_ms_ + status_every_ms},
       meter_{started_ms_} {
-  const auto channel = [&](std::string_view name, bool beats) {
-    sse::channel_options o = examples::channel_options_of(settings_.common);
-    o.keep_bytes = keep_bytes;
-    if (beats && o.heartbeat.mode != sse::heartbeat_options::pace::off) {
-      o.heartbeat.mode = sse::heartbeat_options::pace::fixed;
-      o.heartbeat.comment = false;
-      o.heartbeat.type = "heartbeat";
-      o.heartbeat.payload = [wall = clock_.wall_ms](std::string& data) {
-        data = heartbeat_json(wall());
-      };
-    }
-    const sse::channel c = host_.open_channel(name, std::move(o));
+  const auto channel = [&](std::string_view name) {
+    const sse::channel c =
+        host_.open_channel(name, channel_options_of(settings_, name, clock_.wall_ms));
     if (!c) throw std::bad_alloc{};
     return c;
   };
-  notifications_ = channel("notifications", false);
-  realtime_ = channel("realtime", false);
-  chat_ = channel("chat", false);
-  system_ = channel("system", true);
+  notifications_ = channel("notifications");
+  realtime_ = channel("realtime");
+  chat_ = channel("chat");
+  system_ = channel("system");
 }
 
 token_result desk::who(const sse::request& r) const {
@@ -220,23 +226,27 @@ std::int64_t desk::tick() {
 }
 
 sse::publish_result desk::publish(sse::channel to, const posted& what) {
-  const sse::publish_result r =
-      to.publish({.type = what.type, .data = what.data},
-                 {.audience = what.audience, .transient = what.transient});
+  const sse::event e{.type = what.type, .data = what.data};
+  const sse::publish_options o{.audience = what.audience, .transient = what.transient};
+  const sse::publish_result r = host_.publish ? host_.publish(to, e, o) : to.publish(e, o);
   if (!r) examples::log_line("an event was not published: " + std::string{to_string(r.error)});
   return r;
+}
+
+/// What an event's data calls it: the same as its `id:`.
+std::string desk::next_id(sse::channel to) const {
+  return std::to_string(host_.next_id ? host_.next_id(to) : to.last_id() + 1);
 }
 
 // --- answers -------------------------------------------------------------------------------------
 
 sse::response desk::answer(sse::channel to, const posted& what) {
-  const std::string id = std::to_string(to.last_id() + (what.transient ? 0 : 1));
   const sse::publish_result r = publish(to, what);
   if (r.error == sse::publish_error::too_large) return error(413, "content_too_large");
   if (!r) return error(500, "not_published");
   examples::json_object o;
   o.raw("success", "true");
-  if (!what.transient) o.text("id", id);
+  if (!what.transient) o.text("id", std::to_string(r.id));
   return examples::ok(o.done());
 }
 
@@ -253,7 +263,7 @@ sse::response desk::take(const sse::request& r, std::string_view body, Use use) 
 }
 
 sse::response desk::notify(const identity& from, fields f, const std::string* to) {
-  const std::string id = std::to_string(notifications_.last_id() + 1);
+  const std::string id = next_id(notifications_);
   notification n{.id = id,
                  .title = needed(f, "title"),
                  .message = needed(f, "message"),
@@ -302,7 +312,7 @@ sse::response desk::send_message(const sse::request& r, std::string_view body) {
     const std::string_view message = needed(f, "message");
     if (!is_clean_name(room) || message.empty()) return bad_params();
     if (!may_enter(from.id, room)) return forbidden();
-    const std::string id = std::to_string(chat_.last_id() + 1);
+    const std::string id = next_id(chat_);
     return answer(chat_, {.type = "message",
                           .data = message_json(id, room, from, message, clock_.wall_ms()),
                           .audience = readers_of(room)});
@@ -326,7 +336,7 @@ sse::response desk::maintenance(const sse::request& r, std::string_view body) {
     if (!from.has_role("admin")) return forbidden();
     const std::string_view message = needed(f, "message");
     if (message.empty()) return bad_params();
-    const std::string id = std::to_string(system_.last_id() + 1);
+    const std::string id = next_id(system_);
     return answer(system_, {.type = "maintenance",
                             .data = maintenance_json(id, message, from, clock_.wall_ms())});
   });

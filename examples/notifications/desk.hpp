@@ -31,6 +31,7 @@
 #include <sse/request.hpp>
 #include <sse/session.hpp>
 
+#include "common/history.hpp"
 #include "common/json.hpp"
 #include "common/process_meter.hpp"
 #include "common/service.hpp"
@@ -52,9 +53,15 @@ struct settings {
   sse::duration idle = sse::duration::seconds(300);
   std::string token_secret{};  ///< empty: demo tokens
   private_rooms rooms{};
+  examples::history_options history{};
 };
 /// Reads ROOM:USER,USER into `rooms`; false: not of this form.
 [[nodiscard]] bool add_private_room(std::string_view text, private_rooms& rooms);
+/// The names of the channels.
+inline constexpr std::string_view channel_names[] = {"notifications", "realtime", "chat", "system"};
+/// Of one of them; `wall_ms`: desk_clock's.
+[[nodiscard]] sse::channel_options channel_options_of(const settings& s, std::string_view name,
+                                                      std::function<std::int64_t()> wall_ms);
 /// The hub's part of the settings.
 void apply(const settings& s, sse::hub_options& hub);
 
@@ -71,6 +78,11 @@ struct visitor {
 /// What the desk asks of the hub that it works for.
 struct desk_host {
   std::function<sse::channel(std::string_view, sse::channel_options)> open_channel;
+  /// As channel::publish, where that is not the way.
+  std::function<sse::publish_result(sse::channel, const sse::event&, const sse::publish_options&)>
+      publish = {};
+  /// The id that publish gives next; none: channel::last_id knows.
+  std::function<sse::event_id(sse::channel)> next_id = {};
   std::function<void(sse::session_id, const sse::event&)> send;
   std::function<void(sse::session_id)> close;
   std::function<const visitor*(sse::session_id)> find;
@@ -137,6 +149,7 @@ class desk {
   [[nodiscard]] sse::response take(const sse::request& r, std::string_view body, Use use);
   [[nodiscard]] sse::response notify(const identity& from, fields f, const std::string* to);
   [[nodiscard]] sse::publish_result publish(sse::channel to, const posted& what);
+  [[nodiscard]] std::string next_id(sse::channel to) const;
   [[nodiscard]] sse::response answer(sse::channel to, const posted& what);
   void tell_presence(const visitor& v, std::string_view what);
   [[nodiscard]] std::string status_data();

@@ -3,6 +3,9 @@
 // Notifications, realtime updates, chat rooms and the system's status, for users with tokens.
 //
 // A header of the standard library comes first, see <sse/asio.hpp>.
+#include <functional>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -30,6 +33,7 @@ int main(int argc, char** argv) {
               return notifications::add_private_room(value, s.rooms) ? "" : "ROOM:USER,USER";
             });
   flags.seconds("--idle", "a stream without events for so long ends, 0: never (300)", s.idle);
+  examples::add_history_flags(flags, s.history);
   examples::add_common_flags(flags, s.common);
   flags.footer(
       "Without --token-secret a token is the base64 of userId:username:email:roles, which anybody "
@@ -40,12 +44,24 @@ int main(int argc, char** argv) {
     return flags.wrong("--token-secret needs OpenSSL, which this program was built without")
         .print();
 
+  if (const std::string wrong = examples::wrong_history(flags); !wrong.empty())
+    return flags.wrong(wrong).print();
   asio::io_context io{1};
-  notifications::server server{io, s};
+  std::unique_ptr<notifications::server> made;
+  try {
+    made = std::make_unique<notifications::server>(io, s);
+  } catch (const std::runtime_error& e) {
+    return flags.wrong(e.what()).print();
+  }
+  notifications::server& server = *made;
   if (s.token_secret.empty()) {
     examples::log_line("demo tokens: anybody can make one, with any name and any role");
   } else if (s.token_secret.size() < 32) {
     examples::log_line("the key of --token-secret has less than 32 bytes: it may be guessed");
   }
-  return examples::run(io, server.http(), flags, s.common, {});
+  return examples::run(io, server.http(), flags, s.common,
+                       {.stop = [&](const std::function<void()>& done) {
+                         server.stop();
+                         done();
+                       }});
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -11,20 +12,10 @@
 #include "notifications_page.hpp"
 
 namespace notifications {
-namespace {
-
-sse::server_options http_options(const settings& s, const examples::server_setup& setup) {
-  sse::server_options o = setup.options;
-  o.limits.body = 64 << 10;
-  apply(s, o.hub);
-  return o;
-}
-
-}  // namespace
 
 server::server(asio::io_context& io, const settings& s, desk_clock clock)
     : beats_{io, http_, s.common.heartbeat},
-      http_{io, http_options(s, examples::server_setup{s.common}), s.common},
+      http_{io, http_options(s, examples::server_setup{s.common}, clock), s.common},
       timer_{io},
       desk_{s, host(), std::move(clock)} {
   auto& hub = http_.hub();
@@ -43,15 +34,43 @@ server::server(asio::io_context& io, const settings& s, desk_clock clock)
       examples::log_line("a stream was closed: " + std::string{to_string(why)});
   });
   add_routes();
+  history_.start();
   wait();
+}
+
+sse::server_options server::http_options(const settings& s, const examples::server_setup& setup,
+                                         const desk_clock& clock) {
+  examples::open_history(history_, s.history,
+                         {.channels = {std::begin(channel_names), std::end(channel_names)},
+                          .channel = [s, wall = clock.wall_ms](std::string_view name) {
+                            return channel_options_of(s, name, wall);
+                          }});
+  sse::server_options o = setup.options;
+  o.limits.body = 64 << 10;
+  o.shards = history_ ? &history_.order() : nullptr;
+  apply(s, o.hub);
+  return o;
+}
+
+/// What the journal takes has its id, and is shown once it is as safe as was asked for.
+sse::publish_result server::publish(sse::channel to, const sse::event& e,
+                                    const sse::publish_options& o) {
+  if (!history_) return to.publish(e, o);
+  const auto at = std::find(std::begin(channel_names), std::end(channel_names), to.name());
+  return history_.publish(static_cast<std::size_t>(at - std::begin(channel_names)), e, o);
 }
 
 desk_host server::host() {
   return {
       .open_channel =
           [this](std::string_view name, sse::channel_options o) {
-            return http_.open_channel(name, std::move(o));
+            return history_ ? http_.hub().find_channel(name)
+                            : sse::channel{http_.open_channel(name, std::move(o))};
           },
+      .publish = [this](sse::channel to, const sse::event& e,
+                        const sse::publish_options& o) { return publish(to, e, o); },
+      .next_id =
+          [this](sse::channel to) { return (history_ ? history_.stats().last : to.last_id()) + 1; },
       .send = [this](sse::session_id id, const sse::event& e) { (void)http_.hub().send(id, e); },
       .close = [this](sse::session_id id) { http_.hub().close(id); },
       .find = [this](sse::session_id id) -> const visitor* { return http_.hub().user(id); },
@@ -67,7 +86,12 @@ void server::wait() {
 }
 
 void server::add_routes() {
-  examples::add_common_routes(http_);
+  examples::add_common_routes(
+      http_,
+      [this](sse::metrics_page& m) {
+        if (history_) examples::add_history(m, history_);
+      },
+      {}, [this] { return history_ ? examples::health_of(history_) : examples::ok(); });
   examples::add_page(http_, page);
 
   const auto stream = [this](std::string_view path, stream_kind kind) {

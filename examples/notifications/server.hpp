@@ -27,6 +27,7 @@ class server {
  public:
   using http_type = examples::http_server<visitor>;
 
+  /// Throws std::runtime_error with a sentence: the journal cannot be opened.
   server(asio::io_context& io, const settings& s, desk_clock clock = system_clock());
 
   /// Ends the streams, of which the desk hears, before the desk goes.
@@ -35,12 +36,20 @@ class server {
   server& operator=(const server&) = delete;
 
   [[nodiscard]] http_type& http() noexcept { return http_; }
+  /// What was posted is written; nothing is published any more.
+  void stop() { history_.stop(); }
 
  private:
   [[nodiscard]] desk_host host();
+  [[nodiscard]] sse::server_options http_options(const settings& s,
+                                                 const examples::server_setup& setup,
+                                                 const desk_clock& clock);
+  [[nodiscard]] sse::publish_result publish(sse::channel to, const sse::event& e,
+                                            const sse::publish_options& o);
   void add_routes();
   void wait();
 
+  sse::journal history_;                   // before http_, which follows it
   examples::page_beats<http_type> beats_;  // before http_, which tells it of its end
   http_type http_;
   asio::steady_timer timer_;
