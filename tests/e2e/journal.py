@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""The gateway's history survives kill -9: every reader has every event once and in order.
+"""The history of the programs survives kill -9: every reader has every event once and in order.
 
 needs: python3
 
-SSEHUB_JOURNAL_KILLS=n: kills; default 12.
+SSEHUB_JOURNAL_KILLS=n: kills of each test; default 8.
+SSEHUB_JOURNAL_READERS=n: default 50.
 """
+import base64
+import json
 import os
 import random
 import re
@@ -13,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from urllib.parse import quote
 
 from _client import check, equal, program
 
@@ -26,7 +30,8 @@ while True:
     sys.stdout.flush()
     time.sleep(0.01)
 """
-KILLS = int(os.environ.get("SSEHUB_JOURNAL_KILLS", "12"))
+KILLS = int(os.environ.get("SSEHUB_JOURNAL_KILLS", "8"))
+READERS = int(os.environ.get("SSEHUB_JOURNAL_READERS", "50"))
 
 
 def free_port():
@@ -35,19 +40,26 @@ def free_port():
         return s.getsockname()[1]
 
 
-class Gateway:
-    def __init__(self, *arguments):
-        self.port = free_port()
-        self.arguments = arguments
+class Program:
+    def __init__(self, *command):
+        self.command = [program(command[0]), *command[1:]]
         self.process = None
 
     def start(self):
-        self.process = subprocess.Popen([program("gateway"), "--port", str(self.port), *self.arguments],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+    def wait_until_it_listens(self):
+        pass
+
+
+class Server(Program):
+    def __init__(self, name, *arguments, port=None):
+        self.port = port or free_port()
+        super().__init__(name, "--port", str(self.port), "--per-address", "0", *arguments)
 
     def wait_until_it_listens(self):
         for _ in range(2000):
@@ -55,17 +67,18 @@ class Gateway:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 return
             except OSError:
-                check(self.process.poll() is None, "the gateway ended by itself")
+                check(self.process.poll() is None, f"{self.command} ended by itself")
                 time.sleep(0.01)
-        check(False, "the gateway does not listen")
+        check(False, f"{self.command} does not listen")
 
 
 class Reader(threading.Thread):
     """An EventSource: reconnects with the last id that it got."""
 
-    def __init__(self, port):
+    def __init__(self, port, path="/api/stream"):
         super().__init__(daemon=True)
         self.port = port
+        self.path = path
         self.ids = []
         self.gaps = []
         self.last = None
@@ -83,7 +96,7 @@ class Reader(threading.Thread):
     def stream(self):
         with socket.create_connection(("127.0.0.1", self.port), 5) as s:
             resume = f"Last-Event-ID: {self.last}\r\n" if self.last is not None else ""
-            s.sendall(f"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n{resume}\r\n".encode())
+            s.sendall(f"GET {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n{resume}\r\n".encode())
             s.settimeout(20)
             rest = b""
             head = False
@@ -114,9 +127,9 @@ class Reader(threading.Thread):
             self.ids.append(self.last)
 
 
-def stored(directory):
+def stored(directory, what=rb"^id: (\d+)$"):
     dump = subprocess.run([program("journal"), "dump", directory], check=True, capture_output=True)
-    return [int(n) for n in re.findall(rb"^id: (\d+)$", dump.stdout, re.M)]
+    return [int(n) if n.isdigit() else n for n in re.findall(what, dump.stdout, re.M)]
 
 
 def all_once(readers, directory, enough):
@@ -147,12 +160,12 @@ def finish(readers, directory):
 
 def test_kills_under_load_lose_nothing_and_repeat_nothing():
     with tempfile.TemporaryDirectory() as directory:
-        g = Gateway("--journal", directory, "--engine", f"python3 -u {directory}/engine", "--keep", "50")
+        g = Server("gateway", "--journal", directory, "--engine", f"python3 -u {directory}/engine", "--keep", "50")
         with open(f"{directory}/engine", "w") as f:
             f.write(ENGINE)
         g.start()
         g.wait_until_it_listens()
-        readers = [Reader(g.port) for _ in range(20)]
+        readers = [Reader(g.port) for _ in range(READERS)]
         for _ in range(KILLS):
             time.sleep(random.uniform(0.05, 1.0))
             g.kill()
@@ -160,7 +173,7 @@ def test_kills_under_load_lose_nothing_and_repeat_nothing():
             g.wait_until_it_listens()
         time.sleep(0.5)
         g.kill()
-        g.arguments = ("--follow", directory, "--keep", "50")
+        g = Server("gateway", "--follow", directory, "--keep", "50", port=g.port)
         g.start()
         g.wait_until_it_listens()
         finish(readers, directory)
@@ -171,15 +184,13 @@ def test_kills_under_load_lose_nothing_and_repeat_nothing():
 
 def test_an_engine_writes_and_a_gateway_serves_each_killed_alone():
     with tempfile.TemporaryDirectory() as directory:
-        with open(f"{directory}/engine", "w") as f:
-            f.write(ENGINE)
-        writer = Gateway("--journal", directory, "--engine", f"python3 -u {directory}/engine")
+        writer = Program("engine_journal", directory, "1000")
         writer.start()
-        writer.wait_until_it_listens()
-        server = Gateway("--follow", directory, "--keep", "50")
+        server = Server("gateway", "--follow", directory, "--keep", "50")
+        wait_until_there(f"{directory}/head")
         server.start()
         server.wait_until_it_listens()
-        readers = [Reader(server.port) for _ in range(10)]
+        readers = [Reader(server.port) for _ in range(READERS)]
         for _ in range(KILLS):
             time.sleep(random.uniform(0.05, 0.6))
             victim = random.choice([writer, server])
@@ -195,7 +206,85 @@ def test_an_engine_writes_and_a_gateway_serves_each_killed_alone():
         server.kill()
 
 
+def call(port, method, path, token="", body=None):
+    with socket.create_connection(("127.0.0.1", port), 5) as s:
+        text = json.dumps(body) if body is not None else ""
+        s.sendall(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
+                  f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
+        answer = b""
+        while got := s.recv(65536):
+            answer += got
+        head, _, content = answer.partition(b"\r\n\r\n")
+        return int(head.split()[1]), json.loads(content)
+
+
+def test_notifications_survive():
+    with tempfile.TemporaryDirectory() as directory:
+        server = Server("notifications", "--journal", directory, "--keep", "5")
+        server.start()
+        server.wait_until_it_listens()
+        token = base64.b64encode(b"7:ann:a@example.com:user").decode()
+        readers = [Reader(server.port, f"/notifications/stream?token={quote(token)}") for _ in range(4)]
+        while any(r.last is None for r in readers):  # told where they stand: nothing is missed
+            time.sleep(0.01)
+        posted = []
+        for _ in range(KILLS):
+            for n in range(20):
+                status, answer = call(server.port, "POST", "/notifications/broadcast", token,
+                                      {"type": "news", "title": "t", "message": f"number {n}"})
+                equal(status, 200, answer)
+                posted.append(int(answer["id"]))
+            status, answer = call(server.port, "GET", "/health")
+            equal((status, answer["ok"], answer["durability"]), (200, True, "page_cache"), answer)
+            while answer["durable_id"] < posted[-1]:
+                time.sleep(0.01)
+                answer = call(server.port, "GET", "/health")[1]
+            server.kill()
+            server.start()
+            server.wait_until_it_listens()
+        finish(readers, directory)
+        equal(stored(directory), posted, "what is stored")
+        equal([int(json.loads(d)["id"]) for d in stored(directory, rb"^data: (.*)$")], posted, "what the data calls them")
+        for r in readers:
+            equal(r.gaps, [], "gap frames")
+            equal(r.ids, posted, "what a reader got")
+        server.kill()
+
+
+def test_orders_are_known_after_a_kill():
+    """What the gateway knows of orders comes from its journal again."""
+    with tempfile.TemporaryDirectory() as directory:
+        g = Server("gateway", "--journal", directory)
+        g.start()
+        g.wait_until_it_listens()
+        order = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "qty": 0.01, "price": 1, "client_order_id": "web-1"}
+        status, answer = call(g.port, "POST", "/api/order", "", order)
+        equal(status, 200, answer)
+        until = time.monotonic() + 20
+        while call(g.port, "GET", "/api/order_state?client_order_id=web-1")[0] != 200:
+            check(time.monotonic() < until, "the order is not known")
+            time.sleep(0.01)
+        last = call(g.port, "GET", "/api/orders_state")[1]
+        config = call(g.port, "GET", "/api/config")[1]
+        while (now := call(g.port, "GET", "/api/config")[1])["durable_id"] <= config["durable_id"]:
+            time.sleep(0.01)
+        g.kill()
+        g.start()
+        g.wait_until_it_listens()
+        equal(call(g.port, "GET", "/api/orders_state")[1], last, "orders after the kill")
+        g.kill()
+
+
+def wait_until_there(path):
+    until = time.monotonic() + 20
+    while not os.path.exists(path):
+        check(time.monotonic() < until, f"{path} does not come")
+        time.sleep(0.01)
+
+
 def main():
+    test_orders_are_known_after_a_kill()
+    test_notifications_survive()
     test_kills_under_load_lose_nothing_and_repeat_nothing()
     test_an_engine_writes_and_a_gateway_serves_each_killed_alone()
 
