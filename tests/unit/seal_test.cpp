@@ -326,6 +326,24 @@ TEST_CASE("a sealed channel is closed once its time is over, and its program is 
   CHECK(closed.size() == 2);
 }
 
+TEST_CASE("what is published when a sealed channel's time is over is as old as its program thinks",
+          "[seal]") {
+  stage s;
+  sse::channel_options kept = job();
+  kept.keep_age = sse::duration::seconds(10);
+  sse::channel news = s.open("news", std::move(kept));
+  s.hub.on_channel_closed([&](sse::channel) { s.put(news); });
+  sse::channel_options o = job();
+  o.keep_sealed = sse::duration::seconds(60);
+  s.hub.seal(s.open("job", std::move(o)));
+  s.at(100'000);  // the host was stopped meanwhile
+  CHECK(news.stats().retained_events == 1);
+  s.at(109'999);
+  CHECK(news.stats().retained_events == 1);
+  s.at(110'000);
+  CHECK(news.stats().retained_events == 0);
+}
+
 TEST_CASE("a reader that knows where it began is told 204 after a stream without an event",
           "[seal][surface]") {
   sse::hub_options o;

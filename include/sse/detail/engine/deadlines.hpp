@@ -180,11 +180,10 @@ inline void engine::beat(std::uint32_t slot, channel_state& heart) noexcept {
 
 inline void engine::on_channel_timer(channel_state& c) noexcept {
   timers_.disarm(timer_places::channel_bit | c.index_);
-  if (now_ >= c.due_) {
-    if (c.sealed_) {
-      if (!c.closing_) close_channel(c);
-      return;
-    }
+  if (now_ >= c.due_ && c.sealed_) {
+    if (now_ >= target_) return close_channel(c);
+    c.due_ = target_;  // its hook may publish: that is of now, not of a time that has passed
+  } else if (now_ >= c.due_) {
     c.due_ = next_beat(c.options_.heartbeat.every.ms());
     publish_heartbeat(c);
   }
