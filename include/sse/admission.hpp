@@ -296,15 +296,17 @@ struct join_start {
 /// Why hub.join() did not.
 enum class join_error : std::uint8_t {
   none,
-  no_session,        ///< gone, or ending
-  another_hub,       ///< the channel is of another hub
-  closed,            ///< the channel is closed, or being closed, or none
-  sealed,            ///< the channel has had its last event
-  joined,            ///< it has joined it already
-  another_sequence,  ///< its other channels, or those that it left, have ids of another sequence
-  too_many,          ///< hub_options::max_joins
-  moved_on,          ///< it got, or was told of, an id that is not below where it was to begin
-  full,              ///< channel_options::max_subscribers
+  no_session,   ///< gone, or ending
+  another_hub,  ///< the channel is of another hub
+  closed,       ///< the channel is closed, or being closed, or none
+  sealed,       ///< the channel has had its last event
+  joined,       ///< it has joined it already
+  /// Its other channels, or those that it left, have ids of another sequence, or it left one that
+  /// has its own.
+  another_sequence,
+  too_many,  ///< hub_options::max_joins
+  moved_on,  ///< it got, or was told of, an id that is not below where it was to begin
+  full,      ///< channel_options::max_subscribers
   no_memory,
   in_hook,  ///< called inside a hook that may not call the hub (see hub)
 };

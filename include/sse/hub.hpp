@@ -238,9 +238,10 @@ class hub {
   [[nodiscard]] join_error join(session_id id, channel c, const join_start& from = {}) noexcept {
     return engine_.join(id, c, from);
   }
-  /// It gets nothing of that channel any more, also of what was published and is not sent yet; a
-  /// half-sent event is finished, also if the channel is closed. It may leave all of its channels.
-  /// False: it had not joined it, or is gone.
+  /// It gets no event of that channel any more, also of what was published and is not sent yet; a
+  /// half-sent one is finished, also if the channel is closed. A gap frame that waits is sent,
+  /// since its id speaks for all channels. It may leave all of them. False: it had not joined it,
+  /// or is gone.
   bool leave(session_id id, channel c) noexcept { return engine_.leave(id, c); }
 
   // --- the loop ----------------------------------------------------------------------------------

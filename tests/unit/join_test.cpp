@@ -342,6 +342,38 @@ TEST_CASE("who leaves the snapshot that was to say where the stream stands is to
   CHECK(s.take(k) == "id: 1\n\n");
 }
 
+TEST_CASE("who joins while it gets a snapshot is told what that lost, and then where it stands",
+          "[join]") {
+  standing_stage s;
+  sse::channel_options state = quiet();
+  state.start = sse::start_at::snapshot;
+  sse::channel a = s.open("a", std::move(state));
+  sse::channel b = s.open("b", quiet());
+  const test::caller k = s.join({.preamble = "HEAD", .window = 2}, {a});
+  s.put(a);  // without a key
+  CHECK(s.hub.join(k.id, b) == join_error::none);
+  s.let(k);
+  CHECK(s.take(k) == "HEAD" + test::gap_frame(1, 0, 2, -1) + "id: 1\n\n");
+}
+
+TEST_CASE("who is told of a loss without ids behind a snapshot is told where it stands too",
+          "[join]") {
+  standing_stage s;
+  sse::channel_options state = quiet();
+  state.start = sse::start_at::snapshot;
+  sse::channel_options bare = state;
+  bare.ids = sse::id_mode::none;
+  sse::channel a = s.open("a", std::move(state));
+  sse::channel b = s.open("b", std::move(bare));
+  CHECK(a.publish({.data = "v"}, {.key = "k"}));
+  const test::caller k = s.join({.preamble = "HEAD", .window = 2}, {a, b});
+  CHECK(b.publish({.data = "without a key"}));
+  s.let(k);
+  const std::string got = s.take(k);
+  CHECK(test::count(got, "event: gap\n") == 1);
+  CHECK(test::count(got, "id: 1\n\n") == 1);
+}
+
 TEST_CASE("who left channels with ids of one sequence joins none of another", "[join]") {
   stage s;
   sse::channel_options own = quiet();
@@ -364,6 +396,40 @@ TEST_CASE("who left channels with ids of one sequence joins none of another", "[
   const test::caller c = s.join(no_ids);
   CHECK(s.hub.leave(c.id, no_ids));
   CHECK(s.hub.join(c.id, mine) == join_error::none);
+}
+
+TEST_CASE("a channel without ids between two sequences makes no way from one to the other",
+          "[join]") {
+  stage s;
+  sse::channel_options own = quiet();
+  own.own_sequence = true;
+  own.first_id = 1'000'000;
+  sse::channel mine = s.open("mine", std::move(own));
+  sse::channel_options none = quiet();
+  none.ids = sse::id_mode::none;
+  sse::channel no_ids = s.open("no ids", std::move(none));
+  sse::channel shared = s.open("shared", quiet());
+  const test::caller k = s.join(mine);
+  CHECK(s.hub.leave(k.id, mine));
+  CHECK(s.hub.join(k.id, no_ids) == join_error::none);
+  CHECK(s.hub.join(k.id, shared) == join_error::another_sequence);
+}
+
+TEST_CASE("who leaves the channel whose heartbeat it had has the next one's in time", "[join]") {
+  stage s;
+  sse::channel_options seldom;
+  seldom.heartbeat.every = sse::duration::seconds(3600);
+  sse::channel_options often;
+  often.heartbeat.every = sse::duration::seconds(15);
+  sse::channel a = s.open("a", std::move(seldom));
+  sse::channel b = s.open("b", std::move(often));
+  const test::caller k = s.join({}, {a, b});
+  s.at(1000);
+  CHECK(s.hub.leave(k.id, a));
+  s.at(14'999);
+  CHECK(s.take(k).empty());
+  s.at(15'000);
+  CHECK(s.take(k) == ": keep-alive\n\n");
 }
 
 TEST_CASE("who leaves in on_opened was never present", "[join]") {

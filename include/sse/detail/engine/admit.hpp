@@ -100,10 +100,8 @@ inline join_error engine::bad_join(std::uint32_t slot, channel to) const noexcep
   }
   // What its client brings when it is cut is an id of those that it left.
   const session& s = sessions_[slot];
-  if (joined == 0 && s.has_ids && c.options_.ids != id_mode::none &&
-      (s.own_ids || c.options_.own_sequence)) {
+  if (s.has_ids && c.options_.ids != id_mode::none && (s.own_ids || c.options_.own_sequence))
     return join_error::another_sequence;
-  }
   if (options_.max_joins != 0 && joined >= options_.max_joins) return join_error::too_many;
   const std::uint32_t most = c.options_.max_subscribers;
   return most != 0 && c.subscribers() >= most ? join_error::full : join_error::none;
@@ -143,7 +141,10 @@ inline bool engine::begin_at_join(std::uint32_t index, const joining& j,
   bool lost = false;
   if (!begin_at(index, j, resume, lost)) return false;
   if (lost) return untold_.push_back({&c, loss_at_opening(c, resume.after)}) && tell(slot);
-  return !stands_nowhere(sessions_[slot], index) || push_position(slot);
+  const subscription& sub = subs_[index];
+  // What snapshots lost that it still gets is told first: no id may pass that.
+  return !waits_in_line(sub) || opens(sub) || !stands_nowhere(sessions_[slot], index) ||
+         tell_standing(slot);
 }
 
 inline join_error engine::join(session_id id, channel to, const join_start& from) noexcept {

@@ -324,6 +324,15 @@ inline bool engine::tell(std::uint32_t slot) noexcept {
   return ok;
 }
 
+/// What a session lost, and where it stands: by the id of a gap frame, or else alone. False: memory
+/// is out.
+inline bool engine::tell_standing(std::uint32_t slot) noexcept {
+  note_losses(slot);
+  bool has_id = false;
+  for (const untold& u : untold_) has_id = has_id || u.what.with_ids;
+  return tell(slot) && (has_id || lanes_.push_position(sessions_[slot].lane, next_id(slot) - 1));
+}
+
 // --- slow readers --------------------------------------------------------------------------------
 
 /// The half-sent event is out: the readers that are too slow jump, and are told what they missed.

@@ -180,6 +180,7 @@ inline void engine::end_leaving(std::uint32_t slot, std::uint32_t half_sent) noe
     }
     i = next;
   }
+  arm(slot);  // its heartbeat may be another channel's now
   finish_if_sealed(slot);
 }
 

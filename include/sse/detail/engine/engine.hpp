@@ -425,6 +425,7 @@ class engine {
   bool lost_before(std::uint32_t slot, const subscription& sub, std::uint32_t i) noexcept;
   void note_losses(std::uint32_t slot) noexcept;
   [[nodiscard]] bool tell(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool tell_standing(std::uint32_t slot) noexcept;
   [[nodiscard]] bool push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                               bool moves_id) noexcept;
 

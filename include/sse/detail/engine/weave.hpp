@@ -161,9 +161,7 @@ inline void engine::look_at_values(weaving& w, strand& x) noexcept {
   }
   if (!opened) return;
   advance_hooks(w.done_to);
-  note_losses(w.slot);
-  w.ok = untold_.empty() ? lanes_.push_position(sessions_[w.slot].lane, next_id(w.slot) - 1)
-                         : tell(w.slot);  // that says where it stands
+  w.ok = tell_standing(w.slot);
 }
 
 // --- what is taken -------------------------------------------------------------------------------
