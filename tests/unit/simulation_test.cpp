@@ -29,6 +29,11 @@ void simulate() {
   std::uint64_t evicted = 0;
   std::uint64_t reopened = 0;
   std::uint64_t hook_calls = 0;
+  std::uint64_t joins = 0;
+  std::uint64_t leaves = 0;
+  std::uint64_t ended_by_seal = 0;
+  std::uint64_t told_that_all_is_there = 0;
+  std::uint64_t expired = 0;
   for (std::uint64_t seed = first; seed < first + runs; ++seed) {
     simulation::world<Transport> w{seed, static_cast<std::size_t>(steps), features};
     try {
@@ -48,12 +53,19 @@ void simulate() {
     evicted += w.evicted;
     reopened += w.reopened;
     hook_calls += w.hook_calls;
+    joins += w.joins;
+    leaves += w.leaves;
+    ended_by_seal += w.ended_by_seal;
+    told_that_all_is_there += w.told_that_all_is_there;
+    expired += w.expired;
   }
   INFO("events " << seen.events << ", transient " << seen.transients << ", unicast "
                  << seen.whispers << ", gaps " << seen.gaps << ", superseded " << seen.superseded
                  << ", caught up " << seen.caught_up << ", reconnects " << reconnects
                  << ", backfills " << backfills << ", evicted " << evicted << ", reopened "
-                 << reopened << ", hook calls " << hook_calls);
+                 << reopened << ", hook calls " << hook_calls << ", joins " << joins << ", leaves "
+                 << leaves << ", ended by a seal " << ended_by_seal << ", 204 "
+                 << told_that_all_is_there << ", expired " << expired);
   if (runs < 25) return;
   // The runs must have been worth something.
   CHECK(seen.events > runs * 3000);
@@ -67,6 +79,11 @@ void simulate() {
   CHECK(evicted > runs * 10);
   CHECK(reopened > runs * 5);
   CHECK(hook_calls > runs * 20);
+  CHECK(joins > runs * 20);
+  CHECK(leaves > runs * 100);
+  CHECK(ended_by_seal > runs * 5);
+  CHECK(told_that_all_is_there > runs);
+  CHECK(expired > runs);
 }
 
 }  // namespace

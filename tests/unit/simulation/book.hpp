@@ -16,6 +16,7 @@
 namespace simulation {
 
 constexpr int channel_count = 14;
+constexpr int first_own = 9;  ///< channels from here on have sequences of their own
 constexpr int user_count = 7;
 constexpr int key_count = 12;
 constexpr int audience_count = user_count + 3;  // each user, and groups for hubs with on_sees
@@ -37,6 +38,9 @@ constexpr channel_shape shapes[channel_count] = {
     {"own-state", true, id_mode::automatic, false},  {"own-given", true, id_mode::given, false},
     {"own-archive", true, id_mode::automatic, true}, {"own-bare", true, id_mode::none, false},
 };
+
+/// Channels with the same have one order of ids.
+inline int sequence_of(int c) { return shapes[c].own ? c : -1; }
 
 using serial = std::uint32_t;  ///< of an event, in the order of publication; 0: none
 

@@ -32,6 +32,10 @@ struct joined {
   bool beats = false;           ///< heartbeats, which the book does not hold, stand among those
   bool filling = false;         ///< a snapshot, or what a return to one needs
   bool asks_archive = false;
+  bool left = false;           ///< the stream left the channel: nothing but what was on its way
+  std::size_t on_its_way = 0;  ///< bytes that were handed out when it left, and are not read yet
+  bool half_sent = false;      ///< behind those comes the rest of an event
+  std::int64_t joined_at = 0;
   std::uint64_t first_possible = 0;  ///< a gap frame said so
   std::uint64_t read_bytes = 0;      ///< of the channel, up to where the client stands
   std::uint64_t read_transient_bytes = 0;
@@ -53,11 +57,17 @@ struct connection {
   sse::session_id session{};
   bool chunked = false;
   bool retry_only = false;
-  bool owed_position = false;  ///< it came without an id, and was not told yet where it stands
-  /// Its snapshots end, and its other channels began with a position: it may be told again.
-  bool may_repeat_position = false;
+  bool owed_position = false;   ///< it came without an id, and was not told yet where it stands
+  bool owed_by_join = false;    ///< or it left all that had one, and joined another
+  int may_repeat_position = 0;  ///< it may be told as often once more
+  bool numbered = false;        ///< it joined a channel with ids,
+  int sequence = 0;             ///< of this sequence, and may have left it
+  bool joined_later = false;    ///< a channel beside those of its request
+  bool snapshot = false;        ///< all that it gets with ids are snapshots: told behind them
+  bool finish_asked = false;
   bool ahead = false;        ///< it asked for an id that nobody has got yet
   bool ordered = true;       ///< all of its events come in the order of publication
+  int may_run_back = 0;      ///< but so often: it joined a channel with a history
   bool row_open = false;     ///< gap frames came, none with an id yet
   bool moves_later = false;  ///< features::last_gap_moves_id is off
   std::uint64_t moves_to = 0;
@@ -66,6 +76,7 @@ struct connection {
   std::size_t head_left = 0;
   std::int64_t opened_at = 0;
   std::int64_t last_bytes_at = 0;
+  std::int64_t writable_at = 0;  ///< it could take nothing before
   std::uint64_t resumed_from = 0;
   bool resumed = false;
   std::uint64_t beats = 0;
@@ -105,9 +116,30 @@ struct client {
   }
   [[nodiscard]] joined* find(int channel) {
     for (joined& j : conn.channels) {
-      if (j.channel == channel) return &j;
+      if (j.channel == channel && !j.left) return &j;
     }
     return nullptr;
+  }
+  /// Its reading of a channel to which what comes now belongs: what it left is under way first.
+  [[nodiscard]] joined* receiving(int channel) {
+    for (joined& j : conn.channels) {
+      if (j.channel == channel && (!j.left || j.on_its_way != 0 || j.half_sent)) return &j;
+    }
+    return nullptr;
+  }
+  /// The reading that a gap frame may be about: one that waited when the channel was left comes.
+  [[nodiscard]] joined* told_of(int channel) {
+    joined* found = receiving(channel);
+    for (joined& j : conn.channels) {
+      if (found == nullptr && j.channel == channel) found = &j;
+    }
+    return found;
+  }
+  /// Its channels now.
+  [[nodiscard]] std::size_t joined_now() const {
+    std::size_t n = 0;
+    for (const joined& j : conn.channels) n += j.left ? 0U : 1U;
+    return n;
   }
   void forget() {
     has_position = false;

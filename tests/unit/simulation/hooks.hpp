@@ -61,24 +61,27 @@ void world<Transport>::act(bool ends, client* self) {
   ++hook_depth_;
   ++hook_calls;
   client& k = self != nullptr && chance(2) ? *self : any_client();
-  switch (random_.below(ends ? 11 : 5)) {
+  switch (random_.below(ends ? 14 : 7)) {
     case 0:
     case 1:
     case 2: publish(); break;
     case 3: publish_to(k.channels.empty() ? 0 : k.channels[0]); break;
     case 4: send(k); break;
-    case 5:
-    case 6:
+    case 5: join_channel(k, pick(channel_count)); break;
+    case 6: leave_channel(k, k.channels.empty() ? 0 : k.channels[0]); break;
+    case 7:
+    case 8:
       if (k.conn.open) hub_->close(k.conn.session);
       break;
-    case 7: hub_->revoke(user_name(pick(user_count))); break;
-    case 8:
-      if (k.conn.open) hub_->finish(k.conn.session);
+    case 9: hub_->revoke(user_name(pick(user_count))); break;
+    case 10: finish(k); break;
+    case 11:
+      if (chance(4)) seal(pick(channel_count));
       break;
-    case 9:
+    case 12:
       if (chance(20)) hub_->close_all();
       break;
-    case 10:
+    case 13:
       if (chance(150)) hub_->drain({.deadline = sse::duration::seconds(3)});
       break;
   }
@@ -91,7 +94,18 @@ void world<Transport>::ask_in_flush() {
   if (!features_.flush_hooks_refused || quiet_ || !chance(200)) return;
   ++hook_calls;
   const int c = pick(channel_count);
-  switch (random_.below(4)) {
+  switch (random_.below(6)) {
+    case 4:
+      if (hub_->seal(channels_[at(c)])) wrong("a hook inside a flush could seal");
+      break;
+    case 5: {
+      client& k = any_client();
+      if (k.conn.open && hub_->join(k.conn.session, channels_[at(c)]) == sse::join_error::none)
+        wrong("a hook inside a flush could join");
+      if (k.conn.open && hub_->leave(k.conn.session, channels_[at(c)]))
+        wrong("a hook inside a flush could leave");
+      break;
+    }
     case 0:
       if (channels_[at(c)] && channels_[at(c)].publish({.type = "e", .data = "from a hook"}))
         wrong("a hook inside a flush could publish");

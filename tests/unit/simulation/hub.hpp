@@ -70,6 +70,7 @@ void world<Transport>::start_hub() {
       return false;
     });
   }
+  hub_->on_channel_closed([this](sse::channel c) { on_channel_closed(c); });
   hub_->on_admit([this](const sse::request&) { return take_verdict(); });
   present_ = {};
   joined_ = {};
@@ -112,6 +113,9 @@ void world<Transport>::open_channel(int c, bool first_time) {
   o.start = static_cast<sse::start_at>(state && chance(2) ? 2 : random_.below(2));
   if (chance(3)) o.max_keys = 2 + static_cast<std::uint32_t>(random_.below(20));
   o.max_subscribers = chance(6) ? 5 : 0;
+  if (chance(2)) {
+    o.keep_sealed = sse::duration::seconds(static_cast<std::int64_t>(1 + random_.below(40)));
+  }
   o.heartbeat.mode = static_cast<sse::heartbeat_options::pace>(random_.below(3));
   o.heartbeat.every = sse::duration::seconds(7);
   o.heartbeat.comment = chance(2);
@@ -133,6 +137,7 @@ void world<Transport>::open_channel(int c, bool first_time) {
   if (hub_->find_channel(shapes[c].name) != p) fail("find_channel");
   if (hub_->open_channel(shapes[c].name)) fail("a name was taken twice");
   channels_[at(c)] = p;
+  sealed_[at(c)] = false;
   plain_options_[at(c)] = plain_copy(*p.options());
   facts_.options[at(c)] = &plain_options_[at(c)];
   if (features_.reopened_goes_on && p.last_id() < before)
@@ -155,6 +160,7 @@ sse::channel_options world<Transport>::plain_copy(const sse::channel_options& o)
   p.own_sequence = o.own_sequence;
   p.start = o.start;
   p.max_keys = o.max_keys;
+  p.keep_sealed = o.keep_sealed;
   return p;
 }
 
@@ -163,21 +169,76 @@ void world<Transport>::close_channel(int c) {
   if (!channels_[at(c)]) return;
   if (!features_.reopened_goes_on && shapes[c].own) return;
   log_.add("close channel", c);
-  last_head_[at(c)] = channels_[at(c)].last_id();
-  sse::channel closing = channels_[at(c)];
-  channels_[at(c)] = {};  // hooks must not publish to it
-  hub_->close_channel(closing);
-  for (client& k : clients_) {
-    if (k.conn.open && k.find(c) != nullptr && !peer(k).is_closed)
-      fail("a stream on a closed channel");
-  }
-  sync();  // readers still ask for what its options were
-  facts_.options[at(c)] = nullptr;
+  if (!hub_->close_channel(channels_[at(c)])) fail("close_channel");
+  if (channels_[at(c)]) fail("on_channel_closed was not called");
+  forget_closed();
   if (features_.reopened_goes_on) return;
   for (client& k : clients_) {
     for (const int joined_to : k.channels) {
       if (joined_to == c) k.forget();
     }
+  }
+}
+
+/// Closed by close_channel, or because it was sealed for long enough.
+template <class Transport>
+void world<Transport>::on_channel_closed(sse::channel closed) {
+  for (int c = 0; c < channel_count; ++c) {
+    if (channels_[at(c)] == sse::channel{} || channels_[at(c)].number() != closed.number())
+      continue;
+    if (closed.name() != shapes[c].name) wrong("a channel that is being closed cannot be read");
+    if (closed) wrong("a channel that is being closed says that it is open");
+    last_head_[at(c)] = closed.last_id();
+    channels_[at(c)] = {};  // hooks must not publish to it
+    just_closed_.push_back(c);
+    return act(features_.hooks_end_streams);
+  }
+  wrong("on_channel_closed of a channel that nobody had");
+}
+
+/// Nobody reads a channel any more that was closed.
+template <class Transport>
+void world<Transport>::forget_closed() {
+  if (just_closed_.empty()) return;
+  for (const int c : just_closed_) {
+    for (client& k : clients_) {
+      if (k.conn.open && k.find(c) != nullptr && !peer(k).is_closed)
+        fail("a stream on a closed channel");
+    }
+  }
+  sync();  // readers still ask for what its options were
+  for (const int c : just_closed_) facts_.options[at(c)] = nullptr;
+  just_closed_.clear();
+}
+
+/// No more events there: readers get the rest and an end, and it is closed after a time.
+template <class Transport>
+void world<Transport>::seal(int c) {
+  if (!channels_[at(c)]) return;
+  log_.add("seal", c);
+  const bool before = std::exchange(sealed_[at(c)], true);
+  if (!before) sealed_at_[at(c)] = now_;
+  if (hub_->seal(channels_[at(c)]) == before) wrong("seal: a channel has two ends, or none");
+  if (!channels_[at(c)].sealed()) wrong("a channel that is not sealed after all");
+}
+
+/// Those that were sealed for so long are gone, and no others.
+template <class Transport>
+void world<Transport>::check_sealed() {
+  for (int c = 0; c < channel_count; ++c) {
+    const sse::channel here = channels_[at(c)];
+    if (here && here.sealed() != sealed_[at(c)]) fail("sealed, or not");
+    if (!here || !sealed_[at(c)]) continue;
+    const sse::duration stays = here.options()->keep_sealed;
+    if (stays != sse::duration::infinite() && now_ - sealed_at_[at(c)] >= stays.ms())
+      fail("a sealed channel outlived its time");
+  }
+  for (const int c : just_closed_) {
+    const sse::duration stays = plain_options_[at(c)].keep_sealed;
+    if (!sealed_[at(c)] || stays == sse::duration::infinite() ||
+        now_ - sealed_at_[at(c)] < stays.ms())
+      fail("a channel was closed that nobody closed");
+    ++expired;
   }
 }
 
@@ -197,6 +258,8 @@ void world<Transport>::tick(std::int64_t ms) {
   log_.add("tick", ms);
   for (client& k : clients_) k.conn.beats_allowed += 20 * (k.conn.channels.size() + 1);
   hub_->tick(sse::time_point::milliseconds(now_));
+  check_sealed();
+  forget_closed();
   for (int c = 0; c < channel_count; ++c) {
     if (channels_[at(c)]) book_.trim(c, *channels_[at(c)].options(), now_);
   }

@@ -51,7 +51,7 @@ class judge {
   [[nodiscard]] bool gets_snapshot(const client& k) const {
     bool any = false;
     for (const joined& j : k.conn.channels) {
-      if (shapes[j.channel].ids == id_mode::none) continue;
+      if (j.left || shapes[j.channel].ids == id_mode::none) continue;
       any = true;
       if (!j.live_only_values) return false;
     }
@@ -59,6 +59,9 @@ class judge {
   }
   [[nodiscard]] const sse::channel_options* options(int c) const {
     return hub_->options[static_cast<std::size_t>(c)];
+  }
+  [[nodiscard]] static std::uint64_t values_kept(const sse::channel_options& o) {
+    return o.max_keys == 0 ? 10'000 : o.max_keys;
   }
   /// Bytes behind live at which a channel's reader may be too late.
   [[nodiscard]] std::uint64_t limit(int c) const {
@@ -89,37 +92,87 @@ class judge {
         j.filling = start == sse::start_at::snapshot && gone(k.last, j.channel);
         continue;
       }
-      const auto rows = static_cast<std::uint32_t>(b.rows.size());
-      std::uint32_t from = rows;     // owed
-      std::uint32_t allowed = rows;  // older ones must not come
-      k.values_owed[c] = false;
-      if (resumed && bare) {
-        allowed = b.begins;  // it may begin anew, since it cannot be resumed
+      if (resumed && bare) {  // it may begin anew, since it cannot be resumed
         j.filling = start == sse::start_at::snapshot;
-      } else if (newest != 0) {
-        allowed = rows - b.begins < newest ? b.begins : rows - static_cast<std::uint32_t>(newest);
-        from = allowed > b.retained ? allowed : b.retained;
-      } else if (resumed || start == sse::start_at::all) {
-        allowed = b.begins;
-        from = b.retained;
-      } else if (start == sse::start_at::snapshot) {
-        allowed = b.begins;
-        k.values_owed[c] = j.filling = j.live_only_values = true;
-        for (const auto& by_audience : b.newest) {
-          for (const serial s : by_audience) {
-            if (s != 0 && s < earliest) earliest = s;
-          }
-        }
+        owes(k, j, static_cast<std::uint32_t>(b.rows.size()), b.begins, earliest);
+      } else {
+        owes_from(k, j, resumed && newest == 0 ? sse::start_at::all : start, newest, earliest);
       }
-      k.opening[c] = b.begins;
-      k.floor[c] = from < rows ? b.rows[from] - 1 : last;
-      j.oldest_allowed = allowed < rows ? b.rows[allowed] : last + 1;
-      if (k.floor[c] + 1 < earliest) earliest = k.floor[c] + 1;
     }
     for (const joined& j : k.conn.channels) {
-      if (j.live_only_values && !gets_snapshot(k)) k.conn.may_repeat_position = true;
+      if (j.live_only_values && !gets_snapshot(k)) k.conn.may_repeat_position = 1;
     }
     if (!keeps) k.scan = book_->from(k.channels[0], earliest);
+    k.conn.snapshot = gets_snapshot(k);
+  }
+
+  /// A live stream joins one more channel. Where it has no other with ids, or gets their snapshots,
+  /// it is told where it stands.
+  void joins(client& k, joined& j, const sse::join_start& from, bool tells_position) {
+    const channel_book& b = book_->at(j.channel);
+    const serial last = book_->last();
+    const bool has_ids = shapes[j.channel].ids != id_mode::none;
+    serial earliest = last + 1;
+    j.begins = last;
+    j.read_bytes = b.bytes;
+    j.read_transient_bytes = b.transient_bytes;
+    j.transients.next = static_cast<std::uint32_t>(b.transients.size());
+    j.rows.next = b.begins;
+    if (from.after != sse::unsaid_id && has_ids) {
+      const std::uint32_t behind = book_->row_above(j.channel, from.after);
+      owes(k, j, behind, behind, earliest);
+    } else {
+      const bool values = options(j.channel)->max_keys != 0;
+      owes_from(k, j,
+                from.start == sse::start_at::snapshot && !values ? sse::start_at::live : from.start,
+                from.backlog, earliest);
+    }
+    bool others = false;
+    for (const joined& o : k.conn.channels)
+      others = others || (!o.left && &o != &j && shapes[o.channel].ids != id_mode::none);
+    // Where it had others before, nothing of before can come.
+    if (has_ids && !others) k.scan = book_->from(j.channel, earliest);
+    k.conn.joined_later = true;
+    if (!tells_position || !has_ids) return;
+    if (others) {
+      k.conn.may_repeat_position += j.live_only_values ? 2 : 1;
+    } else {
+      k.conn.may_repeat_position += k.conn.owed_position ? 1 : 0;
+      k.conn.owed_position = k.conn.owed_by_join = true;
+      k.conn.snapshot = j.live_only_values;
+    }
+  }
+
+  /// It leaves one. `on_its_way`: bytes that were handed out and not read.
+  void leaves(client& k, joined& j, std::size_t on_its_way) {
+    j.left = true;
+    j.on_its_way = on_its_way;
+    j.half_sent = on_its_way == 0 && k.conn.frames.inside();
+    bool numbered = false;
+    for (const joined& o : k.conn.channels)
+      numbered = numbered || (!o.left && shapes[o.channel].ids != id_mode::none);
+    if (k.conn.owed_position && !numbered) {
+      k.conn.owed_position = false;
+      ++k.conn.may_repeat_position;
+    }
+  }
+
+  /// The client read all that was on its way when it left, but for an event's rest.
+  void took_what_was_on_its_way(client& k, std::size_t n) {
+    for (joined& j : k.conn.channels) {
+      if (j.on_its_way == 0) continue;
+      j.on_its_way -= n;
+      j.half_sent = j.on_its_way == 0 && k.conn.frames.inside();
+    }
+  }
+
+  /// Of what was handed out the client's socket took some, which it has still to read.
+  void nothing_else_is_on_its_way(client& k, std::size_t unread) {
+    for (joined& j : k.conn.channels) {
+      if (j.on_its_way <= unread) continue;
+      j.on_its_way = unread;
+      j.half_sent = unread == 0 && k.conn.frames.inside();
+    }
   }
 
   /// A channel got an event: readers may be too far behind now.
@@ -160,6 +213,50 @@ class judge {
   }
 
   void on_frame(client& k, const frame& f) {
+    judge_frame(k, f);
+    for (joined& j : k.conn.channels) j.half_sent = false;
+  }
+
+ private:
+  /// What a channel owes to one that brings no id: so many of the newest, or as `start` says.
+  void owes_from(client& k, joined& j, sse::start_at start, std::uint64_t newest,
+                 serial& earliest) {
+    const channel_book& b = book_->at(j.channel);
+    const auto rows = static_cast<std::uint32_t>(b.rows.size());
+    std::uint32_t from = rows;     // owed
+    std::uint32_t allowed = rows;  // older ones must not come
+    const bool values = newest == 0 && start == sse::start_at::snapshot;
+    if (newest != 0) {
+      allowed = rows - b.begins < newest ? b.begins : rows - static_cast<std::uint32_t>(newest);
+      from = allowed > b.retained ? allowed : b.retained;
+    } else if (start == sse::start_at::all) {
+      allowed = b.begins;
+      from = b.retained;
+    } else if (values) {
+      allowed = b.begins;
+      for (const auto& by_audience : b.newest) {
+        for (const serial s : by_audience) {
+          if (s != 0 && s < earliest) earliest = s;
+        }
+      }
+    }
+    owes(k, j, from, allowed, earliest);
+    k.values_owed[static_cast<std::size_t>(j.channel)] = j.filling = j.live_only_values = values;
+  }
+
+  /// The rows from `from` on; those in front of `allowed` must not come.
+  void owes(client& k, joined& j, std::uint32_t from, std::uint32_t allowed, serial& earliest) {
+    const auto c = static_cast<std::size_t>(j.channel);
+    const channel_book& b = book_->at(j.channel);
+    const serial last = book_->last();
+    k.values_owed[c] = false;
+    k.opening[c] = b.begins;
+    k.floor[c] = from < b.rows.size() ? b.rows[from] - 1 : last;
+    j.oldest_allowed = allowed < b.rows.size() ? b.rows[allowed] : last + 1;
+    if (k.floor[c] + 1 < earliest) earliest = k.floor[c] + 1;
+  }
+
+  void judge_frame(client& k, const frame& f) {
     connection& n = k.conn;
     if (f.retry) return;
     if (n.retry_only) fail("a retry stream that says more");
@@ -171,7 +268,8 @@ class judge {
     if (f.type == "gap") return on_gap(k, f);
     finish_row(k);
     if (f.position) return on_position(k, f);
-    if (n.owed_position && !gets_snapshot(k)) fail("it was not told first where it stands");
+    if (n.owed_position && !n.snapshot && !n.joined_later)
+      fail("it was not told first where it stands");
     if (f.type == "whisper") {
       std::string_view rest = f.data;
       const std::uint64_t number = take_number(rest);
@@ -188,6 +286,7 @@ class judge {
     }
   }
 
+ public:
   /// Nothing is on its way to this client: all that was published is settled.
   void caught_up(client& k) {
     finish_row(k);
@@ -200,7 +299,8 @@ class judge {
     if (n.frames.inside()) fail("an event was never sent to its end" + who());
     if (n.retry_only) return;
     if (n.owed_position) fail("it was never told where it stands" + who());
-    settle_to(k, book_->sequence(k.channels[0]).size(), 0);
+    if (const int c = numbered_channel(n); c >= 0) settle_to(k, book_->sequence(c).size(), 0);
+    std::erase_if(n.channels, [](const joined& j) { return j.left; });
     for (joined& j : n.channels) {
       const channel_book& b = book_->at(j.channel);
       if (shapes[j.channel].ids == id_mode::none)
@@ -235,9 +335,6 @@ class judge {
   [[nodiscard]] bool gone(std::uint64_t id, int channel) const {
     const channel_book& b = book_->at(channel);
     return id < b.reopened_at || (b.retained > 0 && book_->row(channel, b.retained - 1).id > id);
-  }
-  [[nodiscard]] static std::uint64_t values_kept(const sse::channel_options& o) {
-    return o.max_keys == 0 ? 10'000 : o.max_keys;
   }
 
   std::string describe(const client& k, const published& e) const {
@@ -298,9 +395,17 @@ class judge {
     return false;
   }
 
+  /// One of its channels with ids, also of those that it left: they have one sequence. -1: none.
+  [[nodiscard]] static int numbered_channel(const connection& n) {
+    for (const joined& j : n.channels) {
+      if (shapes[j.channel].ids != id_mode::none) return j.channel;
+    }
+    return -1;
+  }
+
   /// All in front of index `end` of its sequence must be settled, but `here`, which comes now.
   void settle_to(client& k, std::size_t end, serial here) {
-    const std::vector<serial>& q = book_->sequence(k.channels[0]);
+    const std::vector<serial>& q = book_->sequence(numbered_channel(k.conn));
     for (; k.scan < end; ++k.scan) {
       const serial s = q[k.scan];
       const published& e = (*book_)[s];
@@ -317,8 +422,7 @@ class judge {
   void move_to(client& k, std::uint64_t id, serial here) {
     if (k.has_position && (id < k.last || (here != 0 && id == k.last)))
       fail("ids run back: " + std::to_string(k.last) + " -> " + std::to_string(id));
-    const std::size_t end = book_->above(k.channels[0], id);
-    settle_to(k, end, here);
+    settle_to(k, book_->above(numbered_channel(k.conn), id), here);
     k.has_position = true;
     k.last = id;
   }
@@ -343,14 +447,16 @@ class judge {
     const serial s = book_->find(f.data);
     const published& e = (*book_)[s];
     connection& n = k.conn;
-    joined* j = k.find(e.channel);
+    joined* const j = k.receiving(e.channel);
     k.note(e.transient ? 't' : 'e', e.id, s, static_cast<std::uint64_t>(e.channel));
-    if (j == nullptr) fail("an event of a channel that was not joined: " + describe(k, e));
+    if (j == nullptr)
+      fail("an event of a channel that was not joined, or was left: " + describe(k, e));
     if (!visible(k, e)) fail("an event for other eyes: " + describe(k, e));
     if (f.has_id != (e.id != 0) || (f.has_id && f.id != e.id))
       fail("a wrong id: " + describe(k, e));
     if (e.transient != (f.type == "t")) fail("a wrong type: " + describe(k, e));
-    if (n.ordered && s <= n.last_event) fail("not in the order of publication: " + describe(k, e));
+    if (n.ordered && s <= n.last_event && n.may_run_back-- == 0)
+      fail("not in the order of publication: " + describe(k, e));
     n.last_event = s;
     if (e.transient) {
       if (e.row < j->transients.next)
@@ -361,6 +467,8 @@ class judge {
       ++seen.transients;
       return;
     }
+    if (n.owed_position && !n.snapshot && f.has_id && !j->left)
+      fail("it was not told first where it stands: " + describe(k, e));
     if (s < j->oldest_allowed) fail("it is from before the beginning: " + describe(k, e));
     if (j->live_only_values && s <= j->begins &&
         (e.key == 0 || (e.superseded != 0 && e.superseded <= j->begins)))
@@ -380,9 +488,9 @@ class judge {
 
   void on_position(client& k, const frame& f) {
     k.note('p', f.id, 0);
-    bool& expected = k.conn.owed_position ? k.conn.owed_position : k.conn.may_repeat_position;
-    if (!expected) fail("an id that it did not need");
-    expected = false;
+    if (!k.conn.owed_position && k.conn.may_repeat_position-- == 0)
+      fail("an id that it did not need for client " + std::to_string(k.number) + arrivals(k));
+    k.conn.owed_position = false;
     move_to(k, f.id, 0);
   }
 
@@ -399,7 +507,8 @@ class judge {
         notice.lost_known != g.lost_known || (g.lost_known && notice.lost != g.lost))
       fail("on_gap was told something else than the gap frame says");
     ++seen.gaps;
-    joined* j = k.find(channel);
+    joined* const j = k.told_of(channel);
+    if (j == nullptr) fail("a gap frame of a channel that was not joined");
     if (!g.with_ids) {
       if (f.has_id) fail("a gap frame without ids that moves the id");
       j->rows.gap_told = j->transients.gap_told = true;
@@ -410,7 +519,11 @@ class judge {
     j->first_possible = g.first;
     n.row_open = !f.has_id;
     if (!f.has_id) return;
-    if (!gets_snapshot(k)) n.owed_position = false;
+    const bool of_before = n.owed_by_join && j->left;
+    if (n.owed_position && !of_before && (!n.snapshot || n.joined_later)) {
+      n.owed_position = false;
+      if (n.joined_later) ++n.may_repeat_position;  // it may be about what was left
+    }
     if (n.ahead) {  // nobody has such an id: back to where the sequence stands
       n.ahead = false;
       if (f.id + 1 != g.first) fail("a gap frame with a strange id");

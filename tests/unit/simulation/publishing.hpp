@@ -18,7 +18,7 @@ void world<Transport>::publish() {
 template <class Transport>
 void world<Transport>::publish_to(int c) {
   const sse::channel where = channels_[at(c)];
-  if (!where) return;
+  if (!where || sealed_[at(c)]) return;
   published e;
   e.channel = static_cast<std::int8_t>(c);
   e.at = now_;
@@ -45,6 +45,11 @@ void world<Transport>::publish_to(int c) {
     out = {.data = whole};
     o.encoded = true;
   }
+  o.last = chance(200);
+  if (o.last) {
+    sealed_[at(c)] = true;
+    sealed_at_[at(c)] = now_;
+  }
   const std::uint64_t head = where.last_id();
   const sse::publish_result r = where.publish(out, o);
   if (!r) return wrong("publish was refused");
@@ -69,6 +74,11 @@ void world<Transport>::publish_badly() {
   const auto refused = [&](const sse::event& e, const sse::publish_options& o) {
     if (where.publish(e, o) || where.last_id() != head) fail("a bad event was taken");
   };
+  if (sealed_[at(c)]) {
+    if (!(where.publish({.data = "x"}) == sse::publish_error::sealed))
+      fail("a sealed channel took an event");
+    return;
+  }
   refused({.type = "a\nb"}, {});
   refused({.data = "x", .id = "7"}, {});
   if (ids_of(c) == id_mode::given) {

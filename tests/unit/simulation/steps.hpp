@@ -1,6 +1,7 @@
 // The steps of a run, and what must hold after each and at the end.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -60,8 +61,7 @@ void world<Transport>::step() {
       break;
     case 24:
       if (k.conn.open && chance(10)) {
-        log_.add("finish", k.number);
-        hub_->finish(k.conn.session);
+        finish(k);
       }
       break;
     case 25:
@@ -89,9 +89,17 @@ void world<Transport>::step() {
       flush();
       break;
     }
+    case 33: join_channel(k, pick(chance(3) ? channel_count : first_own)); break;
+    case 34:
+      if (!k.channels.empty()) leave_channel(k, k.channels[random_.below(k.channels.size())]);
+      break;
+    case 35:
+      if (chance(20)) seal(pick(channel_count));
+      break;
     default: publish(); break;
   }
   sync();
+  forget_closed();
   check();
   if (hub_->draining()) drain();  // a hook began it
 }
@@ -133,6 +141,7 @@ void world<Transport>::settle() {
     read(k, SIZE_MAX);
     if (!takes_all(k)) continue;
     judge_.caught_up(k);
+    if (!k.conn.retry_only && all_sealed(k.channels)) fail("a stream outlived its sealed channels");
     check_deadlines(k);
   }
 }
@@ -149,10 +158,12 @@ void world<Transport>::check_deadlines(const client& k) {
   if (!age.is_off() && now_ - k.conn.opened_at > age.ms()) fail("a stream outlived max_age");
   if (k.conn.retry_only) fail("a retry stream that does not end");
   for (const joined& j : k.conn.channels) {
+    if (j.left) continue;
+    // What it waited for may have been of a channel that it left: then its beat is a period late.
+    const std::int64_t since = std::max({k.conn.last_bytes_at, k.conn.writable_at, j.joined_at});
     const sse::heartbeat_options& h = channels_[at(j.channel)].options()->heartbeat;
-    if (h.mode == sse::heartbeat_options::pace::idle &&
-        now_ - k.conn.last_bytes_at > 2 * h.every.ms())
-      fail("an idle stream without a heartbeat");
+    if (h.mode == sse::heartbeat_options::pace::idle && now_ - since > 2 * h.every.ms())
+      fail("an idle stream without a heartbeat, of client " + std::to_string(k.number));
   }
 }
 
@@ -205,6 +216,14 @@ void world<Transport>::use_old_handles() {
   hub_->close(id);
   hub_->closed(id);
   if (hub_->send(id, {.data = "x"}) != sse::publish_error::no_session) fail("send to nobody");
+}
+
+template <class Transport>
+void world<Transport>::finish(client& k) {
+  if (!k.conn.open) return;
+  log_.add("finish", k.number);
+  k.conn.finish_asked = true;
+  hub_->finish(k.conn.session);
 }
 
 template <class Transport>
@@ -262,7 +281,8 @@ void world<Transport>::check() {
   if (++checks_ % 16 != 0) return;
   for (int u = 0; u < user_count; ++u) {
     for (int c = 0; c < channel_count; ++c) {
-      if (present_[at(u)][at(c)] != (joined_[at(u)][at(c)] != 0)) fail("presence is wrong");
+      if (present_[at(u)][at(c)] != (joined_[at(u)][at(c)] != 0))
+        fail("presence of " + user_name(u) + " in " + shapes[c].name + " is wrong");
     }
   }
   std::uint64_t bound = options_.max_backlog + (std::uint64_t{3} << 20);

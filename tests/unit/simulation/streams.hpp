@@ -17,7 +17,6 @@ namespace simulation {
 template <class Transport>
 void world<Transport>::choose_channels(client& k) {
   k.channels.clear();
-  constexpr int first_own = 9;
   if (chance(2)) {
     k.channels.push_back(pick(channel_count));
     return;
@@ -95,6 +94,7 @@ void world<Transport>::connect(client& k) {
   sse::channel first = channels_[at(k.channels[0])];
   bool numbered = false;
   for (const int c : k.channels) numbered = numbered || ids_of(c) != id_mode::none;
+  if (!numbered) k.forget();
   const std::uint64_t head = first.last_id();
   if (!k.has_position && numbered && chance(6)) adopt_position(k, head);
   how_.resume = k.has_position;
@@ -126,7 +126,7 @@ void world<Transport>::connect(client& k) {
   }
   k.conn = {};
   k.conn.peer = peer_index;
-  k.conn.chunked = r.chunked = chance(3);
+  k.conn.chunked = k.conn.frames.padded = r.chunked = chance(3);
   k.conn.head_left = r.preamble.size();
   k.conn.resumed = how_.resume;
   k.conn.resumed_from = k.last;
@@ -135,6 +135,8 @@ void world<Transport>::connect(client& k) {
   log_.add("connect", k.number, static_cast<std::int64_t>(k.last));
 
   victims_.clear();
+  const bool may_have_all = all_sealed(k.channels) && !something_comes(k);
+  const bool has_all = may_have_all && surely_nothing_comes(k);
   const admission expected = expect(k, victims_);
   if (expected != admission::open) victims_.clear();  // nobody goes unless all caps are met
   how_.retry_only = expected == admission::retry;
@@ -147,6 +149,17 @@ void world<Transport>::connect(client& k) {
   k.conn.accepting = false;
   const bool watched = quiet_;
   quiet_ = false;
+  if (result.refusal.status == 204) {
+    if (expected != admission::open || !may_have_all)
+      fail("204 for client " + std::to_string(k.number) + ", who does not have everything");
+    if (watched && !evicted_now_.empty()) fail("somebody was evicted for one that has everything");
+    ++told_that_all_is_there;
+    k.conn = {};
+    k.channels.clear();  // it stays away
+    k.forget();
+    return;
+  }
+  if (has_all && expected == admission::open) fail("who has everything was not told so");
   if (static_cast<bool>(result) != (expected != admission::refuse))
     fail("accept: another verdict than that of the caps, " + std::to_string(result.refusal.status));
   if (result && !(result.id == k.conn.session)) fail("accept: a wrong id");
@@ -180,6 +193,59 @@ void world<Transport>::adopt_position(client& k, std::uint64_t head) {
   }
 }
 
+template <class Transport>
+bool world<Transport>::all_sealed(const std::vector<int>& channels) const {
+  for (const int c : channels) {
+    if (!channels_[at(c)] || !sealed_[at(c)]) return false;
+  }
+  return !channels.empty();
+}
+
+/// Of channels that are sealed: an event that this client asks for and may see, or a loss that it
+/// has to be told of.
+template <class Transport>
+bool world<Transport>::something_comes(const client& k) {
+  for (const int c : k.channels) {
+    const channel_book& b = book_.at(c);
+    const auto end = static_cast<std::uint32_t>(b.rows.size());
+    std::uint32_t from = end;
+    const sse::start_at start = how_.start_given ? how_.start : channels_[at(c)].options()->start;
+    if (how_.resume && shapes[c].ids != id_mode::none) {
+      if (k.last > channels_[at(c)].last_id()) return true;
+      from = k.last == 0 ? b.retained : book_.row_above(c, k.last);
+    } else if (how_.newest != 0) {
+      from = end - b.retained > how_.newest ? end - static_cast<std::uint32_t>(how_.newest)
+                                            : b.retained;
+    } else if (start == sse::start_at::all) {
+      from = b.retained;
+    } else if (start == sse::start_at::snapshot &&
+               b.values <= judge::values_kept(plain_options_[at(c)])) {
+      for (const auto& by_audience : b.newest) {
+        for (const serial s : by_audience) {
+          if (s != 0 && judge_.visible(k, book_[s])) return true;
+        }
+      }
+    }
+    for (; from < end; ++from) {
+      if (judge_.visible(k, book_.row(c, from))) return true;
+    }
+  }
+  return false;
+}
+
+/// It brings the id of the last event, or one behind it.
+template <class Transport>
+bool world<Transport>::surely_nothing_comes(const client& k) {
+  if (!how_.resume || k.last == 0) return false;
+  for (const int c : k.channels) {
+    const channel_book& b = book_.at(c);
+    if (shapes[c].ids == id_mode::none || k.last < b.reopened_at ||
+        book_.row_above(c, k.last) != b.rows.size())
+      return false;
+  }
+  return true;
+}
+
 /// Inside accept: from here on everything that is published is owed.
 template <class Transport>
 void world<Transport>::session_begins(std::size_t peer_index, sse::session_id id) noexcept {
@@ -206,18 +272,30 @@ void world<Transport>::session_begins(std::size_t peer_index, sse::session_id id
   }
   n.beats_allowed = 20 * (k.channels.size() + 1);
   for (const int c : k.channels) {
-    joined j;
-    j.channel = c;
-    const sse::channel_options& o = *channels_[at(c)].options();
-    const bool values = o.on_lag == sse::lag_policy::coalesce || o.start == sse::start_at::snapshot;
+    joined& j = add_joined(k, c);
     j.asks_archive = shapes[c].archive;
-    j.beats = o.heartbeat.mode == sse::heartbeat_options::pace::fixed;
-    j.over_transient = j.beats;
-    if (values || j.asks_archive) n.ordered = false;
-    n.channels.push_back(j);
-    if (k.user >= 0) ++joined_[at(k.user)][at(c)];
+    if (j.asks_archive) n.ordered = false;
   }
   judge_.begin(k, how_.start_given ? &how_.start : nullptr, how_.newest);
+}
+
+template <class Transport>
+joined& world<Transport>::add_joined(client& k, int c) {
+  const sse::channel_options& o = *channels_[at(c)].options();
+  joined j;
+  j.channel = c;
+  j.joined_at = now_;
+  j.beats = o.heartbeat.mode == sse::heartbeat_options::pace::fixed;
+  j.over_transient = j.beats;
+  if (o.on_lag == sse::lag_policy::coalesce || o.start == sse::start_at::snapshot)
+    k.conn.ordered = false;
+  if (k.user >= 0) ++joined_[at(k.user)][at(c)];
+  if (ids_of(c) != id_mode::none) {
+    k.conn.numbered = true;
+    k.conn.sequence = sequence_of(c);
+  }
+  k.conn.channels.push_back(j);
+  return k.conn.channels.back();
 }
 
 template <class Transport>
@@ -226,7 +304,7 @@ void world<Transport>::session_ends(std::size_t peer_index, sse::close_reason wh
     client& k = *sessions_[i].who;
     if (k.conn.peer != peer_index || !k.conn.open) continue;
     if (k.user >= 0 && !k.conn.retry_only) {
-      for (const joined& j : k.conn.channels) --joined_[at(k.user)][at(j.channel)];
+      for (const joined& j : k.conn.channels) joined_[at(k.user)][at(j.channel)] -= j.left ? 0 : 1;
     }
     if (why == sse::close_reason::evicted && accepting_ == nullptr)
       wrong("evicted without a newcomer");
@@ -237,7 +315,8 @@ void world<Transport>::session_ends(std::size_t peer_index, sse::close_reason wh
       wrong("closed for memory that is not held");
     if (why == sse::close_reason::lag) {
       bool late = false;
-      for (const joined& j : k.conn.channels) late = late || j.over || j.over_transient;
+      for (const joined& j : k.conn.channels)
+        late = late || (!j.left && (j.over || j.over_transient));
       if (!late) wrong("closed for a lag that it never had");
     }
     sessions_.erase(sessions_.begin() + static_cast<std::ptrdiff_t>(i));
@@ -258,6 +337,15 @@ void world<Transport>::read(client& k, std::size_t n) {
   std::string& got = peer(k).received;
   if (n > got.size()) n = got.size();
   if (n == 0) return;
+  std::size_t on_its_way = 0;  // when it left a channel
+  for (const joined& j : c.channels) {
+    if (j.on_its_way != 0 && (on_its_way == 0 || j.on_its_way < on_its_way))
+      on_its_way = j.on_its_way;
+  }
+  if (on_its_way != 0 && n > on_its_way) {
+    read(k, on_its_way);
+    return read(k, n - on_its_way);
+  }
   c.last_bytes_at = now_;
   std::string taken = n == got.size() ? std::exchange(got, {}) : got.substr(0, n);
   if (!got.empty()) got.erase(0, n);
@@ -273,11 +361,12 @@ void world<Transport>::read(client& k, std::size_t n) {
     bytes = body;
   }
   c.frames.feed(bytes, [&](const frame& f) { judge_.on_frame(k, f); });
+  judge_.took_what_was_on_its_way(k, n);
 }
 
 /// The stream is over. Cut anywhere: what was not read yet may be lost.
 template <class Transport>
-void world<Transport>::leave(client& k) {
+void world<Transport>::end_stream(client& k) {
   sse::testing::peer& p = peer(k);
   const bool whole = p.received.empty() || chance(2);
   read(k, whole ? SIZE_MAX : random_.below(p.received.size()));
@@ -287,6 +376,11 @@ void world<Transport>::leave(client& k) {
     if (k.conn.frames.inside()) fail("a clean end inside an event");
     if (features_.skipped_ends_cleanly && k.conn.chunked && !k.conn.chunks.ended())
       fail("a clean end without the last chunk");
+    if (p.why == sse::close_reason::finished && !k.conn.finish_asked && !k.conn.retry_only) {
+      if (!all_sealed(k.channels)) fail("a stream ended that nobody ended");
+      judge_.caught_up(k);
+      ++ended_by_seal;
+    }
   }
   if (k.conn.moves_later) k.forget();
   if (p.in_flight_bytes != 0 || !k.conn.peeked.empty())
@@ -299,7 +393,7 @@ void world<Transport>::leave(client& k) {
 template <class Transport>
 void world<Transport>::sync() {
   for (client& k : clients_) {
-    if (k.conn.open && peer(k).is_closed) leave(k);
+    if (k.conn.open && peer(k).is_closed) end_stream(k);
   }
   if (!wrong_.empty()) fail(wrong_);
 }
@@ -312,6 +406,106 @@ void world<Transport>::take_peeked(const std::vector<sse::buffer>& peeked, std::
     to.append(b.data, part);
     n -= part;
   }
+}
+
+/// Its other channels, or those that it left, have ids of another sequence than channel `c`.
+template <class Transport>
+bool world<Transport>::in_another_sequence(const client& k, int c) const {
+  for (const int other : k.channels) {
+    if (sequence_of(other) != sequence_of(c)) return true;
+  }
+  return k.conn.numbered && ids_of(c) != id_mode::none && k.conn.sequence != sequence_of(c);
+}
+
+/// A join was refused: for that reason?
+template <class Transport>
+void world<Transport>::judge_refusal(client& k, int c, const sse::join_start& from,
+                                     sse::join_error e) {
+  const connection& n = k.conn;
+  bool fits = false;
+  switch (e) {
+    case sse::join_error::no_session:  // gone, or ending
+      fits = !hub_->alive(n.session) || n.finish_asked || all_sealed(k.channels) ||
+             hub_->draining() || !options_.max_age.is_off() || !options_.idle.is_off();
+      break;
+    case sse::join_error::sealed: fits = sealed_[at(c)]; break;
+    case sse::join_error::joined: fits = k.find(c) != nullptr; break;
+    case sse::join_error::another_sequence:
+      fits = in_another_sequence(k, c) || (n.numbered && n.sequence == c);  // it left that one
+      break;
+    case sse::join_error::moved_on:
+      fits = n.numbered && ids_of(c) != id_mode::none &&
+             (from.start != sse::start_at::live || from.backlog != 0 ||
+              from.after < channels_[at(c)].last_id());
+      break;
+    case sse::join_error::full: fits = channels_[at(c)].options()->max_subscribers != 0; break;
+    default: break;
+  }
+  if (!fits) wrong("a join was refused for another reason");
+}
+
+/// Where a live stream begins on a channel: often with the next event.
+template <class Transport>
+sse::join_start world<Transport>::any_start(int c) {
+  if (chance(2)) return {};
+  const channel_book& b = book_.at(c);
+  switch (random_.below(3)) {
+    case 0: return {.backlog = 1 + random_.below(20)};
+    case 1: return {.start = static_cast<sse::start_at>(random_.below(3))};
+    default: break;
+  }
+  if (ids_of(c) == id_mode::none) return {};
+  if (b.retained == b.rows.size() || chance(2)) return {.after = channels_[at(c)].last_id()};
+  const auto n = static_cast<std::uint32_t>(random_.below(b.rows.size() - b.retained));
+  return {.after = book_.row(c, b.retained + n).id};
+}
+
+/// A live stream joins one more channel.
+template <class Transport>
+void world<Transport>::join_channel(client& k, int c) {
+  if (!k.conn.open || k.conn.retry_only || !channels_[at(c)]) return;
+  log_.add("join", k.number, c);
+  book_.trim(c, *channels_[at(c)].options(), now_);  // a hook may call inside tick
+  const bool refused = k.find(c) != nullptr || !hub_->alive(k.conn.session) || sealed_[at(c)] ||
+                       in_another_sequence(k, c);
+  const client before = k;
+  joined& j = add_joined(k, c);  // hooks may publish inside join
+  k.conn.beats_allowed += 20;
+  k.channels.push_back(c);
+  const sse::join_start from = any_start(c);
+  judge_.joins(k, j, from, options_.position);
+  if (from.start == sse::start_at::snapshot) k.conn.ordered = false;
+  if (from.start != sse::start_at::live || from.backlog != 0 || from.after != sse::unsaid_id)
+    ++k.conn.may_run_back;
+  const sse::join_error e = hub_->join(k.conn.session, channels_[at(c)], from);
+  if (e != sse::join_error::none) {
+    k = before;
+    if (k.user >= 0) --joined_[at(k.user)][at(c)];
+    return judge_refusal(k, c, from, e);
+  }
+  if (refused) return wrong("a join that should have been refused");
+  ++joins;
+}
+
+/// A live stream leaves a channel.
+template <class Transport>
+void world<Transport>::leave_channel(client& k, int c) {
+  if (!k.conn.open || k.conn.retry_only || !channels_[at(c)]) return;
+  joined* const j = k.find(c);
+  const bool leaves_it = j != nullptr && hub_->alive(k.conn.session);
+  log_.add("leave", k.number, c);
+  if (leaves_it) {
+    const sse::testing::peer& p = peer(k);
+    std::size_t on_its_way = p.received.size() + p.in_flight_bytes;
+    for (const sse::buffer& b : k.conn.peeked) on_its_way += b.size;
+    judge_.leaves(k, *j, on_its_way);
+    if (all_sealed(k.channels)) k.conn.finish_asked = true;  // it is ending
+    std::erase(k.channels, c);
+    if (k.user >= 0) --joined_[at(k.user)][at(c)];
+    ++leaves;
+  }
+  if (hub_->leave(k.conn.session, channels_[at(c)]) != leaves_it)
+    wrong("leave: it had joined, or it had not");
 }
 
 /// The client's socket takes bytes.
@@ -328,6 +522,7 @@ void world<Transport>::deliver(client& k) {
       const std::size_t n = chance(3) ? random_.below(all + 1) : all;
       take_peeked(k.conn.peeked, n, p.received);
       k.conn.peeked.clear();
+      judge_.nothing_else_is_on_its_way(k, p.received.size());
       k.conn.waits = false;
       hub_->consume(id, n);
     } else if (p.in_flight_bytes != 0) {
@@ -335,7 +530,9 @@ void world<Transport>::deliver(client& k) {
       if (chance(4)) return;
       const std::size_t n = chance(3) ? random_.below(p.in_flight_bytes + 1) : SIZE_MAX;
       k.conn.waits = false;
-      hub_->written(id, net_->complete(k.conn.peer, n));
+      const std::size_t taken = net_->complete(k.conn.peer, n);
+      judge_.nothing_else_is_on_its_way(k, p.received.size());
+      hub_->written(id, taken);
     } else if (chance(3)) {
       sse::buffer room[8];
       const std::size_t n = hub_->peek(id, {room, 1 + random_.below(8)});
@@ -343,6 +540,7 @@ void world<Transport>::deliver(client& k) {
       return;
     }
   }
+  if (p.window == 0) k.conn.writable_at = now_;
   p.window = chance(4)
                  ? SIZE_MAX
                  : (p.window > SIZE_MAX - 5000 ? p.window

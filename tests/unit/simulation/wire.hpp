@@ -103,11 +103,15 @@ struct frame {
 /// Cuts a stream into frames.
 class frame_reader {
  public:
+  /// Blank lines may stand between frames: they make up for the rest of a chunk that was announced.
+  bool padded = false;
+
   template <class F>
   void feed(std::string_view bytes, F&& f) {
     held_.append(bytes);
     std::size_t from = 0;
     for (;;) {
+      while (padded && from < held_.size() && held_[from] == '\n') ++from;
       const std::size_t end = held_.find("\n\n", scanned_ > from ? scanned_ : from);
       if (end == std::string::npos) break;
       f(read(std::string_view(held_).substr(from, end + 1 - from)));

@@ -90,6 +90,11 @@ class world final : public observer {
   std::uint64_t evicted = 0;
   std::uint64_t reopened = 0;
   std::uint64_t hook_calls = 0;
+  std::uint64_t joins = 0;
+  std::uint64_t leaves = 0;
+  std::uint64_t ended_by_seal = 0;
+  std::uint64_t told_that_all_is_there = 0;  ///< 204
+  std::uint64_t expired = 0;                 ///< sealed channels whose time was over
 
  private:
   using hub_type = sse::hub<Transport, user_data>;
@@ -110,6 +115,10 @@ class world final : public observer {
   void open_channel(int c, bool first_time = false);
   [[nodiscard]] static sse::channel_options plain_copy(const sse::channel_options& o);
   void close_channel(int c);
+  void on_channel_closed(sse::channel closed);
+  void forget_closed();
+  void seal(int c);
+  void check_sealed();
   void reopen_channels();
   void tick(std::int64_t ms);
   void check_retention();
@@ -135,11 +144,20 @@ class world final : public observer {
   [[nodiscard]] sse::verdict<user_data> take_verdict();
   void connect(client& k);
   void adopt_position(client& k, std::uint64_t head);
+  joined& add_joined(client& k, int c);
+  [[nodiscard]] bool all_sealed(const std::vector<int>& channels) const;
+  [[nodiscard]] bool something_comes(const client& k);
+  [[nodiscard]] bool surely_nothing_comes(const client& k);
+  [[nodiscard]] sse::join_start any_start(int c);
+  [[nodiscard]] bool in_another_sequence(const client& k, int c) const;
+  void judge_refusal(client& k, int c, const sse::join_start& from, sse::join_error e);
+  void join_channel(client& k, int c);
+  void leave_channel(client& k, int c);
   void session_begins(std::size_t peer_index, sse::session_id id) noexcept override;
   void session_ends(std::size_t peer_index, sse::close_reason why) noexcept override;
   void wrong(const char* what) noexcept override;
   void read(client& k, std::size_t n);
-  void leave(client& k);
+  void end_stream(client& k);
   void sync();
   void take_peeked(const std::vector<sse::buffer>& peeked, std::size_t n, std::string& to);
   void deliver(client& k);
@@ -155,6 +173,7 @@ class world final : public observer {
   void jump();
   void revoke(int user);
   void use_old_handles();
+  void finish(client& k);
   void drain();
   void restart();
   void stop_hub();
@@ -184,6 +203,9 @@ class world final : public observer {
   std::array<std::array<int, channel_count>, user_count> joined_{};
   std::array<std::uint64_t, channel_count> last_head_{};
   std::array<sse::channel, channel_count> channels_{};
+  std::array<bool, channel_count> sealed_{};
+  std::array<std::int64_t, channel_count> sealed_at_{};
+  std::vector<int> just_closed_;  ///< their readers are not gone yet
   sse::hub_options options_;
   how_to_join how_;
   client* accepting_ = nullptr;
