@@ -96,6 +96,7 @@ std::string_view to_string(token_error e) noexcept {
     case token_error::signature: return "signature";
     case token_error::expired: return "expired";
     case token_error::early: return "early";
+    case token_error::endless: return "exp is behind the year 9999: it counts seconds";
   }
   return "unknown";
 }
@@ -172,6 +173,8 @@ token_result read_jwt(std::string_view token, std::string_view secret, std::int6
   const auto exp = doc.number("exp");
   const auto nbf = doc.number("nbf");
   if (!exp || (doc.has("nbf") && !nbf)) return failed(token_error::malformed);
+  constexpr double end_of_9999 = 253'402'300'799;  // in seconds, as a NumericDate is (RFC 7519 2)
+  if (*exp > end_of_9999) return failed(token_error::endless);
   token_result out;
   out.who.expires_ms = to_ms(*exp);
   if (out.who.expires_ms <= now_ms) return failed(token_error::expired);

@@ -44,6 +44,7 @@ enum class token_error : std::uint8_t {
   signature,  ///< not by the holder of the secret
   expired,    ///< `exp` has come
   early,      ///< `nbf` has not
+  endless,    ///< `exp` is behind the year 9999: in milliseconds, most likely
 };
 [[nodiscard]] std::string_view to_string(token_error e) noexcept;
 

@@ -100,6 +100,9 @@ const std::string array =
 const std::string not_json =
     "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhZGEiLCJleHAiOg.suN9Ro0OzuUzm_UWTEJAMzCG"
     "42WSPPeF4Kq0-AQYagw";
+const std::string ms_exp =
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhZGEiLCJleHAiOjE3MDAwMDAwNjAwMDB9.xCIq"
+    "j7zHJSEoZzqS1fUam7LznTgBu3elezRV7cgX0zo";
 }  // namespace signed_by_python
 
 token_error jwt_error(const std::string& token, std::int64_t at = now) {
@@ -300,6 +303,7 @@ TEST_CASE("X-21 a signed token holds from nbf to exp, and must have an exp") {
   CHECK(jwt_error(t::full, 1'699'999'998'999) == token_error::early);
   CHECK(jwt_error(t::expired) == token_error::expired);
   CHECK(jwt_error(t::early) == token_error::early);
+  CHECK(jwt_error(t::ms_exp) == token_error::endless);  // it would hold for 53,000 years
   for (const std::string* bad : {&t::no_exp, &t::text_exp, &t::null_exp, &t::text_nbf}) {
     CAPTURE(*bad);
     CHECK(jwt_error(*bad) == token_error::malformed);
