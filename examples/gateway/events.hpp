@@ -1,7 +1,7 @@
 // ssehub example gateway. SPDX-License-Identifier: MIT
 //
-// The six events of the contract as plain structs: one vocabulary for reading engine lines and for
-// writing payloads.
+// The six events of the contract, and the simulated exchange's order book, as plain structs: one
+// vocabulary for reading engine lines and for writing payloads.
 //
 //   std::string json = gateway::to_json(gateway::market_event{"BTCUSDT", now_ns, 50000.0});
 //
@@ -106,6 +106,19 @@ struct balance {
 struct account_event {
   std::int64_t ts_ns = 0;
   const std::vector<balance>* balances = nullptr;  ///< nullptr: none
+};
+
+struct book_level {
+  double price = 0;
+  double qty = 0;
+};
+
+/// What rests on an exchange, the best price of each side first.
+struct book_event {
+  std::string_view symbol{};
+  std::int64_t ts_ns = 0;
+  const std::vector<book_level>* bids = nullptr;  ///< nullptr: none
+  const std::vector<book_level>* asks = nullptr;
 };
 
 struct error_event {

@@ -29,6 +29,8 @@ int main(int argc, char** argv) {
               if (const auto words = gateway::split_command(value)) s.engine = *words;
               return s.engine.empty() ? "a command with its arguments" : "";
             });
+  flags.toggle("--trades", "the simulated exchange trades by itself, and shows its order book",
+               s.trades);
   flags.add("--replay", "FILE|-", "recorded Binance lines, - is stdin", [&s](std::string_view v) {
     s.replays = true;
     s.replay.file = v;
@@ -60,6 +62,8 @@ int main(int argc, char** argv) {
   if (const auto end = flags.parse(argc, argv)) return end->print();
   if (!s.engine.empty() && s.replays)
     return flags.wrong("--engine and --replay exclude each other").print();
+  if (s.trades && (!s.engine.empty() || s.replays || s.follows))
+    return flags.wrong("--trades is for the simulated exchange").print();
   for (const char* name : {"--speed", "--loop", "--wait-readers"}) {
     if (flags.given(name) && !s.replays)
       return flags.wrong(std::string{name} + " needs --replay").print();

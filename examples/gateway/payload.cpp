@@ -133,6 +133,25 @@ void append_json(std::string& out, const account_event& e) {
   out += '}';
 }
 
+namespace {
+void append_levels(std::string& out, std::string_view name, const std::vector<book_level>* levels) {
+  fmt::format_to(std::back_inserter(out), R"(,"{}":[)", name);
+  for (std::size_t i = 0; levels != nullptr && i < levels->size(); ++i) {
+    fmt::format_to(std::back_inserter(out), "{}[{},{}]", i == 0 ? "" : ",",
+                   number{(*levels)[i].price}, number{(*levels)[i].qty});
+  }
+  out += ']';
+}
+}  // namespace
+
+void append_json(std::string& out, const book_event& e) {
+  fmt::format_to(std::back_inserter(out), R"({{"type":"book","symbol":{},"ts_ns":{})",
+                 text{e.symbol}, e.ts_ns);
+  append_levels(out, "bids", e.bids);
+  append_levels(out, "asks", e.asks);
+  out += '}';
+}
+
 void append_json(std::string& out, const error_event& e) {
   fmt::format_to(std::back_inserter(out), R"({{"type":"error","ts_ns":{},"message":{}}})", e.ts_ns,
                  text{e.message});

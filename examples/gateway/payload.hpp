@@ -1,6 +1,6 @@
 // ssehub example gateway. SPDX-License-Identifier: MIT
 //
-// Writes the JSON of the six events, on one line, fields in the contract's order. ts_ns keeps every
+// Writes the JSON of events, on one line, fields in the contract's order. ts_ns keeps every
 // digit; a number is the shortest text that reads back as the same double, always with a fraction
 // or an exponent (50000.0); what is not finite becomes null; text that is not UTF-8 gets U+FFFD
 // where it is broken.
@@ -23,6 +23,7 @@ void append_json(std::string& out, const fill_event& e);
 void append_json(std::string& out, const order_state_event& e);
 void append_json(std::string& out, const account_event& e);
 void append_json(std::string& out, const error_event& e);
+void append_json(std::string& out, const book_event& e);
 
 template <class Event>
 [[nodiscard]] std::string to_json(const Event& e) {

@@ -83,7 +83,11 @@ std::unique_ptr<feed> server::make_feed(asio::io_context& io) {
   };
   if (!settings_.engine.empty())
     return std::make_unique<engine_feed>(io, std::move(host), settings_.engine);
-  if (!settings_.replays) return std::make_unique<simulator_feed>(io, std::move(host));
+  if (!settings_.replays) {
+    simulator_options o;
+    if (settings_.trades) o.trade_every_ns = 3'000'000'000;
+    return std::make_unique<simulator_feed>(io, std::move(host), std::move(o));
+  }
   replay_options o = settings_.replay;
   if (settings_.common.max_lag != 0)  // a batch must not be what makes a reader lag
     o.batch = std::clamp<std::size_t>(settings_.common.max_lag / 1024, 1, o.batch);

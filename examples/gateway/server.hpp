@@ -39,6 +39,7 @@ struct settings {
       .heartbeat = sse::duration::seconds(10),
       .any_origin = {"/api/stream", "/api/market", "/api/config", "/health", "/metrics"}};
   std::vector<std::string> engine{};  ///< command and arguments; empty: none
+  bool trades = false;  ///< the simulated exchange trades by itself, and tells its order book
   bool replays = false;
   replay_options replay{};
   examples::history_options history{};

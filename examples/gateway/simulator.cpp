@@ -14,6 +14,14 @@ namespace {
 
 constexpr std::string_view quote_asset = "USDT";
 
+constexpr std::size_t book_depth = 10;  ///< levels on each side
+constexpr std::size_t most_own = 3;     ///< orders of its own that wait at a time
+
+/// Between two levels of the book: 0.5 where a price is 50000.
+double level_step(double price) noexcept {
+  return std::max(0.01, std::pow(10.0, std::floor(std::log10(price))) / 20'000);
+}
+
 /// Balances are kept to 1e-8, as on an exchange, so that sums show no rounding dust.
 double round8(double v) noexcept { return std::round(v * 1e8) / 1e8; }
 
@@ -37,8 +45,10 @@ double random_step(std::uint64_t& state) noexcept {
 
 simulated_engine::simulated_engine(simulator_options options, std::int64_t now_ns)
     : options_{std::move(options)},
+      began_ns_{now_ns},
       last_now_ns_{now_ns},
       next_tick_ns_{now_ns},
+      next_trade_ns_{now_ns},
       random_{options_.seed},
       walk_price_{options_.price},
       balances_{balance{std::string{quote_asset}, options_.cash, 0}, balance{"BTC", 0, 0}} {
@@ -59,6 +69,7 @@ void simulated_engine::rebase(std::int64_t now_ns) {
   if (now_ns < last_now_ns_) {
     const std::int64_t back = last_now_ns_ - now_ns;
     next_tick_ns_ -= back;
+    next_trade_ns_ -= back;
     for (auto& [sequence, o] : live_) o.due_ns -= back;
   }
   last_now_ns_ = now_ns;
@@ -99,6 +110,58 @@ void simulated_engine::tick(std::int64_t now_ns) {
       0.01,
       std::round((walk_price_ + pull + options_.price * 4e-5 * random_step(random_)) * 100) / 100);
   price(options_.symbol, walk_price_, now_ns, now_ns);
+  if (options_.trade_every_ns == 0) return;
+  if (now_ns >= next_trade_ns_) {
+    next_trade_ns_ = now_ns + options_.trade_every_ns;
+    trade(now_ns);
+  }
+  tell_book(now_ns);
+}
+
+/// A small order near the last price, so that some fill at once and some wait; when enough wait,
+/// the oldest is taken back.
+void simulated_engine::trade(std::int64_t now_ns) {
+  std::erase_if(own_ids_, [this](const std::string& id) { return !live_ids_.contains(id); });
+  if (own_ids_.size() >= most_own) return cancel({own_ids_.front()}, now_ns);
+  const double qty = std::round((5.5 + 4.5 * random_step(random_)) * 10) / 1e4;  // 0.001 to 0.01
+  const bool sells =
+      random_step(random_) < 0 && funds(base_asset(options_.symbol)).free >= round8(qty);
+  const double away = 4 * level_step(options_.price) * random_step(random_);
+  const double limit = std::max(0.01, std::round((walk_price_ + away) * 100) / 100);
+  if (!sells && funds(quote_asset).free < round8(qty * limit)) return;
+  own_ids_.push_back("demo-" + std::to_string(began_ns_ / 1'000'000'000) + "-" +
+                     std::to_string(++own_orders_));
+  place({sells ? order_side::sell : order_side::buy, options_.symbol, qty, limit, own_ids_.back()},
+        now_ns);
+}
+
+/// Its book: what others have there, which changes a little each time, and the orders that wait.
+void simulated_engine::tell_book(std::int64_t now_ns) {
+  if (resting_.empty()) resting_.assign(2 * book_depth, 1.0);
+  for (double& qty : resting_)
+    qty = std::round(std::clamp(qty * (1 + 0.25 * random_step(random_)), 0.05, 4.0) * 1e4) / 1e4;
+  const double step = level_step(options_.price);
+  const double middle = std::floor(walk_price_ / step) * step;  // below it bids, above it asks
+  std::map<double, double> bids;
+  std::map<double, double> asks;
+  for (std::size_t i = 0; i < book_depth; ++i) {
+    const double away = static_cast<double>(i) * step;
+    if (middle - away > 0) bids[round8(middle - away)] = resting_[i];
+    asks[round8(middle + step + away)] = resting_[book_depth + i];
+  }
+  for (const auto& [sequence, o] : live_) {
+    if (o.order.symbol != options_.symbol) continue;
+    const bool buys = o.order.side == order_side::buy;
+    if (buys ? o.order.price > middle : o.order.price <= middle) continue;  // it is about to fill
+    (buys ? bids : asks)[round8(o.order.price)] += o.order.qty;
+  }
+  std::vector<book_level> best_bids;
+  std::vector<book_level> best_asks;
+  for (auto it = bids.rbegin(); it != bids.rend() && best_bids.size() < book_depth; ++it)
+    best_bids.push_back({it->first, round8(it->second)});
+  for (auto it = asks.begin(); it != asks.end() && best_asks.size() < book_depth; ++it)
+    best_asks.push_back({it->first, round8(it->second)});
+  emit(book_event{options_.symbol, now_ns, &best_bids, &best_asks});
 }
 
 void simulated_engine::market(std::string_view symbol, double last, std::int64_t ts_ns,

@@ -11,7 +11,11 @@
 //
 // Order life: order_update ACCEPTED, order_state, account (funds locked); not before 300 ms later,
 // once the last price is at or better than the limit: fill, order_update FILLED, order_state,
-// account. Not a real market: every order fills whole and moves no price. One thread. A clock set
+// account. With trade_every_ns it also trades by itself, and tells its order book:
+//
+//   {"type":"book","symbol":"BTCUSDT","ts_ns":1,"bids":[[49984.5,1.25],...],"asks":[[49985.0,0.75]]}
+//
+// Not a real market: every order fills whole and moves no price. One thread. A clock set
 // back delays nothing: what waits moves back with it.
 #pragma once
 
@@ -40,9 +44,12 @@ struct simulator_options {
   std::uint64_t seed = 1;                      ///< of the walk
   std::int64_t market_every_ns = 200'000'000;  ///< REQUIRES: > 0
   std::int64_t fill_after_ns = 300'000'000;    ///< from acceptance. REQUIRES: >= 0
-  double cash = 100'000.0;                     ///< USDT at the start
-  std::size_t max_live = 10'000;               ///< live orders; more are REJECTED `too_many_orders`
-  std::size_t max_finished = 10'000;           ///< finished ids that are remembered
+  /// It places a small order so often, or takes one back, and each price of the walk is followed by
+  /// the book. 0: neither. REQUIRES: walk
+  std::int64_t trade_every_ns = 0;
+  double cash = 100'000.0;            ///< USDT at the start
+  std::size_t max_live = 10'000;      ///< live orders; more are REJECTED `too_many_orders`
+  std::size_t max_finished = 10'000;  ///< finished ids that are remembered
 };
 
 class simulated_engine {
@@ -79,6 +86,8 @@ class simulated_engine {
   void cancel(const cancel_order& cancel, std::int64_t now_ns);
   [[nodiscard]] std::string_view refusal(const new_order& order, double& locks);
   void tick(std::int64_t now_ns);
+  void trade(std::int64_t now_ns);
+  void tell_book(std::int64_t now_ns);
   void price(std::string_view symbol, double price, std::int64_t ts_ns, std::int64_t now_ns);
   live_orders::iterator try_fill(live_orders::iterator it, std::int64_t now_ns);
   void finish(live_orders::iterator it);
@@ -97,8 +106,10 @@ class simulated_engine {
 
   simulator_options options_;
   std::string out_;
+  std::int64_t began_ns_;
   std::int64_t last_now_ns_;
   std::int64_t next_tick_ns_;
+  std::int64_t next_trade_ns_;
   std::uint64_t random_;
   double walk_price_;
   std::map<std::string, double, std::less<>> last_price_;
@@ -110,6 +121,9 @@ class simulated_engine {
   std::unordered_set<std::string> finished_ids_;
   std::deque<std::string> finished_order_;  ///< finished_ids_, oldest first
   std::uint64_t venue_orders_ = 0;
+  std::deque<std::string> own_ids_;  ///< of orders of its own that may be live, oldest first
+  std::uint64_t own_orders_ = 0;
+  std::vector<double> resting_;  ///< what others have in the book: bids, then asks, the best first
 };
 
 }  // namespace gateway

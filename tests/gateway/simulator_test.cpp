@@ -1,6 +1,8 @@
 // The exchange inside, in virtual time.
 #include "gateway/simulator.hpp"
 
+#include <algorithm>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -336,4 +338,101 @@ TEST_CASE("the simulator's money adds up") {
   CHECK(x.funds("USDT", "free") >= 0);
   CHECK(x.funds("BTC", "free") >= 0);
   CHECK(x.funds("BTC", "free") + x.funds("USDT", "free") != 100000);  // something was traded
+}
+
+// --- an exchange that trades by itself -----------------------------------------------------------
+
+namespace {
+
+simulator_options lively(std::uint64_t seed = 1) {
+  simulator_options o;
+  o.trade_every_ns = 3000 * ms;
+  o.seed = seed;
+  return o;
+}
+
+/// The prices and quantities of a side of a book, one behind the other.
+std::vector<double> levels_of(const std::string& book, const std::string& side) {
+  std::vector<double> out;
+  std::size_t at = book.find("\"" + side + "\":[");
+  REQUIRE(at != std::string::npos);
+  at += side.size() + 4;
+  const std::size_t end = std::min(book.find("]]", at), book.size());
+  while (at < end) {
+    at = book.find_first_of("0123456789", at);
+    if (at >= end) break;
+    std::size_t used = 0;
+    out.push_back(std::stod(book.substr(at), &used));
+    at += used;
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("8 the exchange trades by itself: some orders fill, some are taken back, money adds up") {
+  exchange x{lively()};
+  for (int i = 0; i < 600; ++i) x.wait(200 * ms);
+  const strings words = x.words();
+  const auto count = [&](const std::string& w) {
+    return std::count(words.begin(), words.end(), w);
+  };
+  CHECK(count("order_update ACCEPTED") >= 20);
+  CHECK(count("order_update FILLED") >= 10);
+  CHECK(count("order_update CANCELLED") >= 1);
+  CHECK(count("fill") == count("order_update FILLED"));
+  CHECK(count("order_update REJECTED insufficient_funds") == 0);
+  CHECK(count("book") == count("market"));
+  CHECK(x.funds("BTC", "free") >= 0);
+  CHECK(x.funds("USDT", "free") > 90'000);
+  const auto output = [](const simulator_options& o) {
+    simulated_engine engine{o, opening};
+    for (int i = 1; i <= 150; ++i) engine.advance(opening + i * 200 * ms);
+    return engine.take_output();
+  };
+  CHECK(output(lively()) == output(lively()));
+  CHECK(output(lively()) != output(lively(2)));
+  CHECK(output(simulator_options{}).find("order") == std::string::npos);
+  CHECK(output(simulator_options{}).find("book") == std::string::npos);
+}
+
+TEST_CASE("8 the book: the best price first, no bid above an ask, and who waits stands in it") {
+  exchange x{lively()};
+  x.command("ORDER BUY BTCUSDT 0.125 49982.25 mine");
+  for (int i = 0; i < 150; ++i) x.wait(200 * ms);
+  std::size_t books = 0;
+  std::size_t with_mine = 0;
+  bool mine_waits = true;
+  std::string last;
+  std::size_t changed = 0;
+  for (const std::string& line : x.said()) {
+    mine_waits = mine_waits && (line.find("\"mine\"") == std::string::npos ||
+                                line.find("FILLED") == std::string::npos);
+    if (line.find("\"type\":\"book\"") == std::string::npos) continue;
+    CAPTURE(line);
+    ++books;
+    const std::vector<double> bids = levels_of(line, "bids");
+    const std::vector<double> asks = levels_of(line, "asks");
+    REQUIRE(bids.size() == 20);
+    REQUIRE(asks.size() == 20);
+    CHECK(bids[0] < asks[0]);
+    for (std::size_t i = 0; i < 20; i += 2) {
+      CHECK(bids[i + 1] > 0);
+      CHECK(asks[i + 1] > 0);
+      if (i == 0) continue;
+      CHECK(bids[i] < bids[i - 2]);
+      CHECK(asks[i] > asks[i - 2]);
+    }
+    const bool shown = line.find("[49982.25,0.125]") != std::string::npos;
+    if (shown) {
+      CHECK(mine_waits);
+      ++with_mine;
+    }
+    const std::string levels = line.substr(line.find("\"bids\""));
+    changed += levels != last ? 1 : 0;
+    last = levels;
+  }
+  CHECK(books > 100);
+  CHECK(changed == books);
+  CHECK(with_mine > 0);
 }
