@@ -44,8 +44,8 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 /// A write that finds no room completes when there is some. Destroy the hub only after
 /// hub.close_all() and settle(), since the kernel reads its bytes until then.
 ///
-/// `Layer`: as that of basic_epoll_transport. With one, the records that it makes are written, each
-/// from a buffer of the transport's own.
+/// `Layer`: as that of basic_epoll_transport. With one, the small records that it makes are written
+/// so, each from a buffer of the transport's own; larger ones are sent at once.
 template <class Layer = detail::no_layer>
 class basic_uring_transport : public basic_epoll_transport<Layer> {
   using base = basic_epoll_transport<Layer>;
@@ -56,6 +56,9 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
   static constexpr bool completes = true;
   static constexpr std::size_t max_buffers = secure ? 1 : 8;
   static constexpr unsigned writes_per_call = 1024;
+  /// With a layer: more bytes than these are sent by a call of their own. It costs little beside
+  /// them, and more if they had to wait outside of the processor's cache for the end of the flush.
+  static constexpr std::size_t max_joined = 1024;
 
   /// Owns a connected socket.
   class connection : public base::connection {
@@ -95,11 +98,7 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
   template <class Hub>
   bool on_event(Hub& hub, const epoll_event& e) noexcept {
     if (e.data.u64 == data_of({})) return true;
-    const bool mine = base::on_event(hub, e);
-    if constexpr (secure) {
-      if (connection* const c = mine ? hub.find(session_of(e.data.u64)) : nullptr) send_held(*c);
-    }
-    return mine;
+    return base::on_event(hub, e);
   }
 
   /// Tells the hub what was written. True: there was something, flush again.
@@ -143,16 +142,16 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
 
   void opened(connection& c, session_id id) noexcept {
     c.session_ = id;
-    if constexpr (secure) {
-      if (c.layer()) c.layer().hold(true);
-    }
     base::opened(c, id);
   }
 
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
     if (!c) return {0, flow::closed};
     if constexpr (secure) {
-      if (c.layer()) return write_record(c, bytes[0]);
+      if (c.layer()) {
+        if (c.writing_) return {0, flow::blocked};
+        return bytes[0].size > max_joined ? base::write(c, bytes) : write_record(c, bytes[0]);
+      }
     }
     io_uring_sqe* const s = next_entry();
     if (s == nullptr) return {0, flow::closed};
@@ -171,20 +170,10 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
   }
   void end_flush() noexcept { submit(); }
 
-  [[nodiscard]] bool keep(connection& c) noexcept {
-    if constexpr (secure) {
-      if (c.layer()) c.layer().hold(false);  // requests and answers have no ring
-    }
-    return base::keep(c);
-  }
-
   void close(connection& c, close_reason why) noexcept {
     submit();  // before its descriptor is another's
     // Ends the write, which closing alone would not do.
     if (c.writing_ && why == close_reason::peer) ::shutdown(c.fd(), SHUT_RDWR);
-    if constexpr (secure) {
-      if (c.layer() && !c.writing_) c.layer().hold(false);  // it may say goodbye
-    }
     base::close(c, why);
   }
 
@@ -195,16 +184,17 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
     msghdr header{};
     std::array<iovec, max_buffers> pieces{};
   };
-  /// Encrypted bytes under way. Its address is what the kernel is told of the write.
+  /// Encrypted bytes under way; meanwhile the layer holds what it has to say of its own. Its
+  /// address is what the kernel is told of the write.
   struct record {
     std::string bytes{};
     std::size_t sent = 0;
     session_id session{};
   };
-  /// Of those that are not under way so many are kept, with so many bytes: what a flush sends at
-  /// once to many streams is not allocated anew, page by page, in each.
+  /// Of those that are not under way so many are kept: what a flush sends at once to many streams
+  /// is not allocated anew in each.
   static constexpr std::size_t max_spare = 1024;
-  static constexpr std::size_t max_spare_bytes = 4U << 20U;
+  static constexpr std::size_t max_spare_bytes = 2 * max_joined;  // of each
 
   [[nodiscard]] static bool is_fatal(int result) noexcept {
     return result < 0 && result != -EAGAIN && result != -EINTR;
@@ -219,7 +209,6 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
 
   /// What is taken was encrypted, and is nobody's to read again: the hub hears of the rest only.
   [[nodiscard]] write_result write_record(connection& c, const buffer& bytes) noexcept {
-    if (c.writing_) return {0, flow::blocked};
     try {
       std::unique_ptr<record> owned = take_record();
       record& r = *owned;
@@ -237,29 +226,20 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
     if (spare_.empty()) return std::make_unique<record>();
     std::unique_ptr<record> r = std::move(spare_.back());
     spare_.pop_back();
-    spare_bytes_ -= r->bytes.capacity();
     r->bytes.clear();
     r->sent = 0;
     return r;
   }
   void keep_record(std::unique_ptr<record> r) noexcept {
-    const std::size_t size = r->bytes.capacity();
-    if (spare_.size() == spare_.capacity() || spare_bytes_ + size > max_spare_bytes) return;
-    spare_bytes_ += size;
+    if (spare_.size() == spare_.capacity() || r->bytes.capacity() > max_spare_bytes) return;
     spare_.push_back(std::move(r));
-  }
-  /// What the layer has to say of its own, such as that it does not renegotiate.
-  static void send_held(connection& c) noexcept {
-    if (!c.layer() || c.writing_ || c.layer().held() == 0) return;
-    c.layer().hold(false);
-    (void)c.layer().flush();
-    c.layer().hold(true);
   }
   [[nodiscard]] bool send_rest(connection& c, record& r) noexcept {
     io_uring_sqe* const s = next_entry();
     if (s == nullptr) return false;
     ::io_uring_prep_send(s, c.fd(), r.bytes.data() + r.sent, r.bytes.size() - r.sent, MSG_NOSIGNAL);
     s->user_data = reinterpret_cast<std::uintptr_t>(&r);
+    c.layer().hold(true);
     c.writing_ = true;
     ++in_flight_;
     return true;
@@ -274,8 +254,8 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
       if (is_fatal(result)) {
         hub.closed(r.session);
       } else if (r.sent == r.bytes.size()) {
-        send_held(*c);
-        hub.writable(r.session);
+        c->layer().hold(false);
+        if (c->layer().flush() != decltype(c->layer().flush())::want_write) hub.writable(r.session);
       } else if (send_rest(*c, r)) {
         (void)owned.release();
         return;
@@ -297,7 +277,6 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
   io_uring ring_{};
   std::vector<message> messages_;               // by place in the ring
   std::vector<std::unique_ptr<record>> spare_;  // records that are not under way
-  std::size_t spare_bytes_ = 0;
   std::size_t in_flight_ = 0;
   std::uint64_t calls_ = 0;
 };

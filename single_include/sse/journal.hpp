@@ -55,13 +55,16 @@
 
 // ---- sse/detail/journal/store.hpp
 //
-// journal_store: the files of a journal. Knows no thread, no clock and no hub.
+// journal_store: writes a journal, or follows what another process writes. Knows no thread, no
+// clock and no hub.
 //
-//   <first id>.log  audience, key and encoded bytes of each event, back to back
+//   <first id>.log  audience, key and encoded bytes of each event, back to back (segment.hpp)
 //   <first id>.idx  a header, then a record for each event
-//   runs            where each run began, which ids it may have given out, and how it ended
+//   runs            where each run began, which ids it may have given out, how it ended (runs.hpp)
 //   lock            who writes
 //   head            the newest event that other processes may show
+//
+// How it starts is in recovery.hpp, how it is read in history.hpp.
 //
 // Invariants:
 //   1. Bytes of a .log stand before their records are written; what has no record is not there.
@@ -70,102 +73,58 @@
 //   3. Ids above what `runs` reserves are given to nobody; a run that did not end by itself is
 //      followed by one that begins above them.
 //   4. A segment knows the id in front of its first: what is missing between two is seen.
+//   5. Whoever may have missed something is told (loss_behind): a run says what its events survive
+//      before it shows one, and on which start of the machine; the next one draws the conclusion.
 #ifndef SSEHUB_DETAIL_JOURNAL_STORE_HPP
 #define SSEHUB_DETAIL_JOURNAL_STORE_HPP
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sse.hpp"
+// ---- sse/detail/journal/history.hpp
+//
+// journal_history: the segments that may be read, by any thread. One thread, which writes or
+// follows, says which these are and up to which id.
+//
+// Blocks are read once for all who need them: who comes back with an old id shares them with
+// everybody else, and a session's channels share them among each other.
+#ifndef SSEHUB_DETAIL_JOURNAL_HISTORY_HPP
+#define SSEHUB_DETAIL_JOURNAL_HISTORY_HPP
 
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "sse.hpp"
-// ---- sse/detail/journal/crc32c.hpp
+// ---- sse/detail/journal/segment.hpp
 //
-// crc32c: the checksum of RFC 3720 12.1 (Castagnoli), eight bytes at a time: by the processor's own
-// instruction where it has one, else by tables.
-#ifndef SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
-#define SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
+// journal_segment: a piece of history in two files. Its bytes are read in blocks, which are looked
+// through as they are read: what is not as it was written has no bytes.
+#ifndef SSEHUB_DETAIL_JOURNAL_SEGMENT_HPP
+#define SSEHUB_DETAIL_JOURNAL_SEGMENT_HPP
 
-#include <array>
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
 
-namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
-
-using crc_tables = std::array<std::array<std::uint32_t, 256>, 8>;
-
-[[nodiscard]] constexpr crc_tables make_crc_tables() noexcept {
-  crc_tables t{};
-  for (std::uint32_t n = 0; n < 256; ++n) {
-    std::uint32_t c = n;
-    for (int bit = 0; bit < 8; ++bit) c = (c & 1U) != 0 ? 0x82f63b78U ^ (c >> 1U) : c >> 1U;
-    t[0][n] = c;
-  }
-  for (std::size_t k = 1; k < 8; ++k) {
-    for (std::size_t n = 0; n < 256; ++n) t[k][n] = t[0][t[k - 1][n] & 0xffU] ^ (t[k - 1][n] >> 8U);
-  }
-  return t;
-}
-inline constexpr crc_tables crc_table = make_crc_tables();
-
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define SSEHUB_HAS_CRC32 1
-[[nodiscard]] __attribute__((target("sse4.2"))) inline std::uint32_t crc32c_by_instruction(
-    const void* bytes, std::size_t size, std::uint32_t crc) noexcept {
-  const auto* p = static_cast<const unsigned char*>(bytes);
-  std::uint64_t c = ~crc;
-  for (; size >= 8; p += 8, size -= 8) {
-    std::uint64_t eight;
-    std::memcpy(&eight, p, sizeof eight);
-    c = __builtin_ia32_crc32di(c, eight);
-  }
-  for (; size != 0; ++p, --size) c = __builtin_ia32_crc32qi(static_cast<std::uint32_t>(c), *p);
-  return ~static_cast<std::uint32_t>(c);
-}
-#else
-#define SSEHUB_HAS_CRC32 0
-#endif
-
-/// Of `size` bytes behind those whose checksum is `crc`.
-[[nodiscard]] inline std::uint32_t crc32c_by_tables(const void* bytes, std::size_t size,
-                                                    std::uint32_t crc = 0) noexcept {
-  const auto* p = static_cast<const unsigned char*>(bytes);
-  const auto word = [](const unsigned char* at) {
-    return std::uint32_t{at[0]} | std::uint32_t{at[1]} << 8U | std::uint32_t{at[2]} << 16U |
-           std::uint32_t{at[3]} << 24U;
-  };
-  std::uint32_t c = ~crc;
-  for (; size >= 8; p += 8, size -= 8) {
-    const std::uint32_t a = word(p) ^ c;
-    const std::uint32_t b = word(p + 4);
-    c = crc_table[7][a & 0xffU] ^ crc_table[6][a >> 8U & 0xffU] ^ crc_table[5][a >> 16U & 0xffU] ^
-        crc_table[4][a >> 24U] ^ crc_table[3][b & 0xffU] ^ crc_table[2][b >> 8U & 0xffU] ^
-        crc_table[1][b >> 16U & 0xffU] ^ crc_table[0][b >> 24U];
-  }
-  for (; size != 0; ++p, --size) c = crc_table[0][(c ^ *p) & 0xffU] ^ (c >> 8U);
-  return ~c;
-}
-
-[[nodiscard]] inline std::uint32_t crc32c(const void* bytes, std::size_t size,
-                                          std::uint32_t crc = 0) noexcept {
-#if SSEHUB_HAS_CRC32
-  static const bool has_instruction = __builtin_cpu_supports("sse4.2") != 0;
-  if (has_instruction) return crc32c_by_instruction(bytes, size, crc);
-#endif
-  return crc32c_by_tables(bytes, size, crc);
-}
-
-}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
-
-#endif  // SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
 // ---- sse/detail/journal/files.hpp
 //
 // What a journal asks of a file system, all in one directory, and the POSIX one. Tests have one in
@@ -215,6 +174,8 @@ class journal_files {
   /// The file's bytes, to be read up to its size, which may grow up to `most`; nullptr: errno.
   [[nodiscard]] virtual const char* map(int handle, std::uint64_t most) noexcept = 0;
   virtual void unmap(const char* bytes, std::uint64_t most) noexcept = 0;
+  /// Another number after each start of the machine; 0: nobody knows.
+  [[nodiscard]] virtual std::uint64_t machine_start() noexcept = 0;
   /// Held until this object ends. EWOULDBLOCK: somebody else has it, and `holder` says who.
   [[nodiscard]] virtual int lock(const std::string& name, std::string& holder) = 0;
 };
@@ -311,6 +272,22 @@ class posix_journal_files final : public journal_files {
   void unmap(const char* bytes, std::uint64_t most) noexcept override {
     ::munmap(const_cast<char*>(bytes), to_size(most));
   }
+  std::uint64_t machine_start() noexcept override {
+#if defined(__linux__)
+    const int file = ::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 0;
+    char text[36];
+    std::size_t got = 0;
+    const int e = read(file, 0, text, sizeof text, got);
+    ::close(file);
+    std::uint64_t n = 0xcbf29ce484222325U;  // FNV-1a
+    for (std::size_t i = 0; i != got; ++i)
+      n = (n ^ static_cast<unsigned char>(text[i])) * 0x100000001b3U;
+    return e == 0 && got == sizeof text ? n : 0;
+#else
+    return 0;
+#endif
+  }
   int lock(const std::string& name, std::string& holder) override {
     if (error_ != 0) return error_;
     lock_ = ::openat(folder_, name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
@@ -341,6 +318,97 @@ class posix_journal_files final : public journal_files {
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_JOURNAL_FILES_HPP
+// ---- sse/detail/journal/format.hpp
+//
+// What lies on the disk: the records of a journal's files.
+#ifndef SSEHUB_DETAIL_JOURNAL_FORMAT_HPP
+#define SSEHUB_DETAIL_JOURNAL_FORMAT_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+// ---- sse/detail/journal/crc32c.hpp
+//
+// crc32c: the checksum of RFC 3720 12.1 (Castagnoli), eight bytes at a time: by the processor's own
+// instruction where it has one, else by tables.
+#ifndef SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
+#define SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+using crc_tables = std::array<std::array<std::uint32_t, 256>, 8>;
+
+[[nodiscard]] constexpr crc_tables make_crc_tables() noexcept {
+  crc_tables t{};
+  for (std::uint32_t n = 0; n < 256; ++n) {
+    std::uint32_t c = n;
+    for (int bit = 0; bit < 8; ++bit) c = (c & 1U) != 0 ? 0x82f63b78U ^ (c >> 1U) : c >> 1U;
+    t[0][n] = c;
+  }
+  for (std::size_t k = 1; k < 8; ++k) {
+    for (std::size_t n = 0; n < 256; ++n) t[k][n] = t[0][t[k - 1][n] & 0xffU] ^ (t[k - 1][n] >> 8U);
+  }
+  return t;
+}
+inline constexpr crc_tables crc_table = make_crc_tables();
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define SSEHUB_HAS_CRC32 1
+[[nodiscard]] __attribute__((target("sse4.2"))) inline std::uint32_t crc32c_by_instruction(
+    const void* bytes, std::size_t size, std::uint32_t crc) noexcept {
+  const auto* p = static_cast<const unsigned char*>(bytes);
+  std::uint64_t c = ~crc;
+  for (; size >= 8; p += 8, size -= 8) {
+    std::uint64_t eight;
+    std::memcpy(&eight, p, sizeof eight);
+    c = __builtin_ia32_crc32di(c, eight);
+  }
+  for (; size != 0; ++p, --size) c = __builtin_ia32_crc32qi(static_cast<std::uint32_t>(c), *p);
+  return ~static_cast<std::uint32_t>(c);
+}
+#else
+#define SSEHUB_HAS_CRC32 0
+#endif
+
+/// Of `size` bytes behind those whose checksum is `crc`.
+[[nodiscard]] inline std::uint32_t crc32c_by_tables(const void* bytes, std::size_t size,
+                                                    std::uint32_t crc = 0) noexcept {
+  const auto* p = static_cast<const unsigned char*>(bytes);
+  const auto word = [](const unsigned char* at) {
+    return std::uint32_t{at[0]} | std::uint32_t{at[1]} << 8U | std::uint32_t{at[2]} << 16U |
+           std::uint32_t{at[3]} << 24U;
+  };
+  std::uint32_t c = ~crc;
+  for (; size >= 8; p += 8, size -= 8) {
+    const std::uint32_t a = word(p) ^ c;
+    const std::uint32_t b = word(p + 4);
+    c = crc_table[7][a & 0xffU] ^ crc_table[6][a >> 8U & 0xffU] ^ crc_table[5][a >> 16U & 0xffU] ^
+        crc_table[4][a >> 24U] ^ crc_table[3][b & 0xffU] ^ crc_table[2][b >> 8U & 0xffU] ^
+        crc_table[1][b >> 16U & 0xffU] ^ crc_table[0][b >> 24U];
+  }
+  for (; size != 0; ++p, --size) c = crc_table[0][(c ^ *p) & 0xffU] ^ (c >> 8U);
+  return ~c;
+}
+
+[[nodiscard]] inline std::uint32_t crc32c(const void* bytes, std::size_t size,
+                                          std::uint32_t crc = 0) noexcept {
+#if SSEHUB_HAS_CRC32
+  static const bool has_instruction = __builtin_cpu_supports("sse4.2") != 0;
+  if (has_instruction) return crc32c_by_instruction(bytes, size, crc);
+#endif
+  return crc32c_by_tables(bytes, size, crc);
+}
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
 #include "journal_options.hpp"
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
@@ -384,12 +452,13 @@ struct index_header {
 static_assert(sizeof(index_header) == sizeof(index_record));
 
 struct run_record {
-  enum : std::uint32_t { begun = 1, reserved = 2, ended = 3, hole = 4 };
+  enum : std::uint32_t { begun = 1, reserved = 2, ended = 3, hole = 4, begun_behind_loss = 5 };
   std::uint32_t kind;
   std::uint32_t crc;
-  std::uint64_t first;      ///< begun, hole: the first id; reserved, ended: up to this one
-  std::uint64_t recovered;  ///< begun: the newest that was found; hole: that was stored
-  std::int64_t time_ms;
+  std::uint64_t first;  ///< begun, hole: the first id; reserved, ended: up to this one
+  /// begun: the newest that was found; hole: that was stored; reserved: the machine's start.
+  std::uint64_t recovered;
+  std::int64_t what;  ///< begun, ended: the time; reserved: a journal_survival
   [[nodiscard]] std::uint32_t checksum() const noexcept {
     run_record r = *this;
     r.crc = 0;
@@ -397,6 +466,9 @@ struct run_record {
   }
 };
 static_assert(sizeof(run_record) == 32);
+
+/// What takes nothing from the events that a run has shown.
+enum class journal_survival : std::int64_t { nothing, killed, power_lost };
 
 /// Events that are to be written: their bytes and records.
 struct journal_batch {
@@ -426,14 +498,39 @@ struct journal_batch {
   return {r.id, r.time_ms, r.channel, {begin, r.audience}, {key, r.key}, {bytes, r.size}};
 }
 
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_FORMAT_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// Consecutive events of a segment.
+struct journal_block {
+  event_id segment = no_id;  ///< its first id
+  std::uint32_t from = 0;    ///< its records
+  std::uint32_t to = 0;
+  std::uint64_t begin = 0;  ///< of its bytes, in the .log
+  std::vector<char> bytes{};
+  std::vector<index_record> records{};
+
+  [[nodiscard]] journal_event event(std::size_t i) const noexcept {
+    const index_record& r = records[i];
+    return view(r, r.size == 0 ? bytes.data() : bytes.data() + (r.begin() - begin));
+  }
+  [[nodiscard]] std::size_t size() const noexcept {
+    return bytes.size() + records.size() * sizeof(index_record);
+  }
+};
+
 /// Two files. Readers hold it while they read, so that it can be removed meanwhile.
 class journal_segment {
  public:
+  static constexpr std::uint32_t block_bytes = 1U << 16U;
+
   journal_segment(journal_files& f, event_id first_id) noexcept : first{first_id}, files_{&f} {}
   journal_segment(const journal_segment&) = delete;
   journal_segment& operator=(const journal_segment&) = delete;
   ~journal_segment() {
-    if (bytes_ != nullptr) files_->unmap(bytes_, room_);
     if (records_ != nullptr) files_->unmap(records_, room_);
     if (log >= 0) files_->close(log);
     if (index >= 0) files_->close(index);
@@ -444,13 +541,36 @@ class journal_segment {
     digits.insert(0, digits.size() < 16 ? 16 - digits.size() : 0, '0');
     return digits.append(kind);
   }
-  /// Both files, so that `room` bytes of each can be read.
+  /// The first ids of those that are there, in order.
+  [[nodiscard]] static int list(journal_files& files, std::vector<event_id>& firsts) {
+    std::vector<std::string> names;
+    if (const int e = files.list(names); e != 0) return e;
+    firsts.clear();
+    for (const std::string& name : names) {
+      if (name.size() < 20 || name.substr(name.size() - 4) != ".log") continue;
+      event_id first = 0;
+      bool digits = true;
+      for (const char c : name.substr(0, name.size() - 4)) {
+        digits = digits && c >= '0' && c <= '9';
+        first = first * 10 + static_cast<event_id>(c - '0');
+      }
+      if (digits && first <= max_event_id) firsts.push_back(first);
+    }
+    std::sort(firsts.begin(), firsts.end());
+    return 0;
+  }
+  /// Its files go. An errno: call it again.
+  [[nodiscard]] static int remove(journal_files& files, event_id first) {
+    int e = files.remove(name(first, ".idx"));
+    if (e == 0 || e == ENOENT) e = files.remove(name(first, ".log"));
+    return e == ENOENT ? 0 : e;
+  }
+
+  /// Both files, which have up to `room` bytes each.
   [[nodiscard]] int open(bool create, std::uint64_t room) {
     if (const int e = files_->open(name(first, ".log"), create, log); e != 0) return e;
     if (const int e = files_->open(name(first, ".idx"), create, index); e != 0) return e;
     room_ = room;
-    bytes_ = files_->map(log, room);
-    if (bytes_ == nullptr) return errno;
     records_ = files_->map(index, room);
     return records_ == nullptr ? errno : 0;
   }
@@ -465,21 +585,52 @@ class journal_segment {
     std::memcpy(&h, records_, sizeof h);
     return h;
   }
-  [[nodiscard]] const char* bytes(const index_record& r) const noexcept {
-    return bytes_ + r.begin();
-  }
   /// The first of `count` records behind id `after`.
   [[nodiscard]] std::uint32_t find(event_id after, std::uint32_t count) const noexcept {
-    std::uint32_t lo = 0;
-    while (lo < count) {
-      const std::uint32_t mid = lo + (count - lo) / 2;
-      if (record(mid).id > after) {
-        count = mid;
-      } else {
-        lo = mid + 1;
-      }
+    return first_of(count, [after](const index_record& r) { return r.id > after; });
+  }
+  /// Where the block that has record `i` of `count` begins.
+  [[nodiscard]] std::uint32_t block_begin(std::uint32_t i) const noexcept {
+    const std::uint32_t at = record(i).begin() / block_bytes * block_bytes;
+    return first_of(i, [at](const index_record& r) { return r.begin() >= at; });
+  }
+  /// And where it ends, as far as there are records.
+  [[nodiscard]] std::uint32_t block_end(std::uint32_t i, std::uint32_t count) const noexcept {
+    const std::uint64_t at = (std::uint64_t{record(i).begin() / block_bytes} + 1) * block_bytes;
+    const std::uint32_t end =
+        first_of(count, [at](const index_record& r) { return r.begin() >= at; });
+    return end > i ? end : i + 1;
+  }
+  /// Reads on, up to record `to`. What cannot be read, or is not what was written, has no bytes
+  /// there, and an id between those beside it.
+  void load(journal_block& b, std::uint32_t to) const {
+    event_id last = b.to == 0 ? before : record(b.to - 1).id;
+    if (b.records.empty()) {
+      b.begin = record(b.to).begin();
+    } else {
+      last = b.records.back().id;
     }
-    return lo;
+    const std::uint64_t at = b.begin + b.bytes.size();
+    std::uint64_t end = at;
+    for (std::uint32_t i = b.to; i != to; ++i) {
+      const index_record r = record(i);
+      if (r.begin() >= end && r.end() > end && r.end() <= room_) end = r.end();
+    }
+    std::size_t got = 0;
+    const std::size_t had = b.bytes.size();
+    b.bytes.resize(had + to_size(end - at));
+    const int e = files_->read(log, at, b.bytes.data() + had, b.bytes.size() - had, got);
+    b.bytes.resize(had + (e == 0 ? got : 0));
+    for (; b.to != to; ++b.to) {
+      index_record r = record(b.to);
+      if (r.id <= last || !is_whole(r, b)) {
+        const event_id next = b.to + 1 == to ? max_event_id + 1 : record(b.to + 1).id;
+        if (r.id <= last || r.id >= next) r.id = last + 1;
+        r.size = r.audience = r.key = 0;
+      }
+      last = r.id;
+      b.records.push_back(r);
+    }
   }
   [[nodiscard]] std::uint64_t disk_bytes() const noexcept {
     return log_end + sizeof(index_header) + std::uint64_t{written} * sizeof(index_record);
@@ -493,14 +644,559 @@ class journal_segment {
   std::uint32_t written = 0;  ///< records
   std::uint32_t synced = 0;   ///< of those, durable ones
   std::uint64_t synced_end = 0;
+  std::uint64_t counted_bytes = 0;  ///< by journal_history
+  std::uint64_t counted_events = 0;
   std::atomic<std::uint32_t> shown{0};  ///< of those, the ones that may be read
 
  private:
+  template <class Is>
+  [[nodiscard]] std::uint32_t first_of(std::uint32_t count, Is is) const noexcept {
+    std::uint32_t lo = 0;
+    while (lo < count) {
+      const std::uint32_t mid = lo + (count - lo) / 2;
+      if (is(record(mid))) {
+        count = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo;
+  }
+  [[nodiscard]] static bool is_whole(const index_record& r, const journal_block& b) noexcept {
+    return r.size != 0 && r.offset >= std::uint32_t{r.audience} + r.key && r.begin() >= b.begin &&
+           r.end() <= b.begin + b.bytes.size() &&
+           r.crc == r.checksum(b.bytes.data() + (r.begin() - b.begin));
+  }
+
   journal_files* files_;
-  const char* bytes_ = nullptr;
   const char* records_ = nullptr;
   std::uint64_t room_ = 0;
 };
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_SEGMENT_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+class journal_history {
+ public:
+  using segment_ptr = std::shared_ptr<journal_segment>;
+  using block_ptr = std::shared_ptr<const journal_block>;
+
+  explicit journal_history(std::size_t block_memory) noexcept : block_memory_{block_memory} {}
+  journal_history(const journal_history&) = delete;
+  journal_history& operator=(const journal_history&) = delete;
+
+  // --- any thread --------------------------------------------------------------------------------
+
+  /// The newest event that may be read.
+  [[nodiscard]] event_id newest() const noexcept { return newest_.load(std::memory_order_acquire); }
+  /// What is at or below it was let go.
+  [[nodiscard]] event_id gone() const noexcept { return gone_.load(std::memory_order_acquire); }
+  /// The oldest id that may be there, where that is above `after`.
+  [[nodiscard]] bool gone_behind(event_id after, event_id& first) const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    const event_id gone = gone_.load(std::memory_order_relaxed);
+    if (after >= gone) return false;
+    first = segments_.empty() ? gone + 1 : segments_.front()->first;
+    return true;
+  }
+
+  /// The block that has the first event behind `after`, and the number of that event in it;
+  /// nullptr: there is none.
+  [[nodiscard]] block_ptr block_behind(event_id after, std::size_t& at) const {
+    const segment_ptr s = segment_behind(after);
+    if (s == nullptr) return nullptr;
+    const std::uint32_t count = s->shown.load(std::memory_order_acquire);
+    const std::uint32_t i = s->find(after, count);
+    const std::uint32_t from = s->block_begin(i);
+    at = i - from;
+    const std::scoped_lock<std::mutex> lock{blocks_mutex_};  // who needs the same one waits for it
+    auto known = std::find_if(blocks_.begin(), blocks_.end(), [&](const block_ptr& b) {
+      return b->segment == s->first && b->from == from;
+    });
+    if (known != blocks_.end() && (*known)->to > i) {
+      std::rotate(blocks_.begin(), known, known + 1);
+      return blocks_.front();
+    }
+    auto b = std::make_shared<journal_block>();
+    if (known != blocks_.end()) {  // it has grown
+      *b = **known;
+      forget(known);
+    } else {
+      b->segment = s->first;
+      b->from = b->to = from;
+    }
+    s->load(*b, s->block_end(i, count));
+    blocks_size_ += b->size();
+    blocks_.insert(blocks_.begin(), b);
+    while (blocks_.size() > 1 && blocks_size_ > block_memory_) forget(blocks_.end() - 1);
+    return b;
+  }
+  /// f(const journal_event&) for each event behind `after` and below `before`, oldest first, until
+  /// it answers false. One without bytes cannot be read, or is not what was written.
+  template <class F>
+  void read(event_id after, event_id before, F f) const {
+    std::size_t i = 0;
+    while (const block_ptr b = block_behind(after, i)) {
+      for (; i != b->records.size(); ++i) {
+        journal_event e = b->event(i);
+        if (e.id <= after) e = {.id = after + 1};  // the index is broken
+        if (e.id >= before || !f(e)) return;
+        after = e.id;
+      }
+    }
+  }
+  /// The id in front of the newest events that have at most so many bytes, and not below `least`.
+  [[nodiscard]] event_id back_by(std::uint64_t bytes, event_id least) const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    event_id at = newest_.load(std::memory_order_relaxed);
+    for (std::size_t n = segments_.size(); n-- != 0;) {
+      const journal_segment& s = *segments_[n];
+      for (std::uint32_t i = s.shown.load(std::memory_order_relaxed); i-- != 0;) {
+        const index_record r = s.record(i);
+        const std::uint64_t size = std::uint64_t{r.audience} + r.key + r.size + 64;
+        if (size > bytes || r.id <= least) return at;
+        bytes -= size;
+        at = r.id - 1;
+      }
+    }
+    return at;
+  }
+  /// Reads all of it again: bad(file name, id) for each event that is not as it was written.
+  template <class F>
+  void each_broken(F bad) const {
+    for (const segment_ptr& s : all()) {
+      std::uint64_t at = 0;
+      const std::uint32_t count = s->shown.load(std::memory_order_acquire);
+      journal_block b;
+      for (b.to = 0; b.to != count;) {
+        b.from = b.to;
+        b.records.clear();
+        b.bytes.clear();
+        s->load(b, s->block_end(b.to, count));
+        for (std::size_t i = 0; i != b.records.size(); ++i) {
+          const index_record& r = b.records[i];
+          if (r.size == 0 || r.begin() != at) bad(journal_segment::name(s->first, ".log"), r.id);
+          at = s->record(b.from + static_cast<std::uint32_t>(i)).end();
+        }
+      }
+    }
+  }
+  [[nodiscard]] std::uint64_t files() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return segments_.size() * 2;
+  }
+
+  // --- the thread that writes, or follows --------------------------------------------------------
+
+  [[nodiscard]] const std::vector<segment_ptr>& segments() const noexcept { return segments_; }
+  /// Of the files.
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+  [[nodiscard]] std::uint64_t events() const noexcept { return events_; }
+
+  void add(segment_ptr s) {
+    count(*s);
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    if (segments_.empty()) gone_.store(s->before, std::memory_order_release);
+    segments_.push_back(std::move(s));
+  }
+  /// It has more or fewer events than before.
+  void count(journal_segment& s) noexcept {
+    bytes_ += s.disk_bytes() - std::exchange(s.counted_bytes, s.disk_bytes());
+    events_ += s.written - std::exchange(s.counted_events, s.written);
+  }
+  /// Nobody gets it any more; who reads it does so to its end.
+  void remove(const segment_ptr& s) {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    const auto at = std::find(segments_.begin(), segments_.end(), s);
+    if (at == segments_.end()) return;
+    bytes_ -= s->counted_bytes;
+    events_ -= s->counted_events;
+    if (at == segments_.begin() && segments_.size() > 1)
+      gone_.store(segments_[1]->before, std::memory_order_release);
+    segments_.erase(at);
+  }
+  /// Nothing at or below `id` is there.
+  void begin_behind(event_id id) noexcept { gone_.store(id, std::memory_order_release); }
+  /// Events up to `id` may be read: the segments say so already (journal_segment::shown).
+  void show_up_to(event_id id) noexcept { newest_.store(id, std::memory_order_release); }
+
+ private:
+  [[nodiscard]] std::vector<segment_ptr> all() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return segments_;
+  }
+  /// The segment that has the first event behind `after`; nullptr: none may be read.
+  [[nodiscard]] segment_ptr segment_behind(event_id after) const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    if (after >= newest_.load(std::memory_order_relaxed)) return nullptr;
+    auto i = std::upper_bound(segments_.begin(), segments_.end(), after,
+                              [](event_id id, const auto& s) { return id < s->first; });
+    if (i != segments_.begin()) {
+      const auto& s = *(i - 1);
+      const std::uint32_t count = s->shown.load(std::memory_order_relaxed);
+      if (count != 0 && s->record(count - 1).id > after) return s;
+    }
+    for (; i != segments_.end(); ++i) {
+      if ((*i)->shown.load(std::memory_order_relaxed) != 0) return *i;
+    }
+    return nullptr;
+  }
+  /// REQUIRES: the lock of the blocks.
+  void forget(std::vector<block_ptr>::iterator b) const {
+    blocks_size_ -= (*b)->size();
+    blocks_.erase(b);
+  }
+
+  std::atomic<event_id> newest_{no_id};
+  std::atomic<event_id> gone_{no_id};
+  std::uint64_t bytes_ = 0;
+  std::uint64_t events_ = 0;
+  mutable std::mutex mutex_;  ///< of what follows
+  std::vector<segment_ptr> segments_;
+
+  std::size_t block_memory_;
+  mutable std::mutex blocks_mutex_;        ///< of what follows
+  mutable std::vector<block_ptr> blocks_;  ///< the one that was used last first
+  mutable std::size_t blocks_size_ = 0;
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_HISTORY_HPP
+// ---- sse/detail/journal/recovery.hpp
+//
+// journal_recovery: which segments are there at a start, and what of the newest is whole.
+#ifndef SSEHUB_DETAIL_JOURNAL_RECOVERY_HPP
+#define SSEHUB_DETAIL_JOURNAL_RECOVERY_HPP
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+// ---- sse/detail/journal/runs.hpp
+//
+// journal_runs: the file `runs`: where each run began, which ids it may have given out, how it
+// ended, and so what was shown and is lost.
+#ifndef SSEHUB_DETAIL_JOURNAL_RUNS_HPP
+#define SSEHUB_DETAIL_JOURNAL_RUNS_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// What a call of the operating system said, and of which file.
+[[nodiscard]] inline journal_error journal_failed(int e, const std::string& file) {
+  return {journal_errc::system,
+          {e, std::generic_category()},
+          file + ": " + std::generic_category().message(e)};
+}
+
+class journal_runs {
+ public:
+  explicit journal_runs(journal_files& f) noexcept : files_{&f} {}
+  journal_runs(const journal_runs&) = delete;
+  journal_runs& operator=(const journal_runs&) = delete;
+  ~journal_runs() {
+    if (file_ >= 0) files_->close(file_);
+  }
+
+  /// What stands there, or stands there since. To write: what was never finished is cut off.
+  [[nodiscard]] journal_error read(bool write) {
+    if (file_ < 0) {
+      if (const int e = files_->open("runs", write, file_); e != 0)
+        return journal_failed(e, "runs");
+    }
+    if (write) {
+      if (const int e = files_->sync_names(); e != 0) return journal_failed(e, "the directory");
+    }
+    for (;;) {
+      run_record r;
+      std::size_t got = 0;
+      if (const int e = files_->read(file_, end_, &r, sizeof r, got); e != 0)
+        return journal_failed(e, "runs");
+      if (got != sizeof r || r.crc != r.checksum()) break;  // the end, or what was never finished
+      end_ += sizeof r;
+      switch (r.kind) {
+        case run_record::begun:
+        case run_record::begun_behind_loss: clean_ = false; [[fallthrough]];
+        case run_record::hole: note(r); break;
+        case run_record::reserved:
+          reserved_ = (std::max<event_id>)(reserved_, r.first);
+          machine_ = r.recovered;
+          survives_ = journal_survival{r.what};
+          break;
+        case run_record::ended:
+          reserved_ = r.first;
+          clean_ = true;
+          break;
+        default:
+          return {journal_errc::format,
+                  {},
+                  "runs: a record of kind " + std::to_string(r.kind) +
+                      ": written by a newer version; use that one"};
+      }
+    }
+    if (!write) return {};
+    const int e = files_->cut(file_, end_);
+    return e == 0 ? journal_error{} : journal_failed(e, "runs");
+  }
+
+  /// The run before ended by itself.
+  [[nodiscard]] bool clean() const noexcept { return clean_; }
+  /// Ids above this one were given to nobody.
+  [[nodiscard]] event_id reserved() const noexcept { return reserved_; }
+  [[nodiscard]] bool empty() const noexcept { return table_.empty(); }
+  /// What the run before has shown may be lost.
+  [[nodiscard]] bool may_have_lost() noexcept {
+    if (clean_ || survives_ == journal_survival::power_lost) return false;
+    return survives_ == journal_survival::nothing || machine_ == 0 ||
+           machine_ != files_->machine_start();
+  }
+
+  /// Each of these answers an errno. A run begins with id `first`; `recovered` is the newest that
+  /// is there.
+  [[nodiscard]] int begin(event_id first, event_id recovered, std::int64_t now_ms) {
+    const std::uint32_t kind = may_have_lost() ? run_record::begun_behind_loss : run_record::begun;
+    return add({kind, 0, first, recovered, now_ms});
+  }
+  /// What was shown between `stored` and `first` is not stored.
+  [[nodiscard]] int leave_hole(event_id first, event_id stored) {
+    return add({run_record::hole, 0, first, stored, 0});
+  }
+  /// Ids up to this one may be given out.
+  [[nodiscard]] int reserve(event_id upto, journal_survival s) {
+    const int e =
+        add({run_record::reserved, 0, upto, files_->machine_start(), static_cast<std::int64_t>(s)});
+    if (e == 0) reserved_ = upto;
+    return e;
+  }
+  [[nodiscard]] int end(event_id last, std::int64_t now_ms) {
+    return add({run_record::ended, 0, (std::max)(last, table_.back().first - 1), 0, now_ms});
+  }
+
+  /// The next loss behind `after` of what was shown once, see journal_store::loss_behind. Any
+  /// thread, as what follows.
+  [[nodiscard]] bool loss_behind(event_id after, event_id& from, event_id& first) const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    for (const run& r : table_) {
+      if (after + 1 >= r.first || (!r.lost && after <= r.recovered)) continue;
+      from = after > r.recovered ? after : r.recovered;
+      first = r.first;
+      return true;
+    }
+    return false;
+  }
+  /// Who has `newest`, the newest event that is there, goes on behind this id: above it if later
+  /// ones may be lost.
+  [[nodiscard]] event_id goes_on(event_id newest) const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    event_id at = newest;
+    for (const run& r : table_) {
+      if (r.lost && r.first > at) at = r.first - 1;
+    }
+    return at;
+  }
+  /// What is behind this id and not above `newest` was written without a loss between.
+  [[nodiscard]] event_id unbroken_behind(event_id newest) const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    event_id least = no_id;
+    for (const run& r : table_) {
+      if (r.first <= newest && r.first - 1 > least) least = r.first - 1;
+    }
+    return least;
+  }
+
+ private:
+  struct run {
+    event_id first;
+    event_id recovered;
+    bool lost;  ///< what is between them may have been shown
+  };
+
+  [[nodiscard]] int add(run_record r) {
+    r.crc = r.checksum();
+    if (const int e = files_->write(file_, end_, &r, sizeof r); e != 0) return e;
+    if (const int e = files_->sync(file_); e != 0) return e;
+    end_ += sizeof r;
+    if (r.kind != run_record::reserved && r.kind != run_record::ended) note(r);
+    return 0;
+  }
+  void note(const run_record& r) {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    table_.push_back({r.first, r.recovered, r.kind != run_record::begun});
+  }
+
+  journal_files* files_;
+  int file_ = -1;
+  std::uint64_t end_ = 0;
+  bool clean_ = true;
+  event_id reserved_ = no_id;
+  std::uint64_t machine_ = 0;  ///< of the last run
+  journal_survival survives_ = journal_survival::nothing;
+
+  mutable std::mutex mutex_;  ///< of what follows; written by the writing thread only
+  std::vector<run> table_;
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_RUNS_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+class journal_recovery {
+ public:
+  using segment_ptr = std::shared_ptr<journal_segment>;
+
+  /// `room`: bytes of a file. `write`: what is torn is cut off, what was to go goes. `repair`: what
+  /// is broken is let go, with all that is older.
+  journal_recovery(journal_files& f, std::uint64_t room, bool write, bool repair) noexcept
+      : files_{&f}, room_{room}, write_{write}, repair_{repair} {}
+
+  /// The segments that are there, oldest first, and what was cut.
+  [[nodiscard]] journal_error read(std::vector<segment_ptr>& found, journal_start& out) {
+    std::vector<event_id> firsts;
+    if (const int e = journal_segment::list(*files_, firsts); e != 0)
+      return journal_failed(e, "the directory");
+    found.clear();  // newest first
+    bool dropping = false;
+    for (std::size_t n = firsts.size(); n-- != 0;) {
+      auto s = std::make_shared<journal_segment>(*files_, firsts[n]);
+      const journal_segment* const newer = found.empty() ? nullptr : found.back().get();
+      bool there = false;
+      if (!dropping) {  // behind a hole: it was let go, and came back
+        if (journal_error e = look_at(s, newer, there, out); e) return e;
+      }
+      if (there) {
+        s->synced = s->written;
+        s->synced_end = s->log_end;
+        s->shown.store(write_ ? s->written : 0, std::memory_order_relaxed);
+        found.push_back(std::move(s));
+      } else {
+        dropping = dropping || newer != nullptr;
+        if (write_) (void)journal_segment::remove(*files_, firsts[n]);
+      }
+    }
+    std::reverse(found.begin(), found.end());
+    return {};
+  }
+
+ private:
+  [[nodiscard]] static journal_error corrupt(event_id first, event_id id, const std::string& what) {
+    return {journal_errc::corrupt,
+            {},
+            journal_segment::name(first, ".idx") + ", at id " + std::to_string(id) + ": " + what +
+                ", although it was durable: the disk lost it; `repair` keeps what is whole"};
+  }
+
+  /// Not there: it was begun and never synced, was being removed, or what is between it and the
+  /// newer one is gone.
+  [[nodiscard]] journal_error look_at(segment_ptr& s, const journal_segment* newer, bool& there,
+                                      journal_start& out) {
+    const event_id first = s->first;
+    const std::string log = journal_segment::name(first, ".log");
+    const bool makes = write_ && newer == nullptr;
+    int e = s->open(makes, room_);
+    if (e == ENOENT && newer != nullptr) return {};
+    std::uint64_t index_size = 0;
+    std::uint64_t log_size = 0;
+    if (e == 0) e = files_->size(s->index, index_size);
+    if (e == 0) e = files_->size(s->log, log_size);
+    if (e == 0 && (index_size > room_ || log_size > room_)) {
+      s = std::make_shared<journal_segment>(*files_, first);
+      e = s->open(makes, (std::max)(index_size, log_size));
+    }
+    if (e != 0) return journal_failed(e, log);
+    const bool headed = index_size >= sizeof(index_header);
+    const index_header h = headed ? s->header() : index_header{};
+    const bool magic = headed && std::memcmp(h.magic, index_header{}.magic, sizeof h.magic) == 0;
+    const bool whole = magic && h.crc == h.checksum();
+    if ((whole && h.version != 1) || (magic && h.order == 0x04030201)) {
+      return {journal_errc::format,
+              {},
+              log + ": version " + std::to_string(h.version) +
+                  ", or another byte order: written by another version or machine; use that one"};
+    }
+    if (!whole || h.first != first) {
+      if (newer != nullptr && !repair_) return corrupt(first, 0, "its index has no header");
+      out.cut_bytes += log_size;
+      return {};
+    }
+    s->before = h.before;
+    const auto count =
+        static_cast<std::uint32_t>((index_size - sizeof(index_header)) / sizeof(index_record));
+    if (makes) {
+      if (journal_error bad = check_tail(*s, count, log_size, out); bad) return bad;
+      there = s->written != 0;
+      return {};
+    }
+    s->written = s->find(newer == nullptr ? max_event_id : newer->first - 1, count);
+    const index_record last = s->written == 0 ? index_record{} : s->record(s->written - 1);
+    s->log_end = last.end();
+    if (write_ && s->log_end > log_size) {
+      return repair_ ? journal_error{}
+                     : corrupt(first, last.id, "the .log is shorter than its index says");
+    }
+    there = newer == nullptr || s->written == 0 || last.id == newer->before;
+    return {};
+  }
+
+  /// Where the good records of the newest segment end; the rest is cut off.
+  [[nodiscard]] journal_error check_tail(journal_segment& s, std::uint32_t count,
+                                         std::uint64_t log_size, journal_start& out) {
+    event_id last = s.before;
+    bool good = true;
+    for (std::uint32_t i = 0; i != count;) {
+      journal_block b;
+      b.from = b.to = i;
+      s.load(b, (std::min)(count, i + 4096));
+      for (const index_record& r : b.records) {
+        const bool whole = r.size != 0;
+        good = good && whole && r.begin() == s.log_end;
+        if (good) {
+          s.log_end = r.end();
+          last = r.id;
+          ++s.written;
+        } else if (whole && !repair_ && r.id - r.behind > last) {
+          return corrupt(s.first, last + 1, "what stands there is not what was written");
+        }
+      }
+      i = b.to;
+    }
+    out.cut_events += count - s.written;
+    out.cut_bytes += log_size - s.log_end;
+    int e = files_->cut(s.index,
+                        sizeof(index_header) + std::uint64_t{s.written} * sizeof(index_record));
+    if (e == 0) e = files_->cut(s.log, s.log_end);
+    if (e == 0) e = files_->sync(s.index);
+    if (e == 0) e = files_->sync(s.log);
+    return e == 0 ? journal_error{} : journal_failed(e, journal_segment::name(s.first, ".log"));
+  }
+
+  journal_files* files_;
+  std::uint64_t room_;
+  bool write_;
+  bool repair_;
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JOURNAL_RECOVERY_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 class journal_store {
  public:
@@ -510,15 +1206,17 @@ class journal_store {
     std::uint64_t keep_bytes = 0;
     std::uint64_t keep_events = 0;
     std::int64_t keep_ms = 0;
-    bool claims = false;               ///< events are shown once they are synced, not before
-    event_id ids_at_once = 1U << 20U;  ///< reserved
-    bool repair = false;               ///< what is broken is let go, with all that is older
+    bool claims = false;  ///< events are shown once they are synced, not before
+    journal_survival survives = journal_survival::nothing;  ///< what is shown
+    event_id ids_at_once = 1U << 20U;                       ///< reserved
+    bool repair = false;  ///< what is broken is let go, with all that is older
+    std::size_t block_memory = std::size_t{16} << 20;  ///< of blocks that were read
   };
-  journal_store(journal_files& f, const settings& s) noexcept : files_{&f}, settings_{s} {}
+  journal_store(journal_files& f, const settings& s) noexcept
+      : files_{&f}, settings_{s}, runs_{f}, history_{s.block_memory} {}
   journal_store(const journal_store&) = delete;
   journal_store& operator=(const journal_store&) = delete;
   ~journal_store() {
-    if (runs_ >= 0) files_->close(runs_);
     if (head_ >= 0) files_->close(head_);
   }
 
@@ -530,42 +1228,39 @@ class journal_store {
                                             journal_start& out) {
     std::string holder;
     if (const int e = files_->lock("lock", holder); e != 0) {
-      if (e != EWOULDBLOCK) return failed(e, "lock");
+      if (e != EWOULDBLOCK) return journal_failed(e, "lock");
       return {journal_errc::in_use,
               {},
               "process " + (holder.empty() ? std::string{"of unknown number"} : holder) +
                   " writes this journal: end it, or use another directory"};
     }
-    event_id reserved = no_id;
-    bool clean = true;
-    if (journal_error e = read_runs(true, reserved, clean); e) return e;
-    if (journal_error e = read_segments(true, out); e) return e;
+    if (journal_error e = runs_.read(true); e) return e;
+    if (journal_error e = recover(true, out); e) return e;
+    const bool empty = history_.segments().empty();
     out.recovered = last_;
-    const bool fresh = segments_.empty() && runs_table_.empty();
-    if (fresh) reserved = least;
-    out.clean = clean;
-    out.next = (std::max)(last_, reserved) + 1;
-    if (segments_.empty()) {  // nothing is there: who saw something is told
+    out.clean = runs_.clean();
+    out.next = (std::max)(last_, empty && runs_.empty() ? least : runs_.reserved()) + 1;
+    if (empty) {  // who saw something is told
       out.recovered = last_ = durable_ = durable_floor_ = out.next - 1;
-      gone_.store(last_, std::memory_order_release);
+      history_.begin_behind(last_);
     }
-    if (const int e = begin_run(run_record::begun, out.next, now_ms); e != 0)
-      return failed(e, "runs");
-    if (const int e = reserve(out.next); e != 0) return failed(e, "runs");
-    newest_.store(last_, std::memory_order_release);
+    if (const int e = runs_.begin(out.next, last_, now_ms); e != 0)
+      return journal_failed(e, "runs");
+    if (const int e = reserve(out.next); e != 0) return journal_failed(e, "runs");
+    history_.show_up_to(last_);
     int e = files_->open("head", true, head_);
     if (e == 0) e = tell_head();
-    return e == 0 ? journal_error{} : failed(e, "head");
+    return e == 0 ? journal_error{} : journal_failed(e, "head");
   }
 
   /// Beside a process that writes.
   [[nodiscard]] journal_error open_to_read(journal_start& out) {
-    event_id reserved = no_id;
-    if (journal_error e = read_runs(false, reserved, out.clean); e) return e;
-    if (const int e = files_->open("head", false, head_); e != 0) return failed(e, "head");
-    if (journal_error e = read_segments(false, out); e) return e;
+    if (journal_error e = runs_.read(false); e) return e;
+    out.clean = runs_.clean();
+    if (const int e = files_->open("head", false, head_); e != 0) return journal_failed(e, "head");
+    if (journal_error e = recover(false, out); e) return e;
     (void)look_for_news();
-    out.recovered = newest_.load(std::memory_order_relaxed);
+    out.recovered = newest();
     out.next = out.recovered + 1;
     return {};
   }
@@ -576,17 +1271,16 @@ class journal_store {
 
   /// No other run will give the ids of what is pending: then it may be shown before it is written.
   [[nodiscard]] int claim_ids() {
-    if (pending_.empty() || pending_.records.back().id <= reserved_) return 0;
+    if (pending_.empty() || pending_.records.back().id <= runs_.reserved()) return 0;
     return reserve(pending_.records.back().id);
   }
   /// Writes what is pending. REQUIRES: claim_ids() was 0. An errno: nothing is lost, call it again.
   [[nodiscard]] int write() {
     if (pending_written_ == pending_.records.size()) return 0;
     const event_id last = pending_.records.back().id;
-    SSEHUB_ASSERT(last <= reserved_);
+    SSEHUB_ASSERT(last <= runs_.reserved());
     if (hole_) {
-      if (const int e = begin_run(run_record::hole, pending_.records.front().id, 0); e != 0)
-        return e;
+      if (const int e = runs_.leave_hole(pending_.records.front().id, last_); e != 0) return e;
       hole_ = false;
     }
     if (active_ != nullptr && pending_written_ == 0 && full(*active_)) {
@@ -620,6 +1314,7 @@ class journal_store {
       return e;
     s.log_end = at;
     s.written += static_cast<std::uint32_t>(records);
+    history_.count(s);
     pending_bytes_ = bytes;
     pending_written_ = pending_.records.size();
     last_ = last;
@@ -646,9 +1341,8 @@ class journal_store {
       if (!doubtful_) durable_ = last_;
       return 0;
     }
-    if (!settings_
-             .claims) {  // it was shown already; asked again, the kernel would say that all is well
-      doubtful_ = true;
+    if (!settings_.claims) {  // it was shown already
+      doubtful_ = true;       // asked again, the kernel would say that all is well
       return e;
     }
     s.written = s.synced;
@@ -656,8 +1350,10 @@ class journal_store {
     (void)files_->cut(s.index,
                       sizeof(index_header) + std::uint64_t{s.written} * sizeof(index_record));
     (void)files_->cut(s.log, s.log_end);
+    history_.count(s);
     if (s.written == 0) {
-      drop(active_);
+      history_.remove(active_);
+      (void)journal_segment::remove(*files_, s.first);
     }
     active_.reset();
     pending_bytes_ = pending_written_ = 0;
@@ -671,7 +1367,7 @@ class journal_store {
     if (pending_written_ == 0) return;
     const event_id last = pending_.records[pending_written_ - 1].id;
     active_->shown.store(active_->written, std::memory_order_release);
-    newest_.store(last, std::memory_order_release);
+    history_.show_up_to(last);
     const char* p = pending_.bytes.data();
     for (std::size_t i = 0; i != pending_written_; ++i) {
       const journal_event e = view(pending_.records[i], p);
@@ -682,23 +1378,20 @@ class journal_store {
   }
   /// For other processes.
   [[nodiscard]] int tell_head() noexcept {
-    const std::uint64_t h[2] = {newest_.load(std::memory_order_relaxed), 0};
+    const std::uint64_t h[2] = {newest(), 0};
     return files_->write(head_, 0, h, sizeof h);
   }
 
-  /// Lets go what is not to be kept. An errno: some of it is still there.
+  /// Lets go what is not to be kept. An errno: some of it is still there; call it again.
   [[nodiscard]] int trim(std::int64_t now_ms) {
-    int result = 0;
     bool removed = false;
-    while (segments_.size() > 1 && over_keep(now_ms)) {
-      const std::shared_ptr<journal_segment> oldest = segments_.front();
-      gone_.store(segments_[1]->before, std::memory_order_release);
-      result = drop(oldest);
+    while (history_.segments().size() > 1 && over_keep(now_ms)) {
+      const segment_ptr oldest = history_.segments().front();
+      if (const int e = journal_segment::remove(*files_, oldest->first); e != 0) return e;
+      history_.remove(oldest);
       removed = true;
-      if (result != 0) break;
     }
-    if (removed && result == 0) result = files_->sync_names();
-    return result;
+    return removed ? files_->sync_names() : 0;
   }
 
   /// The run ends by itself. REQUIRES: nothing is pending.
@@ -706,69 +1399,7 @@ class journal_store {
     if (active_ != nullptr) {
       if (const int e = sync(); e != 0) return e;
     }
-    return add_run(
-        {run_record::ended, 0, (std::max)(last_, runs_table_.back().first - 1), 0, now_ms});
-  }
-
-  // --- reading: any thread -----------------------------------------------------------------------
-
-  /// The newest event that may be read.
-  [[nodiscard]] event_id newest() const noexcept { return newest_.load(std::memory_order_acquire); }
-  /// What is at or below it was let go.
-  [[nodiscard]] event_id gone() const noexcept { return gone_.load(std::memory_order_acquire); }
-  /// The next loss behind `after` of what was shown once: what is there ends with `from`, which is
-  /// `after` or above it, and goes on with `first`. False: none.
-  [[nodiscard]] bool loss_behind(event_id after, event_id& from, event_id& first) const {
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    if (after < gone_.load(std::memory_order_relaxed)) {
-      from = after;
-      first =
-          segments_.empty() ? gone_.load(std::memory_order_relaxed) + 1 : segments_.front()->first;
-      return true;
-    }
-    for (const run& r : runs_table_) {
-      if (after + 1 >= r.first || (!r.hole && after <= r.recovered)) continue;
-      from = after > r.recovered ? after : r.recovered;
-      first = r.first;
-      return true;
-    }
-    return false;
-  }
-  /// f(const journal_event&) for each event behind `after` and below `before`, oldest first, until
-  /// it answers false.
-  template <class F>
-  void read(event_id after, event_id before, F f) const {
-    for (;;) {
-      const std::shared_ptr<journal_segment> s = segment_behind(after);
-      if (s == nullptr) return;
-      const std::uint32_t count = s->shown.load(std::memory_order_acquire);
-      for (std::uint32_t i = s->find(after, count); i < count; ++i) {
-        const index_record r = s->record(i);
-        if (r.id >= before || !f(view(r, s->bytes(r)))) return;
-        after = r.id;
-      }
-    }
-  }
-  /// The id in front of the newest events that have at most so many bytes, and were written by one
-  /// run, without a loss.
-  [[nodiscard]] event_id back_by(std::uint64_t bytes) const {
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    event_id at = newest_.load(std::memory_order_relaxed);
-    event_id least = no_id;
-    for (const run& r : runs_table_) {
-      if (r.first <= at && r.first - 1 > least) least = r.first - 1;
-    }
-    for (std::size_t n = segments_.size(); n-- != 0;) {
-      const journal_segment& s = *segments_[n];
-      for (std::uint32_t i = s.shown.load(std::memory_order_relaxed); i-- != 0;) {
-        const index_record r = s.record(i);
-        const std::uint64_t size = std::uint64_t{r.audience} + r.key + r.size + 64;
-        if (size > bytes || r.id <= least) return at;
-        bytes -= size;
-        at = r.id - 1;
-      }
-    }
-    return at;
+    return runs_.end(last_, now_ms);
   }
 
   /// Beside a process that writes: what it shows since. False: nothing new.
@@ -776,25 +1407,23 @@ class journal_store {
     std::uint64_t h[2] = {};
     std::size_t got = 0;
     if (files_->read(head_, 0, h, sizeof h, got) != 0 || got != sizeof h) return false;
-    if (h[0] == newest_.load(std::memory_order_relaxed)) return false;
+    if (h[0] == newest()) return false;
     std::vector<event_id> names;
-    if (list_segments(names) != 0) return false;
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    event_id reserved = no_id;
-    bool clean = true;
-    (void)read_runs(false, reserved, clean);
+    if (journal_segment::list(*files_, names) != 0) return false;
+    (void)runs_.read(false);
+    const auto& segments = history_.segments();
     for (const event_id first : names) {
-      if (first > h[0] || (!segments_.empty() && first <= segments_.back()->first)) continue;
+      if (first > h[0] || (!segments.empty() && first <= segments.back()->first)) continue;
       auto s = std::make_shared<journal_segment>(*files_, first);
-      if (s->open(false, room()) != 0) break;
+      std::uint64_t size = 0;
+      if (s->open(false, room()) != 0 || files_->size(s->index, size) != 0) break;
+      if (size < sizeof(index_header)) break;
       s->before = s->header().before;
-      segments_.push_back(std::move(s));
+      history_.add(std::move(s));
     }
-    while (segments_.size() > 1 && !names.empty() && segments_.front()->first < names.front()) {
-      segments_.erase(segments_.begin());
-      gone_.store(segments_.front()->before, std::memory_order_release);
-    }
-    for (const auto& s : segments_) {
+    while (segments.size() > 1 && !names.empty() && segments.front()->first < names.front())
+      history_.remove(segment_ptr{segments.front()});
+    for (const segment_ptr& s : segments) {
       std::uint64_t size = 0;
       if (files_->size(s->index, size) != 0 || size < sizeof(index_header)) continue;
       const auto count =
@@ -802,58 +1431,47 @@ class journal_store {
       if (count == s->shown.load(std::memory_order_relaxed)) continue;
       s->written = s->find(h[0], count);
       if (s->written != 0) s->log_end = s->record(s->written - 1).end();
+      history_.count(*s);
       s->shown.store(s->written, std::memory_order_release);
     }
-    newest_.store(h[0], std::memory_order_release);
+    history_.show_up_to(h[0]);
     return true;
   }
 
-  /// Reads everything again: bad(file, id) for each record that is not as it was written.
-  template <class F>
-  void each_broken(F bad) const {
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    for (const auto& s : segments_) {
-      event_id before = s->before;
-      std::uint64_t at = 0;
-      std::uint64_t size = 0;
-      const std::string name = journal_segment::name(s->first, ".log");
-      if (files_->size(s->log, size) != 0) size = 0;
-      for (std::uint32_t i = 0; i != s->shown.load(std::memory_order_relaxed); ++i) {
-        const index_record r = s->record(i);
-        const bool whole =
-            r.id > before && r.begin() == at && r.end() <= size && r.crc == r.checksum(s->bytes(r));
-        if (!whole) bad(name, r.id);
-        before = r.id;
-        at = r.end();
-      }
-    }
-  }
-
-  [[nodiscard]] std::uint64_t files() const {
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    return segments_.size() * 2;
-  }
-  [[nodiscard]] std::uint64_t bytes() const {
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    std::uint64_t n = 0;
-    for (const auto& s : segments_) n += s->disk_bytes();
-    return n;
-  }
   [[nodiscard]] event_id durable() const noexcept { return durable_; }
-  [[nodiscard]] event_id last() const noexcept { return last_; }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return history_.bytes(); }
+
+  // --- reading: any thread -----------------------------------------------------------------------
+
+  [[nodiscard]] const journal_history& history() const noexcept { return history_; }
+  /// The newest event that may be read.
+  [[nodiscard]] event_id newest() const noexcept { return history_.newest(); }
+  /// What is at or below it was let go.
+  [[nodiscard]] event_id gone() const noexcept { return history_.gone(); }
+  /// The next loss behind `after` of what was shown once: what is there ends with `from`, which is
+  /// `after` or above it, and goes on with `first`. False: none.
+  [[nodiscard]] bool loss_behind(event_id after, event_id& from, event_id& first) const {
+    if (!history_.gone_behind(after, first)) return runs_.loss_behind(after, from, first);
+    from = after;
+    return true;
+  }
+  /// f(const journal_event&) for each event behind `after` and below `before`, oldest first, until
+  /// it answers false. One without bytes cannot be read, or is not what was written.
+  template <class F>
+  void read(event_id after, event_id before, F f) const {
+    history_.read(after, before, std::move(f));
+  }
+  /// The id behind which a hub's memory begins, so that it has at most so many bytes of the newest
+  /// events, and no loss between them or behind.
+  [[nodiscard]] event_id back_by(std::uint64_t bytes) const {
+    const event_id there = newest();
+    const event_id on = runs_.goes_on(there);
+    return on == there ? history_.back_by(bytes, runs_.unbroken_behind(there)) : on;
+  }
 
  private:
-  struct run {
-    event_id first;
-    event_id recovered;
-    bool hole;  ///< what is between them was shown for certain
-  };
+  using segment_ptr = journal_history::segment_ptr;
 
-  [[nodiscard]] static journal_error failed(int e, const std::string& file) {
-    return {journal_errc::system,
-            {e, std::generic_category()},
-            file + ": " + std::generic_category().message(e)};
-  }
   [[nodiscard]] std::uint64_t room() const noexcept {
     return settings_.segment_bytes + settings_.most_pending + sizeof(index_header);
   }
@@ -861,221 +1479,20 @@ class journal_store {
     return s.log_end >= settings_.segment_bytes ||
            std::uint64_t{s.written} * sizeof(index_record) >= settings_.segment_bytes;
   }
-
-  // --- runs
-
-  [[nodiscard]] int add_run(run_record r) {
-    r.crc = r.checksum();
-    if (const int e = files_->write(runs_, runs_end_, &r, sizeof r); e != 0) return e;
-    if (const int e = files_->sync(runs_); e != 0) return e;
-    runs_end_ += sizeof r;
-    return 0;
-  }
-  /// What is behind the newest that is there, and below `first`, is gone.
-  [[nodiscard]] int begin_run(std::uint32_t kind, event_id first, std::int64_t now_ms) {
-    const int e = add_run({kind, 0, first, last_, now_ms});
-    if (e != 0) return e;
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    runs_table_.push_back({first, last_, kind == run_record::hole});
-    return 0;
-  }
   [[nodiscard]] int reserve(event_id upto) {
-    const event_id end = upto + settings_.ids_at_once;
-    const int e = add_run({run_record::reserved, 0, end, 0, 0});
-    if (e == 0) reserved_ = end;
-    return e;
+    return runs_.reserve(upto + settings_.ids_at_once, settings_.survives);
   }
-  [[nodiscard]] journal_error read_runs(bool write, event_id& reserved, bool& clean) {
-    if (runs_ < 0) {
-      if (const int e = files_->open("runs", write, runs_); e != 0) return failed(e, "runs");
-    }
-    if (write) {
-      if (const int e = files_->sync_names(); e != 0) return failed(e, "the directory");
-    }
-    clean = true;
-    for (;;) {
-      run_record r;
-      std::size_t got = 0;
-      if (const int e = files_->read(runs_, runs_end_, &r, sizeof r, got); e != 0)
-        return failed(e, "runs");
-      if (got != sizeof r || r.crc != r.checksum()) break;  // the end, or what was never finished
-      runs_end_ += sizeof r;
-      switch (r.kind) {
-        case run_record::begun: clean = false; [[fallthrough]];
-        case run_record::hole:
-          runs_table_.push_back({r.first, r.recovered, r.kind == run_record::hole});
-          break;
-        case run_record::reserved: reserved = (std::max<event_id>)(reserved, r.first); break;
-        case run_record::ended:
-          reserved = r.first;
-          clean = true;
-          break;
-        default:
-          return {journal_errc::format,
-                  {},
-                  "runs: a record of kind " + std::to_string(r.kind) +
-                      ": written by a newer version; use that one"};
-      }
-    }
-    if (!write) return {};
-    const int e = files_->cut(runs_, runs_end_);
-    return e == 0 ? journal_error{} : failed(e, "runs");
-  }
-
-  // --- segments
-
-  [[nodiscard]] int list_segments(std::vector<event_id>& firsts) {
-    std::vector<std::string> names;
-    if (const int e = files_->list(names); e != 0) return e;
-    firsts.clear();
-    for (const std::string& name : names) {
-      if (name.size() < 20 || name.substr(name.size() - 4) != ".log") continue;
-      event_id first = 0;
-      bool digits = true;
-      for (const char c : name.substr(0, name.size() - 4)) {
-        digits = digits && c >= '0' && c <= '9';
-        first = first * 10 + static_cast<event_id>(c - '0');
-      }
-      if (digits && first <= max_event_id) firsts.push_back(first);
-    }
-    std::sort(firsts.begin(), firsts.end());
-    return 0;
-  }
-
-  [[nodiscard]] journal_error read_segments(bool write, journal_start& out) {
-    std::vector<event_id> firsts;
-    if (const int e = list_segments(firsts); e != 0) return failed(e, "the directory");
-    std::vector<std::shared_ptr<journal_segment>> found;  // newest first
-    event_id next = max_event_id + 1;                     // where the newer one begins
-    bool dropping = false;
-    for (std::size_t n = firsts.size(); n-- != 0;) {
-      auto s = std::make_shared<journal_segment>(*files_, firsts[n]);
-      const std::string log = journal_segment::name(s->first, ".log");
-      const bool newest = found.empty();
-      if (dropping) {  // behind a hole: it was let go, and came back
-        if (write) (void)drop(s);
-        continue;
-      }
-      const int e = s->open(write && newest, room());
-      if (e == ENOENT && !newest) {  // it was being removed
-        if (write) (void)drop(s);
-        dropping = true;
-        continue;
-      }
-      if (e != 0) return failed(e, log);
-      std::uint64_t index_size = 0;
-      std::uint64_t log_size = 0;
-      if (const int f = files_->size(s->index, index_size); f != 0) return failed(f, log);
-      if (const int f = files_->size(s->log, log_size); f != 0) return failed(f, log);
-      if (index_size > room() || log_size > room()) {
-        s = std::make_shared<journal_segment>(*files_, firsts[n]);
-        if (const int f = s->open(write && newest, (std::max)(index_size, log_size)); f != 0)
-          return failed(f, log);
-      }
-      const bool headed = index_size >= sizeof(index_header);
-      const index_header h = headed ? s->header() : index_header{};
-      const bool magic = headed && std::memcmp(h.magic, index_header{}.magic, sizeof h.magic) == 0;
-      const bool whole = magic && h.crc == h.checksum();
-      if ((whole && h.version != 1) || (magic && h.order == 0x04030201)) {
-        return {journal_errc::format,
-                {},
-                log + ": version " + std::to_string(h.version) +
-                    ", or another byte order: written by another version or machine; use that one"};
-      }
-      if (!whole || h.first != s->first) {
-        if (!newest && !settings_.repair) return corrupt(s->first, 0, "its index has no header");
-        dropping = !newest;
-        out.cut_bytes += log_size;
-        if (write) (void)drop(s);  // begun, and never synced
-        continue;
-      }
-      s->before = h.before;
-      const auto count =
-          static_cast<std::uint32_t>((index_size - sizeof(index_header)) / sizeof(index_record));
-      if (newest && write) {
-        if (journal_error bad = check_tail(*s, count, log_size, out); bad) return bad;
-      } else {
-        s->written = s->find(next - 1, count);
-        if (s->written != 0) {
-          const index_record r = s->record(s->written - 1);
-          s->log_end = r.end();
-          if (write && s->log_end > log_size) {
-            if (!settings_.repair)
-              return corrupt(s->first, r.id, "the .log is shorter than its index says");
-            (void)drop(s);
-            dropping = true;
-            continue;
-          }
-        }
-      }
-      if (s->written == 0 && newest && write) {  // nothing of it is there
-        (void)drop(s);
-        continue;
-      }
-      if (!newest && s->written != 0 && s->record(s->written - 1).id != found.back()->before) {
-        dropping = true;  // what was between them is gone, and so is this
-        if (write) (void)drop(s);
-        continue;
-      }
-      s->synced = s->written;
-      s->synced_end = s->log_end;
-      s->shown.store(write ? s->written : 0, std::memory_order_relaxed);
-      next = s->first;
-      found.push_back(std::move(s));
-    }
-    std::reverse(found.begin(), found.end());
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    segments_ = std::move(found);
-    if (!segments_.empty()) {
-      gone_.store(segments_.front()->before, std::memory_order_relaxed);
-      const journal_segment& s = *segments_.back();
-      if (s.written != 0) last_ = s.record(s.written - 1).id;
+  [[nodiscard]] journal_error recover(bool write, journal_start& out) {
+    std::vector<segment_ptr> found;
+    journal_recovery r{*files_, room(), write, settings_.repair};
+    if (journal_error e = r.read(found, out); e) return e;
+    for (segment_ptr& s : found) {
+      if (s->written != 0) last_ = s->record(s->written - 1).id;
+      history_.add(std::move(s));
     }
     durable_ = durable_floor_ = last_;
     return {};
   }
-
-  [[nodiscard]] static journal_error corrupt(event_id first, event_id id, const std::string& what) {
-    return {journal_errc::corrupt,
-            {},
-            journal_segment::name(first, ".idx") + ", at id " + std::to_string(id) + ": " + what +
-                ", although it was durable: the disk lost it; `repair` keeps what is whole"};
-  }
-
-  /// Where the good records of the newest segment end; the rest is cut off.
-  [[nodiscard]] journal_error check_tail(journal_segment& s, std::uint32_t count,
-                                         std::uint64_t log_size, journal_start& out) {
-    event_id last = s.before;
-    std::uint32_t good = 0;
-    const auto whole = [&](const index_record& r) {
-      return r.offset >= std::uint32_t{r.audience} + r.key && r.end() <= log_size &&
-             r.crc == r.checksum(s.bytes(r));
-    };
-    std::uint64_t end = 0;
-    for (; good != count; ++good) {
-      const index_record r = s.record(good);
-      if (r.id <= last || r.begin() != end || !whole(r)) break;
-      end = r.end();
-      last = r.id;
-    }
-    for (std::uint32_t i = good; i != count && !settings_.repair; ++i) {
-      const index_record r = s.record(i);
-      if (r.id > last && whole(r) && r.id - r.behind > last)
-        return corrupt(s.first, last + 1, "what stands there is not what was written");
-    }
-    s.written = good;
-    s.log_end = end;
-    out.cut_events += count - good;
-    out.cut_bytes += log_size - end;
-    const std::uint64_t index_end =
-        sizeof(index_header) + std::uint64_t{good} * sizeof(index_record);
-    int e = files_->cut(s.index, index_end);
-    if (e == 0) e = files_->cut(s.log, end);
-    if (e == 0) e = files_->sync(s.index);
-    if (e == 0) e = files_->sync(s.log);
-    return e == 0 ? journal_error{} : failed(e, journal_segment::name(s.first, ".log"));
-  }
-
   [[nodiscard]] int begin_segment() {
     auto s = std::make_shared<journal_segment>(*files_, pending_.records[pending_written_].id);
     s->before = last_;
@@ -1090,8 +1507,7 @@ class journal_store {
     if (const int e = files_->sync_names(); e != 0) return e;
     files_->reserve(s->log, settings_.segment_bytes);
     active_ = s;
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    segments_.push_back(std::move(s));
+    history_.add(std::move(s));
     return 0;
   }
   /// It gets no more events.
@@ -1101,26 +1517,11 @@ class journal_store {
     active_.reset();
     return 0;
   }
-  int drop(const std::shared_ptr<journal_segment>& s) {
-    {
-      const std::scoped_lock<std::mutex> lock{mutex_};
-      segments_.erase(std::remove(segments_.begin(), segments_.end(), s), segments_.end());
-    }
-    int e = files_->remove(journal_segment::name(s->first, ".idx"));
-    if (e == ENOENT) e = 0;
-    if (e == 0) e = files_->remove(journal_segment::name(s->first, ".log"));
-    return e == ENOENT ? 0 : e;
-  }
   [[nodiscard]] bool over_keep(std::int64_t now_ms) const {
-    std::uint64_t bytes = 0;
-    std::uint64_t events = 0;
-    for (const auto& s : segments_) {
-      bytes += s->disk_bytes();
-      events += s->written;
-    }
-    const journal_segment& oldest = *segments_.front();
-    if (settings_.keep_bytes != 0 && bytes > settings_.keep_bytes) return true;
-    if (settings_.keep_events != 0 && events - oldest.written >= settings_.keep_events) return true;
+    const journal_segment& oldest = *history_.segments().front();
+    if (settings_.keep_bytes != 0 && history_.bytes() > settings_.keep_bytes) return true;
+    if (settings_.keep_events != 0 && history_.events() - oldest.written >= settings_.keep_events)
+      return true;
     return settings_.keep_ms != 0 && oldest.written != 0 &&
            oldest.record(oldest.written - 1).time_ms < now_ms - settings_.keep_ms;
   }
@@ -1135,29 +1536,12 @@ class journal_store {
     }
     pending_written_ = pending_bytes_ = 0;
   }
-  /// The segment that has the first event behind `after`; nullptr: none may be read.
-  [[nodiscard]] std::shared_ptr<journal_segment> segment_behind(event_id after) const {
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    if (after >= newest_.load(std::memory_order_relaxed)) return nullptr;
-    auto i = std::upper_bound(segments_.begin(), segments_.end(), after,
-                              [](event_id id, const auto& s) { return id < s->first; });
-    if (i != segments_.begin()) {
-      const auto& s = *(i - 1);
-      const std::uint32_t count = s->shown.load(std::memory_order_relaxed);
-      if (count != 0 && s->record(count - 1).id > after) return s;
-    }
-    for (; i != segments_.end(); ++i) {
-      if ((*i)->shown.load(std::memory_order_relaxed) != 0) return *i;
-    }
-    return nullptr;
-  }
 
   journal_files* files_;
   settings settings_;
-  int runs_ = -1;
-  std::uint64_t runs_end_ = 0;
+  journal_runs runs_;
+  journal_history history_;
   int head_ = -1;
-  event_id reserved_ = no_id;
   event_id last_ = no_id;           ///< written
   event_id durable_ = no_id;        ///< synced
   event_id durable_floor_ = no_id;  ///< of closed segments
@@ -1166,13 +1550,7 @@ class journal_store {
   std::size_t pending_bytes_ = 0;    ///< of those
   bool doubtful_ = false;            ///< a sync failed of what was shown already
   bool hole_ = false;                ///< what was pending before is not stored
-  std::shared_ptr<journal_segment> active_;
-
-  std::atomic<event_id> newest_{no_id};
-  std::atomic<event_id> gone_{no_id};
-  mutable std::mutex mutex_;  ///< of what follows; written by the writing thread only
-  std::vector<std::shared_ptr<journal_segment>> segments_;
-  std::vector<run> runs_table_;
+  segment_ptr active_;
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
@@ -1289,7 +1667,7 @@ class journal {
   }
 
   /// f(const journal_event&) for each stored event behind `after` and below `before`, oldest first,
-  /// until it answers false. Reads the files.
+  /// until it answers false. Reads the files; one without bytes is broken.
   template <class F>
   void read(event_id after, event_id before, F f) const {
     if (store_ != nullptr) store_->read(after, before, std::move(f));
@@ -1298,7 +1676,7 @@ class journal {
   /// Reads all files again: bad(file name, id) for each event that is not as it was written.
   template <class F>
   void each_broken(F bad) const {
-    if (store_ != nullptr) store_->each_broken(std::move(bad));
+    if (store_ != nullptr) store_->history().each_broken(std::move(bad));
   }
   /// Opens a journal that open() found to be corrupt: what is whole is kept, what is broken is let
   /// go with all that is older, and clients who need it are told by a gap frame.
@@ -1315,10 +1693,10 @@ class journal {
     s.waiting_bytes += incoming_.size();
     return s;
   }
-  /// Why it cannot write now; empty: it can.
+  /// Why it cannot write, or let go of old files, now; empty: it can.
   [[nodiscard]] std::string problem() const {
     const std::scoped_lock<std::mutex> lock{mutex_};
-    return problem_;
+    return problem_.empty() ? keep_problem_ : problem_;
   }
 
  private:
@@ -1353,6 +1731,11 @@ class journal {
                     ? 0
                     : options_.keep_age.ms();
     s.claims = options_.durability >= durability::interval;
+    s.survives = options_.durability == durability::none || options_.live_without
+                     ? detail::journal_survival::nothing
+                 : s.claims ? detail::journal_survival::power_lost
+                            : detail::journal_survival::killed;
+    s.block_memory = options_.replay_bytes;
     s.repair = repairs_;
     store_ = std::make_unique<detail::journal_store>(*files_, s);
     start_ = {};
@@ -1361,7 +1744,7 @@ class journal {
     if (e) return fail(std::move(e));
     head_ = writes ? start_.next - 1 : start_.recovered;
     durable_.store(store_->newest(), std::memory_order_release);
-    stats_.files = store_->files();
+    stats_.files = store_->history().files();
     stats_.bytes = store_->bytes();
     stats_.oldest_gone = store_->gone();
     stopping_ = started_end_ = failing_ = false;
@@ -1410,19 +1793,16 @@ class journal {
     if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
     if (o.transient) return order_->publish(channel, e, o);
     if (failing_ && !options_.live_without) return fail(publish_error::not_stored);
-    if (!e.id.empty() || o.id != no_id) return fail(publish_error::bad_id);
-    if (o.encoded) return fail(publish_error::bad_type);
-    if (o.last) return fail(publish_error::sealed);
-    if (o.audience.size() > 0xffff || o.key.size() > 0xffff) return fail(publish_error::too_large);
-    const event_id id = head_ + 1;
-    if (id > max_event_id) return fail(publish_error::id_order);
-    event out = e;
-    out.id = id_text_.view(id);
-    const encode_plan p = plan(out, options_.limits);
-    if (p.error != encode_error::none) return fail(detail::to_publish_error(p.error));
-    if (p.size + o.audience.size() + o.key.size() + 64 > options_.lane_bytes / 2)
+    const std::size_t beside = o.audience.size() + o.key.size() + 64;
+    const std::size_t most = options_.lane_bytes / 2;
+    if (o.audience.size() > 0xffff || o.key.size() > 0xffff || beside > most)
       return fail(publish_error::too_large);
-    if (incoming_.size() + stats_.waiting_bytes + p.size > options_.queue_bytes)
+    const event_id id = head_ + 1;
+    const detail::numbered_event n =
+        detail::give_id(id, id_text_, e, o, options_.limits, most - beside);
+    if (n.error != publish_error::none) return fail(n.error);
+    const std::size_t size = n.plan.size;
+    if (incoming_.size() + stats_.waiting_bytes + size > options_.queue_bytes)
       return fail(publish_error::full);
     std::vector<char>& bytes = incoming_.bytes;
     incoming_.add({id,
@@ -1431,10 +1811,10 @@ class journal {
                    o.audience,
                    o.key,
                    {}});
-    incoming_.records.back().size = static_cast<std::uint32_t>(p.size);
+    incoming_.records.back().size = static_cast<std::uint32_t>(size);
     const std::size_t at = bytes.size();
-    bytes.resize(at + p.size);
-    encode_to(bytes.data() + at, out, p);
+    bytes.resize(at + size);
+    detail::encode_as(bytes.data() + at, e, n.id, n.plan);
     head_ = id;
     return {id, publish_error::none};
   }
@@ -1519,7 +1899,7 @@ class journal {
     count_events(events);
     const event_id newest = store_->newest();
     if (const int h = store_->tell_head(); h != 0) return fail_for_now(h, now);
-    (void)store_->trim(clock_ms_.load(std::memory_order_relaxed));
+    let_go();
     durable_is(newest);
     return true;
   }
@@ -1527,6 +1907,7 @@ class journal {
   [[nodiscard]] bool lives_without() const noexcept { return failing_ && options_.live_without; }
   /// To the hubs. Waits where one of them is behind by a whole lane.
   void show(const journal_event& e) {
+    if (e.bytes.empty()) return;  // broken: who asks for it is told
     const publish_options o{.id = e.id, .audience = e.audience, .key = e.key, .encoded = true};
     while (order_->publish(e.channel, {.data = e.bytes}, o) == publish_error::full &&
            !stopping_now())
@@ -1553,7 +1934,7 @@ class journal {
     if (options_.on_durable) options_.on_durable(id);
     const std::scoped_lock<std::mutex> lock{mutex_};
     ++stats_.batches;
-    stats_.files = store_->files();
+    stats_.files = store_->history().files();
     stats_.bytes = store_->bytes();
     stats_.oldest_gone = store_->gone();
     stats_.waiting_bytes = store_->pending().size();
@@ -1565,6 +1946,19 @@ class journal {
   void count_sync() {
     const std::scoped_lock<std::mutex> lock{mutex_};
     ++stats_.syncs;
+  }
+  /// Of what is not to be kept; tried again behind the next batch.
+  void let_go() {
+    const int e = store_->trim(clock_ms_.load(std::memory_order_relaxed));
+    if (e == 0 && !keeps_too_much_) return;
+    keeps_too_much_ = e != 0;
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    keep_problem_.clear();
+    if (e == 0) return;
+    ++stats_.failures;
+    keep_problem_ =
+        "old files of the journal cannot be removed: " + std::generic_category().message(e) +
+        "; look who may write its directory; it is tried again";
   }
   bool fail_for_now(int e, clock::time_point now) {
     retry_at_ = now + std::chrono::milliseconds{200};
@@ -1654,6 +2048,8 @@ class journal {
     constexpr std::uint32_t most = 16'384;  // records that one call looks at
     backfill_state state = backfill_state::done;
     std::uint32_t looked = 0;
+    event_id broken = no_id;  // what is at or below it, and not added, is broken
+    const auto lose_broken = [&] { return broken <= w.last() || w.lose(broken + 1); };
     for (event_id from = no_id, first = no_id; state == backfill_state::done;) {
       const bool lost = store_->loss_behind(w.last(), from, first) && from + 1 < r.before;
       store_->read(w.last(), lost ? from + 1 : r.before, [&](const journal_event& e) {
@@ -1661,9 +2057,14 @@ class journal {
           state = backfill_state::more;
           return false;
         }
+        if (e.bytes.empty()) {
+          broken = e.id;
+          return true;
+        }
+        if (!lose_broken()) return false;
         return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
       });
-      if (!lost || state != backfill_state::done) break;
+      if (!lose_broken() || !lost || state != backfill_state::done) break;
       if (w.last() < from && !w.pass(from)) break;
       if (!w.lose(first < r.before ? first : r.before)) break;
     }
@@ -1690,6 +2091,7 @@ class journal {
   event_id shown_ = no_id;
   clock::time_point retry_at_{};
   bool started_end_ = false;
+  bool keeps_too_much_ = false;
 
   mutable std::mutex mutex_;  // of what follows
   detail::journal_batch incoming_;
@@ -1697,6 +2099,7 @@ class journal {
   event_id head_ = no_id;
   journal_stats stats_;
   std::string problem_;
+  std::string keep_problem_;
   std::atomic<bool> failing_{false};
   bool stopping_ = false;
 };

@@ -60,6 +60,9 @@ struct journal_options {
   /// Of the newest events, so many bytes are in the hubs' memory again after a start, at most half
   /// of `lane_bytes`.
   std::size_t preload_bytes = std::size_t{256} << 10;
+  /// Of the events that clients came back for, so many bytes stay in memory: they are read once for
+  /// all who need them, as long as they fit.
+  std::size_t replay_bytes = std::size_t{16} << 20;
   std::size_t lane_bytes = std::size_t{1} << 20;  ///< see sequencer_options
   encode_limits limits{};                         ///< of events
   /// When writing fails: true: events go out without having been stored, until it works again.
@@ -76,7 +79,6 @@ enum class journal_errc : std::uint8_t {
   in_use,   ///< somebody writes here
   format,   ///< written by a newer version, or by a machine of the other byte order, or no journal
   corrupt,  ///< what was durable is not there, or not what was written
-  no_memory,
 };
 
 /// What went wrong, where, and what to do about it.
@@ -94,7 +96,9 @@ struct journal_event {
   std::uint16_t channel = 0;
   std::string_view audience{};
   std::string_view key{};
-  std::string_view bytes{};  ///< as they go to subscribers (WHATWG HTML 9.2.5)
+  /// As they go to subscribers (WHATWG HTML 9.2.5). Empty: it cannot be read, or is not what was
+  /// written; then nothing is known but the id.
+  std::string_view bytes{};
 };
 
 /// What a start found.

@@ -256,7 +256,7 @@ class session {
   }
 
   /// As write(), for loops that send by themselves: what would have been sent is appended to `to`.
-  /// Call hold(true) before the first.
+  /// Until that is out the loop calls hold(true).
   [[nodiscard]] result write(std::string_view bytes, std::string& to) noexcept {
     if (state_->over) return {0, step::closed};
     state_->to = &to;

@@ -154,6 +154,31 @@ struct sequencer_options {
 
 class shard_port;
 
+namespace detail {
+
+/// An event that gets its id where events are put in order, in memory or on disk.
+struct numbered_event {
+  publish_error error = publish_error::none;
+  std::string_view id{};  ///< as text, in `text`
+  encode_plan plan{};
+};
+/// Whether an event may have id `id`, and how long it is then: `most` bytes at most.
+[[nodiscard]] inline numbered_event give_id(event_id id, id_text& text, const event& e,
+                                            const publish_options& o, const encode_limits& limits,
+                                            std::size_t most) noexcept {
+  if (o.last) return {publish_error::sealed};  // its channels stay open
+  if (!e.id.empty() || o.id != no_id) return {publish_error::bad_id};
+  if (o.encoded) return {publish_error::bad_type};
+  if (id > max_event_id) return {publish_error::id_order};
+  numbered_event n{publish_error::none, text.view(id), {}};
+  n.plan = plan_as(e, n.id, limits);
+  n.error = n.plan.size > most ? publish_error::too_large : publish_error::none;
+  if (n.plan.error != encode_error::none) n.error = to_publish_error(n.plan.error);
+  return n;
+}
+
+}  // namespace detail
+
 /// Gives ids and hands events to all shards.
 class sequencer {
  public:
@@ -263,22 +288,17 @@ class sequencer {
     const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
     if (draining_.load(std::memory_order_relaxed)) return fail(publish_error::closed);
     if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
-    if (o.last) return fail(publish_error::sealed);  // its channels stay open
-    if (options_.given_ids && o.encoded) {
+    if (options_.given_ids && o.encoded && !o.last) {
       if (o.id <= head_.load(std::memory_order_relaxed)) return fail(publish_error::id_order);
       return hand_out(channel, e, o);
     }
-    if (!e.id.empty() || o.id != no_id) return fail(publish_error::bad_id);
-    if (o.encoded) return fail(publish_error::bad_type);
     if (options_.given_ids && !o.transient) return fail(publish_error::id_order);
     const event_id id = o.transient ? no_id : head_.load(std::memory_order_relaxed) + 1;
-    if (id > max_event_id) return fail(publish_error::id_order);
-    const std::string_view text = last_id_.view(id);
-    const encode_plan p = detail::plan_as(e, text, options_.limits);
-    if (p.error != encode_error::none) return fail(detail::to_publish_error(p.error));
-    if (p.size > scratch_size_) return fail(publish_error::too_large);
-    detail::encode_as(scratch_.get(), e, text, p);
-    const event bytes{.data = {scratch_.get(), p.size}};
+    const detail::numbered_event n =
+        detail::give_id(id, last_id_, e, o, options_.limits, scratch_size_);
+    if (n.error != publish_error::none) return fail(n.error);
+    detail::encode_as(scratch_.get(), e, n.id, n.plan);
+    const event bytes{.data = {scratch_.get(), n.plan.size}};
     publish_options with = o;
     with.id = id;
     with.encoded = true;

@@ -2990,15 +2990,17 @@ struct join_start {
 /// Why hub.join() did not.
 enum class join_error : std::uint8_t {
   none,
-  no_session,        ///< gone, or ending
-  another_hub,       ///< the channel is of another hub
-  closed,            ///< the channel is closed, or being closed, or none
-  sealed,            ///< the channel has had its last event
-  joined,            ///< it has joined it already
-  another_sequence,  ///< its other channels, or those that it left, have ids of another sequence
-  too_many,          ///< hub_options::max_joins
-  moved_on,          ///< it got, or was told of, an id that is not below where it was to begin
-  full,              ///< channel_options::max_subscribers
+  no_session,   ///< gone, or ending
+  another_hub,  ///< the channel is of another hub
+  closed,       ///< the channel is closed, or being closed, or none
+  sealed,       ///< the channel has had its last event
+  joined,       ///< it has joined it already
+  /// Its other channels, or those that it left, have ids of another sequence, or it left one that
+  /// has its own.
+  another_sequence,
+  too_many,  ///< hub_options::max_joins
+  moved_on,  ///< it got, or was told of, an id that is not below where it was to begin
+  full,      ///< channel_options::max_subscribers
   no_memory,
   in_hook,  ///< called inside a hook that may not call the hub (see hub)
 };
@@ -6159,6 +6161,7 @@ class engine {
   bool lost_before(std::uint32_t slot, const subscription& sub, std::uint32_t i) noexcept;
   void note_losses(std::uint32_t slot) noexcept;
   [[nodiscard]] bool tell(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool tell_standing(std::uint32_t slot) noexcept;
   [[nodiscard]] bool push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                               bool moves_id) noexcept;
 
@@ -7227,6 +7230,7 @@ inline void engine::end_leaving(std::uint32_t slot, std::uint32_t half_sent) noe
     }
     i = next;
   }
+  arm(slot);  // its heartbeat may be another channel's now
   finish_if_sealed(slot);
 }
 
@@ -7818,6 +7822,15 @@ inline bool engine::tell(std::uint32_t slot) noexcept {
   return ok;
 }
 
+/// What a session lost, and where it stands: by the id of a gap frame, or else alone. False: memory
+/// is out.
+inline bool engine::tell_standing(std::uint32_t slot) noexcept {
+  note_losses(slot);
+  bool has_id = false;
+  for (const untold& u : untold_) has_id = has_id || u.what.with_ids;
+  return tell(slot) && (has_id || lanes_.push_position(sessions_[slot].lane, next_id(slot) - 1));
+}
+
 // --- slow readers --------------------------------------------------------------------------------
 
 /// The half-sent event is out: the readers that are too slow jump, and are told what they missed.
@@ -8009,9 +8022,7 @@ inline void engine::look_at_values(weaving& w, strand& x) noexcept {
   }
   if (!opened) return;
   advance_hooks(w.done_to);
-  note_losses(w.slot);
-  w.ok = untold_.empty() ? lanes_.push_position(sessions_[w.slot].lane, next_id(w.slot) - 1)
-                         : tell(w.slot);  // that says where it stands
+  w.ok = tell_standing(w.slot);
 }
 
 // --- what is taken -------------------------------------------------------------------------------
@@ -9143,11 +9154,10 @@ inline void engine::beat(std::uint32_t slot, channel_state& heart) noexcept {
 
 inline void engine::on_channel_timer(channel_state& c) noexcept {
   timers_.disarm(timer_places::channel_bit | c.index_);
-  if (now_ >= c.due_) {
-    if (c.sealed_) {
-      if (!c.closing_) close_channel(c);
-      return;
-    }
+  if (now_ >= c.due_ && c.sealed_) {
+    if (now_ >= target_) return close_channel(c);
+    c.due_ = target_;  // its hook may publish: that is of now, not of a time that has passed
+  } else if (now_ >= c.due_) {
     c.due_ = next_beat(c.options_.heartbeat.every.ms());
     publish_heartbeat(c);
   }
@@ -9487,10 +9497,8 @@ inline join_error engine::bad_join(std::uint32_t slot, channel to) const noexcep
   }
   // What its client brings when it is cut is an id of those that it left.
   const session& s = sessions_[slot];
-  if (joined == 0 && s.has_ids && c.options_.ids != id_mode::none &&
-      (s.own_ids || c.options_.own_sequence)) {
+  if (s.has_ids && c.options_.ids != id_mode::none && (s.own_ids || c.options_.own_sequence))
     return join_error::another_sequence;
-  }
   if (options_.max_joins != 0 && joined >= options_.max_joins) return join_error::too_many;
   const std::uint32_t most = c.options_.max_subscribers;
   return most != 0 && c.subscribers() >= most ? join_error::full : join_error::none;
@@ -9530,7 +9538,10 @@ inline bool engine::begin_at_join(std::uint32_t index, const joining& j,
   bool lost = false;
   if (!begin_at(index, j, resume, lost)) return false;
   if (lost) return untold_.push_back({&c, loss_at_opening(c, resume.after)}) && tell(slot);
-  return !stands_nowhere(sessions_[slot], index) || push_position(slot);
+  const subscription& sub = subs_[index];
+  // What snapshots lost that it still gets is told first: no id may pass that.
+  return !waits_in_line(sub) || opens(sub) || !stands_nowhere(sessions_[slot], index) ||
+         tell_standing(slot);
 }
 
 inline join_error engine::join(session_id id, channel to, const join_start& from) noexcept {
@@ -9980,9 +9991,10 @@ class hub {
   [[nodiscard]] join_error join(session_id id, channel c, const join_start& from = {}) noexcept {
     return engine_.join(id, c, from);
   }
-  /// It gets nothing of that channel any more, also of what was published and is not sent yet; a
-  /// half-sent event is finished, also if the channel is closed. It may leave all of its channels.
-  /// False: it had not joined it, or is gone.
+  /// It gets no event of that channel any more, also of what was published and is not sent yet; a
+  /// half-sent one is finished, also if the channel is closed. A gap frame that waits is sent,
+  /// since its id speaks for all channels. It may leave all of them. False: it had not joined it,
+  /// or is gone.
   bool leave(session_id id, channel c) noexcept { return engine_.leave(id, c); }
 
   // --- the loop ----------------------------------------------------------------------------------
@@ -14576,6 +14588,31 @@ struct sequencer_options {
 
 class shard_port;
 
+namespace detail {
+
+/// An event that gets its id where events are put in order, in memory or on disk.
+struct numbered_event {
+  publish_error error = publish_error::none;
+  std::string_view id{};  ///< as text, in `text`
+  encode_plan plan{};
+};
+/// Whether an event may have id `id`, and how long it is then: `most` bytes at most.
+[[nodiscard]] inline numbered_event give_id(event_id id, id_text& text, const event& e,
+                                            const publish_options& o, const encode_limits& limits,
+                                            std::size_t most) noexcept {
+  if (o.last) return {publish_error::sealed};  // its channels stay open
+  if (!e.id.empty() || o.id != no_id) return {publish_error::bad_id};
+  if (o.encoded) return {publish_error::bad_type};
+  if (id > max_event_id) return {publish_error::id_order};
+  numbered_event n{publish_error::none, text.view(id), {}};
+  n.plan = plan_as(e, n.id, limits);
+  n.error = n.plan.size > most ? publish_error::too_large : publish_error::none;
+  if (n.plan.error != encode_error::none) n.error = to_publish_error(n.plan.error);
+  return n;
+}
+
+}  // namespace detail
+
 /// Gives ids and hands events to all shards.
 class sequencer {
  public:
@@ -14685,22 +14722,17 @@ class sequencer {
     const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
     if (draining_.load(std::memory_order_relaxed)) return fail(publish_error::closed);
     if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
-    if (o.last) return fail(publish_error::sealed);  // its channels stay open
-    if (options_.given_ids && o.encoded) {
+    if (options_.given_ids && o.encoded && !o.last) {
       if (o.id <= head_.load(std::memory_order_relaxed)) return fail(publish_error::id_order);
       return hand_out(channel, e, o);
     }
-    if (!e.id.empty() || o.id != no_id) return fail(publish_error::bad_id);
-    if (o.encoded) return fail(publish_error::bad_type);
     if (options_.given_ids && !o.transient) return fail(publish_error::id_order);
     const event_id id = o.transient ? no_id : head_.load(std::memory_order_relaxed) + 1;
-    if (id > max_event_id) return fail(publish_error::id_order);
-    const std::string_view text = last_id_.view(id);
-    const encode_plan p = detail::plan_as(e, text, options_.limits);
-    if (p.error != encode_error::none) return fail(detail::to_publish_error(p.error));
-    if (p.size > scratch_size_) return fail(publish_error::too_large);
-    detail::encode_as(scratch_.get(), e, text, p);
-    const event bytes{.data = {scratch_.get(), p.size}};
+    const detail::numbered_event n =
+        detail::give_id(id, last_id_, e, o, options_.limits, scratch_size_);
+    if (n.error != publish_error::none) return fail(n.error);
+    detail::encode_as(scratch_.get(), e, n.id, n.plan);
+    const event bytes{.data = {scratch_.get(), n.plan.size}};
     publish_options with = o;
     with.id = id;
     with.encoded = true;
