@@ -62,7 +62,7 @@ int main(int argc, char** argv) {
   if (const auto end = flags.parse(argc, argv)) return end->print();
   if (!s.engine.empty() && s.replays)
     return flags.wrong("--engine and --replay exclude each other").print();
-  if (s.trades && (!s.engine.empty() || s.replays || s.follows))
+  if (s.trades && (!s.engine.empty() || s.replays || s.history.follows))
     return flags.wrong("--trades is for the simulated exchange").print();
   for (const char* name : {"--speed", "--loop", "--wait-readers"}) {
     if (flags.given(name) && !s.replays)
