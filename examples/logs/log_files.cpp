@@ -20,6 +20,7 @@
 namespace logs {
 namespace {
 
+constexpr int most_looks = 100;  ///< at a directory in which names change all the time
 constexpr std::uint64_t most_back = std::uint64_t{16} << 20;  ///< bytes that are looked through
 
 file_state to_state(const struct stat& s) noexcept {
@@ -34,12 +35,13 @@ file_state to_state(const struct stat& s) noexcept {
           static_cast<std::uint64_t>(s.st_nlink)};
 }
 
-/// Calls f(name) for each entry of a directory.
+/// Calls f(name, inode) for each entry of a directory.
 template <class F>
 void for_each_name(const std::string& directory, F f) {
   DIR* const d = ::opendir(directory.c_str());
   if (d == nullptr) return;
-  while (const dirent* const e = ::readdir(d)) f(std::string_view{e->d_name});
+  while (const dirent* const e = ::readdir(d))
+    f(std::string_view{e->d_name}, std::uint64_t{e->d_ino});
   ::closedir(d);
 }
 
@@ -167,7 +169,7 @@ struct numbered {
 
 std::vector<numbered> scan(const folder& in, const std::string& name) {
   std::vector<numbered> found;
-  for_each_name(in.path, [&](std::string_view entry) {
+  for_each_name(in.path, [&](std::string_view entry, std::uint64_t) {
     const bool compressed = entry.ends_with(".gz");
     const std::string_view added =
         added_to(name, compressed ? entry.substr(0, entry.size() - 3) : entry);
@@ -216,9 +218,10 @@ void sort_by_number(std::vector<numbered>& files) {
 }  // namespace
 
 std::vector<rotated_file> rotated_files(const folder& in, const std::string& name) {
-  // While names are shifted a look may miss one: two that see the same have seen all.
+  // While names are shifted a look may miss one: two that see the same have seen all. Many names
+  // take longer to shift than a look does.
   std::vector<numbered> found = scan(in, name);
-  for (int looks = 0; looks < 5; ++looks) {
+  for (int looks = 0; looks < most_looks; ++looks) {
     std::vector<numbered> once_more = scan(in, name);
     if (same(found, once_more)) break;
     found = std::move(once_more);
@@ -228,6 +231,23 @@ std::vector<rotated_file> rotated_files(const folder& in, const std::string& nam
   std::vector<rotated_file> out;
   for (numbered& n : found) out.push_back(std::move(n.file));
   return out;
+}
+
+file open_by_key(const folder& in, const std::string& path, const file_key& key) {
+  file f = file::open(path, in.follow_links);
+  if (f ? f.key() == key : f.error() != ENOENT) return f;
+  for (int looks = 3; looks > 0; --looks) {  // its name may change between a look and the open
+    file found;
+    for_each_name(in.path, [&](std::string_view entry, std::uint64_t inode) {
+      // Some file systems have other numbers in their directories.
+      const bool named = inode == key.inode || looks == 1;
+      if (found || !named) return;
+      f = file::open(in.file(entry), in.follow_links);
+      if (f && f.key() == key) found = std::move(f);
+    });
+    if (found) return found;
+  }
+  return {};
 }
 
 // --- content -------------------------------------------------------------------------------------
@@ -355,7 +375,7 @@ std::string file_name_of(std::string_view id) {
 
 std::vector<log_name> list_logs(const folder& in) {
   std::vector<log_name> out;
-  for_each_name(in.path, [&](std::string_view entry) {
+  for_each_name(in.path, [&](std::string_view entry, std::uint64_t) {
     const std::string_view id = entry.ends_with(".log") ? entry.substr(0, entry.size() - 4) : entry;
     if (!is_log_id(id) || file_name_of(id) != entry) return;
     const auto state = state_of(in.file(entry), in.follow_links);

@@ -96,6 +96,9 @@ struct rotated_file {
 /// of svlogd and multilog beside `current`. The time of the last change says which is older; the
 /// numbers of numbered ones do, in the direction that the times have.
 [[nodiscard]] std::vector<rotated_file> rotated_files(const folder& in, const std::string& name);
+/// Opens the file that was at `path` when it had that key, whatever its name is by now. ENOENT: it
+/// has none any more. A number may have gone to another file since: see what is in it.
+[[nodiscard]] file open_by_key(const folder& in, const std::string& path, const file_key& key);
 
 inline constexpr std::size_t mark_bytes = 4096;  ///< of a first line that its mark is made of
 /// Names a file by how it begins; 0: it has no whole line yet. Also right for a copy.

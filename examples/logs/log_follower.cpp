@@ -1,8 +1,6 @@
 // ssehub example logs. SPDX-License-Identifier: MIT
 #include "log_follower.hpp"
 
-#include <dirent.h>
-
 #include <algorithm>
 #include <array>
 #include <span>
@@ -16,38 +14,38 @@ constexpr std::size_t most_rotated = 200;  ///< older files are left alone, so t
 constexpr std::size_t unpacked_at_once = std::size_t{16} << 20;
 constexpr std::size_t unpacked_by_a_poll = std::size_t{2} << 20;
 constexpr std::uint64_t most_unpacked = std::uint64_t{1} << 30;  ///< of one log, at a time
+constexpr std::uint64_t low_half = 0xffffffff;  ///< of a size: what a compressed file says
+constexpr std::int64_t second = 1'000'000'000;  ///< what some compress with keeps of a file's time
+constexpr int most_looks = 8;                   ///< at files that are gone before they are opened
 constexpr std::uint64_t scanned_at_once = std::uint64_t{4} << 20;
 
 std::string rotated_data(std::string_view how) {
   return R"({"reason":")" + std::string{how} + R"("})";
 }
 
-/// Opens the file of a log that has that key, whatever it is called in its directory by now.
-file open_by_key(const folder& in, const std::string& name, const file_key& key) {
-  for (int looks = 0; looks < 3; ++looks) {  // a look may miss it while names are shifted
-    DIR* const d = ::opendir(in.path.c_str());
-    if (d == nullptr) break;
-    file f;
-    while (const dirent* const e = ::readdir(d)) {
-      if (e->d_ino != key.inode) continue;
-      f = file::open(in.file(e->d_name), in.follow_links);
-      if (f && f.key() == key) break;
-      f = file{};
-    }
-    ::closedir(d);
-    if (f) return f;
-  }
-  for (const rotated_file& r : rotated_files(in, name)) {  // the numbers in d_ino may be others
-    if (r.state.key == key) return file::open(r.path, in.follow_links);
-  }
-  return {};
+/// The mark of a file that has no more than what it begins with here, or a whole line in that.
+std::uint64_t mark_of_whole(std::string_view head) {
+  const std::uint64_t mark = mark_of_head(head);
+  return mark == 0 ? mark_of_line(head) : mark;
+}
+
+/// The mark that it has up to `end`.
+std::uint64_t mark_up_to(const file& f, std::uint64_t end) {
+  std::array<char, mark_bytes + 2> head{};
+  const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(head.size(), end));
+  return mark_of_whole({head.data(), f.read_at(std::span{head}.first(n), 0)});
+}
+
+/// Whether that is what a copy-truncate has made so far of a log, not what was before it.
+bool is_copy(const file& f, const file& log) {
+  const std::uint64_t end = f.size();
+  return end <= log.size() && mark_of(f) == mark_of(log) &&
+         check_at(f, end).value() == check_at(log, end).value();
 }
 
 /// The mark that its unpacked file has.
 std::uint64_t mark_of_packed(const file& f) {
-  const std::string head = unpacked_head(f, mark_bytes + 2);
-  const std::uint64_t mark = mark_of_head(head);
-  return mark == 0 ? mark_of_line(head) : mark;
+  return mark_of_whole(unpacked_head(f, mark_bytes + 2));
 }
 
 bool all_nul(std::string_view bytes) noexcept {
@@ -67,9 +65,19 @@ log_follower::log_follower(folder in, std::string name, const follower_options& 
 // --- opening -------------------------------------------------------------------------------------
 
 bool log_follower::open() {
+  for (int looks = 1; looks < most_looks; ++looks) {
+    if (const auto opened = open_once()) return *opened;
+  }
+  return open_once().value_or(true);
+}
+
+/// Absent: it was truncated meanwhile.
+std::optional<bool> log_follower::open_once() {
+  last_id_ = 0;
   current_ = file::open(path_, in_.follow_links);
   error_ = current_ || current_.error() == ENOENT ? 0 : current_.error();
   if (error_ != 0) return false;
+  std::uint64_t mark = mark_of(current_);
   open_rotated(current_);
   std::uint32_t number = 0;
   if (!generations_.empty()) {
@@ -77,21 +85,25 @@ bool log_follower::open() {
     last_id_ = id_behind(now_read());
   }
   if (!current_) {
-    if (generations_.empty() || now_read().packed) return false;
+    if (generations_.empty()) return false;
     // Between a rename and the new file: the one that was renamed may still get something.
-    current_ = file::open(now_read().path, in_.follow_links);
-    if (!current_) return false;
+    if (!now_read().packed) current_ = open_by_key(in_, now_read().path, now_read().key);
+    if (!current_) {
+      error_ = EAGAIN;
+      return false;
+    }
     now_read().closed = false;
     last_id_ = 0;
+    mark = mark_of(current_);
   } else {
-    generations_.push_back(
-        {.number = number, .mark = mark_of(current_), .key = current_.key(), .path = path_});
+    generations_.push_back({.number = number, .mark = mark, .key = current_.key(), .path = path_});
   }
   const std::uint64_t at = last_line_end(current_, current_.size(), options_.longest);
   cutter_ = line_cutter{at, check_at(current_, at), goes_on_at(current_, at), options_.longest};
-  std::string before(static_cast<std::size_t>(std::min<std::uint64_t>(tail_bytes, at)), '\0');
-  before.resize(current_.read_at(before, at - before.size()));
-  tail_ = before;
+  tail_.assign(static_cast<std::size_t>(std::min<std::uint64_t>(tail_bytes, at)), '\0');
+  tail_.resize(current_.read_at(tail_, at - tail_.size()));
+  if (tail_.size() != std::min<std::uint64_t>(tail_bytes, at) || mark_of(current_) != mark)
+    return std::nullopt;
   if (now_read().mark != 0) last_id_ = std::max(last_id_, id_at(now_read(), current_, at));
   ++changes_;
   return true;
@@ -99,37 +111,41 @@ bool log_follower::open() {
 
 /// The files that this log was rotated to, as far as they are of use.
 void log_follower::open_rotated(const file& newest) {
-  const file_state now = newest ? newest.state() : file_state{};
-  const std::uint64_t mark = newest ? mark_of(newest) : 0;
-  std::vector<rotated_file> old = rotated_files(in_, name_);
-  if (old.size() > most_rotated)
-    old.erase(old.begin(), old.end() - static_cast<std::ptrdiff_t>(most_rotated));
-  for (const rotated_file& r : old) {
-    const file f = file::open(r.path, in_.follow_links);
-    if (!f || r.state.size == 0 || r.state.key == now.key) continue;
-    generation g{.number = generations_.empty() ? 0 : now_read().number + 1,
-                 .closed = true,
-                 .packed = r.compressed,
-                 .key = f.key(),
-                 .path = r.path};
-    if (r.compressed) {
-      if (!unpacker::available()) continue;
-      g.mark = mark_of_packed(f);
-      g.end = unpacked_size(f);
-    } else {
-      g.end = f.size();
-      g.mark = mark_of(f);
-      g.end_check = check_at(f, g.end).value();
-      if (g.mark == 0) {  // one line without an end
-        std::string all(static_cast<std::size_t>(g.end), '\0');
-        all.resize(f.read_at(all, 0));
-        g.mark = mark_of_line(all);
+  const auto open_all = [&] {  // false: one was renamed, compressed or deleted meanwhile
+    generations_.clear();
+    const file_state now = newest ? newest.state() : file_state{};
+    const std::uint64_t mark = newest ? mark_of(newest) : 0;
+    std::vector<rotated_file> old = rotated_files(in_, name_);
+    if (old.size() > most_rotated)
+      old.erase(old.begin(), old.end() - static_cast<std::ptrdiff_t>(most_rotated));
+    for (const rotated_file& r : old) {
+      if (r.state.key == now.key) break;  // it was rotated since: what follows it is read later
+      const file f = open_by_key(in_, r.path, r.state.key);
+      if (!f && f.error() == ENOENT) return false;
+      if (!f || r.state.size == 0) continue;
+      generation g{.number = generations_.empty() ? 0 : now_read().number + 1,
+                   .closed = true,
+                   .packed = r.compressed,
+                   .key = r.state.key,
+                   .path = r.path};
+      if (r.compressed) {
+        if (!unpacker::available()) continue;
+        g.mark = mark_of_packed(f);
+        g.end = unpacked_size(f);
+        if (g.mark == mark && g.end == (now.size & low_half) &&
+            r.state.modified_ns / second == now.modified_ns / second)
+          break;  // as above
+      } else {
+        g.end = f.size();
+        g.mark = mark_up_to(f, g.end);
+        g.end_check = check_at(f, g.end).value();
+        if (newest && is_copy(f, newest)) continue;
       }
-      const std::uint64_t both = std::min(g.end, now.size);
-      if (g.mark == mark && check_at(f, both).value() == check_at(newest, both).value())
-        continue;  // a copy of what is there, not what was before it
+      generations_.push_back(std::move(g));
     }
-    generations_.push_back(std::move(g));
+    return true;
+  };
+  for (int looks = 1; !open_all() && looks < most_looks; ++looks) {
   }
 }
 
@@ -179,37 +195,46 @@ log_follower::progress log_follower::poll(sse::time_point now, const follower_ev
         left -= fresh.size();
         continue;
       }
-      if (truncated_) {
-        begin_file(std::move(truncated_), "truncated", to);
-        return progress::more;
-      }
-      if (!named && current_.state().links == 0) {
+      if (!truncated_ && !named && current_.state().links == 0) {
         if (deleted_at_ == sse::time_point::never()) deleted_at_ = now;
         if (now - deleted_at_ >= options_.let_go) {
           current_ = file{};
           ++changes_;
         }
       }
-      if (!named || named->key == current_.key()) return calm;
+      if (!truncated_ && (!named || named->key == current_.key())) return calm;
     } else if (!named) {
       return calm;
     }
-    const std::string next = successor();
-    if (current_ && next != path_ && !last_look) {
+    if (next_) {
+      if (!unpack_next(to)) return progress::more;
+      continue;
+    }
+    std::optional<found_file> next = successor();
+    if (!next) return progress::waiting;
+    const bool rotated = next->path != path_;
+    if (current_ && rotated && !last_look) {
       last_look = true;  // nobody writes here any more: whatever came, came before this read
       continue;
     }
+    error_ = next->f || next->f.error() == ENOENT ? 0 : next->f.error();
+    if (!next->f && !truncated_) return calm;
     if (renamed_at_ == sse::time_point::never()) renamed_at_ = now;
-    if (next == path_ && named->size == 0 && now - renamed_at_ < options_.settle)
-      return progress::waiting;
-    if (next.ends_with(".gz") && next != path_) {
-      if (!begin_packed(next, to)) return progress::more;
+    const bool was_truncated{truncated_};  // there may be copies of what it had since
+    if (!rotated) {
+      const std::uint64_t size = was_truncated ? truncated_.size() : next->f.size();
+      if (size == 0 && now - renamed_at_ < options_.settle) return progress::waiting;
+      if (was_truncated) {
+        next->f = std::exchange(truncated_, {});
+      } else if ((current_ && next->f.key() == current_.key()) || was_read(next->f)) {
+        return calm;
+      }
+    }
+    if (next->compressed) {
+      next_.emplace(packed_file{unpacker{std::move(next->f)}, next->key, std::move(next->path)});
       continue;
     }
-    file f = file::open(next, in_.follow_links);
-    error_ = f || f.error() == ENOENT ? 0 : f.error();
-    if (!f || (current_ && f.key() == current_.key()) || was_read(f)) return calm;
-    begin_file(std::move(f), "renamed", to);
+    begin_file(std::move(*next), was_truncated ? "truncated" : "renamed", to);
     return progress::more;
   }
 }
@@ -239,15 +264,22 @@ bool log_follower::skip_hole(std::string_view fresh) {
   return true;
 }
 
-/// Shorter than it was, or not what it was: truncated, and perhaps written anew.
-bool log_follower::changed_under_us(std::string_view overlap) const {
-  return !overlap.starts_with(tail_);
+/// Shorter than it was, or not what it was: truncated, and perhaps written anew. Also while `bytes`
+/// were read, which begin with what was read before.
+bool log_follower::changed_under_us(std::string_view bytes) const {
+  if (!bytes.starts_with(tail_)) return true;
+  if (bytes.size() == tail_.size()) return false;
+  std::array<char, tail_bytes> again{};
+  const std::string_view first = bytes.substr(0, again.size());
+  const std::size_t n =
+      current_.read_at(std::span{again}.first(first.size()), cutter_.end() - tail_.size());
+  return first != std::string_view{again.data(), n};
 }
 
 /// What a copy of the old content has beyond what was read comes first, if there is one.
 void log_follower::begin_truncated(const follower_events& to) {
   if (truncated_) {  // the copy was written anew too
-    begin_file(std::move(truncated_), "truncated", to);
+    begin_file({std::move(truncated_), path_}, "truncated", to);
     return;
   }
   file copy = find_copy();
@@ -258,7 +290,7 @@ void log_follower::begin_truncated(const follower_events& to) {
     current_ = std::move(copy);
   } else {
     now_read().key = {};  // nobody has it any more
-    begin_file(std::move(current_), "truncated", to);
+    begin_file({std::move(current_), path_}, "truncated", to);
   }
 }
 
@@ -267,7 +299,7 @@ file log_follower::find_copy() const {
   const std::uint64_t at = cutter_.end();
   for (const rotated_file& r : rotated_files(in_, name_)) {
     if (g.mark == 0 || r.compressed || r.state.key == g.key || r.state.size < at) continue;
-    file copy = file::open(r.path, in_.follow_links);
+    file copy = open_by_key(in_, r.path, r.state.key);
     if (copy && mark_of(copy) == g.mark &&
         check_at(copy, cutter_.begin()).value() == cutter_.check() && copy.key() != g.key)
       return copy;
@@ -275,7 +307,7 @@ file log_follower::find_copy() const {
   return {};
 }
 
-void log_follower::begin_file(file f, std::string_view how, const follower_events& to) {
+void log_follower::begin_file(found_file next, std::string_view how, const follower_events& to) {
   cutter_.finish([&](const cut_line& l) {
     line(l, to);
     return true;
@@ -292,66 +324,89 @@ void log_follower::begin_file(file f, std::string_view how, const follower_event
   } else {
     generations_.pop_back();  // it never had a line
   }
-  file next = std::move(f);
-  current_ = std::move(next);
-  generations_.push_back({.number = number, .key = current_.key(), .path = path_});
+  current_ = std::move(next.f);
+  generations_.push_back({.number = number, .key = current_.key(), .path = std::move(next.path)});
   cutter_ = line_cutter{options_.longest};
   tail_.clear();
   renamed_at_ = deleted_at_ = sse::time_point::never();
   ++changes_;
 }
 
+/// Whether a file is the one that was read as `g`. Its number alone does not say so: that of a file
+/// that was deleted goes to the next one that is made.
+bool log_follower::is_of(const generation& g, const file& f) const {
+  const file_state now = f.state();
+  if (g.packed || g.key != now.key) return false;
+  if (!g.closed) return true;  // it is open here, and keeps its number
+  return now.size >= g.end && mark_up_to(f, g.end) == g.mark &&
+         check_at(f, g.end).value() == g.end_check;
+}
+
+/// Whether that is what became of it.
+bool log_follower::is_packed_of(const generation& g, const file& packed) const {
+  if (mark_of_packed(packed) != g.mark) return false;
+  if (g.packed) return packed.key() == g.key;
+  return unpacked_size(packed) == ((g.closed ? g.end : cutter_.end()) & low_half);
+}
+
 /// Whether it is a file that was read to its end: a link may still lead there.
 bool log_follower::was_read(const file& f) const {
-  const file_state now = f.state();
-  return std::any_of(generations_.begin(), generations_.end(), [&](const generation& g) {
-    return g.closed && g.key == now.key && now.size >= g.end && mark_of(f) == g.mark &&
-           check_at(f, g.end).value() == g.end_check;
-  });
+  return std::any_of(generations_.begin(), generations_.end(),
+                     [&](const generation& g) { return g.closed && is_of(g, f); });
 }
 
 /// Unpacks the next file and begins it. False: it has to go on with that.
-bool log_follower::begin_packed(const std::string& path, const follower_events& to) {
-  if (!next_) next_.emplace(file::open(path, in_.follow_links));
-  const unpacker::state s = next_->step(unpacked_by_a_poll);
+bool log_follower::unpack_next(const follower_events& to) {
+  const unpacker::state s = next_->unpacking.step(unpacked_by_a_poll);
   if (s == unpacker::state::more) return false;
-  const file_key key = state_of(path, in_.follow_links).value_or(file_state{}).key;
-  file f = s == unpacker::state::done ? next_->take() : file::temporary();
-  next_.reset();
-  begin_file(f ? f.again() : file{}, "renamed", to);
+  file f = s == unpacker::state::done ? next_->unpacking.take() : file::temporary();
+  begin_file({f.again(), std::move(next_->path)}, "renamed", to);
   generation& g = now_read();
-  g.key = key;
-  g.path = path;
+  g.key = next_->key;
   g.packed = true;
   g.unpacked = std::move(f);
+  next_.reset();
   return true;
 }
 
 /// The file that followed the one that is read now: by its place among the rotated ones, or, if it
-/// is not there any more, by its time.
-std::string log_follower::successor() const {
-  const std::vector<rotated_file> old = rotated_files(in_, name_);
-  const file_key now = now_read().key;
-  const auto known = [&](const rotated_file& r) {
-    if (r.compressed && !unpacker::available()) return true;
-    const file f = r.compressed ? file::open(r.path, in_.follow_links) : file{};
-    return std::any_of(generations_.begin(), generations_.end(), [&](const generation& g) {
-      if (g.key == r.state.key) return true;
-      return f && unpacked_size(f) == ((g.closed ? g.end : cutter_.end()) & 0xffffffffU) &&
-             mark_of_packed(f) == g.mark;
-    });
-  };
-  auto at = std::find_if(old.begin(), old.end(),
-                         [&](const rotated_file& r) { return r.state.key == now; });
-  if (at == old.end()) {
-    const std::int64_t modified = current_ ? current_.state().modified_ns : INT64_MAX;
-    at = std::find_if(old.begin(), old.end(),
-                      [&](const rotated_file& r) { return r.state.modified_ns > modified; });
-  } else {
-    ++at;
+/// is not there any more, by its time. Absent: names change too fast, look again.
+std::optional<log_follower::found_file> log_follower::successor() const {
+  for (int looks = 0; looks < most_looks; ++looks) {
+    // The log first: what follows this one and is older than the log is rotated by then.
+    found_file log{file::open(path_, in_.follow_links), path_};
+    const std::vector<rotated_file> old = rotated_files(in_, name_);
+    bool moved = false;
+    const auto open = [&](const rotated_file& r) {
+      file f = open_by_key(in_, r.path, r.state.key);
+      moved = moved || (!f && f.error() == ENOENT);
+      return f;
+    };
+    const auto is_now = [&](const rotated_file& r) {
+      if (!r.compressed) return r.state.key == now_read().key && !now_read().packed;
+      const file f = open(r);
+      return f && is_packed_of(now_read(), f);
+    };
+    auto at = std::find_if(old.rbegin(), old.rend(), is_now).base();
+    if (at == old.begin()) {
+      const std::int64_t modified = current_ ? current_.state().modified_ns : INT64_MAX;
+      at = std::find_if(old.begin(), old.end(),
+                        [&](const rotated_file& r) { return r.state.modified_ns > modified; });
+    }
+    for (; at != old.end() && !moved; ++at) {
+      if (at->compressed && !unpacker::available()) continue;
+      file f = open(*at);
+      if (!f) continue;
+      if (log.f && at->state.key == log.f.key()) return log;  // a link
+      const bool known = std::any_of(
+          generations_.begin(), generations_.end(),
+          [&](const generation& g) { return at->compressed ? is_packed_of(g, f) : is_of(g, f); });
+      if (!known && !(truncated_ && is_copy(f, truncated_)))
+        return found_file{std::move(f), at->path, at->state.key, at->compressed};
+    }
+    if (!moved) return log;
   }
-  at = std::find_if_not(at, old.end(), known);
-  return at == old.end() ? path_ : at->path;
+  return std::nullopt;
 }
 
 // --- where ids lead ------------------------------------------------------------------------------
@@ -375,11 +430,8 @@ file log_follower::open_file(const generation& g) const {
   if (&g == &generations_.back()) return current_.again();
   if (g.unpacked) return g.unpacked.again();
   if (g.packed || g.key == file_key{}) return {};
-  if (!g.path.empty()) {
-    file f = file::open(g.path, in_.follow_links);
-    if (f && f.key() == g.key) return f;
-  }
-  return open_by_key(in_, name_, g.key);
+  file f = open_by_key(in_, g.path, g.key);
+  return f && is_of(g, f) ? std::move(f) : file{};
 }
 
 /// What that position is in that file; absent: it is none of it.
@@ -490,16 +542,23 @@ bool log_follower::unpack(generation& g) {
       if (other.unpacked) room -= std::min(room, other.end);
     }
     if (g.end > room) return false;
-    for (const rotated_file& r : rotated_files(in_, name_)) {
-      if (!r.compressed) continue;
-      file f = file::open(r.path, in_.follow_links);
-      if (!f || (g.packed ? f.key() != g.key : unpacked_size(f) != (g.end & 0xffffffffU))) continue;
-      if (!g.packed && mark_of_packed(f) != g.mark) continue;
-      unpacking_.emplace(std::move(f));
-      unpacking_number_ = g.number;
-      break;
+    bool moved = true;
+    for (int looks = 0; moved && !unpacking_ && looks < most_looks; ++looks) {
+      moved = false;
+      for (const rotated_file& r : rotated_files(in_, name_)) {
+        if (!r.compressed) continue;
+        file f = open_by_key(in_, r.path, r.state.key);
+        moved = moved || (!f && f.error() == ENOENT);
+        if (!f || !is_packed_of(g, f)) continue;
+        unpacking_.emplace(std::move(f));
+        unpacking_number_ = g.number;
+        break;
+      }
     }
-    if (!unpacking_) return false;
+    if (!unpacking_) {
+      blocked_ = moved;
+      return false;
+    }
   }
   unpack_some(g, unpacked_at_once);
   blocked_ = unpacking_.has_value();
@@ -571,6 +630,8 @@ sse::backfill_state log_follower::read_back(sse::event_id after, sse::event_id b
             static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), end - at));
         const std::size_t n = f.read_at({bytes.data(), want}, at);
         const std::string_view chunk{bytes.data(), n};
+        if (last && (mark_of(f) != g.mark || check_at(f, p.offset).value() != in_front.value()))
+          return used != 0 ? state::more : state::wait;  // truncated meanwhile, see above
         if (!lines.has_partial() && all_nul(chunk)) {
           if (const std::uint64_t data = f.data_from(at); data > at) {
             at = std::min(data, end);

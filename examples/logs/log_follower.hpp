@@ -117,6 +117,18 @@ class log_follower {
     file unpacked{};
   };
 
+  struct found_file {
+    file f;
+    std::string path;
+    file_key key{};
+    bool compressed = false;
+  };
+  struct packed_file {
+    unpacker unpacking;
+    file_key key;
+    std::string path;
+  };
+
   [[nodiscard]] generation& now_read() noexcept { return generations_.back(); }
   [[nodiscard]] const generation& now_read() const noexcept { return generations_.back(); }
   [[nodiscard]] std::uint64_t end_of(const generation& g) const;
@@ -124,6 +136,7 @@ class log_follower {
   [[nodiscard]] sse::event_id id_at(const generation& g, const file& f, std::uint64_t at) const;
   [[nodiscard]] std::optional<sse::event_id> place(const generation& g, const position& p) const;
   [[nodiscard]] file open_file(const generation& g) const;
+  [[nodiscard]] std::optional<bool> open_once();
   void open_rotated(const file& newest);
   [[nodiscard]] bool prepare(std::size_t from);
   [[nodiscard]] bool unpack(generation& g);
@@ -132,13 +145,15 @@ class log_follower {
   void line(const cut_line& l, const follower_events& to);
   void remember_tail(std::string_view bytes);
   [[nodiscard]] bool skip_hole(std::string_view fresh);
-  [[nodiscard]] bool changed_under_us(std::string_view overlap) const;
+  [[nodiscard]] bool changed_under_us(std::string_view bytes) const;
   void begin_truncated(const follower_events& to);
   [[nodiscard]] file find_copy() const;
-  void begin_file(file f, std::string_view how, const follower_events& to);
-  [[nodiscard]] bool begin_packed(const std::string& path, const follower_events& to);
+  void begin_file(found_file next, std::string_view how, const follower_events& to);
+  [[nodiscard]] bool unpack_next(const follower_events& to);
+  [[nodiscard]] bool is_of(const generation& g, const file& f) const;
+  [[nodiscard]] bool is_packed_of(const generation& g, const file& packed) const;
   [[nodiscard]] bool was_read(const file& f) const;
-  [[nodiscard]] std::string successor() const;
+  [[nodiscard]] std::optional<found_file> successor() const;
 
   folder in_;
   std::string name_;
@@ -153,7 +168,7 @@ class log_follower {
   std::string text_;
   std::optional<unpacker> unpacking_;
   std::uint32_t unpacking_number_ = 0;
-  std::optional<unpacker> next_;  ///< what becomes the file that is read
+  std::optional<packed_file> next_;  ///< what becomes the file that is read
   sse::event_id last_id_ = 0;
   std::uint64_t changes_ = 0;
   sse::time_point renamed_at_ = sse::time_point::never();

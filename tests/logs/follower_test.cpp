@@ -178,9 +178,9 @@ TEST_CASE("X-16 copy-truncate is followed, and a copy gives what was not read in
   d.append("app.log", numbered(4, 4));
   d.copy("app.log", "app.log.1");
   d.truncate("app.log");
-  CHECK(f.take() == lines(4, 4) + strings{"[truncated]"});
+  CHECK(f.take() == lines(4, 4));
   d.append("app.log", numbered(5, 6));
-  CHECK(f.take() == lines(5, 6));
+  CHECK(f.take() == strings{"[truncated]"} + lines(5, 6));
   CHECK(std::is_sorted(f.ids.begin(), f.ids.end()));
   CHECK(f.resumed(f.ids[0]) == lines(4, 4) + strings{"[rotated]"} + lines(5, 6));
 }
