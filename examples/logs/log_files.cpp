@@ -20,7 +20,7 @@
 namespace logs {
 namespace {
 
-constexpr int most_looks = 100;  ///< at a directory in which names change all the time
+constexpr int most_scans = 100;  ///< at a directory in which names change all the time
 constexpr std::uint64_t most_back = std::uint64_t{16} << 20;  ///< bytes that are looked through
 
 file_state to_state(const struct stat& s) noexcept {
@@ -221,7 +221,7 @@ std::vector<rotated_file> rotated_files(const folder& in, const std::string& nam
   // While names are shifted a look may miss one: two that see the same have seen all. Many names
   // take longer to shift than a look does.
   std::vector<numbered> found = scan(in, name);
-  for (int looks = 0; looks < most_looks; ++looks) {
+  for (int looks = 0; looks < most_scans; ++looks) {
     std::vector<numbered> once_more = scan(in, name);
     if (same(found, once_more)) break;
     found = std::move(once_more);
