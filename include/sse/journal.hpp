@@ -544,18 +544,19 @@ class journal {
     const auto lose_broken = [&] { return broken <= w.last() || w.lose(broken + 1); };
     for (event_id from = no_id, first = no_id; state == backfill_state::done;) {
       const bool lost = store_->loss_behind(w.last(), from, first) && from + 1 < r.before;
-      store_->read(w.last(), lost ? from + 1 : r.before, [&](const journal_event& e) {
-        if (w.bytes() >= r.room || ++looked > most) {
-          state = backfill_state::more;
-          return false;
-        }
-        if (e.bytes.empty()) {
-          broken = e.id;
-          return true;
-        }
-        if (!lose_broken()) return false;
-        return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
-      });
+      store_->history().read_shared(
+          w.last(), lost ? from + 1 : r.before, [&](const journal_event& e) {
+            if (w.bytes() >= r.room || ++looked > most) {
+              state = backfill_state::more;
+              return false;
+            }
+            if (e.bytes.empty()) {
+              broken = e.id;
+              return true;
+            }
+            if (!lose_broken()) return false;
+            return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
+          });
       if (!lose_broken() || !lost || state != backfill_state::done) break;
       if (w.last() < from && !w.pass(from)) break;
       if (!w.lose(first < r.before ? first : r.before)) break;

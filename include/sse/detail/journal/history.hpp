@@ -66,30 +66,40 @@ class journal_history {
     }
     auto b = std::make_shared<journal_block>();
     if (known != blocks_.end()) {  // it has grown
-      *b = **known;
-      forget(known);
+      b->copy(**known);
+      blocks_memory_ -= (*known)->memory();
+      blocks_.erase(known);
     } else {
-      b->segment = s->first;
-      b->from = b->to = from;
+      b->restart(s->first, from);
     }
     s->load(*b, s->block_end(i, count));
-    blocks_size_ += b->size();
+    blocks_memory_ += b->memory();
     blocks_.insert(blocks_.begin(), b);
-    while (blocks_.size() > 1 && blocks_size_ > block_memory_) forget(blocks_.end() - 1);
+    while (blocks_.size() > 1 && blocks_memory_ > block_memory_) {
+      blocks_memory_ -= blocks_.back()->memory();
+      blocks_.pop_back();
+    }
     return b;
   }
   /// f(const journal_event&) for each event behind `after` and below `before`, oldest first, until
   /// it answers false. One without bytes cannot be read, or is not what was written.
   template <class F>
-  void read(event_id after, event_id before, F f) const {
+  void read_shared(event_id after, event_id before, F f) const {
     std::size_t i = 0;
     while (const block_ptr b = block_behind(after, i)) {
-      for (; i != b->records.size(); ++i) {
-        journal_event e = b->event(i);
-        if (e.id <= after) e = {.id = after + 1};  // the index is broken
-        if (e.id >= before || !f(e)) return;
-        after = e.id;
-      }
+      if (!each(*b, i, after, before, f)) return;
+    }
+  }
+  /// The same by oneself: one block, used again, and nothing in front of `after` is read.
+  template <class F>
+  void read(event_id after, event_id before, F f) const {
+    journal_block b;
+    while (const segment_ptr s = segment_behind(after)) {
+      const std::uint32_t count = s->shown.load(std::memory_order_acquire);
+      const std::uint32_t i = s->find(after, count);
+      b.restart(s->first, i);
+      s->load(b, s->block_end(i, count));
+      if (!each(b, 0, after, before, f)) return;
     }
   }
   /// The id in front of the newest events that have at most so many bytes, and not below `least`.
@@ -116,9 +126,7 @@ class journal_history {
       const std::uint32_t count = s->shown.load(std::memory_order_acquire);
       journal_block b;
       for (b.to = 0; b.to != count;) {
-        b.from = b.to;
-        b.records.clear();
-        b.bytes.clear();
+        b.restart(s->first, b.to);
         s->load(b, s->block_end(b.to, count));
         for (std::size_t i = 0; i != b.records.size(); ++i) {
           const index_record& r = b.records[i];
@@ -188,10 +196,17 @@ class journal_history {
     }
     return nullptr;
   }
-  /// REQUIRES: the lock of the blocks.
-  void forget(std::vector<block_ptr>::iterator b) const {
-    blocks_size_ -= (*b)->size();
-    blocks_.erase(b);
+  /// False: that was all. `after` becomes the last id.
+  template <class F>
+  [[nodiscard]] static bool each(const journal_block& b, std::size_t i, event_id& after,
+                                 event_id before, F& f) {
+    for (; i != b.records.size(); ++i) {
+      journal_event e = b.event(i);
+      if (e.id <= after) e = {.id = after + 1};  // the index is broken
+      if (e.id >= before || !f(e)) return false;
+      after = e.id;
+    }
+    return true;
   }
 
   std::atomic<event_id> newest_{no_id};
@@ -204,7 +219,7 @@ class journal_history {
   std::size_t block_memory_;
   mutable std::mutex blocks_mutex_;        ///< of what follows
   mutable std::vector<block_ptr> blocks_;  ///< the one that was used last first
-  mutable std::size_t blocks_size_ = 0;
+  mutable std::size_t blocks_memory_ = 0;
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail

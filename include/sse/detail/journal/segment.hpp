@@ -28,15 +28,43 @@ struct journal_block {
   std::uint32_t from = 0;    ///< its records
   std::uint32_t to = 0;
   std::uint64_t begin = 0;  ///< of its bytes, in the .log
-  std::vector<char> bytes{};
+  std::unique_ptr<char[]> bytes{};
+  std::size_t size = 0;  ///< of them
+  std::size_t room = 0;
   std::vector<index_record> records{};
 
   [[nodiscard]] journal_event event(std::size_t i) const noexcept {
     const index_record& r = records[i];
-    return view(r, r.size == 0 ? bytes.data() : bytes.data() + (r.begin() - begin));
+    return view(r, r.size == 0 ? bytes.get() : bytes.get() + (r.begin() - begin));
   }
-  [[nodiscard]] std::size_t size() const noexcept {
-    return bytes.size() + records.size() * sizeof(index_record);
+  [[nodiscard]] std::size_t memory() const noexcept {
+    return room + records.capacity() * sizeof(index_record);
+  }
+  /// Of these records, and none of them yet. It keeps its memory.
+  void restart(event_id of_segment, std::uint32_t at) noexcept {
+    segment = of_segment;
+    from = to = at;
+    size = 0;
+    records.clear();
+  }
+  /// What `other` has.
+  void copy(const journal_block& other) {
+    restart(other.segment, other.from);
+    to = other.to;
+    begin = other.begin;
+    records = other.records;
+    if (other.size != 0) std::memcpy(more(other.size), other.bytes.get(), other.size);
+    size = other.size;
+  }
+  /// Room for `n` more bytes, which are not there yet. Not zeroed, since they are read into.
+  [[nodiscard]] char* more(std::size_t n) {
+    if (n > room - size) {
+      room = size + n;
+      std::unique_ptr<char[]> larger{new char[room]};
+      if (size != 0) std::memcpy(larger.get(), bytes.get(), size);
+      bytes = std::move(larger);
+    }
+    return bytes.get() + size;
   }
 };
 
@@ -128,17 +156,16 @@ class journal_segment {
     } else {
       last = b.records.back().id;
     }
-    const std::uint64_t at = b.begin + b.bytes.size();
+    const std::uint64_t at = b.begin + b.size;
     std::uint64_t end = at;
     for (std::uint32_t i = b.to; i != to; ++i) {
       const index_record r = record(i);
       if (r.begin() >= end && r.end() > end && r.end() <= room_) end = r.end();
     }
     std::size_t got = 0;
-    const std::size_t had = b.bytes.size();
-    b.bytes.resize(had + to_size(end - at));
-    const int e = files_->read(log, at, b.bytes.data() + had, b.bytes.size() - had, got);
-    b.bytes.resize(had + (e == 0 ? got : 0));
+    if (end != at && files_->read(log, at, b.more(to_size(end - at)), to_size(end - at), got) == 0)
+      b.size += got;
+    b.records.reserve(b.records.size() + (to - b.to));
     for (; b.to != to; ++b.to) {
       index_record r = record(b.to);
       if (r.id <= last || !is_whole(r, b)) {
@@ -182,8 +209,8 @@ class journal_segment {
   }
   [[nodiscard]] static bool is_whole(const index_record& r, const journal_block& b) noexcept {
     return r.size != 0 && r.offset >= std::uint32_t{r.audience} + r.key && r.begin() >= b.begin &&
-           r.end() <= b.begin + b.bytes.size() &&
-           r.crc == r.checksum(b.bytes.data() + (r.begin() - b.begin));
+           r.end() <= b.begin + b.size &&
+           r.crc == r.checksum(b.bytes.get() + (r.begin() - b.begin));
   }
 
   journal_files* files_;
