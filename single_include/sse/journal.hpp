@@ -510,15 +510,43 @@ struct journal_block {
   std::uint32_t from = 0;    ///< its records
   std::uint32_t to = 0;
   std::uint64_t begin = 0;  ///< of its bytes, in the .log
-  std::vector<char> bytes{};
+  std::unique_ptr<char[]> bytes{};
+  std::size_t size = 0;  ///< of them
+  std::size_t room = 0;
   std::vector<index_record> records{};
 
   [[nodiscard]] journal_event event(std::size_t i) const noexcept {
     const index_record& r = records[i];
-    return view(r, r.size == 0 ? bytes.data() : bytes.data() + (r.begin() - begin));
+    return view(r, r.size == 0 ? bytes.get() : bytes.get() + (r.begin() - begin));
   }
-  [[nodiscard]] std::size_t size() const noexcept {
-    return bytes.size() + records.size() * sizeof(index_record);
+  [[nodiscard]] std::size_t memory() const noexcept {
+    return room + records.capacity() * sizeof(index_record);
+  }
+  /// Of these records, and none of them yet. It keeps its memory.
+  void restart(event_id of_segment, std::uint32_t at) noexcept {
+    segment = of_segment;
+    from = to = at;
+    size = 0;
+    records.clear();
+  }
+  /// What `other` has.
+  void copy(const journal_block& other) {
+    restart(other.segment, other.from);
+    to = other.to;
+    begin = other.begin;
+    records = other.records;
+    if (other.size != 0) std::memcpy(more(other.size), other.bytes.get(), other.size);
+    size = other.size;
+  }
+  /// Room for `n` more bytes, which are not there yet. Not zeroed, since they are read into.
+  [[nodiscard]] char* more(std::size_t n) {
+    if (n > room - size) {
+      room = size + n;
+      std::unique_ptr<char[]> larger{new char[room]};
+      if (size != 0) std::memcpy(larger.get(), bytes.get(), size);
+      bytes = std::move(larger);
+    }
+    return bytes.get() + size;
   }
 };
 
@@ -610,17 +638,16 @@ class journal_segment {
     } else {
       last = b.records.back().id;
     }
-    const std::uint64_t at = b.begin + b.bytes.size();
+    const std::uint64_t at = b.begin + b.size;
     std::uint64_t end = at;
     for (std::uint32_t i = b.to; i != to; ++i) {
       const index_record r = record(i);
       if (r.begin() >= end && r.end() > end && r.end() <= room_) end = r.end();
     }
     std::size_t got = 0;
-    const std::size_t had = b.bytes.size();
-    b.bytes.resize(had + to_size(end - at));
-    const int e = files_->read(log, at, b.bytes.data() + had, b.bytes.size() - had, got);
-    b.bytes.resize(had + (e == 0 ? got : 0));
+    if (end != at && files_->read(log, at, b.more(to_size(end - at)), to_size(end - at), got) == 0)
+      b.size += got;
+    b.records.reserve(b.records.size() + (to - b.to));
     for (; b.to != to; ++b.to) {
       index_record r = record(b.to);
       if (r.id <= last || !is_whole(r, b)) {
@@ -664,8 +691,8 @@ class journal_segment {
   }
   [[nodiscard]] static bool is_whole(const index_record& r, const journal_block& b) noexcept {
     return r.size != 0 && r.offset >= std::uint32_t{r.audience} + r.key && r.begin() >= b.begin &&
-           r.end() <= b.begin + b.bytes.size() &&
-           r.crc == r.checksum(b.bytes.data() + (r.begin() - b.begin));
+           r.end() <= b.begin + b.size &&
+           r.crc == r.checksum(b.bytes.get() + (r.begin() - b.begin));
   }
 
   journal_files* files_;
@@ -722,30 +749,40 @@ class journal_history {
     }
     auto b = std::make_shared<journal_block>();
     if (known != blocks_.end()) {  // it has grown
-      *b = **known;
-      forget(known);
+      b->copy(**known);
+      blocks_memory_ -= (*known)->memory();
+      blocks_.erase(known);
     } else {
-      b->segment = s->first;
-      b->from = b->to = from;
+      b->restart(s->first, from);
     }
     s->load(*b, s->block_end(i, count));
-    blocks_size_ += b->size();
+    blocks_memory_ += b->memory();
     blocks_.insert(blocks_.begin(), b);
-    while (blocks_.size() > 1 && blocks_size_ > block_memory_) forget(blocks_.end() - 1);
+    while (blocks_.size() > 1 && blocks_memory_ > block_memory_) {
+      blocks_memory_ -= blocks_.back()->memory();
+      blocks_.pop_back();
+    }
     return b;
   }
   /// f(const journal_event&) for each event behind `after` and below `before`, oldest first, until
   /// it answers false. One without bytes cannot be read, or is not what was written.
   template <class F>
-  void read(event_id after, event_id before, F f) const {
+  void read_shared(event_id after, event_id before, F f) const {
     std::size_t i = 0;
     while (const block_ptr b = block_behind(after, i)) {
-      for (; i != b->records.size(); ++i) {
-        journal_event e = b->event(i);
-        if (e.id <= after) e = {.id = after + 1};  // the index is broken
-        if (e.id >= before || !f(e)) return;
-        after = e.id;
-      }
+      if (!each(*b, i, after, before, f)) return;
+    }
+  }
+  /// The same by oneself: one block, used again, and nothing in front of `after` is read.
+  template <class F>
+  void read(event_id after, event_id before, F f) const {
+    journal_block b;
+    while (const segment_ptr s = segment_behind(after)) {
+      const std::uint32_t count = s->shown.load(std::memory_order_acquire);
+      const std::uint32_t i = s->find(after, count);
+      b.restart(s->first, i);
+      s->load(b, s->block_end(i, count));
+      if (!each(b, 0, after, before, f)) return;
     }
   }
   /// The id in front of the newest events that have at most so many bytes, and not below `least`.
@@ -772,9 +809,7 @@ class journal_history {
       const std::uint32_t count = s->shown.load(std::memory_order_acquire);
       journal_block b;
       for (b.to = 0; b.to != count;) {
-        b.from = b.to;
-        b.records.clear();
-        b.bytes.clear();
+        b.restart(s->first, b.to);
         s->load(b, s->block_end(b.to, count));
         for (std::size_t i = 0; i != b.records.size(); ++i) {
           const index_record& r = b.records[i];
@@ -844,10 +879,17 @@ class journal_history {
     }
     return nullptr;
   }
-  /// REQUIRES: the lock of the blocks.
-  void forget(std::vector<block_ptr>::iterator b) const {
-    blocks_size_ -= (*b)->size();
-    blocks_.erase(b);
+  /// False: that was all. `after` becomes the last id.
+  template <class F>
+  [[nodiscard]] static bool each(const journal_block& b, std::size_t i, event_id& after,
+                                 event_id before, F& f) {
+    for (; i != b.records.size(); ++i) {
+      journal_event e = b.event(i);
+      if (e.id <= after) e = {.id = after + 1};  // the index is broken
+      if (e.id >= before || !f(e)) return false;
+      after = e.id;
+    }
+    return true;
   }
 
   std::atomic<event_id> newest_{no_id};
@@ -860,7 +902,7 @@ class journal_history {
   std::size_t block_memory_;
   mutable std::mutex blocks_mutex_;        ///< of what follows
   mutable std::vector<block_ptr> blocks_;  ///< the one that was used last first
-  mutable std::size_t blocks_size_ = 0;
+  mutable std::size_t blocks_memory_ = 0;
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
@@ -2052,18 +2094,19 @@ class journal {
     const auto lose_broken = [&] { return broken <= w.last() || w.lose(broken + 1); };
     for (event_id from = no_id, first = no_id; state == backfill_state::done;) {
       const bool lost = store_->loss_behind(w.last(), from, first) && from + 1 < r.before;
-      store_->read(w.last(), lost ? from + 1 : r.before, [&](const journal_event& e) {
-        if (w.bytes() >= r.room || ++looked > most) {
-          state = backfill_state::more;
-          return false;
-        }
-        if (e.bytes.empty()) {
-          broken = e.id;
-          return true;
-        }
-        if (!lose_broken()) return false;
-        return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
-      });
+      store_->history().read_shared(
+          w.last(), lost ? from + 1 : r.before, [&](const journal_event& e) {
+            if (w.bytes() >= r.room || ++looked > most) {
+              state = backfill_state::more;
+              return false;
+            }
+            if (e.bytes.empty()) {
+              broken = e.id;
+              return true;
+            }
+            if (!lose_broken()) return false;
+            return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
+          });
       if (!lose_broken() || !lost || state != backfill_state::done) break;
       if (w.last() < from && !w.pass(from)) break;
       if (!w.lose(first < r.before ? first : r.before)) break;
