@@ -10,20 +10,19 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <future>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
 #include <thread>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <sse/server.hpp>
 
 #include "http_client.hpp"
+#include "remote_call.hpp"
 #include "server_calls.hpp"
 #include "without_position.hpp"
 
@@ -46,30 +45,30 @@ class loop_server : public server_calls<loop_server<Server>> {
   /// Runs f() in the server's thread, outside its handlers, and returns what it returns.
   template <class F>
   decltype(auto) on_loop(F f) {
-    using result = std::invoke_result_t<F&>;
-    std::packaged_task<result()> task{std::move(f)};
-    std::future<result> done = task.get_future();
-    {
-      const std::lock_guard lock{mutex_};  // also round interrupt: the task may end the server
-      tasks_.push_back([&task] { task(); });
-      server_->interrupt();
-    }
-    return done.get();
+    remote_call call{f};
+    post(call.base());
+    return call.result();
   }
   /// In the server's thread only.
   Server* operator->() noexcept { return &*server_; }
   [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
 
  private:
+  void post(remote_call_base& call) {
+    const std::lock_guard lock{mutex_};  // also round interrupt: the call may end the server
+    calls_.push_back(&call);
+    server_->interrupt();
+  }
+
   void serve() {
     while (!ending_) {
       server_->run();
-      std::vector<sse::function<void()>> todo;
+      std::vector<remote_call_base*> todo;
       {
         const std::lock_guard lock{mutex_};
-        todo.swap(tasks_);
+        todo.swap(calls_);
       }
-      for (auto& task : todo) task();
+      for (remote_call_base* call : todo) call->run();
       if (todo.empty()) std::this_thread::yield();  // a server that was stopped does not wait
     }
     server_.reset();
@@ -79,7 +78,7 @@ class loop_server : public server_calls<loop_server<Server>> {
   std::uint16_t port_ = 0;
   bool ending_ = false;
   std::mutex mutex_;
-  std::vector<sse::function<void()>> tasks_;
+  std::vector<remote_call_base*> calls_;
   std::thread thread_;
 };
 

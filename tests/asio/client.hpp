@@ -8,7 +8,6 @@
 
 #include <chrono>
 #include <functional>
-#include <future>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -16,12 +15,12 @@
 #include <string_view>
 #include <system_error>
 #include <thread>
-#include <type_traits>
 #include <utility>
 
 #include <sse/asio.hpp>
 
 #include "http_client.hpp"
+#include "remote_call.hpp"
 #include "server_calls.hpp"
 #include "without_position.hpp"
 
@@ -48,11 +47,9 @@ class server : public server_calls<server<User, Stream>> {
   /// Runs f() in the server's thread and returns what it returns.
   template <class F>
   decltype(auto) on_loop(F f) {
-    using result = std::invoke_result_t<F&>;
-    std::packaged_task<result()> task{std::move(f)};
-    std::future<result> done = task.get_future();
-    asio::post(ctx_, [&task] { task(); });
-    return done.get();
+    remote_call call{f};
+    post(call.base());
+    return call.result();
   }
   /// In the server's thread only.
   server_type* operator->() noexcept { return &*server_; }
@@ -60,6 +57,9 @@ class server : public server_calls<server<User, Stream>> {
   [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
 
  private:
+  void post(remote_call_base& call) {
+    asio::post(ctx_, [&call] { call.run(); });
+  }
   void start(std::uint16_t port) {
     if (const auto e = server_->listen("127.0.0.1", port)) throw std::system_error{e};
     port_ = server_->port();

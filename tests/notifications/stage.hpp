@@ -22,6 +22,7 @@
 #include <sse/testing.hpp>
 
 #include "../asio/client.hpp"
+#include "../remote_call.hpp"
 #include "common/json.hpp"
 #include "notifications/server.hpp"
 
@@ -280,10 +281,9 @@ class live {
   /// Runs f() in the server's thread.
   template <class F>
   auto on_loop(F f) {
-    std::packaged_task<decltype(f())()> task{std::move(f)};
-    auto done = task.get_future();
-    asio::post(io_, [&task] { task(); });
-    return done.get();
+    test::remote_call call{f};
+    post(call.base());
+    return call.result();
   }
   [[nodiscard]] std::string log() {
     return on_loop([this] { return log_; });
@@ -298,6 +298,9 @@ class live {
   std::atomic<std::int64_t> wall_offset_ms = 0;
 
  private:
+  void post(test::remote_call_base& call) {
+    asio::post(io_, [&call] { call.run(); });
+  }
   asio::io_context io_{1};
   std::optional<notifications::server> server_;
   std::string log_;
