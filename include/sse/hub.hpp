@@ -201,6 +201,15 @@ class hub {
     return retry_or_refuse(std::move(c), r, std::move(out));
   }
 
+  /// Refuses in the library's form, for hosts that know before the hub does why there can be no
+  /// stream. Status 200: a stream that says `retry:` and ends.
+  [[nodiscard]] accept_result turn_away(connection&& c, const request& r,
+                                        const refused_request& why) {
+    accept_result out;
+    detail::say_no(out, why.why, why.status, why.retry_after);
+    return retry_or_refuse(std::move(c), r, std::move(out));
+  }
+
   /// A request whose verdict comes later.
   class place {
    public:

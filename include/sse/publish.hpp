@@ -26,6 +26,9 @@ struct publish_options {
   /// blank line only; type and retry must not be set.
   bool encoded = false;
   bool last = false;  ///< the channel is sealed behind it, see hub::seal
+  /// The given `id` may be the last one of its sequence once more: for what stands in several
+  /// channels under one id. Who reads several of them gets it from each. Not through a mailbox.
+  bool repeats_id = false;
 };
 
 enum class publish_error : std::uint8_t {

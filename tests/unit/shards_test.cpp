@@ -114,7 +114,7 @@ TEST_CASE("a publish that is under way in some lanes only is waited for", "[shar
   a.turn();
   CHECK(a.take(k) == frames(1, 1));  // a client has it,
   int drains = 0;
-  sse::accept_result no;
+  sse::refused_request no;
   test::with_request({.last_event_id = "1"}, [&](const sse::request& r) {
     CHECK(port.catch_up(r, hub.options(), no, [&] {
       const std::size_t n = mail.drain([&](const sse::mail& m) { return port.take(m); });
@@ -604,3 +604,101 @@ TEST_CASE("publishing through a sequencer allocates nothing", "[shards]") {
 #endif
 
 }  // namespace
+
+namespace {
+
+std::string encoded_shared(std::uint64_t id) {
+  const std::string n = std::to_string(id);
+  return "id: " + n + "\ndata: " + n + "\n\n";
+}
+sse::publish_result put_given(sse::sequencer& s, std::uint64_t id, std::size_t channel = 0) {
+  const std::string bytes = encoded_shared(id);
+  return s.publish(channel, {.data = bytes}, {.id = id, .encoded = true});
+}
+
+}  // namespace
+
+TEST_CASE("what an order lost stands as a gap among the events of all its channels") {
+  sse::sequencer s{{.channels = {"a", "b"}, .given_ids = true}};
+  shard_host one{s};
+  shard_host two{s};
+  const auto k = one.join();
+  REQUIRE(put_given(s, 5).id == 5);
+  CHECK(s.lose(6).error == sse::publish_error::id_order);  // nothing is between
+  REQUIRE(s.lose(10, 4, true).id == 9);
+  CHECK(s.head() == 9);
+  REQUIRE(put_given(s, 10, 1).id == 10);
+  one.turn();
+  two.turn();
+  const std::string gap = test::gap_frame(9, 5, 10, 4);
+  CHECK(one.take(k) == encoded_shared(5) + gap + gap + encoded_shared(10));  // it reads both
+  // Who comes back is told too: from the event before, and from one that another process had.
+  for (const std::uint64_t after : {5U, 7U}) {
+    const auto back = two.resume(after);
+    two.turn();
+    CHECK(two.take(back) == gap + gap + encoded_shared(10));
+  }
+  // A loss whose size nobody knows.
+  REQUIRE(s.lose(20).id == 19);
+  one.turn();
+  CHECK(one.take(k).find("\"requested\":10,\"first\":20,\"lost\":null}") != std::string::npos);
+  sse::sequencer own{{}};
+  shard_host plain{own};
+  CHECK(own.lose(9).error == sse::publish_error::id_order);  // it gives its ids itself
+}
+
+TEST_CASE("a backfill that waits is asked again in its hub's thread once the order has more") {
+  bool there = false;
+  int asked = 0;
+  sse::sequencer s{{.channel =
+                        [&](std::string_view) {
+                          sse::channel_options o;
+                          o.backfill = [&](const sse::backfill_request&, sse::backfill_writer& w) {
+                            ++asked;
+                            if (!there) return sse::backfill_state::wait;
+                            REQUIRE(w.add_encoded(3, encoded_shared(3)));
+                            return sse::backfill_state::done;
+                          };
+                          return o;
+                        },
+                    .first_id = 10,
+                    .given_ids = true}};
+  shard_host one{s};
+  const auto k = one.resume(2);
+  one.turn();
+  REQUIRE(put_given(s, 11).id == 11);
+  one.turn();
+  CHECK(one.take(k).empty());
+  const int before = asked;
+  one.turn();
+  CHECK(asked == before);  // nobody is asked in vain
+  there = true;
+  REQUIRE(one.shard->prepare_sleep());
+  s.backfill_ready();
+  CHECK_FALSE(one.shard->prepare_sleep());  // it woke the loop
+  one.turn();
+  CHECK(one.take(k) == encoded_shared(3) + encoded_shared(11));
+}
+
+TEST_CASE("a client that is ahead of its order is refused, and never told of a gap") {
+  const bool retries = GENERATE(false, true);
+  sse::sequencer s{
+      {.given_ids = true, .wait_ahead = sse::duration::seconds(2), .retry_ahead = retries}};
+  shard_host one{s};
+  REQUIRE(put_given(s, 5).id == 5);
+  const auto early = one.resume(6);
+  if (retries) {
+    one.turn();
+    CHECK(one.take(early).starts_with("retry: "));
+    CHECK(one.closed(early));
+  } else {
+    CHECK(early.refusal.status == 503);
+    CHECK(early.refusal.body == R"({"error":"behind"})");
+  }
+  CHECK(one.shard->hub().stats().refused == 1);
+  REQUIRE(put_given(s, 6).id == 6);
+  REQUIRE(put_given(s, 7).id == 7);
+  const auto k = one.resume(6);
+  one.turn();
+  CHECK(one.take(k) == encoded_shared(7));
+}

@@ -128,7 +128,9 @@ inline publish_result engine::publish(channel_state& c, const event& e,
     if ((st = transients_of(c)) == nullptr) return {no_id, publish_error::no_memory};
   } else if (given) {
     meta.id = o.id;
-    if (o.id <= seq.last || o.id > max_event_id) return {no_id, publish_error::id_order};
+    const event_id least = o.repeats_id ? seq.last : seq.last + 1;
+    if (o.id < least || o.id == no_id || o.id > max_event_id)
+      return {no_id, publish_error::id_order};
   } else if (c.options_.ids == id_mode::automatic) {
     meta.id = seq.last + 1;
     const bool taken = options_.given_ids && &seq == &sequence_;  // by whoever gives them

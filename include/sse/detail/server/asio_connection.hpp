@@ -130,7 +130,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
 
   /// A read finds the peer's end, unless very much came before that.
   void watch_end() {
-    if (this->awaits_verdict() && in_.size() <= transport_type::max_input) read();
+    if (this->waits_for_stream() && in_.size() <= transport_type::max_input) read();
   }
 
   void write() {

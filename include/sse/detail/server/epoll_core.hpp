@@ -114,7 +114,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
 
   /// Nothing is read: only the end of the connection is of interest, and while a verdict is awaited
   /// that of the peer's side too.
-  void watch_end() noexcept { want(this->awaits_verdict() ? EPOLLRDHUP : 0U); }
+  void watch_end() noexcept { want(this->waits_for_stream() ? EPOLLRDHUP : 0U); }
 
   void receive() {
     if constexpr (secure) {
@@ -450,6 +450,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   void send_all() {
     this->drain_mail();
+    waiting_.for_each(due::ahead, [](connection& c) { c.look_ahead(); });
     this->take_late_answers();
     if (stopped_) return;
     tell_time();

@@ -74,6 +74,8 @@ class http_connection {
         self().hang_up();
       } else if (what == due::verdict) {
         give_no_verdict();
+      } else if (what == due::ahead) {
+        stop_waiting_ahead();
       } else if (what == due::body || (what == due::head && !idle_)) {
         refuse(408);
         go_on();
@@ -85,8 +87,14 @@ class http_connection {
   /// The server takes no more: ends what waits for a request, or to become a stream.
   void drain() noexcept {
     if (awaits_verdict()) return give_no_verdict();
+    if (ahead_ == ahead::waits) return guarded([&] { stop_waiting_ahead(); });
     if (phase_ == phase::handshake) return self().drop();
     if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
+  }
+
+  /// The hub got events: perhaps what the client has already.
+  void look_ahead() noexcept {
+    if (!core_->is_ahead(make_request())) guarded([&] { stop_waiting_ahead(); });
   }
 
   /// The answer that was to come later, or that there is none.
@@ -126,6 +134,9 @@ class http_connection {
     opening,    // a stream, once all answers before it are out
     closing,    // once all that was answered is out
   };
+
+  /// Whether a request for a stream waits for the hub to have what its client has.
+  enum class ahead : std::uint8_t { no, waits, waited };
 
   /// What is thrown in here ends this connection alone.
   template <class F>
@@ -250,6 +261,12 @@ class http_connection {
       phase_ = phase::opening;
       return;
     }
+    if ((e->stream || e->later_stream) && ahead_ == ahead::no && core_->is_ahead(make_request())) {
+      endpoint_ = e;
+      ahead_ = ahead::waits;
+      return set_due();
+    }
+    ahead_ = ahead::no;
     handle(*e, [&] {
       if (e->answer) {
         response r = e->answer(make_request(), body_);
@@ -288,6 +305,14 @@ class http_connection {
     if (serial == serial_) answer(core_->refusal(500), body_read);
   }
 
+  /// It goes on as far as it can: the hub has what its client has, or there was no more time.
+  void stop_waiting_ahead() {
+    [[maybe_unused]] const auto held = self().hold();
+    ahead_ = ahead::waited;
+    call();
+    if (core_ != nullptr) go_on();
+  }
+
   // --- answers that come later
 
   template <class Answer>
@@ -324,6 +349,9 @@ class http_connection {
   };
   [[nodiscard]] called_off give_up() noexcept { return called_off{let_go()}; }
   [[nodiscard]] bool awaits_verdict() const noexcept { return static_cast<bool>(place_); }
+  [[nodiscard]] bool waits_for_stream() const noexcept {
+    return awaits_verdict() || ahead_ == ahead::waits;
+  }
 
   /// The time for it is over, or the server drains.
   void give_no_verdict() noexcept {
@@ -494,6 +522,8 @@ class http_connection {
       d = due::body;
     } else if (awaits_verdict()) {
       d = due::verdict;
+    } else if (ahead_ == ahead::waits) {
+      d = due::ahead;
     } else if (writing_) {
       d = due::write;
     } else if (phase_ == phase::handshake) {
@@ -522,6 +552,7 @@ class http_connection {
   std::int64_t began_ = 0;                               // the request, in microseconds
   std::uint32_t serial_ = 0;                             // of the request
   phase phase_ = phase::head;
+  ahead ahead_ = ahead::no;
   due due_ = due::never;
   bool idle_ : 1 = true;  // nothing of a request is there
   bool writing_ : 1 = false;

@@ -67,6 +67,7 @@ void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
   w.allow(due::head, o.head_deadline);
   w.allow(due::body, o.body_deadline);
   w.allow(due::verdict, o.verdict_deadline);
+  if (o.shards != nullptr) w.allow(due::ahead, o.shards->options().wait_ahead);
   w.allow(due::idle, o.keep_alive);
   w.allow(due::write, o.hub.write_deadline);
 }
@@ -292,15 +293,19 @@ class server_core {
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     Ask&& ask) {
     touch_clock();
-    accept_result no;
+    refused_request no;
     if (!caught_up(r, no)) {
       if constexpr (std::is_same_v<Ask, verdict<User>>) {
-        if (ask.admitted()) hub_->tell_refused(r, ask.user(), no.refused());
+        if (ask.admitted()) hub_->tell_refused(r, ask.user(), no);
       }
-      no.refusal = refusal(no.refusal.status, no.why, no.retry_after);
-      return no;
+      return hub_->turn_away(std::move(c), r, no);
     }
     return hub_->accept(std::move(c), r, std::forward<Ask>(ask));
+  }
+
+  /// Its client has an id that has not come here yet: it waits.
+  [[nodiscard]] bool is_ahead(const request& r) const noexcept {
+    return port_.is_ahead(r, hub_->options());
   }
 
   /// Where late answers go.
@@ -375,6 +380,7 @@ class server_core {
     ++turn_;
     if (port_) port_.turn_begins();
     take_mail();
+    if (port_) port_.wake_waiting(*hub_);
   }
   /// Answers that came late to their connections.
   void take_late_answers() noexcept {
@@ -467,7 +473,7 @@ class server_core {
   }
 
   /// Has what the client got elsewhere.
-  [[nodiscard]] bool caught_up(const request& r, accept_result& no) {
+  [[nodiscard]] bool caught_up(const request& r, refused_request& no) {
     return !port_ || port_.catch_up(r, hub_->options(), no, [this] { take_mail(); });
   }
 
