@@ -184,7 +184,19 @@ const tests = {
     await v.page.focus('#rooms button[data-room=random]');
     await v.page.keyboard.press('Enter');
     await until('the room', async () => (await v.health()).room === 'random');
-    equal(await v.page.evaluate(() => document.activeElement.id), 'text', 'focus');
+    const focused = () => v.page.evaluate(() => document.activeElement.id);
+    equal(await focused(), 'text', 'focus after a room was chosen');
+    await v.page.fill('#newname', 'third');
+    await v.page.keyboard.press('Enter');
+    await until('the new room', async () => (await v.health()).room === 'third');
+    equal(await focused(), 'text', 'focus after a room was made');
+    await v.page.fill('#name', 'eve');
+    await v.page.keyboard.press('Enter');
+    equal(await focused(), 'text', 'focus after a name was given');
+    await v.page.keyboard.type('typed at once');
+    await v.page.keyboard.press('Enter');
+    await v.hears('typed at once');
+    equal(await focused(), 'text', 'focus after a message was sent');
     await v.close();
     await server.kill();
   },
