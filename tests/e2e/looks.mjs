@@ -3,7 +3,7 @@
 // needs: npm:playwright-core npm:axe-core
 import fs from 'node:fs';
 import path from 'node:path';
-import {check, open, programOf, run, scratch, start, until} from './_browser.mjs';
+import {check, equal, open, programOf, run, scratch, start, until} from './_browser.mjs';
 
 const axe = fs.readFileSync(path.join(process.env.NODE_PATH, 'axe-core/axe.min.js'), 'utf8');
 const post = (url, body, headers = {}) => fetch(url, {method: 'POST', headers: {'Content-Type': 'application/json', ...headers}, body: JSON.stringify(body)});
@@ -12,6 +12,8 @@ const asAnn = {Authorization: `Bearer ${token}`};
 
 const pages = {
   gateway: {
+    flags: () => ['--trades'],
+    async shown(view) { await until('a book and a fill', () => view.page.evaluate(() => !document.querySelector('#depth').hidden && document.querySelector('#fills tr') !== null)); },
     async fill({url}) { for (const price of [1, 1e6]) await post(`${url}api/order`, {side: 'BUY', symbol: 'BTCUSDT', qty: 0.01, price}); },
   },
   logs: {
@@ -81,23 +83,61 @@ tests['light and dark by choice, remembered'] = async () => {
   await view.close();
   await server.kill();
 };
-tests['a sound when it was asked for, and not before'] = async () => {
+// What a page gives: tones, and desktop notifications while nobody looks at it. The browser's own are replaced, since a headless
+// one shows none.
+const listening = context => context.addInitScript(() => {
+  window.tones = 0; window.told = []; window.asked = 0; window.away = false;
+  const start = OscillatorNode.prototype.start;
+  OscillatorNode.prototype.start = function (...a) { window.tones++; return start.apply(this, a); };
+  window.Notification = class {
+    static permission = 'default';
+    static async requestPermission() { window.asked++; return window.Notification.permission = 'granted'; }
+    constructor(title, {body}) { window.told.push(`${title}: ${body}`); }
+  };
+  Object.defineProperty(document, 'hidden', {get: () => window.away});
+});
+const alertsOf = view => view.page.evaluate(() => ({tones: window.tones, told: window.told.join().replace(/ at [0-9.]+/g, ' at a price'), asked: window.asked}));
+const quiet = view => until('the last alert is over', () => view.page.evaluate(async () => !(await navigator.locks.query()).held.some(l => l.name === 'ssehub-alert')));
+const leave = view => view.page.evaluate(() => { window.away = true; });
+
+async function ringsWhenAsked(view, send, told) {   // told: what a desktop notification has to say
+  const press = () => view.page.click('button[aria-label="Sound and desktop notifications"]');
+  const given = async (what, want) => { const got = await until(what, async () => { const g = await alertsOf(view); return g.tones >= want.tones && g; }); equal(JSON.stringify(got), JSON.stringify(want), what); await quiet(view); };
+  await send('first');
+  equal(JSON.stringify(await alertsOf(view)), JSON.stringify({tones: 0, told: '', asked: 0}), 'before it was asked for');
+  await press();
+  await send('second');
+  await given('a tone, and nothing on the desktop of who looks at the page', {tones: 1, told: '', asked: 1});
+  await leave(view);
+  await send('third');
+  await given('both', {tones: 2, told, asked: 1});
+  await press();
+  await send('fourth');
+  await quiet(view);
+  equal(JSON.stringify(await alertsOf(view)), JSON.stringify({tones: 2, told, asked: 1}), 'after it was turned off');
+}
+tests['alerts of notifications, when they were asked for and not before'] = async () => {
   const server = await start(programOf('notifications').replace(/[^/]*$/, 'notifications'));
-  const view = await open(server.url);
+  const view = await open(server.url, {before: listening});
   await view.state('live');
-  const rung = () => view.page.evaluate(() => Number(document.body.dataset.alerts || 0));
   await view.page.fill('#token', token);
   await view.page.click('#signin button[type=submit]');
   await until('signed in', () => view.page.evaluate(() => document.body.dataset.user === 'ann' && document.body.dataset.state === 'live'));
-  const send = async title => {
+  await ringsWhenAsked(view, async title => {
     await post(`${server.url}notifications/broadcast`, {title, message: 'm'}, asAnn);
     await until('it came', () => view.page.evaluate(t => document.querySelector('#list')?.textContent.includes(t), title));
-  };
-  await send('quiet');
-  check(await rung() === 0, 'it rings without being asked to');
-  await view.page.click('button[aria-label="Sound and desktop notifications"]');
-  await send('loud');
-  await until('it rings', async () => await rung() === 1);
+  }, 'third: m');
+  await view.close();
+  await server.kill();
+};
+tests['alerts of fills, when they were asked for and not before'] = async () => {
+  const server = await start(programOf('gateway').replace(/[^/]*$/, 'gateway'));
+  const view = await open(server.url, {before: listening});
+  await view.state('live');
+  await ringsWhenAsked(view, async client_order_id => {
+    await post(`${server.url}api/order`, {side: 'BUY', symbol: 'BTCUSDT', qty: 0.01, price: 60000, client_order_id});
+    await until('it was filled', () => view.page.evaluate(id => document.querySelector('#fills').textContent.includes(id), client_order_id));
+  }, 'Fill: 0.01 BTCUSDT at a price');
   await view.close();
   await server.kill();
 };
