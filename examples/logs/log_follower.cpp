@@ -43,6 +43,23 @@ bool is_copy(const file& f, const file& log) {
          check_at(f, end).value() == check_at(log, end).value();
 }
 
+/// The files that a log was rotated to. A copy-truncate that is ended in between leaves a copy of
+/// which the next one has all: that is left out.
+std::vector<rotated_file> rotations_of(const folder& in, const std::string& name) {
+  std::vector<rotated_file> all = rotated_files(in, name);
+  file next;
+  for (std::size_t i = all.size(); i-- > 0;) {
+    if (all[i].compressed || all[i].state.size == 0) continue;
+    file f = open_by_key(in, all[i].path, all[i].state.key);
+    if (f && next && is_copy(f, next)) {
+      all.erase(all.begin() + static_cast<std::ptrdiff_t>(i));
+    } else {
+      next = std::move(f);
+    }
+  }
+  return all;
+}
+
 /// The mark that its unpacked file has.
 std::uint64_t mark_of_packed(const file& f) {
   return mark_of_whole(unpacked_head(f, mark_bytes + 2));
@@ -115,7 +132,7 @@ void log_follower::open_rotated(const file& newest) {
     generations_.clear();
     const file_state now = newest ? newest.state() : file_state{};
     const std::uint64_t mark = newest ? mark_of(newest) : 0;
-    std::vector<rotated_file> old = rotated_files(in_, name_);
+    std::vector<rotated_file> old = rotations_of(in_, name_);
     if (old.size() > most_rotated)
       old.erase(old.begin(), old.end() - static_cast<std::ptrdiff_t>(most_rotated));
     for (const rotated_file& r : old) {
@@ -297,7 +314,7 @@ void log_follower::begin_truncated(const follower_events& to) {
 file log_follower::find_copy() const {
   const generation& g = now_read();
   const std::uint64_t at = cutter_.end();
-  for (const rotated_file& r : rotated_files(in_, name_)) {
+  for (const rotated_file& r : rotations_of(in_, name_)) {
     if (g.mark == 0 || r.compressed || r.state.key == g.key || r.state.size < at) continue;
     file copy = open_by_key(in_, r.path, r.state.key);
     if (copy && mark_of(copy) == g.mark &&
@@ -375,7 +392,7 @@ std::optional<log_follower::found_file> log_follower::successor() const {
   for (int looks = 0; looks < most_looks; ++looks) {
     // The log first: what follows this one and is older than the log is rotated by then.
     found_file log{file::open(path_, in_.follow_links), path_};
-    const std::vector<rotated_file> old = rotated_files(in_, name_);
+    const std::vector<rotated_file> old = rotations_of(in_, name_);
     bool moved = false;
     const auto open = [&](const rotated_file& r) {
       file f = open_by_key(in_, r.path, r.state.key);

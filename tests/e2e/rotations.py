@@ -162,7 +162,9 @@ def content(directory):
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         if data:
             files.append(data)
-    files.sort(key=lambda data: data[:7])
+    # A copy that was not truncated behind, or only half done, when its writer was killed: the next one has all of it.
+    files.sort(key=lambda data: (data[:7], len(data)))
+    files = [data for data, following in zip(files, files[1:] + [b""]) if not following.startswith(data)]
     return files, [text for data in files for text in data.decode("ascii").splitlines()]
 
 
