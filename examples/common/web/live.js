@@ -124,18 +124,25 @@ function exchange(post) {
     else for (const type of s.types) hear(m.key, s, type);
     s.members.add(m.id);
     const past = s.past.filter(([, , id]) => had === null ? m.fresh : idOf(id) === null || idOf(id) > had);
-    post({to: m.id, what: 'joined', serial: s.serial, live: s.live, past});
+    post({to: m.id, what: 'joined', joins: m.joins, serial: s.serial, live: s.live, past});
   };
 }
 
 if (typeof SharedWorkerGlobalScope !== 'undefined') {
-  const ports = new Set();
+  const ports = new Set(), lock = `ssehub-worker-${Math.random().toString(36).slice(2)}`;
+  const held = new Promise(done => navigator.locks.request(lock, () => { done(); return new Promise(() => { }); }));
   const take = exchange(m => { for (const p of ports) p.postMessage(m); });
-  onconnect = ({ports: [port]}) => { ports.add(port); port.onmessage = e => e.data.what === 'bye' ? ports.delete(port) : take(e.data); };
+  onconnect = ({ports: [port]}) => {
+    ports.add(port);
+    port.onmessage = e => e.data.what === 'bye' ? ports.delete(port) : take(e.data);
+    held.then(() => port.postMessage({what: 'lives', lock}));
+  };
 }
 
-// The end of a tab: tell(m) reaches the exchange, wherever it is; null: there is none, every stream is this tab's own. Without
-// SharedWorker one of the tabs has it, whose lock says that it lives; when it goes, the next takes its place and says hello.
+// The end of a tab: tell(m) reaches the exchange, wherever it is; null: there is none, every stream is this tab's own. A lock says
+// that the exchange lives, and whoever waits for it hears at once that it does not. That of a SharedWorker dies with the process of
+// the tab that made it: each tab asks for another, which is one for all. Without SharedWorker one of the tabs has it; when it goes,
+// the next takes its place and says hello.
 const shared = (() => {
   if (typeof document === 'undefined' || !navigator.locks) return null;
   const tab = `ssehub-tab-${Math.random().toString(36).slice(2)}-`, sources = new Set();
@@ -143,8 +150,25 @@ const shared = (() => {
   const hear = m => { for (const s of [...sources]) s.hear(m); };
   let tell = null;
   if (typeof SharedWorker !== 'undefined') {
-    const {port} = new SharedWorker('/live.js', 'ssehub streams 1');
-    port.onmessage = e => hear(e.data);
+    let port = null;
+    const begin = () => {
+      const worker = new SharedWorker('/live.js', 'ssehub streams 2'), mine = port = worker.port;
+      const anew = () => {
+        if (port !== mine) return;
+        mine.onmessage = null;
+        mine.postMessage({what: 'bye'});
+        begin();
+        hear({what: 'hello'});
+      };
+      const late = setTimeout(anew, 10000);   // it died while it was asked for
+      worker.onerror = () => setTimeout(anew, 1000);   // its script was not to be had
+      mine.onmessage = e => {
+        if (e.data.what !== 'lives') return hear(e.data);
+        clearTimeout(late);
+        navigator.locks.request(e.data.lock, anew);
+      };
+    };
+    begin();
     tell = m => port.postMessage(m);
   } else if (typeof BroadcastChannel !== 'undefined') {
     const asks = new BroadcastChannel('ssehub asks'), answers = new BroadcastChannel('ssehub answers');
@@ -168,7 +192,7 @@ class SharedSource extends EventTarget {
     super();
     const key = new URL(url, location);
     key.searchParams.delete('last_id');
-    Object.assign(this, {url, types, renew, fresh, key: key.pathname + key.search, id: shared.tab + Math.random().toString(36).slice(2), serial: 0, readyState: 0, last: null, wanted: []});
+    Object.assign(this, {url, types, renew, fresh, key: key.pathname + key.search, id: shared.tab + Math.random().toString(36).slice(2), serial: 0, readyState: 0, last: null, wanted: [], joins: 0});
     shared.sources.add(this);
     shared.held.then(() => this.join());
   }
@@ -176,12 +200,13 @@ class SharedSource extends EventTarget {
     if (this.readyState === 2) return;
     const url = new URL(this.url, location);
     if (this.last !== null) url.searchParams.set('last_id', this.last);
-    shared.tell({what: 'join', tab: shared.tab, id: this.id, key: this.key, url: url.pathname + url.search, types: [...this.types], renew: this.renew, fresh: this.fresh});
+    shared.tell({what: 'join', tab: shared.tab, id: this.id, key: this.key, url: url.pathname + url.search, types: [...this.types], renew: this.renew, fresh: this.fresh, joins: this.joins});
     this.renew = 0; this.fresh = false;
   }
   hear(m) {
-    if (m.what === 'hello') { this.serial = 0; this.lost(); return void shared.held.then(() => this.join()); }
+    if (m.what === 'hello') { this.serial = 0; this.joins++; this.lost(); return void shared.held.then(() => this.join()); }
     if (m.to === this.id) {
+      if (m.joins !== this.joins) return;   // asked of an exchange before this one
       this.serial = m.serial;
       for (const then of this.wanted.splice(0)) then();
       if (m.live) this.opened();
