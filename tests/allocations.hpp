@@ -1,5 +1,5 @@
-// Counts this thread's allocations, and makes one of them fail. The unit test program replaces
-// operator new for it (unit/allocations.cpp).
+// Counts this thread's allocations, and makes one of them fail. Test programs that link
+// unit/allocations.cpp have its operator new.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
 // Memory runs out at each allocation in turn: that one request may fail, the server goes on.
-#include <cstdlib>
+#include <cstdint>
 #include <new>
 #include <optional>
 #include <string>
@@ -9,40 +9,13 @@
 #include "asio/client.hpp"
 #include "catch.hpp"
 
-#if TEST_ALLOCATIONS  // its own operator new can be had
-
-namespace {
-
-/// Allocations of this thread until one fails; below 0: none does.
-thread_local long left = -1;
-
-void* take(std::size_t n) noexcept {
-  if (left >= 0 && left-- == 0) return nullptr;
-  return std::malloc(n == 0 ? 1 : n);
-}
-
-/// Which allocation fails, for as long as it lives.
-struct failing {
-  explicit failing(long n) { left = n; }
-  ~failing() { left = -1; }
-};
-
-}  // namespace
-
-void* operator new(std::size_t n) {
-  void* p = take(n);
-  if (p == nullptr) throw std::bad_alloc{};
-  return p;
-}
-void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return take(n); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+#if TEST_ALLOCATIONS
 
 TEST_CASE("an allocation that fails costs one request at most, each in turn") {
   using std::chrono::milliseconds;
   using test::client;
   bool done = false;
-  for (long n = 0; !done; ++n) {
+  for (std::uint64_t n = 0; !done; ++n) {
     INFO("allocation " << n);
     asio::io_context ctx{1};
     std::optional<sse::asio_server<>> server{std::in_place, ctx};
@@ -73,7 +46,7 @@ TEST_CASE("an allocation that fails costs one request at most, each in turn") {
     stream.send(client::make("GET", "/events"));
     const std::string large(5000, 'x');
     {
-      const failing one{n};
+      const test::failing_allocations one{n, 1};
       for (int i = 0; i < 60; ++i) {
         try {
           ctx.poll();
@@ -82,7 +55,7 @@ TEST_CASE("an allocation that fails costs one request at most, each in turn") {
         if (i == 20) (void)server->publish(ticks, {.data = large});
         if (i == 40) (void)server->publish(ticks, {.data = "last"});
       }
-      done = left >= 0;  // it did not come to that: all was seen
+      done = !one.hit();  // it did not come to that: all was seen
     }
     plain.reset();
     stream.reset();
@@ -129,7 +102,7 @@ TEST_CASE("a turn that could not be posted for memory is posted by the next even
   REQUIRE(run([&] { return c.has_input(); }));
   REQUIRE(c.head().status == 200);
   bool done = false;
-  for (long n = 0; !done; ++n) {
+  for (std::uint64_t n = 0; !done; ++n) {
     INFO("allocation " << n);
     while (ctx.poll_one() != 0) {
     }
@@ -140,9 +113,9 @@ TEST_CASE("a turn that could not be posted for memory is posted by the next even
       for (int i = 0; i < 4; ++i) {
         keeping.emplace_back(ctx, std::chrono::hours{1}).async_wait([](asio::error_code) {});
       }
-      const failing f{n};
+      const test::failing_allocations one{n, 1};
       published = static_cast<bool>(server.publish(ticks, {.data = "first"}));
-      done = left > 0;
+      done = !one.hit();
     }
     REQUIRE(server.publish(ticks, {.data = "second"}));
     if (published) {
