@@ -7,11 +7,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include <sse/shards.hpp>
 #include <sse/sse.hpp>
 
 #include "catch.hpp"
