@@ -264,6 +264,7 @@ void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
   w.allow(due::head, o.head_deadline);
   w.allow(due::body, o.body_deadline);
   w.allow(due::verdict, o.verdict_deadline);
+  if (o.shards != nullptr) w.allow(due::ahead, o.shards->options().wait_ahead);
   w.allow(due::idle, o.keep_alive);
   w.allow(due::write, o.hub.write_deadline);
 }
@@ -489,15 +490,19 @@ class server_core {
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     Ask&& ask) {
     touch_clock();
-    accept_result no;
+    refused_request no;
     if (!caught_up(r, no)) {
       if constexpr (std::is_same_v<Ask, verdict<User>>) {
-        if (ask.admitted()) hub_->tell_refused(r, ask.user(), no.refused());
+        if (ask.admitted()) hub_->tell_refused(r, ask.user(), no);
       }
-      no.refusal = refusal(no.refusal.status, no.why, no.retry_after);
-      return no;
+      return hub_->turn_away(std::move(c), r, no);
     }
     return hub_->accept(std::move(c), r, std::forward<Ask>(ask));
+  }
+
+  /// Its client has an id that has not come here yet: it waits.
+  [[nodiscard]] bool is_ahead(const request& r) const noexcept {
+    return port_.is_ahead(r, hub_->options());
   }
 
   /// Where late answers go.
@@ -572,6 +577,7 @@ class server_core {
     ++turn_;
     if (port_) port_.turn_begins();
     take_mail();
+    if (port_) port_.wake_waiting(*hub_);
   }
   /// Answers that came late to their connections.
   void take_late_answers() noexcept {
@@ -664,7 +670,7 @@ class server_core {
   }
 
   /// Has what the client got elsewhere.
-  [[nodiscard]] bool caught_up(const request& r, accept_result& no) {
+  [[nodiscard]] bool caught_up(const request& r, refused_request& no) {
     return !port_ || port_.catch_up(r, hub_->options(), no, [this] { take_mail(); });
   }
 
@@ -743,6 +749,8 @@ class http_connection {
         self().hang_up();
       } else if (what == due::verdict) {
         give_no_verdict();
+      } else if (what == due::ahead) {
+        stop_waiting_ahead();
       } else if (what == due::body || (what == due::head && !idle_)) {
         refuse(408);
         go_on();
@@ -754,8 +762,14 @@ class http_connection {
   /// The server takes no more: ends what waits for a request, or to become a stream.
   void drain() noexcept {
     if (awaits_verdict()) return give_no_verdict();
+    if (ahead_ == ahead::waits) return guarded([&] { stop_waiting_ahead(); });
     if (phase_ == phase::handshake) return self().drop();
     if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
+  }
+
+  /// The hub got events: perhaps what the client has already.
+  void look_ahead() noexcept {
+    if (!core_->is_ahead(make_request())) guarded([&] { stop_waiting_ahead(); });
   }
 
   /// The answer that was to come later, or that there is none.
@@ -795,6 +809,9 @@ class http_connection {
     opening,    // a stream, once all answers before it are out
     closing,    // once all that was answered is out
   };
+
+  /// Whether a request for a stream waits for the hub to have what its client has.
+  enum class ahead : std::uint8_t { no, waits, waited };
 
   /// What is thrown in here ends this connection alone.
   template <class F>
@@ -919,6 +936,12 @@ class http_connection {
       phase_ = phase::opening;
       return;
     }
+    if ((e->stream || e->later_stream) && ahead_ == ahead::no && core_->is_ahead(make_request())) {
+      endpoint_ = e;
+      ahead_ = ahead::waits;
+      return set_due();
+    }
+    ahead_ = ahead::no;
     handle(*e, [&] {
       if (e->answer) {
         response r = e->answer(make_request(), body_);
@@ -957,6 +980,14 @@ class http_connection {
     if (serial == serial_) answer(core_->refusal(500), body_read);
   }
 
+  /// It goes on as far as it can: the hub has what its client has, or there was no more time.
+  void stop_waiting_ahead() {
+    [[maybe_unused]] const auto held = self().hold();
+    ahead_ = ahead::waited;
+    call();
+    if (core_ != nullptr) go_on();
+  }
+
   // --- answers that come later
 
   template <class Answer>
@@ -993,6 +1024,9 @@ class http_connection {
   };
   [[nodiscard]] called_off give_up() noexcept { return called_off{let_go()}; }
   [[nodiscard]] bool awaits_verdict() const noexcept { return static_cast<bool>(place_); }
+  [[nodiscard]] bool waits_for_stream() const noexcept {
+    return awaits_verdict() || ahead_ == ahead::waits;
+  }
 
   /// The time for it is over, or the server drains.
   void give_no_verdict() noexcept {
@@ -1163,6 +1197,8 @@ class http_connection {
       d = due::body;
     } else if (awaits_verdict()) {
       d = due::verdict;
+    } else if (ahead_ == ahead::waits) {
+      d = due::ahead;
     } else if (writing_) {
       d = due::write;
     } else if (phase_ == phase::handshake) {
@@ -1191,6 +1227,7 @@ class http_connection {
   std::int64_t began_ = 0;                               // the request, in microseconds
   std::uint32_t serial_ = 0;                             // of the request
   phase phase_ = phase::head;
+  ahead ahead_ = ahead::no;
   due due_ = due::never;
   bool idle_ : 1 = true;  // nothing of a request is there
   bool writing_ : 1 = false;
@@ -1312,7 +1349,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
 
   /// A read finds the peer's end, unless very much came before that.
   void watch_end() {
-    if (this->awaits_verdict() && in_.size() <= transport_type::max_input) read();
+    if (this->waits_for_stream() && in_.size() <= transport_type::max_input) read();
   }
 
   void write() {
@@ -1600,6 +1637,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     const calling_hub in{*this};
     flushes_ = true;
     this->drain_mail();
+    waiting_.for_each(due::ahead, [](connection& c) { c.look_ahead(); });
     this->take_late_answers();
     if (stopped_) return;
     if (this->shards_end()) begin_drain(port_.how_to_drain(), [](net_error) {});

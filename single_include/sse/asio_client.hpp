@@ -273,7 +273,7 @@ struct chain {
 };
 
 /// What a connection is given time for.
-enum class due : std::uint8_t { never, handshake, head, body, verdict, idle, write, linger };
+enum class due : std::uint8_t { never, handshake, head, body, verdict, ahead, idle, write, linger };
 inline constexpr std::size_t due_count = static_cast<std::size_t>(due::linger) + 1;
 
 /// Connections by what they are given time for. Each kind has one length for the whole server, so
@@ -317,15 +317,12 @@ class waiting_room {
   /// Calls f(element) for those that are there now; f may take it out, and destroy it.
   template <class F>
   void for_each(F f) noexcept {
-    for (line& l : lines_) {
-      chain<T> all;
-      while (l.list.first != nullptr) all.push_back(*l.list.first);
-      while (all.first != nullptr) {
-        T& t = *all.first;
-        l.list.push_back(t);
-        f(t);
-      }
-    }
+    for (line& l : lines_) each_of(l.list, f);
+  }
+  /// The same for those that wait for `what`.
+  template <class F>
+  void for_each(due what, F f) noexcept {
+    each_of(line_of(what).list, f);
   }
 
  private:
@@ -333,6 +330,16 @@ class waiting_room {
     chain<T> list;
     duration length;
   };
+  template <class F>
+  static void each_of(chain<T>& list, F& f) noexcept {
+    chain<T> all;
+    while (list.first != nullptr) all.push_back(*list.first);
+    while (all.first != nullptr) {
+      T& t = *all.first;
+      list.push_back(t);
+      f(t);
+    }
+  }
   [[nodiscard]] line& line_of(due what) noexcept { return lines_[static_cast<std::size_t>(what)]; }
 
   std::array<line, due_count> lines_{};

@@ -125,7 +125,7 @@ struct chain {
 };
 
 /// What a connection is given time for.
-enum class due : std::uint8_t { never, handshake, head, body, verdict, idle, write, linger };
+enum class due : std::uint8_t { never, handshake, head, body, verdict, ahead, idle, write, linger };
 inline constexpr std::size_t due_count = static_cast<std::size_t>(due::linger) + 1;
 
 /// Connections by what they are given time for. Each kind has one length for the whole server, so
@@ -169,15 +169,12 @@ class waiting_room {
   /// Calls f(element) for those that are there now; f may take it out, and destroy it.
   template <class F>
   void for_each(F f) noexcept {
-    for (line& l : lines_) {
-      chain<T> all;
-      while (l.list.first != nullptr) all.push_back(*l.list.first);
-      while (all.first != nullptr) {
-        T& t = *all.first;
-        l.list.push_back(t);
-        f(t);
-      }
-    }
+    for (line& l : lines_) each_of(l.list, f);
+  }
+  /// The same for those that wait for `what`.
+  template <class F>
+  void for_each(due what, F f) noexcept {
+    each_of(line_of(what).list, f);
   }
 
  private:
@@ -185,6 +182,16 @@ class waiting_room {
     chain<T> list;
     duration length;
   };
+  template <class F>
+  static void each_of(chain<T>& list, F& f) noexcept {
+    chain<T> all;
+    while (list.first != nullptr) all.push_back(*list.first);
+    while (all.first != nullptr) {
+      T& t = *all.first;
+      list.push_back(t);
+      f(t);
+    }
+  }
   [[nodiscard]] line& line_of(due what) noexcept { return lines_[static_cast<std::size_t>(what)]; }
 
   std::array<line, due_count> lines_{};
@@ -482,6 +489,7 @@ void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
   w.allow(due::head, o.head_deadline);
   w.allow(due::body, o.body_deadline);
   w.allow(due::verdict, o.verdict_deadline);
+  if (o.shards != nullptr) w.allow(due::ahead, o.shards->options().wait_ahead);
   w.allow(due::idle, o.keep_alive);
   w.allow(due::write, o.hub.write_deadline);
 }
@@ -707,15 +715,19 @@ class server_core {
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     Ask&& ask) {
     touch_clock();
-    accept_result no;
+    refused_request no;
     if (!caught_up(r, no)) {
       if constexpr (std::is_same_v<Ask, verdict<User>>) {
-        if (ask.admitted()) hub_->tell_refused(r, ask.user(), no.refused());
+        if (ask.admitted()) hub_->tell_refused(r, ask.user(), no);
       }
-      no.refusal = refusal(no.refusal.status, no.why, no.retry_after);
-      return no;
+      return hub_->turn_away(std::move(c), r, no);
     }
     return hub_->accept(std::move(c), r, std::forward<Ask>(ask));
+  }
+
+  /// Its client has an id that has not come here yet: it waits.
+  [[nodiscard]] bool is_ahead(const request& r) const noexcept {
+    return port_.is_ahead(r, hub_->options());
   }
 
   /// Where late answers go.
@@ -790,6 +802,7 @@ class server_core {
     ++turn_;
     if (port_) port_.turn_begins();
     take_mail();
+    if (port_) port_.wake_waiting(*hub_);
   }
   /// Answers that came late to their connections.
   void take_late_answers() noexcept {
@@ -882,7 +895,7 @@ class server_core {
   }
 
   /// Has what the client got elsewhere.
-  [[nodiscard]] bool caught_up(const request& r, accept_result& no) {
+  [[nodiscard]] bool caught_up(const request& r, refused_request& no) {
     return !port_ || port_.catch_up(r, hub_->options(), no, [this] { take_mail(); });
   }
 
@@ -961,6 +974,8 @@ class http_connection {
         self().hang_up();
       } else if (what == due::verdict) {
         give_no_verdict();
+      } else if (what == due::ahead) {
+        stop_waiting_ahead();
       } else if (what == due::body || (what == due::head && !idle_)) {
         refuse(408);
         go_on();
@@ -972,8 +987,14 @@ class http_connection {
   /// The server takes no more: ends what waits for a request, or to become a stream.
   void drain() noexcept {
     if (awaits_verdict()) return give_no_verdict();
+    if (ahead_ == ahead::waits) return guarded([&] { stop_waiting_ahead(); });
     if (phase_ == phase::handshake) return self().drop();
     if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
+  }
+
+  /// The hub got events: perhaps what the client has already.
+  void look_ahead() noexcept {
+    if (!core_->is_ahead(make_request())) guarded([&] { stop_waiting_ahead(); });
   }
 
   /// The answer that was to come later, or that there is none.
@@ -1013,6 +1034,9 @@ class http_connection {
     opening,    // a stream, once all answers before it are out
     closing,    // once all that was answered is out
   };
+
+  /// Whether a request for a stream waits for the hub to have what its client has.
+  enum class ahead : std::uint8_t { no, waits, waited };
 
   /// What is thrown in here ends this connection alone.
   template <class F>
@@ -1137,6 +1161,12 @@ class http_connection {
       phase_ = phase::opening;
       return;
     }
+    if ((e->stream || e->later_stream) && ahead_ == ahead::no && core_->is_ahead(make_request())) {
+      endpoint_ = e;
+      ahead_ = ahead::waits;
+      return set_due();
+    }
+    ahead_ = ahead::no;
     handle(*e, [&] {
       if (e->answer) {
         response r = e->answer(make_request(), body_);
@@ -1175,6 +1205,14 @@ class http_connection {
     if (serial == serial_) answer(core_->refusal(500), body_read);
   }
 
+  /// It goes on as far as it can: the hub has what its client has, or there was no more time.
+  void stop_waiting_ahead() {
+    [[maybe_unused]] const auto held = self().hold();
+    ahead_ = ahead::waited;
+    call();
+    if (core_ != nullptr) go_on();
+  }
+
   // --- answers that come later
 
   template <class Answer>
@@ -1211,6 +1249,9 @@ class http_connection {
   };
   [[nodiscard]] called_off give_up() noexcept { return called_off{let_go()}; }
   [[nodiscard]] bool awaits_verdict() const noexcept { return static_cast<bool>(place_); }
+  [[nodiscard]] bool waits_for_stream() const noexcept {
+    return awaits_verdict() || ahead_ == ahead::waits;
+  }
 
   /// The time for it is over, or the server drains.
   void give_no_verdict() noexcept {
@@ -1381,6 +1422,8 @@ class http_connection {
       d = due::body;
     } else if (awaits_verdict()) {
       d = due::verdict;
+    } else if (ahead_ == ahead::waits) {
+      d = due::ahead;
     } else if (writing_) {
       d = due::write;
     } else if (phase_ == phase::handshake) {
@@ -1409,6 +1452,7 @@ class http_connection {
   std::int64_t began_ = 0;                               // the request, in microseconds
   std::uint32_t serial_ = 0;                             // of the request
   phase phase_ = phase::head;
+  ahead ahead_ = ahead::no;
   due due_ = due::never;
   bool idle_ : 1 = true;  // nothing of a request is there
   bool writing_ : 1 = false;
@@ -1496,7 +1540,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
 
   /// Nothing is read: only the end of the connection is of interest, and while a verdict is awaited
   /// that of the peer's side too.
-  void watch_end() noexcept { want(this->awaits_verdict() ? EPOLLRDHUP : 0U); }
+  void watch_end() noexcept { want(this->waits_for_stream() ? EPOLLRDHUP : 0U); }
 
   void receive() {
     if constexpr (secure) {
@@ -1832,6 +1876,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   void send_all() {
     this->drain_mail();
+    waiting_.for_each(due::ahead, [](connection& c) { c.look_ahead(); });
     this->take_late_answers();
     if (stopped_) return;
     tell_time();

@@ -149,6 +149,13 @@ struct sequencer_options {
   /// Somebody else gives the ids (a journal): publish_options::id, rising, and events are
   /// `encoded`.
   bool given_ids = false;
+  /// For orders that several processes follow, each at its own pace: a client may bring an id that
+  /// this one has not got yet. It is not told of a gap: servers let its request wait so long for
+  /// it, and then refuse it as `behind`. off(): nobody can be ahead.
+  duration wait_ahead = duration::off();
+  /// What such a request gets in the end: 503 with Retry-After, final for a browser's EventSource;
+  /// true: a stream that says `retry:` and ends.
+  bool retry_ahead = false;
   std::uint64_t seed = hub_options{}.seed;  ///< see hub_options::seed
 };
 
@@ -222,6 +229,40 @@ class sequencer {
     return all;
   }
 
+  /// What is behind head() and below `first` is gone: all readers are told, on all channels, by a
+  /// gap frame with the id `first` - 1, which stands among the events. `lost`: how many there were,
+  /// if known. Errors: id_order, full, closed. REQUIRES: given_ids.
+  [[nodiscard]] publish_result lose(event_id first, std::uint64_t lost = 0,
+                                    bool known = false) noexcept {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    const event_id head = head_.load(std::memory_order_relaxed);
+    if (!options_.given_ids || first <= head + 1 || first - 1 > max_event_id)
+      return {no_id, publish_error::id_order};
+    if (draining_.load(std::memory_order_relaxed)) return {no_id, publish_error::closed};
+    char text[160];
+    char* p = text;
+    const auto put = [&](std::string_view s) { p = detail::put(p, s); };
+    put("id: ");
+    p = detail::put_decimal(p, first - 1);
+    put("\nevent: gap\ndata: {\"requested\":");
+    p = detail::put_decimal(p, head);
+    put(",\"first\":");
+    p = detail::put_decimal(p, first);
+    put(",\"lost\":");
+    if (known) p = detail::put_decimal(p, lost);
+    put(known ? "}\n\n" : "null}\n\n");
+    const event bytes{.data = {text, static_cast<std::size_t>(p - text)}};
+    return hand_out(no_channel, bytes, {.id = first - 1, .encoded = true});
+  }
+
+  /// What backfill hooks had to wait for (backfill_state::wait) may be there now: they are asked
+  /// again, each in its hub's thread.
+  void backfill_ready() noexcept {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    backfills_.fetch_add(1, std::memory_order_release);
+    nudge();
+  }
+
   /// All shards publish what was accepted, then drain as hub::drain does; publish answers `closed`
   /// from now on. Returns at once; each shard's host sees drained() of its hub.
   void drain(const drain_options& o = {}) noexcept {
@@ -233,10 +274,7 @@ class sequencer {
     drain_.farewell = {};  // memory is out: without one
     if (copied) drain_.farewell = {.type = farewell_type_.view(), .data = farewell_data_.view()};
     draining_.store(true, std::memory_order_release);
-    // Wakes who sleeps. Where there is no room for it nobody sleeps.
-    for (publisher& lane : lanes_) {
-      (void)lane.try_publish({}, {.transient = true, .encoded = true}, no_channel);
-    }
+    nudge();
   }
   [[nodiscard]] bool draining() const noexcept { return draining_.load(std::memory_order_acquire); }
 
@@ -282,6 +320,13 @@ class sequencer {
     hub_stats hub;
     std::vector<channel_stats> channels;
   };
+
+  /// Wakes who sleeps. Where there is no room for it nobody sleeps. REQUIRES: the lock.
+  void nudge() noexcept {
+    for (publisher& lane : lanes_) {
+      (void)lane.try_publish({}, {.transient = true, .encoded = true}, no_channel);
+    }
+  }
 
   /// REQUIRES: the lock.
   publish_result place(std::size_t channel, const event& e, const publish_options& o) noexcept {
@@ -358,6 +403,7 @@ class sequencer {
   shared_caps caps_;
   std::atomic<event_id> head_;
   std::atomic<bool> draining_{false};
+  std::atomic<std::uint64_t> backfills_{0};  // calls of backfill_ready
 
   mutable std::mutex mutex_;  // of all below
   std::vector<publisher> lanes_;
@@ -412,6 +458,14 @@ class shard_port {
       o.ids = id_mode::given;
       o.own_sequence = false;
       o.limits.event = SIZE_MAX;  // the sequencer has checked
+      if (o.backfill) {
+        o.backfill = [this, ask = std::move(o.backfill)](const backfill_request& r,
+                                                         backfill_writer& w) mutable {
+          const backfill_state answer = ask(r, w);
+          if (answer == backfill_state::wait) waiting_.push_back(r.session);
+          return answer;
+        };
+      }
       const channel c = h.open_channel(name, std::move(o));
       if (!c) return false;
       channels_.push_back(c);
@@ -439,38 +493,65 @@ class shard_port {
   /// For mailbox::drain: publishes one record. False: memory is out; it stays in the lane, and the
   /// loop must try again.
   [[nodiscard]] bool take(const mail& m) noexcept {
-    if (m.channel >= channels_.size()) {  // sequencer::drain; nothing comes after it
-      ending_ = true;
+    if (m.channel < channels_.size()) return take(m.channel, m.event, m.options);
+    if (m.options.transient) {  // a nudge; nothing comes after that of sequencer::drain
+      ending_ = ending_ || sequencer_->draining();
       return true;
     }
-    const publish_result r = channels_[m.channel].publish(m.event, m.options);
-    error_ = r.error;
-    if (!is_changed_[m.channel]) changed_.push_back(m.channel);
-    is_changed_[m.channel] = true;
-    return r.error != publish_error::no_memory;
+    publish_options all = m.options;  // sequencer::lose
+    all.repeats_id = true;
+    for (; lost_told_ < channels_.size(); ++lost_told_) {
+      if (!take(static_cast<std::uint16_t>(lost_told_), m.event, all)) return false;
+    }
+    lost_told_ = 0;
+    return true;
   }
   /// What became of the last record. Other than none and no_memory: the program broke what attach()
   /// requires, and this shard lacks the event.
   [[nodiscard]] publish_error error() const noexcept { return error_; }
 
+  /// After the mailbox was drained: hub.writable(session) for those whose backfill hook had to
+  /// wait, if what it waits for may be there.
+  template <class Hub>
+  void wake_waiting(Hub& h) noexcept {
+    if (waiting_.empty()) return;
+    const std::uint64_t now = sequencer_->backfills_.load(std::memory_order_acquire);
+    if (now == backfills_) return;
+    backfills_ = now;
+    std::vector<session_id> all;
+    all.swap(waiting_);
+    for (const session_id s : all) h.writable(s);
+  }
+
+  /// The client has an id that was given out elsewhere and has not come here yet
+  /// (sequencer_options::wait_ahead).
+  [[nodiscard]] bool is_ahead(const request& r, const hub_options& o) const noexcept {
+    if (sequencer_ == nullptr || sequencer_->options_.wait_ahead.is_off()) return false;
+    const resume_point resume = resume_from(r, o.resume_query);
+    return resume.state == resume_point::kind::given && resume.after > sequencer_->head();
+  }
+
   /// Before an accept: makes sure that a client that got an id from another shard is not taken for
   /// one from the future here. `drain()` is the host's own drain of its mailbox. May wait for a
-  /// publish that is under way in another thread. False: memory is out here and there, and `no`
-  /// refuses the request with 503. `o`: of this shard's hub.
+  /// publish that is under way in another thread. False: memory is out here and there, or the
+  /// client is ahead of the sequencer: hub.turn_away(c, r, no). `o`: of this shard's hub.
   template <class Drain>
-  [[nodiscard]] bool catch_up(const request& r, const hub_options& o, accept_result& no,
+  [[nodiscard]] bool catch_up(const request& r, const hub_options& o, refused_request& no,
                               Drain&& drain) {
     const resume_point resume = resume_from(r, o.resume_query);
     if (resume.state != resume_point::kind::given || reached(resume.after)) return true;
-    if (resume.after > sequencer_->head()) return true;  // nobody has it: told by a gap
-    drain();
-    if (reached(resume.after)) return true;
-    { const std::scoped_lock<std::mutex> under_way{sequencer_->mutex_}; }
-    drain();
-    if (reached(resume.after)) return true;
-    const refused_request q{refusal_reason::behind, 503, o.retry_max};
-    detail::say_no(no, q.why, q.status, q.retry_after);
-    no.refusal = detail::finish_refusal(refusal_response(q), q);
+    const bool ahead = resume.after > sequencer_->head();
+    // Nobody has it: told by a gap.
+    if (ahead && sequencer_->options_.wait_ahead.is_off()) return true;
+    if (!ahead) {
+      drain();
+      if (reached(resume.after)) return true;
+      { const std::scoped_lock<std::mutex> under_way{sequencer_->mutex_}; }
+      drain();
+      if (reached(resume.after)) return true;
+    }
+    const bool comes_back = ahead && sequencer_->options_.retry_ahead;
+    no = {refusal_reason::behind, comes_back ? 200 : 503, o.retry_max};
     return false;
   }
 
@@ -512,6 +593,14 @@ class shard_port {
  private:
   static constexpr std::size_t some = 64;
 
+  [[nodiscard]] bool take(std::uint16_t number, const event& e, const publish_options& o) noexcept {
+    const publish_result r = channels_[number].publish(e, o);
+    error_ = r.error;
+    if (!is_changed_[number]) changed_.push_back(number);
+    is_changed_[number] = true;
+    return r.error != publish_error::no_memory;
+  }
+
   [[nodiscard]] static bool same(const hub_stats& a, const hub_stats& b) noexcept {
     static_assert(std::has_unique_object_representations_v<hub_stats>);
     return std::memcmp(&a, &b, sizeof a) == 0;
@@ -547,6 +636,9 @@ class shard_port {
   std::size_t next_ = 0;  // of the others
   bool ending_ = false;
   publish_error error_ = publish_error::none;
+  std::size_t lost_told_ = 0;        // channels that have the gap that is being taken
+  std::vector<session_id> waiting_;  // for what their backfill hooks have not got yet
+  std::uint64_t backfills_ = 0;      // sequencer::backfills_
 };
 
 struct shard_options {
@@ -582,14 +674,14 @@ class shard {
 
   /// As hub::accept, on whichever shard the client got its last event. A turn is due after it.
   [[nodiscard]] accept_result accept(connection&& c, const request& r) {
-    accept_result no;
-    return catch_up(r, no) ? hub_.accept(std::move(c), r) : std::move(no);
+    refused_request no;
+    return catch_up(r, no) ? hub_.accept(std::move(c), r) : hub_.turn_away(std::move(c), r, no);
   }
   [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
-    accept_result no;
+    refused_request no;
     if (catch_up(r, no)) return hub_.accept(std::move(c), r, std::move(v));
-    if (v.admitted()) hub_.tell_refused(r, v.user(), no.refused());
-    return no;
+    if (v.admitted()) hub_.tell_refused(r, v.user(), no);
+    return hub_.turn_away(std::move(c), r, no);
   }
 
   /// One turn of the loop: time in, mail in, bytes out. True: call it again soon.
@@ -597,6 +689,7 @@ class shard {
     port_.turn_begins();
     hub_.tick(now);
     drain();
+    port_.wake_waiting(hub_);
     if (port_.ending()) hub_.drain(port_.how_to_drain());
     const bool more = hub_.flush();
     port_.report(hub_.stats());
@@ -615,7 +708,7 @@ class shard {
   void drain() noexcept {
     mail_.drain([this](const sse::mail& m) { return port_.take(m); });
   }
-  bool catch_up(const request& r, accept_result& no) {
+  bool catch_up(const request& r, refused_request& no) {
     turn_due_ = true;
     return port_.catch_up(r, hub_.options(), no, [this] { drain(); });
   }

@@ -1002,6 +1002,9 @@ struct publish_options {
   /// blank line only; type and retry must not be set.
   bool encoded = false;
   bool last = false;  ///< the channel is sealed behind it, see hub::seal
+  /// The given `id` may be the last one of its sequence once more: for what stands in several
+  /// channels under one id. Who reads several of them gets it from each. Not through a mailbox.
+  bool repeats_id = false;
 };
 
 enum class publish_error : std::uint8_t {
@@ -8350,7 +8353,9 @@ inline publish_result engine::publish(channel_state& c, const event& e,
     if ((st = transients_of(c)) == nullptr) return {no_id, publish_error::no_memory};
   } else if (given) {
     meta.id = o.id;
-    if (o.id <= seq.last || o.id > max_event_id) return {no_id, publish_error::id_order};
+    const event_id least = o.repeats_id ? seq.last : seq.last + 1;
+    if (o.id < least || o.id == no_id || o.id > max_event_id)
+      return {no_id, publish_error::id_order};
   } else if (c.options_.ids == id_mode::automatic) {
     meta.id = seq.last + 1;
     const bool taken = options_.given_ids && &seq == &sequence_;  // by whoever gives them
@@ -9951,6 +9956,15 @@ class hub {
     accept_result out;
     if (may_ask(out, r)) return take(std::move(c), r, std::move(v), std::move(out));
     if (v.admitted()) tell_refused(r, v.user(), out.refused());
+    return retry_or_refuse(std::move(c), r, std::move(out));
+  }
+
+  /// Refuses in the library's form, for hosts that know before the hub does why there can be no
+  /// stream. Status 200: a stream that says `retry:` and ends.
+  [[nodiscard]] accept_result turn_away(connection&& c, const request& r,
+                                        const refused_request& why) {
+    accept_result out;
+    detail::say_no(out, why.why, why.status, why.retry_after);
     return retry_or_refuse(std::move(c), r, std::move(out));
   }
 

@@ -1002,6 +1002,9 @@ struct publish_options {
   /// blank line only; type and retry must not be set.
   bool encoded = false;
   bool last = false;  ///< the channel is sealed behind it, see hub::seal
+  /// The given `id` may be the last one of its sequence once more: for what stands in several
+  /// channels under one id. Who reads several of them gets it from each. Not through a mailbox.
+  bool repeats_id = false;
 };
 
 enum class publish_error : std::uint8_t {
@@ -8350,7 +8353,9 @@ inline publish_result engine::publish(channel_state& c, const event& e,
     if ((st = transients_of(c)) == nullptr) return {no_id, publish_error::no_memory};
   } else if (given) {
     meta.id = o.id;
-    if (o.id <= seq.last || o.id > max_event_id) return {no_id, publish_error::id_order};
+    const event_id least = o.repeats_id ? seq.last : seq.last + 1;
+    if (o.id < least || o.id == no_id || o.id > max_event_id)
+      return {no_id, publish_error::id_order};
   } else if (c.options_.ids == id_mode::automatic) {
     meta.id = seq.last + 1;
     const bool taken = options_.given_ids && &seq == &sequence_;  // by whoever gives them
@@ -9954,6 +9959,15 @@ class hub {
     return retry_or_refuse(std::move(c), r, std::move(out));
   }
 
+  /// Refuses in the library's form, for hosts that know before the hub does why there can be no
+  /// stream. Status 200: a stream that says `retry:` and ends.
+  [[nodiscard]] accept_result turn_away(connection&& c, const request& r,
+                                        const refused_request& why) {
+    accept_result out;
+    detail::say_no(out, why.why, why.status, why.retry_after);
+    return retry_or_refuse(std::move(c), r, std::move(out));
+  }
+
   /// A request whose verdict comes later.
   class place {
    public:
@@ -10966,7 +10980,7 @@ struct chain {
 };
 
 /// What a connection is given time for.
-enum class due : std::uint8_t { never, handshake, head, body, verdict, idle, write, linger };
+enum class due : std::uint8_t { never, handshake, head, body, verdict, ahead, idle, write, linger };
 inline constexpr std::size_t due_count = static_cast<std::size_t>(due::linger) + 1;
 
 /// Connections by what they are given time for. Each kind has one length for the whole server, so
@@ -11010,15 +11024,12 @@ class waiting_room {
   /// Calls f(element) for those that are there now; f may take it out, and destroy it.
   template <class F>
   void for_each(F f) noexcept {
-    for (line& l : lines_) {
-      chain<T> all;
-      while (l.list.first != nullptr) all.push_back(*l.list.first);
-      while (all.first != nullptr) {
-        T& t = *all.first;
-        l.list.push_back(t);
-        f(t);
-      }
-    }
+    for (line& l : lines_) each_of(l.list, f);
+  }
+  /// The same for those that wait for `what`.
+  template <class F>
+  void for_each(due what, F f) noexcept {
+    each_of(line_of(what).list, f);
   }
 
  private:
@@ -11026,6 +11037,16 @@ class waiting_room {
     chain<T> list;
     duration length;
   };
+  template <class F>
+  static void each_of(chain<T>& list, F& f) noexcept {
+    chain<T> all;
+    while (list.first != nullptr) all.push_back(*list.first);
+    while (all.first != nullptr) {
+      T& t = *all.first;
+      list.push_back(t);
+      f(t);
+    }
+  }
   [[nodiscard]] line& line_of(due what) noexcept { return lines_[static_cast<std::size_t>(what)]; }
 
   std::array<line, due_count> lines_{};
@@ -14583,6 +14604,13 @@ struct sequencer_options {
   /// Somebody else gives the ids (a journal): publish_options::id, rising, and events are
   /// `encoded`.
   bool given_ids = false;
+  /// For orders that several processes follow, each at its own pace: a client may bring an id that
+  /// this one has not got yet. It is not told of a gap: servers let its request wait so long for
+  /// it, and then refuse it as `behind`. off(): nobody can be ahead.
+  duration wait_ahead = duration::off();
+  /// What such a request gets in the end: 503 with Retry-After, final for a browser's EventSource;
+  /// true: a stream that says `retry:` and ends.
+  bool retry_ahead = false;
   std::uint64_t seed = hub_options{}.seed;  ///< see hub_options::seed
 };
 
@@ -14656,6 +14684,40 @@ class sequencer {
     return all;
   }
 
+  /// What is behind head() and below `first` is gone: all readers are told, on all channels, by a
+  /// gap frame with the id `first` - 1, which stands among the events. `lost`: how many there were,
+  /// if known. Errors: id_order, full, closed. REQUIRES: given_ids.
+  [[nodiscard]] publish_result lose(event_id first, std::uint64_t lost = 0,
+                                    bool known = false) noexcept {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    const event_id head = head_.load(std::memory_order_relaxed);
+    if (!options_.given_ids || first <= head + 1 || first - 1 > max_event_id)
+      return {no_id, publish_error::id_order};
+    if (draining_.load(std::memory_order_relaxed)) return {no_id, publish_error::closed};
+    char text[160];
+    char* p = text;
+    const auto put = [&](std::string_view s) { p = detail::put(p, s); };
+    put("id: ");
+    p = detail::put_decimal(p, first - 1);
+    put("\nevent: gap\ndata: {\"requested\":");
+    p = detail::put_decimal(p, head);
+    put(",\"first\":");
+    p = detail::put_decimal(p, first);
+    put(",\"lost\":");
+    if (known) p = detail::put_decimal(p, lost);
+    put(known ? "}\n\n" : "null}\n\n");
+    const event bytes{.data = {text, static_cast<std::size_t>(p - text)}};
+    return hand_out(no_channel, bytes, {.id = first - 1, .encoded = true});
+  }
+
+  /// What backfill hooks had to wait for (backfill_state::wait) may be there now: they are asked
+  /// again, each in its hub's thread.
+  void backfill_ready() noexcept {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    backfills_.fetch_add(1, std::memory_order_release);
+    nudge();
+  }
+
   /// All shards publish what was accepted, then drain as hub::drain does; publish answers `closed`
   /// from now on. Returns at once; each shard's host sees drained() of its hub.
   void drain(const drain_options& o = {}) noexcept {
@@ -14667,10 +14729,7 @@ class sequencer {
     drain_.farewell = {};  // memory is out: without one
     if (copied) drain_.farewell = {.type = farewell_type_.view(), .data = farewell_data_.view()};
     draining_.store(true, std::memory_order_release);
-    // Wakes who sleeps. Where there is no room for it nobody sleeps.
-    for (publisher& lane : lanes_) {
-      (void)lane.try_publish({}, {.transient = true, .encoded = true}, no_channel);
-    }
+    nudge();
   }
   [[nodiscard]] bool draining() const noexcept { return draining_.load(std::memory_order_acquire); }
 
@@ -14716,6 +14775,13 @@ class sequencer {
     hub_stats hub;
     std::vector<channel_stats> channels;
   };
+
+  /// Wakes who sleeps. Where there is no room for it nobody sleeps. REQUIRES: the lock.
+  void nudge() noexcept {
+    for (publisher& lane : lanes_) {
+      (void)lane.try_publish({}, {.transient = true, .encoded = true}, no_channel);
+    }
+  }
 
   /// REQUIRES: the lock.
   publish_result place(std::size_t channel, const event& e, const publish_options& o) noexcept {
@@ -14792,6 +14858,7 @@ class sequencer {
   shared_caps caps_;
   std::atomic<event_id> head_;
   std::atomic<bool> draining_{false};
+  std::atomic<std::uint64_t> backfills_{0};  // calls of backfill_ready
 
   mutable std::mutex mutex_;  // of all below
   std::vector<publisher> lanes_;
@@ -14846,6 +14913,14 @@ class shard_port {
       o.ids = id_mode::given;
       o.own_sequence = false;
       o.limits.event = SIZE_MAX;  // the sequencer has checked
+      if (o.backfill) {
+        o.backfill = [this, ask = std::move(o.backfill)](const backfill_request& r,
+                                                         backfill_writer& w) mutable {
+          const backfill_state answer = ask(r, w);
+          if (answer == backfill_state::wait) waiting_.push_back(r.session);
+          return answer;
+        };
+      }
       const channel c = h.open_channel(name, std::move(o));
       if (!c) return false;
       channels_.push_back(c);
@@ -14873,38 +14948,65 @@ class shard_port {
   /// For mailbox::drain: publishes one record. False: memory is out; it stays in the lane, and the
   /// loop must try again.
   [[nodiscard]] bool take(const mail& m) noexcept {
-    if (m.channel >= channels_.size()) {  // sequencer::drain; nothing comes after it
-      ending_ = true;
+    if (m.channel < channels_.size()) return take(m.channel, m.event, m.options);
+    if (m.options.transient) {  // a nudge; nothing comes after that of sequencer::drain
+      ending_ = ending_ || sequencer_->draining();
       return true;
     }
-    const publish_result r = channels_[m.channel].publish(m.event, m.options);
-    error_ = r.error;
-    if (!is_changed_[m.channel]) changed_.push_back(m.channel);
-    is_changed_[m.channel] = true;
-    return r.error != publish_error::no_memory;
+    publish_options all = m.options;  // sequencer::lose
+    all.repeats_id = true;
+    for (; lost_told_ < channels_.size(); ++lost_told_) {
+      if (!take(static_cast<std::uint16_t>(lost_told_), m.event, all)) return false;
+    }
+    lost_told_ = 0;
+    return true;
   }
   /// What became of the last record. Other than none and no_memory: the program broke what attach()
   /// requires, and this shard lacks the event.
   [[nodiscard]] publish_error error() const noexcept { return error_; }
 
+  /// After the mailbox was drained: hub.writable(session) for those whose backfill hook had to
+  /// wait, if what it waits for may be there.
+  template <class Hub>
+  void wake_waiting(Hub& h) noexcept {
+    if (waiting_.empty()) return;
+    const std::uint64_t now = sequencer_->backfills_.load(std::memory_order_acquire);
+    if (now == backfills_) return;
+    backfills_ = now;
+    std::vector<session_id> all;
+    all.swap(waiting_);
+    for (const session_id s : all) h.writable(s);
+  }
+
+  /// The client has an id that was given out elsewhere and has not come here yet
+  /// (sequencer_options::wait_ahead).
+  [[nodiscard]] bool is_ahead(const request& r, const hub_options& o) const noexcept {
+    if (sequencer_ == nullptr || sequencer_->options_.wait_ahead.is_off()) return false;
+    const resume_point resume = resume_from(r, o.resume_query);
+    return resume.state == resume_point::kind::given && resume.after > sequencer_->head();
+  }
+
   /// Before an accept: makes sure that a client that got an id from another shard is not taken for
   /// one from the future here. `drain()` is the host's own drain of its mailbox. May wait for a
-  /// publish that is under way in another thread. False: memory is out here and there, and `no`
-  /// refuses the request with 503. `o`: of this shard's hub.
+  /// publish that is under way in another thread. False: memory is out here and there, or the
+  /// client is ahead of the sequencer: hub.turn_away(c, r, no). `o`: of this shard's hub.
   template <class Drain>
-  [[nodiscard]] bool catch_up(const request& r, const hub_options& o, accept_result& no,
+  [[nodiscard]] bool catch_up(const request& r, const hub_options& o, refused_request& no,
                               Drain&& drain) {
     const resume_point resume = resume_from(r, o.resume_query);
     if (resume.state != resume_point::kind::given || reached(resume.after)) return true;
-    if (resume.after > sequencer_->head()) return true;  // nobody has it: told by a gap
-    drain();
-    if (reached(resume.after)) return true;
-    { const std::scoped_lock<std::mutex> under_way{sequencer_->mutex_}; }
-    drain();
-    if (reached(resume.after)) return true;
-    const refused_request q{refusal_reason::behind, 503, o.retry_max};
-    detail::say_no(no, q.why, q.status, q.retry_after);
-    no.refusal = detail::finish_refusal(refusal_response(q), q);
+    const bool ahead = resume.after > sequencer_->head();
+    // Nobody has it: told by a gap.
+    if (ahead && sequencer_->options_.wait_ahead.is_off()) return true;
+    if (!ahead) {
+      drain();
+      if (reached(resume.after)) return true;
+      { const std::scoped_lock<std::mutex> under_way{sequencer_->mutex_}; }
+      drain();
+      if (reached(resume.after)) return true;
+    }
+    const bool comes_back = ahead && sequencer_->options_.retry_ahead;
+    no = {refusal_reason::behind, comes_back ? 200 : 503, o.retry_max};
     return false;
   }
 
@@ -14946,6 +15048,14 @@ class shard_port {
  private:
   static constexpr std::size_t some = 64;
 
+  [[nodiscard]] bool take(std::uint16_t number, const event& e, const publish_options& o) noexcept {
+    const publish_result r = channels_[number].publish(e, o);
+    error_ = r.error;
+    if (!is_changed_[number]) changed_.push_back(number);
+    is_changed_[number] = true;
+    return r.error != publish_error::no_memory;
+  }
+
   [[nodiscard]] static bool same(const hub_stats& a, const hub_stats& b) noexcept {
     static_assert(std::has_unique_object_representations_v<hub_stats>);
     return std::memcmp(&a, &b, sizeof a) == 0;
@@ -14981,6 +15091,9 @@ class shard_port {
   std::size_t next_ = 0;  // of the others
   bool ending_ = false;
   publish_error error_ = publish_error::none;
+  std::size_t lost_told_ = 0;        // channels that have the gap that is being taken
+  std::vector<session_id> waiting_;  // for what their backfill hooks have not got yet
+  std::uint64_t backfills_ = 0;      // sequencer::backfills_
 };
 
 struct shard_options {
@@ -15016,14 +15129,14 @@ class shard {
 
   /// As hub::accept, on whichever shard the client got its last event. A turn is due after it.
   [[nodiscard]] accept_result accept(connection&& c, const request& r) {
-    accept_result no;
-    return catch_up(r, no) ? hub_.accept(std::move(c), r) : std::move(no);
+    refused_request no;
+    return catch_up(r, no) ? hub_.accept(std::move(c), r) : hub_.turn_away(std::move(c), r, no);
   }
   [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
-    accept_result no;
+    refused_request no;
     if (catch_up(r, no)) return hub_.accept(std::move(c), r, std::move(v));
-    if (v.admitted()) hub_.tell_refused(r, v.user(), no.refused());
-    return no;
+    if (v.admitted()) hub_.tell_refused(r, v.user(), no);
+    return hub_.turn_away(std::move(c), r, no);
   }
 
   /// One turn of the loop: time in, mail in, bytes out. True: call it again soon.
@@ -15031,6 +15144,7 @@ class shard {
     port_.turn_begins();
     hub_.tick(now);
     drain();
+    port_.wake_waiting(hub_);
     if (port_.ending()) hub_.drain(port_.how_to_drain());
     const bool more = hub_.flush();
     port_.report(hub_.stats());
@@ -15049,7 +15163,7 @@ class shard {
   void drain() noexcept {
     mail_.drain([this](const sse::mail& m) { return port_.take(m); });
   }
-  bool catch_up(const request& r, accept_result& no) {
+  bool catch_up(const request& r, refused_request& no) {
     turn_due_ = true;
     return port_.catch_up(r, hub_.options(), no, [this] { drain(); });
   }
@@ -15099,6 +15213,7 @@ void allow_times(waiting_room<T>& w, const server_options& o) noexcept {
   w.allow(due::head, o.head_deadline);
   w.allow(due::body, o.body_deadline);
   w.allow(due::verdict, o.verdict_deadline);
+  if (o.shards != nullptr) w.allow(due::ahead, o.shards->options().wait_ahead);
   w.allow(due::idle, o.keep_alive);
   w.allow(due::write, o.hub.write_deadline);
 }
@@ -15324,15 +15439,19 @@ class server_core {
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     Ask&& ask) {
     touch_clock();
-    accept_result no;
+    refused_request no;
     if (!caught_up(r, no)) {
       if constexpr (std::is_same_v<Ask, verdict<User>>) {
-        if (ask.admitted()) hub_->tell_refused(r, ask.user(), no.refused());
+        if (ask.admitted()) hub_->tell_refused(r, ask.user(), no);
       }
-      no.refusal = refusal(no.refusal.status, no.why, no.retry_after);
-      return no;
+      return hub_->turn_away(std::move(c), r, no);
     }
     return hub_->accept(std::move(c), r, std::forward<Ask>(ask));
+  }
+
+  /// Its client has an id that has not come here yet: it waits.
+  [[nodiscard]] bool is_ahead(const request& r) const noexcept {
+    return port_.is_ahead(r, hub_->options());
   }
 
   /// Where late answers go.
@@ -15407,6 +15526,7 @@ class server_core {
     ++turn_;
     if (port_) port_.turn_begins();
     take_mail();
+    if (port_) port_.wake_waiting(*hub_);
   }
   /// Answers that came late to their connections.
   void take_late_answers() noexcept {
@@ -15499,7 +15619,7 @@ class server_core {
   }
 
   /// Has what the client got elsewhere.
-  [[nodiscard]] bool caught_up(const request& r, accept_result& no) {
+  [[nodiscard]] bool caught_up(const request& r, refused_request& no) {
     return !port_ || port_.catch_up(r, hub_->options(), no, [this] { take_mail(); });
   }
 
@@ -15578,6 +15698,8 @@ class http_connection {
         self().hang_up();
       } else if (what == due::verdict) {
         give_no_verdict();
+      } else if (what == due::ahead) {
+        stop_waiting_ahead();
       } else if (what == due::body || (what == due::head && !idle_)) {
         refuse(408);
         go_on();
@@ -15589,8 +15711,14 @@ class http_connection {
   /// The server takes no more: ends what waits for a request, or to become a stream.
   void drain() noexcept {
     if (awaits_verdict()) return give_no_verdict();
+    if (ahead_ == ahead::waits) return guarded([&] { stop_waiting_ahead(); });
     if (phase_ == phase::handshake) return self().drop();
     if (phase_ == phase::head && idle_ && !writing_ && out_.empty()) self().hang_up();
+  }
+
+  /// The hub got events: perhaps what the client has already.
+  void look_ahead() noexcept {
+    if (!core_->is_ahead(make_request())) guarded([&] { stop_waiting_ahead(); });
   }
 
   /// The answer that was to come later, or that there is none.
@@ -15630,6 +15758,9 @@ class http_connection {
     opening,    // a stream, once all answers before it are out
     closing,    // once all that was answered is out
   };
+
+  /// Whether a request for a stream waits for the hub to have what its client has.
+  enum class ahead : std::uint8_t { no, waits, waited };
 
   /// What is thrown in here ends this connection alone.
   template <class F>
@@ -15754,6 +15885,12 @@ class http_connection {
       phase_ = phase::opening;
       return;
     }
+    if ((e->stream || e->later_stream) && ahead_ == ahead::no && core_->is_ahead(make_request())) {
+      endpoint_ = e;
+      ahead_ = ahead::waits;
+      return set_due();
+    }
+    ahead_ = ahead::no;
     handle(*e, [&] {
       if (e->answer) {
         response r = e->answer(make_request(), body_);
@@ -15792,6 +15929,14 @@ class http_connection {
     if (serial == serial_) answer(core_->refusal(500), body_read);
   }
 
+  /// It goes on as far as it can: the hub has what its client has, or there was no more time.
+  void stop_waiting_ahead() {
+    [[maybe_unused]] const auto held = self().hold();
+    ahead_ = ahead::waited;
+    call();
+    if (core_ != nullptr) go_on();
+  }
+
   // --- answers that come later
 
   template <class Answer>
@@ -15828,6 +15973,9 @@ class http_connection {
   };
   [[nodiscard]] called_off give_up() noexcept { return called_off{let_go()}; }
   [[nodiscard]] bool awaits_verdict() const noexcept { return static_cast<bool>(place_); }
+  [[nodiscard]] bool waits_for_stream() const noexcept {
+    return awaits_verdict() || ahead_ == ahead::waits;
+  }
 
   /// The time for it is over, or the server drains.
   void give_no_verdict() noexcept {
@@ -15998,6 +16146,8 @@ class http_connection {
       d = due::body;
     } else if (awaits_verdict()) {
       d = due::verdict;
+    } else if (ahead_ == ahead::waits) {
+      d = due::ahead;
     } else if (writing_) {
       d = due::write;
     } else if (phase_ == phase::handshake) {
@@ -16026,6 +16176,7 @@ class http_connection {
   std::int64_t began_ = 0;                               // the request, in microseconds
   std::uint32_t serial_ = 0;                             // of the request
   phase phase_ = phase::head;
+  ahead ahead_ = ahead::no;
   due due_ = due::never;
   bool idle_ : 1 = true;  // nothing of a request is there
   bool writing_ : 1 = false;
@@ -16147,7 +16298,7 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
 
   /// A read finds the peer's end, unless very much came before that.
   void watch_end() {
-    if (this->awaits_verdict() && in_.size() <= transport_type::max_input) read();
+    if (this->waits_for_stream() && in_.size() <= transport_type::max_input) read();
   }
 
   void write() {
@@ -16435,6 +16586,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     const calling_hub in{*this};
     flushes_ = true;
     this->drain_mail();
+    waiting_.for_each(due::ahead, [](connection& c) { c.look_ahead(); });
     this->take_late_answers();
     if (stopped_) return;
     if (this->shards_end()) begin_drain(port_.how_to_drain(), [](net_error) {});
