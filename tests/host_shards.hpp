@@ -130,6 +130,28 @@ void a_cap_over_all_shards() {
   CHECK(client{c.port()}.open("/events").status == 200);
 }
 
+/// What a sequencer takes gets to the clients of each server, also above what mail of others may
+/// have.
+template <class Server>
+void events_as_large_as_the_sequencer_takes() {
+  constexpr std::size_t size = std::size_t{3} << 20;
+  sse::sequencer_options q;
+  q.lane_bytes = 4 * size;
+  q.limits.event = size + 100;
+  q.channel = [](std::string_view) {
+    sse::channel_options o;
+    o.max_lag = 2 * size;
+    return o;
+  };
+  shard_cluster<Server> c{1, {}, std::move(q)};
+  client k{c.port()};
+  REQUIRE(k.open("/events").status == 200);
+  REQUIRE(c.ticks.publish(0, {.data = std::string(size, 'x')}));
+  CHECK(k.data() == std::string(size, 'x'));
+  CHECK(c.ticks.publish(0, {.data = std::string(size + 100, 'x')}).error ==
+        sse::publish_error::too_large);
+}
+
 template <class Server>
 void one_drain_of_all_shards() {
   shard_cluster<Server> c{3, {.hub = {.caps = {.per_address = {.max = 0}}}}};

@@ -31,6 +31,10 @@ class parameters {
   [[nodiscard]] std::string_view get(std::string_view name) const noexcept {
     return find(name).value_or(std::string_view{});
   }
+  /// The program's own word, whatever the connection said.
+  void set(std::string_view name, std::string_view value) {
+    all_.insert_or_assign(std::string{name}, std::string{value});
+  }
 
  private:
   std::map<std::string, std::string, std::less<>> all_;

@@ -5,6 +5,9 @@
 //
 // A header of the standard library comes first: Asio 1.22 sees by it how memory is aligned, and has
 // to see the same in every file.
+#include <functional>
+#include <optional>
+#include <stdexcept>
 #include <string>
 
 #include <asio/io_context.hpp>
@@ -19,13 +22,25 @@ int main(int argc, char** argv) {
   examples::flag_set flags{
       "chat", "A chat, and streams that are registered at run time: broadcast, filters, GraphQL.",
       SSEHUB_VERSION};
+  examples::add_history_flags(flags, s.history);
   examples::add_common_flags(flags, s.common);
   flags.footer(
       "A user is whoever says so with ?user=; --per-user counts by that name.\n"
       "For example: curl -N \"http://127.0.0.1:3000/chat?room=general\"\n");
   if (const auto end = flags.parse(argc, argv)) return end->print();
 
+  if (const std::string wrong = examples::wrong_history(flags); !wrong.empty())
+    return flags.wrong(wrong).print();
   asio::io_context io{1};
-  chat::server server{io, s};
-  return examples::run(io, server.http(), flags, s.common, {});
+  std::optional<chat::server> server;
+  try {
+    server.emplace(io, s);
+  } catch (const std::runtime_error& e) {
+    return flags.wrong(e.what()).print();
+  }
+  return examples::run(io, server->http(), flags, s.common,
+                       {.stop = [&](const std::function<void()>& done) {
+                         server->stop();
+                         done();
+                       }});
 }

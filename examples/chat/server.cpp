@@ -15,6 +15,7 @@
 #include "common/answers.hpp"
 #include "common/body.hpp"
 #include "common/clock.hpp"
+#include "common/history.hpp"
 #include "common/json.hpp"
 
 namespace chat {
@@ -30,13 +31,6 @@ constexpr view chat_path = "/chat";
 /// Of a filter, all together and in number: no connection's query has more.
 constexpr std::size_t max_filter = 16 << 10;
 constexpr std::size_t max_conditions = parameters::most;
-
-sse::server_options http_options(const examples::server_setup& setup) {
-  sse::server_options o = setup.options;
-  o.cors.methods = "GET, POST, DELETE, OPTIONS";
-  o.limits.body = max_body;
-  return o;
-}
 
 /// The audience that a filter means: an object of plain values. False: it is something else.
 bool read_filter(view json, std::string& audience) {
@@ -69,12 +63,17 @@ server::server(asio::io_context& io, const settings& s)
     : io_{io},
       common_{s.common},
       beats_{io, http_, s.common.heartbeat},
-      http_{io, http_options(examples::server_setup{s.common}), s.common},
-      streams_{http_, s},
+      http_{io, http_options(s, examples::server_setup{s.common}), s.common},
+      streams_{http_, s, history_},
       subscriptions_{http_, s},
       announce_{io} {
   must_have(in_chat_, "presence");
-  examples::add_common_routes(http_);
+  examples::add_common_routes(
+      http_,
+      [this](sse::metrics_page& m) {
+        if (history_) examples::add_history(m, history_);
+      },
+      {}, [this] { return history_ ? examples::health_of(history_) : ok(); });
   examples::add_page(http_, page);
   for (const view path : {"/", "/style.css", "/live.js", "/health", "/metrics"})
     streams_.reserve(path);
@@ -82,10 +81,28 @@ server::server(asio::io_context& io, const settings& s)
   add_stream_routes();
   add_trigger_routes();
   add_graphql_routes();
+  streams_.load();
   for (const view path :
        {"/events", "/notifications", "/chat", "/dashboard", "/data-feed", "/status"}) {
-    if (streams_.add(path) != add_result::added) throw std::runtime_error("no stream");
+    const add_result r = streams_.add(path);
+    if (r != add_result::added && r != add_result::there_already)
+      throw std::runtime_error{s.history.directory + ": " + std::string{path} +
+                               " cannot be added to the file of the streams"};
   }
+  history_.start();
+}
+
+sse::server_options server::http_options(const settings& s, const examples::server_setup& setup) {
+  examples::open_history(history_, s.history,
+                         {.channels = {std::string{streams::channel_name}},
+                          .channel = [s](view) { return channel_options_of(s); },
+                          .lane_bytes = 4 * max_event,  // an event takes half of it at most
+                          .limits = {.event = max_event}});
+  sse::server_options o = setup.options;
+  o.cors.methods = "GET, POST, DELETE, OPTIONS";
+  o.limits.body = max_body;
+  o.shards = history_ ? &history_.order() : nullptr;
+  return o;
 }
 
 server::~server() {
@@ -108,7 +125,7 @@ void server::add_hooks() {
     beats_.remove(id);
     if (why != sse::close_reason::peer && why != sse::close_reason::drain)
       examples::log_line("a stream was closed: " + std::string{to_string(why)});
-    went(r);
+    went(id, r);
   });
   http_.hub().on_gap([](const sse::gap_notice& g) {
     examples::log_line("gap: a reader asked for what follows " + std::to_string(g.requested) +
@@ -118,6 +135,7 @@ void server::add_hooks() {
 }
 
 void server::came(sse::session_id id, const reader& r) {
+  streams_.came(id, r.stream);
   if (!r.opening.empty()) (void)http_.hub().send(id, {.type = "next", .data = r.opening});
   if (r.query.get("beat") == "1") beats_.add(id);
   const view room = r.query.get("room");
@@ -127,7 +145,8 @@ void server::came(sse::session_id id, const reader& r) {
   (void)http_.hub().send(id, {.data = presence_.everybody()});
 }
 
-void server::went(const reader& r) {
+void server::went(sse::session_id id, const reader& r) {
+  streams_.went(id, r.stream);
   if (subscriptions::leaves_something(r) && !std::exchange(tidy_soon_, true)) {
     asio::post(io_, [this] {
       tidy_soon_ = false;
@@ -173,6 +192,7 @@ sse::response server::add_stream(request r, view body) {
     case add_result::bad_path: return error(400, "bad_path");
     case add_result::reserved: return error(409, "reserved");
     case add_result::full: return error(409, "too_many_streams");
+    case add_result::not_stored: return error(503, "not_stored");
     case add_result::added:
     case add_result::there_already: break;
   }
@@ -199,9 +219,10 @@ sse::response server::send(request r, view body) {
   std::string audience;
   if (f.json().has("filter") && !read_filter(f.value("filter"), audience))
     return examples::bad_params();
-  if (path && !streams_.find(*path)) return error(404, "not_found");
+  if (path && !streams_.has(*path)) return error(404, "not_found");
   const std::size_t n = !path ? streams_.send_to_all(data, audience)
                               : streams_.send(*path, data, {.audience = audience});
+  if (streams_.take_refused()) return error(503, "not_stored");
   return ok(R"({"ok":true,"streams":)" + std::to_string(n) + "}");
 }
 
@@ -218,6 +239,7 @@ sse::response server::pull(const char* done, Trigger trigger) {
       if (!e.hint.empty())
         streams_.send(chat_path, e.hint, {.audience = in_chat_, .transient = true});
     }
+    if (streams_.take_refused()) return sse::response::text(503, "Not stored");
     return sse::response::text(200, done);
   } catch (const std::exception& e) {
     examples::log_line("error: a trigger failed: " + std::string{e.what()});

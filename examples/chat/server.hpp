@@ -19,6 +19,7 @@
 #include <asio/steady_timer.hpp>
 
 #include <sse/asio.hpp>
+#include <sse/journal.hpp>
 
 #include "common/page_beats.hpp"
 #include "presence.hpp"
@@ -30,20 +31,25 @@ namespace chat {
 
 class server {
  public:
+  /// Throws std::runtime_error with a sentence: the journal cannot be opened.
   server(asio::io_context& io, const settings& s);
   server(const server&) = delete;
   server& operator=(const server&) = delete;
   ~server();
 
   [[nodiscard]] http_server& http() noexcept { return http_; }
+  /// What was sent is written; nothing is published any more.
+  void stop() { history_.stop(); }
 
  private:
+  [[nodiscard]] sse::server_options http_options(const settings& s,
+                                                 const examples::server_setup& setup);
   void add_hooks();
   void add_stream_routes();
   void add_trigger_routes();
   void add_graphql_routes();
   void came(sse::session_id id, const reader& r);
-  void went(const reader& r);
+  void went(sse::session_id id, const reader& r);
   void announce_soon();
   [[nodiscard]] sse::response add_stream(const sse::request& r, std::string_view body);
   [[nodiscard]] sse::response remove_stream(const sse::request& r);
@@ -54,6 +60,7 @@ class server {
 
   asio::io_context& io_;
   examples::common_options common_;
+  sse::journal history_;                     // before http_, which follows it
   examples::page_beats<http_server> beats_;  // before http_, which tells it of its end
   http_server http_;
   streams streams_;

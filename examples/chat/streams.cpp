@@ -1,14 +1,27 @@
 // ssehub example chat. SPDX-License-Identifier: MIT
 #include "streams.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <stdexcept>
 #include <utility>
 
 #include "common/answers.hpp"
 #include "common/body.hpp"
+#include "common/flags.hpp"
 #include "common/json.hpp"
 
 namespace chat {
+namespace {
+
+/// A parameter that a connection has by its path: no query can say it.
+constexpr std::string_view of_stream = "\x01stream";
+
+}  // namespace
 
 sse::channel_options channel_options_of(const settings& s) {
   sse::channel_options o = examples::channel_options_of(s.common);
@@ -34,54 +47,139 @@ add_result streams::add(std::string_view path) {
   if (!is_stream_path(path)) return add_result::bad_path;
   if (reserved_.find(path) != reserved_.end() || path.starts_with("/graphql/"))
     return add_result::reserved;
-  if (all_.find(path) != all_.end()) return add_result::there_already;
+  if (has(path)) return add_result::there_already;
   if (all_.size() == max_streams) return add_result::full;
-  const sse::channel c = http_->open_channel(path, channel_options_of(settings_));
-  if (!c) return add_result::full;
-  http_->stream(path, [c, name = std::string{path}](const sse::request& r) -> sse::verdict<reader> {
-    auto query = parameters::read(r.query);
-    if (!query) return examples::bad_params();
-    std::string user{query->get("user")};
-    return sse::verdict<reader>{reader{*std::move(query), name}, std::move(user)}.join(c);
-  });
-  all_.emplace(path, c);
-  return add_result::added;
+  if (!open(path, *history_ ? history_->stats().last : 0)) return add_result::full;
+  if (save()) return add_result::added;
+  http_->remove(path);
+  all_.erase(all_.find(path));
+  return add_result::not_stored;
+}
+
+bool streams::open(std::string_view path, sse::event_id began) {
+  const sse::channel c = *history_ ? http_->hub().find_channel(channel_name)
+                                   : http_->open_channel(path, channel_options_of(settings_));
+  if (!c) return false;
+  http_->stream(path,
+                [this, name = std::string{path}](const sse::request& r) { return admit(r, name); });
+  all_.emplace(path, stream{c, began, {}});
+  return true;
+}
+
+sse::verdict<reader> streams::admit(const sse::request& r, const std::string& path) const {
+  auto query = parameters::read(r.query);
+  if (!query) return examples::bad_params();
+  const stream& s = all_.find(path)->second;
+  std::string user{query->get("user")};
+  query->set(of_stream, path);
+  sse::verdict<reader> v{reader{*std::move(query), path}, std::move(user)};
+  v.join(s.channel);
+  // What the others had before it was there is none of it; 0 is everything, also what is in files.
+  const sse::resume_point from = sse::resume_from(r);
+  if (!*history_ || from.state != sse::resume_point::kind::given || from.after > s.began) return v;
+  return std::move(v).after(std::min(s.began, history_->order().head()));
 }
 
 bool streams::remove(std::string_view path) {
   const auto at = all_.find(path);
   if (at == all_.end()) return false;
-  sse::channel c = at->second;
+  const stream gone = std::move(at->second);
   http_->remove(path);
   all_.erase(at);  // first: what its end makes others send cannot go there
-  http_->close_channel(c);
+  if (!*history_) {
+    http_->close_channel(gone.channel);
+    return true;
+  }
+  for (const auto& [slot, id] : gone.readers) http_->hub().close(id);
+  if (!save())
+    examples::log_line("error: " + file() + " cannot be written: " + std::string{path} +
+                       " is there again after a restart");
   return true;
 }
 
-sse::channel streams::find(std::string_view path) const noexcept {
-  const auto at = all_.find(path);
-  return at == all_.end() ? sse::channel{} : at->second;
+void streams::came(sse::session_id id, std::string_view path) {
+  if (const auto at = all_.find(path); at != all_.end()) at->second.readers.emplace(id.slot, id);
 }
 
+void streams::went(sse::session_id id, std::string_view path) {
+  if (const auto at = all_.find(path); at != all_.end()) at->second.readers.erase(id.slot);
+}
+
+// --- sending -------------------------------------------------------------------------------------
+
 std::size_t streams::send_to_all(std::string_view json, std::string_view audience) {
-  return static_cast<std::size_t>(std::count_if(all_.begin(), all_.end(), [&](const auto& s) {
-    return static_cast<bool>(http_->publish(s.second, {.data = json}, {.audience = audience}));
-  }));
+  const sse::publish_options o{.audience = audience};
+  if (*history_) {
+    const bool taken = all_.empty() || publish(all_.begin()->second.channel, json, o);
+    return taken ? all_.size() : 0;
+  }
+  return static_cast<std::size_t>(std::count_if(
+      all_.begin(), all_.end(), [&](const auto& s) { return publish(s.second.channel, json, o); }));
 }
 
 bool streams::send(std::string_view path, std::string_view json, const sse::publish_options& o) {
-  const sse::channel c = find(path);
-  return c && http_->publish(c, {.data = json}, o);
+  const auto at = all_.find(path);
+  if (at == all_.end()) return false;
+  if (!*history_) return publish(at->second.channel, json, o);
+  std::string audience{o.audience};
+  must_be(audience, of_stream, path);
+  sse::publish_options with = o;
+  with.audience = audience;
+  return publish(at->second.channel, json, with);
+}
+
+bool streams::publish(sse::channel to, std::string_view json, const sse::publish_options& o) {
+  if (!*history_) return static_cast<bool>(http_->publish(to, {.data = json}, o));
+  const bool taken = static_cast<bool>(history_->publish(0, {.data = json}, o));
+  refused_ = refused_ || !taken;
+  return taken;
 }
 
 std::string streams::json() const {
   std::string out = R"({"items":[)";
-  for (const auto& [path, c] : all_) {
+  for (const auto& [path, s] : all_) {
     out += out.back() == '[' ? R"({"path":)" : R"(,{"path":)";
     examples::append_json_string(out, path);
-    out += R"(,"connections":)" + std::to_string(c.subscribers()) + "}";
+    out += R"(,"connections":)" + std::to_string(s.readers.size()) + "}";
   }
   return out + "]}";
+}
+
+// --- the file beside the journal -----------------------------------------------------------------
+
+void streams::load() {
+  if (!*history_) return;
+  std::ifstream in{file()};
+  for (std::string line; std::getline(in, line);) {
+    const std::string_view text{line};
+    const std::size_t space = text.find(' ');
+    const auto began = examples::parse_count(text.substr(0, space), 0, sse::max_event_id);
+    const std::string_view path = space < text.size() ? text.substr(space + 1) : std::string_view{};
+    if (!began || !is_stream_path(path) || has(path) || all_.size() == max_streams)
+      throw std::runtime_error{file() + ": " + line +
+                               " is no line of it; each is the number of an event, a space and a "
+                               "path of its own"};
+    if (!open(path, *began)) throw std::runtime_error{file() + ": memory is out"};
+  }
+}
+
+/// True also where there is nothing to save.
+bool streams::save() const {
+  if (!*history_) return true;
+  std::string text;
+  for (const auto& [path, s] : all_) text += std::to_string(s.began) + " " + path + "\n";
+  const std::string fresh = file() + ".new";
+  const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return false;
+  bool good = true;
+  for (std::string_view rest = text; good && !rest.empty();) {
+    const ::ssize_t n = ::write(fd, rest.data(), rest.size());
+    good = n > 0;
+    rest.remove_prefix(good ? static_cast<std::size_t>(n) : 0);
+  }
+  good = good && ::fsync(fd) == 0;
+  ::close(fd);
+  return good && std::rename(fresh.c_str(), file().c_str()) == 0;
 }
 
 }  // namespace chat

@@ -1,9 +1,12 @@
 // ssehub example chat. SPDX-License-Identifier: MIT
 //
-// streams: the paths that were registered at run time, each a channel of its own, and what is sent
-// to one or to all of them.
+// streams: the paths that were registered at run time, and what is sent to one or to all of them.
 //
-//   chat::streams all{http, settings};
+// In memory each is a channel of its own. A journal's channels are those that it was opened with:
+// there all streams are one channel, what is for one of them has its path in the audience, and a
+// file beside the journal says which streams there are and behind which event each began.
+//
+//   chat::streams all{http, settings, history};
 //   all.reserve("/send");                       // paths of the program itself
 //   all.add("/events");
 //   all.send_to_all(json);
@@ -17,10 +20,13 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <sse/asio.hpp>
+#include <sse/journal.hpp>
 
 #include "audience.hpp"
+#include "common/history.hpp"
 #include "common/service.hpp"
 
 namespace chat {
@@ -31,6 +37,7 @@ inline constexpr std::size_t max_event = 2 * max_body + 4096;
 
 struct settings {
   examples::common_options common{.port = 3000, .max_lag = 2 * max_event};
+  examples::history_options history{};
 };
 
 /// Of every channel of the program.
@@ -45,37 +52,61 @@ struct reader {
 
 using http_server = examples::http_server<reader>;
 
-enum class add_result : std::uint8_t { added, there_already, bad_path, reserved, full };
+enum class add_result : std::uint8_t { added, there_already, bad_path, reserved, full, not_stored };
 
 class streams {
  public:
   static constexpr std::size_t max_streams = 256;
   static constexpr std::size_t max_path = 200;  ///< characters
+  /// Of the journal.
+  static constexpr std::string_view channel_name = "streams";
 
-  streams(http_server& http, const settings& s) : http_{&http}, settings_{s} {}
+  streams(http_server& http, const settings& s, sse::journal& history)
+      : http_{&http}, settings_{s}, history_{&history} {}
 
   /// A path that cannot be registered.
   void reserve(std::string_view path) { reserved_.emplace(path); }
+  /// Those that there were. Throws std::runtime_error with a sentence.
+  void load();
 
   [[nodiscard]] add_result add(std::string_view path);
   /// Ends its connections; the path is then unknown. False: it is not there.
   bool remove(std::string_view path);
-  [[nodiscard]] sse::channel find(std::string_view path) const noexcept;
-  [[nodiscard]] std::size_t size() const noexcept { return all_.size(); }
+  [[nodiscard]] bool has(std::string_view path) const noexcept {
+    return all_.find(path) != all_.end();
+  }
+  void came(sse::session_id id, std::string_view path);
+  void went(sse::session_id id, std::string_view path);
 
   /// To every stream, also those of one user. Returns how many took it.
   std::size_t send_to_all(std::string_view json, std::string_view audience = {});
   /// False: no such stream, or it refused.
   bool send(std::string_view path, std::string_view json, const sse::publish_options& o = {});
+  /// Whether the journal refused something since this was asked last.
+  [[nodiscard]] bool take_refused() noexcept { return std::exchange(refused_, false); }
 
   /// `{"items":[{"path":...,"connections":...}]}`
   [[nodiscard]] std::string json() const;
 
  private:
+  struct stream {
+    sse::channel channel{};
+    sse::event_id began = 0;                             ///< with a journal: behind this event
+    std::map<std::uint32_t, sse::session_id> readers{};  ///< by slot
+  };
+
+  [[nodiscard]] bool open(std::string_view path, sse::event_id began);
+  [[nodiscard]] sse::verdict<reader> admit(const sse::request& r, const std::string& path) const;
+  bool publish(sse::channel to, std::string_view json, const sse::publish_options& o);
+  [[nodiscard]] std::string file() const { return settings_.history.directory + "/streams"; }
+  [[nodiscard]] bool save() const;
+
   http_server* http_;
   settings settings_;
-  std::map<std::string, sse::channel, std::less<>> all_;
+  sse::journal* history_;
+  std::map<std::string, stream, std::less<>> all_;
   std::set<std::string, std::less<>> reserved_;
+  bool refused_ = false;
 };
 
 /// Whether it can be registered: it begins with a slash, has at most 200 characters, and a request

@@ -2,6 +2,7 @@
 #include "subscriptions.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include <sse/detail/http/characters.hpp>
@@ -47,6 +48,16 @@ sse::response bad_request(std::string_view message) {
 
 }  // namespace
 
+sse::channel_options subscriptions::channel_options() const {
+  sse::channel_options o = channel_options_of(settings_);
+  if (settings_.history.directory.empty()) return o;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  o.own_sequence = true;
+  o.first_id = static_cast<sse::event_id>(
+      std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+  return o;
+}
+
 sse::response subscriptions::add(const sse::request& r, std::string_view body) {
   examples::body_fields f;
   if (auto wrong = f.read(r, body)) return *std::move(wrong);
@@ -58,7 +69,7 @@ sse::response subscriptions::add(const sse::request& r, std::string_view body) {
   if (!there) {
     if (all_.size() == max_subscriptions) return examples::error(409, "too_many_subscriptions");
     const std::string path = "/graphql/subscription/" + name;
-    const sse::channel c = http_->open_channel(path, channel_options_of(settings_));
+    const sse::channel c = http_->open_channel(path, channel_options());
     if (!c) return examples::error(503, "no_memory");
     http_->stream(path, c);
     const std::string publish_path = "/graphql/subscriptions/" + name;
@@ -226,7 +237,7 @@ sse::verdict<reader> subscriptions::subscribe(const sse::request& r, const graph
   if (at == s.results.end()) {
     tidy();
     const std::string name = "graphql " + f.name + " " + f.key;  // no path has this form
-    const sse::channel c = http_->open_channel(name, channel_options_of(settings_));
+    const sse::channel c = http_->open_channel(name, channel_options());
     if (!c) return examples::error(503, "no_memory");
     at = s.results.emplace(f.key, c).first;
   }

@@ -62,6 +62,8 @@ class subscriptions {
   };
   using named = std::map<std::string, subscription, std::less<>>;
 
+  /// Of its channels: they are in memory, also beside a journal, whose ids they do not share.
+  [[nodiscard]] sse::channel_options channel_options() const;
   [[nodiscard]] sse::verdict<reader> run(const sse::request& r, std::string_view document,
                                          std::string_view operation_name);
   [[nodiscard]] sse::verdict<reader> subscribe(const sse::request& r, const graphql::operation& op);

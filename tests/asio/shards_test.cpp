@@ -17,6 +17,10 @@ TEST_CASE("a cap per address holds over all shards of a port") {
   test::a_cap_over_all_shards<test::server<>>();
 }
 
+TEST_CASE("a server that follows a sequencer takes events as large as that does") {
+  test::events_as_large_as_the_sequencer_takes<test::server<>>();
+}
+
 TEST_CASE("one drain ends the streams of all shards, and their servers") {
   test::one_drain_of_all_shards<test::server<>>();
 }

@@ -75,13 +75,13 @@ class Server(Program):
 class Reader(threading.Thread):
     """An EventSource: reconnects with the last id that it got."""
 
-    def __init__(self, port, path="/api/stream"):
+    def __init__(self, port, path="/api/stream", last=None):
         super().__init__(daemon=True)
         self.port = port
         self.path = path
         self.ids = []
         self.gaps = []
-        self.last = None
+        self.last = last
         self.ending = False
         self.start()
 
@@ -251,6 +251,48 @@ def test_notifications_survive():
         server.kill()
 
 
+def test_a_chat_survives():
+    """Streams that were made at run time, and what each of them had; a reader has what was for it, and nothing else."""
+    with tempfile.TemporaryDirectory() as directory:
+        server = Server("chat", "--journal", directory, "--keep", "5")
+        server.start()
+        server.wait_until_it_listens()
+        equal(call(server.port, "POST", "/streams", "", {"path": "/made/later"})[0], 201, "a stream is made")
+        paths = {"/made/later": [], "/events": [], "/chat?room=general&user=ann": []}
+        readers = {path: [Reader(server.port, path) for _ in range(3)] for path in paths}
+        while any(r.last is None for of in readers.values() for r in of):  # told where they stand: nothing is missed
+            time.sleep(0.01)
+        n = 0
+        for _ in range(KILLS):
+            for _ in range(7):
+                for body, who in (({"path": "/made/later"}, ["/made/later"]), ({"filter": {"room": "general"}}, ["/chat?room=general&user=ann"]), ({}, list(paths))):
+                    n += 1
+                    equal(call(server.port, "POST", "/send", "", {**body, "data": {"n": n}})[0], 200, "sent")
+                    for path in who:
+                        paths[path].append(n)
+            while len(stored(directory)) < n:  # what was not stored yet goes with a kill, and nobody has seen it
+                time.sleep(0.01)
+            server.kill()
+            server.start()
+            server.wait_until_it_listens()
+        ids = stored(directory)
+        equal(len(ids), n, "what is stored")
+        until = time.monotonic() + 60
+        for path, of in readers.items():
+            wanted = [ids[i - 1] for i in paths[path]]
+            while any(r.ids != wanted for r in of):
+                check(time.monotonic() < until, f"{path}: {[r.ids for r in of]}, not {wanted}")
+                time.sleep(0.05)
+            equal([r.gaps for r in of], [[]] * len(of), "gap frames")
+        everything = Reader(server.port, "/made/later", last=0)
+        while everything.ids != [ids[i - 1] for i in paths["/made/later"]]:
+            check(time.monotonic() < until, "a reader that asks for everything does not get it")
+            time.sleep(0.05)
+        for r in [everything, *(r for of in readers.values() for r in of)]:
+            r.ending = True
+        server.kill()
+
+
 def test_orders_are_known_after_a_kill():
     """What the gateway knows of orders comes from its journal again."""
     with tempfile.TemporaryDirectory() as directory:
@@ -285,6 +327,7 @@ def wait_until_there(path):
 def main():
     test_orders_are_known_after_a_kill()
     test_notifications_survive()
+    test_a_chat_survives()
     test_kills_under_load_lose_nothing_and_repeat_nothing()
     test_an_engine_writes_and_a_gateway_serves_each_killed_alone()
 

@@ -71,7 +71,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     mail_.emplace(
         mailbox_options{.wake = &wake_loop,
                         .context = &wake_,
-                        .mode = options_.busy_poll ? wake_mode::never : wake_mode::when_idle});
+                        .mode = options_.busy_poll ? wake_mode::never : wake_mode::when_idle,
+                        .limits = this->mail_limits()});
     inbox_ = std::make_shared<inbox>(&wake_loop, &wake_);
     this->join_shards();
     if (!mail_->prepare_sleep() || options_.busy_poll) flush_soon();

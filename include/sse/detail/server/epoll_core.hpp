@@ -246,7 +246,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     waiting_.allow(due::linger, duration::seconds(2));
     mail_.emplace(mailbox_options{.wake = &wake_loop,
                                   .context = &wake_fd,
-                                  .mode = o.busy_poll ? wake_mode::never : wake_mode::when_idle});
+                                  .mode = o.busy_poll ? wake_mode::never : wake_mode::when_idle,
+                                  .limits = this->mail_limits()});
     inbox_ = std::make_shared<inbox>(&wake_loop, &wake_fd);
     this->join_shards();
   }

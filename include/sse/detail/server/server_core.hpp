@@ -369,6 +369,13 @@ class server_core {
     if (const auto at = target_of_.find(c); at != target_of_.end()) forget_target(at->second);
   }
 
+  /// Of mail: what a sequencer takes, its shards take too.
+  [[nodiscard]] encode_limits mail_limits() const noexcept {
+    encode_limits l;
+    if (options_.shards != nullptr)
+      l.event = (std::max)(l.event, options_.shards->options().limits.event);
+    return l;
+  }
   /// Once mail_ is there. Throws std::invalid_argument.
   void join_shards() {
     if (options_.shards != nullptr && !port_.attach(*options_.shards, *hub_, *mail_)) {
