@@ -332,6 +332,50 @@ TEST_CASE("journal: another process follows what is written", "[journal]") {
   CHECK(f.take_up_to(reader, k, 220) == stored(211, 220));
 }
 
+TEST_CASE("journal: who reads live what another process writes is told what that lost",
+          "[journal]") {
+  const temporary_directory dir;
+  const temporary_directory killed;
+  const auto options = [] {
+    journal_options o = small_files();
+    o.durability = durability::none;
+    o.channels = {"a", "b"};
+    return o;
+  };
+  auto writer = std::make_unique<journal>();
+  REQUIRE_FALSE(writer->open(dir.path(), options()));
+  writer->start();
+  publish_up_to(*writer, 10);
+  journal reader;
+  REQUIRE_FALSE(reader.follow(dir.path(), options()));
+  follower f{reader};
+  const std::size_t one = f.join("8");
+  const std::size_t other = f.join("10", "", {1});
+  const std::size_t both = f.join("10", "", {0, 1});
+  CHECK(f.take(one) == stored(9, 10));
+  // As the files are when it is killed with 11 and 12 shown, and not written.
+  const auto over = fs::copy_options::overwrite_existing | fs::copy_options::recursive;
+  fs::copy(dir.path(), killed.path(), over);
+  publish_up_to(*writer, 12);
+  fs::copy(dir.path() + "/runs", killed.path() + "/runs", over);
+  writer.reset();
+  fs::copy(killed.path(), dir.path(), over);
+  reader.start();
+  writer = std::make_unique<journal>();
+  REQUIRE_FALSE(writer->open(dir.path(), options()));
+  const event_id next = writer->found().next;
+  REQUIRE(next > 12);
+  writer->start();
+  REQUIRE(writer->publish(0, {.data = "on"}).id == next);
+  CHECK(f.take_up_to(reader, one, next) == gap_frame(next - 2, 10, next, -1) + stored(next, "on"));
+  CHECK(f.take(other) == gap_frame(next - 1, 10, next, -1));
+  CHECK(f.take(both) ==
+        gap_frame(next - 2, 10, next, -1) + gap_frame(next - 1, 10, next, -1) + stored(next, "on"));
+  // Who comes back is told once, and goes on.
+  CHECK(f.take(f.join("10")) == gap_frame(next - 2, 10, next, -1) + stored(next, "on"));
+  CHECK(f.take(f.join(std::to_string(next - 2))) == stored(next, "on"));
+}
+
 TEST_CASE("journal: a thread that must not meet a lock publishes through a lane", "[journal]") {
   const temporary_directory dir;
   journal j;
@@ -594,6 +638,48 @@ TEST_CASE("journal: what clients come back for is read once for all of them and 
   CHECK(reads > 2);
   CHECK(reads <= blocks);
   CHECK(reads_of(300) == 0);
+}
+
+TEST_CASE("journal: ten thousand clients at ten thousand old ids read each block once",
+          "[journal]") {
+  journal_options o = small_files();
+  o.channels = {"rare", "often"};
+  failing_journal x{std::move(o)};
+  follower f{x.j};
+  x.j.start();
+  const std::string data(400, 'x');
+  constexpr event_id clients = 10'000;
+  constexpr event_id each = 250;  // of those that the clients read
+  for (event_id id = 1; id <= clients; ++id) {
+    REQUIRE(x.j.publish(id % each == 0 ? 0 : 1, {.data = id % each == 0 ? "r" : data}).id == id);
+    if (id % each != 0) continue;
+    REQUIRE(x.j.wait_durable(id, sse::duration::seconds(60)));
+    f.turn();
+  }
+  const std::uint64_t blocks = x.j.stats().bytes / 65536 + x.j.stats().files / 2;
+  const std::uint64_t before = x.disk.reads;
+  std::vector<std::size_t> peers;
+  for (event_id id = 1; id <= clients; ++id) {
+    const std::size_t peer = f.net.connect();
+    auto v = sse::admit("");
+    v.join(f.shard.at(0));
+    REQUIRE(test::with_request(
+        test::ask{.last_event_id = std::to_string(id)},
+        [&](const sse::request& q) { return f.shard.accept({peer}, q, std::move(v)); }));
+    peers.push_back(peer);
+  }
+  f.turn();
+  const std::uint64_t reads = x.disk.reads - before;
+  CHECK(blocks > 50);
+  CHECK(reads > 0);
+  CHECK(reads <= blocks);
+  bool all = true;
+  for (event_id id = 1; id <= clients; ++id) {
+    std::string expected;
+    for (event_id n = (id / each + 1) * each; n <= clients; n += each) expected += stored(n, "r");
+    all = all && f.net.at(peers[id - 1]).received == expected;
+  }
+  CHECK(all);
 }
 
 TEST_CASE("journal: an event of an old file that is broken is told to who needs it", "[journal]") {
