@@ -566,6 +566,13 @@ class server_core {
     if (const auto at = target_of_.find(c); at != target_of_.end()) forget_target(at->second);
   }
 
+  /// Of mail: what a sequencer takes, its shards take too.
+  [[nodiscard]] encode_limits mail_limits() const noexcept {
+    encode_limits l;
+    if (options_.shards != nullptr)
+      l.event = (std::max)(l.event, options_.shards->options().limits.event);
+    return l;
+  }
   /// Once mail_ is there. Throws std::invalid_argument.
   void join_shards() {
     if (options_.shards != nullptr && !port_.attach(*options_.shards, *hub_, *mail_)) {
@@ -1450,7 +1457,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     mail_.emplace(
         mailbox_options{.wake = &wake_loop,
                         .context = &wake_,
-                        .mode = options_.busy_poll ? wake_mode::never : wake_mode::when_idle});
+                        .mode = options_.busy_poll ? wake_mode::never : wake_mode::when_idle,
+                        .limits = this->mail_limits()});
     inbox_ = std::make_shared<inbox>(&wake_loop, &wake_);
     this->join_shards();
     if (!mail_->prepare_sleep() || options_.busy_poll) flush_soon();

@@ -791,6 +791,13 @@ class server_core {
     if (const auto at = target_of_.find(c); at != target_of_.end()) forget_target(at->second);
   }
 
+  /// Of mail: what a sequencer takes, its shards take too.
+  [[nodiscard]] encode_limits mail_limits() const noexcept {
+    encode_limits l;
+    if (options_.shards != nullptr)
+      l.event = (std::max)(l.event, options_.shards->options().limits.event);
+    return l;
+  }
   /// Once mail_ is there. Throws std::invalid_argument.
   void join_shards() {
     if (options_.shards != nullptr && !port_.attach(*options_.shards, *hub_, *mail_)) {
@@ -1672,7 +1679,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     waiting_.allow(due::linger, duration::seconds(2));
     mail_.emplace(mailbox_options{.wake = &wake_loop,
                                   .context = &wake_fd,
-                                  .mode = o.busy_poll ? wake_mode::never : wake_mode::when_idle});
+                                  .mode = o.busy_poll ? wake_mode::never : wake_mode::when_idle,
+                                  .limits = this->mail_limits()});
     inbox_ = std::make_shared<inbox>(&wake_loop, &wake_fd);
     this->join_shards();
   }

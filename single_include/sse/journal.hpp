@@ -1950,11 +1950,28 @@ class journal {
   /// To the hubs. Waits where one of them is behind by a whole lane.
   void show(const journal_event& e) {
     if (e.bytes.empty()) return;  // broken: who asks for it is told
-    const publish_options o{.id = e.id, .audience = e.audience, .key = e.key, .encoded = true};
-    while (order_->publish(e.channel, {.data = e.bytes}, o) == publish_error::full &&
-           !stopping_now())
-      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    show(e.channel, e.bytes, {.id = e.id, .audience = e.audience, .key = e.key, .encoded = true});
     shown_ = e.id;
+  }
+  void show(std::size_t channel, std::string_view bytes, const publish_options& o) {
+    while (order_->publish(channel, {.data = bytes}, o) == publish_error::full && !stopping_now())
+      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  }
+  /// What is behind `from` is lost, and what comes next has `first`: a gap frame on each channel,
+  /// under the ids that nobody will get.
+  void show_loss(event_id from, event_id first) {
+    const std::string data = R"({"requested":)" + std::to_string(from) + R"(,"first":)" +
+                             std::to_string(first) + R"(,"lost":null})";
+    const std::size_t channels = options_.channels.size();
+    for (std::size_t n = 0; n < channels; ++n) {
+      const event_id below = channels - n;  // of `first`
+      const bool has_id = first > below && first - below > order_->head();
+      const event_id id = has_id ? first - below : no_id;
+      const std::string text = has_id ? std::to_string(id) : std::string{};
+      std::string frame;
+      (void)encode(frame, {.type = "gap", .data = data, .id = text});
+      show(n, frame, {.id = id, .transient = !has_id, .encoded = true});
+    }
   }
   /// Before they are stored.
   void show_unwritten() {
@@ -2069,10 +2086,7 @@ class journal {
     while (!stopping_now()) {
       if (store_->look_for_news()) {
         ms = 1;
-        store_->read(order_->head(), max_event_id + 1, [this](const journal_event& e) {
-          show(e);
-          return true;
-        });
+        show_news();
         durable_is(store_->newest());
       } else if (ms < 20) {
         ++ms;
@@ -2080,6 +2094,20 @@ class journal {
       sleeping_.store(true, std::memory_order_seq_cst);
       if (!stopping_now()) wait(ms);
       sleeping_.store(false, std::memory_order_seq_cst);
+    }
+  }
+
+  void show_news() {
+    event_id from = no_id;
+    event_id first = no_id;
+    for (bool lost = true; lost && !stopping_now();) {
+      lost = store_->loss_behind(order_->head(), from, first) && first <= store_->newest();
+      store_->read(order_->head(), lost ? from + 1 : max_event_id + 1,
+                   [this](const journal_event& e) {
+                     show(e);
+                     return true;
+                   });
+      if (lost) show_loss(from, first);
     }
   }
 

@@ -144,7 +144,7 @@ struct sequencer_options {
   /// Room for events that wait for a shard, each; an event takes at most half of it. 1 KiB to 1
   /// GiB.
   std::size_t lane_bytes = std::size_t{1} << 20;
-  /// Instead of those of the channels. With asio_server at most the defaults.
+  /// Instead of those of the channels.
   encode_limits limits{};
   /// Somebody else gives the ids (a journal): publish_options::id, rising, and events are
   /// `encoded`.

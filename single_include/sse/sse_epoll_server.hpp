@@ -13991,7 +13991,7 @@ struct sequencer_options {
   /// Room for events that wait for a shard, each; an event takes at most half of it. 1 KiB to 1
   /// GiB.
   std::size_t lane_bytes = std::size_t{1} << 20;
-  /// Instead of those of the channels. With asio_server at most the defaults.
+  /// Instead of those of the channels.
   encode_limits limits{};
   /// Somebody else gives the ids (a journal): publish_options::id, rising, and events are
   /// `encoded`.
@@ -14907,6 +14907,13 @@ class server_core {
     if (const auto at = target_of_.find(c); at != target_of_.end()) forget_target(at->second);
   }
 
+  /// Of mail: what a sequencer takes, its shards take too.
+  [[nodiscard]] encode_limits mail_limits() const noexcept {
+    encode_limits l;
+    if (options_.shards != nullptr)
+      l.event = (std::max)(l.event, options_.shards->options().limits.event);
+    return l;
+  }
   /// Once mail_ is there. Throws std::invalid_argument.
   void join_shards() {
     if (options_.shards != nullptr && !port_.attach(*options_.shards, *hub_, *mail_)) {
@@ -16092,7 +16099,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     waiting_.allow(due::linger, duration::seconds(2));
     mail_.emplace(mailbox_options{.wake = &wake_loop,
                                   .context = &wake_fd,
-                                  .mode = o.busy_poll ? wake_mode::never : wake_mode::when_idle});
+                                  .mode = o.busy_poll ? wake_mode::never : wake_mode::when_idle,
+                                  .limits = this->mail_limits()});
     inbox_ = std::make_shared<inbox>(&wake_loop, &wake_fd);
     this->join_shards();
   }

@@ -14599,7 +14599,7 @@ struct sequencer_options {
   /// Room for events that wait for a shard, each; an event takes at most half of it. 1 KiB to 1
   /// GiB.
   std::size_t lane_bytes = std::size_t{1} << 20;
-  /// Instead of those of the channels. With asio_server at most the defaults.
+  /// Instead of those of the channels.
   encode_limits limits{};
   /// Somebody else gives the ids (a journal): publish_options::id, rising, and events are
   /// `encoded`.
@@ -15515,6 +15515,13 @@ class server_core {
     if (const auto at = target_of_.find(c); at != target_of_.end()) forget_target(at->second);
   }
 
+  /// Of mail: what a sequencer takes, its shards take too.
+  [[nodiscard]] encode_limits mail_limits() const noexcept {
+    encode_limits l;
+    if (options_.shards != nullptr)
+      l.event = (std::max)(l.event, options_.shards->options().limits.event);
+    return l;
+  }
   /// Once mail_ is there. Throws std::invalid_argument.
   void join_shards() {
     if (options_.shards != nullptr && !port_.attach(*options_.shards, *hub_, *mail_)) {
@@ -16399,7 +16406,8 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     mail_.emplace(
         mailbox_options{.wake = &wake_loop,
                         .context = &wake_,
-                        .mode = options_.busy_poll ? wake_mode::never : wake_mode::when_idle});
+                        .mode = options_.busy_poll ? wake_mode::never : wake_mode::when_idle,
+                        .limits = this->mail_limits()});
     inbox_ = std::make_shared<inbox>(&wake_loop, &wake_);
     this->join_shards();
     if (!mail_->prepare_sleep() || options_.busy_poll) flush_soon();
