@@ -25,6 +25,14 @@
 
 namespace test {
 
+/// The loop of a server that has its own.
+template <class Server>
+struct polled {
+  explicit polled(const sse::server_options& o) : server{o} {}
+  void turn() { server.poll(); }
+  Server server;
+};
+
 /// `Loop`: made of server_options, has `server` and turn(), which serves what there is to do.
 template <class Loop>
 class held_server {

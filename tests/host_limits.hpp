@@ -7,13 +7,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include <sse/shards.hpp>
 #include <sse/sse.hpp>
 
 #include "catch.hpp"
@@ -24,14 +22,6 @@
 namespace test {
 
 using std::chrono::milliseconds;
-
-/// The loop of a server that has its own.
-template <class Server>
-struct polled {
-  explicit polled(const sse::server_options& o) : server{o} {}
-  void turn() { server.poll(); }
-  Server server;
-};
 
 template <class Loop>
 void head_deadline() {
@@ -770,80 +760,6 @@ void end_with_unread_input(bool by_stop) {
   const std::string got = c.rest();
   CHECK(got.find("data: last\n\n") != std::string::npos);
   CHECK_FALSE(c.was_reset);
-}
-
-/// Its hub gets event `id`, encoded elsewhere.
-inline void bring(sse::sequencer& q, std::uint64_t id) {
-  const std::string bytes = "id: " + std::to_string(id) + "\ndata: x\n\n";
-  REQUIRE(q.publish(0, {.data = bytes}, {.id = id, .encoded = true}));
-}
-
-template <class Loop>
-void a_client_ahead_waits() {
-  const bool retries = GENERATE(false, true);
-  sse::sequencer q{{.given_ids = true, .wait_ahead = milliseconds{2000}, .retry_ahead = retries}};
-  held_server<Loop> s{{.verdict_deadline = milliseconds{9000}, .shards = &q}};
-  const sse::channel events = s->hub().find_channel("events");
-  const bool later = GENERATE(false, true);  // the handler asks somebody else
-  std::optional<sse::stream_responder<>> asked;
-  if (later) {
-    s->stream("/shared", [&](const sse::request&, sse::stream_responder<> to) {
-      asked.emplace(std::move(to));
-    });
-  } else {
-    s->stream("/shared", events);
-  }
-  const auto ask = [&](client& c, std::uint64_t id) {
-    s.send(c, client::make("GET", "/shared", last_id(id)));
-  };
-  const auto admit = [&] {
-    REQUIRE(asked.has_value() == later);
-    if (later) (*std::exchange(asked, {}))(sse::admit().join(events));
-  };
-  bring(q, 5);
-  client early{s.port()};
-  client far{s.port()};
-  client gone{s.port()};
-  ask(early, 6);
-  ask(far, 7);
-  ask(gone, 7);
-  s.pass(1999);
-  CHECK_FALSE(asked);
-  CHECK_FALSE(early.has_input());
-  CHECK_FALSE(far.has_input());
-  gone = client{s.port()};
-  bring(q, 6);  // one of them is there
-  REQUIRE(s.until([&] { return later ? asked.has_value() : early.has_input(); }));
-  admit();
-  REQUIRE(s.until([&] { return early.has_input(); }));
-  CHECK(early.head().status == 200);
-  s.pass(0);
-  CHECK_FALSE(far.has_input());
-  s.pass(1);  // the other has waited as long as it may
-  if (later) {
-    REQUIRE(s.until([&] { return asked.has_value(); }));
-    admit();
-  }
-  REQUIRE(s.until([&] { return far.has_input(); }));
-  if (retries) {
-    CHECK(far.head().status == 200);
-    CHECK(s.read(far, 7).starts_with("retry: "));
-  } else {
-    const answer no = far.whole_answer();
-    CHECK(no.status == 503);
-    CHECK(no.head.find("Retry-After: ") != std::string::npos);
-    CHECK(no.body == R"({"error":"behind"})");
-  }
-  bring(q, 7);
-  CHECK(s.read(early, 1).starts_with("id: 7\n"));
-  client on_time{s.port()};
-  ask(on_time, 7);
-  if (later) {
-    REQUIRE(s.until([&] { return asked.has_value(); }));
-    admit();
-  }
-  REQUIRE(s.until([&] { return on_time.has_input(); }));
-  CHECK(on_time.head().status == 200);
 }
 
 }  // namespace test

@@ -1,10 +1,12 @@
 // Several servers on one port, as shards of one sequencer: what must hold for any host. `Server`:
-// test::server<> or a test::loop_server.
+// test::server<> or a test::loop_server; `Loop`: see held_server.hpp.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -12,8 +14,10 @@
 #include <vector>
 
 #include <sse/server.hpp>
+#include <sse/shards.hpp>
 
 #include "catch.hpp"
+#include "held_server.hpp"
 #include "http_client.hpp"
 
 namespace test {
@@ -175,6 +179,81 @@ void one_drain_of_all_shards() {
   }
   CHECK(c.ticks.stats().sessions == 0);
   CHECK(c.ticks.all_channel_stats()[0].subscribers == 0);
+}
+
+/// Its hub gets event `id`, encoded elsewhere.
+inline void bring(sse::sequencer& q, std::uint64_t id) {
+  const std::string bytes = "id: " + std::to_string(id) + "\ndata: x\n\n";
+  REQUIRE(q.publish(0, {.data = bytes}, {.id = id, .encoded = true}));
+}
+
+template <class Loop>
+void a_client_ahead_waits() {
+  const bool retries = GENERATE(false, true);
+  using std::chrono::milliseconds;
+  sse::sequencer q{{.given_ids = true, .wait_ahead = milliseconds{2000}, .retry_ahead = retries}};
+  held_server<Loop> s{{.verdict_deadline = milliseconds{9000}, .shards = &q}};
+  const sse::channel events = s->hub().find_channel("events");
+  const bool later = GENERATE(false, true);  // the handler asks somebody else
+  std::optional<sse::stream_responder<>> asked;
+  if (later) {
+    s->stream("/shared", [&](const sse::request&, sse::stream_responder<> to) {
+      asked.emplace(std::move(to));
+    });
+  } else {
+    s->stream("/shared", events);
+  }
+  const auto ask = [&](client& c, std::uint64_t id) {
+    s.send(c, client::make("GET", "/shared", last_id(id)));
+  };
+  const auto admit = [&] {
+    REQUIRE(asked.has_value() == later);
+    if (later) (*std::exchange(asked, {}))(sse::admit().join(events));
+  };
+  bring(q, 5);
+  client early{s.port()};
+  client far{s.port()};
+  client gone{s.port()};
+  ask(early, 6);
+  ask(far, 7);
+  ask(gone, 7);
+  s.pass(1999);
+  CHECK_FALSE(asked);
+  CHECK_FALSE(early.has_input());
+  CHECK_FALSE(far.has_input());
+  gone = client{s.port()};
+  bring(q, 6);  // one of them is there
+  REQUIRE(s.until([&] { return later ? asked.has_value() : early.has_input(); }));
+  admit();
+  REQUIRE(s.until([&] { return early.has_input(); }));
+  CHECK(early.head().status == 200);
+  s.pass(0);
+  CHECK_FALSE(far.has_input());
+  s.pass(1);  // the other has waited as long as it may
+  if (later) {
+    REQUIRE(s.until([&] { return asked.has_value(); }));
+    admit();
+  }
+  REQUIRE(s.until([&] { return far.has_input(); }));
+  if (retries) {
+    CHECK(far.head().status == 200);
+    CHECK(s.read(far, 7).starts_with("retry: "));
+  } else {
+    const answer no = far.whole_answer();
+    CHECK(no.status == 503);
+    CHECK(no.head.find("Retry-After: ") != std::string::npos);
+    CHECK(no.body == R"({"error":"behind"})");
+  }
+  bring(q, 7);
+  CHECK(s.read(early, 1).starts_with("id: 7\n"));
+  client on_time{s.port()};
+  ask(on_time, 7);
+  if (later) {
+    REQUIRE(s.until([&] { return asked.has_value(); }));
+    admit();
+  }
+  REQUIRE(s.until([&] { return on_time.has_input(); }));
+  CHECK(on_time.head().status == 200);
 }
 
 }  // namespace test

@@ -46,7 +46,7 @@ class loop_server : public server_calls<loop_server<Server>> {
   template <class F>
   decltype(auto) on_loop(F f) {
     remote_call call{f};
-    post(call.base());
+    post(call);
     return call.result();
   }
   /// In the server's thread only.

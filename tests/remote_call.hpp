@@ -3,7 +3,7 @@
 // to compile the hosts' tests.
 //
 //   test::remote_call call{f};
-//   post(call.base());  // has it run there: call.run()
+//   post(call);  // has it run there: call.run()
 //   return call.result();
 #pragma once
 
@@ -54,40 +54,29 @@ class remote_call_base {
 template <class F>
 class remote_call : public remote_call_base {
   using returned = std::invoke_result_t<F&>;
-  static constexpr bool none = std::is_void_v<returned>;
-  static constexpr bool refers = std::is_reference_v<returned>;
+  static constexpr bool returns = !std::is_void_v<returned>;
 
  public:
   explicit remote_call(F& f) noexcept : remote_call_base{&remote_call::call}, f_{&f} {}
 
-  [[nodiscard]] remote_call_base& base() noexcept { return *this; }
-
   /// Waits until it ran.
   returned result() {
     wait();
-    if constexpr (refers) return static_cast<returned>(*value_);
-    if constexpr (!none && !refers) return std::move(*value_);
+    if constexpr (returns) return std::move(*value_);
   }
 
  private:
   static void call(remote_call_base& b) {
     auto& self = static_cast<remote_call&>(b);
-    if constexpr (none) {
-      (*self.f_)();
-    } else if constexpr (refers) {
-      self.value_ = &(*self.f_)();
-    } else {
+    if constexpr (returns) {
       self.value_.emplace((*self.f_)());
+    } else {
+      (*self.f_)();
     }
   }
 
-  struct nothing {};
-  using kept = std::conditional_t<
-      none, nothing,
-      std::conditional_t<refers, std::remove_reference_t<returned>*,
-                         std::optional<std::conditional_t<none || refers, int, returned>>>>;
   F* f_;
-  kept value_{};
+  std::optional<std::conditional_t<returns, returned, char>> value_{};
 };
 
 }  // namespace test

@@ -1,11 +1,7 @@
 // ssehub example chat. SPDX-License-Identifier: MIT
 #include "streams.hpp"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdio>
 #include <fstream>
 #include <stdexcept>
 #include <utility>
@@ -14,6 +10,7 @@
 #include "common/body.hpp"
 #include "common/flags.hpp"
 #include "common/json.hpp"
+#include "common/replace_file.hpp"
 
 namespace chat {
 namespace {
@@ -168,18 +165,7 @@ bool streams::save() const {
   if (!*history_) return true;
   std::string text;
   for (const auto& [path, s] : all_) text += std::to_string(s.began) + " " + path + "\n";
-  const std::string fresh = file() + ".new";
-  const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) return false;
-  bool good = true;
-  for (std::string_view rest = text; good && !rest.empty();) {
-    const ::ssize_t n = ::write(fd, rest.data(), rest.size());
-    good = n > 0;
-    rest.remove_prefix(good ? static_cast<std::size_t>(n) : 0);
-  }
-  good = good && ::fsync(fd) == 0;
-  ::close(fd);
-  return good && std::rename(fresh.c_str(), file().c_str()) == 0;
+  return examples::replace_file(file(), text, 0644).empty();
 }
 
 }  // namespace chat

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <utility>
 
+#include "common/replace_file.hpp"
+
 namespace tail {
 
 namespace {
@@ -19,25 +21,16 @@ std::string what(std::string_view path, int error) {
   return std::string{path}.append(": ").append(std::strerror(error));
 }
 
-/// A descriptor, closed at the end.
+/// A descriptor to read from, closed at the end.
 class file {
  public:
-  file(const std::string& path, int flags)
-      : fd_{::open(path.c_str(), flags | O_CLOEXEC, S_IRUSR | S_IWUSR)} {}
+  explicit file(const std::string& path) : fd_{::open(path.c_str(), O_RDONLY | O_CLOEXEC)} {}
   file(const file&) = delete;
   file& operator=(const file&) = delete;
   ~file() {
     if (fd_ >= 0) ::close(fd_);
   }
   [[nodiscard]] int get() const noexcept { return fd_; }
-  [[nodiscard]] bool write(std::string_view text) const {
-    while (!text.empty()) {
-      const ssize_t n = ::write(fd_, text.data(), text.size());
-      if (n < 0 && errno != EINTR) return false;
-      if (n > 0) text.remove_prefix(static_cast<std::size_t>(n));
-    }
-    return true;
-  }
   [[nodiscard]] bool read(std::string& out) const {
     char buffer[4096];
     for (;;) {
@@ -99,7 +92,7 @@ bool state_file::read(std::string_view text, output& then) {
 std::string state_file::load() {
   std::string text;
   {
-    const file f{path_, O_RDONLY};
+    const file f{path_};
     if (f.get() < 0) return errno == ENOENT ? std::string{} : what(path_, errno);
     if (!f.read(text)) return what(path_, errno);
   }
@@ -126,14 +119,9 @@ std::string state_file::save(std::string_view id) {
     text.append("stdout ").append(std::to_string(o.device)).append(" ");
     text.append(std::to_string(o.node)).append(" ").append(std::to_string(o.size)).append("\n");
   }
-  const std::string next = path_ + ".new";
-  {
-    const file f{next, O_WRONLY | O_CREAT | O_TRUNC};
-    if (f.get() < 0 || !f.write(text) || ::fsync(f.get()) != 0) return what(next, errno);
-  }
-  if (::rename(next.c_str(), path_.c_str()) != 0) return what(path_, errno);
-  id_ = id;
-  return {};
+  std::string wrong = examples::replace_file(path_, text, S_IRUSR | S_IWUSR);
+  if (wrong.empty()) id_ = id;
+  return wrong;
 }
 
 }  // namespace tail

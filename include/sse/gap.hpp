@@ -1,6 +1,6 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// gap: what our hub's `event: gap` frame says, and its reader.
+// gap: what our hub's `event: gap` frame says, its reader and its writer.
 //
 //   event: gap
 //   data: {"requested":17,"first":20,"lost":2}
@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include <sse/detail/base/decimal.hpp>
+#include <sse/detail/base/lines.hpp>
 #include <sse/event.hpp>
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
@@ -57,6 +58,27 @@ struct gap {
   out = g;
   return true;
 }
+
+namespace detail {
+
+/// What put_gap() writes at most.
+inline constexpr std::size_t max_gap =
+    std::string_view{R"({"requested":,"first":,"lost":})"}.size() + 3 * max_digits;
+
+/// The data of a gap frame; returns the byte after it. `has_ids`: false where what was lost had
+/// none, then `requested` and `first` are null.
+inline char* put_gap(char* out, const gap& g, bool has_ids = true) noexcept {
+  const auto number = [&out](std::string_view name, bool known, std::uint64_t n) {
+    out = put(out, name);
+    out = known ? put_decimal(out, n) : put(out, "null");
+  };
+  number(R"({"requested":)", has_ids, g.requested);
+  number(R"(,"first":)", has_ids, g.first);
+  number(R"(,"lost":)", g.lost_known, g.lost);
+  return put(out, "}");
+}
+
+}  // namespace detail
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 

@@ -47,6 +47,7 @@
 #include <poll.h>
 
 #include <sse/detail/journal/store.hpp>
+#include <sse/gap.hpp>
 #include <sse/journal_options.hpp>
 #include <sse/mailbox.hpp>
 #include <sse/shards.hpp>
@@ -410,8 +411,8 @@ class journal {
   /// What is behind `from` is lost, and what comes next has `first`: a gap frame on each channel,
   /// under the ids that nobody will get.
   void show_loss(event_id from, event_id first) {
-    const std::string data = R"({"requested":)" + std::to_string(from) + R"(,"first":)" +
-                             std::to_string(first) + R"(,"lost":null})";
+    char data[detail::max_gap];
+    const char* const end = detail::put_gap(data, {.requested = from, .first = first});
     const std::size_t channels = options_.channels.size();
     for (std::size_t n = 0; n < channels; ++n) {
       const event_id below = channels - n;  // of `first`
@@ -419,7 +420,7 @@ class journal {
       const event_id id = has_id ? first - below : no_id;
       const std::string text = has_id ? std::to_string(id) : std::string{};
       std::string frame;
-      (void)encode(frame, {.type = "gap", .data = data, .id = text});
+      (void)encode(frame, {.type = "gap", .data = {data, end}, .id = text});
       show(n, frame, {.id = id, .transient = !has_id, .encoded = true});
     }
   }

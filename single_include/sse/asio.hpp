@@ -586,6 +586,12 @@ class server_core {
     take_mail();
     if (port_) port_.wake_waiting(*hub_);
   }
+  /// After the mail: requests that wait for what their clients have already.
+  template <class Connection>
+  void look_at_those_ahead(waiting_room<Connection>& all) noexcept {
+    if (port_ && port_.head_moved())
+      all.for_each(due::ahead, [](Connection& c) { c.look_ahead(); });
+  }
   /// Answers that came late to their connections.
   void take_late_answers() noexcept {
     for (inbox::task& t : inbox_->take()) {
@@ -1645,7 +1651,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     const calling_hub in{*this};
     flushes_ = true;
     this->drain_mail();
-    waiting_.for_each(due::ahead, [](connection& c) { c.look_ahead(); });
+    this->look_at_those_ahead(waiting_);
     this->take_late_answers();
     if (stopped_) return;
     if (this->shards_end()) begin_drain(port_.how_to_drain(), [](net_error) {});

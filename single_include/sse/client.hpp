@@ -1338,7 +1338,6 @@ class response_reader {
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_HTTP_RESPONSE_READER_HPP
-#include "gap.hpp"
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 

@@ -811,6 +811,12 @@ class server_core {
     take_mail();
     if (port_) port_.wake_waiting(*hub_);
   }
+  /// After the mail: requests that wait for what their clients have already.
+  template <class Connection>
+  void look_at_those_ahead(waiting_room<Connection>& all) noexcept {
+    if (port_ && port_.head_moved())
+      all.for_each(due::ahead, [](Connection& c) { c.look_ahead(); });
+  }
   /// Answers that came late to their connections.
   void take_late_answers() noexcept {
     for (inbox::task& t : inbox_->take()) {
@@ -1884,7 +1890,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   void send_all() {
     this->drain_mail();
-    waiting_.for_each(due::ahead, [](connection& c) { c.look_ahead(); });
+    this->look_at_those_ahead(waiting_);
     this->take_late_answers();
     if (stopped_) return;
     tell_time();

@@ -239,18 +239,10 @@ class sequencer {
     if (!options_.given_ids || first <= head + 1 || first - 1 > max_event_id)
       return {no_id, publish_error::id_order};
     if (draining_.load(std::memory_order_relaxed)) return {no_id, publish_error::closed};
-    char text[160];
-    char* p = text;
-    const auto put = [&](std::string_view s) { p = detail::put(p, s); };
-    put("id: ");
-    p = detail::put_decimal(p, first - 1);
-    put("\nevent: gap\ndata: {\"requested\":");
-    p = detail::put_decimal(p, head);
-    put(",\"first\":");
-    p = detail::put_decimal(p, first);
-    put(",\"lost\":");
-    if (known) p = detail::put_decimal(p, lost);
-    put(known ? "}\n\n" : "null}\n\n");
+    char text[detail::max_gap + detail::max_digits + sizeof "id: \nevent: gap\ndata: \n\n"];
+    char* p = detail::put_decimal(detail::put(text, "id: "), first - 1);
+    p = detail::put(p, "\nevent: gap\ndata: ");
+    p = detail::put(detail::put_gap(p, {head, first, lost, known}), "\n\n");
     const event bytes{.data = {text, static_cast<std::size_t>(p - text)}};
     return hand_out(no_channel, bytes, {.id = first - 1, .encoded = true});
   }
@@ -531,6 +523,13 @@ class shard_port {
     return resume.state == resume_point::kind::given && resume.after > sequencer_->head();
   }
 
+  /// Since it was asked last: who was ahead then may be so no longer.
+  [[nodiscard]] bool head_moved() noexcept {
+    if (sequencer_ == nullptr) return false;
+    const event_id now = sequencer_->head();
+    return std::exchange(looked_at_, now) != now;
+  }
+
   /// Before an accept: makes sure that a client that got an id from another shard is not taken for
   /// one from the future here. `drain()` is the host's own drain of its mailbox. May wait for a
   /// publish that is under way in another thread. False: memory is out here and there, or the
@@ -637,6 +636,7 @@ class shard_port {
   bool ending_ = false;
   publish_error error_ = publish_error::none;
   std::size_t lost_told_ = 0;        // channels that have the gap that is being taken
+  event_id looked_at_ = no_id;       // head_moved
   std::vector<session_id> waiting_;  // for what their backfill hooks have not got yet
   std::uint64_t backfills_ = 0;      // sequencer::backfills_
 };

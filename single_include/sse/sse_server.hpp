@@ -3178,7 +3178,6 @@ struct drain_options {
 #define SSEHUB_DETAIL_ENGINE_CATCH_UP_HPP
 
 #include <cstdint>
-#include <cstring>
 #include <string_view>
 
 // ---- sse/detail/engine/lag.hpp
@@ -7512,6 +7511,86 @@ inline void engine::settle() noexcept {
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_ENGINE_LAG_HPP
+// ---- sse/gap.hpp
+//
+// gap: what our hub's `event: gap` frame says, its reader and its writer.
+//
+//   event: gap
+//   data: {"requested":17,"first":20,"lost":2}
+//
+// lost is null where it is unknown.
+#ifndef SSEHUB_GAP_HPP
+#define SSEHUB_GAP_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
+
+/// A part of the stream that will not come.
+struct gap {
+  event_id requested = no_id;  ///< the id that was asked for, or the last one received
+  event_id first = no_id;      ///< the first id that can come
+  std::uint64_t lost = 0;      ///< how many events were lost
+  bool lost_known = false;     ///< false: nobody knows (another run of the server, a trimmed log)
+};
+
+/// Reads a gap frame in exactly the form above, spaces aside. False: `e` is an event like others.
+[[nodiscard]] constexpr bool read_gap(const event& e, gap& out) noexcept {
+  if (e.type != "gap") return false;
+  std::string_view s = e.data;
+  const auto skip = [&s](std::string_view what) {
+    while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
+    if (!s.starts_with(what)) return false;
+    s.remove_prefix(what.size());
+    return true;
+  };
+  const auto number = [&s, &skip](std::uint64_t& n) {
+    if (!skip({})) return false;
+    const std::string_view digits = s.substr(0, s.find_first_not_of("0123456789"));
+    s.remove_prefix(digits.size());
+    return detail::read_decimal(digits, max_event_id, n) == detail::decimal::number;
+  };
+  gap g;
+  if (!skip("{") || !skip("\"requested\"") || !skip(":") || !number(g.requested) || !skip(",") ||
+      !skip("\"first\"") || !skip(":") || !number(g.first) || !skip(",") || !skip("\"lost\"") ||
+      !skip(":")) {
+    return false;
+  }
+  if (!skip("null")) {
+    if (!number(g.lost)) return false;
+    g.lost_known = true;
+  }
+  if (!skip("}") || !skip({}) || !s.empty()) return false;
+  out = g;
+  return true;
+}
+
+namespace detail {
+
+/// What put_gap() writes at most.
+inline constexpr std::size_t max_gap =
+    std::string_view{R"({"requested":,"first":,"lost":})"}.size() + 3 * max_digits;
+
+/// The data of a gap frame; returns the byte after it. `has_ids`: false where what was lost had
+/// none, then `requested` and `first` are null.
+inline char* put_gap(char* out, const gap& g, bool has_ids = true) noexcept {
+  const auto number = [&out](std::string_view name, bool known, std::uint64_t n) {
+    out = put(out, name);
+    out = known ? put_decimal(out, n) : put(out, "null");
+  };
+  number(R"({"requested":)", has_ids, g.requested);
+  number(R"(,"first":)", has_ids, g.first);
+  number(R"(,"lost":)", g.lost_known, g.lost);
+  return put(out, "}");
+}
+
+}  // namespace detail
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_GAP_HPP
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
@@ -7735,28 +7814,10 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
 /// (lost transient events) R and F are null and the client's last id stays as it is.
 inline bool engine::push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                              bool moves_id) noexcept {
-  char data[128];
-  static_assert(sizeof data >= sizeof R"({"requested":,"first":,"lost":})" + 3 * max_digits);
-  char* p = data;
-  const auto put = [&](std::string_view s) {
-    std::memcpy(p, s.data(), s.size());
-    p += s.size();
-  };
-  const auto number = [&](bool known, std::uint64_t n) {
-    if (known) {
-      p = put_decimal(p, n);
-    } else {
-      put("null");
-    }
-  };
-  put("{\"requested\":");
-  number(what.with_ids, what.requested);
-  put(",\"first\":");
-  number(what.with_ids, what.first);
-  put(",\"lost\":");
-  number(what.known, what.lost);
-  put("}");
-  event e{.type = "gap", .data = {data, static_cast<std::size_t>(p - data)}};
+  char data[max_gap];
+  const char* const end =
+      put_gap(data, {what.requested, what.first, what.lost, what.known}, what.with_ids);
+  event e{.type = "gap", .data = {data, static_cast<std::size_t>(end - data)}};
   char id[max_digits];
   if (what.with_ids && moves_id) {
     e.id = {id, static_cast<std::size_t>(put_decimal(id, next_id(slot) - 1) - id)};
@@ -14694,18 +14755,10 @@ class sequencer {
     if (!options_.given_ids || first <= head + 1 || first - 1 > max_event_id)
       return {no_id, publish_error::id_order};
     if (draining_.load(std::memory_order_relaxed)) return {no_id, publish_error::closed};
-    char text[160];
-    char* p = text;
-    const auto put = [&](std::string_view s) { p = detail::put(p, s); };
-    put("id: ");
-    p = detail::put_decimal(p, first - 1);
-    put("\nevent: gap\ndata: {\"requested\":");
-    p = detail::put_decimal(p, head);
-    put(",\"first\":");
-    p = detail::put_decimal(p, first);
-    put(",\"lost\":");
-    if (known) p = detail::put_decimal(p, lost);
-    put(known ? "}\n\n" : "null}\n\n");
+    char text[detail::max_gap + detail::max_digits + sizeof "id: \nevent: gap\ndata: \n\n"];
+    char* p = detail::put_decimal(detail::put(text, "id: "), first - 1);
+    p = detail::put(p, "\nevent: gap\ndata: ");
+    p = detail::put(detail::put_gap(p, {head, first, lost, known}), "\n\n");
     const event bytes{.data = {text, static_cast<std::size_t>(p - text)}};
     return hand_out(no_channel, bytes, {.id = first - 1, .encoded = true});
   }
@@ -14986,6 +15039,13 @@ class shard_port {
     return resume.state == resume_point::kind::given && resume.after > sequencer_->head();
   }
 
+  /// Since it was asked last: who was ahead then may be so no longer.
+  [[nodiscard]] bool head_moved() noexcept {
+    if (sequencer_ == nullptr) return false;
+    const event_id now = sequencer_->head();
+    return std::exchange(looked_at_, now) != now;
+  }
+
   /// Before an accept: makes sure that a client that got an id from another shard is not taken for
   /// one from the future here. `drain()` is the host's own drain of its mailbox. May wait for a
   /// publish that is under way in another thread. False: memory is out here and there, or the
@@ -15092,6 +15152,7 @@ class shard_port {
   bool ending_ = false;
   publish_error error_ = publish_error::none;
   std::size_t lost_told_ = 0;        // channels that have the gap that is being taken
+  event_id looked_at_ = no_id;       // head_moved
   std::vector<session_id> waiting_;  // for what their backfill hooks have not got yet
   std::uint64_t backfills_ = 0;      // sequencer::backfills_
 };
@@ -15534,6 +15595,12 @@ class server_core {
     if (port_) port_.turn_begins();
     take_mail();
     if (port_) port_.wake_waiting(*hub_);
+  }
+  /// After the mail: requests that wait for what their clients have already.
+  template <class Connection>
+  void look_at_those_ahead(waiting_room<Connection>& all) noexcept {
+    if (port_ && port_.head_moved())
+      all.for_each(due::ahead, [](Connection& c) { c.look_ahead(); });
   }
   /// Answers that came late to their connections.
   void take_late_answers() noexcept {
@@ -16594,7 +16661,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     const calling_hub in{*this};
     flushes_ = true;
     this->drain_mail();
-    waiting_.for_each(due::ahead, [](connection& c) { c.look_ahead(); });
+    this->look_at_those_ahead(waiting_);
     this->take_late_answers();
     if (stopped_) return;
     if (this->shards_end()) begin_drain(port_.how_to_drain(), [](net_error) {});

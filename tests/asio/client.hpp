@@ -48,7 +48,7 @@ class server : public server_calls<server<User, Stream>> {
   template <class F>
   decltype(auto) on_loop(F f) {
     remote_call call{f};
-    post(call.base());
+    post(call);
     return call.result();
   }
   /// In the server's thread only.

@@ -135,8 +135,3 @@ TEST_CASE("a stream that ended takes 8 MiB more, whatever it took before") {
   CHECK(s.ends(c));
   takes_8_mib_more(s, c);
 }
-
-TEST_CASE("a client that is ahead of its order waits for it, to the millisecond") {
-  if (test::cannot_hold_the_server()) return;
-  test::a_client_ahead_waits<asio_loop>();
-}

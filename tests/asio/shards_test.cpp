@@ -2,6 +2,7 @@
 #include <stdexcept>
 
 #include "asio/client.hpp"
+#include "asio/loop.hpp"
 #include "catch.hpp"
 #include "host_shards.hpp"
 
@@ -11,6 +12,11 @@ TEST_CASE("a hundred clients over two shards of one port get everything, and res
 
 TEST_CASE("a client that is ahead of its shard is not told of a gap") {
   test::a_client_ahead_of_its_shard<test::server<>>();
+}
+
+TEST_CASE("a client that is ahead of its order waits for it, to the millisecond") {
+  if (test::cannot_hold_the_server()) return;
+  test::a_client_ahead_waits<test::asio_loop>();
 }
 
 TEST_CASE("a cap per address holds over all shards of a port") {

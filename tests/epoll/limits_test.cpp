@@ -154,8 +154,3 @@ TEST_CASE("a drain waits for nobody who has his answer and stays") {
   if (test::cannot_hold_the_server()) return;
   test::drain_beside_one_that_stays<loop>();
 }
-
-TEST_CASE("a client that is ahead of its order waits for it, to the millisecond") {
-  if (test::cannot_hold_the_server()) return;
-  test::a_client_ahead_waits<loop>();
-}

@@ -21,6 +21,11 @@ TEST_CASE("a client that is ahead of its shard is not told of a gap") {
   test::a_client_ahead_of_its_shard<shard>();
 }
 
+TEST_CASE("a client that is ahead of its order waits for it, to the millisecond") {
+  if (test::cannot_hold_the_server()) return;
+  test::a_client_ahead_waits<test::polled<sse::epoll_server<>>>();
+}
+
 TEST_CASE("a cap per address holds over all shards of a port") {
   test::a_cap_over_all_shards<shard>();
 }

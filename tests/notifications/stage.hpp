@@ -282,7 +282,7 @@ class live {
   template <class F>
   auto on_loop(F f) {
     test::remote_call call{f};
-    post(call.base());
+    post(call);
     return call.result();
   }
   [[nodiscard]] std::string log() {

@@ -7,10 +7,10 @@
 #define SSEHUB_DETAIL_ENGINE_CATCH_UP_HPP
 
 #include <cstdint>
-#include <cstring>
 #include <string_view>
 
 #include <sse/detail/engine/lag.hpp>
+#include <sse/gap.hpp>
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
@@ -234,28 +234,10 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
 /// (lost transient events) R and F are null and the client's last id stays as it is.
 inline bool engine::push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                              bool moves_id) noexcept {
-  char data[128];
-  static_assert(sizeof data >= sizeof R"({"requested":,"first":,"lost":})" + 3 * max_digits);
-  char* p = data;
-  const auto put = [&](std::string_view s) {
-    std::memcpy(p, s.data(), s.size());
-    p += s.size();
-  };
-  const auto number = [&](bool known, std::uint64_t n) {
-    if (known) {
-      p = put_decimal(p, n);
-    } else {
-      put("null");
-    }
-  };
-  put("{\"requested\":");
-  number(what.with_ids, what.requested);
-  put(",\"first\":");
-  number(what.with_ids, what.first);
-  put(",\"lost\":");
-  number(what.known, what.lost);
-  put("}");
-  event e{.type = "gap", .data = {data, static_cast<std::size_t>(p - data)}};
+  char data[max_gap];
+  const char* const end =
+      put_gap(data, {what.requested, what.first, what.lost, what.known}, what.with_ids);
+  event e{.type = "gap", .data = {data, static_cast<std::size_t>(end - data)}};
   char id[max_digits];
   if (what.with_ids && moves_id) {
     e.id = {id, static_cast<std::size_t>(put_decimal(id, next_id(slot) - 1) - id)};

@@ -259,7 +259,7 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     const calling_hub in{*this};
     flushes_ = true;
     this->drain_mail();
-    waiting_.for_each(due::ahead, [](connection& c) { c.look_ahead(); });
+    this->look_at_those_ahead(waiting_);
     this->take_late_answers();
     if (stopped_) return;
     if (this->shards_end()) begin_drain(port_.how_to_drain(), [](net_error) {});

@@ -451,7 +451,7 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
 
   void send_all() {
     this->drain_mail();
-    waiting_.for_each(due::ahead, [](connection& c) { c.look_ahead(); });
+    this->look_at_those_ahead(waiting_);
     this->take_late_answers();
     if (stopped_) return;
     tell_time();

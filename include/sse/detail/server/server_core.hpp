@@ -389,6 +389,12 @@ class server_core {
     take_mail();
     if (port_) port_.wake_waiting(*hub_);
   }
+  /// After the mail: requests that wait for what their clients have already.
+  template <class Connection>
+  void look_at_those_ahead(waiting_room<Connection>& all) noexcept {
+    if (port_ && port_.head_moved())
+      all.for_each(due::ahead, [](Connection& c) { c.look_ahead(); });
+  }
   /// Answers that came late to their connections.
   void take_late_answers() noexcept {
     for (inbox::task& t : inbox_->take()) {
