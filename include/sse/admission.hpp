@@ -40,8 +40,8 @@ enum class when_full : std::uint8_t {
 struct cap {
   std::uint32_t max = 0;  ///< 0: off
   when_full then = when_full::refuse;
-  int status = 429;  ///< of a refusal
-  duration retry_after = duration::seconds(5);
+  int status = 429;                             ///< of a refusal
+  duration retry_after = duration::seconds(5);  ///< off(): the refusal says nothing of it
 };
 
 struct limits {
@@ -329,6 +329,7 @@ enum class join_error : std::uint8_t {
   return "unknown";
 }
 
+/// Each duration can be off() or infinite(), which are never, unless it says otherwise.
 struct hub_options {
   limits caps = {};
   /// Counts for `caps` with other hubs, which must have the same caps; nullptr: alone. evict_oldest
@@ -365,7 +366,8 @@ struct hub_options {
   duration idle = duration::off();
   /// Of a connection: closed, up to a tenth earlier (jitter).
   duration max_age = duration::off();
-  /// A clean close sends a random `retry:` between these two, so that reconnects are spread.
+  /// A clean close sends a random `retry:` between these two, so that reconnects are spread; off():
+  /// 0, at once.
   duration retry_min = duration::seconds(1);
   duration retry_max = duration::seconds(5);
   /// Bytes of all logs held only for slow readers; 0: off.
@@ -381,7 +383,7 @@ struct hub_options {
 };
 
 struct drain_options {
-  duration deadline = duration::seconds(5);  ///< then the rest is cut
+  duration deadline = duration::seconds(5);  ///< then the rest is cut; off(): at once
   /// Last event; empty data and type: none. Its id is not sent. Copied.
   event farewell{};
 };

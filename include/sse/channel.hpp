@@ -64,7 +64,7 @@ struct heartbeat_options {
     fixed,  ///< every `every`, to all subscribers at once
   };
   pace mode = pace::idle;
-  duration every = duration::seconds(15);  ///< REQUIRES: > 0 unless off
+  duration every = duration::seconds(15);  ///< off(): there are none
   bool comment = true;                     ///< a comment line (WHATWG HTML 9.2.7); false: an event
   std::string_view text = "keep-alive";    ///< the comment, or the event's data. Copied.
   std::string_view type = {};              ///< the event's type; empty: unnamed. Copied.
@@ -128,7 +128,7 @@ struct channel_options {
   duration keep_age = duration::off();    ///< age kept for resuming; off: any
   /// Bytes a subscriber may be behind live, beyond its own replay; 0: off.
   std::uint64_t max_lag = 1 << 20;
-  std::uint64_t soft_lag = 0;  ///< as max_lag, but only after soft_lag_for; 0: off
+  std::uint64_t soft_lag = 0;  ///< as max_lag, but only after soft_lag_for; either off: never
   duration soft_lag_for = duration::off();
   lag_policy on_lag = lag_policy::disconnect;
   id_mode ids = id_mode::automatic;
@@ -147,7 +147,8 @@ struct channel_options {
   /// What it is called by metrics_page, together with others that have the same: for a channel per
   /// user or per request, whose names nobody wants there. Empty: its own name. Copied.
   std::string_view metrics_name = {};
-  /// How long it stays for those who come late once it is sealed; then it is closed.
+  /// How long it stays for those who come late once it is sealed; then it is closed. off(): not at
+  /// all.
   duration keep_sealed = duration::infinite();
   encode_limits limits = {};
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Events of the session's other

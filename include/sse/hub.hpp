@@ -126,7 +126,8 @@ class hub {
   /// Decides on each accept(connection, request). Without it every request is refused with 403.
   void on_admit(function<verdict<User>(const request&)> f) { admit_ = std::move(f); }
   /// Whether a session may see entries of an audience. Without it: if the audience is the user's
-  /// key.
+  /// key. Asked once for each such entry that a session comes to, and again for one that a write
+  /// did not take.
   void on_sees(function<bool(const User&, std::string_view key, std::string_view audience)> f) {
     sees_ = std::move(f);
     engine_.ask_who_sees(static_cast<bool>(sees_));

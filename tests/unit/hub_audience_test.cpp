@@ -1,6 +1,7 @@
 // What is for one alone: audiences and unicast.
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -96,6 +97,47 @@ TEST_CASE("X-09 a hook of the host decides who sees an audience, live and after 
   CHECK(net.at(both).received == all);
   CHECK(net.at(none).writes == 0);
   CHECK(hub.user(net.at(general).session)->rooms == "general");
+}
+
+TEST_CASE("who decides what others see is asked once for each session and entry",
+          "[flow][surface]") {
+  stage s;
+  std::map<std::string, int> asked;
+  s.hub.on_sees([&](const sse::no_user&, std::string_view key, std::string_view audience) {
+    ++asked[std::string{key} + " of " + std::string{audience}];
+    return audience.starts_with(key);
+  });
+  sse::channel c = s.open("c", quiet());
+  sse::channel d = s.open("d", quiet());
+  (void)s.join(c, {.key = "one"});
+  const auto on_both = s.join({.key = "both"}, {c, d});
+  const auto blocked = s.join({.key = "blocked", .window = 10}, {c, d});
+  std::uint64_t n = 0;
+  const auto put = [&](sse::channel where, const char* who) {
+    s.put(where, "", who + std::to_string(++n));
+  };
+  for (const char* who : {"one", "both", "blocked", "nobody"}) {
+    for (const bool together : {true, false}) {
+      put(c, who);
+      if (!together) s.flush();
+      put(c, who);
+      s.flush();
+      put(d, who);
+      if (!together) s.flush();
+      put(c, who);
+      put(d, who);
+      s.flush();
+    }
+  }
+  s.let(blocked);
+  CHECK(asked.size() == 24 + 2 * 40);
+  for (const auto& [what, times] : asked) {
+    CAPTURE(what);
+    const bool not_taken = what == "blocked of blocked22";  // gathered, and behind what was cut
+    CHECK(times == (not_taken ? 2 : 1));
+  }
+  CHECK(test::count(s.take(on_both), "data: ") == 10);
+  CHECK(test::count(s.take(blocked), "data: ") == 10);
 }
 
 TEST_CASE("X-09 an audience holds over every cut of a write", "[flow]") {

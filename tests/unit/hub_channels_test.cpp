@@ -51,6 +51,32 @@ TEST_CASE(
   CHECK(s.take(k) == expect);
 }
 
+TEST_CASE("what a hook publishes for a stream that opens leaves in the order of publication",
+          "[flow]") {
+  stage s;
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet());
+  const auto tell = [&](std::string_view what) {
+    REQUIRE(b.publish({.data = what}, {.transient = true}));
+    s.put(a);
+  };
+  s.hub.on_opened([&](sse::session_id, const sse::no_user&) { tell("opened"); });
+  s.hub.on_presence([&](sse::channel c, std::string_view, bool) {
+    if (c == b) tell("present");
+  });
+  const auto before = s.join(b);
+  (void)s.take(before);
+  const auto k = s.join({.key = "ann"}, {a, b});
+  const std::string expect =
+      frame(0, "", "opened") + frames(2, 2) + frame(0, "", "present") + frames(3, 3);
+  CHECK(s.take(k) == expect);
+  s.flush();
+  tell("all");
+  s.flush();
+  CHECK(s.take(k) == frame(0, "", "all") + frames(4, 4));
+  CHECK(s.take(before) == frame(0, "", "opened") + frame(0, "", "present") + frame(0, "", "all"));
+}
+
 TEST_CASE("N-40 a channel's events stay on it", "[flow]") {
   stage s;
   sse::channel chat = s.open("chat", quiet());

@@ -404,6 +404,50 @@ TEST_CASE("forever is never, in every option that has a time", "[time][surface]"
   CHECK(s.hub.drained());
 }
 
+TEST_CASE("off is never, and at once where it says so, in every option that has a time",
+          "[time][surface]") {
+  const duration off = duration::off();
+  sse::hub_options hub{.retry = off, .write_deadline = off, .idle = off, .max_age = off};
+  hub.caps.per_user = {.max = 1, .retry_after = off};
+  hub.retry_min = hub.retry_max = off;
+  stage s{hub};
+  sse::channel_options o = silent();
+  o.keep_age = off;
+  o.soft_lag = 10;
+  o.soft_lag_for = off;
+  o.heartbeat = {.every = off};
+  o.keep_sealed = off;
+  sse::channel c = s.open("c", std::move(o));
+  const auto k = s.join(c, {.key = "ann"});
+  const auto stuck = s.join(c, {.window = 3});
+  const sse::response full = s.join(c, {.key = "ann"}).refusal;
+  CHECK(full.status == 429);
+  CHECK(full.headers.find("Retry-After") == std::string::npos);
+  s.put(c);
+  s.put(c);
+  s.flush();
+  for (std::int64_t day = 1; day < 100; ++day) s.at(day * 24 * hour);
+  CHECK(s.hub.sessions() == 2);
+  CHECK(s.take(k) == frames(1, 2));  // no retry, no heartbeat
+  CHECK(c.stats().retained_events == 2);
+  CHECK(s.hub.next_deadline() == sse::time_point::never());
+  const auto late =
+      s.accept({}, sse::admit().join(c).until(sse::time_point::milliseconds(100 * 24 * hour)));
+  s.at(101 * 24 * hour);
+  CHECK(s.take(late) == "retry: 0\n\n");
+  CHECK(s.hub.seal(c));
+  s.at(101 * 24 * hour);
+  CHECK_FALSE(c);  // at once
+  CHECK(s.closed(stuck));
+  sse::channel d = s.open("d", silent());
+  const auto slow = s.join(d, {.window = 3});
+  s.put(d);
+  s.flush();
+  s.hub.drain({.deadline = off});
+  s.at(101 * 24 * hour);
+  CHECK(s.closed(slow));
+}
+
 TEST_CASE("the defaults: heartbeat 15 s, write deadline 10 s", "[time]") {
   stage s;
   sse::channel c = s.open("c");

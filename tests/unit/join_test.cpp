@@ -1,9 +1,11 @@
 // hub.join and hub.leave: the channels of a live stream change.
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -340,6 +342,62 @@ TEST_CASE("who leaves the snapshot that was to say where the stream stands is to
   CHECK(s.hub.join(k.id, b) == join_error::none);
   s.flush();
   CHECK(s.take(k) == "id: 1\n\n");
+}
+
+/// The ids that a reader gets with events under way, of which `steps` writes of `window` bytes are
+/// done when it joins a channel for its snapshot, and leaves it.
+template <class Stage>
+std::vector<std::uint64_t> ids_of_one_that_leaves(std::size_t window, int steps) {
+  Stage s{{}, typename Stage::as_given{}};
+  sse::channel a = s.open("a", quiet());
+  sse::channel_options state = quiet();
+  state.max_keys = 10;
+  sse::channel b = s.open("b", std::move(state));
+  const test::caller k = s.join(a);
+  const auto take = [&](std::size_t n) {
+    if constexpr (std::is_same_v<Stage, completion_stage>)
+      s.hub.written(k.id, s.net.complete(k.peer, n));
+    s.let(k, n);
+  };
+  take(SIZE_MAX);
+  s.peer(k).window = window;
+  s.put_many(a, 3);
+  s.flush();
+  for (int i = 0; i < steps; ++i) take(window);
+  CHECK(s.hub.join(k.id, b, {.start = sse::start_at::snapshot}) == join_error::none);
+  CHECK(s.hub.leave(k.id, b));
+  for (int i = 0; i < 5; ++i) take(SIZE_MAX);
+  return test::ids_in(s.take(k));
+}
+
+TEST_CASE("who leaves a snapshot with an event under way is not told an id below that one",
+          "[join]") {
+  const auto rise = [](const std::vector<std::uint64_t>& ids) {
+    return std::is_sorted(ids.begin(), ids.end()) && ids.front() == 0 && ids.back() == 3;
+  };
+  for (std::size_t window = 0; window < 90; ++window) {
+    CAPTURE(window);
+    CHECK(rise(ids_of_one_that_leaves<stage>(window, 0)));
+    CHECK(rise(ids_of_one_that_leaves<completion_stage>(window, 0)));
+    CHECK(rise(ids_of_one_that_leaves<completion_stage>(window, 1)));
+  }
+}
+
+TEST_CASE("who joins while an event is half sent is told of a loss behind its id", "[join]") {
+  stage s;
+  sse::channel a = s.open("a", quiet());
+  sse::channel b = s.open("b", quiet(1));
+  const test::caller k = s.join(a, {.window = 5});
+  s.put(a);
+  s.flush();  // 1 is half sent
+  s.put(a);
+  s.put(b);
+  s.put(b);  // 3 is gone
+  REQUIRE(s.hub.join(k.id, b, {.after = 1}) == join_error::none);
+  s.let(k);
+  const std::string got = s.take(k);
+  CHECK(test::count(got, "event: gap") == 1);
+  CHECK(test::ids_in(got) == std::vector<std::uint64_t>{1, 1, 2, 4});
 }
 
 TEST_CASE("who joins while it gets a snapshot is told what that lost, and then where it stands",

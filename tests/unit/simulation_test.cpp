@@ -79,7 +79,7 @@ void simulate() {
   CHECK(evicted > runs * 10);
   CHECK(reopened > runs * 5);
   CHECK(hook_calls > runs * 20);
-  CHECK(joins > runs * 20);
+  CHECK(joins > runs * 50);  // of 318 tries, half of them of clients without a stream
   CHECK(leaves > runs * 100);
   CHECK(ended_by_seal > runs * 5);
   CHECK(told_that_all_is_there > runs);

@@ -32,7 +32,10 @@ struct joined {
   bool beats = false;           ///< heartbeats, which the book does not hold, stand among those
   bool filling = false;         ///< a snapshot, or what a return to one needs
   bool asks_archive = false;
-  bool left = false;           ///< the stream left the channel: nothing but what was on its way
+  sse::lag_policy on_lag{};  ///< of the channel, which may be closed when what it sent is read
+  bool left = false;         ///< the stream left the channel: nothing but what was on its way
+  serial left_floor = 0;     ///< as client::floor was then: it may join again meanwhile
+  bool left_values_owed = false;
   std::size_t on_its_way = 0;  ///< bytes that were handed out when it left, and are not read yet
   bool half_sent = false;      ///< behind those comes the rest of an event
   std::int64_t joined_at = 0;

@@ -146,6 +146,8 @@ class judge {
   /// It leaves one. `on_its_way`: bytes that were handed out and not read.
   void leaves(client& k, joined& j, std::size_t on_its_way) {
     j.left = true;
+    j.left_floor = k.floor[static_cast<std::size_t>(j.channel)];
+    j.left_values_owed = k.values_owed[static_cast<std::size_t>(j.channel)];
     j.on_its_way = on_its_way;
     j.half_sent = on_its_way == 0 && k.conn.frames.inside();
     bool numbered = false;
@@ -373,18 +375,18 @@ class judge {
     const auto c = static_cast<std::size_t>(e.channel);
     const sse::channel_options* o = options(e.channel);
     const channel_book& b = book_->at(e.channel);
-    if (s <= k.floor[c]) {
-      return !k.values_owed[c] || e.key == 0 || e.superseded != 0 || k.opening[c] != b.begins ||
-             e.row < b.begins || o == nullptr || b.values > values_kept(*o);
+    if (s <= (j.left ? j.left_floor : k.floor[c])) {
+      return !(j.left ? j.left_values_owed : k.values_owed[c]) || e.key == 0 || e.superseded != 0 ||
+             k.opening[c] != b.begins || e.row < b.begins || o == nullptr ||
+             b.values > values_kept(*o);
     }
-    if (o == nullptr) return false;
-    const bool coalesces = o->on_lag == sse::lag_policy::coalesce && j.over;
+    const bool coalesces = j.on_lag == sse::lag_policy::coalesce && j.over;
     if (e.superseded != 0 && (coalesces || j.filling)) {
       ++seen.superseded;
       return true;
     }
     if (!features_->snapshot_tells_losses && j.filling) return true;
-    const bool unkept = e.key == 0 || b.values > values_kept(*o);
+    const bool unkept = e.key == 0 || o == nullptr || b.values > values_kept(*o);
     return !features_->each_loss_told && coalesces && unkept;
   }
 
@@ -421,7 +423,8 @@ class judge {
   /// The client's position moves.
   void move_to(client& k, std::uint64_t id, serial here) {
     if (k.has_position && (id < k.last || (here != 0 && id == k.last)))
-      fail("ids run back: " + std::to_string(k.last) + " -> " + std::to_string(id));
+      fail("ids run back: " + std::to_string(k.last) + " -> " + std::to_string(id) +
+           " for client " + std::to_string(k.number) + arrivals(k));
     settle_to(k, book_->above(numbered_channel(k.conn), id), here);
     k.has_position = true;
     k.last = id;

@@ -1,6 +1,7 @@
 // Streams: how clients come, read, and are cut.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -285,6 +286,7 @@ joined& world<Transport>::add_joined(client& k, int c) {
   joined j;
   j.channel = c;
   j.joined_at = now_;
+  j.on_lag = o.on_lag;
   j.beats = o.heartbeat.mode == sse::heartbeat_options::pace::fixed;
   j.over_transient = j.beats;
   if (o.on_lag == sse::lag_policy::coalesce || o.start == sse::start_at::snapshot)
@@ -458,6 +460,18 @@ sse::join_start world<Transport>::any_start(int c) {
   if (b.retained == b.rows.size() || chance(2)) return {.after = channels_[at(c)].last_id()};
   const auto n = static_cast<std::uint32_t>(random_.below(b.rows.size() - b.retained));
   return {.after = book_.row(c, b.retained + n).id};
+}
+
+/// A channel that a stream may join, if one is soon found.
+template <class Transport>
+int world<Transport>::may_join(const client& k) {
+  int c = pick(channel_count);
+  for (int tries = 0; tries < 8; ++tries, c = pick(channel_count)) {
+    if (channels_[at(c)] && !sealed_[at(c)] && !in_another_sequence(k, c) &&
+        std::find(k.channels.begin(), k.channels.end(), c) == k.channels.end())
+      break;
+  }
+  return c;
 }
 
 /// A live stream joins one more channel.

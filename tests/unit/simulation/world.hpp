@@ -151,6 +151,7 @@ class world final : public observer {
   [[nodiscard]] sse::join_start any_start(int c);
   [[nodiscard]] bool in_another_sequence(const client& k, int c) const;
   void judge_refusal(client& k, int c, const sse::join_start& from, sse::join_error e);
+  [[nodiscard]] int may_join(const client& k);
   void join_channel(client& k, int c);
   void leave_channel(client& k, int c);
   void session_begins(std::size_t peer_index, sse::session_id id) noexcept override;

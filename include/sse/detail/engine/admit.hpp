@@ -206,14 +206,13 @@ inline bool engine::leave(session_id id, channel c) noexcept {
     was_there = true;
   }
   if (!was_there) return false;
+  s->owes_position = s->owes_position || (opened && !still_opens);
   if (s->flight == none && depth_ == 1) {
     end_leaving(id.slot, half_sent);
+    push_owed_position(id.slot);
   } else {  // a write reads it, or somebody walks through what the session reads
     enqueue(live_, id.slot);
   }
-  // Its other snapshots are whole, and wait for the last of them to say where it stands.
-  if (opened && !still_opens && !push_position(id.slot))
-    mark_dead(id.slot, close_reason::no_memory);
   end_presence(id.slot, from->main_);
   return true;
 }
@@ -371,12 +370,26 @@ inline void engine::join(std::uint32_t slot, const joining& j,
   }
 }
 
+/// What hooks published since it joined leaves in its place among the others. False: memory is out.
+inline bool engine::add_new_transients(std::uint32_t slot) noexcept {
+  bool ok = true;
+  for (std::uint32_t i = sessions_[slot].first; i != none && ok; i = subs_[i].next) {
+    const stream& st = stream_of(subs_[i]);
+    const stream* const of_channel = st.transients ? nullptr : st.owner->transients_;
+    if (of_channel != nullptr && of_channel->handed_out.ordinal() != of_channel->log.end())
+      ok = add_transients(i);
+  }
+  return ok;
+}
+
 /// The first bytes go out at once, while this turn has some left for that.
 inline void engine::open(std::uint32_t slot) noexcept {
   SSEHUB_ASSERT(depth_ != 0);
   if (!serving(sessions_[slot])) return;
   arm(slot);
   tell_presence(slot);
+  if (serving(sessions_[slot]) && !add_new_transients(slot))
+    return mark_dead(slot, close_reason::no_memory);
   if (accept_budget_ == 0) {
     enqueue(ready_, slot);
     want();

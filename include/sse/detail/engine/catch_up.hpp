@@ -182,6 +182,15 @@ inline bool engine::push_position(std::uint32_t slot) noexcept {
   return !told || lanes_.push_position(sessions_[slot].lane, stands);
 }
 
+/// Its other snapshots are whole, and waited for one that it left to say where it stands.
+/// REQUIRES: no write is pending, whose ids the client may have got, or not.
+inline void engine::push_owed_position(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  if (!s.owes_position) return;
+  s.owes_position = false;
+  if (!push_position(slot)) mark_dead(slot, close_reason::no_memory);
+}
+
 /// It gets a snapshot, as one who is new.
 inline bool engine::opens(const subscription& sub) const noexcept {
   return sub.from() == source::newest && walks_[sub.record].opens;
@@ -215,6 +224,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
       case source::left: continue;
       case source::log: {
         log_place p = sub.at();
+        if (sub.rest != 0) ++p.k;    // that one it gets first, whatever comes
         asks_left_ = asks_per_turn;  // then the id is one that it passed
         if (next_visible(slot, st, p) != found::nothing) id = p.seg->id(p.get());
         break;

@@ -330,6 +330,7 @@ class engine {
   void detach(std::uint32_t slot, std::uint32_t before) noexcept;
   void detach_all(std::uint32_t slot) noexcept;
   [[nodiscard]] bool add_transients(std::uint32_t index) noexcept;
+  [[nodiscard]] bool add_new_transients(std::uint32_t slot) noexcept;
   void drop_transients(std::uint32_t slot) noexcept;
   void hand_out(stream& st) noexcept;
   [[nodiscard]] std::uint32_t take_slot(const request& r) noexcept;
@@ -420,6 +421,7 @@ class engine {
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
   [[nodiscard]] bool tells_position(const joining& j) const noexcept;
   [[nodiscard]] bool push_position(std::uint32_t slot) noexcept;
+  void push_owed_position(std::uint32_t slot) noexcept;
   [[nodiscard]] bool opens(const subscription& sub) const noexcept;
   [[nodiscard]] static loss loss_at_opening(const channel_state& c, event_id after) noexcept;
   bool lost_before(std::uint32_t slot, const subscription& sub, std::uint32_t i) noexcept;
@@ -491,7 +493,8 @@ class engine {
   [[nodiscard]] bool gather_session(std::uint32_t slot, session& s, batch& b) noexcept;
   [[nodiscard]] bool gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
                                  bool woven, batch& b) noexcept;
-  [[nodiscard]] bool gather_one(std::uint32_t slot, head& h, batch& b) noexcept;
+  [[nodiscard]] bool gather_one(std::uint32_t slot, head& h, batch& b,
+                                bool found_first = false) noexcept;
   [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
   [[nodiscard]] bool add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
   void look_ahead(std::uint32_t slot, head& h, next_entry& next, std::uint64_t& limit) noexcept;

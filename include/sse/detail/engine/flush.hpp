@@ -253,7 +253,10 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
       return false;
     half_sent = i;
   }
-  if (leaves) end_leaving(slot, half_sent);
+  if (leaves) {
+    end_leaving(slot, half_sent);
+    push_owed_position(slot);
+  }
   // After a half-sent event its gap frame comes next, in front of what other streams have.
   if (half_sent == none && skips) leave_skips(slot);
   if ((fills || skips) && half_sent == none && s.lane == none && s.state == session_state::live)
@@ -304,11 +307,11 @@ inline bool engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexc
 }
 
 /// All that one stream has, as few runs as its segments allow. `all`: once these are out, there is
-/// nothing left.
-inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
+/// nothing left. `found_first`: the head stands at an entry that is known to be seen.
+inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b, bool found_first) noexcept {
   log_place& at = h.at;
   own_entries own;
-  for (;;) {
+  for (;; found_first = false) {
     segment* const s = at.seg;
     if (at.k == s->count) {
       if (s->next == nullptr) {  // the end of the log, unless the segment left it
@@ -327,7 +330,8 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
       at.k = s->count;
       continue;
     }
-    const found f = next_visible(slot, stream_of(subs_[h.index]), at, own);
+    const found f =
+        found_first ? found::entry : next_visible(slot, stream_of(subs_[h.index]), at, own);
     if (f == found::paused) {
       b.paused = true;
       break;
@@ -360,7 +364,7 @@ inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
     ++busy;
     last = k;
   }
-  if (busy == 1) return gather_one(slot, heads_[last], b);
+  if (busy == 1) return gather_one(slot, heads_[last], b, limit == merge_window::nothing);
   bool ok = true;
   for (;;) {
     std::uint64_t first = merge_window::nothing;

@@ -111,6 +111,7 @@ struct session {
   bool present : 1 = false;         ///< its user's presence was told
   bool over : 1 = false;            ///< over soft_lag, since over_since
   bool tells_position : 1 = false;  ///< it is told where it stands
+  bool owes_position : 1 = false;   ///< it left the snapshot that was to tell it that
   bool has_ids : 1 = false;         ///< it joined a channel with ids, and may have left it
   bool own_ids : 1 = false;         ///< of a sequence that is that channel's own
   std::uint32_t first = none;       ///< subscriptions
