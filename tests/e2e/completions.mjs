@@ -42,8 +42,10 @@ console.log('ok      openai reads it');
 
 {
   await assert.rejects(client.chat.completions.create(ask(false)), e => e.status === 400);
+  const nothing = {...ask(), messages: [{role: 'user', content: ''}]};
+  await assert.rejects(client.chat.completions.create(nothing), e => e.status === 422);
 }
-console.log('ok      a bad request is a plain answer');
+console.log('ok      a bad request is a plain answer, and so is what the model refuses later');
 
 // Frames of a stream: id and data; stops after `most` of them and hangs up.
 async function read(target, headers, body, most = Infinity) {
