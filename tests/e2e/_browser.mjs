@@ -122,6 +122,24 @@ export async function open(url, {width = 1280, height = 800, colorScheme = 'dark
   view.flows = async (n = 5) => { const {events} = await view.health(); await until(`${n} more events`, async () => (await view.health()).events >= events + n); };
   view.row = (table, needle) => page.locator(`${table} tr`).filter({hasText: needle}).first();
   view.fits = async () => { const wide = await page.evaluate(() => document.scrollingElement.scrollWidth); check(wide <= width, `the page is ${wide} pixels wide on a screen of ${width}`); };
+  // Each control, heading and toast can be seen where it stands: nothing else lies over its middle.
+  view.overlapsNothing = async () => {
+    const covered = await page.evaluate(() => {
+      const found = [], named = e => `${e.tagName.toLowerCase()}${e.id ? `#${e.id}` : ''}${typeof e.className === 'string' && e.className ? `.${e.className.replace(/ +/g, '.')}` : ''}`;
+      const at = [window.scrollX, window.scrollY];
+      for (const e of document.querySelectorAll('button, input, select, textarea, a, h1, h2, .toast, li, td')) {
+        if (!e.checkVisibility({checkOpacity: true, checkVisibilityCSS: true})) continue;
+        e.scrollIntoView({block: 'center', inline: 'nearest', behavior: 'instant'});
+        const b = e.getBoundingClientRect();
+        if (b.width < 2 || b.height < 2) continue;  // hidden, but for those who hear the page
+        const top = document.elementFromPoint(b.left + b.width / 2, b.top + b.height / 2);
+        if (top && !e.contains(top) && !top.contains(e) && !top.labels?.length && !top.closest('label')?.contains(e)) found.push(`${named(top)} over ${named(e)}`);
+      }
+      window.scrollTo(...at);
+      return found;
+    });
+    equal(covered.join('\n'), '', `what lies over something at ${width} pixels`);
+  };
   view.shot = async name => { if (shots) { fs.mkdirSync(shots, {recursive: true}); await page.screenshot({path: path.join(shots, `${name}.png`), timeout: deadline}); } };
   view.close = async () => { equal(faults.join('\n'), '', 'what the browser complained of'); await context.close(); };
   return view;

@@ -1,5 +1,5 @@
-// Every page at 1280 and at 390 pixels, light and dark, with something on it: nothing is wider than the screen, and axe-core finds
-// nothing serious. SSEHUB_SHOTS=DIR: screenshots go there, to be looked at.
+// Every page at 1280 and at 390 pixels, light and dark, with something on it: nothing is wider than the screen or lies over
+// something else, and axe-core finds nothing serious. SSEHUB_SHOTS=DIR: screenshots go there, to be looked at.
 // needs: npm:playwright-core npm:axe-core
 import fs from 'node:fs';
 import path from 'node:path';
@@ -53,6 +53,7 @@ for (const [name, page] of Object.entries(pages)) {
         await until('something is there', async () => (await view.health()).state === 'live');
         await view.shot(`${name}-${width}-${colorScheme}`.replace(/ /g, '-'));
         await view.fits();
+        await view.overlapsNothing();
         await view.page.evaluate(axe);
         const {violations} = await view.page.evaluate(() => axe.run(document, {resultTypes: ['violations']}));
         for (const v of violations) {

@@ -1,6 +1,7 @@
 // What users of log tailers report: logs that begin anew, every scheme of naming rotated files,
 // large files without lines, holes, encodings, compressed files. No socket but at the end.
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -338,6 +339,25 @@ TEST_CASE("a file that cannot be read is 403, and one in UTF-16 is 415") {
   s.files.append("app.log", "x\n");
   REQUIRE(::chmod(s.files.file("app.log").c_str(), 0) == 0);
   CHECK(s.get("/logs/app").status == 403);
+}
+
+TEST_CASE("a log that no descriptor is left for is 503 for a moment, not gone") {
+  running s;
+  s.files.append("app.log", "x\n");
+  client c{s.port()};
+  REQUIRE(c.get("/api/status").status == 200);  // its connection is there
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  const int next = ::dup(c.fd());
+  ::close(next);
+  rlimit none = before;
+  none.rlim_cur = static_cast<rlim_t>(next);
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+  const answer a = c.get("/logs/app");
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+  CHECK(a.status == 503);
+  CHECK(a.header("Retry-After") == "1");
+  CHECK(client{s.port()}.open("/logs/app").status == 200);
 }
 
 TEST_CASE("14 the token covers numbers, names, and what strangers write") {
