@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 
 #include <sse/journal.hpp>
 
@@ -31,9 +32,11 @@ void sleep_ms(long ms) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  constexpr auto usage = "usage: engine_journal DIR [EVENTS_PER_SECOND]\n";
+  if (argc == 2 && std::string_view{argv[1]} == "--help") return std::fputs(usage, stdout), 0;
   const long rate = argc == 3 ? std::strtol(argv[2], nullptr, 10) : 1000;
-  if (argc < 2 || argc > 3 || rate < 1 || rate > 100'000)
-    return std::fputs("usage: engine_journal DIR [EVENTS_PER_SECOND]\n", stderr), 2;
+  if (argc < 2 || argc > 3 || argv[1][0] == '-' || rate < 1 || rate > 100'000)
+    return std::fputs(usage, stderr), 2;
   std::signal(SIGINT, [](int) { ended = 1; });
   std::signal(SIGTERM, [](int) { ended = 1; });
 
