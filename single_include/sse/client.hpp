@@ -1393,6 +1393,7 @@ struct client_options {
   /// servers that do not read the header. Empty: no.
   std::string_view resume_query{};
 
+  // Of these, off() is 0: no wait, nothing added by failures, stable at once.
   duration retry = duration::seconds(3);  ///< the reconnection time until a server says another
   duration max_retry = duration::seconds(600);   ///< the most that `retry:` and Retry-After may say
   duration max_backoff = duration::seconds(30);  ///< the most that failures make of the delay
@@ -1410,7 +1411,8 @@ struct client_options {
 
   /// From connect to connected(), with a proxy's answer and the handshake behind it; off: none.
   duration connect_timeout = duration::seconds(30);
-  duration head_timeout = duration::seconds(30);  ///< from connected() to the end of the head
+  /// From connected() to the end of the head; off: none.
+  duration head_timeout = duration::seconds(30);
   /// Reconnects after so long without a byte; off: never. Not said: three times the seconds that
   /// the response header X-Heartbeat-Interval says, or without it 90 s: a dead connection looks
   /// like a silent one, and a stream that is silent for 60 s would be cut by most proxies anyway.

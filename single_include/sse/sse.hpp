@@ -1407,7 +1407,7 @@ struct heartbeat_options {
     fixed,  ///< every `every`, to all subscribers at once
   };
   pace mode = pace::idle;
-  duration every = duration::seconds(15);  ///< REQUIRES: > 0 unless off
+  duration every = duration::seconds(15);  ///< off(): there are none
   bool comment = true;                     ///< a comment line (WHATWG HTML 9.2.7); false: an event
   std::string_view text = "keep-alive";    ///< the comment, or the event's data. Copied.
   std::string_view type = {};              ///< the event's type; empty: unnamed. Copied.
@@ -1471,7 +1471,7 @@ struct channel_options {
   duration keep_age = duration::off();    ///< age kept for resuming; off: any
   /// Bytes a subscriber may be behind live, beyond its own replay; 0: off.
   std::uint64_t max_lag = 1 << 20;
-  std::uint64_t soft_lag = 0;  ///< as max_lag, but only after soft_lag_for; 0: off
+  std::uint64_t soft_lag = 0;  ///< as max_lag, but only after soft_lag_for; either off: never
   duration soft_lag_for = duration::off();
   lag_policy on_lag = lag_policy::disconnect;
   id_mode ids = id_mode::automatic;
@@ -1490,7 +1490,8 @@ struct channel_options {
   /// What it is called by metrics_page, together with others that have the same: for a channel per
   /// user or per request, whose names nobody wants there. Empty: its own name. Copied.
   std::string_view metrics_name = {};
-  /// How long it stays for those who come late once it is sealed; then it is closed.
+  /// How long it stays for those who come late once it is sealed; then it is closed. off(): not at
+  /// all.
   duration keep_sealed = duration::infinite();
   encode_limits limits = {};
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Events of the session's other
@@ -2737,8 +2738,8 @@ enum class when_full : std::uint8_t {
 struct cap {
   std::uint32_t max = 0;  ///< 0: off
   when_full then = when_full::refuse;
-  int status = 429;  ///< of a refusal
-  duration retry_after = duration::seconds(5);
+  int status = 429;                             ///< of a refusal
+  duration retry_after = duration::seconds(5);  ///< off(): the refusal says nothing of it
 };
 
 struct limits {
@@ -3026,6 +3027,7 @@ enum class join_error : std::uint8_t {
   return "unknown";
 }
 
+/// Each duration can be off() or infinite(), which are never, unless it says otherwise.
 struct hub_options {
   limits caps = {};
   /// Counts for `caps` with other hubs, which must have the same caps; nullptr: alone. evict_oldest
@@ -3062,7 +3064,8 @@ struct hub_options {
   duration idle = duration::off();
   /// Of a connection: closed, up to a tenth earlier (jitter).
   duration max_age = duration::off();
-  /// A clean close sends a random `retry:` between these two, so that reconnects are spread.
+  /// A clean close sends a random `retry:` between these two, so that reconnects are spread; off():
+  /// 0, at once.
   duration retry_min = duration::seconds(1);
   duration retry_max = duration::seconds(5);
   /// Bytes of all logs held only for slow readers; 0: off.
@@ -3078,7 +3081,7 @@ struct hub_options {
 };
 
 struct drain_options {
-  duration deadline = duration::seconds(5);  ///< then the rest is cut
+  duration deadline = duration::seconds(5);  ///< then the rest is cut; off(): at once
   /// Last event; empty data and type: none. Its id is not sent. Copied.
   event farewell{};
 };
@@ -5772,6 +5775,7 @@ struct session {
   bool present : 1 = false;         ///< its user's presence was told
   bool over : 1 = false;            ///< over soft_lag, since over_since
   bool tells_position : 1 = false;  ///< it is told where it stands
+  bool owes_position : 1 = false;   ///< it left the snapshot that was to tell it that
   bool has_ids : 1 = false;         ///< it joined a channel with ids, and may have left it
   bool own_ids : 1 = false;         ///< of a sequence that is that channel's own
   std::uint32_t first = none;       ///< subscriptions
@@ -6068,6 +6072,7 @@ class engine {
   void detach(std::uint32_t slot, std::uint32_t before) noexcept;
   void detach_all(std::uint32_t slot) noexcept;
   [[nodiscard]] bool add_transients(std::uint32_t index) noexcept;
+  [[nodiscard]] bool add_new_transients(std::uint32_t slot) noexcept;
   void drop_transients(std::uint32_t slot) noexcept;
   void hand_out(stream& st) noexcept;
   [[nodiscard]] std::uint32_t take_slot(const request& r) noexcept;
@@ -6158,6 +6163,7 @@ class engine {
   [[nodiscard]] event_id next_id(std::uint32_t slot) noexcept;
   [[nodiscard]] bool tells_position(const joining& j) const noexcept;
   [[nodiscard]] bool push_position(std::uint32_t slot) noexcept;
+  void push_owed_position(std::uint32_t slot) noexcept;
   [[nodiscard]] bool opens(const subscription& sub) const noexcept;
   [[nodiscard]] static loss loss_at_opening(const channel_state& c, event_id after) noexcept;
   bool lost_before(std::uint32_t slot, const subscription& sub, std::uint32_t i) noexcept;
@@ -6229,7 +6235,8 @@ class engine {
   [[nodiscard]] bool gather_session(std::uint32_t slot, session& s, batch& b) noexcept;
   [[nodiscard]] bool gather_logs(std::uint32_t slot, session& s, std::uint32_t half_sent,
                                  bool woven, batch& b) noexcept;
-  [[nodiscard]] bool gather_one(std::uint32_t slot, head& h, batch& b) noexcept;
+  [[nodiscard]] bool gather_one(std::uint32_t slot, head& h, batch& b,
+                                bool found_first = false) noexcept;
   [[nodiscard]] bool gather_merged(std::uint32_t slot, batch& b) noexcept;
   [[nodiscard]] bool add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
   void look_ahead(std::uint32_t slot, head& h, next_entry& next, std::uint64_t& limit) noexcept;
@@ -7762,6 +7769,15 @@ inline bool engine::push_position(std::uint32_t slot) noexcept {
   return !told || lanes_.push_position(sessions_[slot].lane, stands);
 }
 
+/// Its other snapshots are whole, and waited for one that it left to say where it stands.
+/// REQUIRES: no write is pending, whose ids the client may have got, or not.
+inline void engine::push_owed_position(std::uint32_t slot) noexcept {
+  session& s = sessions_[slot];
+  if (!s.owes_position) return;
+  s.owes_position = false;
+  if (!push_position(slot)) mark_dead(slot, close_reason::no_memory);
+}
+
 /// It gets a snapshot, as one who is new.
 inline bool engine::opens(const subscription& sub) const noexcept {
   return sub.from() == source::newest && walks_[sub.record].opens;
@@ -7795,6 +7811,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
       case source::left: continue;
       case source::log: {
         log_place p = sub.at();
+        if (sub.rest != 0) ++p.k;    // that one it gets first, whatever comes
         asks_left_ = asks_per_turn;  // then the id is one that it passed
         if (next_visible(slot, st, p) != found::nothing) id = p.seg->id(p.get());
         break;
@@ -8724,7 +8741,10 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
       return false;
     half_sent = i;
   }
-  if (leaves) end_leaving(slot, half_sent);
+  if (leaves) {
+    end_leaving(slot, half_sent);
+    push_owed_position(slot);
+  }
   // After a half-sent event its gap frame comes next, in front of what other streams have.
   if (half_sent == none && skips) leave_skips(slot);
   if ((fills || skips) && half_sent == none && s.lane == none && s.state == session_state::live)
@@ -8775,11 +8795,11 @@ inline bool engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexc
 }
 
 /// All that one stream has, as few runs as its segments allow. `all`: once these are out, there is
-/// nothing left.
-inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
+/// nothing left. `found_first`: the head stands at an entry that is known to be seen.
+inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b, bool found_first) noexcept {
   log_place& at = h.at;
   own_entries own;
-  for (;;) {
+  for (;; found_first = false) {
     segment* const s = at.seg;
     if (at.k == s->count) {
       if (s->next == nullptr) {  // the end of the log, unless the segment left it
@@ -8798,7 +8818,8 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b) noexcept {
       at.k = s->count;
       continue;
     }
-    const found f = next_visible(slot, stream_of(subs_[h.index]), at, own);
+    const found f =
+        found_first ? found::entry : next_visible(slot, stream_of(subs_[h.index]), at, own);
     if (f == found::paused) {
       b.paused = true;
       break;
@@ -8831,7 +8852,7 @@ inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
     ++busy;
     last = k;
   }
-  if (busy == 1) return gather_one(slot, heads_[last], b);
+  if (busy == 1) return gather_one(slot, heads_[last], b, limit == merge_window::nothing);
   bool ok = true;
   for (;;) {
     std::uint64_t first = merge_window::nothing;
@@ -9669,14 +9690,13 @@ inline bool engine::leave(session_id id, channel c) noexcept {
     was_there = true;
   }
   if (!was_there) return false;
+  s->owes_position = s->owes_position || (opened && !still_opens);
   if (s->flight == none && depth_ == 1) {
     end_leaving(id.slot, half_sent);
+    push_owed_position(id.slot);
   } else {  // a write reads it, or somebody walks through what the session reads
     enqueue(live_, id.slot);
   }
-  // Its other snapshots are whole, and wait for the last of them to say where it stands.
-  if (opened && !still_opens && !push_position(id.slot))
-    mark_dead(id.slot, close_reason::no_memory);
   end_presence(id.slot, from->main_);
   return true;
 }
@@ -9834,12 +9854,26 @@ inline void engine::join(std::uint32_t slot, const joining& j,
   }
 }
 
+/// What hooks published since it joined leaves in its place among the others. False: memory is out.
+inline bool engine::add_new_transients(std::uint32_t slot) noexcept {
+  bool ok = true;
+  for (std::uint32_t i = sessions_[slot].first; i != none && ok; i = subs_[i].next) {
+    const stream& st = stream_of(subs_[i]);
+    const stream* const of_channel = st.transients ? nullptr : st.owner->transients_;
+    if (of_channel != nullptr && of_channel->handed_out.ordinal() != of_channel->log.end())
+      ok = add_transients(i);
+  }
+  return ok;
+}
+
 /// The first bytes go out at once, while this turn has some left for that.
 inline void engine::open(std::uint32_t slot) noexcept {
   SSEHUB_ASSERT(depth_ != 0);
   if (!serving(sessions_[slot])) return;
   arm(slot);
   tell_presence(slot);
+  if (serving(sessions_[slot]) && !add_new_transients(slot))
+    return mark_dead(slot, close_reason::no_memory);
   if (accept_budget_ == 0) {
     enqueue(ready_, slot);
     want();
@@ -9945,7 +9979,8 @@ class hub {
   /// Decides on each accept(connection, request). Without it every request is refused with 403.
   void on_admit(function<verdict<User>(const request&)> f) { admit_ = std::move(f); }
   /// Whether a session may see entries of an audience. Without it: if the audience is the user's
-  /// key.
+  /// key. Asked once for each such entry that a session comes to, and again for one that a write
+  /// did not take.
   void on_sees(function<bool(const User&, std::string_view key, std::string_view audience)> f) {
     sees_ = std::move(f);
     engine_.ask_who_sees(static_cast<bool>(sees_));
