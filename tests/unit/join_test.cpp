@@ -490,6 +490,25 @@ TEST_CASE("who leaves the channel whose heartbeat it had has the next one's in t
   CHECK(s.take(k) == ": keep-alive\n\n");
 }
 
+TEST_CASE("who leaves late has the next channel's heartbeat at once, not a period later",
+          "[join]") {
+  stage s;
+  sse::channel_options seldom;
+  seldom.heartbeat.every = sse::duration::seconds(3600);
+  sse::channel_options often;
+  often.heartbeat.every = sse::duration::seconds(15);
+  sse::channel a = s.open("a", std::move(seldom));
+  sse::channel b = s.open("b", std::move(often));
+  const test::caller k = s.join({}, {a, b});
+  s.at(20'000);
+  CHECK(s.hub.leave(k.id, a));
+  CHECK(s.hub.next_deadline() == sse::time_point::milliseconds(20'000));
+  s.at(20'000);
+  CHECK(s.take(k) == ": keep-alive\n\n");
+  s.at(34'999);
+  CHECK(s.take(k).empty());
+}
+
 TEST_CASE("who leaves in on_opened was never present", "[join]") {
   stage s;
   sse::channel a = s.open("a", quiet());

@@ -26,19 +26,19 @@ inline void engine::arm(std::uint32_t slot) noexcept {
   const session& s = sessions_[slot];
   if (!serving(s)) return;
   std::int64_t when = INT64_MAX;
-  const auto due = [&](std::uint32_t then, duration after) {
+  const auto due = [&](std::uint32_t then, duration after, bool acts = false) {
     if (after.is_off()) return;
     // What is overdue but cannot act now (a heartbeat on a blocked stream) looks again one period
     // later.
     const std::int64_t left = after.ms() - since(then, now32());
-    const std::int64_t at = now_ + (left > 0 ? left : after.ms());
+    const std::int64_t at = now_ + (left > 0 ? left : acts ? 0 : after.ms());
     if (at < when) when = at;
   };
   if (s.blocked || s.state == session_state::finishing) due(s.progress, options_.write_deadline);
   if (s.state == session_state::live) {
     due(s.last_event, options_.idle);
     if (const channel_state* const heart = heart_of(s))
-      due(s.last_write, heart->options_.heartbeat.every);
+      due(s.last_write, heart->options_.heartbeat.every, !s.blocked || !s.waiting);
     if (s.ends_at < when) when = s.ends_at;
     if (s.over) {
       for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
