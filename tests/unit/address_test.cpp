@@ -222,3 +222,21 @@ TEST_CASE("address: as strict as inet_pton, and written as inet_ntop does") {
   CHECK(read > 25'000);
 }
 #endif
+
+TEST_CASE("address: under what name a cap counts it") {
+  struct row {
+    text address;
+    unsigned bits;
+    text name;
+  };
+  for (const row& r :
+       {row{"2001:db8:1:2:3:4:5:6", 64, "2001:db8:1:2::/64"},
+        row{"2001:db8:1:2ff:3:4:5:6", 63, "2001:db8:1:2fe::/63"},
+        row{"2001:db8::1", 127, "2001:db8::/127"}, row{"2001:db8::1", 128, "2001:db8::1"},
+        row{"2001:db8::1", 0, "::/0"}, row{"192.0.2.1", 64, "192.0.2.1"},
+        row{"192.0.2.1", 8, "192.0.2.1"}, row{"unix:/run/x", 64, "unix:/run/x"}, row{"", 64, ""}}) {
+    INFO(r.address << " /" << r.bits);
+    std::string room;
+    CHECK(sse::detail::counted_address(r.address, r.bits, room) == r.name);
+  }
+}

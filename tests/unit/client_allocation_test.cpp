@@ -58,7 +58,11 @@ void run(sse::event_source& source, const script& s, event_counter& c, int attem
       if (source.state() == sse::client_state::open) return;
       ms = source.next_deadline().ms();
     }
-    if (a.what == client_action::failed && attempts-- == 0) return;
+    if (a.what == client_action::failed) {
+      const sse::client_error why = source.failure().error;
+      c.good = c.good && (why == sse::client_error::no_memory || why == sse::client_error::connect);
+      if (attempts-- == 0) return;
+    }
     if (a.what != client_action::connect) continue;
     if (attempts-- == 0) return source.ended(now());
     if (source.url() == "http://h/s/s?c=d") hop = 0;
@@ -107,6 +111,7 @@ TEST_CASE("the event source survives each allocation that fails", "[allocation][
       return source;
     };
     sse::event_source source = made();
+    CHECK(c.good);
     if (source.state() == sse::client_state::closed) {
       CHECK(source.failure().error == sse::client_error::no_memory);
       continue;

@@ -69,6 +69,16 @@ TEST_CASE("client: close, at any moment") {
   }
 }
 
+TEST_CASE("client: what closes reports no more what failed before") {
+  rig r;
+  r.connected();
+  r.source.ended(r.now());
+  r.source.close();
+  CHECK(r.forever());
+  r.poll();
+  CHECK(r.asked() == list{"connect h:80"});
+}
+
 TEST_CASE("client: close before the first poll") {
   event_source source{"http://h/"};
   source.close();

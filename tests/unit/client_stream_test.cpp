@@ -241,6 +241,7 @@ TEST_CASE("client: which statuses are tried again is an option") {
   };
   CHECK_FALSE(closes("404", 404));
   CHECK(closes("404", 403));
+  CHECK(closes("404", 405));
   CHECK(closes("404", 503));
   CHECK_FALSE(closes(" 404 , 5XX,999", 599));
   CHECK_FALSE(closes("404,5xx,999", 999));

@@ -42,6 +42,37 @@ TEST_CASE("client: connecting takes too long") {
   CHECK(patient.forever());
 }
 
+TEST_CASE("client: an action that was not fetched yet is due at once, whichever it is") {
+  using action = sse::client_action;
+  const sse::time_point t = sse::time_point::milliseconds(0);
+  sse::client_options options;
+  options.proxy.https = "http://p:3128";
+  for (const bool tunnel : {false, true}) {
+    INFO((tunnel ? "through a tunnel" : "redirected"));
+    sse::event_source source{tunnel ? "https://h/s" : "http://h/s", options};
+    test::recorder seen;
+    std::vector<int> asked;
+    const auto next = [&] {
+      CHECK(source.next_deadline() < t);
+      asked.push_back(source.poll(t).what);
+    };
+    next();
+    CHECK(source.next_deadline() > t);
+    CHECK_FALSE(source.connected(t).empty());
+    const std::string head = tunnel ? "HTTP/1.1 200 OK\r\n\r\n" : test::redirect(307, "/x");
+    CHECK(source.received(t, head, seen) == head.size());
+    next();
+    if (!tunnel) next();
+    CHECK(source.next_deadline() > t);
+    source.ended(t, client_error::connect);
+    next();
+    CHECK(source.next_deadline() > t);
+    CHECK(asked == (tunnel ? std::vector<int>{action::connect, action::secure, action::failed}
+                           : std::vector<int>{action::connect, action::disconnect, action::connect,
+                                              action::failed}));
+  }
+}
+
 TEST_CASE("client: a server that accepts and says nothing") {
   rig r;
   r.connected();

@@ -24,6 +24,7 @@ std::string alternated(std::string_view families) {
   sse::detail::alternate_families(addresses, [](const std::string& a) { return a[0] == '6'; });
   std::string out;
   for (const std::string& a : addresses) out += a;
+  CHECK(addresses.size() == families.size());
   return out;
 }
 
