@@ -25,7 +25,7 @@ using sse::detail::segment;
 using sse::detail::segment_pool;
 
 run lane_run(std::string_view s) {
-  return {s.data(), nullptr, run::from_lane, 0, 0, static_cast<std::uint32_t>(s.size())};
+  return {s.data(), static_cast<std::uint32_t>(s.size()), 0, nullptr, run::from_lane, 0};
 }
 
 std::string text_of(std::span<const buffer> shown) {
@@ -61,7 +61,7 @@ struct filled_segment {
 
   [[nodiscard]] run entries(std::uint32_t first, std::uint32_t count, std::uint32_t from) const {
     const std::uint32_t begin = (*seg)[first].begin;
-    return {seg->bytes() + begin, seg, from, first, count, (*seg)[first + count - 1].end() - begin};
+    return {seg->bytes() + begin, (*seg)[first + count - 1].end() - begin, first, seg, from, count};
   }
 };
 

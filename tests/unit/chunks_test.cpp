@@ -21,7 +21,7 @@ using sse::detail::none;
 using sse::detail::run;
 
 run body(std::string_view s) {
-  return {s.data(), nullptr, run::from_lane, 0, 0, static_cast<std::uint32_t>(s.size())};
+  return {s.data(), static_cast<std::uint32_t>(s.size()), 0, nullptr, run::from_lane, 0};
 }
 
 /// One stream that is written: `data` goes out as chunks, so much of each write as is taken.
@@ -256,7 +256,7 @@ TEST_CASE("chunks: the largest size that is announced has its eight digits in th
   for (int round = 0; round < 2; ++round) {  // the second has the line end of the first in front
     batch b;
     b.begin(UINT64_MAX);
-    REQUIRE(b.add({letters.data(), nullptr, run::from_lane, 0, 0, UINT32_MAX}));
+    REQUIRE(b.add({letters.data(), UINT32_MAX, 0, nullptr, run::from_lane, 0}));
     REQUIRE(all.frame(state, b, 0));
     const std::string_view line{b[0].data, b[0].size};
     CHECK(line == (round == 0 ? "ffffffff\r\n" : "\r\nffffffff\r\n"));

@@ -364,3 +364,29 @@ TEST_CASE("log: an append that finds no memory changes nothing", "[log][allocati
   }
 }
 #endif
+
+TEST_CASE("log: a turn like the last one fits into a segment, up to 2 KiB") {
+  segment_pool pool;
+  event_log log{pool, {.events = 0}};
+  REQUIRE(log.ensure_tail());
+  std::uint64_t n = 0;
+  // How many segments the entries of a turn are in, while their reader holds them.
+  const auto turn = [&](std::uint64_t entries) {
+    const log_place begin = log.end_place();
+    ++begin.seg->pins;
+    for (std::uint64_t i = 0; i < entries; ++i) REQUIRE(append(log, numbered(++n, 150)));
+    std::uint64_t segments = 1;
+    for (const segment* s = begin.seg; s != log.tail(); s = s->next) ++segments;
+    log.expect_like(begin);
+    pool.unpin(begin.seg);
+    log.trim(0);
+    return segments;
+  };
+  CHECK(turn(10) >= 5);
+  for (int again = 0; again < 20; ++again) CHECK(turn(10) <= 2);
+  (void)turn(1000);
+  for (int again = 0; again < 40; ++again) (void)turn(10);
+  CHECK(log.tail()->capacity + sizeof(segment) <= 2048);
+  for (int again = 0; again < 40; ++again) (void)turn(1);
+  CHECK(log.tail()->capacity + sizeof(segment) == segment_pool::smallest);
+}

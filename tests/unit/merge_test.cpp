@@ -17,7 +17,7 @@ namespace {
 constexpr char bytes[1024] = {};
 
 /// A run that touches no other.
-run some(std::uint32_t from, std::uint32_t size) { return {bytes, nullptr, from, 0, 1, size}; }
+run some(std::uint32_t from, std::uint32_t size) { return {bytes, size, 0, nullptr, from, 1}; }
 
 }  // namespace
 
@@ -98,10 +98,10 @@ TEST_CASE("merge window: entries of one log that touch become one run") {
   merge_window w;
   REQUIRE(w.reserve());
   w.begin(1);
-  w.put(0, {s->bytes(), s, 1, 0, 1, 10});
-  w.put(1, {s->bytes() + 10, s, 1, 1, 1, 10});
-  w.put(2, {s->bytes() + 20, s, 1, 2, 1, 10});
-  w.put(5, {s->bytes() + 40, s, 1, 4, 1, 10});  // one between was hidden
+  w.put(0, {s->bytes(), 10, 0, s, 1, 1});
+  w.put(1, {s->bytes() + 10, 10, 1, s, 1, 1});
+  w.put(2, {s->bytes() + 20, 10, 2, s, 1, 1});
+  w.put(5, {s->bytes() + 40, 10, 4, s, 1, 1});  // one between was hidden
   w.put(6, some(2, 10));
   w.count(5);
   batch b;

@@ -21,11 +21,11 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 struct run {
   enum : std::uint32_t { from_lane = none, from_chunk = none - 1 };
   const char* data;
+  std::uint32_t size;
+  std::uint32_t first;  ///< its first entry in seg; its bytes may begin inside of it
   segment* seg;         ///< nullptr: not from a log
   std::uint32_t from;   ///< a subscription, from_lane or from_chunk
-  std::uint32_t first;  ///< its first entry in seg; its bytes may begin inside of it
   std::uint32_t count;  ///< entries; the last one is whole to its end
-  std::uint32_t size;
 };
 
 class batch {

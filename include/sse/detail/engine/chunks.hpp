@@ -114,11 +114,11 @@ class chunks {
   }
   [[nodiscard]] static run rest_of_line(const chunk_state& c) noexcept {
     return {c.line + c.sent,
+            static_cast<std::uint32_t>(c.size - c.sent),
+            0,
             nullptr,
             run::from_chunk,
-            0,
-            0,
-            static_cast<std::uint32_t>(c.size - c.sent)};
+            0};
   }
   static char* line_end(char* p) noexcept {
     p[0] = '\r';

@@ -61,13 +61,12 @@ inline void engine::serve_dirty() noexcept {
     if (!st->dirty) continue;
     st->dirty = false;
     for (const std::uint32_t i : st->readers) {
-      const std::uint32_t slot = subs_[i].session;
+      const subscription& sub = subs_[i];
+      const std::uint32_t slot = sub.session;
       session& s = sessions_[slot];
-      if (s.blocked && serving(s)) begin_waiting(s);
-      if (s.queued || s.blocked || !serving(s)) continue;
-      if (subs_[s.first].next != none) {
-        enqueue(live_, slot);
-      } else {
+      if (s.blocked || s.first != i || sub.next != none) {
+        if (serving(s)) enqueue(live_, slot);
+      } else if (!s.queued) {
         (void)pump(slot);
       }
     }
@@ -216,9 +215,20 @@ inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
       s.chunked == none) {  // nearly always: one log, that is all
     const subscription& sub = subs_[s.first];
     if (sub.next == none && sub.rest == 0 && sub.from() == source::log) {
-      if (sub.k == sub.seg->count && sub.seg->next == nullptr) return true;  // nothing new
-      heads_.push_reserved({sub.at(), s.first});  // take_slot made room for one
-      const bool ok = gather_one(slot, heads_[0], b);
+      segment& seg = *sub.seg;
+      const std::uint32_t n = seg.count - sub.k;
+      if (n == 0 && seg.next == nullptr) return true;  // nothing new
+      heads_.push_reserved({sub.at(), s.first});       // take_slot made room for one
+      bool ok = true;
+      if (seg.next == nullptr && !seg.mixed) {  // one run
+        const std::uint32_t begin = seg[sub.k].begin;
+        ok = b.add({seg.bytes() + begin, seg.used - begin, sub.k, &seg, s.first, n});
+        heads_[0].at.k = seg.count;
+        heads_[0].count = n;
+        b.all = seg.attached;
+      } else {
+        ok = gather_one(slot, heads_[0], b);
+      }
       b.logs_only = true;
       b.all = b.all && s.state == session_state::live;
       return ok;
@@ -249,7 +259,7 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
     fills = fills || sub.from() == source::newest || sub.from() == source::backfill;
     if (sub.rest == 0) continue;
     const entry& e = (*sub.seg)[sub.k];
-    if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.seg, i, sub.k, 1, sub.rest}))
+    if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.rest, sub.k, sub.seg, i, 1}))
       return false;
     half_sent = i;
   }
@@ -263,7 +273,7 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
     fill(slot);
   for (std::uint32_t i = s.lane; i != none && !b.full(); i = lanes_[i].next) {
     const lane_item& item = lanes_[i];
-    if (!b.add({item.data(), nullptr, run::from_lane, 0, 0, item.left()})) return false;
+    if (!b.add({item.data(), item.left(), 0, nullptr, run::from_lane, 0})) return false;
   }
   if (half_sent != none && (skips || subs_[half_sent].from() == source::left)) return true;
   return gather_logs(slot, s, half_sent, (fills || skips) && weaves(s), b);
@@ -325,7 +335,7 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b, bool found
     if (!s->mixed) {
       const std::uint32_t begin = (*s)[at.k].begin;
       const std::uint32_t n = s->count - at.k;
-      if (!b.add({s->bytes() + begin, s, h.index, at.k, n, s->used - begin})) return false;
+      if (!b.add({s->bytes() + begin, s->used - begin, at.k, s, h.index, n})) return false;
       h.count += n;
       at.k = s->count;
       continue;
@@ -338,7 +348,7 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b, bool found
     }
     if (f == found::nothing || !at.seg->mixed) continue;
     const entry& e = at.get();
-    if (!b.add({at.seg->data(e), at.seg, h.index, at.k, 1, e.size})) return false;
+    if (!b.add({at.seg->data(e), e.size, at.k, at.seg, h.index, 1})) return false;
     ++h.count;
     ++at.k;
   }
@@ -411,15 +421,16 @@ inline void engine::put_in_window(std::uint32_t slot, head& h, next_entry& next,
                                   std::uint64_t& limit) noexcept {
   do {
     segment& s = *h.at.seg;
+    const std::uint32_t from = h.index;
     const char* const bytes = s.bytes();
     const std::uint64_t base = s.stamp_base - window_.first();
-    const std::uint64_t room = window_.end() - s.stamp_base;
     const std::uint32_t count = s.count;
     std::uint32_t k = h.at.k;
     const entry* e = &s[k];
     std::uint32_t n = 0;
+    std::uint64_t place = base + e->stamp;
     do {
-      window_.put(base + e->stamp, {bytes + e->begin, &s, h.index, k, 1, e->size});
+      window_.put(place, {bytes + e->begin, e->size, k, &s, from, 1});
       ++n;
       --e;  // entries stand from the back
       ++k;
@@ -433,7 +444,8 @@ inline void engine::put_in_window(std::uint32_t slot, head& h, next_entry& next,
           e = &s[k];
         }
       }
-    } while (e->stamp < room);
+      place = base + e->stamp;
+    } while (place < merge_window::width);
     window_.count(n);
     h.count += n;
     h.at.k = k;

@@ -181,7 +181,10 @@ inline void engine::hand_out(stream& st) noexcept {
   const log_place end = st.log.end_place();
   if (st.handed_out.seg != end.seg) {
     ++end.seg->pins;
-    if (st.handed_out.seg != nullptr) pool_.unpin(st.handed_out.seg);
+    if (st.handed_out.seg != nullptr) {
+      st.log.expect_like(st.handed_out);
+      pool_.unpin(st.handed_out.seg);
+    }
   }
   st.handed_out = end;
 }

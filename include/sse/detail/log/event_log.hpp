@@ -10,7 +10,8 @@
 //   3. Retained entries are the newest ones within `retention`, exactly; the log holds more only
 //      while somebody reads it.
 //   4. It holds at most about 1.4 times the bytes that it retains, and a segment more: a new
-//      segment has an eighth of what is held, between 512 bytes and 64 KiB.
+//      segment has an eighth of what is held, between 512 bytes and 64 KiB, or what is
+//      expected (expect_like).
 //
 // Not thread-safe: it belongs to the hub's thread.
 #pragma once
@@ -69,7 +70,8 @@ class event_log {
   /// with the same.
   [[nodiscard]] char* prepare(const new_entry& e) noexcept {
     if (segments_.empty() || !tail()->fits(e)) {
-      if (!add_segment(held_bytes() / 8, segment::need(e))) return nullptr;
+      const std::uint64_t eighth = held_bytes() / 8;
+      if (!add_segment(eighth > expected_ ? eighth : expected_, segment::need(e))) return nullptr;
     }
     return tail()->place(e);
   }
@@ -83,6 +85,13 @@ class event_log {
   /// Makes sure that a cursor has a segment to stand in.
   [[nodiscard]] bool ensure_tail() noexcept {
     return !segments_.empty() || add_segment(segment_pool::smallest, 0);
+  }
+
+  /// From `p` to the end is what a turn brings: a segment has room for as much, up to 2 KiB.
+  void expect_like(const log_place& p) noexcept {
+    const std::uint64_t n =
+        end_offset() - p.offset() + (end() - p.ordinal()) * sizeof(entry) + sizeof(segment);
+    expected_ = static_cast<std::uint32_t>(n < most_expected ? n : most_expected);
   }
 
   /// Lets entries go that retention no longer covers, and segments that nobody needs. `dropped` is
@@ -199,6 +208,8 @@ class event_log {
   }
 
  private:
+  static constexpr std::uint32_t most_expected = 2048;
+
   [[nodiscard]] std::uint64_t held_bytes() const noexcept {
     return segments_.empty() ? 0 : tail()->end() - head()->base;
   }
@@ -253,6 +264,7 @@ class event_log {
   ring<segment*> segments_;
   log_place kept_;  ///< in front of the oldest retained entry; in the tail's end if there is none
   std::uint64_t retained_bytes_ = 0;
+  std::uint32_t expected_ = 0;  ///< bytes of a new segment at least
   bool selective_ = false;
   event_id last_id_ = no_id;
   event_id forgotten_id_ = no_id;
