@@ -1723,7 +1723,7 @@ inline std::string_view event_source::connected(time_point now) noexcept {
 
 template <client_sink Sink>
 std::size_t event_source::received(time_point now, std::string_view in, Sink&& sink) {
-  if (!link_ || !reads()) return in.size();
+  if (!reads()) return in.size();
   const callbacks guard{*this};
   std::size_t used = 0;
   if (phase_ == phase::tunnel) {
@@ -1789,7 +1789,7 @@ inline void event_source::ended(time_point now, client_error why, std::error_cod
 
 inline void event_source::close() noexcept {
   drop();
-  to_connect_ = to_report_ = false;
+  to_report_ = false;
   phase_ = phase::closed;
   if (!calling_) forget();
 }
@@ -1797,8 +1797,7 @@ inline void event_source::close() noexcept {
 inline void event_source::restart(time_point now) noexcept {
   if (phase_ == phase::closed) return;
   if (phase_ == phase::waiting) {
-    const time_point soonest = now + backoff_.soonest(now);
-    if (soonest < due_) due_ = soonest;
+    due_ = now + backoff_.soonest(now);
     return;
   }
   fail(now, client_error::restarted);

@@ -3960,11 +3960,11 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 struct run {
   enum : std::uint32_t { from_lane = none, from_chunk = none - 1 };
   const char* data;
+  std::uint32_t size;
+  std::uint32_t first;  ///< its first entry in seg; its bytes may begin inside of it
   segment* seg;         ///< nullptr: not from a log
   std::uint32_t from;   ///< a subscription, from_lane or from_chunk
-  std::uint32_t first;  ///< its first entry in seg; its bytes may begin inside of it
   std::uint32_t count;  ///< entries; the last one is whole to its end
-  std::uint32_t size;
 };
 
 class batch {
@@ -4559,7 +4559,8 @@ class caps {
 //   3. Retained entries are the newest ones within `retention`, exactly; the log holds more only
 //      while somebody reads it.
 //   4. It holds at most about 1.4 times the bytes that it retains, and a segment more: a new
-//      segment has an eighth of what is held, between 512 bytes and 64 KiB.
+//      segment has an eighth of what is held, between 512 bytes and 64 KiB, or what is
+//      expected (expect_like).
 //
 // Not thread-safe: it belongs to the hub's thread.
 #ifndef SSEHUB_DETAIL_LOG_EVENT_LOG_HPP
@@ -4613,7 +4614,8 @@ class event_log {
   /// with the same.
   [[nodiscard]] char* prepare(const new_entry& e) noexcept {
     if (segments_.empty() || !tail()->fits(e)) {
-      if (!add_segment(held_bytes() / 8, segment::need(e))) return nullptr;
+      const std::uint64_t eighth = held_bytes() / 8;
+      if (!add_segment(eighth > expected_ ? eighth : expected_, segment::need(e))) return nullptr;
     }
     return tail()->place(e);
   }
@@ -4627,6 +4629,13 @@ class event_log {
   /// Makes sure that a cursor has a segment to stand in.
   [[nodiscard]] bool ensure_tail() noexcept {
     return !segments_.empty() || add_segment(segment_pool::smallest, 0);
+  }
+
+  /// From `p` to the end is what a turn brings: a segment has room for as much, up to 2 KiB.
+  void expect_like(const log_place& p) noexcept {
+    const std::uint64_t n =
+        end_offset() - p.offset() + (end() - p.ordinal()) * sizeof(entry) + sizeof(segment);
+    expected_ = static_cast<std::uint32_t>(n < most_expected ? n : most_expected);
   }
 
   /// Lets entries go that retention no longer covers, and segments that nobody needs. `dropped` is
@@ -4743,6 +4752,8 @@ class event_log {
   }
 
  private:
+  static constexpr std::uint32_t most_expected = 2048;
+
   [[nodiscard]] std::uint64_t held_bytes() const noexcept {
     return segments_.empty() ? 0 : tail()->end() - head()->base;
   }
@@ -4797,6 +4808,7 @@ class event_log {
   ring<segment*> segments_;
   log_place kept_;  ///< in front of the oldest retained entry; in the tail's end if there is none
   std::uint64_t retained_bytes_ = 0;
+  std::uint32_t expected_ = 0;  ///< bytes of a new segment at least
   bool selective_ = false;
   event_id last_id_ = no_id;
   event_id forgotten_id_ = no_id;
@@ -5392,11 +5404,11 @@ class chunks {
   }
   [[nodiscard]] static run rest_of_line(const chunk_state& c) noexcept {
     return {c.line + c.sent,
+            static_cast<std::uint32_t>(c.size - c.sent),
+            0,
             nullptr,
             run::from_chunk,
-            0,
-            0,
-            static_cast<std::uint32_t>(c.size - c.sent)};
+            0};
   }
   static char* line_end(char* p) noexcept {
     p[0] = '\r';
@@ -6590,7 +6602,10 @@ inline void engine::hand_out(stream& st) noexcept {
   const log_place end = st.log.end_place();
   if (st.handed_out.seg != end.seg) {
     ++end.seg->pins;
-    if (st.handed_out.seg != nullptr) pool_.unpin(st.handed_out.seg);
+    if (st.handed_out.seg != nullptr) {
+      st.log.expect_like(st.handed_out);
+      pool_.unpin(st.handed_out.seg);
+    }
   }
   st.handed_out = end;
 }
@@ -6748,19 +6763,19 @@ inline void engine::arm(std::uint32_t slot) noexcept {
   const session& s = sessions_[slot];
   if (!serving(s)) return;
   std::int64_t when = INT64_MAX;
-  const auto due = [&](std::uint32_t then, duration after) {
+  const auto due = [&](std::uint32_t then, duration after, bool acts = false) {
     if (after.is_off()) return;
     // What is overdue but cannot act now (a heartbeat on a blocked stream) looks again one period
     // later.
     const std::int64_t left = after.ms() - since(then, now32());
-    const std::int64_t at = now_ + (left > 0 ? left : after.ms());
+    const std::int64_t at = now_ + (left > 0 ? left : acts ? 0 : after.ms());
     if (at < when) when = at;
   };
   if (s.blocked || s.state == session_state::finishing) due(s.progress, options_.write_deadline);
   if (s.state == session_state::live) {
     due(s.last_event, options_.idle);
     if (const channel_state* const heart = heart_of(s))
-      due(s.last_write, heart->options_.heartbeat.every);
+      due(s.last_write, heart->options_.heartbeat.every, !s.blocked || !s.waiting);
     if (s.ends_at < when) when = s.ends_at;
     if (s.over) {
       for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
@@ -8549,13 +8564,12 @@ inline void engine::serve_dirty() noexcept {
     if (!st->dirty) continue;
     st->dirty = false;
     for (const std::uint32_t i : st->readers) {
-      const std::uint32_t slot = subs_[i].session;
+      const subscription& sub = subs_[i];
+      const std::uint32_t slot = sub.session;
       session& s = sessions_[slot];
-      if (s.blocked && serving(s)) begin_waiting(s);
-      if (s.queued || s.blocked || !serving(s)) continue;
-      if (subs_[s.first].next != none) {
-        enqueue(live_, slot);
-      } else {
+      if (s.blocked || s.first != i || sub.next != none) {
+        if (serving(s)) enqueue(live_, slot);
+      } else if (!s.queued) {
         (void)pump(slot);
       }
     }
@@ -8704,9 +8718,20 @@ inline bool engine::gather(std::uint32_t slot, session& s, batch& b) noexcept {
       s.chunked == none) {  // nearly always: one log, that is all
     const subscription& sub = subs_[s.first];
     if (sub.next == none && sub.rest == 0 && sub.from() == source::log) {
-      if (sub.k == sub.seg->count && sub.seg->next == nullptr) return true;  // nothing new
-      heads_.push_reserved({sub.at(), s.first});  // take_slot made room for one
-      const bool ok = gather_one(slot, heads_[0], b);
+      segment& seg = *sub.seg;
+      const std::uint32_t n = seg.count - sub.k;
+      if (n == 0 && seg.next == nullptr) return true;  // nothing new
+      heads_.push_reserved({sub.at(), s.first});       // take_slot made room for one
+      bool ok = true;
+      if (seg.next == nullptr && !seg.mixed) {  // one run
+        const std::uint32_t begin = seg[sub.k].begin;
+        ok = b.add({seg.bytes() + begin, seg.used - begin, sub.k, &seg, s.first, n});
+        heads_[0].at.k = seg.count;
+        heads_[0].count = n;
+        b.all = seg.attached;
+      } else {
+        ok = gather_one(slot, heads_[0], b);
+      }
       b.logs_only = true;
       b.all = b.all && s.state == session_state::live;
       return ok;
@@ -8737,7 +8762,7 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
     fills = fills || sub.from() == source::newest || sub.from() == source::backfill;
     if (sub.rest == 0) continue;
     const entry& e = (*sub.seg)[sub.k];
-    if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.seg, i, sub.k, 1, sub.rest}))
+    if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.rest, sub.k, sub.seg, i, 1}))
       return false;
     half_sent = i;
   }
@@ -8751,7 +8776,7 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
     fill(slot);
   for (std::uint32_t i = s.lane; i != none && !b.full(); i = lanes_[i].next) {
     const lane_item& item = lanes_[i];
-    if (!b.add({item.data(), nullptr, run::from_lane, 0, 0, item.left()})) return false;
+    if (!b.add({item.data(), item.left(), 0, nullptr, run::from_lane, 0})) return false;
   }
   if (half_sent != none && (skips || subs_[half_sent].from() == source::left)) return true;
   return gather_logs(slot, s, half_sent, (fills || skips) && weaves(s), b);
@@ -8813,7 +8838,7 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b, bool found
     if (!s->mixed) {
       const std::uint32_t begin = (*s)[at.k].begin;
       const std::uint32_t n = s->count - at.k;
-      if (!b.add({s->bytes() + begin, s, h.index, at.k, n, s->used - begin})) return false;
+      if (!b.add({s->bytes() + begin, s->used - begin, at.k, s, h.index, n})) return false;
       h.count += n;
       at.k = s->count;
       continue;
@@ -8826,7 +8851,7 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b, bool found
     }
     if (f == found::nothing || !at.seg->mixed) continue;
     const entry& e = at.get();
-    if (!b.add({at.seg->data(e), at.seg, h.index, at.k, 1, e.size})) return false;
+    if (!b.add({at.seg->data(e), e.size, at.k, at.seg, h.index, 1})) return false;
     ++h.count;
     ++at.k;
   }
@@ -8899,15 +8924,16 @@ inline void engine::put_in_window(std::uint32_t slot, head& h, next_entry& next,
                                   std::uint64_t& limit) noexcept {
   do {
     segment& s = *h.at.seg;
+    const std::uint32_t from = h.index;
     const char* const bytes = s.bytes();
     const std::uint64_t base = s.stamp_base - window_.first();
-    const std::uint64_t room = window_.end() - s.stamp_base;
     const std::uint32_t count = s.count;
     std::uint32_t k = h.at.k;
     const entry* e = &s[k];
     std::uint32_t n = 0;
+    std::uint64_t place = base + e->stamp;
     do {
-      window_.put(base + e->stamp, {bytes + e->begin, &s, h.index, k, 1, e->size});
+      window_.put(place, {bytes + e->begin, e->size, k, &s, from, 1});
       ++n;
       --e;  // entries stand from the back
       ++k;
@@ -8921,7 +8947,8 @@ inline void engine::put_in_window(std::uint32_t slot, head& h, next_entry& next,
           e = &s[k];
         }
       }
-    } while (e->stamp < room);
+      place = base + e->stamp;
+    } while (place < merge_window::width);
     window_.count(n);
     h.count += n;
     h.at.k = k;
