@@ -135,9 +135,9 @@ class frame_reader {
     frame f;
     std::string_view line;
     const std::string_view whole = block;
-    if (take(block, ": ", line)) {
+    if (take(block, ":", line)) {
       f.comment = true;
-      f.data = line;
+      f.data = line.substr(line.starts_with(' ') ? 1 : 0);
     } else if (take(block, "retry: ", line)) {
       f.retry = true;
       (void)take_number(line);
