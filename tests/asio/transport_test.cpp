@@ -1,6 +1,8 @@
 // asio_transport over plain sockets and over layers, alone and under the server.
 #include <sys/socket.h>
 
+#include <chrono>
+#include <future>
 #include <memory>
 #include <string>
 #include <string_view>

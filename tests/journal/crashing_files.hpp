@@ -110,6 +110,7 @@ class crashing_files final : public sse::detail::journal_files {
     if (const int e = fails(); e != 0) return e;
     names.clear();
     for (const auto& [name, n] : disk_->names) names.push_back(name);
+    std::reverse(names.begin(), names.end());  // a directory is in no order
     return 0;
   }
   int open(const std::string& name, bool create, int& handle) override {
