@@ -11,7 +11,7 @@ string(REGEX REPLACE "/$" "" pc_to_prefix "${pc_to_prefix}")
 install(DIRECTORY include/sse DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.hpp")
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 
-install(TARGETS ssehub_core ssehub_asio ssehub_boost_asio ssehub_epoll ssehub_fmt ssehub_io_uring ssehub_journal ssehub_openssl EXPORT ssehub
+install(TARGETS ssehub_core ssehub_asio ssehub_boost_asio ssehub_epoll ssehub_fmt ssehub_io_uring ssehub_jetstream ssehub_journal ssehub_openssl EXPORT ssehub
         INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(EXPORT ssehub NAMESPACE ssehub:: FILE ssehub-targets.cmake DESTINATION "${SSEHUB_INSTALL_CMAKEDIR}")
 
@@ -20,6 +20,6 @@ configure_package_config_file(scripts/cmake/ssehub-config.cmake.in ssehub-config
 write_basic_package_version_file(ssehub-config-version.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 configure_file(scripts/cmake/ssehub.pc.in ssehub.pc @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/ssehub-config.cmake" "${PROJECT_BINARY_DIR}/ssehub-config-version.cmake"
-              scripts/cmake/FindAsio.cmake scripts/cmake/Findliburing.cmake
+              scripts/cmake/FindAsio.cmake scripts/cmake/Findliburing.cmake scripts/cmake/Findcnats.cmake
         DESTINATION "${SSEHUB_INSTALL_CMAKEDIR}")
 install(FILES "${PROJECT_BINARY_DIR}/ssehub.pc" DESTINATION "${pkgconfigdir}")

@@ -57,6 +57,8 @@ struct shard_host {
           return shard->accept({peer}, r, std::move(v));
         }));
   }
+  /// It has event `id`.
+  bool at_rest(std::uint64_t id) { return shard->at(0).last_id() >= id; }
   std::string take(const caller& k) { return std::exchange(net->at(k.peer).received, {}); }
   bool closed(const caller& k) { return net->at(k.peer).is_closed; }
 

@@ -22,6 +22,7 @@ class SsehubConan(ConanFile):
         "with_boost": [True, False],
         "with_fmt": [True, False],
         "with_io_uring": [True, False],
+        "with_jetstream": [True, False],
         "with_openssl": [True, False],
     }
     default_options = {
@@ -29,6 +30,7 @@ class SsehubConan(ConanFile):
         "with_boost": False,
         "with_fmt": False,
         "with_io_uring": False,
+        "with_jetstream": False,
         "with_openssl": False,
     }
     no_copy_source = True
@@ -37,6 +39,7 @@ class SsehubConan(ConanFile):
         if self.settings.os != "Linux":
             del self.options.with_io_uring
         if self.settings.os == "Windows":
+            del self.options.with_jetstream
             del self.options.with_openssl
 
     def layout(self):
@@ -51,6 +54,8 @@ class SsehubConan(ConanFile):
             self.requires("fmt/12.2.0")
         if self.options.get_safe("with_io_uring"):
             self.requires("liburing/2.15")
+        if self.options.get_safe("with_jetstream"):
+            self.requires("cnats/[>=3.4 <4]")
         if self.options.get_safe("with_openssl"):
             self.requires("openssl/[>=3 <4]")
 
@@ -87,6 +92,8 @@ class SsehubConan(ConanFile):
             self._component("fmt", ["core", "fmt::fmt"])
         if self.options.get_safe("with_io_uring"):
             self._component("io_uring", ["core", "liburing::liburing"])
+        if self.options.get_safe("with_jetstream"):
+            self._component("jetstream", ["core", "cnats::cnats"])
         if self.options.get_safe("with_openssl"):
             self._component("openssl", ["core", "openssl::ssl"])
         for name in ("asio", "boost_asio"):
