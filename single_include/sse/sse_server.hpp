@@ -7777,9 +7777,11 @@ inline bool engine::push_position(std::uint32_t slot) noexcept {
         sub.from() == source::left)
       continue;
     told = true;
+    if (sub.from() != source::newest) continue;
     // What it lost behind that is told in the walk.
-    if (sub.from() == source::newest && walks_[sub.record].position < stands)
-      stands = walks_[sub.record].position;
+    const walk& w = walks_[sub.record];
+    const std::uint64_t told_to = w.position > w.unsaid_to ? w.position : w.unsaid_to;
+    if (told_to < stands) stands = told_to;
   }
   return !told || lanes_.push_position(sessions_[slot].lane, stands);
 }

@@ -1,0 +1,1685 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+// Generated from include/ by scripts/amalgamate. Do not edit.
+#pragma once
+#if defined(SSEHUB_VERSION_MAJOR) && \
+    (SSEHUB_VERSION_MAJOR != 0 || SSEHUB_VERSION_MINOR != 1 || SSEHUB_VERSION_PATCH != 0)
+#error "two versions of ssehub are included in one source file"
+#endif
+
+// ---- sse/jetstream.hpp
+//
+// jetstream: many nodes, one order. Events are stored by a NATS JetStream cluster, get their ids
+// there, and come to every process that follows the stream, in the same order with the same ids.
+// So a client resumes on any of them, behind any balancer. Needs cnats (3.4 or later) and servers
+// of 2.9 or later.
+//
+//   sse::jetstream j;
+//   sse::jetstream_options where{.servers = {"nats://127.0.0.1:1"}, .channels = {"ticks"}};
+//   if (const sse::jetstream_error e = j.open(where)) return complain(e.text);
+//   sse::asio_server<> server{ctx, {.shards = &j.order()}};      // or a sse::shard each
+//   j.start();
+//   (void)j.publish(0, {.data = json});                           // any thread
+//
+// An event is shown, here as everywhere, when it comes back from the stream: publish() only says
+// that it is on its way, its receipt that a majority of the servers has it. Whoever speaks NATS may
+// publish: the payload is the event's data, the headers Sse-Event, Sse-Key and Sse-Audience are its
+// type, key and audience.
+//
+// Threads: open, start, stop and destruction belong to one thread; hubs attach between open and
+// start. The rest may be called from any thread. Four threads of its own do all that waits, none of
+// it is done in a hub's thread; cnats has threads besides.
+//
+// Errors: servers that are gone, a stream that is full: what was accepted waits in memory and is
+// sent again with the same message id, so that it is stored once; streams of clients stay open.
+// problem() and stats() tell, ready() is for a health check.
+//
+// What is promised, and how to run it: docs/guide/cluster.md.
+#ifndef SSEHUB_JETSTREAM_HPP
+#define SSEHUB_JETSTREAM_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "sse.hpp"
+// ---- sse/detail/jetstream/blocks.hpp
+//
+// Old events of a stream, encoded, in aligned blocks of sequences: each is read once for all who
+// need it, by the order's reader thread. Hubs ask and come back.
+#ifndef SSEHUB_DETAIL_JETSTREAM_BLOCKS_HPP
+#define SSEHUB_DETAIL_JETSTREAM_BLOCKS_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// Sequences number * size + 1 to (number + 1) * size; those that the stream has, up to `to`.
+struct order_block {
+  static constexpr std::uint64_t size = 1024;
+  static constexpr std::uint16_t no_channel = UINT16_MAX;  ///< not an event, or of no channel here
+
+  struct record {
+    std::uint64_t sequence = 0;
+    std::size_t begin = 0;  ///< of its audience, and behind that its bytes
+    std::uint32_t audience = 0;
+    std::uint32_t length = 0;  ///< of its bytes
+    std::uint16_t channel = no_channel;
+  };
+  std::uint64_t number = 0;
+  event_id base = no_id;  ///< ids are this plus the sequence
+  std::uint64_t to = 0;
+  std::vector<record> records{};
+  std::string bytes{};
+
+  [[nodiscard]] static constexpr std::uint64_t of(std::uint64_t sequence) noexcept {
+    return (sequence - 1) / size;
+  }
+  [[nodiscard]] std::uint64_t first() const noexcept { return number * size + 1; }
+  [[nodiscard]] std::uint64_t last() const noexcept { return (number + 1) * size; }
+  [[nodiscard]] std::size_t memory() const noexcept {
+    return bytes.capacity() + records.capacity() * sizeof(record) + sizeof *this;
+  }
+  /// The first record at or behind `sequence`.
+  [[nodiscard]] std::size_t find(std::uint64_t sequence) const noexcept {
+    const auto at =
+        std::lower_bound(records.begin(), records.end(), sequence,
+                         [](const record& r, std::uint64_t s) { return r.sequence < s; });
+    return static_cast<std::size_t>(at - records.begin());
+  }
+  [[nodiscard]] std::string_view audience(const record& r) const noexcept {
+    return std::string_view{bytes}.substr(r.begin, r.audience);
+  }
+  [[nodiscard]] std::string_view text(const record& r) const noexcept {
+    return std::string_view{bytes}.substr(r.begin + r.audience, r.length);
+  }
+};
+
+/// What was read, used last first, and what is to be read. Thread-safe.
+class order_blocks {
+ public:
+  using block_ptr = std::shared_ptr<const order_block>;
+  /// Blocks that are read at once.
+  static constexpr std::size_t max_run = 8;
+
+  explicit order_blocks(std::size_t memory) noexcept : most_{memory} {}
+
+  /// The block that has `sequence`. nullptr: it is to be read; `news` is true if nobody knew that.
+  [[nodiscard]] block_ptr find(std::uint64_t sequence, event_id base, bool& news) {
+    const std::uint64_t number = order_block::of(sequence);
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    const auto known = at(number);
+    if (known != blocks_.end() && (*known)->to >= sequence && (*known)->base == base) {
+      std::rotate(blocks_.begin(), known, known + 1);
+      return blocks_.front();
+    }
+    news = std::find(wanted_.begin(), wanted_.end(), number) == wanted_.end();
+    if (news) wanted_.push_back(number);
+    return nullptr;
+  }
+  /// The first and the last of some blocks in a row that are wanted. False: none is.
+  [[nodiscard]] bool next_run(std::uint64_t& first, std::uint64_t& last) {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    if (wanted_.empty()) return false;
+    std::sort(wanted_.begin(), wanted_.end());
+    first = last = wanted_.front();
+    for (std::size_t i = 1; i < wanted_.size() && i < max_run && wanted_[i] == last + 1; ++i)
+      ++last;
+    return true;
+  }
+  void put(block_ptr b) {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    wanted_.erase(std::remove(wanted_.begin(), wanted_.end(), b->number), wanted_.end());
+    if (const auto known = at(b->number); known != blocks_.end()) {
+      memory_ -= (*known)->memory();
+      blocks_.erase(known);
+    }
+    memory_ += b->memory();
+    blocks_.insert(blocks_.begin(), std::move(b));
+    while (blocks_.size() > 1 && memory_ > most_) {
+      memory_ -= blocks_.back()->memory();
+      blocks_.pop_back();
+    }
+  }
+
+ private:
+  [[nodiscard]] std::vector<block_ptr>::iterator at(std::uint64_t number) noexcept {
+    return std::find_if(blocks_.begin(), blocks_.end(),
+                        [number](const block_ptr& b) { return b->number == number; });
+  }
+
+  std::mutex mutex_;  // of what follows
+  std::size_t most_;
+  std::size_t memory_ = 0;
+  std::vector<block_ptr> blocks_;
+  std::vector<std::uint64_t> wanted_;
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JETSTREAM_BLOCKS_HPP
+// ---- sse/detail/jetstream/stream.hpp
+//
+// A connection to the cluster and what an order asks of it: the stream and its settings, the record
+// of its epoch, a consumer, a run of old messages. Each call waits for an answer, so that none
+// belongs into a hub's thread.
+#ifndef SSEHUB_DETAIL_JETSTREAM_STREAM_HPP
+#define SSEHUB_DETAIL_JETSTREAM_STREAM_HPP
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+// ---- sse/detail/jetstream/epoch.hpp
+//
+// Which id an event of the stream has: base + sequence. All processes agree on the base by a record
+// beside the stream, which is changed by compare-and-set. A stream that was made anew, or that lost
+// its tail, gets a base above all ids that anybody gave out, so that an id never means two events.
+#ifndef SSEHUB_DETAIL_JETSTREAM_EPOCH_HPP
+#define SSEHUB_DETAIL_JETSTREAM_EPOCH_HPP
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+struct stream_epoch {
+  std::int64_t created_ns = 0;  ///< the stream's creation, since 1970
+  event_id base = no_id;        ///< ids are this plus the sequence
+  std::uint64_t from = 0;       ///< the epoch began behind this sequence
+  std::uint64_t revision = 0;   ///< of the record; 0: it is not there
+};
+
+/// As the record has it.
+[[nodiscard]] inline std::string epoch_text(const stream_epoch& e) {
+  return std::to_string(e.created_ns) + ' ' + std::to_string(e.base) + ' ' + std::to_string(e.from);
+}
+[[nodiscard]] inline std::optional<stream_epoch> read_epoch(std::string_view text,
+                                                            std::uint64_t revision) {
+  std::uint64_t n[3] = {};
+  for (int i = 0; i < 3; ++i) {
+    const std::size_t space = text.find(' ');
+    const std::string_view word = text.substr(0, space);
+    const std::uint64_t most = i == 0 ? INT64_MAX : max_event_id;
+    if (read_decimal(word, most, n[i]) != decimal::number || (space == text.npos) != (i == 2))
+      return std::nullopt;
+    text.remove_prefix(i == 2 ? text.size() : space + 1);
+  }
+  return stream_epoch{static_cast<std::int64_t>(n[0]), n[1], n[2], revision};
+}
+
+/// What the stream says of itself.
+struct stream_sight {
+  std::int64_t created_ns = 0;
+  std::uint64_t first = 0;  ///< the oldest that is there
+  std::uint64_t last = 0;
+};
+
+/// Where this process stands.
+struct stream_place {
+  bool known = false;  ///< it followed the stream before
+  stream_epoch epoch{};
+  std::uint64_t sequence = 0;  ///< the last that came
+  event_id head = no_id;       ///< the highest id given out
+  bool same = true;            ///< the stream still has what came
+};
+
+struct epoch_decision {
+  enum class kind : std::uint8_t {
+    follow,  ///< go on behind `sequence`, in `epoch`
+    write,   ///< `epoch` is to be the record, unless somebody else changed it: then look again
+  } what;
+  stream_epoch epoch;
+  std::uint64_t sequence;
+};
+
+/// Ids that others may have given out and that this process does not know of: nobody is so far
+/// behind. As microseconds 18 minutes.
+inline constexpr std::uint64_t epoch_margin = std::uint64_t{1} << 30;
+
+[[nodiscard]] inline epoch_decision decide_epoch(const std::optional<stream_epoch>& record,
+                                                 const stream_sight& seen,
+                                                 const stream_place& mine) noexcept {
+  using kind = epoch_decision::kind;
+  const auto larger = [](event_id a, event_id b) { return a < b ? b : a; };
+  const bool same = mine.known && mine.same && mine.epoch.created_ns == seen.created_ns;
+  const std::uint64_t revision = record ? record->revision : 0;
+  const event_id head = mine.known ? mine.head + epoch_margin : no_id;
+  const auto created_us = static_cast<event_id>(seen.created_ns / 1000);
+  const auto write = [&](event_id base, std::uint64_t from, std::uint64_t go_on) {
+    return epoch_decision{kind::write, {seen.created_ns, base, from, revision}, go_on};
+  };
+  if (same && (!record || record->created_ns != seen.created_ns || record->base < mine.epoch.base))
+    return write(mine.epoch.base, mine.epoch.from, mine.sequence);  // the record was lost
+  if (!record) return write(larger(created_us, head), 0, 0);
+  if (record->created_ns != seen.created_ns)  // the stream was made anew: all in it is new
+    return write(larger(larger(created_us, record->base + epoch_margin), head), 0, 0);
+  if (!mine.known) return {kind::follow, *record, 0};
+  if (record->base == mine.epoch.base && same) return {kind::follow, *record, mine.sequence};
+  const std::uint64_t go_on = same ? mine.sequence : record->from;
+  const bool raised = record->base != mine.epoch.base && record->base + go_on > mine.head &&
+                      record->from <= seen.last;
+  if (raised) return {kind::follow, *record, go_on};  // somebody saw it before
+  return write(larger(larger(record->base + epoch_margin, head), created_us), seen.last, seen.last);
+}
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JETSTREAM_EPOCH_HPP
+// ---- sse/detail/jetstream/nats.hpp
+//
+// cnats with owners for what it makes, and what its subjects and answers say.
+#ifndef SSEHUB_DETAIL_JETSTREAM_NATS_HPP
+#define SSEHUB_DETAIL_JETSTREAM_NATS_HPP
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <nats/nats.h>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+template <auto Free>
+struct nats_free {
+  template <class T>
+  void operator()(T* p) const noexcept {
+    Free(p);
+  }
+};
+using nats_options = std::unique_ptr<natsOptions, nats_free<natsOptions_Destroy>>;
+using nats_connection = std::unique_ptr<natsConnection, nats_free<natsConnection_Destroy>>;
+using nats_jetstream = std::unique_ptr<jsCtx, nats_free<jsCtx_Destroy>>;
+using nats_stream_info = std::unique_ptr<jsStreamInfo, nats_free<jsStreamInfo_Destroy>>;
+using nats_consumer_info = std::unique_ptr<jsConsumerInfo, nats_free<jsConsumerInfo_Destroy>>;
+using nats_subscription = std::unique_ptr<natsSubscription, nats_free<natsSubscription_Destroy>>;
+using nats_message = std::unique_ptr<natsMsg, nats_free<natsMsg_Destroy>>;
+using nats_inbox = std::unique_ptr<natsInbox, nats_free<natsInbox_Destroy>>;
+using nats_bucket = std::unique_ptr<kvStore, nats_free<kvStore_Destroy>>;
+using nats_entry = std::unique_ptr<kvEntry, nats_free<kvEntry_Destroy>>;
+
+/// make(cnats function, arguments): its first argument is where the result goes.
+template <class Owner, class F, class... Args>
+[[nodiscard]] natsStatus nats_make(Owner& out, F f, Args... args) {
+  typename Owner::pointer p = nullptr;
+  const natsStatus s = f(&p, args...);
+  out.reset(p);
+  return s;
+}
+
+[[nodiscard]] inline std::string_view data_of(const natsMsg* m) noexcept {
+  const char* const p = natsMsg_GetData(m);
+  return p == nullptr ? std::string_view{}
+                      : std::string_view{p, static_cast<std::size_t>(natsMsg_GetDataLength(m))};
+}
+/// Empty: it has none.
+[[nodiscard]] inline std::string_view header_of(natsMsg* m, const char* name) noexcept {
+  const char* value = nullptr;
+  return natsMsgHeader_Get(m, name, &value) == NATS_OK && value != nullptr ? value
+                                                                           : std::string_view{};
+}
+[[nodiscard]] inline std::string_view text_of(const char* s) noexcept {
+  return s == nullptr ? std::string_view{} : std::string_view{s};
+}
+
+/// What a consumer's message says in its reply subject: `$JS.ACK.<stream>.<consumer>.<deliveries>.
+/// <stream sequence>.<consumer sequence>.<time>.<pending>`, from newer servers with the domain and
+/// the account in front of the stream.
+struct delivery {
+  std::uint64_t sequence = 0;  ///< 0: it is not such a message
+  std::uint64_t in_consumer = 0;
+  std::uint64_t time_ns = 0;
+  std::uint64_t pending = 0;  ///< messages behind it
+};
+[[nodiscard]] inline delivery delivery_of(const natsMsg* m) noexcept {
+  std::string_view reply = text_of(natsMsg_GetReply(m));
+  if (!reply.starts_with("$JS.ACK.")) return {};
+  constexpr std::size_t most = 12;
+  std::string_view tokens[most];
+  std::size_t n = 0;
+  for (; n < most && !reply.empty(); ++n) {
+    const std::size_t dot = reply.find('.');
+    tokens[n] = reply.substr(0, dot);
+    reply.remove_prefix(dot == reply.npos ? reply.size() : dot + 1);
+  }
+  if (n < 9) return {};
+  const std::string_view* const t = tokens + (n < 11 ? 5 : 7);
+  delivery d;
+  std::uint64_t* const to[] = {&d.sequence, &d.in_consumer, &d.time_ns, &d.pending};
+  for (int i = 0; i < 4; ++i) {
+    if (read_decimal(t[i], UINT64_MAX, *to[i]) != decimal::number) return {};
+  }
+  return d;
+}
+
+/// The number behind `"name":` in an answer of the server; 0: none.
+[[nodiscard]] inline std::uint64_t number_in(std::string_view json,
+                                             std::string_view name) noexcept {
+  const std::size_t at = json.find(name);
+  if (at == json.npos) return 0;
+  std::size_t i = at + name.size();
+  while (i < json.size() && (json[i] == ' ' || json[i] == ':' || json[i] == '"')) ++i;
+  std::size_t end = i;
+  while (end < json.size() && json[end] >= '0' && json[end] <= '9') ++end;
+  std::uint64_t n = 0;
+  return read_decimal(json.substr(i, end - i), UINT64_MAX, n) == decimal::number ? n : 0;
+}
+/// The text behind `"name":"`; empty: none.
+[[nodiscard]] inline std::string_view text_in(std::string_view json,
+                                              std::string_view name) noexcept {
+  const std::size_t at = json.find(name);
+  if (at == json.npos) return {};
+  const std::size_t begin = json.find('"', at + name.size() + 1);
+  if (begin == json.npos) return {};
+  const std::size_t end = json.find('"', begin + 1);
+  return json.substr(begin + 1, end == json.npos ? end : end - begin - 1);
+}
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JETSTREAM_NATS_HPP
+#include "jetstream_options.hpp"
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+class jetstream_link {
+ public:
+  static constexpr std::int64_t second_ns = 1'000'000'000;
+  static constexpr std::int64_t duplicate_window_ns = 300 * second_ns;
+
+  explicit jetstream_link(const jetstream_options& o)
+      : options_{&o},
+        stream_{o.stream.empty() ? o.prefix + '_' + o.hub : o.stream},
+        subjects_{o.prefix + '.' + o.hub + '.'} {}
+
+  [[nodiscard]] const std::string& stream() const noexcept { return stream_; }
+  /// What is in front of a channel's name.
+  [[nodiscard]] const std::string& subjects() const noexcept { return subjects_; }
+  [[nodiscard]] natsConnection* connection() const noexcept { return connection_.get(); }
+  [[nodiscard]] bool connected() const noexcept {
+    return natsConnection_Status(connection_.get()) == NATS_CONN_STATUS_CONNECTED;
+  }
+  [[nodiscard]] std::string new_inbox() const {
+    nats_inbox inbox;
+    return nats_make(inbox, natsInbox_Create) == NATS_OK ? std::string{inbox.get()} : std::string{};
+  }
+  /// Without limits: what waits is bounded by the server's flow control.
+  [[nodiscard]] nats_subscription subscribe(const std::string& subject) const {
+    nats_subscription s;
+    if (nats_make(s, natsConnection_SubscribeSync, connection_.get(), subject.c_str()) != NATS_OK ||
+        natsSubscription_SetPendingLimits(s.get(), -1, -1) != NATS_OK)
+      return {};
+    return s;
+  }
+
+  // --- start -------------------------------------------------------------------------------------
+
+  [[nodiscard]] jetstream_error open() {
+    if (const char* bad = bad_options()) return {jetstream_errc::options, bad};
+    if (jetstream_error e = connect()) return e;
+    jsOptions o;
+    jsOptions_Init(&o);
+    o.Wait = answer_wait();
+    if (nats_make(js_, natsConnection_JetStream, connection_.get(), &o) != NATS_OK)
+      return {jetstream_errc::refused, where() + "no JetStream context: " + last_error()};
+    if (jetstream_error e = patiently([this](jsErrCode& c) { return open_stream(c); })) return e;
+    return patiently([this](jsErrCode&) { return open_bucket(); });
+  }
+  void close() noexcept {
+    bucket_.reset();
+    js_.reset();
+    if (connection_ != nullptr) natsConnection_Close(connection_.get());
+    connection_.reset();
+  }
+
+  // --- the stream --------------------------------------------------------------------------------
+
+  /// nullopt: it does not answer, or is not there, `why` says it.
+  [[nodiscard]] std::optional<stream_sight> look(std::string& why) const {
+    nats_stream_info info;
+    jsErrCode code{};
+    const natsStatus s = nats_make(info, js_GetStreamInfo, js_.get(), stream_.c_str(),
+                                   static_cast<jsOptions*>(nullptr), &code);
+    if (s != NATS_OK) {
+      why = sentence(s, code).text;
+      return std::nullopt;
+    }
+    return sight(*info);
+  }
+  /// When message `sequence` was stored; 0: it is not there. nullopt: no answer.
+  [[nodiscard]] std::optional<std::uint64_t> stored_at(std::uint64_t sequence) const {
+    nats_message m;
+    jsErrCode code{};
+    const natsStatus s = nats_make(m, js_GetMsg, js_.get(), stream_.c_str(), sequence,
+                                   static_cast<jsOptions*>(nullptr), &code);
+    if (s == NATS_OK) return static_cast<std::uint64_t>(natsMsg_GetTime(m.get()));
+    if (code == JSNoMessageFoundErr || code == JSSequenceNotFoundErr || s == NATS_NOT_FOUND)
+      return 0;
+    return std::nullopt;
+  }
+
+  /// A consumer of its own that sends all from `sequence` on to `inbox`; empty: `why` not.
+  [[nodiscard]] std::string follow(std::uint64_t sequence, const std::string& inbox,
+                                   std::string& why) const {
+    jsConsumerConfig c;
+    jsConsumerConfig_Init(&c);
+    c.DeliverSubject = inbox.c_str();
+    c.DeliverPolicy = js_DeliverByStartSequence;
+    c.OptStartSeq = sequence;
+    c.AckPolicy = js_AckNone;
+    c.MaxDeliver = 1;
+    c.FlowControl = true;
+    c.Heartbeat = second_ns;
+    c.InactiveThreshold = 10 * second_ns;
+    c.MemoryStorage = true;
+    c.Replicas = 1;
+    nats_consumer_info info;
+    jsErrCode code{};
+    const natsStatus s = nats_make(info, js_AddConsumer, js_.get(), stream_.c_str(), &c,
+                                   static_cast<jsOptions*>(nullptr), &code);
+    if (s == NATS_OK) return info->Name;
+    why = sentence(s, code).text;
+    return {};
+  }
+  void unfollow(const std::string& consumer) const {
+    if (connected())
+      (void)natsConnection_PublishString(
+          connection_.get(), ("$JS.API.CONSUMER.DELETE." + stream_ + '.' + consumer).c_str(), "");
+  }
+
+  /// f(natsMsg*, const delivery&) for each message from `first` to `last` that is there. False: it
+  /// broke off.
+  template <class F>
+  [[nodiscard]] bool read(std::uint64_t first, std::uint64_t last, F f) const {
+    jsConsumerConfig c;
+    jsConsumerConfig_Init(&c);
+    c.DeliverPolicy = js_DeliverByStartSequence;
+    c.OptStartSeq = first;
+    c.AckPolicy = js_AckNone;
+    c.InactiveThreshold = 10 * second_ns;
+    c.MemoryStorage = true;
+    c.Replicas = 1;
+    nats_consumer_info info;
+    if (nats_make(info, js_AddConsumer, js_.get(), stream_.c_str(), &c,
+                  static_cast<jsOptions*>(nullptr), static_cast<jsErrCode*>(nullptr)) != NATS_OK)
+      return false;
+    const std::string inbox = new_inbox();
+    const nats_subscription in = subscribe(inbox);
+    const bool ok = in != nullptr && read_from(info->Name, inbox, in.get(), first, last, f);
+    unfollow(info->Name);
+    return ok;
+  }
+
+  // --- the record of the epoch -------------------------------------------------------------------
+
+  /// False: no answer, `why` says it. nullopt: there is no record.
+  [[nodiscard]] bool record(std::optional<stream_epoch>& out, std::string& why) {
+    out.reset();
+    if (bucket_ == nullptr) {
+      if (const jetstream_error e = open_bucket()) {
+        why = e.text;
+        return false;
+      }
+    }
+    nats_entry e;
+    const natsStatus s = nats_make(e, kvStore_Get, bucket_.get(), "epoch");
+    if (s == NATS_OK) {
+      out = read_epoch(text_of(kvEntry_ValueString(e.get())), kvEntry_Revision(e.get()));
+      if (out) return true;
+      why = where() + "the record in bucket " + bucket_name() +
+            " cannot be read: delete its key `epoch` while no process follows the stream";
+      return false;
+    }
+    if (s == NATS_NOT_FOUND) return true;
+    bucket_.reset();  // it may be gone
+    why = sentence(s, jsErrCode{}).text;
+    return false;
+  }
+  /// False: somebody else was first, or there was no answer.
+  [[nodiscard]] bool write_record(const stream_epoch& e) {
+    if (bucket_ == nullptr) return false;
+    std::uint64_t revision = 0;
+    const std::string text = epoch_text(e);
+    return e.revision == 0
+               ? kvStore_CreateString(&revision, bucket_.get(), "epoch", text.c_str()) == NATS_OK
+               : kvStore_UpdateString(&revision, bucket_.get(), "epoch", text.c_str(),
+                                      e.revision) == NATS_OK;
+  }
+  /// A message comes here when the record changes.
+  [[nodiscard]] std::string record_subject() const { return "$KV." + bucket_name() + ".epoch"; }
+
+  /// A sentence or two of a call that failed.
+  [[nodiscard]] jetstream_error sentence(natsStatus s, jsErrCode code) const {
+    using e = jetstream_errc;
+    const std::string at = where() + "stream " + stream_ + ": ";
+    const std::string said = std::string{natsStatus_GetText(s)} + last_error();
+    switch (static_cast<int>(code)) {
+      case JSNotEnabledErr:
+      case JSNotEnabledForAccountErr:
+        return {e::no_jetstream, at +
+                                     "JetStream is off there: start the server with -js, and let "
+                                     "this account use it (" +
+                                     said + ")"};
+      case JSInsufficientResourcesErr:
+      case JSAccountResourcesExceededErr:
+      case JSStorageResourcesExceededErr:
+      case JSMaximumStreamsLimitErr:
+      case JSClusterNoPeersErr:
+      case JSStreamReplicasNotSupportedErr:
+        return {e::full, at +
+                             "no room for it, or fewer servers than replicas: give JetStream more "
+                             "storage, or ask for fewer replicas or bytes (" +
+                             said + ")"};
+      default: break;
+    }
+    if (s == NATS_NO_RESPONDERS || s == NATS_NO_SERVER_SUPPORT)
+      return {e::no_jetstream,
+              at + "nobody answers for JetStream: start the servers with -js (" + said + ")"};
+    if (s == NATS_TIMEOUT || s == NATS_NO_SERVER || s == NATS_CONNECTION_CLOSED ||
+        s == NATS_CONNECTION_DISCONNECTED || s == NATS_IO_ERROR)
+      return {e::unreachable, at +
+                                  "no answer in time: look whether a majority of the servers runs "
+                                  "and its network works (" +
+                                  said + ")"};
+    if (s == NATS_CONNECTION_AUTH_FAILED || s == NATS_NOT_PERMITTED)
+      return {e::denied, at + "not allowed: look at the user's permissions (" + said + ")"};
+    return {e::refused, at + said};
+  }
+
+ private:
+  /// For one server, in ms: one that stands still must not keep us from the others.
+  [[nodiscard]] std::int64_t answer_wait() const noexcept {
+    return (std::min)(options_->connect_wait.ms(), std::int64_t{2000});
+  }
+  [[nodiscard]] std::string where() const {
+    std::string s = "NATS at ";
+    for (std::size_t i = 0; i < options_->servers.size(); ++i) {
+      const std::string& url = options_->servers[i];
+      const std::size_t scheme = url.find("://");
+      const std::size_t user = url.rfind('@');  // a password is nobody's business
+      s.append(i == 0 ? "" : ",");
+      s.append(user == url.npos
+                   ? url
+                   : url.substr(0, scheme == url.npos ? 0 : scheme + 3) + url.substr(user + 1));
+    }
+    return s + ": ";
+  }
+  [[nodiscard]] std::string bucket_name() const { return stream_ + "_epoch"; }
+  [[nodiscard]] static std::string last_error() {
+    const char* const text = nats_GetLastError(nullptr);
+    return text == nullptr || *text == '\0' ? std::string{} : ": " + std::string{text};
+  }
+
+  [[nodiscard]] static bool is_token(std::string_view s, bool dots) noexcept {
+    bool empty = true;  // the token that is being read
+    for (const char c : s) {
+      if (c == '.' ? !dots || empty : c <= ' ' || c == '*' || c == '>' || c == 0x7f) return false;
+      empty = c == '.';
+    }
+    return !empty;
+  }
+  [[nodiscard]] const char* bad_options() const noexcept {
+    const jetstream_options& o = *options_;
+    if (o.servers.empty()) return "jetstream_options::servers: name at least one";
+    if (!is_token(o.prefix, false)) return "jetstream_options::prefix is no token of a subject";
+    if (!is_token(o.hub, false)) return "jetstream_options::hub is no token of a subject";
+    if (!is_token(stream_, false)) return "jetstream_options::stream is no name of a stream";
+    if (o.replicas < 1 || o.replicas > 5) return "jetstream_options::replicas: 1 to 5";
+    if (o.channels.empty()) return "jetstream_options::channels: name at least one";
+    for (const std::string& c : o.channels) {
+      if (!is_token(c, true)) return "jetstream_options::channels: a name is no subject";
+    }
+    return nullptr;
+  }
+
+  [[nodiscard]] jetstream_error connect() {
+    nats_options o;
+    if (nats_make(o, natsOptions_Create) != NATS_OK)
+      return {jetstream_errc::refused, "cnats cannot begin: " + last_error()};
+    std::vector<const char*> urls;
+    for (const std::string& s : options_->servers) urls.push_back(s.c_str());
+    const auto file = [](const std::string& s) { return s.empty() ? nullptr : s.c_str(); };
+    natsOptions* const p = o.get();
+    natsStatus s = natsOptions_SetServers(p, urls.data(), static_cast<int>(urls.size()));
+    const auto also = [&s](natsStatus next) {
+      if (s == NATS_OK) s = next;
+    };
+    also(natsOptions_SetName(p, ("ssehub " + options_->node).c_str()));
+    also(natsOptions_SetTimeout(p, answer_wait()));
+    also(natsOptions_SetMaxReconnect(p, -1));
+    also(natsOptions_SetReconnectWait(p, 200));
+    also(natsOptions_SetReconnectJitter(p, 100, 100));
+    also(natsOptions_SetPingInterval(p, 1000));  // a server that stands still is left
+    also(natsOptions_SetMaxPingsOut(p, 2));
+    also(natsOptions_SetWriteDeadline(p, 2000));
+    also(natsOptions_SetFailRequestsOnDisconnect(p, true));
+    also(natsOptions_SetSendAsap(p, false));
+    if (!options_->credentials.empty())
+      also(natsOptions_SetUserCredentialsFromFiles(p, options_->credentials.c_str(), nullptr));
+    if (!options_->tls_ca.empty() || !options_->tls_cert.empty()) {
+      also(natsOptions_SetSecure(p, true));
+      if (!options_->tls_ca.empty())
+        also(natsOptions_LoadCATrustedCertificates(p, file(options_->tls_ca)));
+      if (!options_->tls_cert.empty())
+        also(natsOptions_LoadCertificatesChain(p, file(options_->tls_cert),
+                                               file(options_->tls_key)));
+    }
+    if (s != NATS_OK)
+      return {jetstream_errc::options, where() + "options are refused: " + natsStatus_GetText(s) +
+                                           last_error() + "; look at URLs and files"};
+    s = nats_make(connection_, natsConnection_Connect, p);
+    if (s == NATS_OK) return {};
+    const std::string said = std::string{natsStatus_GetText(s)} + last_error();
+    if (s == NATS_CONNECTION_AUTH_FAILED || said.find("uthorization") != said.npos)
+      return {jetstream_errc::denied,
+              where() + "credentials are refused (" + said +
+                  "): look at user, password or the credentials file, and whether they expired"};
+    return {jetstream_errc::unreachable,
+            where() + "cannot connect (" + said +
+                "): look whether a server runs there, and at firewall and TLS"};
+  }
+
+  [[nodiscard]] static stream_sight sight(const jsStreamInfo& i) noexcept {
+    return {i.Created, i.State.FirstSeq, i.State.LastSeq};
+  }
+
+  /// Servers that were just started elect their leaders first.
+  template <class F>
+  [[nodiscard]] jetstream_error patiently(F f) const {
+    const auto end =
+        std::chrono::steady_clock::now() + std::chrono::milliseconds{options_->connect_wait.ms()};
+    for (;; std::this_thread::sleep_for(std::chrono::milliseconds{100})) {
+      jsErrCode code{};
+      jetstream_error e = f(code);
+      const bool passes = e.what == jetstream_errc::unreachable || code == JSClusterNotAvailErr ||
+                          code == JSClusterNotLeaderErr || code == JSClusterNoPeersErr ||
+                          code == JSClusterIncompleteErr;
+      if (!e || !passes || std::chrono::steady_clock::now() >= end) return e;
+    }
+  }
+  [[nodiscard]] jetstream_error open_stream(jsErrCode& code) const {
+    nats_stream_info info;
+    natsStatus s = nats_make(info, js_GetStreamInfo, js_.get(), stream_.c_str(),
+                             static_cast<jsOptions*>(nullptr), &code);
+    if (s == NATS_NOT_FOUND || code == JSStreamNotFoundErr) {
+      code = {};
+      s = make_stream(info, code);
+      if (code == JSStreamNameExistErr)  // another process made it a moment ago
+        s = nats_make(info, js_GetStreamInfo, js_.get(), stream_.c_str(),
+                      static_cast<jsOptions*>(nullptr), &code);
+    }
+    return s == NATS_OK ? check_settings(*info->Config) : sentence(s, code);
+  }
+  [[nodiscard]] natsStatus make_stream(nats_stream_info& info, jsErrCode& code) const {
+    jsStreamConfig c;
+    jsStreamConfig_Init(&c);
+    const std::string all = subjects_ + '>';
+    const char* subjects[] = {all.c_str()};
+    const auto limit = [](std::uint64_t n) { return n == 0 ? -1 : static_cast<std::int64_t>(n); };
+    const duration age = options_->keep_age;
+    c.Name = stream_.c_str();
+    c.Subjects = subjects;
+    c.SubjectsLen = 1;
+    c.Storage = js_FileStorage;
+    c.Replicas = options_->replicas;
+    c.Discard = js_DiscardOld;
+    c.MaxMsgs = limit(options_->keep_events);
+    c.MaxBytes = limit(options_->keep_bytes);
+    c.MaxAge = age.is_off() || age == duration::infinite() ? 0 : age.ms() * 1'000'000;
+    c.Duplicates = c.MaxAge != 0 && c.MaxAge < duplicate_window_ns ? c.MaxAge : duplicate_window_ns;
+    c.DenyDelete = true;
+    c.DenyPurge = true;
+    c.AllowDirect = true;
+    return nats_make(info, js_AddStream, js_.get(), &c, static_cast<jsOptions*>(nullptr), &code);
+  }
+  /// That what is promised holds with them.
+  [[nodiscard]] jetstream_error check_settings(const jsStreamConfig& c) const {
+    const auto bad = [&](const char* setting, const std::string& is, const std::string& must) {
+      return jetstream_error{jetstream_errc::settings,
+                             where() + "stream " + stream_ + " has " + setting + ' ' + is +
+                                 " and must have " + must +
+                                 ": change it with the nats tool, or name another stream "
+                                 "(jetstream_options::stream)"};
+    };
+    const std::string all = subjects_ + '>';
+    if (c.SubjectsLen != 1 || c.Subjects[0] != all)
+      return bad("subjects", c.SubjectsLen == 0 ? "none" : c.Subjects[0], all + " alone");
+    if (c.Storage != js_FileStorage) return bad("storage", "memory", "file");
+    if (c.Retention != js_LimitsPolicy) return bad("retention", "by interest or work", "limits");
+    if (c.Replicas != static_cast<std::int64_t>(options_->replicas))
+      return bad("replicas", std::to_string(c.Replicas), std::to_string(options_->replicas));
+    if (c.Discard != js_DiscardOld) return bad("discard", "new", "old");
+    if (c.MaxMsgsPerSubject > 0)
+      return bad("max_msgs_per_subject", std::to_string(c.MaxMsgsPerSubject), "no such limit");
+    const std::int64_t window =
+        c.MaxAge != 0 && c.MaxAge < duplicate_window_ns ? c.MaxAge : duplicate_window_ns;
+    if (c.Duplicates < window)
+      return bad("duplicate_window", std::to_string(c.Duplicates / second_ns) + " s",
+                 "at least " + std::to_string(window / second_ns) + " s");
+    if (c.NoAck) return bad("no_ack", "true", "false");
+    if (c.Sealed) return bad("sealed", "true", "false");
+    if (c.Mirror != nullptr || c.SourcesLen != 0) return bad("mirror or sources", "set", "none");
+    if (!c.DenyDelete) return bad("deny_delete", "false", "true");
+    if (!c.DenyPurge) return bad("deny_purge", "false", "true");
+    if (!c.AllowDirect)
+      return {jetstream_errc::too_old,
+              where() + "stream " + stream_ +
+                  " has allow_direct false: a server older than 2.9 "
+                  "does not know it and has to be replaced; else set it with the nats tool"};
+    return {};
+  }
+
+  [[nodiscard]] jetstream_error open_bucket() {
+    natsStatus s = nats_make(bucket_, js_KeyValue, js_.get(), bucket_name().c_str());
+    if (s == NATS_OK) return {};
+    kvConfig c;
+    kvConfig_Init(&c);
+    const std::string name = bucket_name();
+    c.Bucket = name.c_str();
+    c.History = 1;
+    c.StorageType = js_FileStorage;
+    c.Replicas = static_cast<int>(options_->replicas);
+    s = nats_make(bucket_, js_CreateKeyValue, js_.get(), &c);
+    if (s == NATS_OK) return {};
+    const std::string said = last_error();
+    if (nats_make(bucket_, js_KeyValue, js_.get(), name.c_str()) == NATS_OK) return {};
+    return sentence(s, jsErrCode{});
+  }
+
+  template <class F>
+  [[nodiscard]] bool read_from(const char* consumer, const std::string& inbox, natsSubscription* in,
+                               std::uint64_t first, std::uint64_t last, F& f) const {
+    const std::string next = "$JS.API.CONSUMER.MSG.NEXT." + stream_ + '.' + consumer;
+    while (first <= last) {
+      const std::string ask =
+          "{\"batch\":" + std::to_string(last - first + 1) + ",\"no_wait\":true}";
+      if (natsConnection_PublishRequestString(connection_.get(), next.c_str(), inbox.c_str(),
+                                              ask.c_str()) != NATS_OK)
+        return false;
+      for (bool some = false;; some = true) {
+        nats_message m;
+        if (nats_make(m, natsSubscription_NextMsg, in, answer_wait()) != NATS_OK) return false;
+        const delivery d = delivery_of(m.get());
+        if (d.sequence == 0) {  // there is nothing more now
+          const std::string_view status = header_of(m.get(), "Status");
+          return status == "404" || (status == "408" && some);
+        }
+        if (d.sequence > last) return true;
+        f(m.get(), d);
+        first = d.sequence + 1;
+        if (d.sequence == last || d.pending == 0) return true;
+      }
+    }
+    return true;
+  }
+
+  const jetstream_options* options_;
+  std::string stream_;
+  std::string subjects_;
+  nats_connection connection_;
+  nats_jetstream js_;
+  nats_bucket bucket_;  // the thread that opens, then the follower's
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JETSTREAM_STREAM_HPP
+#include "shards.hpp"
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE {
+
+class jetstream {
+ public:
+  jetstream() noexcept = default;
+  jetstream(const jetstream&) = delete;
+  jetstream& operator=(const jetstream&) = delete;
+  ~jetstream() { stop(); }
+
+  /// Connects, makes the stream or looks at its settings, and finds out where it stands. Not yet
+  /// opened only. What the newest events are is read here.
+  [[nodiscard]] jetstream_error open(jetstream_options o) {
+    if (link_ != nullptr) return {jetstream_errc::options, "this order is open already"};
+    options_ = std::move(o);
+    if (options_.node.empty()) options_.node = random_name();
+    boot_ = random_name();
+    for (std::size_t i = 0; i < options_.channels.size(); ++i)
+      numbers_.emplace(options_.channels[i], static_cast<std::uint16_t>(i));
+    blocks_ = std::make_unique<detail::order_blocks>(options_.replay_bytes);
+    link_ = std::make_unique<detail::jetstream_link>(options_);
+    jetstream_error e = link_->open();
+    if (!e) e = begin();
+    if (e) link_.reset();
+    return e;
+  }
+  /// It is open.
+  [[nodiscard]] explicit operator bool() const noexcept { return link_ != nullptr; }
+  /// What the hubs follow (server_options::shards, sse::shard). REQUIRES: it is open.
+  [[nodiscard]] sequencer& order() noexcept {
+    SSEHUB_ASSERT(order_ != nullptr);
+    return *order_;
+  }
+  [[nodiscard]] const jetstream_options& options() const noexcept { return options_; }
+
+  /// All hubs are attached: the newest events go into their memory, and the stream is followed.
+  void start() {
+    if (link_ == nullptr || !threads_.empty() || stopping_) return;
+    for (const preloaded& p : preloaded_) show(p.channel, p.sequence, p.bytes, p.audience, p.key);
+    preloaded_ = {};
+    threads_.emplace_back([this] { follow_all(); });
+    threads_.emplace_back([this] { send_all(); });
+    threads_.emplace_back([this] { take_receipts(); });
+    threads_.emplace_back([this] { read_all(); });
+  }
+
+  /// publish answers `closed` from now on. Waits until what was accepted is stored, at most
+  /// jetstream_options::stop_wait; receipts say what became of the rest. Old events cannot be read
+  /// any more.
+  void stop() {
+    if (link_ == nullptr || stopped_) return;
+    stopped_ = true;
+    {
+      std::unique_lock<std::mutex> lock{mutex_};
+      closed_ = true;
+      if (!threads_.empty())
+        all_stored_.wait_for(lock, std::chrono::milliseconds{options_.stop_wait.ms()},
+                             [this] { return outgoing_.empty(); });
+      stopping_ = true;
+    }
+    to_send_.notify_all();
+    to_read_.notify_all();
+    for (std::thread& t : threads_) t.join();
+    threads_.clear();
+    inbound_.reset();
+    receipts_.reset();
+    changes_.reset();
+    fail_all("the order was stopped");
+    link_->close();
+    stats_.following = stats_.connected = false;
+  }
+
+  /// An event for the channel of that number, on its way to the stream. `done`: called once, in a
+  /// thread of the order's; it must not wait. Takes a lock for as long as the event is copied.
+  /// Errors besides those of an event that cannot be sent: no_channel, full, closed; sealed for
+  /// `last` and bad_type for `transient`, which it cannot do.
+  [[nodiscard]] publish_result publish(std::size_t channel, const event& e,
+                                       const publish_options& o = {},
+                                       function<void(const jetstream_receipt&)> done = {}) {
+    const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
+    if (link_ == nullptr) return fail(publish_error::closed);
+    if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
+    if (o.transient || e.retry != no_retry) return fail(publish_error::bad_type);
+    detail::id_text text;
+    const detail::numbered_event n =
+        detail::give_id(max_event_id, text, e, o, options_.limits, most_bytes(o));
+    if (n.error != publish_error::none) return fail(n.error);
+    if (!is_header(o.audience) || !is_header(o.key)) return fail(publish_error::bad_type);
+    const std::size_t headers = e.type.size() + o.audience.size() + o.key.size() + 512;
+    const std::size_t size = e.data.size() + headers;
+    if (size > max_payload_ || headers > max_headers) return fail(publish_error::too_large);
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    if (closed_) return fail(publish_error::closed);
+    if (stats_.waiting_bytes + size > options_.queue_bytes) return fail(publish_error::full);
+    letter l{.number = next_, .size = size, .done = std::move(done)};
+    if (!make(l, channel, e, o)) return fail(publish_error::no_memory);
+    ++next_;
+    ++stats_.published;
+    stats_.waiting_bytes += size;
+    const clock::time_point now = clock::now();
+    l.accepted_at = now;
+    outgoing_.push_back(std::move(l));
+    if (sender_sleeps_) to_send_.notify_one();
+    return {};
+  }
+
+  /// It follows the stream and is not more than jetstream_options::ready_lag events behind.
+  [[nodiscard]] bool ready() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return stats_.following && stats_.lag <= options_.ready_lag;
+  }
+  [[nodiscard]] jetstream_stats stats() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    jetstream_stats s = stats_;
+    s.waiting = outgoing_.size() - acknowledged_;
+    s.sequence = sequence_.load(std::memory_order_relaxed);
+    if (order_ != nullptr) s.last = order_->head();
+    return s;
+  }
+  /// Why it cannot follow or store now; empty: it can.
+  [[nodiscard]] std::string problem() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return follow_problem_.empty() ? store_problem_ : follow_problem_;
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+
+  struct preloaded {
+    std::uint16_t channel;
+    std::uint64_t sequence;
+    std::string bytes, audience, key;
+  };
+  /// An event that waits for its acknowledgement.
+  struct letter {
+    std::uint64_t number = 0;
+    std::size_t size = 0;
+    detail::nats_message message{};
+    clock::time_point accepted_at{};
+    clock::time_point sent_at{};
+    bool over = false;
+    function<void(const jetstream_receipt&)> done{};
+  };
+
+  [[nodiscard]] static std::string random_name() {
+    std::random_device source;
+    std::uint64_t n = (std::uint64_t{source()} << 32U) ^ source();
+    std::string s;
+    for (int i = 0; i < 10; ++i, n /= 32) s += "abcdefghijklmnopqrstuvwxyz234567"[n % 32];
+    return s;
+  }
+  [[nodiscard]] static bool is_header(std::string_view s) noexcept {
+    return s.find_first_of(std::string_view{"\r\n\0", 3}) == s.npos &&
+           (s.empty() || (s.front() != ' ' && s.back() != ' '));
+  }
+  [[nodiscard]] std::size_t most_bytes(const publish_options& o) const noexcept {
+    const std::size_t most = (std::max)(options_.lane_bytes, std::size_t{1024}) / 2;
+    const std::size_t beside = o.audience.size() + o.key.size() + 64;
+    return beside < most ? most - beside : 0;
+  }
+
+  // --- start -------------------------------------------------------------------------------------
+
+  [[nodiscard]] jetstream_error begin() {
+    sequencer_options q;
+    q.channels = options_.channels;
+    q.channel = [this](std::string_view name) { return channel_of(name); };
+    q.lane_bytes = options_.lane_bytes;
+    q.limits = options_.limits;
+    q.given_ids = true;
+    q.wait_ahead = options_.wait_ahead;
+    q.retry_ahead = options_.retry_ahead;
+    std::string why;
+    stream_sight seen;
+    for (int tries = 0;; ++tries) {
+      const auto s = link_->look(why);
+      std::optional<detail::stream_epoch> record;
+      if (!s || !link_->record(record, why)) return {jetstream_errc::unreachable, why};
+      seen = *s;
+      const detail::epoch_decision d = detail::decide_epoch(record, seen, {});
+      if (d.what == detail::epoch_decision::kind::follow) {
+        epoch_ = d.epoch;
+        break;
+      }
+      if (!link_->write_record(d.epoch) && tries == 10)
+        return {jetstream_errc::refused,
+                "the record of the stream's epoch cannot be written: look "
+                "at the user's permissions for its key-value bucket"};
+    }
+    base_.store(epoch_.base, std::memory_order_release);
+    from_.store(epoch_.from, std::memory_order_release);
+    gone_.store(seen.first == 0 ? seen.last : seen.first - 1, std::memory_order_release);
+    last_time_ = 0;
+    q.first_id = epoch_.base + preload(seen);
+    order_ = std::make_unique<sequencer>(std::move(q));
+    max_payload_ = detail::to_size(
+        static_cast<std::uint64_t>(natsConnection_GetMaxPayload(link_->connection())));
+    receipt_inbox_ = link_->new_inbox();
+    receipts_ = link_->subscribe(receipt_inbox_ + ".*");
+    changes_ = link_->subscribe(link_->record_subject());
+    if (receipts_ == nullptr || changes_ == nullptr)
+      return {jetstream_errc::denied, "may not subscribe to its inbox and to " +
+                                          link_->record_subject() +
+                                          ": look at the user's permissions"};
+    return {};
+  }
+  using stream_sight = detail::stream_sight;
+
+  /// The newest events as far as they fit; the sequence in front of them.
+  [[nodiscard]] std::uint64_t preload(const stream_sight& seen) {
+    std::uint64_t place = seen.last;
+    sequence_.store(place, std::memory_order_relaxed);
+    std::size_t room = (std::min)(options_.preload_bytes, options_.lane_bytes / 2);
+    std::uint64_t first = seen.last < 1000 ? 1 : seen.last - 999;
+    if (first <= epoch_.from) first = epoch_.from + 1;
+    if (first > seen.last || room == 0) return place;
+    std::vector<preloaded> read;
+    const bool ok = link_->read(first, seen.last, [&](natsMsg* m, const detail::delivery& d) {
+      if (d.sequence == seen.last) last_time_ = d.time_ns;
+      std::string bytes;
+      const std::uint16_t c = encode(m, d.sequence, bytes);
+      if (c == detail::order_block::no_channel) return;
+      read.push_back({c, d.sequence, std::move(bytes), std::string{detail::header_of(m, audience)},
+                      std::string{detail::header_of(m, key)}});
+    });
+    if (!ok) return place;
+    std::size_t n = read.size();
+    while (n != 0) {
+      const preloaded& p = read[n - 1];
+      const std::size_t size = p.bytes.size() + p.audience.size() + p.key.size() + 64;
+      if (size > room) break;
+      room -= size;
+      --n;
+      place = p.sequence - 1;
+    }
+    preloaded_.assign(std::make_move_iterator(read.begin() + static_cast<std::ptrdiff_t>(n)),
+                      std::make_move_iterator(read.end()));
+    return place;
+  }
+
+  [[nodiscard]] channel_options channel_of(std::string_view name) {
+    channel_options o = options_.channel ? options_.channel(name) : channel_options{};
+    const std::uint16_t number = numbers_.find(std::string{name})->second;
+    o.backfill = [this, number](const backfill_request& r, backfill_writer& w) {
+      return give(number, r, w);
+    };
+    return o;
+  }
+
+  // --- messages and events -----------------------------------------------------------------------
+
+  static constexpr std::size_t max_headers = 60'000;  // servers store 64 KiB of them
+  static constexpr const char* type = "Sse-Event";
+  static constexpr const char* key = "Sse-Key";
+  static constexpr const char* audience = "Sse-Audience";
+
+  /// As it goes to subscribers, and its channel; none: it is no event of a channel here.
+  [[nodiscard]] std::uint16_t encode(natsMsg* m, std::uint64_t sequence, std::string& out) {
+    constexpr std::uint16_t none = detail::order_block::no_channel;
+    const std::string_view subject = detail::text_of(natsMsg_GetSubject(m));
+    const std::string& prefix = link_->subjects();
+    if (!subject.starts_with(prefix)) return none;
+    const auto to = numbers_.find(std::string{subject.substr(prefix.size())});
+    if (to == numbers_.end()) {
+      passed_.fetch_add(1, std::memory_order_relaxed);
+      return none;
+    }
+    const event e{.type = detail::header_of(m, type), .data = detail::data_of(m)};
+    publish_options o;
+    o.audience = detail::header_of(m, audience);
+    o.key = detail::header_of(m, key);
+    detail::id_text text;
+    const detail::numbered_event n =
+        detail::give_id(base_.load(std::memory_order_relaxed) + sequence, text, e, o,
+                        options_.limits, most_bytes(o));
+    if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0xffff) {
+      invalid_.fetch_add(1, std::memory_order_relaxed);
+      return none;
+    }
+    const std::size_t at = out.size();
+    out.resize(at + n.plan.size);
+    detail::encode_as(out.data() + at, e, n.id, n.plan);
+    return to->second;
+  }
+
+  /// To the hubs. Waits where one of them is behind by a whole lane.
+  void show(std::uint16_t channel, std::uint64_t sequence, std::string_view bytes,
+            std::string_view to, std::string_view of) {
+    const publish_options o{
+        .id = epoch_.base + sequence, .audience = to, .key = of, .encoded = true};
+    while (order_->publish(channel, {.data = bytes}, o) == publish_error::full && !stopping_)
+      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  }
+  /// The next to come is `next`: what is between is gone.
+  void tell_loss(std::uint64_t next, std::uint64_t lost, bool known) {
+    while (order_->lose(epoch_.base + next, lost, known) == publish_error::full && !stopping_)
+      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    ++stats_.gaps;
+    if (known) stats_.lost += lost;
+  }
+
+  // --- the thread that follows -------------------------------------------------------------------
+
+  void follow_all() {
+    std::int64_t pause = 50;
+    while (!stopping_) {
+      if (attach()) {
+        pause = 50;
+        follow();
+      }
+      detach();
+      if (stopping_) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds{pause});
+      pause = (std::min)(pause * 2, std::int64_t{1000});
+    }
+  }
+
+  /// Begins to follow behind the last that came. False: not now, or the epoch changed; try again.
+  [[nodiscard]] bool attach() {
+    std::string why;
+    const auto fail = [&] {
+      set_following(false, why.empty() ? "the stream cannot be followed; it is tried again" : why);
+      return false;
+    };
+    while (natsSubscription* const c = changes_.get()) {  // the record is read below
+      detail::nats_message m;
+      if (detail::nats_make(m, natsSubscription_NextMsg, c, std::int64_t{1}) != NATS_OK) break;
+    }
+    inbox_ = link_->new_inbox();
+    inbound_ = link_->subscribe(inbox_);
+    if (inbound_ == nullptr) return fail();
+    const std::uint64_t mine = sequence_.load(std::memory_order_relaxed);
+    consumer_ = link_->follow(mine + 1, inbox_, why);
+    if (consumer_.empty()) return fail();
+    // Only now: the consumer is one of the stream that is looked at, or dies with it.
+    const auto seen = link_->look(why);
+    std::optional<detail::stream_epoch> record;
+    if (!seen || !link_->record(record, why)) return fail();
+    detail::stream_place place{true, epoch_, mine, order_->head(), !regressed_};
+    if (mine > seen->last) place.same = false;
+    if (place.same && mine != 0 && last_time_ != 0 && mine >= seen->first &&
+        seen->created_ns == epoch_.created_ns) {
+      const auto at = link_->stored_at(mine);
+      if (!at) return fail();
+      if (*at != 0 && *at != last_time_) place.same = false;  // another event has its number
+    }
+    const detail::epoch_decision d = detail::decide_epoch(record, *seen, place);
+    if (d.what == detail::epoch_decision::kind::write) {
+      (void)link_->write_record(d.epoch);
+      return fail();
+    }
+    gone_.store(seen->first == 0 ? seen->last : seen->first - 1, std::memory_order_release);
+    if (d.epoch.base != epoch_.base) {
+      enter(d);
+      return fail();  // the consumer began elsewhere
+    }
+    epoch_ = d.epoch;
+    in_consumer_ = 0;
+    told_ = 0;
+    // The limits removed all: what tells of it does not come. But some may be on their way here.
+    if (seen->first > seen->last && seen->first > mine + 1) {
+      lost_to_limits(seen->first);
+      told_ = seen->first - 1;
+    }
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      ++stats_.follows;
+      stats_.lag = seen->last - sequence_.load(std::memory_order_relaxed);
+    }
+    set_following(true, {});
+    return true;
+  }
+  void detach() {
+    if (!consumer_.empty()) link_->unfollow(consumer_);
+    consumer_.clear();
+    inbound_.reset();
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    stats_.following = false;
+  }
+
+  /// The stream's history is another one from here on: ids begin above all that were given out.
+  void enter(const detail::epoch_decision& d) {
+    epoch_ = d.epoch;
+    {
+      const std::scoped_lock<std::mutex> lock{place_mutex_};
+      base_.store(epoch_.base, std::memory_order_release);
+      from_.store(epoch_.from, std::memory_order_release);
+      sequence_.store(d.sequence, std::memory_order_release);
+    }
+    last_time_ = 0;
+    regressed_ = false;
+    tell_loss(d.sequence + 1, 0, false);
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    ++stats_.epochs;
+  }
+
+  void lost_to_limits(std::uint64_t next) {
+    const std::uint64_t mine = sequence_.load(std::memory_order_relaxed);
+    const std::uint64_t lost = next - mine - 1;
+    if (gone_.load(std::memory_order_relaxed) < next - 1)
+      gone_.store(next - 1, std::memory_order_release);
+    // Which channels they were of, nobody knows where there are several.
+    tell_loss(next, lost, options_.channels.size() == 1);
+    if (options_.channels.size() != 1) {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      stats_.lost += lost;
+    }
+    sequence_.store(next - 1, std::memory_order_release);
+    last_time_ = 0;
+  }
+
+  /// Until something is not as it should be.
+  void follow() {
+    clock::time_point heard = clock::now();  // anything
+    clock::time_point looked = heard;        // at the stream, or an event came
+    clock::time_point checked = heard;
+    std::string bytes;
+    while (!stopping_) {
+      detail::nats_message m;
+      const natsStatus s =
+          detail::nats_make(m, natsSubscription_NextMsg, inbound_.get(), std::int64_t{100});
+      const clock::time_point now = clock::now();
+      if (s == NATS_OK) {
+        const std::uint64_t before = in_consumer_;
+        if (!take(m.get(), bytes)) return;
+        heard = now;
+        if (in_consumer_ != before) looked = now;
+      } else if (s != NATS_TIMEOUT) {
+        return;
+      }
+      if (now - checked < std::chrono::milliseconds{100}) continue;
+      checked = now;
+      if (now - heard > std::chrono::milliseconds{3500}) {  // heartbeats come each second
+        set_following(false, "the stream's leader is silent; another is looked for");
+        return;
+      }
+      int changes = 0;
+      int size = 0;
+      if (natsSubscription_GetPending(changes_.get(), &changes, &size) == NATS_OK && changes != 0)
+        return;  // the epoch changed
+      if (now - looked > std::chrono::seconds{5}) {
+        looked = now;
+        if (!is_as_before()) return;
+      }
+    }
+  }
+
+  /// Nothing came for some time: that is because nothing was published.
+  [[nodiscard]] bool is_as_before() {
+    std::string why;
+    const auto seen = link_->look(why);
+    if (!seen) return false;
+    const std::uint64_t mine = sequence_.load(std::memory_order_relaxed);
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    stats_.lag = seen->last > mine ? seen->last - mine : 0;
+    int waiting = 0;
+    int size = 0;
+    (void)natsSubscription_GetPending(inbound_.get(), &waiting, &size);
+    return seen->created_ns == epoch_.created_ns && seen->last >= mine &&
+           (seen->last == mine || waiting != 0);
+  }
+
+  /// One message of the consumer. False: begin again.
+  [[nodiscard]] bool take(natsMsg* m, std::string& bytes) {
+    const detail::delivery d = detail::delivery_of(m);
+    if (d.sequence == 0) return take_status(m);
+    const std::uint64_t mine = sequence_.load(std::memory_order_relaxed);
+    if (d.in_consumer != ++in_consumer_) return false;  // some got lost on the way: ask again
+    if (d.sequence <= mine) {
+      if (d.sequence <= told_) return true;  // it came after all
+      regressed_ = true;
+      return false;
+    }
+    if (d.sequence != mine + 1) lost_to_limits(d.sequence);
+    bytes.clear();
+    const std::uint16_t channel = encode(m, d.sequence, bytes);
+    const bool shown = channel != detail::order_block::no_channel;
+    if (shown)
+      show(channel, d.sequence, bytes, detail::header_of(m, audience), detail::header_of(m, key));
+    last_time_ = d.time_ns;
+    sequence_.store(d.sequence, std::memory_order_release);
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    stats_.events += shown ? 1U : 0U;
+    stats_.passed = passed_.load(std::memory_order_relaxed);
+    stats_.invalid = invalid_.load(std::memory_order_relaxed);
+    stats_.lag = d.pending;
+    return true;
+  }
+  /// A heartbeat, a question of the flow control, or the consumer's end.
+  [[nodiscard]] bool take_status(natsMsg* m) {
+    if (detail::header_of(m, "Status") != "100") return false;
+    const char* const reply = natsMsg_GetReply(m);
+    const std::string_view stalled = detail::header_of(m, "Nats-Consumer-Stalled");
+    if (reply != nullptr && *reply != '\0') {
+      (void)natsConnection_PublishString(link_->connection(), reply, "");
+    } else if (!stalled.empty()) {
+      (void)natsConnection_PublishString(link_->connection(), std::string{stalled}.c_str(), "");
+    } else if (const std::uint64_t sent =
+                   detail::number_in(detail::header_of(m, "Nats-Last-Consumer"), "");
+               sent != in_consumer_) {
+      return false;  // it sent more than came
+    }
+    return true;
+  }
+
+  void set_following(bool follows, std::string problem) {
+    const bool connected = link_->connected();
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    stats_.following = follows;
+    stats_.connected = connected;
+    follow_problem_ = std::move(problem);
+  }
+
+  // --- publishing --------------------------------------------------------------------------------
+
+  /// REQUIRES: the lock.
+  [[nodiscard]] bool make(letter& l, std::size_t channel, const event& e,
+                          const publish_options& o) {
+    const std::string subject = link_->subjects() + options_.channels[channel];
+    const std::string reply = receipt_inbox_ + '.' + std::to_string(l.number);
+    const std::string id = options_.node + '.' + boot_ + '.' + std::to_string(l.number);
+    natsStatus s = detail::nats_make(l.message, natsMsg_Create, subject.c_str(), reply.c_str(),
+                                     e.data.data(), static_cast<int>(e.data.size()));
+    const auto add = [&](const char* name, std::string_view value) {
+      if (s == NATS_OK && !value.empty())
+        s = natsMsgHeader_Set(l.message.get(), name, std::string{value}.c_str());
+    };
+    add("Nats-Msg-Id", id);
+    add("Nats-Expected-Stream", link_->stream());
+    add(type, e.type);
+    add(key, o.key);
+    add(audience, o.audience);
+    return s == NATS_OK;
+  }
+
+  void send_all() {
+    std::unique_lock<std::mutex> lock{mutex_};
+    std::uint64_t next = 0;  // the number of the first that was never sent
+    clock::time_point looked{};
+    while (!stopping_) {
+      bury();
+      const clock::time_point now = clock::now();
+      if (now - looked >= std::chrono::milliseconds{100}) {
+        looked = now;
+        lock.unlock();
+        const bool connected = link_->connected();
+        lock.lock();
+        stats_.connected = connected;
+        if (connected) send_again(lock, now, next);
+        give_up(lock, now);
+      }
+      const std::uint64_t first = outgoing_.empty() ? next_ : outgoing_.front().number;
+      if (next < first) next = first;
+      if (stats_.connected && next != next_ && next - first < options_.max_in_flight) {
+        letter& l = outgoing_[detail::to_size(next++ - first)];
+        if (!l.over) send(lock, l, now);
+        continue;
+      }
+      sender_sleeps_ = true;
+      to_send_.wait_for(lock, std::chrono::milliseconds{100});
+      sender_sleeps_ = false;
+    }
+  }
+  /// Without the lock: letters stay where they are until they are over, and this thread alone takes
+  /// them away.
+  void send(std::unique_lock<std::mutex>& lock, letter& l, clock::time_point now) {
+    l.sent_at = now;
+    lock.unlock();
+    const natsStatus s = natsConnection_PublishMsg(link_->connection(), l.message.get());
+    lock.lock();
+    if (s != NATS_OK) l.sent_at = now - std::chrono::milliseconds{options_.ack_wait.ms()};
+  }
+  void send_again(std::unique_lock<std::mutex>& lock, clock::time_point now, std::uint64_t next) {
+    const auto wait = std::chrono::milliseconds{options_.ack_wait.ms()};
+    for (std::size_t i = 0; i < outgoing_.size() && outgoing_[i].number < next; ++i) {
+      letter& l = outgoing_[i];
+      if (l.over || now - l.sent_at < wait) continue;
+      ++stats_.resent;
+      send(lock, l, now);
+    }
+  }
+  void give_up(std::unique_lock<std::mutex>& lock, clock::time_point now) {
+    const auto most = std::chrono::milliseconds{options_.give_up.ms()};
+    for (std::size_t i = 0; i < outgoing_.size(); ++i) {
+      if (now - outgoing_[i].accepted_at < most) break;
+      if (!outgoing_[i].over)
+        finish(lock, i, {false, no_id, "no acknowledgement in time: it may be stored or not"});
+    }
+  }
+  /// REQUIRES: the lock. Called without it: the program's.
+  void finish(std::unique_lock<std::mutex>& lock, std::size_t i, const jetstream_receipt& r) {
+    letter& l = outgoing_[i];
+    l.over = true;
+    ++acknowledged_;
+    ++(r.stored ? stats_.stored : stats_.failed);
+    stats_.waiting_bytes -= l.size;
+    if (!l.done) return;
+    const function<void(const jetstream_receipt&)> done = std::move(l.done);
+    lock.unlock();
+    done(r);
+    lock.lock();
+  }
+  /// REQUIRES: the lock, and the sending thread.
+  void bury() {
+    while (!outgoing_.empty() && outgoing_.front().over) {
+      outgoing_.pop_front();
+      --acknowledged_;
+    }
+    if (outgoing_.empty()) all_stored_.notify_all();
+  }
+  void fail_all(std::string_view why) {
+    std::unique_lock<std::mutex> lock{mutex_};
+    for (std::size_t i = 0; i < outgoing_.size(); ++i) {
+      if (!outgoing_[i].over) finish(lock, i, {false, no_id, why});
+    }
+    bury();
+  }
+
+  void take_receipts() {
+    while (!stopping_) {
+      detail::nats_message m;
+      if (detail::nats_make(m, natsSubscription_NextMsg, receipts_.get(), std::int64_t{100}) !=
+          NATS_OK)
+        continue;
+      const std::string_view subject = detail::text_of(natsMsg_GetSubject(m.get()));
+      std::uint64_t number = 0;
+      if (detail::read_decimal(subject.substr(subject.rfind('.') + 1), UINT64_MAX, number) !=
+          detail::decimal::number)
+        continue;
+      take_receipt(number, detail::data_of(m.get()), detail::header_of(m.get(), "Status"));
+    }
+  }
+  void take_receipt(std::uint64_t number, std::string_view answer, std::string_view status) {
+    std::unique_lock<std::mutex> lock{mutex_};
+    if (outgoing_.empty() || number < outgoing_.front().number) return;
+    const std::uint64_t i = number - outgoing_.front().number;
+    if (i >= outgoing_.size() || outgoing_[detail::to_size(i)].over) return;
+    const bool bad = answer.find("\"error\"") != answer.npos;
+    const std::uint64_t sequence = detail::number_in(answer, "\"seq\"");
+    if (!bad && sequence != 0) {
+      store_problem_.clear();
+      finish(lock, detail::to_size(i),
+             {true, base_.load(std::memory_order_acquire) + sequence, {}});
+    } else if (bad && !is_passing(detail::number_in(answer, "\"err_code\""))) {
+      const std::string why = "the stream did not store an event: " +
+                              std::string{detail::text_in(answer, "\"description\"")} +
+                              "; look at its limits, and the servers' disks";
+      store_problem_ = why;
+      finish(lock, detail::to_size(i), {false, no_id, why});
+    } else if (bad || status == "503") {  // no leader just now: it is sent again
+      store_problem_ = "no server stores events now; they wait and are sent again";
+      return;
+    }
+    if (sender_sleeps_ && i == 0) to_send_.notify_one();
+  }
+  /// An error that goes away by itself.
+  [[nodiscard]] static bool is_passing(std::uint64_t code) noexcept {
+    return code == JSClusterNotAvailErr || code == JSClusterNotLeaderErr ||
+           code == JSClusterIncompleteErr || code == JSStreamNotFoundErr;
+  }
+
+  // --- old events, in the hubs' threads ----------------------------------------------------------
+
+  [[nodiscard]] backfill_state give(std::uint16_t number, const backfill_request& r,
+                                    backfill_writer& w) {
+    constexpr std::uint32_t most = 16'384;  // records that one call looks at
+    std::unique_lock<std::mutex> place{place_mutex_};
+    const event_id base = base_.load(std::memory_order_relaxed);
+    const event_id begins = base + from_.load(std::memory_order_relaxed);
+    const event_id head = base + sequence_.load(std::memory_order_relaxed);
+    place.unlock();
+    const auto lose = [&](event_id first) { return w.lose(first < r.before ? first : r.before); };
+    std::uint32_t looked = 0;
+    while (w.last() + 1 < r.before) {
+      const event_id gone = base + gone_.load(std::memory_order_acquire);
+      const event_id least = begins < gone ? gone : begins;
+      if (w.last() < least) {  // of an epoch before, or the limits removed it
+        const bool ok =
+            w.last() == no_id ? w.pass((std::min)(least, r.before - 1)) : lose(least + 1);
+        if (!ok) return backfill_state::done;
+        continue;
+      }
+      if (w.last() >= head) break;  // the log has what is behind that
+      const std::uint64_t sequence = w.last() + 1 - base;
+      bool news = false;
+      const auto block = blocks_->find(sequence, base, news);
+      if (block == nullptr) {
+        if (news) {
+          const std::scoped_lock<std::mutex> lock{read_mutex_};
+          to_read_.notify_one();
+        }
+        return backfill_state::wait;
+      }
+      for (std::size_t i = block->find(sequence); i != block->records.size(); ++i) {
+        const detail::order_block::record& x = block->records[i];
+        const event_id id = base + x.sequence;
+        if (id >= r.before) return backfill_state::done;
+        if (w.bytes() >= r.room || ++looked > most) return backfill_state::more;
+        if (id > w.last() + 1 && !w.lose(id)) return backfill_state::done;
+        const bool ok = x.channel == number ? w.add_encoded(id, block->text(x), block->audience(x))
+                                            : w.pass(id);
+        if (!ok) return backfill_state::done;
+      }
+      const event_id to = (std::min)(base + block->to, r.before - 1);
+      if (w.last() < to && !w.lose(to + 1)) return backfill_state::done;
+    }
+    return backfill_state::done;
+  }
+
+  /// The thread that reads blocks.
+  void read_all() {
+    while (!stopping_) {
+      std::uint64_t first = 0;
+      std::uint64_t last = 0;
+      {
+        std::unique_lock<std::mutex> lock{read_mutex_};
+        if (!blocks_->next_run(first, last)) {
+          to_read_.wait_for(lock, std::chrono::milliseconds{100});
+          continue;
+        }
+      }
+      if (read_run(first, last)) {
+        order_->backfill_ready();
+      } else {
+        std::this_thread::sleep_for(std::chrono::milliseconds{100});
+      }
+    }
+  }
+  [[nodiscard]] bool read_run(std::uint64_t first, std::uint64_t last) {
+    const event_id base = base_.load(std::memory_order_acquire);
+    const std::uint64_t head = sequence_.load(std::memory_order_acquire);
+    std::vector<std::shared_ptr<detail::order_block>> run;
+    for (std::uint64_t n = first; n <= last; ++n) {
+      auto b = std::make_shared<detail::order_block>();
+      b->number = n;
+      b->base = base;
+      b->to = (std::min)(b->last(), head);
+      run.push_back(std::move(b));
+    }
+    std::uint64_t events = 0;
+    if (run.front()->first() <= run.back()->to &&
+        !link_->read(run.front()->first(), run.back()->to,
+                     [&](natsMsg* m, const detail::delivery& d) {
+                       ++events;
+                       const std::uint64_t n = detail::order_block::of(d.sequence);
+                       if (n >= first && n <= last)
+                         append(*run[detail::to_size(n - first)], m, d.sequence);
+                     }))
+      return false;
+    if (base != base_.load(std::memory_order_acquire)) return false;
+    std::string why;
+    if (run.front()->records.empty() || run.front()->records[0].sequence != run.front()->first()) {
+      if (const auto seen = link_->look(why); seen && seen->first != 0)
+        gone_.store(seen->first - 1, std::memory_order_release);
+    }
+    for (auto& b : run) blocks_->put(std::move(b));
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    ++stats_.reads;
+    stats_.read_events += events;
+    return true;
+  }
+  void append(detail::order_block& b, natsMsg* m, std::uint64_t sequence) {
+    detail::order_block::record r;
+    r.sequence = sequence;
+    r.begin = b.bytes.size();
+    const std::string_view to = detail::header_of(m, audience);
+    b.bytes.append(to);
+    r.audience = static_cast<std::uint32_t>(to.size());
+    r.channel = encode(m, sequence, b.bytes);
+    r.length = static_cast<std::uint32_t>(b.bytes.size() - r.begin - to.size());
+    b.records.push_back(r);
+  }
+
+  jetstream_options options_;
+  std::string boot_;
+  std::unordered_map<std::string, std::uint16_t> numbers_;  // of channels
+  std::unique_ptr<detail::jetstream_link> link_;
+  std::unique_ptr<sequencer> order_;
+  std::unique_ptr<detail::order_blocks> blocks_;
+  std::vector<preloaded> preloaded_;
+  std::vector<std::thread> threads_;
+  std::size_t max_payload_ = 0;
+  bool stopped_ = false;
+  std::atomic<bool> stopping_{false};
+
+  // Of the epoch and the place in it: written by the thread that follows.
+  std::atomic<event_id> base_{no_id};
+  std::atomic<std::uint64_t> from_{0};
+  std::atomic<std::uint64_t> sequence_{0};
+  std::mutex place_mutex_;              // of changes of the epoch
+  std::atomic<std::uint64_t> gone_{0};  // the stream has nothing at or below it
+  std::atomic<std::uint64_t> passed_{0};
+  std::atomic<std::uint64_t> invalid_{0};
+
+  // That thread's own.
+  detail::stream_epoch epoch_;
+  std::uint64_t last_time_ = 0;  // of the last message, in ns; 0: not known
+  std::uint64_t in_consumer_ = 0;
+  std::uint64_t told_ = 0;  // to be lost, though it may be on its way here
+  bool regressed_ = false;
+  std::string inbox_;
+  std::string consumer_;
+  detail::nats_subscription inbound_;
+  detail::nats_subscription changes_;
+
+  std::string receipt_inbox_;
+  detail::nats_subscription receipts_;
+
+  std::mutex read_mutex_;
+  std::condition_variable to_read_;
+
+  mutable std::mutex mutex_;  // of what follows
+  std::condition_variable to_send_;
+  std::condition_variable all_stored_;
+  std::deque<letter> outgoing_;
+  std::uint64_t next_ = 0;        // the number of the next letter
+  std::size_t acknowledged_ = 0;  // letters that are over
+  bool sender_sleeps_ = false;
+  bool closed_ = false;
+  jetstream_stats stats_;
+  std::string follow_problem_;
+  std::string store_problem_;
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
+
+#endif  // SSEHUB_JETSTREAM_HPP
