@@ -142,7 +142,8 @@ class nats_servers {
         conf +=
             "cluster { name: c, listen: \"127.0.0.1:" + std::to_string(routes[i]) + "\", routes: [";
         for (const std::uint16_t r : routes)
-          conf += " \"nats://127.0.0.1:" + std::to_string(r) + "\"";
+          conf += (r == routes[0] ? " \"nats://127.0.0.1:" : ", \"nats://127.0.0.1:") +
+                  std::to_string(r) + "\"";
         conf += " ] }\n";
       }
       all.push_back(
