@@ -15,8 +15,8 @@
 
 namespace examples {
 
-/// Writes `text` to PATH.new and gives that the name. Empty, or what failed: "PATH: why".
-/// `mode`: of a file that is new.
+/// Writes `text` to PATH.new and gives that the name; both are on the disk then. Empty, or what
+/// failed: "PATH: why". `mode`: of a file that is new.
 [[nodiscard]] inline std::string replace_file(const std::string& path, std::string_view text,
                                               ::mode_t mode) {
   const std::string next = path + ".new";
@@ -35,7 +35,13 @@ namespace examples {
   if (error == 0 && ::fsync(fd) != 0) error = errno;
   ::close(fd);
   if (error != 0) return failed(next, error);
-  return ::rename(next.c_str(), path.c_str()) == 0 ? std::string{} : failed(path, errno);
+  if (::rename(next.c_str(), path.c_str()) != 0) return failed(path, errno);
+  const std::string folder = path.find('/') == path.npos ? "." : path.substr(0, path.rfind('/') + 1);
+  const int at = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const bool synced = at >= 0 && ::fsync(at) == 0;
+  const int why = errno;
+  if (at >= 0) ::close(at);
+  return synced ? std::string{} : failed(folder, why);
 }
 
 }  // namespace examples
