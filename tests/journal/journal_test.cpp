@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -454,6 +455,11 @@ TEST_CASE("journal: a broken file is refused, a torn one is cut, a newer version
     const sse::journal_error e = answer();
     CHECK(e.what == journal_errc::corrupt);
     CHECK(e.text.find(index.filename().string()) != e.text.npos);
+    journal whole;
+    REQUIRE_FALSE(whole.repair(dir.path()));
+    CHECK(whole.found().recovered < 20);
+    CHECK(whole.found().cut_events != 0);
+    whole.each_broken([](const std::string&, event_id id) { FAIL_CHECK(id); });
   }
   SECTION("a flipped bit in the last record is a torn tail") {
     flip(index, fs::file_size(index) - 20);
@@ -775,4 +781,112 @@ TEST_CASE("journal: old files that cannot be removed are told, and go when they 
   CHECK(x.j.problem().empty());
   CHECK(x.j.stats().oldest_gone > 100);
   CHECK(x.j.stats().bytes < 300'000);
+}
+
+#ifdef __linux__
+TEST_CASE("journal: a child process gets none of its descriptors", "[journal]") {
+  const auto open_ones = [] {
+    std::set<int> found;
+    for (const auto& f : fs::directory_iterator{"/proc/self/fd"}) {
+      found.insert(std::stoi(f.path().filename().string()));
+    }
+    return found;
+  };
+  const temporary_directory dir;
+  const std::set<int> before = open_ones();
+  journal j;
+  REQUIRE_FALSE(j.open(dir.path(), small_files()));
+  j.start();
+  publish_up_to(j, 1);
+  int of_its_own = 0;
+  for (const int fd : open_ones()) {
+    const int flags = ::fcntl(fd, F_GETFD);
+    if (before.contains(fd) || flags < 0) continue;
+    ++of_its_own;
+    CAPTURE(fd);
+    CHECK((flags & FD_CLOEXEC) != 0);
+  }
+  CHECK(of_its_own >= 6);  // directory, lock, runs, head, .log, .idx, and what wakes its thread
+}
+#endif
+
+namespace {
+
+/// Its files alone, without a thread and a hub.
+struct bare_store {
+  test::crashing_files files;
+  sse::detail::journal_store store;
+  sse::journal_start found{};
+  explicit bare_store(test::crashing_disk& disk, sse::detail::journal_store::settings s = {})
+      : files{disk}, store{files, s} {}
+  void add(event_id id) { store.pending().add({id, 1, 0, {}, {}, "data: x\n\n"}); }
+  /// Everything that is pending, to its readers.
+  void put() {
+    REQUIRE(store.claim_ids() == 0);
+    REQUIRE(store.write() == 0);
+    store.show([](const sse::journal_event&) {});
+    REQUIRE(store.tell_head() == 0);
+  }
+  [[nodiscard]] std::vector<event_id> ids() const {
+    std::vector<event_id> all;
+    store.read(0, sse::max_event_id + 1, [&](const sse::journal_event& e) {
+      all.push_back(e.id);
+      return true;
+    });
+    return all;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("journal: what was not stored is noted before anything that follows it", "[journal]") {
+  test::crashing_disk disk;
+  bare_store w{disk};
+  REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+  w.add(1);
+  w.put();
+  w.add(2);
+  REQUIRE(w.store.claim_ids() == 0);
+  w.store.give_up();
+  w.add(3);
+  REQUIRE(w.store.claim_ids() == 0);
+  disk.sync_fails = EIO;
+  CHECK(w.store.write() == EIO);
+  CHECK(w.store.newest() == 1);
+  disk.sync_fails = 0;
+  w.put();
+  event_id from = 0;
+  event_id first = 0;
+  CHECK(w.store.loss_behind(1, from, first));
+  CHECK(from == 1);
+  CHECK(first == 3);
+  CHECK(w.ids() == std::vector<event_id>{1, 3});
+}
+
+TEST_CASE("journal: who follows a disk whose calls fail waits, and gets all when they do not",
+          "[journal]") {
+  test::crashing_disk disk;
+  bare_store w{disk, {.segment_bytes = 500}};
+  REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+  w.add(1);
+  w.put();
+  bare_store r{disk, {.segment_bytes = 500}};
+  REQUIRE_FALSE(r.store.open_to_read(r.found));
+  CHECK(r.store.newest() == 1);
+  event_id last = 1;
+  for (int round = 0; round < 200; ++round) {
+    w.add(++last);
+    w.put();
+    const event_id before = r.store.newest();
+    disk.fail_one_in = 1 + static_cast<std::uint32_t>(round) % 5;
+    const bool news = r.store.look_for_news();
+    disk.fail_one_in = 0;
+    CAPTURE(round);
+    CHECK(r.store.newest() == (news ? last : before));
+  }
+  w.add(++last);
+  w.put();
+  CHECK(r.store.look_for_news());
+  CHECK(r.store.newest() == last);
+  CHECK(test::consecutive(r.ids(), 1, last));
 }
