@@ -97,6 +97,49 @@ TEST_CASE("TLS: a loop of one's own: requests, answers, records that have no roo
   ::close(w.ends[0]);
 }
 
+TEST_CASE("TLS: errors that others left in OpenSSL's queue are not taken for a session's own",
+          "[surface]") {
+  // SSL_get_error looks at the oldest one that the thread has, whosever it is.
+  const auto leave = [] {
+    for (int i = 0; i < 3; ++i) ERR_raise(ERR_LIB_USER, 77 + i);
+  };
+  char in[100];
+  tls_wire w;
+  sse::tls::session near{test::tls_of_tests().context, w.ends[0]};
+  leave();
+  CHECK(near.handshake() == step::want_read);
+  CHECK(ERR_peek_error() == 0);
+  REQUIRE(w.shake_hands(near) == step::done);
+  leave();
+  CHECK(near.read(in).next == step::want_read);
+  REQUIRE(SSL_write(w.far.get(), "hello", 5) == 5);
+  leave();
+  CHECK(near.read(in).bytes == 5);
+  leave();
+  CHECK(near.write("hi").next == step::done);
+  CHECK(w.read() == "hi");
+  ERR_clear_error();  // the far end's
+  leave();
+  near.shutdown();
+  CHECK(w.read().empty());
+  CHECK((SSL_get_shutdown(w.far.get()) & SSL_RECEIVED_SHUTDOWN) != 0);
+  ::close(w.ends[0]);
+  ERR_clear_error();
+
+  // What fails says its own reason.
+  tls_wire plain;
+  sse::tls::session refusing{test::tls_of_tests().context, plain.ends[0]};
+  const std::string_view request = "GET / HTTP/1.1\r\n\r\n";
+  REQUIRE(::send(plain.ends[1], request.data(), request.size(), 0) ==
+          static_cast<ssize_t>(request.size()));
+  leave();
+  CHECK(refusing.handshake() == step::failed);
+  CHECK(refusing.met_plain_http());
+  CHECK(refusing.reason() == "http request");
+  ::close(plain.ends[0]);
+  ERR_clear_error();
+}
+
 TEST_CASE("TLS: check_transport finds nothing wrong with it, though OpenSSL forbids other bytes",
           "[surface]") {
   const sse::detail::unique_fd epoll{::epoll_create1(0)};
