@@ -181,6 +181,28 @@ void one_drain_of_all_shards() {
   CHECK(c.ticks.all_channel_stats()[0].subscribers == 0);
 }
 
+/// Without a drain, and with streams that nobody closed.
+template <class Server>
+void shards_that_stop_count_nobody() {
+  shard_cluster<Server> c{2};
+  std::vector<client> all;
+  for (int i = 0; i < 4; ++i) {
+    all.emplace_back(c.port());
+    REQUIRE(all.back().open("/events").status == 200);
+  }
+  const auto sums_up_to = [&](std::size_t n) {
+    const auto end = std::chrono::steady_clock::now() + patience;
+    while (c.ticks.stats().sessions != n && std::chrono::steady_clock::now() < end) {
+      std::this_thread::yield();
+    }
+    return c.ticks.stats().sessions == n;
+  };
+  CHECK(sums_up_to(4));
+  for (auto& s : c.shards) s->on_loop([&] { (*s)->stop(); });
+  CHECK(sums_up_to(0));
+  CHECK(c.ticks.all_channel_stats()[0].subscribers == 0);
+}
+
 /// Its hub gets event `id`, encoded elsewhere.
 inline void bring(sse::sequencer& q, std::uint64_t id) {
   const std::string bytes = "id: " + std::to_string(id) + "\ndata: x\n\n";

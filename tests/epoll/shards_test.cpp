@@ -38,6 +38,10 @@ TEST_CASE("one drain ends the streams of all shards, and their servers") {
   test::one_drain_of_all_shards<shard>();
 }
 
+TEST_CASE("shards that stop count nobody any more") {
+  test::shards_that_stop_count_nobody<shard>();
+}
+
 TEST_CASE("a server joins a sequencer before its first event, and only where it fits") {
   sse::sequencer q;
   sse::epoll_server<> first{{.shards = &q}};

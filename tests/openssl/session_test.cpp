@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -59,6 +60,47 @@ TEST_CASE("TLS: what cannot be loaded is named, with the cause and what to do") 
                              .configure = [](SSL_CTX*) { return false; }}};
   CHECK(refused.load().message == "tls::options::configure refused the context");
   CHECK_THROWS_AS((sse::tls::session{refused, 0}), std::runtime_error);
+}
+
+TEST_CASE("TLS: versions and tickets are what the options say") {
+  const test::certificate_folder folder;
+  folder.make("good");
+  for (const bool tickets : {true, false}) {
+    for (const bool tls_1_2 : {true, false}) {
+      CAPTURE(tickets, tls_1_2);
+      bool asked = false;
+      sse::tls::context c{{.certificate = folder.file("good.crt"),
+                           .key = folder.file("good.key"),
+                           .tickets = tickets,
+                           .tls_1_2 = tls_1_2,
+                           .configure = [&](SSL_CTX* made) {
+                             asked = true;
+                             CHECK(SSL_CTX_get_num_tickets(made) == (tickets ? 1U : 0U));
+                             CHECK(((SSL_CTX_get_options(made) & SSL_OP_NO_TICKET) == 0) ==
+                                   tickets);
+                             CHECK(SSL_CTX_get_min_proto_version(made) ==
+                                   (tls_1_2 ? TLS1_2_VERSION : TLS1_3_VERSION));
+                             return true;
+                           }}};
+      CHECK_FALSE(c.load());
+      CHECK(asked);
+    }
+  }
+  CHECK(sse::tls::context::reason(0) == "OpenSSL gives no reason: memory may be out");
+}
+
+TEST_CASE("TLS: loading again and again keeps no file open") {
+  const test::certificate_folder folder;
+  folder.make("good");
+  const auto open_ones = [] {
+    const std::filesystem::directory_iterator all{"/proc/self/fd"};
+    return std::distance(begin(all), end(all));
+  };
+  sse::tls::context c{{.certificate = folder.file("good.crt"), .key = folder.file("good.key")}};
+  CHECK_FALSE(c.load());
+  const auto before = open_ones();
+  for (int i = 0; i < 10; ++i) CHECK_FALSE(c.load());
+  CHECK(open_ones() == before);
 }
 
 TEST_CASE("TLS: a loop of one's own: requests, answers, records that have no room, goodbye") {

@@ -264,7 +264,6 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   template <class Place>
   [[nodiscard]] accept_result wait(typename Transport::connection&& c, const request& r,
                                    Place& place) {
-    this->touch_clock();
     return hub_->wait(std::move(c), r, place);
   }
   void await(connection& c, due what) noexcept { waiting_.await(c, what, now()); }
