@@ -190,6 +190,17 @@ class ring {
     return data_[ordinal & (capacity_ - 1)];
   }
   [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
+  /// What is in it, for one who walks through. It stands until the ring changes.
+  struct window {
+    const T* data = nullptr;
+    std::uint64_t mask = 0;
+    std::uint64_t end = 0;
+    [[nodiscard]] const T& operator[](std::uint64_t ordinal) const noexcept {
+      SSEHUB_ASSERT(ordinal < end);
+      return data[ordinal & mask];
+    }
+  };
+  [[nodiscard]] window view() const noexcept { return {data_, capacity_ - 1, end_}; }
 
  private:
   T* data_ = nullptr;

@@ -26,6 +26,17 @@ struct run {
   segment* seg;         ///< nullptr: not from a log
   std::uint32_t from;   ///< a subscription, from_lane or from_chunk
   std::uint32_t count;  ///< entries; the last one is whole to its end
+
+  /// `r` goes on where this one ends.
+  [[nodiscard]] bool touches(const run& r) const noexcept {
+    return from == r.from && seg == r.seg && seg != nullptr && data + size == r.data;
+  }
+  /// REQUIRES: touches(r).
+  void add(const run& r) noexcept {
+    SSEHUB_ASSERT(r.first == first + count);
+    size += r.size;
+    count += r.count;
+  }
 };
 
 class batch {
@@ -51,6 +62,7 @@ class batch {
     all = paused = logs_only = cut_ = false;
   }
   [[nodiscard]] bool full() const noexcept { return total_ >= limit_; }
+  [[nodiscard]] std::uint64_t limit() const noexcept { return limit_; }
   [[nodiscard]] std::uint64_t total() const noexcept { return total_; }
   [[nodiscard]] bool empty() const noexcept { return runs_.empty(); }
   /// Some of what was gathered is not in it any more.
@@ -63,12 +75,8 @@ class batch {
     if (runs_.empty()) {
       if (runs_.capacity() == 0 && !make_room()) return false;
     } else {
-      run& last = runs_.back();
-      if (last.seg == r.seg && last.from == r.from && r.seg != nullptr &&
-          last.data + last.size == r.data) {
-        SSEHUB_ASSERT(r.first == last.first + last.count);
-        last.size += r.size;
-        last.count += r.count;
+      if (runs_.back().touches(r)) {
+        runs_.back().add(r);
         total_ += r.size;
         return true;
       }
@@ -78,43 +86,15 @@ class batch {
     total_ += r.size;
     return true;
   }
-  /// Room for `n` more. False: memory is out.
-  [[nodiscard]] bool reserve(std::uint32_t n) noexcept { return runs_.reserve(runs_.size() + n); }
-  /// add() of many entries that mostly do not touch, with what it looks at in registers.
-  class many {
-   public:
-    explicit many(batch& b) noexcept
-        : b_{b}, out_{b.runs_.end()}, total_{b.total_}, from_{b.empty() ? none : out_[-1].from} {}
-    many(const many&) = delete;
-    many& operator=(const many&) = delete;
-    ~many() { leave(); }
-    [[nodiscard]] bool full() const noexcept { return total_ >= b_.limit_; }
-    /// REQUIRES: reserve() made room.
-    void operator()(const run& r) noexcept {
-      if (r.from == from_) return add_behind(r);
-      from_ = r.from;
-      ::new (static_cast<void*>(out_++)) run(r);
-      total_ += r.size;
-    }
-
-   private:
-    /// What touches the run before it becomes part of that.
-    void add_behind(const run& r) noexcept {
-      leave();
-      (void)b_.add(r);
-      out_ = b_.runs_.end();
-      total_ = b_.total_;
-    }
-    void leave() noexcept {
-      b_.runs_.extend_to(out_);
-      b_.total_ = total_;
-    }
-
-    batch& b_;
-    run* out_;
-    std::uint64_t total_;
-    std::uint32_t from_;
-  };
+  /// Room for `n` more, which are made there; nullptr: memory is out.
+  [[nodiscard]] run* room_for(std::uint32_t n) noexcept {
+    return runs_.reserve(runs_.size() + n) ? runs_.end() : nullptr;
+  }
+  /// Those in front of `end` were, of so many bytes.
+  void add_made(const run* end, std::uint64_t bytes) noexcept {
+    runs_.extend_to(end);
+    total_ += bytes;
+  }
   /// Puts a run in front of run `at`. False: memory is out.
   [[nodiscard]] bool insert(std::uint32_t at, const run& r) noexcept {
     if (!make_room()) return false;
@@ -223,7 +203,11 @@ struct flight {
   /// Takes what `b` shows; `taken` of its bytes are under way.
   void begin(batch& b, std::uint64_t taken) noexcept {
     b.cut(taken);
-    runs.swap(b.runs_);
+    if (runs.reserve(b.runs_.size())) {
+      runs.append_reserved(b.runs_.begin(), b.runs_.size());
+    } else {  // its array is larger than that
+      runs.swap(b.runs_);
+    }
     b.runs_.clear();
     copy = nullptr;
     if (b.copied_ && !runs.empty()) {

@@ -377,6 +377,8 @@ class engine {
   [[nodiscard]] bool sees(std::uint32_t slot, std::string_view audience) noexcept;
   [[nodiscard]] static std::uint32_t next_in_segment(const segment& s, std::uint32_t k,
                                                      std::uint64_t own) noexcept;
+  [[nodiscard]] bool own_entries_of(std::uint32_t slot, const stream& st,
+                                    own_entries& own) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p,
                                    own_entries& own) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p) noexcept;
@@ -499,6 +501,7 @@ class engine {
   [[nodiscard]] bool add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
   void look_ahead(std::uint32_t slot, head& h, next_entry& next, std::uint64_t& limit) noexcept;
   void put_in_window(std::uint32_t slot, head& h, next_entry& next, std::uint64_t& limit) noexcept;
+  void put_visible(std::uint32_t slot, head& h, own_entries& own, std::uint32_t stop) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;

@@ -360,7 +360,7 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b, bool found
 inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
   const std::uint32_t n = heads_.size();
   next_.clear();
-  if (!next_.reserve(n) || !window_.reserve()) return false;
+  if (!next_.reserve(n)) return false;
   std::uint64_t limit = merge_window::nothing;  // what is from here on has to be asked for first
   std::uint32_t busy = 0;
   std::uint32_t last = 0;
@@ -380,15 +380,15 @@ inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
     std::uint64_t first = merge_window::nothing;
     for (const next_entry& next : next_) first = next.stamp < first ? next.stamp : first;
     if (first >= limit) break;
-    window_.begin(first);
+    ok = window_.begin(b, first);
+    if (!ok) break;
     for (std::uint32_t k = 0; k < n; ++k) {
       next_entry& next = next_[k];
       if (next.stamp < window_.end() && next.stamp < limit)
         put_in_window(slot, heads_[k], next, limit);
     }
-    ok = b.reserve(window_.left());
-    if (ok) window_.move_to(b, limit);
-    if (!ok || limit < window_.end() || b.full()) break;
+    window_.move_out(limit);
+    if (limit < window_.end() || b.full()) break;
   }
   std::uint32_t k = 0;
   bool rest = window_.left() != 0;
@@ -421,36 +421,48 @@ inline void engine::put_in_window(std::uint32_t slot, head& h, next_entry& next,
                                   std::uint64_t& limit) noexcept {
   do {
     segment& s = *h.at.seg;
-    const std::uint32_t from = h.index;
-    const char* const bytes = s.bytes();
-    const std::uint64_t base = s.stamp_base - window_.first();
-    const std::uint32_t count = s.count;
-    std::uint32_t k = h.at.k;
-    const entry* e = &s[k];
-    std::uint32_t n = 0;
-    std::uint64_t place = base + e->stamp;
-    do {
-      window_.put(place, {bytes + e->begin, e->size, k, &s, from, 1});
-      ++n;
-      --e;  // entries stand from the back
-      ++k;
-      if (k == count) break;
-      if (e->audience != 0) {
-        if (!next.own.known()) break;
-        const std::uint64_t own = next.own.from(s.first + k);
-        if (own != s.first + k) {
-          k = next_in_segment(s, k, own);
-          if (k == count) break;
-          e = &s[k];
-        }
-      }
-      place = base + e->stamp;
-    } while (place < merge_window::width);
-    window_.count(n);
-    h.count += n;
-    h.at.k = k;
+    const std::uint32_t stop = window_.end_in(s, h.at.k);
+    if (s.mixed) {
+      put_visible(slot, h, next.own, stop);
+    } else {
+      merge_window::entries put{window_, s, h.index};
+      const entry* e = &s[h.at.k];
+      for (std::uint32_t k = h.at.k; k != stop; ++k) put(*e--, k);  // they stand from the back
+      h.count += put.count();
+      h.at.k = stop;
+    }
     look_ahead(slot, h, next, limit);
   } while (next.stamp < window_.end() && next.stamp < limit);
+}
+
+/// Of a segment that holds private entries: those in front of `stop` that the session may see.
+inline void engine::put_visible(std::uint32_t slot, head& h, own_entries& own,
+                                std::uint32_t stop) noexcept {
+  segment& s = *h.at.seg;
+  merge_window::entries put{window_, s, h.index};
+  own_entries mine = own;
+  std::uint32_t k = h.at.k;
+  const entry* e = &s[k];
+  for (;;) {
+    put(*e, k);
+    if (++k >= stop) break;
+    --e;  // they stand from the back
+    if (e->audience == 0) continue;
+    if (!mine.known() && !own_entries_of(slot, stream_of(subs_[h.index]), mine)) break;
+    const std::uint64_t next = mine.from(s.first + k);
+    if (next == s.first + k) continue;
+    if (k + 1 < stop && e[-1].audience == 0) {  // mostly it is one
+      ++k;
+      --e;
+      continue;
+    }
+    k = next_in_segment(s, k, next);
+    if (k >= stop) break;
+    e = &s[k];
+  }
+  own = mine;
+  h.count += put.count();
+  h.at.k = k;
 }
 
 // --- advance -------------------------------------------------------------------------------------

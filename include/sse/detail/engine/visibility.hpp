@@ -29,6 +29,16 @@ inline std::uint32_t engine::next_in_segment(const segment& s, std::uint32_t k,
   return own < s.first + next ? static_cast<std::uint32_t>(own - s.first) : next;
 }
 
+/// False: the host is asked for each entry.
+inline bool engine::own_entries_of(std::uint32_t slot, const stream& st,
+                                   own_entries& own) noexcept {
+  if (ask_who_sees_ || st.ask) return false;
+  const std::uint32_t user = caps_.user_of(slot);
+  own = user == none ? own_entries::nobody()
+                     : st.audiences->of(caps_.key_of(slot), caps_.hash_of_user(user));
+  return true;
+}
+
 /// Moves `p` to the first entry from there on that the session may see: `entry`; else to the end of
 /// the log: `nothing`. `paused`: it was asked often enough for now, go on from `p` in another turn.
 /// `own`: its private entries, from one call to the next.
@@ -36,17 +46,12 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st, 
                                           own_entries& own) noexcept {
   while (p.find_entry()) {
     if (p.get().audience == 0) return found::entry;
-    if (ask_who_sees_ || st.ask) {
+    if (!own.known() && !own_entries_of(slot, st, own)) {
       if (asks_left_ == 0) return found::paused;
       --asks_left_;
       if (sees(slot, p.seg->audience(p.get()))) return found::entry;
       ++p.k;
       continue;
-    }
-    if (!own.known()) {
-      const std::uint32_t user = caps_.user_of(slot);
-      own = user == none ? own_entries::nobody()
-                         : st.audiences->of(caps_.key_of(slot), caps_.hash_of_user(user));
     }
     p.k = next_in_segment(*p.seg, p.k, own.from(p.ordinal()));
     if (p.k != p.seg->count) return found::entry;

@@ -20,43 +20,49 @@ class own_entries {
  public:
   own_entries() noexcept = default;  ///< not known()
   explicit own_entries(const ring<std::uint64_t>& ordinals) noexcept
-      : ordinals_{&ordinals}, at_{ordinals.first()}, next_{ordinals[at_]} {}
+      : all_{ordinals.view()}, at_{ordinals.first()}, next_{all_[at_]} {}
   /// Of one who has none.
   [[nodiscard]] static own_entries nobody() noexcept {
     own_entries e;
     e.next_ = UINT64_MAX;
     return e;
   }
-  [[nodiscard]] bool known() const noexcept { return ordinals_ != nullptr || next_ != 0; }
+  [[nodiscard]] bool known() const noexcept { return next_ != unknown; }
   /// The first from `ordinal` on; UINT64_MAX: none. O(1) where at most one was passed since, else
   /// O(log of its entries). REQUIRES: known(); `ordinal` is not below what was asked before.
   [[nodiscard]] std::uint64_t from(std::uint64_t ordinal) noexcept {
-    if (next_ < ordinal) pass(ordinal);
+    if (next_ >= ordinal) return next_;
+    if (++at_ != all_.end && all_[at_] < ordinal) pass(ordinal);
+    next_ = at_ != all_.end ? all_[at_] : UINT64_MAX;
     return next_;
   }
 
  private:
+  static constexpr std::uint64_t unknown = UINT64_MAX - 1;
+
+  /// More than one was passed.
   void pass(std::uint64_t ordinal) noexcept {
-    const ring<std::uint64_t>& all = *ordinals_;
-    const std::uint64_t end = all.end();
-    ++at_;
-    if (at_ != end && all[at_] < ordinal) {  // more than one was passed
-      std::uint64_t hi = end;
-      while (at_ < hi) {
-        const std::uint64_t mid = at_ + (hi - at_) / 2;
-        if (all[mid] >= ordinal) {
-          hi = mid;
-        } else {
-          at_ = mid + 1;
-        }
+    const std::uint64_t newest = all_[all_.end - 1];
+    if (newest < ordinal) {
+      at_ = all_.end;
+      return;
+    }
+    std::uint64_t hi = all_.end - 1;
+    // Each of those from `ordinal` on has another ordinal: so many at most.
+    if (newest - ordinal < hi - at_) at_ = hi - (newest - ordinal);
+    while (at_ < hi) {
+      const std::uint64_t mid = at_ + (hi - at_) / 2;
+      if (all_[mid] >= ordinal) {
+        hi = mid;
+      } else {
+        at_ = mid + 1;
       }
     }
-    next_ = at_ != end ? all[at_] : UINT64_MAX;
   }
 
-  const ring<std::uint64_t>* ordinals_ = nullptr;
+  ring<std::uint64_t>::window all_{};
   std::uint64_t at_ = 0;
-  std::uint64_t next_ = 0;  ///< the one at `at_`
+  std::uint64_t next_ = unknown;  ///< the one at `at_`
 };
 
 class audience_index {
