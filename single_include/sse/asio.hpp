@@ -1481,7 +1481,6 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   [[nodiscard]] accept_result wait(typename transport_type::connection&& c, const request& r,
                                    Place& place) {
     const calling_hub in{*this};
-    this->touch_clock();
     return looked_at(hub_->wait(std::move(c), r, place));
   }
 

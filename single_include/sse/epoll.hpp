@@ -286,26 +286,18 @@ struct listen_options {
   return listens ? std::error_code{} : last_error();
 }
 
-/// Sockets that listen on an address, or on all addresses of a name, on one port.
-[[nodiscard]] inline std::error_code listen_on(std::string_view host, std::uint16_t port,
-                                               const listen_options& o,
+/// Sockets that listen on each of these addresses, on one port. What is of a family that the
+/// machine lacks, or no address of its own, is left out unless nothing else is there.
+[[nodiscard]] inline std::error_code listen_on(addrinfo* all, const listen_options& o,
                                                std::vector<unique_fd>& out) {
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  addrinfo how{};
-  how.ai_socktype = SOCK_STREAM;
-  how.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  if (::getaddrinfo(std::string{host}.c_str(), std::to_string(port).c_str(), &how, &found) != 0) {
-    return std::make_error_code(std::errc::address_not_available);
-  }
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned{found, &::freeaddrinfo};
   const std::size_t before = out.size();
   std::error_code failed;
-  for (addrinfo* at = found; at != nullptr; at = at->ai_next) {
+  for (addrinfo* at = all; at != nullptr; at = at->ai_next) {
+    in_port_t& port = at->ai_family == AF_INET6
+                          ? reinterpret_cast<sockaddr_in6*>(at->ai_addr)->sin6_port
+                          : reinterpret_cast<sockaddr_in*>(at->ai_addr)->sin_port;
     if (out.size() != before && port == 0) {  // the port that the first one got
-      const in_port_t same = htons(port_of(out[before].get()));
-      (at->ai_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(at->ai_addr)->sin6_port
-                                 : reinterpret_cast<sockaddr_in*>(at->ai_addr)->sin_port) = same;
+      port = htons(port_of(out[before].get()));
     }
     unique_fd fd;
     const std::error_code e = listen_on(*at, o, fd);
@@ -320,6 +312,22 @@ struct listen_options {
     }
   }
   return out.size() == before ? failed : std::error_code{};
+}
+
+/// The same on an address, or on all addresses of a name.
+[[nodiscard]] inline std::error_code listen_on(std::string_view host, std::uint16_t port,
+                                               const listen_options& o,
+                                               std::vector<unique_fd>& out) {
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  addrinfo how{};
+  how.ai_socktype = SOCK_STREAM;
+  how.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(std::string{host}.c_str(), std::to_string(port).c_str(), &how, &found) != 0) {
+    return std::make_error_code(std::errc::address_not_available);
+  }
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned{found, &::freeaddrinfo};
+  return listen_on(found, o, out);
 }
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
@@ -1703,7 +1711,6 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
   template <class Place>
   [[nodiscard]] accept_result wait(typename Transport::connection&& c, const request& r,
                                    Place& place) {
-    this->touch_clock();
     return hub_->wait(std::move(c), r, place);
   }
   void await(connection& c, due what) noexcept { waiting_.await(c, what, now()); }

@@ -1785,6 +1785,17 @@ class ring {
     return data_[ordinal & (capacity_ - 1)];
   }
   [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
+  /// What is in it, for one who walks through. It stands until the ring changes.
+  struct window {
+    const T* data = nullptr;
+    std::uint64_t mask = 0;
+    std::uint64_t end = 0;
+    [[nodiscard]] const T& operator[](std::uint64_t ordinal) const noexcept {
+      SSEHUB_ASSERT(ordinal < end);
+      return data[ordinal & mask];
+    }
+  };
+  [[nodiscard]] window view() const noexcept { return {data_, capacity_ - 1, end_}; }
 
  private:
   T* data_ = nullptr;
@@ -3965,6 +3976,17 @@ struct run {
   segment* seg;         ///< nullptr: not from a log
   std::uint32_t from;   ///< a subscription, from_lane or from_chunk
   std::uint32_t count;  ///< entries; the last one is whole to its end
+
+  /// `r` goes on where this one ends.
+  [[nodiscard]] bool touches(const run& r) const noexcept {
+    return from == r.from && seg == r.seg && seg != nullptr && data + size == r.data;
+  }
+  /// REQUIRES: touches(r).
+  void add(const run& r) noexcept {
+    SSEHUB_ASSERT(r.first == first + count);
+    size += r.size;
+    count += r.count;
+  }
 };
 
 class batch {
@@ -3990,6 +4012,7 @@ class batch {
     all = paused = logs_only = cut_ = false;
   }
   [[nodiscard]] bool full() const noexcept { return total_ >= limit_; }
+  [[nodiscard]] std::uint64_t limit() const noexcept { return limit_; }
   [[nodiscard]] std::uint64_t total() const noexcept { return total_; }
   [[nodiscard]] bool empty() const noexcept { return runs_.empty(); }
   /// Some of what was gathered is not in it any more.
@@ -4002,12 +4025,8 @@ class batch {
     if (runs_.empty()) {
       if (runs_.capacity() == 0 && !make_room()) return false;
     } else {
-      run& last = runs_.back();
-      if (last.seg == r.seg && last.from == r.from && r.seg != nullptr &&
-          last.data + last.size == r.data) {
-        SSEHUB_ASSERT(r.first == last.first + last.count);
-        last.size += r.size;
-        last.count += r.count;
+      if (runs_.back().touches(r)) {
+        runs_.back().add(r);
         total_ += r.size;
         return true;
       }
@@ -4017,43 +4036,15 @@ class batch {
     total_ += r.size;
     return true;
   }
-  /// Room for `n` more. False: memory is out.
-  [[nodiscard]] bool reserve(std::uint32_t n) noexcept { return runs_.reserve(runs_.size() + n); }
-  /// add() of many entries that mostly do not touch, with what it looks at in registers.
-  class many {
-   public:
-    explicit many(batch& b) noexcept
-        : b_{b}, out_{b.runs_.end()}, total_{b.total_}, from_{b.empty() ? none : out_[-1].from} {}
-    many(const many&) = delete;
-    many& operator=(const many&) = delete;
-    ~many() { leave(); }
-    [[nodiscard]] bool full() const noexcept { return total_ >= b_.limit_; }
-    /// REQUIRES: reserve() made room.
-    void operator()(const run& r) noexcept {
-      if (r.from == from_) return add_behind(r);
-      from_ = r.from;
-      ::new (static_cast<void*>(out_++)) run(r);
-      total_ += r.size;
-    }
-
-   private:
-    /// What touches the run before it becomes part of that.
-    void add_behind(const run& r) noexcept {
-      leave();
-      (void)b_.add(r);
-      out_ = b_.runs_.end();
-      total_ = b_.total_;
-    }
-    void leave() noexcept {
-      b_.runs_.extend_to(out_);
-      b_.total_ = total_;
-    }
-
-    batch& b_;
-    run* out_;
-    std::uint64_t total_;
-    std::uint32_t from_;
-  };
+  /// Room for `n` more, which are made there; nullptr: memory is out.
+  [[nodiscard]] run* room_for(std::uint32_t n) noexcept {
+    return runs_.reserve(runs_.size() + n) ? runs_.end() : nullptr;
+  }
+  /// Those in front of `end` were, of so many bytes.
+  void add_made(const run* end, std::uint64_t bytes) noexcept {
+    runs_.extend_to(end);
+    total_ += bytes;
+  }
   /// Puts a run in front of run `at`. False: memory is out.
   [[nodiscard]] bool insert(std::uint32_t at, const run& r) noexcept {
     if (!make_room()) return false;
@@ -4162,7 +4153,11 @@ struct flight {
   /// Takes what `b` shows; `taken` of its bytes are under way.
   void begin(batch& b, std::uint64_t taken) noexcept {
     b.cut(taken);
-    runs.swap(b.runs_);
+    if (runs.reserve(b.runs_.size())) {
+      runs.append_reserved(b.runs_.begin(), b.runs_.size());
+    } else {  // its array is larger than that
+      runs.swap(b.runs_);
+    }
     b.runs_.clear();
     copy = nullptr;
     if (b.copied_ && !runs.empty()) {
@@ -4827,43 +4822,49 @@ class own_entries {
  public:
   own_entries() noexcept = default;  ///< not known()
   explicit own_entries(const ring<std::uint64_t>& ordinals) noexcept
-      : ordinals_{&ordinals}, at_{ordinals.first()}, next_{ordinals[at_]} {}
+      : all_{ordinals.view()}, at_{ordinals.first()}, next_{all_[at_]} {}
   /// Of one who has none.
   [[nodiscard]] static own_entries nobody() noexcept {
     own_entries e;
     e.next_ = UINT64_MAX;
     return e;
   }
-  [[nodiscard]] bool known() const noexcept { return ordinals_ != nullptr || next_ != 0; }
+  [[nodiscard]] bool known() const noexcept { return next_ != unknown; }
   /// The first from `ordinal` on; UINT64_MAX: none. O(1) where at most one was passed since, else
   /// O(log of its entries). REQUIRES: known(); `ordinal` is not below what was asked before.
   [[nodiscard]] std::uint64_t from(std::uint64_t ordinal) noexcept {
-    if (next_ < ordinal) pass(ordinal);
+    if (next_ >= ordinal) return next_;
+    if (++at_ != all_.end && all_[at_] < ordinal) pass(ordinal);
+    next_ = at_ != all_.end ? all_[at_] : UINT64_MAX;
     return next_;
   }
 
  private:
+  static constexpr std::uint64_t unknown = UINT64_MAX - 1;
+
+  /// More than one was passed.
   void pass(std::uint64_t ordinal) noexcept {
-    const ring<std::uint64_t>& all = *ordinals_;
-    const std::uint64_t end = all.end();
-    ++at_;
-    if (at_ != end && all[at_] < ordinal) {  // more than one was passed
-      std::uint64_t hi = end;
-      while (at_ < hi) {
-        const std::uint64_t mid = at_ + (hi - at_) / 2;
-        if (all[mid] >= ordinal) {
-          hi = mid;
-        } else {
-          at_ = mid + 1;
-        }
+    const std::uint64_t newest = all_[all_.end - 1];
+    if (newest < ordinal) {
+      at_ = all_.end;
+      return;
+    }
+    std::uint64_t hi = all_.end - 1;
+    // Each of those from `ordinal` on has another ordinal: so many at most.
+    if (newest - ordinal < hi - at_) at_ = hi - (newest - ordinal);
+    while (at_ < hi) {
+      const std::uint64_t mid = at_ + (hi - at_) / 2;
+      if (all_[mid] >= ordinal) {
+        hi = mid;
+      } else {
+        at_ = mid + 1;
       }
     }
-    next_ = at_ != end ? all[at_] : UINT64_MAX;
   }
 
-  const ring<std::uint64_t>* ordinals_ = nullptr;
+  ring<std::uint64_t>::window all_{};
   std::uint64_t at_ = 0;
-  std::uint64_t next_ = 0;  ///< the one at `at_`
+  std::uint64_t next_ = unknown;  ///< the one at `at_`
 };
 
 class audience_index {
@@ -5597,50 +5598,96 @@ class merge_window {
   merge_window() noexcept = default;
   merge_window(const merge_window&) = delete;
   merge_window& operator=(const merge_window&) = delete;
-  ~merge_window() { deallocate(runs_); }
 
-  /// Its memory comes with the first use. False: memory is out.
-  [[nodiscard]] bool reserve() noexcept {
-    if (runs_ == nullptr) runs_ = static_cast<run*>(allocate(width * sizeof(run)));
-    return runs_ != nullptr;
-  }
-  /// The window from stamp `first` on. REQUIRES: all that was put was moved or given back.
-  void begin(std::uint64_t first) noexcept {
+  /// The window from stamp `first` on, of what comes behind the runs of `b`. False: memory is out.
+  /// REQUIRES: all that was put was moved or given back.
+  [[nodiscard]] bool begin(batch& b, std::uint64_t first) noexcept {
     SSEHUB_ASSERT(left_ == 0 && first < nothing - width);
     first_ = first;
+    batch_ = &b;
+    runs_ = b.room_for(width);
+    return runs_ != nullptr;
   }
   [[nodiscard]] std::uint64_t first() const noexcept { return first_; }
   /// The first stamp behind it.
   [[nodiscard]] std::uint64_t end() const noexcept { return first_ + width; }
-  /// One entry, `i` stamps behind the first. REQUIRES: i < width, and no other has this place.
-  void put(std::uint64_t i, const run& r) noexcept {
-    SSEHUB_ASSERT(i < width && here_[i] == 0);
-    ::new (static_cast<void*>(runs_ + i)) run(r);
-    here_[i] = 1;
+  /// The first entry of `s` from `k` on that is behind it; s.count: none.
+  [[nodiscard]] std::uint32_t end_in(const segment& s, std::uint32_t k) const noexcept {
+    if (s.stamp(s[s.count - 1]) < end()) return s.count;
+    return s.first_that([&](const entry& e) { return s.stamp(e) >= end(); }, k);
   }
-  /// `n` were put.
-  void count(std::uint32_t n) noexcept { left_ += n; }
+  /// Puts entries of one segment where their stamps say. REQUIRES: they are in the window, and no
+  /// other has their place.
+  class entries {
+   public:
+    entries(merge_window& w, segment& s, std::uint32_t from) noexcept
+        : w_{w}, s_{s}, base_{s.stamp_base - w.first_}, from_{from} {}
+    entries(const entries&) = delete;
+    entries& operator=(const entries&) = delete;
+    ~entries() {
+      w_.left_ += count_;
+      w_.bytes_ += bytes_;
+    }
+    [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+    void operator()(const entry& e, std::uint32_t k) noexcept {
+      const std::uint64_t i = base_ + e.stamp;
+      SSEHUB_ASSERT(i < width && w_.here_[i] == 0);
+      w_.runs_[i] = {s_.data(e), e.size, k, &s_, from_, 1};
+      w_.here_[i] = static_cast<unsigned char>(is_here + (i == behind_));
+      behind_ = i + 1;
+      bytes_ += e.size;
+      ++count_;
+    }
+
+   private:
+    merge_window& w_;
+    segment& s_;
+    const std::uint64_t base_;
+    const std::uint32_t from_;
+    std::uint32_t count_ = 0;
+    std::uint64_t bytes_ = 0;
+    std::uint64_t behind_ = width;
+  };
   [[nodiscard]] std::uint32_t left() const noexcept { return left_; }
-  /// Moves them to the end of `b` in their order, until it is full or one has stamp `limit` or
-  /// above. REQUIRES: b.reserve(left()).
-  void move_to(batch& b, std::uint64_t limit) noexcept {
+  /// Makes them runs of the batch, in their order, until it is full or one has stamp `limit` or
+  /// above.
+  void move_out(std::uint64_t limit) noexcept {
+    batch& b = *batch_;
     const std::uint32_t stop = limit < end() ? static_cast<std::uint32_t>(limit - first_) : width;
-    batch::many add{b};
+    const bool whole = stop == width && b.total() + bytes_ <= b.limit();
+    std::uint64_t bytes = whole ? bytes_ : 0;
+    run* out = runs_;  // they close up
     std::uint32_t moved = 0;
     for (std::uint32_t i = 0; moved != left_; i += 8) {
       std::uint64_t eight = load(i);
+      if (whole && eight == is_here * every_byte && out == runs_ + i) {  // as they are to be
+        out += 8;
+        moved += 8;
+        eight = 0;
+      }
       for (; eight != 0; eight &= eight - 1) {
         const std::uint32_t n = i + static_cast<std::uint32_t>(std::countr_zero(eight)) / 8;
-        if (n >= stop || add.full()) break;  // this one stays, and what is behind it
-        add(runs_[n]);
+        const run& r = runs_[n];
+        if (!whole) {
+          if (n >= stop || b.total() + bytes >= b.limit()) break;  // with all that is behind it
+          bytes += r.size;
+        }
         ++moved;
+        if (out != runs_ && out[-1].touches(r)) {
+          out[-1].add(r);
+        } else {
+          if (out != &r) ::new (static_cast<void*>(out)) run(r);
+          ++out;
+        }
       }
       store(i, eight);
       if (eight != 0) break;
     }
     left_ -= moved;
+    bytes_ -= bytes;
+    b.add_made(out, bytes);
   }
-  /// `give(run)` for all that were not moved, the newest first.
+  /// `give(run)` for all that stayed, the newest first. REQUIRES: nothing was added to the batch.
   template <class Give>
   void give_back(Give give) noexcept {
     for (std::uint32_t i = width; left_ != 0; --left_) {
@@ -5649,10 +5696,13 @@ class merge_window {
       here_[i] = 0;
       give(runs_[i]);
     }
+    bytes_ = 0;
   }
 
  private:
   static_assert(width % 8 == 0);
+  enum : unsigned char { is_here = 1, is_behind = 2 };  ///< one bit each
+  static constexpr std::uint64_t every_byte = 0x0101010101010101;
   /// Eight places, the first in the lowest byte.
   [[nodiscard]] std::uint64_t load(std::uint32_t i) const noexcept {
     std::uint64_t eight = 0;
@@ -5667,14 +5717,16 @@ class merge_window {
     if constexpr (std::endian::native == std::endian::little) {
       std::memcpy(here_ + i, &eight, sizeof eight);
     } else {
-      for (std::uint32_t k = 0; k < 8; ++k) here_[i + k] = eight >> 8 * k & 1U;
+      for (std::uint32_t k = 0; k < 8; ++k) here_[i + k] = eight >> 8 * k & 0xffU;
     }
   }
 
   std::uint64_t first_ = 0;
   std::uint32_t left_ = 0;
-  unsigned char here_[width] = {};  ///< 1: there is an entry
-  run* runs_ = nullptr;
+  std::uint64_t bytes_ = 0;         ///< of those that are left
+  unsigned char here_[width] = {};  ///< 0: there is none
+  batch* batch_ = nullptr;
+  run* runs_ = nullptr;  ///< in the batch, behind those that it has
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
@@ -6131,6 +6183,8 @@ class engine {
   [[nodiscard]] bool sees(std::uint32_t slot, std::string_view audience) noexcept;
   [[nodiscard]] static std::uint32_t next_in_segment(const segment& s, std::uint32_t k,
                                                      std::uint64_t own) noexcept;
+  [[nodiscard]] bool own_entries_of(std::uint32_t slot, const stream& st,
+                                    own_entries& own) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p,
                                    own_entries& own) noexcept;
   [[nodiscard]] found next_visible(std::uint32_t slot, const stream& st, log_place& p) noexcept;
@@ -6253,6 +6307,7 @@ class engine {
   [[nodiscard]] bool add_head(std::uint32_t index, std::uint32_t half_sent) noexcept;
   void look_ahead(std::uint32_t slot, head& h, next_entry& next, std::uint64_t& limit) noexcept;
   void put_in_window(std::uint32_t slot, head& h, next_entry& next, std::uint64_t& limit) noexcept;
+  void put_visible(std::uint32_t slot, head& h, own_entries& own, std::uint32_t stop) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
@@ -7299,6 +7354,16 @@ inline std::uint32_t engine::next_in_segment(const segment& s, std::uint32_t k,
   return own < s.first + next ? static_cast<std::uint32_t>(own - s.first) : next;
 }
 
+/// False: the host is asked for each entry.
+inline bool engine::own_entries_of(std::uint32_t slot, const stream& st,
+                                   own_entries& own) noexcept {
+  if (ask_who_sees_ || st.ask) return false;
+  const std::uint32_t user = caps_.user_of(slot);
+  own = user == none ? own_entries::nobody()
+                     : st.audiences->of(caps_.key_of(slot), caps_.hash_of_user(user));
+  return true;
+}
+
 /// Moves `p` to the first entry from there on that the session may see: `entry`; else to the end of
 /// the log: `nothing`. `paused`: it was asked often enough for now, go on from `p` in another turn.
 /// `own`: its private entries, from one call to the next.
@@ -7306,17 +7371,12 @@ inline engine::found engine::next_visible(std::uint32_t slot, const stream& st, 
                                           own_entries& own) noexcept {
   while (p.find_entry()) {
     if (p.get().audience == 0) return found::entry;
-    if (ask_who_sees_ || st.ask) {
+    if (!own.known() && !own_entries_of(slot, st, own)) {
       if (asks_left_ == 0) return found::paused;
       --asks_left_;
       if (sees(slot, p.seg->audience(p.get()))) return found::entry;
       ++p.k;
       continue;
-    }
-    if (!own.known()) {
-      const std::uint32_t user = caps_.user_of(slot);
-      own = user == none ? own_entries::nobody()
-                         : st.audiences->of(caps_.key_of(slot), caps_.hash_of_user(user));
     }
     p.k = next_in_segment(*p.seg, p.k, own.from(p.ordinal()));
     if (p.k != p.seg->count) return found::entry;
@@ -8865,7 +8925,7 @@ inline bool engine::gather_one(std::uint32_t slot, head& h, batch& b, bool found
 inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
   const std::uint32_t n = heads_.size();
   next_.clear();
-  if (!next_.reserve(n) || !window_.reserve()) return false;
+  if (!next_.reserve(n)) return false;
   std::uint64_t limit = merge_window::nothing;  // what is from here on has to be asked for first
   std::uint32_t busy = 0;
   std::uint32_t last = 0;
@@ -8885,15 +8945,15 @@ inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
     std::uint64_t first = merge_window::nothing;
     for (const next_entry& next : next_) first = next.stamp < first ? next.stamp : first;
     if (first >= limit) break;
-    window_.begin(first);
+    ok = window_.begin(b, first);
+    if (!ok) break;
     for (std::uint32_t k = 0; k < n; ++k) {
       next_entry& next = next_[k];
       if (next.stamp < window_.end() && next.stamp < limit)
         put_in_window(slot, heads_[k], next, limit);
     }
-    ok = b.reserve(window_.left());
-    if (ok) window_.move_to(b, limit);
-    if (!ok || limit < window_.end() || b.full()) break;
+    window_.move_out(limit);
+    if (limit < window_.end() || b.full()) break;
   }
   std::uint32_t k = 0;
   bool rest = window_.left() != 0;
@@ -8926,36 +8986,48 @@ inline void engine::put_in_window(std::uint32_t slot, head& h, next_entry& next,
                                   std::uint64_t& limit) noexcept {
   do {
     segment& s = *h.at.seg;
-    const std::uint32_t from = h.index;
-    const char* const bytes = s.bytes();
-    const std::uint64_t base = s.stamp_base - window_.first();
-    const std::uint32_t count = s.count;
-    std::uint32_t k = h.at.k;
-    const entry* e = &s[k];
-    std::uint32_t n = 0;
-    std::uint64_t place = base + e->stamp;
-    do {
-      window_.put(place, {bytes + e->begin, e->size, k, &s, from, 1});
-      ++n;
-      --e;  // entries stand from the back
-      ++k;
-      if (k == count) break;
-      if (e->audience != 0) {
-        if (!next.own.known()) break;
-        const std::uint64_t own = next.own.from(s.first + k);
-        if (own != s.first + k) {
-          k = next_in_segment(s, k, own);
-          if (k == count) break;
-          e = &s[k];
-        }
-      }
-      place = base + e->stamp;
-    } while (place < merge_window::width);
-    window_.count(n);
-    h.count += n;
-    h.at.k = k;
+    const std::uint32_t stop = window_.end_in(s, h.at.k);
+    if (s.mixed) {
+      put_visible(slot, h, next.own, stop);
+    } else {
+      merge_window::entries put{window_, s, h.index};
+      const entry* e = &s[h.at.k];
+      for (std::uint32_t k = h.at.k; k != stop; ++k) put(*e--, k);  // they stand from the back
+      h.count += put.count();
+      h.at.k = stop;
+    }
     look_ahead(slot, h, next, limit);
   } while (next.stamp < window_.end() && next.stamp < limit);
+}
+
+/// Of a segment that holds private entries: those in front of `stop` that the session may see.
+inline void engine::put_visible(std::uint32_t slot, head& h, own_entries& own,
+                                std::uint32_t stop) noexcept {
+  segment& s = *h.at.seg;
+  merge_window::entries put{window_, s, h.index};
+  own_entries mine = own;
+  std::uint32_t k = h.at.k;
+  const entry* e = &s[k];
+  for (;;) {
+    put(*e, k);
+    if (++k >= stop) break;
+    --e;  // they stand from the back
+    if (e->audience == 0) continue;
+    if (!mine.known() && !own_entries_of(slot, stream_of(subs_[h.index]), mine)) break;
+    const std::uint64_t next = mine.from(s.first + k);
+    if (next == s.first + k) continue;
+    if (k + 1 < stop && e[-1].audience == 0) {  // mostly it is one
+      ++k;
+      --e;
+      continue;
+    }
+    k = next_in_segment(s, k, next);
+    if (k >= stop) break;
+    e = &s[k];
+  }
+  own = mine;
+  h.count += put.count();
+  h.at.k = k;
 }
 
 // --- advance -------------------------------------------------------------------------------------
