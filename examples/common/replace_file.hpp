@@ -36,7 +36,8 @@ namespace examples {
   ::close(fd);
   if (error != 0) return failed(next, error);
   if (::rename(next.c_str(), path.c_str()) != 0) return failed(path, errno);
-  const std::string folder = path.find('/') == path.npos ? "." : path.substr(0, path.rfind('/') + 1);
+  const std::string folder =
+      path.find('/') == path.npos ? "." : path.substr(0, path.rfind('/') + 1);
   const int at = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const bool synced = at >= 0 && ::fsync(at) == 0;
   const int why = errno;
