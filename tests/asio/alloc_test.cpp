@@ -127,4 +127,33 @@ TEST_CASE("a turn that could not be posted for memory is posted by the next even
   }
 }
 
+TEST_CASE("connections that come and go leave nothing behind") {
+  using test::client;
+  asio::io_context ctx{1};
+  sse::asio_server<> server{ctx, {}};
+  server.get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
+  REQUIRE_FALSE(server.listen("127.0.0.1", 0));
+  const auto run = [&](auto until) {
+    const auto end = std::chrono::steady_clock::now() + test::patience;
+    while (!until() && std::chrono::steady_clock::now() < end) {
+      ctx.run_one_for(std::chrono::milliseconds{10});
+    }
+    return until();
+  };
+  const auto come_and_go = [&](int times) {
+    for (; times > 0; --times) {
+      {
+        client c{server.port()};
+        c.send(client::make("GET", "/health"));
+        REQUIRE(run([&] { return c.has_input(); }));
+        REQUIRE(c.head().status == 200);
+      }
+      REQUIRE(run([&] { return server.connections() == 0; }));
+    }
+    return test::live_bytes();
+  };
+  const std::int64_t before = come_and_go(50);
+  CHECK(come_and_go(200) <= before + 1000);
+}
+
 #endif
