@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
               s.history.follows = true;
               return v.empty() ? "a directory" : "";
             });
+  examples::add_cluster_flags(flags, s.cluster);
   examples::add_common_flags(flags, s.common);
   examples::add_token_flag(flags, s.common);
   flags.footer(
@@ -70,9 +71,12 @@ int main(int argc, char** argv) {
   }
   if (s.replays && !flags.given("--keep")) s.common.keep = gateway::replay_keep;
 
-  if (s.history.follows && (flags.given("--journal") || !s.engine.empty() || s.replays))
+  if (s.history.follows &&
+      (flags.given("--nats") || flags.given("--journal") || !s.engine.empty() || s.replays))
     return flags.wrong("--follow serves what another process writes: alone").print();
   if (const std::string wrong = examples::wrong_history(flags); !wrong.empty())
+    return flags.wrong(wrong).print();
+  if (const std::string wrong = examples::wrong_cluster(flags); !wrong.empty())
     return flags.wrong(wrong).print();
   asio::io_context io{1};
   std::unique_ptr<gateway::server> made;

@@ -29,8 +29,8 @@ server::server(asio::io_context& io, settings s)
       beats_{io, http_, settings_.common.heartbeat},
       http_{io, http_options(examples::server_setup{settings_.common}), settings_.common},
       feed_{make_feed(io)} {
-  events_ = history_ ? http_.hub().find_channel("events")
-                     : sse::channel{http_.open_channel("events", stream_options())};
+  events_ = history_ || cluster_ ? http_.hub().find_channel("events")
+                                 : sse::channel{http_.open_channel("events", stream_options())};
   if (!events_) throw std::bad_alloc{};
   http_.hub().on_gap([](const sse::gap_notice& g) {
     examples::log_line("gap: a reader asked for what follows " + std::to_string(g.requested) +
@@ -53,19 +53,24 @@ server::server(asio::io_context& io, settings s)
 sse::server_options server::http_options(const examples::server_setup& setup) {
   examples::open_history(history_, settings_.history,
                          {.channel = [this](std::string_view) { return stream_options(); }});
+  examples::cluster_options c = settings_.cluster;
+  c.hub = "gateway";
+  c.channels = {"events"};
+  c.channel = [this](std::string_view) { return stream_options(); };
+  cluster_.open(std::move(c));
   sse::server_options o = setup.options;
   o.cors.methods = "GET,POST,OPTIONS";
   o.cors.on_every_answer = true;
-  o.hub.position = static_cast<bool>(history_);  // V-17: nothing but keep-alives while it is idle
-  o.head.keep_alive = true;                      // V-03
+  o.hub.position = history_ || cluster_;  // V-17: nothing but keep-alives while it is idle
+  o.head.keep_alive = true;               // V-03
   o.head.content_type = "text/event-stream; charset=utf-8";
-  o.shards = history_ ? &history_.order() : nullptr;
+  o.shards = history_ ? &history_.order() : cluster_ ? &cluster_.order() : nullptr;
   return o;
 }
 
 sse::channel_options server::stream_options() const {
   sse::channel_options o = examples::channel_options_of(settings_.common);
-  o.own_sequence = settings_.history.directory.empty();
+  o.own_sequence = settings_.history.directory.empty() && settings_.cluster.servers.empty();
   return o;
 }
 
@@ -77,6 +82,7 @@ std::unique_ptr<feed> server::make_feed(asio::io_context& io) {
       .readers_are_behind =
           [this] {
             if (history_ && history_.stats().waiting_bytes > std::size_t{1} << 20) return true;
+            if (cluster_ && cluster_.waiting_bytes() > std::size_t{1} << 20) return true;
             const std::uint64_t lag = settings_.common.max_lag;
             return http_.hub().worst_lag(events_) > (lag == 0 ? std::uint64_t{1} << 20 : lag) / 2;
           },
@@ -103,6 +109,7 @@ std::string server::start() {
   }
   remember_orders();
   history_.start();
+  if (cluster_) cluster_.start();
   const std::string wrong = feed_->start();
   if (wrong.empty() && waiting_ != nullptr && settings_.wait_readers == 0)
     std::exchange(waiting_, nullptr)->play();
@@ -125,6 +132,7 @@ void server::remember_orders() {
 void server::stop(std::function<void()> done) {
   feed_->stop([this, done = std::move(done)] {
     history_.stop();
+    if (cluster_) cluster_.stop();
     done();
   });
 }
@@ -134,10 +142,12 @@ void server::on_line(std::string_view line) {
   const auto event = store_.consume(line);
   if (!event) return note_unreadable(store_.unreadable() - before);
   const sse::event out{.type = event->type, .data = event->data};
-  const auto r = history_ ? history_.publish(0, out) : http_.publish(events_, out);
+  const auto r = history_   ? history_.publish(0, out)
+                 : cluster_ ? cluster_.publish(0, out)
+                            : http_.publish(events_, out);
   if (!r && unpublished_log_.allow(steady_ns()))
     examples::log_line("an event was not published: " + std::string{to_string(r.error)} + " " +
-                       history_.problem());
+                       (cluster_ ? cluster_.problem() : history_.problem()));
 }
 
 /// V-45: such a line is no event; but somebody has to hear of it.
@@ -161,8 +171,9 @@ void server::add_routes() {
         m.sample("gateway_unreadable_lines_total", "counter",
                  "Lines that should have been events and could not be read.", unreadable_);
         if (history_) examples::add_history(m, history_);
+        if (cluster_) cluster_.add_metrics(m);
       },
-      {}, [this] { return history_ ? examples::health_of(history_) : ok(); });
+      {}, [this] { return health(); });
   examples::add_page(http_, page);
   http_.stream("/api/stream", [this](const sse::request& r) -> sse::verdict<reader> {
     if (!examples::has_token(r, settings_.common)) return examples::unauthorized();
@@ -188,6 +199,10 @@ void server::add_routes() {
   http_.get("/api/account", guarded([this](request, view) { return ok(store_.account_json()); }));
   http_.get("/api/market", [this](request r) { return market(r); });
   http_.get("/api/config", [this](request) { return ok(config()); });
+}
+
+sse::response server::health() const {
+  return history_ ? examples::health_of(history_) : cluster_ ? cluster_.health() : ok();
 }
 
 sse::response server::place(const sse::request& r, std::string_view body) {
@@ -241,6 +256,7 @@ std::string server::config() const {
   if (history_) {
     out += "," + examples::history_json(history_);
   }
+  if (cluster_) out += "," + cluster_.json();
   return out + "}";
 }
 

@@ -24,6 +24,7 @@
 #include <sse/asio.hpp>
 #include <sse/journal.hpp>
 
+#include "common/cluster.hpp"
 #include "common/history.hpp"
 #include "common/page_beats.hpp"
 #include "common/service.hpp"
@@ -43,6 +44,7 @@ struct settings {
   bool replays = false;
   replay_options replay{};
   examples::history_options history{};
+  examples::cluster_options cluster{};
   std::uint32_t wait_readers = 0;  ///< the replay begins once there are so many streams
 };
 
@@ -57,7 +59,7 @@ struct reader {
 
 class server {
  public:
-  /// Throws std::runtime_error with a sentence: the journal cannot be opened.
+  /// Throws std::runtime_error with a sentence: the journal, or the cluster, cannot be opened.
   server(asio::io_context& io, settings s);
 
   [[nodiscard]] examples::http_server<reader>& http() noexcept { return http_; }
@@ -72,6 +74,7 @@ class server {
   [[nodiscard]] sse::channel_options stream_options() const;
   [[nodiscard]] std::unique_ptr<feed> make_feed(asio::io_context& io);
   void add_routes();
+  [[nodiscard]] sse::response health() const;
   void remember_orders();
   void on_line(std::string_view line);
   void note_unreadable(std::uint64_t lines);
@@ -82,7 +85,8 @@ class server {
   [[nodiscard]] std::string config() const;
 
   settings settings_;
-  sse::journal history_;  // before http_, which follows it
+  sse::journal history_;       // before http_, which follows it
+  examples::cluster cluster_;  // the same
   examples::page_beats<examples::http_server<reader>>
       beats_;  // before http_, which tells it of its end
   examples::http_server<reader> http_;

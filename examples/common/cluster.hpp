@@ -1,0 +1,68 @@
+// ssehub examples. SPDX-License-Identifier: MIT
+//
+// cluster: an order that many nodes follow (sse/jetstream.hpp) as the programs offer it: their
+// flags, and what /health and /metrics say of it. Built without cnats it says so when it is opened.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <sse/channel.hpp>
+#include <sse/metrics.hpp>
+#include <sse/publish.hpp>
+#include <sse/request.hpp>
+#include <sse/shards.hpp>
+
+#include "common/flags.hpp"
+
+namespace examples {
+
+struct cluster_options {
+  std::vector<std::string> servers{};  ///< empty: there is no cluster
+  std::string credentials{};
+  std::string ca{};
+  std::string node{};  ///< empty: something random
+  std::uint32_t replicas = 3;
+  std::string hub{};  ///< of the subjects: nodes of one hub share its events
+  std::vector<std::string> channels{};
+  std::function<sse::channel_options(std::string_view)> channel{};
+};
+
+/// --nats and what goes with it.
+void add_cluster_flags(flag_set& flags, cluster_options& out);
+/// What is wrong with how they go together; empty: nothing.
+[[nodiscard]] std::string wrong_cluster(const flag_set& flags);
+
+class cluster {
+ public:
+  cluster() noexcept;
+  ~cluster();
+
+  /// Unless no server is named. Throws std::runtime_error with a sentence.
+  void open(cluster_options o);
+  [[nodiscard]] explicit operator bool() const noexcept { return order_ != nullptr; }
+
+  // REQUIRES, all that follow: it is open.
+  [[nodiscard]] sse::sequencer& order() noexcept;
+  void start();
+  void stop();
+  [[nodiscard]] sse::publish_result publish(std::size_t channel, const sse::event& e);
+  [[nodiscard]] std::uint64_t waiting_bytes() const;
+  [[nodiscard]] std::string problem() const;
+  /// 200, or 503 while it does not follow or is far behind, with json().
+  [[nodiscard]] sse::response health() const;
+  void add_metrics(sse::metrics_page& page) const;
+  /// `"node":"a","lag":0,"cluster_problem":""`
+  [[nodiscard]] std::string json() const;
+
+ private:
+  struct order_of_nodes;
+  std::unique_ptr<order_of_nodes> order_;
+};
+
+}  // namespace examples
