@@ -53,7 +53,12 @@ class Server:
         self.start()
 
     def start(self):
-        self.process = spawn(*self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.said = tempfile.TemporaryFile("w+")  # of this run
+        self.process = spawn(*self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.said)
+
+    def end(self):
+        self.said.seek(0)
+        return f"{self.command[0]} ended with {self.process.returncode}:\n{self.said.read()[-2000:]}"
 
     def kill(self):
         self.process.kill()
@@ -66,7 +71,8 @@ class Server:
             try:
                 return socket.create_connection(("127.0.0.1", self.port), 1).close()
             except OSError:
-                check(self.process.poll() is None, f"{self.command} ended by itself")
+                if self.process.poll() is not None:
+                    raise AssertionError(self.end())
                 check(time.monotonic() < deadline, f"{self.command} does not listen")
                 time.sleep(0.02)
 
