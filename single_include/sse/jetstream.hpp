@@ -1029,17 +1029,23 @@ class jetstream {
     q.retry_ahead = options_.retry_ahead;
     std::string why;
     stream_sight seen;
-    for (int tries = 0;; ++tries) {
+    const clock::time_point end =
+        clock::now() + std::chrono::milliseconds{options_.connect_wait.ms()};
+    for (int refusals = 0;;) {
       const auto s = link_->look(why);
       std::optional<detail::stream_epoch> record;
-      if (!s || !link_->record(record, why)) return {jetstream_errc::unreachable, why};
+      if (!s || !link_->record(record, why)) {  // what was just made elects its leader first
+        if (clock::now() >= end) return {jetstream_errc::unreachable, why};
+        std::this_thread::sleep_for(std::chrono::milliseconds{100});
+        continue;
+      }
       seen = *s;
       const detail::epoch_decision d = detail::decide_epoch(record, seen, {});
       if (d.what == detail::epoch_decision::kind::follow) {
         epoch_ = d.epoch;
         break;
       }
-      if (!link_->write_record(d.epoch) && tries == 10)
+      if (!link_->write_record(d.epoch) && ++refusals > 10)
         return {jetstream_errc::refused,
                 "the record of the stream's epoch cannot be written: look "
                 "at the user's permissions for its key-value bucket"};
