@@ -1,7 +1,6 @@
-// completions: answers of a language model (an echo, whose first word decides about the request) as
-// event streams, as clients of the chat completions API want them: a channel per answer, sealed by
-// [DONE]; GET /v1/chat/completions/ID goes on at Last-Event-ID; what nobody reads is called off.
-// Try curl -N localhost:8080/v1/chat/completions -d '{"stream":true,"messages":[{"content":"Hi"}]}'
+// completions: answers of a language model (an echo) as event streams that clients of the chat
+// completions API read, a channel per answer, which goes on at Last-Event-ID. Try
+// curl -N localhost:8080/v1/chat/completions -d '{"stream":true,"messages":[{"content":"Hi"}]}'
 #include <string>
 #include <unordered_map>
 
@@ -55,40 +54,41 @@ class service {
     (void)doc.enter_item("messages", doc.array_size("messages") - 1);
     std::string words{doc.string("content").value_or("")};
     if (!words.empty()) words = "You said: " + words + " ";
-    const std::string id = "chatcmpl-" + std::to_string(++asked_);
-    sse::channel_options o{.keep = UINT64_MAX, .own_sequence = true, .first_id = 0};
-    o.start = sse::start_at::all;
-    o.keep_sealed = sse::duration::seconds(60);
-    const sse::channel c = server.open_channel(id, std::move(o));
-    if (!c) return to(sse::refuse(503));
-    to.on_called_off([this, c] { server.close_channel(c); });
-    answer a{std::move(words), asio::steady_timer{io_}, c, std::move(to)};
-    wait(answers_.emplace(id, std::move(a)).first->second);
+    const auto id = "chatcmpl-" + std::to_string(++asked_);
+    to.on_called_off([this, id] { answers_.erase(id); });
+    answer a{std::move(words), asio::steady_timer{io_}, {}, std::move(to)};
+    wait(id, answers_.emplace(id, std::move(a)).first->second);
   }
 
-  void wait(answer& a) {
-    a.next.expires_after(pace_);
-    a.next.async_wait([this, id = std::string{a.channel.name()}](const std::error_code& e) {
-      if (const auto at = answers_.find(id); !e && at != answers_.end()) generate(at->second);
+  void wait(const std::string& id, answer& a) {
+    a.next.expires_after(a.to ? 0 * pace_ : pace_);
+    a.next.async_wait([this, id](const std::error_code& e) {
+      if (const auto at = answers_.find(id); !e && at != answers_.end()) generate(id, at->second);
     });
   }
 
-  void generate(answer& a) {
-    if (a.to && a.words.empty()) {
-      a.to(sse::refuse(422, "the model has no answer to that\n"));
-      return (void)server.close_channel(a.channel);
-    }
-    if (a.to) a.to(verdict{std::string{a.channel.name()}, {}}.join(a.channel));
+  verdict decide(const std::string& id, answer& a) {
+    if (a.words.empty()) return sse::refuse(422, "the model has no answer to that\n");
+    sse::channel_options o{.keep = UINT64_MAX, .own_sequence = true, .first_id = 0};
+    o.start = sse::start_at::all;
+    o.keep_sealed = sse::duration::seconds(60);
+    a.channel = server.open_channel(id, std::move(o));
+    return a.channel ? verdict{id, {}}.join(a.channel) : verdict{sse::refuse(503)};
+  }
+
+  void generate(const std::string& id, answer& a) {
+    a.unread = a.to || a.channel.subscribers() != 0 ? 0 * pace_ : a.unread + pace_;
+    if (a.unread > std::chrono::seconds{5}) return (void)server.close_channel(a.channel);
+    if (a.to) a.to(decide(id, a));
+    if (!a.channel) return (void)answers_.erase(id);
     if (a.words.empty()) {
       say(a, "{}", R"("stop")");
       return (void)a.channel.publish({.data = "[DONE]"}, {.last = true});
     }
-    a.unread = a.channel.subscribers() == 0 ? a.unread + pace_ : std::chrono::milliseconds{};
-    if (a.unread > std::chrono::seconds{5}) return (void)server.close_channel(a.channel);
     const auto end = a.words.find(' ') + 1;
     say(a, examples::json_object{}.text("content", a.words.substr(0, end)).done(), "null");
     a.words.erase(0, end);
-    wait(a);
+    wait(id, a);
   }
 
   static void say(answer& a, const std::string& delta, const char* finish) {

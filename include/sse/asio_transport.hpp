@@ -299,7 +299,7 @@ class asio_transport {
   }
 
   /// Waits for the next input, which is the peer's end or nothing that we want.
-  [[nodiscard]] bool watch(peer& p) noexcept {
+  [[nodiscard]] static bool watch(peer& p) noexcept {
     if (p.reading) return true;
     try {
       if constexpr (detail::layered<Stream>) {

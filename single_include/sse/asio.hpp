@@ -1354,15 +1354,18 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
         std::size_t n = bytes.copy(all.data(), all.size());
         net_error ends_later;
         n += peer_.stream().read_some(net::buffer(all) + n, ends_later);
+        if (n == 0 && ends_later && !would_block(ends_later)) return drop();
         return serve({all.data(), n});
       }
     }
     serve(bytes);
   }
 
-  /// A read finds the peer's end, unless very much came before that.
+  /// A read finds the peer's end, unless very much came before that. It is the transport's, since
+  /// the stream that it waits for goes on with it and has no use for this object and its buffers.
   void watch_end() {
-    if (this->waits_for_stream() && in_.size() <= transport_type::max_input) read();
+    if (!this->waits_for_stream() || in_.size() > transport_type::max_input) return;
+    if (!asio_access::watch(asio_access::peer_of(peer_))) drop();
   }
 
   void write() {

@@ -562,6 +562,11 @@ struct asio_access {
   [[nodiscard]] static auto share(const Connection& c) noexcept {
     return c.peer_.share();
   }
+  /// False: no memory.
+  template <class Stream>
+  [[nodiscard]] static bool watch(asio_peer<Stream>& p) noexcept {
+    return asio_transport<Stream>::watch(p);
+  }
   /// A read is over.
   template <class Stream>
   static void have_input(asio_peer<Stream>& p, const net_error& e, std::string_view bytes) {

@@ -466,6 +466,11 @@ struct asio_access {
   [[nodiscard]] static auto share(const Connection& c) noexcept {
     return c.peer_.share();
   }
+  /// False: no memory.
+  template <class Stream>
+  [[nodiscard]] static bool watch(asio_peer<Stream>& p) noexcept {
+    return asio_transport<Stream>::watch(p);
+  }
   /// A read is over.
   template <class Stream>
   static void have_input(asio_peer<Stream>& p, const net_error& e, std::string_view bytes) {
@@ -757,7 +762,7 @@ class asio_transport {
   }
 
   /// Waits for the next input, which is the peer's end or nothing that we want.
-  [[nodiscard]] bool watch(peer& p) noexcept {
+  [[nodiscard]] static bool watch(peer& p) noexcept {
     if (p.reading) return true;
     try {
       if constexpr (detail::layered<Stream>) {

@@ -11466,6 +11466,11 @@ struct asio_access {
   [[nodiscard]] static auto share(const Connection& c) noexcept {
     return c.peer_.share();
   }
+  /// False: no memory.
+  template <class Stream>
+  [[nodiscard]] static bool watch(asio_peer<Stream>& p) noexcept {
+    return asio_transport<Stream>::watch(p);
+  }
   /// A read is over.
   template <class Stream>
   static void have_input(asio_peer<Stream>& p, const net_error& e, std::string_view bytes) {
@@ -11757,7 +11762,7 @@ class asio_transport {
   }
 
   /// Waits for the next input, which is the peer's end or nothing that we want.
-  [[nodiscard]] bool watch(peer& p) noexcept {
+  [[nodiscard]] static bool watch(peer& p) noexcept {
     if (p.reading) return true;
     try {
       if constexpr (detail::layered<Stream>) {
@@ -16500,15 +16505,18 @@ class asio_connection final : public http_connection<asio_connection<Core>, Core
         std::size_t n = bytes.copy(all.data(), all.size());
         net_error ends_later;
         n += peer_.stream().read_some(net::buffer(all) + n, ends_later);
+        if (n == 0 && ends_later && !would_block(ends_later)) return drop();
         return serve({all.data(), n});
       }
     }
     serve(bytes);
   }
 
-  /// A read finds the peer's end, unless very much came before that.
+  /// A read finds the peer's end, unless very much came before that. It is the transport's, since
+  /// the stream that it waits for goes on with it and has no use for this object and its buffers.
   void watch_end() {
-    if (this->waits_for_stream() && in_.size() <= transport_type::max_input) read();
+    if (!this->waits_for_stream() || in_.size() > transport_type::max_input) return;
+    if (!asio_access::watch(asio_access::peer_of(peer_))) drop();
   }
 
   void write() {

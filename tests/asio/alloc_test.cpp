@@ -156,4 +156,46 @@ TEST_CASE("connections that come and go leave nothing behind") {
   CHECK(come_and_go(200) <= before + 1000);
 }
 
+TEST_CASE("a stream that waited for its verdict keeps no more memory than one that did not") {
+  using test::client;
+  asio::io_context ctx{1};
+  sse::asio_server<> server{ctx};
+  const sse::channel ticks = server.open_channel("ticks");
+  std::vector<sse::stream_responder<>> waiting;
+  server.stream("/now", ticks);
+  server.stream("/later", [&](const sse::request&, sse::stream_responder<> to) {
+    waiting.push_back(std::move(to));
+  });
+  REQUIRE_FALSE(server.listen("127.0.0.1", 0));
+  const auto run = [&](auto until) {
+    const auto end = std::chrono::steady_clock::now() + test::patience;
+    while (!until() && std::chrono::steady_clock::now() < end) {
+      ctx.run_one_for(std::chrono::milliseconds{10});
+    }
+    return until();
+  };
+  const auto bytes_of = [&](const std::string& path) {
+    std::vector<client> readers;
+    const std::int64_t before = test::live_bytes();
+    for (int i = 0; i < 20; ++i) {
+      readers.emplace_back(server.port()).send(client::make("GET", path));
+      const auto asked = [&] { return server.hub().sessions() + waiting.size() == readers.size(); };
+      REQUIRE(run(asked));
+    }
+    while (ctx.poll_one() != 0) {  // what looks for their ends
+    }
+    for (sse::stream_responder<>& to : waiting) to(sse::admit().join(ticks));
+    waiting.clear();
+    REQUIRE(run([&] { return server.hub().sessions() == readers.size(); }));
+    const std::int64_t each = (test::live_bytes() - before) / 20;
+    readers.clear();
+    REQUIRE(run([&] { return server.connections() == 0; }));
+    return each;
+  };
+  (void)bytes_of("/now");
+  (void)bytes_of("/later");
+  const std::int64_t now = bytes_of("/now");
+  CHECK(bytes_of("/later") <= now + 64);
+}
+
 #endif

@@ -61,8 +61,8 @@ def main():
                 more = s.recv(65536)
                 check(more, "a stream ended early")
                 size += len(more)
-                tails[s] = (tails[s] + more)[-20:]
-                if tails[s].endswith(end):
+                tails[s] = (tails[s] + more)[-40:]
+                if end in tails[s]:  # the end of the body may be behind it
                     waiting.unregister(s)
                     del tails[s]
             most = max(most, memory(server.pid))
