@@ -189,6 +189,21 @@ class jetstream_link {
   /// A message comes here when the record changes.
   [[nodiscard]] std::string record_subject() const { return "$KV." + bucket_name() + ".epoch"; }
 
+  /// Servers that were just started elect their leaders first.
+  template <class F>
+  [[nodiscard]] jetstream_error patiently(F f) const {
+    const auto end =
+        std::chrono::steady_clock::now() + std::chrono::milliseconds{options_->connect_wait.ms()};
+    for (;; std::this_thread::sleep_for(std::chrono::milliseconds{100})) {
+      jsErrCode code{};
+      jetstream_error e = f(code);
+      const bool passes = e.what == jetstream_errc::unreachable || code == JSClusterNotAvailErr ||
+                          code == JSClusterNotLeaderErr || code == JSClusterNoPeersErr ||
+                          code == JSClusterIncompleteErr;
+      if (!e || !passes || std::chrono::steady_clock::now() >= end) return e;
+    }
+  }
+
   /// A sentence or two of a call that failed.
   [[nodiscard]] jetstream_error sentence(natsStatus s, jsErrCode code) const {
     using e = jetstream_errc;
@@ -324,20 +339,6 @@ class jetstream_link {
     return {i.Created, i.State.FirstSeq, i.State.LastSeq};
   }
 
-  /// Servers that were just started elect their leaders first.
-  template <class F>
-  [[nodiscard]] jetstream_error patiently(F f) const {
-    const auto end =
-        std::chrono::steady_clock::now() + std::chrono::milliseconds{options_->connect_wait.ms()};
-    for (;; std::this_thread::sleep_for(std::chrono::milliseconds{100})) {
-      jsErrCode code{};
-      jetstream_error e = f(code);
-      const bool passes = e.what == jetstream_errc::unreachable || code == JSClusterNotAvailErr ||
-                          code == JSClusterNotLeaderErr || code == JSClusterNoPeersErr ||
-                          code == JSClusterIncompleteErr;
-      if (!e || !passes || std::chrono::steady_clock::now() >= end) return e;
-    }
-  }
   [[nodiscard]] jetstream_error open_stream(jsErrCode& code) const {
     nats_stream_info info;
     natsStatus s = nats_make(info, js_GetStreamInfo, js_.get(), stream_.c_str(),

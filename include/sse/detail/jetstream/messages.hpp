@@ -1,0 +1,108 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// Events as messages of the stream: their headers, the channels that subjects name, and the bytes
+// that subscribers get.
+#pragma once
+#ifndef SSEHUB_DETAIL_JETSTREAM_MESSAGES_HPP
+#define SSEHUB_DETAIL_JETSTREAM_MESSAGES_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include <sse/detail/jetstream/blocks.hpp>
+#include <sse/detail/jetstream/nats.hpp>
+#include <sse/encode.hpp>
+#include <sse/jetstream_options.hpp>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// Of the epoch and the place in it: written by the thread that follows, read by all.
+struct order_place {
+  std::atomic<event_id> base{no_id};       ///< ids are this plus the sequence
+  std::atomic<std::uint64_t> from{0};      ///< the epoch began behind this sequence
+  std::atomic<std::uint64_t> sequence{0};  ///< of the last event that came
+  std::atomic<std::uint64_t> gone{0};      ///< the stream has nothing at or below it
+  std::mutex entering;                     ///< of changes of the epoch
+};
+
+class order_messages {
+ public:
+  static constexpr std::size_t max_headers = 60'000;  // servers store 64 KiB of them
+  static constexpr const char* type = "Sse-Event";
+  static constexpr const char* key = "Sse-Key";
+  static constexpr const char* audience = "Sse-Audience";
+
+  /// `subjects`: what is in front of a channel's name.
+  order_messages(const jetstream_options& o, std::string subjects, const order_place& place)
+      : options_{&o}, subjects_{std::move(subjects)}, place_{&place} {
+    for (std::size_t i = 0; i < o.channels.size(); ++i)
+      numbers_.emplace(o.channels[i], static_cast<std::uint16_t>(i));
+  }
+
+  /// REQUIRES: the order has that channel.
+  [[nodiscard]] std::uint16_t number_of(std::string_view channel) const {
+    return numbers_.find(std::string{channel})->second;
+  }
+  [[nodiscard]] std::string subject_of(std::size_t channel) const {
+    return subjects_ + options_->channels[channel];
+  }
+  [[nodiscard]] static bool is_header(std::string_view s) noexcept {
+    return s.find_first_of(std::string_view{"\r\n\0", 3}) == s.npos &&
+           (s.empty() || (s.front() != ' ' && s.back() != ' '));
+  }
+  /// That an event may have, so that it fits into a lane.
+  [[nodiscard]] std::size_t most_bytes(const publish_options& o) const noexcept {
+    const std::size_t most = (std::max)(options_->lane_bytes, std::size_t{1024}) / 2;
+    const std::size_t beside = o.audience.size() + o.key.size() + 64;
+    return beside < most ? most - beside : 0;
+  }
+  /// Puts an event's bytes, as they go to subscribers, behind `out`, and gives its channel;
+  /// no_channel: it is no event of a channel here.
+  [[nodiscard]] std::uint16_t encode(natsMsg* m, std::uint64_t sequence, std::string& out) {
+    const std::string_view subject = text_of(natsMsg_GetSubject(m));
+    if (!subject.starts_with(subjects_)) return order_block::no_channel;
+    const auto to = numbers_.find(std::string{subject.substr(subjects_.size())});
+    if (to == numbers_.end()) {
+      passed_.fetch_add(1, std::memory_order_relaxed);
+      return order_block::no_channel;
+    }
+    const event e{.type = header_of(m, type), .data = data_of(m)};
+    publish_options o;
+    o.audience = header_of(m, audience);
+    o.key = header_of(m, key);
+    id_text text;
+    const event_id id = place_->base.load(std::memory_order_relaxed) + sequence;
+    const numbered_event n = give_id(id, text, e, o, options_->limits, most_bytes(o));
+    if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0xffff) {
+      invalid_.fetch_add(1, std::memory_order_relaxed);
+      return order_block::no_channel;
+    }
+    const std::size_t at = out.size();
+    out.resize(at + n.plan.size);
+    encode_as(out.data() + at, e, n.id, n.plan);
+    return to->second;
+  }
+  void tell(jetstream_stats& s) const noexcept {
+    s.passed = passed_.load(std::memory_order_relaxed);
+    s.invalid = invalid_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  const jetstream_options* options_;
+  std::string subjects_;
+  const order_place* place_;
+  std::unordered_map<std::string, std::uint16_t> numbers_;  // of channels
+  std::atomic<std::uint64_t> passed_{0};
+  std::atomic<std::uint64_t> invalid_{0};
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JETSTREAM_MESSAGES_HPP
