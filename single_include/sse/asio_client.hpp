@@ -527,6 +527,13 @@ struct asio_peer {
   }
 
   Stream stream;
+  // Beside the stream's own end, since a write looks at both.
+  bool reading : 1 = false;    ///< an operation waits for input
+  bool writing : 1 = false;    ///< an operation writes, or waits until it can
+  bool lingering : 1 = false;  ///< our side is shut down, the other side's end is waited for
+  bool closed : 1 = false;
+  bool reuse : 1 = false;   ///< it serves another request after its stream
+  bool broken : 1 = false;  ///< memory was out when its first operation was to begin
   asio_transport<Stream>* owner = nullptr;  ///< nullptr: the transport needs nothing of it any more
   asio_input<>* taker = nullptr;  ///< of its input, in place of the owner, whoever began to read
   link<asio_peer> hook;
@@ -534,13 +541,7 @@ struct asio_peer {
   std::int64_t linger_until = 0;
   session_id session{};
   std::uint32_t refs = 0;
-  std::uint32_t discarded = 0;  ///< bytes of input on this stream, or while it lingers
-  bool reading : 1 = false;     ///< an operation waits for input
-  bool writing : 1 = false;     ///< an operation writes, or waits until it can
-  bool lingering : 1 = false;   ///< our side is shut down, the other side's end is waited for
-  bool closed : 1 = false;
-  bool reuse : 1 = false;            ///< it serves another request after its stream
-  bool broken : 1 = false;           ///< memory was out when its first operation was to begin
+  std::uint32_t discarded = 0;       ///< bytes of input on this stream, or while it lingers
   std::array<char, sink_size> sink;  ///< for input that nobody wants
 };
 

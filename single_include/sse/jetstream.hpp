@@ -40,21 +40,34 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <random>
 #include <string>
 #include <string_view>
 #include <thread>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include "sse.hpp"
+// ---- sse/detail/jetstream/messages.hpp
+//
+// Events as messages of the stream: their headers, the channels that subjects name, and the bytes
+// that subscribers get.
+#ifndef SSEHUB_DETAIL_JETSTREAM_MESSAGES_HPP
+#define SSEHUB_DETAIL_JETSTREAM_MESSAGES_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
 // ---- sse/detail/jetstream/blocks.hpp
 //
 // Old events of a stream, encoded, in aligned blocks of sequences: each is read once for all who
@@ -71,6 +84,8 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "sse.hpp"
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
@@ -178,6 +193,225 @@ class order_blocks {
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_JETSTREAM_BLOCKS_HPP
+// ---- sse/detail/jetstream/nats.hpp
+//
+// cnats with owners for what it makes, and what its subjects and answers say.
+#ifndef SSEHUB_DETAIL_JETSTREAM_NATS_HPP
+#define SSEHUB_DETAIL_JETSTREAM_NATS_HPP
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <nats/nats.h>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+template <auto Free>
+struct nats_free {
+  template <class T>
+  void operator()(T* p) const noexcept {
+    Free(p);
+  }
+};
+using nats_options = std::unique_ptr<natsOptions, nats_free<natsOptions_Destroy>>;
+using nats_connection = std::unique_ptr<natsConnection, nats_free<natsConnection_Destroy>>;
+using nats_jetstream = std::unique_ptr<jsCtx, nats_free<jsCtx_Destroy>>;
+using nats_stream_info = std::unique_ptr<jsStreamInfo, nats_free<jsStreamInfo_Destroy>>;
+using nats_consumer_info = std::unique_ptr<jsConsumerInfo, nats_free<jsConsumerInfo_Destroy>>;
+using nats_subscription = std::unique_ptr<natsSubscription, nats_free<natsSubscription_Destroy>>;
+using nats_message = std::unique_ptr<natsMsg, nats_free<natsMsg_Destroy>>;
+using nats_inbox = std::unique_ptr<natsInbox, nats_free<natsInbox_Destroy>>;
+using nats_bucket = std::unique_ptr<kvStore, nats_free<kvStore_Destroy>>;
+using nats_entry = std::unique_ptr<kvEntry, nats_free<kvEntry_Destroy>>;
+
+/// make(cnats function, arguments): its first argument is where the result goes.
+template <class Owner, class F, class... Args>
+[[nodiscard]] natsStatus nats_make(Owner& out, F f, Args... args) {
+  typename Owner::pointer p = nullptr;
+  const natsStatus s = f(&p, args...);
+  out.reset(p);
+  return s;
+}
+
+[[nodiscard]] inline std::string_view data_of(const natsMsg* m) noexcept {
+  const char* const p = natsMsg_GetData(m);
+  return p == nullptr ? std::string_view{}
+                      : std::string_view{p, static_cast<std::size_t>(natsMsg_GetDataLength(m))};
+}
+/// Empty: it has none.
+[[nodiscard]] inline std::string_view header_of(natsMsg* m, const char* name) noexcept {
+  const char* value = nullptr;
+  return natsMsgHeader_Get(m, name, &value) == NATS_OK && value != nullptr ? value
+                                                                           : std::string_view{};
+}
+[[nodiscard]] inline std::string_view text_of(const char* s) noexcept {
+  return s == nullptr ? std::string_view{} : std::string_view{s};
+}
+
+/// What a consumer's message says in its reply subject: `$JS.ACK.<stream>.<consumer>.<deliveries>.
+/// <stream sequence>.<consumer sequence>.<time>.<pending>`, from newer servers with the domain and
+/// the account in front of the stream.
+struct delivery {
+  std::uint64_t sequence = 0;  ///< 0: it is not such a message
+  std::uint64_t in_consumer = 0;
+  std::uint64_t time_ns = 0;
+  std::uint64_t pending = 0;  ///< messages behind it
+};
+[[nodiscard]] inline delivery delivery_of(const natsMsg* m) noexcept {
+  std::string_view reply = text_of(natsMsg_GetReply(m));
+  if (!reply.starts_with("$JS.ACK.")) return {};
+  constexpr std::size_t most = 12;
+  std::string_view tokens[most];
+  std::size_t n = 0;
+  for (; n < most && !reply.empty(); ++n) {
+    const std::size_t dot = reply.find('.');
+    tokens[n] = reply.substr(0, dot);
+    reply.remove_prefix(dot == reply.npos ? reply.size() : dot + 1);
+  }
+  if (n < 9) return {};
+  const std::string_view* const t = tokens + (n < 11 ? 5 : 7);
+  delivery d;
+  std::uint64_t* const to[] = {&d.sequence, &d.in_consumer, &d.time_ns, &d.pending};
+  for (int i = 0; i < 4; ++i) {
+    if (read_decimal(t[i], UINT64_MAX, *to[i]) != decimal::number) return {};
+  }
+  return d;
+}
+
+/// The number behind `"name":` in an answer of the server; 0: none.
+[[nodiscard]] inline std::uint64_t number_in(std::string_view json,
+                                             std::string_view name) noexcept {
+  const std::size_t at = json.find(name);
+  if (at == json.npos) return 0;
+  std::size_t i = at + name.size();
+  while (i < json.size() && (json[i] == ' ' || json[i] == ':' || json[i] == '"')) ++i;
+  std::size_t end = i;
+  while (end < json.size() && json[end] >= '0' && json[end] <= '9') ++end;
+  std::uint64_t n = 0;
+  return read_decimal(json.substr(i, end - i), UINT64_MAX, n) == decimal::number ? n : 0;
+}
+/// The text behind `"name":"`; empty: none.
+[[nodiscard]] inline std::string_view text_in(std::string_view json,
+                                              std::string_view name) noexcept {
+  const std::size_t at = json.find(name);
+  if (at == json.npos) return {};
+  const std::size_t begin = json.find('"', at + name.size() + 1);
+  if (begin == json.npos) return {};
+  const std::size_t end = json.find('"', begin + 1);
+  return json.substr(begin + 1, end == json.npos ? end : end - begin - 1);
+}
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JETSTREAM_NATS_HPP
+#include "jetstream_options.hpp"
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// Of the epoch and the place in it: written by the thread that follows, read by all.
+struct order_place {
+  std::atomic<event_id> base{no_id};       ///< ids are this plus the sequence
+  std::atomic<std::uint64_t> from{0};      ///< the epoch began behind this sequence
+  std::atomic<std::uint64_t> sequence{0};  ///< of the last event that came
+  std::atomic<std::uint64_t> gone{0};      ///< the stream has nothing at or below it
+  std::mutex entering;                     ///< of changes of the epoch
+};
+
+class order_messages {
+ public:
+  static constexpr std::size_t max_headers = 60'000;  // servers store 64 KiB of them
+  static constexpr const char* type = "Sse-Event";
+  static constexpr const char* key = "Sse-Key";
+  static constexpr const char* audience = "Sse-Audience";
+
+  /// `subjects`: what is in front of a channel's name.
+  order_messages(const jetstream_options& o, std::string subjects, const order_place& place)
+      : options_{&o}, subjects_{std::move(subjects)}, place_{&place} {
+    for (std::size_t i = 0; i < o.channels.size(); ++i)
+      numbers_.emplace(o.channels[i], static_cast<std::uint16_t>(i));
+  }
+
+  /// REQUIRES: the order has that channel.
+  [[nodiscard]] std::uint16_t number_of(std::string_view channel) const {
+    return numbers_.find(std::string{channel})->second;
+  }
+  [[nodiscard]] std::string subject_of(std::size_t channel) const {
+    return subjects_ + options_->channels[channel];
+  }
+  [[nodiscard]] static bool is_header(std::string_view s) noexcept {
+    return s.find_first_of(std::string_view{"\r\n\0", 3}) == s.npos &&
+           (s.empty() || (s.front() != ' ' && s.back() != ' '));
+  }
+  /// That an event may have, so that it fits into a lane.
+  [[nodiscard]] std::size_t most_bytes(const publish_options& o) const noexcept {
+    const std::size_t most = (std::max)(options_->lane_bytes, std::size_t{1024}) / 2;
+    const std::size_t beside = o.audience.size() + o.key.size() + 64;
+    return beside < most ? most - beside : 0;
+  }
+  /// Puts an event's bytes, as they go to subscribers, behind `out`, and gives its channel;
+  /// no_channel: it is no event of a channel here.
+  [[nodiscard]] std::uint16_t encode(natsMsg* m, std::uint64_t sequence, std::string& out) {
+    const std::string_view subject = text_of(natsMsg_GetSubject(m));
+    if (!subject.starts_with(subjects_)) return order_block::no_channel;
+    const auto to = numbers_.find(std::string{subject.substr(subjects_.size())});
+    if (to == numbers_.end()) {
+      passed_.fetch_add(1, std::memory_order_relaxed);
+      return order_block::no_channel;
+    }
+    const event e{.type = header_of(m, type), .data = data_of(m)};
+    publish_options o;
+    o.audience = header_of(m, audience);
+    o.key = header_of(m, key);
+    id_text text;
+    const event_id id = place_->base.load(std::memory_order_relaxed) + sequence;
+    const numbered_event n = give_id(id, text, e, o, options_->limits, most_bytes(o));
+    if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0xffff) {
+      invalid_.fetch_add(1, std::memory_order_relaxed);
+      return order_block::no_channel;
+    }
+    const std::size_t at = out.size();
+    out.resize(at + n.plan.size);
+    encode_as(out.data() + at, e, n.id, n.plan);
+    return to->second;
+  }
+  void tell(jetstream_stats& s) const noexcept {
+    s.passed = passed_.load(std::memory_order_relaxed);
+    s.invalid = invalid_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  const jetstream_options* options_;
+  std::string subjects_;
+  const order_place* place_;
+  std::unordered_map<std::string, std::uint16_t> numbers_;  // of channels
+  std::atomic<std::uint64_t> passed_{0};
+  std::atomic<std::uint64_t> invalid_{0};
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JETSTREAM_MESSAGES_HPP
+// ---- sse/detail/jetstream/outbox.hpp
+//
+// Events on their way to the stream: accepted, sent, sent again until an acknowledgement came, and
+// given up in the end. Stored once each, by their message ids.
+#ifndef SSEHUB_DETAIL_JETSTREAM_OUTBOX_HPP
+#define SSEHUB_DETAIL_JETSTREAM_OUTBOX_HPP
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+
 // ---- sse/detail/jetstream/stream.hpp
 //
 // A connection to the cluster and what an order asks of it: the stream and its settings, the record
@@ -294,121 +528,6 @@ inline constexpr std::uint64_t epoch_margin = std::uint64_t{1} << 30;
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_JETSTREAM_EPOCH_HPP
-// ---- sse/detail/jetstream/nats.hpp
-//
-// cnats with owners for what it makes, and what its subjects and answers say.
-#ifndef SSEHUB_DETAIL_JETSTREAM_NATS_HPP
-#define SSEHUB_DETAIL_JETSTREAM_NATS_HPP
-
-#include <cstdint>
-#include <cstring>
-#include <memory>
-#include <string>
-#include <string_view>
-
-#include <nats/nats.h>
-
-namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
-
-template <auto Free>
-struct nats_free {
-  template <class T>
-  void operator()(T* p) const noexcept {
-    Free(p);
-  }
-};
-using nats_options = std::unique_ptr<natsOptions, nats_free<natsOptions_Destroy>>;
-using nats_connection = std::unique_ptr<natsConnection, nats_free<natsConnection_Destroy>>;
-using nats_jetstream = std::unique_ptr<jsCtx, nats_free<jsCtx_Destroy>>;
-using nats_stream_info = std::unique_ptr<jsStreamInfo, nats_free<jsStreamInfo_Destroy>>;
-using nats_consumer_info = std::unique_ptr<jsConsumerInfo, nats_free<jsConsumerInfo_Destroy>>;
-using nats_subscription = std::unique_ptr<natsSubscription, nats_free<natsSubscription_Destroy>>;
-using nats_message = std::unique_ptr<natsMsg, nats_free<natsMsg_Destroy>>;
-using nats_inbox = std::unique_ptr<natsInbox, nats_free<natsInbox_Destroy>>;
-using nats_bucket = std::unique_ptr<kvStore, nats_free<kvStore_Destroy>>;
-using nats_entry = std::unique_ptr<kvEntry, nats_free<kvEntry_Destroy>>;
-
-/// make(cnats function, arguments): its first argument is where the result goes.
-template <class Owner, class F, class... Args>
-[[nodiscard]] natsStatus nats_make(Owner& out, F f, Args... args) {
-  typename Owner::pointer p = nullptr;
-  const natsStatus s = f(&p, args...);
-  out.reset(p);
-  return s;
-}
-
-[[nodiscard]] inline std::string_view data_of(const natsMsg* m) noexcept {
-  const char* const p = natsMsg_GetData(m);
-  return p == nullptr ? std::string_view{}
-                      : std::string_view{p, static_cast<std::size_t>(natsMsg_GetDataLength(m))};
-}
-/// Empty: it has none.
-[[nodiscard]] inline std::string_view header_of(natsMsg* m, const char* name) noexcept {
-  const char* value = nullptr;
-  return natsMsgHeader_Get(m, name, &value) == NATS_OK && value != nullptr ? value
-                                                                           : std::string_view{};
-}
-[[nodiscard]] inline std::string_view text_of(const char* s) noexcept {
-  return s == nullptr ? std::string_view{} : std::string_view{s};
-}
-
-/// What a consumer's message says in its reply subject: `$JS.ACK.<stream>.<consumer>.<deliveries>.
-/// <stream sequence>.<consumer sequence>.<time>.<pending>`, from newer servers with the domain and
-/// the account in front of the stream.
-struct delivery {
-  std::uint64_t sequence = 0;  ///< 0: it is not such a message
-  std::uint64_t in_consumer = 0;
-  std::uint64_t time_ns = 0;
-  std::uint64_t pending = 0;  ///< messages behind it
-};
-[[nodiscard]] inline delivery delivery_of(const natsMsg* m) noexcept {
-  std::string_view reply = text_of(natsMsg_GetReply(m));
-  if (!reply.starts_with("$JS.ACK.")) return {};
-  constexpr std::size_t most = 12;
-  std::string_view tokens[most];
-  std::size_t n = 0;
-  for (; n < most && !reply.empty(); ++n) {
-    const std::size_t dot = reply.find('.');
-    tokens[n] = reply.substr(0, dot);
-    reply.remove_prefix(dot == reply.npos ? reply.size() : dot + 1);
-  }
-  if (n < 9) return {};
-  const std::string_view* const t = tokens + (n < 11 ? 5 : 7);
-  delivery d;
-  std::uint64_t* const to[] = {&d.sequence, &d.in_consumer, &d.time_ns, &d.pending};
-  for (int i = 0; i < 4; ++i) {
-    if (read_decimal(t[i], UINT64_MAX, *to[i]) != decimal::number) return {};
-  }
-  return d;
-}
-
-/// The number behind `"name":` in an answer of the server; 0: none.
-[[nodiscard]] inline std::uint64_t number_in(std::string_view json,
-                                             std::string_view name) noexcept {
-  const std::size_t at = json.find(name);
-  if (at == json.npos) return 0;
-  std::size_t i = at + name.size();
-  while (i < json.size() && (json[i] == ' ' || json[i] == ':' || json[i] == '"')) ++i;
-  std::size_t end = i;
-  while (end < json.size() && json[end] >= '0' && json[end] <= '9') ++end;
-  std::uint64_t n = 0;
-  return read_decimal(json.substr(i, end - i), UINT64_MAX, n) == decimal::number ? n : 0;
-}
-/// The text behind `"name":"`; empty: none.
-[[nodiscard]] inline std::string_view text_in(std::string_view json,
-                                              std::string_view name) noexcept {
-  const std::size_t at = json.find(name);
-  if (at == json.npos) return {};
-  const std::size_t begin = json.find('"', at + name.size() + 1);
-  if (begin == json.npos) return {};
-  const std::size_t end = json.find('"', begin + 1);
-  return json.substr(begin + 1, end == json.npos ? end : end - begin - 1);
-}
-
-}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
-
-#endif  // SSEHUB_DETAIL_JETSTREAM_NATS_HPP
-#include "jetstream_options.hpp"
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
@@ -578,6 +697,21 @@ class jetstream_link {
   /// A message comes here when the record changes.
   [[nodiscard]] std::string record_subject() const { return "$KV." + bucket_name() + ".epoch"; }
 
+  /// Servers that were just started elect their leaders first.
+  template <class F>
+  [[nodiscard]] jetstream_error patiently(F f) const {
+    const auto end =
+        std::chrono::steady_clock::now() + std::chrono::milliseconds{options_->connect_wait.ms()};
+    for (;; std::this_thread::sleep_for(std::chrono::milliseconds{100})) {
+      jsErrCode code{};
+      jetstream_error e = f(code);
+      const bool passes = e.what == jetstream_errc::unreachable || code == JSClusterNotAvailErr ||
+                          code == JSClusterNotLeaderErr || code == JSClusterNoPeersErr ||
+                          code == JSClusterIncompleteErr;
+      if (!e || !passes || std::chrono::steady_clock::now() >= end) return e;
+    }
+  }
+
   /// A sentence or two of a call that failed.
   [[nodiscard]] jetstream_error sentence(natsStatus s, jsErrCode code) const {
     using e = jetstream_errc;
@@ -713,20 +847,6 @@ class jetstream_link {
     return {i.Created, i.State.FirstSeq, i.State.LastSeq};
   }
 
-  /// Servers that were just started elect their leaders first.
-  template <class F>
-  [[nodiscard]] jetstream_error patiently(F f) const {
-    const auto end =
-        std::chrono::steady_clock::now() + std::chrono::milliseconds{options_->connect_wait.ms()};
-    for (;; std::this_thread::sleep_for(std::chrono::milliseconds{100})) {
-      jsErrCode code{};
-      jetstream_error e = f(code);
-      const bool passes = e.what == jetstream_errc::unreachable || code == JSClusterNotAvailErr ||
-                          code == JSClusterNotLeaderErr || code == JSClusterNoPeersErr ||
-                          code == JSClusterIncompleteErr;
-      if (!e || !passes || std::chrono::steady_clock::now() >= end) return e;
-    }
-  }
   [[nodiscard]] jetstream_error open_stream(jsErrCode& code) const {
     nats_stream_info info;
     natsStatus s = nats_make(info, js_GetStreamInfo, js_.get(), stream_.c_str(),
@@ -854,6 +974,435 @@ class jetstream_link {
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_JETSTREAM_STREAM_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+class order_outbox {
+ public:
+  /// `name`: of this run of the process, in message ids.
+  order_outbox(const jetstream_options& o, const jetstream_link& link,
+               const order_messages& messages, const order_place& place, std::string name)
+      : options_{&o}, link_{&link}, messages_{&messages}, place_{&place}, name_{std::move(name)} {}
+
+  /// False: it may not subscribe to its inbox.
+  [[nodiscard]] bool open() {
+    max_payload_ =
+        to_size(static_cast<std::uint64_t>(natsConnection_GetMaxPayload(link_->connection())));
+    inbox_ = link_->new_inbox();
+    receipts_ = link_->subscribe(inbox_ + ".*");
+    return receipts_ != nullptr;
+  }
+  /// See jetstream::publish().
+  [[nodiscard]] publish_result publish(std::size_t channel, const event& e,
+                                       const publish_options& o,
+                                       function<void(const jetstream_receipt&)> done) {
+    const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
+    if (channel >= options_->channels.size()) return fail(publish_error::no_channel);
+    if (o.transient || e.retry != no_retry) return fail(publish_error::bad_type);
+    id_text text;
+    const numbered_event n =
+        give_id(max_event_id, text, e, o, options_->limits, messages_->most_bytes(o));
+    if (n.error != publish_error::none) return fail(n.error);
+    if (!order_messages::is_header(o.audience) || !order_messages::is_header(o.key))
+      return fail(publish_error::bad_type);
+    const std::size_t headers = e.type.size() + o.audience.size() + o.key.size() + 512;
+    const std::size_t size = e.data.size() + headers;
+    if (size > max_payload_ || headers > order_messages::max_headers)
+      return fail(publish_error::too_large);
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    if (closed_) return fail(publish_error::closed);
+    if (waiting_bytes_ + size > options_->queue_bytes) return fail(publish_error::full);
+    letter l{.number = next_, .size = size, .done = std::move(done)};
+    if (!make(l, channel, e, o)) return fail(publish_error::no_memory);
+    ++next_;
+    ++published_;
+    waiting_bytes_ += size;
+    const clock::time_point now = clock::now();
+    l.accepted_at = now;
+    letters_.push_back(std::move(l));
+    if (sender_sleeps_) to_send_.notify_one();
+    return {};
+  }
+  /// Sends, in a thread of its own, until it is stopped.
+  void send_all() {
+    std::unique_lock<std::mutex> lock{mutex_};
+    std::uint64_t next = 0;  // the number of the first that was never sent
+    clock::time_point looked{};
+    while (!stopping_) {
+      bury();
+      const clock::time_point now = clock::now();
+      if (now - looked >= std::chrono::milliseconds{100}) {
+        looked = now;
+        lock.unlock();
+        const bool connected = link_->connected();
+        lock.lock();
+        connected_ = connected;
+        if (connected) send_again(lock, now, next);
+        give_up(lock, now);
+      }
+      const std::uint64_t first = letters_.empty() ? next_ : letters_.front().number;
+      if (next < first) next = first;
+      if (connected_ && next != next_ && next - first < options_->max_in_flight) {
+        letter& l = letters_[to_size(next++ - first)];
+        if (!l.over) send(lock, l, now);
+        continue;
+      }
+      sender_sleeps_ = true;
+      to_send_.wait_for(lock, std::chrono::milliseconds{100});
+      sender_sleeps_ = false;
+    }
+  }
+  /// Takes acknowledgements, in a thread of its own, until it is stopped.
+  void take_receipts() {
+    while (!stopping_) {
+      nats_message m;
+      if (nats_make(m, natsSubscription_NextMsg, receipts_.get(), std::int64_t{100}) != NATS_OK)
+        continue;
+      const std::string_view subject = text_of(natsMsg_GetSubject(m.get()));
+      std::uint64_t number = 0;
+      if (read_decimal(subject.substr(subject.rfind('.') + 1), UINT64_MAX, number) !=
+          decimal::number)
+        continue;
+      take_receipt(number, data_of(m.get()), header_of(m.get(), "Status"));
+    }
+  }
+  /// publish() answers `closed` from now on. Waits for what was accepted if `wait`, at most
+  /// jetstream_options::stop_wait; then both threads end.
+  void stop(bool wait) {
+    {
+      std::unique_lock<std::mutex> lock{mutex_};
+      closed_ = true;
+      if (wait)
+        all_stored_.wait_for(lock, std::chrono::milliseconds{options_->stop_wait.ms()},
+                             [this] { return letters_.empty(); });
+      stopping_ = true;
+    }
+    to_send_.notify_all();
+  }
+  /// What is left was not stored. REQUIRES: the threads ended.
+  void fail_all(std::string_view why) {
+    std::unique_lock<std::mutex> lock{mutex_};
+    for (std::size_t i = 0; i < letters_.size(); ++i) {
+      if (!letters_[i].over) finish(lock, i, {false, no_id, why});
+    }
+    bury();
+    connected_ = false;
+    receipts_.reset();
+  }
+  void tell(jetstream_stats& s) const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    s.published = published_;
+    s.stored = stored_;
+    s.resent = resent_;
+    s.failed = failed_;
+    s.waiting = letters_.size() - acknowledged_;
+    s.waiting_bytes = waiting_bytes_;
+    s.connected = connected_;
+  }
+  /// Why it cannot store now; empty: it can.
+  [[nodiscard]] std::string problem() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return problem_;
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+
+  /// An event that waits for its acknowledgement.
+  struct letter {
+    std::uint64_t number = 0;
+    std::size_t size = 0;
+    nats_message message{};
+    clock::time_point accepted_at{};
+    clock::time_point sent_at{};
+    bool over = false;
+    function<void(const jetstream_receipt&)> done{};
+  };
+  /// REQUIRES: the lock.
+  [[nodiscard]] bool make(letter& l, std::size_t channel, const event& e,
+                          const publish_options& o) {
+    const std::string subject = messages_->subject_of(channel);
+    const std::string reply = inbox_ + '.' + std::to_string(l.number);
+    const std::string id = name_ + '.' + std::to_string(l.number);
+    natsStatus s = nats_make(l.message, natsMsg_Create, subject.c_str(), reply.c_str(),
+                             e.data.data(), static_cast<int>(e.data.size()));
+    const auto add = [&](const char* name, std::string_view value) {
+      if (s == NATS_OK && !value.empty())
+        s = natsMsgHeader_Set(l.message.get(), name, std::string{value}.c_str());
+    };
+    add("Nats-Msg-Id", id);
+    add("Nats-Expected-Stream", link_->stream());
+    add(order_messages::type, e.type);
+    add(order_messages::key, o.key);
+    add(order_messages::audience, o.audience);
+    return s == NATS_OK;
+  }
+  /// Without the lock: letters stay where they are until they are over, and this thread alone takes
+  /// them away.
+  void send(std::unique_lock<std::mutex>& lock, letter& l, clock::time_point now) {
+    l.sent_at = now;
+    lock.unlock();
+    const natsStatus s = natsConnection_PublishMsg(link_->connection(), l.message.get());
+    lock.lock();
+    if (s != NATS_OK) l.sent_at = now - std::chrono::milliseconds{options_->ack_wait.ms()};
+  }
+  void send_again(std::unique_lock<std::mutex>& lock, clock::time_point now, std::uint64_t next) {
+    const auto wait = std::chrono::milliseconds{options_->ack_wait.ms()};
+    for (std::size_t i = 0; i < letters_.size() && letters_[i].number < next; ++i) {
+      letter& l = letters_[i];
+      if (l.over || now - l.sent_at < wait) continue;
+      ++resent_;
+      send(lock, l, now);
+    }
+  }
+  void give_up(std::unique_lock<std::mutex>& lock, clock::time_point now) {
+    const auto most = std::chrono::milliseconds{options_->give_up.ms()};
+    for (std::size_t i = 0; i < letters_.size(); ++i) {
+      if (now - letters_[i].accepted_at < most) break;
+      if (!letters_[i].over)
+        finish(lock, i, {false, no_id, "no acknowledgement in time: it may be stored or not"});
+    }
+  }
+  /// REQUIRES: the lock. Called without it: the program's.
+  void finish(std::unique_lock<std::mutex>& lock, std::size_t i, const jetstream_receipt& r) {
+    letter& l = letters_[i];
+    l.over = true;
+    ++acknowledged_;
+    ++(r.stored ? stored_ : failed_);
+    waiting_bytes_ -= l.size;
+    if (!l.done) return;
+    const function<void(const jetstream_receipt&)> done = std::move(l.done);
+    lock.unlock();
+    done(r);
+    lock.lock();
+  }
+  /// REQUIRES: the lock, and the sending thread.
+  void bury() {
+    while (!letters_.empty() && letters_.front().over) {
+      letters_.pop_front();
+      --acknowledged_;
+    }
+    if (letters_.empty()) all_stored_.notify_all();
+  }
+  void take_receipt(std::uint64_t number, std::string_view answer, std::string_view status) {
+    std::unique_lock<std::mutex> lock{mutex_};
+    if (letters_.empty() || number < letters_.front().number) return;
+    const std::uint64_t i = number - letters_.front().number;
+    if (i >= letters_.size() || letters_[to_size(i)].over) return;
+    const bool bad = answer.find("\"error\"") != answer.npos;
+    const std::uint64_t sequence = number_in(answer, "\"seq\"");
+    if (!bad && sequence != 0) {
+      problem_.clear();
+      finish(lock, to_size(i), {true, place_->base.load(std::memory_order_acquire) + sequence, {}});
+    } else if (bad && !is_passing(number_in(answer, "\"err_code\""))) {
+      const std::string why =
+          "the stream did not store an event: " + std::string{text_in(answer, "\"description\"")} +
+          "; look at its limits, and the servers' disks";
+      problem_ = why;
+      finish(lock, to_size(i), {false, no_id, why});
+    } else if (bad || status == "503") {  // no leader just now: it is sent again
+      problem_ = "no server stores events now; they wait and are sent again";
+      return;
+    }
+    if (sender_sleeps_ && i == 0) to_send_.notify_one();
+  }
+  /// An error that goes away by itself.
+  [[nodiscard]] static bool is_passing(std::uint64_t code) noexcept {
+    return code == JSClusterNotAvailErr || code == JSClusterNotLeaderErr ||
+           code == JSClusterIncompleteErr || code == JSStreamNotFoundErr;
+  }
+
+  const jetstream_options* options_;
+  const jetstream_link* link_;
+  const order_messages* messages_;
+  const order_place* place_;
+  std::string name_;
+  std::size_t max_payload_ = 0;
+  std::string inbox_;
+  nats_subscription receipts_;
+  std::atomic<bool> stopping_{false};
+
+  mutable std::mutex mutex_;  // of what follows
+  std::condition_variable to_send_;
+  std::condition_variable all_stored_;
+  std::deque<letter> letters_;
+  std::uint64_t next_ = 0;        // the number of the next letter
+  std::size_t acknowledged_ = 0;  // letters that are over
+  bool sender_sleeps_ = false;
+  bool connected_ = false;
+  bool closed_ = false;
+  std::uint64_t published_ = 0;
+  std::uint64_t stored_ = 0;
+  std::uint64_t resent_ = 0;
+  std::uint64_t failed_ = 0;
+  std::uint64_t waiting_bytes_ = 0;
+  std::string problem_;
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JETSTREAM_OUTBOX_HPP
+// ---- sse/detail/jetstream/replay.hpp
+//
+// Old events for the hubs' backfill hooks: a hook takes what was read, one thread reads what they
+// miss.
+#ifndef SSEHUB_DETAIL_JETSTREAM_REPLAY_HPP
+#define SSEHUB_DETAIL_JETSTREAM_REPLAY_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+class order_replay {
+ public:
+  order_replay(const jetstream_options& o, const jetstream_link& link, order_messages& messages,
+               order_place& place)
+      : blocks_{o.replay_bytes}, link_{&link}, messages_{&messages}, place_{&place} {}
+
+  /// A backfill hook of the channel of that number, in a hub's thread.
+  [[nodiscard]] backfill_state give(std::uint16_t number, const backfill_request& r,
+                                    backfill_writer& w) {
+    constexpr std::uint32_t most = 16'384;  // records that one call looks at
+    std::unique_lock<std::mutex> place{place_->entering};
+    const event_id base = place_->base.load(std::memory_order_relaxed);
+    const event_id begins = base + place_->from.load(std::memory_order_relaxed);
+    const event_id head = base + place_->sequence.load(std::memory_order_relaxed);
+    place.unlock();
+    const auto lose = [&](event_id first) { return w.lose(first < r.before ? first : r.before); };
+    std::uint32_t looked = 0;
+    while (w.last() + 1 < r.before) {
+      const event_id gone = base + place_->gone.load(std::memory_order_acquire);
+      const event_id least = begins < gone ? gone : begins;
+      if (w.last() < least) {  // of an epoch before, or the limits removed it
+        const bool ok =
+            w.last() == no_id ? w.pass((std::min)(least, r.before - 1)) : lose(least + 1);
+        if (!ok) return backfill_state::done;
+        continue;
+      }
+      if (w.last() >= head) break;  // the log has what is behind that
+      const std::uint64_t sequence = w.last() + 1 - base;
+      bool news = false;
+      const auto block = blocks_.find(sequence, base, news);
+      if (block == nullptr) {
+        if (news) {
+          const std::scoped_lock<std::mutex> lock{mutex_};
+          to_read_.notify_one();
+        }
+        return backfill_state::wait;
+      }
+      for (std::size_t i = block->find(sequence); i != block->records.size(); ++i) {
+        const order_block::record& x = block->records[i];
+        const event_id id = base + x.sequence;
+        if (id >= r.before) return backfill_state::done;
+        if (w.bytes() >= r.room || ++looked > most) return backfill_state::more;
+        if (id > w.last() + 1 && !w.lose(id)) return backfill_state::done;
+        const bool ok = x.channel == number ? w.add_encoded(id, block->text(x), block->audience(x))
+                                            : w.pass(id);
+        if (!ok) return backfill_state::done;
+      }
+      const event_id to = (std::min)(base + block->to, r.before - 1);
+      if (w.last() < to && !w.lose(to + 1)) return backfill_state::done;
+    }
+    return backfill_state::done;
+  }
+  /// Reads until it is stopped, and says so whenever something came.
+  template <class F>
+  void run(F news) {
+    while (!stopping_) {
+      std::uint64_t first = 0;
+      std::uint64_t last = 0;
+      {
+        std::unique_lock<std::mutex> lock{mutex_};
+        if (!blocks_.next_run(first, last)) {
+          to_read_.wait_for(lock, std::chrono::milliseconds{100});
+          continue;
+        }
+      }
+      if (read(first, last)) {
+        news();
+      } else {
+        std::this_thread::sleep_for(std::chrono::milliseconds{100});
+      }
+    }
+  }
+  void stop() noexcept {
+    stopping_ = true;
+    to_read_.notify_all();
+  }
+  void tell(jetstream_stats& s) const noexcept {
+    s.reads = reads_.load(std::memory_order_relaxed);
+    s.read_events = read_events_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  [[nodiscard]] bool read(std::uint64_t first, std::uint64_t last) {
+    const event_id base = place_->base.load(std::memory_order_acquire);
+    const std::uint64_t head = place_->sequence.load(std::memory_order_acquire);
+    std::vector<std::shared_ptr<order_block>> run;
+    for (std::uint64_t n = first; n <= last; ++n) {
+      auto b = std::make_shared<order_block>();
+      b->number = n;
+      b->base = base;
+      b->to = (std::min)(b->last(), head);
+      run.push_back(std::move(b));
+    }
+    std::uint64_t events = 0;
+    if (run.front()->first() <= run.back()->to &&
+        !link_->read(run.front()->first(), run.back()->to, [&](natsMsg* m, const delivery& d) {
+          ++events;
+          const std::uint64_t n = order_block::of(d.sequence);
+          if (n >= first && n <= last) append(*run[to_size(n - first)], m, d.sequence);
+        }))
+      return false;
+    if (base != place_->base.load(std::memory_order_acquire)) return false;
+    std::string why;
+    if (run.front()->records.empty() || run.front()->records[0].sequence != run.front()->first()) {
+      if (const auto seen = link_->look(why); seen && seen->first != 0)
+        place_->gone.store(seen->first - 1, std::memory_order_release);
+    }
+    for (auto& b : run) blocks_.put(std::move(b));
+    reads_.fetch_add(1, std::memory_order_relaxed);
+    read_events_.fetch_add(events, std::memory_order_relaxed);
+    return true;
+  }
+  void append(order_block& b, natsMsg* m, std::uint64_t sequence) {
+    order_block::record r;
+    r.sequence = sequence;
+    r.begin = b.bytes.size();
+    const std::string_view to = header_of(m, order_messages::audience);
+    b.bytes.append(to);
+    r.audience = static_cast<std::uint32_t>(to.size());
+    r.channel = messages_->encode(m, sequence, b.bytes);
+    r.length = static_cast<std::uint32_t>(b.bytes.size() - r.begin - to.size());
+    b.records.push_back(r);
+  }
+
+  order_blocks blocks_;
+  const jetstream_link* link_;
+  order_messages* messages_;
+  order_place* place_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<std::uint64_t> reads_{0};
+  std::atomic<std::uint64_t> read_events_{0};
+  std::mutex mutex_;
+  std::condition_variable to_read_;
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JETSTREAM_REPLAY_HPP
 #include "shards.hpp"
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
@@ -871,14 +1420,21 @@ class jetstream {
     if (link_ != nullptr) return {jetstream_errc::options, "this order is open already"};
     options_ = std::move(o);
     if (options_.node.empty()) options_.node = random_name();
-    boot_ = random_name();
-    for (std::size_t i = 0; i < options_.channels.size(); ++i)
-      numbers_.emplace(options_.channels[i], static_cast<std::uint16_t>(i));
-    blocks_ = std::make_unique<detail::order_blocks>(options_.replay_bytes);
     link_ = std::make_unique<detail::jetstream_link>(options_);
     jetstream_error e = link_->open();
-    if (!e) e = begin();
-    if (e) link_.reset();
+    if (!e) {
+      using namespace detail;
+      messages_ = std::make_unique<order_messages>(options_, link_->subjects(), place_);
+      replay_ = std::make_unique<order_replay>(options_, *link_, *messages_, place_);
+      outbox_ = std::make_unique<order_outbox>(options_, *link_, *messages_, place_,
+                                               options_.node + '.' + random_name());
+      e = begin();
+    }
+    if (e) {
+      outbox_.reset();
+      changes_.reset();
+      link_.reset();
+    }
     return e;
   }
   /// It is open.
@@ -896,9 +1452,9 @@ class jetstream {
     for (const preloaded& p : preloaded_) show(p.channel, p.sequence, p.bytes, p.audience, p.key);
     preloaded_ = {};
     threads_.emplace_back([this] { follow_all(); });
-    threads_.emplace_back([this] { send_all(); });
-    threads_.emplace_back([this] { take_receipts(); });
-    threads_.emplace_back([this] { read_all(); });
+    threads_.emplace_back([this] { outbox_->send_all(); });
+    threads_.emplace_back([this] { outbox_->take_receipts(); });
+    threads_.emplace_back([this] { replay_->run([this] { order_->backfill_ready(); }); });
   }
 
   /// publish answers `closed` from now on. Waits until what was accepted is stored, at most
@@ -907,24 +1463,16 @@ class jetstream {
   void stop() {
     if (link_ == nullptr || stopped_) return;
     stopped_ = true;
-    {
-      std::unique_lock<std::mutex> lock{mutex_};
-      closed_ = true;
-      if (!threads_.empty())
-        all_stored_.wait_for(lock, std::chrono::milliseconds{options_.stop_wait.ms()},
-                             [this] { return outgoing_.empty(); });
-      stopping_ = true;
-    }
-    to_send_.notify_all();
-    to_read_.notify_all();
+    outbox_->stop(!threads_.empty());
+    stopping_ = true;
+    replay_->stop();
     for (std::thread& t : threads_) t.join();
     threads_.clear();
     inbound_.reset();
-    receipts_.reset();
     changes_.reset();
-    fail_all("the order was stopped");
+    outbox_->fail_all("the order was stopped");
     link_->close();
-    stats_.following = stats_.connected = false;
+    stats_.following = false;
   }
 
   /// An event for the channel of that number, on its way to the stream. `done`: called once, in a
@@ -934,31 +1482,8 @@ class jetstream {
   [[nodiscard]] publish_result publish(std::size_t channel, const event& e,
                                        const publish_options& o = {},
                                        function<void(const jetstream_receipt&)> done = {}) {
-    const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
-    if (link_ == nullptr) return fail(publish_error::closed);
-    if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
-    if (o.transient || e.retry != no_retry) return fail(publish_error::bad_type);
-    detail::id_text text;
-    const detail::numbered_event n =
-        detail::give_id(max_event_id, text, e, o, options_.limits, most_bytes(o));
-    if (n.error != publish_error::none) return fail(n.error);
-    if (!is_header(o.audience) || !is_header(o.key)) return fail(publish_error::bad_type);
-    const std::size_t headers = e.type.size() + o.audience.size() + o.key.size() + 512;
-    const std::size_t size = e.data.size() + headers;
-    if (size > max_payload_ || headers > max_headers) return fail(publish_error::too_large);
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    if (closed_) return fail(publish_error::closed);
-    if (stats_.waiting_bytes + size > options_.queue_bytes) return fail(publish_error::full);
-    letter l{.number = next_, .size = size, .done = std::move(done)};
-    if (!make(l, channel, e, o)) return fail(publish_error::no_memory);
-    ++next_;
-    ++stats_.published;
-    stats_.waiting_bytes += size;
-    const clock::time_point now = clock::now();
-    l.accepted_at = now;
-    outgoing_.push_back(std::move(l));
-    if (sender_sleeps_) to_send_.notify_one();
-    return {};
+    if (link_ == nullptr) return {no_id, publish_error::closed};
+    return outbox_->publish(channel, e, o, std::move(done));
   }
 
   /// It follows the stream and is not more than jetstream_options::ready_lag events behind.
@@ -967,17 +1492,23 @@ class jetstream {
     return stats_.following && stats_.lag <= options_.ready_lag;
   }
   [[nodiscard]] jetstream_stats stats() const {
-    const std::scoped_lock<std::mutex> lock{mutex_};
+    std::unique_lock<std::mutex> lock{mutex_};
     jetstream_stats s = stats_;
-    s.waiting = outgoing_.size() - acknowledged_;
-    s.sequence = sequence_.load(std::memory_order_relaxed);
+    lock.unlock();
+    if (link_ == nullptr) return s;
+    messages_->tell(s);
+    replay_->tell(s);
+    outbox_->tell(s);
+    s.sequence = place_.sequence.load(std::memory_order_relaxed);
     if (order_ != nullptr) s.last = order_->head();
     return s;
   }
   /// Why it cannot follow or store now; empty: it can.
   [[nodiscard]] std::string problem() const {
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    return follow_problem_.empty() ? store_problem_ : follow_problem_;
+    std::unique_lock<std::mutex> lock{mutex_};
+    if (!problem_.empty() || link_ == nullptr) return problem_;
+    lock.unlock();
+    return outbox_->problem();
   }
 
  private:
@@ -988,17 +1519,6 @@ class jetstream {
     std::uint64_t sequence;
     std::string bytes, audience, key;
   };
-  /// An event that waits for its acknowledgement.
-  struct letter {
-    std::uint64_t number = 0;
-    std::size_t size = 0;
-    detail::nats_message message{};
-    clock::time_point accepted_at{};
-    clock::time_point sent_at{};
-    bool over = false;
-    function<void(const jetstream_receipt&)> done{};
-  };
-
   [[nodiscard]] static std::string random_name() {
     std::random_device source;
     std::uint64_t n = (std::uint64_t{source()} << 32U) ^ source();
@@ -1006,16 +1526,6 @@ class jetstream {
     for (int i = 0; i < 10; ++i, n /= 32) s += "abcdefghijklmnopqrstuvwxyz234567"[n % 32];
     return s;
   }
-  [[nodiscard]] static bool is_header(std::string_view s) noexcept {
-    return s.find_first_of(std::string_view{"\r\n\0", 3}) == s.npos &&
-           (s.empty() || (s.front() != ' ' && s.back() != ' '));
-  }
-  [[nodiscard]] std::size_t most_bytes(const publish_options& o) const noexcept {
-    const std::size_t most = (std::max)(options_.lane_bytes, std::size_t{1024}) / 2;
-    const std::size_t beside = o.audience.size() + o.key.size() + 64;
-    return beside < most ? most - beside : 0;
-  }
-
   // --- start -------------------------------------------------------------------------------------
 
   [[nodiscard]] jetstream_error begin() {
@@ -1027,41 +1537,18 @@ class jetstream {
     q.given_ids = true;
     q.wait_ahead = options_.wait_ahead;
     q.retry_ahead = options_.retry_ahead;
-    std::string why;
     stream_sight seen;
-    const clock::time_point end =
-        clock::now() + std::chrono::milliseconds{options_.connect_wait.ms()};
-    for (int refusals = 0;;) {
-      const auto s = link_->look(why);
-      std::optional<detail::stream_epoch> record;
-      if (!s || !link_->record(record, why)) {  // what was just made elects its leader first
-        if (clock::now() >= end) return {jetstream_errc::unreachable, why};
-        std::this_thread::sleep_for(std::chrono::milliseconds{100});
-        continue;
-      }
-      seen = *s;
-      const detail::epoch_decision d = detail::decide_epoch(record, seen, {});
-      if (d.what == detail::epoch_decision::kind::follow) {
-        epoch_ = d.epoch;
-        break;
-      }
-      if (!link_->write_record(d.epoch) && ++refusals > 10)
-        return {jetstream_errc::refused,
-                "the record of the stream's epoch cannot be written: look "
-                "at the user's permissions for its key-value bucket"};
-    }
-    base_.store(epoch_.base, std::memory_order_release);
-    from_.store(epoch_.from, std::memory_order_release);
-    gone_.store(seen.first == 0 ? seen.last : seen.first - 1, std::memory_order_release);
+    int refusals = 0;
+    if (jetstream_error e = link_->patiently([&](jsErrCode&) { return agree(seen, refusals); }))
+      return e;
+    place_.base.store(epoch_.base, std::memory_order_release);
+    place_.from.store(epoch_.from, std::memory_order_release);
+    place_.gone.store(seen.first == 0 ? seen.last : seen.first - 1, std::memory_order_release);
     last_time_ = 0;
     q.first_id = epoch_.base + preload(seen);
     order_ = std::make_unique<sequencer>(std::move(q));
-    max_payload_ = detail::to_size(
-        static_cast<std::uint64_t>(natsConnection_GetMaxPayload(link_->connection())));
-    receipt_inbox_ = link_->new_inbox();
-    receipts_ = link_->subscribe(receipt_inbox_ + ".*");
     changes_ = link_->subscribe(link_->record_subject());
-    if (receipts_ == nullptr || changes_ == nullptr)
+    if (!outbox_->open() || changes_ == nullptr)
       return {jetstream_errc::denied, "may not subscribe to its inbox and to " +
                                           link_->record_subject() +
                                           ": look at the user's permissions"};
@@ -1069,10 +1556,30 @@ class jetstream {
   }
   using stream_sight = detail::stream_sight;
 
+  /// What the stream and the record of its epoch say, once they agree.
+  [[nodiscard]] jetstream_error agree(stream_sight& seen, int& refusals) {
+    for (;; ++refusals) {
+      std::string why;
+      std::optional<detail::stream_epoch> record;
+      const auto s = link_->look(why);
+      if (!s || !link_->record(record, why)) return {jetstream_errc::unreachable, why};
+      seen = *s;
+      const detail::epoch_decision d = detail::decide_epoch(record, seen, {});
+      if (d.what == detail::epoch_decision::kind::follow) {
+        epoch_ = d.epoch;
+        return {};
+      }
+      if (!link_->write_record(d.epoch) && refusals == 10)
+        return {jetstream_errc::refused,
+                "the record of the stream's epoch cannot be written: look "
+                "at the user's permissions for its key-value bucket"};
+    }
+  }
+
   /// The newest events as far as they fit; the sequence in front of them.
   [[nodiscard]] std::uint64_t preload(const stream_sight& seen) {
     std::uint64_t place = seen.last;
-    sequence_.store(place, std::memory_order_relaxed);
+    place_.sequence.store(place, std::memory_order_relaxed);
     std::size_t room = (std::min)(options_.preload_bytes, options_.lane_bytes / 2);
     std::uint64_t first = seen.last < 1000 ? 1 : seen.last - 999;
     if (first <= epoch_.from) first = epoch_.from + 1;
@@ -1081,10 +1588,11 @@ class jetstream {
     const bool ok = link_->read(first, seen.last, [&](natsMsg* m, const detail::delivery& d) {
       if (d.sequence == seen.last) last_time_ = d.time_ns;
       std::string bytes;
-      const std::uint16_t c = encode(m, d.sequence, bytes);
+      const std::uint16_t c = messages_->encode(m, d.sequence, bytes);
       if (c == detail::order_block::no_channel) return;
-      read.push_back({c, d.sequence, std::move(bytes), std::string{detail::header_of(m, audience)},
-                      std::string{detail::header_of(m, key)}});
+      read.push_back({c, d.sequence, std::move(bytes),
+                      std::string{detail::header_of(m, detail::order_messages::audience)},
+                      std::string{detail::header_of(m, detail::order_messages::key)}});
     });
     if (!ok) return place;
     std::size_t n = read.size();
@@ -1103,47 +1611,11 @@ class jetstream {
 
   [[nodiscard]] channel_options channel_of(std::string_view name) {
     channel_options o = options_.channel ? options_.channel(name) : channel_options{};
-    const std::uint16_t number = numbers_.find(std::string{name})->second;
+    const std::uint16_t number = messages_->number_of(name);
     o.backfill = [this, number](const backfill_request& r, backfill_writer& w) {
-      return give(number, r, w);
+      return replay_->give(number, r, w);
     };
     return o;
-  }
-
-  // --- messages and events -----------------------------------------------------------------------
-
-  static constexpr std::size_t max_headers = 60'000;  // servers store 64 KiB of them
-  static constexpr const char* type = "Sse-Event";
-  static constexpr const char* key = "Sse-Key";
-  static constexpr const char* audience = "Sse-Audience";
-
-  /// As it goes to subscribers, and its channel; none: it is no event of a channel here.
-  [[nodiscard]] std::uint16_t encode(natsMsg* m, std::uint64_t sequence, std::string& out) {
-    constexpr std::uint16_t none = detail::order_block::no_channel;
-    const std::string_view subject = detail::text_of(natsMsg_GetSubject(m));
-    const std::string& prefix = link_->subjects();
-    if (!subject.starts_with(prefix)) return none;
-    const auto to = numbers_.find(std::string{subject.substr(prefix.size())});
-    if (to == numbers_.end()) {
-      passed_.fetch_add(1, std::memory_order_relaxed);
-      return none;
-    }
-    const event e{.type = detail::header_of(m, type), .data = detail::data_of(m)};
-    publish_options o;
-    o.audience = detail::header_of(m, audience);
-    o.key = detail::header_of(m, key);
-    detail::id_text text;
-    const detail::numbered_event n =
-        detail::give_id(base_.load(std::memory_order_relaxed) + sequence, text, e, o,
-                        options_.limits, most_bytes(o));
-    if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0xffff) {
-      invalid_.fetch_add(1, std::memory_order_relaxed);
-      return none;
-    }
-    const std::size_t at = out.size();
-    out.resize(at + n.plan.size);
-    detail::encode_as(out.data() + at, e, n.id, n.plan);
-    return to->second;
   }
 
   /// To the hubs. Waits where one of them is behind by a whole lane.
@@ -1193,7 +1665,7 @@ class jetstream {
     inbox_ = link_->new_inbox();
     inbound_ = link_->subscribe(inbox_);
     if (inbound_ == nullptr) return fail();
-    const std::uint64_t mine = sequence_.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
     consumer_ = link_->follow(mine + 1, inbox_, why);
     if (consumer_.empty()) return fail();
     // Only now: the consumer is one of the stream that is looked at, or dies with it.
@@ -1213,7 +1685,7 @@ class jetstream {
       (void)link_->write_record(d.epoch);
       return fail();
     }
-    gone_.store(seen->first == 0 ? seen->last : seen->first - 1, std::memory_order_release);
+    place_.gone.store(seen->first == 0 ? seen->last : seen->first - 1, std::memory_order_release);
     if (d.epoch.base != epoch_.base) {
       enter(d);
       return fail();  // the consumer began elsewhere
@@ -1229,7 +1701,7 @@ class jetstream {
     {
       const std::scoped_lock<std::mutex> lock{mutex_};
       ++stats_.follows;
-      stats_.lag = seen->last - sequence_.load(std::memory_order_relaxed);
+      stats_.lag = seen->last - place_.sequence.load(std::memory_order_relaxed);
     }
     set_following(true, {});
     return true;
@@ -1246,10 +1718,10 @@ class jetstream {
   void enter(const detail::epoch_decision& d) {
     epoch_ = d.epoch;
     {
-      const std::scoped_lock<std::mutex> lock{place_mutex_};
-      base_.store(epoch_.base, std::memory_order_release);
-      from_.store(epoch_.from, std::memory_order_release);
-      sequence_.store(d.sequence, std::memory_order_release);
+      const std::scoped_lock<std::mutex> lock{place_.entering};
+      place_.base.store(epoch_.base, std::memory_order_release);
+      place_.from.store(epoch_.from, std::memory_order_release);
+      place_.sequence.store(d.sequence, std::memory_order_release);
     }
     last_time_ = 0;
     regressed_ = false;
@@ -1259,17 +1731,17 @@ class jetstream {
   }
 
   void lost_to_limits(std::uint64_t next) {
-    const std::uint64_t mine = sequence_.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
     const std::uint64_t lost = next - mine - 1;
-    if (gone_.load(std::memory_order_relaxed) < next - 1)
-      gone_.store(next - 1, std::memory_order_release);
+    if (place_.gone.load(std::memory_order_relaxed) < next - 1)
+      place_.gone.store(next - 1, std::memory_order_release);
     // Which channels they were of, nobody knows where there are several.
     tell_loss(next, lost, options_.channels.size() == 1);
     if (options_.channels.size() != 1) {
       const std::scoped_lock<std::mutex> lock{mutex_};
       stats_.lost += lost;
     }
-    sequence_.store(next - 1, std::memory_order_release);
+    place_.sequence.store(next - 1, std::memory_order_release);
     last_time_ = 0;
   }
 
@@ -1314,7 +1786,7 @@ class jetstream {
     std::string why;
     const auto seen = link_->look(why);
     if (!seen) return false;
-    const std::uint64_t mine = sequence_.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.lag = seen->last > mine ? seen->last - mine : 0;
     int waiting = 0;
@@ -1328,7 +1800,7 @@ class jetstream {
   [[nodiscard]] bool take(natsMsg* m, std::string& bytes) {
     const detail::delivery d = detail::delivery_of(m);
     if (d.sequence == 0) return take_status(m);
-    const std::uint64_t mine = sequence_.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
     if (d.in_consumer != ++in_consumer_) return false;  // some got lost on the way: ask again
     if (d.sequence <= mine) {
       if (d.sequence <= told_) return true;  // it came after all
@@ -1337,16 +1809,15 @@ class jetstream {
     }
     if (d.sequence != mine + 1) lost_to_limits(d.sequence);
     bytes.clear();
-    const std::uint16_t channel = encode(m, d.sequence, bytes);
+    const std::uint16_t channel = messages_->encode(m, d.sequence, bytes);
     const bool shown = channel != detail::order_block::no_channel;
     if (shown)
-      show(channel, d.sequence, bytes, detail::header_of(m, audience), detail::header_of(m, key));
+      show(channel, d.sequence, bytes, detail::header_of(m, detail::order_messages::audience),
+           detail::header_of(m, detail::order_messages::key));
     last_time_ = d.time_ns;
-    sequence_.store(d.sequence, std::memory_order_release);
+    place_.sequence.store(d.sequence, std::memory_order_release);
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.events += shown ? 1U : 0U;
-    stats_.passed = passed_.load(std::memory_order_relaxed);
-    stats_.invalid = invalid_.load(std::memory_order_relaxed);
     stats_.lag = d.pending;
     return true;
   }
@@ -1368,295 +1839,24 @@ class jetstream {
   }
 
   void set_following(bool follows, std::string problem) {
-    const bool connected = link_->connected();
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.following = follows;
-    stats_.connected = connected;
-    follow_problem_ = std::move(problem);
-  }
-
-  // --- publishing --------------------------------------------------------------------------------
-
-  /// REQUIRES: the lock.
-  [[nodiscard]] bool make(letter& l, std::size_t channel, const event& e,
-                          const publish_options& o) {
-    const std::string subject = link_->subjects() + options_.channels[channel];
-    const std::string reply = receipt_inbox_ + '.' + std::to_string(l.number);
-    const std::string id = options_.node + '.' + boot_ + '.' + std::to_string(l.number);
-    natsStatus s = detail::nats_make(l.message, natsMsg_Create, subject.c_str(), reply.c_str(),
-                                     e.data.data(), static_cast<int>(e.data.size()));
-    const auto add = [&](const char* name, std::string_view value) {
-      if (s == NATS_OK && !value.empty())
-        s = natsMsgHeader_Set(l.message.get(), name, std::string{value}.c_str());
-    };
-    add("Nats-Msg-Id", id);
-    add("Nats-Expected-Stream", link_->stream());
-    add(type, e.type);
-    add(key, o.key);
-    add(audience, o.audience);
-    return s == NATS_OK;
-  }
-
-  void send_all() {
-    std::unique_lock<std::mutex> lock{mutex_};
-    std::uint64_t next = 0;  // the number of the first that was never sent
-    clock::time_point looked{};
-    while (!stopping_) {
-      bury();
-      const clock::time_point now = clock::now();
-      if (now - looked >= std::chrono::milliseconds{100}) {
-        looked = now;
-        lock.unlock();
-        const bool connected = link_->connected();
-        lock.lock();
-        stats_.connected = connected;
-        if (connected) send_again(lock, now, next);
-        give_up(lock, now);
-      }
-      const std::uint64_t first = outgoing_.empty() ? next_ : outgoing_.front().number;
-      if (next < first) next = first;
-      if (stats_.connected && next != next_ && next - first < options_.max_in_flight) {
-        letter& l = outgoing_[detail::to_size(next++ - first)];
-        if (!l.over) send(lock, l, now);
-        continue;
-      }
-      sender_sleeps_ = true;
-      to_send_.wait_for(lock, std::chrono::milliseconds{100});
-      sender_sleeps_ = false;
-    }
-  }
-  /// Without the lock: letters stay where they are until they are over, and this thread alone takes
-  /// them away.
-  void send(std::unique_lock<std::mutex>& lock, letter& l, clock::time_point now) {
-    l.sent_at = now;
-    lock.unlock();
-    const natsStatus s = natsConnection_PublishMsg(link_->connection(), l.message.get());
-    lock.lock();
-    if (s != NATS_OK) l.sent_at = now - std::chrono::milliseconds{options_.ack_wait.ms()};
-  }
-  void send_again(std::unique_lock<std::mutex>& lock, clock::time_point now, std::uint64_t next) {
-    const auto wait = std::chrono::milliseconds{options_.ack_wait.ms()};
-    for (std::size_t i = 0; i < outgoing_.size() && outgoing_[i].number < next; ++i) {
-      letter& l = outgoing_[i];
-      if (l.over || now - l.sent_at < wait) continue;
-      ++stats_.resent;
-      send(lock, l, now);
-    }
-  }
-  void give_up(std::unique_lock<std::mutex>& lock, clock::time_point now) {
-    const auto most = std::chrono::milliseconds{options_.give_up.ms()};
-    for (std::size_t i = 0; i < outgoing_.size(); ++i) {
-      if (now - outgoing_[i].accepted_at < most) break;
-      if (!outgoing_[i].over)
-        finish(lock, i, {false, no_id, "no acknowledgement in time: it may be stored or not"});
-    }
-  }
-  /// REQUIRES: the lock. Called without it: the program's.
-  void finish(std::unique_lock<std::mutex>& lock, std::size_t i, const jetstream_receipt& r) {
-    letter& l = outgoing_[i];
-    l.over = true;
-    ++acknowledged_;
-    ++(r.stored ? stats_.stored : stats_.failed);
-    stats_.waiting_bytes -= l.size;
-    if (!l.done) return;
-    const function<void(const jetstream_receipt&)> done = std::move(l.done);
-    lock.unlock();
-    done(r);
-    lock.lock();
-  }
-  /// REQUIRES: the lock, and the sending thread.
-  void bury() {
-    while (!outgoing_.empty() && outgoing_.front().over) {
-      outgoing_.pop_front();
-      --acknowledged_;
-    }
-    if (outgoing_.empty()) all_stored_.notify_all();
-  }
-  void fail_all(std::string_view why) {
-    std::unique_lock<std::mutex> lock{mutex_};
-    for (std::size_t i = 0; i < outgoing_.size(); ++i) {
-      if (!outgoing_[i].over) finish(lock, i, {false, no_id, why});
-    }
-    bury();
-  }
-
-  void take_receipts() {
-    while (!stopping_) {
-      detail::nats_message m;
-      if (detail::nats_make(m, natsSubscription_NextMsg, receipts_.get(), std::int64_t{100}) !=
-          NATS_OK)
-        continue;
-      const std::string_view subject = detail::text_of(natsMsg_GetSubject(m.get()));
-      std::uint64_t number = 0;
-      if (detail::read_decimal(subject.substr(subject.rfind('.') + 1), UINT64_MAX, number) !=
-          detail::decimal::number)
-        continue;
-      take_receipt(number, detail::data_of(m.get()), detail::header_of(m.get(), "Status"));
-    }
-  }
-  void take_receipt(std::uint64_t number, std::string_view answer, std::string_view status) {
-    std::unique_lock<std::mutex> lock{mutex_};
-    if (outgoing_.empty() || number < outgoing_.front().number) return;
-    const std::uint64_t i = number - outgoing_.front().number;
-    if (i >= outgoing_.size() || outgoing_[detail::to_size(i)].over) return;
-    const bool bad = answer.find("\"error\"") != answer.npos;
-    const std::uint64_t sequence = detail::number_in(answer, "\"seq\"");
-    if (!bad && sequence != 0) {
-      store_problem_.clear();
-      finish(lock, detail::to_size(i),
-             {true, base_.load(std::memory_order_acquire) + sequence, {}});
-    } else if (bad && !is_passing(detail::number_in(answer, "\"err_code\""))) {
-      const std::string why = "the stream did not store an event: " +
-                              std::string{detail::text_in(answer, "\"description\"")} +
-                              "; look at its limits, and the servers' disks";
-      store_problem_ = why;
-      finish(lock, detail::to_size(i), {false, no_id, why});
-    } else if (bad || status == "503") {  // no leader just now: it is sent again
-      store_problem_ = "no server stores events now; they wait and are sent again";
-      return;
-    }
-    if (sender_sleeps_ && i == 0) to_send_.notify_one();
-  }
-  /// An error that goes away by itself.
-  [[nodiscard]] static bool is_passing(std::uint64_t code) noexcept {
-    return code == JSClusterNotAvailErr || code == JSClusterNotLeaderErr ||
-           code == JSClusterIncompleteErr || code == JSStreamNotFoundErr;
-  }
-
-  // --- old events, in the hubs' threads ----------------------------------------------------------
-
-  [[nodiscard]] backfill_state give(std::uint16_t number, const backfill_request& r,
-                                    backfill_writer& w) {
-    constexpr std::uint32_t most = 16'384;  // records that one call looks at
-    std::unique_lock<std::mutex> place{place_mutex_};
-    const event_id base = base_.load(std::memory_order_relaxed);
-    const event_id begins = base + from_.load(std::memory_order_relaxed);
-    const event_id head = base + sequence_.load(std::memory_order_relaxed);
-    place.unlock();
-    const auto lose = [&](event_id first) { return w.lose(first < r.before ? first : r.before); };
-    std::uint32_t looked = 0;
-    while (w.last() + 1 < r.before) {
-      const event_id gone = base + gone_.load(std::memory_order_acquire);
-      const event_id least = begins < gone ? gone : begins;
-      if (w.last() < least) {  // of an epoch before, or the limits removed it
-        const bool ok =
-            w.last() == no_id ? w.pass((std::min)(least, r.before - 1)) : lose(least + 1);
-        if (!ok) return backfill_state::done;
-        continue;
-      }
-      if (w.last() >= head) break;  // the log has what is behind that
-      const std::uint64_t sequence = w.last() + 1 - base;
-      bool news = false;
-      const auto block = blocks_->find(sequence, base, news);
-      if (block == nullptr) {
-        if (news) {
-          const std::scoped_lock<std::mutex> lock{read_mutex_};
-          to_read_.notify_one();
-        }
-        return backfill_state::wait;
-      }
-      for (std::size_t i = block->find(sequence); i != block->records.size(); ++i) {
-        const detail::order_block::record& x = block->records[i];
-        const event_id id = base + x.sequence;
-        if (id >= r.before) return backfill_state::done;
-        if (w.bytes() >= r.room || ++looked > most) return backfill_state::more;
-        if (id > w.last() + 1 && !w.lose(id)) return backfill_state::done;
-        const bool ok = x.channel == number ? w.add_encoded(id, block->text(x), block->audience(x))
-                                            : w.pass(id);
-        if (!ok) return backfill_state::done;
-      }
-      const event_id to = (std::min)(base + block->to, r.before - 1);
-      if (w.last() < to && !w.lose(to + 1)) return backfill_state::done;
-    }
-    return backfill_state::done;
-  }
-
-  /// The thread that reads blocks.
-  void read_all() {
-    while (!stopping_) {
-      std::uint64_t first = 0;
-      std::uint64_t last = 0;
-      {
-        std::unique_lock<std::mutex> lock{read_mutex_};
-        if (!blocks_->next_run(first, last)) {
-          to_read_.wait_for(lock, std::chrono::milliseconds{100});
-          continue;
-        }
-      }
-      if (read_run(first, last)) {
-        order_->backfill_ready();
-      } else {
-        std::this_thread::sleep_for(std::chrono::milliseconds{100});
-      }
-    }
-  }
-  [[nodiscard]] bool read_run(std::uint64_t first, std::uint64_t last) {
-    const event_id base = base_.load(std::memory_order_acquire);
-    const std::uint64_t head = sequence_.load(std::memory_order_acquire);
-    std::vector<std::shared_ptr<detail::order_block>> run;
-    for (std::uint64_t n = first; n <= last; ++n) {
-      auto b = std::make_shared<detail::order_block>();
-      b->number = n;
-      b->base = base;
-      b->to = (std::min)(b->last(), head);
-      run.push_back(std::move(b));
-    }
-    std::uint64_t events = 0;
-    if (run.front()->first() <= run.back()->to &&
-        !link_->read(run.front()->first(), run.back()->to,
-                     [&](natsMsg* m, const detail::delivery& d) {
-                       ++events;
-                       const std::uint64_t n = detail::order_block::of(d.sequence);
-                       if (n >= first && n <= last)
-                         append(*run[detail::to_size(n - first)], m, d.sequence);
-                     }))
-      return false;
-    if (base != base_.load(std::memory_order_acquire)) return false;
-    std::string why;
-    if (run.front()->records.empty() || run.front()->records[0].sequence != run.front()->first()) {
-      if (const auto seen = link_->look(why); seen && seen->first != 0)
-        gone_.store(seen->first - 1, std::memory_order_release);
-    }
-    for (auto& b : run) blocks_->put(std::move(b));
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    ++stats_.reads;
-    stats_.read_events += events;
-    return true;
-  }
-  void append(detail::order_block& b, natsMsg* m, std::uint64_t sequence) {
-    detail::order_block::record r;
-    r.sequence = sequence;
-    r.begin = b.bytes.size();
-    const std::string_view to = detail::header_of(m, audience);
-    b.bytes.append(to);
-    r.audience = static_cast<std::uint32_t>(to.size());
-    r.channel = encode(m, sequence, b.bytes);
-    r.length = static_cast<std::uint32_t>(b.bytes.size() - r.begin - to.size());
-    b.records.push_back(r);
+    problem_ = std::move(problem);
   }
 
   jetstream_options options_;
-  std::string boot_;
-  std::unordered_map<std::string, std::uint16_t> numbers_;  // of channels
+  detail::order_place place_;
   std::unique_ptr<detail::jetstream_link> link_;
+  std::unique_ptr<detail::order_messages> messages_;
+  std::unique_ptr<detail::order_replay> replay_;
+  std::unique_ptr<detail::order_outbox> outbox_;
   std::unique_ptr<sequencer> order_;
-  std::unique_ptr<detail::order_blocks> blocks_;
   std::vector<preloaded> preloaded_;
   std::vector<std::thread> threads_;
-  std::size_t max_payload_ = 0;
   bool stopped_ = false;
   std::atomic<bool> stopping_{false};
 
-  // Of the epoch and the place in it: written by the thread that follows.
-  std::atomic<event_id> base_{no_id};
-  std::atomic<std::uint64_t> from_{0};
-  std::atomic<std::uint64_t> sequence_{0};
-  std::mutex place_mutex_;              // of changes of the epoch
-  std::atomic<std::uint64_t> gone_{0};  // the stream has nothing at or below it
-  std::atomic<std::uint64_t> passed_{0};
-  std::atomic<std::uint64_t> invalid_{0};
-
-  // That thread's own.
+  // Of the thread that follows.
   detail::stream_epoch epoch_;
   std::uint64_t last_time_ = 0;  // of the last message, in ns; 0: not known
   std::uint64_t in_consumer_ = 0;
@@ -1667,23 +1867,9 @@ class jetstream {
   detail::nats_subscription inbound_;
   detail::nats_subscription changes_;
 
-  std::string receipt_inbox_;
-  detail::nats_subscription receipts_;
-
-  std::mutex read_mutex_;
-  std::condition_variable to_read_;
-
   mutable std::mutex mutex_;  // of what follows
-  std::condition_variable to_send_;
-  std::condition_variable all_stored_;
-  std::deque<letter> outgoing_;
-  std::uint64_t next_ = 0;        // the number of the next letter
-  std::size_t acknowledged_ = 0;  // letters that are over
-  bool sender_sleeps_ = false;
-  bool closed_ = false;
   jetstream_stats stats_;
-  std::string follow_problem_;
-  std::string store_problem_;
+  std::string problem_;
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
