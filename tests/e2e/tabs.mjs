@@ -72,6 +72,28 @@ for (const [how, before] of [['with a SharedWorker', undefined], ['without one',
     await server.kill();
   };
 }
+// A worker that dies while it is asked for says nothing, and no lock tells: this alone takes a timer, which the page sets below two
+// seconds.
+tests['chat: a worker that never answers is asked for anew within two seconds'] = async () => {
+  const server = await start(programOf('chat').replace(/[^/]*$/, 'chat'));
+  const view = await open(server.url, {before: context => context.addInitScript(() => {
+    const Real = window.SharedWorker, wait = window.setTimeout;
+    let asked = 0, running = 0;   // the time of the timer that runs
+    window.setTimeout = (f, ms = 0) => wait(() => { running = ms; f(); running = 0; }, ms);
+    window.SharedWorker = function (...how) {
+      if (++asked === 1) return {port: new MessageChannel().port1};
+      window.waited ??= running;
+      return new Real(...how);
+    };
+  })});
+  await view.state('live');
+  const waited = await view.page.evaluate(() => window.waited);
+  check(waited > 0 && waited < 2000, `it waited ${waited} ms for the first worker`);
+  await post(server, 'chat/send', {user: 'bob', room: 'general', message: 'once'});
+  await until('the message is there', async () => (await chatTexts(view.page)).join() === 'once');
+  await view.close();
+  await server.kill();
+};
 for (const name of ['gateway', 'logs', 'notifications', 'chat']) {
   tests[`${name}: a stream that fell silent is noticed, and made anew`] = async () => {
     const server = await start(programOf(name).replace(/[^/]*$/, name), '--heartbeat', '0.5', ...(name === 'logs' ? ['--data', '/tmp'] : []));

@@ -150,7 +150,7 @@ const shared = (() => {
   const hear = m => { for (const s of [...sources]) s.hear(m); };
   let tell = null;
   if (typeof SharedWorker !== 'undefined') {
-    let port = null;
+    let port = null, patience = 1500;
     const begin = () => {
       const worker = new SharedWorker('/live.js', 'ssehub streams 2'), mine = port = worker.port;
       const anew = () => {
@@ -160,11 +160,13 @@ const shared = (() => {
         begin();
         hear({what: 'hello'});
       };
-      const late = setTimeout(anew, 10000);   // it died while it was asked for
+      const late = setTimeout(anew, patience);   // it died while it was asked for; if it is only slow, it is the same one again
+      patience = Math.min(2 * patience, 12000);
       worker.onerror = () => setTimeout(anew, 1000);   // its script was not to be had
       mine.onmessage = e => {
         if (e.data.what !== 'lives') return hear(e.data);
         clearTimeout(late);
+        patience = 1500;
         navigator.locks.request(e.data.lock, anew);
       };
     };
