@@ -41,7 +41,10 @@ enum class lag_policy : std::uint8_t {
   disconnect,  ///< close; its reconnect resumes from the log
   oldest,      ///< once what it needs left the log: a gap frame, then the oldest retained event
   tail,        ///< a gap frame, then live
-  /// The newest event of each key, then live; a gap frame only for what had no key.
+  /// From the first write that does not take all: the newest event of each key, pass by pass, in
+  /// the order in which the keys came up first, without `id:`, each no older than the write that
+  /// brings it; then live. Events without a key all come, in order, while they are retained; a gap
+  /// frame only for those that are not, and for keys that max_keys made the channel forget.
   coalesce,
 };
 
@@ -50,8 +53,8 @@ enum class start_at : std::uint8_t {
   live,  ///< with the next event
   all,   ///< with everything retained
   /// With the newest event of each key. Who comes back with an id that left the history gets those
-  /// above it, then what the log has. What its session's other channels have comes in between, in
-  /// the order of the ids.
+  /// that changed since, and the events without a key that are retained. What has ids comes beside
+  /// it, in their order.
   snapshot,
 };
 

@@ -237,24 +237,41 @@ inline char* encode_comment_to(char* out, std::string_view text) noexcept {
   return encode_error::none;
 }
 
+namespace detail {
+
+/// `N`, or `N-V` where V is below N (resume_point::values).
+[[nodiscard]] constexpr std::size_t position_size(event_id id, event_id values) noexcept {
+  return decimal_size(id) + (values < id ? 1 + decimal_size(values) : 0);
+}
+constexpr char* put_position(char* out, event_id id, event_id values) noexcept {
+  out = put_decimal(out, id);
+  if (values >= id) return out;
+  *out++ = '-';
+  return put_decimal(out, values);
+}
+
+}  // namespace detail
+
 /// Exactly the bytes that encode_position_to writes.
-[[nodiscard]] constexpr std::size_t encoded_position_size(event_id id) noexcept {
-  return 6 + detail::decimal_size(id);
+[[nodiscard]] constexpr std::size_t encoded_position_size(event_id id,
+                                                          event_id values = max_event_id) noexcept {
+  return 6 + detail::position_size(id, values);
 }
 
 /// Writes `id: N\n\n`: the client's last event id is N from here on; no event is fired (WHATWG HTML
-/// 9.2.6). Returns the byte after it. REQUIRES: encoded_position_size(id) bytes at `out`.
-inline char* encode_position_to(char* out, event_id id) noexcept {
+/// 9.2.6). `id: N-V\n\n` where `values` is below it: see resume_point. Returns the byte after it.
+/// REQUIRES: encoded_position_size(id, values) bytes at `out`.
+inline char* encode_position_to(char* out, event_id id, event_id values = max_event_id) noexcept {
   out = detail::put(out, "id: ");
-  out = detail::put_decimal(out, id);
+  out = detail::put_position(out, id, values);
   return detail::put(out, "\n\n");
 }
 
 /// Appends a position block.
-inline void encode_position(std::string& out, event_id id) {
+inline void encode_position(std::string& out, event_id id, event_id values = max_event_id) {
   const std::size_t before = out.size();
-  out.resize(before + encoded_position_size(id));
-  encode_position_to(out.data() + before, id);
+  out.resize(before + encoded_position_size(id, values));
+  encode_position_to(out.data() + before, id, values);
 }
 
 /// Exactly the bytes that encode_retry_to writes. REQUIRES: ms >= 0.

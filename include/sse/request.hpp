@@ -186,6 +186,19 @@ struct target_parts {
   return !s.empty();
 }
 
+/// `N`, or `N-V` with V not above N.
+[[nodiscard]] constexpr bool parse_position(std::string_view s, bool encoded, event_id& after,
+                                            event_id& values) noexcept {
+  event_id n = 0;
+  const std::size_t dash = s.find('-');
+  if (!parse_id(s.substr(0, dash), encoded, n)) return false;
+  event_id v = n;
+  if (dash != s.npos && (!parse_id(s.substr(dash + 1), encoded, v) || v > n)) return false;
+  after = n;
+  values = v;
+  return true;
+}
+
 }  // namespace detail
 
 /// Fills target, path and query of `r` from the target as received (origin-form, absolute-form, or
@@ -258,18 +271,21 @@ struct resume_point {
   };
   kind state = kind::absent;
   event_id after = 0;
+  /// Of channels that conflate: values of keys that changed behind this one, which is not above
+  /// `after`.
+  event_id values = 0;
 };
 
 /// The header Last-Event-ID if it is a number from 0 to max_event_id (decimal digits, nothing
-/// else); otherwise it is ignored, as one that comes twice, and the query field `query_name`
-/// decides (empty: no such field). The header wins because a browser repeats its old URL when it
-/// reconnects. A query field that is empty, not such a number, or there with two different values
-/// is malformed.
+/// else), or two of them, `after-values`; otherwise it is ignored, as one that comes twice, and the
+/// query field `query_name` decides (empty: no such field). The header wins because a browser
+/// repeats its old URL when it reconnects. A query field that is empty, not such a number, or there
+/// with two different values is malformed.
 [[nodiscard]] constexpr resume_point resume_from(const request& r,
                                                  std::string_view query_name = "last_id") noexcept {
   using kind = resume_point::kind;
   resume_point out;
-  if (detail::parse_id(r.only_value("Last-Event-ID"), false, out.after)) {
+  if (detail::parse_position(r.only_value("Last-Event-ID"), false, out.after, out.values)) {
     out.state = kind::given;
     return out;
   }
@@ -277,11 +293,12 @@ struct resume_point {
   while (!rest.empty()) {
     std::string_view value = detail::text::next_part(rest, '&');
     if (!detail::spells(detail::text::next_part(value, '='), query_name, false)) continue;
-    event_id id = 0;
-    if (!detail::parse_id(value, true, id) || (out.state == kind::given && id != out.after)) {
-      return {kind::malformed, 0};
+    resume_point p{kind::given};
+    if (!detail::parse_position(value, true, p.after, p.values) ||
+        (out.state == kind::given && (p.after != out.after || p.values != out.values))) {
+      return {kind::malformed};
     }
-    out = {kind::given, id};
+    out = p;
   }
   return out;
 }

@@ -50,6 +50,7 @@ void simulate() {
     seen.transients += w.seen().transients;
     seen.whispers += w.seen().whispers;
     seen.gaps += w.seen().gaps;
+    seen.values += w.seen().values;
     seen.superseded += w.seen().superseded;
     seen.caught_up += w.seen().caught_up;
     reconnects += w.reconnects;
@@ -64,18 +65,19 @@ void simulate() {
     expired += w.expired;
   }
   INFO("events " << seen.events << ", transient " << seen.transients << ", unicast "
-                 << seen.whispers << ", gaps " << seen.gaps << ", superseded " << seen.superseded
-                 << ", caught up " << seen.caught_up << ", reconnects " << reconnects
-                 << ", backfills " << backfills << ", evicted " << evicted << ", reopened "
-                 << reopened << ", hook calls " << hook_calls << ", joins " << joins << ", leaves "
-                 << leaves << ", ended by a seal " << ended_by_seal << ", 204 "
-                 << told_that_all_is_there << ", expired " << expired);
+                 << seen.whispers << ", gaps " << seen.gaps << ", values " << seen.values
+                 << ", superseded " << seen.superseded << ", caught up " << seen.caught_up
+                 << ", reconnects " << reconnects << ", backfills " << backfills << ", evicted "
+                 << evicted << ", reopened " << reopened << ", hook calls " << hook_calls
+                 << ", joins " << joins << ", leaves " << leaves << ", ended by a seal "
+                 << ended_by_seal << ", 204 " << told_that_all_is_there << ", expired " << expired);
   if (runs < 25) return;
   // The runs must have been worth something.
   CHECK(seen.events > runs * 3000);
   CHECK(seen.transients > runs * 50);
   CHECK(seen.whispers > runs * 20);
   CHECK(seen.gaps > runs * 20);
+  CHECK(seen.values > runs * 100);
   CHECK(seen.superseded > runs);  // pulled streams are seldom that far behind
   CHECK(seen.caught_up > runs * 500);
   CHECK(reconnects > runs * 50);

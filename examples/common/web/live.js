@@ -62,6 +62,7 @@ function alerts() {
 
 // The end that has the streams, one EventSource for each key; post(m) reaches every tab. It keeps what came lately for tabs that
 // come later. Where that is not enough it opens the stream again at the id that the tab has: the others know the rest by its ids.
+// That takes streams whose every event has an id of its own, or none has: not those that bring passes over the values of keys.
 function exchange(post) {
   const streams = new Map(), tabs = new Set();
   let serials = 0;

@@ -33,6 +33,7 @@ struct joined {
   bool filling = false;         ///< a snapshot, or what a return to one needs
   bool asks_archive = false;
   sse::lag_policy on_lag{};  ///< of the channel, which may be closed when what it sent is read
+  bool keyed = false;        ///< the channel knows the newest value of each key
   bool left = false;         ///< the stream left the channel: nothing but what was on its way
   serial left_floor = 0;     ///< as client::floor was then: it may join again meanwhile
   bool left_values_owed = false;
@@ -43,6 +44,11 @@ struct joined {
   std::uint64_t read_bytes = 0;      ///< of the channel, up to where the client stands
   std::uint64_t read_transient_bytes = 0;
   row_reader rows;  ///< of a channel without ids
+  /// Of values, which come in any order: all rows before are settled.
+  std::uint32_t values_next = 0;
+  bool values_lost = false;    ///< some of them were announced as lost, on a channel without ids
+  bool heard = true;           ///< the client got something that was sent behind its join:
+  std::uint64_t heard_by = 0;  ///< an event of it, or an id that says of values no more than this
   row_reader transients;
 };
 
@@ -53,6 +59,10 @@ struct arrival {
   std::uint64_t a;
   std::uint64_t b;
 };
+
+/// The newest value that came, by channel, key and audience.
+using newest_values =
+    std::array<std::array<std::array<serial, audience_count + 1>, key_count + 1>, channel_count>;
 
 struct connection {
   bool open = false;  ///< as the client knows
@@ -88,6 +98,7 @@ struct connection {
   chunk_decoder chunks;
   frame_reader frames;
   std::vector<joined> channels;
+  newest_values got{};
   std::deque<std::uint64_t> whispers;  ///< sent, not arrived
   std::deque<sse::gap_notice> notices;
   std::vector<int> notice_channels;  // beside notices
@@ -101,7 +112,9 @@ struct client {
   std::vector<int> channels;
   bool has_position = false;  ///< as an EventSource keeps it
   std::uint64_t last = 0;
-  std::size_t scan = 0;  ///< in its sequence: all before is settled for good
+  std::uint64_t values = 0;  ///< the second number of its position, or the same
+  std::size_t scan = 0;      ///< in its sequence: all before is settled for good, but for values
+  newest_values got{};       ///< on any connection
   /// By channel: events up to this one are not owed,
   std::array<serial, channel_count> floor{};
   /// but the newest of each key and audience are,
@@ -146,7 +159,8 @@ struct client {
   }
   void forget() {
     has_position = false;
-    last = 0;
+    last = values = 0;
+    got = {};
     for (auto& t : told) t.clear();
   }
 };

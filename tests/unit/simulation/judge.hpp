@@ -33,6 +33,7 @@ struct tally {
   std::uint64_t transients = 0;
   std::uint64_t whispers = 0;
   std::uint64_t gaps = 0;
+  std::uint64_t values = 0;      ///< of passes
   std::uint64_t superseded = 0;  ///< values that a newer one made superfluous
   std::uint64_t caught_up = 0;
 };
@@ -88,8 +89,13 @@ class judge {
       j.read_transient_bytes = b.transient_bytes;
       j.transients.next = static_cast<std::uint32_t>(b.transients.size());
       j.rows.next = b.begins;
+      j.values_next = bare ? static_cast<std::uint32_t>(b.rows.size()) : b.begins;
       if (keeps && !bare) {
-        j.filling = start == sse::start_at::snapshot && gone(k.last, j.channel);
+        j.values_next = k.conn.ahead ? static_cast<std::uint32_t>(b.rows.size())
+                                     : book_->row_above(j.channel, k.values);
+        j.filling = (start == sse::start_at::snapshot && gone(k.last, j.channel)) ||
+                    (!k.conn.ahead && j.keyed && (k.values < k.last || conflates(j)));
+        if (j.filling) k.conn.ordered = false;
         continue;
       }
       if (resumed && bare) {  // it may begin anew, since it cannot be resumed
@@ -113,11 +119,15 @@ class judge {
     const serial last = book_->last();
     const bool has_ids = shapes[j.channel].ids != id_mode::none;
     serial earliest = last + 1;
+    k.conn.got[static_cast<std::size_t>(j.channel)] = {};  // it may have been there before
     j.begins = last;
     j.read_bytes = b.bytes;
     j.read_transient_bytes = b.transient_bytes;
     j.transients.next = static_cast<std::uint32_t>(b.transients.size());
     j.rows.next = b.begins;
+    j.values_next = has_ids ? b.begins : static_cast<std::uint32_t>(b.rows.size());
+    j.heard = false;
+    if (from.after != sse::unsaid_id) j.heard_by = from.after;
     if (from.after != sse::unsaid_id && has_ids) {
       const std::uint32_t behind = book_->row_above(j.channel, from.after);
       owes(k, j, behind, behind, earliest);
@@ -192,7 +202,8 @@ class judge {
     joined* j = k.find(channel);
     if (j == nullptr) return "a gap on a channel that was not joined";
     if (n.first == 0)
-      return j->over || j->over_transient || j->filling ? nullptr : "a gap without a reason";
+      return j->over || j->over_transient || j->filling || conflates(*j) ? nullptr
+                                                                         : "a gap without a reason";
     if (j->asks_archive) return nullptr;
     channel_book& b = book_->at(channel);
     const sse::channel_options& o = *options(channel);
@@ -200,8 +211,8 @@ class judge {
       if (n.requested != k.conn.resumed_from) return "a gap that answers another id";
       if (k.conn.ahead || gone(k.conn.resumed_from, channel)) return nullptr;
     }
-    if (!j->over && !j->filling) return "a gap without a reason";
-    if (j->filling && n.requested < b.reopened_at) return nullptr;
+    if (!j->over && !j->filling && !conflates(*j)) return "a gap without a reason";
+    if (passes(*j) && n.requested < b.reopened_at) return nullptr;
     if ((o.on_lag == sse::lag_policy::coalesce || j->filling) && b.values <= values_kept(o)) {
       for (std::uint32_t i = book_->row_above(channel, n.requested); i < b.rows.size(); ++i) {
         const published& e = book_->row(channel, i);
@@ -267,6 +278,9 @@ class judge {
       if (++n.beats > n.beats_allowed) fail("a flood of heartbeats");
       return;
     }
+    if (f.has_id && f.values < f.id) {
+      for (joined& j : n.channels) j.heard = j.heard || f.values <= j.heard_by;
+    }
     if (f.type == "gap") return on_gap(k, f);
     finish_row(k);
     if (f.position) return on_position(k, f);
@@ -291,6 +305,7 @@ class judge {
  public:
   /// Nothing is on its way to this client: all that was published is settled.
   void caught_up(client& k) {
+    for (joined& j : k.conn.channels) j.heard = true;
     finish_row(k);
     connection& n = k.conn;
     const auto who = [&] { return " (client " + std::to_string(k.number) + ")"; };
@@ -301,10 +316,14 @@ class judge {
     if (n.frames.inside()) fail("an event was never sent to its end" + who());
     if (n.retry_only) return;
     if (n.owed_position) fail("it was never told where it stands" + who());
-    if (const int c = numbered_channel(n); c >= 0) settle_to(k, book_->sequence(c).size(), 0);
+    if (const int c = numbered_channel(n); c >= 0) {
+      settle_to(k, book_->sequence(c).size(), 0);
+      settle_values_to(k, UINT64_MAX, 0);
+    }
     std::erase_if(n.channels, [](const joined& j) { return j.left; });
     for (joined& j : n.channels) {
       const channel_book& b = book_->at(j.channel);
+      if (shapes[j.channel].ids == id_mode::none) pass_values(k, j);
       if (shapes[j.channel].ids == id_mode::none)
         pass_rows(k, j, j.rows, b.rows, static_cast<std::uint32_t>(b.rows.size()), true);
       pass_rows(k, j, j.transients, b.transients, static_cast<std::uint32_t>(b.transients.size()),
@@ -343,7 +362,8 @@ class judge {
     return "event " + std::to_string(&e - &(*book_)[0]) + " id " + std::to_string(e.id) + " of " +
            shapes[e.channel].name + " key " + std::to_string(e.key) + " audience '" +
            audience_name(e.audience) + "' for client " + std::to_string(k.number) + " '" +
-           user_name(k.user) + "' at " + std::to_string(k.last) + state(k, e.channel) + arrivals(k);
+           user_name(k.user) + "' in slot " + std::to_string(k.conn.session.slot) + " at " +
+           std::to_string(k.last) + state(k, e.channel) + arrivals(k);
   }
   std::string state(const client& k, int c) const {
     std::string out = "; floor " + std::to_string(k.floor[static_cast<std::size_t>(c)]);
@@ -380,7 +400,7 @@ class judge {
              k.opening[c] != b.begins || e.row < b.begins || o == nullptr ||
              b.values > values_kept(*o);
     }
-    const bool coalesces = j.on_lag == sse::lag_policy::coalesce && j.over;
+    const bool coalesces = j.on_lag == sse::lag_policy::coalesce;
     if (e.superseded != 0 && (coalesces || j.filling)) {
       ++seen.superseded;
       return true;
@@ -405,6 +425,65 @@ class judge {
     return -1;
   }
 
+  [[nodiscard]] static bool conflates(const joined& j) {
+    return j.on_lag == sse::lag_policy::coalesce;
+  }
+  /// It may get the newest values instead of a log.
+  [[nodiscard]] static bool passes(const joined& j) {
+    return j.keyed && (conflates(j) || j.filling);
+  }
+  [[nodiscard]] static bool passes(const connection& n) {
+    for (const joined& j : n.channels) {
+      if (passes(j)) return true;
+    }
+    return false;
+  }
+  [[nodiscard]] static serial& got(newest_values& all, const published& e) {
+    return all[static_cast<std::size_t>(e.channel)][static_cast<std::size_t>(e.key)]
+              [static_cast<std::size_t>(e.audience)];
+  }
+  /// A value came: along a connection each key's rise.
+  void note_value(client& k, const published& e, serial s) {
+    serial& here = got(k.conn.got, e);
+    if (s <= here) fail("an older value than it had, or the same: " + describe(k, e));
+    here = s;
+    serial& ever = got(k.got, e);
+    if (s > ever) ever = s;
+  }
+
+  /// All values up to this id came, or newer ones of their keys. What it joined while it read
+  /// something older is settled later.
+  void settle_values_to(client& k, std::uint64_t id, serial here) {
+    for (joined& j : k.conn.channels) {
+      if (j.left || !j.heard || !passes(j) || shapes[j.channel].ids == id_mode::none) continue;
+      for (const std::uint32_t end = book_->row_above(j.channel, id); j.values_next < end;
+           ++j.values_next) {
+        const serial s = book_->at(j.channel).rows[j.values_next];
+        const published& e = (*book_)[s];
+        if (e.key == 0 || s == here || !visible(k, e)) continue;
+        const serial newest = got(k.got, e);
+        if (newest >= s) {
+          seen.superseded += newest > s ? 1U : 0U;
+        } else if (!announced(k, e) && !excused(k, j, e, s)) {
+          fail("a value was lost in silence, up to " + std::to_string(id) + ": " + describe(k, e));
+        }
+      }
+    }
+  }
+
+  /// All values of a channel without ids came, or newer ones.
+  void pass_values(client& k, joined& j) {
+    const channel_book& b = book_->at(j.channel);
+    for (; passes(j) && j.values_next < b.rows.size(); ++j.values_next) {
+      const serial s = b.rows[j.values_next];
+      const published& e = (*book_)[s];
+      if (e.key == 0 || !visible(k, e) || j.values_lost || got(k.conn.got, e) >= s) continue;
+      if (!excused(k, j, e, s)) fail("a value was lost in silence: " + describe(k, e));
+    }
+    j.values_next = static_cast<std::uint32_t>(b.rows.size());
+    j.values_lost = false;
+  }
+
   /// All in front of index `end` of its sequence must be settled, but `here`, which comes now.
   void settle_to(client& k, std::size_t end, serial here) {
     const std::vector<serial>& q = book_->sequence(numbered_channel(k.conn));
@@ -413,27 +492,30 @@ class judge {
       const published& e = (*book_)[s];
       joined* j = k.find(e.channel);
       if (s == here || j == nullptr || !visible(k, e)) continue;
+      if (e.key != 0 && passes(*j)) continue;  // settle_values_to
       auto& told = k.told[static_cast<std::size_t>(e.channel)];
-      while (!told.empty() && told.front().second <= e.id) told.erase(told.begin());
+      while (!told.empty() && !j->keyed && told.front().second <= e.id) told.erase(told.begin());
       if (!announced(k, e) && !excused(k, *j, e, s))
         fail("lost in silence, before index " + std::to_string(end) + ": " + describe(k, e));
     }
   }
 
   /// The client's position moves.
-  void move_to(client& k, std::uint64_t id, serial here) {
+  void move_to(client& k, std::uint64_t id, std::uint64_t values, serial here) {
     if (k.has_position && (id < k.last || (here != 0 && id == k.last)))
       fail("ids run back: " + std::to_string(k.last) + " -> " + std::to_string(id) +
            " for client " + std::to_string(k.number) + arrivals(k));
     settle_to(k, book_->above(numbered_channel(k.conn), id), here);
+    settle_values_to(k, values, here);
     k.has_position = true;
     k.last = id;
+    k.values = values;
   }
 
   void finish_row(client& k) {
     if (!k.conn.moves_later) return;
     k.conn.moves_later = false;
-    move_to(k, k.conn.moves_to, 0);
+    move_to(k, k.conn.moves_to, k.conn.moves_to, 0);
   }
 
   void pass_rows(client& k, joined& j, row_reader& r, const std::vector<serial>& all,
@@ -441,6 +523,7 @@ class judge {
     for (; r.next < end; ++r.next) {
       const published& e = (*book_)[all[r.next]];
       if (!visible(k, e) || r.gap_told) continue;
+      if (values && e.key != 0 && passes(j)) continue;  // pass_values
       if (values && excused(k, j, e, all[r.next])) continue;
       fail("lost in silence: " + describe(k, e));
     }
@@ -455,7 +538,9 @@ class judge {
     if (j == nullptr)
       fail("an event of a channel that was not joined, or was left: " + describe(k, e));
     if (!visible(k, e)) fail("an event for other eyes: " + describe(k, e));
-    if (f.has_id != (e.id != 0) || (f.has_id && f.id != e.id))
+    if (!e.transient) j->heard = true;
+    const bool value = !e.transient && e.key != 0 && passes(*j);
+    if ((f.has_id != (e.id != 0) && !value) || (f.has_id && f.id != e.id))
       fail("a wrong id: " + describe(k, e));
     if (e.transient != (f.type == "t")) fail("a wrong type: " + describe(k, e));
     if (n.ordered && s <= n.last_event && n.may_run_back-- == 0)
@@ -476,14 +561,17 @@ class judge {
     if (j->live_only_values && s <= j->begins &&
         (e.key == 0 || (e.superseded != 0 && e.superseded <= j->begins)))
       fail("old news in a snapshot: " + describe(k, e));
-    if (e.id == 0) {
+    if (!e.transient && e.key != 0 && j->keyed) note_value(k, e, s);
+    if (value && !f.has_id) {
+      ++seen.values;
+    } else if (e.id == 0) {
       if (e.row < j->rows.next) fail("an event twice or too late: " + describe(k, e));
       pass_rows(k, *j, j->rows, book_->at(e.channel).rows, e.row, true);
       j->rows = {e.row + 1, false};
     } else {
       if (e.id < j->first_possible)
         fail("it was said that it would come no more: " + describe(k, e));
-      move_to(k, e.id, s);
+      move_to(k, e.id, f.values, s);
     }
     j->read_bytes = max(j->read_bytes, e.bytes_before + e.wire);
     ++seen.events;
@@ -491,10 +579,10 @@ class judge {
 
   void on_position(client& k, const frame& f) {
     k.note('p', f.id, 0);
-    if (!k.conn.owed_position && k.conn.may_repeat_position-- == 0)
+    if (!k.conn.owed_position && !passes(k.conn) && k.conn.may_repeat_position-- == 0)
       fail("an id that it did not need for client " + std::to_string(k.number) + arrivals(k));
     k.conn.owed_position = false;
-    move_to(k, f.id, 0);
+    move_to(k, f.id, f.values, 0);
   }
 
   void on_gap(client& k, const frame& f) {
@@ -514,7 +602,7 @@ class judge {
     if (j == nullptr) fail("a gap frame of a channel that was not joined");
     if (!g.with_ids) {
       if (f.has_id) fail("a gap frame without ids that moves the id");
-      j->rows.gap_told = j->transients.gap_told = true;
+      j->rows.gap_told = j->transients.gap_told = j->values_lost = true;
       return;
     }
     if (g.lost_known) count_lost(k, channel, g);
@@ -531,8 +619,9 @@ class judge {
       n.ahead = false;
       if (f.id + 1 != g.first) fail("a gap frame with a strange id");
       k.last = f.id;
+      k.values = f.values;
     } else if (features_->last_gap_moves_id) {
-      move_to(k, f.id, 0);
+      move_to(k, f.id, f.values, 0);
     } else {
       n.moves_later = true;
       n.moves_to = f.id;

@@ -113,7 +113,9 @@ void world<Transport>::connect(client& k) {
   sse::testing::peer& p = net_->at(peer_index);
   if (chance(3)) p.window = random_.below(4000);
   if (chance(4)) p.max_write = 1 + random_.below(chance(2) ? 300 : 20);
-  const std::string number = std::to_string(k.last);
+  const bool apart = k.values < k.last;
+  const std::string number =
+      std::to_string(k.last) + (apart ? "-" + std::to_string(k.values) : std::string{});
   const std::string query = "last_id=" + number;
   const std::string address = "10.0.0." + std::to_string(k.address);
   const sse::header h[] = {{"Last-Event-ID", number}};
@@ -121,7 +123,7 @@ void world<Transport>::connect(client& k) {
   if (how_.resume) {
     switch (random_.below(3)) {
       case 0: r.query = query; break;
-      case 1: how_.by_verdict = k.last != 0; [[fallthrough]];
+      case 1: how_.by_verdict = k.last != 0 && !apart; [[fallthrough]];
       default: r.headers = h;
     }
   }
@@ -187,6 +189,7 @@ void world<Transport>::adopt_position(client& k, std::uint64_t head) {
     const std::uint64_t reopened_at = book_.at(c).reopened_at;
     if (!features_.reopened_goes_on && k.last != 0 && k.last < reopened_at) k.last = reopened_at;
   }
+  k.values = k.last;
   k.scan = book_.above(k.channels[0], k.last);
   for (const int c : k.channels) {
     k.values_owed[at(c)] = false;
@@ -237,7 +240,7 @@ bool world<Transport>::something_comes(const client& k) {
 /// It brings the id of the last event, or one behind it.
 template <class Transport>
 bool world<Transport>::surely_nothing_comes(const client& k) {
-  if (!how_.resume || k.last == 0) return false;
+  if (!how_.resume || k.last == 0 || k.values < k.last) return false;
   for (const int c : k.channels) {
     const channel_book& b = book_.at(c);
     if (shapes[c].ids == id_mode::none || k.last < b.reopened_at ||
@@ -287,6 +290,7 @@ joined& world<Transport>::add_joined(client& k, int c) {
   j.channel = c;
   j.joined_at = now_;
   j.on_lag = o.on_lag;
+  j.keyed = o.max_keys != 0;
   j.beats = o.heartbeat.mode == sse::heartbeat_options::pace::fixed;
   j.over_transient = j.beats;
   if (o.on_lag == sse::lag_policy::coalesce || o.start == sse::start_at::snapshot)

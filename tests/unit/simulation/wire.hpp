@@ -93,6 +93,7 @@ class chunk_decoder {
 struct frame {
   bool has_id = false;
   std::uint64_t id = 0;
+  std::uint64_t values = 0;  ///< the second number of its id, or the same
   std::string_view type{};
   std::string_view data{};
   bool comment = false;
@@ -145,7 +146,12 @@ class frame_reader {
     } else {
       if (take(block, "id: ", line)) {
         f.has_id = true;
-        f.id = take_number(line);
+        f.values = f.id = take_number(line);
+        if (line.starts_with('-')) {
+          line.remove_prefix(1);
+          f.values = take_number(line);
+          if (f.values >= f.id) fail("an id whose second number says nothing");
+        }
         if (!line.empty()) fail("broken id: " + std::string(line));
         f.position = block.empty();
         if (f.position) return f;

@@ -45,6 +45,8 @@ class name_table {
     return hash_name(name, seed_);
   }
   [[nodiscard]] std::uint32_t size() const noexcept { return used_; }
+  /// All numbers are below it; those that are no names have no refs().
+  [[nodiscard]] std::uint32_t extent() const noexcept { return pool_.extent(); }
 
   [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
     return used_ == 0 ? none : find(name, hash(name));

@@ -126,9 +126,10 @@ inline bool engine::moved_on(std::uint32_t slot, const channel_state& c, const j
   if (const event_id next = next_id(slot); s.flight == none && next <= stands) stands = next - 1;
   const beginning b = beginning_of(c, j, resume);
   if (b.from == source::backfill) return resume.after < stands;
-  if (b.from == source::newest) {
-    const std::uint32_t value = c.newest_->after(b.resumes ? resume.after : 0);
-    return value != none && (*c.newest_)[value].position <= stands;
+  if (b.from == source::newest) {  // values have no ids
+    const newest_by_key& values = *c.newest_;
+    const std::uint64_t n = b.resumes ? values.keyless_after(resume.after) : values.keyless_end();
+    return n != values.keyless_end() && values.keyless(n).position <= stands;
   }
   return b.ordinal < c.main_.log.end() && c.main_.log.id_at(b.ordinal) <= stands;
 }
@@ -163,7 +164,7 @@ inline join_error engine::join(session_id id, channel to, const join_start& from
   resume_point resume;
   if (from.after != unsaid_id) {
     j.after_given = true;
-    resume = {resume_point::kind::given, from.after};
+    resume = {resume_point::kind::given, from.after, from.after};
   }
   c.main_.trim(now_);
   if (moved_on(id.slot, c, j, resume)) return join_error::moved_on;
@@ -252,7 +253,7 @@ inline bool engine::nothing_comes(const joining& j, const resume_point& resume) 
 inline bool engine::nothing_comes(const channel_state& c, const joining& j,
                                   const resume_point& resume) const noexcept {
   const beginning b = beginning_of(c, j, resume);
-  if (b.from == source::newest && !b.resumes) return c.newest_->after(0) == none;
+  if (b.from == source::newest && !b.resumes) return c.newest_->size() == 0;
   if (b.from != source::log || b.lost) return false;
   const event_log& log = c.main_.log;
   if (b.ordinal == log.end()) return true;
@@ -294,7 +295,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   }
   resume = resume_from(r, options_.resume_query);
   if (resume.state == resume_point::kind::malformed) return fail(refusal_reason::bad_params, 400);
-  if (j.after_given) resume = {resume_point::kind::given, j.after};
+  if (j.after_given) resume = {resume_point::kind::given, j.after, j.after};
   if (nothing_comes(j, resume)) {
     out.refusal.status = 204;
     return none;

@@ -45,15 +45,35 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   watch_lag(st, sub.live_from);
 }
 
-/// The newest values behind w.position come next. False: memory is out.
-inline bool engine::start_walk(subscription& sub, const walk& w) noexcept {
-  const std::uint32_t record = walks_.take();
+/// The newest position of a channel: an id, or a stamp where there are none.
+inline std::uint64_t engine::head_of(const channel_state& c) const noexcept {
+  return c.options_.ids != id_mode::none ? c.sequence_->last : stamp_;
+}
+
+/// Passes over the newest values come next: those that came behind `since`, and the events without
+/// a key behind `keyless`. Losses up to `told` go unsaid. False: memory is out.
+inline bool engine::start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
+                                 std::uint64_t told) noexcept {
+  const std::uint32_t record = passes_.take();
   if (record == none) return false;
-  walks_[record] = w;
+  const stream& st = stream_of(sub);
+  passing& p = passes_[record];
+  p.since = since;
+  p.keyless = keyless;
+  p.told = told;
+  p.entered = head_of(*st.owner);
+  p.counted = st.log.end();
+  p.room = most_at_a_time();
   release_cursor(sub);
   sub.read_from(source::newest);
   sub.record = record;
   return true;
+}
+
+/// Of the values: what one write may take at most.
+inline std::uint32_t engine::most_at_a_time() const noexcept {
+  return host_.max_buffers == 1 && batch::record < options_.flush_share ? batch::record
+                                                                        : options_.flush_share;
 }
 
 inline bool engine::tells_position(const joining& j) const noexcept {
@@ -75,6 +95,14 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
   beginning b{.ordinal = log.find(after), .resumes = true};
   b.lost = c.engine_->was_lost(after);
   if (b.lost) return b;
+  // It was in the middle of a pass, or what it missed is old news, and the values are known since.
+  const bool missed = b.ordinal < log.end() || after < gone_up_to(c.main_);
+  const bool known = after >= c.sequence_->start || !c.options_.backfill;
+  const bool conflates = c.options_.on_lag == lag_policy::coalesce && after != 0 && missed && known;
+  if (c.newest_ != nullptr && (resume.values < after || conflates)) {
+    b.from = source::newest;
+    return b;
+  }
   // Gone from the log: what retention let go, and all that was before this run.
   if ((after == 0 && !j.after_given) || after >= gone_up_to(c.main_)) return b;
   if (c.options_.backfill) {
@@ -96,6 +124,7 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
     sessions_[sub.session].has_ids = true;
     sessions_[sub.session].own_ids = c.options_.own_sequence;
   }
+  if (c.options_.on_lag == lag_policy::coalesce) sessions_[sub.session].conflates = true;
   const beginning b = beginning_of(c, j, resume);
   lost = b.lost;
   if (b.resumes) ++c.counters_.replays;
@@ -106,11 +135,11 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
   } else if (b.from == source::log) {
     go_live(sub, b.ordinal);
   } else if (b.resumes) {
-    return start_walk(sub, {.position = resume.after, .to_log = true});
+    return start_passes(sub, resume.values, resume.after, 0);
   } else {  // only what was there before it came may go unsaid
-    const bool ids = c.options_.ids != id_mode::none;
-    return start_walk(
-        sub, {.unsaid_to = ids ? c.sequence_->last : stamp_, .opens = ids && tells_position(j)});
+    const std::uint64_t newest = head_of(c);
+    if (!start_passes(sub, 0, newest, newest)) return false;
+    passes_[sub.record].opens = c.options_.ids != id_mode::none && tells_position(j);
   }
   return true;
 }
@@ -163,25 +192,21 @@ inline loss engine::loss_at_opening(const channel_state& c, event_id after) noex
   return {after, first, known ? first - after - 1 : 0, known};
 }
 
-/// Where a reader stands that has no id: it misses nothing if it is cut before its first event.
-/// Whoever gets nothing but snapshots is told behind them. False: memory is out.
+/// Where a reader stands that has no id, behind what it lost: it misses nothing if it is cut before
+/// its first event. Whoever gets nothing but snapshots is told behind them. False: memory is out.
 inline bool engine::push_position(std::uint32_t slot) noexcept {
-  event_id stands = next_id(slot) - 1;
-  bool told = false;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    const stream& st = stream_of(sub);
-    if (st.transients || st.owner->options_.ids == id_mode::none || opens(sub) ||
-        sub.from() == source::left)
-      continue;
-    told = true;
-    if (sub.from() != source::newest) continue;
-    // What it lost behind that is told in the walk.
-    const walk& w = walks_[sub.record];
-    const std::uint64_t told_to = w.position > w.unsaid_to ? w.position : w.unsaid_to;
-    if (told_to < stands) stands = told_to;
+    if (sub.from() == source::left || opens(sub) || !waits_in_line(sub)) continue;
+    return tell_standing(slot);
   }
-  return !told || lanes_.push_position(sessions_[slot].lane, stands);
+  return true;
+}
+
+/// Its ids are in line with those of the session's other channels.
+inline bool engine::waits_in_line(const subscription& sub) const noexcept {
+  const stream& st = stream_of(sub);
+  return !st.transients && st.owner->options_.ids != id_mode::none;
 }
 
 /// Its other snapshots are whole, and waited for one that it left to say where it stands.
@@ -195,7 +220,20 @@ inline void engine::push_owed_position(std::uint32_t slot) noexcept {
 
 /// It gets a snapshot, as one who is new.
 inline bool engine::opens(const subscription& sub) const noexcept {
-  return sub.from() == source::newest && walks_[sub.record].opens;
+  return sub.from() == source::newest && passes_[sub.record].opens;
+}
+
+/// The session has all values up to here, over all its channels. `ended`: those of passes that are
+/// in its lane to their end count.
+inline event_id engine::values_to(std::uint32_t slot, bool ended) const noexcept {
+  event_id to = max_event_id;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    if (subs_[i].from() != source::newest || !waits_in_line(subs_[i])) continue;
+    const passing& p = passes_[subs_[i].record];
+    const event_id has = ended && p.ending ? p.began : p.since;
+    if (has < to) to = has;
+  }
+  return to;
 }
 
 // --- gap frames ----------------------------------------------------------------------------------
@@ -211,14 +249,15 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
   const std::uint32_t asks_before = asks_left_;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    const stream& st = stream_of(sub);
+    stream& st = stream_of(sub);
     if (st.transients || st.owner->options_.ids == id_mode::none) continue;
     event_id id = st.owner->sequence_->last + 1;
     switch (sub.from()) {
       case source::newest: {
-        const std::uint32_t value = st.owner->newest_->after(walks_[sub.record].position);
-        if (value != none) id = (*st.owner->newest_)[value].position;
-        if (walks_[sub.record].to_log && first_possible(st) < id) id = first_possible(st);
+        const newest_by_key& values = values_of(st);
+        const std::uint64_t n =
+            next_keyless(sub, values.keyless_after(passes_[sub.record].keyless));
+        if (n != values.keyless_end()) id = values.keyless(n).position;
         break;
       }
       case source::skip: id = skips_[sub.record].first; break;
@@ -250,9 +289,10 @@ inline bool engine::push_gap(std::uint32_t slot, channel_state& where, const los
   const char* const end =
       put_gap(data, {what.requested, what.first, what.lost, what.known}, what.with_ids);
   event e{.type = "gap", .data = {data, static_cast<std::size_t>(end - data)}};
-  char id[max_digits];
+  char id[2 * max_digits + 1];
   if (what.with_ids && moves_id) {
-    e.id = {id, static_cast<std::size_t>(put_decimal(id, next_id(slot) - 1) - id)};
+    e.id = {id,
+            static_cast<std::size_t>(put_position(id, next_id(slot) - 1, values_to(slot)) - id)};
   }
   if (!lanes_.push(sessions_[slot].lane, e, lane_kind::control)) return false;
   ++where.counters_.gaps;
@@ -264,42 +304,51 @@ inline bool engine::push_gap(std::uint32_t slot, channel_state& where, const los
   return true;
 }
 
-/// Notes what a session lost between the value that it got last and value `i`, or, where that is
-/// none, up to where the log takes over. False: nothing that was not noted before.
-inline bool engine::lost_before(std::uint32_t slot, const subscription& sub,
-                                std::uint32_t i) noexcept {
-  stream& st = stream_of(sub);
-  channel_state& c = *st.owner;
-  const newest_by_key& values = *c.newest_;
-  const bool ids = c.options_.ids != id_mode::none;
-  walk& w = walks_[sub.record];
-  const std::uint64_t gone = w.to_log ? gone_up_to(st) : UINT64_MAX;
-  const std::uint64_t told = w.position > w.unsaid_to ? w.position : w.unsaid_to;
-  const bool last = i == none || values[i].position > gone;
-  std::uint64_t first = ids ? c.sequence_->last + 1 : stamp_ + 1;
-  if (last && w.to_log) {
-    first = first_possible(st);
-  } else if (i != none) {
-    first = values[i].position;
-  }
-  const auto visible = [&](std::string_view audience) {
-    return audience.empty() || sees(slot, audience);
-  };
-  if (first <= told + 1 || !values.lost_before(i, told, last ? gone : UINT64_MAX, visible))
-    return false;
-  w.unsaid_to = first - 1;
-  if (!untold_.push_back({&c, {w.position, first, 0, false, ids}}))
-    mark_dead(slot, close_reason::no_memory);
-  return true;
+/// The newest values of a channel, and no events without a key but those that are retained.
+inline newest_by_key& engine::values_of(stream& st) noexcept {
+  newest_by_key& values = *st.owner->newest_;
+  values.let_go_before(st.log.retained());
+  return values;
 }
 
-/// Of all its channels of which it gets the newest values.
-inline void engine::note_losses(std::uint32_t slot) noexcept {
+/// From event `n` without a key to the first that the session may see.
+inline std::uint64_t engine::next_keyless(const subscription& sub, std::uint64_t n) noexcept {
+  const newest_by_key& values = *stream_of(sub).owner->newest_;
+  for (; n != values.keyless_end(); ++n) {
+    const std::string_view audience = values.audience_of(values.keyless(n));
+    if (audience.empty() || sees(sub.session, audience)) break;
+  }
+  return n;
+}
+
+/// Notes, for all channels of which a session gets the newest values: events without a key that it
+/// did not get before retention let go of them; `of_values`: keys that had to be forgotten, too.
+inline void engine::note_losses(std::uint32_t slot, bool of_values) noexcept {
+  const auto visible = [&](std::string_view audience) { return sees(slot, audience); };
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     if (sub.from() != source::newest) continue;
-    const newest_by_key& values = *stream_of(sub).owner->newest_;
-    (void)lost_before(slot, sub, values.after(walks_[sub.record].position));
+    stream& st = stream_of(sub);
+    const newest_by_key& values = values_of(st);
+    channel_state& c = *st.owner;
+    passing& p = passes_[sub.record];
+    const bool ids = c.options_.ids != id_mode::none;
+    const std::uint64_t newest = head_of(c);
+    std::uint64_t had = p.since > p.told ? p.since : p.told;
+    bool ok = true;
+    if (values.lost_keyless(p.keyless, visible)) {
+      const std::uint64_t n = next_keyless(sub, values.keyless_after(p.keyless));
+      const std::uint64_t first =
+          n == values.keyless_end() ? newest + 1 : values.keyless(n).position;
+      ok = untold_.push_back({&c, {p.keyless, first, 0, false, ids}});
+      if (had >= p.keyless) had = p.told = first - 1;  // that frame says it all
+      p.keyless = first - 1;
+    }
+    if (of_values && p.keyless >= newest && values.lost_value(had, visible)) {
+      ok = untold_.push_back({&c, {had, newest + 1, 0, false, ids}}) && ok;
+      p.told = newest;
+    }
+    if (!ok) mark_dead(slot, close_reason::no_memory);
   }
 }
 
@@ -324,7 +373,8 @@ inline bool engine::tell_standing(std::uint32_t slot) noexcept {
   note_losses(slot);
   bool has_id = false;
   for (const untold& u : untold_) has_id = has_id || u.what.with_ids;
-  return tell(slot) && (has_id || lanes_.push_position(sessions_[slot].lane, next_id(slot) - 1));
+  return tell(slot) &&
+         (has_id || lanes_.push_position(sessions_[slot].lane, next_id(slot) - 1, values_to(slot)));
 }
 
 // --- slow readers --------------------------------------------------------------------------------
@@ -354,12 +404,13 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
   const std::uint64_t lost = to > missed.ordinal ? to - missed.ordinal : 0;
   const bool with_ids = !st.transients && c.options_.ids != id_mode::none;
   if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.transients) {
-    c.counters_.coalesced += lost;
-    const walk rest{.position = with_ids ? missed.requested : missed.stamp - 1,
-                    .unsaid_to = with_ids ? missed.first - 1 : 0};
-    if (!start_walk(sub, rest)) {
+    const std::uint64_t has = (with_ids ? missed.first : missed.stamp) - 1;
+    if (!start_passes(sub, has, has, 0)) {
       go_live(sub, to);
       mark_dead(slot, close_reason::no_memory);
+    } else {
+      passes_[sub.record].entered = has;
+      passes_[sub.record].counted = missed.ordinal;
     }
     return {};
   }

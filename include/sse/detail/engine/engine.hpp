@@ -14,6 +14,7 @@
 //   visibility.hpp                   which entry a session may see next
 //   lag.hpp                          readers that are too slow, what is held for them
 //   catch_up.hpp                     where a reader begins, or goes on; gap frames
+//   passes.hpp                       the newest values, for readers that conflate
 //   weave.hpp                        its way to live, its channels in the order of their ids
 //   publish.hpp                      bytes in
 //   flush.hpp                        bytes out: gather, write, advance
@@ -390,6 +391,8 @@ class engine {
   [[nodiscard]] bool still_over(const session& s) noexcept;
   void enforce_lag(stream& st) noexcept;
   void over_lag(std::uint32_t index) noexcept;
+  void leave_log(std::uint32_t index) noexcept;
+  void conflate(std::uint32_t slot, bool late_only) noexcept;
   void sweep(stream& st) noexcept;
   void count_backlog(stream& st) noexcept;
   void shed_backlog() noexcept;
@@ -409,7 +412,10 @@ class engine {
                                               const resume_point& resume) noexcept;
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
                               bool& lost) noexcept;
-  [[nodiscard]] bool start_walk(subscription& sub, const walk& w) noexcept;
+  [[nodiscard]] std::uint64_t head_of(const channel_state& c) const noexcept;
+  [[nodiscard]] bool start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
+                                  std::uint64_t told) noexcept;
+  [[nodiscard]] std::uint32_t most_at_a_time() const noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
   [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
@@ -424,10 +430,13 @@ class engine {
   [[nodiscard]] bool tells_position(const joining& j) const noexcept;
   [[nodiscard]] bool push_position(std::uint32_t slot) noexcept;
   void push_owed_position(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool waits_in_line(const subscription& sub) const noexcept;
   [[nodiscard]] bool opens(const subscription& sub) const noexcept;
+  [[nodiscard]] event_id values_to(std::uint32_t slot, bool ended = false) const noexcept;
   [[nodiscard]] static loss loss_at_opening(const channel_state& c, event_id after) noexcept;
-  bool lost_before(std::uint32_t slot, const subscription& sub, std::uint32_t i) noexcept;
-  void note_losses(std::uint32_t slot) noexcept;
+  [[nodiscard]] static newest_by_key& values_of(stream& st) noexcept;
+  [[nodiscard]] std::uint64_t next_keyless(const subscription& sub, std::uint64_t n) noexcept;
+  void note_losses(std::uint32_t slot, bool of_values = false) noexcept;
   [[nodiscard]] bool tell(std::uint32_t slot) noexcept;
   [[nodiscard]] bool tell_standing(std::uint32_t slot) noexcept;
   [[nodiscard]] bool push_gap(std::uint32_t slot, channel_state& where, const loss& what,
@@ -440,10 +449,10 @@ class engine {
     std::uint64_t next = nothing;  ///< id of its next event; where there are none, its stamp
     std::uint32_t index = none;    ///< subscription
     // What it has next, by the subscription's source.
-    std::uint32_t value = none;  ///< newest: among the values
-    bool begun = false;          ///< newest: `value` is known
-    own_entries own{};           ///< log
-    std::uint32_t staged = 0;    ///< backfill: what the hook gave, in staged_
+    std::uint64_t keyless =
+        nothing;               ///< newest: number of the event without a key; nothing: unknown
+    own_entries own{};         ///< log
+    std::uint32_t staged = 0;  ///< backfill: what the hook gave, in staged_
     std::uint32_t staged_end = 0;
     event_id covered = no_id;  ///< backfill: it has nothing else up to here
     backfill_state answer = backfill_state::wait;
@@ -458,19 +467,36 @@ class engine {
     std::uint64_t bytes = 0;                  ///< taken
     std::uint64_t horizon = strand::nothing;  ///< what is above this id is not known yet
     std::uint64_t done_to = 0;                ///< all events up to this id are taken
+    event_id values_to = max_event_id;        ///< what their ids say of values
+    std::uint64_t size = 0;                   ///< of the pieces at hand
+    bool apart = false;                       ///< an id was told that says where the values are
     bool moved = false;                       ///< something is further than before
     bool ok = true;                           ///< false: memory is out
   };
+  // passes.hpp
+  static constexpr std::uint32_t least_at_a_time = 1024;  ///< bytes of values
+  void run_passes(weaving& w) noexcept;
+  void end_pass(std::uint32_t index) noexcept;
+  void take_values(weaving& w, std::uint32_t index) noexcept;
+  [[nodiscard]] bool sees_value(std::uint32_t slot, const newest_value& v) noexcept;
+  static void begin_pass(passing& p, std::uint64_t newest) noexcept;
+  [[nodiscard]] bool end_of_slots(weaving& w, std::uint32_t index, std::uint64_t newest) noexcept;
+  [[nodiscard]] bool tells_pass(std::uint32_t slot, std::uint32_t index) const noexcept;
+  [[nodiscard]] bool tell_pass(std::uint32_t slot, std::uint32_t index) noexcept;
+  void take_values_back(std::uint32_t slot, std::uint64_t n) noexcept;
+  [[nodiscard]] static std::uint32_t next_changed(const newest_by_key& values, passing& p) noexcept;
+
   void fill(std::uint32_t slot) noexcept;
-  [[nodiscard]] bool waits_in_line(const subscription& sub) const noexcept;
   [[nodiscard]] bool weaves(const session& s) const noexcept;
   void weave(weaving& w) noexcept;
   void sink(std::uint32_t i) noexcept;
   void look(weaving& w, strand& x) noexcept;
-  void look_at_values(weaving& w, strand& x) noexcept;
   void take(weaving& w, strand& x, std::uint64_t bound) noexcept;
   void take_loss(weaving& w, channel_state& c, event_id before, event_id id) noexcept;
+  void take_keyless(weaving& w, strand& x) noexcept;
   void take_from_log(weaving& w, strand& x, std::uint64_t bound) noexcept;
+  [[nodiscard]] bool add_piece(weaving& w, std::string_view text, event_id id) noexcept;
+  void push_pieces(weaving& w, lane_kind kind, std::uint32_t from) noexcept;
   void ask_hooks(weaving& w) noexcept;
   void ask_hook(weaving& w, strand& x, std::size_t room) noexcept;
   void advance_hooks(event_id id) noexcept;
@@ -481,6 +507,7 @@ class engine {
                                      const publish_options& o,
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] bool index_audience(stream& st, std::string_view audience) noexcept;
+  void put_newest(channel_state& c, const new_entry& meta, const publish_options& o) noexcept;
   void announce(stream& st, std::string_view audience) noexcept;
   void serve_user(stream& st, std::string_view key) noexcept;
 
@@ -504,6 +531,7 @@ class engine {
   void put_visible(std::uint32_t slot, head& h, own_entries& own, std::uint32_t stop) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
+  void lane_item_sent(session& s, const lane_item& item) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
   void advance_heads(session& s) noexcept;
   void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
@@ -564,7 +592,7 @@ class engine {
   lanes lanes_;
   chunks chunks_;
   slot_pool<skip, 16> skips_;
-  slot_pool<walk, 16> walks_;
+  slot_pool<passing, 16> passes_;
   name_table<no_user> presence_;  ///< by user and channel: how many sessions
   std::uint32_t generations_ = 0;
   queue live_;                 ///< sessions to be served in the next flush
@@ -605,7 +633,11 @@ class engine {
   merge_window window_;
   vec<strand> strands_;  ///< of the session that catches up: a heap by strand::next
   vec<staged_event> staged_;
-  vec<std::string_view> pieces_;
+  struct piece {
+    std::string_view text;
+    event_id id;  ///< its `id:` is written anew; no_id: all is in `text`
+  };
+  vec<piece> pieces_;
   slot_pool<flight, 16> flights_;
   std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
   std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn

@@ -144,6 +144,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       advance(slot, &b[0], b.size(), r.bytes, whole && !heads_.empty());
     }
     sent += r.bytes;
+    if (s.lane != none) take_values_back(slot, r.bytes);
     if (all && whole && r.next == flow::ready) break;
     if (r.next == flow::closed || r.next == flow::pending) {
       mark_dead(slot, close_reason::peer);
@@ -151,10 +152,12 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     }
     if (r.next == flow::blocked) {
       block(slot, s, !(whole && all));
+      if (s.conflates) conflate(slot, false);
       break;
     }
     // A transport that takes nothing and says ready would hold us here: its turn is over.
     if (r.bytes == 0 || sent >= options_.flush_share) {
+      if (s.conflates) conflate(slot, false);
       enqueue(ready_, slot);
       break;
     }
@@ -269,8 +272,8 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
   }
   // After a half-sent event its gap frame comes next, in front of what other streams have.
   if (half_sent == none && skips) leave_skips(slot);
-  if ((fills || skips) && half_sent == none && s.lane == none && s.state == session_state::live)
-    fill(slot);
+  const bool room = s.lane == none || lanes_[s.lane].next == none;
+  if ((fills || skips) && half_sent == none && room && s.state == session_state::live) fill(slot);
   for (std::uint32_t i = s.lane; i != none && !b.full(); i = lanes_[i].next) {
     const lane_item& item = lanes_[i];
     if (!b.add({item.data(), item.left(), 0, nullptr, run::from_lane, 0})) return false;
@@ -498,16 +501,24 @@ inline void engine::advance(std::uint32_t slot, const run* runs, std::uint32_t c
     }
     lane_item& item = lanes_[s.lane];
     item.sent += took;
-    if (item.left() == 0) {
-      if (item.kind == lane_kind::event) s.last_event = now32();
-      lanes_.pop(s.lane);
-    }
+    if (item.left() == 0) lane_item_sent(s, item);
   }
   if (with_heads) {
     advance_heads(s);
   } else if (s.over) {
     s.over = still_over(s);
   }
+}
+
+/// Pops the first frame of a lane, which is out.
+inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
+  if (item.kind == lane_kind::event || item.kind == lane_kind::value) s.last_event = now32();
+  if (item.kind == lane_kind::value && item.from != none) {
+    const subscription& sub = subs_[item.from];
+    ++stream_of(sub).owner->counters_.delivered;
+    if (sub.from() == source::newest) passes_[sub.record].sent += item.counts ? 1U : 0U;
+  }
+  lanes_.pop(s.lane);
 }
 
 inline void engine::note_write(session& s, std::uint64_t n) noexcept {
@@ -562,6 +573,7 @@ inline void engine::writable(session_id id) noexcept {
   session* s = find(id);
   if (s == nullptr || !serving(*s) || s->flight != none) return;
   s->blocked = false;
+  if (s->conflates) conflate(id.slot, false);
   enqueue(ready_, id.slot);
 }
 
@@ -577,10 +589,12 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
     const flight& f = flights_[s->flight];
     if (n > f.total()) n = to_size(f.total());
     if (n != 0) advance(id.slot, f.runs.begin(), f.runs.size(), n, false);
+    if (s->lane != none) take_values_back(id.slot, n);
     s->blocked = false;
     enqueue(ready_, id.slot);
   }
   end_flight(*s);
+  if (serving(*s) && s->conflates) conflate(id.slot, true);
 }
 
 /// Shows what a session gets next without taking it; written(id, n) takes. Nothing: it will be

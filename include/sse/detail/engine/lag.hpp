@@ -113,9 +113,17 @@ inline void engine::over_lag(std::uint32_t index) noexcept {
     if (lag_of(st, sub) / 2 > st.owner->options_.max_lag) mark_dead(sub.session, close_reason::lag);
     return;
   }
-  log_place next = sub.at();
   // What is retained anyway costs nothing: only what left retention is lost.
-  if (policy == lag_policy::oldest && next.ordinal() >= st.log.retained()) return;
+  if (policy == lag_policy::oldest && sub.at().ordinal() >= st.log.retained()) return;
+  leave_log(index);
+}
+
+/// A reader gets no more from the log than the rest of a half-sent event. REQUIRES: no write reads
+/// it.
+inline void engine::leave_log(std::uint32_t index) noexcept {
+  subscription& sub = subs_[index];
+  const stream& st = stream_of(sub);
+  log_place next = sub.at();
   const std::uint32_t record = skips_.take();
   if (record == none) {
     mark_dead(sub.session, close_reason::no_memory);
@@ -131,6 +139,23 @@ inline void engine::over_lag(std::uint32_t index) noexcept {
   sub.record = record;
   sub.read_from(source::skip);
   enqueue(ready_, sub.session);
+}
+
+/// A session could not take all that there was: its channels that conflate give it the newest
+/// values instead. `late_only`: if it was there in a flush before. REQUIRES: no write is pending.
+inline void engine::conflate(std::uint32_t slot, bool late_only) noexcept {
+  if (sessions_[slot].state != session_state::live) return;  // it gets what there is, and its end
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    const stream& st = stream_of(sub);
+    if (st.transients || st.owner->options_.on_lag != lag_policy::coalesce ||
+        sub.from() != source::log)
+      continue;
+    const std::uint64_t next = sub.at().ordinal() + (sub.rest != 0 ? 1U : 0U);
+    const std::uint64_t end = st.log.end();
+    const auto settled_ago = static_cast<std::uint32_t>(end) - st.settled;
+    if (next < end - (late_only ? settled_ago : 0)) leave_log(i);
+  }
 }
 
 /// Readers that see nothing in what is held for them are moved on, so that it can go.
@@ -189,6 +214,7 @@ inline void engine::settle() noexcept {
     stream& st = *touched_;
     untouch(st);
     enforce_lag(st);
+    st.settled = static_cast<std::uint32_t>(st.log.end());
     st.trim(now_);
     sweep(st);
     count_backlog(st);

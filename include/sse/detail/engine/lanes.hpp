@@ -21,6 +21,8 @@ enum class lane_kind : std::uint8_t {
   control,
   head,   ///< the response head: outside the body, never framed as a chunk
   event,  ///< an application event
+  value,  ///< the newest value of a key; one that is not begun may be taken back
+  pass,   ///< says that the values in front of it were all; goes with them
 };
 
 /// One waiting frame.
@@ -31,7 +33,9 @@ struct lane_item {
   std::uint32_t next = none;
   std::uint32_t last = none;  ///< of the first: the last
   std::uint32_t from = none;  ///< the subscription whose events these are; none: of no channel
+  std::uint32_t key = none;   ///< lane_kind::value: its slot among the values
   lane_kind kind = lane_kind::control;
+  bool counts = false;  ///< lane_kind::value: it came while its reader was there
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 
   [[nodiscard]] const char* data() const noexcept { return bytes->bytes() + sent; }
@@ -61,8 +65,17 @@ class lanes {
     const std::uint32_t i = items_.take();
     if (i == none) return false;
     ++b->refs;
-    items_[i] = {b, 0, 0, none, none, from, kind};
+    items_[i] = {.bytes = b, .from = from, .kind = kind};
     append(lane, i);
+    return true;
+  }
+  /// The value in slot `key`.
+  [[nodiscard]] bool push_value(std::uint32_t& lane, blob* b, std::uint32_t from, std::uint32_t key,
+                                bool counts) noexcept {
+    if (!push(lane, b, lane_kind::value, from)) return false;
+    lane_item& item = items_[items_[lane].last];
+    item.key = key;
+    item.counts = counts;
     return true;
   }
   [[nodiscard]] bool push(std::uint32_t& lane, std::string_view bytes, lane_kind kind) noexcept {
@@ -81,9 +94,12 @@ class lanes {
                      [&](char* out) { encode_retry_to(out, ms); });
   }
   /// `id:` alone.
-  [[nodiscard]] bool push_position(std::uint32_t& lane, event_id id) noexcept {
-    return push_made(lane, static_cast<std::uint32_t>(encoded_position_size(id)),
-                     lane_kind::control, [&](char* out) { encode_position_to(out, id); });
+  [[nodiscard]] bool push_position(std::uint32_t& lane, event_id id, event_id values,
+                                   lane_kind kind = lane_kind::control,
+                                   std::uint32_t from = none) noexcept {
+    return push_made(
+        lane, static_cast<std::uint32_t>(encoded_position_size(id, values)), kind,
+        [&](char* out) { encode_position_to(out, id, values); }, from);
   }
   /// `size` bytes that say nothing: a comment, or one or two blank lines (WHATWG HTML 9.2.5).
   /// REQUIRES: size > 0.
@@ -120,20 +136,22 @@ class lanes {
   }
   /// Takes out what is of subscription `from`, but for the rest of an event that is half sent.
   void drop(std::uint32_t& lane, std::uint32_t from) noexcept {
-    std::uint32_t i = lane;
-    lane = none;
-    while (i != none) {
-      lane_item& item = items_[i];
-      const std::uint32_t next = item.next;
+    keep(lane, [from](lane_item& item) {
       if (item.from == from) item.cut();
-      if (item.left() != 0) {
-        append(lane, i);
-      } else {
-        unref(item.bytes);
-        items_.give_back(i);
-      }
-      i = next;
-    }
+      return item.left() != 0;
+    });
+  }
+  /// Takes out the values of which nothing is sent, and what says that these were all. `taken` is
+  /// called with each.
+  template <class Taken>
+  void take_back(std::uint32_t& lane, Taken taken) noexcept {
+    bool any = false;
+    keep(lane, [&](lane_item& item) {
+      any = any || (item.kind == lane_kind::value && item.sent == 0);
+      if (!any || item.sent != 0 || item.kind < lane_kind::value) return true;
+      taken(item);
+      return false;
+    });
   }
   /// Bytes that wait.
   [[nodiscard]] std::uint64_t waiting(std::uint32_t lane) const noexcept {
@@ -142,6 +160,23 @@ class lanes {
   [[nodiscard]] lane_item& operator[](std::uint32_t i) noexcept { return items_[i]; }
 
  private:
+  /// Takes out those items for which `stays` is false.
+  template <class Stays>
+  void keep(std::uint32_t& lane, Stays stays) noexcept {
+    std::uint32_t i = lane;
+    lane = none;
+    while (i != none) {
+      lane_item& item = items_[i];
+      const std::uint32_t next = item.next;
+      if (stays(item)) {
+        append(lane, i);
+      } else {
+        unref(item.bytes);
+        items_.give_back(i);
+      }
+      i = next;
+    }
+  }
   void append(std::uint32_t& lane, std::uint32_t i) noexcept {
     items_[i].next = none;
     items_[i].waiting = 0;

@@ -20,7 +20,7 @@ enum class source : std::uint8_t {
   log,       ///< its cursor in the log
   skip,      ///< too far behind: leaves the log once its half-sent event is out (lag.hpp)
   backfill,  ///< the channel's backfill hook (catch_up.hpp)
-  newest,    ///< the newest value of each key (catch_up.hpp)
+  newest,    ///< passes over the newest value of each key (passes.hpp)
   left,      ///< its session leaves the channel: nothing, but for the rest of one event (ends.hpp)
 };
 
@@ -31,7 +31,7 @@ struct subscription {
   union {
     std::uint64_t live_from = 0;  ///< source::log: end of its replay, as an offset of the log
     event_id filled_to;           ///< source::backfill: the last id that it got
-    std::uint32_t record;         ///< source::skip: in engine::skips_; newest: in engine::walks_
+    std::uint32_t record;         ///< source::skip: in engine::skips_; newest: in engine::passes_
   };
   std::uint32_t k = 0;  ///< index in seg
   std::uint32_t rest = 0;
@@ -72,14 +72,65 @@ struct skip {
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
 
-/// A reader on its way through the newest values.
-struct walk {
-  std::uint64_t position = 0;   ///< of the value that it got last
-  std::uint64_t unsaid_to = 0;  ///< a snapshot: losses up to here were before it came
-  bool opens = false;           ///< a snapshot: it is told where it stands then
-  bool to_log = false;          ///< it came back: the log takes over with what it still has
+/// How new the values were that a pass saw in the slots below `end`, down to those of the entry
+/// before it.
+struct seen_slots {
+  std::uint32_t end;
+  std::uint64_t head;  ///< the channel's newest position then
+};
+
+/// A reader that gets the newest value of each key, pass by pass, and the events without a key.
+struct passing {
+  std::uint64_t since = 0;    ///< it has all values up to here, or newer ones of their keys
+  std::uint64_t began = 0;    ///< the head when the pass under way began
+  std::uint64_t keyless = 0;  ///< it has all events without a key up to here
+  std::uint64_t told = 0;     ///< losses up to here are told, or were before it came
+  std::uint64_t entered = 0;  ///< the head when it came here from the log,
+  std::uint64_t counted = 0;  ///< the log's end then,
+  std::uint64_t sent = 0;     ///< and what it got of what came behind that
+  vec<seen_slots> before{};   ///< by the pass before this one
+  vec<seen_slots> now{};      ///< by this one
+  std::uint32_t place = 0;    ///< the slot that this pass looks at next
+  std::uint32_t at = 0;       ///< in `before`
+  std::uint32_t room = 0;     ///< bytes that it takes at a time
+  bool open = false;          ///< a pass is under way,
+  bool ending = false;        ///< and saw all slots
+  bool gave = false;          ///< and had values for it
+  bool cut = false;           ///< the last write did not take all
+  bool opens = false;         ///< a snapshot of one that is new: it is told where it stands then
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+
+  /// Writes of one pass that are told apart. Of more, two are put together: a value that came in
+  /// the second of them may come twice then.
+  static constexpr std::uint32_t most_seen = 4096;
+  /// Slots up to `end` were seen when the channel stood at `head`.
+  void see(std::uint32_t end, std::uint64_t head) noexcept {
+    if (!now.empty() && now.back().head == head) {
+      now.back().end = end;
+      return;
+    }
+    if (now.size() == most_seen) {  // the older of two says less
+      for (std::uint32_t i = 0; i < most_seen / 2; ++i)
+        now[i] = {now[2 * i + 1].end, now[2 * i].head};
+      while (now.size() > most_seen / 2) now.pop_back();
+    }
+    // Without memory the same: who saw nothing before begins behind `since`.
+    if (!now.push_back({end, head}) && !now.empty()) now.back().end = end;
+  }
+  /// Slots from `slot` on were not seen after all.
+  void unsee(std::uint32_t slot) noexcept {
+    place = slot;
+    at = 0;
+    ending = false;
+    while (!now.empty() && now.back().end > slot) {
+      if (now.size() == 1 || now[now.size() - 2].end < slot) {
+        now.back().end = slot;
+        break;
+      }
+      now.pop_back();
+    }
+  }
 };
 
 /// What a gap frame says.
@@ -114,6 +165,7 @@ struct session {
   bool owes_position : 1 = false;   ///< it left the snapshot that was to tell it that
   bool has_ids : 1 = false;         ///< it joined a channel with ids, and may have left it
   bool own_ids : 1 = false;         ///< of a sequence that is that channel's own
+  bool conflates : 1 = false;       ///< it joined a channel that does (lag_policy::coalesce)
   std::uint32_t first = none;       ///< subscriptions
   std::uint32_t lane = none;
   std::uint32_t chunked = none;  ///< in engine::chunks_; none: not chunked

@@ -143,8 +143,7 @@ inline publish_result engine::publish(channel_state& c, const event& e,
   if (meta.id != no_id) seq.last = meta.id;
   ++c.counters_.published;
   if (c.newest_ != nullptr && !o.transient) {
-    const segment& s = *c.main_.log.tail();
-    c.newest_->put(o.key, meta.id != no_id ? meta.id : stamp_, s.text(s[s.count - 1]), o.audience);
+    put_newest(c, meta, o);
   }
   if (o.transient && c.main_.readers.empty()) hand_out(*st);  // nobody is to have it
   if (!c.options_.keep_age.is_off()) {
@@ -153,6 +152,20 @@ inline publish_result engine::publish(channel_state& c, const event& e,
   }
   if (o.last) seal(c);
   return {meta.id, publish_error::none};
+}
+
+/// What was appended last is the newest of its key, or an event without one.
+inline void engine::put_newest(channel_state& c, const new_entry& meta,
+                               const publish_options& o) noexcept {
+  const std::uint64_t position = meta.id != no_id ? meta.id : meta.stamp;
+  if (o.key.empty()) {
+    values_of(c.main_).put_keyless(position, c.main_.log.end() - 1, o.audience);
+    return;
+  }
+  const segment& s = *c.main_.log.tail();
+  std::string_view text = s.text(s[s.count - 1]);
+  if (meta.id != no_id && text.starts_with("id: ")) text.remove_prefix(text.find('\n') + 1);
+  c.newest_->put(o.key, position, text, o.audience);
 }
 
 inline publish_error engine::send(session_id id, const event& e) noexcept {

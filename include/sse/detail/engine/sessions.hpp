@@ -112,7 +112,14 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st,
 
 inline void engine::give_record_back(subscription& sub) noexcept {
   if (sub.from() == source::skip) skips_.give_back(sub.record);
-  if (sub.from() == source::newest) walks_.give_back(sub.record);
+  if (sub.from() != source::newest) return;
+  passing& p = passes_[sub.record];
+  p = passing{.before = std::move(p.before), .now = std::move(p.now)};  // with their memory
+  for (vec<seen_slots>* const seen : {&p.before, &p.now}) {
+    if (seen->capacity() > 64) seen->release();
+    seen->clear();
+  }
+  passes_.give_back(sub.record);
 }
 
 /// Ends the subscription behind `before`.

@@ -46,10 +46,12 @@ struct stream {
   log_place handed_out{};      ///< transients: what is behind it nobody has yet; pinned
   std::uint32_t index = none;  ///< in engine::streams_
   std::uint32_t by_backlog = none;  ///< place in engine::backlogs_
-  bool touched = false;             ///< in that list
-  bool dirty = false;               ///< got entries since the last flush that all readers may see
-  bool transients = false;          ///< transient entries: no ids, nothing retained
-  bool ask = false;                 ///< has entries that are not in `audiences`: the hook is asked
+  /// Ordinal, modulo 2^32: what is in front of it was there in a flush before.
+  std::uint32_t settled = 0;
+  bool touched = false;     ///< in that list
+  bool dirty = false;       ///< got entries since the last flush that all readers may see
+  bool transients = false;  ///< transient entries: no ids, nothing retained
+  bool ask = false;         ///< has entries that are not in `audiences`: the hook is asked
 
   /// Lets go what retention does not cover and nobody reads.
   void trim(std::int64_t now) noexcept {

@@ -1,10 +1,10 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
 // weave: the way to live. A reader that has no place in a channel's log gets its events from
-// elsewhere: the newest value of each key, or the channel's backfill hook. It holds nothing there
-// meanwhile, so a slow one costs no memory. Its session's other channels wait for it: what all of
-// them have is taken in the order of the ids, so that these rise and a resume from any of them
-// misses nothing. A share of it at a time goes into the session's lane.
+// elsewhere: the newest value of each key (passes.hpp), or the channel's backfill hook. It holds
+// nothing there meanwhile, so a slow one costs no memory. What has an id, of all the session's
+// channels, is taken in the order of the ids, so that these rise and a resume from any of them
+// misses nothing. A share of it at a time goes into the session's lane, and values behind it.
 #pragma once
 #ifndef SSEHUB_DETAIL_ENGINE_WEAVE_HPP
 #define SSEHUB_DETAIL_ENGINE_WEAVE_HPP
@@ -14,40 +14,39 @@
 #include <string_view>
 #include <utility>
 
-#include <sse/detail/engine/catch_up.hpp>
+#include <sse/detail/engine/passes.hpp>
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
-/// REQUIRES: its lane is empty, and nothing is half sent.
+/// REQUIRES: its lane is empty or holds one frame, and nothing of a log is half sent.
 inline void engine::fill(std::uint32_t slot) noexcept {
   bool fills = false;
+  bool passes = false;
   strands_.clear();
   weaving w{.slot = slot, .room = options_.flush_share};
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    const stream& st = stream_of(sub);
-    if (st.transients || sub.from() == source::left || sub.from() == source::skip) continue;
-    if (st.owner->options_.ids != id_mode::none) {
-      fills = fills || sub.from() != source::log;
-      if (!strands_.push_back({.index = i})) return mark_dead(slot, close_reason::no_memory);
+    if (sub.from() == source::newest) {
+      passes = true;
+      end_pass(i);
     }
+    if (sub.from() == source::left || sub.from() == source::skip || !waits_in_line(sub)) continue;
+    fills = fills || sub.from() != source::log;
+    if (!strands_.push_back({.index = i})) return mark_dead(slot, close_reason::no_memory);
   }
-  if (fills) weave(w);
-  for (std::uint32_t i = sessions_[slot].first; i != none && w.ok; i = subs_[i].next) {
+  if (passes) w.ok = tell(slot);  // what no id may pass untold
+  w.values_to = values_to(slot);
+  if (fills && w.ok) weave(w);
+  for (std::uint32_t i = sessions_[slot].first; passes && i != none && w.ok; i = subs_[i].next) {
     if (subs_[i].from() != source::newest || waits_in_line(subs_[i])) continue;
     strands_.clear();  // without ids it has no place among the others
     w.ok = strands_.push_back({.index = i});
     if (w.ok) weave(w);
   }
+  if (passes && w.ok) run_passes(w);
   if (!w.ok) return mark_dead(slot, close_reason::no_memory);
   if (w.bytes == 0 && w.moved && weaves(sessions_[slot])) enqueue(ready_, slot);
   finish_if_sealed(slot);
-}
-
-/// Its ids are in line with those of the session's other channels.
-inline bool engine::waits_in_line(const subscription& sub) const noexcept {
-  const stream& st = stream_of(sub);
-  return !st.transients && st.owner->options_.ids != id_mode::none;
 }
 
 /// It catches up on a channel whose ids the others wait for.
@@ -109,8 +108,18 @@ inline void engine::sink(std::uint32_t i) noexcept {
 
 inline void engine::look(weaving& w, strand& x) noexcept {
   subscription& sub = subs_[x.index];
-  if (sub.from() == source::newest) look_at_values(w, x);
-  if (sub.from() == source::log) {
+  if (sub.from() == source::newest) {
+    const newest_by_key& values = *stream_of(sub).owner->newest_;
+    passing& p = passes_[sub.record];
+    if (x.keyless == strand::nothing) x.keyless = values.keyless_after(p.keyless);
+    x.keyless = next_keyless(sub, x.keyless);
+    if (x.keyless == values.keyless_end()) {
+      p.keyless = head_of(*stream_of(sub).owner);
+      x.next = strand::nothing;
+    } else {
+      x.next = values.keyless(x.keyless).position;
+    }
+  } else if (sub.from() == source::log) {
     const stream& st = stream_of(sub);
     log_place p = sub.at();
     const found f = next_visible(w.slot, st, p, x.own);
@@ -125,74 +134,81 @@ inline void engine::look(weaving& w, strand& x) noexcept {
   }
 }
 
-/// The next value that its session may see. What had no key, or whose key was forgotten, is
-/// announced as lost where it would have come. Behind the last: live; for one that came back: the
-/// log, once it has the rest.
-inline void engine::look_at_values(weaving& w, strand& x) noexcept {
-  subscription& sub = subs_[x.index];
-  stream& st = stream_of(sub);
-  const newest_by_key& values = *st.owner->newest_;
-  walk& at = walks_[sub.record];
-  if (!x.begun) {
-    if (at.to_log) st.trim(now_);
-    x.value = values.after(at.position);
-    x.begun = true;
-  }
-  const std::uint64_t gone = at.to_log ? gone_up_to(st) : UINT64_MAX;
-  for (;; x.value = values[x.value].newer) {
-    if (lost_before(w.slot, sub, x.value)) {
-      advance_hooks(w.done_to);
-      w.ok = tell(w.slot);
-      if (!w.ok) return;
-    }
-    if (x.value == none || values[x.value].position > gone) break;
-    x.next = values[x.value].position;
-    const std::string_view audience = values[x.value].audience.view();
-    if (audience.empty() || sees(w.slot, audience)) return;
-    at.position = x.next;
-  }
-  const bool opened = opens(sub);
-  const std::uint64_t to = at.to_log ? st.log.find(at.position) : st.log.end();
-  walks_.give_back(sub.record);
-  go_live(sub, to);
-  w.moved = true;
-  for (std::uint32_t i = sessions_[w.slot].first; opened && i != none; i = subs_[i].next) {
-    if (opens(subs_[i])) return;  // the last of them says it
-  }
-  if (!opened) return;
-  advance_hooks(w.done_to);
-  w.ok = tell_standing(w.slot);
-}
-
 // --- what is taken -------------------------------------------------------------------------------
 
 /// The next event of a strand; of a log all up to id `bound`.
 inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
   subscription& sub = subs_[x.index];
-  std::uint32_t& lane = sessions_[w.slot].lane;
   w.moved = true;
   if (sub.from() == source::log) return take_from_log(w, x, bound);
-  blob* bytes = nullptr;
-  if (sub.from() == source::newest) {
-    const newest_by_key& values = *stream_of(sub).owner->newest_;
-    bytes = values[x.value].bytes;
-    walks_[sub.record].position = x.next;
-    x.value = values[x.value].newer;
-  } else {
-    bytes = staged_[x.staged++].bytes;
-    const event_id before = std::exchange(sub.filled_to, x.next);
-    if (bytes == nullptr) return take_loss(w, *stream_of(sub).owner, before, x.next);
-  }
+  if (sub.from() == source::newest) return take_keyless(w, x);
+  blob* const bytes = staged_[x.staged++].bytes;
+  const event_id before = std::exchange(sub.filled_to, x.next);
   w.done_to = x.next;
-  w.bytes += bytes->size;
-  w.ok = lanes_.push(lane, bytes, lane_kind::event, x.index);
+  if (bytes == nullptr) return take_loss(w, *stream_of(sub).owner, before, x.next);
+  pieces_.clear();
+  w.ok = add_piece(w, {bytes->bytes(), bytes->size}, x.next);
+  if (w.ok) push_pieces(w, lane_kind::event, x.index);
 }
 
 /// A hook lost what is behind `before`, up to `id`.
 inline void engine::take_loss(weaving& w, channel_state& c, event_id before, event_id id) noexcept {
-  w.done_to = id;
   advance_hooks(id);
   w.ok = untold_.push_back({&c, {before, id + 1, 0, false}}) && tell(w.slot);
+}
+
+/// An event without a key, for one that gets values.
+inline void engine::take_keyless(weaving& w, strand& x) noexcept {
+  const subscription& sub = subs_[x.index];
+  stream& st = stream_of(sub);
+  passing& p = passes_[sub.record];
+  const keyless_event& e = st.owner->newest_->keyless(x.keyless++);
+  const log_place at = st.log.at(e.ordinal);
+  const event_id id = at.seg->id(at.get());
+  if (id != no_id) w.done_to = id;
+  p.keyless = e.position;
+  p.sent += e.position > p.entered ? 1U : 0U;
+  ++st.owner->counters_.delivered;
+  pieces_.clear();
+  w.ok = add_piece(w, at.seg->text(at.get()), id);
+  if (w.ok) push_pieces(w, lane_kind::event, x.index);
+}
+
+/// Bytes of an event that goes into the lane with what was added before. Where values are behind
+/// it, its id says so.
+inline bool engine::add_piece(weaving& w, std::string_view text, event_id id) noexcept {
+  piece made{text, no_id};
+  if (id != no_id && w.values_to < id) {
+    made = {text.substr(text.find('\n') + 1), id};
+    w.apart = true;
+    w.size += 5 + position_size(id, w.values_to);
+  } else if (!pieces_.empty() &&
+             pieces_.back().text.data() + pieces_.back().text.size() == text.data()) {
+    piece& last = pieces_.back();
+    last.text = {last.text.data(), last.text.size() + text.size()};
+    w.size += text.size();
+    return true;
+  }
+  w.size += made.text.size();
+  return pieces_.push_back(made);
+}
+
+inline void engine::push_pieces(weaving& w, lane_kind kind, std::uint32_t from) noexcept {
+  w.bytes += w.size;
+  w.ok = lanes_.push_made(
+      sessions_[w.slot].lane, static_cast<std::uint32_t>(w.size), kind,
+      [&](char* out) {
+        for (const piece& x : pieces_) {
+          if (x.id != no_id) {
+            out = put(out, "id: ");
+            out = put_position(out, x.id, w.values_to);
+            *out++ = '\n';
+          }
+          out = put(out, x.text);
+        }
+      },
+      from);
+  w.size = 0;
 }
 
 inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) noexcept {
@@ -200,36 +216,22 @@ inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) no
   stream& st = stream_of(sub);
   log_place p = sub.at();
   pieces_.clear();
-  std::uint64_t size = 0;
   lane_kind kind = lane_kind::control;
   event_id id = x.next;
   do {
     const entry& e = p.get();
-    const std::string_view text = p.seg->text(e);
-    if (!pieces_.empty() && pieces_.back().data() + pieces_.back().size() == text.data()) {
-      pieces_.back() = {pieces_.back().data(), pieces_.back().size() + text.size()};
-    } else if (!pieces_.push_back(text)) {
+    if (!add_piece(w, p.seg->text(e), p.seg->id(e))) {
       w.ok = false;
       return;
     }
-    size += text.size();
     if (!e.heartbeat()) kind = lane_kind::event;
     if (id != no_id) w.done_to = id;
     ++st.owner->counters_.delivered;
     ++p.k;
-    if (w.bytes + size >= w.room || next_visible(w.slot, st, p, x.own) != found::entry) break;
+    if (w.bytes + w.size >= w.room || next_visible(w.slot, st, p, x.own) != found::entry) break;
     id = p.seg->id(p.get());
   } while (id <= bound);
-  w.bytes += size;
-  w.ok = lanes_.push_made(
-      sessions_[w.slot].lane, static_cast<std::uint32_t>(size), kind,
-      [&](char* out) {
-        for (const std::string_view& piece : pieces_) {
-          std::memcpy(out, piece.data(), piece.size());
-          out += piece.size();
-        }
-      },
-      x.index);
+  push_pieces(w, kind, x.index);
   move_cursor(sub, p);
 }
 
@@ -302,7 +304,8 @@ inline void engine::leave_hooks(weaving& w) noexcept {
     } else if (x.answer != backfill_state::lost) {
       continue;
     } else if (c.newest_ != nullptr && c.options_.start == start_at::snapshot) {
-      w.ok = w.ok && start_walk(sub, {.position = sub.filled_to, .to_log = true});
+      const event_id has = sub.filled_to;
+      w.ok = w.ok && start_passes(sub, has, has, 0);
     } else {
       const event_id requested = sub.filled_to;
       go_live(sub, st.log.retained());

@@ -1,11 +1,13 @@
 // ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
 //
-// newest_by_key: the newest entry of each (audience, key) of a channel, oldest first: what a reader
-// that coalesces, or begins with a snapshot, still has to see. Between the values stands what was
-// lost there: entries without a key, and values that had to be forgotten.
+// newest_by_key: the newest event of each (audience, key) of a channel, each in a slot that it
+// keeps while it is there. What a reader that conflates, or begins with a snapshot, still has to
+// see is found in the order of the slots, and what did not change is not looked at: above the
+// positions stands the highest of each 64, and of each 4,096. Beside them: which retained events
+// had no key, and what was lost.
 //
-// Memory: at most `most` values with an event each, and for each at most `max_losses` audiences
-// that lost something in front of it; the key that was silent longest goes first.
+// Memory: at most `most` values with an event each; the key that was silent longest goes first. 24
+// bytes for each retained event without a key, and `max_audiences` audiences that lost something.
 #pragma once
 #ifndef SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP
 #define SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP
@@ -20,120 +22,222 @@
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
-/// Something was lost at `first` and at `position`, and maybe in between: whose it was.
-struct lost_entry {
-  std::uint64_t first = 0;
-  std::uint64_t position = 0;
-  owned_text audience;  ///< empty: everybody's
-  std::uint32_t next = none;
-  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
-};
-
 struct newest_value {
-  blob* bytes = nullptr;  ///< the encoded event
-  owned_text audience;
-  std::uint64_t position = 0;   ///< its id, or its stamp where there are no ids
-  std::uint32_t losses = none;  ///< what was lost between the older value and this one
+  blob* bytes = nullptr;   ///< the encoded event, without its id
+  std::uint32_t room = 0;  ///< bytes that the blob has
   std::uint32_t newer = none;
   std::uint32_t older = none;
+  owned_text audience;
+};
+
+/// A retained event without a key.
+struct keyless_event {
+  std::uint64_t position = 0;
+  std::uint64_t ordinal = 0;      ///< in the log
+  std::uint32_t audience = none;  ///< none: everybody's
 };
 
 class newest_by_key {
  public:
-  /// Audiences told apart between two values; more of them are told as everybody's.
-  static constexpr std::uint32_t max_losses = 8;
+  /// Audiences that lost something, told apart; more of them are told as everybody's.
+  static constexpr std::uint32_t max_audiences = 64;
 
-  newest_by_key(std::uint32_t most, std::uint64_t seed) noexcept : most_{most}, keys_{seed} {}
+  newest_by_key(std::uint32_t most, std::uint64_t seed) noexcept
+      : most_{most}, keys_{seed}, audiences_{seed}, lost_{seed} {}
   newest_by_key(const newest_by_key&) = delete;
   newest_by_key& operator=(const newest_by_key&) = delete;
   ~newest_by_key() {
     while (oldest_ != none) drop(oldest_);
+    while (!keyless_.empty()) pop_keyless();
   }
 
   /// What was published up to `position` is not known here: it counts as lost.
-  void begin_behind(std::uint64_t position) noexcept { unknown_to_ = position; }
-  /// An entry was published. Without a key, or when memory is out, it is one that no later value
-  /// makes up for.
+  void begin_behind(std::uint64_t position) noexcept {
+    lost_by_all_ = {position, position};
+    last_ = position;
+  }
+  /// An event with a key was published. `position`: its id, or its stamp where there are no ids.
   void put(std::string_view key, std::uint64_t position, std::string_view bytes,
            std::string_view audience) noexcept {
-    if (key.empty() || !store(key, position, bytes, audience))
-      lose(tail_, position, position, audience);
+    last_ = position;
+    if (!store(key, position, bytes, audience)) lose(audience).value = position;
+  }
+  /// One without a key, the entry `ordinal` of the log.
+  void put_keyless(std::uint64_t position, std::uint64_t ordinal,
+                   std::string_view audience) noexcept {
+    keyless_event e{position, ordinal};
+    if (!keyless_.reserve_one() ||
+        (!audience.empty() && (e.audience = audiences_.acquire(audience)) == none)) {
+      lose(audience).keyless = position;
+      return;
+    }
+    keyless_.push_reserved(e);
+  }
+  /// Retention let go of what is in front of `ordinal`.
+  void let_go_before(std::uint64_t ordinal) noexcept {
+    while (!keyless_.empty() && keyless_[keyless_.first()].ordinal < ordinal) {
+      const keyless_event& e = keyless_[keyless_.first()];
+      lose(audience_of(e)).keyless = e.position;
+      pop_keyless();
+    }
   }
 
-  /// The oldest value behind `position`; none. O(values behind it).
-  [[nodiscard]] std::uint32_t after(std::uint64_t position) const noexcept {
-    std::uint32_t found = none;
-    for (std::uint32_t i = newest_; i != none && keys_[i].position > position; i = keys_[i].older)
-      found = i;
-    return found;
+  // --- values ------------------------------------------------------------------------------------
+
+  /// The position of the newest value.
+  [[nodiscard]] std::uint64_t last() const noexcept { return last_; }
+  /// Slots, in use or free.
+  [[nodiscard]] std::uint32_t slots() const noexcept { return positions_.size(); }
+  [[nodiscard]] std::uint32_t size() const noexcept { return keys_.size(); }
+  [[nodiscard]] const newest_value& operator[](std::uint32_t slot) const noexcept {
+    return keys_[slot];
   }
-  [[nodiscard]] const newest_value& operator[](std::uint32_t i) const noexcept { return keys_[i]; }
-  /// Whether somebody for whom `sees(audience)` lost something behind `from`, up to `to`, in front
-  /// of value `i`, or of the end (none). Of several losses there only the first and the newest are
-  /// known: where these lie on both sides of the range, it is true too.
-  template <class Sees>
-  [[nodiscard]] bool lost_before(std::uint32_t i, std::uint64_t from, std::uint64_t to,
-                                 Sees sees) const noexcept {
-    if (unknown_to_ > from) return true;
-    if (unsaid_to_ > from && unsaid_from_ <= to && (i == none || unsaid_from_ < keys_[i].position))
-      return true;
-    for (std::uint32_t n = i == none ? tail_ : keys_[i].losses; n != none; n = losses_[n].next) {
-      const lost_entry& l = losses_[n];
-      if (l.position > from && l.first <= to &&
-          (l.audience.view().empty() || sees(l.audience.view())))
-        return true;
+  [[nodiscard]] std::uint64_t position(std::uint32_t slot) const noexcept {
+    return positions_[slot];
+  }
+  /// The first slot from `slot` on, in front of `end`, whose value came behind position `since`;
+  /// `end`: none. REQUIRES: end <= slots().
+  [[nodiscard]] std::uint32_t changed(std::uint32_t slot, std::uint32_t end,
+                                      std::uint64_t since) const noexcept {
+    while (slot < end) {
+      if (highest_of_4096_[slot / 4096] <= since) {
+        slot = (slot / 4096 + 1) * 4096;
+      } else if (highest_of_64_[slot / 64] <= since) {
+        slot = (slot / 64 + 1) * 64;
+      } else {
+        const std::uint32_t stop = (slot / 64 + 1) * 64 < end ? (slot / 64 + 1) * 64 : end;
+        for (; slot < stop; ++slot) {
+          if (positions_[slot] > since) return slot;
+        }
+      }
     }
-    return false;
+    return end;
+  }
+
+  // --- events without a key, by number -----------------------------------------------------------
+
+  [[nodiscard]] std::uint64_t keyless_after(std::uint64_t position) const noexcept {
+    std::uint64_t lo = keyless_.first();
+    std::uint64_t hi = keyless_.end();
+    while (lo < hi) {
+      const std::uint64_t mid = lo + (hi - lo) / 2;
+      if (keyless_[mid].position > position) {
+        hi = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo;
+  }
+  [[nodiscard]] std::uint64_t keyless_end() const noexcept { return keyless_.end(); }
+  [[nodiscard]] const keyless_event& keyless(std::uint64_t n) const noexcept { return keyless_[n]; }
+  [[nodiscard]] std::string_view audience_of(const keyless_event& e) const noexcept {
+    return e.audience == none ? std::string_view{} : audiences_.name_of(e.audience);
+  }
+
+  // --- losses ------------------------------------------------------------------------------------
+
+  /// Whether somebody for whom `sees(audience)` lost an event without a key behind `from`.
+  template <class Sees>
+  [[nodiscard]] bool lost_keyless(std::uint64_t from, Sees sees) const noexcept {
+    return any_lost(&losses::keyless, from, sees);
+  }
+  /// The same of values that had to be forgotten.
+  template <class Sees>
+  [[nodiscard]] bool lost_value(std::uint64_t from, Sees sees) const noexcept {
+    return any_lost(&losses::value, from, sees);
   }
 
  private:
+  /// Positions of what was lost last.
+  struct losses {
+    std::uint64_t keyless = 0;
+    std::uint64_t value = 0;
+  };
+
+  template <class Sees>
+  [[nodiscard]] bool any_lost(std::uint64_t losses::*kind, std::uint64_t from,
+                              Sees sees) const noexcept {
+    if (lost_by_all_.*kind > from) return true;
+    for (std::uint32_t i = 0; i < lost_.extent(); ++i) {
+      if (lost_.refs(i) != 0 && lost_[i].*kind > from && sees(lost_.name_of(i))) return true;
+    }
+    return false;
+  }
+  /// Where to note what an audience lost; that is a position behind all others.
+  [[nodiscard]] losses& lose(std::string_view audience) noexcept {
+    if (audience.empty()) return lost_by_all_;
+    std::uint32_t i = lost_.find(audience);
+    if (i == none && lost_.size() < max_audiences) i = lost_.acquire(audience);
+    if (i == none) return lost_by_all_;
+    return lost_[i];
+  }
+  void pop_keyless() noexcept {
+    const std::uint32_t audience = keyless_[keyless_.first()].audience;
+    if (audience != none) audiences_.release(audience);
+    keyless_.pop_front();
+  }
+
   [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
                            std::string_view audience) noexcept {
     // A state belongs to a key and an audience: the name tells both apart, whatever bytes they
     // have.
-    owned_text name;
-    if (!name_state(name, key, audience)) return false;
-    std::uint32_t i = keys_.find(name.view());
-    const bool known = i != none;
+    const auto size = static_cast<std::uint16_t>(audience.size());
+    name_.clear();
+    if (!name_.reserve(static_cast<std::uint32_t>(sizeof size + audience.size() + key.size())))
+      return false;
+    name_.append_reserved(reinterpret_cast<const char*>(&size), sizeof size);
+    name_.append_reserved(audience.data(), audience.size());
+    name_.append_reserved(key.data(), key.size());
+    const std::string_view name{&name_[0], name_.size()};
+    std::uint32_t slot = keys_.find(name);
+    const bool known = slot != none;
     if (known) {
-      unlink(i);
+      unlink(slot);
     } else {
       if (keys_.size() == most_) forget_oldest();
-      if ((i = keys_.acquire(name.view())) == none) return false;
+      if ((slot = keys_.acquire(name)) == none) return false;
     }
-    newest_value& v = keys_[i];
-    link(i);
-    v.losses = std::exchange(tail_, none);
-    v.position = position;
-    const auto size = static_cast<std::uint32_t>(bytes.size());
-    // else nobody is sending it
-    if (v.bytes == nullptr || v.bytes->refs != 1 || v.bytes->size != size) {
-      if (v.bytes != nullptr) unref(v.bytes);
-      v.bytes = make_blob(size);
-    }
-    if (v.bytes == nullptr || (!known && !v.audience.assign(audience))) {
-      drop(i);
+    newest_value& v = keys_[slot];
+    link(slot);
+    if (!hold(v, bytes) || (!known && (!v.audience.assign(audience) || !make_room(slot)))) {
+      drop(slot);
       return false;
     }
+    positions_[slot] = position;
+    highest_of_64_[slot / 64] = position;
+    highest_of_4096_[slot / 4096] = position;
+    return true;
+  }
+  /// In place, unless somebody is sending the older one.
+  [[nodiscard]] static bool hold(newest_value& v, std::string_view bytes) noexcept {
+    const auto size = static_cast<std::uint32_t>(bytes.size());
+    if (v.bytes == nullptr || v.bytes->refs != 1 || v.room < size) {
+      if (v.bytes != nullptr) unref(v.bytes);
+      v.room = size / 32 * 32 + 32;  // the next may be a little longer
+      v.bytes = make_blob(v.room);
+      if (v.bytes == nullptr) return false;
+    }
+    v.bytes->size = size;
     std::memcpy(v.bytes->bytes(), bytes.data(), size);
     return true;
   }
-  [[nodiscard]] static bool name_state(owned_text& name, std::string_view key,
-                                       std::string_view audience) noexcept {
-    const auto size = static_cast<std::uint16_t>(audience.size());
-    char length[sizeof size];
-    std::memcpy(length, &size, sizeof size);
-    return name.assign({length, sizeof length}, audience, key);
+  /// Positions for all slots up to this one.
+  [[nodiscard]] bool make_room(std::uint32_t slot) noexcept {
+    const auto grow = [](vec<std::uint64_t>& v, std::uint32_t n) {
+      if (!v.reserve(n)) return false;
+      while (v.size() < n) v.push_reserved(0);
+      return true;
+    };
+    return grow(highest_of_4096_, slot / 4096 + 1) && grow(highest_of_64_, slot / 64 + 1) &&
+           grow(positions_, slot + 1);
   }
 
   void forget_oldest() noexcept {
-    const newest_value& v = keys_[oldest_];
-    // what was lost before it is now lost before the next one, and so is it itself
-    const std::uint64_t position = v.position;
-    owned_text audience = std::move(keys_[oldest_].audience);
-    const std::uint32_t next = v.newer;
+    // drop() takes its audience along
+    losses& l = lose(keys_[oldest_].audience.view());
+    if (positions_[oldest_] > l.value) l.value = positions_[oldest_];
     drop(oldest_);
-    lose(next == none ? tail_ : keys_[next].losses, position, position, audience.view());
   }
 
   void link(std::uint32_t i) noexcept {
@@ -142,86 +246,32 @@ class newest_by_key {
     (newest_ == none ? oldest_ : keys_[newest_].newer) = i;
     newest_ = i;
   }
-  /// Takes it out of its place; what was lost in front of it stands in front of the next then.
   void unlink(std::uint32_t i) noexcept {
     newest_value& v = keys_[i];
     (v.older == none ? oldest_ : keys_[v.older].newer) = v.newer;
     (v.newer == none ? newest_ : keys_[v.newer].older) = v.older;
-    std::uint32_t& into = v.newer == none ? tail_ : keys_[v.newer].losses;
-    for (std::uint32_t n = std::exchange(v.losses, none); n != none;) {
-      const std::uint32_t next = losses_[n].next;
-      add(into, n);
-      n = next;
-    }
   }
   void drop(std::uint32_t i) noexcept {
     unlink(i);
-    newest_value& v = keys_[i];
-    if (v.bytes != nullptr) unref(v.bytes);
-    v.bytes = nullptr;
+    if (keys_[i].bytes != nullptr) unref(keys_[i].bytes);
+    if (i < positions_.size()) positions_[i] = 0;
     keys_.release(i);
-  }
-
-  void lose(std::uint32_t& list, std::uint64_t first, std::uint64_t position,
-            std::string_view audience) noexcept {
-    std::uint32_t n = losses_.take();
-    if (n != none && !losses_[n].audience.assign(audience)) losses_[n].audience.clear();
-    if (n == none) {  // memory is out: what stands there already covers it, if anything does
-      n = list;
-      if (n == none) {
-        if (unsaid_to_ == 0) unsaid_from_ = first;
-        unsaid_to_ = position;
-        return;
-      }
-      losses_[n].audience.clear();
-      widen(losses_[n], first, position);
-      return;
-    }
-    losses_[n].first = first;
-    losses_[n].position = position;
-    add(list, n);
-  }
-  static void widen(lost_entry& l, std::uint64_t first, std::uint64_t position) noexcept {
-    if (first < l.first) l.first = first;
-    if (position > l.position) l.position = position;
-  }
-  /// Puts a loss into a list, joined to the one of the same audience if there is one.
-  void add(std::uint32_t& list, std::uint32_t n) noexcept {
-    lost_entry& l = losses_[n];
-    std::uint32_t size = 0;
-    for (std::uint32_t i = list; i != none; i = losses_[i].next, ++size) {
-      lost_entry& other = losses_[i];
-      if (other.audience.view() != l.audience.view()) continue;
-      widen(other, l.first, l.position);
-      give_back(n);
-      return;
-    }
-    if (size >= max_losses) {  // too many to tell apart: one of all of them
-      while (list != none) {
-        const std::uint32_t next = losses_[list].next;
-        widen(l, losses_[list].first, losses_[list].position);
-        give_back(list);
-        list = next;
-      }
-      l.audience.clear();
-    }
-    l.next = list;
-    list = n;
-  }
-  void give_back(std::uint32_t n) noexcept {
-    losses_[n].audience.clear();
-    losses_.give_back(n);
   }
 
   std::uint32_t most_;
   name_table<newest_value, 16> keys_;
-  slot_pool<lost_entry, 16> losses_;
+  vec<std::uint64_t> positions_;  ///< by slot; 0: free
+  vec<std::uint64_t> highest_of_64_;
+  vec<std::uint64_t> highest_of_4096_;
+  std::uint64_t last_ = 0;
   std::uint32_t newest_ = none;
   std::uint32_t oldest_ = none;
-  std::uint32_t tail_ = none;      ///< what was lost behind the newest value
-  std::uint64_t unknown_to_ = 0;   ///< before that it was not there
-  std::uint64_t unsaid_from_ = 0;  ///< losses for which there was no memory: everybody's
-  std::uint64_t unsaid_to_ = 0;
+  ring<keyless_event> keyless_;
+  struct nothing {};
+  name_table<nothing, 8> audiences_;  ///< of these
+  losses lost_by_all_;
+  name_table<losses, 8> lost_;
+  vec<char> name_;  ///< of the key that is looked for
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail

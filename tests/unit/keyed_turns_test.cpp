@@ -1,0 +1,253 @@
+// ssehub: Server-Sent Events for C++. SPDX-License-Identifier: MIT
+//
+// Keyed channels by turns: so many updates, then a reader takes so many bytes. What it gets is held
+// against what was published: a key is silent for one pass over all keys at most, a value is the
+// newest of its key when it is written, and all that was published is delivered, conflated or
+// announced as lost.
+//
+//   SSEHUB_KEYED_STEPS=n   updates of the random runs; default 200,000
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <sse/sse.hpp>
+
+#include "catch.hpp"
+#include "environment.hpp"
+#include "random_source.hpp"
+#include "stage.hpp"
+
+namespace {
+
+/// How a desk of `keys` is updated and read.
+struct desk_plan {
+  std::uint32_t keys = 500;
+  std::uint32_t busy = 500;  ///< the first so many are updated in each turn,
+  std::uint32_t others = 1;  ///< one of the others each so many turns
+  std::uint32_t share = 256 << 10;
+  std::size_t per_turn = 2000;   ///< bytes that the reader takes
+  std::uint32_t keyless_in = 0;  ///< one event without a key in so many turns; 0: none
+  std::uint64_t keep = 1'000'000;
+};
+
+/// What a reader got of it.
+struct desk_result {
+  std::uint64_t longest_wait = 0;  ///< turns from an update to a value at least as new
+  std::uint64_t old_news = 0;      ///< values that were not the newest when they were begun
+  std::uint64_t out_of_order = 0;  ///< values that were older than what it had, or the same
+  std::uint64_t busiest = 0;       ///< how often key 0 came
+  std::uint64_t values = 0;
+  std::uint64_t keyless = 0;
+  std::uint64_t keyless_wrong = 0;  ///< not the next one
+  std::uint64_t gaps = 0;
+  std::uint64_t updates = 0;
+};
+
+class keyed_desk {
+ public:
+  explicit keyed_desk(const desk_plan& p)
+      : plan_{p}, stage_{{.flush_share = p.share}, test::stage::as_given{}}, keys_(p.keys) {
+    sse::channel_options o = test::quiet(p.keep);
+    o.on_lag = sse::lag_policy::coalesce;
+    o.max_keys = p.keys;
+    quotes_ = stage_.open("quotes", std::move(o));
+    reader_ = stage_.join(quotes_, {.window = 0});
+  }
+
+  void turn() {
+    ++now_;
+    for (std::uint32_t k = 0; k < plan_.busy; ++k) update(k);
+    for (std::uint32_t k = plan_.busy; k < plan_.keys; ++k) {
+      if ((now_ + k) % plan_.others == 0) update(k);
+    }
+    if (plan_.keyless_in != 0 && now_ % plan_.keyless_in == 0) put_keyless();
+    stage_.flush();
+    take(plan_.per_turn);
+  }
+  void update(std::uint32_t k) {
+    key& x = keys_[k];
+    ++x.version;
+    ++result.updates;
+    if (x.pending_since == 0) x.pending_since = now_;
+    const std::string name = "k" + std::to_string(k);
+    const std::string data = name + ";" + std::to_string(x.version) + ";" + std::string(70, 'x');
+    if (!quotes_.publish({.type = "q", .data = data}, {.key = name})) ++result.old_news;
+  }
+  void put_keyless() { (void)quotes_.publish({.type = "fill", .data = std::to_string(++fills_)}); }
+  void take(std::size_t bytes) {
+    stage_.let(reader_, bytes);
+    read();
+    stage_.peer(reader_).window = 0;
+  }
+  /// It reads whatever there is; then nothing is pending.
+  void take_all() {
+    ++now_;
+    stage_.let(reader_);
+    read();
+    stage_.peer(reader_).window = 0;
+  }
+  /// Turns that a pass over all keys takes; a value or an id may be cut at its beginning and end.
+  [[nodiscard]] std::uint64_t turns_of_a_pass() const {
+    const std::size_t size = 12 + 6 + 1 + std::to_string(plan_.keys).size() + 22 + 70;
+    return plan_.keys * size / plan_.per_turn + 3;
+  }
+  [[nodiscard]] std::uint64_t waits() const {
+    std::uint64_t n = 0;
+    for (const key& k : keys_) n += k.pending_since != 0 ? 1U : 0U;
+    return n;
+  }
+  [[nodiscard]] sse::channel_stats stats() const { return quotes_.stats(); }
+  [[nodiscard]] std::uint64_t published() const { return result.updates + fills_; }
+  /// Of updates that did not come yet, too.
+  [[nodiscard]] std::uint64_t longest_wait() const {
+    std::uint64_t longest = result.longest_wait;
+    for (const key& k : keys_) {
+      if (k.pending_since != 0) longest = (std::max)(longest, now_ - k.pending_since);
+    }
+    return longest;
+  }
+  desk_result result;
+
+ private:
+  struct key {
+    std::uint64_t version = 0;
+    std::uint64_t got = 0;
+    std::uint64_t pending_since = 0;
+  };
+
+  void read() {
+    const std::string bytes = stage_.take(reader_);
+    std::size_t at = 0;
+    while (at < bytes.size()) {
+      if (held_.empty()) begun_ = next_version(bytes, at);
+      const std::size_t before = held_.size();
+      held_.append(bytes, at);
+      const std::size_t end = held_.find("\n\n", before < 2 ? 0 : before - 1);
+      if (end == held_.npos) return;
+      at += end + 2 - before;
+      held_.resize(end + 2);
+      frame(held_);
+      held_.clear();
+    }
+  }
+  /// A frame begins: the versions of all keys now, if it is cut; else it is looked at at once.
+  std::vector<std::uint64_t> next_version(const std::string& bytes, std::size_t at) const {
+    if (bytes.find("\n\n", at) != bytes.npos) return {};
+    std::vector<std::uint64_t> now;
+    for (const key& k : keys_) now.push_back(k.version);
+    return now;
+  }
+  void frame(const std::string& text) {
+    const std::size_t data = text.find("data: ");
+    if (text.find("event: gap") != text.npos) ++result.gaps;
+    if (data == text.npos) return;
+    if (text.find("event: fill\n") != text.npos) {
+      ++result.keyless;
+      const std::uint64_t n = std::stoull(text.substr(data + 6));
+      if (n != result.keyless) ++result.keyless_wrong;
+    }
+    if (text.find("event: q\n") == text.npos) return;
+    const auto k = static_cast<std::uint32_t>(std::stoul(text.substr(data + 7)));
+    const std::uint64_t version = std::stoull(text.substr(text.find(';', data) + 1));
+    key& x = keys_[k];
+    ++result.values;
+    if (k == 0) ++result.busiest;
+    if (version <= x.got) ++result.out_of_order;
+    if (version != (begun_.empty() ? x.version : begun_[k])) ++result.old_news;
+    result.longest_wait = (std::max)(result.longest_wait, now_ - x.pending_since);
+    x.got = version;
+    x.pending_since = version == x.version ? 0 : now_;
+  }
+
+  desk_plan plan_;
+  test::stage stage_;
+  sse::channel quotes_{};
+  test::caller reader_{};
+  std::vector<key> keys_;
+  std::uint64_t now_ = 0;
+  std::uint64_t fills_ = 0;
+  std::string held_;
+  std::vector<std::uint64_t> begun_;
+};
+
+/// Nothing waits any more: the sums are exact.
+void check_sums(keyed_desk& d) {
+  for (int i = 0; i < 3; ++i) d.take_all();
+  CHECK(d.waits() == 0);
+  const sse::channel_stats s = d.stats();
+  CHECK(s.published == d.published());
+  CHECK(s.delivered == d.result.values + d.result.keyless);
+  CHECK(s.published == s.delivered + s.coalesced);
+  CHECK(d.result.gaps == 0);
+}
+
+}  // namespace
+
+TEST_CASE("keyed: no key is silent for more than a pass, and no value is old when it is written",
+          "[keyed][fault]") {
+  const desk_plan plans[] = {
+      {.keys = 500, .busy = 500},
+      {.keys = 500, .busy = 500, .share = 4096},
+      {.keys = 500, .busy = 1, .others = 40, .share = 4096},
+      {.keys = 2000, .busy = 1, .others = 100},
+      {.keys = 2000, .busy = 1, .others = 100, .share = 1},
+      {.keys = 500, .busy = 500, .per_turn = 150},
+  };
+  for (const desk_plan& p : plans) {
+    CAPTURE(p.keys, p.busy, p.others, p.share, p.per_turn);
+    keyed_desk d{p};
+    const int turns = p.per_turn < 1000 ? 2000 : 600;
+    for (int i = 0; i < turns; ++i) d.turn();
+    CHECK(d.result.old_news == 0);
+    CHECK(d.result.out_of_order == 0);
+    CHECK(d.longest_wait() <= d.turns_of_a_pass());
+    CHECK(d.result.busiest + 2 >= static_cast<std::uint64_t>(turns) / d.turns_of_a_pass());
+    check_sums(d);
+  }
+}
+
+TEST_CASE("keyed: events without a key all come, in order, whatever else there is",
+          "[keyed][fault]") {
+  for (const std::uint32_t share : {1U, 4096U, 256U << 10}) {
+    CAPTURE(share);
+    keyed_desk d{{.keys = 300, .busy = 300, .share = share, .keyless_in = 3}};
+    for (int i = 0; i < 600; ++i) d.turn();
+    CHECK(d.result.keyless == 200);
+    CHECK(d.result.keyless_wrong == 0);
+    CHECK(d.result.old_news == 0);
+    check_sums(d);
+  }
+}
+
+TEST_CASE("keyed: any number of keys, rates, reader speeds and flush shares",
+          "[keyed][simulation]") {
+  const std::uint64_t steps = test::from_environment("SSEHUB_KEYED_STEPS", 200'000);
+  test::random_source random{test::from_environment("SSEHUB_SIM_SEED", 1)};
+  for (std::uint64_t done = 0; done < steps;) {
+    desk_plan p;
+    p.keys = 1 + static_cast<std::uint32_t>(random.below(random.one_in(3) ? 3000 : 60));
+    p.busy = static_cast<std::uint32_t>(random.below(p.keys + 1));
+    p.others = 1 + static_cast<std::uint32_t>(random.below(200));
+    constexpr std::uint32_t shares[] = {1, 300, 4096, 256 << 10};
+    p.share = shares[random.below(4)];
+    p.per_turn = 100 + random.below(random.one_in(2) ? 400 : 20'000);
+    p.keyless_in = static_cast<std::uint32_t>(random.below(10));
+    CAPTURE(p.keys, p.busy, p.others, p.share, p.per_turn, p.keyless_in);
+    keyed_desk d{p};
+    // Who reads less than the events without a key take gets nothing else.
+    const std::uint64_t all = (std::max<std::uint64_t>)(20'000, 4 * p.keys);
+    while (d.result.updates < all && done < 10 * all) {
+      d.turn();
+      if (random.one_in(50)) d.take_all();
+      ++done;
+    }
+    done += d.result.updates;
+    CHECK(d.result.old_news == 0);
+    CHECK(d.result.out_of_order == 0);
+    CHECK(d.result.keyless_wrong == 0);
+    CHECK(d.longest_wait() <= d.turns_of_a_pass() * (p.keyless_in == 0 ? 1 : 3));
+    check_sums(d);
+  }
+}
