@@ -143,6 +143,19 @@ def audiences(add):
         "engine::asks_per_turn, bytes_per_ask: detail/engine/flush.hpp")
 
 
+def keys(add):
+    where = "engine::put_newest: detail/engine/publish.hpp; newest_by_key::store: detail/log/newest_by_key.hpp"
+    without, _ = counted("keyed", 10_000, 0)
+    with_one, top = counted("keyed", 10_000, 500)
+    add("times the instructions of a publish: with a key, of 500", with_one / without, where, top)
+    add("bytes more asked for 10,000 publishes with a key than without", plain("keyed", 10_000, 500)["asked"] -
+        plain("keyed", 10_000, 0)["asked"], where)
+    few, _ = counted("one-of-many", 100)
+    many, top = counted("one-of-many", 10_000)
+    add("times the instructions of a pass over two values that changed: of 10,000 instead of 100", many / few,
+        "newest_by_key::changed; engine::take_values: detail/engine/passes.hpp", top)
+
+
 def turns(add):
     storm = plain("storm", 10_000, 100)
     add("live readers that had to wait for a second flush, beside 10,000 resumes of 655 kB", storm["late"],
@@ -170,7 +183,7 @@ def turns(add):
 
 def count_shapes(add):
     """Shapes of work beside the plain one: what they promise is in each name."""
-    for part in (backlogs, memory, audiences, turns):
+    for part in (backlogs, memory, audiences, keys, turns):
         part(add)
 
 

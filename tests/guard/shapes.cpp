@@ -1,5 +1,6 @@
 // Shapes of work beside the plain one of guard.cpp: backlogs of every kind, memory of channels,
-// audiences, resumes, storms, presence, eviction, shedding, transients, transports that complete.
+// audiences, resumes, storms, presence, eviction, shedding, transients, transports that complete,
+// keys.
 // Each scenario has its numbers on the command line and prints one JSON object; what is between
 // the braces of a `counting::instructions` is what callgrind counts.
 //
@@ -18,6 +19,8 @@
 //   sixteen                              writes of flushes to one session on 16 channels
 //   once WHAT                            100 events to 1,000 readers after one of WHAT
 //   completes N                          bytes of a session, idle and after a burst
+//   keyed EVENTS KEYS                    publishing with a key, of so many; 0: without
+//   one-of-many KEYS                     two values to a reader that had the others
 //   grow ENTRIES [AT]                    the publish that asks for most memory; AT: its cost
 #include <cstdint>
 #include <cstdio>
@@ -628,6 +631,60 @@ void grow(u64 entries, u64 at) {
   print("at", where, "asked", most);
 }
 
+// --- keys
+
+std::string symbol(u64 i) { return name_of("", i).substr(1); }
+
+/// Publishes; `keys`: on a channel that conflates, of so many keys; 0: on one without.
+void keyed(u64 events, u64 keys) {
+  tally<> net;
+  sse::hub<tally<>> h{net, no_limits()};
+  sse::channel_options o = plain_channel(10'000);
+  if (keys != 0) o.on_lag = sse::lag_policy::coalesce;
+  o.max_keys = 10'000;
+  sse::channel c = open(h, "quotes", std::move(o));
+  std::vector<std::string> symbols(keys == 0 ? 1 : keys);
+  for (u64 i = 0; i < keys; ++i) symbols[i] = symbol(i);
+  std::vector<std::string_view> next;
+  for (u64 i = 0; i < events; ++i) next.push_back(symbols[i * 7 % symbols.size()]);
+  const auto run = [&] {
+    for (const std::string_view key : next) publish(c, {.key = key});
+    flush(h);
+  };
+  run();
+  const u64 before = counting::asked;
+  {
+    const counting::instructions on;
+    run();
+  }
+  print("asked", counting::asked - before);
+}
+
+/// A reader could not take two values of so many keys, of which nothing else changed, and now does.
+void one_of_many(u64 keys) {
+  tally<> net;
+  sse::hub<tally<>> h{net, no_limits()};
+  sse::channel_options o = plain_channel(10);
+  o.start = sse::start_at::snapshot;
+  o.on_lag = sse::lag_policy::coalesce;
+  o.max_keys = static_cast<std::uint32_t>(keys);
+  sse::channel c = open(h, "quotes", std::move(o));
+  for (u64 i = 0; i < keys; ++i) publish(c, {.key = symbol(i)});
+  const sse::session_id id = join(h, c);
+  flush(h);
+  net.blocks = true;
+  publish(c, {.key = symbol(0)});
+  publish(c, {.key = symbol(1)});
+  flush(h);  // it does not take them
+  net.blocks = false;
+  {
+    const counting::instructions on;
+    h.writable(id);
+    flush(h);
+  }
+  print("bytes", net.bytes);
+}
+
 }  // namespace
 
 bool counting::shape_of_work(int argc, char** argv) {
@@ -664,6 +721,10 @@ bool counting::shape_of_work(int argc, char** argv) {
     sixteen();
   } else if (what == "completes") {
     completes(n(2));
+  } else if (what == "keyed") {
+    keyed(n(2), n(3));
+  } else if (what == "one-of-many") {
+    one_of_many(n(2));
   } else if (what == "grow") {
     grow(n(2), argc > 3 ? n(3) : 0);
   } else {

@@ -53,9 +53,14 @@ class name_table {
   }
   /// The same for one whose hash is known: that of a table with the same seed.
   [[nodiscard]] std::uint32_t find(std::string_view name, std::uint64_t h) const noexcept {
+    return find(name, h, [](const Value&) { return true; });
+  }
+  /// Of those that were added under that name, the one whose value `is` what is looked for.
+  template <class Is>
+  [[nodiscard]] std::uint32_t find(std::string_view name, std::uint64_t h, Is is) const noexcept {
     if (used_ == 0) return none;
     for (std::uint32_t i = buckets_[bucket(h)]; i != none; i = pool_[i].chain) {
-      if (pool_[i].hash == h && pool_[i].name.view() == name) return i;
+      if (pool_[i].hash == h && pool_[i].name.view() == name && is(pool_[i].value)) return i;
     }
     return none;
   }
@@ -63,24 +68,27 @@ class name_table {
   /// Finds or adds, and takes a reference; none when memory is out.
   [[nodiscard]] std::uint32_t acquire(std::string_view name) noexcept {
     const std::uint64_t h = hash(name);
-    std::uint32_t i = find(name, h);
-    if (i == none) {
-      if (!grow() || !pool_.reserve_one()) return none;
-      i = pool_.take();
-      item& n = pool_[i];
-      if (!n.name.assign(name)) {
-        n.name.clear();
-        pool_.give_back(i);
-        return none;
-      }
-      n.hash = h;
-      n.refs = 0;
-      std::uint32_t& b = buckets_[bucket(h)];
-      n.chain = b;
-      b = i;
-      ++used_;
-    }
+    const std::uint32_t i = find(name, h);
+    if (i == none) return add(name, h);
     ++pool_[i].refs;
+    return i;
+  }
+  /// Adds it, whether or not there is one of that name, with a reference; none when memory is out.
+  [[nodiscard]] std::uint32_t add(std::string_view name, std::uint64_t h) noexcept {
+    if (!grow() || !pool_.reserve_one()) return none;
+    const std::uint32_t i = pool_.take();
+    item& n = pool_[i];
+    if (!n.name.assign(name)) {
+      n.name.clear();
+      pool_.give_back(i);
+      return none;
+    }
+    n.hash = h;
+    n.refs = 1;
+    std::uint32_t& b = buckets_[bucket(h)];
+    n.chain = b;
+    b = i;
+    ++used_;
     return i;
   }
   [[nodiscard]] std::uint32_t refs(std::uint32_t i) const noexcept { return pool_[i].refs; }

@@ -65,6 +65,8 @@ inline publish_error engine::append(stream& st, const event& e, new_entry& meta,
   } else {
     encode_as(at, e, id, p);
   }
+  const std::size_t id_line = id.empty() ? 0 : id.size() + 5;
+  meta.text = {at + id_line, p.size - id_line};
   ++stamp_;
   st.log.commit(meta);
   st.trim(now_);
@@ -162,9 +164,9 @@ inline void engine::put_newest(channel_state& c, const new_entry& meta,
     values_of(c.main_).put_keyless(position, c.main_.log.end() - 1, o.audience);
     return;
   }
-  const segment& s = *c.main_.log.tail();
-  std::string_view text = s.text(s[s.count - 1]);
-  if (meta.id != no_id && text.starts_with("id: ")) text.remove_prefix(text.find('\n') + 1);
+  std::string_view text = meta.text;
+  if (o.encoded && meta.id != no_id && text.starts_with("id: "))
+    text.remove_prefix(text.find('\n') + 1);
   c.newest_->put(o.key, position, text, o.audience);
 }
 

@@ -25,8 +25,6 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 struct newest_value {
   blob* bytes = nullptr;   ///< the encoded event, without its id
   std::uint32_t room = 0;  ///< bytes that the blob has
-  std::uint32_t newer = none;
-  std::uint32_t older = none;
   owned_text audience;
 };
 
@@ -52,14 +50,10 @@ class newest_by_key {
   }
 
   /// What was published up to `position` is not known here: it counts as lost.
-  void begin_behind(std::uint64_t position) noexcept {
-    lost_by_all_ = {position, position};
-    last_ = position;
-  }
+  void begin_behind(std::uint64_t position) noexcept { lost_by_all_ = {position, position}; }
   /// An event with a key was published. `position`: its id, or its stamp where there are no ids.
   void put(std::string_view key, std::uint64_t position, std::string_view bytes,
            std::string_view audience) noexcept {
-    last_ = position;
     if (!store(key, position, bytes, audience)) lose(audience).value = position;
   }
   /// One without a key, the entry `ordinal` of the log.
@@ -84,8 +78,6 @@ class newest_by_key {
 
   // --- values ------------------------------------------------------------------------------------
 
-  /// The position of the newest value.
-  [[nodiscard]] std::uint64_t last() const noexcept { return last_; }
   /// Slots, in use or free.
   [[nodiscard]] std::uint32_t slots() const noexcept { return positions_.size(); }
   [[nodiscard]] std::uint32_t size() const noexcept { return keys_.size(); }
@@ -149,6 +141,11 @@ class newest_by_key {
   }
 
  private:
+  /// The slots of the values that came behind and in front of one.
+  struct in_age {
+    std::uint32_t newer = none;
+    std::uint32_t older = none;
+  };
   /// Positions of what was lost last.
   struct losses {
     std::uint64_t keyless = 0;
@@ -180,27 +177,23 @@ class newest_by_key {
 
   [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
                            std::string_view audience) noexcept {
-    // A state belongs to a key and an audience: the name tells both apart, whatever bytes they
-    // have.
-    const auto size = static_cast<std::uint16_t>(audience.size());
-    name_.clear();
-    if (!name_.reserve(static_cast<std::uint32_t>(sizeof size + audience.size() + key.size())))
-      return false;
-    name_.append_reserved(reinterpret_cast<const char*>(&size), sizeof size);
-    name_.append_reserved(audience.data(), audience.size());
-    name_.append_reserved(key.data(), key.size());
-    const std::string_view name{&name_[0], name_.size()};
-    std::uint32_t slot = keys_.find(name);
-    const bool known = slot != none;
-    if (known) {
+    // A state belongs to a key and an audience.
+    std::uint64_t hash = keys_.hash(key);
+    if (!audience.empty()) hash = hash_name(audience, hash);
+    std::uint32_t slot =
+        keys_.find(key, hash, [&](const newest_value& v) { return v.audience.view() == audience; });
+    if (slot != none) {
       unlink(slot);
     } else {
       if (keys_.size() == most_) forget_oldest();
-      if ((slot = keys_.acquire(name)) == none) return false;
+      if ((slot = keys_.add(key, hash)) == none) return false;
+      if (!make_room(slot) || !keys_[slot].audience.assign(audience)) {
+        keys_.release(slot);
+        return false;
+      }
     }
-    newest_value& v = keys_[slot];
     link(slot);
-    if (!hold(v, bytes) || (!known && (!v.audience.assign(audience) || !make_room(slot)))) {
+    if (!hold(keys_[slot], bytes)) {
       drop(slot);
       return false;
     }
@@ -222,15 +215,15 @@ class newest_by_key {
     std::memcpy(v.bytes->bytes(), bytes.data(), size);
     return true;
   }
-  /// Positions for all slots up to this one.
+  /// For all slots up to this one.
   [[nodiscard]] bool make_room(std::uint32_t slot) noexcept {
-    const auto grow = [](vec<std::uint64_t>& v, std::uint32_t n) {
+    const auto grow = [](auto& v, std::uint32_t n) {
       if (!v.reserve(n)) return false;
-      while (v.size() < n) v.push_reserved(0);
+      while (v.size() < n) v.push_reserved({});
       return true;
     };
     return grow(highest_of_4096_, slot / 4096 + 1) && grow(highest_of_64_, slot / 64 + 1) &&
-           grow(positions_, slot + 1);
+           grow(neighbours_, slot + 1) && grow(positions_, slot + 1);
   }
 
   void forget_oldest() noexcept {
@@ -241,20 +234,19 @@ class newest_by_key {
   }
 
   void link(std::uint32_t i) noexcept {
-    keys_[i].older = newest_;
-    keys_[i].newer = none;
-    (newest_ == none ? oldest_ : keys_[newest_].newer) = i;
+    neighbours_[i] = {none, newest_};
+    (newest_ == none ? oldest_ : neighbours_[newest_].newer) = i;
     newest_ = i;
   }
   void unlink(std::uint32_t i) noexcept {
-    newest_value& v = keys_[i];
-    (v.older == none ? oldest_ : keys_[v.older].newer) = v.newer;
-    (v.newer == none ? newest_ : keys_[v.newer].older) = v.older;
+    const in_age n = neighbours_[i];
+    (n.older == none ? oldest_ : neighbours_[n.older].newer) = n.newer;
+    (n.newer == none ? newest_ : neighbours_[n.newer].older) = n.older;
   }
   void drop(std::uint32_t i) noexcept {
     unlink(i);
     if (keys_[i].bytes != nullptr) unref(keys_[i].bytes);
-    if (i < positions_.size()) positions_[i] = 0;
+    positions_[i] = 0;
     keys_.release(i);
   }
 
@@ -263,7 +255,7 @@ class newest_by_key {
   vec<std::uint64_t> positions_;  ///< by slot; 0: free
   vec<std::uint64_t> highest_of_64_;
   vec<std::uint64_t> highest_of_4096_;
-  std::uint64_t last_ = 0;
+  vec<in_age> neighbours_;  ///< by slot
   std::uint32_t newest_ = none;
   std::uint32_t oldest_ = none;
   ring<keyless_event> keyless_;
@@ -271,7 +263,6 @@ class newest_by_key {
   name_table<nothing, 8> audiences_;  ///< of these
   losses lost_by_all_;
   name_table<losses, 8> lost_;
-  vec<char> name_;  ///< of the key that is looked for
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail

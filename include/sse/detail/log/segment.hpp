@@ -28,6 +28,7 @@ struct new_entry {
   std::uint64_t stamp = 0;    ///< order of publication over all channels of the hub; rises
   std::int64_t at = 0;        ///< ms, hub time of publication; never falls
   std::string_view audience;  ///< empty: everybody
+  std::string_view text{};    ///< once it is there, its bytes behind the `id:` that the hub gave it
   bool heartbeat = false;     ///< not an application event
 };
 
