@@ -762,24 +762,41 @@ inline char* encode_comment_to(char* out, std::string_view text) noexcept {
   return encode_error::none;
 }
 
+namespace detail {
+
+/// `N`, or `N-V` where V is below N (resume_point::values).
+[[nodiscard]] constexpr std::size_t position_size(event_id id, event_id values) noexcept {
+  return decimal_size(id) + (values < id ? 1 + decimal_size(values) : 0);
+}
+constexpr char* put_position(char* out, event_id id, event_id values) noexcept {
+  out = put_decimal(out, id);
+  if (values >= id) return out;
+  *out++ = '-';
+  return put_decimal(out, values);
+}
+
+}  // namespace detail
+
 /// Exactly the bytes that encode_position_to writes.
-[[nodiscard]] constexpr std::size_t encoded_position_size(event_id id) noexcept {
-  return 6 + detail::decimal_size(id);
+[[nodiscard]] constexpr std::size_t encoded_position_size(event_id id,
+                                                          event_id values = max_event_id) noexcept {
+  return 6 + detail::position_size(id, values);
 }
 
 /// Writes `id: N\n\n`: the client's last event id is N from here on; no event is fired (WHATWG HTML
-/// 9.2.6). Returns the byte after it. REQUIRES: encoded_position_size(id) bytes at `out`.
-inline char* encode_position_to(char* out, event_id id) noexcept {
+/// 9.2.6). `id: N-V\n\n` where `values` is below it: see resume_point. Returns the byte after it.
+/// REQUIRES: encoded_position_size(id, values) bytes at `out`.
+inline char* encode_position_to(char* out, event_id id, event_id values = max_event_id) noexcept {
   out = detail::put(out, "id: ");
-  out = detail::put_decimal(out, id);
+  out = detail::put_position(out, id, values);
   return detail::put(out, "\n\n");
 }
 
 /// Appends a position block.
-inline void encode_position(std::string& out, event_id id) {
+inline void encode_position(std::string& out, event_id id, event_id values = max_event_id) {
   const std::size_t before = out.size();
-  out.resize(before + encoded_position_size(id));
-  encode_position_to(out.data() + before, id);
+  out.resize(before + encoded_position_size(id, values));
+  encode_position_to(out.data() + before, id, values);
 }
 
 /// Exactly the bytes that encode_retry_to writes. REQUIRES: ms >= 0.
@@ -1384,7 +1401,10 @@ enum class lag_policy : std::uint8_t {
   disconnect,  ///< close; its reconnect resumes from the log
   oldest,      ///< once what it needs left the log: a gap frame, then the oldest retained event
   tail,        ///< a gap frame, then live
-  /// The newest event of each key, then live; a gap frame only for what had no key.
+  /// From the first write that does not take all: the newest event of each key, pass by pass, in
+  /// the order in which the keys came up first, without `id:`, each no older than the write that
+  /// brings it; then live. Events without a key all come, in order, while they are retained; a gap
+  /// frame only for those that are not, and for keys that max_keys made the channel forget.
   coalesce,
 };
 
@@ -1393,8 +1413,8 @@ enum class start_at : std::uint8_t {
   live,  ///< with the next event
   all,   ///< with everything retained
   /// With the newest event of each key. Who comes back with an id that left the history gets those
-  /// above it, then what the log has. What its session's other channels have comes in between, in
-  /// the order of the ids.
+  /// that changed since, and the events without a key that are retained. What has ids comes beside
+  /// it, in their order.
   snapshot,
 };
 
@@ -2401,6 +2421,19 @@ struct target_parts {
   return !s.empty();
 }
 
+/// `N`, or `N-V` with V not above N.
+[[nodiscard]] constexpr bool parse_position(std::string_view s, bool encoded, event_id& after,
+                                            event_id& values) noexcept {
+  event_id n = 0;
+  const std::size_t dash = s.find('-');
+  if (!parse_id(s.substr(0, dash), encoded, n)) return false;
+  event_id v = n;
+  if (dash != s.npos && (!parse_id(s.substr(dash + 1), encoded, v) || v > n)) return false;
+  after = n;
+  values = v;
+  return true;
+}
+
 }  // namespace detail
 
 /// Fills target, path and query of `r` from the target as received (origin-form, absolute-form, or
@@ -2473,18 +2506,21 @@ struct resume_point {
   };
   kind state = kind::absent;
   event_id after = 0;
+  /// Of channels that conflate: values of keys that changed behind this one, which is not above
+  /// `after`.
+  event_id values = 0;
 };
 
 /// The header Last-Event-ID if it is a number from 0 to max_event_id (decimal digits, nothing
-/// else); otherwise it is ignored, as one that comes twice, and the query field `query_name`
-/// decides (empty: no such field). The header wins because a browser repeats its old URL when it
-/// reconnects. A query field that is empty, not such a number, or there with two different values
-/// is malformed.
+/// else), or two of them, `after-values`; otherwise it is ignored, as one that comes twice, and the
+/// query field `query_name` decides (empty: no such field). The header wins because a browser
+/// repeats its old URL when it reconnects. A query field that is empty, not such a number, or there
+/// with two different values is malformed.
 [[nodiscard]] constexpr resume_point resume_from(const request& r,
                                                  std::string_view query_name = "last_id") noexcept {
   using kind = resume_point::kind;
   resume_point out;
-  if (detail::parse_id(r.only_value("Last-Event-ID"), false, out.after)) {
+  if (detail::parse_position(r.only_value("Last-Event-ID"), false, out.after, out.values)) {
     out.state = kind::given;
     return out;
   }
@@ -2492,11 +2528,12 @@ struct resume_point {
   while (!rest.empty()) {
     std::string_view value = detail::text::next_part(rest, '&');
     if (!detail::spells(detail::text::next_part(value, '='), query_name, false)) continue;
-    event_id id = 0;
-    if (!detail::parse_id(value, true, id) || (out.state == kind::given && id != out.after)) {
-      return {kind::malformed, 0};
+    resume_point p{kind::given};
+    if (!detail::parse_position(value, true, p.after, p.values) ||
+        (out.state == kind::given && (p.after != out.after || p.values != out.values))) {
+      return {kind::malformed};
     }
-    out = {kind::given, id};
+    out = p;
   }
   return out;
 }
@@ -3172,10 +3209,10 @@ struct drain_options {
 // ---- sse/detail/engine/weave.hpp
 //
 // weave: the way to live. A reader that has no place in a channel's log gets its events from
-// elsewhere: the newest value of each key, or the channel's backfill hook. It holds nothing there
-// meanwhile, so a slow one costs no memory. Its session's other channels wait for it: what all of
-// them have is taken in the order of the ids, so that these rise and a resume from any of them
-// misses nothing. A share of it at a time goes into the session's lane.
+// elsewhere: the newest value of each key (passes.hpp), or the channel's backfill hook. It holds
+// nothing there meanwhile, so a slow one costs no memory. What has an id, of all the session's
+// channels, is taken in the order of the ids, so that these rise and a resume from any of them
+// misses nothing. A share of it at a time goes into the session's lane, and values behind it.
 #ifndef SSEHUB_DETAIL_ENGINE_WEAVE_HPP
 #define SSEHUB_DETAIL_ENGINE_WEAVE_HPP
 
@@ -3183,6 +3220,25 @@ struct drain_options {
 #include <cstring>
 #include <string_view>
 #include <utility>
+
+// ---- sse/detail/engine/passes.hpp
+//
+// passes: the newest state, never old news. A reader of a keyed channel that is new, came back, or
+// could not take all that there was goes through the values pass by pass: in the order of their
+// slots, which does not change when they do, past those that did not change since the last pass. A
+// value is taken when it can be written, no more of them than one write takes, and what the write
+// leaves is taken back: so a key is silent for one pass at most, and a value is as new as the
+// write.
+//
+// Values have no `id:`. A pass ends with one alone, of where the channel stood when it began: a
+// resume from there misses nothing. Events without a key, and those of the session's other
+// channels, do not wait for it (weave.hpp): their ids say in a second number up to where the values
+// are there (resume_point::values). After a pass that finds nothing the log serves the reader
+// again.
+#ifndef SSEHUB_DETAIL_ENGINE_PASSES_HPP
+#define SSEHUB_DETAIL_ENGINE_PASSES_HPP
+
+#include <cstdint>
 
 // ---- sse/detail/engine/catch_up.hpp
 //
@@ -3270,6 +3326,7 @@ struct drain_options {
 //   visibility.hpp                   which entry a session may see next
 //   lag.hpp                          readers that are too slow, what is held for them
 //   catch_up.hpp                     where a reader begins, or goes on; gap frames
+//   passes.hpp                       the newest values, for readers that conflate
 //   weave.hpp                        its way to live, its channels in the order of their ids
 //   publish.hpp                      bytes in
 //   flush.hpp                        bytes out: gather, write, advance
@@ -3396,15 +3453,22 @@ class name_table {
     return hash_name(name, seed_);
   }
   [[nodiscard]] std::uint32_t size() const noexcept { return used_; }
+  /// All numbers are below it; those that are no names have no refs().
+  [[nodiscard]] std::uint32_t extent() const noexcept { return pool_.extent(); }
 
   [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
     return used_ == 0 ? none : find(name, hash(name));
   }
   /// The same for one whose hash is known: that of a table with the same seed.
   [[nodiscard]] std::uint32_t find(std::string_view name, std::uint64_t h) const noexcept {
+    return find(name, h, [](const Value&) { return true; });
+  }
+  /// Of those that were added under that name, the one whose value `is` what is looked for.
+  template <class Is>
+  [[nodiscard]] std::uint32_t find(std::string_view name, std::uint64_t h, Is is) const noexcept {
     if (used_ == 0) return none;
     for (std::uint32_t i = buckets_[bucket(h)]; i != none; i = pool_[i].chain) {
-      if (pool_[i].hash == h && pool_[i].name.view() == name) return i;
+      if (pool_[i].hash == h && pool_[i].name.view() == name && is(pool_[i].value)) return i;
     }
     return none;
   }
@@ -3412,24 +3476,27 @@ class name_table {
   /// Finds or adds, and takes a reference; none when memory is out.
   [[nodiscard]] std::uint32_t acquire(std::string_view name) noexcept {
     const std::uint64_t h = hash(name);
-    std::uint32_t i = find(name, h);
-    if (i == none) {
-      if (!grow() || !pool_.reserve_one()) return none;
-      i = pool_.take();
-      item& n = pool_[i];
-      if (!n.name.assign(name)) {
-        n.name.clear();
-        pool_.give_back(i);
-        return none;
-      }
-      n.hash = h;
-      n.refs = 0;
-      std::uint32_t& b = buckets_[bucket(h)];
-      n.chain = b;
-      b = i;
-      ++used_;
-    }
+    const std::uint32_t i = find(name, h);
+    if (i == none) return add(name, h);
     ++pool_[i].refs;
+    return i;
+  }
+  /// Adds it, whether or not there is one of that name, with a reference; none when memory is out.
+  [[nodiscard]] std::uint32_t add(std::string_view name, std::uint64_t h) noexcept {
+    if (!grow() || !pool_.reserve_one()) return none;
+    const std::uint32_t i = pool_.take();
+    item& n = pool_[i];
+    if (!n.name.assign(name)) {
+      n.name.clear();
+      pool_.give_back(i);
+      return none;
+    }
+    n.hash = h;
+    n.refs = 1;
+    std::uint32_t& b = buckets_[bucket(h)];
+    n.chain = b;
+    b = i;
+    ++used_;
     return i;
   }
   [[nodiscard]] std::uint32_t refs(std::uint32_t i) const noexcept { return pool_[i].refs; }
@@ -3729,6 +3796,7 @@ struct new_entry {
   std::uint64_t stamp = 0;    ///< order of publication over all channels of the hub; rises
   std::int64_t at = 0;        ///< ms, hub time of publication; never falls
   std::string_view audience;  ///< empty: everybody
+  std::string_view text{};    ///< once it is there, its bytes behind the `id:` that the hub gave it
   bool heartbeat = false;     ///< not an application event
 };
 
@@ -4951,10 +5019,12 @@ struct stream {
   log_place handed_out{};      ///< transients: what is behind it nobody has yet; pinned
   std::uint32_t index = none;  ///< in engine::streams_
   std::uint32_t by_backlog = none;  ///< place in engine::backlogs_
-  bool touched = false;             ///< in that list
-  bool dirty = false;               ///< got entries since the last flush that all readers may see
-  bool transients = false;          ///< transient entries: no ids, nothing retained
-  bool ask = false;                 ///< has entries that are not in `audiences`: the hook is asked
+  /// Ordinal, modulo 2^32: what is in front of it was there in a flush before.
+  std::uint32_t settled = 0;
+  bool touched = false;     ///< in that list
+  bool dirty = false;       ///< got entries since the last flush that all readers may see
+  bool transients = false;  ///< transient entries: no ids, nothing retained
+  bool ask = false;         ///< has entries that are not in `audiences`: the hook is asked
 
   /// Lets go what retention does not cover and nobody reads.
   void trim(std::int64_t now) noexcept {
@@ -4975,12 +5045,14 @@ struct stream {
 #endif  // SSEHUB_DETAIL_ENGINE_STREAM_HPP
 // ---- sse/detail/log/newest_by_key.hpp
 //
-// newest_by_key: the newest entry of each (audience, key) of a channel, oldest first: what a reader
-// that coalesces, or begins with a snapshot, still has to see. Between the values stands what was
-// lost there: entries without a key, and values that had to be forgotten.
+// newest_by_key: the newest event of each (audience, key) of a channel, each in a slot that it
+// keeps while it is there. What a reader that conflates, or begins with a snapshot, still has to
+// see is found in the order of the slots, and what did not change is not looked at: above the
+// positions stands the highest of each 64, and of each 4,096. Beside them: which retained events
+// had no key, and what was lost.
 //
-// Memory: at most `most` values with an event each, and for each at most `max_losses` audiences
-// that lost something in front of it; the key that was silent longest goes first.
+// Memory: at most `most` values with an event each; the key that was silent longest goes first. 24
+// bytes for each retained event without a key, and `max_audiences` audiences that lost something.
 #ifndef SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP
 #define SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP
 
@@ -4991,208 +5063,247 @@ struct stream {
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
-/// Something was lost at `first` and at `position`, and maybe in between: whose it was.
-struct lost_entry {
-  std::uint64_t first = 0;
-  std::uint64_t position = 0;
-  owned_text audience;  ///< empty: everybody's
-  std::uint32_t next = none;
-  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+struct newest_value {
+  blob* bytes = nullptr;   ///< the encoded event, without its id
+  std::uint32_t room = 0;  ///< bytes that the blob has
+  owned_text audience;
 };
 
-struct newest_value {
-  blob* bytes = nullptr;  ///< the encoded event
-  owned_text audience;
-  std::uint64_t position = 0;   ///< its id, or its stamp where there are no ids
-  std::uint32_t losses = none;  ///< what was lost between the older value and this one
-  std::uint32_t newer = none;
-  std::uint32_t older = none;
+/// A retained event without a key.
+struct keyless_event {
+  std::uint64_t position = 0;
+  std::uint64_t ordinal = 0;      ///< in the log
+  std::uint32_t audience = none;  ///< none: everybody's
 };
 
 class newest_by_key {
  public:
-  /// Audiences told apart between two values; more of them are told as everybody's.
-  static constexpr std::uint32_t max_losses = 8;
+  /// Audiences that lost something, told apart; more of them are told as everybody's.
+  static constexpr std::uint32_t max_audiences = 64;
 
-  newest_by_key(std::uint32_t most, std::uint64_t seed) noexcept : most_{most}, keys_{seed} {}
+  newest_by_key(std::uint32_t most, std::uint64_t seed) noexcept
+      : most_{most}, keys_{seed}, audiences_{seed}, lost_{seed} {}
   newest_by_key(const newest_by_key&) = delete;
   newest_by_key& operator=(const newest_by_key&) = delete;
   ~newest_by_key() {
     while (oldest_ != none) drop(oldest_);
+    while (!keyless_.empty()) pop_keyless();
   }
 
   /// What was published up to `position` is not known here: it counts as lost.
-  void begin_behind(std::uint64_t position) noexcept { unknown_to_ = position; }
-  /// An entry was published. Without a key, or when memory is out, it is one that no later value
-  /// makes up for.
+  void begin_behind(std::uint64_t position) noexcept { lost_by_all_ = {position, position}; }
+  /// An event with a key was published. `position`: its id, or its stamp where there are no ids.
   void put(std::string_view key, std::uint64_t position, std::string_view bytes,
            std::string_view audience) noexcept {
-    if (key.empty() || !store(key, position, bytes, audience))
-      lose(tail_, position, position, audience);
+    if (!store(key, position, bytes, audience)) lose(audience).value = position;
+  }
+  /// One without a key, the entry `ordinal` of the log.
+  void put_keyless(std::uint64_t position, std::uint64_t ordinal,
+                   std::string_view audience) noexcept {
+    keyless_event e{position, ordinal};
+    if (!keyless_.reserve_one() ||
+        (!audience.empty() && (e.audience = audiences_.acquire(audience)) == none)) {
+      lose(audience).keyless = position;
+      return;
+    }
+    keyless_.push_reserved(e);
+  }
+  /// Retention let go of what is in front of `ordinal`.
+  void let_go_before(std::uint64_t ordinal) noexcept {
+    while (!keyless_.empty() && keyless_[keyless_.first()].ordinal < ordinal) {
+      const keyless_event& e = keyless_[keyless_.first()];
+      lose(audience_of(e)).keyless = e.position;
+      pop_keyless();
+    }
   }
 
-  /// The oldest value behind `position`; none. O(values behind it).
-  [[nodiscard]] std::uint32_t after(std::uint64_t position) const noexcept {
-    std::uint32_t found = none;
-    for (std::uint32_t i = newest_; i != none && keys_[i].position > position; i = keys_[i].older)
-      found = i;
-    return found;
+  // --- values ------------------------------------------------------------------------------------
+
+  /// Slots, in use or free.
+  [[nodiscard]] std::uint32_t slots() const noexcept { return positions_.size(); }
+  [[nodiscard]] std::uint32_t size() const noexcept { return keys_.size(); }
+  [[nodiscard]] const newest_value& operator[](std::uint32_t slot) const noexcept {
+    return keys_[slot];
   }
-  [[nodiscard]] const newest_value& operator[](std::uint32_t i) const noexcept { return keys_[i]; }
-  /// Whether somebody for whom `sees(audience)` lost something behind `from`, up to `to`, in front
-  /// of value `i`, or of the end (none). Of several losses there only the first and the newest are
-  /// known: where these lie on both sides of the range, it is true too.
-  template <class Sees>
-  [[nodiscard]] bool lost_before(std::uint32_t i, std::uint64_t from, std::uint64_t to,
-                                 Sees sees) const noexcept {
-    if (unknown_to_ > from) return true;
-    if (unsaid_to_ > from && unsaid_from_ <= to && (i == none || unsaid_from_ < keys_[i].position))
-      return true;
-    for (std::uint32_t n = i == none ? tail_ : keys_[i].losses; n != none; n = losses_[n].next) {
-      const lost_entry& l = losses_[n];
-      if (l.position > from && l.first <= to &&
-          (l.audience.view().empty() || sees(l.audience.view())))
-        return true;
+  [[nodiscard]] std::uint64_t position(std::uint32_t slot) const noexcept {
+    return positions_[slot];
+  }
+  /// The first slot from `slot` on, in front of `end`, whose value came behind position `since`;
+  /// `end`: none. REQUIRES: end <= slots().
+  [[nodiscard]] std::uint32_t changed(std::uint32_t slot, std::uint32_t end,
+                                      std::uint64_t since) const noexcept {
+    while (slot < end) {
+      if (highest_of_4096_[slot / 4096] <= since) {
+        slot = (slot / 4096 + 1) * 4096;
+      } else if (highest_of_64_[slot / 64] <= since) {
+        slot = (slot / 64 + 1) * 64;
+      } else {
+        const std::uint32_t stop = (slot / 64 + 1) * 64 < end ? (slot / 64 + 1) * 64 : end;
+        for (; slot < stop; ++slot) {
+          if (positions_[slot] > since) return slot;
+        }
+      }
     }
-    return false;
+    return end;
+  }
+
+  // --- events without a key, by number -----------------------------------------------------------
+
+  [[nodiscard]] std::uint64_t keyless_after(std::uint64_t position) const noexcept {
+    std::uint64_t lo = keyless_.first();
+    std::uint64_t hi = keyless_.end();
+    while (lo < hi) {
+      const std::uint64_t mid = lo + (hi - lo) / 2;
+      if (keyless_[mid].position > position) {
+        hi = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo;
+  }
+  [[nodiscard]] std::uint64_t keyless_end() const noexcept { return keyless_.end(); }
+  [[nodiscard]] const keyless_event& keyless(std::uint64_t n) const noexcept { return keyless_[n]; }
+  [[nodiscard]] std::string_view audience_of(const keyless_event& e) const noexcept {
+    return e.audience == none ? std::string_view{} : audiences_.name_of(e.audience);
+  }
+
+  // --- losses ------------------------------------------------------------------------------------
+
+  /// Whether somebody for whom `sees(audience)` lost an event without a key behind `from`.
+  template <class Sees>
+  [[nodiscard]] bool lost_keyless(std::uint64_t from, Sees sees) const noexcept {
+    return any_lost(&losses::keyless, from, sees);
+  }
+  /// The same of values that had to be forgotten.
+  template <class Sees>
+  [[nodiscard]] bool lost_value(std::uint64_t from, Sees sees) const noexcept {
+    return any_lost(&losses::value, from, sees);
   }
 
  private:
+  /// The slots of the values that came behind and in front of one.
+  struct in_age {
+    std::uint32_t newer = none;
+    std::uint32_t older = none;
+  };
+  /// Positions of what was lost last.
+  struct losses {
+    std::uint64_t keyless = 0;
+    std::uint64_t value = 0;
+  };
+
+  template <class Sees>
+  [[nodiscard]] bool any_lost(std::uint64_t losses::*kind, std::uint64_t from,
+                              Sees sees) const noexcept {
+    if (lost_by_all_.*kind > from) return true;
+    for (std::uint32_t i = 0; i < lost_.extent(); ++i) {
+      if (lost_.refs(i) != 0 && lost_[i].*kind > from && sees(lost_.name_of(i))) return true;
+    }
+    return false;
+  }
+  /// Where to note what an audience lost; that is a position behind all others.
+  [[nodiscard]] losses& lose(std::string_view audience) noexcept {
+    if (audience.empty()) return lost_by_all_;
+    std::uint32_t i = lost_.find(audience);
+    if (i == none && lost_.size() < max_audiences) i = lost_.acquire(audience);
+    if (i == none) return lost_by_all_;
+    return lost_[i];
+  }
+  void pop_keyless() noexcept {
+    const std::uint32_t audience = keyless_[keyless_.first()].audience;
+    if (audience != none) audiences_.release(audience);
+    keyless_.pop_front();
+  }
+
   [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
                            std::string_view audience) noexcept {
-    // A state belongs to a key and an audience: the name tells both apart, whatever bytes they
-    // have.
-    owned_text name;
-    if (!name_state(name, key, audience)) return false;
-    std::uint32_t i = keys_.find(name.view());
-    const bool known = i != none;
-    if (known) {
-      unlink(i);
+    // A state belongs to a key and an audience.
+    std::uint64_t hash = keys_.hash(key);
+    if (!audience.empty()) hash = hash_name(audience, hash);
+    std::uint32_t slot =
+        keys_.find(key, hash, [&](const newest_value& v) { return v.audience.view() == audience; });
+    if (slot != none) {
+      unlink(slot);
     } else {
       if (keys_.size() == most_) forget_oldest();
-      if ((i = keys_.acquire(name.view())) == none) return false;
+      if ((slot = keys_.add(key, hash)) == none) return false;
+      if (!make_room(slot) || !keys_[slot].audience.assign(audience)) {
+        keys_.release(slot);
+        return false;
+      }
     }
-    newest_value& v = keys_[i];
-    link(i);
-    v.losses = std::exchange(tail_, none);
-    v.position = position;
-    const auto size = static_cast<std::uint32_t>(bytes.size());
-    // else nobody is sending it
-    if (v.bytes == nullptr || v.bytes->refs != 1 || v.bytes->size != size) {
-      if (v.bytes != nullptr) unref(v.bytes);
-      v.bytes = make_blob(size);
-    }
-    if (v.bytes == nullptr || (!known && !v.audience.assign(audience))) {
-      drop(i);
+    link(slot);
+    if (!hold(keys_[slot], bytes)) {
+      drop(slot);
       return false;
     }
+    positions_[slot] = position;
+    highest_of_64_[slot / 64] = position;
+    highest_of_4096_[slot / 4096] = position;
+    return true;
+  }
+  /// In place, unless somebody is sending the older one.
+  [[nodiscard]] static bool hold(newest_value& v, std::string_view bytes) noexcept {
+    const auto size = static_cast<std::uint32_t>(bytes.size());
+    if (v.bytes == nullptr || v.bytes->refs != 1 || v.room < size) {
+      if (v.bytes != nullptr) unref(v.bytes);
+      v.room = size / 32 * 32 + 32;  // the next may be a little longer
+      v.bytes = make_blob(v.room);
+      if (v.bytes == nullptr) return false;
+    }
+    v.bytes->size = size;
     std::memcpy(v.bytes->bytes(), bytes.data(), size);
     return true;
   }
-  [[nodiscard]] static bool name_state(owned_text& name, std::string_view key,
-                                       std::string_view audience) noexcept {
-    const auto size = static_cast<std::uint16_t>(audience.size());
-    char length[sizeof size];
-    std::memcpy(length, &size, sizeof size);
-    return name.assign({length, sizeof length}, audience, key);
+  /// For all slots up to this one.
+  [[nodiscard]] bool make_room(std::uint32_t slot) noexcept {
+    const auto grow = [](auto& v, std::uint32_t n) {
+      if (!v.reserve(n)) return false;
+      while (v.size() < n) v.push_reserved({});
+      return true;
+    };
+    return grow(highest_of_4096_, slot / 4096 + 1) && grow(highest_of_64_, slot / 64 + 1) &&
+           grow(neighbours_, slot + 1) && grow(positions_, slot + 1);
   }
 
   void forget_oldest() noexcept {
-    const newest_value& v = keys_[oldest_];
-    // what was lost before it is now lost before the next one, and so is it itself
-    const std::uint64_t position = v.position;
-    owned_text audience = std::move(keys_[oldest_].audience);
-    const std::uint32_t next = v.newer;
+    // drop() takes its audience along
+    losses& l = lose(keys_[oldest_].audience.view());
+    if (positions_[oldest_] > l.value) l.value = positions_[oldest_];
     drop(oldest_);
-    lose(next == none ? tail_ : keys_[next].losses, position, position, audience.view());
   }
 
   void link(std::uint32_t i) noexcept {
-    keys_[i].older = newest_;
-    keys_[i].newer = none;
-    (newest_ == none ? oldest_ : keys_[newest_].newer) = i;
+    neighbours_[i] = {none, newest_};
+    (newest_ == none ? oldest_ : neighbours_[newest_].newer) = i;
     newest_ = i;
   }
-  /// Takes it out of its place; what was lost in front of it stands in front of the next then.
   void unlink(std::uint32_t i) noexcept {
-    newest_value& v = keys_[i];
-    (v.older == none ? oldest_ : keys_[v.older].newer) = v.newer;
-    (v.newer == none ? newest_ : keys_[v.newer].older) = v.older;
-    std::uint32_t& into = v.newer == none ? tail_ : keys_[v.newer].losses;
-    for (std::uint32_t n = std::exchange(v.losses, none); n != none;) {
-      const std::uint32_t next = losses_[n].next;
-      add(into, n);
-      n = next;
-    }
+    const in_age n = neighbours_[i];
+    (n.older == none ? oldest_ : neighbours_[n.older].newer) = n.newer;
+    (n.newer == none ? newest_ : neighbours_[n.newer].older) = n.older;
   }
   void drop(std::uint32_t i) noexcept {
     unlink(i);
-    newest_value& v = keys_[i];
-    if (v.bytes != nullptr) unref(v.bytes);
-    v.bytes = nullptr;
+    if (keys_[i].bytes != nullptr) unref(keys_[i].bytes);
+    positions_[i] = 0;
     keys_.release(i);
-  }
-
-  void lose(std::uint32_t& list, std::uint64_t first, std::uint64_t position,
-            std::string_view audience) noexcept {
-    std::uint32_t n = losses_.take();
-    if (n != none && !losses_[n].audience.assign(audience)) losses_[n].audience.clear();
-    if (n == none) {  // memory is out: what stands there already covers it, if anything does
-      n = list;
-      if (n == none) {
-        if (unsaid_to_ == 0) unsaid_from_ = first;
-        unsaid_to_ = position;
-        return;
-      }
-      losses_[n].audience.clear();
-      widen(losses_[n], first, position);
-      return;
-    }
-    losses_[n].first = first;
-    losses_[n].position = position;
-    add(list, n);
-  }
-  static void widen(lost_entry& l, std::uint64_t first, std::uint64_t position) noexcept {
-    if (first < l.first) l.first = first;
-    if (position > l.position) l.position = position;
-  }
-  /// Puts a loss into a list, joined to the one of the same audience if there is one.
-  void add(std::uint32_t& list, std::uint32_t n) noexcept {
-    lost_entry& l = losses_[n];
-    std::uint32_t size = 0;
-    for (std::uint32_t i = list; i != none; i = losses_[i].next, ++size) {
-      lost_entry& other = losses_[i];
-      if (other.audience.view() != l.audience.view()) continue;
-      widen(other, l.first, l.position);
-      give_back(n);
-      return;
-    }
-    if (size >= max_losses) {  // too many to tell apart: one of all of them
-      while (list != none) {
-        const std::uint32_t next = losses_[list].next;
-        widen(l, losses_[list].first, losses_[list].position);
-        give_back(list);
-        list = next;
-      }
-      l.audience.clear();
-    }
-    l.next = list;
-    list = n;
-  }
-  void give_back(std::uint32_t n) noexcept {
-    losses_[n].audience.clear();
-    losses_.give_back(n);
   }
 
   std::uint32_t most_;
   name_table<newest_value, 16> keys_;
-  slot_pool<lost_entry, 16> losses_;
+  vec<std::uint64_t> positions_;  ///< by slot; 0: free
+  vec<std::uint64_t> highest_of_64_;
+  vec<std::uint64_t> highest_of_4096_;
+  vec<in_age> neighbours_;  ///< by slot
   std::uint32_t newest_ = none;
   std::uint32_t oldest_ = none;
-  std::uint32_t tail_ = none;      ///< what was lost behind the newest value
-  std::uint64_t unknown_to_ = 0;   ///< before that it was not there
-  std::uint64_t unsaid_from_ = 0;  ///< losses for which there was no memory: everybody's
-  std::uint64_t unsaid_to_ = 0;
+  ring<keyless_event> keyless_;
+  struct nothing {};
+  name_table<nothing, 8> audiences_;  ///< of these
+  losses lost_by_all_;
+  name_table<losses, 8> lost_;
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
@@ -5440,6 +5551,8 @@ enum class lane_kind : std::uint8_t {
   control,
   head,   ///< the response head: outside the body, never framed as a chunk
   event,  ///< an application event
+  value,  ///< the newest value of a key; one that is not begun may be taken back
+  pass,   ///< says that the values in front of it were all; goes with them
 };
 
 /// One waiting frame.
@@ -5450,7 +5563,9 @@ struct lane_item {
   std::uint32_t next = none;
   std::uint32_t last = none;  ///< of the first: the last
   std::uint32_t from = none;  ///< the subscription whose events these are; none: of no channel
+  std::uint32_t key = none;   ///< lane_kind::value: its slot among the values
   lane_kind kind = lane_kind::control;
+  bool counts = false;  ///< lane_kind::value: it came while its reader was there
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 
   [[nodiscard]] const char* data() const noexcept { return bytes->bytes() + sent; }
@@ -5480,8 +5595,17 @@ class lanes {
     const std::uint32_t i = items_.take();
     if (i == none) return false;
     ++b->refs;
-    items_[i] = {b, 0, 0, none, none, from, kind};
+    items_[i] = {.bytes = b, .from = from, .kind = kind};
     append(lane, i);
+    return true;
+  }
+  /// The value in slot `key`.
+  [[nodiscard]] bool push_value(std::uint32_t& lane, blob* b, std::uint32_t from, std::uint32_t key,
+                                bool counts) noexcept {
+    if (!push(lane, b, lane_kind::value, from)) return false;
+    lane_item& item = items_[items_[lane].last];
+    item.key = key;
+    item.counts = counts;
     return true;
   }
   [[nodiscard]] bool push(std::uint32_t& lane, std::string_view bytes, lane_kind kind) noexcept {
@@ -5500,9 +5624,12 @@ class lanes {
                      [&](char* out) { encode_retry_to(out, ms); });
   }
   /// `id:` alone.
-  [[nodiscard]] bool push_position(std::uint32_t& lane, event_id id) noexcept {
-    return push_made(lane, static_cast<std::uint32_t>(encoded_position_size(id)),
-                     lane_kind::control, [&](char* out) { encode_position_to(out, id); });
+  [[nodiscard]] bool push_position(std::uint32_t& lane, event_id id, event_id values,
+                                   lane_kind kind = lane_kind::control,
+                                   std::uint32_t from = none) noexcept {
+    return push_made(
+        lane, static_cast<std::uint32_t>(encoded_position_size(id, values)), kind,
+        [&](char* out) { encode_position_to(out, id, values); }, from);
   }
   /// `size` bytes that say nothing: a comment, or one or two blank lines (WHATWG HTML 9.2.5).
   /// REQUIRES: size > 0.
@@ -5539,20 +5666,22 @@ class lanes {
   }
   /// Takes out what is of subscription `from`, but for the rest of an event that is half sent.
   void drop(std::uint32_t& lane, std::uint32_t from) noexcept {
-    std::uint32_t i = lane;
-    lane = none;
-    while (i != none) {
-      lane_item& item = items_[i];
-      const std::uint32_t next = item.next;
+    keep(lane, [from](lane_item& item) {
       if (item.from == from) item.cut();
-      if (item.left() != 0) {
-        append(lane, i);
-      } else {
-        unref(item.bytes);
-        items_.give_back(i);
-      }
-      i = next;
-    }
+      return item.left() != 0;
+    });
+  }
+  /// Takes out the values of which nothing is sent, and what says that these were all. `taken` is
+  /// called with each.
+  template <class Taken>
+  void take_back(std::uint32_t& lane, Taken taken) noexcept {
+    bool any = false;
+    keep(lane, [&](lane_item& item) {
+      any = any || (item.kind == lane_kind::value && item.sent == 0);
+      if (!any || item.sent != 0 || item.kind < lane_kind::value) return true;
+      taken(item);
+      return false;
+    });
   }
   /// Bytes that wait.
   [[nodiscard]] std::uint64_t waiting(std::uint32_t lane) const noexcept {
@@ -5561,6 +5690,23 @@ class lanes {
   [[nodiscard]] lane_item& operator[](std::uint32_t i) noexcept { return items_[i]; }
 
  private:
+  /// Takes out those items for which `stays` is false.
+  template <class Stays>
+  void keep(std::uint32_t& lane, Stays stays) noexcept {
+    std::uint32_t i = lane;
+    lane = none;
+    while (i != none) {
+      lane_item& item = items_[i];
+      const std::uint32_t next = item.next;
+      if (stays(item)) {
+        append(lane, i);
+      } else {
+        unref(item.bytes);
+        items_.give_back(i);
+      }
+      i = next;
+    }
+  }
   void append(std::uint32_t& lane, std::uint32_t i) noexcept {
     items_[i].next = none;
     items_[i].waiting = 0;
@@ -5748,7 +5894,7 @@ enum class source : std::uint8_t {
   log,       ///< its cursor in the log
   skip,      ///< too far behind: leaves the log once its half-sent event is out (lag.hpp)
   backfill,  ///< the channel's backfill hook (catch_up.hpp)
-  newest,    ///< the newest value of each key (catch_up.hpp)
+  newest,    ///< passes over the newest value of each key (passes.hpp)
   left,      ///< its session leaves the channel: nothing, but for the rest of one event (ends.hpp)
 };
 
@@ -5759,7 +5905,7 @@ struct subscription {
   union {
     std::uint64_t live_from = 0;  ///< source::log: end of its replay, as an offset of the log
     event_id filled_to;           ///< source::backfill: the last id that it got
-    std::uint32_t record;         ///< source::skip: in engine::skips_; newest: in engine::walks_
+    std::uint32_t record;         ///< source::skip: in engine::skips_; newest: in engine::passes_
   };
   std::uint32_t k = 0;  ///< index in seg
   std::uint32_t rest = 0;
@@ -5800,14 +5946,65 @@ struct skip {
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 };
 
-/// A reader on its way through the newest values.
-struct walk {
-  std::uint64_t position = 0;   ///< of the value that it got last
-  std::uint64_t unsaid_to = 0;  ///< a snapshot: losses up to here were before it came
-  bool opens = false;           ///< a snapshot: it is told where it stands then
-  bool to_log = false;          ///< it came back: the log takes over with what it still has
+/// How new the values were that a pass saw in the slots below `end`, down to those of the entry
+/// before it.
+struct seen_slots {
+  std::uint32_t end;
+  std::uint64_t head;  ///< the channel's newest position then
+};
+
+/// A reader that gets the newest value of each key, pass by pass, and the events without a key.
+struct passing {
+  std::uint64_t since = 0;    ///< it has all values up to here, or newer ones of their keys
+  std::uint64_t began = 0;    ///< the head when the pass under way began
+  std::uint64_t keyless = 0;  ///< it has all events without a key up to here
+  std::uint64_t told = 0;     ///< losses up to here are told, or were before it came
+  std::uint64_t entered = 0;  ///< the head when it came here from the log,
+  std::uint64_t counted = 0;  ///< the log's end then,
+  std::uint64_t sent = 0;     ///< and what it got of what came behind that
+  vec<seen_slots> before{};   ///< by the pass before this one
+  vec<seen_slots> now{};      ///< by this one
+  std::uint32_t place = 0;    ///< the slot that this pass looks at next
+  std::uint32_t at = 0;       ///< in `before`
+  std::uint32_t room = 0;     ///< bytes that it takes at a time
+  bool open = false;          ///< a pass is under way,
+  bool ending = false;        ///< and saw all slots
+  bool gave = false;          ///< and had values for it
+  bool cut = false;           ///< the last write did not take all
+  bool opens = false;         ///< a snapshot of one that is new: it is told where it stands then
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+
+  /// Writes of one pass that are told apart. Of more, two are put together: a value that came in
+  /// the second of them may come twice then.
+  static constexpr std::uint32_t most_seen = 4096;
+  /// Slots up to `end` were seen when the channel stood at `head`.
+  void see(std::uint32_t end, std::uint64_t head) noexcept {
+    if (!now.empty() && now.back().head == head) {
+      now.back().end = end;
+      return;
+    }
+    if (now.size() == most_seen) {  // the older of two says less
+      for (std::uint32_t i = 0; i < most_seen / 2; ++i)
+        now[i] = {now[2 * i + 1].end, now[2 * i].head};
+      while (now.size() > most_seen / 2) now.pop_back();
+    }
+    // Without memory the same: who saw nothing before begins behind `since`.
+    if (!now.push_back({end, head}) && !now.empty()) now.back().end = end;
+  }
+  /// Slots from `slot` on were not seen after all.
+  void unsee(std::uint32_t slot) noexcept {
+    place = slot;
+    at = 0;
+    ending = false;
+    while (!now.empty() && now.back().end > slot) {
+      if (now.size() == 1 || now[now.size() - 2].end < slot) {
+        now.back().end = slot;
+        break;
+      }
+      now.pop_back();
+    }
+  }
 };
 
 /// What a gap frame says.
@@ -5842,6 +6039,7 @@ struct session {
   bool owes_position : 1 = false;   ///< it left the snapshot that was to tell it that
   bool has_ids : 1 = false;         ///< it joined a channel with ids, and may have left it
   bool own_ids : 1 = false;         ///< of a sequence that is that channel's own
+  bool conflates : 1 = false;       ///< it joined a channel that does (lag_policy::coalesce)
   std::uint32_t first = none;       ///< subscriptions
   std::uint32_t lane = none;
   std::uint32_t chunked = none;  ///< in engine::chunks_; none: not chunked
@@ -6196,6 +6394,8 @@ class engine {
   [[nodiscard]] bool still_over(const session& s) noexcept;
   void enforce_lag(stream& st) noexcept;
   void over_lag(std::uint32_t index) noexcept;
+  void leave_log(std::uint32_t index) noexcept;
+  void conflate(std::uint32_t slot, bool late_only) noexcept;
   void sweep(stream& st) noexcept;
   void count_backlog(stream& st) noexcept;
   void shed_backlog() noexcept;
@@ -6215,7 +6415,10 @@ class engine {
                                               const resume_point& resume) noexcept;
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
                               bool& lost) noexcept;
-  [[nodiscard]] bool start_walk(subscription& sub, const walk& w) noexcept;
+  [[nodiscard]] std::uint64_t head_of(const channel_state& c) const noexcept;
+  [[nodiscard]] bool start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
+                                  std::uint64_t told) noexcept;
+  [[nodiscard]] std::uint32_t most_at_a_time() const noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
   [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
@@ -6230,10 +6433,13 @@ class engine {
   [[nodiscard]] bool tells_position(const joining& j) const noexcept;
   [[nodiscard]] bool push_position(std::uint32_t slot) noexcept;
   void push_owed_position(std::uint32_t slot) noexcept;
+  [[nodiscard]] bool waits_in_line(const subscription& sub) const noexcept;
   [[nodiscard]] bool opens(const subscription& sub) const noexcept;
+  [[nodiscard]] event_id values_to(std::uint32_t slot, bool ended = false) const noexcept;
   [[nodiscard]] static loss loss_at_opening(const channel_state& c, event_id after) noexcept;
-  bool lost_before(std::uint32_t slot, const subscription& sub, std::uint32_t i) noexcept;
-  void note_losses(std::uint32_t slot) noexcept;
+  [[nodiscard]] static newest_by_key& values_of(stream& st) noexcept;
+  [[nodiscard]] std::uint64_t next_keyless(const subscription& sub, std::uint64_t n) noexcept;
+  void note_losses(std::uint32_t slot, bool of_values = false) noexcept;
   [[nodiscard]] bool tell(std::uint32_t slot) noexcept;
   [[nodiscard]] bool tell_standing(std::uint32_t slot) noexcept;
   [[nodiscard]] bool push_gap(std::uint32_t slot, channel_state& where, const loss& what,
@@ -6246,10 +6452,10 @@ class engine {
     std::uint64_t next = nothing;  ///< id of its next event; where there are none, its stamp
     std::uint32_t index = none;    ///< subscription
     // What it has next, by the subscription's source.
-    std::uint32_t value = none;  ///< newest: among the values
-    bool begun = false;          ///< newest: `value` is known
-    own_entries own{};           ///< log
-    std::uint32_t staged = 0;    ///< backfill: what the hook gave, in staged_
+    std::uint64_t keyless =
+        nothing;               ///< newest: number of the event without a key; nothing: unknown
+    own_entries own{};         ///< log
+    std::uint32_t staged = 0;  ///< backfill: what the hook gave, in staged_
     std::uint32_t staged_end = 0;
     event_id covered = no_id;  ///< backfill: it has nothing else up to here
     backfill_state answer = backfill_state::wait;
@@ -6264,19 +6470,36 @@ class engine {
     std::uint64_t bytes = 0;                  ///< taken
     std::uint64_t horizon = strand::nothing;  ///< what is above this id is not known yet
     std::uint64_t done_to = 0;                ///< all events up to this id are taken
+    event_id values_to = max_event_id;        ///< what their ids say of values
+    std::uint64_t size = 0;                   ///< of the pieces at hand
+    bool apart = false;                       ///< an id was told that says where the values are
     bool moved = false;                       ///< something is further than before
     bool ok = true;                           ///< false: memory is out
   };
+  // passes.hpp
+  static constexpr std::uint32_t least_at_a_time = 1024;  ///< bytes of values
+  void run_passes(weaving& w) noexcept;
+  void end_pass(std::uint32_t index) noexcept;
+  void take_values(weaving& w, std::uint32_t index) noexcept;
+  [[nodiscard]] bool sees_value(std::uint32_t slot, const newest_value& v) noexcept;
+  static void begin_pass(passing& p, std::uint64_t newest) noexcept;
+  [[nodiscard]] bool end_of_slots(weaving& w, std::uint32_t index, std::uint64_t newest) noexcept;
+  [[nodiscard]] bool tells_pass(std::uint32_t slot, std::uint32_t index) const noexcept;
+  [[nodiscard]] bool tell_pass(std::uint32_t slot, std::uint32_t index) noexcept;
+  void take_values_back(std::uint32_t slot, std::uint64_t n) noexcept;
+  [[nodiscard]] static std::uint32_t next_changed(const newest_by_key& values, passing& p) noexcept;
+
   void fill(std::uint32_t slot) noexcept;
-  [[nodiscard]] bool waits_in_line(const subscription& sub) const noexcept;
   [[nodiscard]] bool weaves(const session& s) const noexcept;
   void weave(weaving& w) noexcept;
   void sink(std::uint32_t i) noexcept;
   void look(weaving& w, strand& x) noexcept;
-  void look_at_values(weaving& w, strand& x) noexcept;
   void take(weaving& w, strand& x, std::uint64_t bound) noexcept;
   void take_loss(weaving& w, channel_state& c, event_id before, event_id id) noexcept;
+  void take_keyless(weaving& w, strand& x) noexcept;
   void take_from_log(weaving& w, strand& x, std::uint64_t bound) noexcept;
+  [[nodiscard]] bool add_piece(weaving& w, std::string_view text, event_id id) noexcept;
+  void push_pieces(weaving& w, lane_kind kind, std::uint32_t from) noexcept;
   void ask_hooks(weaving& w) noexcept;
   void ask_hook(weaving& w, strand& x, std::size_t room) noexcept;
   void advance_hooks(event_id id) noexcept;
@@ -6287,6 +6510,7 @@ class engine {
                                      const publish_options& o,
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] bool index_audience(stream& st, std::string_view audience) noexcept;
+  void put_newest(channel_state& c, const new_entry& meta, const publish_options& o) noexcept;
   void announce(stream& st, std::string_view audience) noexcept;
   void serve_user(stream& st, std::string_view key) noexcept;
 
@@ -6310,6 +6534,7 @@ class engine {
   void put_visible(std::uint32_t slot, head& h, own_entries& own, std::uint32_t stop) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
+  void lane_item_sent(session& s, const lane_item& item) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
   void advance_heads(session& s) noexcept;
   void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
@@ -6370,7 +6595,7 @@ class engine {
   lanes lanes_;
   chunks chunks_;
   slot_pool<skip, 16> skips_;
-  slot_pool<walk, 16> walks_;
+  slot_pool<passing, 16> passes_;
   name_table<no_user> presence_;  ///< by user and channel: how many sessions
   std::uint32_t generations_ = 0;
   queue live_;                 ///< sessions to be served in the next flush
@@ -6411,7 +6636,11 @@ class engine {
   merge_window window_;
   vec<strand> strands_;  ///< of the session that catches up: a heap by strand::next
   vec<staged_event> staged_;
-  vec<std::string_view> pieces_;
+  struct piece {
+    std::string_view text;
+    event_id id;  ///< its `id:` is written anew; no_id: all is in `text`
+  };
+  vec<piece> pieces_;
   slot_pool<flight, 16> flights_;
   std::uint32_t roomy_flights_ = 0;  ///< free ones that kept room for their runs
   std::uint64_t accept_budget_ = 0;  ///< bytes that streams that open may still get in this turn
@@ -6588,7 +6817,14 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st,
 
 inline void engine::give_record_back(subscription& sub) noexcept {
   if (sub.from() == source::skip) skips_.give_back(sub.record);
-  if (sub.from() == source::newest) walks_.give_back(sub.record);
+  if (sub.from() != source::newest) return;
+  passing& p = passes_[sub.record];
+  p = passing{.before = std::move(p.before), .now = std::move(p.now)};  // with their memory
+  for (vec<seen_slots>* const seen : {&p.before, &p.now}) {
+    if (seen->capacity() > 64) seen->release();
+    seen->clear();
+  }
+  passes_.give_back(sub.record);
 }
 
 /// Ends the subscription behind `before`.
@@ -7507,9 +7743,17 @@ inline void engine::over_lag(std::uint32_t index) noexcept {
     if (lag_of(st, sub) / 2 > st.owner->options_.max_lag) mark_dead(sub.session, close_reason::lag);
     return;
   }
-  log_place next = sub.at();
   // What is retained anyway costs nothing: only what left retention is lost.
-  if (policy == lag_policy::oldest && next.ordinal() >= st.log.retained()) return;
+  if (policy == lag_policy::oldest && sub.at().ordinal() >= st.log.retained()) return;
+  leave_log(index);
+}
+
+/// A reader gets no more from the log than the rest of a half-sent event. REQUIRES: no write reads
+/// it.
+inline void engine::leave_log(std::uint32_t index) noexcept {
+  subscription& sub = subs_[index];
+  const stream& st = stream_of(sub);
+  log_place next = sub.at();
   const std::uint32_t record = skips_.take();
   if (record == none) {
     mark_dead(sub.session, close_reason::no_memory);
@@ -7525,6 +7769,23 @@ inline void engine::over_lag(std::uint32_t index) noexcept {
   sub.record = record;
   sub.read_from(source::skip);
   enqueue(ready_, sub.session);
+}
+
+/// A session could not take all that there was: its channels that conflate give it the newest
+/// values instead. `late_only`: if it was there in a flush before. REQUIRES: no write is pending.
+inline void engine::conflate(std::uint32_t slot, bool late_only) noexcept {
+  if (sessions_[slot].state != session_state::live) return;  // it gets what there is, and its end
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    const subscription& sub = subs_[i];
+    const stream& st = stream_of(sub);
+    if (st.transients || st.owner->options_.on_lag != lag_policy::coalesce ||
+        sub.from() != source::log)
+      continue;
+    const std::uint64_t next = sub.at().ordinal() + (sub.rest != 0 ? 1U : 0U);
+    const std::uint64_t end = st.log.end();
+    const auto settled_ago = static_cast<std::uint32_t>(end) - st.settled;
+    if (next < end - (late_only ? settled_ago : 0)) leave_log(i);
+  }
 }
 
 /// Readers that see nothing in what is held for them are moved on, so that it can go.
@@ -7583,6 +7844,7 @@ inline void engine::settle() noexcept {
     stream& st = *touched_;
     untouch(st);
     enforce_lag(st);
+    st.settled = static_cast<std::uint32_t>(st.log.end());
     st.trim(now_);
     sweep(st);
     count_backlog(st);
@@ -7707,15 +7969,35 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   watch_lag(st, sub.live_from);
 }
 
-/// The newest values behind w.position come next. False: memory is out.
-inline bool engine::start_walk(subscription& sub, const walk& w) noexcept {
-  const std::uint32_t record = walks_.take();
+/// The newest position of a channel: an id, or a stamp where there are none.
+inline std::uint64_t engine::head_of(const channel_state& c) const noexcept {
+  return c.options_.ids != id_mode::none ? c.sequence_->last : stamp_;
+}
+
+/// Passes over the newest values come next: those that came behind `since`, and the events without
+/// a key behind `keyless`. Losses up to `told` go unsaid. False: memory is out.
+inline bool engine::start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
+                                 std::uint64_t told) noexcept {
+  const std::uint32_t record = passes_.take();
   if (record == none) return false;
-  walks_[record] = w;
+  const stream& st = stream_of(sub);
+  passing& p = passes_[record];
+  p.since = since;
+  p.keyless = keyless;
+  p.told = told;
+  p.entered = head_of(*st.owner);
+  p.counted = st.log.end();
+  p.room = most_at_a_time();
   release_cursor(sub);
   sub.read_from(source::newest);
   sub.record = record;
   return true;
+}
+
+/// Of the values: what one write may take at most.
+inline std::uint32_t engine::most_at_a_time() const noexcept {
+  return host_.max_buffers == 1 && batch::record < options_.flush_share ? batch::record
+                                                                        : options_.flush_share;
 }
 
 inline bool engine::tells_position(const joining& j) const noexcept {
@@ -7737,6 +8019,14 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
   beginning b{.ordinal = log.find(after), .resumes = true};
   b.lost = c.engine_->was_lost(after);
   if (b.lost) return b;
+  // It was in the middle of a pass, or what it missed is old news, and the values are known since.
+  const bool missed = b.ordinal < log.end() || after < gone_up_to(c.main_);
+  const bool known = after >= c.sequence_->start || !c.options_.backfill;
+  const bool conflates = c.options_.on_lag == lag_policy::coalesce && after != 0 && missed && known;
+  if (c.newest_ != nullptr && (resume.values < after || conflates)) {
+    b.from = source::newest;
+    return b;
+  }
   // Gone from the log: what retention let go, and all that was before this run.
   if ((after == 0 && !j.after_given) || after >= gone_up_to(c.main_)) return b;
   if (c.options_.backfill) {
@@ -7758,6 +8048,7 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
     sessions_[sub.session].has_ids = true;
     sessions_[sub.session].own_ids = c.options_.own_sequence;
   }
+  if (c.options_.on_lag == lag_policy::coalesce) sessions_[sub.session].conflates = true;
   const beginning b = beginning_of(c, j, resume);
   lost = b.lost;
   if (b.resumes) ++c.counters_.replays;
@@ -7768,11 +8059,11 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
   } else if (b.from == source::log) {
     go_live(sub, b.ordinal);
   } else if (b.resumes) {
-    return start_walk(sub, {.position = resume.after, .to_log = true});
+    return start_passes(sub, resume.values, resume.after, 0);
   } else {  // only what was there before it came may go unsaid
-    const bool ids = c.options_.ids != id_mode::none;
-    return start_walk(
-        sub, {.unsaid_to = ids ? c.sequence_->last : stamp_, .opens = ids && tells_position(j)});
+    const std::uint64_t newest = head_of(c);
+    if (!start_passes(sub, 0, newest, newest)) return false;
+    passes_[sub.record].opens = c.options_.ids != id_mode::none && tells_position(j);
   }
   return true;
 }
@@ -7825,25 +8116,21 @@ inline loss engine::loss_at_opening(const channel_state& c, event_id after) noex
   return {after, first, known ? first - after - 1 : 0, known};
 }
 
-/// Where a reader stands that has no id: it misses nothing if it is cut before its first event.
-/// Whoever gets nothing but snapshots is told behind them. False: memory is out.
+/// Where a reader stands that has no id, behind what it lost: it misses nothing if it is cut before
+/// its first event. Whoever gets nothing but snapshots is told behind them. False: memory is out.
 inline bool engine::push_position(std::uint32_t slot) noexcept {
-  event_id stands = next_id(slot) - 1;
-  bool told = false;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    const stream& st = stream_of(sub);
-    if (st.transients || st.owner->options_.ids == id_mode::none || opens(sub) ||
-        sub.from() == source::left)
-      continue;
-    told = true;
-    if (sub.from() != source::newest) continue;
-    // What it lost behind that is told in the walk.
-    const walk& w = walks_[sub.record];
-    const std::uint64_t told_to = w.position > w.unsaid_to ? w.position : w.unsaid_to;
-    if (told_to < stands) stands = told_to;
+    if (sub.from() == source::left || opens(sub) || !waits_in_line(sub)) continue;
+    return tell_standing(slot);
   }
-  return !told || lanes_.push_position(sessions_[slot].lane, stands);
+  return true;
+}
+
+/// Its ids are in line with those of the session's other channels.
+inline bool engine::waits_in_line(const subscription& sub) const noexcept {
+  const stream& st = stream_of(sub);
+  return !st.transients && st.owner->options_.ids != id_mode::none;
 }
 
 /// Its other snapshots are whole, and waited for one that it left to say where it stands.
@@ -7857,7 +8144,20 @@ inline void engine::push_owed_position(std::uint32_t slot) noexcept {
 
 /// It gets a snapshot, as one who is new.
 inline bool engine::opens(const subscription& sub) const noexcept {
-  return sub.from() == source::newest && walks_[sub.record].opens;
+  return sub.from() == source::newest && passes_[sub.record].opens;
+}
+
+/// The session has all values up to here, over all its channels. `ended`: those of passes that are
+/// in its lane to their end count.
+inline event_id engine::values_to(std::uint32_t slot, bool ended) const noexcept {
+  event_id to = max_event_id;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    if (subs_[i].from() != source::newest || !waits_in_line(subs_[i])) continue;
+    const passing& p = passes_[subs_[i].record];
+    const event_id has = ended && p.ending ? p.began : p.since;
+    if (has < to) to = has;
+  }
+  return to;
 }
 
 // --- gap frames ----------------------------------------------------------------------------------
@@ -7873,14 +8173,15 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
   const std::uint32_t asks_before = asks_left_;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    const stream& st = stream_of(sub);
+    stream& st = stream_of(sub);
     if (st.transients || st.owner->options_.ids == id_mode::none) continue;
     event_id id = st.owner->sequence_->last + 1;
     switch (sub.from()) {
       case source::newest: {
-        const std::uint32_t value = st.owner->newest_->after(walks_[sub.record].position);
-        if (value != none) id = (*st.owner->newest_)[value].position;
-        if (walks_[sub.record].to_log && first_possible(st) < id) id = first_possible(st);
+        const newest_by_key& values = values_of(st);
+        const std::uint64_t n =
+            next_keyless(sub, values.keyless_after(passes_[sub.record].keyless));
+        if (n != values.keyless_end()) id = values.keyless(n).position;
         break;
       }
       case source::skip: id = skips_[sub.record].first; break;
@@ -7912,9 +8213,10 @@ inline bool engine::push_gap(std::uint32_t slot, channel_state& where, const los
   const char* const end =
       put_gap(data, {what.requested, what.first, what.lost, what.known}, what.with_ids);
   event e{.type = "gap", .data = {data, static_cast<std::size_t>(end - data)}};
-  char id[max_digits];
+  char id[2 * max_digits + 1];
   if (what.with_ids && moves_id) {
-    e.id = {id, static_cast<std::size_t>(put_decimal(id, next_id(slot) - 1) - id)};
+    e.id = {id,
+            static_cast<std::size_t>(put_position(id, next_id(slot) - 1, values_to(slot)) - id)};
   }
   if (!lanes_.push(sessions_[slot].lane, e, lane_kind::control)) return false;
   ++where.counters_.gaps;
@@ -7926,42 +8228,51 @@ inline bool engine::push_gap(std::uint32_t slot, channel_state& where, const los
   return true;
 }
 
-/// Notes what a session lost between the value that it got last and value `i`, or, where that is
-/// none, up to where the log takes over. False: nothing that was not noted before.
-inline bool engine::lost_before(std::uint32_t slot, const subscription& sub,
-                                std::uint32_t i) noexcept {
-  stream& st = stream_of(sub);
-  channel_state& c = *st.owner;
-  const newest_by_key& values = *c.newest_;
-  const bool ids = c.options_.ids != id_mode::none;
-  walk& w = walks_[sub.record];
-  const std::uint64_t gone = w.to_log ? gone_up_to(st) : UINT64_MAX;
-  const std::uint64_t told = w.position > w.unsaid_to ? w.position : w.unsaid_to;
-  const bool last = i == none || values[i].position > gone;
-  std::uint64_t first = ids ? c.sequence_->last + 1 : stamp_ + 1;
-  if (last && w.to_log) {
-    first = first_possible(st);
-  } else if (i != none) {
-    first = values[i].position;
-  }
-  const auto visible = [&](std::string_view audience) {
-    return audience.empty() || sees(slot, audience);
-  };
-  if (first <= told + 1 || !values.lost_before(i, told, last ? gone : UINT64_MAX, visible))
-    return false;
-  w.unsaid_to = first - 1;
-  if (!untold_.push_back({&c, {w.position, first, 0, false, ids}}))
-    mark_dead(slot, close_reason::no_memory);
-  return true;
+/// The newest values of a channel, and no events without a key but those that are retained.
+inline newest_by_key& engine::values_of(stream& st) noexcept {
+  newest_by_key& values = *st.owner->newest_;
+  values.let_go_before(st.log.retained());
+  return values;
 }
 
-/// Of all its channels of which it gets the newest values.
-inline void engine::note_losses(std::uint32_t slot) noexcept {
+/// From event `n` without a key to the first that the session may see.
+inline std::uint64_t engine::next_keyless(const subscription& sub, std::uint64_t n) noexcept {
+  const newest_by_key& values = *stream_of(sub).owner->newest_;
+  for (; n != values.keyless_end(); ++n) {
+    const std::string_view audience = values.audience_of(values.keyless(n));
+    if (audience.empty() || sees(sub.session, audience)) break;
+  }
+  return n;
+}
+
+/// Notes, for all channels of which a session gets the newest values: events without a key that it
+/// did not get before retention let go of them; `of_values`: keys that had to be forgotten, too.
+inline void engine::note_losses(std::uint32_t slot, bool of_values) noexcept {
+  const auto visible = [&](std::string_view audience) { return sees(slot, audience); };
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     if (sub.from() != source::newest) continue;
-    const newest_by_key& values = *stream_of(sub).owner->newest_;
-    (void)lost_before(slot, sub, values.after(walks_[sub.record].position));
+    stream& st = stream_of(sub);
+    const newest_by_key& values = values_of(st);
+    channel_state& c = *st.owner;
+    passing& p = passes_[sub.record];
+    const bool ids = c.options_.ids != id_mode::none;
+    const std::uint64_t newest = head_of(c);
+    std::uint64_t had = p.since > p.told ? p.since : p.told;
+    bool ok = true;
+    if (values.lost_keyless(p.keyless, visible)) {
+      const std::uint64_t n = next_keyless(sub, values.keyless_after(p.keyless));
+      const std::uint64_t first =
+          n == values.keyless_end() ? newest + 1 : values.keyless(n).position;
+      ok = untold_.push_back({&c, {p.keyless, first, 0, false, ids}});
+      if (had >= p.keyless) had = p.told = first - 1;  // that frame says it all
+      p.keyless = first - 1;
+    }
+    if (of_values && p.keyless >= newest && values.lost_value(had, visible)) {
+      ok = untold_.push_back({&c, {had, newest + 1, 0, false, ids}}) && ok;
+      p.told = newest;
+    }
+    if (!ok) mark_dead(slot, close_reason::no_memory);
   }
 }
 
@@ -7986,7 +8297,8 @@ inline bool engine::tell_standing(std::uint32_t slot) noexcept {
   note_losses(slot);
   bool has_id = false;
   for (const untold& u : untold_) has_id = has_id || u.what.with_ids;
-  return tell(slot) && (has_id || lanes_.push_position(sessions_[slot].lane, next_id(slot) - 1));
+  return tell(slot) &&
+         (has_id || lanes_.push_position(sessions_[slot].lane, next_id(slot) - 1, values_to(slot)));
 }
 
 // --- slow readers --------------------------------------------------------------------------------
@@ -8016,12 +8328,13 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
   const std::uint64_t lost = to > missed.ordinal ? to - missed.ordinal : 0;
   const bool with_ids = !st.transients && c.options_.ids != id_mode::none;
   if (lost != 0 && c.options_.on_lag == lag_policy::coalesce && !st.transients) {
-    c.counters_.coalesced += lost;
-    const walk rest{.position = with_ids ? missed.requested : missed.stamp - 1,
-                    .unsaid_to = with_ids ? missed.first - 1 : 0};
-    if (!start_walk(sub, rest)) {
+    const std::uint64_t has = (with_ids ? missed.first : missed.stamp) - 1;
+    if (!start_passes(sub, has, has, 0)) {
       go_live(sub, to);
       mark_dead(slot, close_reason::no_memory);
+    } else {
+      passes_[sub.record].entered = has;
+      passes_[sub.record].counted = missed.ordinal;
     }
     return {};
   }
@@ -8037,36 +8350,179 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
-/// REQUIRES: its lane is empty, and nothing is half sent.
+/// Values for a session, while there is room.
+inline void engine::run_passes(weaving& w) noexcept {
+  note_losses(w.slot, true);
+  w.ok = tell(w.slot);
+  for (std::uint32_t i = sessions_[w.slot].first; i != none && w.ok; i = subs_[i].next) {
+    if (subs_[i].from() == source::newest) take_values(w, i);
+  }
+}
+
+/// A pass whose values were all sent is over.
+inline void engine::end_pass(std::uint32_t index) noexcept {
+  passing& p = passes_[subs_[index].record];
+  if (!p.ending) return;
+  p.since = p.began;
+  p.before = std::move(p.now);
+  p.now.clear();
+  p.open = p.ending = p.opens = p.gave = false;
+}
+
+/// What changed since the last pass, from where this one is, up to what one write takes. Nothing at
+/// all: live.
+inline void engine::take_values(weaving& w, std::uint32_t index) noexcept {
+  subscription& sub = subs_[index];
+  const newest_by_key& values = *stream_of(sub).owner->newest_;
+  passing& p = passes_[sub.record];
+  const std::uint64_t newest = head_of(*stream_of(sub).owner);
+  const std::uint32_t most = most_at_a_time();
+  begin_pass(p, newest);
+  if (!p.cut) p.room = p.room < most / 2 ? 2 * p.room : most;  // the last write took all
+  p.cut = false;
+  const std::uint64_t stop = w.bytes + p.room < w.room ? w.bytes + p.room : w.room;
+  while (w.bytes < stop) {
+    const std::uint32_t slot = next_changed(values, p);
+    p.see(p.place, newest);
+    if (slot == none) {
+      if (!end_of_slots(w, index, newest)) return;
+      begin_pass(p, newest);
+      continue;
+    }
+    if (sees_value(w.slot, values[slot])) {
+      const bool counts = values.position(slot) > p.entered;
+      w.ok = lanes_.push_value(sessions_[w.slot].lane, values[slot].bytes, index, slot, counts);
+      if (!w.ok) return;
+      w.bytes += values[slot].bytes->size;
+      p.gave = true;
+    }
+    p.see(++p.place, newest);
+  }
+}
+
+inline bool engine::sees_value(std::uint32_t slot, const newest_value& v) noexcept {
+  return v.audience.view().empty() || sees(slot, v.audience.view());
+}
+
+inline void engine::begin_pass(passing& p, std::uint64_t newest) noexcept {
+  if (p.open) return;
+  p.open = true;
+  p.began = newest;
+  p.place = p.at = 0;
+}
+
+/// A pass saw all. Where it found nothing, and nothing else waits, the log goes on. True: all of it
+/// was sent before, and the next may begin.
+inline bool engine::end_of_slots(weaving& w, std::uint32_t index, std::uint64_t newest) noexcept {
+  subscription& sub = subs_[index];
+  passing& p = passes_[sub.record];
+  p.gave = p.gave || w.apart;  // then the end is told, too
+  if (p.gave || p.opens || p.keyless < newest) {
+    if (p.keyless < newest) p.began = p.since;  // losses are told behind those, and hold it back
+    p.ending = true;
+    const bool waits = w.bytes != 0 || tells_pass(w.slot, index);
+    if (waits) {
+      w.ok = tell_pass(w.slot, index);
+    } else {
+      end_pass(index);
+    }
+    return !waits && p.keyless >= newest;
+  }
+  stream& st = stream_of(sub);
+  const std::uint64_t came = st.log.end() - p.counted;
+  st.owner->counters_.coalesced += came > p.sent ? came - p.sent : 0;
+  give_record_back(sub);
+  go_live(sub, st.log.end());
+  w.moved = true;
+  return false;
+}
+
+/// Whether the end of a pass is told. One that opens with several snapshots is told behind the last
+/// of them.
+inline bool engine::tells_pass(std::uint32_t slot, std::uint32_t index) const noexcept {
+  const passing& p = passes_[subs_[index].record];
+  if (!waits_in_line(subs_[index]) || !(p.opens || (p.gave && sessions_[slot].tells_position)))
+    return false;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    if (opens(subs_[i]) && !passes_[subs_[i].record].ending) return false;
+  }
+  return true;
+}
+
+/// The values of a pass are in the lane: `id:` alone behind them. False: memory is out.
+inline bool engine::tell_pass(std::uint32_t slot, std::uint32_t index) noexcept {
+  if (!tells_pass(slot, index)) return true;
+  return lanes_.push_position(sessions_[slot].lane, next_id(slot) - 1, values_to(slot, true),
+                              lane_kind::pass, index);
+}
+
+/// A write took `n` bytes and left the rest: values that it did not begin are looked at again when
+/// there is room for them.
+inline void engine::take_values_back(std::uint32_t slot, std::uint64_t n) noexcept {
+  lanes_.take_back(sessions_[slot].lane, [&](const lane_item& item) {
+    if (subs_[item.from].from() != source::newest) return;  // it leaves
+    passing& p = passes_[subs_[item.from].record];
+    if (item.kind == lane_kind::pass) {
+      p.ending = false;
+    } else if (!p.cut) {  // the first of them
+      p.unsee(item.key);
+      p.cut = true;
+      const std::uint32_t most = most_at_a_time();
+      p.room = n < least_at_a_time ? least_at_a_time
+               : n < most          ? static_cast<std::uint32_t>(n)
+                                   : most;
+    }
+  });
+}
+
+/// From where a pass is to the next slot whose value it did not see yet; none: it saw all.
+inline std::uint32_t engine::next_changed(const newest_by_key& values, passing& p) noexcept {
+  const std::uint32_t slots = values.slots();
+  while (p.place < slots) {
+    while (p.at < p.before.size() && p.before[p.at].end <= p.place) ++p.at;
+    const bool seen = p.at < p.before.size();
+    const std::uint32_t end = seen && p.before[p.at].end < slots ? p.before[p.at].end : slots;
+    p.place = values.changed(p.place, end, seen ? p.before[p.at].head : p.since);
+    if (p.place != end) return p.place;
+  }
+  return none;
+}
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_PASSES_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// REQUIRES: its lane is empty or holds one frame, and nothing of a log is half sent.
 inline void engine::fill(std::uint32_t slot) noexcept {
   bool fills = false;
+  bool passes = false;
   strands_.clear();
   weaving w{.slot = slot, .room = options_.flush_share};
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    const stream& st = stream_of(sub);
-    if (st.transients || sub.from() == source::left || sub.from() == source::skip) continue;
-    if (st.owner->options_.ids != id_mode::none) {
-      fills = fills || sub.from() != source::log;
-      if (!strands_.push_back({.index = i})) return mark_dead(slot, close_reason::no_memory);
+    if (sub.from() == source::newest) {
+      passes = true;
+      end_pass(i);
     }
+    if (sub.from() == source::left || sub.from() == source::skip || !waits_in_line(sub)) continue;
+    fills = fills || sub.from() != source::log;
+    if (!strands_.push_back({.index = i})) return mark_dead(slot, close_reason::no_memory);
   }
-  if (fills) weave(w);
-  for (std::uint32_t i = sessions_[slot].first; i != none && w.ok; i = subs_[i].next) {
+  if (passes) w.ok = tell(slot);  // what no id may pass untold
+  w.values_to = values_to(slot);
+  if (fills && w.ok) weave(w);
+  for (std::uint32_t i = sessions_[slot].first; passes && i != none && w.ok; i = subs_[i].next) {
     if (subs_[i].from() != source::newest || waits_in_line(subs_[i])) continue;
     strands_.clear();  // without ids it has no place among the others
     w.ok = strands_.push_back({.index = i});
     if (w.ok) weave(w);
   }
+  if (passes && w.ok) run_passes(w);
   if (!w.ok) return mark_dead(slot, close_reason::no_memory);
   if (w.bytes == 0 && w.moved && weaves(sessions_[slot])) enqueue(ready_, slot);
   finish_if_sealed(slot);
-}
-
-/// Its ids are in line with those of the session's other channels.
-inline bool engine::waits_in_line(const subscription& sub) const noexcept {
-  const stream& st = stream_of(sub);
-  return !st.transients && st.owner->options_.ids != id_mode::none;
 }
 
 /// It catches up on a channel whose ids the others wait for.
@@ -8128,8 +8584,18 @@ inline void engine::sink(std::uint32_t i) noexcept {
 
 inline void engine::look(weaving& w, strand& x) noexcept {
   subscription& sub = subs_[x.index];
-  if (sub.from() == source::newest) look_at_values(w, x);
-  if (sub.from() == source::log) {
+  if (sub.from() == source::newest) {
+    const newest_by_key& values = *stream_of(sub).owner->newest_;
+    passing& p = passes_[sub.record];
+    if (x.keyless == strand::nothing) x.keyless = values.keyless_after(p.keyless);
+    x.keyless = next_keyless(sub, x.keyless);
+    if (x.keyless == values.keyless_end()) {
+      p.keyless = head_of(*stream_of(sub).owner);
+      x.next = strand::nothing;
+    } else {
+      x.next = values.keyless(x.keyless).position;
+    }
+  } else if (sub.from() == source::log) {
     const stream& st = stream_of(sub);
     log_place p = sub.at();
     const found f = next_visible(w.slot, st, p, x.own);
@@ -8144,74 +8610,81 @@ inline void engine::look(weaving& w, strand& x) noexcept {
   }
 }
 
-/// The next value that its session may see. What had no key, or whose key was forgotten, is
-/// announced as lost where it would have come. Behind the last: live; for one that came back: the
-/// log, once it has the rest.
-inline void engine::look_at_values(weaving& w, strand& x) noexcept {
-  subscription& sub = subs_[x.index];
-  stream& st = stream_of(sub);
-  const newest_by_key& values = *st.owner->newest_;
-  walk& at = walks_[sub.record];
-  if (!x.begun) {
-    if (at.to_log) st.trim(now_);
-    x.value = values.after(at.position);
-    x.begun = true;
-  }
-  const std::uint64_t gone = at.to_log ? gone_up_to(st) : UINT64_MAX;
-  for (;; x.value = values[x.value].newer) {
-    if (lost_before(w.slot, sub, x.value)) {
-      advance_hooks(w.done_to);
-      w.ok = tell(w.slot);
-      if (!w.ok) return;
-    }
-    if (x.value == none || values[x.value].position > gone) break;
-    x.next = values[x.value].position;
-    const std::string_view audience = values[x.value].audience.view();
-    if (audience.empty() || sees(w.slot, audience)) return;
-    at.position = x.next;
-  }
-  const bool opened = opens(sub);
-  const std::uint64_t to = at.to_log ? st.log.find(at.position) : st.log.end();
-  walks_.give_back(sub.record);
-  go_live(sub, to);
-  w.moved = true;
-  for (std::uint32_t i = sessions_[w.slot].first; opened && i != none; i = subs_[i].next) {
-    if (opens(subs_[i])) return;  // the last of them says it
-  }
-  if (!opened) return;
-  advance_hooks(w.done_to);
-  w.ok = tell_standing(w.slot);
-}
-
 // --- what is taken -------------------------------------------------------------------------------
 
 /// The next event of a strand; of a log all up to id `bound`.
 inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
   subscription& sub = subs_[x.index];
-  std::uint32_t& lane = sessions_[w.slot].lane;
   w.moved = true;
   if (sub.from() == source::log) return take_from_log(w, x, bound);
-  blob* bytes = nullptr;
-  if (sub.from() == source::newest) {
-    const newest_by_key& values = *stream_of(sub).owner->newest_;
-    bytes = values[x.value].bytes;
-    walks_[sub.record].position = x.next;
-    x.value = values[x.value].newer;
-  } else {
-    bytes = staged_[x.staged++].bytes;
-    const event_id before = std::exchange(sub.filled_to, x.next);
-    if (bytes == nullptr) return take_loss(w, *stream_of(sub).owner, before, x.next);
-  }
+  if (sub.from() == source::newest) return take_keyless(w, x);
+  blob* const bytes = staged_[x.staged++].bytes;
+  const event_id before = std::exchange(sub.filled_to, x.next);
   w.done_to = x.next;
-  w.bytes += bytes->size;
-  w.ok = lanes_.push(lane, bytes, lane_kind::event, x.index);
+  if (bytes == nullptr) return take_loss(w, *stream_of(sub).owner, before, x.next);
+  pieces_.clear();
+  w.ok = add_piece(w, {bytes->bytes(), bytes->size}, x.next);
+  if (w.ok) push_pieces(w, lane_kind::event, x.index);
 }
 
 /// A hook lost what is behind `before`, up to `id`.
 inline void engine::take_loss(weaving& w, channel_state& c, event_id before, event_id id) noexcept {
-  w.done_to = id;
   advance_hooks(id);
   w.ok = untold_.push_back({&c, {before, id + 1, 0, false}}) && tell(w.slot);
+}
+
+/// An event without a key, for one that gets values.
+inline void engine::take_keyless(weaving& w, strand& x) noexcept {
+  const subscription& sub = subs_[x.index];
+  stream& st = stream_of(sub);
+  passing& p = passes_[sub.record];
+  const keyless_event& e = st.owner->newest_->keyless(x.keyless++);
+  const log_place at = st.log.at(e.ordinal);
+  const event_id id = at.seg->id(at.get());
+  if (id != no_id) w.done_to = id;
+  p.keyless = e.position;
+  p.sent += e.position > p.entered ? 1U : 0U;
+  ++st.owner->counters_.delivered;
+  pieces_.clear();
+  w.ok = add_piece(w, at.seg->text(at.get()), id);
+  if (w.ok) push_pieces(w, lane_kind::event, x.index);
+}
+
+/// Bytes of an event that goes into the lane with what was added before. Where values are behind
+/// it, its id says so.
+inline bool engine::add_piece(weaving& w, std::string_view text, event_id id) noexcept {
+  piece made{text, no_id};
+  if (id != no_id && w.values_to < id) {
+    made = {text.substr(text.find('\n') + 1), id};
+    w.apart = true;
+    w.size += 5 + position_size(id, w.values_to);
+  } else if (!pieces_.empty() &&
+             pieces_.back().text.data() + pieces_.back().text.size() == text.data()) {
+    piece& last = pieces_.back();
+    last.text = {last.text.data(), last.text.size() + text.size()};
+    w.size += text.size();
+    return true;
+  }
+  w.size += made.text.size();
+  return pieces_.push_back(made);
+}
+
+inline void engine::push_pieces(weaving& w, lane_kind kind, std::uint32_t from) noexcept {
+  w.bytes += w.size;
+  w.ok = lanes_.push_made(
+      sessions_[w.slot].lane, static_cast<std::uint32_t>(w.size), kind,
+      [&](char* out) {
+        for (const piece& x : pieces_) {
+          if (x.id != no_id) {
+            out = put(out, "id: ");
+            out = put_position(out, x.id, w.values_to);
+            *out++ = '\n';
+          }
+          out = put(out, x.text);
+        }
+      },
+      from);
+  w.size = 0;
 }
 
 inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) noexcept {
@@ -8219,36 +8692,22 @@ inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) no
   stream& st = stream_of(sub);
   log_place p = sub.at();
   pieces_.clear();
-  std::uint64_t size = 0;
   lane_kind kind = lane_kind::control;
   event_id id = x.next;
   do {
     const entry& e = p.get();
-    const std::string_view text = p.seg->text(e);
-    if (!pieces_.empty() && pieces_.back().data() + pieces_.back().size() == text.data()) {
-      pieces_.back() = {pieces_.back().data(), pieces_.back().size() + text.size()};
-    } else if (!pieces_.push_back(text)) {
+    if (!add_piece(w, p.seg->text(e), p.seg->id(e))) {
       w.ok = false;
       return;
     }
-    size += text.size();
     if (!e.heartbeat()) kind = lane_kind::event;
     if (id != no_id) w.done_to = id;
     ++st.owner->counters_.delivered;
     ++p.k;
-    if (w.bytes + size >= w.room || next_visible(w.slot, st, p, x.own) != found::entry) break;
+    if (w.bytes + w.size >= w.room || next_visible(w.slot, st, p, x.own) != found::entry) break;
     id = p.seg->id(p.get());
   } while (id <= bound);
-  w.bytes += size;
-  w.ok = lanes_.push_made(
-      sessions_[w.slot].lane, static_cast<std::uint32_t>(size), kind,
-      [&](char* out) {
-        for (const std::string_view& piece : pieces_) {
-          std::memcpy(out, piece.data(), piece.size());
-          out += piece.size();
-        }
-      },
-      x.index);
+  push_pieces(w, kind, x.index);
   move_cursor(sub, p);
 }
 
@@ -8321,7 +8780,8 @@ inline void engine::leave_hooks(weaving& w) noexcept {
     } else if (x.answer != backfill_state::lost) {
       continue;
     } else if (c.newest_ != nullptr && c.options_.start == start_at::snapshot) {
-      w.ok = w.ok && start_walk(sub, {.position = sub.filled_to, .to_log = true});
+      const event_id has = sub.filled_to;
+      w.ok = w.ok && start_passes(sub, has, has, 0);
     } else {
       const event_id requested = sub.filled_to;
       go_live(sub, st.log.retained());
@@ -8445,6 +8905,8 @@ inline publish_error engine::append(stream& st, const event& e, new_entry& meta,
   } else {
     encode_as(at, e, id, p);
   }
+  const std::size_t id_line = id.empty() ? 0 : id.size() + 5;
+  meta.text = {at + id_line, p.size - id_line};
   ++stamp_;
   st.log.commit(meta);
   st.trim(now_);
@@ -8523,8 +8985,7 @@ inline publish_result engine::publish(channel_state& c, const event& e,
   if (meta.id != no_id) seq.last = meta.id;
   ++c.counters_.published;
   if (c.newest_ != nullptr && !o.transient) {
-    const segment& s = *c.main_.log.tail();
-    c.newest_->put(o.key, meta.id != no_id ? meta.id : stamp_, s.text(s[s.count - 1]), o.audience);
+    put_newest(c, meta, o);
   }
   if (o.transient && c.main_.readers.empty()) hand_out(*st);  // nobody is to have it
   if (!c.options_.keep_age.is_off()) {
@@ -8533,6 +8994,20 @@ inline publish_result engine::publish(channel_state& c, const event& e,
   }
   if (o.last) seal(c);
   return {meta.id, publish_error::none};
+}
+
+/// What was appended last is the newest of its key, or an event without one.
+inline void engine::put_newest(channel_state& c, const new_entry& meta,
+                               const publish_options& o) noexcept {
+  const std::uint64_t position = meta.id != no_id ? meta.id : meta.stamp;
+  if (o.key.empty()) {
+    values_of(c.main_).put_keyless(position, c.main_.log.end() - 1, o.audience);
+    return;
+  }
+  std::string_view text = meta.text;
+  if (o.encoded && meta.id != no_id && text.starts_with("id: "))
+    text.remove_prefix(text.find('\n') + 1);
+  c.newest_->put(o.key, position, text, o.audience);
 }
 
 inline publish_error engine::send(session_id id, const event& e) noexcept {
@@ -8709,6 +9184,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       advance(slot, &b[0], b.size(), r.bytes, whole && !heads_.empty());
     }
     sent += r.bytes;
+    if (s.lane != none) take_values_back(slot, r.bytes);
     if (all && whole && r.next == flow::ready) break;
     if (r.next == flow::closed || r.next == flow::pending) {
       mark_dead(slot, close_reason::peer);
@@ -8716,10 +9192,12 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
     }
     if (r.next == flow::blocked) {
       block(slot, s, !(whole && all));
+      if (s.conflates) conflate(slot, false);
       break;
     }
     // A transport that takes nothing and says ready would hold us here: its turn is over.
     if (r.bytes == 0 || sent >= options_.flush_share) {
+      if (s.conflates) conflate(slot, false);
       enqueue(ready_, slot);
       break;
     }
@@ -8834,8 +9312,8 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
   }
   // After a half-sent event its gap frame comes next, in front of what other streams have.
   if (half_sent == none && skips) leave_skips(slot);
-  if ((fills || skips) && half_sent == none && s.lane == none && s.state == session_state::live)
-    fill(slot);
+  const bool room = s.lane == none || lanes_[s.lane].next == none;
+  if ((fills || skips) && half_sent == none && room && s.state == session_state::live) fill(slot);
   for (std::uint32_t i = s.lane; i != none && !b.full(); i = lanes_[i].next) {
     const lane_item& item = lanes_[i];
     if (!b.add({item.data(), item.left(), 0, nullptr, run::from_lane, 0})) return false;
@@ -9063,16 +9541,24 @@ inline void engine::advance(std::uint32_t slot, const run* runs, std::uint32_t c
     }
     lane_item& item = lanes_[s.lane];
     item.sent += took;
-    if (item.left() == 0) {
-      if (item.kind == lane_kind::event) s.last_event = now32();
-      lanes_.pop(s.lane);
-    }
+    if (item.left() == 0) lane_item_sent(s, item);
   }
   if (with_heads) {
     advance_heads(s);
   } else if (s.over) {
     s.over = still_over(s);
   }
+}
+
+/// Pops the first frame of a lane, which is out.
+inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
+  if (item.kind == lane_kind::event || item.kind == lane_kind::value) s.last_event = now32();
+  if (item.kind == lane_kind::value && item.from != none) {
+    const subscription& sub = subs_[item.from];
+    ++stream_of(sub).owner->counters_.delivered;
+    if (sub.from() == source::newest) passes_[sub.record].sent += item.counts ? 1U : 0U;
+  }
+  lanes_.pop(s.lane);
 }
 
 inline void engine::note_write(session& s, std::uint64_t n) noexcept {
@@ -9127,6 +9613,7 @@ inline void engine::writable(session_id id) noexcept {
   session* s = find(id);
   if (s == nullptr || !serving(*s) || s->flight != none) return;
   s->blocked = false;
+  if (s->conflates) conflate(id.slot, false);
   enqueue(ready_, id.slot);
 }
 
@@ -9142,10 +9629,12 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
     const flight& f = flights_[s->flight];
     if (n > f.total()) n = to_size(f.total());
     if (n != 0) advance(id.slot, f.runs.begin(), f.runs.size(), n, false);
+    if (s->lane != none) take_values_back(id.slot, n);
     s->blocked = false;
     enqueue(ready_, id.slot);
   }
   end_flight(*s);
+  if (serving(*s) && s->conflates) conflate(id.slot, true);
 }
 
 /// Shows what a session gets next without taking it; written(id, n) takes. Nothing: it will be
@@ -9711,9 +10200,10 @@ inline bool engine::moved_on(std::uint32_t slot, const channel_state& c, const j
   if (const event_id next = next_id(slot); s.flight == none && next <= stands) stands = next - 1;
   const beginning b = beginning_of(c, j, resume);
   if (b.from == source::backfill) return resume.after < stands;
-  if (b.from == source::newest) {
-    const std::uint32_t value = c.newest_->after(b.resumes ? resume.after : 0);
-    return value != none && (*c.newest_)[value].position <= stands;
+  if (b.from == source::newest) {  // values have no ids
+    const newest_by_key& values = *c.newest_;
+    const std::uint64_t n = b.resumes ? values.keyless_after(resume.after) : values.keyless_end();
+    return n != values.keyless_end() && values.keyless(n).position <= stands;
   }
   return b.ordinal < c.main_.log.end() && c.main_.log.id_at(b.ordinal) <= stands;
 }
@@ -9748,7 +10238,7 @@ inline join_error engine::join(session_id id, channel to, const join_start& from
   resume_point resume;
   if (from.after != unsaid_id) {
     j.after_given = true;
-    resume = {resume_point::kind::given, from.after};
+    resume = {resume_point::kind::given, from.after, from.after};
   }
   c.main_.trim(now_);
   if (moved_on(id.slot, c, j, resume)) return join_error::moved_on;
@@ -9837,7 +10327,7 @@ inline bool engine::nothing_comes(const joining& j, const resume_point& resume) 
 inline bool engine::nothing_comes(const channel_state& c, const joining& j,
                                   const resume_point& resume) const noexcept {
   const beginning b = beginning_of(c, j, resume);
-  if (b.from == source::newest && !b.resumes) return c.newest_->after(0) == none;
+  if (b.from == source::newest && !b.resumes) return c.newest_->size() == 0;
   if (b.from != source::log || b.lost) return false;
   const event_log& log = c.main_.log;
   if (b.ordinal == log.end()) return true;
@@ -9879,7 +10369,7 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   }
   resume = resume_from(r, options_.resume_query);
   if (resume.state == resume_point::kind::malformed) return fail(refusal_reason::bad_params, 400);
-  if (j.after_given) resume = {resume_point::kind::given, j.after};
+  if (j.after_given) resume = {resume_point::kind::given, j.after, j.after};
   if (nothing_comes(j, resume)) {
     out.refusal.status = 204;
     return none;
