@@ -331,6 +331,48 @@ void a_pause_makes_nothing_older() {
   paused_clock_ms += 2'000;
   p.steps();
   CHECK(news.stats().retained_events == 0);
+  sse::publisher mail = p.stand->make_publisher(news);
+  paused_clock_ms += 5'000;
+  CHECK(mail.try_publish("x") == sse::publish_error::none);
+  p.steps_until([&] { return news.stats().published == 2; });
+  paused_clock_ms += 999;
+  p.steps();
+  CHECK(news.stats().retained_events == 1);
+}
+
+/// A stream that begins then has its whole age.
+template <class Stand>
+void a_pause_makes_no_stream_older() {
+  using std::chrono::milliseconds;
+  Stand stand{{.hub = {.max_age = milliseconds{40'000}}, .clock = &paused_clock}};
+  stand->stream(
+      "/events",
+      stand->open_channel("quiet", {.heartbeat = {.mode = sse::heartbeat_options::pace::off}}));
+  REQUIRE_FALSE(stand->listen("127.0.0.1", 0));
+  const auto steps_until = [&](auto holds) {
+    const auto end = std::chrono::steady_clock::now() + patience;
+    while (!holds()) {
+      if (std::chrono::steady_clock::now() > end) throw std::runtime_error("it never was");
+      stand.step();
+    }
+  };
+  const auto sessions = [&](std::size_t n) {
+    steps_until([&] { return stand->hub().sessions() == n; });
+  };
+  client before{stand->port()};
+  before.send(client::make("GET", "/events"));
+  sessions(1);
+  client c{stand->port()};
+  steps_until([&] { return stand->connections() == 2; });
+  c.send(client::make("GET", "/events"));
+  paused_clock_ms += 50'000;  // the first one's end is overdue
+  steps_until([&] { return stand->hub().stats().accepted == 2; });
+  sessions(1);
+  paused_clock_ms += 36'000 - 1;  // a tenth less at most
+  for (int i = 0; i < 20; ++i) stand.step();
+  CHECK(stand->hub().sessions() == 1);
+  paused_clock_ms += 4'001;
+  sessions(0);
 }
 
 // --- ends -------------------------------------------------------------------------------------

@@ -258,6 +258,10 @@ class hub {
 
   /// Time comes in: heartbeats and deadlines. Call flush() after it.
   void tick(time_point now) noexcept { engine_.tick(now); }
+  /// Time alone: what is published, opened or accepted from here on is of `now`, and nothing
+  /// becomes due before tick() says so. For a loop that learns what its streams are ready for after
+  /// it read requests: after a long pause no reader is cut that could be written to.
+  void set_time(time_point now) noexcept { engine_.set_time(now); }
   /// When tick() is next needed; time_point::never() if not.
   [[nodiscard]] time_point next_deadline() const noexcept { return engine_.next_deadline(); }
   /// Sends to every session that is behind and ready. True: some had their share only, call it

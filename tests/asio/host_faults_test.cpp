@@ -56,6 +56,10 @@ TEST_CASE("a pause of the process makes nothing older that is published after it
   test::a_pause_makes_nothing_older<stand>();
 }
 
+TEST_CASE("a pause of the process makes no stream older that begins after it") {
+  test::a_pause_makes_no_stream_older<stand>();
+}
+
 TEST_CASE("a pause inside a turn ends no connection that is ready by then") {
   test::a_pause_inside_a_turn_ends_no_connection_that_is_ready<stand>();
 }

@@ -64,6 +64,11 @@ TEST_CASE("io_uring: a pause of the process makes nothing older that is publishe
   test::a_pause_makes_nothing_older<stand>();
 }
 
+TEST_CASE("io_uring: a pause of the process makes no stream older that begins after it") {
+  if (test::refused()) return;
+  test::a_pause_makes_no_stream_older<stand>();
+}
+
 TEST_CASE("io_uring: a pause inside a turn ends no connection that is ready by then") {
   if (test::refused()) return;
   test::a_pause_inside_a_turn_ends_no_connection_that_is_ready<stand>();

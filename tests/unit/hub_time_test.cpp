@@ -308,6 +308,58 @@ TEST_CASE("a stream that would have to end before the hub knows the time is refu
   CHECK(hub.sessions() == 1);
 }
 
+// --- the time alone ---
+
+TEST_CASE("what is published or begins at a time that was only set is of that time",
+          "[time][age][deadline]") {
+  stage s{{.max_age = duration::seconds(100)}};
+  sse::channel_options o = silent();
+  o.keep_age = duration::seconds(10);
+  o.keep_sealed = duration::seconds(10);
+  sse::channel c = s.open("c", o);
+  sse::channel ends = s.open("ends", o);
+  sse::channel quiet = s.open("quiet", silent());
+  const auto stalled = s.join(quiet, {.window = 5});
+  s.put(quiet);
+  s.flush();
+  s.hub.set_time(sse::time_point::milliseconds(30 * second));  // its write deadline is overdue
+  s.put(c);
+  CHECK(s.hub.seal(ends));
+  const auto k = s.join(quiet);
+  s.flush();
+  CHECK(s.hub.next_deadline() == sse::time_point::milliseconds(10 * second));
+  CHECK_FALSE(s.closed(stalled));
+  s.hub.set_time(sse::time_point::milliseconds(29 * second));  // it never goes back
+  s.put(c);
+  s.at(30 * second);
+  CHECK(s.closed(stalled));
+  s.at(40 * second - 1);
+  CHECK(c.stats().retained_events == 2);
+  CHECK(s.hub.find_channel("ends"));
+  s.at(40 * second);
+  CHECK(c.stats().retained_events == 0);
+  CHECK_FALSE(s.hub.find_channel("ends"));
+  s.at(120 * second - 1);  // a tenth less than its age
+  CHECK_FALSE(s.closed(k));
+  s.at(130 * second);
+  CHECK(s.closed(k));
+}
+
+TEST_CASE("the deadline of a drain counts from the time that was set", "[time][deadline]") {
+  stage s;
+  sse::channel c = s.open("c", silent());
+  const auto first = s.join(c, {.window = 5});
+  s.at(9 * second);
+  s.put(c);
+  s.flush();
+  s.hub.set_time(sse::time_point::milliseconds(30 * second));
+  s.hub.drain({.deadline = duration::seconds(5)});
+  CHECK_FALSE(s.closed(first));
+  s.at(30 * second);
+  CHECK(s.closed(first));
+  CHECK(s.hub.next_deadline() == sse::time_point::milliseconds(35 * second));
+}
+
 // --- one timer structure ---
 
 TEST_CASE(

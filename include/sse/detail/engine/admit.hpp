@@ -223,7 +223,7 @@ inline bool engine::leave(session_id id, channel c) noexcept {
 inline void engine::set_end(session& s, const joining& j) noexcept {
   if (!options_.max_age.is_off()) {
     const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
-    s.ends_at = now_ + options_.max_age.ms() - static_cast<std::int64_t>(random_.below(spread));
+    s.ends_at = present_ + options_.max_age.ms() - static_cast<std::int64_t>(random_.below(spread));
   }
   if (j.until != time_point::never() && j.until.ms() - origin_ < s.ends_at) {
     s.ends_at = j.until.ms() - origin_;

@@ -46,7 +46,7 @@ inline void engine::publish_heartbeat(channel_state& c) noexcept {
   blob* const b = st == nullptr ? nullptr : make_heartbeat(c);
   if (b == nullptr) return;
   const new_entry meta{
-      .size = b->size, .stamp = stamp_ + 1, .at = now_, .audience = {}, .heartbeat = true};
+      .size = b->size, .stamp = stamp_ + 1, .at = present_, .audience = {}, .heartbeat = true};
   if (char* const at = st->log.prepare(meta); at != nullptr) {
     std::memcpy(at, b->bytes(), b->size);
     ++stamp_;
@@ -66,6 +66,7 @@ inline void engine::tick(time_point host_now) noexcept {
   const work w{*this};
   if (origin_ == INT64_MIN) origin_ = host_now.ms();
   target_ = host_now.ms() - origin_;
+  if (target_ > present_) present_ = target_;
   if (target_ - now_ > timers_.farthest) jump_to_target();
   while (!timers_.empty() && timers_.top_when(now_) <= target_) {
     const std::uint32_t id = timers_.top_id();
@@ -83,6 +84,14 @@ inline void engine::tick(time_point host_now) noexcept {
       mark_dead(slot, close_reason::drain);
     drain_deadline_ = INT64_MAX;
   }
+}
+
+/// The time, without what is due: that waits for tick().
+inline void engine::set_time(time_point host_now) noexcept {
+  if (quiet_) return;
+  const time_point due = next_deadline();
+  tick(due <= host_now ? time_point::milliseconds(due.ms() - 1) : host_now);
+  if (host_now.ms() - origin_ > present_) present_ = host_now.ms() - origin_;
 }
 
 /// A session's times are told apart for 24 days; what is older stays as old as that. A session that
@@ -199,7 +208,7 @@ inline void engine::drain(const drain_options& o) noexcept {
   const work w{*this};
   draining_ = true;
   if (o.deadline != duration::infinite())
-    drain_deadline_ = now_ + countable(o.deadline, longest_age).ms();
+    drain_deadline_ = present_ + countable(o.deadline, longest_age).ms();
   event last = o.farewell;
   last.id = {};  // it would move the client's resume point
   if ((!last.type.empty() || !last.data.empty()) && validate(last) == encode_error::none) {

@@ -149,7 +149,7 @@ inline void engine::seal(channel_state& c) noexcept {
   const work w{*this};
   c.sealed_ = true;
   const duration stays = c.options_.keep_sealed;
-  c.due_ = stays == duration::infinite() ? INT64_MAX : now_ + stays.ms();
+  c.due_ = stays == duration::infinite() ? INT64_MAX : present_ + stays.ms();
   arm_channel(c);
   want();  // its host has a timer to set
   for (const std::uint32_t i : c.main_.readers) finish_if_sealed(subs_[i].session);

@@ -238,6 +238,7 @@ class engine {
   // Bytes out, and time.
   bool flush() noexcept;
   void tick(time_point host_now) noexcept;
+  void set_time(time_point host_now) noexcept;
   [[nodiscard]] time_point next_deadline() const noexcept;
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept;
 
@@ -645,7 +646,8 @@ class engine {
 
   // Time.
   std::int64_t origin_ = INT64_MIN;  ///< the host's clock at the first tick
-  std::int64_t now_ = 0;             ///< ms since then
+  std::int64_t now_ = 0;             ///< ms since then; what was due by then has acted
+  std::int64_t present_ = 0;         ///< as told last: what is published or begins is of this time
   std::int64_t target_ = 0;          ///< where the tick under way will end
   std::int64_t drain_deadline_ = INT64_MAX;
   timer_places places_{this};

@@ -56,7 +56,7 @@ inline publish_error engine::append(stream& st, const event& e, new_entry& meta,
   meta.size = static_cast<std::uint32_t>(p.size);
   meta.audience = o.audience;
   meta.stamp = stamp_ + 1;
-  meta.at = now_;
+  meta.at = present_;
   char* const at = st.log.prepare(meta);
   if (at == nullptr || (!o.audience.empty() && !index_audience(st, o.audience)))
     return publish_error::no_memory;
