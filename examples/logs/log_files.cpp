@@ -119,6 +119,19 @@ file_state file::state() const noexcept {
   return ::fstat(fd_, &s) == 0 ? to_state(s) : file_state{};
 }
 
+std::int64_t file::born_ns() const noexcept {
+#if defined(__APPLE__)
+  struct stat s {};
+  if (::fstat(fd_, &s) == 0)
+    return std::int64_t{s.st_birthtimespec.tv_sec} * 1'000'000'000 + s.st_birthtimespec.tv_nsec;
+#elif defined(STATX_BTIME)
+  struct statx s {};
+  if (::statx(fd_, "", AT_EMPTY_PATH, STATX_BTIME, &s) == 0 && (s.stx_mask & STATX_BTIME) != 0)
+    return std::int64_t{s.stx_btime.tv_sec} * 1'000'000'000 + s.stx_btime.tv_nsec;
+#endif
+  return 0;
+}
+
 std::size_t file::read_at(std::span<char> to, std::uint64_t offset) const noexcept {
   std::size_t got = 0;
   while (got < to.size()) {

@@ -70,6 +70,8 @@ class file {
   [[nodiscard]] file_state state() const noexcept;
   [[nodiscard]] file_key key() const noexcept { return state().key; }
   [[nodiscard]] std::uint64_t size() const noexcept { return state().size; }
+  /// When it was made, whatever its name was; 0: the system does not say.
+  [[nodiscard]] std::int64_t born_ns() const noexcept;
   /// As many bytes as there are, up to the span's size; 0 also for an error.
   [[nodiscard]] std::size_t read_at(std::span<char> to, std::uint64_t offset) const noexcept;
   [[nodiscard]] bool append(std::string_view bytes) const noexcept;

@@ -36,22 +36,27 @@ std::uint64_t mark_up_to(const file& f, std::uint64_t end) {
   return mark_of_whole({head.data(), f.read_at(std::span{head}.first(n), 0)});
 }
 
-/// Whether that is what a copy-truncate has made so far of a log, not what was before it.
-bool is_copy(const file& f, const file& log) {
+/// Whether that is what a copy-truncate has made so far of `of`: the log, or a later copy of it.
+/// Such a file is younger than the log, whereas one that was renamed is older.
+bool is_copy(const file& f, const file& of, const file& log) {
   const std::uint64_t end = f.size();
-  return end <= log.size() && mark_of(f) == mark_of(log) &&
-         check_at(f, end).value() == check_at(log, end).value();
+  if (end > of.size() || mark_of(f) != mark_of(of) ||
+      check_at(f, end).value() != check_at(of, end).value())
+    return false;
+  const std::int64_t born = f.born_ns();
+  return born == 0 || born >= log.born_ns();
 }
 
 /// The files that a log was rotated to. A copy-truncate that is ended in between leaves a copy of
 /// which the next one has all: that is left out.
 std::vector<rotated_file> rotations_of(const folder& in, const std::string& name) {
   std::vector<rotated_file> all = rotated_files(in, name);
+  const file log = file::open(in.file(name), in.follow_links);
   file next;
   for (std::size_t i = all.size(); i-- > 0;) {
     if (all[i].compressed || all[i].state.size == 0) continue;
     file f = open_by_key(in, all[i].path, all[i].state.key);
-    if (f && next && is_copy(f, next)) {
+    if (f && next && is_copy(f, next, log)) {
       all.erase(all.begin() + static_cast<std::ptrdiff_t>(i));
     } else {
       next = std::move(f);
@@ -156,7 +161,7 @@ void log_follower::open_rotated(const file& newest) {
         g.end = f.size();
         g.mark = mark_up_to(f, g.end);
         g.end_check = check_at(f, g.end).value();
-        if (newest && is_copy(f, newest)) continue;
+        if (newest && is_copy(f, newest, newest)) continue;
       }
       generations_.push_back(std::move(g));
     }
@@ -418,7 +423,7 @@ std::optional<log_follower::found_file> log_follower::successor() const {
       const bool known = std::any_of(
           generations_.begin(), generations_.end(),
           [&](const generation& g) { return at->compressed ? is_packed_of(g, f) : is_of(g, f); });
-      if (!known && !(truncated_ && is_copy(f, truncated_)))
+      if (!known && !(truncated_ && is_copy(f, truncated_, truncated_)))
         return found_file{std::move(f), at->path, at->state.key, at->compressed};
     }
     if (!moved) return log;

@@ -251,6 +251,45 @@ TEST_CASE("X-16 F-12 an id finds its file after a restart, whatever was rotated 
   }
 }
 
+TEST_CASE("X-16 a rotated file with which the next one begins too is read for who returns") {
+  log_directory d;
+  d.append("app.log", numbered(1, 2));
+  followed first{d};
+  REQUIRE(first.log.open());
+  const sse::event_id plain = first.log.back(1);  // behind line 1
+  // Which file is older is told by when it was made, as coarse as the system's clock is.
+  const auto rotate = [&d] {
+    const auto born = logs::file::open(d.file("app.log"), false).born_ns();
+    d.rename("app.log", "app.log.1");
+    do {
+      std::error_code ignored;
+      std::filesystem::remove(d.file("app.log"), ignored);
+      d.append("app.log", "");
+    } while (born != 0 && logs::file::open(d.file("app.log"), false).born_ns() == born);
+    return born != 0;
+  };
+  if (!rotate()) {
+    WARN("this file system does not say when a file was made");
+    return;
+  }
+  d.append("app.log", numbered(1, 3));  // the same lines, and more
+
+  SECTION("the next one is the log") {
+    followed next{d};
+    REQUIRE(next.log.open());
+    CHECK(next.resumed(plain) == lines(2, 2) + strings{"[rotated]"} + lines(1, 3));
+  }
+  SECTION("the next one was rotated too") {
+    d.rename("app.log.1", "app.log.2");
+    REQUIRE(rotate());
+    d.append("app.log", numbered(8, 9));
+    followed next{d};
+    REQUIRE(next.log.open());
+    CHECK(next.resumed(plain) ==
+          lines(2, 2) + strings{"[rotated]"} + lines(1, 3) + strings{"[rotated]"} + lines(8, 9));
+  }
+}
+
 TEST_CASE("X-16 two rotations between two looks lose nothing") {
   log_directory d;
   d.append("app.log", numbered(1, 1));

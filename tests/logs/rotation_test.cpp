@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "../file_calls.hpp"
 #include "catch.hpp"
 #include "following.hpp"
 #include "log_directory.hpp"
@@ -79,6 +80,19 @@ const std::vector<scheme>& schemes() {
 void written_at(const log_directory& d, const std::string& name, int second) {
   struct timespec times[2] = {{1'700'000'000 + second, 0}, {1'700'000'000 + second, 0}};
   REQUIRE(::utimensat(AT_FDCWD, d.file(name).c_str(), times, 0) == 0);
+}
+
+/// A file of 2 GB in which no line ends; most of it is holes.
+void write_without_line_ends(const log_directory& d, const std::string& name) {
+  constexpr off_t every = off_t{64} << 20;
+  const std::string piece(std::size_t{1} << 20, 'x');
+  d.append(name, "");
+  const int fd = ::open(d.file(name).c_str(), O_WRONLY);
+  REQUIRE(fd >= 0);
+  for (off_t at = 0; at < off_t{2} << 30; at += every)
+    REQUIRE(::pwrite(fd, piece.data(), piece.size(), at) == static_cast<ssize_t>(piece.size()));
+  ::close(fd);
+  std::filesystem::resize_file(d.file(name), std::uintmax_t{2} << 30);
 }
 
 strings without_rotations(const strings& all) {
@@ -257,6 +271,50 @@ TEST_CASE("12 a file without a line end costs no look back through all of it") {
   CHECK(f.after(f.log.back(1'000'000)).size() >= 4);
 }
 
+TEST_CASE("12 no turn reads more than some MiB, whatever the length of a file and its lines") {
+  if (!file_calls_are_seen()) return;
+  log_directory d;
+  SECTION("20 GB of nothing, and a line") {
+    d.append("app.log", "one line\n");
+    std::filesystem::resize_file(d.file("app.log"), std::uintmax_t{20} << 30);
+    d.append("app.log", "the last line\n");
+  }
+  SECTION("2 GB without a line end") { write_without_line_ends(d, "app.log"); }
+  long most = 0;  // calls of one turn; none reads more than 64 KiB
+  const auto turn = [&most](const auto& work) {
+    before_file_calls([](long) {});
+    work();
+    most = std::max(most, end_file_calls());
+  };
+  followed f{d};
+  sse::event_id from = 0;
+  turn([&] { REQUIRE(f.log.open()); });
+  turn([&] { from = f.log.back(1); });
+  turn([&] { from = std::min(from, f.log.back(1'000'000)); });
+  turn([&] { REQUIRE(f.log.resolve(from)); });
+  d.append("app.log", "more\n");
+  turn([&] { f.poll(); });
+  CHECK(f.told.size() == 1);
+  long turns = 0;
+  std::size_t bytes = 0;
+  auto state = sse::backfill_state::more;
+  for (sse::event_id last = 0; state == sse::backfill_state::more && turns < 10'000; ++turns) {
+    if (last == 0) last = f.log.begin();
+    turn([&] {
+      state = f.log.read_back(last, f.log.last_id() + 1, std::size_t{256} << 10,
+                              [&](sse::event_id id, const sse::event& e) {
+                                last = id;
+                                bytes += e.data.size();
+                                return true;
+                              });
+    });
+  }
+  CHECK(state == sse::backfill_state::done);
+  CHECK(bytes != 0);
+  CHECK(most > 0);
+  CHECK(most <= 600);  // 20 GB are 327,680
+}
+
 TEST_CASE("a writer that does not append leaves a hole, which nobody gets") {
   log_directory d;
   d.append("app.log", numbered(1, 200'000));
@@ -328,6 +386,21 @@ TEST_CASE("X-17 a link is a log only where links are followed") {
 
 // --- with a server
 // ---------------------------------------------------------------------------------
+
+TEST_CASE("12 /health is answered while files of 20 GB, and of 2 GB without a line end, are read") {
+  running s;
+  s.files.append("long.log", "one line\n");
+  std::filesystem::resize_file(s.files.file("long.log"), std::uintmax_t{20} << 30);
+  s.files.append("long.log", "the last line\n");
+  write_without_line_ends(s.files, "wide.log");
+  client one = s.stream("/logs/long?backlog=1");
+  client all = s.stream("/logs/wide?last_id=0");  // it is not read: 32 MB wait for it
+  CHECK(s.get("/health").status == 200);
+  CHECK(next_event(one).data == "the last line");
+  CHECK(s.get("/health").status == 200);
+  const std::string piece(std::size_t{1} << 20, 'x');
+  for (int i = 0; i < 3; ++i) CHECK(next_event(all).data == piece);
+}
 
 TEST_CASE("a file that cannot be read is 403, and one in UTF-16 is 415") {
   running s;
