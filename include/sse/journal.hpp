@@ -171,8 +171,9 @@ class journal {
   void each_broken(F bad) const {
     if (store_ != nullptr) store_->history().each_broken(std::move(bad));
   }
-  /// Opens a journal that open() found to be corrupt: what is whole is kept, what is broken is let
-  /// go with all that is older, and clients who need it are told by a gap frame.
+  /// Opens a journal that open() found to be corrupt: what is whole of the newest file is kept, an
+  /// older file that is broken is let go with all that is older, and clients who need what is
+  /// broken or gone are told by a gap frame.
   [[nodiscard]] journal_error repair(const std::string& directory) {
     repairs_ = true;
     return open(directory);

@@ -244,40 +244,52 @@ class journal_store {
     return runs_.end(last_, now_ms);
   }
 
-  /// Beside a process that writes: what it shows since. False: nothing new.
+  /// Beside a process that writes: what it shows since, as far as that can be read now; the rest is
+  /// news next time. False: nothing new.
   [[nodiscard]] bool look_for_news() {
     std::uint64_t h[2] = {};
     std::size_t got = 0;
     if (files_->read(head_, 0, h, sizeof h, got) != 0 || got != sizeof h) return false;
-    if (h[0] == newest()) return false;
+    const event_id before = newest();
+    if (h[0] == before) return false;
     std::vector<event_id> names;
     if (journal_segment::list(*files_, names) != 0) return false;
     (void)runs_.read(false);
     const auto& segments = history_.segments();
+    bool all = true;
     for (const event_id first : names) {
       if (first > h[0] || (!segments.empty() && first <= segments.back()->first)) continue;
       auto s = std::make_shared<journal_segment>(*files_, first);
       std::uint64_t size = 0;
-      if (s->open(false, room()) != 0 || files_->size(s->index, size) != 0) break;
-      if (size < sizeof(index_header)) break;
+      all = s->open(false, room()) == 0 && files_->size(s->index, size) == 0 &&
+            size >= sizeof(index_header);
+      if (!all) break;
       s->before = s->header().before;
       history_.add(std::move(s));
     }
     while (segments.size() > 1 && !names.empty() && segments.front()->first < names.front())
       history_.remove(segment_ptr{segments.front()});
+    event_id there = before;
     for (const segment_ptr& s : segments) {
       std::uint64_t size = 0;
-      if (files_->size(s->index, size) != 0 || size < sizeof(index_header)) continue;
+      if (files_->size(s->index, size) != 0 || size < sizeof(index_header)) {
+        all = false;
+        break;  // what is behind it would be shown without it
+      }
       const auto count =
           static_cast<std::uint32_t>((size - sizeof(index_header)) / sizeof(index_record));
       if (count == s->shown.load(std::memory_order_relaxed)) continue;
       s->written = s->find(h[0], count);
-      if (s->written != 0) s->log_end = s->record(s->written - 1).end();
+      if (s->written != 0) {
+        const index_record last = s->record(s->written - 1);
+        s->log_end = last.end();
+        there = (std::max)(there, last.id);
+      }
       history_.count(*s);
       s->shown.store(s->written, std::memory_order_release);
     }
-    history_.show_up_to(h[0]);
-    return true;
+    history_.show_up_to(all ? h[0] : there);
+    return newest() != before;
   }
 
   [[nodiscard]] event_id durable() const noexcept { return durable_; }
