@@ -508,12 +508,8 @@ class server_core {
   /// Where late answers go.
   [[nodiscard]] const std::shared_ptr<inbox>& box() const noexcept { return inbox_; }
 
-  /// The hub's clock as exact as it can be without anything becoming due, since then hooks run.
-  void touch_clock() noexcept {
-    const time_point t = now();
-    const time_point due = hub_->next_deadline();
-    hub_->tick(due <= t ? time_point::milliseconds(due.ms() - 1) : t);
-  }
+  /// The hub's clock without anything becoming due, since then hooks run.
+  void touch_clock() noexcept { hub_->set_time(now()); }
 
   [[nodiscard]] hub_type& hub() noexcept { return *hub_; }
   [[nodiscard]] mailbox& mail() noexcept { return *mail_; }

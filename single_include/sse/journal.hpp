@@ -1103,8 +1103,9 @@ class journal_recovery {
  public:
   using segment_ptr = std::shared_ptr<journal_segment>;
 
-  /// `room`: bytes of a file. `write`: what is torn is cut off, what was to go goes. `repair`: what
-  /// is broken is let go, with all that is older.
+  /// `room`: bytes of a file. `write`: what is torn is cut off, what was to go goes. `repair`:
+  /// broken events stay as what cannot be read; an older file that is broken goes, with all that is
+  /// older.
   journal_recovery(journal_files& f, std::uint64_t room, bool write, bool repair) noexcept
       : files_{&f}, room_{room}, write_{write}, repair_{repair} {}
 
@@ -1113,6 +1114,9 @@ class journal_recovery {
     std::vector<event_id> firsts;
     if (const int e = journal_segment::list(*files_, firsts); e != 0)
       return journal_failed(e, "the directory");
+    if (repair_ && !firsts.empty()) {
+      if (journal_error e = split(firsts); e) return e;
+    }
     found.clear();  // newest first
     bool dropping = false;
     for (std::size_t n = firsts.size(); n-- != 0;) {
@@ -1194,6 +1198,76 @@ class journal_recovery {
     }
     there = newer == nullptr || s->written == 0 || last.id == newer->before;
     return {};
+  }
+
+  /// Of the newest segment, which has to be whole: what is whole behind the last broken event
+  /// becomes a segment of its own. In the older one that is left, broken events may be.
+  [[nodiscard]] journal_error split(std::vector<event_id>& firsts) {
+    journal_segment s{*files_, firsts.back()};
+    std::uint64_t size = 0;
+    int e = s.open(false, room_);
+    if (e == 0) e = files_->size(s.index, size);
+    if (e != 0 || size < sizeof(index_header) || size > room_) return {};  // look_at() says more
+    const index_header h = s.header();
+    if (h.crc != h.checksum() || h.version != 1 || h.first != s.first) return {};
+    s.before = h.before;
+    const auto count =
+        static_cast<std::uint32_t>((size - sizeof(index_header)) / sizeof(index_record));
+    std::vector<index_record> whole;  // those behind the last broken one
+    event_id in_front = s.before;     // of these
+    event_id last = s.before;         // in front of the first broken one
+    event_id previous = s.before;
+    bool broken = false;
+    bool gap = false;      // since `whole`
+    bool durable = false;  // though it stands behind a broken one
+    for (std::uint32_t i = 0; i != count;) {
+      journal_block b;
+      b.from = b.to = i;
+      s.load(b, (std::min)(count, i + 4096));
+      for (const index_record& r : b.records) {
+        gap = gap || r.size == 0 || (!whole.empty() && r.begin() != whole.back().end());
+        broken = broken || gap;
+        if (r.size != 0) {
+          if (std::exchange(gap, false)) whole.clear();
+          if (whole.empty()) in_front = previous;
+          durable = durable || (broken && r.id - r.behind > last);
+          if (!broken) last = r.id;
+          whole.push_back(r);
+        }
+        previous = r.id;
+      }
+      i = b.to;
+    }
+    if (!durable) return {};  // nothing, or a torn tail
+    journal_segment made{*files_, whole.front().id};
+    e = made.open(true, room_);
+    if (e == 0) e = files_->cut(made.log, 0);  // of a repair that was ended in between
+    if (e == 0) e = files_->cut(made.index, 0);
+    if (e == 0) e = copy(s, whole, in_front, made);
+    if (e != 0) return journal_failed(e, journal_segment::name(made.first, ".log"));
+    firsts.push_back(made.first);
+    return {};
+  }
+  /// `records`: they stand one behind the other.
+  [[nodiscard]] int copy(const journal_segment& from, std::vector<index_record>& records,
+                         event_id before, const journal_segment& to) {
+    const std::uint32_t begin = records.front().begin();
+    std::vector<char> bytes(static_cast<std::size_t>(records.back().end() - begin));
+    std::size_t got = 0;
+    int e = files_->read(from.log, begin, bytes.data(), bytes.size(), got);
+    if (e == 0 && got != bytes.size()) e = EIO;
+    if (e == 0) e = files_->write(to.log, 0, bytes.data(), bytes.size());
+    if (e == 0) e = files_->sync(to.log);
+    for (index_record& r : records) r.offset -= begin;
+    index_header h;
+    h.first = to.first;
+    h.before = before;
+    h.crc = h.checksum();
+    if (e == 0)
+      e = files_->write(to.index, sizeof h, records.data(), records.size() * sizeof records[0]);
+    if (e == 0) e = files_->write(to.index, 0, &h, sizeof h);  // until then it is not there
+    if (e == 0) e = files_->sync(to.index);
+    return e == 0 ? files_->sync_names() : e;
   }
 
   /// Where the good records of the newest segment end; the rest is cut off.
@@ -1444,40 +1518,52 @@ class journal_store {
     return runs_.end(last_, now_ms);
   }
 
-  /// Beside a process that writes: what it shows since. False: nothing new.
+  /// Beside a process that writes: what it shows since, as far as that can be read now; the rest is
+  /// news next time. False: nothing new.
   [[nodiscard]] bool look_for_news() {
     std::uint64_t h[2] = {};
     std::size_t got = 0;
     if (files_->read(head_, 0, h, sizeof h, got) != 0 || got != sizeof h) return false;
-    if (h[0] == newest()) return false;
+    const event_id before = newest();
+    if (h[0] == before) return false;
     std::vector<event_id> names;
     if (journal_segment::list(*files_, names) != 0) return false;
     (void)runs_.read(false);
     const auto& segments = history_.segments();
+    bool all = true;
     for (const event_id first : names) {
       if (first > h[0] || (!segments.empty() && first <= segments.back()->first)) continue;
       auto s = std::make_shared<journal_segment>(*files_, first);
       std::uint64_t size = 0;
-      if (s->open(false, room()) != 0 || files_->size(s->index, size) != 0) break;
-      if (size < sizeof(index_header)) break;
+      all = s->open(false, room()) == 0 && files_->size(s->index, size) == 0 &&
+            size >= sizeof(index_header);
+      if (!all) break;
       s->before = s->header().before;
       history_.add(std::move(s));
     }
     while (segments.size() > 1 && !names.empty() && segments.front()->first < names.front())
       history_.remove(segment_ptr{segments.front()});
+    event_id there = before;
     for (const segment_ptr& s : segments) {
       std::uint64_t size = 0;
-      if (files_->size(s->index, size) != 0 || size < sizeof(index_header)) continue;
+      if (files_->size(s->index, size) != 0 || size < sizeof(index_header)) {
+        all = false;
+        break;  // what is behind it would be shown without it
+      }
       const auto count =
           static_cast<std::uint32_t>((size - sizeof(index_header)) / sizeof(index_record));
       if (count == s->shown.load(std::memory_order_relaxed)) continue;
       s->written = s->find(h[0], count);
-      if (s->written != 0) s->log_end = s->record(s->written - 1).end();
+      if (s->written != 0) {
+        const index_record last = s->record(s->written - 1);
+        s->log_end = last.end();
+        there = (std::max)(there, last.id);
+      }
       history_.count(*s);
       s->shown.store(s->written, std::memory_order_release);
     }
-    history_.show_up_to(h[0]);
-    return true;
+    history_.show_up_to(all ? h[0] : there);
+    return newest() != before;
   }
 
   [[nodiscard]] event_id durable() const noexcept { return durable_; }
@@ -1720,8 +1806,9 @@ class journal {
   void each_broken(F bad) const {
     if (store_ != nullptr) store_->history().each_broken(std::move(bad));
   }
-  /// Opens a journal that open() found to be corrupt: what is whole is kept, what is broken is let
-  /// go with all that is older, and clients who need it are told by a gap frame.
+  /// Opens a journal that open() found to be corrupt: what is whole of the newest file is kept, an
+  /// older file that is broken is let go with all that is older, and clients who need what is
+  /// broken or gone are told by a gap frame.
   [[nodiscard]] journal_error repair(const std::string& directory) {
     repairs_ = true;
     return open(directory);

@@ -6241,6 +6241,7 @@ class engine {
   // Bytes out, and time.
   bool flush() noexcept;
   void tick(time_point host_now) noexcept;
+  void set_time(time_point host_now) noexcept;
   [[nodiscard]] time_point next_deadline() const noexcept;
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept;
 
@@ -6648,7 +6649,8 @@ class engine {
 
   // Time.
   std::int64_t origin_ = INT64_MIN;  ///< the host's clock at the first tick
-  std::int64_t now_ = 0;             ///< ms since then
+  std::int64_t now_ = 0;             ///< ms since then; what was due by then has acted
+  std::int64_t present_ = 0;         ///< as told last: what is published or begins is of this time
   std::int64_t target_ = 0;          ///< where the tick under way will end
   std::int64_t drain_deadline_ = INT64_MAX;
   timer_places places_{this};
@@ -7514,7 +7516,7 @@ inline void engine::seal(channel_state& c) noexcept {
   const work w{*this};
   c.sealed_ = true;
   const duration stays = c.options_.keep_sealed;
-  c.due_ = stays == duration::infinite() ? INT64_MAX : now_ + stays.ms();
+  c.due_ = stays == duration::infinite() ? INT64_MAX : present_ + stays.ms();
   arm_channel(c);
   want();  // its host has a timer to set
   for (const std::uint32_t i : c.main_.readers) finish_if_sealed(subs_[i].session);
@@ -8896,7 +8898,7 @@ inline publish_error engine::append(stream& st, const event& e, new_entry& meta,
   meta.size = static_cast<std::uint32_t>(p.size);
   meta.audience = o.audience;
   meta.stamp = stamp_ + 1;
-  meta.at = now_;
+  meta.at = present_;
   char* const at = st.log.prepare(meta);
   if (at == nullptr || (!o.audience.empty() && !index_audience(st, o.audience)))
     return publish_error::no_memory;
@@ -9697,7 +9699,7 @@ inline void engine::publish_heartbeat(channel_state& c) noexcept {
   blob* const b = st == nullptr ? nullptr : make_heartbeat(c);
   if (b == nullptr) return;
   const new_entry meta{
-      .size = b->size, .stamp = stamp_ + 1, .at = now_, .audience = {}, .heartbeat = true};
+      .size = b->size, .stamp = stamp_ + 1, .at = present_, .audience = {}, .heartbeat = true};
   if (char* const at = st->log.prepare(meta); at != nullptr) {
     std::memcpy(at, b->bytes(), b->size);
     ++stamp_;
@@ -9717,6 +9719,7 @@ inline void engine::tick(time_point host_now) noexcept {
   const work w{*this};
   if (origin_ == INT64_MIN) origin_ = host_now.ms();
   target_ = host_now.ms() - origin_;
+  if (target_ > present_) present_ = target_;
   if (target_ - now_ > timers_.farthest) jump_to_target();
   while (!timers_.empty() && timers_.top_when(now_) <= target_) {
     const std::uint32_t id = timers_.top_id();
@@ -9734,6 +9737,14 @@ inline void engine::tick(time_point host_now) noexcept {
       mark_dead(slot, close_reason::drain);
     drain_deadline_ = INT64_MAX;
   }
+}
+
+/// The time, without what is due: that waits for tick().
+inline void engine::set_time(time_point host_now) noexcept {
+  if (quiet_) return;
+  const time_point due = next_deadline();
+  tick(due <= host_now ? time_point::milliseconds(due.ms() - 1) : host_now);
+  if (host_now.ms() - origin_ > present_) present_ = host_now.ms() - origin_;
 }
 
 /// A session's times are told apart for 24 days; what is older stays as old as that. A session that
@@ -9850,7 +9861,7 @@ inline void engine::drain(const drain_options& o) noexcept {
   const work w{*this};
   draining_ = true;
   if (o.deadline != duration::infinite())
-    drain_deadline_ = now_ + countable(o.deadline, longest_age).ms();
+    drain_deadline_ = present_ + countable(o.deadline, longest_age).ms();
   event last = o.farewell;
   last.id = {};  // it would move the client's resume point
   if ((!last.type.empty() || !last.data.empty()) && validate(last) == encode_error::none) {
@@ -10297,7 +10308,7 @@ inline bool engine::leave(session_id id, channel c) noexcept {
 inline void engine::set_end(session& s, const joining& j) noexcept {
   if (!options_.max_age.is_off()) {
     const auto spread = static_cast<std::uint64_t>(options_.max_age.ms() / 10);
-    s.ends_at = now_ + options_.max_age.ms() - static_cast<std::int64_t>(random_.below(spread));
+    s.ends_at = present_ + options_.max_age.ms() - static_cast<std::int64_t>(random_.below(spread));
   }
   if (j.until != time_point::never() && j.until.ms() - origin_ < s.ends_at) {
     s.ends_at = j.until.ms() - origin_;
@@ -10702,6 +10713,10 @@ class hub {
 
   /// Time comes in: heartbeats and deadlines. Call flush() after it.
   void tick(time_point now) noexcept { engine_.tick(now); }
+  /// Time alone: what is published, opened or accepted from here on is of `now`, and nothing
+  /// becomes due before tick() says so. For a loop that learns what its streams are ready for after
+  /// it read requests: after a long pause no reader is cut that could be written to.
+  void set_time(time_point now) noexcept { engine_.set_time(now); }
   /// When tick() is next needed; time_point::never() if not.
   [[nodiscard]] time_point next_deadline() const noexcept { return engine_.next_deadline(); }
   /// Sends to every session that is behind and ready. True: some had their share only, call it
