@@ -716,6 +716,32 @@ void input_and_room_at_once() {
   CHECK(s->hub().sessions() == 1);
 }
 
+/// What waits in the kernel a slow reader gets before all that is newer: no more than
+/// server_options::unsent of it is old, whatever the socket could hold.
+template <class Loop>
+void values_do_not_age_in_the_kernel() {
+  held_server<Loop> s{{.hub = {.write_deadline = sse::duration::off()}, .unsent = 16384}};
+  const sse::channel quotes = s->open_channel("quotes", {.on_lag = sse::lag_policy::coalesce});
+  s->stream("/quotes", quotes);
+  client c{s.port(), 4096};
+  c.send(client::make("GET", "/quotes"));
+  REQUIRE(s.until([&] { return s->hub().sessions() == 1 && c.has_input(); }));
+  REQUIRE(c.head().status == 200);
+  const std::string filling(1000, 'x');
+  constexpr int total = 4000;
+  for (int i = 1; i <= total; ++i) {
+    REQUIRE(s->publish(quotes, {.data = std::to_string(i) + filling}, {.key = "a"}));
+    s.turn();
+  }
+  std::string got;
+  REQUIRE(s.until([&] {
+    got += c.taken();
+    return got.find("data: " + std::to_string(total) + "x") != std::string::npos;
+  }));
+  CHECK(got.size() < 200'000);  // all that was published is 4 MB
+  CHECK(s->hub().sessions() == 1);
+}
+
 /// The same before a stream: an answer is still being written while the next request's body comes.
 template <class Loop>
 void body_and_room_at_once() {

@@ -115,6 +115,11 @@ TEST_CASE("a byte and room in one edge: the rest of the stream comes") {
   test::input_and_room_at_once<asio_loop>();
 }
 
+TEST_CASE("a value does not age in the kernel, with server_options::unsent") {
+  if (test::cannot_hold_the_server()) return;
+  test::values_do_not_age_in_the_kernel<asio_loop>();
+}
+
 TEST_CASE("a body and room in one edge: answer and request go on") {
   if (test::cannot_hold_the_server()) return;
   test::body_and_room_at_once<asio_loop>();

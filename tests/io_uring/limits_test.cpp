@@ -136,6 +136,12 @@ TEST_CASE("io_uring: a byte and room in one edge: the rest of the stream comes")
   test::input_and_room_at_once<loop>();
 }
 
+TEST_CASE("io_uring: a value does not age in the kernel, with server_options::unsent") {
+  if (test::cannot_hold_the_server()) return;
+  if (test::refused()) return;
+  test::values_do_not_age_in_the_kernel<loop>();
+}
+
 TEST_CASE("io_uring: a body and room in one edge: answer and request go on") {
   if (test::cannot_hold_the_server()) return;
   if (test::refused()) return;

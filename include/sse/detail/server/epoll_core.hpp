@@ -281,7 +281,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     const std::size_t before = listeners_.size();
     const listen_options o{.reuse_port = options_.reuse_port,
                            .nodelay = options_.nodelay,
-                           .send_buffer = options_.send_buffer};
+                           .send_buffer = options_.send_buffer,
+                           .unsent = options_.unsent};
     std::error_code e = listen_on(host, port, o, listeners_);
     for (std::size_t i = before; !e && i < listeners_.size(); ++i) {
       if (!watch(epoll(), listeners_[i].get(), EPOLLIN, listening, false)) e = last_error();
