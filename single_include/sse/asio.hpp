@@ -1782,6 +1782,14 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
       const net::socket_base::send_buffer_size size{static_cast<int>(options_.send_buffer)};
       (void)s.set_option(size, e);
     }
+#if defined(TCP_NOTSENT_LOWAT)
+    const auto unsent = static_cast<int>(options_.unsent);
+    if (!e && unsent != 0 &&
+        ::setsockopt(s.native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent) !=
+            0) {
+      e.assign(errno, net::error::get_system_category());
+    }
+#endif
     return e;
   }
 

@@ -270,6 +270,7 @@ struct listen_options {
   bool reuse_port = false;
   bool nodelay = false;           ///< what is accepted inherits it, and the next
   std::uint32_t send_buffer = 0;  ///< bytes; 0: the system's
+  std::uint32_t unsent = 0;       ///< the same
 };
 
 [[nodiscard]] inline std::error_code listen_on(const addrinfo& at, listen_options o,
@@ -282,6 +283,8 @@ struct listen_options {
                        (!o.nodelay || set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)) &&
                        (o.send_buffer == 0 ||
                         set_option(fd, SOL_SOCKET, SO_SNDBUF, static_cast<int>(o.send_buffer))) &&
+                       (o.unsent == 0 || set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT,
+                                                    static_cast<int>(o.unsent))) &&
                        ::bind(fd, at.ai_addr, at.ai_addrlen) == 0 && ::listen(fd, SOMAXCONN) == 0;
   return listens ? std::error_code{} : last_error();
 }
@@ -1724,7 +1727,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     const std::size_t before = listeners_.size();
     const listen_options o{.reuse_port = options_.reuse_port,
                            .nodelay = options_.nodelay,
-                           .send_buffer = options_.send_buffer};
+                           .send_buffer = options_.send_buffer,
+                           .unsent = options_.unsent};
     std::error_code e = listen_on(host, port, o, listeners_);
     for (std::size_t i = before; !e && i < listeners_.size(); ++i) {
       if (!watch(epoll(), listeners_[i].get(), EPOLLIN, listening, false)) e = last_error();

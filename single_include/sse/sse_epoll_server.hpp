@@ -11794,6 +11794,7 @@ struct listen_options {
   bool reuse_port = false;
   bool nodelay = false;           ///< what is accepted inherits it, and the next
   std::uint32_t send_buffer = 0;  ///< bytes; 0: the system's
+  std::uint32_t unsent = 0;       ///< the same
 };
 
 [[nodiscard]] inline std::error_code listen_on(const addrinfo& at, listen_options o,
@@ -11806,6 +11807,8 @@ struct listen_options {
                        (!o.nodelay || set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)) &&
                        (o.send_buffer == 0 ||
                         set_option(fd, SOL_SOCKET, SO_SNDBUF, static_cast<int>(o.send_buffer))) &&
+                       (o.unsent == 0 || set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT,
+                                                    static_cast<int>(o.unsent))) &&
                        ::bind(fd, at.ai_addr, at.ai_addrlen) == 0 && ::listen(fd, SOMAXCONN) == 0;
   return listens ? std::error_code{} : last_error();
 }
@@ -14274,6 +14277,10 @@ struct server_options {
   bool reuse_port = false;
   /// SO_SNDBUF, bytes in the kernel per connection; 0: the system's.
   std::uint32_t send_buffer = 0;
+  /// TCP_NOTSENT_LOWAT where the system has it: a connection takes no more while so many bytes are
+  /// in the kernel and not sent; 0: the system's. What waits there is old news for a reader of
+  /// values (lag_policy::coalesce) that is slow; 16,384 is enough to keep a fast one busy.
+  std::uint32_t unsent = 0;
   bool busy_poll = false;  ///< never sleep: a core for itself, for the last microseconds
   /// This server is a shard of it (sse/shards.hpp): opens its channels, which stay open as long as
   /// the server and are published to through the sequencer alone, and drains with it. The
@@ -16846,7 +16853,8 @@ class epoll_core : private epoll_loop, public server_core<User, Transport> {
     const std::size_t before = listeners_.size();
     const listen_options o{.reuse_port = options_.reuse_port,
                            .nodelay = options_.nodelay,
-                           .send_buffer = options_.send_buffer};
+                           .send_buffer = options_.send_buffer,
+                           .unsent = options_.unsent};
     std::error_code e = listen_on(host, port, o, listeners_);
     for (std::size_t i = before; !e && i < listeners_.size(); ++i) {
       if (!watch(epoll(), listeners_[i].get(), EPOLLIN, listening, false)) e = last_error();
