@@ -1,7 +1,7 @@
 # What the library promises about its own sources.
 function(ssehub_add_policy_test name)
   add_test(NAME "policy/${name}" COMMAND ${ARGN} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
-  set_tests_properties("policy/${name}" PROPERTIES LABELS policy SKIP_RETURN_CODE 77)
+  set_tests_properties("policy/${name}" PROPERTIES LABELS policy SKIP_RETURN_CODE 77 TIMEOUT 400)
 endfunction()
 
 ssehub_add_policy_test("single header is fresh" scripts/amalgamate --check)

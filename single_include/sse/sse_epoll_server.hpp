@@ -5120,7 +5120,7 @@ class newest_by_key {
   // --- values ------------------------------------------------------------------------------------
 
   /// Slots, in use or free.
-  [[nodiscard]] std::uint32_t slots() const noexcept { return positions_.size(); }
+  [[nodiscard]] std::uint32_t slot_count() const noexcept { return positions_.size(); }
   [[nodiscard]] std::uint32_t size() const noexcept { return keys_.size(); }
   [[nodiscard]] const newest_value& operator[](std::uint32_t slot) const noexcept {
     return keys_[slot];
@@ -5129,7 +5129,7 @@ class newest_by_key {
     return positions_[slot];
   }
   /// The first slot from `slot` on, in front of `end`, whose value came behind position `since`;
-  /// `end`: none. REQUIRES: end <= slots().
+  /// `end`: none. REQUIRES: end <= slot_count().
   [[nodiscard]] std::uint32_t changed(std::uint32_t slot, std::uint32_t end,
                                       std::uint64_t since) const noexcept {
     while (slot < end) {
@@ -8479,11 +8479,11 @@ inline void engine::take_values_back(std::uint32_t slot, std::uint64_t n) noexce
 
 /// From where a pass is to the next slot whose value it did not see yet; none: it saw all.
 inline std::uint32_t engine::next_changed(const newest_by_key& values, passing& p) noexcept {
-  const std::uint32_t slots = values.slots();
-  while (p.place < slots) {
+  const std::uint32_t all = values.slot_count();
+  while (p.place < all) {
     while (p.at < p.before.size() && p.before[p.at].end <= p.place) ++p.at;
     const bool seen = p.at < p.before.size();
-    const std::uint32_t end = seen && p.before[p.at].end < slots ? p.before[p.at].end : slots;
+    const std::uint32_t end = seen && p.before[p.at].end < all ? p.before[p.at].end : all;
     p.place = values.changed(p.place, end, seen ? p.before[p.at].head : p.since);
     if (p.place != end) return p.place;
   }

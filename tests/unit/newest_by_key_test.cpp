@@ -25,8 +25,8 @@ std::string_view bytes_of(const newest_value& v) { return {v.bytes->bytes(), v.b
 /// Slots that changed behind `since`, in their order.
 std::vector<std::uint32_t> changed_slots(const newest_by_key& n, std::uint64_t since) {
   std::vector<std::uint32_t> found;
-  for (std::uint32_t i = n.changed(0, n.slots(), since); i != n.slots();
-       i = n.changed(i + 1, n.slots(), since))
+  for (std::uint32_t i = n.changed(0, n.slot_count(), since); i != n.slot_count();
+       i = n.changed(i + 1, n.slot_count(), since))
     found.push_back(i);
   return found;
 }

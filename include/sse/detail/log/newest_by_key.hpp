@@ -79,7 +79,7 @@ class newest_by_key {
   // --- values ------------------------------------------------------------------------------------
 
   /// Slots, in use or free.
-  [[nodiscard]] std::uint32_t slots() const noexcept { return positions_.size(); }
+  [[nodiscard]] std::uint32_t slot_count() const noexcept { return positions_.size(); }
   [[nodiscard]] std::uint32_t size() const noexcept { return keys_.size(); }
   [[nodiscard]] const newest_value& operator[](std::uint32_t slot) const noexcept {
     return keys_[slot];
@@ -88,7 +88,7 @@ class newest_by_key {
     return positions_[slot];
   }
   /// The first slot from `slot` on, in front of `end`, whose value came behind position `since`;
-  /// `end`: none. REQUIRES: end <= slots().
+  /// `end`: none. REQUIRES: end <= slot_count().
   [[nodiscard]] std::uint32_t changed(std::uint32_t slot, std::uint32_t end,
                                       std::uint64_t since) const noexcept {
     while (slot < end) {
