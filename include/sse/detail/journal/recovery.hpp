@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <sse/detail/base/size.hpp>
 #include <sse/detail/journal/runs.hpp>
 #include <sse/detail/journal/segment.hpp>
 
@@ -172,7 +173,7 @@ class journal_recovery {
   [[nodiscard]] int copy(const journal_segment& from, std::vector<index_record>& records,
                          event_id before, const journal_segment& to) {
     const std::uint32_t begin = records.front().begin();
-    std::vector<char> bytes(static_cast<std::size_t>(records.back().end() - begin));
+    std::vector<char> bytes(to_size(records.back().end() - begin));
     std::size_t got = 0;
     int e = files_->read(from.log, begin, bytes.data(), bytes.size(), got);
     if (e == 0 && got != bytes.size()) e = EIO;
