@@ -26,10 +26,10 @@ class SsehubTree(recipe.SsehubConan):
 
     def requirements(self):
         ranges = {"asio": "asio/[>=1.22 <2]", "boost": "boost/[>=1.79]", "fmt": "fmt/[>=9]", "io_uring": "liburing/[>=2.3]",
-                  "openssl": "openssl/[>=3 <4]"}
-        for name, reference in ranges.items():
-            if self.options.get_safe(f"with_{name}"):
-                self.requires(reference)
+                  "jetstream": "cnats/[>=3.4 <4]", "openssl": "openssl/[>=3 <4]"}
+        for option in recipe.SsehubConan.options:
+            if self.options.get_safe(option):
+                self.requires(ranges[option.removeprefix("with_")])
 
     def source(self):
         pass
