@@ -214,6 +214,24 @@ TEST_CASE("N-13 an update's action chooses its event, and its data may be anythi
   CHECK(next_event(c).data.find(R"("data":null)") != std::string::npos);
 }
 
+TEST_CASE("X-25 pages of other sites send nothing, and none reads under a name of its own") {
+  live s;
+  client c = s.stream("/chat/stream?room=general", demo);
+  const auto send = [&](const std::string& message, const std::string& from) {
+    return client{s.port()}
+        .post("/chat/send", R"({"roomId":"general","message":")" + message + "\"}",
+              live::bearer(bob) + "Content-Type: application/json\r\n" + from)
+        .status;
+  };
+  CHECK(send("theirs", "Origin: https://evil.example\r\n") == 403);
+  CHECK(send("theirs", "Origin: null\r\n") == 403);
+  CHECK(
+      client{s.port()}.ask("GET /system/status HTTP/1.1\r\nHost: rebound.example\r\n\r\n").status ==
+      403);
+  CHECK(send("ours", "Origin: http://localhost\r\n") == 200);
+  CHECK(next_event(c).text("message") == "ours");
+}
+
 TEST_CASE("N-15 N-22 a message has its sender from the token and its time from the server") {
   live s;
   client c = s.stream("/chat/stream?room=general", demo);
