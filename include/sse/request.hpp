@@ -175,27 +175,26 @@ struct target_parts {
   return n == key.size();
 }
 
-/// Decimal digits only, at most max_event_id.
-[[nodiscard]] constexpr bool parse_id(std::string_view s, bool encoded, event_id& out) noexcept {
-  event_id n = 0;
-  for (std::size_t i = 0; i < s.size();) {
-    const int c = encoded ? text::next_byte(s, i, true) : static_cast<unsigned char>(s[i++]);
-    if (c < 0 || !add_digit(n, static_cast<char>(c), max_event_id)) return false;
-  }
-  out = n;
-  return !s.empty();
-}
-
-/// `N`, or `N-V` with V not above N.
+/// `N`, or `N-V` with V not above N: decimal digits, at most max_event_id each.
 [[nodiscard]] constexpr bool parse_position(std::string_view s, bool encoded, event_id& after,
                                             event_id& values) noexcept {
-  event_id n = 0;
-  const std::size_t dash = s.find('-');
-  if (!parse_id(s.substr(0, dash), encoded, n)) return false;
-  event_id v = n;
-  if (dash != s.npos && (!parse_id(s.substr(dash + 1), encoded, v) || v > n)) return false;
-  after = n;
-  values = v;
+  event_id n[2] = {};
+  std::size_t at = 0;
+  bool digits = false;
+  for (std::size_t i = 0; i < s.size();) {
+    const int c = encoded ? text::next_byte(s, i, true) : static_cast<unsigned char>(s[i++]);
+    if (c == '-' && digits && at == 0) {
+      at = 1;
+      digits = false;
+    } else if (c < 0 || !add_digit(n[at], static_cast<char>(c), max_event_id)) {
+      return false;
+    } else {
+      digits = true;
+    }
+  }
+  if (!digits || n[at] > n[0]) return false;
+  after = n[0];
+  values = n[at];
   return true;
 }
 

@@ -42,6 +42,15 @@ std::optional<std::uint64_t> number(text s) {
   return n;
 }
 
+using position = std::pair<std::uint64_t, std::uint64_t>;  // after, values
+
+std::optional<position> place(text s) {
+  const auto after = number(s.substr(0, s.find('-')));
+  const auto values = s.find('-') == text::npos ? after : number(s.substr(s.find('-') + 1));
+  if (!after || !values || *values > *after) return {};
+  return position{*after, *values};
+}
+
 void check_decoding(text input) {
   std::string out;
   std::string again;
@@ -78,20 +87,20 @@ void check_query(text input) {
   sse::request r;
   r.query = input;
   kind expected = kind::absent;
-  std::uint64_t after = 0;
+  position at;
   for (const auto& [n, v] : pairs) {
     if (n != "last_id") continue;
-    const auto id = number(v);
-    if (!id || (expected == kind::given && *id != after)) {
+    const auto id = place(v);
+    if (!id || (expected == kind::given && *id != at)) {
       expected = kind::malformed;
-      after = 0;
+      at = {};
       break;
     }
     expected = kind::given;
-    after = *id;
+    at = *id;
   }
   const sse::resume_point p = sse::resume_from(r);
-  require(p.state == expected && p.after == after);
+  require(p.state == expected && p.after == at.first && p.values == at.second);
 }
 
 void check_headers(text input) {
@@ -104,7 +113,8 @@ void check_headers(text input) {
   r.headers = fields;
   r.query = "last_id=7";
   const sse::resume_point p = sse::resume_from(r);
-  require(p.state == kind::given && p.after == number(input).value_or(7));
+  const position at = place(input).value_or(position{7, 7});
+  require(p.state == kind::given && p.after == at.first && p.values == at.second);
   require(sse::accepts_event_stream(r) == sse::accepts_event_stream(input, true));
   const text token = sse::bearer_token(r);
   require(token.find(' ') == text::npos &&

@@ -94,15 +94,15 @@ TEST_CASE("a number that was written is read again", "[decimal]") {
 TEST_CASE("what reads a number ends at its own limit", "[decimal]") {
   SECTION("an event id, also percent-encoded: 2^53-1") {
     sse::event_id id = 0;
-    CHECK(sse::detail::parse_id("9007199254740991", false, id));
+    CHECK(sse::detail::parse_position("9007199254740991", false, id, id));
     CHECK(id == sse::max_event_id);
-    CHECK_FALSE(sse::detail::parse_id("9007199254740992", false, id));
-    CHECK_FALSE(sse::detail::parse_id("18446744073709551617", false, id));
-    CHECK(sse::detail::parse_id("9%30071992547409%391", true, id));
+    CHECK_FALSE(sse::detail::parse_position("9007199254740992", false, id, id));
+    CHECK_FALSE(sse::detail::parse_position("18446744073709551617", false, id, id));
+    CHECK(sse::detail::parse_position("9%30071992547409%391", true, id, id));
     CHECK(id == sse::max_event_id);
-    CHECK_FALSE(sse::detail::parse_id("%3", true, id));
-    CHECK_FALSE(sse::detail::parse_id("1%C4%B1", true, id));
-    CHECK_FALSE(sse::detail::parse_id("", true, id));
+    CHECK_FALSE(sse::detail::parse_position("%3", true, id, id));
+    CHECK_FALSE(sse::detail::parse_position("1%C4%B1", true, id, id));
+    CHECK_FALSE(sse::detail::parse_position("", true, id, id));
   }
   SECTION("a gap frame: 2^53-1") {
     const auto reads = [](std::string_view number) {

@@ -63,6 +63,46 @@ TEST_CASE("request finds headers without case and tells absent from empty") {
   CHECK(r.only_value("Other").empty());
 }
 
+TEST_CASE("a position of values behind the events is read with its place, and nothing else is") {
+  struct row {
+    text raw;
+    kind state;
+    std::uint64_t after, values;
+  };
+  for (const row& w : std::initializer_list<row>{{"7", kind::given, 7, 7},
+                                                 {"5-2", kind::given, 5, 2},
+                                                 {"5-5", kind::given, 5, 5},
+                                                 {"5-0", kind::given, 5, 0},
+                                                 {"0-0", kind::given, 0, 0},
+                                                 {"5%2D2", kind::given, 5, 2},
+                                                 {"%35-%32", kind::given, 5, 2},
+                                                 {"5-6", kind::malformed, 0, 0},
+                                                 {"5-", kind::malformed, 0, 0},
+                                                 {"-5", kind::malformed, 0, 0},
+                                                 {"-", kind::malformed, 0, 0},
+                                                 {"5--2", kind::malformed, 0, 0},
+                                                 {"5-2-1", kind::malformed, 0, 0},
+                                                 {"5-9007199254740992", kind::malformed, 0, 0},
+                                                 {"5-2&last_id=5-2", kind::given, 5, 2},
+                                                 {"5-2&last_id=5", kind::malformed, 0, 0}}) {
+    INFO(w.raw);
+    request r;
+    const std::string query = "last_id=" + std::string{w.raw};
+    r.query = query;
+    sse::resume_point p = sse::resume_from(r);
+    CHECK(p.state == w.state);
+    CHECK(p.after == w.after);
+    CHECK(p.values == w.values);
+    const header fields[] = {{"Last-Event-ID", w.raw}};  // never encoded; ignored where it is none
+    r.headers = fields;
+    r.query = "last_id=9";
+    p = sse::resume_from(r);
+    const bool taken = w.state == kind::given && w.raw.find_first_of("%&") == text::npos;
+    CHECK(p.after == (taken ? w.after : 9));
+    CHECK(p.values == (taken ? w.values : 9));
+  }
+}
+
 TEST_CASE("percent_decode undoes escapes once") {
   CHECK(decoded("") == "");
   CHECK(decoded("plain+text") == "plain+text");
