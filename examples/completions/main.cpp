@@ -4,6 +4,7 @@
 #include <string>
 #include <unordered_map>
 
+#include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
 #include <sse/asio.hpp>
@@ -56,15 +57,8 @@ class service {
     if (!words.empty()) words = "You said: " + words + " ";
     const auto id = "chatcmpl-" + std::to_string(++asked_);
     to.on_called_off([this, id] { answers_.erase(id); });
-    answer a{std::move(words), asio::steady_timer{io_}, {}, std::move(to)};
-    wait(id, answers_.emplace(id, std::move(a)).first->second);
-  }
-
-  void wait(const std::string& id, answer& a) {
-    a.next.expires_after(a.to ? 0 * pace_ : pace_);
-    a.next.async_wait([this, id](const std::error_code& e) {
-      if (const auto at = answers_.find(id); !e && at != answers_.end()) generate(id, at->second);
-    });
+    answers_.emplace(id, answer{std::move(words), asio::steady_timer{io_}, {}, std::move(to)});
+    asio::post(io_, [this, id] { generate(id); });
   }
 
   verdict decide(const std::string& id, answer& a) {
@@ -76,7 +70,10 @@ class service {
     return a.channel ? verdict{id, {}}.join(a.channel) : verdict{sse::refuse(503)};
   }
 
-  void generate(const std::string& id, answer& a) {
+  void generate(const std::string& id) {
+    const auto at = answers_.find(id);
+    if (at == answers_.end()) return;
+    answer& a = at->second;
     a.unread = a.to || a.channel.subscribers() != 0 ? 0 * pace_ : a.unread + pace_;
     if (a.unread > std::chrono::seconds{5}) return (void)server.close_channel(a.channel);
     if (a.to) a.to(decide(id, a));
@@ -88,7 +85,8 @@ class service {
     const auto end = a.words.find(' ') + 1;
     say(a, examples::json_object{}.text("content", a.words.substr(0, end)).done(), "null");
     a.words.erase(0, end);
-    wait(id, a);
+    a.next.expires_after(pace_);
+    a.next.async_wait([this, id](const std::error_code&) { generate(id); });
   }
 
   static void say(answer& a, const std::string& delta, const char* finish) {
