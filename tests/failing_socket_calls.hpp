@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include <sse/hub.hpp>
+
 #include "catch.hpp"
 #include "http_client.hpp"
 #include "socket_calls.hpp"

@@ -112,16 +112,20 @@ class basic_epoll_transport {
       if constexpr (secure) return layer_ && layer_.held() != 0;
       return false;
     }
-    /// Says that nothing more comes.
-    void end_output() noexcept {
-      if constexpr (secure) {
-        if (layer_) layer_.shutdown();
-      }
+    /// Says that nothing more comes. False: that waits for room, call it again then.
+    [[nodiscard]] bool end_output() noexcept {
+      if (!say_goodbye()) return false;
       ::shutdown(fd(), SHUT_WR);
+      return true;
     }
 
    private:
     friend class basic_epoll_transport;
+    [[nodiscard]] bool say_goodbye() noexcept {
+      if constexpr (secure)
+        return !layer_ || layer_.shutdown() != decltype(layer_.shutdown())::want_write;
+      return true;
+    }
     [[nodiscard]] ssize_t send_through(const char* bytes, std::size_t size) noexcept {
       std::size_t all = 0;
       for (;;) {
@@ -226,15 +230,18 @@ class basic_epoll_transport {
     return {took, took == total ? flow::ready : flow::blocked};
   }
 
+  [[nodiscard]] flow end(connection& c) noexcept {
+    if (c.reuse_ && kept_) return flow::ready;
+    return c.say_goodbye() ? flow::ready : flow::blocked;
+  }
+
   [[nodiscard]] bool keep(connection& c) noexcept { return c.reuse_ && kept_ && kept_(c); }
 
   void close(connection& c, close_reason why) noexcept {
     if (why == close_reason::stalled) {
       detail::end_by_reset(c.fd());
     } else if (why != close_reason::peer) {
-      if constexpr (secure) {
-        if (c.layer_) c.layer_.shutdown();
-      }
+      (void)c.say_goodbye();
       (void)discard(c);  // unread input would make the end a reset, which takes our last bytes away
     }
     // A child process may have the descriptor too: then closing it ends nothing.

@@ -465,6 +465,12 @@ class hub {
       x.conn().~connection();
       x.user().~User();
     };
+    if constexpr (requires(Transport & t, connection & k) { t.end(k); }) {
+      h.end = [](void* self, std::uint32_t slot) noexcept {
+        hub& me = *static_cast<hub*>(self);
+        return me.transport_->end(me.at(slot).conn());
+      };
+    }
     h.sees = [](void* self, std::uint32_t slot, std::string_view key,
                 std::string_view audience) noexcept {
       hub& me = *static_cast<hub*>(self);

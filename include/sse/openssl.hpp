@@ -229,6 +229,7 @@ class session {
   /// What came of application data, one record's at most. {0, done}: a record that held nothing,
   /// ask again. want_read: all that came was read.
   [[nodiscard]] result read(std::span<char> into) noexcept {
+    if (state_->said_goodbye) return discard(into);
     if (state_->over) return {0, step::closed};
     forget_errors();
     state_->drained = false;
@@ -281,13 +282,18 @@ class session {
   /// Bytes that wait here.
   [[nodiscard]] std::size_t held() const noexcept { return state_->held.size() - state_->sent; }
 
-  /// Says goodbye (close_notify) if that can be said at once; nothing can be written after it.
-  void shutdown() noexcept {
-    if (state_->over || !SSL_is_init_finished(state_->ssl) || flush() != step::done) return;
-    forget_errors();
-    (void)SSL_shutdown(state_->ssl);
-    state_->over = true;
-    (void)flush();
+  /// Says goodbye (close_notify, RFC 8446 6.1); nothing can be written after it, and what comes is
+  /// nothing to us. want_write: it waits for room: again when the descriptor is writable. closed:
+  /// there was no handshake, or an error.
+  step shutdown() noexcept {
+    if (!state_->over) {
+      if (!SSL_is_init_finished(state_->ssl)) return step::closed;
+      if (const step s = flush(); s != step::done) return s;
+      forget_errors();
+      (void)SSL_shutdown(state_->ssl);
+      state_->over = state_->said_goodbye = true;
+    }
+    return state_->said_goodbye ? flush() : step::closed;
   }
 
   /// Why a step failed, in OpenSSL's words.
@@ -317,8 +323,14 @@ class session {
     bool ended = false;    // the peer sends nothing more
     bool broken = false;   // what was to be sent is lost
     bool over = false;     // nothing may be asked of OpenSSL any more
+    bool said_goodbye = false;
   };
 
+  /// Reads past OpenSSL, which reads nothing after its goodbye.
+  [[nodiscard]] result discard(std::span<char> into) noexcept {
+    if (receive(*state_, into.data(), into.size()) > 0) return {};
+    return {0, state_->ended ? step::closed : step::want_read};
+  }
   [[nodiscard]] result encrypt(std::string_view bytes) noexcept {
     forget_errors();
     std::size_t n = 0;
@@ -390,17 +402,23 @@ class session {
   static int on_read(BIO* bio, char* into, int size) noexcept {
     state& s = *static_cast<state*>(BIO_get_data(bio));
     BIO_clear_retry_flags(bio);
+    const ssize_t n = receive(s, into, static_cast<std::size_t>(size));
+    if (n < 0 && !s.ended) BIO_set_retry_read(bio);
+    return static_cast<int>(n);
+  }
+
+  /// Below 0: nothing is there, or there will be nothing any more.
+  [[nodiscard]] static ssize_t receive(state& s, char* into, std::size_t size) noexcept {
     ssize_t n = 0;
     do {
-      n = ::recv(s.fd, into, static_cast<std::size_t>(size), dont_wait);
+      n = ::recv(s.fd, into, size, dont_wait);
     } while (n < 0 && errno == EINTR);
     if (n < 0 && errno == EAGAIN) {
       s.drained = true;
-      BIO_set_retry_read(bio);
     } else if (n <= 0) {
       s.ended = true;
     }
-    return static_cast<int>(n);
+    return n;
   }
 
   /// How much the socket takes.

@@ -20,6 +20,8 @@
 // Optional members, detected:
 //   void opened(connection&, session_id)   right after admission: the moment to remember the id
 //   void begin_flush() / end_flush()       around a flush: one io_uring submit, one cork
+//   flow end(connection&)                  before a clean end, all else is out: says goodbye (TLS
+//                                          close_notify); blocked: again after writable(id)
 //   bool keep(connection&)                 in place of close, once the last chunk of a stream in
 //                                          chunks is out: takes the connection over for the next
 //                                          request, or answers false, and close is called

@@ -166,8 +166,9 @@ class basic_asio_stream {
   void flush(detail::net_error& e) noexcept {
     e = layer_ ? error_of(layer_.flush()) : detail::net_error{};
   }
-  void say_goodbye() noexcept {
-    if (layer_) layer_.shutdown();
+  /// would_block: it waits for room, flush() goes on.
+  void say_goodbye(detail::net_error& e) noexcept {
+    e = layer_ ? error_of(layer_.shutdown()) : detail::net_error{};
   }
 
   // --- operations

@@ -663,6 +663,17 @@ class asio_transport {
     }
   }
 
+  [[nodiscard]] flow end(connection& c) noexcept {
+    if constexpr (detail::layered<Stream>) {
+      peer& p = *c.peer_;
+      if ((p.reuse && kept_) || p.broken) return flow::ready;
+      detail::net_error e;
+      p.stream.say_goodbye(e);
+      if (detail::would_block(e) && await_room(p)) return flow::blocked;
+    }
+    return flow::ready;
+  }
+
   [[nodiscard]] bool keep(connection& c) noexcept {
     peer& p = *c.peer_;
     if (!p.reuse || p.writing || p.broken || !kept_) return false;
@@ -728,11 +739,11 @@ class asio_transport {
   }
 
   void can_write(peer& p, detail::net_error e) noexcept {
-    if (p.lingering) return;
     if constexpr (detail::layered<Stream>) {
       if (!e) p.stream.flush(e);
       if (detail::would_block(e) && await_room(p)) return;
     }
+    if (p.lingering) return (void)end_output(p);
     e ? closed_(hub_, p.session) : writable_(hub_, p.session);
     flush();
   }
@@ -839,10 +850,12 @@ class asio_transport {
   /// Says goodbye and leaves it to the peer to close. False: that cannot be done.
   [[nodiscard]] bool hang_up(peer& p) noexcept {
     detail::net_error error;
-    if constexpr (detail::layered<Stream>) p.stream.say_goodbye();
-    if constexpr (!detail::says_goodbye<Stream>) {
-      p.stream.lowest_layer().shutdown(detail::net::socket_base::shutdown_send, error);
+    bool waits = false;  // for room
+    if constexpr (detail::layered<Stream>) {
+      p.stream.say_goodbye(error);
+      waits = detail::would_block(error) && (p.writing || await_room(p));
     }
+    error = waits ? detail::net_error{} : end_output(p);
     if (error || !lingers_) {
       p.discard_input();
       return false;
@@ -858,6 +871,14 @@ class asio_transport {
     lingering_.push_back(p);
     if (lingering_.size == 1) flush();  // the host's timer has one more to look at
     return true;
+  }
+
+  static detail::net_error end_output(peer& p) noexcept {
+    detail::net_error e;
+    if constexpr (!detail::says_goodbye<Stream>) {
+      p.stream.lowest_layer().shutdown(detail::net::socket_base::shutdown_send, e);
+    }
+    return e;
   }
 
   [[nodiscard]] bool say_goodbye(peer& p) noexcept {

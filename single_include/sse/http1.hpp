@@ -317,7 +317,7 @@ class head_reader {
       const std::size_t n = lf != nullptr
                                 ? static_cast<std::size_t>(static_cast<const char*>(lf) - from) + 1
                                 : in.size() - used;
-      used += append({from, n});
+      used += append({from, n}, in.size() - used);
       if (lf != nullptr && now_.state == outcome::need_more) end_line();
     }
     return {now_.state, used};
@@ -403,7 +403,8 @@ class head_reader {
     return limits_.target + rest;
   }
 
-  [[nodiscard]] std::size_t append(std::string_view in) noexcept {
+  /// `there`: bytes from `in` on that came with it, perhaps all of the head.
+  [[nodiscard]] std::size_t append(std::string_view in, std::size_t there) noexcept {
     if (bytes_.size() == 0 && !sse::detail::text::is_token_char(in[0]) && in[0] != '\r') {
       fail(400);  // such as a TLS handshake: no need to wait for a line end
       return 0;
@@ -411,7 +412,8 @@ class head_reader {
     const std::size_t room = most() - bytes_.size();
     const std::size_t n = in.size() < room ? in.size() : room;
     if (bytes_.size() + n > bytes_.capacity()) {
-      std::size_t capacity = bytes_.capacity() < 512 ? 1024 : bytes_.capacity() * 2;
+      const std::size_t first = there < 256 ? 256 : there < 1024 ? there : 1024;
+      std::size_t capacity = bytes_.capacity() == 0 ? first : bytes_.capacity() * 2;
       if (capacity > limits_.head) capacity = limits_.head;
       if (capacity < bytes_.size() + n) capacity = bytes_.size() + n;
       if (!bytes_.reserve(capacity)) {

@@ -1150,6 +1150,8 @@ struct session_id {
 // Optional members, detected:
 //   void opened(connection&, session_id)   right after admission: the moment to remember the id
 //   void begin_flush() / end_flush()       around a flush: one io_uring submit, one cork
+//   flow end(connection&)                  before a clean end, all else is out: says goodbye (TLS
+//                                          close_notify); blocked: again after writable(id)
 //   bool keep(connection&)                 in place of close, once the last chunk of a stream in
 //                                          chunks is out: takes the connection over for the next
 //                                          request, or answers false, and close is called
@@ -2410,27 +2412,26 @@ struct target_parts {
   return n == key.size();
 }
 
-/// Decimal digits only, at most max_event_id.
-[[nodiscard]] constexpr bool parse_id(std::string_view s, bool encoded, event_id& out) noexcept {
-  event_id n = 0;
-  for (std::size_t i = 0; i < s.size();) {
-    const int c = encoded ? text::next_byte(s, i, true) : static_cast<unsigned char>(s[i++]);
-    if (c < 0 || !add_digit(n, static_cast<char>(c), max_event_id)) return false;
-  }
-  out = n;
-  return !s.empty();
-}
-
-/// `N`, or `N-V` with V not above N.
+/// `N`, or `N-V` with V not above N: decimal digits, at most max_event_id each.
 [[nodiscard]] constexpr bool parse_position(std::string_view s, bool encoded, event_id& after,
                                             event_id& values) noexcept {
-  event_id n = 0;
-  const std::size_t dash = s.find('-');
-  if (!parse_id(s.substr(0, dash), encoded, n)) return false;
-  event_id v = n;
-  if (dash != s.npos && (!parse_id(s.substr(dash + 1), encoded, v) || v > n)) return false;
-  after = n;
-  values = v;
+  event_id n[2] = {};
+  std::size_t at = 0;
+  bool digits = false;
+  for (std::size_t i = 0; i < s.size();) {
+    const int c = encoded ? text::next_byte(s, i, true) : static_cast<unsigned char>(s[i++]);
+    if (c == '-' && digits && at == 0) {
+      at = 1;
+      digits = false;
+    } else if (c < 0 || !add_digit(n[at], static_cast<char>(c), max_event_id)) {
+      return false;
+    } else {
+      digits = true;
+    }
+  }
+  if (!digits || n[at] > n[0]) return false;
+  after = n[0];
+  values = n[at];
   return true;
 }
 
@@ -6073,6 +6074,8 @@ struct host_calls {
   /// Destroys connection and user. `whole`: the last chunk is out, the connection may go on.
   void (*close)(void*, std::uint32_t slot, close_reason, bool announce,
                 bool whole) noexcept = nullptr;
+  /// Before a clean end; blocked: it is asked again. nullptr: nothing is to be done.
+  flow (*end)(void*, std::uint32_t slot) noexcept = nullptr;
   bool (*sees)(void*, std::uint32_t slot, std::string_view key,
                std::string_view audience) noexcept = nullptr;
   void (*flush_begins)(void*) noexcept = nullptr;
@@ -9208,7 +9211,8 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
   return spent + sent;
 }
 
-/// A session that ends has got everything: a farewell, the last chunk. False: it is closed.
+/// A session that ends has got everything: a farewell, the last chunk, its transport's goodbye.
+/// False: it is closed, or blocked.
 inline bool engine::nothing_left(std::uint32_t slot, session& s) noexcept {
   if (say_farewell(slot, s)) return true;
   if (s.chunked != none) {
@@ -9219,7 +9223,11 @@ inline bool engine::nothing_left(std::uint32_t slot, session& s) noexcept {
       return true;
     }
   }
-  mark_dead(slot, s.why);
+  if (host_.end != nullptr && host_.end(host_.self, slot) == flow::blocked) {
+    block(slot, s, true);
+  } else {
+    mark_dead(slot, s.why);
+  }
   return false;
 }
 
@@ -10920,6 +10928,12 @@ class hub {
       x.conn().~connection();
       x.user().~User();
     };
+    if constexpr (requires(Transport & t, connection & k) { t.end(k); }) {
+      h.end = [](void* self, std::uint32_t slot) noexcept {
+        hub& me = *static_cast<hub*>(self);
+        return me.transport_->end(me.at(slot).conn());
+      };
+    }
     h.sees = [](void* self, std::uint32_t slot, std::string_view key,
                 std::string_view audience) noexcept {
       hub& me = *static_cast<hub*>(self);

@@ -1150,6 +1150,8 @@ struct session_id {
 // Optional members, detected:
 //   void opened(connection&, session_id)   right after admission: the moment to remember the id
 //   void begin_flush() / end_flush()       around a flush: one io_uring submit, one cork
+//   flow end(connection&)                  before a clean end, all else is out: says goodbye (TLS
+//                                          close_notify); blocked: again after writable(id)
 //   bool keep(connection&)                 in place of close, once the last chunk of a stream in
 //                                          chunks is out: takes the connection over for the next
 //                                          request, or answers false, and close is called
@@ -2410,27 +2412,26 @@ struct target_parts {
   return n == key.size();
 }
 
-/// Decimal digits only, at most max_event_id.
-[[nodiscard]] constexpr bool parse_id(std::string_view s, bool encoded, event_id& out) noexcept {
-  event_id n = 0;
-  for (std::size_t i = 0; i < s.size();) {
-    const int c = encoded ? text::next_byte(s, i, true) : static_cast<unsigned char>(s[i++]);
-    if (c < 0 || !add_digit(n, static_cast<char>(c), max_event_id)) return false;
-  }
-  out = n;
-  return !s.empty();
-}
-
-/// `N`, or `N-V` with V not above N.
+/// `N`, or `N-V` with V not above N: decimal digits, at most max_event_id each.
 [[nodiscard]] constexpr bool parse_position(std::string_view s, bool encoded, event_id& after,
                                             event_id& values) noexcept {
-  event_id n = 0;
-  const std::size_t dash = s.find('-');
-  if (!parse_id(s.substr(0, dash), encoded, n)) return false;
-  event_id v = n;
-  if (dash != s.npos && (!parse_id(s.substr(dash + 1), encoded, v) || v > n)) return false;
-  after = n;
-  values = v;
+  event_id n[2] = {};
+  std::size_t at = 0;
+  bool digits = false;
+  for (std::size_t i = 0; i < s.size();) {
+    const int c = encoded ? text::next_byte(s, i, true) : static_cast<unsigned char>(s[i++]);
+    if (c == '-' && digits && at == 0) {
+      at = 1;
+      digits = false;
+    } else if (c < 0 || !add_digit(n[at], static_cast<char>(c), max_event_id)) {
+      return false;
+    } else {
+      digits = true;
+    }
+  }
+  if (!digits || n[at] > n[0]) return false;
+  after = n[0];
+  values = n[at];
   return true;
 }
 
@@ -6073,6 +6074,8 @@ struct host_calls {
   /// Destroys connection and user. `whole`: the last chunk is out, the connection may go on.
   void (*close)(void*, std::uint32_t slot, close_reason, bool announce,
                 bool whole) noexcept = nullptr;
+  /// Before a clean end; blocked: it is asked again. nullptr: nothing is to be done.
+  flow (*end)(void*, std::uint32_t slot) noexcept = nullptr;
   bool (*sees)(void*, std::uint32_t slot, std::string_view key,
                std::string_view audience) noexcept = nullptr;
   void (*flush_begins)(void*) noexcept = nullptr;
@@ -9208,7 +9211,8 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
   return spent + sent;
 }
 
-/// A session that ends has got everything: a farewell, the last chunk. False: it is closed.
+/// A session that ends has got everything: a farewell, the last chunk, its transport's goodbye.
+/// False: it is closed, or blocked.
 inline bool engine::nothing_left(std::uint32_t slot, session& s) noexcept {
   if (say_farewell(slot, s)) return true;
   if (s.chunked != none) {
@@ -9219,7 +9223,11 @@ inline bool engine::nothing_left(std::uint32_t slot, session& s) noexcept {
       return true;
     }
   }
-  mark_dead(slot, s.why);
+  if (host_.end != nullptr && host_.end(host_.self, slot) == flow::blocked) {
+    block(slot, s, true);
+  } else {
+    mark_dead(slot, s.why);
+  }
   return false;
 }
 
@@ -10920,6 +10928,12 @@ class hub {
       x.conn().~connection();
       x.user().~User();
     };
+    if constexpr (requires(Transport & t, connection & k) { t.end(k); }) {
+      h.end = [](void* self, std::uint32_t slot) noexcept {
+        hub& me = *static_cast<hub*>(self);
+        return me.transport_->end(me.at(slot).conn());
+      };
+    }
     h.sees = [](void* self, std::uint32_t slot, std::string_view key,
                 std::string_view audience) noexcept {
       hub& me = *static_cast<hub*>(self);
@@ -12573,7 +12587,7 @@ class head_reader {
       const std::size_t n = lf != nullptr
                                 ? static_cast<std::size_t>(static_cast<const char*>(lf) - from) + 1
                                 : in.size() - used;
-      used += append({from, n});
+      used += append({from, n}, in.size() - used);
       if (lf != nullptr && now_.state == outcome::need_more) end_line();
     }
     return {now_.state, used};
@@ -12659,7 +12673,8 @@ class head_reader {
     return limits_.target + rest;
   }
 
-  [[nodiscard]] std::size_t append(std::string_view in) noexcept {
+  /// `there`: bytes from `in` on that came with it, perhaps all of the head.
+  [[nodiscard]] std::size_t append(std::string_view in, std::size_t there) noexcept {
     if (bytes_.size() == 0 && !sse::detail::text::is_token_char(in[0]) && in[0] != '\r') {
       fail(400);  // such as a TLS handshake: no need to wait for a line end
       return 0;
@@ -12667,7 +12682,8 @@ class head_reader {
     const std::size_t room = most() - bytes_.size();
     const std::size_t n = in.size() < room ? in.size() : room;
     if (bytes_.size() + n > bytes_.capacity()) {
-      std::size_t capacity = bytes_.capacity() < 512 ? 1024 : bytes_.capacity() * 2;
+      const std::size_t first = there < 256 ? 256 : there < 1024 ? there : 1024;
+      std::size_t capacity = bytes_.capacity() == 0 ? first : bytes_.capacity() * 2;
       if (capacity > limits_.head) capacity = limits_.head;
       if (capacity < bytes_.size() + n) capacity = bytes_.size() + n;
       if (!bytes_.reserve(capacity)) {
@@ -16413,16 +16429,20 @@ class basic_epoll_transport {
       if constexpr (secure) return layer_ && layer_.held() != 0;
       return false;
     }
-    /// Says that nothing more comes.
-    void end_output() noexcept {
-      if constexpr (secure) {
-        if (layer_) layer_.shutdown();
-      }
+    /// Says that nothing more comes. False: that waits for room, call it again then.
+    [[nodiscard]] bool end_output() noexcept {
+      if (!say_goodbye()) return false;
       ::shutdown(fd(), SHUT_WR);
+      return true;
     }
 
    private:
     friend class basic_epoll_transport;
+    [[nodiscard]] bool say_goodbye() noexcept {
+      if constexpr (secure)
+        return !layer_ || layer_.shutdown() != decltype(layer_.shutdown())::want_write;
+      return true;
+    }
     [[nodiscard]] ssize_t send_through(const char* bytes, std::size_t size) noexcept {
       std::size_t all = 0;
       for (;;) {
@@ -16527,15 +16547,18 @@ class basic_epoll_transport {
     return {took, took == total ? flow::ready : flow::blocked};
   }
 
+  [[nodiscard]] flow end(connection& c) noexcept {
+    if (c.reuse_ && kept_) return flow::ready;
+    return c.say_goodbye() ? flow::ready : flow::blocked;
+  }
+
   [[nodiscard]] bool keep(connection& c) noexcept { return c.reuse_ && kept_ && kept_(c); }
 
   void close(connection& c, close_reason why) noexcept {
     if (why == close_reason::stalled) {
       detail::end_by_reset(c.fd());
     } else if (why != close_reason::peer) {
-      if constexpr (secure) {
-        if (c.layer_) c.layer_.shutdown();
-      }
+      (void)c.say_goodbye();
       (void)discard(c);  // unread input would make the end a reset, which takes our last bytes away
     }
     // A child process may have the descriptor too: then closing it ends nothing.
@@ -16637,7 +16660,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
 
   void on_event(std::uint32_t events) noexcept {
     guarded([&] {
-      if (lingering_) return discard();
+      if (lingering_) return linger(events);
       if (phase_ == phase::handshake) return receive();
       if (phase_ == phase::answering && !writing_) {
         if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) drop();
@@ -16753,9 +16776,13 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     if (core_ == nullptr || lingering_) return;
     lingering_ = true;
     sent_ = 0;
-    peer_.end_output();
     core_->await(*this, due::linger);
-    want(input);
+    end_output();
+  }
+  void end_output() noexcept { want(peer_.end_output() ? input : input | EPOLLOUT); }
+  void linger(std::uint32_t events) noexcept {
+    if ((events & EPOLLOUT) != 0) end_output();
+    if (core_ != nullptr && (events & ~EPOLLOUT) != 0) discard();
   }
   void discard() noexcept {
     auto& sink = core_->scratch();

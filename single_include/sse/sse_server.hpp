@@ -1150,6 +1150,8 @@ struct session_id {
 // Optional members, detected:
 //   void opened(connection&, session_id)   right after admission: the moment to remember the id
 //   void begin_flush() / end_flush()       around a flush: one io_uring submit, one cork
+//   flow end(connection&)                  before a clean end, all else is out: says goodbye (TLS
+//                                          close_notify); blocked: again after writable(id)
 //   bool keep(connection&)                 in place of close, once the last chunk of a stream in
 //                                          chunks is out: takes the connection over for the next
 //                                          request, or answers false, and close is called
@@ -2410,27 +2412,26 @@ struct target_parts {
   return n == key.size();
 }
 
-/// Decimal digits only, at most max_event_id.
-[[nodiscard]] constexpr bool parse_id(std::string_view s, bool encoded, event_id& out) noexcept {
-  event_id n = 0;
-  for (std::size_t i = 0; i < s.size();) {
-    const int c = encoded ? text::next_byte(s, i, true) : static_cast<unsigned char>(s[i++]);
-    if (c < 0 || !add_digit(n, static_cast<char>(c), max_event_id)) return false;
-  }
-  out = n;
-  return !s.empty();
-}
-
-/// `N`, or `N-V` with V not above N.
+/// `N`, or `N-V` with V not above N: decimal digits, at most max_event_id each.
 [[nodiscard]] constexpr bool parse_position(std::string_view s, bool encoded, event_id& after,
                                             event_id& values) noexcept {
-  event_id n = 0;
-  const std::size_t dash = s.find('-');
-  if (!parse_id(s.substr(0, dash), encoded, n)) return false;
-  event_id v = n;
-  if (dash != s.npos && (!parse_id(s.substr(dash + 1), encoded, v) || v > n)) return false;
-  after = n;
-  values = v;
+  event_id n[2] = {};
+  std::size_t at = 0;
+  bool digits = false;
+  for (std::size_t i = 0; i < s.size();) {
+    const int c = encoded ? text::next_byte(s, i, true) : static_cast<unsigned char>(s[i++]);
+    if (c == '-' && digits && at == 0) {
+      at = 1;
+      digits = false;
+    } else if (c < 0 || !add_digit(n[at], static_cast<char>(c), max_event_id)) {
+      return false;
+    } else {
+      digits = true;
+    }
+  }
+  if (!digits || n[at] > n[0]) return false;
+  after = n[0];
+  values = n[at];
   return true;
 }
 
@@ -6073,6 +6074,8 @@ struct host_calls {
   /// Destroys connection and user. `whole`: the last chunk is out, the connection may go on.
   void (*close)(void*, std::uint32_t slot, close_reason, bool announce,
                 bool whole) noexcept = nullptr;
+  /// Before a clean end; blocked: it is asked again. nullptr: nothing is to be done.
+  flow (*end)(void*, std::uint32_t slot) noexcept = nullptr;
   bool (*sees)(void*, std::uint32_t slot, std::string_view key,
                std::string_view audience) noexcept = nullptr;
   void (*flush_begins)(void*) noexcept = nullptr;
@@ -9208,7 +9211,8 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
   return spent + sent;
 }
 
-/// A session that ends has got everything: a farewell, the last chunk. False: it is closed.
+/// A session that ends has got everything: a farewell, the last chunk, its transport's goodbye.
+/// False: it is closed, or blocked.
 inline bool engine::nothing_left(std::uint32_t slot, session& s) noexcept {
   if (say_farewell(slot, s)) return true;
   if (s.chunked != none) {
@@ -9219,7 +9223,11 @@ inline bool engine::nothing_left(std::uint32_t slot, session& s) noexcept {
       return true;
     }
   }
-  mark_dead(slot, s.why);
+  if (host_.end != nullptr && host_.end(host_.self, slot) == flow::blocked) {
+    block(slot, s, true);
+  } else {
+    mark_dead(slot, s.why);
+  }
   return false;
 }
 
@@ -10920,6 +10928,12 @@ class hub {
       x.conn().~connection();
       x.user().~User();
     };
+    if constexpr (requires(Transport & t, connection & k) { t.end(k); }) {
+      h.end = [](void* self, std::uint32_t slot) noexcept {
+        hub& me = *static_cast<hub*>(self);
+        return me.transport_->end(me.at(slot).conn());
+      };
+    }
     h.sees = [](void* self, std::uint32_t slot, std::string_view key,
                 std::string_view audience) noexcept {
       hub& me = *static_cast<hub*>(self);
@@ -12168,6 +12182,17 @@ class asio_transport {
     }
   }
 
+  [[nodiscard]] flow end(connection& c) noexcept {
+    if constexpr (detail::layered<Stream>) {
+      peer& p = *c.peer_;
+      if ((p.reuse && kept_) || p.broken) return flow::ready;
+      detail::net_error e;
+      p.stream.say_goodbye(e);
+      if (detail::would_block(e) && await_room(p)) return flow::blocked;
+    }
+    return flow::ready;
+  }
+
   [[nodiscard]] bool keep(connection& c) noexcept {
     peer& p = *c.peer_;
     if (!p.reuse || p.writing || p.broken || !kept_) return false;
@@ -12233,11 +12258,11 @@ class asio_transport {
   }
 
   void can_write(peer& p, detail::net_error e) noexcept {
-    if (p.lingering) return;
     if constexpr (detail::layered<Stream>) {
       if (!e) p.stream.flush(e);
       if (detail::would_block(e) && await_room(p)) return;
     }
+    if (p.lingering) return (void)end_output(p);
     e ? closed_(hub_, p.session) : writable_(hub_, p.session);
     flush();
   }
@@ -12344,10 +12369,12 @@ class asio_transport {
   /// Says goodbye and leaves it to the peer to close. False: that cannot be done.
   [[nodiscard]] bool hang_up(peer& p) noexcept {
     detail::net_error error;
-    if constexpr (detail::layered<Stream>) p.stream.say_goodbye();
-    if constexpr (!detail::says_goodbye<Stream>) {
-      p.stream.lowest_layer().shutdown(detail::net::socket_base::shutdown_send, error);
+    bool waits = false;  // for room
+    if constexpr (detail::layered<Stream>) {
+      p.stream.say_goodbye(error);
+      waits = detail::would_block(error) && (p.writing || await_room(p));
     }
+    error = waits ? detail::net_error{} : end_output(p);
     if (error || !lingers_) {
       p.discard_input();
       return false;
@@ -12363,6 +12390,14 @@ class asio_transport {
     lingering_.push_back(p);
     if (lingering_.size == 1) flush();  // the host's timer has one more to look at
     return true;
+  }
+
+  static detail::net_error end_output(peer& p) noexcept {
+    detail::net_error e;
+    if constexpr (!detail::says_goodbye<Stream>) {
+      p.stream.lowest_layer().shutdown(detail::net::socket_base::shutdown_send, e);
+    }
+    return e;
   }
 
   [[nodiscard]] bool say_goodbye(peer& p) noexcept {
@@ -13176,7 +13211,7 @@ class head_reader {
       const std::size_t n = lf != nullptr
                                 ? static_cast<std::size_t>(static_cast<const char*>(lf) - from) + 1
                                 : in.size() - used;
-      used += append({from, n});
+      used += append({from, n}, in.size() - used);
       if (lf != nullptr && now_.state == outcome::need_more) end_line();
     }
     return {now_.state, used};
@@ -13262,7 +13297,8 @@ class head_reader {
     return limits_.target + rest;
   }
 
-  [[nodiscard]] std::size_t append(std::string_view in) noexcept {
+  /// `there`: bytes from `in` on that came with it, perhaps all of the head.
+  [[nodiscard]] std::size_t append(std::string_view in, std::size_t there) noexcept {
     if (bytes_.size() == 0 && !sse::detail::text::is_token_char(in[0]) && in[0] != '\r') {
       fail(400);  // such as a TLS handshake: no need to wait for a line end
       return 0;
@@ -13270,7 +13306,8 @@ class head_reader {
     const std::size_t room = most() - bytes_.size();
     const std::size_t n = in.size() < room ? in.size() : room;
     if (bytes_.size() + n > bytes_.capacity()) {
-      std::size_t capacity = bytes_.capacity() < 512 ? 1024 : bytes_.capacity() * 2;
+      const std::size_t first = there < 256 ? 256 : there < 1024 ? there : 1024;
+      std::size_t capacity = bytes_.capacity() == 0 ? first : bytes_.capacity() * 2;
       if (capacity > limits_.head) capacity = limits_.head;
       if (capacity < bytes_.size() + n) capacity = bytes_.size() + n;
       if (!bytes_.reserve(capacity)) {

@@ -1,6 +1,8 @@
 // TLS on the epoll, the io_uring and the Asio host: what a program and its clients see, and what
 // hostile peers try.
 #include <atomic>
+#include <cerrno>
+#include <climits>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -10,9 +12,11 @@
 
 #include "catch.hpp"
 #include "dechunk.hpp"
+#include "failing_socket_calls.hpp"
 #include "host_limits.hpp"
 #include "host_requests.hpp"
 #include "openssl/hosts.hpp"
+#include "socket_calls.hpp"
 
 namespace {
 
@@ -99,6 +103,43 @@ TEST_CASE(
     if (chunked) got = test::dechunk(got, whole);
     CHECK(whole);
     CHECK((got.substr(0, got.rfind("retry: ")) == expected));
+  });
+}
+
+TEST_CASE("TLS: a goodbye that finds no room in the socket waits for it, and is said") {
+  if (test::cannot_fail_socket_calls()) return;
+  on_each_host([]<class Host>() {
+    const bool stream = GENERATE(true, false);
+    CAPTURE(stream);
+    tls_server<Host> s{{.keep_alive = milliseconds{stream ? 60'000 : 50}}};
+    client c = tls_client(s.port());
+    if (stream) {
+      REQUIRE(c.open("/events").status == 200);
+      s.publish(s.ticks, "x");
+      REQUIRE(c.data() == "x");
+    } else {
+      REQUIRE(c.get("/health").status == 200);
+    }
+    std::unique_ptr<test::watched_calls> full;
+    s.on_loop([&] {
+      full = std::make_unique<test::watched_calls>();
+      test::fail_socket_calls(test::socket_call::send, INT_MAX, EAGAIN);
+    });
+    if (stream) {
+      s.on_loop([&] { s->hub().seal(s.ticks); });
+      s.on_loop([&] { s->hub().flush(); });
+      CHECK(s.on_loop([&] { return s->hub().sessions(); }) == 1);
+    }
+    CHECK(s.eventually([] { return test::socket_calls_made(test::socket_call::send) != 0; }));
+    s.on_loop([&] {
+      test::fail_socket_calls(test::socket_call::send, 0, 0);
+      full.reset();
+    });
+    c.send("x");  // wakes the server: the socket had room all the time
+    CHECK(c.rest().empty());
+    CHECK(test::layer_of(c).said_goodbye);
+    c.close();
+    CHECK(s.eventually([&] { return s->connections() == 0; }));
   });
 }
 

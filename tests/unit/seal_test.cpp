@@ -59,6 +59,59 @@ TEST_CASE("a sealed channel: its readers get the rest and a clean end", "[seal][
   CHECK(s.hub.stats().sessions == 0);
 }
 
+TEST_CASE("a transport's goodbye comes before a clean end, and may wait for room", "[seal]") {
+  struct polite : sse::testing::memory_transport {
+    int asked = 0;
+    sse::flow answer = sse::flow::ready;
+    sse::flow end(connection& c) noexcept {
+      ++asked;
+      CHECK_FALSE(at(c.index).is_closed);
+      return answer;
+    }
+  };
+  test::basic_stage<polite> s{{.write_deadline = sse::duration::seconds(5)}};
+  sse::channel c = s.open("job", job());
+  const test::caller live = s.join(c);
+  const test::caller slow = s.join(c, {.window = 0});
+  const test::caller gone = s.join(c);
+  s.put(c);
+  s.flush();
+  s.hub.close(gone.id);
+  CHECK(s.net.asked == 0);  // that was no clean end
+  s.hub.seal(c);
+  SECTION("said at once") {
+    s.flush();
+    CHECK(s.net.asked == 1);
+    CHECK(s.closed(live));
+    CHECK_FALSE(s.closed(slow));
+    s.let(slow);
+    CHECK(s.net.asked == 2);
+    CHECK(s.take(slow) == frames(1, 1));
+    CHECK(s.closed(slow));
+  }
+  SECTION("said when there is room") {
+    s.net.answer = sse::flow::blocked;
+    s.flush();
+    s.at(4000);
+    CHECK(s.net.asked == 1);
+    CHECK_FALSE(s.closed(live));
+    s.net.answer = sse::flow::ready;
+    s.let(live);
+    CHECK(s.net.asked == 2);
+    CHECK(s.closed(live));
+    CHECK(s.peer(live).why == close_reason::finished);
+  }
+  SECTION("never: the write deadline ends it") {
+    s.net.answer = sse::flow::blocked;
+    s.flush();
+    s.at(4999);
+    CHECK_FALSE(s.closed(live));
+    s.at(5000);
+    CHECK(s.closed(live));
+    CHECK(s.peer(live).why == close_reason::stalled);
+  }
+}
+
 TEST_CASE("a sealed channel: who comes late gets it all, or the rest, and the end",
           "[seal][surface]") {
   stage s;

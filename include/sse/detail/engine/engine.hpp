@@ -70,6 +70,8 @@ struct host_calls {
   /// Destroys connection and user. `whole`: the last chunk is out, the connection may go on.
   void (*close)(void*, std::uint32_t slot, close_reason, bool announce,
                 bool whole) noexcept = nullptr;
+  /// Before a clean end; blocked: it is asked again. nullptr: nothing is to be done.
+  flow (*end)(void*, std::uint32_t slot) noexcept = nullptr;
   bool (*sees)(void*, std::uint32_t slot, std::string_view key,
                std::string_view audience) noexcept = nullptr;
   void (*flush_begins)(void*) noexcept = nullptr;

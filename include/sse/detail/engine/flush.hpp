@@ -166,7 +166,8 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
   return spent + sent;
 }
 
-/// A session that ends has got everything: a farewell, the last chunk. False: it is closed.
+/// A session that ends has got everything: a farewell, the last chunk, its transport's goodbye.
+/// False: it is closed, or blocked.
 inline bool engine::nothing_left(std::uint32_t slot, session& s) noexcept {
   if (say_farewell(slot, s)) return true;
   if (s.chunked != none) {
@@ -177,7 +178,11 @@ inline bool engine::nothing_left(std::uint32_t slot, session& s) noexcept {
       return true;
     }
   }
-  mark_dead(slot, s.why);
+  if (host_.end != nullptr && host_.end(host_.self, slot) == flow::blocked) {
+    block(slot, s, true);
+  } else {
+    mark_dead(slot, s.why);
+  }
   return false;
 }
 

@@ -65,7 +65,7 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
 
   void on_event(std::uint32_t events) noexcept {
     guarded([&] {
-      if (lingering_) return discard();
+      if (lingering_) return linger(events);
       if (phase_ == phase::handshake) return receive();
       if (phase_ == phase::answering && !writing_) {
         if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) drop();
@@ -181,9 +181,13 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
     if (core_ == nullptr || lingering_) return;
     lingering_ = true;
     sent_ = 0;
-    peer_.end_output();
     core_->await(*this, due::linger);
-    want(input);
+    end_output();
+  }
+  void end_output() noexcept { want(peer_.end_output() ? input : input | EPOLLOUT); }
+  void linger(std::uint32_t events) noexcept {
+    if ((events & EPOLLOUT) != 0) end_output();
+    if (core_ != nullptr && (events & ~EPOLLOUT) != 0) discard();
   }
   void discard() noexcept {
     auto& sink = core_->scratch();
