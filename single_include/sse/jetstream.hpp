@@ -1706,12 +1706,17 @@ class jetstream {
     set_following(true, {});
     return true;
   }
+  /// Says so first: cnats may hold its lock for seconds while it looks for a server.
   void detach() {
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      stats_.following = false;
+      if (problem_.empty() && !stopping_)
+        problem_ = "what followed the stream ended; it is begun again";
+    }
     if (!consumer_.empty()) link_->unfollow(consumer_);
     consumer_.clear();
     inbound_.reset();
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    stats_.following = false;
   }
 
   /// The stream's history is another one from here on: ids begin above all that were given out.
