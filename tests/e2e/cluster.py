@@ -38,16 +38,21 @@ KILLS = int(os.environ.get("SSEHUB_CLUSTER_KILLS", "4"))
 READERS = int(os.environ.get("SSEHUB_CLUSTER_READERS", "30"))
 
 
-def free_port():
+# An address of the loopback net for the servers that no other process takes, whatever listens on 127.0.0.1 meanwhile.
+OWN = "127.{}.{}.{}".format(128 + (os.getpid() >> 16 & 127), os.getpid() >> 8 & 255, os.getpid() & 255)
+
+
+def free_port(address="127.0.0.1"):
     with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
+        s.bind((address, 0))
         return s.getsockname()[1]
 
 
 class Server:
     """A program that listens."""
 
-    def __init__(self, port, *command):
+    def __init__(self, port, *command, address="127.0.0.1"):
+        self.address = address
         self.port = port
         self.command = command
         self.start()
@@ -69,7 +74,7 @@ class Server:
         deadline = time.monotonic() + 60
         while True:
             try:
-                return socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return socket.create_connection((self.address, self.port), 1).close()
             except OSError:
                 if self.process.poll() is not None:
                     raise AssertionError(self.end())
@@ -78,15 +83,15 @@ class Server:
 
 
 def nats_servers(directory):
-    ports, routes = [free_port() for _ in range(3)], [free_port() for _ in range(3)]
+    ports, routes = [free_port(OWN) for _ in range(3)], [free_port(OWN) for _ in range(3)]
     servers = []
     for i, port in enumerate(ports):
         config = f"{directory}/nats{i}.conf"
         with open(config, "w") as f:
-            f.write(f'listen: 127.0.0.1:{port}\nserver_name: n{i}\njetstream {{ store_dir: "{directory}/nats{i}" }}\n'
-                    f'cluster {{ name: c, listen: "127.0.0.1:{routes[i]}", routes: '
-                    f'[{", ".join(f"nats://127.0.0.1:{r}" for r in routes)}] }}\n')
-        servers.append(Server(port, shutil.which("nats-server"), "-c", config))
+            f.write(f'listen: {OWN}:{port}\nserver_name: n{i}\njetstream {{ store_dir: "{directory}/nats{i}" }}\n'
+                    f'cluster {{ name: c, listen: "{OWN}:{routes[i]}", routes: '
+                    f'[{", ".join(f"nats://{OWN}:{r}" for r in routes)}] }}\n')
+        servers.append(Server(port, shutil.which("nats-server"), "-c", config, address=OWN))
     return servers
 
 
@@ -191,7 +196,7 @@ def test_clients_hop_while_gateways_and_a_server_are_killed(directory):
     servers = nats_servers(directory)
     for s in servers:
         s.wait_until_it_listens()
-    urls = ",".join(f"nats://127.0.0.1:{s.port}" for s in servers)
+    urls = ",".join(f"nats://{OWN}:{s.port}" for s in servers)
     ports = [free_port() for _ in range(3)]
     gateways = [Server(port, program("gateway"), "--port", str(port), "--per-address", "0", "--keep", "50", "--nats", urls,
                        "--node", f"g{i}", "--engine", f"python3 -u {engine} {pause}") for i, port in enumerate(ports)]

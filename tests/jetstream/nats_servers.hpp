@@ -36,12 +36,28 @@ namespace test {
   return true;
 }
 
-/// A port that is free now.
-[[nodiscard]] inline std::uint16_t free_port() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+/// An address of the loopback net that no other process takes: a port that was free on 127.0.0.1 a
+/// moment ago may be another test's server by the time that ours is to listen there.
+[[nodiscard]] inline sockaddr_in own_address(std::uint16_t port) {
+  const auto pid = static_cast<std::uint32_t>(::getpid());
   sockaddr_in a{};
   a.sin_family = AF_INET;
-  a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  a.sin_port = htons(port);
+  a.sin_addr.s_addr = htonl((127U << 24U) | (1U << 23U) | (pid & 0x7fffffU));
+  return a;
+}
+/// `address:port`
+[[nodiscard]] inline std::string own_endpoint(std::uint16_t port) {
+  char text[INET_ADDRSTRLEN] = "";
+  const sockaddr_in a = own_address(port);
+  ::inet_ntop(AF_INET, &a.sin_addr, text, sizeof text);
+  return std::string{text} + ':' + std::to_string(port);
+}
+
+/// A port of it that is free now.
+[[nodiscard]] inline std::uint16_t free_port() {
+  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in a = own_address(0);
   socklen_t size = sizeof a;
   if (fd < 0 || ::bind(fd, reinterpret_cast<sockaddr*>(&a), sizeof a) != 0 ||
       ::getsockname(fd, reinterpret_cast<sockaddr*>(&a), &size) != 0)
@@ -57,7 +73,8 @@ class nats_server {
               std::string more)
       : directory_{std::move(directory)}, name_{std::move(name)}, port_{port} {
     std::filesystem::create_directories(directory_);
-    std::ofstream{config()} << "listen: 127.0.0.1:" << port_ << "\nserver_name: " << name_ << '\n'
+    std::ofstream{config()} << "listen: " << own_endpoint(port_) << "\nserver_name: " << name_
+                            << '\n'
                             << more;
     start();
   }
@@ -65,7 +82,7 @@ class nats_server {
   nats_server& operator=(const nats_server&) = delete;
   ~nats_server() { kill(); }
 
-  [[nodiscard]] std::string url() const { return "nats://127.0.0.1:" + std::to_string(port_); }
+  [[nodiscard]] std::string url() const { return "nats://" + own_endpoint(port_); }
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   [[nodiscard]] std::filesystem::path store() const { return directory_ / "store"; }
   [[nodiscard]] bool runs() const noexcept { return pid_ > 0; }
@@ -108,11 +125,8 @@ class nats_server {
   }
   [[nodiscard]] bool accepts() const {
     const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in a{};
-    a.sin_family = AF_INET;
-    a.sin_port = htons(port_);
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    const bool ok = ::connect(fd, reinterpret_cast<sockaddr*>(&a), sizeof a) == 0;
+    const sockaddr_in a = own_address(port_);
+    const bool ok = ::connect(fd, reinterpret_cast<const sockaddr*>(&a), sizeof a) == 0;
     ::close(fd);
     return ok;
   }
@@ -139,11 +153,9 @@ class nats_servers {
               ? "jetstream { store_dir: \"" + (directory_ / server / "store").string() + "\" }\n"
               : std::string{};
       if (n > 1) {
-        conf +=
-            "cluster { name: c, listen: \"127.0.0.1:" + std::to_string(routes[i]) + "\", routes: [";
+        conf += "cluster { name: c, listen: \"" + own_endpoint(routes[i]) + "\", routes: [";
         for (const std::uint16_t r : routes)
-          conf += (r == routes[0] ? " \"nats://127.0.0.1:" : ", \"nats://127.0.0.1:") +
-                  std::to_string(r) + "\"";
+          conf += (r == routes[0] ? " \"nats://" : ", \"nats://") + own_endpoint(r) + '"';
         conf += " ] }\n";
       }
       all.push_back(
