@@ -143,6 +143,37 @@ TEST_CASE("TLS: a goodbye that finds no room in the socket waits for it, and is 
   });
 }
 
+TEST_CASE("TLS: who says goodbye instead of a request asked nothing") {
+  on_each_host([]<class Host>() {
+    tls_server<Host> s;
+    client c = tls_client(s.port());
+    REQUIRE(c.get("/health").status == 200);
+    SSL_shutdown(test::tls_of(c));
+    CHECK(c.rest().empty());
+    c.close();
+    CHECK(s.eventually([&] { return s->connections() == 0; }));
+    CHECK(s.on_loop([&] { return s.statuses; }) == std::vector{200});
+  });
+}
+
+TEST_CASE("TLS: the end of an answer that waited for room in the socket ends nothing") {
+  on_each_host([]<class Host>() {
+    tls_server<Host> s{{.send_buffer = 4096}};
+    client c = tls_client(s.port(), {.receive_buffer = 4096});
+    for (std::size_t size = 3000; size < 60'000; size += 1700) {
+      CAPTURE(size);
+      const std::string body(size, 'e');
+      c.send(client::make("POST", "/echo", "Content-Length: " + std::to_string(size) + "\r\n") +
+             body);
+      // Nobody reads for a moment; what a call of somebody else's left in errno says nothing.
+      for (int i = 0; i < 20; ++i) s.on_loop([] { errno = 0; });
+      const test::answer a = c.whole_answer();
+      REQUIRE(a.status == 200);
+      REQUIRE((a.body == body));
+    }
+  });
+}
+
 TEST_CASE("TLS: one that never reads is closed at the write deadline, and holds nobody up") {
   on_each_host([]<class Host>() {
     tls_server<Host> s{{.hub = {.write_deadline = milliseconds{300}}, .send_buffer = 8192}};
