@@ -113,7 +113,6 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
     auto work = detail::net::make_work_guard(to);
     return [h = std::move(h), to, work = std::move(work)](detail::net_error e) mutable {
       detail::net::post(to, [h = std::move(h), e]() mutable { std::move(h)(e); });
-      work.reset();
     };
   }
 

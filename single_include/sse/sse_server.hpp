@@ -17222,26 +17222,14 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
   [[nodiscard]] std::error_code listen(std::string_view host, std::uint16_t port) {
     if (this->ending()) return std::make_error_code(std::errc::operation_canceled);
     if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-    net_error e;
-    const net::ip::address address = net::ip::make_address(std::string{host}, e);
-    if (!e) return listen(net::ip::tcp::endpoint{address, port}, false);
-
-    net::ip::tcp::resolver resolver{executor_};
-    const auto found =
-        resolver.resolve(host, std::to_string(port), net::ip::tcp::resolver::passive, e);
-    if (e) return portable(e);
-    bool listens = false;
-    for (const auto& entry : found) {  // such as both versions of localhost, on one port
-      net::ip::tcp::endpoint at = entry.endpoint();
-      if (port == 0 && listens) at.port(listeners_.back()->acceptor.local_endpoint().port());
-      const std::error_code failed = listen(at, true);
-      listens = listens || !failed;
-      const bool absent = failed == std::errc::address_not_available ||
-                          failed == std::errc::address_family_not_supported;
-      if (failed && !absent) return failed;
-      if (failed) e = failed;
+    const std::size_t before = listeners_.size();
+    const std::error_code e = open_listeners(host, port);
+    if (e) {
+      listeners_.resize(before);
+    } else {
+      for (std::size_t i = before; i < listeners_.size(); ++i) accept(*listeners_[i]);
     }
-    return listens ? std::error_code{} : portable(e);
+    return e;
   }
 
   [[nodiscard]] std::uint16_t port() const noexcept {
@@ -17437,7 +17425,34 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     }
   }
 
-  [[nodiscard]] std::error_code listen(const net::ip::tcp::endpoint& at, bool one_version) {
+  /// On an address, or on all of a name's. What the machine has not is left out unless nothing else
+  /// is there.
+  [[nodiscard]] std::error_code open_listeners(std::string_view host, std::uint16_t port) {
+    net_error e;
+    const net::ip::address address = net::ip::make_address(std::string{host}, e);
+    if (!e) return open_listener({address, port}, false);
+
+    net::ip::tcp::resolver resolver{executor_};
+    const auto found =
+        resolver.resolve(host, std::to_string(port), net::ip::tcp::resolver::passive, e);
+    if (e) return portable(e);
+    const std::size_t before = listeners_.size();
+    std::error_code absent;
+    for (const auto& entry : found) {  // such as both versions of localhost, on one port
+      net::ip::tcp::endpoint at = entry.endpoint();
+      const bool first = listeners_.size() == before;
+      if (port == 0 && !first) at.port(listeners_[before]->acceptor.local_endpoint().port());
+      const std::error_code failed = open_listener(at, true);
+      if (!failed) continue;
+      if (failed != std::errc::address_not_available &&
+          failed != std::errc::address_family_not_supported)
+        return failed;
+      absent = failed;
+    }
+    return listeners_.size() == before ? absent : std::error_code{};
+  }
+
+  [[nodiscard]] std::error_code open_listener(const net::ip::tcp::endpoint& at, bool one_version) {
     auto l = std::make_unique<listener>(executor_);
     net_error e;
     net::ip::tcp::acceptor& a = l->acceptor;
@@ -17462,7 +17477,6 @@ class asio_core : public server_core<User, asio_transport<Stream>>,
     if (!e) (void)a.non_blocking(true, e);
     if (e) return portable(e);
     listeners_.push_back(std::move(l));
-    accept(*listeners_.back());
     return {};
   }
 
@@ -17735,7 +17749,6 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
     auto work = detail::net::make_work_guard(to);
     return [h = std::move(h), to, work = std::move(work)](detail::net_error e) mutable {
       detail::net::post(to, [h = std::move(h), e]() mutable { std::move(h)(e); });
-      work.reset();
     };
   }
 

@@ -3,10 +3,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 
-#include <dlfcn.h>
 #include <filesystem>
-#include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,57 +18,7 @@
 #include "asio/raw_server.hpp"
 #include "catch.hpp"
 #include "environment.hpp"
-
-namespace {
-
-/// Names that resolve to what a test says; none: there is no such name.
-struct name_book {
-  std::mutex lock;
-  std::map<std::string, std::vector<std::string>> names;
-};
-name_book& the_names() {
-  static name_book book;
-  return book;
-}
-struct known_name {
-  known_name(std::string name, std::vector<std::string> addresses) : name_{std::move(name)} {
-    const std::lock_guard guard{the_names().lock};
-    the_names().names[name_] = std::move(addresses);
-  }
-  ~known_name() {
-    const std::lock_guard guard{the_names().lock};
-    the_names().names.erase(name_);
-  }
-  known_name(const known_name&) = delete;
-  known_name& operator=(const known_name&) = delete;
-
- private:
-  std::string name_;
-};
-
-}  // namespace
-
-/// The resolver's call, for the names above; others go on to the system.
-extern "C" int getaddrinfo(const char* host, const char* service, const addrinfo* hints,
-                           addrinfo** out) {
-  using call = int (*)(const char*, const char*, const addrinfo*, addrinfo**);
-  static const auto real = reinterpret_cast<call>(::dlsym(RTLD_NEXT, "getaddrinfo"));
-  std::optional<std::vector<std::string>> known;
-  if (host != nullptr) {
-    const std::lock_guard guard{the_names().lock};
-    const auto found = the_names().names.find(host);
-    if (found != the_names().names.end()) known = found->second;
-  }
-  if (!known) return real(host, service, hints, out);
-  *out = nullptr;
-  addrinfo** end = out;
-  for (const std::string& address : *known) {
-    addrinfo* one = nullptr;
-    if (const int e = real(address.c_str(), service, hints, &one); e != 0) return e;
-    for (*end = one; *end != nullptr;) end = &(*end)->ai_next;
-  }
-  return *out == nullptr ? EAI_NONAME : 0;
-}
+#include "known_names.hpp"
 
 namespace {
 
@@ -145,7 +92,7 @@ TEST_CASE("client: six addresses that do not answer, and the seventh does") {
     deaf.push_back(std::make_unique<deaf_listener>(addresses.back(), port));
   }
   addresses.push_back("127.0.0.1");
-  const known_name name{"seven.test", addresses};
+  const test::known_name name{"seven.test", addresses};
   test::loop l;
   sse::asio_event_source<> s{l.ctx, "http://seven.test:" + std::to_string(port) + "/", at_once()};
   int got = 0;
@@ -171,8 +118,8 @@ TEST_CASE("client: the attempts that lost are closed when one has won") {
   test::raw_server server{serve_two};
   const deaf_listener a{"127.0.0.2", server.port()};
   const deaf_listener b{"127.0.0.3", server.port()};
-  const known_name one{"one.test", {"127.0.0.1"}};
-  const known_name three{"three.test", {"127.0.0.2", "127.0.0.3", "127.0.0.1"}};
+  const test::known_name one{"one.test", {"127.0.0.1"}};
+  const test::known_name three{"three.test", {"127.0.0.2", "127.0.0.3", "127.0.0.1"}};
   std::vector<std::size_t> sockets;
   for (const std::string host : {"one.test", "three.test"}) {
     test::loop l;
@@ -194,7 +141,7 @@ TEST_CASE("client: addresses that refuse are passed at once, and the last one te
   const std::string port = std::to_string(server.port());
   sse::asio_client_options o = at_once();
   o.attempt_delay = sse::duration::off();  // none of them waits for it
-  const known_name some{"some.test", {"127.0.0.2", "127.0.0.3", "::1", "127.0.0.1"}};
+  const test::known_name some{"some.test", {"127.0.0.2", "127.0.0.3", "::1", "127.0.0.1"}};
   {
     test::loop l;
     sse::asio_event_source<> s{l.ctx, "http://some.test:" + port + "/", o};
@@ -203,7 +150,7 @@ TEST_CASE("client: addresses that refuse are passed at once, and the last one te
     s.start();
     l.until([&] { return got == 2; });
   }
-  const known_name none{"none.test", {"127.0.0.2", "127.0.0.3"}};
+  const test::known_name none{"none.test", {"127.0.0.2", "127.0.0.3"}};
   const sse::client_failure f = failure_of("http://none.test:" + port + "/", o);
   CHECK(f.error == sse::client_error::connect);
   CHECK(f.cause == std::errc::connection_refused);
@@ -214,7 +161,7 @@ TEST_CASE("client: addresses that do not answer end at the deadline of the attem
   test::raw_server server{serve_two};
   const deaf_listener a{"127.0.0.2", server.port()};
   const deaf_listener b{"127.0.0.3", server.port()};
-  const known_name name{"deaf.test", {"127.0.0.2", "127.0.0.3"}};
+  const test::known_name name{"deaf.test", {"127.0.0.2", "127.0.0.3"}};
   sse::asio_client_options o = at_once();
   o.client.connect_timeout = sse::duration::milliseconds(60);
   CHECK(failure_of("http://deaf.test:" + std::to_string(server.port()) + "/", o).error ==
@@ -230,7 +177,7 @@ TEST_CASE("client: sources with one seed wait alike") {
 }
 
 TEST_CASE("client: a failure tells its cause") {
-  const known_name name{"nobody.test", {}};
+  const test::known_name name{"nobody.test", {}};
   sse::client_failure f = failure_of("http://nobody.test/");
   CHECK(f.error == sse::client_error::resolve);
   CHECK(f.cause == std::error_code{asio::error::make_error_code(asio::error::host_not_found)});

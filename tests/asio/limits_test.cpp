@@ -6,6 +6,7 @@
 #include "asio/loop.hpp"
 #include "catch.hpp"
 #include "host_limits.hpp"
+#include "host_listening.hpp"
 
 namespace {
 
@@ -21,6 +22,10 @@ TEST_CASE("a head has its deadline, to the millisecond") {
 TEST_CASE("a deadline of forever never comes") {
   if (test::cannot_hold_the_server()) return;
   test::forever_is_never<asio_loop>();
+}
+
+TEST_CASE("a name is listened on with all of its addresses, on one port, or not at all") {
+  test::listening_on_a_name<asio_loop>();
 }
 
 TEST_CASE("an idle connection has its deadline, to the millisecond") {

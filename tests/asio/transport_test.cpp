@@ -15,6 +15,7 @@
 
 #include "asio/client.hpp"
 #include "catch.hpp"
+#include "held_clock.hpp"
 
 using asio::ip::tcp;
 using std::chrono::milliseconds;
@@ -236,6 +237,23 @@ TEST_CASE("layers: destruction with writes under way") {
   CHECK(ended == 20);
   if (run_after) ctx.run();
   for (client& c : all) (void)c.rest();
+}
+
+TEST_CASE("layers: a goodbye that is said ends the connection, whatever time it is") {
+  if (!test::held_clock::works()) return;
+  test::server<sse::no_user, polite_layer> s;
+  s.on_loop([&] {
+    s->get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
+  });
+  client c{s.port()};
+  c.send("!");
+  REQUIRE(c.get("/health").status == 200);
+  std::unique_ptr<test::held_clock> still;  // so no deadline comes
+  s.on_loop([&] { still = std::make_unique<test::held_clock>(); });
+  CHECK(c.get("/health", "Connection: close\r\n").body == "ok");
+  CHECK(s.eventually([&] { return s->connections() == 0; }));
+  CHECK(c.rest() == "bye");
+  s.on_loop([&] { still.reset(); });
 }
 
 TEST_CASE("layers that shake hands first and say goodbye last") {

@@ -5,6 +5,7 @@
 
 #include "catch.hpp"
 #include "host_limits.hpp"
+#include "host_listening.hpp"
 
 namespace {
 
@@ -20,6 +21,10 @@ TEST_CASE("a head has its deadline, to the millisecond") {
 TEST_CASE("a deadline of forever never comes") {
   if (test::cannot_hold_the_server()) return;
   test::forever_is_never<loop>();
+}
+
+TEST_CASE("a name is listened on with all of its addresses, on one port, or not at all") {
+  test::listening_on_a_name<loop>();
 }
 
 TEST_CASE("an idle connection has its deadline, to the millisecond") {
