@@ -42,7 +42,8 @@ void listening_on_a_name() {
   for (const bool first : {true, false}) {
     INFO("without what the machine has not");
     CAPTURE(first);
-    const known_name to{"resolves.test", {first ? "203.0.113.7" : "127.0.0.1", first ? "127.0.0.1" : "203.0.113.7"}};
+    const known_name to{"resolves.test",
+                        {first ? "203.0.113.7" : "127.0.0.1", first ? "127.0.0.1" : "203.0.113.7"}};
     Loop l{sse::server_options{}};
     CHECK_FALSE(l.server.listen("resolves.test", 0));
     CHECK(accepts("127.0.0.1", l.server.port()));

@@ -148,4 +148,15 @@ TEST_CASE("TLS on io_uring: a key update while a record is half sent breaks noth
   l.turn();
   CHECK(l.drain() == l.expected.substr(so_far));
 }
+
+TEST_CASE("TLS on io_uring: a session that takes nothing any more ends its stream") {
+  if (test::refused()) return;
+  records_loop l;
+  const sse::session_id id = l.join();
+  l.turn();
+  CHECK(l.hub->find(id)->layer().shutdown() == sse::tls::step::done);
+  l.publish(100);
+  l.turn();
+  CHECK(l.hub->sessions() == 0);
+}
 #endif
