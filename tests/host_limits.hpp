@@ -356,11 +356,16 @@ template <class Loop>
 void address_cap() {
   held_server<Loop> s{
       {.hub = {.caps = {.per_address = {.max = 2}}}, .trusted_proxies = {"127.0.0.1"}}};
+  int asked = 0;
+  s->stream("/asked", [&](const sse::request&) {
+    ++asked;
+    return sse::admit().join(s.ticks);
+  });
   std::vector<client> all;
   const auto status = [&](std::string_view from) {
     all.emplace_back(s.port());
     s.send(all.back(),
-           client::make("GET", "/events", "X-Forwarded-For: " + std::string{from} + "\r\n"));
+           client::make("GET", "/asked", "X-Forwarded-For: " + std::string{from} + "\r\n"));
     REQUIRE(s.until([&] { return all.back().has_input(); }));
     return all.back().head().status;
   };
@@ -379,6 +384,7 @@ void address_cap() {
   CHECK(status("1.2.3.4") == 429);
   CHECK(status("2001:db8::7") == 200);
   CHECK(status("2001:db8::7") == 429);
+  CHECK(asked == 7);  // who is refused anyway costs no handler
   // Without the header it is the proxy's own; so it is with one that is no address (inet_pton).
   client c{s.port()};
   s.open(c);

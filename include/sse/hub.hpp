@@ -168,8 +168,9 @@ class hub {
   void wanted_in_vain() noexcept { engine_.wanted_in_vain(); }
 
   /// Opens a stream for a request, or says why not. Order: shape (405, 406), draining (503), total
-  /// cap, the admit hook, caps per user and address, resume point (400, 204). The connection is
-  /// taken only if a session opens.
+  /// cap, cap per address, the admit hook, cap per user, resume point (400, 204). A cap per address
+  /// comes behind the hook where it evicts, or the cap per user does: who is admitted may make room
+  /// there. The connection is taken only if a session opens.
   [[nodiscard]] accept_result accept(connection&& c, const request& r) {
     if (!reads(r)) {
       accept_result out = refused(no({}, refusal_reason::http, 405));
@@ -183,8 +184,8 @@ class hub {
 
   /// The same for hosts that ask somebody else: `verdict<User> ask()` is called, once, if what
   /// needs no user allows a stream. Any method; a POST's Accept is disregarded (RFC 9110 12.5.1),
-  /// and one that does not name event streams is asked before the total cap, since its answer may
-  /// be a plain one.
+  /// and one that does not name event streams is asked before the caps, since its answer may be a
+  /// plain one.
   template <class Ask>
   requires std::is_invocable_r_v<verdict<User>, Ask&> [[nodiscard]] accept_result accept(
       connection&& c, const request& r, Ask&& ask) {
@@ -371,7 +372,7 @@ class hub {
       out = no(std::move(out), refusal_reason::http, 406);
       return false;
     }
-    return (!wanted && !reads(r)) || engine_.precheck(out);
+    return (!wanted && !reads(r)) || (engine_.precheck(out) && engine_.precheck_address(r, out));
   }
   [[nodiscard]] static bool reads(const request& r) noexcept {
     return r.method == "GET" || r.method == "HEAD";

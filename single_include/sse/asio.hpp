@@ -485,7 +485,7 @@ class server_core {
     return least;
   }
 
-  /// `ask`: a verdict, or what gives one: the hub asks, so that shape and the total cap come first.
+  /// `ask`: a verdict, or what gives one: the hub asks, so that shape and caps come first.
   template <class Ask>
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     Ask&& ask) {

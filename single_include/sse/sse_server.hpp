@@ -4320,6 +4320,16 @@ class caps {
     const cap& c = limits_.total;
     return c.max != 0 && c.then != when_full::evict_oldest && held_total() >= c.max ? &c : nullptr;
   }
+  /// The cap per address, where it refuses one more of `from` whoever that is; nullptr: not so. A
+  /// user's own stream may make room where the cap per user evicts.
+  [[nodiscard]] const cap* full(std::string_view from) const noexcept {
+    const cap& c = limits_.per_address;
+    if (c.max == 0 || from.empty() || c.then == when_full::evict_oldest || users_evict())
+      return nullptr;
+    const std::uint32_t i = addresses_.find(from);
+    const std::uint32_t here = i == none ? 0 : addresses_[i].count;
+    return held(cap_counter::kind::address, c, from, here) >= c.max ? &c : nullptr;
+  }
   /// The first cap that refuses one more under these names; nullptr: it fits once the victims are
   /// gone.
   [[nodiscard]] const cap* refusing(const counted_names& n, victims& v) noexcept {
@@ -4518,6 +4528,9 @@ class caps {
 
   [[nodiscard]] bool total_evicts() const noexcept {
     return limits_.total.max != 0 && limits_.total.then == when_full::evict_oldest;
+  }
+  [[nodiscard]] bool users_evict() const noexcept {
+    return limits_.per_user.max != 0 && limits_.per_user.then == when_full::evict_oldest;
   }
   [[nodiscard]] bool addresses_evict() const noexcept {
     return limits_.per_address.max != 0 && limits_.per_address.then == when_full::evict_oldest;
@@ -6199,6 +6212,8 @@ class engine {
   // Sessions.
   /// Draining, and a total cap that evicts nobody, before anybody is asked. False: `out` says why.
   [[nodiscard]] bool precheck(accept_result& out);
+  /// The same of a cap per address where nobody can make room.
+  [[nodiscard]] bool precheck_address(const request& r, accept_result& out);
   /// Takes a slot; the caller places connection and user in it, then calls join() and open(). none:
   /// `out` says why not. REQUIRES: the caller holds `work` until open() returned.
   [[nodiscard]] std::uint32_t admit(const request& r, const joining& j, resume_point& resume,
@@ -10132,6 +10147,14 @@ inline bool engine::precheck(accept_result& out) {
   return false;
 }
 
+inline bool engine::precheck_address(const request& r, accept_result& out) {
+  std::string prefix;
+  const cap* const full =
+      caps_.full(counted_address(r.address, caps_.options().ipv6_prefix, prefix));
+  if (full != nullptr) say_full(*full, out);
+  return full == nullptr;
+}
+
 /// Closes streams to make room, with a last word about when to come back.
 inline void engine::evict(const victims& v) noexcept {
   if (v.count != 0) serve_transients();
@@ -10631,8 +10654,9 @@ class hub {
   void wanted_in_vain() noexcept { engine_.wanted_in_vain(); }
 
   /// Opens a stream for a request, or says why not. Order: shape (405, 406), draining (503), total
-  /// cap, the admit hook, caps per user and address, resume point (400, 204). The connection is
-  /// taken only if a session opens.
+  /// cap, cap per address, the admit hook, cap per user, resume point (400, 204). A cap per address
+  /// comes behind the hook where it evicts, or the cap per user does: who is admitted may make room
+  /// there. The connection is taken only if a session opens.
   [[nodiscard]] accept_result accept(connection&& c, const request& r) {
     if (!reads(r)) {
       accept_result out = refused(no({}, refusal_reason::http, 405));
@@ -10646,8 +10670,8 @@ class hub {
 
   /// The same for hosts that ask somebody else: `verdict<User> ask()` is called, once, if what
   /// needs no user allows a stream. Any method; a POST's Accept is disregarded (RFC 9110 12.5.1),
-  /// and one that does not name event streams is asked before the total cap, since its answer may
-  /// be a plain one.
+  /// and one that does not name event streams is asked before the caps, since its answer may be a
+  /// plain one.
   template <class Ask>
   requires std::is_invocable_r_v<verdict<User>, Ask&> [[nodiscard]] accept_result accept(
       connection&& c, const request& r, Ask&& ask) {
@@ -10834,7 +10858,7 @@ class hub {
       out = no(std::move(out), refusal_reason::http, 406);
       return false;
     }
-    return (!wanted && !reads(r)) || engine_.precheck(out);
+    return (!wanted && !reads(r)) || (engine_.precheck(out) && engine_.precheck_address(r, out));
   }
   [[nodiscard]] static bool reads(const request& r) noexcept {
     return r.method == "GET" || r.method == "HEAD";
@@ -16183,7 +16207,7 @@ class server_core {
     return least;
   }
 
-  /// `ask`: a verdict, or what gives one: the hub asks, so that shape and the total cap come first.
+  /// `ask`: a verdict, or what gives one: the hub asks, so that shape and caps come first.
   template <class Ask>
   [[nodiscard]] accept_result admit(typename Transport::connection&& c, const request& r,
                                     Ask&& ask) {

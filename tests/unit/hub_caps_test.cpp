@@ -178,6 +178,31 @@ TEST_CASE("64 streams of one address: 63, 64, and 65 is refused", "[admission][c
   CHECK_FALSE(s.join(c, {.address = "2001:db8::1"}));
 }
 
+TEST_CASE("nobody is asked for a stream that the cap of its address refuses", "[admission][caps]") {
+  const auto then = GENERATE(when_full::refuse, when_full::retry_stream);
+  const bool user_evicts = GENERATE(false, true);
+  sse::limits caps{.per_address = {.max = 2, .then = then}};
+  if (user_evicts) caps.per_user = {.max = 1, .then = when_full::evict_oldest};
+  stage s{with_caps(caps)};
+  sse::channel c = s.open("c", quiet());
+  int asked = 0;
+  s.hub.on_admit([&](const sse::request&) -> sse::verdict<> {
+    ++asked;
+    return sse::admit("user " + std::to_string(asked)).join(c);
+  });
+  for (const std::string from : {"2001:db8::1", "2001:db8::2", "10.0.0.1"})
+    REQUIRE(s.request({.address = from}));
+  CHECK(asked == 3);
+  const auto over = s.request({.address = "2001:db8::3"});
+  CHECK(static_cast<bool>(over) == (then == when_full::retry_stream));
+  CHECK(s.hub.stats().refused_by[static_cast<std::size_t>(sse::refusal_reason::too_many)] == 1);
+  // One user's own stream of that address might have made room.
+  CHECK(asked == (user_evicts ? 4 : 3));
+  CHECK(s.request({.address = "10.0.0.1"}));
+  CHECK(s.request({}));
+  CHECK(asked == (user_evicts ? 6 : 5));
+}
+
 TEST_CASE("a channel may have a cap of its own: limit - 1, limit, limit + 1", "[admission][caps]") {
   stage s;
   sse::channel_options o = quiet();

@@ -42,6 +42,12 @@ admission world<Transport>::expect(const client& k, std::vector<client*>& victim
   for (const live_session& s : sessions_) total += s.counted ? 1U : 0U;
   if (caps.total.then != sse::when_full::evict_oldest && total >= caps.total.max)
     return full(caps.total);
+  if (caps.per_address.then != sse::when_full::evict_oldest &&
+      caps.per_user.then != sse::when_full::evict_oldest) {
+    std::size_t there = 0;
+    for (const live_session& s : sessions_) there += s.counted && s.address == k.address ? 1U : 0U;
+    if (there >= caps.per_address.max) return full(caps.per_address);
+  }
   for (const int c : k.channels) {
     sse::channel where = channels_[at(c)];
     if (where.options()->max_subscribers != 0 &&

@@ -39,6 +39,14 @@ inline bool engine::precheck(accept_result& out) {
   return false;
 }
 
+inline bool engine::precheck_address(const request& r, accept_result& out) {
+  std::string prefix;
+  const cap* const full =
+      caps_.full(counted_address(r.address, caps_.options().ipv6_prefix, prefix));
+  if (full != nullptr) say_full(*full, out);
+  return full == nullptr;
+}
+
 /// Closes streams to make room, with a last word about when to come back.
 inline void engine::evict(const victims& v) noexcept {
   if (v.count != 0) serve_transients();

@@ -62,6 +62,16 @@ class caps {
     const cap& c = limits_.total;
     return c.max != 0 && c.then != when_full::evict_oldest && held_total() >= c.max ? &c : nullptr;
   }
+  /// The cap per address, where it refuses one more of `from` whoever that is; nullptr: not so. A
+  /// user's own stream may make room where the cap per user evicts.
+  [[nodiscard]] const cap* full(std::string_view from) const noexcept {
+    const cap& c = limits_.per_address;
+    if (c.max == 0 || from.empty() || c.then == when_full::evict_oldest || users_evict())
+      return nullptr;
+    const std::uint32_t i = addresses_.find(from);
+    const std::uint32_t here = i == none ? 0 : addresses_[i].count;
+    return held(cap_counter::kind::address, c, from, here) >= c.max ? &c : nullptr;
+  }
   /// The first cap that refuses one more under these names; nullptr: it fits once the victims are
   /// gone.
   [[nodiscard]] const cap* refusing(const counted_names& n, victims& v) noexcept {
@@ -260,6 +270,9 @@ class caps {
 
   [[nodiscard]] bool total_evicts() const noexcept {
     return limits_.total.max != 0 && limits_.total.then == when_full::evict_oldest;
+  }
+  [[nodiscard]] bool users_evict() const noexcept {
+    return limits_.per_user.max != 0 && limits_.per_user.then == when_full::evict_oldest;
   }
   [[nodiscard]] bool addresses_evict() const noexcept {
     return limits_.per_address.max != 0 && limits_.per_address.then == when_full::evict_oldest;

@@ -195,6 +195,8 @@ class engine {
   // Sessions.
   /// Draining, and a total cap that evicts nobody, before anybody is asked. False: `out` says why.
   [[nodiscard]] bool precheck(accept_result& out);
+  /// The same of a cap per address where nobody can make room.
+  [[nodiscard]] bool precheck_address(const request& r, accept_result& out);
   /// Takes a slot; the caller places connection and user in it, then calls join() and open(). none:
   /// `out` says why not. REQUIRES: the caller holds `work` until open() returned.
   [[nodiscard]] std::uint32_t admit(const request& r, const joining& j, resume_point& resume,
