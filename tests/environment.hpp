@@ -5,12 +5,19 @@
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace test {
 
 inline std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
   const char* const text = std::getenv(name);
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+/// Where nothing may be left out for want of what the machine lacks.
+inline bool in_ci() {
+  const char* const ci = std::getenv("CI");
+  return ci != nullptr && std::string_view{ci} == "true";
 }
 
 /// Sets a variable, or removes it (nullptr), as long as this lives. Not while other threads look.

@@ -1,5 +1,6 @@
 // Whether the machine lets nobody use io_uring, as many containers do: its tests are skipped,
-// loudly. The kernel itself is asked, so that no fault of the library is taken for that.
+// loudly; in CI that is a failure. The kernel itself is asked, so that no fault of the library is
+// taken for that.
 #pragma once
 
 #include <liburing.h>
@@ -7,6 +8,7 @@
 #include <cstring>
 
 #include "catch.hpp"
+#include "environment.hpp"
 
 namespace test {
 
@@ -17,6 +19,7 @@ inline bool refused() {
   p.cq_entries = 64;
   const int e = ::io_uring_queue_init_params(4, &ring, &p);
   if (e < 0) {
+    if (in_ci()) FAIL("io_uring does not work here: " << std::strerror(-e));
     WARN("SKIPPED: io_uring does not work here: " << std::strerror(-e));
     return true;
   }

@@ -1,6 +1,7 @@
 // uring_transport and uring_server. Where the kernel refuses io_uring, each test says so and
-// passes.
+// passes; with CI=true it fails.
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -14,6 +15,7 @@
 #include <sse/io_uring.hpp>
 
 #include "catch.hpp"
+#include "environment.hpp"
 #include "failing_socket_calls.hpp"
 #include "host_position.hpp"
 #include "host_publishing.hpp"
@@ -72,7 +74,35 @@ std::string frame(int i, const std::string& data) {
   return "id: " + std::to_string(i) + "\ndata: " + data + "\n\n";
 }
 
+/// No ring, and nothing else with a descriptor, can be made.
+class no_descriptors {
+ public:
+  no_descriptors() {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit none{0, before_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &none);
+  }
+  no_descriptors(const no_descriptors&) = delete;
+  no_descriptors& operator=(const no_descriptors&) = delete;
+  ~no_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
 }  // namespace
+
+TEST_CASE("io_uring: where it is refused, tests are skipped") {
+  const test::variable elsewhere{"CI", nullptr};
+  const no_descriptors now;
+  CHECK(test::refused());
+}
+
+TEST_CASE("io_uring: where it is refused, tests fail in CI", "[!shouldfail]") {
+  const test::variable ci{"CI", "true"};
+  const no_descriptors now;
+  CHECK(test::refused());
+}
 
 TEST_CASE("one flush is one call to the kernel, however many readers there are") {
   if (test::refused()) return;

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "environment.hpp"
 
 namespace test {
 
@@ -30,8 +31,7 @@ namespace test {
 [[nodiscard]] inline bool no_nats_server() {
   static const bool there = std::system("nats-server --version > /dev/null 2>&1") == 0;
   if (there) return false;
-  const char* const ci = std::getenv("CI");
-  if (ci != nullptr && std::string_view{ci} == "true") FAIL("nats-server is not installed");
+  if (in_ci()) FAIL("nats-server is not installed");
   WARN("SKIPPED: nats-server is not installed");
   return true;
 }
