@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <sse/sse.hpp>
@@ -58,26 +59,43 @@ void head_deadline() {
 }
 
 template <class Loop>
-void forever_is_never() {
-  const auto forever = sse::duration::infinite();
+void never_comes(sse::duration forever) {
+  constexpr std::int64_t day = std::int64_t{24} * 3600 * 1000;
   held_server<Loop> s{{.hub = {.write_deadline = forever, .idle = forever, .max_age = forever},
                        .head_deadline = forever,
                        .body_deadline = forever,
+                       .verdict_deadline = forever,
                        .keep_alive = forever}};
+  sse::stream_responder<> verdict;
+  s->stream("/later",
+            [&](const sse::request&, sse::stream_responder<> to) { verdict = std::move(to); });
   client silent{s.port()};
   client half{s.port()};
+  client asked{s.port()};
   client stream{s.port()};
   s.open(stream);
   s.send(half, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Le");
-  for (int day = 0; day < 30; ++day) s.pass(std::int64_t{24} * 3600 * 1000);
-  CHECK(s->connections() == 3);
+  s.send(asked, client::make("GET", "/later"));
+  for (int i = 0; i < 30; ++i) s.pass(day);
+  CHECK(s->connections() == 4);
   s.send(half, "ngth: 2\r\n\r\no");
-  s.pass(std::int64_t{24} * 3600 * 1000);
+  s.pass(day);
   CHECK(s.ask(half, "k").body == "ok");
-  s.pass(std::int64_t{24} * 3600 * 1000);
+  s.pass(day);
   CHECK(s.ask(half, client::make("GET", "/health")).status == 200);
   CHECK(s.ask(silent, client::make("GET", "/health")).status == 200);
-  CHECK(s->hub().sessions() == 1);
+  REQUIRE_FALSE(verdict.called_off());
+  CHECK_FALSE(asked.has_input());
+  verdict(sse::admit().join(s.ticks));
+  REQUIRE(s.until([&] { return asked.has_input(); }));
+  CHECK(asked.head().status == 200);
+  CHECK(s->hub().sessions() == 2);
+}
+
+template <class Loop>
+void forever_is_never() {
+  never_comes<Loop>(sse::duration::infinite());
+  never_comes<Loop>(sse::duration::off());
 }
 
 template <class Loop>

@@ -436,6 +436,21 @@ TEST_CASE("TLS: a handshake has its time, and many that last make room for other
       CHECK(s.ends(half));
       CHECK(s.empties());
     }
+    SECTION("no deadline") {
+      for (const auto never : {sse::duration::off(), sse::duration::infinite()}) {
+        test::held_server<loop> s{{.handshake_deadline = never, .head_deadline = never}};
+        client silent{s.port()};
+        REQUIRE(s.until([&] { return s->connections() == 1; }));
+        for (int day = 0; day < 30; ++day) s.pass(std::int64_t{24} * 3600 * 1000);
+        CHECK(s->connections() == 1);
+        std::atomic<int> status{0};
+        std::thread asks{
+            [&] { status = test::shake_hands(silent) ? silent.get("/health").status : -1; }};
+        CHECK(s.until([&] { return status != 0; }));
+        asks.join();
+        CHECK(status == 200);
+      }
+    }
     SECTION("cap") {
       test::held_server<loop> s{{.max_handshakes = 3}};
       std::vector<client> slow;

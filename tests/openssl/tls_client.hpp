@@ -73,11 +73,16 @@ class tls_client_layer : public client_layer {
   std::unique_ptr<SSL, void (*)(SSL*)> ssl_;
 };
 
+/// False: it failed.
+[[nodiscard]] inline bool shake_hands(client& c, const tls_client_options& o = {}) {
+  auto layer = std::make_unique<tls_client_layer>(c.fd(), o);
+  if (!layer->connect()) return false;
+  c.put_on(std::move(layer));
+  return true;
+}
 [[nodiscard]] inline client tls_client(std::uint16_t port, const tls_client_options& o = {}) {
   client c{port, o.receive_buffer};
-  auto layer = std::make_unique<tls_client_layer>(c.fd(), o);
-  if (!layer->connect()) throw std::runtime_error("no handshake");
-  c.put_on(std::move(layer));
+  if (!shake_hands(c, o)) throw std::runtime_error("no handshake");
   return c;
 }
 [[nodiscard]] inline tls_client_layer& layer_of(client& c) {
