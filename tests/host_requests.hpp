@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <sse/metrics.hpp>
 #include <sse/server.hpp>
 
 #include "catch.hpp"
@@ -500,6 +501,87 @@ void verdict_deadline() {
   last.send(client::make("GET", "/events"));
   REQUIRE(s.until([&] { return waiting.size() == 5; }));
   CHECK_FALSE(waiting[4].called_off());
+}
+
+/// Each reason that a host can have, on the page that it serves.
+template <class Loop>
+void refusals_on_the_page() {
+  using why = sse::refusal_reason;
+  held_server<Loop> s{{.hub = {.caps = {.per_user = {.max = 1}}, .max_joins = 2},
+                       .verdict_deadline = std::chrono::milliseconds{1000}}};
+  Loop elsewhere{sse::server_options{}};
+  const sse::channel theirs = elsewhere.server.open_channel("theirs");
+  const sse::channel other = s->open_channel("other");
+  const sse::channel own = s->open_channel("own", {.own_sequence = true});
+  const sse::channel full = s->open_channel("full", {.max_subscribers = 1});
+  const sse::channel closed = s->open_channel("closed");
+  REQUIRE(s->close_channel(closed));
+  std::vector<sse::stream_responder<>> waiting;
+  const auto route = [&](const char* path, auto verdict) {
+    s->stream(path, [=](const sse::request&) -> sse::verdict<> { return verdict(); });
+  };
+  const sse::channel ticks = s.ticks;
+  route("/ann", [=] { return sse::admit("ann").join(ticks); });
+  route("/full", [=] { return sse::admit().join(full); });
+  route("/refused", [] { return sse::refuse(403); });
+  route("/nowhere", [] { return sse::admit(); });
+  route("/header", [=] { return sse::admit().join(ticks).header("no name", "x"); });
+  route("/many", [=] { return sse::admit().join(ticks).join(other).join(full); });
+  route("/twice", [=] { return sse::admit().join(ticks).join(ticks); });
+  route("/theirs", [=] { return sse::admit().join(theirs); });
+  route("/closed", [=] { return sse::admit().join(closed); });
+  route("/sequences", [=] { return sse::admit().join(ticks).join(own); });
+  s->stream("/later", [&](const sse::request&, sse::stream_responder<> to) {
+    waiting.push_back(std::move(to));
+  });
+  s->get("/metrics", [&](const sse::request&) {
+    sse::metrics_page page;
+    page.add(s->hub());
+    return sse::response::text(200, std::string{page.text()});
+  });
+  client c{s.port()};
+  std::vector<std::uint64_t> expected(sse::refusal_reason_count);
+  const auto counts = [&](why reason) {
+    CAPTURE(to_string(reason));
+    ++expected[static_cast<std::size_t>(reason)];
+    const std::string page = s.ask(c, client::make("GET", "/metrics")).body;
+    for (std::size_t i = 1; i < expected.size(); ++i) {
+      const std::string name{to_string(static_cast<why>(i))};
+      const std::string line =
+          "\nsse_refused_total{reason=\"" + name + "\"} " + std::to_string(expected[i]) + "\n";
+      CAPTURE(line);
+      CHECK(page.find(line) != page.npos);
+    }
+  };
+  const auto refused = [&](const char* target, int status, why reason, const char* headers = "") {
+    CAPTURE(target);
+    CHECK(s.ask(c, client::make("GET", target, headers)).status == status);
+    counts(reason);
+  };
+  std::vector<client> streams;
+  for (const char* path : {"/ann", "/full"}) {
+    streams.emplace_back(s.port());
+    s.send(streams.back(), client::make("GET", path));
+  }
+  REQUIRE(s.until([&] { return s->hub().sessions() == 2; }));
+  refused("/ann", 429, why::too_many);
+  refused("/full", 503, why::channel_full);
+  refused("/refused", 403, why::verdict);
+  refused("/events", 406, why::http, "Accept: text/html\r\n");
+  refused("/events?last_id=x", 400, why::bad_params);
+  refused("/nowhere", 500, why::no_channel);
+  refused("/header", 500, why::bad_header);
+  refused("/many", 500, why::too_many_channels);
+  refused("/twice", 500, why::joined_twice);
+  refused("/theirs", 500, why::another_hub);
+  refused("/closed", 500, why::closed);
+  refused("/sequences", 500, why::another_sequence);
+  s.send(c, client::make("GET", "/later"));
+  s.pass(1000);
+  CHECK(s.answer_to(c).status == 503);
+  counts(why::no_verdict);
+  s->hub().drain();
+  refused("/events", 503, why::draining);
 }
 
 /// `drain(server)`: begins a drain, in the server's thread.

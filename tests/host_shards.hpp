@@ -266,6 +266,7 @@ void a_client_ahead_waits() {
     CHECK(no.head.find("Retry-After: ") != std::string::npos);
     CHECK(no.body == R"({"error":"behind"})");
   }
+  CHECK(s->hub().stats().refused_by[static_cast<std::size_t>(sse::refusal_reason::behind)] == 1);
   bring(q, 7);
   CHECK(s.read(early, 1).starts_with("id: 7\n"));
   client on_time{s.port()};

@@ -23,7 +23,7 @@ enum class refusal_reason : std::uint8_t {
   bad_params,    ///< a resume position in the query that cannot be read: 400
   too_many,      ///< a cap: its status
   channel_full,  ///< channel_options::max_subscribers: the status of the cap in all
-  no_verdict,    ///< none came in time (server_options::verdict_deadline), or there is none: 503
+  no_verdict,    ///< none came in time (server_options::verdict_deadline), or before a drain: 503
   behind,        ///< a shard that has not yet what its client got elsewhere: 503
   no_memory,     ///< 503
   // Mistakes of the program, 500.

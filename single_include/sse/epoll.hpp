@@ -1280,8 +1280,10 @@ class http_connection {
       const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
       { const called_off now = give_up(); }
       if (core_ == nullptr) return;
-      answer(core_->refusal(503, refusal_reason::no_verdict, core_->hub().options().retry_max),
-             e->takes_body);
+      offer(*e, [&](connection_type&& c, const request& r, const std::string&) {
+        const duration later = core_->hub().options().retry_max;
+        return core_->hub().turn_away(std::move(c), r, {refusal_reason::no_verdict, 503, later});
+      });
       go_on();
     });
   }

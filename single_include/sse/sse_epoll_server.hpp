@@ -1294,7 +1294,7 @@ enum class refusal_reason : std::uint8_t {
   bad_params,    ///< a resume position in the query that cannot be read: 400
   too_many,      ///< a cap: its status
   channel_full,  ///< channel_options::max_subscribers: the status of the cap in all
-  no_verdict,    ///< none came in time (server_options::verdict_deadline), or there is none: 503
+  no_verdict,    ///< none came in time (server_options::verdict_deadline), or before a drain: 503
   behind,        ///< a shard that has not yet what its client got elsewhere: 503
   no_memory,     ///< 503
   // Mistakes of the program, 500.
@@ -16142,8 +16142,10 @@ class http_connection {
       const std::shared_ptr<endpoint> e = std::exchange(endpoint_, nullptr);
       { const called_off now = give_up(); }
       if (core_ == nullptr) return;
-      answer(core_->refusal(503, refusal_reason::no_verdict, core_->hub().options().retry_max),
-             e->takes_body);
+      offer(*e, [&](connection_type&& c, const request& r, const std::string&) {
+        const duration later = core_->hub().options().retry_max;
+        return core_->hub().turn_away(std::move(c), r, {refusal_reason::no_verdict, 503, later});
+      });
       go_on();
     });
   }

@@ -39,6 +39,11 @@ TEST_CASE("a verdict has its deadline, and is called off when nobody waits for i
   test::verdict_deadline<test::asio_loop>();
 }
 
+TEST_CASE("a refused stream is counted under its reason on the metrics page") {
+  if (test::cannot_hold_the_server()) return;
+  test::refusals_on_the_page<test::asio_loop>();
+}
+
 TEST_CASE("a drain waits for no verdict") {
   using server = test::server<>;
   test::verdicts_in_a_drain<server>([](server& s) { s->async_drain([](asio::error_code) {}); });

@@ -39,6 +39,11 @@ TEST_CASE("a verdict has its deadline, and is called off when nobody waits for i
   test::verdict_deadline<test::polled<sse::epoll_server<>>>();
 }
 
+TEST_CASE("a refused stream is counted under its reason on the metrics page") {
+  if (test::cannot_hold_the_server()) return;
+  test::refusals_on_the_page<test::polled<sse::epoll_server<>>>();
+}
+
 TEST_CASE("a drain waits for no verdict") {
   using drained_server = test::loop_server<sse::epoll_server<>>;
   test::verdicts_in_a_drain<drained_server>([](drained_server& s) { CHECK(s->drain()); });

@@ -49,6 +49,12 @@ TEST_CASE("io_uring: a verdict has its deadline, and is called off when nobody w
   test::verdict_deadline<test::polled<sse::uring_server<>>>();
 }
 
+TEST_CASE("io_uring: a refused stream is counted under its reason on the metrics page") {
+  if (test::cannot_hold_the_server()) return;
+  if (test::refused()) return;
+  test::refusals_on_the_page<test::polled<sse::uring_server<>>>();
+}
+
 TEST_CASE("io_uring: a drain waits for no verdict") {
   if (test::refused()) return;
   using server = test::loop_server<sse::uring_server<>>;
