@@ -1,6 +1,7 @@
 // What the pages of all examples share, served as /live.js: small helpers; live(), an EventSource that begins again also after an
 // answer that is final for EventSource, that notices silence, and that tells how the connection is; and what lets all tabs of a
 // browser have one stream between them, since it opens six connections to a host and no more. As a SharedWorker it is that alone.
+// Where the tabs have more different streams than that, those that nobody looks at are parked.
 'use strict';
 const $ = id => document.getElementById(id);
 const el = (tag, cls, content) => { const e = document.createElement(tag); if (cls) e.className = cls; if (content !== undefined) e.textContent = content; return e; };
@@ -60,20 +61,53 @@ function alerts() {
 
 // --- one stream for all tabs ------------------------------------------------------------------------------------------------
 
+// How many different streams are open at once, all tabs together; and how many if all of those can be seen: that leaves a connection
+// for everything else.
+const mostOpen = 4, mostSeen = 5;
+
 // The end that has the streams, one EventSource for each key; post(m) reaches every tab. It keeps what came lately for tabs that
 // come later. Where that is not enough it opens the stream again at the id that the tab has: the others know the rest by its ids.
 // That takes streams whose every event has an id of its own, or none has: not those that bring passes over the values of keys.
 function exchange(post) {
-  const streams = new Map(), tabs = new Set();
+  const streams = new Map(), tabs = new Map();   // tabs: which can be seen, and when each was last looked at
   let serials = 0;
   const idOf = text => /^\d+$/.test(text ?? '') ? Number(text) : null;
 
-  function open(key, s, url) {
+  function begin(s, url) {
     s.source?.close();
-    Object.assign(s, {serial: ++serials, from: idOf(new URL(url, location).searchParams.get('last_id')), past: [], size: 0, live: false, heard: new Set()});
+    Object.assign(s, {source: null, waits: true, url, serial: ++serials, from: idOf(new URL(url, location).searchParams.get('last_id')), last: '', bare: false, past: [], size: 0, live: false});
+  }
+  function open(key, s) {
+    const url = new URL(s.url, location);
+    if (s.last) url.searchParams.set('last_id', s.last);
+    Object.assign(s, {waits: false, serial: ++serials, heard: new Set()});
+    post({key, what: 'taken', serial: s.serial});
     const source = s.source = new EventSource(url);   // its own reconnects send Last-Event-ID, which wins over the query
-    source.onopen = () => { if (source === s.source) { s.live = true; post({key, what: 'open', serial: s.serial}); } };
+    source.onopen = () => {
+      if (source !== s.source) return;
+      if (s.bare) Object.assign(s, {past: [], size: 0});   // without ids it begins anew
+      s.live = true;
+      post({key, what: 'open', serial: s.serial});
+    };
     for (const type of s.types) hear(key, s, type);
+  }
+  function park(key, s) {
+    s.source.close();
+    Object.assign(s, {source: null, waits: true, live: false});
+    post({key, what: 'parked', serial: s.serial, seen: s.seen});
+  }
+  // What can be seen comes first, then what would lose events since they have no ids, then what was looked at last.
+  function arrange() {
+    const all = [];
+    for (const [key, s] of streams) {
+      if (!s.source && !s.waits) continue;   // ended; its tabs are about to leave
+      const at = [...s.members.values()].map(tab => tabs.get(tab)), seen = s.seen = at.some(t => t.visible);
+      all.push({key, s, seen, rank: (seen ? 2 : s.bare ? 1 : 0) * 1e15 + Math.max(...at.filter(t => t.visible === seen).map(t => t.at))});
+    }
+    all.sort((a, b) => b.rank - a.rank);
+    all.forEach((a, i) => { a.wanted = i < (a.seen ? mostSeen : mostOpen); });
+    for (const {key, s, wanted} of all) if (s.source && !wanted) park(key, s);
+    for (const {key, s, wanted} of all) if (s.waits && wanted) open(key, s);
   }
   function hear(key, s, type) {
     if (s.heard.has(type)) return;
@@ -88,6 +122,8 @@ function exchange(post) {
         return post({key, what: closed ? 'closed' : 'lost', serial: s.serial});
       }
       const event = [type, e.data, e.lastEventId];
+      s.last = e.lastEventId || s.last;
+      s.bare = !s.last;
       s.from ??= idOf(e.lastEventId);
       s.past.push(event);
       s.size += e.data.length + 100;
@@ -105,27 +141,30 @@ function exchange(post) {
       s.source?.close();
       streams.delete(key);
     }
+    arrange();
   }
   // A tab that is gone lets its lock go, however it went.
-  function watch(tab) {
-    if (tabs.has(tab) || !navigator.locks) return;
-    tabs.add(tab);
-    navigator.locks.request(tab, () => { tabs.delete(tab); for (const s of [...streams.values()]) for (const id of [...s.members]) if (id.startsWith(tab)) leave(id); });
+  function see({tab, visible, at}) {
+    const known = tabs.has(tab);
+    tabs.set(tab, {visible, at});
+    if (!known) navigator.locks.request(tab, () => { for (const s of [...streams.values()]) for (const [id, of] of [...s.members]) if (of === tab) leave(id); tabs.delete(tab); });
   }
   return m => {
     if (m.what === 'leave') return leave(m.id);
+    if (m.what === 'seen' && tabs.has(m.tab)) { see(m); return arrange(); }
     if (m.what !== 'join') return;
-    watch(m.tab);
+    see(m);
     let s = streams.get(m.key);
-    if (!s) streams.set(m.key, s = {types: new Set(), members: new Set(), source: null, serial: 0});
+    if (!s) streams.set(m.key, s = {types: new Set(), members: new Map(), source: null, waits: false, serial: 0});
     for (const type of m.types) s.types.add(type);
     const had = idOf(new URL(m.url, location).searchParams.get('last_id'));
     const covered = had === null || (s.from !== null && had >= s.from);
-    if (!s.source || m.renew === s.serial || !covered) open(m.key, s, m.url);
-    else for (const type of s.types) hear(m.key, s, type);
-    s.members.add(m.id);
+    if (!(s.source || s.waits) || m.renew === s.serial || !covered) begin(s, m.url);
+    else if (s.source) for (const type of s.types) hear(m.key, s, type);
+    s.members.set(m.id, m.tab);
+    arrange();
     const past = s.past.filter(([, , id]) => had === null ? m.fresh : idOf(id) === null || idOf(id) > had);
-    post({to: m.id, what: 'joined', joins: m.joins, serial: s.serial, live: s.live, past});
+    post({to: m.id, what: 'joined', joins: m.joins, serial: s.serial, live: s.live, parked: s.waits, seen: s.seen, past});
   };
 }
 
@@ -149,11 +188,12 @@ const shared = (() => {
   const tab = `ssehub-tab-${Math.random().toString(36).slice(2)}-`, sources = new Set();
   const held = new Promise(done => navigator.locks.request(tab, () => { done(); return new Promise(() => { }); }));
   const hear = m => { for (const s of [...sources]) s.hear(m); };
-  let tell = null;
+  let tell = null, at = Date.now();
+  const seen = () => ({tab, visible: !document.hidden, at});
   if (typeof SharedWorker !== 'undefined') {
     let port = null, patience = 1500;
     const begin = () => {
-      const worker = new SharedWorker('/live.js', 'ssehub streams 2'), mine = port = worker.port;
+      const worker = new SharedWorker('/live.js', 'ssehub streams 3'), mine = port = worker.port;
       const anew = () => {
         if (port !== mine) return;
         mine.onmessage = null;
@@ -184,12 +224,16 @@ const shared = (() => {
       return new Promise(() => { });
     });
   }
+  const look = () => { at = Date.now(); tell?.({what: 'seen', ...seen()}); };
+  document.addEventListener('visibilitychange', look);
+  addEventListener('focus', look);
   addEventListener('pagehide', e => { for (const s of sources) s.leave(); if (tell && !e.persisted) tell({what: 'bye'}); });
-  return tell && {tab, sources, tell, held};
+  return tell && {tab, sources, tell, held, seen, look};
 })();
 
 // What live() asks of an EventSource, over a stream that the tabs share. `renew`: the serial of one that is no good any more;
-// `fresh`: the tab has nothing of it yet, which its URL cannot say where events have no ids.
+// `fresh`: the tab has nothing of it yet, which its URL cannot say where events have no ids; onpark(is, seen): it is parked or
+// no more, and whether a visitor can see that.
 class SharedSource extends EventTarget {
   constructor(url, types, renew, fresh) {
     super();
@@ -203,7 +247,7 @@ class SharedSource extends EventTarget {
     if (this.readyState === 2) return;
     const url = new URL(this.url, location);
     if (this.last !== null) url.searchParams.set('last_id', this.last);
-    shared.tell({what: 'join', tab: shared.tab, id: this.id, key: this.key, url: url.pathname + url.search, types: [...this.types], renew: this.renew, fresh: this.fresh, joins: this.joins});
+    shared.tell({what: 'join', ...shared.seen(), id: this.id, key: this.key, url: url.pathname + url.search, types: [...this.types], renew: this.renew, fresh: this.fresh, joins: this.joins});
     this.renew = 0; this.fresh = false;
   }
   hear(m) {
@@ -212,16 +256,19 @@ class SharedSource extends EventTarget {
       if (m.joins !== this.joins) return;   // asked of an exchange before this one
       this.serial = m.serial;
       for (const then of this.wanted.splice(0)) then();
+      this.park(m.parked, m.seen);
       if (m.live) this.opened();
       for (const e of m.past) this.give(e);
     } else if (m.key === this.key && this.serial) {   // before it joined, what came is in `past`
       if (m.serial) this.serial = m.serial;
       if (m.what === 'open') this.opened();
       else if (m.what === 'lost') this.lost();
+      else if (m.what === 'parked' || m.what === 'taken') this.park(m.what === 'parked', m.seen);
       else if (m.what === 'closed') { this.close(); this.dispatchEvent(new Event('error')); }
       else if (m.what === 'event') this.give(m.event);
     }
   }
+  park(is, seen) { if (is) this.readyState = 0; this.onpark?.(is, seen); }
   opened() { this.readyState = 1; this.dispatchEvent(new Event('open')); this.onopen?.(); }
   lost() { if (this.readyState === 1) { this.readyState = 0; this.dispatchEvent(new Event('error')); } }
   give([type, data, lastEventId]) {
@@ -240,7 +287,7 @@ class SharedSource extends EventTarget {
 //   url()               where the stream is now, with what it resumes after
 //   types               event types to hear; listen(type) adds one
 //   event(type, e)      one came; e.data, e.lastEventId
-//   open(), state(s)    connecting, live, reconnecting (it will try again), stopped (it will not)
+//   open(), state(s)    connecting, live, parked (until it is looked at), reconnecting (it will try again), stopped (it will not)
 //   show                false: not in the page's header (body[data-state], #state, #detail, #again)
 // It asks for heartbeats that a page can see (beat=1) and, after two and a half of them without a word, connects anew.
 function live({url, types, event, open = () => { }, state = () => { }, show = true}) {
@@ -261,7 +308,7 @@ function live({url, types, event, open = () => { }, state = () => { }, show = tr
     state(to, text);
   }
   function detail() {
-    put($('detail'), self.state === 'stopped' || self.state === 'live' ? ''
+    put($('detail'), ['stopped', 'live', 'parked'].includes(self.state) ? ''
       : retryAt ? `in ${Math.max(0, Math.ceil((retryAt - Date.now()) / 1000))} s` : downAt ? `for ${long(Date.now() - downAt)}` : '');
   }
   function hear(type) {
@@ -297,6 +344,12 @@ function live({url, types, event, open = () => { }, state = () => { }, show = tr
       if (self.state === 'live') return;   // another tab had it made anew
       opens++; open(); become('live', 'Live');
     };
+    source.onpark = (is, seen) => {
+      if (is) return become('parked', !seen ? label : 'Parked: the browser has no connection left for this page');
+      if (self.state !== 'parked') return;
+      heardAt = Date.now();
+      become('reconnecting', 'Reconnecting');
+    };
     for (const type of heard) hear(type);
   }
   function start() {
@@ -305,7 +358,7 @@ function live({url, types, event, open = () => { }, state = () => { }, show = tr
   }
   // A proxy that stopped to forward, a machine that slept: the connection is there, and nothing comes.
   function watch() {
-    if (!every || !source || retryAt || self.state === 'stopped') return;
+    if (!every || !source || retryAt || self.state === 'stopped' || self.state === 'parked') return;
     if (Date.now() - heardAt < 2.5 * every) return void (late = 0);
     if (++late < 2) return;   // what waits for a page that was asleep comes first
     become('reconnecting', 'No signal');
@@ -338,7 +391,7 @@ function live({url, types, event, open = () => { }, state = () => { }, show = tr
   }
 
   if (show) {
-    $('again').onclick = start;
+    $('again').onclick = () => self.state === 'parked' ? shared.look() : start();
     setInterval(detail, 1000);
   }
   setInterval(watch, 250);
