@@ -139,6 +139,48 @@ TEST_CASE("TLS: a loop of one's own: requests, answers, records that have no roo
   ::close(w.ends[0]);
 }
 
+TEST_CASE("TLS: a goodbye waits behind what has no room, and then nothing is read any more") {
+  tls_wire w;
+  sse::tls::session near{test::tls_of_tests().context, w.ends[0]};
+  CHECK(near.shutdown() == step::closed);  // nobody to say it to
+  CHECK(near.handshake() == step::want_read);
+  REQUIRE(w.shake_hands(near) == step::done);
+  std::string sent;
+  const std::string block(10'000, 'b');
+  while (near.held() == 0) sent.append(block, 0, near.write(block).bytes);
+  CHECK(near.shutdown() == step::want_write);
+  CHECK(near.shutdown() == step::want_write);
+  std::string got;
+  for (int i = 0; i < 100 && near.shutdown() == step::want_write; ++i) got += w.read();
+  got += w.read();
+  CHECK((got == sent));
+  CHECK(near.shutdown() == step::done);
+  CHECK((SSL_get_shutdown(w.far.get()) & SSL_RECEIVED_SHUTDOWN) != 0);
+
+  REQUIRE(::send(w.ends[1], "whatever", 8, 0) == 8);
+  char in[100];
+  const sse::tls::session::result r = near.read(in);
+  CHECK(r.bytes == 0);
+  CHECK(r.next == step::done);
+  CHECK(near.read(in).next == step::want_read);
+  ::shutdown(w.ends[1], SHUT_WR);
+  CHECK(near.read(in).next == step::closed);
+  ::close(w.ends[0]);
+}
+
+TEST_CASE("TLS: nothing to write writes nothing") {
+  tls_wire w;
+  sse::tls::session near{test::tls_of_tests().context, w.ends[0]};
+  REQUIRE(w.shake_hands(near) == step::done);
+  (void)w.read();  // tickets
+  const sse::tls::session::result r = near.write({});
+  CHECK(r.bytes == 0);
+  CHECK(r.next == step::done);
+  char in[100];
+  CHECK(::recv(w.ends[1], in, sizeof in, MSG_DONTWAIT) < 0);
+  ::close(w.ends[0]);
+}
+
 TEST_CASE("TLS: errors that others left in OpenSSL's queue are not taken for a session's own",
           "[surface]") {
   // SSL_get_error looks at the oldest one that the thread has, whosever it is.
