@@ -31,13 +31,20 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 ///
 ///   sse::epoll_transport net{epoll};
 ///   sse::hub<sse::epoll_transport> hub{net};
+///   const auto look = [&](int ms) {
+///     epoll_event ready[64];
+///     const int n = ::epoll_wait(epoll, ready, 64, ms);
+///     for (int i = 0; i < n; ++i) {
+///       if (!net.on_event(hub, ready[i])) mine(ready[i]);
+///     }
+///   };
 ///   (void)hub.accept(net.adopt(fd), request);  // fd is the hub's now
-///   look(wait);                                // epoll_wait, then for each event:
-///                                              //   if (!net.on_event(hub, e)) mine(e);
-///   const sse::time_point now = ...;
+///   // Each turn of the loop:
+///   look(wait);
+///   const sse::time_point now = std::chrono::steady_clock::now();
 ///   if (hub.next_deadline() <= now) look(0);   // nothing is overdue before it was looked at
 ///   hub.tick(now);
-///   hub.flush();                               // once in each turn of the loop
+///   hub.flush();
 ///
 /// A write is tried at once and never blocks. A stream is registered once, for edges: after a write
 /// that was short the kernel says when there is room, and no other call to epoll is needed. Its
