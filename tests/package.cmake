@@ -18,6 +18,13 @@ ssehub_add_consumer(find_package "-DCMAKE_PREFIX_PATH=${stage}")
 ssehub_add_consumer(bare "-DCMAKE_PREFIX_PATH=${stage}")
 set_property(TEST "package/bare" PROPERTY PASS_REGULAR_EXPRESSION
   "this is ssehub::core alone[^\n]*find_package.ssehub CONFIG REQUIRED COMPONENTS asio.*hello ${PROJECT_VERSION}")
+# What cannot be found is told in a sentence, with what to do.
+function(ssehub_add_lost_consumer how says)
+  ssehub_add_consumer(${how} "-DCMAKE_PREFIX_PATH=${stage}")
+  set_property(TEST "package/${how}" PROPERTY PASS_REGULAR_EXPRESSION "${says}")
+endfunction()
+ssehub_add_lost_consumer(unknown "has[ \n]+no[ \n]+component[ \n]+'nonsense':[ \n]+it[ \n]+has[ \n]+core,[ \n]+asio")
+ssehub_add_lost_consumer(lacking "ssehub::asio[ \n]+needs[ \n]+Asio,[ \n]+which[ \n]+was[ \n]+not[ \n]+found:[ \n]+install[ \n]+it")
 ssehub_add_consumer(add_subdirectory)
 ssehub_add_consumer(single_include)
 if(TARGET asio::asio)  # with which the README's first program is compiled
