@@ -55,7 +55,7 @@ class SsehubConan(ConanFile):
         if self.options.get_safe("with_io_uring"):
             self.requires("liburing/2.15")
         if self.options.get_safe("with_jetstream"):
-            self.requires("cnats/[>=3.4 <4]")
+            self.requires("cnats/3.9.3")
         if self.options.get_safe("with_openssl"):
             self.requires("openssl/[>=3 <4]")
 
