@@ -44,6 +44,7 @@ struct cap {
   duration retry_after = duration::seconds(5);  ///< off(): the refusal says nothing of it
 };
 
+/// How many streams there may be at once.
 struct limits {
   cap total{.status = 503};
   cap per_user{};              ///< per key that admit() named; an empty key is not counted
@@ -58,6 +59,7 @@ struct limits {
 /// sse/shards.hpp has one.
 class cap_counter {
  public:
+  /// Which cap; total has no key.
   enum class kind : std::uint8_t { total, user, address };
   /// One more of `key` (total: empty), unless there are `max` already; `max` 0: in any case. False
   /// too: memory is out.
@@ -382,6 +384,7 @@ struct hub_options {
   std::uint64_t flush_budget = std::uint64_t{4} << 20;
 };
 
+/// How a server or a hub ends its streams; see drain().
 struct drain_options {
   duration deadline = duration::seconds(5);  ///< then the rest is cut; off(): at once
   /// Last event; empty data and type: none. Its id is not sent. Copied.

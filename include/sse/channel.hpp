@@ -61,6 +61,7 @@ enum class start_at : std::uint8_t {
 /// A sign of life, so that proxies keep the connection and dead peers are found. Carries no id, is
 /// never replayed.
 struct heartbeat_options {
+  /// When they are sent.
   enum class pace : std::uint8_t {
     off,
     idle,   ///< when nothing was sent to this subscriber for `every`
@@ -75,6 +76,7 @@ struct heartbeat_options {
   copyable_function<void(std::string& data)> payload = {};
 };
 
+/// What a backfill hook says.
 enum class backfill_state : std::uint8_t {
   more,  ///< some events were added; ask again when they are sent
   done,  ///< all events below `before` were added: there the log goes on, or the next request

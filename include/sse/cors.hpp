@@ -31,6 +31,7 @@
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
+/// Which pages may read the answers, as browsers ask it (WHATWG Fetch 3.2).
 struct cors_policy {
   /// As a browser writes them, "https://app.example:8443"; "*" alone: any; empty: no CORS at all.
   std::span<const std::string_view> origins{};
@@ -48,6 +49,7 @@ struct cors_policy {
   bool on_every_answer = false;
 };
 
+/// Why a policy cannot be meant; see validate().
 enum class cors_error : std::uint8_t {
   none,
   any_with_credentials,   ///< "*" with credentials would hand every page the user's session

@@ -60,13 +60,16 @@ struct limits {
 };
 inline constexpr std::size_t max_method = 32;  ///< bytes; above: 501
 
+/// How far a reader is; error: its status() says which.
 enum class outcome : std::uint8_t { need_more, complete, error };
 
+/// What a reader made of a piece of input.
 struct feed_result {
   outcome state = outcome::need_more;
   std::size_t consumed = 0;  ///< bytes taken from the input
 };
 
+/// How an answer is written.
 struct response_options {
   bool head_only = false;  ///< the request was HEAD: same headers, no body
   bool keep_alive = true;  ///< what Connection says; the host closes if false

@@ -53,6 +53,7 @@
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
+/// Events of all nodes in one order; see the top of this header.
 class jetstream {
  public:
   jetstream() noexcept = default;

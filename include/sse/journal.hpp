@@ -54,6 +54,7 @@
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
+/// Events in files, in one order; see the top of this header.
 class journal {
  public:
   journal() noexcept = default;

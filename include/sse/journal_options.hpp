@@ -37,6 +37,7 @@ enum class durability : std::uint8_t {
   return "unknown";
 }
 
+/// What is kept, how safely, and for how long.
 struct journal_options {
   /// Names of the channels, by number; a journal that exists may get more of them, behind these.
   std::vector<std::string> channels{"events"};
@@ -68,6 +69,7 @@ struct journal_options {
   function<void(event_id id)> on_durable{};
 };
 
+/// Kinds of failures of a journal.
 enum class journal_errc : std::uint8_t {
   none,
   system,   ///< a call of the operating system failed, see journal_error::system
@@ -105,6 +107,7 @@ struct journal_start {
   std::uint64_t cut_bytes = 0;
 };
 
+/// What a journal counted, and where it stands.
 struct journal_stats {
   event_id last = no_id;         ///< given out
   event_id durable = no_id;      ///< as the options say

@@ -83,6 +83,7 @@ enum class invalid_utf8 : std::uint8_t {
   replace,  ///< each ill-formed part of a value arrives as U+FFFD (WHATWG Encoding, UTF-8 decode)
 };
 
+/// What a parser bears.
 struct parser_options {
   parse_limits limits{};
   invalid_utf8 utf8 = invalid_utf8::pass;
@@ -114,6 +115,7 @@ concept event_sink = requires(S& sink, const event& e) {
       std::same_as<decltype(sink.on_event(e)), bool>;
 };
 
+/// Bytes of an event stream to events; see the top of this header.
 class parser {
  public:
   parser() noexcept = default;

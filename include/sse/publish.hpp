@@ -31,6 +31,7 @@ struct publish_options {
   bool repeats_id = false;
 };
 
+/// Why an event was not published.
 enum class publish_error : std::uint8_t {
   none,
   bad_type,  ///< CR, LF or NUL in the type, or too long; publish_options::encoded: see there

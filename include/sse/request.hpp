@@ -34,6 +34,7 @@
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
+/// One field of a request's head.
 struct header {
   std::string_view name;   ///< compared without case
   std::string_view value;  ///< without spaces around it; never decoded
@@ -99,6 +100,7 @@ struct request {
   return false;
 }
 
+/// Why a request's target cannot be read, or can name nothing; see set_target().
 enum class target_error : std::uint8_t {
   none,
   form,         ///< not as set_target() reads it; or a fragment, a space, a byte that is not ASCII
@@ -220,6 +222,7 @@ struct target_parts {
   return e;
 }
 
+/// What looking up a parameter came to.
 enum class lookup : std::uint8_t { absent, found, malformed };
 
 /// Looks `key` up in a raw query or form body and decodes its value (WHATWG URL 5.1: `&` separates,
@@ -263,6 +266,7 @@ bool for_each_pair(std::string_view raw, F&& f) {
 
 /// Where a client wants to go on.
 struct resume_point {
+  /// What it said of that.
   enum class kind : std::uint8_t {
     absent,     ///< it said nothing
     given,      ///< after `after`; 0: everything retained

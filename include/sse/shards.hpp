@@ -127,6 +127,7 @@ class shared_caps final : public cap_counter {
 /// Options of one of a sequencer's channels, for one shard; `ids` and `own_sequence` are not used.
 using shard_channel_options = function<channel_options(std::string_view name)>;
 
+/// What all shards of a sequencer share.
 struct sequencer_options {
   /// Names of the channels, numbered from 0: all shards have these. At most 16,383.
   std::vector<std::string> channels{"events"};
@@ -636,6 +637,7 @@ class shard_port {
   std::uint64_t backfills_ = 0;      // sequencer::backfills_
 };
 
+/// Of one shard: its hub, and how its thread is woken.
 struct shard_options {
   hub_options hub{};                               ///< first_id and counter are the sequencer's
   void (*wake)(void* context) noexcept = nullptr;  ///< see mailbox_options

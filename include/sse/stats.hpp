@@ -66,6 +66,7 @@ enum class refusal_reason : std::uint8_t {
 inline constexpr std::size_t refusal_reason_count =
     static_cast<std::size_t>(refusal_reason::until_without_tick) + 1;
 
+/// What a channel counted since it was opened, and what it holds now.
 struct channel_stats {
   /// Valid while the channel is open (of a sequencer's: while that lives); empty: a sum over closed
   /// ones.
@@ -102,6 +103,7 @@ struct channel_stats {
   }
 };
 
+/// What a hub counted since it was made, and what it holds now.
 struct hub_stats {
   std::uint64_t sessions = 0;  ///< now
   std::uint64_t accepted = 0;

@@ -46,6 +46,7 @@ struct peer {
 template <bool Completes>
 class basic_memory_transport {
  public:
+  /// A client, by number.
   struct connection {
     std::size_t index = 0;
   };

@@ -62,6 +62,7 @@ enum class flow : std::uint8_t {
   closed,   ///< the peer is gone
 };
 
+/// How much of what write() was given is taken, and what comes next.
 struct write_result {
   std::size_t bytes = 0;
   flow next = flow::ready;

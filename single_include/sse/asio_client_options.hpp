@@ -175,6 +175,7 @@ struct received_event {
   std::optional<gap> missed{};  ///< a gap frame, of type "gap": events were lost here
 };
 
+/// Of asio_event_source: the client's own, and what it holds.
 struct asio_client_options {
   client_options client{};  ///< a seed that is the default is replaced by a random one
   std::size_t queue = 64;   ///< events that wait for async_next; then reading pauses. REQUIRES: > 0

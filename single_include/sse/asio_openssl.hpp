@@ -124,6 +124,7 @@ class basic_asio_stream {
   using next_layer_type = Socket;
   using lowest_layer_type = typename Socket::lowest_layer_type;
   using executor_type = typename Socket::executor_type;
+  /// As ssl::stream_base's, of which a server needs one.
   enum handshake_type { server };
   /// Told apart by the transport: what is written is tried at once.
   static constexpr bool writes_at_once = true;

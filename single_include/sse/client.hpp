@@ -1350,6 +1350,7 @@ enum class client_state : std::uint8_t {
 
 /// What the host is to do; see event_source::poll().
 struct client_action {
+  /// Which of them.
   enum kind : std::uint8_t {
     none,        ///< nothing until an input comes or next_deadline() passes
     connect,     ///< open a connection to host:port; then call connected() or ended()
@@ -1444,6 +1445,7 @@ concept comment_sink = requires(S& sink, std::string_view text) {
 };
 }  // namespace detail
 
+/// A client of one stream, as a state machine; see the top of this header.
 class event_source {
  public:
   /// Connects at the first poll(). A bad URL or option closes it, which poll() reports. The URL:

@@ -1407,6 +1407,7 @@ class order_replay {
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
+/// Events of all nodes in one order; see the top of this header.
 class jetstream {
  public:
   jetstream() noexcept = default;

@@ -23,6 +23,7 @@
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
+/// Where the cluster is, and what the stream in it shall be.
 struct jetstream_options {
   /// Of one cluster: "nats://host:4222", "tls://...", with user:password@ or token@ if need be.
   std::vector<std::string> servers{"nats://127.0.0.1:4222"};
@@ -78,6 +79,7 @@ struct jetstream_options {
   encode_limits limits{};  ///< of events
 };
 
+/// Kinds of failures of a jetstream.
 enum class jetstream_errc : std::uint8_t {
   none,
   options,       ///< these options cannot work
@@ -119,6 +121,7 @@ struct jetstream_receipt {
   std::string_view why{};  ///< it is not, or nobody knows
 };
 
+/// What a node counted, and where it stands.
 struct jetstream_stats {
   event_id last = no_id;          ///< shown, or being shown
   std::uint64_t sequence = 0;     ///< of the stream, of the same

@@ -1689,6 +1689,7 @@ class journal_store {
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
+/// Events in files, in one order; see the top of this header.
 class journal {
  public:
   journal() noexcept = default;

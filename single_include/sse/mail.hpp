@@ -39,6 +39,7 @@ enum class wake_mode : std::uint8_t {
   never,      ///< the loop polls, busily or at a pace; publishing is cheaper by a memory barrier
 };
 
+/// How large the lanes are, and how the hub's thread is woken.
 struct mailbox_options {
   /// Ends the hub thread's sleep: called on a publisher's thread. It must be sticky: if it comes
   /// just before the loop really waits, that wait ends at once (eventfd, asio::post). It must not

@@ -61,6 +61,7 @@ class basic_uring_transport;
 
 namespace tls {
 
+/// Of a server's context; see context::load().
 struct options {
   std::string certificate{};  ///< PEM file: the server's own first, then those that vouch for it
   std::string key{};          ///< PEM file, without a passphrase
@@ -201,6 +202,7 @@ class session {
   /// Of answers to such records, which a peer does not read.
   static constexpr std::size_t max_held = 128U << 10U;
 
+  /// What a call moved, and what has to come before the next.
   struct result {
     std::size_t bytes = 0;
     step next = step::done;

@@ -1024,6 +1024,7 @@ struct publish_options {
   bool repeats_id = false;
 };
 
+/// Why an event was not published.
 enum class publish_error : std::uint8_t {
   none,
   bad_type,  ///< CR, LF or NUL in the type, or too long; publish_options::encoded: see there
@@ -1188,6 +1189,7 @@ enum class flow : std::uint8_t {
   closed,   ///< the peer is gone
 };
 
+/// How much of what write() was given is taken, and what comes next.
 struct write_result {
   std::size_t bytes = 0;
   flow next = flow::ready;
@@ -1337,6 +1339,7 @@ enum class refusal_reason : std::uint8_t {
 inline constexpr std::size_t refusal_reason_count =
     static_cast<std::size_t>(refusal_reason::until_without_tick) + 1;
 
+/// What a channel counted since it was opened, and what it holds now.
 struct channel_stats {
   /// Valid while the channel is open (of a sequencer's: while that lives); empty: a sum over closed
   /// ones.
@@ -1373,6 +1376,7 @@ struct channel_stats {
   }
 };
 
+/// What a hub counted since it was made, and what it holds now.
 struct hub_stats {
   std::uint64_t sessions = 0;  ///< now
   std::uint64_t accepted = 0;
@@ -1423,6 +1427,7 @@ enum class start_at : std::uint8_t {
 /// A sign of life, so that proxies keep the connection and dead peers are found. Carries no id, is
 /// never replayed.
 struct heartbeat_options {
+  /// When they are sent.
   enum class pace : std::uint8_t {
     off,
     idle,   ///< when nothing was sent to this subscriber for `every`
@@ -1437,6 +1442,7 @@ struct heartbeat_options {
   copyable_function<void(std::string& data)> payload = {};
 };
 
+/// What a backfill hook says.
 enum class backfill_state : std::uint8_t {
   more,  ///< some events were added; ask again when they are sent
   done,  ///< all events below `before` were added: there the log goes on, or the next request
@@ -2271,6 +2277,7 @@ using view = std::string_view;
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
+/// One field of a request's head.
 struct header {
   std::string_view name;   ///< compared without case
   std::string_view value;  ///< without spaces around it; never decoded
@@ -2336,6 +2343,7 @@ struct request {
   return false;
 }
 
+/// Why a request's target cannot be read, or can name nothing; see set_target().
 enum class target_error : std::uint8_t {
   none,
   form,         ///< not as set_target() reads it; or a fragment, a space, a byte that is not ASCII
@@ -2457,6 +2465,7 @@ struct target_parts {
   return e;
 }
 
+/// What looking up a parameter came to.
 enum class lookup : std::uint8_t { absent, found, malformed };
 
 /// Looks `key` up in a raw query or form body and decodes its value (WHATWG URL 5.1: `&` separates,
@@ -2500,6 +2509,7 @@ bool for_each_pair(std::string_view raw, F&& f) {
 
 /// Where a client wants to go on.
 struct resume_point {
+  /// What it said of that.
   enum class kind : std::uint8_t {
     absent,     ///< it said nothing
     given,      ///< after `after`; 0: everything retained
@@ -2791,6 +2801,7 @@ struct cap {
   duration retry_after = duration::seconds(5);  ///< off(): the refusal says nothing of it
 };
 
+/// How many streams there may be at once.
 struct limits {
   cap total{.status = 503};
   cap per_user{};              ///< per key that admit() named; an empty key is not counted
@@ -2805,6 +2816,7 @@ struct limits {
 /// sse/shards.hpp has one.
 class cap_counter {
  public:
+  /// Which cap; total has no key.
   enum class kind : std::uint8_t { total, user, address };
   /// One more of `key` (total: empty), unless there are `max` already; `max` 0: in any case. False
   /// too: memory is out.
@@ -3129,6 +3141,7 @@ struct hub_options {
   std::uint64_t flush_budget = std::uint64_t{4} << 20;
 };
 
+/// How a server or a hub ends its streams; see drain().
 struct drain_options {
   duration deadline = duration::seconds(5);  ///< then the rest is cut; off(): at once
   /// Last event; empty data and type: none. Its id is not sent. Copied.
@@ -11072,6 +11085,7 @@ enum class invalid_utf8 : std::uint8_t {
   replace,  ///< each ill-formed part of a value arrives as U+FFFD (WHATWG Encoding, UTF-8 decode)
 };
 
+/// What a parser bears.
 struct parser_options {
   parse_limits limits{};
   invalid_utf8 utf8 = invalid_utf8::pass;
@@ -11103,6 +11117,7 @@ concept event_sink = requires(S& sink, const event& e) {
       std::same_as<decltype(sink.on_event(e)), bool>;
 };
 
+/// Bytes of an event stream to events; see the top of this header.
 class parser {
  public:
   parser() noexcept = default;
