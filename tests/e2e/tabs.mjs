@@ -6,10 +6,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import {check, equal, open, programOf, proxy, run, scratch, start, until} from './_browser.mjs';
 
-const tabs = 10;
+const tabs = 10, patience = 60_000;
 const state = page => page.evaluate(() => document.body.dataset.state);
 const metric = async (server, name) => Number(new RegExp(`^${name} (\\S+)`, 'm').exec(await (await fetch(`${server.url}metrics`)).text())?.[1]);
-const post = (server, path, body) => fetch(server.url + path, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body)});
+async function post(server, path, body, headers = {}) {
+  const r = await fetch(server.url + path, {method: 'POST', headers: {'Content-Type': 'application/json', ...headers}, body: JSON.stringify(body)});
+  check(r.ok, `POST ${path} is ${r.status}`);
+}
 
 // The first tab and nine more of its browser, all live.
 async function ten(server, page = '', before = () => { }) {
@@ -27,49 +30,101 @@ async function ten(server, page = '', before = () => { }) {
 const noWorker = context => context.addInitScript(() => { delete window.SharedWorker; });
 const chatTexts = page => page.evaluate(() => [...document.querySelectorAll('#messages .text')].map(e => e.textContent));
 
+// Each page: how its server starts, how something is said that it shows, and what it has of that.
+const program = (name, ...flags) => start(programOf(name).replace(/[^/]*$/, name), ...flags);
+const texts = selector => page => page.evaluate(s => [...document.querySelectorAll(s)].map(e => e.textContent).filter(t => /^m\d+$/.test(t)), selector);
+const token = (id, name) => Buffer.from(`${id}:${name}:${id}@example.com:user`).toString('base64');
+const pages = {
+  gateway: {start: () => program('gateway'), page: ''},
+  logs: {
+    start: () => program('logs', '--data', scratch), page: '',
+    say: (server, message) => post(server, 'api/logs', {level: 'info', component: 'registry', message, agent: 'a'}),
+    has: texts('#entries .m'),
+  },
+  'a log file': {
+    start() {
+      const data = fs.mkdtempSync(path.join(scratch, 'file-'));
+      fs.writeFileSync(this.file = path.join(data, 'app.log'), '');
+      return program('logs', '--data', data);
+    },
+    page: 'deployments/app',
+    say(server, message) { fs.appendFileSync(this.file, `${message}\n`); },
+    has: texts('#lines li span'),
+  },
+  notifications: {start: () => program('notifications'), page: ''},
+  'notifications, signed in': {
+    start: () => program('notifications'), page: '',
+    before: context => context.addInitScript(t => sessionStorage.setItem('token', t), token('ada', 'Ada')),
+    say: (server, message) => post(server, 'chat/send', {roomId: 'general', message}, {Authorization: `Bearer ${token('bob', 'Bob')}`}),
+    has: texts('#messages .text'),
+  },
+  chat: {
+    start: () => program('chat'), page: '',
+    say: (server, message) => post(server, 'chat/send', {user: 'bob', room: 'general', message}),
+    has: texts('#messages .text'),
+  },
+};
+
+// The process of the first tab, which leads if any does, ends with a signal: nothing in it is asked or told. How long the others take
+// is the machine's; that none waits for a time to be over is ours: they have no timer from now on.
+async function killFirst(view, all) {
+  for (const p of all) await p.evaluate(() => {
+    for (let i = setTimeout(() => { }); i > 0; i--) clearTimeout(i);   // intervals have such numbers too
+    window.setTimeout = window.setInterval = () => 0;
+  });
+  const dead = new Set();
+  for (const p of all) p.on('crash', () => dead.add(p));
+  const began = Date.now();
+  const cdp = await view.page.context().newCDPSession(view.page);
+  cdp.send('Page.crash').catch(() => { });
+  await until('the first tab is dead', () => dead.has(view.page));
+  const left = all.filter(p => !dead.has(p));
+  check(left.length > 4, `${left.length} tabs are left: those that die with the first say nothing`);
+  return {left, began};
+}
+async function wentOn(left, began, has) {
+  const took = [];
+  await Promise.all(left.map(async p => { await until('the others go on', () => has(p), patience); took.push(Date.now() - began); }));
+  console.log(`        the other ${left.length} went on ${Math.min(...took)} to ${Math.max(...took)} ms after the first was killed, 2000 are asked`);
+}
+
 const tests = {};
-for (const [how, before] of [['with a SharedWorker', undefined], ['without one', noWorker]]) {
-  for (const [name, page, type] of [['gateway', '', 'market'], ['logs', '', 'entry'], ['notifications', '', 'status'], ['chat', '', 'chat']]) {
+for (const [how, without] of [['with a SharedWorker', undefined], ['without one', noWorker]]) {
+  for (const [name, page] of Object.entries(pages)) {
+    const before = async context => { await without?.(context); await page.before?.(context); };
     tests[`${name}: ten tabs have one stream, ${how}`] = async () => {
-      const server = await start(programOf(name).replace(/[^/]*$/, name), ...(name === 'logs' ? ['--data', '/tmp'] : []));
-      const {view, all} = await ten(server, page, before);
+      const server = await page.start(), {view, all} = await ten(server, page.page, before);
       const sessions = await metric(server, 'sse_sessions');
       check(sessions >= 1 && sessions <= 2, `${sessions} streams for ${tabs} tabs`);
-      if (name === 'chat') {
-        await post(server, 'chat/send', {user: 'bob', room: 'general', message: 'to all'});
-        for (const p of all) await until('each tab has the message', async () => (await chatTexts(p)).includes('to all'));
-        for (const p of all) equal((await chatTexts(p)).length, 1, 'messages in a tab');
+      if (page.say) {
+        await page.say(server, 'm1');
+        for (const p of all) await until('each tab has the message', async () => (await page.has(p)).join() === 'm1');
       }
       await view.close();
       await until('all streams have ended', async () => await metric(server, 'sse_sessions') === 0);
       await server.kill();
     };
+    if (!page.has) continue;
+    tests[`${name}: a tab that is killed is missed by nobody, ${how}`] = async () => {
+      const server = await page.start(), {view, all} = await ten(server, page.page, before);
+      let n = 0, going = true;
+      const sending = (async () => { while (going) { await page.say(server, `m${++n}`); await new Promise(done => setTimeout(done, 20)); } })();
+      await until('messages flow', () => n > 20);
+      const {left, began} = await killFirst(view, all), last = `m${n + 5}`;
+      await wentOn(left, began, async p => (await page.has(p)).includes(last));
+      going = false;
+      await sending;
+      const wanted = Array.from({length: n}, (_, i) => `m${i + 1}`).join();
+      for (const p of left) await until('every message once, in order', async () => (await page.has(p)).join() === wanted).catch(async e => { throw new Error(`${e.message}: ${(await page.has(p)).join()}`); });
+      await view.close();
+      await server.kill();
+    };
   }
-  tests[`chat: a tab that is killed is missed by nobody, ${how}`] = async () => {
-    const server = await start(programOf('chat').replace(/[^/]*$/, 'chat'));
-    const {view, all} = await ten(server, '', before);
-    let n = 0, going = true;
-    const sending = (async () => { while (going) { await post(server, 'chat/send', {user: 'bob', room: 'general', message: `m${++n}`}).catch(() => { going = false; }); await new Promise(done => setTimeout(done, 20)); } })();
-    await until('messages flow', () => n > 20);
-    // How long it takes is the machine's; that no page waits for a time to be over is ours: none has a timer from now on.
-    for (const p of all) await p.evaluate(() => {
-      for (let i = setTimeout(() => { }); i > 0; i--) clearTimeout(i);   // intervals have such numbers too
-      window.setTimeout = window.setInterval = () => 0;
-    });
-    const dead = new Set();
-    for (const p of all) p.on('crash', () => dead.add(p));
-    const began = Date.now();
-    const cdp = await view.page.context().newCDPSession(view.page);   // the first, which leads if any tab does
-    cdp.send('Page.crash').catch(() => { });   // its process ends with a signal: nothing in it is asked or told
-    await until('the first tab is dead', () => dead.has(view.page));
-    const last = `m${n + 5}`, left = all.filter(p => !dead.has(p));
-    check(left.length > 4, `${left.length} tabs are left: those that die with the first say nothing`);
-    for (const p of left) await until('the others go on', async () => (await chatTexts(p)).includes(last));
-    console.log(`        the other ${left.length} went on ${Date.now() - began} ms after the first was killed`);
-    going = false;
-    await sending;
-    const wanted = Array.from({length: n}, (_, i) => `m${i + 1}`).join();
-    for (const p of left) await until('every message once, in order', async () => (await chatTexts(p)).join() === wanted).catch(async e => { throw new Error(`${e.message}: ${(await chatTexts(p)).join()}`); });
+  tests[`gateway: a tab that is killed is missed by nobody, ${how}`] = async () => {
+    const server = await pages.gateway.start(), {view, all} = await ten(server, '', without);
+    const {left, began} = await killFirst(view, all), id = await left[0].evaluate(() => last + 2);
+    await wentOn(left, began, p => p.evaluate(id => last > id, id));
+    for (const p of left) equal(JSON.stringify(await p.evaluate(() => [health.gaps, health.lost, health.missing, health.duplicates])), '[0,0,0,0]', 'gaps, lost, missing, duplicates');
     await view.close();
     await server.kill();
   };
@@ -193,6 +248,31 @@ for (const [how, before] of [['with a SharedWorker', undefined], ['without one',
     };
   }
 }
+// A tab that is further behind has the stream opened again for it: the other has what comes then, and gets the rest.
+tests['a log file: a tab that is further behind doubles nothing for another'] = async () => {
+  const page = pages['a log file'], server = await page.start(), view = await open(server.url), other = await view.page.context().newPage();
+  await other.goto(server.url);
+  const hear = (p, last) => p.evaluate(last => {
+    window.heard = [];
+    new SharedSource(`/logs/app?last_id=${last}`, new Set(['message'])).addEventListener('message', e => heard.push([e.data, e.lastEventId]));
+  }, last);
+  const heard = (p, wanted) => until(`it heard ${wanted}`, async () => await p.evaluate(() => heard.map(([data]) => data).join()) === wanted)
+    .catch(async e => { throw new Error(`${e.message}: ${await p.evaluate(() => JSON.stringify(heard))}`); });
+  await page.say(server, 'm1\nm2\nm3');
+  await hear(view.page, 0);
+  await heard(view.page, 'm1,m2,m3');
+  const second = await view.page.evaluate(() => heard[1][1]);
+  await view.page.reload();
+  await hear(view.page, second);
+  await heard(view.page, 'm3');
+  await hear(other, 0);
+  await heard(other, 'm1,m2,m3');
+  await page.say(server, 'm4');
+  await heard(other, 'm1,m2,m3,m4');
+  await heard(view.page, 'm3,m4');
+  await view.close();
+  await server.kill();
+};
 // Entries have no ids: a page that comes back takes the last ones anew, and shows those.
 tests['logs: a connection that is cut neither loses nor doubles an entry'] = async () => {
   const server = await start(programOf('logs').replace(/[^/]*$/, 'logs'), '--data', scratch), way = await proxy(server.port);

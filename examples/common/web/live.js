@@ -65,17 +65,19 @@ function alerts() {
 // for everything else.
 const mostOpen = 4, mostSeen = 5;
 
+const idOf = text => /^\d+$/.test(text ?? '') ? Number(text) : null, lastIdOf = url => idOf(new URL(url, location).searchParams.get('last_id'));
+
 // The end that has the streams, one EventSource for each key; post(m) reaches every tab. It keeps what came lately for tabs that
 // come later. Where that is not enough it opens the stream again at the id that the tab has: the others know the rest by its ids.
 // That takes streams whose every event has an id of its own, or none has: not those that bring passes over the values of keys.
 function exchange(post) {
   const streams = new Map(), tabs = new Map();   // tabs: which can be seen, and when each was last looked at
   let serials = 0;
-  const idOf = text => /^\d+$/.test(text ?? '') ? Number(text) : null;
 
-  function begin(s, url) {
+  function begin(key, s, url) {
     s.source?.close();
-    Object.assign(s, {source: null, waits: true, url, serial: ++serials, from: idOf(new URL(url, location).searchParams.get('last_id')), last: '', bare: false, past: [], size: 0, live: false});
+    Object.assign(s, {source: null, waits: true, url, serial: ++serials, from: lastIdOf(url), last: '', bare: false, past: [], size: 0, live: false});
+    post({key, what: 'again', serial: s.serial, from: s.from});
   }
   function open(key, s) {
     const url = new URL(s.url, location);
@@ -157,14 +159,14 @@ function exchange(post) {
     let s = streams.get(m.key);
     if (!s) streams.set(m.key, s = {types: new Set(), members: new Map(), source: null, waits: false, serial: 0});
     for (const type of m.types) s.types.add(type);
-    const had = idOf(new URL(m.url, location).searchParams.get('last_id'));
+    const had = lastIdOf(m.url);
     const covered = had === null || (s.from !== null && had >= s.from);
-    if (!(s.source || s.waits) || m.renew === s.serial || !covered) begin(s, m.url);
+    if (!(s.source || s.waits) || m.renew === s.serial || !covered) begin(m.key, s, m.url);
     else if (s.source) for (const type of s.types) hear(m.key, s, type);
     s.members.set(m.id, m.tab);
     arrange();
     const past = s.past.filter(([, , id]) => had === null ? m.fresh : idOf(id) === null || idOf(id) > had);
-    post({to: m.id, what: 'joined', joins: m.joins, serial: s.serial, live: s.live, parked: s.waits, seen: s.seen, past});
+    post({to: m.id, what: 'joined', joins: m.joins, serial: s.serial, from: s.from, live: s.live, parked: s.waits, seen: s.seen, past});
   };
 }
 
@@ -232,14 +234,14 @@ const shared = (() => {
 })();
 
 // What live() asks of an EventSource, over a stream that the tabs share. `renew`: the serial of one that is no good any more;
-// `fresh`: the tab has nothing of it yet, which its URL cannot say where events have no ids; onpark(is, seen): it is parked or
-// no more, and whether a visitor can see that.
+// onpark(is, seen): it is parked or no more, and whether a visitor can see that.
 class SharedSource extends EventTarget {
-  constructor(url, types, renew, fresh) {
+  constructor(url, types, renew) {
     super();
     const key = new URL(url, location);
+    const last = lastIdOf(key);
     key.searchParams.delete('last_id');
-    Object.assign(this, {url, types, renew, fresh, key: key.pathname + key.search, id: shared.tab + Math.random().toString(36).slice(2), serial: 0, readyState: 0, last: null, wanted: [], joins: 0});
+    Object.assign(this, {url, types, renew, key: key.pathname + key.search, id: shared.tab + Math.random().toString(36).slice(2), serial: 0, readyState: 0, last, before: '', again: false, wanted: [], joins: 0});
     shared.sources.add(this);
     shared.held.then(() => this.join());
   }
@@ -247,21 +249,23 @@ class SharedSource extends EventTarget {
     if (this.readyState === 2) return;
     const url = new URL(this.url, location);
     if (this.last !== null) url.searchParams.set('last_id', this.last);
-    shared.tell({what: 'join', ...shared.seen(), id: this.id, key: this.key, url: url.pathname + url.search, types: [...this.types], renew: this.renew, fresh: this.fresh, joins: this.joins});
-    this.renew = 0; this.fresh = false;
+    shared.tell({what: 'join', ...shared.seen(), id: this.id, key: this.key, url: url.pathname + url.search, types: [...this.types], renew: this.renew, fresh: !this.serial, joins: this.joins});
+    this.renew = 0;
   }
   hear(m) {
     if (m.what === 'hello') { this.serial = 0; this.joins++; this.lost(); return void shared.held.then(() => this.join()); }
     if (m.to === this.id) {
       if (m.joins !== this.joins) return;   // asked of an exchange before this one
       this.serial = m.serial;
+      this.again = this.knows(m.from);
       for (const then of this.wanted.splice(0)) then();
       this.park(m.parked, m.seen);
       if (m.live) this.opened();
       for (const e of m.past) this.give(e);
     } else if (m.key === this.key && this.serial) {   // before it joined, what came is in `past`
       if (m.serial) this.serial = m.serial;
-      if (m.what === 'open') this.opened();
+      if (m.what === 'again') this.again = this.knows(m.from);
+      else if (m.what === 'open') this.opened();
       else if (m.what === 'lost') this.lost();
       else if (m.what === 'parked' || m.what === 'taken') this.park(m.what === 'parked', m.seen);
       else if (m.what === 'closed') { this.close(); this.dispatchEvent(new Event('error')); }
@@ -271,9 +275,16 @@ class SharedSource extends EventTarget {
   park(is, seen) { if (is) this.readyState = 0; this.onpark?.(is, seen); }
   opened() { this.readyState = 1; this.dispatchEvent(new Event('open')); this.onopen?.(); }
   lost() { if (this.readyState === 1) { this.readyState = 0; this.dispatchEvent(new Event('error')); } }
+  knows(from) { return from !== null && this.last > from; }
   give([type, data, lastEventId]) {
+    const id = idOf(lastEventId), own = id !== null && lastEventId !== this.before;
+    this.before = lastEventId;
+    if (this.again && own) {   // opened for a tab that is further behind: this one has what comes first
+      if (type !== 'gap' && id <= this.last) return;
+      this.again = false;
+    }
     if (!this.types.has(type) || this.readyState === 2) return;
-    if (/^\d+$/.test(lastEventId)) this.last = lastEventId;
+    this.last = id ?? this.last;
     this.dispatchEvent(new MessageEvent(type, {data, lastEventId}));
   }
   also(type, then) { this.types.add(type); this.wanted.push(then); this.join(); }   // then(): it is heard from now on
@@ -338,7 +349,7 @@ function live({url, types, event, open = () => { }, state = () => { }, show = tr
     const stale = self.state === 'live' ? 0 : source?.serial ?? 0, heard = new Set([...self.types, 'error', 'heartbeat']);
     if (source) source.close();
     heardAt = Date.now();
-    source = shared ? new SharedSource(address(), heard, stale, !opens) : new EventSource(address());   // its own reconnects send Last-Event-ID, which wins over the query
+    source = shared ? new SharedSource(address(), heard, stale) : new EventSource(address());   // its own reconnects send Last-Event-ID, which wins over the query
     source.onopen = () => {
       heardAt = Date.now(); attempt = retryAt = late = 0;
       if (self.state === 'live') return;   // another tab had it made anew
