@@ -270,6 +270,23 @@ const tests = {
     await server.kill();
   },
 
+  async 'counts the lines of the engine that cannot be read'() {
+    const server = await gateway('--engine', engine('unreadable', `emit({type: 'market', symbol: 'PLAIN', ts_ns: 1e18, price: 5});
+process.stdout.write('{"type":"market","price":NaN}\\n');
+process.stdout.write(Buffer.from('{"type":"note","text":"caf\\xe9"}\\n', 'latin1'));
+process.stdout.write('no event, but what an engine says for people\\n');
+process.stdin.on('data', () => process.stdout.write('{"type":\\n'));`));
+    const v = await open(server.url);
+    await v.state('live');
+    await until('two are shown', async () => await v.text('#unreadable') === '2');
+    equal(await v.page.locator('#c-unreadable').getAttribute('class'), 'bad', 'how it is shown');
+    await fetch(`${server.url}api/cancel`, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: '{"client_order_id":"nobody"}'});
+    await until('the next is shown without a reload', async () => await v.text('#unreadable') === '3');
+    check(/a line of the engine could not be read: .* so far/.test(server.log()), 'its log does not say so');
+    await v.close();
+    await server.kill();
+  },
+
   async 'escapes what it shows, knows types that it never heard of'() {
     const server = await gateway('--engine', engine('hostile', `const x = ${JSON.stringify(markup)};
 setInterval(() => {
