@@ -247,7 +247,6 @@ class session {
   [[nodiscard]] result write(std::string_view bytes) noexcept {
     if (state_->over) return {0, step::closed};
     if (const step s = flush(); s != step::done) return {0, s};
-    if (bytes.empty()) return {};
     const result r = encrypt(bytes);
     return {r.bytes, r.next == step::done && held() != 0 ? step::want_write : r.next};
   }
