@@ -356,7 +356,7 @@ function live({url, types, event, open = () => { }, state = () => { }, show = tr
       opens++; open(); become('live', 'Live');
     };
     source.onpark = (is, seen) => {
-      if (is) return become('parked', !seen ? label : 'Parked: the browser has no connection left for this page');
+      if (is) return become('parked', !seen ? label : 'Parked: too many pages');
       if (self.state !== 'parked') return;
       heardAt = Date.now();
       become('reconnecting', 'Reconnecting');
