@@ -2,6 +2,7 @@
 #include "server.hpp"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -114,6 +115,8 @@ std::string server::start() {
   struct stat s {};
   if (::stat(settings_.data.c_str(), &s) != 0 || !S_ISDIR(s.st_mode))
     return settings_.data + " is no directory";
+  if (::access(settings_.data.c_str(), R_OK | X_OK) != 0)
+    return "cannot read " + settings_.data + ": " + std::strerror(errno);
   return {};
 }
 

@@ -1,6 +1,8 @@
 // ssehub example logs. SPDX-License-Identifier: MIT
 #include "tails.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -27,6 +29,10 @@ constexpr std::uint64_t most_backlog = 1'000'000;  ///< of ?backlog=
 /// What cannot be had now can be had in a moment.
 sse::response later() { return sse::refuse(503, "try again\n").add("Retry-After", "1"); }
 
+void cannot_open(const std::string& name, int error) {
+  examples::log_line(name + " cannot be opened: " + std::strerror(error));
+}
+
 sse::time_point to_time(std::chrono::steady_clock::time_point t) { return t; }
 
 }  // namespace
@@ -52,7 +58,14 @@ bool tails::known(std::string_view id) const {
 }
 
 sse::verdict<reader> tails::join(std::string_view id, const sse::request& r) {
-  if (!known(id)) return sse::refuse(404, "not found\n");
+  const std::string name = file_name_of(id);
+  if (!known(id)) {
+    // Nobody sees what is in a directory that may not be entered.
+    const bool barred =
+        is_log_id(id) && ::access(options_.in.path.c_str(), X_OK) != 0 && errno == EACCES;
+    if (barred) cannot_open(name, EACCES);
+    return refusal_of(barred ? EACCES : 0);
+  }
   const sse::resume_point resume = sse::resume_from(r);
   std::string text;
   std::uint64_t lines = 0;
@@ -71,7 +84,6 @@ sse::verdict<reader> tails::join(std::string_view id, const sse::request& r) {
   if (backlog == sse::lookup::malformed || resume.state == sse::resume_point::kind::malformed)
     return bad_params();
 
-  const std::string name = file_name_of(id);
   sse::response refusal;
   tail* const t = open(name, refusal);
   if (t == nullptr) return refusal;
@@ -116,8 +128,7 @@ tails::tail* tails::open(const std::string& name, sse::response& refusal) {
   auto t = std::make_unique<tail>(io_, options_.in, name, read);
   if (!t->log.open()) {
     refusal = refusal_of(t->log.error());
-    if (t->log.error() != 0)
-      examples::log_line(name + " cannot be opened: " + std::strerror(t->log.error()));
+    if (t->log.error() != 0) cannot_open(name, t->log.error());
     return nullptr;
   }
   o.ids = sse::id_mode::given;
@@ -191,7 +202,7 @@ void tails::look(const std::string& name, tail& t, clock::time_point now) {
            }});
   t.ended = t.ended || progress == log_follower::progress::over;
   if (std::exchange(t.error, t.log.error()) != t.log.error() && t.error != 0)
-    examples::log_line(name + " cannot be opened: " + std::strerror(t.error));
+    cannot_open(name, t.error);
 
   if (!t.log.unpacking()) {
     for (const sse::session_id s : std::exchange(t.waiting, {})) http_.hub().writable(s);

@@ -28,9 +28,10 @@ NOBODY = 65534
 class Running:
     """A program over a directory of its own, and what it says on stderr."""
 
-    def __init__(self, name, *flags, path=None, **options):
-        self.directory = tempfile.mkdtemp()
-        self.said = open(os.path.join(self.directory, "stderr"), "w+", encoding="utf-8")
+    def __init__(self, name, *flags, path=None, directory=None, **options):
+        self.own = tempfile.mkdtemp()
+        self.directory = directory or self.own
+        self.said = open(os.path.join(self.own, "stderr"), "w+", encoding="utf-8")
         flags = [*flags, "--data", self.directory] if name == "logs" else flags
         self.child = spawn(path or program(name), "--port", "0", *flags, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                            stderr=self.said, **options)
@@ -44,7 +45,7 @@ class Running:
         self.child.wait()
         self.child.stdout.close()
         self.said.close()
-        shutil.rmtree(self.directory)
+        shutil.rmtree(self.own)
 
     def file(self, name, content=b"x\n"):
         file = os.path.join(self.directory, name)
@@ -143,17 +144,39 @@ def test_what_is_written_in_latin_1_is_streamed_as_utf_8():
             equal(line.decode(), f"data: {wanted}\n", f"a line, with {flags}")
 
 
-def test_a_log_that_may_not_be_read_is_403():
+@contextlib.contextmanager
+def for_nobody():
+    """The log server where anybody can start it, and how to start it as somebody who may not read everything."""
     with tempfile.TemporaryDirectory() as place:
         os.chmod(place, 0o755)
-        path = shutil.copy(program("logs"), place)   # root may keep the other one where nobody else gets to
-        with Running("logs", path=path, **({"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {})) as server:
-            os.chmod(server.directory, 0o755)
-            os.chmod(server.file("app.log"), 0)
+        yield shutil.copy(program("logs"), place), {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def test_a_log_that_may_not_be_read_is_403():
+    with for_nobody() as (path, user), tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        with Running("logs", path=path, directory=directory, **user) as server:
+            file = server.file("app.log")
+            os.chmod(file, 0)
             status, headers, body = server.ask("GET", "/logs/app")
             equal(status, 403, f"a file that may not be read: {body}")
             check("Retry-After" not in headers, "it says to ask again")
             server.says("app.log cannot be opened: Permission denied")
+            os.chmod(file, 0o644)
+            os.chmod(directory, 0)
+            status, _, body = server.ask("GET", "/logs/other")
+            os.chmod(directory, 0o755)
+            equal(status, 403, f"a directory that may not be entered any more: {body}")
+            server.says("other.log cannot be opened: Permission denied")
+
+
+def test_a_directory_that_may_not_be_read_is_said_at_the_start():
+    with for_nobody() as (path, user), tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0)
+        said = subprocess.run([path, "--port", "0", "--data", directory], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=DEADLINE, check=False, **user)
+        os.chmod(directory, 0o700)
+        equal((said.returncode, said.stderr), (2, f"logs: cannot read {directory}: Permission denied\n"), "exit code and stderr")
 
 
 def test_a_log_for_which_no_descriptor_is_left_is_503():
