@@ -15,8 +15,8 @@ TEST_CASE("TLS: a stream takes as many records at once as its socket has room fo
   using socket = asio::local::stream_protocol::socket;
   asio::io_context context{1};
   test::tls_wire w;
-  sse::tls::basic_asio_stream<socket> near{socket{context, asio::local::stream_protocol{}, w.ends[0]},
-                                           &test::tls_of_tests().context};
+  sse::tls::basic_asio_stream<socket> near{
+      socket{context, asio::local::stream_protocol{}, w.ends[0]}, &test::tls_of_tests().context};
   bool shaken = false;
   near.async_handshake(near.server, [&](const asio::error_code& e) { shaken = !e; });
   for (int i = 0; i < 10 && (!shaken || SSL_is_init_finished(w.far.get()) == 0); ++i) {
