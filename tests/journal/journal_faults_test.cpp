@@ -1,0 +1,417 @@
+// A journal whose files are broken, and whose disk fails.
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <sse/journal.hpp>
+#include <sse/sse.hpp>
+
+#include "catch.hpp"
+#include "crashing_files.hpp"
+#include "journal_rig.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using sse::durability;
+using sse::event_id;
+using sse::journal;
+using sse::journal_errc;
+using sse::journal_options;
+using sse::publish_error;
+using test::follower;
+using test::gap_frame;
+using test::publish_up_to;
+using test::small_files;
+using test::stored;
+using test::temporary_directory;
+
+}  // namespace
+
+TEST_CASE("journal: a broken file is refused, a torn one is cut, a newer version is told",
+          "[journal]") {
+  const temporary_directory dir;
+  {
+    journal_options o = small_files();
+    o.durability = durability::every_batch;
+    journal j;
+    REQUIRE_FALSE(j.open(dir.path(), std::move(o)));
+    j.start();
+    for (event_id id = 1; id <= 20; ++id) publish_up_to(j, id);  // a batch each
+  }
+  const fs::path log = dir.files(".log").back();
+  const fs::path index = dir.files(".idx").back();
+  const auto flip = [](const fs::path& file, std::uint64_t at) {
+    std::fstream s{file, std::ios::in | std::ios::out | std::ios::binary};
+    s.seekg(static_cast<std::streamoff>(at));
+    const char c = static_cast<char>(s.get() ^ 4);
+    s.seekp(static_cast<std::streamoff>(at));
+    s.put(c);
+  };
+  const auto answer = [&] {
+    journal j;
+    return j.open(dir.path(), small_files());
+  };
+  SECTION("a flipped bit in front of what was durable") {
+    flip(log, 30);
+    const sse::journal_error e = answer();
+    CHECK(e.what == journal_errc::corrupt);
+    CHECK(e.text.find(index.filename().string()) != e.text.npos);
+    {
+      journal whole;
+      REQUIRE_FALSE(whole.repair(dir.path()));
+      CHECK(whole.found().recovered == 20);  // what stands behind the broken one is kept
+      CHECK(whole.found().cut_events == 0);
+      std::vector<event_id> bad;
+      whole.each_broken([&](const std::string&, event_id id) { bad.push_back(id); });
+      REQUIRE(bad.size() == 1);
+      std::vector<event_id> there;
+      whole.read(0, sse::max_event_id + 1, [&](const sse::journal_event& one) {
+        if (!one.bytes.empty()) there.push_back(one.id);
+        return true;
+      });
+      CHECK(there.size() == 19);
+      CHECK(there.back() == 20);
+      CHECK(std::find(there.begin(), there.end(), bad[0]) == there.end());
+    }
+    CHECK_FALSE(answer());  // from then on it is one like others
+  }
+  SECTION("a flipped bit in the last record is a torn tail") {
+    flip(index, fs::file_size(index) - 20);
+    for (const bool first : {true, false}) {  // nothing of it is left
+      journal j;
+      REQUIRE_FALSE(j.open(dir.path(), small_files()));
+      CHECK(j.found().recovered == 19);
+      CHECK(j.found().cut_events == (first ? 1 : 0));
+      CHECK((j.found().cut_bytes != 0) == first);
+    }
+  }
+  SECTION("a file that was cut") {
+    fs::resize_file(log, fs::file_size(log) - 3);
+    journal j;
+    REQUIRE_FALSE(j.open(dir.path(), small_files()));
+    CHECK(j.found().recovered == 19);
+  }
+  SECTION("another version") {
+    sse::detail::index_header h;
+    h.version = 2;
+    h.first = 1;
+    h.crc = h.checksum();
+    std::fstream s{index, std::ios::in | std::ios::out | std::ios::binary};
+    s.write(reinterpret_cast<const char*>(&h), sizeof h);
+    s.close();
+    const sse::journal_error e = answer();
+    CHECK(e.what == journal_errc::format);
+    CHECK(e.text.find("version 2") != e.text.npos);
+  }
+}
+
+namespace {
+
+/// Over a disk in memory, whose calls fail when the test says so.
+struct failing_journal {
+  test::crashing_disk disk{};
+  journal j{};
+  explicit failing_journal(journal_options o) {
+    o.segment_bytes = 1 << 16;
+    REQUIRE_FALSE(j.open(std::make_unique<test::crashing_files>(disk), std::move(o)));
+  }
+  void wait_until(bool failing) {
+    while (j.stats().failing != failing) std::this_thread::yield();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("journal: a full disk is told, nothing is lost, and it goes on when there is room",
+          "[journal]") {
+  failing_journal x{small_files()};
+  follower f{x.j};
+  x.j.start();
+  const std::size_t k = f.join();
+  publish_up_to(x.j, 10);
+  CHECK(f.take(k) == stored(1, 10));
+  x.disk.fails = ENOSPC;
+  REQUIRE(x.j.publish(0, {.data = "11"}));
+  x.wait_until(true);
+  CHECK(x.j.publish(0, {.data = "refused"}) == publish_error::not_stored);
+  CHECK(x.j.problem().find("No space left") != std::string::npos);
+  CHECK(f.take(k).empty());  // what is not stored is not shown
+  CHECK(x.j.durable() == 10);
+  x.disk.fails = 0;
+  CHECK(f.take_up_to(x.j, k, 11) == stored(11, 11));
+  x.wait_until(false);
+  CHECK(x.j.problem().empty());
+  publish_up_to(x.j, 20);
+  CHECK(f.take_up_to(x.j, k, 20) == stored(12, 20));
+  CHECK(x.j.stats().events == 20);
+}
+
+TEST_CASE("journal: a program may go on without the disk, and is told so", "[journal]") {
+  journal_options o = small_files();
+  o.live_without = true;
+  o.queue_bytes = 4000;
+  failing_journal x{std::move(o)};
+  follower f{x.j};
+  x.j.start();
+  const std::size_t k = f.join();
+  publish_up_to(x.j, 10);
+  (void)f.take(k);
+  x.disk.fails = EIO;
+  std::string got;
+  event_id last = 10;
+  while (last < 200) {
+    const sse::publish_result r = x.j.publish(0, {.data = std::to_string(last + 1)});
+    if (r) last = r.id;
+    got += f.take(k);
+  }
+  while (test::ids_in(got).size() < 190) got += f.take(k);
+  CHECK(got == stored(11, 200));
+  CHECK(x.j.stats().failing);
+  CHECK(x.j.durable() == 10);
+  x.disk.fails = 0;
+  x.wait_until(false);  // by itself, also if nothing waits any more
+  publish_up_to(x.j, last + 1);
+  CHECK(x.j.problem().empty());
+  // Who needs what was not stored is told.
+  const std::string old = f.take(f.join("5"));
+  CHECK(old.find("event: gap") != old.npos);
+}
+
+TEST_CASE("journal: what a sync that failed may have lost is written again", "[journal]") {
+  journal_options o = small_files();
+  o.durability = durability::every_batch;
+  failing_journal x{std::move(o)};
+  follower f{x.j};
+  x.j.start();
+  const std::size_t k = f.join();
+  publish_up_to(x.j, 5);
+  x.disk.sync_fails = EIO;
+  REQUIRE(x.j.publish(0, {.data = "6"}));
+  x.wait_until(true);
+  (void)f.take(k);
+  CHECK(x.j.durable() == 5);
+  x.disk.sync_fails = 0;
+  CHECK(f.take_up_to(x.j, k, 6) == stored(6, 6));
+  publish_up_to(x.j, 9);
+  x.j.stop();
+  x.disk.lose_power();
+  journal again;
+  REQUIRE_FALSE(again.open(std::make_unique<test::crashing_files>(x.disk), small_files()));
+  std::vector<event_id> ids;
+  again.read(0, 100, [&](const sse::journal_event& e) {
+    ids.push_back(e.id);
+    return true;
+  });
+  CHECK(test::consecutive(ids, 1, 9));
+}
+
+TEST_CASE("journal: stop writes all that was accepted", "[journal]") {
+  const temporary_directory dir;
+  {
+    journal j;
+    REQUIRE_FALSE(j.open(dir.path(), small_files()));
+    j.start();
+    for (event_id id = 1; id <= 2000; ++id)
+      REQUIRE(j.publish(0, {.data = std::to_string(id)}).id == id);
+    j.stop();
+    CHECK(j.publish(0, {.data = "x"}) == publish_error::closed);
+  }
+  journal j;
+  REQUIRE_FALSE(j.open(dir.path(), small_files()));
+  CHECK(j.found().recovered == 2000);
+  CHECK(j.found().clean);
+  CHECK(j.found().next == 2001);
+}
+
+TEST_CASE("journal: events that went with the power are told to all who missed them", "[journal]") {
+  test::crashing_disk disk;
+  const auto open = [&](journal& j) {
+    REQUIRE_FALSE(j.open(std::make_unique<test::crashing_files>(disk), small_files()));
+  };
+  {
+    journal j;
+    open(j);
+    j.start();
+    publish_up_to(j, 10);
+  }
+  disk.be_killed();
+  {
+    journal j;
+    open(j);
+    follower f{j};
+    j.start();
+    const std::size_t k = f.join("10");
+    publish_up_to(j, 20);
+    CHECK(f.take_up_to(j, k, 20) == stored(11, 20));
+    disk.fails = disk.sync_fails = EIO;  // it cannot say that it ended
+  }
+  disk.fails = disk.sync_fails = 0;
+  for (auto& [name, file] : disk.names) file->unsynced.clear();
+  disk.lose_power();
+  journal j;
+  open(j);
+  CHECK(j.found().recovered == 10);
+  const event_id next = j.found().next;
+  CHECK(next > 21);
+  follower f{j};
+  j.start();
+  const std::vector<std::size_t> readers{f.join("5"), f.join("10"), f.join("15"), f.join("20")};
+  CHECK(f.take(readers[0]) == stored(6, 10) + gap_frame(next - 1, 10, next, -1));
+  CHECK(f.take(readers[1]) == gap_frame(next - 1, 10, next, -1));
+  CHECK(f.take(readers[2]) == gap_frame(next - 1, 15, next, -1));
+  CHECK(f.take(readers[3]) == gap_frame(next - 1, 20, next, -1));
+  CHECK(j.publish(0, {.data = "on"}).id == next);
+  for (const std::size_t k : readers) CHECK(f.take_up_to(j, k, next) == stored(next, "on"));
+  CHECK(f.take(f.join("5")) ==
+        stored(6, 10) + gap_frame(next - 1, 10, next, -1) + stored(next, "on"));
+  CHECK(f.take(f.join(std::to_string(next - 1))) == stored(next, "on"));
+}
+
+TEST_CASE("journal: an event of an old file that is broken is told to who needs it", "[journal]") {
+  const temporary_directory dir;
+  const std::string data(1000, 'x');
+  {
+    journal j;
+    REQUIRE_FALSE(j.open(dir.path(), small_files()));
+    j.start();
+    for (event_id id = 1; id <= 100; ++id) {
+      REQUIRE(j.publish(0, {.data = data}).id == id);
+      REQUIRE(j.wait_durable(id, sse::duration::seconds(20)));
+    }
+  }
+  REQUIRE(dir.files(".log").size() == 2);
+  std::fstream log{dir.files(".log").front(), std::ios::in | std::ios::out | std::ios::binary};
+  log.seekp(5 * static_cast<std::streamoff>(stored(1, data).size()) + 50);  // of event 6
+  log.put('y');
+  log.close();
+  journal j;
+  REQUIRE_FALSE(j.open(dir.path(), small_files()));
+  follower f{j};
+  j.start();
+  const std::string got = f.take(f.join("3"));
+  CHECK(got.starts_with(stored(4, data) + stored(5, data) + gap_frame(6, 5, 7, -1) +
+                        stored(7, data)));
+  CHECK(got.ends_with(stored(100, data)));
+  int broken = 0;
+  j.each_broken([&](const std::string& file, event_id id) {
+    CHECK(file == dir.files(".log").front().filename().string());
+    CHECK(id == 6);
+    ++broken;
+  });
+  CHECK(broken == 1);
+}
+
+TEST_CASE("journal: old files that cannot be removed are told, and go when they can", "[journal]") {
+  journal_options o = small_files();
+  o.keep_bytes = 200'000;
+  failing_journal x{std::move(o)};
+  x.disk.remove_fails = EACCES;
+  x.j.start();
+  const std::string data(1000, 'x');
+  const auto publish = [&](int n) {
+    for (int i = 0; i < n; ++i) {
+      const sse::publish_result r = x.j.publish(0, {.data = data});
+      REQUIRE(r);
+      REQUIRE(x.j.wait_durable(r.id, sse::duration::seconds(20)));
+    }
+  };
+  publish(400);
+  CHECK(x.j.problem().find("cannot be removed") != std::string::npos);
+  CHECK(x.j.stats().failures > 0);
+  CHECK_FALSE(x.j.stats().failing);  // what is published is stored
+  CHECK(x.j.stats().oldest_gone == 0);
+  x.disk.remove_fails = 0;
+  publish(2);
+  CHECK(x.j.problem().empty());
+  CHECK(x.j.stats().oldest_gone > 100);
+  CHECK(x.j.stats().bytes < 300'000);
+}
+
+namespace {
+
+/// Its files alone, without a thread and a hub.
+struct bare_store {
+  test::crashing_files files;
+  sse::detail::journal_store store;
+  sse::journal_start found{};
+  explicit bare_store(test::crashing_disk& disk, sse::detail::journal_store::settings s = {})
+      : files{disk}, store{files, s} {}
+  void add(event_id id) { store.pending().add({id, 1, 0, {}, {}, "data: x\n\n"}); }
+  /// Everything that is pending, to its readers.
+  void put() {
+    REQUIRE(store.claim_ids() == 0);
+    REQUIRE(store.write() == 0);
+    store.show([](const sse::journal_event&) {});
+    REQUIRE(store.tell_head() == 0);
+  }
+  [[nodiscard]] std::vector<event_id> ids() const {
+    std::vector<event_id> all;
+    store.read(0, sse::max_event_id + 1, [&](const sse::journal_event& e) {
+      all.push_back(e.id);
+      return true;
+    });
+    return all;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("journal: what was not stored is noted before anything that follows it", "[journal]") {
+  test::crashing_disk disk;
+  bare_store w{disk};
+  REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+  w.add(1);
+  w.put();
+  w.add(2);
+  REQUIRE(w.store.claim_ids() == 0);
+  w.store.give_up();
+  w.add(3);
+  REQUIRE(w.store.claim_ids() == 0);
+  disk.sync_fails = EIO;
+  CHECK(w.store.write() == EIO);
+  CHECK(w.store.newest() == 1);
+  disk.sync_fails = 0;
+  w.put();
+  event_id from = 0;
+  event_id first = 0;
+  CHECK(w.store.loss_behind(1, from, first));
+  CHECK(from == 1);
+  CHECK(first == 3);
+  CHECK(w.ids() == std::vector<event_id>{1, 3});
+}
+
+TEST_CASE("journal: who follows a disk whose calls fail waits, and gets all when they do not",
+          "[journal]") {
+  test::crashing_disk disk;
+  bare_store w{disk, {.segment_bytes = 500}};
+  REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+  w.add(1);
+  w.put();
+  bare_store r{disk, {.segment_bytes = 500}};
+  REQUIRE_FALSE(r.store.open_to_read(r.found));
+  CHECK(r.store.newest() == 1);
+  event_id last = 1;
+  for (int round = 0; round < 200; ++round) {
+    w.add(++last);
+    w.put();
+    const event_id before = r.store.newest();
+    disk.fail_one_in = 1 + static_cast<std::uint32_t>(round) % 5;
+    const bool news = r.store.look_for_news();
+    disk.fail_one_in = 0;
+    CAPTURE(round, last);
+    CHECK(r.store.newest() <= last);
+    CHECK(news == (r.store.newest() != before));
+    CHECK(test::consecutive(r.ids(), 1, r.store.newest()));  // nothing is shown that is not there
+  }
+  w.add(++last);
+  w.put();
+  CHECK(r.store.look_for_news());
+  CHECK(r.store.newest() == last);
+  CHECK(test::consecutive(r.ids(), 1, last));
+}
