@@ -22,7 +22,8 @@ namespace test {
 class temporary_directory {
  public:
   temporary_directory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "ssehub-journal-XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "ssehub-journal-XXXXXX").string();
     path_ = ::mkdtemp(pattern.data());
   }
   temporary_directory(const temporary_directory&) = delete;
@@ -61,9 +62,9 @@ struct follower {
     const std::size_t peer = net.connect();
     auto v = sse::admit(key);
     for (const std::size_t c : channels) v.join(shard.at(c));
-    const sse::accept_result r = with_request(
-        ask{.last_event_id = std::move(last_event_id)},
-        [&](const sse::request& q) { return shard.accept({peer}, q, std::move(v)); });
+    const sse::accept_result r =
+        with_request(ask{.last_event_id = std::move(last_event_id)},
+                     [&](const sse::request& q) { return shard.accept({peer}, q, std::move(v)); });
     REQUIRE(r);
     turn();
     return peer;
@@ -101,6 +102,5 @@ inline void publish_up_to(sse::journal& j, sse::event_id last) {
   }
   REQUIRE(j.wait_durable(last, sse::duration::seconds(20)));
 }
-
 
 }  // namespace test
