@@ -436,7 +436,7 @@ class asio_transport {
     const peer_ref held{&p};
     --p.refs;  // the list's
     p.discard_input();
-    detail::says_goodbye<Stream> ? p.end_now() : p.close_now();
+    detail::says_goodbye<Stream> || p.writing ? p.end_now() : p.close_now();
     p.closed = true;
     forget(p);
     flush();

@@ -95,7 +95,8 @@ class epoll_connection : public http_connection<epoll_connection<Core>, Core> {
   /// At once.
   void drop() noexcept {
     if (core_ == nullptr) return;
-    if (!lingering_) ::shutdown(peer_.fd(), SHUT_RDWR);
+    const bool ended = lingering_ && (watched_ & EPOLLOUT) == 0;  // our side
+    if (!ended) ::shutdown(peer_.fd(), SHUT_RDWR);
     peer_.unwatch(core_->epoll());
     peer_ = {};
     leave();
