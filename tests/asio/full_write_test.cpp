@@ -5,7 +5,7 @@
 
 #include "asio/loop.hpp"
 #include "catch.hpp"
-#include "host_limits.hpp"
+#include "host_timings.hpp"
 
 namespace {
 

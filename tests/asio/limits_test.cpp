@@ -1,4 +1,4 @@
-// asio_server: limits, deadlines, rare timings; see host_limits.hpp.
+// asio_server: limits, deadlines, rare timings; see host_limits.hpp and host_timings.hpp.
 #include <cerrno>
 
 #include <sse/asio.hpp>
@@ -7,6 +7,7 @@
 #include "catch.hpp"
 #include "host_limits.hpp"
 #include "host_listening.hpp"
+#include "host_timings.hpp"
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <sse/epoll.hpp>
 
 #include "catch.hpp"
-#include "host_limits.hpp"
+#include "host_timings.hpp"
 
 namespace {
 

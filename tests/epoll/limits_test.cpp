@@ -1,4 +1,4 @@
-// epoll_server: limits, deadlines, rare timings; see host_limits.hpp.
+// epoll_server: limits, deadlines, rare timings; see host_limits.hpp and host_timings.hpp.
 #include <cerrno>
 
 #include <sse/epoll.hpp>
@@ -6,6 +6,7 @@
 #include "catch.hpp"
 #include "host_limits.hpp"
 #include "host_listening.hpp"
+#include "host_timings.hpp"
 
 namespace {
 

@@ -5,7 +5,7 @@
 #include <sse/io_uring.hpp>
 
 #include "catch.hpp"
-#include "host_limits.hpp"
+#include "host_timings.hpp"
 #include "io_uring/refused.hpp"
 
 namespace {

@@ -1,4 +1,4 @@
-// uring_server: limits, deadlines, rare timings; see host_limits.hpp.
+// uring_server: limits, deadlines, rare timings; see host_limits.hpp and host_timings.hpp.
 #include <cerrno>
 #include <system_error>
 
@@ -6,6 +6,7 @@
 
 #include "catch.hpp"
 #include "host_limits.hpp"
+#include "host_timings.hpp"
 #include "io_uring/refused.hpp"
 
 namespace {
