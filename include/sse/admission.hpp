@@ -98,6 +98,10 @@ struct watch_options {
   std::uint32_t max_bytes = 0;
 
   [[nodiscard]] bool selects() const noexcept { return only_keys || !keys.empty(); }
+  /// It says nothing: the channel is read as any other.
+  [[nodiscard]] bool says_nothing() const noexcept {
+    return !selects() && !(max_rate > 0) && max_bytes == 0;
+  }
 };
 
 namespace detail {
@@ -244,7 +248,7 @@ class verdict {
   /// The same, and how it is read. A channel without keys, or more keys than it allows, makes the
   /// stream a refusal.
   verdict& join(channel c, const watch_options& o) & {
-    joining_.watches.add(joining_.channels.size(), o);
+    if (!o.says_nothing()) joining_.watches.add(joining_.channels.size(), o);
     return join(c);
   }
   verdict&& join(channel c, const watch_options& o) && { return std::move(join(c, o)); }

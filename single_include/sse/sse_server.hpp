@@ -2863,6 +2863,10 @@ struct watch_options {
   std::uint32_t max_bytes = 0;
 
   [[nodiscard]] bool selects() const noexcept { return only_keys || !keys.empty(); }
+  /// It says nothing: the channel is read as any other.
+  [[nodiscard]] bool says_nothing() const noexcept {
+    return !selects() && !(max_rate > 0) && max_bytes == 0;
+  }
 };
 
 namespace detail {
@@ -3009,7 +3013,7 @@ class verdict {
   /// The same, and how it is read. A channel without keys, or more keys than it allows, makes the
   /// stream a refusal.
   verdict& join(channel c, const watch_options& o) & {
-    joining_.watches.add(joining_.channels.size(), o);
+    if (!o.says_nothing()) joining_.watches.add(joining_.channels.size(), o);
     return join(c);
   }
   verdict&& join(channel c, const watch_options& o) && { return std::move(join(c, o)); }
@@ -5247,10 +5251,10 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 /// One reader's wish for one key. While its values changed and were not taken it stands in the
 /// reader's queue, where the first change put it: so no key waits longer than all others take.
 struct key_watch {
-  std::uint64_t due = 0;       ///< queued: position of the first change that was not taken
-  std::uint32_t key = none;    ///< in key_watchers
-  std::uint32_t reader = none; ///< none: given up while it was queued
-  std::uint32_t newer = none;  ///< the key's watches, in no order
+  std::uint64_t due = 0;        ///< queued: position of the first change that was not taken
+  std::uint32_t key = none;     ///< in key_watchers
+  std::uint32_t reader = none;  ///< none: given up while it was queued
+  std::uint32_t newer = none;   ///< the key's watches, in no order
   std::uint32_t older = none;
   std::uint32_t queue_next = none;
   bool queued = false;
@@ -6663,6 +6667,7 @@ class engine {
   void open(std::uint32_t slot) noexcept;
   [[nodiscard]] join_error join(session_id id, channel c, const join_start& from,
                                 const watch_options* watch = nullptr) noexcept;
+  [[nodiscard]] bool selects(session_id id, channel c) const noexcept;
   [[nodiscard]] select_error select(session_id id, channel c,
                                     std::span<const std::string_view> keys) noexcept;
   [[nodiscard]] select_error unselect(session_id id, channel c,
@@ -8511,6 +8516,12 @@ inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t 
   } else if (!waited) {
     arm(sub.session);
   }
+}
+
+inline bool engine::selects(session_id id, channel c) const noexcept {
+  const channel_state* const here = find(c);
+  return here != nullptr && id.slot < sessions_.extent() && id.generation != 0 &&
+         sessions_[id.slot].generation == id.generation && selection_of(id.slot, *here) != none;
 }
 
 inline select_error engine::select(session_id id, channel c,
@@ -11653,7 +11664,7 @@ class hub {
   /// The same for a channel with keys, and how it is read. `from` is about events without a key.
   [[nodiscard]] join_error join(session_id id, channel c, const watch_options& watch,
                                 const join_start& from = {}) noexcept {
-    return engine_.join(id, c, from, &watch);
+    return engine_.join(id, c, from, watch.says_nothing() ? nullptr : &watch);
   }
   /// A session that chose its keys of a channel gets more of them: each begins with the value that
   /// it has, behind what waits already. Those that it has are left alone. O(keys); O(values of the
@@ -11673,6 +11684,11 @@ class hub {
   /// since its id speaks for all channels. It may leave all of them. False: it had not joined it,
   /// or is gone.
   bool leave(session_id id, channel c) noexcept { return engine_.leave(id, c); }
+
+  /// It joined the channel with keys of its own.
+  [[nodiscard]] bool selects(session_id id, channel c) const noexcept {
+    return engine_.selects(id, c);
+  }
 
   // --- the loop ----------------------------------------------------------------------------------
 
