@@ -217,9 +217,9 @@ sse::verdict<reader> server::open_stream(const sse::request& r) {
   if (!examples::has_token(r, settings_.common)) return examples::unauthorized();
   auto asked = desk_->read(r);
   if (asked.bad()) return asked.refusal();
-  auto v = sse::admit(reader{examples::asks_for_beats(r)},
-                      settings_.common.token.empty() ? "" : "token")
-               .join(events_, asked.options());
+  auto v =
+      sse::admit(reader{examples::asks_for_beats(r)}, settings_.common.token.empty() ? "" : "token")
+          .join(events_, asked.options());
   // Prices have no ids: without one from the start a reconnect would miss orders.
   return asked.watches() ? std::move(v).position(true) : std::move(v);
 }

@@ -5251,13 +5251,21 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 /// One reader's wish for one key. While its values changed and were not taken it stands in the
 /// reader's queue, where the first change put it: so no key waits longer than all others take.
 struct key_watch {
-  std::uint64_t due = 0;        ///< queued: position of the first change that was not taken
+  enum class at : std::uint8_t {
+    rest,
+    queue,
+    write,  ///< its values are in a write that is not over
+  };
+  /// Position of the first change that was not taken; queue: with all values from there on. 0: all,
+  /// and of those that are lost nothing is said, since they came before the wish. 1: all.
+  std::uint64_t due = 0;
   std::uint32_t key = none;     ///< in key_watchers
   std::uint32_t reader = none;  ///< none: given up while it was queued
   std::uint32_t newer = none;   ///< the key's watches, in no order
   std::uint32_t older = none;
   std::uint32_t queue_next = none;
-  bool queued = false;
+  at where = at::rest;
+  bool changed = false;  ///< write: since it was taken
   [[nodiscard]] std::uint32_t& free_link() noexcept { return queue_next; }
 };
 
@@ -5314,7 +5322,7 @@ class key_watchers {
     (x.newer == none ? keys_[key].watches : watches_[x.newer].older) = x.older;
     if (x.older != none) watches_[x.older].newer = x.newer;
     x.reader = none;
-    if (!x.queued) watches_.give_back(w);
+    if (x.where != key_watch::at::queue) watches_.give_back(w);
     return keys_.release(key);
   }
   /// Gives up all of a reader's watches. `last(key)` for each that nobody else watches.
@@ -5326,7 +5334,7 @@ class key_watchers {
       if (x.older != none) watches_[x.older].newer = x.newer;
       x.reader = none;
       keys_.release(x.key);
-      if (!x.queued) watches_.give_back(w);
+      if (x.where != key_watch::at::queue) watches_.give_back(w);
     }
     while (of.first != none) watches_.give_back(pop(of));
     of.places.release();
@@ -5335,45 +5343,65 @@ class key_watchers {
 
   // --- what changed for a reader -----------------------------------------------------------------
 
-  /// Its key has something new since `position`. False: it is queued already.
-  bool queue(watch_list& of, std::uint32_t w, std::uint64_t position) noexcept {
+  /// It begins with the values that there are.
+  void begin(watch_list& of, std::uint32_t w) noexcept { push(of, w, 0); }
+  /// What a change did.
+  enum class change : std::uint8_t {
+    queued,     ///< it waits now
+    follows,    ///< it will, behind the write that has an older value
+    overtakes,  ///< a value that waited, and will not be sent
+  };
+  change changed(watch_list& of, std::uint32_t w, std::uint64_t position) noexcept {
     key_watch& x = watches_[w];
-    if (x.queued) return false;
-    x.queued = true;
-    x.due = position;
-    x.queue_next = none;
-    (of.last == none ? of.first : watches_[of.last].queue_next) = w;
-    of.last = w;
-    return true;
-  }
-  /// What was taken from the queue was not sent: it is the next again, behind `before`, which was
-  /// given back before it (none: nothing was).
-  /// False: it waits already.
-  bool queue_again(watch_list& of, std::uint32_t w, std::uint32_t before) noexcept {
-    key_watch& x = watches_[w];
-    if (x.queued) {  // it changed again: which of its values were taken is not known any more
-      x.due = 1;
-      return false;
+    if (x.where == key_watch::at::rest) {
+      push(of, w, position);
+      return change::queued;
     }
-    x.queued = true;
-    std::uint32_t& link = before == none ? of.first : watches_[before].queue_next;
-    x.queue_next = std::exchange(link, w);
-    if (x.queue_next == none) of.last = w;
-    return true;
+    if (x.where == key_watch::at::queue && x.due != 0) return change::overtakes;
+    if (x.where == key_watch::at::queue) {
+      x.due = 1;
+    } else if (std::exchange(x.changed, true)) {
+      return change::overtakes;
+    } else {
+      x.due = position;
+    }
+    return change::follows;
   }
-  /// The watch that waits longest, taken out of the queue; none: there is none.
-  [[nodiscard]] std::uint32_t dequeue(watch_list& of) noexcept {
+  /// The watch that waits longest, for a write; none: there is none.
+  [[nodiscard]] std::uint32_t take(watch_list& of) noexcept {
     while (of.first != none) {
       const std::uint32_t w = pop(of);
-      watches_[w].queued = false;
+      watches_[w].where = key_watch::at::write;
       if (watches_[w].reader != none) return w;
       watches_.give_back(w);
     }
     return none;
   }
-  /// `w` is a watch of this reader.
-  [[nodiscard]] bool is_of(std::uint32_t w, std::uint32_t reader) const noexcept {
-    return w < watches_.extent() && watches_[w].reader == reader;
+  /// The write took it, or there was nothing.
+  void sent(watch_list& of, std::uint32_t w) noexcept {
+    key_watch& x = watches_[w];
+    if (x.where != key_watch::at::write) return;
+    x.where = key_watch::at::rest;
+    if (std::exchange(x.changed, false)) push(of, w, x.due);
+  }
+  /// The write did not begin it: it is the next again, behind `before`, which was given back in
+  /// front of it (none: nothing was). True: it changed meanwhile, so that its value is overtaken.
+  bool give_back(watch_list& of, std::uint32_t w, std::uint32_t before) noexcept {
+    key_watch& x = watches_[w];
+    SSEHUB_ASSERT(x.where == key_watch::at::write);
+    x.where = key_watch::at::queue;
+    std::uint32_t& link = before == none ? of.first : watches_[before].queue_next;
+    x.queue_next = std::exchange(link, w);
+    if (x.queue_next == none) of.last = w;
+    if (!x.changed) return false;
+    x.changed = false;
+    x.due = 1;
+    return true;
+  }
+  /// It is a watch of this reader, whose values are in a write.
+  [[nodiscard]] bool is_written(std::uint32_t w, std::uint32_t reader) const noexcept {
+    return w < watches_.extent() && watches_[w].reader == reader &&
+           watches_[w].where == key_watch::at::write;
   }
 
  private:
@@ -5415,6 +5443,14 @@ class key_watchers {
     of.places[hole] = none;
     --of.count;
     return w;
+  }
+  void push(watch_list& of, std::uint32_t w, std::uint64_t due) noexcept {
+    key_watch& x = watches_[w];
+    x.where = key_watch::at::queue;
+    x.due = due;
+    x.queue_next = none;
+    (of.last == none ? of.first : watches_[of.last].queue_next) = w;
+    of.last = w;
   }
   /// The first of the queue.
   [[nodiscard]] std::uint32_t pop(watch_list& of) noexcept {
@@ -6932,6 +6968,7 @@ class engine {
   [[nodiscard]] bool watch_keys(std::uint32_t index, const watch_requests::request& w) noexcept;
   void wake_watchers(channel_state& c, std::string_view key, std::uint64_t position,
                      std::string_view audience) noexcept;
+  void value_sent(std::uint32_t index, std::uint32_t w) noexcept;
   void wake_watch(channel_state& c, std::uint32_t w, std::uint64_t position) noexcept;
   void chain_fresh_keys(const channel_state& c) noexcept;
   [[nodiscard]] bool keyless_waits(const subscription& sub) const noexcept;
@@ -8443,7 +8480,7 @@ inline bool engine::watch_key(std::uint32_t index, std::string_view key) noexcep
   const std::uint32_t w = all.add(list, index, key);
   if (w == none) return false;
   if (known == none) fresh_keys_.push_reserved(all[w].key);
-  all.queue(list, w, 0);
+  all.begin(list, w);
   return true;
 }
 
@@ -8509,13 +8546,23 @@ inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t 
   if (!serving(sessions_[sub.session])) return;
   selection& chosen = selections_[sub.record];
   const bool waited = chosen.keys.first != none;
-  if (!all.queue(chosen.keys, w, position)) {
-    ++c.counters_.coalesced;  // the one that waits is overtaken
-  } else if (now_ >= chosen.due()) {
+  const key_watchers::change did = all.changed(chosen.keys, w, position);
+  if (did == key_watchers::change::overtakes) ++c.counters_.coalesced;
+  if (did != key_watchers::change::queued) return;
+  if (now_ >= chosen.due()) {
     enqueue(live_, sub.session);
   } else if (!waited) {
     arm(sub.session);
   }
+}
+
+/// A value of watch `w` is out.
+inline void engine::value_sent(std::uint32_t index, std::uint32_t w) noexcept {
+  const subscription& sub = subs_[index];
+  key_watchers& all = *stream_of(sub).owner->newest_->watchers();
+  if (!all.is_written(w, index)) return;
+  all.sent(selections_[sub.record].keys, w);
+  if (sessions_[sub.session].paced) arm(sub.session);
 }
 
 inline bool engine::selects(session_id id, channel c) const noexcept {
@@ -9210,7 +9257,7 @@ inline void engine::take_selected(weaving& w, std::uint32_t index) noexcept {
   const std::uint64_t before = w.bytes;
   const std::uint64_t stop = begin_taking(chosen, w);
   while (w.ok && w.bytes < stop) {
-    const std::uint32_t x = all.dequeue(chosen.keys);
+    const std::uint32_t x = all.take(chosen.keys);
     if (x == none) break;
     w.ok = take_key(w, index, x);
   }
@@ -9224,14 +9271,16 @@ inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) n
   const newest_by_key& values = *st.owner->newest_;
   const key_watch of = (*values.watchers())[x];
   bool ok = true;
-  bool any = false;
+  std::uint32_t last = none;  // what becomes of it is what becomes of the watch
   for (std::uint32_t v = values.watchers()->key(of.key).values; v != none && ok;
        v = values[v].next_of_key) {
     if (values.position(v) < of.due || !sees_value(w.slot, values[v])) continue;
-    ok = push_value(w, index, v, x);
-    any = true;
+    if (last != none) ok = push_value(w, index, last, none);
+    last = v;
   }
-  if (any || of.due == 0) return ok;
+  if (last != none) return ok && push_value(w, index, last, x);
+  values.watchers()->sent(selections_[subs_[index].record].keys, x);
+  if (of.due == 0) return ok;
   // max_keys made the channel forget it
   const auto visible = [&](std::string_view audience) { return sees(w.slot, audience); };
   if (!values.lost_value(of.due - 1, visible)) return ok;
@@ -9240,16 +9289,13 @@ inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) n
          tell(w.slot);
 }
 
-/// A write did not begin this one.
+/// A write did not begin the values of watch `x`.
 inline void engine::take_back(selection& chosen, std::uint32_t index, std::uint32_t x) noexcept {
   channel_state& c = *stream_of(subs_[index]).owner;
   key_watchers& all = *c.newest_->watchers();
-  if (!all.is_of(x, index)) return;
-  if (all.queue_again(chosen.keys, x, chosen.put_back)) {
-    chosen.put_back = x;
-  } else {
-    ++c.counters_.coalesced;  // it was overtaken
-  }
+  if (!all.is_written(x, index)) return;
+  if (all.give_back(chosen.keys, x, chosen.put_back)) ++c.counters_.coalesced;
+  chosen.put_back = x;
 }
 
 // --- of all keys ---------------------------------------------------------------------------------
@@ -10485,6 +10531,7 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
     ++stream_of(sub).owner->counters_.delivered;
     if (sub.from() == source::newest || sub.from() == source::selected)
       value_reader_of(sub).sent += item.counts ? 1U : 0U;
+    if (sub.from() == source::selected) value_sent(item.from, item.key);
   }
   lanes_.pop(s.lane);
 }

@@ -412,6 +412,34 @@ TEST_CASE("selection: streams come and go, and their wishes with them", "[select
   for (const caller& k : all) CHECK(s.closed(k));
 }
 
+TEST_CASE("selection: with a transport that completes, values are as new as their write",
+          "[selection][completion]") {
+  test::completion_stage s;
+  sse::channel c = s.open("board", board());
+  const keys chosen{"a", "b", "c"};
+  const caller k = s.accept({}, sse::admit().join(c, {.keys = chosen}));
+  const auto done = [&](std::size_t n = SIZE_MAX) {
+    s.hub.written(k.id, s.net.complete(k.peer, n));
+    s.flush();
+    return data_of(s.take(k));
+  };
+  tick(c, "a", 1);
+  s.flush();
+  tick(c, "b", 1);
+  tick(c, "a", 2);
+  tick(c, "b", 2);
+  s.flush();  // the first write is still under way
+  CHECK(done() == "a=1");
+  tick(c, "c", 1);
+  tick(c, "b", 3);
+  tick(c, "a", 3);
+  s.flush();
+  CHECK(done(frame(0, "", "b=2").size()) == "b=2");  // a=2 was not taken, and is old now
+  CHECK(done() == "a=3 c=1 b=3");
+  CHECK(done().empty());
+  CHECK(c.stats().delivered + c.stats().coalesced == c.stats().published);
+}
+
 // --- a pace of their own -------------------------------------------------------------------------
 
 TEST_CASE("pace: values of a key come so many times a second at most, and the newest follows",

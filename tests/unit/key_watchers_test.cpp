@@ -19,7 +19,10 @@ using sse::detail::watch_list;
 
 std::vector<std::uint32_t> taken(key_watchers& all, watch_list& list) {
   std::vector<std::uint32_t> out;
-  for (std::uint32_t w = all.dequeue(list); w != none; w = all.dequeue(list)) out.push_back(w);
+  for (std::uint32_t w = all.take(list); w != none; w = all.take(list)) {
+    out.push_back(w);
+    all.sent(list, w);
+  }
   return out;
 }
 
@@ -43,7 +46,7 @@ TEST_CASE("key_watchers: a table of wishes, against a model", "[selection]") {
       const std::uint32_t w = all.add(readers[r], r, key);
       REQUIRE(w != none);
       model[key].insert(r);
-      if (random.one_in(2)) CHECK(all.queue(readers[r], w, 1));
+      if (random.one_in(2)) all.begin(readers[r], w);
     } else if (random.one_in(3)) {
       all.remove(readers[r], k);
       model[key].erase(r);
@@ -61,46 +64,70 @@ TEST_CASE("key_watchers: a table of wishes, against a model", "[selection]") {
       REQUIRE(found == who);
     }
     for (std::uint32_t i = 0; i < readers.size(); ++i) {
-      for (const std::uint32_t w : taken(all, readers[i])) REQUIRE(all.is_of(w, i));
+      for (const std::uint32_t w : taken(all, readers[i])) REQUIRE(all[w].reader == i);
     }
   }
 }
 
 TEST_CASE("key_watchers: what changed first is taken first, once, and goes back to its place",
           "[selection]") {
+  using change = key_watchers::change;
   key_watchers all{7};
   watch_list list;
   std::vector<std::uint32_t> w;
   for (const char* key : {"a", "b", "c", "d"}) w.push_back(all.add(list, 0, key));
-  CHECK(all.queue(list, w[2], 5));
-  CHECK(all.queue(list, w[0], 6));
-  CHECK_FALSE(all.queue(list, w[2], 7));
+  CHECK(all.changed(list, w[2], 5) == change::queued);
+  CHECK(all.changed(list, w[0], 6) == change::queued);
+  CHECK(all.changed(list, w[2], 7) == change::overtakes);
   CHECK(all[w[2]].due == 5);
-  CHECK(all.queue(list, w[1], 8));
-  CHECK(all.dequeue(list) == w[2]);
-  CHECK(all.dequeue(list) == w[0]);
-  CHECK(all.queue(list, w[3], 9));
-  CHECK(all.queue_again(list, w[2], none));
-  CHECK(all.queue_again(list, w[0], w[2]));
-  CHECK(taken(all, list) == std::vector<std::uint32_t>{w[2], w[0], w[1], w[3]});
+  CHECK(all.changed(list, w[1], 8) == change::queued);
+  CHECK(all.take(list) == w[2]);
+  CHECK(all.take(list) == w[0]);
+  CHECK(all.changed(list, w[3], 9) == change::queued);
 
-  SECTION("one that changed while it was away stays where that put it, from any position on") {
-    CHECK(all.queue(list, w[1], 10));
-    CHECK(all.queue(list, w[0], 11));
-    CHECK_FALSE(all.queue_again(list, w[0], none));
+  SECTION("what was not written is the next again, in its order") {
+    CHECK_FALSE(all.give_back(list, w[2], none));
+    CHECK_FALSE(all.give_back(list, w[0], w[2]));
+    CHECK(all[w[2]].due == 5);
+    CHECK(taken(all, list) == std::vector<std::uint32_t>{w[2], w[0], w[1], w[3]});
+  }
+  SECTION("also what changed meanwhile: then from any position on") {
+    CHECK(all.changed(list, w[0], 10) == change::follows);
+    CHECK(all.changed(list, w[0], 11) == change::overtakes);
+    all.sent(list, w[2]);
+    CHECK(all.give_back(list, w[0], none));
     CHECK(all[w[0]].due == 1);
-    CHECK(taken(all, list) == std::vector<std::uint32_t>{w[1], w[0]});
+    CHECK(taken(all, list) == std::vector<std::uint32_t>{w[0], w[1], w[3]});
+  }
+  SECTION("what was written, and changed meanwhile, waits behind the others") {
+    CHECK(all.changed(list, w[2], 10) == change::follows);
+    all.sent(list, w[2]);
+    all.sent(list, w[0]);
+    all.sent(list, w[0]);  // nothing more
+    CHECK(all[w[2]].due == 10);
+    CHECK(taken(all, list) == std::vector<std::uint32_t>{w[1], w[3], w[2]});
   }
   SECTION("into an empty queue") {
-    CHECK(all.queue_again(list, w[1], none));
-    CHECK(all.queue(list, w[0], 12));
-    CHECK(taken(all, list) == std::vector<std::uint32_t>{w[1], w[0]});
+    CHECK(taken(all, list) == std::vector<std::uint32_t>{w[1], w[3]});
+    CHECK_FALSE(all.give_back(list, w[0], none));
+    CHECK(all.changed(list, w[1], 12) == change::queued);
+    CHECK(taken(all, list) == std::vector<std::uint32_t>{w[0], w[1]});
   }
-  SECTION("one that is given up while it waits does not come") {
-    CHECK(all.queue(list, w[0], 12));
-    CHECK(all.queue(list, w[1], 13));
+  SECTION(
+      "a new one begins with what there is, and a change makes it one that may lose something") {
+    const std::uint32_t e = all.add(list, 0, "e");
+    all.begin(list, e);
+    CHECK(all[e].due == 0);
+    CHECK(all.changed(list, e, 12) == change::follows);
+    CHECK(all[e].due == 1);
+    CHECK(all.changed(list, e, 13) == change::overtakes);
+  }
+  SECTION("one that is given up while it waits, or is written, does not come") {
+    all.remove(list, all.find("b"));
     all.remove(list, all.find("a"));
-    CHECK_FALSE(all.is_of(w[0], 0));
-    CHECK(taken(all, list) == std::vector<std::uint32_t>{w[1]});
+    CHECK_FALSE(all.is_written(w[0], 0));
+    CHECK(all.is_written(w[2], 0));
+    CHECK_FALSE(all.is_written(w[2], 1));
+    CHECK(taken(all, list) == std::vector<std::uint32_t>{w[3]});
   }
 }

@@ -472,6 +472,7 @@ class engine {
   [[nodiscard]] bool watch_keys(std::uint32_t index, const watch_requests::request& w) noexcept;
   void wake_watchers(channel_state& c, std::string_view key, std::uint64_t position,
                      std::string_view audience) noexcept;
+  void value_sent(std::uint32_t index, std::uint32_t w) noexcept;
   void wake_watch(channel_state& c, std::uint32_t w, std::uint64_t position) noexcept;
   void chain_fresh_keys(const channel_state& c) noexcept;
   [[nodiscard]] bool keyless_waits(const subscription& sub) const noexcept;

@@ -528,6 +528,7 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
     ++stream_of(sub).owner->counters_.delivered;
     if (sub.from() == source::newest || sub.from() == source::selected)
       value_reader_of(sub).sent += item.counts ? 1U : 0U;
+    if (sub.from() == source::selected) value_sent(item.from, item.key);
   }
   lanes_.pop(s.lane);
 }

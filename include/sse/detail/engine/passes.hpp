@@ -93,7 +93,7 @@ inline void engine::take_selected(weaving& w, std::uint32_t index) noexcept {
   const std::uint64_t before = w.bytes;
   const std::uint64_t stop = begin_taking(chosen, w);
   while (w.ok && w.bytes < stop) {
-    const std::uint32_t x = all.dequeue(chosen.keys);
+    const std::uint32_t x = all.take(chosen.keys);
     if (x == none) break;
     w.ok = take_key(w, index, x);
   }
@@ -107,14 +107,16 @@ inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) n
   const newest_by_key& values = *st.owner->newest_;
   const key_watch of = (*values.watchers())[x];
   bool ok = true;
-  bool any = false;
+  std::uint32_t last = none;  // what becomes of it is what becomes of the watch
   for (std::uint32_t v = values.watchers()->key(of.key).values; v != none && ok;
        v = values[v].next_of_key) {
     if (values.position(v) < of.due || !sees_value(w.slot, values[v])) continue;
-    ok = push_value(w, index, v, x);
-    any = true;
+    if (last != none) ok = push_value(w, index, last, none);
+    last = v;
   }
-  if (any || of.due == 0) return ok;
+  if (last != none) return ok && push_value(w, index, last, x);
+  values.watchers()->sent(selections_[subs_[index].record].keys, x);
+  if (of.due == 0) return ok;
   // max_keys made the channel forget it
   const auto visible = [&](std::string_view audience) { return sees(w.slot, audience); };
   if (!values.lost_value(of.due - 1, visible)) return ok;
@@ -123,16 +125,13 @@ inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) n
          tell(w.slot);
 }
 
-/// A write did not begin this one.
+/// A write did not begin the values of watch `x`.
 inline void engine::take_back(selection& chosen, std::uint32_t index, std::uint32_t x) noexcept {
   channel_state& c = *stream_of(subs_[index]).owner;
   key_watchers& all = *c.newest_->watchers();
-  if (!all.is_of(x, index)) return;
-  if (all.queue_again(chosen.keys, x, chosen.put_back)) {
-    chosen.put_back = x;
-  } else {
-    ++c.counters_.coalesced;  // it was overtaken
-  }
+  if (!all.is_written(x, index)) return;
+  if (all.give_back(chosen.keys, x, chosen.put_back)) ++c.counters_.coalesced;
+  chosen.put_back = x;
 }
 
 // --- of all keys ---------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ inline bool engine::watch_key(std::uint32_t index, std::string_view key) noexcep
   const std::uint32_t w = all.add(list, index, key);
   if (w == none) return false;
   if (known == none) fresh_keys_.push_reserved(all[w].key);
-  all.queue(list, w, 0);
+  all.begin(list, w);
   return true;
 }
 
@@ -92,13 +92,23 @@ inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t 
   if (!serving(sessions_[sub.session])) return;
   selection& chosen = selections_[sub.record];
   const bool waited = chosen.keys.first != none;
-  if (!all.queue(chosen.keys, w, position)) {
-    ++c.counters_.coalesced;  // the one that waits is overtaken
-  } else if (now_ >= chosen.due()) {
+  const key_watchers::change did = all.changed(chosen.keys, w, position);
+  if (did == key_watchers::change::overtakes) ++c.counters_.coalesced;
+  if (did != key_watchers::change::queued) return;
+  if (now_ >= chosen.due()) {
     enqueue(live_, sub.session);
   } else if (!waited) {
     arm(sub.session);
   }
+}
+
+/// A value of watch `w` is out.
+inline void engine::value_sent(std::uint32_t index, std::uint32_t w) noexcept {
+  const subscription& sub = subs_[index];
+  key_watchers& all = *stream_of(sub).owner->newest_->watchers();
+  if (!all.is_written(w, index)) return;
+  all.sent(selections_[sub.record].keys, w);
+  if (sessions_[sub.session].paced) arm(sub.session);
 }
 
 inline bool engine::selects(session_id id, channel c) const noexcept {

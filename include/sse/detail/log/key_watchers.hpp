@@ -17,13 +17,21 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 /// One reader's wish for one key. While its values changed and were not taken it stands in the
 /// reader's queue, where the first change put it: so no key waits longer than all others take.
 struct key_watch {
-  std::uint64_t due = 0;        ///< queued: position of the first change that was not taken
+  enum class at : std::uint8_t {
+    rest,
+    queue,
+    write,  ///< its values are in a write that is not over
+  };
+  /// Position of the first change that was not taken; queue: with all values from there on. 0: all,
+  /// and of those that are lost nothing is said, since they came before the wish. 1: all.
+  std::uint64_t due = 0;
   std::uint32_t key = none;     ///< in key_watchers
   std::uint32_t reader = none;  ///< none: given up while it was queued
   std::uint32_t newer = none;   ///< the key's watches, in no order
   std::uint32_t older = none;
   std::uint32_t queue_next = none;
-  bool queued = false;
+  at where = at::rest;
+  bool changed = false;  ///< write: since it was taken
   [[nodiscard]] std::uint32_t& free_link() noexcept { return queue_next; }
 };
 
@@ -80,7 +88,7 @@ class key_watchers {
     (x.newer == none ? keys_[key].watches : watches_[x.newer].older) = x.older;
     if (x.older != none) watches_[x.older].newer = x.newer;
     x.reader = none;
-    if (!x.queued) watches_.give_back(w);
+    if (x.where != key_watch::at::queue) watches_.give_back(w);
     return keys_.release(key);
   }
   /// Gives up all of a reader's watches. `last(key)` for each that nobody else watches.
@@ -92,7 +100,7 @@ class key_watchers {
       if (x.older != none) watches_[x.older].newer = x.newer;
       x.reader = none;
       keys_.release(x.key);
-      if (!x.queued) watches_.give_back(w);
+      if (x.where != key_watch::at::queue) watches_.give_back(w);
     }
     while (of.first != none) watches_.give_back(pop(of));
     of.places.release();
@@ -101,45 +109,65 @@ class key_watchers {
 
   // --- what changed for a reader -----------------------------------------------------------------
 
-  /// Its key has something new since `position`. False: it is queued already.
-  bool queue(watch_list& of, std::uint32_t w, std::uint64_t position) noexcept {
+  /// It begins with the values that there are.
+  void begin(watch_list& of, std::uint32_t w) noexcept { push(of, w, 0); }
+  /// What a change did.
+  enum class change : std::uint8_t {
+    queued,     ///< it waits now
+    follows,    ///< it will, behind the write that has an older value
+    overtakes,  ///< a value that waited, and will not be sent
+  };
+  change changed(watch_list& of, std::uint32_t w, std::uint64_t position) noexcept {
     key_watch& x = watches_[w];
-    if (x.queued) return false;
-    x.queued = true;
-    x.due = position;
-    x.queue_next = none;
-    (of.last == none ? of.first : watches_[of.last].queue_next) = w;
-    of.last = w;
-    return true;
-  }
-  /// What was taken from the queue was not sent: it is the next again, behind `before`, which was
-  /// given back before it (none: nothing was).
-  /// False: it waits already.
-  bool queue_again(watch_list& of, std::uint32_t w, std::uint32_t before) noexcept {
-    key_watch& x = watches_[w];
-    if (x.queued) {  // it changed again: which of its values were taken is not known any more
-      x.due = 1;
-      return false;
+    if (x.where == key_watch::at::rest) {
+      push(of, w, position);
+      return change::queued;
     }
-    x.queued = true;
-    std::uint32_t& link = before == none ? of.first : watches_[before].queue_next;
-    x.queue_next = std::exchange(link, w);
-    if (x.queue_next == none) of.last = w;
-    return true;
+    if (x.where == key_watch::at::queue && x.due != 0) return change::overtakes;
+    if (x.where == key_watch::at::queue) {
+      x.due = 1;
+    } else if (std::exchange(x.changed, true)) {
+      return change::overtakes;
+    } else {
+      x.due = position;
+    }
+    return change::follows;
   }
-  /// The watch that waits longest, taken out of the queue; none: there is none.
-  [[nodiscard]] std::uint32_t dequeue(watch_list& of) noexcept {
+  /// The watch that waits longest, for a write; none: there is none.
+  [[nodiscard]] std::uint32_t take(watch_list& of) noexcept {
     while (of.first != none) {
       const std::uint32_t w = pop(of);
-      watches_[w].queued = false;
+      watches_[w].where = key_watch::at::write;
       if (watches_[w].reader != none) return w;
       watches_.give_back(w);
     }
     return none;
   }
-  /// `w` is a watch of this reader.
-  [[nodiscard]] bool is_of(std::uint32_t w, std::uint32_t reader) const noexcept {
-    return w < watches_.extent() && watches_[w].reader == reader;
+  /// The write took it, or there was nothing.
+  void sent(watch_list& of, std::uint32_t w) noexcept {
+    key_watch& x = watches_[w];
+    if (x.where != key_watch::at::write) return;
+    x.where = key_watch::at::rest;
+    if (std::exchange(x.changed, false)) push(of, w, x.due);
+  }
+  /// The write did not begin it: it is the next again, behind `before`, which was given back in
+  /// front of it (none: nothing was). True: it changed meanwhile, so that its value is overtaken.
+  bool give_back(watch_list& of, std::uint32_t w, std::uint32_t before) noexcept {
+    key_watch& x = watches_[w];
+    SSEHUB_ASSERT(x.where == key_watch::at::write);
+    x.where = key_watch::at::queue;
+    std::uint32_t& link = before == none ? of.first : watches_[before].queue_next;
+    x.queue_next = std::exchange(link, w);
+    if (x.queue_next == none) of.last = w;
+    if (!x.changed) return false;
+    x.changed = false;
+    x.due = 1;
+    return true;
+  }
+  /// It is a watch of this reader, whose values are in a write.
+  [[nodiscard]] bool is_written(std::uint32_t w, std::uint32_t reader) const noexcept {
+    return w < watches_.extent() && watches_[w].reader == reader &&
+           watches_[w].where == key_watch::at::write;
   }
 
  private:
@@ -181,6 +209,14 @@ class key_watchers {
     of.places[hole] = none;
     --of.count;
     return w;
+  }
+  void push(watch_list& of, std::uint32_t w, std::uint64_t due) noexcept {
+    key_watch& x = watches_[w];
+    x.where = key_watch::at::queue;
+    x.due = due;
+    x.queue_next = none;
+    (of.last == none ? of.first : watches_[of.last].queue_next) = w;
+    of.last = w;
   }
   /// The first of the queue.
   [[nodiscard]] std::uint32_t pop(watch_list& of) noexcept {
