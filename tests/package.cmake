@@ -42,6 +42,16 @@ if(TARGET asio::asio)  # with which the README's first program is compiled
       SKIP_RETURN_CODE 77)
   endforeach()
 endif()
+# Who has no Catch2 configures the library without its tests, in a sentence, and is stopped where they are asked for.
+foreach(asked IN ITEMS AUTO ON)
+  set(name "package/without Catch2, tests ${asked}")
+  add_test(NAME "${name}" COMMAND ${CMAKE_COMMAND} -S "${PROJECT_SOURCE_DIR}" -B "${CMAKE_CURRENT_BINARY_DIR}/without-catch2-${asked}"
+    -G "${CMAKE_GENERATOR}" "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" -DCMAKE_DISABLE_FIND_PACKAGE_Catch2=ON
+    -DSSEHUB_BUILD_TESTS=${asked})
+  set_tests_properties("${name}" PROPERTIES LABELS package)
+endforeach()
+set_property(TEST "package/without Catch2, tests AUTO" PROPERTY PASS_REGULAR_EXPRESSION "the tests are left out.*Build files have been written")
+set_property(TEST "package/without Catch2, tests ON" PROPERTY PASS_REGULAR_EXPRESSION "install it, or[ \n]+say -DSSEHUB_BUILD_TESTS=OFF")
 find_program(SSEHUB_PKG_CONFIG pkg-config)
 mark_as_advanced(SSEHUB_PKG_CONFIG)
 if(SSEHUB_PKG_CONFIG)
