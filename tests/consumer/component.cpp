@@ -1,4 +1,5 @@
-// One component of the library, USES_<name>, as somebody else's program uses it: that it compiles and links is enough.
+// One component of the library, USES_<name>, as somebody else's program uses it: that it compiles
+// and links is enough.
 #if defined(USES_asio) || defined(USES_boost_asio)
 #include <sse/asio.hpp>
 #elif defined(USES_epoll)
