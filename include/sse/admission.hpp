@@ -13,6 +13,8 @@
 #define SSEHUB_ADMISSION_HPP
 
 #include <cstdint>
+#include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -78,7 +80,88 @@ struct no_user {};
 template <class User = no_user>
 class verdict;
 
+/// How a stream reads one channel whose events have keys (publish_options::key), that is one with
+/// channel_options::max_keys: the newest value of each key, without `id:`, not each event. Events
+/// without a key all come, in order, while they are retained.
+struct watch_options {
+  /// Only these keys. It begins with the value that each of them has, whatever id the client
+  /// brings; then what changed longest ago comes first, each value as it is when it is written. A
+  /// publish costs nothing for streams that did not choose its key. Copied. At most
+  /// channel_options::max_selected; hub::select() adds some, hub::unselect() takes some away.
+  std::span<const std::string_view> keys = {};
+  /// Only `keys`, also while there are none.
+  bool only_keys = false;
+  /// Values of one key in a second, at most: all that changed comes once each so often, the newest
+  /// always follows. 0: no limit but channel_options::max_rate, which holds in any case.
+  double max_rate = 0;
+  /// Bytes of values in a second, at most; 0: no limit but channel_options::max_bytes.
+  std::uint32_t max_bytes = 0;
+
+  [[nodiscard]] bool selects() const noexcept { return only_keys || !keys.empty(); }
+};
+
 namespace detail {
+
+/// What a verdict says of watching channels, in one piece of memory.
+class watch_requests {
+ public:
+  /// The keys of one, packed.
+  struct request {
+    bool selects = false;
+    double max_rate = 0;
+    std::uint32_t max_bytes = 0;
+    std::uint32_t keys = 0;
+    std::string_view packed{};
+
+    template <class F>
+    void each_key(F f) const {
+      for (std::size_t at = 0; at != packed.size();) {
+        std::uint32_t n = 0;
+        std::memcpy(&n, packed.data() + at, sizeof n);
+        f(packed.substr(at + sizeof n, n));
+        at += sizeof n + n;
+      }
+    }
+  };
+
+  /// Channel number `joined` of the verdict's.
+  void add(std::uint32_t joined, const watch_options& o) {
+    head h{joined, o.selects(), o.max_rate, o.max_bytes, static_cast<std::uint32_t>(o.keys.size()),
+           0};
+    for (const std::string_view key : o.keys) h.size += sizeof(std::uint32_t) + key.size();
+    bytes_.append(reinterpret_cast<const char*>(&h), sizeof h);
+    for (const std::string_view key : o.keys) {
+      const auto n = static_cast<std::uint32_t>(key.size());
+      bytes_.append(reinterpret_cast<const char*>(&n), sizeof n).append(key);
+    }
+  }
+  /// False: that channel is read as any other.
+  [[nodiscard]] bool find(std::uint32_t joined, request& out) const noexcept {
+    for (std::size_t at = 0; at != bytes_.size();) {
+      head h;
+      std::memcpy(&h, bytes_.data() + at, sizeof h);
+      at += sizeof h;
+      if (h.joined == joined) {
+        out = {h.selects, h.max_rate, h.max_bytes, h.keys,
+               std::string_view{bytes_}.substr(at, to_size(h.size))};
+        return true;
+      }
+      at += to_size(h.size);
+    }
+    return false;
+  }
+
+ private:
+  struct head {
+    std::uint32_t joined;
+    bool selects;
+    double max_rate;
+    std::uint32_t max_bytes;
+    std::uint32_t keys;
+    std::uint64_t size;  ///< of the packed keys
+  };
+  std::string bytes_;
+};
 
 /// Channels to join: a few without memory of their own.
 class joins {
@@ -124,6 +207,7 @@ struct joining {
   std::string headers{};
   bool bad_header = false;
   joins channels{};
+  watch_requests watches{};
   bool start_given = false;
   start_at start = start_at::live;
   std::uint64_t backlog = 0;
@@ -157,6 +241,13 @@ class verdict {
     return *this;
   }
   verdict&& join(channel c) && noexcept { return std::move(join(c)); }
+  /// The same, and how it is read. A channel without keys, or more keys than it allows, makes the
+  /// stream a refusal.
+  verdict& join(channel c, const watch_options& o) & {
+    joining_.watches.add(joining_.channels.size(), o);
+    return join(c);
+  }
+  verdict&& join(channel c, const watch_options& o) && { return std::move(join(c, o)); }
 
   /// Where to begin without a Last-Event-ID; default: as the channel says.
   verdict&& start(start_at s) && {
@@ -306,9 +397,11 @@ enum class join_error : std::uint8_t {
   /// Its other channels, or those that it left, have ids of another sequence, or it left one that
   /// has its own.
   another_sequence,
-  too_many,  ///< hub_options::max_joins
-  moved_on,  ///< it got, or was told of, an id that is not below where it was to begin
-  full,      ///< channel_options::max_subscribers
+  too_many,       ///< hub_options::max_joins
+  moved_on,       ///< it got, or was told of, an id that is not below where it was to begin
+  full,           ///< channel_options::max_subscribers
+  no_keys,        ///< keys are chosen of a channel that has none (channel_options::max_keys)
+  too_many_keys,  ///< channel_options::max_selected
   no_memory,
   in_hook,  ///< called inside a hook that may not call the hub (see hub)
 };
@@ -325,8 +418,32 @@ enum class join_error : std::uint8_t {
     case join_error::too_many: return "too_many";
     case join_error::moved_on: return "moved_on";
     case join_error::full: return "full";
+    case join_error::no_keys: return "no_keys";
+    case join_error::too_many_keys: return "too_many_keys";
     case join_error::no_memory: return "no_memory";
     case join_error::in_hook: return "in_hook";
+  }
+  return "unknown";
+}
+
+/// Why hub.select() or hub.unselect() did not.
+enum class select_error : std::uint8_t {
+  none,
+  no_session,     ///< gone, or ending
+  no_selection,   ///< it did not join the channel with keys of its own (watch_options)
+  too_many_keys,  ///< channel_options::max_selected: none of them was added
+  no_memory,      ///< some of them may have been added
+  in_hook,        ///< called inside a hook that may not call the hub (see hub)
+};
+
+[[nodiscard]] constexpr std::string_view to_string(select_error e) noexcept {
+  switch (e) {
+    case select_error::none: return "none";
+    case select_error::no_session: return "no_session";
+    case select_error::no_selection: return "no_selection";
+    case select_error::too_many_keys: return "too_many_keys";
+    case select_error::no_memory: return "no_memory";
+    case select_error::in_hook: return "in_hook";
   }
   return "unknown";
 }

@@ -147,6 +147,10 @@ struct channel_options {
   /// start_at::snapshot, which use 10,000 if this is 0. Then the key that was silent longest is
   /// forgotten, and what a reader misses by that is announced as lost.
   std::uint32_t max_keys = 0;
+  std::uint32_t max_selected = 10'000;  ///< keys of one stream that chooses some (watch_options)
+  /// What no watching stream may exceed, whatever its watch_options say; 0: nothing.
+  std::uint32_t max_bytes = 0;
+  double max_rate = 0;
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
   /// What it is called by metrics_page, together with others that have the same: for a channel per

@@ -249,6 +249,24 @@ class hub {
   [[nodiscard]] join_error join(session_id id, channel c, const join_start& from = {}) noexcept {
     return engine_.join(id, c, from);
   }
+  /// The same for a channel with keys, and how it is read. `from` is about events without a key.
+  [[nodiscard]] join_error join(session_id id, channel c, const watch_options& watch,
+                                const join_start& from = {}) noexcept {
+    return engine_.join(id, c, from, &watch);
+  }
+  /// A session that chose its keys of a channel gets more of them: each begins with the value that
+  /// it has, behind what waits already. Those that it has are left alone. O(keys); O(values of the
+  /// channel) where some of those have an audience and nobody chose the key before.
+  [[nodiscard]] select_error select(session_id id, channel c,
+                                    std::span<const std::string_view> keys) noexcept {
+    return engine_.select(id, c, keys);
+  }
+  /// It gets no more values of these keys; one that is being written may still come. Keys that it
+  /// does not have are left out.
+  [[nodiscard]] select_error unselect(session_id id, channel c,
+                                      std::span<const std::string_view> keys) noexcept {
+    return engine_.unselect(id, c, keys);
+  }
   /// It gets no event of that channel any more, also of what was published and is not sent yet; a
   /// half-sent one is finished, also if the channel is closed. A gap frame that waits is sent,
   /// since its id speaks for all channels. It may leave all of them. False: it had not joined it,

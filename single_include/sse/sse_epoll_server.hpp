@@ -26,6 +26,8 @@
 #define SSEHUB_ADMISSION_HPP
 
 #include <cstdint>
+#include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -1290,15 +1292,16 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 /// Why a request is refused.
 enum class refusal_reason : std::uint8_t {
   none,
-  verdict,       ///< the program's own, with its own answer
-  http,          ///< as HTTP has it: the status says what
-  draining,      ///< 503
-  bad_params,    ///< a resume position in the query that cannot be read: 400
-  too_many,      ///< a cap: its status
-  channel_full,  ///< channel_options::max_subscribers: the status of the cap in all
-  no_verdict,    ///< none came in time (server_options::verdict_deadline), or before a drain: 503
-  behind,        ///< a shard that has not yet what its client got elsewhere: 503
-  no_memory,     ///< 503
+  verdict,        ///< the program's own, with its own answer
+  http,           ///< as HTTP has it: the status says what
+  draining,       ///< 503
+  bad_params,     ///< a resume position in the query that cannot be read: 400
+  too_many,       ///< a cap: its status
+  channel_full,   ///< channel_options::max_subscribers: the status of the cap in all
+  no_verdict,     ///< none came in time (server_options::verdict_deadline), or before a drain: 503
+  behind,         ///< a shard that has not yet what its client got elsewhere: 503
+  no_memory,      ///< 503
+  too_many_keys,  ///< of one watch_options: 400
   // Mistakes of the program, 500.
   in_hook,             ///< accept() in a hook that may not call it
   bad_header,          ///< verdict::header
@@ -1308,6 +1311,7 @@ enum class refusal_reason : std::uint8_t {
   another_hub,         ///< a channel of it
   closed,              ///< a channel that is closed
   another_sequence,    ///< channels whose ids are of two sequences
+  no_keys,             ///< watch_options::keys of a channel that has none
   until_without_tick,  ///< verdict::until before the hub knew the time
 };
 
@@ -1324,6 +1328,7 @@ enum class refusal_reason : std::uint8_t {
     case refusal_reason::no_verdict: return "no_verdict";
     case refusal_reason::behind: return "behind";
     case refusal_reason::no_memory: return "no_memory";
+    case refusal_reason::too_many_keys: return "too_many_keys";
     case refusal_reason::in_hook: return "in_hook";
     case refusal_reason::bad_header: return "bad_header";
     case refusal_reason::no_channel: return "no_channel";
@@ -1332,6 +1337,7 @@ enum class refusal_reason : std::uint8_t {
     case refusal_reason::another_hub: return "channel_of_another_hub";
     case refusal_reason::closed: return "channel_closed";
     case refusal_reason::another_sequence: return "channels_of_two_sequences";
+    case refusal_reason::no_keys: return "channel_without_keys";
     case refusal_reason::until_without_tick: return "until_without_tick";
   }
   return "unknown";
@@ -1513,6 +1519,10 @@ struct channel_options {
   /// start_at::snapshot, which use 10,000 if this is 0. Then the key that was silent longest is
   /// forgotten, and what a reader misses by that is announced as lost.
   std::uint32_t max_keys = 0;
+  std::uint32_t max_selected = 10'000;  ///< keys of one stream that chooses some (watch_options)
+  /// What no watching stream may exceed, whatever its watch_options say; 0: nothing.
+  std::uint32_t max_bytes = 0;
+  double max_rate = 0;
   heartbeat_options heartbeat = {};
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
   /// What it is called by metrics_page, together with others that have the same: for a channel per
@@ -2835,7 +2845,88 @@ struct no_user {};
 template <class User = no_user>
 class verdict;
 
+/// How a stream reads one channel whose events have keys (publish_options::key), that is one with
+/// channel_options::max_keys: the newest value of each key, without `id:`, not each event. Events
+/// without a key all come, in order, while they are retained.
+struct watch_options {
+  /// Only these keys. It begins with the value that each of them has, whatever id the client
+  /// brings; then what changed longest ago comes first, each value as it is when it is written. A
+  /// publish costs nothing for streams that did not choose its key. Copied. At most
+  /// channel_options::max_selected; hub::select() adds some, hub::unselect() takes some away.
+  std::span<const std::string_view> keys = {};
+  /// Only `keys`, also while there are none.
+  bool only_keys = false;
+  /// Values of one key in a second, at most: all that changed comes once each so often, the newest
+  /// always follows. 0: no limit but channel_options::max_rate, which holds in any case.
+  double max_rate = 0;
+  /// Bytes of values in a second, at most; 0: no limit but channel_options::max_bytes.
+  std::uint32_t max_bytes = 0;
+
+  [[nodiscard]] bool selects() const noexcept { return only_keys || !keys.empty(); }
+};
+
 namespace detail {
+
+/// What a verdict says of watching channels, in one piece of memory.
+class watch_requests {
+ public:
+  /// The keys of one, packed.
+  struct request {
+    bool selects = false;
+    double max_rate = 0;
+    std::uint32_t max_bytes = 0;
+    std::uint32_t keys = 0;
+    std::string_view packed{};
+
+    template <class F>
+    void each_key(F f) const {
+      for (std::size_t at = 0; at != packed.size();) {
+        std::uint32_t n = 0;
+        std::memcpy(&n, packed.data() + at, sizeof n);
+        f(packed.substr(at + sizeof n, n));
+        at += sizeof n + n;
+      }
+    }
+  };
+
+  /// Channel number `joined` of the verdict's.
+  void add(std::uint32_t joined, const watch_options& o) {
+    head h{joined, o.selects(), o.max_rate, o.max_bytes, static_cast<std::uint32_t>(o.keys.size()),
+           0};
+    for (const std::string_view key : o.keys) h.size += sizeof(std::uint32_t) + key.size();
+    bytes_.append(reinterpret_cast<const char*>(&h), sizeof h);
+    for (const std::string_view key : o.keys) {
+      const auto n = static_cast<std::uint32_t>(key.size());
+      bytes_.append(reinterpret_cast<const char*>(&n), sizeof n).append(key);
+    }
+  }
+  /// False: that channel is read as any other.
+  [[nodiscard]] bool find(std::uint32_t joined, request& out) const noexcept {
+    for (std::size_t at = 0; at != bytes_.size();) {
+      head h;
+      std::memcpy(&h, bytes_.data() + at, sizeof h);
+      at += sizeof h;
+      if (h.joined == joined) {
+        out = {h.selects, h.max_rate, h.max_bytes, h.keys,
+               std::string_view{bytes_}.substr(at, to_size(h.size))};
+        return true;
+      }
+      at += to_size(h.size);
+    }
+    return false;
+  }
+
+ private:
+  struct head {
+    std::uint32_t joined;
+    bool selects;
+    double max_rate;
+    std::uint32_t max_bytes;
+    std::uint32_t keys;
+    std::uint64_t size;  ///< of the packed keys
+  };
+  std::string bytes_;
+};
 
 /// Channels to join: a few without memory of their own.
 class joins {
@@ -2881,6 +2972,7 @@ struct joining {
   std::string headers{};
   bool bad_header = false;
   joins channels{};
+  watch_requests watches{};
   bool start_given = false;
   start_at start = start_at::live;
   std::uint64_t backlog = 0;
@@ -2914,6 +3006,13 @@ class verdict {
     return *this;
   }
   verdict&& join(channel c) && noexcept { return std::move(join(c)); }
+  /// The same, and how it is read. A channel without keys, or more keys than it allows, makes the
+  /// stream a refusal.
+  verdict& join(channel c, const watch_options& o) & {
+    joining_.watches.add(joining_.channels.size(), o);
+    return join(c);
+  }
+  verdict&& join(channel c, const watch_options& o) && { return std::move(join(c, o)); }
 
   /// Where to begin without a Last-Event-ID; default: as the channel says.
   verdict&& start(start_at s) && {
@@ -3063,9 +3162,11 @@ enum class join_error : std::uint8_t {
   /// Its other channels, or those that it left, have ids of another sequence, or it left one that
   /// has its own.
   another_sequence,
-  too_many,  ///< hub_options::max_joins
-  moved_on,  ///< it got, or was told of, an id that is not below where it was to begin
-  full,      ///< channel_options::max_subscribers
+  too_many,       ///< hub_options::max_joins
+  moved_on,       ///< it got, or was told of, an id that is not below where it was to begin
+  full,           ///< channel_options::max_subscribers
+  no_keys,        ///< keys are chosen of a channel that has none (channel_options::max_keys)
+  too_many_keys,  ///< channel_options::max_selected
   no_memory,
   in_hook,  ///< called inside a hook that may not call the hub (see hub)
 };
@@ -3082,8 +3183,32 @@ enum class join_error : std::uint8_t {
     case join_error::too_many: return "too_many";
     case join_error::moved_on: return "moved_on";
     case join_error::full: return "full";
+    case join_error::no_keys: return "no_keys";
+    case join_error::too_many_keys: return "too_many_keys";
     case join_error::no_memory: return "no_memory";
     case join_error::in_hook: return "in_hook";
+  }
+  return "unknown";
+}
+
+/// Why hub.select() or hub.unselect() did not.
+enum class select_error : std::uint8_t {
+  none,
+  no_session,     ///< gone, or ending
+  no_selection,   ///< it did not join the channel with keys of its own (watch_options)
+  too_many_keys,  ///< channel_options::max_selected: none of them was added
+  no_memory,      ///< some of them may have been added
+  in_hook,        ///< called inside a hook that may not call the hub (see hub)
+};
+
+[[nodiscard]] constexpr std::string_view to_string(select_error e) noexcept {
+  switch (e) {
+    case select_error::none: return "none";
+    case select_error::no_session: return "no_session";
+    case select_error::no_selection: return "no_selection";
+    case select_error::too_many_keys: return "too_many_keys";
+    case select_error::no_memory: return "no_memory";
+    case select_error::in_hook: return "in_hook";
   }
   return "unknown";
 }
@@ -3207,6 +3332,7 @@ struct drain_options {
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 // ---- sse/detail/engine/publish.hpp
 //
@@ -3262,6 +3388,17 @@ struct drain_options {
 #define SSEHUB_DETAIL_ENGINE_CATCH_UP_HPP
 
 #include <cstdint>
+#include <string_view>
+
+// ---- sse/detail/engine/selection.hpp
+//
+// Readers that chose their keys of a channel: who chose what, and who is woken by which event. What
+// they get of it is in passes.hpp.
+#ifndef SSEHUB_DETAIL_ENGINE_SELECTION_HPP
+#define SSEHUB_DETAIL_ENGINE_SELECTION_HPP
+
+#include <cstdint>
+#include <span>
 #include <string_view>
 
 // ---- sse/detail/engine/lag.hpp
@@ -3323,6 +3460,7 @@ struct drain_options {
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 // ---- sse/detail/engine/engine.hpp
 //
@@ -3339,8 +3477,9 @@ struct drain_options {
 //   ends.hpp                         closed, and reaped once nobody walks
 //   visibility.hpp                   which entry a session may see next
 //   lag.hpp                          readers that are too slow, what is held for them
+//   selection.hpp                    who chose which keys, and is woken by which event
 //   catch_up.hpp                     where a reader begins, or goes on; gap frames
-//   passes.hpp                       the newest values, for readers that conflate
+//   passes.hpp                       the newest values, for readers that conflate or chose keys
 //   weave.hpp                        its way to live, its channels in the order of their ids
 //   publish.hpp                      bytes in
 //   flush.hpp                        bytes out: gather, write, advance
@@ -5033,7 +5172,9 @@ struct stream {
   }
 
   event_log log;
-  vec<std::uint32_t> readers;  ///< subscriptions
+  /// Subscriptions. The last `selecting` of them chose their keys, and are not served for the
+  /// others.
+  vec<std::uint32_t> readers;
   channel_state* owner;
   /// Made with the first entry that has an audience, unless the hook is asked from the start.
   audience_index* audiences = nullptr;
@@ -5048,10 +5189,12 @@ struct stream {
   std::uint32_t by_backlog = none;  ///< place in engine::backlogs_
   /// Ordinal, modulo 2^32: what is in front of it was there in a flush before.
   std::uint32_t settled = 0;
-  bool touched = false;     ///< in that list
-  bool dirty = false;       ///< got entries since the last flush that all readers may see
-  bool transients = false;  ///< transient entries: no ids, nothing retained
-  bool ask = false;         ///< has entries that are not in `audiences`: the hook is asked
+  std::uint32_t selecting = 0;  ///< of `readers`
+  bool touched = false;         ///< in that list
+  bool dirty = false;           ///< got entries since the last flush that all readers may see,
+  bool for_all = false;         ///< also those that chose their keys
+  bool transients = false;      ///< transient entries: no ids, nothing retained
+  bool ask = false;             ///< has entries that are not in `audiences`: the hook is asked
 
   /// Lets go what retention does not cover and nobody reads.
   void trim(std::int64_t now) noexcept {
@@ -5088,11 +5231,209 @@ struct stream {
 #include <string_view>
 #include <utility>
 
+// ---- sse/detail/log/key_watchers.hpp
+//
+// key_watchers: who wants which keys of a channel. A publish finds those who want its key; each of
+// them finds what changed for it, without looking at what did not.
+#ifndef SSEHUB_DETAIL_LOG_KEY_WATCHERS_HPP
+#define SSEHUB_DETAIL_LOG_KEY_WATCHERS_HPP
+
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// One reader's wish for one key. While its values changed and were not taken it stands in the
+/// reader's queue, where the first change put it: so no key waits longer than all others take.
+struct key_watch {
+  std::uint64_t due = 0;       ///< queued: position of the first change that was not taken
+  std::uint32_t key = none;    ///< in key_watchers
+  std::uint32_t reader = none; ///< none: given up while it was queued
+  std::uint32_t newer = none;  ///< the key's watches, in no order
+  std::uint32_t older = none;
+  std::uint32_t queue_next = none;
+  bool queued = false;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return queue_next; }
+};
+
+/// What one reader watches: an open table by key, and the queue.
+struct watch_list {
+  vec<std::uint32_t> places{};  ///< watches by key; their number is a power of two
+  std::uint32_t count = 0;
+  std::uint32_t first = none;  ///< of the queue
+  std::uint32_t last = none;
+};
+
+struct watched_key {
+  std::uint32_t watches = none;  ///< the first, through key_watch::older
+  std::uint32_t values = none;   ///< the first, which their owner chains
+  bool fresh = false;            ///< that is to be done
+};
+
+class key_watchers {
+ public:
+  explicit key_watchers(std::uint64_t seed) noexcept : keys_{seed} {}
+
+  [[nodiscard]] const key_watch& operator[](std::uint32_t w) const noexcept { return watches_[w]; }
+  /// A key that somebody watches; none: nobody does.
+  [[nodiscard]] std::uint32_t find(std::string_view key) const noexcept { return keys_.find(key); }
+  [[nodiscard]] std::string_view name_of(std::uint32_t key) const noexcept {
+    return keys_.name_of(key);
+  }
+  [[nodiscard]] watched_key& key(std::uint32_t k) noexcept { return keys_[k]; }
+  [[nodiscard]] const watched_key& key(std::uint32_t k) const noexcept { return keys_[k]; }
+
+  /// The reader's watch on a key; none: it has none.
+  [[nodiscard]] std::uint32_t find(const watch_list& of, std::uint32_t key) const noexcept {
+    return of.count == 0 ? none : of.places[place_of(of, key)];
+  }
+  /// A watch on `key`; none: memory is out. REQUIRES: `reader` has none on it yet.
+  [[nodiscard]] std::uint32_t add(watch_list& of, std::uint32_t reader,
+                                  std::string_view key) noexcept {
+    if (!make_room(of) || !watches_.reserve_one()) return none;
+    const std::uint32_t k = keys_.acquire(key);
+    if (k == none) return none;
+    const std::uint32_t w = watches_.take();
+    const std::uint32_t next = std::exchange(keys_[k].watches, w);
+    watches_[w] = {.key = k, .reader = reader, .older = next};
+    if (next != none) watches_[next].newer = w;
+    of.places[place_of(of, k)] = w;
+    ++of.count;
+    return w;
+  }
+  /// Gives up the watch on a key. REQUIRES: there is one. True: it was the last on that key, whose
+  /// values are chained no more.
+  bool remove(watch_list& of, std::uint32_t key) noexcept {
+    const std::uint32_t w = take_out(of, key);
+    key_watch& x = watches_[w];
+    (x.newer == none ? keys_[key].watches : watches_[x.newer].older) = x.older;
+    if (x.older != none) watches_[x.older].newer = x.newer;
+    x.reader = none;
+    if (!x.queued) watches_.give_back(w);
+    return keys_.release(key);
+  }
+  /// Gives up all of a reader's watches. `last(key)` for each that nobody else watches.
+  void clear(watch_list& of) noexcept {
+    for (const std::uint32_t w : of.places) {
+      if (w == none) continue;
+      key_watch& x = watches_[w];
+      (x.newer == none ? keys_[x.key].watches : watches_[x.newer].older) = x.older;
+      if (x.older != none) watches_[x.older].newer = x.newer;
+      x.reader = none;
+      keys_.release(x.key);
+      if (!x.queued) watches_.give_back(w);
+    }
+    while (of.first != none) watches_.give_back(pop(of));
+    of.places.release();
+    of.count = 0;
+  }
+
+  // --- what changed for a reader -----------------------------------------------------------------
+
+  /// Its key has something new since `position`. False: it is queued already.
+  bool queue(watch_list& of, std::uint32_t w, std::uint64_t position) noexcept {
+    key_watch& x = watches_[w];
+    if (x.queued) return false;
+    x.queued = true;
+    x.due = position;
+    x.queue_next = none;
+    (of.last == none ? of.first : watches_[of.last].queue_next) = w;
+    of.last = w;
+    return true;
+  }
+  /// What was taken from the queue was not sent: it is the next again, behind `before`, which was
+  /// given back before it (none: nothing was).
+  /// False: it waits already.
+  bool queue_again(watch_list& of, std::uint32_t w, std::uint32_t before) noexcept {
+    key_watch& x = watches_[w];
+    if (x.queued) {  // it changed again: which of its values were taken is not known any more
+      x.due = 1;
+      return false;
+    }
+    x.queued = true;
+    std::uint32_t& link = before == none ? of.first : watches_[before].queue_next;
+    x.queue_next = std::exchange(link, w);
+    if (x.queue_next == none) of.last = w;
+    return true;
+  }
+  /// The watch that waits longest, taken out of the queue; none: there is none.
+  [[nodiscard]] std::uint32_t dequeue(watch_list& of) noexcept {
+    while (of.first != none) {
+      const std::uint32_t w = pop(of);
+      watches_[w].queued = false;
+      if (watches_[w].reader != none) return w;
+      watches_.give_back(w);
+    }
+    return none;
+  }
+  /// `w` is a watch of this reader.
+  [[nodiscard]] bool is_of(std::uint32_t w, std::uint32_t reader) const noexcept {
+    return w < watches_.extent() && watches_[w].reader == reader;
+  }
+
+ private:
+  [[nodiscard]] static std::uint32_t home_of(const watch_list& of, std::uint32_t key) noexcept {
+    return static_cast<std::uint32_t>((key * 0x9e3779b97f4a7c15ULL) >> 32) & (of.places.size() - 1);
+  }
+  /// Where the key's watch is, or would be.
+  [[nodiscard]] std::uint32_t place_of(const watch_list& of, std::uint32_t key) const noexcept {
+    std::uint32_t at = home_of(of, key);
+    while (of.places[at] != none && watches_[of.places[at]].key != key)
+      at = (at + 1) & (of.places.size() - 1);
+    return at;
+  }
+  /// For one more, with a third of the table free.
+  [[nodiscard]] bool make_room(watch_list& of) noexcept {
+    if (of.count + of.count / 2 + 1 < of.places.size()) return true;
+    const std::uint32_t n = of.places.empty() ? 4 : 2 * of.places.size();
+    vec<std::uint32_t> old;
+    if (!old.reserve(n)) return false;
+    while (old.size() < n) old.push_reserved(none);
+    old.swap(of.places);
+    for (const std::uint32_t w : old) {
+      if (w != none) of.places[place_of(of, watches_[w].key)] = w;
+    }
+    return true;
+  }
+  /// Out of the table; those behind it close up.
+  [[nodiscard]] std::uint32_t take_out(watch_list& of, std::uint32_t key) noexcept {
+    const std::uint32_t mask = of.places.size() - 1;
+    std::uint32_t hole = place_of(of, key);
+    const std::uint32_t w = of.places[hole];
+    SSEHUB_ASSERT(w != none);
+    for (std::uint32_t at = (hole + 1) & mask; of.places[at] != none; at = (at + 1) & mask) {
+      const std::uint32_t home = home_of(of, watches_[of.places[at]].key);
+      if (((at - home) & mask) < ((at - hole) & mask)) continue;  // its home is behind the hole
+      of.places[hole] = of.places[at];
+      hole = at;
+    }
+    of.places[hole] = none;
+    --of.count;
+    return w;
+  }
+  /// The first of the queue.
+  [[nodiscard]] std::uint32_t pop(watch_list& of) noexcept {
+    const std::uint32_t w = of.first;
+    of.first = watches_[w].queue_next;
+    if (of.first == none) of.last = none;
+    return w;
+  }
+
+  name_table<watched_key, 16> keys_;
+  slot_pool<key_watch> watches_;
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_LOG_KEY_WATCHERS_HPP
+
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 struct newest_value {
-  blob* bytes = nullptr;   ///< the encoded event, without its id
-  std::uint32_t room = 0;  ///< bytes that the blob has
+  blob* bytes = nullptr;             ///< the encoded event, without its id
+  std::uint32_t room = 0;            ///< bytes that the blob has
+  std::uint32_t next_of_key = none;  ///< of a key that is watched: the slot of another audience's
   owned_text audience;
 };
 
@@ -5115,6 +5456,9 @@ class newest_by_key {
   ~newest_by_key() {
     while (oldest_ != none) drop(oldest_);
     while (!keyless_.empty()) pop_keyless();
+    if (watchers_ == nullptr) return;
+    watchers_->~key_watchers();
+    deallocate(watchers_);
   }
 
   /// What was published up to `position` is not known here: it counts as lost.
@@ -5127,6 +5471,7 @@ class newest_by_key {
   /// One without a key, the entry `ordinal` of the log.
   void put_keyless(std::uint64_t position, std::uint64_t ordinal,
                    std::string_view audience) noexcept {
+    last_keyless_ = position;
     keyless_event e{position, ordinal};
     if (!keyless_.reserve_one() ||
         (!audience.empty() && (e.audience = audiences_.acquire(audience)) == none)) {
@@ -5190,9 +5535,41 @@ class newest_by_key {
     return lo;
   }
   [[nodiscard]] std::uint64_t keyless_end() const noexcept { return keyless_.end(); }
+  /// Position of the one that was published last, also if it is not retained; 0: there was none.
+  [[nodiscard]] std::uint64_t last_keyless() const noexcept { return last_keyless_; }
   [[nodiscard]] const keyless_event& keyless(std::uint64_t n) const noexcept { return keyless_[n]; }
   [[nodiscard]] std::string_view audience_of(const keyless_event& e) const noexcept {
     return e.audience == none ? std::string_view{} : audiences_.name_of(e.audience);
+  }
+
+  // --- who watches which keys --------------------------------------------------------------------
+
+  /// nullptr: nobody ever did.
+  [[nodiscard]] key_watchers* watchers() const noexcept { return watchers_; }
+  /// nullptr: memory is out.
+  [[nodiscard]] key_watchers* make_watchers(std::uint64_t seed) noexcept {
+    if (watchers_ != nullptr) return watchers_;
+    void* const p = allocate(sizeof(key_watchers));
+    return p == nullptr ? nullptr : watchers_ = ::new (p) key_watchers(seed);
+  }
+  /// These keys are watched, and were not: their values are chained. O(keys), and O(values) where
+  /// some of those are private.
+  void chain_values(const vec<std::uint32_t>& keys) noexcept {
+    for (const std::uint32_t k : keys) {
+      watched_key& key = watchers_->key(k);
+      key.values = none;
+      key.fresh = private_values_ != 0;
+      if (key.fresh) continue;
+      const std::string_view name = watchers_->name_of(k);
+      if (const std::uint32_t slot = keys_.find(name, keys_.hash(name)); slot != none)
+        chain(slot, k);
+    }
+    if (private_values_ == 0) return;
+    for (std::uint32_t slot = oldest_; slot != none; slot = neighbours_[slot].newer) {
+      const std::uint32_t k = watched(slot);
+      if (k != none && watchers_->key(k).fresh) chain(slot, k);
+    }
+    for (const std::uint32_t k : keys) watchers_->key(k).fresh = false;
   }
 
   // --- losses ------------------------------------------------------------------------------------
@@ -5259,6 +5636,8 @@ class newest_by_key {
         keys_.release(slot);
         return false;
       }
+      private_values_ += audience.empty() ? 0U : 1U;
+      if (const std::uint32_t k = watched(slot); k != none) chain(slot, k);
     }
     link(slot);
     if (!hold(keys_[slot], bytes)) {
@@ -5313,12 +5692,31 @@ class newest_by_key {
   }
   void drop(std::uint32_t i) noexcept {
     unlink(i);
+    if (const std::uint32_t k = watched(i); k != none) unchain(i, k);
+    private_values_ -= keys_[i].audience.view().empty() ? 0U : 1U;
     if (keys_[i].bytes != nullptr) unref(keys_[i].bytes);
     positions_[i] = 0;
     keys_.release(i);
   }
 
+  /// The watched key of a value; none: nobody watches it.
+  [[nodiscard]] std::uint32_t watched(std::uint32_t slot) const noexcept {
+    return watchers_ == nullptr ? none : watchers_->find(keys_.name_of(slot));
+  }
+  void chain(std::uint32_t slot, std::uint32_t key) noexcept {
+    keys_[slot].next_of_key = watchers_->key(key).values;
+    watchers_->key(key).values = slot;
+  }
+  void unchain(std::uint32_t slot, std::uint32_t key) noexcept {
+    std::uint32_t* at = &watchers_->key(key).values;
+    while (*at != slot) at = &keys_[*at].next_of_key;
+    *at = keys_[slot].next_of_key;
+  }
+
   std::uint32_t most_;
+  std::uint32_t private_values_ = 0;
+  std::uint64_t last_keyless_ = 0;
+  key_watchers* watchers_ = nullptr;
   name_table<newest_value, 16> keys_;
   vec<std::uint64_t> positions_;  ///< by slot; 0: free
   vec<std::uint64_t> highest_of_64_;
@@ -5408,9 +5806,7 @@ class channel_state {
 
   engine* engine_;
   owned_text name_;
-  owned_text heartbeat_text_;
-  owned_text heartbeat_type_;
-  owned_text metrics_name_;
+  owned_text texts_;  // those of its options, one behind the other
   channel_options options_;
   sequence own_;
   sequence* sequence_ = &own_;
@@ -5922,6 +6318,7 @@ enum class source : std::uint8_t {
   skip,      ///< too far behind: leaves the log once its half-sent event is out (lag.hpp)
   backfill,  ///< the channel's backfill hook (catch_up.hpp)
   newest,    ///< passes over the newest value of each key (passes.hpp)
+  selected,  ///< the newest values of the keys that it chose (selection.hpp)
   left,      ///< its session leaves the channel: nothing, but for the rest of one event (ends.hpp)
 };
 
@@ -5932,7 +6329,8 @@ struct subscription {
   union {
     std::uint64_t live_from = 0;  ///< source::log: end of its replay, as an offset of the log
     event_id filled_to;           ///< source::backfill: the last id that it got
-    std::uint32_t record;         ///< source::skip: in engine::skips_; newest: in engine::passes_
+    std::uint32_t record;  ///< of source::skip, newest, selected: in engine::skips_, passes_,
+                           ///< selections_
   };
   std::uint32_t k = 0;  ///< index in seg
   std::uint32_t rest = 0;
@@ -5980,24 +6378,44 @@ struct seen_slots {
   std::uint64_t head;  ///< the channel's newest position then
 };
 
-/// A reader that gets the newest value of each key, pass by pass, and the events without a key.
-struct passing {
+/// How often a reader of values may get some, and how many.
+struct pace {
+  std::uint32_t every = 0;             ///< ms from one look at them to the next; 0: at once
+  std::uint32_t bytes_per_second = 0;  ///< 0: any
+};
+
+/// A reader of values: what it has beside them, and when it may get more of them.
+struct value_reader {
+  std::uint64_t keyless = 0;    ///< it has all events without a key up to here
+  std::uint64_t told = 0;       ///< losses up to here are told, or were before it came
+  std::uint64_t entered = 0;    ///< the head when it came here,
+  std::uint64_t sent = 0;       ///< and what it got of what came behind that
+  std::int64_t next_look = 0;   ///< by its period it gets no values before that,
+  std::int64_t paid_until = 0;  ///< nor by its bytes before that
+  pace at_most{};
+  std::uint32_t debt = 0;  ///< of `paid_until`: bytes times 1000 that are less than a millisecond's
+  std::uint32_t room = 0;  ///< bytes of values that it takes at a time
+  bool cut = false;        ///< the last write did not take all
+  bool waited = false;     ///< a period of its pace
+
+  [[nodiscard]] std::int64_t due() const noexcept {
+    return next_look > paid_until ? next_look : paid_until;
+  }
+};
+
+/// One that gets the newest value of each key, pass by pass, and the events without a key.
+struct passing : value_reader {
   std::uint64_t since = 0;    ///< it has all values up to here, or newer ones of their keys
   std::uint64_t began = 0;    ///< the head when the pass under way began
-  std::uint64_t keyless = 0;  ///< it has all events without a key up to here
-  std::uint64_t told = 0;     ///< losses up to here are told, or were before it came
-  std::uint64_t entered = 0;  ///< the head when it came here from the log,
-  std::uint64_t counted = 0;  ///< the log's end then,
-  std::uint64_t sent = 0;     ///< and what it got of what came behind that
+  std::uint64_t counted = 0;  ///< the log's end when it came here from the log
   vec<seen_slots> before{};   ///< by the pass before this one
   vec<seen_slots> now{};      ///< by this one
   std::uint32_t place = 0;    ///< the slot that this pass looks at next
   std::uint32_t at = 0;       ///< in `before`
-  std::uint32_t room = 0;     ///< bytes that it takes at a time
   bool open = false;          ///< a pass is under way,
   bool ending = false;        ///< and saw all slots
   bool gave = false;          ///< and had values for it
-  bool cut = false;           ///< the last write did not take all
+  bool stays = false;         ///< it is never live: it watches (watch_options)
   bool opens = false;         ///< a snapshot of one that is new: it is told where it stands then
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
@@ -6034,6 +6452,14 @@ struct passing {
   }
 };
 
+/// One that gets the newest values of the keys that it chose, and the events without a key.
+struct selection : value_reader {
+  watch_list keys{};
+  std::uint32_t put_back = none;  ///< the last watch that a cut write gave back
+  std::uint32_t next = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+};
+
 /// What a gap frame says.
 struct loss {
   event_id requested = no_id;
@@ -6067,6 +6493,7 @@ struct session {
   bool has_ids : 1 = false;         ///< it joined a channel with ids, and may have left it
   bool own_ids : 1 = false;         ///< of a sequence that is that channel's own
   bool conflates : 1 = false;       ///< it joined a channel that does (lag_policy::coalesce)
+  bool paced : 1 = false;           ///< it gets values of some channel not before value_reader::due
   std::uint32_t first = none;       ///< subscriptions
   std::uint32_t lane = none;
   std::uint32_t chunked = none;  ///< in engine::chunks_; none: not chunked
@@ -6234,7 +6661,12 @@ class engine {
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
-  [[nodiscard]] join_error join(session_id id, channel c, const join_start& from) noexcept;
+  [[nodiscard]] join_error join(session_id id, channel c, const join_start& from,
+                                const watch_options* watch = nullptr) noexcept;
+  [[nodiscard]] select_error select(session_id id, channel c,
+                                    std::span<const std::string_view> keys) noexcept;
+  [[nodiscard]] select_error unselect(session_id id, channel c,
+                                      std::span<const std::string_view> keys) noexcept;
   /// Counts a request whose verdict comes later, until end_wait(). False: refused.
   [[nodiscard]] bool begin_wait(const request& r, counted_names& n, accept_result& out);
   void end_wait(counted_names& n) noexcept { caps_.end_wait(n); }
@@ -6362,6 +6794,11 @@ class engine {
   [[nodiscard]] std::uint32_t& link_behind(std::uint32_t slot, std::uint32_t before) noexcept;
   [[nodiscard]] std::uint32_t add_reader(std::uint32_t slot, stream& st,
                                          std::uint32_t before) noexcept;
+  void swap_readers(stream& st, std::uint32_t a, std::uint32_t b) noexcept;
+  [[nodiscard]] bool is_live(const subscription& sub) const noexcept;
+  void set_selecting(subscription& sub, bool on) noexcept;
+  [[nodiscard]] value_reader& value_reader_of(const subscription& sub) noexcept;
+  [[nodiscard]] std::int64_t values_due(const subscription& sub) noexcept;
   void give_record_back(subscription& sub) noexcept;
   void detach(std::uint32_t slot, std::uint32_t before) noexcept;
   void detach_all(std::uint32_t slot) noexcept;
@@ -6437,16 +6874,24 @@ class engine {
   [[nodiscard]] std::uint32_t pass_transients(std::uint32_t index) noexcept;
   [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j,
                                const resume_point& resume) noexcept;
+  using watch_request = const watch_requests::request*;  ///< nullptr: read as any other channel
   struct beginning {
-    source from = source::log;  ///< newest, backfill: behind the id that it brought, if it did
+    /// newest, selected, backfill: behind the id that it brought, if it did
+    source from = source::log;
     std::uint64_t ordinal = 0;  ///< log: of its first entry
     bool resumes = false;       ///< from an id that was given out
     bool lost = false;          ///< what it asked for is gone, or not given out yet
   };
   [[nodiscard]] static beginning beginning_of(const channel_state& c, const joining& j,
-                                              const resume_point& resume) noexcept;
+                                              const resume_point& resume,
+                                              watch_request watch) noexcept;
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
-                              bool& lost) noexcept;
+                              watch_request watch, bool& lost) noexcept;
+  [[nodiscard]] bool start_watching(std::uint32_t index, const joining& j,
+                                    const resume_point& resume,
+                                    const watch_requests::request& watch, bool resumes) noexcept;
+  [[nodiscard]] static std::uint64_t in_front_of(const event_log& log, std::uint64_t ordinal,
+                                                 std::uint64_t head) noexcept;
   [[nodiscard]] std::uint64_t head_of(const channel_state& c) const noexcept;
   [[nodiscard]] bool start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
                                   std::uint64_t told) noexcept;
@@ -6476,6 +6921,18 @@ class engine {
   [[nodiscard]] bool tell_standing(std::uint32_t slot) noexcept;
   [[nodiscard]] bool push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                               bool moves_id) noexcept;
+
+  // selection.hpp
+  [[nodiscard]] bool watch_key(std::uint32_t index, std::string_view key) noexcept;
+  [[nodiscard]] bool watch_keys(std::uint32_t index, const watch_requests::request& w) noexcept;
+  void wake_watchers(channel_state& c, std::string_view key, std::uint64_t position,
+                     std::string_view audience) noexcept;
+  void wake_watch(channel_state& c, std::uint32_t w, std::uint64_t position) noexcept;
+  void chain_fresh_keys(const channel_state& c) noexcept;
+  [[nodiscard]] bool keyless_waits(const subscription& sub) const noexcept;
+  [[nodiscard]] std::uint32_t selection_of(std::uint32_t slot,
+                                           const channel_state& c) const noexcept;
+  [[nodiscard]] bool has_more(const subscription& sub) const noexcept;
 
   // weave.hpp
   /// A channel's share of what a session that catches up gets next.
@@ -6508,8 +6965,17 @@ class engine {
     bool moved = false;                       ///< something is further than before
     bool ok = true;                           ///< false: memory is out
   };
-  // passes.hpp
+  // passes.hpp, selection.hpp
   static constexpr std::uint32_t least_at_a_time = 1024;  ///< bytes of values
+  [[nodiscard]] bool push_value(weaving& w, std::uint32_t index, std::uint32_t value,
+                                std::uint32_t key) noexcept;
+  void take_selected(weaving& w, std::uint32_t index) noexcept;
+  [[nodiscard]] bool take_key(weaving& w, std::uint32_t index, std::uint32_t x) noexcept;
+  void take_back(selection& chosen, std::uint32_t index, std::uint32_t x) noexcept;
+  [[nodiscard]] std::uint64_t begin_taking(value_reader& r, const weaving& w) const noexcept;
+  void note_cut(value_reader& r, std::uint64_t n) noexcept;
+  void pay(value_reader& r, std::int64_t bytes) const noexcept;
+  void wait_a_period(value_reader& r) noexcept;
   void run_passes(weaving& w) noexcept;
   void end_pass(std::uint32_t index) noexcept;
   void take_values(weaving& w, std::uint32_t index) noexcept;
@@ -6543,7 +7009,7 @@ class engine {
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] bool index_audience(stream& st, std::string_view audience) noexcept;
   void put_newest(channel_state& c, const new_entry& meta, const publish_options& o) noexcept;
-  void announce(stream& st, std::string_view audience) noexcept;
+  void announce(stream& st, std::string_view audience, bool keyed = false) noexcept;
   void serve_user(stream& st, std::string_view key) noexcept;
 
   // flush.hpp
@@ -6593,13 +7059,14 @@ class engine {
   // admit.hpp
   [[nodiscard]] bool nothing_comes(const joining& j, const resume_point& resume) const noexcept;
   [[nodiscard]] bool nothing_comes(const channel_state& c, const joining& j,
-                                   const resume_point& resume) const noexcept;
+                                   const resume_point& resume, watch_request watch) const noexcept;
   [[nodiscard]] refusal_reason bad_join(const joining& j) noexcept;
-  [[nodiscard]] join_error bad_join(std::uint32_t slot, channel c) const noexcept;
+  [[nodiscard]] join_error bad_join(std::uint32_t slot, channel c,
+                                    const watch_options* watch) const noexcept;
   [[nodiscard]] bool moved_on(std::uint32_t slot, const channel_state& c, const joining& j,
-                              const resume_point& resume) noexcept;
+                              const resume_point& resume, watch_request watch) noexcept;
   [[nodiscard]] bool begin_at_join(std::uint32_t index, const joining& j,
-                                   const resume_point& resume) noexcept;
+                                   const resume_point& resume, watch_request watch) noexcept;
   [[nodiscard]] bool stands_nowhere(const session& s, std::uint32_t but) const noexcept;
   [[nodiscard]] refusal_reason bad_channel(const joining& j, std::uint32_t i) const noexcept;
   void evict(const victims& v) noexcept;
@@ -6628,6 +7095,7 @@ class engine {
   chunks chunks_;
   slot_pool<skip, 16> skips_;
   slot_pool<passing, 16> passes_;
+  slot_pool<selection, 16> selections_;
   name_table<no_user> presence_;  ///< by user and channel: how many sessions
   std::uint32_t generations_ = 0;
   queue live_;                 ///< sessions to be served in the next flush
@@ -6648,6 +7116,7 @@ class engine {
     loss what;
   };
   vec<untold> untold_;                          ///< losses that the session at hand is told next
+  vec<std::uint32_t> fresh_keys_;               ///< that nobody chose before
   vec<channel_state*> closing_;                 ///< to be freed when the outermost call ends
   name_table<channel_stats, 8> closed_groups_;  ///< by channel_options::metrics_name
   name_table<closed_channel, 16> closed_;
@@ -6842,17 +7311,53 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st,
   sub.read_stream(st.index);
   sub.place = st.readers.size();
   st.readers.push_reserved(i);
+  if (st.selecting != 0) swap_readers(st, sub.place, sub.place - st.selecting);
   link = i;
   move_cursor(sub, st.log.end_place());
   sub.live_from = st.log.end_offset();
   return i;
 }
 
+inline void engine::swap_readers(stream& st, std::uint32_t a, std::uint32_t b) noexcept {
+  std::swap(st.readers[a], st.readers[b]);
+  subs_[st.readers[a]].place = a;
+  subs_[st.readers[b]].place = b;
+}
+
+/// Among the readers that chose their keys, or out of them.
+inline void engine::set_selecting(subscription& sub, bool on) noexcept {
+  stream& st = stream_of(sub);
+  if (!on) --st.selecting;
+  swap_readers(st, sub.place, st.readers.size() - 1 - st.selecting);  // where both kinds meet
+  if (on) ++st.selecting;
+}
+
+/// The newest position of a channel: an id, or a stamp where there are none.
+inline std::uint64_t engine::head_of(const channel_state& c) const noexcept {
+  return c.options_.ids != id_mode::none ? c.sequence_->last : stamp_;
+}
+
+/// What reads the values of a channel. REQUIRES: it does.
+inline value_reader& engine::value_reader_of(const subscription& sub) noexcept {
+  if (sub.from() == source::selected) return selections_[sub.record];
+  return passes_[sub.record];
+}
+
 inline void engine::give_record_back(subscription& sub) noexcept {
   if (sub.from() == source::skip) skips_.give_back(sub.record);
+  if (sub.from() == source::selected) {
+    set_selecting(sub, false);
+    selection& chosen = selections_[sub.record];
+    stream_of(sub).owner->newest_->watchers()->clear(chosen.keys);
+    chosen = {};
+    selections_.give_back(sub.record);
+  }
   if (sub.from() != source::newest) return;
   passing& p = passes_[sub.record];
-  p = passing{.before = std::move(p.before), .now = std::move(p.now)};  // with their memory
+  passing fresh;  // with their memory
+  fresh.before.swap(p.before);
+  fresh.now.swap(p.now);
+  p = std::move(fresh);
   for (vec<seen_slots>* const seen : {&p.before, &p.now}) {
     if (seen->capacity() > 64) seen->release();
     seen->clear();
@@ -6867,11 +7372,12 @@ inline void engine::detach(std::uint32_t slot, std::uint32_t before) noexcept {
   subscription& sub = subs_[index];
   stream& st = stream_of(sub);
   link = sub.next;
+  give_record_back(sub);
+  if (st.selecting != 0) swap_readers(st, sub.place, st.readers.size() - 1 - st.selecting);
   const std::uint32_t moved = st.readers.back();
   st.readers[sub.place] = moved;
   subs_[moved].place = sub.place;
   st.readers.pop_back();
-  give_record_back(sub);
   release_cursor(sub);
   subs_.give_back(index);
 }
@@ -7082,6 +7588,20 @@ inline channel_state* engine::heart_of(const session& s) const noexcept {
   return nullptr;
 }
 
+/// When a reader may get values that wait for it; INT64_MAX: it waits for nothing but its socket.
+inline std::int64_t engine::values_due(const subscription& sub) noexcept {
+  if (sub.from() != source::newest && sub.from() != source::selected) return INT64_MAX;
+  bool waits = false;
+  if (sub.from() == source::selected) {
+    waits = selections_[sub.record].keys.first != none;
+  } else {
+    const passing& p = passes_[sub.record];
+    waits = p.open || head_of(*stream_of(sub).owner) > p.since;
+  }
+  const std::int64_t due = value_reader_of(sub).due();
+  return waits && due > now_ ? due : INT64_MAX;
+}
+
 /// Sets a session's next deadline.
 inline void engine::arm(std::uint32_t slot) noexcept {
   const session& s = sessions_[slot];
@@ -7101,6 +7621,11 @@ inline void engine::arm(std::uint32_t slot) noexcept {
     if (const channel_state* const heart = heart_of(s))
       due(s.last_write, heart->options_.heartbeat.every, !s.blocked || !s.waiting);
     if (s.ends_at < when) when = s.ends_at;
+    if (s.paced) {
+      for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+        if (const std::int64_t at = values_due(subs_[i]); at < when) when = at;
+      }
+    }
     if (s.over) {
       for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
         due(s.over_since, stream_of(subs_[i]).owner->options_.soft_lag_for);
@@ -7172,17 +7697,19 @@ inline stream* engine::transients_of(channel_state& c) noexcept {
 /// What its options say, copied and made countable. False: memory is out.
 inline bool engine::make_channel(channel_state& c, std::string_view name,
                                  channel_options&& o) noexcept {
-  if (!c.name_.assign(name) || !c.heartbeat_text_.assign(o.heartbeat.text) ||
-      !c.heartbeat_type_.assign(o.heartbeat.type) || !c.metrics_name_.assign(o.metrics_name)) {
+  if (!c.name_.assign(name) || !c.texts_.assign(o.heartbeat.text, o.heartbeat.type, o.metrics_name))
     return false;
-  }
   c.options_ = std::move(o);
   channel_options& opts = c.options_;
   if (opts.max_lag == 0) opts.max_lag = UINT64_MAX;
   if (opts.soft_lag_for.is_off()) opts.soft_lag = 0;
-  opts.heartbeat.text = c.heartbeat_text_.view();
-  opts.heartbeat.type = c.heartbeat_type_.view();
-  opts.metrics_name = c.metrics_name_.view();
+  const std::string_view texts = c.texts_.view();
+  std::size_t at = 0;
+  for (std::string_view* const text :
+       {&opts.heartbeat.text, &opts.heartbeat.type, &opts.metrics_name}) {
+    *text = texts.substr(at, text->size());
+    at += text->size();
+  }
   if (opts.heartbeat.every.is_off()) opts.heartbeat.mode = heartbeat_options::pace::off;
   if (opts.max_keys == 0 &&
       (opts.on_lag == lag_policy::coalesce || opts.start == start_at::snapshot)) {
@@ -7553,13 +8080,21 @@ inline void engine::seal(channel_state& c) noexcept {
   for (const std::uint32_t i : c.main_.readers) finish_if_sealed(subs_[i].session);
 }
 
+/// It gets what comes as it comes, or has all that it chose.
+inline bool engine::is_live(const subscription& sub) const noexcept {
+  if (sub.from() != source::selected) return sub.from() == source::log;
+  const selection& chosen = selections_[sub.record];
+  return chosen.keys.first == none &&
+         stream_of(sub).owner->newest_->last_keyless() <= chosen.keyless;
+}
+
 /// Once nothing can come any more, but for what the logs hold.
 inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
   bool reads = false;  // or it left them all, and may join others
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     if (sub.from() == source::left) continue;
-    if (!stream_of(sub).owner->sealed_ || sub.from() != source::log) return;  // or not live yet
+    if (!stream_of(sub).owner->sealed_ || !is_live(sub)) return;
     reads = true;
   }
   if (reads) begin_finish(slot, close_reason::finished);
@@ -7888,6 +8423,137 @@ inline void engine::settle() noexcept {
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_ENGINE_LAG_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// One more key, unless the reader has it: what value it has is the last that waits. Its values are
+/// to be chained then (fresh_keys_). False: memory is out.
+inline bool engine::watch_key(std::uint32_t index, std::string_view key) noexcept {
+  if (key.empty()) return true;  // events without a key come anyway
+  key_watchers& all = *stream_of(subs_[index]).owner->newest_->watchers();
+  watch_list& list = selections_[subs_[index].record].keys;
+  const std::uint32_t known = all.find(key);
+  if (known != none && all.find(list, known) != none) return true;
+  if (!fresh_keys_.reserve(fresh_keys_.size() + 1)) return false;
+  const std::uint32_t w = all.add(list, index, key);
+  if (w == none) return false;
+  if (known == none) fresh_keys_.push_reserved(all[w].key);
+  all.queue(list, w, 0);
+  return true;
+}
+
+/// The values of keys that nobody chose before are found by their keys from now on.
+inline void engine::chain_fresh_keys(const channel_state& c) noexcept {
+  if (!fresh_keys_.empty()) c.newest_->chain_values(fresh_keys_);
+  fresh_keys_.clear();
+}
+
+/// The keys that a verdict named. False: memory is out.
+inline bool engine::watch_keys(std::uint32_t index, const watch_requests::request& w) noexcept {
+  bool ok = true;
+  w.each_key([&](std::string_view key) { ok = ok && watch_key(index, key); });
+  chain_fresh_keys(*stream_of(subs_[index]).owner);
+  return ok;
+}
+
+/// The subscription by which a session chose keys of a channel; none: it did not.
+inline std::uint32_t engine::selection_of(std::uint32_t slot,
+                                          const channel_state& c) const noexcept {
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    if (subs_[i].stream_index == c.main_.index && subs_[i].from() == source::selected) return i;
+  }
+  return none;
+}
+
+/// Events without a key wait for it, or were lost.
+inline bool engine::keyless_waits(const subscription& sub) const noexcept {
+  return stream_of(sub).owner->newest_->last_keyless() > selections_[sub.record].keyless;
+}
+
+/// A reader that chose its keys can get something now.
+inline bool engine::has_more(const subscription& sub) const noexcept {
+  const selection& chosen = selections_[sub.record];
+  return (chosen.keys.first != none && now_ >= chosen.due()) || keyless_waits(sub);
+}
+
+/// Who chose the key of an event, and may see it, is served in the next flush.
+inline void engine::wake_watchers(channel_state& c, std::string_view key, std::uint64_t position,
+                                  std::string_view audience) noexcept {
+  key_watchers& all = *c.newest_->watchers();
+  const std::uint32_t k = all.find(key);
+  if (k == none) return;
+  if (!audience.empty() && !c.main_.ask) {  // by the user's sessions
+    const std::uint32_t user = caps_.find_user(audience);
+    std::uint32_t slot = user == none ? none : caps_.first_of(user);
+    for (; slot != none; slot = caps_.next_of_user(slot)) {
+      const std::uint32_t i = selection_of(slot, c);
+      const std::uint32_t w = i == none ? none : all.find(selections_[subs_[i].record].keys, k);
+      if (w != none) wake_watch(c, w, position);
+    }
+    return;
+  }
+  for (std::uint32_t w = all.key(k).watches; w != none; w = all[w].older) {
+    if (audience.empty() || sees(subs_[all[w].reader].session, audience))
+      wake_watch(c, w, position);
+  }
+}
+
+inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t position) noexcept {
+  key_watchers& all = *c.newest_->watchers();
+  const subscription& sub = subs_[all[w].reader];
+  if (!serving(sessions_[sub.session])) return;
+  selection& chosen = selections_[sub.record];
+  const bool waited = chosen.keys.first != none;
+  if (!all.queue(chosen.keys, w, position)) {
+    ++c.counters_.coalesced;  // the one that waits is overtaken
+  } else if (now_ >= chosen.due()) {
+    enqueue(live_, sub.session);
+  } else if (!waited) {
+    arm(sub.session);
+  }
+}
+
+inline select_error engine::select(session_id id, channel c,
+                                   std::span<const std::string_view> keys) noexcept {
+  if (quiet_) return select_error::in_hook;
+  if (!alive(id)) return select_error::no_session;
+  const channel_state* const here = find(c);
+  const std::uint32_t i = here == nullptr ? none : selection_of(id.slot, *here);
+  if (i == none) return select_error::no_selection;
+  selection& chosen = selections_[subs_[i].record];
+  if (chosen.keys.count + keys.size() > here->options_.max_selected)
+    return select_error::too_many_keys;
+  bool ok = true;
+  for (const std::string_view key : keys) ok = ok && watch_key(i, key);
+  chain_fresh_keys(*here);
+  if (now_ >= chosen.due()) {
+    enqueue(live_, id.slot);
+  } else {
+    arm(id.slot);
+  }
+  want();
+  return ok ? select_error::none : select_error::no_memory;
+}
+
+inline select_error engine::unselect(session_id id, channel c,
+                                     std::span<const std::string_view> keys) noexcept {
+  if (quiet_) return select_error::in_hook;
+  if (!alive(id)) return select_error::no_session;
+  const channel_state* const here = find(c);
+  const std::uint32_t i = here == nullptr ? none : selection_of(id.slot, *here);
+  if (i == none) return select_error::no_selection;
+  key_watchers& all = *here->newest_->watchers();
+  watch_list& list = selections_[subs_[i].record].keys;
+  for (const std::string_view key : keys) {
+    const std::uint32_t k = all.find(key);
+    if (k != none && all.find(list, k) != none) all.remove(list, k);
+  }
+  return select_error::none;
+}
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_SELECTION_HPP
 // ---- sse/gap.hpp
 //
 // gap: what our hub's `event: gap` frame says, its reader and its writer.
@@ -8002,11 +8668,6 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   watch_lag(st, sub.live_from);
 }
 
-/// The newest position of a channel: an id, or a stamp where there are none.
-inline std::uint64_t engine::head_of(const channel_state& c) const noexcept {
-  return c.options_.ids != id_mode::none ? c.sequence_->last : stamp_;
-}
-
 /// Passes over the newest values come next: those that came behind `since`, and the events without
 /// a key behind `keyless`. Losses up to `told` go unsaid. False: memory is out.
 inline bool engine::start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
@@ -8027,6 +8688,74 @@ inline bool engine::start_passes(subscription& sub, std::uint64_t since, std::ui
   return true;
 }
 
+/// The position that everything from entry `ordinal` on is behind; `newest`: there is nothing.
+inline std::uint64_t engine::in_front_of(const event_log& log, std::uint64_t ordinal,
+                                         std::uint64_t newest) noexcept {
+  if (ordinal == log.end()) return newest;
+  const log_place at = log.at(ordinal);
+  const event_id id = at.seg->id(at.get());
+  return (id != no_id ? id : at.seg->stamp(at.get())) - 1;
+}
+
+/// What a watch asks for, within what the channel allows.
+[[nodiscard]] inline pace pace_of(const channel_options& most,
+                                  const watch_requests::request& w) noexcept {
+  const auto both = [](auto of_all, auto of_one) {
+    if (!(of_all > 0)) return of_one;
+    return of_one > 0 && of_one < of_all ? of_one : of_all;
+  };
+  const double rate = both(most.max_rate, w.max_rate);
+  pace p{.bytes_per_second = both(most.max_bytes, w.max_bytes)};
+  if (!(rate > 0)) return p;
+  const double every = 1000 / rate;
+  p.every = every > 1e9 ? 1'000'000'000U : every < 1 ? 1U : static_cast<std::uint32_t>(every);
+  return p;
+}
+
+/// It gets values, and no other events with a key. Who is new begins with what its start says of
+/// events without one. False: memory is out.
+inline bool engine::start_watching(std::uint32_t index, const joining& j,
+                                   const resume_point& resume, const watch_requests::request& watch,
+                                   bool resumes) noexcept {
+  subscription& sub = subs_[index];
+  stream& st = stream_of(sub);
+  const channel_state& c = *st.owner;
+  const start_at start = start_of(c, j);
+  const std::uint64_t newest = head_of(c);
+  std::uint64_t keyless = newest;
+  if (resumes) {
+    keyless = resume.after;
+  } else if (j.backlog != 0) {
+    keyless = in_front_of(st.log, st.log.newest(j.backlog), newest);
+  } else if (start == start_at::all) {
+    keyless = in_front_of(st.log, st.log.retained(), newest);
+  }
+  const pace at_most = pace_of(c.options_, watch);
+  if (at_most.every != 0 || at_most.bytes_per_second != 0) sessions_[sub.session].paced = true;
+  if (!watch.selects) {
+    const std::uint64_t since = resumes ? resume.values : start == start_at::live ? newest : 0;
+    if (!start_passes(sub, since, keyless, resumes ? 0 : newest)) return false;
+    passing& p = passes_[sub.record];
+    p.at_most = at_most;
+    p.stays = at_most.every != 0 || at_most.bytes_per_second != 0;
+    p.opens = !resumes && since == 0 && c.options_.ids != id_mode::none && tells_position(j);
+    return true;
+  }
+  if (c.newest_->make_watchers(options_.seed) == nullptr) return false;
+  const std::uint32_t record = selections_.take();
+  if (record == none) return false;
+  release_cursor(sub);
+  sub.read_from(source::selected);
+  sub.record = record;
+  set_selecting(sub, true);
+  selection& chosen = selections_[record];
+  chosen.keyless = keyless;
+  chosen.entered = newest;
+  chosen.room = most_at_a_time();
+  chosen.at_most = at_most;
+  return watch_keys(index, watch);
+}
+
 /// Of the values: what one write may take at most.
 inline std::uint32_t engine::most_at_a_time() const noexcept {
   return host_.max_buffers == 1 && batch::record < options_.flush_share ? batch::record
@@ -8039,8 +8768,17 @@ inline bool engine::tells_position(const joining& j) const noexcept {
 
 /// Where a reader of a channel begins.
 inline engine::beginning engine::beginning_of(const channel_state& c, const joining& j,
-                                              const resume_point& resume) noexcept {
+                                              const resume_point& resume,
+                                              watch_request watch) noexcept {
   const event_log& log = c.main_.log;
+  if (watch != nullptr) {
+    beginning b{.from = watch->selects ? source::selected : source::newest};
+    const bool brings =
+        resume.state == resume_point::kind::given && c.options_.ids != id_mode::none;
+    b.lost = brings && (resume.after > c.sequence_->last || c.engine_->was_lost(resume.after));
+    b.resumes = brings && !b.lost;
+    return b;
+  }
   const start_at start = start_of(c, j);
   if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
     if (j.backlog != 0) return {.ordinal = log.newest(j.backlog)};
@@ -8074,7 +8812,7 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
 
 /// Begins one subscription. `lost`: what it asked for is gone. False: memory is out.
 inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
-                             bool& lost) noexcept {
+                             watch_request watch, bool& lost) noexcept {
   subscription& sub = subs_[index];
   channel_state& c = *stream_of(sub).owner;
   if (c.options_.ids != id_mode::none) {
@@ -8082,10 +8820,12 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
     sessions_[sub.session].own_ids = c.options_.own_sequence;
   }
   if (c.options_.on_lag == lag_policy::coalesce) sessions_[sub.session].conflates = true;
-  const beginning b = beginning_of(c, j, resume);
+  const beginning b = beginning_of(c, j, resume, watch);
   lost = b.lost;
   if (b.resumes) ++c.counters_.replays;
-  if (b.from == source::backfill) {
+  if (watch != nullptr) {
+    return start_watching(index, j, resume, *watch, b.resumes);
+  } else if (b.from == source::backfill) {
     release_cursor(sub);
     sub.read_from(source::backfill);
     sub.filled_to = resume.after;
@@ -8124,7 +8864,9 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
     if (i == none) return false;
     last = i;
     bool lost = false;
-    if (!begin_at(i, j, resume, lost)) return false;
+    watch_requests::request watch;
+    const bool watches = j.watches.find(n, watch);
+    if (!begin_at(i, j, resume, watches ? &watch : nullptr, lost)) return false;
     if (lost && !told) {
       if (!untold_.push_back({&c, loss_at_opening(c, after)})) return false;
       told = after > c.sequence_->last;
@@ -8210,10 +8952,11 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
     if (st.transients || st.owner->options_.ids == id_mode::none) continue;
     event_id id = st.owner->sequence_->last + 1;
     switch (sub.from()) {
-      case source::newest: {
+      case source::newest:
+      case source::selected: {
         const newest_by_key& values = values_of(st);
         const std::uint64_t n =
-            next_keyless(sub, values.keyless_after(passes_[sub.record].keyless));
+            next_keyless(sub, values.keyless_after(value_reader_of(sub).keyless));
         if (n != values.keyless_end()) id = values.keyless(n).position;
         break;
       }
@@ -8284,14 +9027,16 @@ inline void engine::note_losses(std::uint32_t slot, bool of_values) noexcept {
   const auto visible = [&](std::string_view audience) { return sees(slot, audience); };
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    if (sub.from() != source::newest) continue;
+    if (sub.from() != source::newest && sub.from() != source::selected) continue;
     stream& st = stream_of(sub);
     const newest_by_key& values = values_of(st);
     channel_state& c = *st.owner;
-    passing& p = passes_[sub.record];
+    value_reader& p = value_reader_of(sub);
     const bool ids = c.options_.ids != id_mode::none;
     const std::uint64_t newest = head_of(c);
-    std::uint64_t had = p.since > p.told ? p.since : p.told;
+    const bool all_keys = sub.from() == source::newest;  // else each key tells of its own
+    std::uint64_t had = all_keys ? passes_[sub.record].since : 0;
+    if (p.told > had) had = p.told;
     bool ok = true;
     if (values.lost_keyless(p.keyless, visible)) {
       const std::uint64_t n = next_keyless(sub, values.keyless_after(p.keyless));
@@ -8301,7 +9046,7 @@ inline void engine::note_losses(std::uint32_t slot, bool of_values) noexcept {
       if (had >= p.keyless) had = p.told = first - 1;  // that frame says it all
       p.keyless = first - 1;
     }
-    if (of_values && p.keyless >= newest && values.lost_value(had, visible)) {
+    if (of_values && all_keys && p.keyless >= newest && values.lost_value(had, visible)) {
       ok = untold_.push_back({&c, {had, newest + 1, 0, false, ids}}) && ok;
       p.told = newest;
     }
@@ -8389,8 +9134,114 @@ inline void engine::run_passes(weaving& w) noexcept {
   w.ok = tell(w.slot);
   for (std::uint32_t i = sessions_[w.slot].first; i != none && w.ok; i = subs_[i].next) {
     if (subs_[i].from() == source::newest) take_values(w, i);
+    if (subs_[i].from() == source::selected) take_selected(w, i);
   }
 }
+
+// --- how much, and when --------------------------------------------------------------------------
+
+/// Up to where a reader may take values into a write: less than it was cut at, at first.
+inline std::uint64_t engine::begin_taking(value_reader& r, const weaving& w) const noexcept {
+  const std::uint32_t most = most_at_a_time();
+  if (!r.cut) r.room = r.room < most / 2 ? 2 * r.room : most;  // the last write took all
+  r.cut = false;
+  std::uint64_t room = r.room;
+  const std::uint32_t quarter = r.at_most.bytes_per_second / 4;  // then it waits as long
+  if (quarter != 0 && quarter < room) room = quarter;
+  return w.bytes + room < w.room ? w.bytes + room : w.room;
+}
+
+/// A write took `n` bytes, and left values: the next takes no more.
+inline void engine::note_cut(value_reader& r, std::uint64_t n) noexcept {
+  r.cut = true;
+  r.next_look = now_;  // it waits for its socket
+  const std::uint32_t most = most_at_a_time();
+  r.room = n < least_at_a_time ? least_at_a_time : n < most ? static_cast<std::uint32_t>(n) : most;
+}
+
+/// It took values of so many bytes, or gave them back (below 0).
+inline void engine::pay(value_reader& r, std::int64_t bytes) const noexcept {
+  if (r.at_most.bytes_per_second == 0) return;
+  const std::int64_t debt = r.debt + bytes * 1000;
+  const std::int64_t each = r.at_most.bytes_per_second;
+  const std::int64_t ms = (debt - (debt < 0 ? each - 1 : 0)) / each;  // rounded down
+  r.debt = static_cast<std::uint32_t>(debt - ms * each);
+  r.paid_until = (r.paid_until > now_ ? r.paid_until : now_) + ms;
+}
+
+/// It has all that there is: what comes next waits, at first for any part of its period, so that
+/// not all readers take theirs at once.
+inline void engine::wait_a_period(value_reader& r) noexcept {
+  if (r.at_most.every == 0) return;
+  const std::int64_t wait =
+      r.waited ? r.at_most.every : 1 + static_cast<std::int64_t>(random_.below(r.at_most.every));
+  r.waited = true;
+  r.next_look = now_ + wait;
+}
+
+/// False: memory is out.
+inline bool engine::push_value(weaving& w, std::uint32_t index, std::uint32_t value,
+                               std::uint32_t key) noexcept {
+  const newest_by_key& values = *stream_of(subs_[index]).owner->newest_;
+  const bool counts = values.position(value) > value_reader_of(subs_[index]).entered;
+  w.bytes += values[value].bytes->size;
+  return lanes_.push_value(sessions_[w.slot].lane, values[value].bytes, index, key, counts);
+}
+
+// --- of chosen keys ------------------------------------------------------------------------------
+
+/// What changed longest ago comes first, up to what one write takes.
+inline void engine::take_selected(weaving& w, std::uint32_t index) noexcept {
+  const subscription& sub = subs_[index];
+  selection& chosen = selections_[sub.record];
+  if (chosen.keys.first == none || now_ < chosen.due()) return;
+  key_watchers& all = *stream_of(sub).owner->newest_->watchers();
+  const std::uint64_t before = w.bytes;
+  const std::uint64_t stop = begin_taking(chosen, w);
+  while (w.ok && w.bytes < stop) {
+    const std::uint32_t x = all.dequeue(chosen.keys);
+    if (x == none) break;
+    w.ok = take_key(w, index, x);
+  }
+  pay(chosen, static_cast<std::int64_t>(w.bytes - before));
+  if (chosen.keys.first == none) wait_a_period(chosen);
+}
+
+/// All values of a key that came since they were taken last. False: memory is out.
+inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) noexcept {
+  stream& st = stream_of(subs_[index]);
+  const newest_by_key& values = *st.owner->newest_;
+  const key_watch of = (*values.watchers())[x];
+  bool ok = true;
+  bool any = false;
+  for (std::uint32_t v = values.watchers()->key(of.key).values; v != none && ok;
+       v = values[v].next_of_key) {
+    if (values.position(v) < of.due || !sees_value(w.slot, values[v])) continue;
+    ok = push_value(w, index, v, x);
+    any = true;
+  }
+  if (any || of.due == 0) return ok;
+  // max_keys made the channel forget it
+  const auto visible = [&](std::string_view audience) { return sees(w.slot, audience); };
+  if (!values.lost_value(of.due - 1, visible)) return ok;
+  const bool ids = st.owner->options_.ids != id_mode::none;
+  return ok && untold_.push_back({st.owner, {of.due - 1, head_of(*st.owner) + 1, 0, false, ids}}) &&
+         tell(w.slot);
+}
+
+/// A write did not begin this one.
+inline void engine::take_back(selection& chosen, std::uint32_t index, std::uint32_t x) noexcept {
+  channel_state& c = *stream_of(subs_[index]).owner;
+  key_watchers& all = *c.newest_->watchers();
+  if (!all.is_of(x, index)) return;
+  if (all.queue_again(chosen.keys, x, chosen.put_back)) {
+    chosen.put_back = x;
+  } else {
+    ++c.counters_.coalesced;  // it was overtaken
+  }
+}
+
+// --- of all keys ---------------------------------------------------------------------------------
 
 /// A pass whose values were all sent is over.
 inline void engine::end_pass(std::uint32_t index) noexcept {
@@ -8400,6 +9251,7 @@ inline void engine::end_pass(std::uint32_t index) noexcept {
   p.before = std::move(p.now);
   p.now.clear();
   p.open = p.ending = p.opens = p.gave = false;
+  wait_a_period(p);
 }
 
 /// What changed since the last pass, from where this one is, up to what one write takes. Nothing at
@@ -8409,28 +9261,28 @@ inline void engine::take_values(weaving& w, std::uint32_t index) noexcept {
   const newest_by_key& values = *stream_of(sub).owner->newest_;
   passing& p = passes_[sub.record];
   const std::uint64_t newest = head_of(*stream_of(sub).owner);
-  const std::uint32_t most = most_at_a_time();
+  if (now_ < p.due()) return;
   begin_pass(p, newest);
-  if (!p.cut) p.room = p.room < most / 2 ? 2 * p.room : most;  // the last write took all
-  p.cut = false;
-  const std::uint64_t stop = w.bytes + p.room < w.room ? w.bytes + p.room : w.room;
-  while (w.bytes < stop) {
+  const std::uint64_t before = w.bytes;
+  const std::uint64_t stop = begin_taking(p, w);
+  while (w.bytes < stop && now_ >= p.due()) {
     const std::uint32_t slot = next_changed(values, p);
     p.see(p.place, newest);
     if (slot == none) {
-      if (!end_of_slots(w, index, newest)) return;
+      const bool goes_on = end_of_slots(w, index, newest);
+      if (sub.from() != source::newest) return;  // it went live
+      if (!goes_on) break;
       begin_pass(p, newest);
       continue;
     }
     if (sees_value(w.slot, values[slot])) {
-      const bool counts = values.position(slot) > p.entered;
-      w.ok = lanes_.push_value(sessions_[w.slot].lane, values[slot].bytes, index, slot, counts);
+      w.ok = push_value(w, index, slot, slot);
       if (!w.ok) return;
-      w.bytes += values[slot].bytes->size;
       p.gave = true;
     }
     p.see(++p.place, newest);
   }
+  pay(p, static_cast<std::int64_t>(w.bytes - before));
 }
 
 inline bool engine::sees_value(std::uint32_t slot, const newest_value& v) noexcept {
@@ -8460,6 +9312,11 @@ inline bool engine::end_of_slots(weaving& w, std::uint32_t index, std::uint64_t 
       end_pass(index);
     }
     return !waits && p.keyless >= newest;
+  }
+  if (p.stays) {  // what comes next is the next pass
+    p.ending = true;
+    end_pass(index);
+    return false;
   }
   stream& st = stream_of(sub);
   const std::uint64_t came = st.log.end() - p.counted;
@@ -8493,17 +9350,22 @@ inline bool engine::tell_pass(std::uint32_t slot, std::uint32_t index) noexcept 
 /// there is room for them.
 inline void engine::take_values_back(std::uint32_t slot, std::uint64_t n) noexcept {
   lanes_.take_back(sessions_[slot].lane, [&](const lane_item& item) {
-    if (subs_[item.from].from() != source::newest) return;  // it leaves
-    passing& p = passes_[subs_[item.from].record];
-    if (item.kind == lane_kind::pass) {
-      p.ending = false;
-    } else if (!p.cut) {  // the first of them
-      p.unsee(item.key);
-      p.cut = true;
-      const std::uint32_t most = most_at_a_time();
-      p.room = n < least_at_a_time ? least_at_a_time
-               : n < most          ? static_cast<std::uint32_t>(n)
-                                   : most;
+    const subscription& sub = subs_[item.from];
+    if (sub.from() != source::newest && sub.from() != source::selected) return;  // it leaves
+    value_reader& r = value_reader_of(sub);
+    const bool first = !r.cut;
+    if (item.kind == lane_kind::value) {
+      if (first) note_cut(r, n);
+      pay(r, -std::int64_t{item.bytes->size});
+    }
+    if (sub.from() == source::selected) {
+      selection& chosen = selections_[sub.record];
+      if (first) chosen.put_back = none;
+      take_back(chosen, item.from, item.key);
+    } else if (item.kind == lane_kind::pass) {
+      passes_[sub.record].ending = false;
+    } else if (first) {
+      passes_[sub.record].unsee(item.key);
     }
   });
 }
@@ -8539,6 +9401,10 @@ inline void engine::fill(std::uint32_t slot) noexcept {
       passes = true;
       end_pass(i);
     }
+    if (sub.from() == source::selected) {
+      passes = passes || has_more(sub);
+      if (!keyless_waits(sub)) continue;
+    }
     if (sub.from() == source::left || sub.from() == source::skip || !waits_in_line(sub)) continue;
     fills = fills || sub.from() != source::log;
     if (!strands_.push_back({.index = i})) return mark_dead(slot, close_reason::no_memory);
@@ -8547,7 +9413,10 @@ inline void engine::fill(std::uint32_t slot) noexcept {
   w.values_to = values_to(slot);
   if (fills && w.ok) weave(w);
   for (std::uint32_t i = sessions_[slot].first; passes && i != none && w.ok; i = subs_[i].next) {
-    if (subs_[i].from() != source::newest || waits_in_line(subs_[i])) continue;
+    const source from = subs_[i].from();
+    const bool values =
+        from == source::newest || (from == source::selected && keyless_waits(subs_[i]));
+    if (!values || waits_in_line(subs_[i])) continue;
     strands_.clear();  // without ids it has no place among the others
     w.ok = strands_.push_back({.index = i});
     if (w.ok) weave(w);
@@ -8555,6 +9424,7 @@ inline void engine::fill(std::uint32_t slot) noexcept {
   if (passes && w.ok) run_passes(w);
   if (!w.ok) return mark_dead(slot, close_reason::no_memory);
   if (w.bytes == 0 && w.moved && weaves(sessions_[slot])) enqueue(ready_, slot);
+  if (sessions_[slot].paced) arm(slot);
   finish_if_sealed(slot);
 }
 
@@ -8562,8 +9432,9 @@ inline void engine::fill(std::uint32_t slot) noexcept {
 inline bool engine::weaves(const session& s) const noexcept {
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const source from = subs_[i].from();
-    if ((from == source::newest || from == source::backfill) && waits_in_line(subs_[i]))
-      return true;
+    const bool waits = from == source::newest || from == source::backfill ||
+                       (from == source::selected && keyless_waits(subs_[i]));
+    if (waits && waits_in_line(subs_[i])) return true;
   }
   return false;
 }
@@ -8617,9 +9488,9 @@ inline void engine::sink(std::uint32_t i) noexcept {
 
 inline void engine::look(weaving& w, strand& x) noexcept {
   subscription& sub = subs_[x.index];
-  if (sub.from() == source::newest) {
+  if (sub.from() == source::newest || sub.from() == source::selected) {
     const newest_by_key& values = *stream_of(sub).owner->newest_;
-    passing& p = passes_[sub.record];
+    value_reader& p = value_reader_of(sub);
     if (x.keyless == strand::nothing) x.keyless = values.keyless_after(p.keyless);
     x.keyless = next_keyless(sub, x.keyless);
     if (x.keyless == values.keyless_end()) {
@@ -8650,7 +9521,7 @@ inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
   subscription& sub = subs_[x.index];
   w.moved = true;
   if (sub.from() == source::log) return take_from_log(w, x, bound);
-  if (sub.from() == source::newest) return take_keyless(w, x);
+  if (sub.from() == source::newest || sub.from() == source::selected) return take_keyless(w, x);
   blob* const bytes = staged_[x.staged++].bytes;
   const event_id before = std::exchange(sub.filled_to, x.next);
   w.done_to = x.next;
@@ -8670,7 +9541,7 @@ inline void engine::take_loss(weaving& w, channel_state& c, event_id before, eve
 inline void engine::take_keyless(weaving& w, strand& x) noexcept {
   const subscription& sub = subs_[x.index];
   stream& st = stream_of(sub);
-  passing& p = passes_[sub.record];
+  value_reader& p = value_reader_of(sub);
   const keyless_event& e = st.owner->newest_->keyless(x.keyless++);
   const log_place at = st.log.at(e.ordinal);
   const event_id id = at.seg->id(at.get());
@@ -8943,16 +9814,18 @@ inline publish_error engine::append(stream& st, const event& e, new_entry& meta,
   ++stamp_;
   st.log.commit(meta);
   st.trim(now_);
-  announce(st, o.audience);
+  announce(st, o.audience, !o.key.empty() && st.selecting != 0);
   return publish_error::none;
 }
 
-/// Sees to it that the next flush serves those who may see what was appended last.
-inline void engine::announce(stream& st, std::string_view audience) noexcept {
+/// Sees to it that the next flush serves those who may see what was appended last. `keyed`: those
+/// who chose their keys are told by wake_watchers().
+inline void engine::announce(stream& st, std::string_view audience, bool keyed) noexcept {
   if (st.owner->main_.readers.empty()) return;
   touch(st);
   if (audience.empty() || st.ask) {
     st.dirty = true;
+    st.for_all = st.for_all || !keyed;
   } else {
     serve_user(st, audience);
   }
@@ -9041,6 +9914,7 @@ inline void engine::put_newest(channel_state& c, const new_entry& meta,
   if (o.encoded && meta.id != no_id && text.starts_with("id: "))
     text.remove_prefix(text.find('\n') + 1);
   c.newest_->put(o.key, position, text, o.audience);
+  if (c.main_.selecting != 0) wake_watchers(c, o.key, position, o.audience);
 }
 
 inline publish_error engine::send(session_id id, const event& e) noexcept {
@@ -9133,7 +10007,10 @@ inline void engine::serve_dirty() noexcept {
   for (stream* st = touched_; st != nullptr; st = st->touched_next) {
     if (!st->dirty) continue;
     st->dirty = false;
-    for (const std::uint32_t i : st->readers) {
+    const std::uint32_t n =
+        st->readers.size() - (std::exchange(st->for_all, false) ? 0 : st->selecting);
+    for (std::uint32_t r = 0; r < n && r < st->readers.size(); ++r) {
+      const std::uint32_t i = st->readers[r];
       const subscription& sub = subs_[i];
       const std::uint32_t slot = sub.session;
       session& s = sessions_[slot];
@@ -9217,7 +10094,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       advance(slot, &b[0], b.size(), r.bytes, whole && !heads_.empty());
     }
     sent += r.bytes;
-    if (s.lane != none) take_values_back(slot, r.bytes);
+    if (s.lane != none && s.state == session_state::live) take_values_back(slot, r.bytes);
     if (all && whole && r.next == flow::ready) break;
     if (r.next == flow::closed || r.next == flow::pending) {
       mark_dead(slot, close_reason::peer);
@@ -9337,7 +10214,8 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
     const subscription& sub = subs_[i];
     skips = skips || sub.from() == source::skip;
     leaves = leaves || sub.from() == source::left;
-    fills = fills || sub.from() == source::newest || sub.from() == source::backfill;
+    fills = fills || sub.from() == source::newest || sub.from() == source::backfill ||
+            (sub.from() == source::selected && has_more(sub));
     if (sub.rest == 0) continue;
     const entry& e = (*sub.seg)[sub.k];
     if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.rest, sub.k, sub.seg, i, 1}))
@@ -9369,7 +10247,7 @@ inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t ha
     if (subs_[i].from() == source::log && !(woven && waits_in_line(subs_[i]))) {
       if (!add_head(i, half_sent)) return false;
     } else {
-      elsewhere = true;
+      elsewhere = elsewhere || subs_[i].from() != source::selected || has_more(subs_[i]);
     }
   }
   if (half_sent != none && (woven || b.full()))
@@ -9594,7 +10472,8 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
   if (item.kind == lane_kind::value && item.from != none) {
     const subscription& sub = subs_[item.from];
     ++stream_of(sub).owner->counters_.delivered;
-    if (sub.from() == source::newest) passes_[sub.record].sent += item.counts ? 1U : 0U;
+    if (sub.from() == source::newest || sub.from() == source::selected)
+      value_reader_of(sub).sent += item.counts ? 1U : 0U;
   }
   lanes_.pop(s.lane);
 }
@@ -9667,7 +10546,7 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
     const flight& f = flights_[s->flight];
     if (n > f.total()) n = to_size(f.total());
     if (n != 0) advance(id.slot, f.runs.begin(), f.runs.size(), n, false);
-    if (s->lane != none) take_values_back(id.slot, n);
+    if (s->lane != none && s->state == session_state::live) take_values_back(id.slot, n);
     s->blocked = false;
     enqueue(ready_, id.slot);
   }
@@ -9831,6 +10710,7 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
     return;
   }
   if (s.state == session_state::live) {
+    if (s.paced) enqueue(live_, slot);
     if (s.over) look_at_soft_lag(slot);
     if (!serving(s)) return;
     channel_state* const heart = heart_of(s);
@@ -10207,17 +11087,25 @@ inline refusal_reason engine::bad_channel(const joining& j, std::uint32_t i) con
   if (c.engine_ != this) return refusal_reason::another_hub;
   if (c.sequence_ != joined(j, 0).sequence_) return refusal_reason::another_sequence;
   if (c.joined_) return refusal_reason::joined_twice;
+  if (watch_requests::request watch; j.watches.find(i, watch)) {
+    if (c.newest_ == nullptr) return refusal_reason::no_keys;
+    if (watch.keys > c.options_.max_selected) return refusal_reason::too_many_keys;
+  }
   const std::uint32_t most = c.options_.max_subscribers;
   return most != 0 && c.subscribers() >= most ? refusal_reason::channel_full : refusal_reason::none;
 }
 
 /// Why a live session cannot join.
-inline join_error engine::bad_join(std::uint32_t slot, channel to) const noexcept {
+inline join_error engine::bad_join(std::uint32_t slot, channel to,
+                                   const watch_options* watch) const noexcept {
   const channel_state* const here = to.state();
   if (here == nullptr || here->closing_) return join_error::closed;
   const channel_state& c = *here;
   if (c.engine_ != this) return join_error::another_hub;
   if (c.sealed_) return join_error::sealed;
+  if (watch != nullptr && c.newest_ == nullptr) return join_error::no_keys;
+  if (watch != nullptr && watch->keys.size() > c.options_.max_selected)
+    return join_error::too_many_keys;
   std::uint32_t joined = 0;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
@@ -10248,28 +11136,30 @@ inline bool engine::stands_nowhere(const session& s, std::uint32_t but) const no
 
 /// Whether a channel would begin with an id that the session has passed.
 inline bool engine::moved_on(std::uint32_t slot, const channel_state& c, const joining& j,
-                             const resume_point& resume) noexcept {
+                             const resume_point& resume, watch_request watch) noexcept {
   const session& s = sessions_[slot];
   if (!s.has_ids || c.options_.ids == id_mode::none) return false;
   event_id stands = c.sequence_->last;  // of one that left them all, or has a write under way
   if (const event_id next = next_id(slot); s.flight == none && next <= stands) stands = next - 1;
-  const beginning b = beginning_of(c, j, resume);
+  const beginning b = beginning_of(c, j, resume, watch);
   if (b.from == source::backfill) return resume.after < stands;
-  if (b.from == source::newest) {  // values have no ids
+  if (b.from == source::newest || b.from == source::selected) {  // values have no ids
     const newest_by_key& values = *c.newest_;
-    const std::uint64_t n = b.resumes ? values.keyless_after(resume.after) : values.keyless_end();
+    std::uint64_t n = b.resumes ? values.keyless_after(resume.after) : values.keyless_end();
+    if (watch != nullptr && !b.resumes && j.backlog != 0)
+      n = values.keyless_after(in_front_of(c.main_.log, c.main_.log.newest(j.backlog), head_of(c)));
     return n != values.keyless_end() && values.keyless(n).position <= stands;
   }
   return b.ordinal < c.main_.log.end() && c.main_.log.id_at(b.ordinal) <= stands;
 }
 
 /// A new subscription of a live session. False: memory is out.
-inline bool engine::begin_at_join(std::uint32_t index, const joining& j,
-                                  const resume_point& resume) noexcept {
+inline bool engine::begin_at_join(std::uint32_t index, const joining& j, const resume_point& resume,
+                                  watch_request watch) noexcept {
   const std::uint32_t slot = subs_[index].session;
   channel_state& c = *stream_of(subs_[index]).owner;
   bool lost = false;
-  if (!begin_at(index, j, resume, lost)) return false;
+  if (!begin_at(index, j, resume, watch, lost)) return false;
   if (lost) return untold_.push_back({&c, loss_at_opening(c, resume.after)}) && tell(slot);
   const subscription& sub = subs_[index];
   // What snapshots lost that it still gets is told first: no id may pass that.
@@ -10277,11 +11167,12 @@ inline bool engine::begin_at_join(std::uint32_t index, const joining& j,
          tell_standing(slot);
 }
 
-inline join_error engine::join(session_id id, channel to, const join_start& from) noexcept {
+inline join_error engine::join(session_id id, channel to, const join_start& from,
+                               const watch_options* watch) noexcept {
   if (quiet_) return join_error::in_hook;
   const session* const s = find(id);
   if (s == nullptr || s->state != session_state::live) return join_error::no_session;
-  if (const join_error bad = bad_join(id.slot, to); bad != join_error::none) return bad;
+  if (const join_error bad = bad_join(id.slot, to, watch); bad != join_error::none) return bad;
   channel_state& c = *to.state();
   const work w{*this};
   joining j;
@@ -10295,13 +11186,20 @@ inline join_error engine::join(session_id id, channel to, const join_start& from
     j.after_given = true;
     resume = {resume_point::kind::given, from.after, from.after};
   }
+  watch_requests::request asked;
+  if (watch != nullptr) asked = {watch->selects(), watch->max_rate, watch->max_bytes};
+  const watch_request how = watch != nullptr ? &asked : nullptr;
   c.main_.trim(now_);
-  if (moved_on(id.slot, c, j, resume)) return join_error::moved_on;
+  if (moved_on(id.slot, c, j, resume, how)) return join_error::moved_on;
   std::uint32_t last = s->first;
   while (last != none && subs_[last].next != none) last = subs_[last].next;
   const std::uint32_t i = add_reader(id.slot, c.main_, last);
   if (i == none) return join_error::no_memory;
-  if (!begin_at_join(i, j, resume) || pass_transients(i) == none) {
+  bool ok = begin_at_join(i, j, resume, how);
+  for (std::size_t k = 0; watch != nullptr && ok && k < watch->keys.size(); ++k)
+    ok = watch_key(i, watch->keys[k]);
+  chain_fresh_keys(c);
+  if (!ok || pass_transients(i) == none) {
     detach(id.slot, last);
     return join_error::no_memory;
   }
@@ -10372,7 +11270,9 @@ inline bool engine::push_opening(std::uint32_t slot, const request& r) noexcept 
 inline bool engine::nothing_comes(const joining& j, const resume_point& resume) const noexcept {
   for (std::uint32_t i = 0; i < j.channels.size(); ++i) {
     const channel_state& c = joined(j, i);
-    if (!c.sealed_ || !nothing_comes(c, j, resume)) return false;
+    watch_requests::request watch;
+    const bool watches = j.watches.find(i, watch);
+    if (!c.sealed_ || !nothing_comes(c, j, resume, watches ? &watch : nullptr)) return false;
   }
   return true;
 }
@@ -10380,8 +11280,8 @@ inline bool engine::nothing_comes(const joining& j, const resume_point& resume) 
 /// Of one channel. Where the host's rule says who sees what, that is not asked here: its stream
 /// opens, and ends.
 inline bool engine::nothing_comes(const channel_state& c, const joining& j,
-                                  const resume_point& resume) const noexcept {
-  const beginning b = beginning_of(c, j, resume);
+                                  const resume_point& resume, watch_request watch) const noexcept {
+  const beginning b = beginning_of(c, j, resume, watch);
   if (b.from == source::newest && !b.resumes) return c.newest_->size() == 0;
   if (b.from != source::log || b.lost) return false;
   const event_log& log = c.main_.log;
@@ -10406,7 +11306,9 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   if (const refusal_reason bad = bad_join(j); bad == refusal_reason::channel_full) {
     return fail(bad, caps_.options().total.status, caps_.options().total.retry_after);
   } else if (bad != refusal_reason::none) {
-    return fail(bad, bad == refusal_reason::no_memory ? 503 : 500);
+    return fail(bad, bad == refusal_reason::no_memory       ? 503
+                     : bad == refusal_reason::too_many_keys ? 400
+                                                            : 500);
   }
   struct held_names {  // until a session has them
     caps& in;
@@ -10747,6 +11649,24 @@ class hub {
   /// same channels.
   [[nodiscard]] join_error join(session_id id, channel c, const join_start& from = {}) noexcept {
     return engine_.join(id, c, from);
+  }
+  /// The same for a channel with keys, and how it is read. `from` is about events without a key.
+  [[nodiscard]] join_error join(session_id id, channel c, const watch_options& watch,
+                                const join_start& from = {}) noexcept {
+    return engine_.join(id, c, from, &watch);
+  }
+  /// A session that chose its keys of a channel gets more of them: each begins with the value that
+  /// it has, behind what waits already. Those that it has are left alone. O(keys); O(values of the
+  /// channel) where some of those have an audience and nobody chose the key before.
+  [[nodiscard]] select_error select(session_id id, channel c,
+                                    std::span<const std::string_view> keys) noexcept {
+    return engine_.select(id, c, keys);
+  }
+  /// It gets no more values of these keys; one that is being written may still come. Keys that it
+  /// does not have are left out.
+  [[nodiscard]] select_error unselect(session_id id, channel c,
+                                      std::span<const std::string_view> keys) noexcept {
+    return engine_.unselect(id, c, keys);
   }
   /// It gets no event of that channel any more, also of what was published and is not sent yet; a
   /// half-sent one is finished, also if the channel is closed. A gap frame that waits is sent,
