@@ -210,9 +210,10 @@ TEST_CASE("selection: a live session joins a channel with keys of its own, and l
   CHECK(c.subscribers() == 0);
 }
 
-TEST_CASE("selection: a slow reader gets each value as it is when it is written, oldest change "
-          "first",
-          "[selection]") {
+TEST_CASE(
+    "selection: a slow reader gets each value as it is when it is written, oldest change "
+    "first",
+    "[selection]") {
   stage s;
   sse::channel c = s.open("board", board());
   const caller k = watch(s, c, {"a", "b", "c", "d"}, {.window = 0});
@@ -309,12 +310,11 @@ TEST_CASE("selection: who comes back has its keys as they are, and misses no eve
           "[selection]") {
   stage s;
   sse::channel c = s.open("board", board());
-  tick(c, "a", 1);                                        // 1
-  const sse::event_id seen = s.put(c, "fill 1");          // 2
+  tick(c, "a", 1);                                // 1
+  const sse::event_id seen = s.put(c, "fill 1");  // 2
   tick(c, "b", 1);
   s.put(c, "fill 2");
-  const caller k =
-      watch(s, c, {"a", "b"}, {.last_event_id = std::to_string(seen)});
+  const caller k = watch(s, c, {"a", "b"}, {.last_event_id = std::to_string(seen)});
   CHECK(next(s, k) == "fill 2 a=1 b=1");
 }
 
@@ -424,7 +424,7 @@ TEST_CASE("pace: values of a key come so many times a second at most, and the ne
     REQUIRE(came.size() >= 36);
     CHECK(came.size() <= 38);
     for (std::size_t i = 2; i + 1 < came.size(); ++i) CHECK(came[i] - came[i - 1] == 250);
-    CHECK(came[0] <= 250);  // anywhere in its first period
+    CHECK(came[0] <= 250);                                     // anywhere in its first period
     CHECK(s.hub.next_deadline() == sse::time_point::never());  // nothing waits, no timer runs
   }
 }

@@ -17,7 +17,6 @@ using sse::detail::key_watchers;
 using sse::detail::none;
 using sse::detail::watch_list;
 
-
 std::vector<std::uint32_t> taken(key_watchers& all, watch_list& list) {
   std::vector<std::uint32_t> out;
   for (std::uint32_t w = all.dequeue(list); w != none; w = all.dequeue(list)) out.push_back(w);

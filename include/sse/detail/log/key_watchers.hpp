@@ -17,10 +17,10 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 /// One reader's wish for one key. While its values changed and were not taken it stands in the
 /// reader's queue, where the first change put it: so no key waits longer than all others take.
 struct key_watch {
-  std::uint64_t due = 0;       ///< queued: position of the first change that was not taken
-  std::uint32_t key = none;    ///< in key_watchers
-  std::uint32_t reader = none; ///< none: given up while it was queued
-  std::uint32_t newer = none;  ///< the key's watches, in no order
+  std::uint64_t due = 0;        ///< queued: position of the first change that was not taken
+  std::uint32_t key = none;     ///< in key_watchers
+  std::uint32_t reader = none;  ///< none: given up while it was queued
+  std::uint32_t newer = none;   ///< the key's watches, in no order
   std::uint32_t older = none;
   std::uint32_t queue_next = none;
   bool queued = false;
