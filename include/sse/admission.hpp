@@ -100,6 +100,10 @@ struct watch_options {
 
   /// Whether the stream reads some keys only.
   [[nodiscard]] bool selects() const noexcept { return only_keys || !keys.empty(); }
+  /// It says nothing: the channel is read as any other.
+  [[nodiscard]] bool says_nothing() const noexcept {
+    return !selects() && !(max_rate > 0) && max_bytes == 0;
+  }
 };
 
 namespace detail {
@@ -247,7 +251,7 @@ class verdict {
   /// The same, and how it is read. A channel without keys, or more keys than it allows, makes the
   /// stream a refusal.
   verdict& join(channel c, const watch_options& o) & {
-    joining_.watches.add(joining_.channels.size(), o);
+    if (!o.says_nothing()) joining_.watches.add(joining_.channels.size(), o);
     return join(c);
   }
   /// The same for a temporary.

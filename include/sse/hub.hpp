@@ -257,7 +257,7 @@ class hub {
   /// The same for a channel with keys, and how it is read. `from` is about events without a key.
   [[nodiscard]] join_error join(session_id id, channel c, const watch_options& watch,
                                 const join_start& from = {}) noexcept {
-    return engine_.join(id, c, from, &watch);
+    return engine_.join(id, c, from, watch.says_nothing() ? nullptr : &watch);
   }
   /// A session that chose its keys of a channel gets more of them: each begins with the value that
   /// it has, behind what waits already. Those that it has are left alone. O(keys); O(values of the
@@ -277,6 +277,11 @@ class hub {
   /// since its id speaks for all channels. It may leave all of them. False: it had not joined it,
   /// or is gone.
   bool leave(session_id id, channel c) noexcept { return engine_.leave(id, c); }
+
+  /// It joined the channel with keys of its own.
+  [[nodiscard]] bool selects(session_id id, channel c) const noexcept {
+    return engine_.selects(id, c);
+  }
 
   // --- the loop ----------------------------------------------------------------------------------
 

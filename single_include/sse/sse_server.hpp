@@ -2892,6 +2892,10 @@ struct watch_options {
 
   /// Whether the stream reads some keys only.
   [[nodiscard]] bool selects() const noexcept { return only_keys || !keys.empty(); }
+  /// It says nothing: the channel is read as any other.
+  [[nodiscard]] bool says_nothing() const noexcept {
+    return !selects() && !(max_rate > 0) && max_bytes == 0;
+  }
 };
 
 namespace detail {
@@ -3039,7 +3043,7 @@ class verdict {
   /// The same, and how it is read. A channel without keys, or more keys than it allows, makes the
   /// stream a refusal.
   verdict& join(channel c, const watch_options& o) & {
-    joining_.watches.add(joining_.channels.size(), o);
+    if (!o.says_nothing()) joining_.watches.add(joining_.channels.size(), o);
     return join(c);
   }
   /// The same for a temporary.
@@ -6699,6 +6703,7 @@ class engine {
   void open(std::uint32_t slot) noexcept;
   [[nodiscard]] join_error join(session_id id, channel c, const join_start& from,
                                 const watch_options* watch = nullptr) noexcept;
+  [[nodiscard]] bool selects(session_id id, channel c) const noexcept;
   [[nodiscard]] select_error select(session_id id, channel c,
                                     std::span<const std::string_view> keys) noexcept;
   [[nodiscard]] select_error unselect(session_id id, channel c,
@@ -8547,6 +8552,12 @@ inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t 
   } else if (!waited) {
     arm(sub.session);
   }
+}
+
+inline bool engine::selects(session_id id, channel c) const noexcept {
+  const channel_state* const here = find(c);
+  return here != nullptr && id.slot < sessions_.extent() && id.generation != 0 &&
+         sessions_[id.slot].generation == id.generation && selection_of(id.slot, *here) != none;
 }
 
 inline select_error engine::select(session_id id, channel c,
@@ -11694,7 +11705,7 @@ class hub {
   /// The same for a channel with keys, and how it is read. `from` is about events without a key.
   [[nodiscard]] join_error join(session_id id, channel c, const watch_options& watch,
                                 const join_start& from = {}) noexcept {
-    return engine_.join(id, c, from, &watch);
+    return engine_.join(id, c, from, watch.says_nothing() ? nullptr : &watch);
   }
   /// A session that chose its keys of a channel gets more of them: each begins with the value that
   /// it has, behind what waits already. Those that it has are left alone. O(keys); O(values of the
@@ -11714,6 +11725,11 @@ class hub {
   /// since its id speaks for all channels. It may leave all of them. False: it had not joined it,
   /// or is gone.
   bool leave(session_id id, channel c) noexcept { return engine_.leave(id, c); }
+
+  /// It joined the channel with keys of its own.
+  [[nodiscard]] bool selects(session_id id, channel c) const noexcept {
+    return engine_.selects(id, c);
+  }
 
   // --- the loop ----------------------------------------------------------------------------------
 

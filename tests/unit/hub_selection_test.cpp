@@ -375,6 +375,20 @@ TEST_CASE("selection: a stream that is finished gets what is on its way", "[sele
   CHECK(s.closed(k));
 }
 
+TEST_CASE("selection: options that say nothing change nothing", "[selection]") {
+  stage s;
+  sse::channel c = s.open("board", board());
+  tick(c, "a", 1);
+  tick(c, "a", 2);
+  const caller k = s.accept({.last_event_id = "1"}, sse::admit().join(c, sse::watch_options{}));
+  CHECK(next(s, k) == "a=2");
+  sse::channel other = s.open("other", board());
+  CHECK(s.hub.join(k.id, other, sse::watch_options{}) == join_error::none);
+  tick(other, "a", 3);
+  s.flush();
+  CHECK(s.take(k) == frame(3, "", "a=3"));
+}
+
 TEST_CASE("selection: streams come and go, and their wishes with them", "[selection]") {
   stage s;
   sse::channel c = s.open("board", board());

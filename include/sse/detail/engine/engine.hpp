@@ -207,6 +207,7 @@ class engine {
   void open(std::uint32_t slot) noexcept;
   [[nodiscard]] join_error join(session_id id, channel c, const join_start& from,
                                 const watch_options* watch = nullptr) noexcept;
+  [[nodiscard]] bool selects(session_id id, channel c) const noexcept;
   [[nodiscard]] select_error select(session_id id, channel c,
                                     std::span<const std::string_view> keys) noexcept;
   [[nodiscard]] select_error unselect(session_id id, channel c,

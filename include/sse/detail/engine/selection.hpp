@@ -101,6 +101,12 @@ inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t 
   }
 }
 
+inline bool engine::selects(session_id id, channel c) const noexcept {
+  const channel_state* const here = find(c);
+  return here != nullptr && id.slot < sessions_.extent() && id.generation != 0 &&
+         sessions_[id.slot].generation == id.generation && selection_of(id.slot, *here) != none;
+}
+
 inline select_error engine::select(session_id id, channel c,
                                    std::span<const std::string_view> keys) noexcept {
   if (quiet_) return select_error::in_hook;
