@@ -9,9 +9,9 @@
 // ---- sse/watch.hpp
 //
 // watch_desk: a channel with keys as a resource over HTTP, whose streams choose their keys, and
-// change them while they live. GET /prices?symbols=ACME,IBM&max_rate=4 is a stream of those two, four
-// times a second, whose first event is `watch` with {"token":"5e8c..."}; a POST to /prices with
-// token=5e8c...&add=MSFT&remove=IBM changes it.
+// change them while they live. GET /prices?symbols=ACME,IBM&max_rate=4 is a stream of those two,
+// four times a second, whose first event is `watch` with {"token":"5e8c..."}; a POST to /prices
+// with token=5e8c...&add=MSFT&remove=IBM changes it.
 //
 //   sse::watch_desk desk{server.hub(), prices};
 //   server.stream("/prices", [&](const sse::request& r) -> sse::verdict<> {
@@ -46,10 +46,10 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// What a desk's clients call things.
 struct watch_names {
-  std::string keys = "symbols";        ///< query field: names, with commas between
-  std::string max_rate = "max_rate";   ///< query field: a number above 0, in a second
-  std::string max_bytes = "max_bytes"; ///< query field: a whole number above 0, in a second
-  std::string event = "watch";         ///< type of the first event
+  std::string keys = "symbols";         ///< query field: names, with commas between
+  std::string max_rate = "max_rate";    ///< query field: a number above 0, in a second
+  std::string max_bytes = "max_bytes";  ///< query field: a whole number above 0, in a second
+  std::string event = "watch";          ///< type of the first event
   /// The keys that a name stands for, such as a quote and its order book; default: the name.
   std::function<void(const std::string& name, std::vector<std::string>& keys)> expand = {};
 };
@@ -69,6 +69,7 @@ class watch_query {
   [[nodiscard]] bool watches() const noexcept {
     return selects_ || max_rate_ > 0 || max_bytes_ != 0;
   }
+  /// Those that it names.
   [[nodiscard]] const std::vector<std::string>& keys() const noexcept { return keys_; }
   /// For verdict::join. Valid until this is destroyed or moved.
   [[nodiscard]] watch_options options() {
@@ -92,6 +93,7 @@ class watch_query {
 template <class Hub>
 class watch_desk {
  public:
+  /// `of`: the channel whose keys are chosen.
   watch_desk(Hub& hub, channel of, watch_names names = {})
       : hub_{hub}, channel_{of}, names_{std::move(names)} {}
   watch_desk(const watch_desk&) = delete;
@@ -116,8 +118,8 @@ class watch_desk {
     return q;
   }
 
-  /// A stream that chose keys opened: it is told its token, in front of everything else. Nothing for
-  /// other streams of the hub's; for hub.on_opened().
+  /// A stream that chose keys opened: it is told its token, in front of everything else. Nothing
+  /// for other streams of the hub's; for hub.on_opened().
   void opened(session_id id) {
     if (!hub_.selects(id, channel_)) return;
     std::string token = make_token();
@@ -139,9 +141,9 @@ class watch_desk {
     return at == sessions_.end() ? session_id{} : at->second;
   }
 
-  /// A POST: fields `token`, `add`, `remove` in a form's body (application/x-www-form-urlencoded) or
-  /// in the query. 204: done. 400: it cannot be read, or is too many keys, then none is added. 404:
-  /// no such stream here.
+  /// A POST: fields `token`, `add`, `remove` in a form's body (application/x-www-form-urlencoded)
+  /// or in the query. 204: done. 400: it cannot be read, or is too many keys, then none is added.
+  /// 404: no such stream here.
   [[nodiscard]] response change(const request& r, std::string_view body) {
     const std::string_view form = body.empty() ? r.query : body;
     std::string token;

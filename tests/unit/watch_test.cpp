@@ -20,9 +20,8 @@ struct desk_stage : test::stage {
   explicit desk_stage(sse::watch_names names = {})
       : prices{open("prices", options())}, desk{hub, prices, std::move(names)} {
     hub.on_opened([this](sse::session_id id, const sse::no_user&) { desk.opened(id); });
-    hub.on_closed([this](sse::session_id id, const sse::no_user&, sse::close_reason) {
-      desk.closed(id);
-    });
+    hub.on_closed(
+        [this](sse::session_id id, const sse::no_user&, sse::close_reason) { desk.closed(id); });
   }
   static sse::channel_options options() {
     sse::channel_options o = test::quiet();
@@ -148,10 +147,11 @@ TEST_CASE("watch: what cannot be read is refused, and changes nothing", "[select
 }
 
 TEST_CASE("watch: a name may stand for several keys", "[selection][watch]") {
-  desk_stage s{{.keys = "names", .event = "watch", .expand = [](const std::string& name, auto& keys) {
-                  keys.push_back(name);
-                  keys.push_back(name + "/book");
-                }}};
+  desk_stage s{
+      {.keys = "names", .event = "watch", .expand = [](const std::string& name, auto& keys) {
+         keys.push_back(name);
+         keys.push_back(name + "/book");
+       }}};
   const test::caller k = s.get("names=A");
   s.price("A", 1);
   s.price("A/book", 2);
