@@ -107,7 +107,7 @@ class watch_desk {
     const lookup size = query_value(r.query, names_.max_bytes, text);
     if (size != lookup::absent) {
       q.bad_ = q.bad_ || !read_number(text, bytes) || bytes < 1;
-      constexpr double most = std::numeric_limits<std::uint32_t>::max();
+      constexpr double most = (std::numeric_limits<std::uint32_t>::max)();
       if (!q.bad_) q.max_bytes_ = static_cast<std::uint32_t>(bytes < most ? bytes : most);
     }
     return q;
@@ -171,7 +171,7 @@ class watch_desk {
     double unit = 0;
     if (text.empty() || text.size() > 16) return false;
     for (const char c : text) {
-      if (c == '.' && unit == 0) {
+      if (c == '.' && unit < 1) {
         unit = 1;
       } else if (c < '0' || c > '9') {
         return false;
