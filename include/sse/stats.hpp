@@ -67,6 +67,7 @@ enum class refusal_reason : std::uint8_t {
   }
   return "unknown";
 }
+/// For tables of them.
 inline constexpr std::size_t refusal_reason_count =
     static_cast<std::size_t>(refusal_reason::until_without_tick) + 1;
 
@@ -89,7 +90,7 @@ struct channel_stats {
   std::uint64_t retained_events = 0;  ///< now
   std::uint64_t retained_bytes = 0;   ///< now
   std::uint64_t backlog_bytes = 0;    ///< now, held only for readers that are behind
-  std::uint64_t last_id = 0;
+  std::uint64_t last_id = 0;          ///< given out last
 
   /// The counters of both together; `last_id` is the higher one.
   constexpr void add(const channel_stats& o) noexcept {
@@ -110,14 +111,14 @@ struct channel_stats {
 /// What a hub counted since it was made, and what it holds now.
 struct hub_stats {
   std::uint64_t sessions = 0;  ///< now
-  std::uint64_t accepted = 0;
-  std::uint64_t refused = 0;  ///< by shape, caps, the admit hook, or while draining
+  std::uint64_t accepted = 0;  ///< streams that were opened
+  std::uint64_t refused = 0;   ///< by shape, caps, the admit hook, or while draining
   std::uint64_t refused_by[refusal_reason_count] = {};  ///< the same, by refusal_reason
   std::uint64_t writes = 0;                             ///< calls of Transport::write
   std::uint64_t bytes = 0;                              ///< bytes taken by transports
-  std::uint64_t heartbeats = 0;
-  std::uint64_t log_bytes = 0;                    ///< now, memory of all logs
-  std::uint64_t closed[close_reason_count] = {};  ///< by close_reason
+  std::uint64_t heartbeats = 0;                         ///< sent
+  std::uint64_t log_bytes = 0;                          ///< now, memory of all logs
+  std::uint64_t closed[close_reason_count] = {};        ///< by close_reason
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE

@@ -130,26 +130,31 @@ class duration {
  public:
   constexpr duration() noexcept = default;
 
+  /// Any chrono duration, rounded towards zero and saturated.
   template <detail::chrono_duration D>
   constexpr duration(D d) noexcept  // NOLINT: implicit, so that `.every = 10s` reads well
       : ms_{to_ms(d)} {}
 
+  /// Of so many milliseconds.
   [[nodiscard]] static constexpr duration milliseconds(std::int64_t n) noexcept {
     duration d;
     d.ms_ = n;
     return d;
   }
+  /// Of so many seconds.
   [[nodiscard]] static constexpr duration seconds(std::int64_t n) noexcept {
     return milliseconds(detail::times_ms(n, 1000));
   }
   /// Never; also what 0 means in an option that can be off.
   [[nodiscard]] static constexpr duration off() noexcept { return {}; }
+  /// Longer than all others: never.
   [[nodiscard]] static constexpr duration infinite() noexcept {
     return milliseconds(detail::last_ms);
   }
 
+  /// In milliseconds.
   [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
-  [[nodiscard]] constexpr bool is_off() const noexcept { return ms_ <= 0; }
+  [[nodiscard]] constexpr bool is_off() const noexcept { return ms_ <= 0; }  ///< not above zero
   friend constexpr bool operator==(duration, duration) noexcept = default;
   friend constexpr auto operator<=>(duration, duration) noexcept = default;
 
@@ -178,19 +183,23 @@ class time_point {
  public:
   constexpr time_point() noexcept = default;
 
+  /// Of any clock, as long as it is the same one everywhere.
   template <detail::chrono_time_point T>
   constexpr time_point(T t) noexcept  // NOLINT: implicit, see duration
       : ms_{duration{t.time_since_epoch()}.ms()} {}
 
+  /// So many after the clock's beginning.
   [[nodiscard]] static constexpr time_point milliseconds(std::int64_t n) noexcept {
     time_point t;
     t.ms_ = n;
     return t;
   }
+  /// Later than all others.
   [[nodiscard]] static constexpr time_point never() noexcept {
     return milliseconds(detail::last_ms);
   }
 
+  /// Milliseconds since the clock's beginning.
   [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
   friend constexpr bool operator==(time_point, time_point) noexcept = default;
   friend constexpr auto operator<=>(time_point, time_point) noexcept = default;
@@ -525,15 +534,16 @@ inline char* put(char* out, std::string_view s) noexcept {
 #include <cstdint>
 #include <string_view>
 
+/// Server-Sent Events: channels, streams, servers, clients.
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that
 /// JavaScript can hold it.
 using event_id = std::uint64_t;
-inline constexpr event_id no_id = 0;
+inline constexpr event_id no_id = 0;  ///< no event has it
 /// Of the options called first_id: not said.
 inline constexpr event_id unsaid_id = UINT64_MAX;
-inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
+inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;  ///< the highest
 
 namespace detail {
 [[nodiscard]] constexpr event_id said_or(event_id first_id, event_id otherwise) noexcept {
@@ -571,6 +581,7 @@ enum class encode_error : std::uint8_t {
   too_large,    ///< over a limit of encode_limits
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(encode_error e) noexcept {
   switch (e) {
     case encode_error::none: return "none";
@@ -593,9 +604,9 @@ struct encode_limits {
 /// The verdict on one event and the size it will have: one pass over the data, for callers that
 /// check and then write.
 struct encode_plan {
-  encode_error error = encode_error::none;
-  std::size_t size = 0;   ///< encoded bytes; 0 if refused
-  std::size_t lines = 0;  ///< `data:` lines
+  encode_error error = encode_error::none;  ///< why it cannot be sent
+  std::size_t size = 0;                     ///< encoded bytes; 0 if refused
+  std::size_t lines = 0;                    ///< `data:` lines
 };
 
 namespace detail {
@@ -854,6 +865,7 @@ class function<R(Args...)> {
  public:
   function() noexcept = default;
 
+  /// Takes what can be called so.
   template <class F>
   requires(!std::is_same_v<std::remove_cvref_t<F>, function> &&
            std::is_invocable_r_v<R, F&, Args...>)
@@ -950,6 +962,7 @@ class copyable_function<R(Args...)> : public function<R(Args...)> {
  public:
   copyable_function() noexcept = default;
 
+  /// Takes what can be called so, and copied.
   template <class F>
   requires(!std::is_base_of_v<base, std::remove_cvref_t<F>> &&
            std::is_copy_constructible_v<std::remove_cvref_t<F>> &&
@@ -1053,6 +1066,7 @@ enum class publish_error : std::uint8_t {
   not_stored,   ///< a journal cannot write now, and was not told to go on without
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
   switch (e) {
     case publish_error::none: return "none";
@@ -1080,7 +1094,7 @@ struct publish_result {
   /// no_id where it has none: a transient one, one for one session, one whose id the hub's thread
   /// gives later (a publisher's).
   event_id id = no_id;
-  publish_error error = publish_error::none;
+  publish_error error = publish_error::none;  ///< why it was refused
 
   [[nodiscard]] constexpr explicit operator bool() const noexcept {
     return error == publish_error::none;
@@ -1110,7 +1124,7 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 /// Slot and generation. A slot is used again, a generation is not, so an id kept too long names
 /// nobody.
 struct session_id {
-  std::uint32_t slot = 0;
+  std::uint32_t slot = 0;        ///< its place in the hub's table
   std::uint32_t generation = 0;  ///< 0: no session
 
   [[nodiscard]] constexpr explicit operator bool() const noexcept { return generation != 0; }
@@ -1175,9 +1189,10 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 /// Bytes to be written, as they lie. Valid until write returns, or until written(id, n) after
 /// flow::pending.
 struct buffer {
-  const char* data = nullptr;
-  std::size_t size = 0;
+  const char* data = nullptr;  ///< the first byte
+  std::size_t size = 0;        ///< bytes
 
+  /// The same bytes.
   [[nodiscard]] constexpr std::string_view view() const noexcept { return {data, size}; }
 };
 
@@ -1193,8 +1208,8 @@ enum class flow : std::uint8_t {
 
 /// How much of what write() was given is taken, and what comes next.
 struct write_result {
-  std::size_t bytes = 0;
-  flow next = flow::ready;
+  std::size_t bytes = 0;    ///< taken
+  flow next = flow::ready;  ///< what comes next
 };
 
 /// Why a session ended.
@@ -1214,6 +1229,7 @@ enum class close_reason : std::uint8_t {
   no_memory,  ///< an allocation failed while serving it
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(close_reason r) noexcept {
   switch (r) {
     case close_reason::peer: return "peer";
@@ -1232,6 +1248,7 @@ enum class close_reason : std::uint8_t {
   }
   return "unknown";
 }
+/// For tables of them.
 inline constexpr std::size_t close_reason_count =
     static_cast<std::size_t>(close_reason::no_memory) + 1;
 static_assert(to_string(static_cast<close_reason>(close_reason_count - 1)) != "unknown" &&
@@ -1251,18 +1268,20 @@ concept transport = std::movable<typename T::connection> &&
 class any_connection {
  public:
   virtual ~any_connection() = default;
-  virtual void opened(session_id) noexcept {}
+  virtual void opened(session_id) noexcept {}  ///< the hub knows it by that id from now on
+  /// As Transport::write.
   [[nodiscard]] virtual write_result write(std::span<const buffer> bytes) noexcept = 0;
-  virtual void close(close_reason why) noexcept = 0;
+  virtual void close(close_reason why) noexcept = 0;  ///< as Transport::close
 };
 
 /// A transport whose connections bring their own write and close. Costs a virtual call per write.
 struct any_transport {
-  static constexpr bool completes = true;
+  static constexpr bool completes = true;  ///< a connection may answer flow::pending
 
   /// Owns one.
   class connection {
    public:
+    /// Takes it, which was made by `new`.
     explicit connection(any_connection* owned) noexcept : owned_{owned} {}
     connection(connection&& o) noexcept : owned_{std::exchange(o.owned_, nullptr)} {}
     connection& operator=(connection&& o) noexcept {
@@ -1270,17 +1289,18 @@ struct any_transport {
       return *this;
     }
     ~connection() { delete owned_; }
-    any_connection* operator->() const noexcept { return owned_; }
+    any_connection* operator->() const noexcept { return owned_; }  ///< what it owns
 
    private:
     any_connection* owned_;
   };
 
-  void opened(connection& c, session_id id) noexcept { c->opened(id); }
+  void opened(connection& c, session_id id) noexcept { c->opened(id); }  ///< passes it on
+  /// Passes it on.
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
     return c->write(bytes);
   }
-  void close(connection& c, close_reason why) noexcept { c->close(why); }
+  void close(connection& c, close_reason why) noexcept { c->close(why); }  ///< passes it on
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
@@ -1342,6 +1362,7 @@ enum class refusal_reason : std::uint8_t {
   }
   return "unknown";
 }
+/// For tables of them.
 inline constexpr std::size_t refusal_reason_count =
     static_cast<std::size_t>(refusal_reason::until_without_tick) + 1;
 
@@ -1364,7 +1385,7 @@ struct channel_stats {
   std::uint64_t retained_events = 0;  ///< now
   std::uint64_t retained_bytes = 0;   ///< now
   std::uint64_t backlog_bytes = 0;    ///< now, held only for readers that are behind
-  std::uint64_t last_id = 0;
+  std::uint64_t last_id = 0;          ///< given out last
 
   /// The counters of both together; `last_id` is the higher one.
   constexpr void add(const channel_stats& o) noexcept {
@@ -1385,14 +1406,14 @@ struct channel_stats {
 /// What a hub counted since it was made, and what it holds now.
 struct hub_stats {
   std::uint64_t sessions = 0;  ///< now
-  std::uint64_t accepted = 0;
-  std::uint64_t refused = 0;  ///< by shape, caps, the admit hook, or while draining
+  std::uint64_t accepted = 0;  ///< streams that were opened
+  std::uint64_t refused = 0;   ///< by shape, caps, the admit hook, or while draining
   std::uint64_t refused_by[refusal_reason_count] = {};  ///< the same, by refusal_reason
   std::uint64_t writes = 0;                             ///< calls of Transport::write
   std::uint64_t bytes = 0;                              ///< bytes taken by transports
-  std::uint64_t heartbeats = 0;
-  std::uint64_t log_bytes = 0;                    ///< now, memory of all logs
-  std::uint64_t closed[close_reason_count] = {};  ///< by close_reason
+  std::uint64_t heartbeats = 0;                         ///< sent
+  std::uint64_t log_bytes = 0;                          ///< now, memory of all logs
+  std::uint64_t closed[close_reason_count] = {};        ///< by close_reason
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
@@ -1439,7 +1460,7 @@ struct heartbeat_options {
     idle,   ///< when nothing was sent to this subscriber for `every`
     fixed,  ///< every `every`, to all subscribers at once
   };
-  pace mode = pace::idle;
+  pace mode = pace::idle;                  ///< when heartbeats are sent
   duration every = duration::seconds(15);  ///< off(): there are none
   bool comment = true;                     ///< a comment line (WHATWG HTML 9.2.7); false: an event
   std::string_view text = "keep-alive";    ///< the comment, or the event's data. Copied.
@@ -1459,10 +1480,10 @@ enum class backfill_state : std::uint8_t {
 /// What a backfill hook is asked for: the events with after < id < before, oldest first, as many as
 /// fit. `before` is where the channel's log goes on, or less: where another channel's hook stopped.
 struct backfill_request {
-  session_id session{};
-  event_id after = no_id;
-  event_id before = no_id;
-  std::size_t room = 0;  ///< encoded bytes that should not be exceeded by much
+  session_id session{};     ///< who comes back
+  event_id after = no_id;   ///< the last id that it has
+  event_id before = no_id;  ///< what is below it is asked for
+  std::size_t room = 0;     ///< encoded bytes that should not be exceeded by much
 };
 
 /// What a backfill hook adds events to (channel_options::backfill).
@@ -1480,7 +1501,9 @@ class backfill_writer {
   /// What is behind last() and below `first`, which is at most `before`, is gone: a gap frame says
   /// so in its place. False: refused, as add.
   bool lose(event_id first) noexcept;
+  /// The id up to which it is filled.
   [[nodiscard]] event_id last() const noexcept { return last_; }
+  /// Encoded, of what was added.
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
  private:
@@ -1506,15 +1529,15 @@ struct channel_options {
   /// Bytes a subscriber may be behind live, beyond its own replay; 0: off.
   std::uint64_t max_lag = 1 << 20;
   std::uint64_t soft_lag = 0;  ///< as max_lag, but only after soft_lag_for; either off: never
-  duration soft_lag_for = duration::off();
-  lag_policy on_lag = lag_policy::disconnect;
-  id_mode ids = id_mode::automatic;
+  duration soft_lag_for = duration::off();     ///< see soft_lag
+  lag_policy on_lag = lag_policy::disconnect;  ///< what becomes of a reader that is too slow
+  id_mode ids = id_mode::automatic;            ///< who gives the ids
   /// Ids of its own, consecutive; then a session can join no channel beside it.
   bool own_sequence = false;
   /// With own_sequence: where it stands when it opens, as hub_options::first_id. Unsaid: where the
   /// hub's began, or 0 where ids are given.
   event_id first_id = unsaid_id;
-  start_at start = start_at::live;
+  start_at start = start_at::live;  ///< what a reader without an id gets
   /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and
   /// start_at::snapshot, which use 10,000 if this is 0. Then the key that was silent longest is
   /// forgotten, and what a reader misses by that is announced as lost.
@@ -1522,8 +1545,8 @@ struct channel_options {
   std::uint32_t max_selected = 10'000;  ///< keys of one stream that chooses some (watch_options)
   /// What no watching stream may exceed, whatever its watch_options say; 0: nothing.
   std::uint32_t max_bytes = 0;
-  double max_rate = 0;
-  heartbeat_options heartbeat = {};
+  double max_rate = 0;                ///< events a second; see max_bytes
+  heartbeat_options heartbeat = {};   ///< so that proxies and clients see that it lives
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
   /// What it is called by metrics_page, together with others that have the same: for a channel per
   /// user or per request, whose names nobody wants there. Empty: its own name. Copied.
@@ -1531,7 +1554,7 @@ struct channel_options {
   /// How long it stays for those who come late once it is sealed; then it is closed. off(): not at
   /// all.
   duration keep_sealed = duration::infinite();
-  encode_limits limits = {};
+  encode_limits limits = {};  ///< of an event; larger ones are refused
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Events of the session's other
   /// channels wait for it, since ids rise along a stream.
   copyable_function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
@@ -1546,6 +1569,7 @@ enum class open_error : std::uint8_t {
   in_hook,  ///< called inside a hook that may not call the hub (see hub)
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(open_error e) noexcept {
   switch (e) {
     case open_error::none: return "none";
@@ -1589,7 +1613,7 @@ class channel {
   [[nodiscard]] std::size_t subscribers() const noexcept;
   /// The id given out last in this channel's sequence; no_id too: it is closed.
   [[nodiscard]] event_id last_id() const noexcept;
-  [[nodiscard]] channel_stats stats() const noexcept;
+  [[nodiscard]] channel_stats stats() const noexcept;  ///< all 0: it is closed
 
  private:
   friend class detail::engine;
@@ -1605,8 +1629,8 @@ class channel {
 
 /// A channel that was opened, or why it was not.
 struct open_result {
-  channel here{};
-  open_error error = open_error::none;
+  channel here{};                       ///< none: see error
+  open_error error = open_error::none;  ///< why there is none
 
   operator channel() const noexcept { return here; }  // NOLINT: implicit on purpose
   [[nodiscard]] explicit operator bool() const noexcept { return error == open_error::none; }
@@ -2295,7 +2319,7 @@ struct header {
 
 /// One HTTP request. Every member is a view.
 struct request {
-  std::string_view method = "GET";
+  std::string_view method = "GET";  ///< as it was sent: case counts
   /// As received; log it through redact_target().
   std::string_view target{};
   /// Decoded once, see set_target(); "*" for the server itself (OPTIONS).
@@ -2525,8 +2549,8 @@ struct resume_point {
     given,      ///< after `after`; 0: everything retained
     malformed,  ///< the query cannot be read: 400
   };
-  kind state = kind::absent;
-  event_id after = 0;
+  kind state = kind::absent;  ///< what the client said
+  event_id after = 0;         ///< the last id that it has
   /// Of channels that conflate: values of keys that changed behind this one, which is not above
   /// `after`.
   event_id values = 0;
@@ -2603,6 +2627,7 @@ struct accept_match {
   if (present) m.add(accept);
   return m.result();
 }
+/// By all Accept fields of a request.
 [[nodiscard]] constexpr bool accepts_event_stream(const request& r) noexcept {
   detail::accept_match m;
   for (const header& h : r.headers) {
@@ -2761,8 +2786,8 @@ constexpr bool for_each_field(std::string_view lines, F&& f) {
 struct response {
   int status = 200;       ///< 200 to 999
   std::string headers{};  ///< "Name: value\r\n" lines; add() checks what it appends
-  std::string body{};
-  bool refused = false;  ///< add() dropped a header
+  std::string body{};     ///< any bytes
+  bool refused = false;   ///< add() dropped a header
 
   /// Appends a header. Not a token as the name, a control character such as CR, LF or NUL in the
   /// value, or a header that the HTTP/1 writer owns (see for_each_field): dropped, and `refused` is
@@ -2771,10 +2796,12 @@ struct response {
     if (!detail::add_field(headers, name, value)) refused = true;
     return *this;
   }
+  /// The same for a temporary.
   response&& add(std::string_view name, std::string_view value) && {
     return std::move(add(name, value));
   }
 
+  /// `application/json`.
   [[nodiscard]] static response json(int status, std::string body) {
     return {status, "Content-Type: application/json\r\n", std::move(body)};
   }
@@ -2805,15 +2832,15 @@ enum class when_full : std::uint8_t {
 
 /// A cap on concurrent streams.
 struct cap {
-  std::uint32_t max = 0;  ///< 0: off
-  when_full then = when_full::refuse;
+  std::uint32_t max = 0;                        ///< 0: off
+  when_full then = when_full::refuse;           ///< what a full cap does
   int status = 429;                             ///< of a refusal
   duration retry_after = duration::seconds(5);  ///< off(): the refusal says nothing of it
 };
 
 /// How many streams there may be at once.
 struct limits {
-  cap total{.status = 503};
+  cap total{.status = 503};    ///< all there are, on all hubs that share a counter
   cap per_user{};              ///< per key that admit() named; an empty key is not counted
   cap per_address{.max = 64};  ///< per request::address; an empty one is not counted
   /// Bits of an IPv6 address that per_address looks at: who has one has the others that begin so.
@@ -2833,6 +2860,7 @@ class cap_counter {
   [[nodiscard]] virtual bool take(kind k, std::string_view key, std::uint32_t max) noexcept = 0;
   /// Once for each take that was true, when the stream is over.
   virtual void give_back(kind k, std::string_view key) noexcept = 0;
+  /// How many there are now; total has no key.
   [[nodiscard]] virtual std::uint32_t count(kind k, std::string_view key) noexcept = 0;
 
  protected:
@@ -2862,6 +2890,7 @@ struct watch_options {
   /// Bytes of values in a second, at most; 0: no limit but channel_options::max_bytes.
   std::uint32_t max_bytes = 0;
 
+  /// Whether the stream reads some keys only.
   [[nodiscard]] bool selects() const noexcept { return only_keys || !keys.empty(); }
   /// It says nothing: the channel is read as any other.
   [[nodiscard]] bool says_nothing() const noexcept {
@@ -3009,6 +3038,7 @@ class verdict {
     joining_.channels.add(c);
     return *this;
   }
+  /// The same for a temporary.
   verdict&& join(channel c) && noexcept { return std::move(join(c)); }
   /// The same, and how it is read. A channel without keys, or more keys than it allows, makes the
   /// stream a refusal.
@@ -3016,6 +3046,7 @@ class verdict {
     if (!o.says_nothing()) joining_.watches.add(joining_.channels.size(), o);
     return join(c);
   }
+  /// The same for a temporary.
   verdict&& join(channel c, const watch_options& o) && { return std::move(join(c, o)); }
 
   /// Where to begin without a Last-Event-ID; default: as the channel says.
@@ -3052,6 +3083,7 @@ class verdict {
       joining_.bad_header = true;
     return *this;
   }
+  /// The same for a temporary.
   verdict&& header(std::string_view name, std::string_view value) && {
     return std::move(header(name, value));
   }
@@ -3064,9 +3096,11 @@ class verdict {
     return std::move(*this);
   }
 
-  [[nodiscard]] bool admitted() const noexcept { return admitted_; }
+  [[nodiscard]] bool admitted() const noexcept { return admitted_; }  ///< false: it is a refusal
+  /// What is answered unless it admits.
   [[nodiscard]] response& refusal() noexcept { return refusal_; }
-  [[nodiscard]] User& user() noexcept { return user_; }
+  [[nodiscard]] User& user() noexcept { return user_; }  ///< who was admitted
+  /// What is joined, for the hub.
   [[nodiscard]] detail::joining& joining() noexcept { return joining_; }
 
  private:
@@ -3093,9 +3127,9 @@ requires(!std::is_convertible_v<User, std::string>)
 
 /// A request that the library refuses.
 struct refused_request {
-  refusal_reason why = refusal_reason::http;
-  int status = 500;
-  duration retry_after = duration::off();  ///< what Retry-After says; off(): nothing
+  refusal_reason why = refusal_reason::http;  ///< why
+  int status = 500;                           ///< of the answer
+  duration retry_after = duration::off();     ///< what Retry-After says; off(): nothing
 };
 
 /// The form that the library's refusals have unless the program gives them another: JSON,
@@ -3125,11 +3159,11 @@ inline response finish_refusal(response r, const refused_request& q) {
 /// What accept() did. An id: the session is open. None: write `refusal`; for HEAD (`head_only`) the
 /// preamble alone.
 struct accept_result {
-  session_id id{};
-  bool head_only = false;
-  refusal_reason why = refusal_reason::none;
-  response refusal{};
-  duration retry_after = duration::off();  ///< what a full cap or a drain said in Retry-After
+  session_id id{};                            ///< of the stream; none: refused
+  bool head_only = false;                     ///< HEAD: the preamble, and no stream
+  refusal_reason why = refusal_reason::none;  ///< why it was refused
+  response refusal{};                         ///< what to write then
+  duration retry_after = duration::off();     ///< what a full cap or a drain said in Retry-After
 
   [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(id); }
   /// REQUIRES: refused.
@@ -3140,19 +3174,19 @@ struct accept_result {
 
 /// What a gap frame said, for the host's log.
 struct gap_notice {
-  session_id session{};
-  channel where{};
+  session_id session{};        ///< the reader's
+  channel where{};             ///< what it reads
   event_id requested = no_id;  ///< the id asked for, or the last one the slow reader got
   event_id first = no_id;      ///< the first id that can come
-  std::uint64_t lost = 0;
-  bool lost_known = false;
+  std::uint64_t lost = 0;      ///< how many events, where lost_known
+  bool lost_known = false;     ///< false: nobody can know
 };
 
 /// Where hub.join() begins on a channel: with the next event, unless one of these is said.
 struct join_start {
-  start_at start = start_at::live;
-  std::uint64_t backlog = 0;   ///< with the newest so many retained events
-  event_id after = unsaid_id;  ///< behind this id, as verdict::after; before the others
+  start_at start = start_at::live;  ///< from now on, all that is kept, or the newest of each key
+  std::uint64_t backlog = 0;        ///< with the newest so many retained events
+  event_id after = unsaid_id;       ///< behind this id, as verdict::after; before the others
 };
 
 /// Why hub.join() did not.
@@ -3175,6 +3209,7 @@ enum class join_error : std::uint8_t {
   in_hook,  ///< called inside a hook that may not call the hub (see hub)
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(join_error e) noexcept {
   switch (e) {
     case join_error::none: return "none";
@@ -3205,6 +3240,7 @@ enum class select_error : std::uint8_t {
   in_hook,        ///< called inside a hook that may not call the hub (see hub)
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(select_error e) noexcept {
   switch (e) {
     case select_error::none: return "none";
@@ -3219,7 +3255,7 @@ enum class select_error : std::uint8_t {
 
 /// Each duration can be off() or infinite(), which are never, unless it says otherwise.
 struct hub_options {
-  limits caps = {};
+  limits caps = {};  ///< streams at once
   /// Counts for `caps` with other hubs, which must have the same caps; nullptr: alone. evict_oldest
   /// closes a stream of this hub; where it has none to close, the cap refuses. Must outlive the
   /// hub.
@@ -3237,7 +3273,7 @@ struct hub_options {
   /// Ids between these two were given out and are lost: who comes back with one of them is told so,
   /// by a gap frame, and goes on with lost_below.
   event_id lost_above = no_id;
-  event_id lost_below = no_id;
+  event_id lost_below = no_id;  ///< see lost_above
   /// A GET whose Accept does not take an event stream is refused with 406. false: it gets one (RFC
   /// 9110 12.5.1 lets a server disregard Accept).
   bool check_accept = true;
@@ -3257,7 +3293,7 @@ struct hub_options {
   /// A clean close sends a random `retry:` between these two, so that reconnects are spread; off():
   /// 0, at once.
   duration retry_min = duration::seconds(1);
-  duration retry_max = duration::seconds(5);
+  duration retry_max = duration::seconds(5);  ///< see retry_min
   /// Bytes of all logs held only for slow readers; 0: off.
   std::uint64_t max_backlog = std::uint64_t{256} << 20;
   /// Bytes of control and unicast frames waiting per session.
@@ -11511,12 +11547,13 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 template <transport Transport, std::movable User = no_user>
 class hub {
  public:
-  using connection = typename Transport::connection;
+  using connection = typename Transport::connection;  ///< the transport's
   static_assert(std::is_nothrow_move_constructible_v<connection> &&
                     std::is_nothrow_move_constructible_v<User>,
                 "a session takes connection and User over after its slot is counted: moving them "
                 "must not throw");
 
+  /// The transport must outlive the hub.
   explicit hub(Transport& t, const hub_options& o = {}) : transport_{&t}, engine_{calls(), o} {}
   hub(const hub&) = delete;
   hub& operator=(const hub&) = delete;
@@ -11550,6 +11587,7 @@ class hub {
   /// channel_options::keep_sealed. publish_options::last does the same behind an event. False: it
   /// is sealed already, or as close_channel.
   bool seal(channel c) noexcept { return engine_.seal(c); }
+  /// Calls `f(channel)` for each that is open.
   template <class F>
   void for_each_channel(F&& f) {
     for (std::uint32_t i = 0; i < engine_.channels().size(); ++i)
@@ -11558,6 +11596,7 @@ class hub {
 
   // --- publishing --------------------------------------------------------------------------------
 
+  /// Into a channel's log; see channel::publish.
   [[nodiscard]] publish_result publish(channel c, const event& e,
                                        const publish_options& o = {}) noexcept {
     return engine_.publish(c, e, o);
@@ -11604,6 +11643,7 @@ class hub {
   /// The form of the hub's own refusals; default: refusal_response(). Status and Retry-After are
   /// the refusal's, whatever it says. Must not throw.
   void refusal_form(function<response(const refused_request&)> f) { form_ = std::move(f); }
+  /// A stream is open, and may be sent to.
   void on_opened(function<void(session_id, const User&)> f) { opened_ = std::move(f); }
   /// After a session's end; its slots in the caps are free already.
   void on_closed(function<void(session_id, const User&, close_reason)> f) {
@@ -11693,6 +11733,7 @@ class hub {
     if (p.waits_) return {};
     return retry_or_refuse(std::move(c), r, std::move(out));
   }
+  /// Its place is free again; see wait().
   void release(place& p) noexcept {
     if (p.counted_) engine_.end_wait(p.names_);
     p = {};
@@ -11764,6 +11805,7 @@ class hub {
   [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept {
     return engine_.peek(id, out);
   }
+  /// So many bytes of what peek() showed were taken.
   void consume(session_id id, std::size_t n) noexcept { engine_.written(id, n); }
 
   // --- ends --------------------------------------------------------------------------------------
@@ -11781,28 +11823,36 @@ class hub {
   /// Takes no more, tells every stream when to come back, ends each once it has everything, cuts at
   /// the deadline.
   void drain(const drain_options& o = {}) noexcept { engine_.drain(o); }
+  /// drain() was called.
   [[nodiscard]] bool draining() const noexcept { return engine_.draining(); }
+  /// And no stream is left.
   [[nodiscard]] bool drained() const noexcept {
     return engine_.draining() && engine_.open_slots() == 0;
   }
 
   // --- what is there -----------------------------------------------------------------------------
 
+  /// Open streams.
   [[nodiscard]] std::size_t sessions() const noexcept { return engine_.session_count(); }
+  /// Open streams of a user.
   [[nodiscard]] std::size_t user_sessions(std::string_view key) noexcept {
     return engine_.user_sessions(key);
   }
+  /// Whether that stream is open.
   [[nodiscard]] bool alive(session_id id) noexcept { return engine_.alive(id); }
   /// The session's user, or nullptr.
   [[nodiscard]] User* user(session_id id) noexcept {
     return engine_.find(id) != nullptr ? &at(id.slot).user() : nullptr;
   }
+  /// Its connection; nullptr: it is not open.
   [[nodiscard]] connection* find(session_id id) noexcept {
     return engine_.find(id) != nullptr ? &at(id.slot).conn() : nullptr;
   }
   /// Bytes that the slowest subscriber is behind live. O(subscribers).
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept { return engine_.worst_lag(c); }
+  /// What it counted, and what it holds.
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
+  /// As it took them.
   [[nodiscard]] const hub_options& options() const noexcept { return engine_.options(); }
   /// f(const channel_stats&) for each channel, and then for those that were closed: their sums by
   /// channel_options::metrics_name, which have no name. O(channels).
@@ -12039,6 +12089,7 @@ enum class parse_error : std::uint8_t {
   no_memory,        ///< an allocation failed
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(parse_error e) noexcept {
   switch (e) {
     case parse_error::none: return "none";
@@ -12070,13 +12121,13 @@ enum class invalid_utf8 : std::uint8_t {
 
 /// What a parser bears.
 struct parser_options {
-  parse_limits limits{};
-  invalid_utf8 utf8 = invalid_utf8::pass;
+  parse_limits limits{};                   ///< what is beyond is an error
+  invalid_utf8 utf8 = invalid_utf8::pass;  ///< what becomes of bytes that are no UTF-8
 };
 
 /// What feed did.
 struct parse_result {
-  parse_error error = parse_error::none;
+  parse_error error = parse_error::none;  ///< why it stopped for good
   /// Bytes taken; fewer than given only after an error, or because the sink asked to stop.
   std::size_t consumed = 0;
 
@@ -12104,6 +12155,7 @@ concept event_sink = requires(S& sink, const event& e) {
 class parser {
  public:
   parser() noexcept = default;
+  /// Limits, and what becomes of bytes that are no UTF-8.
   explicit parser(const parser_options& options) noexcept : options_{options} {}
 
   /// Takes the next piece of the stream, of any size. event::id is the last event ID, event::retry
@@ -12121,6 +12173,7 @@ class parser {
   /// set_last_event_id({}) forgets it.
   void reset() noexcept;
 
+  /// Why it takes no more; none: it does.
   [[nodiscard]] parse_error error() const noexcept { return error_; }
 
   /// The id of the last finished event that had one, for the Last-Event-ID header. Valid until the
@@ -13054,16 +13107,18 @@ class asio_transport {
   using peer_ref = detail::ref<peer>;
 
  public:
-  using stream_type = Stream;
+  using stream_type = Stream;  ///< of its connections
+  /// write() answers what the socket took; else the hub hears of it later.
   static constexpr bool at_once = detail::writes_at_once<Stream>;
-  static constexpr bool completes = !at_once;
+  static constexpr bool completes = !at_once;  ///< see transport
+  /// See transport.
   static constexpr std::size_t max_buffers = detail::plain_socket<Stream> ? 16 : 1;
   /// Bytes that a peer may send on an open stream.
   static constexpr std::uint32_t max_input = 64U << 10U;
   /// Bytes and time that a peer may still send while a connection is being closed: an end with
   /// unread input would be a reset, which takes the last bytes from the peer.
   static constexpr std::uint32_t max_linger_input = 8U << 20U;
-  static constexpr std::int64_t linger_ms = 2000;
+  static constexpr std::int64_t linger_ms = 2000;  ///< see max_linger_input
 
   /// What the hub keeps of a stream: a handle to state on the heap.
   class connection {
@@ -13155,6 +13210,7 @@ class asio_transport {
     return lingering_.first == nullptr ? time_point::never()
                                        : time_point::milliseconds(lingering_.first->linger_until);
   }
+  /// Cuts connections whose time to be closed in is over, see next_deadline().
   void expire(time_point now) noexcept {
     while (lingering_.first != nullptr && lingering_.first->linger_until <= now.ms()) {
       cut(*lingering_.first);
@@ -13179,6 +13235,7 @@ class asio_transport {
 
   // --- what the hub calls
 
+  /// See transport.
   void opened(connection& c, session_id id) noexcept {
     peer& p = *c.peer_;
     p.owner = this;
@@ -13189,6 +13246,7 @@ class asio_transport {
     p.broken = !watch(p);
   }
 
+  /// See transport.
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
     peer& p = *c.peer_;
     if (p.broken) return {0, flow::closed};
@@ -13204,6 +13262,7 @@ class asio_transport {
     }
   }
 
+  /// See transport: a TLS goodbye is sent behind the stream's last byte.
   [[nodiscard]] flow end(connection& c) noexcept {
     if constexpr (detail::layered<Stream>) {
       peer& p = *c.peer_;
@@ -13215,6 +13274,7 @@ class asio_transport {
     return flow::ready;
   }
 
+  /// See transport: the connection serves its next request.
   [[nodiscard]] bool keep(connection& c) noexcept {
     peer& p = *c.peer_;
     if (!p.reuse || p.writing || p.broken || !kept_) return false;
@@ -13222,6 +13282,7 @@ class asio_transport {
     return kept_(c);
   }
 
+  /// See transport.
   void close(connection& c, close_reason why) noexcept {
     peer& p = *c.peer_;
     p.taker = nullptr;
@@ -13773,7 +13834,7 @@ struct cors_policy {
   std::span<const std::string_view> origins{};
   /// Cookies and HTTP authentication may come along. REQUIRES: neither "*" nor "null" in origins.
   bool credentials = false;
-  std::string_view methods = "GET, POST, OPTIONS";
+  std::string_view methods = "GET, POST, OPTIONS";  ///< that a page may use
   /// Request headers that a page may set. A client on fetch() needs Last-Event-ID to resume and
   /// Authorization to send a token.
   std::string_view headers = "Content-Type";
@@ -14176,6 +14237,7 @@ class body_reader {
 
 #endif  // SSEHUB_DETAIL_HTTP_BODY_READER_HPP
 
+/// HTTP/1.1 for hosts with a loop of their own: heads and bodies are read, answers are written.
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::http1 {
 
 /// Each is the largest value that still passes.
@@ -14194,8 +14256,8 @@ enum class outcome : std::uint8_t { need_more, complete, error };
 
 /// What a reader made of a piece of input.
 struct feed_result {
-  outcome state = outcome::need_more;
-  std::size_t consumed = 0;  ///< bytes taken from the input
+  outcome state = outcome::need_more;  ///< how far the reader is
+  std::size_t consumed = 0;            ///< bytes taken from the input
 };
 
 /// How an answer is written.
@@ -14218,6 +14280,7 @@ struct response_options {
 /// not end in chunked is 400 (RFC 9112 6.3), and so is any in HTTP/1.0 (6.1).
 class head_reader {
  public:
+  /// Refuses what is beyond these limits.
   explicit head_reader(const limits& l = {}) noexcept : limits_{l} {}
   head_reader(head_reader&& o) noexcept { *this = std::move(o); }
   /// Views into a moved reader stay valid; the one moved from is as new.
@@ -14244,7 +14307,7 @@ class head_reader {
     return {now_.state, used};
   }
 
-  [[nodiscard]] outcome state() const noexcept { return now_.state; }
+  [[nodiscard]] outcome state() const noexcept { return now_.state; }  ///< how far it is
   /// What to answer after an error; 0 before one.
   [[nodiscard]] int status() const noexcept { return now_.status; }
   /// The request; its views are valid until reset() or release(). REQUIRES: complete.
@@ -14502,6 +14565,7 @@ class body_reader {
     return {state(), used};
   }
 
+  /// How far it is.
   [[nodiscard]] outcome state() const noexcept {
     using stand = sse::detail::body_reader::outcome;
     const stand s = framing_.state();
@@ -14924,8 +14988,8 @@ inline constexpr std::uint16_t max_mail_channel = 0x1fff;
 struct mail {
   std::uint64_t target = 0;   ///< as given to make_publisher
   std::uint16_t channel = 0;  ///< as given to try_publish
-  sse::event event{};
-  publish_options options{};
+  sse::event event{};         ///< as given to try_publish
+  publish_options options{};  ///< as given to try_publish
 };
 
 /// When a publisher calls mailbox_options::wake.
@@ -14940,8 +15004,8 @@ struct mailbox_options {
   /// just before the loop really waits, that wait ends at once (eventfd, asio::post). It must not
   /// destroy the mailbox. Default: none.
   void (*wake)(void* context) noexcept = nullptr;
-  void* context = nullptr;  ///< for wake; must live until close() has returned
-  wake_mode mode = wake_mode::when_idle;
+  void* context = nullptr;                ///< for wake; must live until close() has returned
+  wake_mode mode = wake_mode::when_idle;  ///< when `wake` is called
   encode_limits limits{};  ///< what the hub would refuse is refused here; `id` is not used
   /// Bytes that lanes have from the start, all together: their publishers never allocate. A lane
   /// beyond that has 4 KiB, takes the rest of its room when more waits, by an allocation in the
@@ -14951,12 +15015,13 @@ struct mailbox_options {
 
 /// Exact counts of one publisher, or the sum over all publishers of a mailbox. One count per call.
 struct mail_counts {
-  std::uint64_t accepted = 0;
-  std::uint64_t full = 0;
-  std::uint64_t too_large = 0;
-  std::uint64_t invalid = 0;  ///< the rest of publish_error: not an event of this lane
-  std::uint64_t closed = 0;   ///< without those of a publisher that never had a lane
+  std::uint64_t accepted = 0;   ///< calls that put an event into a lane
+  std::uint64_t full = 0;       ///< refused: no room
+  std::uint64_t too_large = 0;  ///< refused: beyond the limits, or no lane could take it
+  std::uint64_t invalid = 0;    ///< the rest of publish_error: not an event of this lane
+  std::uint64_t closed = 0;     ///< without those of a publisher that never had a lane
 
+  /// All that were not accepted.
   [[nodiscard]] constexpr std::uint64_t refused() const noexcept {
     return full + too_large + invalid + closed;
   }
@@ -15608,9 +15673,11 @@ class publisher {
 /// All lanes, drained by the hub's thread.
 class mailbox {
  public:
-  static constexpr std::size_t default_lane = std::size_t{256} << 10;
+  static constexpr std::size_t default_lane = std::size_t{256} << 10;  ///< bytes
+  /// For drain(): all that is there.
   static constexpr std::size_t unlimited = static_cast<std::size_t>(-1);
 
+  /// If memory is out, its publishers answer closed.
   explicit mailbox(const mailbox_options& options = {}) noexcept
       : hub_{new (std::nothrow) detail::mail_hub{options}} {}
   mailbox(const mailbox&) = delete;
@@ -15961,20 +16028,20 @@ struct server_options {
 
 /// One line of an access log. Views are valid during the call.
 struct access_record {
-  std::string_view method{};   ///< empty: the request could not be read
-  std::string_view target{};   ///< through redact_target()
-  std::string_view address{};  ///< of the client
-  int status = 0;
+  std::string_view method{};      ///< empty: the request could not be read
+  std::string_view target{};      ///< through redact_target()
+  std::string_view address{};     ///< of the client
+  int status = 0;                 ///< of the answer
   std::uint64_t bytes = 0;        ///< head and body; 0 for a stream, which has only begun
   std::int64_t microseconds = 0;  ///< from the first byte of the request to its answer
-  bool stream = false;
+  bool stream = false;            ///< an event stream was opened
 };
 
 /// Headers of a page.
 struct page_options {
-  std::string_view content_type = "text/html; charset=utf-8";
-  std::string_view cache_control = "no-cache";
-  std::string_view content_security_policy{};  ///< empty: none
+  std::string_view content_type = "text/html; charset=utf-8";  ///< of the page
+  std::string_view cache_control = "no-cache";                 ///< how long it may be kept
+  std::string_view content_security_policy{};                  ///< empty: none
 };
 
 /// A server's half that does not depend on its loop. `Core`: the host's.
@@ -15999,8 +16066,8 @@ class basic_server {
   using method = detail::http_method;
 
  public:
-  using transport_type = typename Core::transport_type;
-  using hub_type = sse::hub<transport_type, user_type>;
+  using transport_type = typename Core::transport_type;  ///< how it writes
+  using hub_type = sse::hub<transport_type, user_type>;  ///< of its streams
 
   basic_server(const basic_server&) = delete;
   basic_server& operator=(const basic_server&) = delete;
@@ -16023,19 +16090,23 @@ class basic_server {
   void stream(std::string_view path, F&& handler) {
     add_stream(false, path, std::forward<F>(handler), nullptr);
   }
+  /// The same with headers of its own.
   template <class F>
   void stream(std::string_view path, F&& handler, const http1::stream_head& head) {
     add_stream(false, path, std::forward<F>(handler), &head);
   }
   /// An event stream of one channel, for everybody. Goes with the channel, see close_channel.
   void stream(std::string_view path, channel c) { add_stream(false, path, c, nullptr); }
+  /// The same with headers of its own.
   void stream(std::string_view path, channel c, const http1::stream_head& head) {
     add_stream(false, path, c, &head);
   }
+  /// For all paths that begin so; a path itself goes before.
   template <class F>
   void stream_prefix(std::string_view prefix, F&& handler) {
     add_stream(true, prefix, std::forward<F>(handler), nullptr);
   }
+  /// The same with headers of its own.
   template <class F>
   void stream_prefix(std::string_view prefix, F&& handler, const http1::stream_head& head) {
     add_stream(true, prefix, std::forward<F>(handler), &head);
@@ -16047,31 +16118,38 @@ class basic_server {
   void stream_post(std::string_view path, F&& handler) {
     add_stream_post(path, std::forward<F>(handler), nullptr);
   }
+  /// The same with headers of its own.
   template <class F>
   void stream_post(std::string_view path, F&& handler, const http1::stream_head& head) {
     add_stream_post(path, std::forward<F>(handler), &head);
   }
 
+  /// A plain answer to GET and HEAD.
   template <class F>
   void get(std::string_view path, F&& handler) {
     add(method::get, false, path, std::forward<F>(handler));
   }
+  /// The same for all paths that begin so.
   template <class F>
   void get_prefix(std::string_view prefix, F&& handler) {
     add(method::get, true, prefix, std::forward<F>(handler));
   }
+  /// A plain answer to POST, with the request's body.
   template <class F>
   void post(std::string_view path, F&& handler) {
     add(method::post, false, path, std::forward<F>(handler));
   }
+  /// The same for all paths that begin so.
   template <class F>
   void post_prefix(std::string_view prefix, F&& handler) {
     add(method::post, true, prefix, std::forward<F>(handler));
   }
+  /// A plain answer to PUT, with the request's body.
   template <class F>
   void put(std::string_view path, F&& handler) {
     add(method::put, false, path, std::forward<F>(handler));
   }
+  /// A plain answer to DELETE.
   template <class F>
   void del(std::string_view path, F&& handler) {
     add(method::del, false, path, std::forward<F>(handler));
@@ -16089,6 +16167,7 @@ class basic_server {
 
   /// Takes a path away, for all methods; open streams go on. False: there was none.
   bool remove(std::string_view path) noexcept { return core_->routes.remove(false, path); }
+  /// The same for a prefix.
   bool remove_prefix(std::string_view prefix) noexcept {
     return core_->routes.remove(true, prefix);
   }
@@ -16155,10 +16234,11 @@ class basic_server {
   [[nodiscard]] std::size_t connections() const noexcept { return core_->connections(); }
 
  protected:
+  /// Shared with what the host has under way.
   explicit basic_server(std::shared_ptr<Core> core) noexcept : core_{std::move(core)} {}
   ~basic_server() { core_->abandon(); }
 
-  std::shared_ptr<Core> core_;
+  std::shared_ptr<Core> core_;  ///< what does the work
 
  private:
   template <class F>
@@ -16336,6 +16416,7 @@ class shared_caps final : public cap_counter {
     if (i != detail::none) s.names.release(i);
   }
 
+  /// How many of that key there are on all shards.
   [[nodiscard]] std::uint32_t count(kind k, std::string_view key) noexcept override {
     if (k == kind::total) return total_.load(std::memory_order_relaxed);
     stripe& s = of(k, key);
@@ -16501,6 +16582,7 @@ class sequencer {
     draining_.store(true, std::memory_order_release);
     nudge();
   }
+  /// drain() was called. Any thread.
   [[nodiscard]] bool draining() const noexcept { return draining_.load(std::memory_order_acquire); }
 
   /// The newest id given out; nobody saw one above it.
@@ -16510,7 +16592,9 @@ class sequencer {
     const std::scoped_lock<std::mutex> lock{mutex_};
     return counts_;
   }
+  /// What counts streams of all shards.
   [[nodiscard]] shared_caps& caps() noexcept { return caps_; }
+  /// As it was constructed with.
   [[nodiscard]] const sequencer_options& options() const noexcept { return options_; }
 
   /// The sum over all shards, those that ended too, as each last reported it: in each turn of its
@@ -16878,16 +16962,16 @@ class shard_port {
 struct shard_options {
   hub_options hub{};                               ///< first_id and counter are the sequencer's
   void (*wake)(void* context) noexcept = nullptr;  ///< see mailbox_options
-  void* context = nullptr;
-  wake_mode mode = wake_mode::when_idle;
+  void* context = nullptr;                         ///< for wake
+  wake_mode mode = wake_mode::when_idle;           ///< when `wake` is called
 };
 
 /// A hub with its mailbox and its port, for a loop of the host's own.
 template <transport Transport, std::movable User = no_user>
 class shard {
  public:
-  using hub_type = sse::hub<Transport, User>;
-  using connection = typename hub_type::connection;
+  using hub_type = sse::hub<Transport, User>;        ///< of its streams
+  using connection = typename hub_type::connection;  ///< the transport's
 
   /// False as a bool: see shard_port::attach.
   shard(sequencer& s, Transport& t, const shard_options& o = {})
@@ -16903,7 +16987,8 @@ class shard {
   }
   [[nodiscard]] explicit operator bool() const noexcept { return attached_; }
 
-  [[nodiscard]] hub_type& hub() noexcept { return hub_; }
+  [[nodiscard]] hub_type& hub() noexcept { return hub_; }  ///< its own
+  /// Its channel of that number; none: there is no such.
   [[nodiscard]] channel at(std::size_t number) const noexcept { return port_.at(number); }
 
   /// As hub::accept, on whichever shard the client got its last event. A turn is due after it.
@@ -16911,6 +16996,7 @@ class shard {
     refused_request no;
     return catch_up(r, no) ? hub_.accept(std::move(c), r) : hub_.turn_away(std::move(c), r, no);
   }
+  /// The same with a verdict that is there already.
   [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
     refused_request no;
     if (catch_up(r, no)) return hub_.accept(std::move(c), r, std::move(v));
@@ -16932,7 +17018,7 @@ class shard {
   }
   /// See mailbox. The loop may sleep until hub().next_deadline(). False: another turn is due.
   [[nodiscard]] bool prepare_sleep() noexcept { return !turn_due_ && mail_.prepare_sleep(); }
-  void awake() noexcept { mail_.awake(); }
+  void awake() noexcept { mail_.awake(); }  ///< the loop has slept
 
  private:
   static hub_options prepared(sequencer& s, hub_options o) noexcept {
@@ -18735,18 +18821,21 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
   using base = basic_server<core>;
 
  public:
-  using executor_type = detail::net::any_io_executor;
+  using executor_type = detail::net::any_io_executor;  ///< of its sockets and timers
   /// Makes a stream of an accepted socket. Its handshake, if it has one, is the server's business.
   using stream_maker = function<Stream(detail::net::ip::tcp::socket)>;
 
+  /// `make` makes a stream of each accepted socket, such as one that speaks TLS.
   explicit asio_server(executor_type ex, const server_options& o = {},
                        stream_maker make = default_maker())
       : base{std::make_shared<core>(std::move(ex), o, std::move(make))} {
     core_->start();
   }
+  /// The same on a context, which must outlive what the server has under way.
   explicit asio_server(detail::net::io_context& ctx, const server_options& o = {},
                        stream_maker make = default_maker())
       : asio_server{executor_type{ctx.get_executor()}, o, std::move(make)} {}
+  /// As it was constructed with.
   [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor(); }
 
   // --- ends ----------------------------------------------------------------------------------
@@ -18819,15 +18908,15 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 /// What tells a sample from others of its name: a name [a-zA-Z_][a-zA-Z0-9_]*, and any value. Not
 /// `channel` or `reason` with add().
 struct metric_label {
-  std::string_view name{};
-  std::string_view value{};
+  std::string_view name{};   ///< such as "service"
+  std::string_view value{};  ///< any bytes; what is no UTF-8 is replaced
 };
 
 /// Not thread-safe; counters are read where add() is called, which belongs to the hub's thread.
 /// Throws what std::string throws.
 class metrics_page {
  public:
-  using labels = std::initializer_list<metric_label>;
+  using labels = std::initializer_list<metric_label>;  ///< of one line
 
   /// `most_channels`: names of channels (channel_options::metrics_name, else their own) that add()
   /// tells apart, the first ones; the others stand together as `(others)`, so that a page stays

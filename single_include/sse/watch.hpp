@@ -69,6 +69,7 @@ class watch_query {
   [[nodiscard]] bool watches() const noexcept {
     return selects_ || max_rate_ > 0 || max_bytes_ != 0;
   }
+  /// Those that it names.
   [[nodiscard]] const std::vector<std::string>& keys() const noexcept { return keys_; }
   /// For verdict::join. Valid until this is destroyed or moved.
   [[nodiscard]] watch_options options() {
@@ -92,6 +93,7 @@ class watch_query {
 template <class Hub>
 class watch_desk {
  public:
+  /// `of`: the channel whose keys are chosen.
   watch_desk(Hub& hub, channel of, watch_names names = {})
       : hub_{hub}, channel_{of}, names_{std::move(names)} {}
   watch_desk(const watch_desk&) = delete;
@@ -110,7 +112,7 @@ class watch_desk {
     const lookup size = query_value(r.query, names_.max_bytes, text);
     if (size != lookup::absent) {
       q.bad_ = q.bad_ || !read_number(text, bytes) || bytes < 1;
-      constexpr double most = std::numeric_limits<std::uint32_t>::max();
+      constexpr double most = (std::numeric_limits<std::uint32_t>::max)();
       if (!q.bad_) q.max_bytes_ = static_cast<std::uint32_t>(bytes < most ? bytes : most);
     }
     return q;
@@ -174,7 +176,7 @@ class watch_desk {
     double unit = 0;
     if (text.empty() || text.size() > 16) return false;
     for (const char c : text) {
-      if (c == '.' && unit == 0) {
+      if (c == '.' && unit < 1) {
         unit = 1;
       } else if (c < '0' || c > '9') {
         return false;
