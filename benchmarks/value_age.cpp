@@ -4,9 +4,9 @@
 //   bench_value_age [--symbols 500] [--rate 100] [--line 20000] [--seconds 20] [--mode conflated]
 //
 // Modes: `conflated` (lag_policy::coalesce), `chosen` (watch_options::keys), `paced` (the same with
-// max_bytes, for readers whose buffers the server cannot see), `plain` (each update, and a gap where
-// the reader is too slow). One JSON object on stdout: ages in ms from publication to the reader, of
-// those read in the second half of the run; `pass_ms`: bytes of all symbols by the line.
+// max_bytes, for readers whose buffers the server cannot see), `plain` (each update, and a gap
+// where the reader is too slow). One JSON object on stdout: ages in ms from publication to the
+// reader, of those read in the second half of the run; `pass_ms`: bytes of all symbols by the line.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -140,7 +140,8 @@ int main(int argc, char** argv) {
     for (std::int64_t turn = 0; !over; ++turn) {  // each symbol once in each
       for (int i = 0; i < p.symbols; ++i) {
         const std::string data = quote(i, bench::now_ns());
-        (void)lane.try_publish({.type = "q", .data = data}, {.key = keys[static_cast<std::size_t>(i)]});
+        (void)lane.try_publish({.type = "q", .data = data},
+                               {.key = keys[static_cast<std::size_t>(i)]});
       }
       std::this_thread::sleep_until(began + std::chrono::nanoseconds{static_cast<std::int64_t>(
                                                 1e9 / p.rate * static_cast<double>(turn + 1))});
@@ -155,9 +156,11 @@ int main(int argc, char** argv) {
   server.run();
   reading.join();
   publisher.join();
-  const double pass = static_cast<double>(p.symbols) * static_cast<double>(quote(0, bench::now_ns()).size() + 18) / p.line * 1e3;
+  const double pass = static_cast<double>(p.symbols) *
+                      static_cast<double>(quote(0, bench::now_ns()).size() + 18) / p.line * 1e3;
   const auto read = reader.ages.size();
-  std::printf(R"({"read":%zu,"p50_ms":%.1f,"p99_ms":%.1f,"max_ms":%.1f,"pass_ms":%.0f,"gaps":%llu})" "\n",
+  std::printf(R"({"read":%zu,"p50_ms":%.1f,"p99_ms":%.1f,"max_ms":%.1f,"pass_ms":%.0f,"gaps":%llu})"
+              "\n",
               read, share(reader.ages, 0.5), share(reader.ages, 0.99), share(reader.ages, 1), pass,
               static_cast<unsigned long long>(reader.gaps));
 }

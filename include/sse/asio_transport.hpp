@@ -19,6 +19,7 @@
 #include <sse/detail/base/assert.hpp>
 #include <sse/detail/net/asio.hpp>
 #include <sse/detail/net/asio_stream.hpp>
+#include <sse/detail/net/unsent.hpp>
 #include <sse/function.hpp>
 #include <sse/transport.hpp>
 
@@ -214,6 +215,11 @@ class asio_transport {
       if (detail::would_block(e) && await_room(p)) return flow::blocked;
     }
     return flow::ready;
+  }
+
+  /// See transport.
+  void carries_values(connection& c) noexcept {
+    if constexpr (at_once) detail::hold_little(detail::socket_of(c.peer_->stream).native_handle());
   }
 
   /// See transport: the connection serves its next request.

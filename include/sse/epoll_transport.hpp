@@ -20,6 +20,7 @@
 #include <utility>
 
 #include <sse/detail/net/epoll_socket.hpp>
+#include <sse/detail/net/unsent.hpp>
 #include <sse/function.hpp>
 #include <sse/session.hpp>
 #include <sse/transport.hpp>
@@ -245,6 +246,9 @@ class basic_epoll_transport {
     if (c.reuse_ && kept_) return flow::ready;
     return c.say_goodbye() ? flow::ready : flow::blocked;
   }
+
+  /// See transport.
+  void carries_values(connection& c) noexcept { detail::hold_little(c.fd()); }
 
   /// See transport: the connection serves its next request.
   [[nodiscard]] bool keep(connection& c) noexcept { return c.reuse_ && kept_ && kept_(c); }

@@ -252,12 +252,14 @@ class hub {
   /// (hub_options::position). A cut stream comes back with a request of its own: let that say the
   /// same channels.
   [[nodiscard]] join_error join(session_id id, channel c, const join_start& from = {}) noexcept {
-    return engine_.join(id, c, from);
+    return join(id, c, watch_options{}, from);
   }
   /// The same for a channel with keys, and how it is read. `from` is about events without a key.
   [[nodiscard]] join_error join(session_id id, channel c, const watch_options& watch,
                                 const join_start& from = {}) noexcept {
-    return engine_.join(id, c, from, watch.says_nothing() ? nullptr : &watch);
+    const join_error e = engine_.join(id, c, from, watch.says_nothing() ? nullptr : &watch);
+    if (e == join_error::none) tell_of_values(id.slot);
+    return e;
   }
   /// A session that chose its keys of a channel gets more of them: each begins with the value that
   /// it has, behind what waits already. Those that it has are left alone. O(keys); O(values of the
@@ -415,6 +417,14 @@ class hub {
     return r.method == "GET" || r.method == "HEAD";
   }
 
+  /// The transport knows of a stream that gets values.
+  void tell_of_values(std::uint32_t slot) noexcept {
+    if constexpr (requires(Transport & t, connection & k) { t.carries_values(k); }) {
+      if (engine_.gets_values(slot)) transport_->carries_values(at(slot).conn());
+    }
+    (void)slot;
+  }
+
   accept_result take(connection&& c, const request& r, verdict<User> v, accept_result out) {
     if (!v.admitted()) {
       out.why = refusal_reason::verdict;
@@ -440,6 +450,7 @@ class hub {
       return refused(std::move(out));
     }
     engine_.join(slot, v.joining(), resume);
+    tell_of_values(slot);
     if (opened_) opened_(out.id, at(slot).user());
     engine_.open(slot);
     return out;

@@ -25,6 +25,9 @@
 //   bool keep(connection&)                 in place of close, once the last chunk of a stream in
 //                                          chunks is out: takes the connection over for the next
 //                                          request, or answers false, and close is called
+//   void carries_values(connection&)       of a stream that gets the newest values: what waits in
+//   the
+//                                          kernel ages, and is to be little
 //   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
 //   static constexpr bool completes = true     write may answer flow::pending; peek, consume
 #pragma once

@@ -327,8 +327,9 @@ struct server_options {
   /// SO_SNDBUF, bytes in the kernel per connection; 0: the system's.
   std::uint32_t send_buffer = 0;
   /// TCP_NOTSENT_LOWAT where the system has it: a connection takes no more while so many bytes are
-  /// in the kernel and not sent; 0: the system's. What waits there is old news for a reader of
-  /// values (lag_policy::coalesce) that is slow; 16,384 is enough to keep a fast one busy.
+  /// in the kernel and not sent; 0: the system's, but 16,384 for streams that get newest values
+  /// (lag_policy::coalesce, watch_options), since what waits there ages. That is enough to keep a
+  /// fast line busy.
   std::uint32_t unsent = 0;
   bool busy_poll = false;  ///< never sleep: a core for itself, for the last microseconds
   /// This server is a shard of it (sse/shards.hpp): opens its channels, which stay open as long as

@@ -1172,6 +1172,9 @@ struct session_id {
 //   bool keep(connection&)                 in place of close, once the last chunk of a stream in
 //                                          chunks is out: takes the connection over for the next
 //                                          request, or answers false, and close is called
+//   void carries_values(connection&)       of a stream that gets the newest values: what waits in
+//   the
+//                                          kernel ages, and is to be little
 //   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
 //   static constexpr bool completes = true     write may answer flow::pending; peek, consume
 #ifndef SSEHUB_TRANSPORT_HPP
@@ -6568,9 +6571,9 @@ struct session {
   bool owes_position : 1 = false;   ///< it left the snapshot that was to tell it that
   bool has_ids : 1 = false;         ///< it joined a channel with ids, and may have left it
   bool own_ids : 1 = false;         ///< of a sequence that is that channel's own
-  bool conflates : 1 = false;       ///< it joined a channel that does (lag_policy::coalesce)
-  bool paced : 1 = false;           ///< it gets values of some channel not before value_reader::due
-  std::uint32_t first = none;       ///< subscriptions
+  bool conflates : 1 = false;  ///< it joined a channel that does (lag_policy::coalesce), or watches
+  bool paced : 1 = false;      ///< it gets values of some channel not before value_reader::due
+  std::uint32_t first = none;  ///< subscriptions
   std::uint32_t lane = none;
   std::uint32_t chunked = none;  ///< in engine::chunks_; none: not chunked
   std::uint32_t flight = none;   ///< in engine::flights_, a write that is pending
@@ -6757,6 +6760,10 @@ class engine {
   [[nodiscard]] bool alive(session_id id) noexcept;
   [[nodiscard]] std::uint32_t user_sessions(std::string_view key) const noexcept {
     return caps_.count_of_user(key);
+  }
+  /// It gets newest values in place of some events, or may.
+  [[nodiscard]] bool gets_values(std::uint32_t slot) const noexcept {
+    return sessions_[slot].conflates;
   }
   [[nodiscard]] std::uint32_t session_count() const noexcept { return caps_.total(); }
   [[nodiscard]] std::uint32_t open_slots() const noexcept { return sessions_.in_use(); }
@@ -8824,6 +8831,7 @@ inline bool engine::start_watching(std::uint32_t index, const joining& j,
   } else if (start == start_at::all) {
     keyless = in_front_of(st.log, st.log.retained(), newest);
   }
+  sessions_[sub.session].conflates = true;
   const pace at_most = pace_of(c.options_, watch);
   if (at_most.every != 0 || at_most.bytes_per_second != 0) sessions_[sub.session].paced = true;
   if (!watch.selects) {
@@ -11747,12 +11755,14 @@ class hub {
   /// (hub_options::position). A cut stream comes back with a request of its own: let that say the
   /// same channels.
   [[nodiscard]] join_error join(session_id id, channel c, const join_start& from = {}) noexcept {
-    return engine_.join(id, c, from);
+    return join(id, c, watch_options{}, from);
   }
   /// The same for a channel with keys, and how it is read. `from` is about events without a key.
   [[nodiscard]] join_error join(session_id id, channel c, const watch_options& watch,
                                 const join_start& from = {}) noexcept {
-    return engine_.join(id, c, from, watch.says_nothing() ? nullptr : &watch);
+    const join_error e = engine_.join(id, c, from, watch.says_nothing() ? nullptr : &watch);
+    if (e == join_error::none) tell_of_values(id.slot);
+    return e;
   }
   /// A session that chose its keys of a channel gets more of them: each begins with the value that
   /// it has, behind what waits already. Those that it has are left alone. O(keys); O(values of the
@@ -11910,6 +11920,14 @@ class hub {
     return r.method == "GET" || r.method == "HEAD";
   }
 
+  /// The transport knows of a stream that gets values.
+  void tell_of_values(std::uint32_t slot) noexcept {
+    if constexpr (requires(Transport & t, connection & k) { t.carries_values(k); }) {
+      if (engine_.gets_values(slot)) transport_->carries_values(at(slot).conn());
+    }
+    (void)slot;
+  }
+
   accept_result take(connection&& c, const request& r, verdict<User> v, accept_result out) {
     if (!v.admitted()) {
       out.why = refusal_reason::verdict;
@@ -11935,6 +11953,7 @@ class hub {
       return refused(std::move(out));
     }
     engine_.join(slot, v.joining(), resume);
+    tell_of_values(slot);
     if (opened_) opened_(out.id, at(slot).user());
     engine_.open(slot);
     return out;
@@ -13079,6 +13098,37 @@ struct asio_access {
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
 #endif  // SSEHUB_DETAIL_NET_ASIO_STREAM_HPP
+// ---- sse/detail/net/unsent.hpp
+//
+// What the kernel holds of a connection that carries values: they age there.
+#ifndef SSEHUB_DETAIL_NET_UNSENT_HPP
+#define SSEHUB_DETAIL_NET_UNSENT_HPP
+
+#if __has_include(<netinet/tcp.h>)
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#endif
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// The connection takes no more while 16 KiB wait to be sent, unless somebody said already how
+/// much: TCP_NOTSENT_LOWAT, where there is such a thing.
+template <class Descriptor>
+void hold_little(Descriptor fd) noexcept {
+#if defined(TCP_NOTSENT_LOWAT)
+  int said = 0;
+  socklen_t size = sizeof said;
+  const int enough = 16384;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &said, &size) == 0 && said <= 0)
+    (void)::setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &enough, sizeof enough);
+#endif
+  (void)fd;
+}
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_NET_UNSENT_HPP
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
@@ -13272,6 +13322,11 @@ class asio_transport {
       if (detail::would_block(e) && await_room(p)) return flow::blocked;
     }
     return flow::ready;
+  }
+
+  /// See transport.
+  void carries_values(connection& c) noexcept {
+    if constexpr (at_once) detail::hold_little(detail::socket_of(c.peer_->stream).native_handle());
   }
 
   /// See transport: the connection serves its next request.
@@ -16013,8 +16068,9 @@ struct server_options {
   /// SO_SNDBUF, bytes in the kernel per connection; 0: the system's.
   std::uint32_t send_buffer = 0;
   /// TCP_NOTSENT_LOWAT where the system has it: a connection takes no more while so many bytes are
-  /// in the kernel and not sent; 0: the system's. What waits there is old news for a reader of
-  /// values (lag_policy::coalesce) that is slow; 16,384 is enough to keep a fast one busy.
+  /// in the kernel and not sent; 0: the system's, but 16,384 for streams that get newest values
+  /// (lag_policy::coalesce, watch_options), since what waits there ages. That is enough to keep a
+  /// fast line busy.
   std::uint32_t unsent = 0;
   bool busy_poll = false;  ///< never sleep: a core for itself, for the last microseconds
   /// This server is a shard of it (sse/shards.hpp): opens its channels, which stay open as long as

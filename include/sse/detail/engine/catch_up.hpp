@@ -107,6 +107,7 @@ inline bool engine::start_watching(std::uint32_t index, const joining& j,
   } else if (start == start_at::all) {
     keyless = in_front_of(st.log, st.log.retained(), newest);
   }
+  sessions_[sub.session].conflates = true;
   const pace at_most = pace_of(c.options_, watch);
   if (at_most.every != 0 || at_most.bytes_per_second != 0) sessions_[sub.session].paced = true;
   if (!watch.selects) {

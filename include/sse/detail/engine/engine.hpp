@@ -226,6 +226,10 @@ class engine {
   [[nodiscard]] std::uint32_t user_sessions(std::string_view key) const noexcept {
     return caps_.count_of_user(key);
   }
+  /// It gets newest values in place of some events, or may.
+  [[nodiscard]] bool gets_values(std::uint32_t slot) const noexcept {
+    return sessions_[slot].conflates;
+  }
   [[nodiscard]] std::uint32_t session_count() const noexcept { return caps_.total(); }
   [[nodiscard]] std::uint32_t open_slots() const noexcept { return sessions_.in_use(); }
 
