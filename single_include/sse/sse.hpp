@@ -5327,6 +5327,8 @@ class key_watchers {
   explicit key_watchers(std::uint64_t seed) noexcept : keys_{seed} {}
 
   [[nodiscard]] const key_watch& operator[](std::uint32_t w) const noexcept { return watches_[w]; }
+  /// Watches that exist, also given up ones that are queued.
+  [[nodiscard]] std::uint32_t count() const noexcept { return watches_.in_use(); }
   /// A key that somebody watches; none: nobody does.
   [[nodiscard]] std::uint32_t find(std::string_view key) const noexcept { return keys_.find(key); }
   [[nodiscard]] std::string_view name_of(std::uint32_t key) const noexcept {

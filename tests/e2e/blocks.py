@@ -87,6 +87,14 @@ class Command:
         if self.child.poll() is None:
             os.killpg(self.child.pid, signal.SIGTERM)
             self.child.wait(PATIENCE)
+        until(lambda: f"the end of what `{self.line}` began", self.all_ended)  # it may write still
+
+    def all_ended(self):
+        try:
+            os.killpg(self.child.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
 
 class Place:

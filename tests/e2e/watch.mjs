@@ -105,14 +105,19 @@ await run({
     await server.kill();
   },
   async 'the list is remembered, and a token is asked for'() {
-    const server = await start(program, '--symbols', '30', '--token', 'secret');
-    const view = await open(`${server.url}watch?token=secret`, {stream});
+    const server = await start(program, '--symbols', '30', '--token', 'T0k3n-9');
+    const view = await open(`${server.url}watch?token=T0k3n-9`, {stream});
     await view.state('live');
     await until('prices', async () => await priced(view) === 12);
     await view.page.click('#rows tr:first-child button');
     const left = (await rows(view)).map(r => r[0]);
     await view.page.reload();
     await until('the same rows', async () => JSON.stringify((await rows(view)).map(r => r[0])) === JSON.stringify(left) && await priced(view) === 11);
+    check(!(await view.page.content()).includes('T0k3n-9'), 'the token stands in the page');
+    await view.page.click('#home');
+    await view.state('live');
+    await view.page.click('#to-watch');
+    await until('the same rows', async () => await priced(view) === 11);
     equal((await fetch(`${server.url}api/stream?symbols=BTCUSDT`)).status, 401, 'without a token');
     equal((await fetch(`${server.url}api/stream`, {method: 'POST', body: new URLSearchParams({token: 'x', add: 'BTCUSDT'})})).status, 401, 'a change without a token');
     await view.close();

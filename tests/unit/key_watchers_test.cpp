@@ -69,6 +69,30 @@ TEST_CASE("key_watchers: a table of wishes, against a model", "[selection]") {
   }
 }
 
+TEST_CASE("key_watchers: what is given up gives its memory back, queued or not", "[selection]") {
+  key_watchers all{7};
+  watch_list list;
+  for (int round = 0; round < 3; ++round) {
+    for (const char* key : {"a", "b", "c", "d"}) {
+      const std::uint32_t w = all.add(list, 0, key);
+      if (*key != 'd') all.begin(list, w);
+    }
+    CHECK(all.count() == 4);
+    all.remove(list, all.find("a"));
+    all.remove(list, all.find("d"));
+    CHECK(all.count() == 3);  // the first waits still
+    if (round == 0) CHECK(taken(all, list).size() == 2);
+    if (round == 1) all.clear(list);
+    if (round == 2) {
+      CHECK(all.take(list) != none);
+      all.clear(list);
+    }
+    all.clear(list);
+    CHECK(all.count() == 0);
+    CHECK(all.find("b") == none);
+  }
+}
+
 TEST_CASE("key_watchers: what changed first is taken first, once, and goes back to its place",
           "[selection]") {
   using change = key_watchers::change;

@@ -75,6 +75,43 @@ TEST_CASE("watch: a stream names its keys, and changes them by its token", "[sel
   CHECK(s.take(k).empty());
 }
 
+TEST_CASE("watch: what a query says is what is asked for", "[selection][watch]") {
+  desk_stage s;
+  const auto read = [&](const std::string& query) {
+    sse::request r;
+    r.query = query;
+    return s.desk.read(r);
+  };
+  CHECK_FALSE(read("").watches());
+  CHECK_FALSE(read("x=1").selects());
+  CHECK(read("symbols=").selects());
+  CHECK(read("symbols=").watches());
+  CHECK(read("max_rate=4").watches());
+  CHECK(read("max_bytes=1").watches());
+  const struct {
+    const char* text;
+    double rate;
+  } rates[] = {{"4", 4}, {"0.25", 0.25}, {"12.5", 12.5}, {"4.", 4}, {".5", 0.5}, {"100", 100}};
+  for (const auto& x : rates) {
+    CAPTURE(x.text);
+    auto q = read(std::string{"max_rate="} + x.text);
+    CHECK_FALSE(q.bad());
+    CHECK(q.options().max_rate == x.rate);
+    CHECK(q.options().max_bytes == 0);
+  }
+  CHECK(read("max_bytes=20000").options().max_bytes == 20'000);
+  CHECK(read("max_bytes=1").options().max_bytes == 1);
+  CHECK(read("max_bytes=9999999999").options().max_bytes == UINT32_MAX);
+  const std::string longest(256, 'x');
+  auto q = read("symbols=" + longest + ",,b");
+  CHECK(q.keys() == std::vector<std::string>{longest, "b"});
+  CHECK(q.options().keys.size() == 2);
+  CHECK(q.options().only_keys);
+  CHECK(read("symbols=x" + longest).bad());
+  CHECK(read("max_rate=1.2.").bad());
+  CHECK(read("max_rate=..5").bad());
+}
+
 TEST_CASE("watch: each token is another one, and ends with its stream", "[selection][watch]") {
   desk_stage s;
   std::vector<std::string> tokens;
@@ -86,7 +123,9 @@ TEST_CASE("watch: each token is another one, and ends with its stream", "[select
     for (const std::string& other : tokens) CHECK(other != token);
     tokens.push_back(token);
     CHECK(s.desk.find(token) == k.id);
+    CHECK(s.desk.size() == 1);
     s.hub.close(k.id);
+    CHECK(s.desk.size() == 0);
     CHECK_FALSE(s.desk.find(token));
     const sse::response gone = s.post("token=" + token + "&add=B");
     CHECK(gone.status == 404);
