@@ -611,21 +611,38 @@ class journal {
     std::uint32_t looked = 0;
     event_id broken = no_id;  // what is at or below it, and not added, is broken
     const auto lose_broken = [&] { return broken <= w.last() || w.lose(broken + 1); };
+    std::string_view run{};  // events that lie together and are not added yet
+    event_id run_last = no_id;
+    const auto add_run = [&] {
+      return run.empty() || w.add_encoded(run_last, std::exchange(run, std::string_view{}));
+    };
+    const auto add = [&](const journal_event& e) {
+      if (w.takes_runs() && e.audience.empty() && e.channel == number) {
+        const bool goes_on = !run.empty() && run.data() + run.size() == e.bytes.data();
+        if (!goes_on && !add_run()) return false;
+        run = {goes_on ? run.data() : e.bytes.data(), run.size() + e.bytes.size()};
+        run_last = e.id;
+        return true;
+      }
+      if (!add_run()) return false;
+      return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
+    };
     for (event_id from = no_id, first = no_id; state == backfill_state::done;) {
       const bool lost = store_->loss_behind(w.last(), from, first) && from + 1 < r.before;
       store_->history().read_shared(
-          w.last(), lost ? from + 1 : r.before, [&](const journal_event& e) {
-            if (w.bytes() >= r.room || ++looked > most) {
+          w.last(), lost ? from + 1 : r.before,
+          [&](const journal_event& e) {
+            if (w.bytes() + run.size() >= r.room || ++looked > most) {
               state = backfill_state::more;
               return false;
             }
             if (e.bytes.empty()) {
               broken = e.id;
-              return true;
+              return add_run();
             }
-            if (!lose_broken()) return false;
-            return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
-          });
+            return lose_broken() && add(e);
+          },
+          add_run);
       if (!lose_broken() || !lost || state != backfill_state::done) break;
       if (w.last() < from && !w.pass(from)) break;
       if (!w.lose(first < r.before ? first : r.before)) break;

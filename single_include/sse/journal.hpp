@@ -377,21 +377,41 @@ inline constexpr crc_tables crc_table = make_crc_tables();
     std::memcpy(&eight, p, sizeof eight);
     c = __builtin_ia32_crc32di(c, eight);
   }
-  for (; size != 0; ++p, --size) c = __builtin_ia32_crc32qi(static_cast<std::uint32_t>(c), *p);
-  return ~static_cast<std::uint32_t>(c);
+  auto rest = static_cast<std::uint32_t>(c);
+  if ((size & 4U) != 0) {
+    std::uint32_t four;
+    std::memcpy(&four, p, sizeof four);
+    rest = __builtin_ia32_crc32si(rest, four);
+    p += 4;
+  }
+  if ((size & 2U) != 0) {
+    std::uint16_t two;
+    std::memcpy(&two, p, sizeof two);
+    rest = __builtin_ia32_crc32hi(rest, two);
+    p += 2;
+  }
+  if ((size & 1U) != 0) rest = __builtin_ia32_crc32qi(rest, *p);
+  return ~rest;
 }
 /// Three, of `size` bytes each, a multiple of eight.
 __attribute__((target("sse4.2"))) inline void crc32c_three_by_instruction(
     const char* const (&bytes)[3], std::size_t size, std::uint32_t (&crc)[3]) noexcept {
-  std::uint64_t c[3] = {~crc[0], ~crc[1], ~crc[2]};
+  // Each in a register of its own: compilers do not unroll this for -O2.
+  std::uint64_t a = ~crc[0];
+  std::uint64_t b = ~crc[1];
+  std::uint64_t c = ~crc[2];
   for (std::size_t at = 0; at != size; at += 8) {
-    for (std::size_t k = 0; k != 3; ++k) {
-      std::uint64_t eight;
-      std::memcpy(&eight, bytes[k] + at, sizeof eight);
-      c[k] = __builtin_ia32_crc32di(c[k], eight);
-    }
+    std::uint64_t eight[3];
+    std::memcpy(&eight[0], bytes[0] + at, 8);
+    std::memcpy(&eight[1], bytes[1] + at, 8);
+    std::memcpy(&eight[2], bytes[2] + at, 8);
+    a = __builtin_ia32_crc32di(a, eight[0]);
+    b = __builtin_ia32_crc32di(b, eight[1]);
+    c = __builtin_ia32_crc32di(c, eight[2]);
   }
-  for (std::size_t k = 0; k != 3; ++k) crc[k] = ~static_cast<std::uint32_t>(c[k]);
+  crc[0] = ~static_cast<std::uint32_t>(a);
+  crc[1] = ~static_cast<std::uint32_t>(b);
+  crc[2] = ~static_cast<std::uint32_t>(c);
 }
 #else
 #define SSEHUB_HAS_CRC32 0
@@ -906,12 +926,14 @@ class journal_history {
     return b;
   }
   /// f(const journal_event&) for each event behind `after` and below `before`, oldest first, until
-  /// it answers false. One without bytes cannot be read, or is not what was written.
-  template <class F>
-  void read_shared(event_id after, event_id before, F f) const {
+  /// it answers false. One without bytes cannot be read, or is not what was written. The bytes
+  /// stand until `left()`, which may answer false too.
+  template <class F, class Left>
+  void read_shared(event_id after, event_id before, F f, Left left) const {
     std::size_t i = 0;
     while (const block_ptr b = block_behind(after, i)) {
-      if (!each(*b, i, after, before, f)) return;
+      const bool more = each(*b, i, after, before, f);
+      if (!left() || !more) return;
     }
   }
   /// The same by oneself: one block, used again, and nothing in front of `after` is read.
@@ -2385,21 +2407,38 @@ class journal {
     std::uint32_t looked = 0;
     event_id broken = no_id;  // what is at or below it, and not added, is broken
     const auto lose_broken = [&] { return broken <= w.last() || w.lose(broken + 1); };
+    std::string_view run{};  // events that lie together and are not added yet
+    event_id run_last = no_id;
+    const auto add_run = [&] {
+      return run.empty() || w.add_encoded(run_last, std::exchange(run, std::string_view{}));
+    };
+    const auto add = [&](const journal_event& e) {
+      if (w.takes_runs() && e.audience.empty() && e.channel == number) {
+        const bool goes_on = !run.empty() && run.data() + run.size() == e.bytes.data();
+        if (!goes_on && !add_run()) return false;
+        run = {goes_on ? run.data() : e.bytes.data(), run.size() + e.bytes.size()};
+        run_last = e.id;
+        return true;
+      }
+      if (!add_run()) return false;
+      return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
+    };
     for (event_id from = no_id, first = no_id; state == backfill_state::done;) {
       const bool lost = store_->loss_behind(w.last(), from, first) && from + 1 < r.before;
       store_->history().read_shared(
-          w.last(), lost ? from + 1 : r.before, [&](const journal_event& e) {
-            if (w.bytes() >= r.room || ++looked > most) {
+          w.last(), lost ? from + 1 : r.before,
+          [&](const journal_event& e) {
+            if (w.bytes() + run.size() >= r.room || ++looked > most) {
               state = backfill_state::more;
               return false;
             }
             if (e.bytes.empty()) {
               broken = e.id;
-              return true;
+              return add_run();
             }
-            if (!lose_broken()) return false;
-            return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
-          });
+            return lose_broken() && add(e);
+          },
+          add_run);
       if (!lose_broken() || !lost || state != backfill_state::done) break;
       if (w.last() < from && !w.pass(from)) break;
       if (!w.lose(first < r.before ? first : r.before)) break;

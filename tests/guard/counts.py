@@ -194,6 +194,12 @@ def history(add):
     add("times the instructions of an event of a sequencer with one shard: through a journal", one / plain_one, where, top)
     add("times the instructions of an event of a sequencer with one shard: each shard more that follows a journal",
         (three - one) / 2 / plain_one, where, top)
+    total, top = counted("replay", 20_000, 3)
+    add("instructions per event of a replay from a journal's files, to one channel", total / 20_000 / 3,
+        "journal::give: journal.hpp; journal_history::read_shared, journal_segment::load: detail/journal/; "
+        "backfill_writer::room_for: detail/engine/weave.hpp", top)
+    files = plain("replay", 20_000, 0)
+    add("bytes on disk for each byte of an event, of 180", files["disk"] / files["bytes"], "index_record: detail/journal/format.hpp")
 
 
 def count_shapes(add):

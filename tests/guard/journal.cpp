@@ -2,8 +2,11 @@
 //
 //   guard journal EVENTS SHARDS     EVENTS published, written and taken by that many shards, whose
 //                                   turn it is once all are written
+//   replay EVENTS TIMES             a client that comes back to EVENTS, so many times; and what
+//                                   lies on disk for each byte of an event
 #include <stdlib.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -71,6 +74,54 @@ void append(std::uint64_t events, std::uint64_t shards) {
   if (!all.empty() && all.front()->at(0).last_id() != last) fail("turn");
 }
 
+using shard = sse::shard<forgetting_transport>;
+
+/// All that one client is owed, which comes back from behind the first event.
+std::uint64_t come_back(shard& s) {
+  const std::uint64_t before = s.hub().stats().bytes;
+  const sse::header again{"Last-Event-ID", "1"};
+  const sse::request r{.method = "GET", .headers = {&again, 1}};
+  const auto here = s.accept({}, r, sse::admit().join(s.at(0)));
+  if (!here) fail("accept");
+  while (s.turn(sse::time_point::milliseconds(1))) {
+  }
+  s.hub().close(here.id);
+  return s.hub().stats().bytes - before;
+}
+
+void replay(std::uint64_t events, std::uint64_t times) {
+  const folder dir;
+  sse::journal j;
+  sse::journal_options o;
+  o.preload_bytes = 0;
+  o.replay_bytes = 1;  // nothing is there the next time
+  o.channel = [](std::string_view) { return sse::channel_options{.keep = 1}; };
+  if (j.open(dir.path(), std::move(o))) fail("open");
+  forgetting_transport net;
+  shard s{j.order(), net, {.hub = {.position = false}}};
+  j.start();
+  std::uint64_t bytes = 0;
+  for (std::uint64_t i = 1; i <= events; ++i) {
+    if (!j.publish(0, {.type = "market", .data = data})) fail("publish");
+    bytes += data.size() + std::to_string(i).size() +
+             std::string_view{"id: \nevent: market\ndata: \n\n"}.size();
+    if (i % 1000 != 0 && i != events) continue;
+    if (!j.wait_durable(i, sse::duration::seconds(60))) fail("write");
+    s.turn(sse::time_point::milliseconds(1));
+  }
+  const std::uint64_t first = come_back(s);
+  {
+    const counting::instructions counted;
+    for (std::uint64_t i = 0; i < times; ++i) {
+      if (come_back(s) != first) fail("replay");
+    }
+  }
+  if (first < bytes - 300) fail("not all of it");
+  const std::uint64_t disk = j.stats().bytes;
+  std::printf("{\"disk\":%llu,\"bytes\":%llu}\n", static_cast<unsigned long long>(disk),
+              static_cast<unsigned long long>(bytes));
+}
+
 }  // namespace
 
 namespace counting {
@@ -80,6 +131,8 @@ bool history(int argc, char** argv) {
   const auto number = [&](int i) { return argc > i ? std::strtoull(argv[i], nullptr, 10) : 0; };
   if (scenario == "journal") {
     append(number(2), number(3));
+  } else if (scenario == "replay") {
+    replay(number(2), number(3));
   } else {
     return false;
   }
