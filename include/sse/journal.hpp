@@ -407,6 +407,7 @@ class journal {
   }
   /// What is as safe as it has to be. An errno: other processes could not be told.
   [[nodiscard]] int show_written() {
+    if (failing_) works_again();  // before anybody learns of it, and publishes more
     std::uint64_t events = 0;
     store_->show([&](batch_ptr b) {
       events += b->records.size();

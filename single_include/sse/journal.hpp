@@ -454,20 +454,22 @@ __attribute__((target("sse4.2"))) inline void crc32c_three_by_instruction(
 /// The same three times.
 inline void crc32c_three(const char* const (&bytes)[3], const std::size_t (&size)[3],
                          std::uint32_t (&crc)[3]) noexcept {
-  std::size_t done = 0;
 #if SSEHUB_HAS_CRC32
   if (has_crc32c_instruction()) {
-    done = (std::min)({size[0], size[1], size[2]}) / 8 * 8;
+    const std::size_t done = (std::min)({size[0], size[1], size[2]}) / 8 * 8;
     crc32c_three_by_instruction(bytes, done, crc);
+    for (std::size_t k = 0; k != 3; ++k) {
+      if (size[k] != done) crc[k] = crc32c_by_instruction(bytes[k] + done, size[k] - done, crc[k]);
+    }
+    return;
   }
 #endif
-  for (std::size_t k = 0; k != 3; ++k) crc[k] = crc32c(bytes[k] + done, size[k] - done, crc[k]);
+  for (std::size_t k = 0; k != 3; ++k) crc[k] = crc32c_by_tables(bytes[k], size[k], crc[k]);
 }
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
-#include "shards.hpp"
 #include "journal_options.hpp"
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
@@ -1848,6 +1850,7 @@ class journal_store {
 
 #endif  // SSEHUB_DETAIL_JOURNAL_STORE_HPP
 #include "mailbox.hpp"
+#include "shards.hpp"
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
@@ -2203,6 +2206,7 @@ class journal {
   }
   /// What is as safe as it has to be. An errno: other processes could not be told.
   [[nodiscard]] int show_written() {
+    if (failing_) works_again();  // before anybody learns of it, and publishes more
     std::uint64_t events = 0;
     store_->show([&](batch_ptr b) {
       events += b->records.size();

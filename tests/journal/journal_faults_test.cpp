@@ -1,4 +1,5 @@
 // A journal whose files are broken, and whose disk fails.
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -181,6 +182,28 @@ TEST_CASE("journal: a program may go on without the disk, and is told so", "[jou
   // Who needs what was not stored is told.
   const std::string old = f.take(f.join("5"));
   CHECK(old.find("event: gap") != old.npos);
+}
+
+TEST_CASE("journal: once an event that waited for the disk is durable, more are taken",
+          "[journal]") {
+  journal_options o = small_files();
+  std::atomic<bool> failing{false};
+  journal* of = nullptr;
+  o.on_durable = [&](event_id id) {
+    if (id > 1) failing = of->stats().failing;
+  };
+  failing_journal x{std::move(o)};
+  of = &x.j;
+  follower f{x.j};
+  x.j.start();
+  publish_up_to(x.j, 1);
+  x.disk.fails = EIO;
+  REQUIRE(x.j.publish(0, {.data = "2"}));
+  x.wait_until(true);
+  x.disk.fails = 0;
+  REQUIRE(x.j.wait_durable(2, sse::duration::seconds(60)));
+  x.j.stop();
+  CHECK_FALSE(failing);
 }
 
 TEST_CASE("journal: what a sync that failed may have lost is written again", "[journal]") {

@@ -121,14 +121,17 @@ __attribute__((target("sse4.2"))) inline void crc32c_three_by_instruction(
 /// The same three times.
 inline void crc32c_three(const char* const (&bytes)[3], const std::size_t (&size)[3],
                          std::uint32_t (&crc)[3]) noexcept {
-  std::size_t done = 0;
 #if SSEHUB_HAS_CRC32
   if (has_crc32c_instruction()) {
-    done = (std::min)({size[0], size[1], size[2]}) / 8 * 8;
+    const std::size_t done = (std::min)({size[0], size[1], size[2]}) / 8 * 8;
     crc32c_three_by_instruction(bytes, done, crc);
+    for (std::size_t k = 0; k != 3; ++k) {
+      if (size[k] != done) crc[k] = crc32c_by_instruction(bytes[k] + done, size[k] - done, crc[k]);
+    }
+    return;
   }
 #endif
-  for (std::size_t k = 0; k != 3; ++k) crc[k] = crc32c(bytes[k] + done, size[k] - done, crc[k]);
+  for (std::size_t k = 0; k != 3; ++k) crc[k] = crc32c_by_tables(bytes[k], size[k], crc[k]);
 }
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
