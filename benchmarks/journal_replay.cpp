@@ -3,10 +3,10 @@
 //
 //   bench_journal_replay [--megabytes N] [--start-megabytes N] [--dir DIR]     JSON on stdout
 //
-// Replay: seconds, and CPU seconds of the sending thread, for all bytes to reach a reader in another
-// process; the best of `rounds` by turns. Start: seconds to open a journal of half the size and of
-// all of it, behind a run that was killed and behind one that ended; its files are in the page
-// cache.
+// Replay: seconds, and CPU seconds of the sending thread, for all bytes to reach a reader in
+// another process; the best of `rounds` by turns. Start: seconds to open a journal of half the size
+// and of all of it, behind a run that was killed and behind one that ended; its files are in the
+// page cache.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <sys/sendfile.h>
@@ -190,7 +190,7 @@ void print_start(const std::string& dir, std::uint64_t more) {
     must(!j.open(dir, options()), "the journal");
     j.start();
     fill(j, more * 4 / 5);  // the rest are their records
-    ::_exit(0);  // as if it were killed
+    ::_exit(0);             // as if it were killed
   }
   int status = 0;
   must(::waitpid(writer, &status, 0) == writer && status == 0, "the writer");

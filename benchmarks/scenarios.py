@@ -151,6 +151,12 @@ def publish_latency(quick):
         "publish_latency", "--events", 20_000 if quick else 200_000, "--core", CORES[0], "--publisher-core", CORES[1])})
 
 
+def value_age(quick):
+    """500 symbols, each updated 100 times a second, on a line of 20 kB/s: benchmarks/value_age.cpp."""
+    return alternate(1 if quick else 3, {mode: (lambda mode=mode: program(
+        "value_age", "--mode", mode, "--seconds", 4 if quick else 8)) for mode in ("conflated", "chosen", "paced", "plain")})
+
+
 def million_subscribers(quick):
     return alternate(3, {"million": lambda: program("million_subscribers", "--core", CORES[0])})
 
@@ -192,7 +198,7 @@ def compile_time(quick):
 
 
 SCENARIOS = {f.__name__: f for f in (publish_latency, fanout, overload, connections_10k, latency, idle_memory, tls,
-                                     stalled_readers, reconnect_storm, all_at_once, million_subscribers, scale, hot_path,
+                                     stalled_readers, reconnect_storm, all_at_once, value_age, million_subscribers, scale, hot_path,
                                      compile_time)}
 
 
@@ -393,6 +399,17 @@ def rows(results):
         row.peers = f"raw {value(r.cases['raw'])}" if "raw" in r.cases else ""
         row.holds = all(exact(x.cases[n]) and x.cases[n]["gap_events"] == 0 and x.cases[n]["ended"] == x.cases[n]["readers"]
                         for x in (r, storm) for n in x.ours())
+    out.append(row)
+
+    row = Row("prices on a line of 20 kB/s, 500 symbols × 100 a second", "p99 age at most 1.2 passes, no gap")
+    r = Reader(results, "value_age")
+    if r.cases:
+        age = lambda mode: f"p99 {r.cases[mode]['p99_ms']:.0f} ms"
+        row.ours = f"conflated {age('conflated')}, keys chosen {age('chosen')}, and with max_bytes {age('paced')}"
+        row.peers = f"without keys {age('plain')}, and {r.cases['plain']['gaps']:.0f} gaps" if "plain" in r.cases else ""
+        row.ratio = times({m: r.cases[m]["p99_ms"] / r.cases[m]["pass_ms"] for m in ("conflated", "chosen", "paced")}, "a pass")
+        row.holds = all(r.cases[m]["p99_ms"] <= 1.2 * r.cases[m]["pass_ms"] and r.cases[m]["gaps"] == 0
+                        for m in ("conflated", "chosen", "paced"))
     out.append(row)
 
     row = Row("scale in one process", "1,000,000 subscribers, 300 MB, a publish + flush measured")

@@ -503,7 +503,7 @@ void verdict_deadline() {
   CHECK_FALSE(waiting[4].called_off());
 }
 
-/// Each reason that a host can have, on the page that it serves.
+/// Each reason that a host can have, on the page that it serves; the program is asked last.
 template <class Loop>
 void refusals_on_the_page() {
   using why = sse::refusal_reason;
@@ -523,7 +523,11 @@ void refusals_on_the_page() {
   const sse::channel ticks = s.ticks;
   route("/ann", [=] { return sse::admit("ann").join(ticks); });
   route("/full", [=] { return sse::admit().join(full); });
-  route("/refused", [] { return sse::refuse(403); });
+  int asked = 0;
+  route("/refused", [&] {
+    ++asked;
+    return sse::refuse(403);
+  });
   route("/nowhere", [] { return sse::admit(); });
   route("/header", [=] { return sse::admit().join(ticks).header("no name", "x"); });
   route("/many", [=] { return sse::admit().join(ticks).join(other).join(full); });
@@ -567,7 +571,8 @@ void refusals_on_the_page() {
   refused("/ann", 429, why::too_many);
   refused("/full", 503, why::channel_full);
   refused("/refused", 403, why::verdict);
-  refused("/events", 406, why::http, "Accept: text/html\r\n");
+  CHECK(asked == 1);
+  refused("/refused", 406, why::http, "Accept: text/html\r\n");
   refused("/events?last_id=x", 400, why::bad_params);
   refused("/nowhere", 500, why::no_channel);
   refused("/header", 500, why::bad_header);
@@ -581,7 +586,8 @@ void refusals_on_the_page() {
   CHECK(s.answer_to(c).status == 503);
   counts(why::no_verdict);
   s->hub().drain();
-  refused("/events", 503, why::draining);
+  refused("/refused", 503, why::draining);
+  CHECK(asked == 1);  // what the program cannot change costs it nothing
 }
 
 /// `drain(server)`: begins a drain, in the server's thread.

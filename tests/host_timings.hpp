@@ -299,11 +299,11 @@ void input_and_room_at_once() {
   CHECK(s->hub().sessions() == 1);
 }
 
-/// What waits in the kernel a slow reader gets before all that is newer: no more than
-/// server_options::unsent of it is old, whatever the socket could hold.
+/// What waits in the kernel a slow reader gets before all that is newer: little of it is old,
+/// whatever the socket could hold, also where server_options::unsent says nothing.
 template <class Loop>
-void values_do_not_age_in_the_kernel() {
-  held_server<Loop> s{{.hub = {.write_deadline = sse::duration::off()}, .unsent = 16384}};
+void values_do_not_age_in_the_kernel(std::uint32_t unsent) {
+  held_server<Loop> s{{.hub = {.write_deadline = sse::duration::off()}, .unsent = unsent}};
   const sse::channel quotes = s->open_channel("quotes", {.on_lag = sse::lag_policy::coalesce});
   s->stream("/quotes", quotes);
   client c{s.port(), 4096};

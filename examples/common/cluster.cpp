@@ -71,8 +71,9 @@ void cluster::open(cluster_options o) {
 sse::sequencer& cluster::order() noexcept { return order_->order.order(); }
 void cluster::start() { order_->order.start(); }
 void cluster::stop() { order_->order.stop(); }
-sse::publish_result cluster::publish(std::size_t channel, const sse::event& e) {
-  return order_->order.publish(channel, e);
+sse::publish_result cluster::publish(std::size_t channel, const sse::event& e,
+                                     const sse::publish_options& o) {
+  return order_->order.publish(channel, e, o);
 }
 std::uint64_t cluster::waiting_bytes() const { return order_->order.stats().waiting_bytes; }
 std::string cluster::problem() const { return order_->order.problem(); }
@@ -124,7 +125,7 @@ void cluster::open(cluster_options o) {
 sse::sequencer& cluster::order() noexcept { std::abort(); }
 void cluster::start() {}
 void cluster::stop() {}
-sse::publish_result cluster::publish(std::size_t, const sse::event&) {
+sse::publish_result cluster::publish(std::size_t, const sse::event&, const sse::publish_options&) {
   return {sse::no_id, sse::publish_error::closed};
 }
 std::uint64_t cluster::waiting_bytes() const { return 0; }

@@ -51,7 +51,8 @@ class cluster {
   [[nodiscard]] sse::sequencer& order() noexcept;
   void start();
   void stop();
-  [[nodiscard]] sse::publish_result publish(std::size_t channel, const sse::event& e);
+  [[nodiscard]] sse::publish_result publish(std::size_t channel, const sse::event& e,
+                                            const sse::publish_options& o = {});
   [[nodiscard]] std::uint64_t waiting_bytes() const;
   [[nodiscard]] std::string problem() const;
   /// 200, or 503 while it does not follow or is far behind, with json().

@@ -227,7 +227,8 @@ json_document& json_document::operator=(json_document&&) noexcept = default;
 json_result json_document::parse(std::string_view text) {
   impl_->readable = false;
   impl_->text = text;
-  if (text.empty()) return json_result::malformed;
+  // RFC 8259 8.1 lets a parser skip a byte order mark: some versions of simdjson do, others do not.
+  if (text.empty() || text.starts_with("\xEF\xBB\xBF")) return json_result::malformed;
   simdjson::dom::element e;
   auto error = impl_->parser.parse(text.data(), text.size()).get(e);
   if (error == simdjson::NUMBER_ERROR || error == simdjson::STRING_ERROR || is_too_big(error)) {

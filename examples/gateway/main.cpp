@@ -31,6 +31,12 @@ int main(int argc, char** argv) {
             });
   flags.toggle("--trades", "the simulated exchange trades by itself, and shows its order book",
                s.trades);
+  flags.add("--symbols", "N", "the simulated exchange has so many, 1 to 1000; see /watch (1)",
+            [&s](std::string_view value) {
+              const auto n = examples::parse_count(value, 1, 1000);
+              if (n) s.symbols = static_cast<std::uint32_t>(*n);
+              return n ? "" : "a number from 1 to 1000";
+            });
   flags.add("--replay", "FILE|-", "recorded Binance lines, - is stdin", [&s](std::string_view v) {
     s.replays = true;
     s.replay.file = v;
@@ -65,6 +71,8 @@ int main(int argc, char** argv) {
     return flags.wrong("--engine and --replay exclude each other").print();
   if (s.trades && (!s.engine.empty() || s.replays || s.history.follows))
     return flags.wrong("--trades is for the simulated exchange").print();
+  if (flags.given("--symbols") && (!s.engine.empty() || s.replays || s.history.follows))
+    return flags.wrong("--symbols is for the simulated exchange").print();
   for (const char* name : {"--speed", "--loop", "--wait-readers"}) {
     if (flags.given(name) && !s.replays)
       return flags.wrong(std::string{name} + " needs --replay").print();

@@ -94,7 +94,19 @@ std::optional<incoming> order_store::consume(std::string_view line) {
     line = data_;
   }
   keep(type_, line);
-  return incoming{type_, line};
+  return incoming{type_, line, key_of(type_)};
+}
+
+std::string_view order_store::key_of(std::string_view type) {
+  key_.clear();
+  if (type == "market" || type == "book") {
+    const auto symbol = doc_.string("symbol");
+    const auto plain = [](char c) { return c > ' ' && c <= '~'; };  // as every history takes it
+    if (symbol && symbol->size() <= max_name && std::all_of(symbol->begin(), symbol->end(), plain))
+      key_ = *symbol;
+    if (type == "book" && !key_.empty()) key_ += "/book";
+  }
+  return key_;
 }
 
 void order_store::keep(std::string_view type, std::string_view data) {
@@ -181,6 +193,15 @@ std::optional<std::string> order_store::market_json(std::string_view symbol) con
   const auto found = markets_.find(symbol);
   if (found == markets_.end()) return std::nullopt;
   return market_answer(found->second.symbol, found->second.price, found->second.ts_ns);
+}
+
+std::string order_store::symbols_json() const {
+  std::string out = R"({"items":[)";
+  for (const auto& [symbol, last] : markets_) {
+    if (out.back() != '[') out += ',';
+    examples::append_json_string(out, symbol);
+  }
+  return out + "]}";
 }
 
 std::string order_store::orders_json() const {

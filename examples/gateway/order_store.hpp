@@ -34,6 +34,8 @@ namespace gateway {
 struct incoming {
   std::string_view type{};  ///< never empty; no CR, LF, NUL; at most 128 bytes
   std::string_view data{};  ///< one line of JSON
+  /// What it is the state of: `SYMBOL` of a price, `SYMBOL/book` of an order book; empty: nothing.
+  std::string_view key{};
 };
 
 struct store_limits {
@@ -67,6 +69,8 @@ class order_store {
   /// `{"symbol":...,"price":...,"ts_ns":...}` of the last market event, or of the symbol's last.
   [[nodiscard]] std::string market_json() const;
   [[nodiscard]] std::optional<std::string> market_json(std::string_view symbol) const;
+  /// `{"items":[...]}`: the symbols of market events, by name.
+  [[nodiscard]] std::string symbols_json() const;
   /// `{"items":[...]}`: order_update and fill events as they came, oldest first.
   [[nodiscard]] std::string orders_json() const;
   /// `{"items":[...]}`: every order in the form of an order_state event, oldest first.
@@ -84,6 +88,7 @@ class order_store {
   };
 
   void keep(std::string_view type, std::string_view data);
+  [[nodiscard]] std::string_view key_of(std::string_view type);
   void keep_market();
   void keep_account();
   void log(std::string_view data);
@@ -92,6 +97,7 @@ class order_store {
   examples::json_document doc_;
   std::string type_;
   std::string data_;
+  std::string key_;
   std::uint64_t refused_ = 0;
   std::uint64_t unreadable_ = 0;
 

@@ -7,6 +7,7 @@
 
 #include "common/json.hpp"
 #include "gateway_page.hpp"
+#include "gateway_watch.hpp"
 #include "payload.hpp"
 
 namespace gateway {
@@ -32,6 +33,11 @@ server::server(asio::io_context& io, settings s)
   events_ = history_ || cluster_ ? http_.hub().find_channel("events")
                                  : sse::channel{http_.open_channel("events", stream_options())};
   if (!events_) throw std::bad_alloc{};
+  desk_.emplace(http_.hub(), events_,
+                sse::watch_names{.expand = [](const std::string& symbol, auto& keys) {
+                  keys.push_back(symbol);
+                  keys.push_back(symbol + "/book");
+                }});
   http_.hub().on_gap([](const sse::gap_notice& g) {
     examples::log_line("gap: a reader asked for what follows " + std::to_string(g.requested) +
                        ", the first that it can get is " + std::to_string(g.first) +
@@ -39,11 +45,13 @@ server::server(asio::io_context& io, settings s)
   });
   http_.hub().on_closed([this](sse::session_id id, const reader&, sse::close_reason why) {
     beats_.remove(id);
+    desk_->closed(id);
     if (why != sse::close_reason::peer && why != sse::close_reason::drain)
       examples::log_line("a stream was closed: " + std::string{to_string(why)});
   });
   http_.hub().on_opened([this](sse::session_id id, const reader& r) {
     if (r.beats) beats_.add(id);
+    desk_->opened(id);
     if (waiting_ != nullptr && http_.hub().sessions() >= settings_.wait_readers)
       std::exchange(waiting_, nullptr)->play();
   });
@@ -70,6 +78,8 @@ sse::server_options server::http_options(const examples::server_setup& setup) {
 
 sse::channel_options server::stream_options() const {
   sse::channel_options o = examples::channel_options_of(settings_.common);
+  o.max_keys = 20'000;
+  o.max_selected = 2'000;
   o.own_sequence = settings_.history.directory.empty() && settings_.cluster.servers.empty();
   return o;
 }
@@ -92,6 +102,7 @@ std::unique_ptr<feed> server::make_feed(asio::io_context& io) {
   if (!settings_.replays) {
     simulator_options o;
     if (settings_.trades) o.trade_every_ns = 3'000'000'000;
+    o.others = settings_.symbols - 1;
     return std::make_unique<simulator_feed>(io, std::move(host), std::move(o));
   }
   replay_options o = settings_.replay;
@@ -142,9 +153,10 @@ void server::on_line(std::string_view line) {
   const auto event = store_.consume(line);
   if (!event) return note_unreadable(store_.unreadable() - before);
   const sse::event out{.type = event->type, .data = event->data};
-  const auto r = history_   ? history_.publish(0, out)
-                 : cluster_ ? cluster_.publish(0, out)
-                            : http_.publish(events_, out);
+  const sse::publish_options how{.key = event->key};
+  const auto r = history_   ? history_.publish(0, out, how)
+                 : cluster_ ? cluster_.publish(0, out, how)
+                            : http_.publish(events_, out, how);
   if (!r && unpublished_log_.allow(steady_ns()))
     examples::log_line("an event was not published: " + std::string{to_string(r.error)} + " " +
                        (cluster_ ? cluster_.problem() : history_.problem()));
@@ -175,12 +187,8 @@ void server::add_routes() {
       },
       {}, [this] { return health(); });
   examples::add_page(http_, page);
-  http_.stream("/api/stream", [this](const sse::request& r) -> sse::verdict<reader> {
-    if (!examples::has_token(r, settings_.common)) return examples::unauthorized();
-    return sse::admit(reader{examples::asks_for_beats(r)},
-                      settings_.common.token.empty() ? "" : "token")
-        .join(events_);
-  });
+  http_.page("/watch", watch, {.content_security_policy = examples::page_policy});
+  http_.stream("/api/stream", [this](const sse::request& r) { return open_stream(r); });
 
   // What tells of orders and money asks for the token, as the stream does.
   using request = const sse::request&;
@@ -190,6 +198,8 @@ void server::add_routes() {
       return examples::has_token(r, settings_.common) ? answer(r, body) : examples::unauthorized();
     };
   };
+  http_.post("/api/stream",
+             guarded([this](request r, view body) { return desk_->change(r, body); }));
   http_.post("/api/order", guarded([this](request r, view body) { return place(r, body); }));
   http_.post("/api/cancel", guarded([this](request r, view body) { return cancel(r, body); }));
   http_.get("/api/orders", guarded([this](request, view) { return ok(store_.orders_json()); }));
@@ -198,7 +208,20 @@ void server::add_routes() {
   http_.get("/api/order_state", guarded([this](request r, view) { return order_state(r); }));
   http_.get("/api/account", guarded([this](request, view) { return ok(store_.account_json()); }));
   http_.get("/api/market", [this](request r) { return market(r); });
+  http_.get("/api/symbols", [this](request) { return ok(store_.symbols_json()); });
   http_.get("/api/config", [this](request) { return ok(config()); });
+}
+
+/// All events; or with `symbols` the newest prices and books of those, and everything else.
+sse::verdict<reader> server::open_stream(const sse::request& r) {
+  if (!examples::has_token(r, settings_.common)) return examples::unauthorized();
+  auto asked = desk_->read(r);
+  if (asked.bad()) return asked.refusal();
+  auto v =
+      sse::admit(reader{examples::asks_for_beats(r)}, settings_.common.token.empty() ? "" : "token")
+          .join(events_, asked.options());
+  // Prices have no ids: without one from the start a reconnect would miss orders.
+  return asked.watches() ? std::move(v).position(true) : std::move(v);
 }
 
 sse::response server::health() const {

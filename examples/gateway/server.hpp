@@ -15,14 +15,18 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <asio/io_context.hpp>
 
 #include <sse/asio.hpp>
 #include <sse/journal.hpp>
+#include <sse/watch.hpp>
 
 #include "common/cluster.hpp"
 #include "common/history.hpp"
@@ -40,7 +44,8 @@ struct settings {
       .heartbeat = sse::duration::seconds(10),
       .any_origin = {"/api/stream", "/api/market", "/api/config", "/health", "/metrics"}};
   std::vector<std::string> engine{};  ///< command and arguments; empty: none
-  bool trades = false;  ///< the simulated exchange trades by itself, and tells its order book
+  bool trades = false;        ///< the simulated exchange trades by itself, and tells its order book
+  std::uint32_t symbols = 1;  ///< of the simulated exchange
   bool replays = false;
   replay_options replay{};
   examples::history_options history{};
@@ -58,6 +63,9 @@ struct reader {
 };
 
 class server {
+  using hub =
+      std::remove_reference_t<decltype(std::declval<examples::http_server<reader>>().hub())>;
+
  public:
   /// Throws std::runtime_error with a sentence: the journal, or the cluster, cannot be opened.
   server(asio::io_context& io, settings s);
@@ -78,6 +86,7 @@ class server {
   void remember_orders();
   void on_line(std::string_view line);
   void note_unreadable(std::uint64_t lines);
+  [[nodiscard]] sse::verdict<reader> open_stream(const sse::request& r);
   [[nodiscard]] sse::response place(const sse::request& r, std::string_view body);
   [[nodiscard]] sse::response cancel(const sse::request& r, std::string_view body);
   [[nodiscard]] sse::response order_state(const sse::request& r) const;
@@ -91,6 +100,7 @@ class server {
       beats_;  // before http_, which tells it of its end
   examples::http_server<reader> http_;
   sse::channel events_;
+  std::optional<sse::watch_desk<hub>> desk_;  ///< streams that chose their symbols
   order_store store_;
   id_source ids_;
   std::uint64_t unreadable_ = 0;  ///< lines that should have been events

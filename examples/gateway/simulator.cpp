@@ -41,6 +41,20 @@ double random_step(std::uint64_t& state) noexcept {
   return static_cast<double>(z >> 11) * 0x1p-52 - 1.0;
 }
 
+/// Names that can be said, each once: BAB, BAC, ... Their order is a jump through all of them.
+std::string symbol_name(std::uint32_t i) {
+  constexpr std::string_view consonants = "BCDFGHJKLMNPRSTVWXYZ";
+  constexpr std::string_view vowels = "AEIOU";
+  const std::uint32_t n = i * 787 % 2000;
+  return {consonants[n / 100], vowels[n / 20 % 5], consonants[n % 20]};
+}
+
+/// To four digits that count.
+double round_price(double v) noexcept {
+  const double unit = std::pow(10.0, std::floor(std::log10(v)) - 4);
+  return round8(std::round(v / unit) * unit);
+}
+
 }  // namespace
 
 simulated_engine::simulated_engine(simulator_options options, std::int64_t now_ns)
@@ -52,6 +66,10 @@ simulated_engine::simulated_engine(simulator_options options, std::int64_t now_n
       random_{options_.seed},
       walk_price_{options_.price},
       balances_{balance{std::string{quote_asset}, options_.cash, 0}, balance{"BTC", 0, 0}} {
+  for (std::uint32_t i = 0; i < options_.others; ++i) {
+    const double start = round_price(std::pow(10.0, 1.5 + 1.5 * random_step(random_)));
+    others_.push_back({symbol_name(i).append(quote_asset), start, start});
+  }
   emit(account_event{now_ns, &balances_});
 }
 
@@ -110,12 +128,28 @@ void simulated_engine::tick(std::int64_t now_ns) {
       0.01,
       std::round((walk_price_ + pull + options_.price * 4e-5 * random_step(random_)) * 100) / 100);
   price(options_.symbol, walk_price_, now_ns, now_ns);
+  tick_others(now_ns);
   if (options_.trade_every_ns == 0) return;
   if (now_ns >= next_trade_ns_) {
     next_trade_ns_ = now_ns + options_.trade_every_ns;
     trade(now_ns);
   }
   tell_book(now_ns);
+}
+
+/// Half of them move at a time; some of those tell what is bid and asked.
+void simulated_engine::tick_others(std::int64_t now_ns) {
+  for (other_symbol& s : others_) {
+    if (random_step(random_) < 0) continue;
+    const double pull = (s.start - s.price) * 0.01;
+    s.price = round_price(s.price + pull + s.start * 1e-3 * random_step(random_));
+    price(s.name, s.price, now_ns, now_ns);
+    if (random_step(random_) < 0.5) continue;
+    const double step = level_step(s.price);
+    const std::vector<book_level> bids{{round8(s.price - step), 1 + random_step(random_) / 2}};
+    const std::vector<book_level> asks{{round8(s.price + step), 1 + random_step(random_) / 2}};
+    emit(book_event{s.name, now_ns, &bids, &asks});
+  }
 }
 
 /// A small order near the last price, so that some fill at once and some wait; when enough wait,

@@ -47,6 +47,8 @@ struct simulator_options {
   /// It places a small order so often, or takes one back, and each price of the walk is followed by
   /// the book. 0: neither. REQUIRES: walk
   std::int64_t trade_every_ns = 0;
+  /// More symbols, which walk and tell their best prices, and take orders as well. REQUIRES: walk
+  std::uint32_t others = 0;
   double cash = 100'000.0;            ///< USDT at the start
   std::size_t max_live = 10'000;      ///< live orders; more are REJECTED `too_many_orders`
   std::size_t max_finished = 10'000;  ///< finished ids that are remembered
@@ -80,12 +82,18 @@ class simulated_engine {
     std::int64_t due_ns = 0;
     double locked = 0;
   };
+  struct other_symbol {
+    std::string name{};
+    double start = 0;
+    double price = 0;
+  };
   using live_orders = std::map<std::uint64_t, live_order>;  // by acceptance, so by due_ns as well
 
   void place(const new_order& order, std::int64_t now_ns);
   void cancel(const cancel_order& cancel, std::int64_t now_ns);
   [[nodiscard]] std::string_view refusal(const new_order& order, double& locks);
   void tick(std::int64_t now_ns);
+  void tick_others(std::int64_t now_ns);
   void trade(std::int64_t now_ns);
   void tell_book(std::int64_t now_ns);
   void price(std::string_view symbol, double price, std::int64_t ts_ns, std::int64_t now_ns);
@@ -112,6 +120,7 @@ class simulated_engine {
   std::int64_t next_trade_ns_;
   std::uint64_t random_;
   double walk_price_;
+  std::vector<other_symbol> others_;
   std::map<std::string, double, std::less<>> last_price_;
   std::vector<balance> balances_;
   live_orders live_;

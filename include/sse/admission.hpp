@@ -13,6 +13,8 @@
 #define SSEHUB_ADMISSION_HPP
 
 #include <cstdint>
+#include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -38,15 +40,15 @@ enum class when_full : std::uint8_t {
 
 /// A cap on concurrent streams.
 struct cap {
-  std::uint32_t max = 0;  ///< 0: off
-  when_full then = when_full::refuse;
+  std::uint32_t max = 0;                        ///< 0: off
+  when_full then = when_full::refuse;           ///< what a full cap does
   int status = 429;                             ///< of a refusal
   duration retry_after = duration::seconds(5);  ///< off(): the refusal says nothing of it
 };
 
 /// How many streams there may be at once.
 struct limits {
-  cap total{.status = 503};
+  cap total{.status = 503};    ///< all there are, on all hubs that share a counter
   cap per_user{};              ///< per key that admit() named; an empty key is not counted
   cap per_address{.max = 64};  ///< per request::address; an empty one is not counted
   /// Bits of an IPv6 address that per_address looks at: who has one has the others that begin so.
@@ -66,6 +68,7 @@ class cap_counter {
   [[nodiscard]] virtual bool take(kind k, std::string_view key, std::uint32_t max) noexcept = 0;
   /// Once for each take that was true, when the stream is over.
   virtual void give_back(kind k, std::string_view key) noexcept = 0;
+  /// How many there are now; total has no key.
   [[nodiscard]] virtual std::uint32_t count(kind k, std::string_view key) noexcept = 0;
 
  protected:
@@ -78,7 +81,93 @@ struct no_user {};
 template <class User = no_user>
 class verdict;
 
+/// How a stream reads one channel whose events have keys (publish_options::key), that is one with
+/// channel_options::max_keys: the newest value of each key, without `id:`, not each event. Events
+/// without a key all come, in order, while they are retained.
+struct watch_options {
+  /// Only these keys. It begins with the value that each of them has, whatever id the client
+  /// brings; then what changed longest ago comes first, each value as it is when it is written. A
+  /// publish costs nothing for streams that did not choose its key. Copied. At most
+  /// channel_options::max_selected; hub::select() adds some, hub::unselect() takes some away.
+  std::span<const std::string_view> keys = {};
+  /// Only `keys`, also while there are none.
+  bool only_keys = false;
+  /// Values of one key in a second, at most: all that changed comes once each so often, the newest
+  /// always follows. 0: no limit but channel_options::max_rate, which holds in any case.
+  double max_rate = 0;
+  /// Bytes of values in a second, at most; 0: no limit but channel_options::max_bytes.
+  std::uint32_t max_bytes = 0;
+
+  /// Whether the stream reads some keys only.
+  [[nodiscard]] bool selects() const noexcept { return only_keys || !keys.empty(); }
+  /// It says nothing: the channel is read as any other.
+  [[nodiscard]] bool says_nothing() const noexcept {
+    return !selects() && !(max_rate > 0) && max_bytes == 0;
+  }
+};
+
 namespace detail {
+
+/// What a verdict says of watching channels, in one piece of memory.
+class watch_requests {
+ public:
+  /// The keys of one, packed.
+  struct request {
+    bool selects = false;
+    double max_rate = 0;
+    std::uint32_t max_bytes = 0;
+    std::uint32_t keys = 0;
+    std::string_view packed{};
+
+    template <class F>
+    void each_key(F f) const {
+      for (std::size_t at = 0; at != packed.size();) {
+        std::uint32_t n = 0;
+        std::memcpy(&n, packed.data() + at, sizeof n);
+        f(packed.substr(at + sizeof n, n));
+        at += sizeof n + n;
+      }
+    }
+  };
+
+  /// Channel number `joined` of the verdict's.
+  void add(std::uint32_t joined, const watch_options& o) {
+    head h{joined, o.selects(), o.max_rate, o.max_bytes, static_cast<std::uint32_t>(o.keys.size()),
+           0};
+    for (const std::string_view key : o.keys) h.size += sizeof(std::uint32_t) + key.size();
+    bytes_.append(reinterpret_cast<const char*>(&h), sizeof h);
+    for (const std::string_view key : o.keys) {
+      const auto n = static_cast<std::uint32_t>(key.size());
+      bytes_.append(reinterpret_cast<const char*>(&n), sizeof n).append(key);
+    }
+  }
+  /// False: that channel is read as any other.
+  [[nodiscard]] bool find(std::uint32_t joined, request& out) const noexcept {
+    for (std::size_t at = 0; at != bytes_.size();) {
+      head h;
+      std::memcpy(&h, bytes_.data() + at, sizeof h);
+      at += sizeof h;
+      if (h.joined == joined) {
+        out = {h.selects, h.max_rate, h.max_bytes, h.keys,
+               std::string_view{bytes_}.substr(at, to_size(h.size))};
+        return true;
+      }
+      at += to_size(h.size);
+    }
+    return false;
+  }
+
+ private:
+  struct head {
+    std::uint32_t joined;
+    bool selects;
+    double max_rate;
+    std::uint32_t max_bytes;
+    std::uint32_t keys;
+    std::uint64_t size;  ///< of the packed keys
+  };
+  std::string bytes_;
+};
 
 /// Channels to join: a few without memory of their own.
 class joins {
@@ -124,6 +213,7 @@ struct joining {
   std::string headers{};
   bool bad_header = false;
   joins channels{};
+  watch_requests watches{};
   bool start_given = false;
   start_at start = start_at::live;
   std::uint64_t backlog = 0;
@@ -156,7 +246,16 @@ class verdict {
     joining_.channels.add(c);
     return *this;
   }
+  /// The same for a temporary.
   verdict&& join(channel c) && noexcept { return std::move(join(c)); }
+  /// The same, and how it is read. A channel without keys, or more keys than it allows, makes the
+  /// stream a refusal.
+  verdict& join(channel c, const watch_options& o) & {
+    if (!o.says_nothing()) joining_.watches.add(joining_.channels.size(), o);
+    return join(c);
+  }
+  /// The same for a temporary.
+  verdict&& join(channel c, const watch_options& o) && { return std::move(join(c, o)); }
 
   /// Where to begin without a Last-Event-ID; default: as the channel says.
   verdict&& start(start_at s) && {
@@ -192,6 +291,7 @@ class verdict {
       joining_.bad_header = true;
     return *this;
   }
+  /// The same for a temporary.
   verdict&& header(std::string_view name, std::string_view value) && {
     return std::move(header(name, value));
   }
@@ -204,9 +304,11 @@ class verdict {
     return std::move(*this);
   }
 
-  [[nodiscard]] bool admitted() const noexcept { return admitted_; }
+  [[nodiscard]] bool admitted() const noexcept { return admitted_; }  ///< false: it is a refusal
+  /// What is answered unless it admits.
   [[nodiscard]] response& refusal() noexcept { return refusal_; }
-  [[nodiscard]] User& user() noexcept { return user_; }
+  [[nodiscard]] User& user() noexcept { return user_; }  ///< who was admitted
+  /// What is joined, for the hub.
   [[nodiscard]] detail::joining& joining() noexcept { return joining_; }
 
  private:
@@ -233,9 +335,9 @@ requires(!std::is_convertible_v<User, std::string>)
 
 /// A request that the library refuses.
 struct refused_request {
-  refusal_reason why = refusal_reason::http;
-  int status = 500;
-  duration retry_after = duration::off();  ///< what Retry-After says; off(): nothing
+  refusal_reason why = refusal_reason::http;  ///< why
+  int status = 500;                           ///< of the answer
+  duration retry_after = duration::off();     ///< what Retry-After says; off(): nothing
 };
 
 /// The form that the library's refusals have unless the program gives them another: JSON,
@@ -265,11 +367,11 @@ inline response finish_refusal(response r, const refused_request& q) {
 /// What accept() did. An id: the session is open. None: write `refusal`; for HEAD (`head_only`) the
 /// preamble alone.
 struct accept_result {
-  session_id id{};
-  bool head_only = false;
-  refusal_reason why = refusal_reason::none;
-  response refusal{};
-  duration retry_after = duration::off();  ///< what a full cap or a drain said in Retry-After
+  session_id id{};                            ///< of the stream; none: refused
+  bool head_only = false;                     ///< HEAD: the preamble, and no stream
+  refusal_reason why = refusal_reason::none;  ///< why it was refused
+  response refusal{};                         ///< what to write then
+  duration retry_after = duration::off();     ///< what a full cap or a drain said in Retry-After
 
   [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(id); }
   /// REQUIRES: refused.
@@ -280,19 +382,19 @@ struct accept_result {
 
 /// What a gap frame said, for the host's log.
 struct gap_notice {
-  session_id session{};
-  channel where{};
+  session_id session{};        ///< the reader's
+  channel where{};             ///< what it reads
   event_id requested = no_id;  ///< the id asked for, or the last one the slow reader got
   event_id first = no_id;      ///< the first id that can come
-  std::uint64_t lost = 0;
-  bool lost_known = false;
+  std::uint64_t lost = 0;      ///< how many events, where lost_known
+  bool lost_known = false;     ///< false: nobody can know
 };
 
 /// Where hub.join() begins on a channel: with the next event, unless one of these is said.
 struct join_start {
-  start_at start = start_at::live;
-  std::uint64_t backlog = 0;   ///< with the newest so many retained events
-  event_id after = unsaid_id;  ///< behind this id, as verdict::after; before the others
+  start_at start = start_at::live;  ///< from now on, all that is kept, or the newest of each key
+  std::uint64_t backlog = 0;        ///< with the newest so many retained events
+  event_id after = unsaid_id;       ///< behind this id, as verdict::after; before the others
 };
 
 /// Why hub.join() did not.
@@ -306,13 +408,16 @@ enum class join_error : std::uint8_t {
   /// Its other channels, or those that it left, have ids of another sequence, or it left one that
   /// has its own.
   another_sequence,
-  too_many,  ///< hub_options::max_joins
-  moved_on,  ///< it got, or was told of, an id that is not below where it was to begin
-  full,      ///< channel_options::max_subscribers
+  too_many,       ///< hub_options::max_joins
+  moved_on,       ///< it got, or was told of, an id that is not below where it was to begin
+  full,           ///< channel_options::max_subscribers
+  no_keys,        ///< keys are chosen of a channel that has none (channel_options::max_keys)
+  too_many_keys,  ///< channel_options::max_selected
   no_memory,
   in_hook,  ///< called inside a hook that may not call the hub (see hub)
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(join_error e) noexcept {
   switch (e) {
     case join_error::none: return "none";
@@ -325,15 +430,40 @@ enum class join_error : std::uint8_t {
     case join_error::too_many: return "too_many";
     case join_error::moved_on: return "moved_on";
     case join_error::full: return "full";
+    case join_error::no_keys: return "no_keys";
+    case join_error::too_many_keys: return "too_many_keys";
     case join_error::no_memory: return "no_memory";
     case join_error::in_hook: return "in_hook";
   }
   return "unknown";
 }
 
+/// Why hub.select() or hub.unselect() did not.
+enum class select_error : std::uint8_t {
+  none,
+  no_session,     ///< gone, or ending
+  no_selection,   ///< it did not join the channel with keys of its own (watch_options)
+  too_many_keys,  ///< channel_options::max_selected: none of them was added
+  no_memory,      ///< some of them may have been added
+  in_hook,        ///< called inside a hook that may not call the hub (see hub)
+};
+
+/// Its name.
+[[nodiscard]] constexpr std::string_view to_string(select_error e) noexcept {
+  switch (e) {
+    case select_error::none: return "none";
+    case select_error::no_session: return "no_session";
+    case select_error::no_selection: return "no_selection";
+    case select_error::too_many_keys: return "too_many_keys";
+    case select_error::no_memory: return "no_memory";
+    case select_error::in_hook: return "in_hook";
+  }
+  return "unknown";
+}
+
 /// Each duration can be off() or infinite(), which are never, unless it says otherwise.
 struct hub_options {
-  limits caps = {};
+  limits caps = {};  ///< streams at once
   /// Counts for `caps` with other hubs, which must have the same caps; nullptr: alone. evict_oldest
   /// closes a stream of this hub; where it has none to close, the cap refuses. Must outlive the
   /// hub.
@@ -351,7 +481,7 @@ struct hub_options {
   /// Ids between these two were given out and are lost: who comes back with one of them is told so,
   /// by a gap frame, and goes on with lost_below.
   event_id lost_above = no_id;
-  event_id lost_below = no_id;
+  event_id lost_below = no_id;  ///< see lost_above
   /// A GET whose Accept does not take an event stream is refused with 406. false: it gets one (RFC
   /// 9110 12.5.1 lets a server disregard Accept).
   bool check_accept = true;
@@ -371,7 +501,7 @@ struct hub_options {
   /// A clean close sends a random `retry:` between these two, so that reconnects are spread; off():
   /// 0, at once.
   duration retry_min = duration::seconds(1);
-  duration retry_max = duration::seconds(5);
+  duration retry_max = duration::seconds(5);  ///< see retry_min
   /// Bytes of all logs held only for slow readers; 0: off.
   std::uint64_t max_backlog = std::uint64_t{256} << 20;
   /// Bytes of control and unicast frames waiting per session.

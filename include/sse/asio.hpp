@@ -67,18 +67,21 @@ class asio_server : public basic_server<detail::asio_core<User, Stream>> {
   using base = basic_server<core>;
 
  public:
-  using executor_type = detail::net::any_io_executor;
+  using executor_type = detail::net::any_io_executor;  ///< of its sockets and timers
   /// Makes a stream of an accepted socket. Its handshake, if it has one, is the server's business.
   using stream_maker = function<Stream(detail::net::ip::tcp::socket)>;
 
+  /// `make` makes a stream of each accepted socket, such as one that speaks TLS.
   explicit asio_server(executor_type ex, const server_options& o = {},
                        stream_maker make = default_maker())
       : base{std::make_shared<core>(std::move(ex), o, std::move(make))} {
     core_->start();
   }
+  /// The same on a context, which must outlive what the server has under way.
   explicit asio_server(detail::net::io_context& ctx, const server_options& o = {},
                        stream_maker make = default_maker())
       : asio_server{executor_type{ctx.get_executor()}, o, std::move(make)} {}
+  /// As it was constructed with.
   [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor(); }
 
   // --- ends ----------------------------------------------------------------------------------

@@ -31,21 +31,24 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE::tls {
 template <class Socket>
 class basic_asio_stream {
  public:
-  using next_layer_type = Socket;
+  using next_layer_type = Socket;  ///< what it encrypts
+  /// What is dialled, cancelled and closed.
   using lowest_layer_type = typename Socket::lowest_layer_type;
-  using executor_type = typename Socket::executor_type;
+  using executor_type = typename Socket::executor_type;  ///< the socket's
   /// As ssl::stream_base's, of which a server needs one.
   enum handshake_type { server };
   /// Told apart by the transport: what is written is tried at once.
   static constexpr bool writes_at_once = true;
-  static constexpr std::size_t empty_record = session::empty_record;
+  static constexpr std::size_t empty_record = session::empty_record;  ///< see session
 
   /// `context` outlives the handshake; nullptr: plain.
   explicit basic_asio_stream(next_layer_type socket, const context* c = nullptr) noexcept
       : socket_{std::move(socket)}, context_{c} {}
 
-  [[nodiscard]] executor_type get_executor() { return socket_.get_executor(); }
+  [[nodiscard]] executor_type get_executor() { return socket_.get_executor(); }  ///< the socket's
+  /// The socket, or what stands for it.
   [[nodiscard]] next_layer_type& next_layer() noexcept { return socket_; }
+  /// The socket itself.
   [[nodiscard]] lowest_layer_type& lowest_layer() noexcept { return socket_.lowest_layer(); }
   /// Whether it encrypts, or will, once its hands were shaken.
   [[nodiscard]] bool secure() const noexcept { return context_ != nullptr; }
@@ -74,6 +77,7 @@ class basic_asio_stream {
     e = error_of(r.next);
     return r.bytes;
   }
+  /// Sends what a record had no room for.
   void flush(detail::net_error& e) noexcept {
     e = layer_ ? error_of(layer_.flush()) : detail::net_error{};
   }
@@ -84,6 +88,7 @@ class basic_asio_stream {
 
   // --- operations
 
+  /// Until the socket can be read or written, as the socket's own.
   template <class Token>
   auto async_wait(detail::net::socket_base::wait_type what, Token&& token) {
     return socket_.async_wait(what, std::forward<Token>(token));
@@ -118,6 +123,7 @@ class basic_asio_stream {
                }),
         token, socket_);
   }
+  /// As Asio's streams: at least a byte of the peer's, or an error.
   template <class Token>
   auto async_read_some(detail::net::mutable_buffer into, Token&& token) {
     return detail::net::async_compose<Token, void(detail::net_error, std::size_t)>(
@@ -130,6 +136,7 @@ class basic_asio_stream {
                }),
         token, socket_);
   }
+  /// Ends what is under way with operation_aborted.
   void cancel(detail::net_error& e) { socket_.cancel(e); }
 
  private:

@@ -19,6 +19,7 @@
 #include <sse/detail/base/assert.hpp>
 #include <sse/detail/net/asio.hpp>
 #include <sse/detail/net/asio_stream.hpp>
+#include <sse/detail/net/unsent.hpp>
 #include <sse/function.hpp>
 #include <sse/transport.hpp>
 
@@ -49,16 +50,18 @@ class asio_transport {
   using peer_ref = detail::ref<peer>;
 
  public:
-  using stream_type = Stream;
+  using stream_type = Stream;  ///< of its connections
+  /// write() answers what the socket took; else the hub hears of it later.
   static constexpr bool at_once = detail::writes_at_once<Stream>;
-  static constexpr bool completes = !at_once;
+  static constexpr bool completes = !at_once;  ///< see transport
+  /// See transport.
   static constexpr std::size_t max_buffers = detail::plain_socket<Stream> ? 16 : 1;
   /// Bytes that a peer may send on an open stream.
   static constexpr std::uint32_t max_input = 64U << 10U;
   /// Bytes and time that a peer may still send while a connection is being closed: an end with
   /// unread input would be a reset, which takes the last bytes from the peer.
   static constexpr std::uint32_t max_linger_input = 8U << 20U;
-  static constexpr std::int64_t linger_ms = 2000;
+  static constexpr std::int64_t linger_ms = 2000;  ///< see max_linger_input
 
   /// What the hub keeps of a stream: a handle to state on the heap.
   class connection {
@@ -150,6 +153,7 @@ class asio_transport {
     return lingering_.first == nullptr ? time_point::never()
                                        : time_point::milliseconds(lingering_.first->linger_until);
   }
+  /// Cuts connections whose time to be closed in is over, see next_deadline().
   void expire(time_point now) noexcept {
     while (lingering_.first != nullptr && lingering_.first->linger_until <= now.ms()) {
       cut(*lingering_.first);
@@ -174,6 +178,7 @@ class asio_transport {
 
   // --- what the hub calls
 
+  /// See transport.
   void opened(connection& c, session_id id) noexcept {
     peer& p = *c.peer_;
     p.owner = this;
@@ -184,6 +189,7 @@ class asio_transport {
     p.broken = !watch(p);
   }
 
+  /// See transport.
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
     peer& p = *c.peer_;
     if (p.broken) return {0, flow::closed};
@@ -199,6 +205,7 @@ class asio_transport {
     }
   }
 
+  /// See transport: a TLS goodbye is sent behind the stream's last byte.
   [[nodiscard]] flow end(connection& c) noexcept {
     if constexpr (detail::layered<Stream>) {
       peer& p = *c.peer_;
@@ -210,6 +217,12 @@ class asio_transport {
     return flow::ready;
   }
 
+  /// See transport.
+  void carries_values(connection& c) noexcept {
+    if constexpr (at_once) detail::hold_little(detail::socket_of(c.peer_->stream).native_handle());
+  }
+
+  /// See transport: the connection serves its next request.
   [[nodiscard]] bool keep(connection& c) noexcept {
     peer& p = *c.peer_;
     if (!p.reuse || p.writing || p.broken || !kept_) return false;
@@ -217,6 +230,7 @@ class asio_transport {
     return kept_(c);
   }
 
+  /// See transport.
   void close(connection& c, close_reason why) noexcept {
     peer& p = *c.peer_;
     p.taker = nullptr;

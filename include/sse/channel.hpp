@@ -67,7 +67,7 @@ struct heartbeat_options {
     idle,   ///< when nothing was sent to this subscriber for `every`
     fixed,  ///< every `every`, to all subscribers at once
   };
-  pace mode = pace::idle;
+  pace mode = pace::idle;                  ///< when heartbeats are sent
   duration every = duration::seconds(15);  ///< off(): there are none
   bool comment = true;                     ///< a comment line (WHATWG HTML 9.2.7); false: an event
   std::string_view text = "keep-alive";    ///< the comment, or the event's data. Copied.
@@ -87,10 +87,10 @@ enum class backfill_state : std::uint8_t {
 /// What a backfill hook is asked for: the events with after < id < before, oldest first, as many as
 /// fit. `before` is where the channel's log goes on, or less: where another channel's hook stopped.
 struct backfill_request {
-  session_id session{};
-  event_id after = no_id;
-  event_id before = no_id;
-  std::size_t room = 0;  ///< encoded bytes that should not be exceeded by much
+  session_id session{};     ///< who comes back
+  event_id after = no_id;   ///< the last id that it has
+  event_id before = no_id;  ///< what is below it is asked for
+  std::size_t room = 0;     ///< encoded bytes that should not be exceeded by much
 };
 
 /// What a backfill hook adds events to (channel_options::backfill).
@@ -111,7 +111,9 @@ class backfill_writer {
   /// Nothing of other channels comes between the events: add_encoded may be given several at once
   /// that lie together, with the id of the last.
   [[nodiscard]] bool takes_runs() const noexcept { return together_; }
+  /// The id up to which it is filled.
   [[nodiscard]] event_id last() const noexcept { return last_; }
+  /// Encoded, of what was added.
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
  private:
@@ -142,20 +144,24 @@ struct channel_options {
   /// Bytes a subscriber may be behind live, beyond its own replay; 0: off.
   std::uint64_t max_lag = 1 << 20;
   std::uint64_t soft_lag = 0;  ///< as max_lag, but only after soft_lag_for; either off: never
-  duration soft_lag_for = duration::off();
-  lag_policy on_lag = lag_policy::disconnect;
-  id_mode ids = id_mode::automatic;
+  duration soft_lag_for = duration::off();     ///< see soft_lag
+  lag_policy on_lag = lag_policy::disconnect;  ///< what becomes of a reader that is too slow
+  id_mode ids = id_mode::automatic;            ///< who gives the ids
   /// Ids of its own, consecutive; then a session can join no channel beside it.
   bool own_sequence = false;
   /// With own_sequence: where it stands when it opens, as hub_options::first_id. Unsaid: where the
   /// hub's began, or 0 where ids are given.
   event_id first_id = unsaid_id;
-  start_at start = start_at::live;
+  start_at start = start_at::live;  ///< what a reader without an id gets
   /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and
   /// start_at::snapshot, which use 10,000 if this is 0. Then the key that was silent longest is
   /// forgotten, and what a reader misses by that is announced as lost.
   std::uint32_t max_keys = 0;
-  heartbeat_options heartbeat = {};
+  std::uint32_t max_selected = 10'000;  ///< keys of one stream that chooses some (watch_options)
+  /// What no watching stream may exceed, whatever its watch_options say; 0: nothing.
+  std::uint32_t max_bytes = 0;
+  double max_rate = 0;                ///< events a second; see max_bytes
+  heartbeat_options heartbeat = {};   ///< so that proxies and clients see that it lives
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
   /// What it is called by metrics_page, together with others that have the same: for a channel per
   /// user or per request, whose names nobody wants there. Empty: its own name. Copied.
@@ -163,7 +169,7 @@ struct channel_options {
   /// How long it stays for those who come late once it is sealed; then it is closed. off(): not at
   /// all.
   duration keep_sealed = duration::infinite();
-  encode_limits limits = {};
+  encode_limits limits = {};  ///< of an event; larger ones are refused
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Events of the session's other
   /// channels wait for it, since ids rise along a stream.
   copyable_function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
@@ -178,6 +184,7 @@ enum class open_error : std::uint8_t {
   in_hook,  ///< called inside a hook that may not call the hub (see hub)
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(open_error e) noexcept {
   switch (e) {
     case open_error::none: return "none";
@@ -221,7 +228,7 @@ class channel {
   [[nodiscard]] std::size_t subscribers() const noexcept;
   /// The id given out last in this channel's sequence; no_id too: it is closed.
   [[nodiscard]] event_id last_id() const noexcept;
-  [[nodiscard]] channel_stats stats() const noexcept;
+  [[nodiscard]] channel_stats stats() const noexcept;  ///< all 0: it is closed
 
  private:
   friend class detail::engine;
@@ -237,8 +244,8 @@ class channel {
 
 /// A channel that was opened, or why it was not.
 struct open_result {
-  channel here{};
-  open_error error = open_error::none;
+  channel here{};                       ///< none: see error
+  open_error error = open_error::none;  ///< why there is none
 
   operator channel() const noexcept { return here; }  // NOLINT: implicit on purpose
   [[nodiscard]] explicit operator bool() const noexcept { return error == open_error::none; }

@@ -28,6 +28,7 @@ enum class url_error : std::uint8_t {
   no_memory,
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(url_error e) noexcept {
   switch (e) {
     case url_error::none: return "none";
@@ -75,6 +76,7 @@ enum class client_error : std::uint8_t {
   bad_options,  ///< see client_failure::option
 };
 
+/// Its name; explain() has a sentence.
 [[nodiscard]] constexpr std::string_view to_string(client_error e) noexcept {
   switch (e) {
     case client_error::none: return "none";
@@ -109,7 +111,7 @@ enum class client_error : std::uint8_t {
 
 /// A failed attempt, or the end of a connection that had been open.
 struct client_failure {
-  client_error error = client_error::none;
+  client_error error = client_error::none;  ///< what failed
   bool final = false;                     ///< the source is closed; otherwise it goes on by itself
   bool was_open = false;                  ///< events could come before it
   bool at_proxy = false;                  ///< on the way to the proxy, or by it

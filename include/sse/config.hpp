@@ -58,26 +58,31 @@ class duration {
  public:
   constexpr duration() noexcept = default;
 
+  /// Any chrono duration, rounded towards zero and saturated.
   template <detail::chrono_duration D>
   constexpr duration(D d) noexcept  // NOLINT: implicit, so that `.every = 10s` reads well
       : ms_{to_ms(d)} {}
 
+  /// Of so many milliseconds.
   [[nodiscard]] static constexpr duration milliseconds(std::int64_t n) noexcept {
     duration d;
     d.ms_ = n;
     return d;
   }
+  /// Of so many seconds.
   [[nodiscard]] static constexpr duration seconds(std::int64_t n) noexcept {
     return milliseconds(detail::times_ms(n, 1000));
   }
   /// Never; also what 0 means in an option that can be off.
   [[nodiscard]] static constexpr duration off() noexcept { return {}; }
+  /// Longer than all others: never.
   [[nodiscard]] static constexpr duration infinite() noexcept {
     return milliseconds(detail::last_ms);
   }
 
+  /// In milliseconds.
   [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
-  [[nodiscard]] constexpr bool is_off() const noexcept { return ms_ <= 0; }
+  [[nodiscard]] constexpr bool is_off() const noexcept { return ms_ <= 0; }  ///< not above zero
   friend constexpr bool operator==(duration, duration) noexcept = default;
   friend constexpr auto operator<=>(duration, duration) noexcept = default;
 
@@ -106,19 +111,23 @@ class time_point {
  public:
   constexpr time_point() noexcept = default;
 
+  /// Of any clock, as long as it is the same one everywhere.
   template <detail::chrono_time_point T>
   constexpr time_point(T t) noexcept  // NOLINT: implicit, see duration
       : ms_{duration{t.time_since_epoch()}.ms()} {}
 
+  /// So many after the clock's beginning.
   [[nodiscard]] static constexpr time_point milliseconds(std::int64_t n) noexcept {
     time_point t;
     t.ms_ = n;
     return t;
   }
+  /// Later than all others.
   [[nodiscard]] static constexpr time_point never() noexcept {
     return milliseconds(detail::last_ms);
   }
 
+  /// Milliseconds since the clock's beginning.
   [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
   friend constexpr bool operator==(time_point, time_point) noexcept = default;
   friend constexpr auto operator<=>(time_point, time_point) noexcept = default;

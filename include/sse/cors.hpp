@@ -37,7 +37,7 @@ struct cors_policy {
   std::span<const std::string_view> origins{};
   /// Cookies and HTTP authentication may come along. REQUIRES: neither "*" nor "null" in origins.
   bool credentials = false;
-  std::string_view methods = "GET, POST, OPTIONS";
+  std::string_view methods = "GET, POST, OPTIONS";  ///< that a page may use
   /// Request headers that a page may set. A client on fetch() needs Last-Event-ID to resume and
   /// Authorization to send a token.
   std::string_view headers = "Content-Type";

@@ -44,6 +44,7 @@ enum class encode_error : std::uint8_t {
   too_large,    ///< over a limit of encode_limits
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(encode_error e) noexcept {
   switch (e) {
     case encode_error::none: return "none";
@@ -66,9 +67,9 @@ struct encode_limits {
 /// The verdict on one event and the size it will have: one pass over the data, for callers that
 /// check and then write.
 struct encode_plan {
-  encode_error error = encode_error::none;
-  std::size_t size = 0;   ///< encoded bytes; 0 if refused
-  std::size_t lines = 0;  ///< `data:` lines
+  encode_error error = encode_error::none;  ///< why it cannot be sent
+  std::size_t size = 0;                     ///< encoded bytes; 0 if refused
+  std::size_t lines = 0;                    ///< `data:` lines
 };
 
 namespace detail {

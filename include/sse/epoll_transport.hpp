@@ -20,6 +20,7 @@
 #include <utility>
 
 #include <sse/detail/net/epoll_socket.hpp>
+#include <sse/detail/net/unsent.hpp>
 #include <sse/function.hpp>
 #include <sse/session.hpp>
 #include <sse/transport.hpp>
@@ -63,8 +64,8 @@ class basic_epoll_transport {
  public:
   /// What adopt() makes a layer of; see there.
   using security = typename Layer::security;
-  static constexpr bool secure = Layer::secure;
-  static constexpr std::size_t max_buffers = secure ? 1 : 16;
+  static constexpr bool secure = Layer::secure;  ///< whether connections may be encrypted
+  static constexpr std::size_t max_buffers = secure ? 1 : 16;  ///< see transport
   /// Bytes that a peer may send on an open stream.
   static constexpr std::uint32_t max_input = 64U << 10U;
 
@@ -72,8 +73,9 @@ class basic_epoll_transport {
   class connection {
    public:
     connection() noexcept = default;
+    /// Owns the descriptor from now on.
     explicit connection(int fd, Layer l = {}) noexcept : layer_{std::move(l)}, fd_{fd} {}
-    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+    [[nodiscard]] int fd() const noexcept { return fd_.get(); }  ///< its descriptor; -1: none
     /// false: there is none, the connection is plain.
     [[nodiscard]] Layer& layer() noexcept { return layer_; }
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
@@ -153,7 +155,7 @@ class basic_epoll_transport {
     std::uint32_t watched_ : 1 = false;
 
    protected:
-    std::uint32_t writing_ : 1 = false;  // for transports that derive from this one
+    std::uint32_t writing_ : 1 = false;  ///< for transports that derive from this one
   };
   static_assert(sizeof(connection) <= (secure ? 16 : 8),
                 "of each stream, also of those that nothing is sent to");
@@ -205,11 +207,13 @@ class basic_epoll_transport {
 
   // --- what the hub calls
 
+  /// See transport.
   void opened(connection& c, session_id id) noexcept {
     constexpr std::uint32_t edges = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
     if (!c.watch(epoll_, edges, data_of(id))) c.fd_.reset();  // write says so
   }
 
+  /// See transport.
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
     if constexpr (secure) {
       if (c.layer_) {
@@ -237,13 +241,19 @@ class basic_epoll_transport {
     return {took, took == total ? flow::ready : flow::blocked};
   }
 
+  /// See transport: a TLS goodbye is sent behind the stream's last byte.
   [[nodiscard]] flow end(connection& c) noexcept {
     if (c.reuse_ && kept_) return flow::ready;
     return c.say_goodbye() ? flow::ready : flow::blocked;
   }
 
+  /// See transport.
+  void carries_values(connection& c) noexcept { detail::hold_little(c.fd()); }
+
+  /// See transport: the connection serves its next request.
   [[nodiscard]] bool keep(connection& c) noexcept { return c.reuse_ && kept_ && kept_(c); }
 
+  /// See transport.
   void close(connection& c, close_reason why) noexcept {
     if (why == close_reason::stalled) {
       detail::end_by_reset(c.fd());
@@ -256,9 +266,11 @@ class basic_epoll_transport {
   }
 
  protected:
+  /// What epoll is given for a stream, told apart from the loop's own.
   [[nodiscard]] static constexpr std::uint64_t data_of(session_id id) noexcept {
     return std::uint64_t{1} << 63U | std::uint64_t{id.generation} << 31U | id.slot;
   }
+  /// The stream that epoll names; none: it is the loop's own.
   [[nodiscard]] static constexpr session_id session_of(std::uint64_t data) noexcept {
     if (data >> 63U == 0) return {};
     return {static_cast<std::uint32_t>(data & 0x7fffffffU),
@@ -317,7 +329,7 @@ class basic_epoll_transport {
   [[no_unique_address]] security security_;
 };
 
-using epoll_transport = basic_epoll_transport<>;
+using epoll_transport = basic_epoll_transport<>;  ///< of plain sockets
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 

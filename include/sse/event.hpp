@@ -16,15 +16,16 @@
 
 #include <sse/config.hpp>
 
+/// Server-Sent Events: channels, streams, servers, clients.
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that
 /// JavaScript can hold it.
 using event_id = std::uint64_t;
-inline constexpr event_id no_id = 0;
+inline constexpr event_id no_id = 0;  ///< no event has it
 /// Of the options called first_id: not said.
 inline constexpr event_id unsaid_id = UINT64_MAX;
-inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
+inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;  ///< the highest
 
 namespace detail {
 [[nodiscard]] constexpr event_id said_or(event_id first_id, event_id otherwise) noexcept {

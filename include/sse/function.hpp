@@ -27,6 +27,7 @@ class function<R(Args...)> {
  public:
   function() noexcept = default;
 
+  /// Takes what can be called so.
   template <class F>
   requires(!std::is_same_v<std::remove_cvref_t<F>, function> &&
            std::is_invocable_r_v<R, F&, Args...>)
@@ -123,6 +124,7 @@ class copyable_function<R(Args...)> : public function<R(Args...)> {
  public:
   copyable_function() noexcept = default;
 
+  /// Takes what can be called so, and copied.
   template <class F>
   requires(!std::is_base_of_v<base, std::remove_cvref_t<F>> &&
            std::is_copy_constructible_v<std::remove_cvref_t<F>> &&

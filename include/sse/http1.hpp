@@ -47,6 +47,7 @@
 #include <sse/detail/http/characters.hpp>
 #include <sse/request.hpp>
 
+/// HTTP/1.1 for hosts with a loop of their own: heads and bodies are read, answers are written.
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::http1 {
 
 /// Each is the largest value that still passes.
@@ -65,8 +66,8 @@ enum class outcome : std::uint8_t { need_more, complete, error };
 
 /// What a reader made of a piece of input.
 struct feed_result {
-  outcome state = outcome::need_more;
-  std::size_t consumed = 0;  ///< bytes taken from the input
+  outcome state = outcome::need_more;  ///< how far the reader is
+  std::size_t consumed = 0;            ///< bytes taken from the input
 };
 
 /// How an answer is written.
@@ -89,6 +90,7 @@ struct response_options {
 /// not end in chunked is 400 (RFC 9112 6.3), and so is any in HTTP/1.0 (6.1).
 class head_reader {
  public:
+  /// Refuses what is beyond these limits.
   explicit head_reader(const limits& l = {}) noexcept : limits_{l} {}
   head_reader(head_reader&& o) noexcept { *this = std::move(o); }
   /// Views into a moved reader stay valid; the one moved from is as new.
@@ -115,7 +117,7 @@ class head_reader {
     return {now_.state, used};
   }
 
-  [[nodiscard]] outcome state() const noexcept { return now_.state; }
+  [[nodiscard]] outcome state() const noexcept { return now_.state; }  ///< how far it is
   /// What to answer after an error; 0 before one.
   [[nodiscard]] int status() const noexcept { return now_.status; }
   /// The request; its views are valid until reset() or release(). REQUIRES: complete.
@@ -373,6 +375,7 @@ class body_reader {
     return {state(), used};
   }
 
+  /// How far it is.
   [[nodiscard]] outcome state() const noexcept {
     using stand = sse::detail::body_reader::outcome;
     const stand s = framing_.state();

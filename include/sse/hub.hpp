@@ -52,12 +52,13 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 template <transport Transport, std::movable User = no_user>
 class hub {
  public:
-  using connection = typename Transport::connection;
+  using connection = typename Transport::connection;  ///< the transport's
   static_assert(std::is_nothrow_move_constructible_v<connection> &&
                     std::is_nothrow_move_constructible_v<User>,
                 "a session takes connection and User over after its slot is counted: moving them "
                 "must not throw");
 
+  /// The transport must outlive the hub.
   explicit hub(Transport& t, const hub_options& o = {}) : transport_{&t}, engine_{calls(), o} {}
   hub(const hub&) = delete;
   hub& operator=(const hub&) = delete;
@@ -91,6 +92,7 @@ class hub {
   /// channel_options::keep_sealed. publish_options::last does the same behind an event. False: it
   /// is sealed already, or as close_channel.
   bool seal(channel c) noexcept { return engine_.seal(c); }
+  /// Calls `f(channel)` for each that is open.
   template <class F>
   void for_each_channel(F&& f) {
     for (std::uint32_t i = 0; i < engine_.channels().size(); ++i)
@@ -99,6 +101,7 @@ class hub {
 
   // --- publishing --------------------------------------------------------------------------------
 
+  /// Into a channel's log; see channel::publish.
   [[nodiscard]] publish_result publish(channel c, const event& e,
                                        const publish_options& o = {}) noexcept {
     return engine_.publish(c, e, o);
@@ -145,6 +148,7 @@ class hub {
   /// The form of the hub's own refusals; default: refusal_response(). Status and Retry-After are
   /// the refusal's, whatever it says. Must not throw.
   void refusal_form(function<response(const refused_request&)> f) { form_ = std::move(f); }
+  /// A stream is open, and may be sent to.
   void on_opened(function<void(session_id, const User&)> f) { opened_ = std::move(f); }
   /// After a session's end; its slots in the caps are free already.
   void on_closed(function<void(session_id, const User&, close_reason)> f) {
@@ -234,6 +238,7 @@ class hub {
     if (p.waits_) return {};
     return retry_or_refuse(std::move(c), r, std::move(out));
   }
+  /// Its place is free again; see wait().
   void release(place& p) noexcept {
     if (p.counted_) engine_.end_wait(p.names_);
     p = {};
@@ -247,13 +252,38 @@ class hub {
   /// (hub_options::position). A cut stream comes back with a request of its own: let that say the
   /// same channels.
   [[nodiscard]] join_error join(session_id id, channel c, const join_start& from = {}) noexcept {
-    return engine_.join(id, c, from);
+    return join(id, c, watch_options{}, from);
+  }
+  /// The same for a channel with keys, and how it is read. `from` is about events without a key.
+  [[nodiscard]] join_error join(session_id id, channel c, const watch_options& watch,
+                                const join_start& from = {}) noexcept {
+    const join_error e = engine_.join(id, c, from, watch.says_nothing() ? nullptr : &watch);
+    if (e == join_error::none) tell_of_values(id.slot);
+    return e;
+  }
+  /// A session that chose its keys of a channel gets more of them: each begins with the value that
+  /// it has, behind what waits already. Those that it has are left alone. O(keys); O(values of the
+  /// channel) where some of those have an audience and nobody chose the key before.
+  [[nodiscard]] select_error select(session_id id, channel c,
+                                    std::span<const std::string_view> keys) noexcept {
+    return engine_.select(id, c, keys);
+  }
+  /// It gets no more values of these keys; one that is being written may still come. Keys that it
+  /// does not have are left out.
+  [[nodiscard]] select_error unselect(session_id id, channel c,
+                                      std::span<const std::string_view> keys) noexcept {
+    return engine_.unselect(id, c, keys);
   }
   /// It gets no event of that channel any more, also of what was published and is not sent yet; a
   /// half-sent one is finished, also if the channel is closed. A gap frame that waits is sent,
   /// since its id speaks for all channels. It may leave all of them. False: it had not joined it,
   /// or is gone.
   bool leave(session_id id, channel c) noexcept { return engine_.leave(id, c); }
+
+  /// It joined the channel with keys of its own.
+  [[nodiscard]] bool selects(session_id id, channel c) const noexcept {
+    return engine_.selects(id, c);
+  }
 
   // --- the loop ----------------------------------------------------------------------------------
 
@@ -282,6 +312,7 @@ class hub {
   [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept {
     return engine_.peek(id, out);
   }
+  /// So many bytes of what peek() showed were taken.
   void consume(session_id id, std::size_t n) noexcept { engine_.written(id, n); }
 
   // --- ends --------------------------------------------------------------------------------------
@@ -299,28 +330,36 @@ class hub {
   /// Takes no more, tells every stream when to come back, ends each once it has everything, cuts at
   /// the deadline.
   void drain(const drain_options& o = {}) noexcept { engine_.drain(o); }
+  /// drain() was called.
   [[nodiscard]] bool draining() const noexcept { return engine_.draining(); }
+  /// And no stream is left.
   [[nodiscard]] bool drained() const noexcept {
     return engine_.draining() && engine_.open_slots() == 0;
   }
 
   // --- what is there -----------------------------------------------------------------------------
 
+  /// Open streams.
   [[nodiscard]] std::size_t sessions() const noexcept { return engine_.session_count(); }
+  /// Open streams of a user.
   [[nodiscard]] std::size_t user_sessions(std::string_view key) noexcept {
     return engine_.user_sessions(key);
   }
+  /// Whether that stream is open.
   [[nodiscard]] bool alive(session_id id) noexcept { return engine_.alive(id); }
   /// The session's user, or nullptr.
   [[nodiscard]] User* user(session_id id) noexcept {
     return engine_.find(id) != nullptr ? &at(id.slot).user() : nullptr;
   }
+  /// Its connection; nullptr: it is not open.
   [[nodiscard]] connection* find(session_id id) noexcept {
     return engine_.find(id) != nullptr ? &at(id.slot).conn() : nullptr;
   }
   /// Bytes that the slowest subscriber is behind live. O(subscribers).
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept { return engine_.worst_lag(c); }
+  /// What it counted, and what it holds.
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
+  /// As it took them.
   [[nodiscard]] const hub_options& options() const noexcept { return engine_.options(); }
   /// f(const channel_stats&) for each channel, and then for those that were closed: their sums by
   /// channel_options::metrics_name, which have no name. O(channels).
@@ -378,6 +417,14 @@ class hub {
     return r.method == "GET" || r.method == "HEAD";
   }
 
+  /// The transport knows of a stream that gets values.
+  void tell_of_values(std::uint32_t slot) noexcept {
+    if constexpr (requires(Transport & t, connection & k) { t.carries_values(k); }) {
+      if (engine_.gets_values(slot)) transport_->carries_values(at(slot).conn());
+    }
+    (void)slot;
+  }
+
   accept_result take(connection&& c, const request& r, verdict<User> v, accept_result out) {
     if (!v.admitted()) {
       out.why = refusal_reason::verdict;
@@ -403,6 +450,7 @@ class hub {
       return refused(std::move(out));
     }
     engine_.join(slot, v.joining(), resume);
+    tell_of_values(slot);
     if (opened_) opened_(out.id, at(slot).user());
     engine_.open(slot);
     return out;

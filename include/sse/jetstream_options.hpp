@@ -26,11 +26,11 @@ struct jetstream_options {
   std::string credentials{};  ///< file with a user's JWT and seed; empty: none
   std::string tls_ca{};       ///< file; empty: the system's. With one TLS is used whatever the URL.
   std::string tls_cert{};     ///< file with the client's chain; empty: none
-  std::string tls_key{};
+  std::string tls_key{};      ///< file with its key; empty: none
   /// An event's subject is `<prefix>.<hub>.<channel>`. Tokens without '.', '*', '>' and white
   /// space; names of channels may have dots.
   std::string prefix = "sse";
-  std::string hub = "events";
+  std::string hub = "events";  ///< the subject's second token
   /// Of the stream, and of the key-value bucket beside it, `<stream>_epoch`. Empty:
   /// `<prefix>_<hub>`.
   std::string stream{};
@@ -46,9 +46,9 @@ struct jetstream_options {
   std::uint32_t replicas = 3;
   // What the stream keeps, where this process makes it; 0, off: no limit. One that is there keeps
   // what it was told to.
-  std::uint64_t keep_events = 0;
-  std::uint64_t keep_bytes = std::uint64_t{1} << 30;
-  duration keep_age = duration::off();
+  std::uint64_t keep_events = 0;                      ///< newest events
+  std::uint64_t keep_bytes = std::uint64_t{1} << 30;  ///< of all events
+  duration keep_age = duration::off();                ///< of an event
   /// open() waits so long for leaders and answers; for one server, then and later, at most 2 s.
   duration connect_wait = duration::seconds(5);
   /// A client that is ahead of this process waits so long; see sequencer_options.
@@ -88,6 +88,7 @@ enum class jetstream_errc : std::uint8_t {
   refused,       ///< the server says no for another reason
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(jetstream_errc e) noexcept {
   switch (e) {
     case jetstream_errc::none: return "none";
@@ -105,8 +106,8 @@ enum class jetstream_errc : std::uint8_t {
 
 /// What went wrong, where, and what to do about it.
 struct jetstream_error {
-  jetstream_errc what = jetstream_errc::none;
-  std::string text{};
+  jetstream_errc what = jetstream_errc::none;  ///< the kind of failure
+  std::string text{};                          ///< for a person
   [[nodiscard]] explicit operator bool() const noexcept { return what != jetstream_errc::none; }
 };
 
@@ -133,12 +134,12 @@ struct jetstream_stats {
   std::uint64_t read_events = 0;  ///< by these
   std::uint64_t published = 0;    ///< accepted by publish
   std::uint64_t stored = 0;       ///< of these
-  std::uint64_t resent = 0;
-  std::uint64_t failed = 0;         ///< not stored, or given up
-  std::uint64_t waiting = 0;        ///< not yet acknowledged
+  std::uint64_t resent = 0;       ///< sent once more, since no receipt came
+  std::uint64_t failed = 0;       ///< not stored, or given up
+  std::uint64_t waiting = 0;      ///< not yet acknowledged
   std::uint64_t waiting_bytes = 0;  ///< of these
-  bool connected = false;
-  bool following = false;  ///< the stream is followed: what is stored comes
+  bool connected = false;           ///< to one of the servers
+  bool following = false;           ///< the stream is followed: what is stored comes
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE

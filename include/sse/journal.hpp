@@ -90,6 +90,7 @@ class journal {
   }
   /// What it found when it was opened.
   [[nodiscard]] const journal_start& found() const noexcept { return start_; }
+  /// As open() took them.
   [[nodiscard]] const journal_options& options() const noexcept { return options_; }
 
   /// All hubs are attached: the newest events go into their memory, and the journal's thread runs.
@@ -181,6 +182,7 @@ class journal {
     return open(directory);
   }
 
+  /// What it counted, and where it stands. Any thread.
   [[nodiscard]] journal_stats stats() const {
     const std::scoped_lock<std::mutex> lock{mutex_};
     journal_stats s = stats_;

@@ -27,6 +27,7 @@ enum class durability : std::uint8_t {
   every_batch,  ///< the same after each batch: what comes meanwhile shares the next one
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(durability d) noexcept {
   switch (d) {
     case durability::none: return "none";
@@ -43,14 +44,14 @@ struct journal_options {
   std::vector<std::string> channels{"events"};
   /// See sequencer_options. `backfill` is the journal's.
   shard_channel_options channel{};
-  sse::durability durability = durability::page_cache;
-  duration interval = duration::milliseconds(50);  ///< of durability::interval, at least 1 ms
+  sse::durability durability = durability::page_cache;  ///< when an event counts as stored
+  duration interval = duration::milliseconds(50);       ///< of durability::interval, at least 1 ms
   /// A new file begins behind so many bytes; 64 KiB to 1 GiB.
   std::uint64_t segment_bytes = std::uint64_t{64} << 20;
   // What is kept, in whole files; the newest file always is. 0, off: no limit.
-  std::uint64_t keep_bytes = 0;  ///< of the files
-  std::uint64_t keep_events = 0;
-  duration keep_age = duration::off();
+  std::uint64_t keep_bytes = 0;         ///< of the files
+  std::uint64_t keep_events = 0;        ///< newest events
+  duration keep_age = duration::off();  ///< of an event
   /// Bytes of events that wait to be written, or for their fdatasync; then publish answers `full`.
   std::size_t queue_bytes = std::size_t{16} << 20;
   /// Of the newest events, so many bytes are in the hubs' memory again after a start, at most half
@@ -80,19 +81,19 @@ enum class journal_errc : std::uint8_t {
 
 /// What went wrong, where, and what to do about it.
 struct journal_error {
-  journal_errc what = journal_errc::none;
-  std::error_code system{};
-  std::string text{};  ///< a sentence or two, with the file
+  journal_errc what = journal_errc::none;  ///< the kind of failure
+  std::error_code system{};                ///< what the system said; none: it said nothing
+  std::string text{};                      ///< a sentence or two, with the file
   [[nodiscard]] explicit operator bool() const noexcept { return what != journal_errc::none; }
 };
 
 /// A stored event. Its views stand during the call that brings it.
 struct journal_event {
-  event_id id = no_id;
-  std::int64_t time_ms = 0;  ///< since 1970, when it was published
-  std::uint16_t channel = 0;
-  std::string_view audience{};
-  std::string_view key{};
+  event_id id = no_id;          ///< its id
+  std::int64_t time_ms = 0;     ///< since 1970, when it was published
+  std::uint16_t channel = 0;    ///< number of its channel
+  std::string_view audience{};  ///< empty: for all
+  std::string_view key{};       ///< empty: none
   /// As they go to subscribers (WHATWG HTML 9.2.5). Empty: it cannot be read, or is not what was
   /// written; then nothing is known but the id.
   std::string_view bytes{};
@@ -104,22 +105,22 @@ struct journal_start {
   event_id next = no_id;         ///< the first id of this run
   bool clean = true;             ///< the run before ended by itself
   std::uint64_t cut_events = 0;  ///< at least so many were cut off: a torn tail
-  std::uint64_t cut_bytes = 0;
+  std::uint64_t cut_bytes = 0;   ///< of these
 };
 
 /// What a journal counted, and where it stands.
 struct journal_stats {
-  event_id last = no_id;         ///< given out
-  event_id durable = no_id;      ///< as the options say
-  event_id oldest_gone = no_id;  ///< retention let go what is at or below it
-  std::uint64_t files = 0;
-  std::uint64_t bytes = 0;   ///< of the files
-  std::uint64_t events = 0;  ///< written by this run
-  std::uint64_t batches = 0;
-  std::uint64_t syncs = 0;
-  std::uint64_t waiting_bytes = 0;
-  std::uint64_t failures = 0;
-  bool failing = false;  ///< the last write or sync failed; it is tried again
+  event_id last = no_id;            ///< given out
+  event_id durable = no_id;         ///< as the options say
+  event_id oldest_gone = no_id;     ///< retention let go what is at or below it
+  std::uint64_t files = 0;          ///< segments that are there
+  std::uint64_t bytes = 0;          ///< of the files
+  std::uint64_t events = 0;         ///< written by this run
+  std::uint64_t batches = 0;        ///< times that events were written
+  std::uint64_t syncs = 0;          ///< times that they were brought to the disk
+  std::uint64_t waiting_bytes = 0;  ///< accepted, and not written yet
+  std::uint64_t failures = 0;       ///< writes and syncs that failed
+  bool failing = false;             ///< the last write or sync failed; it is tried again
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE

@@ -291,9 +291,11 @@ class publisher {
 /// All lanes, drained by the hub's thread.
 class mailbox {
  public:
-  static constexpr std::size_t default_lane = std::size_t{256} << 10;
+  static constexpr std::size_t default_lane = std::size_t{256} << 10;  ///< bytes
+  /// For drain(): all that is there.
   static constexpr std::size_t unlimited = static_cast<std::size_t>(-1);
 
+  /// If memory is out, its publishers answer closed.
   explicit mailbox(const mailbox_options& options = {}) noexcept
       : hub_{new (std::nothrow) detail::mail_hub{options}} {}
   mailbox(const mailbox&) = delete;

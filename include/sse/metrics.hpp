@@ -33,15 +33,15 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 /// What tells a sample from others of its name: a name [a-zA-Z_][a-zA-Z0-9_]*, and any value. Not
 /// `channel` or `reason` with add().
 struct metric_label {
-  std::string_view name{};
-  std::string_view value{};
+  std::string_view name{};   ///< such as "service"
+  std::string_view value{};  ///< any bytes; what is no UTF-8 is replaced
 };
 
 /// Not thread-safe; counters are read where add() is called, which belongs to the hub's thread.
 /// Throws what std::string throws.
 class metrics_page {
  public:
-  using labels = std::initializer_list<metric_label>;
+  using labels = std::initializer_list<metric_label>;  ///< of one line
 
   /// `most_channels`: names of channels (channel_options::metrics_name, else their own) that add()
   /// tells apart, the first ones; the others stand together as `(others)`, so that a page stays

@@ -53,6 +53,7 @@ class basic_epoll_transport;
 template <class Layer>
 class basic_uring_transport;
 
+/// TLS by OpenSSL, for all hosts.
 namespace tls {
 
 /// Of a server's context; see context::load().
@@ -78,7 +79,7 @@ struct load_error {
 /// construction and destruction; it must outlive the servers, not the sessions.
 class context {
  public:
-  explicit context(options o) : options_{std::move(o)} {}
+  explicit context(options o) : options_{std::move(o)} {}  ///< nothing is read before load()
   context(const context&) = delete;
   context& operator=(const context&) = delete;
 
@@ -186,8 +187,8 @@ enum class step : std::uint8_t {
 /// Not thread-safe; different sessions may be used by different threads.
 class session {
  public:
-  static constexpr bool secure = true;
-  using security = const context*;  ///< nullptr: connections stay plain
+  static constexpr bool secure = true;  ///< see basic_epoll_transport
+  using security = const context*;      ///< nullptr: connections stay plain
   /// A record's (RFC 8446 5.1): more is taken piece by piece.
   static constexpr std::size_t max_record = 16384;
   /// What a record that holds nothing for us (a KeyUpdate) costs: as much as so many bytes, where
@@ -198,8 +199,8 @@ class session {
 
   /// What a call moved, and what has to come before the next.
   struct result {
-    std::size_t bytes = 0;
-    step next = step::done;
+    std::size_t bytes = 0;   ///< that were moved
+    step next = step::done;  ///< what has to come first
   };
 
   session() noexcept = default;
@@ -219,6 +220,7 @@ class session {
   }
 
   [[nodiscard]] explicit operator bool() const noexcept { return state_ != nullptr; }
+  /// For what has no function here. REQUIRES: it is one.
   [[nodiscard]] SSL* native_handle() const noexcept { return state_->ssl; }
 
   /// Goes on with the handshake. want_read: when there is more; then bytes may be held, too.
@@ -446,7 +448,7 @@ class session {
 /// Transports of the epoll and io_uring hosts. Constructed with the loop's epoll and a context;
 /// nullptr: plain.
 using epoll_transport = basic_epoll_transport<session>;
-using uring_transport = basic_uring_transport<session>;
+using uring_transport = basic_uring_transport<session>;  ///< the same over io_uring
 
 }  // namespace tls
 

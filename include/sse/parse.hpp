@@ -54,6 +54,7 @@ enum class parse_error : std::uint8_t {
   no_memory,        ///< an allocation failed
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(parse_error e) noexcept {
   switch (e) {
     case parse_error::none: return "none";
@@ -85,13 +86,13 @@ enum class invalid_utf8 : std::uint8_t {
 
 /// What a parser bears.
 struct parser_options {
-  parse_limits limits{};
-  invalid_utf8 utf8 = invalid_utf8::pass;
+  parse_limits limits{};                   ///< what is beyond is an error
+  invalid_utf8 utf8 = invalid_utf8::pass;  ///< what becomes of bytes that are no UTF-8
 };
 
 /// What feed did.
 struct parse_result {
-  parse_error error = parse_error::none;
+  parse_error error = parse_error::none;  ///< why it stopped for good
   /// Bytes taken; fewer than given only after an error, or because the sink asked to stop.
   std::size_t consumed = 0;
 
@@ -119,6 +120,7 @@ concept event_sink = requires(S& sink, const event& e) {
 class parser {
  public:
   parser() noexcept = default;
+  /// Limits, and what becomes of bytes that are no UTF-8.
   explicit parser(const parser_options& options) noexcept : options_{options} {}
 
   /// Takes the next piece of the stream, of any size. event::id is the last event ID, event::retry
@@ -136,6 +138,7 @@ class parser {
   /// set_last_event_id({}) forgets it.
   void reset() noexcept;
 
+  /// Why it takes no more; none: it does.
   [[nodiscard]] parse_error error() const noexcept { return error_; }
 
   /// The id of the last finished event that had one, for the Last-Event-ID header. Valid until the

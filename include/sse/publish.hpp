@@ -58,6 +58,7 @@ enum class publish_error : std::uint8_t {
   not_stored,   ///< a journal cannot write now, and was not told to go on without
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
   switch (e) {
     case publish_error::none: return "none";
@@ -85,7 +86,7 @@ struct publish_result {
   /// no_id where it has none: a transient one, one for one session, one whose id the hub's thread
   /// gives later (a publisher's).
   event_id id = no_id;
-  publish_error error = publish_error::none;
+  publish_error error = publish_error::none;  ///< why it was refused
 
   [[nodiscard]] constexpr explicit operator bool() const noexcept {
     return error == publish_error::none;

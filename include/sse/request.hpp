@@ -42,7 +42,7 @@ struct header {
 
 /// One HTTP request. Every member is a view.
 struct request {
-  std::string_view method = "GET";
+  std::string_view method = "GET";  ///< as it was sent: case counts
   /// As received; log it through redact_target().
   std::string_view target{};
   /// Decoded once, see set_target(); "*" for the server itself (OPTIONS).
@@ -272,8 +272,8 @@ struct resume_point {
     given,      ///< after `after`; 0: everything retained
     malformed,  ///< the query cannot be read: 400
   };
-  kind state = kind::absent;
-  event_id after = 0;
+  kind state = kind::absent;  ///< what the client said
+  event_id after = 0;         ///< the last id that it has
   /// Of channels that conflate: values of keys that changed behind this one, which is not above
   /// `after`.
   event_id values = 0;
@@ -350,6 +350,7 @@ struct accept_match {
   if (present) m.add(accept);
   return m.result();
 }
+/// By all Accept fields of a request.
 [[nodiscard]] constexpr bool accepts_event_stream(const request& r) noexcept {
   detail::accept_match m;
   for (const header& h : r.headers) {
@@ -508,8 +509,8 @@ constexpr bool for_each_field(std::string_view lines, F&& f) {
 struct response {
   int status = 200;       ///< 200 to 999
   std::string headers{};  ///< "Name: value\r\n" lines; add() checks what it appends
-  std::string body{};
-  bool refused = false;  ///< add() dropped a header
+  std::string body{};     ///< any bytes
+  bool refused = false;   ///< add() dropped a header
 
   /// Appends a header. Not a token as the name, a control character such as CR, LF or NUL in the
   /// value, or a header that the HTTP/1 writer owns (see for_each_field): dropped, and `refused` is
@@ -518,10 +519,12 @@ struct response {
     if (!detail::add_field(headers, name, value)) refused = true;
     return *this;
   }
+  /// The same for a temporary.
   response&& add(std::string_view name, std::string_view value) && {
     return std::move(add(name, value));
   }
 
+  /// `application/json`.
   [[nodiscard]] static response json(int status, std::string body) {
     return {status, "Content-Type: application/json\r\n", std::move(body)};
   }

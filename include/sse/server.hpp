@@ -92,8 +92,9 @@ struct server_options {
   /// SO_SNDBUF, bytes in the kernel per connection; 0: the system's.
   std::uint32_t send_buffer = 0;
   /// TCP_NOTSENT_LOWAT where the system has it: a connection takes no more while so many bytes are
-  /// in the kernel and not sent; 0: the system's. What waits there is old news for a reader of
-  /// values (lag_policy::coalesce) that is slow; 16,384 is enough to keep a fast one busy.
+  /// in the kernel and not sent; 0: the system's, but 16,384 for streams that get newest values
+  /// (lag_policy::coalesce, watch_options), since what waits there ages. That is enough to keep a
+  /// fast line busy.
   std::uint32_t unsent = 0;
   bool busy_poll = false;  ///< never sleep: a core for itself, for the last microseconds
   /// This server is a shard of it (sse/shards.hpp): opens its channels, which stay open as long as
@@ -107,20 +108,20 @@ struct server_options {
 
 /// One line of an access log. Views are valid during the call.
 struct access_record {
-  std::string_view method{};   ///< empty: the request could not be read
-  std::string_view target{};   ///< through redact_target()
-  std::string_view address{};  ///< of the client
-  int status = 0;
+  std::string_view method{};      ///< empty: the request could not be read
+  std::string_view target{};      ///< through redact_target()
+  std::string_view address{};     ///< of the client
+  int status = 0;                 ///< of the answer
   std::uint64_t bytes = 0;        ///< head and body; 0 for a stream, which has only begun
   std::int64_t microseconds = 0;  ///< from the first byte of the request to its answer
-  bool stream = false;
+  bool stream = false;            ///< an event stream was opened
 };
 
 /// Headers of a page.
 struct page_options {
-  std::string_view content_type = "text/html; charset=utf-8";
-  std::string_view cache_control = "no-cache";
-  std::string_view content_security_policy{};  ///< empty: none
+  std::string_view content_type = "text/html; charset=utf-8";  ///< of the page
+  std::string_view cache_control = "no-cache";                 ///< how long it may be kept
+  std::string_view content_security_policy{};                  ///< empty: none
 };
 
 /// A server's half that does not depend on its loop. `Core`: the host's.
@@ -145,8 +146,8 @@ class basic_server {
   using method = detail::http_method;
 
  public:
-  using transport_type = typename Core::transport_type;
-  using hub_type = sse::hub<transport_type, user_type>;
+  using transport_type = typename Core::transport_type;  ///< how it writes
+  using hub_type = sse::hub<transport_type, user_type>;  ///< of its streams
 
   basic_server(const basic_server&) = delete;
   basic_server& operator=(const basic_server&) = delete;
@@ -169,19 +170,23 @@ class basic_server {
   void stream(std::string_view path, F&& handler) {
     add_stream(false, path, std::forward<F>(handler), nullptr);
   }
+  /// The same with headers of its own.
   template <class F>
   void stream(std::string_view path, F&& handler, const http1::stream_head& head) {
     add_stream(false, path, std::forward<F>(handler), &head);
   }
   /// An event stream of one channel, for everybody. Goes with the channel, see close_channel.
   void stream(std::string_view path, channel c) { add_stream(false, path, c, nullptr); }
+  /// The same with headers of its own.
   void stream(std::string_view path, channel c, const http1::stream_head& head) {
     add_stream(false, path, c, &head);
   }
+  /// For all paths that begin so; a path itself goes before.
   template <class F>
   void stream_prefix(std::string_view prefix, F&& handler) {
     add_stream(true, prefix, std::forward<F>(handler), nullptr);
   }
+  /// The same with headers of its own.
   template <class F>
   void stream_prefix(std::string_view prefix, F&& handler, const http1::stream_head& head) {
     add_stream(true, prefix, std::forward<F>(handler), &head);
@@ -193,31 +198,38 @@ class basic_server {
   void stream_post(std::string_view path, F&& handler) {
     add_stream_post(path, std::forward<F>(handler), nullptr);
   }
+  /// The same with headers of its own.
   template <class F>
   void stream_post(std::string_view path, F&& handler, const http1::stream_head& head) {
     add_stream_post(path, std::forward<F>(handler), &head);
   }
 
+  /// A plain answer to GET and HEAD.
   template <class F>
   void get(std::string_view path, F&& handler) {
     add(method::get, false, path, std::forward<F>(handler));
   }
+  /// The same for all paths that begin so.
   template <class F>
   void get_prefix(std::string_view prefix, F&& handler) {
     add(method::get, true, prefix, std::forward<F>(handler));
   }
+  /// A plain answer to POST, with the request's body.
   template <class F>
   void post(std::string_view path, F&& handler) {
     add(method::post, false, path, std::forward<F>(handler));
   }
+  /// The same for all paths that begin so.
   template <class F>
   void post_prefix(std::string_view prefix, F&& handler) {
     add(method::post, true, prefix, std::forward<F>(handler));
   }
+  /// A plain answer to PUT, with the request's body.
   template <class F>
   void put(std::string_view path, F&& handler) {
     add(method::put, false, path, std::forward<F>(handler));
   }
+  /// A plain answer to DELETE.
   template <class F>
   void del(std::string_view path, F&& handler) {
     add(method::del, false, path, std::forward<F>(handler));
@@ -235,6 +247,7 @@ class basic_server {
 
   /// Takes a path away, for all methods; open streams go on. False: there was none.
   bool remove(std::string_view path) noexcept { return core_->routes.remove(false, path); }
+  /// The same for a prefix.
   bool remove_prefix(std::string_view prefix) noexcept {
     return core_->routes.remove(true, prefix);
   }
@@ -301,10 +314,11 @@ class basic_server {
   [[nodiscard]] std::size_t connections() const noexcept { return core_->connections(); }
 
  protected:
+  /// Shared with what the host has under way.
   explicit basic_server(std::shared_ptr<Core> core) noexcept : core_{std::move(core)} {}
   ~basic_server() { core_->abandon(); }
 
-  std::shared_ptr<Core> core_;
+  std::shared_ptr<Core> core_;  ///< what does the work
 
  private:
   template <class F>

@@ -15,7 +15,7 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 /// Slot and generation. A slot is used again, a generation is not, so an id kept too long names
 /// nobody.
 struct session_id {
-  std::uint32_t slot = 0;
+  std::uint32_t slot = 0;        ///< its place in the hub's table
   std::uint32_t generation = 0;  ///< 0: no session
 
   [[nodiscard]] constexpr explicit operator bool() const noexcept { return generation != 0; }

@@ -17,15 +17,16 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 /// Why a request is refused.
 enum class refusal_reason : std::uint8_t {
   none,
-  verdict,       ///< the program's own, with its own answer
-  http,          ///< as HTTP has it: the status says what
-  draining,      ///< 503
-  bad_params,    ///< a resume position in the query that cannot be read: 400
-  too_many,      ///< a cap: its status
-  channel_full,  ///< channel_options::max_subscribers: the status of the cap in all
-  no_verdict,    ///< none came in time (server_options::verdict_deadline), or before a drain: 503
-  behind,        ///< a shard that has not yet what its client got elsewhere: 503
-  no_memory,     ///< 503
+  verdict,        ///< the program's own, with its own answer
+  http,           ///< as HTTP has it: the status says what
+  draining,       ///< 503
+  bad_params,     ///< a resume position in the query that cannot be read: 400
+  too_many,       ///< a cap: its status
+  channel_full,   ///< channel_options::max_subscribers: the status of the cap in all
+  no_verdict,     ///< none came in time (server_options::verdict_deadline), or before a drain: 503
+  behind,         ///< a shard that has not yet what its client got elsewhere: 503
+  no_memory,      ///< 503
+  too_many_keys,  ///< of one watch_options: 400
   // Mistakes of the program, 500.
   in_hook,             ///< accept() in a hook that may not call it
   bad_header,          ///< verdict::header
@@ -35,6 +36,7 @@ enum class refusal_reason : std::uint8_t {
   another_hub,         ///< a channel of it
   closed,              ///< a channel that is closed
   another_sequence,    ///< channels whose ids are of two sequences
+  no_keys,             ///< watch_options::keys of a channel that has none
   until_without_tick,  ///< verdict::until before the hub knew the time
 };
 
@@ -51,6 +53,7 @@ enum class refusal_reason : std::uint8_t {
     case refusal_reason::no_verdict: return "no_verdict";
     case refusal_reason::behind: return "behind";
     case refusal_reason::no_memory: return "no_memory";
+    case refusal_reason::too_many_keys: return "too_many_keys";
     case refusal_reason::in_hook: return "in_hook";
     case refusal_reason::bad_header: return "bad_header";
     case refusal_reason::no_channel: return "no_channel";
@@ -59,10 +62,12 @@ enum class refusal_reason : std::uint8_t {
     case refusal_reason::another_hub: return "channel_of_another_hub";
     case refusal_reason::closed: return "channel_closed";
     case refusal_reason::another_sequence: return "channels_of_two_sequences";
+    case refusal_reason::no_keys: return "channel_without_keys";
     case refusal_reason::until_without_tick: return "until_without_tick";
   }
   return "unknown";
 }
+/// For tables of them.
 inline constexpr std::size_t refusal_reason_count =
     static_cast<std::size_t>(refusal_reason::until_without_tick) + 1;
 
@@ -85,7 +90,7 @@ struct channel_stats {
   std::uint64_t retained_events = 0;  ///< now
   std::uint64_t retained_bytes = 0;   ///< now
   std::uint64_t backlog_bytes = 0;    ///< now, held only for readers that are behind
-  std::uint64_t last_id = 0;
+  std::uint64_t last_id = 0;          ///< given out last
 
   /// The counters of both together; `last_id` is the higher one.
   constexpr void add(const channel_stats& o) noexcept {
@@ -106,14 +111,14 @@ struct channel_stats {
 /// What a hub counted since it was made, and what it holds now.
 struct hub_stats {
   std::uint64_t sessions = 0;  ///< now
-  std::uint64_t accepted = 0;
-  std::uint64_t refused = 0;  ///< by shape, caps, the admit hook, or while draining
+  std::uint64_t accepted = 0;  ///< streams that were opened
+  std::uint64_t refused = 0;   ///< by shape, caps, the admit hook, or while draining
   std::uint64_t refused_by[refusal_reason_count] = {};  ///< the same, by refusal_reason
   std::uint64_t writes = 0;                             ///< calls of Transport::write
   std::uint64_t bytes = 0;                              ///< bytes taken by transports
-  std::uint64_t heartbeats = 0;
-  std::uint64_t log_bytes = 0;                    ///< now, memory of all logs
-  std::uint64_t closed[close_reason_count] = {};  ///< by close_reason
+  std::uint64_t heartbeats = 0;                         ///< sent
+  std::uint64_t log_bytes = 0;                          ///< now, memory of all logs
+  std::uint64_t closed[close_reason_count] = {};        ///< by close_reason
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE

@@ -25,6 +25,9 @@
 //   bool keep(connection&)                 in place of close, once the last chunk of a stream in
 //                                          chunks is out: takes the connection over for the next
 //                                          request, or answers false, and close is called
+//   void carries_values(connection&)       of a stream that gets the newest values: what waits in
+//   the
+//                                          kernel ages, and is to be little
 //   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
 //   static constexpr bool completes = true     write may answer flow::pending; peek, consume
 #pragma once
@@ -46,9 +49,10 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 /// Bytes to be written, as they lie. Valid until write returns, or until written(id, n) after
 /// flow::pending.
 struct buffer {
-  const char* data = nullptr;
-  std::size_t size = 0;
+  const char* data = nullptr;  ///< the first byte
+  std::size_t size = 0;        ///< bytes
 
+  /// The same bytes.
   [[nodiscard]] constexpr std::string_view view() const noexcept { return {data, size}; }
 };
 
@@ -64,8 +68,8 @@ enum class flow : std::uint8_t {
 
 /// How much of what write() was given is taken, and what comes next.
 struct write_result {
-  std::size_t bytes = 0;
-  flow next = flow::ready;
+  std::size_t bytes = 0;    ///< taken
+  flow next = flow::ready;  ///< what comes next
 };
 
 /// Why a session ended.
@@ -85,6 +89,7 @@ enum class close_reason : std::uint8_t {
   no_memory,  ///< an allocation failed while serving it
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(close_reason r) noexcept {
   switch (r) {
     case close_reason::peer: return "peer";
@@ -103,6 +108,7 @@ enum class close_reason : std::uint8_t {
   }
   return "unknown";
 }
+/// For tables of them.
 inline constexpr std::size_t close_reason_count =
     static_cast<std::size_t>(close_reason::no_memory) + 1;
 static_assert(to_string(static_cast<close_reason>(close_reason_count - 1)) != "unknown" &&
@@ -122,18 +128,20 @@ concept transport = std::movable<typename T::connection> &&
 class any_connection {
  public:
   virtual ~any_connection() = default;
-  virtual void opened(session_id) noexcept {}
+  virtual void opened(session_id) noexcept {}  ///< the hub knows it by that id from now on
+  /// As Transport::write.
   [[nodiscard]] virtual write_result write(std::span<const buffer> bytes) noexcept = 0;
-  virtual void close(close_reason why) noexcept = 0;
+  virtual void close(close_reason why) noexcept = 0;  ///< as Transport::close
 };
 
 /// A transport whose connections bring their own write and close. Costs a virtual call per write.
 struct any_transport {
-  static constexpr bool completes = true;
+  static constexpr bool completes = true;  ///< a connection may answer flow::pending
 
   /// Owns one.
   class connection {
    public:
+    /// Takes it, which was made by `new`.
     explicit connection(any_connection* owned) noexcept : owned_{owned} {}
     connection(connection&& o) noexcept : owned_{std::exchange(o.owned_, nullptr)} {}
     connection& operator=(connection&& o) noexcept {
@@ -141,17 +149,18 @@ struct any_transport {
       return *this;
     }
     ~connection() { delete owned_; }
-    any_connection* operator->() const noexcept { return owned_; }
+    any_connection* operator->() const noexcept { return owned_; }  ///< what it owns
 
    private:
     any_connection* owned_;
   };
 
-  void opened(connection& c, session_id id) noexcept { c->opened(id); }
+  void opened(connection& c, session_id id) noexcept { c->opened(id); }  ///< passes it on
+  /// Passes it on.
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
     return c->write(bytes);
   }
-  void close(connection& c, close_reason why) noexcept { c->close(why); }
+  void close(connection& c, close_reason why) noexcept { c->close(why); }  ///< passes it on
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE

@@ -1190,7 +1190,7 @@ class asio_event_source {
   using core = detail::asio_client_core<Stream>;
 
  public:
-  using executor_type = detail::net::any_io_executor;
+  using executor_type = detail::net::any_io_executor;  ///< of its sockets and timers
   /// Makes a stream of a connected socket. Its handshake, if it has one, is the source's business.
   using stream_maker = function<Stream(detail::net::ip::tcp::socket, const std::string& host)>;
 
@@ -1198,6 +1198,7 @@ class asio_event_source {
   asio_event_source(executor_type ex, std::string_view url, const asio_client_options& o = {},
                     stream_maker make = default_maker())
       : core_{std::make_shared<core>(std::move(ex), url, o, std::move(make))} {}
+  /// The same on a context, which must outlive what the source has under way.
   asio_event_source(detail::net::io_context& ctx, std::string_view url,
                     const asio_client_options& o = {}, stream_maker make = default_maker())
       : asio_event_source{executor_type{ctx.get_executor()}, url, o, std::move(make)} {}
@@ -1212,6 +1213,7 @@ class asio_event_source {
     if (core_) core_->close();
   }
 
+  /// As it was constructed with.
   [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor(); }
 
   // --- hooks: set them before start(). They are told at once, also while events wait for
@@ -1221,6 +1223,7 @@ class asio_event_source {
   void on_event(function<void(const event&)> f) { core_->hooks.event = std::move(f); }
   /// Beside on_event: events were lost. Without this hook, on_event gets the frame.
   void on_gap(function<void(const gap&)> f) { core_->hooks.gap = std::move(f); }
+  /// Comments, such as heartbeats, without the colon.
   void on_comment(function<void(std::string_view)> f) { core_->hooks.comment = std::move(f); }
   /// last_event_id() moved without an event: where the server begins, a snapshot that is whole. Who
   /// keeps the position keeps this one too.
@@ -1271,10 +1274,13 @@ class asio_event_source {
 
   // --- what is
 
+  /// Connecting, open, waiting, closed.
   [[nodiscard]] client_state state() const noexcept { return core_->source().state(); }
+  /// Why the last attempt or connection ended.
   [[nodiscard]] const client_failure& failure() const noexcept { return core_->source().failure(); }
   /// After redirects. Valid until the next hook.
   [[nodiscard]] std::string_view url() const noexcept { return core_->source().url(); }
+  /// Of that URL. Valid until the next hook.
   [[nodiscard]] std::string_view origin() const noexcept { return core_->source().origin(); }
   /// Of what was received, which may be ahead of what async_next gave. Valid until the next hook.
   [[nodiscard]] std::string_view last_event_id() const noexcept {

@@ -156,6 +156,7 @@ class certificate_category_type final : public std::error_category {
   static const detail::client_category_type the_one;
   return the_one;
 }
+/// For `ec == client_error::...`.
 [[nodiscard]] inline std::error_code make_error_code(client_error e) noexcept {
   return {static_cast<int>(e), client_category()};
 }
@@ -169,8 +170,8 @@ class certificate_category_type final : public std::error_category {
 
 /// An event that lives by itself.
 struct received_event {
-  std::string type{};  ///< empty: unnamed, "message" to a browser
-  std::string data{};
+  std::string type{};           ///< empty: unnamed, "message" to a browser
+  std::string data{};           ///< its lines, with a line feed between them
   std::string last_event_id{};  ///< the stream's position with this event
   std::optional<gap> missed{};  ///< a gap frame, of type "gap": events were lost here
 };
@@ -190,9 +191,9 @@ struct asio_client_options {
 
 /// Proxies as the environment names them; see proxy_from_environment().
 struct proxy_environment {
-  std::string http{};
-  std::string https{};
-  std::string except{};
+  std::string http{};    ///< for http:// URLs; empty: none
+  std::string https{};   ///< for https:// URLs; empty: none
+  std::string except{};  ///< see proxy_options::except
 
   /// Valid while this lives.
   [[nodiscard]] proxy_options options() const noexcept { return {http, https, except}; }
@@ -224,7 +225,7 @@ struct proxy_environment {
 /// What an asio_event_source connects to: the host of the URL, or a proxy.
 struct dial_request {
   std::string_view host{};  ///< a name or an address; IPv6 without brackets
-  std::uint16_t port = 0;
+  std::uint16_t port = 0;   ///< of that host
 };
 
 /// Connects in place of asio_event_source: `done` takes a connected socket, or why there is none.

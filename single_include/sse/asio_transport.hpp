@@ -485,6 +485,37 @@ struct asio_access {
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 
 #endif  // SSEHUB_DETAIL_NET_ASIO_STREAM_HPP
+// ---- sse/detail/net/unsent.hpp
+//
+// What the kernel holds of a connection that carries values: they age there.
+#ifndef SSEHUB_DETAIL_NET_UNSENT_HPP
+#define SSEHUB_DETAIL_NET_UNSENT_HPP
+
+#if __has_include(<netinet/tcp.h>)
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#endif
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// The connection takes no more while 16 KiB wait to be sent, unless somebody said already how
+/// much: TCP_NOTSENT_LOWAT, where there is such a thing.
+template <class Descriptor>
+void hold_little(Descriptor fd) noexcept {
+#if defined(TCP_NOTSENT_LOWAT)
+  int said = 0;
+  socklen_t size = sizeof said;
+  const int enough = 16384;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &said, &size) == 0 && said <= 0)
+    (void)::setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &enough, sizeof enough);
+#endif
+  (void)fd;
+}
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_NET_UNSENT_HPP
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
@@ -513,16 +544,18 @@ class asio_transport {
   using peer_ref = detail::ref<peer>;
 
  public:
-  using stream_type = Stream;
+  using stream_type = Stream;  ///< of its connections
+  /// write() answers what the socket took; else the hub hears of it later.
   static constexpr bool at_once = detail::writes_at_once<Stream>;
-  static constexpr bool completes = !at_once;
+  static constexpr bool completes = !at_once;  ///< see transport
+  /// See transport.
   static constexpr std::size_t max_buffers = detail::plain_socket<Stream> ? 16 : 1;
   /// Bytes that a peer may send on an open stream.
   static constexpr std::uint32_t max_input = 64U << 10U;
   /// Bytes and time that a peer may still send while a connection is being closed: an end with
   /// unread input would be a reset, which takes the last bytes from the peer.
   static constexpr std::uint32_t max_linger_input = 8U << 20U;
-  static constexpr std::int64_t linger_ms = 2000;
+  static constexpr std::int64_t linger_ms = 2000;  ///< see max_linger_input
 
   /// What the hub keeps of a stream: a handle to state on the heap.
   class connection {
@@ -614,6 +647,7 @@ class asio_transport {
     return lingering_.first == nullptr ? time_point::never()
                                        : time_point::milliseconds(lingering_.first->linger_until);
   }
+  /// Cuts connections whose time to be closed in is over, see next_deadline().
   void expire(time_point now) noexcept {
     while (lingering_.first != nullptr && lingering_.first->linger_until <= now.ms()) {
       cut(*lingering_.first);
@@ -638,6 +672,7 @@ class asio_transport {
 
   // --- what the hub calls
 
+  /// See transport.
   void opened(connection& c, session_id id) noexcept {
     peer& p = *c.peer_;
     p.owner = this;
@@ -648,6 +683,7 @@ class asio_transport {
     p.broken = !watch(p);
   }
 
+  /// See transport.
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
     peer& p = *c.peer_;
     if (p.broken) return {0, flow::closed};
@@ -663,6 +699,7 @@ class asio_transport {
     }
   }
 
+  /// See transport: a TLS goodbye is sent behind the stream's last byte.
   [[nodiscard]] flow end(connection& c) noexcept {
     if constexpr (detail::layered<Stream>) {
       peer& p = *c.peer_;
@@ -674,6 +711,12 @@ class asio_transport {
     return flow::ready;
   }
 
+  /// See transport.
+  void carries_values(connection& c) noexcept {
+    if constexpr (at_once) detail::hold_little(detail::socket_of(c.peer_->stream).native_handle());
+  }
+
+  /// See transport: the connection serves its next request.
   [[nodiscard]] bool keep(connection& c) noexcept {
     peer& p = *c.peer_;
     if (!p.reuse || p.writing || p.broken || !kept_) return false;
@@ -681,6 +724,7 @@ class asio_transport {
     return kept_(c);
   }
 
+  /// See transport.
   void close(connection& c, close_reason why) noexcept {
     peer& p = *c.peer_;
     p.taker = nullptr;

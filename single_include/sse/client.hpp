@@ -1358,11 +1358,11 @@ struct client_action {
     disconnect,  ///< drop the connection, or the attempt to get one; call ended() no more for it
     failed,      ///< something to report: event_source::failure()
   };
-  kind what = none;
+  kind what = none;  ///< what to do next
   // Of connect and secure. Views are valid until the next call that is not const.
   std::string_view host{};  ///< a name or an address; IPv6 without brackets
-  std::uint16_t port = 0;
-  bool tls = false;     ///< make it secure at once, for `host`
+  std::uint16_t port = 0;   ///< of that host
+  bool tls = false;         ///< make it secure at once, for `host`
   bool tunnel = false;  ///< it leads to a proxy, and will be made secure when `secure` is asked for
 };
 
@@ -1371,8 +1371,8 @@ struct client_action {
 /// letter or digit in user and password as %XX. Empty: no proxy. Never chosen by itself: a program
 /// may want what the environment says, see sse/asio_client.hpp.
 struct proxy_options {
-  std::string_view http{};
-  std::string_view https{};
+  std::string_view http{};   ///< for http:// URLs
+  std::string_view https{};  ///< for https:// URLs
   /// Who is reached without, as in NO_PROXY, with commas between: "example.com" (and all below it),
   /// "10.0.0.0/8", "[::1]:8080", "*" for all. An address in the URL is compared as such. Entries of
   /// other forms match nothing.
@@ -1487,6 +1487,7 @@ class event_source {
   /// for that already. Without effect once closed.
   void restart(time_point now) noexcept;
 
+  /// Where it stands.
   [[nodiscard]] client_state state() const noexcept {
     return phase_ == phase::open     ? client_state::open
            : phase_ == phase::closed ? client_state::closed

@@ -26,7 +26,7 @@ class response_reader;
 /// The head of a response.
 class client_response {
  public:
-  [[nodiscard]] int status() const noexcept { return status_; }
+  [[nodiscard]] int status() const noexcept { return status_; }  ///< as the server said it
   /// HTTP/1.0 or HTTP/1.1.
   [[nodiscard]] int minor_version() const noexcept { return minor_version_; }
 

@@ -2018,6 +2018,7 @@ class epoll_server : public basic_server<detail::epoll_core<User, Transport>> {
   /// Becomes readable when poll() has something to do that is not a matter of time: for loops that
   /// run others. Call poll() also at next_deadline().
   [[nodiscard]] int native_handle() const noexcept { return core_->epoll(); }
+  /// When poll() is to be called at the latest.
   [[nodiscard]] time_point next_deadline() const noexcept { return core_->next_deadline(); }
 
   /// Ends run(), or the next one, which can be called again. From any thread, or a signal handler.

@@ -53,8 +53,9 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
  public:
   using base::secure;
   using typename base::security;
-  static constexpr bool completes = true;
-  static constexpr std::size_t max_buffers = secure ? 1 : 8;
+  static constexpr bool completes = true;                     ///< see transport
+  static constexpr std::size_t max_buffers = secure ? 1 : 8;  ///< see transport
+  /// The ring's entries: so many writes share a call.
   static constexpr unsigned writes_per_call = 1024;
   /// With a layer: more bytes than these are sent by a call of their own. It costs little beside
   /// them, and more if they had to wait outside of the processor's cache for the end of the flush.
@@ -65,6 +66,7 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
    public:
     using base::connection::connection;
     connection() noexcept = default;
+    /// Of one of the epoll transport's.
     explicit connection(typename base::connection c) noexcept : base::connection{std::move(c)} {}
 
    private:
@@ -95,6 +97,7 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
   /// See basic_epoll_transport.
   [[nodiscard]] connection adopt(int fd) const { return connection{base::adopt(fd)}; }
 
+  /// As basic_epoll_transport's, and takes what the ring completed.
   template <class Hub>
   bool on_event(Hub& hub, const epoll_event& e) noexcept {
     if (e.data.u64 == data_of({})) return true;
@@ -140,11 +143,13 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
 
   // --- what the hub calls
 
+  /// See transport.
   void opened(connection& c, session_id id) noexcept {
     c.session_ = id;
     base::opened(c, id);
   }
 
+  /// See transport: put into the ring, and sent by end_flush().
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
     if (!c) return {0, flow::closed};
     if constexpr (secure) {
@@ -168,8 +173,10 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
     ++in_flight_;
     return {total, flow::pending};
   }
+  /// See transport: hands all writes of a flush to the kernel.
   void end_flush() noexcept { submit(); }
 
+  /// See transport.
   void close(connection& c, close_reason why) noexcept {
     submit();  // before its descriptor is another's
     // Ends the write, which closing alone would not do.
@@ -281,7 +288,7 @@ class basic_uring_transport : public basic_epoll_transport<Layer> {
   std::uint64_t calls_ = 0;
 };
 
-using uring_transport = basic_uring_transport<>;
+using uring_transport = basic_uring_transport<>;  ///< of plain sockets
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
 

@@ -1445,6 +1445,7 @@ class jetstream {
     SSEHUB_ASSERT(order_ != nullptr);
     return *order_;
   }
+  /// As open() took them.
   [[nodiscard]] const jetstream_options& options() const noexcept { return options_; }
 
   /// All hubs are attached: the newest events go into their memory, and the stream is followed.
@@ -1492,6 +1493,7 @@ class jetstream {
     const std::scoped_lock<std::mutex> lock{mutex_};
     return stats_.following && stats_.lag <= options_.ready_lag;
   }
+  /// What it counted, and where it stands. Any thread.
   [[nodiscard]] jetstream_stats stats() const {
     std::unique_lock<std::mutex> lock{mutex_};
     jetstream_stats s = stats_;

@@ -29,8 +29,8 @@ inline constexpr std::uint16_t max_mail_channel = 0x1fff;
 struct mail {
   std::uint64_t target = 0;   ///< as given to make_publisher
   std::uint16_t channel = 0;  ///< as given to try_publish
-  sse::event event{};
-  publish_options options{};
+  sse::event event{};         ///< as given to try_publish
+  publish_options options{};  ///< as given to try_publish
 };
 
 /// When a publisher calls mailbox_options::wake.
@@ -45,8 +45,8 @@ struct mailbox_options {
   /// just before the loop really waits, that wait ends at once (eventfd, asio::post). It must not
   /// destroy the mailbox. Default: none.
   void (*wake)(void* context) noexcept = nullptr;
-  void* context = nullptr;  ///< for wake; must live until close() has returned
-  wake_mode mode = wake_mode::when_idle;
+  void* context = nullptr;                ///< for wake; must live until close() has returned
+  wake_mode mode = wake_mode::when_idle;  ///< when `wake` is called
   encode_limits limits{};  ///< what the hub would refuse is refused here; `id` is not used
   /// Bytes that lanes have from the start, all together: their publishers never allocate. A lane
   /// beyond that has 4 KiB, takes the rest of its room when more waits, by an allocation in the
@@ -56,12 +56,13 @@ struct mailbox_options {
 
 /// Exact counts of one publisher, or the sum over all publishers of a mailbox. One count per call.
 struct mail_counts {
-  std::uint64_t accepted = 0;
-  std::uint64_t full = 0;
-  std::uint64_t too_large = 0;
-  std::uint64_t invalid = 0;  ///< the rest of publish_error: not an event of this lane
-  std::uint64_t closed = 0;   ///< without those of a publisher that never had a lane
+  std::uint64_t accepted = 0;   ///< calls that put an event into a lane
+  std::uint64_t full = 0;       ///< refused: no room
+  std::uint64_t too_large = 0;  ///< refused: beyond the limits, or no lane could take it
+  std::uint64_t invalid = 0;    ///< the rest of publish_error: not an event of this lane
+  std::uint64_t closed = 0;     ///< without those of a publisher that never had a lane
 
+  /// All that were not accepted.
   [[nodiscard]] constexpr std::uint64_t refused() const noexcept {
     return full + too_large + invalid + closed;
   }

@@ -177,6 +177,7 @@ class shared_caps final : public cap_counter {
     if (i != detail::none) s.names.release(i);
   }
 
+  /// How many of that key there are on all shards.
   [[nodiscard]] std::uint32_t count(kind k, std::string_view key) noexcept override {
     if (k == kind::total) return total_.load(std::memory_order_relaxed);
     stripe& s = of(k, key);
@@ -379,6 +380,7 @@ class sequencer {
     draining_.store(true, std::memory_order_release);
     nudge();
   }
+  /// drain() was called. Any thread.
   [[nodiscard]] bool draining() const noexcept { return draining_.load(std::memory_order_acquire); }
 
   /// The newest id given out; nobody saw one above it.
@@ -388,7 +390,9 @@ class sequencer {
     const std::scoped_lock<std::mutex> lock{mutex_};
     return counts_;
   }
+  /// What counts streams of all shards.
   [[nodiscard]] shared_caps& caps() noexcept { return caps_; }
+  /// As it was constructed with.
   [[nodiscard]] const sequencer_options& options() const noexcept { return options_; }
 
   /// The sum over all shards, those that ended too, as each last reported it: in each turn of its
@@ -800,16 +804,16 @@ class shard_port {
 struct shard_options {
   hub_options hub{};                               ///< first_id and counter are the sequencer's
   void (*wake)(void* context) noexcept = nullptr;  ///< see mailbox_options
-  void* context = nullptr;
-  wake_mode mode = wake_mode::when_idle;
+  void* context = nullptr;                         ///< for wake
+  wake_mode mode = wake_mode::when_idle;           ///< when `wake` is called
 };
 
 /// A hub with its mailbox and its port, for a loop of the host's own.
 template <transport Transport, std::movable User = no_user>
 class shard {
  public:
-  using hub_type = sse::hub<Transport, User>;
-  using connection = typename hub_type::connection;
+  using hub_type = sse::hub<Transport, User>;        ///< of its streams
+  using connection = typename hub_type::connection;  ///< the transport's
 
   /// False as a bool: see shard_port::attach.
   shard(sequencer& s, Transport& t, const shard_options& o = {})
@@ -825,7 +829,8 @@ class shard {
   }
   [[nodiscard]] explicit operator bool() const noexcept { return attached_; }
 
-  [[nodiscard]] hub_type& hub() noexcept { return hub_; }
+  [[nodiscard]] hub_type& hub() noexcept { return hub_; }  ///< its own
+  /// Its channel of that number; none: there is no such.
   [[nodiscard]] channel at(std::size_t number) const noexcept { return port_.at(number); }
 
   /// As hub::accept, on whichever shard the client got its last event. A turn is due after it.
@@ -833,6 +838,7 @@ class shard {
     refused_request no;
     return catch_up(r, no) ? hub_.accept(std::move(c), r) : hub_.turn_away(std::move(c), r, no);
   }
+  /// The same with a verdict that is there already.
   [[nodiscard]] accept_result accept(connection&& c, const request& r, verdict<User> v) {
     refused_request no;
     if (catch_up(r, no)) return hub_.accept(std::move(c), r, std::move(v));
@@ -854,7 +860,7 @@ class shard {
   }
   /// See mailbox. The loop may sleep until hub().next_deadline(). False: another turn is due.
   [[nodiscard]] bool prepare_sleep() noexcept { return !turn_due_ && mail_.prepare_sleep(); }
-  void awake() noexcept { mail_.awake(); }
+  void awake() noexcept { mail_.awake(); }  ///< the loop has slept
 
  private:
   static hub_options prepared(sequencer& s, hub_options o) noexcept {

@@ -26,6 +26,8 @@
 #define SSEHUB_ADMISSION_HPP
 
 #include <cstdint>
+#include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -128,26 +130,31 @@ class duration {
  public:
   constexpr duration() noexcept = default;
 
+  /// Any chrono duration, rounded towards zero and saturated.
   template <detail::chrono_duration D>
   constexpr duration(D d) noexcept  // NOLINT: implicit, so that `.every = 10s` reads well
       : ms_{to_ms(d)} {}
 
+  /// Of so many milliseconds.
   [[nodiscard]] static constexpr duration milliseconds(std::int64_t n) noexcept {
     duration d;
     d.ms_ = n;
     return d;
   }
+  /// Of so many seconds.
   [[nodiscard]] static constexpr duration seconds(std::int64_t n) noexcept {
     return milliseconds(detail::times_ms(n, 1000));
   }
   /// Never; also what 0 means in an option that can be off.
   [[nodiscard]] static constexpr duration off() noexcept { return {}; }
+  /// Longer than all others: never.
   [[nodiscard]] static constexpr duration infinite() noexcept {
     return milliseconds(detail::last_ms);
   }
 
+  /// In milliseconds.
   [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
-  [[nodiscard]] constexpr bool is_off() const noexcept { return ms_ <= 0; }
+  [[nodiscard]] constexpr bool is_off() const noexcept { return ms_ <= 0; }  ///< not above zero
   friend constexpr bool operator==(duration, duration) noexcept = default;
   friend constexpr auto operator<=>(duration, duration) noexcept = default;
 
@@ -176,19 +183,23 @@ class time_point {
  public:
   constexpr time_point() noexcept = default;
 
+  /// Of any clock, as long as it is the same one everywhere.
   template <detail::chrono_time_point T>
   constexpr time_point(T t) noexcept  // NOLINT: implicit, see duration
       : ms_{duration{t.time_since_epoch()}.ms()} {}
 
+  /// So many after the clock's beginning.
   [[nodiscard]] static constexpr time_point milliseconds(std::int64_t n) noexcept {
     time_point t;
     t.ms_ = n;
     return t;
   }
+  /// Later than all others.
   [[nodiscard]] static constexpr time_point never() noexcept {
     return milliseconds(detail::last_ms);
   }
 
+  /// Milliseconds since the clock's beginning.
   [[nodiscard]] constexpr std::int64_t ms() const noexcept { return ms_; }
   friend constexpr bool operator==(time_point, time_point) noexcept = default;
   friend constexpr auto operator<=>(time_point, time_point) noexcept = default;
@@ -523,15 +534,16 @@ inline char* put(char* out, std::string_view s) noexcept {
 #include <cstdint>
 #include <string_view>
 
+/// Server-Sent Events: channels, streams, servers, clients.
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// A stream position. Strictly increasing within a sequence, never reused, below 2^53 so that
 /// JavaScript can hold it.
 using event_id = std::uint64_t;
-inline constexpr event_id no_id = 0;
+inline constexpr event_id no_id = 0;  ///< no event has it
 /// Of the options called first_id: not said.
 inline constexpr event_id unsaid_id = UINT64_MAX;
-inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;
+inline constexpr event_id max_event_id = (event_id{1} << 53) - 1;  ///< the highest
 
 namespace detail {
 [[nodiscard]] constexpr event_id said_or(event_id first_id, event_id otherwise) noexcept {
@@ -569,6 +581,7 @@ enum class encode_error : std::uint8_t {
   too_large,    ///< over a limit of encode_limits
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(encode_error e) noexcept {
   switch (e) {
     case encode_error::none: return "none";
@@ -591,9 +604,9 @@ struct encode_limits {
 /// The verdict on one event and the size it will have: one pass over the data, for callers that
 /// check and then write.
 struct encode_plan {
-  encode_error error = encode_error::none;
-  std::size_t size = 0;   ///< encoded bytes; 0 if refused
-  std::size_t lines = 0;  ///< `data:` lines
+  encode_error error = encode_error::none;  ///< why it cannot be sent
+  std::size_t size = 0;                     ///< encoded bytes; 0 if refused
+  std::size_t lines = 0;                    ///< `data:` lines
 };
 
 namespace detail {
@@ -852,6 +865,7 @@ class function<R(Args...)> {
  public:
   function() noexcept = default;
 
+  /// Takes what can be called so.
   template <class F>
   requires(!std::is_same_v<std::remove_cvref_t<F>, function> &&
            std::is_invocable_r_v<R, F&, Args...>)
@@ -948,6 +962,7 @@ class copyable_function<R(Args...)> : public function<R(Args...)> {
  public:
   copyable_function() noexcept = default;
 
+  /// Takes what can be called so, and copied.
   template <class F>
   requires(!std::is_base_of_v<base, std::remove_cvref_t<F>> &&
            std::is_copy_constructible_v<std::remove_cvref_t<F>> &&
@@ -1051,6 +1066,7 @@ enum class publish_error : std::uint8_t {
   not_stored,   ///< a journal cannot write now, and was not told to go on without
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(publish_error e) noexcept {
   switch (e) {
     case publish_error::none: return "none";
@@ -1078,7 +1094,7 @@ struct publish_result {
   /// no_id where it has none: a transient one, one for one session, one whose id the hub's thread
   /// gives later (a publisher's).
   event_id id = no_id;
-  publish_error error = publish_error::none;
+  publish_error error = publish_error::none;  ///< why it was refused
 
   [[nodiscard]] constexpr explicit operator bool() const noexcept {
     return error == publish_error::none;
@@ -1108,7 +1124,7 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 /// Slot and generation. A slot is used again, a generation is not, so an id kept too long names
 /// nobody.
 struct session_id {
-  std::uint32_t slot = 0;
+  std::uint32_t slot = 0;        ///< its place in the hub's table
   std::uint32_t generation = 0;  ///< 0: no session
 
   [[nodiscard]] constexpr explicit operator bool() const noexcept { return generation != 0; }
@@ -1156,6 +1172,9 @@ struct session_id {
 //   bool keep(connection&)                 in place of close, once the last chunk of a stream in
 //                                          chunks is out: takes the connection over for the next
 //                                          request, or answers false, and close is called
+//   void carries_values(connection&)       of a stream that gets the newest values: what waits in
+//   the
+//                                          kernel ages, and is to be little
 //   static constexpr std::size_t max_buffers   buffers per write; default 16, 1 for a TLS stream
 //   static constexpr bool completes = true     write may answer flow::pending; peek, consume
 #ifndef SSEHUB_TRANSPORT_HPP
@@ -1173,9 +1192,10 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 /// Bytes to be written, as they lie. Valid until write returns, or until written(id, n) after
 /// flow::pending.
 struct buffer {
-  const char* data = nullptr;
-  std::size_t size = 0;
+  const char* data = nullptr;  ///< the first byte
+  std::size_t size = 0;        ///< bytes
 
+  /// The same bytes.
   [[nodiscard]] constexpr std::string_view view() const noexcept { return {data, size}; }
 };
 
@@ -1191,8 +1211,8 @@ enum class flow : std::uint8_t {
 
 /// How much of what write() was given is taken, and what comes next.
 struct write_result {
-  std::size_t bytes = 0;
-  flow next = flow::ready;
+  std::size_t bytes = 0;    ///< taken
+  flow next = flow::ready;  ///< what comes next
 };
 
 /// Why a session ended.
@@ -1212,6 +1232,7 @@ enum class close_reason : std::uint8_t {
   no_memory,  ///< an allocation failed while serving it
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(close_reason r) noexcept {
   switch (r) {
     case close_reason::peer: return "peer";
@@ -1230,6 +1251,7 @@ enum class close_reason : std::uint8_t {
   }
   return "unknown";
 }
+/// For tables of them.
 inline constexpr std::size_t close_reason_count =
     static_cast<std::size_t>(close_reason::no_memory) + 1;
 static_assert(to_string(static_cast<close_reason>(close_reason_count - 1)) != "unknown" &&
@@ -1249,18 +1271,20 @@ concept transport = std::movable<typename T::connection> &&
 class any_connection {
  public:
   virtual ~any_connection() = default;
-  virtual void opened(session_id) noexcept {}
+  virtual void opened(session_id) noexcept {}  ///< the hub knows it by that id from now on
+  /// As Transport::write.
   [[nodiscard]] virtual write_result write(std::span<const buffer> bytes) noexcept = 0;
-  virtual void close(close_reason why) noexcept = 0;
+  virtual void close(close_reason why) noexcept = 0;  ///< as Transport::close
 };
 
 /// A transport whose connections bring their own write and close. Costs a virtual call per write.
 struct any_transport {
-  static constexpr bool completes = true;
+  static constexpr bool completes = true;  ///< a connection may answer flow::pending
 
   /// Owns one.
   class connection {
    public:
+    /// Takes it, which was made by `new`.
     explicit connection(any_connection* owned) noexcept : owned_{owned} {}
     connection(connection&& o) noexcept : owned_{std::exchange(o.owned_, nullptr)} {}
     connection& operator=(connection&& o) noexcept {
@@ -1268,17 +1292,18 @@ struct any_transport {
       return *this;
     }
     ~connection() { delete owned_; }
-    any_connection* operator->() const noexcept { return owned_; }
+    any_connection* operator->() const noexcept { return owned_; }  ///< what it owns
 
    private:
     any_connection* owned_;
   };
 
-  void opened(connection& c, session_id id) noexcept { c->opened(id); }
+  void opened(connection& c, session_id id) noexcept { c->opened(id); }  ///< passes it on
+  /// Passes it on.
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
     return c->write(bytes);
   }
-  void close(connection& c, close_reason why) noexcept { c->close(why); }
+  void close(connection& c, close_reason why) noexcept { c->close(why); }  ///< passes it on
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
@@ -1290,15 +1315,16 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 /// Why a request is refused.
 enum class refusal_reason : std::uint8_t {
   none,
-  verdict,       ///< the program's own, with its own answer
-  http,          ///< as HTTP has it: the status says what
-  draining,      ///< 503
-  bad_params,    ///< a resume position in the query that cannot be read: 400
-  too_many,      ///< a cap: its status
-  channel_full,  ///< channel_options::max_subscribers: the status of the cap in all
-  no_verdict,    ///< none came in time (server_options::verdict_deadline), or before a drain: 503
-  behind,        ///< a shard that has not yet what its client got elsewhere: 503
-  no_memory,     ///< 503
+  verdict,        ///< the program's own, with its own answer
+  http,           ///< as HTTP has it: the status says what
+  draining,       ///< 503
+  bad_params,     ///< a resume position in the query that cannot be read: 400
+  too_many,       ///< a cap: its status
+  channel_full,   ///< channel_options::max_subscribers: the status of the cap in all
+  no_verdict,     ///< none came in time (server_options::verdict_deadline), or before a drain: 503
+  behind,         ///< a shard that has not yet what its client got elsewhere: 503
+  no_memory,      ///< 503
+  too_many_keys,  ///< of one watch_options: 400
   // Mistakes of the program, 500.
   in_hook,             ///< accept() in a hook that may not call it
   bad_header,          ///< verdict::header
@@ -1308,6 +1334,7 @@ enum class refusal_reason : std::uint8_t {
   another_hub,         ///< a channel of it
   closed,              ///< a channel that is closed
   another_sequence,    ///< channels whose ids are of two sequences
+  no_keys,             ///< watch_options::keys of a channel that has none
   until_without_tick,  ///< verdict::until before the hub knew the time
 };
 
@@ -1324,6 +1351,7 @@ enum class refusal_reason : std::uint8_t {
     case refusal_reason::no_verdict: return "no_verdict";
     case refusal_reason::behind: return "behind";
     case refusal_reason::no_memory: return "no_memory";
+    case refusal_reason::too_many_keys: return "too_many_keys";
     case refusal_reason::in_hook: return "in_hook";
     case refusal_reason::bad_header: return "bad_header";
     case refusal_reason::no_channel: return "no_channel";
@@ -1332,10 +1360,12 @@ enum class refusal_reason : std::uint8_t {
     case refusal_reason::another_hub: return "channel_of_another_hub";
     case refusal_reason::closed: return "channel_closed";
     case refusal_reason::another_sequence: return "channels_of_two_sequences";
+    case refusal_reason::no_keys: return "channel_without_keys";
     case refusal_reason::until_without_tick: return "until_without_tick";
   }
   return "unknown";
 }
+/// For tables of them.
 inline constexpr std::size_t refusal_reason_count =
     static_cast<std::size_t>(refusal_reason::until_without_tick) + 1;
 
@@ -1358,7 +1388,7 @@ struct channel_stats {
   std::uint64_t retained_events = 0;  ///< now
   std::uint64_t retained_bytes = 0;   ///< now
   std::uint64_t backlog_bytes = 0;    ///< now, held only for readers that are behind
-  std::uint64_t last_id = 0;
+  std::uint64_t last_id = 0;          ///< given out last
 
   /// The counters of both together; `last_id` is the higher one.
   constexpr void add(const channel_stats& o) noexcept {
@@ -1379,14 +1409,14 @@ struct channel_stats {
 /// What a hub counted since it was made, and what it holds now.
 struct hub_stats {
   std::uint64_t sessions = 0;  ///< now
-  std::uint64_t accepted = 0;
-  std::uint64_t refused = 0;  ///< by shape, caps, the admit hook, or while draining
+  std::uint64_t accepted = 0;  ///< streams that were opened
+  std::uint64_t refused = 0;   ///< by shape, caps, the admit hook, or while draining
   std::uint64_t refused_by[refusal_reason_count] = {};  ///< the same, by refusal_reason
   std::uint64_t writes = 0;                             ///< calls of Transport::write
   std::uint64_t bytes = 0;                              ///< bytes taken by transports
-  std::uint64_t heartbeats = 0;
-  std::uint64_t log_bytes = 0;                    ///< now, memory of all logs
-  std::uint64_t closed[close_reason_count] = {};  ///< by close_reason
+  std::uint64_t heartbeats = 0;                         ///< sent
+  std::uint64_t log_bytes = 0;                          ///< now, memory of all logs
+  std::uint64_t closed[close_reason_count] = {};        ///< by close_reason
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE
@@ -1433,7 +1463,7 @@ struct heartbeat_options {
     idle,   ///< when nothing was sent to this subscriber for `every`
     fixed,  ///< every `every`, to all subscribers at once
   };
-  pace mode = pace::idle;
+  pace mode = pace::idle;                  ///< when heartbeats are sent
   duration every = duration::seconds(15);  ///< off(): there are none
   bool comment = true;                     ///< a comment line (WHATWG HTML 9.2.7); false: an event
   std::string_view text = "keep-alive";    ///< the comment, or the event's data. Copied.
@@ -1453,10 +1483,10 @@ enum class backfill_state : std::uint8_t {
 /// What a backfill hook is asked for: the events with after < id < before, oldest first, as many as
 /// fit. `before` is where the channel's log goes on, or less: where another channel's hook stopped.
 struct backfill_request {
-  session_id session{};
-  event_id after = no_id;
-  event_id before = no_id;
-  std::size_t room = 0;  ///< encoded bytes that should not be exceeded by much
+  session_id session{};     ///< who comes back
+  event_id after = no_id;   ///< the last id that it has
+  event_id before = no_id;  ///< what is below it is asked for
+  std::size_t room = 0;     ///< encoded bytes that should not be exceeded by much
 };
 
 /// What a backfill hook adds events to (channel_options::backfill).
@@ -1477,7 +1507,9 @@ class backfill_writer {
   /// Nothing of other channels comes between the events: add_encoded may be given several at once
   /// that lie together, with the id of the last.
   [[nodiscard]] bool takes_runs() const noexcept { return together_; }
+  /// The id up to which it is filled.
   [[nodiscard]] event_id last() const noexcept { return last_; }
+  /// Encoded, of what was added.
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
  private:
@@ -1508,20 +1540,24 @@ struct channel_options {
   /// Bytes a subscriber may be behind live, beyond its own replay; 0: off.
   std::uint64_t max_lag = 1 << 20;
   std::uint64_t soft_lag = 0;  ///< as max_lag, but only after soft_lag_for; either off: never
-  duration soft_lag_for = duration::off();
-  lag_policy on_lag = lag_policy::disconnect;
-  id_mode ids = id_mode::automatic;
+  duration soft_lag_for = duration::off();     ///< see soft_lag
+  lag_policy on_lag = lag_policy::disconnect;  ///< what becomes of a reader that is too slow
+  id_mode ids = id_mode::automatic;            ///< who gives the ids
   /// Ids of its own, consecutive; then a session can join no channel beside it.
   bool own_sequence = false;
   /// With own_sequence: where it stands when it opens, as hub_options::first_id. Unsaid: where the
   /// hub's began, or 0 where ids are given.
   event_id first_id = unsaid_id;
-  start_at start = start_at::live;
+  start_at start = start_at::live;  ///< what a reader without an id gets
   /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and
   /// start_at::snapshot, which use 10,000 if this is 0. Then the key that was silent longest is
   /// forgotten, and what a reader misses by that is announced as lost.
   std::uint32_t max_keys = 0;
-  heartbeat_options heartbeat = {};
+  std::uint32_t max_selected = 10'000;  ///< keys of one stream that chooses some (watch_options)
+  /// What no watching stream may exceed, whatever its watch_options say; 0: nothing.
+  std::uint32_t max_bytes = 0;
+  double max_rate = 0;                ///< events a second; see max_bytes
+  heartbeat_options heartbeat = {};   ///< so that proxies and clients see that it lives
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
   /// What it is called by metrics_page, together with others that have the same: for a channel per
   /// user or per request, whose names nobody wants there. Empty: its own name. Copied.
@@ -1529,7 +1565,7 @@ struct channel_options {
   /// How long it stays for those who come late once it is sealed; then it is closed. off(): not at
   /// all.
   duration keep_sealed = duration::infinite();
-  encode_limits limits = {};
+  encode_limits limits = {};  ///< of an event; larger ones are refused
   /// Gives events that retention let go (WHATWG HTML 9.2.4 resume). Events of the session's other
   /// channels wait for it, since ids rise along a stream.
   copyable_function<backfill_state(const backfill_request&, backfill_writer&)> backfill = {};
@@ -1544,6 +1580,7 @@ enum class open_error : std::uint8_t {
   in_hook,  ///< called inside a hook that may not call the hub (see hub)
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(open_error e) noexcept {
   switch (e) {
     case open_error::none: return "none";
@@ -1587,7 +1624,7 @@ class channel {
   [[nodiscard]] std::size_t subscribers() const noexcept;
   /// The id given out last in this channel's sequence; no_id too: it is closed.
   [[nodiscard]] event_id last_id() const noexcept;
-  [[nodiscard]] channel_stats stats() const noexcept;
+  [[nodiscard]] channel_stats stats() const noexcept;  ///< all 0: it is closed
 
  private:
   friend class detail::engine;
@@ -1603,8 +1640,8 @@ class channel {
 
 /// A channel that was opened, or why it was not.
 struct open_result {
-  channel here{};
-  open_error error = open_error::none;
+  channel here{};                       ///< none: see error
+  open_error error = open_error::none;  ///< why there is none
 
   operator channel() const noexcept { return here; }  // NOLINT: implicit on purpose
   [[nodiscard]] explicit operator bool() const noexcept { return error == open_error::none; }
@@ -2293,7 +2330,7 @@ struct header {
 
 /// One HTTP request. Every member is a view.
 struct request {
-  std::string_view method = "GET";
+  std::string_view method = "GET";  ///< as it was sent: case counts
   /// As received; log it through redact_target().
   std::string_view target{};
   /// Decoded once, see set_target(); "*" for the server itself (OPTIONS).
@@ -2523,8 +2560,8 @@ struct resume_point {
     given,      ///< after `after`; 0: everything retained
     malformed,  ///< the query cannot be read: 400
   };
-  kind state = kind::absent;
-  event_id after = 0;
+  kind state = kind::absent;  ///< what the client said
+  event_id after = 0;         ///< the last id that it has
   /// Of channels that conflate: values of keys that changed behind this one, which is not above
   /// `after`.
   event_id values = 0;
@@ -2601,6 +2638,7 @@ struct accept_match {
   if (present) m.add(accept);
   return m.result();
 }
+/// By all Accept fields of a request.
 [[nodiscard]] constexpr bool accepts_event_stream(const request& r) noexcept {
   detail::accept_match m;
   for (const header& h : r.headers) {
@@ -2759,8 +2797,8 @@ constexpr bool for_each_field(std::string_view lines, F&& f) {
 struct response {
   int status = 200;       ///< 200 to 999
   std::string headers{};  ///< "Name: value\r\n" lines; add() checks what it appends
-  std::string body{};
-  bool refused = false;  ///< add() dropped a header
+  std::string body{};     ///< any bytes
+  bool refused = false;   ///< add() dropped a header
 
   /// Appends a header. Not a token as the name, a control character such as CR, LF or NUL in the
   /// value, or a header that the HTTP/1 writer owns (see for_each_field): dropped, and `refused` is
@@ -2769,10 +2807,12 @@ struct response {
     if (!detail::add_field(headers, name, value)) refused = true;
     return *this;
   }
+  /// The same for a temporary.
   response&& add(std::string_view name, std::string_view value) && {
     return std::move(add(name, value));
   }
 
+  /// `application/json`.
   [[nodiscard]] static response json(int status, std::string body) {
     return {status, "Content-Type: application/json\r\n", std::move(body)};
   }
@@ -2803,15 +2843,15 @@ enum class when_full : std::uint8_t {
 
 /// A cap on concurrent streams.
 struct cap {
-  std::uint32_t max = 0;  ///< 0: off
-  when_full then = when_full::refuse;
+  std::uint32_t max = 0;                        ///< 0: off
+  when_full then = when_full::refuse;           ///< what a full cap does
   int status = 429;                             ///< of a refusal
   duration retry_after = duration::seconds(5);  ///< off(): the refusal says nothing of it
 };
 
 /// How many streams there may be at once.
 struct limits {
-  cap total{.status = 503};
+  cap total{.status = 503};    ///< all there are, on all hubs that share a counter
   cap per_user{};              ///< per key that admit() named; an empty key is not counted
   cap per_address{.max = 64};  ///< per request::address; an empty one is not counted
   /// Bits of an IPv6 address that per_address looks at: who has one has the others that begin so.
@@ -2831,6 +2871,7 @@ class cap_counter {
   [[nodiscard]] virtual bool take(kind k, std::string_view key, std::uint32_t max) noexcept = 0;
   /// Once for each take that was true, when the stream is over.
   virtual void give_back(kind k, std::string_view key) noexcept = 0;
+  /// How many there are now; total has no key.
   [[nodiscard]] virtual std::uint32_t count(kind k, std::string_view key) noexcept = 0;
 
  protected:
@@ -2843,7 +2884,93 @@ struct no_user {};
 template <class User = no_user>
 class verdict;
 
+/// How a stream reads one channel whose events have keys (publish_options::key), that is one with
+/// channel_options::max_keys: the newest value of each key, without `id:`, not each event. Events
+/// without a key all come, in order, while they are retained.
+struct watch_options {
+  /// Only these keys. It begins with the value that each of them has, whatever id the client
+  /// brings; then what changed longest ago comes first, each value as it is when it is written. A
+  /// publish costs nothing for streams that did not choose its key. Copied. At most
+  /// channel_options::max_selected; hub::select() adds some, hub::unselect() takes some away.
+  std::span<const std::string_view> keys = {};
+  /// Only `keys`, also while there are none.
+  bool only_keys = false;
+  /// Values of one key in a second, at most: all that changed comes once each so often, the newest
+  /// always follows. 0: no limit but channel_options::max_rate, which holds in any case.
+  double max_rate = 0;
+  /// Bytes of values in a second, at most; 0: no limit but channel_options::max_bytes.
+  std::uint32_t max_bytes = 0;
+
+  /// Whether the stream reads some keys only.
+  [[nodiscard]] bool selects() const noexcept { return only_keys || !keys.empty(); }
+  /// It says nothing: the channel is read as any other.
+  [[nodiscard]] bool says_nothing() const noexcept {
+    return !selects() && !(max_rate > 0) && max_bytes == 0;
+  }
+};
+
 namespace detail {
+
+/// What a verdict says of watching channels, in one piece of memory.
+class watch_requests {
+ public:
+  /// The keys of one, packed.
+  struct request {
+    bool selects = false;
+    double max_rate = 0;
+    std::uint32_t max_bytes = 0;
+    std::uint32_t keys = 0;
+    std::string_view packed{};
+
+    template <class F>
+    void each_key(F f) const {
+      for (std::size_t at = 0; at != packed.size();) {
+        std::uint32_t n = 0;
+        std::memcpy(&n, packed.data() + at, sizeof n);
+        f(packed.substr(at + sizeof n, n));
+        at += sizeof n + n;
+      }
+    }
+  };
+
+  /// Channel number `joined` of the verdict's.
+  void add(std::uint32_t joined, const watch_options& o) {
+    head h{joined, o.selects(), o.max_rate, o.max_bytes, static_cast<std::uint32_t>(o.keys.size()),
+           0};
+    for (const std::string_view key : o.keys) h.size += sizeof(std::uint32_t) + key.size();
+    bytes_.append(reinterpret_cast<const char*>(&h), sizeof h);
+    for (const std::string_view key : o.keys) {
+      const auto n = static_cast<std::uint32_t>(key.size());
+      bytes_.append(reinterpret_cast<const char*>(&n), sizeof n).append(key);
+    }
+  }
+  /// False: that channel is read as any other.
+  [[nodiscard]] bool find(std::uint32_t joined, request& out) const noexcept {
+    for (std::size_t at = 0; at != bytes_.size();) {
+      head h;
+      std::memcpy(&h, bytes_.data() + at, sizeof h);
+      at += sizeof h;
+      if (h.joined == joined) {
+        out = {h.selects, h.max_rate, h.max_bytes, h.keys,
+               std::string_view{bytes_}.substr(at, to_size(h.size))};
+        return true;
+      }
+      at += to_size(h.size);
+    }
+    return false;
+  }
+
+ private:
+  struct head {
+    std::uint32_t joined;
+    bool selects;
+    double max_rate;
+    std::uint32_t max_bytes;
+    std::uint32_t keys;
+    std::uint64_t size;  ///< of the packed keys
+  };
+  std::string bytes_;
+};
 
 /// Channels to join: a few without memory of their own.
 class joins {
@@ -2889,6 +3016,7 @@ struct joining {
   std::string headers{};
   bool bad_header = false;
   joins channels{};
+  watch_requests watches{};
   bool start_given = false;
   start_at start = start_at::live;
   std::uint64_t backlog = 0;
@@ -2921,7 +3049,16 @@ class verdict {
     joining_.channels.add(c);
     return *this;
   }
+  /// The same for a temporary.
   verdict&& join(channel c) && noexcept { return std::move(join(c)); }
+  /// The same, and how it is read. A channel without keys, or more keys than it allows, makes the
+  /// stream a refusal.
+  verdict& join(channel c, const watch_options& o) & {
+    if (!o.says_nothing()) joining_.watches.add(joining_.channels.size(), o);
+    return join(c);
+  }
+  /// The same for a temporary.
+  verdict&& join(channel c, const watch_options& o) && { return std::move(join(c, o)); }
 
   /// Where to begin without a Last-Event-ID; default: as the channel says.
   verdict&& start(start_at s) && {
@@ -2957,6 +3094,7 @@ class verdict {
       joining_.bad_header = true;
     return *this;
   }
+  /// The same for a temporary.
   verdict&& header(std::string_view name, std::string_view value) && {
     return std::move(header(name, value));
   }
@@ -2969,9 +3107,11 @@ class verdict {
     return std::move(*this);
   }
 
-  [[nodiscard]] bool admitted() const noexcept { return admitted_; }
+  [[nodiscard]] bool admitted() const noexcept { return admitted_; }  ///< false: it is a refusal
+  /// What is answered unless it admits.
   [[nodiscard]] response& refusal() noexcept { return refusal_; }
-  [[nodiscard]] User& user() noexcept { return user_; }
+  [[nodiscard]] User& user() noexcept { return user_; }  ///< who was admitted
+  /// What is joined, for the hub.
   [[nodiscard]] detail::joining& joining() noexcept { return joining_; }
 
  private:
@@ -2998,9 +3138,9 @@ requires(!std::is_convertible_v<User, std::string>)
 
 /// A request that the library refuses.
 struct refused_request {
-  refusal_reason why = refusal_reason::http;
-  int status = 500;
-  duration retry_after = duration::off();  ///< what Retry-After says; off(): nothing
+  refusal_reason why = refusal_reason::http;  ///< why
+  int status = 500;                           ///< of the answer
+  duration retry_after = duration::off();     ///< what Retry-After says; off(): nothing
 };
 
 /// The form that the library's refusals have unless the program gives them another: JSON,
@@ -3030,11 +3170,11 @@ inline response finish_refusal(response r, const refused_request& q) {
 /// What accept() did. An id: the session is open. None: write `refusal`; for HEAD (`head_only`) the
 /// preamble alone.
 struct accept_result {
-  session_id id{};
-  bool head_only = false;
-  refusal_reason why = refusal_reason::none;
-  response refusal{};
-  duration retry_after = duration::off();  ///< what a full cap or a drain said in Retry-After
+  session_id id{};                            ///< of the stream; none: refused
+  bool head_only = false;                     ///< HEAD: the preamble, and no stream
+  refusal_reason why = refusal_reason::none;  ///< why it was refused
+  response refusal{};                         ///< what to write then
+  duration retry_after = duration::off();     ///< what a full cap or a drain said in Retry-After
 
   [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(id); }
   /// REQUIRES: refused.
@@ -3045,19 +3185,19 @@ struct accept_result {
 
 /// What a gap frame said, for the host's log.
 struct gap_notice {
-  session_id session{};
-  channel where{};
+  session_id session{};        ///< the reader's
+  channel where{};             ///< what it reads
   event_id requested = no_id;  ///< the id asked for, or the last one the slow reader got
   event_id first = no_id;      ///< the first id that can come
-  std::uint64_t lost = 0;
-  bool lost_known = false;
+  std::uint64_t lost = 0;      ///< how many events, where lost_known
+  bool lost_known = false;     ///< false: nobody can know
 };
 
 /// Where hub.join() begins on a channel: with the next event, unless one of these is said.
 struct join_start {
-  start_at start = start_at::live;
-  std::uint64_t backlog = 0;   ///< with the newest so many retained events
-  event_id after = unsaid_id;  ///< behind this id, as verdict::after; before the others
+  start_at start = start_at::live;  ///< from now on, all that is kept, or the newest of each key
+  std::uint64_t backlog = 0;        ///< with the newest so many retained events
+  event_id after = unsaid_id;       ///< behind this id, as verdict::after; before the others
 };
 
 /// Why hub.join() did not.
@@ -3071,13 +3211,16 @@ enum class join_error : std::uint8_t {
   /// Its other channels, or those that it left, have ids of another sequence, or it left one that
   /// has its own.
   another_sequence,
-  too_many,  ///< hub_options::max_joins
-  moved_on,  ///< it got, or was told of, an id that is not below where it was to begin
-  full,      ///< channel_options::max_subscribers
+  too_many,       ///< hub_options::max_joins
+  moved_on,       ///< it got, or was told of, an id that is not below where it was to begin
+  full,           ///< channel_options::max_subscribers
+  no_keys,        ///< keys are chosen of a channel that has none (channel_options::max_keys)
+  too_many_keys,  ///< channel_options::max_selected
   no_memory,
   in_hook,  ///< called inside a hook that may not call the hub (see hub)
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(join_error e) noexcept {
   switch (e) {
     case join_error::none: return "none";
@@ -3090,15 +3233,40 @@ enum class join_error : std::uint8_t {
     case join_error::too_many: return "too_many";
     case join_error::moved_on: return "moved_on";
     case join_error::full: return "full";
+    case join_error::no_keys: return "no_keys";
+    case join_error::too_many_keys: return "too_many_keys";
     case join_error::no_memory: return "no_memory";
     case join_error::in_hook: return "in_hook";
   }
   return "unknown";
 }
 
+/// Why hub.select() or hub.unselect() did not.
+enum class select_error : std::uint8_t {
+  none,
+  no_session,     ///< gone, or ending
+  no_selection,   ///< it did not join the channel with keys of its own (watch_options)
+  too_many_keys,  ///< channel_options::max_selected: none of them was added
+  no_memory,      ///< some of them may have been added
+  in_hook,        ///< called inside a hook that may not call the hub (see hub)
+};
+
+/// Its name.
+[[nodiscard]] constexpr std::string_view to_string(select_error e) noexcept {
+  switch (e) {
+    case select_error::none: return "none";
+    case select_error::no_session: return "no_session";
+    case select_error::no_selection: return "no_selection";
+    case select_error::too_many_keys: return "too_many_keys";
+    case select_error::no_memory: return "no_memory";
+    case select_error::in_hook: return "in_hook";
+  }
+  return "unknown";
+}
+
 /// Each duration can be off() or infinite(), which are never, unless it says otherwise.
 struct hub_options {
-  limits caps = {};
+  limits caps = {};  ///< streams at once
   /// Counts for `caps` with other hubs, which must have the same caps; nullptr: alone. evict_oldest
   /// closes a stream of this hub; where it has none to close, the cap refuses. Must outlive the
   /// hub.
@@ -3116,7 +3284,7 @@ struct hub_options {
   /// Ids between these two were given out and are lost: who comes back with one of them is told so,
   /// by a gap frame, and goes on with lost_below.
   event_id lost_above = no_id;
-  event_id lost_below = no_id;
+  event_id lost_below = no_id;  ///< see lost_above
   /// A GET whose Accept does not take an event stream is refused with 406. false: it gets one (RFC
   /// 9110 12.5.1 lets a server disregard Accept).
   bool check_accept = true;
@@ -3136,7 +3304,7 @@ struct hub_options {
   /// A clean close sends a random `retry:` between these two, so that reconnects are spread; off():
   /// 0, at once.
   duration retry_min = duration::seconds(1);
-  duration retry_max = duration::seconds(5);
+  duration retry_max = duration::seconds(5);  ///< see retry_min
   /// Bytes of all logs held only for slow readers; 0: off.
   std::uint64_t max_backlog = std::uint64_t{256} << 20;
   /// Bytes of control and unicast frames waiting per session.
@@ -3215,6 +3383,7 @@ struct drain_options {
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 // ---- sse/detail/engine/publish.hpp
 //
@@ -3270,6 +3439,17 @@ struct drain_options {
 #define SSEHUB_DETAIL_ENGINE_CATCH_UP_HPP
 
 #include <cstdint>
+#include <string_view>
+
+// ---- sse/detail/engine/selection.hpp
+//
+// Readers that chose their keys of a channel: who chose what, and who is woken by which event. What
+// they get of it is in passes.hpp.
+#ifndef SSEHUB_DETAIL_ENGINE_SELECTION_HPP
+#define SSEHUB_DETAIL_ENGINE_SELECTION_HPP
+
+#include <cstdint>
+#include <span>
 #include <string_view>
 
 // ---- sse/detail/engine/lag.hpp
@@ -3331,6 +3511,7 @@ struct drain_options {
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 // ---- sse/detail/engine/engine.hpp
 //
@@ -3347,8 +3528,9 @@ struct drain_options {
 //   ends.hpp                         closed, and reaped once nobody walks
 //   visibility.hpp                   which entry a session may see next
 //   lag.hpp                          readers that are too slow, what is held for them
+//   selection.hpp                    who chose which keys, and is woken by which event
 //   catch_up.hpp                     where a reader begins, or goes on; gap frames
-//   passes.hpp                       the newest values, for readers that conflate
+//   passes.hpp                       the newest values, for readers that conflate or chose keys
 //   weave.hpp                        its way to live, its channels in the order of their ids
 //   publish.hpp                      bytes in
 //   flush.hpp                        bytes out: gather, write, advance
@@ -5041,7 +5223,9 @@ struct stream {
   }
 
   event_log log;
-  vec<std::uint32_t> readers;  ///< subscriptions
+  /// Subscriptions. The last `selecting` of them chose their keys, and are not served for the
+  /// others.
+  vec<std::uint32_t> readers;
   channel_state* owner;
   /// Made with the first entry that has an audience, unless the hook is asked from the start.
   audience_index* audiences = nullptr;
@@ -5056,10 +5240,12 @@ struct stream {
   std::uint32_t by_backlog = none;  ///< place in engine::backlogs_
   /// Ordinal, modulo 2^32: what is in front of it was there in a flush before.
   std::uint32_t settled = 0;
-  bool touched = false;     ///< in that list
-  bool dirty = false;       ///< got entries since the last flush that all readers may see
-  bool transients = false;  ///< transient entries: no ids, nothing retained
-  bool ask = false;         ///< has entries that are not in `audiences`: the hook is asked
+  std::uint32_t selecting = 0;  ///< of `readers`
+  bool touched = false;         ///< in that list
+  bool dirty = false;           ///< got entries since the last flush that all readers may see,
+  bool for_all = false;         ///< also those that chose their keys
+  bool transients = false;      ///< transient entries: no ids, nothing retained
+  bool ask = false;             ///< has entries that are not in `audiences`: the hook is asked
 
   /// Lets go what retention does not cover and nobody reads.
   void trim(std::int64_t now) noexcept {
@@ -5096,11 +5282,245 @@ struct stream {
 #include <string_view>
 #include <utility>
 
+// ---- sse/detail/log/key_watchers.hpp
+//
+// key_watchers: who wants which keys of a channel. A publish finds those who want its key; each of
+// them finds what changed for it, without looking at what did not.
+#ifndef SSEHUB_DETAIL_LOG_KEY_WATCHERS_HPP
+#define SSEHUB_DETAIL_LOG_KEY_WATCHERS_HPP
+
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// One reader's wish for one key. While its values changed and were not taken it stands in the
+/// reader's queue, where the first change put it: so no key waits longer than all others take.
+struct key_watch {
+  enum class at : std::uint8_t {
+    rest,
+    queue,
+    write,  ///< its values are in a write that is not over
+  };
+  /// Position of the first change that was not taken; queue: with all values from there on. 0: all,
+  /// and of those that are lost nothing is said, since they came before the wish. 1: all.
+  std::uint64_t due = 0;
+  std::uint32_t key = none;     ///< in key_watchers
+  std::uint32_t reader = none;  ///< none: given up while it was queued
+  std::uint32_t newer = none;   ///< the key's watches, in no order
+  std::uint32_t older = none;
+  std::uint32_t queue_next = none;
+  at where = at::rest;
+  bool changed = false;  ///< write: since it was taken
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return queue_next; }
+};
+
+/// What one reader watches: an open table by key, and the queue.
+struct watch_list {
+  vec<std::uint32_t> places{};  ///< watches by key; their number is a power of two
+  std::uint32_t count = 0;
+  std::uint32_t first = none;  ///< of the queue
+  std::uint32_t last = none;
+};
+
+struct watched_key {
+  std::uint32_t watches = none;  ///< the first, through key_watch::older
+  std::uint32_t values = none;   ///< the first, which their owner chains
+  bool fresh = false;            ///< that is to be done
+};
+
+class key_watchers {
+ public:
+  explicit key_watchers(std::uint64_t seed) noexcept : keys_{seed} {}
+
+  [[nodiscard]] const key_watch& operator[](std::uint32_t w) const noexcept { return watches_[w]; }
+  /// A key that somebody watches; none: nobody does.
+  [[nodiscard]] std::uint32_t find(std::string_view key) const noexcept { return keys_.find(key); }
+  [[nodiscard]] std::string_view name_of(std::uint32_t key) const noexcept {
+    return keys_.name_of(key);
+  }
+  [[nodiscard]] watched_key& key(std::uint32_t k) noexcept { return keys_[k]; }
+  [[nodiscard]] const watched_key& key(std::uint32_t k) const noexcept { return keys_[k]; }
+
+  /// The reader's watch on a key; none: it has none.
+  [[nodiscard]] std::uint32_t find(const watch_list& of, std::uint32_t key) const noexcept {
+    return of.count == 0 ? none : of.places[place_of(of, key)];
+  }
+  /// A watch on `key`; none: memory is out. REQUIRES: `reader` has none on it yet.
+  [[nodiscard]] std::uint32_t add(watch_list& of, std::uint32_t reader,
+                                  std::string_view key) noexcept {
+    if (!make_room(of) || !watches_.reserve_one()) return none;
+    const std::uint32_t k = keys_.acquire(key);
+    if (k == none) return none;
+    const std::uint32_t w = watches_.take();
+    const std::uint32_t next = std::exchange(keys_[k].watches, w);
+    watches_[w] = {.key = k, .reader = reader, .older = next};
+    if (next != none) watches_[next].newer = w;
+    of.places[place_of(of, k)] = w;
+    ++of.count;
+    return w;
+  }
+  /// Gives up the watch on a key. REQUIRES: there is one. True: it was the last on that key, whose
+  /// values are chained no more.
+  bool remove(watch_list& of, std::uint32_t key) noexcept {
+    const std::uint32_t w = take_out(of, key);
+    key_watch& x = watches_[w];
+    (x.newer == none ? keys_[key].watches : watches_[x.newer].older) = x.older;
+    if (x.older != none) watches_[x.older].newer = x.newer;
+    x.reader = none;
+    if (x.where != key_watch::at::queue) watches_.give_back(w);
+    return keys_.release(key);
+  }
+  /// Gives up all of a reader's watches. `last(key)` for each that nobody else watches.
+  void clear(watch_list& of) noexcept {
+    for (const std::uint32_t w : of.places) {
+      if (w == none) continue;
+      key_watch& x = watches_[w];
+      (x.newer == none ? keys_[x.key].watches : watches_[x.newer].older) = x.older;
+      if (x.older != none) watches_[x.older].newer = x.newer;
+      x.reader = none;
+      keys_.release(x.key);
+      if (x.where != key_watch::at::queue) watches_.give_back(w);
+    }
+    while (of.first != none) watches_.give_back(pop(of));
+    of.places.release();
+    of.count = 0;
+  }
+
+  // --- what changed for a reader -----------------------------------------------------------------
+
+  /// It begins with the values that there are.
+  void begin(watch_list& of, std::uint32_t w) noexcept { push(of, w, 0); }
+  /// What a change did.
+  enum class change : std::uint8_t {
+    queued,     ///< it waits now
+    follows,    ///< it will, behind the write that has an older value
+    overtakes,  ///< a value that waited, and will not be sent
+  };
+  change changed(watch_list& of, std::uint32_t w, std::uint64_t position) noexcept {
+    key_watch& x = watches_[w];
+    if (x.where == key_watch::at::rest) {
+      push(of, w, position);
+      return change::queued;
+    }
+    if (x.where == key_watch::at::queue && x.due != 0) return change::overtakes;
+    if (x.where == key_watch::at::queue) {
+      x.due = 1;
+    } else if (std::exchange(x.changed, true)) {
+      return change::overtakes;
+    } else {
+      x.due = position;
+    }
+    return change::follows;
+  }
+  /// The watch that waits longest, for a write; none: there is none.
+  [[nodiscard]] std::uint32_t take(watch_list& of) noexcept {
+    while (of.first != none) {
+      const std::uint32_t w = pop(of);
+      watches_[w].where = key_watch::at::write;
+      if (watches_[w].reader != none) return w;
+      watches_.give_back(w);
+    }
+    return none;
+  }
+  /// The write took it, or there was nothing.
+  void sent(watch_list& of, std::uint32_t w) noexcept {
+    key_watch& x = watches_[w];
+    if (x.where != key_watch::at::write) return;
+    x.where = key_watch::at::rest;
+    if (std::exchange(x.changed, false)) push(of, w, x.due);
+  }
+  /// The write did not begin it: it is the next again, behind `before`, which was given back in
+  /// front of it (none: nothing was). True: it changed meanwhile, so that its value is overtaken.
+  bool give_back(watch_list& of, std::uint32_t w, std::uint32_t before) noexcept {
+    key_watch& x = watches_[w];
+    SSEHUB_ASSERT(x.where == key_watch::at::write);
+    x.where = key_watch::at::queue;
+    std::uint32_t& link = before == none ? of.first : watches_[before].queue_next;
+    x.queue_next = std::exchange(link, w);
+    if (x.queue_next == none) of.last = w;
+    if (!x.changed) return false;
+    x.changed = false;
+    x.due = 1;
+    return true;
+  }
+  /// It is a watch of this reader, whose values are in a write.
+  [[nodiscard]] bool is_written(std::uint32_t w, std::uint32_t reader) const noexcept {
+    return w < watches_.extent() && watches_[w].reader == reader &&
+           watches_[w].where == key_watch::at::write;
+  }
+
+ private:
+  [[nodiscard]] static std::uint32_t home_of(const watch_list& of, std::uint32_t key) noexcept {
+    return static_cast<std::uint32_t>((key * 0x9e3779b97f4a7c15ULL) >> 32) & (of.places.size() - 1);
+  }
+  /// Where the key's watch is, or would be.
+  [[nodiscard]] std::uint32_t place_of(const watch_list& of, std::uint32_t key) const noexcept {
+    std::uint32_t at = home_of(of, key);
+    while (of.places[at] != none && watches_[of.places[at]].key != key)
+      at = (at + 1) & (of.places.size() - 1);
+    return at;
+  }
+  /// For one more, with a third of the table free.
+  [[nodiscard]] bool make_room(watch_list& of) noexcept {
+    if (of.count + of.count / 2 + 1 < of.places.size()) return true;
+    const std::uint32_t n = of.places.empty() ? 4 : 2 * of.places.size();
+    vec<std::uint32_t> old;
+    if (!old.reserve(n)) return false;
+    while (old.size() < n) old.push_reserved(none);
+    old.swap(of.places);
+    for (const std::uint32_t w : old) {
+      if (w != none) of.places[place_of(of, watches_[w].key)] = w;
+    }
+    return true;
+  }
+  /// Out of the table; those behind it close up.
+  [[nodiscard]] std::uint32_t take_out(watch_list& of, std::uint32_t key) noexcept {
+    const std::uint32_t mask = of.places.size() - 1;
+    std::uint32_t hole = place_of(of, key);
+    const std::uint32_t w = of.places[hole];
+    SSEHUB_ASSERT(w != none);
+    for (std::uint32_t at = (hole + 1) & mask; of.places[at] != none; at = (at + 1) & mask) {
+      const std::uint32_t home = home_of(of, watches_[of.places[at]].key);
+      if (((at - home) & mask) < ((at - hole) & mask)) continue;  // its home is behind the hole
+      of.places[hole] = of.places[at];
+      hole = at;
+    }
+    of.places[hole] = none;
+    --of.count;
+    return w;
+  }
+  void push(watch_list& of, std::uint32_t w, std::uint64_t due) noexcept {
+    key_watch& x = watches_[w];
+    x.where = key_watch::at::queue;
+    x.due = due;
+    x.queue_next = none;
+    (of.last == none ? of.first : watches_[of.last].queue_next) = w;
+    of.last = w;
+  }
+  /// The first of the queue.
+  [[nodiscard]] std::uint32_t pop(watch_list& of) noexcept {
+    const std::uint32_t w = of.first;
+    of.first = watches_[w].queue_next;
+    if (of.first == none) of.last = none;
+    return w;
+  }
+
+  name_table<watched_key, 16> keys_;
+  slot_pool<key_watch> watches_;
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_LOG_KEY_WATCHERS_HPP
+
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 struct newest_value {
-  blob* bytes = nullptr;   ///< the encoded event, without its id
-  std::uint32_t room = 0;  ///< bytes that the blob has
+  blob* bytes = nullptr;             ///< the encoded event, without its id
+  std::uint32_t room = 0;            ///< bytes that the blob has
+  std::uint32_t next_of_key = none;  ///< of a key that is watched: the slot of another audience's
   owned_text audience;
 };
 
@@ -5123,6 +5543,9 @@ class newest_by_key {
   ~newest_by_key() {
     while (oldest_ != none) drop(oldest_);
     while (!keyless_.empty()) pop_keyless();
+    if (watchers_ == nullptr) return;
+    watchers_->~key_watchers();
+    deallocate(watchers_);
   }
 
   /// What was published up to `position` is not known here: it counts as lost.
@@ -5135,6 +5558,7 @@ class newest_by_key {
   /// One without a key, the entry `ordinal` of the log.
   void put_keyless(std::uint64_t position, std::uint64_t ordinal,
                    std::string_view audience) noexcept {
+    last_keyless_ = position;
     keyless_event e{position, ordinal};
     if (!keyless_.reserve_one() ||
         (!audience.empty() && (e.audience = audiences_.acquire(audience)) == none)) {
@@ -5198,9 +5622,41 @@ class newest_by_key {
     return lo;
   }
   [[nodiscard]] std::uint64_t keyless_end() const noexcept { return keyless_.end(); }
+  /// Position of the one that was published last, also if it is not retained; 0: there was none.
+  [[nodiscard]] std::uint64_t last_keyless() const noexcept { return last_keyless_; }
   [[nodiscard]] const keyless_event& keyless(std::uint64_t n) const noexcept { return keyless_[n]; }
   [[nodiscard]] std::string_view audience_of(const keyless_event& e) const noexcept {
     return e.audience == none ? std::string_view{} : audiences_.name_of(e.audience);
+  }
+
+  // --- who watches which keys --------------------------------------------------------------------
+
+  /// nullptr: nobody ever did.
+  [[nodiscard]] key_watchers* watchers() const noexcept { return watchers_; }
+  /// nullptr: memory is out.
+  [[nodiscard]] key_watchers* make_watchers(std::uint64_t seed) noexcept {
+    if (watchers_ != nullptr) return watchers_;
+    void* const p = allocate(sizeof(key_watchers));
+    return p == nullptr ? nullptr : watchers_ = ::new (p) key_watchers(seed);
+  }
+  /// These keys are watched, and were not: their values are chained. O(keys), and O(values) where
+  /// some of those are private.
+  void chain_values(const vec<std::uint32_t>& keys) noexcept {
+    for (const std::uint32_t k : keys) {
+      watched_key& key = watchers_->key(k);
+      key.values = none;
+      key.fresh = private_values_ != 0;
+      if (key.fresh) continue;
+      const std::string_view name = watchers_->name_of(k);
+      if (const std::uint32_t slot = keys_.find(name, keys_.hash(name)); slot != none)
+        chain(slot, k);
+    }
+    if (private_values_ == 0) return;
+    for (std::uint32_t slot = oldest_; slot != none; slot = neighbours_[slot].newer) {
+      const std::uint32_t k = watched(slot);
+      if (k != none && watchers_->key(k).fresh) chain(slot, k);
+    }
+    for (const std::uint32_t k : keys) watchers_->key(k).fresh = false;
   }
 
   // --- losses ------------------------------------------------------------------------------------
@@ -5267,6 +5723,8 @@ class newest_by_key {
         keys_.release(slot);
         return false;
       }
+      private_values_ += audience.empty() ? 0U : 1U;
+      if (const std::uint32_t k = watched(slot); k != none) chain(slot, k);
     }
     link(slot);
     if (!hold(keys_[slot], bytes)) {
@@ -5321,12 +5779,31 @@ class newest_by_key {
   }
   void drop(std::uint32_t i) noexcept {
     unlink(i);
+    if (const std::uint32_t k = watched(i); k != none) unchain(i, k);
+    private_values_ -= keys_[i].audience.view().empty() ? 0U : 1U;
     if (keys_[i].bytes != nullptr) unref(keys_[i].bytes);
     positions_[i] = 0;
     keys_.release(i);
   }
 
+  /// The watched key of a value; none: nobody watches it.
+  [[nodiscard]] std::uint32_t watched(std::uint32_t slot) const noexcept {
+    return watchers_ == nullptr ? none : watchers_->find(keys_.name_of(slot));
+  }
+  void chain(std::uint32_t slot, std::uint32_t key) noexcept {
+    keys_[slot].next_of_key = watchers_->key(key).values;
+    watchers_->key(key).values = slot;
+  }
+  void unchain(std::uint32_t slot, std::uint32_t key) noexcept {
+    std::uint32_t* at = &watchers_->key(key).values;
+    while (*at != slot) at = &keys_[*at].next_of_key;
+    *at = keys_[slot].next_of_key;
+  }
+
   std::uint32_t most_;
+  std::uint32_t private_values_ = 0;
+  std::uint64_t last_keyless_ = 0;
+  key_watchers* watchers_ = nullptr;
   name_table<newest_value, 16> keys_;
   vec<std::uint64_t> positions_;  ///< by slot; 0: free
   vec<std::uint64_t> highest_of_64_;
@@ -5416,9 +5893,7 @@ class channel_state {
 
   engine* engine_;
   owned_text name_;
-  owned_text heartbeat_text_;
-  owned_text heartbeat_type_;
-  owned_text metrics_name_;
+  owned_text texts_;  // those of its options, one behind the other
   channel_options options_;
   sequence own_;
   sequence* sequence_ = &own_;
@@ -5930,6 +6405,7 @@ enum class source : std::uint8_t {
   skip,      ///< too far behind: leaves the log once its half-sent event is out (lag.hpp)
   backfill,  ///< the channel's backfill hook (catch_up.hpp)
   newest,    ///< passes over the newest value of each key (passes.hpp)
+  selected,  ///< the newest values of the keys that it chose (selection.hpp)
   left,      ///< its session leaves the channel: nothing, but for the rest of one event (ends.hpp)
 };
 
@@ -5940,7 +6416,8 @@ struct subscription {
   union {
     std::uint64_t live_from = 0;  ///< source::log: end of its replay, as an offset of the log
     event_id filled_to;           ///< source::backfill: the last id that it got
-    std::uint32_t record;         ///< source::skip: in engine::skips_; newest: in engine::passes_
+    std::uint32_t record;  ///< of source::skip, newest, selected: in engine::skips_, passes_,
+                           ///< selections_
   };
   std::uint32_t k = 0;  ///< index in seg
   std::uint32_t rest = 0;
@@ -5988,24 +6465,44 @@ struct seen_slots {
   std::uint64_t head;  ///< the channel's newest position then
 };
 
-/// A reader that gets the newest value of each key, pass by pass, and the events without a key.
-struct passing {
+/// How often a reader of values may get some, and how many.
+struct pace {
+  std::uint32_t every = 0;             ///< ms from one look at them to the next; 0: at once
+  std::uint32_t bytes_per_second = 0;  ///< 0: any
+};
+
+/// A reader of values: what it has beside them, and when it may get more of them.
+struct value_reader {
+  std::uint64_t keyless = 0;    ///< it has all events without a key up to here
+  std::uint64_t told = 0;       ///< losses up to here are told, or were before it came
+  std::uint64_t entered = 0;    ///< the head when it came here,
+  std::uint64_t sent = 0;       ///< and what it got of what came behind that
+  std::int64_t next_look = 0;   ///< by its period it gets no values before that,
+  std::int64_t paid_until = 0;  ///< nor by its bytes before that
+  pace at_most{};
+  std::uint32_t debt = 0;  ///< of `paid_until`: bytes times 1000 that are less than a millisecond's
+  std::uint32_t room = 0;  ///< bytes of values that it takes at a time
+  bool cut = false;        ///< the last write did not take all
+  bool waited = false;     ///< a period of its pace
+
+  [[nodiscard]] std::int64_t due() const noexcept {
+    return next_look > paid_until ? next_look : paid_until;
+  }
+};
+
+/// One that gets the newest value of each key, pass by pass, and the events without a key.
+struct passing : value_reader {
   std::uint64_t since = 0;    ///< it has all values up to here, or newer ones of their keys
   std::uint64_t began = 0;    ///< the head when the pass under way began
-  std::uint64_t keyless = 0;  ///< it has all events without a key up to here
-  std::uint64_t told = 0;     ///< losses up to here are told, or were before it came
-  std::uint64_t entered = 0;  ///< the head when it came here from the log,
-  std::uint64_t counted = 0;  ///< the log's end then,
-  std::uint64_t sent = 0;     ///< and what it got of what came behind that
+  std::uint64_t counted = 0;  ///< the log's end when it came here from the log
   vec<seen_slots> before{};   ///< by the pass before this one
   vec<seen_slots> now{};      ///< by this one
   std::uint32_t place = 0;    ///< the slot that this pass looks at next
   std::uint32_t at = 0;       ///< in `before`
-  std::uint32_t room = 0;     ///< bytes that it takes at a time
   bool open = false;          ///< a pass is under way,
   bool ending = false;        ///< and saw all slots
   bool gave = false;          ///< and had values for it
-  bool cut = false;           ///< the last write did not take all
+  bool stays = false;         ///< it is never live: it watches (watch_options)
   bool opens = false;         ///< a snapshot of one that is new: it is told where it stands then
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
@@ -6042,6 +6539,14 @@ struct passing {
   }
 };
 
+/// One that gets the newest values of the keys that it chose, and the events without a key.
+struct selection : value_reader {
+  watch_list keys{};
+  std::uint32_t put_back = none;  ///< the last watch that a cut write gave back
+  std::uint32_t next = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+};
+
 /// What a gap frame says.
 struct loss {
   event_id requested = no_id;
@@ -6074,8 +6579,9 @@ struct session {
   bool owes_position : 1 = false;   ///< it left the snapshot that was to tell it that
   bool has_ids : 1 = false;         ///< it joined a channel with ids, and may have left it
   bool own_ids : 1 = false;         ///< of a sequence that is that channel's own
-  bool conflates : 1 = false;       ///< it joined a channel that does (lag_policy::coalesce)
-  std::uint32_t first = none;       ///< subscriptions
+  bool conflates : 1 = false;  ///< it joined a channel that does (lag_policy::coalesce), or watches
+  bool paced : 1 = false;      ///< it gets values of some channel not before value_reader::due
+  std::uint32_t first = none;  ///< subscriptions
   std::uint32_t lane = none;
   std::uint32_t chunked = none;  ///< in engine::chunks_; none: not chunked
   std::uint32_t flight = none;   ///< in engine::flights_, a write that is pending
@@ -6242,7 +6748,13 @@ class engine {
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
-  [[nodiscard]] join_error join(session_id id, channel c, const join_start& from) noexcept;
+  [[nodiscard]] join_error join(session_id id, channel c, const join_start& from,
+                                const watch_options* watch = nullptr) noexcept;
+  [[nodiscard]] bool selects(session_id id, channel c) const noexcept;
+  [[nodiscard]] select_error select(session_id id, channel c,
+                                    std::span<const std::string_view> keys) noexcept;
+  [[nodiscard]] select_error unselect(session_id id, channel c,
+                                      std::span<const std::string_view> keys) noexcept;
   /// Counts a request whose verdict comes later, until end_wait(). False: refused.
   [[nodiscard]] bool begin_wait(const request& r, counted_names& n, accept_result& out);
   void end_wait(counted_names& n) noexcept { caps_.end_wait(n); }
@@ -6256,6 +6768,10 @@ class engine {
   [[nodiscard]] bool alive(session_id id) noexcept;
   [[nodiscard]] std::uint32_t user_sessions(std::string_view key) const noexcept {
     return caps_.count_of_user(key);
+  }
+  /// It gets newest values in place of some events, or may.
+  [[nodiscard]] bool gets_values(std::uint32_t slot) const noexcept {
+    return sessions_[slot].conflates;
   }
   [[nodiscard]] std::uint32_t session_count() const noexcept { return caps_.total(); }
   [[nodiscard]] std::uint32_t open_slots() const noexcept { return sessions_.in_use(); }
@@ -6370,6 +6886,11 @@ class engine {
   [[nodiscard]] std::uint32_t& link_behind(std::uint32_t slot, std::uint32_t before) noexcept;
   [[nodiscard]] std::uint32_t add_reader(std::uint32_t slot, stream& st,
                                          std::uint32_t before) noexcept;
+  void swap_readers(stream& st, std::uint32_t a, std::uint32_t b) noexcept;
+  [[nodiscard]] bool is_live(const subscription& sub) const noexcept;
+  void set_selecting(subscription& sub, bool on) noexcept;
+  [[nodiscard]] value_reader& value_reader_of(const subscription& sub) noexcept;
+  [[nodiscard]] std::int64_t values_due(const subscription& sub) noexcept;
   void give_record_back(subscription& sub) noexcept;
   void detach(std::uint32_t slot, std::uint32_t before) noexcept;
   void detach_all(std::uint32_t slot) noexcept;
@@ -6445,16 +6966,24 @@ class engine {
   [[nodiscard]] std::uint32_t pass_transients(std::uint32_t index) noexcept;
   [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j,
                                const resume_point& resume) noexcept;
+  using watch_request = const watch_requests::request*;  ///< nullptr: read as any other channel
   struct beginning {
-    source from = source::log;  ///< newest, backfill: behind the id that it brought, if it did
+    /// newest, selected, backfill: behind the id that it brought, if it did
+    source from = source::log;
     std::uint64_t ordinal = 0;  ///< log: of its first entry
     bool resumes = false;       ///< from an id that was given out
     bool lost = false;          ///< what it asked for is gone, or not given out yet
   };
   [[nodiscard]] static beginning beginning_of(const channel_state& c, const joining& j,
-                                              const resume_point& resume) noexcept;
+                                              const resume_point& resume,
+                                              watch_request watch) noexcept;
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
-                              bool& lost) noexcept;
+                              watch_request watch, bool& lost) noexcept;
+  [[nodiscard]] bool start_watching(std::uint32_t index, const joining& j,
+                                    const resume_point& resume,
+                                    const watch_requests::request& watch, bool resumes) noexcept;
+  [[nodiscard]] static std::uint64_t in_front_of(const event_log& log, std::uint64_t ordinal,
+                                                 std::uint64_t head) noexcept;
   [[nodiscard]] std::uint64_t head_of(const channel_state& c) const noexcept;
   [[nodiscard]] bool start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
                                   std::uint64_t told) noexcept;
@@ -6484,6 +7013,19 @@ class engine {
   [[nodiscard]] bool tell_standing(std::uint32_t slot) noexcept;
   [[nodiscard]] bool push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                               bool moves_id) noexcept;
+
+  // selection.hpp
+  [[nodiscard]] bool watch_key(std::uint32_t index, std::string_view key) noexcept;
+  [[nodiscard]] bool watch_keys(std::uint32_t index, const watch_requests::request& w) noexcept;
+  void wake_watchers(channel_state& c, std::string_view key, std::uint64_t position,
+                     std::string_view audience) noexcept;
+  void value_sent(std::uint32_t index, std::uint32_t w) noexcept;
+  void wake_watch(channel_state& c, std::uint32_t w, std::uint64_t position) noexcept;
+  void chain_fresh_keys(const channel_state& c) noexcept;
+  [[nodiscard]] bool keyless_waits(const subscription& sub) const noexcept;
+  [[nodiscard]] std::uint32_t selection_of(std::uint32_t slot,
+                                           const channel_state& c) const noexcept;
+  [[nodiscard]] bool has_more(const subscription& sub) const noexcept;
 
   // weave.hpp
   /// A channel's share of what a session that catches up gets next.
@@ -6516,8 +7058,17 @@ class engine {
     bool moved = false;                       ///< something is further than before
     bool ok = true;                           ///< false: memory is out
   };
-  // passes.hpp
+  // passes.hpp, selection.hpp
   static constexpr std::uint32_t least_at_a_time = 1024;  ///< bytes of values
+  [[nodiscard]] bool push_value(weaving& w, std::uint32_t index, std::uint32_t value,
+                                std::uint32_t key) noexcept;
+  void take_selected(weaving& w, std::uint32_t index) noexcept;
+  [[nodiscard]] bool take_key(weaving& w, std::uint32_t index, std::uint32_t x) noexcept;
+  void take_back(selection& chosen, std::uint32_t index, std::uint32_t x) noexcept;
+  [[nodiscard]] std::uint64_t begin_taking(value_reader& r, const weaving& w) const noexcept;
+  void note_cut(value_reader& r, std::uint64_t n) noexcept;
+  void pay(value_reader& r, std::int64_t bytes) const noexcept;
+  void wait_a_period(value_reader& r) noexcept;
   void run_passes(weaving& w) noexcept;
   void end_pass(std::uint32_t index) noexcept;
   void take_values(weaving& w, std::uint32_t index) noexcept;
@@ -6551,7 +7102,7 @@ class engine {
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] bool index_audience(stream& st, std::string_view audience) noexcept;
   void put_newest(channel_state& c, const new_entry& meta, const publish_options& o) noexcept;
-  void announce(stream& st, std::string_view audience) noexcept;
+  void announce(stream& st, std::string_view audience, bool keyed = false) noexcept;
   void serve_user(stream& st, std::string_view key) noexcept;
 
   // flush.hpp
@@ -6601,13 +7152,14 @@ class engine {
   // admit.hpp
   [[nodiscard]] bool nothing_comes(const joining& j, const resume_point& resume) const noexcept;
   [[nodiscard]] bool nothing_comes(const channel_state& c, const joining& j,
-                                   const resume_point& resume) const noexcept;
+                                   const resume_point& resume, watch_request watch) const noexcept;
   [[nodiscard]] refusal_reason bad_join(const joining& j) noexcept;
-  [[nodiscard]] join_error bad_join(std::uint32_t slot, channel c) const noexcept;
+  [[nodiscard]] join_error bad_join(std::uint32_t slot, channel c,
+                                    const watch_options* watch) const noexcept;
   [[nodiscard]] bool moved_on(std::uint32_t slot, const channel_state& c, const joining& j,
-                              const resume_point& resume) noexcept;
+                              const resume_point& resume, watch_request watch) noexcept;
   [[nodiscard]] bool begin_at_join(std::uint32_t index, const joining& j,
-                                   const resume_point& resume) noexcept;
+                                   const resume_point& resume, watch_request watch) noexcept;
   [[nodiscard]] bool stands_nowhere(const session& s, std::uint32_t but) const noexcept;
   [[nodiscard]] refusal_reason bad_channel(const joining& j, std::uint32_t i) const noexcept;
   void evict(const victims& v) noexcept;
@@ -6636,6 +7188,7 @@ class engine {
   chunks chunks_;
   slot_pool<skip, 16> skips_;
   slot_pool<passing, 16> passes_;
+  slot_pool<selection, 16> selections_;
   name_table<no_user> presence_;  ///< by user and channel: how many sessions
   std::uint32_t generations_ = 0;
   queue live_;                 ///< sessions to be served in the next flush
@@ -6656,6 +7209,7 @@ class engine {
     loss what;
   };
   vec<untold> untold_;                          ///< losses that the session at hand is told next
+  vec<std::uint32_t> fresh_keys_;               ///< that nobody chose before
   vec<channel_state*> closing_;                 ///< to be freed when the outermost call ends
   name_table<channel_stats, 8> closed_groups_;  ///< by channel_options::metrics_name
   name_table<closed_channel, 16> closed_;
@@ -6850,17 +7404,53 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st,
   sub.read_stream(st.index);
   sub.place = st.readers.size();
   st.readers.push_reserved(i);
+  if (st.selecting != 0) swap_readers(st, sub.place, sub.place - st.selecting);
   link = i;
   move_cursor(sub, st.log.end_place());
   sub.live_from = st.log.end_offset();
   return i;
 }
 
+inline void engine::swap_readers(stream& st, std::uint32_t a, std::uint32_t b) noexcept {
+  std::swap(st.readers[a], st.readers[b]);
+  subs_[st.readers[a]].place = a;
+  subs_[st.readers[b]].place = b;
+}
+
+/// Among the readers that chose their keys, or out of them.
+inline void engine::set_selecting(subscription& sub, bool on) noexcept {
+  stream& st = stream_of(sub);
+  if (!on) --st.selecting;
+  swap_readers(st, sub.place, st.readers.size() - 1 - st.selecting);  // where both kinds meet
+  if (on) ++st.selecting;
+}
+
+/// The newest position of a channel: an id, or a stamp where there are none.
+inline std::uint64_t engine::head_of(const channel_state& c) const noexcept {
+  return c.options_.ids != id_mode::none ? c.sequence_->last : stamp_;
+}
+
+/// What reads the values of a channel. REQUIRES: it does.
+inline value_reader& engine::value_reader_of(const subscription& sub) noexcept {
+  if (sub.from() == source::selected) return selections_[sub.record];
+  return passes_[sub.record];
+}
+
 inline void engine::give_record_back(subscription& sub) noexcept {
   if (sub.from() == source::skip) skips_.give_back(sub.record);
+  if (sub.from() == source::selected) {
+    set_selecting(sub, false);
+    selection& chosen = selections_[sub.record];
+    stream_of(sub).owner->newest_->watchers()->clear(chosen.keys);
+    chosen = {};
+    selections_.give_back(sub.record);
+  }
   if (sub.from() != source::newest) return;
   passing& p = passes_[sub.record];
-  p = passing{.before = std::move(p.before), .now = std::move(p.now)};  // with their memory
+  passing fresh;  // with their memory
+  fresh.before.swap(p.before);
+  fresh.now.swap(p.now);
+  p = std::move(fresh);
   for (vec<seen_slots>* const seen : {&p.before, &p.now}) {
     if (seen->capacity() > 64) seen->release();
     seen->clear();
@@ -6875,11 +7465,12 @@ inline void engine::detach(std::uint32_t slot, std::uint32_t before) noexcept {
   subscription& sub = subs_[index];
   stream& st = stream_of(sub);
   link = sub.next;
+  give_record_back(sub);
+  if (st.selecting != 0) swap_readers(st, sub.place, st.readers.size() - 1 - st.selecting);
   const std::uint32_t moved = st.readers.back();
   st.readers[sub.place] = moved;
   subs_[moved].place = sub.place;
   st.readers.pop_back();
-  give_record_back(sub);
   release_cursor(sub);
   subs_.give_back(index);
 }
@@ -7090,6 +7681,20 @@ inline channel_state* engine::heart_of(const session& s) const noexcept {
   return nullptr;
 }
 
+/// When a reader may get values that wait for it; INT64_MAX: it waits for nothing but its socket.
+inline std::int64_t engine::values_due(const subscription& sub) noexcept {
+  if (sub.from() != source::newest && sub.from() != source::selected) return INT64_MAX;
+  bool waits = false;
+  if (sub.from() == source::selected) {
+    waits = selections_[sub.record].keys.first != none;
+  } else {
+    const passing& p = passes_[sub.record];
+    waits = p.open || head_of(*stream_of(sub).owner) > p.since;
+  }
+  const std::int64_t due = value_reader_of(sub).due();
+  return waits && due > now_ ? due : INT64_MAX;
+}
+
 /// Sets a session's next deadline.
 inline void engine::arm(std::uint32_t slot) noexcept {
   const session& s = sessions_[slot];
@@ -7109,6 +7714,11 @@ inline void engine::arm(std::uint32_t slot) noexcept {
     if (const channel_state* const heart = heart_of(s))
       due(s.last_write, heart->options_.heartbeat.every, !s.blocked || !s.waiting);
     if (s.ends_at < when) when = s.ends_at;
+    if (s.paced) {
+      for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+        if (const std::int64_t at = values_due(subs_[i]); at < when) when = at;
+      }
+    }
     if (s.over) {
       for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
         due(s.over_since, stream_of(subs_[i]).owner->options_.soft_lag_for);
@@ -7180,17 +7790,19 @@ inline stream* engine::transients_of(channel_state& c) noexcept {
 /// What its options say, copied and made countable. False: memory is out.
 inline bool engine::make_channel(channel_state& c, std::string_view name,
                                  channel_options&& o) noexcept {
-  if (!c.name_.assign(name) || !c.heartbeat_text_.assign(o.heartbeat.text) ||
-      !c.heartbeat_type_.assign(o.heartbeat.type) || !c.metrics_name_.assign(o.metrics_name)) {
+  if (!c.name_.assign(name) || !c.texts_.assign(o.heartbeat.text, o.heartbeat.type, o.metrics_name))
     return false;
-  }
   c.options_ = std::move(o);
   channel_options& opts = c.options_;
   if (opts.max_lag == 0) opts.max_lag = UINT64_MAX;
   if (opts.soft_lag_for.is_off()) opts.soft_lag = 0;
-  opts.heartbeat.text = c.heartbeat_text_.view();
-  opts.heartbeat.type = c.heartbeat_type_.view();
-  opts.metrics_name = c.metrics_name_.view();
+  const std::string_view texts = c.texts_.view();
+  std::size_t at = 0;
+  for (std::string_view* const text :
+       {&opts.heartbeat.text, &opts.heartbeat.type, &opts.metrics_name}) {
+    *text = texts.substr(at, text->size());
+    at += text->size();
+  }
   if (opts.heartbeat.every.is_off()) opts.heartbeat.mode = heartbeat_options::pace::off;
   if (opts.max_keys == 0 &&
       (opts.on_lag == lag_policy::coalesce || opts.start == start_at::snapshot)) {
@@ -7561,13 +8173,21 @@ inline void engine::seal(channel_state& c) noexcept {
   for (const std::uint32_t i : c.main_.readers) finish_if_sealed(subs_[i].session);
 }
 
+/// It gets what comes as it comes, or has all that it chose.
+inline bool engine::is_live(const subscription& sub) const noexcept {
+  if (sub.from() != source::selected) return sub.from() == source::log;
+  const selection& chosen = selections_[sub.record];
+  return chosen.keys.first == none &&
+         stream_of(sub).owner->newest_->last_keyless() <= chosen.keyless;
+}
+
 /// Once nothing can come any more, but for what the logs hold.
 inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
   bool reads = false;  // or it left them all, and may join others
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     if (sub.from() == source::left) continue;
-    if (!stream_of(sub).owner->sealed_ || sub.from() != source::log) return;  // or not live yet
+    if (!stream_of(sub).owner->sealed_ || !is_live(sub)) return;
     reads = true;
   }
   if (reads) begin_finish(slot, close_reason::finished);
@@ -7896,6 +8516,153 @@ inline void engine::settle() noexcept {
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_ENGINE_LAG_HPP
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// One more key, unless the reader has it: what value it has is the last that waits. Its values are
+/// to be chained then (fresh_keys_). False: memory is out.
+inline bool engine::watch_key(std::uint32_t index, std::string_view key) noexcept {
+  if (key.empty()) return true;  // events without a key come anyway
+  key_watchers& all = *stream_of(subs_[index]).owner->newest_->watchers();
+  watch_list& list = selections_[subs_[index].record].keys;
+  const std::uint32_t known = all.find(key);
+  if (known != none && all.find(list, known) != none) return true;
+  if (!fresh_keys_.reserve(fresh_keys_.size() + 1)) return false;
+  const std::uint32_t w = all.add(list, index, key);
+  if (w == none) return false;
+  if (known == none) fresh_keys_.push_reserved(all[w].key);
+  all.begin(list, w);
+  return true;
+}
+
+/// The values of keys that nobody chose before are found by their keys from now on.
+inline void engine::chain_fresh_keys(const channel_state& c) noexcept {
+  if (!fresh_keys_.empty()) c.newest_->chain_values(fresh_keys_);
+  fresh_keys_.clear();
+}
+
+/// The keys that a verdict named. False: memory is out.
+inline bool engine::watch_keys(std::uint32_t index, const watch_requests::request& w) noexcept {
+  bool ok = true;
+  w.each_key([&](std::string_view key) { ok = ok && watch_key(index, key); });
+  chain_fresh_keys(*stream_of(subs_[index]).owner);
+  return ok;
+}
+
+/// The subscription by which a session chose keys of a channel; none: it did not.
+inline std::uint32_t engine::selection_of(std::uint32_t slot,
+                                          const channel_state& c) const noexcept {
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    if (subs_[i].stream_index == c.main_.index && subs_[i].from() == source::selected) return i;
+  }
+  return none;
+}
+
+/// Events without a key wait for it, or were lost.
+inline bool engine::keyless_waits(const subscription& sub) const noexcept {
+  return stream_of(sub).owner->newest_->last_keyless() > selections_[sub.record].keyless;
+}
+
+/// A reader that chose its keys can get something now.
+inline bool engine::has_more(const subscription& sub) const noexcept {
+  const selection& chosen = selections_[sub.record];
+  return (chosen.keys.first != none && now_ >= chosen.due()) || keyless_waits(sub);
+}
+
+/// Who chose the key of an event, and may see it, is served in the next flush.
+inline void engine::wake_watchers(channel_state& c, std::string_view key, std::uint64_t position,
+                                  std::string_view audience) noexcept {
+  key_watchers& all = *c.newest_->watchers();
+  const std::uint32_t k = all.find(key);
+  if (k == none) return;
+  if (!audience.empty() && !c.main_.ask) {  // by the user's sessions
+    const std::uint32_t user = caps_.find_user(audience);
+    std::uint32_t slot = user == none ? none : caps_.first_of(user);
+    for (; slot != none; slot = caps_.next_of_user(slot)) {
+      const std::uint32_t i = selection_of(slot, c);
+      const std::uint32_t w = i == none ? none : all.find(selections_[subs_[i].record].keys, k);
+      if (w != none) wake_watch(c, w, position);
+    }
+    return;
+  }
+  for (std::uint32_t w = all.key(k).watches; w != none; w = all[w].older) {
+    if (audience.empty() || sees(subs_[all[w].reader].session, audience))
+      wake_watch(c, w, position);
+  }
+}
+
+inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t position) noexcept {
+  key_watchers& all = *c.newest_->watchers();
+  const subscription& sub = subs_[all[w].reader];
+  if (!serving(sessions_[sub.session])) return;
+  selection& chosen = selections_[sub.record];
+  const bool waited = chosen.keys.first != none;
+  const key_watchers::change did = all.changed(chosen.keys, w, position);
+  if (did == key_watchers::change::overtakes) ++c.counters_.coalesced;
+  if (did != key_watchers::change::queued) return;
+  if (now_ >= chosen.due()) {
+    enqueue(live_, sub.session);
+  } else if (!waited) {
+    arm(sub.session);
+  }
+}
+
+/// A value of watch `w` is out.
+inline void engine::value_sent(std::uint32_t index, std::uint32_t w) noexcept {
+  const subscription& sub = subs_[index];
+  key_watchers& all = *stream_of(sub).owner->newest_->watchers();
+  if (!all.is_written(w, index)) return;
+  all.sent(selections_[sub.record].keys, w);
+  if (sessions_[sub.session].paced) arm(sub.session);
+}
+
+inline bool engine::selects(session_id id, channel c) const noexcept {
+  const channel_state* const here = find(c);
+  return here != nullptr && id.slot < sessions_.extent() && id.generation != 0 &&
+         sessions_[id.slot].generation == id.generation && selection_of(id.slot, *here) != none;
+}
+
+inline select_error engine::select(session_id id, channel c,
+                                   std::span<const std::string_view> keys) noexcept {
+  if (quiet_) return select_error::in_hook;
+  if (!alive(id)) return select_error::no_session;
+  const channel_state* const here = find(c);
+  const std::uint32_t i = here == nullptr ? none : selection_of(id.slot, *here);
+  if (i == none) return select_error::no_selection;
+  selection& chosen = selections_[subs_[i].record];
+  if (chosen.keys.count + keys.size() > here->options_.max_selected)
+    return select_error::too_many_keys;
+  bool ok = true;
+  for (const std::string_view key : keys) ok = ok && watch_key(i, key);
+  chain_fresh_keys(*here);
+  if (now_ >= chosen.due()) {
+    enqueue(live_, id.slot);
+  } else {
+    arm(id.slot);
+  }
+  want();
+  return ok ? select_error::none : select_error::no_memory;
+}
+
+inline select_error engine::unselect(session_id id, channel c,
+                                     std::span<const std::string_view> keys) noexcept {
+  if (quiet_) return select_error::in_hook;
+  if (!alive(id)) return select_error::no_session;
+  const channel_state* const here = find(c);
+  const std::uint32_t i = here == nullptr ? none : selection_of(id.slot, *here);
+  if (i == none) return select_error::no_selection;
+  key_watchers& all = *here->newest_->watchers();
+  watch_list& list = selections_[subs_[i].record].keys;
+  for (const std::string_view key : keys) {
+    const std::uint32_t k = all.find(key);
+    if (k != none && all.find(list, k) != none) all.remove(list, k);
+  }
+  return select_error::none;
+}
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_ENGINE_SELECTION_HPP
 // ---- sse/gap.hpp
 //
 // gap: what our hub's `event: gap` frame says, its reader and its writer.
@@ -8010,11 +8777,6 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   watch_lag(st, sub.live_from);
 }
 
-/// The newest position of a channel: an id, or a stamp where there are none.
-inline std::uint64_t engine::head_of(const channel_state& c) const noexcept {
-  return c.options_.ids != id_mode::none ? c.sequence_->last : stamp_;
-}
-
 /// Passes over the newest values come next: those that came behind `since`, and the events without
 /// a key behind `keyless`. Losses up to `told` go unsaid. False: memory is out.
 inline bool engine::start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
@@ -8035,6 +8797,75 @@ inline bool engine::start_passes(subscription& sub, std::uint64_t since, std::ui
   return true;
 }
 
+/// The position that everything from entry `ordinal` on is behind; `newest`: there is nothing.
+inline std::uint64_t engine::in_front_of(const event_log& log, std::uint64_t ordinal,
+                                         std::uint64_t newest) noexcept {
+  if (ordinal == log.end()) return newest;
+  const log_place at = log.at(ordinal);
+  const event_id id = at.seg->id(at.get());
+  return (id != no_id ? id : at.seg->stamp(at.get())) - 1;
+}
+
+/// What a watch asks for, within what the channel allows.
+[[nodiscard]] inline pace pace_of(const channel_options& most,
+                                  const watch_requests::request& w) noexcept {
+  const auto both = [](auto of_all, auto of_one) {
+    if (!(of_all > 0)) return of_one;
+    return of_one > 0 && of_one < of_all ? of_one : of_all;
+  };
+  const double rate = both(most.max_rate, w.max_rate);
+  pace p{.bytes_per_second = both(most.max_bytes, w.max_bytes)};
+  if (!(rate > 0)) return p;
+  const double every = 1000 / rate;
+  p.every = every > 1e9 ? 1'000'000'000U : every < 1 ? 1U : static_cast<std::uint32_t>(every);
+  return p;
+}
+
+/// It gets values, and no other events with a key. Who is new begins with what its start says of
+/// events without one. False: memory is out.
+inline bool engine::start_watching(std::uint32_t index, const joining& j,
+                                   const resume_point& resume, const watch_requests::request& watch,
+                                   bool resumes) noexcept {
+  subscription& sub = subs_[index];
+  stream& st = stream_of(sub);
+  const channel_state& c = *st.owner;
+  const start_at start = start_of(c, j);
+  const std::uint64_t newest = head_of(c);
+  std::uint64_t keyless = newest;
+  if (resumes) {
+    keyless = resume.after;
+  } else if (j.backlog != 0) {
+    keyless = in_front_of(st.log, st.log.newest(j.backlog), newest);
+  } else if (start == start_at::all) {
+    keyless = in_front_of(st.log, st.log.retained(), newest);
+  }
+  sessions_[sub.session].conflates = true;
+  const pace at_most = pace_of(c.options_, watch);
+  if (at_most.every != 0 || at_most.bytes_per_second != 0) sessions_[sub.session].paced = true;
+  if (!watch.selects) {
+    const std::uint64_t since = resumes ? resume.values : start == start_at::live ? newest : 0;
+    if (!start_passes(sub, since, keyless, resumes ? 0 : newest)) return false;
+    passing& p = passes_[sub.record];
+    p.at_most = at_most;
+    p.stays = at_most.every != 0 || at_most.bytes_per_second != 0;
+    p.opens = !resumes && since == 0 && c.options_.ids != id_mode::none && tells_position(j);
+    return true;
+  }
+  if (c.newest_->make_watchers(options_.seed) == nullptr) return false;
+  const std::uint32_t record = selections_.take();
+  if (record == none) return false;
+  release_cursor(sub);
+  sub.read_from(source::selected);
+  sub.record = record;
+  set_selecting(sub, true);
+  selection& chosen = selections_[record];
+  chosen.keyless = keyless;
+  chosen.entered = newest;
+  chosen.room = most_at_a_time();
+  chosen.at_most = at_most;
+  return watch_keys(index, watch);
+}
+
 /// Of the values: what one write may take at most.
 inline std::uint32_t engine::most_at_a_time() const noexcept {
   return host_.max_buffers == 1 && batch::record < options_.flush_share ? batch::record
@@ -8047,8 +8878,17 @@ inline bool engine::tells_position(const joining& j) const noexcept {
 
 /// Where a reader of a channel begins.
 inline engine::beginning engine::beginning_of(const channel_state& c, const joining& j,
-                                              const resume_point& resume) noexcept {
+                                              const resume_point& resume,
+                                              watch_request watch) noexcept {
   const event_log& log = c.main_.log;
+  if (watch != nullptr) {
+    beginning b{.from = watch->selects ? source::selected : source::newest};
+    const bool brings =
+        resume.state == resume_point::kind::given && c.options_.ids != id_mode::none;
+    b.lost = brings && (resume.after > c.sequence_->last || c.engine_->was_lost(resume.after));
+    b.resumes = brings && !b.lost;
+    return b;
+  }
   const start_at start = start_of(c, j);
   if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
     if (j.backlog != 0) return {.ordinal = log.newest(j.backlog)};
@@ -8082,7 +8922,7 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
 
 /// Begins one subscription. `lost`: what it asked for is gone. False: memory is out.
 inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
-                             bool& lost) noexcept {
+                             watch_request watch, bool& lost) noexcept {
   subscription& sub = subs_[index];
   channel_state& c = *stream_of(sub).owner;
   if (c.options_.ids != id_mode::none) {
@@ -8090,10 +8930,12 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
     sessions_[sub.session].own_ids = c.options_.own_sequence;
   }
   if (c.options_.on_lag == lag_policy::coalesce) sessions_[sub.session].conflates = true;
-  const beginning b = beginning_of(c, j, resume);
+  const beginning b = beginning_of(c, j, resume, watch);
   lost = b.lost;
   if (b.resumes) ++c.counters_.replays;
-  if (b.from == source::backfill) {
+  if (watch != nullptr) {
+    return start_watching(index, j, resume, *watch, b.resumes);
+  } else if (b.from == source::backfill) {
     release_cursor(sub);
     sub.read_from(source::backfill);
     sub.filled_to = resume.after;
@@ -8132,7 +8974,9 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
     if (i == none) return false;
     last = i;
     bool lost = false;
-    if (!begin_at(i, j, resume, lost)) return false;
+    watch_requests::request watch;
+    const bool watches = j.watches.find(n, watch);
+    if (!begin_at(i, j, resume, watches ? &watch : nullptr, lost)) return false;
     if (lost && !told) {
       if (!untold_.push_back({&c, loss_at_opening(c, after)})) return false;
       told = after > c.sequence_->last;
@@ -8218,10 +9062,11 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
     if (st.transients || st.owner->options_.ids == id_mode::none) continue;
     event_id id = st.owner->sequence_->last + 1;
     switch (sub.from()) {
-      case source::newest: {
+      case source::newest:
+      case source::selected: {
         const newest_by_key& values = values_of(st);
         const std::uint64_t n =
-            next_keyless(sub, values.keyless_after(passes_[sub.record].keyless));
+            next_keyless(sub, values.keyless_after(value_reader_of(sub).keyless));
         if (n != values.keyless_end()) id = values.keyless(n).position;
         break;
       }
@@ -8292,14 +9137,16 @@ inline void engine::note_losses(std::uint32_t slot, bool of_values) noexcept {
   const auto visible = [&](std::string_view audience) { return sees(slot, audience); };
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    if (sub.from() != source::newest) continue;
+    if (sub.from() != source::newest && sub.from() != source::selected) continue;
     stream& st = stream_of(sub);
     const newest_by_key& values = values_of(st);
     channel_state& c = *st.owner;
-    passing& p = passes_[sub.record];
+    value_reader& p = value_reader_of(sub);
     const bool ids = c.options_.ids != id_mode::none;
     const std::uint64_t newest = head_of(c);
-    std::uint64_t had = p.since > p.told ? p.since : p.told;
+    const bool all_keys = sub.from() == source::newest;  // else each key tells of its own
+    std::uint64_t had = all_keys ? passes_[sub.record].since : 0;
+    if (p.told > had) had = p.told;
     bool ok = true;
     if (values.lost_keyless(p.keyless, visible)) {
       const std::uint64_t n = next_keyless(sub, values.keyless_after(p.keyless));
@@ -8309,7 +9156,7 @@ inline void engine::note_losses(std::uint32_t slot, bool of_values) noexcept {
       if (had >= p.keyless) had = p.told = first - 1;  // that frame says it all
       p.keyless = first - 1;
     }
-    if (of_values && p.keyless >= newest && values.lost_value(had, visible)) {
+    if (of_values && all_keys && p.keyless >= newest && values.lost_value(had, visible)) {
       ok = untold_.push_back({&c, {had, newest + 1, 0, false, ids}}) && ok;
       p.told = newest;
     }
@@ -8397,8 +9244,113 @@ inline void engine::run_passes(weaving& w) noexcept {
   w.ok = tell(w.slot);
   for (std::uint32_t i = sessions_[w.slot].first; i != none && w.ok; i = subs_[i].next) {
     if (subs_[i].from() == source::newest) take_values(w, i);
+    if (subs_[i].from() == source::selected) take_selected(w, i);
   }
 }
+
+// --- how much, and when --------------------------------------------------------------------------
+
+/// Up to where a reader may take values into a write: less than it was cut at, at first.
+inline std::uint64_t engine::begin_taking(value_reader& r, const weaving& w) const noexcept {
+  const std::uint32_t most = most_at_a_time();
+  if (!r.cut) r.room = r.room < most / 2 ? 2 * r.room : most;  // the last write took all
+  r.cut = false;
+  std::uint64_t room = r.room;
+  const std::uint32_t quarter = r.at_most.bytes_per_second / 4;  // then it waits as long
+  if (quarter != 0 && quarter < room) room = quarter;
+  return w.bytes + room < w.room ? w.bytes + room : w.room;
+}
+
+/// A write took `n` bytes, and left values: the next takes no more.
+inline void engine::note_cut(value_reader& r, std::uint64_t n) noexcept {
+  r.cut = true;
+  r.next_look = now_;  // it waits for its socket
+  const std::uint32_t most = most_at_a_time();
+  r.room = n < least_at_a_time ? least_at_a_time : n < most ? static_cast<std::uint32_t>(n) : most;
+}
+
+/// It took values of so many bytes, or gave them back (below 0).
+inline void engine::pay(value_reader& r, std::int64_t bytes) const noexcept {
+  if (r.at_most.bytes_per_second == 0) return;
+  const std::int64_t debt = r.debt + bytes * 1000;
+  const std::int64_t each = r.at_most.bytes_per_second;
+  const std::int64_t ms = (debt - (debt < 0 ? each - 1 : 0)) / each;  // rounded down
+  r.debt = static_cast<std::uint32_t>(debt - ms * each);
+  r.paid_until = (r.paid_until > now_ ? r.paid_until : now_) + ms;
+}
+
+/// It has all that there is: what comes next waits, at first for any part of its period, so that
+/// not all readers take theirs at once.
+inline void engine::wait_a_period(value_reader& r) noexcept {
+  if (r.at_most.every == 0) return;
+  const std::int64_t wait =
+      r.waited ? r.at_most.every : 1 + static_cast<std::int64_t>(random_.below(r.at_most.every));
+  r.waited = true;
+  r.next_look = now_ + wait;
+}
+
+/// False: memory is out.
+inline bool engine::push_value(weaving& w, std::uint32_t index, std::uint32_t value,
+                               std::uint32_t key) noexcept {
+  const newest_by_key& values = *stream_of(subs_[index]).owner->newest_;
+  const bool counts = values.position(value) > value_reader_of(subs_[index]).entered;
+  w.bytes += values[value].bytes->size;
+  return lanes_.push_value(sessions_[w.slot].lane, values[value].bytes, index, key, counts);
+}
+
+// --- of chosen keys ------------------------------------------------------------------------------
+
+/// What changed longest ago comes first, up to what one write takes.
+inline void engine::take_selected(weaving& w, std::uint32_t index) noexcept {
+  const subscription& sub = subs_[index];
+  selection& chosen = selections_[sub.record];
+  if (chosen.keys.first == none || now_ < chosen.due()) return;
+  key_watchers& all = *stream_of(sub).owner->newest_->watchers();
+  const std::uint64_t before = w.bytes;
+  const std::uint64_t stop = begin_taking(chosen, w);
+  while (w.ok && w.bytes < stop) {
+    const std::uint32_t x = all.take(chosen.keys);
+    if (x == none) break;
+    w.ok = take_key(w, index, x);
+  }
+  pay(chosen, static_cast<std::int64_t>(w.bytes - before));
+  if (chosen.keys.first == none) wait_a_period(chosen);
+}
+
+/// All values of a key that came since they were taken last. False: memory is out.
+inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) noexcept {
+  stream& st = stream_of(subs_[index]);
+  const newest_by_key& values = *st.owner->newest_;
+  const key_watch of = (*values.watchers())[x];
+  bool ok = true;
+  std::uint32_t last = none;  // what becomes of it is what becomes of the watch
+  for (std::uint32_t v = values.watchers()->key(of.key).values; v != none && ok;
+       v = values[v].next_of_key) {
+    if (values.position(v) < of.due || !sees_value(w.slot, values[v])) continue;
+    if (last != none) ok = push_value(w, index, last, none);
+    last = v;
+  }
+  if (last != none) return ok && push_value(w, index, last, x);
+  values.watchers()->sent(selections_[subs_[index].record].keys, x);
+  if (of.due == 0) return ok;
+  // max_keys made the channel forget it
+  const auto visible = [&](std::string_view audience) { return sees(w.slot, audience); };
+  if (!values.lost_value(of.due - 1, visible)) return ok;
+  const bool ids = st.owner->options_.ids != id_mode::none;
+  return ok && untold_.push_back({st.owner, {of.due - 1, head_of(*st.owner) + 1, 0, false, ids}}) &&
+         tell(w.slot);
+}
+
+/// A write did not begin the values of watch `x`.
+inline void engine::take_back(selection& chosen, std::uint32_t index, std::uint32_t x) noexcept {
+  channel_state& c = *stream_of(subs_[index]).owner;
+  key_watchers& all = *c.newest_->watchers();
+  if (!all.is_written(x, index)) return;
+  if (all.give_back(chosen.keys, x, chosen.put_back)) ++c.counters_.coalesced;
+  chosen.put_back = x;
+}
+
+// --- of all keys ---------------------------------------------------------------------------------
 
 /// A pass whose values were all sent is over.
 inline void engine::end_pass(std::uint32_t index) noexcept {
@@ -8408,6 +9360,7 @@ inline void engine::end_pass(std::uint32_t index) noexcept {
   p.before = std::move(p.now);
   p.now.clear();
   p.open = p.ending = p.opens = p.gave = false;
+  wait_a_period(p);
 }
 
 /// What changed since the last pass, from where this one is, up to what one write takes. Nothing at
@@ -8417,28 +9370,28 @@ inline void engine::take_values(weaving& w, std::uint32_t index) noexcept {
   const newest_by_key& values = *stream_of(sub).owner->newest_;
   passing& p = passes_[sub.record];
   const std::uint64_t newest = head_of(*stream_of(sub).owner);
-  const std::uint32_t most = most_at_a_time();
+  if (now_ < p.due()) return;
   begin_pass(p, newest);
-  if (!p.cut) p.room = p.room < most / 2 ? 2 * p.room : most;  // the last write took all
-  p.cut = false;
-  const std::uint64_t stop = w.bytes + p.room < w.room ? w.bytes + p.room : w.room;
-  while (w.bytes < stop) {
+  const std::uint64_t before = w.bytes;
+  const std::uint64_t stop = begin_taking(p, w);
+  while (w.bytes < stop && now_ >= p.due()) {
     const std::uint32_t slot = next_changed(values, p);
     p.see(p.place, newest);
     if (slot == none) {
-      if (!end_of_slots(w, index, newest)) return;
+      const bool goes_on = end_of_slots(w, index, newest);
+      if (sub.from() != source::newest) return;  // it went live
+      if (!goes_on) break;
       begin_pass(p, newest);
       continue;
     }
     if (sees_value(w.slot, values[slot])) {
-      const bool counts = values.position(slot) > p.entered;
-      w.ok = lanes_.push_value(sessions_[w.slot].lane, values[slot].bytes, index, slot, counts);
+      w.ok = push_value(w, index, slot, slot);
       if (!w.ok) return;
-      w.bytes += values[slot].bytes->size;
       p.gave = true;
     }
     p.see(++p.place, newest);
   }
+  pay(p, static_cast<std::int64_t>(w.bytes - before));
 }
 
 inline bool engine::sees_value(std::uint32_t slot, const newest_value& v) noexcept {
@@ -8468,6 +9421,11 @@ inline bool engine::end_of_slots(weaving& w, std::uint32_t index, std::uint64_t 
       end_pass(index);
     }
     return !waits && p.keyless >= newest;
+  }
+  if (p.stays) {  // what comes next is the next pass
+    p.ending = true;
+    end_pass(index);
+    return false;
   }
   stream& st = stream_of(sub);
   const std::uint64_t came = st.log.end() - p.counted;
@@ -8501,17 +9459,22 @@ inline bool engine::tell_pass(std::uint32_t slot, std::uint32_t index) noexcept 
 /// there is room for them.
 inline void engine::take_values_back(std::uint32_t slot, std::uint64_t n) noexcept {
   lanes_.take_back(sessions_[slot].lane, [&](const lane_item& item) {
-    if (subs_[item.from].from() != source::newest) return;  // it leaves
-    passing& p = passes_[subs_[item.from].record];
-    if (item.kind == lane_kind::pass) {
-      p.ending = false;
-    } else if (!p.cut) {  // the first of them
-      p.unsee(item.key);
-      p.cut = true;
-      const std::uint32_t most = most_at_a_time();
-      p.room = n < least_at_a_time ? least_at_a_time
-               : n < most          ? static_cast<std::uint32_t>(n)
-                                   : most;
+    const subscription& sub = subs_[item.from];
+    if (sub.from() != source::newest && sub.from() != source::selected) return;  // it leaves
+    value_reader& r = value_reader_of(sub);
+    const bool first = !r.cut;
+    if (item.kind == lane_kind::value) {
+      if (first) note_cut(r, n);
+      pay(r, -std::int64_t{item.bytes->size});
+    }
+    if (sub.from() == source::selected) {
+      selection& chosen = selections_[sub.record];
+      if (first) chosen.put_back = none;
+      take_back(chosen, item.from, item.key);
+    } else if (item.kind == lane_kind::pass) {
+      passes_[sub.record].ending = false;
+    } else if (first) {
+      passes_[sub.record].unsee(item.key);
     }
   });
 }
@@ -8547,6 +9510,10 @@ inline void engine::fill(std::uint32_t slot) noexcept {
       passes = true;
       end_pass(i);
     }
+    if (sub.from() == source::selected) {
+      passes = passes || has_more(sub);
+      if (!keyless_waits(sub)) continue;
+    }
     if (sub.from() == source::left || sub.from() == source::skip || !waits_in_line(sub)) continue;
     fills = fills || sub.from() != source::log;
     if (!strands_.push_back({.index = i})) return mark_dead(slot, close_reason::no_memory);
@@ -8555,7 +9522,10 @@ inline void engine::fill(std::uint32_t slot) noexcept {
   w.values_to = values_to(slot);
   if (fills && w.ok) weave(w);
   for (std::uint32_t i = sessions_[slot].first; passes && i != none && w.ok; i = subs_[i].next) {
-    if (subs_[i].from() != source::newest || waits_in_line(subs_[i])) continue;
+    const source from = subs_[i].from();
+    const bool values =
+        from == source::newest || (from == source::selected && keyless_waits(subs_[i]));
+    if (!values || waits_in_line(subs_[i])) continue;
     strands_.clear();  // without ids it has no place among the others
     w.ok = strands_.push_back({.index = i});
     if (w.ok) weave(w);
@@ -8563,6 +9533,7 @@ inline void engine::fill(std::uint32_t slot) noexcept {
   if (passes && w.ok) run_passes(w);
   if (!w.ok) return mark_dead(slot, close_reason::no_memory);
   if (w.bytes == 0 && w.moved && weaves(sessions_[slot])) enqueue(ready_, slot);
+  if (sessions_[slot].paced) arm(slot);
   finish_if_sealed(slot);
 }
 
@@ -8570,8 +9541,9 @@ inline void engine::fill(std::uint32_t slot) noexcept {
 inline bool engine::weaves(const session& s) const noexcept {
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const source from = subs_[i].from();
-    if ((from == source::newest || from == source::backfill) && waits_in_line(subs_[i]))
-      return true;
+    const bool waits = from == source::newest || from == source::backfill ||
+                       (from == source::selected && keyless_waits(subs_[i]));
+    if (waits && waits_in_line(subs_[i])) return true;
   }
   return false;
 }
@@ -8625,9 +9597,9 @@ inline void engine::sink(std::uint32_t i) noexcept {
 
 inline void engine::look(weaving& w, strand& x) noexcept {
   subscription& sub = subs_[x.index];
-  if (sub.from() == source::newest) {
+  if (sub.from() == source::newest || sub.from() == source::selected) {
     const newest_by_key& values = *stream_of(sub).owner->newest_;
-    passing& p = passes_[sub.record];
+    value_reader& p = value_reader_of(sub);
     if (x.keyless == strand::nothing) x.keyless = values.keyless_after(p.keyless);
     x.keyless = next_keyless(sub, x.keyless);
     if (x.keyless == values.keyless_end()) {
@@ -8658,7 +9630,7 @@ inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
   subscription& sub = subs_[x.index];
   w.moved = true;
   if (sub.from() == source::log) return take_from_log(w, x, bound);
-  if (sub.from() == source::newest) return take_keyless(w, x);
+  if (sub.from() == source::newest || sub.from() == source::selected) return take_keyless(w, x);
   blob* const bytes = staged_[x.staged++].bytes;
   const event_id before = std::exchange(sub.filled_to, x.next);
   w.done_to = x.next;
@@ -8683,7 +9655,7 @@ inline void engine::take_loss(weaving& w, channel_state& c, event_id before, eve
 inline void engine::take_keyless(weaving& w, strand& x) noexcept {
   const subscription& sub = subs_[x.index];
   stream& st = stream_of(sub);
-  passing& p = passes_[sub.record];
+  value_reader& p = value_reader_of(sub);
   const keyless_event& e = st.owner->newest_->keyless(x.keyless++);
   const log_place at = st.log.at(e.ordinal);
   const event_id id = at.seg->id(at.get());
@@ -8984,16 +9956,18 @@ inline publish_error engine::append(stream& st, const event& e, new_entry& meta,
   ++stamp_;
   st.log.commit(meta);
   st.trim(now_);
-  announce(st, o.audience);
+  announce(st, o.audience, !o.key.empty() && st.selecting != 0);
   return publish_error::none;
 }
 
-/// Sees to it that the next flush serves those who may see what was appended last.
-inline void engine::announce(stream& st, std::string_view audience) noexcept {
+/// Sees to it that the next flush serves those who may see what was appended last. `keyed`: those
+/// who chose their keys are told by wake_watchers().
+inline void engine::announce(stream& st, std::string_view audience, bool keyed) noexcept {
   if (st.owner->main_.readers.empty()) return;
   touch(st);
   if (audience.empty() || st.ask) {
     st.dirty = true;
+    st.for_all = st.for_all || !keyed;
   } else {
     serve_user(st, audience);
   }
@@ -9082,6 +10056,7 @@ inline void engine::put_newest(channel_state& c, const new_entry& meta,
   if (o.encoded && meta.id != no_id && text.starts_with("id: "))
     text.remove_prefix(text.find('\n') + 1);
   c.newest_->put(o.key, position, text, o.audience);
+  if (c.main_.selecting != 0) wake_watchers(c, o.key, position, o.audience);
 }
 
 inline publish_error engine::send(session_id id, const event& e) noexcept {
@@ -9174,7 +10149,10 @@ inline void engine::serve_dirty() noexcept {
   for (stream* st = touched_; st != nullptr; st = st->touched_next) {
     if (!st->dirty) continue;
     st->dirty = false;
-    for (const std::uint32_t i : st->readers) {
+    const std::uint32_t n =
+        st->readers.size() - (std::exchange(st->for_all, false) ? 0 : st->selecting);
+    for (std::uint32_t r = 0; r < n && r < st->readers.size(); ++r) {
+      const std::uint32_t i = st->readers[r];
       const subscription& sub = subs_[i];
       const std::uint32_t slot = sub.session;
       session& s = sessions_[slot];
@@ -9258,7 +10236,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       advance(slot, &b[0], b.size(), r.bytes, whole && !heads_.empty());
     }
     sent += r.bytes;
-    if (s.lane != none) take_values_back(slot, r.bytes);
+    if (s.lane != none && s.state == session_state::live) take_values_back(slot, r.bytes);
     if (all && whole && r.next == flow::ready) break;
     if (r.next == flow::closed || r.next == flow::pending) {
       mark_dead(slot, close_reason::peer);
@@ -9378,7 +10356,8 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
     const subscription& sub = subs_[i];
     skips = skips || sub.from() == source::skip;
     leaves = leaves || sub.from() == source::left;
-    fills = fills || sub.from() == source::newest || sub.from() == source::backfill;
+    fills = fills || sub.from() == source::newest || sub.from() == source::backfill ||
+            (sub.from() == source::selected && has_more(sub));
     if (sub.rest == 0) continue;
     const entry& e = (*sub.seg)[sub.k];
     if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.rest, sub.k, sub.seg, i, 1}))
@@ -9410,7 +10389,7 @@ inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t ha
     if (subs_[i].from() == source::log && !(woven && waits_in_line(subs_[i]))) {
       if (!add_head(i, half_sent)) return false;
     } else {
-      elsewhere = true;
+      elsewhere = elsewhere || subs_[i].from() != source::selected || has_more(subs_[i]);
     }
   }
   if (half_sent != none && (woven || b.full()))
@@ -9635,7 +10614,9 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
   if (item.kind == lane_kind::value && item.from != none) {
     const subscription& sub = subs_[item.from];
     ++stream_of(sub).owner->counters_.delivered;
-    if (sub.from() == source::newest) passes_[sub.record].sent += item.counts ? 1U : 0U;
+    if (sub.from() == source::newest || sub.from() == source::selected)
+      value_reader_of(sub).sent += item.counts ? 1U : 0U;
+    if (sub.from() == source::selected) value_sent(item.from, item.key);
   }
   lanes_.pop(s.lane);
 }
@@ -9708,7 +10689,7 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
     const flight& f = flights_[s->flight];
     if (n > f.total()) n = to_size(f.total());
     if (n != 0) advance(id.slot, f.runs.begin(), f.runs.size(), n, false);
-    if (s->lane != none) take_values_back(id.slot, n);
+    if (s->lane != none && s->state == session_state::live) take_values_back(id.slot, n);
     s->blocked = false;
     enqueue(ready_, id.slot);
   }
@@ -9872,6 +10853,7 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
     return;
   }
   if (s.state == session_state::live) {
+    if (s.paced) enqueue(live_, slot);
     if (s.over) look_at_soft_lag(slot);
     if (!serving(s)) return;
     channel_state* const heart = heart_of(s);
@@ -10248,17 +11230,25 @@ inline refusal_reason engine::bad_channel(const joining& j, std::uint32_t i) con
   if (c.engine_ != this) return refusal_reason::another_hub;
   if (c.sequence_ != joined(j, 0).sequence_) return refusal_reason::another_sequence;
   if (c.joined_) return refusal_reason::joined_twice;
+  if (watch_requests::request watch; j.watches.find(i, watch)) {
+    if (c.newest_ == nullptr) return refusal_reason::no_keys;
+    if (watch.keys > c.options_.max_selected) return refusal_reason::too_many_keys;
+  }
   const std::uint32_t most = c.options_.max_subscribers;
   return most != 0 && c.subscribers() >= most ? refusal_reason::channel_full : refusal_reason::none;
 }
 
 /// Why a live session cannot join.
-inline join_error engine::bad_join(std::uint32_t slot, channel to) const noexcept {
+inline join_error engine::bad_join(std::uint32_t slot, channel to,
+                                   const watch_options* watch) const noexcept {
   const channel_state* const here = to.state();
   if (here == nullptr || here->closing_) return join_error::closed;
   const channel_state& c = *here;
   if (c.engine_ != this) return join_error::another_hub;
   if (c.sealed_) return join_error::sealed;
+  if (watch != nullptr && c.newest_ == nullptr) return join_error::no_keys;
+  if (watch != nullptr && watch->keys.size() > c.options_.max_selected)
+    return join_error::too_many_keys;
   std::uint32_t joined = 0;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
@@ -10289,28 +11279,30 @@ inline bool engine::stands_nowhere(const session& s, std::uint32_t but) const no
 
 /// Whether a channel would begin with an id that the session has passed.
 inline bool engine::moved_on(std::uint32_t slot, const channel_state& c, const joining& j,
-                             const resume_point& resume) noexcept {
+                             const resume_point& resume, watch_request watch) noexcept {
   const session& s = sessions_[slot];
   if (!s.has_ids || c.options_.ids == id_mode::none) return false;
   event_id stands = c.sequence_->last;  // of one that left them all, or has a write under way
   if (const event_id next = next_id(slot); s.flight == none && next <= stands) stands = next - 1;
-  const beginning b = beginning_of(c, j, resume);
+  const beginning b = beginning_of(c, j, resume, watch);
   if (b.from == source::backfill) return resume.after < stands;
-  if (b.from == source::newest) {  // values have no ids
+  if (b.from == source::newest || b.from == source::selected) {  // values have no ids
     const newest_by_key& values = *c.newest_;
-    const std::uint64_t n = b.resumes ? values.keyless_after(resume.after) : values.keyless_end();
+    std::uint64_t n = b.resumes ? values.keyless_after(resume.after) : values.keyless_end();
+    if (watch != nullptr && !b.resumes && j.backlog != 0)
+      n = values.keyless_after(in_front_of(c.main_.log, c.main_.log.newest(j.backlog), head_of(c)));
     return n != values.keyless_end() && values.keyless(n).position <= stands;
   }
   return b.ordinal < c.main_.log.end() && c.main_.log.id_at(b.ordinal) <= stands;
 }
 
 /// A new subscription of a live session. False: memory is out.
-inline bool engine::begin_at_join(std::uint32_t index, const joining& j,
-                                  const resume_point& resume) noexcept {
+inline bool engine::begin_at_join(std::uint32_t index, const joining& j, const resume_point& resume,
+                                  watch_request watch) noexcept {
   const std::uint32_t slot = subs_[index].session;
   channel_state& c = *stream_of(subs_[index]).owner;
   bool lost = false;
-  if (!begin_at(index, j, resume, lost)) return false;
+  if (!begin_at(index, j, resume, watch, lost)) return false;
   if (lost) return untold_.push_back({&c, loss_at_opening(c, resume.after)}) && tell(slot);
   const subscription& sub = subs_[index];
   // What snapshots lost that it still gets is told first: no id may pass that.
@@ -10318,11 +11310,12 @@ inline bool engine::begin_at_join(std::uint32_t index, const joining& j,
          tell_standing(slot);
 }
 
-inline join_error engine::join(session_id id, channel to, const join_start& from) noexcept {
+inline join_error engine::join(session_id id, channel to, const join_start& from,
+                               const watch_options* watch) noexcept {
   if (quiet_) return join_error::in_hook;
   const session* const s = find(id);
   if (s == nullptr || s->state != session_state::live) return join_error::no_session;
-  if (const join_error bad = bad_join(id.slot, to); bad != join_error::none) return bad;
+  if (const join_error bad = bad_join(id.slot, to, watch); bad != join_error::none) return bad;
   channel_state& c = *to.state();
   const work w{*this};
   joining j;
@@ -10336,13 +11329,20 @@ inline join_error engine::join(session_id id, channel to, const join_start& from
     j.after_given = true;
     resume = {resume_point::kind::given, from.after, from.after};
   }
+  watch_requests::request asked;
+  if (watch != nullptr) asked = {watch->selects(), watch->max_rate, watch->max_bytes};
+  const watch_request how = watch != nullptr ? &asked : nullptr;
   c.main_.trim(now_);
-  if (moved_on(id.slot, c, j, resume)) return join_error::moved_on;
+  if (moved_on(id.slot, c, j, resume, how)) return join_error::moved_on;
   std::uint32_t last = s->first;
   while (last != none && subs_[last].next != none) last = subs_[last].next;
   const std::uint32_t i = add_reader(id.slot, c.main_, last);
   if (i == none) return join_error::no_memory;
-  if (!begin_at_join(i, j, resume) || pass_transients(i) == none) {
+  bool ok = begin_at_join(i, j, resume, how);
+  for (std::size_t k = 0; watch != nullptr && ok && k < watch->keys.size(); ++k)
+    ok = watch_key(i, watch->keys[k]);
+  chain_fresh_keys(c);
+  if (!ok || pass_transients(i) == none) {
     detach(id.slot, last);
     return join_error::no_memory;
   }
@@ -10413,7 +11413,9 @@ inline bool engine::push_opening(std::uint32_t slot, const request& r) noexcept 
 inline bool engine::nothing_comes(const joining& j, const resume_point& resume) const noexcept {
   for (std::uint32_t i = 0; i < j.channels.size(); ++i) {
     const channel_state& c = joined(j, i);
-    if (!c.sealed_ || !nothing_comes(c, j, resume)) return false;
+    watch_requests::request watch;
+    const bool watches = j.watches.find(i, watch);
+    if (!c.sealed_ || !nothing_comes(c, j, resume, watches ? &watch : nullptr)) return false;
   }
   return true;
 }
@@ -10421,8 +11423,8 @@ inline bool engine::nothing_comes(const joining& j, const resume_point& resume) 
 /// Of one channel. Where the host's rule says who sees what, that is not asked here: its stream
 /// opens, and ends.
 inline bool engine::nothing_comes(const channel_state& c, const joining& j,
-                                  const resume_point& resume) const noexcept {
-  const beginning b = beginning_of(c, j, resume);
+                                  const resume_point& resume, watch_request watch) const noexcept {
+  const beginning b = beginning_of(c, j, resume, watch);
   if (b.from == source::newest && !b.resumes) return c.newest_->size() == 0;
   if (b.from != source::log || b.lost) return false;
   const event_log& log = c.main_.log;
@@ -10447,7 +11449,9 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   if (const refusal_reason bad = bad_join(j); bad == refusal_reason::channel_full) {
     return fail(bad, caps_.options().total.status, caps_.options().total.retry_after);
   } else if (bad != refusal_reason::none) {
-    return fail(bad, bad == refusal_reason::no_memory ? 503 : 500);
+    return fail(bad, bad == refusal_reason::no_memory       ? 503
+                     : bad == refusal_reason::too_many_keys ? 400
+                                                            : 500);
   }
   struct held_names {  // until a session has them
     caps& in;
@@ -10592,12 +11596,13 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 template <transport Transport, std::movable User = no_user>
 class hub {
  public:
-  using connection = typename Transport::connection;
+  using connection = typename Transport::connection;  ///< the transport's
   static_assert(std::is_nothrow_move_constructible_v<connection> &&
                     std::is_nothrow_move_constructible_v<User>,
                 "a session takes connection and User over after its slot is counted: moving them "
                 "must not throw");
 
+  /// The transport must outlive the hub.
   explicit hub(Transport& t, const hub_options& o = {}) : transport_{&t}, engine_{calls(), o} {}
   hub(const hub&) = delete;
   hub& operator=(const hub&) = delete;
@@ -10631,6 +11636,7 @@ class hub {
   /// channel_options::keep_sealed. publish_options::last does the same behind an event. False: it
   /// is sealed already, or as close_channel.
   bool seal(channel c) noexcept { return engine_.seal(c); }
+  /// Calls `f(channel)` for each that is open.
   template <class F>
   void for_each_channel(F&& f) {
     for (std::uint32_t i = 0; i < engine_.channels().size(); ++i)
@@ -10639,6 +11645,7 @@ class hub {
 
   // --- publishing --------------------------------------------------------------------------------
 
+  /// Into a channel's log; see channel::publish.
   [[nodiscard]] publish_result publish(channel c, const event& e,
                                        const publish_options& o = {}) noexcept {
     return engine_.publish(c, e, o);
@@ -10685,6 +11692,7 @@ class hub {
   /// The form of the hub's own refusals; default: refusal_response(). Status and Retry-After are
   /// the refusal's, whatever it says. Must not throw.
   void refusal_form(function<response(const refused_request&)> f) { form_ = std::move(f); }
+  /// A stream is open, and may be sent to.
   void on_opened(function<void(session_id, const User&)> f) { opened_ = std::move(f); }
   /// After a session's end; its slots in the caps are free already.
   void on_closed(function<void(session_id, const User&, close_reason)> f) {
@@ -10774,6 +11782,7 @@ class hub {
     if (p.waits_) return {};
     return retry_or_refuse(std::move(c), r, std::move(out));
   }
+  /// Its place is free again; see wait().
   void release(place& p) noexcept {
     if (p.counted_) engine_.end_wait(p.names_);
     p = {};
@@ -10787,13 +11796,38 @@ class hub {
   /// (hub_options::position). A cut stream comes back with a request of its own: let that say the
   /// same channels.
   [[nodiscard]] join_error join(session_id id, channel c, const join_start& from = {}) noexcept {
-    return engine_.join(id, c, from);
+    return join(id, c, watch_options{}, from);
+  }
+  /// The same for a channel with keys, and how it is read. `from` is about events without a key.
+  [[nodiscard]] join_error join(session_id id, channel c, const watch_options& watch,
+                                const join_start& from = {}) noexcept {
+    const join_error e = engine_.join(id, c, from, watch.says_nothing() ? nullptr : &watch);
+    if (e == join_error::none) tell_of_values(id.slot);
+    return e;
+  }
+  /// A session that chose its keys of a channel gets more of them: each begins with the value that
+  /// it has, behind what waits already. Those that it has are left alone. O(keys); O(values of the
+  /// channel) where some of those have an audience and nobody chose the key before.
+  [[nodiscard]] select_error select(session_id id, channel c,
+                                    std::span<const std::string_view> keys) noexcept {
+    return engine_.select(id, c, keys);
+  }
+  /// It gets no more values of these keys; one that is being written may still come. Keys that it
+  /// does not have are left out.
+  [[nodiscard]] select_error unselect(session_id id, channel c,
+                                      std::span<const std::string_view> keys) noexcept {
+    return engine_.unselect(id, c, keys);
   }
   /// It gets no event of that channel any more, also of what was published and is not sent yet; a
   /// half-sent one is finished, also if the channel is closed. A gap frame that waits is sent,
   /// since its id speaks for all channels. It may leave all of them. False: it had not joined it,
   /// or is gone.
   bool leave(session_id id, channel c) noexcept { return engine_.leave(id, c); }
+
+  /// It joined the channel with keys of its own.
+  [[nodiscard]] bool selects(session_id id, channel c) const noexcept {
+    return engine_.selects(id, c);
+  }
 
   // --- the loop ----------------------------------------------------------------------------------
 
@@ -10822,6 +11856,7 @@ class hub {
   [[nodiscard]] std::size_t peek(session_id id, std::span<buffer> out) noexcept {
     return engine_.peek(id, out);
   }
+  /// So many bytes of what peek() showed were taken.
   void consume(session_id id, std::size_t n) noexcept { engine_.written(id, n); }
 
   // --- ends --------------------------------------------------------------------------------------
@@ -10839,28 +11874,36 @@ class hub {
   /// Takes no more, tells every stream when to come back, ends each once it has everything, cuts at
   /// the deadline.
   void drain(const drain_options& o = {}) noexcept { engine_.drain(o); }
+  /// drain() was called.
   [[nodiscard]] bool draining() const noexcept { return engine_.draining(); }
+  /// And no stream is left.
   [[nodiscard]] bool drained() const noexcept {
     return engine_.draining() && engine_.open_slots() == 0;
   }
 
   // --- what is there -----------------------------------------------------------------------------
 
+  /// Open streams.
   [[nodiscard]] std::size_t sessions() const noexcept { return engine_.session_count(); }
+  /// Open streams of a user.
   [[nodiscard]] std::size_t user_sessions(std::string_view key) noexcept {
     return engine_.user_sessions(key);
   }
+  /// Whether that stream is open.
   [[nodiscard]] bool alive(session_id id) noexcept { return engine_.alive(id); }
   /// The session's user, or nullptr.
   [[nodiscard]] User* user(session_id id) noexcept {
     return engine_.find(id) != nullptr ? &at(id.slot).user() : nullptr;
   }
+  /// Its connection; nullptr: it is not open.
   [[nodiscard]] connection* find(session_id id) noexcept {
     return engine_.find(id) != nullptr ? &at(id.slot).conn() : nullptr;
   }
   /// Bytes that the slowest subscriber is behind live. O(subscribers).
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept { return engine_.worst_lag(c); }
+  /// What it counted, and what it holds.
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
+  /// As it took them.
   [[nodiscard]] const hub_options& options() const noexcept { return engine_.options(); }
   /// f(const channel_stats&) for each channel, and then for those that were closed: their sums by
   /// channel_options::metrics_name, which have no name. O(channels).
@@ -10918,6 +11961,14 @@ class hub {
     return r.method == "GET" || r.method == "HEAD";
   }
 
+  /// The transport knows of a stream that gets values.
+  void tell_of_values(std::uint32_t slot) noexcept {
+    if constexpr (requires(Transport & t, connection & k) { t.carries_values(k); }) {
+      if (engine_.gets_values(slot)) transport_->carries_values(at(slot).conn());
+    }
+    (void)slot;
+  }
+
   accept_result take(connection&& c, const request& r, verdict<User> v, accept_result out) {
     if (!v.admitted()) {
       out.why = refusal_reason::verdict;
@@ -10943,6 +11994,7 @@ class hub {
       return refused(std::move(out));
     }
     engine_.join(slot, v.joining(), resume);
+    tell_of_values(slot);
     if (opened_) opened_(out.id, at(slot).user());
     engine_.open(slot);
     return out;
@@ -11097,6 +12149,7 @@ enum class parse_error : std::uint8_t {
   no_memory,        ///< an allocation failed
 };
 
+/// Its name.
 [[nodiscard]] constexpr std::string_view to_string(parse_error e) noexcept {
   switch (e) {
     case parse_error::none: return "none";
@@ -11128,13 +12181,13 @@ enum class invalid_utf8 : std::uint8_t {
 
 /// What a parser bears.
 struct parser_options {
-  parse_limits limits{};
-  invalid_utf8 utf8 = invalid_utf8::pass;
+  parse_limits limits{};                   ///< what is beyond is an error
+  invalid_utf8 utf8 = invalid_utf8::pass;  ///< what becomes of bytes that are no UTF-8
 };
 
 /// What feed did.
 struct parse_result {
-  parse_error error = parse_error::none;
+  parse_error error = parse_error::none;  ///< why it stopped for good
   /// Bytes taken; fewer than given only after an error, or because the sink asked to stop.
   std::size_t consumed = 0;
 
@@ -11162,6 +12215,7 @@ concept event_sink = requires(S& sink, const event& e) {
 class parser {
  public:
   parser() noexcept = default;
+  /// Limits, and what becomes of bytes that are no UTF-8.
   explicit parser(const parser_options& options) noexcept : options_{options} {}
 
   /// Takes the next piece of the stream, of any size. event::id is the last event ID, event::retry
@@ -11179,6 +12233,7 @@ class parser {
   /// set_last_event_id({}) forgets it.
   void reset() noexcept;
 
+  /// Why it takes no more; none: it does.
   [[nodiscard]] parse_error error() const noexcept { return error_; }
 
   /// The id of the last finished event that had one, for the Last-Event-ID header. Valid until the

@@ -30,6 +30,7 @@
 
 #include "sse.hpp"
 
+/// Transports in memory, and a check of one's own.
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::testing {
 
 /// One peer, as the test sees and drives it.
@@ -39,13 +40,13 @@ struct peer {
   std::size_t window = SIZE_MAX;
   /// Bytes it takes of one write, which then answers flow::ready.
   std::size_t max_write = SIZE_MAX;
-  bool fails = false;      ///< the next write answers flow::closed
-  bool is_closed = false;  ///< Transport::close was called
-  close_reason why = close_reason::host;
-  session_id session{};
-  std::vector<buffer> in_flight{};  ///< completion style: taken, still being read
-  std::size_t in_flight_bytes = 0;
-  std::size_t writes = 0;
+  bool fails = false;                     ///< the next write answers flow::closed
+  bool is_closed = false;                 ///< Transport::close was called
+  close_reason why = close_reason::host;  ///< then: why
+  session_id session{};                   ///< whose it is
+  std::vector<buffer> in_flight{};        ///< completion style: taken, still being read
+  std::size_t in_flight_bytes = 0;        ///< of these
+  std::size_t writes = 0;                 ///< calls of Transport::write
 };
 
 /// `Completes`: writes answer flow::pending and complete() finishes them.
@@ -54,19 +55,23 @@ class basic_memory_transport {
  public:
   /// A client, by number.
   struct connection {
-    std::size_t index = 0;
+    std::size_t index = 0;  ///< of the client
   };
-  static constexpr bool completes = Completes;
+  static constexpr bool completes = Completes;  ///< see transport
 
+  /// A new client; its number.
   [[nodiscard]] std::size_t connect() {
     peers_.emplace_back();
     return peers_.size() - 1;
   }
-  [[nodiscard]] peer& at(std::size_t i) noexcept { return peers_[i]; }
+  [[nodiscard]] peer& at(std::size_t i) noexcept { return peers_[i]; }  ///< REQUIRES: i < size().
+  /// Clients, also those that are closed.
   [[nodiscard]] std::size_t size() const noexcept { return peers_.size(); }
 
+  /// See transport.
   void opened(connection& c, session_id id) noexcept { peers_[c.index].session = id; }
 
+  /// See transport.
   [[nodiscard]] write_result write(connection& c, std::span<const buffer> bytes) noexcept {
     peer& p = peers_[c.index];
     ++p.writes;
@@ -109,6 +114,7 @@ class basic_memory_transport {
     return all;
   }
 
+  /// See transport.
   void close(connection& c, close_reason why) noexcept {
     peers_[c.index].is_closed = true;
     peers_[c.index].why = why;
@@ -118,12 +124,13 @@ class basic_memory_transport {
   std::vector<peer> peers_;
 };
 
-using memory_transport = basic_memory_transport<false>;
+using memory_transport = basic_memory_transport<false>;  ///< takes bytes at once
+/// Takes them when complete() says so.
 using memory_completion_transport = basic_memory_transport<true>;
 
 /// What check_transport found; empty: nothing wrong.
 struct transport_report {
-  std::string problem{};
+  std::string problem{};  ///< a sentence
   [[nodiscard]] explicit operator bool() const noexcept { return problem.empty(); }
 };
 

@@ -11,15 +11,23 @@ namespace {
 
 using server = test::server<>;
 
+// A socket that is not to block costs Asio two calls (F_GETFL, F_SETFL) from 1.30.2 on, before
+// it one (FIONBIO).
+#if ASIO_VERSION >= 103002 || BOOST_ASIO_VERSION >= 103002
+constexpr double most_calls = 10.2;  // what is above 10 is shared: the listener's
+#else
+constexpr double most_calls = 9.2;
+#endif
+
 }  // namespace
 
-TEST_CASE("a stream that is accepted, served and closed costs nine system calls") {
+TEST_CASE("a stream that is accepted, served and closed costs nine system calls, or ten") {
   if (!test::socket_calls_can_fail()) return;
   constexpr std::size_t streams = 200;
   if (!test::allow_descriptors(2 * streams + 100)) return;
   const test::accept_cost cost = test::count_accepts<server>(streams);
   INFO(cost.each << " calls and " << cost.waits << " waits for each stream");
-  CHECK(cost.each < 9.2);  // the rest is shared: the listener's
+  CHECK(cost.each < most_calls);
   CHECK(cost.waits < 0.2);
   CHECK(cost.each > 3);
 }

@@ -1,16 +1,19 @@
 // An answer of a language model as a stream, as the npm client `openai` reads it; that client judges. Then cut at every token and
-// resumed, called off when its reader leaves, and over kept connections.
+// resumed, called off when its reader leaves, and over kept connections. That takes a server of at most 120 lines.
 // needs: node npm:openai
 // usage: completions.mjs [COMPLETIONS]   else $PROGRAMS/completions.
 // Exit code: 0 ok, 1 failed.
 import assert from 'node:assert/strict';
 import {spawn} from 'node:child_process';
+import {readFileSync} from 'node:fs';
 import http from 'node:http';
 import {createRequire} from 'node:module';
 import path from 'node:path';
 import {createInterface} from 'node:readline';
 
 const OpenAI = createRequire(import.meta.url)('openai').OpenAI;   // honours NODE_PATH
+const lines = readFileSync(new URL('../../examples/completions/main.cpp', import.meta.url), 'utf8').trimEnd().split('\n').length;
+assert.ok(lines <= 120, `examples/completions/main.cpp has ${lines} lines`);
 const program = process.argv[2] || path.join(process.env.PROGRAMS || 'build/dev/bin', 'completions');
 const patience = AbortSignal.timeout(60_000);
 patience.onabort = () => { console.error('FAILED completions.mjs: nothing came in time'); process.exit(1); };

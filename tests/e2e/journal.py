@@ -128,7 +128,7 @@ class Reader(threading.Thread):
 
 
 def stored(directory, what=rb"^id: (\d+)$"):
-    dump = subprocess.run([program("journal"), "dump", directory], check=True, capture_output=True)
+    dump = subprocess.run([program("ssehub-journal"), "dump", directory], check=True, capture_output=True)
     return [int(n) if n.isdigit() else n for n in re.findall(what, dump.stdout, re.M)]
 
 

@@ -16,6 +16,10 @@ const pages = {
     async shown(view) { await until('a book and a fill', () => view.page.evaluate(() => !document.querySelector('#depth').hidden && document.querySelector('#fills tr') !== null)); },
     async fill({url}) { for (const price of [1, 1e6]) await post(`${url}api/order`, {side: 'BUY', symbol: 'BTCUSDT', qty: 0.01, price}); },
   },
+  'watch list': {
+    program: 'gateway', path: 'watch', flags: () => ['--trades', '--symbols', '40'], async fill() { },
+    async shown(view) { await until('courses', () => view.page.evaluate(() => Number(document.body.dataset.values) > 100)); },
+  },
   logs: {
     flags: () => { fs.writeFileSync(path.join(scratch, 'app.log'), Array.from({length: 60}, (_, i) => `2026-01-01 12:00:${i} INFO line ${i} of a log\n`).join('')); return ['--data', scratch]; },
     async fill({url}) { for (const level of ['info', 'warn', 'error']) await post(`${url}api/logs`, {level, component: 'api', message: `something ${level}`, agent: 'a1'}); },

@@ -120,9 +120,10 @@ TEST_CASE("a byte and room in one edge: the rest of the stream comes") {
   test::input_and_room_at_once<loop>();
 }
 
-TEST_CASE("a value does not age in the kernel, with server_options::unsent") {
+TEST_CASE("a value does not age in the kernel, whatever server_options::unsent says") {
   if (test::cannot_hold_the_server()) return;
-  test::values_do_not_age_in_the_kernel<loop>();
+  for (const std::uint32_t unsent : {0U, 16384U})
+    test::values_do_not_age_in_the_kernel<loop>(unsent);
 }
 
 TEST_CASE("a body and room in one edge: answer and request go on") {

@@ -156,6 +156,16 @@ def keys(add):
         "newest_by_key::changed; engine::take_values: detail/engine/passes.hpp", top)
 
 
+def chosen_keys(add):
+    where = "engine::wake_watchers: detail/engine/selection.hpp; take_selected: passes.hpp; key_watchers: detail/log/"
+    few, _ = counted("chosen", 1000, 2, 10)
+    many, top = counted("chosen", 1000, 500, 2000)
+    add("times the instructions of an event for one that chose its key: beside 499 that chose 2,000 others, instead of one",
+        many / few, where, top)
+    log, _ = counted("user", "own", 1000, 2)
+    add("times the instructions of an event for one user: by a chosen key", few / log, where, top)
+
+
 def turns(add):
     storm = plain("storm", 10_000, 100)
     add("live readers that had to wait for a second flush, beside 10,000 resumes of 655 kB", storm["late"],
@@ -204,7 +214,7 @@ def history(add):
 
 def count_shapes(add):
     """Shapes of work beside the plain one: what they promise is in each name."""
-    for part in (backlogs, memory, audiences, keys, turns, history):
+    for part in (backlogs, memory, audiences, keys, chosen_keys, turns, history):
         part(add)
 
 

@@ -21,6 +21,8 @@
 //   completes N                          bytes of a session, idle and after a burst
 //   keyed EVENTS KEYS                    publishing with a key, of so many; 0: without
 //   one-of-many KEYS                     two values to a reader that had the others
+//   chosen EVENTS SESSIONS CHOSEN        events of one key, which a session chose; the others chose
+//                                        CHOSEN keys each, not that one
 //   grow ENTRIES [AT]                    the publish that asks for most memory; AT: its cost
 #include <cstdint>
 #include <cstdio>
@@ -685,6 +687,35 @@ void one_of_many(u64 keys) {
   print("bytes", net.bytes);
 }
 
+void chosen(u64 events, u64 sessions, u64 keys) {
+  tally<> net;
+  sse::hub<tally<>> h{net, no_limits()};
+  sse::channel_options o = plain_channel(10);
+  o.max_keys = 50'000;
+  sse::channel c = open(h, "quotes", std::move(o));
+  for (u64 i = 0; i < 50'000; ++i) publish(c, {.key = symbol(i)});
+  std::vector<std::string> names;
+  for (u64 i = 1; i <= keys; ++i) names.push_back(symbol(i));
+  const std::vector<std::string_view> others{names.begin(), names.end()};
+  const std::string name = symbol(0);
+  const std::string_view one = name;
+  for (u64 i = 0; i < sessions; ++i) {
+    const std::span<const std::string_view> own = i == 0 ? std::span{&one, 1} : std::span{others};
+    if (!h.accept({}, {}, sse::admit().join(c, {.keys = own}))) fail("accept");
+  }
+  flush(h);
+  const u64 bytes = net.bytes;
+  {
+    const counting::instructions on;
+    for (u64 i = 0; i < events; ++i) {
+      publish(c, {.key = one});
+      flush(h);
+    }
+  }
+  if (net.bytes == bytes) fail("it did not come");
+  print("bytes", net.bytes - bytes);
+}
+
 }  // namespace
 
 bool counting::shape_of_work(int argc, char** argv) {
@@ -725,6 +756,8 @@ bool counting::shape_of_work(int argc, char** argv) {
     keyed(n(2), n(3));
   } else if (what == "one-of-many") {
     one_of_many(n(2));
+  } else if (what == "chosen") {
+    chosen(n(2), n(3), n(4));
   } else if (what == "grow") {
     grow(n(2), argc > 3 ? n(3) : 0);
   } else {

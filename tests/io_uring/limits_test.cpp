@@ -137,10 +137,11 @@ TEST_CASE("io_uring: a byte and room in one edge: the rest of the stream comes")
   test::input_and_room_at_once<loop>();
 }
 
-TEST_CASE("io_uring: a value does not age in the kernel, with server_options::unsent") {
+TEST_CASE("io_uring: a value does not age in the kernel, whatever server_options::unsent says") {
   if (test::cannot_hold_the_server()) return;
   if (test::refused()) return;
-  test::values_do_not_age_in_the_kernel<loop>();
+  for (const std::uint32_t unsent : {0U, 16384U})
+    test::values_do_not_age_in_the_kernel<loop>(unsent);
 }
 
 TEST_CASE("io_uring: a body and room in one edge: answer and request go on") {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include <sse/sse.hpp>
@@ -30,6 +31,8 @@ struct desk_plan {
   std::size_t per_turn = 2000;   ///< bytes that the reader takes
   std::uint32_t keyless_in = 0;  ///< one event without a key in so many turns; 0: none
   std::uint64_t keep = 1'000'000;
+  std::uint32_t chosen_in = 0;  ///< the reader chooses one of so many keys; 0: it reads the channel
+  double max_rate = 0;          ///< of a reader that chooses; a turn takes 10 ms
 };
 
 /// What a reader got of it.
@@ -45,19 +48,50 @@ struct desk_result {
   std::uint64_t updates = 0;
 };
 
-class keyed_desk {
+/// `Stage`: its transport writes at once, or completes.
+template <class Stage>
+class basic_desk {
+  static constexpr bool completes = std::is_same_v<Stage, test::completion_stage>;
+
  public:
-  explicit keyed_desk(const desk_plan& p)
-      : plan_{p}, stage_{{.flush_share = p.share}, test::stage::as_given{}}, keys_(p.keys) {
+  explicit basic_desk(const desk_plan& p)
+      : plan_{p}, stage_{{.flush_share = p.share}, typename Stage::as_given{}}, keys_(p.keys) {
     sse::channel_options o = test::quiet(p.keep);
     o.on_lag = sse::lag_policy::coalesce;
     o.max_keys = p.keys;
+    o.max_selected = p.keys;
     quotes_ = stage_.open("quotes", std::move(o));
-    reader_ = stage_.join(quotes_, {.window = 0});
+    if (p.chosen_in == 0) {
+      reader_ = stage_.join(quotes_, {.window = completes ? SIZE_MAX : 0});
+      return;
+    }
+    std::vector<std::string> names;
+    for (std::uint32_t k = 0; k < p.keys; ++k) {
+      if (chosen(k)) names.push_back("k" + std::to_string(k));
+    }
+    const std::vector<std::string_view> views{names.begin(), names.end()};
+    const sse::watch_options how{.keys = views, .only_keys = true, .max_rate = p.max_rate};
+    reader_ = stage_.accept({.window = completes ? SIZE_MAX : 0}, sse::admit().join(quotes_, how));
+  }
+  [[nodiscard]] bool chosen(std::uint32_t k) const {
+    return plan_.chosen_in == 0 || k % plan_.chosen_in == 0;
+  }
+  /// The reader gives a key up, or chooses it again: then what it has not got yet may come.
+  void change(std::uint32_t k, bool on) {
+    if (!chosen(k) || keys_[k].given_up != on) return;
+    const std::string name = "k" + std::to_string(k);
+    const std::string_view view = name;
+    const auto error = on ? stage_.hub.select(reader_.id, quotes_, {&view, 1})
+                          : stage_.hub.unselect(reader_.id, quotes_, {&view, 1});
+    if (error != sse::select_error::none) ++result.gaps;
+    keys_[k].given_up = !on;
+    if (on) keys_[k].got = 0;
+    keys_[k].pending_since = on && keys_[k].version != 0 ? now_ : 0;
   }
 
   void turn() {
     ++now_;
+    stage_.hub.tick(sse::time_point::milliseconds(static_cast<std::int64_t>(10 * now_)));
     for (std::uint32_t k = 0; k < plan_.busy; ++k) update(k);
     for (std::uint32_t k = plan_.busy; k < plan_.keys; ++k) {
       if ((now_ + k) % plan_.others == 0) update(k);
@@ -69,29 +103,39 @@ class keyed_desk {
   void update(std::uint32_t k) {
     key& x = keys_[k];
     ++x.version;
-    ++result.updates;
-    if (x.pending_since == 0) x.pending_since = now_;
+    if (chosen(k) && !x.given_up) {
+      ++result.updates;
+      if (x.pending_since == 0) x.pending_since = now_;
+    }
     const std::string name = "k" + std::to_string(k);
     const std::string data = name + ";" + std::to_string(x.version) + ";" + std::string(70, 'x');
     if (!quotes_.publish({.type = "q", .data = data}, {.key = name})) ++result.old_news;
   }
   void put_keyless() { (void)quotes_.publish({.type = "fill", .data = std::to_string(++fills_)}); }
   void take(std::size_t bytes) {
-    stage_.let(reader_, bytes);
+    if constexpr (completes) {
+      stage_.hub.written(reader_.id, stage_.net.complete(reader_.peer, bytes));
+      stage_.flush();
+    } else {
+      stage_.let(reader_, bytes);
+    }
     read();
-    stage_.peer(reader_).window = 0;
+    if (!completes) stage_.peer(reader_).window = 0;
   }
   /// It reads whatever there is; then nothing is pending.
   void take_all() {
-    ++now_;
-    stage_.let(reader_);
-    read();
-    stage_.peer(reader_).window = 0;
+    now_ += plan_.max_rate > 0 ? static_cast<std::uint64_t>(100 / plan_.max_rate) + 1 : 1;
+    stage_.hub.tick(sse::time_point::milliseconds(static_cast<std::int64_t>(10 * now_)));
+    stage_.flush();
+    do take(SIZE_MAX);
+    while (completes && stage_.peer(reader_).in_flight_bytes != 0);
   }
   /// Turns that a pass over all keys takes; a value or an id may be cut at its beginning and end.
   [[nodiscard]] std::uint64_t turns_of_a_pass() const {
     const std::size_t size = 12 + 6 + 1 + std::to_string(plan_.keys).size() + 22 + 70;
-    return plan_.keys * size / plan_.per_turn + 3;
+    const std::uint32_t read = plan_.chosen_in == 0 ? plan_.keys : plan_.keys / plan_.chosen_in + 1;
+    const double pause = plan_.max_rate > 0 ? 100 / plan_.max_rate : 0;  // in turns
+    return read * size / plan_.per_turn + 3 + static_cast<std::uint64_t>(pause);
   }
   [[nodiscard]] std::uint64_t waits() const {
     std::uint64_t n = 0;
@@ -115,6 +159,7 @@ class keyed_desk {
     std::uint64_t version = 0;
     std::uint64_t got = 0;
     std::uint64_t pending_since = 0;
+    bool given_up = false;
   };
 
   void read() {
@@ -152,7 +197,9 @@ class keyed_desk {
     const auto k = static_cast<std::uint32_t>(std::stoul(text.substr(data + 7)));
     const std::uint64_t version = std::stoull(text.substr(text.find(';', data) + 1));
     key& x = keys_[k];
+    if (x.given_up) return;  // it was begun before
     ++result.values;
+    if (!chosen(k)) ++result.old_news;
     if (k == 0) ++result.busiest;
     if (version <= x.got) ++result.out_of_order;
     if (version != (begun_.empty() ? x.version : begun_[k])) ++result.old_news;
@@ -162,7 +209,7 @@ class keyed_desk {
   }
 
   desk_plan plan_;
-  test::stage stage_;
+  Stage stage_;
   sse::channel quotes_{};
   test::caller reader_{};
   std::vector<key> keys_;
@@ -172,14 +219,16 @@ class keyed_desk {
   std::vector<std::uint64_t> begun_;
 };
 
+using keyed_desk = basic_desk<test::stage>;
+
 /// Nothing waits any more: the sums are exact.
-void check_sums(keyed_desk& d) {
+template <class Desk>
+void check_sums(Desk& d) {
   for (int i = 0; i < 3; ++i) d.take_all();
   CHECK(d.waits() == 0);
   const sse::channel_stats s = d.stats();
-  CHECK(s.published == d.published());
   CHECK(s.delivered == d.result.values + d.result.keyless);
-  CHECK(s.published == s.delivered + s.coalesced);
+  CHECK(d.published() == s.delivered + s.coalesced);
   CHECK(d.result.gaps == 0);
 }
 
@@ -194,11 +243,17 @@ TEST_CASE("keyed: no key is silent for more than a pass, and no value is old whe
       {.keys = 2000, .busy = 1, .others = 100},
       {.keys = 2000, .busy = 1, .others = 100, .share = 1},
       {.keys = 500, .busy = 500, .per_turn = 150},
+      {.keys = 500, .busy = 500, .chosen_in = 1},
+      {.keys = 5000, .busy = 5000, .chosen_in = 10},
+      {.keys = 2000, .busy = 1, .others = 100, .share = 1, .chosen_in = 2},
+      {.keys = 500, .busy = 500, .per_turn = 150, .chosen_in = 3},
+      {.keys = 500, .busy = 500, .per_turn = 50'000, .chosen_in = 2, .max_rate = 4},
+      {.keys = 500, .busy = 500, .chosen_in = 2, .max_rate = 20},
   };
   for (const desk_plan& p : plans) {
     CAPTURE(p.keys, p.busy, p.others, p.share, p.per_turn);
     keyed_desk d{p};
-    const int turns = p.per_turn < 1000 ? 2000 : 600;
+    const int turns = p.per_turn < 1000 ? 2000 : p.keys > 2000 ? 200 : 600;
     for (int i = 0; i < turns; ++i) d.turn();
     CHECK(d.result.old_news == 0);
     CHECK(d.result.out_of_order == 0);
@@ -210,9 +265,11 @@ TEST_CASE("keyed: no key is silent for more than a pass, and no value is old whe
 
 TEST_CASE("keyed: events without a key all come, in order, whatever else there is",
           "[keyed][fault]") {
-  for (const std::uint32_t share : {1U, 4096U, 256U << 10}) {
-    CAPTURE(share);
-    keyed_desk d{{.keys = 300, .busy = 300, .share = share, .keyless_in = 3}};
+  for (std::uint32_t i = 0; i < 6; ++i) {
+    constexpr std::uint32_t shares[] = {1, 4096, 256 << 10};
+    CAPTURE(i);
+    keyed_desk d{
+        {.keys = 300, .busy = 300, .share = shares[i % 3], .keyless_in = 3, .chosen_in = i / 3}};
     for (int i = 0; i < 600; ++i) d.turn();
     CHECK(d.result.keyless == 200);
     CHECK(d.result.keyless_wrong == 0);
@@ -234,13 +291,19 @@ TEST_CASE("keyed: any number of keys, rates, reader speeds and flush shares",
     p.share = shares[random.below(4)];
     p.per_turn = 100 + random.below(random.one_in(2) ? 400 : 20'000);
     p.keyless_in = static_cast<std::uint32_t>(random.below(10));
-    CAPTURE(p.keys, p.busy, p.others, p.share, p.per_turn, p.keyless_in);
+    p.chosen_in = static_cast<std::uint32_t>(random.one_in(2) ? 0 : 1 + random.below(5));
+    if (p.chosen_in != 0 && random.one_in(3))
+      p.max_rate = 1 + static_cast<double>(random.below(50));
+    const bool changes = p.chosen_in != 0 && random.one_in(3);
+    CAPTURE(p.keys, p.busy, p.others, p.share, p.per_turn, p.keyless_in, p.chosen_in, p.max_rate);
     keyed_desk d{p};
     // Who reads less than the events without a key take gets nothing else.
     const std::uint64_t all = (std::max<std::uint64_t>)(20'000, 4 * p.keys);
     while (d.result.updates < all && done < 10 * all) {
       d.turn();
       if (random.one_in(50)) d.take_all();
+      for (std::uint64_t n = changes ? random.below(4) : 0; n != 0; --n)
+        d.change(static_cast<std::uint32_t>(random.below(p.keys)), random.one_in(2));
       ++done;
     }
     done += d.result.updates;
@@ -248,6 +311,34 @@ TEST_CASE("keyed: any number of keys, rates, reader speeds and flush shares",
     CHECK(d.result.out_of_order == 0);
     CHECK(d.result.keyless_wrong == 0);
     CHECK(d.longest_wait() <= d.turns_of_a_pass() * (p.keyless_in == 0 ? 1 : 3));
+    if (!changes) {
+      check_sums(d);
+    } else {
+      for (int i = 0; i < 3; ++i) d.take_all();
+      CHECK(d.waits() == 0);
+      CHECK(d.result.gaps == 0);
+    }
+  }
+}
+
+TEST_CASE("keyed: with a transport that completes no key is silent for more than a pass either",
+          "[keyed][selection][completion]") {
+  const desk_plan plans[] = {
+      {.keys = 500, .busy = 500, .chosen_in = 1},
+      {.keys = 500, .busy = 500, .per_turn = 150, .chosen_in = 1},
+      {.keys = 500, .busy = 500, .per_turn = 300, .keyless_in = 9, .chosen_in = 3},
+      {.keys = 2000, .busy = 1, .others = 100, .share = 4096, .chosen_in = 2},
+      {.keys = 500, .busy = 500, .per_turn = 50'000, .chosen_in = 2, .max_rate = 4},
+      {.keys = 500, .busy = 500, .chosen_in = 0},
+  };
+  for (const desk_plan& p : plans) {
+    CAPTURE(p.keys, p.busy, p.per_turn, p.chosen_in, p.max_rate);
+    basic_desk<test::completion_stage> d{p};
+    for (int i = 0; i < (p.per_turn < 1000 ? 2000 : 600); ++i) d.turn();
+    CHECK(d.result.out_of_order == 0);
+    CHECK(d.result.keyless_wrong == 0);
+    // What is in a write is as old as that write is long.
+    CHECK(d.longest_wait() <= d.turns_of_a_pass() * 2 + 2);
     check_sums(d);
   }
 }

@@ -577,6 +577,64 @@ TEST_CASE("X-02 coalescing: each allocation fails once, and what is lost by it i
   }
 }
 
+TEST_CASE("selection: each allocation fails once while keys are chosen, change and are given up",
+          "[allocation][selection]") {
+  for (const std::uint64_t how_many : {std::uint64_t{1}, UINT64_MAX}) {
+    std::uint64_t k = 0;
+    for (bool hit = true; hit; ++k) {
+      REQUIRE(k < 500);
+      CAPTURE(k, how_many);
+      roomy_transport<false> net{2};
+      sse::hub<roomy_transport<false>> hub{net};
+      sse::channel c = hub.open_channel("c", {.own_sequence = true, .max_keys = 50});
+      sse::channel other = hub.open_channel("other", {.own_sequence = true});
+      REQUIRE(other);
+      constexpr std::string_view letters = "abcdefghijklmnopqrst";
+      std::string_view names[20];
+      for (std::size_t i = 0; i < 20; ++i) names[i] = letters.substr(i, 1);
+      const auto put = [&](std::string_view key, std::string_view audience = {}) {
+        return static_cast<bool>(c.publish({.data = key}, {.audience = audience, .key = key}));
+      };
+      REQUIRE(put("a"));
+      REQUIRE(put("b", "me"));
+      sse::channel leaving = hub.open_channel("leaving");
+      REQUIRE(hub.accept({1}, {}, sse::admit().join(leaving)));
+      auto v = sse::admit("me").join(c, {.keys = {names, 6}});
+      bool changed = false;
+      bool selected = false;
+      {
+        const test::failing_allocations fail{k, how_many};
+        try {
+          (void)hub.accept({0}, {}, std::move(v));
+        } catch (const std::bad_alloc&) {  // of a response that says why not
+        }
+        hub.flush();
+        const sse::session_id id = net.peers[0].session;
+        selected = hub.select(id, c, {names + 6, 14}) == sse::select_error::none;
+        (void)hub.unselect(id, c, {names + 1, 1});
+        changed = put("c") && put("p");
+        while (hub.flush()) {
+        }
+        hit = fail.hit();
+      }
+      const std::string& got = net.peers[0].received;
+      if (hub.alive(net.peers[0].session) && got.find("event: gap") == got.npos) {
+        CHECK(test::count(got, "data: a\n") == 1);
+        if (changed) CHECK(test::count(got, "data: c\n") == 1);
+        if (changed && selected) CHECK(test::count(got, "data: p\n") == 1);
+      }
+      // It goes on afterwards.
+      REQUIRE(put("d"));
+      while (hub.flush()) {
+      }
+      if (hub.alive(net.peers[0].session)) CHECK(test::count(got, "data: d\n") == 1);
+      for (const auto& p : net.peers) hub.closed(p.session);
+      CHECK(hub.sessions() == 0);
+    }
+    CHECK(k > 10);
+  }
+}
+
 TEST_CASE("several channels: each allocation fails once while a stream catches up on them",
           "[allocation][weave]") {
   for (const std::uint64_t how_many : {std::uint64_t{1}, UINT64_MAX}) {

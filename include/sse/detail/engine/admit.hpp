@@ -86,17 +86,25 @@ inline refusal_reason engine::bad_channel(const joining& j, std::uint32_t i) con
   if (c.engine_ != this) return refusal_reason::another_hub;
   if (c.sequence_ != joined(j, 0).sequence_) return refusal_reason::another_sequence;
   if (c.joined_) return refusal_reason::joined_twice;
+  if (watch_requests::request watch; j.watches.find(i, watch)) {
+    if (c.newest_ == nullptr) return refusal_reason::no_keys;
+    if (watch.keys > c.options_.max_selected) return refusal_reason::too_many_keys;
+  }
   const std::uint32_t most = c.options_.max_subscribers;
   return most != 0 && c.subscribers() >= most ? refusal_reason::channel_full : refusal_reason::none;
 }
 
 /// Why a live session cannot join.
-inline join_error engine::bad_join(std::uint32_t slot, channel to) const noexcept {
+inline join_error engine::bad_join(std::uint32_t slot, channel to,
+                                   const watch_options* watch) const noexcept {
   const channel_state* const here = to.state();
   if (here == nullptr || here->closing_) return join_error::closed;
   const channel_state& c = *here;
   if (c.engine_ != this) return join_error::another_hub;
   if (c.sealed_) return join_error::sealed;
+  if (watch != nullptr && c.newest_ == nullptr) return join_error::no_keys;
+  if (watch != nullptr && watch->keys.size() > c.options_.max_selected)
+    return join_error::too_many_keys;
   std::uint32_t joined = 0;
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
@@ -127,28 +135,30 @@ inline bool engine::stands_nowhere(const session& s, std::uint32_t but) const no
 
 /// Whether a channel would begin with an id that the session has passed.
 inline bool engine::moved_on(std::uint32_t slot, const channel_state& c, const joining& j,
-                             const resume_point& resume) noexcept {
+                             const resume_point& resume, watch_request watch) noexcept {
   const session& s = sessions_[slot];
   if (!s.has_ids || c.options_.ids == id_mode::none) return false;
   event_id stands = c.sequence_->last;  // of one that left them all, or has a write under way
   if (const event_id next = next_id(slot); s.flight == none && next <= stands) stands = next - 1;
-  const beginning b = beginning_of(c, j, resume);
+  const beginning b = beginning_of(c, j, resume, watch);
   if (b.from == source::backfill) return resume.after < stands;
-  if (b.from == source::newest) {  // values have no ids
+  if (b.from == source::newest || b.from == source::selected) {  // values have no ids
     const newest_by_key& values = *c.newest_;
-    const std::uint64_t n = b.resumes ? values.keyless_after(resume.after) : values.keyless_end();
+    std::uint64_t n = b.resumes ? values.keyless_after(resume.after) : values.keyless_end();
+    if (watch != nullptr && !b.resumes && j.backlog != 0)
+      n = values.keyless_after(in_front_of(c.main_.log, c.main_.log.newest(j.backlog), head_of(c)));
     return n != values.keyless_end() && values.keyless(n).position <= stands;
   }
   return b.ordinal < c.main_.log.end() && c.main_.log.id_at(b.ordinal) <= stands;
 }
 
 /// A new subscription of a live session. False: memory is out.
-inline bool engine::begin_at_join(std::uint32_t index, const joining& j,
-                                  const resume_point& resume) noexcept {
+inline bool engine::begin_at_join(std::uint32_t index, const joining& j, const resume_point& resume,
+                                  watch_request watch) noexcept {
   const std::uint32_t slot = subs_[index].session;
   channel_state& c = *stream_of(subs_[index]).owner;
   bool lost = false;
-  if (!begin_at(index, j, resume, lost)) return false;
+  if (!begin_at(index, j, resume, watch, lost)) return false;
   if (lost) return untold_.push_back({&c, loss_at_opening(c, resume.after)}) && tell(slot);
   const subscription& sub = subs_[index];
   // What snapshots lost that it still gets is told first: no id may pass that.
@@ -156,11 +166,12 @@ inline bool engine::begin_at_join(std::uint32_t index, const joining& j,
          tell_standing(slot);
 }
 
-inline join_error engine::join(session_id id, channel to, const join_start& from) noexcept {
+inline join_error engine::join(session_id id, channel to, const join_start& from,
+                               const watch_options* watch) noexcept {
   if (quiet_) return join_error::in_hook;
   const session* const s = find(id);
   if (s == nullptr || s->state != session_state::live) return join_error::no_session;
-  if (const join_error bad = bad_join(id.slot, to); bad != join_error::none) return bad;
+  if (const join_error bad = bad_join(id.slot, to, watch); bad != join_error::none) return bad;
   channel_state& c = *to.state();
   const work w{*this};
   joining j;
@@ -174,13 +185,20 @@ inline join_error engine::join(session_id id, channel to, const join_start& from
     j.after_given = true;
     resume = {resume_point::kind::given, from.after, from.after};
   }
+  watch_requests::request asked;
+  if (watch != nullptr) asked = {watch->selects(), watch->max_rate, watch->max_bytes};
+  const watch_request how = watch != nullptr ? &asked : nullptr;
   c.main_.trim(now_);
-  if (moved_on(id.slot, c, j, resume)) return join_error::moved_on;
+  if (moved_on(id.slot, c, j, resume, how)) return join_error::moved_on;
   std::uint32_t last = s->first;
   while (last != none && subs_[last].next != none) last = subs_[last].next;
   const std::uint32_t i = add_reader(id.slot, c.main_, last);
   if (i == none) return join_error::no_memory;
-  if (!begin_at_join(i, j, resume) || pass_transients(i) == none) {
+  bool ok = begin_at_join(i, j, resume, how);
+  for (std::size_t k = 0; watch != nullptr && ok && k < watch->keys.size(); ++k)
+    ok = watch_key(i, watch->keys[k]);
+  chain_fresh_keys(c);
+  if (!ok || pass_transients(i) == none) {
     detach(id.slot, last);
     return join_error::no_memory;
   }
@@ -251,7 +269,9 @@ inline bool engine::push_opening(std::uint32_t slot, const request& r) noexcept 
 inline bool engine::nothing_comes(const joining& j, const resume_point& resume) const noexcept {
   for (std::uint32_t i = 0; i < j.channels.size(); ++i) {
     const channel_state& c = joined(j, i);
-    if (!c.sealed_ || !nothing_comes(c, j, resume)) return false;
+    watch_requests::request watch;
+    const bool watches = j.watches.find(i, watch);
+    if (!c.sealed_ || !nothing_comes(c, j, resume, watches ? &watch : nullptr)) return false;
   }
   return true;
 }
@@ -259,8 +279,8 @@ inline bool engine::nothing_comes(const joining& j, const resume_point& resume) 
 /// Of one channel. Where the host's rule says who sees what, that is not asked here: its stream
 /// opens, and ends.
 inline bool engine::nothing_comes(const channel_state& c, const joining& j,
-                                  const resume_point& resume) const noexcept {
-  const beginning b = beginning_of(c, j, resume);
+                                  const resume_point& resume, watch_request watch) const noexcept {
+  const beginning b = beginning_of(c, j, resume, watch);
   if (b.from == source::newest && !b.resumes) return c.newest_->size() == 0;
   if (b.from != source::log || b.lost) return false;
   const event_log& log = c.main_.log;
@@ -285,7 +305,9 @@ inline std::uint32_t engine::admit(const request& r, const joining& j, resume_po
   if (const refusal_reason bad = bad_join(j); bad == refusal_reason::channel_full) {
     return fail(bad, caps_.options().total.status, caps_.options().total.retry_after);
   } else if (bad != refusal_reason::none) {
-    return fail(bad, bad == refusal_reason::no_memory ? 503 : 500);
+    return fail(bad, bad == refusal_reason::no_memory       ? 503
+                     : bad == refusal_reason::too_many_keys ? 400
+                                                            : 500);
   }
   struct held_names {  // until a session has them
     caps& in;

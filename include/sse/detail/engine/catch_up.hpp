@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include <sse/detail/engine/lag.hpp>
+#include <sse/detail/engine/selection.hpp>
 #include <sse/gap.hpp>
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
@@ -45,11 +45,6 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   watch_lag(st, sub.live_from);
 }
 
-/// The newest position of a channel: an id, or a stamp where there are none.
-inline std::uint64_t engine::head_of(const channel_state& c) const noexcept {
-  return c.options_.ids != id_mode::none ? c.sequence_->last : stamp_;
-}
-
 /// Passes over the newest values come next: those that came behind `since`, and the events without
 /// a key behind `keyless`. Losses up to `told` go unsaid. False: memory is out.
 inline bool engine::start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
@@ -70,6 +65,75 @@ inline bool engine::start_passes(subscription& sub, std::uint64_t since, std::ui
   return true;
 }
 
+/// The position that everything from entry `ordinal` on is behind; `newest`: there is nothing.
+inline std::uint64_t engine::in_front_of(const event_log& log, std::uint64_t ordinal,
+                                         std::uint64_t newest) noexcept {
+  if (ordinal == log.end()) return newest;
+  const log_place at = log.at(ordinal);
+  const event_id id = at.seg->id(at.get());
+  return (id != no_id ? id : at.seg->stamp(at.get())) - 1;
+}
+
+/// What a watch asks for, within what the channel allows.
+[[nodiscard]] inline pace pace_of(const channel_options& most,
+                                  const watch_requests::request& w) noexcept {
+  const auto both = [](auto of_all, auto of_one) {
+    if (!(of_all > 0)) return of_one;
+    return of_one > 0 && of_one < of_all ? of_one : of_all;
+  };
+  const double rate = both(most.max_rate, w.max_rate);
+  pace p{.bytes_per_second = both(most.max_bytes, w.max_bytes)};
+  if (!(rate > 0)) return p;
+  const double every = 1000 / rate;
+  p.every = every > 1e9 ? 1'000'000'000U : every < 1 ? 1U : static_cast<std::uint32_t>(every);
+  return p;
+}
+
+/// It gets values, and no other events with a key. Who is new begins with what its start says of
+/// events without one. False: memory is out.
+inline bool engine::start_watching(std::uint32_t index, const joining& j,
+                                   const resume_point& resume, const watch_requests::request& watch,
+                                   bool resumes) noexcept {
+  subscription& sub = subs_[index];
+  stream& st = stream_of(sub);
+  const channel_state& c = *st.owner;
+  const start_at start = start_of(c, j);
+  const std::uint64_t newest = head_of(c);
+  std::uint64_t keyless = newest;
+  if (resumes) {
+    keyless = resume.after;
+  } else if (j.backlog != 0) {
+    keyless = in_front_of(st.log, st.log.newest(j.backlog), newest);
+  } else if (start == start_at::all) {
+    keyless = in_front_of(st.log, st.log.retained(), newest);
+  }
+  sessions_[sub.session].conflates = true;
+  const pace at_most = pace_of(c.options_, watch);
+  if (at_most.every != 0 || at_most.bytes_per_second != 0) sessions_[sub.session].paced = true;
+  if (!watch.selects) {
+    const std::uint64_t since = resumes ? resume.values : start == start_at::live ? newest : 0;
+    if (!start_passes(sub, since, keyless, resumes ? 0 : newest)) return false;
+    passing& p = passes_[sub.record];
+    p.at_most = at_most;
+    p.stays = at_most.every != 0 || at_most.bytes_per_second != 0;
+    p.opens = !resumes && since == 0 && c.options_.ids != id_mode::none && tells_position(j);
+    return true;
+  }
+  if (c.newest_->make_watchers(options_.seed) == nullptr) return false;
+  const std::uint32_t record = selections_.take();
+  if (record == none) return false;
+  release_cursor(sub);
+  sub.read_from(source::selected);
+  sub.record = record;
+  set_selecting(sub, true);
+  selection& chosen = selections_[record];
+  chosen.keyless = keyless;
+  chosen.entered = newest;
+  chosen.room = most_at_a_time();
+  chosen.at_most = at_most;
+  return watch_keys(index, watch);
+}
+
 /// Of the values: what one write may take at most.
 inline std::uint32_t engine::most_at_a_time() const noexcept {
   return host_.max_buffers == 1 && batch::record < options_.flush_share ? batch::record
@@ -82,8 +146,17 @@ inline bool engine::tells_position(const joining& j) const noexcept {
 
 /// Where a reader of a channel begins.
 inline engine::beginning engine::beginning_of(const channel_state& c, const joining& j,
-                                              const resume_point& resume) noexcept {
+                                              const resume_point& resume,
+                                              watch_request watch) noexcept {
   const event_log& log = c.main_.log;
+  if (watch != nullptr) {
+    beginning b{.from = watch->selects ? source::selected : source::newest};
+    const bool brings =
+        resume.state == resume_point::kind::given && c.options_.ids != id_mode::none;
+    b.lost = brings && (resume.after > c.sequence_->last || c.engine_->was_lost(resume.after));
+    b.resumes = brings && !b.lost;
+    return b;
+  }
   const start_at start = start_of(c, j);
   if (resume.state != resume_point::kind::given || c.options_.ids == id_mode::none) {
     if (j.backlog != 0) return {.ordinal = log.newest(j.backlog)};
@@ -117,7 +190,7 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
 
 /// Begins one subscription. `lost`: what it asked for is gone. False: memory is out.
 inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
-                             bool& lost) noexcept {
+                             watch_request watch, bool& lost) noexcept {
   subscription& sub = subs_[index];
   channel_state& c = *stream_of(sub).owner;
   if (c.options_.ids != id_mode::none) {
@@ -125,10 +198,12 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
     sessions_[sub.session].own_ids = c.options_.own_sequence;
   }
   if (c.options_.on_lag == lag_policy::coalesce) sessions_[sub.session].conflates = true;
-  const beginning b = beginning_of(c, j, resume);
+  const beginning b = beginning_of(c, j, resume, watch);
   lost = b.lost;
   if (b.resumes) ++c.counters_.replays;
-  if (b.from == source::backfill) {
+  if (watch != nullptr) {
+    return start_watching(index, j, resume, *watch, b.resumes);
+  } else if (b.from == source::backfill) {
     release_cursor(sub);
     sub.read_from(source::backfill);
     sub.filled_to = resume.after;
@@ -167,7 +242,9 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
     if (i == none) return false;
     last = i;
     bool lost = false;
-    if (!begin_at(i, j, resume, lost)) return false;
+    watch_requests::request watch;
+    const bool watches = j.watches.find(n, watch);
+    if (!begin_at(i, j, resume, watches ? &watch : nullptr, lost)) return false;
     if (lost && !told) {
       if (!untold_.push_back({&c, loss_at_opening(c, after)})) return false;
       told = after > c.sequence_->last;
@@ -253,10 +330,11 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
     if (st.transients || st.owner->options_.ids == id_mode::none) continue;
     event_id id = st.owner->sequence_->last + 1;
     switch (sub.from()) {
-      case source::newest: {
+      case source::newest:
+      case source::selected: {
         const newest_by_key& values = values_of(st);
         const std::uint64_t n =
-            next_keyless(sub, values.keyless_after(passes_[sub.record].keyless));
+            next_keyless(sub, values.keyless_after(value_reader_of(sub).keyless));
         if (n != values.keyless_end()) id = values.keyless(n).position;
         break;
       }
@@ -327,14 +405,16 @@ inline void engine::note_losses(std::uint32_t slot, bool of_values) noexcept {
   const auto visible = [&](std::string_view audience) { return sees(slot, audience); };
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    if (sub.from() != source::newest) continue;
+    if (sub.from() != source::newest && sub.from() != source::selected) continue;
     stream& st = stream_of(sub);
     const newest_by_key& values = values_of(st);
     channel_state& c = *st.owner;
-    passing& p = passes_[sub.record];
+    value_reader& p = value_reader_of(sub);
     const bool ids = c.options_.ids != id_mode::none;
     const std::uint64_t newest = head_of(c);
-    std::uint64_t had = p.since > p.told ? p.since : p.told;
+    const bool all_keys = sub.from() == source::newest;  // else each key tells of its own
+    std::uint64_t had = all_keys ? passes_[sub.record].since : 0;
+    if (p.told > had) had = p.told;
     bool ok = true;
     if (values.lost_keyless(p.keyless, visible)) {
       const std::uint64_t n = next_keyless(sub, values.keyless_after(p.keyless));
@@ -344,7 +424,7 @@ inline void engine::note_losses(std::uint32_t slot, bool of_values) noexcept {
       if (had >= p.keyless) had = p.told = first - 1;  // that frame says it all
       p.keyless = first - 1;
     }
-    if (of_values && p.keyless >= newest && values.lost_value(had, visible)) {
+    if (of_values && all_keys && p.keyless >= newest && values.lost_value(had, visible)) {
       ok = untold_.push_back({&c, {had, newest + 1, 0, false, ids}}) && ok;
       p.told = newest;
     }

@@ -87,9 +87,7 @@ class channel_state {
 
   engine* engine_;
   owned_text name_;
-  owned_text heartbeat_text_;
-  owned_text heartbeat_type_;
-  owned_text metrics_name_;
+  owned_text texts_;  // those of its options, one behind the other
   channel_options options_;
   sequence own_;
   sequence* sequence_ = &own_;

@@ -55,17 +55,19 @@ inline stream* engine::transients_of(channel_state& c) noexcept {
 /// What its options say, copied and made countable. False: memory is out.
 inline bool engine::make_channel(channel_state& c, std::string_view name,
                                  channel_options&& o) noexcept {
-  if (!c.name_.assign(name) || !c.heartbeat_text_.assign(o.heartbeat.text) ||
-      !c.heartbeat_type_.assign(o.heartbeat.type) || !c.metrics_name_.assign(o.metrics_name)) {
+  if (!c.name_.assign(name) || !c.texts_.assign(o.heartbeat.text, o.heartbeat.type, o.metrics_name))
     return false;
-  }
   c.options_ = std::move(o);
   channel_options& opts = c.options_;
   if (opts.max_lag == 0) opts.max_lag = UINT64_MAX;
   if (opts.soft_lag_for.is_off()) opts.soft_lag = 0;
-  opts.heartbeat.text = c.heartbeat_text_.view();
-  opts.heartbeat.type = c.heartbeat_type_.view();
-  opts.metrics_name = c.metrics_name_.view();
+  const std::string_view texts = c.texts_.view();
+  std::size_t at = 0;
+  for (std::string_view* const text :
+       {&opts.heartbeat.text, &opts.heartbeat.type, &opts.metrics_name}) {
+    *text = texts.substr(at, text->size());
+    at += text->size();
+  }
   if (opts.heartbeat.every.is_off()) opts.heartbeat.mode = heartbeat_options::pace::off;
   if (opts.max_keys == 0 &&
       (opts.on_lag == lag_policy::coalesce || opts.start == start_at::snapshot)) {

@@ -142,6 +142,7 @@ inline void engine::on_session_timer(std::uint32_t slot) noexcept {
     return;
   }
   if (s.state == session_state::live) {
+    if (s.paced) enqueue(live_, slot);
     if (s.over) look_at_soft_lag(slot);
     if (!serving(s)) return;
     channel_state* const heart = heart_of(s);

@@ -155,13 +155,21 @@ inline void engine::seal(channel_state& c) noexcept {
   for (const std::uint32_t i : c.main_.readers) finish_if_sealed(subs_[i].session);
 }
 
+/// It gets what comes as it comes, or has all that it chose.
+inline bool engine::is_live(const subscription& sub) const noexcept {
+  if (sub.from() != source::selected) return sub.from() == source::log;
+  const selection& chosen = selections_[sub.record];
+  return chosen.keys.first == none &&
+         stream_of(sub).owner->newest_->last_keyless() <= chosen.keyless;
+}
+
 /// Once nothing can come any more, but for what the logs hold.
 inline void engine::finish_if_sealed(std::uint32_t slot) noexcept {
   bool reads = false;  // or it left them all, and may join others
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
     if (sub.from() == source::left) continue;
-    if (!stream_of(sub).owner->sealed_ || sub.from() != source::log) return;  // or not live yet
+    if (!stream_of(sub).owner->sealed_ || !is_live(sub)) return;
     reads = true;
   }
   if (reads) begin_finish(slot, close_reason::finished);

@@ -13,8 +13,9 @@
 //   ends.hpp                         closed, and reaped once nobody walks
 //   visibility.hpp                   which entry a session may see next
 //   lag.hpp                          readers that are too slow, what is held for them
+//   selection.hpp                    who chose which keys, and is woken by which event
 //   catch_up.hpp                     where a reader begins, or goes on; gap frames
-//   passes.hpp                       the newest values, for readers that conflate
+//   passes.hpp                       the newest values, for readers that conflate or chose keys
 //   weave.hpp                        its way to live, its channels in the order of their ids
 //   publish.hpp                      bytes in
 //   flush.hpp                        bytes out: gather, write, advance
@@ -204,7 +205,13 @@ class engine {
   void join(std::uint32_t slot, const joining& j, const resume_point& resume) noexcept;
   [[nodiscard]] std::uint32_t admit_retry_stream(const request& r, duration retry) noexcept;
   void open(std::uint32_t slot) noexcept;
-  [[nodiscard]] join_error join(session_id id, channel c, const join_start& from) noexcept;
+  [[nodiscard]] join_error join(session_id id, channel c, const join_start& from,
+                                const watch_options* watch = nullptr) noexcept;
+  [[nodiscard]] bool selects(session_id id, channel c) const noexcept;
+  [[nodiscard]] select_error select(session_id id, channel c,
+                                    std::span<const std::string_view> keys) noexcept;
+  [[nodiscard]] select_error unselect(session_id id, channel c,
+                                      std::span<const std::string_view> keys) noexcept;
   /// Counts a request whose verdict comes later, until end_wait(). False: refused.
   [[nodiscard]] bool begin_wait(const request& r, counted_names& n, accept_result& out);
   void end_wait(counted_names& n) noexcept { caps_.end_wait(n); }
@@ -218,6 +225,10 @@ class engine {
   [[nodiscard]] bool alive(session_id id) noexcept;
   [[nodiscard]] std::uint32_t user_sessions(std::string_view key) const noexcept {
     return caps_.count_of_user(key);
+  }
+  /// It gets newest values in place of some events, or may.
+  [[nodiscard]] bool gets_values(std::uint32_t slot) const noexcept {
+    return sessions_[slot].conflates;
   }
   [[nodiscard]] std::uint32_t session_count() const noexcept { return caps_.total(); }
   [[nodiscard]] std::uint32_t open_slots() const noexcept { return sessions_.in_use(); }
@@ -332,6 +343,11 @@ class engine {
   [[nodiscard]] std::uint32_t& link_behind(std::uint32_t slot, std::uint32_t before) noexcept;
   [[nodiscard]] std::uint32_t add_reader(std::uint32_t slot, stream& st,
                                          std::uint32_t before) noexcept;
+  void swap_readers(stream& st, std::uint32_t a, std::uint32_t b) noexcept;
+  [[nodiscard]] bool is_live(const subscription& sub) const noexcept;
+  void set_selecting(subscription& sub, bool on) noexcept;
+  [[nodiscard]] value_reader& value_reader_of(const subscription& sub) noexcept;
+  [[nodiscard]] std::int64_t values_due(const subscription& sub) noexcept;
   void give_record_back(subscription& sub) noexcept;
   void detach(std::uint32_t slot, std::uint32_t before) noexcept;
   void detach_all(std::uint32_t slot) noexcept;
@@ -407,16 +423,24 @@ class engine {
   [[nodiscard]] std::uint32_t pass_transients(std::uint32_t index) noexcept;
   [[nodiscard]] bool subscribe(std::uint32_t slot, const joining& j,
                                const resume_point& resume) noexcept;
+  using watch_request = const watch_requests::request*;  ///< nullptr: read as any other channel
   struct beginning {
-    source from = source::log;  ///< newest, backfill: behind the id that it brought, if it did
+    /// newest, selected, backfill: behind the id that it brought, if it did
+    source from = source::log;
     std::uint64_t ordinal = 0;  ///< log: of its first entry
     bool resumes = false;       ///< from an id that was given out
     bool lost = false;          ///< what it asked for is gone, or not given out yet
   };
   [[nodiscard]] static beginning beginning_of(const channel_state& c, const joining& j,
-                                              const resume_point& resume) noexcept;
+                                              const resume_point& resume,
+                                              watch_request watch) noexcept;
   [[nodiscard]] bool begin_at(std::uint32_t index, const joining& j, const resume_point& resume,
-                              bool& lost) noexcept;
+                              watch_request watch, bool& lost) noexcept;
+  [[nodiscard]] bool start_watching(std::uint32_t index, const joining& j,
+                                    const resume_point& resume,
+                                    const watch_requests::request& watch, bool resumes) noexcept;
+  [[nodiscard]] static std::uint64_t in_front_of(const event_log& log, std::uint64_t ordinal,
+                                                 std::uint64_t head) noexcept;
   [[nodiscard]] std::uint64_t head_of(const channel_state& c) const noexcept;
   [[nodiscard]] bool start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
                                   std::uint64_t told) noexcept;
@@ -446,6 +470,19 @@ class engine {
   [[nodiscard]] bool tell_standing(std::uint32_t slot) noexcept;
   [[nodiscard]] bool push_gap(std::uint32_t slot, channel_state& where, const loss& what,
                               bool moves_id) noexcept;
+
+  // selection.hpp
+  [[nodiscard]] bool watch_key(std::uint32_t index, std::string_view key) noexcept;
+  [[nodiscard]] bool watch_keys(std::uint32_t index, const watch_requests::request& w) noexcept;
+  void wake_watchers(channel_state& c, std::string_view key, std::uint64_t position,
+                     std::string_view audience) noexcept;
+  void value_sent(std::uint32_t index, std::uint32_t w) noexcept;
+  void wake_watch(channel_state& c, std::uint32_t w, std::uint64_t position) noexcept;
+  void chain_fresh_keys(const channel_state& c) noexcept;
+  [[nodiscard]] bool keyless_waits(const subscription& sub) const noexcept;
+  [[nodiscard]] std::uint32_t selection_of(std::uint32_t slot,
+                                           const channel_state& c) const noexcept;
+  [[nodiscard]] bool has_more(const subscription& sub) const noexcept;
 
   // weave.hpp
   /// A channel's share of what a session that catches up gets next.
@@ -478,8 +515,17 @@ class engine {
     bool moved = false;                       ///< something is further than before
     bool ok = true;                           ///< false: memory is out
   };
-  // passes.hpp
+  // passes.hpp, selection.hpp
   static constexpr std::uint32_t least_at_a_time = 1024;  ///< bytes of values
+  [[nodiscard]] bool push_value(weaving& w, std::uint32_t index, std::uint32_t value,
+                                std::uint32_t key) noexcept;
+  void take_selected(weaving& w, std::uint32_t index) noexcept;
+  [[nodiscard]] bool take_key(weaving& w, std::uint32_t index, std::uint32_t x) noexcept;
+  void take_back(selection& chosen, std::uint32_t index, std::uint32_t x) noexcept;
+  [[nodiscard]] std::uint64_t begin_taking(value_reader& r, const weaving& w) const noexcept;
+  void note_cut(value_reader& r, std::uint64_t n) noexcept;
+  void pay(value_reader& r, std::int64_t bytes) const noexcept;
+  void wait_a_period(value_reader& r) noexcept;
   void run_passes(weaving& w) noexcept;
   void end_pass(std::uint32_t index) noexcept;
   void take_values(weaving& w, std::uint32_t index) noexcept;
@@ -513,7 +559,7 @@ class engine {
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] bool index_audience(stream& st, std::string_view audience) noexcept;
   void put_newest(channel_state& c, const new_entry& meta, const publish_options& o) noexcept;
-  void announce(stream& st, std::string_view audience) noexcept;
+  void announce(stream& st, std::string_view audience, bool keyed = false) noexcept;
   void serve_user(stream& st, std::string_view key) noexcept;
 
   // flush.hpp
@@ -563,13 +609,14 @@ class engine {
   // admit.hpp
   [[nodiscard]] bool nothing_comes(const joining& j, const resume_point& resume) const noexcept;
   [[nodiscard]] bool nothing_comes(const channel_state& c, const joining& j,
-                                   const resume_point& resume) const noexcept;
+                                   const resume_point& resume, watch_request watch) const noexcept;
   [[nodiscard]] refusal_reason bad_join(const joining& j) noexcept;
-  [[nodiscard]] join_error bad_join(std::uint32_t slot, channel c) const noexcept;
+  [[nodiscard]] join_error bad_join(std::uint32_t slot, channel c,
+                                    const watch_options* watch) const noexcept;
   [[nodiscard]] bool moved_on(std::uint32_t slot, const channel_state& c, const joining& j,
-                              const resume_point& resume) noexcept;
+                              const resume_point& resume, watch_request watch) noexcept;
   [[nodiscard]] bool begin_at_join(std::uint32_t index, const joining& j,
-                                   const resume_point& resume) noexcept;
+                                   const resume_point& resume, watch_request watch) noexcept;
   [[nodiscard]] bool stands_nowhere(const session& s, std::uint32_t but) const noexcept;
   [[nodiscard]] refusal_reason bad_channel(const joining& j, std::uint32_t i) const noexcept;
   void evict(const victims& v) noexcept;
@@ -598,6 +645,7 @@ class engine {
   chunks chunks_;
   slot_pool<skip, 16> skips_;
   slot_pool<passing, 16> passes_;
+  slot_pool<selection, 16> selections_;
   name_table<no_user> presence_;  ///< by user and channel: how many sessions
   std::uint32_t generations_ = 0;
   queue live_;                 ///< sessions to be served in the next flush
@@ -618,6 +666,7 @@ class engine {
     loss what;
   };
   vec<untold> untold_;                          ///< losses that the session at hand is told next
+  vec<std::uint32_t> fresh_keys_;               ///< that nobody chose before
   vec<channel_state*> closing_;                 ///< to be freed when the outermost call ends
   name_table<channel_stats, 8> closed_groups_;  ///< by channel_options::metrics_name
   name_table<closed_channel, 16> closed_;

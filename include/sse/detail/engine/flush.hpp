@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include <sse/detail/engine/publish.hpp>
 
@@ -60,7 +61,10 @@ inline void engine::serve_dirty() noexcept {
   for (stream* st = touched_; st != nullptr; st = st->touched_next) {
     if (!st->dirty) continue;
     st->dirty = false;
-    for (const std::uint32_t i : st->readers) {
+    const std::uint32_t n =
+        st->readers.size() - (std::exchange(st->for_all, false) ? 0 : st->selecting);
+    for (std::uint32_t r = 0; r < n && r < st->readers.size(); ++r) {
+      const std::uint32_t i = st->readers[r];
       const subscription& sub = subs_[i];
       const std::uint32_t slot = sub.session;
       session& s = sessions_[slot];
@@ -144,7 +148,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       advance(slot, &b[0], b.size(), r.bytes, whole && !heads_.empty());
     }
     sent += r.bytes;
-    if (s.lane != none) take_values_back(slot, r.bytes);
+    if (s.lane != none && s.state == session_state::live) take_values_back(slot, r.bytes);
     if (all && whole && r.next == flow::ready) break;
     if (r.next == flow::closed || r.next == flow::pending) {
       mark_dead(slot, close_reason::peer);
@@ -264,7 +268,8 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
     const subscription& sub = subs_[i];
     skips = skips || sub.from() == source::skip;
     leaves = leaves || sub.from() == source::left;
-    fills = fills || sub.from() == source::newest || sub.from() == source::backfill;
+    fills = fills || sub.from() == source::newest || sub.from() == source::backfill ||
+            (sub.from() == source::selected && has_more(sub));
     if (sub.rest == 0) continue;
     const entry& e = (*sub.seg)[sub.k];
     if (!b.add({sub.seg->bytes() + e.end() - sub.rest, sub.rest, sub.k, sub.seg, i, 1}))
@@ -296,7 +301,7 @@ inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t ha
     if (subs_[i].from() == source::log && !(woven && waits_in_line(subs_[i]))) {
       if (!add_head(i, half_sent)) return false;
     } else {
-      elsewhere = true;
+      elsewhere = elsewhere || subs_[i].from() != source::selected || has_more(subs_[i]);
     }
   }
   if (half_sent != none && (woven || b.full()))
@@ -521,7 +526,9 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
   if (item.kind == lane_kind::value && item.from != none) {
     const subscription& sub = subs_[item.from];
     ++stream_of(sub).owner->counters_.delivered;
-    if (sub.from() == source::newest) passes_[sub.record].sent += item.counts ? 1U : 0U;
+    if (sub.from() == source::newest || sub.from() == source::selected)
+      value_reader_of(sub).sent += item.counts ? 1U : 0U;
+    if (sub.from() == source::selected) value_sent(item.from, item.key);
   }
   lanes_.pop(s.lane);
 }
@@ -594,7 +601,7 @@ inline void engine::written(session_id id, std::size_t n) noexcept {
     const flight& f = flights_[s->flight];
     if (n > f.total()) n = to_size(f.total());
     if (n != 0) advance(id.slot, f.runs.begin(), f.runs.size(), n, false);
-    if (s->lane != none) take_values_back(id.slot, n);
+    if (s->lane != none && s->state == session_state::live) take_values_back(id.slot, n);
     s->blocked = false;
     enqueue(ready_, id.slot);
   }

@@ -10,6 +10,7 @@
 
 #include <sse/detail/base/containers.hpp>
 #include <sse/detail/log/event_log.hpp>
+#include <sse/detail/log/key_watchers.hpp>
 #include <sse/event.hpp>
 #include <sse/transport.hpp>
 
@@ -21,6 +22,7 @@ enum class source : std::uint8_t {
   skip,      ///< too far behind: leaves the log once its half-sent event is out (lag.hpp)
   backfill,  ///< the channel's backfill hook (catch_up.hpp)
   newest,    ///< passes over the newest value of each key (passes.hpp)
+  selected,  ///< the newest values of the keys that it chose (selection.hpp)
   left,      ///< its session leaves the channel: nothing, but for the rest of one event (ends.hpp)
 };
 
@@ -31,7 +33,8 @@ struct subscription {
   union {
     std::uint64_t live_from = 0;  ///< source::log: end of its replay, as an offset of the log
     event_id filled_to;           ///< source::backfill: the last id that it got
-    std::uint32_t record;         ///< source::skip: in engine::skips_; newest: in engine::passes_
+    std::uint32_t record;  ///< of source::skip, newest, selected: in engine::skips_, passes_,
+                           ///< selections_
   };
   std::uint32_t k = 0;  ///< index in seg
   std::uint32_t rest = 0;
@@ -79,24 +82,44 @@ struct seen_slots {
   std::uint64_t head;  ///< the channel's newest position then
 };
 
-/// A reader that gets the newest value of each key, pass by pass, and the events without a key.
-struct passing {
+/// How often a reader of values may get some, and how many.
+struct pace {
+  std::uint32_t every = 0;             ///< ms from one look at them to the next; 0: at once
+  std::uint32_t bytes_per_second = 0;  ///< 0: any
+};
+
+/// A reader of values: what it has beside them, and when it may get more of them.
+struct value_reader {
+  std::uint64_t keyless = 0;    ///< it has all events without a key up to here
+  std::uint64_t told = 0;       ///< losses up to here are told, or were before it came
+  std::uint64_t entered = 0;    ///< the head when it came here,
+  std::uint64_t sent = 0;       ///< and what it got of what came behind that
+  std::int64_t next_look = 0;   ///< by its period it gets no values before that,
+  std::int64_t paid_until = 0;  ///< nor by its bytes before that
+  pace at_most{};
+  std::uint32_t debt = 0;  ///< of `paid_until`: bytes times 1000 that are less than a millisecond's
+  std::uint32_t room = 0;  ///< bytes of values that it takes at a time
+  bool cut = false;        ///< the last write did not take all
+  bool waited = false;     ///< a period of its pace
+
+  [[nodiscard]] std::int64_t due() const noexcept {
+    return next_look > paid_until ? next_look : paid_until;
+  }
+};
+
+/// One that gets the newest value of each key, pass by pass, and the events without a key.
+struct passing : value_reader {
   std::uint64_t since = 0;    ///< it has all values up to here, or newer ones of their keys
   std::uint64_t began = 0;    ///< the head when the pass under way began
-  std::uint64_t keyless = 0;  ///< it has all events without a key up to here
-  std::uint64_t told = 0;     ///< losses up to here are told, or were before it came
-  std::uint64_t entered = 0;  ///< the head when it came here from the log,
-  std::uint64_t counted = 0;  ///< the log's end then,
-  std::uint64_t sent = 0;     ///< and what it got of what came behind that
+  std::uint64_t counted = 0;  ///< the log's end when it came here from the log
   vec<seen_slots> before{};   ///< by the pass before this one
   vec<seen_slots> now{};      ///< by this one
   std::uint32_t place = 0;    ///< the slot that this pass looks at next
   std::uint32_t at = 0;       ///< in `before`
-  std::uint32_t room = 0;     ///< bytes that it takes at a time
   bool open = false;          ///< a pass is under way,
   bool ending = false;        ///< and saw all slots
   bool gave = false;          ///< and had values for it
-  bool cut = false;           ///< the last write did not take all
+  bool stays = false;         ///< it is never live: it watches (watch_options)
   bool opens = false;         ///< a snapshot of one that is new: it is told where it stands then
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
@@ -133,6 +156,14 @@ struct passing {
   }
 };
 
+/// One that gets the newest values of the keys that it chose, and the events without a key.
+struct selection : value_reader {
+  watch_list keys{};
+  std::uint32_t put_back = none;  ///< the last watch that a cut write gave back
+  std::uint32_t next = none;
+  [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
+};
+
 /// What a gap frame says.
 struct loss {
   event_id requested = no_id;
@@ -165,8 +196,9 @@ struct session {
   bool owes_position : 1 = false;   ///< it left the snapshot that was to tell it that
   bool has_ids : 1 = false;         ///< it joined a channel with ids, and may have left it
   bool own_ids : 1 = false;         ///< of a sequence that is that channel's own
-  bool conflates : 1 = false;       ///< it joined a channel that does (lag_policy::coalesce)
-  std::uint32_t first = none;       ///< subscriptions
+  bool conflates : 1 = false;  ///< it joined a channel that does (lag_policy::coalesce), or watches
+  bool paced : 1 = false;      ///< it gets values of some channel not before value_reader::due
+  std::uint32_t first = none;  ///< subscriptions
   std::uint32_t lane = none;
   std::uint32_t chunked = none;  ///< in engine::chunks_; none: not chunked
   std::uint32_t flight = none;   ///< in engine::flights_, a write that is pending

@@ -28,8 +28,113 @@ inline void engine::run_passes(weaving& w) noexcept {
   w.ok = tell(w.slot);
   for (std::uint32_t i = sessions_[w.slot].first; i != none && w.ok; i = subs_[i].next) {
     if (subs_[i].from() == source::newest) take_values(w, i);
+    if (subs_[i].from() == source::selected) take_selected(w, i);
   }
 }
+
+// --- how much, and when --------------------------------------------------------------------------
+
+/// Up to where a reader may take values into a write: less than it was cut at, at first.
+inline std::uint64_t engine::begin_taking(value_reader& r, const weaving& w) const noexcept {
+  const std::uint32_t most = most_at_a_time();
+  if (!r.cut) r.room = r.room < most / 2 ? 2 * r.room : most;  // the last write took all
+  r.cut = false;
+  std::uint64_t room = r.room;
+  const std::uint32_t quarter = r.at_most.bytes_per_second / 4;  // then it waits as long
+  if (quarter != 0 && quarter < room) room = quarter;
+  return w.bytes + room < w.room ? w.bytes + room : w.room;
+}
+
+/// A write took `n` bytes, and left values: the next takes no more.
+inline void engine::note_cut(value_reader& r, std::uint64_t n) noexcept {
+  r.cut = true;
+  r.next_look = now_;  // it waits for its socket
+  const std::uint32_t most = most_at_a_time();
+  r.room = n < least_at_a_time ? least_at_a_time : n < most ? static_cast<std::uint32_t>(n) : most;
+}
+
+/// It took values of so many bytes, or gave them back (below 0).
+inline void engine::pay(value_reader& r, std::int64_t bytes) const noexcept {
+  if (r.at_most.bytes_per_second == 0) return;
+  const std::int64_t debt = r.debt + bytes * 1000;
+  const std::int64_t each = r.at_most.bytes_per_second;
+  const std::int64_t ms = (debt - (debt < 0 ? each - 1 : 0)) / each;  // rounded down
+  r.debt = static_cast<std::uint32_t>(debt - ms * each);
+  r.paid_until = (r.paid_until > now_ ? r.paid_until : now_) + ms;
+}
+
+/// It has all that there is: what comes next waits, at first for any part of its period, so that
+/// not all readers take theirs at once.
+inline void engine::wait_a_period(value_reader& r) noexcept {
+  if (r.at_most.every == 0) return;
+  const std::int64_t wait =
+      r.waited ? r.at_most.every : 1 + static_cast<std::int64_t>(random_.below(r.at_most.every));
+  r.waited = true;
+  r.next_look = now_ + wait;
+}
+
+/// False: memory is out.
+inline bool engine::push_value(weaving& w, std::uint32_t index, std::uint32_t value,
+                               std::uint32_t key) noexcept {
+  const newest_by_key& values = *stream_of(subs_[index]).owner->newest_;
+  const bool counts = values.position(value) > value_reader_of(subs_[index]).entered;
+  w.bytes += values[value].bytes->size;
+  return lanes_.push_value(sessions_[w.slot].lane, values[value].bytes, index, key, counts);
+}
+
+// --- of chosen keys ------------------------------------------------------------------------------
+
+/// What changed longest ago comes first, up to what one write takes.
+inline void engine::take_selected(weaving& w, std::uint32_t index) noexcept {
+  const subscription& sub = subs_[index];
+  selection& chosen = selections_[sub.record];
+  if (chosen.keys.first == none || now_ < chosen.due()) return;
+  key_watchers& all = *stream_of(sub).owner->newest_->watchers();
+  const std::uint64_t before = w.bytes;
+  const std::uint64_t stop = begin_taking(chosen, w);
+  while (w.ok && w.bytes < stop) {
+    const std::uint32_t x = all.take(chosen.keys);
+    if (x == none) break;
+    w.ok = take_key(w, index, x);
+  }
+  pay(chosen, static_cast<std::int64_t>(w.bytes - before));
+  if (chosen.keys.first == none) wait_a_period(chosen);
+}
+
+/// All values of a key that came since they were taken last. False: memory is out.
+inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) noexcept {
+  stream& st = stream_of(subs_[index]);
+  const newest_by_key& values = *st.owner->newest_;
+  const key_watch of = (*values.watchers())[x];
+  bool ok = true;
+  std::uint32_t last = none;  // what becomes of it is what becomes of the watch
+  for (std::uint32_t v = values.watchers()->key(of.key).values; v != none && ok;
+       v = values[v].next_of_key) {
+    if (values.position(v) < of.due || !sees_value(w.slot, values[v])) continue;
+    if (last != none) ok = push_value(w, index, last, none);
+    last = v;
+  }
+  if (last != none) return ok && push_value(w, index, last, x);
+  values.watchers()->sent(selections_[subs_[index].record].keys, x);
+  if (of.due == 0) return ok;
+  // max_keys made the channel forget it
+  const auto visible = [&](std::string_view audience) { return sees(w.slot, audience); };
+  if (!values.lost_value(of.due - 1, visible)) return ok;
+  const bool ids = st.owner->options_.ids != id_mode::none;
+  return ok && untold_.push_back({st.owner, {of.due - 1, head_of(*st.owner) + 1, 0, false, ids}}) &&
+         tell(w.slot);
+}
+
+/// A write did not begin the values of watch `x`.
+inline void engine::take_back(selection& chosen, std::uint32_t index, std::uint32_t x) noexcept {
+  channel_state& c = *stream_of(subs_[index]).owner;
+  key_watchers& all = *c.newest_->watchers();
+  if (!all.is_written(x, index)) return;
+  if (all.give_back(chosen.keys, x, chosen.put_back)) ++c.counters_.coalesced;
+  chosen.put_back = x;
+}
+
+// --- of all keys ---------------------------------------------------------------------------------
 
 /// A pass whose values were all sent is over.
 inline void engine::end_pass(std::uint32_t index) noexcept {
@@ -39,6 +144,7 @@ inline void engine::end_pass(std::uint32_t index) noexcept {
   p.before = std::move(p.now);
   p.now.clear();
   p.open = p.ending = p.opens = p.gave = false;
+  wait_a_period(p);
 }
 
 /// What changed since the last pass, from where this one is, up to what one write takes. Nothing at
@@ -48,28 +154,28 @@ inline void engine::take_values(weaving& w, std::uint32_t index) noexcept {
   const newest_by_key& values = *stream_of(sub).owner->newest_;
   passing& p = passes_[sub.record];
   const std::uint64_t newest = head_of(*stream_of(sub).owner);
-  const std::uint32_t most = most_at_a_time();
+  if (now_ < p.due()) return;
   begin_pass(p, newest);
-  if (!p.cut) p.room = p.room < most / 2 ? 2 * p.room : most;  // the last write took all
-  p.cut = false;
-  const std::uint64_t stop = w.bytes + p.room < w.room ? w.bytes + p.room : w.room;
-  while (w.bytes < stop) {
+  const std::uint64_t before = w.bytes;
+  const std::uint64_t stop = begin_taking(p, w);
+  while (w.bytes < stop && now_ >= p.due()) {
     const std::uint32_t slot = next_changed(values, p);
     p.see(p.place, newest);
     if (slot == none) {
-      if (!end_of_slots(w, index, newest)) return;
+      const bool goes_on = end_of_slots(w, index, newest);
+      if (sub.from() != source::newest) return;  // it went live
+      if (!goes_on) break;
       begin_pass(p, newest);
       continue;
     }
     if (sees_value(w.slot, values[slot])) {
-      const bool counts = values.position(slot) > p.entered;
-      w.ok = lanes_.push_value(sessions_[w.slot].lane, values[slot].bytes, index, slot, counts);
+      w.ok = push_value(w, index, slot, slot);
       if (!w.ok) return;
-      w.bytes += values[slot].bytes->size;
       p.gave = true;
     }
     p.see(++p.place, newest);
   }
+  pay(p, static_cast<std::int64_t>(w.bytes - before));
 }
 
 inline bool engine::sees_value(std::uint32_t slot, const newest_value& v) noexcept {
@@ -99,6 +205,11 @@ inline bool engine::end_of_slots(weaving& w, std::uint32_t index, std::uint64_t 
       end_pass(index);
     }
     return !waits && p.keyless >= newest;
+  }
+  if (p.stays) {  // what comes next is the next pass
+    p.ending = true;
+    end_pass(index);
+    return false;
   }
   stream& st = stream_of(sub);
   const std::uint64_t came = st.log.end() - p.counted;
@@ -132,17 +243,22 @@ inline bool engine::tell_pass(std::uint32_t slot, std::uint32_t index) noexcept 
 /// there is room for them.
 inline void engine::take_values_back(std::uint32_t slot, std::uint64_t n) noexcept {
   lanes_.take_back(sessions_[slot].lane, [&](const lane_item& item) {
-    if (subs_[item.from].from() != source::newest) return;  // it leaves
-    passing& p = passes_[subs_[item.from].record];
-    if (item.kind == lane_kind::pass) {
-      p.ending = false;
-    } else if (!p.cut) {  // the first of them
-      p.unsee(item.key);
-      p.cut = true;
-      const std::uint32_t most = most_at_a_time();
-      p.room = n < least_at_a_time ? least_at_a_time
-               : n < most          ? static_cast<std::uint32_t>(n)
-                                   : most;
+    const subscription& sub = subs_[item.from];
+    if (sub.from() != source::newest && sub.from() != source::selected) return;  // it leaves
+    value_reader& r = value_reader_of(sub);
+    const bool first = !r.cut;
+    if (item.kind == lane_kind::value) {
+      if (first) note_cut(r, n);
+      pay(r, -std::int64_t{item.bytes->size});
+    }
+    if (sub.from() == source::selected) {
+      selection& chosen = selections_[sub.record];
+      if (first) chosen.put_back = none;
+      take_back(chosen, item.from, item.key);
+    } else if (item.kind == lane_kind::pass) {
+      passes_[sub.record].ending = false;
+    } else if (first) {
+      passes_[sub.record].unsee(item.key);
     }
   });
 }

@@ -70,16 +70,18 @@ inline publish_error engine::append(stream& st, const event& e, new_entry& meta,
   ++stamp_;
   st.log.commit(meta);
   st.trim(now_);
-  announce(st, o.audience);
+  announce(st, o.audience, !o.key.empty() && st.selecting != 0);
   return publish_error::none;
 }
 
-/// Sees to it that the next flush serves those who may see what was appended last.
-inline void engine::announce(stream& st, std::string_view audience) noexcept {
+/// Sees to it that the next flush serves those who may see what was appended last. `keyed`: those
+/// who chose their keys are told by wake_watchers().
+inline void engine::announce(stream& st, std::string_view audience, bool keyed) noexcept {
   if (st.owner->main_.readers.empty()) return;
   touch(st);
   if (audience.empty() || st.ask) {
     st.dirty = true;
+    st.for_all = st.for_all || !keyed;
   } else {
     serve_user(st, audience);
   }
@@ -168,6 +170,7 @@ inline void engine::put_newest(channel_state& c, const new_entry& meta,
   if (o.encoded && meta.id != no_id && text.starts_with("id: "))
     text.remove_prefix(text.find('\n') + 1);
   c.newest_->put(o.key, position, text, o.audience);
+  if (c.main_.selecting != 0) wake_watchers(c, o.key, position, o.audience);
 }
 
 inline publish_error engine::send(session_id id, const event& e) noexcept {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include <sse/detail/engine/engine.hpp>
 
@@ -104,17 +105,53 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st,
   sub.read_stream(st.index);
   sub.place = st.readers.size();
   st.readers.push_reserved(i);
+  if (st.selecting != 0) swap_readers(st, sub.place, sub.place - st.selecting);
   link = i;
   move_cursor(sub, st.log.end_place());
   sub.live_from = st.log.end_offset();
   return i;
 }
 
+inline void engine::swap_readers(stream& st, std::uint32_t a, std::uint32_t b) noexcept {
+  std::swap(st.readers[a], st.readers[b]);
+  subs_[st.readers[a]].place = a;
+  subs_[st.readers[b]].place = b;
+}
+
+/// Among the readers that chose their keys, or out of them.
+inline void engine::set_selecting(subscription& sub, bool on) noexcept {
+  stream& st = stream_of(sub);
+  if (!on) --st.selecting;
+  swap_readers(st, sub.place, st.readers.size() - 1 - st.selecting);  // where both kinds meet
+  if (on) ++st.selecting;
+}
+
+/// The newest position of a channel: an id, or a stamp where there are none.
+inline std::uint64_t engine::head_of(const channel_state& c) const noexcept {
+  return c.options_.ids != id_mode::none ? c.sequence_->last : stamp_;
+}
+
+/// What reads the values of a channel. REQUIRES: it does.
+inline value_reader& engine::value_reader_of(const subscription& sub) noexcept {
+  if (sub.from() == source::selected) return selections_[sub.record];
+  return passes_[sub.record];
+}
+
 inline void engine::give_record_back(subscription& sub) noexcept {
   if (sub.from() == source::skip) skips_.give_back(sub.record);
+  if (sub.from() == source::selected) {
+    set_selecting(sub, false);
+    selection& chosen = selections_[sub.record];
+    stream_of(sub).owner->newest_->watchers()->clear(chosen.keys);
+    chosen = {};
+    selections_.give_back(sub.record);
+  }
   if (sub.from() != source::newest) return;
   passing& p = passes_[sub.record];
-  p = passing{.before = std::move(p.before), .now = std::move(p.now)};  // with their memory
+  passing fresh;  // with their memory
+  fresh.before.swap(p.before);
+  fresh.now.swap(p.now);
+  p = std::move(fresh);
   for (vec<seen_slots>* const seen : {&p.before, &p.now}) {
     if (seen->capacity() > 64) seen->release();
     seen->clear();
@@ -129,11 +166,12 @@ inline void engine::detach(std::uint32_t slot, std::uint32_t before) noexcept {
   subscription& sub = subs_[index];
   stream& st = stream_of(sub);
   link = sub.next;
+  give_record_back(sub);
+  if (st.selecting != 0) swap_readers(st, sub.place, st.readers.size() - 1 - st.selecting);
   const std::uint32_t moved = st.readers.back();
   st.readers[sub.place] = moved;
   subs_[moved].place = sub.place;
   st.readers.pop_back();
-  give_record_back(sub);
   release_cursor(sub);
   subs_.give_back(index);
 }

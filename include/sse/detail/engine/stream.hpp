@@ -33,7 +33,9 @@ struct stream {
   }
 
   event_log log;
-  vec<std::uint32_t> readers;  ///< subscriptions
+  /// Subscriptions. The last `selecting` of them chose their keys, and are not served for the
+  /// others.
+  vec<std::uint32_t> readers;
   channel_state* owner;
   /// Made with the first entry that has an audience, unless the hook is asked from the start.
   audience_index* audiences = nullptr;
@@ -48,10 +50,12 @@ struct stream {
   std::uint32_t by_backlog = none;  ///< place in engine::backlogs_
   /// Ordinal, modulo 2^32: what is in front of it was there in a flush before.
   std::uint32_t settled = 0;
-  bool touched = false;     ///< in that list
-  bool dirty = false;       ///< got entries since the last flush that all readers may see
-  bool transients = false;  ///< transient entries: no ids, nothing retained
-  bool ask = false;         ///< has entries that are not in `audiences`: the hook is asked
+  std::uint32_t selecting = 0;  ///< of `readers`
+  bool touched = false;         ///< in that list
+  bool dirty = false;           ///< got entries since the last flush that all readers may see,
+  bool for_all = false;         ///< also those that chose their keys
+  bool transients = false;      ///< transient entries: no ids, nothing retained
+  bool ask = false;             ///< has entries that are not in `audiences`: the hook is asked
 
   /// Lets go what retention does not cover and nobody reads.
   void trim(std::int64_t now) noexcept {

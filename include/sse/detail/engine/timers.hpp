@@ -21,6 +21,20 @@ inline channel_state* engine::heart_of(const session& s) const noexcept {
   return nullptr;
 }
 
+/// When a reader may get values that wait for it; INT64_MAX: it waits for nothing but its socket.
+inline std::int64_t engine::values_due(const subscription& sub) noexcept {
+  if (sub.from() != source::newest && sub.from() != source::selected) return INT64_MAX;
+  bool waits = false;
+  if (sub.from() == source::selected) {
+    waits = selections_[sub.record].keys.first != none;
+  } else {
+    const passing& p = passes_[sub.record];
+    waits = p.open || head_of(*stream_of(sub).owner) > p.since;
+  }
+  const std::int64_t due = value_reader_of(sub).due();
+  return waits && due > now_ ? due : INT64_MAX;
+}
+
 /// Sets a session's next deadline.
 inline void engine::arm(std::uint32_t slot) noexcept {
   const session& s = sessions_[slot];
@@ -40,6 +54,11 @@ inline void engine::arm(std::uint32_t slot) noexcept {
     if (const channel_state* const heart = heart_of(s))
       due(s.last_write, heart->options_.heartbeat.every, !s.blocked || !s.waiting);
     if (s.ends_at < when) when = s.ends_at;
+    if (s.paced) {
+      for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
+        if (const std::int64_t at = values_due(subs_[i]); at < when) when = at;
+      }
+    }
     if (s.over) {
       for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
         due(s.over_since, stream_of(subs_[i]).owner->options_.soft_lag_for);

@@ -30,6 +30,10 @@ inline void engine::fill(std::uint32_t slot) noexcept {
       passes = true;
       end_pass(i);
     }
+    if (sub.from() == source::selected) {
+      passes = passes || has_more(sub);
+      if (!keyless_waits(sub)) continue;
+    }
     if (sub.from() == source::left || sub.from() == source::skip || !waits_in_line(sub)) continue;
     fills = fills || sub.from() != source::log;
     if (!strands_.push_back({.index = i})) return mark_dead(slot, close_reason::no_memory);
@@ -38,7 +42,10 @@ inline void engine::fill(std::uint32_t slot) noexcept {
   w.values_to = values_to(slot);
   if (fills && w.ok) weave(w);
   for (std::uint32_t i = sessions_[slot].first; passes && i != none && w.ok; i = subs_[i].next) {
-    if (subs_[i].from() != source::newest || waits_in_line(subs_[i])) continue;
+    const source from = subs_[i].from();
+    const bool values =
+        from == source::newest || (from == source::selected && keyless_waits(subs_[i]));
+    if (!values || waits_in_line(subs_[i])) continue;
     strands_.clear();  // without ids it has no place among the others
     w.ok = strands_.push_back({.index = i});
     if (w.ok) weave(w);
@@ -46,6 +53,7 @@ inline void engine::fill(std::uint32_t slot) noexcept {
   if (passes && w.ok) run_passes(w);
   if (!w.ok) return mark_dead(slot, close_reason::no_memory);
   if (w.bytes == 0 && w.moved && weaves(sessions_[slot])) enqueue(ready_, slot);
+  if (sessions_[slot].paced) arm(slot);
   finish_if_sealed(slot);
 }
 
@@ -53,8 +61,9 @@ inline void engine::fill(std::uint32_t slot) noexcept {
 inline bool engine::weaves(const session& s) const noexcept {
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const source from = subs_[i].from();
-    if ((from == source::newest || from == source::backfill) && waits_in_line(subs_[i]))
-      return true;
+    const bool waits = from == source::newest || from == source::backfill ||
+                       (from == source::selected && keyless_waits(subs_[i]));
+    if (waits && waits_in_line(subs_[i])) return true;
   }
   return false;
 }
@@ -108,9 +117,9 @@ inline void engine::sink(std::uint32_t i) noexcept {
 
 inline void engine::look(weaving& w, strand& x) noexcept {
   subscription& sub = subs_[x.index];
-  if (sub.from() == source::newest) {
+  if (sub.from() == source::newest || sub.from() == source::selected) {
     const newest_by_key& values = *stream_of(sub).owner->newest_;
-    passing& p = passes_[sub.record];
+    value_reader& p = value_reader_of(sub);
     if (x.keyless == strand::nothing) x.keyless = values.keyless_after(p.keyless);
     x.keyless = next_keyless(sub, x.keyless);
     if (x.keyless == values.keyless_end()) {
@@ -141,7 +150,7 @@ inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
   subscription& sub = subs_[x.index];
   w.moved = true;
   if (sub.from() == source::log) return take_from_log(w, x, bound);
-  if (sub.from() == source::newest) return take_keyless(w, x);
+  if (sub.from() == source::newest || sub.from() == source::selected) return take_keyless(w, x);
   blob* const bytes = staged_[x.staged++].bytes;
   const event_id before = std::exchange(sub.filled_to, x.next);
   w.done_to = x.next;
@@ -166,7 +175,7 @@ inline void engine::take_loss(weaving& w, channel_state& c, event_id before, eve
 inline void engine::take_keyless(weaving& w, strand& x) noexcept {
   const subscription& sub = subs_[x.index];
   stream& st = stream_of(sub);
-  passing& p = passes_[sub.record];
+  value_reader& p = value_reader_of(sub);
   const keyless_event& e = st.owner->newest_->keyless(x.keyless++);
   const log_place at = st.log.at(e.ordinal);
   const event_id id = at.seg->id(at.get());

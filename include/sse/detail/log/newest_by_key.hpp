@@ -19,12 +19,14 @@
 
 #include <sse/detail/base/blob.hpp>
 #include <sse/detail/base/name_table.hpp>
+#include <sse/detail/log/key_watchers.hpp>
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
 struct newest_value {
-  blob* bytes = nullptr;   ///< the encoded event, without its id
-  std::uint32_t room = 0;  ///< bytes that the blob has
+  blob* bytes = nullptr;             ///< the encoded event, without its id
+  std::uint32_t room = 0;            ///< bytes that the blob has
+  std::uint32_t next_of_key = none;  ///< of a key that is watched: the slot of another audience's
   owned_text audience;
 };
 
@@ -47,6 +49,9 @@ class newest_by_key {
   ~newest_by_key() {
     while (oldest_ != none) drop(oldest_);
     while (!keyless_.empty()) pop_keyless();
+    if (watchers_ == nullptr) return;
+    watchers_->~key_watchers();
+    deallocate(watchers_);
   }
 
   /// What was published up to `position` is not known here: it counts as lost.
@@ -59,6 +64,7 @@ class newest_by_key {
   /// One without a key, the entry `ordinal` of the log.
   void put_keyless(std::uint64_t position, std::uint64_t ordinal,
                    std::string_view audience) noexcept {
+    last_keyless_ = position;
     keyless_event e{position, ordinal};
     if (!keyless_.reserve_one() ||
         (!audience.empty() && (e.audience = audiences_.acquire(audience)) == none)) {
@@ -122,9 +128,41 @@ class newest_by_key {
     return lo;
   }
   [[nodiscard]] std::uint64_t keyless_end() const noexcept { return keyless_.end(); }
+  /// Position of the one that was published last, also if it is not retained; 0: there was none.
+  [[nodiscard]] std::uint64_t last_keyless() const noexcept { return last_keyless_; }
   [[nodiscard]] const keyless_event& keyless(std::uint64_t n) const noexcept { return keyless_[n]; }
   [[nodiscard]] std::string_view audience_of(const keyless_event& e) const noexcept {
     return e.audience == none ? std::string_view{} : audiences_.name_of(e.audience);
+  }
+
+  // --- who watches which keys --------------------------------------------------------------------
+
+  /// nullptr: nobody ever did.
+  [[nodiscard]] key_watchers* watchers() const noexcept { return watchers_; }
+  /// nullptr: memory is out.
+  [[nodiscard]] key_watchers* make_watchers(std::uint64_t seed) noexcept {
+    if (watchers_ != nullptr) return watchers_;
+    void* const p = allocate(sizeof(key_watchers));
+    return p == nullptr ? nullptr : watchers_ = ::new (p) key_watchers(seed);
+  }
+  /// These keys are watched, and were not: their values are chained. O(keys), and O(values) where
+  /// some of those are private.
+  void chain_values(const vec<std::uint32_t>& keys) noexcept {
+    for (const std::uint32_t k : keys) {
+      watched_key& key = watchers_->key(k);
+      key.values = none;
+      key.fresh = private_values_ != 0;
+      if (key.fresh) continue;
+      const std::string_view name = watchers_->name_of(k);
+      if (const std::uint32_t slot = keys_.find(name, keys_.hash(name)); slot != none)
+        chain(slot, k);
+    }
+    if (private_values_ == 0) return;
+    for (std::uint32_t slot = oldest_; slot != none; slot = neighbours_[slot].newer) {
+      const std::uint32_t k = watched(slot);
+      if (k != none && watchers_->key(k).fresh) chain(slot, k);
+    }
+    for (const std::uint32_t k : keys) watchers_->key(k).fresh = false;
   }
 
   // --- losses ------------------------------------------------------------------------------------
@@ -191,6 +229,8 @@ class newest_by_key {
         keys_.release(slot);
         return false;
       }
+      private_values_ += audience.empty() ? 0U : 1U;
+      if (const std::uint32_t k = watched(slot); k != none) chain(slot, k);
     }
     link(slot);
     if (!hold(keys_[slot], bytes)) {
@@ -245,12 +285,31 @@ class newest_by_key {
   }
   void drop(std::uint32_t i) noexcept {
     unlink(i);
+    if (const std::uint32_t k = watched(i); k != none) unchain(i, k);
+    private_values_ -= keys_[i].audience.view().empty() ? 0U : 1U;
     if (keys_[i].bytes != nullptr) unref(keys_[i].bytes);
     positions_[i] = 0;
     keys_.release(i);
   }
 
+  /// The watched key of a value; none: nobody watches it.
+  [[nodiscard]] std::uint32_t watched(std::uint32_t slot) const noexcept {
+    return watchers_ == nullptr ? none : watchers_->find(keys_.name_of(slot));
+  }
+  void chain(std::uint32_t slot, std::uint32_t key) noexcept {
+    keys_[slot].next_of_key = watchers_->key(key).values;
+    watchers_->key(key).values = slot;
+  }
+  void unchain(std::uint32_t slot, std::uint32_t key) noexcept {
+    std::uint32_t* at = &watchers_->key(key).values;
+    while (*at != slot) at = &keys_[*at].next_of_key;
+    *at = keys_[slot].next_of_key;
+  }
+
   std::uint32_t most_;
+  std::uint32_t private_values_ = 0;
+  std::uint64_t last_keyless_ = 0;
+  key_watchers* watchers_ = nullptr;
   name_table<newest_value, 16> keys_;
   vec<std::uint64_t> positions_;  ///< by slot; 0: free
   vec<std::uint64_t> highest_of_64_;
