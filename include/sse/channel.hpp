@@ -108,6 +108,9 @@ class backfill_writer {
   /// What is behind last() and below `first`, which is at most `before`, is gone: a gap frame says
   /// so in its place. False: refused, as add.
   bool lose(event_id first) noexcept;
+  /// Nothing of other channels comes between the events: add_encoded may be given several at once
+  /// that lie together, with the id of the last.
+  [[nodiscard]] bool takes_runs() const noexcept { return together_; }
   /// The id up to which it is filled.
   [[nodiscard]] event_id last() const noexcept { return last_; }
   /// Encoded, of what was added.
@@ -116,9 +119,11 @@ class backfill_writer {
  private:
   friend class detail::engine;
   [[nodiscard]] bool stage(event_id id, detail::blob* bytes) noexcept;
-  backfill_writer(detail::engine& e, const backfill_request& r,
-                  const encode_limits& limits) noexcept
-      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
+  [[nodiscard]] char* room_for(event_id id, std::size_t size) noexcept;
+  void shrink() noexcept;
+  backfill_writer(detail::engine& e, const backfill_request& r, const encode_limits& limits,
+                  bool together) noexcept
+      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after}, together_{together} {}
 
   detail::engine* engine_;
   const encode_limits* limits_;  // of the channel
@@ -126,6 +131,9 @@ class backfill_writer {
   event_id last_;
   std::size_t bytes_ = 0;
   bool failed_ = false;
+  bool together_;                 ///< nothing comes between its events
+  detail::blob* open_ = nullptr;  ///< then: where the next ones go, while there is room
+  std::size_t open_room_ = 0;     ///< of it, for all its bytes
 };
 
 /// One set serves any number of channels: open_channel copies it, with its hooks.

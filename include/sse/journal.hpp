@@ -36,6 +36,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -187,7 +188,7 @@ class journal {
     journal_stats s = stats_;
     s.last = writes_ ? head_ : durable();
     s.durable = durable();
-    s.waiting_bytes += incoming_.size();
+    s.waiting_bytes += incoming_bytes_;
     return s;
   }
   /// Why it cannot write, or let go of old files, now; empty: it can.
@@ -198,6 +199,9 @@ class journal {
 
  private:
   using clock = std::chrono::steady_clock;
+  using batch_ptr = detail::journal_store::batch_ptr;
+  /// Of a batch: what is written and shown at once, so that it stays in the processor's caches.
+  static constexpr std::size_t piece = std::size_t{256} << 10;
 
   [[nodiscard]] static std::int64_t wall_ms() noexcept {
     return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -299,24 +303,35 @@ class journal {
         detail::give_id(id, id_text_, e, o, options_.limits, most - beside);
     if (n.error != publish_error::none) return fail(n.error);
     const std::size_t size = n.plan.size;
-    if (incoming_.size() + stats_.waiting_bytes + size > options_.queue_bytes)
+    if (incoming_bytes_ + stats_.waiting_bytes + size > options_.queue_bytes)
       return fail(publish_error::full);
-    std::vector<char>& bytes = incoming_.bytes;
-    incoming_.add({id,
-                   clock_ms_.load(std::memory_order_relaxed),
-                   static_cast<std::uint16_t>(channel),
-                   o.audience,
-                   o.key,
-                   {}});
-    incoming_.records.back().size = static_cast<std::uint32_t>(size);
-    const std::size_t at = bytes.size();
-    bytes.resize(at + size);
-    detail::encode_as(bytes.data() + at, e, n.id, n.plan);
+    detail::journal_batch& to = room_in_incoming();
+    incoming_bytes_ -= to.size();
+    char* const bytes = to.add({id,
+                                clock_ms_.load(std::memory_order_relaxed),
+                                static_cast<std::uint16_t>(channel),
+                                o.audience,
+                                o.key,
+                                {}},
+                               size);
+    detail::encode_as(bytes, e, n.id, n.plan);
+    incoming_bytes_ += to.size();
     head_ = id;
     return {id, publish_error::none};
   }
 
+  /// REQUIRES: the lock.
+  [[nodiscard]] detail::journal_batch& room_in_incoming() {
+    if (!incoming_.empty() && incoming_.back()->size() < piece) return *incoming_.back();
+    if (spare_.empty()) spare_.push_back(std::make_unique<detail::journal_batch>());
+    incoming_.push_back(std::move(spare_.back()));
+    spare_.pop_back();
+    return *incoming_.back();
+  }
+
   void wake() noexcept {
+    // Who added something under the lock and finds it awake here was seen by it (sleep()).
+    if (!sleeping_.load(std::memory_order_seq_cst)) return;
     if (!sleeping_.exchange(false, std::memory_order_seq_cst)) return;
     const char c = 0;
     while (::write(pipe_[1], &c, 1) < 0 && errno == EINTR) {
@@ -337,80 +352,99 @@ class journal {
     end_run();
   }
 
-  /// What was published since, into the store's batch. True: nothing more will come.
+  /// What was published since, to the store. True: nothing more will come.
   [[nodiscard]] bool take_in() {
     const std::scoped_lock<std::mutex> lock{mutex_};
     inbox_->drain([this](const mail& m) {
       const publish_error e = place(static_cast<std::size_t>(m.target), m.event, m.options).error;
       return e != publish_error::full && e != publish_error::not_stored;
     });
-    detail::journal_batch& to = store_->pending();
-    if (to.empty()) {
-      std::swap(to, incoming_);
-    } else {
-      to.bytes.insert(to.bytes.end(), incoming_.bytes.begin(), incoming_.bytes.end());
-      to.records.insert(to.records.end(), incoming_.records.begin(), incoming_.records.end());
-    }
+    for (batch_ptr& b : incoming_) store_->take(std::move(b));
     incoming_.clear();
-    stats_.waiting_bytes = to.size();
+    incoming_bytes_ = 0;
+    stats_.waiting_bytes = store_->pending_bytes();
     return stopping_;
   }
 
   /// False: nothing can be done now.
   bool write_once(clock::time_point& synced) {
-    detail::journal_batch& batch = store_->pending();
     const clock::time_point now = clock::now();
-    if (batch.empty()) {  // what failed is out, or was given up: the next event tries again
+    if (store_->pending()
+            .empty()) {  // what failed is out, or was given up: the next event tries again
       if (failing_ && now >= retry_at_) works_again();
       return false;
     }
     int e = store_->claim_ids();
     if (e == 0 && (options_.durability == durability::none || lives_without())) show_unwritten();
     if (failing_ && now < retry_at_) return false;
-    if (e == 0) e = store_->write();
-    bool shows = true;
-    if (e == 0 && options_.durability >= durability::interval) {
-      shows = options_.durability == durability::every_batch || stopping_now() ||
-              now - synced >= std::chrono::milliseconds{interval_ms()};
-      if (shows) {
-        e = store_->sync();
-        synced = now;
-        count_sync();
+    bool moved = false;
+    const bool syncs = options_.durability >= durability::interval;
+    while (e == 0 && store_->has_unwritten()) {
+      e = store_->write();
+      if (e == 0 && !syncs) moved = (e = show_written()) == 0;
+    }
+    if (e == 0 && syncs && may_sync(synced, now)) {
+      e = store_->sync();
+      synced = now;
+      count_sync();
+      if (e == 0) moved = (e = show_written()) == 0;
+    }
+    if (e == 0) {
+      if (failing_) works_again();
+      return moved;
+    }
+    fail_for_now(e, now);
+    if (lives_without() && store_->claim_ids() == 0) {
+      show_unwritten();
+      if (store_->pending_bytes() > options_.queue_bytes / 2) {
+        store_->give_up([this](batch_ptr b) { out_.push_back(std::move(b)); });
       }
     }
-    if (e != 0) {
-      (void)fail_for_now(e, now);
-      if (lives_without() && store_->claim_ids() == 0) {
-        show_unwritten();
-        if (batch.size() > options_.queue_bytes / 2) store_->give_up();
-      }
-      return false;
-    }
-    if (failing_) works_again();
-    if (!shows) return false;
+    return false;
+  }
+  /// What comes until then shares the next fdatasync.
+  [[nodiscard]] bool may_sync(clock::time_point synced, clock::time_point now) {
+    return options_.durability == durability::every_batch || stopping_now() ||
+           now - synced >= std::chrono::milliseconds{interval_ms()};
+  }
+  /// What is as safe as it has to be. An errno: other processes could not be told.
+  [[nodiscard]] int show_written() {
+    if (failing_) works_again();  // before anybody learns of it, and publishes more
     std::uint64_t events = 0;
-    store_->show([&](const journal_event& event) {
-      ++events;
-      if (event.id > shown_) show(event);
+    store_->show([&](batch_ptr b) {
+      events += b->records.size();
+      show(*b);
+      out_.push_back(std::move(b));
     });
-    count_events(events);
-    const event_id newest = store_->newest();
-    if (const int h = store_->tell_head(); h != 0) return fail_for_now(h, now);
-    let_go();
-    durable_is(newest);
-    return true;
+    const int e = store_->tell_head();
+    if (e == 0) let_go();
+    count_written(events);
+    if (e == 0) durable_is(store_->newest());
+    return e;
   }
 
   [[nodiscard]] bool lives_without() const noexcept { return failing_ && options_.live_without; }
-  /// To the hubs. Waits where one of them is behind by a whole lane.
+  /// To the hubs, which read it where it is.
+  void show(detail::journal_batch& b) {
+    if (b.is_shown) return;
+    wait_for_room([&] { return order_->hand_on(b, b.handed_on); });
+    b.is_shown = true;
+  }
   void show(const journal_event& e) {
     if (e.bytes.empty()) return;  // broken: who asks for it is told
     show(e.channel, e.bytes, {.id = e.id, .audience = e.audience, .key = e.key, .encoded = true});
-    shown_ = e.id;
   }
   void show(std::size_t channel, std::string_view bytes, const publish_options& o) {
-    while (order_->publish(channel, {.data = bytes}, o) == publish_error::full && !stopping_now())
-      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    wait_for_room([&] { return order_->publish(channel, {.data = bytes}, o).error; });
+  }
+  /// Waits where a hub is behind by a whole lane.
+  template <class Publish>
+  void wait_for_room(Publish publish) {
+    std::chrono::microseconds pause{50};
+    while (publish() == publish_error::full && !stopping_now()) {
+      std::this_thread::sleep_for(pause);
+      pause = (std::min)(2 * pause, std::chrono::microseconds{1000});
+    }
   }
   /// What is behind `from` is lost, and what comes next has `first`: a gap frame on each channel,
   /// under the ids that nobody will get.
@@ -430,13 +464,7 @@ class journal {
   }
   /// Before they are stored.
   void show_unwritten() {
-    const detail::journal_batch& b = store_->pending();
-    const char* p = b.bytes.data();
-    for (const detail::index_record& r : b.records) {
-      const journal_event e = detail::view(r, p);
-      p += e.audience.size() + e.key.size() + e.bytes.size();
-      if (e.id > shown_) show(e);
-    }
+    for (const batch_ptr& b : store_->pending()) show(*b);
   }
 
   void durable_is(event_id id) {
@@ -446,16 +474,28 @@ class journal {
     }
     durable_changed_.notify_all();
     if (options_.on_durable) options_.on_durable(id);
+  }
+  void count_written(std::uint64_t events) {
+    const std::uint64_t files = store_->history().files();
     const std::scoped_lock<std::mutex> lock{mutex_};
     ++stats_.batches;
-    stats_.files = store_->history().files();
+    stats_.events += events;
+    stats_.files = files;
     stats_.bytes = store_->bytes();
     stats_.oldest_gone = store_->gone();
-    stats_.waiting_bytes = store_->pending().size();
+    stats_.waiting_bytes = store_->pending_bytes();
+    use_again();
   }
-  void count_events(std::uint64_t n) {
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    stats_.events += n;
+  /// What the hubs have read takes new events. REQUIRES: the lock.
+  void use_again() {
+    constexpr std::size_t most = 8;
+    while (!out_.empty() && order_->is_taken(out_.front()->handed_on)) {
+      batch_ptr b = std::move(out_.front());
+      out_.pop_front();
+      if (spare_.size() == most || b->bytes.room() > 2 * piece) continue;
+      b->clear();
+      spare_.push_back(std::move(b));
+    }
   }
   void count_sync() {
     const std::scoped_lock<std::mutex> lock{mutex_};
@@ -474,14 +514,13 @@ class journal {
         "old files of the journal cannot be removed: " + std::generic_category().message(e) +
         "; look who may write its directory; it is tried again";
   }
-  bool fail_for_now(int e, clock::time_point now) {
+  void fail_for_now(int e, clock::time_point now) {
     retry_at_ = now + std::chrono::milliseconds{200};
     const std::scoped_lock<std::mutex> lock{mutex_};
     failing_ = stats_.failing = true;
     ++stats_.failures;
     problem_ = "the journal cannot be written: " + std::generic_category().message(e) +
                "; it is tried again until that ends";
-    return false;
   }
   void works_again() {
     const std::scoped_lock<std::mutex> lock{mutex_};
@@ -518,20 +557,20 @@ class journal {
     pollfd p{pipe_[0], POLLIN, 0};
     (void)::poll(&p, 1, ms);
     char bytes[64];
-    while (::read(pipe_[0], bytes, sizeof bytes) > 0) {
+    while (::read(pipe_[0], bytes, sizeof bytes) == sizeof bytes) {
     }
   }
 
   void end_run() {
     started_end_ = true;
-    detail::journal_batch& batch = store_->pending();
+    const std::vector<batch_ptr>& pending = store_->pending();
     clock::time_point synced{};
-    for (int tries = 0; tries < 10 && !batch.empty(); ++tries) {
+    for (int tries = 0; tries < 10 && !pending.empty(); ++tries) {
       retry_at_ = {};
       if (!write_once(synced)) std::this_thread::sleep_for(std::chrono::milliseconds{20});
     }
-    if (batch.empty()) {
-      if (const int e = store_->end_run(wall_ms()); e != 0) (void)fail_for_now(e, clock::now());
+    if (pending.empty()) {
+      if (const int e = store_->end_run(wall_ms()); e != 0) fail_for_now(e, clock::now());
     }
   }
 
@@ -575,21 +614,38 @@ class journal {
     std::uint32_t looked = 0;
     event_id broken = no_id;  // what is at or below it, and not added, is broken
     const auto lose_broken = [&] { return broken <= w.last() || w.lose(broken + 1); };
+    std::string_view run{};  // events that lie together and are not added yet
+    event_id run_last = no_id;
+    const auto add_run = [&] {
+      return run.empty() || w.add_encoded(run_last, std::exchange(run, std::string_view{}));
+    };
+    const auto add = [&](const journal_event& e) {
+      if (w.takes_runs() && e.audience.empty() && e.channel == number) {
+        const bool goes_on = !run.empty() && run.data() + run.size() == e.bytes.data();
+        if (!goes_on && !add_run()) return false;
+        run = {goes_on ? run.data() : e.bytes.data(), run.size() + e.bytes.size()};
+        run_last = e.id;
+        return true;
+      }
+      if (!add_run()) return false;
+      return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
+    };
     for (event_id from = no_id, first = no_id; state == backfill_state::done;) {
       const bool lost = store_->loss_behind(w.last(), from, first) && from + 1 < r.before;
       store_->history().read_shared(
-          w.last(), lost ? from + 1 : r.before, [&](const journal_event& e) {
-            if (w.bytes() >= r.room || ++looked > most) {
+          w.last(), lost ? from + 1 : r.before,
+          [&](const journal_event& e) {
+            if (w.bytes() + run.size() >= r.room || ++looked > most) {
               state = backfill_state::more;
               return false;
             }
             if (e.bytes.empty()) {
               broken = e.id;
-              return true;
+              return add_run();
             }
-            if (!lose_broken()) return false;
-            return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
-          });
+            return lose_broken() && add(e);
+          },
+          add_run);
       if (!lose_broken() || !lost || state != backfill_state::done) break;
       if (w.last() < from && !w.pass(from)) break;
       if (!w.lose(first < r.before ? first : r.before)) break;
@@ -614,13 +670,15 @@ class journal {
   std::condition_variable durable_changed_;
 
   // The thread's own.
-  event_id shown_ = no_id;
+  std::deque<batch_ptr> out_;  ///< shown, and perhaps read by hubs still
   clock::time_point retry_at_{};
   bool started_end_ = false;
   bool keeps_too_much_ = false;
 
   mutable std::mutex mutex_;  // of what follows
-  detail::journal_batch incoming_;
+  std::vector<batch_ptr> incoming_;
+  std::size_t incoming_bytes_ = 0;
+  std::vector<batch_ptr> spare_;
   detail::id_text id_text_;
   event_id head_ = no_id;
   journal_stats stats_;

@@ -56,6 +56,7 @@
 #include <vector>
 
 #include <sse/detail/base/assert.hpp>
+#include <sse/detail/mail/ordered_events.hpp>
 #include <sse/gap.hpp>
 #include <sse/hub.hpp>
 #include <sse/mailbox.hpp>
@@ -226,6 +227,43 @@ class sequencer {
     return all;
   }
 
+  /// All of these to all shards, or to none. They stay where they are until is_taken(number): each
+  /// shard reads them there. Errors: id_order, full, closed; then `number` is 0. REQUIRES:
+  /// given_ids.
+  [[nodiscard]] publish_error hand_on(const detail::ordered_events& events,
+                                      std::uint64_t& number) noexcept {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    const detail::ordered_events::sum all = events.all();
+    number = 0;
+    const publish_error no = may_hand_on(all);
+    detail::count_of(counts_, no) += all.events;
+    if (no != publish_error::none) return no;
+    number = ++handed_on_;
+    const detail::ordered_note note{&events, number, all.bytes};
+    char bytes[sizeof note];
+    std::memcpy(bytes, &note, sizeof note);
+    const event data{.data = {bytes, sizeof bytes}};
+    // Before any lane: as in hand_out.
+    head_.store(all.last, std::memory_order_release);
+    for (std::size_t i = 0; i != lanes_.size(); ++i) {
+      publisher& lane = lanes_[i];
+      if (!lane) continue;
+      accounts_[i]->give(note);
+      (void)lane.lane_->done(
+          lane.put_valid({data, {.transient = true, .encoded = true}, no_channel}));
+    }
+    begun_ = true;
+    return publish_error::none;
+  }
+  /// Nobody reads any more what hand_on() gave that number.
+  [[nodiscard]] bool is_taken(std::uint64_t number) const noexcept {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    for (const auto& a : accounts_) {
+      if (!a->has_taken(number)) return false;
+    }
+    return true;
+  }
+
   /// What is behind head() and below `first` is gone: all readers are told, on all channels, by a
   /// gap frame with the id `first` - 1, which stands among the events. `lost`: how many there were,
   /// if known. Errors: id_order, full, closed. REQUIRES: given_ids.
@@ -321,6 +359,22 @@ class sequencer {
   }
 
   /// REQUIRES: the lock.
+  [[nodiscard]] publish_error may_hand_on(const detail::ordered_events::sum& all) const noexcept {
+    if (draining_.load(std::memory_order_relaxed)) return publish_error::closed;
+    if (!options_.given_ids || all.last <= head_.load(std::memory_order_relaxed))
+      return publish_error::id_order;
+    bool anybody = false;
+    for (std::size_t i = 0; i != lanes_.size(); ++i) {
+      if (!lanes_[i]) continue;  // that shard ended
+      const std::size_t note = publisher::record_size(sizeof(detail::ordered_note));
+      if (!accounts_[i]->has_room(all.bytes, options_.lane_bytes) ||
+          lanes_[i].lane_->reserve(note) == nullptr)
+        return publish_error::full;
+      anybody = true;
+    }
+    return anybody ? publish_error::none : publish_error::closed;
+  }
+  /// REQUIRES: the lock.
   publish_result place(std::size_t channel, const event& e, const publish_options& o) noexcept {
     const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
     if (draining_.load(std::memory_order_relaxed)) return fail(publish_error::closed);
@@ -399,6 +453,8 @@ class sequencer {
 
   mutable std::mutex mutex_;  // of all below
   std::vector<publisher> lanes_;
+  std::vector<std::shared_ptr<detail::ordered_account>> accounts_;  // by lane
+  std::uint64_t handed_on_ = 0;                                     // see hand_on
   std::unique_ptr<char[]> scratch_;  // the event that is being encoded
   std::size_t scratch_size_ = 0;
   bool begun_ = false;  // something was published
@@ -424,6 +480,9 @@ class shard_port {
   shard_port() noexcept = default;
   shard_port(const shard_port&) = delete;
   shard_port& operator=(const shard_port&) = delete;
+  ~shard_port() {
+    if (account_ != nullptr) account_->end();
+  }
 
   /// What a hub needs to be a shard: where its ids begin, that they are given, and whose caps it
   /// shares. Channels of its own need own_sequence, or no ids.
@@ -465,6 +524,8 @@ class shard_port {
     }
     publisher lane = mail.make_publisher(target, s.options_.lane_bytes);
     if (!lane) return false;
+    account_ = std::make_shared<detail::ordered_account>();
+    s.accounts_.push_back(account_);
     s.lanes_.push_back(std::move(lane));
     const std::scoped_lock<std::mutex> stats_lock{s.stats_mutex_};
     index_ = s.reports_.size();
@@ -486,6 +547,7 @@ class shard_port {
   /// loop must try again.
   [[nodiscard]] bool take(const mail& m) noexcept {
     if (m.channel < channels_.size()) return take(m.channel, m.event, m.options);
+    if (m.options.transient && !m.event.data.empty()) return take_ordered(m.event.data);
     if (m.options.transient) {  // a nudge; nothing comes after that of sequencer::drain
       ending_ = ending_ || sequencer_->draining();
       return true;
@@ -600,6 +662,24 @@ class shard_port {
     return r.error != publish_error::no_memory;
   }
 
+  /// sequencer::hand_on
+  [[nodiscard]] bool take_ordered(std::string_view bytes) noexcept {
+    detail::ordered_note note;
+    SSEHUB_ASSERT(bytes.size() == sizeof note);
+    std::memcpy(&note, bytes.data(), sizeof note);
+    publish_error first = publish_error::none;
+    mail m;
+    for (detail::ordered_events::place next = ordered_at_; note.events->next(next, m);) {
+      if (!take(m.channel, m.event, m.options)) return false;
+      ordered_at_ = next;
+      if (first == publish_error::none) first = error_;
+    }
+    error_ = first;
+    ordered_at_ = {};
+    account_->take(note);
+    return true;
+  }
+
   [[nodiscard]] static bool same(const hub_stats& a, const hub_stats& b) noexcept {
     static_assert(std::has_unique_object_representations_v<hub_stats>);
     return std::memcmp(&a, &b, sizeof a) == 0;
@@ -635,10 +715,12 @@ class shard_port {
   std::size_t next_ = 0;  // of the others
   bool ending_ = false;
   publish_error error_ = publish_error::none;
-  std::size_t lost_told_ = 0;        // channels that have the gap that is being taken
-  event_id looked_at_ = no_id;       // head_moved
-  std::vector<session_id> waiting_;  // for what their backfill hooks have not got yet
-  std::uint64_t backfills_ = 0;      // sequencer::backfills_
+  std::shared_ptr<detail::ordered_account> account_;
+  detail::ordered_events::place ordered_at_;  // in what is being taken
+  std::size_t lost_told_ = 0;                 // channels that have the gap that is being taken
+  event_id looked_at_ = no_id;                // head_moved
+  std::vector<session_id> waiting_;           // for what their backfill hooks have not got yet
+  std::uint64_t backfills_ = 0;               // sequencer::backfills_
 };
 
 /// Of one shard: its hub, and how its thread is woken.

@@ -43,6 +43,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -324,18 +325,24 @@ class posix_journal_files final : public journal_files {
 #ifndef SSEHUB_DETAIL_JOURNAL_FORMAT_HPP
 #define SSEHUB_DETAIL_JOURNAL_FORMAT_HPP
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 // ---- sse/detail/journal/crc32c.hpp
 //
 // crc32c: the checksum of RFC 3720 12.1 (Castagnoli), eight bytes at a time: by the processor's own
-// instruction where it has one, else by tables.
+// instruction where it has one, else by tables. The instruction takes three times as long as it
+// keeps the processor busy, so that three checksums at once cost what one does.
 #ifndef SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
 #define SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -370,8 +377,41 @@ inline constexpr crc_tables crc_table = make_crc_tables();
     std::memcpy(&eight, p, sizeof eight);
     c = __builtin_ia32_crc32di(c, eight);
   }
-  for (; size != 0; ++p, --size) c = __builtin_ia32_crc32qi(static_cast<std::uint32_t>(c), *p);
-  return ~static_cast<std::uint32_t>(c);
+  auto rest = static_cast<std::uint32_t>(c);
+  if ((size & 4U) != 0) {
+    std::uint32_t four;
+    std::memcpy(&four, p, sizeof four);
+    rest = __builtin_ia32_crc32si(rest, four);
+    p += 4;
+  }
+  if ((size & 2U) != 0) {
+    std::uint16_t two;
+    std::memcpy(&two, p, sizeof two);
+    rest = __builtin_ia32_crc32hi(rest, two);
+    p += 2;
+  }
+  if ((size & 1U) != 0) rest = __builtin_ia32_crc32qi(rest, *p);
+  return ~rest;
+}
+/// Three, of `size` bytes each, a multiple of eight.
+__attribute__((target("sse4.2"))) inline void crc32c_three_by_instruction(
+    const char* const (&bytes)[3], std::size_t size, std::uint32_t (&crc)[3]) noexcept {
+  // Each in a register of its own: compilers do not unroll this for -O2.
+  std::uint64_t a = ~crc[0];
+  std::uint64_t b = ~crc[1];
+  std::uint64_t c = ~crc[2];
+  for (std::size_t at = 0; at != size; at += 8) {
+    std::uint64_t eight[3];
+    std::memcpy(&eight[0], bytes[0] + at, 8);
+    std::memcpy(&eight[1], bytes[1] + at, 8);
+    std::memcpy(&eight[2], bytes[2] + at, 8);
+    a = __builtin_ia32_crc32di(a, eight[0]);
+    b = __builtin_ia32_crc32di(b, eight[1]);
+    c = __builtin_ia32_crc32di(c, eight[2]);
+  }
+  crc[0] = ~static_cast<std::uint32_t>(a);
+  crc[1] = ~static_cast<std::uint32_t>(b);
+  crc[2] = ~static_cast<std::uint32_t>(c);
 }
 #else
 #define SSEHUB_HAS_CRC32 0
@@ -397,13 +437,34 @@ inline constexpr crc_tables crc_table = make_crc_tables();
   return ~c;
 }
 
+#if SSEHUB_HAS_CRC32
+[[nodiscard]] inline bool has_crc32c_instruction() noexcept {
+  static const bool has = __builtin_cpu_supports("sse4.2") != 0;
+  return has;
+}
+#endif
+
 [[nodiscard]] inline std::uint32_t crc32c(const void* bytes, std::size_t size,
                                           std::uint32_t crc = 0) noexcept {
 #if SSEHUB_HAS_CRC32
-  static const bool has_instruction = __builtin_cpu_supports("sse4.2") != 0;
-  if (has_instruction) return crc32c_by_instruction(bytes, size, crc);
+  if (has_crc32c_instruction()) return crc32c_by_instruction(bytes, size, crc);
 #endif
   return crc32c_by_tables(bytes, size, crc);
+}
+/// The same three times.
+inline void crc32c_three(const char* const (&bytes)[3], const std::size_t (&size)[3],
+                         std::uint32_t (&crc)[3]) noexcept {
+#if SSEHUB_HAS_CRC32
+  if (has_crc32c_instruction()) {
+    const std::size_t done = (std::min)({size[0], size[1], size[2]}) / 8 * 8;
+    crc32c_three_by_instruction(bytes, done, crc);
+    for (std::size_t k = 0; k != 3; ++k) {
+      if (size[k] != done) crc[k] = crc32c_by_instruction(bytes[k] + done, size[k] - done, crc[k]);
+    }
+    return;
+  }
+#endif
+  for (std::size_t k = 0; k != 3; ++k) crc[k] = crc32c_by_tables(bytes[k], size[k], crc[k]);
 }
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
@@ -427,13 +488,39 @@ struct index_record {
 
   [[nodiscard]] std::uint32_t begin() const noexcept { return offset - audience - key; }
   [[nodiscard]] std::uint64_t end() const noexcept { return std::uint64_t{offset} + size; }
-  [[nodiscard]] std::uint32_t checksum(const char* bytes) const noexcept {
+  /// Of all its bytes in the .log.
+  [[nodiscard]] std::size_t bytes() const noexcept { return std::size_t{audience} + key + size; }
+  /// What the checksum is of, beside those.
+  [[nodiscard]] index_record checked() const noexcept {
     index_record r = *this;
     r.crc = r.offset = 0;
-    return crc32c(bytes, std::size_t{audience} + key + size, crc32c(&r, sizeof r));
+    return r;
+  }
+  [[nodiscard]] std::uint32_t checksum(const char* bytes_there) const noexcept {
+    const index_record r = checked();
+    return crc32c(bytes_there, bytes(), crc32c(&r, sizeof r));
   }
 };
 static_assert(sizeof(index_record) == 40, "as it lies on disk");
+
+/// tell(i, its checksum) for each of `n` records; their bytes are at bytes_of(i). Three at a time.
+template <class BytesOf, class Tell>
+void checksums(const index_record* records, std::size_t n, BytesOf bytes_of, Tell tell) {
+  std::size_t i = 0;
+  for (; n - i >= 3; i += 3) {
+    const index_record* const r = records + i;
+    const index_record head[3] = {r[0].checked(), r[1].checked(), r[2].checked()};
+    const char* const heads[3] = {reinterpret_cast<const char*>(&head[0]),
+                                  reinterpret_cast<const char*>(&head[1]),
+                                  reinterpret_cast<const char*>(&head[2])};
+    std::uint32_t crc[3] = {0, 0, 0};
+    crc32c_three(heads, {sizeof head[0], sizeof head[1], sizeof head[2]}, crc);
+    crc32c_three({bytes_of(i), bytes_of(i + 1), bytes_of(i + 2)},
+                 {r[0].bytes(), r[1].bytes(), r[2].bytes()}, crc);
+    for (std::size_t k = 0; k != 3; ++k) tell(i + k, crc[k]);
+  }
+  for (; i != n; ++i) tell(i, records[i].checksum(bytes_of(i)));
+}
 
 struct index_header {
   char magic[8] = {'s', 's', 'e', 'h', 'u', 'b', 'j', '\n'};
@@ -470,26 +557,36 @@ static_assert(sizeof(run_record) == 32);
 /// What takes nothing from the events that a run has shown.
 enum class journal_survival : std::int64_t { nothing, killed, power_lost };
 
-/// Events that are to be written: their bytes and records.
-struct journal_batch {
-  std::vector<char> bytes;
-  std::vector<index_record> records;  ///< without place and checksum
+/// Many bytes. Not zeroed, since they are written or read into.
+class raw_bytes {
+ public:
+  [[nodiscard]] char* data() noexcept { return bytes_.get(); }
+  [[nodiscard]] const char* data() const noexcept { return bytes_.get(); }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] std::size_t room() const noexcept { return room_; }
+  /// Room for `n` more, which grow() adds.
+  [[nodiscard]] char* more(std::size_t n) {
+    if (n > room_ - size_) {
+      const std::size_t room = size_ + (std::max)(n, size_ / 2);
+      std::unique_ptr<char[]> larger{new char[room]};
+      if (size_ != 0) std::memcpy(larger.get(), bytes_.get(), size_);
+      bytes_ = std::move(larger);
+      room_ = room;
+    }
+    return bytes_.get() + size_;
+  }
+  void grow(std::size_t n) noexcept { size_ += n; }
+  void add(const char* from, std::size_t n) {
+    if (n == 0) return;
+    std::memcpy(more(n), from, n);
+    grow(n);
+  }
+  void clear() noexcept { size_ = 0; }
 
-  void add(const journal_event& e) {
-    records.push_back({e.id, e.time_ms, 0, static_cast<std::uint32_t>(e.bytes.size()), 0, 0,
-                       e.channel, static_cast<std::uint16_t>(e.audience.size()),
-                       static_cast<std::uint16_t>(e.key.size()), 0});
-    for (const std::string_view part : {e.audience, e.key, e.bytes})
-      bytes.insert(bytes.end(), part.begin(), part.end());
-  }
-  void clear() noexcept {
-    bytes.clear();
-    records.clear();
-  }
-  [[nodiscard]] bool empty() const noexcept { return records.empty(); }
-  [[nodiscard]] std::size_t size() const noexcept {
-    return bytes.size() + records.size() * sizeof(index_record);
-  }
+ private:
+  std::unique_ptr<char[]> bytes_;
+  std::size_t size_ = 0;
+  std::size_t room_ = 0;
 };
 
 [[nodiscard]] inline journal_event view(const index_record& r, const char* begin) noexcept {
@@ -497,6 +594,60 @@ struct journal_batch {
   const char* const bytes = key + r.key;
   return {r.id, r.time_ms, r.channel, {begin, r.audience}, {key, r.key}, {bytes, r.size}};
 }
+
+/// Events that are to be written, or shown: their bytes and records.
+struct journal_batch final : ordered_events {
+  raw_bytes bytes{};
+  std::vector<index_record> records{};  ///< without place and checksum
+  bool is_shown = false;
+  std::uint64_t handed_on = 0;  ///< see sequencer::hand_on
+
+  void add(const journal_event& e) {
+    char* const to = add(e, e.bytes.size());
+    if (!e.bytes.empty()) std::memcpy(to, e.bytes.data(), e.bytes.size());
+  }
+  /// An event of `size` bytes, which the caller puts where this says.
+  [[nodiscard]] char* add(const journal_event& e, std::size_t size) {
+    const index_record r{e.id,
+                         e.time_ms,
+                         0,
+                         static_cast<std::uint32_t>(size),
+                         0,
+                         0,
+                         e.channel,
+                         static_cast<std::uint16_t>(e.audience.size()),
+                         static_cast<std::uint16_t>(e.key.size()),
+                         0};
+    char* const to = put(put(bytes.more(r.bytes()), e.audience), e.key);
+    records.push_back(r);
+    bytes.grow(r.bytes());
+    return to;
+  }
+  void clear() noexcept {
+    bytes.clear();
+    records.clear();
+    is_shown = false;
+    handed_on = 0;
+  }
+  [[nodiscard]] bool empty() const noexcept { return records.empty(); }
+  [[nodiscard]] std::size_t size() const noexcept {
+    return bytes.size() + records.size() * sizeof(index_record);
+  }
+  [[nodiscard]] event_id last() const noexcept { return records.back().id; }
+
+  [[nodiscard]] sum all() const noexcept override { return {records.size(), size(), last()}; }
+  [[nodiscard]] bool next(place& at, mail& out) const noexcept override {
+    if (at.event == records.size()) return false;
+    const index_record& r = records[at.event];
+    const journal_event e = view(r, bytes.data() + at.byte);
+    out.channel = e.channel;
+    out.event.data = e.bytes;
+    out.options = {.id = e.id, .audience = e.audience, .key = e.key, .encoded = true};
+    ++at.event;
+    at.byte += r.bytes();
+    return true;
+  }
+};
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
@@ -510,23 +661,21 @@ struct journal_block {
   std::uint32_t from = 0;    ///< its records
   std::uint32_t to = 0;
   std::uint64_t begin = 0;  ///< of its bytes, in the .log
-  std::unique_ptr<char[]> bytes{};
-  std::size_t size = 0;  ///< of them
-  std::size_t room = 0;
+  raw_bytes bytes{};
   std::vector<index_record> records{};
 
   [[nodiscard]] journal_event event(std::size_t i) const noexcept {
     const index_record& r = records[i];
-    return view(r, r.size == 0 ? bytes.get() : bytes.get() + (r.begin() - begin));
+    return view(r, r.size == 0 ? bytes.data() : bytes.data() + (r.begin() - begin));
   }
   [[nodiscard]] std::size_t memory() const noexcept {
-    return room + records.capacity() * sizeof(index_record);
+    return bytes.room() + records.capacity() * sizeof(index_record);
   }
   /// Of these records, and none of them yet. It keeps its memory.
   void restart(event_id of_segment, std::uint32_t at) noexcept {
     segment = of_segment;
     from = to = at;
-    size = 0;
+    bytes.clear();
     records.clear();
   }
   /// What `other` has.
@@ -535,18 +684,7 @@ struct journal_block {
     to = other.to;
     begin = other.begin;
     records = other.records;
-    if (other.size != 0) std::memcpy(more(other.size), other.bytes.get(), other.size);
-    size = other.size;
-  }
-  /// Room for `n` more bytes, which are not there yet. Not zeroed, since they are read into.
-  [[nodiscard]] char* more(std::size_t n) {
-    if (n > room - size) {
-      room = size + n;
-      std::unique_ptr<char[]> larger{new char[room]};
-      if (size != 0) std::memcpy(larger.get(), bytes.get(), size);
-      bytes = std::move(larger);
-    }
-    return bytes.get() + size;
+    bytes.add(other.bytes.data(), other.bytes.size());
   }
 };
 
@@ -638,25 +776,17 @@ class journal_segment {
     } else {
       last = b.records.back().id;
     }
-    const std::uint64_t at = b.begin + b.size;
-    std::uint64_t end = at;
-    for (std::uint32_t i = b.to; i != to; ++i) {
-      const index_record r = record(i);
-      if (r.begin() >= end && r.end() > end && r.end() <= room_) end = r.end();
-    }
-    std::size_t got = 0;
-    if (end != at && files_->read(log, at, b.more(to_size(end - at)), to_size(end - at), got) == 0)
-      b.size += got;
-    b.records.reserve(b.records.size() + (to - b.to));
-    for (; b.to != to; ++b.to) {
-      index_record r = record(b.to);
-      if (r.id <= last || !is_whole(r, b)) {
-        const event_id next = b.to + 1 == to ? max_event_id + 1 : record(b.to + 1).id;
-        if (r.id <= last || r.id >= next) r.id = last + 1;
-        r.size = r.audience = r.key = 0;
+    index_record* const r = take_records(b, to);
+    const std::size_t n = to - std::exchange(b.to, to);
+    read_bytes(b, r, n);
+    leave_out_broken(b, r, n);
+    for (std::size_t i = 0; i != n; ++i) {
+      if (r[i].id <= last || r[i].size == 0) {
+        const event_id next = i + 1 == n ? max_event_id + 1 : r[i + 1].id;
+        if (r[i].id <= last || r[i].id >= next) r[i].id = last + 1;
+        r[i].size = r[i].audience = r[i].key = 0;
       }
-      last = r.id;
-      b.records.push_back(r);
+      last = r[i].id;
     }
   }
   [[nodiscard]] std::uint64_t disk_bytes() const noexcept {
@@ -689,10 +819,43 @@ class journal_segment {
     }
     return lo;
   }
-  [[nodiscard]] static bool is_whole(const index_record& r, const journal_block& b) noexcept {
-    return r.size != 0 && r.offset >= std::uint32_t{r.audience} + r.key && r.begin() >= b.begin &&
-           r.end() <= b.begin + b.size &&
-           r.crc == r.checksum(b.bytes.get() + (r.begin() - b.begin));
+  /// The records from `b.to` to `to`, as they are on disk, behind those that the block has.
+  [[nodiscard]] index_record* take_records(journal_block& b, std::uint32_t to) const {
+    const std::size_t had = b.records.size();
+    const std::size_t n = to - b.to;
+    b.records.resize(had + n);
+    if (n != 0) {
+      std::memcpy(b.records.data() + had,
+                  records_ + sizeof(index_header) + std::size_t{b.to} * sizeof(index_record),
+                  n * sizeof(index_record));
+    }
+    return b.records.data() + had;
+  }
+  /// The bytes of these records, as many as can be read.
+  void read_bytes(journal_block& b, const index_record* r, std::size_t n) const {
+    const std::uint64_t at = b.begin + b.bytes.size();
+    std::uint64_t end = at;
+    for (std::size_t i = 0; i != n; ++i) {
+      if (r[i].begin() >= end && r[i].end() > end && r[i].end() <= room_) end = r[i].end();
+    }
+    const std::size_t size = to_size(end - at);
+    std::size_t got = 0;
+    if (size != 0 && files_->read(log, at, b.bytes.more(size), size, got) == 0) b.bytes.grow(got);
+  }
+  /// Those that are not what was written get no size.
+  static void leave_out_broken(const journal_block& b, index_record* r, std::size_t n) {
+    const std::uint64_t end = b.begin + b.bytes.size();
+    for (std::size_t i = 0; i != n; ++i) {
+      const bool there = r[i].size != 0 && r[i].offset >= std::uint32_t{r[i].audience} + r[i].key &&
+                         r[i].begin() >= b.begin && r[i].end() <= end;
+      if (!there) r[i].size = r[i].audience = r[i].key = 0;
+    }
+    const auto bytes_of = [&](std::size_t i) {
+      return r[i].size == 0 ? b.bytes.data() : b.bytes.data() + (r[i].begin() - b.begin);
+    };
+    checksums(r, n, bytes_of, [r](std::size_t i, std::uint32_t crc) {
+      if (r[i].crc != crc) r[i].size = 0;
+    });
   }
 
   journal_files* files_;
@@ -765,12 +928,14 @@ class journal_history {
     return b;
   }
   /// f(const journal_event&) for each event behind `after` and below `before`, oldest first, until
-  /// it answers false. One without bytes cannot be read, or is not what was written.
-  template <class F>
-  void read_shared(event_id after, event_id before, F f) const {
+  /// it answers false. One without bytes cannot be read, or is not what was written. The bytes
+  /// stand until `left()`, which may answer false too.
+  template <class F, class Left>
+  void read_shared(event_id after, event_id before, F f, Left left) const {
     std::size_t i = 0;
     while (const block_ptr b = block_behind(after, i)) {
-      if (!each(*b, i, after, before, f)) return;
+      const bool more = each(*b, i, after, before, f);
+      if (!left() || !more) return;
     }
   }
   /// The same by oneself: one block, used again, and nothing in front of `after` is read.
@@ -1383,64 +1548,62 @@ class journal_store {
 
   // --- writing: one thread -----------------------------------------------------------------------
 
-  [[nodiscard]] journal_batch& pending() noexcept { return pending_; }
+  using batch_ptr = std::unique_ptr<journal_batch>;
+
+  /// These are to be written. REQUIRES: it is not empty, and its ids are above all before.
+  void take(batch_ptr b) { pending_.push_back(std::move(b)); }
+  /// What was taken and not shown, oldest first.
+  [[nodiscard]] const std::vector<batch_ptr>& pending() const noexcept { return pending_; }
+  [[nodiscard]] std::size_t pending_bytes() const noexcept {
+    std::size_t n = 0;
+    for (const batch_ptr& b : pending_) n += b->size();
+    return n;
+  }
+  [[nodiscard]] bool has_unwritten() const noexcept { return written_ != pending_.size(); }
 
   /// No other run will give the ids of what is pending: then it may be shown before it is written.
   [[nodiscard]] int claim_ids() {
-    if (pending_.empty() || pending_.records.back().id <= runs_.reserved()) return 0;
-    return reserve(pending_.records.back().id);
+    if (pending_.empty() || pending_.back()->last() <= runs_.reserved()) return 0;
+    return reserve(pending_.back()->last());
   }
-  /// Writes what is pending. REQUIRES: claim_ids() was 0. An errno: nothing is lost, call it again.
+  /// Writes the next batch. REQUIRES: claim_ids() was 0. An errno: nothing is lost, call it again.
   [[nodiscard]] int write() {
-    if (pending_written_ == pending_.records.size()) return 0;
-    const event_id last = pending_.records.back().id;
-    SSEHUB_ASSERT(last <= runs_.reserved());
+    if (!has_unwritten()) return 0;
+    journal_batch& b = *pending_[written_];
+    SSEHUB_ASSERT(b.last() <= runs_.reserved());
     if (hole_) {
-      if (const int e = runs_.leave_hole(pending_.records.front().id, last_); e != 0) return e;
+      if (const int e = runs_.leave_hole(b.records.front().id, last_); e != 0) return e;
       hole_ = false;
     }
-    if (active_ != nullptr && pending_written_ == 0 && full(*active_)) {
+    if (active_ != nullptr && written_ == 0 && full(*active_)) {
       if (const int e = seal(); e != 0) return e;
     }
     if (active_ == nullptr) {
-      if (const int e = begin_segment(); e != 0) return e;
+      if (const int e = begin_segment(b.records.front().id); e != 0) return e;
     }
     journal_segment& s = *active_;
-    const std::size_t from = pending_bytes_;
-    std::uint64_t at = s.log_end;
-    std::size_t bytes = from;
-    for (std::size_t i = pending_written_; i != pending_.records.size(); ++i) {
-      index_record& r = pending_.records[i];
-      const std::size_t size = std::size_t{r.audience} + r.key + r.size;
-      r.offset = static_cast<std::uint32_t>(at + r.audience + r.key);
-      const event_id durable = settings_.claims ? durable_ : durable_floor_;
-      r.behind = static_cast<std::uint32_t>((std::min<event_id>)(r.id - durable, UINT32_MAX));
-      r.crc = r.checksum(pending_.bytes.data() + bytes);
-      at += size;
-      bytes += size;
-    }
-    if (const int e = files_->write(s.log, s.log_end, pending_.bytes.data() + from, bytes - from);
-        e != 0)
+    const std::uint64_t end = place(b, s.log_end);
+    if (const int e = files_->write(s.log, s.log_end, b.bytes.data(), b.bytes.size()); e != 0)
       return e;
-    const std::size_t records = pending_.records.size() - pending_written_;
     if (const int e = files_->write(
             s.index, sizeof(index_header) + std::uint64_t{s.written} * sizeof(index_record),
-            pending_.records.data() + pending_written_, records * sizeof(index_record));
+            b.records.data(), b.records.size() * sizeof(index_record));
         e != 0)
       return e;
-    s.log_end = at;
-    s.written += static_cast<std::uint32_t>(records);
+    s.log_end = end;
+    s.written += static_cast<std::uint32_t>(b.records.size());
     history_.count(s);
-    pending_bytes_ = bytes;
-    pending_written_ = pending_.records.size();
-    last_ = last;
+    ++written_;
+    last_ = b.last();
     return 0;
   }
 
   /// What is pending is not to be stored: it was shown without. Readers are told that it is gone.
-  void give_up() {
-    pending_.clear();
-    pending_written_ = pending_bytes_ = 0;
+  /// f(batch_ptr) gets each.
+  template <class F>
+  void give_up(F f) {
+    written_ = pending_.size();
+    leave(f);
     hole_ = true;
   }
 
@@ -1472,25 +1635,18 @@ class journal_store {
       (void)journal_segment::remove(*files_, s.first);
     }
     active_.reset();
-    pending_bytes_ = pending_written_ = 0;
+    written_ = 0;
     last_ = durable_;
     return e;
   }
 
-  /// What was written may be read now; `f` gets each event. What is pending behind that stays.
+  /// What was written may be read now; f(batch_ptr) gets it. What is pending behind that stays.
   template <class F>
   void show(F f) {
-    if (pending_written_ == 0) return;
-    const event_id last = pending_.records[pending_written_ - 1].id;
+    if (written_ == 0) return;
     active_->shown.store(active_->written, std::memory_order_release);
-    history_.show_up_to(last);
-    const char* p = pending_.bytes.data();
-    for (std::size_t i = 0; i != pending_written_; ++i) {
-      const journal_event e = view(pending_.records[i], p);
-      p += e.audience.size() + e.key.size() + e.bytes.size();
-      f(e);
-    }
-    forget_written();
+    history_.show_up_to(pending_[written_ - 1]->last());
+    leave(f);
   }
   /// For other processes.
   [[nodiscard]] int tell_head() noexcept {
@@ -1621,8 +1777,8 @@ class journal_store {
     durable_ = durable_floor_ = last_;
     return {};
   }
-  [[nodiscard]] int begin_segment() {
-    auto s = std::make_shared<journal_segment>(*files_, pending_.records[pending_written_].id);
+  [[nodiscard]] int begin_segment(event_id first) {
+    auto s = std::make_shared<journal_segment>(*files_, first);
     s->before = last_;
     if (const int e = s->open(true, room()); e != 0) return e;
     if (const int e = files_->cut(s->log, 0); e != 0) return e;
@@ -1653,16 +1809,26 @@ class journal_store {
     return settings_.keep_ms != 0 && oldest.written != 0 &&
            oldest.record(oldest.written - 1).time_ms < now_ms - settings_.keep_ms;
   }
-  void forget_written() {
-    if (pending_written_ == pending_.records.size()) {
-      pending_.clear();
-    } else {
-      const auto n = static_cast<std::ptrdiff_t>(pending_written_);
-      pending_.records.erase(pending_.records.begin(), pending_.records.begin() + n);
-      const auto b = static_cast<std::ptrdiff_t>(pending_bytes_);
-      pending_.bytes.erase(pending_.bytes.begin(), pending_.bytes.begin() + b);
+  /// Those that are written are pending no longer.
+  template <class F>
+  void leave(F& f) {
+    const auto end = pending_.begin() + static_cast<std::ptrdiff_t>(std::exchange(written_, 0));
+    for (auto b = pending_.begin(); b != end; ++b) f(std::move(*b));
+    pending_.erase(pending_.begin(), end);
+  }
+  /// Says where its records lie, from `at` on, and what makes them whole; where they end.
+  [[nodiscard]] std::uint64_t place(journal_batch& b, std::uint64_t at) const {
+    const std::uint64_t begin = at;
+    const event_id durable = settings_.claims ? durable_ : durable_floor_;
+    for (index_record& r : b.records) {
+      r.offset = static_cast<std::uint32_t>(at + r.audience + r.key);
+      r.behind = static_cast<std::uint32_t>((std::min<event_id>)(r.id - durable, UINT32_MAX));
+      at += r.bytes();
     }
-    pending_written_ = pending_bytes_ = 0;
+    index_record* const r = b.records.data();
+    const auto bytes_of = [&](std::size_t i) { return b.bytes.data() + (r[i].begin() - begin); };
+    checksums(r, b.records.size(), bytes_of, [r](std::size_t i, std::uint32_t c) { r[i].crc = c; });
+    return at;
   }
 
   journal_files* files_;
@@ -1673,11 +1839,10 @@ class journal_store {
   event_id last_ = no_id;           ///< written
   event_id durable_ = no_id;        ///< synced
   event_id durable_floor_ = no_id;  ///< of closed segments
-  journal_batch pending_;
-  std::size_t pending_written_ = 0;  ///< records
-  std::size_t pending_bytes_ = 0;    ///< of those
-  bool doubtful_ = false;            ///< a sync failed of what was shown already
-  bool hole_ = false;                ///< what was pending before is not stored
+  std::vector<batch_ptr> pending_;
+  std::size_t written_ = 0;  ///< of those
+  bool doubtful_ = false;    ///< a sync failed of what was shown already
+  bool hole_ = false;        ///< what was pending before is not stored
   segment_ptr active_;
 };
 
@@ -1822,7 +1987,7 @@ class journal {
     journal_stats s = stats_;
     s.last = writes_ ? head_ : durable();
     s.durable = durable();
-    s.waiting_bytes += incoming_.size();
+    s.waiting_bytes += incoming_bytes_;
     return s;
   }
   /// Why it cannot write, or let go of old files, now; empty: it can.
@@ -1833,6 +1998,9 @@ class journal {
 
  private:
   using clock = std::chrono::steady_clock;
+  using batch_ptr = detail::journal_store::batch_ptr;
+  /// Of a batch: what is written and shown at once, so that it stays in the processor's caches.
+  static constexpr std::size_t piece = std::size_t{256} << 10;
 
   [[nodiscard]] static std::int64_t wall_ms() noexcept {
     return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -1934,24 +2102,35 @@ class journal {
         detail::give_id(id, id_text_, e, o, options_.limits, most - beside);
     if (n.error != publish_error::none) return fail(n.error);
     const std::size_t size = n.plan.size;
-    if (incoming_.size() + stats_.waiting_bytes + size > options_.queue_bytes)
+    if (incoming_bytes_ + stats_.waiting_bytes + size > options_.queue_bytes)
       return fail(publish_error::full);
-    std::vector<char>& bytes = incoming_.bytes;
-    incoming_.add({id,
-                   clock_ms_.load(std::memory_order_relaxed),
-                   static_cast<std::uint16_t>(channel),
-                   o.audience,
-                   o.key,
-                   {}});
-    incoming_.records.back().size = static_cast<std::uint32_t>(size);
-    const std::size_t at = bytes.size();
-    bytes.resize(at + size);
-    detail::encode_as(bytes.data() + at, e, n.id, n.plan);
+    detail::journal_batch& to = room_in_incoming();
+    incoming_bytes_ -= to.size();
+    char* const bytes = to.add({id,
+                                clock_ms_.load(std::memory_order_relaxed),
+                                static_cast<std::uint16_t>(channel),
+                                o.audience,
+                                o.key,
+                                {}},
+                               size);
+    detail::encode_as(bytes, e, n.id, n.plan);
+    incoming_bytes_ += to.size();
     head_ = id;
     return {id, publish_error::none};
   }
 
+  /// REQUIRES: the lock.
+  [[nodiscard]] detail::journal_batch& room_in_incoming() {
+    if (!incoming_.empty() && incoming_.back()->size() < piece) return *incoming_.back();
+    if (spare_.empty()) spare_.push_back(std::make_unique<detail::journal_batch>());
+    incoming_.push_back(std::move(spare_.back()));
+    spare_.pop_back();
+    return *incoming_.back();
+  }
+
   void wake() noexcept {
+    // Who added something under the lock and finds it awake here was seen by it (sleep()).
+    if (!sleeping_.load(std::memory_order_seq_cst)) return;
     if (!sleeping_.exchange(false, std::memory_order_seq_cst)) return;
     const char c = 0;
     while (::write(pipe_[1], &c, 1) < 0 && errno == EINTR) {
@@ -1972,80 +2151,99 @@ class journal {
     end_run();
   }
 
-  /// What was published since, into the store's batch. True: nothing more will come.
+  /// What was published since, to the store. True: nothing more will come.
   [[nodiscard]] bool take_in() {
     const std::scoped_lock<std::mutex> lock{mutex_};
     inbox_->drain([this](const mail& m) {
       const publish_error e = place(static_cast<std::size_t>(m.target), m.event, m.options).error;
       return e != publish_error::full && e != publish_error::not_stored;
     });
-    detail::journal_batch& to = store_->pending();
-    if (to.empty()) {
-      std::swap(to, incoming_);
-    } else {
-      to.bytes.insert(to.bytes.end(), incoming_.bytes.begin(), incoming_.bytes.end());
-      to.records.insert(to.records.end(), incoming_.records.begin(), incoming_.records.end());
-    }
+    for (batch_ptr& b : incoming_) store_->take(std::move(b));
     incoming_.clear();
-    stats_.waiting_bytes = to.size();
+    incoming_bytes_ = 0;
+    stats_.waiting_bytes = store_->pending_bytes();
     return stopping_;
   }
 
   /// False: nothing can be done now.
   bool write_once(clock::time_point& synced) {
-    detail::journal_batch& batch = store_->pending();
     const clock::time_point now = clock::now();
-    if (batch.empty()) {  // what failed is out, or was given up: the next event tries again
+    if (store_->pending()
+            .empty()) {  // what failed is out, or was given up: the next event tries again
       if (failing_ && now >= retry_at_) works_again();
       return false;
     }
     int e = store_->claim_ids();
     if (e == 0 && (options_.durability == durability::none || lives_without())) show_unwritten();
     if (failing_ && now < retry_at_) return false;
-    if (e == 0) e = store_->write();
-    bool shows = true;
-    if (e == 0 && options_.durability >= durability::interval) {
-      shows = options_.durability == durability::every_batch || stopping_now() ||
-              now - synced >= std::chrono::milliseconds{interval_ms()};
-      if (shows) {
-        e = store_->sync();
-        synced = now;
-        count_sync();
+    bool moved = false;
+    const bool syncs = options_.durability >= durability::interval;
+    while (e == 0 && store_->has_unwritten()) {
+      e = store_->write();
+      if (e == 0 && !syncs) moved = (e = show_written()) == 0;
+    }
+    if (e == 0 && syncs && may_sync(synced, now)) {
+      e = store_->sync();
+      synced = now;
+      count_sync();
+      if (e == 0) moved = (e = show_written()) == 0;
+    }
+    if (e == 0) {
+      if (failing_) works_again();
+      return moved;
+    }
+    fail_for_now(e, now);
+    if (lives_without() && store_->claim_ids() == 0) {
+      show_unwritten();
+      if (store_->pending_bytes() > options_.queue_bytes / 2) {
+        store_->give_up([this](batch_ptr b) { out_.push_back(std::move(b)); });
       }
     }
-    if (e != 0) {
-      (void)fail_for_now(e, now);
-      if (lives_without() && store_->claim_ids() == 0) {
-        show_unwritten();
-        if (batch.size() > options_.queue_bytes / 2) store_->give_up();
-      }
-      return false;
-    }
-    if (failing_) works_again();
-    if (!shows) return false;
+    return false;
+  }
+  /// What comes until then shares the next fdatasync.
+  [[nodiscard]] bool may_sync(clock::time_point synced, clock::time_point now) {
+    return options_.durability == durability::every_batch || stopping_now() ||
+           now - synced >= std::chrono::milliseconds{interval_ms()};
+  }
+  /// What is as safe as it has to be. An errno: other processes could not be told.
+  [[nodiscard]] int show_written() {
+    if (failing_) works_again();  // before anybody learns of it, and publishes more
     std::uint64_t events = 0;
-    store_->show([&](const journal_event& event) {
-      ++events;
-      if (event.id > shown_) show(event);
+    store_->show([&](batch_ptr b) {
+      events += b->records.size();
+      show(*b);
+      out_.push_back(std::move(b));
     });
-    count_events(events);
-    const event_id newest = store_->newest();
-    if (const int h = store_->tell_head(); h != 0) return fail_for_now(h, now);
-    let_go();
-    durable_is(newest);
-    return true;
+    const int e = store_->tell_head();
+    if (e == 0) let_go();
+    count_written(events);
+    if (e == 0) durable_is(store_->newest());
+    return e;
   }
 
   [[nodiscard]] bool lives_without() const noexcept { return failing_ && options_.live_without; }
-  /// To the hubs. Waits where one of them is behind by a whole lane.
+  /// To the hubs, which read it where it is.
+  void show(detail::journal_batch& b) {
+    if (b.is_shown) return;
+    wait_for_room([&] { return order_->hand_on(b, b.handed_on); });
+    b.is_shown = true;
+  }
   void show(const journal_event& e) {
     if (e.bytes.empty()) return;  // broken: who asks for it is told
     show(e.channel, e.bytes, {.id = e.id, .audience = e.audience, .key = e.key, .encoded = true});
-    shown_ = e.id;
   }
   void show(std::size_t channel, std::string_view bytes, const publish_options& o) {
-    while (order_->publish(channel, {.data = bytes}, o) == publish_error::full && !stopping_now())
-      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    wait_for_room([&] { return order_->publish(channel, {.data = bytes}, o).error; });
+  }
+  /// Waits where a hub is behind by a whole lane.
+  template <class Publish>
+  void wait_for_room(Publish publish) {
+    std::chrono::microseconds pause{50};
+    while (publish() == publish_error::full && !stopping_now()) {
+      std::this_thread::sleep_for(pause);
+      pause = (std::min)(2 * pause, std::chrono::microseconds{1000});
+    }
   }
   /// What is behind `from` is lost, and what comes next has `first`: a gap frame on each channel,
   /// under the ids that nobody will get.
@@ -2065,13 +2263,7 @@ class journal {
   }
   /// Before they are stored.
   void show_unwritten() {
-    const detail::journal_batch& b = store_->pending();
-    const char* p = b.bytes.data();
-    for (const detail::index_record& r : b.records) {
-      const journal_event e = detail::view(r, p);
-      p += e.audience.size() + e.key.size() + e.bytes.size();
-      if (e.id > shown_) show(e);
-    }
+    for (const batch_ptr& b : store_->pending()) show(*b);
   }
 
   void durable_is(event_id id) {
@@ -2081,16 +2273,28 @@ class journal {
     }
     durable_changed_.notify_all();
     if (options_.on_durable) options_.on_durable(id);
+  }
+  void count_written(std::uint64_t events) {
+    const std::uint64_t files = store_->history().files();
     const std::scoped_lock<std::mutex> lock{mutex_};
     ++stats_.batches;
-    stats_.files = store_->history().files();
+    stats_.events += events;
+    stats_.files = files;
     stats_.bytes = store_->bytes();
     stats_.oldest_gone = store_->gone();
-    stats_.waiting_bytes = store_->pending().size();
+    stats_.waiting_bytes = store_->pending_bytes();
+    use_again();
   }
-  void count_events(std::uint64_t n) {
-    const std::scoped_lock<std::mutex> lock{mutex_};
-    stats_.events += n;
+  /// What the hubs have read takes new events. REQUIRES: the lock.
+  void use_again() {
+    constexpr std::size_t most = 8;
+    while (!out_.empty() && order_->is_taken(out_.front()->handed_on)) {
+      batch_ptr b = std::move(out_.front());
+      out_.pop_front();
+      if (spare_.size() == most || b->bytes.room() > 2 * piece) continue;
+      b->clear();
+      spare_.push_back(std::move(b));
+    }
   }
   void count_sync() {
     const std::scoped_lock<std::mutex> lock{mutex_};
@@ -2109,14 +2313,13 @@ class journal {
         "old files of the journal cannot be removed: " + std::generic_category().message(e) +
         "; look who may write its directory; it is tried again";
   }
-  bool fail_for_now(int e, clock::time_point now) {
+  void fail_for_now(int e, clock::time_point now) {
     retry_at_ = now + std::chrono::milliseconds{200};
     const std::scoped_lock<std::mutex> lock{mutex_};
     failing_ = stats_.failing = true;
     ++stats_.failures;
     problem_ = "the journal cannot be written: " + std::generic_category().message(e) +
                "; it is tried again until that ends";
-    return false;
   }
   void works_again() {
     const std::scoped_lock<std::mutex> lock{mutex_};
@@ -2153,20 +2356,20 @@ class journal {
     pollfd p{pipe_[0], POLLIN, 0};
     (void)::poll(&p, 1, ms);
     char bytes[64];
-    while (::read(pipe_[0], bytes, sizeof bytes) > 0) {
+    while (::read(pipe_[0], bytes, sizeof bytes) == sizeof bytes) {
     }
   }
 
   void end_run() {
     started_end_ = true;
-    detail::journal_batch& batch = store_->pending();
+    const std::vector<batch_ptr>& pending = store_->pending();
     clock::time_point synced{};
-    for (int tries = 0; tries < 10 && !batch.empty(); ++tries) {
+    for (int tries = 0; tries < 10 && !pending.empty(); ++tries) {
       retry_at_ = {};
       if (!write_once(synced)) std::this_thread::sleep_for(std::chrono::milliseconds{20});
     }
-    if (batch.empty()) {
-      if (const int e = store_->end_run(wall_ms()); e != 0) (void)fail_for_now(e, clock::now());
+    if (pending.empty()) {
+      if (const int e = store_->end_run(wall_ms()); e != 0) fail_for_now(e, clock::now());
     }
   }
 
@@ -2210,21 +2413,38 @@ class journal {
     std::uint32_t looked = 0;
     event_id broken = no_id;  // what is at or below it, and not added, is broken
     const auto lose_broken = [&] { return broken <= w.last() || w.lose(broken + 1); };
+    std::string_view run{};  // events that lie together and are not added yet
+    event_id run_last = no_id;
+    const auto add_run = [&] {
+      return run.empty() || w.add_encoded(run_last, std::exchange(run, std::string_view{}));
+    };
+    const auto add = [&](const journal_event& e) {
+      if (w.takes_runs() && e.audience.empty() && e.channel == number) {
+        const bool goes_on = !run.empty() && run.data() + run.size() == e.bytes.data();
+        if (!goes_on && !add_run()) return false;
+        run = {goes_on ? run.data() : e.bytes.data(), run.size() + e.bytes.size()};
+        run_last = e.id;
+        return true;
+      }
+      if (!add_run()) return false;
+      return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
+    };
     for (event_id from = no_id, first = no_id; state == backfill_state::done;) {
       const bool lost = store_->loss_behind(w.last(), from, first) && from + 1 < r.before;
       store_->history().read_shared(
-          w.last(), lost ? from + 1 : r.before, [&](const journal_event& e) {
-            if (w.bytes() >= r.room || ++looked > most) {
+          w.last(), lost ? from + 1 : r.before,
+          [&](const journal_event& e) {
+            if (w.bytes() + run.size() >= r.room || ++looked > most) {
               state = backfill_state::more;
               return false;
             }
             if (e.bytes.empty()) {
               broken = e.id;
-              return true;
+              return add_run();
             }
-            if (!lose_broken()) return false;
-            return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
-          });
+            return lose_broken() && add(e);
+          },
+          add_run);
       if (!lose_broken() || !lost || state != backfill_state::done) break;
       if (w.last() < from && !w.pass(from)) break;
       if (!w.lose(first < r.before ? first : r.before)) break;
@@ -2249,13 +2469,15 @@ class journal {
   std::condition_variable durable_changed_;
 
   // The thread's own.
-  event_id shown_ = no_id;
+  std::deque<batch_ptr> out_;  ///< shown, and perhaps read by hubs still
   clock::time_point retry_at_{};
   bool started_end_ = false;
   bool keeps_too_much_ = false;
 
   mutable std::mutex mutex_;  // of what follows
-  detail::journal_batch incoming_;
+  std::vector<batch_ptr> incoming_;
+  std::size_t incoming_bytes_ = 0;
+  std::vector<batch_ptr> spare_;
   detail::id_text id_text_;
   event_id head_ = no_id;
   journal_stats stats_;

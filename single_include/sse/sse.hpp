@@ -1504,6 +1504,9 @@ class backfill_writer {
   /// What is behind last() and below `first`, which is at most `before`, is gone: a gap frame says
   /// so in its place. False: refused, as add.
   bool lose(event_id first) noexcept;
+  /// Nothing of other channels comes between the events: add_encoded may be given several at once
+  /// that lie together, with the id of the last.
+  [[nodiscard]] bool takes_runs() const noexcept { return together_; }
   /// The id up to which it is filled.
   [[nodiscard]] event_id last() const noexcept { return last_; }
   /// Encoded, of what was added.
@@ -1512,9 +1515,11 @@ class backfill_writer {
  private:
   friend class detail::engine;
   [[nodiscard]] bool stage(event_id id, detail::blob* bytes) noexcept;
-  backfill_writer(detail::engine& e, const backfill_request& r,
-                  const encode_limits& limits) noexcept
-      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
+  [[nodiscard]] char* room_for(event_id id, std::size_t size) noexcept;
+  void shrink() noexcept;
+  backfill_writer(detail::engine& e, const backfill_request& r, const encode_limits& limits,
+                  bool together) noexcept
+      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after}, together_{together} {}
 
   detail::engine* engine_;
   const encode_limits* limits_;  // of the channel
@@ -1522,6 +1527,9 @@ class backfill_writer {
   event_id last_;
   std::size_t bytes_ = 0;
   bool failed_ = false;
+  bool together_;                 ///< nothing comes between its events
+  detail::blob* open_ = nullptr;  ///< then: where the next ones go, while there is room
+  std::size_t open_room_ = 0;     ///< of it, for all its bytes
 };
 
 /// One set serves any number of channels: open_channel copies it, with its hooks.
@@ -9629,6 +9637,11 @@ inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
   const event_id before = std::exchange(sub.filled_to, x.next);
   w.done_to = x.next;
   if (bytes == nullptr) return take_loss(w, *stream_of(sub).owner, before, x.next);
+  if (w.values_to >= x.next) {
+    w.bytes += bytes->size;
+    w.ok = lanes_.push(sessions_[w.slot].lane, bytes, lane_kind::event, x.index);
+    return;
+  }
   pieces_.clear();
   w.ok = add_piece(w, {bytes->bytes(), bytes->size}, x.next);
   if (w.ok) push_pieces(w, lane_kind::event, x.index);
@@ -9747,12 +9760,14 @@ inline void engine::ask_hook(weaving& w, strand& x, std::size_t room) noexcept {
   x.answer = before == first ? backfill_state::done : backfill_state::wait;
   if (before <= sub.filled_to + 1) return;  // there is nothing between
   const backfill_request request{id_of(w.slot), sub.filled_to, before, room};
-  backfill_writer writer{*this, request, c.options_.limits};
+  const bool together = strands_.size() == 1 && w.values_to == max_event_id;
+  backfill_writer writer{*this, request, c.options_.limits, together};
   backfill_state answer;
   {
     const quiet q{*this};
     answer = c.options_.backfill(request, writer);
   }
+  writer.shrink();
   x.staged_end = staged_.size();
   w.ok = !writer.failed_;
   if (answer == backfill_state::done) return;
@@ -9809,8 +9824,47 @@ inline bool backfill_writer::stage(event_id id, detail::blob* bytes) noexcept {
     failed_ = true;
     return false;
   }
+  open_ = nullptr;
   last_ = id;
   return true;
+}
+
+/// Where an event's bytes go; nullptr: it is refused.
+inline char* backfill_writer::room_for(event_id id, std::size_t size) noexcept {
+  constexpr std::size_t most = std::size_t{64} << 10;
+  if (open_ != nullptr && size <= open_room_ - open_->size && id > last_ && id < request_.before) {
+    char* const to = open_->bytes() + open_->size;
+    open_->size += static_cast<std::uint32_t>(size);
+    engine_->staged_.back().id = last_ = id;
+    bytes_ += size;
+    return to;
+  }
+  const std::size_t left = request_.room > bytes_ ? request_.room - bytes_ : 0;
+  const std::size_t more = together_ ? (left < most ? left : most) : 0;
+  const std::size_t room = size < more ? more : size;
+  detail::blob* const made = size == 0 || size > UINT32_MAX
+                                 ? nullptr
+                                 : detail::make_blob(static_cast<std::uint32_t>(room));
+  if (made == nullptr) {
+    failed_ = true;
+    return nullptr;
+  }
+  made->size = static_cast<std::uint32_t>(size);
+  bytes_ += size;
+  if (!stage(id, made)) return nullptr;
+  open_ = together_ ? made : nullptr;
+  open_room_ = room;
+  return made->bytes();
+}
+
+/// What waits for a slow reader has no more room than it needs.
+inline void backfill_writer::shrink() noexcept {
+  if (open_ == nullptr || open_room_ / 2 < open_->size) return;
+  detail::blob* const exact = detail::make_blob(open_->size);
+  if (exact == nullptr) return;
+  std::memcpy(exact->bytes(), open_->bytes(), open_->size);
+  detail::unref(std::exchange(open_, exact));
+  engine_->staged_.back().bytes = exact;
 }
 
 inline bool backfill_writer::add(event_id id, const event& e) noexcept {
@@ -9818,31 +9872,18 @@ inline bool backfill_writer::add(event_id id, const event& e) noexcept {
   event out = e;
   out.id = text.view(id);
   const encode_plan p = plan(out, *limits_);
-  detail::blob* bytes = nullptr;
-  if (p.error == encode_error::none && p.size <= UINT32_MAX)
-    bytes = detail::make_blob(static_cast<std::uint32_t>(p.size));
-  if (bytes == nullptr) {
-    failed_ = true;
-    return false;
-  }
-  encode_to(bytes->bytes(), out, p);
-  bytes_ += p.size;
-  return stage(id, bytes);
+  char* const to = p.error == encode_error::none ? room_for(id, p.size) : nullptr;
+  failed_ = failed_ || to == nullptr;
+  if (to != nullptr) encode_to(to, out, p);
+  return to != nullptr;
 }
 
 inline bool backfill_writer::add_encoded(event_id id, std::string_view text,
                                          std::string_view audience) noexcept {
   if (!audience.empty() && !engine_->sees(request_.session.slot, audience)) return pass(id);
-  detail::blob* const bytes = text.empty() || text.size() > UINT32_MAX
-                                  ? nullptr
-                                  : detail::make_blob(static_cast<std::uint32_t>(text.size()));
-  if (bytes == nullptr) {
-    failed_ = true;
-    return false;
-  }
-  std::memcpy(bytes->bytes(), text.data(), text.size());
-  bytes_ += text.size();
-  return stage(id, bytes);
+  char* const to = room_for(id, text.size());
+  if (to != nullptr) std::memcpy(to, text.data(), text.size());
+  return to != nullptr;
 }
 
 inline bool backfill_writer::pass(event_id id) noexcept {

@@ -1504,6 +1504,9 @@ class backfill_writer {
   /// What is behind last() and below `first`, which is at most `before`, is gone: a gap frame says
   /// so in its place. False: refused, as add.
   bool lose(event_id first) noexcept;
+  /// Nothing of other channels comes between the events: add_encoded may be given several at once
+  /// that lie together, with the id of the last.
+  [[nodiscard]] bool takes_runs() const noexcept { return together_; }
   /// The id up to which it is filled.
   [[nodiscard]] event_id last() const noexcept { return last_; }
   /// Encoded, of what was added.
@@ -1512,9 +1515,11 @@ class backfill_writer {
  private:
   friend class detail::engine;
   [[nodiscard]] bool stage(event_id id, detail::blob* bytes) noexcept;
-  backfill_writer(detail::engine& e, const backfill_request& r,
-                  const encode_limits& limits) noexcept
-      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after} {}
+  [[nodiscard]] char* room_for(event_id id, std::size_t size) noexcept;
+  void shrink() noexcept;
+  backfill_writer(detail::engine& e, const backfill_request& r, const encode_limits& limits,
+                  bool together) noexcept
+      : engine_{&e}, limits_{&limits}, request_{r}, last_{r.after}, together_{together} {}
 
   detail::engine* engine_;
   const encode_limits* limits_;  // of the channel
@@ -1522,6 +1527,9 @@ class backfill_writer {
   event_id last_;
   std::size_t bytes_ = 0;
   bool failed_ = false;
+  bool together_;                 ///< nothing comes between its events
+  detail::blob* open_ = nullptr;  ///< then: where the next ones go, while there is room
+  std::size_t open_room_ = 0;     ///< of it, for all its bytes
 };
 
 /// One set serves any number of channels: open_channel copies it, with its hooks.
@@ -9629,6 +9637,11 @@ inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
   const event_id before = std::exchange(sub.filled_to, x.next);
   w.done_to = x.next;
   if (bytes == nullptr) return take_loss(w, *stream_of(sub).owner, before, x.next);
+  if (w.values_to >= x.next) {
+    w.bytes += bytes->size;
+    w.ok = lanes_.push(sessions_[w.slot].lane, bytes, lane_kind::event, x.index);
+    return;
+  }
   pieces_.clear();
   w.ok = add_piece(w, {bytes->bytes(), bytes->size}, x.next);
   if (w.ok) push_pieces(w, lane_kind::event, x.index);
@@ -9747,12 +9760,14 @@ inline void engine::ask_hook(weaving& w, strand& x, std::size_t room) noexcept {
   x.answer = before == first ? backfill_state::done : backfill_state::wait;
   if (before <= sub.filled_to + 1) return;  // there is nothing between
   const backfill_request request{id_of(w.slot), sub.filled_to, before, room};
-  backfill_writer writer{*this, request, c.options_.limits};
+  const bool together = strands_.size() == 1 && w.values_to == max_event_id;
+  backfill_writer writer{*this, request, c.options_.limits, together};
   backfill_state answer;
   {
     const quiet q{*this};
     answer = c.options_.backfill(request, writer);
   }
+  writer.shrink();
   x.staged_end = staged_.size();
   w.ok = !writer.failed_;
   if (answer == backfill_state::done) return;
@@ -9809,8 +9824,47 @@ inline bool backfill_writer::stage(event_id id, detail::blob* bytes) noexcept {
     failed_ = true;
     return false;
   }
+  open_ = nullptr;
   last_ = id;
   return true;
+}
+
+/// Where an event's bytes go; nullptr: it is refused.
+inline char* backfill_writer::room_for(event_id id, std::size_t size) noexcept {
+  constexpr std::size_t most = std::size_t{64} << 10;
+  if (open_ != nullptr && size <= open_room_ - open_->size && id > last_ && id < request_.before) {
+    char* const to = open_->bytes() + open_->size;
+    open_->size += static_cast<std::uint32_t>(size);
+    engine_->staged_.back().id = last_ = id;
+    bytes_ += size;
+    return to;
+  }
+  const std::size_t left = request_.room > bytes_ ? request_.room - bytes_ : 0;
+  const std::size_t more = together_ ? (left < most ? left : most) : 0;
+  const std::size_t room = size < more ? more : size;
+  detail::blob* const made = size == 0 || size > UINT32_MAX
+                                 ? nullptr
+                                 : detail::make_blob(static_cast<std::uint32_t>(room));
+  if (made == nullptr) {
+    failed_ = true;
+    return nullptr;
+  }
+  made->size = static_cast<std::uint32_t>(size);
+  bytes_ += size;
+  if (!stage(id, made)) return nullptr;
+  open_ = together_ ? made : nullptr;
+  open_room_ = room;
+  return made->bytes();
+}
+
+/// What waits for a slow reader has no more room than it needs.
+inline void backfill_writer::shrink() noexcept {
+  if (open_ == nullptr || open_room_ / 2 < open_->size) return;
+  detail::blob* const exact = detail::make_blob(open_->size);
+  if (exact == nullptr) return;
+  std::memcpy(exact->bytes(), open_->bytes(), open_->size);
+  detail::unref(std::exchange(open_, exact));
+  engine_->staged_.back().bytes = exact;
 }
 
 inline bool backfill_writer::add(event_id id, const event& e) noexcept {
@@ -9818,31 +9872,18 @@ inline bool backfill_writer::add(event_id id, const event& e) noexcept {
   event out = e;
   out.id = text.view(id);
   const encode_plan p = plan(out, *limits_);
-  detail::blob* bytes = nullptr;
-  if (p.error == encode_error::none && p.size <= UINT32_MAX)
-    bytes = detail::make_blob(static_cast<std::uint32_t>(p.size));
-  if (bytes == nullptr) {
-    failed_ = true;
-    return false;
-  }
-  encode_to(bytes->bytes(), out, p);
-  bytes_ += p.size;
-  return stage(id, bytes);
+  char* const to = p.error == encode_error::none ? room_for(id, p.size) : nullptr;
+  failed_ = failed_ || to == nullptr;
+  if (to != nullptr) encode_to(to, out, p);
+  return to != nullptr;
 }
 
 inline bool backfill_writer::add_encoded(event_id id, std::string_view text,
                                          std::string_view audience) noexcept {
   if (!audience.empty() && !engine_->sees(request_.session.slot, audience)) return pass(id);
-  detail::blob* const bytes = text.empty() || text.size() > UINT32_MAX
-                                  ? nullptr
-                                  : detail::make_blob(static_cast<std::uint32_t>(text.size()));
-  if (bytes == nullptr) {
-    failed_ = true;
-    return false;
-  }
-  std::memcpy(bytes->bytes(), text.data(), text.size());
-  bytes_ += text.size();
-  return stage(id, bytes);
+  char* const to = room_for(id, text.size());
+  if (to != nullptr) std::memcpy(to, text.data(), text.size());
+  return to != nullptr;
 }
 
 inline bool backfill_writer::pass(event_id id) noexcept {
@@ -16435,6 +16476,78 @@ class basic_server {
 #include <utility>
 #include <vector>
 
+// ---- sse/detail/mail/ordered_events.hpp
+//
+// ordered_events: many events that got their ids elsewhere, for all shards of a sequencer at once:
+// each takes them from where they lie, so that nobody copies them for it.
+#ifndef SSEHUB_DETAIL_MAIL_ORDERED_EVENTS_HPP
+#define SSEHUB_DETAIL_MAIL_ORDERED_EVENTS_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+class ordered_events {
+ public:
+  struct place {
+    std::size_t event = 0;
+    std::size_t byte = 0;
+  };
+  /// What all of them come to.
+  struct sum {
+    std::size_t events = 0;
+    std::size_t bytes = 0;
+    event_id last = no_id;
+  };
+  [[nodiscard]] virtual sum all() const noexcept = 0;
+  /// The event at `at`, which becomes the place of the one behind it. False: there is none.
+  [[nodiscard]] virtual bool next(place& at, mail& out) const noexcept = 0;
+
+ protected:
+  ordered_events() = default;
+  ~ordered_events() = default;
+};
+
+/// How a shard gets them: by its lane.
+struct ordered_note {
+  const ordered_events* events;
+  std::uint64_t number;  ///< of those that the sequencer handed on, this is the nth
+  std::uint64_t bytes;
+};
+
+/// What one shard was given of them, and took.
+struct ordered_account {
+  std::uint64_t given = 0;        ///< the last number
+  std::uint64_t given_bytes = 0;  ///< of all
+  std::atomic<std::uint64_t> taken{0};
+  std::atomic<std::uint64_t> taken_bytes{0};
+
+  [[nodiscard]] bool has_taken(std::uint64_t number) const noexcept {
+    return number > given || taken.load(std::memory_order_acquire) >= number;
+  }
+  [[nodiscard]] bool has_room(std::size_t bytes, std::size_t most) const noexcept {
+    const std::uint64_t wait = given_bytes - taken_bytes.load(std::memory_order_relaxed);
+    return wait == 0 || wait + bytes <= most;
+  }
+  void give(const ordered_note& n) noexcept {
+    given = n.number;
+    given_bytes += n.bytes;
+  }
+  void take(const ordered_note& n) noexcept {
+    taken_bytes.store(taken_bytes.load(std::memory_order_relaxed) + n.bytes,
+                      std::memory_order_relaxed);
+    taken.store(n.number, std::memory_order_release);
+  }
+  /// The shard ends: it takes nothing any more.
+  void end() noexcept { taken.store(UINT64_MAX, std::memory_order_release); }
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_MAIL_ORDERED_EVENTS_HPP
+
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// Counts for the caps of all hubs that name it in hub_options::counter. Thread-safe; one lock per
@@ -16601,6 +16714,43 @@ class sequencer {
     return all;
   }
 
+  /// All of these to all shards, or to none. They stay where they are until is_taken(number): each
+  /// shard reads them there. Errors: id_order, full, closed; then `number` is 0. REQUIRES:
+  /// given_ids.
+  [[nodiscard]] publish_error hand_on(const detail::ordered_events& events,
+                                      std::uint64_t& number) noexcept {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    const detail::ordered_events::sum all = events.all();
+    number = 0;
+    const publish_error no = may_hand_on(all);
+    detail::count_of(counts_, no) += all.events;
+    if (no != publish_error::none) return no;
+    number = ++handed_on_;
+    const detail::ordered_note note{&events, number, all.bytes};
+    char bytes[sizeof note];
+    std::memcpy(bytes, &note, sizeof note);
+    const event data{.data = {bytes, sizeof bytes}};
+    // Before any lane: as in hand_out.
+    head_.store(all.last, std::memory_order_release);
+    for (std::size_t i = 0; i != lanes_.size(); ++i) {
+      publisher& lane = lanes_[i];
+      if (!lane) continue;
+      accounts_[i]->give(note);
+      (void)lane.lane_->done(
+          lane.put_valid({data, {.transient = true, .encoded = true}, no_channel}));
+    }
+    begun_ = true;
+    return publish_error::none;
+  }
+  /// Nobody reads any more what hand_on() gave that number.
+  [[nodiscard]] bool is_taken(std::uint64_t number) const noexcept {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    for (const auto& a : accounts_) {
+      if (!a->has_taken(number)) return false;
+    }
+    return true;
+  }
+
   /// What is behind head() and below `first` is gone: all readers are told, on all channels, by a
   /// gap frame with the id `first` - 1, which stands among the events. `lost`: how many there were,
   /// if known. Errors: id_order, full, closed. REQUIRES: given_ids.
@@ -16696,6 +16846,22 @@ class sequencer {
   }
 
   /// REQUIRES: the lock.
+  [[nodiscard]] publish_error may_hand_on(const detail::ordered_events::sum& all) const noexcept {
+    if (draining_.load(std::memory_order_relaxed)) return publish_error::closed;
+    if (!options_.given_ids || all.last <= head_.load(std::memory_order_relaxed))
+      return publish_error::id_order;
+    bool anybody = false;
+    for (std::size_t i = 0; i != lanes_.size(); ++i) {
+      if (!lanes_[i]) continue;  // that shard ended
+      const std::size_t note = publisher::record_size(sizeof(detail::ordered_note));
+      if (!accounts_[i]->has_room(all.bytes, options_.lane_bytes) ||
+          lanes_[i].lane_->reserve(note) == nullptr)
+        return publish_error::full;
+      anybody = true;
+    }
+    return anybody ? publish_error::none : publish_error::closed;
+  }
+  /// REQUIRES: the lock.
   publish_result place(std::size_t channel, const event& e, const publish_options& o) noexcept {
     const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
     if (draining_.load(std::memory_order_relaxed)) return fail(publish_error::closed);
@@ -16774,6 +16940,8 @@ class sequencer {
 
   mutable std::mutex mutex_;  // of all below
   std::vector<publisher> lanes_;
+  std::vector<std::shared_ptr<detail::ordered_account>> accounts_;  // by lane
+  std::uint64_t handed_on_ = 0;                                     // see hand_on
   std::unique_ptr<char[]> scratch_;  // the event that is being encoded
   std::size_t scratch_size_ = 0;
   bool begun_ = false;  // something was published
@@ -16799,6 +16967,9 @@ class shard_port {
   shard_port() noexcept = default;
   shard_port(const shard_port&) = delete;
   shard_port& operator=(const shard_port&) = delete;
+  ~shard_port() {
+    if (account_ != nullptr) account_->end();
+  }
 
   /// What a hub needs to be a shard: where its ids begin, that they are given, and whose caps it
   /// shares. Channels of its own need own_sequence, or no ids.
@@ -16840,6 +17011,8 @@ class shard_port {
     }
     publisher lane = mail.make_publisher(target, s.options_.lane_bytes);
     if (!lane) return false;
+    account_ = std::make_shared<detail::ordered_account>();
+    s.accounts_.push_back(account_);
     s.lanes_.push_back(std::move(lane));
     const std::scoped_lock<std::mutex> stats_lock{s.stats_mutex_};
     index_ = s.reports_.size();
@@ -16861,6 +17034,7 @@ class shard_port {
   /// loop must try again.
   [[nodiscard]] bool take(const mail& m) noexcept {
     if (m.channel < channels_.size()) return take(m.channel, m.event, m.options);
+    if (m.options.transient && !m.event.data.empty()) return take_ordered(m.event.data);
     if (m.options.transient) {  // a nudge; nothing comes after that of sequencer::drain
       ending_ = ending_ || sequencer_->draining();
       return true;
@@ -16975,6 +17149,24 @@ class shard_port {
     return r.error != publish_error::no_memory;
   }
 
+  /// sequencer::hand_on
+  [[nodiscard]] bool take_ordered(std::string_view bytes) noexcept {
+    detail::ordered_note note;
+    SSEHUB_ASSERT(bytes.size() == sizeof note);
+    std::memcpy(&note, bytes.data(), sizeof note);
+    publish_error first = publish_error::none;
+    mail m;
+    for (detail::ordered_events::place next = ordered_at_; note.events->next(next, m);) {
+      if (!take(m.channel, m.event, m.options)) return false;
+      ordered_at_ = next;
+      if (first == publish_error::none) first = error_;
+    }
+    error_ = first;
+    ordered_at_ = {};
+    account_->take(note);
+    return true;
+  }
+
   [[nodiscard]] static bool same(const hub_stats& a, const hub_stats& b) noexcept {
     static_assert(std::has_unique_object_representations_v<hub_stats>);
     return std::memcmp(&a, &b, sizeof a) == 0;
@@ -17010,10 +17202,12 @@ class shard_port {
   std::size_t next_ = 0;  // of the others
   bool ending_ = false;
   publish_error error_ = publish_error::none;
-  std::size_t lost_told_ = 0;        // channels that have the gap that is being taken
-  event_id looked_at_ = no_id;       // head_moved
-  std::vector<session_id> waiting_;  // for what their backfill hooks have not got yet
-  std::uint64_t backfills_ = 0;      // sequencer::backfills_
+  std::shared_ptr<detail::ordered_account> account_;
+  detail::ordered_events::place ordered_at_;  // in what is being taken
+  std::size_t lost_told_ = 0;                 // channels that have the gap that is being taken
+  event_id looked_at_ = no_id;                // head_moved
+  std::vector<session_id> waiting_;           // for what their backfill hooks have not got yet
+  std::uint64_t backfills_ = 0;               // sequencer::backfills_
 };
 
 /// Of one shard: its hub, and how its thread is woken.

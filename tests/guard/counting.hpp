@@ -41,5 +41,7 @@ inline constexpr std::string_view data =
 
 /// Shapes of work (shapes.cpp). False: no such scenario.
 [[nodiscard]] bool shape_of_work(int argc, char** argv);
+/// A journal (journal.cpp). False: no such scenario.
+[[nodiscard]] bool history(int argc, char** argv);
 
 }  // namespace counting

@@ -191,9 +191,30 @@ def turns(add):
         "a log grows in segments; ring::reserve_one: detail/base/containers.hpp", top)
 
 
+def history(add):
+    """What a journal costs in user space."""
+    os.environ["GLIBC_TUNABLES"] = BASELINE
+    try:
+        plain_one, _ = per("sequence", 10_000, 1, 10_000)
+        one, top = per("journal", 10_000, 1, 10_000)
+        three, _ = per("journal", 10_000, 3, 10_000)
+    finally:
+        del os.environ["GLIBC_TUNABLES"]
+    where = "journal::place, write_once: journal.hpp; journal_store::write: detail/journal/store.hpp; sequencer::hand_on: shards.hpp"
+    add("times the instructions of an event of a sequencer with one shard: through a journal", one / plain_one, where, top)
+    add("times the instructions of an event of a sequencer with one shard: each shard more that follows a journal",
+        (three - one) / 2 / plain_one, where, top)
+    total, top = counted("replay", 20_000, 3)
+    add("instructions per event of a replay from a journal's files, to one channel", total / 20_000 / 3,
+        "journal::give: journal.hpp; journal_history::read_shared, journal_segment::load: detail/journal/; "
+        "backfill_writer::room_for: detail/engine/weave.hpp", top)
+    files = plain("replay", 20_000, 0)
+    add("bytes on disk for each byte of an event, of 180", files["disk"] / files["bytes"], "index_record: detail/journal/format.hpp")
+
+
 def count_shapes(add):
     """Shapes of work beside the plain one: what they promise is in each name."""
-    for part in (backlogs, memory, audiences, keys, chosen_keys, turns):
+    for part in (backlogs, memory, audiences, keys, chosen_keys, turns, history):
         part(add)
 
 

@@ -309,7 +309,7 @@ bool size_of_the_world(std::string_view scenario, std::uint64_t events, std::uin
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (counting::shape_of_work(argc, argv)) return 0;
+  if (counting::shape_of_work(argc, argv) || counting::history(argc, argv)) return 0;
   if (argc < 4) fail("guard SCENARIO EVENTS SUBSCRIBERS [QUIET]");
   const std::string_view scenario = argv[1];
   const std::uint64_t events = std::strtoull(argv[2], nullptr, 10);

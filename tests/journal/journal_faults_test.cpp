@@ -1,4 +1,5 @@
 // A journal whose files are broken, and whose disk fails.
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -183,6 +184,28 @@ TEST_CASE("journal: a program may go on without the disk, and is told so", "[jou
   CHECK(old.find("event: gap") != old.npos);
 }
 
+TEST_CASE("journal: once an event that waited for the disk is durable, more are taken",
+          "[journal]") {
+  journal_options o = small_files();
+  std::atomic<bool> failing{false};
+  journal* of = nullptr;
+  o.on_durable = [&](event_id id) {
+    if (id > 1) failing = of->stats().failing;
+  };
+  failing_journal x{std::move(o)};
+  of = &x.j;
+  follower f{x.j};
+  x.j.start();
+  publish_up_to(x.j, 1);
+  x.disk.fails = EIO;
+  REQUIRE(x.j.publish(0, {.data = "2"}));
+  x.wait_until(true);
+  x.disk.fails = 0;
+  REQUIRE(x.j.wait_durable(2, sse::duration::seconds(60)));
+  x.j.stop();
+  CHECK_FALSE(failing);
+}
+
 TEST_CASE("journal: what a sync that failed may have lost is written again", "[journal]") {
   journal_options o = small_files();
   o.durability = durability::every_batch;
@@ -342,12 +365,16 @@ struct bare_store {
   sse::journal_start found{};
   explicit bare_store(test::crashing_disk& disk, sse::detail::journal_store::settings s = {})
       : files{disk}, store{files, s} {}
-  void add(event_id id) { store.pending().add({id, 1, 0, {}, {}, "data: x\n\n"}); }
+  void add(event_id id) {
+    auto b = std::make_unique<sse::detail::journal_batch>();
+    b->add({id, 1, 0, {}, {}, "data: x\n\n"});
+    store.take(std::move(b));
+  }
   /// Everything that is pending, to its readers.
   void put() {
     REQUIRE(store.claim_ids() == 0);
-    REQUIRE(store.write() == 0);
-    store.show([](const sse::journal_event&) {});
+    while (store.has_unwritten()) REQUIRE(store.write() == 0);
+    store.show([](const auto&) {});
     REQUIRE(store.tell_head() == 0);
   }
   [[nodiscard]] std::vector<event_id> ids() const {
@@ -370,7 +397,7 @@ TEST_CASE("journal: what was not stored is noted before anything that follows it
   w.put();
   w.add(2);
   REQUIRE(w.store.claim_ids() == 0);
-  w.store.give_up();
+  w.store.give_up([](const auto&) {});
   w.add(3);
   REQUIRE(w.store.claim_ids() == 0);
   disk.sync_fails = EIO;

@@ -702,3 +702,97 @@ TEST_CASE("a client that is ahead of its order is refused, and never told of a g
   one.turn();
   CHECK(one.take(k) == encoded_shared(7));
 }
+
+namespace {
+
+/// Events with these ids on channel 0.
+struct given_events final : sse::detail::ordered_events {
+  std::vector<std::uint64_t> ids;
+  std::size_t bytes;
+  std::vector<std::string> frames{};
+
+  given_events(std::vector<std::uint64_t> all_ids, std::size_t size)
+      : ids{std::move(all_ids)}, bytes{size} {
+    for (const std::uint64_t id : ids) frames.push_back(encoded_shared(id));
+  }
+  sum all() const noexcept override { return {ids.size(), bytes, ids.back()}; }
+  bool next(place& at, sse::mail& out) const noexcept override {
+    if (at.event == ids.size()) return false;
+    out.event.data = frames[at.event];
+    out.options = {.id = ids[at.event], .encoded = true};
+    ++at.event;
+    return true;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("shards read what is handed on where it lies, each at its own pace", "[shards]") {
+  sse::sequencer s{{.lane_bytes = 1024, .given_ids = true}};
+  const given_events first{{1, 2, 5}, 600};
+  const given_events second{{6, 7}, 500};
+  std::uint64_t one_number = 0;
+  std::uint64_t two_number = 0;
+  CHECK(s.hand_on(first, one_number) == sse::publish_error::closed);  // nobody is there
+  shard_host one{s};
+  auto two = std::make_unique<shard_host>(s);
+  const auto k = one.join();
+  REQUIRE(s.hand_on(first, one_number) == sse::publish_error::none);
+  CHECK(s.head() == 5);
+  CHECK(s.hand_on(first, two_number) == sse::publish_error::id_order);
+  CHECK(two_number == 0);
+  CHECK(s.is_taken(two_number));
+  one.turn();
+  CHECK(one.take(k) == encoded_shared(1) + encoded_shared(2) + encoded_shared(5));
+  // The other one is behind by more than there may be: nobody gets more.
+  CHECK_FALSE(s.is_taken(one_number));
+  CHECK(s.hand_on(second, two_number) == sse::publish_error::full);
+  one.turn();
+  CHECK(one.take(k).empty());
+  CHECK(s.head() == 5);
+  two->turn();
+  CHECK(s.is_taken(one_number));
+  REQUIRE(s.hand_on(second, two_number) == sse::publish_error::none);
+  one.turn();
+  CHECK_FALSE(s.is_taken(two_number));
+  two.reset();  // it reads no more
+  CHECK(s.is_taken(two_number));
+  CHECK(one.take(k) == encoded_shared(6) + encoded_shared(7));
+  REQUIRE(put_given(s, 8).id == 8);  // between them others keep their order
+  one.turn();
+  CHECK(one.take(k) == encoded_shared(8));
+  const sse::mail_counts n = s.counts();
+  CHECK(n.accepted == 6);
+  CHECK(n.full == 2);
+  CHECK(n.closed == 3);
+  s.drain();
+  const given_events third{{9}, 100};
+  CHECK(s.hand_on(third, two_number) == sse::publish_error::closed);
+}
+
+#if TEST_ALLOCATIONS
+TEST_CASE("a shard whose memory is out goes on in the middle of what was handed on", "[shards]") {
+  sse::sequencer s{{.lane_bytes = 1 << 20, .given_ids = true}};
+  shard_host one{s};
+  std::vector<std::uint64_t> ids;
+  for (std::uint64_t id = 1; id <= 3000; ++id) ids.push_back(id);
+  const given_events all{std::move(ids), 1 << 19};
+  std::uint64_t number = 0;
+  REQUIRE(s.hand_on(all, number) == sse::publish_error::none);
+  {
+    const test::failing_allocations none{6};
+    one.shard->turn({});
+    CHECK(none.hit());
+  }
+  CHECK_FALSE(s.is_taken(number));
+  CHECK_FALSE(one.at_rest(3000));
+  const std::uint64_t had = one.shard->at(0).last_id();
+  CHECK(had != 0);
+  const auto k = one.resume(had);
+  one.turn();
+  CHECK(s.is_taken(number));
+  std::string rest;
+  for (std::uint64_t id = had + 1; id <= 3000; ++id) rest += encoded_shared(id);
+  CHECK(one.take(k) == rest);
+}
+#endif

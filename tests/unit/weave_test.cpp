@@ -213,6 +213,50 @@ TEST_CASE("several channels: what left the history comes from each channel's hoo
   }
 }
 
+TEST_CASE(
+    "one channel: what a hook gives goes out together, in runs if it has some, and ends whole",
+    "[weave][backfill]") {
+  constexpr std::uint64_t events = 2000;
+  const bool by_run = GENERATE(false, true);
+  const bool beside = GENERATE(false, true);
+  const std::size_t window = GENERATE(std::size_t{7}, std::size_t{5000}, SIZE_MAX);
+  CAPTURE(by_run, beside, window);
+  sse::channel_options o = quiet(1);
+  o.backfill = [&](const sse::backfill_request& r, sse::backfill_writer& out) {
+    CHECK(out.takes_runs() != beside);
+    for (std::uint64_t id = r.after + 1; id < r.before;) {
+      if (out.bytes() >= r.room) return backfill_state::more;
+      std::string run;
+      const std::uint64_t end = by_run && out.takes_runs() ? id + 100 : id + 1;
+      for (; id != end && id < r.before; ++id) run += frame(id, "e", std::to_string(id));
+      if (!out.add_encoded(id - 1, run)) return backfill_state::lost;
+    }
+    return backfill_state::done;
+  };
+  stage s;
+  sse::channel a = s.open("a", std::move(o));
+  sse::channel b = s.open("b", quiet());
+  for (std::uint64_t i = 0; i < events; ++i) s.put(a);
+  const std::uint64_t writes = s.hub.stats().writes;
+  const ask back{.last_event_id = "1", .window = 0};
+  const auto k = beside ? s.join(back, {a, b}) : s.join(back, {a});
+  const int most = window == 7 ? 200 : 1000;
+  for (int i = 0; i < most; ++i) s.let(k, window);
+  std::string got = s.take(k);
+  if (window == 7) {  // in the middle of an event: no other comes
+    REQUIRE(s.hub.leave(k.id, a));
+    for (int i = 0; i < 100; ++i) s.let(k, window);
+    got += s.take(k);
+    CHECK(got.ends_with("\n\n"));
+    const std::vector<std::uint64_t> ids = test::ids_in(got);
+    CHECK(test::consecutive(ids, 2, ids.back()));
+    CHECK(ids.size() < 100);
+  } else {
+    CHECK(test::consecutive(test::ids_in(got), 2, events));
+    if (window == SIZE_MAX) CHECK(s.hub.stats().writes - writes <= 3);
+  }
+}
+
 TEST_CASE("several channels: what a hook does not have any more is told in its place",
           "[weave][backfill]") {
   archive old{.oldest = 4};

@@ -82,12 +82,14 @@ class journal_history {
     return b;
   }
   /// f(const journal_event&) for each event behind `after` and below `before`, oldest first, until
-  /// it answers false. One without bytes cannot be read, or is not what was written.
-  template <class F>
-  void read_shared(event_id after, event_id before, F f) const {
+  /// it answers false. One without bytes cannot be read, or is not what was written. The bytes
+  /// stand until `left()`, which may answer false too.
+  template <class F, class Left>
+  void read_shared(event_id after, event_id before, F f, Left left) const {
     std::size_t i = 0;
     while (const block_ptr b = block_behind(after, i)) {
-      if (!each(*b, i, after, before, f)) return;
+      const bool more = each(*b, i, after, before, f);
+      if (!left() || !more) return;
     }
   }
   /// The same by oneself: one block, used again, and nothing in front of `after` is read.

@@ -28,23 +28,21 @@ struct journal_block {
   std::uint32_t from = 0;    ///< its records
   std::uint32_t to = 0;
   std::uint64_t begin = 0;  ///< of its bytes, in the .log
-  std::unique_ptr<char[]> bytes{};
-  std::size_t size = 0;  ///< of them
-  std::size_t room = 0;
+  raw_bytes bytes{};
   std::vector<index_record> records{};
 
   [[nodiscard]] journal_event event(std::size_t i) const noexcept {
     const index_record& r = records[i];
-    return view(r, r.size == 0 ? bytes.get() : bytes.get() + (r.begin() - begin));
+    return view(r, r.size == 0 ? bytes.data() : bytes.data() + (r.begin() - begin));
   }
   [[nodiscard]] std::size_t memory() const noexcept {
-    return room + records.capacity() * sizeof(index_record);
+    return bytes.room() + records.capacity() * sizeof(index_record);
   }
   /// Of these records, and none of them yet. It keeps its memory.
   void restart(event_id of_segment, std::uint32_t at) noexcept {
     segment = of_segment;
     from = to = at;
-    size = 0;
+    bytes.clear();
     records.clear();
   }
   /// What `other` has.
@@ -53,18 +51,7 @@ struct journal_block {
     to = other.to;
     begin = other.begin;
     records = other.records;
-    if (other.size != 0) std::memcpy(more(other.size), other.bytes.get(), other.size);
-    size = other.size;
-  }
-  /// Room for `n` more bytes, which are not there yet. Not zeroed, since they are read into.
-  [[nodiscard]] char* more(std::size_t n) {
-    if (n > room - size) {
-      room = size + n;
-      std::unique_ptr<char[]> larger{new char[room]};
-      if (size != 0) std::memcpy(larger.get(), bytes.get(), size);
-      bytes = std::move(larger);
-    }
-    return bytes.get() + size;
+    bytes.add(other.bytes.data(), other.bytes.size());
   }
 };
 
@@ -156,25 +143,17 @@ class journal_segment {
     } else {
       last = b.records.back().id;
     }
-    const std::uint64_t at = b.begin + b.size;
-    std::uint64_t end = at;
-    for (std::uint32_t i = b.to; i != to; ++i) {
-      const index_record r = record(i);
-      if (r.begin() >= end && r.end() > end && r.end() <= room_) end = r.end();
-    }
-    std::size_t got = 0;
-    if (end != at && files_->read(log, at, b.more(to_size(end - at)), to_size(end - at), got) == 0)
-      b.size += got;
-    b.records.reserve(b.records.size() + (to - b.to));
-    for (; b.to != to; ++b.to) {
-      index_record r = record(b.to);
-      if (r.id <= last || !is_whole(r, b)) {
-        const event_id next = b.to + 1 == to ? max_event_id + 1 : record(b.to + 1).id;
-        if (r.id <= last || r.id >= next) r.id = last + 1;
-        r.size = r.audience = r.key = 0;
+    index_record* const r = take_records(b, to);
+    const std::size_t n = to - std::exchange(b.to, to);
+    read_bytes(b, r, n);
+    leave_out_broken(b, r, n);
+    for (std::size_t i = 0; i != n; ++i) {
+      if (r[i].id <= last || r[i].size == 0) {
+        const event_id next = i + 1 == n ? max_event_id + 1 : r[i + 1].id;
+        if (r[i].id <= last || r[i].id >= next) r[i].id = last + 1;
+        r[i].size = r[i].audience = r[i].key = 0;
       }
-      last = r.id;
-      b.records.push_back(r);
+      last = r[i].id;
     }
   }
   [[nodiscard]] std::uint64_t disk_bytes() const noexcept {
@@ -207,10 +186,43 @@ class journal_segment {
     }
     return lo;
   }
-  [[nodiscard]] static bool is_whole(const index_record& r, const journal_block& b) noexcept {
-    return r.size != 0 && r.offset >= std::uint32_t{r.audience} + r.key && r.begin() >= b.begin &&
-           r.end() <= b.begin + b.size &&
-           r.crc == r.checksum(b.bytes.get() + (r.begin() - b.begin));
+  /// The records from `b.to` to `to`, as they are on disk, behind those that the block has.
+  [[nodiscard]] index_record* take_records(journal_block& b, std::uint32_t to) const {
+    const std::size_t had = b.records.size();
+    const std::size_t n = to - b.to;
+    b.records.resize(had + n);
+    if (n != 0) {
+      std::memcpy(b.records.data() + had,
+                  records_ + sizeof(index_header) + std::size_t{b.to} * sizeof(index_record),
+                  n * sizeof(index_record));
+    }
+    return b.records.data() + had;
+  }
+  /// The bytes of these records, as many as can be read.
+  void read_bytes(journal_block& b, const index_record* r, std::size_t n) const {
+    const std::uint64_t at = b.begin + b.bytes.size();
+    std::uint64_t end = at;
+    for (std::size_t i = 0; i != n; ++i) {
+      if (r[i].begin() >= end && r[i].end() > end && r[i].end() <= room_) end = r[i].end();
+    }
+    const std::size_t size = to_size(end - at);
+    std::size_t got = 0;
+    if (size != 0 && files_->read(log, at, b.bytes.more(size), size, got) == 0) b.bytes.grow(got);
+  }
+  /// Those that are not what was written get no size.
+  static void leave_out_broken(const journal_block& b, index_record* r, std::size_t n) {
+    const std::uint64_t end = b.begin + b.bytes.size();
+    for (std::size_t i = 0; i != n; ++i) {
+      const bool there = r[i].size != 0 && r[i].offset >= std::uint32_t{r[i].audience} + r[i].key &&
+                         r[i].begin() >= b.begin && r[i].end() <= end;
+      if (!there) r[i].size = r[i].audience = r[i].key = 0;
+    }
+    const auto bytes_of = [&](std::size_t i) {
+      return r[i].size == 0 ? b.bytes.data() : b.bytes.data() + (r[i].begin() - b.begin);
+    };
+    checksums(r, n, bytes_of, [r](std::size_t i, std::uint32_t crc) {
+      if (r[i].crc != crc) r[i].size = 0;
+    });
   }
 
   journal_files* files_;

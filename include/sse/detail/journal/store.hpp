@@ -109,64 +109,62 @@ class journal_store {
 
   // --- writing: one thread -----------------------------------------------------------------------
 
-  [[nodiscard]] journal_batch& pending() noexcept { return pending_; }
+  using batch_ptr = std::unique_ptr<journal_batch>;
+
+  /// These are to be written. REQUIRES: it is not empty, and its ids are above all before.
+  void take(batch_ptr b) { pending_.push_back(std::move(b)); }
+  /// What was taken and not shown, oldest first.
+  [[nodiscard]] const std::vector<batch_ptr>& pending() const noexcept { return pending_; }
+  [[nodiscard]] std::size_t pending_bytes() const noexcept {
+    std::size_t n = 0;
+    for (const batch_ptr& b : pending_) n += b->size();
+    return n;
+  }
+  [[nodiscard]] bool has_unwritten() const noexcept { return written_ != pending_.size(); }
 
   /// No other run will give the ids of what is pending: then it may be shown before it is written.
   [[nodiscard]] int claim_ids() {
-    if (pending_.empty() || pending_.records.back().id <= runs_.reserved()) return 0;
-    return reserve(pending_.records.back().id);
+    if (pending_.empty() || pending_.back()->last() <= runs_.reserved()) return 0;
+    return reserve(pending_.back()->last());
   }
-  /// Writes what is pending. REQUIRES: claim_ids() was 0. An errno: nothing is lost, call it again.
+  /// Writes the next batch. REQUIRES: claim_ids() was 0. An errno: nothing is lost, call it again.
   [[nodiscard]] int write() {
-    if (pending_written_ == pending_.records.size()) return 0;
-    const event_id last = pending_.records.back().id;
-    SSEHUB_ASSERT(last <= runs_.reserved());
+    if (!has_unwritten()) return 0;
+    journal_batch& b = *pending_[written_];
+    SSEHUB_ASSERT(b.last() <= runs_.reserved());
     if (hole_) {
-      if (const int e = runs_.leave_hole(pending_.records.front().id, last_); e != 0) return e;
+      if (const int e = runs_.leave_hole(b.records.front().id, last_); e != 0) return e;
       hole_ = false;
     }
-    if (active_ != nullptr && pending_written_ == 0 && full(*active_)) {
+    if (active_ != nullptr && written_ == 0 && full(*active_)) {
       if (const int e = seal(); e != 0) return e;
     }
     if (active_ == nullptr) {
-      if (const int e = begin_segment(); e != 0) return e;
+      if (const int e = begin_segment(b.records.front().id); e != 0) return e;
     }
     journal_segment& s = *active_;
-    const std::size_t from = pending_bytes_;
-    std::uint64_t at = s.log_end;
-    std::size_t bytes = from;
-    for (std::size_t i = pending_written_; i != pending_.records.size(); ++i) {
-      index_record& r = pending_.records[i];
-      const std::size_t size = std::size_t{r.audience} + r.key + r.size;
-      r.offset = static_cast<std::uint32_t>(at + r.audience + r.key);
-      const event_id durable = settings_.claims ? durable_ : durable_floor_;
-      r.behind = static_cast<std::uint32_t>((std::min<event_id>)(r.id - durable, UINT32_MAX));
-      r.crc = r.checksum(pending_.bytes.data() + bytes);
-      at += size;
-      bytes += size;
-    }
-    if (const int e = files_->write(s.log, s.log_end, pending_.bytes.data() + from, bytes - from);
-        e != 0)
+    const std::uint64_t end = place(b, s.log_end);
+    if (const int e = files_->write(s.log, s.log_end, b.bytes.data(), b.bytes.size()); e != 0)
       return e;
-    const std::size_t records = pending_.records.size() - pending_written_;
     if (const int e = files_->write(
             s.index, sizeof(index_header) + std::uint64_t{s.written} * sizeof(index_record),
-            pending_.records.data() + pending_written_, records * sizeof(index_record));
+            b.records.data(), b.records.size() * sizeof(index_record));
         e != 0)
       return e;
-    s.log_end = at;
-    s.written += static_cast<std::uint32_t>(records);
+    s.log_end = end;
+    s.written += static_cast<std::uint32_t>(b.records.size());
     history_.count(s);
-    pending_bytes_ = bytes;
-    pending_written_ = pending_.records.size();
-    last_ = last;
+    ++written_;
+    last_ = b.last();
     return 0;
   }
 
   /// What is pending is not to be stored: it was shown without. Readers are told that it is gone.
-  void give_up() {
-    pending_.clear();
-    pending_written_ = pending_bytes_ = 0;
+  /// f(batch_ptr) gets each.
+  template <class F>
+  void give_up(F f) {
+    written_ = pending_.size();
+    leave(f);
     hole_ = true;
   }
 
@@ -198,25 +196,18 @@ class journal_store {
       (void)journal_segment::remove(*files_, s.first);
     }
     active_.reset();
-    pending_bytes_ = pending_written_ = 0;
+    written_ = 0;
     last_ = durable_;
     return e;
   }
 
-  /// What was written may be read now; `f` gets each event. What is pending behind that stays.
+  /// What was written may be read now; f(batch_ptr) gets it. What is pending behind that stays.
   template <class F>
   void show(F f) {
-    if (pending_written_ == 0) return;
-    const event_id last = pending_.records[pending_written_ - 1].id;
+    if (written_ == 0) return;
     active_->shown.store(active_->written, std::memory_order_release);
-    history_.show_up_to(last);
-    const char* p = pending_.bytes.data();
-    for (std::size_t i = 0; i != pending_written_; ++i) {
-      const journal_event e = view(pending_.records[i], p);
-      p += e.audience.size() + e.key.size() + e.bytes.size();
-      f(e);
-    }
-    forget_written();
+    history_.show_up_to(pending_[written_ - 1]->last());
+    leave(f);
   }
   /// For other processes.
   [[nodiscard]] int tell_head() noexcept {
@@ -347,8 +338,8 @@ class journal_store {
     durable_ = durable_floor_ = last_;
     return {};
   }
-  [[nodiscard]] int begin_segment() {
-    auto s = std::make_shared<journal_segment>(*files_, pending_.records[pending_written_].id);
+  [[nodiscard]] int begin_segment(event_id first) {
+    auto s = std::make_shared<journal_segment>(*files_, first);
     s->before = last_;
     if (const int e = s->open(true, room()); e != 0) return e;
     if (const int e = files_->cut(s->log, 0); e != 0) return e;
@@ -379,16 +370,26 @@ class journal_store {
     return settings_.keep_ms != 0 && oldest.written != 0 &&
            oldest.record(oldest.written - 1).time_ms < now_ms - settings_.keep_ms;
   }
-  void forget_written() {
-    if (pending_written_ == pending_.records.size()) {
-      pending_.clear();
-    } else {
-      const auto n = static_cast<std::ptrdiff_t>(pending_written_);
-      pending_.records.erase(pending_.records.begin(), pending_.records.begin() + n);
-      const auto b = static_cast<std::ptrdiff_t>(pending_bytes_);
-      pending_.bytes.erase(pending_.bytes.begin(), pending_.bytes.begin() + b);
+  /// Those that are written are pending no longer.
+  template <class F>
+  void leave(F& f) {
+    const auto end = pending_.begin() + static_cast<std::ptrdiff_t>(std::exchange(written_, 0));
+    for (auto b = pending_.begin(); b != end; ++b) f(std::move(*b));
+    pending_.erase(pending_.begin(), end);
+  }
+  /// Says where its records lie, from `at` on, and what makes them whole; where they end.
+  [[nodiscard]] std::uint64_t place(journal_batch& b, std::uint64_t at) const {
+    const std::uint64_t begin = at;
+    const event_id durable = settings_.claims ? durable_ : durable_floor_;
+    for (index_record& r : b.records) {
+      r.offset = static_cast<std::uint32_t>(at + r.audience + r.key);
+      r.behind = static_cast<std::uint32_t>((std::min<event_id>)(r.id - durable, UINT32_MAX));
+      at += r.bytes();
     }
-    pending_written_ = pending_bytes_ = 0;
+    index_record* const r = b.records.data();
+    const auto bytes_of = [&](std::size_t i) { return b.bytes.data() + (r[i].begin() - begin); };
+    checksums(r, b.records.size(), bytes_of, [r](std::size_t i, std::uint32_t c) { r[i].crc = c; });
+    return at;
   }
 
   journal_files* files_;
@@ -399,11 +400,10 @@ class journal_store {
   event_id last_ = no_id;           ///< written
   event_id durable_ = no_id;        ///< synced
   event_id durable_floor_ = no_id;  ///< of closed segments
-  journal_batch pending_;
-  std::size_t pending_written_ = 0;  ///< records
-  std::size_t pending_bytes_ = 0;    ///< of those
-  bool doubtful_ = false;            ///< a sync failed of what was shown already
-  bool hole_ = false;                ///< what was pending before is not stored
+  std::vector<batch_ptr> pending_;
+  std::size_t written_ = 0;  ///< of those
+  bool doubtful_ = false;    ///< a sync failed of what was shown already
+  bool hole_ = false;        ///< what was pending before is not stored
   segment_ptr active_;
 };
 
