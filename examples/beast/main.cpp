@@ -1,8 +1,7 @@
 // A Boost.Beast server that gets an event stream: GET /events becomes one, every other request is
-// answered as before. A page at / counts along. usage: beast [PORT], 0 takes a free one and says it
+// answered as before. A page at / counts along.
 #include <chrono>
 #include <cstdint>
-#include <cstdlib>
 #include <iostream>
 #include <string>
 #include <string_view>
@@ -24,9 +23,14 @@
 #include <sse/http1.hpp>
 #include <sse/sse.hpp>
 
+#include "common/endpoint.hpp"
+#include "common/tls_asio.hpp"
+
 namespace asio = boost::asio;
 namespace http = boost::beast::http;
 using asio::ip::tcp;
+using stream = examples::stream_on<tcp::socket>;
+using transport = sse::asio_transport<stream>;
 using http_request = http::request<http::string_body>;
 using http_response = http::response<http::string_body>;
 
@@ -42,7 +46,7 @@ class streams {
   }
 
   // The connection becomes a stream, or stays where it is: then this is what to answer.
-  sse::accept_result take(sse::asio_transport<>::connection& c, const http_request& from) {
+  sse::accept_result take(transport::connection& c, const http_request& from) {
     const auto view = [](const auto& s) { return std::string_view{s.data(), s.size()}; };
     std::vector<sse::header> headers;
     for (const auto& f : from) headers.push_back({view(f.name_string()), view(f.value())});
@@ -57,7 +61,7 @@ class streams {
     hub_.tick(now());
     return hub_.accept(std::move(c), r);
   }
-  sse::asio_transport<>::connection adopt(tcp::socket s) { return transport_.adopt(std::move(s)); }
+  transport::connection adopt(stream s) { return transport_.adopt(std::move(s)); }
   void publish(std::string_view data) { (void)hub_.publish(ticks_, {.data = data}); }
 
  private:
@@ -88,8 +92,8 @@ class streams {
 
   asio::io_context& ctx_;
   asio::steady_timer timer_;
-  sse::asio_transport<> transport_;
-  sse::hub<sse::asio_transport<>> hub_{transport_, {.first_id = first_id()}};
+  transport transport_;
+  sse::hub<transport> hub_{transport_, {.first_id = first_id()}};
   sse::channel ticks_ = hub_.open_channel("ticks");
   bool soon_ = false;
 };
@@ -103,7 +107,10 @@ static http_response answer(const http_request& to, unsigned status, std::string
 }
 
 // What was there: a connection, request by request. An exception is the end of it.
-static asio::awaitable<void> serve(tcp::socket socket, streams& events) {
+static asio::awaitable<void> serve(stream socket, streams& events) {
+#ifdef EXAMPLES_OPENSSL
+  co_await socket.async_handshake(stream::server, asio::use_awaitable);  // if it is https
+#endif
   boost::beast::flat_buffer buffer;
   for (;;) {
     http_request request;
@@ -125,10 +132,13 @@ static asio::awaitable<void> serve(tcp::socket socket, streams& events) {
   }
 }
 
-static asio::awaitable<void> listen(tcp::acceptor& acceptor, streams& events) {
+static asio::awaitable<void> listen(tcp::acceptor& acceptor, const examples::tls_of_server& tls,
+                                    streams& events) {
+  const auto stream_of = examples::streams_on<tcp::socket>(tls);
   for (;;) {
     tcp::socket s = co_await acceptor.async_accept(asio::use_awaitable);
-    asio::co_spawn(acceptor.get_executor(), serve(std::move(s), events), asio::detached);
+    s.non_blocking(true);  // as the stream asks for
+    asio::co_spawn(acceptor.get_executor(), serve(stream_of(std::move(s)), events), asio::detached);
   }
 }
 
@@ -142,12 +152,14 @@ static asio::awaitable<void> count(streams& events) {
 }
 
 int main(int argc, char** argv) try {
-  const auto port = static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 8080);
+  examples::flag_set flags{"beast", "A Boost.Beast server with an event stream.", SSEHUB_VERSION};
+  examples::endpoint at{flags};
+  if (const auto end = at.parse(argc, argv)) return end->print();
   asio::io_context ctx{1};
   streams events{ctx};
-  tcp::acceptor acceptor{ctx, {asio::ip::address_v4::loopback(), port}};
-  std::cout << "http://127.0.0.1:" << acceptor.local_endpoint().port() << '/' << std::endl;
-  asio::co_spawn(ctx, listen(acceptor, events), asio::detached);
+  tcp::acceptor acceptor{ctx, {asio::ip::address_v4::loopback(), at.port()}};
+  std::cout << "listening on " << at.url(acceptor.local_endpoint().port()) << std::endl;
+  asio::co_spawn(ctx, listen(acceptor, at.tls(), events), asio::detached);
   asio::co_spawn(ctx, count(events), asio::detached);
   ctx.run();
 } catch (const std::exception& e) {

@@ -70,27 +70,6 @@ std::string_view to_string(sse::lag_policy p) noexcept {
   return "disconnect";
 }
 
-namespace {
-
-void add_tls_flags(flag_set& flags, common_options& out) {
-  const auto file = [&flags](const char* name, const char* help, std::string& to) {
-    flags.add(name, "FILE", help, [&to](std::string_view value) {
-#ifdef EXAMPLES_OPENSSL
-      to = value;
-      return value.empty() ? "a file" : "";
-#else
-      (void)value;
-      return "left out: built without OpenSSL";
-#endif
-    });
-  };
-  file("--tls-cert", "https, with this certificate and those that vouch for it (none)",
-       out.tls_certificate);
-  file("--tls-key", "and this key, both PEM; read again on SIGHUP", out.tls_key);
-}
-
-}  // namespace
-
 void add_common_flags(flag_set& flags, common_options& out) {
   const auto or_off = [](std::uint64_t n) { return n == 0 ? "off" : std::to_string(n); };
   flags.heading("Server");
@@ -124,7 +103,7 @@ void add_common_flags(flag_set& flags, common_options& out) {
               out.trusted_proxies.emplace_back(value);
               return no_address ? "an address such as 127.0.0.1" : "";
             });
-  add_tls_flags(flags, out);
+  add_tls_flags(flags, out.tls, "; read again on SIGHUP");
   flags.heading("Streams");
   flags.seconds("--heartbeat",
                 fmt::format("a sign of life when idle, 0: off ({})",
@@ -166,26 +145,6 @@ void add_token_flag(flag_set& flags, common_options& out) {
               return value.empty() ? "not empty" : "";
             });
 }
-
-#ifdef EXAMPLES_OPENSSL
-tls_of_server::tls_of_server(const common_options& o) {
-  if (o.tls_certificate.empty() && o.tls_key.empty()) return;
-  context_ = std::make_unique<sse::tls::context>(
-      sse::tls::options{.certificate = o.tls_certificate, .key = o.tls_key});
-}
-std::string tls_of_server::load() { return is_on() ? context_->load().message : ""; }
-bool tls_of_server::is_on() const noexcept { return context_ != nullptr; }
-sse::function<tls_of_server::tls_stream(asio::ip::tcp::socket)> tls_of_server::maker() const {
-  return sse::tls::asio_streams(context_.get());
-}
-#else
-tls_of_server::tls_of_server(const common_options&) {}
-std::string tls_of_server::load() { return {}; }
-bool tls_of_server::is_on() const noexcept { return false; }
-sse::function<tls_of_server::tls_stream(asio::ip::tcp::socket)> tls_of_server::maker() const {
-  return [](asio::ip::tcp::socket s) { return s; };
-}
-#endif
 
 server_setup::server_setup(const common_options& o) : origin{o.cors} {
   options.max_connections = most_connections();

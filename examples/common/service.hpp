@@ -25,12 +25,10 @@
 
 #include <sse/asio.hpp>
 #include <sse/metrics.hpp>
-#ifdef EXAMPLES_OPENSSL
-#include <sse/asio_openssl.hpp>
-#endif
 
 #include "common/answers.hpp"
 #include "common/flags.hpp"
+#include "common/tls_asio.hpp"
 
 namespace examples {
 
@@ -50,9 +48,8 @@ struct common_options {
   std::string cors{};                          ///< an origin, "*", or empty: none but what follows
   /// Paths that pages of any origin may read, unless --cors says something.
   std::vector<std::string> any_origin{};
-  std::string token{};            ///< empty: none is asked for
-  std::string tls_certificate{};  ///< PEM files; empty: http
-  std::string tls_key{};
+  std::string token{};  ///< empty: none is asked for
+  tls_files tls{};
 };
 
 /// The flags that all servers have, --tls-cert and --tls-key too; defaults are what `out` holds.
@@ -60,34 +57,16 @@ void add_common_flags(flag_set& flags, common_options& out);
 /// --token, for servers that have no users of their own.
 void add_token_flag(flag_set& flags, common_options& out);
 
-/// What a server's connections are, and the certificate that goes with it.
-class tls_of_server {
- public:
-#ifdef EXAMPLES_OPENSSL
-  using tls_stream = sse::tls::asio_stream;
-#else
-  using tls_stream = asio::ip::tcp::socket;
-#endif
-  explicit tls_of_server(const common_options& o);
-  /// Reads the files, also again. What is wrong; empty: nothing, or there is no TLS.
-  [[nodiscard]] std::string load();
-  [[nodiscard]] bool is_on() const noexcept;
-
- protected:
-  [[nodiscard]] sse::function<tls_stream(asio::ip::tcp::socket)> maker() const;
-
- private:
-#ifdef EXAMPLES_OPENSSL
-  std::unique_ptr<sse::tls::context> context_{};
-#endif
-};
+/// What a server's connections are.
+using tls_stream = stream_on<asio::ip::tcp::socket>;
 
 /// Every program's server: https where --tls-cert names a certificate, see run().
 template <class User = sse::no_user>
-class http_server : public tls_of_server, public sse::asio_server<User, tls_of_server::tls_stream> {
+class http_server : public tls_of_server, public sse::asio_server<User, tls_stream> {
  public:
   http_server(asio::io_context& io, const sse::server_options& s, const common_options& o)
-      : tls_of_server{o}, sse::asio_server<User, tls_of_server::tls_stream>{io, s, maker()} {}
+      : tls_of_server{o.tls},
+        sse::asio_server<User, tls_stream>{io, s, streams_on<asio::ip::tcp::socket>(*this)} {}
 };
 
 /// Options for a server's constructor; views point into this and into what it was made of.

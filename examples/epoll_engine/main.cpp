@@ -1,7 +1,7 @@
 // An engine that has an epoll loop already, here with a timer as its work, serves its events in the
 // same loop: sse::hub over sse::epoll_transport, and request heads by sse/http1.hpp. No thread, no
-// other library. A program without a loop takes sse::epoll_server, which also keeps deadlines for
-// requests.  Try: curl -N http://127.0.0.1:8080/events
+// other library but OpenSSL, for --tls-cert. A program without a loop takes sse::epoll_server,
+// which also keeps deadlines for requests.  Try: curl -N http://127.0.0.1:8080/events
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <string>
 #include <utility>
@@ -25,9 +26,23 @@
 #include <sse/http1.hpp>
 #include <sse/hub.hpp>
 
+#include "common/endpoint.hpp"
+
 namespace {
 
-using connection = sse::epoll_transport::connection;
+#ifdef EXAMPLES_OPENSSL
+using transport = sse::tls::epoll_transport;
+transport::security security_of(const examples::tls_of_server& tls) { return tls.context(); }
+/// Sends what a handshake had no room for.
+void send_held(transport::connection& c) {
+  if (c.layer()) (void)c.layer().flush();
+}
+#else
+using transport = sse::epoll_transport;
+transport::security security_of(const examples::tls_of_server&) { return {}; }
+void send_held(transport::connection&) {}
+#endif
+using connection = transport::connection;
 
 sse::event_id microseconds_now() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -37,7 +52,10 @@ sse::event_id microseconds_now() {
 
 class engine {
  public:
-  explicit engine(std::uint16_t port) {
+  explicit engine(const examples::tls_of_server& tls) : net_{epoll_, security_of(tls)} {}
+
+  /// The port that it has; 0: errno says why there is none.
+  [[nodiscard]] std::uint16_t listen(std::uint16_t port) {
     sockaddr_in at{};
     at.sin_family = AF_INET;
     at.sin_port = htons(port);
@@ -46,8 +64,7 @@ class engine {
     ::setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (::bind(listener_, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0 ||
         ::listen(listener_, SOMAXCONN) != 0) {
-      std::perror("listen");
-      std::exit(1);
+      return 0;
     }
     const itimerspec every{{0, 500'000'000}, {0, 500'000'000}};
     ::timerfd_settime(timer_, 0, &every, nullptr);
@@ -60,8 +77,7 @@ class engine {
     });
     socklen_t size = sizeof at;
     ::getsockname(listener_, reinterpret_cast<sockaddr*>(&at), &size);
-    std::printf("listening on http://127.0.0.1:%d/events\n", ntohs(at.sin_port));
-    std::fflush(stdout);
+    return ntohs(at.sin_port);
   }
 
   void run() {
@@ -129,7 +145,7 @@ class engine {
         watch(listener_, EPOLL_CTL_MOD, 0);
       return;
     }
-    connection c{fd};
+    connection c = net_.adopt(fd);
     if (c.watch(epoll_, EPOLLIN, static_cast<std::uint64_t>(fd))) {
       requests_.emplace(fd, request_of{std::move(c)});
     }
@@ -137,8 +153,13 @@ class engine {
 
   void read(int fd) {
     const auto at = requests_.find(fd);
-    std::array<char, 4096> bytes;
-    const ssize_t n = ::recv(fd, bytes.data(), bytes.size(), 0);
+    connection& c = at->second.socket;
+    send_held(c);
+    std::array<char, 16384> bytes;  // a whole record of TLS: of the rest epoll would not tell
+    const ssize_t n = c.receive(bytes.data(), bytes.size());  // shakes hands, too
+    const bool waits = n < 0 && (errno == EAGAIN || errno == EINTR);
+    const std::uint32_t events = c.holds() ? EPOLLIN | EPOLLOUT : EPOLLIN;
+    if (waits && c.watch(epoll_, events, static_cast<std::uint64_t>(fd))) return;
     if (n <= 0) {
       requests_.erase(at);
       return;
@@ -151,7 +172,7 @@ class engine {
       sse::request r = head.head();
       (void)sse::http1::write_stream_head(answer, {}, r.minor_version, false);
       r.preamble = answer;
-      sse::accept_result out = hub_.accept(std::move(at->second.socket), r);
+      sse::accept_result out = hub_.accept(std::move(c), r);
       if (!out && !out.head_only) {
         answer.clear();
         sse::http1::write_response(answer, out.refusal, {.keep_alive = false});
@@ -161,15 +182,18 @@ class engine {
     } else {
       sse::http1::write_response(answer, sse::refuse(head.status()), {.keep_alive = false});
     }
-    if (!answer.empty()) (void)!::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+    if (!answer.empty()) {
+      (void)c.send(answer.data(), answer.size());
+      (void)c.end_output();
+    }
     requests_.erase(at);  // closes it, unless the hub has it
   }
 
   int epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
   int listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   int timer_ = ::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-  sse::epoll_transport net_{epoll_};
-  sse::hub<sse::epoll_transport> hub_{net_, {.first_id = microseconds_now()}};  // rising for ever
+  transport net_;
+  sse::hub<transport> hub_{net_, {.first_id = microseconds_now()}};  // rising for ever
   sse::channel quotes_ = hub_.open_channel("quotes");
   std::map<int, request_of> requests_;
   int price_ = 60'000;
@@ -178,6 +202,14 @@ class engine {
 }  // namespace
 
 int main(int argc, char** argv) {
-  engine e{static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 8080)};
+  examples::flag_set flags{"epoll_engine", "An engine that serves events in its own epoll loop.",
+                           SSEHUB_VERSION};
+  examples::endpoint at{flags};
+  if (const auto end = at.parse(argc, argv)) return end->print();
+  engine e{at.tls()};
+  const std::uint16_t port = e.listen(at.port());
+  if (port == 0) return at.taken(std::strerror(errno)).print();
+  std::printf("listening on %s\n", at.url(port).c_str());
+  std::fflush(stdout);
   e.run();
 }

@@ -6,23 +6,27 @@
 
 #include <sse/asio.hpp>
 
+#include "common/endpoint.hpp"
+#include "common/tls_asio.hpp"
+
 static constexpr auto page = R"(<!doctype html><h1 id="n"></h1><script>
   new EventSource('/events').onmessage = (e) => { n.textContent = e.data }</script>)";
 
-int main(int argc, char**) {
-  if (argc > 1) {  // --help, too: there is nothing to say to it
-    std::cout << "hello: serves a counter on http://127.0.0.1:8080/ until it is killed\n";
-    return 0;
-  }
+using socket_type = asio::ip::tcp::socket;
+
+int main(int argc, char** argv) {
+  examples::flag_set flags{"hello", "A counter that everybody who opens the page sees.",
+                           SSEHUB_VERSION};
+  examples::endpoint at{flags};
+  if (const auto end = at.parse(argc, argv)) return end->print();
   asio::io_context ctx;
-  sse::asio_server<> server{ctx};
+  sse::asio_server<sse::no_user, examples::stream_on<socket_type>> server{
+      ctx, {}, examples::streams_on<socket_type>(at.tls())};
   sse::channel ticks = server.open_channel("ticks");
   server.stream("/events", ticks);
   server.page("/", page);
-  if (auto error = server.listen("127.0.0.1", 8080)) {
-    std::cerr << "port 8080: " << error.message() << '\n';
-    return 1;
-  }
+  if (auto error = server.listen("127.0.0.1", at.port())) return at.taken(error.message()).print();
+  std::cout << "listening on " << at.url(server.port()) << std::endl;
   asio::steady_timer timer{ctx};
   std::function<void(int)> tick = [&](int n) {
     (void)server.publish(ticks, {.data = std::to_string(n)});

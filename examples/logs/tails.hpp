@@ -52,7 +52,7 @@ struct tails_options {
 
 class tails {
  public:
-  using server = sse::asio_server<reader, examples::tls_of_server::tls_stream>;
+  using server = sse::asio_server<reader, examples::tls_stream>;
 
   tails(asio::io_context& io, server& http, tails_options o);
   tails(const tails&) = delete;

@@ -17,9 +17,12 @@
 #include <sse/asio.hpp>
 #include <sse/metrics.hpp>
 
-#include "common/flags.hpp"
+#include "common/endpoint.hpp"
+#include "common/tls_asio.hpp"
 
 namespace {
+
+using socket_type = asio::ip::tcp::socket;
 
 constexpr auto page = R"(<!doctype html><meta name="viewport" content="width=device-width">
 <title>sharded</title><h1 id="n"></h1><script>
@@ -33,7 +36,8 @@ std::uint64_t wall_clock_us() {
 
 /// One core's share: a loop and a server.
 struct core {
-  explicit core(sse::sequencer& ticks) : server{ctx, options(ticks)} {
+  core(sse::sequencer& ticks, const examples::tls_of_server& tls)
+      : server{ctx, options(ticks), examples::streams_on<socket_type>(tls)} {
     server.page("/", page);
     server.stream("/events", server.hub().find_channel("ticks"));
     server.get("/metrics", [&ticks](const sse::request&) {
@@ -51,24 +55,23 @@ struct core {
   }
 
   asio::io_context ctx{1};
-  sse::asio_server<> server;
+  sse::asio_server<sse::no_user, examples::stream_on<socket_type>> server;
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
   std::string host = "127.0.0.1";
-  std::uint16_t port = 8080;
   std::uint32_t threads = std::thread::hardware_concurrency();
   std::uint32_t rate = 10;
   std::uint64_t keep = 1000;
   examples::flag_set flags{"sharded", "One event stream, served by several cores.", SSEHUB_VERSION};
   flags.text("--host", "ADDRESS", "address to listen on (127.0.0.1)", host);
-  flags.number("--port", "N", "port to listen on; 0 picks one (8080)", port);
+  examples::endpoint at{flags};
   flags.number("--threads", "N", "servers, a thread each (one per core)", threads);
   flags.number("--rate", "N", "events per second (10)", rate);
   flags.number("--keep", "N", "events kept for those who come back (1000)", keep);
-  if (const auto end = flags.parse(argc, argv)) return end->print();
+  if (const auto end = at.parse(argc, argv)) return end->print();
   if (threads == 0 || rate == 0) return flags.wrong("--threads and --rate are at least 1").print();
 
   sse::sequencer_options o;
@@ -78,14 +81,15 @@ int main(int argc, char** argv) {
   o.seed = std::random_device{}();
   sse::sequencer ticks{std::move(o)};
 
+  std::uint16_t port = at.port();
   std::vector<std::unique_ptr<core>> cores;
   for (std::uint32_t i = 0; i < threads; ++i) {
-    cores.push_back(std::make_unique<core>(ticks));
+    cores.push_back(std::make_unique<core>(ticks, at.tls()));
     if (const auto e = cores[i]->server.listen(host, port))
       return flags.failed(e.message()).print();
     if (i == 0) port = cores[0]->server.port();
   }
-  std::cout << "listening on http://" << host << ':' << port << '/' << std::endl;
+  std::cout << "listening on " << at.url(port, host) << std::endl;
 
   asio::signal_set signals{cores[0]->ctx, SIGINT, SIGTERM};
   signals.async_wait([&](std::error_code, int) { ticks.drain(); });

@@ -108,9 +108,11 @@ class basic_asio_stream {
                }),
         token, socket_);
   }
-  /// void(error_code, std::size_t), as a socket's. Complete when what was taken is out.
-  template <class Token>
-  auto async_write_some(detail::net::const_buffer bytes, Token&& token) {
+  /// void(error_code, std::size_t), as a socket's: of several buffers it writes one. Complete when
+  /// what was taken is out.
+  template <class Buffers, class Token>
+  auto async_write_some(const Buffers& buffers, Token&& token) {
+    const auto bytes = first_of<detail::net::const_buffer>(buffers);
     return detail::net::async_compose<Token, void(detail::net_error, std::size_t)>(
         trying(detail::net::socket_base::wait_write,
                [this, bytes, taken = std::size_t{0}](detail::net_error& e, auto&) mutable {
@@ -123,9 +125,11 @@ class basic_asio_stream {
                }),
         token, socket_);
   }
-  /// As Asio's streams: at least a byte of the peer's, or an error.
-  template <class Token>
-  auto async_read_some(detail::net::mutable_buffer into, Token&& token) {
+  /// As Asio's streams: at least a byte of the peer's, or an error. Of several buffers it fills
+  /// one.
+  template <class Buffers, class Token>
+  auto async_read_some(const Buffers& buffers, Token&& token) {
+    const auto into = first_of<detail::net::mutable_buffer>(buffers);
     return detail::net::async_compose<Token, void(detail::net_error, std::size_t)>(
         trying(detail::net::socket_base::wait_read,
                [this, into](detail::net_error& e, auto&) {
@@ -140,6 +144,15 @@ class basic_asio_stream {
   void cancel(detail::net_error& e) { socket_.cancel(e); }
 
  private:
+  /// The first that is not empty.
+  template <class Buffer, class Buffers>
+  [[nodiscard]] static Buffer first_of(const Buffers& buffers) {
+    const auto end = detail::net::buffer_sequence_end(buffers);
+    for (auto i = detail::net::buffer_sequence_begin(buffers); i != end; ++i) {
+      if (const Buffer b{*i}; b.size() != 0) return b;
+    }
+    return {};
+  }
   /// Tries until it would not block any more.
   template <class Try>
   struct operation {

@@ -13,7 +13,7 @@ from _client import check, equal, program, skip, spawn  # noqa: E402
 
 if not os.path.exists(program("beast")):
     skip("no program beast: it needs Boost, and -DSSEHUB_WITH_BOOST=ON")
-server = spawn(program("beast"), "0", stdout=subprocess.PIPE)
+server = spawn(program("beast"), "--port", "0", stdout=subprocess.PIPE)
 url = server.stdout.readline().decode().strip()
 port = int(re.search(r":(\d+)/$", url)[1])
 

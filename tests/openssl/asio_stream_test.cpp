@@ -1,22 +1,27 @@
 // tls::basic_asio_stream alone, over a pair of local sockets.
 #ifdef SSEHUB_TEST_ASIO
+#include <array>
+#include <cstddef>
 #include <string>
 #include <string_view>
 
+#include <asio/buffer.hpp>
 #include <asio/io_context.hpp>
 #include <asio/local/stream_protocol.hpp>
+#include <asio/read.hpp>
+#include <asio/write.hpp>
 #include <sse/asio_openssl.hpp>
 
 #include "catch.hpp"
 #include "openssl/certificate.hpp"
 #include "openssl/wire.hpp"
 
-TEST_CASE("TLS: a stream takes as many records at once as its socket has room for") {
-  using socket = asio::local::stream_protocol::socket;
-  asio::io_context context{1};
-  test::tls_wire w;
-  sse::tls::basic_asio_stream<socket> near{
-      socket{context, asio::local::stream_protocol{}, w.ends[0]}, &test::tls_of_tests().context};
+namespace {
+
+using local_socket = asio::local::stream_protocol::socket;
+
+void shake_hands(asio::io_context& context, sse::tls::basic_asio_stream<local_socket>& near,
+                 test::tls_wire& w) {
   bool shaken = false;
   near.async_handshake(near.server, [&](const asio::error_code& e) { shaken = !e; });
   for (int i = 0; i < 10 && (!shaken || SSL_is_init_finished(w.far.get()) == 0); ++i) {
@@ -25,6 +30,21 @@ TEST_CASE("TLS: a stream takes as many records at once as its socket has room fo
     context.poll();
   }
   REQUIRE(shaken);
+}
+
+sse::tls::basic_asio_stream<local_socket> stream_of(asio::io_context& context, test::tls_wire& w) {
+  return sse::tls::basic_asio_stream<local_socket>{
+      local_socket{context, asio::local::stream_protocol{}, w.ends[0]},
+      &test::tls_of_tests().context};
+}
+
+}  // namespace
+
+TEST_CASE("TLS: a stream takes as many records at once as its socket has room for") {
+  asio::io_context context{1};
+  test::tls_wire w;
+  auto near = stream_of(context, w);
+  shake_hands(context, near, w);
   const std::string data(40'000, 'd');
   asio::error_code e;
   CHECK(near.write_some(asio::buffer(data), e) == data.size());
@@ -34,5 +54,32 @@ TEST_CASE("TLS: a stream takes as many records at once as its socket has room fo
   const std::size_t took = near.write_some(asio::buffer(much), e);
   CHECK(took < much.size());
   CHECK(e == asio::error::would_block);
+}
+
+TEST_CASE("TLS: what composed operations of Asio write and read is any sequence of buffers") {
+  asio::io_context context{1};
+  test::tls_wire w;
+  auto near = stream_of(context, w);
+  shake_hands(context, near, w);
+  std::size_t moved = 0;
+  const auto count = [&moved](const asio::error_code& e, std::size_t n) { moved = e ? 0 : n; };
+
+  const std::array<asio::const_buffer, 3> out{asio::buffer("", 0), asio::buffer("ab", 2),
+                                              asio::buffer("cde", 3)};
+  asio::async_write(near, out, count);
+  context.restart();
+  context.poll();
+  CHECK(moved == 5);
+  CHECK(w.read() == "abcde");
+
+  std::array<char, 2> head{};
+  std::array<char, 3> rest{};
+  const std::array<asio::mutable_buffer, 2> in{asio::buffer(head), asio::buffer(rest)};
+  asio::async_read(near, in, count);
+  REQUIRE(SSL_write(w.far.get(), "vwxyz", 5) == 5);
+  context.restart();
+  context.poll();
+  CHECK(moved == 5);
+  CHECK(std::string(head.data(), 2) + std::string(rest.data(), 3) == "vwxyz");
 }
 #endif
