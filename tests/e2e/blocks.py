@@ -338,6 +338,7 @@ NOT_RUN = {
     ("README.md", "conan profile detect --exist-ok"): "tests/check-ways does, where Conan is",
     ("docs/architecture.md", ' publish ──► log of the channel   [ 41 | 42 | 43 | 44 | 45 ]          bytes in segments that never move'): "a drawing",
     ("docs/guide/market-data.md", "const watched = new Set(['ACME', 'IBM']);"): "tests/e2e/watch.mjs runs a page that does the same",
+    ("docs/performance.md", "bench_journal [--publishers 64]"): "it takes minutes, and wants quiet",
     ("docs/performance.md", "scripts/bench            # all, in under 20 minutes on two cores; --quick: in about 3, for a look"): "it takes minutes, and wants quiet",
 }
 
