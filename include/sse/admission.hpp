@@ -83,7 +83,8 @@ class verdict;
 
 /// How a stream reads one channel whose events have keys (publish_options::key), that is one with
 /// channel_options::max_keys: the newest value of each key, without `id:`, not each event. Events
-/// without a key all come, in order, while they are retained.
+/// without a key all come, in order, while they are retained; transient ones too, whatever their
+/// key.
 struct watch_options {
   /// Only these keys. It begins with the value that each of them has, whatever id the client
   /// brings; then what changed longest ago comes first, each value as it is when it is written. A

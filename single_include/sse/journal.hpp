@@ -470,6 +470,7 @@ inline void crc32c_three(const char* const (&bytes)[3], const std::size_t (&size
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_JOURNAL_CRC32C_HPP
+#include "shards.hpp"
 #include "journal_options.hpp"
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
@@ -1850,7 +1851,6 @@ class journal_store {
 
 #endif  // SSEHUB_DETAIL_JOURNAL_STORE_HPP
 #include "mailbox.hpp"
-#include "shards.hpp"
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 

@@ -2886,7 +2886,8 @@ class verdict;
 
 /// How a stream reads one channel whose events have keys (publish_options::key), that is one with
 /// channel_options::max_keys: the newest value of each key, without `id:`, not each event. Events
-/// without a key all come, in order, while they are retained.
+/// without a key all come, in order, while they are retained; transient ones too, whatever their
+/// key.
 struct watch_options {
   /// Only these keys. It begins with the value that each of them has, whatever id the client
   /// brings; then what changed longest ago comes first, each value as it is when it is written. A
@@ -10151,10 +10152,10 @@ inline void engine::serve_dirty() noexcept {
   for (stream* st = touched_; st != nullptr; st = st->touched_next) {
     if (!st->dirty) continue;
     st->dirty = false;
-    const std::uint32_t n =
-        st->readers.size() - (std::exchange(st->for_all, false) ? 0 : st->selecting);
-    for (std::uint32_t r = 0; r < n && r < st->readers.size(); ++r) {
-      const std::uint32_t i = st->readers[r];
+    const bool to_all = std::exchange(st->for_all, false);
+    const std::uint32_t* const end = st->readers.end() - (to_all ? 0 : st->selecting);
+    for (const std::uint32_t* at = st->readers.begin(); at != end; ++at) {
+      const std::uint32_t i = *at;
       const subscription& sub = subs_[i];
       const std::uint32_t slot = sub.session;
       session& s = sessions_[slot];

@@ -110,6 +110,19 @@ TEST_CASE("selection: events without a key all come, in order, beside the values
   CHECK(s.take(k) == frame(1, "e", "fill 1") + frame(4, "e", "fill 2") + frame(0, "", "a=1"));
 }
 
+TEST_CASE("selection: transient events come whatever their key is", "[selection]") {
+  stage s;
+  sse::channel c = s.open("board", board());
+  const caller k = watch(s, c, {"a"});
+  REQUIRE(c.publish({.data = "blink"}, {.transient = true, .key = "b"}));
+  tick(c, "b", 1);
+  tick(c, "a", 1);
+  const std::string got = next(s, k);
+  CHECK(test::count(got, "blink") == 1);
+  CHECK(test::count(got, "a=1") == 1);
+  CHECK(test::count(got, "b=1") == 0);
+}
+
 TEST_CASE("selection: another channel of the session keeps its order and its ids", "[selection]") {
   stage s;
   sse::channel quotes = s.open("quotes", board());

@@ -61,10 +61,10 @@ inline void engine::serve_dirty() noexcept {
   for (stream* st = touched_; st != nullptr; st = st->touched_next) {
     if (!st->dirty) continue;
     st->dirty = false;
-    const std::uint32_t n =
-        st->readers.size() - (std::exchange(st->for_all, false) ? 0 : st->selecting);
-    for (std::uint32_t r = 0; r < n && r < st->readers.size(); ++r) {
-      const std::uint32_t i = st->readers[r];
+    const bool to_all = std::exchange(st->for_all, false);
+    const std::uint32_t* const end = st->readers.end() - (to_all ? 0 : st->selecting);
+    for (const std::uint32_t* at = st->readers.begin(); at != end; ++at) {
+      const std::uint32_t i = *at;
       const subscription& sub = subs_[i];
       const std::uint32_t slot = sub.session;
       session& s = sessions_[slot];
