@@ -5364,27 +5364,12 @@ class key_watchers {
     ++of.count;
     return w;
   }
-  /// Gives up the watch on a key. REQUIRES: there is one. True: it was the last on that key, whose
-  /// values are chained no more.
-  bool remove(watch_list& of, std::uint32_t key) noexcept {
-    const std::uint32_t w = take_out(of, key);
-    key_watch& x = watches_[w];
-    (x.newer == none ? keys_[key].watches : watches_[x.newer].older) = x.older;
-    if (x.older != none) watches_[x.older].newer = x.newer;
-    x.reader = none;
-    if (x.where != key_watch::at::queue) watches_.give_back(w);
-    return keys_.release(key);
-  }
-  /// Gives up all of a reader's watches. `last(key)` for each that nobody else watches.
+  /// Gives up the watch on a key. REQUIRES: there is one.
+  void remove(watch_list& of, std::uint32_t key) noexcept { give_up(take_out(of, key)); }
+  /// Gives up all of a reader's watches.
   void clear(watch_list& of) noexcept {
     for (const std::uint32_t w : of.places) {
-      if (w == none) continue;
-      key_watch& x = watches_[w];
-      (x.newer == none ? keys_[x.key].watches : watches_[x.newer].older) = x.older;
-      if (x.older != none) watches_[x.older].newer = x.newer;
-      x.reader = none;
-      keys_.release(x.key);
-      if (x.where != key_watch::at::queue) watches_.give_back(w);
+      if (w != none) give_up(w);
     }
     while (of.first != none) watches_.give_back(pop(of));
     of.places.release();
@@ -5493,6 +5478,15 @@ class key_watchers {
     of.places[hole] = none;
     --of.count;
     return w;
+  }
+  /// One that is out of its reader's table. While it is queued it stays, as nobody's.
+  void give_up(std::uint32_t w) noexcept {
+    key_watch& x = watches_[w];
+    (x.newer == none ? keys_[x.key].watches : watches_[x.newer].older) = x.older;
+    if (x.older != none) watches_[x.older].newer = x.newer;
+    x.reader = none;
+    keys_.release(x.key);
+    if (x.where != key_watch::at::queue) watches_.give_back(w);
   }
   void push(watch_list& of, std::uint32_t w, std::uint64_t due) noexcept {
     key_watch& x = watches_[w];
@@ -7018,6 +7012,8 @@ class engine {
                               bool moves_id) noexcept;
 
   // selection.hpp
+  [[nodiscard]] select_error find_selection(session_id id, channel c,
+                                            std::uint32_t& index) noexcept;
   [[nodiscard]] bool watch_key(std::uint32_t index, std::string_view key) noexcept;
   [[nodiscard]] bool watch_keys(std::uint32_t index, const watch_requests::request& w) noexcept;
   void wake_watchers(channel_state& c, std::string_view key, std::uint64_t position,
@@ -8625,19 +8621,27 @@ inline bool engine::selects(session_id id, channel c) const noexcept {
          sessions_[id.slot].generation == id.generation && selection_of(id.slot, *here) != none;
 }
 
-inline select_error engine::select(session_id id, channel c,
-                                   std::span<const std::string_view> keys) noexcept {
+/// The subscription whose keys are to change: `index`, or why not.
+inline select_error engine::find_selection(session_id id, channel c,
+                                           std::uint32_t& index) noexcept {
   if (quiet_) return select_error::in_hook;
   if (!alive(id)) return select_error::no_session;
   const channel_state* const here = find(c);
-  const std::uint32_t i = here == nullptr ? none : selection_of(id.slot, *here);
-  if (i == none) return select_error::no_selection;
+  index = here == nullptr ? none : selection_of(id.slot, *here);
+  return index == none ? select_error::no_selection : select_error::none;
+}
+
+inline select_error engine::select(session_id id, channel c,
+                                   std::span<const std::string_view> keys) noexcept {
+  std::uint32_t i = none;
+  if (const select_error no = find_selection(id, c, i); no != select_error::none) return no;
+  const channel_state& here = *stream_of(subs_[i]).owner;
   selection& chosen = selections_[subs_[i].record];
-  if (chosen.keys.count + keys.size() > here->options_.max_selected)
+  if (chosen.keys.count + keys.size() > here.options_.max_selected)
     return select_error::too_many_keys;
   bool ok = true;
   for (const std::string_view key : keys) ok = ok && watch_key(i, key);
-  chain_fresh_keys(*here);
+  chain_fresh_keys(here);
   if (now_ >= chosen.due()) {
     enqueue(live_, id.slot);
   } else {
@@ -8649,12 +8653,9 @@ inline select_error engine::select(session_id id, channel c,
 
 inline select_error engine::unselect(session_id id, channel c,
                                      std::span<const std::string_view> keys) noexcept {
-  if (quiet_) return select_error::in_hook;
-  if (!alive(id)) return select_error::no_session;
-  const channel_state* const here = find(c);
-  const std::uint32_t i = here == nullptr ? none : selection_of(id.slot, *here);
-  if (i == none) return select_error::no_selection;
-  key_watchers& all = *here->newest_->watchers();
+  std::uint32_t i = none;
+  if (const select_error no = find_selection(id, c, i); no != select_error::none) return no;
+  key_watchers& all = *stream_of(subs_[i]).owner->newest_->watchers();
   watch_list& list = selections_[subs_[i].record].keys;
   for (const std::string_view key : keys) {
     const std::uint32_t k = all.find(key);

@@ -472,6 +472,8 @@ class engine {
                               bool moves_id) noexcept;
 
   // selection.hpp
+  [[nodiscard]] select_error find_selection(session_id id, channel c,
+                                            std::uint32_t& index) noexcept;
   [[nodiscard]] bool watch_key(std::uint32_t index, std::string_view key) noexcept;
   [[nodiscard]] bool watch_keys(std::uint32_t index, const watch_requests::request& w) noexcept;
   void wake_watchers(channel_state& c, std::string_view key, std::uint64_t position,

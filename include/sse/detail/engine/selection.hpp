@@ -117,19 +117,27 @@ inline bool engine::selects(session_id id, channel c) const noexcept {
          sessions_[id.slot].generation == id.generation && selection_of(id.slot, *here) != none;
 }
 
-inline select_error engine::select(session_id id, channel c,
-                                   std::span<const std::string_view> keys) noexcept {
+/// The subscription whose keys are to change: `index`, or why not.
+inline select_error engine::find_selection(session_id id, channel c,
+                                           std::uint32_t& index) noexcept {
   if (quiet_) return select_error::in_hook;
   if (!alive(id)) return select_error::no_session;
   const channel_state* const here = find(c);
-  const std::uint32_t i = here == nullptr ? none : selection_of(id.slot, *here);
-  if (i == none) return select_error::no_selection;
+  index = here == nullptr ? none : selection_of(id.slot, *here);
+  return index == none ? select_error::no_selection : select_error::none;
+}
+
+inline select_error engine::select(session_id id, channel c,
+                                   std::span<const std::string_view> keys) noexcept {
+  std::uint32_t i = none;
+  if (const select_error no = find_selection(id, c, i); no != select_error::none) return no;
+  const channel_state& here = *stream_of(subs_[i]).owner;
   selection& chosen = selections_[subs_[i].record];
-  if (chosen.keys.count + keys.size() > here->options_.max_selected)
+  if (chosen.keys.count + keys.size() > here.options_.max_selected)
     return select_error::too_many_keys;
   bool ok = true;
   for (const std::string_view key : keys) ok = ok && watch_key(i, key);
-  chain_fresh_keys(*here);
+  chain_fresh_keys(here);
   if (now_ >= chosen.due()) {
     enqueue(live_, id.slot);
   } else {
@@ -141,12 +149,9 @@ inline select_error engine::select(session_id id, channel c,
 
 inline select_error engine::unselect(session_id id, channel c,
                                      std::span<const std::string_view> keys) noexcept {
-  if (quiet_) return select_error::in_hook;
-  if (!alive(id)) return select_error::no_session;
-  const channel_state* const here = find(c);
-  const std::uint32_t i = here == nullptr ? none : selection_of(id.slot, *here);
-  if (i == none) return select_error::no_selection;
-  key_watchers& all = *here->newest_->watchers();
+  std::uint32_t i = none;
+  if (const select_error no = find_selection(id, c, i); no != select_error::none) return no;
+  key_watchers& all = *stream_of(subs_[i]).owner->newest_->watchers();
   watch_list& list = selections_[subs_[i].record].keys;
   for (const std::string_view key : keys) {
     const std::uint32_t k = all.find(key);

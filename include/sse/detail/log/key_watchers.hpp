@@ -82,27 +82,12 @@ class key_watchers {
     ++of.count;
     return w;
   }
-  /// Gives up the watch on a key. REQUIRES: there is one. True: it was the last on that key, whose
-  /// values are chained no more.
-  bool remove(watch_list& of, std::uint32_t key) noexcept {
-    const std::uint32_t w = take_out(of, key);
-    key_watch& x = watches_[w];
-    (x.newer == none ? keys_[key].watches : watches_[x.newer].older) = x.older;
-    if (x.older != none) watches_[x.older].newer = x.newer;
-    x.reader = none;
-    if (x.where != key_watch::at::queue) watches_.give_back(w);
-    return keys_.release(key);
-  }
-  /// Gives up all of a reader's watches. `last(key)` for each that nobody else watches.
+  /// Gives up the watch on a key. REQUIRES: there is one.
+  void remove(watch_list& of, std::uint32_t key) noexcept { give_up(take_out(of, key)); }
+  /// Gives up all of a reader's watches.
   void clear(watch_list& of) noexcept {
     for (const std::uint32_t w : of.places) {
-      if (w == none) continue;
-      key_watch& x = watches_[w];
-      (x.newer == none ? keys_[x.key].watches : watches_[x.newer].older) = x.older;
-      if (x.older != none) watches_[x.older].newer = x.newer;
-      x.reader = none;
-      keys_.release(x.key);
-      if (x.where != key_watch::at::queue) watches_.give_back(w);
+      if (w != none) give_up(w);
     }
     while (of.first != none) watches_.give_back(pop(of));
     of.places.release();
@@ -211,6 +196,15 @@ class key_watchers {
     of.places[hole] = none;
     --of.count;
     return w;
+  }
+  /// One that is out of its reader's table. While it is queued it stays, as nobody's.
+  void give_up(std::uint32_t w) noexcept {
+    key_watch& x = watches_[w];
+    (x.newer == none ? keys_[x.key].watches : watches_[x.newer].older) = x.older;
+    if (x.older != none) watches_[x.older].newer = x.newer;
+    x.reader = none;
+    keys_.release(x.key);
+    if (x.where != key_watch::at::queue) watches_.give_back(w);
   }
   void push(watch_list& of, std::uint32_t w, std::uint64_t due) noexcept {
     key_watch& x = watches_[w];
