@@ -4938,7 +4938,12 @@ class event_log {
       if (e.id != 0) forgotten_id_ = kept_.seg->id(e);
       ++kept_.k;
     }
-    while (head() != tail() && head()->pins == 0 && head() != kept_.seg) drop_head(dropped);
+    drop_unread(dropped);
+  }
+  /// The segments that nobody needs, of what retention let go before.
+  template <class Dropped>
+  void drop_unread(Dropped dropped) noexcept {
+    while (kept_.seg != nullptr && head() != kept_.seg && head()->pins == 0) drop_head(dropped);
   }
   void trim(std::int64_t now) noexcept {
     trim(now, [](segment&) {});
@@ -5251,6 +5256,10 @@ struct stream {
   /// Lets go what retention does not cover and nobody reads.
   void trim(std::int64_t now) noexcept {
     log.trim(now, [this](segment& s) { dropped(s); });
+  }
+  /// What was let go before and nobody reads any more.
+  void drop_unread() noexcept {
+    log.drop_unread([this](segment& s) { dropped(s); });
   }
   void detach_before(std::uint64_t offset) noexcept {
     log.detach_before(offset, [this](segment& s) { dropped(s); });
@@ -6277,19 +6286,25 @@ class merge_window {
         : w_{w}, s_{s}, base_{s.stamp_base - w.first_}, from_{from} {}
     entries(const entries&) = delete;
     entries& operator=(const entries&) = delete;
-    ~entries() {
-      w_.left_ += count_;
-      w_.bytes_ += bytes_;
-    }
-    [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+    ~entries() { w_.bytes_ += bytes_; }
     void operator()(const entry& e, std::uint32_t k) noexcept {
       const std::uint64_t i = base_ + e.stamp;
       SSEHUB_ASSERT(i < width && w_.here_[i] == 0);
-      w_.runs_[i] = {s_.data(e), e.size, k, &s_, from_, 1};
+      run& r = w_.runs_[i];
+      r.data = s_.data(e);
+      r.seg = &s_;
+      r.size = e.size;
       w_.here_[i] = static_cast<unsigned char>(is_here + (i == behind_));
+      r.first = k;
+      r.from = from_;
+      r.count = 1;
       behind_ = i + 1;
-      bytes_ += e.size;
-      ++count_;
+      bytes_ += r.size;
+    }
+    /// So many were put. Returns `n`.
+    std::uint32_t added(std::uint32_t n) noexcept {
+      w_.left_ += n;
+      return n;
     }
 
    private:
@@ -6297,7 +6312,6 @@ class merge_window {
     segment& s_;
     const std::uint64_t base_;
     const std::uint32_t from_;
-    std::uint32_t count_ = 0;
     std::uint64_t bytes_ = 0;
     std::uint64_t behind_ = width;
   };
@@ -6578,7 +6592,8 @@ struct session {
   bool own_ids : 1 = false;         ///< of a sequence that is that channel's own
   bool conflates : 1 = false;  ///< it joined a channel that does (lag_policy::coalesce), or watches
   bool paced : 1 = false;      ///< it gets values of some channel not before value_reader::due
-  std::uint32_t first = none;  ///< subscriptions
+  bool transients : 1 = false;  ///< it may have subscriptions to transient entries
+  std::uint32_t first = none;   ///< subscriptions
   std::uint32_t lane = none;
   std::uint32_t chunked = none;  ///< in engine::chunks_; none: not chunked
   std::uint32_t flight = none;   ///< in engine::flights_, a write that is pending
@@ -6876,6 +6891,7 @@ class engine {
   void begin_waiting(session& s) noexcept;
   [[nodiscard]] std::uint32_t dequeue(queue& q) noexcept;
   void touch(stream& st) noexcept;
+  [[nodiscard]] stream& next_touched() noexcept;
   void untouch(stream& st) noexcept;
   void move_cursor(subscription& sub, const log_place& to) noexcept;
   void release_cursor(subscription& sub) noexcept;
@@ -7352,6 +7368,15 @@ inline void engine::touch(stream& st) noexcept {
   touched_ = &st;
 }
 
+/// Takes the first of them out of the list. REQUIRES: there is one.
+inline stream& engine::next_touched() noexcept {
+  stream& st = *touched_;
+  st.touched = false;
+  touched_ = st.touched_next;
+  if (touched_ != nullptr) touched_->touched_prev = nullptr;
+  return st;
+}
+
 inline void engine::untouch(stream& st) noexcept {
   if (!st.touched) return;
   st.touched = false;
@@ -7485,7 +7510,8 @@ inline void engine::detach_all(std::uint32_t slot) noexcept {
 }
 
 // --- transient entries ---------------------------------------------------------------------------
-// A session has a subscription to them only while it has some to get, behind the channel's own.
+// A session has a subscription to them, behind the channel's own, from when it has some to get
+// until it is served in a turn that brought none.
 
 /// From what nobody has yet. False: memory is out.
 inline bool engine::add_transients(std::uint32_t index) noexcept {
@@ -7495,27 +7521,27 @@ inline bool engine::add_transients(std::uint32_t index) noexcept {
   const std::uint32_t i = add_reader(main.session, st, index);
   if (i == none) return false;
   main.with_transients = 1;
+  sessions_[main.session].transients = true;
   move_cursor(subs_[i], st.handed_out);
   subs_[i].live_from = subs_[i].offset();
   return true;
 }
 
-/// Ends those that have all; it was served.
+/// Ends those that have all, unless more may come as soon; it was served.
 inline void engine::drop_transients(std::uint32_t slot) noexcept {
-  std::uint32_t before = none;
-  for (std::uint32_t i = sessions_[slot].first; i != none;) {
-    const subscription& sub = subs_[i];
-    const std::uint32_t next = sub.next;
+  sessions_[slot].transients = false;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    if (subs_[i].with_transients == 0) continue;
+    const subscription& sub = subs_[subs_[i].next];  // the one to them stands behind it
     const stream& st = stream_of(sub);
-    if (st.transients && sub.from() == source::log && sub.rest == 0 &&
+    SSEHUB_ASSERT(st.transients && &stream_of(subs_[i]) == &st.owner->main_);
+    if (!st.touched && sub.from() == source::log && sub.rest == 0 &&
         sub.at().ordinal() == st.log.end() && st.handed_out.ordinal() == st.log.end()) {
-      SSEHUB_ASSERT(&stream_of(subs_[before]) == &st.owner->main_);
-      subs_[before].with_transients = 0;
-      detach(slot, before);
+      subs_[i].with_transients = 0;
+      detach(slot, i);
     } else {
-      before = i;
+      sessions_[slot].transients = true;
     }
-    i = next;
   }
 }
 
@@ -8351,10 +8377,9 @@ inline bool engine::still_over(const session& s) noexcept {
   return over;
 }
 
-/// Looks at a stream's readers once the log grew enough that one may be over a limit: O(1) per
+/// Looks at a stream's readers: the log grew enough that one may be over a limit, so O(1) per
 /// publish over time.
 inline void engine::enforce_lag(stream& st) noexcept {
-  if (st.log.end_offset() <= st.lag_check_at) return;
   const channel_options& o = st.owner->options_;
   st.lag_check_at = UINT64_MAX;
   const std::uint64_t again =
@@ -8501,11 +8526,11 @@ inline void engine::shed_backlog() noexcept {
 /// After the walk: limits, then what nobody needs goes.
 inline void engine::settle() noexcept {
   while (touched_ != nullptr) {
-    stream& st = *touched_;
-    untouch(st);
-    enforce_lag(st);
+    stream& st = next_touched();
+    if (st.log.end_offset() > st.lag_check_at) enforce_lag(st);
     st.settled = static_cast<std::uint32_t>(st.log.end());
-    st.trim(now_);
+    st.drop_unread();
+    if ((st.log.backlog() | st.backlog) == 0) continue;  // nearly always
     sweep(st);
     count_backlog(st);
   }
@@ -8961,7 +8986,9 @@ inline std::uint32_t engine::pass_transients(std::uint32_t index) noexcept {
   stream* const st = stream_of(subs_[index]).owner->transients_;
   if (st == nullptr || st->handed_out.ordinal() == st->log.end()) return index;
   const std::uint32_t i = add_reader(subs_[index].session, *st, index);
-  if (i != none) subs_[index].with_transients = 1;
+  if (i == none) return none;
+  subs_[index].with_transients = 1;
+  sessions_[subs_[index].session].transients = true;
   return i;
 }
 
@@ -10182,7 +10209,8 @@ inline void engine::hand_out_to_readers(stream& st) noexcept {
     for (const std::uint32_t i : st.owner->main_.readers) {
       const std::uint32_t slot = subs_[i].session;
       if (!serving(sessions_[slot])) continue;
-      if (!add_transients(i)) {  // it would miss entries, so it is closed and comes back
+      if (subs_[i].with_transients == 0 &&
+          !add_transients(i)) {  // it would miss entries, so it is closed and comes back
         mark_dead(slot, close_reason::no_memory);
       } else {
         enqueue(live_, slot);
@@ -10258,7 +10286,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       break;
     }
   }
-  if (!b.logs_only && s.first != none && subs_[s.first].next != none) drop_transients(slot);
+  if (s.transients) drop_transients(slot);
   return spent + sent;
 }
 
@@ -10358,6 +10386,7 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
   bool fills = false;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
+    if (sub.from() == source::log && sub.rest == 0) continue;
     skips = skips || sub.from() == source::skip;
     leaves = leaves || sub.from() == source::left;
     fills = fills || sub.from() == source::newest || sub.from() == source::backfill ||
@@ -10413,12 +10442,8 @@ inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t ha
 /// memory is out.
 inline bool engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexcept {
   const subscription& sub = subs_[index];
-  head h{.at = sub.at(), .index = index};
-  if (index == half_sent) {
-    ++h.at.k;
-    ++h.count;
-  }
-  return heads_.push_back(h);
+  const std::uint32_t past = index == half_sent ? 1 : 0;
+  return heads_.push_back({{sub.seg, sub.k + past}, index, past});
 }
 
 /// All that one stream has, as few runs as its segments allow. `all`: once these are out, there is
@@ -10471,10 +10496,12 @@ inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
   std::uint32_t last = 0;
   for (std::uint32_t k = 0; k < n; ++k) {
     head& h = heads_[k];
-    next_entry next;
+    next_.push_reserved({});
+    next_entry& next = next_.back();
+    const std::uint64_t before = h.at.ordinal();
     look_ahead(slot, h, next, limit);
-    next_.push_reserved(next);
-    if (b.empty()) move_cursor(subs_[h.index], h.at);  // past what is not for it, without a byte
+    if (b.empty() && h.at.ordinal() != before)
+      move_cursor(subs_[h.index], h.at);  // past what is not for it, without a byte
     if (next.stamp == merge_window::nothing) continue;
     ++busy;
     last = k;
@@ -10513,9 +10540,11 @@ inline void engine::look_ahead(std::uint32_t slot, head& h, next_entry& next,
                                std::uint64_t& limit) noexcept {
   next.stamp = merge_window::nothing;
   if (!h.at.find_entry()) return;
-  const found f = h.at.get().audience == 0
-                      ? found::entry
-                      : next_visible(slot, stream_of(subs_[h.index]), h.at, next.own);
+  if (const entry& e = h.at.get(); e.audience == 0) {
+    next.stamp = h.at.seg->stamp(e);
+    return;
+  }
+  const found f = next_visible(slot, stream_of(subs_[h.index]), h.at, next.own);
   if (f == found::nothing) return;
   next.stamp = h.at.seg->stamp(h.at.get());
   if (f == found::paused && next.stamp < limit) limit = next.stamp;
@@ -10533,7 +10562,7 @@ inline void engine::put_in_window(std::uint32_t slot, head& h, next_entry& next,
       merge_window::entries put{window_, s, h.index};
       const entry* e = &s[h.at.k];
       for (std::uint32_t k = h.at.k; k != stop; ++k) put(*e--, k);  // they stand from the back
-      h.count += put.count();
+      h.count += put.added(stop - h.at.k);
       h.at.k = stop;
     }
     look_ahead(slot, h, next, limit);
@@ -10547,6 +10576,7 @@ inline void engine::put_visible(std::uint32_t slot, head& h, own_entries& own,
   merge_window::entries put{window_, s, h.index};
   own_entries mine = own;
   std::uint32_t k = h.at.k;
+  std::uint32_t hidden = k;  // how many of those in front of k are not put
   const entry* e = &s[k];
   for (;;) {
     put(*e, k);
@@ -10554,19 +10584,23 @@ inline void engine::put_visible(std::uint32_t slot, head& h, own_entries& own,
     --e;  // they stand from the back
     if (e->audience == 0) continue;
     if (!mine.known() && !own_entries_of(slot, stream_of(subs_[h.index]), mine)) break;
-    const std::uint64_t next = mine.from(s.first + k);
-    if (next == s.first + k) continue;
+    const std::uint64_t ordinal = s.first + k;
+    const std::uint64_t next = mine.from(ordinal);
+    if (next == ordinal) continue;
     if (k + 1 < stop && e[-1].audience == 0) {  // mostly it is one
+      ++hidden;
       ++k;
       --e;
       continue;
     }
+    hidden -= k;
     k = next_in_segment(s, k, next);
+    hidden += k;
     if (k >= stop) break;
     e = &s[k];
   }
   own = mine;
-  h.count += put.count();
+  h.count += put.added(k - hidden);
   h.at.k = k;
 }
 

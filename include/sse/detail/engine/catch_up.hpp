@@ -225,7 +225,9 @@ inline std::uint32_t engine::pass_transients(std::uint32_t index) noexcept {
   stream* const st = stream_of(subs_[index]).owner->transients_;
   if (st == nullptr || st->handed_out.ordinal() == st->log.end()) return index;
   const std::uint32_t i = add_reader(subs_[index].session, *st, index);
-  if (i != none) subs_[index].with_transients = 1;
+  if (i == none) return none;
+  subs_[index].with_transients = 1;
+  sessions_[subs_[index].session].transients = true;
   return i;
 }
 

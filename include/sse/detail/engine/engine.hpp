@@ -336,6 +336,7 @@ class engine {
   void begin_waiting(session& s) noexcept;
   [[nodiscard]] std::uint32_t dequeue(queue& q) noexcept;
   void touch(stream& st) noexcept;
+  [[nodiscard]] stream& next_touched() noexcept;
   void untouch(stream& st) noexcept;
   void move_cursor(subscription& sub, const log_place& to) noexcept;
   void release_cursor(subscription& sub) noexcept;

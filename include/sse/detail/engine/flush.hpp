@@ -90,7 +90,8 @@ inline void engine::hand_out_to_readers(stream& st) noexcept {
     for (const std::uint32_t i : st.owner->main_.readers) {
       const std::uint32_t slot = subs_[i].session;
       if (!serving(sessions_[slot])) continue;
-      if (!add_transients(i)) {  // it would miss entries, so it is closed and comes back
+      if (subs_[i].with_transients == 0 &&
+          !add_transients(i)) {  // it would miss entries, so it is closed and comes back
         mark_dead(slot, close_reason::no_memory);
       } else {
         enqueue(live_, slot);
@@ -166,7 +167,7 @@ inline std::uint64_t engine::pump(std::uint32_t slot) noexcept {
       break;
     }
   }
-  if (!b.logs_only && s.first != none && subs_[s.first].next != none) drop_transients(slot);
+  if (s.transients) drop_transients(slot);
   return spent + sent;
 }
 
@@ -266,6 +267,7 @@ inline bool engine::gather_session(std::uint32_t slot, session& s, batch& b) noe
   bool fills = false;
   for (std::uint32_t i = s.first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
+    if (sub.from() == source::log && sub.rest == 0) continue;
     skips = skips || sub.from() == source::skip;
     leaves = leaves || sub.from() == source::left;
     fills = fills || sub.from() == source::newest || sub.from() == source::backfill ||
@@ -321,12 +323,8 @@ inline bool engine::gather_logs(std::uint32_t slot, session& s, std::uint32_t ha
 /// memory is out.
 inline bool engine::add_head(std::uint32_t index, std::uint32_t half_sent) noexcept {
   const subscription& sub = subs_[index];
-  head h{.at = sub.at(), .index = index};
-  if (index == half_sent) {
-    ++h.at.k;
-    ++h.count;
-  }
-  return heads_.push_back(h);
+  const std::uint32_t past = index == half_sent ? 1 : 0;
+  return heads_.push_back({{sub.seg, sub.k + past}, index, past});
 }
 
 /// All that one stream has, as few runs as its segments allow. `all`: once these are out, there is
@@ -379,10 +377,12 @@ inline bool engine::gather_merged(std::uint32_t slot, batch& b) noexcept {
   std::uint32_t last = 0;
   for (std::uint32_t k = 0; k < n; ++k) {
     head& h = heads_[k];
-    next_entry next;
+    next_.push_reserved({});
+    next_entry& next = next_.back();
+    const std::uint64_t before = h.at.ordinal();
     look_ahead(slot, h, next, limit);
-    next_.push_reserved(next);
-    if (b.empty()) move_cursor(subs_[h.index], h.at);  // past what is not for it, without a byte
+    if (b.empty() && h.at.ordinal() != before)
+      move_cursor(subs_[h.index], h.at);  // past what is not for it, without a byte
     if (next.stamp == merge_window::nothing) continue;
     ++busy;
     last = k;
@@ -421,9 +421,11 @@ inline void engine::look_ahead(std::uint32_t slot, head& h, next_entry& next,
                                std::uint64_t& limit) noexcept {
   next.stamp = merge_window::nothing;
   if (!h.at.find_entry()) return;
-  const found f = h.at.get().audience == 0
-                      ? found::entry
-                      : next_visible(slot, stream_of(subs_[h.index]), h.at, next.own);
+  if (const entry& e = h.at.get(); e.audience == 0) {
+    next.stamp = h.at.seg->stamp(e);
+    return;
+  }
+  const found f = next_visible(slot, stream_of(subs_[h.index]), h.at, next.own);
   if (f == found::nothing) return;
   next.stamp = h.at.seg->stamp(h.at.get());
   if (f == found::paused && next.stamp < limit) limit = next.stamp;
@@ -441,7 +443,7 @@ inline void engine::put_in_window(std::uint32_t slot, head& h, next_entry& next,
       merge_window::entries put{window_, s, h.index};
       const entry* e = &s[h.at.k];
       for (std::uint32_t k = h.at.k; k != stop; ++k) put(*e--, k);  // they stand from the back
-      h.count += put.count();
+      h.count += put.added(stop - h.at.k);
       h.at.k = stop;
     }
     look_ahead(slot, h, next, limit);
@@ -455,6 +457,7 @@ inline void engine::put_visible(std::uint32_t slot, head& h, own_entries& own,
   merge_window::entries put{window_, s, h.index};
   own_entries mine = own;
   std::uint32_t k = h.at.k;
+  std::uint32_t hidden = k;  // how many of those in front of k are not put
   const entry* e = &s[k];
   for (;;) {
     put(*e, k);
@@ -462,19 +465,23 @@ inline void engine::put_visible(std::uint32_t slot, head& h, own_entries& own,
     --e;  // they stand from the back
     if (e->audience == 0) continue;
     if (!mine.known() && !own_entries_of(slot, stream_of(subs_[h.index]), mine)) break;
-    const std::uint64_t next = mine.from(s.first + k);
-    if (next == s.first + k) continue;
+    const std::uint64_t ordinal = s.first + k;
+    const std::uint64_t next = mine.from(ordinal);
+    if (next == ordinal) continue;
     if (k + 1 < stop && e[-1].audience == 0) {  // mostly it is one
+      ++hidden;
       ++k;
       --e;
       continue;
     }
+    hidden -= k;
     k = next_in_segment(s, k, next);
+    hidden += k;
     if (k >= stop) break;
     e = &s[k];
   }
   own = mine;
-  h.count += put.count();
+  h.count += put.added(k - hidden);
   h.at.k = k;
 }
 

@@ -61,10 +61,9 @@ inline bool engine::still_over(const session& s) noexcept {
   return over;
 }
 
-/// Looks at a stream's readers once the log grew enough that one may be over a limit: O(1) per
+/// Looks at a stream's readers: the log grew enough that one may be over a limit, so O(1) per
 /// publish over time.
 inline void engine::enforce_lag(stream& st) noexcept {
-  if (st.log.end_offset() <= st.lag_check_at) return;
   const channel_options& o = st.owner->options_;
   st.lag_check_at = UINT64_MAX;
   const std::uint64_t again =
@@ -211,11 +210,11 @@ inline void engine::shed_backlog() noexcept {
 /// After the walk: limits, then what nobody needs goes.
 inline void engine::settle() noexcept {
   while (touched_ != nullptr) {
-    stream& st = *touched_;
-    untouch(st);
-    enforce_lag(st);
+    stream& st = next_touched();
+    if (st.log.end_offset() > st.lag_check_at) enforce_lag(st);
     st.settled = static_cast<std::uint32_t>(st.log.end());
-    st.trim(now_);
+    st.drop_unread();
+    if ((st.log.backlog() | st.backlog) == 0) continue;  // nearly always
     sweep(st);
     count_backlog(st);
   }

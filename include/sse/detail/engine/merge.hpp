@@ -50,19 +50,25 @@ class merge_window {
         : w_{w}, s_{s}, base_{s.stamp_base - w.first_}, from_{from} {}
     entries(const entries&) = delete;
     entries& operator=(const entries&) = delete;
-    ~entries() {
-      w_.left_ += count_;
-      w_.bytes_ += bytes_;
-    }
-    [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+    ~entries() { w_.bytes_ += bytes_; }
     void operator()(const entry& e, std::uint32_t k) noexcept {
       const std::uint64_t i = base_ + e.stamp;
       SSEHUB_ASSERT(i < width && w_.here_[i] == 0);
-      w_.runs_[i] = {s_.data(e), e.size, k, &s_, from_, 1};
+      run& r = w_.runs_[i];
+      r.data = s_.data(e);
+      r.seg = &s_;
+      r.size = e.size;
       w_.here_[i] = static_cast<unsigned char>(is_here + (i == behind_));
+      r.first = k;
+      r.from = from_;
+      r.count = 1;
       behind_ = i + 1;
-      bytes_ += e.size;
-      ++count_;
+      bytes_ += r.size;
+    }
+    /// So many were put. Returns `n`.
+    std::uint32_t added(std::uint32_t n) noexcept {
+      w_.left_ += n;
+      return n;
     }
 
    private:
@@ -70,7 +76,6 @@ class merge_window {
     segment& s_;
     const std::uint64_t base_;
     const std::uint32_t from_;
-    std::uint32_t count_ = 0;
     std::uint64_t bytes_ = 0;
     std::uint64_t behind_ = width;
   };

@@ -198,7 +198,8 @@ struct session {
   bool own_ids : 1 = false;         ///< of a sequence that is that channel's own
   bool conflates : 1 = false;  ///< it joined a channel that does (lag_policy::coalesce), or watches
   bool paced : 1 = false;      ///< it gets values of some channel not before value_reader::due
-  std::uint32_t first = none;  ///< subscriptions
+  bool transients : 1 = false;  ///< it may have subscriptions to transient entries
+  std::uint32_t first = none;   ///< subscriptions
   std::uint32_t lane = none;
   std::uint32_t chunked = none;  ///< in engine::chunks_; none: not chunked
   std::uint32_t flight = none;   ///< in engine::flights_, a write that is pending

@@ -54,6 +54,15 @@ inline void engine::touch(stream& st) noexcept {
   touched_ = &st;
 }
 
+/// Takes the first of them out of the list. REQUIRES: there is one.
+inline stream& engine::next_touched() noexcept {
+  stream& st = *touched_;
+  st.touched = false;
+  touched_ = st.touched_next;
+  if (touched_ != nullptr) touched_->touched_prev = nullptr;
+  return st;
+}
+
 inline void engine::untouch(stream& st) noexcept {
   if (!st.touched) return;
   st.touched = false;
@@ -187,7 +196,8 @@ inline void engine::detach_all(std::uint32_t slot) noexcept {
 }
 
 // --- transient entries ---------------------------------------------------------------------------
-// A session has a subscription to them only while it has some to get, behind the channel's own.
+// A session has a subscription to them, behind the channel's own, from when it has some to get
+// until it is served in a turn that brought none.
 
 /// From what nobody has yet. False: memory is out.
 inline bool engine::add_transients(std::uint32_t index) noexcept {
@@ -197,27 +207,27 @@ inline bool engine::add_transients(std::uint32_t index) noexcept {
   const std::uint32_t i = add_reader(main.session, st, index);
   if (i == none) return false;
   main.with_transients = 1;
+  sessions_[main.session].transients = true;
   move_cursor(subs_[i], st.handed_out);
   subs_[i].live_from = subs_[i].offset();
   return true;
 }
 
-/// Ends those that have all; it was served.
+/// Ends those that have all, unless more may come as soon; it was served.
 inline void engine::drop_transients(std::uint32_t slot) noexcept {
-  std::uint32_t before = none;
-  for (std::uint32_t i = sessions_[slot].first; i != none;) {
-    const subscription& sub = subs_[i];
-    const std::uint32_t next = sub.next;
+  sessions_[slot].transients = false;
+  for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
+    if (subs_[i].with_transients == 0) continue;
+    const subscription& sub = subs_[subs_[i].next];  // the one to them stands behind it
     const stream& st = stream_of(sub);
-    if (st.transients && sub.from() == source::log && sub.rest == 0 &&
+    SSEHUB_ASSERT(st.transients && &stream_of(subs_[i]) == &st.owner->main_);
+    if (!st.touched && sub.from() == source::log && sub.rest == 0 &&
         sub.at().ordinal() == st.log.end() && st.handed_out.ordinal() == st.log.end()) {
-      SSEHUB_ASSERT(&stream_of(subs_[before]) == &st.owner->main_);
-      subs_[before].with_transients = 0;
-      detach(slot, before);
+      subs_[i].with_transients = 0;
+      detach(slot, i);
     } else {
-      before = i;
+      sessions_[slot].transients = true;
     }
-    i = next;
   }
 }
 

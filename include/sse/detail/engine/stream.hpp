@@ -61,6 +61,10 @@ struct stream {
   void trim(std::int64_t now) noexcept {
     log.trim(now, [this](segment& s) { dropped(s); });
   }
+  /// What was let go before and nobody reads any more.
+  void drop_unread() noexcept {
+    log.drop_unread([this](segment& s) { dropped(s); });
+  }
   void detach_before(std::uint64_t offset) noexcept {
     log.detach_before(offset, [this](segment& s) { dropped(s); });
   }

@@ -113,7 +113,12 @@ class event_log {
       if (e.id != 0) forgotten_id_ = kept_.seg->id(e);
       ++kept_.k;
     }
-    while (head() != tail() && head()->pins == 0 && head() != kept_.seg) drop_head(dropped);
+    drop_unread(dropped);
+  }
+  /// The segments that nobody needs, of what retention let go before.
+  template <class Dropped>
+  void drop_unread(Dropped dropped) noexcept {
+    while (kept_.seg != nullptr && head() != kept_.seg && head()->pins == 0) drop_head(dropped);
   }
   void trim(std::int64_t now) noexcept {
     trim(now, [](segment&) {});
