@@ -7,7 +7,6 @@
 #ifndef SSEHUB_DETAIL_ENGINE_CHUNKS_HPP
 #define SSEHUB_DETAIL_ENGINE_CHUNKS_HPP
 
-#include <charconv>
 #include <cstdint>
 #include <cstring>
 
@@ -63,7 +62,7 @@ class chunks {
       c.left = static_cast<std::uint32_t>(b.total() - before);
       char* p = c.line;
       if (c.begun) p = line_end(p);
-      p = line_end(std::to_chars(p, p + 8, c.left, 16).ptr);
+      p = line_end(put_hex(p, c.left));
       c.size = static_cast<std::uint8_t>(p - c.line);
     }
     return b.insert(from, rest_of_line(c));
@@ -119,6 +118,14 @@ class chunks {
             nullptr,
             run::from_chunk,
             0};
+  }
+  static char* put_hex(char* p, std::uint32_t n) noexcept {
+    std::uint32_t shift = 28;
+    while (shift != 0 && n >> shift == 0) shift -= 4;  // no leading zeros
+    for (;; shift -= 4) {
+      *p++ = "0123456789abcdef"[n >> shift & 15U];
+      if (shift == 0) return p;
+    }
   }
   static char* line_end(char* p) noexcept {
     p[0] = '\r';
