@@ -97,7 +97,7 @@ class jetstream {
   /// All hubs are attached: the newest events go into their memory, and the stream is followed.
   void start() {
     if (link_ == nullptr || !threads_.empty() || stopping_) return;
-    for (const preloaded& p : preloaded_) show(p.channel, p.sequence, p.bytes, p.audience, p.key);
+    for (const preloaded& p : preloaded_) show(p.channel, p.sequence, p.bytes, p.options());
     preloaded_ = {};
     threads_.emplace_back([this] { follow_all(); });
     threads_.emplace_back([this] { outbox_->send_all(); });
@@ -167,6 +167,10 @@ class jetstream {
     std::uint16_t channel;
     std::uint64_t sequence;
     std::string bytes, audience, key;
+    bool erase;
+    [[nodiscard]] publish_options options() const noexcept {
+      return {.audience = audience, .key = key, .erase = erase};
+    }
   };
   [[nodiscard]] static std::string random_name() {
     std::random_device source;
@@ -239,9 +243,9 @@ class jetstream {
       std::string bytes;
       const std::uint16_t c = messages_->encode(m, d.sequence, bytes);
       if (c == detail::order_block::no_channel) return;
-      read.push_back({c, d.sequence, std::move(bytes),
-                      std::string{detail::header_of(m, detail::order_messages::audience)},
-                      std::string{detail::header_of(m, detail::order_messages::key)}});
+      const publish_options o = detail::order_messages::options_of(m);
+      read.push_back(
+          {c, d.sequence, std::move(bytes), std::string{o.audience}, std::string{o.key}, o.erase});
     });
     if (!ok) return place;
     std::size_t n = read.size();
@@ -269,9 +273,9 @@ class jetstream {
 
   /// To the hubs. Waits where one of them is behind by a whole lane.
   void show(std::uint16_t channel, std::uint64_t sequence, std::string_view bytes,
-            std::string_view to, std::string_view of) {
-    const publish_options o{
-        .id = epoch_.base + sequence, .audience = to, .key = of, .encoded = true};
+            publish_options o) {
+    o.id = epoch_.base + sequence;
+    o.encoded = true;
     while (order_->publish(channel, {.data = bytes}, o) == publish_error::full && !stopping_)
       std::this_thread::sleep_for(std::chrono::milliseconds{1});
   }
@@ -465,9 +469,7 @@ class jetstream {
     bytes.clear();
     const std::uint16_t channel = messages_->encode(m, d.sequence, bytes);
     const bool shown = channel != detail::order_block::no_channel;
-    if (shown)
-      show(channel, d.sequence, bytes, detail::header_of(m, detail::order_messages::audience),
-           detail::header_of(m, detail::order_messages::key));
+    if (shown) show(channel, d.sequence, bytes, detail::order_messages::options_of(m));
     last_time_ = d.time_ns;
     place_.sequence.store(d.sequence, std::memory_order_release);
     const std::scoped_lock<std::mutex> lock{mutex_};

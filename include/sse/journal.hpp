@@ -296,7 +296,7 @@ class journal {
     if (failing_ && !options_.live_without) return fail(publish_error::not_stored);
     const std::size_t beside = o.audience.size() + o.key.size() + 64;
     const std::size_t most = options_.lane_bytes / 2;
-    if (o.audience.size() > 0xffff || o.key.size() > 0xffff || beside > most)
+    if (o.audience.size() > 0xffff || o.key.size() > 0x7fff || beside > most)
       return fail(publish_error::too_large);
     const event_id id = head_ + 1;
     const detail::numbered_event n =
@@ -312,7 +312,8 @@ class journal {
                                 static_cast<std::uint16_t>(channel),
                                 o.audience,
                                 o.key,
-                                {}},
+                                {},
+                                o.erase},
                                size);
     detail::encode_as(bytes, e, n.id, n.plan);
     incoming_bytes_ += to.size();
@@ -432,7 +433,7 @@ class journal {
   }
   void show(const journal_event& e) {
     if (e.bytes.empty()) return;  // broken: who asks for it is told
-    show(e.channel, e.bytes, {.id = e.id, .audience = e.audience, .key = e.key, .encoded = true});
+    show(e.channel, e.bytes, detail::options_of(e));
   }
   void show(std::size_t channel, std::string_view bytes, const publish_options& o) {
     wait_for_room([&] { return order_->publish(channel, {.data = bytes}, o).error; });

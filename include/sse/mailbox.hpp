@@ -183,7 +183,7 @@ class publisher {
     if (hub.closed.load(std::memory_order_relaxed)) return publish_error::closed;
     const std::size_t type = l.e.type.size();
     if (type > hub.options.limits.type || type > 0xffff || l.o.audience.size() > 0xffff ||
-        l.o.key.size() > 0xffff)
+        l.o.key.size() > 0x7fff)
       return publish_error::too_large;
     if (!detail::is_field_text(l.e.type) || (l.o.encoded && type != 0))
       return publish_error::bad_type;
@@ -242,7 +242,8 @@ class publisher {
     h.id = l.o.id;
     h.type = static_cast<std::uint16_t>(l.e.type.size());
     h.audience = static_cast<std::uint16_t>(l.o.audience.size());
-    h.key = static_cast<std::uint16_t>(l.o.key.size());
+    h.key = static_cast<std::uint16_t>(l.o.key.size() |
+                                       (l.o.erase ? detail::mail_header::erase_flag : 0U));
     const unsigned flags = (l.o.transient ? detail::mail_header::transient_flag : 0U) |
                            (l.o.encoded ? detail::mail_header::encoded_flag : 0U) |
                            (l.o.last ? detail::mail_header::last_flag : 0U) |

@@ -20,7 +20,11 @@ struct publish_options {
   std::string_view audience = {};
   bool transient = false;  ///< never replayed, no id
   /// What it is the state of, such as a symbol: makes older events of this key superfluous.
+  /// At most 32,767 bytes.
   std::string_view key = {};
+  /// The key is gone, and this is the event that says so: who has its value gets it, also late; who
+  /// is new, or begins with a snapshot, gets neither. Without a key it says nothing.
+  bool erase = false;
   /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and
   /// goes out as it is: for events that are encoded once for several hubs. Checked for size and
   /// blank line only; type and retry must not be set.
@@ -38,8 +42,8 @@ enum class publish_error : std::uint8_t {
   /// The event brought an id, or publish_options::id where ids are not given by the publisher.
   bad_id,
   bad_retry,
-  /// encode_limits, or an audience over 65,535 bytes; a publisher: it never fits, since it is over
-  /// half the lane, over mailbox_options::limits or the writer's max.
+  /// encode_limits, an audience over 65,535 bytes, or a key over 32,767; a publisher: it never
+  /// fits, since it is over half the lane, over mailbox_options::limits or the writer's max.
   too_large,
   /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.
   id_order,

@@ -245,6 +245,34 @@ TEST_CASE("type, key and audience go through the stream, and any NATS client may
   CHECK(s.lost == 0);
 }
 
+TEST_CASE("a key that is gone is gone on every node, also one that starts later") {
+  if (test::no_nats_server()) return;
+  const nats_servers servers;
+  sse::jetstream_options o = node_options(servers);
+  o.channel = [](std::string_view) {
+    sse::channel_options c = test::quiet();
+    c.on_lag = sse::lag_policy::coalesce;
+    c.start = sse::start_at::snapshot;
+    return c;
+  };
+  node first{o};
+  REQUIRE(first.order.publish(0, {.data = "a"}, {.key = "a"}));
+  REQUIRE(first.order.publish(0, {.data = "b"}, {.key = "b"}));
+  REQUIRE(first.order.publish(0, {.data = "gone"}, {.key = "a", .erase = true}));
+  REQUIRE(first.has(3));
+  node later{o};
+  REQUIRE(later.has(3));
+  for (node* n : {&first, &later}) {
+    n->host->turn();
+    const auto fresh = n->host->join({});
+    n->host->turn();
+    const std::string got = n->host->take(fresh);
+    CHECK(got.find("data: b\n") != std::string::npos);
+    CHECK(got.find("data: a\n") == std::string::npos);
+    CHECK(got.find("data: gone\n") == std::string::npos);
+  }
+}
+
 TEST_CASE("what cannot be an event is refused before it is sent") {
   if (test::no_nats_server()) return;
   const nats_servers servers;

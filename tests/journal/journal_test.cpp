@@ -150,6 +150,45 @@ TEST_CASE("journal: audiences, keys and channels come back as they were", "[jour
   CHECK(keys == std::vector<std::string>{"", "k", "", "k"});
 }
 
+TEST_CASE("journal: a key that is gone stays gone, and who had it is told", "[journal][erase]") {
+  const temporary_directory dir;
+  const auto keyed = [] {
+    journal_options o = small_files();
+    o.preload_bytes = 100'000;
+    o.channel = [](std::string_view) {
+      sse::channel_options c = test::quiet();
+      c.on_lag = sse::lag_policy::coalesce;
+      c.start = sse::start_at::snapshot;
+      return c;
+    };
+    return o;
+  };
+  {
+    journal j;
+    REQUIRE_FALSE(j.open(dir.path(), keyed()));
+    j.start();
+    REQUIRE(j.publish(0, {.data = "a"}, {.key = "a"}));
+    REQUIRE(j.publish(0, {.data = "b"}, {.key = "b"}));
+    REQUIRE(j.publish(0, {.data = "-a"}, {.key = "a", .erase = true}));
+  }
+  journal j;
+  REQUIRE_FALSE(j.open(dir.path(), keyed()));
+  follower f{j};
+  j.start();
+  while (f.shard.at(0).stats().retained_events < 3) f.turn();
+  const std::string fresh = f.take(f.join());
+  CHECK(fresh.find("data: b\n") != std::string::npos);
+  CHECK(fresh.find("data: a\n") == std::string::npos);
+  CHECK(fresh.find("data: -a\n") == std::string::npos);
+  CHECK(f.take(f.join("2")).find("data: -a\n") != std::string::npos);
+  std::vector<bool> erases;
+  j.read(0, 100, [&](const sse::journal_event& e) {
+    erases.push_back(e.erase);
+    return true;
+  });
+  CHECK(erases == std::vector<bool>{false, false, true});
+}
+
 TEST_CASE("journal: the newest events are in the hubs' memory again", "[journal]") {
   const temporary_directory dir;
   {
@@ -212,8 +251,10 @@ TEST_CASE("journal: an audience and a key have room for what a record can hold",
     REQUIRE_FALSE(j.open(std::make_unique<test::crashing_files>(disk), std::move(o)));
     const std::string name(0x10000, 'n');
     const std::string_view fits = std::string_view{name}.substr(1);
+    const std::string key(0x8000, 'n');
     CHECK(j.publish(0, {.data = "x"}, {.audience = fits}).error == publish_error::none);
-    CHECK(j.publish(0, {.data = "x"}, {.key = fits}).error == publish_error::none);
+    CHECK(j.publish(0, {.data = "x"}, {.key = key.substr(1)}).error == publish_error::none);
+    CHECK(j.publish(0, {.data = "x"}, {.key = key}).error == publish_error::too_large);
     CHECK(j.publish(0, {.data = "x"}, {.audience = name}).error == publish_error::too_large);
     CHECK(j.publish(0, {.data = "x"}, {.key = name}).error == publish_error::too_large);
   }

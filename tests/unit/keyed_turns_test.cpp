@@ -33,6 +33,7 @@ struct desk_plan {
   std::uint64_t keep = 1'000'000;
   std::uint32_t chosen_in = 0;  ///< the reader chooses one of so many keys; 0: it reads the channel
   double max_rate = 0;          ///< of a reader that chooses; a turn takes 10 ms
+  std::uint32_t erased_in = 0;  ///< one of so many updates of a key says that it is gone
 };
 
 /// What a reader got of it.
@@ -109,7 +110,9 @@ class basic_desk {
     }
     const std::string name = "k" + std::to_string(k);
     const std::string data = name + ";" + std::to_string(x.version) + ";" + std::string(70, 'x');
-    if (!quotes_.publish({.type = "q", .data = data}, {.key = name})) ++result.old_news;
+    const bool erase = plan_.erased_in != 0 && x.version % plan_.erased_in == 0;
+    if (!quotes_.publish({.type = "q", .data = data}, {.key = name, .erase = erase}))
+      ++result.old_news;
   }
   void put_keyless() { (void)quotes_.publish({.type = "fill", .data = std::to_string(++fills_)}); }
   void take(std::size_t bytes) {
@@ -294,8 +297,10 @@ TEST_CASE("keyed: any number of keys, rates, reader speeds and flush shares",
     p.chosen_in = static_cast<std::uint32_t>(random.one_in(2) ? 0 : 1 + random.below(5));
     if (p.chosen_in != 0 && random.one_in(3))
       p.max_rate = 1 + static_cast<double>(random.below(50));
+    p.erased_in = static_cast<std::uint32_t>(random.below(4));
     const bool changes = p.chosen_in != 0 && random.one_in(3);
-    CAPTURE(p.keys, p.busy, p.others, p.share, p.per_turn, p.keyless_in, p.chosen_in, p.max_rate);
+    CAPTURE(p.keys, p.busy, p.others, p.share, p.per_turn, p.keyless_in, p.chosen_in, p.max_rate,
+            p.erased_in);
     keyed_desk d{p};
     // Who reads less than the events without a key take gets nothing else.
     const std::uint64_t all = (std::max<std::uint64_t>)(20'000, 4 * p.keys);

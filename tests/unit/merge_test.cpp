@@ -48,7 +48,7 @@ class stamped {
   void put(merge_window& w, std::uint32_t from) const {
     merge_window::entries put{w, *seg_, from};
     for (std::uint32_t k = 0; k < seg_->count; ++k) put((*seg_)[k], k);
-    CHECK(put.count() == seg_->count);
+    CHECK(put.added(seg_->count) == seg_->count);
   }
 
  private:
@@ -158,6 +158,7 @@ TEST_CASE("merge window: entries of one log that touch become one run") {
   {
     merge_window::entries put{w, one.get(), 1};
     for (const std::uint32_t k : {0U, 1U, 2U, 4U}) put(one.get()[k], k);  // 3 was hidden
+    CHECK(put.added(4) == 4);
   }
   two.put(w, 2);
   w.move_out(merge_window::nothing);
@@ -192,8 +193,13 @@ TEST_CASE("merge window: what is behind others in a batch stands behind them") {
   merge_window w;
   const auto move = [&](std::uint64_t first, std::uint32_t k_of_one, std::uint32_t k_of_two) {
     REQUIRE(w.begin(b, first));
-    merge_window::entries{w, one.get(), 1}(one.get()[k_of_one], k_of_one);
-    merge_window::entries{w, two.get(), 2}(two.get()[k_of_two], k_of_two);
+    const auto put = [&](const stamped& of, std::uint32_t from, std::uint32_t k) {
+      merge_window::entries one_entry{w, of.get(), from};
+      one_entry(of.get()[k], k);
+      CHECK(one_entry.added(1) == 1);
+    };
+    put(one, 1, k_of_one);
+    put(two, 2, k_of_two);
     w.move_out(merge_window::nothing);
     CHECK(w.left() == 0);
   };

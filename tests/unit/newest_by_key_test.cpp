@@ -1,5 +1,6 @@
 // The newest value of each key by itself: against plain lists of what was put and what was lost,
 // and when memory is out: then it may say too much, but nothing is lost in silence.
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -50,6 +51,7 @@ struct model {
     std::string audience;
     std::string bytes;
     std::uint64_t position;
+    bool erased = false;
   };
   struct loss {
     std::uint64_t position;
@@ -69,8 +71,11 @@ struct model {
     }
     const auto same = [&](const value& x) { return x.key == v.key && x.audience == v.audience; };
     if (std::erase_if(values, same) == 0 && values.size() == most) {
-      values_lost.push_back({values.front().position, values.front().audience});
-      values.erase(values.begin());
+      const auto erased = [](const value& x) { return x.erased; };
+      auto first = std::find_if(values.begin(), values.end(), erased);
+      if (first == values.end()) first = values.begin();
+      values_lost.push_back({first->position, first->audience});
+      values.erase(first);
     }
     values.push_back(v);
   }
@@ -109,11 +114,11 @@ TEST_CASE("newest by key: values and losses are those of plain lists", "[newest]
         const model::value v{key, some_audience(random, audiences),
                              std::string(static_cast<std::size_t>(1 + random.below(90)), 'b') +
                                  std::to_string(position),
-                             position};
+                             position, !key.empty() && random.one_in(4)};
         if (key.empty()) {
           table.put_keyless(position, position, v.audience);
         } else {
-          table.put(v.key, v.position, v.bytes, v.audience);
+          table.put(v.key, v.position, v.bytes, v.audience, v.erased);
         }
         plain.put(v);
         if (random.one_in(3) && position > plain.keep) {
@@ -135,6 +140,7 @@ TEST_CASE("newest by key: values and losses are those of plain lists", "[newest]
           REQUIRE(x != expected.end());
           REQUIRE(table[i].audience.view() == x->second->audience);
           REQUIRE(bytes_of(table[i]) == x->second->bytes);
+          REQUIRE(table[i].erased == x->second->erased);
         }
         std::size_t k = 0;
         while (k < plain.keyless.size() && plain.keyless[k].position <= from) ++k;

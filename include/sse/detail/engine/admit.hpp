@@ -230,6 +230,7 @@ inline bool engine::leave(session_id id, channel c) noexcept {
     opened = opened || opens(sub);
     give_record_back(sub);
     sub.read_from(source::left);
+    sub.with_transients = 0;
     was_there = true;
   }
   if (!was_there) return false;

@@ -116,7 +116,8 @@ inline bool engine::start_watching(std::uint32_t index, const joining& j,
     passing& p = passes_[sub.record];
     p.at_most = at_most;
     p.stays = at_most.every != 0 || at_most.bytes_per_second != 0;
-    p.opens = !resumes && since == 0 && c.options_.ids != id_mode::none && tells_position(j);
+    p.fresh = !resumes && since == 0;
+    p.opens = p.fresh && c.options_.ids != id_mode::none && tells_position(j);
     return true;
   }
   if (c.newest_->make_watchers(options_.seed) == nullptr) return false;
@@ -214,6 +215,7 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
   } else {  // only what was there before it came may go unsaid
     const std::uint64_t newest = head_of(c);
     if (!start_passes(sub, 0, newest, newest)) return false;
+    passes_[sub.record].fresh = true;
     passes_[sub.record].opens = c.options_.ids != id_mode::none && tells_position(j);
   }
   return true;

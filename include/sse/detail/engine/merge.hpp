@@ -65,7 +65,7 @@ class merge_window {
       behind_ = i + 1;
       bytes_ += r.size;
     }
-    /// So many were put. Returns `n`.
+    /// To be said in the end, once: so many were put. Returns `n`.
     std::uint32_t added(std::uint32_t n) noexcept {
       w_.left_ += n;
       return n;

@@ -121,6 +121,7 @@ struct passing : value_reader {
   bool gave = false;          ///< and had values for it
   bool stays = false;         ///< it is never live: it watches (watch_options)
   bool opens = false;         ///< a snapshot of one that is new: it is told where it stands then
+  bool fresh = false;         ///< it has no values yet: erased keys are nothing to it
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 

@@ -143,7 +143,7 @@ inline void engine::end_pass(std::uint32_t index) noexcept {
   p.since = p.began;
   p.before = std::move(p.now);
   p.now.clear();
-  p.open = p.ending = p.opens = p.gave = false;
+  p.open = p.ending = p.opens = p.gave = p.fresh = false;
   wait_a_period(p);
 }
 
@@ -168,7 +168,7 @@ inline void engine::take_values(weaving& w, std::uint32_t index) noexcept {
       begin_pass(p, newest);
       continue;
     }
-    if (sees_value(w.slot, values[slot])) {
+    if (!(p.fresh && values[slot].erased) && sees_value(w.slot, values[slot])) {
       w.ok = push_value(w, index, slot, slot);
       if (!w.ok) return;
       p.gave = true;

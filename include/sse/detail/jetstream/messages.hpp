@@ -38,6 +38,7 @@ class order_messages {
   static constexpr const char* type = "Sse-Event";
   static constexpr const char* key = "Sse-Key";
   static constexpr const char* audience = "Sse-Audience";
+  static constexpr const char* erase = "Sse-Erase";  ///< there: publish_options::erase
 
   /// `subjects`: what is in front of a channel's name.
   order_messages(const jetstream_options& o, std::string subjects, const order_place& place)
@@ -63,6 +64,12 @@ class order_messages {
     const std::size_t beside = o.audience.size() + o.key.size() + 64;
     return beside < most ? most - beside : 0;
   }
+  /// What a message says of its event. Valid while it is there.
+  [[nodiscard]] static publish_options options_of(natsMsg* m) noexcept {
+    return {.audience = header_of(m, audience),
+            .key = header_of(m, key),
+            .erase = !header_of(m, erase).empty()};
+  }
   /// Puts an event's bytes, as they go to subscribers, behind `out`, and gives its channel;
   /// no_channel: it is no event of a channel here.
   [[nodiscard]] std::uint16_t encode(natsMsg* m, std::uint64_t sequence, std::string& out) {
@@ -74,13 +81,11 @@ class order_messages {
       return order_block::no_channel;
     }
     const event e{.type = header_of(m, type), .data = data_of(m)};
-    publish_options o;
-    o.audience = header_of(m, audience);
-    o.key = header_of(m, key);
+    const publish_options o = options_of(m);
     id_text text;
     const event_id id = place_->base.load(std::memory_order_relaxed) + sequence;
     const numbered_event n = give_id(id, text, e, o, options_->limits, most_bytes(o));
-    if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0xffff) {
+    if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0x7fff) {
       invalid_.fetch_add(1, std::memory_order_relaxed);
       return order_block::no_channel;
     }

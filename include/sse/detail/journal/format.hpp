@@ -31,7 +31,8 @@ struct index_record {
   std::uint16_t channel;
   std::uint16_t audience;  ///< bytes
   std::uint16_t key;       ///< bytes
-  std::uint16_t flags;     ///< 0
+  std::uint16_t flags;
+  static constexpr std::uint16_t erase_flag = 1;  ///< publish_options::erase
 
   [[nodiscard]] std::uint32_t begin() const noexcept { return offset - audience - key; }
   [[nodiscard]] std::uint64_t end() const noexcept { return std::uint64_t{offset} + size; }
@@ -139,7 +140,13 @@ class raw_bytes {
 [[nodiscard]] inline journal_event view(const index_record& r, const char* begin) noexcept {
   const char* const key = begin + r.audience;
   const char* const bytes = key + r.key;
-  return {r.id, r.time_ms, r.channel, {begin, r.audience}, {key, r.key}, {bytes, r.size}};
+  const bool erase = (r.flags & index_record::erase_flag) != 0;
+  return {r.id, r.time_ms, r.channel, {begin, r.audience}, {key, r.key}, {bytes, r.size}, erase};
+}
+
+/// For the hubs that are shown it.
+[[nodiscard]] inline publish_options options_of(const journal_event& e) noexcept {
+  return {.id = e.id, .audience = e.audience, .key = e.key, .erase = e.erase, .encoded = true};
 }
 
 /// Events that are to be written, or shown: their bytes and records.
@@ -164,7 +171,7 @@ struct journal_batch final : ordered_events {
                          e.channel,
                          static_cast<std::uint16_t>(e.audience.size()),
                          static_cast<std::uint16_t>(e.key.size()),
-                         0};
+                         e.erase ? index_record::erase_flag : std::uint16_t{0}};
     char* const to = put(put(bytes.more(r.bytes()), e.audience), e.key);
     records.push_back(r);
     bytes.grow(r.bytes());
@@ -189,7 +196,7 @@ struct journal_batch final : ordered_events {
     const journal_event e = view(r, bytes.data() + at.byte);
     out.channel = e.channel;
     out.event.data = e.bytes;
-    out.options = {.id = e.id, .audience = e.audience, .key = e.key, .encoded = true};
+    out.options = options_of(e);
     ++at.event;
     at.byte += r.bytes();
     return true;

@@ -6,7 +6,10 @@
 // positions stands the highest of each 64, and of each 4,096. Beside them: which retained events
 // had no key, and what was lost.
 //
-// Memory: at most `most` values with an event each; the key that was silent longest goes first. 24
+// An erased key keeps its slot with the event that says so, for those who have its value.
+//
+// Memory: at most `most` values with an event each; the key that was erased first goes first, then
+// the one that was silent longest. 24
 // bytes for each retained event without a key, and `max_audiences` audiences that lost something.
 #pragma once
 #ifndef SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP
@@ -28,6 +31,7 @@ struct newest_value {
   std::uint32_t room = 0;            ///< bytes that the blob has
   std::uint32_t next_of_key = none;  ///< of a key that is watched: the slot of another audience's
   owned_text audience;
+  bool erased = false;  ///< the event says that there is no value any more
 };
 
 /// A retained event without a key.
@@ -47,7 +51,7 @@ class newest_by_key {
   newest_by_key(const newest_by_key&) = delete;
   newest_by_key& operator=(const newest_by_key&) = delete;
   ~newest_by_key() {
-    while (oldest_ != none) drop(oldest_);
+    while (keys_.size() != 0) drop(oldest());
     while (!keyless_.empty()) pop_keyless();
     if (watchers_ == nullptr) return;
     watchers_->~key_watchers();
@@ -57,9 +61,10 @@ class newest_by_key {
   /// What was published up to `position` is not known here: it counts as lost.
   void begin_behind(std::uint64_t position) noexcept { lost_by_all_ = {position, position}; }
   /// An event with a key was published. `position`: its id, or its stamp where there are no ids.
+  /// `erase`: it says that the key is gone.
   void put(std::string_view key, std::uint64_t position, std::string_view bytes,
-           std::string_view audience) noexcept {
-    if (!store(key, position, bytes, audience)) lose(audience).value = position;
+           std::string_view audience, bool erase = false) noexcept {
+    if (!store(key, position, bytes, audience, erase)) lose(audience).value = position;
   }
   /// One without a key, the entry `ordinal` of the log.
   void put_keyless(std::uint64_t position, std::uint64_t ordinal,
@@ -158,8 +163,8 @@ class newest_by_key {
         chain(slot, k);
     }
     if (private_values_ == 0) return;
-    for (std::uint32_t slot = oldest_; slot != none; slot = neighbours_[slot].newer) {
-      const std::uint32_t k = watched(slot);
+    for (std::uint32_t slot = 0; slot < slot_count(); ++slot) {
+      const std::uint32_t k = positions_[slot] == 0 ? none : watched(slot);
       if (k != none && watchers_->key(k).fresh) chain(slot, k);
     }
     for (const std::uint32_t k : keys) watchers_->key(k).fresh = false;
@@ -183,6 +188,11 @@ class newest_by_key {
   struct in_age {
     std::uint32_t newer = none;
     std::uint32_t older = none;
+  };
+  /// A list of them.
+  struct by_age {
+    std::uint32_t newest = none;
+    std::uint32_t oldest = none;
   };
   /// Positions of what was lost last.
   struct losses {
@@ -214,7 +224,7 @@ class newest_by_key {
   }
 
   [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
-                           std::string_view audience) noexcept {
+                           std::string_view audience, bool erase) noexcept {
     // A state belongs to a key and an audience.
     std::uint64_t hash = keys_.hash(key);
     if (!audience.empty()) hash = hash_name(audience, hash);
@@ -232,6 +242,7 @@ class newest_by_key {
       private_values_ += audience.empty() ? 0U : 1U;
       if (const std::uint32_t k = watched(slot); k != none) chain(slot, k);
     }
+    keys_[slot].erased = erase;
     link(slot);
     if (!hold(keys_[slot], bytes)) {
       drop(slot);
@@ -268,20 +279,27 @@ class newest_by_key {
 
   void forget_oldest() noexcept {
     // drop() takes its audience along
-    losses& l = lose(keys_[oldest_].audience.view());
-    if (positions_[oldest_] > l.value) l.value = positions_[oldest_];
-    drop(oldest_);
+    const std::uint32_t slot = oldest();
+    losses& l = lose(keys_[slot].audience.view());
+    if (positions_[slot] > l.value) l.value = positions_[slot];
+    drop(slot);
+  }
+  /// The first to go. REQUIRES: there is a value.
+  [[nodiscard]] std::uint32_t oldest() const noexcept {
+    return erased_.oldest != none ? erased_.oldest : live_.oldest;
   }
 
   void link(std::uint32_t i) noexcept {
-    neighbours_[i] = {none, newest_};
-    (newest_ == none ? oldest_ : neighbours_[newest_].newer) = i;
-    newest_ = i;
+    by_age& of = keys_[i].erased ? erased_ : live_;
+    neighbours_[i] = {none, of.newest};
+    (of.newest == none ? of.oldest : neighbours_[of.newest].newer) = i;
+    of.newest = i;
   }
   void unlink(std::uint32_t i) noexcept {
+    by_age& of = keys_[i].erased ? erased_ : live_;
     const in_age n = neighbours_[i];
-    (n.older == none ? oldest_ : neighbours_[n.older].newer) = n.newer;
-    (n.newer == none ? newest_ : neighbours_[n.newer].older) = n.older;
+    (n.older == none ? of.oldest : neighbours_[n.older].newer) = n.newer;
+    (n.newer == none ? of.newest : neighbours_[n.newer].older) = n.older;
   }
   void drop(std::uint32_t i) noexcept {
     unlink(i);
@@ -315,8 +333,8 @@ class newest_by_key {
   vec<std::uint64_t> highest_of_64_;
   vec<std::uint64_t> highest_of_4096_;
   vec<in_age> neighbours_;  ///< by slot
-  std::uint32_t newest_ = none;
-  std::uint32_t oldest_ = none;
+  by_age live_;
+  by_age erased_;
   ring<keyless_event> keyless_;
   struct nothing {};
   name_table<nothing, 8> audiences_;  ///< of these
