@@ -492,6 +492,9 @@ struct hub_options {
   /// fires no event: cut before its first event, it comes back with that and misses nothing. Behind
   /// a snapshot too.
   bool position = true;
+  /// Counts for each stream and channel what became of its events (hub.session_stats): 32 bytes for
+  /// each.
+  bool session_stats = false;
   /// Query field beside the header Last-Event-ID; empty: none. Copied.
   std::string_view resume_query = "last_id";
   duration write_deadline = duration::seconds(10);  ///< no write progress: closed

@@ -357,6 +357,15 @@ class hub {
   }
   /// Bytes that the slowest subscriber is behind live. O(subscribers).
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept { return engine_.worst_lag(c); }
+  /// What became of the events of a channel that the session reads; all 0: it does not, or
+  /// hub_options::session_stats is off. O(its channels).
+  [[nodiscard]] session_counts session_stats(session_id id, channel c) const noexcept {
+    return engine_.session_stats(id, &c);
+  }
+  /// The same of all channels that it reads.
+  [[nodiscard]] session_counts session_stats(session_id id) const noexcept {
+    return engine_.session_stats(id, nullptr);
+  }
   /// What it counted, and what it holds.
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
   /// As it took them.

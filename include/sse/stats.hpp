@@ -108,6 +108,24 @@ struct channel_stats {
   }
 };
 
+/// What became of a channel's events for one stream (hub.session_stats). Of what was published
+/// since it came, once nothing waits for it, each is in one of the first three; on a channel with
+/// audiences `conflated` and `lost` may have some that others would have got.
+struct session_counts {
+  std::uint64_t delivered = 0;  ///< handed whole to the transport, replayed ones too; no heartbeats
+  std::uint64_t conflated = 0;  ///< left out, since newer ones of their keys came
+  std::uint64_t lost = 0;       ///< skipped, and announced by a gap frame
+  std::uint64_t snapshot = 0;   ///< values handed to it that were there before it came
+
+  /// Both together.
+  constexpr void add(const session_counts& o) noexcept {
+    delivered += o.delivered;
+    conflated += o.conflated;
+    lost += o.lost;
+    snapshot += o.snapshot;
+  }
+};
+
 /// What a hub counted since it was made, and what it holds now.
 struct hub_stats {
   std::uint64_t sessions = 0;  ///< now

@@ -326,6 +326,7 @@ class order_messages {
   static constexpr const char* type = "Sse-Event";
   static constexpr const char* key = "Sse-Key";
   static constexpr const char* audience = "Sse-Audience";
+  static constexpr const char* erase = "Sse-Erase";  ///< there: publish_options::erase
 
   /// `subjects`: what is in front of a channel's name.
   order_messages(const jetstream_options& o, std::string subjects, const order_place& place)
@@ -351,6 +352,12 @@ class order_messages {
     const std::size_t beside = o.audience.size() + o.key.size() + 64;
     return beside < most ? most - beside : 0;
   }
+  /// What a message says of its event. Valid while it is there.
+  [[nodiscard]] static publish_options options_of(natsMsg* m) noexcept {
+    return {.audience = header_of(m, audience),
+            .key = header_of(m, key),
+            .erase = !header_of(m, erase).empty()};
+  }
   /// Puts an event's bytes, as they go to subscribers, behind `out`, and gives its channel;
   /// no_channel: it is no event of a channel here.
   [[nodiscard]] std::uint16_t encode(natsMsg* m, std::uint64_t sequence, std::string& out) {
@@ -362,13 +369,11 @@ class order_messages {
       return order_block::no_channel;
     }
     const event e{.type = header_of(m, type), .data = data_of(m)};
-    publish_options o;
-    o.audience = header_of(m, audience);
-    o.key = header_of(m, key);
+    const publish_options o = options_of(m);
     id_text text;
     const event_id id = place_->base.load(std::memory_order_relaxed) + sequence;
     const numbered_event n = give_id(id, text, e, o, options_->limits, most_bytes(o));
-    if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0xffff) {
+    if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0x7fff) {
       invalid_.fetch_add(1, std::memory_order_relaxed);
       return order_block::no_channel;
     }
@@ -1135,6 +1140,7 @@ class order_outbox {
     add(order_messages::type, e.type);
     add(order_messages::key, o.key);
     add(order_messages::audience, o.audience);
+    add(order_messages::erase, o.erase ? std::string_view{"1"} : std::string_view{});
     return s == NATS_OK;
   }
   /// Without the lock: letters stay where they are until they are over, and this thread alone takes
@@ -1451,7 +1457,7 @@ class jetstream {
   /// All hubs are attached: the newest events go into their memory, and the stream is followed.
   void start() {
     if (link_ == nullptr || !threads_.empty() || stopping_) return;
-    for (const preloaded& p : preloaded_) show(p.channel, p.sequence, p.bytes, p.audience, p.key);
+    for (const preloaded& p : preloaded_) show(p.channel, p.sequence, p.bytes, p.options());
     preloaded_ = {};
     threads_.emplace_back([this] { follow_all(); });
     threads_.emplace_back([this] { outbox_->send_all(); });
@@ -1521,6 +1527,10 @@ class jetstream {
     std::uint16_t channel;
     std::uint64_t sequence;
     std::string bytes, audience, key;
+    bool erase;
+    [[nodiscard]] publish_options options() const noexcept {
+      return {.audience = audience, .key = key, .erase = erase};
+    }
   };
   [[nodiscard]] static std::string random_name() {
     std::random_device source;
@@ -1593,9 +1603,9 @@ class jetstream {
       std::string bytes;
       const std::uint16_t c = messages_->encode(m, d.sequence, bytes);
       if (c == detail::order_block::no_channel) return;
-      read.push_back({c, d.sequence, std::move(bytes),
-                      std::string{detail::header_of(m, detail::order_messages::audience)},
-                      std::string{detail::header_of(m, detail::order_messages::key)}});
+      const publish_options o = detail::order_messages::options_of(m);
+      read.push_back(
+          {c, d.sequence, std::move(bytes), std::string{o.audience}, std::string{o.key}, o.erase});
     });
     if (!ok) return place;
     std::size_t n = read.size();
@@ -1623,9 +1633,9 @@ class jetstream {
 
   /// To the hubs. Waits where one of them is behind by a whole lane.
   void show(std::uint16_t channel, std::uint64_t sequence, std::string_view bytes,
-            std::string_view to, std::string_view of) {
-    const publish_options o{
-        .id = epoch_.base + sequence, .audience = to, .key = of, .encoded = true};
+            publish_options o) {
+    o.id = epoch_.base + sequence;
+    o.encoded = true;
     while (order_->publish(channel, {.data = bytes}, o) == publish_error::full && !stopping_)
       std::this_thread::sleep_for(std::chrono::milliseconds{1});
   }
@@ -1819,9 +1829,7 @@ class jetstream {
     bytes.clear();
     const std::uint16_t channel = messages_->encode(m, d.sequence, bytes);
     const bool shown = channel != detail::order_block::no_channel;
-    if (shown)
-      show(channel, d.sequence, bytes, detail::header_of(m, detail::order_messages::audience),
-           detail::header_of(m, detail::order_messages::key));
+    if (shown) show(channel, d.sequence, bytes, detail::order_messages::options_of(m));
     last_time_ = d.time_ns;
     place_.sequence.store(d.sequence, std::memory_order_release);
     const std::scoped_lock<std::mutex> lock{mutex_};

@@ -485,7 +485,8 @@ struct index_record {
   std::uint16_t channel;
   std::uint16_t audience;  ///< bytes
   std::uint16_t key;       ///< bytes
-  std::uint16_t flags;     ///< 0
+  std::uint16_t flags;
+  static constexpr std::uint16_t erase_flag = 1;  ///< publish_options::erase
 
   [[nodiscard]] std::uint32_t begin() const noexcept { return offset - audience - key; }
   [[nodiscard]] std::uint64_t end() const noexcept { return std::uint64_t{offset} + size; }
@@ -593,7 +594,13 @@ class raw_bytes {
 [[nodiscard]] inline journal_event view(const index_record& r, const char* begin) noexcept {
   const char* const key = begin + r.audience;
   const char* const bytes = key + r.key;
-  return {r.id, r.time_ms, r.channel, {begin, r.audience}, {key, r.key}, {bytes, r.size}};
+  const bool erase = (r.flags & index_record::erase_flag) != 0;
+  return {r.id, r.time_ms, r.channel, {begin, r.audience}, {key, r.key}, {bytes, r.size}, erase};
+}
+
+/// For the hubs that are shown it.
+[[nodiscard]] inline publish_options options_of(const journal_event& e) noexcept {
+  return {.id = e.id, .audience = e.audience, .key = e.key, .erase = e.erase, .encoded = true};
 }
 
 /// Events that are to be written, or shown: their bytes and records.
@@ -618,7 +625,7 @@ struct journal_batch final : ordered_events {
                          e.channel,
                          static_cast<std::uint16_t>(e.audience.size()),
                          static_cast<std::uint16_t>(e.key.size()),
-                         0};
+                         e.erase ? index_record::erase_flag : std::uint16_t{0}};
     char* const to = put(put(bytes.more(r.bytes()), e.audience), e.key);
     records.push_back(r);
     bytes.grow(r.bytes());
@@ -643,7 +650,7 @@ struct journal_batch final : ordered_events {
     const journal_event e = view(r, bytes.data() + at.byte);
     out.channel = e.channel;
     out.event.data = e.bytes;
-    out.options = {.id = e.id, .audience = e.audience, .key = e.key, .encoded = true};
+    out.options = options_of(e);
     ++at.event;
     at.byte += r.bytes();
     return true;
@@ -2095,7 +2102,7 @@ class journal {
     if (failing_ && !options_.live_without) return fail(publish_error::not_stored);
     const std::size_t beside = o.audience.size() + o.key.size() + 64;
     const std::size_t most = options_.lane_bytes / 2;
-    if (o.audience.size() > 0xffff || o.key.size() > 0xffff || beside > most)
+    if (o.audience.size() > 0xffff || o.key.size() > 0x7fff || beside > most)
       return fail(publish_error::too_large);
     const event_id id = head_ + 1;
     const detail::numbered_event n =
@@ -2111,7 +2118,8 @@ class journal {
                                 static_cast<std::uint16_t>(channel),
                                 o.audience,
                                 o.key,
-                                {}},
+                                {},
+                                o.erase},
                                size);
     detail::encode_as(bytes, e, n.id, n.plan);
     incoming_bytes_ += to.size();
@@ -2231,7 +2239,7 @@ class journal {
   }
   void show(const journal_event& e) {
     if (e.bytes.empty()) return;  // broken: who asks for it is told
-    show(e.channel, e.bytes, {.id = e.id, .audience = e.audience, .key = e.key, .encoded = true});
+    show(e.channel, e.bytes, detail::options_of(e));
   }
   void show(std::size_t channel, std::string_view bytes, const publish_options& o) {
     wait_for_room([&] { return order_->publish(channel, {.data = bytes}, o).error; });

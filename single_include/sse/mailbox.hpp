@@ -158,12 +158,13 @@ struct mail_header {
   event_id id = no_id;
   std::uint16_t type = 0;
   std::uint16_t audience = 0;
-  std::uint16_t key = 0;
+  std::uint16_t key = 0;    // and erase_flag
   std::uint16_t flags = 0;  // transient, encoded, last, and the channel above them
 
   static constexpr std::uint16_t transient_flag = 1;
   static constexpr std::uint16_t encoded_flag = 2;
   static constexpr std::uint16_t last_flag = 4;
+  static constexpr std::uint16_t erase_flag = 0x8000;
   static constexpr unsigned channel_shift = 3;
   static_assert(max_mail_channel == 0xffffU >> channel_shift);
   static constexpr std::uint32_t climb_mark = 1;
@@ -315,17 +316,19 @@ struct mail_lane {
         p += sizeof retry;
       }
       const char* const audience = p + h.type;
-      const char* const key = audience + h.audience;
+      const std::size_t key_size = h.key & ~mail_header::erase_flag & 0xffffU;
+      const std::string_view key{audience + h.audience, key_size};
       const mail m{
           .target = target,
           .channel = static_cast<std::uint16_t>(h.flags >> mail_header::channel_shift),
           .event = {.type = {p, h.type},
-                    .data = {key + h.key, h.data & ~mail_header::retry_flag},
+                    .data = {key.data() + key.size(), h.data & ~mail_header::retry_flag},
                     .retry = retry},
           .options = {.id = h.id,
                       .audience = {audience, h.audience},
                       .transient = (h.flags & mail_header::transient_flag) != 0,
-                      .key = {key, h.key},
+                      .key = key,
+                      .erase = (h.key & mail_header::erase_flag) != 0,
                       .encoded = (h.flags & mail_header::encoded_flag) != 0,
                       .last = (h.flags & mail_header::last_flag) != 0},
       };
@@ -628,7 +631,7 @@ class publisher {
     if (hub.closed.load(std::memory_order_relaxed)) return publish_error::closed;
     const std::size_t type = l.e.type.size();
     if (type > hub.options.limits.type || type > 0xffff || l.o.audience.size() > 0xffff ||
-        l.o.key.size() > 0xffff)
+        l.o.key.size() > 0x7fff)
       return publish_error::too_large;
     if (!detail::is_field_text(l.e.type) || (l.o.encoded && type != 0))
       return publish_error::bad_type;
@@ -687,7 +690,8 @@ class publisher {
     h.id = l.o.id;
     h.type = static_cast<std::uint16_t>(l.e.type.size());
     h.audience = static_cast<std::uint16_t>(l.o.audience.size());
-    h.key = static_cast<std::uint16_t>(l.o.key.size());
+    h.key = static_cast<std::uint16_t>(l.o.key.size() |
+                                       (l.o.erase ? detail::mail_header::erase_flag : 0U));
     const unsigned flags = (l.o.transient ? detail::mail_header::transient_flag : 0U) |
                            (l.o.encoded ? detail::mail_header::encoded_flag : 0U) |
                            (l.o.last ? detail::mail_header::last_flag : 0U) |

@@ -1028,7 +1028,11 @@ struct publish_options {
   std::string_view audience = {};
   bool transient = false;  ///< never replayed, no id
   /// What it is the state of, such as a symbol: makes older events of this key superfluous.
+  /// At most 32,767 bytes.
   std::string_view key = {};
+  /// The key is gone, and this is the event that says so: who has its value gets it, also late; who
+  /// is new, or begins with a snapshot, gets neither. Without a key it says nothing.
+  bool erase = false;
   /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and
   /// goes out as it is: for events that are encoded once for several hubs. Checked for size and
   /// blank line only; type and retry must not be set.
@@ -1046,8 +1050,8 @@ enum class publish_error : std::uint8_t {
   /// The event brought an id, or publish_options::id where ids are not given by the publisher.
   bad_id,
   bad_retry,
-  /// encode_limits, or an audience over 65,535 bytes; a publisher: it never fits, since it is over
-  /// half the lane, over mailbox_options::limits or the writer's max.
+  /// encode_limits, an audience over 65,535 bytes, or a key over 32,767; a publisher: it never
+  /// fits, since it is over half the lane, over mailbox_options::limits or the writer's max.
   too_large,
   /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.
   id_order,
@@ -1403,6 +1407,24 @@ struct channel_stats {
     retained_bytes += o.retained_bytes;
     backlog_bytes += o.backlog_bytes;
     if (o.last_id > last_id) last_id = o.last_id;
+  }
+};
+
+/// What became of a channel's events for one stream (hub.session_stats). Of what was published
+/// since it came, once nothing waits for it, each is in one of the first three; on a channel with
+/// audiences `conflated` and `lost` may have some that others would have got.
+struct session_counts {
+  std::uint64_t delivered = 0;  ///< handed whole to the transport, replayed ones too; no heartbeats
+  std::uint64_t conflated = 0;  ///< left out, since newer ones of their keys came
+  std::uint64_t lost = 0;       ///< skipped, and announced by a gap frame
+  std::uint64_t snapshot = 0;   ///< values handed to it that were there before it came
+
+  /// Both together.
+  constexpr void add(const session_counts& o) noexcept {
+    delivered += o.delivered;
+    conflated += o.conflated;
+    lost += o.lost;
+    snapshot += o.snapshot;
   }
 };
 
@@ -3295,6 +3317,9 @@ struct hub_options {
   /// fires no event: cut before its first event, it comes back with that and misses nothing. Behind
   /// a snapshot too.
   bool position = true;
+  /// Counts for each stream and channel what became of its events (hub.session_stats): 32 bytes for
+  /// each.
+  bool session_stats = false;
   /// Query field beside the header Last-Event-ID; empty: none. Copied.
   std::string_view resume_query = "last_id";
   duration write_deadline = duration::seconds(10);  ///< no write progress: closed
@@ -5282,7 +5307,10 @@ struct stream {
 // positions stands the highest of each 64, and of each 4,096. Beside them: which retained events
 // had no key, and what was lost.
 //
-// Memory: at most `most` values with an event each; the key that was silent longest goes first. 24
+// An erased key keeps its slot with the event that says so, for those who have its value.
+//
+// Memory: at most `most` values with an event each; the key that was erased first goes first, then
+// the one that was silent longest. 24
 // bytes for each retained event without a key, and `max_audiences` audiences that lost something.
 #ifndef SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP
 #define SSEHUB_DETAIL_LOG_NEWEST_BY_KEY_HPP
@@ -5411,6 +5439,11 @@ class key_watchers {
     }
     return change::follows;
   }
+  /// A change that came after the wish waits to be taken.
+  [[nodiscard]] bool waits(std::uint32_t w) const noexcept {
+    const key_watch& x = watches_[w];
+    return x.where == key_watch::at::queue ? x.due != 0 : x.changed;
+  }
   /// The watch that waits longest, for a write; none: there is none.
   [[nodiscard]] std::uint32_t take(watch_list& of) noexcept {
     while (of.first != none) {
@@ -5528,6 +5561,7 @@ struct newest_value {
   std::uint32_t room = 0;            ///< bytes that the blob has
   std::uint32_t next_of_key = none;  ///< of a key that is watched: the slot of another audience's
   owned_text audience;
+  bool erased = false;  ///< the event says that there is no value any more
 };
 
 /// A retained event without a key.
@@ -5547,7 +5581,7 @@ class newest_by_key {
   newest_by_key(const newest_by_key&) = delete;
   newest_by_key& operator=(const newest_by_key&) = delete;
   ~newest_by_key() {
-    while (oldest_ != none) drop(oldest_);
+    while (keys_.size() != 0) drop(oldest());
     while (!keyless_.empty()) pop_keyless();
     if (watchers_ == nullptr) return;
     watchers_->~key_watchers();
@@ -5557,9 +5591,10 @@ class newest_by_key {
   /// What was published up to `position` is not known here: it counts as lost.
   void begin_behind(std::uint64_t position) noexcept { lost_by_all_ = {position, position}; }
   /// An event with a key was published. `position`: its id, or its stamp where there are no ids.
+  /// `erase`: it says that the key is gone.
   void put(std::string_view key, std::uint64_t position, std::string_view bytes,
-           std::string_view audience) noexcept {
-    if (!store(key, position, bytes, audience)) lose(audience).value = position;
+           std::string_view audience, bool erase = false) noexcept {
+    if (!store(key, position, bytes, audience, erase)) lose(audience).value = position;
   }
   /// One without a key, the entry `ordinal` of the log.
   void put_keyless(std::uint64_t position, std::uint64_t ordinal,
@@ -5658,8 +5693,8 @@ class newest_by_key {
         chain(slot, k);
     }
     if (private_values_ == 0) return;
-    for (std::uint32_t slot = oldest_; slot != none; slot = neighbours_[slot].newer) {
-      const std::uint32_t k = watched(slot);
+    for (std::uint32_t slot = 0; slot < slot_count(); ++slot) {
+      const std::uint32_t k = positions_[slot] == 0 ? none : watched(slot);
       if (k != none && watchers_->key(k).fresh) chain(slot, k);
     }
     for (const std::uint32_t k : keys) watchers_->key(k).fresh = false;
@@ -5683,6 +5718,11 @@ class newest_by_key {
   struct in_age {
     std::uint32_t newer = none;
     std::uint32_t older = none;
+  };
+  /// A list of them.
+  struct by_age {
+    std::uint32_t newest = none;
+    std::uint32_t oldest = none;
   };
   /// Positions of what was lost last.
   struct losses {
@@ -5714,7 +5754,7 @@ class newest_by_key {
   }
 
   [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
-                           std::string_view audience) noexcept {
+                           std::string_view audience, bool erase) noexcept {
     // A state belongs to a key and an audience.
     std::uint64_t hash = keys_.hash(key);
     if (!audience.empty()) hash = hash_name(audience, hash);
@@ -5732,6 +5772,7 @@ class newest_by_key {
       private_values_ += audience.empty() ? 0U : 1U;
       if (const std::uint32_t k = watched(slot); k != none) chain(slot, k);
     }
+    keys_[slot].erased = erase;
     link(slot);
     if (!hold(keys_[slot], bytes)) {
       drop(slot);
@@ -5768,20 +5809,27 @@ class newest_by_key {
 
   void forget_oldest() noexcept {
     // drop() takes its audience along
-    losses& l = lose(keys_[oldest_].audience.view());
-    if (positions_[oldest_] > l.value) l.value = positions_[oldest_];
-    drop(oldest_);
+    const std::uint32_t slot = oldest();
+    losses& l = lose(keys_[slot].audience.view());
+    if (positions_[slot] > l.value) l.value = positions_[slot];
+    drop(slot);
+  }
+  /// The first to go. REQUIRES: there is a value.
+  [[nodiscard]] std::uint32_t oldest() const noexcept {
+    return erased_.oldest != none ? erased_.oldest : live_.oldest;
   }
 
   void link(std::uint32_t i) noexcept {
-    neighbours_[i] = {none, newest_};
-    (newest_ == none ? oldest_ : neighbours_[newest_].newer) = i;
-    newest_ = i;
+    by_age& of = keys_[i].erased ? erased_ : live_;
+    neighbours_[i] = {none, of.newest};
+    (of.newest == none ? of.oldest : neighbours_[of.newest].newer) = i;
+    of.newest = i;
   }
   void unlink(std::uint32_t i) noexcept {
+    by_age& of = keys_[i].erased ? erased_ : live_;
     const in_age n = neighbours_[i];
-    (n.older == none ? oldest_ : neighbours_[n.older].newer) = n.newer;
-    (n.newer == none ? newest_ : neighbours_[n.newer].older) = n.older;
+    (n.older == none ? of.oldest : neighbours_[n.older].newer) = n.newer;
+    (n.newer == none ? of.newest : neighbours_[n.newer].older) = n.older;
   }
   void drop(std::uint32_t i) noexcept {
     unlink(i);
@@ -5815,8 +5863,8 @@ class newest_by_key {
   vec<std::uint64_t> highest_of_64_;
   vec<std::uint64_t> highest_of_4096_;
   vec<in_age> neighbours_;  ///< by slot
-  std::uint32_t newest_ = none;
-  std::uint32_t oldest_ = none;
+  by_age live_;
+  by_age erased_;
   ring<keyless_event> keyless_;
   struct nothing {};
   name_table<nothing, 8> audiences_;  ///< of these
@@ -5928,7 +5976,6 @@ class channel_state {
 #ifndef SSEHUB_DETAIL_ENGINE_CHUNKS_HPP
 #define SSEHUB_DETAIL_ENGINE_CHUNKS_HPP
 
-#include <charconv>
 #include <cstdint>
 #include <cstring>
 
@@ -5981,7 +6028,7 @@ class chunks {
       c.left = static_cast<std::uint32_t>(b.total() - before);
       char* p = c.line;
       if (c.begun) p = line_end(p);
-      p = line_end(std::to_chars(p, p + 8, c.left, 16).ptr);
+      p = line_end(put_hex(p, c.left));
       c.size = static_cast<std::uint8_t>(p - c.line);
     }
     return b.insert(from, rest_of_line(c));
@@ -6037,6 +6084,14 @@ class chunks {
             nullptr,
             run::from_chunk,
             0};
+  }
+  static char* put_hex(char* p, std::uint32_t n) noexcept {
+    std::uint32_t shift = 28;
+    while (shift != 0 && n >> shift == 0) shift -= 4;  // no leading zeros
+    for (;; shift -= 4) {
+      *p++ = "0123456789abcdef"[n >> shift & 15U];
+      if (shift == 0) return p;
+    }
   }
   static char* line_end(char* p) noexcept {
     p[0] = '\r';
@@ -6301,7 +6356,7 @@ class merge_window {
       behind_ = i + 1;
       bytes_ += r.size;
     }
-    /// So many were put. Returns `n`.
+    /// To be said in the end, once: so many were put. Returns `n`.
     std::uint32_t added(std::uint32_t n) noexcept {
       w_.left_ += n;
       return n;
@@ -6515,6 +6570,7 @@ struct passing : value_reader {
   bool gave = false;          ///< and had values for it
   bool stays = false;         ///< it is never live: it watches (watch_options)
   bool opens = false;         ///< a snapshot of one that is new: it is told where it stands then
+  bool fresh = false;         ///< it has no values yet: erased keys are nothing to it
   std::uint32_t next = none;
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 
@@ -6811,6 +6867,7 @@ class engine {
   void set_time(time_point host_now) noexcept;
   [[nodiscard]] time_point next_deadline() const noexcept;
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept;
+  [[nodiscard]] session_counts session_stats(session_id id, const channel* c) const noexcept;
 
   [[nodiscard]] hub_stats stats() const noexcept;
   void count_refusal(refusal_reason why) noexcept {
@@ -6893,6 +6950,9 @@ class engine {
   void touch(stream& st) noexcept;
   [[nodiscard]] stream& next_touched() noexcept;
   void untouch(stream& st) noexcept;
+  [[nodiscard]] bool begin_counts(std::uint32_t index) noexcept;
+  void count_conflated(std::uint32_t index, std::uint64_t n) noexcept;
+  void count(std::uint32_t index, std::uint64_t session_counts::*what, std::uint64_t n) noexcept;
   void move_cursor(subscription& sub, const log_place& to) noexcept;
   void release_cursor(subscription& sub) noexcept;
   void place_at(subscription& sub, std::uint64_t ordinal) noexcept;
@@ -7003,7 +7063,7 @@ class engine {
   [[nodiscard]] std::uint32_t most_at_a_time() const noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
-  [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
+  [[nodiscard]] loss leave_skip(std::uint32_t slot, std::uint32_t index) noexcept;
   [[nodiscard]] static start_at start_of(const channel_state& c, const joining& j) noexcept;
   [[nodiscard]] bool was_lost(event_id id) const noexcept {
     return id > options_.lost_above && id + 1 < options_.lost_below;
@@ -7076,10 +7136,10 @@ class engine {
   // passes.hpp, selection.hpp
   static constexpr std::uint32_t least_at_a_time = 1024;  ///< bytes of values
   [[nodiscard]] bool push_value(weaving& w, std::uint32_t index, std::uint32_t value,
-                                std::uint32_t key) noexcept;
+                                std::uint32_t key, bool counts) noexcept;
   void take_selected(weaving& w, std::uint32_t index) noexcept;
   [[nodiscard]] bool take_key(weaving& w, std::uint32_t index, std::uint32_t x) noexcept;
-  void take_back(selection& chosen, std::uint32_t index, std::uint32_t x) noexcept;
+  void take_back(selection& chosen, const lane_item& item) noexcept;
   [[nodiscard]] std::uint64_t begin_taking(value_reader& r, const weaving& w) const noexcept;
   void note_cut(value_reader& r, std::uint64_t n) noexcept;
   void pay(value_reader& r, std::int64_t bytes) const noexcept;
@@ -7144,7 +7204,7 @@ class engine {
   void note_write(session& s, std::uint64_t n) noexcept;
   void advance_heads(session& s) noexcept;
   void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
-  void delivered(session& s, subscription& sub, const log_place& from, std::uint32_t count,
+  void delivered(session& s, std::uint32_t index, const log_place& from, std::uint32_t count,
                  bool application) noexcept;
   void block(std::uint32_t slot, session& s, bool waiting) noexcept;
   [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
@@ -7223,9 +7283,10 @@ class engine {
     channel_state* where;
     loss what;
   };
-  vec<untold> untold_;                          ///< losses that the session at hand is told next
-  vec<std::uint32_t> fresh_keys_;               ///< that nobody chose before
-  vec<channel_state*> closing_;                 ///< to be freed when the outermost call ends
+  vec<untold> untold_;             ///< losses that the session at hand is told next
+  vec<session_counts> counts_;     ///< by subscription; empty: hub_options::session_stats is off
+  vec<std::uint32_t> fresh_keys_;  ///< that nobody chose before
+  vec<channel_state*> closing_;    ///< to be freed when the outermost call ends
   name_table<channel_stats, 8> closed_groups_;  ///< by channel_options::metrics_name
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;
@@ -7420,6 +7481,10 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st,
   if (!st.log.ensure_tail() || !st.readers.reserve(st.readers.size() + 1)) return none;
   const std::uint32_t i = subs_.take();
   if (i == none) return none;
+  if (options_.session_stats && !begin_counts(i)) {
+    subs_.give_back(i);
+    return none;
+  }
   std::uint32_t& link = link_behind(slot, before);
   subscription& sub = subs_[i];
   sub = subscription{};
@@ -7538,6 +7603,7 @@ inline void engine::drop_transients(std::uint32_t slot) noexcept {
     if (!st.touched && sub.from() == source::log && sub.rest == 0 &&
         sub.at().ordinal() == st.log.end() && st.handed_out.ordinal() == st.log.end()) {
       subs_[i].with_transients = 0;
+      if (!counts_.empty()) counts_[i].add(counts_[subs_[i].next]);
       detach(slot, i);
     } else {
       sessions_[slot].transients = true;
@@ -7556,6 +7622,34 @@ inline void engine::hand_out(stream& st) noexcept {
     }
   }
   st.handed_out = end;
+}
+
+// --- what became of its events -------------------------------------------------------------------
+
+/// False: memory is out.
+inline bool engine::begin_counts(std::uint32_t index) noexcept {
+  if (!counts_.reserve(subs_.extent())) return false;
+  while (counts_.size() < subs_.extent()) counts_.push_reserved({});
+  counts_[index] = {};
+  return true;
+}
+
+/// Beside the channel's counters.
+inline void engine::count(std::uint32_t index, std::uint64_t session_counts::*what,
+                          std::uint64_t n) noexcept {
+  if (!counts_.empty()) counts_[index].*what += n;
+}
+
+inline session_counts engine::session_stats(session_id id, const channel* c) const noexcept {
+  session_counts sum;
+  const channel_state* const of = c == nullptr ? nullptr : find(*c);
+  if (counts_.empty() || id.generation == 0 || id.slot >= sessions_.extent() ||
+      sessions_[id.slot].generation != id.generation)
+    return sum;
+  for (std::uint32_t i = sessions_[id.slot].first; i != none; i = subs_[i].next) {
+    if (c == nullptr || stream_of(subs_[i]).owner == of) sum.add(counts_[i]);
+  }
+  return sum;
 }
 
 // --- slots ---------------------------------------------------------------------------------------
@@ -8622,7 +8716,7 @@ inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t 
   selection& chosen = selections_[sub.record];
   const bool waited = chosen.keys.first != none;
   const key_watchers::change did = all.changed(chosen.keys, w, position);
-  if (did == key_watchers::change::overtakes) ++c.counters_.coalesced;
+  if (did == key_watchers::change::overtakes) count_conflated(all[w].reader, 1);
   if (did != key_watchers::change::queued) return;
   if (now_ >= chosen.due()) {
     enqueue(live_, sub.session);
@@ -8684,7 +8778,10 @@ inline select_error engine::unselect(session_id id, channel c,
   watch_list& list = selections_[subs_[i].record].keys;
   for (const std::string_view key : keys) {
     const std::uint32_t k = all.find(key);
-    if (k != none && all.find(list, k) != none) all.remove(list, k);
+    const std::uint32_t w = k == none ? none : all.find(list, k);
+    if (w == none) continue;
+    if (all.waits(w)) count_conflated(i, 1);
+    all.remove(list, k);
   }
   return select_error::none;
 }
@@ -8877,7 +8974,8 @@ inline bool engine::start_watching(std::uint32_t index, const joining& j,
     passing& p = passes_[sub.record];
     p.at_most = at_most;
     p.stays = at_most.every != 0 || at_most.bytes_per_second != 0;
-    p.opens = !resumes && since == 0 && c.options_.ids != id_mode::none && tells_position(j);
+    p.fresh = !resumes && since == 0;
+    p.opens = p.fresh && c.options_.ids != id_mode::none && tells_position(j);
     return true;
   }
   if (c.newest_->make_watchers(options_.seed) == nullptr) return false;
@@ -8975,6 +9073,7 @@ inline bool engine::begin_at(std::uint32_t index, const joining& j, const resume
   } else {  // only what was there before it came may go unsaid
     const std::uint64_t newest = head_of(c);
     if (!start_passes(sub, 0, newest, newest)) return false;
+    passes_[sub.record].fresh = true;
     passes_[sub.record].opens = c.options_.ids != id_mode::none && tells_position(j);
   }
   return true;
@@ -9229,7 +9328,7 @@ inline void engine::leave_skips(std::uint32_t slot) noexcept {
     subscription& sub = subs_[i];
     if (sub.from() != source::skip) continue;
     channel_state& c = *stream_of(sub).owner;
-    const loss l = leave_skip(slot, sub);
+    const loss l = leave_skip(slot, i);
     ok = (l.lost == 0 || untold_.push_back({&c, l})) && ok;
   }
   if (!untold_.empty()) ok = tell(slot) && ok;
@@ -9238,7 +9337,8 @@ inline void engine::leave_skips(std::uint32_t slot) noexcept {
 }
 
 /// What it missed; nothing: it lost nothing, or gets the newest values instead.
-inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
+inline loss engine::leave_skip(std::uint32_t slot, std::uint32_t index) noexcept {
+  subscription& sub = subs_[index];
   stream& st = stream_of(sub);
   channel_state& c = *st.owner;
   const skip missed = skips_[sub.record];
@@ -9259,6 +9359,7 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
   }
   go_live(sub, lost == 0 ? missed.ordinal : to);
   c.counters_.dropped += lost;
+  count(index, &session_counts::lost, lost);
   return {missed.requested, to < st.log.end() ? st.log.id_at(to) : c.sequence_->last + 1, lost,
           !st.log.selective(), with_ids};
 }
@@ -9277,6 +9378,12 @@ inline void engine::run_passes(weaving& w) noexcept {
     if (subs_[i].from() == source::newest) take_values(w, i);
     if (subs_[i].from() == source::selected) take_selected(w, i);
   }
+}
+
+/// Events of a reader that gets newer ones of their keys instead.
+inline void engine::count_conflated(std::uint32_t index, std::uint64_t n) noexcept {
+  stream_of(subs_[index]).owner->counters_.coalesced += n;
+  count(index, &session_counts::conflated, n);
 }
 
 // --- how much, and when --------------------------------------------------------------------------
@@ -9320,11 +9427,10 @@ inline void engine::wait_a_period(value_reader& r) noexcept {
   r.next_look = now_ + wait;
 }
 
-/// False: memory is out.
+/// `counts`: it came while its reader was there. False: memory is out.
 inline bool engine::push_value(weaving& w, std::uint32_t index, std::uint32_t value,
-                               std::uint32_t key) noexcept {
+                               std::uint32_t key, bool counts) noexcept {
   const newest_by_key& values = *stream_of(subs_[index]).owner->newest_;
-  const bool counts = values.position(value) > value_reader_of(subs_[index]).entered;
   w.bytes += values[value].bytes->size;
   return lanes_.push_value(sessions_[w.slot].lane, values[value].bytes, index, key, counts);
 }
@@ -9358,26 +9464,31 @@ inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) n
   for (std::uint32_t v = values.watchers()->key(of.key).values; v != none && ok;
        v = values[v].next_of_key) {
     if (values.position(v) < of.due || !sees_value(w.slot, values[v])) continue;
-    if (last != none) ok = push_value(w, index, last, none);
+    if (last != none) ok = push_value(w, index, last, none, of.due != 0);
     last = v;
   }
-  if (last != none) return ok && push_value(w, index, last, x);
+  if (last != none) return ok && push_value(w, index, last, x, of.due != 0);
   values.watchers()->sent(selections_[subs_[index].record].keys, x);
   if (of.due == 0) return ok;
   // max_keys made the channel forget it
   const auto visible = [&](std::string_view audience) { return sees(w.slot, audience); };
   if (!values.lost_value(of.due - 1, visible)) return ok;
+  count(index, &session_counts::lost, 1);
   const bool ids = st.owner->options_.ids != id_mode::none;
   return ok && untold_.push_back({st.owner, {of.due - 1, head_of(*st.owner) + 1, 0, false, ids}}) &&
          tell(w.slot);
 }
 
-/// A write did not begin the values of watch `x`.
-inline void engine::take_back(selection& chosen, std::uint32_t index, std::uint32_t x) noexcept {
-  channel_state& c = *stream_of(subs_[index]).owner;
-  key_watchers& all = *c.newest_->watchers();
-  if (!all.is_written(x, index)) return;
-  if (all.give_back(chosen.keys, x, chosen.put_back)) ++c.counters_.coalesced;
+/// A write did not begin a value, of a watch that may be given up.
+inline void engine::take_back(selection& chosen, const lane_item& item) noexcept {
+  const std::uint32_t index = item.from;
+  const std::uint32_t x = item.key;
+  key_watchers& all = *stream_of(subs_[index]).owner->newest_->watchers();
+  if (!all.is_written(x, index)) {
+    if (x != none && item.counts) count_conflated(index, 1);
+    return;
+  }
+  if (all.give_back(chosen.keys, x, chosen.put_back)) count_conflated(index, 1);
   chosen.put_back = x;
 }
 
@@ -9390,7 +9501,7 @@ inline void engine::end_pass(std::uint32_t index) noexcept {
   p.since = p.began;
   p.before = std::move(p.now);
   p.now.clear();
-  p.open = p.ending = p.opens = p.gave = false;
+  p.open = p.ending = p.opens = p.gave = p.fresh = false;
   wait_a_period(p);
 }
 
@@ -9415,8 +9526,8 @@ inline void engine::take_values(weaving& w, std::uint32_t index) noexcept {
       begin_pass(p, newest);
       continue;
     }
-    if (sees_value(w.slot, values[slot])) {
-      w.ok = push_value(w, index, slot, slot);
+    if (!(p.fresh && values[slot].erased) && sees_value(w.slot, values[slot])) {
+      w.ok = push_value(w, index, slot, slot, values.position(slot) > p.entered);
       if (!w.ok) return;
       p.gave = true;
     }
@@ -9460,7 +9571,7 @@ inline bool engine::end_of_slots(weaving& w, std::uint32_t index, std::uint64_t 
   }
   stream& st = stream_of(sub);
   const std::uint64_t came = st.log.end() - p.counted;
-  st.owner->counters_.coalesced += came > p.sent ? came - p.sent : 0;
+  count_conflated(index, came > p.sent ? came - p.sent : 0);
   give_record_back(sub);
   go_live(sub, st.log.end());
   w.moved = true;
@@ -9501,7 +9612,7 @@ inline void engine::take_values_back(std::uint32_t slot, std::uint64_t n) noexce
     if (sub.from() == source::selected) {
       selection& chosen = selections_[sub.record];
       if (first) chosen.put_back = none;
-      take_back(chosen, item.from, item.key);
+      take_back(chosen, item);
     } else if (item.kind == lane_kind::pass) {
       passes_[sub.record].ending = false;
     } else if (first) {
@@ -9694,6 +9805,7 @@ inline void engine::take_keyless(weaving& w, strand& x) noexcept {
   p.keyless = e.position;
   p.sent += e.position > p.entered ? 1U : 0U;
   ++st.owner->counters_.delivered;
+  count(x.index, &session_counts::delivered, 1);
   pieces_.clear();
   w.ok = add_piece(w, at.seg->text(at.get()), id);
   if (w.ok) push_pieces(w, lane_kind::event, x.index);
@@ -9752,6 +9864,7 @@ inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) no
     if (!e.heartbeat()) kind = lane_kind::event;
     if (id != no_id) w.done_to = id;
     ++st.owner->counters_.delivered;
+    if (!e.heartbeat()) count(x.index, &session_counts::delivered, 1);
     ++p.k;
     if (w.bytes + w.size >= w.room || next_visible(w.slot, st, p, x.own) != found::entry) break;
     id = p.seg->id(p.get());
@@ -10041,7 +10154,7 @@ inline publish_result engine::publish(channel_state& c, const event& e,
   if (o.encoded && (!e.type.empty() || e.retry != no_retry || !e.data.ends_with("\n\n"))) {
     return {no_id, publish_error::bad_type};
   }
-  if (o.audience.size() > 0xffff) return {no_id, publish_error::too_large};
+  if (o.audience.size() > 0xffff || o.key.size() > 0x7fff) return {no_id, publish_error::too_large};
   sequence& seq = *c.sequence_;
   stream* st = &c.main_;
   new_entry meta;
@@ -10086,7 +10199,7 @@ inline void engine::put_newest(channel_state& c, const new_entry& meta,
   std::string_view text = meta.text;
   if (o.encoded && meta.id != no_id && text.starts_with("id: "))
     text.remove_prefix(text.find('\n') + 1);
-  c.newest_->put(o.key, position, text, o.audience);
+  c.newest_->put(o.key, position, text, o.audience, o.erase);
   if (c.main_.selecting != 0) wake_watchers(c, o.key, position, o.audience);
 }
 
@@ -10652,6 +10765,7 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
   if (item.kind == lane_kind::value && item.from != none) {
     const subscription& sub = subs_[item.from];
     ++stream_of(sub).owner->counters_.delivered;
+    count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
     if (sub.from() == source::newest || sub.from() == source::selected)
       value_reader_of(sub).sent += item.counts ? 1U : 0U;
     if (sub.from() == source::selected) value_sent(item.from, item.key);
@@ -10669,7 +10783,7 @@ inline void engine::note_write(session& s, std::uint64_t n) noexcept {
 inline void engine::advance_heads(session& s) noexcept {
   for (const head& h : heads_) {
     subscription& sub = subs_[h.index];
-    if (h.count != 0) delivered(s, sub, sub.at(), h.count, !stream_of(sub).transients);
+    if (h.count != 0) delivered(s, h.index, sub.at(), h.count, !stream_of(sub).transients);
     move_cursor(sub, h.at);
   }
   if (s.over) s.over = still_over(s);
@@ -10683,7 +10797,7 @@ inline void engine::advance_cursor(session& s, const run& r, std::uint32_t n) no
   const bool inside = next <= last && (*r.seg)[next].begin < to;
   const std::uint32_t rest = inside ? (*r.seg)[next].end() - to : 0;
   if (next != r.first)
-    delivered(s, sub, {r.seg, r.first}, next - r.first, !stream_of(sub).transients);
+    delivered(s, r.from, {r.seg, r.first}, next - r.first, !stream_of(sub).transients);
   if (sub.from() == source::skip) {
     // it leaves the log: only the rest of one event is sent from it, and its place is not moved
     sub.rest = rest;
@@ -10694,15 +10808,19 @@ inline void engine::advance_cursor(session& s, const run& r, std::uint32_t n) no
 }
 
 /// Counts whole entries. `application`: none of them is a heartbeat.
-inline void engine::delivered(session& s, subscription& sub, const log_place& from,
-                              std::uint32_t count, bool application) noexcept {
-  stream_of(sub).owner->counters_.delivered += count;
+inline void engine::delivered(session& s, std::uint32_t index, const log_place& from,
+                              std::uint32_t whole, bool application) noexcept {
+  stream_of(subs_[index]).owner->counters_.delivered += whole;
+  std::uint32_t events = application ? whole : 0;
   log_place p = from;
-  for (std::uint32_t n = 0; n < count && !application; ++n, ++p.k) {
+  const bool all = !counts_.empty();
+  for (std::uint32_t n = 0; n < whole && !application && (all || events == 0); ++n, ++p.k) {
     if (!p.find_entry()) break;
-    application = !p.get().heartbeat();
+    events += p.get().heartbeat() ? 0U : 1U;
   }
-  if (application) s.last_event = now32();
+  if (events == 0) return;
+  s.last_event = now32();
+  count(index, &session_counts::delivered, events);
 }
 
 // --- completion and pull -------------------------------------------------------------------------
@@ -11412,6 +11530,7 @@ inline bool engine::leave(session_id id, channel c) noexcept {
     opened = opened || opens(sub);
     give_record_back(sub);
     sub.read_from(source::left);
+    sub.with_transients = 0;
     was_there = true;
   }
   if (!was_there) return false;
@@ -11939,6 +12058,15 @@ class hub {
   }
   /// Bytes that the slowest subscriber is behind live. O(subscribers).
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept { return engine_.worst_lag(c); }
+  /// What became of the events of a channel that the session reads; all 0: it does not, or
+  /// hub_options::session_stats is off. O(its channels).
+  [[nodiscard]] session_counts session_stats(session_id id, channel c) const noexcept {
+    return engine_.session_stats(id, &c);
+  }
+  /// The same of all channels that it reads.
+  [[nodiscard]] session_counts session_stats(session_id id) const noexcept {
+    return engine_.session_stats(id, nullptr);
+  }
   /// What it counted, and what it holds.
   [[nodiscard]] hub_stats stats() const noexcept { return engine_.stats(); }
   /// As it took them.

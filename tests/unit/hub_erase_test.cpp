@@ -31,8 +31,8 @@ void set_key(sse::channel c, std::string_view key, int value, std::string_view a
   REQUIRE(c.publish({.data = data}, {.audience = audience, .key = key}));
 }
 void erase_key(sse::channel c, std::string_view key, std::string_view audience = {}) {
-  REQUIRE(c.publish({.type = "gone", .data = key},
-                    {.audience = audience, .key = key, .erase = true}));
+  REQUIRE(
+      c.publish({.type = "gone", .data = key}, {.audience = audience, .key = key, .erase = true}));
 }
 
 /// The data of all frames; an erasing one as `-key`, a gap frame as `gap`.

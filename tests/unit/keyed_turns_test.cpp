@@ -47,6 +47,7 @@ struct desk_result {
   std::uint64_t keyless_wrong = 0;  ///< not the next one
   std::uint64_t gaps = 0;
   std::uint64_t updates = 0;
+  std::uint64_t given_up = 0;  ///< values that came after their key was given up
 };
 
 /// `Stage`: its transport writes at once, or completes.
@@ -56,7 +57,9 @@ class basic_desk {
 
  public:
   explicit basic_desk(const desk_plan& p)
-      : plan_{p}, stage_{{.flush_share = p.share}, typename Stage::as_given{}}, keys_(p.keys) {
+      : plan_{p},
+        stage_{{.session_stats = true, .flush_share = p.share}, typename Stage::as_given{}},
+        keys_(p.keys) {
     sse::channel_options o = test::quiet(p.keep);
     o.on_lag = sse::lag_policy::coalesce;
     o.max_keys = p.keys;
@@ -146,6 +149,10 @@ class basic_desk {
     return n;
   }
   [[nodiscard]] sse::channel_stats stats() const { return quotes_.stats(); }
+  /// Of the reader.
+  [[nodiscard]] sse::session_counts counts() const {
+    return stage_.hub.session_stats(reader_.id, quotes_);
+  }
   [[nodiscard]] std::uint64_t published() const { return result.updates + fills_; }
   /// Of updates that did not come yet, too.
   [[nodiscard]] std::uint64_t longest_wait() const {
@@ -200,7 +207,10 @@ class basic_desk {
     const auto k = static_cast<std::uint32_t>(std::stoul(text.substr(data + 7)));
     const std::uint64_t version = std::stoull(text.substr(text.find(';', data) + 1));
     key& x = keys_[k];
-    if (x.given_up) return;  // it was begun before
+    if (x.given_up) {  // it was begun before
+      ++result.given_up;
+      return;
+    }
     ++result.values;
     if (!chosen(k)) ++result.old_news;
     if (k == 0) ++result.busiest;
@@ -224,6 +234,16 @@ class basic_desk {
 
 using keyed_desk = basic_desk<test::stage>;
 
+/// Nothing waits any more: what became of each event for the reader is known, also of keys that it
+/// gave up and chose again.
+template <class Desk>
+void check_counts(Desk& d) {
+  const sse::session_counts c = d.counts();
+  CHECK(c.delivered + c.snapshot == d.result.values + d.result.given_up + d.result.keyless);
+  CHECK(d.published() == c.delivered + c.conflated);
+  CHECK(c.lost == 0);
+}
+
 /// Nothing waits any more: the sums are exact.
 template <class Desk>
 void check_sums(Desk& d) {
@@ -233,6 +253,7 @@ void check_sums(Desk& d) {
   CHECK(s.delivered == d.result.values + d.result.keyless);
   CHECK(d.published() == s.delivered + s.coalesced);
   CHECK(d.result.gaps == 0);
+  check_counts(d);
 }
 
 }  // namespace
@@ -322,6 +343,7 @@ TEST_CASE("keyed: any number of keys, rates, reader speeds and flush shares",
       for (int i = 0; i < 3; ++i) d.take_all();
       CHECK(d.waits() == 0);
       CHECK(d.result.gaps == 0);
+      check_counts(d);
     }
   }
 }

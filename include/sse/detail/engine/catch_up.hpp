@@ -470,7 +470,7 @@ inline void engine::leave_skips(std::uint32_t slot) noexcept {
     subscription& sub = subs_[i];
     if (sub.from() != source::skip) continue;
     channel_state& c = *stream_of(sub).owner;
-    const loss l = leave_skip(slot, sub);
+    const loss l = leave_skip(slot, i);
     ok = (l.lost == 0 || untold_.push_back({&c, l})) && ok;
   }
   if (!untold_.empty()) ok = tell(slot) && ok;
@@ -479,7 +479,8 @@ inline void engine::leave_skips(std::uint32_t slot) noexcept {
 }
 
 /// What it missed; nothing: it lost nothing, or gets the newest values instead.
-inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
+inline loss engine::leave_skip(std::uint32_t slot, std::uint32_t index) noexcept {
+  subscription& sub = subs_[index];
   stream& st = stream_of(sub);
   channel_state& c = *st.owner;
   const skip missed = skips_[sub.record];
@@ -500,6 +501,7 @@ inline loss engine::leave_skip(std::uint32_t slot, subscription& sub) noexcept {
   }
   go_live(sub, lost == 0 ? missed.ordinal : to);
   c.counters_.dropped += lost;
+  count(index, &session_counts::lost, lost);
   return {missed.requested, to < st.log.end() ? st.log.id_at(to) : c.sequence_->last + 1, lost,
           !st.log.selective(), with_ids};
 }

@@ -256,6 +256,7 @@ class engine {
   void set_time(time_point host_now) noexcept;
   [[nodiscard]] time_point next_deadline() const noexcept;
   [[nodiscard]] std::uint64_t worst_lag(channel c) const noexcept;
+  [[nodiscard]] session_counts session_stats(session_id id, const channel* c) const noexcept;
 
   [[nodiscard]] hub_stats stats() const noexcept;
   void count_refusal(refusal_reason why) noexcept {
@@ -338,6 +339,9 @@ class engine {
   void touch(stream& st) noexcept;
   [[nodiscard]] stream& next_touched() noexcept;
   void untouch(stream& st) noexcept;
+  [[nodiscard]] bool begin_counts(std::uint32_t index) noexcept;
+  void count_conflated(std::uint32_t index, std::uint64_t n) noexcept;
+  void count(std::uint32_t index, std::uint64_t session_counts::*what, std::uint64_t n) noexcept;
   void move_cursor(subscription& sub, const log_place& to) noexcept;
   void release_cursor(subscription& sub) noexcept;
   void place_at(subscription& sub, std::uint64_t ordinal) noexcept;
@@ -448,7 +452,7 @@ class engine {
   [[nodiscard]] std::uint32_t most_at_a_time() const noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
-  [[nodiscard]] loss leave_skip(std::uint32_t slot, subscription& sub) noexcept;
+  [[nodiscard]] loss leave_skip(std::uint32_t slot, std::uint32_t index) noexcept;
   [[nodiscard]] static start_at start_of(const channel_state& c, const joining& j) noexcept;
   [[nodiscard]] bool was_lost(event_id id) const noexcept {
     return id > options_.lost_above && id + 1 < options_.lost_below;
@@ -521,10 +525,10 @@ class engine {
   // passes.hpp, selection.hpp
   static constexpr std::uint32_t least_at_a_time = 1024;  ///< bytes of values
   [[nodiscard]] bool push_value(weaving& w, std::uint32_t index, std::uint32_t value,
-                                std::uint32_t key) noexcept;
+                                std::uint32_t key, bool counts) noexcept;
   void take_selected(weaving& w, std::uint32_t index) noexcept;
   [[nodiscard]] bool take_key(weaving& w, std::uint32_t index, std::uint32_t x) noexcept;
-  void take_back(selection& chosen, std::uint32_t index, std::uint32_t x) noexcept;
+  void take_back(selection& chosen, const lane_item& item) noexcept;
   [[nodiscard]] std::uint64_t begin_taking(value_reader& r, const weaving& w) const noexcept;
   void note_cut(value_reader& r, std::uint64_t n) noexcept;
   void pay(value_reader& r, std::int64_t bytes) const noexcept;
@@ -589,7 +593,7 @@ class engine {
   void note_write(session& s, std::uint64_t n) noexcept;
   void advance_heads(session& s) noexcept;
   void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
-  void delivered(session& s, subscription& sub, const log_place& from, std::uint32_t count,
+  void delivered(session& s, std::uint32_t index, const log_place& from, std::uint32_t count,
                  bool application) noexcept;
   void block(std::uint32_t slot, session& s, bool waiting) noexcept;
   [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
@@ -668,9 +672,10 @@ class engine {
     channel_state* where;
     loss what;
   };
-  vec<untold> untold_;                          ///< losses that the session at hand is told next
-  vec<std::uint32_t> fresh_keys_;               ///< that nobody chose before
-  vec<channel_state*> closing_;                 ///< to be freed when the outermost call ends
+  vec<untold> untold_;             ///< losses that the session at hand is told next
+  vec<session_counts> counts_;     ///< by subscription; empty: hub_options::session_stats is off
+  vec<std::uint32_t> fresh_keys_;  ///< that nobody chose before
+  vec<channel_state*> closing_;    ///< to be freed when the outermost call ends
   name_table<channel_stats, 8> closed_groups_;  ///< by channel_options::metrics_name
   name_table<closed_channel, 16> closed_;
   std::uint32_t closed_oldest_ = none;

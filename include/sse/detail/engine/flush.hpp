@@ -533,6 +533,7 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
   if (item.kind == lane_kind::value && item.from != none) {
     const subscription& sub = subs_[item.from];
     ++stream_of(sub).owner->counters_.delivered;
+    count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
     if (sub.from() == source::newest || sub.from() == source::selected)
       value_reader_of(sub).sent += item.counts ? 1U : 0U;
     if (sub.from() == source::selected) value_sent(item.from, item.key);
@@ -550,7 +551,7 @@ inline void engine::note_write(session& s, std::uint64_t n) noexcept {
 inline void engine::advance_heads(session& s) noexcept {
   for (const head& h : heads_) {
     subscription& sub = subs_[h.index];
-    if (h.count != 0) delivered(s, sub, sub.at(), h.count, !stream_of(sub).transients);
+    if (h.count != 0) delivered(s, h.index, sub.at(), h.count, !stream_of(sub).transients);
     move_cursor(sub, h.at);
   }
   if (s.over) s.over = still_over(s);
@@ -564,7 +565,7 @@ inline void engine::advance_cursor(session& s, const run& r, std::uint32_t n) no
   const bool inside = next <= last && (*r.seg)[next].begin < to;
   const std::uint32_t rest = inside ? (*r.seg)[next].end() - to : 0;
   if (next != r.first)
-    delivered(s, sub, {r.seg, r.first}, next - r.first, !stream_of(sub).transients);
+    delivered(s, r.from, {r.seg, r.first}, next - r.first, !stream_of(sub).transients);
   if (sub.from() == source::skip) {
     // it leaves the log: only the rest of one event is sent from it, and its place is not moved
     sub.rest = rest;
@@ -575,15 +576,19 @@ inline void engine::advance_cursor(session& s, const run& r, std::uint32_t n) no
 }
 
 /// Counts whole entries. `application`: none of them is a heartbeat.
-inline void engine::delivered(session& s, subscription& sub, const log_place& from,
-                              std::uint32_t count, bool application) noexcept {
-  stream_of(sub).owner->counters_.delivered += count;
+inline void engine::delivered(session& s, std::uint32_t index, const log_place& from,
+                              std::uint32_t whole, bool application) noexcept {
+  stream_of(subs_[index]).owner->counters_.delivered += whole;
+  std::uint32_t events = application ? whole : 0;
   log_place p = from;
-  for (std::uint32_t n = 0; n < count && !application; ++n, ++p.k) {
+  const bool all = !counts_.empty();
+  for (std::uint32_t n = 0; n < whole && !application && (all || events == 0); ++n, ++p.k) {
     if (!p.find_entry()) break;
-    application = !p.get().heartbeat();
+    events += p.get().heartbeat() ? 0U : 1U;
   }
-  if (application) s.last_event = now32();
+  if (events == 0) return;
+  s.last_event = now32();
+  count(index, &session_counts::delivered, events);
 }
 
 // --- completion and pull -------------------------------------------------------------------------

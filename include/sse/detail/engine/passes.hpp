@@ -32,6 +32,12 @@ inline void engine::run_passes(weaving& w) noexcept {
   }
 }
 
+/// Events of a reader that gets newer ones of their keys instead.
+inline void engine::count_conflated(std::uint32_t index, std::uint64_t n) noexcept {
+  stream_of(subs_[index]).owner->counters_.coalesced += n;
+  count(index, &session_counts::conflated, n);
+}
+
 // --- how much, and when --------------------------------------------------------------------------
 
 /// Up to where a reader may take values into a write: less than it was cut at, at first.
@@ -73,11 +79,10 @@ inline void engine::wait_a_period(value_reader& r) noexcept {
   r.next_look = now_ + wait;
 }
 
-/// False: memory is out.
+/// `counts`: it came while its reader was there. False: memory is out.
 inline bool engine::push_value(weaving& w, std::uint32_t index, std::uint32_t value,
-                               std::uint32_t key) noexcept {
+                               std::uint32_t key, bool counts) noexcept {
   const newest_by_key& values = *stream_of(subs_[index]).owner->newest_;
-  const bool counts = values.position(value) > value_reader_of(subs_[index]).entered;
   w.bytes += values[value].bytes->size;
   return lanes_.push_value(sessions_[w.slot].lane, values[value].bytes, index, key, counts);
 }
@@ -111,26 +116,31 @@ inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) n
   for (std::uint32_t v = values.watchers()->key(of.key).values; v != none && ok;
        v = values[v].next_of_key) {
     if (values.position(v) < of.due || !sees_value(w.slot, values[v])) continue;
-    if (last != none) ok = push_value(w, index, last, none);
+    if (last != none) ok = push_value(w, index, last, none, of.due != 0);
     last = v;
   }
-  if (last != none) return ok && push_value(w, index, last, x);
+  if (last != none) return ok && push_value(w, index, last, x, of.due != 0);
   values.watchers()->sent(selections_[subs_[index].record].keys, x);
   if (of.due == 0) return ok;
   // max_keys made the channel forget it
   const auto visible = [&](std::string_view audience) { return sees(w.slot, audience); };
   if (!values.lost_value(of.due - 1, visible)) return ok;
+  count(index, &session_counts::lost, 1);
   const bool ids = st.owner->options_.ids != id_mode::none;
   return ok && untold_.push_back({st.owner, {of.due - 1, head_of(*st.owner) + 1, 0, false, ids}}) &&
          tell(w.slot);
 }
 
-/// A write did not begin the values of watch `x`.
-inline void engine::take_back(selection& chosen, std::uint32_t index, std::uint32_t x) noexcept {
-  channel_state& c = *stream_of(subs_[index]).owner;
-  key_watchers& all = *c.newest_->watchers();
-  if (!all.is_written(x, index)) return;
-  if (all.give_back(chosen.keys, x, chosen.put_back)) ++c.counters_.coalesced;
+/// A write did not begin a value, of a watch that may be given up.
+inline void engine::take_back(selection& chosen, const lane_item& item) noexcept {
+  const std::uint32_t index = item.from;
+  const std::uint32_t x = item.key;
+  key_watchers& all = *stream_of(subs_[index]).owner->newest_->watchers();
+  if (!all.is_written(x, index)) {
+    if (x != none && item.counts) count_conflated(index, 1);
+    return;
+  }
+  if (all.give_back(chosen.keys, x, chosen.put_back)) count_conflated(index, 1);
   chosen.put_back = x;
 }
 
@@ -169,7 +179,7 @@ inline void engine::take_values(weaving& w, std::uint32_t index) noexcept {
       continue;
     }
     if (!(p.fresh && values[slot].erased) && sees_value(w.slot, values[slot])) {
-      w.ok = push_value(w, index, slot, slot);
+      w.ok = push_value(w, index, slot, slot, values.position(slot) > p.entered);
       if (!w.ok) return;
       p.gave = true;
     }
@@ -213,7 +223,7 @@ inline bool engine::end_of_slots(weaving& w, std::uint32_t index, std::uint64_t 
   }
   stream& st = stream_of(sub);
   const std::uint64_t came = st.log.end() - p.counted;
-  st.owner->counters_.coalesced += came > p.sent ? came - p.sent : 0;
+  count_conflated(index, came > p.sent ? came - p.sent : 0);
   give_record_back(sub);
   go_live(sub, st.log.end());
   w.moved = true;
@@ -254,7 +264,7 @@ inline void engine::take_values_back(std::uint32_t slot, std::uint64_t n) noexce
     if (sub.from() == source::selected) {
       selection& chosen = selections_[sub.record];
       if (first) chosen.put_back = none;
-      take_back(chosen, item.from, item.key);
+      take_back(chosen, item);
     } else if (item.kind == lane_kind::pass) {
       passes_[sub.record].ending = false;
     } else if (first) {

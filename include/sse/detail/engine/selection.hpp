@@ -93,7 +93,7 @@ inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t 
   selection& chosen = selections_[sub.record];
   const bool waited = chosen.keys.first != none;
   const key_watchers::change did = all.changed(chosen.keys, w, position);
-  if (did == key_watchers::change::overtakes) ++c.counters_.coalesced;
+  if (did == key_watchers::change::overtakes) count_conflated(all[w].reader, 1);
   if (did != key_watchers::change::queued) return;
   if (now_ >= chosen.due()) {
     enqueue(live_, sub.session);
@@ -155,7 +155,10 @@ inline select_error engine::unselect(session_id id, channel c,
   watch_list& list = selections_[subs_[i].record].keys;
   for (const std::string_view key : keys) {
     const std::uint32_t k = all.find(key);
-    if (k != none && all.find(list, k) != none) all.remove(list, k);
+    const std::uint32_t w = k == none ? none : all.find(list, k);
+    if (w == none) continue;
+    if (all.waits(w)) count_conflated(i, 1);
+    all.remove(list, k);
   }
   return select_error::none;
 }

@@ -106,6 +106,10 @@ inline std::uint32_t engine::add_reader(std::uint32_t slot, stream& st,
   if (!st.log.ensure_tail() || !st.readers.reserve(st.readers.size() + 1)) return none;
   const std::uint32_t i = subs_.take();
   if (i == none) return none;
+  if (options_.session_stats && !begin_counts(i)) {
+    subs_.give_back(i);
+    return none;
+  }
   std::uint32_t& link = link_behind(slot, before);
   subscription& sub = subs_[i];
   sub = subscription{};
@@ -224,6 +228,7 @@ inline void engine::drop_transients(std::uint32_t slot) noexcept {
     if (!st.touched && sub.from() == source::log && sub.rest == 0 &&
         sub.at().ordinal() == st.log.end() && st.handed_out.ordinal() == st.log.end()) {
       subs_[i].with_transients = 0;
+      if (!counts_.empty()) counts_[i].add(counts_[subs_[i].next]);
       detach(slot, i);
     } else {
       sessions_[slot].transients = true;
@@ -242,6 +247,34 @@ inline void engine::hand_out(stream& st) noexcept {
     }
   }
   st.handed_out = end;
+}
+
+// --- what became of its events -------------------------------------------------------------------
+
+/// False: memory is out.
+inline bool engine::begin_counts(std::uint32_t index) noexcept {
+  if (!counts_.reserve(subs_.extent())) return false;
+  while (counts_.size() < subs_.extent()) counts_.push_reserved({});
+  counts_[index] = {};
+  return true;
+}
+
+/// Beside the channel's counters.
+inline void engine::count(std::uint32_t index, std::uint64_t session_counts::*what,
+                          std::uint64_t n) noexcept {
+  if (!counts_.empty()) counts_[index].*what += n;
+}
+
+inline session_counts engine::session_stats(session_id id, const channel* c) const noexcept {
+  session_counts sum;
+  const channel_state* const of = c == nullptr ? nullptr : find(*c);
+  if (counts_.empty() || id.generation == 0 || id.slot >= sessions_.extent() ||
+      sessions_[id.slot].generation != id.generation)
+    return sum;
+  for (std::uint32_t i = sessions_[id.slot].first; i != none; i = subs_[i].next) {
+    if (c == nullptr || stream_of(subs_[i]).owner == of) sum.add(counts_[i]);
+  }
+  return sum;
 }
 
 // --- slots ---------------------------------------------------------------------------------------

@@ -120,6 +120,11 @@ class key_watchers {
     }
     return change::follows;
   }
+  /// A change that came after the wish waits to be taken.
+  [[nodiscard]] bool waits(std::uint32_t w) const noexcept {
+    const key_watch& x = watches_[w];
+    return x.where == key_watch::at::queue ? x.due != 0 : x.changed;
+  }
   /// The watch that waits longest, for a write; none: there is none.
   [[nodiscard]] std::uint32_t take(watch_list& of) noexcept {
     while (of.first != none) {
