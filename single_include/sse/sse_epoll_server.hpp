@@ -7640,6 +7640,12 @@ inline void engine::count(std::uint32_t index, std::uint64_t session_counts::*wh
   if (!counts_.empty()) counts_[index].*what += n;
 }
 
+/// Events of a reader that gets newer ones of their keys instead.
+inline void engine::count_conflated(std::uint32_t index, std::uint64_t n) noexcept {
+  stream_of(subs_[index]).owner->counters_.coalesced += n;
+  count(index, &session_counts::conflated, n);
+}
+
 inline session_counts engine::session_stats(session_id id, const channel* c) const noexcept {
   session_counts sum;
   const channel_state* const of = c == nullptr ? nullptr : find(*c);
@@ -9378,12 +9384,6 @@ inline void engine::run_passes(weaving& w) noexcept {
     if (subs_[i].from() == source::newest) take_values(w, i);
     if (subs_[i].from() == source::selected) take_selected(w, i);
   }
-}
-
-/// Events of a reader that gets newer ones of their keys instead.
-inline void engine::count_conflated(std::uint32_t index, std::uint64_t n) noexcept {
-  stream_of(subs_[index]).owner->counters_.coalesced += n;
-  count(index, &session_counts::conflated, n);
 }
 
 // --- how much, and when --------------------------------------------------------------------------

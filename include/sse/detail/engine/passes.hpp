@@ -32,12 +32,6 @@ inline void engine::run_passes(weaving& w) noexcept {
   }
 }
 
-/// Events of a reader that gets newer ones of their keys instead.
-inline void engine::count_conflated(std::uint32_t index, std::uint64_t n) noexcept {
-  stream_of(subs_[index]).owner->counters_.coalesced += n;
-  count(index, &session_counts::conflated, n);
-}
-
 // --- how much, and when --------------------------------------------------------------------------
 
 /// Up to where a reader may take values into a write: less than it was cut at, at first.
