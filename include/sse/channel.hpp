@@ -163,6 +163,9 @@ struct channel_options {
   double max_rate = 0;                ///< events a second; see max_bytes
   heartbeat_options heartbeat = {};   ///< so that proxies and clients see that it lives
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
+  /// Counts how long its events wait for each reader (channel_stats::latency): 128 bytes, and a
+  /// look at each event that leaves.
+  bool latency = false;
   /// What it is called by metrics_page, together with others that have the same: for a channel per
   /// user or per request, whose names nobody wants there. Empty: its own name. Copied.
   std::string_view metrics_name = {};

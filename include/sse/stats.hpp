@@ -71,6 +71,38 @@ enum class refusal_reason : std::uint8_t {
 inline constexpr std::size_t refusal_reason_count =
     static_cast<std::size_t>(refusal_reason::until_without_tick) + 1;
 
+/// How long events waited from their publish until the transport had them whole, by hub time, for
+/// each reader (channel_options::latency). Not what is replayed.
+struct latency_counts {
+  /// Of the buckets, in ms: an event is in the first whose bound it does not exceed; the last has
+  /// none.
+  static constexpr std::uint32_t bounds[] = {0,   1,   2,   5,     10,    20,    50,
+                                             100, 200, 500, 1'000, 2'000, 5'000, 10'000};
+  static constexpr std::size_t buckets = sizeof bounds / sizeof bounds[0] + 1;
+  std::uint64_t in[buckets] = {};  ///< events
+  std::uint64_t total_ms = 0;      ///< of all of them
+
+  /// One more. `ms`: below 0 is 0.
+  constexpr void add(std::int64_t ms) noexcept {
+    const std::uint64_t waited = ms < 0 ? 0 : static_cast<std::uint64_t>(ms);
+    std::size_t i = 0;
+    while (i + 1 != buckets && waited > bounds[i]) ++i;
+    ++in[i];
+    total_ms += waited;
+  }
+  /// Both together.
+  constexpr void add(const latency_counts& o) noexcept {
+    for (std::size_t i = 0; i < buckets; ++i) in[i] += o.in[i];
+    total_ms += o.total_ms;
+  }
+  /// All buckets together.
+  [[nodiscard]] constexpr std::uint64_t events() const noexcept {
+    std::uint64_t n = 0;
+    for (const std::uint64_t x : in) n += x;
+    return n;
+  }
+};
+
 /// What a channel counted since it was opened, and what it holds now.
 struct channel_stats {
   /// Valid while the channel is open (of a sequencer's: while that lives); empty: a sum over closed
@@ -91,6 +123,7 @@ struct channel_stats {
   std::uint64_t retained_bytes = 0;   ///< now
   std::uint64_t backlog_bytes = 0;    ///< now, held only for readers that are behind
   std::uint64_t last_id = 0;          ///< given out last
+  latency_counts latency{};           ///< all 0: channel_options::latency is off
 
   /// The counters of both together; `last_id` is the higher one.
   constexpr void add(const channel_stats& o) noexcept {
@@ -105,6 +138,7 @@ struct channel_stats {
     retained_bytes += o.retained_bytes;
     backlog_bytes += o.backlog_bytes;
     if (o.last_id > last_id) last_id = o.last_id;
+    latency.add(o.latency);
   }
 };
 

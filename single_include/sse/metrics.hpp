@@ -167,6 +167,7 @@ class metrics_page {
          &channel_stats::dropped);
     each("sse_channel_coalesced_total", "counter",
          "Events left for the newest of each key by slow readers.", &channel_stats::coalesced);
+    for (const channel_stats& c : channels.told) write_latency(c, l);
     each("sse_channel_gaps_total", "counter", "Gap frames sent.", &channel_stats::gaps);
     each("sse_channel_replays_total", "counter", "Joins that resumed.", &channel_stats::replays);
     each("sse_channel_retained_events", "gauge", "Events kept for resuming.",
@@ -175,6 +176,22 @@ class metrics_page {
          &channel_stats::retained_bytes);
     each("sse_channel_backlog_bytes", "gauge", "Bytes held for slow readers.",
          &channel_stats::backlog_bytes);
+  }
+
+  void write_latency(const channel_stats& c, labels l) {
+    const std::uint64_t all = c.latency.events();
+    if (all == 0) return;
+    family& f = get("sse_channel_publish_to_write_milliseconds", "histogram",
+                    "From an event's publish until the transport had it, for each reader.");
+    std::uint64_t sum = 0;
+    for (std::size_t i = 0; i < latency_counts::buckets; ++i) {
+      sum += c.latency.in[i];
+      const bool last = i + 1 == latency_counts::buckets;
+      const std::string bound = last ? "+Inf" : std::to_string(latency_counts::bounds[i]);
+      append(f, l, {"channel", c.name}, sum, "_bucket", {"le", bound});
+    }
+    append(f, l, {"channel", c.name}, c.latency.total_ms, "_sum");
+    append(f, l, {"channel", c.name}, all, "_count");
   }
 
   family& get(std::string_view name, std::string_view type, std::string_view help) {
@@ -187,10 +204,12 @@ class metrics_page {
     return f;
   }
 
-  /// `last`: a label besides those of the source; none if it has no name.
-  static void append(family& f, labels l, metric_label last, std::uint64_t value) {
+  /// `last`, `behind`: labels besides those of the source; none if they have no name. `part`:
+  /// behind the family's name.
+  static void append(family& f, labels l, metric_label last, std::uint64_t value,
+                     std::string_view part = {}, metric_label behind = {}) {
     std::string& out = f.samples;
-    out.append(f.name);
+    out.append(f.name).append(part);
     char between = '{';
     const auto add = [&](const metric_label& m) {
       out.push_back(between);
@@ -201,6 +220,7 @@ class metrics_page {
     };
     for (const metric_label& m : l) add(m);
     if (!last.name.empty()) add(last);
+    if (!behind.name.empty()) add(behind);
     if (between == ',') out.push_back('}');
     char digits[detail::max_digits];
     out.append(" ").append(digits, detail::put_decimal(digits, value)).append("\n");

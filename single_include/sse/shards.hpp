@@ -520,6 +520,7 @@ class sequencer {
     most(sum.retained_bytes, n.retained_bytes);
     sum.backlog_bytes += n.backlog_bytes;
     most(sum.last_id, n.last_id);
+    sum.latency.add(n.latency);
   }
 
   sequencer_options options_;

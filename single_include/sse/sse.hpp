@@ -1373,6 +1373,38 @@ enum class refusal_reason : std::uint8_t {
 inline constexpr std::size_t refusal_reason_count =
     static_cast<std::size_t>(refusal_reason::until_without_tick) + 1;
 
+/// How long events waited from their publish until the transport had them whole, by hub time, for
+/// each reader (channel_options::latency). Not what is replayed.
+struct latency_counts {
+  /// Of the buckets, in ms: an event is in the first whose bound it does not exceed; the last has
+  /// none.
+  static constexpr std::uint32_t bounds[] = {0,   1,   2,   5,     10,    20,    50,
+                                             100, 200, 500, 1'000, 2'000, 5'000, 10'000};
+  static constexpr std::size_t buckets = sizeof bounds / sizeof bounds[0] + 1;
+  std::uint64_t in[buckets] = {};  ///< events
+  std::uint64_t total_ms = 0;      ///< of all of them
+
+  /// One more. `ms`: below 0 is 0.
+  constexpr void add(std::int64_t ms) noexcept {
+    const std::uint64_t waited = ms < 0 ? 0 : static_cast<std::uint64_t>(ms);
+    std::size_t i = 0;
+    while (i + 1 != buckets && waited > bounds[i]) ++i;
+    ++in[i];
+    total_ms += waited;
+  }
+  /// Both together.
+  constexpr void add(const latency_counts& o) noexcept {
+    for (std::size_t i = 0; i < buckets; ++i) in[i] += o.in[i];
+    total_ms += o.total_ms;
+  }
+  /// All buckets together.
+  [[nodiscard]] constexpr std::uint64_t events() const noexcept {
+    std::uint64_t n = 0;
+    for (const std::uint64_t x : in) n += x;
+    return n;
+  }
+};
+
 /// What a channel counted since it was opened, and what it holds now.
 struct channel_stats {
   /// Valid while the channel is open (of a sequencer's: while that lives); empty: a sum over closed
@@ -1393,6 +1425,7 @@ struct channel_stats {
   std::uint64_t retained_bytes = 0;   ///< now
   std::uint64_t backlog_bytes = 0;    ///< now, held only for readers that are behind
   std::uint64_t last_id = 0;          ///< given out last
+  latency_counts latency{};           ///< all 0: channel_options::latency is off
 
   /// The counters of both together; `last_id` is the higher one.
   constexpr void add(const channel_stats& o) noexcept {
@@ -1407,6 +1440,7 @@ struct channel_stats {
     retained_bytes += o.retained_bytes;
     backlog_bytes += o.backlog_bytes;
     if (o.last_id > last_id) last_id = o.last_id;
+    latency.add(o.latency);
   }
 };
 
@@ -1581,6 +1615,9 @@ struct channel_options {
   double max_rate = 0;                ///< events a second; see max_bytes
   heartbeat_options heartbeat = {};   ///< so that proxies and clients see that it lives
   std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
+  /// Counts how long its events wait for each reader (channel_stats::latency): 128 bytes, and a
+  /// look at each event that leaves.
+  bool latency = false;
   /// What it is called by metrics_page, together with others that have the same: for a channel per
   /// user or per request, whose names nobody wants there. Empty: its own name. Copied.
   std::string_view metrics_name = {};
@@ -5561,7 +5598,8 @@ struct newest_value {
   std::uint32_t room = 0;            ///< bytes that the blob has
   std::uint32_t next_of_key = none;  ///< of a key that is watched: the slot of another audience's
   owned_text audience;
-  bool erased = false;  ///< the event says that there is no value any more
+  std::uint32_t at = 0;  ///< hub time of its publish, in ms, modulo 2^32
+  bool erased = false;   ///< the event says that there is no value any more
 };
 
 /// A retained event without a key.
@@ -5593,8 +5631,8 @@ class newest_by_key {
   /// An event with a key was published. `position`: its id, or its stamp where there are no ids.
   /// `erase`: it says that the key is gone.
   void put(std::string_view key, std::uint64_t position, std::string_view bytes,
-           std::string_view audience, bool erase = false) noexcept {
-    if (!store(key, position, bytes, audience, erase)) lose(audience).value = position;
+           std::string_view audience, bool erase = false, std::uint32_t at = 0) noexcept {
+    if (!store(key, position, bytes, audience, erase, at)) lose(audience).value = position;
   }
   /// One without a key, the entry `ordinal` of the log.
   void put_keyless(std::uint64_t position, std::uint64_t ordinal,
@@ -5754,7 +5792,7 @@ class newest_by_key {
   }
 
   [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
-                           std::string_view audience, bool erase) noexcept {
+                           std::string_view audience, bool erase, std::uint32_t at) noexcept {
     // A state belongs to a key and an audience.
     std::uint64_t hash = keys_.hash(key);
     if (!audience.empty()) hash = hash_name(audience, hash);
@@ -5773,6 +5811,7 @@ class newest_by_key {
       if (const std::uint32_t k = watched(slot); k != none) chain(slot, k);
     }
     keys_[slot].erased = erase;
+    keys_[slot].at = at;
     link(slot);
     if (!hold(keys_[slot], bytes)) {
       drop(slot);
@@ -5933,6 +5972,7 @@ class channel_state {
     s.backlog_bytes =
         main_.log.backlog() + (transients_ != nullptr ? transients_->log.backlog() : 0);
     s.last_id = main_.log.last_id();
+    if (latency_ != nullptr) s.latency = *latency_;
     return s;
   }
 
@@ -5949,11 +5989,11 @@ class channel_state {
   owned_text name_;
   owned_text texts_;  // those of its options, one behind the other
   channel_options options_;
-  sequence own_;
-  sequence* sequence_ = &own_;
+  sequence own_;  // with own_sequence; see engine::sequence_of
   stream main_;
   stream* transients_ = nullptr;     // made when first needed
   newest_by_key* newest_ = nullptr;  // only with max_keys
+  latency_counts* latency_ = nullptr;
   channel_counters counters_;
   std::uint32_t index_ = none;  // in engine::channels_
   std::uint32_t cell_ = none;   // in engine::cells_
@@ -6136,7 +6176,8 @@ struct lane_item {
   std::uint32_t from = none;  ///< the subscription whose events these are; none: of no channel
   std::uint32_t key = none;   ///< lane_kind::value: its slot among the values
   lane_kind kind = lane_kind::control;
-  bool counts = false;  ///< lane_kind::value: it came while its reader was there
+  bool counts = false;   ///< lane_kind::value: it came while its reader was there
+  std::uint32_t at = 0;  ///< lane_kind::value: hub time of its publish, in ms, modulo 2^32
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 
   [[nodiscard]] const char* data() const noexcept { return bytes->bytes() + sent; }
@@ -6172,11 +6213,12 @@ class lanes {
   }
   /// The value in slot `key`.
   [[nodiscard]] bool push_value(std::uint32_t& lane, blob* b, std::uint32_t from, std::uint32_t key,
-                                bool counts) noexcept {
+                                bool counts, std::uint32_t at) noexcept {
     if (!push(lane, b, lane_kind::value, from)) return false;
     lane_item& item = items_[items_[lane].last];
     item.key = key;
     item.counts = counts;
+    item.at = at;
     return true;
   }
   [[nodiscard]] bool push(std::uint32_t& lane, std::string_view bytes, lane_kind kind) noexcept {
@@ -6787,6 +6829,13 @@ class engine {
   [[nodiscard]] open_result open_channel(std::string_view name, channel_options&& o) noexcept;
   /// nullptr: it is closed, none, or another hub's.
   [[nodiscard]] channel_state* find(channel c) const noexcept;
+  /// Where a channel's ids come from.
+  [[nodiscard]] static sequence& sequence_of(channel_state& c) noexcept {
+    return c.options_.own_sequence ? c.own_ : c.engine_->sequence_;
+  }
+  [[nodiscard]] static const sequence& sequence_of(const channel_state& c) noexcept {
+    return c.options_.own_sequence ? c.own_ : c.engine_->sequence_;
+  }
   [[nodiscard]] channel find_channel(std::string_view name) const noexcept;
   bool close_channel(channel c) noexcept;
   [[nodiscard]] const vec<channel_state*>& channels() const noexcept { return channels_; }
@@ -6951,6 +7000,7 @@ class engine {
   [[nodiscard]] stream& next_touched() noexcept;
   void untouch(stream& st) noexcept;
   [[nodiscard]] bool begin_counts(std::uint32_t index) noexcept;
+  void note_latency(const channel_state& c, std::int64_t at) noexcept;
   void count_conflated(std::uint32_t index, std::uint64_t n) noexcept;
   void count(std::uint32_t index, std::uint64_t session_counts::*what, std::uint64_t n) noexcept;
   void move_cursor(subscription& sub, const log_place& to) noexcept;
@@ -7206,6 +7256,7 @@ class engine {
   void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
   void delivered(session& s, std::uint32_t index, const log_place& from, std::uint32_t count,
                  bool application) noexcept;
+  void look_at_each(std::uint32_t index, log_place p, std::uint32_t whole) noexcept;
   void block(std::uint32_t slot, session& s, bool waiting) noexcept;
   [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
 
@@ -7516,7 +7567,7 @@ inline void engine::set_selecting(subscription& sub, bool on) noexcept {
 
 /// The newest position of a channel: an id, or a stamp where there are none.
 inline std::uint64_t engine::head_of(const channel_state& c) const noexcept {
-  return c.options_.ids != id_mode::none ? c.sequence_->last : stamp_;
+  return c.options_.ids != id_mode::none ? sequence_of(c).last : stamp_;
 }
 
 /// What reads the values of a channel. REQUIRES: it does.
@@ -7644,6 +7695,11 @@ inline void engine::count(std::uint32_t index, std::uint64_t session_counts::*wh
 inline void engine::count_conflated(std::uint32_t index, std::uint64_t n) noexcept {
   stream_of(subs_[index]).owner->counters_.coalesced += n;
   count(index, &session_counts::conflated, n);
+}
+
+/// An event that was published at `at` is out, or goes out now.
+inline void engine::note_latency(const channel_state& c, std::int64_t at) noexcept {
+  if (c.latency_ != nullptr) c.latency_->add(present_ - at);
 }
 
 inline session_counts engine::session_stats(session_id id, const channel* c) const noexcept {
@@ -7938,6 +7994,11 @@ inline bool engine::make_channel(channel_state& c, std::string_view name,
     if (table == nullptr) return false;
     c.newest_ = ::new (table) newest_by_key(opts.max_keys, options_.seed);
   }
+  if (opts.latency) {
+    void* const counts = allocate(sizeof(latency_counts));
+    if (counts == nullptr) return false;
+    c.latency_ = ::new (counts) latency_counts;
+  }
   return list_stream(c.main_) != none && names_.acquire(name) != none;
 }
 
@@ -7948,7 +8009,6 @@ inline void engine::begin_sequence(channel_state& c) noexcept {
   const std::uint32_t known = closed_.find(c.name());
   event_id before = known != none ? closed_[known].last : no_id;
   if (!o.own_sequence) {
-    c.sequence_ = &sequence_;
     if (known == none) before = closed_floor_;
   } else {
     const event_id unsaid = o.ids == id_mode::given ? no_id : options_.first_id;
@@ -7963,7 +8023,7 @@ inline void engine::begin_sequence(channel_state& c) noexcept {
   }
   if (before != no_id) c.main_.log.forget_up_to(before);
   if (c.newest_ != nullptr && o.ids != id_mode::none) {
-    const event_id gone = before > c.sequence_->start ? before : c.sequence_->start;
+    const event_id gone = before > sequence_of(c).start ? before : sequence_of(c).start;
     if (gone != no_id) c.newest_->begin_behind(gone);
   }
   if (known != none) forget(known);
@@ -8038,6 +8098,7 @@ inline void engine::delete_channel(channel_state* c) noexcept {
     c->newest_->~newest_by_key();
     deallocate(c->newest_);
   }
+  deallocate(c->latency_);
   c->~channel_state();
   deallocate(c);
 }
@@ -8144,7 +8205,7 @@ inline std::size_t channel::subscribers() const noexcept {
 }
 inline event_id channel::last_id() const noexcept {
   const detail::channel_state* const c = state();
-  return c == nullptr ? no_id : c->sequence_->last;
+  return c == nullptr ? no_id : detail::engine::sequence_of(*c).last;
 }
 inline channel_stats channel::stats() const noexcept {
   const detail::channel_state* const c = state();
@@ -8546,7 +8607,7 @@ inline void engine::leave_log(std::uint32_t index) noexcept {
   }
   if (sub.rest != 0) ++next.k;
   skip& missed = skips_[record];
-  missed = {st.log.id_before(next), next.ordinal(), st.owner->sequence_->last + 1, stamp_ + 1};
+  missed = {st.log.id_before(next), next.ordinal(), sequence_of(*st.owner).last + 1, stamp_ + 1};
   if (next.find_entry()) {
     missed.first = next.seg->id(next.get());
     missed.stamp = next.seg->stamp(next.get());
@@ -8883,13 +8944,13 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 /// The oldest id that can still come: the oldest retained, or the next to be published.
 inline event_id engine::first_possible(const stream& st) noexcept {
   return st.log.retained() < st.log.end() ? st.log.id_at(st.log.retained())
-                                          : st.owner->sequence_->last + 1;
+                                          : sequence_of(*st.owner).last + 1;
 }
 
 /// What has an id above it is in the log: retention let go no more than that, and nothing at or
 /// below it is of this run.
 inline event_id engine::gone_up_to(const stream& st) noexcept {
-  const event_id start = st.owner->sequence_->start;
+  const event_id start = sequence_of(*st.owner).start;
   return st.log.forgotten_id() > start ? st.log.forgotten_id() : start;
 }
 
@@ -9018,7 +9079,7 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
     beginning b{.from = watch->selects ? source::selected : source::newest};
     const bool brings =
         resume.state == resume_point::kind::given && c.options_.ids != id_mode::none;
-    b.lost = brings && (resume.after > c.sequence_->last || c.engine_->was_lost(resume.after));
+    b.lost = brings && (resume.after > sequence_of(c).last || c.engine_->was_lost(resume.after));
     b.resumes = brings && !b.lost;
     return b;
   }
@@ -9029,13 +9090,13 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
     return {.ordinal = start == start_at::all ? log.retained() : log.end()};
   }
   const event_id after = resume.after;
-  if (after > c.sequence_->last) return {.ordinal = log.end(), .lost = true};  // ahead
+  if (after > sequence_of(c).last) return {.ordinal = log.end(), .lost = true};  // ahead
   beginning b{.ordinal = log.find(after), .resumes = true};
   b.lost = c.engine_->was_lost(after);
   if (b.lost) return b;
   // It was in the middle of a pass, or what it missed is old news, and the values are known since.
   const bool missed = b.ordinal < log.end() || after < gone_up_to(c.main_);
-  const bool known = after >= c.sequence_->start || !c.options_.backfill;
+  const bool known = after >= sequence_of(c).start || !c.options_.backfill;
   const bool conflates = c.options_.on_lag == lag_policy::coalesce && after != 0 && missed && known;
   if (c.newest_ != nullptr && (resume.values < after || conflates)) {
     b.from = source::newest;
@@ -9115,7 +9176,7 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
     if (!begin_at(i, j, resume, watches ? &watch : nullptr, lost)) return false;
     if (lost && !told) {
       if (!untold_.push_back({&c, loss_at_opening(c, after)})) return false;
-      told = after > c.sequence_->last;
+      told = after > sequence_of(c).last;
     }
     if ((last = pass_transients(i)) == none) return false;
   }
@@ -9127,7 +9188,7 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
 
 /// What one lost that comes back with an id that cannot be continued.
 inline loss engine::loss_at_opening(const channel_state& c, event_id after) noexcept {
-  const sequence& seq = *c.sequence_;
+  const sequence& seq = sequence_of(c);
   const bool ahead = after > seq.last;
   event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
   if (c.engine_->was_lost(after)) first = c.engine_->options_.lost_below;
@@ -9196,7 +9257,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
     const subscription& sub = subs_[i];
     stream& st = stream_of(sub);
     if (st.transients || st.owner->options_.ids == id_mode::none) continue;
-    event_id id = st.owner->sequence_->last + 1;
+    event_id id = sequence_of(*st.owner).last + 1;
     switch (sub.from()) {
       case source::newest:
       case source::selected: {
@@ -9366,7 +9427,7 @@ inline loss engine::leave_skip(std::uint32_t slot, std::uint32_t index) noexcept
   go_live(sub, lost == 0 ? missed.ordinal : to);
   c.counters_.dropped += lost;
   count(index, &session_counts::lost, lost);
-  return {missed.requested, to < st.log.end() ? st.log.id_at(to) : c.sequence_->last + 1, lost,
+  return {missed.requested, to < st.log.end() ? st.log.id_at(to) : sequence_of(c).last + 1, lost,
           !st.log.selective(), with_ids};
 }
 
@@ -9432,7 +9493,8 @@ inline bool engine::push_value(weaving& w, std::uint32_t index, std::uint32_t va
                                std::uint32_t key, bool counts) noexcept {
   const newest_by_key& values = *stream_of(subs_[index]).owner->newest_;
   w.bytes += values[value].bytes->size;
-  return lanes_.push_value(sessions_[w.slot].lane, values[value].bytes, index, key, counts);
+  return lanes_.push_value(sessions_[w.slot].lane, values[value].bytes, index, key, counts,
+                           values[value].at);
 }
 
 // --- of chosen keys ------------------------------------------------------------------------------
@@ -9806,6 +9868,7 @@ inline void engine::take_keyless(weaving& w, strand& x) noexcept {
   p.sent += e.position > p.entered ? 1U : 0U;
   ++st.owner->counters_.delivered;
   count(x.index, &session_counts::delivered, 1);
+  if (e.position > p.entered) note_latency(*st.owner, at.seg->at(at.get()));
   pieces_.clear();
   w.ok = add_piece(w, at.seg->text(at.get()), id);
   if (w.ok) push_pieces(w, lane_kind::event, x.index);
@@ -9864,7 +9927,10 @@ inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) no
     if (!e.heartbeat()) kind = lane_kind::event;
     if (id != no_id) w.done_to = id;
     ++st.owner->counters_.delivered;
-    if (!e.heartbeat()) count(x.index, &session_counts::delivered, 1);
+    if (!e.heartbeat()) {
+      count(x.index, &session_counts::delivered, 1);
+      if (p.offset() >= sub.live_from) note_latency(*st.owner, p.seg->at(e));
+    }
     ++p.k;
     if (w.bytes + w.size >= w.room || next_visible(w.slot, st, p, x.own) != found::entry) break;
     id = p.seg->id(p.get());
@@ -10155,7 +10221,7 @@ inline publish_result engine::publish(channel_state& c, const event& e,
     return {no_id, publish_error::bad_type};
   }
   if (o.audience.size() > 0xffff || o.key.size() > 0x7fff) return {no_id, publish_error::too_large};
-  sequence& seq = *c.sequence_;
+  sequence& seq = sequence_of(c);
   stream* st = &c.main_;
   new_entry meta;
   if (o.transient) {
@@ -10199,7 +10265,7 @@ inline void engine::put_newest(channel_state& c, const new_entry& meta,
   std::string_view text = meta.text;
   if (o.encoded && meta.id != no_id && text.starts_with("id: "))
     text.remove_prefix(text.find('\n') + 1);
-  c.newest_->put(o.key, position, text, o.audience, o.erase);
+  c.newest_->put(o.key, position, text, o.audience, o.erase, static_cast<std::uint32_t>(meta.at));
   if (c.main_.selecting != 0) wake_watchers(c, o.key, position, o.audience);
 }
 
@@ -10766,6 +10832,8 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
     const subscription& sub = subs_[item.from];
     ++stream_of(sub).owner->counters_.delivered;
     count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
+    const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
+    if (item.counts) note_latency(*stream_of(sub).owner, present_ - waited);
     if (sub.from() == source::newest || sub.from() == source::selected)
       value_reader_of(sub).sent += item.counts ? 1U : 0U;
     if (sub.from() == source::selected) value_sent(item.from, item.key);
@@ -10810,17 +10878,27 @@ inline void engine::advance_cursor(session& s, const run& r, std::uint32_t n) no
 /// Counts whole entries. `application`: none of them is a heartbeat.
 inline void engine::delivered(session& s, std::uint32_t index, const log_place& from,
                               std::uint32_t whole, bool application) noexcept {
-  stream_of(subs_[index]).owner->counters_.delivered += whole;
-  std::uint32_t events = application ? whole : 0;
+  channel_state& c = *stream_of(subs_[index]).owner;
+  c.counters_.delivered += whole;
+  if (c.latency_ != nullptr || !counts_.empty()) look_at_each(index, from, whole);
   log_place p = from;
-  const bool all = !counts_.empty();
-  for (std::uint32_t n = 0; n < whole && !application && (all || events == 0); ++n, ++p.k) {
+  for (std::uint32_t n = 0; n < whole && !application; ++n, ++p.k) {
     if (!p.find_entry()) break;
-    events += p.get().heartbeat() ? 0U : 1U;
+    application = !p.get().heartbeat();
   }
-  if (events == 0) return;
-  s.last_event = now32();
-  count(index, &session_counts::delivered, events);
+  if (application) s.last_event = now32();
+}
+
+/// What is counted of single events that are out.
+inline void engine::look_at_each(std::uint32_t index, log_place p, std::uint32_t whole) noexcept {
+  const subscription& sub = subs_[index];
+  const channel_state& c = *stream_of(sub).owner;
+  for (; whole != 0 && p.find_entry(); --whole, ++p.k) {
+    if (p.get().heartbeat()) continue;
+    count(index, &session_counts::delivered, 1);
+    if (sub.from() == source::log && p.offset() >= sub.live_from)
+      note_latency(c, p.seg->at(p.get()));
+  }
 }
 
 // --- completion and pull -------------------------------------------------------------------------
@@ -11384,7 +11462,7 @@ inline refusal_reason engine::bad_channel(const joining& j, std::uint32_t i) con
   if (here == nullptr || here->closing_) return refusal_reason::closed;
   const channel_state& c = *here;
   if (c.engine_ != this) return refusal_reason::another_hub;
-  if (c.sequence_ != joined(j, 0).sequence_) return refusal_reason::another_sequence;
+  if (&sequence_of(c) != &sequence_of(joined(j, 0))) return refusal_reason::another_sequence;
   if (c.joined_) return refusal_reason::joined_twice;
   if (watch_requests::request watch; j.watches.find(i, watch)) {
     if (c.newest_ == nullptr) return refusal_reason::no_keys;
@@ -11412,7 +11490,7 @@ inline join_error engine::bad_join(std::uint32_t slot, channel to,
     if (st.transients || sub.from() == source::left) continue;
     ++joined;
     if (st.owner == &c) return join_error::joined;
-    if (st.owner->sequence_ != c.sequence_) return join_error::another_sequence;
+    if (&sequence_of(*st.owner) != &sequence_of(c)) return join_error::another_sequence;
   }
   // What its client brings when it is cut is an id of those that it left.
   const session& s = sessions_[slot];
@@ -11438,7 +11516,7 @@ inline bool engine::moved_on(std::uint32_t slot, const channel_state& c, const j
                              const resume_point& resume, watch_request watch) noexcept {
   const session& s = sessions_[slot];
   if (!s.has_ids || c.options_.ids == id_mode::none) return false;
-  event_id stands = c.sequence_->last;  // of one that left them all, or has a write under way
+  event_id stands = sequence_of(c).last;  // of one that left them all, or has a write under way
   if (const event_id next = next_id(slot); s.flight == none && next <= stands) stands = next - 1;
   const beginning b = beginning_of(c, j, resume, watch);
   if (b.from == source::backfill) return resume.after < stands;

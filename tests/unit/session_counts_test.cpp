@@ -54,8 +54,7 @@ TEST_CASE("session counts: a heartbeat is no event, an event that is half sent i
           "[counts]") {
   stage s{counting()};
   sse::channel_options o;
-  o.heartbeat = {.mode = sse::heartbeat_options::pace::fixed,
-                 .every = sse::duration::seconds(1)};
+  o.heartbeat = {.mode = sse::heartbeat_options::pace::fixed, .every = sse::duration::seconds(1)};
   sse::channel c = s.open("a", o);
   const caller k = s.join(c);
   s.flush();

@@ -84,7 +84,7 @@ inline refusal_reason engine::bad_channel(const joining& j, std::uint32_t i) con
   if (here == nullptr || here->closing_) return refusal_reason::closed;
   const channel_state& c = *here;
   if (c.engine_ != this) return refusal_reason::another_hub;
-  if (c.sequence_ != joined(j, 0).sequence_) return refusal_reason::another_sequence;
+  if (&sequence_of(c) != &sequence_of(joined(j, 0))) return refusal_reason::another_sequence;
   if (c.joined_) return refusal_reason::joined_twice;
   if (watch_requests::request watch; j.watches.find(i, watch)) {
     if (c.newest_ == nullptr) return refusal_reason::no_keys;
@@ -112,7 +112,7 @@ inline join_error engine::bad_join(std::uint32_t slot, channel to,
     if (st.transients || sub.from() == source::left) continue;
     ++joined;
     if (st.owner == &c) return join_error::joined;
-    if (st.owner->sequence_ != c.sequence_) return join_error::another_sequence;
+    if (&sequence_of(*st.owner) != &sequence_of(c)) return join_error::another_sequence;
   }
   // What its client brings when it is cut is an id of those that it left.
   const session& s = sessions_[slot];
@@ -138,7 +138,7 @@ inline bool engine::moved_on(std::uint32_t slot, const channel_state& c, const j
                              const resume_point& resume, watch_request watch) noexcept {
   const session& s = sessions_[slot];
   if (!s.has_ids || c.options_.ids == id_mode::none) return false;
-  event_id stands = c.sequence_->last;  // of one that left them all, or has a write under way
+  event_id stands = sequence_of(c).last;  // of one that left them all, or has a write under way
   if (const event_id next = next_id(slot); s.flight == none && next <= stands) stands = next - 1;
   const beginning b = beginning_of(c, j, resume, watch);
   if (b.from == source::backfill) return resume.after < stands;

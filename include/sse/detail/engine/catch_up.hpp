@@ -19,13 +19,13 @@ namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 /// The oldest id that can still come: the oldest retained, or the next to be published.
 inline event_id engine::first_possible(const stream& st) noexcept {
   return st.log.retained() < st.log.end() ? st.log.id_at(st.log.retained())
-                                          : st.owner->sequence_->last + 1;
+                                          : sequence_of(*st.owner).last + 1;
 }
 
 /// What has an id above it is in the log: retention let go no more than that, and nothing at or
 /// below it is of this run.
 inline event_id engine::gone_up_to(const stream& st) noexcept {
-  const event_id start = st.owner->sequence_->start;
+  const event_id start = sequence_of(*st.owner).start;
   return st.log.forgotten_id() > start ? st.log.forgotten_id() : start;
 }
 
@@ -154,7 +154,7 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
     beginning b{.from = watch->selects ? source::selected : source::newest};
     const bool brings =
         resume.state == resume_point::kind::given && c.options_.ids != id_mode::none;
-    b.lost = brings && (resume.after > c.sequence_->last || c.engine_->was_lost(resume.after));
+    b.lost = brings && (resume.after > sequence_of(c).last || c.engine_->was_lost(resume.after));
     b.resumes = brings && !b.lost;
     return b;
   }
@@ -165,13 +165,13 @@ inline engine::beginning engine::beginning_of(const channel_state& c, const join
     return {.ordinal = start == start_at::all ? log.retained() : log.end()};
   }
   const event_id after = resume.after;
-  if (after > c.sequence_->last) return {.ordinal = log.end(), .lost = true};  // ahead
+  if (after > sequence_of(c).last) return {.ordinal = log.end(), .lost = true};  // ahead
   beginning b{.ordinal = log.find(after), .resumes = true};
   b.lost = c.engine_->was_lost(after);
   if (b.lost) return b;
   // It was in the middle of a pass, or what it missed is old news, and the values are known since.
   const bool missed = b.ordinal < log.end() || after < gone_up_to(c.main_);
-  const bool known = after >= c.sequence_->start || !c.options_.backfill;
+  const bool known = after >= sequence_of(c).start || !c.options_.backfill;
   const bool conflates = c.options_.on_lag == lag_policy::coalesce && after != 0 && missed && known;
   if (c.newest_ != nullptr && (resume.values < after || conflates)) {
     b.from = source::newest;
@@ -251,7 +251,7 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
     if (!begin_at(i, j, resume, watches ? &watch : nullptr, lost)) return false;
     if (lost && !told) {
       if (!untold_.push_back({&c, loss_at_opening(c, after)})) return false;
-      told = after > c.sequence_->last;
+      told = after > sequence_of(c).last;
     }
     if ((last = pass_transients(i)) == none) return false;
   }
@@ -263,7 +263,7 @@ inline bool engine::subscribe(std::uint32_t slot, const joining& j,
 
 /// What one lost that comes back with an id that cannot be continued.
 inline loss engine::loss_at_opening(const channel_state& c, event_id after) noexcept {
-  const sequence& seq = *c.sequence_;
+  const sequence& seq = sequence_of(c);
   const bool ahead = after > seq.last;
   event_id first = ahead ? seq.last + 1 : first_possible(c.main_);
   if (c.engine_->was_lost(after)) first = c.engine_->options_.lost_below;
@@ -332,7 +332,7 @@ inline event_id engine::next_id(std::uint32_t slot) noexcept {
     const subscription& sub = subs_[i];
     stream& st = stream_of(sub);
     if (st.transients || st.owner->options_.ids == id_mode::none) continue;
-    event_id id = st.owner->sequence_->last + 1;
+    event_id id = sequence_of(*st.owner).last + 1;
     switch (sub.from()) {
       case source::newest:
       case source::selected: {
@@ -502,7 +502,7 @@ inline loss engine::leave_skip(std::uint32_t slot, std::uint32_t index) noexcept
   go_live(sub, lost == 0 ? missed.ordinal : to);
   c.counters_.dropped += lost;
   count(index, &session_counts::lost, lost);
-  return {missed.requested, to < st.log.end() ? st.log.id_at(to) : c.sequence_->last + 1, lost,
+  return {missed.requested, to < st.log.end() ? st.log.id_at(to) : sequence_of(c).last + 1, lost,
           !st.log.selective(), with_ids};
 }
 

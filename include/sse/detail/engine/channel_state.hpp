@@ -73,6 +73,7 @@ class channel_state {
     s.backlog_bytes =
         main_.log.backlog() + (transients_ != nullptr ? transients_->log.backlog() : 0);
     s.last_id = main_.log.last_id();
+    if (latency_ != nullptr) s.latency = *latency_;
     return s;
   }
 
@@ -89,11 +90,11 @@ class channel_state {
   owned_text name_;
   owned_text texts_;  // those of its options, one behind the other
   channel_options options_;
-  sequence own_;
-  sequence* sequence_ = &own_;
+  sequence own_;  // with own_sequence; see engine::sequence_of
   stream main_;
   stream* transients_ = nullptr;     // made when first needed
   newest_by_key* newest_ = nullptr;  // only with max_keys
+  latency_counts* latency_ = nullptr;
   channel_counters counters_;
   std::uint32_t index_ = none;  // in engine::channels_
   std::uint32_t cell_ = none;   // in engine::cells_

@@ -78,6 +78,11 @@ inline bool engine::make_channel(channel_state& c, std::string_view name,
     if (table == nullptr) return false;
     c.newest_ = ::new (table) newest_by_key(opts.max_keys, options_.seed);
   }
+  if (opts.latency) {
+    void* const counts = allocate(sizeof(latency_counts));
+    if (counts == nullptr) return false;
+    c.latency_ = ::new (counts) latency_counts;
+  }
   return list_stream(c.main_) != none && names_.acquire(name) != none;
 }
 
@@ -88,7 +93,6 @@ inline void engine::begin_sequence(channel_state& c) noexcept {
   const std::uint32_t known = closed_.find(c.name());
   event_id before = known != none ? closed_[known].last : no_id;
   if (!o.own_sequence) {
-    c.sequence_ = &sequence_;
     if (known == none) before = closed_floor_;
   } else {
     const event_id unsaid = o.ids == id_mode::given ? no_id : options_.first_id;
@@ -103,7 +107,7 @@ inline void engine::begin_sequence(channel_state& c) noexcept {
   }
   if (before != no_id) c.main_.log.forget_up_to(before);
   if (c.newest_ != nullptr && o.ids != id_mode::none) {
-    const event_id gone = before > c.sequence_->start ? before : c.sequence_->start;
+    const event_id gone = before > sequence_of(c).start ? before : sequence_of(c).start;
     if (gone != no_id) c.newest_->begin_behind(gone);
   }
   if (known != none) forget(known);
@@ -178,6 +182,7 @@ inline void engine::delete_channel(channel_state* c) noexcept {
     c->newest_->~newest_by_key();
     deallocate(c->newest_);
   }
+  deallocate(c->latency_);
   c->~channel_state();
   deallocate(c);
 }
@@ -284,7 +289,7 @@ inline std::size_t channel::subscribers() const noexcept {
 }
 inline event_id channel::last_id() const noexcept {
   const detail::channel_state* const c = state();
-  return c == nullptr ? no_id : c->sequence_->last;
+  return c == nullptr ? no_id : detail::engine::sequence_of(*c).last;
 }
 inline channel_stats channel::stats() const noexcept {
   const detail::channel_state* const c = state();

@@ -176,6 +176,13 @@ class engine {
   [[nodiscard]] open_result open_channel(std::string_view name, channel_options&& o) noexcept;
   /// nullptr: it is closed, none, or another hub's.
   [[nodiscard]] channel_state* find(channel c) const noexcept;
+  /// Where a channel's ids come from.
+  [[nodiscard]] static sequence& sequence_of(channel_state& c) noexcept {
+    return c.options_.own_sequence ? c.own_ : c.engine_->sequence_;
+  }
+  [[nodiscard]] static const sequence& sequence_of(const channel_state& c) noexcept {
+    return c.options_.own_sequence ? c.own_ : c.engine_->sequence_;
+  }
   [[nodiscard]] channel find_channel(std::string_view name) const noexcept;
   bool close_channel(channel c) noexcept;
   [[nodiscard]] const vec<channel_state*>& channels() const noexcept { return channels_; }
@@ -340,6 +347,7 @@ class engine {
   [[nodiscard]] stream& next_touched() noexcept;
   void untouch(stream& st) noexcept;
   [[nodiscard]] bool begin_counts(std::uint32_t index) noexcept;
+  void note_latency(const channel_state& c, std::int64_t at) noexcept;
   void count_conflated(std::uint32_t index, std::uint64_t n) noexcept;
   void count(std::uint32_t index, std::uint64_t session_counts::*what, std::uint64_t n) noexcept;
   void move_cursor(subscription& sub, const log_place& to) noexcept;
@@ -595,6 +603,7 @@ class engine {
   void advance_cursor(session& s, const run& r, std::uint32_t n) noexcept;
   void delivered(session& s, std::uint32_t index, const log_place& from, std::uint32_t count,
                  bool application) noexcept;
+  void look_at_each(std::uint32_t index, log_place p, std::uint32_t whole) noexcept;
   void block(std::uint32_t slot, session& s, bool waiting) noexcept;
   [[nodiscard]] bool say_farewell(std::uint32_t slot, session& s) noexcept;
 

@@ -534,6 +534,8 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
     const subscription& sub = subs_[item.from];
     ++stream_of(sub).owner->counters_.delivered;
     count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
+    const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
+    if (item.counts) note_latency(*stream_of(sub).owner, present_ - waited);
     if (sub.from() == source::newest || sub.from() == source::selected)
       value_reader_of(sub).sent += item.counts ? 1U : 0U;
     if (sub.from() == source::selected) value_sent(item.from, item.key);
@@ -578,17 +580,27 @@ inline void engine::advance_cursor(session& s, const run& r, std::uint32_t n) no
 /// Counts whole entries. `application`: none of them is a heartbeat.
 inline void engine::delivered(session& s, std::uint32_t index, const log_place& from,
                               std::uint32_t whole, bool application) noexcept {
-  stream_of(subs_[index]).owner->counters_.delivered += whole;
-  std::uint32_t events = application ? whole : 0;
+  channel_state& c = *stream_of(subs_[index]).owner;
+  c.counters_.delivered += whole;
+  if (c.latency_ != nullptr || !counts_.empty()) look_at_each(index, from, whole);
   log_place p = from;
-  const bool all = !counts_.empty();
-  for (std::uint32_t n = 0; n < whole && !application && (all || events == 0); ++n, ++p.k) {
+  for (std::uint32_t n = 0; n < whole && !application; ++n, ++p.k) {
     if (!p.find_entry()) break;
-    events += p.get().heartbeat() ? 0U : 1U;
+    application = !p.get().heartbeat();
   }
-  if (events == 0) return;
-  s.last_event = now32();
-  count(index, &session_counts::delivered, events);
+  if (application) s.last_event = now32();
+}
+
+/// What is counted of single events that are out.
+inline void engine::look_at_each(std::uint32_t index, log_place p, std::uint32_t whole) noexcept {
+  const subscription& sub = subs_[index];
+  const channel_state& c = *stream_of(sub).owner;
+  for (; whole != 0 && p.find_entry(); --whole, ++p.k) {
+    if (p.get().heartbeat()) continue;
+    count(index, &session_counts::delivered, 1);
+    if (sub.from() == source::log && p.offset() >= sub.live_from)
+      note_latency(c, p.seg->at(p.get()));
+  }
 }
 
 // --- completion and pull -------------------------------------------------------------------------

@@ -130,7 +130,7 @@ inline void engine::leave_log(std::uint32_t index) noexcept {
   }
   if (sub.rest != 0) ++next.k;
   skip& missed = skips_[record];
-  missed = {st.log.id_before(next), next.ordinal(), st.owner->sequence_->last + 1, stamp_ + 1};
+  missed = {st.log.id_before(next), next.ordinal(), sequence_of(*st.owner).last + 1, stamp_ + 1};
   if (next.find_entry()) {
     missed.first = next.seg->id(next.get());
     missed.stamp = next.seg->stamp(next.get());

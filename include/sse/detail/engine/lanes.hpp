@@ -35,7 +35,8 @@ struct lane_item {
   std::uint32_t from = none;  ///< the subscription whose events these are; none: of no channel
   std::uint32_t key = none;   ///< lane_kind::value: its slot among the values
   lane_kind kind = lane_kind::control;
-  bool counts = false;  ///< lane_kind::value: it came while its reader was there
+  bool counts = false;   ///< lane_kind::value: it came while its reader was there
+  std::uint32_t at = 0;  ///< lane_kind::value: hub time of its publish, in ms, modulo 2^32
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 
   [[nodiscard]] const char* data() const noexcept { return bytes->bytes() + sent; }
@@ -71,11 +72,12 @@ class lanes {
   }
   /// The value in slot `key`.
   [[nodiscard]] bool push_value(std::uint32_t& lane, blob* b, std::uint32_t from, std::uint32_t key,
-                                bool counts) noexcept {
+                                bool counts, std::uint32_t at) noexcept {
     if (!push(lane, b, lane_kind::value, from)) return false;
     lane_item& item = items_[items_[lane].last];
     item.key = key;
     item.counts = counts;
+    item.at = at;
     return true;
   }
   [[nodiscard]] bool push(std::uint32_t& lane, std::string_view bytes, lane_kind kind) noexcept {

@@ -78,7 +78,8 @@ inline bool engine::push_value(weaving& w, std::uint32_t index, std::uint32_t va
                                std::uint32_t key, bool counts) noexcept {
   const newest_by_key& values = *stream_of(subs_[index]).owner->newest_;
   w.bytes += values[value].bytes->size;
-  return lanes_.push_value(sessions_[w.slot].lane, values[value].bytes, index, key, counts);
+  return lanes_.push_value(sessions_[w.slot].lane, values[value].bytes, index, key, counts,
+                           values[value].at);
 }
 
 // --- of chosen keys ------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ inline publish_result engine::publish(channel_state& c, const event& e,
     return {no_id, publish_error::bad_type};
   }
   if (o.audience.size() > 0xffff || o.key.size() > 0x7fff) return {no_id, publish_error::too_large};
-  sequence& seq = *c.sequence_;
+  sequence& seq = sequence_of(c);
   stream* st = &c.main_;
   new_entry meta;
   if (o.transient) {
@@ -169,7 +169,7 @@ inline void engine::put_newest(channel_state& c, const new_entry& meta,
   std::string_view text = meta.text;
   if (o.encoded && meta.id != no_id && text.starts_with("id: "))
     text.remove_prefix(text.find('\n') + 1);
-  c.newest_->put(o.key, position, text, o.audience, o.erase);
+  c.newest_->put(o.key, position, text, o.audience, o.erase, static_cast<std::uint32_t>(meta.at));
   if (c.main_.selecting != 0) wake_watchers(c, o.key, position, o.audience);
 }
 

@@ -141,7 +141,7 @@ inline void engine::set_selecting(subscription& sub, bool on) noexcept {
 
 /// The newest position of a channel: an id, or a stamp where there are none.
 inline std::uint64_t engine::head_of(const channel_state& c) const noexcept {
-  return c.options_.ids != id_mode::none ? c.sequence_->last : stamp_;
+  return c.options_.ids != id_mode::none ? sequence_of(c).last : stamp_;
 }
 
 /// What reads the values of a channel. REQUIRES: it does.
@@ -269,6 +269,11 @@ inline void engine::count(std::uint32_t index, std::uint64_t session_counts::*wh
 inline void engine::count_conflated(std::uint32_t index, std::uint64_t n) noexcept {
   stream_of(subs_[index]).owner->counters_.coalesced += n;
   count(index, &session_counts::conflated, n);
+}
+
+/// An event that was published at `at` is out, or goes out now.
+inline void engine::note_latency(const channel_state& c, std::int64_t at) noexcept {
+  if (c.latency_ != nullptr) c.latency_->add(present_ - at);
 }
 
 inline session_counts engine::session_stats(session_id id, const channel* c) const noexcept {

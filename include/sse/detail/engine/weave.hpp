@@ -184,6 +184,7 @@ inline void engine::take_keyless(weaving& w, strand& x) noexcept {
   p.sent += e.position > p.entered ? 1U : 0U;
   ++st.owner->counters_.delivered;
   count(x.index, &session_counts::delivered, 1);
+  if (e.position > p.entered) note_latency(*st.owner, at.seg->at(at.get()));
   pieces_.clear();
   w.ok = add_piece(w, at.seg->text(at.get()), id);
   if (w.ok) push_pieces(w, lane_kind::event, x.index);
@@ -242,7 +243,10 @@ inline void engine::take_from_log(weaving& w, strand& x, std::uint64_t bound) no
     if (!e.heartbeat()) kind = lane_kind::event;
     if (id != no_id) w.done_to = id;
     ++st.owner->counters_.delivered;
-    if (!e.heartbeat()) count(x.index, &session_counts::delivered, 1);
+    if (!e.heartbeat()) {
+      count(x.index, &session_counts::delivered, 1);
+      if (p.offset() >= sub.live_from) note_latency(*st.owner, p.seg->at(e));
+    }
     ++p.k;
     if (w.bytes + w.size >= w.room || next_visible(w.slot, st, p, x.own) != found::entry) break;
     id = p.seg->id(p.get());

@@ -31,7 +31,8 @@ struct newest_value {
   std::uint32_t room = 0;            ///< bytes that the blob has
   std::uint32_t next_of_key = none;  ///< of a key that is watched: the slot of another audience's
   owned_text audience;
-  bool erased = false;  ///< the event says that there is no value any more
+  std::uint32_t at = 0;  ///< hub time of its publish, in ms, modulo 2^32
+  bool erased = false;   ///< the event says that there is no value any more
 };
 
 /// A retained event without a key.
@@ -63,8 +64,8 @@ class newest_by_key {
   /// An event with a key was published. `position`: its id, or its stamp where there are no ids.
   /// `erase`: it says that the key is gone.
   void put(std::string_view key, std::uint64_t position, std::string_view bytes,
-           std::string_view audience, bool erase = false) noexcept {
-    if (!store(key, position, bytes, audience, erase)) lose(audience).value = position;
+           std::string_view audience, bool erase = false, std::uint32_t at = 0) noexcept {
+    if (!store(key, position, bytes, audience, erase, at)) lose(audience).value = position;
   }
   /// One without a key, the entry `ordinal` of the log.
   void put_keyless(std::uint64_t position, std::uint64_t ordinal,
@@ -224,7 +225,7 @@ class newest_by_key {
   }
 
   [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
-                           std::string_view audience, bool erase) noexcept {
+                           std::string_view audience, bool erase, std::uint32_t at) noexcept {
     // A state belongs to a key and an audience.
     std::uint64_t hash = keys_.hash(key);
     if (!audience.empty()) hash = hash_name(audience, hash);
@@ -243,6 +244,7 @@ class newest_by_key {
       if (const std::uint32_t k = watched(slot); k != none) chain(slot, k);
     }
     keys_[slot].erased = erase;
+    keys_[slot].at = at;
     link(slot);
     if (!hold(keys_[slot], bytes)) {
       drop(slot);
