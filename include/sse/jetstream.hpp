@@ -148,7 +148,7 @@ class jetstream {
     messages_->tell(s);
     replay_->tell(s);
     outbox_->tell(s);
-    s.sequence = place_.sequence.load(std::memory_order_relaxed);
+    s.sequence = place_.sequence();
     if (order_ != nullptr) s.last = order_->head();
     return s;
   }
@@ -190,10 +190,8 @@ class jetstream {
     int refusals = 0;
     if (jetstream_error e = link_->patiently([&](jsErrCode&) { return agree(seen, refusals); }))
       return e;
-    place_.base.store(epoch_.base, std::memory_order_release);
-    place_.from.store(epoch_.from, std::memory_order_release);
+    place_.enter({epoch_.base, epoch_.from, seen.last, 0});
     place_.gone.store(seen.first == 0 ? seen.last : seen.first - 1, std::memory_order_release);
-    last_time_ = 0;
     q.first_id = epoch_.base + preload(seen);
     order_ = std::make_unique<sequencer>(std::move(q));
     changes_ = link_->subscribe(link_->record_subject());
@@ -228,14 +226,13 @@ class jetstream {
   /// The newest events as far as they fit; the sequence in front of them.
   [[nodiscard]] std::uint64_t preload(const stream_sight& seen) {
     std::uint64_t place = seen.last;
-    place_.sequence.store(place, std::memory_order_relaxed);
     std::size_t room = (std::min)(options_.preload_bytes, options_.lane_bytes / 2);
     std::uint64_t first = seen.last < 1000 ? 1 : seen.last - 999;
     if (first <= epoch_.from) first = epoch_.from + 1;
     if (first > seen.last || room == 0) return place;
     std::vector<preloaded> read;
     const bool ok = link_->read(first, seen.last, [&](natsMsg* m, const detail::delivery& d) {
-      if (d.sequence == seen.last) last_time_ = d.time_ns;
+      if (d.sequence == seen.last) place_.come(d.sequence, d.time_ns);
       std::string bytes;
       const std::uint16_t c = messages_->encode(m, d.sequence, bytes);
       if (c == detail::order_block::no_channel) return;
@@ -314,7 +311,8 @@ class jetstream {
     inbox_ = link_->new_inbox();
     inbound_ = link_->subscribe(inbox_);
     if (inbound_ == nullptr) return fail();
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const detail::order_place::position my = place_.now();
+    const std::uint64_t mine = my.sequence;
     consumer_ = link_->follow(mine + 1, inbox_, why);
     if (consumer_.empty()) return fail();
     // Only now: the consumer is one of the stream that is looked at, or dies with it.
@@ -323,11 +321,11 @@ class jetstream {
     if (!seen || !link_->record(record, why)) return fail();
     detail::stream_place place{true, epoch_, mine, order_->head(), !regressed_};
     if (mine > seen->last) place.same = false;
-    if (place.same && mine != 0 && last_time_ != 0 && mine >= seen->first &&
+    if (place.same && mine != 0 && my.time_ns != 0 && mine >= seen->first &&
         seen->created_ns == epoch_.created_ns) {
       const auto at = link_->stored_at(mine);
       if (!at) return fail();
-      if (*at != 0 && *at != last_time_) place.same = false;  // another event has its number
+      if (*at != 0 && *at != my.time_ns) place.same = false;  // another event has its number
     }
     const detail::epoch_decision d = detail::decide_epoch(record, *seen, place);
     if (d.what == detail::epoch_decision::kind::write) {
@@ -350,7 +348,7 @@ class jetstream {
     {
       const std::scoped_lock<std::mutex> lock{mutex_};
       ++stats_.follows;
-      stats_.lag = seen->last - place_.sequence.load(std::memory_order_relaxed);
+      stats_.lag = seen->last - place_.sequence();
     }
     set_following(true, {});
     return true;
@@ -371,13 +369,7 @@ class jetstream {
   /// The stream's history is another one from here on: ids begin above all that were given out.
   void enter(const detail::epoch_decision& d) {
     epoch_ = d.epoch;
-    {
-      const std::scoped_lock<std::mutex> lock{place_.entering};
-      place_.base.store(epoch_.base, std::memory_order_release);
-      place_.from.store(epoch_.from, std::memory_order_release);
-      place_.sequence.store(d.sequence, std::memory_order_release);
-    }
-    last_time_ = 0;
+    place_.enter({epoch_.base, epoch_.from, d.sequence, 0});
     regressed_ = false;
     tell_loss(d.sequence + 1, 0, false);
     const std::scoped_lock<std::mutex> lock{mutex_};
@@ -385,7 +377,7 @@ class jetstream {
   }
 
   void lost_to_limits(std::uint64_t next) {
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence();
     const std::uint64_t lost = next - mine - 1;
     if (place_.gone.load(std::memory_order_relaxed) < next - 1)
       place_.gone.store(next - 1, std::memory_order_release);
@@ -395,8 +387,7 @@ class jetstream {
       const std::scoped_lock<std::mutex> lock{mutex_};
       stats_.lost += lost;
     }
-    place_.sequence.store(next - 1, std::memory_order_release);
-    last_time_ = 0;
+    place_.come(next - 1, 0);
   }
 
   /// Until something is not as it should be.
@@ -404,6 +395,7 @@ class jetstream {
     clock::time_point heard = clock::now();  // anything
     clock::time_point looked = heard;        // at the stream, or an event came
     clock::time_point checked = heard;
+    clock::time_point compared = heard;
     std::string bytes;
     while (!stopping_) {
       detail::nats_message m;
@@ -432,7 +424,20 @@ class jetstream {
         looked = now;
         if (!is_as_before()) return;
       }
+      if (now - compared > std::chrono::seconds{5}) {
+        compared = now;
+        if (is_another()) return;  // attach() will see it too
+      }
     }
+  }
+
+  /// The stream's leader has another event under the number of the last that came: servers were
+  /// seen to disagree for good after a leader was lost, without a word.
+  [[nodiscard]] bool is_another() const {
+    const detail::order_place::position my = place_.now();
+    if (my.time_ns == 0) return false;
+    const auto at = link_->stored_at(my.sequence);
+    return at && *at != 0 && *at != my.time_ns;
   }
 
   /// Nothing came for some time: that is because nothing was published.
@@ -440,7 +445,7 @@ class jetstream {
     std::string why;
     const auto seen = link_->look(why);
     if (!seen) return false;
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence();
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.lag = seen->last > mine ? seen->last - mine : 0;
     int waiting = 0;
@@ -454,7 +459,7 @@ class jetstream {
   [[nodiscard]] bool take(natsMsg* m, std::string& bytes) {
     const detail::delivery d = detail::delivery_of(m);
     if (d.sequence == 0) return take_status(m);
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence();
     if (d.in_consumer != ++in_consumer_) return false;  // some got lost on the way: ask again
     if (d.sequence <= mine) {
       if (d.sequence <= told_) return true;  // it came after all
@@ -468,8 +473,7 @@ class jetstream {
     if (shown)
       show(channel, d.sequence, bytes, detail::header_of(m, detail::order_messages::audience),
            detail::header_of(m, detail::order_messages::key));
-    last_time_ = d.time_ns;
-    place_.sequence.store(d.sequence, std::memory_order_release);
+    place_.come(d.sequence, d.time_ns);
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.events += shown ? 1U : 0U;
     stats_.lag = d.pending;
@@ -512,7 +516,6 @@ class jetstream {
 
   // Of the thread that follows.
   detail::stream_epoch epoch_;
-  std::uint64_t last_time_ = 0;  // of the last message, in ns; 0: not known
   std::uint64_t in_consumer_ = 0;
   std::uint64_t told_ = 0;  // to be lost, though it may be on its way here
   bool regressed_ = false;

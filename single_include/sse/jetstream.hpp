@@ -311,13 +311,36 @@ struct delivery {
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
-/// Of the epoch and the place in it: written by the thread that follows, read by all.
-struct order_place {
-  std::atomic<event_id> base{no_id};       ///< ids are this plus the sequence
-  std::atomic<std::uint64_t> from{0};      ///< the epoch began behind this sequence
-  std::atomic<std::uint64_t> sequence{0};  ///< of the last event that came
-  std::atomic<std::uint64_t> gone{0};      ///< the stream has nothing at or below it
-  std::mutex entering;                     ///< of changes of the epoch
+/// Where the thread that follows is: it writes, all read.
+class order_place {
+ public:
+  struct position {
+    event_id base = no_id;       ///< ids are this plus the sequence
+    std::uint64_t from = 0;      ///< the epoch began behind this sequence
+    std::uint64_t sequence = 0;  ///< of the last event that came
+    std::uint64_t time_ns = 0;   ///< when that was stored; 0: not known
+  };
+  [[nodiscard]] position now() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return position_;
+  }
+  [[nodiscard]] event_id base() const { return now().base; }
+  [[nodiscard]] std::uint64_t sequence() const { return now().sequence; }
+  void enter(const position& p) {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    position_ = p;
+  }
+  void come(std::uint64_t sequence, std::uint64_t time_ns) {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    position_.sequence = sequence;
+    position_.time_ns = time_ns;
+  }
+
+  std::atomic<std::uint64_t> gone{0};  ///< the stream has nothing at or below it
+
+ private:
+  mutable std::mutex mutex_;  // of what follows
+  position position_;
 };
 
 class order_messages {
@@ -366,7 +389,7 @@ class order_messages {
     o.audience = header_of(m, audience);
     o.key = header_of(m, key);
     id_text text;
-    const event_id id = place_->base.load(std::memory_order_relaxed) + sequence;
+    const event_id id = place_->base() + sequence;
     const numbered_event n = give_id(id, text, e, o, options_->limits, most_bytes(o));
     if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0xffff) {
       invalid_.fetch_add(1, std::memory_order_relaxed);
@@ -1193,7 +1216,7 @@ class order_outbox {
     const std::uint64_t sequence = number_in(answer, "\"seq\"");
     if (!bad && sequence != 0) {
       problem_.clear();
-      finish(lock, to_size(i), {true, place_->base.load(std::memory_order_acquire) + sequence, {}});
+      finish(lock, to_size(i), {true, place_->base() + sequence, {}});
     } else if (bad && !is_passing(number_in(answer, "\"err_code\""))) {
       const std::string why =
           "the stream did not store an event: " + std::string{text_in(answer, "\"description\"")} +
@@ -1257,6 +1280,7 @@ class order_outbox {
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -1275,15 +1299,13 @@ class order_replay {
   [[nodiscard]] backfill_state give(std::uint16_t number, const backfill_request& r,
                                     backfill_writer& w) {
     constexpr std::uint32_t most = 16'384;  // records that one call looks at
-    std::unique_lock<std::mutex> place{place_->entering};
-    const event_id base = place_->base.load(std::memory_order_relaxed);
-    const event_id begins = base + place_->from.load(std::memory_order_relaxed);
-    const event_id head = base + place_->sequence.load(std::memory_order_relaxed);
-    place.unlock();
+    const order_place::position p = place_->now();
+    const event_id begins = p.base + p.from;
+    const event_id head = p.base + p.sequence;
     const auto lose = [&](event_id first) { return w.lose(first < r.before ? first : r.before); };
     std::uint32_t looked = 0;
     while (w.last() + 1 < r.before) {
-      const event_id gone = base + place_->gone.load(std::memory_order_acquire);
+      const event_id gone = p.base + place_->gone.load(std::memory_order_acquire);
       const event_id least = begins < gone ? gone : begins;
       if (w.last() < least) {  // of an epoch before, or the limits removed it
         const bool ok =
@@ -1292,9 +1314,9 @@ class order_replay {
         continue;
       }
       if (w.last() >= head) break;  // the log has what is behind that
-      const std::uint64_t sequence = w.last() + 1 - base;
+      const std::uint64_t sequence = w.last() + 1 - p.base;
       bool news = false;
-      const auto block = blocks_.find(sequence, base, news);
+      const auto block = blocks_.find(sequence, p.base, news);
       if (block == nullptr) {
         if (news) {
           const std::scoped_lock<std::mutex> lock{mutex_};
@@ -1304,7 +1326,7 @@ class order_replay {
       }
       for (std::size_t i = block->find(sequence); i != block->records.size(); ++i) {
         const order_block::record& x = block->records[i];
-        const event_id id = base + x.sequence;
+        const event_id id = p.base + x.sequence;
         if (id >= r.before) return backfill_state::done;
         if (w.bytes() >= r.room || ++looked > most) return backfill_state::more;
         if (id > w.last() + 1 && !w.lose(id)) return backfill_state::done;
@@ -1312,7 +1334,7 @@ class order_replay {
                                             : w.pass(id);
         if (!ok) return backfill_state::done;
       }
-      const event_id to = (std::min)(base + block->to, r.before - 1);
+      const event_id to = (std::min)(p.base + block->to, r.before - 1);
       if (w.last() < to && !w.lose(to + 1)) return backfill_state::done;
     }
     return backfill_state::done;
@@ -1348,14 +1370,13 @@ class order_replay {
 
  private:
   [[nodiscard]] bool read(std::uint64_t first, std::uint64_t last) {
-    const event_id base = place_->base.load(std::memory_order_acquire);
-    const std::uint64_t head = place_->sequence.load(std::memory_order_acquire);
+    const order_place::position now = place_->now();
     std::vector<std::shared_ptr<order_block>> run;
     for (std::uint64_t n = first; n <= last; ++n) {
       auto b = std::make_shared<order_block>();
       b->number = n;
-      b->base = base;
-      b->to = (std::min)(b->last(), head);
+      b->base = now.base;
+      b->to = (std::min)(b->last(), now.sequence);
       run.push_back(std::move(b));
     }
     std::uint64_t events = 0;
@@ -1366,7 +1387,7 @@ class order_replay {
           if (n >= first && n <= last) append(*run[to_size(n - first)], m, d.sequence);
         }))
       return false;
-    if (base != place_->base.load(std::memory_order_acquire)) return false;
+    if (!is_as_followed(now)) return false;
     std::string why;
     if (run.front()->records.empty() || run.front()->records[0].sequence != run.front()->first()) {
       if (const auto seen = link_->look(why); seen && seen->first != 0)
@@ -1376,6 +1397,17 @@ class order_replay {
     reads_.fetch_add(1, std::memory_order_relaxed);
     read_events_.fetch_add(events, std::memory_order_relaxed);
     return true;
+  }
+  /// What was read is of the history that is followed: a store that was put back has other events
+  /// under the same sequences, and the reader may come there before the thread that follows. The
+  /// last event that came is still the one with its number: so is what is in front of it.
+  [[nodiscard]] bool is_as_followed(const order_place::position& before) const {
+    const std::optional<std::uint64_t> at = link_->stored_at(before.sequence);
+    if (!at || before.base != place_->base()) return false;
+    if (*at != 0) return before.time_ns == 0 || *at == before.time_ns;
+    std::string why;  // the limits removed it, or it was never there
+    const auto seen = link_->look(why);
+    return seen && seen->last >= before.sequence && seen->first > before.sequence;
   }
   void append(order_block& b, natsMsg* m, std::uint64_t sequence) {
     order_block::record r;
@@ -1502,7 +1534,7 @@ class jetstream {
     messages_->tell(s);
     replay_->tell(s);
     outbox_->tell(s);
-    s.sequence = place_.sequence.load(std::memory_order_relaxed);
+    s.sequence = place_.sequence();
     if (order_ != nullptr) s.last = order_->head();
     return s;
   }
@@ -1544,10 +1576,8 @@ class jetstream {
     int refusals = 0;
     if (jetstream_error e = link_->patiently([&](jsErrCode&) { return agree(seen, refusals); }))
       return e;
-    place_.base.store(epoch_.base, std::memory_order_release);
-    place_.from.store(epoch_.from, std::memory_order_release);
+    place_.enter({epoch_.base, epoch_.from, seen.last, 0});
     place_.gone.store(seen.first == 0 ? seen.last : seen.first - 1, std::memory_order_release);
-    last_time_ = 0;
     q.first_id = epoch_.base + preload(seen);
     order_ = std::make_unique<sequencer>(std::move(q));
     changes_ = link_->subscribe(link_->record_subject());
@@ -1582,14 +1612,13 @@ class jetstream {
   /// The newest events as far as they fit; the sequence in front of them.
   [[nodiscard]] std::uint64_t preload(const stream_sight& seen) {
     std::uint64_t place = seen.last;
-    place_.sequence.store(place, std::memory_order_relaxed);
     std::size_t room = (std::min)(options_.preload_bytes, options_.lane_bytes / 2);
     std::uint64_t first = seen.last < 1000 ? 1 : seen.last - 999;
     if (first <= epoch_.from) first = epoch_.from + 1;
     if (first > seen.last || room == 0) return place;
     std::vector<preloaded> read;
     const bool ok = link_->read(first, seen.last, [&](natsMsg* m, const detail::delivery& d) {
-      if (d.sequence == seen.last) last_time_ = d.time_ns;
+      if (d.sequence == seen.last) place_.come(d.sequence, d.time_ns);
       std::string bytes;
       const std::uint16_t c = messages_->encode(m, d.sequence, bytes);
       if (c == detail::order_block::no_channel) return;
@@ -1668,7 +1697,8 @@ class jetstream {
     inbox_ = link_->new_inbox();
     inbound_ = link_->subscribe(inbox_);
     if (inbound_ == nullptr) return fail();
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const detail::order_place::position my = place_.now();
+    const std::uint64_t mine = my.sequence;
     consumer_ = link_->follow(mine + 1, inbox_, why);
     if (consumer_.empty()) return fail();
     // Only now: the consumer is one of the stream that is looked at, or dies with it.
@@ -1677,11 +1707,11 @@ class jetstream {
     if (!seen || !link_->record(record, why)) return fail();
     detail::stream_place place{true, epoch_, mine, order_->head(), !regressed_};
     if (mine > seen->last) place.same = false;
-    if (place.same && mine != 0 && last_time_ != 0 && mine >= seen->first &&
+    if (place.same && mine != 0 && my.time_ns != 0 && mine >= seen->first &&
         seen->created_ns == epoch_.created_ns) {
       const auto at = link_->stored_at(mine);
       if (!at) return fail();
-      if (*at != 0 && *at != last_time_) place.same = false;  // another event has its number
+      if (*at != 0 && *at != my.time_ns) place.same = false;  // another event has its number
     }
     const detail::epoch_decision d = detail::decide_epoch(record, *seen, place);
     if (d.what == detail::epoch_decision::kind::write) {
@@ -1704,7 +1734,7 @@ class jetstream {
     {
       const std::scoped_lock<std::mutex> lock{mutex_};
       ++stats_.follows;
-      stats_.lag = seen->last - place_.sequence.load(std::memory_order_relaxed);
+      stats_.lag = seen->last - place_.sequence();
     }
     set_following(true, {});
     return true;
@@ -1725,13 +1755,7 @@ class jetstream {
   /// The stream's history is another one from here on: ids begin above all that were given out.
   void enter(const detail::epoch_decision& d) {
     epoch_ = d.epoch;
-    {
-      const std::scoped_lock<std::mutex> lock{place_.entering};
-      place_.base.store(epoch_.base, std::memory_order_release);
-      place_.from.store(epoch_.from, std::memory_order_release);
-      place_.sequence.store(d.sequence, std::memory_order_release);
-    }
-    last_time_ = 0;
+    place_.enter({epoch_.base, epoch_.from, d.sequence, 0});
     regressed_ = false;
     tell_loss(d.sequence + 1, 0, false);
     const std::scoped_lock<std::mutex> lock{mutex_};
@@ -1739,7 +1763,7 @@ class jetstream {
   }
 
   void lost_to_limits(std::uint64_t next) {
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence();
     const std::uint64_t lost = next - mine - 1;
     if (place_.gone.load(std::memory_order_relaxed) < next - 1)
       place_.gone.store(next - 1, std::memory_order_release);
@@ -1749,8 +1773,7 @@ class jetstream {
       const std::scoped_lock<std::mutex> lock{mutex_};
       stats_.lost += lost;
     }
-    place_.sequence.store(next - 1, std::memory_order_release);
-    last_time_ = 0;
+    place_.come(next - 1, 0);
   }
 
   /// Until something is not as it should be.
@@ -1758,6 +1781,7 @@ class jetstream {
     clock::time_point heard = clock::now();  // anything
     clock::time_point looked = heard;        // at the stream, or an event came
     clock::time_point checked = heard;
+    clock::time_point compared = heard;
     std::string bytes;
     while (!stopping_) {
       detail::nats_message m;
@@ -1786,7 +1810,20 @@ class jetstream {
         looked = now;
         if (!is_as_before()) return;
       }
+      if (now - compared > std::chrono::seconds{5}) {
+        compared = now;
+        if (is_another()) return;  // attach() will see it too
+      }
     }
+  }
+
+  /// The stream's leader has another event under the number of the last that came: servers were
+  /// seen to disagree for good after a leader was lost, without a word.
+  [[nodiscard]] bool is_another() const {
+    const detail::order_place::position my = place_.now();
+    if (my.time_ns == 0) return false;
+    const auto at = link_->stored_at(my.sequence);
+    return at && *at != 0 && *at != my.time_ns;
   }
 
   /// Nothing came for some time: that is because nothing was published.
@@ -1794,7 +1831,7 @@ class jetstream {
     std::string why;
     const auto seen = link_->look(why);
     if (!seen) return false;
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence();
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.lag = seen->last > mine ? seen->last - mine : 0;
     int waiting = 0;
@@ -1808,7 +1845,7 @@ class jetstream {
   [[nodiscard]] bool take(natsMsg* m, std::string& bytes) {
     const detail::delivery d = detail::delivery_of(m);
     if (d.sequence == 0) return take_status(m);
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence();
     if (d.in_consumer != ++in_consumer_) return false;  // some got lost on the way: ask again
     if (d.sequence <= mine) {
       if (d.sequence <= told_) return true;  // it came after all
@@ -1822,8 +1859,7 @@ class jetstream {
     if (shown)
       show(channel, d.sequence, bytes, detail::header_of(m, detail::order_messages::audience),
            detail::header_of(m, detail::order_messages::key));
-    last_time_ = d.time_ns;
-    place_.sequence.store(d.sequence, std::memory_order_release);
+    place_.come(d.sequence, d.time_ns);
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.events += shown ? 1U : 0U;
     stats_.lag = d.pending;
@@ -1866,7 +1902,6 @@ class jetstream {
 
   // Of the thread that follows.
   detail::stream_epoch epoch_;
-  std::uint64_t last_time_ = 0;  // of the last message, in ns; 0: not known
   std::uint64_t in_consumer_ = 0;
   std::uint64_t told_ = 0;  // to be lost, though it may be on its way here
   bool regressed_ = false;

@@ -240,7 +240,7 @@ class order_outbox {
     const std::uint64_t sequence = number_in(answer, "\"seq\"");
     if (!bad && sequence != 0) {
       problem_.clear();
-      finish(lock, to_size(i), {true, place_->base.load(std::memory_order_acquire) + sequence, {}});
+      finish(lock, to_size(i), {true, place_->base() + sequence, {}});
     } else if (bad && !is_passing(number_in(answer, "\"err_code\""))) {
       const std::string why =
           "the stream did not store an event: " + std::string{text_in(answer, "\"description\"")} +
