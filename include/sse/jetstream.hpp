@@ -37,6 +37,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -231,8 +232,10 @@ class jetstream {
     if (first <= epoch_.from) first = epoch_.from + 1;
     if (first > seen.last || room == 0) return place;
     std::vector<preloaded> read;
+    std::uint64_t came = 0;
     const bool ok = link_->read(first, seen.last, [&](natsMsg* m, const detail::delivery& d) {
-      if (d.sequence == seen.last) place_.come(d.sequence, d.time_ns);
+      came = d.sequence;
+      if (came == seen.last) place_.come(came, d.time_ns);
       std::string bytes;
       const std::uint16_t c = messages_->encode(m, d.sequence, bytes);
       if (c == detail::order_block::no_channel) return;
@@ -240,7 +243,7 @@ class jetstream {
                       std::string{detail::header_of(m, detail::order_messages::audience)},
                       std::string{detail::header_of(m, detail::order_messages::key)}});
     });
-    if (!ok) return place;
+    if (!ok || came != seen.last) return place;  // a server sent it that has not got all itself
     std::size_t n = read.size();
     while (n != 0) {
       const preloaded& p = read[n - 1];
@@ -320,7 +323,14 @@ class jetstream {
     std::optional<detail::stream_epoch> record;
     if (!seen || !link_->record(record, why)) return fail();
     detail::stream_place place{true, epoch_, mine, order_->head(), !regressed_};
-    if (mine > seen->last) place.same = false;
+    if (mine > seen->last) {
+      place.same = false;
+      // A leader that was just elected may not know its last events yet.
+      const clock::time_point now = clock::now();
+      if (!behind_since_) behind_since_ = now;
+      if (now - *behind_since_ < std::chrono::seconds{2}) return fail();
+    }
+    behind_since_.reset();
     if (place.same && mine != 0 && my.time_ns != 0 && mine >= seen->first &&
         seen->created_ns == epoch_.created_ns) {
       const auto at = link_->stored_at(mine);
@@ -339,11 +349,9 @@ class jetstream {
     }
     epoch_ = d.epoch;
     in_consumer_ = 0;
-    told_ = 0;
     // The limits removed all: what tells of it does not come. But some may be on their way here.
     if (seen->first > seen->last && seen->first > mine + 1) {
       lost_to_limits(seen->first);
-      told_ = seen->first - 1;
     }
     {
       const std::scoped_lock<std::mutex> lock{mutex_};
@@ -403,10 +411,10 @@ class jetstream {
           detail::nats_make(m, natsSubscription_NextMsg, inbound_.get(), std::int64_t{100});
       const clock::time_point now = clock::now();
       if (s == NATS_OK) {
-        const std::uint64_t before = in_consumer_;
+        const std::uint64_t before = place_.sequence();
         if (!take(m.get(), bytes)) return;
         heard = now;
-        if (in_consumer_ != before) looked = now;
+        if (place_.sequence() != before) looked = now;
       } else if (s != NATS_TIMEOUT) {
         return;
       }
@@ -459,12 +467,13 @@ class jetstream {
   [[nodiscard]] bool take(natsMsg* m, std::string& bytes) {
     const detail::delivery d = detail::delivery_of(m);
     if (d.sequence == 0) return take_status(m);
-    const std::uint64_t mine = place_.sequence();
+    const detail::order_place::position my = place_.now();
+    const std::uint64_t mine = my.sequence;
     if (d.in_consumer != ++in_consumer_) return false;  // some got lost on the way: ask again
-    if (d.sequence <= mine) {
-      if (d.sequence <= told_) return true;  // it came after all
-      regressed_ = true;
-      return false;
+    if (d.sequence < mine) return true;  // from a server that had not got all itself
+    if (d.sequence == mine) {
+      regressed_ = my.time_ns != 0 && d.time_ns != my.time_ns;
+      return !regressed_;
     }
     if (d.sequence != mine + 1) lost_to_limits(d.sequence);
     bytes.clear();
@@ -517,8 +526,8 @@ class jetstream {
   // Of the thread that follows.
   detail::stream_epoch epoch_;
   std::uint64_t in_consumer_ = 0;
-  std::uint64_t told_ = 0;  // to be lost, though it may be on its way here
   bool regressed_ = false;
+  std::optional<clock::time_point> behind_since_;  // the stream's end was before what came
   std::string inbox_;
   std::string consumer_;
   detail::nats_subscription inbound_;

@@ -118,19 +118,27 @@ class order_replay {
       b->to = (std::min)(b->last(), now.sequence);
       run.push_back(std::move(b));
     }
+    const std::uint64_t begin = run.front()->first();
+    const std::uint64_t end = run.back()->to;
+    std::uint64_t came_first = 0;
+    std::uint64_t came_last = 0;
     std::uint64_t events = 0;
-    if (run.front()->first() <= run.back()->to &&
-        !link_->read(run.front()->first(), run.back()->to, [&](natsMsg* m, const delivery& d) {
-          ++events;
+    if (begin <= end && !link_->read(begin, end, [&](natsMsg* m, const delivery& d) {
+          if (events++ == 0) came_first = d.sequence;
+          came_last = d.sequence;
           const std::uint64_t n = order_block::of(d.sequence);
           if (n >= first && n <= last) append(*run[to_size(n - first)], m, d.sequence);
         }))
       return false;
     if (!is_as_followed(now)) return false;
-    std::string why;
-    if (run.front()->records.empty() || run.front()->records[0].sequence != run.front()->first()) {
-      if (const auto seen = link_->look(why); seen && seen->first != 0)
-        place_->gone.store(seen->first - 1, std::memory_order_release);
+    if (begin <= end && (came_first != begin || came_last != end)) {
+      std::string why;
+      const auto seen = link_->look(why);
+      if (!seen || seen->first == 0) return false;
+      place_->gone.store(seen->first - 1, std::memory_order_release);
+      // Else a server sent it that has not got all itself.
+      const std::uint64_t least = (std::max)(begin, seen->first);
+      if (least <= end && (came_first > least || came_last != end)) return false;
     }
     for (auto& b : run) blocks_.put(std::move(b));
     reads_.fetch_add(1, std::memory_order_relaxed);
