@@ -47,9 +47,12 @@
 
 #include <sse/detail/jetstream/messages.hpp>
 #include <sse/detail/jetstream/outbox.hpp>
+#include <sse/detail/jetstream/presence.hpp>
 #include <sse/detail/jetstream/replay.hpp>
+#include <sse/detail/jetstream/revocation.hpp>
 #include <sse/detail/jetstream/stream.hpp>
 #include <sse/jetstream_options.hpp>
+#include <sse/request.hpp>
 #include <sse/shards.hpp>
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
@@ -78,7 +81,11 @@ class jetstream {
                                                options_.node + '.' + random_name());
       e = begin();
     }
+    if (!e) e = open_users();
     if (e) {
+      link_->hang_up();
+      revocations_.reset();
+      presence_.reset();
       outbox_.reset();
       changes_.reset();
       link_.reset();
@@ -104,6 +111,14 @@ class jetstream {
     threads_.emplace_back([this] { outbox_->send_all(); });
     threads_.emplace_back([this] { outbox_->take_receipts(); });
     threads_.emplace_back([this] { replay_->run([this] { order_->backfill_ready(); }); });
+    if (revocations_ != nullptr) {
+      threads_.emplace_back([this] { revocations_->hear(); });
+      threads_.emplace_back([this] { revocations_->keep(); });
+    }
+    if (presence_ != nullptr) {
+      threads_.emplace_back([this] { presence_->hear(); });
+      threads_.emplace_back([this] { presence_->tell_others(); });
+    }
   }
 
   /// publish answers `closed` from now on. Waits until what was accepted is stored, at most
@@ -115,10 +130,15 @@ class jetstream {
     outbox_->stop(!threads_.empty());
     stopping_ = true;
     replay_->stop();
+    if (revocations_ != nullptr) revocations_->stop();
+    if (presence_ != nullptr) presence_->stop();
     for (std::thread& t : threads_) t.join();
     threads_.clear();
+    link_->hang_up();
     inbound_.reset();
     changes_.reset();
+    if (revocations_ != nullptr) revocations_->close();
+    if (presence_ != nullptr) presence_->close();
     outbox_->fail_all("the order was stopped");
     link_->close();
     stats_.following = false;
@@ -135,6 +155,41 @@ class jetstream {
     return outbox_->publish(channel, e, o, std::move(done));
   }
 
+  /// Ends all streams of the user on all nodes, within a second where they reach the servers, and
+  /// what admits() says there: for jetstream_options::revoke_for. Sent until it is stored, whatever
+  /// becomes of this node's connection. False: there are no revocations here, or the name is empty
+  /// or longer than 500 bytes.
+  bool revoke(std::string_view user) {
+    return revocations_ != nullptr && revocations_->revoke(user);
+  }
+  /// Whether a user whose token was issued then (ms since 1970; 0: any revocation counts) may have
+  /// a private stream. A look into memory; ask it last, where the stream is admitted. REQUIRES: it
+  /// is open, with revoke_for.
+  [[nodiscard]] jetstream_admission admits(std::string_view user,
+                                           std::uint64_t issued_ms = 0) const {
+    SSEHUB_ASSERT(revocations_ != nullptr);
+    return revocations_->ask(user, issued_ms);
+  }
+  /// The same as the answer to a request: 401, 503 with Retry-After, or nullopt: admitted.
+  [[nodiscard]] std::optional<response> refusal(std::string_view user,
+                                                std::uint64_t issued_ms = 0) const {
+    switch (admits(user, issued_ms)) {
+      case jetstream_admission::revoked: return response::text(401, "revoked\n");
+      case jetstream_admission::unknown:
+        return response::text(503, "this node is cut off\n").add("Retry-After", "2");
+      case jetstream_admission::admitted: break;
+    }
+    return std::nullopt;
+  }
+  /// Streams of the user on all nodes, as they last said. 0 without jetstream_options::presence.
+  [[nodiscard]] std::uint32_t streams_of(std::string_view user) const {
+    return presence_ == nullptr ? 0 : presence_->streams_of(user);
+  }
+  /// Users that have streams, on any node.
+  [[nodiscard]] std::vector<std::string> present() const {
+    return presence_ == nullptr ? std::vector<std::string>{} : presence_->present();
+  }
+
   /// It follows the stream and is not more than jetstream_options::ready_lag events behind.
   [[nodiscard]] bool ready() const {
     const std::scoped_lock<std::mutex> lock{mutex_};
@@ -149,6 +204,7 @@ class jetstream {
     messages_->tell(s);
     replay_->tell(s);
     outbox_->tell(s);
+    if (revocations_ != nullptr) revocations_->tell(s);
     s.sequence = place_.sequence();
     if (order_ != nullptr) s.last = order_->head();
     return s;
@@ -185,6 +241,10 @@ class jetstream {
     q.lane_bytes = options_.lane_bytes;
     q.limits = options_.limits;
     q.given_ids = true;
+    if (options_.presence) {
+      presence_ = std::make_unique<detail::order_presence>(options_, *link_);
+      q.counter = presence_.get();
+    }
     q.wait_ahead = options_.wait_ahead;
     q.retry_ahead = options_.retry_ahead;
     stream_sight seen;
@@ -201,6 +261,15 @@ class jetstream {
                                           link_->record_subject() +
                                           ": look at the user's permissions"};
     return {};
+  }
+  [[nodiscard]] jetstream_error open_users() {
+    if (presence_ != nullptr && !presence_->open())
+      return {jetstream_errc::denied,
+              "may not subscribe to " + presence_->subject() + ": look at the user's permissions"};
+    if (options_.revoke_for.is_off()) return {};
+    revocations_ = std::make_unique<detail::order_revocations>(
+        options_, *link_, [this](std::string_view user) { order_->revoke(user); });
+    return revocations_->open();
   }
   using stream_sight = detail::stream_sight;
 
@@ -311,6 +380,10 @@ class jetstream {
       detail::nats_message m;
       if (detail::nats_make(m, natsSubscription_NextMsg, c, std::int64_t{1}) != NATS_OK) break;
     }
+    if (!link_->connected()) {
+      why = "no server is connected; look whether they run, and at the network";
+      return fail();
+    }
     inbox_ = link_->new_inbox();
     inbound_ = link_->subscribe(inbox_);
     if (inbound_ == nullptr) return fail();
@@ -371,7 +444,7 @@ class jetstream {
     }
     if (!consumer_.empty()) link_->unfollow(consumer_);
     consumer_.clear();
-    inbound_.reset();
+    link_->retire(std::move(inbound_));
   }
 
   /// The stream's history is another one from here on: ids begin above all that were given out.
@@ -470,7 +543,7 @@ class jetstream {
     const detail::order_place::position my = place_.now();
     const std::uint64_t mine = my.sequence;
     if (d.in_consumer != ++in_consumer_) return false;  // some got lost on the way: ask again
-    if (d.sequence < mine) return true;  // from a server that had not got all itself
+    if (d.sequence < mine) return true;                 // from a server that had not got all itself
     if (d.sequence == mine) {
       regressed_ = my.time_ns != 0 && d.time_ns != my.time_ns;
       return !regressed_;
@@ -517,7 +590,9 @@ class jetstream {
   std::unique_ptr<detail::order_messages> messages_;
   std::unique_ptr<detail::order_replay> replay_;
   std::unique_ptr<detail::order_outbox> outbox_;
+  std::unique_ptr<detail::order_presence> presence_;
   std::unique_ptr<sequencer> order_;
+  std::unique_ptr<detail::order_revocations> revocations_;
   std::vector<preloaded> preloaded_;
   std::vector<std::thread> threads_;
   bool stopped_ = false;
