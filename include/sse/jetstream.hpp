@@ -556,6 +556,8 @@ class jetstream {
       show(channel, d.sequence, bytes, detail::header_of(m, detail::order_messages::audience),
            detail::header_of(m, detail::order_messages::key));
     place_.come(d.sequence, d.time_ns);
+    if (d.pending == 0) place_.caught_up();
+    outbox_->take_own(detail::header_of(m, detail::order_messages::number), d.sequence);
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.events += shown ? 1U : 0U;
     stats_.lag = d.pending;
@@ -574,6 +576,8 @@ class jetstream {
                    detail::number_in(detail::header_of(m, "Nats-Last-Consumer"), "");
                sent != in_consumer_) {
       return false;  // it sent more than came
+    } else {
+      place_.caught_up();
     }
     return true;
   }

@@ -61,6 +61,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -362,9 +363,20 @@ class order_place {
     position_.time_ns = time_ns;
   }
 
+  /// All that the stream has came, just now.
+  void caught_up() noexcept {
+    caught_up_.store(clock::now().time_since_epoch().count(), std::memory_order_release);
+  }
+  [[nodiscard]] std::chrono::steady_clock::time_point caught_up_at() const noexcept {
+    return clock::time_point{clock::duration{caught_up_.load(std::memory_order_acquire)}};
+  }
+
   std::atomic<std::uint64_t> gone{0};  ///< the stream has nothing at or below it
 
  private:
+  using clock = std::chrono::steady_clock;
+
+  std::atomic<clock::rep> caught_up_{0};
   mutable std::mutex mutex_;  // of what follows
   position position_;
 };
@@ -375,6 +387,7 @@ class order_messages {
   static constexpr const char* type = "Sse-Event";
   static constexpr const char* key = "Sse-Key";
   static constexpr const char* audience = "Sse-Audience";
+  static constexpr const char* number = "Nats-Msg-Id";  ///< by which it is stored once
 
   /// `subjects`: what is in front of a channel's name.
   order_messages(const jetstream_options& o, std::string subjects, const order_place& place)
@@ -1162,6 +1175,18 @@ class order_outbox {
       take_receipt(number, data_of(m.get()), header_of(m.get(), "Status"));
     }
   }
+  /// It came from the stream: if it was sent from here it is stored, whether or not the
+  /// acknowledgement comes.
+  void take_own(std::string_view message_id, std::uint64_t sequence) {
+    std::uint64_t number = 0;
+    if (message_id.size() <= name_.size() || !message_id.starts_with(name_) ||
+        message_id[name_.size()] != '.' ||
+        read_decimal(message_id.substr(name_.size() + 1), UINT64_MAX, number) != decimal::number)
+      return;
+    std::unique_lock<std::mutex> lock{mutex_};
+    letter* const l = find(number);
+    if (l != nullptr) stored(lock, *l, sequence);
+  }
   /// publish() answers `closed` from now on. Waits for what was accepted if `wait`, at most
   /// jetstream_options::stop_wait; then both threads end.
   void stop(bool wait) {
@@ -1179,7 +1204,7 @@ class order_outbox {
   void fail_all(std::string_view why) {
     std::unique_lock<std::mutex> lock{mutex_};
     for (std::size_t i = 0; i < letters_.size(); ++i) {
-      if (!letters_[i].over) finish(lock, i, {false, no_id, why});
+      if (!letters_[i].over) finish(lock, letters_[i], {false, no_id, why});
     }
     bury();
     connected_ = false;
@@ -1210,7 +1235,8 @@ class order_outbox {
     std::size_t size = 0;
     nats_message message{};
     clock::time_point accepted_at{};
-    clock::time_point sent_at{};
+    clock::time_point sent_at{};  // or long ago: send it again
+    clock::time_point left_at{};
     bool over = false;
     function<void(const jetstream_receipt&)> done{};
   };
@@ -1226,7 +1252,7 @@ class order_outbox {
       if (s == NATS_OK && !value.empty())
         s = natsMsgHeader_Set(l.message.get(), name, std::string{value}.c_str());
     };
-    add("Nats-Msg-Id", id);
+    add(order_messages::number, id);
     add("Nats-Expected-Stream", link_->stream());
     add(order_messages::type, e.type);
     add(order_messages::key, o.key);
@@ -1236,7 +1262,7 @@ class order_outbox {
   /// Without the lock: letters stay where they are until they are over, and this thread alone takes
   /// them away.
   void send(std::unique_lock<std::mutex>& lock, letter& l, clock::time_point now) {
-    l.sent_at = now;
+    l.sent_at = l.left_at = now;
     lock.unlock();
     const natsStatus s = natsConnection_PublishMsg(link_->connection(), l.message.get());
     lock.lock();
@@ -1244,9 +1270,13 @@ class order_outbox {
   }
   void send_again(std::unique_lock<std::mutex>& lock, clock::time_point now, std::uint64_t next) {
     const auto wait = std::chrono::milliseconds{options_->ack_wait.ms()};
+    const clock::time_point caught_up = place_->caught_up_at();
     for (std::size_t i = 0; i < letters_.size() && letters_[i].number < next; ++i) {
       letter& l = letters_[i];
       if (l.over || now - l.sent_at < wait) continue;
+      // Not before the stream shows that it is not there: nats-server 2.9 was seen to lose count
+      // of what it stored twice and did not, when a leader is lost next.
+      if (caught_up < l.left_at + wait / 2) continue;
       ++resent_;
       send(lock, l, now);
     }
@@ -1256,12 +1286,12 @@ class order_outbox {
     for (std::size_t i = 0; i < letters_.size(); ++i) {
       if (now - letters_[i].accepted_at < most) break;
       if (!letters_[i].over)
-        finish(lock, i, {false, no_id, "no acknowledgement in time: it may be stored or not"});
+        finish(lock, letters_[i],
+               {false, no_id, "no acknowledgement in time: it may be stored or not"});
     }
   }
   /// REQUIRES: the lock. Called without it: the program's.
-  void finish(std::unique_lock<std::mutex>& lock, std::size_t i, const jetstream_receipt& r) {
-    letter& l = letters_[i];
+  void finish(std::unique_lock<std::mutex>& lock, letter& l, const jetstream_receipt& r) {
     l.over = true;
     ++acknowledged_;
     ++(r.stored ? stored_ : failed_);
@@ -1280,27 +1310,38 @@ class order_outbox {
     }
     if (letters_.empty()) all_stored_.notify_all();
   }
+  /// That waits for an acknowledgement. REQUIRES: the lock.
+  [[nodiscard]] letter* find(std::uint64_t number) noexcept {
+    if (letters_.empty() || number < letters_.front().number) return nullptr;
+    const std::uint64_t i = number - letters_.front().number;
+    if (i >= letters_.size() || letters_[to_size(i)].over) return nullptr;
+    return &letters_[to_size(i)];
+  }
+  /// REQUIRES: the lock.
+  void stored(std::unique_lock<std::mutex>& lock, letter& l, std::uint64_t sequence) {
+    problem_.clear();
+    const bool first = &l == &letters_.front();
+    finish(lock, l, {true, place_->base() + sequence, {}});
+    if (sender_sleeps_ && first) to_send_.notify_one();
+  }
   void take_receipt(std::uint64_t number, std::string_view answer, std::string_view status) {
     std::unique_lock<std::mutex> lock{mutex_};
-    if (letters_.empty() || number < letters_.front().number) return;
-    const std::uint64_t i = number - letters_.front().number;
-    if (i >= letters_.size() || letters_[to_size(i)].over) return;
+    letter* const l = find(number);
+    if (l == nullptr) return;
     const bool bad = answer.find("\"error\"") != answer.npos;
     const std::uint64_t sequence = number_in(answer, "\"seq\"");
     if (!bad && sequence != 0) {
-      problem_.clear();
-      finish(lock, to_size(i), {true, place_->base() + sequence, {}});
+      stored(lock, *l, sequence);
     } else if (bad && !is_passing(number_in(answer, "\"err_code\""))) {
       const std::string why =
           "the stream did not store an event: " + std::string{text_in(answer, "\"description\"")} +
           "; look at its limits, and the servers' disks";
       problem_ = why;
-      finish(lock, to_size(i), {false, no_id, why});
+      finish(lock, *l, {false, no_id, why});
     } else if (bad || status == "503") {  // no leader just now: it is sent again
       problem_ = "no server stores events now; they wait and are sent again";
       return;
     }
-    if (sender_sleeps_ && i == 0) to_send_.notify_one();
   }
   /// An error that goes away by itself.
   [[nodiscard]] static bool is_passing(std::uint64_t code) noexcept {
@@ -1541,8 +1582,8 @@ class order_presence final : public cap_counter {
   void seat_of(const std::string& user, std::string_view node, std::uint32_t n,
                clock::time_point now) {
     person& p = people_[user];
-    const auto at = std::find_if(p.there.begin(), p.there.end(),
-                                 [&](const seat& s) { return s.node == node; });
+    const auto at =
+        std::find_if(p.there.begin(), p.there.end(), [&](const seat& s) { return s.node == node; });
     if (at != p.there.end()) {
       *at = {std::string{node}, n, now};
     } else {
@@ -1829,12 +1870,13 @@ class order_revocations {
     const auto has = link_->bucket_ttl(bucket_);
     if (has && *has != 0 && *has < ttl)
       return {jetstream_errc::settings,
-              "bucket " + bucket_ + " keeps its keys for a shorter time than revoke_for says: "
-                                    "change it with the nats tool"};
+              "bucket " + bucket_ +
+                  " keeps its keys for a shorter time than revoke_for says: "
+                  "change it with the nats tool"};
     heard_ = link_->subscribe(subjects_ + '>');
     if (heard_ == nullptr)
-      return {jetstream_errc::denied, "may not subscribe to " + subjects_ +
-                                          ">: look at the user's permissions"};
+      return {jetstream_errc::denied,
+              "may not subscribe to " + subjects_ + ">: look at the user's permissions"};
     return link_->patiently([this](jsErrCode&) {
       look();
       return is_fresh() ? jetstream_error{}
@@ -1950,8 +1992,7 @@ class order_revocations {
       }
     }
     for (const auto& [user, at] : due)
-      (void)natsConnection_PublishString(link_->connection(),
-                                         (subjects_ + as_token(user)).c_str(),
+      (void)natsConnection_PublishString(link_->connection(), (subjects_ + as_token(user)).c_str(),
                                          std::to_string(at).c_str());
   }
   /// All that the bucket has is here then, as of when it was asked.
@@ -2517,6 +2558,8 @@ class jetstream {
       show(channel, d.sequence, bytes, detail::header_of(m, detail::order_messages::audience),
            detail::header_of(m, detail::order_messages::key));
     place_.come(d.sequence, d.time_ns);
+    if (d.pending == 0) place_.caught_up();
+    outbox_->take_own(detail::header_of(m, detail::order_messages::number), d.sequence);
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.events += shown ? 1U : 0U;
     stats_.lag = d.pending;
@@ -2535,6 +2578,8 @@ class jetstream {
                    detail::number_in(detail::header_of(m, "Nats-Last-Consumer"), "");
                sent != in_consumer_) {
       return false;  // it sent more than came
+    } else {
+      place_.caught_up();
     }
     return true;
   }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -48,9 +49,20 @@ class order_place {
     position_.time_ns = time_ns;
   }
 
+  /// All that the stream has came, just now.
+  void caught_up() noexcept {
+    caught_up_.store(clock::now().time_since_epoch().count(), std::memory_order_release);
+  }
+  [[nodiscard]] std::chrono::steady_clock::time_point caught_up_at() const noexcept {
+    return clock::time_point{clock::duration{caught_up_.load(std::memory_order_acquire)}};
+  }
+
   std::atomic<std::uint64_t> gone{0};  ///< the stream has nothing at or below it
 
  private:
+  using clock = std::chrono::steady_clock;
+
+  std::atomic<clock::rep> caught_up_{0};
   mutable std::mutex mutex_;  // of what follows
   position position_;
 };
@@ -61,6 +73,7 @@ class order_messages {
   static constexpr const char* type = "Sse-Event";
   static constexpr const char* key = "Sse-Key";
   static constexpr const char* audience = "Sse-Audience";
+  static constexpr const char* number = "Nats-Msg-Id";  ///< by which it is stored once
 
   /// `subjects`: what is in front of a channel's name.
   order_messages(const jetstream_options& o, std::string subjects, const order_place& place)

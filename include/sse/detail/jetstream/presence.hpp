@@ -207,8 +207,8 @@ class order_presence final : public cap_counter {
   void seat_of(const std::string& user, std::string_view node, std::uint32_t n,
                clock::time_point now) {
     person& p = people_[user];
-    const auto at = std::find_if(p.there.begin(), p.there.end(),
-                                 [&](const seat& s) { return s.node == node; });
+    const auto at =
+        std::find_if(p.there.begin(), p.there.end(), [&](const seat& s) { return s.node == node; });
     if (at != p.there.end()) {
       *at = {std::string{node}, n, now};
     } else {

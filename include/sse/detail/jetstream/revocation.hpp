@@ -52,12 +52,13 @@ class order_revocations {
     const auto has = link_->bucket_ttl(bucket_);
     if (has && *has != 0 && *has < ttl)
       return {jetstream_errc::settings,
-              "bucket " + bucket_ + " keeps its keys for a shorter time than revoke_for says: "
-                                    "change it with the nats tool"};
+              "bucket " + bucket_ +
+                  " keeps its keys for a shorter time than revoke_for says: "
+                  "change it with the nats tool"};
     heard_ = link_->subscribe(subjects_ + '>');
     if (heard_ == nullptr)
-      return {jetstream_errc::denied, "may not subscribe to " + subjects_ +
-                                          ">: look at the user's permissions"};
+      return {jetstream_errc::denied,
+              "may not subscribe to " + subjects_ + ">: look at the user's permissions"};
     return link_->patiently([this](jsErrCode&) {
       look();
       return is_fresh() ? jetstream_error{}
@@ -173,8 +174,7 @@ class order_revocations {
       }
     }
     for (const auto& [user, at] : due)
-      (void)natsConnection_PublishString(link_->connection(),
-                                         (subjects_ + as_token(user)).c_str(),
+      (void)natsConnection_PublishString(link_->connection(), (subjects_ + as_token(user)).c_str(),
                                          std::to_string(at).c_str());
   }
   /// All that the bucket has is here then, as of when it was asked.
