@@ -285,6 +285,12 @@ class Cluster:
             self.servers.append(Server(port, shutil.which("nats-server"), "-c", config, address=OWN))
         for server in self.servers:
             await asyncio.to_thread(server.wait_until_it_listens)
+        self.admin = Nats(ports)
+        probe = json.dumps({"name": "probe", "subjects": ["probe"], "retention": "limits", "storage": "file", "num_replicas": 3})
+        deadline = time.monotonic() + PATIENCE
+        while "error" in ((await self.admin.ask("$JS.API.STREAM.CREATE.probe", probe)) or {"error": "no answer"}):
+            check(time.monotonic() < deadline, "the servers do not come together")
+            await asyncio.sleep(0.2)
         engine = f"{self.directory}/engine"
         with open(engine, "w") as f:
             f.write(ENGINE)
@@ -296,7 +302,6 @@ class Cluster:
                                         "--node", f"g{i}", "--engine", f"python3 -u {engine} {self.pause}"))
         for gateway in self.gateways:
             await asyncio.to_thread(gateway.wait_until_it_listens)
-        self.admin = Nats(ports)
         await self.settle()
         self.clients = [Client(n, self.seed, self.truth, self.gateways) for n in range(CLIENTS)]
         while any(c.last is None for c in self.clients):
