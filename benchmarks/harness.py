@@ -212,7 +212,7 @@ def alternate(rounds, cases):
 
 
 def brief(one):
-    if "rate" in one:
+    if "rate" in one and "share" in one:
         wrong = "".join(f", {one[k]} {k}" for k in ("gaps", "duplicates", "bad_ids", "lost") if one.get(k))
         p99 = one["p99_us"]
         return f"{one['rate'] / 1e3:.0f}k/s, {100 * one['share']:.0f} %, p50 {one['p50_us']:.0f} us, p99 {p99:.0f} us{wrong}"

@@ -3,6 +3,8 @@
 A scenario returns {case: {"runs": [...], "median": {...}}}. `quick` makes it shorter, not different.
 """
 import os
+import shutil
+import socket
 import statistics
 import subprocess
 import tempfile
@@ -161,6 +163,67 @@ def million_subscribers(quick):
     return alternate(3, {"million": lambda: program("million_subscribers", "--core", CORES[0])})
 
 
+def cluster(quick):
+    """An order over NATS JetStream beside bare cnats, over one server and over three: benchmarks/cluster.cpp."""
+    if shutil.which("nats-server") is None or not (BIN / "bench_cluster").exists():
+        print("  skipped: nats-server or cnats is missing")
+        return {}
+    events = 20_000 if quick else 100_000
+    servers = []
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            one, three = nats_servers(directory, servers, 1), nats_servers(directory, servers, 3)
+            places = {"1 server": (one, 1), "3 servers": (three, 3)}
+            cases = {}
+            for place, (urls, replicas) in places.items():
+                def run(mode, *more, urls=urls, replicas=replicas):
+                    return program("cluster", "--servers", urls, "--replicas", replicas, "--events", events, *more, mode)
+                for mode in ("rate", "bare_rate"):
+                    for nodes in (1, 3):
+                        cases[f"{mode} {nodes}, {place}"] = lambda run=run, mode=mode, nodes=nodes: run(mode, "--nodes", nodes)
+                for mode in ("latency", "bare_latency", "catch_up", "bare_catch_up"):
+                    cases[f"{mode}, {place}"] = lambda run=run, mode=mode: run(mode)
+            cases["herd"] = lambda: program("cluster", "--servers", one, "--events", 20_000, "herd")
+            return alternate(1 if quick else 3, cases)
+        finally:
+            for server in servers:
+                server.kill()
+                server.wait()
+
+
+def nats_servers(directory, started, n):
+    """Starts them, on an address of the loopback net that is this process's own; their URLs."""
+    address = f"127.{128 + (os.getpid() >> 16 & 127)}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+    ports = [[free_port(address) for _ in range(n)] for _ in range(2)]
+    for i, (port, route) in enumerate(zip(*ports)):
+        name = f"n{n}{i}"
+        config = f'listen: {address}:{port}\nserver_name: {name}\njetstream {{ store_dir: "{directory}/{name}" }}\n'
+        if n > 1:
+            routes = ", ".join(f"nats://{address}:{r}" for r in ports[1])
+            config += f'cluster {{ name: c, listen: "{address}:{route}", routes: [{routes}] }}\n'
+        with open(f"{directory}/{name}.conf", "w") as f:
+            f.write(config)
+        started.append(subprocess.Popen(["nats-server", "-c", f"{directory}/{name}.conf"], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    for port in ports[0]:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection((address, port), 1).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+    return ",".join(f"nats://{address}:{port}" for port in ports[0])
+
+
+def free_port(address):
+    with socket.socket() as s:
+        s.bind((address, 0))
+        return s.getsockname()[1]
+
+
 def scale(quick):
     """How far one process goes, at an eighth, a quarter, half and all of its size: benchmarks/scale.cpp."""
     sizes = {"subscribers": 10_000_000, "channels": 100_000, "herd": 10_000}
@@ -198,8 +261,8 @@ def compile_time(quick):
 
 
 SCENARIOS = {f.__name__: f for f in (publish_latency, fanout, overload, connections_10k, latency, idle_memory, tls,
-                                     stalled_readers, reconnect_storm, all_at_once, value_age, million_subscribers, scale, hot_path,
-                                     compile_time)}
+                                     stalled_readers, reconnect_storm, all_at_once, value_age, million_subscribers, scale, cluster,
+                                     hot_path, compile_time)}
 
 
 # --- the performance table -------------------------------------------------------------------------------------------
@@ -433,6 +496,21 @@ def rows(results):
             row.ratio = (f"per doubling: memory {m['memory_growth']:.2f}×, opening {m['join_growth']:.2f}×, "
                          f"{done.split(',')[0]} {m['work_growth']:.2f}×")
             row.holds = m["work_growth"] <= 2.5 and (memory is None or m["memory_mb"] <= memory)
+        out.append(row)
+
+    r = Reader(results, "cluster")
+    for place in ("1 server", "3 servers"):
+        row = Row(f"many nodes, NATS JetStream on {place}", "0.9× the rate of bare cnats, 1.15× its latency; 10,000 old ids: 100 reads")
+        if f"rate 1, {place}" in r.cases:
+            rate = lambda mode: ", ".join(f"{n} {'node' if n == 1 else 'nodes'} {k(r.cases[f'{mode} {n}, {place}']['rate'])}" for n in (1, 3))
+            late = lambda mode: "p50 {p50_us:.0f} µs, p99 {p99_us:.0f} µs".format(**r.cases[f"{mode}, {place}"])
+            behind = lambda mode: k(r.cases[f"{mode}, {place}"]["rate"])
+            row.ours = f"{rate('rate')}; {late('latency')}; catch-up {behind('catch_up')}; herd: {r.cases['herd']['reads']:.0f} reads"
+            row.peers = f"bare cnats {rate('bare_rate')}; {late('bare_latency')}; catch-up {behind('bare_catch_up')}"
+            rates = {f"{n} node{'s' * (n > 1)}": r.ratio(f"rate {n}, {place}", f"bare_rate {n}, {place}", "rate") for n in (1, 3)}
+            p50 = r.ratio(f"latency, {place}", f"bare_latency, {place}", "p50_us")
+            row.ratio = f"{times(rates)}; p50 {p50:.2f}×"
+            row.holds = min(rates.values()) >= 0.9 and p50 <= 1.15 and r.cases["herd"]["reads"] <= 100
         out.append(row)
 
     r = Reader(results, "compile_time")

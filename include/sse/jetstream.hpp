@@ -37,6 +37,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -46,9 +47,12 @@
 
 #include <sse/detail/jetstream/messages.hpp>
 #include <sse/detail/jetstream/outbox.hpp>
+#include <sse/detail/jetstream/presence.hpp>
 #include <sse/detail/jetstream/replay.hpp>
+#include <sse/detail/jetstream/revocation.hpp>
 #include <sse/detail/jetstream/stream.hpp>
 #include <sse/jetstream_options.hpp>
+#include <sse/request.hpp>
 #include <sse/shards.hpp>
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
@@ -77,7 +81,11 @@ class jetstream {
                                                options_.node + '.' + random_name());
       e = begin();
     }
+    if (!e) e = open_users();
     if (e) {
+      link_->hang_up();
+      revocations_.reset();
+      presence_.reset();
       outbox_.reset();
       changes_.reset();
       link_.reset();
@@ -103,6 +111,14 @@ class jetstream {
     threads_.emplace_back([this] { outbox_->send_all(); });
     threads_.emplace_back([this] { outbox_->take_receipts(); });
     threads_.emplace_back([this] { replay_->run([this] { order_->backfill_ready(); }); });
+    if (revocations_ != nullptr) {
+      threads_.emplace_back([this] { revocations_->hear(); });
+      threads_.emplace_back([this] { revocations_->keep(); });
+    }
+    if (presence_ != nullptr) {
+      threads_.emplace_back([this] { presence_->hear(); });
+      threads_.emplace_back([this] { presence_->tell_others(); });
+    }
   }
 
   /// publish answers `closed` from now on. Waits until what was accepted is stored, at most
@@ -114,10 +130,15 @@ class jetstream {
     outbox_->stop(!threads_.empty());
     stopping_ = true;
     replay_->stop();
+    if (revocations_ != nullptr) revocations_->stop();
+    if (presence_ != nullptr) presence_->stop();
     for (std::thread& t : threads_) t.join();
     threads_.clear();
+    link_->hang_up();
     inbound_.reset();
     changes_.reset();
+    if (revocations_ != nullptr) revocations_->close();
+    if (presence_ != nullptr) presence_->close();
     outbox_->fail_all("the order was stopped");
     link_->close();
     stats_.following = false;
@@ -134,6 +155,41 @@ class jetstream {
     return outbox_->publish(channel, e, o, std::move(done));
   }
 
+  /// Ends all streams of the user on all nodes, within a second where they reach the servers, and
+  /// what admits() says there: for jetstream_options::revoke_for. Sent until it is stored, whatever
+  /// becomes of this node's connection. False: there are no revocations here, or the name is empty
+  /// or longer than 500 bytes.
+  bool revoke(std::string_view user) {
+    return revocations_ != nullptr && revocations_->revoke(user);
+  }
+  /// Whether a user whose token was issued then (ms since 1970; 0: any revocation counts) may have
+  /// a private stream. A look into memory; ask it last, where the stream is admitted. REQUIRES: it
+  /// is open, with revoke_for.
+  [[nodiscard]] jetstream_admission admits(std::string_view user,
+                                           std::uint64_t issued_ms = 0) const {
+    SSEHUB_ASSERT(revocations_ != nullptr);
+    return revocations_->ask(user, issued_ms);
+  }
+  /// The same as the answer to a request: 401, 503 with Retry-After, or nullopt: admitted.
+  [[nodiscard]] std::optional<response> refusal(std::string_view user,
+                                                std::uint64_t issued_ms = 0) const {
+    switch (admits(user, issued_ms)) {
+      case jetstream_admission::revoked: return response::text(401, "revoked\n");
+      case jetstream_admission::unknown:
+        return response::text(503, "this node is cut off\n").add("Retry-After", "2");
+      case jetstream_admission::admitted: break;
+    }
+    return std::nullopt;
+  }
+  /// Streams of the user on all nodes, as they last said. 0 without jetstream_options::presence.
+  [[nodiscard]] std::uint32_t streams_of(std::string_view user) const {
+    return presence_ == nullptr ? 0 : presence_->streams_of(user);
+  }
+  /// Users that have streams, on any node.
+  [[nodiscard]] std::vector<std::string> present() const {
+    return presence_ == nullptr ? std::vector<std::string>{} : presence_->present();
+  }
+
   /// It follows the stream and is not more than jetstream_options::ready_lag events behind.
   [[nodiscard]] bool ready() const {
     const std::scoped_lock<std::mutex> lock{mutex_};
@@ -148,7 +204,8 @@ class jetstream {
     messages_->tell(s);
     replay_->tell(s);
     outbox_->tell(s);
-    s.sequence = place_.sequence.load(std::memory_order_relaxed);
+    if (revocations_ != nullptr) revocations_->tell(s);
+    s.sequence = place_.sequence();
     if (order_ != nullptr) s.last = order_->head();
     return s;
   }
@@ -188,16 +245,18 @@ class jetstream {
     q.lane_bytes = options_.lane_bytes;
     q.limits = options_.limits;
     q.given_ids = true;
+    if (options_.presence) {
+      presence_ = std::make_unique<detail::order_presence>(options_, *link_);
+      q.counter = presence_.get();
+    }
     q.wait_ahead = options_.wait_ahead;
     q.retry_ahead = options_.retry_ahead;
     stream_sight seen;
     int refusals = 0;
     if (jetstream_error e = link_->patiently([&](jsErrCode&) { return agree(seen, refusals); }))
       return e;
-    place_.base.store(epoch_.base, std::memory_order_release);
-    place_.from.store(epoch_.from, std::memory_order_release);
+    place_.enter({epoch_.base, epoch_.from, seen.last, 0});
     place_.gone.store(seen.first == 0 ? seen.last : seen.first - 1, std::memory_order_release);
-    last_time_ = 0;
     q.first_id = epoch_.base + preload(seen);
     order_ = std::make_unique<sequencer>(std::move(q));
     changes_ = link_->subscribe(link_->record_subject());
@@ -206,6 +265,15 @@ class jetstream {
                                           link_->record_subject() +
                                           ": look at the user's permissions"};
     return {};
+  }
+  [[nodiscard]] jetstream_error open_users() {
+    if (presence_ != nullptr && !presence_->open())
+      return {jetstream_errc::denied,
+              "may not subscribe to " + presence_->subject() + ": look at the user's permissions"};
+    if (options_.revoke_for.is_off()) return {};
+    revocations_ = std::make_unique<detail::order_revocations>(
+        options_, *link_, [this](std::string_view user) { order_->revoke(user); });
+    return revocations_->open();
   }
   using stream_sight = detail::stream_sight;
 
@@ -232,14 +300,15 @@ class jetstream {
   /// The newest events as far as they fit; the sequence in front of them.
   [[nodiscard]] std::uint64_t preload(const stream_sight& seen) {
     std::uint64_t place = seen.last;
-    place_.sequence.store(place, std::memory_order_relaxed);
     std::size_t room = (std::min)(options_.preload_bytes, options_.lane_bytes / 2);
     std::uint64_t first = seen.last < 1000 ? 1 : seen.last - 999;
     if (first <= epoch_.from) first = epoch_.from + 1;
     if (first > seen.last || room == 0) return place;
     std::vector<preloaded> read;
+    std::uint64_t came = 0;
     const bool ok = link_->read(first, seen.last, [&](natsMsg* m, const detail::delivery& d) {
-      if (d.sequence == seen.last) last_time_ = d.time_ns;
+      came = d.sequence;
+      if (came == seen.last) place_.come(came, d.time_ns);
       std::string bytes;
       const std::uint16_t c = messages_->encode(m, d.sequence, bytes);
       if (c == detail::order_block::no_channel) return;
@@ -247,7 +316,7 @@ class jetstream {
       read.push_back(
           {c, d.sequence, std::move(bytes), std::string{o.audience}, std::string{o.key}, o.erase});
     });
-    if (!ok) return place;
+    if (!ok || came != seen.last) return place;  // a server sent it that has not got all itself
     std::size_t n = read.size();
     while (n != 0) {
       const preloaded& p = read[n - 1];
@@ -315,10 +384,15 @@ class jetstream {
       detail::nats_message m;
       if (detail::nats_make(m, natsSubscription_NextMsg, c, std::int64_t{1}) != NATS_OK) break;
     }
+    if (!link_->connected()) {
+      why = "no server is connected; look whether they run, and at the network";
+      return fail();
+    }
     inbox_ = link_->new_inbox();
     inbound_ = link_->subscribe(inbox_);
     if (inbound_ == nullptr) return fail();
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const detail::order_place::position my = place_.now();
+    const std::uint64_t mine = my.sequence;
     consumer_ = link_->follow(mine + 1, inbox_, why);
     if (consumer_.empty()) return fail();
     // Only now: the consumer is one of the stream that is looked at, or dies with it.
@@ -326,12 +400,19 @@ class jetstream {
     std::optional<detail::stream_epoch> record;
     if (!seen || !link_->record(record, why)) return fail();
     detail::stream_place place{true, epoch_, mine, order_->head(), !regressed_};
-    if (mine > seen->last) place.same = false;
-    if (place.same && mine != 0 && last_time_ != 0 && mine >= seen->first &&
+    if (mine > seen->last) {
+      place.same = false;
+      // A leader that was just elected may not know its last events yet.
+      const clock::time_point now = clock::now();
+      if (!behind_since_) behind_since_ = now;
+      if (now - *behind_since_ < std::chrono::seconds{2}) return fail();
+    }
+    behind_since_.reset();
+    if (place.same && mine != 0 && my.time_ns != 0 && mine >= seen->first &&
         seen->created_ns == epoch_.created_ns) {
       const auto at = link_->stored_at(mine);
       if (!at) return fail();
-      if (*at != 0 && *at != last_time_) place.same = false;  // another event has its number
+      if (*at != 0 && *at != my.time_ns) place.same = false;  // another event has its number
     }
     const detail::epoch_decision d = detail::decide_epoch(record, *seen, place);
     if (d.what == detail::epoch_decision::kind::write) {
@@ -345,16 +426,14 @@ class jetstream {
     }
     epoch_ = d.epoch;
     in_consumer_ = 0;
-    told_ = 0;
     // The limits removed all: what tells of it does not come. But some may be on their way here.
     if (seen->first > seen->last && seen->first > mine + 1) {
       lost_to_limits(seen->first);
-      told_ = seen->first - 1;
     }
     {
       const std::scoped_lock<std::mutex> lock{mutex_};
       ++stats_.follows;
-      stats_.lag = seen->last - place_.sequence.load(std::memory_order_relaxed);
+      stats_.lag = seen->last - place_.sequence();
     }
     set_following(true, {});
     return true;
@@ -369,19 +448,13 @@ class jetstream {
     }
     if (!consumer_.empty()) link_->unfollow(consumer_);
     consumer_.clear();
-    inbound_.reset();
+    link_->retire(std::move(inbound_));
   }
 
   /// The stream's history is another one from here on: ids begin above all that were given out.
   void enter(const detail::epoch_decision& d) {
     epoch_ = d.epoch;
-    {
-      const std::scoped_lock<std::mutex> lock{place_.entering};
-      place_.base.store(epoch_.base, std::memory_order_release);
-      place_.from.store(epoch_.from, std::memory_order_release);
-      place_.sequence.store(d.sequence, std::memory_order_release);
-    }
-    last_time_ = 0;
+    place_.enter({epoch_.base, epoch_.from, d.sequence, 0});
     regressed_ = false;
     tell_loss(d.sequence + 1, 0, false);
     const std::scoped_lock<std::mutex> lock{mutex_};
@@ -389,7 +462,7 @@ class jetstream {
   }
 
   void lost_to_limits(std::uint64_t next) {
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence();
     const std::uint64_t lost = next - mine - 1;
     if (place_.gone.load(std::memory_order_relaxed) < next - 1)
       place_.gone.store(next - 1, std::memory_order_release);
@@ -399,8 +472,7 @@ class jetstream {
       const std::scoped_lock<std::mutex> lock{mutex_};
       stats_.lost += lost;
     }
-    place_.sequence.store(next - 1, std::memory_order_release);
-    last_time_ = 0;
+    place_.come(next - 1, 0);
   }
 
   /// Until something is not as it should be.
@@ -408,6 +480,7 @@ class jetstream {
     clock::time_point heard = clock::now();  // anything
     clock::time_point looked = heard;        // at the stream, or an event came
     clock::time_point checked = heard;
+    clock::time_point compared = heard;
     std::string bytes;
     while (!stopping_) {
       detail::nats_message m;
@@ -415,10 +488,10 @@ class jetstream {
           detail::nats_make(m, natsSubscription_NextMsg, inbound_.get(), std::int64_t{100});
       const clock::time_point now = clock::now();
       if (s == NATS_OK) {
-        const std::uint64_t before = in_consumer_;
+        const std::uint64_t before = place_.sequence();
         if (!take(m.get(), bytes)) return;
         heard = now;
-        if (in_consumer_ != before) looked = now;
+        if (place_.sequence() != before) looked = now;
       } else if (s != NATS_TIMEOUT) {
         return;
       }
@@ -436,7 +509,20 @@ class jetstream {
         looked = now;
         if (!is_as_before()) return;
       }
+      if (now - compared > std::chrono::seconds{5}) {
+        compared = now;
+        if (is_another()) return;  // attach() will see it too
+      }
     }
+  }
+
+  /// The stream's leader has another event under the number of the last that came: servers were
+  /// seen to disagree for good after a leader was lost, without a word.
+  [[nodiscard]] bool is_another() const {
+    const detail::order_place::position my = place_.now();
+    if (my.time_ns == 0) return false;
+    const auto at = link_->stored_at(my.sequence);
+    return at && *at != 0 && *at != my.time_ns;
   }
 
   /// Nothing came for some time: that is because nothing was published.
@@ -444,7 +530,7 @@ class jetstream {
     std::string why;
     const auto seen = link_->look(why);
     if (!seen) return false;
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence();
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.lag = seen->last > mine ? seen->last - mine : 0;
     int waiting = 0;
@@ -458,20 +544,22 @@ class jetstream {
   [[nodiscard]] bool take(natsMsg* m, std::string& bytes) {
     const detail::delivery d = detail::delivery_of(m);
     if (d.sequence == 0) return take_status(m);
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const detail::order_place::position my = place_.now();
+    const std::uint64_t mine = my.sequence;
     if (d.in_consumer != ++in_consumer_) return false;  // some got lost on the way: ask again
-    if (d.sequence <= mine) {
-      if (d.sequence <= told_) return true;  // it came after all
-      regressed_ = true;
-      return false;
+    if (d.sequence < mine) return true;                 // from a server that had not got all itself
+    if (d.sequence == mine) {
+      regressed_ = my.time_ns != 0 && d.time_ns != my.time_ns;
+      return !regressed_;
     }
     if (d.sequence != mine + 1) lost_to_limits(d.sequence);
     bytes.clear();
     const std::uint16_t channel = messages_->encode(m, d.sequence, bytes);
     const bool shown = channel != detail::order_block::no_channel;
     if (shown) show(channel, d.sequence, bytes, detail::order_messages::options_of(m));
-    last_time_ = d.time_ns;
-    place_.sequence.store(d.sequence, std::memory_order_release);
+    place_.come(d.sequence, d.time_ns);
+    if (d.pending == 0) place_.caught_up();
+    outbox_->take_own(detail::header_of(m, detail::order_messages::number), d.sequence);
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.events += shown ? 1U : 0U;
     stats_.lag = d.pending;
@@ -490,6 +578,8 @@ class jetstream {
                    detail::number_in(detail::header_of(m, "Nats-Last-Consumer"), "");
                sent != in_consumer_) {
       return false;  // it sent more than came
+    } else {
+      place_.caught_up();
     }
     return true;
   }
@@ -506,7 +596,9 @@ class jetstream {
   std::unique_ptr<detail::order_messages> messages_;
   std::unique_ptr<detail::order_replay> replay_;
   std::unique_ptr<detail::order_outbox> outbox_;
+  std::unique_ptr<detail::order_presence> presence_;
   std::unique_ptr<sequencer> order_;
+  std::unique_ptr<detail::order_revocations> revocations_;
   std::vector<preloaded> preloaded_;
   std::vector<std::thread> threads_;
   bool stopped_ = false;
@@ -514,10 +606,9 @@ class jetstream {
 
   // Of the thread that follows.
   detail::stream_epoch epoch_;
-  std::uint64_t last_time_ = 0;  // of the last message, in ns; 0: not known
   std::uint64_t in_consumer_ = 0;
-  std::uint64_t told_ = 0;  // to be lost, though it may be on its way here
   bool regressed_ = false;
+  std::optional<clock::time_point> behind_since_;  // the stream's end was before what came
   std::string inbox_;
   std::string consumer_;
   detail::nats_subscription inbound_;

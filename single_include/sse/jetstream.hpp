@@ -44,6 +44,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -60,6 +61,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -202,6 +204,7 @@ class order_blocks {
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -304,6 +307,30 @@ struct delivery {
   return json.substr(begin + 1, end == json.npos ? end : end - begin - 1);
 }
 
+/// Any text as a token of a subject; read_token() is the way back, nullopt: it is none.
+[[nodiscard]] inline std::string as_token(std::string_view text) {
+  std::string out;
+  out.reserve(text.size() * 2);
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    out += "0123456789abcdef"[byte >> 4U];
+    out += "0123456789abcdef"[byte & 15U];
+  }
+  return out;
+}
+[[nodiscard]] inline std::optional<std::string> read_token(std::string_view hex) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string out;
+  if (hex.size() % 2 != 0) return std::nullopt;
+  for (std::size_t i = 0; i != hex.size(); i += 2) {
+    const std::size_t high = digits.find(hex[i]);
+    const std::size_t low = digits.find(hex[i + 1]);
+    if (high == digits.npos || low == digits.npos) return std::nullopt;
+    out += static_cast<char>(high * 16 + low);
+  }
+  return out;
+}
+
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_JETSTREAM_NATS_HPP
@@ -311,13 +338,47 @@ struct delivery {
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
-/// Of the epoch and the place in it: written by the thread that follows, read by all.
-struct order_place {
-  std::atomic<event_id> base{no_id};       ///< ids are this plus the sequence
-  std::atomic<std::uint64_t> from{0};      ///< the epoch began behind this sequence
-  std::atomic<std::uint64_t> sequence{0};  ///< of the last event that came
-  std::atomic<std::uint64_t> gone{0};      ///< the stream has nothing at or below it
-  std::mutex entering;                     ///< of changes of the epoch
+/// Where the thread that follows is: it writes, all read.
+class order_place {
+ public:
+  struct position {
+    event_id base = no_id;       ///< ids are this plus the sequence
+    std::uint64_t from = 0;      ///< the epoch began behind this sequence
+    std::uint64_t sequence = 0;  ///< of the last event that came
+    std::uint64_t time_ns = 0;   ///< when that was stored; 0: not known
+  };
+  [[nodiscard]] position now() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return position_;
+  }
+  [[nodiscard]] event_id base() const { return now().base; }
+  [[nodiscard]] std::uint64_t sequence() const { return now().sequence; }
+  void enter(const position& p) {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    position_ = p;
+  }
+  void come(std::uint64_t sequence, std::uint64_t time_ns) {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    position_.sequence = sequence;
+    position_.time_ns = time_ns;
+  }
+
+  /// All that the stream has came, just now.
+  void caught_up() noexcept {
+    caught_up_.store(clock::now().time_since_epoch().count(), std::memory_order_release);
+  }
+  [[nodiscard]] std::chrono::steady_clock::time_point caught_up_at() const noexcept {
+    return clock::time_point{clock::duration{caught_up_.load(std::memory_order_acquire)}};
+  }
+
+  std::atomic<std::uint64_t> gone{0};  ///< the stream has nothing at or below it
+
+ private:
+  using clock = std::chrono::steady_clock;
+
+  std::atomic<clock::rep> caught_up_{0};
+  mutable std::mutex mutex_;  // of what follows
+  position position_;
 };
 
 class order_messages {
@@ -327,6 +388,7 @@ class order_messages {
   static constexpr const char* key = "Sse-Key";
   static constexpr const char* audience = "Sse-Audience";
   static constexpr const char* erase = "Sse-Erase";  ///< there: publish_options::erase
+  static constexpr const char* number = "Nats-Msg-Id";  ///< by which it is stored once
 
   /// `subjects`: what is in front of a channel's name.
   order_messages(const jetstream_options& o, std::string subjects, const order_place& place)
@@ -371,7 +433,7 @@ class order_messages {
     const event e{.type = header_of(m, type), .data = data_of(m)};
     const publish_options o = options_of(m);
     id_text text;
-    const event_id id = place_->base.load(std::memory_order_relaxed) + sequence;
+    const event_id id = place_->base() + sequence;
     const numbered_event n = give_id(id, text, e, o, options_->limits, most_bytes(o));
     if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0x7fff) {
       invalid_.fetch_add(1, std::memory_order_relaxed);
@@ -428,6 +490,7 @@ class order_messages {
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -566,6 +629,19 @@ class jetstream_link {
     return s;
   }
 
+  /// Instead of destroying it, while there is a connection: cnats's thread that reads may have
+  /// found it for a message already, without holding it. Once the server answered what was asked
+  /// after that, it has not.
+  void retire(nats_subscription s) const {
+    if (s == nullptr) return;
+    (void)natsSubscription_Unsubscribe(s.get());
+    const std::scoped_lock<std::mutex> lock{retired_mutex_};
+    retired_.push_back(std::move(s));
+    if (retired_.size() >= 8 &&
+        natsConnection_FlushTimeout(connection_.get(), answer_wait()) == NATS_OK)
+      retired_.clear();
+  }
+
   // --- start -------------------------------------------------------------------------------------
 
   [[nodiscard]] jetstream_error open() {
@@ -579,10 +655,15 @@ class jetstream_link {
     if (jetstream_error e = patiently([this](jsErrCode& c) { return open_stream(c); })) return e;
     return patiently([this](jsErrCode&) { return open_bucket(); });
   }
+  /// Nothing comes any more: subscriptions may be destroyed.
+  void hang_up() noexcept {
+    if (connection_ != nullptr) natsConnection_Close(connection_.get());
+    retired_.clear();
+  }
   void close() noexcept {
+    hang_up();
     bucket_.reset();
     js_.reset();
-    if (connection_ != nullptr) natsConnection_Close(connection_.get());
     connection_.reset();
   }
 
@@ -590,9 +671,13 @@ class jetstream_link {
 
   /// nullopt: it does not answer, or is not there, `why` says it.
   [[nodiscard]] std::optional<stream_sight> look(std::string& why) const {
+    return look(stream_, why);
+  }
+  [[nodiscard]] std::optional<stream_sight> look(const std::string& stream,
+                                                 std::string& why) const {
     nats_stream_info info;
     jsErrCode code{};
-    const natsStatus s = nats_make(info, js_GetStreamInfo, js_.get(), stream_.c_str(),
+    const natsStatus s = nats_make(info, js_GetStreamInfo, js_.get(), stream.c_str(),
                                    static_cast<jsOptions*>(nullptr), &code);
     if (s != NATS_OK) {
       why = sentence(s, code).text;
@@ -635,16 +720,22 @@ class jetstream_link {
     why = sentence(s, code).text;
     return {};
   }
-  void unfollow(const std::string& consumer) const {
+  void unfollow(const std::string& consumer) const { unfollow(stream_, consumer); }
+  void unfollow(const std::string& stream, const std::string& consumer) const {
     if (connected())
       (void)natsConnection_PublishString(
-          connection_.get(), ("$JS.API.CONSUMER.DELETE." + stream_ + '.' + consumer).c_str(), "");
+          connection_.get(), ("$JS.API.CONSUMER.DELETE." + stream + '.' + consumer).c_str(), "");
   }
 
   /// f(natsMsg*, const delivery&) for each message from `first` to `last` that is there. False: it
   /// broke off.
   template <class F>
   [[nodiscard]] bool read(std::uint64_t first, std::uint64_t last, F f) const {
+    return read(stream_, first, last, std::move(f));
+  }
+  template <class F>
+  [[nodiscard]] bool read(const std::string& stream, std::uint64_t first, std::uint64_t last,
+                          F f) const {
     jsConsumerConfig c;
     jsConsumerConfig_Init(&c);
     c.DeliverPolicy = js_DeliverByStartSequence;
@@ -654,13 +745,15 @@ class jetstream_link {
     c.MemoryStorage = true;
     c.Replicas = 1;
     nats_consumer_info info;
-    if (nats_make(info, js_AddConsumer, js_.get(), stream_.c_str(), &c,
+    if (nats_make(info, js_AddConsumer, js_.get(), stream.c_str(), &c,
                   static_cast<jsOptions*>(nullptr), static_cast<jsErrCode*>(nullptr)) != NATS_OK)
       return false;
     const std::string inbox = new_inbox();
-    const nats_subscription in = subscribe(inbox);
-    const bool ok = in != nullptr && read_from(info->Name, inbox, in.get(), first, last, f);
-    unfollow(info->Name);
+    nats_subscription in = subscribe(inbox);
+    const bool ok =
+        in != nullptr && read_from(stream + '.' + info->Name, inbox, in.get(), first, last, f);
+    unfollow(stream, info->Name);
+    retire(std::move(in));
     return ok;
   }
 
@@ -701,6 +794,34 @@ class jetstream_link {
   }
   /// A message comes here when the record changes.
   [[nodiscard]] std::string record_subject() const { return "$KV." + bucket_name() + ".epoch"; }
+
+  /// The key-value bucket of that name, which is made if it is not there. `ttl_ns`: of its keys; 0:
+  /// they stay.
+  [[nodiscard]] jetstream_error open_bucket(nats_bucket& out, const std::string& name,
+                                            std::int64_t ttl_ns) const {
+    natsStatus s = nats_make(out, js_KeyValue, js_.get(), name.c_str());
+    if (s == NATS_OK) return {};
+    kvConfig c;
+    kvConfig_Init(&c);
+    c.Bucket = name.c_str();
+    c.History = 1;
+    c.TTL = ttl_ns;
+    c.StorageType = js_FileStorage;
+    c.Replicas = static_cast<int>(options_->replicas);
+    s = nats_make(out, js_CreateKeyValue, js_.get(), &c);
+    if (s == NATS_OK) return {};
+    if (nats_make(out, js_KeyValue, js_.get(), name.c_str()) == NATS_OK) return {};
+    return sentence(s, jsErrCode{});
+  }
+  /// How long a bucket keeps its keys, in ns; 0: for ever. nullopt: no answer.
+  [[nodiscard]] std::optional<std::int64_t> bucket_ttl(const std::string& name) const {
+    nats_stream_info info;
+    const std::string stream = "KV_" + name;
+    if (nats_make(info, js_GetStreamInfo, js_.get(), stream.c_str(),
+                  static_cast<jsOptions*>(nullptr), static_cast<jsErrCode*>(nullptr)) != NATS_OK)
+      return std::nullopt;
+    return info->Config->MaxAge;
+  }
 
   /// Servers that were just started elect their leaders first.
   template <class F>
@@ -924,27 +1045,13 @@ class jetstream_link {
     return {};
   }
 
-  [[nodiscard]] jetstream_error open_bucket() {
-    natsStatus s = nats_make(bucket_, js_KeyValue, js_.get(), bucket_name().c_str());
-    if (s == NATS_OK) return {};
-    kvConfig c;
-    kvConfig_Init(&c);
-    const std::string name = bucket_name();
-    c.Bucket = name.c_str();
-    c.History = 1;
-    c.StorageType = js_FileStorage;
-    c.Replicas = static_cast<int>(options_->replicas);
-    s = nats_make(bucket_, js_CreateKeyValue, js_.get(), &c);
-    if (s == NATS_OK) return {};
-    const std::string said = last_error();
-    if (nats_make(bucket_, js_KeyValue, js_.get(), name.c_str()) == NATS_OK) return {};
-    return sentence(s, jsErrCode{});
-  }
+  [[nodiscard]] jetstream_error open_bucket() { return open_bucket(bucket_, bucket_name(), 0); }
 
   template <class F>
-  [[nodiscard]] bool read_from(const char* consumer, const std::string& inbox, natsSubscription* in,
-                               std::uint64_t first, std::uint64_t last, F& f) const {
-    const std::string next = "$JS.API.CONSUMER.MSG.NEXT." + stream_ + '.' + consumer;
+  [[nodiscard]] bool read_from(const std::string& consumer, const std::string& inbox,
+                               natsSubscription* in, std::uint64_t first, std::uint64_t last,
+                               F& f) const {
+    const std::string next = "$JS.API.CONSUMER.MSG.NEXT." + consumer;
     while (first <= last) {
       const std::string ask =
           "{\"batch\":" + std::to_string(last - first + 1) + ",\"no_wait\":true}";
@@ -974,6 +1081,8 @@ class jetstream_link {
   nats_connection connection_;
   nats_jetstream js_;
   nats_bucket bucket_;  // the thread that opens, then the follower's
+  mutable std::mutex retired_mutex_;
+  mutable std::vector<nats_subscription> retired_;
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
@@ -1071,6 +1180,18 @@ class order_outbox {
       take_receipt(number, data_of(m.get()), header_of(m.get(), "Status"));
     }
   }
+  /// It came from the stream: if it was sent from here it is stored, whether or not the
+  /// acknowledgement comes.
+  void take_own(std::string_view message_id, std::uint64_t sequence) {
+    std::uint64_t number = 0;
+    if (message_id.size() <= name_.size() || !message_id.starts_with(name_) ||
+        message_id[name_.size()] != '.' ||
+        read_decimal(message_id.substr(name_.size() + 1), UINT64_MAX, number) != decimal::number)
+      return;
+    std::unique_lock<std::mutex> lock{mutex_};
+    letter* const l = find(number);
+    if (l != nullptr) stored(lock, *l, sequence);
+  }
   /// publish() answers `closed` from now on. Waits for what was accepted if `wait`, at most
   /// jetstream_options::stop_wait; then both threads end.
   void stop(bool wait) {
@@ -1088,7 +1209,7 @@ class order_outbox {
   void fail_all(std::string_view why) {
     std::unique_lock<std::mutex> lock{mutex_};
     for (std::size_t i = 0; i < letters_.size(); ++i) {
-      if (!letters_[i].over) finish(lock, i, {false, no_id, why});
+      if (!letters_[i].over) finish(lock, letters_[i], {false, no_id, why});
     }
     bury();
     connected_ = false;
@@ -1119,7 +1240,8 @@ class order_outbox {
     std::size_t size = 0;
     nats_message message{};
     clock::time_point accepted_at{};
-    clock::time_point sent_at{};
+    clock::time_point sent_at{};  // or long ago: send it again
+    clock::time_point left_at{};
     bool over = false;
     function<void(const jetstream_receipt&)> done{};
   };
@@ -1135,7 +1257,7 @@ class order_outbox {
       if (s == NATS_OK && !value.empty())
         s = natsMsgHeader_Set(l.message.get(), name, std::string{value}.c_str());
     };
-    add("Nats-Msg-Id", id);
+    add(order_messages::number, id);
     add("Nats-Expected-Stream", link_->stream());
     add(order_messages::type, e.type);
     add(order_messages::key, o.key);
@@ -1146,7 +1268,7 @@ class order_outbox {
   /// Without the lock: letters stay where they are until they are over, and this thread alone takes
   /// them away.
   void send(std::unique_lock<std::mutex>& lock, letter& l, clock::time_point now) {
-    l.sent_at = now;
+    l.sent_at = l.left_at = now;
     lock.unlock();
     const natsStatus s = natsConnection_PublishMsg(link_->connection(), l.message.get());
     lock.lock();
@@ -1154,9 +1276,13 @@ class order_outbox {
   }
   void send_again(std::unique_lock<std::mutex>& lock, clock::time_point now, std::uint64_t next) {
     const auto wait = std::chrono::milliseconds{options_->ack_wait.ms()};
+    const clock::time_point caught_up = place_->caught_up_at();
     for (std::size_t i = 0; i < letters_.size() && letters_[i].number < next; ++i) {
       letter& l = letters_[i];
       if (l.over || now - l.sent_at < wait) continue;
+      // Not before the stream shows that it is not there: nats-server 2.9 was seen to lose count
+      // of what it stored twice and did not, when a leader is lost next.
+      if (caught_up < l.left_at + wait / 2) continue;
       ++resent_;
       send(lock, l, now);
     }
@@ -1166,12 +1292,12 @@ class order_outbox {
     for (std::size_t i = 0; i < letters_.size(); ++i) {
       if (now - letters_[i].accepted_at < most) break;
       if (!letters_[i].over)
-        finish(lock, i, {false, no_id, "no acknowledgement in time: it may be stored or not"});
+        finish(lock, letters_[i],
+               {false, no_id, "no acknowledgement in time: it may be stored or not"});
     }
   }
   /// REQUIRES: the lock. Called without it: the program's.
-  void finish(std::unique_lock<std::mutex>& lock, std::size_t i, const jetstream_receipt& r) {
-    letter& l = letters_[i];
+  void finish(std::unique_lock<std::mutex>& lock, letter& l, const jetstream_receipt& r) {
     l.over = true;
     ++acknowledged_;
     ++(r.stored ? stored_ : failed_);
@@ -1190,27 +1316,38 @@ class order_outbox {
     }
     if (letters_.empty()) all_stored_.notify_all();
   }
+  /// That waits for an acknowledgement. REQUIRES: the lock.
+  [[nodiscard]] letter* find(std::uint64_t number) noexcept {
+    if (letters_.empty() || number < letters_.front().number) return nullptr;
+    const std::uint64_t i = number - letters_.front().number;
+    if (i >= letters_.size() || letters_[to_size(i)].over) return nullptr;
+    return &letters_[to_size(i)];
+  }
+  /// REQUIRES: the lock.
+  void stored(std::unique_lock<std::mutex>& lock, letter& l, std::uint64_t sequence) {
+    problem_.clear();
+    const bool first = &l == &letters_.front();
+    finish(lock, l, {true, place_->base() + sequence, {}});
+    if (sender_sleeps_ && first) to_send_.notify_one();
+  }
   void take_receipt(std::uint64_t number, std::string_view answer, std::string_view status) {
     std::unique_lock<std::mutex> lock{mutex_};
-    if (letters_.empty() || number < letters_.front().number) return;
-    const std::uint64_t i = number - letters_.front().number;
-    if (i >= letters_.size() || letters_[to_size(i)].over) return;
+    letter* const l = find(number);
+    if (l == nullptr) return;
     const bool bad = answer.find("\"error\"") != answer.npos;
     const std::uint64_t sequence = number_in(answer, "\"seq\"");
     if (!bad && sequence != 0) {
-      problem_.clear();
-      finish(lock, to_size(i), {true, place_->base.load(std::memory_order_acquire) + sequence, {}});
+      stored(lock, *l, sequence);
     } else if (bad && !is_passing(number_in(answer, "\"err_code\""))) {
       const std::string why =
           "the stream did not store an event: " + std::string{text_in(answer, "\"description\"")} +
           "; look at its limits, and the servers' disks";
       problem_ = why;
-      finish(lock, to_size(i), {false, no_id, why});
+      finish(lock, *l, {false, no_id, why});
     } else if (bad || status == "503") {  // no leader just now: it is sent again
       problem_ = "no server stores events now; they wait and are sent again";
       return;
     }
-    if (sender_sleeps_ && i == 0) to_send_.notify_one();
   }
   /// An error that goes away by itself.
   [[nodiscard]] static bool is_passing(std::uint64_t code) noexcept {
@@ -1248,6 +1385,272 @@ class order_outbox {
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_JETSTREAM_OUTBOX_HPP
+// ---- sse/detail/jetstream/presence.hpp
+//
+// How many streams each user has on all nodes together: each node tells the others once a second
+// what changed there, and every 10 s all of it; what was not told for 25 s is forgotten, since its
+// node is gone. Nothing is stored: a node that begins asks. Plain messages of text: the node's
+// name, a line feed, and for each user the count, a space, the name as_token(), a line feed.
+#ifndef SSEHUB_DETAIL_JETSTREAM_PRESENCE_HPP
+#define SSEHUB_DETAIL_JETSTREAM_PRESENCE_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "shards.hpp"
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+/// Counts for the caps of this node's hubs; the cap per user holds over all nodes, as of a second
+/// ago.
+class order_presence final : public cap_counter {
+ public:
+  using clock = std::chrono::steady_clock;
+  static constexpr std::chrono::seconds all_told_each{10};
+  static constexpr std::chrono::seconds forgotten_after{25};
+
+  order_presence(const jetstream_options& o, const jetstream_link& link)
+      : options_{&o}, link_{&link}, subject_{o.prefix + "_nodes." + o.hub} {}
+
+  [[nodiscard]] bool take(kind k, std::string_view key, std::uint32_t max) noexcept override {
+    if (k != kind::user) return rest_.take(k, key, max);
+    try {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      person& p = people_[std::string{key}];
+      if (max != 0 && p.all() >= max) return false;
+      ++p.here;
+      change(key, p, p.all() == 1);
+      return true;
+    } catch (...) {  // memory is out
+      return false;
+    }
+  }
+  void give_back(kind k, std::string_view key) noexcept override {
+    if (k != kind::user) return rest_.give_back(k, key);
+    try {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      const auto at = people_.find(std::string{key});
+      if (at == people_.end() || at->second.here == 0) return;
+      --at->second.here;
+      change(key, at->second, at->second.all() == 0);
+    } catch (...) {  // memory is out: told when all is
+    }
+  }
+  [[nodiscard]] std::uint32_t count(kind k, std::string_view key) noexcept override {
+    return k == kind::user ? streams_of(key) : rest_.count(k, key);
+  }
+  [[nodiscard]] std::uint32_t streams_of(std::string_view user) const noexcept {
+    try {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      const auto at = people_.find(std::string{user});
+      return at == people_.end() ? 0 : at->second.all();
+    } catch (...) {  // memory is out
+      return 0;
+    }
+  }
+  [[nodiscard]] std::vector<std::string> present() const {
+    std::vector<std::string> all;
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    for (const auto& [user, p] : people_) {
+      if (p.all() != 0) all.push_back(user);
+    }
+    return all;
+  }
+
+  /// False: it may not subscribe.
+  [[nodiscard]] bool open() {
+    heard_ = link_->subscribe(subject_);
+    return heard_ != nullptr;
+  }
+  [[nodiscard]] const std::string& subject() const noexcept { return subject_; }
+  /// Takes what others tell, in a thread of its own, until it is stopped.
+  void hear() {
+    while (!stopping_) {
+      nats_message m;
+      if (nats_make(m, natsSubscription_NextMsg, heard_.get(), std::int64_t{100}) == NATS_OK)
+        take(data_of(m.get()));
+    }
+  }
+  /// Tells, in a thread of its own.
+  void tell_others() {
+    say(options_->node + "\nhello\n");
+    clock::time_point all_told{};
+    while (!stopping_) {
+      const clock::time_point now = clock::now();
+      const bool all = asked_.exchange(false) || now - all_told >= all_told_each;
+      if (all) all_told = now;
+      tell(all);
+      forget_silent(now);
+      tell_program();
+      std::unique_lock<std::mutex> lock{mutex_};
+      woken_.wait_for(lock, std::chrono::seconds{1}, [this] { return stopping_.load(); });
+    }
+    say(options_->node + "\nbye\n");
+  }
+  void stop() noexcept {
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      stopping_ = true;
+    }
+    woken_.notify_all();
+  }
+  /// REQUIRES: the threads ended, and nothing comes any more.
+  void close() noexcept { heard_.reset(); }
+
+ private:
+  struct seat {
+    std::string node;
+    std::uint32_t count = 0;
+    clock::time_point heard{};
+  };
+  struct person {
+    std::uint32_t here = 0;
+    bool changed = false;  // and in changed_
+    bool known = false;    // the program was told that it is there
+    std::vector<seat> there{};
+
+    [[nodiscard]] std::uint32_t all() const noexcept {
+      std::uint32_t n = here;
+      for (const seat& s : there) n += s.count;
+      return n;
+    }
+  };
+
+  /// REQUIRES: the lock.
+  void change(std::string_view user, person& p, bool came_or_went) {
+    if (came_or_went) news_.emplace_back(user);
+    if (!p.changed) changed_.emplace_back(user);
+    p.changed = true;
+  }
+  void say(const std::string& text) const {
+    (void)natsConnection_Publish(link_->connection(), subject_.c_str(), text.data(),
+                                 static_cast<int>(text.size()));
+  }
+  void tell(bool all) {
+    constexpr std::size_t most = 60'000;  // of a message
+    std::vector<std::string> texts{options_->node + '\n'};
+    const auto add = [&](const std::string& user, std::uint32_t n) {
+      if (texts.back().size() > most) texts.push_back(options_->node + '\n');
+      texts.back() += std::to_string(n) + ' ' + as_token(user) + '\n';
+    };
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      for (const std::string& user : changed_) {
+        const auto at = people_.find(user);
+        if (at == people_.end()) continue;
+        at->second.changed = false;
+        if (!all || at->second.here == 0) add(user, at->second.here);
+      }
+      changed_.clear();
+      if (all) {
+        for (const auto& [user, p] : people_) {
+          if (p.here != 0) add(user, p.here);
+        }
+      }
+    }
+    for (const std::string& t : texts) {
+      if (t.size() > options_->node.size() + 1) say(t);
+    }
+  }
+  void take(std::string_view text) {
+    const std::size_t eol = text.find('\n');
+    const std::string_view node = text.substr(0, eol);
+    if (eol == text.npos || node == options_->node) return;
+    text.remove_prefix(eol + 1);
+    if (text == "hello\n") asked_ = true;
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    const clock::time_point now = clock::now();
+    if (text == "hello\n" || text == "bye\n") {
+      forget([&](const seat& s) { return s.node == node; });
+      return;
+    }
+    for (std::size_t end = 0; (end = text.find('\n')) != text.npos; text.remove_prefix(end + 1)) {
+      const std::string_view line = text.substr(0, end);
+      const std::size_t space = line.find(' ');
+      std::uint64_t n = 0;
+      if (space == line.npos ||
+          read_decimal(line.substr(0, space), UINT32_MAX, n) != decimal::number)
+        continue;
+      if (const auto user = read_token(line.substr(space + 1)))
+        seat_of(*user, node, static_cast<std::uint32_t>(n), now);
+    }
+  }
+  /// REQUIRES: the lock.
+  void seat_of(const std::string& user, std::string_view node, std::uint32_t n,
+               clock::time_point now) {
+    person& p = people_[user];
+    const auto at =
+        std::find_if(p.there.begin(), p.there.end(), [&](const seat& s) { return s.node == node; });
+    if (at != p.there.end()) {
+      *at = {std::string{node}, n, now};
+    } else {
+      p.there.push_back({std::string{node}, n, now});
+    }
+    if ((p.all() != 0) != p.known) news_.push_back(user);
+  }
+  /// REQUIRES: the lock.
+  template <class F>
+  void forget(F is_gone) {
+    for (auto& [user, p] : people_) {
+      if (std::erase_if(p.there, is_gone) != 0 && p.all() == 0) news_.push_back(user);
+    }
+    std::erase_if(people_, [](const auto& entry) {
+      const person& p = entry.second;
+      return p.all() == 0 && !p.changed && !p.known;
+    });
+  }
+  void forget_silent(clock::time_point now) {
+    if (now - forgot_ < std::chrono::seconds{4}) return;
+    forgot_ = now;
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    forget([&](const seat& s) { return s.count == 0 || now - s.heard > forgotten_after; });
+  }
+  void tell_program() {
+    std::vector<std::pair<std::string, bool>> news;
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      for (std::string& user : news_) {
+        const auto at = people_.find(user);
+        if (at == people_.end()) continue;
+        const bool here = at->second.all() != 0;
+        if (at->second.known == here) continue;
+        at->second.known = here;
+        news.emplace_back(std::move(user), here);
+      }
+      news_.clear();
+    }
+    if (!options_->on_presence) return;
+    for (const auto& [user, here] : news) options_->on_presence(user, here);
+  }
+
+  const jetstream_options* options_;
+  const jetstream_link* link_;
+  std::string subject_;
+  nats_subscription heard_;
+  shared_caps rest_;  // all streams, and addresses: of this node
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> asked_{false};
+  clock::time_point forgot_{};  // of the thread that tells
+
+  mutable std::mutex mutex_;  // of what follows
+  std::condition_variable woken_;
+  std::unordered_map<std::string, person> people_;
+  std::vector<std::string> changed_;  // on this node, to be told
+  std::vector<std::string> news_;     // who came or went, to be told to the program
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JETSTREAM_PRESENCE_HPP
 // ---- sse/detail/jetstream/replay.hpp
 //
 // Old events for the hubs' backfill hooks: a hook takes what was read, one thread reads what they
@@ -1263,6 +1666,7 @@ class order_outbox {
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -1281,15 +1685,13 @@ class order_replay {
   [[nodiscard]] backfill_state give(std::uint16_t number, const backfill_request& r,
                                     backfill_writer& w) {
     constexpr std::uint32_t most = 16'384;  // records that one call looks at
-    std::unique_lock<std::mutex> place{place_->entering};
-    const event_id base = place_->base.load(std::memory_order_relaxed);
-    const event_id begins = base + place_->from.load(std::memory_order_relaxed);
-    const event_id head = base + place_->sequence.load(std::memory_order_relaxed);
-    place.unlock();
+    const order_place::position p = place_->now();
+    const event_id begins = p.base + p.from;
+    const event_id head = p.base + p.sequence;
     const auto lose = [&](event_id first) { return w.lose(first < r.before ? first : r.before); };
     std::uint32_t looked = 0;
     while (w.last() + 1 < r.before) {
-      const event_id gone = base + place_->gone.load(std::memory_order_acquire);
+      const event_id gone = p.base + place_->gone.load(std::memory_order_acquire);
       const event_id least = begins < gone ? gone : begins;
       if (w.last() < least) {  // of an epoch before, or the limits removed it
         const bool ok =
@@ -1298,9 +1700,9 @@ class order_replay {
         continue;
       }
       if (w.last() >= head) break;  // the log has what is behind that
-      const std::uint64_t sequence = w.last() + 1 - base;
+      const std::uint64_t sequence = w.last() + 1 - p.base;
       bool news = false;
-      const auto block = blocks_.find(sequence, base, news);
+      const auto block = blocks_.find(sequence, p.base, news);
       if (block == nullptr) {
         if (news) {
           const std::scoped_lock<std::mutex> lock{mutex_};
@@ -1310,7 +1712,7 @@ class order_replay {
       }
       for (std::size_t i = block->find(sequence); i != block->records.size(); ++i) {
         const order_block::record& x = block->records[i];
-        const event_id id = base + x.sequence;
+        const event_id id = p.base + x.sequence;
         if (id >= r.before) return backfill_state::done;
         if (w.bytes() >= r.room || ++looked > most) return backfill_state::more;
         if (id > w.last() + 1 && !w.lose(id)) return backfill_state::done;
@@ -1318,7 +1720,7 @@ class order_replay {
                                             : w.pass(id);
         if (!ok) return backfill_state::done;
       }
-      const event_id to = (std::min)(base + block->to, r.before - 1);
+      const event_id to = (std::min)(p.base + block->to, r.before - 1);
       if (w.last() < to && !w.lose(to + 1)) return backfill_state::done;
     }
     return backfill_state::done;
@@ -1354,34 +1756,52 @@ class order_replay {
 
  private:
   [[nodiscard]] bool read(std::uint64_t first, std::uint64_t last) {
-    const event_id base = place_->base.load(std::memory_order_acquire);
-    const std::uint64_t head = place_->sequence.load(std::memory_order_acquire);
+    const order_place::position now = place_->now();
     std::vector<std::shared_ptr<order_block>> run;
     for (std::uint64_t n = first; n <= last; ++n) {
       auto b = std::make_shared<order_block>();
       b->number = n;
-      b->base = base;
-      b->to = (std::min)(b->last(), head);
+      b->base = now.base;
+      b->to = (std::min)(b->last(), now.sequence);
       run.push_back(std::move(b));
     }
+    const std::uint64_t begin = run.front()->first();
+    const std::uint64_t end = run.back()->to;
+    std::uint64_t came_first = 0;
+    std::uint64_t came_last = 0;
     std::uint64_t events = 0;
-    if (run.front()->first() <= run.back()->to &&
-        !link_->read(run.front()->first(), run.back()->to, [&](natsMsg* m, const delivery& d) {
-          ++events;
+    if (begin <= end && !link_->read(begin, end, [&](natsMsg* m, const delivery& d) {
+          if (events++ == 0) came_first = d.sequence;
+          came_last = d.sequence;
           const std::uint64_t n = order_block::of(d.sequence);
           if (n >= first && n <= last) append(*run[to_size(n - first)], m, d.sequence);
         }))
       return false;
-    if (base != place_->base.load(std::memory_order_acquire)) return false;
-    std::string why;
-    if (run.front()->records.empty() || run.front()->records[0].sequence != run.front()->first()) {
-      if (const auto seen = link_->look(why); seen && seen->first != 0)
-        place_->gone.store(seen->first - 1, std::memory_order_release);
+    if (!is_as_followed(now)) return false;
+    if (begin <= end && (came_first != begin || came_last != end)) {
+      std::string why;
+      const auto seen = link_->look(why);
+      if (!seen || seen->first == 0) return false;
+      place_->gone.store(seen->first - 1, std::memory_order_release);
+      // Else a server sent it that has not got all itself.
+      const std::uint64_t least = (std::max)(begin, seen->first);
+      if (least <= end && (came_first > least || came_last != end)) return false;
     }
     for (auto& b : run) blocks_.put(std::move(b));
     reads_.fetch_add(1, std::memory_order_relaxed);
     read_events_.fetch_add(events, std::memory_order_relaxed);
     return true;
+  }
+  /// What was read is of the history that is followed: a store that was put back has other events
+  /// under the same sequences, and the reader may come there before the thread that follows. The
+  /// last event that came is still the one with its number: so is what is in front of it.
+  [[nodiscard]] bool is_as_followed(const order_place::position& before) const {
+    const std::optional<std::uint64_t> at = link_->stored_at(before.sequence);
+    if (!at || before.base != place_->base()) return false;
+    if (*at != 0) return before.time_ns == 0 || *at == before.time_ns;
+    std::string why;  // the limits removed it, or it was never there
+    const auto seen = link_->look(why);
+    return seen && seen->last >= before.sequence && seen->first > before.sequence;
   }
   void append(order_block& b, natsMsg* m, std::uint64_t sequence) {
     order_block::record r;
@@ -1409,7 +1829,239 @@ class order_replay {
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
 
 #endif  // SSEHUB_DETAIL_JETSTREAM_REPLAY_HPP
-#include "shards.hpp"
+// ---- sse/detail/jetstream/revocation.hpp
+//
+// Users whose tokens hold no more, on all nodes: keys of a bucket that live as long as a token may,
+// and a copy of them here that admission reads without waiting. What is written to the bucket comes
+// to every node as a plain message at once, also where no server can store it just now; once a
+// second each node looks whether it has all that is stored.
+#ifndef SSEHUB_DETAIL_JETSTREAM_REVOCATION_HPP
+#define SSEHUB_DETAIL_JETSTREAM_REVOCATION_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
+
+class order_revocations {
+ public:
+  static constexpr std::size_t max_user = 500;  ///< bytes of a name
+  /// As long without a look at the bucket: this node is cut off.
+  static constexpr std::chrono::milliseconds heartbeat{3500};
+
+  /// `end`: closes a user's streams on this node.
+  order_revocations(const jetstream_options& o, const jetstream_link& link,
+                    function<void(std::string_view user)> end)
+      : options_{&o},
+        link_{&link},
+        bucket_{link.stream() + "_revoked"},
+        subjects_{"$KV." + bucket_ + '.'},
+        end_{std::move(end)} {}
+
+  [[nodiscard]] jetstream_error open() {
+    const std::int64_t ttl = options_->revoke_for.ms() * 1'000'000;
+    nats_bucket made;
+    if (jetstream_error e =
+            link_->patiently([&](jsErrCode&) { return link_->open_bucket(made, bucket_, ttl); }))
+      return e;
+    const auto has = link_->bucket_ttl(bucket_);
+    if (has && *has != 0 && *has < ttl)
+      return {jetstream_errc::settings,
+              "bucket " + bucket_ +
+                  " keeps its keys for a shorter time than revoke_for says: "
+                  "change it with the nats tool"};
+    heard_ = link_->subscribe(subjects_ + '>');
+    if (heard_ == nullptr)
+      return {jetstream_errc::denied,
+              "may not subscribe to " + subjects_ + ">: look at the user's permissions"};
+    return link_->patiently([this](jsErrCode&) {
+      look();
+      return is_fresh() ? jetstream_error{}
+                        : jetstream_error{jetstream_errc::unreachable,
+                                          "bucket " + bucket_ + " cannot be read"};
+    });
+  }
+  /// See jetstream::revoke().
+  [[nodiscard]] bool revoke(std::string_view user) {
+    if (user.empty() || user.size() > max_user) return false;
+    const std::uint64_t now = now_ms();
+    apply(std::string{user}, now);
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    unstored_[std::string{user}] = {now, {}};
+    to_send_.notify_one();
+    return true;
+  }
+  /// See jetstream::admits().
+  [[nodiscard]] jetstream_admission ask(std::string_view user, std::uint64_t issued_ms) const {
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      const auto at = revoked_.find(std::string{user});
+      if (at != revoked_.end() && holds(at->second, now_ms()) &&
+          (issued_ms == 0 || issued_ms <= at->second))
+        return jetstream_admission::revoked;
+    }
+    return is_fresh() ? jetstream_admission::admitted : jetstream_admission::unknown;
+  }
+  /// Takes plain messages, in a thread of its own, until it is stopped.
+  void hear() {
+    while (!stopping_) {
+      nats_message m;
+      if (nats_make(m, natsSubscription_NextMsg, heard_.get(), std::int64_t{100}) == NATS_OK)
+        take(m.get());
+    }
+  }
+  /// Sends what is not stored yet, and looks at the bucket, in a thread of its own.
+  void keep() {
+    while (!stopping_) {
+      send();
+      if (clock::now() - looked_ >= std::chrono::seconds{1}) {
+        looked_ = clock::now();
+        look();
+        forget_old();
+      }
+      std::unique_lock<std::mutex> lock{mutex_};
+      to_send_.wait_for(lock, std::chrono::milliseconds{250});
+    }
+  }
+  void stop() noexcept {
+    stopping_ = true;
+    to_send_.notify_all();
+  }
+  /// REQUIRES: the threads ended, and nothing comes any more.
+  void close() noexcept { heard_.reset(); }
+  void tell(jetstream_stats& s) const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    s.revoked = revoked_.size();
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+
+  struct pending {
+    std::uint64_t at_ms = 0;
+    clock::time_point sent{};
+  };
+  [[nodiscard]] static std::uint64_t now_ms() {
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                          std::chrono::system_clock::now().time_since_epoch())
+                                          .count());
+  }
+  [[nodiscard]] bool holds(std::uint64_t at_ms, std::uint64_t now) const noexcept {
+    return now < at_ms + static_cast<std::uint64_t>(options_->revoke_for.ms());
+  }
+  [[nodiscard]] bool is_fresh() const noexcept {
+    const clock::duration at{fresh_.load(std::memory_order_relaxed)};
+    return at.count() != 0 && clock::now().time_since_epoch() - at < heartbeat;
+  }
+  void apply(std::string user, std::uint64_t at_ms) {
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      std::uint64_t& known = revoked_[user];
+      if (known >= at_ms) return;
+      known = at_ms;
+    }
+    end_(user);
+  }
+  /// A put of the bucket, or a deletion: somebody took a revocation back.
+  void take(natsMsg* m) {
+    const std::string_view subject = text_of(natsMsg_GetSubject(m));
+    if (!subject.starts_with(subjects_)) return;
+    const auto user = read_token(subject.substr(subjects_.size()));
+    if (!user) return;
+    std::uint64_t at = 0;
+    if (!header_of(m, "KV-Operation").empty()) {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      revoked_.erase(*user);
+      unstored_.erase(*user);
+    } else if (read_decimal(data_of(m), UINT64_MAX / 2, at) == decimal::number) {
+      apply(*user, at);
+    }
+  }
+  void send() {
+    std::vector<std::pair<std::string, std::uint64_t>> due;
+    {
+      const std::scoped_lock<std::mutex> lock{mutex_};
+      const clock::time_point now = clock::now();
+      for (auto& [user, p] : unstored_) {
+        if (p.sent != clock::time_point{} && now - p.sent < std::chrono::seconds{2}) continue;
+        p.sent = now;
+        due.emplace_back(user, p.at_ms);
+      }
+    }
+    for (const auto& [user, at] : due)
+      (void)natsConnection_PublishString(link_->connection(), (subjects_ + as_token(user)).c_str(),
+                                         std::to_string(at).c_str());
+  }
+  /// All that the bucket has is here then, as of when it was asked.
+  void look() {
+    const clock::time_point asked = clock::now();
+    const std::string stream = "KV_" + bucket_;
+    std::string why;
+    const auto seen = link_->look(stream, why);
+    if (!seen) return;
+    if (seen->created_ns != created_ns_ || seen->last < read_) read_ = 0;  // it was made anew
+    created_ns_ = seen->created_ns;
+    if (seen->last > read_ && seen->first <= seen->last) {
+      std::uint64_t came = 0;
+      const bool ok = link_->read(stream, (std::max)(read_ + 1, seen->first), seen->last,
+                                  [&](natsMsg* m, const delivery& d) {
+                                    came = d.sequence;
+                                    take(m);
+                                    stored(m);
+                                  });
+      if (!ok || came != seen->last) return;
+    }
+    read_ = seen->last;
+    fresh_.store(asked.time_since_epoch().count(), std::memory_order_relaxed);
+  }
+  void stored(natsMsg* m) {
+    const auto user = read_token(text_of(natsMsg_GetSubject(m)).substr(subjects_.size()));
+    if (!user) return;
+    std::uint64_t at = 0;
+    const bool put = read_decimal(data_of(m), UINT64_MAX / 2, at) == decimal::number;
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    const auto p = unstored_.find(*user);
+    if (put && p != unstored_.end() && at >= p->second.at_ms) unstored_.erase(p);
+  }
+  void forget_old() {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    const std::uint64_t now = now_ms();
+    std::erase_if(revoked_, [&](const auto& r) { return !holds(r.second, now); });
+    std::erase_if(unstored_, [&](const auto& p) { return !holds(p.second.at_ms, now); });
+  }
+
+  const jetstream_options* options_;
+  const jetstream_link* link_;
+  std::string bucket_;
+  std::string subjects_;  // what is in front of a user's token
+  function<void(std::string_view user)> end_;
+  nats_subscription heard_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<clock::rep> fresh_{0};  // when the bucket was asked last, and all of it is here
+
+  // Of the thread that keeps.
+  clock::time_point looked_{};
+  std::int64_t created_ns_ = 0;
+  std::uint64_t read_ = 0;  // the last sequence of the bucket that is here
+
+  mutable std::mutex mutex_;  // of what follows
+  std::condition_variable to_send_;
+  std::unordered_map<std::string, std::uint64_t> revoked_;  // when, in ms since 1970
+  std::unordered_map<std::string, pending> unstored_;
+};
+
+}  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
+
+#endif  // SSEHUB_DETAIL_JETSTREAM_REVOCATION_HPP
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
@@ -1437,7 +2089,11 @@ class jetstream {
                                                options_.node + '.' + random_name());
       e = begin();
     }
+    if (!e) e = open_users();
     if (e) {
+      link_->hang_up();
+      revocations_.reset();
+      presence_.reset();
       outbox_.reset();
       changes_.reset();
       link_.reset();
@@ -1463,6 +2119,14 @@ class jetstream {
     threads_.emplace_back([this] { outbox_->send_all(); });
     threads_.emplace_back([this] { outbox_->take_receipts(); });
     threads_.emplace_back([this] { replay_->run([this] { order_->backfill_ready(); }); });
+    if (revocations_ != nullptr) {
+      threads_.emplace_back([this] { revocations_->hear(); });
+      threads_.emplace_back([this] { revocations_->keep(); });
+    }
+    if (presence_ != nullptr) {
+      threads_.emplace_back([this] { presence_->hear(); });
+      threads_.emplace_back([this] { presence_->tell_others(); });
+    }
   }
 
   /// publish answers `closed` from now on. Waits until what was accepted is stored, at most
@@ -1474,10 +2138,15 @@ class jetstream {
     outbox_->stop(!threads_.empty());
     stopping_ = true;
     replay_->stop();
+    if (revocations_ != nullptr) revocations_->stop();
+    if (presence_ != nullptr) presence_->stop();
     for (std::thread& t : threads_) t.join();
     threads_.clear();
+    link_->hang_up();
     inbound_.reset();
     changes_.reset();
+    if (revocations_ != nullptr) revocations_->close();
+    if (presence_ != nullptr) presence_->close();
     outbox_->fail_all("the order was stopped");
     link_->close();
     stats_.following = false;
@@ -1494,6 +2163,41 @@ class jetstream {
     return outbox_->publish(channel, e, o, std::move(done));
   }
 
+  /// Ends all streams of the user on all nodes, within a second where they reach the servers, and
+  /// what admits() says there: for jetstream_options::revoke_for. Sent until it is stored, whatever
+  /// becomes of this node's connection. False: there are no revocations here, or the name is empty
+  /// or longer than 500 bytes.
+  bool revoke(std::string_view user) {
+    return revocations_ != nullptr && revocations_->revoke(user);
+  }
+  /// Whether a user whose token was issued then (ms since 1970; 0: any revocation counts) may have
+  /// a private stream. A look into memory; ask it last, where the stream is admitted. REQUIRES: it
+  /// is open, with revoke_for.
+  [[nodiscard]] jetstream_admission admits(std::string_view user,
+                                           std::uint64_t issued_ms = 0) const {
+    SSEHUB_ASSERT(revocations_ != nullptr);
+    return revocations_->ask(user, issued_ms);
+  }
+  /// The same as the answer to a request: 401, 503 with Retry-After, or nullopt: admitted.
+  [[nodiscard]] std::optional<response> refusal(std::string_view user,
+                                                std::uint64_t issued_ms = 0) const {
+    switch (admits(user, issued_ms)) {
+      case jetstream_admission::revoked: return response::text(401, "revoked\n");
+      case jetstream_admission::unknown:
+        return response::text(503, "this node is cut off\n").add("Retry-After", "2");
+      case jetstream_admission::admitted: break;
+    }
+    return std::nullopt;
+  }
+  /// Streams of the user on all nodes, as they last said. 0 without jetstream_options::presence.
+  [[nodiscard]] std::uint32_t streams_of(std::string_view user) const {
+    return presence_ == nullptr ? 0 : presence_->streams_of(user);
+  }
+  /// Users that have streams, on any node.
+  [[nodiscard]] std::vector<std::string> present() const {
+    return presence_ == nullptr ? std::vector<std::string>{} : presence_->present();
+  }
+
   /// It follows the stream and is not more than jetstream_options::ready_lag events behind.
   [[nodiscard]] bool ready() const {
     const std::scoped_lock<std::mutex> lock{mutex_};
@@ -1508,7 +2212,8 @@ class jetstream {
     messages_->tell(s);
     replay_->tell(s);
     outbox_->tell(s);
-    s.sequence = place_.sequence.load(std::memory_order_relaxed);
+    if (revocations_ != nullptr) revocations_->tell(s);
+    s.sequence = place_.sequence();
     if (order_ != nullptr) s.last = order_->head();
     return s;
   }
@@ -1548,16 +2253,18 @@ class jetstream {
     q.lane_bytes = options_.lane_bytes;
     q.limits = options_.limits;
     q.given_ids = true;
+    if (options_.presence) {
+      presence_ = std::make_unique<detail::order_presence>(options_, *link_);
+      q.counter = presence_.get();
+    }
     q.wait_ahead = options_.wait_ahead;
     q.retry_ahead = options_.retry_ahead;
     stream_sight seen;
     int refusals = 0;
     if (jetstream_error e = link_->patiently([&](jsErrCode&) { return agree(seen, refusals); }))
       return e;
-    place_.base.store(epoch_.base, std::memory_order_release);
-    place_.from.store(epoch_.from, std::memory_order_release);
+    place_.enter({epoch_.base, epoch_.from, seen.last, 0});
     place_.gone.store(seen.first == 0 ? seen.last : seen.first - 1, std::memory_order_release);
-    last_time_ = 0;
     q.first_id = epoch_.base + preload(seen);
     order_ = std::make_unique<sequencer>(std::move(q));
     changes_ = link_->subscribe(link_->record_subject());
@@ -1566,6 +2273,15 @@ class jetstream {
                                           link_->record_subject() +
                                           ": look at the user's permissions"};
     return {};
+  }
+  [[nodiscard]] jetstream_error open_users() {
+    if (presence_ != nullptr && !presence_->open())
+      return {jetstream_errc::denied,
+              "may not subscribe to " + presence_->subject() + ": look at the user's permissions"};
+    if (options_.revoke_for.is_off()) return {};
+    revocations_ = std::make_unique<detail::order_revocations>(
+        options_, *link_, [this](std::string_view user) { order_->revoke(user); });
+    return revocations_->open();
   }
   using stream_sight = detail::stream_sight;
 
@@ -1592,14 +2308,15 @@ class jetstream {
   /// The newest events as far as they fit; the sequence in front of them.
   [[nodiscard]] std::uint64_t preload(const stream_sight& seen) {
     std::uint64_t place = seen.last;
-    place_.sequence.store(place, std::memory_order_relaxed);
     std::size_t room = (std::min)(options_.preload_bytes, options_.lane_bytes / 2);
     std::uint64_t first = seen.last < 1000 ? 1 : seen.last - 999;
     if (first <= epoch_.from) first = epoch_.from + 1;
     if (first > seen.last || room == 0) return place;
     std::vector<preloaded> read;
+    std::uint64_t came = 0;
     const bool ok = link_->read(first, seen.last, [&](natsMsg* m, const detail::delivery& d) {
-      if (d.sequence == seen.last) last_time_ = d.time_ns;
+      came = d.sequence;
+      if (came == seen.last) place_.come(came, d.time_ns);
       std::string bytes;
       const std::uint16_t c = messages_->encode(m, d.sequence, bytes);
       if (c == detail::order_block::no_channel) return;
@@ -1607,7 +2324,7 @@ class jetstream {
       read.push_back(
           {c, d.sequence, std::move(bytes), std::string{o.audience}, std::string{o.key}, o.erase});
     });
-    if (!ok) return place;
+    if (!ok || came != seen.last) return place;  // a server sent it that has not got all itself
     std::size_t n = read.size();
     while (n != 0) {
       const preloaded& p = read[n - 1];
@@ -1675,10 +2392,15 @@ class jetstream {
       detail::nats_message m;
       if (detail::nats_make(m, natsSubscription_NextMsg, c, std::int64_t{1}) != NATS_OK) break;
     }
+    if (!link_->connected()) {
+      why = "no server is connected; look whether they run, and at the network";
+      return fail();
+    }
     inbox_ = link_->new_inbox();
     inbound_ = link_->subscribe(inbox_);
     if (inbound_ == nullptr) return fail();
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const detail::order_place::position my = place_.now();
+    const std::uint64_t mine = my.sequence;
     consumer_ = link_->follow(mine + 1, inbox_, why);
     if (consumer_.empty()) return fail();
     // Only now: the consumer is one of the stream that is looked at, or dies with it.
@@ -1686,12 +2408,19 @@ class jetstream {
     std::optional<detail::stream_epoch> record;
     if (!seen || !link_->record(record, why)) return fail();
     detail::stream_place place{true, epoch_, mine, order_->head(), !regressed_};
-    if (mine > seen->last) place.same = false;
-    if (place.same && mine != 0 && last_time_ != 0 && mine >= seen->first &&
+    if (mine > seen->last) {
+      place.same = false;
+      // A leader that was just elected may not know its last events yet.
+      const clock::time_point now = clock::now();
+      if (!behind_since_) behind_since_ = now;
+      if (now - *behind_since_ < std::chrono::seconds{2}) return fail();
+    }
+    behind_since_.reset();
+    if (place.same && mine != 0 && my.time_ns != 0 && mine >= seen->first &&
         seen->created_ns == epoch_.created_ns) {
       const auto at = link_->stored_at(mine);
       if (!at) return fail();
-      if (*at != 0 && *at != last_time_) place.same = false;  // another event has its number
+      if (*at != 0 && *at != my.time_ns) place.same = false;  // another event has its number
     }
     const detail::epoch_decision d = detail::decide_epoch(record, *seen, place);
     if (d.what == detail::epoch_decision::kind::write) {
@@ -1705,16 +2434,14 @@ class jetstream {
     }
     epoch_ = d.epoch;
     in_consumer_ = 0;
-    told_ = 0;
     // The limits removed all: what tells of it does not come. But some may be on their way here.
     if (seen->first > seen->last && seen->first > mine + 1) {
       lost_to_limits(seen->first);
-      told_ = seen->first - 1;
     }
     {
       const std::scoped_lock<std::mutex> lock{mutex_};
       ++stats_.follows;
-      stats_.lag = seen->last - place_.sequence.load(std::memory_order_relaxed);
+      stats_.lag = seen->last - place_.sequence();
     }
     set_following(true, {});
     return true;
@@ -1729,19 +2456,13 @@ class jetstream {
     }
     if (!consumer_.empty()) link_->unfollow(consumer_);
     consumer_.clear();
-    inbound_.reset();
+    link_->retire(std::move(inbound_));
   }
 
   /// The stream's history is another one from here on: ids begin above all that were given out.
   void enter(const detail::epoch_decision& d) {
     epoch_ = d.epoch;
-    {
-      const std::scoped_lock<std::mutex> lock{place_.entering};
-      place_.base.store(epoch_.base, std::memory_order_release);
-      place_.from.store(epoch_.from, std::memory_order_release);
-      place_.sequence.store(d.sequence, std::memory_order_release);
-    }
-    last_time_ = 0;
+    place_.enter({epoch_.base, epoch_.from, d.sequence, 0});
     regressed_ = false;
     tell_loss(d.sequence + 1, 0, false);
     const std::scoped_lock<std::mutex> lock{mutex_};
@@ -1749,7 +2470,7 @@ class jetstream {
   }
 
   void lost_to_limits(std::uint64_t next) {
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence();
     const std::uint64_t lost = next - mine - 1;
     if (place_.gone.load(std::memory_order_relaxed) < next - 1)
       place_.gone.store(next - 1, std::memory_order_release);
@@ -1759,8 +2480,7 @@ class jetstream {
       const std::scoped_lock<std::mutex> lock{mutex_};
       stats_.lost += lost;
     }
-    place_.sequence.store(next - 1, std::memory_order_release);
-    last_time_ = 0;
+    place_.come(next - 1, 0);
   }
 
   /// Until something is not as it should be.
@@ -1768,6 +2488,7 @@ class jetstream {
     clock::time_point heard = clock::now();  // anything
     clock::time_point looked = heard;        // at the stream, or an event came
     clock::time_point checked = heard;
+    clock::time_point compared = heard;
     std::string bytes;
     while (!stopping_) {
       detail::nats_message m;
@@ -1775,10 +2496,10 @@ class jetstream {
           detail::nats_make(m, natsSubscription_NextMsg, inbound_.get(), std::int64_t{100});
       const clock::time_point now = clock::now();
       if (s == NATS_OK) {
-        const std::uint64_t before = in_consumer_;
+        const std::uint64_t before = place_.sequence();
         if (!take(m.get(), bytes)) return;
         heard = now;
-        if (in_consumer_ != before) looked = now;
+        if (place_.sequence() != before) looked = now;
       } else if (s != NATS_TIMEOUT) {
         return;
       }
@@ -1796,7 +2517,20 @@ class jetstream {
         looked = now;
         if (!is_as_before()) return;
       }
+      if (now - compared > std::chrono::seconds{5}) {
+        compared = now;
+        if (is_another()) return;  // attach() will see it too
+      }
     }
+  }
+
+  /// The stream's leader has another event under the number of the last that came: servers were
+  /// seen to disagree for good after a leader was lost, without a word.
+  [[nodiscard]] bool is_another() const {
+    const detail::order_place::position my = place_.now();
+    if (my.time_ns == 0) return false;
+    const auto at = link_->stored_at(my.sequence);
+    return at && *at != 0 && *at != my.time_ns;
   }
 
   /// Nothing came for some time: that is because nothing was published.
@@ -1804,7 +2538,7 @@ class jetstream {
     std::string why;
     const auto seen = link_->look(why);
     if (!seen) return false;
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const std::uint64_t mine = place_.sequence();
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.lag = seen->last > mine ? seen->last - mine : 0;
     int waiting = 0;
@@ -1818,20 +2552,22 @@ class jetstream {
   [[nodiscard]] bool take(natsMsg* m, std::string& bytes) {
     const detail::delivery d = detail::delivery_of(m);
     if (d.sequence == 0) return take_status(m);
-    const std::uint64_t mine = place_.sequence.load(std::memory_order_relaxed);
+    const detail::order_place::position my = place_.now();
+    const std::uint64_t mine = my.sequence;
     if (d.in_consumer != ++in_consumer_) return false;  // some got lost on the way: ask again
-    if (d.sequence <= mine) {
-      if (d.sequence <= told_) return true;  // it came after all
-      regressed_ = true;
-      return false;
+    if (d.sequence < mine) return true;                 // from a server that had not got all itself
+    if (d.sequence == mine) {
+      regressed_ = my.time_ns != 0 && d.time_ns != my.time_ns;
+      return !regressed_;
     }
     if (d.sequence != mine + 1) lost_to_limits(d.sequence);
     bytes.clear();
     const std::uint16_t channel = messages_->encode(m, d.sequence, bytes);
     const bool shown = channel != detail::order_block::no_channel;
     if (shown) show(channel, d.sequence, bytes, detail::order_messages::options_of(m));
-    last_time_ = d.time_ns;
-    place_.sequence.store(d.sequence, std::memory_order_release);
+    place_.come(d.sequence, d.time_ns);
+    if (d.pending == 0) place_.caught_up();
+    outbox_->take_own(detail::header_of(m, detail::order_messages::number), d.sequence);
     const std::scoped_lock<std::mutex> lock{mutex_};
     stats_.events += shown ? 1U : 0U;
     stats_.lag = d.pending;
@@ -1850,6 +2586,8 @@ class jetstream {
                    detail::number_in(detail::header_of(m, "Nats-Last-Consumer"), "");
                sent != in_consumer_) {
       return false;  // it sent more than came
+    } else {
+      place_.caught_up();
     }
     return true;
   }
@@ -1866,7 +2604,9 @@ class jetstream {
   std::unique_ptr<detail::order_messages> messages_;
   std::unique_ptr<detail::order_replay> replay_;
   std::unique_ptr<detail::order_outbox> outbox_;
+  std::unique_ptr<detail::order_presence> presence_;
   std::unique_ptr<sequencer> order_;
+  std::unique_ptr<detail::order_revocations> revocations_;
   std::vector<preloaded> preloaded_;
   std::vector<std::thread> threads_;
   bool stopped_ = false;
@@ -1874,10 +2614,9 @@ class jetstream {
 
   // Of the thread that follows.
   detail::stream_epoch epoch_;
-  std::uint64_t last_time_ = 0;  // of the last message, in ns; 0: not known
   std::uint64_t in_consumer_ = 0;
-  std::uint64_t told_ = 0;  // to be lost, though it may be on its way here
   bool regressed_ = false;
+  std::optional<clock::time_point> behind_since_;  // the stream's end was before what came
   std::string inbox_;
   std::string consumer_;
   detail::nats_subscription inbound_;

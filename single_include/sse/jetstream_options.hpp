@@ -77,6 +77,21 @@ struct jetstream_options {
   /// More events behind the stream than this: not ready.
   std::uint64_t ready_lag = 1000;
   encode_limits limits{};  ///< of events
+  /// revoke() holds so long: the longest life of a token. off(): there is none, and no bucket.
+  duration revoke_for = duration::off();
+  /// Streams of each user are counted over all nodes, for presence and for the cap per user. All
+  /// nodes say the same.
+  bool presence = false;
+  /// The user has a first stream, or no more one, on all nodes together. In a thread of the
+  /// order's, within a second or two; a node that died counts for 30 s.
+  copyable_function<void(std::string_view user, bool here)> on_presence{};
+};
+
+/// What revocations say of a user.
+enum class jetstream_admission : std::uint8_t {
+  admitted,
+  revoked,
+  unknown,  ///< this node is cut off: what was revoked meanwhile has not come here
 };
 
 /// Kinds of failures of a jetstream.
@@ -142,6 +157,7 @@ struct jetstream_stats {
   std::uint64_t failed = 0;       ///< not stored, or given up
   std::uint64_t waiting = 0;      ///< not yet acknowledged
   std::uint64_t waiting_bytes = 0;  ///< of these
+  std::uint64_t revoked = 0;        ///< revocations that hold
   bool connected = false;           ///< to one of the servers
   bool following = false;           ///< the stream is followed: what is stored comes
 };

@@ -16888,6 +16888,9 @@ struct sequencer_options {
   /// true: a stream that says `retry:` and ends.
   bool retry_ahead = false;
   std::uint64_t seed = hub_options{}.seed;  ///< see hub_options::seed
+  /// Counts the streams of all shards instead of caps(), if it is there, and those of users also
+  /// where hubs have no cap for them. Outlives the shards.
+  cap_counter* counter = nullptr;
 };
 
 class shard_port;
@@ -17020,6 +17023,14 @@ class sequencer {
   void backfill_ready() noexcept {
     const std::scoped_lock<std::mutex> lock{mutex_};
     backfills_.fetch_add(1, std::memory_order_release);
+    nudge();
+  }
+
+  /// Closes all streams of a user, on all shards, each in its hub's thread: hub::revoke.
+  void revoke(std::string_view key) {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    for (std::vector<std::string>& r : revoked_) r.emplace_back(key);
+    revokes_.fetch_add(1, std::memory_order_release);
     nudge();
   }
 
@@ -17184,9 +17195,11 @@ class sequencer {
   std::atomic<event_id> head_;
   std::atomic<bool> draining_{false};
   std::atomic<std::uint64_t> backfills_{0};  // calls of backfill_ready
+  std::atomic<std::uint64_t> revokes_{0};    // calls of revoke
 
   mutable std::mutex mutex_;  // of all below
   std::vector<publisher> lanes_;
+  std::vector<std::vector<std::string>> revoked_;  // by lane: users that its shard has to close
   std::vector<std::shared_ptr<detail::ordered_account>> accounts_;  // by lane
   std::uint64_t handed_on_ = 0;                                     // see hand_on
   std::unique_ptr<char[]> scratch_;  // the event that is being encoded
@@ -17225,7 +17238,9 @@ class shard_port {
     o.lost_above = s.options_.lost_above;
     o.lost_below = s.options_.lost_below;
     o.given_ids = true;
-    o.counter = &s.caps_;
+    o.counter = s.options_.counter != nullptr ? s.options_.counter : &s.caps_;
+    if (s.options_.counter != nullptr && o.caps.per_user.max == 0)
+      o.caps.per_user.max = UINT32_MAX;  // it counts users in any case
   }
 
   /// Opens the channels in `h`, and a lane in `mail`. REQUIRES: `h` was made with prepare()d
@@ -17261,6 +17276,7 @@ class shard_port {
     account_ = std::make_shared<detail::ordered_account>();
     s.accounts_.push_back(account_);
     s.lanes_.push_back(std::move(lane));
+    s.revoked_.emplace_back();
     const std::scoped_lock<std::mutex> stats_lock{s.stats_mutex_};
     index_ = s.reports_.size();
     s.reports_.emplace_back().channels.resize(names.size());
@@ -17298,10 +17314,12 @@ class shard_port {
   /// requires, and this shard lacks the event.
   [[nodiscard]] publish_error error() const noexcept { return error_; }
 
-  /// After the mailbox was drained: hub.writable(session) for those whose backfill hook had to
-  /// wait, if what it waits for may be there.
+  /// After the mailbox was drained: hub.revoke(user) for what sequencer::revoke said, and
+  /// hub.writable(session) for those whose backfill hook had to wait, if what it waits for may be
+  /// there.
   template <class Hub>
   void wake_waiting(Hub& h) noexcept {
+    revoke_all(h);
     if (waiting_.empty()) return;
     const std::uint64_t now = sequencer_->backfills_.load(std::memory_order_acquire);
     if (now == backfills_) return;
@@ -17388,6 +17406,20 @@ class shard_port {
  private:
   static constexpr std::size_t some = 64;
 
+  template <class Hub>
+  void revoke_all(Hub& h) noexcept {
+    if (sequencer_ == nullptr) return;
+    const std::uint64_t now = sequencer_->revokes_.load(std::memory_order_acquire);
+    if (now == revokes_) return;
+    std::vector<std::string> users;
+    {
+      const std::scoped_lock<std::mutex> lock{sequencer_->mutex_};
+      users.swap(sequencer_->revoked_[index_]);
+      revokes_ = sequencer_->revokes_.load(std::memory_order_relaxed);
+    }
+    for (const std::string& u : users) (void)h.revoke(u);
+  }
+
   [[nodiscard]] bool take(std::uint16_t number, const event& e, const publish_options& o) noexcept {
     const publish_result r = channels_[number].publish(e, o);
     error_ = r.error;
@@ -17455,6 +17487,7 @@ class shard_port {
   event_id looked_at_ = no_id;                // head_moved
   std::vector<session_id> waiting_;           // for what their backfill hooks have not got yet
   std::uint64_t backfills_ = 0;               // sequencer::backfills_
+  std::uint64_t revokes_ = 0;                 // sequencer::revokes_
 };
 
 /// Of one shard: its hub, and how its thread is woken.

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -23,13 +24,47 @@
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
-/// Of the epoch and the place in it: written by the thread that follows, read by all.
-struct order_place {
-  std::atomic<event_id> base{no_id};       ///< ids are this plus the sequence
-  std::atomic<std::uint64_t> from{0};      ///< the epoch began behind this sequence
-  std::atomic<std::uint64_t> sequence{0};  ///< of the last event that came
-  std::atomic<std::uint64_t> gone{0};      ///< the stream has nothing at or below it
-  std::mutex entering;                     ///< of changes of the epoch
+/// Where the thread that follows is: it writes, all read.
+class order_place {
+ public:
+  struct position {
+    event_id base = no_id;       ///< ids are this plus the sequence
+    std::uint64_t from = 0;      ///< the epoch began behind this sequence
+    std::uint64_t sequence = 0;  ///< of the last event that came
+    std::uint64_t time_ns = 0;   ///< when that was stored; 0: not known
+  };
+  [[nodiscard]] position now() const {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    return position_;
+  }
+  [[nodiscard]] event_id base() const { return now().base; }
+  [[nodiscard]] std::uint64_t sequence() const { return now().sequence; }
+  void enter(const position& p) {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    position_ = p;
+  }
+  void come(std::uint64_t sequence, std::uint64_t time_ns) {
+    const std::scoped_lock<std::mutex> lock{mutex_};
+    position_.sequence = sequence;
+    position_.time_ns = time_ns;
+  }
+
+  /// All that the stream has came, just now.
+  void caught_up() noexcept {
+    caught_up_.store(clock::now().time_since_epoch().count(), std::memory_order_release);
+  }
+  [[nodiscard]] std::chrono::steady_clock::time_point caught_up_at() const noexcept {
+    return clock::time_point{clock::duration{caught_up_.load(std::memory_order_acquire)}};
+  }
+
+  std::atomic<std::uint64_t> gone{0};  ///< the stream has nothing at or below it
+
+ private:
+  using clock = std::chrono::steady_clock;
+
+  std::atomic<clock::rep> caught_up_{0};
+  mutable std::mutex mutex_;  // of what follows
+  position position_;
 };
 
 class order_messages {
@@ -39,6 +74,7 @@ class order_messages {
   static constexpr const char* key = "Sse-Key";
   static constexpr const char* audience = "Sse-Audience";
   static constexpr const char* erase = "Sse-Erase";  ///< there: publish_options::erase
+  static constexpr const char* number = "Nats-Msg-Id";  ///< by which it is stored once
 
   /// `subjects`: what is in front of a channel's name.
   order_messages(const jetstream_options& o, std::string subjects, const order_place& place)
@@ -83,7 +119,7 @@ class order_messages {
     const event e{.type = header_of(m, type), .data = data_of(m)};
     const publish_options o = options_of(m);
     id_text text;
-    const event_id id = place_->base.load(std::memory_order_relaxed) + sequence;
+    const event_id id = place_->base() + sequence;
     const numbered_event n = give_id(id, text, e, o, options_->limits, most_bytes(o));
     if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0x7fff) {
       invalid_.fetch_add(1, std::memory_order_relaxed);

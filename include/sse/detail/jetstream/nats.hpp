@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -110,6 +111,30 @@ struct delivery {
   if (begin == json.npos) return {};
   const std::size_t end = json.find('"', begin + 1);
   return json.substr(begin + 1, end == json.npos ? end : end - begin - 1);
+}
+
+/// Any text as a token of a subject; read_token() is the way back, nullopt: it is none.
+[[nodiscard]] inline std::string as_token(std::string_view text) {
+  std::string out;
+  out.reserve(text.size() * 2);
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    out += "0123456789abcdef"[byte >> 4U];
+    out += "0123456789abcdef"[byte & 15U];
+  }
+  return out;
+}
+[[nodiscard]] inline std::optional<std::string> read_token(std::string_view hex) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string out;
+  if (hex.size() % 2 != 0) return std::nullopt;
+  for (std::size_t i = 0; i != hex.size(); i += 2) {
+    const std::size_t high = digits.find(hex[i]);
+    const std::size_t low = digits.find(hex[i + 1]);
+    if (high == digits.npos || low == digits.npos) return std::nullopt;
+    out += static_cast<char>(high * 16 + low);
+  }
+  return out;
 }
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail

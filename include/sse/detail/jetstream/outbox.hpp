@@ -113,6 +113,18 @@ class order_outbox {
       take_receipt(number, data_of(m.get()), header_of(m.get(), "Status"));
     }
   }
+  /// It came from the stream: if it was sent from here it is stored, whether or not the
+  /// acknowledgement comes.
+  void take_own(std::string_view message_id, std::uint64_t sequence) {
+    std::uint64_t number = 0;
+    if (message_id.size() <= name_.size() || !message_id.starts_with(name_) ||
+        message_id[name_.size()] != '.' ||
+        read_decimal(message_id.substr(name_.size() + 1), UINT64_MAX, number) != decimal::number)
+      return;
+    std::unique_lock<std::mutex> lock{mutex_};
+    letter* const l = find(number);
+    if (l != nullptr) stored(lock, *l, sequence);
+  }
   /// publish() answers `closed` from now on. Waits for what was accepted if `wait`, at most
   /// jetstream_options::stop_wait; then both threads end.
   void stop(bool wait) {
@@ -130,7 +142,7 @@ class order_outbox {
   void fail_all(std::string_view why) {
     std::unique_lock<std::mutex> lock{mutex_};
     for (std::size_t i = 0; i < letters_.size(); ++i) {
-      if (!letters_[i].over) finish(lock, i, {false, no_id, why});
+      if (!letters_[i].over) finish(lock, letters_[i], {false, no_id, why});
     }
     bury();
     connected_ = false;
@@ -161,7 +173,8 @@ class order_outbox {
     std::size_t size = 0;
     nats_message message{};
     clock::time_point accepted_at{};
-    clock::time_point sent_at{};
+    clock::time_point sent_at{};  // or long ago: send it again
+    clock::time_point left_at{};
     bool over = false;
     function<void(const jetstream_receipt&)> done{};
   };
@@ -177,7 +190,7 @@ class order_outbox {
       if (s == NATS_OK && !value.empty())
         s = natsMsgHeader_Set(l.message.get(), name, std::string{value}.c_str());
     };
-    add("Nats-Msg-Id", id);
+    add(order_messages::number, id);
     add("Nats-Expected-Stream", link_->stream());
     add(order_messages::type, e.type);
     add(order_messages::key, o.key);
@@ -188,7 +201,7 @@ class order_outbox {
   /// Without the lock: letters stay where they are until they are over, and this thread alone takes
   /// them away.
   void send(std::unique_lock<std::mutex>& lock, letter& l, clock::time_point now) {
-    l.sent_at = now;
+    l.sent_at = l.left_at = now;
     lock.unlock();
     const natsStatus s = natsConnection_PublishMsg(link_->connection(), l.message.get());
     lock.lock();
@@ -196,9 +209,13 @@ class order_outbox {
   }
   void send_again(std::unique_lock<std::mutex>& lock, clock::time_point now, std::uint64_t next) {
     const auto wait = std::chrono::milliseconds{options_->ack_wait.ms()};
+    const clock::time_point caught_up = place_->caught_up_at();
     for (std::size_t i = 0; i < letters_.size() && letters_[i].number < next; ++i) {
       letter& l = letters_[i];
       if (l.over || now - l.sent_at < wait) continue;
+      // Not before the stream shows that it is not there: nats-server 2.9 was seen to lose count
+      // of what it stored twice and did not, when a leader is lost next.
+      if (caught_up < l.left_at + wait / 2) continue;
       ++resent_;
       send(lock, l, now);
     }
@@ -208,12 +225,12 @@ class order_outbox {
     for (std::size_t i = 0; i < letters_.size(); ++i) {
       if (now - letters_[i].accepted_at < most) break;
       if (!letters_[i].over)
-        finish(lock, i, {false, no_id, "no acknowledgement in time: it may be stored or not"});
+        finish(lock, letters_[i],
+               {false, no_id, "no acknowledgement in time: it may be stored or not"});
     }
   }
   /// REQUIRES: the lock. Called without it: the program's.
-  void finish(std::unique_lock<std::mutex>& lock, std::size_t i, const jetstream_receipt& r) {
-    letter& l = letters_[i];
+  void finish(std::unique_lock<std::mutex>& lock, letter& l, const jetstream_receipt& r) {
     l.over = true;
     ++acknowledged_;
     ++(r.stored ? stored_ : failed_);
@@ -232,27 +249,38 @@ class order_outbox {
     }
     if (letters_.empty()) all_stored_.notify_all();
   }
+  /// That waits for an acknowledgement. REQUIRES: the lock.
+  [[nodiscard]] letter* find(std::uint64_t number) noexcept {
+    if (letters_.empty() || number < letters_.front().number) return nullptr;
+    const std::uint64_t i = number - letters_.front().number;
+    if (i >= letters_.size() || letters_[to_size(i)].over) return nullptr;
+    return &letters_[to_size(i)];
+  }
+  /// REQUIRES: the lock.
+  void stored(std::unique_lock<std::mutex>& lock, letter& l, std::uint64_t sequence) {
+    problem_.clear();
+    const bool first = &l == &letters_.front();
+    finish(lock, l, {true, place_->base() + sequence, {}});
+    if (sender_sleeps_ && first) to_send_.notify_one();
+  }
   void take_receipt(std::uint64_t number, std::string_view answer, std::string_view status) {
     std::unique_lock<std::mutex> lock{mutex_};
-    if (letters_.empty() || number < letters_.front().number) return;
-    const std::uint64_t i = number - letters_.front().number;
-    if (i >= letters_.size() || letters_[to_size(i)].over) return;
+    letter* const l = find(number);
+    if (l == nullptr) return;
     const bool bad = answer.find("\"error\"") != answer.npos;
     const std::uint64_t sequence = number_in(answer, "\"seq\"");
     if (!bad && sequence != 0) {
-      problem_.clear();
-      finish(lock, to_size(i), {true, place_->base.load(std::memory_order_acquire) + sequence, {}});
+      stored(lock, *l, sequence);
     } else if (bad && !is_passing(number_in(answer, "\"err_code\""))) {
       const std::string why =
           "the stream did not store an event: " + std::string{text_in(answer, "\"description\"")} +
           "; look at its limits, and the servers' disks";
       problem_ = why;
-      finish(lock, to_size(i), {false, no_id, why});
+      finish(lock, *l, {false, no_id, why});
     } else if (bad || status == "503") {  // no leader just now: it is sent again
       problem_ = "no server stores events now; they wait and are sent again";
       return;
     }
-    if (sender_sleeps_ && i == 0) to_send_.notify_one();
   }
   /// An error that goes away by itself.
   [[nodiscard]] static bool is_passing(std::uint64_t code) noexcept {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -37,15 +38,13 @@ class order_replay {
   [[nodiscard]] backfill_state give(std::uint16_t number, const backfill_request& r,
                                     backfill_writer& w) {
     constexpr std::uint32_t most = 16'384;  // records that one call looks at
-    std::unique_lock<std::mutex> place{place_->entering};
-    const event_id base = place_->base.load(std::memory_order_relaxed);
-    const event_id begins = base + place_->from.load(std::memory_order_relaxed);
-    const event_id head = base + place_->sequence.load(std::memory_order_relaxed);
-    place.unlock();
+    const order_place::position p = place_->now();
+    const event_id begins = p.base + p.from;
+    const event_id head = p.base + p.sequence;
     const auto lose = [&](event_id first) { return w.lose(first < r.before ? first : r.before); };
     std::uint32_t looked = 0;
     while (w.last() + 1 < r.before) {
-      const event_id gone = base + place_->gone.load(std::memory_order_acquire);
+      const event_id gone = p.base + place_->gone.load(std::memory_order_acquire);
       const event_id least = begins < gone ? gone : begins;
       if (w.last() < least) {  // of an epoch before, or the limits removed it
         const bool ok =
@@ -54,9 +53,9 @@ class order_replay {
         continue;
       }
       if (w.last() >= head) break;  // the log has what is behind that
-      const std::uint64_t sequence = w.last() + 1 - base;
+      const std::uint64_t sequence = w.last() + 1 - p.base;
       bool news = false;
-      const auto block = blocks_.find(sequence, base, news);
+      const auto block = blocks_.find(sequence, p.base, news);
       if (block == nullptr) {
         if (news) {
           const std::scoped_lock<std::mutex> lock{mutex_};
@@ -66,7 +65,7 @@ class order_replay {
       }
       for (std::size_t i = block->find(sequence); i != block->records.size(); ++i) {
         const order_block::record& x = block->records[i];
-        const event_id id = base + x.sequence;
+        const event_id id = p.base + x.sequence;
         if (id >= r.before) return backfill_state::done;
         if (w.bytes() >= r.room || ++looked > most) return backfill_state::more;
         if (id > w.last() + 1 && !w.lose(id)) return backfill_state::done;
@@ -74,7 +73,7 @@ class order_replay {
                                             : w.pass(id);
         if (!ok) return backfill_state::done;
       }
-      const event_id to = (std::min)(base + block->to, r.before - 1);
+      const event_id to = (std::min)(p.base + block->to, r.before - 1);
       if (w.last() < to && !w.lose(to + 1)) return backfill_state::done;
     }
     return backfill_state::done;
@@ -110,34 +109,52 @@ class order_replay {
 
  private:
   [[nodiscard]] bool read(std::uint64_t first, std::uint64_t last) {
-    const event_id base = place_->base.load(std::memory_order_acquire);
-    const std::uint64_t head = place_->sequence.load(std::memory_order_acquire);
+    const order_place::position now = place_->now();
     std::vector<std::shared_ptr<order_block>> run;
     for (std::uint64_t n = first; n <= last; ++n) {
       auto b = std::make_shared<order_block>();
       b->number = n;
-      b->base = base;
-      b->to = (std::min)(b->last(), head);
+      b->base = now.base;
+      b->to = (std::min)(b->last(), now.sequence);
       run.push_back(std::move(b));
     }
+    const std::uint64_t begin = run.front()->first();
+    const std::uint64_t end = run.back()->to;
+    std::uint64_t came_first = 0;
+    std::uint64_t came_last = 0;
     std::uint64_t events = 0;
-    if (run.front()->first() <= run.back()->to &&
-        !link_->read(run.front()->first(), run.back()->to, [&](natsMsg* m, const delivery& d) {
-          ++events;
+    if (begin <= end && !link_->read(begin, end, [&](natsMsg* m, const delivery& d) {
+          if (events++ == 0) came_first = d.sequence;
+          came_last = d.sequence;
           const std::uint64_t n = order_block::of(d.sequence);
           if (n >= first && n <= last) append(*run[to_size(n - first)], m, d.sequence);
         }))
       return false;
-    if (base != place_->base.load(std::memory_order_acquire)) return false;
-    std::string why;
-    if (run.front()->records.empty() || run.front()->records[0].sequence != run.front()->first()) {
-      if (const auto seen = link_->look(why); seen && seen->first != 0)
-        place_->gone.store(seen->first - 1, std::memory_order_release);
+    if (!is_as_followed(now)) return false;
+    if (begin <= end && (came_first != begin || came_last != end)) {
+      std::string why;
+      const auto seen = link_->look(why);
+      if (!seen || seen->first == 0) return false;
+      place_->gone.store(seen->first - 1, std::memory_order_release);
+      // Else a server sent it that has not got all itself.
+      const std::uint64_t least = (std::max)(begin, seen->first);
+      if (least <= end && (came_first > least || came_last != end)) return false;
     }
     for (auto& b : run) blocks_.put(std::move(b));
     reads_.fetch_add(1, std::memory_order_relaxed);
     read_events_.fetch_add(events, std::memory_order_relaxed);
     return true;
+  }
+  /// What was read is of the history that is followed: a store that was put back has other events
+  /// under the same sequences, and the reader may come there before the thread that follows. The
+  /// last event that came is still the one with its number: so is what is in front of it.
+  [[nodiscard]] bool is_as_followed(const order_place::position& before) const {
+    const std::optional<std::uint64_t> at = link_->stored_at(before.sequence);
+    if (!at || before.base != place_->base()) return false;
+    if (*at != 0) return before.time_ns == 0 || *at == before.time_ns;
+    std::string why;  // the limits removed it, or it was never there
+    const auto seen = link_->look(why);
+    return seen && seen->last >= before.sequence && seen->first > before.sequence;
   }
   void append(order_block& b, natsMsg* m, std::uint64_t sequence) {
     order_block::record r;

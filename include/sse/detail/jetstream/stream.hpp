@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -53,6 +54,19 @@ class jetstream_link {
     return s;
   }
 
+  /// Instead of destroying it, while there is a connection: cnats's thread that reads may have
+  /// found it for a message already, without holding it. Once the server answered what was asked
+  /// after that, it has not.
+  void retire(nats_subscription s) const {
+    if (s == nullptr) return;
+    (void)natsSubscription_Unsubscribe(s.get());
+    const std::scoped_lock<std::mutex> lock{retired_mutex_};
+    retired_.push_back(std::move(s));
+    if (retired_.size() >= 8 &&
+        natsConnection_FlushTimeout(connection_.get(), answer_wait()) == NATS_OK)
+      retired_.clear();
+  }
+
   // --- start -------------------------------------------------------------------------------------
 
   [[nodiscard]] jetstream_error open() {
@@ -66,10 +80,15 @@ class jetstream_link {
     if (jetstream_error e = patiently([this](jsErrCode& c) { return open_stream(c); })) return e;
     return patiently([this](jsErrCode&) { return open_bucket(); });
   }
+  /// Nothing comes any more: subscriptions may be destroyed.
+  void hang_up() noexcept {
+    if (connection_ != nullptr) natsConnection_Close(connection_.get());
+    retired_.clear();
+  }
   void close() noexcept {
+    hang_up();
     bucket_.reset();
     js_.reset();
-    if (connection_ != nullptr) natsConnection_Close(connection_.get());
     connection_.reset();
   }
 
@@ -77,9 +96,13 @@ class jetstream_link {
 
   /// nullopt: it does not answer, or is not there, `why` says it.
   [[nodiscard]] std::optional<stream_sight> look(std::string& why) const {
+    return look(stream_, why);
+  }
+  [[nodiscard]] std::optional<stream_sight> look(const std::string& stream,
+                                                 std::string& why) const {
     nats_stream_info info;
     jsErrCode code{};
-    const natsStatus s = nats_make(info, js_GetStreamInfo, js_.get(), stream_.c_str(),
+    const natsStatus s = nats_make(info, js_GetStreamInfo, js_.get(), stream.c_str(),
                                    static_cast<jsOptions*>(nullptr), &code);
     if (s != NATS_OK) {
       why = sentence(s, code).text;
@@ -122,16 +145,22 @@ class jetstream_link {
     why = sentence(s, code).text;
     return {};
   }
-  void unfollow(const std::string& consumer) const {
+  void unfollow(const std::string& consumer) const { unfollow(stream_, consumer); }
+  void unfollow(const std::string& stream, const std::string& consumer) const {
     if (connected())
       (void)natsConnection_PublishString(
-          connection_.get(), ("$JS.API.CONSUMER.DELETE." + stream_ + '.' + consumer).c_str(), "");
+          connection_.get(), ("$JS.API.CONSUMER.DELETE." + stream + '.' + consumer).c_str(), "");
   }
 
   /// f(natsMsg*, const delivery&) for each message from `first` to `last` that is there. False: it
   /// broke off.
   template <class F>
   [[nodiscard]] bool read(std::uint64_t first, std::uint64_t last, F f) const {
+    return read(stream_, first, last, std::move(f));
+  }
+  template <class F>
+  [[nodiscard]] bool read(const std::string& stream, std::uint64_t first, std::uint64_t last,
+                          F f) const {
     jsConsumerConfig c;
     jsConsumerConfig_Init(&c);
     c.DeliverPolicy = js_DeliverByStartSequence;
@@ -141,13 +170,15 @@ class jetstream_link {
     c.MemoryStorage = true;
     c.Replicas = 1;
     nats_consumer_info info;
-    if (nats_make(info, js_AddConsumer, js_.get(), stream_.c_str(), &c,
+    if (nats_make(info, js_AddConsumer, js_.get(), stream.c_str(), &c,
                   static_cast<jsOptions*>(nullptr), static_cast<jsErrCode*>(nullptr)) != NATS_OK)
       return false;
     const std::string inbox = new_inbox();
-    const nats_subscription in = subscribe(inbox);
-    const bool ok = in != nullptr && read_from(info->Name, inbox, in.get(), first, last, f);
-    unfollow(info->Name);
+    nats_subscription in = subscribe(inbox);
+    const bool ok =
+        in != nullptr && read_from(stream + '.' + info->Name, inbox, in.get(), first, last, f);
+    unfollow(stream, info->Name);
+    retire(std::move(in));
     return ok;
   }
 
@@ -188,6 +219,34 @@ class jetstream_link {
   }
   /// A message comes here when the record changes.
   [[nodiscard]] std::string record_subject() const { return "$KV." + bucket_name() + ".epoch"; }
+
+  /// The key-value bucket of that name, which is made if it is not there. `ttl_ns`: of its keys; 0:
+  /// they stay.
+  [[nodiscard]] jetstream_error open_bucket(nats_bucket& out, const std::string& name,
+                                            std::int64_t ttl_ns) const {
+    natsStatus s = nats_make(out, js_KeyValue, js_.get(), name.c_str());
+    if (s == NATS_OK) return {};
+    kvConfig c;
+    kvConfig_Init(&c);
+    c.Bucket = name.c_str();
+    c.History = 1;
+    c.TTL = ttl_ns;
+    c.StorageType = js_FileStorage;
+    c.Replicas = static_cast<int>(options_->replicas);
+    s = nats_make(out, js_CreateKeyValue, js_.get(), &c);
+    if (s == NATS_OK) return {};
+    if (nats_make(out, js_KeyValue, js_.get(), name.c_str()) == NATS_OK) return {};
+    return sentence(s, jsErrCode{});
+  }
+  /// How long a bucket keeps its keys, in ns; 0: for ever. nullopt: no answer.
+  [[nodiscard]] std::optional<std::int64_t> bucket_ttl(const std::string& name) const {
+    nats_stream_info info;
+    const std::string stream = "KV_" + name;
+    if (nats_make(info, js_GetStreamInfo, js_.get(), stream.c_str(),
+                  static_cast<jsOptions*>(nullptr), static_cast<jsErrCode*>(nullptr)) != NATS_OK)
+      return std::nullopt;
+    return info->Config->MaxAge;
+  }
 
   /// Servers that were just started elect their leaders first.
   template <class F>
@@ -411,27 +470,13 @@ class jetstream_link {
     return {};
   }
 
-  [[nodiscard]] jetstream_error open_bucket() {
-    natsStatus s = nats_make(bucket_, js_KeyValue, js_.get(), bucket_name().c_str());
-    if (s == NATS_OK) return {};
-    kvConfig c;
-    kvConfig_Init(&c);
-    const std::string name = bucket_name();
-    c.Bucket = name.c_str();
-    c.History = 1;
-    c.StorageType = js_FileStorage;
-    c.Replicas = static_cast<int>(options_->replicas);
-    s = nats_make(bucket_, js_CreateKeyValue, js_.get(), &c);
-    if (s == NATS_OK) return {};
-    const std::string said = last_error();
-    if (nats_make(bucket_, js_KeyValue, js_.get(), name.c_str()) == NATS_OK) return {};
-    return sentence(s, jsErrCode{});
-  }
+  [[nodiscard]] jetstream_error open_bucket() { return open_bucket(bucket_, bucket_name(), 0); }
 
   template <class F>
-  [[nodiscard]] bool read_from(const char* consumer, const std::string& inbox, natsSubscription* in,
-                               std::uint64_t first, std::uint64_t last, F& f) const {
-    const std::string next = "$JS.API.CONSUMER.MSG.NEXT." + stream_ + '.' + consumer;
+  [[nodiscard]] bool read_from(const std::string& consumer, const std::string& inbox,
+                               natsSubscription* in, std::uint64_t first, std::uint64_t last,
+                               F& f) const {
+    const std::string next = "$JS.API.CONSUMER.MSG.NEXT." + consumer;
     while (first <= last) {
       const std::string ask =
           "{\"batch\":" + std::to_string(last - first + 1) + ",\"no_wait\":true}";
@@ -461,6 +506,8 @@ class jetstream_link {
   nats_connection connection_;
   nats_jetstream js_;
   nats_bucket bucket_;  // the thread that opens, then the follower's
+  mutable std::mutex retired_mutex_;
+  mutable std::vector<nats_subscription> retired_;
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
