@@ -143,11 +143,11 @@ void send_files(by how, const fs::path& dir, std::uint64_t bytes, cost& best) {
   std::vector<char> buffer(std::size_t{256} << 10);
   for (const fs::path& f : logs(dir)) {
     const int from = ::open(f.c_str(), O_RDONLY);
-    for (ssize_t n = 1; n > 0;) {
+    for (ssize_t n = 1; n > 0 && bytes != 0; bytes -= static_cast<std::uint64_t>(n)) {
       if (how == by::sendfile) {
-        n = ::sendfile(to, from, nullptr, std::size_t{1} << 20);
+        n = ::sendfile(to, from, nullptr, std::min(std::size_t{1} << 20, bytes));
       } else {
-        n = ::read(from, buffer.data(), buffer.size());
+        n = ::read(from, buffer.data(), std::min(buffer.size(), bytes));
         for (ssize_t sent = 0; sent < n;)
           sent += ::send(to, buffer.data() + sent, static_cast<std::size_t>(n - sent), 0);
       }
@@ -216,8 +216,10 @@ void print_replay(const std::string& dir, std::uint64_t size) {
   while (!done) server.poll(sse::duration::milliseconds(10));
   writer.join();
   std::uint64_t bytes = 0;
-  for (const fs::path& f : logs(dir)) bytes += fs::file_size(f);
-  bytes -= 4096;  // a replay begins behind the first event
+  j.read(1, sse::max_event_id + 1, [&](const sse::journal_event& e) {
+    bytes += e.bytes.size();
+    return true;
+  });
   constexpr int rounds = 7;
   cost journal;
   cost sendfile;
