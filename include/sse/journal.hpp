@@ -120,8 +120,11 @@ class journal {
     }
     wake();
     if (thread_.joinable()) thread_.join();
+    if (writes_ && !started_end_) {  // it was never started
+      (void)take_in();
+      end_run();
+    }
     if (inbox_ != nullptr) inbox_->close();
-    if (writes_ && !started_end_) end_run();
     for (const int end : pipe_) {
       if (end >= 0) ::close(end);
     }
@@ -139,7 +142,7 @@ class journal {
     publish_result r;
     {
       const std::scoped_lock<std::mutex> lock{mutex_};
-      r = place(channel, e, o);
+      r = stopping_ ? publish_result{no_id, publish_error::closed} : place(channel, e, o);
     }
     if (r) wake();
     return r;
@@ -291,7 +294,6 @@ class journal {
   [[nodiscard]] publish_result place(std::size_t channel, const event& e,
                                      const publish_options& o) {
     const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
-    if (stopping_) return fail(publish_error::closed);
     if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
     if (o.transient) return order_->publish(channel, e, o);
     if (failing_ && !options_.live_without) return fail(publish_error::not_stored);

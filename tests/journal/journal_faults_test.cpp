@@ -252,6 +252,24 @@ TEST_CASE("journal: stop writes all that was accepted", "[journal]") {
   CHECK(j.found().next == 2001);
 }
 
+TEST_CASE("journal: stop writes what was accepted and what hot threads published, started or not",
+          "[journal]") {
+  const temporary_directory dir;
+  {
+    journal j;
+    REQUIRE_FALSE(j.open(dir.path(), small_files()));
+    sse::publisher hot = j.make_publisher(0);
+    for (event_id id = 1; id <= 10; ++id) REQUIRE(j.publish(0, {.data = "x"}).id == id);
+    for (event_id id = 11; id <= 20; ++id) REQUIRE(hot.try_publish("y"));
+    j.stop();
+    CHECK(j.publish(0, {.data = "x"}) == publish_error::closed);
+  }
+  journal j;
+  REQUIRE_FALSE(j.open(dir.path(), small_files()));
+  CHECK(j.found().recovered == 20);
+  CHECK(j.found().clean);
+}
+
 TEST_CASE("journal: events that went with the power are told to all who missed them", "[journal]") {
   test::crashing_disk disk;
   const auto open = [&](journal& j) {
