@@ -459,7 +459,7 @@ TEST_CASE("journal: whatever bit of an old file flips, what is read is what was 
       flip();
       bare_store r{disk, {.segment_bytes = 300}};
       REQUIRE_FALSE(r.store.open_to_read(r.found));
-      for (const event_id after : {0, 2, 9}) {
+      for (const event_id after : {event_id{0}, event_id{2}, event_id{9}}) {
         // Every id comes, or a broken one in front of the next says so, or it is gone and told.
         event_id had = (std::max)(after, r.store.gone());
         bool lost = false;
