@@ -6,7 +6,8 @@
 //                          CPU ns of this process for each
 //   latency, bare_latency  publish to receive, at --rate a second: p50, p99
 //   catch_up, bare_catch_up  all events are there: events/s until one that needs all has them
-//   herd                   10,000 readers with old ids, spread over all events: reads of the stream,
+//   herd                   10,000 readers with old ids, spread over all events: reads of the
+//   stream,
 //                          events that these brought, seconds
 //
 // Each run makes a stream of its own and removes it. Ours: an event is there when its shard wrote
@@ -305,7 +306,8 @@ struct bare_node {
     jsOptions_Init(&with);
     with.PublishAsync.MaxPending = 4096;
     with.Wait = 30'000;
-    must(sse::detail::nats_make(js, natsConnection_JetStream, connection.get(), &with), "JetStream");
+    must(sse::detail::nats_make(js, natsConnection_JetStream, connection.get(), &with),
+         "JetStream");
   }
   void make_stream() const {
     jsStreamConfig c;
@@ -464,7 +466,8 @@ int main(int argc, char** argv) {
     remove_stream();
     return 0;
   }
-  std::fprintf(stderr, "usage: bench_cluster --servers URL[,URL...] [--replicas N] [--nodes N] "
-                       "[--events N] [--rate N] MODE\n");
+  std::fprintf(stderr,
+               "usage: bench_cluster --servers URL[,URL...] [--replicas N] [--nodes N] "
+               "[--events N] [--rate N] MODE\n");
   return 2;
 }

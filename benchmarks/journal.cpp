@@ -2,7 +2,10 @@
 // batches of 1,000) and LMDB (appending, batches of 1,000), each made without its syncs, as
 // durability::page_cache; and beside publishing without any.
 //
-//   bench_journal [--events N] [--publishers N] [--dir DIR]     one JSON object on stdout
+//   bench_journal [--events N] [--publishers N] [--pause MICROSECONDS] [--only NAME] [--dir DIR]
+//
+// One JSON object on stdout. --pause: each publisher sleeps behind each event, so that they come
+// one by one. --only: one of them, once; scripts/bench runs them by turns.
 //
 // Per event, the least of three runs: nanoseconds and CPU nanoseconds to append; then to read all
 // of them again, from the page cache, and hand each one on; bytes on disk for each byte of an
@@ -41,6 +44,7 @@ namespace fs = std::filesystem;
 
 std::size_t events = 1'000'000;
 std::size_t publishers = 1;
+unsigned pause_us = 0;  // of a publisher, behind each event
 const std::string data(150, 'x');
 std::string frame(std::uint64_t id) {
   return "id: " + std::to_string(id) + "\nevent: tick\ndata: " + data + "\n\n";
@@ -153,6 +157,7 @@ sse::event_id publish_all(Order& order) {
         if (r) {
           mine = r.id;
           i += publishers;
+          if (pause_us != 0) ::usleep(pause_us);
         } else {
           ::usleep(50);
         }
@@ -306,12 +311,17 @@ figures with_lmdb(const fs::path& dir) {
 
 int main(int argc, char** argv) {
   fs::path base = fs::temp_directory_path();
+  std::string_view only;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string_view name = argv[i];
     if (name == "--events") {
       events = std::strtoull(argv[i + 1], nullptr, 10);
     } else if (name == "--publishers") {
       publishers = std::strtoull(argv[i + 1], nullptr, 10);
+    } else if (name == "--only") {
+      only = argv[i + 1];
+    } else if (name == "--pause") {
+      pause_us = static_cast<unsigned>(std::strtoul(argv[i + 1], nullptr, 10));
     } else if (name == "--dir") {
       base = argv[i + 1];
     } else {
@@ -323,8 +333,9 @@ int main(int argc, char** argv) {
   const fs::path all = pattern;
   // The best of three: other work on the machine, and its memory's first use, only add.
   const auto best = [&](const char* name, const std::function<figures(const fs::path&)>& once) {
+    if (!only.empty() && only != name) return;
     figures least;
-    for (int round = 0; round < 3; ++round) {
+    for (int round = 0; round < (only.empty() ? 3 : 1); ++round) {
       fs::remove_all(all / name);
       fs::create_directories(all / name);
       const figures f = once(all / name);
@@ -347,7 +358,7 @@ int main(int argc, char** argv) {
     const std::string name{to_string(d)};
     best(name.c_str(), [d](const fs::path& dir) { return with_journal(dir, d); });
   }
-  std::printf(",\"floor_read_ns\":%.1f", floor_read(all / "page_cache"));
+  if (only.empty()) std::printf(",\"floor_read_ns\":%.1f", floor_read(all / "page_cache"));
 #ifdef SSEHUB_BENCH_SQLITE
   best("sqlite", with_sqlite);
 #endif

@@ -5,8 +5,8 @@
 //
 // Replay: seconds, and CPU seconds of the sending thread, for all bytes to reach a reader in
 // another process; the best of `rounds` by turns. Start: seconds to open a journal of half the size
-// and of all of it, behind a run that was killed and behind one that ended; its files are in the
-// page cache.
+// and of all of it, behind a run that was killed and behind one that ended, with its files in the
+// page cache; then cold, behind a run that was killed.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <sys/sendfile.h>
@@ -50,7 +50,7 @@ sse::journal_options options() {
   return o;
 }
 
-/// Events of 180 bytes; how many.
+/// Events of 180 bytes.
 sse::event_id fill(sse::journal& j, std::uint64_t bytes) {
   const std::string data(150, 'x');
   sse::event_id last = 0;
@@ -143,11 +143,11 @@ void send_files(by how, const fs::path& dir, std::uint64_t bytes, cost& best) {
   std::vector<char> buffer(std::size_t{256} << 10);
   for (const fs::path& f : logs(dir)) {
     const int from = ::open(f.c_str(), O_RDONLY);
-    for (ssize_t n = 1; n > 0;) {
+    for (ssize_t n = 1; n > 0 && bytes != 0; bytes -= static_cast<std::uint64_t>(n)) {
       if (how == by::sendfile) {
-        n = ::sendfile(to, from, nullptr, std::size_t{1} << 20);
+        n = ::sendfile(to, from, nullptr, std::min(std::size_t{1} << 20, bytes));
       } else {
-        n = ::read(from, buffer.data(), buffer.size());
+        n = ::read(from, buffer.data(), std::min(buffer.size(), bytes));
         for (ssize_t sent = 0; sent < n;)
           sent += ::send(to, buffer.data() + sent, static_cast<std::size_t>(n - sent), 0);
       }
@@ -181,22 +181,39 @@ double seconds_to_open(const std::string& dir) {
   return s;
 }
 
-/// A start behind so many more bytes.
-void print_start(const std::string& dir, std::uint64_t more) {
-  std::fflush(stdout);
+void write_and_die(const std::string& dir, std::uint64_t bytes) {
   const pid_t writer = ::fork();
   if (writer == 0) {
     sse::journal j;
     must(!j.open(dir, options()), "the journal");
     j.start();
-    fill(j, more * 4 / 5);  // the rest are their records
-    ::_exit(0);             // as if it were killed
+    fill(j, bytes);
+    ::_exit(0);  // as if it were killed
   }
   int status = 0;
   must(::waitpid(writer, &status, 0) == writer && status == 0, "the writer");
+}
+
+/// Its files leave the page cache.
+void forget(const fs::path& dir) {
+  for (const auto& f : fs::directory_iterator{dir}) {
+    const int fd = ::open(f.path().c_str(), O_RDONLY);
+    must(fd >= 0 && ::fsync(fd) == 0 && ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0,
+         "forgetting the files");
+    ::close(fd);
+  }
+}
+
+/// A start behind so many more bytes.
+void print_start(const std::string& dir, std::uint64_t more) {
+  std::fflush(stdout);
+  write_and_die(dir, more);
   const double killed = seconds_to_open(dir);
-  std::printf("{\"bytes\":%llu,\"killed_s\":%.4f,\"ended_s\":%.4f}",
-              static_cast<unsigned long long>(size_of(dir)), killed, seconds_to_open(dir));
+  const double ended = seconds_to_open(dir);
+  write_and_die(dir, std::uint64_t{32} << 20);  // half of the newest file
+  forget(dir);
+  std::printf("{\"bytes\":%llu,\"killed_s\":%.4f,\"ended_s\":%.4f,\"cold_s\":%.4f}",
+              static_cast<unsigned long long>(size_of(dir)), killed, ended, seconds_to_open(dir));
 }
 
 void print_replay(const std::string& dir, std::uint64_t size) {
@@ -216,8 +233,10 @@ void print_replay(const std::string& dir, std::uint64_t size) {
   while (!done) server.poll(sse::duration::milliseconds(10));
   writer.join();
   std::uint64_t bytes = 0;
-  for (const fs::path& f : logs(dir)) bytes += fs::file_size(f);
-  bytes -= 4096;  // a replay begins behind the first event
+  j.read(1, sse::max_event_id + 1, [&](const sse::journal_event& e) {
+    bytes += e.bytes.size();
+    return true;
+  });
   constexpr int rounds = 7;
   cost journal;
   cost sendfile;

@@ -231,6 +231,21 @@ def scale(quick):
         "scale", what, "--size", sizes[what] // (10 if quick else 1), "--core", CORES[0])) for what in sizes})
 
 
+def journal(quick):
+    """History that survives the process, beside none, SQLite and LMDB, and replays beside sendfile: benchmarks/journal*.cpp."""
+    events = 100_000 if quick else 1_000_000
+    here = program("journal", "--events", 1000)  # which peers there are
+    ours = ["without", "none", "page_cache", "interval", "every_batch"]
+    shapes = {"": (ours + ["sqlite", "lmdb"], "--events", events), " 64": (ours, "--events", events, "--publishers", 64),
+              " singles": (ours, "--events", events // 100, "--pause", 50)}
+    found = {}
+    for shape, (names, *options) in shapes.items():
+        found |= alternate(3 if quick else 7, {name + shape: (lambda name=name, options=options: program(
+            "journal", *options, "--only", name)[name]) for name in names if name in here})
+    return found | alternate(1, {"replay": lambda: program(
+        "journal_replay", "--megabytes", 100 if quick else 1000, "--start-megabytes", 100)["replay"]})
+
+
 def hot_path(quick):
     def one():
         found = program("hot_path", "--benchmark_format=json", f"--benchmark_min_time={0.05 if quick else 0.3}")
@@ -261,8 +276,8 @@ def compile_time(quick):
 
 
 SCENARIOS = {f.__name__: f for f in (publish_latency, fanout, overload, connections_10k, latency, idle_memory, tls,
-                                     stalled_readers, reconnect_storm, all_at_once, value_age, million_subscribers, scale, cluster,
-                                     hot_path, compile_time)}
+                                     stalled_readers, reconnect_storm, all_at_once, value_age, million_subscribers, scale, journal,
+                                     cluster, hot_path, compile_time)}
 
 
 # --- the performance table -------------------------------------------------------------------------------------------
@@ -512,6 +527,33 @@ def rows(results):
             row.ratio = f"{times(rates)}; p50 {p50:.2f}×"
             row.holds = min(rates.values()) >= 0.9 and p50 <= 1.15 and r.cases["herd"]["reads"] <= 100
         out.append(row)
+    r = Reader(results, "journal")
+    row = Row("a journal: CPU of an append, `page_cache`", "1.5× a sequencer without one")
+    shapes = {"one publisher": "", "64": " 64", "events one by one": " singles"}
+    shapes = {name: s for name, s in shapes.items() if f"page_cache{s}" in r.cases and f"without{s}" in r.cases}
+    if shapes:
+        value = lambda case: "; ".join(f"{name} {r.cases[case + s]['append_cpu_ns']:.0f} ns" for name, s in shapes.items())
+        row.ours, row.peers = value("page_cache"), "without " + value("without")
+        ratios = {name: r.ratio("page_cache" + s, "without" + s, "append_cpu_ns") for name, s in shapes.items()}
+        row.ratio, row.holds = times(ratios), max(ratios.values()) <= 1.5
+    out.append(row)
+
+    row = Row("a journal beside stores: append, read", "5× SQLite and LMDB, or the fastest of them")
+    peers = [n for n in ("sqlite", "lmdb") if n in r.cases]
+    if "page_cache" in r.cases and peers:
+        value = lambda n: f"{r.cases[n]['append_ns']:.0f} ns, {r.cases[n]['read_ns']:.0f} ns"
+        row.ours, row.peers = value("page_cache"), ", ".join(f"{n} {value(n)}" for n in peers)
+        ratios = {f"{n} {what}": r.ratio(n, "page_cache", f"{what}_ns") for n in peers for what in ("append", "read")}
+        row.ratio, row.holds = times(ratios), min(ratios.values()) >= 1
+    out.append(row)
+
+    row = Row("a journal: replay of 1 GB to a socket", "0.9× `sendfile`")
+    if "replay" in r.cases:
+        m = r.cases["replay"]
+        row.ours = f"{m['journal_s']:.2f} s"
+        row.peers = f"`sendfile` {m['sendfile_s']:.2f} s, read and send {m['read_and_send_s']:.2f} s"
+        row.ratio, row.holds = f"{m['to_sendfile']:.2f}×", m["to_sendfile"] >= 0.9
+    out.append(row)
 
     r = Reader(results, "compile_time")
     row = Row("compile time", "`<sse/sse.hpp>` 0.6 s, 45k preprocessed lines")

@@ -83,11 +83,12 @@ int verify(sse::journal& j) {
   int bad = 0;
   j.each_broken([&](const std::string& file, sse::event_id id) {
     if (++bad <= 20)
-      std::fprintf(stderr, "ssehub-journal: %s: event %llu is not as it was written\n",
+      std::fprintf(stderr,
+                   "ssehub-journal: %s: from event %llu on, a piece is not as it was written\n",
                    file.c_str(), static_cast<unsigned long long>(id));
   });
   if (bad != 0) {
-    std::fprintf(stderr, "ssehub-journal: %d events are broken; `repair` keeps what is whole\n",
+    std::fprintf(stderr, "ssehub-journal: %d pieces are broken; `repair` keeps what is whole\n",
                  bad);
     return 1;
   }

@@ -120,8 +120,11 @@ class journal {
     }
     wake();
     if (thread_.joinable()) thread_.join();
+    if (writes_ && !started_end_) {  // it was never started
+      (void)take_in();
+      end_run();
+    }
     if (inbox_ != nullptr) inbox_->close();
-    if (writes_ && !started_end_) end_run();
     for (const int end : pipe_) {
       if (end >= 0) ::close(end);
     }
@@ -139,7 +142,7 @@ class journal {
     publish_result r;
     {
       const std::scoped_lock<std::mutex> lock{mutex_};
-      r = place(channel, e, o);
+      r = stopping_ ? publish_result{no_id, publish_error::closed} : place(channel, e, o);
     }
     if (r) wake();
     return r;
@@ -169,7 +172,8 @@ class journal {
     if (store_ != nullptr) store_->read(after, before, std::move(f));
   }
 
-  /// Reads all files again: bad(file name, id) for each event that is not as it was written.
+  /// Reads all files again: bad(file name, id) for each piece of up to about 32 KiB that is not as
+  /// it was written, with the id of its first event.
   template <class F>
   void each_broken(F bad) const {
     if (store_ != nullptr) store_->history().each_broken(std::move(bad));
@@ -200,8 +204,8 @@ class journal {
  private:
   using clock = std::chrono::steady_clock;
   using batch_ptr = detail::journal_store::batch_ptr;
-  /// Of a batch: what is written and shown at once, so that it stays in the processor's caches.
-  static constexpr std::size_t piece = std::size_t{256} << 10;
+  /// What is written and shown at once, so that it stays in the processor's caches.
+  static constexpr std::size_t batch_bytes = std::size_t{256} << 10;
 
   [[nodiscard]] static std::int64_t wall_ms() noexcept {
     return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -290,7 +294,6 @@ class journal {
   [[nodiscard]] publish_result place(std::size_t channel, const event& e,
                                      const publish_options& o) {
     const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
-    if (stopping_) return fail(publish_error::closed);
     if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
     if (o.transient) return order_->publish(channel, e, o);
     if (failing_ && !options_.live_without) return fail(publish_error::not_stored);
@@ -323,7 +326,7 @@ class journal {
 
   /// REQUIRES: the lock.
   [[nodiscard]] detail::journal_batch& room_in_incoming() {
-    if (!incoming_.empty() && incoming_.back()->size() < piece) return *incoming_.back();
+    if (!incoming_.empty() && incoming_.back()->size() < batch_bytes) return *incoming_.back();
     if (spare_.empty()) spare_.push_back(std::make_unique<detail::journal_batch>());
     incoming_.push_back(std::move(spare_.back()));
     spare_.pop_back();
@@ -413,7 +416,7 @@ class journal {
     if (failing_) works_again();  // before anybody learns of it, and publishes more
     std::uint64_t events = 0;
     store_->show([&](batch_ptr b) {
-      events += b->records.size();
+      events += b->count();
       show(*b);
       out_.push_back(std::move(b));
     });
@@ -493,7 +496,7 @@ class journal {
     while (!out_.empty() && order_->is_taken(out_.front()->handed_on)) {
       batch_ptr b = std::move(out_.front());
       out_.pop_front();
-      if (spare_.size() == most || b->bytes.room() > 2 * piece) continue;
+      if (spare_.size() == most || b->bytes().room() > 2 * batch_bytes) continue;
       b->clear();
       spare_.push_back(std::move(b));
     }
@@ -610,7 +613,11 @@ class journal {
 
   [[nodiscard]] backfill_state give(std::size_t number, const backfill_request& r,
                                     backfill_writer& w) const {
-    constexpr std::uint32_t most = 16'384;  // records that one call looks at
+    // Events, and pieces of other channels, that one call looks at.
+    constexpr std::uint32_t most = 16'384;
+    const std::uint64_t reader =
+        (std::uint64_t{r.session.slot} << 32U | r.session.generation) * 0x9e3779b97f4a7c15U +
+        number;
     backfill_state state = backfill_state::done;
     std::uint32_t looked = 0;
     event_id broken = no_id;  // what is at or below it, and not added, is broken
@@ -620,31 +627,57 @@ class journal {
     const auto add_run = [&] {
       return run.empty() || w.add_encoded(run_last, std::exchange(run, std::string_view{}));
     };
-    const auto add = [&](const journal_event& e) {
-      if (w.takes_runs() && e.audience.empty() && e.channel == number) {
-        const bool goes_on = !run.empty() && run.data() + run.size() == e.bytes.data();
+    const auto has_room = [&] {
+      if (w.bytes() + run.size() < r.room && looked < most) return true;
+      state = backfill_state::more;
+      return false;
+    };
+    const auto add_together = [&](detail::piece_reader& p, event_id before) {
+      while (!p.done() && p.id() < before) {
+        if (!has_room()) return false;
+        const event_id first = p.id();
+        const std::string_view some =
+            p.take(before, r.room - w.bytes() - run.size(), most - looked);
+        looked += static_cast<std::uint32_t>(p.id() - first);
+        const bool goes_on = !run.empty() && run.data() + run.size() == some.data();
         if (!goes_on && !add_run()) return false;
-        run = {goes_on ? run.data() : e.bytes.data(), run.size() + e.bytes.size()};
-        run_last = e.id;
-        return true;
+        run = {goes_on ? run.data() : some.data(), run.size() + some.size()};
+        run_last = p.id() - 1;
       }
-      if (!add_run()) return false;
-      return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
+      return true;
+    };
+    const auto add_each = [&](detail::piece_reader& p, event_id before) {
+      for (; !p.done() && p.id() < before; p.next(), ++looked) {
+        if (!has_room()) return false;
+        const journal_event e = p.event();
+        const bool ok =
+            e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
+        if (!ok) return false;
+      }
+      return true;
+    };
+    const auto add = [&](const detail::index_record& piece, detail::piece_reader& p,
+                         event_id before) {
+      const event_id last = (std::min)(piece.last(), before - 1);
+      if (piece.size == 0) {
+        broken = last;
+        return add_run();
+      }
+      if (!lose_broken()) return false;
+      if (piece.is_alike() && piece.channel == number && w.takes_runs())
+        return add_together(p, before);
+      if (!add_run() || !has_room()) return false;
+      if (!piece.is_alike() || piece.channel == number) return add_each(p, before);
+      ++looked;
+      return w.pass(last);
     };
     for (event_id from = no_id, first = no_id; state == backfill_state::done;) {
       const bool lost = store_->loss_behind(w.last(), from, first) && from + 1 < r.before;
+      const event_id before = lost ? from + 1 : r.before;
       store_->history().read_shared(
-          w.last(), lost ? from + 1 : r.before,
-          [&](const journal_event& e) {
-            if (w.bytes() + run.size() >= r.room || ++looked > most) {
-              state = backfill_state::more;
-              return false;
-            }
-            if (e.bytes.empty()) {
-              broken = e.id;
-              return add_run();
-            }
-            return lose_broken() && add(e);
+          w.last(), before, reader,
+          [&](const detail::index_record& piece, detail::piece_reader& p) {
+            return add(piece, p, before);
           },
           add_run);
       if (!lose_broken() || !lost || state != backfill_state::done) break;

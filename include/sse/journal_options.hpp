@@ -89,13 +89,13 @@ struct journal_error {
 
 /// A stored event. Its views stand during the call that brings it.
 struct journal_event {
-  event_id id = no_id;          ///< its id
-  std::int64_t time_ms = 0;     ///< since 1970, when it was published
-  std::uint16_t channel = 0;    ///< number of its channel
+  event_id id = no_id;        ///< its id
+  std::int64_t time_ms = 0;   ///< since 1970, when the first was published that it was written with
+  std::uint16_t channel = 0;  ///< number of its channel
   std::string_view audience{};  ///< empty: for all
   std::string_view key{};       ///< empty: none
   /// As they go to subscribers (WHATWG HTML 9.2.5). Empty: it cannot be read, or is not what was
-  /// written; then nothing is known but the id.
+  /// written, nor are those between it and the next that comes; then nothing is known but the id.
   std::string_view bytes{};
   bool erase = false;  ///< publish_options::erase: the key is gone
 };

@@ -387,7 +387,7 @@ class order_messages {
   static constexpr const char* type = "Sse-Event";
   static constexpr const char* key = "Sse-Key";
   static constexpr const char* audience = "Sse-Audience";
-  static constexpr const char* erase = "Sse-Erase";  ///< there: publish_options::erase
+  static constexpr const char* erase = "Sse-Erase";     ///< there: publish_options::erase
   static constexpr const char* number = "Nats-Msg-Id";  ///< by which it is stored once
 
   /// `subjects`: what is in front of a channel's name.

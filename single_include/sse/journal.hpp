@@ -59,8 +59,8 @@
 // journal_store: writes a journal, or follows what another process writes. Knows no thread, no
 // clock and no hub.
 //
-//   <first id>.log  audience, key and encoded bytes of each event, back to back (segment.hpp)
-//   <first id>.idx  a header, then a record for each event
+//   <first id>.log  pieces: encoded bytes of events, then a table of their sizes (format.hpp)
+//   <first id>.idx  a header, then a record for each piece
 //   runs            where each run began, which ids it may have given out, how it ended (runs.hpp)
 //   lock            who writes
 //   head            the newest event that other processes may show
@@ -73,7 +73,8 @@
 //      front of a good one that says so is no torn tail but a broken file.
 //   3. Ids above what `runs` reserves are given to nobody; a run that did not end by itself is
 //      followed by one that begins above them.
-//   4. A segment knows the id in front of its first: what is missing between two is seen.
+//   4. Ids of a segment follow one by one, and it knows the id in front of its first: what is
+//      missing between two is seen.
 //   5. Whoever may have missed something is told (loss_behind): a run says what its events survive
 //      before it shows one, and on which start of the machine; the next one draws the conclusion.
 #ifndef SSEHUB_DETAIL_JOURNAL_STORE_HPP
@@ -95,7 +96,9 @@
 // follows, says which these are and up to which id.
 //
 // Blocks are read once for all who need them: who comes back with an old id shares them with
-// everybody else, and a session's channels share them among each other.
+// everybody else, and a session's channels share them among each other. But one reader that goes
+// through more than the memory holds, while nobody else reads, takes nothing out of it: it reads
+// into one block again and again, which stays in the processor's caches.
 #ifndef SSEHUB_DETAIL_JOURNAL_HISTORY_HPP
 #define SSEHUB_DETAIL_JOURNAL_HISTORY_HPP
 
@@ -475,58 +478,62 @@ inline void crc32c_three(const char* const (&bytes)[3], const std::size_t (&size
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
+/// A piece: consecutive events that were written together. In the .log stand their bytes as they go
+/// to the wire, each event's behind its audience and key; then a table of their sizes.
 struct index_record {
-  std::uint64_t id;
-  std::int64_t time_ms;
-  std::uint32_t offset;  ///< in the .log, of the event's bytes; its audience and key stand in front
+  std::uint64_t first;   ///< the first one's id; the others' follow one by one
+  std::int64_t time_ms;  ///< of the first
+  std::uint32_t at;      ///< in the .log
+  std::uint32_t size;    ///< without the table
+  std::uint32_t count;   ///< events
+  std::uint32_t behind;  ///< first - behind was durable, with all below it, when this was written
+  std::uint32_t crc;     ///< of all but itself and the place, and of what stands in the .log
+  std::uint16_t channel;
+  std::uint16_t flags;
+
+  /// All are of that channel, and have no audience and no key: the table has their sizes only.
+  static constexpr std::uint16_t alike = 1;
+
+  [[nodiscard]] bool is_alike() const noexcept { return (flags & alike) != 0; }
+  [[nodiscard]] event_id last() const noexcept { return first + count - 1; }
+  [[nodiscard]] std::uint64_t table_bytes() const noexcept;
+  /// Of all that stands in the .log.
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return size + table_bytes(); }
+  [[nodiscard]] std::uint64_t end() const noexcept { return at + bytes(); }
+  /// The bytes are taken as three parts whose checksums are made at once.
+  [[nodiscard]] std::uint32_t checksum(const char* there) const noexcept {
+    index_record r = *this;
+    r.crc = r.at = 0;
+    const std::size_t n = to_size(bytes());
+    const std::size_t third = n / 24 * 8;
+    std::uint32_t parts[3] = {0, 0, 0};
+    crc32c_three({there, there + third, there + 2 * third}, {third, third, n - 2 * third}, parts);
+    return crc32c(parts, sizeof parts, crc32c(&r, sizeof r));
+  }
+};
+static_assert(sizeof(index_record) == 40, "as it lies on disk");
+
+/// Of a table, where the events of a piece are not alike.
+struct event_record {
   std::uint32_t size;
-  std::uint32_t behind;  ///< id - behind was durable, with all below it, when this was written
-  std::uint32_t crc;     ///< of all but itself and the offset, and of the bytes
   std::uint16_t channel;
   std::uint16_t audience;  ///< bytes
   std::uint16_t key;       ///< bytes
   std::uint16_t flags;
   static constexpr std::uint16_t erase_flag = 1;  ///< publish_options::erase
-
-  [[nodiscard]] std::uint32_t begin() const noexcept { return offset - audience - key; }
-  [[nodiscard]] std::uint64_t end() const noexcept { return std::uint64_t{offset} + size; }
-  /// Of all its bytes in the .log.
+  [[nodiscard]] bool erases() const noexcept { return (flags & erase_flag) != 0; }
   [[nodiscard]] std::size_t bytes() const noexcept { return std::size_t{audience} + key + size; }
-  /// What the checksum is of, beside those.
-  [[nodiscard]] index_record checked() const noexcept {
-    index_record r = *this;
-    r.crc = r.offset = 0;
-    return r;
-  }
-  [[nodiscard]] std::uint32_t checksum(const char* bytes_there) const noexcept {
-    const index_record r = checked();
-    return crc32c(bytes_there, bytes(), crc32c(&r, sizeof r));
-  }
 };
-static_assert(sizeof(index_record) == 40, "as it lies on disk");
+static_assert(sizeof(event_record) == 12, "as it lies on disk");
 
-/// tell(i, its checksum) for each of `n` records; their bytes are at bytes_of(i). Three at a time.
-template <class BytesOf, class Tell>
-void checksums(const index_record* records, std::size_t n, BytesOf bytes_of, Tell tell) {
-  std::size_t i = 0;
-  for (; n - i >= 3; i += 3) {
-    const index_record* const r = records + i;
-    const index_record head[3] = {r[0].checked(), r[1].checked(), r[2].checked()};
-    const char* const heads[3] = {reinterpret_cast<const char*>(&head[0]),
-                                  reinterpret_cast<const char*>(&head[1]),
-                                  reinterpret_cast<const char*>(&head[2])};
-    std::uint32_t crc[3] = {0, 0, 0};
-    crc32c_three(heads, {sizeof head[0], sizeof head[1], sizeof head[2]}, crc);
-    crc32c_three({bytes_of(i), bytes_of(i + 1), bytes_of(i + 2)},
-                 {r[0].bytes(), r[1].bytes(), r[2].bytes()}, crc);
-    for (std::size_t k = 0; k != 3; ++k) tell(i + k, crc[k]);
-  }
-  for (; i != n; ++i) tell(i, records[i].checksum(bytes_of(i)));
+inline std::uint64_t index_record::table_bytes() const noexcept {
+  if (!is_alike()) return std::uint64_t{count} * sizeof(event_record);
+  return count == 1 ? 0 : std::uint64_t{count} * sizeof(std::uint32_t);
 }
 
 struct index_header {
   char magic[8] = {'s', 's', 'e', 'h', 'u', 'b', 'j', '\n'};
-  std::uint32_t version = 1;
+  std::uint32_t version = 2;
   std::uint32_t order = 0x01020304;
   std::uint64_t first = 0;
   std::uint64_t before = 0;  ///< the id in front of `first`
@@ -538,7 +545,7 @@ struct index_header {
     return crc32c(&h, sizeof h);
   }
 };
-static_assert(sizeof(index_header) == sizeof(index_record));
+static_assert(sizeof(index_header) == sizeof(index_record), "as it lies on disk");
 
 struct run_record {
   enum : std::uint32_t { begun = 1, reserved = 2, ended = 3, hole = 4, begun_behind_loss = 5 };
@@ -591,22 +598,69 @@ class raw_bytes {
   std::size_t room_ = 0;
 };
 
-[[nodiscard]] inline journal_event view(const index_record& r, const char* begin) noexcept {
-  const char* const key = begin + r.audience;
-  const char* const bytes = key + r.key;
-  const bool erase = (r.flags & index_record::erase_flag) != 0;
-  return {r.id, r.time_ms, r.channel, {begin, r.audience}, {key, r.key}, {bytes, r.size}, erase};
-}
-
 /// For the hubs that are shown it.
 [[nodiscard]] inline publish_options options_of(const journal_event& e) noexcept {
   return {.id = e.id, .audience = e.audience, .key = e.key, .erase = e.erase, .encoded = true};
 }
 
-/// Events that are to be written, or shown: their bytes and records.
-struct journal_batch final : ordered_events {
-  raw_bytes bytes{};
-  std::vector<index_record> records{};  ///< without place and checksum
+/// The events of a piece, one by one.
+class piece_reader {
+ public:
+  piece_reader() noexcept = default;
+  /// `there`: what stands in the .log. REQUIRES: it is whole.
+  piece_reader(const index_record& r, const char* there) noexcept : piece_{&r}, bytes_{there} {}
+
+  [[nodiscard]] bool done() const noexcept { return n_ == piece_->count; }
+  [[nodiscard]] event_id id() const noexcept { return piece_->first + n_; }
+  [[nodiscard]] journal_event event() const noexcept {
+    const event_record r = record();
+    const char* const key = bytes_ + at_ + r.audience;
+    const char* const text = key + r.key;
+    return {id(),         piece_->time_ms, r.channel, {bytes_ + at_, r.audience},
+            {key, r.key}, {text, r.size},  r.erases()};
+  }
+  [[nodiscard]] std::size_t event_bytes() const noexcept { return record().bytes(); }
+  void next() noexcept {
+    at_ += event_bytes();
+    ++n_;
+  }
+  /// On to the first event behind `after`.
+  void skip(event_id after) noexcept {
+    while (!done() && id() <= after) next();
+  }
+  /// Of a piece whose events are alike: the next ones below `before`, as many as begin within
+  /// `room` bytes, and not more than `most`.
+  [[nodiscard]] std::string_view take(event_id before, std::size_t room,
+                                      std::size_t most) noexcept {
+    SSEHUB_ASSERT(piece_->is_alike());
+    const std::size_t from = at_;
+    for (; most != 0 && !done() && id() < before && at_ - from < room; --most) next();
+    return {bytes_ + from, at_ - from};
+  }
+
+ private:
+  [[nodiscard]] event_record record() const noexcept {
+    event_record r{piece_->size, piece_->channel, 0, 0, 0};
+    const char* const table = bytes_ + piece_->size;
+    if (!piece_->is_alike()) {
+      std::memcpy(&r, table + n_ * sizeof r, sizeof r);
+    } else if (piece_->count != 1) {
+      std::memcpy(&r.size, table + n_ * sizeof r.size, sizeof r.size);
+    }
+    return r;
+  }
+
+  const index_record* piece_ = nullptr;
+  const char* bytes_ = nullptr;
+  std::size_t n_ = 0;
+  std::size_t at_ = 0;
+};
+
+/// Events that are to be written, or shown, as they will lie in the .log.
+class journal_batch final : public ordered_events {
+ public:
+  static constexpr std::size_t piece_bytes = std::size_t{32} << 10;
+
   bool is_shown = false;
   std::uint64_t handed_on = 0;  ///< see sequencer::hand_on
 
@@ -616,45 +670,97 @@ struct journal_batch final : ordered_events {
   }
   /// An event of `size` bytes, which the caller puts where this says.
   [[nodiscard]] char* add(const journal_event& e, std::size_t size) {
-    const index_record r{e.id,
-                         e.time_ms,
-                         0,
-                         static_cast<std::uint32_t>(size),
-                         0,
-                         0,
-                         e.channel,
+    const bool simple = e.audience.empty() && e.key.empty();
+    if (!takes(e)) begin_piece(e);
+    index_record& piece = pieces_.back();
+    const event_record r{static_cast<std::uint32_t>(size), e.channel,
                          static_cast<std::uint16_t>(e.audience.size()),
                          static_cast<std::uint16_t>(e.key.size()),
-                         e.erase ? index_record::erase_flag : std::uint16_t{0}};
-    char* const to = put(put(bytes.more(r.bytes()), e.audience), e.key);
-    records.push_back(r);
-    bytes.grow(r.bytes());
+                         e.erase ? event_record::erase_flag : std::uint16_t{0}};
+    events_.push_back(r);
+    char* const to = put(put(bytes_.more(r.bytes()), e.audience), e.key);
+    bytes_.grow(r.bytes());
+    piece.size += static_cast<std::uint32_t>(r.bytes());
+    ++piece.count;
+    if (!simple || e.channel != piece.channel) piece.flags = 0;
     return to;
   }
+  /// Nothing comes any more: the last piece gets its table.
+  void finish() {
+    if (!std::exchange(open_, false)) return;
+    const index_record& piece = pieces_.back();
+    const event_record* const r = events_.data() + (events_.size() - piece.count);
+    const std::size_t size = to_size(piece.table_bytes());
+    if (!piece.is_alike()) {
+      bytes_.add(reinterpret_cast<const char*>(r), size);
+    } else if (size != 0) {
+      char* to = bytes_.more(size);
+      for (std::uint32_t i = 0; i != piece.count; ++i, to += sizeof r->size)
+        std::memcpy(to, &r[i].size, sizeof r->size);
+      bytes_.grow(size);
+    }
+  }
   void clear() noexcept {
-    bytes.clear();
-    records.clear();
-    is_shown = false;
+    bytes_.clear();
+    events_.clear();
+    pieces_.clear();
+    open_ = is_shown = false;
     handed_on = 0;
   }
-  [[nodiscard]] bool empty() const noexcept { return records.empty(); }
+  [[nodiscard]] bool empty() const noexcept { return events_.empty(); }
+  [[nodiscard]] std::size_t count() const noexcept { return events_.size(); }
+  /// At least what it takes on disk.
   [[nodiscard]] std::size_t size() const noexcept {
-    return bytes.size() + records.size() * sizeof(index_record);
+    return bytes_.size() + events_.size() * sizeof(event_record) +
+           pieces_.size() * sizeof(index_record);
   }
-  [[nodiscard]] event_id last() const noexcept { return records.back().id; }
+  [[nodiscard]] event_id first() const noexcept { return pieces_.front().first; }
+  [[nodiscard]] event_id last() const noexcept { return pieces_.back().last(); }
+  /// As they go into the .log. REQUIRES, as what follows: finish().
+  [[nodiscard]] const raw_bytes& bytes() const noexcept { return bytes_; }
+  /// Their places are those in bytes(), and nothing says what is durable.
+  [[nodiscard]] const std::vector<index_record>& pieces() const noexcept { return pieces_; }
 
-  [[nodiscard]] sum all() const noexcept override { return {records.size(), size(), last()}; }
+  [[nodiscard]] sum all() const noexcept override { return {events_.size(), size(), last()}; }
   [[nodiscard]] bool next(place& at, mail& out) const noexcept override {
-    if (at.event == records.size()) return false;
-    const index_record& r = records[at.event];
-    const journal_event e = view(r, bytes.data() + at.byte);
-    out.channel = e.channel;
-    out.event.data = e.bytes;
-    out.options = options_of(e);
+    if (at.event == events_.size()) return false;
+    if (at.left == 0) {  // of this piece
+      const index_record& piece = pieces_[at.piece++];
+      at.left = piece.count;
+      at.byte = piece.at;
+    }
+    const index_record& piece = pieces_[at.piece - 1];
+    const event_record& r = events_[at.event];
+    const char* const audience = bytes_.data() + at.byte;
+    const char* const key = audience + r.audience;
+    out.channel = r.channel;
+    out.event.data = {key + r.key, r.size};
+    out.options = {.id = piece.first + (piece.count - at.left),
+                   .audience = {audience, r.audience},
+                   .key = {key, r.key},
+                   .erase = r.erases(),
+                   .encoded = true};
     ++at.event;
+    --at.left;
     at.byte += r.bytes();
     return true;
   }
+
+ private:
+  [[nodiscard]] bool takes(const journal_event& e) const noexcept {
+    return open_ && pieces_.back().size < piece_bytes && e.id == pieces_.back().last() + 1;
+  }
+  void begin_piece(const journal_event& e) {
+    finish();
+    pieces_.push_back({e.id, e.time_ms, static_cast<std::uint32_t>(bytes_.size()), 0, 0, 0, 0,
+                       e.channel, index_record::alike});
+    open_ = true;
+  }
+
+  raw_bytes bytes_{};
+  std::vector<event_record> events_{};
+  std::vector<index_record> pieces_{};
+  bool open_ = false;  ///< the last piece may get more
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
@@ -663,18 +769,17 @@ struct journal_batch final : ordered_events {
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
-/// Consecutive events of a segment.
+/// Consecutive pieces of a segment.
 struct journal_block {
   event_id segment = no_id;  ///< its first id
   std::uint32_t from = 0;    ///< its records
   std::uint32_t to = 0;
   std::uint64_t begin = 0;  ///< of its bytes, in the .log
   raw_bytes bytes{};
-  std::vector<index_record> records{};
+  std::vector<index_record> records{};  ///< one without size is broken
 
-  [[nodiscard]] journal_event event(std::size_t i) const noexcept {
-    const index_record& r = records[i];
-    return view(r, r.size == 0 ? bytes.data() : bytes.data() + (r.begin() - begin));
+  [[nodiscard]] piece_reader piece(std::size_t i) const noexcept {
+    return {records[i], bytes.data() + (records[i].at - begin)};
   }
   [[nodiscard]] std::size_t memory() const noexcept {
     return bytes.room() + records.capacity() * sizeof(index_record);
@@ -759,42 +864,46 @@ class journal_segment {
     std::memcpy(&h, records_, sizeof h);
     return h;
   }
-  /// The first of `count` records behind id `after`.
+  /// The first of `count` records that has events behind `after`.
   [[nodiscard]] std::uint32_t find(event_id after, std::uint32_t count) const noexcept {
-    return first_of(count, [after](const index_record& r) { return r.id > after; });
+    std::uint32_t i = find_first(
+        count, [after](const index_record& r) { return r.last() > after || r.first > after; });
+    // Ids follow one by one: if some are left out here, a broken record led astray.
+    while (i != 0 && i != count && record(i).first > after + 1) --i;
+    return i;
+  }
+  /// Ids of a segment follow one by one.
+  [[nodiscard]] std::uint64_t events() const noexcept {
+    return written == 0 ? 0 : record(written - 1).last() - first + 1;
   }
   /// Where the block that has record `i` of `count` begins.
   [[nodiscard]] std::uint32_t block_begin(std::uint32_t i) const noexcept {
-    const std::uint32_t at = record(i).begin() / block_bytes * block_bytes;
-    return first_of(i, [at](const index_record& r) { return r.begin() >= at; });
+    const std::uint32_t at = record(i).at / block_bytes * block_bytes;
+    return find_first(i, [at](const index_record& r) { return r.at >= at; });
   }
   /// And where it ends, as far as there are records.
   [[nodiscard]] std::uint32_t block_end(std::uint32_t i, std::uint32_t count) const noexcept {
-    const std::uint64_t at = (std::uint64_t{record(i).begin() / block_bytes} + 1) * block_bytes;
-    const std::uint32_t end =
-        first_of(count, [at](const index_record& r) { return r.begin() >= at; });
+    const std::uint64_t at = (std::uint64_t{record(i).at / block_bytes} + 1) * block_bytes;
+    const std::uint32_t end = find_first(count, [at](const index_record& r) { return r.at >= at; });
     return end > i ? end : i + 1;
   }
-  /// Reads on, up to record `to`. What cannot be read, or is not what was written, has no bytes
-  /// there, and an id between those beside it.
+  /// Reads on, up to record `to`. What cannot be read, or is not what was written, has no size
+  /// there, and the ids between those beside it.
   void load(journal_block& b, std::uint32_t to) const {
-    event_id last = b.to == 0 ? before : record(b.to - 1).id;
-    if (b.records.empty()) {
-      b.begin = record(b.to).begin();
-    } else {
-      last = b.records.back().id;
-    }
+    const bool begins = b.records.empty();
+    if (begins) b.begin = record(b.to).at;
+    event_id last = !begins     ? b.records.back().last()
+                    : b.to == 0 ? first - 1
+                                : record(b.to - 1).last();
     index_record* const r = take_records(b, to);
     const std::size_t n = to - std::exchange(b.to, to);
     read_bytes(b, r, n);
-    leave_out_broken(b, r, n);
+    find_broken(b, r, n);
+    if (begins) last = in_front(r, n, last);
     for (std::size_t i = 0; i != n; ++i) {
-      if (r[i].id <= last || r[i].size == 0) {
-        const event_id next = i + 1 == n ? max_event_id + 1 : r[i + 1].id;
-        if (r[i].id <= last || r[i].id >= next) r[i].id = last + 1;
-        r[i].size = r[i].audience = r[i].key = 0;
-      }
-      last = r[i].id;
+      if (r[i].first <= last) r[i].size = 0;
+      if (r[i].size == 0) be_between(r[i], last, i + 1 == n ? next_first(to) : first_of(r[i + 1]));
+      last = r[i].last();
     }
   }
   [[nodiscard]] std::uint64_t disk_bytes() const noexcept {
@@ -811,11 +920,12 @@ class journal_segment {
   std::uint64_t synced_end = 0;
   std::uint64_t counted_bytes = 0;  ///< by journal_history
   std::uint64_t counted_events = 0;
+  std::atomic<event_id> behind{no_id};  ///< the id behind its last, once there is a newer segment
   std::atomic<std::uint32_t> shown{0};  ///< of those, the ones that may be read
 
  private:
   template <class Is>
-  [[nodiscard]] std::uint32_t first_of(std::uint32_t count, Is is) const noexcept {
+  [[nodiscard]] std::uint32_t find_first(std::uint32_t count, Is is) const noexcept {
     std::uint32_t lo = 0;
     while (lo < count) {
       const std::uint32_t mid = lo + (count - lo) / 2;
@@ -844,26 +954,48 @@ class journal_segment {
     const std::uint64_t at = b.begin + b.bytes.size();
     std::uint64_t end = at;
     for (std::size_t i = 0; i != n; ++i) {
-      if (r[i].begin() >= end && r[i].end() > end && r[i].end() <= room_) end = r[i].end();
+      if (r[i].at >= end && r[i].end() > end && r[i].end() <= room_) end = r[i].end();
     }
     const std::size_t size = to_size(end - at);
     std::size_t got = 0;
     if (size != 0 && files_->read(log, at, b.bytes.more(size), size, got) == 0) b.bytes.grow(got);
   }
   /// Those that are not what was written get no size.
-  static void leave_out_broken(const journal_block& b, index_record* r, std::size_t n) {
+  static void find_broken(const journal_block& b, index_record* r, std::size_t n) {
     const std::uint64_t end = b.begin + b.bytes.size();
     for (std::size_t i = 0; i != n; ++i) {
-      const bool there = r[i].size != 0 && r[i].offset >= std::uint32_t{r[i].audience} + r[i].key &&
-                         r[i].begin() >= b.begin && r[i].end() <= end;
-      if (!there) r[i].size = r[i].audience = r[i].key = 0;
+      const bool whole = r[i].count != 0 && r[i].at >= b.begin && r[i].end() <= end &&
+                         r[i].crc == r[i].checksum(b.bytes.data() + (r[i].at - b.begin));
+      if (!whole) r[i].size = 0;
     }
-    const auto bytes_of = [&](std::size_t i) {
-      return r[i].size == 0 ? b.bytes.data() : b.bytes.data() + (r[i].begin() - b.begin);
-    };
-    checksums(r, n, bytes_of, [r](std::size_t i, std::uint32_t crc) {
-      if (r[i].crc != crc) r[i].size = 0;
-    });
+  }
+  /// The id in front of these: `last`, as the record there says, which nobody checked, if the first
+  /// whole one agrees.
+  [[nodiscard]] static event_id in_front(const index_record* r, std::size_t n,
+                                         event_id last) noexcept {
+    std::size_t k = 0;
+    while (k != n && r[k].size == 0) ++k;
+    if (k == n || last + k < r[k].first) return last;
+    return r[k].first > k ? r[k].first - 1 - k : 0;
+  }
+  [[nodiscard]] static event_id first_of(const index_record& r) noexcept {
+    return r.size == 0 ? no_id : r.first;
+  }
+  [[nodiscard]] event_id next_first(std::uint32_t i) const noexcept {
+    return i < shown.load(std::memory_order_acquire) ? record(i).first
+                                                     : behind.load(std::memory_order_relaxed);
+  }
+  /// A broken one has the ids behind `last` and in front of `next`, where that is known; perhaps
+  /// none.
+  static void be_between(index_record& r, event_id last, event_id next) noexcept {
+    event_id to = r.last();
+    if (next > last && next <= max_event_id) {
+      to = next - 1;
+    } else if (to <= last || to > max_event_id) {
+      to = last + 1;
+    }
+    r.first = last + 1;
+    r.count = static_cast<std::uint32_t>((std::min<event_id>)(to - last, UINT32_MAX));
   }
 
   journal_files* files_;
@@ -902,8 +1034,9 @@ class journal_history {
   }
 
   /// The block that has the first event behind `after`, and the number of that event in it;
-  /// nullptr: there is none.
-  [[nodiscard]] block_ptr block_behind(event_id after, std::size_t& at) const {
+  /// nullptr: there is none. `reader`: who asks.
+  [[nodiscard]] block_ptr block_behind(event_id after, std::size_t& at,
+                                       std::uint64_t reader) const {
     const segment_ptr s = segment_behind(after);
     if (s == nullptr) return nullptr;
     const std::uint32_t count = s->shown.load(std::memory_order_acquire);
@@ -911,6 +1044,7 @@ class journal_history {
     const std::uint32_t from = s->block_begin(i);
     at = i - from;
     const std::scoped_lock<std::mutex> lock{blocks_mutex_};  // who needs the same one waits for it
+    const bool alone = std::exchange(last_reader_, reader) == reader;
     auto known = std::find_if(blocks_.begin(), blocks_.end(), [&](const block_ptr& b) {
       return b->segment == s->first && b->from == from;
     });
@@ -918,6 +1052,10 @@ class journal_history {
       std::rotate(blocks_.begin(), known, known + 1);
       return blocks_.front();
     }
+    const std::uint32_t to = s->block_end(i, count);
+    if (known == blocks_.end() && alone &&
+        blocks_memory_ + journal_segment::block_bytes > block_memory_)
+      return read_alone(*s, from, to);
     auto b = std::make_shared<journal_block>();
     if (known != blocks_.end()) {  // it has grown
       b->copy(**known);
@@ -926,7 +1064,7 @@ class journal_history {
     } else {
       b->restart(s->first, from);
     }
-    s->load(*b, s->block_end(i, count));
+    s->load(*b, to);
     blocks_memory_ += b->memory();
     blocks_.insert(blocks_.begin(), b);
     while (blocks_.size() > 1 && blocks_memory_ > block_memory_) {
@@ -935,27 +1073,36 @@ class journal_history {
     }
     return b;
   }
-  /// f(const journal_event&) for each event behind `after` and below `before`, oldest first, until
-  /// it answers false. One without bytes cannot be read, or is not what was written. The bytes
-  /// stand until `left()`, which may answer false too.
+  /// f(index_record, piece_reader&) for each piece that has events behind `after` and below
+  /// `before`, oldest first, until it answers false; the reader stands on the first of them. A
+  /// broken one has no size, and nothing to read. The bytes stand until `left()`, which may answer
+  /// false too.
   template <class F, class Left>
-  void read_shared(event_id after, event_id before, F f, Left left) const {
+  void read_shared(event_id after, event_id before, std::uint64_t reader, F f, Left left) const {
     std::size_t i = 0;
-    while (const block_ptr b = block_behind(after, i)) {
-      const bool more = each(*b, i, after, before, f);
+    while (const block_ptr b = block_behind(after, i, reader)) {
+      const bool more = each_piece(*b, i, after, before, f);
       if (!left() || !more) return;
     }
   }
-  /// The same by oneself: one block, used again, and nothing in front of `after` is read.
+  /// f(const journal_event&) for each event, as above, by oneself: one block, used again, and
+  /// nothing in front of `after` is read. A broken piece is one event without bytes, its first.
   template <class F>
   void read(event_id after, event_id before, F f) const {
+    const auto each = [&](const index_record& r, piece_reader& p) {
+      if (r.size == 0) return f({.id = (std::max)(r.first, after + 1)});
+      for (; !p.done() && p.id() < before; p.next()) {
+        if (!f(p.event())) return false;
+      }
+      return true;
+    };
     journal_block b;
     while (const segment_ptr s = segment_behind(after)) {
       const std::uint32_t count = s->shown.load(std::memory_order_acquire);
       const std::uint32_t i = s->find(after, count);
       b.restart(s->first, i);
       s->load(b, s->block_end(i, count));
-      if (!each(b, 0, after, before, f)) return;
+      if (!each_piece(b, 0, after, before, each)) return;
     }
   }
   /// The id in front of the newest events that have at most so many bytes, and not below `least`.
@@ -966,15 +1113,16 @@ class journal_history {
       const journal_segment& s = *segments_[n];
       for (std::uint32_t i = s.shown.load(std::memory_order_relaxed); i-- != 0;) {
         const index_record r = s.record(i);
-        const std::uint64_t size = std::uint64_t{r.audience} + r.key + r.size + 64;
-        if (size > bytes || r.id <= least) return at;
+        if (r.first <= least) return at;
+        const std::uint64_t size = r.size + r.count * beside;
+        if (size > bytes) return (std::max)(at - newest_within(s, i, bytes), least);
         bytes -= size;
-        at = r.id - 1;
+        at = r.first - 1;
       }
     }
     return at;
   }
-  /// Reads all of it again: bad(file name, id) for each event that is not as it was written.
+  /// Reads all of it again: bad(file name, id) for each piece that is not as it was written.
   template <class F>
   void each_broken(F bad) const {
     for (const segment_ptr& s : all()) {
@@ -986,7 +1134,7 @@ class journal_history {
         s->load(b, s->block_end(b.to, count));
         for (std::size_t i = 0; i != b.records.size(); ++i) {
           const index_record& r = b.records[i];
-          if (r.size == 0 || r.begin() != at) bad(journal_segment::name(s->first, ".log"), r.id);
+          if (r.size == 0 || r.at != at) bad(journal_segment::name(s->first, ".log"), r.first);
           at = s->record(b.from + static_cast<std::uint32_t>(i)).end();
         }
       }
@@ -1007,13 +1155,18 @@ class journal_history {
   void add(segment_ptr s) {
     count(*s);
     const std::scoped_lock<std::mutex> lock{mutex_};
-    if (segments_.empty()) gone_.store(s->before, std::memory_order_release);
+    if (segments_.empty()) {
+      gone_.store(s->before, std::memory_order_release);
+    } else {
+      segments_.back()->behind.store(s->before + 1, std::memory_order_relaxed);
+    }
     segments_.push_back(std::move(s));
   }
   /// It has more or fewer events than before.
   void count(journal_segment& s) noexcept {
     bytes_ += s.disk_bytes() - std::exchange(s.counted_bytes, s.disk_bytes());
-    events_ += s.written - std::exchange(s.counted_events, s.written);
+    const std::uint64_t events = s.events();
+    events_ += events - std::exchange(s.counted_events, events);
   }
   /// Nobody gets it any more; who reads it does so to its end.
   void remove(const segment_ptr& s) {
@@ -1032,6 +1185,14 @@ class journal_history {
   void show_up_to(event_id id) noexcept { newest_.store(id, std::memory_order_release); }
 
  private:
+  /// REQUIRES: the blocks' lock.
+  [[nodiscard]] block_ptr read_alone(const journal_segment& s, std::uint32_t from,
+                                     std::uint32_t to) const {
+    if (alone_.use_count() != 1) alone_ = std::make_shared<journal_block>();  // it is being read
+    alone_->restart(s.first, from);
+    s.load(*alone_, to);
+    return alone_;
+  }
   [[nodiscard]] std::vector<segment_ptr> all() const {
     const std::scoped_lock<std::mutex> lock{mutex_};
     return segments_;
@@ -1045,24 +1206,59 @@ class journal_history {
     if (i != segments_.begin()) {
       const auto& s = *(i - 1);
       const std::uint32_t count = s->shown.load(std::memory_order_relaxed);
-      if (count != 0 && s->record(count - 1).id > after) return s;
+      const event_id behind = s->behind.load(std::memory_order_relaxed);
+      const event_id last = count == 0 ? no_id : s->record(count - 1).last();
+      if (behind != no_id ? behind > after + 1 : last > after) return s;
     }
     for (; i != segments_.end(); ++i) {
       if ((*i)->shown.load(std::memory_order_relaxed) != 0) return *i;
     }
     return nullptr;
   }
+  static constexpr std::uint64_t beside = 64;  ///< an event's bytes in memory
+  /// How many of the newest events of a piece that has more bytes have at most so many.
+  [[nodiscard]] static std::uint64_t newest_within(const journal_segment& s, std::uint32_t i,
+                                                   std::uint64_t bytes) {
+    journal_block b;
+    b.restart(s.first, i);
+    s.load(b, i + 1);
+    const index_record& r = b.records.front();
+    if (r.size == 0) return 0;
+    std::uint64_t size = r.size + r.count * beside;
+    piece_reader p = b.piece(0);
+    for (; size > bytes; p.next()) size -= p.event_bytes() + beside;
+    return r.last() + 1 - p.id();
+  }
   /// False: that was all. `after` becomes the last id.
   template <class F>
-  [[nodiscard]] static bool each(const journal_block& b, std::size_t i, event_id& after,
-                                 event_id before, F& f) {
+  [[nodiscard]] static bool each_piece(const journal_block& b, std::size_t i, event_id& after,
+                                       event_id before, F& f) {
+    const event_id came = after;
     for (; i != b.records.size(); ++i) {
-      journal_event e = b.event(i);
-      if (e.id <= after) e = {.id = after + 1};  // the index is broken
-      if (e.id >= before || !f(e)) return false;
-      after = e.id;
+      const index_record& r = b.records[i];
+      if (r.last() <= after) continue;
+      if (after + 1 >= before) return false;
+      piece_reader p;
+      if (r.size != 0) {
+        if (r.first >= before) return false;
+        p = b.piece(i);
+        p.skip(after);
+      }
+      if (!f(r, p)) return false;
+      after = r.last();
     }
-    return true;
+    if (after != came) return true;
+    piece_reader none;  // the index is so broken that it leads nowhere
+    const index_record lost{.first = ++after,
+                            .time_ms = 0,
+                            .at = 0,
+                            .size = 0,
+                            .count = 1,
+                            .behind = 0,
+                            .crc = 0,
+                            .channel = 0,
+                            .flags = 0};
+    return lost.first < before && f(lost, none);
   }
 
   std::atomic<event_id> newest_{no_id};
@@ -1076,6 +1272,8 @@ class journal_history {
   mutable std::mutex blocks_mutex_;        ///< of what follows
   mutable std::vector<block_ptr> blocks_;  ///< the one that was used last first
   mutable std::size_t blocks_memory_ = 0;
+  mutable std::uint64_t last_reader_ = 0;
+  mutable std::shared_ptr<journal_block> alone_;
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail
@@ -1343,7 +1541,7 @@ class journal_recovery {
     const index_header h = headed ? s->header() : index_header{};
     const bool magic = headed && std::memcmp(h.magic, index_header{}.magic, sizeof h.magic) == 0;
     const bool whole = magic && h.crc == h.checksum();
-    if ((whole && h.version != 1) || (magic && h.order == 0x04030201)) {
+    if ((whole && h.version != index_header{}.version) || (magic && h.order == 0x04030201)) {
       return {journal_errc::format,
               {},
               log + ": version " + std::to_string(h.version) +
@@ -1367,9 +1565,10 @@ class journal_recovery {
     s->log_end = last.end();
     if (write_ && s->log_end > log_size) {
       return repair_ ? journal_error{}
-                     : corrupt(first, last.id, "the .log is shorter than its index says");
+                     : corrupt(first, last.first, "the .log is shorter than its index says");
     }
-    there = newer == nullptr || s->written == 0 || last.id == newer->before;
+    const event_id to = s->written == 0 ? s->before : last.last();
+    there = newer == nullptr || to == newer->before;
     return {};
   }
 
@@ -1382,7 +1581,8 @@ class journal_recovery {
     if (e == 0) e = files_->size(s.index, size);
     if (e != 0 || size < sizeof(index_header) || size > room_) return {};  // look_at() says more
     const index_header h = s.header();
-    if (h.crc != h.checksum() || h.version != 1 || h.first != s.first) return {};
+    if (h.crc != h.checksum() || h.version != index_header{}.version || h.first != s.first)
+      return {};
     s.before = h.before;
     const auto count =
         static_cast<std::uint32_t>((size - sizeof(index_header)) / sizeof(index_record));
@@ -1396,23 +1596,23 @@ class journal_recovery {
     for (std::uint32_t i = 0; i != count;) {
       journal_block b;
       b.from = b.to = i;
-      s.load(b, (std::min)(count, i + 4096));
+      s.load(b, s.block_end(i, count));
       for (const index_record& r : b.records) {
-        gap = gap || r.size == 0 || (!whole.empty() && r.begin() != whole.back().end());
+        gap = gap || r.size == 0 || (!whole.empty() && r.at != whole.back().end());
         broken = broken || gap;
         if (r.size != 0) {
           if (std::exchange(gap, false)) whole.clear();
           if (whole.empty()) in_front = previous;
-          durable = durable || (broken && r.id - r.behind > last);
-          if (!broken) last = r.id;
+          durable = durable || (broken && r.first - r.behind > last);
+          if (!broken) last = r.last();
           whole.push_back(r);
         }
-        previous = r.id;
+        previous = r.last();
       }
       i = b.to;
     }
     if (!durable) return {};  // nothing, or a torn tail
-    journal_segment made{*files_, whole.front().id};
+    journal_segment made{*files_, whole.front().first};
     e = made.open(true, room_);
     if (e == 0) e = files_->cut(made.log, 0);  // of a repair that was ended in between
     if (e == 0) e = files_->cut(made.index, 0);
@@ -1424,14 +1624,14 @@ class journal_recovery {
   /// `records`: they stand one behind the other.
   [[nodiscard]] int copy(const journal_segment& from, std::vector<index_record>& records,
                          event_id before, const journal_segment& to) {
-    const std::uint32_t begin = records.front().begin();
+    const std::uint32_t begin = records.front().at;
     std::vector<char> bytes(to_size(records.back().end() - begin));
     std::size_t got = 0;
     int e = files_->read(from.log, begin, bytes.data(), bytes.size(), got);
     if (e == 0 && got != bytes.size()) e = EIO;
     if (e == 0) e = files_->write(to.log, 0, bytes.data(), bytes.size());
     if (e == 0) e = files_->sync(to.log);
-    for (index_record& r : records) r.offset -= begin;
+    for (index_record& r : records) r.at -= begin;
     index_header h;
     h.first = to.first;
     h.before = before;
@@ -1451,15 +1651,15 @@ class journal_recovery {
     for (std::uint32_t i = 0; i != count;) {
       journal_block b;
       b.from = b.to = i;
-      s.load(b, (std::min)(count, i + 4096));
+      s.load(b, s.block_end(i, count));
       for (const index_record& r : b.records) {
         const bool whole = r.size != 0;
-        good = good && whole && r.begin() == s.log_end;
+        good = good && whole && r.at == s.log_end;
         if (good) {
           s.log_end = r.end();
-          last = r.id;
+          last = r.last();
           ++s.written;
-        } else if (whole && !repair_ && r.id - r.behind > last) {
+        } else if (whole && !repair_ && r.first - r.behind > last) {
           return corrupt(s.first, last + 1, "what stands there is not what was written");
         }
       }
@@ -1559,7 +1759,10 @@ class journal_store {
   using batch_ptr = std::unique_ptr<journal_batch>;
 
   /// These are to be written. REQUIRES: it is not empty, and its ids are above all before.
-  void take(batch_ptr b) { pending_.push_back(std::move(b)); }
+  void take(batch_ptr b) {
+    b->finish();
+    pending_.push_back(std::move(b));
+  }
   /// What was taken and not shown, oldest first.
   [[nodiscard]] const std::vector<batch_ptr>& pending() const noexcept { return pending_; }
   [[nodiscard]] std::size_t pending_bytes() const noexcept {
@@ -1580,26 +1783,26 @@ class journal_store {
     journal_batch& b = *pending_[written_];
     SSEHUB_ASSERT(b.last() <= runs_.reserved());
     if (hole_) {
-      if (const int e = runs_.leave_hole(b.records.front().id, last_); e != 0) return e;
+      if (const int e = runs_.leave_hole(b.first(), last_); e != 0) return e;
       hole_ = false;
     }
-    if (active_ != nullptr && written_ == 0 && full(*active_)) {
+    if (active_ != nullptr && written_ == 0 && (full(*active_) || b.first() != last_ + 1)) {
       if (const int e = seal(); e != 0) return e;
     }
     if (active_ == nullptr) {
-      if (const int e = begin_segment(b.records.front().id); e != 0) return e;
+      if (const int e = begin_segment(b.first()); e != 0) return e;
     }
     journal_segment& s = *active_;
-    const std::uint64_t end = place(b, s.log_end);
-    if (const int e = files_->write(s.log, s.log_end, b.bytes.data(), b.bytes.size()); e != 0)
+    place(b, s.log_end);
+    if (const int e = files_->write(s.log, s.log_end, b.bytes().data(), b.bytes().size()); e != 0)
       return e;
     if (const int e = files_->write(
             s.index, sizeof(index_header) + std::uint64_t{s.written} * sizeof(index_record),
-            b.records.data(), b.records.size() * sizeof(index_record));
+            placed_.data(), placed_.size() * sizeof(index_record));
         e != 0)
       return e;
-    s.log_end = end;
-    s.written += static_cast<std::uint32_t>(b.records.size());
+    s.log_end += b.bytes().size();
+    s.written += static_cast<std::uint32_t>(placed_.size());
     history_.count(s);
     ++written_;
     last_ = b.last();
@@ -1721,7 +1924,7 @@ class journal_store {
       if (s->written != 0) {
         const index_record last = s->record(s->written - 1);
         s->log_end = last.end();
-        there = (std::max)(there, last.id);
+        there = (std::max)(there, last.last());
       }
       history_.count(*s);
       s->shown.store(s->written, std::memory_order_release);
@@ -1779,7 +1982,7 @@ class journal_store {
     journal_recovery r{*files_, room(), write, settings_.repair};
     if (journal_error e = r.read(found, out); e) return e;
     for (segment_ptr& s : found) {
-      if (s->written != 0) last_ = s->record(s->written - 1).id;
+      if (s->written != 0) last_ = s->record(s->written - 1).last();
       history_.add(std::move(s));
     }
     durable_ = durable_floor_ = last_;
@@ -1812,7 +2015,8 @@ class journal_store {
   [[nodiscard]] bool over_keep(std::int64_t now_ms) const {
     const journal_segment& oldest = *history_.segments().front();
     if (settings_.keep_bytes != 0 && history_.bytes() > settings_.keep_bytes) return true;
-    if (settings_.keep_events != 0 && history_.events() - oldest.written >= settings_.keep_events)
+    if (settings_.keep_events != 0 &&
+        history_.events() - oldest.counted_events >= settings_.keep_events)
       return true;
     return settings_.keep_ms != 0 && oldest.written != 0 &&
            oldest.record(oldest.written - 1).time_ms < now_ms - settings_.keep_ms;
@@ -1824,19 +2028,15 @@ class journal_store {
     for (auto b = pending_.begin(); b != end; ++b) f(std::move(*b));
     pending_.erase(pending_.begin(), end);
   }
-  /// Says where its records lie, from `at` on, and what makes them whole; where they end.
-  [[nodiscard]] std::uint64_t place(journal_batch& b, std::uint64_t at) const {
-    const std::uint64_t begin = at;
+  /// Its records as they will stand in the file, from `at` on. The batch may be read meanwhile.
+  void place(const journal_batch& b, std::uint64_t at) {
     const event_id durable = settings_.claims ? durable_ : durable_floor_;
-    for (index_record& r : b.records) {
-      r.offset = static_cast<std::uint32_t>(at + r.audience + r.key);
-      r.behind = static_cast<std::uint32_t>((std::min<event_id>)(r.id - durable, UINT32_MAX));
-      at += r.bytes();
+    placed_ = b.pieces();
+    for (index_record& r : placed_) {
+      r.behind = static_cast<std::uint32_t>((std::min<event_id>)(r.first - durable, UINT32_MAX));
+      r.crc = r.checksum(b.bytes().data() + r.at);
+      r.at += static_cast<std::uint32_t>(at);
     }
-    index_record* const r = b.records.data();
-    const auto bytes_of = [&](std::size_t i) { return b.bytes.data() + (r[i].begin() - begin); };
-    checksums(r, b.records.size(), bytes_of, [r](std::size_t i, std::uint32_t c) { r[i].crc = c; });
-    return at;
   }
 
   journal_files* files_;
@@ -1849,8 +2049,9 @@ class journal_store {
   event_id durable_floor_ = no_id;  ///< of closed segments
   std::vector<batch_ptr> pending_;
   std::size_t written_ = 0;  ///< of those
-  bool doubtful_ = false;    ///< a sync failed of what was shown already
-  bool hole_ = false;        ///< what was pending before is not stored
+  std::vector<index_record> placed_;
+  bool doubtful_ = false;  ///< a sync failed of what was shown already
+  bool hole_ = false;      ///< what was pending before is not stored
   segment_ptr active_;
 };
 
@@ -1926,8 +2127,11 @@ class journal {
     }
     wake();
     if (thread_.joinable()) thread_.join();
+    if (writes_ && !started_end_) {  // it was never started
+      (void)take_in();
+      end_run();
+    }
     if (inbox_ != nullptr) inbox_->close();
-    if (writes_ && !started_end_) end_run();
     for (const int end : pipe_) {
       if (end >= 0) ::close(end);
     }
@@ -1945,7 +2149,7 @@ class journal {
     publish_result r;
     {
       const std::scoped_lock<std::mutex> lock{mutex_};
-      r = place(channel, e, o);
+      r = stopping_ ? publish_result{no_id, publish_error::closed} : place(channel, e, o);
     }
     if (r) wake();
     return r;
@@ -1975,7 +2179,8 @@ class journal {
     if (store_ != nullptr) store_->read(after, before, std::move(f));
   }
 
-  /// Reads all files again: bad(file name, id) for each event that is not as it was written.
+  /// Reads all files again: bad(file name, id) for each piece of up to about 32 KiB that is not as
+  /// it was written, with the id of its first event.
   template <class F>
   void each_broken(F bad) const {
     if (store_ != nullptr) store_->history().each_broken(std::move(bad));
@@ -2006,8 +2211,8 @@ class journal {
  private:
   using clock = std::chrono::steady_clock;
   using batch_ptr = detail::journal_store::batch_ptr;
-  /// Of a batch: what is written and shown at once, so that it stays in the processor's caches.
-  static constexpr std::size_t piece = std::size_t{256} << 10;
+  /// What is written and shown at once, so that it stays in the processor's caches.
+  static constexpr std::size_t batch_bytes = std::size_t{256} << 10;
 
   [[nodiscard]] static std::int64_t wall_ms() noexcept {
     return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -2096,7 +2301,6 @@ class journal {
   [[nodiscard]] publish_result place(std::size_t channel, const event& e,
                                      const publish_options& o) {
     const auto fail = [](publish_error why) { return publish_result{no_id, why}; };
-    if (stopping_) return fail(publish_error::closed);
     if (channel >= options_.channels.size()) return fail(publish_error::no_channel);
     if (o.transient) return order_->publish(channel, e, o);
     if (failing_ && !options_.live_without) return fail(publish_error::not_stored);
@@ -2129,7 +2333,7 @@ class journal {
 
   /// REQUIRES: the lock.
   [[nodiscard]] detail::journal_batch& room_in_incoming() {
-    if (!incoming_.empty() && incoming_.back()->size() < piece) return *incoming_.back();
+    if (!incoming_.empty() && incoming_.back()->size() < batch_bytes) return *incoming_.back();
     if (spare_.empty()) spare_.push_back(std::make_unique<detail::journal_batch>());
     incoming_.push_back(std::move(spare_.back()));
     spare_.pop_back();
@@ -2219,7 +2423,7 @@ class journal {
     if (failing_) works_again();  // before anybody learns of it, and publishes more
     std::uint64_t events = 0;
     store_->show([&](batch_ptr b) {
-      events += b->records.size();
+      events += b->count();
       show(*b);
       out_.push_back(std::move(b));
     });
@@ -2299,7 +2503,7 @@ class journal {
     while (!out_.empty() && order_->is_taken(out_.front()->handed_on)) {
       batch_ptr b = std::move(out_.front());
       out_.pop_front();
-      if (spare_.size() == most || b->bytes.room() > 2 * piece) continue;
+      if (spare_.size() == most || b->bytes().room() > 2 * batch_bytes) continue;
       b->clear();
       spare_.push_back(std::move(b));
     }
@@ -2416,7 +2620,11 @@ class journal {
 
   [[nodiscard]] backfill_state give(std::size_t number, const backfill_request& r,
                                     backfill_writer& w) const {
-    constexpr std::uint32_t most = 16'384;  // records that one call looks at
+    // Events, and pieces of other channels, that one call looks at.
+    constexpr std::uint32_t most = 16'384;
+    const std::uint64_t reader =
+        (std::uint64_t{r.session.slot} << 32U | r.session.generation) * 0x9e3779b97f4a7c15U +
+        number;
     backfill_state state = backfill_state::done;
     std::uint32_t looked = 0;
     event_id broken = no_id;  // what is at or below it, and not added, is broken
@@ -2426,31 +2634,57 @@ class journal {
     const auto add_run = [&] {
       return run.empty() || w.add_encoded(run_last, std::exchange(run, std::string_view{}));
     };
-    const auto add = [&](const journal_event& e) {
-      if (w.takes_runs() && e.audience.empty() && e.channel == number) {
-        const bool goes_on = !run.empty() && run.data() + run.size() == e.bytes.data();
+    const auto has_room = [&] {
+      if (w.bytes() + run.size() < r.room && looked < most) return true;
+      state = backfill_state::more;
+      return false;
+    };
+    const auto add_together = [&](detail::piece_reader& p, event_id before) {
+      while (!p.done() && p.id() < before) {
+        if (!has_room()) return false;
+        const event_id first = p.id();
+        const std::string_view some =
+            p.take(before, r.room - w.bytes() - run.size(), most - looked);
+        looked += static_cast<std::uint32_t>(p.id() - first);
+        const bool goes_on = !run.empty() && run.data() + run.size() == some.data();
         if (!goes_on && !add_run()) return false;
-        run = {goes_on ? run.data() : e.bytes.data(), run.size() + e.bytes.size()};
-        run_last = e.id;
-        return true;
+        run = {goes_on ? run.data() : some.data(), run.size() + some.size()};
+        run_last = p.id() - 1;
       }
-      if (!add_run()) return false;
-      return e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
+      return true;
+    };
+    const auto add_each = [&](detail::piece_reader& p, event_id before) {
+      for (; !p.done() && p.id() < before; p.next(), ++looked) {
+        if (!has_room()) return false;
+        const journal_event e = p.event();
+        const bool ok =
+            e.channel == number ? w.add_encoded(e.id, e.bytes, e.audience) : w.pass(e.id);
+        if (!ok) return false;
+      }
+      return true;
+    };
+    const auto add = [&](const detail::index_record& piece, detail::piece_reader& p,
+                         event_id before) {
+      const event_id last = (std::min)(piece.last(), before - 1);
+      if (piece.size == 0) {
+        broken = last;
+        return add_run();
+      }
+      if (!lose_broken()) return false;
+      if (piece.is_alike() && piece.channel == number && w.takes_runs())
+        return add_together(p, before);
+      if (!add_run() || !has_room()) return false;
+      if (!piece.is_alike() || piece.channel == number) return add_each(p, before);
+      ++looked;
+      return w.pass(last);
     };
     for (event_id from = no_id, first = no_id; state == backfill_state::done;) {
       const bool lost = store_->loss_behind(w.last(), from, first) && from + 1 < r.before;
+      const event_id before = lost ? from + 1 : r.before;
       store_->history().read_shared(
-          w.last(), lost ? from + 1 : r.before,
-          [&](const journal_event& e) {
-            if (w.bytes() + run.size() >= r.room || ++looked > most) {
-              state = backfill_state::more;
-              return false;
-            }
-            if (e.bytes.empty()) {
-              broken = e.id;
-              return add_run();
-            }
-            return lose_broken() && add(e);
+          w.last(), before, reader,
+          [&](const detail::index_record& piece, detail::piece_reader& p) {
+            return add(piece, p, before);
           },
           add_run);
       if (!lose_broken() || !lost || state != backfill_state::done) break;

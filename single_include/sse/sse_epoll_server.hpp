@@ -16072,6 +16072,8 @@ class ordered_events {
   struct place {
     std::size_t event = 0;
     std::size_t byte = 0;
+    std::size_t piece = 0;
+    std::size_t left = 0;  ///< events of that piece
   };
   /// What all of them come to.
   struct sum {

@@ -210,6 +210,8 @@ def history(add):
         "backfill_writer::room_for: detail/engine/weave.hpp", top)
     files = plain("replay", 20_000, 0)
     add("bytes on disk for each byte of an event, of 180", files["disk"] / files["bytes"], "index_record: detail/journal/format.hpp")
+    files = plain("disk", 20_000)
+    add("bytes on disk for each byte of an event, of 40", files["disk"] / files["bytes"], "index_record: detail/journal/format.hpp")
 
 
 def count_shapes(add):

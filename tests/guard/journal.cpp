@@ -4,6 +4,7 @@
 //                                   turn it is once all are written
 //   replay EVENTS TIMES             a client that comes back to EVENTS, so many times; and what
 //                                   lies on disk for each byte of an event
+//   disk EVENTS                     that alone, of events of 40 bytes
 #include <stdlib.h>
 
 #include <cstdio>
@@ -122,6 +123,25 @@ void replay(std::uint64_t events, std::uint64_t times) {
               static_cast<unsigned long long>(bytes));
 }
 
+void disk(std::uint64_t events) {
+  const folder dir;
+  sse::journal j;
+  sse::journal_options o;
+  o.queue_bytes = std::size_t{64} << 20;
+  if (j.open(dir.path(), std::move(o))) fail("open");
+  std::uint64_t bytes = 0;
+  for (std::uint64_t i = 1; i <= events; ++i) {
+    if (!j.publish(0, {.type = "tick", .data = "12345"})) fail("publish");
+    bytes +=
+        std::to_string(i).size() + std::string_view{"id: \nevent: tick\ndata: 12345\n\n"}.size();
+  }
+  j.stop();
+  const std::uint64_t there = std::filesystem::file_size(dir.path() + "/0000000000000001.log") +
+                              std::filesystem::file_size(dir.path() + "/0000000000000001.idx");
+  std::printf("{\"disk\":%llu,\"bytes\":%llu}\n", static_cast<unsigned long long>(there),
+              static_cast<unsigned long long>(bytes));
+}
+
 }  // namespace
 
 namespace counting {
@@ -133,6 +153,8 @@ bool history(int argc, char** argv) {
     append(number(2), number(3));
   } else if (scenario == "replay") {
     replay(number(2), number(3));
+  } else if (scenario == "disk") {
+    disk(number(2));
   } else {
     return false;
   }

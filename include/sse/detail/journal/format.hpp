@@ -14,65 +14,71 @@
 #include <utility>
 #include <vector>
 
+#include <sse/detail/base/assert.hpp>
 #include <sse/detail/base/lines.hpp>
+#include <sse/detail/base/size.hpp>
 #include <sse/detail/journal/crc32c.hpp>
 #include <sse/detail/mail/ordered_events.hpp>
 #include <sse/journal_options.hpp>
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
+/// A piece: consecutive events that were written together. In the .log stand their bytes as they go
+/// to the wire, each event's behind its audience and key; then a table of their sizes.
 struct index_record {
-  std::uint64_t id;
-  std::int64_t time_ms;
-  std::uint32_t offset;  ///< in the .log, of the event's bytes; its audience and key stand in front
+  std::uint64_t first;   ///< the first one's id; the others' follow one by one
+  std::int64_t time_ms;  ///< of the first
+  std::uint32_t at;      ///< in the .log
+  std::uint32_t size;    ///< without the table
+  std::uint32_t count;   ///< events
+  std::uint32_t behind;  ///< first - behind was durable, with all below it, when this was written
+  std::uint32_t crc;     ///< of all but itself and the place, and of what stands in the .log
+  std::uint16_t channel;
+  std::uint16_t flags;
+
+  /// All are of that channel, and have no audience and no key: the table has their sizes only.
+  static constexpr std::uint16_t alike = 1;
+
+  [[nodiscard]] bool is_alike() const noexcept { return (flags & alike) != 0; }
+  [[nodiscard]] event_id last() const noexcept { return first + count - 1; }
+  [[nodiscard]] std::uint64_t table_bytes() const noexcept;
+  /// Of all that stands in the .log.
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return size + table_bytes(); }
+  [[nodiscard]] std::uint64_t end() const noexcept { return at + bytes(); }
+  /// The bytes are taken as three parts whose checksums are made at once.
+  [[nodiscard]] std::uint32_t checksum(const char* there) const noexcept {
+    index_record r = *this;
+    r.crc = r.at = 0;
+    const std::size_t n = to_size(bytes());
+    const std::size_t third = n / 24 * 8;
+    std::uint32_t parts[3] = {0, 0, 0};
+    crc32c_three({there, there + third, there + 2 * third}, {third, third, n - 2 * third}, parts);
+    return crc32c(parts, sizeof parts, crc32c(&r, sizeof r));
+  }
+};
+static_assert(sizeof(index_record) == 40, "as it lies on disk");
+
+/// Of a table, where the events of a piece are not alike.
+struct event_record {
   std::uint32_t size;
-  std::uint32_t behind;  ///< id - behind was durable, with all below it, when this was written
-  std::uint32_t crc;     ///< of all but itself and the offset, and of the bytes
   std::uint16_t channel;
   std::uint16_t audience;  ///< bytes
   std::uint16_t key;       ///< bytes
   std::uint16_t flags;
   static constexpr std::uint16_t erase_flag = 1;  ///< publish_options::erase
-
-  [[nodiscard]] std::uint32_t begin() const noexcept { return offset - audience - key; }
-  [[nodiscard]] std::uint64_t end() const noexcept { return std::uint64_t{offset} + size; }
-  /// Of all its bytes in the .log.
+  [[nodiscard]] bool erases() const noexcept { return (flags & erase_flag) != 0; }
   [[nodiscard]] std::size_t bytes() const noexcept { return std::size_t{audience} + key + size; }
-  /// What the checksum is of, beside those.
-  [[nodiscard]] index_record checked() const noexcept {
-    index_record r = *this;
-    r.crc = r.offset = 0;
-    return r;
-  }
-  [[nodiscard]] std::uint32_t checksum(const char* bytes_there) const noexcept {
-    const index_record r = checked();
-    return crc32c(bytes_there, bytes(), crc32c(&r, sizeof r));
-  }
 };
-static_assert(sizeof(index_record) == 40, "as it lies on disk");
+static_assert(sizeof(event_record) == 12, "as it lies on disk");
 
-/// tell(i, its checksum) for each of `n` records; their bytes are at bytes_of(i). Three at a time.
-template <class BytesOf, class Tell>
-void checksums(const index_record* records, std::size_t n, BytesOf bytes_of, Tell tell) {
-  std::size_t i = 0;
-  for (; n - i >= 3; i += 3) {
-    const index_record* const r = records + i;
-    const index_record head[3] = {r[0].checked(), r[1].checked(), r[2].checked()};
-    const char* const heads[3] = {reinterpret_cast<const char*>(&head[0]),
-                                  reinterpret_cast<const char*>(&head[1]),
-                                  reinterpret_cast<const char*>(&head[2])};
-    std::uint32_t crc[3] = {0, 0, 0};
-    crc32c_three(heads, {sizeof head[0], sizeof head[1], sizeof head[2]}, crc);
-    crc32c_three({bytes_of(i), bytes_of(i + 1), bytes_of(i + 2)},
-                 {r[0].bytes(), r[1].bytes(), r[2].bytes()}, crc);
-    for (std::size_t k = 0; k != 3; ++k) tell(i + k, crc[k]);
-  }
-  for (; i != n; ++i) tell(i, records[i].checksum(bytes_of(i)));
+inline std::uint64_t index_record::table_bytes() const noexcept {
+  if (!is_alike()) return std::uint64_t{count} * sizeof(event_record);
+  return count == 1 ? 0 : std::uint64_t{count} * sizeof(std::uint32_t);
 }
 
 struct index_header {
   char magic[8] = {'s', 's', 'e', 'h', 'u', 'b', 'j', '\n'};
-  std::uint32_t version = 1;
+  std::uint32_t version = 2;
   std::uint32_t order = 0x01020304;
   std::uint64_t first = 0;
   std::uint64_t before = 0;  ///< the id in front of `first`
@@ -84,7 +90,7 @@ struct index_header {
     return crc32c(&h, sizeof h);
   }
 };
-static_assert(sizeof(index_header) == sizeof(index_record));
+static_assert(sizeof(index_header) == sizeof(index_record), "as it lies on disk");
 
 struct run_record {
   enum : std::uint32_t { begun = 1, reserved = 2, ended = 3, hole = 4, begun_behind_loss = 5 };
@@ -137,22 +143,69 @@ class raw_bytes {
   std::size_t room_ = 0;
 };
 
-[[nodiscard]] inline journal_event view(const index_record& r, const char* begin) noexcept {
-  const char* const key = begin + r.audience;
-  const char* const bytes = key + r.key;
-  const bool erase = (r.flags & index_record::erase_flag) != 0;
-  return {r.id, r.time_ms, r.channel, {begin, r.audience}, {key, r.key}, {bytes, r.size}, erase};
-}
-
 /// For the hubs that are shown it.
 [[nodiscard]] inline publish_options options_of(const journal_event& e) noexcept {
   return {.id = e.id, .audience = e.audience, .key = e.key, .erase = e.erase, .encoded = true};
 }
 
-/// Events that are to be written, or shown: their bytes and records.
-struct journal_batch final : ordered_events {
-  raw_bytes bytes{};
-  std::vector<index_record> records{};  ///< without place and checksum
+/// The events of a piece, one by one.
+class piece_reader {
+ public:
+  piece_reader() noexcept = default;
+  /// `there`: what stands in the .log. REQUIRES: it is whole.
+  piece_reader(const index_record& r, const char* there) noexcept : piece_{&r}, bytes_{there} {}
+
+  [[nodiscard]] bool done() const noexcept { return n_ == piece_->count; }
+  [[nodiscard]] event_id id() const noexcept { return piece_->first + n_; }
+  [[nodiscard]] journal_event event() const noexcept {
+    const event_record r = record();
+    const char* const key = bytes_ + at_ + r.audience;
+    const char* const text = key + r.key;
+    return {id(),         piece_->time_ms, r.channel, {bytes_ + at_, r.audience},
+            {key, r.key}, {text, r.size},  r.erases()};
+  }
+  [[nodiscard]] std::size_t event_bytes() const noexcept { return record().bytes(); }
+  void next() noexcept {
+    at_ += event_bytes();
+    ++n_;
+  }
+  /// On to the first event behind `after`.
+  void skip(event_id after) noexcept {
+    while (!done() && id() <= after) next();
+  }
+  /// Of a piece whose events are alike: the next ones below `before`, as many as begin within
+  /// `room` bytes, and not more than `most`.
+  [[nodiscard]] std::string_view take(event_id before, std::size_t room,
+                                      std::size_t most) noexcept {
+    SSEHUB_ASSERT(piece_->is_alike());
+    const std::size_t from = at_;
+    for (; most != 0 && !done() && id() < before && at_ - from < room; --most) next();
+    return {bytes_ + from, at_ - from};
+  }
+
+ private:
+  [[nodiscard]] event_record record() const noexcept {
+    event_record r{piece_->size, piece_->channel, 0, 0, 0};
+    const char* const table = bytes_ + piece_->size;
+    if (!piece_->is_alike()) {
+      std::memcpy(&r, table + n_ * sizeof r, sizeof r);
+    } else if (piece_->count != 1) {
+      std::memcpy(&r.size, table + n_ * sizeof r.size, sizeof r.size);
+    }
+    return r;
+  }
+
+  const index_record* piece_ = nullptr;
+  const char* bytes_ = nullptr;
+  std::size_t n_ = 0;
+  std::size_t at_ = 0;
+};
+
+/// Events that are to be written, or shown, as they will lie in the .log.
+class journal_batch final : public ordered_events {
+ public:
+  static constexpr std::size_t piece_bytes = std::size_t{32} << 10;
+
   bool is_shown = false;
   std::uint64_t handed_on = 0;  ///< see sequencer::hand_on
 
@@ -162,45 +215,97 @@ struct journal_batch final : ordered_events {
   }
   /// An event of `size` bytes, which the caller puts where this says.
   [[nodiscard]] char* add(const journal_event& e, std::size_t size) {
-    const index_record r{e.id,
-                         e.time_ms,
-                         0,
-                         static_cast<std::uint32_t>(size),
-                         0,
-                         0,
-                         e.channel,
+    const bool simple = e.audience.empty() && e.key.empty();
+    if (!takes(e)) begin_piece(e);
+    index_record& piece = pieces_.back();
+    const event_record r{static_cast<std::uint32_t>(size), e.channel,
                          static_cast<std::uint16_t>(e.audience.size()),
                          static_cast<std::uint16_t>(e.key.size()),
-                         e.erase ? index_record::erase_flag : std::uint16_t{0}};
-    char* const to = put(put(bytes.more(r.bytes()), e.audience), e.key);
-    records.push_back(r);
-    bytes.grow(r.bytes());
+                         e.erase ? event_record::erase_flag : std::uint16_t{0}};
+    events_.push_back(r);
+    char* const to = put(put(bytes_.more(r.bytes()), e.audience), e.key);
+    bytes_.grow(r.bytes());
+    piece.size += static_cast<std::uint32_t>(r.bytes());
+    ++piece.count;
+    if (!simple || e.channel != piece.channel) piece.flags = 0;
     return to;
   }
+  /// Nothing comes any more: the last piece gets its table.
+  void finish() {
+    if (!std::exchange(open_, false)) return;
+    const index_record& piece = pieces_.back();
+    const event_record* const r = events_.data() + (events_.size() - piece.count);
+    const std::size_t size = to_size(piece.table_bytes());
+    if (!piece.is_alike()) {
+      bytes_.add(reinterpret_cast<const char*>(r), size);
+    } else if (size != 0) {
+      char* to = bytes_.more(size);
+      for (std::uint32_t i = 0; i != piece.count; ++i, to += sizeof r->size)
+        std::memcpy(to, &r[i].size, sizeof r->size);
+      bytes_.grow(size);
+    }
+  }
   void clear() noexcept {
-    bytes.clear();
-    records.clear();
-    is_shown = false;
+    bytes_.clear();
+    events_.clear();
+    pieces_.clear();
+    open_ = is_shown = false;
     handed_on = 0;
   }
-  [[nodiscard]] bool empty() const noexcept { return records.empty(); }
+  [[nodiscard]] bool empty() const noexcept { return events_.empty(); }
+  [[nodiscard]] std::size_t count() const noexcept { return events_.size(); }
+  /// At least what it takes on disk.
   [[nodiscard]] std::size_t size() const noexcept {
-    return bytes.size() + records.size() * sizeof(index_record);
+    return bytes_.size() + events_.size() * sizeof(event_record) +
+           pieces_.size() * sizeof(index_record);
   }
-  [[nodiscard]] event_id last() const noexcept { return records.back().id; }
+  [[nodiscard]] event_id first() const noexcept { return pieces_.front().first; }
+  [[nodiscard]] event_id last() const noexcept { return pieces_.back().last(); }
+  /// As they go into the .log. REQUIRES, as what follows: finish().
+  [[nodiscard]] const raw_bytes& bytes() const noexcept { return bytes_; }
+  /// Their places are those in bytes(), and nothing says what is durable.
+  [[nodiscard]] const std::vector<index_record>& pieces() const noexcept { return pieces_; }
 
-  [[nodiscard]] sum all() const noexcept override { return {records.size(), size(), last()}; }
+  [[nodiscard]] sum all() const noexcept override { return {events_.size(), size(), last()}; }
   [[nodiscard]] bool next(place& at, mail& out) const noexcept override {
-    if (at.event == records.size()) return false;
-    const index_record& r = records[at.event];
-    const journal_event e = view(r, bytes.data() + at.byte);
-    out.channel = e.channel;
-    out.event.data = e.bytes;
-    out.options = options_of(e);
+    if (at.event == events_.size()) return false;
+    if (at.left == 0) {  // of this piece
+      const index_record& piece = pieces_[at.piece++];
+      at.left = piece.count;
+      at.byte = piece.at;
+    }
+    const index_record& piece = pieces_[at.piece - 1];
+    const event_record& r = events_[at.event];
+    const char* const audience = bytes_.data() + at.byte;
+    const char* const key = audience + r.audience;
+    out.channel = r.channel;
+    out.event.data = {key + r.key, r.size};
+    out.options = {.id = piece.first + (piece.count - at.left),
+                   .audience = {audience, r.audience},
+                   .key = {key, r.key},
+                   .erase = r.erases(),
+                   .encoded = true};
     ++at.event;
+    --at.left;
     at.byte += r.bytes();
     return true;
   }
+
+ private:
+  [[nodiscard]] bool takes(const journal_event& e) const noexcept {
+    return open_ && pieces_.back().size < piece_bytes && e.id == pieces_.back().last() + 1;
+  }
+  void begin_piece(const journal_event& e) {
+    finish();
+    pieces_.push_back({e.id, e.time_ms, static_cast<std::uint32_t>(bytes_.size()), 0, 0, 0, 0,
+                       e.channel, index_record::alike});
+    open_ = true;
+  }
+
+  raw_bytes bytes_{};
+  std::vector<event_record> events_{};
+  std::vector<index_record> pieces_{};
+  bool open_ = false;  ///< the last piece may get more
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail

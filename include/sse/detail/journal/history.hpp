@@ -4,7 +4,9 @@
 // follows, says which these are and up to which id.
 //
 // Blocks are read once for all who need them: who comes back with an old id shares them with
-// everybody else, and a session's channels share them among each other.
+// everybody else, and a session's channels share them among each other. But one reader that goes
+// through more than the memory holds, while nobody else reads, takes nothing out of it: it reads
+// into one block again and again, which stays in the processor's caches.
 #pragma once
 #ifndef SSEHUB_DETAIL_JOURNAL_HISTORY_HPP
 #define SSEHUB_DETAIL_JOURNAL_HISTORY_HPP
@@ -48,8 +50,9 @@ class journal_history {
   }
 
   /// The block that has the first event behind `after`, and the number of that event in it;
-  /// nullptr: there is none.
-  [[nodiscard]] block_ptr block_behind(event_id after, std::size_t& at) const {
+  /// nullptr: there is none. `reader`: who asks.
+  [[nodiscard]] block_ptr block_behind(event_id after, std::size_t& at,
+                                       std::uint64_t reader) const {
     const segment_ptr s = segment_behind(after);
     if (s == nullptr) return nullptr;
     const std::uint32_t count = s->shown.load(std::memory_order_acquire);
@@ -57,6 +60,7 @@ class journal_history {
     const std::uint32_t from = s->block_begin(i);
     at = i - from;
     const std::scoped_lock<std::mutex> lock{blocks_mutex_};  // who needs the same one waits for it
+    const bool alone = std::exchange(last_reader_, reader) == reader;
     auto known = std::find_if(blocks_.begin(), blocks_.end(), [&](const block_ptr& b) {
       return b->segment == s->first && b->from == from;
     });
@@ -64,6 +68,10 @@ class journal_history {
       std::rotate(blocks_.begin(), known, known + 1);
       return blocks_.front();
     }
+    const std::uint32_t to = s->block_end(i, count);
+    if (known == blocks_.end() && alone &&
+        blocks_memory_ + journal_segment::block_bytes > block_memory_)
+      return read_alone(*s, from, to);
     auto b = std::make_shared<journal_block>();
     if (known != blocks_.end()) {  // it has grown
       b->copy(**known);
@@ -72,7 +80,7 @@ class journal_history {
     } else {
       b->restart(s->first, from);
     }
-    s->load(*b, s->block_end(i, count));
+    s->load(*b, to);
     blocks_memory_ += b->memory();
     blocks_.insert(blocks_.begin(), b);
     while (blocks_.size() > 1 && blocks_memory_ > block_memory_) {
@@ -81,27 +89,36 @@ class journal_history {
     }
     return b;
   }
-  /// f(const journal_event&) for each event behind `after` and below `before`, oldest first, until
-  /// it answers false. One without bytes cannot be read, or is not what was written. The bytes
-  /// stand until `left()`, which may answer false too.
+  /// f(index_record, piece_reader&) for each piece that has events behind `after` and below
+  /// `before`, oldest first, until it answers false; the reader stands on the first of them. A
+  /// broken one has no size, and nothing to read. The bytes stand until `left()`, which may answer
+  /// false too.
   template <class F, class Left>
-  void read_shared(event_id after, event_id before, F f, Left left) const {
+  void read_shared(event_id after, event_id before, std::uint64_t reader, F f, Left left) const {
     std::size_t i = 0;
-    while (const block_ptr b = block_behind(after, i)) {
-      const bool more = each(*b, i, after, before, f);
+    while (const block_ptr b = block_behind(after, i, reader)) {
+      const bool more = each_piece(*b, i, after, before, f);
       if (!left() || !more) return;
     }
   }
-  /// The same by oneself: one block, used again, and nothing in front of `after` is read.
+  /// f(const journal_event&) for each event, as above, by oneself: one block, used again, and
+  /// nothing in front of `after` is read. A broken piece is one event without bytes, its first.
   template <class F>
   void read(event_id after, event_id before, F f) const {
+    const auto each = [&](const index_record& r, piece_reader& p) {
+      if (r.size == 0) return f({.id = (std::max)(r.first, after + 1)});
+      for (; !p.done() && p.id() < before; p.next()) {
+        if (!f(p.event())) return false;
+      }
+      return true;
+    };
     journal_block b;
     while (const segment_ptr s = segment_behind(after)) {
       const std::uint32_t count = s->shown.load(std::memory_order_acquire);
       const std::uint32_t i = s->find(after, count);
       b.restart(s->first, i);
       s->load(b, s->block_end(i, count));
-      if (!each(b, 0, after, before, f)) return;
+      if (!each_piece(b, 0, after, before, each)) return;
     }
   }
   /// The id in front of the newest events that have at most so many bytes, and not below `least`.
@@ -112,15 +129,16 @@ class journal_history {
       const journal_segment& s = *segments_[n];
       for (std::uint32_t i = s.shown.load(std::memory_order_relaxed); i-- != 0;) {
         const index_record r = s.record(i);
-        const std::uint64_t size = std::uint64_t{r.audience} + r.key + r.size + 64;
-        if (size > bytes || r.id <= least) return at;
+        if (r.first <= least) return at;
+        const std::uint64_t size = r.size + r.count * beside;
+        if (size > bytes) return (std::max)(at - newest_within(s, i, bytes), least);
         bytes -= size;
-        at = r.id - 1;
+        at = r.first - 1;
       }
     }
     return at;
   }
-  /// Reads all of it again: bad(file name, id) for each event that is not as it was written.
+  /// Reads all of it again: bad(file name, id) for each piece that is not as it was written.
   template <class F>
   void each_broken(F bad) const {
     for (const segment_ptr& s : all()) {
@@ -132,7 +150,7 @@ class journal_history {
         s->load(b, s->block_end(b.to, count));
         for (std::size_t i = 0; i != b.records.size(); ++i) {
           const index_record& r = b.records[i];
-          if (r.size == 0 || r.begin() != at) bad(journal_segment::name(s->first, ".log"), r.id);
+          if (r.size == 0 || r.at != at) bad(journal_segment::name(s->first, ".log"), r.first);
           at = s->record(b.from + static_cast<std::uint32_t>(i)).end();
         }
       }
@@ -153,13 +171,18 @@ class journal_history {
   void add(segment_ptr s) {
     count(*s);
     const std::scoped_lock<std::mutex> lock{mutex_};
-    if (segments_.empty()) gone_.store(s->before, std::memory_order_release);
+    if (segments_.empty()) {
+      gone_.store(s->before, std::memory_order_release);
+    } else {
+      segments_.back()->behind.store(s->before + 1, std::memory_order_relaxed);
+    }
     segments_.push_back(std::move(s));
   }
   /// It has more or fewer events than before.
   void count(journal_segment& s) noexcept {
     bytes_ += s.disk_bytes() - std::exchange(s.counted_bytes, s.disk_bytes());
-    events_ += s.written - std::exchange(s.counted_events, s.written);
+    const std::uint64_t events = s.events();
+    events_ += events - std::exchange(s.counted_events, events);
   }
   /// Nobody gets it any more; who reads it does so to its end.
   void remove(const segment_ptr& s) {
@@ -178,6 +201,14 @@ class journal_history {
   void show_up_to(event_id id) noexcept { newest_.store(id, std::memory_order_release); }
 
  private:
+  /// REQUIRES: the blocks' lock.
+  [[nodiscard]] block_ptr read_alone(const journal_segment& s, std::uint32_t from,
+                                     std::uint32_t to) const {
+    if (alone_.use_count() != 1) alone_ = std::make_shared<journal_block>();  // it is being read
+    alone_->restart(s.first, from);
+    s.load(*alone_, to);
+    return alone_;
+  }
   [[nodiscard]] std::vector<segment_ptr> all() const {
     const std::scoped_lock<std::mutex> lock{mutex_};
     return segments_;
@@ -191,24 +222,59 @@ class journal_history {
     if (i != segments_.begin()) {
       const auto& s = *(i - 1);
       const std::uint32_t count = s->shown.load(std::memory_order_relaxed);
-      if (count != 0 && s->record(count - 1).id > after) return s;
+      const event_id behind = s->behind.load(std::memory_order_relaxed);
+      const event_id last = count == 0 ? no_id : s->record(count - 1).last();
+      if (behind != no_id ? behind > after + 1 : last > after) return s;
     }
     for (; i != segments_.end(); ++i) {
       if ((*i)->shown.load(std::memory_order_relaxed) != 0) return *i;
     }
     return nullptr;
   }
+  static constexpr std::uint64_t beside = 64;  ///< an event's bytes in memory
+  /// How many of the newest events of a piece that has more bytes have at most so many.
+  [[nodiscard]] static std::uint64_t newest_within(const journal_segment& s, std::uint32_t i,
+                                                   std::uint64_t bytes) {
+    journal_block b;
+    b.restart(s.first, i);
+    s.load(b, i + 1);
+    const index_record& r = b.records.front();
+    if (r.size == 0) return 0;
+    std::uint64_t size = r.size + r.count * beside;
+    piece_reader p = b.piece(0);
+    for (; size > bytes; p.next()) size -= p.event_bytes() + beside;
+    return r.last() + 1 - p.id();
+  }
   /// False: that was all. `after` becomes the last id.
   template <class F>
-  [[nodiscard]] static bool each(const journal_block& b, std::size_t i, event_id& after,
-                                 event_id before, F& f) {
+  [[nodiscard]] static bool each_piece(const journal_block& b, std::size_t i, event_id& after,
+                                       event_id before, F& f) {
+    const event_id came = after;
     for (; i != b.records.size(); ++i) {
-      journal_event e = b.event(i);
-      if (e.id <= after) e = {.id = after + 1};  // the index is broken
-      if (e.id >= before || !f(e)) return false;
-      after = e.id;
+      const index_record& r = b.records[i];
+      if (r.last() <= after) continue;
+      if (after + 1 >= before) return false;
+      piece_reader p;
+      if (r.size != 0) {
+        if (r.first >= before) return false;
+        p = b.piece(i);
+        p.skip(after);
+      }
+      if (!f(r, p)) return false;
+      after = r.last();
     }
-    return true;
+    if (after != came) return true;
+    piece_reader none;  // the index is so broken that it leads nowhere
+    const index_record lost{.first = ++after,
+                            .time_ms = 0,
+                            .at = 0,
+                            .size = 0,
+                            .count = 1,
+                            .behind = 0,
+                            .crc = 0,
+                            .channel = 0,
+                            .flags = 0};
+    return lost.first < before && f(lost, none);
   }
 
   std::atomic<event_id> newest_{no_id};
@@ -222,6 +288,8 @@ class journal_history {
   mutable std::mutex blocks_mutex_;        ///< of what follows
   mutable std::vector<block_ptr> blocks_;  ///< the one that was used last first
   mutable std::size_t blocks_memory_ = 0;
+  mutable std::uint64_t last_reader_ = 0;
+  mutable std::shared_ptr<journal_block> alone_;
 };
 
 }  // namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail

@@ -91,7 +91,7 @@ class journal_recovery {
     const index_header h = headed ? s->header() : index_header{};
     const bool magic = headed && std::memcmp(h.magic, index_header{}.magic, sizeof h.magic) == 0;
     const bool whole = magic && h.crc == h.checksum();
-    if ((whole && h.version != 1) || (magic && h.order == 0x04030201)) {
+    if ((whole && h.version != index_header{}.version) || (magic && h.order == 0x04030201)) {
       return {journal_errc::format,
               {},
               log + ": version " + std::to_string(h.version) +
@@ -115,9 +115,10 @@ class journal_recovery {
     s->log_end = last.end();
     if (write_ && s->log_end > log_size) {
       return repair_ ? journal_error{}
-                     : corrupt(first, last.id, "the .log is shorter than its index says");
+                     : corrupt(first, last.first, "the .log is shorter than its index says");
     }
-    there = newer == nullptr || s->written == 0 || last.id == newer->before;
+    const event_id to = s->written == 0 ? s->before : last.last();
+    there = newer == nullptr || to == newer->before;
     return {};
   }
 
@@ -130,7 +131,8 @@ class journal_recovery {
     if (e == 0) e = files_->size(s.index, size);
     if (e != 0 || size < sizeof(index_header) || size > room_) return {};  // look_at() says more
     const index_header h = s.header();
-    if (h.crc != h.checksum() || h.version != 1 || h.first != s.first) return {};
+    if (h.crc != h.checksum() || h.version != index_header{}.version || h.first != s.first)
+      return {};
     s.before = h.before;
     const auto count =
         static_cast<std::uint32_t>((size - sizeof(index_header)) / sizeof(index_record));
@@ -144,23 +146,23 @@ class journal_recovery {
     for (std::uint32_t i = 0; i != count;) {
       journal_block b;
       b.from = b.to = i;
-      s.load(b, (std::min)(count, i + 4096));
+      s.load(b, s.block_end(i, count));
       for (const index_record& r : b.records) {
-        gap = gap || r.size == 0 || (!whole.empty() && r.begin() != whole.back().end());
+        gap = gap || r.size == 0 || (!whole.empty() && r.at != whole.back().end());
         broken = broken || gap;
         if (r.size != 0) {
           if (std::exchange(gap, false)) whole.clear();
           if (whole.empty()) in_front = previous;
-          durable = durable || (broken && r.id - r.behind > last);
-          if (!broken) last = r.id;
+          durable = durable || (broken && r.first - r.behind > last);
+          if (!broken) last = r.last();
           whole.push_back(r);
         }
-        previous = r.id;
+        previous = r.last();
       }
       i = b.to;
     }
     if (!durable) return {};  // nothing, or a torn tail
-    journal_segment made{*files_, whole.front().id};
+    journal_segment made{*files_, whole.front().first};
     e = made.open(true, room_);
     if (e == 0) e = files_->cut(made.log, 0);  // of a repair that was ended in between
     if (e == 0) e = files_->cut(made.index, 0);
@@ -172,14 +174,14 @@ class journal_recovery {
   /// `records`: they stand one behind the other.
   [[nodiscard]] int copy(const journal_segment& from, std::vector<index_record>& records,
                          event_id before, const journal_segment& to) {
-    const std::uint32_t begin = records.front().begin();
+    const std::uint32_t begin = records.front().at;
     std::vector<char> bytes(to_size(records.back().end() - begin));
     std::size_t got = 0;
     int e = files_->read(from.log, begin, bytes.data(), bytes.size(), got);
     if (e == 0 && got != bytes.size()) e = EIO;
     if (e == 0) e = files_->write(to.log, 0, bytes.data(), bytes.size());
     if (e == 0) e = files_->sync(to.log);
-    for (index_record& r : records) r.offset -= begin;
+    for (index_record& r : records) r.at -= begin;
     index_header h;
     h.first = to.first;
     h.before = before;
@@ -199,15 +201,15 @@ class journal_recovery {
     for (std::uint32_t i = 0; i != count;) {
       journal_block b;
       b.from = b.to = i;
-      s.load(b, (std::min)(count, i + 4096));
+      s.load(b, s.block_end(i, count));
       for (const index_record& r : b.records) {
         const bool whole = r.size != 0;
-        good = good && whole && r.begin() == s.log_end;
+        good = good && whole && r.at == s.log_end;
         if (good) {
           s.log_end = r.end();
-          last = r.id;
+          last = r.last();
           ++s.written;
-        } else if (whole && !repair_ && r.id - r.behind > last) {
+        } else if (whole && !repair_ && r.first - r.behind > last) {
           return corrupt(s.first, last + 1, "what stands there is not what was written");
         }
       }

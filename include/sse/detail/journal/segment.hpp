@@ -22,18 +22,17 @@
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
-/// Consecutive events of a segment.
+/// Consecutive pieces of a segment.
 struct journal_block {
   event_id segment = no_id;  ///< its first id
   std::uint32_t from = 0;    ///< its records
   std::uint32_t to = 0;
   std::uint64_t begin = 0;  ///< of its bytes, in the .log
   raw_bytes bytes{};
-  std::vector<index_record> records{};
+  std::vector<index_record> records{};  ///< one without size is broken
 
-  [[nodiscard]] journal_event event(std::size_t i) const noexcept {
-    const index_record& r = records[i];
-    return view(r, r.size == 0 ? bytes.data() : bytes.data() + (r.begin() - begin));
+  [[nodiscard]] piece_reader piece(std::size_t i) const noexcept {
+    return {records[i], bytes.data() + (records[i].at - begin)};
   }
   [[nodiscard]] std::size_t memory() const noexcept {
     return bytes.room() + records.capacity() * sizeof(index_record);
@@ -118,42 +117,46 @@ class journal_segment {
     std::memcpy(&h, records_, sizeof h);
     return h;
   }
-  /// The first of `count` records behind id `after`.
+  /// The first of `count` records that has events behind `after`.
   [[nodiscard]] std::uint32_t find(event_id after, std::uint32_t count) const noexcept {
-    return first_of(count, [after](const index_record& r) { return r.id > after; });
+    std::uint32_t i = find_first(
+        count, [after](const index_record& r) { return r.last() > after || r.first > after; });
+    // Ids follow one by one: if some are left out here, a broken record led astray.
+    while (i != 0 && i != count && record(i).first > after + 1) --i;
+    return i;
+  }
+  /// Ids of a segment follow one by one.
+  [[nodiscard]] std::uint64_t events() const noexcept {
+    return written == 0 ? 0 : record(written - 1).last() - first + 1;
   }
   /// Where the block that has record `i` of `count` begins.
   [[nodiscard]] std::uint32_t block_begin(std::uint32_t i) const noexcept {
-    const std::uint32_t at = record(i).begin() / block_bytes * block_bytes;
-    return first_of(i, [at](const index_record& r) { return r.begin() >= at; });
+    const std::uint32_t at = record(i).at / block_bytes * block_bytes;
+    return find_first(i, [at](const index_record& r) { return r.at >= at; });
   }
   /// And where it ends, as far as there are records.
   [[nodiscard]] std::uint32_t block_end(std::uint32_t i, std::uint32_t count) const noexcept {
-    const std::uint64_t at = (std::uint64_t{record(i).begin() / block_bytes} + 1) * block_bytes;
-    const std::uint32_t end =
-        first_of(count, [at](const index_record& r) { return r.begin() >= at; });
+    const std::uint64_t at = (std::uint64_t{record(i).at / block_bytes} + 1) * block_bytes;
+    const std::uint32_t end = find_first(count, [at](const index_record& r) { return r.at >= at; });
     return end > i ? end : i + 1;
   }
-  /// Reads on, up to record `to`. What cannot be read, or is not what was written, has no bytes
-  /// there, and an id between those beside it.
+  /// Reads on, up to record `to`. What cannot be read, or is not what was written, has no size
+  /// there, and the ids between those beside it.
   void load(journal_block& b, std::uint32_t to) const {
-    event_id last = b.to == 0 ? before : record(b.to - 1).id;
-    if (b.records.empty()) {
-      b.begin = record(b.to).begin();
-    } else {
-      last = b.records.back().id;
-    }
+    const bool begins = b.records.empty();
+    if (begins) b.begin = record(b.to).at;
+    event_id last = !begins     ? b.records.back().last()
+                    : b.to == 0 ? first - 1
+                                : record(b.to - 1).last();
     index_record* const r = take_records(b, to);
     const std::size_t n = to - std::exchange(b.to, to);
     read_bytes(b, r, n);
-    leave_out_broken(b, r, n);
+    find_broken(b, r, n);
+    if (begins) last = in_front(r, n, last);
     for (std::size_t i = 0; i != n; ++i) {
-      if (r[i].id <= last || r[i].size == 0) {
-        const event_id next = i + 1 == n ? max_event_id + 1 : r[i + 1].id;
-        if (r[i].id <= last || r[i].id >= next) r[i].id = last + 1;
-        r[i].size = r[i].audience = r[i].key = 0;
-      }
-      last = r[i].id;
+      if (r[i].first <= last) r[i].size = 0;
+      if (r[i].size == 0) be_between(r[i], last, i + 1 == n ? next_first(to) : first_of(r[i + 1]));
+      last = r[i].last();
     }
   }
   [[nodiscard]] std::uint64_t disk_bytes() const noexcept {
@@ -170,11 +173,12 @@ class journal_segment {
   std::uint64_t synced_end = 0;
   std::uint64_t counted_bytes = 0;  ///< by journal_history
   std::uint64_t counted_events = 0;
+  std::atomic<event_id> behind{no_id};  ///< the id behind its last, once there is a newer segment
   std::atomic<std::uint32_t> shown{0};  ///< of those, the ones that may be read
 
  private:
   template <class Is>
-  [[nodiscard]] std::uint32_t first_of(std::uint32_t count, Is is) const noexcept {
+  [[nodiscard]] std::uint32_t find_first(std::uint32_t count, Is is) const noexcept {
     std::uint32_t lo = 0;
     while (lo < count) {
       const std::uint32_t mid = lo + (count - lo) / 2;
@@ -203,26 +207,48 @@ class journal_segment {
     const std::uint64_t at = b.begin + b.bytes.size();
     std::uint64_t end = at;
     for (std::size_t i = 0; i != n; ++i) {
-      if (r[i].begin() >= end && r[i].end() > end && r[i].end() <= room_) end = r[i].end();
+      if (r[i].at >= end && r[i].end() > end && r[i].end() <= room_) end = r[i].end();
     }
     const std::size_t size = to_size(end - at);
     std::size_t got = 0;
     if (size != 0 && files_->read(log, at, b.bytes.more(size), size, got) == 0) b.bytes.grow(got);
   }
   /// Those that are not what was written get no size.
-  static void leave_out_broken(const journal_block& b, index_record* r, std::size_t n) {
+  static void find_broken(const journal_block& b, index_record* r, std::size_t n) {
     const std::uint64_t end = b.begin + b.bytes.size();
     for (std::size_t i = 0; i != n; ++i) {
-      const bool there = r[i].size != 0 && r[i].offset >= std::uint32_t{r[i].audience} + r[i].key &&
-                         r[i].begin() >= b.begin && r[i].end() <= end;
-      if (!there) r[i].size = r[i].audience = r[i].key = 0;
+      const bool whole = r[i].count != 0 && r[i].at >= b.begin && r[i].end() <= end &&
+                         r[i].crc == r[i].checksum(b.bytes.data() + (r[i].at - b.begin));
+      if (!whole) r[i].size = 0;
     }
-    const auto bytes_of = [&](std::size_t i) {
-      return r[i].size == 0 ? b.bytes.data() : b.bytes.data() + (r[i].begin() - b.begin);
-    };
-    checksums(r, n, bytes_of, [r](std::size_t i, std::uint32_t crc) {
-      if (r[i].crc != crc) r[i].size = 0;
-    });
+  }
+  /// The id in front of these: `last`, as the record there says, which nobody checked, if the first
+  /// whole one agrees.
+  [[nodiscard]] static event_id in_front(const index_record* r, std::size_t n,
+                                         event_id last) noexcept {
+    std::size_t k = 0;
+    while (k != n && r[k].size == 0) ++k;
+    if (k == n || last + k < r[k].first) return last;
+    return r[k].first > k ? r[k].first - 1 - k : 0;
+  }
+  [[nodiscard]] static event_id first_of(const index_record& r) noexcept {
+    return r.size == 0 ? no_id : r.first;
+  }
+  [[nodiscard]] event_id next_first(std::uint32_t i) const noexcept {
+    return i < shown.load(std::memory_order_acquire) ? record(i).first
+                                                     : behind.load(std::memory_order_relaxed);
+  }
+  /// A broken one has the ids behind `last` and in front of `next`, where that is known; perhaps
+  /// none.
+  static void be_between(index_record& r, event_id last, event_id next) noexcept {
+    event_id to = r.last();
+    if (next > last && next <= max_event_id) {
+      to = next - 1;
+    } else if (to <= last || to > max_event_id) {
+      to = last + 1;
+    }
+    r.first = last + 1;
+    r.count = static_cast<std::uint32_t>((std::min<event_id>)(to - last, UINT32_MAX));
   }
 
   journal_files* files_;

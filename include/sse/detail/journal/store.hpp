@@ -3,8 +3,8 @@
 // journal_store: writes a journal, or follows what another process writes. Knows no thread, no
 // clock and no hub.
 //
-//   <first id>.log  audience, key and encoded bytes of each event, back to back (segment.hpp)
-//   <first id>.idx  a header, then a record for each event
+//   <first id>.log  pieces: encoded bytes of events, then a table of their sizes (format.hpp)
+//   <first id>.idx  a header, then a record for each piece
 //   runs            where each run began, which ids it may have given out, how it ended (runs.hpp)
 //   lock            who writes
 //   head            the newest event that other processes may show
@@ -17,7 +17,8 @@
 //      front of a good one that says so is no torn tail but a broken file.
 //   3. Ids above what `runs` reserves are given to nobody; a run that did not end by itself is
 //      followed by one that begins above them.
-//   4. A segment knows the id in front of its first: what is missing between two is seen.
+//   4. Ids of a segment follow one by one, and it knows the id in front of its first: what is
+//      missing between two is seen.
 //   5. Whoever may have missed something is told (loss_behind): a run says what its events survive
 //      before it shows one, and on which start of the machine; the next one draws the conclusion.
 #pragma once
@@ -112,7 +113,10 @@ class journal_store {
   using batch_ptr = std::unique_ptr<journal_batch>;
 
   /// These are to be written. REQUIRES: it is not empty, and its ids are above all before.
-  void take(batch_ptr b) { pending_.push_back(std::move(b)); }
+  void take(batch_ptr b) {
+    b->finish();
+    pending_.push_back(std::move(b));
+  }
   /// What was taken and not shown, oldest first.
   [[nodiscard]] const std::vector<batch_ptr>& pending() const noexcept { return pending_; }
   [[nodiscard]] std::size_t pending_bytes() const noexcept {
@@ -133,26 +137,26 @@ class journal_store {
     journal_batch& b = *pending_[written_];
     SSEHUB_ASSERT(b.last() <= runs_.reserved());
     if (hole_) {
-      if (const int e = runs_.leave_hole(b.records.front().id, last_); e != 0) return e;
+      if (const int e = runs_.leave_hole(b.first(), last_); e != 0) return e;
       hole_ = false;
     }
-    if (active_ != nullptr && written_ == 0 && full(*active_)) {
+    if (active_ != nullptr && written_ == 0 && (full(*active_) || b.first() != last_ + 1)) {
       if (const int e = seal(); e != 0) return e;
     }
     if (active_ == nullptr) {
-      if (const int e = begin_segment(b.records.front().id); e != 0) return e;
+      if (const int e = begin_segment(b.first()); e != 0) return e;
     }
     journal_segment& s = *active_;
-    const std::uint64_t end = place(b, s.log_end);
-    if (const int e = files_->write(s.log, s.log_end, b.bytes.data(), b.bytes.size()); e != 0)
+    place(b, s.log_end);
+    if (const int e = files_->write(s.log, s.log_end, b.bytes().data(), b.bytes().size()); e != 0)
       return e;
     if (const int e = files_->write(
             s.index, sizeof(index_header) + std::uint64_t{s.written} * sizeof(index_record),
-            b.records.data(), b.records.size() * sizeof(index_record));
+            placed_.data(), placed_.size() * sizeof(index_record));
         e != 0)
       return e;
-    s.log_end = end;
-    s.written += static_cast<std::uint32_t>(b.records.size());
+    s.log_end += b.bytes().size();
+    s.written += static_cast<std::uint32_t>(placed_.size());
     history_.count(s);
     ++written_;
     last_ = b.last();
@@ -274,7 +278,7 @@ class journal_store {
       if (s->written != 0) {
         const index_record last = s->record(s->written - 1);
         s->log_end = last.end();
-        there = (std::max)(there, last.id);
+        there = (std::max)(there, last.last());
       }
       history_.count(*s);
       s->shown.store(s->written, std::memory_order_release);
@@ -332,7 +336,7 @@ class journal_store {
     journal_recovery r{*files_, room(), write, settings_.repair};
     if (journal_error e = r.read(found, out); e) return e;
     for (segment_ptr& s : found) {
-      if (s->written != 0) last_ = s->record(s->written - 1).id;
+      if (s->written != 0) last_ = s->record(s->written - 1).last();
       history_.add(std::move(s));
     }
     durable_ = durable_floor_ = last_;
@@ -365,7 +369,8 @@ class journal_store {
   [[nodiscard]] bool over_keep(std::int64_t now_ms) const {
     const journal_segment& oldest = *history_.segments().front();
     if (settings_.keep_bytes != 0 && history_.bytes() > settings_.keep_bytes) return true;
-    if (settings_.keep_events != 0 && history_.events() - oldest.written >= settings_.keep_events)
+    if (settings_.keep_events != 0 &&
+        history_.events() - oldest.counted_events >= settings_.keep_events)
       return true;
     return settings_.keep_ms != 0 && oldest.written != 0 &&
            oldest.record(oldest.written - 1).time_ms < now_ms - settings_.keep_ms;
@@ -377,19 +382,15 @@ class journal_store {
     for (auto b = pending_.begin(); b != end; ++b) f(std::move(*b));
     pending_.erase(pending_.begin(), end);
   }
-  /// Says where its records lie, from `at` on, and what makes them whole; where they end.
-  [[nodiscard]] std::uint64_t place(journal_batch& b, std::uint64_t at) const {
-    const std::uint64_t begin = at;
+  /// Its records as they will stand in the file, from `at` on. The batch may be read meanwhile.
+  void place(const journal_batch& b, std::uint64_t at) {
     const event_id durable = settings_.claims ? durable_ : durable_floor_;
-    for (index_record& r : b.records) {
-      r.offset = static_cast<std::uint32_t>(at + r.audience + r.key);
-      r.behind = static_cast<std::uint32_t>((std::min<event_id>)(r.id - durable, UINT32_MAX));
-      at += r.bytes();
+    placed_ = b.pieces();
+    for (index_record& r : placed_) {
+      r.behind = static_cast<std::uint32_t>((std::min<event_id>)(r.first - durable, UINT32_MAX));
+      r.crc = r.checksum(b.bytes().data() + r.at);
+      r.at += static_cast<std::uint32_t>(at);
     }
-    index_record* const r = b.records.data();
-    const auto bytes_of = [&](std::size_t i) { return b.bytes.data() + (r[i].begin() - begin); };
-    checksums(r, b.records.size(), bytes_of, [r](std::size_t i, std::uint32_t c) { r[i].crc = c; });
-    return at;
   }
 
   journal_files* files_;
@@ -402,8 +403,9 @@ class journal_store {
   event_id durable_floor_ = no_id;  ///< of closed segments
   std::vector<batch_ptr> pending_;
   std::size_t written_ = 0;  ///< of those
-  bool doubtful_ = false;    ///< a sync failed of what was shown already
-  bool hole_ = false;        ///< what was pending before is not stored
+  std::vector<index_record> placed_;
+  bool doubtful_ = false;  ///< a sync failed of what was shown already
+  bool hole_ = false;      ///< what was pending before is not stored
   segment_ptr active_;
 };
 
