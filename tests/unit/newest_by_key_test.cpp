@@ -167,6 +167,30 @@ TEST_CASE("newest by key: a value keeps its slot, and what did not change is not
   }
   CHECK(values_behind(table, 10'000) == "0 63 64 65 4096 9999 ");
   CHECK(values_behind(table, 10'003) == "63 64 65 ");
+  for (const int i : {4'096, 8'191, 8'192}) {  // alone among as many
+    table.put("k" + std::to_string(i), ++position, std::to_string(i), "");
+    CHECK(values_behind(table, position - 1) == std::to_string(i) + " ");
+  }
+}
+
+TEST_CASE("newest by key: nothing is left of it, also of values that were being sent", "[newest]") {
+  if (!TEST_ALLOCATIONS) return;
+  const std::int64_t before = test::live_bytes();
+  {
+    newest_by_key table{4, 1};
+    REQUIRE(table.make_watchers(1) != nullptr);
+    for (std::uint64_t i = 1; i < 40; ++i) {
+      const std::string key = "k" + std::to_string(i % 6);
+      table.put(key, i, std::string(static_cast<std::size_t>(10 * i), 'v'), i % 5 == 0 ? "ann" : "",
+                i % 7 == 0);
+    }
+    sse::detail::blob* const sent = table[0].bytes;
+    ++sent->refs;
+    table.put("k3", 40, "x", "");
+    for (std::uint64_t i = 41; i < 46; ++i) table.put("k" + std::to_string(i), i, "x", "");
+    sse::detail::unref(sent);
+  }
+  CHECK(test::live_bytes() == before);
 }
 
 TEST_CASE("newest by key: the key that was silent longest is forgotten at the limit, not before",
