@@ -64,7 +64,8 @@ int main(int argc, char** argv) {
   flags.footer(
       "With --replay the default of --keep is 100000, so that a reader with ?last_id=0 gets all of "
       "it.\nA user is whoever holds the token; without one nobody is known, and --per-user counts "
-      "nobody.\nFor example: zcat FILE.gz | gateway --replay - --speed max\n");
+      "nobody.\nFor example: zcat FILE.gz | gateway --replay - --speed max; several recordings are "
+      "merged by\ntheir times: sort -m -n BTC ETH | gateway --replay -\n");
 
   if (const auto end = flags.parse(argc, argv)) return end->print();
   if (!s.engine.empty() && s.replays)
