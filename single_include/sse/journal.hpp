@@ -1248,7 +1248,7 @@ class journal_history {
       after = r.last();
     }
     if (after != came) return true;
-    piece_reader none;  // the index is so broken that it leads nowhere
+    piece_reader unread;  // the index is so broken that it leads nowhere
     const index_record lost{.first = ++after,
                             .time_ms = 0,
                             .at = 0,
@@ -1258,7 +1258,7 @@ class journal_history {
                             .crc = 0,
                             .channel = 0,
                             .flags = 0};
-    return lost.first < before && f(lost, none);
+    return lost.first < before && f(lost, unread);
   }
 
   std::atomic<event_id> newest_{no_id};

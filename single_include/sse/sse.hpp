@@ -1380,6 +1380,7 @@ struct latency_counts {
   /// none.
   static constexpr std::uint32_t bounds[] = {0,   1,   2,   5,     10,    20,    50,
                                              100, 200, 500, 1'000, 2'000, 5'000, 10'000};
+  /// One more than there are bounds.
   static constexpr std::size_t buckets = sizeof bounds / sizeof bounds[0] + 1;
   std::uint64_t in[buckets] = {};  ///< events
   std::uint64_t total_ms = 0;      ///< of all of them
