@@ -182,8 +182,7 @@ class publisher {
     const detail::mail_hub& hub = *lane_->hub;
     if (hub.closed.load(std::memory_order_relaxed)) return publish_error::closed;
     const std::size_t type = l.e.type.size();
-    if (type > hub.options.limits.type || type > 0xffff || l.o.audience.size() > 0xffff ||
-        l.o.key.size() > 0x7fff)
+    if (type > hub.options.limits.type || type > 0xffff || !detail::names_fit(l.o))
       return publish_error::too_large;
     if (!detail::is_field_text(l.e.type) || (l.o.encoded && type != 0))
       return publish_error::bad_type;

@@ -31,7 +31,7 @@
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// What tells a sample from others of its name: a name [a-zA-Z_][a-zA-Z0-9_]*, and any value. Not
-/// `channel` or `reason` with add().
+/// `channel`, `le` or `reason` with add().
 struct metric_label {
   std::string_view name{};   ///< such as "service"
   std::string_view value{};  ///< any bytes; what is no UTF-8 is replaced

@@ -6,6 +6,7 @@
 #ifndef SSEHUB_PUBLISH_HPP
 #define SSEHUB_PUBLISH_HPP
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -34,6 +35,15 @@ struct publish_options {
   /// channels under one id. Who reads several of them gets it from each. Not through a mailbox.
   bool repeats_id = false;
 };
+
+namespace detail {
+inline constexpr std::size_t max_audience_bytes = 0xffff;
+inline constexpr std::size_t max_key_bytes =
+    0x7fff;  // a record's other bit: publish_options::erase
+[[nodiscard]] constexpr bool names_fit(const publish_options& o) noexcept {
+  return o.audience.size() <= max_audience_bytes && o.key.size() <= max_key_bytes;
+}
+}  // namespace detail
 
 /// Why an event was not published.
 enum class publish_error : std::uint8_t {

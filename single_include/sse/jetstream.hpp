@@ -201,6 +201,7 @@ class order_blocks {
 #ifndef SSEHUB_DETAIL_JETSTREAM_NATS_HPP
 #define SSEHUB_DETAIL_JETSTREAM_NATS_HPP
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -305,6 +306,15 @@ struct delivery {
   if (begin == json.npos) return {};
   const std::size_t end = json.find('"', begin + 1);
   return json.substr(begin + 1, end == json.npos ? end : end - begin - 1);
+}
+
+/// take(message) for what comes, until it is told to stop.
+template <class Take>
+void hear(natsSubscription* from, const std::atomic<bool>& stopping, Take take) {
+  while (!stopping) {
+    nats_message m;
+    if (nats_make(m, natsSubscription_NextMsg, from, std::int64_t{100}) == NATS_OK) take(m.get());
+  }
 }
 
 /// Any text as a token of a subject; read_token() is the way back, nullopt: it is none.
@@ -435,7 +445,7 @@ class order_messages {
     id_text text;
     const event_id id = place_->base() + sequence;
     const numbered_event n = give_id(id, text, e, o, options_->limits, most_bytes(o));
-    if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0x7fff) {
+    if (n.error != publish_error::none) {
       invalid_.fetch_add(1, std::memory_order_relaxed);
       return order_block::no_channel;
     }
@@ -1168,17 +1178,13 @@ class order_outbox {
   }
   /// Takes acknowledgements, in a thread of its own, until it is stopped.
   void take_receipts() {
-    while (!stopping_) {
-      nats_message m;
-      if (nats_make(m, natsSubscription_NextMsg, receipts_.get(), std::int64_t{100}) != NATS_OK)
-        continue;
-      const std::string_view subject = text_of(natsMsg_GetSubject(m.get()));
+    hear(receipts_.get(), stopping_, [this](natsMsg* m) {
+      const std::string_view subject = text_of(natsMsg_GetSubject(m));
       std::uint64_t number = 0;
-      if (read_decimal(subject.substr(subject.rfind('.') + 1), UINT64_MAX, number) !=
+      if (read_decimal(subject.substr(subject.rfind('.') + 1), UINT64_MAX, number) ==
           decimal::number)
-        continue;
-      take_receipt(number, data_of(m.get()), header_of(m.get(), "Status"));
-    }
+        take_receipt(number, data_of(m), header_of(m, "Status"));
+    });
   }
   /// It came from the stream: if it was sent from here it is stored, whether or not the
   /// acknowledgement comes.
@@ -1474,11 +1480,7 @@ class order_presence final : public cap_counter {
   [[nodiscard]] const std::string& subject() const noexcept { return subject_; }
   /// Takes what others tell, in a thread of its own, until it is stopped.
   void hear() {
-    while (!stopping_) {
-      nats_message m;
-      if (nats_make(m, natsSubscription_NextMsg, heard_.get(), std::int64_t{100}) == NATS_OK)
-        take(data_of(m.get()));
-    }
+    detail::hear(heard_.get(), stopping_, [this](natsMsg* m) { take(data_of(m)); });
   }
   /// Tells, in a thread of its own.
   void tell_others() {
@@ -1913,11 +1915,7 @@ class order_revocations {
   }
   /// Takes plain messages, in a thread of its own, until it is stopped.
   void hear() {
-    while (!stopping_) {
-      nats_message m;
-      if (nats_make(m, natsSubscription_NextMsg, heard_.get(), std::int64_t{100}) == NATS_OK)
-        take(m.get());
-    }
+    detail::hear(heard_.get(), stopping_, [this](natsMsg* m) { take(m); });
   }
   /// Sends what is not stored yet, and looks at the bucket, in a thread of its own.
   void keep() {

@@ -2306,8 +2306,7 @@ class journal {
     if (failing_ && !options_.live_without) return fail(publish_error::not_stored);
     const std::size_t beside = o.audience.size() + o.key.size() + 64;
     const std::size_t most = options_.lane_bytes / 2;
-    if (o.audience.size() > 0xffff || o.key.size() > 0x7fff || beside > most)
-      return fail(publish_error::too_large);
+    if (beside > most) return fail(publish_error::too_large);
     const event_id id = head_ + 1;
     const detail::numbered_event n =
         detail::give_id(id, id_text_, e, o, options_.limits, most - beside);

@@ -256,6 +256,7 @@ struct numbered_event {
   if (o.last) return {publish_error::sealed};  // its channels stay open
   if (!e.id.empty() || o.id != no_id) return {publish_error::bad_id};
   if (o.encoded) return {publish_error::bad_type};
+  if (!names_fit(o)) return {publish_error::too_large};
   if (id > max_event_id) return {publish_error::id_order};
   numbered_event n{publish_error::none, text.view(id), {}};
   n.plan = plan_as(e, n.id, limits);
@@ -375,7 +376,9 @@ class sequencer {
   /// Closes all streams of a user, on all shards, each in its hub's thread: hub::revoke.
   void revoke(std::string_view key) {
     const std::scoped_lock<std::mutex> lock{mutex_};
-    for (std::vector<std::string>& r : revoked_) r.emplace_back(key);
+    for (std::size_t i = 0; i != lanes_.size(); ++i) {
+      if (lanes_[i]) revoked_[i].emplace_back(key);  // else that shard ended
+    }
     revokes_.fetch_add(1, std::memory_order_release);
     nudge();
   }

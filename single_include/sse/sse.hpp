@@ -1016,6 +1016,7 @@ struct timer_places;
 #ifndef SSEHUB_PUBLISH_HPP
 #define SSEHUB_PUBLISH_HPP
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -1042,6 +1043,15 @@ struct publish_options {
   /// channels under one id. Who reads several of them gets it from each. Not through a mailbox.
   bool repeats_id = false;
 };
+
+namespace detail {
+inline constexpr std::size_t max_audience_bytes = 0xffff;
+inline constexpr std::size_t max_key_bytes =
+    0x7fff;  // a record's other bit: publish_options::erase
+[[nodiscard]] constexpr bool names_fit(const publish_options& o) noexcept {
+  return o.audience.size() <= max_audience_bytes && o.key.size() <= max_key_bytes;
+}
+}  // namespace detail
 
 /// Why an event was not published.
 enum class publish_error : std::uint8_t {
@@ -8156,7 +8166,9 @@ inline void engine::count_closed(const channel_state& c) noexcept {
   if (i == none && (name.empty() || closed_groups_.size() < most)) i = closed_groups_.acquire(name);
   if (i == none) i = closed_groups_.find({});
   if (i == none) i = closed_groups_.acquire({});
-  if (i != none) closed_groups_[i].add(c.counters_.stats());  // none: memory is out
+  if (i == none) return;  // memory is out
+  closed_groups_[i].add(c.counters_.stats());
+  if (c.latency_ != nullptr) closed_groups_[i].latency.add(*c.latency_);
 }
 inline channel_stats engine::closed_group(std::uint32_t i) const noexcept {
   channel_stats s = closed_groups_[i];
@@ -10221,7 +10233,7 @@ inline publish_result engine::publish(channel_state& c, const event& e,
   if (o.encoded && (!e.type.empty() || e.retry != no_retry || !e.data.ends_with("\n\n"))) {
     return {no_id, publish_error::bad_type};
   }
-  if (o.audience.size() > 0xffff || o.key.size() > 0x7fff) return {no_id, publish_error::too_large};
+  if (!names_fit(o)) return {no_id, publish_error::too_large};
   sequence& seq = sequence_of(c);
   stream* st = &c.main_;
   new_entry meta;
@@ -10831,10 +10843,11 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
   if (item.kind == lane_kind::event || item.kind == lane_kind::value) s.last_event = now32();
   if (item.kind == lane_kind::value && item.from != none) {
     const subscription& sub = subs_[item.from];
-    ++stream_of(sub).owner->counters_.delivered;
+    channel_state& c = *stream_of(sub).owner;
+    ++c.counters_.delivered;
     count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
     const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
-    if (item.counts) note_latency(*stream_of(sub).owner, present_ - waited);
+    if (item.counts) note_latency(c, present_ - waited);
     if (sub.from() == source::newest || sub.from() == source::selected)
       value_reader_of(sub).sent += item.counts ? 1U : 0U;
     if (sub.from() == source::selected) value_sent(item.from, item.key);

@@ -1016,6 +1016,7 @@ struct timer_places;
 #ifndef SSEHUB_PUBLISH_HPP
 #define SSEHUB_PUBLISH_HPP
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -1042,6 +1043,15 @@ struct publish_options {
   /// channels under one id. Who reads several of them gets it from each. Not through a mailbox.
   bool repeats_id = false;
 };
+
+namespace detail {
+inline constexpr std::size_t max_audience_bytes = 0xffff;
+inline constexpr std::size_t max_key_bytes =
+    0x7fff;  // a record's other bit: publish_options::erase
+[[nodiscard]] constexpr bool names_fit(const publish_options& o) noexcept {
+  return o.audience.size() <= max_audience_bytes && o.key.size() <= max_key_bytes;
+}
+}  // namespace detail
 
 /// Why an event was not published.
 enum class publish_error : std::uint8_t {
@@ -8156,7 +8166,9 @@ inline void engine::count_closed(const channel_state& c) noexcept {
   if (i == none && (name.empty() || closed_groups_.size() < most)) i = closed_groups_.acquire(name);
   if (i == none) i = closed_groups_.find({});
   if (i == none) i = closed_groups_.acquire({});
-  if (i != none) closed_groups_[i].add(c.counters_.stats());  // none: memory is out
+  if (i == none) return;  // memory is out
+  closed_groups_[i].add(c.counters_.stats());
+  if (c.latency_ != nullptr) closed_groups_[i].latency.add(*c.latency_);
 }
 inline channel_stats engine::closed_group(std::uint32_t i) const noexcept {
   channel_stats s = closed_groups_[i];
@@ -10221,7 +10233,7 @@ inline publish_result engine::publish(channel_state& c, const event& e,
   if (o.encoded && (!e.type.empty() || e.retry != no_retry || !e.data.ends_with("\n\n"))) {
     return {no_id, publish_error::bad_type};
   }
-  if (o.audience.size() > 0xffff || o.key.size() > 0x7fff) return {no_id, publish_error::too_large};
+  if (!names_fit(o)) return {no_id, publish_error::too_large};
   sequence& seq = sequence_of(c);
   stream* st = &c.main_;
   new_entry meta;
@@ -10831,10 +10843,11 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
   if (item.kind == lane_kind::event || item.kind == lane_kind::value) s.last_event = now32();
   if (item.kind == lane_kind::value && item.from != none) {
     const subscription& sub = subs_[item.from];
-    ++stream_of(sub).owner->counters_.delivered;
+    channel_state& c = *stream_of(sub).owner;
+    ++c.counters_.delivered;
     count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
     const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
-    if (item.counts) note_latency(*stream_of(sub).owner, present_ - waited);
+    if (item.counts) note_latency(c, present_ - waited);
     if (sub.from() == source::newest || sub.from() == source::selected)
       value_reader_of(sub).sent += item.counts ? 1U : 0U;
     if (sub.from() == source::selected) value_sent(item.from, item.key);
@@ -14775,6 +14788,7 @@ struct mail_header {
   static constexpr std::uint16_t encoded_flag = 2;
   static constexpr std::uint16_t last_flag = 4;
   static constexpr std::uint16_t erase_flag = 0x8000;
+  static_assert((erase_flag & max_key_bytes) == 0);
   static constexpr unsigned channel_shift = 3;
   static_assert(max_mail_channel == 0xffffU >> channel_shift);
   static constexpr std::uint32_t climb_mark = 1;
@@ -14926,8 +14940,7 @@ struct mail_lane {
         p += sizeof retry;
       }
       const char* const audience = p + h.type;
-      const std::size_t key_size = h.key & ~mail_header::erase_flag & 0xffffU;
-      const std::string_view key{audience + h.audience, key_size};
+      const std::string_view key{audience + h.audience, h.key & max_key_bytes};
       const mail m{
           .target = target,
           .channel = static_cast<std::uint16_t>(h.flags >> mail_header::channel_shift),
@@ -15240,8 +15253,7 @@ class publisher {
     const detail::mail_hub& hub = *lane_->hub;
     if (hub.closed.load(std::memory_order_relaxed)) return publish_error::closed;
     const std::size_t type = l.e.type.size();
-    if (type > hub.options.limits.type || type > 0xffff || l.o.audience.size() > 0xffff ||
-        l.o.key.size() > 0x7fff)
+    if (type > hub.options.limits.type || type > 0xffff || !detail::names_fit(l.o))
       return publish_error::too_large;
     if (!detail::is_field_text(l.e.type) || (l.o.encoded && type != 0))
       return publish_error::bad_type;
@@ -16245,6 +16257,7 @@ struct numbered_event {
   if (o.last) return {publish_error::sealed};  // its channels stay open
   if (!e.id.empty() || o.id != no_id) return {publish_error::bad_id};
   if (o.encoded) return {publish_error::bad_type};
+  if (!names_fit(o)) return {publish_error::too_large};
   if (id > max_event_id) return {publish_error::id_order};
   numbered_event n{publish_error::none, text.view(id), {}};
   n.plan = plan_as(e, n.id, limits);
@@ -16364,7 +16377,9 @@ class sequencer {
   /// Closes all streams of a user, on all shards, each in its hub's thread: hub::revoke.
   void revoke(std::string_view key) {
     const std::scoped_lock<std::mutex> lock{mutex_};
-    for (std::vector<std::string>& r : revoked_) r.emplace_back(key);
+    for (std::size_t i = 0; i != lanes_.size(); ++i) {
+      if (lanes_[i]) revoked_[i].emplace_back(key);  // else that shard ended
+    }
     revokes_.fetch_add(1, std::memory_order_release);
     nudge();
   }
@@ -18870,7 +18885,7 @@ class epoll_server : public basic_server<detail::epoll_core<User, Transport>> {
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
 /// What tells a sample from others of its name: a name [a-zA-Z_][a-zA-Z0-9_]*, and any value. Not
-/// `channel` or `reason` with add().
+/// `channel`, `le` or `reason` with add().
 struct metric_label {
   std::string_view name{};   ///< such as "service"
   std::string_view value{};  ///< any bytes; what is no UTF-8 is replaced

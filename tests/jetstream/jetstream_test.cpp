@@ -283,6 +283,12 @@ TEST_CASE("what cannot be an event is refused before it is sent") {
   CHECK(n.order.publish(1, {.data = "x"}).error == error::no_channel);
   CHECK(n.order.publish(0, {.type = "a\nb", .data = "x"}).error == error::bad_type);
   CHECK(n.order.publish(0, {.data = "x"}, {.key = "a\r\nb"}).error == error::bad_type);
+  // Every node would pass it by, though it is stored.
+  sse::jetstream_options roomy = node_options(servers);
+  roomy.hub = "roomy";
+  node other{roomy};
+  const std::string key(0x8000, 'k');
+  CHECK(other.order.publish(0, {.data = "x"}, {.key = key}).error == error::too_large);
   CHECK(n.order.publish(0, {.data = "x"}, {.transient = true}).error == error::bad_type);
   CHECK(n.order.publish(0, {.data = "x"}, {.last = true}).error == error::sealed);
   CHECK(n.order.publish(0, {.data = std::string(2 << 20, 'x')}).error == error::too_large);

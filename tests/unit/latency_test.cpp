@@ -124,6 +124,22 @@ TEST_CASE("latency: a conflated value is as old as its own publish", "[latency][
   CHECK(of(c).total_ms == 8);
 }
 
+TEST_CASE("latency: what a channel counted stays counted when it is closed", "[latency]") {
+  stage s;
+  sse::channel_options o = timed();
+  o.metrics_name = "jobs";
+  sse::channel c = s.open("job 1", o);
+  const caller k = s.join(c);
+  put_one(c);
+  s.flush();
+  REQUIRE(of(c).events() == 1);
+  REQUIRE(s.hub.close_channel(c));
+  sse::latency_counts all;
+  s.hub.each_channel_stats([&](const sse::channel_stats& n) { all.add(n.latency); });
+  CHECK(all.events() == 1);
+  CHECK_FALSE(s.take(k).empty());
+}
+
 TEST_CASE("latency: the metrics page has a histogram of it, where there is one", "[latency]") {
   stage s;
   sse::channel c = s.open("a", timed());

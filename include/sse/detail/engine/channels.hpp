@@ -239,7 +239,9 @@ inline void engine::count_closed(const channel_state& c) noexcept {
   if (i == none && (name.empty() || closed_groups_.size() < most)) i = closed_groups_.acquire(name);
   if (i == none) i = closed_groups_.find({});
   if (i == none) i = closed_groups_.acquire({});
-  if (i != none) closed_groups_[i].add(c.counters_.stats());  // none: memory is out
+  if (i == none) return;  // memory is out
+  closed_groups_[i].add(c.counters_.stats());
+  if (c.latency_ != nullptr) closed_groups_[i].latency.add(*c.latency_);
 }
 inline channel_stats engine::closed_group(std::uint32_t i) const noexcept {
   channel_stats s = closed_groups_[i];

@@ -532,10 +532,11 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
   if (item.kind == lane_kind::event || item.kind == lane_kind::value) s.last_event = now32();
   if (item.kind == lane_kind::value && item.from != none) {
     const subscription& sub = subs_[item.from];
-    ++stream_of(sub).owner->counters_.delivered;
+    channel_state& c = *stream_of(sub).owner;
+    ++c.counters_.delivered;
     count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
     const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
-    if (item.counts) note_latency(*stream_of(sub).owner, present_ - waited);
+    if (item.counts) note_latency(c, present_ - waited);
     if (sub.from() == source::newest || sub.from() == source::selected)
       value_reader_of(sub).sent += item.counts ? 1U : 0U;
     if (sub.from() == source::selected) value_sent(item.from, item.key);

@@ -124,7 +124,7 @@ inline publish_result engine::publish(channel_state& c, const event& e,
   if (o.encoded && (!e.type.empty() || e.retry != no_retry || !e.data.ends_with("\n\n"))) {
     return {no_id, publish_error::bad_type};
   }
-  if (o.audience.size() > 0xffff || o.key.size() > 0x7fff) return {no_id, publish_error::too_large};
+  if (!names_fit(o)) return {no_id, publish_error::too_large};
   sequence& seq = sequence_of(c);
   stream* st = &c.main_;
   new_entry meta;

@@ -121,7 +121,7 @@ class order_messages {
     id_text text;
     const event_id id = place_->base() + sequence;
     const numbered_event n = give_id(id, text, e, o, options_->limits, most_bytes(o));
-    if (n.error != publish_error::none || o.audience.size() > 0xffff || o.key.size() > 0x7fff) {
+    if (n.error != publish_error::none) {
       invalid_.fetch_add(1, std::memory_order_relaxed);
       return order_block::no_channel;
     }

@@ -5,6 +5,7 @@
 #ifndef SSEHUB_DETAIL_JETSTREAM_NATS_HPP
 #define SSEHUB_DETAIL_JETSTREAM_NATS_HPP
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -111,6 +112,15 @@ struct delivery {
   if (begin == json.npos) return {};
   const std::size_t end = json.find('"', begin + 1);
   return json.substr(begin + 1, end == json.npos ? end : end - begin - 1);
+}
+
+/// take(message) for what comes, until it is told to stop.
+template <class Take>
+void hear(natsSubscription* from, const std::atomic<bool>& stopping, Take take) {
+  while (!stopping) {
+    nats_message m;
+    if (nats_make(m, natsSubscription_NextMsg, from, std::int64_t{100}) == NATS_OK) take(m.get());
+  }
 }
 
 /// Any text as a token of a subject; read_token() is the way back, nullopt: it is none.

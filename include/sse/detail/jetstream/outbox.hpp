@@ -101,17 +101,13 @@ class order_outbox {
   }
   /// Takes acknowledgements, in a thread of its own, until it is stopped.
   void take_receipts() {
-    while (!stopping_) {
-      nats_message m;
-      if (nats_make(m, natsSubscription_NextMsg, receipts_.get(), std::int64_t{100}) != NATS_OK)
-        continue;
-      const std::string_view subject = text_of(natsMsg_GetSubject(m.get()));
+    hear(receipts_.get(), stopping_, [this](natsMsg* m) {
+      const std::string_view subject = text_of(natsMsg_GetSubject(m));
       std::uint64_t number = 0;
-      if (read_decimal(subject.substr(subject.rfind('.') + 1), UINT64_MAX, number) !=
+      if (read_decimal(subject.substr(subject.rfind('.') + 1), UINT64_MAX, number) ==
           decimal::number)
-        continue;
-      take_receipt(number, data_of(m.get()), header_of(m.get(), "Status"));
-    }
+        take_receipt(number, data_of(m), header_of(m, "Status"));
+    });
   }
   /// It came from the stream: if it was sent from here it is stored, whether or not the
   /// acknowledgement comes.

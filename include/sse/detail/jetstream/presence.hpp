@@ -93,11 +93,7 @@ class order_presence final : public cap_counter {
   [[nodiscard]] const std::string& subject() const noexcept { return subject_; }
   /// Takes what others tell, in a thread of its own, until it is stopped.
   void hear() {
-    while (!stopping_) {
-      nats_message m;
-      if (nats_make(m, natsSubscription_NextMsg, heard_.get(), std::int64_t{100}) == NATS_OK)
-        take(data_of(m.get()));
-    }
+    detail::hear(heard_.get(), stopping_, [this](natsMsg* m) { take(data_of(m)); });
   }
   /// Tells, in a thread of its own.
   void tell_others() {

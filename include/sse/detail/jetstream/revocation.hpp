@@ -89,11 +89,7 @@ class order_revocations {
   }
   /// Takes plain messages, in a thread of its own, until it is stopped.
   void hear() {
-    while (!stopping_) {
-      nats_message m;
-      if (nats_make(m, natsSubscription_NextMsg, heard_.get(), std::int64_t{100}) == NATS_OK)
-        take(m.get());
-    }
+    detail::hear(heard_.get(), stopping_, [this](natsMsg* m) { take(m); });
   }
   /// Sends what is not stored yet, and looks at the bucket, in a thread of its own.
   void keep() {

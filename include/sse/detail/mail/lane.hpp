@@ -117,6 +117,7 @@ struct mail_header {
   static constexpr std::uint16_t encoded_flag = 2;
   static constexpr std::uint16_t last_flag = 4;
   static constexpr std::uint16_t erase_flag = 0x8000;
+  static_assert((erase_flag & max_key_bytes) == 0);
   static constexpr unsigned channel_shift = 3;
   static_assert(max_mail_channel == 0xffffU >> channel_shift);
   static constexpr std::uint32_t climb_mark = 1;
@@ -268,8 +269,7 @@ struct mail_lane {
         p += sizeof retry;
       }
       const char* const audience = p + h.type;
-      const std::size_t key_size = h.key & ~mail_header::erase_flag & 0xffffU;
-      const std::string_view key{audience + h.audience, key_size};
+      const std::string_view key{audience + h.audience, h.key & max_key_bytes};
       const mail m{
           .target = target,
           .channel = static_cast<std::uint16_t>(h.flags >> mail_header::channel_shift),
