@@ -25,6 +25,7 @@ using sse::journal;
 using sse::journal_errc;
 using sse::journal_options;
 using sse::publish_error;
+using test::failing_journal;
 using test::follower;
 using test::gap_frame;
 using test::publish_up_to;
@@ -111,23 +112,6 @@ TEST_CASE("journal: a broken file is refused, a torn one is cut, a newer version
     CHECK(e.text.find(newer) != e.text.npos);
   }
 }
-
-namespace {
-
-/// Over a disk in memory, whose calls fail when the test says so.
-struct failing_journal {
-  test::crashing_disk disk{};
-  journal j{};
-  explicit failing_journal(journal_options o) {
-    o.segment_bytes = 1 << 16;
-    REQUIRE_FALSE(j.open(std::make_unique<test::crashing_files>(disk), std::move(o)));
-  }
-  void wait_until(bool failing) {
-    while (j.stats().failing != failing) std::this_thread::yield();
-  }
-};
-
-}  // namespace
 
 TEST_CASE("journal: a full disk is told, nothing is lost, and it goes on when there is room",
           "[journal]") {

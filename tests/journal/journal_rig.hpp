@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -15,6 +17,7 @@
 #include <sse/testing.hpp>
 
 #include "catch.hpp"
+#include "crashing_files.hpp"
 #include "stage.hpp"
 
 namespace test {
@@ -77,6 +80,19 @@ struct follower {
   std::string take_up_to(sse::journal& j, std::size_t peer, sse::event_id id) {
     CHECK(j.wait_durable(id, sse::duration::seconds(20)));
     return take(peer);
+  }
+};
+
+/// Over a disk in memory, whose calls fail when the test says so.
+struct failing_journal {
+  crashing_disk disk{};
+  sse::journal j{};
+  explicit failing_journal(sse::journal_options o) {
+    o.segment_bytes = 1 << 16;
+    REQUIRE_FALSE(j.open(std::make_unique<crashing_files>(disk), std::move(o)));
+  }
+  void wait_until(bool failing) {
+    while (j.stats().failing != failing) std::this_thread::yield();
   }
 };
 

@@ -24,6 +24,7 @@ using sse::journal;
 using sse::journal_errc;
 using sse::journal_options;
 using sse::publish_error;
+using test::failing_journal;
 using test::follower;
 using test::frame;
 using test::gap_frame;
