@@ -46,7 +46,8 @@ bool print(const sse::journal_event& e) {
   if (!e.audience.empty())
     std::printf(" audience %.*s", static_cast<int>(e.audience.size()), e.audience.data());
   if (!e.key.empty()) std::printf(" key %.*s", static_cast<int>(e.key.size()), e.key.data());
-  if (e.erase) std::printf(" erases it");
+  if (e.role == sse::key_role::erase) std::printf(" erases it");
+  if (e.role == sse::key_role::barrier) std::printf(" is its barrier");
   if (e.bytes.empty())
     std::printf("\n: event %llu is broken\n", static_cast<unsigned long long>(e.id));
   std::printf("\n%.*s", static_cast<int>(e.bytes.size()), e.bytes.data());

@@ -144,7 +144,11 @@ struct channel_options {
   /// Bytes a subscriber may be behind live, beyond its own replay; 0: off.
   std::uint64_t max_lag = 1 << 20;
   std::uint64_t soft_lag = 0;  ///< as max_lag, but only after soft_lag_for; either off: never
-  duration soft_lag_for = duration::off();     ///< see soft_lag
+  duration soft_lag_for = duration::off();  ///< see soft_lag
+  std::uint32_t max_subscribers = 0;        ///< 0: no cap of its own
+  /// Counts how long its events wait for each reader (channel_stats::latency): 128 bytes, and a
+  /// look at each event that leaves.
+  bool latency = false;
   lag_policy on_lag = lag_policy::disconnect;  ///< what becomes of a reader that is too slow
   id_mode ids = id_mode::automatic;            ///< who gives the ids
   /// Ids of its own, consecutive; then a session can join no channel beside it.
@@ -153,6 +157,9 @@ struct channel_options {
   /// hub's began, or 0 where ids are given.
   event_id first_id = unsaid_id;
   start_at start = start_at::live;  ///< what a reader without an id gets
+  /// Its share of the newest values that a stream takes, to those of the stream's other channels: 1
+  /// to 1,000. Events that are not conflated come first anyway.
+  std::uint16_t weight = 1;
   /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and
   /// start_at::snapshot, which use 10,000 if this is 0. Then the key that was silent longest is
   /// forgotten, and what a reader misses by that is announced as lost.
@@ -160,12 +167,11 @@ struct channel_options {
   std::uint32_t max_selected = 10'000;  ///< keys of one stream that chooses some (watch_options)
   /// What no watching stream may exceed, whatever its watch_options say; 0: nothing.
   std::uint32_t max_bytes = 0;
-  double max_rate = 0;                ///< events a second; see max_bytes
-  heartbeat_options heartbeat = {};   ///< so that proxies and clients see that it lives
-  std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
-  /// Counts how long its events wait for each reader (channel_stats::latency): 128 bytes, and a
-  /// look at each event that leaves.
-  bool latency = false;
+  double max_rate = 0;  ///< events a second; see max_bytes
+  /// A newest value that is older when it could be written is not: it is lost, and a gap frame says
+  /// so, unless to one who is new, as old as it was when that came. off(): any age.
+  duration max_value_age = duration::off();
+  heartbeat_options heartbeat = {};  ///< so that proxies and clients see that it lives
   /// What it is called by metrics_page, together with others that have the same: for a channel per
   /// user or per request, whose names nobody wants there. Empty: its own name. Copied.
   std::string_view metrics_name = {};

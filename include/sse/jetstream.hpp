@@ -224,9 +224,9 @@ class jetstream {
     std::uint16_t channel;
     std::uint64_t sequence;
     std::string bytes, audience, key;
-    bool erase;
+    key_role role;
     [[nodiscard]] publish_options options() const noexcept {
-      return {.audience = audience, .key = key, .erase = erase};
+      return {.audience = audience, .key = key, .role = role};
     }
   };
   [[nodiscard]] static std::string random_name() {
@@ -314,7 +314,7 @@ class jetstream {
       if (c == detail::order_block::no_channel) return;
       const publish_options o = detail::order_messages::options_of(m);
       read.push_back(
-          {c, d.sequence, std::move(bytes), std::string{o.audience}, std::string{o.key}, o.erase});
+          {c, d.sequence, std::move(bytes), std::string{o.audience}, std::string{o.key}, o.role});
     });
     if (!ok || came != seen.last) return place;  // a server sent it that has not got all itself
     std::size_t n = read.size();

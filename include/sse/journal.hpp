@@ -315,7 +315,7 @@ class journal {
                                 o.audience,
                                 o.key,
                                 {},
-                                o.erase},
+                                o.role},
                                size);
     detail::encode_as(bytes, e, n.id, n.plan);
     incoming_bytes_ += to.size();

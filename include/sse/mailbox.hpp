@@ -241,8 +241,8 @@ class publisher {
     h.id = l.o.id;
     h.type = static_cast<std::uint16_t>(l.e.type.size());
     h.audience = static_cast<std::uint16_t>(l.o.audience.size());
-    h.key = static_cast<std::uint16_t>(l.o.key.size() |
-                                       (l.o.erase ? detail::mail_header::erase_flag : 0U));
+    h.key = static_cast<std::uint16_t>(l.o.key.size() | static_cast<unsigned>(l.o.role)
+                                                            << detail::mail_header::role_shift);
     const unsigned flags = (l.o.transient ? detail::mail_header::transient_flag : 0U) |
                            (l.o.encoded ? detail::mail_header::encoded_flag : 0U) |
                            (l.o.last ? detail::mail_header::last_flag : 0U) |

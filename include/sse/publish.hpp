@@ -14,18 +14,27 @@
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
+/// What an event is to its key, for who gets the newest of each (lag_policy::coalesce,
+/// start_at::snapshot, watch_options).
+enum class key_role : std::uint8_t {
+  value,  ///< its newest state: makes older ones superfluous
+  /// The key is gone, and this is the event that says so: who has its value gets it, also late; who
+  /// is new, or begins with a snapshot, gets neither.
+  erase,
+  /// No state, such as a trade: all come, in order, as events without a key do, to who gets the
+  /// key; in front of each the newest value of the key, unless the stream has it.
+  barrier,
+};
+
 /// Views are copied before the call that takes them returns.
 struct publish_options {
   event_id id = no_id;  ///< for a channel whose ids are given by the publisher: id_mode::given
   /// Empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
   std::string_view audience = {};
   bool transient = false;  ///< never replayed, no id
-  /// What it is the state of, such as a symbol: makes older events of this key superfluous.
-  /// At most 32,767 bytes.
+  /// What it is about, such as a symbol; see `role`. At most 16,383 bytes.
   std::string_view key = {};
-  /// The key is gone, and this is the event that says so: who has its value gets it, also late; who
-  /// is new, or begins with a snapshot, gets neither. Without a key it says nothing.
-  bool erase = false;
+  key_role role = key_role::value;  ///< without a key it says nothing
   /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and
   /// goes out as it is: for events that are encoded once for several hubs. Checked for size and
   /// blank line only; type and retry must not be set.
@@ -37,9 +46,13 @@ struct publish_options {
 };
 
 namespace detail {
+/// As records have it; what none of them says is a value.
+[[nodiscard]] constexpr key_role key_role_of(unsigned stored) noexcept {
+  const bool known = stored <= static_cast<unsigned>(key_role::barrier);
+  return known ? static_cast<key_role>(stored) : key_role::value;
+}
 inline constexpr std::size_t max_audience_bytes = 0xffff;
-inline constexpr std::size_t max_key_bytes =
-    0x7fff;  // a record's other bit: publish_options::erase
+inline constexpr std::size_t max_key_bytes = 0x3fff;  // a record has a key_role beside it
 [[nodiscard]] constexpr bool names_fit(const publish_options& o) noexcept {
   return o.audience.size() <= max_audience_bytes && o.key.size() <= max_key_bytes;
 }
@@ -52,7 +65,7 @@ enum class publish_error : std::uint8_t {
   /// The event brought an id, or publish_options::id where ids are not given by the publisher.
   bad_id,
   bad_retry,
-  /// encode_limits, an audience over 65,535 bytes, or a key over 32,767; a publisher: it never
+  /// encode_limits, an audience over 65,535 bytes, or a key over 16,383; a publisher: it never
   /// fits, since it is over half the lane, over mailbox_options::limits or the writer's max.
   too_large,
   /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.

@@ -397,7 +397,7 @@ class order_messages {
   static constexpr const char* type = "Sse-Event";
   static constexpr const char* key = "Sse-Key";
   static constexpr const char* audience = "Sse-Audience";
-  static constexpr const char* erase = "Sse-Erase";     ///< there: publish_options::erase
+  static constexpr const char* role = "Sse-Role";       ///< publish_options::role
   static constexpr const char* number = "Nats-Msg-Id";  ///< by which it is stored once
 
   /// `subjects`: what is in front of a channel's name.
@@ -428,7 +428,16 @@ class order_messages {
   [[nodiscard]] static publish_options options_of(natsMsg* m) noexcept {
     return {.audience = header_of(m, audience),
             .key = header_of(m, key),
-            .erase = !header_of(m, erase).empty()};
+            .role = role_of(header_of(m, role))};
+  }
+  /// Empty: no header.
+  [[nodiscard]] static std::string_view name_of(key_role r) noexcept {
+    return r == key_role::erase ? "erase" : r == key_role::barrier ? "barrier" : "";
+  }
+  [[nodiscard]] static key_role role_of(std::string_view name) noexcept {
+    return name == "erase"     ? key_role::erase
+           : name == "barrier" ? key_role::barrier
+                               : key_role::value;
   }
   /// Puts an event's bytes, as they go to subscribers, behind `out`, and gives its channel;
   /// no_channel: it is no event of a channel here.
@@ -1268,7 +1277,7 @@ class order_outbox {
     add(order_messages::type, e.type);
     add(order_messages::key, o.key);
     add(order_messages::audience, o.audience);
-    add(order_messages::erase, o.erase ? std::string_view{"1"} : std::string_view{});
+    add(order_messages::role, order_messages::name_of(o.role));
     return s == NATS_OK;
   }
   /// Without the lock: letters stay where they are until they are over, and this thread alone takes
@@ -2230,9 +2239,9 @@ class jetstream {
     std::uint16_t channel;
     std::uint64_t sequence;
     std::string bytes, audience, key;
-    bool erase;
+    key_role role;
     [[nodiscard]] publish_options options() const noexcept {
-      return {.audience = audience, .key = key, .erase = erase};
+      return {.audience = audience, .key = key, .role = role};
     }
   };
   [[nodiscard]] static std::string random_name() {
@@ -2320,7 +2329,7 @@ class jetstream {
       if (c == detail::order_block::no_channel) return;
       const publish_options o = detail::order_messages::options_of(m);
       read.push_back(
-          {c, d.sequence, std::move(bytes), std::string{o.audience}, std::string{o.key}, o.erase});
+          {c, d.sequence, std::move(bytes), std::string{o.audience}, std::string{o.key}, o.role});
     });
     if (!ok || came != seen.last) return place;  // a server sent it that has not got all itself
     std::size_t n = read.size();

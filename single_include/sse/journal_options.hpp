@@ -102,7 +102,7 @@ struct journal_event {
   /// As they go to subscribers (WHATWG HTML 9.2.5). Empty: it cannot be read, or is not what was
   /// written, nor are those between it and the next that comes; then nothing is known but the id.
   std::string_view bytes{};
-  bool erase = false;  ///< publish_options::erase: the key is gone
+  key_role role = key_role::value;  ///< publish_options::role
 };
 
 /// What a start found.

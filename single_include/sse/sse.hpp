@@ -1022,18 +1022,27 @@ struct timer_places;
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE {
 
+/// What an event is to its key, for who gets the newest of each (lag_policy::coalesce,
+/// start_at::snapshot, watch_options).
+enum class key_role : std::uint8_t {
+  value,  ///< its newest state: makes older ones superfluous
+  /// The key is gone, and this is the event that says so: who has its value gets it, also late; who
+  /// is new, or begins with a snapshot, gets neither.
+  erase,
+  /// No state, such as a trade: all come, in order, as events without a key do, to who gets the
+  /// key; in front of each the newest value of the key, unless the stream has it.
+  barrier,
+};
+
 /// Views are copied before the call that takes them returns.
 struct publish_options {
   event_id id = no_id;  ///< for a channel whose ids are given by the publisher: id_mode::given
   /// Empty: everyone; else who may see it, live or replayed (hub: sees). At most 65,535 bytes.
   std::string_view audience = {};
   bool transient = false;  ///< never replayed, no id
-  /// What it is the state of, such as a symbol: makes older events of this key superfluous.
-  /// At most 32,767 bytes.
+  /// What it is about, such as a symbol; see `role`. At most 16,383 bytes.
   std::string_view key = {};
-  /// The key is gone, and this is the event that says so: who has its value gets it, also late; who
-  /// is new, or begins with a snapshot, gets neither. Without a key it says nothing.
-  bool erase = false;
+  key_role role = key_role::value;  ///< without a key it says nothing
   /// event::data is a whole event as sse::encode wrote it, with `id` as its id if it has one, and
   /// goes out as it is: for events that are encoded once for several hubs. Checked for size and
   /// blank line only; type and retry must not be set.
@@ -1045,9 +1054,13 @@ struct publish_options {
 };
 
 namespace detail {
+/// As records have it; what none of them says is a value.
+[[nodiscard]] constexpr key_role key_role_of(unsigned stored) noexcept {
+  const bool known = stored <= static_cast<unsigned>(key_role::barrier);
+  return known ? static_cast<key_role>(stored) : key_role::value;
+}
 inline constexpr std::size_t max_audience_bytes = 0xffff;
-inline constexpr std::size_t max_key_bytes =
-    0x7fff;  // a record's other bit: publish_options::erase
+inline constexpr std::size_t max_key_bytes = 0x3fff;  // a record has a key_role beside it
 [[nodiscard]] constexpr bool names_fit(const publish_options& o) noexcept {
   return o.audience.size() <= max_audience_bytes && o.key.size() <= max_key_bytes;
 }
@@ -1060,7 +1073,7 @@ enum class publish_error : std::uint8_t {
   /// The event brought an id, or publish_options::id where ids are not given by the publisher.
   bad_id,
   bad_retry,
-  /// encode_limits, an audience over 65,535 bytes, or a key over 32,767; a publisher: it never
+  /// encode_limits, an audience over 65,535 bytes, or a key over 16,383; a publisher: it never
   /// fits, since it is over half the lane, over mailbox_options::limits or the writer's max.
   too_large,
   /// Given id missing, not above the last one, past 2^53-1, or not given: hub_options::given_ids.
@@ -1607,7 +1620,11 @@ struct channel_options {
   /// Bytes a subscriber may be behind live, beyond its own replay; 0: off.
   std::uint64_t max_lag = 1 << 20;
   std::uint64_t soft_lag = 0;  ///< as max_lag, but only after soft_lag_for; either off: never
-  duration soft_lag_for = duration::off();     ///< see soft_lag
+  duration soft_lag_for = duration::off();  ///< see soft_lag
+  std::uint32_t max_subscribers = 0;        ///< 0: no cap of its own
+  /// Counts how long its events wait for each reader (channel_stats::latency): 128 bytes, and a
+  /// look at each event that leaves.
+  bool latency = false;
   lag_policy on_lag = lag_policy::disconnect;  ///< what becomes of a reader that is too slow
   id_mode ids = id_mode::automatic;            ///< who gives the ids
   /// Ids of its own, consecutive; then a session can join no channel beside it.
@@ -1616,6 +1633,9 @@ struct channel_options {
   /// hub's began, or 0 where ids are given.
   event_id first_id = unsaid_id;
   start_at start = start_at::live;  ///< what a reader without an id gets
+  /// Its share of the newest values that a stream takes, to those of the stream's other channels: 1
+  /// to 1,000. Events that are not conflated come first anyway.
+  std::uint16_t weight = 1;
   /// Newest events kept by key (publish_options::key), for lag_policy::coalesce and
   /// start_at::snapshot, which use 10,000 if this is 0. Then the key that was silent longest is
   /// forgotten, and what a reader misses by that is announced as lost.
@@ -1623,12 +1643,11 @@ struct channel_options {
   std::uint32_t max_selected = 10'000;  ///< keys of one stream that chooses some (watch_options)
   /// What no watching stream may exceed, whatever its watch_options say; 0: nothing.
   std::uint32_t max_bytes = 0;
-  double max_rate = 0;                ///< events a second; see max_bytes
-  heartbeat_options heartbeat = {};   ///< so that proxies and clients see that it lives
-  std::uint32_t max_subscribers = 0;  ///< 0: no cap of its own
-  /// Counts how long its events wait for each reader (channel_stats::latency): 128 bytes, and a
-  /// look at each event that leaves.
-  bool latency = false;
+  double max_rate = 0;  ///< events a second; see max_bytes
+  /// A newest value that is older when it could be written is not: it is lost, and a gap frame says
+  /// so, unless to one who is new, as old as it was when that came. off(): any age.
+  duration max_value_age = duration::off();
+  heartbeat_options heartbeat = {};  ///< so that proxies and clients see that it lives
   /// What it is called by metrics_page, together with others that have the same: for a channel per
   /// user or per request, whose names nobody wants there. Empty: its own name. Copied.
   std::string_view metrics_name = {};
@@ -3637,7 +3656,9 @@ struct drain_options {
 #ifndef SSEHUB_DETAIL_BASE_NAME_TABLE_HPP
 #define SSEHUB_DETAIL_BASE_NAME_TABLE_HPP
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <new>
 #include <string_view>
 
@@ -3701,12 +3722,34 @@ class owned_text {
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
-/// FNV-1a with a seed and a finish: names come from outside, so the seed is the host's secret
-/// against crowding a bucket.
-[[nodiscard]] constexpr std::uint64_t hash_name(std::string_view name,
-                                                std::uint64_t seed) noexcept {
-  std::uint64_t h = 0xcbf29ce484222325ULL ^ seed;
-  for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+/// Eight bytes at a time, each xored in and multiplied, with a seed and a finish: names come from
+/// outside, so the seed is the host's secret against crowding a bucket.
+[[nodiscard]] inline std::uint64_t hash_name(std::string_view name, std::uint64_t seed) noexcept {
+  constexpr std::uint64_t odd = 0x9fb21c651e98df25ULL;
+  const auto word = [](const char* p) {
+    std::uint64_t w;
+    std::memcpy(&w, p, sizeof w);
+    return w;
+  };
+  const auto half = [](const char* p) {
+    std::uint32_t w;
+    std::memcpy(&w, p, sizeof w);
+    return std::uint64_t{w};
+  };
+  const auto byte = [](char c) { return std::uint64_t{static_cast<unsigned char>(c)}; };
+  const char* p = name.data();
+  std::size_t n = name.size();
+  std::uint64_t h = (seed ^ n) * odd;
+  for (; n > 8; n -= 8, p += 8) {
+    h = (h ^ word(p)) * odd;
+    h ^= h >> 32;
+  }
+  if (n >= 4) {  // what is left, some of it twice
+    h ^= half(p) | half(p + n - 4) << 32;
+  } else if (n != 0) {
+    h ^= byte(p[0]) | byte(p[n / 2]) << 8 | byte(p[n - 1]) << 16;
+  }
+  h *= odd;
   h ^= h >> 32;
   h *= 0x9e3779b97f4a7c15ULL;
   return h ^ (h >> 29);
@@ -5393,12 +5436,13 @@ struct key_watch {
   /// and of those that are lost nothing is said, since they came before the wish. 1: all.
   std::uint64_t due = 0;
   std::uint32_t key = none;     ///< in key_watchers
-  std::uint32_t reader = none;  ///< none: given up while it was queued
+  std::uint32_t reader = none;  ///< none: given up while it was linked, or in a write
   std::uint32_t newer = none;   ///< the key's watches, in no order
   std::uint32_t older = none;
   std::uint32_t queue_next = none;
   at where = at::rest;
   bool changed = false;  ///< write: since it was taken
+  bool linked = false;   ///< has a place in the queue, also if it rests meanwhile
   [[nodiscard]] std::uint32_t& free_link() noexcept { return queue_next; }
 };
 
@@ -5413,6 +5457,7 @@ struct watch_list {
 struct watched_key {
   std::uint32_t watches = none;  ///< the first, through key_watch::older
   std::uint32_t values = none;   ///< the first, which their owner chains
+  std::uint64_t lost = 0;        ///< position of the barrier that was lost last
   bool fresh = false;            ///< that is to be done
 };
 
@@ -5421,7 +5466,7 @@ class key_watchers {
   explicit key_watchers(std::uint64_t seed) noexcept : keys_{seed} {}
 
   [[nodiscard]] const key_watch& operator[](std::uint32_t w) const noexcept { return watches_[w]; }
-  /// Watches that exist, also given up ones that are queued.
+  /// Watches that exist, also given up ones that are linked, or in a write.
   [[nodiscard]] std::uint32_t count() const noexcept { return watches_.in_use(); }
   /// A key that somebody watches; none: nobody does.
   [[nodiscard]] std::uint32_t find(std::string_view key) const noexcept { return keys_.find(key); }
@@ -5450,11 +5495,17 @@ class key_watchers {
     return w;
   }
   /// Gives up the watch on a key. REQUIRES: there is one.
-  void remove(watch_list& of, std::uint32_t key) noexcept { give_up(take_out(of, key)); }
-  /// Gives up all of a reader's watches.
+  void remove(watch_list& of, std::uint32_t key) noexcept {
+    const std::uint32_t w = take_out(of, key);
+    give_up(w);
+    if (!watches_[w].linked && watches_[w].where != key_watch::at::write) watches_.give_back(w);
+  }
+  /// Gives up all of a reader's watches, which are in no write any more.
   void clear(watch_list& of) noexcept {
     for (const std::uint32_t w : of.places) {
-      if (w != none) give_up(w);
+      if (w == none) continue;
+      give_up(w);
+      if (!watches_[w].linked) watches_.give_back(w);
     }
     while (of.first != none) watches_.give_back(pop(of));
     of.places.release();
@@ -5496,11 +5547,28 @@ class key_watchers {
   [[nodiscard]] std::uint32_t take(watch_list& of) noexcept {
     while (of.first != none) {
       const std::uint32_t w = pop(of);
-      watches_[w].where = key_watch::at::write;
-      if (watches_[w].reader != none) return w;
-      watches_.give_back(w);
+      key_watch& x = watches_[w];
+      if (x.reader == none) {
+        watches_.give_back(w);
+      } else if (x.where == key_watch::at::queue) {
+        x.where = key_watch::at::write;
+        return w;
+      }
     }
     return none;
+  }
+  /// The position from which on the values of a watch are to be taken, as key_watch::due; nothing:
+  /// its reader has them.
+  static constexpr std::uint64_t nothing = UINT64_MAX;
+  [[nodiscard]] std::uint64_t due(std::uint32_t w) const noexcept {
+    const key_watch& x = watches_[w];
+    return x.where == key_watch::at::queue || x.changed ? x.due : nothing;
+  }
+  /// Out of its turn, for a write that is not given back.
+  void take_now(std::uint32_t w) noexcept {
+    key_watch& x = watches_[w];
+    if (x.where == key_watch::at::queue) x.where = key_watch::at::rest;
+    x.changed = false;
   }
   /// The write took it, or there was nothing.
   void sent(watch_list& of, std::uint32_t w) noexcept {
@@ -5514,7 +5582,9 @@ class key_watchers {
   bool give_back(watch_list& of, std::uint32_t w, std::uint32_t before) noexcept {
     key_watch& x = watches_[w];
     SSEHUB_ASSERT(x.where == key_watch::at::write);
+    SSEHUB_ASSERT(!x.linked);
     x.where = key_watch::at::queue;
+    x.linked = true;
     std::uint32_t& link = before == none ? of.first : watches_[before].queue_next;
     x.queue_next = std::exchange(link, w);
     if (x.queue_next == none) of.last = w;
@@ -5523,10 +5593,13 @@ class key_watchers {
     x.due = 1;
     return true;
   }
-  /// It is a watch of this reader, whose values are in a write.
-  [[nodiscard]] bool is_written(std::uint32_t w, std::uint32_t reader) const noexcept {
-    return w < watches_.extent() && watches_[w].reader == reader &&
-           watches_[w].where == key_watch::at::write;
+  /// A write had its values, or gives them back. False: its reader gave it up meanwhile, and it is
+  /// no more.
+  [[nodiscard]] bool comes_from_write(std::uint32_t w) noexcept {
+    SSEHUB_ASSERT(watches_[w].where == key_watch::at::write);
+    if (watches_[w].reader != none) return true;
+    watches_.give_back(w);
+    return false;
   }
 
  private:
@@ -5569,19 +5642,21 @@ class key_watchers {
     --of.count;
     return w;
   }
-  /// One that is out of its reader's table. While it is queued it stays, as nobody's.
+  /// One that is out of its reader's table. While it is linked, or in a write, it stays as
+  /// nobody's.
   void give_up(std::uint32_t w) noexcept {
     key_watch& x = watches_[w];
     (x.newer == none ? keys_[x.key].watches : watches_[x.newer].older) = x.older;
     if (x.older != none) watches_[x.older].newer = x.newer;
     x.reader = none;
     keys_.release(x.key);
-    if (x.where != key_watch::at::queue) watches_.give_back(w);
   }
   void push(watch_list& of, std::uint32_t w, std::uint64_t due) noexcept {
     key_watch& x = watches_[w];
     x.where = key_watch::at::queue;
     x.due = due;
+    if (x.linked) return;  // where it stood when it was taken out of its turn
+    x.linked = true;
     x.queue_next = none;
     (of.last == none ? of.first : watches_[of.last].queue_next) = w;
     of.last = w;
@@ -5590,6 +5665,7 @@ class key_watchers {
   [[nodiscard]] std::uint32_t pop(watch_list& of) noexcept {
     const std::uint32_t w = of.first;
     of.first = watches_[w].queue_next;
+    watches_[w].linked = false;
     if (of.first == none) of.last = none;
     return w;
   }
@@ -5609,15 +5685,26 @@ struct newest_value {
   std::uint32_t room = 0;            ///< bytes that the blob has
   std::uint32_t next_of_key = none;  ///< of a key that is watched: the slot of another audience's
   owned_text audience;
-  std::uint32_t at = 0;  ///< hub time of its publish, in ms, modulo 2^32
-  bool erased = false;   ///< the event says that there is no value any more
+  std::int64_t at = 0;  ///< hub time of its publish, in ms
+  bool erased = false;  ///< the event says that there is no value any more
 };
 
-/// A retained event without a key.
+/// What is said of an event that is the state of its key.
+struct keyed_event {
+  std::string_view key{};
+  std::uint64_t position = 0;  ///< its id, or its stamp where there are no ids
+  std::string_view bytes{};    ///< encoded, without its id
+  std::string_view audience{};
+  bool erase = false;   ///< it says that the key is gone
+  std::int64_t at = 0;  ///< hub time of its publish, in ms
+};
+
+/// A retained event that is no state: one without a key, or a barrier.
 struct keyless_event {
   std::uint64_t position = 0;
   std::uint64_t ordinal = 0;      ///< in the log
   std::uint32_t audience = none;  ///< none: everybody's
+  std::uint32_t key = none;       ///< none: no barrier
 };
 
 class newest_by_key {
@@ -5626,7 +5713,7 @@ class newest_by_key {
   static constexpr std::uint32_t max_audiences = 64;
 
   newest_by_key(std::uint32_t most, std::uint64_t seed) noexcept
-      : most_{most}, keys_{seed}, audiences_{seed}, lost_{seed} {}
+      : most_{most}, keys_{seed}, audiences_{seed}, barriers_{seed}, lost_{seed} {}
   newest_by_key(const newest_by_key&) = delete;
   newest_by_key& operator=(const newest_by_key&) = delete;
   ~newest_by_key() {
@@ -5638,30 +5725,33 @@ class newest_by_key {
   }
 
   /// What was published up to `position` is not known here: it counts as lost.
-  void begin_behind(std::uint64_t position) noexcept { lost_by_all_ = {position, position}; }
-  /// An event with a key was published. `position`: its id, or its stamp where there are no ids.
-  /// `erase`: it says that the key is gone.
-  void put(std::string_view key, std::uint64_t position, std::string_view bytes,
-           std::string_view audience, bool erase = false, std::uint32_t at = 0) noexcept {
-    if (!store(key, position, bytes, audience, erase, at)) lose(audience).value = position;
+  void begin_behind(std::uint64_t position) noexcept {
+    lost_by_all_ = {position, position, position};
   }
-  /// One without a key, the entry `ordinal` of the log.
-  void put_keyless(std::uint64_t position, std::uint64_t ordinal,
-                   std::string_view audience) noexcept {
+  /// The newest event of a key was published.
+  void put(const keyed_event& e) noexcept {
+    if (!store(e)) lose(e.audience).value = e.position;
+  }
+  /// One that is no state, the entry `ordinal` of the log. `key`: whose barrier it is, or none's.
+  void put_keyless(std::uint64_t position, std::uint64_t ordinal, std::string_view audience,
+                   std::string_view key = {}) noexcept {
     last_keyless_ = position;
     keyless_event e{position, ordinal};
-    if (!keyless_.reserve_one() ||
-        (!audience.empty() && (e.audience = audiences_.acquire(audience)) == none)) {
-      lose(audience).keyless = position;
+    const bool room = keyless_.reserve_one();
+    if (room && !audience.empty()) e.audience = audiences_.acquire(audience);
+    if (room && !key.empty()) e.key = barriers_.acquire(key);
+    if (room && (e.audience == none) == audience.empty() && (e.key == none) == key.empty()) {
+      keyless_.push_reserved(e);
       return;
     }
-    keyless_.push_reserved(e);
+    lose_keyless(position, audience, key);
+    let_go_names(e);
   }
   /// Retention let go of what is in front of `ordinal`.
   void let_go_before(std::uint64_t ordinal) noexcept {
     while (!keyless_.empty() && keyless_[keyless_.first()].ordinal < ordinal) {
       const keyless_event& e = keyless_[keyless_.first()];
-      lose(audience_of(e)).keyless = e.position;
+      lose_keyless(e.position, audience_of(e), key_of(e));
       pop_keyless();
     }
   }
@@ -5696,7 +5786,13 @@ class newest_by_key {
     return end;
   }
 
-  // --- events without a key, by number -----------------------------------------------------------
+  /// The slot of a key and an audience; none: there is none.
+  [[nodiscard]] std::uint32_t find(std::string_view key, std::string_view audience) const noexcept {
+    return keys_.find(key, hash_of(key, audience),
+                      [&](const newest_value& v) { return v.audience.view() == audience; });
+  }
+
+  // --- events that are no state, by number -------------------------------------------------------
 
   [[nodiscard]] std::uint64_t keyless_after(std::uint64_t position) const noexcept {
     std::uint64_t lo = keyless_.first();
@@ -5717,6 +5813,10 @@ class newest_by_key {
   [[nodiscard]] const keyless_event& keyless(std::uint64_t n) const noexcept { return keyless_[n]; }
   [[nodiscard]] std::string_view audience_of(const keyless_event& e) const noexcept {
     return e.audience == none ? std::string_view{} : audiences_.name_of(e.audience);
+  }
+  /// Empty: it is no barrier.
+  [[nodiscard]] std::string_view key_of(const keyless_event& e) const noexcept {
+    return e.key == none ? std::string_view{} : barriers_.name_of(e.key);
   }
 
   // --- who watches which keys --------------------------------------------------------------------
@@ -5756,6 +5856,11 @@ class newest_by_key {
   [[nodiscard]] bool lost_keyless(std::uint64_t from, Sees sees) const noexcept {
     return any_lost(&losses::keyless, from, sees);
   }
+  /// The same of barriers; those of a key that is watched: watched_key::lost.
+  template <class Sees>
+  [[nodiscard]] bool lost_barrier(std::uint64_t from, Sees sees) const noexcept {
+    return any_lost(&losses::barrier, from, sees);
+  }
   /// The same of values that had to be forgotten.
   template <class Sees>
   [[nodiscard]] bool lost_value(std::uint64_t from, Sees sees) const noexcept {
@@ -5777,6 +5882,7 @@ class newest_by_key {
   struct losses {
     std::uint64_t keyless = 0;
     std::uint64_t value = 0;
+    std::uint64_t barrier = 0;
   };
 
   template <class Sees>
@@ -5796,42 +5902,62 @@ class newest_by_key {
     if (i == none) return lost_by_all_;
     return lost_[i];
   }
+  void lose_keyless(std::uint64_t position, std::string_view audience,
+                    std::string_view key) noexcept {
+    losses& l = lose(audience);
+    (key.empty() ? l.keyless : l.barrier) = position;
+    const std::uint32_t k = watchers_ == nullptr || key.empty() ? none : watchers_->find(key);
+    if (k != none) watchers_->key(k).lost = position;
+  }
+  void let_go_names(const keyless_event& e) noexcept {
+    if (e.audience != none) audiences_.release(e.audience);
+    if (e.key != none) barriers_.release(e.key);
+  }
   void pop_keyless() noexcept {
-    const std::uint32_t audience = keyless_[keyless_.first()].audience;
-    if (audience != none) audiences_.release(audience);
+    let_go_names(keyless_[keyless_.first()]);
     keyless_.pop_front();
   }
+  /// A state belongs to a key and an audience.
+  [[nodiscard]] std::uint64_t hash_of(std::string_view key,
+                                      std::string_view audience) const noexcept {
+    const std::uint64_t hash = keys_.hash(key);
+    return audience.empty() ? hash : hash_name(audience, hash);
+  }
 
-  [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
-                           std::string_view audience, bool erase, std::uint32_t at) noexcept {
-    // A state belongs to a key and an audience.
-    std::uint64_t hash = keys_.hash(key);
-    if (!audience.empty()) hash = hash_name(audience, hash);
-    std::uint32_t slot =
-        keys_.find(key, hash, [&](const newest_value& v) { return v.audience.view() == audience; });
+  [[nodiscard]] bool store(const keyed_event& e) noexcept {
+    const std::uint64_t hash = hash_of(e.key, e.audience);
+    std::uint32_t slot = keys_.find(
+        e.key, hash, [&](const newest_value& v) { return v.audience.view() == e.audience; });
     if (slot != none) {
       unlink(slot);
-    } else {
-      if (keys_.size() == most_) forget_oldest();
-      if ((slot = keys_.add(key, hash)) == none) return false;
-      if (!make_room(slot) || !keys_[slot].audience.assign(audience)) {
-        keys_.release(slot);
-        return false;
-      }
-      private_values_ += audience.empty() ? 0U : 1U;
-      if (const std::uint32_t k = watched(slot); k != none) chain(slot, k);
+    } else if ((slot = add(e.key, e.audience, hash)) == none) {
+      return false;
     }
-    keys_[slot].erased = erase;
-    keys_[slot].at = at;
+    keys_[slot].erased = e.erase;
+    keys_[slot].at = e.at;
     link(slot);
-    if (!hold(keys_[slot], bytes)) {
+    if (!hold(keys_[slot], e.bytes)) {
       drop(slot);
       return false;
     }
-    positions_[slot] = position;
-    highest_of_64_[slot / 64] = position;
-    highest_of_4096_[slot / 4096] = position;
+    positions_[slot] = e.position;
+    highest_of_64_[slot / 64] = e.position;
+    highest_of_4096_[slot / 4096] = e.position;
     return true;
+  }
+  /// A slot for a key that has none; none: memory is out.
+  [[nodiscard]] std::uint32_t add(std::string_view key, std::string_view audience,
+                                  std::uint64_t hash) noexcept {
+    if (keys_.size() == most_) forget_oldest();
+    const std::uint32_t slot = keys_.add(key, hash);
+    if (slot == none) return none;
+    if (!make_room(slot) || !keys_[slot].audience.assign(audience)) {
+      keys_.release(slot);
+      return none;
+    }
+    private_values_ += audience.empty() ? 0U : 1U;
+    if (const std::uint32_t k = watched(slot); k != none) chain(slot, k);
+    return slot;
   }
   /// In place, unless somebody is sending the older one.
   [[nodiscard]] static bool hold(newest_value& v, std::string_view bytes) noexcept {
@@ -5917,7 +6043,8 @@ class newest_by_key {
   by_age erased_;
   ring<keyless_event> keyless_;
   struct nothing {};
-  name_table<nothing, 8> audiences_;  ///< of these
+  name_table<nothing, 8> audiences_;  ///< of these,
+  name_table<nothing, 8> barriers_;   ///< and keys
   losses lost_by_all_;
   name_table<losses, 8> lost_;
 };
@@ -6187,8 +6314,10 @@ struct lane_item {
   std::uint32_t from = none;  ///< the subscription whose events these are; none: of no channel
   std::uint32_t key = none;   ///< lane_kind::value: its slot among the values
   lane_kind kind = lane_kind::control;
-  bool counts = false;   ///< lane_kind::value: it came while its reader was there
-  std::uint32_t at = 0;  ///< lane_kind::value: hub time of its publish, in ms, modulo 2^32
+  // lane_kind::value
+  bool counts = false;   ///< it came while its reader was there
+  bool lost = false;     ///< it was too old: this is a gap frame
+  std::uint32_t at = 0;  ///< hub time of its publish, in ms, modulo 2^32
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 
   [[nodiscard]] const char* data() const noexcept { return bytes->bytes() + sent; }
@@ -6222,14 +6351,14 @@ class lanes {
     append(lane, i);
     return true;
   }
-  /// The value in slot `key`.
-  [[nodiscard]] bool push_value(std::uint32_t& lane, blob* b, std::uint32_t from, std::uint32_t key,
-                                bool counts, std::uint32_t at) noexcept {
-    if (!push(lane, b, lane_kind::value, from)) return false;
+  /// A value, or what says that it is lost. `as`: all but what push() sets.
+  [[nodiscard]] bool push_value(std::uint32_t& lane, blob* b, const lane_item& as) noexcept {
+    if (!push(lane, b, lane_kind::value, as.from)) return false;
     lane_item& item = items_[items_[lane].last];
-    item.key = key;
-    item.counts = counts;
-    item.at = at;
+    item.key = as.key;
+    item.counts = as.counts;
+    item.lost = as.lost;
+    item.at = as.at;
     return true;
   }
   [[nodiscard]] bool push(std::uint32_t& lane, std::string_view bytes, lane_kind kind) noexcept {
@@ -6584,6 +6713,12 @@ struct seen_slots {
   std::uint64_t head;  ///< the channel's newest position then
 };
 
+/// A value that a pass need not give: it went ahead of it, in front of a barrier.
+struct ahead_value {
+  std::uint64_t position;
+  std::uint32_t slot;
+};
+
 /// How often a reader of values may get some, and how many.
 struct pace {
   std::uint32_t every = 0;             ///< ms from one look at them to the next; 0: at once
@@ -6599,8 +6734,11 @@ struct value_reader {
   std::int64_t next_look = 0;   ///< by its period it gets no values before that,
   std::int64_t paid_until = 0;  ///< nor by its bytes before that
   pace at_most{};
+  /// What it took, by weight: who took least of a session's is the next.
+  std::uint64_t turn = 0;
   std::uint32_t debt = 0;  ///< of `paid_until`: bytes times 1000 that are less than a millisecond's
   std::uint32_t room = 0;  ///< bytes of values that it takes at a time
+  std::uint16_t cost = 1;  ///< of a byte, in `turn`
   bool cut = false;        ///< the last write did not take all
   bool waited = false;     ///< a period of its pace
 
@@ -6616,6 +6754,7 @@ struct passing : value_reader {
   std::uint64_t counted = 0;  ///< the log's end when it came here from the log
   vec<seen_slots> before{};   ///< by the pass before this one
   vec<seen_slots> now{};      ///< by this one
+  vec<ahead_value> ahead{};   ///< by slot
   std::uint32_t place = 0;    ///< the slot that this pass looks at next
   std::uint32_t at = 0;       ///< in `before`
   bool open = false;          ///< a pass is under way,
@@ -6644,6 +6783,33 @@ struct passing : value_reader {
     // Without memory the same: who saw nothing before begins behind `since`.
     if (!now.push_back({end, head}) && !now.empty()) now.back().end = end;
   }
+  /// It has the values of a slot up to this position.
+  [[nodiscard]] std::uint64_t has(std::uint32_t slot) const noexcept {
+    const std::uint64_t seen = seen_of(slot);
+    const std::uint32_t i = ahead_from(slot);
+    const bool went = i != ahead.size() && ahead[i].slot == slot;
+    return went && ahead[i].position > seen ? ahead[i].position : seen;
+  }
+  /// It gets a value now. False: memory is out.
+  [[nodiscard]] bool get_ahead(std::uint32_t slot, std::uint64_t position) noexcept {
+    const std::uint32_t i = ahead_from(slot);
+    if (i != ahead.size() && ahead[i].slot == slot) {
+      ahead[i].position = position;
+      return true;
+    }
+    if (!ahead.push_back({})) return false;
+    for (std::uint32_t k = ahead.size() - 1; k != i; --k) ahead[k] = ahead[k - 1];
+    ahead[i] = {position, slot};
+    return true;
+  }
+  /// A pass is over: what it saw itself need not be told apart.
+  void forget_ahead() noexcept {
+    std::uint32_t kept = 0;
+    for (const ahead_value& a : ahead) {
+      if (a.position > seen_of(a.slot)) ahead[kept++] = a;
+    }
+    while (ahead.size() != kept) ahead.pop_back();
+  }
   /// Slots from `slot` on were not seen after all.
   void unsee(std::uint32_t slot) noexcept {
     place = slot;
@@ -6656,6 +6822,37 @@ struct passing : value_reader {
       }
       now.pop_back();
     }
+  }
+
+ private:
+  /// Of the passes: the values of a slot up to this position.
+  [[nodiscard]] std::uint64_t seen_of(std::uint32_t slot) const noexcept {
+    const vec<seen_slots>& by = open && slot < place ? now : before;
+    std::uint32_t lo = 0;
+    std::uint32_t hi = by.size();
+    while (lo != hi) {
+      const std::uint32_t mid = lo + (hi - lo) / 2;
+      if (by[mid].end > slot) {
+        hi = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo == by.size() ? since : by[lo].head;
+  }
+  /// Place of the first that is not in front of `slot`.
+  [[nodiscard]] std::uint32_t ahead_from(std::uint32_t slot) const noexcept {
+    std::uint32_t lo = 0;
+    std::uint32_t hi = ahead.size();
+    while (lo != hi) {
+      const std::uint32_t mid = lo + (hi - lo) / 2;
+      if (ahead[mid].slot >= slot) {
+        hi = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo;
   }
 };
 
@@ -7012,6 +7209,7 @@ class engine {
   void untouch(stream& st) noexcept;
   [[nodiscard]] bool begin_counts(std::uint32_t index) noexcept;
   void note_latency(const channel_state& c, std::int64_t at) noexcept;
+  void count_lost(std::uint32_t index, std::uint64_t n) noexcept;
   void count_conflated(std::uint32_t index, std::uint64_t n) noexcept;
   void count(std::uint32_t index, std::uint64_t session_counts::*what, std::uint64_t n) noexcept;
   void move_cursor(subscription& sub, const log_place& to) noexcept;
@@ -7023,6 +7221,10 @@ class engine {
   void swap_readers(stream& st, std::uint32_t a, std::uint32_t b) noexcept;
   [[nodiscard]] bool is_live(const subscription& sub) const noexcept;
   void set_selecting(subscription& sub, bool on) noexcept;
+  [[nodiscard]] std::uint32_t find_watch(const subscription& sub,
+                                         std::string_view key) const noexcept;
+  [[nodiscard]] bool lost_keyless(const subscription& sub, const newest_by_key& values) noexcept;
+  [[nodiscard]] static bool gets_values(const subscription& sub) noexcept;
   [[nodiscard]] value_reader& value_reader_of(const subscription& sub) noexcept;
   [[nodiscard]] std::int64_t values_due(const subscription& sub) noexcept;
   void give_record_back(subscription& sub) noexcept;
@@ -7121,6 +7323,7 @@ class engine {
   [[nodiscard]] std::uint64_t head_of(const channel_state& c) const noexcept;
   [[nodiscard]] bool start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
                                   std::uint64_t told) noexcept;
+  void begin_values(value_reader& r, const channel_state& c) const noexcept;
   [[nodiscard]] std::uint32_t most_at_a_time() const noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
@@ -7196,6 +7399,17 @@ class engine {
   };
   // passes.hpp, selection.hpp
   static constexpr std::uint32_t least_at_a_time = 1024;  ///< bytes of values
+  static constexpr std::uint64_t barrier = 0;             ///< no position
+  void take_newest(weaving& w, std::uint32_t index) noexcept;
+  void share_passes(weaving& w) noexcept;
+  [[nodiscard]] bool add_value(weaving& w, std::uint32_t index, std::uint32_t value,
+                               bool counts) noexcept;
+  [[nodiscard]] bool add_before(weaving& w, std::uint32_t index, std::string_view key,
+                                std::string_view audience) noexcept;
+  [[nodiscard]] bool add_chosen_before(weaving& w, std::uint32_t index,
+                                       std::string_view key) noexcept;
+  [[nodiscard]] bool is_old(const channel_state& c, const newest_value& v) const noexcept;
+  [[nodiscard]] blob* make_loss(const channel_state& c, std::uint32_t value) const noexcept;
   [[nodiscard]] bool push_value(weaving& w, std::uint32_t index, std::uint32_t value,
                                 std::uint32_t key, bool counts) noexcept;
   void take_selected(weaving& w, std::uint32_t index) noexcept;
@@ -7238,6 +7452,7 @@ class engine {
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] bool index_audience(stream& st, std::string_view audience) noexcept;
   void put_newest(channel_state& c, const new_entry& meta, const publish_options& o) noexcept;
+  void put_keyless(channel_state& c, const new_entry& meta, const publish_options& o) noexcept;
   void announce(stream& st, std::string_view audience, bool keyed = false) noexcept;
   void serve_user(stream& st, std::string_view key) noexcept;
 
@@ -7261,6 +7476,8 @@ class engine {
   void put_visible(std::uint32_t slot, head& h, own_entries& own, std::uint32_t stop) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
+  void count_value(const subscription& sub, const lane_item& item) noexcept;
+  void count_old(const subscription& sub, const lane_item& item) noexcept;
   void lane_item_sent(session& s, const lane_item& item) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
   void advance_heads(session& s) noexcept;
@@ -7581,7 +7798,12 @@ inline std::uint64_t engine::head_of(const channel_state& c) const noexcept {
   return c.options_.ids != id_mode::none ? sequence_of(c).last : stamp_;
 }
 
-/// What reads the values of a channel. REQUIRES: it does.
+/// It reads the values of a channel.
+inline bool engine::gets_values(const subscription& sub) noexcept {
+  return sub.from() == source::newest || sub.from() == source::selected;
+}
+
+/// REQUIRES: gets_values(sub).
 inline value_reader& engine::value_reader_of(const subscription& sub) noexcept {
   if (sub.from() == source::selected) return selections_[sub.record];
   return passes_[sub.record];
@@ -7700,6 +7922,12 @@ inline bool engine::begin_counts(std::uint32_t index) noexcept {
 inline void engine::count(std::uint32_t index, std::uint64_t session_counts::*what,
                           std::uint64_t n) noexcept {
   if (!counts_.empty()) counts_[index].*what += n;
+}
+
+/// Events that a reader did not get, and is told of.
+inline void engine::count_lost(std::uint32_t index, std::uint64_t n) noexcept {
+  stream_of(subs_[index]).owner->counters_.dropped += n;
+  count(index, &session_counts::lost, n);
 }
 
 /// Events of a reader that gets newer ones of their keys instead.
@@ -8045,6 +8273,7 @@ inline open_result engine::open_channel(std::string_view name, channel_options&&
   if (find_state(name) != nullptr) return {{}, open_error::taken};
   if (channels_.size() >= max_channels) return {{}, open_error::too_many};
   o.keep_age = countable(o.keep_age, longest_age);
+  o.max_value_age = countable(o.max_value_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
   if (o.keep_sealed != duration::infinite()) o.keep_sealed = countable(o.keep_sealed, longest_age);
@@ -8747,6 +8976,14 @@ inline bool engine::watch_keys(std::uint32_t index, const watch_requests::reques
   return ok;
 }
 
+/// The watch of a reader that chose its keys on this one; none: it did not choose it.
+inline std::uint32_t engine::find_watch(const subscription& sub,
+                                        std::string_view key) const noexcept {
+  const key_watchers& all = *stream_of(sub).owner->newest_->watchers();
+  const std::uint32_t k = all.find(key);
+  return k == none ? none : all.find(selections_[sub.record].keys, k);
+}
+
 /// The subscription by which a session chose keys of a channel; none: it did not.
 inline std::uint32_t engine::selection_of(std::uint32_t slot,
                                           const channel_state& c) const noexcept {
@@ -8767,7 +9004,8 @@ inline bool engine::has_more(const subscription& sub) const noexcept {
   return (chosen.keys.first != none && now_ >= chosen.due()) || keyless_waits(sub);
 }
 
-/// Who chose the key of an event, and may see it, is served in the next flush.
+/// Who chose the key of an event, and may see it, is served in the next flush. `position`: of its
+/// value; barrier: it is one.
 inline void engine::wake_watchers(channel_state& c, std::string_view key, std::uint64_t position,
                                   std::string_view audience) noexcept {
   key_watchers& all = *c.newest_->watchers();
@@ -8793,6 +9031,7 @@ inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t 
   key_watchers& all = *c.newest_->watchers();
   const subscription& sub = subs_[all[w].reader];
   if (!serving(sessions_[sub.session])) return;
+  if (position == barrier) return enqueue(live_, sub.session);
   selection& chosen = selections_[sub.record];
   const bool waited = chosen.keys.first != none;
   const key_watchers::change did = all.changed(chosen.keys, w, position);
@@ -8805,11 +9044,11 @@ inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t 
   }
 }
 
-/// A value of watch `w` is out.
+/// A value of watch `w` is out; none: that of another audience is behind it.
 inline void engine::value_sent(std::uint32_t index, std::uint32_t w) noexcept {
   const subscription& sub = subs_[index];
   key_watchers& all = *stream_of(sub).owner->newest_->watchers();
-  if (!all.is_written(w, index)) return;
+  if (w == none || !all.comes_from_write(w)) return;
   all.sent(selections_[sub.record].keys, w);
   if (sessions_[sub.session].paced) arm(sub.session);
 }
@@ -8983,6 +9222,20 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   watch_lag(st, sub.live_from);
 }
 
+/// Of the values: what one write may take at most.
+inline std::uint32_t engine::most_at_a_time() const noexcept {
+  return host_.max_buffers == 1 && batch::record < options_.flush_share ? batch::record
+                                                                        : options_.flush_share;
+}
+
+/// How it takes its first values.
+inline void engine::begin_values(value_reader& r, const channel_state& c) const noexcept {
+  const std::uint32_t weight = c.options_.weight;
+  r.entered = head_of(c);
+  r.room = most_at_a_time();
+  r.cost = static_cast<std::uint16_t>(60'000 / (weight == 0 ? 1 : weight < 1000 ? weight : 1000));
+}
+
 /// Passes over the newest values come next: those that came behind `since`, and the events without
 /// a key behind `keyless`. Losses up to `told` go unsaid. False: memory is out.
 inline bool engine::start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
@@ -8994,9 +9247,8 @@ inline bool engine::start_passes(subscription& sub, std::uint64_t since, std::ui
   p.since = since;
   p.keyless = keyless;
   p.told = told;
-  p.entered = head_of(*st.owner);
   p.counted = st.log.end();
-  p.room = most_at_a_time();
+  begin_values(p, *st.owner);
   release_cursor(sub);
   sub.read_from(source::newest);
   sub.record = record;
@@ -9067,16 +9319,9 @@ inline bool engine::start_watching(std::uint32_t index, const joining& j,
   set_selecting(sub, true);
   selection& chosen = selections_[record];
   chosen.keyless = keyless;
-  chosen.entered = newest;
-  chosen.room = most_at_a_time();
+  begin_values(chosen, c);
   chosen.at_most = at_most;
   return watch_keys(index, watch);
-}
-
-/// Of the values: what one write may take at most.
-inline std::uint32_t engine::most_at_a_time() const noexcept {
-  return host_.max_buffers == 1 && batch::record < options_.flush_share ? batch::record
-                                                                        : options_.flush_share;
 }
 
 inline bool engine::tells_position(const joining& j) const noexcept {
@@ -9331,14 +9576,32 @@ inline newest_by_key& engine::values_of(stream& st) noexcept {
   return values;
 }
 
-/// From event `n` without a key to the first that the session may see.
+/// From event `n` that is no state to the first that the session gets.
 inline std::uint64_t engine::next_keyless(const subscription& sub, std::uint64_t n) noexcept {
   const newest_by_key& values = *stream_of(sub).owner->newest_;
   for (; n != values.keyless_end(); ++n) {
-    const std::string_view audience = values.audience_of(values.keyless(n));
+    const keyless_event& e = values.keyless(n);
+    if (e.key != none && sub.from() == source::selected &&
+        find_watch(sub, values.key_of(e)) == none)
+      continue;
+    const std::string_view audience = values.audience_of(e);
     if (audience.empty() || sees(sub.session, audience)) break;
   }
   return n;
+}
+
+/// Whether a reader lost events that are no state, behind the last that it has.
+inline bool engine::lost_keyless(const subscription& sub, const newest_by_key& values) noexcept {
+  const auto visible = [&](std::string_view audience) { return sees(sub.session, audience); };
+  const std::uint64_t had = value_reader_of(sub).keyless;
+  if (values.lost_keyless(had, visible)) return true;
+  if (!values.lost_barrier(had, visible)) return false;
+  if (sub.from() == source::newest) return true;
+  const key_watchers& all = *values.watchers();
+  for (const std::uint32_t w : selections_[sub.record].keys.places) {
+    if (w != none && all.key(all[w].key).lost > had) return true;
+  }
+  return false;
 }
 
 /// Notes, for all channels of which a session gets the newest values: events without a key that it
@@ -9347,7 +9610,7 @@ inline void engine::note_losses(std::uint32_t slot, bool of_values) noexcept {
   const auto visible = [&](std::string_view audience) { return sees(slot, audience); };
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    if (sub.from() != source::newest && sub.from() != source::selected) continue;
+    if (!gets_values(sub)) continue;
     stream& st = stream_of(sub);
     const newest_by_key& values = values_of(st);
     channel_state& c = *st.owner;
@@ -9358,7 +9621,7 @@ inline void engine::note_losses(std::uint32_t slot, bool of_values) noexcept {
     std::uint64_t had = all_keys ? passes_[sub.record].since : 0;
     if (p.told > had) had = p.told;
     bool ok = true;
-    if (values.lost_keyless(p.keyless, visible)) {
+    if (lost_keyless(sub, values)) {
       const std::uint64_t n = next_keyless(sub, values.keyless_after(p.keyless));
       const std::uint64_t first =
           n == values.keyless_end() ? newest + 1 : values.keyless(n).position;
@@ -9438,8 +9701,7 @@ inline loss engine::leave_skip(std::uint32_t slot, std::uint32_t index) noexcept
     return {};
   }
   go_live(sub, lost == 0 ? missed.ordinal : to);
-  c.counters_.dropped += lost;
-  count(index, &session_counts::lost, lost);
+  count_lost(index, lost);
   return {missed.requested, to < st.log.end() ? st.log.id_at(to) : sequence_of(c).last + 1, lost,
           !st.log.selective(), with_ids};
 }
@@ -9449,16 +9711,6 @@ inline loss engine::leave_skip(std::uint32_t slot, std::uint32_t index) noexcept
 #endif  // SSEHUB_DETAIL_ENGINE_CATCH_UP_HPP
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
-
-/// Values for a session, while there is room.
-inline void engine::run_passes(weaving& w) noexcept {
-  note_losses(w.slot, true);
-  w.ok = tell(w.slot);
-  for (std::uint32_t i = sessions_[w.slot].first; i != none && w.ok; i = subs_[i].next) {
-    if (subs_[i].from() == source::newest) take_values(w, i);
-    if (subs_[i].from() == source::selected) take_selected(w, i);
-  }
-}
 
 // --- how much, and when --------------------------------------------------------------------------
 
@@ -9483,6 +9735,8 @@ inline void engine::note_cut(value_reader& r, std::uint64_t n) noexcept {
 
 /// It took values of so many bytes, or gave them back (below 0).
 inline void engine::pay(value_reader& r, std::int64_t bytes) const noexcept {
+  const std::uint64_t spent = static_cast<std::uint64_t>(bytes < 0 ? -bytes : bytes) * r.cost;
+  r.turn = bytes >= 0 ? r.turn + spent : r.turn > spent ? r.turn - spent : 0;
   if (r.at_most.bytes_per_second == 0) return;
   const std::int64_t debt = r.debt + bytes * 1000;
   const std::int64_t each = r.at_most.bytes_per_second;
@@ -9501,13 +9755,38 @@ inline void engine::wait_a_period(value_reader& r) noexcept {
   r.next_look = now_ + wait;
 }
 
-/// `counts`: it came while its reader was there. False: memory is out.
+/// Of an age at which nobody gets it.
+inline bool engine::is_old(const channel_state& c, const newest_value& v) const noexcept {
+  const duration most = c.options_.max_value_age;
+  return !most.is_off() && !v.erased && present_ - v.at > most.ms();
+}
+
+/// A value, or that it is lost for its age. `counts`: it came while its reader was there. False:
+/// memory is out.
 inline bool engine::push_value(weaving& w, std::uint32_t index, std::uint32_t value,
                                std::uint32_t key, bool counts) noexcept {
-  const newest_by_key& values = *stream_of(subs_[index]).owner->newest_;
-  w.bytes += values[value].bytes->size;
-  return lanes_.push_value(sessions_[w.slot].lane, values[value].bytes, index, key, counts,
-                           values[value].at);
+  const channel_state& c = *stream_of(subs_[index]).owner;
+  const newest_value& v = (*c.newest_)[value];
+  lane_item item{.from = index, .key = key, .counts = counts, .lost = is_old(c, v)};
+  item.at = static_cast<std::uint32_t>(v.at);
+  blob* const bytes = item.lost ? make_loss(c, value) : v.bytes;
+  if (bytes == nullptr) return false;
+  w.bytes += bytes->size;
+  const bool ok = lanes_.push_value(sessions_[w.slot].lane, bytes, item);
+  if (item.lost) unref(bytes);
+  return ok;
+}
+
+/// A gap frame that says that this value is lost: without an id, since values have none.
+inline blob* engine::make_loss(const channel_state& c, std::uint32_t value) const noexcept {
+  const std::uint64_t position = c.newest_->position(value);
+  char data[max_gap];
+  const char* const end =
+      put_gap(data, {position - 1, position + 1, 1, true}, c.options_.ids != id_mode::none);
+  const event e{.type = "gap", .data = {data, static_cast<std::size_t>(end - data)}};
+  blob* const b = make_blob(static_cast<std::uint32_t>(encoded_size(e)));
+  if (b != nullptr) encode_to(b->bytes(), e);
+  return b;
 }
 
 // --- of chosen keys ------------------------------------------------------------------------------
@@ -9539,6 +9818,7 @@ inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) n
   for (std::uint32_t v = values.watchers()->key(of.key).values; v != none && ok;
        v = values[v].next_of_key) {
     if (values.position(v) < of.due || !sees_value(w.slot, values[v])) continue;
+    if (of.due == 0 && is_old(*st.owner, values[v])) continue;
     if (last != none) ok = push_value(w, index, last, none, of.due != 0);
     last = v;
   }
@@ -9548,7 +9828,7 @@ inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) n
   // max_keys made the channel forget it
   const auto visible = [&](std::string_view audience) { return sees(w.slot, audience); };
   if (!values.lost_value(of.due - 1, visible)) return ok;
-  count(index, &session_counts::lost, 1);
+  count_lost(index, 1);
   const bool ids = st.owner->options_.ids != id_mode::none;
   return ok && untold_.push_back({st.owner, {of.due - 1, head_of(*st.owner) + 1, 0, false, ids}}) &&
          tell(w.slot);
@@ -9558,9 +9838,10 @@ inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) n
 inline void engine::take_back(selection& chosen, const lane_item& item) noexcept {
   const std::uint32_t index = item.from;
   const std::uint32_t x = item.key;
+  if (x == none) return;  // another audience's behind it says it
   key_watchers& all = *stream_of(subs_[index]).owner->newest_->watchers();
-  if (!all.is_written(x, index)) {
-    if (x != none && item.counts) count_conflated(index, 1);
+  if (!all.comes_from_write(x)) {
+    if (item.counts) count_conflated(index, 1);
     return;
   }
   if (all.give_back(chosen.keys, x, chosen.put_back)) count_conflated(index, 1);
@@ -9577,6 +9858,7 @@ inline void engine::end_pass(std::uint32_t index) noexcept {
   p.before = std::move(p.now);
   p.now.clear();
   p.open = p.ending = p.opens = p.gave = p.fresh = false;
+  p.forget_ahead();
   wait_a_period(p);
 }
 
@@ -9601,8 +9883,13 @@ inline void engine::take_values(weaving& w, std::uint32_t index) noexcept {
       begin_pass(p, newest);
       continue;
     }
-    if (!(p.fresh && values[slot].erased) && sees_value(w.slot, values[slot])) {
-      w.ok = push_value(w, index, slot, slot, values.position(slot) > p.entered);
+    const newest_value& v = values[slot];
+    const bool came = values.position(slot) > p.entered;
+    const bool has = !p.ahead.empty() && p.has(slot) >= values.position(slot);
+    const bool nothing =
+        has || (p.fresh && (v.erased || (!came && is_old(*stream_of(sub).owner, v))));
+    if (!nothing && sees_value(w.slot, v)) {
+      w.ok = push_value(w, index, slot, slot, came);
       if (!w.ok) return;
       p.gave = true;
     }
@@ -9677,7 +9964,7 @@ inline bool engine::tell_pass(std::uint32_t slot, std::uint32_t index) noexcept 
 inline void engine::take_values_back(std::uint32_t slot, std::uint64_t n) noexcept {
   lanes_.take_back(sessions_[slot].lane, [&](const lane_item& item) {
     const subscription& sub = subs_[item.from];
-    if (sub.from() != source::newest && sub.from() != source::selected) return;  // it leaves
+    if (!gets_values(sub)) return;  // it leaves
     value_reader& r = value_reader_of(sub);
     const bool first = !r.cut;
     if (item.kind == lane_kind::value) {
@@ -9765,6 +10052,57 @@ inline bool engine::weaves(const session& s) const noexcept {
   return false;
 }
 
+/// Values for a session, while there is room.
+inline void engine::run_passes(weaving& w) noexcept {
+  note_losses(w.slot, true);
+  w.ok = tell(w.slot);
+  std::uint32_t first = none;
+  bool several = false;
+  for (std::uint32_t i = sessions_[w.slot].first; i != none; i = subs_[i].next) {
+    if (!gets_values(subs_[i]) || now_ < value_reader_of(subs_[i]).due()) continue;
+    several = first != none;
+    first = i;
+  }
+  if (several) return share_passes(w);
+  if (first == none || !w.ok) return;
+  value_reader_of(subs_[first]).turn = 0;  // nobody is there to share with
+  take_newest(w, first);
+}
+
+inline void engine::take_newest(weaving& w, std::uint32_t index) noexcept {
+  if (subs_[index].from() == source::newest) {
+    take_values(w, index);
+  } else {
+    take_selected(w, index);
+  }
+}
+
+/// The channel that had least of its share comes first.
+inline void engine::share_passes(weaving& w) noexcept {
+  strands_.clear();
+  for (std::uint32_t i = sessions_[w.slot].first; i != none && w.ok; i = subs_[i].next) {
+    if (!gets_values(subs_[i]) || now_ < value_reader_of(subs_[i]).due()) continue;
+    w.ok = strands_.push_back({.next = value_reader_of(subs_[i]).turn, .index = i});
+  }
+  for (std::uint32_t i = strands_.size() / 2; i-- != 0;) sink(i);
+  std::uint64_t passed = strand::nothing;  // the turn of the first that took something
+  while (w.ok && w.bytes < w.room && strands_[0].next != strand::nothing) {
+    const strand x = strands_[0];
+    const std::uint64_t before = w.bytes;
+    take_newest(w, x.index);
+    if (passed == strand::nothing && w.bytes != before) passed = x.next;
+    strands_[0].next = strand::nothing;
+    sink(0);
+  }
+  if (passed == 0 || passed == strand::nothing) return;
+  // Who had nothing to take saves no more of its share than the others did.
+  for (std::uint32_t i = sessions_[w.slot].first; i != none; i = subs_[i].next) {
+    if (!gets_values(subs_[i])) continue;
+    std::uint64_t& turn = value_reader_of(subs_[i]).turn;
+    turn = turn > passed ? turn - passed : 0;
+  }
+}
+
 /// Takes from the strands in the order of their ids, up to a share, or to where a hook has to be
 /// asked again.
 inline void engine::weave(weaving& w) noexcept {
@@ -9814,7 +10152,7 @@ inline void engine::sink(std::uint32_t i) noexcept {
 
 inline void engine::look(weaving& w, strand& x) noexcept {
   subscription& sub = subs_[x.index];
-  if (sub.from() == source::newest || sub.from() == source::selected) {
+  if (gets_values(sub)) {
     const newest_by_key& values = *stream_of(sub).owner->newest_;
     value_reader& p = value_reader_of(sub);
     if (x.keyless == strand::nothing) x.keyless = values.keyless_after(p.keyless);
@@ -9847,7 +10185,7 @@ inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
   subscription& sub = subs_[x.index];
   w.moved = true;
   if (sub.from() == source::log) return take_from_log(w, x, bound);
-  if (sub.from() == source::newest || sub.from() == source::selected) return take_keyless(w, x);
+  if (gets_values(sub)) return take_keyless(w, x);
   blob* const bytes = staged_[x.staged++].bytes;
   const event_id before = std::exchange(sub.filled_to, x.next);
   w.done_to = x.next;
@@ -9868,7 +10206,63 @@ inline void engine::take_loss(weaving& w, channel_state& c, event_id before, eve
   w.ok = untold_.push_back({&c, {before, id + 1, 0, false}}) && tell(w.slot);
 }
 
-/// An event without a key, for one that gets values.
+/// A value that stands in front of a barrier.
+inline bool engine::add_value(weaving& w, std::uint32_t index, std::uint32_t value,
+                              bool counts) noexcept {
+  channel_state& c = *stream_of(subs_[index]).owner;
+  const newest_value& v = (*c.newest_)[value];
+  value_reader& r = value_reader_of(subs_[index]);
+  ++c.counters_.delivered;
+  count(index, counts ? &session_counts::delivered : &session_counts::snapshot, 1);
+  r.sent += counts ? 1U : 0U;
+  if (counts) note_latency(c, v.at);
+  pay(r, v.bytes->size);
+  return add_piece(w, {v.bytes->bytes(), v.bytes->size}, no_id);
+}
+
+/// A barrier comes: what a reader by passes does not have of its key.
+inline bool engine::add_before(weaving& w, std::uint32_t index, std::string_view key,
+                               std::string_view audience) noexcept {
+  const newest_by_key& values = *stream_of(subs_[index]).owner->newest_;
+  passing& p = passes_[subs_[index].record];
+  const std::uint32_t held[] = {values.find(key, {}),
+                                audience.empty() ? none : values.find(key, audience)};
+  for (const std::uint32_t slot : held) {
+    if (slot == none || values.position(slot) <= p.has(slot)) continue;
+    const newest_value& v = values[slot];
+    if ((v.erased && p.fresh) || is_old(*stream_of(subs_[index]).owner, v)) continue;
+    if (!p.get_ahead(slot, values.position(slot)) ||
+        !add_value(w, index, slot, values.position(slot) > p.entered))
+      return false;
+  }
+  return true;
+}
+
+/// The same for one that chose its keys.
+inline bool engine::add_chosen_before(weaving& w, std::uint32_t index,
+                                      std::string_view key) noexcept {
+  const channel_state& c = *stream_of(subs_[index]).owner;
+  const newest_by_key& values = *c.newest_;
+  key_watchers& all = *c.newest_->watchers();
+  const std::uint32_t x = find_watch(subs_[index], key);
+  const std::uint64_t due = all.due(x);
+  const std::uint32_t first = all.key(all[x].key).values;
+  const auto next = [&](std::uint32_t v) {
+    while (v != none && (values.position(v) < due || !sees_value(w.slot, values[v])))
+      v = values[v].next_of_key;
+    return v;
+  };
+  for (std::uint32_t v = next(first); v != none; v = next(values[v].next_of_key)) {
+    if (is_old(c, values[v])) return true;  // that is told in its turn
+  }
+  all.take_now(x);
+  bool ok = true;
+  for (std::uint32_t v = next(first); v != none && ok; v = next(values[v].next_of_key))
+    ok = add_value(w, index, v, due != 0);
+  return ok;
+}
+
+/// An event that is no state, for one that gets values.
 inline void engine::take_keyless(weaving& w, strand& x) noexcept {
   const subscription& sub = subs_[x.index];
   stream& st = stream_of(sub);
@@ -9883,7 +10277,13 @@ inline void engine::take_keyless(weaving& w, strand& x) noexcept {
   count(x.index, &session_counts::delivered, 1);
   if (e.position > p.entered) note_latency(*st.owner, at.seg->at(at.get()));
   pieces_.clear();
-  w.ok = add_piece(w, at.seg->text(at.get()), id);
+  if (e.key != none) {
+    const std::string_view key = st.owner->newest_->key_of(e);
+    w.ok = sub.from() == source::selected
+               ? add_chosen_before(w, x.index, key)
+               : add_before(w, x.index, key, st.owner->newest_->audience_of(e));
+  }
+  w.ok = w.ok && add_piece(w, at.seg->text(at.get()), id);
   if (w.ok) push_pieces(w, lane_kind::event, x.index);
 }
 
@@ -10256,7 +10656,8 @@ inline publish_result engine::publish(channel_state& c, const event& e,
   if (meta.id != no_id) seq.last = meta.id;
   ++c.counters_.published;
   if (c.newest_ != nullptr && !o.transient) {
-    put_newest(c, meta, o);
+    const bool state = !o.key.empty() && o.role != key_role::barrier;
+    state ? put_newest(c, meta, o) : put_keyless(c, meta, o);
   }
   if (o.transient && c.main_.readers.empty()) hand_out(*st);  // nobody is to have it
   if (!c.options_.keep_age.is_off()) {
@@ -10267,18 +10668,22 @@ inline publish_result engine::publish(channel_state& c, const event& e,
   return {meta.id, publish_error::none};
 }
 
-/// What was appended last is the newest of its key, or an event without one.
+/// What was appended last is no state of a key.
+inline void engine::put_keyless(channel_state& c, const new_entry& meta,
+                                const publish_options& o) noexcept {
+  const std::uint64_t position = meta.id != no_id ? meta.id : meta.stamp;
+  values_of(c.main_).put_keyless(position, c.main_.log.end() - 1, o.audience, o.key);
+  if (!o.key.empty() && c.main_.selecting != 0) wake_watchers(c, o.key, barrier, o.audience);
+}
+
+/// It is the newest state of its key.
 inline void engine::put_newest(channel_state& c, const new_entry& meta,
                                const publish_options& o) noexcept {
   const std::uint64_t position = meta.id != no_id ? meta.id : meta.stamp;
-  if (o.key.empty()) {
-    values_of(c.main_).put_keyless(position, c.main_.log.end() - 1, o.audience);
-    return;
-  }
   std::string_view text = meta.text;
   if (o.encoded && meta.id != no_id && text.starts_with("id: "))
     text.remove_prefix(text.find('\n') + 1);
-  c.newest_->put(o.key, position, text, o.audience, o.erase, static_cast<std::uint32_t>(meta.at));
+  c.newest_->put({o.key, position, text, o.audience, o.role == key_role::erase, meta.at});
   if (c.main_.selecting != 0) wake_watchers(c, o.key, position, o.audience);
 }
 
@@ -10843,16 +11248,35 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
   if (item.kind == lane_kind::event || item.kind == lane_kind::value) s.last_event = now32();
   if (item.kind == lane_kind::value && item.from != none) {
     const subscription& sub = subs_[item.from];
-    channel_state& c = *stream_of(sub).owner;
-    ++c.counters_.delivered;
-    count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
-    const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
-    if (item.counts) note_latency(c, present_ - waited);
-    if (sub.from() == source::newest || sub.from() == source::selected)
-      value_reader_of(sub).sent += item.counts ? 1U : 0U;
+    item.lost ? count_old(sub, item) : count_value(sub, item);
+    if (gets_values(sub)) value_reader_of(sub).sent += item.counts ? 1U : 0U;
     if (sub.from() == source::selected) value_sent(item.from, item.key);
   }
   lanes_.pop(s.lane);
+}
+
+/// A value is out.
+inline void engine::count_value(const subscription& sub, const lane_item& item) noexcept {
+  channel_state& c = *stream_of(sub).owner;
+  ++c.counters_.delivered;
+  count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
+  const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
+  if (item.counts) note_latency(c, present_ - waited);
+}
+
+/// A reader was told that a value was too old for it.
+inline void engine::count_old(const subscription& sub, const lane_item& item) noexcept {
+  channel_state& c = *stream_of(sub).owner;
+  ++c.counters_.gaps;
+  if (item.counts) count_lost(item.from, 1);
+  if (!on_gap) return;
+  const std::string_view text{item.bytes->bytes(), item.bytes->size};
+  const std::size_t data = text.find("data: ") + 6;
+  gap said{.lost = 1, .lost_known = true};
+  (void)read_gap({.type = "gap", .data = text.substr(data, text.size() - 2 - data)}, said);
+  const quiet q{*this};
+  on_gap(
+      {id_of(sub.session), handle_of(c), said.requested, said.first, said.lost, said.lost_known});
 }
 
 inline void engine::note_write(session& s, std::uint64_t n) noexcept {

@@ -1,4 +1,4 @@
-// Keys that are gone (publish_options::erase): who has the value is told, who is new gets neither.
+// Keys that are gone (key_role::erase): who has the value is told, who is new gets neither.
 #include <cstdint>
 #include <span>
 #include <string>
@@ -31,8 +31,8 @@ void set_key(sse::channel c, std::string_view key, int value, std::string_view a
   REQUIRE(c.publish({.data = data}, {.audience = audience, .key = key}));
 }
 void erase_key(sse::channel c, std::string_view key, std::string_view audience = {}) {
-  REQUIRE(
-      c.publish({.type = "gone", .data = key}, {.audience = audience, .key = key, .erase = true}));
+  REQUIRE(c.publish({.type = "gone", .data = key},
+                    {.audience = audience, .key = key, .role = sse::key_role::erase}));
 }
 
 /// The data of all frames; an erasing one as `-key`, a gap frame as `gap`.
@@ -200,14 +200,14 @@ TEST_CASE("erase: it is a word of publish, mailboxes carry it, and keys have a b
   sse::channel c = s.open("board", erasable());
   sse::mailbox mail;
   sse::publisher p = mail.make_publisher(1);
-  const std::string longest(0x7fff, 'k');
+  const std::string longest(0x3fff, 'k');
   const auto take = [&] {
     mail.drain([&](const sse::mail& m) { REQUIRE(c.publish(m.event, m.options)); });
   };
   REQUIRE(p.try_publish({.data = "1"}, {.key = longest}) == sse::publish_error::none);
   take();
   CHECK(after_flush(s, s.join(c)) == "1");
-  REQUIRE(p.try_publish({.data = "2"}, {.key = longest, .erase = true}) ==
+  REQUIRE(p.try_publish({.data = "2"}, {.key = longest, .role = sse::key_role::erase}) ==
           sse::publish_error::none);
   take();
   CHECK(after_flush(s, s.join(c)).empty());
@@ -215,6 +215,7 @@ TEST_CASE("erase: it is a word of publish, mailboxes carry it, and keys have a b
   CHECK(p.try_publish({}, {.key = longer}) == sse::publish_error::too_large);
   CHECK(c.publish({}, {.key = longer}) == sse::publish_error::too_large);
   // Without a key, or without values to keep, it says nothing.
-  CHECK(c.publish({.data = "3"}, {.erase = true}));
-  CHECK(s.open("plain", test::quiet()).publish({.data = "4"}, {.key = "a", .erase = true}));
+  CHECK(c.publish({.data = "3"}, {.role = sse::key_role::erase}));
+  CHECK(s.open("plain", test::quiet())
+            .publish({.data = "4"}, {.key = "a", .role = sse::key_role::erase}));
 }

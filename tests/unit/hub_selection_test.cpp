@@ -582,3 +582,27 @@ TEST_CASE("pace: events without a key, and other channels, do not wait for it",
     CHECK(test::count(s.take(k), "a=2") == 1);
   }
 }
+
+TEST_CASE("selection: a key that is given up while its value is half sent, and chosen again, comes",
+          "[selection][fault]") {
+  test::stage s{{.session_stats = true}};
+  const sse::channel c = s.open("board", board());
+  const keys chosen{"a"};
+  const caller k = watch(s, c, chosen);
+  s.flush();
+  (void)s.take(k);
+  s.peer(k).window = 0;
+  REQUIRE(c.publish({.data = "1"}, {.key = "a"}));
+  s.flush();
+  s.let(k, 4);
+  REQUIRE(s.hub.unselect(k.id, c, chosen) == sse::select_error::none);
+  REQUIRE(s.hub.select(k.id, c, chosen) == sse::select_error::none);
+  s.flush();
+  s.let(k, 5);  // the rest of the first
+  CHECK(s.take(k) == "data: 1\n\n");
+  s.let(k, SIZE_MAX);
+  CHECK(s.take(k) == "data: 1\n\n");
+  REQUIRE(c.publish({.data = "2"}, {.key = "a"}));
+  s.flush();
+  CHECK(s.take(k) == "data: 2\n\n");
+}

@@ -149,9 +149,38 @@ TEST_CASE("key_watchers: what changed first is taken first, once, and goes back 
   SECTION("one that is given up while it waits, or is written, does not come") {
     all.remove(list, all.find("b"));
     all.remove(list, all.find("a"));
-    CHECK_FALSE(all.is_written(w[0], 0));
-    CHECK(all.is_written(w[2], 0));
-    CHECK_FALSE(all.is_written(w[2], 1));
+    const std::uint32_t again = all.add(list, 0, "a");
+    CHECK(again != w[0]);  // a write still has its value
+    CHECK_FALSE(all.comes_from_write(w[0]));
+    CHECK(all.comes_from_write(w[2]));
+    CHECK(all.add(list, 0, "f") == w[0]);
     CHECK(taken(all, list) == std::vector<std::uint32_t>{w[3]});
+    CHECK(all.count() == 4);
+    all.clear(list);
+    CHECK(all.count() == 0);
+  }
+  SECTION("one that is taken out of its turn keeps its place for the next change") {
+    CHECK(all.due(w[2]) == key_watchers::nothing);  // the write has it
+    CHECK(all.changed(list, w[2], 10) == change::follows);
+    CHECK(all.due(w[2]) == 10);
+    all.take_now(w[2]);
+    CHECK(all.due(w[2]) == key_watchers::nothing);
+    CHECK(all.due(w[1]) != key_watchers::nothing);
+    all.take_now(w[1]);
+    CHECK(all.due(w[1]) == key_watchers::nothing);
+    CHECK_FALSE(all.waits(w[1]));
+    CHECK(all.changed(list, w[1], 11) == change::queued);
+    CHECK(all.due(w[1]) == 11);
+    CHECK(taken(all, list) == std::vector<std::uint32_t>{w[1], w[3]});
+    all.sent(list, w[1]);
+    all.sent(list, w[3]);
+    CHECK(all.changed(list, w[1], 12) == change::queued);
+    all.take_now(w[1]);
+    CHECK(taken(all, list).empty());
+    CHECK(all.changed(list, w[1], 13) == change::queued);
+    all.take_now(w[1]);
+    all.remove(list, all.find("b"));  // while it has a place
+    CHECK(taken(all, list).empty());
+    CHECK(all.count() == 3);
   }
 }

@@ -3,11 +3,13 @@
 // Keyed channels by turns: so many updates, then a reader takes so many bytes. What it gets is held
 // against what was published: a key is silent for one pass over all keys at most, a value is the
 // newest of its key when it is written, and all that was published is delivered, conflated or
-// announced as lost.
+// announced as lost. A barrier, here a trade, comes in order, behind a value of its key that is no
+// older than it.
 //
 //   SSEHUB_KEYED_STEPS=n   updates of the random runs; default 200,000
 #include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -34,6 +36,8 @@ struct desk_plan {
   std::uint32_t chosen_in = 0;  ///< the reader chooses one of so many keys; 0: it reads the channel
   double max_rate = 0;          ///< of a reader that chooses; a turn takes 10 ms
   std::uint32_t erased_in = 0;  ///< one of so many updates of a key says that it is gone
+  std::uint32_t trades_in = 0;  ///< a barrier behind one of so many updates of a key; 0: none
+  std::uint32_t max_age = 0;    ///< turns after which a value is not sent any more; 0: any
 };
 
 /// What a reader got of it.
@@ -46,6 +50,10 @@ struct desk_result {
   std::uint64_t keyless = 0;
   std::uint64_t keyless_wrong = 0;  ///< not the next one
   std::uint64_t gaps = 0;
+  std::uint64_t lost = 0;     ///< values that were too old, as it was told
+  std::uint64_t too_old = 0;  ///< values that were, and came
+  std::uint64_t trades = 0;
+  std::uint64_t trades_wrong = 0;  ///< not the next one, or without the value in front of it
   std::uint64_t updates = 0;
   std::uint64_t given_up = 0;  ///< values that came after their key was given up
 };
@@ -64,6 +72,7 @@ class basic_desk {
     o.on_lag = sse::lag_policy::coalesce;
     o.max_keys = p.keys;
     o.max_selected = p.keys;
+    if (p.max_age != 0) o.max_value_age = sse::duration::milliseconds(10 * p.max_age);
     quotes_ = stage_.open("quotes", std::move(o));
     if (p.chosen_in == 0) {
       reader_ = stage_.join(quotes_, {.window = completes ? SIZE_MAX : 0});
@@ -89,8 +98,11 @@ class basic_desk {
                           : stage_.hub.unselect(reader_.id, quotes_, {&view, 1});
     if (error != sse::select_error::none) ++result.gaps;
     keys_[k].given_up = !on;
+    for (expected_trade& e : expected_) e.maybe = e.maybe || (!on && e.key == k);
     if (on) keys_[k].got = 0;
-    keys_[k].pending_since = on && keys_[k].version != 0 ? now_ : 0;
+    keys_[k].may_come_twice = on && !held_.empty();  // what is half sent, and then as for one new
+    // A value that was too old before it was chosen need not come.
+    keys_[k].pending_since = on && keys_[k].version != 0 && plan_.max_age == 0 ? now_ : 0;
   }
 
   void turn() {
@@ -113,9 +125,27 @@ class basic_desk {
     }
     const std::string name = "k" + std::to_string(k);
     const std::string data = name + ";" + std::to_string(x.version) + ";" + std::string(70, 'x');
-    const bool erase = plan_.erased_in != 0 && x.version % plan_.erased_in == 0;
-    if (!quotes_.publish({.type = "q", .data = data}, {.key = name, .erase = erase}))
-      ++result.old_news;
+    x.erased = plan_.erased_in != 0 && x.version % plan_.erased_in == 0;
+    x.since = now_;
+    const auto role = x.erased ? sse::key_role::erase : sse::key_role::value;
+    const sse::publish_result r =
+        quotes_.publish({.type = "q", .data = data}, {.key = name, .role = role});
+    if (!r) ++result.old_news;
+    key_of_id_.resize(r.id + 1);
+    key_of_id_[r.id] = k;
+    x.id = r.id;
+    if (plan_.trades_in != 0 && x.version % plan_.trades_in == 0) trade(k);
+  }
+  void trade(std::uint32_t k) {
+    const std::string name = "k" + std::to_string(k);
+    const std::string data = std::to_string(++trades_);
+    if (!quotes_.publish({.type = "t", .data = data},
+                         {.key = name, .role = sse::key_role::barrier}))
+      ++result.trades_wrong;
+    if (!chosen(k)) return;
+    const bool maybe = keys_[k].given_up;
+    result.trades += maybe ? 0 : 1;
+    expected_.push_back({trades_, k, keys_[k].version, maybe, !maybe});
   }
   void put_keyless() { (void)quotes_.publish({.type = "fill", .data = std::to_string(++fills_)}); }
   void take(std::size_t bytes) {
@@ -130,12 +160,16 @@ class basic_desk {
   }
   /// It reads whatever there is; then nothing is pending.
   void take_all() {
-    now_ += plan_.max_rate > 0 ? static_cast<std::uint64_t>(100 / plan_.max_rate) + 1 : 1;
+    const auto pause = plan_.max_rate > 0 ? static_cast<std::uint64_t>(100 / plan_.max_rate) : 0;
+    for (key& k : keys_) k.pending_since += k.pending_since != 0 ? pause : 0;  // nobody looks
+    now_ += 1 + pause;
     stage_.hub.tick(sse::time_point::milliseconds(static_cast<std::int64_t>(10 * now_)));
     stage_.flush();
     do take(SIZE_MAX);
     while (completes && stage_.peer(reader_).in_flight_bytes != 0);
   }
+  /// No more of them come.
+  void end_trades() { pass_trades(UINT64_MAX); }
   /// Turns that a pass over all keys takes; a value or an id may be cut at its beginning and end.
   [[nodiscard]] std::uint64_t turns_of_a_pass() const {
     const std::size_t size = 12 + 6 + 1 + std::to_string(plan_.keys).size() + 22 + 70;
@@ -153,7 +187,8 @@ class basic_desk {
   [[nodiscard]] sse::session_counts counts() const {
     return stage_.hub.session_stats(reader_.id, quotes_);
   }
-  [[nodiscard]] std::uint64_t published() const { return result.updates + fills_; }
+  [[nodiscard]] std::uint64_t published() const { return result.updates + result.trades + fills_; }
+  [[nodiscard]] std::uint64_t trades_came() const { return trades_came_; }
   /// Of updates that did not come yet, too.
   [[nodiscard]] std::uint64_t longest_wait() const {
     std::uint64_t longest = result.longest_wait;
@@ -169,14 +204,28 @@ class basic_desk {
     std::uint64_t version = 0;
     std::uint64_t got = 0;
     std::uint64_t pending_since = 0;
+    std::uint64_t since = 0;  ///< of its version
+    sse::event_id id = 0;
     bool given_up = false;
+    bool erased = false;
+    bool may_come_twice = false;
+  };
+  struct expected_trade {
+    std::uint64_t number;
+    std::uint32_t key;
+    std::uint64_t version;
+    bool maybe;    ///< its key was given up, then or since
+    bool counted;  ///< among result.trades
   };
 
   void read() {
     const std::string bytes = stage_.take(reader_);
     std::size_t at = 0;
     while (at < bytes.size()) {
-      if (held_.empty()) begun_ = next_version(bytes, at);
+      if (held_.empty()) {
+        begun_ = next_version(bytes, at);
+        begun_at_ = now_;
+      }
       const std::size_t before = held_.size();
       held_.append(bytes, at);
       const std::size_t end = held_.find("\n\n", before < 2 ? 0 : before - 1);
@@ -196,8 +245,13 @@ class basic_desk {
   }
   void frame(const std::string& text) {
     const std::size_t data = text.find("data: ");
-    if (text.find("event: gap") != text.npos) ++result.gaps;
+    const bool of_trade = text.find("event: t\n") != text.npos;
+    // A value that is not the newest belongs to the trade behind it.
+    if (last_old_ != none && !of_trade) ++result.old_news;
+    if (!of_trade) last_old_ = none;
+    if (text.find("event: gap") != text.npos) return gap(text.substr(data + 6));
     if (data == text.npos) return;
+    if (of_trade) return trade_came(std::stoull(text.substr(data + 6)));
     if (text.find("event: fill\n") != text.npos) {
       ++result.keyless;
       const std::uint64_t n = std::stoull(text.substr(data + 6));
@@ -214,13 +268,55 @@ class basic_desk {
     ++result.values;
     if (!chosen(k)) ++result.old_news;
     if (k == 0) ++result.busiest;
-    if (version <= x.got) ++result.out_of_order;
-    if (version != (begun_.empty() ? x.version : begun_[k])) ++result.old_news;
-    result.longest_wait = (std::max)(result.longest_wait, now_ - x.pending_since);
+    if (version < x.got || (version == x.got && !x.may_come_twice)) ++result.out_of_order;
+    if (version == x.got) x.may_come_twice = false;
+    if (version != (begun_.empty() ? x.version : begun_[k])) last_old_ = k;
+    if (is_old(x, begun_at_) && version == x.version) ++result.too_old;
+    if (x.pending_since != 0)
+      result.longest_wait = (std::max)(result.longest_wait, now_ - x.pending_since);
     x.got = version;
     x.pending_since = version == x.version ? 0 : now_;
   }
 
+  [[nodiscard]] bool is_old(const key& x, std::uint64_t turn) const {
+    return plan_.max_age != 0 && !x.erased && turn > x.since + plan_.max_age;
+  }
+  /// A value was too old: {"requested":its id - 1,...
+  void gap(const std::string& data) {
+    if (plan_.max_age == 0 || data.find("\"lost\":1}") == data.npos) {
+      ++result.gaps;
+      return;
+    }
+    ++result.lost;
+    const sse::event_id id = std::stoull(data.substr(data.find(':') + 1)) + 1;
+    key& x = keys_[key_of_id_[id]];
+    if (x.id != id) return;  // a newer one came since it was begun
+    if (!is_old(x, now_)) ++result.gaps;
+    x.pending_since = 0;
+  }
+  /// Those in front of `number` that may have gone with their key did.
+  void pass_trades(std::uint64_t number) {
+    while (!expected_.empty() && expected_.front().maybe && expected_.front().number < number) {
+      result.trades -= expected_.front().counted ? 1 : 0;
+      expected_.pop_front();
+    }
+  }
+  void trade_came(std::uint64_t number) {
+    ++trades_came_;
+    pass_trades(number);
+    if (expected_.empty() || expected_.front().number != number) {
+      ++result.trades_wrong;
+      return;
+    }
+    const expected_trade e = expected_.front();
+    expected_.pop_front();
+    result.trades += e.counted ? 0 : 1;
+    if (last_old_ != none && last_old_ != e.key) ++result.old_news;
+    last_old_ = none;
+    if (keys_[e.key].got < e.version && plan_.max_age == 0 && !e.maybe) ++result.trades_wrong;
+  }
+
+  static constexpr std::uint32_t none = UINT32_MAX;
   desk_plan plan_;
   Stage stage_;
   sse::channel quotes_{};
@@ -230,6 +326,12 @@ class basic_desk {
   std::uint64_t fills_ = 0;
   std::string held_;
   std::vector<std::uint64_t> begun_;
+  std::uint64_t begun_at_ = 0;
+  std::uint32_t last_old_ = none;  ///< key of a value that was not the newest
+  std::vector<std::uint32_t> key_of_id_;
+  std::deque<expected_trade> expected_;
+  std::uint64_t trades_ = 0;
+  std::uint64_t trades_came_ = 0;
 };
 
 using keyed_desk = basic_desk<test::stage>;
@@ -239,9 +341,13 @@ using keyed_desk = basic_desk<test::stage>;
 template <class Desk>
 void check_counts(Desk& d) {
   const sse::session_counts c = d.counts();
-  CHECK(c.delivered + c.snapshot == d.result.values + d.result.given_up + d.result.keyless);
-  CHECK(d.published() == c.delivered + c.conflated);
-  CHECK(c.lost == 0);
+  const desk_result& r = d.result;
+  CHECK(c.delivered + c.snapshot == r.values + r.given_up + r.keyless + d.trades_came());
+  CHECK(d.published() == c.delivered + c.conflated + c.lost);
+  CHECK(c.lost == r.lost);
+  CHECK(r.too_old == 0);
+  CHECK(r.trades == d.trades_came());
+  CHECK(r.trades_wrong == 0);
 }
 
 /// Nothing waits any more: the sums are exact.
@@ -250,8 +356,8 @@ void check_sums(Desk& d) {
   for (int i = 0; i < 3; ++i) d.take_all();
   CHECK(d.waits() == 0);
   const sse::channel_stats s = d.stats();
-  CHECK(s.delivered == d.result.values + d.result.keyless);
-  CHECK(d.published() == s.delivered + s.coalesced);
+  CHECK(s.delivered == d.result.values + d.result.keyless + d.trades_came());
+  CHECK(d.published() == s.delivered + s.coalesced + s.dropped);
   CHECK(d.result.gaps == 0);
   check_counts(d);
 }
@@ -294,11 +400,51 @@ TEST_CASE("keyed: events without a key all come, in order, whatever else there i
     CAPTURE(i);
     keyed_desk d{
         {.keys = 300, .busy = 300, .share = shares[i % 3], .keyless_in = 3, .chosen_in = i / 3}};
-    for (int i = 0; i < 600; ++i) d.turn();
+    for (int turn = 0; turn < 600; ++turn) d.turn();
     CHECK(d.result.keyless == 200);
     CHECK(d.result.keyless_wrong == 0);
     CHECK(d.result.old_news == 0);
     check_sums(d);
+  }
+}
+
+TEST_CASE("keyed: what is too old is told as lost, each value of it", "[keyed][age]") {
+  for (const std::uint32_t chosen_in : {0U, 1U, 3U}) {
+    CAPTURE(chosen_in);
+    keyed_desk d{{.keys = 500,
+                  .busy = 20,
+                  .others = 100,
+                  .per_turn = 200,
+                  .chosen_in = chosen_in,
+                  .erased_in = 5,
+                  .trades_in = 70,
+                  .max_age = 20}};
+    for (int i = 0; i < 3000; ++i) d.turn();
+    CHECK(d.result.lost > (chosen_in == 3 ? 0U : 100U));  // its passes are shorter
+    CHECK(d.result.old_news == 0);
+    CHECK(d.result.out_of_order == 0);
+    check_sums(d);
+  }
+}
+
+TEST_CASE("keyed: a barrier comes behind a value that is no older, for every reader",
+          "[keyed][barrier]") {
+  for (const std::uint32_t share : {1U, 4096U, 256U << 10}) {
+    for (const std::uint32_t chosen_in : {0U, 1U, 3U}) {
+      CAPTURE(share, chosen_in);
+      keyed_desk d{{.keys = 300,
+                    .busy = 300,
+                    .share = share,
+                    .keyless_in = 5,
+                    .chosen_in = chosen_in,
+                    .trades_in = 60}};
+      for (int i = 0; i < 900; ++i) d.turn();
+      CHECK(d.result.trades > 1000);
+      CHECK(d.result.trades_wrong == 0);
+      CHECK(d.result.old_news == 0);
+      CHECK(d.result.out_of_order == 0);
+      check_sums(d);
+    }
   }
 }
 
@@ -319,30 +465,41 @@ TEST_CASE("keyed: any number of keys, rates, reader speeds and flush shares",
     if (p.chosen_in != 0 && random.one_in(3))
       p.max_rate = 1 + static_cast<double>(random.below(50));
     p.erased_in = static_cast<std::uint32_t>(random.below(4));
+    if (random.one_in(3)) {  // of keys that are not updated in each turn
+      p.max_age = static_cast<std::uint32_t>(1 + random.below(60));
+      p.busy /= 20;
+    }
+    if (random.one_in(2)) {  // with their values they take a quarter of what is read, at most
+      const std::uint64_t updates = p.busy + (p.keys - p.busy) / p.others + 1;
+      const std::uint64_t least = 1000 * updates / p.per_turn;
+      p.trades_in = static_cast<std::uint32_t>(1 + least + random.below(50));
+    }
     const bool changes = p.chosen_in != 0 && random.one_in(3);
     CAPTURE(p.keys, p.busy, p.others, p.share, p.per_turn, p.keyless_in, p.chosen_in, p.max_rate,
-            p.erased_in);
+            p.erased_in, p.trades_in, p.max_age);
     keyed_desk d{p};
     // Who reads less than the events without a key take gets nothing else.
     const std::uint64_t all = (std::max<std::uint64_t>)(20'000, 4 * p.keys);
-    while (d.result.updates < all && done < 10 * all) {
+    for (std::uint64_t n = 0; d.result.updates < all && n < 10 * all; ++n) {
       d.turn();
       if (random.one_in(50)) d.take_all();
-      for (std::uint64_t n = changes ? random.below(4) : 0; n != 0; --n)
+      for (std::uint64_t left = changes ? random.below(4) : 0; left != 0; --left)
         d.change(static_cast<std::uint32_t>(random.below(p.keys)), random.one_in(2));
-      ++done;
     }
-    done += d.result.updates;
+    done += 1 + d.result.updates;
     CHECK(d.result.old_news == 0);
     CHECK(d.result.out_of_order == 0);
     CHECK(d.result.keyless_wrong == 0);
-    CHECK(d.longest_wait() <= d.turns_of_a_pass() * (p.keyless_in == 0 ? 1 : 3));
+    // What is no state comes first.
+    const std::uint64_t passes = 1 + (p.keyless_in != 0 ? 2 : 0) + (p.trades_in != 0 ? 3 : 0);
+    CHECK(d.longest_wait() <= d.turns_of_a_pass() * passes);
     if (!changes) {
       check_sums(d);
     } else {
       for (int i = 0; i < 3; ++i) d.take_all();
       CHECK(d.waits() == 0);
       CHECK(d.result.gaps == 0);
+      d.end_trades();
       check_counts(d);
     }
   }

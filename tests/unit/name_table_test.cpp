@@ -104,6 +104,27 @@ TEST_CASE("name table: names that differ little spread over the buckets", "[name
   std::set<std::uint64_t> buckets;
   for (int i = 0; i < 1000; ++i) buckets.insert(hash_name("user-" + std::to_string(i), 1) % 1024);
   CHECK(buckets.size() > 550);  // 633 of 1024, if they were drawn by lot
+  // Wherever in a name they differ, and however long it is.
+  for (std::size_t length = 2; length < 28; ++length) {
+    for (std::size_t at = 0; at + 1 < length; ++at) {
+      CAPTURE(length, at);
+      std::set<std::uint64_t> all;
+      buckets.clear();
+      for (int i = 0; i < 1000; ++i) {
+        std::string name(length, 'x');
+        name[at] = static_cast<char>('A' + i % 32);
+        name[at + 1] = static_cast<char>('A' + i / 32);
+        all.insert(hash_name(name, 7));
+        buckets.insert(all.size() == static_cast<std::size_t>(i) + 1 ? hash_name(name, 7) % 1024
+                                                                     : 0);
+      }
+      CHECK(all.size() == 1000);
+      CHECK(buckets.size() > 450);
+    }
+  }
+  std::set<std::uint64_t> zeros;
+  for (std::size_t n = 0; n < 40; ++n) zeros.insert(hash_name(std::string(n, '\0'), 3));
+  CHECK(zeros.size() == 40);
 }
 
 TEST_CASE("name table: values do not move when it grows", "[name_table]") {

@@ -118,7 +118,7 @@ TEST_CASE("newest by key: values and losses are those of plain lists", "[newest]
         if (key.empty()) {
           table.put_keyless(position, position, v.audience);
         } else {
-          table.put(v.key, v.position, v.bytes, v.audience, v.erased);
+          table.put({v.key, v.position, v.bytes, v.audience, v.erased});
         }
         plain.put(v);
         if (random.one_in(3) && position > plain.keep) {
@@ -159,16 +159,16 @@ TEST_CASE("newest by key: a value keeps its slot, and what did not change is not
           "[newest]") {
   newest_by_key table{20'000, 1};
   std::uint64_t position = 0;
-  for (int i = 0; i < 10'000; ++i) table.put("k" + std::to_string(i), ++position, "v", "");
+  for (int i = 0; i < 10'000; ++i) table.put({"k" + std::to_string(i), ++position, "v", ""});
   CHECK(changed_slots(table, 0).size() == 10'000);
   CHECK(changed_slots(table, position).empty());
   for (const int i : {9'999, 0, 4'096, 63, 64, 65}) {
-    table.put("k" + std::to_string(i), ++position, std::to_string(i), "");
+    table.put({"k" + std::to_string(i), ++position, std::to_string(i), ""});
   }
   CHECK(values_behind(table, 10'000) == "0 63 64 65 4096 9999 ");
   CHECK(values_behind(table, 10'003) == "63 64 65 ");
   for (const int i : {4'096, 8'191, 8'192}) {  // alone among as many
-    table.put("k" + std::to_string(i), ++position, std::to_string(i), "");
+    table.put({"k" + std::to_string(i), ++position, std::to_string(i), ""});
     CHECK(values_behind(table, position - 1) == std::to_string(i) + " ");
   }
 }
@@ -181,13 +181,13 @@ TEST_CASE("newest by key: nothing is left of it, also of values that were being 
     REQUIRE(table.make_watchers(1) != nullptr);
     for (std::uint64_t i = 1; i < 40; ++i) {
       const std::string key = "k" + std::to_string(i % 6);
-      table.put(key, i, std::string(static_cast<std::size_t>(10 * i), 'v'), i % 5 == 0 ? "ann" : "",
-                i % 7 == 0);
+      table.put({key, i, std::string(static_cast<std::size_t>(10 * i), 'v'),
+                 i % 5 == 0 ? "ann" : "", i % 7 == 0});
     }
     sse::detail::blob* const sent = table[0].bytes;
     ++sent->refs;
-    table.put("k3", 40, "x", "");
-    for (std::uint64_t i = 41; i < 46; ++i) table.put("k" + std::to_string(i), i, "x", "");
+    table.put({"k3", 40, "x", ""});
+    for (std::uint64_t i = 41; i < 46; ++i) table.put({"k" + std::to_string(i), i, "x", ""});
     sse::detail::unref(sent);
   }
   CHECK(test::live_bytes() == before);
@@ -196,12 +196,12 @@ TEST_CASE("newest by key: nothing is left of it, also of values that were being 
 TEST_CASE("newest by key: the key that was silent longest is forgotten at the limit, not before",
           "[newest]") {
   newest_by_key table{3, 1};
-  table.put("a", 1, "A", "");
-  table.put("b", 2, "B", "");
-  table.put("c", 3, "C", "");
+  table.put({"a", 1, "A", ""});
+  table.put({"b", 2, "B", ""});
+  table.put({"c", 3, "C", ""});
   CHECK_FALSE(lost_value(table, 0, "x"));
-  table.put("a", 4, "A2", "");  // speaks again: b is the one now
-  table.put("d", 5, "D", "");
+  table.put({"a", 4, "A2", ""});  // speaks again: b is the one now
+  table.put({"d", 5, "D", ""});
   CHECK(values_behind(table, 0) == "A2 D C ");
   CHECK(lost_value(table, 0, "x"));
   CHECK(lost_value(table, 1, "x"));
@@ -210,25 +210,25 @@ TEST_CASE("newest by key: the key that was silent longest is forgotten at the li
 
 TEST_CASE("newest by key: a key means one state for each audience", "[newest]") {
   newest_by_key table{10, 1};
-  table.put("k", 1, "all", "");
-  table.put("k", 2, "ann", "ann");
-  table.put("kx", 3, "a", "a");
-  table.put("k", 4, "ax", "xa");
-  table.put("k", 5, "ann2", "ann");
+  table.put({"k", 1, "all", ""});
+  table.put({"k", 2, "ann", "ann"});
+  table.put({"kx", 3, "a", "a"});
+  table.put({"k", 4, "ax", "xa"});
+  table.put({"k", 5, "ann2", "ann"});
   CHECK(values_behind(table, 0) == "all ann2 a ax ");
   // Bytes of audience and key that look alike when one follows the other.
   newest_by_key other{10, 1};
-  other.put("bc", 1, "1", "a");
-  other.put("c", 2, "2", "ab");
+  other.put({"bc", 1, "1", "a"});
+  other.put({"c", 2, "2", "ab"});
   CHECK(values_behind(other, 0) == "1 2 ");
 }
 
 TEST_CASE("newest by key: a value that is being sent is not overwritten", "[newest]") {
   newest_by_key table{10, 1};
-  table.put("k", 1, "old", "");
+  table.put({"k", 1, "old", ""});
   sse::detail::blob* const sent = table[0].bytes;
   ++sent->refs;
-  table.put("k", 2, "new", "");
+  table.put({"k", 2, "new", ""});
   CHECK(std::string_view{sent->bytes(), sent->size} == "old");
   CHECK(bytes_of(table[0]) == "new");
   sse::detail::unref(sent);
@@ -285,8 +285,8 @@ TEST_CASE("newest by key: without memory it may say too much, but nothing is los
             if (p.key[0] == '\0') {
               table.put_keyless(p.position, p.position, p.audience);
             } else {
-              table.put(p.key, p.position, {reinterpret_cast<const char*>(&p), sizeof p},
-                        p.audience);
+              table.put(
+                  {p.key, p.position, {reinterpret_cast<const char*>(&p), sizeof p}, p.audience});
             }
           }
           failed = fail.hit();
@@ -324,13 +324,13 @@ TEST_CASE("newest by key: values that change allocate nothing, a little longer o
           "[newest][allocation]") {
   newest_by_key table{4, 1};
   for (std::uint64_t i = 1; i <= 4; ++i)
-    table.put(std::string(1, static_cast<char>('a' + i)), i, "123456", "");
-  table.put("f", 5, "123456", "ann");
-  table.put("f", 6, "123456", "ann");
+    table.put({std::string(1, static_cast<char>('a' + i)), i, "123456", ""});
+  table.put({"f", 5, "123456", "ann"});
+  table.put({"f", 6, "123456", "ann"});
   const std::uint64_t before = test::allocations();
   for (std::uint64_t i = 7; i < 1000; ++i) {
     const char key[] = {static_cast<char>('a' + 2 + i % 3)};
-    table.put({key, 1}, i, i % 2 == 0 ? "654321" : "65432123456789", "");
+    table.put({std::string_view{key, 1}, i, i % 2 == 0 ? "654321" : "65432123456789", ""});
   }
   CHECK(test::allocations() == before);
 }

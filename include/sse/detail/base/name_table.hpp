@@ -6,7 +6,9 @@
 #ifndef SSEHUB_DETAIL_BASE_NAME_TABLE_HPP
 #define SSEHUB_DETAIL_BASE_NAME_TABLE_HPP
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <new>
 #include <string_view>
 
@@ -15,12 +17,34 @@
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
-/// FNV-1a with a seed and a finish: names come from outside, so the seed is the host's secret
-/// against crowding a bucket.
-[[nodiscard]] constexpr std::uint64_t hash_name(std::string_view name,
-                                                std::uint64_t seed) noexcept {
-  std::uint64_t h = 0xcbf29ce484222325ULL ^ seed;
-  for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+/// Eight bytes at a time, each xored in and multiplied, with a seed and a finish: names come from
+/// outside, so the seed is the host's secret against crowding a bucket.
+[[nodiscard]] inline std::uint64_t hash_name(std::string_view name, std::uint64_t seed) noexcept {
+  constexpr std::uint64_t odd = 0x9fb21c651e98df25ULL;
+  const auto word = [](const char* p) {
+    std::uint64_t w;
+    std::memcpy(&w, p, sizeof w);
+    return w;
+  };
+  const auto half = [](const char* p) {
+    std::uint32_t w;
+    std::memcpy(&w, p, sizeof w);
+    return std::uint64_t{w};
+  };
+  const auto byte = [](char c) { return std::uint64_t{static_cast<unsigned char>(c)}; };
+  const char* p = name.data();
+  std::size_t n = name.size();
+  std::uint64_t h = (seed ^ n) * odd;
+  for (; n > 8; n -= 8, p += 8) {
+    h = (h ^ word(p)) * odd;
+    h ^= h >> 32;
+  }
+  if (n >= 4) {  // what is left, some of it twice
+    h ^= half(p) | half(p + n - 4) << 32;
+  } else if (n != 0) {
+    h ^= byte(p[0]) | byte(p[n / 2]) << 8 | byte(p[n - 1]) << 16;
+  }
+  h *= odd;
   h ^= h >> 32;
   h *= 0x9e3779b97f4a7c15ULL;
   return h ^ (h >> 29);

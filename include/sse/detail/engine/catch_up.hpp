@@ -45,6 +45,20 @@ inline void engine::go_live(subscription& sub, std::uint64_t ordinal) noexcept {
   watch_lag(st, sub.live_from);
 }
 
+/// Of the values: what one write may take at most.
+inline std::uint32_t engine::most_at_a_time() const noexcept {
+  return host_.max_buffers == 1 && batch::record < options_.flush_share ? batch::record
+                                                                        : options_.flush_share;
+}
+
+/// How it takes its first values.
+inline void engine::begin_values(value_reader& r, const channel_state& c) const noexcept {
+  const std::uint32_t weight = c.options_.weight;
+  r.entered = head_of(c);
+  r.room = most_at_a_time();
+  r.cost = static_cast<std::uint16_t>(60'000 / (weight == 0 ? 1 : weight < 1000 ? weight : 1000));
+}
+
 /// Passes over the newest values come next: those that came behind `since`, and the events without
 /// a key behind `keyless`. Losses up to `told` go unsaid. False: memory is out.
 inline bool engine::start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
@@ -56,9 +70,8 @@ inline bool engine::start_passes(subscription& sub, std::uint64_t since, std::ui
   p.since = since;
   p.keyless = keyless;
   p.told = told;
-  p.entered = head_of(*st.owner);
   p.counted = st.log.end();
-  p.room = most_at_a_time();
+  begin_values(p, *st.owner);
   release_cursor(sub);
   sub.read_from(source::newest);
   sub.record = record;
@@ -129,16 +142,9 @@ inline bool engine::start_watching(std::uint32_t index, const joining& j,
   set_selecting(sub, true);
   selection& chosen = selections_[record];
   chosen.keyless = keyless;
-  chosen.entered = newest;
-  chosen.room = most_at_a_time();
+  begin_values(chosen, c);
   chosen.at_most = at_most;
   return watch_keys(index, watch);
-}
-
-/// Of the values: what one write may take at most.
-inline std::uint32_t engine::most_at_a_time() const noexcept {
-  return host_.max_buffers == 1 && batch::record < options_.flush_share ? batch::record
-                                                                        : options_.flush_share;
 }
 
 inline bool engine::tells_position(const joining& j) const noexcept {
@@ -393,14 +399,32 @@ inline newest_by_key& engine::values_of(stream& st) noexcept {
   return values;
 }
 
-/// From event `n` without a key to the first that the session may see.
+/// From event `n` that is no state to the first that the session gets.
 inline std::uint64_t engine::next_keyless(const subscription& sub, std::uint64_t n) noexcept {
   const newest_by_key& values = *stream_of(sub).owner->newest_;
   for (; n != values.keyless_end(); ++n) {
-    const std::string_view audience = values.audience_of(values.keyless(n));
+    const keyless_event& e = values.keyless(n);
+    if (e.key != none && sub.from() == source::selected &&
+        find_watch(sub, values.key_of(e)) == none)
+      continue;
+    const std::string_view audience = values.audience_of(e);
     if (audience.empty() || sees(sub.session, audience)) break;
   }
   return n;
+}
+
+/// Whether a reader lost events that are no state, behind the last that it has.
+inline bool engine::lost_keyless(const subscription& sub, const newest_by_key& values) noexcept {
+  const auto visible = [&](std::string_view audience) { return sees(sub.session, audience); };
+  const std::uint64_t had = value_reader_of(sub).keyless;
+  if (values.lost_keyless(had, visible)) return true;
+  if (!values.lost_barrier(had, visible)) return false;
+  if (sub.from() == source::newest) return true;
+  const key_watchers& all = *values.watchers();
+  for (const std::uint32_t w : selections_[sub.record].keys.places) {
+    if (w != none && all.key(all[w].key).lost > had) return true;
+  }
+  return false;
 }
 
 /// Notes, for all channels of which a session gets the newest values: events without a key that it
@@ -409,7 +433,7 @@ inline void engine::note_losses(std::uint32_t slot, bool of_values) noexcept {
   const auto visible = [&](std::string_view audience) { return sees(slot, audience); };
   for (std::uint32_t i = sessions_[slot].first; i != none; i = subs_[i].next) {
     const subscription& sub = subs_[i];
-    if (sub.from() != source::newest && sub.from() != source::selected) continue;
+    if (!gets_values(sub)) continue;
     stream& st = stream_of(sub);
     const newest_by_key& values = values_of(st);
     channel_state& c = *st.owner;
@@ -420,7 +444,7 @@ inline void engine::note_losses(std::uint32_t slot, bool of_values) noexcept {
     std::uint64_t had = all_keys ? passes_[sub.record].since : 0;
     if (p.told > had) had = p.told;
     bool ok = true;
-    if (values.lost_keyless(p.keyless, visible)) {
+    if (lost_keyless(sub, values)) {
       const std::uint64_t n = next_keyless(sub, values.keyless_after(p.keyless));
       const std::uint64_t first =
           n == values.keyless_end() ? newest + 1 : values.keyless(n).position;
@@ -500,8 +524,7 @@ inline loss engine::leave_skip(std::uint32_t slot, std::uint32_t index) noexcept
     return {};
   }
   go_live(sub, lost == 0 ? missed.ordinal : to);
-  c.counters_.dropped += lost;
-  count(index, &session_counts::lost, lost);
+  count_lost(index, lost);
   return {missed.requested, to < st.log.end() ? st.log.id_at(to) : sequence_of(c).last + 1, lost,
           !st.log.selective(), with_ids};
 }

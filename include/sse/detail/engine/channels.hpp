@@ -118,6 +118,7 @@ inline open_result engine::open_channel(std::string_view name, channel_options&&
   if (find_state(name) != nullptr) return {{}, open_error::taken};
   if (channels_.size() >= max_channels) return {{}, open_error::too_many};
   o.keep_age = countable(o.keep_age, longest_age);
+  o.max_value_age = countable(o.max_value_age, longest_age);
   o.soft_lag_for = countable(o.soft_lag_for);
   o.heartbeat.every = countable(o.heartbeat.every);
   if (o.keep_sealed != duration::infinite()) o.keep_sealed = countable(o.keep_sealed, longest_age);

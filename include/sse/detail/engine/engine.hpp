@@ -348,6 +348,7 @@ class engine {
   void untouch(stream& st) noexcept;
   [[nodiscard]] bool begin_counts(std::uint32_t index) noexcept;
   void note_latency(const channel_state& c, std::int64_t at) noexcept;
+  void count_lost(std::uint32_t index, std::uint64_t n) noexcept;
   void count_conflated(std::uint32_t index, std::uint64_t n) noexcept;
   void count(std::uint32_t index, std::uint64_t session_counts::*what, std::uint64_t n) noexcept;
   void move_cursor(subscription& sub, const log_place& to) noexcept;
@@ -359,6 +360,10 @@ class engine {
   void swap_readers(stream& st, std::uint32_t a, std::uint32_t b) noexcept;
   [[nodiscard]] bool is_live(const subscription& sub) const noexcept;
   void set_selecting(subscription& sub, bool on) noexcept;
+  [[nodiscard]] std::uint32_t find_watch(const subscription& sub,
+                                         std::string_view key) const noexcept;
+  [[nodiscard]] bool lost_keyless(const subscription& sub, const newest_by_key& values) noexcept;
+  [[nodiscard]] static bool gets_values(const subscription& sub) noexcept;
   [[nodiscard]] value_reader& value_reader_of(const subscription& sub) noexcept;
   [[nodiscard]] std::int64_t values_due(const subscription& sub) noexcept;
   void give_record_back(subscription& sub) noexcept;
@@ -457,6 +462,7 @@ class engine {
   [[nodiscard]] std::uint64_t head_of(const channel_state& c) const noexcept;
   [[nodiscard]] bool start_passes(subscription& sub, std::uint64_t since, std::uint64_t keyless,
                                   std::uint64_t told) noexcept;
+  void begin_values(value_reader& r, const channel_state& c) const noexcept;
   [[nodiscard]] std::uint32_t most_at_a_time() const noexcept;
   void go_live(subscription& sub, std::uint64_t ordinal) noexcept;
   void leave_skips(std::uint32_t slot) noexcept;
@@ -532,6 +538,17 @@ class engine {
   };
   // passes.hpp, selection.hpp
   static constexpr std::uint32_t least_at_a_time = 1024;  ///< bytes of values
+  static constexpr std::uint64_t barrier = 0;             ///< no position
+  void take_newest(weaving& w, std::uint32_t index) noexcept;
+  void share_passes(weaving& w) noexcept;
+  [[nodiscard]] bool add_value(weaving& w, std::uint32_t index, std::uint32_t value,
+                               bool counts) noexcept;
+  [[nodiscard]] bool add_before(weaving& w, std::uint32_t index, std::string_view key,
+                                std::string_view audience) noexcept;
+  [[nodiscard]] bool add_chosen_before(weaving& w, std::uint32_t index,
+                                       std::string_view key) noexcept;
+  [[nodiscard]] bool is_old(const channel_state& c, const newest_value& v) const noexcept;
+  [[nodiscard]] blob* make_loss(const channel_state& c, std::uint32_t value) const noexcept;
   [[nodiscard]] bool push_value(weaving& w, std::uint32_t index, std::uint32_t value,
                                 std::uint32_t key, bool counts) noexcept;
   void take_selected(weaving& w, std::uint32_t index) noexcept;
@@ -574,6 +591,7 @@ class engine {
                                      const encode_limits& limits) noexcept;
   [[nodiscard]] bool index_audience(stream& st, std::string_view audience) noexcept;
   void put_newest(channel_state& c, const new_entry& meta, const publish_options& o) noexcept;
+  void put_keyless(channel_state& c, const new_entry& meta, const publish_options& o) noexcept;
   void announce(stream& st, std::string_view audience, bool keyed = false) noexcept;
   void serve_user(stream& st, std::string_view key) noexcept;
 
@@ -597,6 +615,8 @@ class engine {
   void put_visible(std::uint32_t slot, head& h, own_entries& own, std::uint32_t stop) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
+  void count_value(const subscription& sub, const lane_item& item) noexcept;
+  void count_old(const subscription& sub, const lane_item& item) noexcept;
   void lane_item_sent(session& s, const lane_item& item) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
   void advance_heads(session& s) noexcept;

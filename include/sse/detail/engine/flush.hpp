@@ -532,16 +532,35 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
   if (item.kind == lane_kind::event || item.kind == lane_kind::value) s.last_event = now32();
   if (item.kind == lane_kind::value && item.from != none) {
     const subscription& sub = subs_[item.from];
-    channel_state& c = *stream_of(sub).owner;
-    ++c.counters_.delivered;
-    count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
-    const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
-    if (item.counts) note_latency(c, present_ - waited);
-    if (sub.from() == source::newest || sub.from() == source::selected)
-      value_reader_of(sub).sent += item.counts ? 1U : 0U;
+    item.lost ? count_old(sub, item) : count_value(sub, item);
+    if (gets_values(sub)) value_reader_of(sub).sent += item.counts ? 1U : 0U;
     if (sub.from() == source::selected) value_sent(item.from, item.key);
   }
   lanes_.pop(s.lane);
+}
+
+/// A value is out.
+inline void engine::count_value(const subscription& sub, const lane_item& item) noexcept {
+  channel_state& c = *stream_of(sub).owner;
+  ++c.counters_.delivered;
+  count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
+  const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
+  if (item.counts) note_latency(c, present_ - waited);
+}
+
+/// A reader was told that a value was too old for it.
+inline void engine::count_old(const subscription& sub, const lane_item& item) noexcept {
+  channel_state& c = *stream_of(sub).owner;
+  ++c.counters_.gaps;
+  if (item.counts) count_lost(item.from, 1);
+  if (!on_gap) return;
+  const std::string_view text{item.bytes->bytes(), item.bytes->size};
+  const std::size_t data = text.find("data: ") + 6;
+  gap said{.lost = 1, .lost_known = true};
+  (void)read_gap({.type = "gap", .data = text.substr(data, text.size() - 2 - data)}, said);
+  const quiet q{*this};
+  on_gap(
+      {id_of(sub.session), handle_of(c), said.requested, said.first, said.lost, said.lost_known});
 }
 
 inline void engine::note_write(session& s, std::uint64_t n) noexcept {

@@ -35,8 +35,10 @@ struct lane_item {
   std::uint32_t from = none;  ///< the subscription whose events these are; none: of no channel
   std::uint32_t key = none;   ///< lane_kind::value: its slot among the values
   lane_kind kind = lane_kind::control;
-  bool counts = false;   ///< lane_kind::value: it came while its reader was there
-  std::uint32_t at = 0;  ///< lane_kind::value: hub time of its publish, in ms, modulo 2^32
+  // lane_kind::value
+  bool counts = false;   ///< it came while its reader was there
+  bool lost = false;     ///< it was too old: this is a gap frame
+  std::uint32_t at = 0;  ///< hub time of its publish, in ms, modulo 2^32
   [[nodiscard]] std::uint32_t& free_link() noexcept { return next; }
 
   [[nodiscard]] const char* data() const noexcept { return bytes->bytes() + sent; }
@@ -70,14 +72,14 @@ class lanes {
     append(lane, i);
     return true;
   }
-  /// The value in slot `key`.
-  [[nodiscard]] bool push_value(std::uint32_t& lane, blob* b, std::uint32_t from, std::uint32_t key,
-                                bool counts, std::uint32_t at) noexcept {
-    if (!push(lane, b, lane_kind::value, from)) return false;
+  /// A value, or what says that it is lost. `as`: all but what push() sets.
+  [[nodiscard]] bool push_value(std::uint32_t& lane, blob* b, const lane_item& as) noexcept {
+    if (!push(lane, b, lane_kind::value, as.from)) return false;
     lane_item& item = items_[items_[lane].last];
-    item.key = key;
-    item.counts = counts;
-    item.at = at;
+    item.key = as.key;
+    item.counts = as.counts;
+    item.lost = as.lost;
+    item.at = as.at;
     return true;
   }
   [[nodiscard]] bool push(std::uint32_t& lane, std::string_view bytes, lane_kind kind) noexcept {

@@ -82,6 +82,12 @@ struct seen_slots {
   std::uint64_t head;  ///< the channel's newest position then
 };
 
+/// A value that a pass need not give: it went ahead of it, in front of a barrier.
+struct ahead_value {
+  std::uint64_t position;
+  std::uint32_t slot;
+};
+
 /// How often a reader of values may get some, and how many.
 struct pace {
   std::uint32_t every = 0;             ///< ms from one look at them to the next; 0: at once
@@ -97,8 +103,11 @@ struct value_reader {
   std::int64_t next_look = 0;   ///< by its period it gets no values before that,
   std::int64_t paid_until = 0;  ///< nor by its bytes before that
   pace at_most{};
+  /// What it took, by weight: who took least of a session's is the next.
+  std::uint64_t turn = 0;
   std::uint32_t debt = 0;  ///< of `paid_until`: bytes times 1000 that are less than a millisecond's
   std::uint32_t room = 0;  ///< bytes of values that it takes at a time
+  std::uint16_t cost = 1;  ///< of a byte, in `turn`
   bool cut = false;        ///< the last write did not take all
   bool waited = false;     ///< a period of its pace
 
@@ -114,6 +123,7 @@ struct passing : value_reader {
   std::uint64_t counted = 0;  ///< the log's end when it came here from the log
   vec<seen_slots> before{};   ///< by the pass before this one
   vec<seen_slots> now{};      ///< by this one
+  vec<ahead_value> ahead{};   ///< by slot
   std::uint32_t place = 0;    ///< the slot that this pass looks at next
   std::uint32_t at = 0;       ///< in `before`
   bool open = false;          ///< a pass is under way,
@@ -142,6 +152,33 @@ struct passing : value_reader {
     // Without memory the same: who saw nothing before begins behind `since`.
     if (!now.push_back({end, head}) && !now.empty()) now.back().end = end;
   }
+  /// It has the values of a slot up to this position.
+  [[nodiscard]] std::uint64_t has(std::uint32_t slot) const noexcept {
+    const std::uint64_t seen = seen_of(slot);
+    const std::uint32_t i = ahead_from(slot);
+    const bool went = i != ahead.size() && ahead[i].slot == slot;
+    return went && ahead[i].position > seen ? ahead[i].position : seen;
+  }
+  /// It gets a value now. False: memory is out.
+  [[nodiscard]] bool get_ahead(std::uint32_t slot, std::uint64_t position) noexcept {
+    const std::uint32_t i = ahead_from(slot);
+    if (i != ahead.size() && ahead[i].slot == slot) {
+      ahead[i].position = position;
+      return true;
+    }
+    if (!ahead.push_back({})) return false;
+    for (std::uint32_t k = ahead.size() - 1; k != i; --k) ahead[k] = ahead[k - 1];
+    ahead[i] = {position, slot};
+    return true;
+  }
+  /// A pass is over: what it saw itself need not be told apart.
+  void forget_ahead() noexcept {
+    std::uint32_t kept = 0;
+    for (const ahead_value& a : ahead) {
+      if (a.position > seen_of(a.slot)) ahead[kept++] = a;
+    }
+    while (ahead.size() != kept) ahead.pop_back();
+  }
   /// Slots from `slot` on were not seen after all.
   void unsee(std::uint32_t slot) noexcept {
     place = slot;
@@ -154,6 +191,37 @@ struct passing : value_reader {
       }
       now.pop_back();
     }
+  }
+
+ private:
+  /// Of the passes: the values of a slot up to this position.
+  [[nodiscard]] std::uint64_t seen_of(std::uint32_t slot) const noexcept {
+    const vec<seen_slots>& by = open && slot < place ? now : before;
+    std::uint32_t lo = 0;
+    std::uint32_t hi = by.size();
+    while (lo != hi) {
+      const std::uint32_t mid = lo + (hi - lo) / 2;
+      if (by[mid].end > slot) {
+        hi = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo == by.size() ? since : by[lo].head;
+  }
+  /// Place of the first that is not in front of `slot`.
+  [[nodiscard]] std::uint32_t ahead_from(std::uint32_t slot) const noexcept {
+    std::uint32_t lo = 0;
+    std::uint32_t hi = ahead.size();
+    while (lo != hi) {
+      const std::uint32_t mid = lo + (hi - lo) / 2;
+      if (ahead[mid].slot >= slot) {
+        hi = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo;
   }
 };
 

@@ -22,16 +22,6 @@
 
 namespace sse::inline SSEHUB_INLINE_NAMESPACE::detail {
 
-/// Values for a session, while there is room.
-inline void engine::run_passes(weaving& w) noexcept {
-  note_losses(w.slot, true);
-  w.ok = tell(w.slot);
-  for (std::uint32_t i = sessions_[w.slot].first; i != none && w.ok; i = subs_[i].next) {
-    if (subs_[i].from() == source::newest) take_values(w, i);
-    if (subs_[i].from() == source::selected) take_selected(w, i);
-  }
-}
-
 // --- how much, and when --------------------------------------------------------------------------
 
 /// Up to where a reader may take values into a write: less than it was cut at, at first.
@@ -55,6 +45,8 @@ inline void engine::note_cut(value_reader& r, std::uint64_t n) noexcept {
 
 /// It took values of so many bytes, or gave them back (below 0).
 inline void engine::pay(value_reader& r, std::int64_t bytes) const noexcept {
+  const std::uint64_t spent = static_cast<std::uint64_t>(bytes < 0 ? -bytes : bytes) * r.cost;
+  r.turn = bytes >= 0 ? r.turn + spent : r.turn > spent ? r.turn - spent : 0;
   if (r.at_most.bytes_per_second == 0) return;
   const std::int64_t debt = r.debt + bytes * 1000;
   const std::int64_t each = r.at_most.bytes_per_second;
@@ -73,13 +65,38 @@ inline void engine::wait_a_period(value_reader& r) noexcept {
   r.next_look = now_ + wait;
 }
 
-/// `counts`: it came while its reader was there. False: memory is out.
+/// Of an age at which nobody gets it.
+inline bool engine::is_old(const channel_state& c, const newest_value& v) const noexcept {
+  const duration most = c.options_.max_value_age;
+  return !most.is_off() && !v.erased && present_ - v.at > most.ms();
+}
+
+/// A value, or that it is lost for its age. `counts`: it came while its reader was there. False:
+/// memory is out.
 inline bool engine::push_value(weaving& w, std::uint32_t index, std::uint32_t value,
                                std::uint32_t key, bool counts) noexcept {
-  const newest_by_key& values = *stream_of(subs_[index]).owner->newest_;
-  w.bytes += values[value].bytes->size;
-  return lanes_.push_value(sessions_[w.slot].lane, values[value].bytes, index, key, counts,
-                           values[value].at);
+  const channel_state& c = *stream_of(subs_[index]).owner;
+  const newest_value& v = (*c.newest_)[value];
+  lane_item item{.from = index, .key = key, .counts = counts, .lost = is_old(c, v)};
+  item.at = static_cast<std::uint32_t>(v.at);
+  blob* const bytes = item.lost ? make_loss(c, value) : v.bytes;
+  if (bytes == nullptr) return false;
+  w.bytes += bytes->size;
+  const bool ok = lanes_.push_value(sessions_[w.slot].lane, bytes, item);
+  if (item.lost) unref(bytes);
+  return ok;
+}
+
+/// A gap frame that says that this value is lost: without an id, since values have none.
+inline blob* engine::make_loss(const channel_state& c, std::uint32_t value) const noexcept {
+  const std::uint64_t position = c.newest_->position(value);
+  char data[max_gap];
+  const char* const end =
+      put_gap(data, {position - 1, position + 1, 1, true}, c.options_.ids != id_mode::none);
+  const event e{.type = "gap", .data = {data, static_cast<std::size_t>(end - data)}};
+  blob* const b = make_blob(static_cast<std::uint32_t>(encoded_size(e)));
+  if (b != nullptr) encode_to(b->bytes(), e);
+  return b;
 }
 
 // --- of chosen keys ------------------------------------------------------------------------------
@@ -111,6 +128,7 @@ inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) n
   for (std::uint32_t v = values.watchers()->key(of.key).values; v != none && ok;
        v = values[v].next_of_key) {
     if (values.position(v) < of.due || !sees_value(w.slot, values[v])) continue;
+    if (of.due == 0 && is_old(*st.owner, values[v])) continue;
     if (last != none) ok = push_value(w, index, last, none, of.due != 0);
     last = v;
   }
@@ -120,7 +138,7 @@ inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) n
   // max_keys made the channel forget it
   const auto visible = [&](std::string_view audience) { return sees(w.slot, audience); };
   if (!values.lost_value(of.due - 1, visible)) return ok;
-  count(index, &session_counts::lost, 1);
+  count_lost(index, 1);
   const bool ids = st.owner->options_.ids != id_mode::none;
   return ok && untold_.push_back({st.owner, {of.due - 1, head_of(*st.owner) + 1, 0, false, ids}}) &&
          tell(w.slot);
@@ -130,9 +148,10 @@ inline bool engine::take_key(weaving& w, std::uint32_t index, std::uint32_t x) n
 inline void engine::take_back(selection& chosen, const lane_item& item) noexcept {
   const std::uint32_t index = item.from;
   const std::uint32_t x = item.key;
+  if (x == none) return;  // another audience's behind it says it
   key_watchers& all = *stream_of(subs_[index]).owner->newest_->watchers();
-  if (!all.is_written(x, index)) {
-    if (x != none && item.counts) count_conflated(index, 1);
+  if (!all.comes_from_write(x)) {
+    if (item.counts) count_conflated(index, 1);
     return;
   }
   if (all.give_back(chosen.keys, x, chosen.put_back)) count_conflated(index, 1);
@@ -149,6 +168,7 @@ inline void engine::end_pass(std::uint32_t index) noexcept {
   p.before = std::move(p.now);
   p.now.clear();
   p.open = p.ending = p.opens = p.gave = p.fresh = false;
+  p.forget_ahead();
   wait_a_period(p);
 }
 
@@ -173,8 +193,13 @@ inline void engine::take_values(weaving& w, std::uint32_t index) noexcept {
       begin_pass(p, newest);
       continue;
     }
-    if (!(p.fresh && values[slot].erased) && sees_value(w.slot, values[slot])) {
-      w.ok = push_value(w, index, slot, slot, values.position(slot) > p.entered);
+    const newest_value& v = values[slot];
+    const bool came = values.position(slot) > p.entered;
+    const bool has = !p.ahead.empty() && p.has(slot) >= values.position(slot);
+    const bool nothing =
+        has || (p.fresh && (v.erased || (!came && is_old(*stream_of(sub).owner, v))));
+    if (!nothing && sees_value(w.slot, v)) {
+      w.ok = push_value(w, index, slot, slot, came);
       if (!w.ok) return;
       p.gave = true;
     }
@@ -249,7 +274,7 @@ inline bool engine::tell_pass(std::uint32_t slot, std::uint32_t index) noexcept 
 inline void engine::take_values_back(std::uint32_t slot, std::uint64_t n) noexcept {
   lanes_.take_back(sessions_[slot].lane, [&](const lane_item& item) {
     const subscription& sub = subs_[item.from];
-    if (sub.from() != source::newest && sub.from() != source::selected) return;  // it leaves
+    if (!gets_values(sub)) return;  // it leaves
     value_reader& r = value_reader_of(sub);
     const bool first = !r.cut;
     if (item.kind == lane_kind::value) {

@@ -147,7 +147,8 @@ inline publish_result engine::publish(channel_state& c, const event& e,
   if (meta.id != no_id) seq.last = meta.id;
   ++c.counters_.published;
   if (c.newest_ != nullptr && !o.transient) {
-    put_newest(c, meta, o);
+    const bool state = !o.key.empty() && o.role != key_role::barrier;
+    state ? put_newest(c, meta, o) : put_keyless(c, meta, o);
   }
   if (o.transient && c.main_.readers.empty()) hand_out(*st);  // nobody is to have it
   if (!c.options_.keep_age.is_off()) {
@@ -158,18 +159,22 @@ inline publish_result engine::publish(channel_state& c, const event& e,
   return {meta.id, publish_error::none};
 }
 
-/// What was appended last is the newest of its key, or an event without one.
+/// What was appended last is no state of a key.
+inline void engine::put_keyless(channel_state& c, const new_entry& meta,
+                                const publish_options& o) noexcept {
+  const std::uint64_t position = meta.id != no_id ? meta.id : meta.stamp;
+  values_of(c.main_).put_keyless(position, c.main_.log.end() - 1, o.audience, o.key);
+  if (!o.key.empty() && c.main_.selecting != 0) wake_watchers(c, o.key, barrier, o.audience);
+}
+
+/// It is the newest state of its key.
 inline void engine::put_newest(channel_state& c, const new_entry& meta,
                                const publish_options& o) noexcept {
   const std::uint64_t position = meta.id != no_id ? meta.id : meta.stamp;
-  if (o.key.empty()) {
-    values_of(c.main_).put_keyless(position, c.main_.log.end() - 1, o.audience);
-    return;
-  }
   std::string_view text = meta.text;
   if (o.encoded && meta.id != no_id && text.starts_with("id: "))
     text.remove_prefix(text.find('\n') + 1);
-  c.newest_->put(o.key, position, text, o.audience, o.erase, static_cast<std::uint32_t>(meta.at));
+  c.newest_->put({o.key, position, text, o.audience, o.role == key_role::erase, meta.at});
   if (c.main_.selecting != 0) wake_watchers(c, o.key, position, o.audience);
 }
 

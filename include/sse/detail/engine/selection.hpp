@@ -44,6 +44,14 @@ inline bool engine::watch_keys(std::uint32_t index, const watch_requests::reques
   return ok;
 }
 
+/// The watch of a reader that chose its keys on this one; none: it did not choose it.
+inline std::uint32_t engine::find_watch(const subscription& sub,
+                                        std::string_view key) const noexcept {
+  const key_watchers& all = *stream_of(sub).owner->newest_->watchers();
+  const std::uint32_t k = all.find(key);
+  return k == none ? none : all.find(selections_[sub.record].keys, k);
+}
+
 /// The subscription by which a session chose keys of a channel; none: it did not.
 inline std::uint32_t engine::selection_of(std::uint32_t slot,
                                           const channel_state& c) const noexcept {
@@ -64,7 +72,8 @@ inline bool engine::has_more(const subscription& sub) const noexcept {
   return (chosen.keys.first != none && now_ >= chosen.due()) || keyless_waits(sub);
 }
 
-/// Who chose the key of an event, and may see it, is served in the next flush.
+/// Who chose the key of an event, and may see it, is served in the next flush. `position`: of its
+/// value; barrier: it is one.
 inline void engine::wake_watchers(channel_state& c, std::string_view key, std::uint64_t position,
                                   std::string_view audience) noexcept {
   key_watchers& all = *c.newest_->watchers();
@@ -90,6 +99,7 @@ inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t 
   key_watchers& all = *c.newest_->watchers();
   const subscription& sub = subs_[all[w].reader];
   if (!serving(sessions_[sub.session])) return;
+  if (position == barrier) return enqueue(live_, sub.session);
   selection& chosen = selections_[sub.record];
   const bool waited = chosen.keys.first != none;
   const key_watchers::change did = all.changed(chosen.keys, w, position);
@@ -102,11 +112,11 @@ inline void engine::wake_watch(channel_state& c, std::uint32_t w, std::uint64_t 
   }
 }
 
-/// A value of watch `w` is out.
+/// A value of watch `w` is out; none: that of another audience is behind it.
 inline void engine::value_sent(std::uint32_t index, std::uint32_t w) noexcept {
   const subscription& sub = subs_[index];
   key_watchers& all = *stream_of(sub).owner->newest_->watchers();
-  if (!all.is_written(w, index)) return;
+  if (w == none || !all.comes_from_write(w)) return;
   all.sent(selections_[sub.record].keys, w);
   if (sessions_[sub.session].paced) arm(sub.session);
 }

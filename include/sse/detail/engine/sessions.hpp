@@ -144,7 +144,12 @@ inline std::uint64_t engine::head_of(const channel_state& c) const noexcept {
   return c.options_.ids != id_mode::none ? sequence_of(c).last : stamp_;
 }
 
-/// What reads the values of a channel. REQUIRES: it does.
+/// It reads the values of a channel.
+inline bool engine::gets_values(const subscription& sub) noexcept {
+  return sub.from() == source::newest || sub.from() == source::selected;
+}
+
+/// REQUIRES: gets_values(sub).
 inline value_reader& engine::value_reader_of(const subscription& sub) noexcept {
   if (sub.from() == source::selected) return selections_[sub.record];
   return passes_[sub.record];
@@ -263,6 +268,12 @@ inline bool engine::begin_counts(std::uint32_t index) noexcept {
 inline void engine::count(std::uint32_t index, std::uint64_t session_counts::*what,
                           std::uint64_t n) noexcept {
   if (!counts_.empty()) counts_[index].*what += n;
+}
+
+/// Events that a reader did not get, and is told of.
+inline void engine::count_lost(std::uint32_t index, std::uint64_t n) noexcept {
+  stream_of(subs_[index]).owner->counters_.dropped += n;
+  count(index, &session_counts::lost, n);
 }
 
 /// Events of a reader that gets newer ones of their keys instead.

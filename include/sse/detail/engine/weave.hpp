@@ -68,6 +68,57 @@ inline bool engine::weaves(const session& s) const noexcept {
   return false;
 }
 
+/// Values for a session, while there is room.
+inline void engine::run_passes(weaving& w) noexcept {
+  note_losses(w.slot, true);
+  w.ok = tell(w.slot);
+  std::uint32_t first = none;
+  bool several = false;
+  for (std::uint32_t i = sessions_[w.slot].first; i != none; i = subs_[i].next) {
+    if (!gets_values(subs_[i]) || now_ < value_reader_of(subs_[i]).due()) continue;
+    several = first != none;
+    first = i;
+  }
+  if (several) return share_passes(w);
+  if (first == none || !w.ok) return;
+  value_reader_of(subs_[first]).turn = 0;  // nobody is there to share with
+  take_newest(w, first);
+}
+
+inline void engine::take_newest(weaving& w, std::uint32_t index) noexcept {
+  if (subs_[index].from() == source::newest) {
+    take_values(w, index);
+  } else {
+    take_selected(w, index);
+  }
+}
+
+/// The channel that had least of its share comes first.
+inline void engine::share_passes(weaving& w) noexcept {
+  strands_.clear();
+  for (std::uint32_t i = sessions_[w.slot].first; i != none && w.ok; i = subs_[i].next) {
+    if (!gets_values(subs_[i]) || now_ < value_reader_of(subs_[i]).due()) continue;
+    w.ok = strands_.push_back({.next = value_reader_of(subs_[i]).turn, .index = i});
+  }
+  for (std::uint32_t i = strands_.size() / 2; i-- != 0;) sink(i);
+  std::uint64_t passed = strand::nothing;  // the turn of the first that took something
+  while (w.ok && w.bytes < w.room && strands_[0].next != strand::nothing) {
+    const strand x = strands_[0];
+    const std::uint64_t before = w.bytes;
+    take_newest(w, x.index);
+    if (passed == strand::nothing && w.bytes != before) passed = x.next;
+    strands_[0].next = strand::nothing;
+    sink(0);
+  }
+  if (passed == 0 || passed == strand::nothing) return;
+  // Who had nothing to take saves no more of its share than the others did.
+  for (std::uint32_t i = sessions_[w.slot].first; i != none; i = subs_[i].next) {
+    if (!gets_values(subs_[i])) continue;
+    std::uint64_t& turn = value_reader_of(subs_[i]).turn;
+    turn = turn > passed ? turn - passed : 0;
+  }
+}
+
 /// Takes from the strands in the order of their ids, up to a share, or to where a hook has to be
 /// asked again.
 inline void engine::weave(weaving& w) noexcept {
@@ -117,7 +168,7 @@ inline void engine::sink(std::uint32_t i) noexcept {
 
 inline void engine::look(weaving& w, strand& x) noexcept {
   subscription& sub = subs_[x.index];
-  if (sub.from() == source::newest || sub.from() == source::selected) {
+  if (gets_values(sub)) {
     const newest_by_key& values = *stream_of(sub).owner->newest_;
     value_reader& p = value_reader_of(sub);
     if (x.keyless == strand::nothing) x.keyless = values.keyless_after(p.keyless);
@@ -150,7 +201,7 @@ inline void engine::take(weaving& w, strand& x, std::uint64_t bound) noexcept {
   subscription& sub = subs_[x.index];
   w.moved = true;
   if (sub.from() == source::log) return take_from_log(w, x, bound);
-  if (sub.from() == source::newest || sub.from() == source::selected) return take_keyless(w, x);
+  if (gets_values(sub)) return take_keyless(w, x);
   blob* const bytes = staged_[x.staged++].bytes;
   const event_id before = std::exchange(sub.filled_to, x.next);
   w.done_to = x.next;
@@ -171,7 +222,63 @@ inline void engine::take_loss(weaving& w, channel_state& c, event_id before, eve
   w.ok = untold_.push_back({&c, {before, id + 1, 0, false}}) && tell(w.slot);
 }
 
-/// An event without a key, for one that gets values.
+/// A value that stands in front of a barrier.
+inline bool engine::add_value(weaving& w, std::uint32_t index, std::uint32_t value,
+                              bool counts) noexcept {
+  channel_state& c = *stream_of(subs_[index]).owner;
+  const newest_value& v = (*c.newest_)[value];
+  value_reader& r = value_reader_of(subs_[index]);
+  ++c.counters_.delivered;
+  count(index, counts ? &session_counts::delivered : &session_counts::snapshot, 1);
+  r.sent += counts ? 1U : 0U;
+  if (counts) note_latency(c, v.at);
+  pay(r, v.bytes->size);
+  return add_piece(w, {v.bytes->bytes(), v.bytes->size}, no_id);
+}
+
+/// A barrier comes: what a reader by passes does not have of its key.
+inline bool engine::add_before(weaving& w, std::uint32_t index, std::string_view key,
+                               std::string_view audience) noexcept {
+  const newest_by_key& values = *stream_of(subs_[index]).owner->newest_;
+  passing& p = passes_[subs_[index].record];
+  const std::uint32_t held[] = {values.find(key, {}),
+                                audience.empty() ? none : values.find(key, audience)};
+  for (const std::uint32_t slot : held) {
+    if (slot == none || values.position(slot) <= p.has(slot)) continue;
+    const newest_value& v = values[slot];
+    if ((v.erased && p.fresh) || is_old(*stream_of(subs_[index]).owner, v)) continue;
+    if (!p.get_ahead(slot, values.position(slot)) ||
+        !add_value(w, index, slot, values.position(slot) > p.entered))
+      return false;
+  }
+  return true;
+}
+
+/// The same for one that chose its keys.
+inline bool engine::add_chosen_before(weaving& w, std::uint32_t index,
+                                      std::string_view key) noexcept {
+  const channel_state& c = *stream_of(subs_[index]).owner;
+  const newest_by_key& values = *c.newest_;
+  key_watchers& all = *c.newest_->watchers();
+  const std::uint32_t x = find_watch(subs_[index], key);
+  const std::uint64_t due = all.due(x);
+  const std::uint32_t first = all.key(all[x].key).values;
+  const auto next = [&](std::uint32_t v) {
+    while (v != none && (values.position(v) < due || !sees_value(w.slot, values[v])))
+      v = values[v].next_of_key;
+    return v;
+  };
+  for (std::uint32_t v = next(first); v != none; v = next(values[v].next_of_key)) {
+    if (is_old(c, values[v])) return true;  // that is told in its turn
+  }
+  all.take_now(x);
+  bool ok = true;
+  for (std::uint32_t v = next(first); v != none && ok; v = next(values[v].next_of_key))
+    ok = add_value(w, index, v, due != 0);
+  return ok;
+}
+
+/// An event that is no state, for one that gets values.
 inline void engine::take_keyless(weaving& w, strand& x) noexcept {
   const subscription& sub = subs_[x.index];
   stream& st = stream_of(sub);
@@ -186,7 +293,13 @@ inline void engine::take_keyless(weaving& w, strand& x) noexcept {
   count(x.index, &session_counts::delivered, 1);
   if (e.position > p.entered) note_latency(*st.owner, at.seg->at(at.get()));
   pieces_.clear();
-  w.ok = add_piece(w, at.seg->text(at.get()), id);
+  if (e.key != none) {
+    const std::string_view key = st.owner->newest_->key_of(e);
+    w.ok = sub.from() == source::selected
+               ? add_chosen_before(w, x.index, key)
+               : add_before(w, x.index, key, st.owner->newest_->audience_of(e));
+  }
+  w.ok = w.ok && add_piece(w, at.seg->text(at.get()), id);
   if (w.ok) push_pieces(w, lane_kind::event, x.index);
 }
 

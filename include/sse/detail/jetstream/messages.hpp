@@ -73,7 +73,7 @@ class order_messages {
   static constexpr const char* type = "Sse-Event";
   static constexpr const char* key = "Sse-Key";
   static constexpr const char* audience = "Sse-Audience";
-  static constexpr const char* erase = "Sse-Erase";     ///< there: publish_options::erase
+  static constexpr const char* role = "Sse-Role";       ///< publish_options::role
   static constexpr const char* number = "Nats-Msg-Id";  ///< by which it is stored once
 
   /// `subjects`: what is in front of a channel's name.
@@ -104,7 +104,16 @@ class order_messages {
   [[nodiscard]] static publish_options options_of(natsMsg* m) noexcept {
     return {.audience = header_of(m, audience),
             .key = header_of(m, key),
-            .erase = !header_of(m, erase).empty()};
+            .role = role_of(header_of(m, role))};
+  }
+  /// Empty: no header.
+  [[nodiscard]] static std::string_view name_of(key_role r) noexcept {
+    return r == key_role::erase ? "erase" : r == key_role::barrier ? "barrier" : "";
+  }
+  [[nodiscard]] static key_role role_of(std::string_view name) noexcept {
+    return name == "erase"     ? key_role::erase
+           : name == "barrier" ? key_role::barrier
+                               : key_role::value;
   }
   /// Puts an event's bytes, as they go to subscribers, behind `out`, and gives its channel;
   /// no_channel: it is no event of a channel here.

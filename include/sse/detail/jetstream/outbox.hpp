@@ -191,7 +191,7 @@ class order_outbox {
     add(order_messages::type, e.type);
     add(order_messages::key, o.key);
     add(order_messages::audience, o.audience);
-    add(order_messages::erase, o.erase ? std::string_view{"1"} : std::string_view{});
+    add(order_messages::role, order_messages::name_of(o.role));
     return s == NATS_OK;
   }
   /// Without the lock: letters stay where they are until they are over, and this thread alone takes

@@ -64,9 +64,8 @@ struct event_record {
   std::uint16_t channel;
   std::uint16_t audience;  ///< bytes
   std::uint16_t key;       ///< bytes
-  std::uint16_t flags;
-  static constexpr std::uint16_t erase_flag = 1;  ///< publish_options::erase
-  [[nodiscard]] bool erases() const noexcept { return (flags & erase_flag) != 0; }
+  std::uint16_t flags;     ///< publish_options::role
+  [[nodiscard]] key_role role() const noexcept { return key_role_of(flags & 3U); }
   [[nodiscard]] std::size_t bytes() const noexcept { return std::size_t{audience} + key + size; }
 };
 static_assert(sizeof(event_record) == 12, "as it lies on disk");
@@ -145,7 +144,7 @@ class raw_bytes {
 
 /// For the hubs that are shown it.
 [[nodiscard]] inline publish_options options_of(const journal_event& e) noexcept {
-  return {.id = e.id, .audience = e.audience, .key = e.key, .erase = e.erase, .encoded = true};
+  return {.id = e.id, .audience = e.audience, .key = e.key, .role = e.role, .encoded = true};
 }
 
 /// The events of a piece, one by one.
@@ -162,7 +161,7 @@ class piece_reader {
     const char* const key = bytes_ + at_ + r.audience;
     const char* const text = key + r.key;
     return {id(),         piece_->time_ms, r.channel, {bytes_ + at_, r.audience},
-            {key, r.key}, {text, r.size},  r.erases()};
+            {key, r.key}, {text, r.size},  r.role()};
   }
   [[nodiscard]] std::size_t event_bytes() const noexcept { return record().bytes(); }
   void next() noexcept {
@@ -218,10 +217,9 @@ class journal_batch final : public ordered_events {
     const bool simple = e.audience.empty() && e.key.empty();
     if (!takes(e)) begin_piece(e);
     index_record& piece = pieces_.back();
-    const event_record r{static_cast<std::uint32_t>(size), e.channel,
-                         static_cast<std::uint16_t>(e.audience.size()),
-                         static_cast<std::uint16_t>(e.key.size()),
-                         e.erase ? event_record::erase_flag : std::uint16_t{0}};
+    const event_record r{
+        static_cast<std::uint32_t>(size), e.channel, static_cast<std::uint16_t>(e.audience.size()),
+        static_cast<std::uint16_t>(e.key.size()), static_cast<std::uint16_t>(e.role)};
     events_.push_back(r);
     char* const to = put(put(bytes_.more(r.bytes()), e.audience), e.key);
     bytes_.grow(r.bytes());
@@ -283,7 +281,7 @@ class journal_batch final : public ordered_events {
     out.options = {.id = piece.first + (piece.count - at.left),
                    .audience = {audience, r.audience},
                    .key = {key, r.key},
-                   .erase = r.erases(),
+                   .role = r.role(),
                    .encoded = true};
     ++at.event;
     --at.left;

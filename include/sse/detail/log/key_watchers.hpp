@@ -26,12 +26,13 @@ struct key_watch {
   /// and of those that are lost nothing is said, since they came before the wish. 1: all.
   std::uint64_t due = 0;
   std::uint32_t key = none;     ///< in key_watchers
-  std::uint32_t reader = none;  ///< none: given up while it was queued
+  std::uint32_t reader = none;  ///< none: given up while it was linked, or in a write
   std::uint32_t newer = none;   ///< the key's watches, in no order
   std::uint32_t older = none;
   std::uint32_t queue_next = none;
   at where = at::rest;
   bool changed = false;  ///< write: since it was taken
+  bool linked = false;   ///< has a place in the queue, also if it rests meanwhile
   [[nodiscard]] std::uint32_t& free_link() noexcept { return queue_next; }
 };
 
@@ -46,6 +47,7 @@ struct watch_list {
 struct watched_key {
   std::uint32_t watches = none;  ///< the first, through key_watch::older
   std::uint32_t values = none;   ///< the first, which their owner chains
+  std::uint64_t lost = 0;        ///< position of the barrier that was lost last
   bool fresh = false;            ///< that is to be done
 };
 
@@ -54,7 +56,7 @@ class key_watchers {
   explicit key_watchers(std::uint64_t seed) noexcept : keys_{seed} {}
 
   [[nodiscard]] const key_watch& operator[](std::uint32_t w) const noexcept { return watches_[w]; }
-  /// Watches that exist, also given up ones that are queued.
+  /// Watches that exist, also given up ones that are linked, or in a write.
   [[nodiscard]] std::uint32_t count() const noexcept { return watches_.in_use(); }
   /// A key that somebody watches; none: nobody does.
   [[nodiscard]] std::uint32_t find(std::string_view key) const noexcept { return keys_.find(key); }
@@ -83,11 +85,17 @@ class key_watchers {
     return w;
   }
   /// Gives up the watch on a key. REQUIRES: there is one.
-  void remove(watch_list& of, std::uint32_t key) noexcept { give_up(take_out(of, key)); }
-  /// Gives up all of a reader's watches.
+  void remove(watch_list& of, std::uint32_t key) noexcept {
+    const std::uint32_t w = take_out(of, key);
+    give_up(w);
+    if (!watches_[w].linked && watches_[w].where != key_watch::at::write) watches_.give_back(w);
+  }
+  /// Gives up all of a reader's watches, which are in no write any more.
   void clear(watch_list& of) noexcept {
     for (const std::uint32_t w : of.places) {
-      if (w != none) give_up(w);
+      if (w == none) continue;
+      give_up(w);
+      if (!watches_[w].linked) watches_.give_back(w);
     }
     while (of.first != none) watches_.give_back(pop(of));
     of.places.release();
@@ -129,11 +137,28 @@ class key_watchers {
   [[nodiscard]] std::uint32_t take(watch_list& of) noexcept {
     while (of.first != none) {
       const std::uint32_t w = pop(of);
-      watches_[w].where = key_watch::at::write;
-      if (watches_[w].reader != none) return w;
-      watches_.give_back(w);
+      key_watch& x = watches_[w];
+      if (x.reader == none) {
+        watches_.give_back(w);
+      } else if (x.where == key_watch::at::queue) {
+        x.where = key_watch::at::write;
+        return w;
+      }
     }
     return none;
+  }
+  /// The position from which on the values of a watch are to be taken, as key_watch::due; nothing:
+  /// its reader has them.
+  static constexpr std::uint64_t nothing = UINT64_MAX;
+  [[nodiscard]] std::uint64_t due(std::uint32_t w) const noexcept {
+    const key_watch& x = watches_[w];
+    return x.where == key_watch::at::queue || x.changed ? x.due : nothing;
+  }
+  /// Out of its turn, for a write that is not given back.
+  void take_now(std::uint32_t w) noexcept {
+    key_watch& x = watches_[w];
+    if (x.where == key_watch::at::queue) x.where = key_watch::at::rest;
+    x.changed = false;
   }
   /// The write took it, or there was nothing.
   void sent(watch_list& of, std::uint32_t w) noexcept {
@@ -147,7 +172,9 @@ class key_watchers {
   bool give_back(watch_list& of, std::uint32_t w, std::uint32_t before) noexcept {
     key_watch& x = watches_[w];
     SSEHUB_ASSERT(x.where == key_watch::at::write);
+    SSEHUB_ASSERT(!x.linked);
     x.where = key_watch::at::queue;
+    x.linked = true;
     std::uint32_t& link = before == none ? of.first : watches_[before].queue_next;
     x.queue_next = std::exchange(link, w);
     if (x.queue_next == none) of.last = w;
@@ -156,10 +183,13 @@ class key_watchers {
     x.due = 1;
     return true;
   }
-  /// It is a watch of this reader, whose values are in a write.
-  [[nodiscard]] bool is_written(std::uint32_t w, std::uint32_t reader) const noexcept {
-    return w < watches_.extent() && watches_[w].reader == reader &&
-           watches_[w].where == key_watch::at::write;
+  /// A write had its values, or gives them back. False: its reader gave it up meanwhile, and it is
+  /// no more.
+  [[nodiscard]] bool comes_from_write(std::uint32_t w) noexcept {
+    SSEHUB_ASSERT(watches_[w].where == key_watch::at::write);
+    if (watches_[w].reader != none) return true;
+    watches_.give_back(w);
+    return false;
   }
 
  private:
@@ -202,19 +232,21 @@ class key_watchers {
     --of.count;
     return w;
   }
-  /// One that is out of its reader's table. While it is queued it stays, as nobody's.
+  /// One that is out of its reader's table. While it is linked, or in a write, it stays as
+  /// nobody's.
   void give_up(std::uint32_t w) noexcept {
     key_watch& x = watches_[w];
     (x.newer == none ? keys_[x.key].watches : watches_[x.newer].older) = x.older;
     if (x.older != none) watches_[x.older].newer = x.newer;
     x.reader = none;
     keys_.release(x.key);
-    if (x.where != key_watch::at::queue) watches_.give_back(w);
   }
   void push(watch_list& of, std::uint32_t w, std::uint64_t due) noexcept {
     key_watch& x = watches_[w];
     x.where = key_watch::at::queue;
     x.due = due;
+    if (x.linked) return;  // where it stood when it was taken out of its turn
+    x.linked = true;
     x.queue_next = none;
     (of.last == none ? of.first : watches_[of.last].queue_next) = w;
     of.last = w;
@@ -223,6 +255,7 @@ class key_watchers {
   [[nodiscard]] std::uint32_t pop(watch_list& of) noexcept {
     const std::uint32_t w = of.first;
     of.first = watches_[w].queue_next;
+    watches_[w].linked = false;
     if (of.first == none) of.last = none;
     return w;
   }

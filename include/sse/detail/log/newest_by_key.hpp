@@ -31,15 +31,26 @@ struct newest_value {
   std::uint32_t room = 0;            ///< bytes that the blob has
   std::uint32_t next_of_key = none;  ///< of a key that is watched: the slot of another audience's
   owned_text audience;
-  std::uint32_t at = 0;  ///< hub time of its publish, in ms, modulo 2^32
-  bool erased = false;   ///< the event says that there is no value any more
+  std::int64_t at = 0;  ///< hub time of its publish, in ms
+  bool erased = false;  ///< the event says that there is no value any more
 };
 
-/// A retained event without a key.
+/// What is said of an event that is the state of its key.
+struct keyed_event {
+  std::string_view key{};
+  std::uint64_t position = 0;  ///< its id, or its stamp where there are no ids
+  std::string_view bytes{};    ///< encoded, without its id
+  std::string_view audience{};
+  bool erase = false;   ///< it says that the key is gone
+  std::int64_t at = 0;  ///< hub time of its publish, in ms
+};
+
+/// A retained event that is no state: one without a key, or a barrier.
 struct keyless_event {
   std::uint64_t position = 0;
   std::uint64_t ordinal = 0;      ///< in the log
   std::uint32_t audience = none;  ///< none: everybody's
+  std::uint32_t key = none;       ///< none: no barrier
 };
 
 class newest_by_key {
@@ -48,7 +59,7 @@ class newest_by_key {
   static constexpr std::uint32_t max_audiences = 64;
 
   newest_by_key(std::uint32_t most, std::uint64_t seed) noexcept
-      : most_{most}, keys_{seed}, audiences_{seed}, lost_{seed} {}
+      : most_{most}, keys_{seed}, audiences_{seed}, barriers_{seed}, lost_{seed} {}
   newest_by_key(const newest_by_key&) = delete;
   newest_by_key& operator=(const newest_by_key&) = delete;
   ~newest_by_key() {
@@ -60,30 +71,33 @@ class newest_by_key {
   }
 
   /// What was published up to `position` is not known here: it counts as lost.
-  void begin_behind(std::uint64_t position) noexcept { lost_by_all_ = {position, position}; }
-  /// An event with a key was published. `position`: its id, or its stamp where there are no ids.
-  /// `erase`: it says that the key is gone.
-  void put(std::string_view key, std::uint64_t position, std::string_view bytes,
-           std::string_view audience, bool erase = false, std::uint32_t at = 0) noexcept {
-    if (!store(key, position, bytes, audience, erase, at)) lose(audience).value = position;
+  void begin_behind(std::uint64_t position) noexcept {
+    lost_by_all_ = {position, position, position};
   }
-  /// One without a key, the entry `ordinal` of the log.
-  void put_keyless(std::uint64_t position, std::uint64_t ordinal,
-                   std::string_view audience) noexcept {
+  /// The newest event of a key was published.
+  void put(const keyed_event& e) noexcept {
+    if (!store(e)) lose(e.audience).value = e.position;
+  }
+  /// One that is no state, the entry `ordinal` of the log. `key`: whose barrier it is, or none's.
+  void put_keyless(std::uint64_t position, std::uint64_t ordinal, std::string_view audience,
+                   std::string_view key = {}) noexcept {
     last_keyless_ = position;
     keyless_event e{position, ordinal};
-    if (!keyless_.reserve_one() ||
-        (!audience.empty() && (e.audience = audiences_.acquire(audience)) == none)) {
-      lose(audience).keyless = position;
+    const bool room = keyless_.reserve_one();
+    if (room && !audience.empty()) e.audience = audiences_.acquire(audience);
+    if (room && !key.empty()) e.key = barriers_.acquire(key);
+    if (room && (e.audience == none) == audience.empty() && (e.key == none) == key.empty()) {
+      keyless_.push_reserved(e);
       return;
     }
-    keyless_.push_reserved(e);
+    lose_keyless(position, audience, key);
+    let_go_names(e);
   }
   /// Retention let go of what is in front of `ordinal`.
   void let_go_before(std::uint64_t ordinal) noexcept {
     while (!keyless_.empty() && keyless_[keyless_.first()].ordinal < ordinal) {
       const keyless_event& e = keyless_[keyless_.first()];
-      lose(audience_of(e)).keyless = e.position;
+      lose_keyless(e.position, audience_of(e), key_of(e));
       pop_keyless();
     }
   }
@@ -118,7 +132,13 @@ class newest_by_key {
     return end;
   }
 
-  // --- events without a key, by number -----------------------------------------------------------
+  /// The slot of a key and an audience; none: there is none.
+  [[nodiscard]] std::uint32_t find(std::string_view key, std::string_view audience) const noexcept {
+    return keys_.find(key, hash_of(key, audience),
+                      [&](const newest_value& v) { return v.audience.view() == audience; });
+  }
+
+  // --- events that are no state, by number -------------------------------------------------------
 
   [[nodiscard]] std::uint64_t keyless_after(std::uint64_t position) const noexcept {
     std::uint64_t lo = keyless_.first();
@@ -139,6 +159,10 @@ class newest_by_key {
   [[nodiscard]] const keyless_event& keyless(std::uint64_t n) const noexcept { return keyless_[n]; }
   [[nodiscard]] std::string_view audience_of(const keyless_event& e) const noexcept {
     return e.audience == none ? std::string_view{} : audiences_.name_of(e.audience);
+  }
+  /// Empty: it is no barrier.
+  [[nodiscard]] std::string_view key_of(const keyless_event& e) const noexcept {
+    return e.key == none ? std::string_view{} : barriers_.name_of(e.key);
   }
 
   // --- who watches which keys --------------------------------------------------------------------
@@ -178,6 +202,11 @@ class newest_by_key {
   [[nodiscard]] bool lost_keyless(std::uint64_t from, Sees sees) const noexcept {
     return any_lost(&losses::keyless, from, sees);
   }
+  /// The same of barriers; those of a key that is watched: watched_key::lost.
+  template <class Sees>
+  [[nodiscard]] bool lost_barrier(std::uint64_t from, Sees sees) const noexcept {
+    return any_lost(&losses::barrier, from, sees);
+  }
   /// The same of values that had to be forgotten.
   template <class Sees>
   [[nodiscard]] bool lost_value(std::uint64_t from, Sees sees) const noexcept {
@@ -199,6 +228,7 @@ class newest_by_key {
   struct losses {
     std::uint64_t keyless = 0;
     std::uint64_t value = 0;
+    std::uint64_t barrier = 0;
   };
 
   template <class Sees>
@@ -218,42 +248,62 @@ class newest_by_key {
     if (i == none) return lost_by_all_;
     return lost_[i];
   }
+  void lose_keyless(std::uint64_t position, std::string_view audience,
+                    std::string_view key) noexcept {
+    losses& l = lose(audience);
+    (key.empty() ? l.keyless : l.barrier) = position;
+    const std::uint32_t k = watchers_ == nullptr || key.empty() ? none : watchers_->find(key);
+    if (k != none) watchers_->key(k).lost = position;
+  }
+  void let_go_names(const keyless_event& e) noexcept {
+    if (e.audience != none) audiences_.release(e.audience);
+    if (e.key != none) barriers_.release(e.key);
+  }
   void pop_keyless() noexcept {
-    const std::uint32_t audience = keyless_[keyless_.first()].audience;
-    if (audience != none) audiences_.release(audience);
+    let_go_names(keyless_[keyless_.first()]);
     keyless_.pop_front();
   }
+  /// A state belongs to a key and an audience.
+  [[nodiscard]] std::uint64_t hash_of(std::string_view key,
+                                      std::string_view audience) const noexcept {
+    const std::uint64_t hash = keys_.hash(key);
+    return audience.empty() ? hash : hash_name(audience, hash);
+  }
 
-  [[nodiscard]] bool store(std::string_view key, std::uint64_t position, std::string_view bytes,
-                           std::string_view audience, bool erase, std::uint32_t at) noexcept {
-    // A state belongs to a key and an audience.
-    std::uint64_t hash = keys_.hash(key);
-    if (!audience.empty()) hash = hash_name(audience, hash);
-    std::uint32_t slot =
-        keys_.find(key, hash, [&](const newest_value& v) { return v.audience.view() == audience; });
+  [[nodiscard]] bool store(const keyed_event& e) noexcept {
+    const std::uint64_t hash = hash_of(e.key, e.audience);
+    std::uint32_t slot = keys_.find(
+        e.key, hash, [&](const newest_value& v) { return v.audience.view() == e.audience; });
     if (slot != none) {
       unlink(slot);
-    } else {
-      if (keys_.size() == most_) forget_oldest();
-      if ((slot = keys_.add(key, hash)) == none) return false;
-      if (!make_room(slot) || !keys_[slot].audience.assign(audience)) {
-        keys_.release(slot);
-        return false;
-      }
-      private_values_ += audience.empty() ? 0U : 1U;
-      if (const std::uint32_t k = watched(slot); k != none) chain(slot, k);
+    } else if ((slot = add(e.key, e.audience, hash)) == none) {
+      return false;
     }
-    keys_[slot].erased = erase;
-    keys_[slot].at = at;
+    keys_[slot].erased = e.erase;
+    keys_[slot].at = e.at;
     link(slot);
-    if (!hold(keys_[slot], bytes)) {
+    if (!hold(keys_[slot], e.bytes)) {
       drop(slot);
       return false;
     }
-    positions_[slot] = position;
-    highest_of_64_[slot / 64] = position;
-    highest_of_4096_[slot / 4096] = position;
+    positions_[slot] = e.position;
+    highest_of_64_[slot / 64] = e.position;
+    highest_of_4096_[slot / 4096] = e.position;
     return true;
+  }
+  /// A slot for a key that has none; none: memory is out.
+  [[nodiscard]] std::uint32_t add(std::string_view key, std::string_view audience,
+                                  std::uint64_t hash) noexcept {
+    if (keys_.size() == most_) forget_oldest();
+    const std::uint32_t slot = keys_.add(key, hash);
+    if (slot == none) return none;
+    if (!make_room(slot) || !keys_[slot].audience.assign(audience)) {
+      keys_.release(slot);
+      return none;
+    }
+    private_values_ += audience.empty() ? 0U : 1U;
+    if (const std::uint32_t k = watched(slot); k != none) chain(slot, k);
+    return slot;
   }
   /// In place, unless somebody is sending the older one.
   [[nodiscard]] static bool hold(newest_value& v, std::string_view bytes) noexcept {
@@ -339,7 +389,8 @@ class newest_by_key {
   by_age erased_;
   ring<keyless_event> keyless_;
   struct nothing {};
-  name_table<nothing, 8> audiences_;  ///< of these
+  name_table<nothing, 8> audiences_;  ///< of these,
+  name_table<nothing, 8> barriers_;   ///< and keys
   losses lost_by_all_;
   name_table<losses, 8> lost_;
 };

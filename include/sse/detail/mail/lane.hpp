@@ -110,14 +110,14 @@ struct mail_header {
   event_id id = no_id;
   std::uint16_t type = 0;
   std::uint16_t audience = 0;
-  std::uint16_t key = 0;    // and erase_flag
+  std::uint16_t key = 0;    // bytes of it, and above them its role
   std::uint16_t flags = 0;  // transient, encoded, last, and the channel above them
 
   static constexpr std::uint16_t transient_flag = 1;
   static constexpr std::uint16_t encoded_flag = 2;
   static constexpr std::uint16_t last_flag = 4;
-  static constexpr std::uint16_t erase_flag = 0x8000;
-  static_assert((erase_flag & max_key_bytes) == 0);
+  static constexpr unsigned role_shift = 14;
+  static_assert(max_key_bytes == (1U << role_shift) - 1);
   static constexpr unsigned channel_shift = 3;
   static_assert(max_mail_channel == 0xffffU >> channel_shift);
   static constexpr std::uint32_t climb_mark = 1;
@@ -280,7 +280,7 @@ struct mail_lane {
                       .audience = {audience, h.audience},
                       .transient = (h.flags & mail_header::transient_flag) != 0,
                       .key = key,
-                      .erase = (h.key & mail_header::erase_flag) != 0,
+                      .role = key_role_of(static_cast<unsigned>(h.key) >> mail_header::role_shift),
                       .encoded = (h.flags & mail_header::encoded_flag) != 0,
                       .last = (h.flags & mail_header::last_flag) != 0},
       };
