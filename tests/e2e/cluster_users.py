@@ -44,7 +44,7 @@ class Stream:
         """The next one of that type: its id (None: transient) and its data."""
         while (block := self.until(b"\n\n")) is not None:
             lines = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
-            if lines.get("event") == name:
+            if lines.get("event") == name and "data" in lines:
                 return lines.get("id"), json.loads(lines["data"])
         raise AssertionError(f"the stream ended before {name}")
 
@@ -210,6 +210,51 @@ def test_a_newer_token_is_good_again(urls):
     b.kill()
 
 
+def test_a_chat_goes_on_at_the_other_node(urls):
+    a, b = two("chat", urls)
+
+    def say(node, message, room="general"):
+        equal(ask(node.port, "POST", "/chat/send", {"user": "ann", "room": room, "message": message})[0], 200, "sent")
+
+    def send(node, text, **more):
+        equal(ask(node.port, "POST", "/send", {"data": {"text": text}, **more})[0], 200, "sent")
+
+    reader = Stream(b.port, "/chat?room=general")
+    other = Stream(b.port, "/chat?room=other")
+    say(a, "for others", "other")
+    say(a, "first")
+    last, data = reader.event(None)
+    equal(data["message"], "first", "what was said on the other node, in its room alone")
+    equal(other.event(None)[1]["message"], "for others", "and the other room's")
+    reader.close()
+    texts = [f"missed {n}" for n in range(20)]
+    for n, text in enumerate(texts):
+        say((a, b)[n % 2], text)
+        say((a, b)[n % 2], "not for it", "other")
+    back = Stream(a.port, "/chat?room=general", last)  # to the other node
+    got = [back.event(None) for _ in texts]
+    equal(sorted(data["message"] for _, data in got), sorted(texts), "each once, and none of another room")
+    ids = [int(number) for number, _ in got]
+    check(ids == sorted(set(ids)) and ids[0] > int(last), f"ids run back: {last}, {ids}")
+    odd = "a\r\nb "  # such as no header can have
+    strange = Stream(b.port, f"/events?room={urllib.parse.quote(odd)}")
+    plain = Stream(b.port, "/notifications?room=x")
+    send(a, "for nobody", path="/events", filter={"room": "c"})
+    send(a, "for events", path="/events", filter={"room": odd})
+    send(a, "for all")
+    equal([strange.event(None)[1]["text"] for _ in range(2)], ["for events", "for all"], "a filter of any characters")
+    equal(plain.event(None)[1]["text"], "for all", "what has a path is for that alone")
+    equal(ask(a.port, "POST", "/send", {"data": {"text": "x" * (3 << 19)}})[0], 503, "more than the servers take")
+    present = Stream(a.port, "/chat?room=general&user=ann&presence=1")
+    rooms = present.event(None)[1]
+    while rooms["type"] != "presence":
+        rooms = present.event(None)[1]
+    check("ann" in json.dumps(rooms), rooms)
+    check(json.loads(health(b.port)[1])["node"] == "b", "the node's name in /health")
+    a.kill()
+    b.kill()
+
+
 def test_a_slow_server_delays(urls, server):
     """Its disk hangs: the server is stopped and let go, again and again, so that every write and answer comes late."""
     a, b = two("notifications", urls)
@@ -262,6 +307,7 @@ def main():
         test_notifications_come_to_the_other_node_once(urls)
         test_a_revoked_user_is_gone_everywhere(urls)
         test_a_newer_token_is_good_again(urls)
+        test_a_chat_goes_on_at_the_other_node(urls)
         test_a_slow_server_delays(urls, server)
     finally:
         for child in CHILDREN:
