@@ -70,4 +70,32 @@ bool sees(const parameters& p, std::string_view audience) noexcept {
   return true;
 }
 
+std::string to_header(std::string_view audience) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string hex;
+  hex.reserve(audience.size() * 2);
+  for (const char c : audience) {
+    const auto byte = static_cast<unsigned char>(c);
+    hex.append(1, digits[byte >> 4U]).append(1, digits[byte & 15U]);
+  }
+  return hex;
+}
+
+std::string from_header(std::string_view text) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string audience;
+  bool good = text.size() % 2 == 0;
+  for (std::size_t i = 0; good && i != text.size(); i += 2) {
+    const std::size_t high = digits.find(text[i]);
+    const std::size_t low = digits.find(text[i + 1]);
+    good = high != digits.npos && low != digits.npos;
+    if (good) audience += static_cast<char>(high * 16 + low);
+  }
+  if (good) return audience;
+  audience.clear();
+  must_be(audience, "is", "this");  // and that: nobody is both
+  must_be(audience, "is", "that");
+  return audience;
+}
+
 }  // namespace chat

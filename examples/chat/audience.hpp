@@ -52,4 +52,9 @@ bool must_have(std::string& audience, std::string_view name);
 
 [[nodiscard]] bool sees(const parameters& p, std::string_view audience) noexcept;
 
+/// An audience as a message's header can carry it, and back; what is none becomes one that nobody
+/// is.
+[[nodiscard]] std::string to_header(std::string_view audience);
+[[nodiscard]] std::string from_header(std::string_view text);
+
 }  // namespace chat

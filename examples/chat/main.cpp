@@ -23,13 +23,21 @@ int main(int argc, char** argv) {
       "chat", "A chat, and streams that are registered at run time: broadcast, filters, GraphQL.",
       SSEHUB_VERSION};
   examples::add_history_flags(flags, s.history);
+  examples::add_cluster_flags(flags, s.cluster);
   examples::add_common_flags(flags, s.common);
   flags.footer(
       "A user is whoever says so with ?user=; --per-user counts by that name.\n"
+      "With --nats, streams that are registered, GraphQL subscriptions, who is in which room and "
+      "who "
+      "types\nare each node's own; what is sent, users' caps and the six streams of the start are "
+      "of "
+      "all nodes.\n"
       "For example: curl -N \"http://127.0.0.1:3000/chat?room=general\"\n");
   if (const auto end = flags.parse(argc, argv)) return end->print();
 
   if (const std::string wrong = examples::wrong_history(flags); !wrong.empty())
+    return flags.wrong(wrong).print();
+  if (const std::string wrong = examples::wrong_cluster(flags); !wrong.empty())
     return flags.wrong(wrong).print();
   asio::io_context io{1};
   std::optional<chat::server> server;

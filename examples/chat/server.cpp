@@ -64,7 +64,7 @@ server::server(asio::io_context& io, const settings& s)
       common_{s.common},
       beats_{io, http_, s.common.heartbeat},
       http_{io, http_options(s, examples::server_setup{s.common}), s.common},
-      streams_{http_, s, history_},
+      streams_{http_, s, history_, cluster_},
       subscriptions_{http_, s},
       announce_{io} {
   must_have(in_chat_, "presence");
@@ -72,8 +72,12 @@ server::server(asio::io_context& io, const settings& s)
       http_,
       [this](sse::metrics_page& m) {
         if (history_) examples::add_history(m, history_);
+        if (cluster_) cluster_.add_metrics(m);
       },
-      {}, [this] { return history_ ? examples::health_of(history_) : ok(); });
+      {},
+      [this] {
+        return history_ ? examples::health_of(history_) : cluster_ ? cluster_.health() : ok();
+      });
   examples::add_page(http_, page);
   for (const view path : {"/", "/style.css", "/live.js", "/health", "/metrics"})
     streams_.reserve(path);
@@ -90,6 +94,7 @@ server::server(asio::io_context& io, const settings& s)
                                " cannot be added to the file of the streams"};
   }
   history_.start();
+  if (cluster_) cluster_.start();
 }
 
 sse::server_options server::http_options(const settings& s, const examples::server_setup& setup) {
@@ -98,10 +103,17 @@ sse::server_options server::http_options(const settings& s, const examples::serv
                           .channel = [s](view) { return channel_options_of(s); },
                           .lane_bytes = 4 * max_event,  // an event takes half of it at most
                           .limits = {.event = max_event}});
+  examples::cluster_options c = s.cluster;
+  c.hub = "chat";
+  c.channels = {std::string{streams::channel_name}};
+  c.channel = [s](view) { return channel_options_of(s); };
+  c.lane_bytes = 4 * max_event;
+  c.limits.event = max_event;
+  cluster_.open(std::move(c));
   sse::server_options o = setup.options;
   o.cors.methods = "GET, POST, DELETE, OPTIONS";
   o.limits.body = max_body;
-  o.shards = history_ ? &history_.order() : nullptr;
+  o.shards = history_ ? &history_.order() : cluster_ ? &cluster_.order() : nullptr;
   return o;
 }
 
@@ -119,7 +131,14 @@ void server::add_hooks() {
     ++requests_;
     examples::log_access(r);
   });
-  http_.hub().on_sees([](const reader& r, view, view audience) { return sees(r.query, audience); });
+  http_.hub().on_sees([this](const reader& r, view, view audience) {
+    if (!cluster_ || audience.empty()) return sees(r.query, audience);
+    if (audience != asked_) {
+      asked_ = audience;
+      meant_ = from_header(audience);
+    }
+    return sees(r.query, meant_);
+  });
   http_.hub().on_opened([this](sse::session_id id, const reader& r) { came(id, r); });
   http_.hub().on_closed([this](sse::session_id id, const reader& r, sse::close_reason why) {
     beats_.remove(id);

@@ -31,7 +31,7 @@ namespace chat {
 
 class server {
  public:
-  /// Throws std::runtime_error with a sentence: the journal cannot be opened.
+  /// Throws std::runtime_error with a sentence: the journal, or the cluster, cannot be opened.
   server(asio::io_context& io, const settings& s);
   server(const server&) = delete;
   server& operator=(const server&) = delete;
@@ -39,7 +39,10 @@ class server {
 
   [[nodiscard]] http_server& http() noexcept { return http_; }
   /// What was sent is written; nothing is published any more.
-  void stop() { history_.stop(); }
+  void stop() {
+    history_.stop();
+    if (cluster_) cluster_.stop();
+  }
 
  private:
   [[nodiscard]] sse::server_options http_options(const settings& s,
@@ -61,12 +64,14 @@ class server {
   asio::io_context& io_;
   examples::common_options common_;
   sse::journal history_;                     // before http_, which follows it
+  examples::cluster cluster_;                // the same
   examples::page_beats<http_server> beats_;  // before http_, which tells it of its end
   http_server http_;
   streams streams_;
   subscriptions subscriptions_;
   presence presence_;
-  std::string in_chat_;  ///< the audience of what only the chat's own connections get
+  std::string asked_, meant_;  ///< the last audience that came by the cluster, as it came and read
+  std::string in_chat_;        ///< the audience of what only the chat's own connections get
   std::uint64_t requests_ = 0;
   bool tidy_soon_ = false;
   asio::steady_timer announce_;

@@ -54,7 +54,7 @@ add_result streams::add(std::string_view path) {
 }
 
 bool streams::open(std::string_view path, sse::event_id began) {
-  const sse::channel c = *history_ ? http_->hub().find_channel(channel_name)
+  const sse::channel c = are_one() ? http_->hub().find_channel(channel_name)
                                    : http_->open_channel(path, channel_options_of(settings_));
   if (!c) return false;
   http_->stream(path,
@@ -83,7 +83,7 @@ bool streams::remove(std::string_view path) {
   const stream gone = std::move(at->second);
   http_->remove(path);
   all_.erase(at);  // first: what its end makes others send cannot go there
-  if (!*history_) {
+  if (!are_one()) {
     http_->close_channel(gone.channel);
     return true;
   }
@@ -106,7 +106,7 @@ void streams::went(sse::session_id id, std::string_view path) {
 
 std::size_t streams::send_to_all(std::string_view json, std::string_view audience) {
   const sse::publish_options o{.audience = audience};
-  if (*history_) {
+  if (are_one()) {
     const bool taken = all_.empty() || publish(all_.begin()->second.channel, json, o);
     return taken ? all_.size() : 0;
   }
@@ -117,7 +117,7 @@ std::size_t streams::send_to_all(std::string_view json, std::string_view audienc
 bool streams::send(std::string_view path, std::string_view json, const sse::publish_options& o) {
   const auto at = all_.find(path);
   if (at == all_.end()) return false;
-  if (!*history_) return publish(at->second.channel, json, o);
+  if (!are_one()) return publish(at->second.channel, json, o);
   std::string audience{o.audience};
   must_be(audience, of_stream, path);
   sse::publish_options with = o;
@@ -126,8 +126,16 @@ bool streams::send(std::string_view path, std::string_view json, const sse::publ
 }
 
 bool streams::publish(sse::channel to, std::string_view json, const sse::publish_options& o) {
-  if (!*history_) return static_cast<bool>(http_->publish(to, {.data = json}, o));
-  const bool taken = static_cast<bool>(history_->publish(0, {.data = json}, o));
+  if (!are_one()) return static_cast<bool>(http_->publish(to, {.data = json}, o));
+  bool taken = false;
+  if (*cluster_) {
+    sse::publish_options with = o;
+    const std::string audience = to_header(o.audience);
+    with.audience = audience;
+    taken = static_cast<bool>(cluster_->publish(0, {.data = json}, with));
+  } else {
+    taken = static_cast<bool>(history_->publish(0, {.data = json}, o));
+  }
   refused_ = refused_ || !taken;
   return taken;
 }

@@ -4,9 +4,10 @@
 //
 // In memory each is a channel of its own. A journal's channels are those that it was opened with:
 // there all streams are one channel, what is for one of them has its path in the audience, and a
-// file beside the journal says which streams there are and behind which event each began.
+// file beside the journal says which streams there are and behind which event each began. So it is
+// in a cluster, whose nodes each have the streams that were registered there.
 //
-//   chat::streams all{http, settings, history};
+//   chat::streams all{http, settings, history, cluster};
 //   all.reserve("/send");                       // paths of the program itself
 //   all.add("/events");
 //   all.send_to_all(json);
@@ -26,6 +27,7 @@
 #include <sse/journal.hpp>
 
 #include "audience.hpp"
+#include "common/cluster.hpp"
 #include "common/history.hpp"
 #include "common/service.hpp"
 
@@ -38,6 +40,7 @@ inline constexpr std::size_t max_event = 2 * max_body + 4096;
 struct settings {
   examples::common_options common{.port = 3000, .max_lag = 2 * max_event};
   examples::history_options history{};
+  examples::cluster_options cluster{};
 };
 
 /// Of every channel of the program.
@@ -58,11 +61,11 @@ class streams {
  public:
   static constexpr std::size_t max_streams = 256;
   static constexpr std::size_t max_path = 200;  ///< characters
-  /// Of the journal.
+  /// Of the journal, and of the cluster.
   static constexpr std::string_view channel_name = "streams";
 
-  streams(http_server& http, const settings& s, sse::journal& history)
-      : http_{&http}, settings_{s}, history_{&history} {}
+  streams(http_server& http, const settings& s, sse::journal& history, examples::cluster& nodes)
+      : http_{&http}, settings_{s}, history_{&history}, cluster_{&nodes} {}
 
   /// A path that cannot be registered.
   void reserve(std::string_view path) { reserved_.emplace(path); }
@@ -82,7 +85,7 @@ class streams {
   std::size_t send_to_all(std::string_view json, std::string_view audience = {});
   /// False: no such stream, or it refused.
   bool send(std::string_view path, std::string_view json, const sse::publish_options& o = {});
-  /// Whether the journal refused something since this was asked last.
+  /// Whether the journal, or the cluster, refused something since this was asked last.
   [[nodiscard]] bool take_refused() noexcept { return std::exchange(refused_, false); }
 
   /// `{"items":[{"path":...,"connections":...}]}`
@@ -97,6 +100,8 @@ class streams {
 
   [[nodiscard]] bool open(std::string_view path, sse::event_id began);
   [[nodiscard]] sse::verdict<reader> admit(const sse::request& r, const std::string& path) const;
+  /// All streams are one channel.
+  [[nodiscard]] bool are_one() const noexcept { return *history_ || *cluster_; }
   bool publish(sse::channel to, std::string_view json, const sse::publish_options& o);
   [[nodiscard]] std::string file() const { return settings_.history.directory + "/streams"; }
   [[nodiscard]] bool save() const;
@@ -104,6 +109,7 @@ class streams {
   http_server* http_;
   settings settings_;
   sse::journal* history_;
+  examples::cluster* cluster_;
   std::map<std::string, stream, std::less<>> all_;
   std::set<std::string, std::less<>> reserved_;
   bool refused_ = false;

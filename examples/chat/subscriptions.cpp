@@ -50,7 +50,7 @@ sse::response bad_request(std::string_view message) {
 
 sse::channel_options subscriptions::channel_options() const {
   sse::channel_options o = channel_options_of(settings_);
-  if (settings_.history.directory.empty()) return o;
+  if (settings_.history.directory.empty() && settings_.cluster.servers.empty()) return o;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   o.own_sequence = true;
   o.first_id = static_cast<sse::event_id>(

@@ -1,6 +1,7 @@
 // ssehub examples. SPDX-License-Identifier: MIT
 #include "common/cluster.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
 #include <utility>
@@ -61,6 +62,10 @@ void cluster::open(cluster_options o) {
   with.hub = std::move(o.hub);
   with.channels = std::move(o.channels);
   with.channel = std::move(o.channel);
+  with.lane_bytes = o.lane_bytes;
+  with.limits = o.limits;
+  with.presence = true;
+  with.revoke_for = o.revoke_for;
   with.retry_ahead = true;                         // its readers are browsers
   with.connect_wait = sse::duration::seconds(30);  // servers that start too have no leader yet
   if (const sse::jetstream_error e = opened->order.open(std::move(with)))
@@ -73,15 +78,31 @@ void cluster::start() { order_->order.start(); }
 void cluster::stop() { order_->order.stop(); }
 sse::publish_result cluster::publish(std::size_t channel, const sse::event& e,
                                      const sse::publish_options& o) {
-  return order_->order.publish(channel, e, o);
+  return o.transient ? order().publish(channel, e, o) : order_->order.publish(channel, e, o);
+}
+bool cluster::revoke(std::string_view user) { return order_->order.revoke(user); }
+std::optional<sse::response> cluster::refusal(std::string_view user,
+                                              std::uint64_t issued_ms) const {
+  return order_->order.refusal(user, issued_ms);
+}
+std::vector<std::pair<std::string, std::uint32_t>> cluster::present() const {
+  std::vector<std::pair<std::string, std::uint32_t>> all;
+  for (std::string& user : order_->order.present()) {
+    const std::uint32_t n = order_->order.streams_of(user);
+    all.emplace_back(std::move(user), n);
+  }
+  std::sort(all.begin(), all.end());
+  return all;
 }
 std::uint64_t cluster::waiting_bytes() const { return order_->order.stats().waiting_bytes; }
+const std::string& cluster::node() const { return order_->order.options().node; }
 std::string cluster::problem() const { return order_->order.problem(); }
 
 std::string cluster::json() const {
   std::string out = R"("node":)";
   append_json_string(out, order_->order.options().node);
-  out += R"(,"lag":)" + std::to_string(order_->order.stats().lag) + R"(,"cluster_problem":)";
+  out += R"(,"lag":)" + std::to_string(order_->order.stats().lag) + R"(,"cluster_streams":)" +
+         std::to_string(order_->order.streams()) + R"(,"cluster_problem":)";
   append_json_string(out, problem());
   return out;
 }
@@ -97,6 +118,10 @@ void cluster::add_metrics(sse::metrics_page& page) const {
   const auto flag = [](bool b) { return std::uint64_t{b ? 1U : 0U}; };
   page.sample("jetstream_last_id", "gauge", "The newest id shown.", s.last);
   page.sample("jetstream_lag", "gauge", "Events of the stream that are not here yet.", s.lag);
+  page.sample("jetstream_streams", "gauge", "Streams on all nodes.", order_->order.streams());
+  page.sample("jetstream_users", "gauge", "Users with streams, on all nodes.",
+              order_->order.present().size());
+  page.sample("jetstream_revoked", "gauge", "Revocations that hold.", s.revoked);
   page.sample("jetstream_following", "gauge", "1: what is stored comes.", flag(s.following));
   page.sample("jetstream_connected", "gauge", "1: to a server.", flag(s.connected));
   page.sample("jetstream_events_total", "counter", "Events that came.", s.events);
@@ -128,7 +153,11 @@ void cluster::stop() {}
 sse::publish_result cluster::publish(std::size_t, const sse::event&, const sse::publish_options&) {
   return {sse::no_id, sse::publish_error::closed};
 }
+bool cluster::revoke(std::string_view) { return false; }
+std::optional<sse::response> cluster::refusal(std::string_view, std::uint64_t) const { return {}; }
+std::vector<std::pair<std::string, std::uint32_t>> cluster::present() const { return {}; }
 std::uint64_t cluster::waiting_bytes() const { return 0; }
+const std::string& cluster::node() const { std::abort(); }
 std::string cluster::problem() const { return {}; }
 std::string cluster::json() const { return {}; }
 sse::response cluster::health() const { return sse::response::json(200, "{}"); }

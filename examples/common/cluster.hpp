@@ -8,11 +8,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <sse/channel.hpp>
+#include <sse/encode.hpp>
 #include <sse/metrics.hpp>
 #include <sse/publish.hpp>
 #include <sse/request.hpp>
@@ -31,6 +34,9 @@ struct cluster_options {
   std::string hub{};  ///< of the subjects: nodes of one hub share its events
   std::vector<std::string> channels{};
   std::function<sse::channel_options(std::string_view)> channel{};
+  std::size_t lane_bytes = std::size_t{1} << 20;    ///< see jetstream_options
+  sse::encode_limits limits{};                      ///< the same
+  sse::duration revoke_for = sse::duration::off();  ///< see jetstream_options
 };
 
 /// --nats and what goes with it.
@@ -51,14 +57,24 @@ class cluster {
   [[nodiscard]] sse::sequencer& order() noexcept;
   void start();
   void stop();
+  /// A transient event, which is not stored, goes to this node's readers alone.
   [[nodiscard]] sse::publish_result publish(std::size_t channel, const sse::event& e,
                                             const sse::publish_options& o = {});
   [[nodiscard]] std::uint64_t waiting_bytes() const;
+  [[nodiscard]] const std::string& node() const;
   [[nodiscard]] std::string problem() const;
   /// 200, or 503 while it does not follow or is far behind, with json().
   [[nodiscard]] sse::response health() const;
   void add_metrics(sse::metrics_page& page) const;
-  /// `"node":"a","lag":0,"cluster_problem":""`
+  /// Ends all streams of the user on all nodes, and keeps the user out, for cluster_options::
+  /// revoke_for. False: no such name.
+  bool revoke(std::string_view user);
+  /// Why a user whose token was issued then (ms, 0: unknown) may not come in; REQUIRES: revoke_for.
+  [[nodiscard]] std::optional<sse::response> refusal(std::string_view user,
+                                                     std::uint64_t issued_ms) const;
+  /// Users with streams, and how many each has, on all nodes.
+  [[nodiscard]] std::vector<std::pair<std::string, std::uint32_t>> present() const;
+  /// `"node":"a","lag":0,"cluster_streams":2,"cluster_problem":""`
   [[nodiscard]] std::string json() const;
 
  private:

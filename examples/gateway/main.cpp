@@ -64,7 +64,10 @@ int main(int argc, char** argv) {
   flags.footer(
       "With --replay the default of --keep is 100000, so that a reader with ?last_id=0 gets all of "
       "it.\nA user is whoever holds the token; without one nobody is known, and --per-user counts "
-      "nobody.\nFor example: zcat FILE.gz | gateway --replay - --speed max; several recordings are "
+      "nobody.\nWith --nats --per-user holds over all nodes, as of a second ago; the other caps, "
+      "orders and "
+      "the\naccount are each node's own.\nFor example: zcat FILE.gz | gateway --replay - --speed "
+      "max; several recordings are "
       "merged by\ntheir times: sort -m -n BTC ETH | gateway --replay -\n");
 
   if (const auto end = flags.parse(argc, argv)) return end->print();

@@ -127,6 +127,11 @@ token_result desk::who(const sse::request& r) const {
   return out;
 }
 
+std::optional<sse::response> desk::refusal(const token_result& token) const {
+  if (!token) return examples::unauthorized();
+  return host_.refusal ? host_.refusal(token.who) : std::nullopt;
+}
+
 bool desk::may_enter(std::string_view user, std::string_view room) const noexcept {
   const auto found = settings_.rooms.find(room);
   return found == settings_.rooms.end() || found->second.find(user) != found->second.end();
@@ -138,7 +143,7 @@ sse::verdict<visitor> desk::open(stream_kind kind, const sse::request& r) {
   visitor v{.kind = kind, .since_ms = clock_.wall_ms(), .beats = examples::asks_for_beats(r)};
   if (kind == stream_kind::system) return sse::admit(std::move(v), "").join(system_);
   token_result token = who(r);
-  if (!token) return examples::unauthorized();
+  if (auto no = refusal(token)) return *std::move(no);
   v.who = std::move(token.who);
   if (kind == stream_kind::chat) {
     if (!read_name(r, "room", v.only)) return bad_params();
@@ -238,7 +243,7 @@ sse::publish_result desk::publish(sse::channel to, const posted& what) {
 
 /// What an event's data calls it: the same as its `id:`.
 std::string desk::next_id(sse::channel to) const {
-  return std::to_string(host_.next_id ? host_.next_id(to) : to.last_id() + 1);
+  return host_.next_id ? host_.next_id(to) : std::to_string(to.last_id() + 1);
 }
 
 // --- answers -------------------------------------------------------------------------------------
@@ -249,7 +254,7 @@ sse::response desk::answer(sse::channel to, const posted& what) {
   if (!r) return error(500, "not_published");
   examples::json_object o;
   o.raw("success", "true");
-  if (!what.transient) o.text("id", std::to_string(r.id));
+  if (!what.transient) o.text("id", r.id == sse::no_id ? what.id : std::to_string(r.id));
   return examples::ok(o.done());
 }
 
@@ -257,7 +262,7 @@ sse::response desk::answer(sse::channel to, const posted& what) {
 template <class Use>
 sse::response desk::take(const sse::request& r, std::string_view body, Use use) {
   const token_result token = who(r);
-  if (!token) return examples::unauthorized();
+  if (auto no = refusal(token)) return *std::move(no);
   examples::json_document doc;
   const examples::json_result result = doc.parse(body);
   if (result == examples::json_result::malformed) return bad_json();
@@ -275,7 +280,8 @@ sse::response desk::notify(const identity& from, fields f, const std::string* to
   if (n.title.empty() || n.message.empty() || n.type.empty()) return bad_params();
   return answer(notifications_, {.type = notification_name(n.type),
                                  .data = notification_json(n, clock_.wall_ms()),
-                                 .audience = to != nullptr ? "u" + *to : everybody()});
+                                 .audience = to != nullptr ? "u" + *to : everybody(),
+                                 .id = id});
 }
 
 sse::response desk::send_notification(const sse::request& r, std::string_view body) {
@@ -305,7 +311,8 @@ sse::response desk::send_update(const sse::request& r, std::string_view body) {
     if (u.entity_type.empty() || u.entity_id.empty() || u.action.empty()) return bad_params();
     return answer(realtime_, {.type = update_name(u.action),
                               .data = update_json(u, clock_.wall_ms()),
-                              .audience = everybody()});
+                              .audience = everybody(),
+                              .id = next_id(realtime_)});
   });
 }
 
@@ -318,7 +325,8 @@ sse::response desk::send_message(const sse::request& r, std::string_view body) {
     const std::string id = next_id(chat_);
     return answer(chat_, {.type = "message",
                           .data = message_json(id, room, from, message, clock_.wall_ms()),
-                          .audience = readers_of(room)});
+                          .audience = readers_of(room),
+                          .id = id});
   });
 }
 
@@ -341,7 +349,19 @@ sse::response desk::maintenance(const sse::request& r, std::string_view body) {
     if (message.empty()) return bad_params();
     const std::string id = next_id(system_);
     return answer(system_, {.type = "maintenance",
-                            .data = maintenance_json(id, message, from, clock_.wall_ms())});
+                            .data = maintenance_json(id, message, from, clock_.wall_ms()),
+                            .id = id});
+  });
+}
+
+sse::response desk::revoke(const sse::request& r, std::string_view body) {
+  return take(r, body, [&](const identity& from, fields f) {
+    if (!from.has_role("admin")) return forbidden();
+    const std::string_view user = needed(f, "userId");
+    if (!is_clean_name(user)) return bad_params();
+    if (!host_.revoke || !host_.revoke(user)) return error(500, "not_revoked");
+    examples::log_line("a user was revoked by an admin");
+    return examples::ok(examples::json_object{}.raw("success", "true").done());
   });
 }
 
@@ -358,7 +378,7 @@ sse::response desk::status() { return examples::ok(status_data()); }
 
 sse::response desk::connections(const sse::request& r) {
   const token_result token = who(r);
-  if (!token) return examples::unauthorized();
+  if (auto no = refusal(token)) return *std::move(no);
   if (!token.who.has_role("admin")) return forbidden();
   std::string items = "[";
   std::size_t n = 0;
@@ -372,15 +392,15 @@ sse::response desk::connections(const sse::request& r) {
     if (v->who.expires_ms != no_expiry) item.text("expires", iso_time(v->who.expires_ms));
     items.append(n++ == 0 ? "" : ",").append(item.done());
   }
-  return examples::ok(examples::json_object{}
-                          .number("total", static_cast<std::int64_t>(sessions_.size()))
-                          .raw("items", items + "]")
-                          .done());
+  examples::json_object out;
+  out.number("total", static_cast<std::int64_t>(sessions_.size())).raw("items", items + "]");
+  if (host_.more) host_.more(out);
+  return examples::ok(out.done());
 }
 
 sse::response desk::session(const sse::request& r) {
   const token_result token = who(r);
-  if (!token) return examples::unauthorized();
+  if (auto no = refusal(token)) return *std::move(no);
   std::string roles = "[";
   for (const std::string& role : token.who.roles) {
     if (roles.size() > 1) roles += ',';
@@ -395,7 +415,7 @@ sse::response desk::session(const sse::request& r) {
 
 sse::response desk::rooms(const sse::request& r) {
   const token_result token = who(r);
-  if (!token) return examples::unauthorized();
+  if (auto no = refusal(token)) return *std::move(no);
   std::set<std::string_view> names{"general"};
   for (const auto& [room, users] : settings_.rooms) names.insert(room);
   for (const auto& [room, users] : present_) names.insert(room);

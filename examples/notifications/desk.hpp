@@ -31,6 +31,7 @@
 #include <sse/request.hpp>
 #include <sse/session.hpp>
 
+#include "common/cluster.hpp"
 #include "common/history.hpp"
 #include "common/json.hpp"
 #include "common/process_meter.hpp"
@@ -54,6 +55,7 @@ struct settings {
   std::string token_secret{};  ///< empty: demo tokens
   private_rooms rooms{};
   examples::history_options history{};
+  examples::cluster_options cluster{.revoke_for = sse::duration::seconds(86'400)};
 };
 /// Reads ROOM:USER,USER into `rooms`; false: not of this form.
 [[nodiscard]] bool add_private_room(std::string_view text, private_rooms& rooms);
@@ -81,8 +83,15 @@ struct desk_host {
   /// As channel::publish, where that is not the way.
   std::function<sse::publish_result(sse::channel, const sse::event&, const sse::publish_options&)>
       publish = {};
-  /// The id that publish gives next; none: channel::last_id knows.
-  std::function<sse::event_id(sse::channel)> next_id = {};
+  /// What the next event's data calls it, the id that publish gives it where that is known; none:
+  /// channel::last_id knows.
+  std::function<std::string(sse::channel)> next_id = {};
+  /// Why a user with a good token may not come in; none: nobody is revoked.
+  std::function<std::optional<sse::response>(const identity&)> refusal = {};
+  /// Ends the user's streams on all nodes, and keeps the user out.
+  std::function<bool(std::string_view user)> revoke = {};
+  /// More fields of /system/connections.
+  std::function<void(examples::json_object&)> more = {};
   std::function<void(sse::session_id, const sse::event&)> send;
   std::function<void(sse::session_id)> close;
   std::function<const visitor*(sse::session_id)> find;
@@ -120,6 +129,7 @@ class desk {
   [[nodiscard]] sse::response send_message(const sse::request& r, std::string_view body);
   [[nodiscard]] sse::response typing(const sse::request& r, std::string_view body);
   [[nodiscard]] sse::response maintenance(const sse::request& r, std::string_view body);
+  [[nodiscard]] sse::response revoke(const sse::request& r, std::string_view body);
   [[nodiscard]] sse::response status();
   [[nodiscard]] sse::response connections(const sse::request& r);  ///< who is connected: for admins
   [[nodiscard]] sse::response session(const sse::request& r);      ///< who the token says one is
@@ -141,9 +151,12 @@ class desk {
     std::string data;
     std::string audience{};
     bool transient = false;
+    std::string id{};  ///< what the data calls it
   };
 
   [[nodiscard]] token_result who(const sse::request& r) const;
+  /// Why whoever brought that token gets nothing; nullopt: it is good.
+  [[nodiscard]] std::optional<sse::response> refusal(const token_result& token) const;
   [[nodiscard]] bool may_enter(std::string_view user, std::string_view room) const noexcept;
   template <class Use>
   [[nodiscard]] sse::response take(const sse::request& r, std::string_view body, Use use);

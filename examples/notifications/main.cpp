@@ -34,10 +34,16 @@ int main(int argc, char** argv) {
             });
   flags.seconds("--idle", "a stream without events for so long ends, 0: never (300)", s.idle);
   examples::add_history_flags(flags, s.history);
+  examples::add_cluster_flags(flags, s.cluster);
+  flags.seconds("--revoke-for", "who is revoked stays out so long: a token's longest life (86400)",
+                s.cluster.revoke_for);
   examples::add_common_flags(flags, s.common);
   flags.footer(
       "Without --token-secret a token is the base64 of userId:username:email:roles, which anybody "
-      "can make.\nFor example: curl -N http://127.0.0.1:3000/system/status/stream\n");
+      "can make.\nWith --nats, who is in which room, who types, the list of connections and the "
+      "status are each "
+      "node's\nown; users, their caps and revocations are of all nodes. Without it nobody can be "
+      "revoked.\nFor example: curl -N http://127.0.0.1:3000/system/status/stream\n");
 
   if (const auto end = flags.parse(argc, argv)) return end->print();
   if (!s.token_secret.empty() && !notifications::has_jwt())
@@ -46,6 +52,12 @@ int main(int argc, char** argv) {
 
   if (const std::string wrong = examples::wrong_history(flags); !wrong.empty())
     return flags.wrong(wrong).print();
+  if (const std::string wrong = examples::wrong_cluster(flags); !wrong.empty())
+    return flags.wrong(wrong).print();
+  if (flags.given("--revoke-for") && !flags.given("--nats"))
+    return flags.wrong("--revoke-for needs --nats").print();
+  if (s.cluster.revoke_for.is_off())
+    return flags.wrong("--revoke-for: more than 0 seconds").print();
   asio::io_context io{1};
   std::unique_ptr<notifications::server> made;
   try {

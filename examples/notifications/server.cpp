@@ -35,6 +35,7 @@ server::server(asio::io_context& io, const settings& s, desk_clock clock)
   });
   add_routes();
   history_.start();
+  if (cluster_) cluster_.start();
   wait();
 }
 
@@ -45,37 +46,68 @@ sse::server_options server::http_options(const settings& s, const examples::serv
                           .channel = [s, wall = clock.wall_ms](std::string_view name) {
                             return channel_options_of(s, name, wall);
                           }});
+  examples::cluster_options c = s.cluster;
+  c.hub = "notifications";
+  c.channels.assign(std::begin(channel_names), std::end(channel_names));
+  c.channel = [s, wall = clock.wall_ms](std::string_view name) {
+    return channel_options_of(s, name, wall);
+  };
+  cluster_.open(std::move(c));
+  if (cluster_) run_ = cluster_.node() + "-" + std::to_string(clock.wall_ms()) + "-";
   sse::server_options o = setup.options;
   o.limits.body = 64 << 10;
-  o.shards = history_ ? &history_.order() : nullptr;
+  o.shards = history_ ? &history_.order() : cluster_ ? &cluster_.order() : nullptr;
   apply(s, o.hub);
   return o;
 }
 
-/// What the journal takes has its id, and is shown once it is as safe as was asked for.
+/// What the journal takes has its id, and is shown once it is as safe as was asked for. What the
+/// cluster takes gets it there.
 sse::publish_result server::publish(sse::channel to, const sse::event& e,
                                     const sse::publish_options& o) {
-  if (!history_) return to.publish(e, o);
+  if (!history_ && !cluster_) return to.publish(e, o);
   const auto at = std::find(std::begin(channel_names), std::end(channel_names), to.name());
-  return history_.publish(static_cast<std::size_t>(at - std::begin(channel_names)), e, o);
+  const auto n = static_cast<std::size_t>(at - std::begin(channel_names));
+  return cluster_ ? cluster_.publish(n, e, o) : history_.publish(n, e, o);
+}
+
+std::string server::next_id(sse::channel to) {
+  if (cluster_) return run_ + std::to_string(++named_);
+  return std::to_string((history_ ? history_.stats().last : to.last_id()) + 1);
 }
 
 desk_host server::host() {
-  return {
+  desk_host h{
       .open_channel =
           [this](std::string_view name, sse::channel_options o) {
-            return history_ ? http_.hub().find_channel(name)
-                            : sse::channel{http_.open_channel(name, std::move(o))};
+            return history_ || cluster_ ? http_.hub().find_channel(name)
+                                        : sse::channel{http_.open_channel(name, std::move(o))};
           },
       .publish = [this](sse::channel to, const sse::event& e,
                         const sse::publish_options& o) { return publish(to, e, o); },
-      .next_id =
-          [this](sse::channel to) { return (history_ ? history_.stats().last : to.last_id()) + 1; },
+      .next_id = [this](sse::channel to) { return next_id(to); },
       .send = [this](sse::session_id id, const sse::event& e) { (void)http_.hub().send(id, e); },
       .close = [this](sse::session_id id) { http_.hub().close(id); },
       .find = [this](sse::session_id id) -> const visitor* { return http_.hub().user(id); },
       .wake = [this] { timer_.cancel(); },  // it then looks what comes first
   };
+  if (!cluster_) return h;
+  h.refusal = [this](const identity& who) {
+    auto no = cluster_.refusal(who.id, static_cast<std::uint64_t>(who.issued_ms));
+    if (no && no->status == 401) return std::optional{examples::unauthorized()};
+    return no;
+  };
+  h.revoke = [this](std::string_view user) { return cluster_.revoke(user); };
+  h.more = [this](examples::json_object& out) { tell_cluster(out); };
+  return h;
+}
+
+void server::tell_cluster(examples::json_object& out) const {
+  std::string users = "[";
+  for (const auto& [user, n] : cluster_.present())
+    users.append(users.size() > 1 ? "," : "")
+        .append(examples::json_object{}.text("userId", user).number("streams", n).done());
+  out.raw("cluster", "{" + cluster_.json() + R"(,"users":)" + users + "]}");
 }
 
 /// One timer, for the first of what the desk waits for.
@@ -90,8 +122,14 @@ void server::add_routes() {
       http_,
       [this](sse::metrics_page& m) {
         if (history_) examples::add_history(m, history_);
+        if (cluster_) cluster_.add_metrics(m);
       },
-      {}, [this] { return history_ ? examples::health_of(history_) : examples::ok(); });
+      {},
+      [this] {
+        return history_   ? examples::health_of(history_)
+               : cluster_ ? cluster_.health()
+                          : examples::ok();
+      });
   examples::add_page(http_, page);
 
   const auto stream = [this](std::string_view path, stream_kind kind) {
@@ -114,6 +152,7 @@ void server::add_routes() {
   post("/chat/send", &desk::send_message);
   post("/chat/typing", &desk::typing);
   post("/system/maintenance", &desk::maintenance);
+  if (cluster_) post("/system/revoke", &desk::revoke);
   http_.get("/system/status", [this](request) { return desk_.status(); });
   http_.get("/system/connections", [this](request r) { return desk_.connections(r); });
   http_.get("/session", [this](request r) { return desk_.session(r); });

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include <asio/io_context.hpp>
 #include <asio/steady_timer.hpp>
@@ -27,7 +28,7 @@ class server {
  public:
   using http_type = examples::http_server<visitor>;
 
-  /// Throws std::runtime_error with a sentence: the journal cannot be opened.
+  /// Throws std::runtime_error with a sentence: the journal, or the cluster, cannot be opened.
   server(asio::io_context& io, const settings& s, desk_clock clock = system_clock());
 
   /// Ends the streams, of which the desk hears, before the desk goes.
@@ -37,7 +38,10 @@ class server {
 
   [[nodiscard]] http_type& http() noexcept { return http_; }
   /// What was posted is written; nothing is published any more.
-  void stop() { history_.stop(); }
+  void stop() {
+    history_.stop();
+    if (cluster_) cluster_.stop();
+  }
 
  private:
   [[nodiscard]] desk_host host();
@@ -46,10 +50,15 @@ class server {
                                                  const desk_clock& clock);
   [[nodiscard]] sse::publish_result publish(sse::channel to, const sse::event& e,
                                             const sse::publish_options& o);
+  [[nodiscard]] std::string next_id(sse::channel to);
+  void tell_cluster(examples::json_object& out) const;
   void add_routes();
   void wait();
 
   sse::journal history_;                   // before http_, which follows it
+  examples::cluster cluster_;              // the same
+  std::string run_;                        // of this node: what its events' data call them
+  std::uint64_t named_ = 0;                // so many of them
   examples::page_beats<http_type> beats_;  // before http_, which tells it of its end
   http_type http_;
   asio::steady_timer timer_;

@@ -179,6 +179,7 @@ token_result read_jwt(std::string_view token, std::string_view secret, std::int6
   out.who.expires_ms = to_ms(*exp);
   if (out.who.expires_ms <= now_ms) return failed(token_error::expired);
   if (nbf && to_ms(*nbf) > now_ms) return failed(token_error::early);
+  if (const auto iat = doc.number("iat"); iat && *iat > 0) out.who.issued_ms = to_ms(*iat);
 
   bool good = true;
   const auto take = [&](std::string_view claim, std::string& to) {

@@ -33,6 +33,7 @@ struct identity {
   std::string email{};
   std::vector<std::string> roles{};
   std::int64_t expires_ms = no_expiry;  ///< Unix time; from then on the token is void
+  std::int64_t issued_ms = 0;           ///< 0: the token does not say
 
   [[nodiscard]] bool has_role(std::string_view role) const noexcept;
 };
@@ -58,9 +59,9 @@ struct token_result {
 /// `user`. The user id must not be empty; an empty user name becomes the id.
 [[nodiscard]] token_result read_demo_token(std::string_view token);
 
-/// A signed token: `sub` and `exp` must be there, `nbf` is kept, `name`, `email` and `roles` (an
-/// array of strings; default: user) are taken over. `crit` is refused, as RFC 7515 4.1.11 asks of
-/// who knows no extensions. The signature is checked before anything in the token is believed.
+/// A signed token: `sub` and `exp` must be there, `nbf` is kept, `iat`, `name`, `email` and `roles`
+/// (an array of strings; default: user) are taken over. `crit` is refused, as RFC 7515 4.1.11 asks
+/// of who knows no extensions. The signature is checked before anything in the token is believed.
 /// REQUIRES: has_jwt(), a secret that is not empty.
 [[nodiscard]] token_result read_jwt(std::string_view token, std::string_view secret,
                                     std::int64_t now_ms);

@@ -185,6 +185,8 @@ class jetstream {
   [[nodiscard]] std::uint32_t streams_of(std::string_view user) const {
     return presence_ == nullptr ? 0 : presence_->streams_of(user);
   }
+  /// Streams on all nodes, whoever has them, as they last said. 0 without presence.
+  [[nodiscard]] std::uint32_t streams() const { return streams_of({}); }
   /// Users that have streams, on any node.
   [[nodiscard]] std::vector<std::string> present() const {
     return presence_ == nullptr ? std::vector<std::string>{} : presence_->present();

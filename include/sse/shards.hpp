@@ -155,8 +155,8 @@ struct sequencer_options {
   /// true: a stream that says `retry:` and ends.
   bool retry_ahead = false;
   std::uint64_t seed = hub_options{}.seed;  ///< see hub_options::seed
-  /// Counts the streams of all shards instead of caps(), if it is there, and those of users also
-  /// where hubs have no cap for them. Outlives the shards.
+  /// Counts the streams of all shards instead of caps(), if it is there: all, and those of users,
+  /// also where hubs have no cap for them. Outlives the shards.
   cap_counter* counter = nullptr;
 };
 
@@ -509,8 +509,10 @@ class shard_port {
     o.lost_below = s.options_.lost_below;
     o.given_ids = true;
     o.counter = s.options_.counter != nullptr ? s.options_.counter : &s.caps_;
-    if (s.options_.counter != nullptr && o.caps.per_user.max == 0)
-      o.caps.per_user.max = UINT32_MAX;  // it counts users in any case
+    if (s.options_.counter == nullptr) return;
+    for (cap* c : {&o.caps.total, &o.caps.per_user}) {
+      if (c->max == 0) c->max = UINT32_MAX;  // it counts them in any case
+    }
   }
 
   /// Opens the channels in `h`, and a lane in `mail`. REQUIRES: `h` was made with prepare()d

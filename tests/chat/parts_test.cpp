@@ -139,6 +139,21 @@ TEST_CASE("A-37 conditions on the query of a connection") {
   CHECK_FALSE(chat::parameters::read("a=%FF"));
 }
 
+TEST_CASE("an audience in a message's header") {
+  std::string audience;
+  REQUIRE(chat::must_be(audience, "room", " a\r\nb "));
+  const std::string text = chat::to_header(audience);
+  CHECK(text.find_first_not_of("0123456789abcdef") == text.npos);
+  CHECK(chat::from_header(text) == audience);
+  CHECK(chat::from_header("").empty());
+  for (const char* none : {"3", "3g", "=room", "0G"}) {
+    CAPTURE(none);
+    CHECK_FALSE(sees("", chat::from_header(none)));
+    CHECK_FALSE(sees("is=this", chat::from_header(none)));
+    CHECK_FALSE(sees("is=that", chat::from_header(none)));
+  }
+}
+
 TEST_CASE("times are written as JavaScript writes them") {
   using namespace std::chrono;
   CHECK(examples::iso_time(system_clock::time_point{milliseconds{1'706'702'400'005}}) ==

@@ -3,8 +3,9 @@
 that a seed gives: each acknowledged event comes once and in order to each client, or a gap announces it; no id runs back.
 
 Servers that disagree for good make a run void: one event on one server, another one under the same number on the next. The test looks for that
-on their disks, says so, and begins again. nats-server 2.9.10 does that when a leader that was cut off from the others comes back, about once in
-three times, so that cut_server runs only where it is asked for; and in one run of three without that.
+on their disks, says so, and begins again; after three such runs it ends as skipped, 77, which is no success. nats-server 2.9.10 does that when
+a leader that was cut off from the others comes back, about once in three times, so that cut_server runs only where it is asked for; and in one
+run of three without that.
 
 The stream has one channel, so that ids are consecutive: a client's next event has the next id, unless a gap frame is in between. A gap
 needs a reason: a history that changed, or what the stream's limits removed.
@@ -582,7 +583,9 @@ def main():
     if "built without" in with_nats.stderr:
         skip("the gateway was built without cnats")
     if not any(is_judged(SEED + n) for n in range(3)):  # what happened before that was looked at after each fault
-        print("the servers disagreed in each of three runs")
+        print("LEFT OUT: cluster_oracle: the servers stored different events under one number in each of three runs, so that nothing was "
+              "judged; a newer nats-server does not, or try another SSEHUB_ORACLE_SEED")  # .ci/run says it again at its end
+        sys.exit(77)
 
 
 main()

@@ -135,9 +135,14 @@ TEST_CASE("who is present on any node, and the cap per user over all") {
     CHECK(a.order.streams_of("ann") == 3);
     REQUIRE(until(a, b, [&] { return b.order.streams_of("ann") == 3; }));
     CHECK(a.order.present() == std::vector<std::string>{"ann"});
+    // All streams, also those of nobody.
+    const auto nobody = b.host->join();
+    REQUIRE(until(a, b, [&] { return a.order.streams() == 4 && b.order.streams() == 4; }));
+    CHECK(a.order.streams_of("ann") == 3);
     // One that begins asks the others.
     node c{with_presence(servers, "c")};
     REQUIRE(until(a, b, [&] { return c.order.streams_of("ann") == 3; }));
+    REQUIRE(until(a, b, [&] { return c.order.streams() == 4; }));
     // What a hub asks before it admits one more.
     sse::cap_counter& counter = *a.order.order().options().counter;
     CHECK_FALSE(counter.take(sse::cap_counter::kind::user, "ann", 3));
@@ -148,8 +153,9 @@ TEST_CASE("who is present on any node, and the cap per user over all") {
     CHECK_FALSE(was_told("ann", false));
     // b says goodbye when it ends.
   }
-  REQUIRE(a.until([&] { return a.order.streams_of("ann") == 0; }));
+  REQUIRE(a.until([&] { return a.order.streams_of("ann") == 0 && a.order.streams() == 0; }));
   REQUIRE(a.until([&] { return was_told("ann", false); }));
+  CHECK_FALSE(was_told("", true));
   CHECK(a.order.present().empty());
 }
 

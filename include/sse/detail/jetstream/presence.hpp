@@ -3,7 +3,8 @@
 // How many streams each user has on all nodes together: each node tells the others once a second
 // what changed there, and every 10 s all of it; what was not told for 25 s is forgotten, since its
 // node is gone. Nothing is stored: a node that begins asks. Plain messages of text: the node's
-// name, a line feed, and for each user the count, a space, the name as_token(), a line feed.
+// name, a line feed, and for each user the count, a space, the name as_token(), a line feed. The
+// user without a name is everybody, also those that nobody knows.
 #pragma once
 #ifndef SSEHUB_DETAIL_JETSTREAM_PRESENCE_HPP
 #define SSEHUB_DETAIL_JETSTREAM_PRESENCE_HPP
@@ -41,20 +42,23 @@ class order_presence final : public cap_counter {
       : options_{&o}, link_{&link}, subject_{o.prefix + "_nodes." + o.hub} {}
 
   [[nodiscard]] bool take(kind k, std::string_view key, std::uint32_t max) noexcept override {
-    if (k != kind::user) return rest_.take(k, key, max);
+    if (k != kind::user && !rest_.take(k, key, max)) return false;
+    if (k == kind::address) return true;
     try {
       const std::scoped_lock<std::mutex> lock{mutex_};
       person& p = people_[std::string{key}];
-      if (max != 0 && p.all() >= max) return false;
+      if (k == kind::user && max != 0 && p.all() >= max) return false;
       ++p.here;
       change(key, p, p.all() == 1);
       return true;
     } catch (...) {  // memory is out
+      if (k != kind::user) rest_.give_back(k, key);
       return false;
     }
   }
   void give_back(kind k, std::string_view key) noexcept override {
-    if (k != kind::user) return rest_.give_back(k, key);
+    if (k != kind::user) rest_.give_back(k, key);
+    if (k == kind::address) return;
     try {
       const std::scoped_lock<std::mutex> lock{mutex_};
       const auto at = people_.find(std::string{key});
@@ -67,6 +71,7 @@ class order_presence final : public cap_counter {
   [[nodiscard]] std::uint32_t count(kind k, std::string_view key) noexcept override {
     return k == kind::user ? streams_of(key) : rest_.count(k, key);
   }
+  /// Of the user without a name: all streams.
   [[nodiscard]] std::uint32_t streams_of(std::string_view user) const noexcept {
     try {
       const std::scoped_lock<std::mutex> lock{mutex_};
@@ -80,7 +85,7 @@ class order_presence final : public cap_counter {
     std::vector<std::string> all;
     const std::scoped_lock<std::mutex> lock{mutex_};
     for (const auto& [user, p] : people_) {
-      if (p.all() != 0) all.push_back(user);
+      if (!user.empty() && p.all() != 0) all.push_back(user);
     }
     return all;
   }
@@ -244,7 +249,9 @@ class order_presence final : public cap_counter {
       news_.clear();
     }
     if (!options_->on_presence) return;
-    for (const auto& [user, here] : news) options_->on_presence(user, here);
+    for (const auto& [user, here] : news) {
+      if (!user.empty()) options_->on_presence(user, here);
+    }
   }
 
   const jetstream_options* options_;
