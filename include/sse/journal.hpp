@@ -372,9 +372,8 @@ class journal {
   /// False: nothing can be done now.
   bool write_once(clock::time_point& synced) {
     const clock::time_point now = clock::now();
-    if (store_->pending()
-            .empty()) {  // what failed is out, or was given up: the next event tries again
-      if (failing_ && now >= retry_at_) works_again();
+    if (store_->pending().empty()) {
+      if (failing_ && now >= retry_at_) try_without_events(now);
       return false;
     }
     int e = store_->claim_ids();
@@ -404,6 +403,13 @@ class journal {
       }
     }
     return false;
+  }
+  /// What failed was shown, and other processes were not told of it; or it was given up: the next
+  /// event tries again.
+  void try_without_events(clock::time_point now) {
+    if (const int e = store_->tell_head(); e != 0) return fail_for_now(e, now);
+    works_again();
+    if (store_->newest() != durable()) durable_is(store_->newest());
   }
   /// What comes until then shares the next fdatasync.
   [[nodiscard]] bool may_sync(clock::time_point synced, clock::time_point now) {
