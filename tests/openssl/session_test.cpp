@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <sse/epoll_transport.hpp>
@@ -80,6 +81,8 @@ TEST_CASE("TLS: versions and tickets are what the options say") {
                                    tickets);
                              CHECK(SSL_CTX_get_min_proto_version(made) ==
                                    (tls_1_2 ? TLS1_2_VERSION : TLS1_3_VERSION));
+                             // Clients keep them: a server has no memory of those that left.
+                             CHECK(SSL_CTX_get_session_cache_mode(made) == SSL_SESS_CACHE_OFF);
                              return true;
                            }}};
       CHECK_FALSE(c.load());
@@ -165,6 +168,57 @@ TEST_CASE("TLS: a goodbye waits behind what has no room, and then nothing is rea
   CHECK(near.read(in).next == step::want_read);
   ::shutdown(w.ends[1], SHUT_WR);
   CHECK(near.read(in).next == step::closed);
+  ::close(w.ends[0]);
+}
+
+TEST_CASE("TLS: a loop that sends by itself gets what waited once, in front of what it writes") {
+  tls_wire w;
+  sse::tls::session near{test::tls_of_tests().context, w.ends[0]};
+  REQUIRE(w.shake_hands(near) == step::done);
+  const std::string block(10'000, 'b');
+  std::string sent;
+  while (near.held() == 0) sent.append(block, 0, near.write(block).bytes);
+  near.hold(true);
+  CHECK(near.flush() == step::done);  // nothing that it does
+  CHECK(near.held() != 0);
+  std::string got = w.read();
+  for (const std::string_view text : {"one", "two"}) {
+    std::string out;
+    const sse::tls::session::result r = near.write(text, out);
+    CHECK(r.bytes == 3);
+    CHECK(r.next == step::done);
+    CHECK(near.held() == 0);
+    REQUIRE(::send(w.ends[0], out.data(), out.size(), 0) == static_cast<ssize_t>(out.size()));
+    sent += text;
+    got += w.read();
+  }
+  near.hold(false);
+  CHECK(near.write("three").next == step::done);
+  got += w.read();
+  CHECK((got == sent + "three"));
+  ::close(w.ends[0]);
+}
+
+TEST_CASE("TLS: who writes to a peer that is gone is told so, whatever it did before") {
+  std::string out;
+  const bool own = GENERATE(false, true);  // it sends by itself
+  CAPTURE(own);
+  tls_wire w;
+  sse::tls::session near{test::tls_of_tests().context, w.ends[0]};
+  REQUIRE(w.shake_hands(near) == step::done);
+  char in[100];
+  CHECK(near.read(in).next == step::want_read);
+  ::close(std::exchange(w.ends[1], -1));
+  near.hold(own);
+  if (!own) {
+    CHECK(near.write("x").next == step::closed);
+    CHECK(near.write("x").next == step::closed);
+    CHECK(near.flush() == step::closed);
+    CHECK(near.shutdown() == step::closed);
+  }
+  CHECK(near.read(in).next == step::closed);
+  CHECK(near.write("x", out).next == step::closed);
+  CHECK(out.empty());
   ::close(w.ends[0]);
 }
 
