@@ -1,8 +1,11 @@
 // A journal's files without its thread and without hubs: what failed, what grows, what is kept.
+#include <cerrno>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <sse/detail/journal/store.hpp>
@@ -162,6 +165,176 @@ TEST_CASE("journal: a block that grew counts once", "[journal]") {
     CHECK(reads_of(disk, w, 3, id - 1) == 0);
   }
   CHECK(reads_of(disk, w, 1, 0) == 0);  // the first one is there still
+}
+
+TEST_CASE("journal: what is kept is as many events, and as old, as was asked for", "[journal]") {
+  crashing_disk disk;
+  const auto oldest = [](const bare_store& w) { return w.ids().front(); };
+  sse::detail::journal_store::settings s{.segment_bytes = 1};  // a file for each batch
+  SECTION("events") {
+    s.keep_events = 3;
+    bare_store w{disk, s};
+    REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+    for (event_id id = 1; id <= 3; ++id) {
+      w.add(id);
+      w.put();
+      CHECK(w.store.trim(1'000'000) == 0);
+    }
+    CHECK(oldest(w) == 1);
+    w.add(4);
+    w.put();
+    CHECK(w.store.trim(1) == 0);
+    CHECK(w.ids() == std::vector<event_id>{2, 3, 4});
+    CHECK(w.store.gone() == 1);
+    CHECK(w.store.history().files() == 6);
+    CHECK_FALSE(disk.names.contains("0000000000000001.log"));
+    CHECK_FALSE(disk.names.contains("0000000000000001.idx"));
+  }
+  SECTION("age") {
+    s.keep_ms = 100;
+    bare_store w{disk, s};
+    REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+    for (event_id id = 1; id <= 3; ++id) {
+      w.add(id);  // each at 1 ms
+      w.put();
+    }
+    CHECK(w.store.trim(101) == 0);
+    CHECK(oldest(w) == 1);
+    disk.remove_fails = EACCES;
+    CHECK(w.store.trim(102) == EACCES);
+    CHECK(oldest(w) == 1);
+    disk.remove_fails = 0;
+    CHECK(w.store.trim(102) == 0);
+    CHECK(w.ids() == std::vector<event_id>{3});  // the newest file stays, however old
+    CHECK(disk.durable_names.size() == disk.names.size());
+  }
+}
+
+TEST_CASE("journal: files that are larger than they may be now are read", "[journal]") {
+  crashing_disk disk;
+  {
+    bare_store w{disk};
+    REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+    put_large(w, 50, 1000);
+    CHECK(w.store.history().files() == 2);
+  }
+  disk.be_killed();
+  const sse::detail::journal_store::settings small{.segment_bytes = 1000, .most_pending = 2000};
+  bare_store w{disk, small};
+  REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+  CHECK(w.found.recovered == 50);
+  CHECK(test::consecutive(w.ids(), 1, 50));
+  w.add(w.found.next);
+  w.put();
+  CHECK(w.store.history().files() == 4);
+  disk.be_killed();
+  bare_store again{disk, small};
+  REQUIRE_FALSE(again.store.open_to_write(1, 0, again.found));
+  CHECK(again.ids().size() == 51);
+}
+
+TEST_CASE("journal: an older file that lost its end, or its header, is told", "[journal]") {
+  crashing_disk disk;
+  {
+    bare_store w{disk, {.segment_bytes = 1}};
+    REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+    for (event_id id = 1; id <= 3; ++id) {
+      w.add(id);
+      w.put();
+    }
+  }
+  const auto refused = [&](const char* name, std::uint64_t size, const char* why) {
+    std::uint64_t& now = disk.names.at(name)->size;
+    const std::uint64_t whole = std::exchange(now, size);
+    disk.be_killed();
+    bare_store w{disk};
+    const sse::journal_error e = w.store.open_to_write(1, 0, w.found);
+    CHECK(e.what == sse::journal_errc::corrupt);
+    CHECK(e.text.find(why) != e.text.npos);
+    CHECK(e.text.find("0000000000000002.idx") != e.text.npos);
+    now = whole;
+  };
+  refused("0000000000000002.log", disk.names.at("0000000000000002.log")->size - 1,
+          "the .log is shorter than its index says");
+  refused("0000000000000002.idx", sizeof(sse::detail::index_header) - 1, "no header");
+  disk.be_killed();
+  bare_store w{disk};
+  REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+  CHECK(w.ids() == std::vector<event_id>{1, 2, 3});
+}
+
+TEST_CASE("journal: files that are none of its own are left alone", "[journal]") {
+  crashing_disk disk;
+  const auto make = [&](const char* name) {
+    disk.names[name] = std::make_shared<crashing_disk::node>();
+  };
+  for (const char* const name : {".log", "1.log", "000000000000000x.log", "0000000000000001.txt",
+                                 "99999999999999999.log", "notes.of.somebody.log"})
+    make(name);
+  {
+    bare_store w{disk};
+    REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+    CHECK(w.found.next == 1);
+    w.add(1);
+    w.put();
+  }
+  disk.be_killed();
+  bare_store w{disk};
+  REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+  CHECK(w.ids() == std::vector<event_id>{1});
+  CHECK(disk.names.size() == 6 + 4);  // and `runs`, `head` and two of a segment
+}
+
+TEST_CASE("journal: a directory that cannot be used is named, with the system's reason",
+          "[journal]") {
+  const test::temporary_directory dir;
+  std::ofstream{dir.path() + "/file"} << "x";
+  const auto check = [](const sse::journal_error& e, int why, const std::string& where) {
+    CHECK(e.what == sse::journal_errc::system);
+    CHECK(e.system.value() == why);
+    CHECK(e.text.starts_with(where + ": "));
+  };
+  sse::journal j;
+  check(j.open(dir.path() + "/file"), ENOTDIR, dir.path() + "/file");
+  check(j.open(dir.path() + "/none/of"), ENOENT, dir.path() + "/none/of");
+  check(j.follow(dir.path() + "/none"), ENOENT, dir.path() + "/none");
+  CHECK_FALSE(j);
+#ifdef __linux__
+  std::filesystem::create_symlink("/dev/full", dir.path() + "/head");
+  check(j.open(dir.path()), ENOSPC, dir.path());
+  std::filesystem::remove(dir.path() + "/head");
+#endif
+  CHECK_FALSE(j.open(dir.path()));
+}
+
+TEST_CASE("journal: what waits to be written has its bound, and is counted", "[journal]") {
+  sse::journal_options o = test::small_files();
+  o.queue_bytes = 1000;
+  test::failing_journal x{std::move(o)};
+  event_id last = 0;
+  sse::publish_error e{};
+  while ((e = x.j.publish(0, {.data = "data"}).error) == sse::publish_error::none) ++last;
+  CHECK(e == sse::publish_error::full);
+  CHECK(last > 5);
+  CHECK(last < 50);
+  sse::journal_stats s = x.j.stats();
+  CHECK(s.last == last);
+  CHECK(s.durable == 0);
+  CHECK(s.waiting_bytes > 900);
+  CHECK(s.waiting_bytes <= 1000 + 40);  // a piece's record comes on top
+  CHECK(s.events == 0);
+  x.j.start();
+  REQUIRE(x.j.wait_durable(last, sse::duration::seconds(60)));
+  s = x.j.stats();
+  CHECK(s.durable == last);
+  CHECK(s.waiting_bytes == 0);
+  CHECK(s.events == last);
+  CHECK(s.batches == 1);
+  CHECK(s.syncs == 0);
+  CHECK(s.files == 2);
+  CHECK(s.failures == 0);
+  CHECK(s.bytes > last * 20);
+  CHECK(x.j.publish(0, {.data = "data"}).id == last + 1);
 }
 
 TEST_CASE("journal: a start of the machine has a number that stays", "[journal]") {
