@@ -2071,7 +2071,8 @@ class journal {
   ~journal() { stop(); }
 
   /// To write here, alone. The directory is made if it is not there. `first_id`: where the ids of a
-  /// new journal begin, see hub_options::first_id. Not yet opened, or stopped, only.
+  /// new journal begin, see hub_options::first_id. Once: in_use if that worked before, whatever was
+  /// stopped since.
   [[nodiscard]] journal_error open(const std::string& directory, journal_options o = {},
                                    event_id first_id = no_id) {
     return begin(std::make_unique<detail::posix_journal_files>(directory, true, true), directory,
@@ -2223,13 +2224,14 @@ class journal {
   [[nodiscard]] journal_error begin(std::unique_ptr<detail::journal_files> files,
                                     const std::string& where, journal_options o, bool writes,
                                     event_id first_id) {
+    if (store_ != nullptr)
+      return {journal_errc::in_use, {}, where + ": this journal was opened already"};
     const auto fail = [&](journal_error e) {
       store_.reset();
       files_.reset();
       e.text.insert(0, where + ": ");
       return e;
     };
-    if (store_ != nullptr) return fail({journal_errc::in_use, {}, "this journal is open already"});
     options_ = std::move(o);
     writes_ = writes;
     files_ = std::move(files);
