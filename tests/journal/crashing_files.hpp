@@ -54,6 +54,7 @@ class crashing_disk {
   std::atomic<int> sync_fails{0};         ///< every sync does
   std::atomic<int> head_fails{0};         ///< every write of what other processes are told does
   std::uint32_t fail_one_in = 0;          ///< calls that fail; 0: none
+  std::uint64_t fail_at = 0;              ///< this one of the next calls fails; 0: none
   bool locked = false;
   std::atomic<int> remove_fails{0};  ///< every removal does
   std::uint64_t machine_start = 1;
@@ -196,6 +197,7 @@ class crashing_files final : public sse::detail::journal_files {
   [[nodiscard]] int fails() noexcept {
     if (dead()) return EIO;
     if (disk_->calls_left != UINT64_MAX) --disk_->calls_left;
+    if (disk_->fail_at != 0 && --disk_->fail_at == 0) return EIO;
     if (disk_->fail_one_in != 0 && disk_->random.below(disk_->fail_one_in) == 0)
       return disk_->random.below(2) == 0 ? ENOSPC : EIO;
     return 0;

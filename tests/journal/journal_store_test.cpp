@@ -76,6 +76,7 @@ TEST_CASE("journal: what a failed sync may have lost is cut off, and counted no 
   CHECK(w.store.sync() == EIO);   // of which nothing was synced: it goes
   CHECK(on_disk() == bytes);
   CHECK(w.store.bytes() == bytes);
+  CHECK(w.store.gone() == 0);
   disk.sync_fails = 0;
   REQUIRE(w.store.write() == 0);
   REQUIRE(w.store.sync() == 0);
@@ -121,9 +122,46 @@ TEST_CASE("journal: who follows waits where a file has no header yet", "[journal
     CHECK_FALSE(r.store.look_for_news());
     CHECK(r.store.newest() == 1);
   }
+  for (const std::uint64_t n : {std::uint64_t{0}, sizeof(sse::detail::index_header)}) {
+    size = n;
+    bare_store late{disk};
+    REQUIRE_FALSE(late.store.open_to_read(late.found));
+    CHECK(late.ids().empty());
+  }
   size = whole;
   CHECK(r.store.look_for_news());
   CHECK(r.ids() == std::vector<event_id>{1, 2});
+}
+
+TEST_CASE("journal: a call that fails at a start is told, and loses nothing", "[journal]") {
+  const bool writes = GENERATE(true, false);
+  bool failed = true;
+  for (std::uint64_t n = 1; failed; ++n) {
+    CAPTURE(writes, n);
+    crashing_disk disk;
+    {
+      bare_store w{disk, {.segment_bytes = 1}};
+      REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+      for (event_id id = 1; id <= 3; ++id) {
+        w.add(id);
+        w.put();
+      }
+    }
+    disk.be_killed();
+    disk.fail_at = n;
+    bare_store s{disk};
+    const sse::journal_error e =
+        writes ? s.store.open_to_write(1, 0, s.found) : s.store.open_to_read(s.found);
+    failed = disk.fail_at == 0;
+    disk.fail_at = 0;
+    if (!failed) CHECK_FALSE(e);
+    if (e) CHECK(e.what == sse::journal_errc::system);
+    disk.be_killed();
+    bare_store again{disk};
+    REQUIRE_FALSE(again.store.open_to_write(1, 0, again.found));
+    CHECK(again.ids() == std::vector<event_id>{1, 2, 3});
+    CHECK((n > 10 || failed));
+  }
 }
 
 TEST_CASE("journal: blocks that were read stay in memory up to its bound", "[journal]") {
