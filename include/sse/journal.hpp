@@ -581,6 +581,7 @@ class journal {
       if (!write_once(synced)) std::this_thread::sleep_for(std::chrono::milliseconds{20});
     }
     if (pending.empty()) {
+      if (failing_) try_without_events(clock::now());
       if (const int e = store_->end_run(wall_ms()); e != 0) fail_for_now(e, clock::now());
     }
   }

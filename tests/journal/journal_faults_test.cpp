@@ -235,6 +235,22 @@ TEST_CASE("journal: what other processes could not be told of is told, and durab
   CHECK(durable == std::vector<event_id>{1, 2});
 }
 
+TEST_CASE("journal: what other processes could not be told of is told at the end", "[journal]") {
+  failing_journal x{small_files()};
+  x.j.start();
+  publish_up_to(x.j, 1);
+  x.disk.head_fails = EIO;
+  REQUIRE(x.j.publish(0, {.data = "2"}));
+  x.wait_until(true);
+  x.disk.head_fails = 0;
+  x.j.stop();
+  CHECK(x.j.durable() == 2);
+  CHECK(x.j.problem().empty());
+  bare_store other{x.disk};
+  REQUIRE_FALSE(other.store.open_to_read(other.found));
+  CHECK(other.found.recovered == 2);
+}
+
 TEST_CASE("journal: what a sync that failed may have lost is written again", "[journal]") {
   journal_options o = small_files();
   o.durability = durability::every_batch;
