@@ -164,6 +164,29 @@ TEST_CASE("journal: a call that fails at a start is told, and loses nothing", "[
   }
 }
 
+TEST_CASE("journal: as many of the newest events as bytes allow, wherever a piece begins",
+          "[journal]") {
+  crashing_disk disk;
+  bare_store w{disk, {.segment_bytes = 500}};
+  REQUIRE_FALSE(w.store.open_to_write(1, 0, w.found));
+  for (event_id id = 1; id <= 40;) {
+    auto b = std::make_unique<sse::detail::journal_batch>();
+    for (int n = 0; n != 4; ++n, ++id)
+      b->add({id, 1, 0, {}, {}, "data: " + std::string(id, 'x') + "\n\n"});
+    w.store.take(std::move(b));
+    w.put();
+  }
+  REQUIRE(w.store.history().files() > 2);
+  std::uint64_t bytes = 0;
+  for (event_id from = 40; from != 0; --from) {
+    CAPTURE(from);
+    bytes += 8 + from + 64;  // in a hub's memory
+    CHECK(w.store.back_by(bytes - 1) == from);
+    CHECK(w.store.back_by(bytes) == from - 1);
+  }
+  CHECK(w.store.back_by(1'000'000) == 0);
+}
+
 TEST_CASE("journal: blocks that were read stay in memory up to its bound", "[journal]") {
   constexpr std::size_t block = sse::detail::journal_segment::block_bytes;
   crashing_disk disk;
