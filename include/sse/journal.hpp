@@ -64,7 +64,8 @@ class journal {
   ~journal() { stop(); }
 
   /// To write here, alone. The directory is made if it is not there. `first_id`: where the ids of a
-  /// new journal begin, see hub_options::first_id. Not yet opened, or stopped, only.
+  /// new journal begin, see hub_options::first_id. Once: in_use if that worked before, whatever was
+  /// stopped since.
   [[nodiscard]] journal_error open(const std::string& directory, journal_options o = {},
                                    event_id first_id = no_id) {
     return begin(std::make_unique<detail::posix_journal_files>(directory, true, true), directory,
@@ -216,13 +217,14 @@ class journal {
   [[nodiscard]] journal_error begin(std::unique_ptr<detail::journal_files> files,
                                     const std::string& where, journal_options o, bool writes,
                                     event_id first_id) {
+    if (store_ != nullptr)
+      return {journal_errc::in_use, {}, where + ": this journal was opened already"};
     const auto fail = [&](journal_error e) {
       store_.reset();
       files_.reset();
       e.text.insert(0, where + ": ");
       return e;
     };
-    if (store_ != nullptr) return fail({journal_errc::in_use, {}, "this journal is open already"});
     options_ = std::move(o);
     writes_ = writes;
     files_ = std::move(files);
@@ -372,9 +374,8 @@ class journal {
   /// False: nothing can be done now.
   bool write_once(clock::time_point& synced) {
     const clock::time_point now = clock::now();
-    if (store_->pending()
-            .empty()) {  // what failed is out, or was given up: the next event tries again
-      if (failing_ && now >= retry_at_) works_again();
+    if (store_->pending().empty()) {
+      if (failing_ && now >= retry_at_) try_without_events(now);
       return false;
     }
     int e = store_->claim_ids();
@@ -404,6 +405,13 @@ class journal {
       }
     }
     return false;
+  }
+  /// What failed was shown, and other processes were not told of it; or it was given up: the next
+  /// event tries again.
+  void try_without_events(clock::time_point now) {
+    if (const int e = store_->tell_head(); e != 0) return fail_for_now(e, now);
+    works_again();
+    if (store_->newest() != durable()) durable_is(store_->newest());
   }
   /// What comes until then shares the next fdatasync.
   [[nodiscard]] bool may_sync(clock::time_point synced, clock::time_point now) {
@@ -573,6 +581,7 @@ class journal {
       if (!write_once(synced)) std::this_thread::sleep_for(std::chrono::milliseconds{20});
     }
     if (pending.empty()) {
+      if (failing_) try_without_events(clock::now());
       if (const int e = store_->end_run(wall_ms()); e != 0) fail_for_now(e, clock::now());
     }
   }

@@ -775,6 +775,7 @@ struct journal_block {
   std::uint64_t begin = 0;  ///< of its bytes, in the .log
   raw_bytes bytes{};
   std::vector<index_record> records{};  ///< one without size is broken
+  int error = 0;                        ///< an errno: some of them could not be read
 
   [[nodiscard]] piece_reader piece(std::size_t i) const noexcept {
     return {records[i], bytes.data() + (records[i].at - begin)};
@@ -788,6 +789,7 @@ struct journal_block {
     from = to = at;
     bytes.clear();
     records.clear();
+    error = 0;
   }
   /// What `other` has.
   void copy(const journal_block& other) {
@@ -955,8 +957,14 @@ class journal_segment {
       if (r[i].at >= end && r[i].end() > end && r[i].end() <= room_) end = r[i].end();
     }
     const std::size_t size = to_size(end - at);
+    if (size == 0) return;
     std::size_t got = 0;
-    if (size != 0 && files_->read(log, at, b.bytes.more(size), size, got) == 0) b.bytes.grow(got);
+    const int e = files_->read(log, at, b.bytes.more(size), size, got);
+    if (e == 0) {
+      b.bytes.grow(got);
+    } else {
+      b.error = e;
+    }
   }
   /// Those that are not what was written get no size.
   static void find_broken(const journal_block& b, index_record* r, std::size_t n) {
@@ -1650,6 +1658,9 @@ class journal_recovery {
       journal_block b;
       b.from = b.to = i;
       s.load(b, s.block_end(i, count));
+      // What was written is there perhaps, and must not be cut off.
+      if (b.error != 0 && !repair_)
+        return journal_failed(b.error, journal_segment::name(s.first, ".log"));
       for (const index_record& r : b.records) {
         const bool whole = r.size != 0;
         good = good && whole && r.at == s.log_end;
@@ -2069,7 +2080,8 @@ class journal {
   ~journal() { stop(); }
 
   /// To write here, alone. The directory is made if it is not there. `first_id`: where the ids of a
-  /// new journal begin, see hub_options::first_id. Not yet opened, or stopped, only.
+  /// new journal begin, see hub_options::first_id. Once: in_use if that worked before, whatever was
+  /// stopped since.
   [[nodiscard]] journal_error open(const std::string& directory, journal_options o = {},
                                    event_id first_id = no_id) {
     return begin(std::make_unique<detail::posix_journal_files>(directory, true, true), directory,
@@ -2221,13 +2233,14 @@ class journal {
   [[nodiscard]] journal_error begin(std::unique_ptr<detail::journal_files> files,
                                     const std::string& where, journal_options o, bool writes,
                                     event_id first_id) {
+    if (store_ != nullptr)
+      return {journal_errc::in_use, {}, where + ": this journal was opened already"};
     const auto fail = [&](journal_error e) {
       store_.reset();
       files_.reset();
       e.text.insert(0, where + ": ");
       return e;
     };
-    if (store_ != nullptr) return fail({journal_errc::in_use, {}, "this journal is open already"});
     options_ = std::move(o);
     writes_ = writes;
     files_ = std::move(files);
@@ -2377,9 +2390,8 @@ class journal {
   /// False: nothing can be done now.
   bool write_once(clock::time_point& synced) {
     const clock::time_point now = clock::now();
-    if (store_->pending()
-            .empty()) {  // what failed is out, or was given up: the next event tries again
-      if (failing_ && now >= retry_at_) works_again();
+    if (store_->pending().empty()) {
+      if (failing_ && now >= retry_at_) try_without_events(now);
       return false;
     }
     int e = store_->claim_ids();
@@ -2409,6 +2421,13 @@ class journal {
       }
     }
     return false;
+  }
+  /// What failed was shown, and other processes were not told of it; or it was given up: the next
+  /// event tries again.
+  void try_without_events(clock::time_point now) {
+    if (const int e = store_->tell_head(); e != 0) return fail_for_now(e, now);
+    works_again();
+    if (store_->newest() != durable()) durable_is(store_->newest());
   }
   /// What comes until then shares the next fdatasync.
   [[nodiscard]] bool may_sync(clock::time_point synced, clock::time_point now) {
@@ -2578,6 +2597,7 @@ class journal {
       if (!write_once(synced)) std::this_thread::sleep_for(std::chrono::milliseconds{20});
     }
     if (pending.empty()) {
+      if (failing_) try_without_events(clock::now());
       if (const int e = store_->end_run(wall_ms()); e != 0) fail_for_now(e, clock::now());
     }
   }

@@ -156,6 +156,59 @@ TEST_CASE("connections that come and go leave nothing behind") {
   CHECK(come_and_go(200) <= before + 1000);
 }
 
+TEST_CASE("channels and their publishers that come and go leave nothing behind") {
+  asio::io_context ctx{1};
+  sse::asio_server<> server{ctx, {}};
+  int closed = 0;
+  server.on_channel_closed([&](sse::channel) { ++closed; });
+  const auto come_and_go = [&](int times) {
+    for (; times > 0; --times) {
+      const sse::channel c = server.open_channel("c");
+      sse::publisher p = server.make_publisher(c);
+      REQUIRE(p.try_publish("x"));
+      const int before = closed;
+      server.close_channel(c);
+      p = {};
+      ctx.restart();
+      ctx.poll();
+      REQUIRE(closed == before + 1);
+    }
+    return test::live_bytes();
+  };
+  const std::int64_t before = come_and_go(100);
+  CHECK(come_and_go(1000) <= before + 1000);
+}
+
+TEST_CASE("a body that was promised and does not come costs no memory") {
+  using test::client;
+  asio::io_context ctx{1};
+  sse::asio_server<> server{ctx, {.limits = {.body = 100'000'000}}};
+  server.post("/echo", [](const sse::request&, std::string_view body) {
+    return sse::response::text(200, std::string{body});
+  });
+  REQUIRE_FALSE(server.listen("127.0.0.1", 0));
+  const auto bytes_of = [&](const std::string& length) {
+    const std::int64_t before = test::live_bytes();
+    client c{server.port()};
+    c.send(client::make("POST", "/echo",
+                        "Content-Length: " + length + "\r\nExpect: 100-continue\r\n"));
+    const auto end = std::chrono::steady_clock::now() + test::patience;
+    while (!c.has_input() && std::chrono::steady_clock::now() < end) {
+      ctx.run_one_for(std::chrono::milliseconds{10});
+    }
+    REQUIRE(c.has_input());  // it asks for the body
+    const std::int64_t held = test::live_bytes() - before;
+    c.reset();
+    while (server.connections() != 0 && std::chrono::steady_clock::now() < end) {
+      ctx.run_one_for(std::chrono::milliseconds{10});
+    }
+    REQUIRE(server.connections() == 0);
+    return held;
+  };
+  (void)bytes_of("10");
+  CHECK(bytes_of("99000000") < 200'000);
+}
+
 TEST_CASE("a stream that waited for its verdict keeps no more memory than one that did not") {
   using test::client;
   asio::io_context ctx{1};

@@ -477,6 +477,27 @@ TEST_CASE("an idle stream costs 300 bytes of user memory at most") {
   CHECK(each > 50);
 }
 
+TEST_CASE("connections that come and go leave nothing behind") {
+  sse::epoll_server<> s{{}};
+  s.get("/health", [](const sse::request&) { return sse::response::text(200, "ok"); });
+  REQUIRE_FALSE(s.listen("127.0.0.1", 0));
+  const auto come_and_go = [&](int times) {
+    for (; times > 0; --times) {
+      {
+        client c{s.port()};
+        c.send(client::make("GET", "/health"));
+        while (!c.has_input()) s.poll();
+        CHECK(c.head().status == 200);
+      }
+      while (s.connections() != 0) s.poll();
+    }
+    s.poll();
+    return ::mallinfo2().uordblks;
+  };
+  const std::size_t before = come_and_go(50);
+  CHECK(come_and_go(500) <= before + 10'000);
+}
+
 TEST_CASE("an idle connection keeps no buffer of a large request or answer") {
   constexpr std::size_t n = 20;
   const std::string large(200'000, 'x');

@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include <sse/detail/net/epoll_listen.hpp>
 #include <sse/epoll_transport.hpp>
 #include <sse/hub.hpp>
 #include <sse/testing.hpp>
@@ -276,4 +277,13 @@ TEST_CASE("an owned descriptor is closed once, whichever number it has") {
     CHECK(is_open(ends[0]));
   }
   CHECK_FALSE(is_open(ends[0]));
+}
+
+TEST_CASE("a descriptor without a peer has no address, and none without a name no port") {
+  const sse::detail::unique_fd alone{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  REQUIRE(alone);
+  CHECK(sse::detail::peer_address(alone.get()).empty());
+  CHECK(sse::detail::peer_address(-1).empty());
+  CHECK(sse::detail::port_of(alone.get()) == 0);
+  CHECK(sse::detail::port_of(-1) == 0);
 }

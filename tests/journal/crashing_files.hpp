@@ -52,7 +52,9 @@ class crashing_disk {
   std::uint64_t calls_left = UINT64_MAX;  ///< then everything fails and changes nothing
   std::atomic<int> fails{0};              ///< every call that writes answers this
   std::atomic<int> sync_fails{0};         ///< every sync does
+  std::atomic<int> head_fails{0};         ///< every write of what other processes are told does
   std::uint32_t fail_one_in = 0;          ///< calls that fail; 0: none
+  std::uint64_t fail_at = 0;              ///< this one of the next calls fails; 0: none
   bool locked = false;
   std::atomic<int> remove_fails{0};  ///< every removal does
   std::uint64_t machine_start = 1;
@@ -126,7 +128,9 @@ class crashing_files final : public sse::detail::journal_files {
   }
   void close(int) noexcept override {}
   int write(int handle, std::uint64_t at, const void* from, std::size_t size) noexcept override {
-    const int e = disk_->fails != 0 ? disk_->fails.load() : fails();
+    int e = disk_->fails != 0 ? disk_->fails.load() : fails();
+    if (disk_->head_fails != 0 && open_[static_cast<std::size_t>(handle)] == disk_->names["head"])
+      e = disk_->head_fails;
     if (e != 0) {  // a part of it may be there
       size = dead() ? 0 : disk_->random.below(size + 1);
     }
@@ -193,6 +197,7 @@ class crashing_files final : public sse::detail::journal_files {
   [[nodiscard]] int fails() noexcept {
     if (dead()) return EIO;
     if (disk_->calls_left != UINT64_MAX) --disk_->calls_left;
+    if (disk_->fail_at != 0 && --disk_->fail_at == 0) return EIO;
     if (disk_->fail_one_in != 0 && disk_->random.below(disk_->fail_one_in) == 0)
       return disk_->random.below(2) == 0 ? ENOSPC : EIO;
     return 0;

@@ -25,6 +25,7 @@ using sse::journal;
 using sse::journal_errc;
 using sse::journal_options;
 using sse::publish_error;
+using test::bare_store;
 using test::failing_journal;
 using test::follower;
 using test::gap_frame;
@@ -60,7 +61,8 @@ TEST_CASE("journal: a broken file is refused, a torn one is cut, a newer version
     return j.open(dir.path(), small_files());
   };
   SECTION("a flipped bit in front of what was durable") {
-    flip(log, 30);
+    const event_id broken = GENERATE(1U, 3U, 19U);
+    flip(log, stored(1, broken - 1).size() + 10);
     const sse::journal_error e = answer();
     CHECK(e.what == journal_errc::corrupt);
     CHECK(e.text.find(index.filename().string()) != e.text.npos);
@@ -71,7 +73,7 @@ TEST_CASE("journal: a broken file is refused, a torn one is cut, a newer version
       CHECK(whole.found().cut_events == 0);
       std::vector<event_id> bad;
       whole.each_broken([&](const std::string&, event_id id) { bad.push_back(id); });
-      REQUIRE(bad.size() == 1);
+      CHECK(bad == std::vector<event_id>{broken});
       std::vector<event_id> there;
       whole.read(0, sse::max_event_id + 1, [&](const sse::journal_event& one) {
         if (!one.bytes.empty()) there.push_back(one.id);
@@ -79,7 +81,7 @@ TEST_CASE("journal: a broken file is refused, a torn one is cut, a newer version
       });
       CHECK(there.size() == 19);
       CHECK(there.back() == 20);
-      CHECK(std::find(there.begin(), there.end(), bad[0]) == there.end());
+      CHECK(std::find(there.begin(), there.end(), broken) == there.end());
     }
     CHECK_FALSE(answer());  // from then on it is one like others
   }
@@ -172,8 +174,10 @@ TEST_CASE("journal: once an event that waited for the disk is durable, more are 
           "[journal]") {
   journal_options o = small_files();
   std::atomic<bool> failing{false};
+  std::vector<event_id> durable;  // the journal's thread writes it
   journal* of = nullptr;
   o.on_durable = [&](event_id id) {
+    durable.push_back(id);
     if (id > 1) failing = of->stats().failing;
   };
   failing_journal x{std::move(o)};
@@ -188,6 +192,63 @@ TEST_CASE("journal: once an event that waited for the disk is durable, more are 
   REQUIRE(x.j.wait_durable(2, sse::duration::seconds(60)));
   x.j.stop();
   CHECK_FALSE(failing);
+  CHECK(durable == std::vector<event_id>{1, 2});
+}
+
+TEST_CASE("journal: a write that works again ends a failure, however far its sync is",
+          "[journal]") {
+  journal_options o = small_files();
+  o.durability = durability::interval;
+  o.interval = sse::duration::seconds(3600);
+  failing_journal x{std::move(o)};
+  x.j.start();
+  x.disk.fails = ENOSPC;
+  REQUIRE(x.j.publish(0, {.data = "1"}));
+  x.wait_until(true);
+  CHECK(x.j.publish(0, {.data = "refused"}) == publish_error::not_stored);
+  x.disk.fails = 0;
+  x.wait_until(false);
+  CHECK(x.j.publish(0, {.data = "2"}).id == 2);
+  x.j.stop();  // which syncs
+  CHECK(x.j.durable() == 2);
+}
+
+TEST_CASE("journal: what other processes could not be told of is told, and durable, later",
+          "[journal]") {
+  journal_options o = small_files();
+  std::vector<event_id> durable;  // the journal's thread writes it
+  o.on_durable = [&](event_id id) { durable.push_back(id); };
+  failing_journal x{std::move(o)};
+  x.j.start();
+  publish_up_to(x.j, 1);
+  x.disk.head_fails = EIO;
+  REQUIRE(x.j.publish(0, {.data = "2"}));
+  x.wait_until(true);
+  CHECK(x.j.durable() == 1);
+  x.disk.head_fails = 0;
+  REQUIRE(x.j.wait_durable(2, sse::duration::seconds(60)));  // though nothing is published any more
+  bare_store other{x.disk};
+  REQUIRE_FALSE(other.store.open_to_read(other.found));
+  CHECK(other.found.recovered == 2);
+  x.j.stop();
+  CHECK(x.j.problem().empty());
+  CHECK(durable == std::vector<event_id>{1, 2});
+}
+
+TEST_CASE("journal: what other processes could not be told of is told at the end", "[journal]") {
+  failing_journal x{small_files()};
+  x.j.start();
+  publish_up_to(x.j, 1);
+  x.disk.head_fails = EIO;
+  REQUIRE(x.j.publish(0, {.data = "2"}));
+  x.wait_until(true);
+  x.disk.head_fails = 0;
+  x.j.stop();
+  CHECK(x.j.durable() == 2);
+  CHECK(x.j.problem().empty());
+  bare_store other{x.disk};
+  REQUIRE_FALSE(other.store.open_to_read(other.found));
+  CHECK(other.found.recovered == 2);
 }
 
 TEST_CASE("journal: what a sync that failed may have lost is written again", "[journal]") {
@@ -298,6 +359,37 @@ TEST_CASE("journal: events that went with the power are told to all who missed t
   CHECK(f.take(f.join(std::to_string(next - 1))) == stored(next, "on"));
 }
 
+TEST_CASE("journal: the hubs' memory begins behind a loss", "[journal]") {
+  test::crashing_disk disk;
+  event_id next = 0;
+  const auto live = [&](bool ends) {
+    journal j;
+    REQUIRE_FALSE(j.open(std::make_unique<test::crashing_files>(disk), small_files()));
+    next = j.found().next;
+    j.start();
+    publish_up_to(j, next + 9);
+    if (!ends) disk.fails = disk.sync_fails = EIO;
+    j.stop();
+    disk.fails = disk.sync_fails = 0;
+    disk.be_killed();
+  };
+  live(false);
+  ++disk.machine_start;  // though nothing went with the power, it may have
+  live(true);
+  REQUIRE(next > 20);
+  journal_options o = small_files();
+  o.preload_bytes = 100'000;
+  o.channel = [](std::string_view) { return test::quiet(); };
+  journal j;
+  REQUIRE_FALSE(j.open(std::make_unique<test::crashing_files>(disk), std::move(o)));
+  follower f{j};
+  j.start();
+  while (f.shard.at(0).stats().retained_events < 10) f.turn();
+  CHECK(f.shard.at(0).stats().retained_events == 10);
+  CHECK(f.take(f.join("3")) ==
+        stored(4, 10) + gap_frame(next - 1, 10, next, -1) + stored(next, next + 9));
+}
+
 TEST_CASE("journal: an event of an old file that is broken is told to who needs it", "[journal]") {
   const temporary_directory dir;
   const std::string data(1000, 'x');
@@ -358,39 +450,6 @@ TEST_CASE("journal: old files that cannot be removed are told, and go when they 
   CHECK(x.j.stats().bytes < 300'000);
 }
 
-namespace {
-
-/// Its files alone, without a thread and a hub.
-struct bare_store {
-  test::crashing_files files;
-  sse::detail::journal_store store;
-  sse::journal_start found{};
-  explicit bare_store(test::crashing_disk& disk, sse::detail::journal_store::settings s = {})
-      : files{disk}, store{files, s} {}
-  void add(event_id id) {
-    auto b = std::make_unique<sse::detail::journal_batch>();
-    b->add({id, 1, 0, {}, {}, "data: x\n\n"});
-    store.take(std::move(b));
-  }
-  /// Everything that is pending, to its readers.
-  void put() {
-    REQUIRE(store.claim_ids() == 0);
-    while (store.has_unwritten()) REQUIRE(store.write() == 0);
-    store.show([](const auto&) {});
-    REQUIRE(store.tell_head() == 0);
-  }
-  [[nodiscard]] std::vector<event_id> ids() const {
-    std::vector<event_id> all;
-    store.read(0, sse::max_event_id + 1, [&](const sse::journal_event& e) {
-      all.push_back(e.id);
-      return true;
-    });
-    return all;
-  }
-};
-
-}  // namespace
-
 TEST_CASE("journal: what was not stored is noted before anything that follows it", "[journal]") {
   test::crashing_disk disk;
   bare_store w{disk};
@@ -415,8 +474,7 @@ TEST_CASE("journal: what was not stored is noted before anything that follows it
   CHECK(w.ids() == std::vector<event_id>{1, 3});
 }
 
-TEST_CASE("journal: whatever bit of an old file flips, what is read is what was written",
-          "[journal]") {
+TEST_CASE("journal: whatever bit of a file flips, what is read is what was written", "[journal]") {
   const auto text_of = [](event_id id) { return "data: " + std::to_string(id) + "\n\n"; };
   test::crashing_disk disk;
   {
@@ -431,9 +489,13 @@ TEST_CASE("journal: whatever bit of an old file flips, what is read is what was 
     }
     disk.be_killed();
   }
+  std::vector<event_id> firsts;
+  test::crashing_files files{disk};
+  REQUIRE(sse::detail::journal_segment::list(files, firsts) == 0);
   int broken = 0;
-  for (const char* const kind : {".log", ".idx"}) {
-    test::crashing_disk::node& file = *disk.names.at("0000000000000001" + std::string{kind});
+  const auto flip_all = [&](event_id segment, const char* kind) {
+    test::crashing_disk::node& file =
+        *disk.names.at(sse::detail::journal_segment::name(segment, kind));
     const std::uint64_t begin = kind[1] == 'i' ? sizeof(sse::detail::index_header) : 0;
     for (std::uint64_t bit = begin * 8; bit != file.size * 8; ++bit) {
       const auto flip = [&] {
@@ -456,12 +518,16 @@ TEST_CASE("journal: whatever bit of an old file flips, what is read is what was 
           had = e.id;
           return true;
         });
-        CAPTURE(kind, bit, after);
+        CAPTURE(segment, kind, bit, after);
         REQUIRE(right);
-        REQUIRE(had == r.store.newest());
+        if (segment != firsts.back()) REQUIRE(had == r.store.newest());
+        REQUIRE(had <= r.store.newest());
       }
       flip();
     }
+  };
+  for (const event_id segment : {firsts.front(), firsts.back()}) {
+    for (const char* const kind : {".log", ".idx"}) flip_all(segment, kind);
   }
   CHECK(broken > 1000);
 }

@@ -96,6 +96,35 @@ struct failing_journal {
   }
 };
 
+/// Its files alone, without a thread and a hub.
+struct bare_store {
+  crashing_files files;
+  sse::detail::journal_store store;
+  sse::journal_start found{};
+  explicit bare_store(crashing_disk& disk, sse::detail::journal_store::settings s = {})
+      : files{disk}, store{files, s} {}
+  void add(sse::event_id id) {
+    auto b = std::make_unique<sse::detail::journal_batch>();
+    b->add({id, 1, 0, {}, {}, "data: x\n\n"});
+    store.take(std::move(b));
+  }
+  /// Everything that is pending, to its readers.
+  void put() {
+    REQUIRE(store.claim_ids() == 0);
+    while (store.has_unwritten()) REQUIRE(store.write() == 0);
+    store.show([](const auto&) {});
+    REQUIRE(store.tell_head() == 0);
+  }
+  [[nodiscard]] std::vector<sse::event_id> ids() const {
+    std::vector<sse::event_id> all;
+    store.read(0, sse::max_event_id + 1, [&](const sse::journal_event& e) {
+      all.push_back(e.id);
+      return true;
+    });
+    return all;
+  }
+};
+
 inline sse::journal_options small_files() {
   sse::journal_options o;
   o.segment_bytes = 1 << 16;

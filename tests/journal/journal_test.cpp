@@ -291,6 +291,30 @@ TEST_CASE("journal: a second writer is refused, and told who has it", "[journal]
   CHECK_FALSE(b);
 }
 
+TEST_CASE("journal: to open it once more is refused, and changes nothing", "[journal]") {
+  const temporary_directory dir;
+  journal j;
+  REQUIRE_FALSE(j.open(dir.path(), small_files()));
+  const auto again = [&] {
+    CHECK(j.open(dir.path(), small_files()).what == journal_errc::in_use);
+    CHECK(j.follow(dir.path(), small_files()).what == journal_errc::in_use);
+    CHECK(j);
+  };
+  again();
+  j.start();
+  publish_up_to(j, 5);
+  again();
+  publish_up_to(j, 6);
+  j.stop();
+  again();
+  event_id last = 0;
+  j.read(0, 100, [&](const sse::journal_event& e) {
+    last = e.id;
+    return true;
+  });
+  CHECK(last == 6);
+}
+
 TEST_CASE("journal: a thread that must not meet a lock publishes through a lane", "[journal]") {
   const temporary_directory dir;
   journal j;

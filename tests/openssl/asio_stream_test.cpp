@@ -82,4 +82,30 @@ TEST_CASE("TLS: what composed operations of Asio write and read is any sequence 
   CHECK(moved == 5);
   CHECK(std::string(head.data(), 2) + std::string(rest.data(), 3) == "vwxyz");
 }
+
+TEST_CASE("TLS: a composed write of more than there is room for is complete, each byte once") {
+  asio::io_context context{1};
+  test::tls_wire w;
+  auto near = stream_of(context, w);
+  shake_hands(context, near, w);
+  std::string much;
+  while (much.size() < 4'000'000) much += std::to_string(much.size()) + ' ';
+  std::size_t moved = 0;
+  bool failed = false;
+  asio::async_write(near, asio::buffer(much), [&](const asio::error_code& e, std::size_t n) {
+    failed = static_cast<bool>(e);
+    moved = n;
+  });
+  std::string got;
+  for (std::size_t before = 1; before != got.size() || moved == 0;) {
+    before = got.size();
+    context.restart();
+    context.poll();
+    got += w.read();
+    if (moved == 0) REQUIRE(before != got.size());
+  }
+  CHECK_FALSE(failed);
+  CHECK(moved == much.size());
+  CHECK((got == much));
+}
 #endif

@@ -47,6 +47,16 @@ TEST_CASE("TLS: without a context io_uring's transport serves plain HTTP") {
 }
 #endif
 
+#ifdef SSEHUB_TEST_ASIO
+TEST_CASE("TLS: without a context Asio's streams serve plain HTTP") {
+  struct plain : test::server<sse::no_user, sse::tls::asio_stream> {
+    explicit plain(sse::server_options o = {})
+        : server{std::move(o), 0, sse::tls::asio_streams(nullptr)} {}
+  };
+  test::kept_streams<plain>(test::plain_client);
+}
+#endif
+
 TEST_CASE("TLS: who leaves is noticed, however many requests it sent before") {
   on_each_host([]<class Host>() {
     test::leaving_with_more_behind<typename Host::server>(

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -11,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <sse/epoll_transport.hpp>
@@ -80,6 +82,8 @@ TEST_CASE("TLS: versions and tickets are what the options say") {
                                    tickets);
                              CHECK(SSL_CTX_get_min_proto_version(made) ==
                                    (tls_1_2 ? TLS1_2_VERSION : TLS1_3_VERSION));
+                             // Clients keep them: a server has no memory of those that left.
+                             CHECK(SSL_CTX_get_session_cache_mode(made) == SSL_SESS_CACHE_OFF);
                              return true;
                            }}};
       CHECK_FALSE(c.load());
@@ -87,6 +91,8 @@ TEST_CASE("TLS: versions and tickets are what the options say") {
     }
   }
   CHECK(sse::tls::context::reason(0) == "OpenSSL gives no reason: memory may be out");
+  const unsigned long unknown = ERR_PACK(ERR_LIB_USER, 0, 77);
+  CHECK(sse::tls::context::reason(unknown) == "error " + std::to_string(unknown));
 }
 
 TEST_CASE("TLS: loading again and again keeps no file open") {
@@ -164,8 +170,106 @@ TEST_CASE("TLS: a goodbye waits behind what has no room, and then nothing is rea
   CHECK(r.next == step::done);
   CHECK(near.read(in).next == step::want_read);
   ::shutdown(w.ends[1], SHUT_WR);
-  CHECK(near.read(in).next == step::closed);
+  for (const int left : {EAGAIN, EINTR}) {  // by a call of somebody else's
+    errno = left;
+    CHECK(near.read(in).next == step::closed);
+  }
   ::close(w.ends[0]);
+}
+
+TEST_CASE("TLS: a loop that sends by itself gets what waited once, in front of what it writes") {
+  tls_wire w;
+  sse::tls::session near{test::tls_of_tests().context, w.ends[0]};
+  REQUIRE(w.shake_hands(near) == step::done);
+  const std::string block(10'000, 'b');
+  std::string sent;
+  while (near.held() == 0) sent.append(block, 0, near.write(block).bytes);
+  near.hold(true);
+  CHECK(near.flush() == step::done);  // nothing that it does
+  CHECK(near.held() != 0);
+  std::string got = w.read();
+  for (const std::string_view text : {"one", "two"}) {
+    std::string out;
+    const sse::tls::session::result r = near.write(text, out);
+    CHECK(r.bytes == 3);
+    CHECK(r.next == step::done);
+    CHECK(near.held() == 0);
+    REQUIRE(::send(w.ends[0], out.data(), out.size(), 0) == static_cast<ssize_t>(out.size()));
+    sent += text;
+    got += w.read();
+  }
+  near.hold(false);
+  CHECK(near.write("three").next == step::done);
+  got += w.read();
+  CHECK((got == sent + "three"));
+  ::close(w.ends[0]);
+}
+
+TEST_CASE("TLS: who writes to a peer that is gone is told so, whatever it did before") {
+  std::string out;
+  const bool own = GENERATE(false, true);  // it sends by itself
+  CAPTURE(own);
+  tls_wire w;
+  sse::tls::session near{test::tls_of_tests().context, w.ends[0]};
+  REQUIRE(w.shake_hands(near) == step::done);
+  char in[100];
+  CHECK(near.read(in).next == step::want_read);
+  ::close(std::exchange(w.ends[1], -1));
+  near.hold(own);
+  if (!own) {
+    CHECK(near.write("x").next == step::closed);
+    CHECK(near.write("x").next == step::closed);
+    CHECK(near.flush() == step::closed);
+    CHECK(near.shutdown() == step::closed);
+  }
+  CHECK(near.read(in).next == step::closed);
+  CHECK(near.write("x", out).next == step::closed);
+  CHECK(out.empty());
+  CHECK(near.shutdown() == step::closed);  // nobody to say it to any more
+  ::close(w.ends[0]);
+}
+
+TEST_CASE("TLS: who does not send what it took has no more than its bound") {
+  tls_wire w;
+  sse::tls::session near{test::tls_of_tests().context, w.ends[0]};
+  REQUIRE(w.shake_hands(near) == step::done);
+  std::string out;
+  step last = step::done;
+  while (last == step::done && out.size() < 2 * sse::tls::session::max_held)
+    last = near.write(std::string(5000, 'x'), out).next;
+  CHECK(last == step::closed);
+  CHECK(out.size() <= sse::tls::session::max_held);
+  CHECK(out.size() > sse::tls::session::max_held - 6000);
+  CHECK(near.flush() == step::closed);  // what was lost cannot be left out
+  CHECK(near.write("x").next == step::closed);
+  ::close(w.ends[0]);
+}
+
+TEST_CASE("TLS: who asks for the client's certificate resumes sessions too") {
+  const test::certificate_folder folder;
+  folder.make("good");
+  sse::tls::options o = folder.options("good");
+  o.configure = [](SSL_CTX* made) {
+    SSL_CTX_set_verify(made, SSL_VERIFY_PEER, nullptr);
+    return true;
+  };
+  sse::tls::context c{std::move(o)};
+  REQUIRE_FALSE(c.load());
+  SSL_SESSION* ticket = nullptr;
+  for (const bool again : {false, true}) {
+    CAPTURE(again);
+    tls_wire w;
+    SSL_set_max_proto_version(w.far.get(), TLS1_2_VERSION);
+    if (ticket != nullptr) SSL_set_session(w.far.get(), ticket);
+    sse::tls::session near{c, w.ends[0]};
+    CHECK(w.shake_hands(near) == step::done);
+    CHECK(SSL_session_reused(w.far.get()) == (again ? 1 : 0));
+    SSL_SESSION_free(ticket);
+    ticket = SSL_get1_session(w.far.get());
+    SSL_shutdown(w.far.get());  // or it is no more to be resumed
+    ::close(w.ends[0]);
+  }
+  SSL_SESSION_free(ticket);
 }
 
 TEST_CASE("TLS: nothing to write writes nothing") {
@@ -221,6 +325,16 @@ TEST_CASE("TLS: errors that others left in OpenSSL's queue are not taken for a s
   CHECK(refusing.met_plain_http());
   CHECK(refusing.reason() == "http request");
   ::close(plain.ends[0]);
+  ERR_clear_error();
+
+  tls_wire nonsense;
+  sse::tls::session other{test::tls_of_tests().context, nonsense.ends[0]};
+  REQUIRE(::send(nonsense.ends[1], "\x17\x03\x01\x00\x05hello", 10, 0) == 10);
+  CHECK(other.handshake() == step::failed);
+  CHECK_FALSE(other.met_plain_http());
+  CHECK_FALSE(other.reason().empty());
+  CHECK(other.handshake() != step::done);
+  ::close(nonsense.ends[0]);
   ERR_clear_error();
 }
 

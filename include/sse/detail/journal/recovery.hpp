@@ -202,6 +202,9 @@ class journal_recovery {
       journal_block b;
       b.from = b.to = i;
       s.load(b, s.block_end(i, count));
+      // What was written is there perhaps, and must not be cut off.
+      if (b.error != 0 && !repair_)
+        return journal_failed(b.error, journal_segment::name(s.first, ".log"));
       for (const index_record& r : b.records) {
         const bool whole = r.size != 0;
         good = good && whole && r.at == s.log_end;

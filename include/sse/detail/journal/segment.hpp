@@ -30,6 +30,7 @@ struct journal_block {
   std::uint64_t begin = 0;  ///< of its bytes, in the .log
   raw_bytes bytes{};
   std::vector<index_record> records{};  ///< one without size is broken
+  int error = 0;                        ///< an errno: some of them could not be read
 
   [[nodiscard]] piece_reader piece(std::size_t i) const noexcept {
     return {records[i], bytes.data() + (records[i].at - begin)};
@@ -43,6 +44,7 @@ struct journal_block {
     from = to = at;
     bytes.clear();
     records.clear();
+    error = 0;
   }
   /// What `other` has.
   void copy(const journal_block& other) {
@@ -210,8 +212,14 @@ class journal_segment {
       if (r[i].at >= end && r[i].end() > end && r[i].end() <= room_) end = r[i].end();
     }
     const std::size_t size = to_size(end - at);
+    if (size == 0) return;
     std::size_t got = 0;
-    if (size != 0 && files_->read(log, at, b.bytes.more(size), size, got) == 0) b.bytes.grow(got);
+    const int e = files_->read(log, at, b.bytes.more(size), size, got);
+    if (e == 0) {
+      b.bytes.grow(got);
+    } else {
+      b.error = e;
+    }
   }
   /// Those that are not what was written get no size.
   static void find_broken(const journal_block& b, index_record* r, std::size_t n) {
