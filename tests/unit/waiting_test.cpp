@@ -12,21 +12,19 @@
 
 namespace {
 
-using sse::refusal_reason;
 using sse::when_full;
 using test::quiet;
 using test::stage;
 using test::with_caps;
 using waiting_place = sse::hub<sse::testing::memory_transport>::place;
 
-const std::string event_stream = "text/event-stream";
-const std::string json = "application/json";
+const std::string stream_type = "text/event-stream";
+const std::string json_type = "application/json";
 
-test::caller wait(stage& s, const test::ask& a, waiting_place& p) {
+test::caller begin_wait(stage& s, const test::ask& a, waiting_place& p) {
   const std::size_t peer = s.net.connect();
-  return test::to_caller(peer, test::with_request(a, [&](const sse::request& r) {
-                           return s.hub.wait({peer}, r, p);
-                         }));
+  return test::to_caller(
+      peer, test::with_request(a, [&](const sse::request& r) { return s.hub.wait({peer}, r, p); }));
 }
 
 }  // namespace
@@ -36,21 +34,21 @@ TEST_CASE("waiting: a request holds a place until its verdict is there", "[admis
   sse::channel c = s.open("c", quiet());
   waiting_place first;
   CHECK_FALSE(first);
-  const auto k = wait(s, {.address = "10.0.0.1"}, first);
+  const auto k = begin_wait(s, {.address = "10.0.0.1"}, first);
   CHECK(first);
   CHECK_FALSE(k);
   CHECK(s.hub.sessions() == 0);
   CHECK(s.hub.stats().refused == 0);
   // Of its address, and of all.
   waiting_place none;
-  CHECK(wait(s, {.address = "10.0.0.1"}, none).refusal.status == 429);
+  CHECK(begin_wait(s, {.address = "10.0.0.1"}, none).refusal.status == 429);
   CHECK_FALSE(none);
   CHECK(s.join(c, {.address = "10.0.0.1"}).refusal.status == 429);
   waiting_place second;
-  CHECK_FALSE(wait(s, {.address = "10.0.0.2"}, second));
+  CHECK_FALSE(begin_wait(s, {.address = "10.0.0.2"}, second));
   CHECK(second);
   CHECK(s.join(c));
-  CHECK(wait(s, {}, none).refusal.status == 429);
+  CHECK(begin_wait(s, {}, none).refusal.status == 429);
   CHECK_FALSE(none);
   CHECK(s.hub.stats().refused == 3);
   // Its stream takes the place over.
@@ -71,11 +69,11 @@ TEST_CASE("waiting: who gets no stream in any case is told at once", "[admission
   stage s{with_caps({.total = {.max = 1, .then = then}})};
   sse::channel c = s.open("c", quiet());
   waiting_place p;
-  CHECK(wait(s, {.accept = json}, p).refusal.status == 406);
+  CHECK(begin_wait(s, {.accept = json_type}, p).refusal.status == 406);
   CHECK_FALSE(p);
   REQUIRE(s.join(c));
   for (const std::string method : {"GET", "POST"}) {
-    const auto k = wait(s, {.method = method, .accept = event_stream}, p);
+    const auto k = begin_wait(s, {.method = method, .accept = stream_type}, p);
     CHECK_FALSE(p);
     CHECK(static_cast<bool>(k) == (then == when_full::retry_stream));
     if (k) {
@@ -87,7 +85,7 @@ TEST_CASE("waiting: who gets no stream in any case is told at once", "[admission
   }
   CHECK(s.hub.stats().refused == 3);
   s.hub.drain();
-  CHECK(wait(s, {}, p).refusal.status == 503);
+  CHECK(begin_wait(s, {}, p).refusal.status == 503);
   CHECK_FALSE(p);
 }
 
@@ -95,14 +93,14 @@ TEST_CASE("waiting: what may be no stream waits in any case, and counts while th
           "[admission][caps]") {
   stage s{with_caps({.total = {.max = 2}})};
   sse::channel c = s.open("c", quiet());
-  const test::ask post{.method = "POST", .accept = json};
+  const test::ask post{.method = "POST", .accept = json_type};
   waiting_place first;
   waiting_place second;
   waiting_place third;
-  CHECK_FALSE(wait(s, post, first));
-  CHECK_FALSE(wait(s, post, second));
+  CHECK_FALSE(begin_wait(s, post, first));
+  CHECK_FALSE(begin_wait(s, post, second));
   CHECK(s.join(c).refusal.status == 429);
-  CHECK_FALSE(wait(s, post, third));
+  CHECK_FALSE(begin_wait(s, post, third));
   CHECK(first);
   CHECK(second);
   CHECK(third);
@@ -120,7 +118,7 @@ TEST_CASE("waiting: nobody goes for a request before it is admitted", "[admissio
   sse::channel c = s.open("c", quiet());
   const auto old = s.join(c);
   waiting_place p;
-  CHECK_FALSE(wait(s, {}, p));
+  CHECK_FALSE(begin_wait(s, {}, p));
   CHECK(p);
   CHECK_FALSE(s.closed(old));
   s.hub.release(p);
@@ -128,8 +126,9 @@ TEST_CASE("waiting: nobody goes for a request before it is admitted", "[admissio
   CHECK(s.closed(old));
 }
 
-TEST_CASE("waiting: who loses the race for the last place does not wait, unless it may be no stream",
-          "[admission][caps]") {
+TEST_CASE(
+    "waiting: who loses the race for the last place does not wait, unless it may be no stream",
+    "[admission][caps]") {
   struct racing final : sse::cap_counter {
     bool take(kind, std::string_view, std::uint32_t) noexcept override { return false; }
     void give_back(kind, std::string_view) noexcept override { FAIL_CHECK("nobody had it"); }
@@ -137,11 +136,11 @@ TEST_CASE("waiting: who loses the race for the last place does not wait, unless 
   } counter;
   stage s{{.caps = {.total = {.max = 1}}, .counter = &counter}};
   waiting_place p;
-  CHECK(wait(s, {}, p).refusal.status == 429);
+  CHECK(begin_wait(s, {}, p).refusal.status == 429);
   CHECK_FALSE(p);
-  CHECK(wait(s, {.method = "POST", .accept = event_stream}, p).refusal.status == 429);
+  CHECK(begin_wait(s, {.method = "POST", .accept = stream_type}, p).refusal.status == 429);
   CHECK_FALSE(p);
-  CHECK_FALSE(wait(s, {.method = "POST", .accept = json}, p));
+  CHECK_FALSE(begin_wait(s, {.method = "POST", .accept = json_type}, p));
   CHECK(p);
   s.hub.release(p);
 }
