@@ -175,6 +175,7 @@ TEST_CASE("a program is told when a stream that it admitted is refused after all
   s.hub.seal(c);
   CHECK_FALSE(s.join(c, {.last_event_id = "1"}));
   CHECK(last() == std::pair{why::none, 204});
+  CHECK(s.hub.stats().refused == 2);  // there is nothing to be refused
   s.hub.drain();
   CHECK_FALSE(s.request({}));
   CHECK(refused.size() == 3);  // nobody was asked
