@@ -547,7 +547,6 @@ inline void event_source::restart(time_point now) noexcept {
 inline void event_source::begin(time_point now) noexcept {
   backoff_.attempt(now);
   phase_ = phase::dialing;
-  due_ = time_point::never();
   redirects_ = 0;
   status_ = 0;
   changes_ = {};
@@ -698,7 +697,6 @@ inline void event_source::redirect(time_point now) noexcept {
   drop();
   head_.reset();
   phase_ = phase::dialing;
-  due_ = time_point::never();
   to_connect_ = true;
 }
 

@@ -1917,9 +1917,8 @@ class ring {
       const std::uint64_t turn = first_ - wrapped + capacity_;
       std::memcpy(static_cast<void*>(p + (first_ & (grown - 1))), data_ + wrapped,
                   to_size(capacity_ - wrapped) * sizeof(T));
-      if (wrapped != 0)
-        std::memcpy(static_cast<void*>(p + (turn & (grown - 1))), data_,
-                    to_size(wrapped) * sizeof(T));
+      std::memcpy(static_cast<void*>(p + (turn & (grown - 1))), data_,
+                  to_size(wrapped) * sizeof(T));
     }
     deallocate(data_);
     data_ = p;

@@ -94,6 +94,7 @@ TEST_CASE("client: Last-Event-ID and the resume query") {
       {"http://h/s?last_id=3", "last_id", "5", "/s?last_id=5"},
       {"http://h/s?last_id=3&a=b&last%5Fid=4&last_idx=1&last_id", "last_id", "5",
        "/s?a=b&last_idx=1&last_id=5"},
+      {"http://h/s", "last_id", "-._~az09", "/s?last_id=-._~az09"},
       {"http://h/s", "a b", "x&y=z#\xC3\xA9 +%", "/s?a%20b=x%26y%3Dz%23%C3%A9%20%2B%25"},
   };
   for (const row& t : rows) {

@@ -418,6 +418,29 @@ TEST_CASE("response head: what it says of the content") {
   CHECK(seconds("Fri, 31 Dec 1999 23:59:59 GMT") == 0);
 }
 
+TEST_CASE("a date of HTTP is seconds since 1970") {
+  using sse::detail::read_http_date;
+  CHECK(read_http_date("Thu, 01 Jan 1970 00:00:00 GMT") == 0);
+  CHECK(read_http_date("Thu, 01 Jan 1970 23:59:59 GMT") == 86'399);
+  CHECK(read_http_date("Sun, 06 Nov 1994 08:49:37 GMT") == 784'111'777);
+  CHECK(read_http_date("Sat, 26 Feb 2000 00:00:00 GMT") == 951'523'200);
+  CHECK(read_http_date("Tue, 29 Feb 2000 00:00:00 GMT") == 951'782'400);
+  CHECK(read_http_date("Wed, 01 Mar 2000 00:00:00 GMT") == 951'868'800);
+  CHECK(read_http_date("Mon, 01 Mar 2100 00:00:00 GMT") == 4'107'542'400);  // no leap year
+  CHECK(read_http_date("Sat, 31 Dec 2016 23:59:60 GMT") == 1'483'228'800);
+  CHECK(read_http_date("Fri, 31 Dec 9999 23:59:59 GMT") == 253'402'300'799);
+  for (const text bad : {"", "Wed, 31 Dec 1969 23:59:59 GMT", "Thu, 00 Jan 1970 00:00:00 GMT",
+                         "Thu, 32 Jan 1970 00:00:00 GMT", "Thu, 01 Jam 1970 00:00:00 GMT",
+                         "Thu, 01 anF 1970 00:00:00 GMT", "Thu, 01 Jan 1970 24:00:00 GMT",
+                         "Thu, 01 Jan 1970 00:60:00 GMT", "Thu, 01 Jan 1970 00:00:61 GMT",
+                         "Thu, 01 Jan 1970 00:00:00 UTC", "Thu, 01 Jan 1970 00:00:00 GMT ",
+                         "Thu, 1 Jan 1970 00:00:00 GMT", "Thursday, 01-Jan-70 00:00:00 GMT",
+                         "Thu Jan  1 00:00:00 1970"}) {
+    INFO(bad);
+    CHECK(read_http_date(bad) == -1);
+  }
+}
+
 // --- bodies
 
 TEST_CASE("chunks: what is read") {
@@ -519,6 +542,36 @@ TEST_CASE("chunks: extensions and trailers are bounded") {
   std::string long_stream;
   for (int i = 0; i < 1000; ++i) long_stream += "1;abcdefghij\r\na\r\n";
   CHECK(decode(long_stream).data == std::string(1000, 'a'));
+}
+
+TEST_CASE("chunks: a server bounds all of their content, and all that is not content") {
+  const auto read_with = [](text in, const sse::detail::chunk_limits& limits) {
+    return everywhere(in, [&](text all, std::size_t first, std::size_t step) {
+      body_reader reader{body_end::chunked, 0, limits};
+      in_pieces(all, first, step, [&](text piece) {
+        while (!piece.empty() && reader.state() == body_outcome::more) {
+          const auto [skipped, data] = reader.next(piece);
+          piece.remove_prefix(skipped + data.size());
+          if (!data.empty()) reader.took(data.size());
+        }
+        return reader.state() == body_outcome::more;
+      });
+      return reader.state();
+    });
+  };
+  const text three = "2\r\nab\r\n1\r\nc\r\n2\r\nde\r\n0\r\n\r\n";
+  CHECK(read_with(three, {.content = 6}) == body_outcome::complete);
+  CHECK(read_with(three, {.content = 5}) == body_outcome::complete);
+  CHECK(read_with(three, {.content = 4}) == body_outcome::too_large);
+  CHECK(read_with("0\r\n\r\n", {.content = 0}) == body_outcome::complete);
+  CHECK(read_with("ffffffffffffffff\r\n", {.content = 5}) == body_outcome::too_large);
+  // Two extensions and a trailer: six bytes without the line ends.
+  const text extras = "1;\r\na\r\n1;x\r\nb\r\n0\r\nA:b\r\n\r\n";
+  CHECK(read_with(extras, {.extras = 7}) == body_outcome::complete);
+  CHECK(read_with(extras, {.extras = 6}) == body_outcome::complete);
+  CHECK(read_with(extras, {.extras = 5}) == body_outcome::many_extras);
+  CHECK(read_with(three, {.extras = 0}) == body_outcome::complete);
+  CHECK(read_with("1;", {.extras = 0}) == body_outcome::many_extras);
 }
 
 TEST_CASE("bodies of a known length, and to the end of the connection") {

@@ -246,6 +246,22 @@ TEST_CASE("containers: bytes grow, are cut and moved as a string is", "[containe
   }
 }
 
+TEST_CASE("containers: bytes that have room enough stay where they are", "[containers]") {
+  bytes b;
+  REQUIRE(b.append("0123456789"));
+  REQUIRE(b.reserve(100));
+  CHECK(b.capacity() == 100);
+  const char* const here = b.data();
+  for (const std::size_t n : {0U, 5U, 10U, 99U, 100U}) {
+    REQUIRE(b.reserve(n));
+    CHECK(b.data() == here);
+    CHECK(b.capacity() == 100);
+  }
+  REQUIRE(b.append(std::string(90, 'x')));
+  CHECK(b.data() == here);
+  CHECK(b.view() == "0123456789" + std::string(90, 'x'));
+}
+
 TEST_CASE("containers: a text of three parts is one text, and an empty one none", "[containers]") {
   owned_text t;
   CHECK(t.view().empty());

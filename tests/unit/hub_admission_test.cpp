@@ -175,6 +175,7 @@ TEST_CASE("a program is told when a stream that it admitted is refused after all
   s.hub.seal(c);
   CHECK_FALSE(s.join(c, {.last_event_id = "1"}));
   CHECK(last() == std::pair{why::none, 204});
+  CHECK(s.hub.stats().refused == 2);  // there is nothing to be refused
   s.hub.drain();
   CHECK_FALSE(s.request({}));
   CHECK(refused.size() == 3);  // nobody was asked
@@ -191,6 +192,29 @@ TEST_CASE("a program is told when a stream that it admitted is refused after all
   };
   CHECK(test::with_request({}, not_admitted).why == why::draining);
   CHECK(refused.size() == 4);
+}
+
+TEST_CASE("a verdict may add headers, but none that the head of a stream has by itself",
+          "[admission]") {
+  stage s;
+  sse::channel c = s.open("c", quiet());
+  const auto with = [&](std::string_view name, std::string_view value) {
+    auto v = sse::admit().join(c).header("X-Request-Id", "7").header(name, value);
+    const std::string lines{v.headers()};
+    const auto k = s.accept({}, std::move(v));
+    CHECK(static_cast<bool>(k) == (k.refusal.status != 500));
+    return k ? lines : "500";
+  };
+  CHECK(with("Server-Timing", "db;dur=5") == "X-Request-Id: 7\r\nServer-Timing: db;dur=5\r\n");
+  CHECK(with("Content-Language", "en") == "X-Request-Id: 7\r\nContent-Language: en\r\n");
+  for (const std::string name :
+       {"Content-Type", "content-encoding", "Cache-Control", "X-Accel-Buffering",
+        "x-content-type-options", "X-Heartbeat-Interval", "Access-Control-Allow-Origin",
+        "access-control-x", "Content-Length", "Transfer-Encoding", "no token", ""}) {
+    CAPTURE(name);
+    CHECK(with(name, "x") == "500");
+  }
+  CHECK(with("X-A", "a\r\nX-B: b") == "500");
 }
 
 TEST_CASE("shape: 405 with Allow, 406, and HEAD opens nothing", "[admission]") {

@@ -31,7 +31,8 @@ struct boards {
   void turn(const std::vector<sse::channel>& busy) {
     for (const sse::channel c : busy) {
       for (const std::string& n : names)
-        REQUIRE(c.publish({.data = "<" + std::string(c.name()) + std::string(70, 'x')}, {.key = n}));
+        REQUIRE(
+            c.publish({.data = "<" + std::string(c.name()) + std::string(70, 'x')}, {.key = n}));
     }
     s.flush();
     s.let(reader, 2000);

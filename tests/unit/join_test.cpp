@@ -157,6 +157,31 @@ TEST_CASE("join says why it did not", "[join][surface]") {
     CHECK(to_string(static_cast<join_error>(i)) != "unknown");
 }
 
+TEST_CASE("a transport hears of each stream that gets values, also of one that joins them later",
+          "[join]") {
+  struct hearing : sse::testing::memory_transport {
+    std::vector<std::size_t> heard{};
+    void carries_values(connection& c) noexcept { heard.push_back(c.index); }
+  };
+  using heard = std::vector<std::size_t>;
+  test::basic_stage<hearing> s;
+  CHECK(s.hub.join({}, {}) != join_error::none);  // no stream was ever there
+  sse::channel_options o = quiet();
+  o.on_lag = sse::lag_policy::coalesce;
+  sse::channel values = s.open("values", std::move(o));
+  sse::channel events = s.open("events", quiet());
+  const test::caller first = s.join(values);
+  const test::caller second = s.join(events);
+  CHECK(s.net.heard == heard{first.peer});
+  CHECK(s.hub.join(second.id, s.open("more", quiet())) == join_error::none);
+  CHECK(s.net.heard == heard{first.peer});
+  CHECK(s.hub.join(second.id, values) == join_error::none);
+  CHECK(s.net.heard == heard{first.peer, second.peer});
+  s.hub.close(first.id);
+  CHECK(s.hub.join(first.id, values) == join_error::no_session);
+  CHECK(s.net.heard == heard{first.peer, second.peer});
+}
+
 TEST_CASE("presence follows joins and leaves", "[join][surface]") {
   stage s;
   std::vector<std::string> seen;

@@ -166,6 +166,17 @@ TEST_CASE("what the hub would refuse, the publisher refuses", "[mailbox]") {
         publish_error::none);  // not sent
   drain(box);
 
+  // A record's own bounds hold whatever the options allow.
+  sse::mailbox wide{{.limits = {.event = 1 << 20, .type = 1 << 20}}};
+  sse::publisher w = wide.make_publisher(1, 1 << 20);
+  for (const std::size_t size : {65534U, 65535U, 65536U}) {
+    CAPTURE(size);
+    const auto expected = size > 65535 ? publish_error::too_large : publish_error::none;
+    const std::string type(size, 't');
+    CHECK(w.try_publish({.type = type, .data = "x"}) == expected);
+    if (size < 65536) CHECK((drain(wide) == std::vector<letter>{{1, type, "x", ""}}));
+  }
+
   // The encoded size counts, with the longest id there can be.
   const auto encoded = [](std::string_view type, std::string_view data) {
     return sse::encoded_size({.type = type, .data = data, .id = "9007199254740991"});

@@ -577,6 +577,29 @@ TEST_CASE("X-02 coalescing: each allocation fails once, and what is lost by it i
   }
 }
 
+TEST_CASE("a stream one of whose channels found no memory is refused, whichever it is",
+          "[allocation][admission]") {
+  test::stage s;
+  std::vector<sse::channel> all;
+  for (int i = 0; i < 20; ++i) all.push_back(s.open("c" + std::to_string(i), test::quiet()));
+  std::uint64_t n = 0;
+  for (bool hit = true; hit; ++n) {
+    CAPTURE(n);
+    sse::verdict<> v = sse::admit();
+    {
+      const test::failing_allocations fail{n, 1};  // the next channel finds memory again
+      for (const sse::channel c : all) v.join(c);
+      hit = fail.hit();
+    }
+    CHECK((v.joining().channels.size() == all.size()) == !hit);
+    const test::caller k = s.accept({}, std::move(v));
+    CHECK(static_cast<bool>(k) == !hit);
+    CHECK((k.refusal.status == 503) == hit);
+    for (const sse::channel c : all) CHECK(c.subscribers() == (hit ? 0 : 1));
+  }
+  CHECK(n > 2);
+}
+
 TEST_CASE("selection: each allocation fails once while keys are chosen, change and are given up",
           "[allocation][selection]") {
   for (const std::uint64_t how_many : {std::uint64_t{1}, UINT64_MAX}) {

@@ -115,6 +115,15 @@ TEST_CASE("percent_decode undoes escapes once") {
   CHECK(decoded("%0D%0A%7F") == "\r\n\x7f");
 }
 
+TEST_CASE("who decodes is told how many bytes came out, whatever was counted before") {
+  char out[8] = {};
+  std::size_t n = 3;
+  CHECK(sse::detail::text::decode("a%20b", false, out, n));
+  CHECK(text{out, n} == "a b");
+  CHECK(sse::detail::text::decode("", false, out, n));
+  CHECK(n == 0);
+}
+
 TEST_CASE("percent_decode refuses what is malformed, NUL, or not UTF-8") {
   for (const text in :
        {"%"sv,         "%4"sv,        "a%"sv,           "a%4"sv,          "%4g"sv,
@@ -337,6 +346,9 @@ TEST_CASE("Accept admits event streams as RFC 9110 12.5.1 says") {
                          "*/*;q=.5",
                          "text/html;x=\"\\\",\", */*",
                          "*/*;quality=0",
+                         "*/*;v=0",
+                         "*/*;v",
+                         "*/*;",
                          "text/event-stream, text/event-stream;q=0",
                          "text/event-stream;q=0, text/event-stream;q=0.1"}) {
     INFO(yes);
@@ -347,7 +359,8 @@ TEST_CASE("Accept admits event streams as RFC 9110 12.5.1 says") {
         "*/*; q=0.000", "text/event-stream;q=0, */*", "text/event-stream; q=0.0 , text/*",
         "text/*;q=0, */*", "text", "event-stream", "*", "text/event-streams",
         "text/html;x=\",*/*,\"", "text/html;x=\",*/*", "text/html;x=\"\\\",*/*\"",
-        "text/html;x=\"\\", "text/event-stream;q=0,text/event-stream;q=0.0"}) {
+        "text/html;x=\"\\", "text/event-stream;q=0,text/event-stream;q=0.0",
+        "text/event-stream;q=0;level=1", "text/event-stream;v=1;q=0"}) {
     INFO(no);
     CHECK_FALSE(sse::accepts_event_stream(no, true));
   }

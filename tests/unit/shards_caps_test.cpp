@@ -131,6 +131,27 @@ TEST_CASE("a total cap refuses before anybody is asked", "[shards][caps]") {
   CHECK(asked == 0);
 }
 
+TEST_CASE("a counter of the program's own counts users where there is no cap for them",
+          "[shards][caps]") {
+  sse::shared_caps own;
+  const bool is_own = GENERATE(false, true);
+  sse::sequencer s{{.counter = is_own ? &own : nullptr}};
+  sse::cap_counter& counts = is_own ? own : s.caps();
+  shard_host a{s};
+  shard_host b{s};
+  const auto k = a.join({.key = "ada"});
+  REQUIRE(k);
+  REQUIRE(b.join({.key = "ada"}));
+  CHECK(counts.count(cap_kind::user, "ada") == (is_own ? 2 : 0));
+  a.shard->hub().closed(k.id);
+  CHECK(counts.count(cap_kind::user, "ada") == (is_own ? 1 : 0));
+  // A cap that there is holds.
+  sse::sequencer capped{{.counter = &own}};
+  shard_host c{capped, with({.per_user = {.max = 1}})};
+  CHECK(c.join({.key = "bob"}));
+  CHECK(c.join({.key = "bob"}).refusal.status == 429);
+}
+
 TEST_CASE("places are counted exactly by many threads", "[shards][caps][threads]") {
   sse::shared_caps caps;
   constexpr int threads = 4;
@@ -154,6 +175,9 @@ TEST_CASE("places are counted exactly by many threads", "[shards][caps][threads]
         if (++inside[slot] > static_cast<int>(most)) ++over;
         --inside[slot];
         caps.give_back(k, key);
+      }
+      for (int i = 0; i < rounds; ++i) {
+        if (caps.take(cap_kind::total, {}, 100)) caps.give_back(cap_kind::total, {});
       }
     });
   }

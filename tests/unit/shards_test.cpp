@@ -316,6 +316,8 @@ TEST_CASE("one drain ends all shards, after all that was accepted", "[shards]") 
   const bool fill = GENERATE(false, true);  // no room for a word about the drain
   CAPTURE(fill);
   while (fill && put(s, n + 1)) ++n;
+  while (fill && s.publish(0, {}, {.transient = true})) {
+  }  // the word needs less than an event with an id
   const bool sleeps = a.shard->prepare_sleep() && b.shard->prepare_sleep();
   CHECK(sleeps == !fill);
   CHECK_FALSE(s.draining());
@@ -339,6 +341,94 @@ TEST_CASE("one drain ends all shards, after all that was accepted", "[shards]") 
   b.turn(500);
   CHECK(b.closed(on_b));
   CHECK(b.shard->hub().drained());
+}
+
+TEST_CASE("a loop that meets the word about a drain in its mail ends in the same turn",
+          "[shards]") {
+  sse::sequencer s;
+  sse::mailbox mail;
+  sse::hub_options o;
+  sse::shard_port::prepare(s, o);
+  sse::testing::memory_transport net;
+  sse::hub<sse::testing::memory_transport> hub{net, o};
+  sse::shard_port port;
+  port.turn_begins();  // no shard yet: nothing to do, and nobody to ask
+  CHECK_FALSE(port.ending());
+  CHECK_FALSE(port.head_moved());
+  REQUIRE(port.attach(s, hub, mail));
+  const auto drain = [&] { return mail.drain([&](const sse::mail& m) { return port.take(m); }); };
+  s.backfill_ready();
+  port.turn_begins();
+  CHECK(drain() == 1);
+  CHECK(port.error() == publish_error::none);
+  CHECK(port.at(0).stats().published == 0);
+  CHECK_FALSE(port.ending());
+  port.turn_begins();
+  REQUIRE(put(s, 1));
+  s.drain();  // another thread's
+  CHECK_FALSE(port.ending());
+  CHECK(drain() == 2);
+  CHECK(port.at(0).last_id() == 1);
+  CHECK(port.ending());
+}
+
+TEST_CASE("a port says once when its sequencer's head has moved", "[shards]") {
+  sse::sequencer s{{.first_id = 7}};
+  shard_host a{s};
+  sse::mailbox mail;
+  sse::hub_options o;
+  sse::shard_port::prepare(s, o);
+  sse::testing::memory_transport net;
+  sse::hub<sse::testing::memory_transport> hub{net, o};
+  sse::shard_port port;
+  REQUIRE(port.attach(s, hub, mail));
+  (void)port.head_moved();
+  CHECK_FALSE(port.head_moved());
+  for (std::uint64_t i = 1; i <= 3; ++i) {
+    REQUIRE(put(s, i));
+    CHECK(port.head_moved());
+    CHECK_FALSE(port.head_moved());
+  }
+  REQUIRE(s.publish(0, {.data = "x"}, {.transient = true}));
+  CHECK_FALSE(port.head_moved());
+}
+
+TEST_CASE("a user's streams end on all shards, each in its own turn", "[shards]") {
+  sse::sequencer s;
+  int woken = 0;
+  const auto wake = [](void* n) noexcept { ++*static_cast<int*>(n); };
+  shard_host a{s, {.wake = wake, .context = &woken}};
+  shard_host b{s, {.wake = wake, .context = &woken}};
+  shard_host gone{s};
+  const auto ada = a.join({.key = "ada"});
+  const auto bob = a.join({.key = "bob"});
+  const auto other_ada = b.join({.key = "ada"});
+  const auto eve = b.join({.key = "eve"});
+  for (shard_host* h : {&a, &b}) {
+    h->turn();
+    CHECK(h->shard->prepare_sleep());
+  }
+  gone.shard.reset();
+  s.revoke("ada");
+  s.revoke("eve");
+  s.revoke("nobody");
+  CHECK(woken == 2);
+  CHECK_FALSE(a.closed(ada));
+  a.turn();
+  CHECK(a.closed(ada));
+  CHECK(a.net->at(ada.peer).why == sse::close_reason::revoked);
+  CHECK_FALSE(a.closed(bob));
+  CHECK_FALSE(b.closed(other_ada));
+  b.turn();
+  CHECK(b.closed(other_ada));
+  CHECK(b.closed(eve));
+  // It was about those that were there; and once.
+  const auto back = a.join({.key = "ada"});
+  a.turn();
+  REQUIRE(put(s, 1));
+  a.turn();
+  CHECK(a.take(back) == frames(1, 1));
+  CHECK_FALSE(a.closed(back));
 }
 
 TEST_CASE("counters are summed over the shards", "[shards]") {
@@ -523,7 +613,31 @@ TEST_CASE("with many channels a turn reports those that got events, and all once
   CHECK(c[7].published == n / 64 + 1);
 }
 
+TEST_CASE("who asked for the counters of channels gets those that only a channel has", "[shards]") {
+  sse::sequencer s{{.channels = {"a", "b"}}};
+  shard_host a{s};
+  const auto k = a.join();
+  a.turn();
+  CHECK(s.all_channel_stats()[1].subscribers == 1);
+  a.turn();
+  REQUIRE(a.shard->hub().leave(k.id, a.shard->at(1)));  // the hub as a whole counts nothing then
+  (void)s.all_channel_stats();
+  a.turn();
+  CHECK(s.all_channel_stats()[0].subscribers == 1);
+  CHECK(s.all_channel_stats()[1].subscribers == 0);
+}
+
 #if TEST_ALLOCATIONS
+TEST_CASE("what a shard that ended would have to do is not kept for it", "[shards][allocation]") {
+  sse::sequencer s;
+  shard_host a{s};
+  a.shard.reset();
+  const std::string who(100, 'x');
+  const std::uint64_t before = test::allocations();
+  for (int i = 0; i < 10; ++i) s.revoke(who);
+  CHECK(test::allocations() == before);
+}
+
 TEST_CASE("a shard without memory falls behind, and loses nothing", "[shards]") {
   sse::sequencer s{{.lane_bytes = std::size_t{1} << 18}};
   shard_host a{s};
@@ -647,6 +761,69 @@ TEST_CASE("what an order lost stands as a gap among the events of all its channe
   CHECK(own.lose(9).error == sse::publish_error::id_order);  // it gives its ids itself
 }
 
+TEST_CASE("an order may lose one event, and all that there can be, but not what was given out") {
+  sse::sequencer s{{.given_ids = true}};
+  shard_host one{s};
+  REQUIRE(put_given(s, 5).id == 5);
+  for (const std::uint64_t first : {0U, 5U, 6U}) {
+    CHECK(s.lose(first).error == sse::publish_error::id_order);
+  }
+  CHECK(s.lose(7, 1, true).id == 6);
+  CHECK(s.lose(sse::max_event_id + 2).error == sse::publish_error::id_order);
+  CHECK(s.head() == 6);
+  CHECK(s.lose(sse::max_event_id + 1).id == sse::max_event_id);
+  s.drain();
+  CHECK(s.lose(sse::max_event_id + 1).error == sse::publish_error::id_order);
+  sse::sequencer ends{{.given_ids = true}};
+  shard_host two{ends};
+  ends.drain();
+  CHECK(ends.lose(7).error == sse::publish_error::closed);
+}
+
+TEST_CASE("where ids are given, what is not encoded may only be transient") {
+  sse::sequencer s{{.given_ids = true}};
+  shard_host one{s};
+  const auto k = one.join();
+  CHECK(s.publish(0, {.data = "x"}).error == sse::publish_error::id_order);
+  CHECK(s.publish(0, {.data = "x"}, {.id = 3}).error == sse::publish_error::id_order);
+  const std::string bytes = encoded_shared(3);
+  CHECK_FALSE(s.publish(0, {.data = bytes}, {.id = 3, .encoded = true, .last = true}));
+  CHECK(s.head() == 0);
+  const sse::publish_result now = s.publish(0, {.data = "now"}, {.transient = true});
+  CHECK(now);
+  CHECK(now.id == sse::no_id);
+  REQUIRE(put_given(s, 3).id == 3);
+  CHECK(put_given(s, 3).error == sse::publish_error::id_order);
+  one.turn();
+  CHECK(one.take(k) == frame(0, "", "now") + encoded_shared(3));
+}
+
+#if TEST_ALLOCATIONS
+TEST_CASE("a shard whose memory is out tells each channel of a loss once", "[shards]") {
+  std::uint64_t n = 0;
+  for (bool hit = true; hit; ++n) {
+    CAPTURE(n);
+    REQUIRE(n < 100);
+    sse::sequencer s{{.channels = {"a", "b", "c"}, .given_ids = true}};
+    shard_host one{s};
+    REQUIRE(put_given(s, 5).id == 5);
+    one.turn();
+    REQUIRE(s.lose(10, 4, true).id == 9);
+    {
+      const test::failing_allocations none{n};
+      one.shard->turn({});
+      hit = none.hit();
+    }
+    one.turn();
+    const auto k = one.resume(5);
+    one.turn();
+    const std::string gap = test::gap_frame(9, 5, 10, 4);
+    CHECK(one.take(k) == gap + gap + gap);
+  }
+  CHECK(n > 1);
+}
+#endif
+
 TEST_CASE("a backfill that waits is asked again in its hub's thread once the order has more") {
   bool there = false;
   int asked = 0;
@@ -765,9 +942,14 @@ TEST_CASE("shards read what is handed on where it lies, each at its own pace", "
   CHECK(n.accepted == 6);
   CHECK(n.full == 2);
   CHECK(n.closed == 3);
+  const given_events third{{9}, 600};
+  REQUIRE(s.hand_on(third, one_number) == sse::publish_error::none);
+  one.turn();
+  CHECK(one.take(k) == encoded_shared(9));
+  CHECK(s.is_taken(one_number));
   s.drain();
-  const given_events third{{9}, 100};
-  CHECK(s.hand_on(third, two_number) == sse::publish_error::closed);
+  const given_events fourth{{10}, 100};
+  CHECK(s.hand_on(fourth, two_number) == sse::publish_error::closed);
 }
 
 #if TEST_ALLOCATIONS

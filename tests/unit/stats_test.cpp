@@ -382,6 +382,80 @@ TEST_CASE("Prometheus text: the largest number, and no channel at all", "[stats]
   CHECK(text.find("{channel=") == text.npos);
 }
 
+TEST_CASE("Prometheus text: each number stands under its own name", "[stats]") {
+  sse::hub_stats h{.sessions = 1,
+                   .accepted = 2,
+                   .refused = 3,
+                   .writes = 4,
+                   .bytes = 5,
+                   .heartbeats = 6,
+                   .log_bytes = 7};
+  for (std::size_t i = 0; i < sse::refusal_reason_count; ++i) h.refused_by[i] = 100 + i;
+  for (std::size_t i = 0; i < sse::close_reason_count; ++i) h.closed[i] = 200 + i;
+  const sse::channel_stats a{.name = "a",
+                             .subscribers = 11,
+                             .published = 12,
+                             .delivered = 13,
+                             .dropped = 14,
+                             .coalesced = 15,
+                             .gaps = 16,
+                             .replays = 17,
+                             .retained_events = 18,
+                             .retained_bytes = 19,
+                             .backlog_bytes = 20,
+                             .last_id = 21};
+  const sse::channel_stats closed{.published = 1000,
+                                  .delivered = 2000,
+                                  .dropped = 3000,
+                                  .coalesced = 4000,
+                                  .gaps = 5000,
+                                  .replays = 6000};
+  const sse::channel_stats channels[] = {a, closed};
+  sse::metrics_page made;
+  made.add(h, channels);
+  const std::string page = made.text();
+  std::vector<std::pair<std::string, std::uint64_t>> all = {
+      {"sse_sessions", 1},
+      {"sse_channels", 1},
+      {"sse_accepted_total", 2},
+      {"sse_writes_total", 4},
+      {"sse_bytes_total", 5},
+      {"sse_heartbeats_total", 6},
+      {"sse_log_bytes", 7},
+      {"sse_published_total", 1012},
+      {"sse_delivered_total", 2013},
+      {"sse_dropped_total", 3014},
+      {"sse_coalesced_total", 4015},
+      {"sse_gaps_total", 5016},
+      {"sse_replays_total", 6017},
+      {"sse_channel_subscribers{channel=\"a\"}", 11},
+      {"sse_channel_published_total{channel=\"a\"}", 12},
+      {"sse_channel_delivered_total{channel=\"a\"}", 13},
+      {"sse_channel_dropped_total{channel=\"a\"}", 14},
+      {"sse_channel_coalesced_total{channel=\"a\"}", 15},
+      {"sse_channel_gaps_total{channel=\"a\"}", 16},
+      {"sse_channel_replays_total{channel=\"a\"}", 17},
+      {"sse_channel_retained_events{channel=\"a\"}", 18},
+      {"sse_channel_retained_bytes{channel=\"a\"}", 19},
+      {"sse_channel_backlog_bytes{channel=\"a\"}", 20},
+  };
+  for (std::size_t i = 1; i < sse::refusal_reason_count; ++i) {
+    const std::string why{to_string(static_cast<sse::refusal_reason>(i))};
+    all.emplace_back("sse_refused_total{reason=\"" + why + "\"}", 100 + i);
+  }
+  for (std::size_t i = 0; i < sse::close_reason_count; ++i) {
+    const std::string why{to_string(static_cast<close_reason>(i))};
+    all.emplace_back("sse_closed_total{reason=\"" + why + "\"}", 200 + i);
+  }
+  for (const auto& [sample, value] : all) {
+    CAPTURE(sample);
+    CHECK(value_of(page, sample) == value);
+  }
+  std::size_t lines = 0;
+  for (const char c : page) lines += c == '\n' ? 1U : 0U;
+  CHECK(lines - test::count(page, "# ") == all.size());
+}
+
 TEST_CASE("the metrics of very many channels: the first by name, the others together", "[stats]") {
   stage s;
   for (int i = 0; i < 5; ++i) {

@@ -102,6 +102,11 @@ TEST_CASE("time: fractions", "[time]") {
   CHECK(duration{seconds{1e300}} == duration::infinite());
   CHECK(duration{seconds{std::numeric_limits<double>::infinity()}} == duration::infinite());
   CHECK(duration{seconds{-1e300}}.ms() == least);
+  using exact = std::chrono::duration<double, std::milli>;  // around the last that fits
+  CHECK(duration{exact{0x1p63}} == duration::infinite());
+  CHECK(duration{exact{0x1p63 - 1024}}.ms() == most - 1023);
+  CHECK(duration{exact{-0x1p63}}.ms() == least);
+  CHECK(duration{exact{-0x1p63 - 2048}}.ms() == least);
   CHECK(duration{seconds{std::numeric_limits<double>::quiet_NaN()}}.is_off());
 }
 
