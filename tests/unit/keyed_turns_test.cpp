@@ -248,7 +248,9 @@ class basic_desk {
     const bool of_trade = text.find("event: t\n") != text.npos;
     // A value that is not the newest belongs to the trade behind it.
     if (last_old_ != none && !of_trade) ++result.old_news;
+    if (last_aged_ && !of_trade) ++result.too_old;
     if (!of_trade) last_old_ = none;
+    last_aged_ = false;
     if (text.find("event: gap") != text.npos) return gap(text.substr(data + 6));
     if (data == text.npos) return;
     if (of_trade) return trade_came(std::stoull(text.substr(data + 6)));
@@ -271,7 +273,7 @@ class basic_desk {
     if (version < x.got || (version == x.got && !x.may_come_twice)) ++result.out_of_order;
     if (version == x.got) x.may_come_twice = false;
     if (version != (begun_.empty() ? x.version : begun_[k])) last_old_ = k;
-    if (is_old(x, begun_at_) && version == x.version) ++result.too_old;
+    last_aged_ = is_old(x, begun_at_) && version == x.version;
     if (x.pending_since != 0)
       result.longest_wait = (std::max)(result.longest_wait, now_ - x.pending_since);
     x.got = version;
@@ -327,6 +329,7 @@ class basic_desk {
   std::string held_;
   std::vector<std::uint64_t> begun_;
   std::uint64_t begun_at_ = 0;
+  bool last_aged_ = false;         ///< the value that came last was too old, if it is not a trade's
   std::uint32_t last_old_ = none;  ///< key of a value that was not the newest
   std::vector<std::uint32_t> key_of_id_;
   std::deque<expected_trade> expected_;
