@@ -259,9 +259,10 @@ TEST_CASE("a key that is gone is gone on every node, also one that starts later"
   REQUIRE(first.order.publish(0, {.data = "a"}, {.key = "a"}));
   REQUIRE(first.order.publish(0, {.data = "b"}, {.key = "b"}));
   REQUIRE(first.order.publish(0, {.data = "gone"}, {.key = "a", .role = sse::key_role::erase}));
-  REQUIRE(first.has(3));
+  REQUIRE(first.order.publish(0, {.data = "trade"}, {.key = "b", .role = sse::key_role::barrier}));
+  REQUIRE(first.has(4));
   node later{o};
-  REQUIRE(later.has(3));
+  REQUIRE(later.has(4));
   for (node* n : {&first, &later}) {
     n->host->turn();
     const auto fresh = n->host->join({});
@@ -270,6 +271,7 @@ TEST_CASE("a key that is gone is gone on every node, also one that starts later"
     CHECK(got.find("data: b\n") != std::string::npos);
     CHECK(got.find("data: a\n") == std::string::npos);
     CHECK(got.find("data: gone\n") == std::string::npos);
+    CHECK(got.find("data: trade\n") == std::string::npos);  // it is no value
   }
 }
 

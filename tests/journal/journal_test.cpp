@@ -171,24 +171,28 @@ TEST_CASE("journal: a key that is gone stays gone, and who had it is told", "[jo
     REQUIRE(j.publish(0, {.data = "a"}, {.key = "a"}));
     REQUIRE(j.publish(0, {.data = "b"}, {.key = "b"}));
     REQUIRE(j.publish(0, {.data = "-a"}, {.key = "a", .role = sse::key_role::erase}));
+    REQUIRE(j.publish(0, {.data = "!b"}, {.key = "b", .role = sse::key_role::barrier}));
   }
   journal j;
   REQUIRE_FALSE(j.open(dir.path(), keyed()));
   follower f{j};
   j.start();
-  while (f.shard.at(0).stats().retained_events < 3) f.turn();
+  while (f.shard.at(0).stats().retained_events < 4) f.turn();
   const std::string fresh = f.take(f.join());
   CHECK(fresh.find("data: b\n") != std::string::npos);
   CHECK(fresh.find("data: a\n") == std::string::npos);
   CHECK(fresh.find("data: -a\n") == std::string::npos);
-  CHECK(f.take(f.join("2")).find("data: -a\n") != std::string::npos);
+  CHECK(fresh.find("data: !b\n") == std::string::npos);  // it is no value
+  const std::string again = f.take(f.join("2"));
+  CHECK(again.find("data: -a\n") != std::string::npos);
+  CHECK(again.find("data: !b\n") != std::string::npos);
   std::vector<sse::key_role> roles;
   j.read(0, 100, [&](const sse::journal_event& e) {
     roles.push_back(e.role);
     return true;
   });
   using enum sse::key_role;
-  CHECK(roles == std::vector<sse::key_role>{value, value, erase});
+  CHECK(roles == std::vector<sse::key_role>{value, value, erase, barrier});
 }
 
 TEST_CASE("journal: the newest events are in the hubs' memory again", "[journal]") {
