@@ -9790,11 +9790,11 @@ inline blob* engine::make_loss(const channel_state& c, std::uint32_t value) cons
 
 // --- of chosen keys ------------------------------------------------------------------------------
 
-/// What changed longest ago comes first, up to what one write takes.
+/// What changed longest ago comes first, up to what one write takes. REQUIRES: it is due.
 inline void engine::take_selected(weaving& w, std::uint32_t index) noexcept {
   const subscription& sub = subs_[index];
   selection& chosen = selections_[sub.record];
-  if (chosen.keys.first == none || now_ < chosen.due()) return;
+  if (chosen.keys.first == none) return;
   key_watchers& all = *stream_of(sub).owner->newest_->watchers();
   const std::uint64_t before = w.bytes;
   const std::uint64_t stop = begin_taking(chosen, w);
@@ -9862,13 +9862,12 @@ inline void engine::end_pass(std::uint32_t index) noexcept {
 }
 
 /// What changed since the last pass, from where this one is, up to what one write takes. Nothing at
-/// all: live.
+/// all: live. REQUIRES: it is due.
 inline void engine::take_values(weaving& w, std::uint32_t index) noexcept {
   subscription& sub = subs_[index];
   const newest_by_key& values = *stream_of(sub).owner->newest_;
   passing& p = passes_[sub.record];
   const std::uint64_t newest = head_of(*stream_of(sub).owner);
-  if (now_ < p.due()) return;
   begin_pass(p, newest);
   const std::uint64_t before = w.bytes;
   const std::uint64_t stop = begin_taking(p, w);

@@ -325,6 +325,19 @@ sse::channel_options soft(std::uint64_t bytes, std::int64_t ms) {
 
 }  // namespace
 
+TEST_CASE("soft lag: who has not been written to yet is not late for what came just now", "[lag]") {
+  stage s{{.write_deadline = sse::duration::off()}};
+  sse::channel_options o = soft(200, 5000);
+  o.heartbeat = {.mode = sse::heartbeat_options::pace::idle, .every = sse::duration::seconds(20)};
+  sse::channel c = s.open("c", std::move(o));
+  const auto k = s.join(c);
+  s.flush();
+  REQUIRE(c.publish({.data = std::string(500, 'x')}));
+  s.at(20'000);  // its heartbeat is due
+  CHECK_FALSE(s.closed(k));
+  CHECK(test::count(s.take(k), "xxx\n") == 1);
+}
+
 TEST_CASE(
     "X-01 soft lag: over it for its time, at limit - 1, limit, limit + 1 in time and in bytes",
     "[lag]") {

@@ -673,6 +673,22 @@ TEST_CASE("a join with a start that the stream has passed is refused", "[join]")
   CHECK(s.hub.join(k.id, a, {.after = 3}) == join_error::none);
 }
 
+TEST_CASE("a join that chooses keys, and events without one that the stream has passed, is refused",
+          "[join][selection]") {
+  stage s;
+  sse::channel_options keyed = quiet();
+  keyed.max_keys = 10;
+  const sse::channel a = s.open("a", std::move(keyed));
+  const sse::channel b = s.open("b", quiet());
+  s.put(a, "fill 1");
+  const test::caller k = s.join({}, {b});
+  s.put(b, "b");  // 2
+  s.flush();
+  const std::string_view keys[] = {"k"};
+  CHECK(s.hub.join(k.id, a, {.keys = keys}, {.backlog = 1}) == join_error::moved_on);
+  CHECK(s.hub.join(k.id, a, {.keys = keys}) == join_error::none);
+}
+
 namespace {
 
 /// One stream whose channels change at random, against what it must get.
