@@ -1,7 +1,10 @@
 // Runs the programs that scripts/extract-examples made of the documents: all, or those that are
-// named.
+// named. Each in a folder of its own, which goes with it.
 #include <cstdio>
 #include <exception>
+#include <filesystem>
+#include <random>
+#include <string>
 #include <string_view>
 
 #define PROGRAM(name)      \
@@ -23,7 +26,30 @@ constexpr program programs[] = {
 #undef PROGRAM
 };
 
+/// A new current folder, while it lives.
+class own_folder {
+ public:
+  own_folder() : before_{std::filesystem::current_path()} {
+    std::random_device random;
+    here_ = std::filesystem::temp_directory_path() / ("ssehub-guide-" + std::to_string(random()));
+    std::filesystem::create_directory(here_);
+    std::filesystem::current_path(here_);
+  }
+  own_folder(const own_folder&) = delete;
+  own_folder& operator=(const own_folder&) = delete;
+  ~own_folder() {
+    std::error_code ignored;
+    std::filesystem::current_path(before_, ignored);
+    std::filesystem::remove_all(here_, ignored);
+  }
+
+ private:
+  std::filesystem::path before_;
+  std::filesystem::path here_;
+};
+
 bool runs(const program& p) {
+  const own_folder folder;
   try {
     if (const int code = p.run(); code != 0) {
       std::fprintf(stderr, "%s: exit code %d\n", p.name.data(), code);
