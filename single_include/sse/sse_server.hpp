@@ -7399,6 +7399,7 @@ class engine {
   // passes.hpp, selection.hpp
   static constexpr std::uint32_t least_at_a_time = 1024;  ///< bytes of values
   static constexpr std::uint64_t barrier = 0;             ///< no position
+  [[nodiscard]] bool may_take(const subscription& sub) noexcept;
   void take_newest(weaving& w, std::uint32_t index) noexcept;
   void share_passes(weaving& w) noexcept;
   [[nodiscard]] bool add_value(weaving& w, std::uint32_t index, std::uint32_t value,
@@ -7475,7 +7476,7 @@ class engine {
   void put_visible(std::uint32_t slot, head& h, own_entries& own, std::uint32_t stop) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
-  void count_value(const subscription& sub, const lane_item& item) noexcept;
+  void count_value(std::uint32_t index, bool came, std::int64_t at) noexcept;
   void count_old(const subscription& sub, const lane_item& item) noexcept;
   void lane_item_sent(session& s, const lane_item& item) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;
@@ -7938,6 +7939,14 @@ inline void engine::count_conflated(std::uint32_t index, std::uint64_t n) noexce
 /// An event that was published at `at` is out, or goes out now.
 inline void engine::note_latency(const channel_state& c, std::int64_t at) noexcept {
   if (c.latency_ != nullptr) c.latency_->add(present_ - at);
+}
+
+/// A value is out, or goes out now. `came`: while its reader was there. `at`: of its publish.
+inline void engine::count_value(std::uint32_t index, bool came, std::int64_t at) noexcept {
+  channel_state& c = *stream_of(subs_[index]).owner;
+  ++c.counters_.delivered;
+  count(index, came ? &session_counts::delivered : &session_counts::snapshot, 1);
+  if (came) note_latency(c, at);
 }
 
 inline session_counts engine::session_stats(session_id id, const channel* c) const noexcept {
@@ -10050,6 +10059,11 @@ inline bool engine::weaves(const session& s) const noexcept {
   return false;
 }
 
+/// It gets values, and its pace allows some now.
+inline bool engine::may_take(const subscription& sub) noexcept {
+  return gets_values(sub) && now_ >= value_reader_of(sub).due();
+}
+
 /// Values for a session, while there is room.
 inline void engine::run_passes(weaving& w) noexcept {
   note_losses(w.slot, true);
@@ -10057,7 +10071,7 @@ inline void engine::run_passes(weaving& w) noexcept {
   std::uint32_t first = none;
   bool several = false;
   for (std::uint32_t i = sessions_[w.slot].first; i != none; i = subs_[i].next) {
-    if (!gets_values(subs_[i]) || now_ < value_reader_of(subs_[i]).due()) continue;
+    if (!may_take(subs_[i])) continue;
     several = first != none;
     first = i;
   }
@@ -10079,7 +10093,7 @@ inline void engine::take_newest(weaving& w, std::uint32_t index) noexcept {
 inline void engine::share_passes(weaving& w) noexcept {
   strands_.clear();
   for (std::uint32_t i = sessions_[w.slot].first; i != none && w.ok; i = subs_[i].next) {
-    if (!gets_values(subs_[i]) || now_ < value_reader_of(subs_[i]).due()) continue;
+    if (!may_take(subs_[i])) continue;
     w.ok = strands_.push_back({.next = value_reader_of(subs_[i]).turn, .index = i});
   }
   for (std::uint32_t i = strands_.size() / 2; i-- != 0;) sink(i);
@@ -10207,13 +10221,10 @@ inline void engine::take_loss(weaving& w, channel_state& c, event_id before, eve
 /// A value that stands in front of a barrier.
 inline bool engine::add_value(weaving& w, std::uint32_t index, std::uint32_t value,
                               bool counts) noexcept {
-  channel_state& c = *stream_of(subs_[index]).owner;
-  const newest_value& v = (*c.newest_)[value];
+  const newest_value& v = (*stream_of(subs_[index]).owner->newest_)[value];
   value_reader& r = value_reader_of(subs_[index]);
-  ++c.counters_.delivered;
-  count(index, counts ? &session_counts::delivered : &session_counts::snapshot, 1);
+  count_value(index, counts, v.at);
   r.sent += counts ? 1U : 0U;
-  if (counts) note_latency(c, v.at);
   pay(r, v.bytes->size);
   return add_piece(w, {v.bytes->bytes(), v.bytes->size}, no_id);
 }
@@ -11246,20 +11257,12 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
   if (item.kind == lane_kind::event || item.kind == lane_kind::value) s.last_event = now32();
   if (item.kind == lane_kind::value && item.from != none) {
     const subscription& sub = subs_[item.from];
-    item.lost ? count_old(sub, item) : count_value(sub, item);
+    const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
+    item.lost ? count_old(sub, item) : count_value(item.from, item.counts, present_ - waited);
     if (gets_values(sub)) value_reader_of(sub).sent += item.counts ? 1U : 0U;
     if (sub.from() == source::selected) value_sent(item.from, item.key);
   }
   lanes_.pop(s.lane);
-}
-
-/// A value is out.
-inline void engine::count_value(const subscription& sub, const lane_item& item) noexcept {
-  channel_state& c = *stream_of(sub).owner;
-  ++c.counters_.delivered;
-  count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
-  const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
-  if (item.counts) note_latency(c, present_ - waited);
 }
 
 /// A reader was told that a value was too old for it.

@@ -539,6 +539,7 @@ class engine {
   // passes.hpp, selection.hpp
   static constexpr std::uint32_t least_at_a_time = 1024;  ///< bytes of values
   static constexpr std::uint64_t barrier = 0;             ///< no position
+  [[nodiscard]] bool may_take(const subscription& sub) noexcept;
   void take_newest(weaving& w, std::uint32_t index) noexcept;
   void share_passes(weaving& w) noexcept;
   [[nodiscard]] bool add_value(weaving& w, std::uint32_t index, std::uint32_t value,
@@ -615,7 +616,7 @@ class engine {
   void put_visible(std::uint32_t slot, head& h, own_entries& own, std::uint32_t stop) noexcept;
   void advance(std::uint32_t slot, const run* runs, std::uint32_t count, std::uint64_t n,
                bool with_heads) noexcept;
-  void count_value(const subscription& sub, const lane_item& item) noexcept;
+  void count_value(std::uint32_t index, bool came, std::int64_t at) noexcept;
   void count_old(const subscription& sub, const lane_item& item) noexcept;
   void lane_item_sent(session& s, const lane_item& item) noexcept;
   void note_write(session& s, std::uint64_t n) noexcept;

@@ -532,20 +532,12 @@ inline void engine::lane_item_sent(session& s, const lane_item& item) noexcept {
   if (item.kind == lane_kind::event || item.kind == lane_kind::value) s.last_event = now32();
   if (item.kind == lane_kind::value && item.from != none) {
     const subscription& sub = subs_[item.from];
-    item.lost ? count_old(sub, item) : count_value(sub, item);
+    const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
+    item.lost ? count_old(sub, item) : count_value(item.from, item.counts, present_ - waited);
     if (gets_values(sub)) value_reader_of(sub).sent += item.counts ? 1U : 0U;
     if (sub.from() == source::selected) value_sent(item.from, item.key);
   }
   lanes_.pop(s.lane);
-}
-
-/// A value is out.
-inline void engine::count_value(const subscription& sub, const lane_item& item) noexcept {
-  channel_state& c = *stream_of(sub).owner;
-  ++c.counters_.delivered;
-  count(item.from, item.counts ? &session_counts::delivered : &session_counts::snapshot, 1);
-  const std::uint32_t waited = static_cast<std::uint32_t>(present_) - item.at;
-  if (item.counts) note_latency(c, present_ - waited);
 }
 
 /// A reader was told that a value was too old for it.

@@ -287,6 +287,14 @@ inline void engine::note_latency(const channel_state& c, std::int64_t at) noexce
   if (c.latency_ != nullptr) c.latency_->add(present_ - at);
 }
 
+/// A value is out, or goes out now. `came`: while its reader was there. `at`: of its publish.
+inline void engine::count_value(std::uint32_t index, bool came, std::int64_t at) noexcept {
+  channel_state& c = *stream_of(subs_[index]).owner;
+  ++c.counters_.delivered;
+  count(index, came ? &session_counts::delivered : &session_counts::snapshot, 1);
+  if (came) note_latency(c, at);
+}
+
 inline session_counts engine::session_stats(session_id id, const channel* c) const noexcept {
   session_counts sum;
   const channel_state* const of = c == nullptr ? nullptr : find(*c);

@@ -68,6 +68,11 @@ inline bool engine::weaves(const session& s) const noexcept {
   return false;
 }
 
+/// It gets values, and its pace allows some now.
+inline bool engine::may_take(const subscription& sub) noexcept {
+  return gets_values(sub) && now_ >= value_reader_of(sub).due();
+}
+
 /// Values for a session, while there is room.
 inline void engine::run_passes(weaving& w) noexcept {
   note_losses(w.slot, true);
@@ -75,7 +80,7 @@ inline void engine::run_passes(weaving& w) noexcept {
   std::uint32_t first = none;
   bool several = false;
   for (std::uint32_t i = sessions_[w.slot].first; i != none; i = subs_[i].next) {
-    if (!gets_values(subs_[i]) || now_ < value_reader_of(subs_[i]).due()) continue;
+    if (!may_take(subs_[i])) continue;
     several = first != none;
     first = i;
   }
@@ -97,7 +102,7 @@ inline void engine::take_newest(weaving& w, std::uint32_t index) noexcept {
 inline void engine::share_passes(weaving& w) noexcept {
   strands_.clear();
   for (std::uint32_t i = sessions_[w.slot].first; i != none && w.ok; i = subs_[i].next) {
-    if (!gets_values(subs_[i]) || now_ < value_reader_of(subs_[i]).due()) continue;
+    if (!may_take(subs_[i])) continue;
     w.ok = strands_.push_back({.next = value_reader_of(subs_[i]).turn, .index = i});
   }
   for (std::uint32_t i = strands_.size() / 2; i-- != 0;) sink(i);
@@ -225,13 +230,10 @@ inline void engine::take_loss(weaving& w, channel_state& c, event_id before, eve
 /// A value that stands in front of a barrier.
 inline bool engine::add_value(weaving& w, std::uint32_t index, std::uint32_t value,
                               bool counts) noexcept {
-  channel_state& c = *stream_of(subs_[index]).owner;
-  const newest_value& v = (*c.newest_)[value];
+  const newest_value& v = (*stream_of(subs_[index]).owner->newest_)[value];
   value_reader& r = value_reader_of(subs_[index]);
-  ++c.counters_.delivered;
-  count(index, counts ? &session_counts::delivered : &session_counts::snapshot, 1);
+  count_value(index, counts, v.at);
   r.sent += counts ? 1U : 0U;
-  if (counts) note_latency(c, v.at);
   pay(r, v.bytes->size);
   return add_piece(w, {v.bytes->bytes(), v.bytes->size}, no_id);
 }
